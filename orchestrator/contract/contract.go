@@ -1,5 +1,8 @@
 // Package contract reads the treaty.v1 annotations from protobuf descriptors. It is the one source of truth about commands,
 // compensations and sagas for the generator, the orchestrator and the docs. It never calls anybody and holds no state.
+//
+// Check tells what is wrong with a contract, each violation with its rule and its position in the .proto file; CommandOf and
+// SagaOf read one method; a Catalog holds everything that a program links.
 package contract
 
 import (
@@ -13,10 +16,35 @@ import (
 
 // Defaults of a contract that says nothing else.
 const (
-	DefaultTimeout         = 10 * time.Second
+	// DefaultTimeout is how long one attempt may take.
+	DefaultTimeout = 10 * time.Second
+
+	// DefaultInitialInterval is the wait after the first attempt.
 	DefaultInitialInterval = 100 * time.Millisecond
-	DefaultMaxInterval     = 30 * time.Second
-	DefaultGiveUpAfter     = 10 * time.Minute
+
+	// DefaultMaxInterval is the longest wait between two attempts.
+	DefaultMaxInterval = 30 * time.Second
+
+	// DefaultGiveUpAfter is how long a compensatable command or a query is tried. The others are tried without end.
+	DefaultGiveUpAfter = 10 * time.Minute
+)
+
+// What a contract may say at most.
+const (
+	// MaxTimeout is the longest time that one attempt may be given.
+	MaxTimeout = time.Hour
+
+	// MaxInterval is the longest wait between two attempts.
+	MaxInterval = 24 * time.Hour
+
+	// MaxGiveUpAfter is the longest time that a command may be tried, unless it is tried without end.
+	MaxGiveUpAfter = 365 * 24 * time.Hour
+
+	// MaxDeadline is the longest time that a saga may be given, unless it has no deadline.
+	MaxDeadline = 10 * 365 * 24 * time.Hour
+
+	// MaxLabels is how many fields of a saga's request may be labels.
+	MaxLabels = 16
 )
 
 // Call is how a method of a participant is called: what commands and compensations have in common. It is immutable.

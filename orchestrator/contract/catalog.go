@@ -1,0 +1,119 @@
+package contract
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// Catalog holds the commands, compensations and sagas of a set of files. It is immutable: all methods may be called
+// concurrently, and what they return must not be changed. The zero value is empty.
+type Catalog struct {
+	commands      map[string]*Command
+	compensations map[string]*Compensation
+	sagas         map[string]*Saga
+}
+
+// Load reads all files, mostly protoregistry.GlobalFiles. It fails with all violations joined; each is a Violation that
+// errors.As finds.
+func Load(files *protoregistry.Files) (*Catalog, error) {
+	var all []protoreflect.FileDescriptor
+	files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		all = append(all, file)
+		return true
+	})
+	slices.SortFunc(all, func(a, b protoreflect.FileDescriptor) int { return cmp.Compare(a.Path(), b.Path()) })
+	if violations := Check(all...); len(violations) > 0 {
+		return nil, fmt.Errorf("load the contracts: %w", joined(violations))
+	}
+	c := &Catalog{
+		commands:      make(map[string]*Command),
+		compensations: make(map[string]*Compensation),
+		sagas:         make(map[string]*Saga),
+	}
+	for _, file := range all {
+		for i := range file.Services().Len() {
+			for m := range methodsOf(file.Services().Get(i)) {
+				if err := c.add(m); err != nil {
+					return nil, fmt.Errorf("load the contracts: %w", err)
+				}
+			}
+		}
+	}
+	return c, nil
+}
+
+func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
+	command, err := CommandOf(m)
+	if err != nil {
+		return err
+	}
+	if command != nil {
+		c.commands[command.Method] = command
+		if undo := command.Compensation; undo != nil && c.compensations[undo.Method] == nil {
+			c.compensations[undo.Method] = undo
+		}
+	}
+	saga, err := SagaOf(m)
+	if err != nil {
+		return err
+	}
+	if saga != nil {
+		c.sagas[saga.Definition] = saga
+	}
+	return nil
+}
+
+// Command returns the command of a method, e.g. "acme.customer.v1.CustomerService/ChangeAddress", without a leading slash.
+func (c *Catalog) Command(method string) (*Command, bool) {
+	command, ok := c.commands[method]
+	return command, ok
+}
+
+// Compensation returns the compensation that a method is. When several commands name it, its fields are those for the first
+// of them; Command.Compensation has those for each.
+func (c *Catalog) Compensation(method string) (*Compensation, bool) {
+	compensation, ok := c.compensations[method]
+	return compensation, ok
+}
+
+// Call returns how a method is called, whether it is a command or a compensation.
+func (c *Catalog) Call(method string) (*Call, bool) {
+	if command, ok := c.commands[method]; ok {
+		return &command.Call, true
+	}
+	if compensation, ok := c.compensations[method]; ok {
+		return &compensation.Call, true
+	}
+	return nil, false
+}
+
+// Saga returns a saga definition, e.g. "acme.card.v1.CardSagas/IssueCard", without a leading slash.
+func (c *Catalog) Saga(definition string) (*Saga, bool) {
+	saga, ok := c.sagas[definition]
+	return saga, ok
+}
+
+// Commands yields all commands, ordered by method.
+func (c *Catalog) Commands() iter.Seq[*Command] { return ordered(c.commands) }
+
+// Compensations yields all compensations, ordered by method.
+func (c *Catalog) Compensations() iter.Seq[*Compensation] { return ordered(c.compensations) }
+
+// Sagas yields all saga definitions, ordered by definition.
+func (c *Catalog) Sagas() iter.Seq[*Saga] { return ordered(c.sagas) }
+
+func ordered[T any](values map[string]T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			if !yield(values[key]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package contract
+
+import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Check returns all violations of the contract rules in the files, ordered by position; nil when there are none. The files
+// of one proto package should be given together: some rules are about a package. Imported files are read, not
+// checked. Positions are as exact as the source info of the files.
+func Check(files ...protoreflect.FileDescriptor) []Violation {
+	c := checker{
+		names:    make(map[protoreflect.FullName]map[string]protoreflect.Descriptor),
+		requests: make(map[protoreflect.FullName]bool),
+	}
+	for _, file := range files {
+		if annotated(file) {
+			c.services(file)
+		}
+	}
+	for _, file := range files {
+		if annotated(file) {
+			c.messages(file.Package(), file.Messages())
+			c.unused(file.Package(), file.Extensions())
+		}
+	}
+	return c.sorted()
+}
+
+// checker goes through files.
+type checker struct {
+	report
+
+	// names are the generated Go names per proto package, with what they are generated from.
+	names map[protoreflect.FullName]map[string]protoreflect.Descriptor
+
+	// requests are the messages that start sagas of their own package.
+	requests map[protoreflect.FullName]bool
+}
+
+func (c *checker) services(file protoreflect.FileDescriptor) {
+	for i := range file.Services().Len() {
+		c.service(file.Services().Get(i))
+	}
+}
+
+func (c *checker) service(service protoreflect.ServiceDescriptor) {
+	var sagas, others []protoreflect.MethodDescriptor
+	for m := range methodsOf(service) {
+		options, ok := c.methodOptions(m)
+		if !ok {
+			continue
+		}
+		c.method(m, options)
+		if options.saga != nil {
+			sagas = append(sagas, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	if len(sagas) == 0 {
+		return
+	}
+	for _, m := range others {
+		c.add(sagaServiceMixed, at(m), "%s is not a saga, but %s.%s is: write `option (treaty.v1.saga) = {};` or move it to another service",
+			m.Name(), service.Name(), sagas[0].Name())
+	}
+	c.name(service, goName(service.Name()))
+	c.name(service, "Register"+goName(service.Name()))
+}
+
+func (c *checker) method(m protoreflect.MethodDescriptor, options methodOptions) {
+	if options.command != nil {
+		c.command(m, options.command)
+		c.name(m, goName(m.Name()))
+	}
+	if options.saga != nil {
+		c.saga(m, options.saga)
+		if input := m.Input(); input.ParentFile().Package() == m.ParentFile().Package() {
+			c.requests[input.FullName()] = true
+		}
+	}
+	if options.compensation == nil {
+		return
+	}
+	where := atOption(m, treatyv1.E_Compensation)
+	named := false
+	if service, ok := m.Parent().(protoreflect.ServiceDescriptor); ok {
+		for range actionsOf(service, m.Name()) {
+			named = true
+		}
+	}
+	switch {
+	case named: // read, and checked, with its action
+	case options.command != nil:
+		c.add(compensationIsCommand, where, "%s is a command, so it can't be a compensation: remove (treaty.v1.compensation), or (treaty.v1.command)", m.Name())
+	case options.saga != nil:
+		c.add(compensationIsSaga, where, "%s is a saga, so it can't be a compensation: remove (treaty.v1.compensation), or (treaty.v1.saga)", m.Name())
+	default:
+		c.add(compensationUnused, where, "no command of %s names %s: write `compensated_by: %q` in the command that it undoes, or remove the option",
+			m.Parent().Name(), m.Name(), m.Name())
+	}
+}
+
+// name notes a name that is generated in Go for the proto package of d.
+func (c *checker) name(d protoreflect.Descriptor, name string) {
+	pkg := d.ParentFile().Package()
+	if c.names[pkg] == nil {
+		c.names[pkg] = make(map[string]protoreflect.Descriptor)
+	}
+	other, taken := c.names[pkg][name]
+	if !taken {
+		c.names[pkg][name] = d
+		return
+	}
+	c.add(commandNameClash, at(d), "%s and %s would both generate the Go name %s: rename one, or move it to another package",
+		other.FullName(), d.FullName(), name)
+}
+
+// messages refuses annotations that nothing reads, in messages and what they hold.
+func (c *checker) messages(pkg protoreflect.FullName, messages protoreflect.MessageDescriptors) {
+	for i := range messages.Len() {
+		message := messages.Get(i)
+		if !c.requests[message.FullName()] {
+			c.unused(pkg, message.Fields())
+		}
+		c.unused(pkg, message.Extensions())
+		c.messages(pkg, message.Messages())
+	}
+}
+
+// fields is what FieldDescriptors and ExtensionDescriptors have in common.
+type fields interface {
+	Len() int
+	Get(i int) protoreflect.FieldDescriptor
+}
+
+func (c *checker) unused(pkg protoreflect.FullName, fields fields) {
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		options, ok := c.fieldOptions(field)
+		if !ok {
+			continue
+		}
+		const message = "no saga of %s takes %s as its request, so (%s) does nothing here: remove it, or put it on a field of a saga's request"
+		if options.requestID {
+			c.add(fieldAnnotationUnused, atFieldOption(field, treatyv1.E_RequestId), message,
+				pkg, field.Parent().Name(), treatyv1.E_RequestId.TypeDescriptor().FullName())
+		}
+		if options.label {
+			c.add(fieldAnnotationUnused, atFieldOption(field, treatyv1.E_Label), message,
+				pkg, field.Parent().Name(), treatyv1.E_Label.TypeDescriptor().FullName())
+		}
+	}
+}
+
+// goName returns the Go name that protoc-gen-go gives to a name: the first letter and each after an underscore in upper case.
+func goName(name protoreflect.Name) string {
+	var out []byte
+	upper := true
+	for _, c := range []byte(name) {
+		switch {
+		case c == '_':
+			upper = true
+			continue
+		case upper && 'a' <= c && c <= 'z':
+			c -= 'a' - 'A'
+		}
+		upper = false
+		out = append(out, c)
+	}
+	return string(out)
+}

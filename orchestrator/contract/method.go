@@ -1,0 +1,204 @@
+package contract
+
+import (
+	"iter"
+	"slices"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// MethodName returns a method's name as it is written everywhere, e.g. "acme.customer.v1.CustomerService/ChangeAddress",
+// without a leading slash.
+func MethodName(m protoreflect.MethodDescriptor) string {
+	return string(m.Parent().FullName()) + "/" + string(m.Name())
+}
+
+// CommandOf reads the command that a method is, with all defaults filled in. It returns nil and no error when the method
+// isn't one. The error joins all violations of the command and its compensation.
+func CommandOf(m protoreflect.MethodDescriptor) (*Command, error) {
+	var r report
+	options, ok := r.methodOptions(m)
+	if !ok || options.command == nil {
+		return nil, r.err()
+	}
+	command := r.command(m, options.command)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return command, nil
+}
+
+// SagaOf reads the saga definition that a method is. It returns nil and no error when the method isn't one. The error joins all
+// violations of the definition and of the annotations of its request.
+func SagaOf(m protoreflect.MethodDescriptor) (*Saga, error) {
+	var r report
+	options, ok := r.methodOptions(m)
+	if !ok || options.saga == nil {
+		return nil, r.err()
+	}
+	saga := r.saga(m, options.saga)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return saga, nil
+}
+
+func (r *report) methodOptions(m protoreflect.MethodDescriptor) (methodOptions, bool) {
+	options, err := methodOptionsOf(m)
+	if err != nil {
+		r.add(optionUnreadable, at(m), "the options of %s can't be read: use the treaty/v1/options.proto of this version", m.Name())
+		return options, false
+	}
+	return options, true
+}
+
+func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Command) *Command {
+	where := atOption(m, treatyv1.E_Command)
+	if m.IsStreamingClient() || m.IsStreamingServer() {
+		r.add(commandStreaming, at(m), "%s is a command, so it can't stream: remove `stream`", m.Name())
+	}
+	command := &Command{
+		Call:       r.commandCall(m, options),
+		Kind:       kindOf(options),
+		Rejections: r.rejections(where.below(commandRejections), m.ParentFile(), options.GetRejections()),
+	}
+	switch command.Kind {
+	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
+		command.Compensation = r.compensation(m, options.GetCompensatedBy())
+	case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
+		if options.GetRetry().GetGiveUpAfter() != nil {
+			r.add(retriableGivesUp, where.below(commandRetry, retryGiveUpAfter),
+				"%s is retriable, so it is tried until it is done: remove give_up_after", m.Name())
+		}
+	case treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED:
+		r.add(commandKindMissing, where, "%s has no kind: write one of `compensated_by: \"...\"`, `pivot: {}`, `retriable: {}`, `query: {}`", m.Name())
+	}
+	return command
+}
+
+// commandCall reads how a command is called.
+func (r *report) commandCall(m protoreflect.MethodDescriptor, options *treatyv1.Command) Call {
+	where := atOption(m, treatyv1.E_Command)
+	otherwise := Retry{InitialInterval: DefaultInitialInterval, MaxInterval: DefaultMaxInterval}
+	switch kindOf(options) {
+	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, treatyv1.CommandKind_COMMAND_KIND_QUERY:
+		otherwise.GiveUpAfter = DefaultGiveUpAfter
+	}
+	return Call{
+		Method: MethodName(m),
+		Input:  m.Input(),
+		Output: m.Output(),
+		Timeout: r.duration(where.below(commandTimeout), durationParams{
+			name: "timeout", value: options.GetTimeout(), otherwise: DefaultTimeout, most: MaxTimeout,
+		}),
+		Retry:    r.retry(where.below(commandRetry), options.GetRetry(), otherwise),
+		Outcomes: r.outcomes(where.below(commandOutcomes), options.GetOutcomes()),
+	}
+}
+
+func kindOf(options *treatyv1.Command) treatyv1.CommandKind {
+	switch options.GetKind().(type) {
+	case *treatyv1.Command_CompensatedBy:
+		return treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE
+	case *treatyv1.Command_Pivot:
+		return treatyv1.CommandKind_COMMAND_KIND_PIVOT
+	case *treatyv1.Command_Retriable:
+		return treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+	case *treatyv1.Command_Query:
+		return treatyv1.CommandKind_COMMAND_KIND_QUERY
+	}
+	return treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+// rejections reads the names that stand at s.
+func (r *report) rejections(s site, file protoreflect.FileDescriptor, names []string) []protoreflect.FullName {
+	var rejections []protoreflect.FullName
+	if len(names) == 0 {
+		return nil
+	}
+	known := messagesOf(file)
+	for i, written := range names {
+		entry, name := s.below(int32(i)), protoreflect.FullName(written)
+		relative := file.Package().Append(protoreflect.Name(written))
+		switch {
+		case slices.Contains(rejections, name):
+			r.add(rejectionDuplicate, entry, "the rejection %q is named twice: remove one", written)
+			continue
+		case known.has(name):
+		case known.has(relative):
+			r.add(rejectionUnknown, entry, "%q is not a full name: write %q", written, relative)
+		default:
+			r.add(rejectionUnknown, entry, "%s knows no message %q: write the full name of one, e.g. %q, and import its file",
+				file.Path(), written, file.Package().Append("SomethingRefused"))
+		}
+		rejections = append(rejections, name)
+	}
+	return rejections
+}
+
+// fileSet is a file and everything that it imports, directly or not.
+type fileSet struct{ files protoregistry.Files }
+
+func messagesOf(file protoreflect.FileDescriptor) *fileSet {
+	set := new(fileSet)
+	set.add(file)
+	return set
+}
+
+func (s *fileSet) add(file protoreflect.FileDescriptor) {
+	if file.IsPlaceholder() {
+		return
+	}
+	if _, err := s.files.FindFileByPath(file.Path()); err == nil {
+		return
+	}
+	// A file that clashes with another one can't have been compiled together with it.
+	_ = s.files.RegisterFile(file)
+	imports := file.Imports()
+	for i := range imports.Len() {
+		s.add(imports.Get(i).FileDescriptor)
+	}
+}
+
+func (s *fileSet) has(name protoreflect.FullName) bool {
+	d, err := s.files.FindDescriptorByName(name)
+	if err != nil {
+		return false
+	}
+	_, isMessage := d.(protoreflect.MessageDescriptor)
+	return isMessage
+}
+
+// methodNamed returns a method of a service; nil when it has none of that name.
+func methodNamed(service protoreflect.ServiceDescriptor, name string) protoreflect.MethodDescriptor {
+	return service.Methods().ByName(protoreflect.Name(name))
+}
+
+// methodsOf yields the methods of a service in the order in which they are written.
+func methodsOf(service protoreflect.ServiceDescriptor) iter.Seq[protoreflect.MethodDescriptor] {
+	return func(yield func(protoreflect.MethodDescriptor) bool) {
+		for i := range service.Methods().Len() {
+			if !yield(service.Methods().Get(i)) {
+				return
+			}
+		}
+	}
+}
+
+// actionsOf yields the commands of a service that name a compensation.
+func actionsOf(service protoreflect.ServiceDescriptor, compensation protoreflect.Name) iter.Seq[protoreflect.MethodDescriptor] {
+	return func(yield func(protoreflect.MethodDescriptor) bool) {
+		for m := range methodsOf(service) {
+			options, err := methodOptionsOf(m)
+			if err != nil || options.command.GetCompensatedBy() != string(compensation) {
+				continue
+			}
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package contract
+
+import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+func (r *report) saga(m protoreflect.MethodDescriptor, options *treatyv1.SagaOptions) *Saga {
+	where := atOption(m, treatyv1.E_Saga)
+	if m.IsStreamingClient() || m.IsStreamingServer() {
+		r.add(sagaStreaming, at(m), "%s is a saga, so it can't stream: remove `stream`", m.Name())
+	}
+	saga := &Saga{
+		Definition: MethodName(m),
+		Input:      m.Input(),
+		Output:     m.Output(),
+		Deadline: r.duration(where.below(sagaDeadline), durationParams{
+			name: "deadline", value: options.GetDeadline(), most: MaxDeadline,
+		}),
+	}
+	saga.RequestID, saga.Labels = r.annotations(m.Input())
+	return saga
+}
+
+// annotations reads the request id and the labels of a saga's request.
+func (r *report) annotations(message protoreflect.MessageDescriptor) (requestID protoreflect.FieldDescriptor, labels []protoreflect.FieldDescriptor) {
+	fields := message.Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		options, ok := r.fieldOptions(field)
+		if !ok {
+			continue
+		}
+		if options.requestID {
+			where := atFieldOption(field, treatyv1.E_RequestId)
+			switch {
+			case field.Kind() != protoreflect.StringKind || field.Cardinality() == protoreflect.Repeated:
+				r.add(requestIDType, where, "the request id %s must be one string: write `string %s = %d`", field.Name(), field.Name(), field.Number())
+			case options.redacted:
+				r.add(fieldRedacted, where, "the request id %s is shown and compared, so it can't be debug_redact: remove one of the two options", field.Name())
+			}
+			if requestID != nil {
+				r.add(requestIDDuplicate, where, "%s has the request id %s already: remove the option here", message.Name(), requestID.Name())
+				continue
+			}
+			requestID = field
+		}
+		if options.label {
+			where := atFieldOption(field, treatyv1.E_Label)
+			switch {
+			case !labelled(field):
+				r.add(labelType, where, "the label %s must be one string, number, bool or enum: remove the option, or put it on such a field", field.Name())
+			case options.redacted:
+				r.add(fieldRedacted, where, "the label %s is shown and searched by, so it can't be debug_redact: remove one of the two options", field.Name())
+			}
+			labels = append(labels, field)
+			if len(labels) == MaxLabels+1 {
+				r.add(labelTooMany, where, "%s has more than %d labels: keep those that sagas are searched by", message.Name(), MaxLabels)
+			}
+		}
+	}
+	return requestID, labels
+}
+
+// labelled tells whether a field can be a label.
+func labelled(field protoreflect.FieldDescriptor) bool {
+	if field.Cardinality() == protoreflect.Repeated {
+		return false
+	}
+	switch field.Kind() {
+	case protoreflect.MessageKind, protoreflect.GroupKind, protoreflect.BytesKind:
+		return false
+	}
+	return true
+}
+
+func (r *report) fieldOptions(field protoreflect.FieldDescriptor) (fieldOptions, bool) {
+	options, err := fieldOptionsOf(field)
+	if err != nil {
+		r.add(optionUnreadable, at(field), "the options of %s can't be read: use the treaty/v1/options.proto of this version", field.Name())
+		return options, false
+	}
+	return options, true
+}

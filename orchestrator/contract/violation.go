@@ -1,0 +1,139 @@
+package contract
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Position is a place in a .proto file.
+type Position struct {
+	// Path is the file's name as it is imported.
+	Path string
+
+	// Line and Column count from 1; both are 0 when the descriptor holds no source positions, as in a linked Go program.
+	Line, Column int
+}
+
+// String returns "path:line:column", or the path alone when there is no line.
+func (p Position) String() string {
+	if p.Line == 0 {
+		return p.Path
+	}
+	return fmt.Sprintf("%s:%d:%d", p.Path, p.Line, p.Column)
+}
+
+// Violation is one place where a contract breaks a rule. It is an error.
+type Violation struct {
+	// Rule is the rule that is broken.
+	Rule Rule
+
+	// Descriptor is what breaks it: a method or a field, or the message of a compensation's request.
+	Descriptor protoreflect.Descriptor
+
+	// Position is where it is written, as exactly as the descriptor tells.
+	Position Position
+
+	// Message says what is wrong and what to write instead.
+	Message string
+}
+
+// Error returns "path:line:column: message (RULE_ID)".
+func (v Violation) Error() string {
+	return fmt.Sprintf("%s: %s (%s)", v.Position, v.Message, v.Rule.ID)
+}
+
+// site is what a violation is about: a descriptor, or what is written below it.
+type site struct {
+	desc protoreflect.Descriptor
+	path []int32 // below the descriptor, as in SourceCodeInfo
+}
+
+// The numbers of the options fields in google.protobuf.MethodDescriptorProto and FieldDescriptorProto.
+const (
+	methodOptionsField = 4
+	fieldOptionsField  = 8
+)
+
+func at(d protoreflect.Descriptor) site { return site{desc: d} }
+
+// atOption is the place of an option of a method, or of one of its fields.
+func atOption(m protoreflect.MethodDescriptor, xt protoreflect.ExtensionType, fields ...int32) site {
+	path := append([]int32{methodOptionsField, int32(xt.TypeDescriptor().Number())}, fields...)
+	return site{desc: m, path: path}
+}
+
+// below returns the place of a field of the option at s.
+func (s site) below(fields ...int32) site {
+	return site{desc: s.desc, path: append(slices.Clone(s.path), fields...)}
+}
+
+func atFieldOption(f protoreflect.FieldDescriptor, xt protoreflect.ExtensionType) site {
+	return site{desc: f, path: []int32{fieldOptionsField, int32(xt.TypeDescriptor().Number())}}
+}
+
+// position returns the most exact position that the file knows. Compilers differ in how deep into an option they go.
+func (s site) position() Position {
+	file := s.desc.ParentFile()
+	if file == nil {
+		return Position{}
+	}
+	pos := Position{Path: file.Path()}
+	locations := file.SourceLocations()
+	loc := locations.ByDescriptor(s.desc)
+	if loc.Path == nil {
+		return pos
+	}
+	for n := len(s.path); n > 0; n-- {
+		if exact := locations.ByPath(slices.Concat(loc.Path, s.path[:n])); exact.Path != nil {
+			loc = exact
+			break
+		}
+	}
+	pos.Line, pos.Column = loc.StartLine+1, loc.StartColumn+1
+	return pos
+}
+
+// report collects violations. The zero value is empty.
+type report struct {
+	violations []Violation
+}
+
+func (r *report) add(rule Rule, s site, format string, args ...any) {
+	v := Violation{Rule: rule, Descriptor: s.desc, Position: s.position(), Message: fmt.Sprintf(format, args...)}
+	// A compensation that several commands name is looked at once for each.
+	for _, w := range r.violations {
+		if w.Rule == v.Rule && w.Descriptor.FullName() == v.Descriptor.FullName() && w.Position == v.Position && w.Message == v.Message {
+			return
+		}
+	}
+	r.violations = append(r.violations, v)
+}
+
+// sorted returns the violations ordered by position.
+func (r *report) sorted() []Violation {
+	slices.SortStableFunc(r.violations, func(a, b Violation) int {
+		return cmp.Or(
+			cmp.Compare(a.Position.Path, b.Position.Path),
+			cmp.Compare(a.Position.Line, b.Position.Line),
+			cmp.Compare(a.Position.Column, b.Position.Column),
+		)
+	})
+	return r.violations
+}
+
+// err returns all violations as one error, or nil.
+func (r *report) err() error {
+	return joined(r.sorted())
+}
+
+func joined(violations []Violation) error {
+	errs := make([]error, len(violations))
+	for i, v := range violations {
+		errs[i] = v
+	}
+	return errors.Join(errs...)
+}
