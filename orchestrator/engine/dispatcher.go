@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/machine"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -25,21 +26,13 @@ type Dispatcher interface {
 }
 
 // Direction says whether a command is sent to do or to undo.
-type Direction int
+type Direction = machine.Direction
 
 // The directions.
 const (
-	Action Direction = iota + 1
-	Compensation
+	Action       = machine.Action
+	Compensation = machine.Compensation
 )
-
-// String returns the direction as it stands in metadata: "action" or "compensation".
-func (d Direction) String() string {
-	if d == Compensation {
-		return "compensation"
-	}
-	return "action"
-}
 
 // Attempt is one gRPC call to be made for a step.
 type Attempt struct {

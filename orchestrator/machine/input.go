@@ -1,0 +1,146 @@
+package machine
+
+import (
+	"errors"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Causes for which an input is turned down. Nothing is recorded then.
+var (
+	// ErrPastPivot says that the saga can't be undone any more.
+	ErrPastPivot = errors.New("the saga is past its pivot")
+
+	// ErrPivotUnderWay says that the pivot's outcome is open, so that it isn't known yet whether the saga can be undone.
+	ErrPivotUnderWay = errors.New("the saga's pivot is under way")
+
+	// ErrFinal says that the saga has ended otherwise.
+	ErrFinal = errors.New("the saga has ended")
+
+	// ErrNotSuspended says that the saga doesn't wait for an operator.
+	ErrNotSuspended = errors.New("the saga isn't suspended")
+
+	// ErrUnfit says that the operator's decision doesn't fit why the saga is suspended.
+	ErrUnfit = errors.New("the decision doesn't fit the suspension")
+)
+
+// Input is something that happened to a saga.
+type Input interface{ input() }
+
+// Start is the acceptance of a saga, the first input of each.
+type Start struct {
+	// Started is recorded as it is.
+	Started *treatyv1.SagaStarted
+}
+
+// Outcome is the end of a command: one of its attempts settled it, or the orchestrator gave up. For a step that isn't waiting for
+// it any more it changes nothing.
+type Outcome struct {
+	// Step is the step's path.
+	Step string
+
+	// Direction is whether the action ended or the compensation.
+	Direction Direction
+
+	// Verdict is how it ended.
+	Verdict Verdict
+
+	// Reply is the serialized reply when it is done.
+	Reply []byte
+
+	// Failure is the participant's status when it isn't.
+	Failure *treatyv1.Failure
+
+	// Attempts is how many attempts were made.
+	Attempts uint32
+}
+
+// Verdict is how a command ended.
+type Verdict int
+
+// The ends of a command.
+const (
+	// Done: executed.
+	Done Verdict = iota + 1
+
+	// Refused: certainly not executed.
+	Refused
+
+	// Unknown: given up, may have been executed.
+	Unknown
+)
+
+// Cancel asks to undo the saga. It is turned down with ErrPastPivot, ErrPivotUnderWay or, when the saga has succeeded, ErrFinal.
+type Cancel struct {
+	// Decision is who asks, and why.
+	Decision *treatyv1.Decision
+}
+
+// Resume is an operator's decision about a suspended saga. It is turned down with ErrNotSuspended or ErrUnfit.
+type Resume struct {
+	// Decision is who decides, and why.
+	Decision *treatyv1.Decision
+
+	// How is what the operator decided.
+	How ResumeHow
+
+	// Payload is the serialized request for RetryEdited, or the serialized reply for MarkDone.
+	Payload []byte
+}
+
+// ResumeHow is how a suspended saga goes on.
+type ResumeHow int
+
+// The decisions of an operator.
+const (
+	// Retry runs the code again, or sends the stuck command again.
+	Retry ResumeHow = iota + 1
+
+	// RetryEdited sends the stuck compensation with another request.
+	RetryEdited
+
+	// MarkDone takes the stuck compensation or pivot as done.
+	MarkDone
+
+	// MarkRefused takes the stuck pivot as certainly not executed.
+	MarkRefused
+)
+
+// Wake lets the saga do what is due: after loading, and when a timer fires.
+type Wake struct{}
+
+func (Start) input()   {}
+func (Outcome) input() {}
+func (Cancel) input()  {}
+func (Resume) input()  {}
+func (Wake) input()    {}
+
+// Direction says whether a command is sent to do or to undo.
+type Direction int
+
+// The directions.
+const (
+	Action Direction = iota + 1
+	Compensation
+)
+
+// String returns the direction as it stands in metadata: "action" or "compensation".
+func (d Direction) String() string {
+	if d == Compensation {
+		return "compensation"
+	}
+	return "action"
+}
+
+// Effect is something to be done once the turn that it came with is committed.
+type Effect struct {
+	// Step is the step that it is about.
+	Step *Step
+
+	// Direction is whether its action or its compensation is meant.
+	Direction Direction
+
+	// Abandon says not to send the command any more: wait for the attempt under way, if there is one, and tell its
+	// outcome, or Unknown. False: send the command until it ends.
+	Abandon bool
+}

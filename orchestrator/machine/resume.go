@@ -1,0 +1,79 @@
+package machine
+
+import (
+	"fmt"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// resume does what an operator decided. It says whether the saga's code is to be run again from the start.
+func (m *Machine) resume(in Resume) (reload bool, err error) {
+	suspension := m.saga.Suspension
+	if suspension == nil {
+		return false, ErrNotSuspended
+	}
+	switch suspension.GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		err = m.resumeCompensation(m.saga.Step(suspension.GetStep()), in)
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
+		err = m.resumePivot(m.saga.Step(suspension.GetStep()), in)
+	default:
+		if in.How != Retry {
+			return false, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", ErrUnfit)
+		}
+		m.recordResumed(in)
+		return true, nil
+	}
+	if err == nil {
+		m.drive()
+		m.effects = m.Outstanding()
+	}
+	return false, err
+}
+
+func (m *Machine) recordResumed(in Resume) {
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaResumed{SagaResumed: &treatyv1.SagaResumed{Decision: in.Decision}}})
+}
+
+func (m *Machine) resumeCompensation(step *Step, in Resume) error {
+	switch in.How {
+	case Retry:
+		m.recordResumed(in)
+	case RetryEdited:
+		m.recordResumed(in)
+		m.scheduleCompensation(step, in.Payload)
+	case MarkDone:
+		m.recordResumed(in)
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{
+			Step: step.Path(), Reply: in.Payload, Decision: in.Decision,
+		}}})
+	default:
+		return fmt.Errorf("%w: step %s is a compensation; retry it, retry it with an edited request, or mark it done", ErrUnfit, step.Path())
+	}
+	return nil
+}
+
+func (m *Machine) resumePivot(step *Step, in Resume) error {
+	switch in.How {
+	case Retry:
+		m.recordResumed(in)
+	case MarkDone:
+		m.recordResumed(in)
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
+			Step: step.Path(), Reply: in.Payload, Decision: in.Decision,
+		}}})
+	case MarkRefused:
+		m.recordResumed(in)
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
+			Step: step.Path(), Failure: refusedByHand(in.Decision), Decision: in.Decision,
+		}}})
+	default:
+		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused", ErrUnfit, step.Path())
+	}
+	return nil
+}
+
+func refusedByHand(decision *treatyv1.Decision) *treatyv1.Failure {
+	return &treatyv1.Failure{Code: codeFailedPrecondition, Message: "marked as refused by hand: " + decision.GetReason()}
+}

@@ -1,0 +1,254 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// ErrJournal says that a journal can't be folded: a record is unknown (it was written by a newer version), or doesn't fit what came
+// before it.
+var ErrJournal = errors.New("the journal can't be read")
+
+// Saga is what a journal says of one saga. It needs no saga code. A Saga that a Machine handed out must not be changed.
+type Saga struct {
+	// ID is the last part of the saga's name.
+	ID string
+
+	// Started is how it was started.
+	Started *treatyv1.SagaStarted
+
+	// State is where it stands.
+	State treatyv1.SagaState
+
+	// Turns counts the turns folded so far.
+	Turns uint64
+
+	// CreateTime, UpdateTime and EndTime are the times of the first, the latest and the final turn; EndTime is zero before.
+	CreateTime, UpdateTime, EndTime time.Time
+
+	// Steps are its steps in the order in which they were scheduled.
+	Steps []*Step
+
+	// Decided is why it is undone; nil while it isn't.
+	Decided *treatyv1.CompensationDecided
+
+	// Suspension is why it waits for an operator; nil while it doesn't.
+	Suspension *treatyv1.SagaSuspended
+
+	// Reply is its serialized reply once it has succeeded.
+	Reply []byte
+
+	byPath map[string]*Step
+}
+
+// Step is what a journal says of one step.
+type Step struct {
+	// Scheduled is its intent.
+	Scheduled *treatyv1.StepScheduled
+
+	// State is where it stands.
+	State treatyv1.StepState
+
+	// Reply is the serialized reply of its action; nil unless it was done.
+	Reply []byte
+
+	// Failure is the status of its action when that was refused or is unknown.
+	Failure *treatyv1.Failure
+
+	// Attempts is how many attempts the journal tells of, for the action and for the compensation.
+	Attempts, CompensationAttempts uint32
+
+	// Decision is set when an operator decided its outcome, or its compensation's, by hand.
+	Decision *treatyv1.Decision
+
+	// EditedRequest is what an operator put in the place of the compensation's derived request.
+	EditedRequest []byte
+
+	// ScheduleTime, EndTime, CompensationScheduleTime and CompensationEndTime are the times of its turns; zero before.
+	ScheduleTime, EndTime, CompensationScheduleTime, CompensationEndTime time.Time
+}
+
+// Path is the step's path in its saga.
+func (s *Step) Path() string { return s.Scheduled.GetStep() }
+
+// Deadline is when the saga is cancelled; zero means never.
+func (s *Saga) Deadline() time.Time {
+	if d := s.Started.GetDeadline(); d != nil {
+		return d.AsTime()
+	}
+	return time.Time{}
+}
+
+// Final says whether the saga has ended.
+func (s *Saga) Final() bool {
+	return s.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED || s.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED
+}
+
+// Step returns the step of the given path, or nil.
+func (s *Saga) Step(path string) *Step { return s.byPath[path] }
+
+// Fold reads one more turn. It returns ErrJournal when the turn doesn't fit.
+func (s *Saga) Fold(turn *treatyv1.Turn) error {
+	for _, record := range turn.GetRecords() {
+		if err := s.fold(turn.GetTime().AsTime(), record); err != nil {
+			return err
+		}
+	}
+	s.endTurn(turn.GetTime().AsTime())
+	return nil
+}
+
+func (s *Saga) endTurn(now time.Time) {
+	s.Turns++
+	s.UpdateTime = now
+	if s.CreateTime.IsZero() {
+		s.CreateTime = now
+	}
+	if s.Final() && s.EndTime.IsZero() {
+		s.EndTime = now
+	}
+}
+
+// fold reads one record.
+func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_SagaStarted:
+		if s.Started != nil {
+			return s.misfit("saga_started", "the saga was started before")
+		}
+		s.Started, s.State = r.SagaStarted, treatyv1.SagaState_SAGA_STATE_RUNNING
+	case *treatyv1.Record_StepScheduled:
+		if s.byPath[r.StepScheduled.GetStep()] != nil {
+			return s.misfit("step_scheduled", "step "+r.StepScheduled.GetStep()+" was scheduled before")
+		}
+		s.schedule(now, r.StepScheduled)
+	case *treatyv1.Record_StepDone, *treatyv1.Record_StepRefused, *treatyv1.Record_StepUnknown:
+		return s.foldOutcome(now, record)
+	case *treatyv1.Record_CompensationDecided:
+		s.Decided, s.State, s.Suspension = r.CompensationDecided, treatyv1.SagaState_SAGA_STATE_COMPENSATING, nil
+	case *treatyv1.Record_CompensationScheduled, *treatyv1.Record_CompensationDone:
+		return s.foldCompensation(now, record)
+	case *treatyv1.Record_SagaSuspended:
+		s.Suspension, s.State = r.SagaSuspended, treatyv1.SagaState_SAGA_STATE_SUSPENDED
+	case *treatyv1.Record_SagaResumed:
+		s.Suspension, s.State = nil, treatyv1.SagaState_SAGA_STATE_RUNNING
+		if s.Decided != nil {
+			s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATING
+		}
+	case *treatyv1.Record_SagaSucceeded:
+		s.Reply, s.State = r.SagaSucceeded.GetReply(), treatyv1.SagaState_SAGA_STATE_SUCCEEDED
+	case *treatyv1.Record_SagaCompensated:
+		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATED
+	default:
+		return s.misfit("record", "its kind is unknown to this version; run the version that wrote it, or a newer one")
+	}
+	return nil
+}
+
+func (s *Saga) schedule(now time.Time, scheduled *treatyv1.StepScheduled) *Step {
+	step := &Step{Scheduled: scheduled, State: treatyv1.StepState_STEP_STATE_SCHEDULED, ScheduleTime: now}
+	if s.byPath == nil {
+		s.byPath = make(map[string]*Step, 4)
+	}
+	s.byPath[scheduled.GetStep()] = step
+	s.Steps = append(s.Steps, step)
+	return step
+}
+
+func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
+	var path string
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_StepDone:
+		path = r.StepDone.GetStep()
+	case *treatyv1.Record_StepRefused:
+		path = r.StepRefused.GetStep()
+	case *treatyv1.Record_StepUnknown:
+		path = r.StepUnknown.GetStep()
+	}
+	step := s.byPath[path]
+	if step == nil || step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
+		return s.misfit("outcome", "step "+path+" isn't under way")
+	}
+	step.EndTime = now
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_StepDone:
+		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())
+		step.Attempts, step.Decision = r.StepDone.GetAttempts(), r.StepDone.GetDecision()
+	case *treatyv1.Record_StepRefused:
+		step.State, step.Failure = treatyv1.StepState_STEP_STATE_REFUSED, r.StepRefused.GetFailure()
+		step.Attempts, step.Decision = r.StepRefused.GetAttempts(), r.StepRefused.GetDecision()
+	case *treatyv1.Record_StepUnknown:
+		step.State, step.Failure = treatyv1.StepState_STEP_STATE_UNKNOWN, r.StepUnknown.GetFailure()
+		step.Attempts = r.StepUnknown.GetAttempts()
+	}
+	return nil
+}
+
+func (s *Saga) foldCompensation(now time.Time, record *treatyv1.Record) error {
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_CompensationScheduled:
+		step := s.byPath[r.CompensationScheduled.GetStep()]
+		if step == nil || !mayHaveRun(step) && step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
+			return s.misfit("compensation_scheduled", "step "+r.CompensationScheduled.GetStep()+" has nothing to undo")
+		}
+		step.State, step.CompensationScheduleTime = treatyv1.StepState_STEP_STATE_COMPENSATING, now
+		step.EditedRequest = r.CompensationScheduled.GetEditedRequest()
+	case *treatyv1.Record_CompensationDone:
+		step := s.byPath[r.CompensationDone.GetStep()]
+		if step == nil || step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
+			return s.misfit("compensation_done", "step "+r.CompensationDone.GetStep()+" isn't being undone")
+		}
+		step.State, step.CompensationEndTime = treatyv1.StepState_STEP_STATE_COMPENSATED, now
+		step.CompensationAttempts = r.CompensationDone.GetAttempts()
+		if d := r.CompensationDone.GetDecision(); d != nil {
+			step.Decision = d
+		}
+	}
+	return nil
+}
+
+func (s *Saga) misfit(record, why string) error {
+	return fmt.Errorf("%w: %s in turn %d of saga %s: %s", ErrJournal, record, s.Turns+1, s.ID, why)
+}
+
+// nonNil keeps "an empty reply" apart from "no reply": protobuf reads an empty bytes field as nil.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// mayHaveRun says whether the step's action is done or unknown and nothing has been done about it.
+func mayHaveRun(step *Step) bool {
+	return step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_UNKNOWN
+}
+
+// pointOfNoReturn returns the step behind which the saga can't be undone: a pivot that is done, or a retriable command. It
+// returns nil while there is none.
+func (s *Saga) pointOfNoReturn() *Step {
+	for _, step := range s.Steps {
+		switch step.Scheduled.GetKind() {
+		case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
+			return step
+		case treatyv1.CommandKind_COMMAND_KIND_PIVOT:
+			if step.State == treatyv1.StepState_STEP_STATE_DONE {
+				return step
+			}
+		}
+	}
+	return nil
+}
+
+// pivotUnderWay returns the pivot whose outcome is still open, or nil.
+func (s *Saga) pivotUnderWay() *Step {
+	for _, step := range s.Steps {
+		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT && step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
+			return step
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package saga
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+)
+
+// Call asks for a step and waits until it has ended; out takes the reply. It is what generated functions are made of: call
+// those. Fullmethod is the method's name with its leading slash, as gRPC's generated constants have it.
+//
+// The error is an *Error when the step was refused, or when the orchestrator gave up on it. A failure that another attempt may mend
+// never comes back here.
+func Call(ctx Context, fullMethod string, in, out proto.Message) error {
+	t := ctx.thread()
+	method := strings.TrimPrefix(fullMethod, "/")
+	request, err := deterministic.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("serializing the request of %s: %w", method, err)
+	}
+	call := &machine.Call{Method: method, Request: request}
+	if t.machine.Replaying() {
+		call.Same = func(journaled []byte) bool {
+			other := in.ProtoReflect().New().Interface()
+			return proto.Unmarshal(journaled, other) == nil && proto.Equal(in, other)
+		}
+	}
+	result := t.machine.Call(call)
+	if result.Failure != nil {
+		return &Error{Method: method, Unknown: result.Unknown, failure: result.Failure}
+	}
+	if err := proto.Unmarshal(result.Reply, out); err != nil {
+		return fmt.Errorf("reading the reply of %s, which isn't a %s: %w", method, out.ProtoReflect().Descriptor().FullName(), err)
+	}
+	return nil
+}
+
+var deterministic = proto.MarshalOptions{Deterministic: true}
+
+// Definition is a saga definition with its code.
+type Definition struct {
+	// Name is the definition's name, e.g. "acme.card.v1.CardSagas/IssueCard".
+	Name string
+
+	// Code is the code as the machine runs it.
+	Code machine.Code
+}
+
+// Registrar takes saga definitions; the orchestrator is one.
+type Registrar interface {
+	// RegisterSaga adds a definition. A second one of the same name, or one that no linked contract has, is an error
+	// when the orchestrator starts.
+	RegisterSaga(Definition)
+}
+
+// Register adds the code of one saga definition. It is what generated functions are made of: call those.
+func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(Context, In) (Out, error)) {
+	name := strings.TrimPrefix(fullMethod, "/")
+	var zero In
+	input := zero.ProtoReflect().Type()
+	r.RegisterSaga(Definition{Name: name, Code: func(t *machine.Thread, request []byte) ([]byte, *treatyv1.Failure) {
+		in := input.New().Interface()
+		if err := proto.Unmarshal(request, in); err != nil {
+			return nil, &treatyv1.Failure{Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", name, err)}
+		}
+		out, err := code(&thread{machine: t}, in.(In)) //nolint:forcetypeassert // it was made from In's own type
+		if err != nil {
+			return nil, failureOf(err)
+		}
+		reply, err := deterministic.Marshal(out)
+		if err != nil {
+			return nil, failureOf(fmt.Errorf("serializing the reply of %s: %w", name, err))
+		}
+		if reply == nil {
+			reply = []byte{}
+		}
+		return reply, nil
+	}})
+}
+
+// failureOf is the failure that a saga ends with: the status in the error, wherever it is wrapped, with its details; ABORTED for an error
+// without one.
+func failureOf(err error) *treatyv1.Failure {
+	st, ok := status.FromError(err)
+	if !ok || st.Code() == codes.OK {
+		return &treatyv1.Failure{Code: int32(codes.Aborted), Message: err.Error()}
+	}
+	return &treatyv1.Failure{Code: int32(st.Code()), Message: st.Message(), Details: st.Proto().GetDetails()}
+}

@@ -1,0 +1,103 @@
+package saga
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/treatyhq/treaty/orchestrator/machine"
+)
+
+// Context is the way from saga code to its saga. It is handed to the code, can't be made by anybody else, and is no
+// context.Context, so that it can't slip into a network call. It may only be used by the code it was handed to, on its
+// own goroutine.
+type Context interface {
+	// Saga returns the saga's name, "sagas/{saga}".
+	Saga() string
+
+	thread() *thread
+}
+
+// thread is the one implementation of Context.
+type thread struct {
+	machine *machine.Thread
+	logger  *slog.Logger
+	rand    *rand.Rand
+	ids     uint64
+}
+
+func (t *thread) Saga() string    { return "sagas/" + t.machine.Saga() }
+func (t *thread) thread() *thread { return t }
+
+// Now returns the time of the turn that the code runs in, in UTC to the microsecond. It stands still between two steps and is the same
+// in every replay.
+func Now(ctx Context) time.Time { return ctx.thread().machine.Now() }
+
+// NewID returns a new UUID: another one for each call, the same in every replay. It can be guessed by who knows the journal, so it is
+// no secret.
+func NewID(ctx Context) string {
+	t := ctx.thread()
+	t.ids++
+	hash := sha256.New()
+	var numbers [16]byte
+	binary.BigEndian.PutUint64(numbers[:8], t.machine.Started().GetSeed())
+	binary.BigEndian.PutUint64(numbers[8:], t.ids)
+	hash.Write(numbers[:])
+	hash.Write([]byte(t.machine.Saga() + "/" + t.machine.Path()))
+	var id uuid.UUID
+	copy(id[:], hash.Sum(nil))
+	id[6] = id[6]&0x0f | 0x80 // version 8: made by the application
+	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
+	return id.String()
+}
+
+// Rand returns the saga's source of chance. It gives the same numbers in every replay; it is not for secrets.
+func Rand(ctx Context) *rand.Rand {
+	t := ctx.thread()
+	if t.rand == nil {
+		t.rand = rand.New(rand.NewPCG(t.machine.Started().GetSeed(), pathSeed(t.machine.Path()))) //nolint:gosec // must be reproducible, isn't for secrets
+	}
+	return t.rand
+}
+
+func pathSeed(path string) uint64 {
+	sum := sha256.Sum256([]byte(path))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// Logger returns a logger that names the saga and is silent while the code is replayed, so that a line is written once, unless the
+// orchestrator stops between writing it and committing the turn.
+func Logger(ctx Context) *slog.Logger {
+	t := ctx.thread()
+	if t.logger == nil {
+		base, ok := t.machine.Environment().(*slog.Logger)
+		if !ok {
+			base = slog.Default()
+		}
+		t.logger = slog.New(liveHandler{base.Handler(), t.machine}).With("saga", t.Saga())
+	}
+	return t.logger
+}
+
+// liveHandler drops what is logged during a replay.
+type liveHandler struct {
+	slog.Handler
+	thread *machine.Thread
+}
+
+func (h liveHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return !h.thread.Replaying() && h.Handler.Enabled(ctx, level)
+}
+
+func (h liveHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return liveHandler{h.Handler.WithAttrs(attrs), h.thread}
+}
+
+func (h liveHandler) WithGroup(name string) slog.Handler {
+	return liveHandler{h.Handler.WithGroup(name), h.thread}
+}
