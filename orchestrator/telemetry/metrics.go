@@ -1,0 +1,162 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// metrics are the instruments. Nil while metrics are off.
+type metrics struct {
+	meter metric.Meter
+
+	sagasStarted, sagasEnded, sagasSuspended, attempts metric.Int64Counter
+
+	sagaDuration, attemptDuration, commitDuration metric.Float64Histogram
+
+	commitGroupSize metric.Int64Histogram
+
+	breakerOpen metric.Int64Gauge
+
+	// sets keeps the attribute sets that were used; there are as many as there are methods and definitions, times a few.
+	mu   sync.RWMutex
+	sets map[setKey]metric.MeasurementOption
+}
+
+// setKey is two attributes' values.
+type setKey struct {
+	key    attribute.Key
+	value  string
+	key2   attribute.Key
+	value2 string
+}
+
+var (
+	attemptBounds = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}
+	sagaBounds    = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400}
+	commitBounds  = []float64{.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1}
+	groupBounds   = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
+)
+
+func newMetrics(meter metric.Meter) (*metrics, error) {
+	m := &metrics{meter: meter, sets: map[setKey]metric.MeasurementOption{}}
+	var errs [9]error
+	m.sagasStarted, errs[0] = meter.Int64Counter(MetricSagasStarted, metric.WithUnit("{saga}"), metric.WithDescription("Sagas accepted."))
+	m.sagasEnded, errs[1] = meter.Int64Counter(MetricSagasEnded, metric.WithUnit("{saga}"), metric.WithDescription("Sagas that reached their final state."))
+	m.sagasSuspended, errs[2] = meter.Int64Counter(MetricSagasSuspended, metric.WithUnit("{saga}"), metric.WithDescription("Times that a saga was suspended and waits for an operator."))
+	m.attempts, errs[3] = meter.Int64Counter(MetricAttempts, metric.WithUnit("{attempt}"), metric.WithDescription("gRPC calls made to participants."))
+	m.sagaDuration, errs[4] = meter.Float64Histogram(MetricSagaDuration, metric.WithUnit("s"), metric.WithDescription("From a saga's start to its final state."), metric.WithExplicitBucketBoundaries(sagaBounds...))
+	m.attemptDuration, errs[5] = meter.Float64Histogram(MetricAttemptDuration, metric.WithUnit("s"), metric.WithDescription("Duration of one gRPC call to a participant."), metric.WithExplicitBucketBoundaries(attemptBounds...))
+	m.commitDuration, errs[6] = meter.Float64Histogram(MetricCommitDuration, metric.WithUnit("s"), metric.WithDescription("Duration of one commit to the journal."), metric.WithExplicitBucketBoundaries(commitBounds...))
+	m.commitGroupSize, errs[7] = meter.Int64Histogram(MetricCommitGroupSize, metric.WithUnit("{turn}"), metric.WithDescription("Turns committed at once."), metric.WithExplicitBucketBoundaries(groupBounds...))
+	m.breakerOpen, errs[8] = meter.Int64Gauge(MetricBreakerOpen, metric.WithUnit("1"), metric.WithDescription("1 while the participant is taken to be down, else 0."))
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("telemetry: creating the metrics: %w", err)
+	}
+	return m, nil
+}
+
+// set returns the attribute set of one or two attributes, made once.
+func (m *metrics) set(k setKey) metric.MeasurementOption {
+	m.mu.RLock()
+	option, ok := m.sets[k]
+	m.mu.RUnlock()
+	if ok {
+		return option
+	}
+	attributes := []attribute.KeyValue{k.key.String(k.value)}
+	if k.key2 != "" {
+		attributes = append(attributes, k.key2.String(k.value2))
+	}
+	option = metric.WithAttributeSet(attribute.NewSet(attributes...))
+	m.mu.Lock()
+	m.sets[k] = option
+	m.mu.Unlock()
+	return option
+}
+
+// SagaStarted counts a saga whose start was committed.
+func (t *Telemetry) SagaStarted(definition string) {
+	if !t.Metering() {
+		return
+	}
+	t.metrics.sagasStarted.Add(context.Background(), 1, t.metrics.set(setKey{key: KeyDefinition, value: definition}))
+}
+
+// SagaEnded counts a saga that reached its final state, and how long it took.
+func (t *Telemetry) SagaEnded(definition string, state treatyv1.SagaState, took time.Duration) {
+	if !t.Metering() {
+		return
+	}
+	set := t.metrics.set(setKey{key: KeyDefinition, value: definition, key2: KeyState, value2: stateName(state)})
+	t.metrics.sagasEnded.Add(context.Background(), 1, set)
+	t.metrics.sagaDuration.Record(context.Background(), took.Seconds(), set)
+}
+
+// SagaSuspended counts a saga that waits for an operator.
+func (t *Telemetry) SagaSuspended(reason treatyv1.SuspensionReason) {
+	if !t.Metering() {
+		return
+	}
+	name := strings.TrimPrefix(reason.String(), "SUSPENSION_REASON_")
+	t.metrics.sagasSuspended.Add(context.Background(), 1, t.metrics.set(setKey{key: KeyReason, value: name}))
+}
+
+// AttemptEnded counts one gRPC call to a participant, and how long it took.
+func (t *Telemetry) AttemptEnded(method string, outcome treatyv1.Outcome, took time.Duration) {
+	if !t.Metering() {
+		return
+	}
+	set := t.metrics.set(setKey{key: "rpc.method", value: method, key2: KeyOutcome, value2: outcomeName(outcome)})
+	t.metrics.attempts.Add(context.Background(), 1, set)
+	t.metrics.attemptDuration.Record(context.Background(), took.Seconds(), set)
+}
+
+// Committed counts one commit of a group of turns.
+func (t *Telemetry) Committed(turns int, took time.Duration) {
+	if !t.Metering() {
+		return
+	}
+	t.metrics.commitGroupSize.Record(context.Background(), int64(turns))
+	t.metrics.commitDuration.Record(context.Background(), took.Seconds())
+}
+
+// BreakerOpened tells that a participant is taken to be down.
+func (t *Telemetry) BreakerOpened(target string) { t.breaker(target, 1) }
+
+// BreakerClosed tells that a participant is called again as usual.
+func (t *Telemetry) BreakerClosed(target string) { t.breaker(target, 0) }
+
+func (t *Telemetry) breaker(target string, value int64) {
+	if !t.Metering() {
+		return
+	}
+	t.metrics.breakerOpen.Record(context.Background(), value, t.metrics.set(setKey{key: KeyTarget, value: target}))
+}
+
+// ObserveOpenSagas has count called whenever metrics are read; it says how many sagas are open, and must be quick and
+// safe for concurrent use. Call it once.
+func (t *Telemetry) ObserveOpenSagas(count func() int64) error {
+	if !t.Metering() {
+		return nil
+	}
+	_, err := t.metrics.meter.Int64ObservableGauge(MetricSagasOpen,
+		metric.WithUnit("{saga}"),
+		metric.WithDescription("Sagas that are neither succeeded nor compensated."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(count())
+			return nil
+		}))
+	if err != nil {
+		return fmt.Errorf("telemetry: creating the metric %s: %w", MetricSagasOpen, err)
+	}
+	return nil
+}
