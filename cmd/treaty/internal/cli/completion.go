@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// completionTimeout bounds how long a shell waits for suggestions.
+const completionTimeout = 2 * time.Second
+
+// completionSagas is how many sagas are suggested at most.
+const completionSagas = 100
+
+// openSagas is the filter for sagas that haven't ended.
+const openSagas = `state = "RUNNING" OR state = "COMPENSATING" OR state = "SUSPENDED"`
+
+// completer suggests words. It never fails: what can't be found isn't suggested.
+type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
+
+func (a *app) completeFlag(cmd *cobra.Command, flag string, complete completer) {
+	// It fails only for a flag that isn't there, which a test over all flags would show.
+	_ = cmd.RegisterFlagCompletionFunc(flag, complete)
+}
+
+func fixed(words ...string) completer {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	}
+}
+
+// completeStates suggests the states, in the case in which the word was begun.
+func completeStates(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	states := sagaStates
+	if toComplete != "" && toComplete == strings.ToLower(toComplete) {
+		states = nil
+		for _, state := range sagaStates {
+			states = append(states, strings.ToLower(state))
+		}
+	}
+	return withPrefix(states, toComplete), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeSaga suggests the names of sagas, newest first, as the filter chooses them.
+func (a *app) completeSaga(filter string) completer {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		none := cobra.ShellCompDirectiveNoFileComp
+		if len(args) > 0 {
+			return nil, none
+		}
+		ctx, cancel := completionContext(cmd)
+		defer cancel()
+		c, err := a.connect(ctx)
+		if err != nil {
+			return nil, none
+		}
+		page, err := c.sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: completionSagas, Filter: filter})
+		if err != nil {
+			return nil, none
+		}
+		var words []string
+		for _, saga := range page.GetSagas() {
+			name := saga.GetName()
+			if toComplete != "" && !strings.HasPrefix(sagaPrefix, toComplete) && !strings.HasPrefix(toComplete, sagaPrefix) {
+				name = strings.TrimPrefix(name, sagaPrefix)
+			}
+			words = append(words, name+"\t"+stateName(saga.GetState())+" "+saga.GetDefinition())
+		}
+		return withPrefix(words, toComplete), none | cobra.ShellCompDirectiveKeepOrder
+	}
+}
+
+// completeMethod suggests definitions for the first argument.
+func (a *app) completeMethod(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeDefinitions(cmd, args, toComplete)
+}
+
+// completeDefinitions suggests the definitions that are served.
+func (a *app) completeDefinitions(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := completionContext(cmd)
+	defer cancel()
+	c, err := a.connect(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	served, err := c.schema.definitions()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var words []string
+	for _, definition := range served {
+		words = append(words, definition.name)
+	}
+	return withPrefix(words, toComplete), cobra.ShellCompDirectiveNoFileComp
+}
+
+func completionContext(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return context.WithTimeout(ctx, completionTimeout)
+}
+
+func withPrefix(words []string, prefix string) []string {
+	var out []string
+	for _, word := range words {
+		if strings.HasPrefix(word, prefix) {
+			out = append(out, word)
+		}
+	}
+	return out
+}

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// The waits before a lost connection is tried again.
+const (
+	firstPause   = 500 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+// follower is told about a saga that is followed.
+type follower struct {
+	// seen is called with the saga now and after each change.
+	seen func(*treatyv1.Saga)
+
+	// lost is called when the connection was lost and will be tried again.
+	lost func()
+}
+
+// lostOnStderr says on stderr that a connection was lost.
+func (a *app) lostOnStderr() {
+	_, _ = fmt.Fprintf(a.Stderr, "The connection to %s was lost; trying again.\n", a.flags.address)
+}
+
+// follow tells a follower about a saga, and returns it once it has ended. A connection that is lost after it once stood is
+// tried again until ctx ends: a saga outlives the orchestrator's process, so what follows it should too.
+func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*treatyv1.Saga, error) {
+	var last *treatyv1.Saga
+	wait := firstPause
+	for {
+		err := stream(ctx, c, name, func(saga *treatyv1.Saga) {
+			wait = firstPause
+			if last == nil || !proto.Equal(last, saga) {
+				last = saga
+				f.seen(saga)
+			}
+		})
+		if err == nil && last == nil {
+			err = status.Error(codes.Internal, "the stream ended before it held the saga")
+		}
+		switch {
+		case last != nil && isFinal(last.GetState()):
+			return last, nil
+		case ctx.Err() != nil:
+			return nil, a.gaveUp(ctx, name, last)
+		case err == nil, last != nil && status.Code(err) == codes.Unavailable:
+		default:
+			return nil, a.explain(err, subject{doing: "watching the saga", saga: name})
+		}
+		if wait == firstPause {
+			f.lost()
+		}
+		if err := a.Pause(ctx, wait); err != nil {
+			return nil, a.gaveUp(ctx, name, last)
+		}
+		wait = min(2*wait, longestPause)
+	}
+}
+
+// stream calls seen with all that one stream brings. It returns nil when the stream ended in order.
+func stream(ctx context.Context, c *client, name string, seen func(*treatyv1.Saga)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes, err := c.sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
+	if err != nil {
+		return err
+	}
+	for {
+		change, err := changes.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		seen(change.GetSaga())
+	}
+}
+
+// gaveUp says that --timeout passed before the saga ended.
+func (a *app) gaveUp(ctx context.Context, name string, last *treatyv1.Saga) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return a.explain(ctx.Err(), subject{})
+	}
+	if last == nil {
+		return a.explain(ctx.Err(), subject{doing: "watching the saga"})
+	}
+	return &problem{
+		exit:    ExitFailure,
+		code:    codes.DeadlineExceeded,
+		message: fmt.Sprintf("%s is still %s after %s", name, stateName(last.GetState()), a.flags.timeout),
+		hints:   []string{"It goes on all the same: treaty sagas wait " + shellQuote(name) + " waits again."},
+	}
+}

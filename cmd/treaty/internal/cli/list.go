@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// maxPageSize is the largest page that the API gives.
+const maxPageSize = 1000
+
+// listFlags are the flags of sagas list.
+type listFlags struct {
+	filter     string
+	states     []string
+	definition string
+	orderBy    string
+	pageSize   int32
+	pageToken  string
+	all        bool
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var flags listFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List sagas, the newest first",
+		Example: `  treaty sagas list --state suspended
+  treaty sagas list --definition acme.card.v1.CardSagas/IssueCard --all
+  treaty sagas list --filter 'labels.customer = "c-7" AND create_time > "2026-01-31T00:00:00Z"'`,
+		Args: exact(),
+		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error { return a.list(ctx, flags) }),
+	}
+	set := cmd.Flags()
+	set.StringVar(&flags.filter, "filter", "", "an AIP-160 `FILTER` over definition, state, create_time, update_time and labels.KEY")
+	set.StringSliceVar(&flags.states, "state", nil, "only sagas in this `STATE`; may be given several times")
+	set.StringVar(&flags.definition, "definition", "", "only sagas of this `DEFINITION`")
+	set.StringVar(&flags.orderBy, "order-by", "", "create_time or update_time, each with desc or without (default \"create_time desc\")")
+	set.Int32Var(&flags.pageSize, "page-size", 50, "how many sagas a page holds, at most 1000")
+	set.StringVar(&flags.pageToken, "page-token", "", "the `TOKEN` of the page to show")
+	set.BoolVar(&flags.all, "all", false, "all pages, not only one")
+	a.completeFlag(cmd, "state", completeStates)
+	a.completeFlag(cmd, "definition", a.completeDefinitions)
+	a.completeFlag(cmd, "order-by", fixed("create_time desc", "create_time", "update_time desc", "update_time"))
+	return cmd
+}
+
+func (a *app) list(ctx context.Context, flags listFlags) error {
+	filter, err := flags.expression()
+	if err != nil {
+		return err
+	}
+	if flags.pageSize < 1 || flags.pageSize > maxPageSize {
+		return usage(fmt.Sprintf("--page-size is from 1 to %d", maxPageSize))
+	}
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	var sagas []*treatyv1.Saga
+	request := &treatyv1.ListSagasRequest{PageSize: flags.pageSize, PageToken: flags.pageToken, Filter: filter, OrderBy: flags.orderBy}
+	for {
+		page, err := a.listPage(ctx, c, request)
+		if err != nil {
+			return a.explain(err, subject{doing: "listing sagas"})
+		}
+		if a.flags.json {
+			for _, saga := range page.GetSagas() {
+				a.printJSON(c, saga)
+			}
+		} else {
+			sagas = append(sagas, page.GetSagas()...)
+		}
+		request.PageToken = page.GetNextPageToken()
+		if request.PageToken == "" || !flags.all {
+			break
+		}
+	}
+	if !a.flags.json {
+		a.printSagas(sagas)
+	}
+	if request.PageToken != "" {
+		_, _ = fmt.Fprintf(a.Stderr, "There are more: --all shows all, --page-token %s the next page.\n", shellQuote(request.PageToken))
+	}
+	return nil
+}
+
+func (a *app) listPage(ctx context.Context, c *client, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
+	ctx, cancel := a.unary(ctx)
+	defer cancel()
+	return c.sagas.ListSagas(ctx, request)
+}
+
+// expression joins the flags that choose sagas into one filter.
+func (f *listFlags) expression() (string, error) {
+	var parts []string
+	if len(f.states) > 0 {
+		var states []string
+		for _, text := range f.states {
+			state, err := parseState(text)
+			if err != nil {
+				return "", err
+			}
+			states = append(states, "state = "+quote(state))
+		}
+		parts = append(parts, group(strings.Join(states, " OR "), len(states) > 1))
+	}
+	if f.definition != "" {
+		parts = append(parts, "definition = "+quote(strings.TrimPrefix(f.definition, "/")))
+	}
+	if filter := strings.TrimSpace(f.filter); filter != "" {
+		parts = append(parts, group(filter, len(parts) > 0))
+	}
+	return strings.Join(parts, " AND "), nil
+}
+
+func group(expression string, needed bool) string {
+	if needed {
+		return "(" + expression + ")"
+	}
+	return expression
+}
+
+func (a *app) printSagas(sagas []*treatyv1.Saga) {
+	p := a.printer()
+	if len(sagas) == 0 {
+		if p.terminal {
+			p.print(text(dim, "No sagas."))
+		}
+		return
+	}
+	m := moments{now: a.Now(), zone: a.Location, terminal: p.terminal}
+	t := newTable("NAME", "DEFINITION", "STATE", "STARTED", "CHANGED", "TOOK", "LABELS")
+	for _, saga := range sagas {
+		took := ""
+		if saga.GetEndTime() != nil {
+			took = m.between(saga.GetCreateTime(), saga.GetEndTime())
+		}
+		t.add(row{cells: []span{
+			{saga.GetName(), bold},
+			{saga.GetDefinition(), plain},
+			p.sagaState(saga.GetState()),
+			{m.distance(saga.GetCreateTime()), plain},
+			{m.distance(saga.GetUpdateTime()), dim},
+			{took, plain},
+			{labelText(saga.GetLabels()), dim},
+		}})
+	}
+	lines := t.lines()
+	if p.terminal {
+		for i := range lines {
+			lines[i] = lines[i].trimmed().cut(p.screen.Width)
+		}
+	}
+	p.print(lines...)
+}

@@ -1,0 +1,309 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// problem is a failure as it is told to the operator.
+type problem struct {
+	// exit is the exit code.
+	exit int
+
+	// code is the gRPC code, OK when no call failed.
+	code codes.Code
+
+	// message says what failed, in one sentence without a full stop.
+	message string
+
+	// notes say more about it, a line each.
+	notes []string
+
+	// hints say what to do next, a line each.
+	hints []string
+
+	// details are those of the status.
+	details []*anypb.Any
+}
+
+// Error returns the message alone.
+func (p *problem) Error() string { return p.message }
+
+// exitError ends the run with a code and says nothing: what there is to say has been printed.
+type exitError int
+
+// Error names the exit code.
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// usage makes a problem of a wrong command line.
+func usage(message string, hints ...string) *problem {
+	return &problem{exit: ExitUsage, message: message, hints: hints}
+}
+
+// subject is what a failed call was about.
+type subject struct {
+	// doing says what was being done, e.g. "starting the saga"; may be empty.
+	doing string
+
+	// saga is the saga's name; may be empty.
+	saga string
+
+	// start says that the call would have started a saga.
+	start bool
+}
+
+// explain makes a problem of an error that a call returned.
+func (a *app) explain(err error, about subject) error {
+	if err == nil {
+		return nil
+	}
+	var known *problem
+	if errors.As(err, &known) {
+		return known
+	}
+	failure, ok := status.FromError(err)
+	switch {
+	case ok:
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		failure = status.FromContextError(err)
+	default:
+		return &problem{exit: ExitFailure, message: err.Error()}
+	}
+	message := failure.Message()
+	if message == "" {
+		message = strings.ToLower(strings.ReplaceAll(codeName(failure.Code()), "_", " "))
+	}
+	out := &problem{exit: ExitFailure, code: failure.Code(), message: message, details: failure.Proto().GetDetails()}
+	if about.doing != "" {
+		out.message = about.doing + ": " + out.message
+	}
+	out.read(failure)
+	a.advise(out, failure, about)
+	return out
+}
+
+// read takes what the details say into the notes.
+func (p *problem) read(failure *status.Status) {
+	for _, detail := range failure.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.BadRequest:
+			for _, violation := range detail.GetFieldViolations() {
+				p.notes = append(p.notes, violation.GetField()+": "+violation.GetDescription())
+			}
+		case *errdetails.PreconditionFailure:
+			for _, violation := range detail.GetViolations() {
+				p.notes = append(p.notes, strings.TrimPrefix(violation.GetSubject()+": "+violation.GetDescription(), ": "))
+			}
+		case *errdetails.RetryInfo:
+			if wait := detail.GetRetryDelay(); wait != nil {
+				p.hints = append(p.hints, "Try again in "+formatDuration(wait.AsDuration())+".")
+			}
+		}
+	}
+}
+
+// advise adds what to do next, and names what the status alone doesn't.
+func (a *app) advise(p *problem, failure *status.Status, about subject) {
+	address := a.flags.address
+	switch failure.Code() {
+	case codes.Unavailable:
+		a.adviseUnavailable(p, failure.Message(), about)
+	case codes.DeadlineExceeded:
+		p.message = fmt.Sprintf("no answer from %s within %s", address, a.flags.timeout)
+		if about.doing != "" {
+			p.message = about.doing + ": " + p.message
+		}
+		p.hints = append(p.hints, "Check --address, or give more time with --timeout.")
+		if about.start {
+			p.hints = append(p.hints, "The saga may have been started all the same: starting it again with the same --request-id attaches to it.")
+		}
+	case codes.NotFound:
+		if about.saga != "" {
+			p.message = "there is no saga " + about.saga + " at " + address
+			p.hints = append(p.hints, "treaty sagas list shows the sagas that there are.")
+		}
+	case codes.AlreadyExists:
+		if name := sagaOf(failure); name != "" {
+			p.hints = append(p.hints, "It is "+name+": treaty sagas get "+shellQuote(name)+" shows it.")
+		}
+		if about.start {
+			p.hints = append(p.hints, "To attach to it, send the data it was started with; to start another saga, give another --request-id or --saga-id.")
+		}
+	case codes.FailedPrecondition:
+		if about.saga != "" {
+			p.hints = append(p.hints, "treaty sagas get "+shellQuote(about.saga)+" shows where it stands and what fits.")
+		}
+	case codes.Unauthenticated:
+		p.hints = append(p.hints, "Show who you are with --tls-cert and --tls-key.")
+	case codes.PermissionDenied:
+		p.hints = append(p.hints, "The orchestrator's operator decides who may do this; see --tls-cert for whom you act.")
+	case codes.Unimplemented:
+		p.message = address + " answers, but doesn't offer this: " + failure.Message()
+		p.hints = append(p.hints, "Check --address: is it an orchestrator, and is it as new as this treaty?")
+	case codes.ResourceExhausted, codes.Aborted:
+		if len(p.hints) == 0 {
+			p.hints = append(p.hints, "Try again later.")
+		}
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+		p.hints = append(p.hints, "The orchestrator's log says more.")
+	}
+}
+
+// adviseUnavailable tells apart why an orchestrator can't be reached.
+func (a *app) adviseUnavailable(p *problem, message string, about subject) {
+	address := a.flags.address
+	cause := message
+	// gRPC wraps the cause: connection error: desc = "transport: Error while dialing: dial tcp ...: connection refused".
+	for _, wrapper := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: "} {
+		if _, after, ok := strings.Cut(cause, wrapper); ok {
+			cause = strings.TrimSuffix(after, `"`)
+		}
+	}
+	p.message = "no orchestrator can be reached at " + address + ": " + cause
+	if about.doing != "" {
+		p.message = about.doing + ": " + p.message
+	}
+	switch {
+	case strings.Contains(message, "first record does not look like a TLS handshake"):
+		p.hints = append(p.hints, "It speaks plaintext. Leave the --tls flags out; beyond loopback that takes --insecure.")
+	case strings.Contains(message, "certificate required"), strings.Contains(message, "bad certificate"):
+		p.hints = append(p.hints, "It asks for a client certificate that it trusts: --tls-cert and --tls-key.")
+	case strings.Contains(message, "certificate is valid for"), strings.Contains(message, "certificate is not valid for any names"), strings.Contains(message, "doesn't contain any IP SANs"):
+		p.hints = append(p.hints, "Its certificate has another name; give the right one with --tls-server-name.")
+	case strings.Contains(message, "x509: "):
+		p.hints = append(p.hints, "Its certificate isn't trusted; name the authority that signed it with --tls-ca.")
+	case strings.Contains(message, "error reading server preface"):
+		p.hints = append(p.hints, "It may want TLS (--tls-ca FILE), or it may not be an orchestrator.")
+	default:
+		p.hints = append(p.hints, "Start the orchestrator, or name another address with --address or TREATY_ADDRESS.")
+	}
+	if about.start {
+		p.hints = append(p.hints, "If the call got through, starting again with the same --request-id attaches to the saga.")
+	}
+}
+
+// sagaOf returns the saga that an error is about by its ErrorInfo.
+func sagaOf(failure *status.Status) string {
+	for _, detail := range failure.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" {
+			return info.GetMetadata()["saga"]
+		}
+	}
+	return ""
+}
+
+// codeName returns a code as the gRPC specification writes it, e.g. "NOT_FOUND".
+func codeName(code codes.Code) string {
+	if name, ok := codeNames[code]; ok {
+		return name
+	}
+	return fmt.Sprintf("CODE_%d", uint32(code))
+}
+
+var codeNames = map[codes.Code]string{
+	codes.OK:                 "OK",
+	codes.Canceled:           "CANCELLED",
+	codes.Unknown:            "UNKNOWN",
+	codes.InvalidArgument:    "INVALID_ARGUMENT",
+	codes.DeadlineExceeded:   "DEADLINE_EXCEEDED",
+	codes.NotFound:           "NOT_FOUND",
+	codes.AlreadyExists:      "ALREADY_EXISTS",
+	codes.PermissionDenied:   "PERMISSION_DENIED",
+	codes.ResourceExhausted:  "RESOURCE_EXHAUSTED",
+	codes.FailedPrecondition: "FAILED_PRECONDITION",
+	codes.Aborted:            "ABORTED",
+	codes.OutOfRange:         "OUT_OF_RANGE",
+	codes.Unimplemented:      "UNIMPLEMENTED",
+	codes.Internal:           "INTERNAL",
+	codes.Unavailable:        "UNAVAILABLE",
+	codes.DataLoss:           "DATA_LOSS",
+	codes.Unauthenticated:    "UNAUTHENTICATED",
+}
+
+// report tells how a run ended and returns the exit code.
+func (a *app) report(ctx context.Context, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	var code exitError
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	if ctx.Err() != nil {
+		return ExitInterrupted
+	}
+	var p *problem
+	if !errors.As(err, &p) {
+		// Only cobra's own errors come as anything else, and they are all about the command line.
+		p = usage(err.Error(), "See treaty --help.")
+	}
+	if a.flags.json {
+		a.reportJSON(p)
+		return p.exit
+	}
+	var out strings.Builder
+	out.WriteString("treaty: " + cleanLines(p.message) + "\n")
+	for _, note := range p.notes {
+		out.WriteString("  " + cleanLines(note) + "\n")
+	}
+	for _, hint := range p.hints {
+		out.WriteString(cleanLines(hint) + "\n")
+	}
+	_, _ = io.WriteString(a.Stderr, out.String())
+	return p.exit
+}
+
+func (a *app) reportJSON(p *problem) {
+	var out bytes.Buffer
+	out.WriteString(`{"error":{`)
+	if p.code != codes.OK {
+		out.WriteString(`"code":`)
+		writeString(&out, codeName(p.code))
+		out.WriteByte(',')
+	}
+	out.WriteString(`"message":`)
+	writeString(&out, p.message)
+	writeStrings(&out, "notes", p.notes)
+	writeStrings(&out, "hints", p.hints)
+	if len(p.details) > 0 && a.client != nil {
+		encoder := &encoder{schema: a.client.schema}
+		whole := encoder.encode(&statuspb.Status{Details: p.details})
+		out.WriteByte(',')
+		out.Write(bytes.TrimSuffix(bytes.TrimPrefix(whole, []byte("{")), []byte("}")))
+	}
+	out.WriteString("}}\n")
+	_, _ = a.Stderr.Write(out.Bytes())
+}
+
+func writeStrings(out *bytes.Buffer, name string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	out.WriteString(`,"` + name + `":[`)
+	for i, value := range values {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		writeString(out, value)
+	}
+	out.WriteByte(']')
+}
+
+// cleanLines is clean for text that may have several lines.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = clean(lines[i])
+	}
+	return strings.Join(lines, "\n  ")
+}

@@ -1,0 +1,355 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// schema knows the types and methods that the orchestrator's server reflection offers. It asks for each once and keeps the
+// answer. Not for concurrent use.
+type schema struct {
+	ctx     context.Context
+	client  reflectionv1.ServerReflectionClient
+	timeout time.Duration
+
+	stream   reflectionv1.ServerReflection_ServerReflectionInfoClient
+	cancel   context.CancelFunc
+	received map[string]*descriptorpb.FileDescriptorProto
+	loading  map[string]bool
+	files    *protoregistry.Files
+	missing  map[protoreflect.FullName]error
+}
+
+// newSchema makes a schema that asks over conn until ctx ends. One question may take as long as timeout.
+func newSchema(ctx context.Context, conn grpc.ClientConnInterface, timeout time.Duration) *schema {
+	return &schema{
+		ctx:      ctx,
+		client:   reflectionv1.NewServerReflectionClient(conn),
+		timeout:  timeout,
+		received: map[string]*descriptorpb.FileDescriptorProto{},
+		loading:  map[string]bool{},
+		files:    new(protoregistry.Files),
+		missing:  map[protoreflect.FullName]error{},
+	}
+}
+
+func (s *schema) close() {
+	if s.stream != nil {
+		s.cancel()
+		s.stream = nil
+	}
+}
+
+// ask sends one question. The error is a gRPC status: the call's own, or the one that the server answered with.
+func (s *schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
+	if s.stream == nil {
+		ctx, cancel := context.WithCancel(s.ctx)
+		stream, err := s.client.ServerReflectionInfo(ctx)
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		s.stream, s.cancel = stream, cancel
+	}
+	// A stream has one deadline; this gives each question its own.
+	late := time.AfterFunc(s.timeout, s.cancel)
+	answer, err := exchange(s.stream, question)
+	if !late.Stop() && err != nil && s.ctx.Err() == nil {
+		err = status.Errorf(codes.DeadlineExceeded, "server reflection didn't answer within %s", s.timeout)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	if refused := answer.GetErrorResponse(); refused != nil {
+		return nil, status.Error(codes.Code(refused.GetErrorCode()), refused.GetErrorMessage())
+	}
+	return answer, nil
+}
+
+func exchange(stream reflectionv1.ServerReflection_ServerReflectionInfoClient, question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
+	// When Send fails, the cause is what Recv returns.
+	_ = stream.Send(question)
+	return stream.Recv()
+}
+
+// services returns the names of the services that are served, sorted.
+func (s *schema) services() ([]protoreflect.FullName, error) {
+	answer, err := s.ask(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the services: %w", err)
+	}
+	var names []protoreflect.FullName
+	for _, service := range answer.GetListServicesResponse().GetService() {
+		names = append(names, protoreflect.FullName(service.GetName()))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// find returns a descriptor by its full name. The error wraps a gRPC status, NOT_FOUND when the name isn't known.
+func (s *schema) find(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	if found, err := s.files.FindDescriptorByName(name); err == nil {
+		return found, nil
+	}
+	if err, ok := s.missing[name]; ok {
+		return nil, err
+	}
+	found, err := s.fetch(name)
+	if err != nil {
+		err = fmt.Errorf("looking up %s by server reflection: %w", name, err)
+		s.missing[name] = err
+		return nil, err
+	}
+	return found, nil
+}
+
+func (s *schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	if !name.IsValid() {
+		return nil, status.Error(codes.NotFound, "not a protobuf name")
+	}
+	paths, err := s.receive(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: string(name)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		if err := s.load(path); err != nil {
+			return nil, err
+		}
+	}
+	found, err := s.files.FindDescriptorByName(name)
+	if err != nil {
+		return nil, status.Error(codes.NotFound, "the answer doesn't hold it")
+	}
+	return found, nil
+}
+
+// receive asks for files and keeps what comes.
+func (s *schema) receive(question *reflectionv1.ServerReflectionRequest) ([]string, error) {
+	answer, err := s.ask(question)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, raw := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
+		file := new(descriptorpb.FileDescriptorProto)
+		if err := proto.Unmarshal(raw, file); err != nil {
+			return nil, status.Errorf(codes.Internal, "a descriptor that can't be read: %v", err)
+		}
+		if s.received[file.GetName()] == nil {
+			s.received[file.GetName()] = file
+		}
+		paths = append(paths, file.GetName())
+	}
+	return paths, nil
+}
+
+// load makes a received file usable, with all that it imports. Imports that the server doesn't offer are taken from those
+// built into this program.
+func (s *schema) load(path string) error {
+	if _, err := s.files.FindFileByPath(path); err == nil {
+		return nil
+	}
+	if s.loading[path] {
+		return status.Errorf(codes.Internal, "%s imports itself", path)
+	}
+	s.loading[path] = true
+	defer delete(s.loading, path)
+	file, err := s.file(path)
+	if err != nil {
+		return err
+	}
+	for _, dependency := range file.GetDependency() {
+		if err := s.load(dependency); err != nil {
+			return err
+		}
+	}
+	descriptor, err := protodesc.NewFile(file, s.files)
+	if err != nil {
+		return status.Errorf(codes.Internal, "%s isn't a valid file: %v", path, err)
+	}
+	if err := s.files.RegisterFile(descriptor); err != nil {
+		return status.Errorf(codes.Internal, "%s doesn't fit the other files: %v", path, err)
+	}
+	return nil
+}
+
+func (s *schema) file(path string) (*descriptorpb.FileDescriptorProto, error) {
+	if file := s.received[path]; file != nil {
+		return file, nil
+	}
+	_, err := s.receive(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileByFilename{FileByFilename: path},
+	})
+	if file := s.received[path]; file != nil {
+		return file, nil
+	}
+	if builtIn, globalErr := protoregistry.GlobalFiles.FindFileByPath(path); globalErr == nil {
+		return protodesc.ToFileDescriptorProto(builtIn), nil
+	}
+	if err == nil {
+		err = status.Error(codes.NotFound, path)
+	}
+	return nil, err
+}
+
+// message returns a message type: the server's, else the one built into this program.
+func (s *schema) message(name protoreflect.FullName) (protoreflect.MessageDescriptor, error) {
+	found, err := s.find(name)
+	if err == nil {
+		if message, ok := found.(protoreflect.MessageDescriptor); ok {
+			return message, nil
+		}
+		return nil, status.Errorf(codes.NotFound, "%s isn't a message", name)
+	}
+	if builtIn, globalErr := protoregistry.GlobalTypes.FindMessageByName(name); globalErr == nil {
+		return builtIn.Descriptor(), nil
+	}
+	return nil, err
+}
+
+// method returns a method by its name as "package.Service/Method". The error wraps a gRPC status.
+func (s *schema) method(name string) (protoreflect.MethodDescriptor, error) {
+	service, method, ok := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "%q isn't of the form package.Service/Method", name)
+	}
+	found, err := s.find(protoreflect.FullName(service))
+	if err != nil {
+		return nil, err
+	}
+	if service, ok := found.(protoreflect.ServiceDescriptor); ok {
+		if method := service.Methods().ByName(protoreflect.Name(method)); method != nil {
+			return method, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "%s has no method %s", service, method)
+}
+
+// definition is a saga definition that the orchestrator serves.
+type definition struct {
+	name     string
+	method   protoreflect.MethodDescriptor
+	deadline time.Duration
+}
+
+// definitions returns the saga definitions that are served, sorted by name.
+func (s *schema) definitions() ([]definition, error) {
+	services, err := s.services()
+	if err != nil {
+		return nil, err
+	}
+	var out []definition
+	for _, name := range services {
+		found, err := s.find(name)
+		if status.Code(err) == codes.NotFound {
+			continue // Served without its descriptor: nothing of it can be told.
+		}
+		if err != nil {
+			return nil, err
+		}
+		service, ok := found.(protoreflect.ServiceDescriptor)
+		if !ok {
+			continue
+		}
+		for i := range service.Methods().Len() {
+			method := service.Methods().Get(i)
+			options := sagaOptions(method)
+			if options == nil {
+				continue
+			}
+			out = append(out, definition{
+				name:     methodName(method),
+				method:   method,
+				deadline: options.GetDeadline().AsDuration(),
+			})
+		}
+	}
+	return out, nil
+}
+
+// sagaOptions returns what marks a method as the start of a saga; nil when nothing does.
+func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
+	options := method.Options()
+	if !proto.HasExtension(options, treatyv1.E_Saga) {
+		return nil
+	}
+	saga, _ := proto.GetExtension(options, treatyv1.E_Saga).(*treatyv1.SagaOptions)
+	return saga
+}
+
+// requestIDField returns the field that makes a start idempotent; nil when there is none.
+func requestIDField(message protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_RequestId).(bool); marked && field.Kind() == protoreflect.StringKind && !field.IsList() {
+			return field
+		}
+	}
+	return nil
+}
+
+// labelFields returns the names of the fields by which sagas can be searched.
+func labelFields(message protoreflect.MessageDescriptor) []string {
+	var names []string
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_Label).(bool); marked {
+			names = append(names, string(field.Name()))
+		}
+	}
+	return names
+}
+
+func methodName(method protoreflect.MethodDescriptor) string {
+	return string(method.Parent().FullName()) + "/" + string(method.Name())
+}
+
+// FindMessageByName lets protojson and proto resolve messages.
+func (s *schema) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
+	message, err := s.message(name)
+	if err != nil {
+		return nil, protoregistry.NotFound
+	}
+	return dynamicpb.NewMessageType(message), nil
+}
+
+// FindMessageByURL lets protojson and proto resolve an Any.
+func (s *schema) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	return s.FindMessageByName(typeName(url))
+}
+
+// FindExtensionByName knows none: proto3 payloads have no extensions, and what isn't resolved is never shown.
+func (s *schema) FindExtensionByName(protoreflect.FullName) (protoreflect.ExtensionType, error) {
+	return nil, protoregistry.NotFound
+}
+
+// FindExtensionByNumber knows none, as FindExtensionByName.
+func (s *schema) FindExtensionByNumber(protoreflect.FullName, protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+	return nil, protoregistry.NotFound
+}
+
+// typeName returns the message's full name in the type URL of an Any.
+func typeName(url string) protoreflect.FullName {
+	return protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:])
+}

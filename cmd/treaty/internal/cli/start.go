@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// startFlags are the flags of start.
+type startFlags struct {
+	data      string
+	requestID string
+	sagaID    string
+	wait      bool
+}
+
+func (a *app) startCommand() *cobra.Command {
+	var flags startFlags
+	cmd := &cobra.Command{
+		Use:   "start METHOD --data JSON",
+		Short: "Start a saga",
+		Long: `Start a saga by its definition's method, e.g. acme.customer.v1.CustomerSagas/ChangeAddress; treaty definitions lists them.
+Prints the saga's name at once. With --wait it then waits for the end, prints the reply, and exits with 3 when the saga was
+COMPENSATED; with --json it prints the name on stderr and the ended saga on stdout.`,
+		Example: `  treaty start acme.customer.v1.CustomerSagas/ChangeAddress --data '{"customer": "customers/7"}' --wait
+  treaty start acme.customer.v1.CustomerSagas/ChangeAddress --data @request.json --request-id order-4711`,
+		Args:              exact("METHOD"),
+		ValidArgsFunction: a.completeMethod,
+		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			return a.start(ctx, args[0], flags)
+		}),
+	}
+	set := cmd.Flags()
+	set.StringVar(&flags.data, "data", "{}", "the request: `JSON`, @FILE, or - for standard input")
+	set.StringVar(&flags.requestID, "request-id", "", "makes the start idempotent: the same `ID` with the same data attaches to the saga that is there")
+	set.StringVar(&flags.sagaID, "saga-id", "", "the last part of the saga's name (default: the orchestrator chooses)")
+	set.BoolVar(&flags.wait, "wait", false, "wait for the end and print the reply")
+	return cmd
+}
+
+func (a *app) start(ctx context.Context, name string, flags startFlags) error {
+	in, err := a.readInput("--data", flags.data)
+	if err != nil {
+		return err
+	}
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	name = strings.TrimPrefix(name, "/")
+	method, err := a.definition(c, name)
+	if err != nil {
+		return err
+	}
+	message, err := in.parse(c.schema, method.Input())
+	if err != nil {
+		return err
+	}
+	if err := setRequestID(message, flags.requestID); err != nil {
+		return err
+	}
+	request, err := packed(message)
+	if err != nil {
+		return err
+	}
+	call, cancel := a.unary(ctx)
+	defer cancel()
+	saga, err := c.sagas.CreateSaga(call, &treatyv1.CreateSagaRequest{
+		Definition: name,
+		Request:    request,
+		RequestId:  flags.requestID,
+		SagaId:     flags.sagaID,
+	})
+	if err != nil {
+		return a.explain(err, subject{doing: "starting the saga", start: true})
+	}
+	switch {
+	case a.flags.json && !flags.wait:
+		a.printJSON(c, saga)
+	case a.flags.json:
+		_, _ = fmt.Fprintln(a.Stderr, clean(saga.GetName()))
+	default:
+		_, _ = io.WriteString(a.Stdout, clean(saga.GetName())+"\n")
+	}
+	if !flags.wait {
+		return nil
+	}
+	return a.waitFor(ctx, c, saga.GetName())
+}
+
+// setRequestID puts a request id into the field that the definition has for it.
+func setRequestID(message *dynamicpb.Message, id string) error {
+	field := requestIDField(message.Descriptor())
+	if field == nil || id == "" {
+		return nil
+	}
+	switch current := message.Get(field).String(); current {
+	case id:
+	case "":
+		message.Set(field, protoreflect.ValueOfString(id))
+	default:
+		return usage(fmt.Sprintf("--request-id is %s, but the data's %s is %s", quote(id), field.JSONName(), quote(current)), "Give one of them, or both the same.")
+	}
+	return nil
+}
+
+// definition returns the method that starts a saga. When there is none of that name, the problem lists what is served.
+func (a *app) definition(c *client, name string) (protoreflect.MethodDescriptor, error) {
+	method, err := c.schema.method(name)
+	if err == nil && sagaOptions(method) != nil {
+		return method, nil
+	}
+	if err != nil && status.Code(err) != codes.NotFound {
+		return nil, a.explainReflection(err)
+	}
+	message := "no saga is started by " + quote(name)
+	if err == nil {
+		message = name + " is a method, but doesn't start a saga"
+	}
+	p := usage(message)
+	served, err := c.schema.definitions()
+	if err != nil {
+		return nil, a.explainReflection(err)
+	}
+	if len(served) == 0 {
+		p.hints = append(p.hints, a.flags.address+" serves no saga definitions.")
+		return nil, p
+	}
+	p.hints = append(p.hints, "These are served:")
+	for _, definition := range served {
+		p.hints = append(p.hints, "  "+definition.name)
+	}
+	return nil, p
+}
+
+// explainReflection is explain for calls of server reflection.
+func (a *app) explainReflection(err error) error {
+	if status.Code(err) == codes.Unimplemented {
+		return &problem{
+			exit:    ExitFailure,
+			code:    codes.Unimplemented,
+			message: a.flags.address + " doesn't offer server reflection (grpc.reflection.v1), from which definitions and types are read",
+			hints:   []string{"Check --address: is it an orchestrator?"},
+		}
+	}
+	// The root of the error is the plain status; what wraps it would repeat itself.
+	if failure, ok := status.FromError(rootCause(err)); ok {
+		err = failure.Err()
+	}
+	return a.explain(err, subject{doing: "reading the definitions"})
+}

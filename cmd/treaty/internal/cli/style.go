@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// style is how a piece of text looks where colours are on.
+type style string
+
+// The styles, as the parameters of an ANSI "select graphic rendition" sequence.
+const (
+	plain   style = ""
+	bold    style = "1"
+	dim     style = "2"
+	red     style = "31"
+	redBold style = "1;31"
+	green   style = "32"
+	yellow  style = "33"
+	magenta style = "35"
+	cyan    style = "36"
+)
+
+const (
+	clearBelow = "\x1b[J"
+	hideCursor = "\x1b[?25l"
+	showCursor = "\x1b[?25h"
+)
+
+// span is a piece of text in one style.
+type span struct {
+	text  string
+	style style
+}
+
+// line is one line of output without its end.
+type line []span
+
+// text makes a line of one span.
+func text(style style, format string, args ...any) line {
+	if len(args) > 0 {
+		format = fmt.Sprintf(format, args...)
+	}
+	return line{{text: format, style: style}}
+}
+
+// width is how many columns the line takes.
+func (l line) width() int {
+	total := 0
+	for _, s := range l {
+		total += utf8.RuneCountInString(clean(s.text))
+	}
+	return total
+}
+
+// cut returns the line shortened to a width; 0 leaves it as it is.
+func (l line) cut(width int) line {
+	if width <= 0 || l.width() <= width {
+		return l
+	}
+	room := width - 1
+	var out line
+	for _, s := range l {
+		runes := []rune(clean(s.text))
+		if len(runes) > room {
+			return append(out, span{string(runes[:room]), s.style}, span{"…", s.style})
+		}
+		room -= len(runes)
+		out = append(out, s)
+	}
+	return out
+}
+
+// printer writes lines for people: in colour where that is wanted, without a trace of it where it isn't.
+type printer struct {
+	out      io.Writer
+	colour   bool
+	terminal bool
+	screen   Screen
+}
+
+// printer looks at where the output goes. Colour needs a terminal that can show it, and neither NO_COLOR nor --no-color.
+func (a *app) printer() *printer {
+	screen, terminal := a.Screen()
+	if a.Getenv("TERM") == "dumb" {
+		terminal = false
+	}
+	return &printer{
+		out:      a.Stdout,
+		colour:   terminal && !a.flags.noColor && a.Getenv("NO_COLOR") == "",
+		terminal: terminal,
+		screen:   screen,
+	}
+}
+
+// print writes lines. A failure to write is found by the writer itself.
+func (p *printer) print(lines ...line) {
+	_, _ = io.WriteString(p.out, p.render(lines))
+}
+
+func (p *printer) render(lines []line) string {
+	var out strings.Builder
+	for _, l := range lines {
+		for _, s := range l.trimmed() {
+			p.span(&out, s)
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+func (p *printer) span(out *strings.Builder, s span) {
+	body := clean(s.text)
+	if !p.colour || s.style == plain || strings.TrimSpace(body) == "" {
+		out.WriteString(body)
+		return
+	}
+	out.WriteString("\x1b[" + string(s.style) + "m" + body + "\x1b[0m")
+}
+
+// trimmed returns the line without white space at its end.
+func (l line) trimmed() line {
+	for n := len(l); n > 0; n-- {
+		body := strings.TrimRight(l[n-1].text, " ")
+		if body != "" {
+			out := append(line(nil), l[:n]...)
+			out[n-1].text = body
+			return out
+		}
+	}
+	return nil
+}
+
+// clean makes text that came from elsewhere safe to show: a control character, which could move the cursor or hide text,
+// is shown escaped.
+func clean(s string) string {
+	if !strings.ContainsFunc(s, isUnsafe) && utf8.ValidString(s) {
+		return s
+	}
+	var out strings.Builder
+	for _, r := range s {
+		if !isUnsafe(r) {
+			out.WriteRune(r)
+			continue
+		}
+		switch r {
+		case '\n':
+			out.WriteString(`\n`)
+		case '\t':
+			out.WriteString(`\t`)
+		case '\r':
+			out.WriteString(`\r`)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		}
+	}
+	return out.String()
+}
+
+func isUnsafe(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError
+}

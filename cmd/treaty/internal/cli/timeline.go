@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// barWidth is the width of the bar that shows when a step ran, and barScreen how wide a terminal has to be to show it.
+const (
+	barWidth  = 24
+	barScreen = 120
+)
+
+// timeline returns a saga's steps in the order in which they were scheduled.
+func (v *view) timeline(saga *treatyv1.Saga) []line {
+	t := newTable("STEP", "AT", "METHOD", "KIND", "STATE", "TOOK", "ATTEMPTS", "")
+	bars := v.printer.terminal && v.printer.screen.Width >= barScreen
+	end := v.moments.now
+	if saga.GetEndTime() != nil {
+		end = saga.GetEndTime().AsTime()
+	}
+	var tracks []line
+	for _, step := range saga.GetSteps() {
+		t.add(v.step(saga, step))
+		if bars {
+			tracks = append(tracks, bar(saga.GetCreateTime().AsTime(), end, step))
+		}
+	}
+	lines := t.lines()
+	if !bars {
+		return lines
+	}
+	// The bars stand at the right of the rows, not of the notes under them.
+	widest := 0
+	for _, l := range lines {
+		widest = max(widest, l.trimmed().width())
+	}
+	at := 1
+	for i, track := range tracks {
+		row := lines[at].trimmed()
+		gap := span{strings.Repeat(" ", max(0, min(widest, v.printer.screen.Width-barWidth-2)-row.width())+2), plain}
+		lines[at] = append(append(row, gap), track...)
+		at += 1 + len(t.rows[i+1].notes)
+	}
+	return lines
+}
+
+// step returns the row of one step.
+func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
+	method := step.GetMethod()
+	if v.printer.terminal && v.printer.screen.Width < barScreen {
+		method = method[strings.LastIndexByte(method[:strings.IndexByte(method+"/", '/')], '.')+1:]
+	}
+	attempts := ""
+	if count := step.GetAttempts().GetCount(); count > 0 {
+		attempts = strconv.FormatUint(uint64(count), 10)
+	}
+	return row{
+		cells: []span{
+			{stepPath(step.GetName()), bold},
+			{v.moments.after(saga.GetCreateTime(), step.GetScheduleTime()), dim},
+			{method, plain},
+			{kindName(step.GetKind()), plain},
+			v.printer.stepState(step.GetState()),
+			{v.moments.between(step.GetScheduleTime(), step.GetEndTime()), plain},
+			{attempts, plain},
+			{"", plain},
+		},
+		notes: v.stepNotes(step),
+	}
+}
+
+// stepNotes says what a step's row has no column for.
+func (v *view) stepNotes(step *treatyv1.Step) []line {
+	var out []line
+	if v.payloads {
+		out = append(out, v.stepPayload("request", step)...)
+		out = append(out, v.stepPayload("reply", step)...)
+	}
+	if failure := step.GetFailure(); failure != nil {
+		out = append(out, text(red, "%s", failureText(failure)))
+		for _, detail := range failure.GetDetails() {
+			body := v.payload(detail)
+			out = append(out, append(line{{"  " + string(typeName(detail.GetTypeUrl())) + " ", dim}}, body[0]...))
+			for _, more := range body[1:] {
+				out = append(out, append(line{{"  ", plain}}, more...))
+			}
+		}
+	}
+	if compensation := v.compensation(step); compensation != nil {
+		out = append(out, compensation)
+	}
+	out = append(out, v.attempts(step.GetAttempts())...)
+	if decision := step.GetDecision(); decision != nil {
+		out = append(out, text(plain, "decided by %s: %s", decision.GetActor(), decision.GetReason()))
+	}
+	return out
+}
+
+func (v *view) stepPayload(name string, step *treatyv1.Step) []line {
+	value := step.GetRequest()
+	if name == "reply" {
+		value = step.GetReply()
+	}
+	if value == nil {
+		return nil
+	}
+	body := v.payload(value)
+	out := []line{append(line{{name + " ", dim}}, body[0]...)}
+	return append(out, body[1:]...)
+}
+
+// compensation says how far a step's compensation is; nil when there is nothing to say.
+func (v *view) compensation(step *treatyv1.Step) line {
+	from, to := step.GetCompensationScheduleTime(), step.GetCompensationEndTime()
+	switch {
+	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED:
+		out := line{{"undone by " + step.GetCompensationMethod(), magenta}}
+		if took := v.moments.between(from, to); took != "" && to != nil {
+			out = append(out, span{" in " + took, plain})
+		}
+		return out
+	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING:
+		out := line{{"being undone by " + step.GetCompensationMethod(), yellow}}
+		if from != nil {
+			out = append(out, span{" since " + v.moments.distance(from), plain})
+		}
+		return out
+	default:
+		return nil
+	}
+}
+
+// attempts says how the command that is still being sent fares.
+func (v *view) attempts(attempts *treatyv1.Attempts) []line {
+	if attempts == nil {
+		return nil
+	}
+	var out []line
+	if failure := attempts.GetLastFailure(); failure != nil {
+		outcome := ""
+		if attempts.GetLastOutcome() != "" {
+			outcome = " (" + attempts.GetLastOutcome() + ")"
+		}
+		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, failureText(failure)))
+	}
+	switch {
+	case attempts.GetParked():
+		out = append(out, text(yellow, "parked: the participant is down; the command is sent when it is back"))
+	case attempts.GetNextTime() != nil:
+		next := v.moments.distance(attempts.GetNextTime())
+		if !v.printer.terminal {
+			next = "at " + next
+		}
+		out = append(out, text(plain, "next attempt %s", next))
+	}
+	return out
+}
+
+// bar draws when, between a saga's start and its end, a step and its compensation ran.
+func bar(start, end time.Time, step *treatyv1.Step) line {
+	total := end.Sub(start)
+	cells := make([]span, barWidth)
+	for i := range cells {
+		cells[i] = span{"·", dim}
+	}
+	draw := func(from, to time.Time, style style) {
+		first, last := barCell(from.Sub(start), total), barCell(to.Sub(start), total)
+		for i := first; i <= last; i++ {
+			cells[i] = span{"━", style}
+		}
+	}
+	if step.GetScheduleTime() != nil {
+		to := end
+		if step.GetEndTime() != nil {
+			to = step.GetEndTime().AsTime()
+		}
+		look := green
+		switch {
+		case step.GetState() == treatyv1.StepState_STEP_STATE_REFUSED:
+			look = red
+		case step.GetState() == treatyv1.StepState_STEP_STATE_UNKNOWN:
+			look = yellow
+		case step.GetEndTime() == nil:
+			look = cyan
+		}
+		draw(step.GetScheduleTime().AsTime(), to, look)
+	}
+	if step.GetCompensationScheduleTime() != nil {
+		to := end
+		if step.GetCompensationEndTime() != nil {
+			to = step.GetCompensationEndTime().AsTime()
+		}
+		draw(step.GetCompensationScheduleTime().AsTime(), to, magenta)
+	}
+	return joined(cells)
+}
+
+// barCell returns the cell in which a moment lies, always one of the bar's.
+func barCell(at, total time.Duration) int {
+	if total <= 0 {
+		return 0
+	}
+	return min(barWidth-1, max(0, int(float64(at)/float64(total)*barWidth)))
+}
+
+// joined puts neighbours of the same style into one span.
+func joined(cells []span) line {
+	var out line
+	for _, cell := range cells {
+		if n := len(out); n > 0 && out[n-1].style == cell.style {
+			out[n-1].text += cell.text
+			continue
+		}
+		out = append(out, cell)
+	}
+	return out
+}

@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// inlineJSON is how long JSON may be to stand on one line.
+const inlineJSON = 100
+
+// view draws sagas for people.
+type view struct {
+	printer *printer
+	moments moments
+	encoder *encoder
+
+	// connection holds the connection flags that a shown command needs, with a leading space.
+	connection string
+
+	// payloads says whether the steps' requests and replies are shown.
+	payloads bool
+}
+
+func (a *app) view(c *client) *view {
+	p := a.printer()
+	return &view{
+		printer:    p,
+		moments:    moments{now: a.Now(), zone: a.Location, terminal: p.terminal},
+		encoder:    &encoder{schema: c.schema},
+		connection: a.flags.repeated(),
+	}
+}
+
+// saga returns a whole saga: what it is, why it stands where it does, and its steps.
+func (v *view) saga(saga *treatyv1.Saga) []line {
+	out := []line{v.title(saga), nil}
+	out = append(out, v.facts(saga)...)
+	if len(saga.GetSteps()) > 0 {
+		out = append(out, nil)
+		out = append(out, v.timeline(saga)...)
+	}
+	if saga.GetSuspension() != nil {
+		out = append(out, nil)
+		out = append(out, v.suspension(saga)...)
+	}
+	return out
+}
+
+func (v *view) title(saga *treatyv1.Saga) line {
+	return line{{saga.GetName(), bold}, {"  ", plain}, v.printer.sagaState(saga.GetState()), {"  ", plain}, {saga.GetDefinition(), plain}}
+}
+
+// factWidth is the width of the names of facts.
+const factWidth = len("request id") + 2
+
+func (v *view) facts(saga *treatyv1.Saga) []line {
+	var out []line
+	fact := func(name, value string) {
+		if value != "" {
+			out = append(out, line{{"  " + pad(name, factWidth), dim}, {value, plain}})
+		}
+	}
+	fact("started", v.moments.at(saga.GetCreateTime()))
+	if saga.GetEndTime() != nil {
+		fact("ended", v.moments.at(saga.GetEndTime()))
+	} else {
+		fact("changed", v.moments.at(saga.GetUpdateTime()))
+	}
+	fact("took", v.moments.between(saga.GetCreateTime(), saga.GetEndTime()))
+	fact("deadline", v.moments.at(saga.GetDeadline()))
+	fact("request id", saga.GetRequestId())
+	fact("labels", labelText(saga.GetLabels()))
+	fact("trace", saga.GetTraceId())
+	fact("cause", causeText(saga.GetCause()))
+	out = append(out, v.failure("failure", saga.GetFailure())...)
+	out = append(out, v.any("request", saga.GetRequest())...)
+	out = append(out, v.any("reply", saga.GetReply())...)
+	return out
+}
+
+// failure returns a failure as facts: its code and message, and each of its details.
+func (v *view) failure(name string, failure *treatyv1.Failure) []line {
+	if failure == nil {
+		return nil
+	}
+	out := []line{{{"  " + pad(name, factWidth), dim}, {failureText(failure), red}}}
+	for _, detail := range failure.GetDetails() {
+		out = append(out, v.any("", detail)...)
+	}
+	return out
+}
+
+// any returns a payload as a fact: on one line where it is short. A detail without a name shows its type.
+func (v *view) any(name string, value *anypb.Any) []line {
+	if value == nil {
+		return nil
+	}
+	label := span{"  " + pad(name, factWidth), dim}
+	body := v.payload(value)
+	if name == "" {
+		body[0] = append(line{{string(typeName(value.GetTypeUrl())) + " ", dim}}, body[0]...)
+	}
+	out := []line{append(line{label}, body[0]...)}
+	for _, more := range body[1:] {
+		out = append(out, append(line{{strings.Repeat(" ", factWidth+2), plain}}, more...))
+	}
+	return out
+}
+
+// payload returns what is in an Any, at least one line.
+func (v *view) payload(value *anypb.Any) []line {
+	raw, ok := v.encoder.encodeAny(value)
+	if !ok {
+		return []line{text(dim, "%s, %s, of a type that isn't known here", typeName(value.GetTypeUrl()), size(len(value.GetValue())))}
+	}
+	return jsonLines(raw)
+}
+
+func jsonLines(raw json.RawMessage) []line {
+	if len(raw) <= inlineJSON {
+		return []line{{{string(raw), plain}}}
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, raw, "", "  "); err != nil {
+		return []line{{{string(raw), plain}}}
+	}
+	var out []line
+	for part := range strings.SplitSeq(indented.String(), "\n") {
+		out = append(out, line{{part, plain}})
+	}
+	return out
+}
+
+// failureText returns a failure's code and message.
+func failureText(failure *treatyv1.Failure) string {
+	name := codeName(codes.Code(uint32(failure.GetCode())))
+	if failure.GetMessage() == "" {
+		return name
+	}
+	return name + ": " + failure.GetMessage()
+}
+
+func labelText(labels map[string]string) string {
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		out = append(out, key+"="+labels[key])
+	}
+	return strings.Join(out, " ")
+}
+
+func size(n int) string {
+	switch {
+	case n == 1:
+		return "1 byte"
+	case n < 10_000:
+		return fmt.Sprintf("%d bytes", n)
+	default:
+		return fmt.Sprintf("%.1f kB", float64(n)/1000)
+	}
+}
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(0, width-len(s)))
+}
+
+// printJSON prints one message as one line of JSON.
+func (a *app) printJSON(c *client, message proto.Message) {
+	encoder := &encoder{schema: c.schema}
+	_, _ = a.Stdout.Write(append(encoder.encode(message), '\n'))
+}
