@@ -1,0 +1,122 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/treatyhq/treaty/services/participant"
+)
+
+// SQLiteSchema is the ledger's table in SQLite. A participant that isn't written in Go makes the same one.
+//
+// The sequence is the order of the transactions. executed_at is in microseconds since 1970. reply is the serialized reply, or
+// for "refused" and "refused-late" the serialized google.rpc.Status. duplicates counts the calls that got the stored
+// answer.
+const SQLiteSchema = `
+CREATE TABLE IF NOT EXISTS treaty_inbox (
+	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+	command_id  TEXT    NOT NULL,
+	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
+	method      TEXT    NOT NULL,
+	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'refused', 'null-compensated', 'refused-late')),
+	reply       BLOB    NOT NULL,
+	epoch       INTEGER NOT NULL,
+	attempt     INTEGER NOT NULL,
+	executed_at INTEGER NOT NULL,
+	duplicates  INTEGER NOT NULL DEFAULT 0,
+	UNIQUE (command_id, direction)
+) STRICT;
+`
+
+// OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its table
+// when it isn't there. The service's own tables must be in the same database. All of a service's inboxes on one database
+// should be this one: its transactions queue in memory instead of polling for SQLite's lock.
+func OpenSQLite(ctx context.Context, db *sql.DB, options Options) (*Inbox, error) {
+	return newInbox(ctx, db, &sqliteLedger{turn: make(chan struct{}, 1)}, options)
+}
+
+// sqliteLedger keeps the rows in SQLite, where one transaction writes at a time.
+type sqliteLedger struct{ turn chan struct{} }
+
+func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, SQLiteSchema)
+	return err
+}
+
+func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	done := func() { <-l.turn }
+	// Serializable is BEGIN IMMEDIATE: it keeps other processes out, and this transaction from reading what they may change.
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return tx, done, nil
+}
+
+func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant.Command) (found seen, err error) {
+	// All of the saga's rows, for the highest epoch. They lie between "{saga}/steps/" and "{saga}/steps0", '0' being the
+	// character after '/'.
+	rows, err := tx.QueryContext(ctx, `
+		SELECT command_id, direction, method, verdict, CASE command_id WHEN ? THEN reply END, epoch FROM treaty_inbox
+		WHERE command_id > ? AND command_id < ?`, command.CommandID, command.Saga+"/steps/", command.Saga+"/steps0")
+	if err != nil {
+		return seen{}, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var e entry
+		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.verdict, &e.answer, &e.command.Epoch); err != nil {
+			return seen{}, err
+		}
+		found.epoch = max(found.epoch, e.command.Epoch)
+		switch {
+		case e.command.CommandID != command.CommandID:
+		case e.command.Direction == participant.Action:
+			found.action = &e
+		default:
+			found.compensation = &e
+		}
+	}
+	return found, rows.Err()
+}
+
+func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
+	answer := e.answer
+	if answer == nil {
+		answer = []byte{}
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch), e.command.Attempt, time.Now().UnixMicro())
+	return err
+}
+
+func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error {
+	_, err := tx.ExecContext(ctx, `
+		UPDATE treaty_inbox SET duplicates = duplicates + 1, epoch = max(epoch, ?)
+		WHERE command_id = ? AND direction = ?`, int64(command.Epoch), command.CommandID, command.Direction)
+	return err
+}
+
+func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time) (int64, error) {
+	// A batch is looked for among the oldest rows, so that it never scans the whole table. A command's rows go together, once the
+	// newest is old enough.
+	result, err := tx.ExecContext(ctx, `
+		DELETE FROM treaty_inbox WHERE command_id IN (
+			SELECT DISTINCT command_id FROM (SELECT command_id FROM treaty_inbox ORDER BY sequence LIMIT 2000) AS old
+			WHERE (SELECT max(executed_at) FROM treaty_inbox AS newest WHERE newest.command_id = old.command_id) < ?)`, before.UnixMicro())
+	if err != nil {
+		return 0, fmt.Errorf("deleting old rows: %w", err)
+	}
+	return result.RowsAffected()
+}

@@ -1,0 +1,70 @@
+package participant
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/metadata"
+)
+
+// NewLogger returns a logger that writes JSON lines, one a record, with the trace and the command of the context that a record is
+// logged with. It may be used concurrently.
+func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(LogHandler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})))
+}
+
+// LogHandler wraps a handler so that every record logged with a call's context carries trace_id, saga, command_id, direction
+// and attempt. It adds nothing of the request.
+// Wrapping twice is the same as once.
+func LogHandler(h slog.Handler) slog.Handler {
+	if wrapped, ok := h.(logHandler); ok {
+		return wrapped
+	}
+	return logHandler{h}
+}
+
+type logHandler struct{ slog.Handler }
+
+func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
+	r = r.Clone()
+	r.AddAttrs(logAttrs(ctx)...)
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return logHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h logHandler) WithGroup(name string) slog.Handler { return logHandler{h.Handler.WithGroup(name)} }
+
+func logAttrs(ctx context.Context) []slog.Attr {
+	var attrs []slog.Attr
+	if id := traceID(ctx); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	if c, ok := FromContext(ctx); ok {
+		attrs = append(attrs, slog.String("saga", c.Saga), slog.String("command_id", c.CommandID),
+			slog.String("direction", string(c.Direction)), slog.Int("attempt", c.Attempt))
+	}
+	return attrs
+}
+
+// traceID returns the trace that a call belongs to, also when this process records no spans.
+func traceID(ctx context.Context) string {
+	span := trace.SpanContextFromContext(ctx)
+	if !span.IsValid() {
+		md, ok := metadata.FromIncomingContext(ctx)
+		if !ok {
+			return ""
+		}
+		carrier := propagation.MapCarrier{"traceparent": first(md, "traceparent")}
+		span = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
+	}
+	if !span.IsValid() {
+		return ""
+	}
+	return span.TraceID().String()
+}
