@@ -1,0 +1,343 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+)
+
+// submit hands a task to a saga. When nobody takes the saga's tasks at that moment, the caller does, until none is left; then the command
+// to be sent next, if there is one, is the caller's to send.
+func (e *Engine) submit(id string, t task) *flight {
+	for {
+		inst := e.instance(id)
+		inst.mu.Lock()
+		if inst.gone {
+			inst.mu.Unlock()
+			continue
+		}
+		return e.enqueue(inst, t)
+	}
+}
+
+// enqueue is submit for an instance at hand, whose lock the caller holds and enqueue releases.
+func (e *Engine) enqueue(inst *instance, t task) *flight {
+	inst.tasks = append(inst.tasks, t)
+	if inst.busy {
+		inst.mu.Unlock()
+		return nil
+	}
+	inst.busy = true
+	inst.mu.Unlock()
+	return e.run(inst)
+}
+
+// instance returns the saga's instance, making one that isn't loaded when there is none.
+func (e *Engine) instance(id string) *instance {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	inst := e.sagas[id]
+	if inst == nil {
+		inst = newInstance(id)
+		e.sagas[id] = inst
+	}
+	return inst
+}
+
+// run takes the saga's tasks until none is left.
+func (e *Engine) run(inst *instance) *flight {
+	var next *flight
+	for {
+		inst.mu.Lock()
+		if len(inst.tasks) == 0 {
+			inst.busy = false
+			e.rest(inst)
+			inst.mu.Unlock()
+			return next
+		}
+		t := inst.tasks[0]
+		inst.tasks[0] = task{}
+		inst.tasks = inst.tasks[1:]
+		if len(inst.tasks) == 0 {
+			inst.tasks = nil
+		}
+		inst.mu.Unlock()
+
+		flights, err := e.turn(inst, t)
+		if errors.Is(err, ErrInDoubt) {
+			e.settle(inst, t)
+			return next
+		}
+		if err != nil && t.flight != nil {
+			inst.mu.Lock()
+			delete(inst.flights, t.flight.key)
+			inst.mu.Unlock()
+		}
+		for _, f := range flights {
+			e.launch(next)
+			next = f
+		}
+		t.reply(err)
+	}
+}
+
+// launch sends a command on a goroutine of its own.
+func (e *Engine) launch(f *flight) {
+	if f == nil || !e.enter() {
+		return
+	}
+	go func() {
+		defer e.leave()
+		e.fly(f)
+	}()
+}
+
+// rest decides what stays in memory of a saga that has nothing to do. The caller holds its lock.
+func (e *Engine) rest(inst *instance) {
+	if len(inst.flights) == 0 {
+		inst.forget()
+		e.mu.Lock()
+		if e.sagas[inst.id] == inst {
+			delete(e.sagas, inst.id)
+		}
+		e.mu.Unlock()
+		return
+	}
+	for _, f := range inst.flights {
+		if !f.dormant {
+			return
+		}
+	}
+	inst.unload()
+	for _, f := range inst.flights {
+		f.request = nil
+	}
+}
+
+// turn applies one input and makes what comes of it durable; then it returns the commands that are to be sent. After ErrInDoubt the
+// machine is unloaded.
+func (e *Engine) turn(inst *instance, t task) ([]*flight, error) {
+	if err := e.load(inst, t); err != nil {
+		return nil, err
+	}
+	out, err := inst.machine.Apply(e.config.Clock.Now(), t.input)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the machine's errors are part of the engine's interface
+	}
+	if out.Turn != nil {
+		if err := e.commit(inst, out.Turn); err != nil {
+			inst.unload()
+			return nil, err
+		}
+	}
+	inst.mu.Lock()
+	if t.flight != nil {
+		delete(inst.flights, t.flight.key)
+	}
+	flights := e.perform(inst, out.Effects, sentBefore(t.input))
+	inst.mu.Unlock()
+	if out.Turn != nil {
+		e.tell(inst, out.Turn)
+	}
+	if out.Reload {
+		inst.unload()
+		inst.mu.Lock()
+		inst.tasks = append([]task{{input: machine.Wake{}}}, inst.tasks...)
+		inst.mu.Unlock()
+	}
+	return flights, nil
+}
+
+// sentBefore says whether the commands that an input leads to may have been sent before.
+func sentBefore(in machine.Input) earlier {
+	switch in.(type) {
+	case machine.Wake, machine.Resume:
+		return true
+	default:
+		return false
+	}
+}
+
+// load sees to it that the saga's machine is there.
+func (e *Engine) load(inst *instance, t task) error {
+	if inst.machine != nil {
+		return nil
+	}
+	if _, starts := t.input.(start); starts {
+		return nil
+	}
+	stored, err := e.config.Store.Load(e.ctx, inst.id)
+	if err == nil {
+		return e.replay(inst, stored)
+	}
+	switch {
+	case errors.Is(err, journal.ErrNotFound), errors.Is(err, journal.ErrCorrupt):
+		return fmt.Errorf("loading saga %s: %w", inst.id, err)
+	case t.answer != nil:
+		return fmt.Errorf("loading saga %s: %w", inst.id, err)
+	}
+	// Nobody waits for the answer, and the input must not be lost.
+	e.config.Logger.Error("loading a saga; trying again", "saga", "sagas/"+inst.id, "error", err)
+	return ErrInDoubt
+}
+
+// replay makes the machine of a stored saga.
+func (e *Engine) replay(inst *instance, stored *journal.Journal) error {
+	m := e.newMachine(inst.id, stored.Row.Definition)
+	if !stored.Row.EndTime.IsZero() {
+		m = e.newMachine(inst.id, "") // one that has ended needs no code
+	}
+	for _, turn := range stored.Turns {
+		if err := replayTurn(m, turn); err != nil {
+			m.Close()
+			e.config.Logger.Error("reading a saga's journal; the saga stands still", "saga", "sagas/"+inst.id, "error", err)
+			return err
+		}
+	}
+	inst.machine, inst.state, inst.due = m, stored.Row.State, stored.Row.Due
+	return nil
+}
+
+func replayTurn(m *machine.Machine, stored journal.Turn) error {
+	turn := new(treatyv1.Turn)
+	if err := proto.Unmarshal(stored.Data, turn); err != nil {
+		return fmt.Errorf("%w: turn %d: %w", journal.ErrCorrupt, stored.Number, err)
+	}
+	return m.Replay(turn) //nolint:wrapcheck // names saga, turn and record itself
+}
+
+func (e *Engine) newMachine(id, definition string) *machine.Machine {
+	return machine.New(machine.Config{
+		ID: id, Code: e.config.Definitions[definition], Command: e.config.Catalog.Command, Environment: e.config.Logger,
+	})
+}
+
+// commit makes a turn durable.
+func (e *Engine) commit(inst *instance, turn *treatyv1.Turn) error {
+	data, err := proto.Marshal(turn)
+	if err != nil {
+		return fmt.Errorf("serializing a turn of saga %s: %w", inst.id, err)
+	}
+	row := inst.row()
+	inst.commit.entry = journal.Entry{Saga: inst.id, Turn: inst.machine.Saga().Turns, Data: data, Row: row}
+	err = e.committer.commit(&inst.commit)
+	switch {
+	case err != nil:
+		e.config.Logger.Error("committing a turn; reading the saga again", "saga", "sagas/"+inst.id, "turn", inst.commit.entry.Turn, "error", err)
+		return fmt.Errorf("%w: %w", ErrInDoubt, err)
+	case errors.Is(inst.commit.entry.Err, journal.ErrExists):
+		return inst.commit.entry.Err
+	case inst.commit.entry.Err != nil:
+		e.config.Logger.Error("somebody else wrote to this saga; reading it again", "saga", "sagas/"+inst.id, "error", inst.commit.entry.Err)
+		return fmt.Errorf("%w: %w", ErrInDoubt, inst.commit.entry.Err)
+	}
+	if row != nil {
+		inst.state, inst.due = row.State, row.Due
+		e.timers.arm(inst.id, row.Due)
+	}
+	return nil
+}
+
+// settle finds out what became of a saga whose commit failed: it reads the saga again until the store answers, does what is outstanding, and
+// takes the input once more, which changes nothing if it was recorded. It goes on behind the caller's back, who still takes the
+// saga's tasks.
+func (e *Engine) settle(inst *instance, t task) {
+	t.reply(ErrInDoubt)
+	again := []task{{input: machine.Wake{}}}
+	if _, starts := t.input.(start); !starts && t.answer == nil {
+		again = append(again, t)
+	}
+	inst.mu.Lock()
+	inst.tasks = append(again, inst.tasks...)
+	inst.mu.Unlock()
+	if !e.enter() {
+		e.abandonAll(inst, ErrStopping)
+		return
+	}
+	go func() {
+		defer e.leave()
+		for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+			stored, err := e.config.Store.Load(e.ctx, inst.id)
+			switch {
+			case err == nil:
+				err = e.replay(inst, stored)
+			case !errors.Is(err, journal.ErrNotFound):
+				if e.pause(wait) {
+					continue
+				}
+			}
+			if err != nil {
+				e.abandonAll(inst, err)
+				return
+			}
+			e.fly(e.run(inst))
+			return
+		}
+	}()
+}
+
+// pause waits; it returns false when the engine is being stopped meanwhile.
+func (e *Engine) pause(d time.Duration) bool {
+	if e.stopping.Load() {
+		return false
+	}
+	elapsed := make(chan struct{})
+	stop := e.config.Clock.AfterFunc(d, func() { close(elapsed) })
+	select {
+	case <-elapsed:
+		return !e.stopping.Load()
+	case <-e.ctx.Done():
+		stop()
+		return false
+	}
+}
+
+// abandonAll answers everybody who waits for a saga that can't be loaded, and forgets it.
+func (e *Engine) abandonAll(inst *instance, err error) {
+	inst.mu.Lock()
+	tasks := inst.tasks
+	inst.tasks, inst.busy = nil, false
+	inst.forget()
+	e.mu.Lock()
+	if e.sagas[inst.id] == inst {
+		delete(e.sagas, inst.id)
+	}
+	e.mu.Unlock()
+	inst.mu.Unlock()
+	for _, t := range tasks {
+		t.reply(err)
+	}
+}
+
+// tell lets everybody know what is durable now.
+func (e *Engine) tell(inst *instance, turn *treatyv1.Turn) {
+	saga := inst.machine.Saga()
+	for _, record := range turn.GetRecords() {
+		switch r := record.GetKind().(type) {
+		case *treatyv1.Record_SagaStarted:
+			e.config.Observer.SagaStarted(saga)
+		case *treatyv1.Record_SagaSuspended:
+			e.config.Logger.Warn("saga suspended", "saga", "sagas/"+inst.id, "reason", r.SagaSuspended.GetReason().String(), "message", r.SagaSuspended.GetMessage())
+			e.config.Observer.SagaSuspended(saga, r.SagaSuspended.GetReason())
+		}
+	}
+	if saga.Final() {
+		e.config.Observer.SagaEnded(saga)
+		if inst.ended != nil {
+			inst.end = endOf(saga)
+			close(inst.ended)
+			inst.ended = nil
+		}
+	}
+	e.watchers.tell(inst.id)
+}
+
+func endOf(saga *machine.Saga) End {
+	return End{State: saga.State, Reply: saga.Reply, Failure: saga.Decided.GetFailure()}
+}

@@ -1,0 +1,211 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+)
+
+// Handle is a saga that was started, or found.
+type Handle struct {
+	// ID is the last part of the saga's name.
+	ID string
+
+	// Existing says that the saga was there already.
+	Existing bool
+
+	engine *Engine
+	inst   *instance
+	ended  <-chan struct{}
+}
+
+// Await returns how the saga ended, once it has. When ctx ends first, the saga goes on.
+func (h *Handle) Await(ctx context.Context) (End, error) {
+	if h.ended == nil {
+		return h.engine.Await(ctx, h.ID)
+	}
+	select {
+	case <-h.ended:
+		if h.inst.end.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+			return h.engine.Await(ctx, h.ID)
+		}
+		return h.inst.end, nil
+	case <-ctx.Done():
+		return End{}, context.Cause(ctx)
+	}
+}
+
+// start is machine.Start by another name, so that loading can tell it apart without looking inside.
+type start = machine.Start
+
+// Start starts a saga and returns once that is durable. When a saga of that id is there with the same definition and request, it returns that
+// one. The errors are ErrNoDefinition, ErrOtherRequest, ErrInDoubt (ask again with the same request id) and ErrStopping.
+func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error) {
+	if e.config.Definitions[params.Definition] == nil {
+		return nil, fmt.Errorf("%w: %s", ErrNoDefinition, params.Definition)
+	}
+	if !e.enter() {
+		return nil, ErrStopping
+	}
+	now := e.config.Clock.Now()
+	id := params.SagaID
+	if id == "" {
+		id = newID(now, params)
+	}
+	inst := newInstance(id)
+	inst.ended = make(chan struct{})
+	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
+
+	e.mu.Lock()
+	if e.sagas[id] != nil {
+		e.mu.Unlock()
+		defer e.leave()
+		return e.attach(ctx, id, params)
+	}
+	e.sagas[id] = inst
+	inst.busy = true
+	e.mu.Unlock()
+
+	inst.machine = e.newMachine(id, params.Definition)
+	answer := make(chan error, 1)
+	inst.tasks = []task{{input: start{Started: newStarted(now, params)}, answer: answer}}
+	go func() {
+		defer e.leave()
+		e.fly(e.run(inst))
+	}()
+	select {
+	case err := <-answer:
+		if errors.Is(err, journal.ErrExists) {
+			return e.attach(ctx, id, params)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return handle, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrInDoubt, context.Cause(ctx))
+	}
+}
+
+func newStarted(now time.Time, params StartParams) *treatyv1.SagaStarted {
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	started := &treatyv1.SagaStarted{
+		Definition: params.Definition, Request: params.Request, RequestId: params.RequestID,
+		Seed: binary.LittleEndian.Uint64(seed[:]), Labels: params.Labels, Trace: params.Trace,
+	}
+	if params.Deadline > 0 {
+		started.Deadline = timestamppb.New(now.Add(params.Deadline).UTC().Truncate(time.Microsecond))
+	}
+	return started
+}
+
+// attach returns the saga that is there already, if it was started with the same request.
+func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Handle, error) {
+	// Its start may still be on the way into the store: then its turn comes before this input's.
+	if err := e.ask(ctx, id, machine.Wake{}); err != nil && !errors.Is(err, journal.ErrNotFound) {
+		return nil, err
+	}
+	saga, err := e.read(ctx, id)
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		return nil, fmt.Errorf("%w: the start of saga %s that came before this one failed", ErrInDoubt, id)
+	case err != nil:
+		return nil, err
+	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params.Definition, saga.Started.GetRequest(), params.Request):
+		return nil, fmt.Errorf("%w: sagas/%s", ErrOtherRequest, id)
+	}
+	return &Handle{ID: id, Existing: true, engine: e}, nil
+}
+
+// sameRequest compares two requests by value: serializing isn't stable.
+func (e *Engine) sameRequest(definition string, a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	saga, known := e.config.Catalog.Saga(definition)
+	if !known {
+		return false
+	}
+	left, right := dynamicpb.NewMessage(saga.Input), dynamicpb.NewMessage(saga.Input)
+	return proto.Unmarshal(a, left) == nil && proto.Unmarshal(b, right) == nil && proto.Equal(left, right)
+}
+
+var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// newID makes a saga's id. One that is derived from a request id is the same each time, so that the store itself turns down a second
+// start; any other begins with the time, so that new sagas are neighbours in the store's index.
+func newID(now time.Time, params StartParams) string {
+	if params.RequestID != "" {
+		sum := sha256.Sum256([]byte(params.Definition + "\x00" + params.RequestID))
+		return "r" + lowerBase32.EncodeToString(sum[:20])
+	}
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16) //nolint:gosec // after 1970
+	_, _ = rand.Read(raw[6:])                                        // never fails
+	return "s" + lowerBase32.EncodeToString(raw[:])
+}
+
+// Await returns how a saga ended, once it has. The errors are journal.ErrNotFound, ErrStopping and ctx's.
+func (e *Engine) Await(ctx context.Context, id string) (End, error) {
+	changes, cancel := e.watchers.subscribe(id)
+	defer cancel()
+	for {
+		row, err := e.config.Store.Get(ctx, id)
+		if err != nil {
+			return End{}, fmt.Errorf("awaiting saga %s: %w", id, err)
+		}
+		if !row.EndTime.IsZero() {
+			saga, err := e.read(ctx, id)
+			if err != nil {
+				return End{}, err
+			}
+			return endOf(saga), nil
+		}
+		select {
+		case <-changes:
+		case <-e.ctx.Done():
+			return End{}, ErrStopping
+		case <-ctx.Done():
+			return End{}, context.Cause(ctx)
+		}
+	}
+}
+
+// read folds a saga's journal without its code.
+func (e *Engine) read(ctx context.Context, id string) (*machine.Saga, error) {
+	stored, err := e.config.Store.Load(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("reading saga %s: %w", id, err)
+	}
+	return Fold(stored)
+}
+
+// Fold reads a stored saga without its code. The errors are journal.ErrCorrupt and machine.ErrJournal.
+func Fold(stored *journal.Journal) (*machine.Saga, error) {
+	saga := &machine.Saga{ID: stored.Row.ID}
+	for _, t := range stored.Turns {
+		turn := new(treatyv1.Turn)
+		if err := proto.Unmarshal(t.Data, turn); err != nil {
+			return nil, fmt.Errorf("%w: saga %s, turn %d: %w", journal.ErrCorrupt, saga.ID, t.Number, err)
+		}
+		if err := saga.Fold(turn); err != nil {
+			return nil, fmt.Errorf("reading saga %s: %w", saga.ID, err)
+		}
+	}
+	return saga, nil
+}

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// horizon is how far ahead timers are kept in memory. Later ones stay in the store until it reaches them.
+const horizon = time.Minute
+
+// timers wake sagas when they are due.
+type timers struct {
+	clock Clock
+	store Store
+	fire  func(id string)
+	fail  func(error)
+
+	mu      sync.Mutex
+	armed   map[string]*timer
+	until   time.Time // everything due before is armed
+	stop    func() bool
+	stopped bool
+}
+
+type timer struct {
+	due  time.Time
+	stop func() bool
+}
+
+// arm sees to it that the saga is woken at due and at no other time; zero means never.
+func (t *timers) arm(id string, due time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.armed[id]
+	if old != nil && old.due.Equal(due) {
+		return
+	}
+	if old != nil {
+		old.stop()
+		delete(t.armed, id)
+	}
+	if due.IsZero() || due.After(t.until) || t.stopped {
+		return
+	}
+	next := &timer{due: due}
+	next.stop = t.clock.AfterFunc(due.Sub(t.clock.Now()), func() {
+		t.mu.Lock()
+		if t.armed[id] == next {
+			delete(t.armed, id)
+		}
+		stopped := t.stopped
+		t.mu.Unlock()
+		if !stopped {
+			t.fire(id)
+		}
+	})
+	t.armed[id] = next
+}
+
+// scan arms what becomes due within the horizon, and does so again before the horizon is reached.
+func (t *timers) scan() {
+	now := t.clock.Now()
+	t.mu.Lock()
+	if t.stopped {
+		t.mu.Unlock()
+		return
+	}
+	t.until = now.Add(2 * horizon)
+	until := t.until
+	t.stop = t.clock.AfterFunc(horizon, t.scan)
+	t.mu.Unlock()
+	due, err := t.store.Due(context.Background(), until, 1<<20)
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	for _, d := range due {
+		t.arm(d.Saga, d.Time)
+	}
+}
+
+func (t *timers) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	if t.stop != nil {
+		t.stop()
+	}
+	for id, armed := range t.armed {
+		armed.stop()
+		delete(t.armed, id)
+	}
+}
