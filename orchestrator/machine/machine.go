@@ -114,7 +114,7 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 
 // Due is when the saga wants to be woken; zero means by no timer.
 func (m *Machine) Due() time.Time {
-	if m.saga.Final() || m.saga.Decided != nil || m.saga.pointOfNoReturn() != nil {
+	if m.saga.Final() || m.saga.Decided != nil || m.saga.settling() || m.saga.pointOfNoReturn() != nil {
 		return time.Time{}
 	}
 	return m.saga.Deadline()
@@ -214,6 +214,8 @@ func (m *Machine) cancel(in Cancel) error {
 		return nil
 	case m.saga.Final():
 		return ErrFinal
+	case m.saga.settling():
+		return fmt.Errorf("%w: its code has returned, only steps of unknown outcome are still being undone", ErrFinal)
 	case m.saga.pointOfNoReturn() != nil:
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, m.saga.pointOfNoReturn().Path(), m.saga.pointOfNoReturn().Scheduled.GetMethod())
 	case m.saga.pivotUnderWay() != nil:

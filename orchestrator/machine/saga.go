@@ -243,6 +243,20 @@ func (s *Saga) pointOfNoReturn() *Step {
 	return nil
 }
 
+// settling says whether the code has returned its reply and only steps of unknown outcome are being undone. Turning the saga around
+// then would undo newer steps after older ones.
+func (s *Saga) settling() bool {
+	if s.Decided != nil {
+		return false
+	}
+	for _, step := range s.Steps {
+		if step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.State == treatyv1.StepState_STEP_STATE_COMPENSATED {
+			return true
+		}
+	}
+	return false
+}
+
 // pivotUnderWay returns the pivot whose outcome is still open, or nil.
 func (s *Saga) pivotUnderWay() *Step {
 	for _, step := range s.Steps {
