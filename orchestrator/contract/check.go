@@ -155,20 +155,24 @@ func (c *checker) unused(pkg protoreflect.FullName, fields fields) {
 	}
 }
 
-// goName returns the Go name that protoc-gen-go gives to a name: the first letter and each after an underscore in upper case.
+// goName returns the Go name that protoc-gen-go gives to a name.
 func goName(name protoreflect.Name) string {
+	isLower := func(i int) bool { return i < len(name) && 'a' <= name[i] && name[i] <= 'z' }
 	var out []byte
-	upper := true
-	for _, c := range []byte(name) {
+	upper := true // whether a word starts
+	for i := range len(name) {
+		c := name[i]
 		switch {
-		case c == '_':
+		case c == '_' && i == 0:
+			c = 'X'
+		case c == '_' && isLower(i+1):
 			upper = true
 			continue
-		case upper && 'a' <= c && c <= 'z':
+		case upper && isLower(i):
 			c -= 'a' - 'A'
 		}
-		upper = false
 		out = append(out, c)
+		upper = c == '_' || '0' <= c && c <= '9' || i == 0 && name[i] == '_'
 	}
 	return string(out)
 }

@@ -95,8 +95,12 @@ func (r *report) derive(action, undo protoreflect.MethodDescriptor) (actionField
 	unclear := false // whether a field would have been the action's if it had been right
 	take := func(field protoreflect.FieldDescriptor, number *protoreflect.FieldNumber, what string) {
 		if wrong := misshaped(field, what); wrong != "" {
-			r.add(compensationFieldShape, at(field), "%s takes the %s of %s, so it can't be %s: write `%s %s = %d;`",
-				field.Name(), what, action.Name(), wrong, field.Message().FullName(), field.Name(), field.Number())
+			encoding := ""
+			if field.Kind() == protoreflect.GroupKind && field.Syntax() == protoreflect.Editions {
+				encoding = " [features.message_encoding = LENGTH_PREFIXED]"
+			}
+			r.add(compensationFieldShape, at(field), "%s takes the %s of %s, so it can't be %s: write `%s %s = %d%s;`",
+				field.Name(), what, action.Name(), wrong, field.Message().FullName(), field.Name(), field.Number(), encoding)
 			unclear = unclear || what == "request"
 			return
 		}
@@ -144,7 +148,7 @@ func misshaped(field protoreflect.FieldDescriptor, what string) string {
 	case oneof != nil && !oneof.IsSynthetic():
 		return "in a oneof"
 	case field.Kind() == protoreflect.GroupKind:
-		return "a group or delimited"
+		return "delimited"
 	case what == "reply" && field.Cardinality() == protoreflect.Required:
 		return "required"
 	}

@@ -41,8 +41,12 @@ type Violation struct {
 	Message string
 }
 
-// Error returns "path:line:column: message (RULE_ID)".
+// Error returns "path:line:column: message (RULE_ID)". Where the line isn't known, the descriptor's full name stands in front of
+// the message.
 func (v Violation) Error() string {
+	if v.Position.Line == 0 && v.Descriptor != nil {
+		return fmt.Sprintf("%s: %s: %s (%s)", v.Position, v.Descriptor.FullName(), v.Message, v.Rule.ID)
+	}
 	return fmt.Sprintf("%s: %s (%s)", v.Position, v.Message, v.Rule.ID)
 }
 

@@ -1,0 +1,236 @@
+package contract_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+)
+
+func load(t *testing.T, files ...protoreflect.FileDescriptor) (*contract.Catalog, error) {
+	t.Helper()
+	registry := new(protoregistry.Files)
+	for _, file := range files {
+		if err := registry.RegisterFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return contract.Load(registry)
+}
+
+func mustLoad(t *testing.T, files ...protoreflect.FileDescriptor) *contract.Catalog {
+	t.Helper()
+	catalog, err := load(t, files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return catalog
+}
+
+func TestCommandsHaveTheirDefaults(t *testing.T) {
+	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "card"))
+	type row struct {
+		Kind     treatyv1.CommandKind
+		Timeout  time.Duration
+		Retry    contract.Retry
+		Undo     string
+		Fields   string
+		Outcomes map[codes.Code]treatyv1.Outcome
+	}
+	got := make(map[string]row)
+	for command := range catalog.Commands() {
+		r := row{Kind: command.Kind, Timeout: command.Timeout, Retry: command.Retry, Outcomes: command.Outcomes}
+		if undo := command.Compensation; undo != nil {
+			r.Undo, r.Fields = undo.Method, fmt.Sprint(undo.ActionField, ",", undo.ReplyField)
+		}
+		got[command.Method] = r
+	}
+	const service = "acme.card.v1.CardService/"
+	initial, longest := contract.DefaultInitialInterval, contract.DefaultMaxInterval
+	want := map[string]row{
+		service + "OrderCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Timeout: 2 * time.Second,
+			Retry: contract.Retry{InitialInterval: 50 * time.Millisecond, MaxInterval: 5 * time.Second, GiveUpAfter: time.Minute},
+			Undo:  service + "CancelCard", Fields: "7,0",
+			Outcomes: map[codes.Code]treatyv1.Outcome{
+				codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED, codes.Canceled: treatyv1.Outcome_OUTCOME_CONFLICT,
+			},
+		},
+		service + "ReorderCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Timeout: 3 * time.Second,
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: 4 * time.Second, GiveUpAfter: contract.DefaultGiveUpAfter},
+			Undo:  service + "CancelCard", Fields: "7,0",
+		},
+		service + "UpdateCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Timeout: contract.DefaultTimeout,
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest, GiveUpAfter: contract.DefaultGiveUpAfter},
+			Undo:  service + "RestoreCard", Fields: "2,1",
+		},
+		service + "ActivateCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Timeout: contract.DefaultTimeout,
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest},
+		},
+		service + "AnnounceCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, Timeout: contract.DefaultTimeout,
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest},
+		},
+		service + "GetCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_QUERY, Timeout: contract.DefaultTimeout,
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest, GiveUpAfter: contract.DefaultGiveUpAfter},
+		},
+		"acme.card.v1.CardSagas/IssueCard": {
+			Kind: treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, Timeout: time.Hour,
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("commands differ (-want +got):\n%s", diff)
+	}
+	order, _ := catalog.Command(service + "OrderCard")
+	if diff := cmp.Diff([]protoreflect.FullName{"acme.card.v1.NotServed", "google.protobuf.Duration"}, order.Rejections); diff != "" {
+		t.Errorf("rejections differ:\n%s", diff)
+	}
+}
+
+func TestCompensationsInheritTheLongestTimesOfTheirActions(t *testing.T) {
+	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "card"))
+	undo, ok := catalog.Compensation("acme.card.v1.CardService/CancelCard")
+	if !ok {
+		t.Fatal("CancelCard isn't a compensation")
+	}
+	if undo.Timeout != 3*time.Second {
+		t.Errorf("timeout %s, want that of ReorderCard, 3s", undo.Timeout)
+	}
+	want := contract.Retry{InitialInterval: contract.DefaultInitialInterval, MaxInterval: 5 * time.Second, GiveUpAfter: time.Hour}
+	if undo.Retry != want {
+		t.Errorf("retry %+v, want %+v", undo.Retry, want)
+	}
+	if got := contract.OutcomeOf(&undo.Call, codes.NotFound); got != treatyv1.Outcome_OUTCOME_UNKNOWN {
+		t.Errorf("NOT_FOUND is %s, want unknown", got)
+	}
+	for _, action := range []string{"OrderCard", "ReorderCard"} {
+		command, _ := catalog.Command("acme.card.v1.CardService/" + action)
+		if diff := cmp.Diff(undo.Call.Retry, command.Compensation.Retry); diff != "" || command.Compensation.Timeout != undo.Timeout {
+			t.Errorf("the compensation of %s is called differently:\n%s", action, diff)
+		}
+	}
+	restore, _ := catalog.Compensation("acme.card.v1.CardService/RestoreCard")
+	if restore.Retry.GiveUpAfter != 0 {
+		t.Errorf("RestoreCard gives up after %s, want never", restore.Retry.GiveUpAfter)
+	}
+	plan := restore.Plan()
+	if plan.GetMethod() != restore.Method || plan.GetActionField() != 2 || plan.GetReplyField() != 1 {
+		t.Errorf("plan %v", plan)
+	}
+	if (*contract.Compensation)(nil).Plan() != nil {
+		t.Error("no compensation has a plan")
+	}
+}
+
+func TestCatalogFindsMethods(t *testing.T) {
+	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "card"))
+	saga, ok := catalog.Saga("acme.card.v1.CardSagas/IssueCard")
+	if !ok {
+		t.Fatal("IssueCard isn't a saga")
+	}
+	if saga.Deadline != 24*time.Hour || saga.RequestID.Name() != "request_id" {
+		t.Errorf("saga %+v", saga)
+	}
+	var labels []string
+	for _, label := range saga.Labels {
+		labels = append(labels, string(label.Name()))
+	}
+	if got := strings.Join(labels, " "); got != "customer color" {
+		t.Errorf("labels %s, want customer color", got)
+	}
+	for method, want := range map[string]bool{
+		"acme.card.v1.CardService/OrderCard":  true,
+		"acme.card.v1.CardService/CancelCard": true,
+		"acme.card.v1.CardSagas/IssueCard":    true, // a child saga
+		"acme.card.v1.CardService/ListCards":  false,
+		"/acme.card.v1.CardService/OrderCard": false,
+		"":                                    false,
+	} {
+		call, ok := catalog.Call(method)
+		if ok != want || ok && call.Method != method {
+			t.Errorf("Call(%q) = %v, %t; want %t", method, call, ok, want)
+		}
+	}
+	var undos []string
+	for undo := range catalog.Compensations() {
+		undos = append(undos, undo.Method)
+	}
+	if want := []string{"acme.card.v1.CardService/CancelCard", "acme.card.v1.CardService/RestoreCard"}; !slices.Equal(undos, want) {
+		t.Errorf("compensations %v, want %v", undos, want)
+	}
+	for range catalog.Sagas() {
+		break
+	}
+	var empty contract.Catalog
+	if _, ok := empty.Call("acme.card.v1.CardService/OrderCard"); ok {
+		t.Error("an empty catalog has a call")
+	}
+}
+
+func TestLoadFailsWithAllViolations(t *testing.T) {
+	_, err := load(t, mustCompile(t, rulesDir, "outcome_invalid"), mustCompile(t, "testdata/valid", "other"))
+	if err == nil {
+		t.Fatal("a contract with violations is loaded")
+	}
+	for _, want := range []string{"load the contracts", "ALREADY_EXISTS", "ABORTED", "(OUTCOME_INVALID)"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error misses %q: %v", want, err)
+		}
+	}
+}
+
+// What a Go program links has no source positions: the descriptor's name stands for them.
+func TestLinkedContractsAreLoaded(t *testing.T) {
+	if _, err := contract.Load(protoregistry.GlobalFiles); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	want := map[treatyv1.Outcome][]codes.Code{
+		treatyv1.Outcome_OUTCOME_DONE: {codes.OK},
+		treatyv1.Outcome_OUTCOME_REFUSED: {
+			codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange, codes.PermissionDenied,
+		},
+		treatyv1.Outcome_OUTCOME_CONFLICT:    {codes.Aborted},
+		treatyv1.Outcome_OUTCOME_MISDEPLOYED: {codes.Unimplemented, codes.Unauthenticated},
+		treatyv1.Outcome_OUTCOME_THROTTLED:   {codes.ResourceExhausted},
+		treatyv1.Outcome_OUTCOME_UNKNOWN: {
+			codes.Unavailable, codes.DeadlineExceeded, codes.Unknown, codes.Internal, codes.Canceled, codes.DataLoss, codes.Code(99),
+		},
+	}
+	override := &contract.Call{Outcomes: map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED}}
+	seen := 0
+	for outcome, all := range want {
+		for _, code := range all {
+			seen++
+			if got := contract.OutcomeOf(nil, code); got != outcome {
+				t.Errorf("%s is %s, want %s", code, got, outcome)
+			}
+			overridden := outcome
+			if code == codes.Unavailable {
+				overridden = treatyv1.Outcome_OUTCOME_REFUSED
+			}
+			if got := contract.OutcomeOf(override, code); got != overridden {
+				t.Errorf("%s is %s with an override, want %s", code, got, overridden)
+			}
+		}
+	}
+	if seen != 18 {
+		t.Errorf("%d codes are tested, want gRPC's 17 and an unknown one", seen)
+	}
+}

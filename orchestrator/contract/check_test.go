@@ -1,0 +1,208 @@
+package contract_test
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/treatyhq/treaty/orchestrator/contract"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files and the rules of docs/contract-reference.md")
+
+// compile compiles one file below dir with the real options, unless NAME.imports holds others.
+func compile(t *testing.T, dir, name string) (protoreflect.FileDescriptor, error) {
+	t.Helper()
+	compiler := protocompile.Compiler{
+		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+			ImportPaths: []string{dir, filepath.Join(dir, name+".imports"), filepath.Join("..", "..", "proto")},
+		}),
+		SourceInfoMode: protocompile.SourceInfoStandard,
+	}
+	files, err := compiler.Compile(t.Context(), name+".proto")
+	if err != nil {
+		return nil, err
+	}
+	return files[0], nil
+}
+
+func mustCompile(t *testing.T, dir, name string) protoreflect.FileDescriptor {
+	t.Helper()
+	file, err := compile(t, dir, name)
+	if err != nil {
+		t.Fatalf("compile %s: %v", name, err)
+	}
+	return file
+}
+
+// examples returns the names of the .proto files in a folder, without ending.
+func examples(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.proto"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, path := range paths {
+		paths[i] = strings.TrimSuffix(filepath.Base(path), ".proto")
+	}
+	return paths
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("read the golden file (write it with -update): %v", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got); rewrite it with -update if it should:\n%s", path, diff)
+	}
+}
+
+// ruleOf returns the rule that an example is for: "command_kind_missing.saga" is for COMMAND_KIND_MISSING.
+func ruleOf(example string) string {
+	id, _, _ := strings.Cut(example, ".")
+	return strings.ToUpper(id)
+}
+
+func printed(violations []contract.Violation) string {
+	var out strings.Builder
+	for _, v := range violations {
+		out.WriteString(v.Error() + "\n")
+	}
+	return out.String()
+}
+
+const rulesDir = "testdata/rules"
+
+func TestEveryRuleRefusesItsExample(t *testing.T) {
+	for _, name := range examples(t, rulesDir) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			violations := contract.Check(mustCompile(t, rulesDir, name))
+			if !slices.ContainsFunc(violations, func(v contract.Violation) bool { return v.Rule.ID == ruleOf(name) }) {
+				t.Errorf("%s isn't refused by %s, but by %v", name, ruleOf(name), violations)
+			}
+			for _, v := range violations {
+				if v.Position.Line == 0 || v.Position.Column == 0 || v.Descriptor == nil {
+					t.Errorf("%v has no position or no descriptor", v)
+				}
+			}
+			golden(t, filepath.Join(rulesDir, name+".golden"), printed(violations))
+		})
+	}
+}
+
+func TestEveryRuleHasAnExample(t *testing.T) {
+	names := examples(t, rulesDir)
+	known := make(map[string]bool)
+	for _, rule := range contract.Rules() {
+		known[rule.ID] = true
+		if rule.Summary == "" || rule.Doc == "" {
+			t.Errorf("%s isn't explained", rule.ID)
+		}
+		if !slices.Contains(names, strings.ToLower(rule.ID)) {
+			t.Errorf("%s has no example: write %s/%s.proto", rule.ID, rulesDir, strings.ToLower(rule.ID))
+		}
+	}
+	for _, name := range names {
+		if !known[ruleOf(name)] {
+			t.Errorf("%s.proto is an example of a rule that doesn't exist", name)
+		}
+	}
+}
+
+// Two kinds are refused by the protobuf compiler itself, as the kind is a oneof.
+func TestTwoKindsDoNotCompile(t *testing.T) {
+	_, err := compile(t, "testdata/compiler", "two_kinds")
+	if err == nil {
+		t.Fatal("two kinds compile")
+	}
+	golden(t, "testdata/compiler/two_kinds.golden", filepath.ToSlash(err.Error())+"\n")
+}
+
+func TestValidContractHasNoViolations(t *testing.T) {
+	if violations := contract.Check(mustCompile(t, "testdata/valid", "card")); violations != nil {
+		t.Errorf("violations: %v", violations)
+	}
+}
+
+// The same descriptors are read the same whether options are dynamic messages (protocompile), unknown fields (a file
+// descriptor set off the wire) or generated types (the plugin's).
+func TestOptionsAreReadInEveryForm(t *testing.T) {
+	for _, name := range examples(t, rulesDir) {
+		if name == "option_unreadable" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			compiled := mustCompile(t, rulesDir, name)
+			want := printed(contract.Check(compiled))
+			for form, resolver := range map[string]interface {
+				protoregistry.MessageTypeResolver
+				protoregistry.ExtensionTypeResolver
+			}{"unknown": new(protoregistry.Types), "generated": protoregistry.GlobalTypes} {
+				raw, err := proto.Marshal(protodesc.ToFileDescriptorProto(compiled))
+				if err != nil {
+					t.Fatal(err)
+				}
+				file := new(descriptorpb.FileDescriptorProto)
+				if err := (proto.UnmarshalOptions{Resolver: resolver}).Unmarshal(raw, file); err != nil {
+					t.Fatal(err)
+				}
+				linked, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, printed(contract.Check(linked))); diff != "" {
+					t.Errorf("%s options are read differently:\n%s", form, diff)
+				}
+			}
+		})
+	}
+}
+
+// Somebody else may use our numbers in files that don't import our options.
+func TestForeignOptionsAreNotRead(t *testing.T) {
+	file := mustCompile(t, "testdata/valid", "foreign")
+	if violations := contract.Check(file); violations != nil {
+		t.Errorf("violations: %v", violations)
+	}
+	command, err := contract.CommandOf(file.Services().Get(0).Methods().Get(0))
+	if command != nil || err != nil {
+		t.Errorf("CommandOf = %v, %v; want nil, nil", command, err)
+	}
+}
+
+func TestMethodsAreReadAloneWithTheirViolations(t *testing.T) {
+	file := mustCompile(t, rulesDir, "compensation_field_foreign")
+	_, err := contract.CommandOf(file.Services().Get(0).Methods().ByName("OrderCard"))
+	violation, ok := errors.AsType[contract.Violation](err)
+	if !ok || violation.Rule.ID != "COMPENSATION_FIELD_FOREIGN" {
+		t.Errorf("CommandOf = %v, want a violation of COMPENSATION_FIELD_FOREIGN", err)
+	}
+	if got := len(strings.Split(err.Error(), "\n")); got != 2 {
+		t.Errorf("CommandOf names %d violations, want 2:\n%v", got, err)
+	}
+	_, err = contract.SagaOf(mustCompile(t, rulesDir, "label_type").Services().Get(0).Methods().Get(0))
+	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule.ID != "LABEL_TYPE" {
+		t.Errorf("SagaOf = %v, want a violation of LABEL_TYPE", err)
+	}
+}
