@@ -167,8 +167,11 @@ func (b *breaker) open(ticket phase) {
 	}
 	b.failures.Store(0)
 	b.phase.Store(uint64(ticket.next(open)))
-	b.running.Add(1)
-	go b.run()
+	var wait time.Duration
+	if b.link.GetState() == connectivity.Ready {
+		wait = probeInitial // there is a connection; it is the participant that is unavailable
+	}
+	b.running.Go(func() { b.run(wait) })
 	b.telemetry.BreakerOpened(b.target)
 	b.logger.Warn("participant is down: its commands wait until it is back", "target", b.target)
 }
@@ -206,13 +209,8 @@ func (b *breaker) close() {
 	b.running.Wait()
 }
 
-// run brings an open breaker back to closed.
-func (b *breaker) run() {
-	defer b.running.Done()
-	var wait time.Duration
-	if b.link.GetState() == connectivity.Ready {
-		wait = probeInitial // there is a connection; it is the participant that is unavailable
-	}
+// run brings an open breaker back to closed. It waits before the first probe, and longer before each further one.
+func (b *breaker) run(wait time.Duration) {
 	for {
 		if !b.pause(wait) || !b.connect() {
 			return
@@ -337,4 +335,11 @@ func (b *breaker) await(mine phase, size int, over <-chan time.Time) waveEnd {
 			return waveShut
 		}
 	}
+}
+
+// parkedNow returns how many calls are parked.
+func (b *breaker) parkedNow() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.parked.len
 }

@@ -9,9 +9,10 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// misdeployedInterval is the least wait after an attempt that found its method missing or the orchestrator without
-// credentials: only a deployment changes that. The policy's longest interval may be shorter.
-const misdeployedInterval = 5 * time.Second
+// misdeployedInterval is the least interval after an attempt that found its method missing or the orchestrator without
+// credentials: only a deployment changes that. With jitter it makes a wait of 5 s at the least, unless the policy's longest
+// interval is shorter.
+const misdeployedInterval = 10 * time.Second
 
 // Delay returns how long to wait after the given attempt (counted from 1) before the next. The interval begins with the
 // policy's initial one and doubles up to its longest; half of it is jitter. It is at least what the participant asked
