@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/services/participant/paging"
+	"github.com/treatyhq/treaty/services/participant/sqlitedb"
+)
+
+// migrations make the database. Times are microseconds since 1970.
+//
+// A customer lives where the newest address says that isn't undone: so changes that cross can be undone in any order.
+var migrations = []string{`
+CREATE TABLE customers (
+	sequence     INTEGER PRIMARY KEY AUTOINCREMENT,
+	name         TEXT    NOT NULL UNIQUE CHECK (name LIKE 'customers/%'),
+	state        TEXT    NOT NULL CHECK (state IN ('ACTIVE', 'CLOSED')),
+	display_name TEXT    NOT NULL CHECK (display_name <> ''),
+	email        TEXT    NOT NULL UNIQUE COLLATE NOCASE,
+	create_time  INTEGER NOT NULL,
+	close_time   INTEGER,
+	CHECK ((state = 'CLOSED') = (close_time IS NOT NULL))
+) STRICT;
+CREATE TABLE addresses (
+	customer    TEXT    NOT NULL REFERENCES customers (name) ON DELETE CASCADE,
+	revision    INTEGER NOT NULL CHECK (revision > 0),
+	lines       TEXT    NOT NULL CHECK (lines <> ''),
+	postal_code TEXT    NOT NULL,
+	city        TEXT    NOT NULL CHECK (city <> ''),
+	country     TEXT    NOT NULL CHECK (country GLOB '[A-Z][A-Z]'),
+	undone      INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1)),
+	PRIMARY KEY (customer, revision),
+	CHECK (revision > 1 OR undone = 0)
+) STRICT, WITHOUT ROWID;
+CREATE VIEW current_addresses AS
+	SELECT a.* FROM addresses a
+	WHERE a.revision = (SELECT max(revision) FROM addresses b WHERE b.customer = a.customer AND b.undone = 0);
+`}
+
+var errNotFound = errors.New("not found")
+
+// store keeps customers in SQLite.
+type store struct {
+	db    *sql.DB
+	inbox *inbox.Inbox
+}
+
+func openStore(ctx context.Context, path string, retention time.Duration) (*store, error) {
+	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
+	if err != nil {
+		return nil, err
+	}
+	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{Retention: retention})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &store{db: db, inbox: in}, nil
+}
+
+func (s *store) close() error { return s.db.Close() }
+
+// querier is a database or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+const selectCustomers = `
+	SELECT c.sequence, c.name, c.state, c.display_name, c.email, c.create_time, c.close_time, a.revision, a.lines, a.postal_code, a.city, a.country
+	FROM customers c JOIN current_addresses a ON a.customer = c.name`
+
+// row is a customer as the database holds it.
+type row struct {
+	sequence  int64
+	customer  *customerv1.Customer
+	closeTime *timestamppb.Timestamp
+}
+
+func scanCustomer(scan func(...any) error) (*row, error) {
+	r := row{customer: &customerv1.Customer{Address: &customerv1.Address{}}}
+	c, a := r.customer, r.customer.Address
+	var state, lines string
+	var created int64
+	var closed sql.NullInt64
+	if err := scan(&r.sequence, &c.Name, &state, &c.DisplayName, &c.Email, &created, &closed, &c.AddressRevision, &lines, &a.PostalCode, &a.City, &a.Country); err != nil {
+		return nil, err
+	}
+	c.State = customerv1.CustomerState(customerv1.CustomerState_value["CUSTOMER_STATE_"+state])
+	c.CreateTime = timestamppb.New(time.UnixMicro(created))
+	if closed.Valid {
+		r.closeTime = timestamppb.New(time.UnixMicro(closed.Int64))
+	}
+	a.Lines = strings.Split(lines, "\n")
+	return &r, nil
+}
+
+// get returns one customer, or errNotFound.
+func (s *store) get(ctx context.Context, q querier, name string) (*row, error) {
+	r, err := scanCustomer(q.QueryRowContext(ctx, selectCustomers+` WHERE c.name = ?`, name).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a customer: %w", err)
+	}
+	return r, nil
+}
+
+// list returns a page of customers and the token of the next.
+func (s *store) list(ctx context.Context, page paging.Page) (customers []*customerv1.Customer, next string, err error) {
+	rows, err := s.db.QueryContext(ctx, selectCustomers+` WHERE c.sequence > ? ORDER BY c.sequence LIMIT ?`, page.After, page.Size+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing customers: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var last int64
+	for rows.Next() {
+		if len(customers) == page.Size {
+			next = page.Next(last)
+			break
+		}
+		r, err := scanCustomer(rows.Scan)
+		if err != nil {
+			return nil, "", fmt.Errorf("listing customers: %w", err)
+		}
+		customers, last = append(customers, r.customer), r.sequence
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", fmt.Errorf("listing customers: %w", err)
+	}
+	return customers, next, nil
+}
+
+// emailTaken reports whether a customer has the e-mail address.
+func (s *store) emailTaken(ctx context.Context, tx *sql.Tx, email string) (taken bool, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT * FROM customers WHERE email = ?)`, email).Scan(&taken)
+	if err != nil {
+		return false, fmt.Errorf("looking an e-mail address up: %w", err)
+	}
+	return taken, nil
+}
+
+// add adds an active customer with the first revision of an address.
+func (s *store) add(ctx context.Context, tx *sql.Tx, name string, r *customerv1.CreateCustomerRequest) error {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO customers (name, state, display_name, email, create_time) VALUES (?, 'ACTIVE', ?, ?, ?)`,
+		name, r.GetDisplayName(), r.GetEmail(), time.Now().UnixMicro()); err != nil {
+		return fmt.Errorf("adding a customer: %w", err)
+	}
+	_, err := s.addAddress(ctx, tx, name, r.GetAddress())
+	return err
+}
+
+// addAddress adds an address and returns its revision.
+func (s *store) addAddress(ctx context.Context, tx *sql.Tx, customer string, a *customerv1.Address) (revision int64, err error) {
+	err = tx.QueryRowContext(ctx, `
+		INSERT INTO addresses (customer, revision, lines, postal_code, city, country)
+		VALUES (?1, (SELECT coalesce(max(revision), 0) + 1 FROM addresses WHERE customer = ?1), ?2, ?3, ?4, ?5)
+		RETURNING revision`,
+		customer, strings.Join(a.GetLines(), "\n"), a.GetPostalCode(), a.GetCity(), a.GetCountry()).Scan(&revision)
+	if err != nil {
+		return 0, fmt.Errorf("adding an address: %w", err)
+	}
+	return revision, nil
+}
+
+// undoAddress takes one change of address back. It does nothing when the customer isn't there any more.
+func (s *store) undoAddress(ctx context.Context, tx *sql.Tx, customer string, revision int64) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer, revision); err != nil {
+		return fmt.Errorf("undoing a change of address: %w", err)
+	}
+	return nil
+}
+
+// remove deletes all that is known about a customer.
+func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM customers WHERE name = ?`, name); err != nil {
+		return fmt.Errorf("removing a customer: %w", err)
+	}
+	return nil
+}
+
+// end closes a customer.
+func (s *store) end(ctx context.Context, tx *sql.Tx, name string) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE customers SET state = 'CLOSED', close_time = ? WHERE name = ? AND state = 'ACTIVE'`, time.Now().UnixMicro(), name); err != nil {
+		return fmt.Errorf("closing a customer: %w", err)
+	}
+	return nil
+}
