@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"testing"
@@ -22,7 +23,11 @@ import (
 // Serve starts a server made by participant.NewServer on a free port for the time of the test and returns a connection to it.
 func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
 	t.Helper()
-	server, err := participant.NewServer(participant.Options{Name: t.Name(), StopTimeout: time.Second})
+	server, err := participant.NewServer(participant.Options{
+		Name:        t.Name(),
+		StopTimeout: time.Second,
+		Logger:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

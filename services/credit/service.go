@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"regexp"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/services/participant/paging"
+)
+
+// service is the credit service: an ordinary gRPC server.
+type service struct {
+	creditv1.UnimplementedCreditServiceServer
+
+	store *store
+}
+
+// highestLimitCents is more than which nobody may owe.
+const highestLimitCents = 50_000_00
+
+// affordable returns the highest limit that a person with such an income can carry: a fifth of it, in steps of 100 euros.
+func affordable(yearlyIncomeCents int64) int64 {
+	const step = 100_00
+	return min(yearlyIncomeCents/5/step*step, highestLimitCents)
+}
+
+var nationalID = regexp.MustCompile(`^[A-Za-z0-9-]{4,32}$`)
+
+// CheckCredit checks whether a person can carry a credit limit.
+func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
+		switch {
+		case !nationalID.MatchString(r.GetNationalId()):
+			return nil, status.Error(codes.InvalidArgument, "national_id: want 4 to 32 letters, digits and hyphens")
+		case r.GetYearlyIncomeCents() < 0:
+			return nil, status.Error(codes.InvalidArgument, "yearly_income_cents: want 0 or more")
+		case r.GetRequestedLimitCents() <= 0:
+			return nil, status.Error(codes.InvalidArgument, "requested_limit_cents: want more than 0")
+		}
+		limit := affordable(r.GetYearlyIncomeCents())
+		if r.GetRequestedLimitCents() > limit {
+			return nil, participant.Refuse(codes.FailedPrecondition, "the income doesn't carry the limit",
+				&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
+		}
+		check := &creditv1.Check{
+			Name:               "checks/" + strings.ToLower(rand.Text()),
+			NationalId:         r.GetNationalId(),
+			ApprovedLimitCents: limit,
+			CheckTime:          timestamppb.New(time.Now().Truncate(time.Microsecond)),
+		}
+		if err := s.store.add(ctx, tx, check); err != nil {
+			return nil, err
+		}
+		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: limit, CheckTime: check.GetCheckTime()}, nil
+	})
+}
+
+// AbandonCheck undoes CheckCredit.
+func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequest) (*creditv1.CheckAbandoned, error) {
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*creditv1.CheckAbandoned, error) {
+		checked := r.GetReply()
+		if checked == nil {
+			checked = &creditv1.CreditChecked{}
+			if _, err := s.store.inbox.ActionReply(ctx, tx, checked); err != nil {
+				return nil, err
+			}
+		}
+		if checked.GetCheck() == "" {
+			return nil, status.Error(codes.InvalidArgument, "reply.check: say which check to abandon")
+		}
+		return &creditv1.CheckAbandoned{}, s.store.abandon(ctx, tx, checked.GetCheck())
+	})
+}
+
+// GetLastCheck returns the newest check that a person passed.
+func (s *service) GetLastCheck(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
+	check, err := s.store.last(ctx, r.GetNationalId())
+	if errors.Is(err, errNotFound) {
+		return &creditv1.LastCheck{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &creditv1.LastCheck{Check: check}, nil
+}
+
+// GetCheck returns one check.
+func (s *service) GetCheck(ctx context.Context, r *creditv1.GetCheckRequest) (*creditv1.Check, error) {
+	check, err := s.store.get(ctx, r.GetName())
+	if errors.Is(err, errNotFound) {
+		return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetName())
+	}
+	return check, err
+}
+
+// ListChecks lists checks.
+func (s *service) ListChecks(ctx context.Context, r *creditv1.ListChecksRequest) (*creditv1.ListChecksResponse, error) {
+	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	checks, next, err := s.store.list(ctx, page)
+	if err != nil {
+		return nil, err
+	}
+	return &creditv1.ListChecksResponse{Checks: checks, NextPageToken: next}, nil
+}

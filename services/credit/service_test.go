@@ -1,0 +1,111 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	"github.com/treatyhq/treaty/services/participant/participanttest"
+)
+
+func start(t *testing.T) creditv1.CreditServiceClient {
+	t.Helper()
+	store, err := openStore(t.Context(), filepath.Join(t.TempDir(), "credit.db"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return creditv1.NewCreditServiceClient(participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		creditv1.RegisterCreditServiceServer(r, &service{store: store})
+	}))
+}
+
+func TestCheckIsRemembered(t *testing.T) {
+	client := start(t)
+	who := &creditv1.GetLastCheckRequest{NationalId: "1234-5678"}
+	never, err := client.GetLastCheck(t.Context(), who)
+	if err != nil || never.GetCheck() != nil {
+		t.Fatalf("before any check: %v, %v", never, err)
+	}
+	request := &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00}
+	checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", 3), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &creditv1.Check{
+		Name: checked.GetCheck(), State: creditv1.CheckState_CHECK_STATE_PASSED, NationalId: "1234-5678",
+		ApprovedLimitCents: 8_000_00, CheckTime: checked.GetCheckTime(),
+	}
+	last, err := client.GetLastCheck(t.Context(), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, last.GetCheck(), protocmp.Transform()); diff != "" {
+		t.Errorf("the last check (-want +got):\n%s", diff)
+	}
+	// An abandoned check did take place.
+	for _, reply := range []*creditv1.CreditChecked{nil, checked} {
+		if _, err := client.AbandonCheck(participanttest.Compensation(t.Context(), "s", 3), &creditv1.AbandonCheckRequest{Action: request, Reply: reply}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want.State = creditv1.CheckState_CHECK_STATE_ABANDONED
+	last, err = client.GetLastCheck(t.Context(), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, last.GetCheck(), protocmp.Transform()); diff != "" {
+		t.Errorf("the abandoned check (-want +got):\n%s", diff)
+	}
+	list, err := client.ListChecks(t.Context(), &creditv1.ListChecksRequest{})
+	if err != nil || len(list.GetChecks()) != 1 {
+		t.Errorf("checks: %v, %v; want one", list, err)
+	}
+	if _, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: "checks/none"}); status.Code(err) != codes.NotFound {
+		t.Errorf("a check that isn't there: %v, want NOT_FOUND", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	client := start(t)
+	for _, test := range []struct {
+		name     string
+		request  *creditv1.CheckCreditRequest
+		code     codes.Code
+		rejected []any
+	}{
+		{
+			"too much", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 10_000_00, RequestedLimitCents: 2_000_01},
+			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 2_000_01, ApprovedLimitCents: 2_000_00}},
+		},
+		{
+			"more than anybody", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1_000_000_00, RequestedLimitCents: 50_000_01},
+			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 50_000_01, ApprovedLimitCents: 50_000_00}},
+		},
+		{"no person", &creditv1.CheckCreditRequest{YearlyIncomeCents: 1, RequestedLimitCents: 1}, codes.InvalidArgument, nil},
+		{"no limit", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1}, codes.InvalidArgument, nil},
+		{"negative income", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: -1, RequestedLimitCents: 1}, codes.InvalidArgument, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := client.CheckCredit(t.Context(), test.request)
+			s := status.Convert(err)
+			if s.Code() != test.code {
+				t.Errorf("got %v, want %v", err, test.code)
+			}
+			if diff := cmp.Diff(test.rejected, s.Details(), protocmp.Transform(), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("rejection (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
