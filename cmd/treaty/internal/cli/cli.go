@@ -176,6 +176,7 @@ func groupHelp(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	hints := []string{"See " + cmd.CommandPath() + " --help."}
+	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hints = append([]string{"Did you mean " + cmd.CommandPath() + " " + near[0] + "?"}, hints...)
 	}

@@ -72,15 +72,30 @@ func (a *app) printStanding(c *client, saga *treatyv1.Saga) {
 	p.print(line{{saga.GetName(), bold}, {"  ", plain}, p.sagaState(saga.GetState())})
 }
 
-// given is the value of --mark-done without a reply.
-const given = "-without-reply-"
+// given is the value of --mark-done without a reply; it can't be a message in JSON.
+const given = "true"
+
+// replyFlag is a flag whose value may be left out. To pflag, such a flag is a bool.
+type replyFlag string
+
+// String returns the value.
+func (f *replyFlag) String() string { return string(*f) }
+
+// Set takes the value.
+func (f *replyFlag) Set(value string) error {
+	*f = replyFlag(value)
+	return nil
+}
+
+// Type says how pflag shows it.
+func (f *replyFlag) Type() string { return "bool" }
 
 // resumeFlags are the flags of sagas resume.
 type resumeFlags struct {
 	reason      string
 	retry       bool
 	retryEdited string
-	markDone    string
+	markDone    replyFlag
 	markRefused bool
 }
 
@@ -104,7 +119,7 @@ JSON is the message itself, @FILE, or - for standard input.`,
 		ValidArgsFunction: a.completeSaga(`state = "SUSPENDED"`),
 		RunE: a.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			if name, reply, ok := splitReply(flags, args); ok {
-				flags.markDone, args = reply, []string{name}
+				flags.markDone, args = replyFlag(reply), []string{name}
 			}
 			return a.resume(ctx, args[0], flags)
 		}),
@@ -113,7 +128,7 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	set.StringVar(&flags.reason, "reason", "", "`WHY` this is right; journaled")
 	set.BoolVar(&flags.retry, "retry", false, "run the code again, or send the stuck command again (the default)")
 	set.StringVar(&flags.retryEdited, "retry-edited", "", "send the stuck compensation with this request, `JSON`, in the place of the derived one")
-	set.StringVar(&flags.markDone, "mark-done", "", "take the stuck command as done, with this reply, `JSON`; a pivot needs one, a compensation doesn't")
+	set.Var(&flags.markDone, "mark-done", "take the stuck command as done, with this reply, `JSON`; a pivot needs one, a compensation doesn't")
 	set.Lookup("mark-done").NoOptDefVal = given
 	set.BoolVar(&flags.markRefused, "mark-refused", false, "take the stuck pivot as certainly not executed")
 	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused")
@@ -193,7 +208,7 @@ func (a *app) how(ctx context.Context, c *client, request *treatyv1.ResumeSagaRe
 		if !compensationStuck(saga) && saga.GetSuspension().GetReason() != treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
 			return unfit(saga, "--mark-done is for a stuck compensation or pivot")
 		}
-		reply, err := a.stuckMessage(c, saga, "--mark-done", flags.markDone)
+		reply, err := a.stuckMessage(c, saga, "--mark-done", string(flags.markDone))
 		if err != nil {
 			return err
 		}

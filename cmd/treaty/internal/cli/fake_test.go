@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -185,7 +186,7 @@ func newFake(t *testing.T, options ...fakeOption) *fake {
 	go func() { gone <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
-		if err := <-gone; err != nil {
+		if err := <-gone; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Error(err)
 		}
 	})

@@ -35,7 +35,9 @@ and, while its command is still being sent, its attempts. For a suspended saga: 
 				return nil
 			}
 			v := a.view(c)
-			v.payloads = payloads
+			if payloads {
+				v.detail = stepPayloads
+			}
 			v.printer.print(v.saga(saga)...)
 			return nil
 		}),

@@ -56,8 +56,12 @@ func readAll(r io.Reader, source string) (*input, error) {
 	return &input{source: source, json: raw}, nil
 }
 
-// protoPosition finds the place in an error of protojson.
-var protoPosition = regexp.MustCompile(`\(line (\d+):(\d+)\): ?`)
+// protoPosition finds the place in an error of protojson, protoValue the value that it repeats. The value isn't shown: it may
+// be that of a field marked debug_redact, and the place says enough.
+var (
+	protoPosition = regexp.MustCompile(`\(line (\d+):(\d+)\): ?`)
+	protoValue    = regexp.MustCompile(`(?s)^(invalid value for \S+ field \S+?|invalid value|unexpected token):? .*$`)
+)
 
 // parse reads the JSON as a message. The error names the field and the place.
 func (in *input) parse(types *schema, descriptor protoreflect.MessageDescriptor) (*dynamicpb.Message, error) {
@@ -75,11 +79,15 @@ func (in *input) parse(types *schema, descriptor protoreflect.MessageDescriptor)
 		cause = protoPosition.ReplaceAllString(cause, "")
 	}
 	cause = strings.TrimPrefix(cause, "syntax error ")
+	cause = protoValue.ReplaceAllString(cause, "$1")
+	if cause == "unexpected EOF" {
+		place, cause = " at its end", "something is missing"
+	}
 	p := usage(fmt.Sprintf("%s isn't a %s%s: %s", in.source, descriptor.FullName(), place, cause))
 	if fields := fieldNames(descriptor); len(fields) > 0 {
-		p.hints = append(p.hints, "Its fields are "+strings.Join(fields, ", ")+".")
+		p.hints = append(p.hints, "The fields of "+string(descriptor.FullName())+" are "+strings.Join(fields, ", ")+".")
 	} else {
-		p.hints = append(p.hints, "It has no fields: write {}.")
+		p.hints = append(p.hints, string(descriptor.FullName())+" has no fields: write {}.")
 	}
 	return nil, p
 }

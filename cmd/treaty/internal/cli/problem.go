@@ -187,7 +187,7 @@ func (a *app) adviseUnavailable(p *problem, message string, about subject) {
 	default:
 		p.hints = append(p.hints, "Start the orchestrator, or name another address with --address or TREATY_ADDRESS.")
 	}
-	if about.start {
+	if about.start && !strings.Contains(message, "Error while dialing") {
 		p.hints = append(p.hints, "If the call got through, starting again with the same --request-id attaches to the saga.")
 	}
 }

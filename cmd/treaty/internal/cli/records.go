@@ -94,9 +94,7 @@ func (v *view) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp,
 	if what.failure != nil {
 		r.notes = append(r.notes, text(red, "%s", failureText(what.failure)))
 		for _, detail := range what.failure.GetDetails() {
-			body := v.payload(detail)
-			r.notes = append(r.notes, append(line{{"  " + string(typeName(detail.GetTypeUrl())) + " ", dim}}, body[0]...))
-			r.notes = append(r.notes, body[1:]...)
+			r.notes = append(r.notes, indented(2, v.typed(detail))...)
 		}
 	}
 	if what.decision != nil {

@@ -285,6 +285,7 @@ func (s *schema) definitions() ([]definition, error) {
 			})
 		}
 	}
+	slices.SortFunc(out, func(a, b definition) int { return strings.Compare(a.name, b.name) })
 	return out, nil
 }
 

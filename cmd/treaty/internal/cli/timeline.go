@@ -76,18 +76,14 @@ func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 // stepNotes says what a step's row has no column for.
 func (v *view) stepNotes(step *treatyv1.Step) []line {
 	var out []line
-	if v.payloads {
+	if v.detail == stepPayloads {
 		out = append(out, v.stepPayload("request", step)...)
 		out = append(out, v.stepPayload("reply", step)...)
 	}
 	if failure := step.GetFailure(); failure != nil {
 		out = append(out, text(red, "%s", failureText(failure)))
 		for _, detail := range failure.GetDetails() {
-			body := v.payload(detail)
-			out = append(out, append(line{{"  " + string(typeName(detail.GetTypeUrl())) + " ", dim}}, body[0]...))
-			for _, more := range body[1:] {
-				out = append(out, append(line{{"  ", plain}}, more...))
-			}
+			out = append(out, indented(2, v.typed(detail))...)
 		}
 	}
 	if compensation := v.compensation(step); compensation != nil {

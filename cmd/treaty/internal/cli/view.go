@@ -18,6 +18,20 @@ import (
 // inlineJSON is how long JSON may be to stand on one line.
 const inlineJSON = 100
 
+// detail is which payloads of a saga are shown.
+type detail int
+
+const (
+	// sagaPayloads shows the saga's request and reply.
+	sagaPayloads detail = iota
+
+	// stepPayloads shows those of its steps too.
+	stepPayloads
+
+	// replyOnly shows only the saga's reply.
+	replyOnly
+)
+
 // view draws sagas for people.
 type view struct {
 	printer *printer
@@ -27,8 +41,8 @@ type view struct {
 	// connection holds the connection flags that a shown command needs, with a leading space.
 	connection string
 
-	// payloads says whether the steps' requests and replies are shown.
-	payloads bool
+	// detail says which payloads are shown.
+	detail detail
 }
 
 func (a *app) view(c *client) *view {
@@ -48,6 +62,10 @@ func (v *view) saga(saga *treatyv1.Saga) []line {
 	if len(saga.GetSteps()) > 0 {
 		out = append(out, nil)
 		out = append(out, v.timeline(saga)...)
+	}
+	if payloads := v.sagaPayloads(saga); len(payloads) > 0 {
+		out = append(out, nil)
+		out = append(out, payloads...)
 	}
 	if saga.GetSuspension() != nil {
 		out = append(out, nil)
@@ -76,16 +94,27 @@ func (v *view) facts(saga *treatyv1.Saga) []line {
 	} else {
 		fact("changed", v.moments.at(saga.GetUpdateTime()))
 	}
-	fact("took", v.moments.between(saga.GetCreateTime(), saga.GetEndTime()))
+	if saga.GetEndTime() != nil {
+		fact("took", v.moments.between(saga.GetCreateTime(), saga.GetEndTime()))
+	} else {
+		fact("so far", v.moments.between(saga.GetCreateTime(), nil))
+	}
 	fact("deadline", v.moments.at(saga.GetDeadline()))
 	fact("request id", saga.GetRequestId())
 	fact("labels", labelText(saga.GetLabels()))
 	fact("trace", saga.GetTraceId())
 	fact("cause", causeText(saga.GetCause()))
 	out = append(out, v.failure("failure", saga.GetFailure())...)
-	out = append(out, v.any("request", saga.GetRequest())...)
-	out = append(out, v.any("reply", saga.GetReply())...)
 	return out
+}
+
+// sagaPayloads returns the saga's request and reply, as far as they are wanted.
+func (v *view) sagaPayloads(saga *treatyv1.Saga) []line {
+	var out []line
+	if v.detail != replyOnly {
+		out = append(out, v.any("request", saga.GetRequest())...)
+	}
+	return append(out, v.any("reply", saga.GetReply())...)
 }
 
 // failure returns a failure as facts: its code and message, and each of its details.
@@ -95,24 +124,34 @@ func (v *view) failure(name string, failure *treatyv1.Failure) []line {
 	}
 	out := []line{{{"  " + pad(name, factWidth), dim}, {failureText(failure), red}}}
 	for _, detail := range failure.GetDetails() {
-		out = append(out, v.any("", detail)...)
+		out = append(out, indented(factWidth+2, v.typed(detail))...)
 	}
 	return out
 }
 
-// any returns a payload as a fact: on one line where it is short. A detail without a name shows its type.
+// any returns a payload as a fact.
 func (v *view) any(name string, value *anypb.Any) []line {
 	if value == nil {
 		return nil
 	}
-	label := span{"  " + pad(name, factWidth), dim}
 	body := v.payload(value)
-	if name == "" {
+	out := []line{append(line{{"  " + pad(name, factWidth), dim}}, body[0]...)}
+	return append(out, indented(factWidth+2, body[1:])...)
+}
+
+// typed returns what is in an Any after the name of its type.
+func (v *view) typed(value *anypb.Any) []line {
+	body := v.payload(value)
+	if _, known := v.encoder.encodeAny(value); known {
 		body[0] = append(line{{string(typeName(value.GetTypeUrl())) + " ", dim}}, body[0]...)
 	}
-	out := []line{append(line{label}, body[0]...)}
-	for _, more := range body[1:] {
-		out = append(out, append(line{{strings.Repeat(" ", factWidth+2), plain}}, more...))
+	return body
+}
+
+func indented(by int, lines []line) []line {
+	out := make([]line, len(lines))
+	for i, l := range lines {
+		out[i] = append(line{{strings.Repeat(" ", by), plain}}, l...)
 	}
 	return out
 }

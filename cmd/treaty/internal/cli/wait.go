@@ -69,7 +69,7 @@ func (a *app) printEnd(c *client, saga *treatyv1.Saga) {
 	if failure := saga.GetFailure(); failure != nil {
 		v.printer.print(text(red, "%s", failureText(failure)))
 		for _, detail := range failure.GetDetails() {
-			v.printer.print(append(line{{string(typeName(detail.GetTypeUrl())) + " ", dim}}, v.payload(detail)[0]...))
+			v.printer.print(v.typed(detail)...)
 		}
 	}
 	if saga.GetReply() != nil {

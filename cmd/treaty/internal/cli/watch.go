@@ -123,6 +123,7 @@ func (s *sketch) redraw() {
 // saga that has ended is drawn whole.
 func (s *sketch) paint() {
 	v := s.app.view(s.client)
+	v.detail = replyOnly
 	lines := v.saga(s.last)
 	if s.away {
 		lines = append([]line{text(yellow, "The connection to %s was lost; trying again.", s.app.flags.address)}, lines...)

@@ -1,0 +1,385 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// session is one command line and what it came to.
+type session struct {
+	stdout, stderr string
+	code           int
+}
+
+// setup is what a command line is run with.
+type setup struct {
+	args    []string
+	env     map[string]string
+	stdin   string
+	screen  *Screen
+	address string
+}
+
+// buffer takes what a command writes, from several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func process(s setup, stdout, stderr *buffer) Process {
+	env := map[string]string{"USER": "ada", "TREATY_ADDRESS": s.address}
+	for key, value := range s.env {
+		env[key] = value
+	}
+	return Process{
+		Args: s.args, Stdin: strings.NewReader(s.stdin), Stdout: stdout, Stderr: stderr,
+		Getenv:   func(key string) string { return env[key] },
+		Now:      func() time.Time { return began.Add(90 * time.Second) },
+		Location: time.FixedZone("CEST", 2*60*60),
+		Screen: func() (Screen, bool) {
+			if s.screen == nil {
+				return Screen{}, false
+			}
+			return *s.screen, true
+		},
+		Pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Build: Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
+	}
+}
+
+// run runs one command line. The address of the server reads ADDRESS in what comes out.
+func run(t *testing.T, s setup) session {
+	t.Helper()
+	var stdout, stderr buffer
+	code := Run(t.Context(), process(s, &stdout, &stderr))
+	out := session{stdout.String(), stderr.String(), code}
+	if s.address != "" {
+		out.stdout = strings.ReplaceAll(out.stdout, s.address, "ADDRESS")
+		out.stderr = strings.ReplaceAll(out.stderr, s.address, "ADDRESS")
+	}
+	if whole := out.stdout + out.stderr; strings.Contains(whole, "secret") && !strings.Contains(strings.Join(s.args, " ")+s.stdin, "secret") {
+		t.Errorf("a debug_redact field came out:\n%s", whole)
+	}
+	return out
+}
+
+// golden compares a session with its file.
+func golden(t *testing.T, name string, s setup, got session) {
+	t.Helper()
+	var text strings.Builder
+	text.WriteString("$ treaty")
+	for _, arg := range s.args {
+		text.WriteString(" " + shellQuote(arg))
+	}
+	text.WriteString("\n" + strings.ReplaceAll(got.stdout, "\x1b", "␛"))
+	if got.stderr != "" {
+		text.WriteString("-- stderr --\n" + strings.ReplaceAll(got.stderr, "\x1b", "␛"))
+	}
+	text.WriteString("-- exit " + strconv.Itoa(got.code) + " --\n")
+	path := filepath.Join("testdata", "golden", name+".txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test ./cmd/treaty/... -update writes it)", err)
+	}
+	if diff := cmp.Diff(string(want), text.String()); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", path, diff)
+	}
+}
+
+// full serves a saga of each sort.
+func full(t *testing.T, f *fake) {
+	f.sagas = []*treatyv1.Saga{
+		succeeded(t), compensated(t), running(t), parked(t), foreign(t),
+		suspended(t, "stuck-1", treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED),
+		suspended(t, "stuck-2", treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH),
+		suspended(t, "stuck-3", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN),
+		suspended(t, "stuck-4", treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT),
+		suspended(t, "stuck-5", treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE),
+	}
+	f.records = journalOf(t, "sagas/order-2")
+}
+
+// history is what a watcher of the compensated saga sees; the connection breaks once.
+func history(t *testing.T) []stage {
+	end := compensated(t)
+	begin := newSaga(t, "order-2", treatyv1.SagaState_SAGA_STATE_RUNNING)
+	begin.UpdateTime = at(ms(1))
+	first := reserveStep(t, "order-2", treatyv1.StepState_STEP_STATE_SCHEDULED)
+	first.EndTime, first.Reply = nil, nil
+	begin.Steps = []*treatyv1.Step{first}
+	middle := newSaga(t, "order-2", treatyv1.SagaState_SAGA_STATE_COMPENSATING)
+	middle.Failure, middle.UpdateTime = declined(t), at(ms(2000))
+	undoing := reserveStep(t, "order-2", treatyv1.StepState_STEP_STATE_COMPENSATING)
+	undoing.CompensationScheduleTime = at(ms(2000))
+	middle.Steps = []*treatyv1.Step{undoing, end.GetSteps()[1]}
+	return []stage{
+		{sagas: []*treatyv1.Saga{begin}, err: status.Error(codes.Unavailable, "going down")},
+		{sagas: []*treatyv1.Saga{begin, middle}},
+		{sagas: []*treatyv1.Saga{middle, end}},
+	}
+}
+
+func TestCommands(t *testing.T) {
+	wide, narrow := &Screen{Width: 160, Height: 50}, &Screen{Width: 80, Height: 24}
+	orderFlags := []string{"start", placeOrder, "--data", `{"customer":"c-7"}`}
+	cases := []struct {
+		name    string
+		setup   setup
+		streams func(*testing.T) []stage
+	}{
+		{name: "list", setup: setup{args: []string{"sagas", "list", "--all"}}},
+		{name: "list_page", setup: setup{args: []string{"sagas", "list"}}},
+		{name: "list_next_page", setup: setup{args: []string{"sagas", "list", "--page-token", "page-2"}}},
+		{name: "list_json", setup: setup{args: []string{"sagas", "list", "--all", "--json"}}},
+		{name: "list_terminal", setup: setup{args: []string{"sagas", "list", "--all"}, screen: wide}},
+		{name: "list_terminal_narrow", setup: setup{args: []string{"sagas", "list", "--all"}, screen: narrow}},
+		{name: "get_succeeded", setup: setup{args: []string{"sagas", "get", "order-1"}}},
+		{name: "get_payloads", setup: setup{args: []string{"sagas", "get", "order-1", "--payloads"}}},
+		{name: "get_compensated", setup: setup{args: []string{"sagas", "get", "sagas/order-2"}}},
+		{name: "get_running", setup: setup{args: []string{"sagas", "get", "order-3"}}},
+		{name: "get_parked", setup: setup{args: []string{"sagas", "get", "order-7"}}},
+		{name: "get_unknown_types", setup: setup{args: []string{"sagas", "get", "foreign-1"}}},
+		{name: "get_unknown_types_json", setup: setup{args: []string{"sagas", "get", "foreign-1", "--json"}}},
+		{name: "get_compensation_refused", setup: setup{args: []string{"sagas", "get", "stuck-1"}}},
+		{name: "get_mismatch", setup: setup{args: []string{"sagas", "get", "stuck-2"}}},
+		{name: "get_pivot_unknown", setup: setup{args: []string{"sagas", "get", "stuck-3"}}},
+		{name: "get_failed_after_pivot", setup: setup{args: []string{"sagas", "get", "stuck-4"}}},
+		{name: "get_no_code", setup: setup{args: []string{"sagas", "get", "stuck-5"}}},
+		{name: "get_json", setup: setup{args: []string{"sagas", "get", "order-2", "--json"}}},
+		{name: "get_terminal", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: wide}},
+		{name: "get_terminal_running", setup: setup{args: []string{"sagas", "get", "order-3"}, screen: wide}},
+		{name: "get_terminal_narrow", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: narrow}},
+		{name: "get_terminal_no_color", setup: setup{args: []string{"sagas", "get", "stuck-1", "--no-color"}, screen: wide}},
+		{name: "get_terminal_NO_COLOR", setup: setup{args: []string{"sagas", "get", "stuck-1"}, screen: wide, env: map[string]string{"NO_COLOR": "1"}}},
+		{name: "watch", setup: setup{args: []string{"sagas", "watch", "order-2"}}, streams: history},
+		{name: "watch_json", setup: setup{args: []string{"sagas", "watch", "order-2", "--json"}}, streams: history},
+		{name: "watch_terminal", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: narrow}, streams: history},
+		{name: "watch_terminal_low", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: &Screen{Width: 40, Height: 6}}, streams: history},
+		{name: "wait_succeeded", setup: setup{args: []string{"sagas", "wait", "order-1"}}},
+		{name: "wait_compensated", setup: setup{args: []string{"sagas", "wait", "order-2"}}, streams: history},
+		{name: "wait_json", setup: setup{args: []string{"sagas", "wait", "order-2", "--json"}}},
+		{name: "wait_timeout", setup: setup{args: []string{"sagas", "wait", "order-3", "--timeout", "2s"}}},
+		{name: "wait_suspended", setup: setup{args: []string{"sagas", "wait", "stuck-1", "--timeout", "2s"}}},
+		{name: "cancel", setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "the customer withdrew"}}},
+		{name: "cancel_json", setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "the customer withdrew", "--json"}}},
+		{name: "resume", setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "fixed"}}},
+		{name: "resume_json", setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "fixed", "--retry", "--json"}}},
+		{name: "records", setup: setup{args: []string{"sagas", "records", "order-2"}}},
+		{name: "records_json", setup: setup{args: []string{"sagas", "records", "order-2", "--json"}}},
+		{name: "records_terminal", setup: setup{args: []string{"sagas", "records", "order-2"}, screen: wide}},
+		{name: "start", setup: setup{args: orderFlags}},
+		{name: "start_json", setup: setup{args: append(slices.Clone(orderFlags), "--json")}},
+		{name: "start_wait", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait")}},
+		{name: "start_wait_json", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait", "--json")}},
+		{name: "start_wait_compensated", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-2", "--wait")}},
+		{name: "definitions", setup: setup{args: []string{"definitions"}}},
+		{name: "definitions_json", setup: setup{args: []string{"definitions", "--json"}}},
+		{name: "version", setup: setup{args: []string{"version"}}},
+		{name: "version_json", setup: setup{args: []string{"version", "--json"}}},
+		{name: "help", setup: setup{args: []string{"--help"}}},
+		{name: "help_sagas", setup: setup{args: []string{"sagas"}}},
+		{name: "help_resume", setup: setup{args: []string{"sagas", "resume", "--help"}}},
+		{name: "help_start", setup: setup{args: []string{"start", "--help"}}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			full(t, f)
+			if c.streams != nil {
+				f.streams = c.streams(t)
+			}
+			c.setup.address = f.address
+			if strings.HasPrefix(c.name, "help") {
+				c.setup.address = defaultAddress
+			}
+			got := run(t, c.setup)
+			golden(t, c.name, c.setup, got)
+			if strings.Contains(c.name, "json") {
+				validJSONLines(t, strings.NewReader(got.stdout))
+			}
+			if c.setup.screen == nil && strings.Contains(got.stdout+got.stderr, "\x1b") {
+				t.Error("an escape sequence came out of a pipe")
+			}
+		})
+	}
+}
+
+// TestRequests checks what is asked of the orchestrator.
+func TestRequests(t *testing.T) {
+	f := newFake(t)
+	full(t, f)
+	do := func(t *testing.T, stdin string, args ...string) {
+		t.Helper()
+		if got := run(t, setup{args: args, stdin: stdin, address: f.address}); got.code != 0 {
+			t.Fatalf("exit %d: %s", got.code, got.stderr)
+		}
+	}
+	t.Run("filter", func(t *testing.T) {
+		do(t, "", "sagas", "list", "--state", "running,SAGA_STATE_SUSPENDED", "--definition", "/"+placeOrder, "--filter", "labels.a = \"b\" OR labels.c = \"d\"", "--order-by", "update_time", "--page-size", "7")
+		got := last[*treatyv1.ListSagasRequest](t, f)
+		want := `(state = "RUNNING" OR state = "SUSPENDED") AND definition = "shop.v1.OrderSagas/PlaceOrder" AND (labels.a = "b" OR labels.c = "d")`
+		if got.GetFilter() != want || got.GetOrderBy() != "update_time" || got.GetPageSize() != 7 {
+			t.Errorf("got %v, want the filter %s", got, want)
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		do(t, "", "sagas", "cancel", "order-3", "--reason", " why ", "--actor", "bob")
+		got := last[*treatyv1.CancelSagaRequest](t, f)
+		if got.GetName() != "sagas/order-3" || got.GetDecision().GetActor() != "bob" || got.GetDecision().GetReason() != "why" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("retry", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "stuck-2", "--reason", "why")
+		if got := last[*treatyv1.ResumeSagaRequest](t, f); got.GetRetry() == nil || got.GetDecision().GetActor() != "ada" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("retry edited", func(t *testing.T) {
+		file := writeFile(t, "request.json", `{"reply":{"reservation":"res-10"}}`)
+		do(t, "", "sagas", "resume", "stuck-1", "--reason", "why", "--retry-edited", "@"+file)
+		got := last[*treatyv1.ResumeSagaRequest](t, f).GetRetryEdited().GetRequest()
+		if diff := cmp.Diff(shopAny(t, "shop.v1.ReleaseRequest", `{"reply":{"reservation":"res-10"}}`).String(), got.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("mark done", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "stuck-1", "--reason", "why", "--mark-done")
+		if got := last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkDone() == nil || got.GetMarkDone().GetReply() != nil {
+			t.Errorf("got %v", got)
+		}
+	})
+	receipt := `{"receipt":"rcp-3"}`
+	for _, args := range [][]string{
+		{"stuck-3", "--mark-done", receipt},
+		{"--mark-done", receipt, "stuck-3"},
+		{"stuck-3", "--mark-done=" + receipt},
+		{"stuck-3", "--mark-done", "-"},
+	} {
+		t.Run("mark done "+strings.Join(args, " "), func(t *testing.T) {
+			do(t, receipt, append([]string{"sagas", "resume", "--reason", "why"}, args...)...)
+			got := last[*treatyv1.ResumeSagaRequest](t, f)
+			want := shopAny(t, "shop.v1.Captured", receipt)
+			if got.GetName() != "sagas/stuck-3" || got.GetMarkDone().GetReply().String() != want.String() {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	t.Run("mark refused", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "stuck-3", "--reason", "why", "--mark-refused")
+		if got := last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkRefused() == nil {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("start", func(t *testing.T) {
+		do(t, `{"customer":"c-7"}`, "start", "/"+placeOrder, "--data", "-", "--request-id", "r-9", "--saga-id", "x")
+		got := last[*treatyv1.CreateSagaRequest](t, f)
+		want := shopAny(t, "shop.v1.PlaceOrderRequest", `{"customer":"c-7","requestId":"r-9"}`)
+		if got.GetDefinition() != placeOrder || got.GetRequestId() != "r-9" || got.GetSagaId() != "x" || got.GetRequest().String() != want.String() {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("start with the request id in the data", func(t *testing.T) {
+		do(t, "", "start", placeOrder, "--data", `{"requestId":"r-9"}`, "--request-id", "r-9")
+	})
+	t.Run("start without a request id field", func(t *testing.T) {
+		do(t, "", "start", "shop.v1.OrderSagas/CloseShop", "--request-id", "r-9")
+		if got := last[*treatyv1.CreateSagaRequest](t, f); got.GetRequestId() != "r-9" || len(got.GetRequest().GetValue()) != 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// TestWithoutReflection checks that payloads stay closed where nobody tells their types.
+func TestWithoutReflection(t *testing.T) {
+	f := newFake(t, withoutReflection)
+	full(t, f)
+	for name, s := range map[string]setup{
+		"no_reflection_get":     {args: []string{"sagas", "get", "order-2"}},
+		"no_reflection_records": {args: []string{"sagas", "records", "order-2", "--json"}},
+		"no_reflection_start":   {args: []string{"start", placeOrder}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.address = f.address
+			golden(t, name, s, run(t, s))
+		})
+	}
+}
+
+// TestInterrupted checks that a signal ends a watch silently.
+func TestInterrupted(t *testing.T) {
+	f := newFake(t)
+	full(t, f)
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := make(chan struct{})
+	var stderr buffer
+	p := process(setup{args: []string{"sagas", "watch", "order-3"}, address: f.address}, &buffer{}, &stderr)
+	p.Stdout = signalWriter{seen: sync.OnceFunc(func() { close(seen) })}
+	done := make(chan int, 1)
+	go func() { done <- Run(ctx, p) }()
+	<-seen
+	cancel()
+	if code := <-done; code != ExitInterrupted || stderr.String() != "" {
+		t.Errorf("exit %d, stderr %q", code, stderr.String())
+	}
+}
+
+// signalWriter tells that something was written.
+type signalWriter struct{ seen func() }
+
+func (w signalWriter) Write(p []byte) (int, error) {
+	w.seen()
+	return len(p), nil
+}
+
+// TestOutputFails checks that a full disk isn't taken for success.
+func TestOutputFails(t *testing.T) {
+	var stderr buffer
+	p := process(setup{args: []string{"version"}}, &buffer{}, &stderr)
+	p.Stdout = brokenWriter{}
+	if code := Run(t.Context(), p); code != ExitFailure || !strings.Contains(stderr.String(), "no space left") {
+		t.Errorf("exit %d, stderr %q", code, stderr.String())
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errNoSpace }
+
+var errNoSpace = status.Error(codes.Unknown, "no space left")

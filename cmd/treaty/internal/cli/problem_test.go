@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// failure makes a status with details.
+func failure(t *testing.T, code codes.Code, message string, details ...protoadapt.MessageV1) error {
+	t.Helper()
+	out, err := status.New(code, message).WithDetails(details...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Err()
+}
+
+// TestProblems checks what an operator reads when something fails: the golden file holds it all.
+func TestProblems(t *testing.T) {
+	list, get := []string{"sagas", "list"}, []string{"sagas", "get", "x"}
+	start := []string{"start", placeOrder, "--data", `{"customer":"c-7"}`}
+	bad := writeFile(t, "bad.json", "{\n  \"customer\": 7\n}\n")
+	cases := []struct {
+		name  string
+		setup setup
+		fail  error
+		code  int
+	}{
+		{name: "not_found", setup: setup{args: []string{"sagas", "get", "nobody"}}, code: ExitFailure},
+		{name: "not_found_json", setup: setup{args: []string{"sagas", "get", "nobody", "--json"}}, code: ExitFailure},
+		{name: "watch_not_found", setup: setup{args: []string{"sagas", "watch", "nobody"}}, code: ExitFailure},
+		{name: "records_not_found", setup: setup{args: []string{"sagas", "records", "nobody"}}, code: ExitFailure},
+		{name: "already_exists", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.AlreadyExists, "request id r-1 was used with another request",
+			&errdetails.ErrorInfo{Reason: "REQUEST_ID_REUSED", Domain: "treaty", Metadata: map[string]string{"saga": "sagas/order-1"}})},
+		{name: "invalid_argument", setup: setup{args: append(list, "--filter", "colour = 3")}, code: ExitFailure, fail: failure(t, codes.InvalidArgument, "the request is invalid",
+			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+				{Field: "filter", Description: "unknown field colour"}, {Field: "page_size", Description: "too large"},
+			}})},
+		{name: "invalid_argument_json", setup: setup{args: append(list, "--json")}, code: ExitFailure, fail: failure(t, codes.InvalidArgument, "the request is invalid",
+			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "filter", Description: "unknown field colour"}}})},
+		{name: "failed_precondition", setup: setup{args: []string{"sagas", "cancel", "order-1", "--reason", "why"}}, code: ExitFailure, fail: failure(t, codes.FailedPrecondition, "sagas/order-1 is past its pivot",
+			&errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Type: "STATE", Subject: "sagas/order-1", Description: "step 2 is a pivot and done"}}})},
+		{name: "exhausted", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.ResourceExhausted, "too many starts",
+			&errdetails.RetryInfo{RetryDelay: durationpb.New(3 * time.Second)})},
+		{name: "unauthenticated", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.Unauthenticated, "no client certificate")},
+		{name: "permission_denied", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.PermissionDenied, "ada may not list")},
+		{name: "unimplemented", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.Unimplemented, "unknown service treaty.v1.SagaService")},
+		{name: "internal", setup: setup{args: get}, code: ExitFailure, fail: failure(t, codes.Internal, "the journal can't be read")},
+		{name: "unavailable", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.Unavailable, "shutting down")},
+		{name: "deadline", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.DeadlineExceeded, "late")},
+		{name: "hostile_message", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.Internal, "\x1b[2J\x07 gone")},
+
+		{name: "unknown_command", setup: setup{args: []string{"saags"}}, code: ExitUsage},
+		{name: "unknown_subcommand", setup: setup{args: []string{"sagas", "lsit"}}, code: ExitUsage},
+		{name: "unknown_flag", setup: setup{args: append(list, "--colour")}, code: ExitUsage},
+		{name: "usage_json", setup: setup{args: append(list, "--json", "extra")}, code: ExitUsage},
+		{name: "name_missing", setup: setup{args: []string{"sagas", "get"}}, code: ExitUsage},
+		{name: "name_too_many", setup: setup{args: append(get, "y")}, code: ExitUsage},
+		{name: "name_empty", setup: setup{args: []string{"sagas", "get", "sagas/"}}, code: ExitUsage},
+		{name: "name_of_a_step", setup: setup{args: []string{"sagas", "get", "sagas/x/steps/1"}}, code: ExitUsage},
+		{name: "state_unknown", setup: setup{args: append(list, "--state", "done")}, code: ExitUsage},
+		{name: "page_size", setup: setup{args: append(list, "--page-size", "1001")}, code: ExitUsage},
+		{name: "timeout_zero", setup: setup{args: append(list, "--timeout", "0s")}, code: ExitUsage},
+		{name: "timeout_bad", setup: setup{args: append(list, "--timeout", "soon")}, code: ExitUsage},
+		{name: "reason_missing", setup: setup{args: []string{"sagas", "cancel", "x"}}, code: ExitUsage},
+		{name: "actor_missing", setup: setup{args: []string{"sagas", "cancel", "x", "--reason", "why"}, env: map[string]string{"USER": ""}}, code: ExitUsage},
+		{name: "resume_two_ways", setup: setup{args: []string{"sagas", "resume", "x", "--reason", "why", "--retry", "--mark-done"}}, code: ExitUsage},
+		{name: "resume_edited_unfit", setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "why", "--retry-edited", "{}"}}, code: ExitFailure},
+		{name: "resume_done_unfit", setup: setup{args: []string{"sagas", "resume", "order-1", "--reason", "why", "--mark-done={}"}}, code: ExitFailure},
+		{name: "resume_bad_data", setup: setup{args: []string{"sagas", "resume", "stuck-1", "--reason", "why", "--retry-edited", `{"action": {"cents": "x"}}`}}, code: ExitUsage},
+
+		{name: "method_wrong", setup: setup{args: []string{"start", "shop.v1.OrderSagas/PlaceOder"}}, code: ExitUsage},
+		{name: "method_of_no_service", setup: setup{args: []string{"start", "PlaceOrder"}}, code: ExitUsage},
+		{name: "method_of_no_saga", setup: setup{args: []string{"start", reserve}}, code: ExitUsage},
+		{name: "data_unknown_field", setup: setup{args: []string{"start", placeOrder, "--data", `{"custmer": "c-7"}`}}, code: ExitUsage},
+		{name: "data_syntax", setup: setup{args: []string{"start", placeOrder, "--data", "{\n  customer: 1}"}}, code: ExitUsage},
+		{name: "data_cut_off", setup: setup{args: []string{"start", placeOrder, "--data", `{"customer": "c-7"`}}, code: ExitUsage},
+		{name: "data_unknown_any", setup: setup{args: []string{"start", placeOrder, "--data", `{"extra": {"@type": "type.googleapis.com/no.Such"}}`}}, code: ExitUsage},
+		{name: "data_no_fields", setup: setup{args: []string{"start", "shop.v1.OrderSagas/CloseShop", "--data", `{"x": 1}`}}, code: ExitUsage},
+		{name: "data_wrong_type_in_file", setup: setup{args: []string{"start", placeOrder, "--data", "@" + bad}}, code: ExitUsage},
+		{name: "data_on_stdin", setup: setup{args: []string{"start", placeOrder, "--data", "-"}, stdin: "[]"}, code: ExitUsage},
+		{name: "data_no_file", setup: setup{args: []string{"start", placeOrder, "--data", "@/no/such/file"}}, code: ExitUsage},
+		{name: "request_ids_differ", setup: setup{args: []string{"start", placeOrder, "--data", `{"requestId":"a"}`, "--request-id", "b"}}, code: ExitUsage},
+
+		{name: "address_bad", setup: setup{args: append(list, "--address", "here")}, code: ExitUsage},
+		{name: "address_url", setup: setup{args: append(list, "--address", "https://here:1")}, code: ExitUsage},
+		{name: "plaintext_refused", setup: setup{args: append(list, "--address", "192.0.2.1:7080")}, code: ExitUsage},
+		{name: "insecure_and_tls", setup: setup{args: append(list, "--insecure", "--tls")}, code: ExitUsage},
+		{name: "tls_ca_missing", setup: setup{args: append(list, "--tls-ca", "/no/such/file")}, code: ExitUsage},
+		{name: "tls_ca_empty", setup: setup{args: append(list, "--tls-ca", bad)}, code: ExitUsage},
+		{name: "tls_key_missing", setup: setup{args: append(list, "--tls-cert", bad)}, code: ExitUsage},
+		{name: "tls_cert_bad", setup: setup{args: append(list, "--tls-cert", bad, "--tls-key", bad)}, code: ExitUsage},
+		{name: "tls_to_plaintext", setup: setup{args: append(list, "--tls")}, code: ExitFailure},
+	}
+	var whole strings.Builder
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t)
+			full(t, f)
+			f.fail = c.fail
+			c.setup.address = f.address
+			got := run(t, c.setup)
+			if got.code != c.code {
+				t.Errorf("exit %d, want %d", got.code, c.code)
+			}
+			if got.stdout != "" {
+				t.Errorf("a failure wrote to stdout: %s", got.stdout)
+			}
+			if strings.Contains(got.stderr, "goroutine") || strings.ContainsAny(got.stderr, "\x1b\x07") {
+				t.Errorf("stderr: %q", got.stderr)
+			}
+			if strings.HasSuffix(c.name, "_json") {
+				validJSONLines(t, strings.NewReader(got.stderr))
+			}
+			fmt.Fprintf(&whole, "=== %s (exit %d)\n%s", c.name, got.code, strings.ReplaceAll(got.stderr, bad, "bad.json"))
+		})
+	}
+	golden(t, "problems", setup{}, session{stdout: whole.String()})
+}
+
+// TestUnreachable checks that an address where nobody listens is named, with the way out.
+func TestUnreachable(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"sagas", "list"}, {"sagas", "watch", "x"}, {"definitions"}, {"start", placeOrder}} {
+		got := run(t, setup{args: args, address: address})
+		if got.code != ExitFailure || !strings.Contains(got.stderr, "no orchestrator can be reached at ADDRESS") ||
+			!strings.Contains(got.stderr, "connection refused") || !strings.Contains(got.stderr, "--address") {
+			t.Errorf("%v: exit %d, %s", args, got.code, got.stderr)
+		}
+	}
+}

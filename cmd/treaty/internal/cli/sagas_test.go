@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+const (
+	placeOrder = "shop.v1.OrderSagas/PlaceOrder"
+	reserve    = "shop.v1.PaymentService/Reserve"
+	release    = "shop.v1.PaymentService/Release"
+	capturing  = "shop.v1.PaymentService/Capture"
+)
+
+const (
+	orderJSON   = `{"requestId":"r-1","customer":"c-7","card":{"holder":"Ada","number":"4111-secret"},"items":[{"sku":"tea","count":2,"giftNote":"secret note"}],"extra":{"@type":"type.googleapis.com/shop.v1.Card","holder":"Bob","number":"5500-secret"}}`
+	reserveJSON = `{"card":{"holder":"Ada","number":"4111-secret"},"cents":"1250"}`
+)
+
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// newSaga makes a saga with what all of them have.
+func newSaga(t testing.TB, id string, state treatyv1.SagaState) *treatyv1.Saga {
+	return &treatyv1.Saga{
+		Name: "sagas/" + id, Definition: placeOrder, State: state,
+		Request: shopAny(t, "shop.v1.PlaceOrderRequest", orderJSON),
+		Labels:  map[string]string{"customer": "c-7"}, RequestId: "r-1", TraceId: "4bf92f3577b34da6a3ce929d0e0e4736",
+		CreateTime: at(0), UpdateTime: at(ms(500)),
+	}
+}
+
+func reserveStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.Step {
+	return &treatyv1.Step{
+		Name: "sagas/" + id + "/steps/1", Method: reserve, CompensationMethod: release,
+		Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, State: state,
+		Request:      shopAny(t, "shop.v1.ReserveRequest", reserveJSON),
+		Reply:        shopAny(t, "shop.v1.Reserved", `{"reservation":"res-9"}`),
+		ScheduleTime: at(ms(1)), EndTime: at(ms(31)),
+	}
+}
+
+func captureStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.Step {
+	return &treatyv1.Step{
+		Name: "sagas/" + id + "/steps/2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, State: state,
+		Request: shopAny(t, "shop.v1.ReserveRequest", reserveJSON), ScheduleTime: at(ms(32)),
+	}
+}
+
+func declined(t testing.TB) *treatyv1.Failure {
+	return &treatyv1.Failure{
+		Code: int32(codes.FailedPrecondition), Message: "the card was declined",
+		Details: []*anypb.Any{shopAny(t, "shop.v1.CardDeclined", `{"why":"limit","card":{"holder":"Ada","number":"4111-secret"}}`)},
+	}
+}
+
+func succeeded(t testing.TB) *treatyv1.Saga {
+	saga := newSaga(t, "order-1", treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	saga.Reply = shopAny(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)
+	saga.EndTime = at(ms(500))
+	second := captureStep(t, "order-1", treatyv1.StepState_STEP_STATE_DONE)
+	second.Reply = shopAny(t, "shop.v1.Captured", `{"receipt":"rcp-3"}`)
+	second.EndTime = at(ms(490))
+	second.Attempts = &treatyv1.Attempts{Count: 3}
+	saga.Steps = []*treatyv1.Step{reserveStep(t, "order-1", treatyv1.StepState_STEP_STATE_DONE), second}
+	return saga
+}
+
+func compensated(t testing.TB) *treatyv1.Saga {
+	saga := newSaga(t, "order-2", treatyv1.SagaState_SAGA_STATE_COMPENSATED)
+	saga.Failure, saga.Cause = declined(t), treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED
+	saga.EndTime, saga.UpdateTime = at(ms(2010)), at(ms(2010))
+	first := reserveStep(t, "order-2", treatyv1.StepState_STEP_STATE_COMPENSATED)
+	first.CompensationScheduleTime, first.CompensationEndTime = at(ms(2000)), at(ms(2009))
+	second := captureStep(t, "order-2", treatyv1.StepState_STEP_STATE_REFUSED)
+	second.Failure, second.EndTime = declined(t), at(ms(2000))
+	saga.Steps = []*treatyv1.Step{first, second}
+	return saga
+}
+
+func running(t testing.TB) *treatyv1.Saga {
+	saga := newSaga(t, "order-3", treatyv1.SagaState_SAGA_STATE_RUNNING)
+	saga.Deadline = at(time.Hour)
+	second := captureStep(t, "order-3", treatyv1.StepState_STEP_STATE_SCHEDULED)
+	second.Attempts = &treatyv1.Attempts{
+		Count: 4, LastOutcome: "unknown", NextTime: at(93 * time.Second),
+		LastFailure: &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "connection \x1b[31mreset\nby peer"},
+	}
+	saga.Steps = []*treatyv1.Step{reserveStep(t, "order-3", treatyv1.StepState_STEP_STATE_DONE), second}
+	return saga
+}
+
+func parked(t testing.TB) *treatyv1.Saga {
+	saga := newSaga(t, "order-7", treatyv1.SagaState_SAGA_STATE_COMPENSATING)
+	saga.Cause = treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED
+	first := reserveStep(t, "order-7", treatyv1.StepState_STEP_STATE_COMPENSATING)
+	first.CompensationScheduleTime = at(ms(40))
+	first.Attempts = &treatyv1.Attempts{Count: 2, Parked: true}
+	saga.Steps = []*treatyv1.Step{first}
+	return saga
+}
+
+// suspended makes a saga that waits for an operator, for each reason.
+func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treatyv1.Saga {
+	saga := newSaga(t, id, treatyv1.SagaState_SAGA_STATE_SUSPENDED)
+	saga.Suspension = &treatyv1.SagaSuspended{Reason: reason}
+	saga.Steps = []*treatyv1.Step{reserveStep(t, id, treatyv1.StepState_STEP_STATE_DONE)}
+	switch reason {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
+		saga.Steps[0].CompensationScheduleTime = at(ms(40))
+		saga.Suspension.Step, saga.Suspension.Failure = "1", &treatyv1.Failure{Code: int32(codes.NotFound), Message: "no such reservation"}
+		saga.Suspension.Message = "the participant refused to undo step 1\nmend it there, or decide by hand"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH:
+		saga.Suspension.Step = "1"
+		saga.Suspension.Message = "step 1 isn't what the journal holds"
+		saga.Suspension.Expected, saga.Suspension.Found = reserve, capturing
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
+		second := captureStep(t, id, treatyv1.StepState_STEP_STATE_UNKNOWN)
+		second.Failure, second.EndTime = &treatyv1.Failure{Code: int32(codes.DeadlineExceeded)}, at(ms(900))
+		saga.Steps = append(saga.Steps, second)
+		saga.Suspension.Step, saga.Suspension.Failure = "2", second.Failure
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
+		second := captureStep(t, id, treatyv1.StepState_STEP_STATE_DONE)
+		second.EndTime = at(ms(900))
+		saga.Steps = append(saga.Steps, second)
+	}
+	return saga
+}
+
+// foreign is a saga whose types nobody knows.
+func foreign(t testing.TB) *treatyv1.Saga {
+	saga := newSaga(t, "foreign-1", treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	saga.Definition = "other.v1.Sagas/Do"
+	saga.Request = &anypb.Any{TypeUrl: "type.googleapis.com/other.v1.Request", Value: []byte("4111-secret")}
+	saga.Reply = &anypb.Any{TypeUrl: "type.googleapis.com/shop.v1.OrderPlaced", Value: []byte("\xff\xff4111-secret")}
+	saga.EndTime = at(ms(500))
+	return saga
+}
+
+// journalOf is a journal with a record of every kind.
+func journalOf(t testing.TB, saga string) []*treatyv1.SagaRecord {
+	why := &treatyv1.Decision{Actor: "ada", Reason: "released by hand"}
+	records := []*treatyv1.Record{
+		{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: placeOrder, Request: shopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON), RequestId: "r-1"}}},
+		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
+			Step: "1", Method: reserve, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: shopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
+			Compensation: &treatyv1.CompensationPlan{Method: release, ActionField: 1, ReplyField: 2},
+		}}},
+		{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1", Attempts: 1, Reply: shopBytes(t, "shop.v1.Reserved", `{"reservation":"res-9"}`)}}},
+		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Request: shopBytes(t, "shop.v1.ReserveRequest", reserveJSON)}}},
+		{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "2", Attempts: 2, Failure: declined(t)}}},
+		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t)}}},
+		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"}}},
+		{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: &treatyv1.SagaSuspended{Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: "1", Message: "refused"}}},
+		{Kind: &treatyv1.Record_SagaResumed{SagaResumed: &treatyv1.SagaResumed{Decision: why}}},
+		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1", EditedRequest: shopBytes(t, "shop.v1.ReleaseRequest", `{"action":`+reserveJSON+`}`)}}},
+		{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1", Attempts: 1, Decision: why}}},
+		{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}},
+		// What can't follow here, to have it all.
+		{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "2", Attempts: 9, Failure: &treatyv1.Failure{Code: int32(codes.Unavailable)}}}},
+		{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: shopBytes(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)}}},
+		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "3", Method: "other.v1.Service/Do", Request: []byte("4111-secret")}}},
+		{},
+	}
+	var out []*treatyv1.SagaRecord
+	for i, record := range records {
+		out = append(out, &treatyv1.SagaRecord{Name: fmt.Sprintf("%s/records/%d-1", saga, i+1), Time: at(ms(10 * i)), Record: record})
+	}
+	return out
+}
