@@ -1,0 +1,55 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+const (
+	maxActor  = 256
+	maxReason = 2048
+)
+
+// decisionOf is the decision as it is journaled: where the caller showed a certificate, its subject is the actor, whatever the caller
+// says.
+func decisionOf(ctx context.Context, said *treatyv1.Decision) (*treatyv1.Decision, error) {
+	actor := certified(ctx)
+	if actor == "" {
+		actor = said.GetActor()
+	}
+	switch {
+	case len(actor) > maxActor:
+		return nil, invalid("decision.actor", "has %d bytes; at most %d are allowed", len(actor), maxActor)
+	case len(said.GetReason()) > maxReason:
+		return nil, invalid("decision.reason", "has %d bytes; at most %d are allowed", len(said.GetReason()), maxReason)
+	}
+	return &treatyv1.Decision{Actor: actor, Reason: said.GetReason()}, nil
+}
+
+// certified returns whom the verified certificate of the caller names: its subject, or else its first URI (as SPIFFE has it) or DNS
+// name. It is empty without one.
+func certified(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
+		return ""
+	}
+	leaf := info.State.VerifiedChains[0][0]
+	switch {
+	case len(leaf.Subject.Names) > 0:
+		return leaf.Subject.String()
+	case len(leaf.URIs) > 0:
+		return leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0:
+		return leaf.DNSNames[0]
+	default:
+		return "certificate " + leaf.SerialNumber.Text(16) + " without a subject"
+	}
+}

@@ -1,0 +1,272 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/engine"
+	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+)
+
+// Domain is the domain of every google.rpc.ErrorInfo that the orchestrator makes.
+const Domain = "treaty"
+
+// The reasons in a google.rpc.ErrorInfo.
+const (
+	// ReasonInvalidRequest: INVALID_ARGUMENT, with a google.rpc.BadRequest that names the fields.
+	ReasonInvalidRequest = "INVALID_REQUEST"
+
+	// ReasonSagaNotFound: NOT_FOUND.
+	ReasonSagaNotFound = "SAGA_NOT_FOUND"
+
+	// ReasonDefinitionNotFound: NOT_FOUND. This orchestrator runs no sagas of that definition.
+	ReasonDefinitionNotFound = "DEFINITION_NOT_FOUND"
+
+	// ReasonOtherRequest: ALREADY_EXISTS. The request id or saga id was used before with another request.
+	ReasonOtherRequest = "OTHER_REQUEST"
+
+	// ReasonInDoubt: UNAVAILABLE. The store didn't say whether it recorded what was asked; ask again with the same ids.
+	ReasonInDoubt = "IN_DOUBT"
+
+	// ReasonStopping: UNAVAILABLE. The orchestrator is stopping; sagas go on when it is back.
+	ReasonStopping = "STOPPING"
+
+	// ReasonStoreFull: UNAVAILABLE. The store has no space left.
+	ReasonStoreFull = "STORE_FULL"
+
+	// ReasonStoreReadOnly: UNAVAILABLE. The store can't be written.
+	ReasonStoreReadOnly = "STORE_READ_ONLY"
+
+	// ReasonStoreCorrupt: DATA_LOSS. What is stored of a saga can't be read.
+	ReasonStoreCorrupt = "STORE_CORRUPT"
+
+	// ReasonPastPivot: FAILED_PRECONDITION. The saga can't be undone any more.
+	ReasonPastPivot = "PAST_PIVOT"
+
+	// ReasonPivotUnderWay: FAILED_PRECONDITION. It isn't known yet whether the saga can be undone.
+	ReasonPivotUnderWay = "PIVOT_UNDER_WAY"
+
+	// ReasonSagaEnded: FAILED_PRECONDITION. The saga has succeeded.
+	ReasonSagaEnded = "SAGA_ENDED"
+
+	// ReasonNotSuspended: FAILED_PRECONDITION. The saga doesn't wait for an operator.
+	ReasonNotSuspended = "NOT_SUSPENDED"
+
+	// ReasonUnfit: FAILED_PRECONDITION. The decision doesn't fit why the saga is suspended.
+	ReasonUnfit = "DECISION_UNFIT"
+
+	// ReasonContractUnknown: FAILED_PRECONDITION. The stuck command's contract isn't linked into this orchestrator.
+	ReasonContractUnknown = "CONTRACT_UNKNOWN"
+
+	// ReasonDeadline: DEADLINE_EXCEEDED. The caller's deadline passed; the saga goes on.
+	ReasonDeadline = "DEADLINE_EXCEEDED"
+
+	// ReasonCancelled: CANCELLED. The caller went away; the saga goes on.
+	ReasonCancelled = "CANCELLED"
+
+	// ReasonInternal: INTERNAL. The metadata's "error" is found in the orchestrator's log.
+	ReasonInternal = "INTERNAL"
+
+	// ReasonSagaCompensated: the saga's code returned an error, and the saga was undone. The code, the message and the
+	// other details are those of that error.
+	ReasonSagaCompensated = "SAGA_COMPENSATED"
+
+	// ReasonSagaCancelled: CANCELLED. The saga was cancelled, and undone.
+	ReasonSagaCancelled = "SAGA_CANCELLED"
+
+	// ReasonSagaDeadline: DEADLINE_EXCEEDED. The saga's own deadline passed, and it was undone.
+	ReasonSagaDeadline = "SAGA_DEADLINE"
+)
+
+// The keys of the metadata in an ErrorInfo.
+const (
+	// MetadataSaga holds the saga's name.
+	MetadataSaga = "saga"
+
+	// MetadataDefinition holds the saga definition.
+	MetadataDefinition = "definition"
+
+	// MetadataError holds the id under which the log tells more.
+	MetadataError = "error"
+)
+
+// causes says what the errors of the engine and the store mean to a caller. The first that fits counts. The message of an error with
+// advice ends with it; one without its own text says only the cause, since the rest is not the caller's.
+var causes = []struct {
+	is      error
+	code    codes.Code
+	reason  string
+	message string
+	own     bool // the error's own text tells the caller more, and nothing that it must not know
+}{
+	{is: journal.ErrNotFound, code: codes.NotFound, reason: ReasonSagaNotFound, message: "there is no such saga"},
+	{is: engine.ErrOtherRequest, code: codes.AlreadyExists, reason: ReasonOtherRequest, message: "the request id or saga id was used before with another request"},
+	{is: engine.ErrNoDefinition, code: codes.NotFound, reason: ReasonDefinitionNotFound, own: true},
+	{is: engine.ErrStopping, code: codes.Unavailable, reason: ReasonStopping, message: "the orchestrator is stopping; sagas go on when it is back: ask again then, with the same request id or name"},
+	{is: journal.ErrClosed, code: codes.Unavailable, reason: ReasonStopping, message: "the orchestrator is stopping; sagas go on when it is back: ask again then, with the same request id or name"},
+	{is: journal.ErrFull, code: codes.Unavailable, reason: ReasonStoreFull, message: "the orchestrator's store has no space left; ask again, with the same request id or name, once there is some"},
+	{is: journal.ErrReadOnly, code: codes.Unavailable, reason: ReasonStoreReadOnly, message: "the orchestrator's store can't be written; ask again, with the same request id or name, once it can"},
+	{is: journal.ErrCorrupt, code: codes.DataLoss, reason: ReasonStoreCorrupt, message: "what is stored of this saga can't be read; the orchestrator's log says more"},
+	{is: machine.ErrJournal, code: codes.DataLoss, reason: ReasonStoreCorrupt, message: "what is stored of this saga can't be read by this version; the orchestrator's log says more"},
+	{is: engine.ErrInDoubt, code: codes.Unavailable, reason: ReasonInDoubt, message: "the store didn't say whether it was recorded; ask again, with the same request id or name"},
+	{is: machine.ErrPastPivot, code: codes.FailedPrecondition, reason: ReasonPastPivot, own: true},
+	{is: machine.ErrPivotUnderWay, code: codes.FailedPrecondition, reason: ReasonPivotUnderWay, own: true},
+	{is: machine.ErrFinal, code: codes.FailedPrecondition, reason: ReasonSagaEnded, message: "the saga has succeeded, so it can't be undone"},
+	{is: machine.ErrNotSuspended, code: codes.FailedPrecondition, reason: ReasonNotSuspended, own: true},
+	{is: machine.ErrUnfit, code: codes.FailedPrecondition, reason: ReasonUnfit, own: true},
+}
+
+// problem is an error as its caller sees it.
+type problem struct {
+	code       codes.Code
+	reason     string
+	message    string
+	saga       string // id
+	definition string
+	id         string // under which the log tells more
+	violations []*errdetails.BadRequest_FieldViolation
+}
+
+// Error returns the message.
+func (p *problem) Error() string { return p.message }
+
+// GRPCStatus is the status with its details.
+func (p *problem) GRPCStatus() *status.Status {
+	metadata := map[string]string{}
+	if p.saga != "" {
+		metadata[MetadataSaga] = namePrefix + p.saga
+	}
+	if p.definition != "" {
+		metadata[MetadataDefinition] = p.definition
+	}
+	if p.id != "" {
+		metadata[MetadataError] = p.id
+	}
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: Domain, Reason: p.reason, Metadata: metadata}}
+	if len(p.violations) > 0 {
+		details = append(details, &errdetails.BadRequest{FieldViolations: p.violations})
+	}
+	st := status.New(p.code, p.message)
+	if detailed, err := st.WithDetails(details...); err == nil {
+		return detailed
+	}
+	return st
+}
+
+// invalid says what is wrong with one field of a request; the text goes on where the field's name ends.
+func invalid(field, format string, args ...any) *problem {
+	text := fmt.Sprintf(format, args...)
+	return &problem{
+		code: codes.InvalidArgument, reason: ReasonInvalidRequest, message: field + " " + text,
+		violations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: text}},
+	}
+}
+
+// about says which saga an error is about.
+type about struct {
+	saga       string // id
+	definition string
+}
+
+// explain makes a status of any error. One that nobody foresaw is logged under an id, and the caller gets the id alone.
+func (s *Server) explain(ctx context.Context, method string, subject about, err error) error {
+	p := new(problem)
+	if errors.As(err, &p) {
+		known := *p
+		if known.saga == "" {
+			known.saga = subject.saga
+		}
+		return known.GRPCStatus().Err()
+	}
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, engine.ErrStopping) {
+		return endedProblem(ended, subject).GRPCStatus().Err()
+	}
+	for _, cause := range causes {
+		if !errors.Is(err, cause.is) {
+			continue
+		}
+		p = &problem{code: cause.code, reason: cause.reason, message: cause.message, saga: subject.saga, definition: subject.definition}
+		if cause.own {
+			p.message = err.Error()
+		}
+		if cause.code == codes.DataLoss {
+			p.id = s.logged(ctx, method, subject, err)
+		}
+		return p.GRPCStatus().Err()
+	}
+	return s.unforeseen(ctx, method, subject, err)
+}
+
+// unforeseen is the status of an error that only the log may tell.
+func (s *Server) unforeseen(ctx context.Context, method string, subject about, err error) error {
+	id := s.logged(ctx, method, subject, err)
+	p := &problem{
+		code: codes.Internal, reason: ReasonInternal, saga: subject.saga, definition: subject.definition, id: id,
+		message: "the orchestrator failed; its log says more under error " + id,
+	}
+	return p.GRPCStatus().Err()
+}
+
+// logged writes an error to the log and returns the id that it has there.
+func (s *Server) logged(ctx context.Context, method string, subject about, err error) string {
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	id := hex.EncodeToString(raw[:])
+	s.logger.ErrorContext(ctx, "a call failed", "error_id", id, "method", method, "saga", subject.name(), "error", err)
+	return id
+}
+
+func (a about) name() string {
+	if a.saga == "" {
+		return ""
+	}
+	return namePrefix + a.saga
+}
+
+// endedProblem tells a caller whose time is up, should it still listen.
+func endedProblem(err error, subject about) *problem {
+	p := &problem{code: codes.Canceled, reason: ReasonCancelled, message: "the call was cancelled", saga: subject.saga, definition: subject.definition}
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.code, p.reason, p.message = codes.DeadlineExceeded, ReasonDeadline, "the call's deadline passed"
+	}
+	if subject.saga != "" {
+		p.message += "; the saga goes on, and the same request id or its name leads to it again"
+	}
+	return p
+}
+
+// ended is the status of a saga that was undone: the error that it ended with, and why it was undone.
+func ended(saga about, cause treatyv1.CompensationCause, failure *treatyv1.Failure) error {
+	reason := ReasonSagaCompensated
+	switch cause {
+	case treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED:
+		reason = ReasonSagaCancelled
+	case treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE:
+		reason = ReasonSagaDeadline
+	}
+	info, err := anypb.New(&errdetails.ErrorInfo{Domain: Domain, Reason: reason, Metadata: map[string]string{
+		MetadataSaga: saga.name(), MetadataDefinition: saga.definition,
+	}})
+	details := failure.GetDetails()
+	if err == nil {
+		// First, so that who reads one ErrorInfo reads that of this call.
+		details = append([]*anypb.Any{info}, details...)
+	}
+	code := failure.GetCode()
+	if code == int32(codes.OK) {
+		code = int32(codes.Unknown) // an error must not look like a success
+	}
+	return status.FromProto(&spb.Status{Code: code, Message: failure.GetMessage(), Details: details}).Err()
+}

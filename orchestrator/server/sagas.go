@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/engine"
+	"github.com/treatyhq/treaty/orchestrator/telemetry"
+)
+
+// The metadata of a call to a saga's own method.
+const (
+	// HeaderSaga is the header that names the saga, "sagas/{saga}", as soon as its start is durable.
+	HeaderSaga = "treaty-saga"
+
+	// HeaderRequestID is where a client may give a request id, for contracts without a field for it.
+	HeaderRequestID = "treaty-request-id"
+)
+
+// register serves a saga service as itself.
+func (s *Server) register(service service) {
+	desc := &grpc.ServiceDesc{ServiceName: service.name, HandlerType: (*any)(nil)}
+	for _, d := range service.definitions {
+		desc.Methods = append(desc.Methods, grpc.MethodDesc{
+			MethodName: d.Definition[len(service.name)+1:],
+			Handler:    s.handler(d),
+		})
+	}
+	s.grpc.RegisterService(desc, struct{}{})
+}
+
+func (s *Server) handler(d *definition) grpc.MethodHandler {
+	info := &grpc.UnaryServerInfo{FullMethod: "/" + d.Definition}
+	handle := func(ctx context.Context, request any) (any, error) {
+		return s.run(ctx, d, *request.(*payload)) //nolint:forcetypeassert // made a few lines down
+	}
+	return func(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		request := new(payload)
+		if err := decode(request); err != nil {
+			return nil, err //nolint:wrapcheck // a gRPC status
+		}
+		if interceptor == nil {
+			return handle(ctx, request)
+		}
+		return interceptor(ctx, request, info, handle)
+	}
+}
+
+// run starts a saga, names it to the caller, and waits for its end.
+func (s *Server) run(ctx context.Context, d *definition, request payload) (any, error) {
+	var requestID string
+	if values := metadata.ValueFromIncomingContext(ctx, HeaderRequestID); len(values) > 0 {
+		requestID = values[0]
+	}
+	saga, started, err := s.start(ctx, d, startParams{request: request, requestID: requestID})
+	if saga.saga != "" {
+		// At once when it is durable; with the status when that isn't known.
+		name := metadata.Pairs(HeaderSaga, saga.name())
+		if err == nil {
+			err = grpc.SendHeader(ctx, name)
+		} else if headerErr := grpc.SetHeader(ctx, name); headerErr != nil {
+			s.logger.DebugContext(ctx, "naming a saga to its caller", "saga", saga.name(), "error", headerErr)
+		}
+	}
+	if err != nil {
+		return nil, s.explain(ctx, d.Definition, saga, err)
+	}
+	end, err := started.Await(ctx)
+	if err != nil {
+		return nil, s.explain(ctx, d.Definition, saga, err)
+	}
+	if end.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		return payload(end.Reply), nil
+	}
+	return nil, ended(saga, s.causeOf(ctx, saga, end), end.Failure)
+}
+
+// causeOf finds out why a saga was undone. Only two codes leave a doubt.
+func (s *Server) causeOf(ctx context.Context, saga about, end engine.End) treatyv1.CompensationCause {
+	switch codes.Code(end.Failure.GetCode()) { //nolint:gosec // gRPC codes are small
+	case codes.Canceled, codes.DeadlineExceeded:
+		if view, err := s.engine.Get(ctx, saga.saga); err == nil {
+			return view.GetCause()
+		}
+	}
+	return treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED
+}
+
+// startParams is what a caller wants to be started.
+type startParams struct {
+	request   []byte
+	requestID string
+	sagaID    string
+}
+
+// start starts a saga. What it says about the saga is empty when there certainly is none.
+func (s *Server) start(ctx context.Context, d *definition, params startParams) (about, Started, error) {
+	read, err := d.read(params.request, params.requestID)
+	if err != nil {
+		return about{}, nil, err
+	}
+	id := params.sagaID
+	if id == "" {
+		id = newSagaID(time.Now(), d.Definition, read.requestID)
+	} else if read.requestID != "" {
+		return about{}, nil, invalid("saga_id", "can't be chosen for a saga with a request id, from which its name is made: leave one of the two out")
+	}
+	saga := about{saga: id, definition: d.Definition}
+	started, err := s.engine.Start(ctx, engine.StartParams{
+		Definition: d.Definition,
+		Request:    params.request,
+		RequestID:  read.requestID,
+		SagaID:     id,
+		Labels:     read.labels,
+		Deadline:   d.Deadline,
+		Trace:      s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.name(), d.Definition),
+	})
+	return saga, started, err
+}
