@@ -1,0 +1,90 @@
+// Command identity is Acme's identity service: that people are who they say they are. It is a participant of sagas, with a slow
+// third party behind it. Unless --register-url names one, it plays that third party itself, on a port of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/identity/thirdparty"
+	"github.com/treatyhq/treaty/services/participant"
+)
+
+func main() { participant.Main("identity", run) }
+
+func run(ctx context.Context, args []string) (err error) {
+	options := participant.Options{Name: "identity", Listen: "127.0.0.1:7102"}
+	flags := flag.NewFlagSet("identity", flag.ContinueOnError)
+	options.AddFlags(flags)
+	path := flags.String("db", "identity.db", "SQLite database `file`; created when it isn't there")
+	retention := flags.Duration("inbox-retention", 0, "how long answers to commands are kept, longer than any saga lasts; 0 keeps them for ever")
+	url := flags.String("register-url", "", "`URL` of the identity register; empty plays one, with the database file of --db and \".register\"")
+	latency := flags.Duration("register-latency", 250*time.Millisecond, "how long the played register takes to answer")
+	if err := participant.ParseFlags(flags, args); err != nil {
+		return err
+	}
+	stopTelemetry, err := participant.Telemetry(ctx, options.Name)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, stopTelemetry(ctx))
+	}()
+	store, err := openStore(ctx, *path, *retention)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+	if *url == "" {
+		played, stop, err := play(ctx, *path+".register", *latency)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		*url = played
+	}
+	register, err := newRegister(*url)
+	if err != nil {
+		return err
+	}
+	server, err := participant.NewServer(options)
+	if err != nil {
+		return err
+	}
+	identityv1.RegisterIdentityServiceServer(server, &service{store: store, register: register})
+	fmt.Fprintf(os.Stdout, "identity listening on %s\n", server.Addr())
+	return server.Serve(ctx)
+}
+
+// play starts the third party and returns its URL.
+func play(ctx context.Context, path string, latency time.Duration) (url string, stop func(), err error) {
+	register, err := thirdparty.Open(ctx, path, latency)
+	if err != nil {
+		return "", nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, errors.Join(fmt.Errorf("starting the register: %w", err), register.Close())
+	}
+	server := &http.Server{Handler: register, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		// It ends with ErrServerClosed; should it end by itself, the service's calls to it fail.
+		_ = server.Serve(listener)
+	}()
+	return "http://" + listener.Addr().String(), func() {
+		_ = server.Close()
+		<-served
+		_ = register.Close()
+	}, nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"regexp"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/services/participant/paging"
+)
+
+// service is the identity service: an ordinary gRPC server.
+//
+// Its commands have an effect that the inbox can't roll back: the one at the register. So each command goes to the register
+// first, under a key made of the command id, and into the inbox after that. A crash in between is mended by the next
+// attempt, which finds the register's answer under the key; and an action that comes after its undo finds the key withdrawn.
+// The register isn't called inside the transaction, which would hold up all other commands.
+type service struct {
+	identityv1.UnimplementedIdentityServiceServer
+
+	store    *store
+	register *register
+}
+
+var passport = regexp.MustCompile(`^[A-Z0-9]{6,9}$`)
+
+// RegisterApplicant registers an applicant, at the register and here.
+func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
+	var reference string
+	refused := check(r)
+	if refused == nil {
+		var err error
+		reference, err = s.register.put(ctx, keyOf(ctx), r.GetDisplayName(), r.GetPassportNumber())
+		if refused, err = refusal(err); err != nil {
+			return nil, unreachable(ctx, err)
+		}
+	}
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.ApplicantRegistered, error) {
+		if refused != nil {
+			return nil, refused
+		}
+		name := "applicants/" + strings.ToLower(rand.Text())
+		if err := s.store.add(ctx, tx, name, reference, r); err != nil {
+			return nil, err
+		}
+		return &identityv1.ApplicantRegistered{Applicant: name, RegisterReference: reference}, nil
+	})
+}
+
+// WithdrawApplicant undoes RegisterApplicant, at the register and here. At the register it is done also when nothing is known
+// here: a process that crashed may have registered the applicant there.
+func (s *service) WithdrawApplicant(ctx context.Context, r *identityv1.WithdrawApplicantRequest) (*identityv1.ApplicantWithdrawn, error) {
+	if _, inSaga := participant.FromContext(ctx); !inSaga {
+		return nil, status.Error(codes.InvalidArgument, "an applicant is withdrawn by the saga that registered them: cancel it")
+	}
+	if err := s.register.withdraw(ctx, keyOf(ctx)); err != nil {
+		return nil, unreachable(ctx, err)
+	}
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.ApplicantWithdrawn, error) {
+		registered := r.GetReply()
+		if registered == nil {
+			registered = &identityv1.ApplicantRegistered{}
+			if _, err := s.store.inbox.ActionReply(ctx, tx, registered); err != nil {
+				return nil, err
+			}
+		}
+		return &identityv1.ApplicantWithdrawn{}, s.store.remove(ctx, tx, registered.GetApplicant())
+	})
+}
+
+// GetApplicant returns one applicant.
+func (s *service) GetApplicant(ctx context.Context, r *identityv1.GetApplicantRequest) (*identityv1.Applicant, error) {
+	applicant, err := s.store.get(ctx, r.GetName())
+	if errors.Is(err, errNotFound) {
+		return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetName())
+	}
+	return applicant, err
+}
+
+// ListApplicants lists applicants.
+func (s *service) ListApplicants(ctx context.Context, r *identityv1.ListApplicantsRequest) (*identityv1.ListApplicantsResponse, error) {
+	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	applicants, next, err := s.store.list(ctx, page)
+	if err != nil {
+		return nil, err
+	}
+	return &identityv1.ListApplicantsResponse{Applicants: applicants, NextPageToken: next}, nil
+}
+
+// keyOf returns the register's key for a command: the same for all attempts and for the undo, and telling nobody which saga it
+// is.
+func keyOf(ctx context.Context) string {
+	command, ok := participant.FromContext(ctx)
+	if !ok {
+		return "person-" + strings.ToLower(rand.Text())
+	}
+	sum := sha256.Sum256([]byte(command.CommandID))
+	return "command-" + hex.EncodeToString(sum[:16])
+}
+
+// refusal turns what the register has decided into a refusal; err is what it hasn't decided.
+func refusal(cause error) (refused, err error) {
+	var rejected *rejectedError
+	switch {
+	case cause == nil:
+		return nil, nil
+	case errors.As(cause, &rejected):
+		return participant.Refuse(codes.FailedPrecondition, "the register rejects the applicant", &identityv1.ApplicantRejected{Reason: rejected.reason}), nil
+	case errors.Is(cause, errWithdrawn):
+		return status.Error(codes.FailedPrecondition, errWithdrawn.Error()), nil
+	default:
+		return nil, cause
+	}
+}
+
+// unreachable leaves open whether the register did it.
+func unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	slog.WarnContext(ctx, "the register doesn't answer", "error", err)
+	return status.Error(codes.Unavailable, "the register doesn't answer")
+}
+
+func check(r *identityv1.RegisterApplicantRequest) error {
+	switch {
+	case !strings.HasPrefix(r.GetCustomer(), "customers/") || len(r.GetCustomer()) > 100:
+		return status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+	case strings.TrimSpace(r.GetDisplayName()) == "" || len(r.GetDisplayName()) > 200:
+		return status.Error(codes.InvalidArgument, "display_name: want 1 to 200 bytes")
+	case !passport.MatchString(r.GetPassportNumber()):
+		return status.Error(codes.InvalidArgument, "passport_number: want 6 to 9 capital letters and digits")
+	}
+	return nil
+}

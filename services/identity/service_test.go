@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/identity/thirdparty"
+	"github.com/treatyhq/treaty/services/participant/participanttest"
+)
+
+// company is the identity service with its third party, whose answers can get lost.
+type company struct {
+	identityv1.IdentityServiceClient
+
+	register string
+	lose     atomic.Bool
+}
+
+func start(t *testing.T) *company {
+	t.Helper()
+	directory := t.TempDir()
+	third, err := thirdparty.Open(t.Context(), filepath.Join(directory, "register.db"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &company{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !c.lose.Load() {
+			third.ServeHTTP(w, r)
+			return
+		}
+		third.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(func() {
+		server.Close()
+		if err := third.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c.register = server.URL
+	store, err := openStore(t.Context(), filepath.Join(directory, "identity.db"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	register, err := newRegister(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.IdentityServiceClient = identityv1.NewIdentityServiceClient(participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		identityv1.RegisterIdentityServiceServer(r, &service{store: store, register: register})
+	}))
+	return c
+}
+
+// holds returns how many applicants the service holds and how many registrations the third party.
+func (c *company) holds(t *testing.T) (got [2]int) {
+	t.Helper()
+	list, err := c.ListApplicants(t.Context(), &identityv1.ListApplicantsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Get(c.register + "/registrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var all thirdparty.Registrations
+	if err := json.NewDecoder(response.Body).Decode(&all); err != nil {
+		t.Fatal(err)
+	}
+	got[0] = len(list.GetApplicants())
+	for _, r := range all.Registrations {
+		if !r.Withdrawn {
+			got[1]++
+		}
+	}
+	return got
+}
+
+func ada() *identityv1.RegisterApplicantRequest {
+	return &identityv1.RegisterApplicantRequest{Customer: "customers/1", DisplayName: "Ada", PassportNumber: "NP12345"}
+}
+
+// TestSequences checks after each sequence that the service and the third party agree.
+func TestSequences(t *testing.T) {
+	const action, lost, undo = "action", "action, the register's answer is lost", "undo"
+	for _, test := range []struct {
+		name  string
+		calls []string
+		codes []codes.Code
+		want  int
+	}{
+		{"registered", []string{action, action}, []codes.Code{codes.OK, codes.OK}, 1},
+		{"retried", []string{lost, lost, action}, []codes.Code{codes.Unavailable, codes.Unavailable, codes.OK}, 1},
+		{"withdrawn", []string{action, undo, undo}, []codes.Code{codes.OK, codes.OK, codes.OK}, 0},
+		{"late duplicate", []string{action, undo, action}, []codes.Code{codes.OK, codes.OK, codes.OK}, 0},
+		{"given up", []string{lost, undo}, []codes.Code{codes.Unavailable, codes.OK}, 0},
+		{"given up, late action", []string{lost, undo, action, undo}, []codes.Code{codes.Unavailable, codes.OK, codes.FailedPrecondition, codes.OK}, 0},
+		{"undo without action", []string{undo, action}, []codes.Code{codes.OK, codes.FailedPrecondition}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := start(t)
+			for i, call := range test.calls {
+				var err error
+				c.lose.Store(call == lost)
+				if call == undo {
+					_, err = c.WithdrawApplicant(participanttest.Compensation(t.Context(), "s", 2), &identityv1.WithdrawApplicantRequest{Action: ada()})
+				} else {
+					_, err = c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada())
+				}
+				if status.Code(err) != test.codes[i] {
+					t.Errorf("call %d, %s: %v, want %v", i, call, err, test.codes[i])
+				}
+			}
+			c.lose.Store(false)
+			if diff := cmp.Diff([2]int{test.want, test.want}, c.holds(t)); diff != "" {
+				t.Errorf("applicants and registrations (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	c := start(t)
+	rejected := ada()
+	rejected.PassportNumber = "XX12345"
+	_, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), rejected)
+	want := []any{&identityv1.ApplicantRejected{Reason: "the passport is reported as lost or stolen"}}
+	if s := status.Convert(err); s.Code() != codes.FailedPrecondition {
+		t.Errorf("got %v, want FAILED_PRECONDITION", err)
+	} else if diff := cmp.Diff(want, s.Details(), protocmp.Transform()); diff != "" {
+		t.Errorf("rejection (-want +got):\n%s", diff)
+	}
+	for name, request := range map[string]*identityv1.RegisterApplicantRequest{
+		"customer": {DisplayName: "Ada", PassportNumber: "NP12345"},
+		"name":     {Customer: "customers/1", PassportNumber: "NP12345"},
+		"passport": {Customer: "customers/1", DisplayName: "Ada", PassportNumber: "no"},
+	} {
+		if _, err := c.RegisterApplicant(t.Context(), request); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v, want INVALID_ARGUMENT", name, err)
+		}
+	}
+	if got := c.holds(t); got != [2]int{} {
+		t.Errorf("applicants and registrations %v, want none", got)
+	}
+	if _, err := c.GetApplicant(t.Context(), &identityv1.GetApplicantRequest{Name: "applicants/none"}); status.Code(err) != codes.NotFound {
+		t.Errorf("an applicant that isn't there: %v, want NOT_FOUND", err)
+	}
+	for _, url := range []string{"", "localhost:80", "ftp://host"} {
+		if _, err := newRegister(url); err == nil {
+			t.Errorf("register URL %q is taken", url)
+		}
+	}
+}

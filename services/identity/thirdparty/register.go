@@ -1,0 +1,210 @@
+// Package thirdparty plays the identity register that the identity service depends on: somebody else's, slow, over HTTP, with a
+// database of its own. It knows nothing of sagas; as good third parties do, it takes a key with each registration, so that a
+// request that is sent twice registers once, and a key that was withdrawn is never registered again.
+//
+//	PUT    /registrations/{key}   {"name": "...", "passport_number": "..."}
+//	                              200 {"reference": "..."} · 422 {"reason": "..."} · 410 the key was withdrawn
+//	DELETE /registrations/{key}   204, also when there is nothing to withdraw
+//	GET    /registrations         200 {"registrations": [{"key": "...", "reference": "...", "withdrawn": false}]}
+package thirdparty
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/treatyhq/treaty/services/participant/sqlitedb"
+)
+
+var migrations = []string{`
+CREATE TABLE registrations (
+	sequence  INTEGER PRIMARY KEY AUTOINCREMENT,
+	key       TEXT NOT NULL UNIQUE,
+	reference TEXT NOT NULL,
+	withdrawn INTEGER NOT NULL DEFAULT 0 CHECK (withdrawn IN (0, 1))
+) STRICT;
+`}
+
+// Register is the register. It may be used concurrently. Close it when it isn't served any more.
+type Register struct {
+	db      *sql.DB
+	latency time.Duration
+	mux     *http.ServeMux
+	writing chan struct{}
+}
+
+var _ http.Handler = (*Register)(nil)
+
+// Open opens the register's database. Each answer takes at least the latency.
+func Open(ctx context.Context, path string, latency time.Duration) (*Register, error) {
+	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
+	if err != nil {
+		return nil, fmt.Errorf("opening the register: %w", err)
+	}
+	r := &Register{db: db, latency: latency, mux: http.NewServeMux(), writing: make(chan struct{}, 1)}
+	r.mux.HandleFunc("PUT /registrations/{key}", r.put)
+	r.mux.HandleFunc("DELETE /registrations/{key}", r.withdraw)
+	r.mux.HandleFunc("GET /registrations", r.list)
+	return r, nil
+}
+
+// Close closes the database.
+func (r *Register) Close() error { return r.db.Close() }
+
+// ServeHTTP answers one request.
+func (r *Register) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	if r.latency > 0 && request.Method != http.MethodGet {
+		wait := time.NewTimer(r.latency)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-request.Context().Done():
+			return
+		}
+	}
+	request.Body = http.MaxBytesReader(w, request.Body, 1<<16)
+	r.mux.ServeHTTP(w, request)
+}
+
+// Application is the body of a registration.
+type Application struct {
+	// Name is the person's name.
+	Name string `json:"name"`
+
+	// PassportNumber is the number in the person's passport.
+	PassportNumber string `json:"passport_number"`
+}
+
+// Registration is one row of the list, and with only its reference the answer to a registration.
+type Registration struct {
+	// Key is what the registration was sent with.
+	Key string `json:"key,omitempty"`
+
+	// Reference is the register's number for it.
+	Reference string `json:"reference"`
+
+	// Withdrawn is whether it was withdrawn, perhaps before it was made.
+	Withdrawn bool `json:"withdrawn,omitempty"`
+}
+
+// Rejection is the body of a 422 answer.
+type Rejection struct {
+	// Reason is why the person isn't registered.
+	Reason string `json:"reason"`
+}
+
+// Registrations is the body of the list.
+type Registrations struct {
+	// Registrations holds all of them, oldest first.
+	Registrations []Registration `json:"registrations"`
+}
+
+func (r *Register) put(w http.ResponseWriter, request *http.Request) {
+	var application Application
+	if err := json.NewDecoder(request.Body).Decode(&application); err != nil {
+		http.Error(w, "the body is not an application in JSON", http.StatusBadRequest)
+		return
+	}
+	// Passports of this series were stolen as blanks.
+	if strings.HasPrefix(application.PassportNumber, "XX") {
+		answer(w, http.StatusUnprocessableEntity, Rejection{Reason: "the passport is reported as lost or stolen"})
+		return
+	}
+	reference, withdrawn, err := r.register(request.Context(), request.PathValue("key"))
+	switch {
+	case err != nil:
+		fail(w, request, err)
+	case withdrawn:
+		http.Error(w, "the registration was withdrawn", http.StatusGone)
+	default:
+		answer(w, http.StatusOK, Registration{Reference: reference})
+	}
+}
+
+func (r *Register) withdraw(w http.ResponseWriter, request *http.Request) {
+	err := r.write(request.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(request.Context(), `
+			INSERT INTO registrations (key, reference, withdrawn) VALUES (?, '', 1)
+			ON CONFLICT (key) DO UPDATE SET withdrawn = 1`, request.PathValue("key"))
+		return err
+	})
+	if err != nil {
+		fail(w, request, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (r *Register) list(w http.ResponseWriter, request *http.Request) {
+	all, err := r.registrations(request.Context())
+	if err != nil {
+		fail(w, request, err)
+		return
+	}
+	answer(w, http.StatusOK, Registrations{Registrations: all})
+}
+
+func (r *Register) registrations(ctx context.Context) (all []Registration, err error) {
+	rows, err := r.db.QueryContext(ctx, `SELECT key, reference, withdrawn FROM registrations ORDER BY sequence`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var one Registration
+		if err := rows.Scan(&one.Key, &one.Reference, &one.Withdrawn); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+func (r *Register) register(ctx context.Context, key string) (reference string, withdrawn bool, err error) {
+	err = r.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO registrations (key, reference) VALUES (?, ?) ON CONFLICT (key) DO NOTHING`, key, "REG-"+rand.Text()[:12]); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, `SELECT reference, withdrawn FROM registrations WHERE key = ?`, key).Scan(&reference, &withdrawn)
+	})
+	return reference, withdrawn, err
+}
+
+// write runs one transaction at a time.
+func (r *Register) write(ctx context.Context, do func(*sql.Tx) error) (err error) {
+	select {
+	case r.writing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-r.writing }()
+	tx, err := r.db.BeginTx(ctx, sqlitedb.Immediate())
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// What can't be written, the other side misses by itself.
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func fail(w http.ResponseWriter, request *http.Request, err error) {
+	if request.Context().Err() == nil {
+		slog.ErrorContext(request.Context(), "the register failed", "error", err)
+	}
+	http.Error(w, "internal error", http.StatusInternalServerError)
+}
