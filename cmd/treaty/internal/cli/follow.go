@@ -38,6 +38,7 @@ func (a *app) lostOnStderr() {
 // tried again until ctx ends: a saga outlives the orchestrator's process, so what follows it should too.
 func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*treatyv1.Saga, error) {
 	var last *treatyv1.Saga
+	_, bounded := ctx.Deadline()
 	wait := firstPause
 	for {
 		err := stream(ctx, c, name, func(saga *treatyv1.Saga) {
@@ -54,8 +55,11 @@ func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*
 		case last != nil && isFinal(last.GetState()):
 			return last, nil
 		case ctx.Err() != nil:
-			return nil, a.gaveUp(ctx, name, last)
-		case err == nil, last != nil && status.Code(err) == codes.Unavailable:
+			return nil, a.gaveUp(ctx.Err(), name, last)
+		case bounded && status.Code(err) == codes.DeadlineExceeded:
+			// The other side's clock was a little ahead of ours.
+			return nil, a.gaveUp(context.DeadlineExceeded, name, last)
+		case err == nil, last != nil && isBroken(err):
 		default:
 			return nil, a.explain(err, subject{doing: "watching the saga", saga: name})
 		}
@@ -63,7 +67,7 @@ func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*
 			f.lost()
 		}
 		if err := a.Pause(ctx, wait); err != nil {
-			return nil, a.gaveUp(ctx, name, last)
+			return nil, a.gaveUp(err, name, last)
 		}
 		wait = min(2*wait, longestPause)
 	}
@@ -89,13 +93,20 @@ func stream(ctx context.Context, c *client, name string, seen func(*treatyv1.Sag
 	}
 }
 
-// gaveUp says that --timeout passed before the saga ended.
-func (a *app) gaveUp(ctx context.Context, name string, last *treatyv1.Saga) error {
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return a.explain(ctx.Err(), subject{})
+// isBroken tells whether a stream ended for a reason that has nothing to do with the saga: the process at the other end
+// stopped, or something in between limits how long a stream may be.
+func isBroken(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
+}
+
+// gaveUp says that --timeout passed before the saga ended, or that the command was interrupted.
+func (a *app) gaveUp(cause error, name string, last *treatyv1.Saga) error {
+	if !errors.Is(cause, context.DeadlineExceeded) {
+		return a.explain(cause, subject{})
 	}
 	if last == nil {
-		return a.explain(ctx.Err(), subject{doing: "watching the saga"})
+		return a.explain(cause, subject{doing: "watching the saga"})
 	}
 	return &problem{
 		exit:    ExitFailure,
