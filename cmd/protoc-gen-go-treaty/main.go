@@ -10,11 +10,15 @@
 package main
 
 import (
+	"fmt"
+
 	"google.golang.org/protobuf/compiler/protogen"
 
 	"github.com/treatyhq/treaty/cmd/protoc-gen-go-treaty/internal/gen"
 )
 
 func main() {
-	protogen.Options{}.Run(gen.Run)
+	protogen.Options{ParamFunc: func(name, _ string) error {
+		return fmt.Errorf("unknown parameter %q: protoc-gen-go-treaty knows those of every Go plugin, such as paths=source_relative and module=PREFIX", name)
+	}}.Run(gen.Run)
 }

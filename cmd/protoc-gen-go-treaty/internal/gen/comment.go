@@ -14,11 +14,11 @@ import (
 )
 
 // doc writes a doc comment: what the .proto file says, our sentences, and the deprecation.
-func (g *generator) doc(name string, leading protogen.Comments, sentences []string, isDeprecated bool) {
-	for _, line := range slices.Concat(spoken(name, leading), []string{""}, sentences) {
+func (g *generator) doc(m *protogen.Method, is string, sentences []string) {
+	for _, line := range slices.Concat(spoken(m, is), []string{""}, sentences) {
 		g.p(strings.TrimRight("// "+line, " "))
 	}
-	g.deprecation(isDeprecated)
+	g.deprecation(deprecated(m))
 }
 
 func (g *generator) deprecation(isDeprecated bool) {
@@ -28,11 +28,13 @@ func (g *generator) deprecation(isDeprecated bool) {
 	}
 }
 
-// spoken turns the comment of a method into lines that begin with its name, as Go's doc comments do.
-func spoken(name string, leading protogen.Comments) []string {
-	text := strings.Trim(string(leading), "\n")
+// spoken turns the comment of a method into lines that begin with its name, as Go's doc comments do. Where the comment doesn't
+// go on from there, what the method is comes first.
+func spoken(m *protogen.Method, is string) []string {
+	plain := fmt.Sprintf("%s %s %s/%s.", m.GoName, is, m.Parent.Desc.FullName(), m.Desc.Name())
+	text := strings.Trim(string(m.Comments.Leading), "\n")
 	if strings.TrimSpace(text) == "" {
-		return []string{name + " has no comment in its contract."}
+		return []string{plain}
 	}
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
@@ -40,11 +42,11 @@ func spoken(name string, leading protogen.Comments) []string {
 	}
 	first, rest, _ := strings.Cut(lines[0], " ")
 	switch {
-	case first == name:
+	case first == m.GoName:
 	case isVerb(first):
-		lines[0] = strings.TrimRight(name+" "+lowered(first)+" "+rest, " ")
+		lines[0] = strings.TrimRight(m.GoName+" "+lowered(first)+" "+rest, " ")
 	default:
-		lines = slices.Insert(lines, 0, name+":", "")
+		lines = slices.Insert(lines, 0, plain, "")
 	}
 	return lines
 }

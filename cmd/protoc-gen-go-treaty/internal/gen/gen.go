@@ -189,7 +189,7 @@ func (g *generator) writeTo(file *protogen.GeneratedFile, withPackageComment boo
 }
 
 func (g *generator) command(c command) {
-	g.doc(c.GoName, c.Comments.Leading, commandSentences(c), deprecated(c.Method))
+	g.doc(c.Method, "sends the command", commandSentences(c))
 	g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") (*", c.Output.GoIdent, ", error) {")
 	g.p("out := new(", c.Output.GoIdent, ")")
 	g.p("if err := ", sagaPackage.Ident("Call"), "(ctx, ", g.fullMethod(c.Method), ", in, out); err != nil {")
@@ -210,7 +210,7 @@ func (g *generator) service(s service) {
 		if i > 0 {
 			g.p()
 		}
-		g.doc(m.GoName, m.Comments.Leading, sagaSentences(m), deprecated(m.Method))
+		g.doc(m.Method, "runs the saga", sagaSentences(m))
 		g.p(m.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", m.Input.GoIdent, ") (*", m.Output.GoIdent, ", error)")
 	}
 	g.p("}")

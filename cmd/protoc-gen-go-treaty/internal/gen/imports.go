@@ -39,8 +39,11 @@ func (i *imports) name(path protogen.GoImportPath) string {
 	}
 	declared := string(i.declared[path])
 	name := declared
-	for n := 1; !i.free(name); n++ {
-		name = fmt.Sprint(declared, n)
+	if !i.free(name) {
+		name = declared + "pb"
+	}
+	for n := 2; !i.free(name); n++ {
+		name = fmt.Sprint(declared, "pb", n)
 	}
 	i.names[path] = name
 	return name

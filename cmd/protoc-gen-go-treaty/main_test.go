@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/pluginpb"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// The test binary is the plugin when this is set.
+const beThePlugin = "PROTOC_GEN_GO_TREATY_TEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beThePlugin) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+type testCase struct {
+	files     []string
+	parameter string
+}
+
+func TestGenerated(t *testing.T) {
+	for name, test := range map[string]testCase{
+		"kinds":    {files: []string{"card.proto", "pin.proto", "plain.proto"}, parameter: "paths=source_relative"},
+		"packages": {files: []string{"acme/in/in.proto"}, parameter: "module=example.com/acme/gen"},
+		"editions": {files: []string{"snake.proto"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join("testdata", name)
+			response := run(t, request(t, dir, test))
+			if response.GetError() != "" {
+				t.Fatal(response.GetError())
+			}
+			got := make(map[string]string)
+			for _, file := range response.GetFile() {
+				got[file.GetName()+".golden"] = file.GetContent()
+			}
+			golden(t, filepath.Join(dir, "golden"), got)
+			if response.GetSupportedFeatures()&uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL) == 0 ||
+				response.GetSupportedFeatures()&uint64(pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS) == 0 {
+				t.Error("proto3 optional or editions aren't supported")
+			}
+			if got := response.GetMaximumEdition(); got < int32(descriptorpb.Edition_EDITION_2023) {
+				t.Errorf("maximum edition %d", got)
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, test := range map[string]testCase{
+		"violations":        {files: []string{"card.proto", "pin.proto"}, parameter: "paths=source_relative"},
+		"one_violation":     {files: []string{"pin.proto"}, parameter: "paths=source_relative"},
+		"unknown_parameter": {files: []string{"card.proto"}, parameter: "colour=red"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join("testdata", "refused")
+			request := request(t, dir, test)
+			if name == "unknown_parameter" {
+				// Whoever runs the plugin sees it fail, as with every plugin on protogen.
+				if _, stderr, err := plugin(t, request); err == nil || !strings.Contains(stderr, `unknown parameter "colour"`) {
+					t.Errorf("run: %v, %s", err, stderr)
+				}
+				return
+			}
+			response := run(t, request)
+			if len(response.GetFile()) > 0 {
+				t.Errorf("%d files are generated all the same", len(response.GetFile()))
+			}
+			golden(t, filepath.Join(dir, "golden", name), map[string]string{"error.golden": response.GetError() + "\n"})
+		})
+	}
+}
+
+func run(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
+	t.Helper()
+	stdout, stderr, err := plugin(t, request)
+	if err != nil || stderr != "" {
+		t.Fatalf("run the plugin: %v\n%s", err, stderr)
+	}
+	response := new(pluginpb.CodeGeneratorResponse)
+	if err := proto.Unmarshal(stdout, response); err != nil {
+		t.Fatal(err)
+	}
+	return response
+}
+
+// plugin runs the plugin as buf and protoc do.
+func plugin(t *testing.T, request *pluginpb.CodeGeneratorRequest) (stdout []byte, stderr string, err error) {
+	t.Helper()
+	raw, err := proto.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), self)
+	command.Env = append(os.Environ(), beThePlugin+"=1")
+	command.Stdin = bytes.NewReader(raw)
+	var out, errOut bytes.Buffer
+	command.Stdout, command.Stderr = &out, &errOut
+	err = command.Run()
+	return out.Bytes(), errOut.String(), err
+}
+
+// request compiles files to what a compiler sends to a plugin: all files that are needed, imports first.
+func request(t *testing.T, dir string, test testCase) *pluginpb.CodeGeneratorRequest {
+	t.Helper()
+	compiler := protocompile.Compiler{
+		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+			ImportPaths: []string{dir, filepath.Join("..", "..", "proto")},
+		}),
+		SourceInfoMode: protocompile.SourceInfoStandard,
+	}
+	compiled, err := compiler.Compile(t.Context(), test.files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: test.files, Parameter: proto.String(test.parameter)}
+	seen := make(map[string]bool)
+	var add func(file protoreflect.FileDescriptor)
+	add = func(file protoreflect.FileDescriptor) {
+		if seen[file.Path()] {
+			return
+		}
+		seen[file.Path()] = true
+		for i := range file.Imports().Len() {
+			add(file.Imports().Get(i).FileDescriptor)
+		}
+		request.ProtoFile = append(request.ProtoFile, protodesc.ToFileDescriptorProto(file))
+	}
+	for _, file := range compiled {
+		add(file)
+	}
+	return request
+}
+
+// golden compares files with those in a folder: no more and no less.
+func golden(t *testing.T, dir string, got map[string]string) {
+	t.Helper()
+	if *update {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		for name, content := range got {
+			path := filepath.Join(dir, filepath.FromSlash(name))
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	want := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		want[filepath.ToSlash(name)] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("read the golden files (write them with -update): %v", err)
+	}
+	if len(want) == 0 || !slices.Equal(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))) {
+		t.Errorf("files %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s differs (-want +got); rewrite it with -update if it should:\n%s", dir, diff)
+	}
+}
