@@ -117,7 +117,17 @@ func (a *app) advise(p *problem, failure *status.Status, about subject) {
 	address := a.flags.address
 	switch failure.Code() {
 	case codes.Unavailable:
-		a.adviseUnavailable(p, failure.Message(), about)
+		if treatyInfo(failure) == nil {
+			a.adviseUnavailable(p, failure.Message(), about)
+			return
+		}
+		// The orchestrator itself says so: it stops, or its store fails.
+		if len(p.hints) == 0 {
+			p.hints = append(p.hints, "Try again later.")
+		}
+		if about.start {
+			p.hints = append(p.hints, "The saga may have been started all the same: starting it again with the same --request-id attaches to it.")
+		}
 	case codes.DeadlineExceeded:
 		p.message = fmt.Sprintf("no answer from %s within %s", address, a.flags.timeout)
 		if about.doing != "" {
@@ -194,12 +204,17 @@ func (a *app) adviseUnavailable(p *problem, message string, about subject) {
 
 // sagaOf returns the saga that an error is about by its ErrorInfo.
 func sagaOf(failure *status.Status) string {
+	return treatyInfo(failure).GetMetadata()["saga"]
+}
+
+// treatyInfo returns the ErrorInfo that an orchestrator puts into each of its errors; nil when the error is from elsewhere.
+func treatyInfo(failure *status.Status) *errdetails.ErrorInfo {
 	for _, detail := range failure.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" {
-			return info.GetMetadata()["saga"]
+			return info
 		}
 	}
-	return ""
+	return nil
 }
 
 // codeName returns a code as the gRPC specification writes it, e.g. "NOT_FOUND".

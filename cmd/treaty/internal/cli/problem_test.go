@@ -56,6 +56,8 @@ func TestProblems(t *testing.T) {
 		{name: "unimplemented", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.Unimplemented, "unknown service treaty.v1.SagaService")},
 		{name: "internal", setup: setup{args: get}, code: ExitFailure, fail: failure(t, codes.Internal, "the journal can't be read")},
 		{name: "unavailable", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.Unavailable, "shutting down")},
+		{name: "stopping", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas go on when it is back",
+			&errdetails.ErrorInfo{Reason: "STOPPING", Domain: "treaty"})},
 		{name: "deadline", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.DeadlineExceeded, "late")},
 		{name: "hostile_message", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.Internal, "\x1b[2J\x07 gone")},
 
