@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -193,10 +194,23 @@ func TestLoadFailsWithAllViolations(t *testing.T) {
 	}
 }
 
-// What a Go program links has no source positions: the descriptor's name stands for them.
 func TestLinkedContractsAreLoaded(t *testing.T) {
 	if _, err := contract.Load(protoregistry.GlobalFiles); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a Go program links has no source positions: the descriptor's name stands for them.
+func TestViolationsWithoutPositionsNameTheDescriptor(t *testing.T) {
+	file := protodesc.ToFileDescriptorProto(mustCompile(t, rulesDir, "command_kind_missing"))
+	file.SourceCodeInfo = nil
+	linked, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = load(t, linked)
+	if want := "command_kind_missing.proto: acme.card.v1.CardService.OrderCard: OrderCard has no kind"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q", err, want)
 	}
 }
 
