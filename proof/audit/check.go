@@ -1,0 +1,250 @@
+package audit
+
+import (
+	"slices"
+	"strings"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Check holds the facts against the invariants.
+func Check(facts *Facts) *Report {
+	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed)}
+	c.index()
+	c.checkStarts()
+	for _, name := range c.names {
+		c.checkJournal(c.sagas[name])
+		c.checkEnd(c.sagas[name])
+		c.checkOrder(c.sagas[name])
+	}
+	c.checkLedgers()
+	c.checkEffects()
+	c.report.sort()
+	return c.report
+}
+
+// checker is one audit under way.
+type checker struct {
+	facts  *Facts
+	report *Report
+
+	sagas map[string]*history
+	names []string // the sagas' names in the facts' order
+	rows  map[command]*placed
+	order []*placed // the rows in the facts' order
+}
+
+// command tells the rows of all ledgers apart.
+type command struct {
+	id        string
+	direction Direction
+}
+
+// placed is a row with its participant.
+type placed struct {
+	Row
+	service string
+}
+
+func (c *checker) index() {
+	for _, s := range c.facts.Sagas {
+		h := newHistory(s)
+		if c.sagas[h.name] != nil {
+			c.report.add(AcknowledgedIsFinal, h.name, "is there twice")
+			continue
+		}
+		c.sagas[h.name] = h
+		c.names = append(c.names, h.name)
+		c.countSaga(h)
+	}
+	for _, ledger := range c.facts.Ledgers {
+		for _, row := range ledger.Rows {
+			p := &placed{Row: row, service: ledger.Service}
+			c.order = append(c.order, p)
+			c.countRow(row)
+			key := command{row.CommandID, row.Direction}
+			if other := c.rows[key]; other != nil {
+				c.report.add(OneEffect, row.CommandID, "%s is in the ledgers twice: of %s and of %s", row.Direction, other.service, ledger.Service)
+				continue
+			}
+			c.rows[key] = p
+		}
+	}
+	c.report.Counts.Effects = len(c.facts.Effects)
+}
+
+func (c *checker) countSaga(h *history) {
+	counts := &c.report.Counts
+	counts.Sagas++
+	counts.Records += len(h.records)
+	switch h.end {
+	case treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
+		counts.Succeeded++
+	case treatyv1.SagaState_SAGA_STATE_COMPENSATED:
+		counts.Compensated++
+		if h.decided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED {
+			counts.Cancelled++
+		}
+	}
+	for _, s := range h.steps {
+		if s.unknown {
+			counts.Unknown++
+		}
+	}
+}
+
+func (c *checker) countRow(row Row) {
+	counts := &c.report.Counts
+	counts.Commands++
+	counts.Duplicates += row.Duplicates
+	switch row.Verdict {
+	case Executed:
+		counts.Executed++
+		if row.Direction == Compensation {
+			counts.Undone++
+		}
+	case Refused:
+		counts.Refused++
+	case NullCompensated:
+		counts.NullCompensated++
+	case RefusedLate:
+		counts.RefusedLate++
+	}
+}
+
+// checkStarts holds what clients know against what the orchestrator says.
+func (c *checker) checkStarts() {
+	byRequest := make(map[[2]string]string)
+	for _, name := range c.names {
+		h := c.sagas[name]
+		if id := h.started.GetRequestId(); id != "" {
+			key := [2]string{h.started.GetDefinition(), id}
+			if other := byRequest[key]; other != "" {
+				c.report.add(AcknowledgedIsFinal, name, "has the request id %s, as has %s", id, other)
+			}
+			byRequest[key] = name
+		}
+		if h.end == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+			c.report.add(AcknowledgedIsFinal, name, "isn't final: %s", h.view.GetState())
+		} else if h.view.GetState() != h.end {
+			c.report.add(AcknowledgedIsFinal, name, "is shown as %s, and its journal ends as %s", h.view.GetState(), h.end)
+		}
+	}
+	for _, start := range c.facts.Starts {
+		c.report.Counts.Acknowledged++
+		told := start.Told != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
+		if told {
+			c.report.Counts.Told++
+		}
+		h := c.sagas[start.Saga]
+		switch {
+		case h == nil:
+			c.report.add(AcknowledgedIsFinal, start.Saga, "was acknowledged to the client with request id %s and is gone", start.RequestID)
+		case h.started.GetDefinition() != start.Definition || h.started.GetRequestId() != start.RequestID:
+			c.report.add(AcknowledgedIsFinal, start.Saga, "was acknowledged as %s with request id %s and is %s with %s",
+				start.Definition, start.RequestID, h.started.GetDefinition(), h.started.GetRequestId())
+		case told && start.Told != h.end:
+			c.report.add(AcknowledgedIsFinal, start.Saga, "ended as %s for its client, and as %s in its journal", start.Told, h.end)
+		}
+	}
+}
+
+// checkLedgers holds each command that a participant saw against its saga's journal.
+func (c *checker) checkLedgers() {
+	last := make(map[string]int64)
+	for _, row := range c.order {
+		if row.Sequence <= last[row.service] {
+			c.report.add(OneEffect, row.CommandID, "the ledger of %s isn't in order: %d after %d", row.service, row.Sequence, last[row.service])
+		}
+		last[row.service] = row.Sequence
+		name, path, ok := strings.Cut(row.CommandID, "/steps/")
+		h := c.sagas[name]
+		if !ok || h == nil {
+			c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and there is no such saga", row.service)
+			continue
+		}
+		c.checkIntent(h, h.byPath[path], row)
+		c.checkVerdict(row)
+		if row.Verdict == Executed && h.end != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED && row.Time.After(h.endTime) {
+			c.report.add(NothingAfterTheEnd, row.CommandID, "its %s took effect at %s %s after the saga's end", row.Direction, row.service, row.Time.Sub(h.endTime))
+		}
+	}
+}
+
+// checkIntent says whether the journal held the command when it came.
+func (c *checker) checkIntent(h *history, s *step, row *placed) {
+	if s == nil {
+		c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and the journal of %s has no such step", row.service, h.name)
+		return
+	}
+	intended := s.scheduled
+	if row.Direction == Compensation {
+		intended = s.undoScheduled
+	}
+	switch {
+	case intended.missing():
+		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s without an intent in the journal", row.Direction, row.service)
+	case row.Time.Before(intended.time):
+		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s %s before its intent was recorded", row.Direction, row.service, intended.time.Sub(row.Time))
+	}
+}
+
+// checkVerdict holds a command's action against its compensation.
+func (c *checker) checkVerdict(row *placed) {
+	other := c.rows[command{row.CommandID, Compensation}]
+	if row.Direction == Compensation {
+		other = c.rows[command{row.CommandID, Action}]
+	}
+	switch {
+	case row.Direction == Action && row.Verdict == NullCompensated, row.Direction == Compensation && (row.Verdict == Refused || row.Verdict == RefusedLate):
+		c.report.add(NullCompensationIsNoOp, row.CommandID, "its %s has the verdict %s", row.Direction, row.Verdict)
+	case row.Direction == Action && row.Verdict == Executed && other != nil && other.Sequence < row.Sequence:
+		c.report.add(NoActionAfterUndo, row.CommandID, "took effect at %s after its compensation", row.service)
+	case row.Direction == Action && row.Verdict == RefusedLate && (other == nil || other.Sequence > row.Sequence):
+		c.report.add(NoActionAfterUndo, row.CommandID, "was refused as late at %s, and there was no compensation before it", row.service)
+	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || other.Verdict != Executed):
+		c.report.add(NullCompensationIsNoOp, row.CommandID, "was undone at %s, and it never took effect there", row.service)
+	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && other.Verdict == Executed:
+		c.report.add(NullCompensationIsNoOp, row.CommandID, "took effect at %s, and its undo did nothing", row.service)
+	}
+}
+
+// checkEffects holds the participants' own tables against their ledgers.
+func (c *checker) checkEffects() {
+	type key struct{ service, resource string }
+	found := make(map[key][]Effect)
+	for _, e := range c.facts.Effects {
+		k := key{e.Service, e.Resource}
+		found[k] = append(found[k], e)
+		if len(found[k]) == 2 {
+			c.report.add(OneEffect, e.Resource, "is there more than once at %s", e.Service)
+		}
+	}
+	wanted := make(map[key]string)
+	for _, row := range c.order {
+		if row.Direction != Action || row.Verdict != Executed {
+			continue
+		}
+		undo := c.rows[command{row.CommandID, Compensation}]
+		undone := undo != nil && undo.Verdict == Executed
+		for _, resource := range row.Effects {
+			k := key{row.service, resource}
+			if other := wanted[k]; other != "" {
+				c.report.add(OneEffect, resource, "is the effect of %s and of %s at %s", other, row.CommandID, row.service)
+			}
+			wanted[k] = row.CommandID
+			live := slices.ContainsFunc(found[k], func(e Effect) bool { return !e.Undone })
+			switch {
+			case undone && live:
+				c.report.add(AllOrNothing, row.CommandID, "was undone at %s, and its effect %s is still there", row.service, resource)
+			case !undone && !live:
+				c.report.add(AllOrNothing, row.CommandID, "took effect at %s, and its effect %s isn't there", row.service, resource)
+			}
+		}
+	}
+	for _, e := range c.facts.Effects {
+		if !e.Undone && wanted[key{e.Service, e.Resource}] == "" {
+			c.report.add(OneEffect, e.Resource, "is at %s, and no command in its ledger made it", e.Service)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package audit
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+func TestNothingIsFoundWhereAllIsWell(t *testing.T) {
+	report := Check(&good().Facts)
+	if len(report.Violations) > 0 {
+		t.Fatalf("violations in a good world:\n%s", report)
+	}
+	want := Counts{
+		Acknowledged: 3, Told: 3, Sagas: 3, Succeeded: 1, Compensated: 2, Cancelled: 2, Records: 28, Commands: 9,
+		Executed: 6, Undone: 2, Refused: 1, NullCompensated: 1, RefusedLate: 1, Unknown: 2, Effects: 3,
+	}
+	if report.Counts != want {
+		t.Errorf("counts\n got %+v\nwant %+v", report.Counts, want)
+	}
+}
+
+// TestPlantedViolationsAreFound breaks each promise in each way that the audit knows: an audit that finds nothing must be able to
+// find something.
+func TestPlantedViolationsAreFound(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		wants Invariant
+		says  string
+		plant func(*world)
+	}{
+		{"a saga is gone", AcknowledgedIsFinal, "is gone", func(w *world) { w.Sagas = w.Sagas[1:] }},
+		{"a saga isn't final", AcknowledgedIsFinal, "isn't final", func(w *world) {
+			w.forget("won", "saga_succeeded")
+			w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING
+		}},
+		{"a saga is shown as open", AcknowledgedIsFinal, "is shown as", func(w *world) { w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING }},
+		{"the client was told otherwise", AcknowledgedIsFinal, "ended as", func(w *world) { w.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
+		{"another request", AcknowledgedIsFinal, "was acknowledged as", func(w *world) { w.start("won").RequestID = "another" }},
+		{"one request id, two sagas", AcknowledgedIsFinal, "has the request id", func(w *world) {
+			w.saga("won").Records[0].GetRecord().GetSagaStarted().RequestId = "request-lost"
+		}},
+		{"the saga is listed twice", AcknowledgedIsFinal, "is there twice", func(w *world) { w.Sagas = append(w.Sagas, w.Sagas[0]) }},
+		{"the start isn't the first record", AcknowledgedIsFinal, "doesn't begin", func(w *world) { w.saga("won").Records = w.saga("won").Records[1:] }},
+
+		{"done, but the participant doesn't know it", AllOrNothing, "never saw it", func(w *world) { w.drop("won", "3", Action) }},
+		{"done, but the participant refused it", AllOrNothing, "has it as refused", func(w *world) {
+			w.edit("won", "1", Action, func(r *Row) { r.Verdict = Refused })
+		}},
+		{"refused, but the participant executed it", AllOrNothing, "refused in the journal", func(w *world) {
+			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Executed })
+		}},
+		{"compensated, and a step isn't undone in the journal", AllOrNothing, "isn't undone", func(w *world) { w.forget("lost", "compensation_done") }},
+		{"compensated, and a step isn't undone at its participant", AllOrNothing, "wasn't undone there", func(w *world) { w.drop("lost", "1", Compensation) }},
+		{"succeeded with a step that is half done", AllOrNothing, "isn't done", func(w *world) { w.forget("won", "step_done") }},
+		{"succeeded, and a step was undone", AllOrNothing, "was undone", func(w *world) { w.row("customer", "won", "1", Compensation, Executed) }},
+		{"compensated past the pivot", AllOrNothing, "can't be undone", func(w *world) {
+			w.step("lost", "9", pivot)
+			w.done("lost", "9")
+		}},
+		{"the effect of a success is missing", AllOrNothing, "isn't there", func(w *world) { w.Effects = w.Effects[1:] }},
+		{"the effect of a success is undone", AllOrNothing, "isn't there", func(w *world) { w.Effects[0].Undone = true }},
+		{"what was undone is still there", AllOrNothing, "still there", func(w *world) { w.Effects[2].Undone = false }},
+
+		{"a command is in the ledgers twice", OneEffect, "ledgers twice", func(w *world) { w.row("card", "won", "1", Action, Executed) }},
+		{"an effect twice", OneEffect, "more than once", func(w *world) { w.Effects = append(w.Effects, w.Effects[0]) }},
+		{"an effect that no command made", OneEffect, "no command", func(w *world) {
+			w.Effects = append(w.Effects, Effect{Service: "card", Resource: "cards/second"})
+		}},
+		{"two commands with one effect", OneEffect, "is the effect of", func(w *world) {
+			w.edit("lost", "1", Action, func(r *Row) { r.Effects = []string{"customers/won@2"} })
+		}},
+		{"a step is scheduled twice", OneEffect, "scheduled twice", func(w *world) { w.step("won", "1", compensatable) }},
+		{"a step ends twice", OneEffect, "ended twice", func(w *world) { w.done("won", "1") }},
+		{"a ledger out of order", OneEffect, "isn't in order", func(w *world) {
+			w.edit("lost", "1", Action, func(r *Row) { r.Sequence = 0 })
+		}},
+
+		{"undone in the order of the steps", ReverseOrder, "was scheduled before", func(w *world) {
+			w.swap("lost", "compensation_scheduled 1", "compensation_scheduled 2")
+			w.swap("lost", "compensation_done 1", "compensation_done 2")
+		}},
+		{"undone in the order of the steps at the participants", ReverseOrder, "was undone at", func(w *world) {
+			w.edit("lost", "2", Compensation, func(r *Row) { r.Time = r.Time.Add(time.Hour) })
+		}},
+		{"undone side by side", ReverseOrder, "was scheduled before", func(w *world) { w.swap("lost", "compensation_scheduled 1", "compensation_done 2") }},
+
+		{"an action takes effect after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
+			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Executed })
+		}},
+		{"refused as late without an undo before it", NoActionAfterUndo, "no compensation before it", func(w *world) {
+			w.edit("won", "1", Action, func(r *Row) { r.Verdict = RefusedLate })
+		}},
+
+		{"the undo of nothing ran", NullCompensationIsNoOp, "never took effect", func(w *world) {
+			w.edit("late", "1", Compensation, func(r *Row) { r.Verdict = Executed })
+		}},
+		{"the undo of something did nothing", NullCompensationIsNoOp, "its undo did nothing", func(w *world) {
+			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
+		}},
+		{"a null compensation wasn't kept", NullCompensationIsNoOp, "doesn't know of it", func(w *world) { w.drop("late", "1", Compensation) }},
+		{"an undo was refused", NullCompensationIsNoOp, "has the verdict refused", func(w *world) {
+			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = Refused })
+		}},
+
+		{"an effect after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) {
+			w.edit("won", "3", Action, func(r *Row) { r.Time = w.clock })
+		}},
+		{"a record after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) { w.decide("won") }},
+
+		{"a command of no saga", DurableBeforeSent, "no such saga", func(w *world) { w.row("card", "nobody", "1", Action, Executed) }},
+		{"a command of no step", DurableBeforeSent, "no such step", func(w *world) { w.row("card", "won", "7", Action, Refused) }},
+		{"an action without an intent", DurableBeforeSent, "its intent was never recorded", func(w *world) { w.forget("won", "step_scheduled") }},
+		{"an undo without an intent", DurableBeforeSent, "without an intent", func(w *world) { w.forget("lost", "compensation_scheduled") }},
+		{"sent before it was recorded", DurableBeforeSent, "before its intent was recorded", func(w *world) {
+			w.edit("won", "1", Action, func(r *Row) { r.Time = r.Time.Add(-time.Hour) })
+		}},
+
+		{"forward after the decision", NeverReversed, "scheduled after the decision", func(w *world) {
+			w.swap("lost", "compensation_scheduled 2", "step_refused 3")
+			w.step("lost", "4", query)
+		}},
+		{"compensated without a decision", NeverReversed, "without a decision", func(w *world) { w.forget("lost", "compensation_decided") }},
+		{"decided twice", NeverReversed, "decided twice", func(w *world) { w.decide("lost") }},
+		{"succeeded after the decision", NeverReversed, "succeeded after", func(w *world) {
+			w.forget("lost", "saga_compensated")
+			w.succeed("lost")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := good()
+			test.plant(w)
+			report := Check(&w.Facts)
+			for _, v := range report.Of(test.wants) {
+				if strings.Contains(v.Text, test.says) {
+					return
+				}
+			}
+			t.Errorf("no violation of invariant %d that says %q; found:\n%s", test.wants, test.says, report)
+		})
+	}
+}
+
+func TestReportNamesWhatItFound(t *testing.T) {
+	w := good()
+	w.drop("lost", "1", Compensation)
+	text := Check(&w.Facts).String()
+	for _, want := range []string{
+		"acknowledged starts    3 (3 told their end)",
+		"sagas                  3: 1 succeeded, 2 compensated (2 of them cancelled)",
+		"sagas/lost/steps/1: took effect at customer and wasn't undone there",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package audit
+
+import (
+	"strings"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// history is one saga's journal, read by somebody who doesn't share the machine's code.
+type history struct {
+	name    string
+	view    *treatyv1.Saga
+	records []*treatyv1.SagaRecord
+
+	started *treatyv1.SagaStarted
+	decided *treatyv1.CompensationDecided
+	steps   []*step // in the order in which they were scheduled
+	byPath  map[string]*step
+
+	// end is the final state, unspecified when there is none; endTime is when.
+	end     treatyv1.SagaState
+	endTime time.Time
+}
+
+// step is one step's part of the journal.
+type step struct {
+	path   string
+	intent *treatyv1.StepScheduled
+
+	scheduled, done, refused   moment
+	undoScheduled, undoneAt    moment
+	unknown                    bool
+	scheduledAgain, endedAgain bool
+}
+
+// moment is a place in the journal: the record's index and time. The zero value is none.
+type moment struct {
+	place int // from 1
+	time  time.Time
+}
+
+func (m moment) missing() bool { return m.place == 0 }
+
+func newHistory(s Saga) *history {
+	h := &history{name: s.View.GetName(), view: s.View, records: s.Records, byPath: make(map[string]*step)}
+	for i, r := range s.Records {
+		h.read(moment{place: i + 1, time: r.GetTime().AsTime()}, r.GetRecord())
+	}
+	return h
+}
+
+func (h *history) read(at moment, record *treatyv1.Record) {
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_SagaStarted:
+		h.started = r.SagaStarted
+	case *treatyv1.Record_StepScheduled:
+		s := &step{path: r.StepScheduled.GetStep(), intent: r.StepScheduled, scheduled: at}
+		if before := h.byPath[s.path]; before != nil {
+			before.scheduledAgain = true
+			return
+		}
+		h.steps = append(h.steps, s)
+		h.byPath[s.path] = s
+	case *treatyv1.Record_StepDone:
+		s := h.at(r.StepDone.GetStep())
+		s.endedAgain = s.endedAgain || s.ended()
+		s.done = at
+	case *treatyv1.Record_StepRefused:
+		s := h.at(r.StepRefused.GetStep())
+		s.endedAgain = s.endedAgain || s.ended()
+		s.refused = at
+	case *treatyv1.Record_StepUnknown:
+		h.at(r.StepUnknown.GetStep()).unknown = true
+	case *treatyv1.Record_CompensationDecided:
+		h.decided = r.CompensationDecided
+	case *treatyv1.Record_CompensationScheduled:
+		if s := h.at(r.CompensationScheduled.GetStep()); s.undoScheduled.missing() {
+			s.undoScheduled = at
+		}
+	case *treatyv1.Record_CompensationDone:
+		h.at(r.CompensationDone.GetStep()).undoneAt = at
+	case *treatyv1.Record_SagaSucceeded:
+		h.finish(treatyv1.SagaState_SAGA_STATE_SUCCEEDED, at)
+	case *treatyv1.Record_SagaCompensated:
+		h.finish(treatyv1.SagaState_SAGA_STATE_COMPENSATED, at)
+	}
+}
+
+// finish keeps the first end: what comes after it is a violation.
+func (h *history) finish(state treatyv1.SagaState, at moment) {
+	if h.end == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+		h.end, h.endTime = state, at.time
+	}
+}
+
+// at returns a step, also one without an intent, which checkJournal reports.
+func (h *history) at(path string) *step {
+	s := h.byPath[path]
+	if s == nil {
+		s = &step{path: path}
+		h.steps = append(h.steps, s)
+		h.byPath[path] = s
+	}
+	return s
+}
+
+func (s *step) ended() bool { return !s.done.missing() || !s.refused.missing() }
+
+// mayHaveRun says that the step isn't known to have had no effect.
+func (s *step) mayHaveRun() bool { return s.refused.missing() }
+
+// changes says whether the command changes anything.
+func (s *step) changes() bool { return s.intent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_QUERY }
+
+func (s *step) compensatable() bool { return s.intent.GetCompensation() != nil }
+
+func (h *history) commandID(s *step) string { return h.name + "/steps/" + s.path }
+
+// branch is the path of the branch that the step is in: steps of one branch run one after the other.
+func (s *step) branch() string {
+	if i := strings.LastIndexByte(s.path, '.'); i >= 0 {
+		return s.path[:i]
+	}
+	return ""
+}

@@ -1,0 +1,146 @@
+package audit
+
+import treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+
+// checkJournal holds a journal against itself.
+func (c *checker) checkJournal(h *history) {
+	if h.started == nil || len(h.records) == 0 || h.records[0].GetRecord().GetSagaStarted() == nil {
+		c.report.add(AcknowledgedIsFinal, h.name, "its journal doesn't begin with its start")
+	}
+	var decided, ended bool
+	for _, r := range h.records {
+		record := r.GetRecord()
+		if ended {
+			c.report.add(NothingAfterTheEnd, r.GetName(), "%s was recorded after the saga's end", kindOf(record))
+		}
+		switch record.GetKind().(type) {
+		case *treatyv1.Record_StepScheduled:
+			if decided {
+				c.report.add(NeverReversed, r.GetName(), "step %s was scheduled after the decision to compensate", record.GetStepScheduled().GetStep())
+			}
+		case *treatyv1.Record_CompensationDecided:
+			if decided {
+				c.report.add(NeverReversed, r.GetName(), "it was decided twice to compensate")
+			}
+			decided = true
+		case *treatyv1.Record_SagaSucceeded:
+			if decided {
+				c.report.add(NeverReversed, r.GetName(), "the saga succeeded after the decision to compensate")
+			}
+			ended = true
+		case *treatyv1.Record_SagaCompensated:
+			if !decided {
+				c.report.add(NeverReversed, r.GetName(), "the saga was compensated without a decision")
+			}
+			ended = true
+		}
+	}
+	for _, s := range h.steps {
+		switch {
+		case s.scheduled.missing():
+			c.report.add(DurableBeforeSent, h.commandID(s), "it ended, and its intent was never recorded")
+		case s.scheduledAgain:
+			c.report.add(OneEffect, h.commandID(s), "it was scheduled twice")
+		case s.endedAgain:
+			c.report.add(OneEffect, h.commandID(s), "it ended twice")
+		}
+	}
+}
+
+func kindOf(record *treatyv1.Record) string {
+	message := record.ProtoReflect()
+	if field := message.WhichOneof(message.Descriptor().Oneofs().ByName("kind")); field != nil {
+		return string(field.Name())
+	}
+	return "nothing"
+}
+
+// checkEnd holds a final saga's steps, in the journal and in the ledgers, against its state.
+func (c *checker) checkEnd(h *history) {
+	for _, s := range h.steps {
+		id := h.commandID(s)
+		action, undo := c.rows[command{id, Action}], c.rows[command{id, Compensation}]
+		c.checkTold(id, s, action, undo)
+		switch h.end {
+		case treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
+			c.checkForward(id, s, undo)
+		case treatyv1.SagaState_SAGA_STATE_COMPENSATED:
+			c.checkBackward(id, s, action)
+		}
+	}
+}
+
+// checkTold holds what the journal says of a step against what the participant did.
+func (c *checker) checkTold(id string, s *step, action, undo *placed) {
+	if !s.changes() {
+		return
+	}
+	if !s.done.missing() && (action == nil || action.Verdict != Executed) {
+		c.report.add(AllOrNothing, id, "is done in the journal, and its participant %s", ledgerSays(action))
+	}
+	if !s.refused.missing() && action != nil && action.Verdict == Executed {
+		c.report.add(AllOrNothing, id, "is refused in the journal, and its participant executed it")
+	}
+	if !s.undoneAt.missing() && undo == nil {
+		c.report.add(NullCompensationIsNoOp, id, "is undone in the journal, and its participant's ledger doesn't know of it")
+	}
+}
+
+func ledgerSays(row *placed) string {
+	if row == nil {
+		return "never saw it"
+	}
+	return "has it as " + string(row.Verdict)
+}
+
+// checkForward: in a saga that succeeded, no step is half done and none was undone.
+func (c *checker) checkForward(id string, s *step, undo *placed) {
+	if !s.undoneAt.missing() {
+		c.report.add(AllOrNothing, id, "was undone, and the saga succeeded")
+		return
+	}
+	if s.done.missing() && s.mayHaveRun() {
+		c.report.add(AllOrNothing, id, "may have run and isn't done, and the saga succeeded")
+	}
+	if undo != nil {
+		c.report.add(AllOrNothing, id, "was undone by its participant, and the saga succeeded")
+	}
+}
+
+// checkBackward: in a saga that was compensated, everything that may have run is undone.
+func (c *checker) checkBackward(id string, s *step, action *placed) {
+	switch {
+	case !s.changes():
+	case s.compensatable():
+		undo := c.rows[command{id, Compensation}]
+		if s.mayHaveRun() && s.undoneAt.missing() {
+			c.report.add(AllOrNothing, id, "may have run and isn't undone, and the saga was compensated")
+		}
+		if action != nil && action.Verdict == Executed && (undo == nil || undo.Verdict != Executed) {
+			c.report.add(AllOrNothing, id, "took effect at %s and wasn't undone there, and the saga was compensated", action.service)
+		}
+	case s.mayHaveRun():
+		c.report.add(AllOrNothing, id, "can't be undone and may have run, and the saga was compensated")
+	}
+}
+
+// checkOrder: of two steps of one branch, the later one is undone before the undo of the earlier one begins.
+func (c *checker) checkOrder(h *history) {
+	for i, earlier := range h.steps {
+		if earlier.undoScheduled.missing() {
+			continue
+		}
+		for _, later := range h.steps[i+1:] {
+			if later.branch() != earlier.branch() || !later.compensatable() || !later.mayHaveRun() {
+				continue
+			}
+			if later.undoneAt.missing() || later.undoneAt.place > earlier.undoScheduled.place {
+				c.report.add(ReverseOrder, h.name, "the undo of step %s was scheduled before step %s was undone", earlier.path, later.path)
+			}
+			first, second := c.rows[command{h.commandID(later), Compensation}], c.rows[command{h.commandID(earlier), Compensation}]
+			if first != nil && second != nil && second.Time.Before(first.Time) {
+				c.report.add(ReverseOrder, h.name, "step %s was undone at %s before step %s was at %s", earlier.path, second.service, later.path, first.service)
+			}
+		}
+	}
+}
