@@ -1,0 +1,347 @@
+package houserules
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rule says what some packages may import. Patterns are those of matches.
+type rule struct {
+	// name is the subtest's name; why is what a reader of a failure needs to know.
+	name, why string
+
+	// from are the packages that the rule is about; except are those that it isn't about.
+	from, except []string
+
+	// allow, when set, are the only imports of the module and of other modules that are fine. The standard library always is.
+	allow []string
+
+	// deny are imports that aren't fine, of the standard library too.
+	deny []string
+
+	// reach says how far deny looks.
+	reach reach
+}
+
+// reach says how far a rule's deny looks.
+type reach int
+
+const (
+	direct     reach = iota // what code files import themselves
+	withTests               // what test files import, too
+	transitive              // what code files import over any number of the module's packages
+)
+
+// inner are the orchestrator's packages that only it and the proof may know. Everybody else makes do with the public surface.
+var inner = []string{
+	"orchestrator/console/...", "orchestrator/contract/...", "orchestrator/dispatch/...", "orchestrator/engine/...", "orchestrator/internal/...",
+	"orchestrator/journal/...", "orchestrator/machine/...", "orchestrator/server/...", "orchestrator/telemetry/...",
+}
+
+var participants = []string{
+	"services/customer/...", "services/identity/...", "services/credit/...", "services/card/...", "services/notification/...",
+}
+
+var rules = []rule{
+	{
+		name:  "contract",
+		why:   "the generator, the orchestrator and the docs share it, so it knows none of them",
+		from:  []string{"orchestrator/contract/..."},
+		allow: []string{"gen/treaty/v1", "google.golang.org/grpc/codes", "google.golang.org/protobuf/..."},
+		deny:  []string{"context", "net/...", "os/..."},
+	},
+	{
+		name:  "machine",
+		why:   "it is pure: the same journal and input give the same records and effects, always",
+		from:  []string{"orchestrator/machine/..."},
+		allow: []string{"gen/treaty/v1", "orchestrator/contract", "google.golang.org/protobuf/..."},
+		deny: []string{
+			"context", "crypto/...", "database/...", "io/...", "log/...", "math/rand/...", "net/...", "os/...", "sync/...", "syscall/...", "unsafe",
+		},
+	},
+	{
+		name: "journal",
+		why:  "a store keeps turns and doesn't know what they mean",
+		from: []string{"orchestrator/journal/..."},
+		allow: []string{
+			"gen/treaty/v1", "orchestrator/internal/...", "orchestrator/journal/...",
+			"github.com/google/go-cmp/...", "github.com/jackc/pgx/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...",
+			"google.golang.org/protobuf/...",
+		},
+	},
+	{
+		name: "journal seam",
+		why:  "the interface must not know who implements it",
+		from: []string{"orchestrator/journal"},
+		deny: []string{"orchestrator/journal/*"},
+	},
+	{
+		name: "saga",
+		why:  "saga code needs no store, network or server, and neither do its tests",
+		from: []string{"orchestrator/saga/..."},
+		deny: []string{
+			"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/engine/...", "orchestrator/journal/...",
+			"orchestrator/server/...", "orchestrator/telemetry/...",
+		},
+	},
+	{
+		name: "engine",
+		why:  "it declares the interfaces that it needs; server, dispatch and the stores plug in",
+		from: []string{"orchestrator/engine/..."},
+		deny: []string{
+			"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/journal/*", "orchestrator/server/...",
+			"orchestrator/telemetry/...",
+		},
+		reach: transitive,
+	},
+	{
+		name: "dispatch",
+		why:  "it calls participants and knows neither the stores nor the API",
+		from: []string{"orchestrator/dispatch/..."},
+		deny: []string{"orchestrator", "orchestrator/console/...", "orchestrator/journal/*", "orchestrator/saga/...", "orchestrator/server/..."},
+	},
+	{
+		name: "server",
+		why:  "it serves the API and knows neither the stores nor who calls participants",
+		from: []string{"orchestrator/server/..."},
+		deny: []string{"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/journal/*"},
+	},
+	{
+		name: "telemetry",
+		why:  "everybody may name spans and metrics, so it depends on nobody",
+		from: []string{"orchestrator/telemetry/..."},
+		deny: []string{
+			"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/engine/...", "orchestrator/journal/...",
+			"orchestrator/machine/...", "orchestrator/saga/...", "orchestrator/server/...",
+		},
+	},
+	{
+		name:  "console",
+		why:   "it speaks to the orchestrator through its public gRPC API",
+		from:  []string{"orchestrator/console/..."},
+		deny:  append([]string{"orchestrator", "orchestrator/saga/..."}, without(inner, "orchestrator/console/...")...),
+		reach: transitive,
+	},
+	{
+		name:  "cli",
+		why:   "it speaks to the orchestrator through its public gRPC API",
+		from:  []string{"cmd/treaty/..."},
+		deny:  []string{"orchestrator/...", "services/..."},
+		reach: transitive,
+	},
+	{
+		name: "plugin",
+		why:  "it generates what package contract decides, and runs nothing",
+		from: []string{"cmd/protoc-gen-go-treaty/..."},
+		deny: append([]string{"orchestrator", "orchestrator/saga/...", "services/..."}, without(inner, "orchestrator/contract/...")...),
+	},
+	{
+		name: "generated messages and stubs",
+		why:  "a participant imports them, so they need nothing of ours but the annotations",
+		from: []string{"gen/..."},
+		except: []string{
+			"gen/*/*/*/*saga", "gen/*/*/*saga", "gen/*/*saga",
+		},
+		deny:  []string{"cmd/...", "internal/...", "orchestrator/...", "services/..."},
+		reach: transitive,
+	},
+	{
+		name: "generated saga code",
+		why:  "it is thin; what saga code needs is in orchestrator/saga",
+		from: []string{"gen/*/*/*/*saga", "gen/*/*/*saga", "gen/*/*saga"},
+		deny: append([]string{"cmd/...", "internal/...", "services/..."}, inner...),
+	},
+	{
+		name:  "participants",
+		why:   "a participant needs its contract and what every participant shares, and none of the orchestrator or of the other participants",
+		from:  participants,
+		deny:  []string{"bench/...", "cmd/...", "internal/...", "orchestrator/...", "proof/...", "services/sagas/...", "services/demo/..."},
+		reach: transitive,
+	},
+	{
+		name:  "participants' tests",
+		why:   "a participant is tested without the orchestrator",
+		from:  participants,
+		deny:  []string{"orchestrator/..."},
+		reach: withTests,
+	},
+	{
+		name: "what participants share",
+		why:  "any company's participant can import it",
+		from: []string{"services/participant/..."},
+		deny: append([]string{
+			"cmd/...", "gen/acme/...", "internal/...", "orchestrator/...", "services/sagas/...", "services/demo/...",
+		}, participants...),
+		reach: transitive,
+	},
+	{
+		name: "sagas",
+		why:  "a company's own sagas need the public surface alone: packages orchestrator and saga",
+		from: []string{"services/sagas/...", "services/demo/...", "bench/..."},
+		deny: append([]string{"cmd/...", "proof/..."}, inner...),
+	},
+	{
+		name: "sagas and participants",
+		why:  "they meet over gRPC and in their contracts only",
+		from: []string{"services/sagas/..."},
+		deny: participants,
+	},
+	{
+		name:   "commands",
+		why:    "a command is run, not imported",
+		from:   []string{"..."},
+		except: []string{"cmd/..."},
+		deny:   []string{"cmd/..."},
+		reach:  withTests,
+	},
+	{
+		name:  "one command and another",
+		why:   "a command is run, not imported",
+		from:  []string{"cmd/treaty/..."},
+		deny:  []string{"cmd/protoc-gen-go-treaty/..."},
+		reach: withTests,
+	},
+	{
+		name:   "test support",
+		why:    "packages for tests, and package testing, stay out of programs",
+		from:   []string{"..."},
+		except: []string{"*test", "*/*test", "*/*/*test", "*/*/*/*test"},
+		deny:   []string{"*test", "*/*test", "*/*/*test", "*/*/*/*test", "testing/..."},
+	},
+}
+
+func init() {
+	for _, p := range participants {
+		rules = append(rules, rule{
+			name:  path.Base(strings.TrimSuffix(p, "/...")) + " and the other participants",
+			why:   "participants don't know each other; a saga does",
+			from:  []string{p},
+			deny:  without(participants, p),
+			reach: withTests,
+		})
+	}
+}
+
+func without(patterns []string, pattern string) []string {
+	return slices.DeleteFunc(slices.Clone(patterns), func(p string) bool { return p == pattern })
+}
+
+func TestImports(t *testing.T) {
+	packages := readModule(t)
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			for _, violation := range r.check(packages) {
+				t.Errorf("%s: %s", violation, r.why)
+			}
+		})
+	}
+}
+
+// check returns what breaks the rule, in the order of the packages.
+func (r rule) check(packages map[string]*source) []string {
+	var violations []string
+	for _, dir := range slices.Sorted(maps.Keys(packages)) {
+		if !r.about(dir) {
+			continue
+		}
+		p := packages[dir]
+		imports := slices.Clone(p.imports)
+		if r.reach == withTests {
+			imports = append(imports, p.testImports...)
+		}
+		for _, imported := range imports {
+			if imported == dir {
+				continue // an external test package
+			}
+			if matchesAny(r.deny, imported) || r.allow != nil && !matchesAny(r.allow, imported) && !matches("std", imported) {
+				violations = append(violations, fmt.Sprintf("%s must not import %s", dir, imported))
+			}
+		}
+		if r.reach == transitive {
+			violations = append(violations, r.follow(packages, dir)...)
+		}
+	}
+	return violations
+}
+
+func (r rule) about(dir string) bool {
+	all := slices.Equal(r.from, []string{"..."})
+	return (all || matchesAny(r.from, dir)) && !matchesAny(r.except, dir)
+}
+
+// follow returns the denied packages that dir reaches over others, each with the shortest way.
+func (r rule) follow(packages map[string]*source, dir string) []string {
+	var violations []string
+	way := map[string]string{dir: dir}
+	for queue := []string{dir}; len(queue) > 0; queue = queue[1:] {
+		p := packages[queue[0]]
+		if p == nil {
+			continue
+		}
+		for _, imported := range p.imports {
+			if way[imported] != "" || matches("std", imported) && !matchesAny(r.deny, imported) {
+				continue
+			}
+			way[imported] = way[queue[0]] + " -> " + imported
+			if matchesAny(r.deny, imported) {
+				if queue[0] != dir {
+					violations = append(violations, fmt.Sprintf("%s must not reach %s (%s)", dir, imported, way[imported]))
+				}
+				continue
+			}
+			queue = append(queue, imported)
+		}
+	}
+	return violations
+}
+
+// The rules must find what they are there for, in packages that are made up here.
+func TestRulesFindViolations(t *testing.T) {
+	scenarios := []struct {
+		rule     string
+		packages []source
+		want     string
+	}{
+		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"context"}}}, "orchestrator/machine must not import context"},
+		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"math/rand/v2"}}}, "orchestrator/machine must not import math/rand/v2"},
+		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"orchestrator/journal"}}}, "orchestrator/machine must not import orchestrator/journal"},
+		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"google.golang.org/grpc"}}}, "orchestrator/machine must not import google.golang.org/grpc"},
+		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"strings", "time", "google.golang.org/protobuf/proto"}}}, ""},
+		{"journal", []source{{dir: "orchestrator/journal/sqlite", imports: []string{"orchestrator/machine"}}}, "orchestrator/journal/sqlite must not import orchestrator/machine"},
+		{"engine", []source{{dir: "orchestrator/engine", imports: []string{"orchestrator/journal/sqlite"}}}, "orchestrator/engine must not import orchestrator/journal/sqlite"},
+		{"engine", []source{{dir: "orchestrator/engine", testImports: []string{"orchestrator/journal/sqlite"}}}, ""},
+		{"participants", []source{
+			{dir: "services/card", imports: []string{"services/participant"}},
+			{dir: "services/participant", imports: []string{"orchestrator/telemetry"}},
+		}, "services/card must not reach orchestrator/telemetry (services/card -> services/participant -> orchestrator/telemetry)"},
+		{"card and the other participants", []source{{dir: "services/card", imports: []string{"services/credit"}}}, "services/card must not import services/credit"},
+		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator", "orchestrator/saga", "orchestrator/saga/sagatest"}}}, ""},
+		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator/machine"}}}, "services/sagas must not import orchestrator/machine"},
+		{"cli", []source{{dir: "cmd/treaty", imports: []string{"orchestrator/contract"}}}, "cmd/treaty must not import orchestrator/contract"},
+		{"commands", []source{{dir: "services/demo", testImports: []string{"cmd/treaty/internal/cli"}}}, "services/demo must not import cmd/treaty/internal/cli"},
+		{"test support", []source{{dir: "orchestrator", imports: []string{"orchestrator/journal/journaltest"}}}, "orchestrator must not import orchestrator/journal/journaltest"},
+		{"test support", []source{{dir: "orchestrator", testImports: []string{"testing", "orchestrator/saga/sagatest"}}}, ""},
+		{"test support", []source{{dir: "orchestrator/saga/sagatest", imports: []string{"testing"}}}, ""},
+		{"generated messages and stubs", []source{{dir: "gen/acme/card/v1", imports: []string{"orchestrator/saga"}}}, "gen/acme/card/v1 must not import orchestrator/saga"},
+		{"generated saga code", []source{{dir: "gen/acme/card/v1/cardv1saga", imports: []string{"orchestrator/saga"}}}, ""},
+	}
+	for _, s := range scenarios {
+		t.Run(s.rule+"/"+path.Base(s.packages[0].dir), func(t *testing.T) {
+			packages := make(map[string]*source)
+			for i := range s.packages {
+				packages[s.packages[i].dir] = &s.packages[i]
+			}
+			at := slices.IndexFunc(rules, func(r rule) bool { return r.name == s.rule })
+			if at < 0 {
+				t.Fatalf("there is no rule %q", s.rule)
+			}
+			if got := strings.Join(rules[at].check(packages), "\n"); got != s.want {
+				t.Errorf("found %q, want %q", got, s.want)
+			}
+		})
+	}
+}
