@@ -35,7 +35,7 @@ type server struct {
 }
 
 // serve starts a participant; addr may be empty.
-func serve(t *testing.T, addr string, h handler) *server {
+func serve(t testing.TB, addr string, h handler) *server {
 	t.Helper()
 	if addr == "" {
 		addr = "127.0.0.1:0"
