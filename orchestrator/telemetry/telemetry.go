@@ -75,13 +75,13 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 	var err error
 	if exporter == nil && asked("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		if exporter, err = autoexport.NewSpanExporter(ctx); err != nil {
-			return nil, fmt.Errorf("telemetry: setting up the trace exporter that OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_* ask for: %w", err)
+			return nil, fmt.Errorf("telemetry: setting up the trace exporter that OTEL_TRACES_EXPORTER=%q and OTEL_EXPORTER_OTLP_* ask for: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
 		}
 	}
 	if reader == nil && asked("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
 		if reader, err = autoexport.NewMetricReader(ctx); err != nil {
 			return nil, errors.Join(
-				fmt.Errorf("telemetry: setting up the metric exporter that OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_* ask for: %w", err),
+				fmt.Errorf("telemetry: setting up the metric exporter that OTEL_METRICS_EXPORTER=%q and OTEL_EXPORTER_OTLP_* ask for: %w", os.Getenv("OTEL_METRICS_EXPORTER"), err),
 				shutdownExporter(ctx, exporter))
 		}
 	}
