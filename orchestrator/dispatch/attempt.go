@@ -153,16 +153,13 @@ func (d *Dispatcher) reach(ctx context.Context, p *participant, code codes.Code)
 	if code != codes.Unavailable && code != codes.DeadlineExceeded {
 		return answered
 	}
-	switch p.conn.GetState() {
-	case connectivity.Ready:
-		if code == codes.Unavailable {
-			return unavailable
-		}
-		return slow
-	case connectivity.TransientFailure, connectivity.Shutdown:
+	switch {
+	case p.conn.GetState() != connectivity.Ready:
 		return disconnected
-	default: // idle or connecting: the connection broke, or isn't there yet
+	case code == codes.Unavailable:
 		return unavailable
+	default:
+		return slow
 	}
 }
 

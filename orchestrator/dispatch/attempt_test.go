@@ -319,7 +319,11 @@ func TestCloseWaitsForCalls(t *testing.T) {
 
 func TestCloseCutsOffWhenItsTimeIsOver(t *testing.T) {
 	arrived := make(chan struct{})
-	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) { close(arrived); <-ctx.Done(); return nil, ctx.Err() })
+	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+		close(arrived)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
 	d := dispatcher(t, s.addr)
 	results := make(chan engine.Result, 1)
 	go func() { results <- d.Attempt(context.Background(), attempt()) }()

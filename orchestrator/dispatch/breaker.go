@@ -45,10 +45,10 @@ const (
 	// cutOff: the orchestrator ended the call; it tells nothing.
 	cutOff
 
-	// unavailable: the participant said so, or the connection to it broke.
+	// unavailable: the participant said so.
 	unavailable
 
-	// disconnected: there is no connection, and the last try to connect failed.
+	// disconnected: there is no connection, or none any more.
 	disconnected
 )
 
@@ -69,7 +69,7 @@ func (p phase) is(what phase) bool { return p&phaseMask == what }
 
 func (p phase) next(what phase) phase { return (p>>phaseBits+1)<<phaseBits | what }
 
-// breaker parks the calls of one participant while it is down. It opens when the connection can't be made, or when
+// breaker parks the calls of one participant while it is down. It opens when there is no connection, or when
 // several calls in a row find the participant unavailable. While it is open, one goroutine waits for the connection to
 // come back, or for the next probe's time. Then it is half open: one parked call is woken, then two, then four, as long
 // as they succeed, and at last everybody.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,20 @@ func (l *fakeLink) set(state connectivity.State) {
 type bench struct {
 	*breaker
 	link  *fakeLink
+	wakes sync.Mutex
 	woken []int
+}
+
+func (b *bench) wake(i int) {
+	b.wakes.Lock()
+	defer b.wakes.Unlock()
+	b.woken = append(b.woken, i)
+}
+
+func (b *bench) wokenNow() []int {
+	b.wakes.Lock()
+	defer b.wakes.Unlock()
+	return slices.Clone(b.woken)
 }
 
 func newBench(t *testing.T, state connectivity.State) *bench {
@@ -84,7 +98,7 @@ func (b *bench) parkMany(t *testing.T, first, n int) []func() {
 	t.Helper()
 	var cancels []func()
 	for i := first; i < first+n; i++ {
-		cancel, parked := b.park(func() { b.woken = append(b.woken, i) })
+		cancel, parked := b.park(func() { b.wake(i) })
 		if !parked {
 			t.Fatalf("call %d isn't parked", i)
 		}
@@ -104,8 +118,8 @@ func (b *bench) expectPassing(t *testing.T) {
 func (b *bench) expectWoken(t *testing.T, n int) {
 	t.Helper()
 	synctest.Wait()
-	if len(b.woken) != n {
-		t.Fatalf("%d calls are woken, want %d", len(b.woken), n)
+	if woken := b.wokenNow(); len(woken) != n {
+		t.Fatalf("%d calls are woken, want %d", len(woken), n)
 	}
 }
 
@@ -166,7 +180,7 @@ func TestBreakerWakesInGrowingWaves(t *testing.T) {
 			}
 		}
 		b.expectWoken(t, herd)
-		if !slices.IsSorted(b.woken) {
+		if !slices.IsSorted(b.wokenNow()) {
 			t.Error("woken out of order")
 		}
 		b.expectPassing(t)
@@ -217,13 +231,13 @@ func TestBreakerLetsWokenCallsAskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, connectivity.TransientFailure)
 		b.call(disconnected)
-		var made int
+		var made atomic.Int64
 		var ask func()
 		ask = func() {
 			if _, parked := b.park(ask); parked {
 				return
 			}
-			made++
+			made.Add(1)
 			b.call(answered)
 		}
 		for range 1000 {
@@ -234,8 +248,8 @@ func TestBreakerLetsWokenCallsAskAgain(t *testing.T) {
 		b.link.set(connectivity.Ready)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if made != 1000 {
-			t.Errorf("%d of 1000 calls were made", made)
+		if made.Load() != 1000 {
+			t.Errorf("%d of 1000 calls were made", made.Load())
 		}
 	})
 }
@@ -251,8 +265,8 @@ func TestBreakerForgetsWhoCancels(t *testing.T) {
 		b.link.set(connectivity.Ready)
 		time.Sleep(time.Minute)
 		b.expectWoken(t, 7)
-		if want := []int{1, 2, 3, 5, 6, 7, 8}; !slices.Equal(b.woken, want) {
-			t.Errorf("woken: %v, want %v", b.woken, want)
+		if want := []int{1, 2, 3, 5, 6, 7, 8}; !slices.Equal(b.wokenNow(), want) {
+			t.Errorf("woken: %v, want %v", b.wokenNow(), want)
 		}
 		for _, cancel := range cancels {
 			cancel() // too late, and harmless

@@ -101,12 +101,15 @@ func TestParticipantSaysUnavailable(t *testing.T) {
 		return request, nil
 	})
 	d := dispatcher(t, s.addr)
-	for range DefaultBreakAfter {
+	woken := make(chan struct{})
+	for calls.Load() < 4*DefaultBreakAfter {
+		if _, parked := d.Parked(testMethod, func() { close(woken) }); parked {
+			break
+		}
 		d.Attempt(t.Context(), attempt())
 	}
-	woken := make(chan struct{})
-	if _, parked := d.Parked(testMethod, func() { close(woken) }); !parked {
-		t.Fatal("not parked")
+	if calls.Load() >= 4*DefaultBreakAfter {
+		t.Fatalf("not parked after %d calls", calls.Load())
 	}
 	<-woken // the probe
 	down.Store(false)
