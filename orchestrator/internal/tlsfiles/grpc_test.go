@@ -1,0 +1,51 @@
+package tlsfiles
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// gRPC insists on ALPN, and sets the server name by the target where none is configured.
+func TestGRPCOverMutualTLS(t *testing.T) {
+	a := newAuthority(t, "ca")
+	f := newFiles(t)
+	f.renew(t, a, "localhost")
+	server, err := Server(f.cert, f.key, f.ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := Client(ClientParams{CA: f.ca, Cert: f.cert, Key: f.key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(server)))
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	go func() { _ = s.Serve(listener) }()
+	defer s.Stop()
+
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	for host, fine := range map[string]bool{"localhost": true, "127.0.0.1": false} {
+		conn, err := grpc.NewClient(net.JoinHostPort(host, port), grpc.WithTransportCredentials(credentials.NewTLS(client)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+		cancel()
+		if (err == nil) != fine {
+			t.Errorf("%s: got %v", host, err)
+		}
+		_ = conn.Close()
+	}
+}
