@@ -155,3 +155,10 @@ func readable(err error) string {
 	text := strings.TrimPrefix(err.Error(), "proto:")
 	return strings.TrimSpace(strings.ReplaceAll(text, "\u00a0", " "))
 }
+
+// Check says which of the saga definitions that have code can't be served, and why: no linked contract has it, or its service has another
+// method without code.
+func Check(catalog *contract.Catalog, definitions []string) error {
+	_, err := served(catalog, definitions)
+	return err
+}

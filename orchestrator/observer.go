@@ -1,0 +1,88 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/engine"
+	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/telemetry"
+)
+
+var _ engine.Observer = (*observer)(nil)
+
+// observer makes spans and metrics of what the engine tells.
+type observer struct {
+	telemetry *telemetry.Telemetry
+	open      atomic.Int64
+}
+
+// SagaStarted exports the saga's anchor.
+func (o *observer) SagaStarted(saga *machine.Saga) {
+	o.open.Add(1)
+	o.telemetry.SagaStarted(saga.Started.GetDefinition())
+	o.anchor(saga)
+}
+
+// SagaRecovered exports the saga's anchor again, the same as before: a process that was killed may have taken it along before it was
+// sent, and no span may lack its parent. Who receives it twice keeps one.
+func (o *observer) SagaRecovered(saga *machine.Saga) {
+	o.open.Add(1)
+	o.anchor(saga)
+}
+
+func (o *observer) anchor(saga *machine.Saga) {
+	if o.telemetry.Tracing() {
+		o.telemetry.EmitAnchor(saga.Started.GetTrace(), "sagas/"+saga.ID, saga.Started.GetDefinition(), saga.CreateTime)
+	}
+}
+
+// SagaEnded exports the span of the saga's whole time.
+func (o *observer) SagaEnded(saga *machine.Saga) {
+	o.open.Add(-1)
+	o.telemetry.SagaEnded(saga.Started.GetDefinition(), saga.State, saga.EndTime.Sub(saga.CreateTime))
+	if o.telemetry.Tracing() {
+		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.End{
+			Saga: "sagas/" + saga.ID, Definition: saga.Started.GetDefinition(), Start: saga.CreateTime, Time: saga.EndTime,
+			State: saga.State, Code: saga.Decided.GetFailure().GetCode(),
+		})
+	}
+}
+
+// SagaSuspended counts it.
+func (o *observer) SagaSuspended(_ *machine.Saga, reason treatyv1.SuspensionReason) {
+	o.telemetry.SagaSuspended(reason)
+}
+
+// GroupCommitted measures it.
+func (o *observer) GroupCommitted(turns int, took time.Duration) { o.telemetry.Committed(turns, took) }
+
+// countSuspended adds the sagas that wait for an operator to those that are open: recovery doesn't load them.
+func (o *observer) countSuspended(ctx context.Context, store journal.Store) error {
+	if !o.telemetry.Metering() {
+		return nil
+	}
+	params := journal.ListParams{
+		Filter: &journal.Filter{Op: journal.Equal, Field: journal.FieldState, Text: "SUSPENDED"},
+		Limit:  1000,
+	}
+	for {
+		rows, err := store.List(ctx, params)
+		if err != nil {
+			return fmt.Errorf("counting suspended sagas: %w", err)
+		}
+		o.open.Add(int64(len(rows)))
+		if len(rows) < params.Limit {
+			break
+		}
+		params.After = rows[len(rows)-1]
+	}
+	if err := o.telemetry.ObserveOpenSagas(o.open.Load); err != nil {
+		return fmt.Errorf("setting up metrics: %w", err)
+	}
+	return nil
+}

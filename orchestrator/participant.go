@@ -1,0 +1,112 @@
+package orchestrator
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
+)
+
+// dispatched groups the participants by target, one connection each.
+func (s *settings) dispatched(catalog *contract.Catalog) ([]dispatch.Participant, error) {
+	known := commandServices(catalog)
+	var out []dispatch.Participant
+	var errs []error
+	targets := make(map[string]string)
+	for _, p := range s.participants {
+		switch other, taken := targets[p.service]; {
+		case !slices.Contains(known, p.service):
+			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; there are %s", p.service, p.target, p.service, listed(known)))
+			continue
+		case p.target == "":
+			errs = append(errs, fmt.Errorf("participant %s has no target: write host:port", p.service))
+			continue
+		case taken && other != p.target:
+			errs = append(errs, fmt.Errorf("participant %s has two targets, %s and %s: name one", p.service, other, p.target))
+			continue
+		case taken:
+			continue
+		}
+		targets[p.service] = p.target
+		i := slices.IndexFunc(out, func(d dispatch.Participant) bool { return d.Target == p.target })
+		if i < 0 {
+			config, err := s.clientTLS(p.target)
+			if err != nil {
+				return nil, errors.Join(append(errs, err)...)
+			}
+			out = append(out, dispatch.Participant{Target: p.target, TLS: config, Plaintext: s.plaintext()})
+			i = len(out) - 1
+		}
+		out[i].Services = append(out[i].Services, p.service)
+	}
+	return out, errors.Join(errs...)
+}
+
+func (s *settings) plaintext() dispatch.Plaintext {
+	if s.insecure && s.participantTLS == nil {
+		return dispatch.PlaintextAnywhere
+	}
+	return dispatch.PlaintextOnLoopback
+}
+
+func (s *settings) clientTLS(target string) (*tls.Config, error) {
+	if s.participantTLS == nil {
+		return nil, nil //nolint:nilnil // nil means plaintext
+	}
+	config, err := tlsfiles.Client(tlsfiles.ClientParams{
+		CA: s.participantTLS.CAFile, Cert: s.participantTLS.CertFile, Key: s.participantTLS.KeyFile, ServerName: addressOf(target),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("setting up TLS towards participants: %w", err)
+	}
+	return config, nil
+}
+
+// addressOf returns the IP address that a target is, for TLS doesn't tell the server an address that it wants; empty for a name, which
+// it does.
+func addressOf(target string) string {
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		return ""
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		return ""
+	}
+	return host
+}
+
+// commandServices returns the services that have commands or compensations, sorted.
+func commandServices(catalog *contract.Catalog) []string {
+	var names []string
+	for command := range catalog.Commands() {
+		service, _, _ := strings.Cut(command.Method, "/")
+		names = append(names, service)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return "none at all"
+	}
+	return strings.Join(names, ", ")
+}
+
+// warnOfUnserved names the services that nobody serves. That is no error: a program may link contracts that its sagas don't use, and
+// a saga that does waits and loses nothing.
+func (o *Orchestrator) warnOfUnserved(logger *slog.Logger) {
+	for _, service := range commandServices(o.catalog) {
+		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
+			logger.Warn("no participant is configured for a service; sagas that send it commands will wait until one is", "service", service)
+		}
+	}
+}
