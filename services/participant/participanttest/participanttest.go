@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,10 +106,17 @@ type Row struct {
 	Duplicates int64
 }
 
-// ReadLedger reads the ledger in a service's SQLite database, oldest first. The service may be running, when its database is in WAL mode. The
-// ledger's table holds at most one row for each command and direction by its own rule, so compare it with the service's own
-// tables to find an effect that happened twice.
+// ErrInUse is the error of ReadLedger for the database of a running process that nobody else may open.
+var ErrInUse = errors.New("a running process has the database for itself: stop it first")
+
+// ReadLedger reads the ledger in a service's SQLite database, oldest first. The service may be running when its database is in
+// WAL mode, as those of the services in Go are; otherwise it returns ErrInUse, because the other SQLite's lock isn't
+// understood by this one. The ledger's table holds at most one row for each command and direction by its own rule, so
+// compare it with the service's own tables to find an effect that happened twice.
 func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
+	if inUse(path) {
+		return nil, fmt.Errorf("reading the ledger in %s: %w", path, ErrInUse)
+	}
 	name := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?mode=rw&_pragma=busy_timeout(10000)"
 	db, err := sql.Open("sqlite3", name)
 	if err != nil {
@@ -132,4 +142,18 @@ func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 		return nil, fmt.Errorf("reading the ledger in %s: %w", path, err)
 	}
 	return ledger, nil
+}
+
+// inUse reports whether a participant whose SQLite locks by a directory, as that in TypeScript does, has the file open.
+func inUse(path string) bool {
+	text, err := os.ReadFile(path + ".owner")
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil || pid <= 0 {
+		return false
+	}
+	process, err := os.FindProcess(pid)
+	return err == nil && process.Signal(syscall.Signal(0)) == nil
 }

@@ -1,0 +1,389 @@
+package notification_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	_ "github.com/ncruces/go-sqlite3/driver"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/participanttest"
+)
+
+// implementations says how each of the twins is started.
+var implementations = map[string]func(*testing.T) []string{
+	"go":         func(*testing.T) []string { return buildGo() },
+	"typescript": buildNode,
+}
+
+var goBinary string
+
+func TestMain(m *testing.M) {
+	directory, err := os.MkdirTemp("", "notification")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goBinary = filepath.Join(directory, "notification")
+	if out, err := exec.Command("go", "build", "-o", goBinary, "./go").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the twin in Go: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(directory)
+	os.Exit(code)
+}
+
+func buildGo() []string { return []string{goBinary} }
+
+var nodeBuilt = sync.OnceValue(func() error {
+	if _, err := os.Stat("node_modules"); err != nil {
+		if out, err := exec.Command("npm", "ci").CombinedOutput(); err != nil {
+			return fmt.Errorf("npm ci: %w\n%s", err, out)
+		}
+	}
+	if out, err := exec.Command("npm", "run", "build").CombinedOutput(); err != nil {
+		return fmt.Errorf("npm run build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+func buildNode(t *testing.T) []string {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("node isn't installed: the notification service in TypeScript can't be tested")
+		}
+		t.Skip("node isn't installed: the notification service in TypeScript is NOT tested; set CI=true to make this a failure")
+	}
+	if err := nodeBuilt(); err != nil {
+		t.Fatal(err)
+	}
+	return []string{node, "dist/main.js"}
+}
+
+// process is one running service.
+type process struct {
+	notificationv1.NotificationServiceClient
+
+	command *exec.Cmd
+	address string
+	health  healthgrpc.HealthClient
+	stderr  bytes.Buffer
+}
+
+func start(t *testing.T, program []string, path string) *process {
+	t.Helper()
+	p := &process{command: exec.Command(program[0], append(program[1:], "--listen=127.0.0.1:0", "--db="+path)...)}
+	p.command.Stderr = &p.stderr
+	out, err := p.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.command.ProcessState == nil {
+			p.stop(t)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), "notification listening on ")
+	if err != nil || !ok {
+		_ = p.command.Wait()
+		t.Fatalf("the service said %q, %v: %s", line, err, p.stderr.String())
+	}
+	p.address = address
+	connection := participanttest.Dial(t, address)
+	p.NotificationServiceClient = notificationv1.NewNotificationServiceClient(connection)
+	p.health = healthgrpc.NewHealthClient(connection)
+	return p
+}
+
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := p.command.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v: %s", err, p.stderr.String())
+	}
+}
+
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.command.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = p.command.Wait()
+}
+
+func welcome() *notificationv1.SendWelcomeRequest {
+	return &notificationv1.SendWelcomeRequest{Customer: "customers/1", DisplayName: "Ada", Email: "ada@example.com", CardLastFour: "1234"}
+}
+
+func describe(err error) string {
+	s := status.Convert(err)
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return s.Code().String() + " " + info.GetDomain() + "/" + info.GetReason()
+		}
+	}
+	return s.Code().String()
+}
+
+// TestConformance makes the same calls of both twins.
+func TestConformance(t *testing.T) {
+	action := func(saga string) func(context.Context) context.Context {
+		return func(ctx context.Context) context.Context { return participanttest.Action(ctx, saga, 6) }
+	}
+	undo := func(saga string) func(context.Context) context.Context {
+		return func(ctx context.Context) context.Context { return participanttest.Compensation(ctx, saga, 6) }
+	}
+	stale := func(saga string) func(context.Context) context.Context {
+		return func(ctx context.Context) context.Context {
+			return participant.Command{Saga: "sagas/" + saga, CommandID: "sagas/" + saga + "/steps/6", Direction: participant.Action, Attempt: 1}.Outgoing(ctx)
+		}
+	}
+	malformed := func(ctx context.Context) context.Context {
+		return metadata.AppendToOutgoingContext(ctx, participant.CommandIDKey, "sagas/m/steps/6", participant.DirectionKey, "sideways")
+	}
+	person := func(ctx context.Context) context.Context { return ctx }
+	invalid := &notificationv1.SendWelcomeRequest{Customer: "customers/1"}
+	calls := []struct {
+		name    string
+		context func(context.Context) context.Context
+		request *notificationv1.SendWelcomeRequest
+		want    string
+	}{
+		{"action", action("a"), welcome(), "OK"},
+		{"duplicate", action("a"), welcome(), "OK"},
+		{"stale duplicate", stale("a"), welcome(), "Aborted treaty/STALE_EPOCH"},
+		{"undo of what can't be undone", undo("a"), welcome(), "FailedPrecondition"},
+		{"undo without action", undo("u"), welcome(), "OK"},
+		{"undo again", undo("u"), welcome(), "OK"},
+		{"late action", action("u"), welcome(), "FailedPrecondition treaty/COMPENSATED_BEFORE"},
+		{"late action again", action("u"), welcome(), "FailedPrecondition treaty/COMPENSATED_BEFORE"},
+		{"refused", action("r"), invalid, "InvalidArgument"},
+		{"refused stays refused", action("r"), welcome(), "InvalidArgument"},
+		{"undo of a refused action", undo("r"), welcome(), "OK"},
+		{"malformed metadata", malformed, welcome(), "InvalidArgument"},
+		{"a person's call", person, welcome(), "OK"},
+		{"a person's bad call", person, invalid, "InvalidArgument"},
+	}
+	wantLedger := []string{
+		"sagas/a/steps/6 action executed +1",
+		"sagas/u/steps/6 compensation null-compensated +1",
+		"sagas/u/steps/6 action refused-late +1",
+		"sagas/r/steps/6 action refused +1",
+		"sagas/r/steps/6 compensation null-compensated +0",
+	}
+	for name, build := range implementations {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "notification.db")
+			p := start(t, build(t), path)
+			for _, c := range calls {
+				_, err := p.SendWelcome(c.context(t.Context()), c.request)
+				if got := describe(err); got != c.want {
+					t.Errorf("%s: %s (%v), want %s", c.name, got, err, c.want)
+				}
+			}
+			health, err := p.health.Check(t.Context(), &healthgrpc.HealthCheckRequest{Service: "acme.notification.v1.NotificationService"})
+			if err != nil || health.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
+				t.Errorf("health: %v, %v", health, err)
+			}
+			checkPages(t, p)
+			p.stop(t)
+			checkLedger(t, path, wantLedger)
+		})
+	}
+}
+
+// checkPages lists the two messages that the calls of TestConformance sent.
+func checkPages(t *testing.T, p *process) {
+	t.Helper()
+	var texts []string
+	for token := ""; ; {
+		page, err := p.ListMessages(t.Context(), &notificationv1.ListMessagesRequest{PageSize: 1, PageToken: token, Customer: "customers/1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range page.GetMessages() {
+			texts = append(texts, m.GetText())
+		}
+		if token = page.GetNextPageToken(); token == "" {
+			break
+		}
+	}
+	text := "Dear Ada, welcome to Acme. Your card ending in 1234 is on its way."
+	if diff := cmp.Diff([]string{text, text}, texts); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
+	}
+	for _, bad := range []*notificationv1.ListMessagesRequest{{PageSize: -1}, {PageToken: "no"}} {
+		if _, err := p.ListMessages(t.Context(), bad); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("listing with %v: %v, want INVALID_ARGUMENT", bad, err)
+		}
+	}
+}
+
+func checkLedger(t *testing.T, path string, want []string) {
+	t.Helper()
+	ledger, err := participanttest.ReadLedger(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i, r := range ledger {
+		got = append(got, fmt.Sprintf("%s %s %s +%d", r.CommandID, r.Direction, r.Verdict, r.Duplicates))
+		if i > 0 && r.ExecutedAt.Before(ledger[i-1].ExecutedAt) {
+			t.Errorf("%s was executed at %v, the row before at %v", r.CommandID, r.ExecutedAt, ledger[i-1].ExecutedAt)
+		}
+		if r.Method != "/acme.notification.v1.NotificationService/SendWelcome" {
+			t.Errorf("%s: method %q", r.CommandID, r.Method)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("ledger (-want +got):\n%s", diff)
+	}
+}
+
+// TestTakingOver lets the twins take over one database from each other, also after a kill.
+func TestTakingOver(t *testing.T) {
+	node, twin := buildNode(t), buildGo()
+	path := filepath.Join(t.TempDir(), "notification.db")
+	var first *notificationv1.WelcomeSent
+	for i, program := range [][]string{twin, node, node, twin, node} {
+		p := start(t, program, path)
+		reply, err := p.SendWelcome(participanttest.Action(t.Context(), "s", 6), welcome())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = reply
+		}
+		if diff := cmp.Diff(first, reply, protocmp.Transform()); diff != "" {
+			t.Errorf("process %d, %s, has another reply (-first +this):\n%s", i, program, diff)
+		}
+		if _, err := p.SendWelcome(participanttest.Action(t.Context(), fmt.Sprintf("t%d", i), 6), welcome()); err != nil {
+			t.Error(err)
+		}
+		if i%2 == 0 {
+			p.stop(t)
+		} else {
+			p.kill(t)
+		}
+	}
+	checkLedger(t, path, []string{
+		"sagas/s/steps/6 action executed +4",
+		"sagas/t0/steps/6 action executed +0", "sagas/t1/steps/6 action executed +0", "sagas/t2/steps/6 action executed +0",
+		"sagas/t3/steps/6 action executed +0", "sagas/t4/steps/6 action executed +0",
+	})
+}
+
+func TestSameSchema(t *testing.T) {
+	schemas := map[string]string{}
+	for name, build := range implementations {
+		path := filepath.Join(t.TempDir(), name+".db")
+		start(t, build(t), path).stop(t)
+		schemas[name] = schemaOf(t, path)
+	}
+	if diff := cmp.Diff(schemas["go"], schemas["typescript"]); diff != "" {
+		t.Errorf("schema (-go +typescript):\n%s", diff)
+	}
+}
+
+func schemaOf(t *testing.T, path string) (schema string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	query := `SELECT (SELECT * FROM pragma_user_version) || group_concat(sql, char(10) ORDER BY name) FROM sqlite_master`
+	if err := db.QueryRow(query).Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// TestBadStarts starts the twins in ways that must fail, with one clear line.
+func TestBadStarts(t *testing.T) {
+	for name, build := range implementations {
+		t.Run(name, func(t *testing.T) {
+			program := build(t)
+			directory := t.TempDir()
+			running := start(t, program, filepath.Join(directory, "running.db"))
+			garbage := filepath.Join(directory, "garbage.db")
+			if err := os.WriteFile(garbage, bytes.Repeat([]byte("garbage "), 1000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			free := filepath.Join(directory, "free.db")
+			for _, test := range []struct {
+				name      string
+				arguments []string
+				code      int
+				want      string
+			}{
+				{"port in use", []string{"--listen=" + running.address, "--db=" + free}, 1, "the port is in use"},
+				{"plaintext", []string{"--listen=0.0.0.0:0", "--db=" + free}, -1, "plaintext is allowed on loopback addresses only"},
+				{"unknown flag", []string{"--nonsense"}, 2, "nonsense"},
+				{"argument", []string{"nonsense"}, 2, "nonsense"},
+				{"garbage", []string{"--listen=127.0.0.1:0", "--db=" + garbage}, 1, garbage},
+				{"no directory", []string{"--listen=127.0.0.1:0", "--db=" + filepath.Join(directory, "none", "x.db")}, 1, "its directory isn't there"},
+				{"half of TLS", []string{"--tls-cert=x", "--db=" + free}, -1, "--tls-key"},
+			} {
+				out, err := exec.Command(program[0], append(program[1:], test.arguments...)...).CombinedOutput()
+				var exit *exec.ExitError
+				if e, ok := err.(*exec.ExitError); ok {
+					exit = e
+				}
+				text := string(out)
+				if exit == nil || test.code > 0 && exit.ExitCode() != test.code || !strings.Contains(text, test.want) || strings.Contains(text, "goroutine ") || strings.Contains(text, "    at ") {
+					t.Errorf("%s: %v, %q; want exit code %d and %q", test.name, err, text, test.code, test.want)
+				}
+			}
+		})
+	}
+}
+
+// TestNode runs the tests that are written in TypeScript.
+func TestNode(t *testing.T) {
+	program := buildNode(t)
+	if out, err := exec.Command(program[0], "--test", "dist/").CombinedOutput(); err != nil {
+		t.Errorf("node --test: %v\n%s", err, out)
+	}
+}
+
+// TestLedgerOfARunningService: the SQLite in TypeScript locks in a way of its own, so nobody else may open its file.
+func TestLedgerOfARunningService(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notification.db")
+	p := start(t, buildNode(t), path)
+	if _, err := participanttest.ReadLedger(t.Context(), path); !errors.Is(err, participanttest.ErrInUse) {
+		t.Errorf("while it runs: %v, want ErrInUse", err)
+	}
+	p.kill(t)
+	if _, err := participanttest.ReadLedger(t.Context(), path); err != nil {
+		t.Errorf("after a kill: %v", err)
+	}
+}

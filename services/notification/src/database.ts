@@ -1,0 +1,112 @@
+// The service's database: SQLite in one file, which is on disk when a transaction has been committed.
+
+import { existsSync, readFileSync, rmSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import sqlite from "node-sqlite3-wasm";
+
+export type Database = InstanceType<typeof sqlite.Database>;
+
+const schemaVersion = 1;
+
+// Times are microseconds since 1970. treaty_inbox is the ledger, the same in every service; see docs/participants.md.
+const schema = `
+CREATE TABLE messages (
+	sequence  INTEGER PRIMARY KEY AUTOINCREMENT,
+	name      TEXT    NOT NULL UNIQUE CHECK (name LIKE 'messages/%'),
+	customer  TEXT    NOT NULL CHECK (customer LIKE 'customers/%'),
+	email     TEXT    NOT NULL CHECK (email <> ''),
+	subject   TEXT    NOT NULL,
+	text      TEXT    NOT NULL,
+	send_time INTEGER NOT NULL
+) STRICT;
+CREATE INDEX messages_by_customer ON messages (customer, sequence);
+`;
+
+const inboxSchema = `
+CREATE TABLE IF NOT EXISTS treaty_inbox (
+	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+	command_id  TEXT    NOT NULL,
+	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
+	method      TEXT    NOT NULL,
+	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'refused', 'null-compensated', 'refused-late')),
+	reply       BLOB    NOT NULL,
+	epoch       INTEGER NOT NULL,
+	attempt     INTEGER NOT NULL,
+	executed_at INTEGER NOT NULL,
+	duplicates  INTEGER NOT NULL DEFAULT 0,
+	UNIQUE (command_id, direction)
+) STRICT;
+`;
+
+/** Opens the database for this process alone. Errors name the file and the way out. */
+export function openDatabase(path: string): Database {
+  if (!existsSync(dirname(path)) || !statSync(dirname(path)).isDirectory()) {
+    throw new Error(`opening database ${path}: its directory isn't there; create it or choose another file with --db`);
+  }
+  takeOwnership(path);
+  let database: Database | undefined;
+  try {
+    database = new sqlite.Database(path);
+    // EXCLUSIVE keeps SQLite's lock for as long as the process lives. EXTRA is FULL, and the directory is synced as well
+    // when a transaction's journal is deleted.
+    database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = ON");
+    migrate(database);
+    return database;
+  } catch (error) {
+    database?.close();
+    releaseOwnership(path);
+    throw new Error(`opening database ${path}: ${message(error)}; if it is damaged, restore it from a backup or move it away to start anew`);
+  }
+}
+
+/** Closes the database, so that another process may open it. */
+export function closeDatabase(database: Database, path: string): void {
+  database.close();
+  releaseOwnership(path);
+}
+
+function migrate(database: Database): void {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    const version = Number(Object.values(database.get("PRAGMA user_version") ?? {})[0]);
+    if (version > schemaVersion) {
+      throw new Error(`it was written by a newer version: its schema is ${version}, this program knows up to ${schemaVersion}`);
+    }
+    if (version === 0) database.exec(schema);
+    database.exec(`PRAGMA user_version = ${schemaVersion}`);
+    database.exec(inboxSchema);
+    database.exec("COMMIT");
+  } catch (error) {
+    if (database.inTransaction) database.exec("ROLLBACK");
+    throw error;
+  }
+}
+
+// This SQLite locks a file by making a directory next to it, which stays when the process is killed. So the owner's process
+// id is kept in a file, to tell a lock that is held from one that was left.
+
+function takeOwnership(path: string): void {
+  const owner = existsSync(`${path}.owner`) ? Number(readFileSync(`${path}.owner`, "utf8")) : 0;
+  if (owner > 0 && owner !== process.pid && alive(owner)) {
+    throw new Error(`opening database ${path}: process ${owner} uses it; stop it or choose another file with --db`);
+  }
+  writeFileSync(`${path}.owner`, String(process.pid));
+  if (existsSync(`${path}.lock`)) rmdirSync(`${path}.lock`);
+}
+
+function releaseOwnership(path: string): void {
+  rmSync(`${path}.owner`, { force: true });
+}
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

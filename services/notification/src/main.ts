@@ -1,0 +1,140 @@
+// Acme's notification service: a participant of sagas that uses the ordinary gRPC library of its language and nothing else.
+
+import { join } from "node:path";
+import { Server, status, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from "@grpc/grpc-js";
+import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
+import { ReflectionService } from "@grpc/reflection";
+import { HealthImplementation } from "grpc-health-check";
+import { parseCommand, type Command } from "./command.js";
+import { closeDatabase, openDatabase, type Database } from "./database.js";
+import { Inbox, type Verdict } from "./inbox.js";
+import { help, parseOptions, UsageError, type Options } from "./options.js";
+import { listMessages, sendWelcome, type ListMessagesRequest, type SendWelcomeRequest } from "./service.js";
+import { Refusal, response } from "./status.js";
+
+const serviceName = "acme.notification.v1.NotificationService";
+
+function log(level: string, message: string, fields: Record<string, unknown> = {}): void {
+  process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), level, msg: message, service: "notification", ...fields })}\n`);
+}
+
+/** The ids that let a log line be found from a trace or a saga. Nothing of the request. */
+function ids(call: ServerUnaryCall<unknown, unknown>, command?: Command): Record<string, unknown> {
+  const traceparent = String(call.metadata.get("traceparent")[0] ?? "");
+  return { method: call.getPath(), trace_id: traceparent.split("-")[1], saga: command?.saga, command_id: command?.commandId, attempt: command?.attempt };
+}
+
+/** Answers what a handler threw: a Refusal as it is, anything else without its text. */
+function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<never>): void {
+  if (error instanceof Refusal) {
+    callback(response(error.encoded));
+    return;
+  }
+  log("ERROR", "handler failed", { ...ids(call), error: error instanceof Error ? error.message : String(error) });
+  callback({ code: status.INTERNAL, details: "internal error; see the service's log" });
+}
+
+function newServer(definition: PackageDefinition, database: Database): { server: Server; health: HealthImplementation } {
+  const service = definition[serviceName] as ServiceDefinition;
+  const reply = service["SendWelcome"]!;
+  const inbox = new Inbox(database);
+  const server = new Server({
+    "grpc.max_receive_message_length": 4 << 20,
+    "grpc.max_send_message_length": 4 << 20,
+    "grpc.max_concurrent_streams": 1024,
+  });
+  server.addService(service, {
+    SendWelcome(call: ServerUnaryCall<SendWelcomeRequest, unknown>, callback: sendUnaryData<unknown>) {
+      try {
+        const command = parseCommand(call.metadata);
+        const { answer, verdict } = inbox.handle(command, call.getPath(), () =>
+          reply.responseSerialize(sendWelcome(database, command, call.request)));
+        note(verdict, call, command);
+        if ("reply" in answer) callback(null, reply.responseDeserialize(Buffer.from(answer.reply)));
+        else callback(response(answer.refusal));
+      } catch (error) {
+        fail(error, call, callback);
+      }
+    },
+    ListMessages(call: ServerUnaryCall<ListMessagesRequest, unknown>, callback: sendUnaryData<unknown>) {
+      try {
+        callback(null, listMessages(database, call.request));
+      } catch (error) {
+        fail(error, call, callback);
+      }
+    },
+  });
+  const health = new HealthImplementation({ "": "SERVING", [serviceName]: "SERVING" });
+  health.addToServer(server);
+  new ReflectionService(definition).addToServer(server);
+  return { server, health };
+}
+
+function note(verdict: Verdict | undefined, call: ServerUnaryCall<unknown, unknown>, command?: Command): void {
+  if (verdict !== undefined && verdict !== "executed") log("INFO", "not executed", { ...ids(call, command), verdict });
+}
+
+function bind(server: Server, options: Options): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(options.listen, options.credentials, (error, port) => {
+      if (error === null) return resolve(port);
+      const inUse = /EADDRINUSE/.test(error.message);
+      reject(new Error(inUse
+        ? `listening on ${options.listen}: the port is in use: stop the other process or choose another port with --listen`
+        : `listening on ${options.listen}: ${error.message}`));
+    });
+  });
+}
+
+/** Stops: no call is taken any more, and those under way get some time to end. */
+function stop(server: Server, health: HealthImplementation, timeoutMs: number): Promise<void> {
+  health.setStatus("", "NOT_SERVING");
+  health.setStatus(serviceName, "NOT_SERVING");
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => {
+      log("WARN", "cutting off calls that didn't end in time");
+      server.forceShutdown();
+      resolve();
+    }, timeoutMs);
+    server.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  if (options === undefined) {
+    process.stdout.write(help);
+    return;
+  }
+  const definition = loadSync(join(options.proto, "acme/notification/v1/notification_service.proto"), {
+    includeDirs: [options.proto],
+    keepCase: true,
+    defaults: true,
+    longs: String,
+  });
+  const database = openDatabase(options.db);
+  try {
+    const { server, health } = newServer(definition, database);
+    const port = await bind(server, options);
+    const signalled = new Promise<void>((resolve) => {
+      process.once("SIGTERM", resolve);
+      process.once("SIGINT", resolve);
+    });
+    process.stdout.write(`notification listening on ${options.listen.replace(/:\d+$/, `:${port}`)}\n`);
+    await signalled;
+    await stop(server, health, options.stopTimeoutMs);
+  } finally {
+    closeDatabase(database, options.db);
+  }
+}
+
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    process.stderr.write(`notification: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(error instanceof UsageError ? 2 : 1);
+  },
+);

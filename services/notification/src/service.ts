@@ -1,0 +1,92 @@
+// The notification service itself: what it sends and what it remembers.
+
+import { randomUUID } from "node:crypto";
+import { status } from "@grpc/grpc-js";
+import type { Command } from "./command.js";
+import type { Database } from "./database.js";
+import { nowMicros } from "./inbox.js";
+import { Refusal } from "./status.js";
+
+export interface SendWelcomeRequest {
+  customer: string;
+  display_name: string;
+  email: string;
+  card_last_four: string;
+}
+
+export interface Timestamp {
+  seconds: string;
+  nanos: number;
+}
+
+export interface WelcomeSent {
+  message: string;
+  send_time: Timestamp;
+}
+
+export interface ListMessagesRequest {
+  page_size: number;
+  page_token: string;
+  customer: string;
+}
+
+export interface ListMessagesResponse {
+  messages: { name: string; customer: string; email: string; subject: string; text: string; send_time: Timestamp }[];
+  next_page_token: string;
+}
+
+/** Sends the message by putting it into the outbox of a mail server, which is this table. */
+export function sendWelcome(database: Database, command: Command | undefined, r: SendWelcomeRequest): WelcomeSent {
+  if (command?.direction === "compensation") {
+    throw new Refusal(status.FAILED_PRECONDITION, "a message that was sent can't be called back");
+  }
+  if (!/^customers\/.{1,90}$/.test(r.customer)) throw invalid("customer: want customers/{customer}");
+  if (!/^[^@\s]+@[^@\s]+$/.test(r.email) || Buffer.byteLength(r.email) > 254) throw invalid("email: want an address like ada@example.com");
+  if (r.display_name.trim() === "" || Buffer.byteLength(r.display_name) > 200) throw invalid("display_name: want 1 to 200 bytes");
+  const name = `messages/${randomUUID()}`;
+  const sent = nowMicros();
+  const card = r.card_last_four === "" ? "" : ` Your card ending in ${r.card_last_four} is on its way.`;
+  database.run("INSERT INTO messages (name, customer, email, subject, text, send_time) VALUES (?, ?, ?, ?, ?, ?)", [
+    name, r.customer, r.email, "Welcome to Acme", `Dear ${r.display_name}, welcome to Acme.${card}`, sent,
+  ]);
+  return { message: name, send_time: timestamp(sent) };
+}
+
+const defaultPageSize = 50;
+const maxPageSize = 1000;
+
+/** Lists messages, oldest first. */
+export function listMessages(database: Database, r: ListMessagesRequest): ListMessagesResponse {
+  if (r.page_size < 0) throw invalid(`page_size: want 0 (for the default) to ${maxPageSize}, got ${r.page_size}`);
+  const size = Math.min(r.page_size || defaultPageSize, maxPageSize);
+  const after = r.page_token === "" ? 0 : sequenceOf(r);
+  const rows = database.all(
+    `SELECT sequence, name, customer, email, subject, text, send_time FROM messages
+     WHERE sequence > ?1 AND (?2 = '' OR customer = ?2) ORDER BY sequence LIMIT ?3`,
+    [after, r.customer, size + 1],
+  ) as unknown as { sequence: number; name: string; customer: string; email: string; subject: string; text: string; send_time: number | bigint }[];
+  const page = rows.slice(0, size);
+  const last = page.at(-1);
+  return {
+    messages: page.map(({ sequence: _, send_time, ...message }) => ({ ...message, send_time: timestamp(BigInt(send_time)) })),
+    next_page_token: rows.length > size && last !== undefined ? Buffer.from(JSON.stringify([last.sequence, r.customer])).toString("base64url") : "",
+  };
+}
+
+function sequenceOf(r: ListMessagesRequest): number {
+  try {
+    const [sequence, customer] = JSON.parse(Buffer.from(r.page_token, "base64url").toString("utf8")) as unknown[];
+    if (Number.isSafeInteger(sequence) && customer === r.customer) return sequence as number;
+  } catch {
+    // Told below.
+  }
+  throw invalid("page_token: not a token that this method gave out for these fields");
+}
+
+function timestamp(micros: bigint): Timestamp {
+  return { seconds: String(micros / 1_000_000n), nanos: Number(micros % 1_000_000n) * 1000 };
+}
+
+function invalid(message: string): Refusal {
+  return new Refusal(status.INVALID_ARGUMENT, message);
+}

@@ -1,0 +1,62 @@
+// gRPC errors with typed details, as google.rpc.Status: what a refusal is sent and stored as.
+
+import { Metadata, status, type ServerErrorResponse } from "@grpc/grpc-js";
+import protobuf from "protobufjs";
+
+const root = protobuf.Root.fromJSON({
+  nested: {
+    Any: {
+      fields: { type_url: { type: "string", id: 1 }, value: { type: "bytes", id: 2 } },
+    },
+    Status: {
+      fields: {
+        code: { type: "int32", id: 1 },
+        message: { type: "string", id: 2 },
+        details: { rule: "repeated", type: "Any", id: 3 },
+      },
+    },
+    ErrorInfo: {
+      fields: { reason: { type: "string", id: 1 }, domain: { type: "string", id: 2 } },
+    },
+  },
+});
+const Status = root.lookupType("Status");
+const ErrorInfo = root.lookupType("ErrorInfo");
+
+/** An error whose status is meant for the caller. */
+export class Refusal extends Error {
+  readonly encoded: Uint8Array;
+
+  /** reason is put into an ErrorInfo of the domain "treaty". */
+  constructor(readonly code: status, message: string, reason?: string) {
+    super(message);
+    const details = [];
+    if (reason !== undefined) {
+      details.push({
+        type_url: "type.googleapis.com/google.rpc.ErrorInfo",
+        value: ErrorInfo.encode({ reason, domain: "treaty" }).finish(),
+      });
+    }
+    this.encoded = Status.encode({ code, message, details }).finish();
+  }
+
+  /** Reports whether the command was certainly not executed, and another try is of no use. */
+  get refuses(): boolean {
+    return [
+      status.INVALID_ARGUMENT,
+      status.NOT_FOUND,
+      status.ALREADY_EXISTS,
+      status.FAILED_PRECONDITION,
+      status.OUT_OF_RANGE,
+      status.PERMISSION_DENIED,
+    ].includes(this.code);
+  }
+}
+
+/** Turns a google.rpc.Status into what gRPC sends. */
+export function response(encoded: Uint8Array): ServerErrorResponse {
+  const decoded = Status.decode(encoded) as unknown as { code: status; message: string };
+  const metadata = new Metadata();
+  metadata.set("grpc-status-details-bin", Buffer.from(encoded));
+  return Object.assign(new Error(decoded.message), { code: decoded.code, details: decoded.message, metadata });
+}
