@@ -1,0 +1,63 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+const (
+	// busyTimeout is how long to wait for another program that writes to the file.
+	busyTimeout = 5 * time.Second
+
+	// engineMemory bounds the memory of one connection. It is address space, taken only when a turn needs it.
+	engineMemory = 1 << 30
+)
+
+// connect opens one connection. Pragmas run one by one.
+func connect(ctx context.Context, path string, options options, pragmas ...string) (conn *sqlite3.Conn, err error) {
+	defer rescue(&err)
+	name := filepath.ToSlash(path)
+	if !strings.HasPrefix(name, "/") {
+		name = "/" + name
+	}
+	uri := url.URL{Scheme: "file", OmitHost: true, Path: name}
+	if options.vfs != "" {
+		uri.RawQuery = url.Values{"vfs": {options.vfs}}.Encode()
+	}
+	conn, err = sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, engineMemory), uri.String())
+	if err != nil {
+		return nil, err
+	}
+	conn.SetInterrupt(ctx)
+	defer func() {
+		conn.SetInterrupt(context.Background())
+		if err != nil {
+			// The error that is under way says more than this one's.
+			_ = conn.Close()
+		}
+	}()
+	if err := conn.BusyTimeout(busyTimeout); err != nil {
+		return nil, err
+	}
+	for _, pragma := range pragmas {
+		if err := conn.Exec("PRAGMA " + pragma); err != nil {
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// prepare compiles a statement that is kept for the connection's life.
+func prepare(conn *sqlite3.Conn, sql string) (*sqlite3.Stmt, error) {
+	stmt, _, err := conn.PrepareFlags(sql, sqlite3.PREPARE_PERSISTENT)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %q: %w", sql, err)
+	}
+	return stmt, nil
+}

@@ -1,0 +1,117 @@
+package sqlite
+
+import (
+	"fmt"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/journal"
+)
+
+// applicationID marks the file as ours in its header: "Trty".
+const applicationID = 0x54727479
+
+// A saga's turns are found by one integer, its key above its turn's number, so that adding a turn is one insertion into one
+// b-tree and the key of a turn takes at most 8 bytes.
+const turnBits = 24
+
+// migrations lead from each version of the schema to the next: number 0 makes version 1 out of an empty file. One that was
+// released is never changed.
+//
+// States are the numbers of treaty.v1.SagaState, times are microseconds since 1970 in UTC, and NULL is no time. A definition's name is
+// stored once. Labels are stored twice: in their saga's row for reading, and apart for searching. The partial indexes hold only
+// what isn't settled, so that finding it takes the same time however many sagas have succeeded.
+var migrations = []string{
+	`CREATE TABLE meta (
+		name TEXT PRIMARY KEY NOT NULL,
+		value INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	INSERT INTO meta VALUES ('epoch', 0);
+
+	CREATE TABLE definitions (
+		key INTEGER PRIMARY KEY NOT NULL,
+		name TEXT NOT NULL UNIQUE
+	) STRICT;
+
+	CREATE TABLE sagas (
+		key INTEGER PRIMARY KEY NOT NULL,
+		id TEXT NOT NULL UNIQUE,
+		definition INTEGER NOT NULL,
+		state INTEGER NOT NULL,
+		create_time INTEGER NOT NULL,
+		update_time INTEGER NOT NULL,
+		end_time INTEGER,
+		due INTEGER,
+		labels TEXT
+	) STRICT;
+	CREATE INDEX sagas_by_create_time ON sagas (create_time);
+	CREATE INDEX sagas_by_update_time ON sagas (update_time);
+	CREATE INDEX sagas_open ON sagas (id) WHERE state < 3;
+	CREATE INDEX sagas_unsettled ON sagas (state, create_time) WHERE state <> 4;
+	CREATE INDEX sagas_due ON sagas (due) WHERE due IS NOT NULL AND state < 4;
+
+	CREATE TABLE turns (
+		position INTEGER PRIMARY KEY NOT NULL,
+		data BLOB NOT NULL
+	) STRICT;
+
+	CREATE TABLE labels (
+		label TEXT NOT NULL,
+		value TEXT NOT NULL,
+		saga INTEGER NOT NULL,
+		PRIMARY KEY (label, value, saga)
+	) STRICT, WITHOUT ROWID;
+
+	CREATE VIEW saga_list AS SELECT
+		'sagas/' || id AS name,
+		(SELECT name FROM definitions WHERE key = definition) AS definition,
+		CASE state WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'COMPENSATING' WHEN 3 THEN 'SUSPENDED'
+			WHEN 4 THEN 'SUCCEEDED' WHEN 5 THEN 'COMPENSATED' ELSE state END AS state,
+		strftime('%FT%R:%fZ', create_time / 1e6, 'unixepoch') AS create_time,
+		strftime('%FT%R:%fZ', update_time / 1e6, 'unixepoch') AS update_time,
+		strftime('%FT%R:%fZ', end_time / 1e6, 'unixepoch') AS end_time,
+		strftime('%FT%R:%fZ', due / 1e6, 'unixepoch') AS due,
+		labels
+	FROM sagas;
+
+	CREATE VIEW saga_turns AS SELECT
+		'sagas/' || id AS name, position & 0xffffff AS turn, length(data) AS bytes, data
+	FROM sagas JOIN turns ON position BETWEEN (sagas.key << 24) AND (sagas.key << 24 | 0xffffff);`,
+}
+
+// migrate brings the file to this program's schema in one transaction.
+func migrate(conn *sqlite3.Conn) (err error) {
+	version, err := queryInt(conn, `PRAGMA user_version`)
+	if err != nil {
+		return err
+	}
+	if version == int64(len(migrations)) {
+		return nil
+	}
+	if version < 0 || version > int64(len(migrations)) {
+		return fmt.Errorf("%w: its schema has version %d, this program knows %d; use the newer program", journal.ErrVersion, version, len(migrations))
+	}
+	tx, err := conn.BeginImmediate()
+	if err != nil {
+		return err
+	}
+	defer tx.End(&err)
+	for i, migration := range migrations[version:] {
+		if err := conn.Exec(migration); err != nil {
+			return fmt.Errorf("migrate the schema to version %d: %w", version+int64(i)+1, err)
+		}
+	}
+	return conn.Exec(fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d`, applicationID, len(migrations)))
+}
+
+func queryInt(conn *sqlite3.Conn, sql string) (int64, error) {
+	stmt, _, err := conn.Prepare(sql)
+	if err != nil {
+		return 0, err
+	}
+	defer stmt.Close()
+	if !stmt.Step() {
+		return 0, stmt.Err()
+	}
+	return stmt.ColumnInt64(0), nil
+}
