@@ -22,6 +22,15 @@ func TestNothingIsFoundWhereAllIsWell(t *testing.T) {
 	}
 }
 
+func TestWhatWasThereBeforeIsNoEffect(t *testing.T) {
+	w := good()
+	w.Given = []Effect{{Service: "customer", Resource: "customers/old"}}
+	w.Effects = append(w.Effects, w.Given...)
+	if report := Check(&w.Facts); len(report.Violations) > 0 {
+		t.Errorf("violations:\n%s", report)
+	}
+}
+
 // TestPlantedViolationsAreFound breaks each promise in each way that the audit knows: an audit that finds nothing must be able to
 // find something.
 func TestPlantedViolationsAreFound(t *testing.T) {

@@ -110,7 +110,9 @@ func (r *Report) Of(i Invariant) []Violation {
 func (r *Report) String() string {
 	var b strings.Builder
 	c := r.Counts
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "  %-22s %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-22s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	line("acknowledged starts", "%d (%d told their end)", c.Acknowledged, c.Told)
 	line("sagas", "%d: %d succeeded, %d compensated (%d of them cancelled)", c.Sagas, c.Succeeded, c.Compensated, c.Cancelled)
 	line("journal records", "%d", c.Records)

@@ -19,6 +19,9 @@ type Facts struct {
 
 	// Effects are what the participants' own tables hold.
 	Effects []Effect
+
+	// Given are those of the effects that no saga made: what was there before.
+	Given []Effect
 }
 
 // Start is a saga that was acknowledged to a client.

@@ -242,6 +242,9 @@ func (c *checker) checkEffects() {
 			}
 		}
 	}
+	for _, e := range c.facts.Given {
+		wanted[key{e.Service, e.Resource}] = "somebody else"
+	}
 	for _, e := range c.facts.Effects {
 		if !e.Undone && wanted[key{e.Service, e.Resource}] == "" {
 			c.report.add(OneEffect, e.Resource, "is at %s, and no command in its ledger made it", e.Service)
