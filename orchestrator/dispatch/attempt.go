@@ -63,6 +63,8 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.R
 		Epoch:     call.Epoch,
 		Method:    call.Call.Method,
 		Target:    r.participant.target,
+		Kind:      call.Kind,
+		Undoes:    call.Undoes,
 		Anchor:    call.Trace,
 	}
 	var start time.Time

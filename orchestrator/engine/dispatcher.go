@@ -46,8 +46,14 @@ type Attempt struct {
 	// Direction is whether it does or undoes.
 	Direction Direction
 
-	// Number counts the attempts of this process, from 1.
+	// Number counts the attempts, from 1; those of an earlier process don't count.
 	Number int
+
+	// Undoes is the number of the action's last attempt, for a compensation; 0 when it isn't known.
+	Undoes int
+
+	// Kind is the command's kind.
+	Kind treatyv1.CommandKind
 
 	// Epoch is the fencing epoch under which the command is sent.
 	Epoch uint64

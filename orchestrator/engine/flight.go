@@ -19,6 +19,8 @@ type flight struct {
 
 	request   []byte // nil while the saga is unloaded
 	trace     *treatyv1.TraceAnchor
+	kind      treatyv1.CommandKind
+	undoes    int // the number of the action's last attempt, for a compensation
 	attempts  int
 	last      Result
 	maybe     bool // an attempt may have been executed
@@ -64,7 +66,11 @@ func (e *Engine) perform(inst *instance, effects []machine.Effect, maybe earlier
 		default:
 			f = &flight{
 				inst: inst, key: key, call: e.callOf(effect), request: requestOf(effect), trace: inst.machine.Saga().Started.GetTrace(),
+				kind: effect.Step.Scheduled.GetKind(), attempts: int(effect.Step.Attempts),
 				maybe: bool(maybe), began: e.config.Clock.Now(),
+			}
+			if effect.Direction == Compensation {
+				f.undoes, f.attempts = f.attempts, int(effect.Step.CompensationAttempts)
 			}
 			if inst.flights == nil {
 				inst.flights = make(map[flightKey]*flight, 1)
@@ -148,6 +154,7 @@ func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
 	attempt := &Attempt{
 		Saga: "sagas/" + f.inst.id, Step: f.key.step, Direction: f.key.direction, Number: f.attempts,
 		Epoch: e.config.Store.Epoch(), Call: f.call, Request: f.request, Trace: f.trace,
+		Kind: f.kind, Undoes: f.undoes,
 	}
 	f.inst.mu.Unlock()
 

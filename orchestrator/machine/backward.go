@@ -72,7 +72,7 @@ func (m *Machine) compensationOutcome(step *Step, in Outcome) {
 			return
 		}
 		suspended := &treatyv1.SagaSuspended{
-			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: in.Step, Failure: in.Failure,
+			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
 			Message: fmt.Sprintf("the participant refused to undo step %s (%s); mend it there and retry, retry with an edited request, or mark it done", in.Step, method),
 		}
 		if in.Verdict == Unknown {

@@ -195,7 +195,7 @@ func (m *Machine) outcome(in Outcome) {
 	case Unknown:
 		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
 			m.suspend(&treatyv1.SagaSuspended{
-				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN, Step: in.Step, Failure: in.Failure,
+				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN, Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
 				Message: fmt.Sprintf("gave up on step %s (%s), the pivot, which may have been executed, so the saga can go neither on nor back; "+
 					"find out at the participant, then retry, mark it done with its reply, or mark it refused", in.Step, step.Scheduled.GetMethod()),
 			})

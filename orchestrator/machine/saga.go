@@ -133,6 +133,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		return s.foldCompensation(now, record)
 	case *treatyv1.Record_SagaSuspended:
 		s.Suspension, s.State = r.SagaSuspended, treatyv1.SagaState_SAGA_STATE_SUSPENDED
+		s.countAttempts(r.SagaSuspended)
 	case *treatyv1.Record_SagaResumed:
 		s.Suspension, s.State = nil, treatyv1.SagaState_SAGA_STATE_RUNNING
 		if s.Decided != nil {
@@ -212,6 +213,18 @@ func (s *Saga) foldCompensation(now time.Time, record *treatyv1.Record) error {
 
 func (s *Saga) misfit(record, why string) error {
 	return fmt.Errorf("%w: %s in turn %d of saga %s: %s", ErrJournal, record, s.Turns+1, s.ID, why)
+}
+
+// countAttempts keeps how often a stuck command was tried, so that its attempts are counted on when it is sent again.
+func (s *Saga) countAttempts(suspended *treatyv1.SagaSuspended) {
+	step := s.byPath[suspended.GetStep()]
+	switch {
+	case step == nil || suspended.GetAttempts() == 0:
+	case step.State == treatyv1.StepState_STEP_STATE_COMPENSATING:
+		step.CompensationAttempts = suspended.GetAttempts()
+	default:
+		step.Attempts = suspended.GetAttempts()
+	}
 }
 
 // nonNil keeps "an empty reply" apart from "no reply": protobuf reads an empty bytes field as nil.

@@ -27,7 +27,7 @@ func (t *Telemetry) StartAnchor(ctx context.Context, saga, definition string) *t
 	}
 	_, span := t.decide.Start(ctx, definition, trace.WithAttributes(sagaAttributes(saga, definition)...))
 	sc := span.SpanContext()
-	id := deriveSpanID(idAnchor, saga, "", "", 0, 0)
+	id := deriveSpanID(idAnchor, saga, "", "", 0)
 	return newAnchor(sc.TraceID(), id, caller.SpanID(), sc.TraceFlags(), sc.TraceState())
 }
 
@@ -91,7 +91,7 @@ func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end End) {
 	w := &wanted{
 		Context: trace.ContextWithRemoteSpanContext(context.Background(), spanContext(anchor, spanID(anchor.GetSpanId()))),
 		trace:   traceID(anchor),
-		span:    deriveSpanID(idEnd, end.Saga, "", "", 0, 0),
+		span:    deriveSpanID(idEnd, end.Saga, "", "", 0),
 		state:   traceState(anchor),
 	}
 	attributes := append(sagaAttributes(end.Saga, end.Definition), KeyState.String(stateName(end.State)))

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -30,7 +31,7 @@ type Attempt struct {
 	// Direction is DirectionAction or DirectionCompensation.
 	Direction string
 
-	// Number counts the attempts under this epoch, from 1.
+	// Number counts the attempts of the command, from 1; those of a process that was killed don't count.
 	Number int
 
 	// Epoch is the fencing epoch.
@@ -48,18 +49,9 @@ type Attempt struct {
 	// Anchor is the saga's; nil when it has none.
 	Anchor *treatyv1.TraceAnchor
 
-	// Undoes is the attempt of the action that a compensation undoes: the last one made. A zero Number: not known, then
-	// the span has no link.
-	Undoes AttemptID
-}
-
-// AttemptID tells the attempts of one command in one direction apart.
-type AttemptID struct {
-	// Number counts the attempts under the epoch, from 1.
-	Number int
-
-	// Epoch is the fencing epoch under which the attempt was made.
-	Epoch uint64
+	// Undoes is the number of the action's attempt that a compensation undoes: the last one made. Zero: not known, then the
+	// span has no link.
+	Undoes int
 }
 
 // AttemptResult is what an attempt came to.
@@ -80,17 +72,32 @@ type AttemptSpan struct {
 	anchor *treatyv1.TraceAnchor
 }
 
-// StartAttempt starts an attempt's span; the caller ends it. It hangs from the anchor, and its id is derived from saga, step, direction, number
-// and epoch. For a saga that isn't traced it takes no allocations and returns ctx as it is.
+// StartAttempt starts an attempt's span; the caller ends it. It hangs from the anchor, and its id is derived from saga, step, direction
+// and number. For a saga that isn't traced it takes no allocations and returns ctx as it is.
 func (t *Telemetry) StartAttempt(ctx context.Context, a *Attempt) (context.Context, AttemptSpan) {
 	if !t.exports(a.Anchor) {
 		return ctx, AttemptSpan{anchor: a.Anchor}
 	}
+	return t.startAttempt(ctx, a, trace.WithSpanKind(trace.SpanKindClient))
+}
+
+// RecoverAttempt exports the span of an attempt whose end is journaled, with the times of the journal: the process that made it was killed
+// and may have taken the span along. Who has it already sees it twice, with the same id.
+func (t *Telemetry) RecoverAttempt(a *Attempt, start, end time.Time, result AttemptResult) {
+	if !t.exports(a.Anchor) {
+		return
+	}
+	_, span := t.startAttempt(context.Background(), a, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(start))
+	span.span.SetAttributes(KeyRecovered.Bool(true))
+	span.end(result, trace.WithTimestamp(end))
+}
+
+func (t *Telemetry) startAttempt(ctx context.Context, a *Attempt, options ...trace.SpanStartOption) (context.Context, AttemptSpan) {
 	parent := spanContext(a.Anchor, spanID(a.Anchor.GetSpanId()))
 	w := &wanted{
 		Context: trace.ContextWithRemoteSpanContext(ctx, parent),
 		trace:   parent.TraceID(),
-		span:    attemptSpanID(a.Saga, a.Step, a.Direction, a.Number, a.Epoch),
+		span:    attemptSpanID(a.Saga, a.Step, a.Direction, a.Number),
 		state:   parent.TraceState(),
 	}
 	attributes := make([]attribute.KeyValue, 0, 9)
@@ -102,15 +109,16 @@ func (t *Telemetry) StartAttempt(ctx context.Context, a *Attempt) (context.Conte
 		KeyDirection.String(a.Direction),
 		KeyAttempt.Int(a.Number),
 		KeyEpoch.Int64(int64(a.Epoch)),
-		KeyTarget.String(a.Target),
 	)
+	if a.Target != "" {
+		attributes = append(attributes, KeyTarget.String(a.Target))
+	}
 	if a.Kind != treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED {
 		attributes = append(attributes, KeyKind.String(kindName(a.Kind)))
 	}
-	options := make([]trace.SpanStartOption, 0, 3)
-	options = append(options, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
-	if a.Direction == DirectionCompensation && a.Undoes.Number > 0 {
-		undone := attemptSpanID(a.Saga, a.Step, DirectionAction, a.Undoes.Number, a.Undoes.Epoch)
+	options = append(options, trace.WithAttributes(attributes...))
+	if a.Direction == DirectionCompensation && a.Undoes > 0 {
+		undone := attemptSpanID(a.Saga, a.Step, DirectionAction, a.Undoes)
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: spanContext(a.Anchor, undone)}))
 	}
 	_, span := t.emit.Start(w, a.Method, options...)
@@ -122,6 +130,10 @@ func (s AttemptSpan) End(result AttemptResult) {
 	if s.span == nil {
 		return
 	}
+	s.end(result)
+}
+
+func (s AttemptSpan) end(result AttemptResult, options ...trace.SpanEndOption) {
 	s.span.SetAttributes(KeyOutcome.String(outcomeName(result.Outcome)), responseStatus(int32(result.Code)))
 	if result.Rejection != "" {
 		s.span.SetAttributes(KeyRejection.String(result.Rejection))
@@ -129,7 +141,7 @@ func (s AttemptSpan) End(result AttemptResult) {
 	if result.Outcome != treatyv1.Outcome_OUTCOME_DONE {
 		s.span.SetStatus(codes.Error, outcomeName(result.Outcome)+": "+codeName(int32(result.Code)))
 	}
-	s.span.End()
+	s.span.End(options...)
 }
 
 // Traceparent returns the W3C header that makes the participant's spans hang from this one; empty when the saga has no

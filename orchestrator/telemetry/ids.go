@@ -18,7 +18,7 @@ const (
 
 // deriveSpanID hashes what makes a span unique. Every part ends with a zero byte, which no part contains. It takes no
 // allocations for parts of usual length.
-func deriveSpanID(what byte, saga, step, direction string, attempt int, epoch uint64) trace.SpanID {
+func deriveSpanID(what byte, saga, step, direction string, attempt int) trace.SpanID {
 	var space [192]byte
 	b := append(space[:0], what)
 	b = append(b, saga...)
@@ -28,7 +28,6 @@ func deriveSpanID(what byte, saga, step, direction string, attempt int, epoch ui
 	b = append(b, direction...)
 	b = append(b, 0)
 	b = binary.BigEndian.AppendUint64(b, uint64(attempt))
-	b = binary.BigEndian.AppendUint64(b, epoch)
 	sum := sha256.Sum256(b)
 	id := trace.SpanID(sum[:8])
 	if !id.IsValid() {
@@ -37,11 +36,10 @@ func deriveSpanID(what byte, saga, step, direction string, attempt int, epoch ui
 	return id
 }
 
-// attemptSpanID is the id of an attempt's span. The epoch is part of it because attempts are counted in memory: another
-// process counts from 1 again, and under another epoch. Within one epoch the caller must never reuse a number for the
-// same saga, step and direction; else an id is exported twice, and a trace viewer shows one of the two spans or neither.
-func attemptSpanID(saga, step, direction string, attempt int, epoch uint64) trace.SpanID {
-	return deriveSpanID(idAttempt, saga, step, direction, attempt, epoch)
+// attemptSpanID is the id of an attempt's span. A command that was under way when the process was killed is sent again as the
+// same attempt, so that what its participant traced the first time has a parent: the span that was lost with the process.
+func attemptSpanID(saga, step, direction string, attempt int) trace.SpanID {
+	return deriveSpanID(idAttempt, saga, step, direction, attempt)
 }
 
 // wanted is a context that tells the id generator and the sampler what the next span must be.

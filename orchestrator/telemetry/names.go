@@ -29,6 +29,9 @@ const (
 	// KeyAttempt is the attempt's number in this process, from 1.
 	KeyAttempt = attribute.Key("treaty.attempt")
 
+	// KeyRecovered marks a span that was made again from the journal after a crash.
+	KeyRecovered = attribute.Key("treaty.recovered")
+
 	// KeyEpoch is the fencing epoch under which the command was sent.
 	KeyEpoch = attribute.Key("treaty.epoch")
 

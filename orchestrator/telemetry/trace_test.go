@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,7 +54,7 @@ func caller(flags trace.TraceFlags) (context.Context, trace.SpanContext) {
 func make1(tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, direction, method string, number int, epoch uint64, outcome treatyv1.Outcome) {
 	a := &telemetry.Attempt{Saga: saga, Step: "1", Direction: direction, Method: method, Number: number, Epoch: epoch, Target: "h:1", Anchor: anchor}
 	if direction == telemetry.DirectionCompensation {
-		a.Undoes = telemetry.AttemptID{Number: 2, Epoch: 1}
+		a.Undoes = 1
 	}
 	_, span := tele.StartAttempt(context.Background(), a)
 	code := grpccodes.OK
@@ -81,8 +82,10 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		first.EmitAnchor(anchor, saga, definition, begin)
-		make1(first, anchor, telemetry.DirectionAction, change, 1, 1, treatyv1.Outcome_OUTCOME_UNKNOWN)
-		make1(first, anchor, telemetry.DirectionAction, change, 2, 1, treatyv1.Outcome_OUTCOME_DONE)
+		// This attempt's span is lost with the process, but not what its participant made of it.
+		_, lost := first.StartAttempt(context.Background(), &telemetry.Attempt{
+			Saga: saga, Step: "1", Direction: telemetry.DirectionAction, Method: change, Number: 1, Epoch: 1, Target: "h:1", Anchor: anchor,
+		})
 		if err := first.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +95,7 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 		if err := proto.Unmarshal(journaled, anchor); err != nil {
 			t.Fatal(err)
 		}
-		// The reply was lost with the process: attempts start at 1 again, under the next epoch.
+		// The reply was lost with the process: attempts start at 1 again.
 		make1(second, anchor, telemetry.DirectionAction, change, 1, 2, treatyv1.Outcome_OUTCOME_DONE)
 		make1(second, anchor, telemetry.DirectionCompensation, restore, 1, 2, treatyv1.Outcome_OUTCOME_DONE)
 		second.EmitEnd(anchor, telemetry.End{
@@ -101,8 +104,11 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 		})
 
 		spans := exporter.GetSpans()
-		if len(spans) != 6 {
-			t.Fatalf("%d spans, want 6", len(spans))
+		if len(spans) != 4 {
+			t.Fatalf("%d spans, want 4", len(spans))
+		}
+		if again := spans[1].SpanContext.SpanID().String(); !strings.Contains(lost.Traceparent(), again) {
+			t.Errorf("the participant's parent %s is gone; the attempt that was made again has the id %s", lost.Traceparent(), again)
 		}
 		ids := map[trace.SpanID]string{}
 		for _, s := range spans {
@@ -129,8 +135,8 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 				t.Errorf("%s hangs from %v instead of the anchor", s.Name, s.Parent.SpanID())
 			}
 		}
-		compensation, end := spans[4], spans[5]
-		if len(compensation.Links) != 1 || compensation.Links[0].SpanContext.SpanID() != spans[2].SpanContext.SpanID() {
+		compensation, end := spans[2], spans[3]
+		if len(compensation.Links) != 1 || compensation.Links[0].SpanContext.SpanID() != spans[1].SpanContext.SpanID() {
 			t.Errorf("the compensation links to %v, want the action's last attempt", compensation.Links)
 		}
 		if end.Name != telemetry.SpanSagaCompensated || end.Status.Code != codes.Error || end.EndTime.Sub(end.StartTime) != time.Minute {

@@ -1339,7 +1339,9 @@ type SagaSuspended struct {
 	// What the code did, for a mismatch.
 	Found string `protobuf:"bytes,5,opt,name=found,proto3" json:"found,omitempty"`
 	// The participant's status, for a refused compensation or an unknown pivot.
-	Failure       *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	// How many attempts were made of the command that is stuck.
+	Attempts      uint32 `protobuf:"varint,7,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1414,6 +1416,13 @@ func (x *SagaSuspended) GetFailure() *Failure {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *SagaSuspended) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
 }
 
 // Decision is who decided something by hand, and why.
@@ -1685,14 +1694,15 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\fR\x05reply\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12/\n" +
-	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xd2\x01\n" +
+	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xee\x01\n" +
 	"\rSagaSuspended\x123\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
 	"\x04step\x18\x03 \x01(\tR\x04step\x12\x1a\n" +
 	"\bexpected\x18\x04 \x01(\tR\bexpected\x12\x14\n" +
 	"\x05found\x18\x05 \x01(\tR\x05found\x12,\n" +
-	"\afailure\x18\x06 \x01(\v2\x12.treaty.v1.FailureR\afailure\"8\n" +
+	"\afailure\x18\x06 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12\x1a\n" +
+	"\battempts\x18\a \x01(\rR\battempts\"8\n" +
 	"\bDecision\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\">\n" +

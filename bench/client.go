@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+)
+
+// round is what one round of the client came to.
+type round struct {
+	Sagas    int           `json:"sagas"`    // measured
+	AllSagas int           `json:"all"`      // with those of the warm-up
+	Elapsed  time.Duration `json:"elapsed"`  // of the measured part
+	P50      time.Duration `json:"p50"`      // from call to answer
+	P99      time.Duration `json:"p99"`      // likewise
+	CPU      time.Duration `json:"cpu"`      // of the client's process, with the warm-up
+	Refusals int           `json:"refusals"` // sagas that came back undone, as asked for
+}
+
+func clientCommand() *cobra.Command {
+	var o options
+	var target string
+	cmd := &cobra.Command{
+		Use: "client", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			result, err := load(cmd.Context(), target, o)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(result) //nolint:wrapcheck // says all there is
+		},
+	}
+	cmd.Flags().StringVar(&target, "target", "", "the server to call")
+	o.register(cmd.Flags())
+	return cmd
+}
+
+// worker is one saga in flight after the other.
+type worker struct {
+	client    benchv1.WorkSagasClient
+	latencies []time.Duration
+	all       int
+	refusals  int
+}
+
+// load keeps a number of sagas in flight, each worker starting the next one when its last one is answered.
+func load(ctx context.Context, target string, o options) (*round, error) {
+	clients := make([]benchv1.WorkSagasClient, o.Conns)
+	for i := range clients {
+		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, fmt.Errorf("connecting to %s: %w", target, err)
+		}
+		defer conn.Close() //nolint:errcheck // the process ends with it
+		clients[i] = benchv1.NewWorkSagasClient(conn)
+	}
+	begin := time.Now().Add(o.WarmUp)
+	end := begin.Add(o.Round)
+	workers := make([]worker, o.InFlight)
+	errs := make(chan error, o.InFlight)
+	var group sync.WaitGroup
+	for i := range workers {
+		w := &workers[i]
+		w.client = clients[i%len(clients)]
+		group.Go(func() {
+			if err := w.work(ctx, o, i, begin, end); err != nil {
+				errs <- err
+			}
+		})
+	}
+	group.Wait()
+	select {
+	case err := <-errs:
+		return nil, err
+	default:
+	}
+	return summarize(workers, o.Round)
+}
+
+func (w *worker) work(ctx context.Context, o options, seed int, begin, end time.Time) error {
+	payload := make([]byte, o.Payload)
+	for n := seed; ; n += o.InFlight {
+		refuse := n%100 < o.Refused
+		started := time.Now()
+		if !started.Before(end) {
+			return nil
+		}
+		_, err := w.client.Run(ctx, &benchv1.RunRequest{Steps: int32(o.Steps), Payload: payload, Refuse: refuse}) //nolint:gosec // at most 1000
+		switch {
+		case err == nil:
+		case refuse && status.Code(err) == codes.FailedPrecondition:
+			w.refusals++
+		default:
+			return fmt.Errorf("running a saga: %w", err)
+		}
+		done := time.Now()
+		w.all++
+		if !started.Before(begin) && done.Before(end) {
+			w.latencies = append(w.latencies, done.Sub(started))
+		}
+	}
+}
+
+func summarize(workers []worker, elapsed time.Duration) (*round, error) {
+	result := &round{Elapsed: elapsed}
+	var latencies []time.Duration
+	for _, w := range workers {
+		latencies = append(latencies, w.latencies...)
+		result.AllSagas += w.all
+		result.Refusals += w.refusals
+	}
+	if len(latencies) == 0 {
+		return nil, fmt.Errorf("no saga ended within %v; give --round more time", elapsed)
+	}
+	slices.Sort(latencies)
+	result.Sagas = len(latencies)
+	result.P50, result.P99 = latencies[len(latencies)/2], latencies[len(latencies)*99/100]
+	var err error
+	result.CPU, err = ownCPU()
+	return result, err
+}

@@ -1,0 +1,59 @@
+// Command bench measures Treaty against the floor: the same gRPC calls made by hand, with no orchestrator and nothing durable. Client,
+// server and participant are processes of their own on loopback. Rounds of the floor and of Treaty alternate, so that a
+// machine whose speed drifts doesn't favour one of them: trust the ratio, not the figures.
+//
+//	go run ./bench
+//	go run ./bench --json --steps 5 --in-flight 64
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var o options
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:           "bench",
+		Short:         "Measure Treaty against the same calls made by hand",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			progress := cmd.ErrOrStderr()
+			report, err := measure(cmd.Context(), o, progress)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(report) //nolint:wrapcheck // says all there is
+			}
+			report.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	o.register(cmd.Flags())
+	cmd.AddCommand(clientCommand(), floorCommand(), treatyCommand(), participantCommand())
+	return cmd
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// measure runs the rounds.
+func measure(ctx context.Context, o options, progress io.Writer) (result *report, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "treaty-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("making a directory for the databases: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+
+	var env []string
+	var spans *collector
+	if o.Tracing {
+		if spans, env, err = startCollector(ctx); err != nil {
+			return nil, err
+		}
+	}
+	world, err := startAll(ctx, o, dir, env)
+	if err != nil {
+		return nil, err
+	}
+	var floors, treaties []measured
+	for i := range o.Rounds {
+		floor, err := world.round(ctx, o, world.floor, world.plain)
+		if err != nil {
+			return nil, fmt.Errorf("round %d of the floor: %w", i+1, err)
+		}
+		treaty, err := world.round(ctx, o, world.treaty, world.participant)
+		if err != nil {
+			return nil, fmt.Errorf("round %d of Treaty: %w", i+1, err)
+		}
+		floors, treaties = append(floors, floor), append(treaties, treaty)
+		fmt.Fprintf(progress, "round %d of %d: floor %.0f sagas/s, Treaty %.0f sagas/s, ratio %.2f\n",
+			i+1, o.Rounds, floor.perSecond, treaty.perSecond, treaty.perSecond/floor.perSecond)
+	}
+	if err := world.treaty.stop(); err != nil {
+		return nil, err
+	}
+	bytes, err := sizeOf(filepath.Join(dir, "treaty.db*"))
+	if err != nil {
+		return nil, err
+	}
+	result = newReport(o, floors, treaties, bytes)
+	if spans != nil {
+		result.Spans = spans.spans.Load()
+	}
+	return result, nil
+}
+
+// world is every process but the client's.
+type world struct {
+	participant *process // of Treaty
+	plain       *process // of the floor: the same one unless Treaty's has an inbox or spans
+	floor       *process
+	treaty      *process
+}
+
+func startAll(ctx context.Context, o options, dir string, env []string) (*world, error) {
+	w := new(world)
+	var err error
+	if w.plain, err = start(ctx, nil, "participant"); err != nil {
+		return nil, err
+	}
+	w.participant = w.plain
+	if o.Inbox || o.Tracing {
+		args := []string{"participant"}
+		if o.Inbox {
+			args = append(args, "--inbox", dir)
+		}
+		if o.Tracing {
+			args = append(args, "--tracing")
+		}
+		if w.participant, err = start(ctx, env, args...); err != nil {
+			return nil, err
+		}
+	}
+	if w.floor, err = start(ctx, nil, "floor", "--participant", w.plain.address); err != nil {
+		return nil, err
+	}
+	w.treaty, err = start(ctx, env, "treaty", "--participant", w.participant.address, "--store", filepath.Join(dir, "treaty.db"))
+	return w, err
+}
+
+// measured is one round.
+type measured struct {
+	round
+
+	perSecond float64
+	cpu       time.Duration // of all processes, for each saga
+}
+
+// round runs the client once against a server, which calls the participant.
+func (w *world) round(ctx context.Context, o options, server, participant *process) (measured, error) {
+	before, err := cpuOf(server, participant)
+	if err != nil {
+		return measured{}, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return measured{}, fmt.Errorf("finding the benchmark's own program: %w", err)
+	}
+	client := exec.CommandContext(ctx, self, "client", "--target", server.address, //nolint:gosec // it is this program
+		"--steps", strconv.Itoa(o.Steps), "--in-flight", strconv.Itoa(o.InFlight), "--payload", strconv.Itoa(o.Payload),
+		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(), "--connections", strconv.Itoa(o.Conns))
+	client.Stderr = os.Stderr
+	out, err := client.Output()
+	if err != nil {
+		return measured{}, fmt.Errorf("running the client: %w", err)
+	}
+	after, err := cpuOf(server, participant)
+	if err != nil {
+		return measured{}, err
+	}
+	var m measured
+	if err := json.Unmarshal(out, &m.round); err != nil {
+		return measured{}, fmt.Errorf("reading what the client measured: %w", err)
+	}
+	m.perSecond = float64(m.Sagas) / m.Elapsed.Seconds()
+	m.cpu = (after - before + m.CPU) / time.Duration(m.AllSagas)
+	return m, nil
+}
+
+func cpuOf(processes ...*process) (time.Duration, error) {
+	var sum time.Duration
+	for _, p := range processes {
+		cpu, err := p.cpu()
+		if err != nil {
+			return 0, err
+		}
+		sum += cpu
+	}
+	return sum, nil
+}
+
+func sizeOf(pattern string) (int64, error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return 0, fmt.Errorf("finding the store's files: %w", err)
+	}
+	var sum int64
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			return 0, fmt.Errorf("sizing the store: %w", err)
+		}
+		sum += info.Size()
+	}
+	return sum, nil
+}
+
+// median of what each round gives.
+func median[T ~float64 | ~int64](rounds []measured, figure func(measured) T) T {
+	figures := make([]T, len(rounds))
+	for i, r := range rounds {
+		figures[i] = figure(r)
+	}
+	slices.Sort(figures)
+	return figures[len(figures)/2]
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	_ "github.com/ncruces/go-sqlite3/driver" // registers the driver of the inbox's database
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+)
+
+// work is a participant that does nothing, as fast as gRPC allows.
+type work struct {
+	benchv1.UnimplementedWorkServiceServer
+}
+
+func (work) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
+	if in.GetRefuse() {
+		return nil, status.Error(codes.FailedPrecondition, "refused, as asked for")
+	}
+	return &benchv1.WorkDone{Payload: in.GetPayload()}, nil
+}
+
+func (work) UndoWork(context.Context, *benchv1.UndoWorkRequest) (*benchv1.WorkUndone, error) {
+	return &benchv1.WorkUndone{}, nil
+}
+
+// durableWork is a participant whose every command is a durable transaction with the inbox.
+type durableWork struct {
+	benchv1.UnimplementedWorkServiceServer
+
+	inbox *inbox.Inbox
+}
+
+func (d durableWork) Work(ctx context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
+	return inbox.Handle(ctx, d.inbox, func(*sql.Tx) (*benchv1.WorkDone, error) { return work{}.Work(ctx, in) })
+}
+
+func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) (*benchv1.WorkUndone, error) {
+	return inbox.Handle(ctx, d.inbox, func(*sql.Tx) (*benchv1.WorkUndone, error) { return work{}.UndoWork(ctx, in) })
+}
+
+func participantCommand() *cobra.Command {
+	var dir string
+	var tracing bool
+	cmd := &cobra.Command{
+		Use: "participant", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var service benchv1.WorkServiceServer = work{}
+			if dir != "" {
+				db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "participant.db")+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_txlock=immediate")
+				if err != nil {
+					return fmt.Errorf("opening the participant's database: %w", err)
+				}
+				defer db.Close() //nolint:errcheck // the process ends with it
+				in, err := inbox.OpenSQLite(cmd.Context(), db, inbox.Options{})
+				if err != nil {
+					return fmt.Errorf("opening the participant's inbox: %w", err)
+				}
+				service = durableWork{inbox: in}
+			}
+			if !tracing {
+				server := grpc.NewServer()
+				benchv1.RegisterWorkServiceServer(server, service)
+				return serve(cmd.Context(), cmd.OutOrStdout(), server)
+			}
+			return serveTraced(cmd, service)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "inbox", "", "the directory of the inbox's database; empty: no inbox")
+	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as services/participant does, with spans")
+	return cmd
+}
+
+// serveTraced serves with the participant library, whose spans go where the environment says.
+func serveTraced(cmd *cobra.Command, service benchv1.WorkServiceServer) error {
+	stop, err := participant.Telemetry(cmd.Context(), "bench-participant")
+	if err != nil {
+		return fmt.Errorf("setting up spans: %w", err)
+	}
+	server, err := participant.NewServer(participant.Options{})
+	if err != nil {
+		return fmt.Errorf("making the participant: %w", err)
+	}
+	benchv1.RegisterWorkServiceServer(server, service)
+	fmt.Fprintln(cmd.OutOrStdout(), ready+server.Addr().String())
+	return errors.Join(server.Serve(cmd.Context()), stop(context.WithoutCancel(cmd.Context())))
+}
