@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
@@ -33,6 +35,33 @@ func (o *observer) SagaStarted(saga *machine.Saga) {
 func (o *observer) SagaRecovered(saga *machine.Saga) {
 	o.open.Add(1)
 	o.anchor(saga)
+	if !o.telemetry.Tracing() {
+		return
+	}
+	for _, step := range saga.Steps {
+		if saga.UpdateTime.Sub(step.EndTime) < exportLag && !step.EndTime.IsZero() && step.Attempts > 0 {
+			o.recoverAttempt(saga, step)
+		}
+	}
+}
+
+// exportLag is how long a span may wait in the exporter before it is sent.
+const exportLag = time.Second
+
+// recoverAttempt exports again the attempt that ended a step shortly before the process was killed.
+func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
+	result := telemetry.AttemptResult{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: codes.Code(uint32(step.Failure.GetCode()))} //nolint:gosec // gRPC codes are small
+	switch {
+	case step.Reply != nil:
+	case step.State == treatyv1.StepState_STEP_STATE_REFUSED:
+		result.Outcome = treatyv1.Outcome_OUTCOME_REFUSED
+	default:
+		result.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
+	}
+	o.telemetry.RecoverAttempt(&telemetry.Attempt{
+		Saga: "sagas/" + saga.ID, Step: step.Path(), Direction: telemetry.DirectionAction, Number: int(step.Attempts),
+		Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
+	}, step.ScheduleTime, step.EndTime, result)
 }
 
 func (o *observer) anchor(saga *machine.Saga) {
