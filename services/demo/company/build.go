@@ -1,0 +1,60 @@
+package company
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// module is where the programs come from.
+const module = "github.com/treatyhq/treaty/services/"
+
+// packages holds the package of each program, by the name that its binary gets.
+var packages = map[string]string{
+	Orchestrator:   module + "sagas",
+	Customer:       module + "customer",
+	Identity:       module + "identity",
+	Credit:         module + "credit",
+	Card:           module + "card",
+	"notification": module + "notification/go",
+}
+
+// Build compiles all programs into a directory. It needs Go and must be run somewhere in this module. The error holds what the compiler said.
+func Build(ctx context.Context, dir string) error {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	for name, pkg := range packages {
+		if err := run(ctx, root, "go", "build", "-o", binary(dir, name), pkg); err != nil {
+			return fmt.Errorf("building %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// moduleRoot is the directory of this module's go.mod.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/treatyhq/treaty").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the module github.com/treatyhq/treaty: run this with Go installed, in a directory of the module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func binary(dir, name string) string { return filepath.Join(dir, name+executableSuffix) }
+
+// run runs a program to its end; the error holds what it said.
+func run(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, strings.TrimSpace(said.String()))
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package company
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// The names of the processes.
+const (
+	Orchestrator = "orchestrator"
+	Customer     = "customer"
+	Identity     = "identity"
+	Credit       = "credit"
+	Card         = "card"
+	Notification = "notification"
+)
+
+// Participants are the names of the participants, in the order in which IssueCard needs them.
+func Participants() []string { return []string{Customer, Identity, Credit, Card, Notification} }
+
+// services are the contracts that the participants serve.
+var services = map[string]string{
+	Customer:     "acme.customer.v1.CustomerService",
+	Identity:     "acme.identity.v1.IdentityService",
+	Credit:       "acme.credit.v1.CreditService",
+	Card:         "acme.card.v1.CardService",
+	Notification: "acme.notification.v1.NotificationService",
+}
+
+// Params says how a company is run.
+type Params struct {
+	// Dir is where binaries, databases and logs go. It must be there.
+	Dir string
+
+	// GoOnly runs the notification service's twin in Go, also where there is Node.
+	GoOnly bool
+
+	// RegisterLatency is how long the third party behind the identity service takes to answer. 0: what the service thinks realistic.
+	RegisterLatency time.Duration
+
+	// Env is added to every process's environment.
+	Env []string
+
+	// Verbose takes the processes' output, which goes to their logs as well. Nil: nobody. It is called concurrently.
+	Verbose func(process string) io.Writer
+
+	// DialOptions are added to those of the connections to the processes.
+	DialOptions []grpc.DialOption
+}
+
+// Company is Acme, running. All methods may be called concurrently.
+type Company struct {
+	// Dir is where its data is.
+	Dir string
+
+	// NotificationAbout says what the notification service is written in here, and why.
+	NotificationAbout string
+
+	processes map[string]*Process
+	conns     map[string]*grpc.ClientConn
+	died      chan error
+	close     sync.Once
+	closeErr  error
+}
+
+// Open builds the programs, starts them, and waits until all of them are healthy. Close the company also when there is an error: it is never nil.
+func Open(ctx context.Context, params Params) (*Company, error) {
+	c := &Company{
+		Dir: params.Dir, processes: make(map[string]*Process), conns: make(map[string]*grpc.ClientConn), died: make(chan error, 1),
+	}
+	binaries := filepath.Join(params.Dir, "bin")
+	if err := os.MkdirAll(binaries, 0o700); err != nil {
+		return c, fmt.Errorf("opening the company: %w", err)
+	}
+	if err := Build(ctx, binaries); err != nil {
+		return c, err
+	}
+	told := notification{command: []string{binary(binaries, Notification)}, about: "its twin in Go, as asked for"}
+	if !params.GoOnly {
+		var err error
+		if told, err = findNotification(ctx, binaries); err != nil {
+			return c, err
+		}
+	}
+	c.NotificationAbout = told.about
+	if err := c.plan(params, binaries, told.command); err != nil {
+		return c, err
+	}
+	for _, name := range append(Participants(), Orchestrator) {
+		if err := c.processes[name].Start(); err != nil {
+			return c, err
+		}
+	}
+	return c, c.Ready(ctx)
+}
+
+// plan gives each process its address, its data and its connection.
+func (c *Company) plan(params Params, binaries string, notification []string) error {
+	names := append(Participants(), Orchestrator)
+	addresses, err := freeAddresses(len(names))
+	if err != nil {
+		return err
+	}
+	orchestrator := []string{binary(binaries, Orchestrator), "--store", c.file("treaty.db")}
+	for i, name := range names {
+		p := &Process{
+			Name: name, Address: addresses[i], Log: c.file(name + ".log"), died: c.died,
+			env: append([]string{"OTEL_SERVICE_NAME="}, params.Env...),
+		}
+		switch name {
+		case Orchestrator:
+			p.args = append(orchestrator, "--listen", p.Address)
+		case Notification:
+			p.args = append(append([]string(nil), notification...), "--listen", p.Address, "--db", c.Database(name))
+		default:
+			p.args = []string{binary(binaries, name), "--listen", p.Address, "--db", c.Database(name)}
+		}
+		if name == Identity && params.RegisterLatency > 0 {
+			p.args = append(p.args, "--register-latency", params.RegisterLatency.String())
+		}
+		if services[name] != "" {
+			orchestrator = append(orchestrator, "--participant", services[name]+"="+p.Address)
+		}
+		if params.Verbose != nil {
+			p.verbose = params.Verbose(name)
+		}
+		c.processes[name] = p
+		options := append([]grpc.DialOption{
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDisableRetry(),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
+				MinConnectTimeout: 2 * time.Second,
+			}),
+		}, params.DialOptions...)
+		if c.conns[name], err = grpc.NewClient("passthrough:///"+p.Address, options...); err != nil {
+			return fmt.Errorf("connecting to %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Company) file(name string) string { return filepath.Join(c.Dir, name) }
+
+// Database returns the file of a participant's database.
+func (c *Company) Database(name string) string { return c.file(name + ".db") }
+
+// Process returns one of the processes by its name.
+func (c *Company) Process(name string) *Process { return c.processes[name] }
+
+// Processes returns all processes, the orchestrator last.
+func (c *Company) Processes() []*Process {
+	all := make([]*Process, 0, len(c.processes))
+	for _, name := range append(Participants(), Orchestrator) {
+		if p := c.processes[name]; p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// Conn returns the connection to one of the processes. It connects again by itself when the process comes back.
+func (c *Company) Conn(name string) *grpc.ClientConn { return c.conns[name] }
+
+// Died gets a DiedError when a process ends that nobody ended.
+func (c *Company) Died() <-chan error { return c.died }
+
+// Ready waits until all processes say that they are healthy.
+func (c *Company) Ready(ctx context.Context) error {
+	for _, p := range c.Processes() {
+		if err := c.ReadyProcess(ctx, p.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadyProcess waits until one process says that it is healthy. The error is a DiedError when it ends instead.
+func (c *Company) ReadyProcess(ctx context.Context, name string) error {
+	p := c.processes[name]
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	gone := p.gone()
+	go func() {
+		select {
+		case <-gone:
+			cancel(&DiedError{Process: p, Cause: errors.New("it ended before it was ready")})
+		case <-ctx.Done():
+		}
+	}()
+	client := healthv1.NewHealthClient(c.conns[name])
+	for ctx.Err() == nil {
+		watch, err := client.Watch(ctx, &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true))
+		for err == nil {
+			var now *healthv1.HealthCheckResponse
+			if now, err = watch.Recv(); err == nil && now.GetStatus() == healthv1.HealthCheckResponse_SERVING {
+				return nil
+			}
+		}
+	}
+	return p.waitError(ctx)
+}
+
+// Close ends all processes, the orchestrator first, and the connections. The data stays. It may be called more than once.
+func (c *Company) Close() error {
+	c.close.Do(func() {
+		all := c.Processes()
+		var errs []error
+		for i := len(all) - 1; i >= 0; i-- {
+			errs = append(errs, all[i].Stop())
+		}
+		for _, conn := range c.conns {
+			errs = append(errs, conn.Close())
+		}
+		c.closeErr = errors.Join(errs...)
+	})
+	return c.closeErr
+}

@@ -1,0 +1,75 @@
+package company
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// oldestNode is the oldest major version of Node that the notification service runs on.
+const oldestNode = 20
+
+// installTime is how long its libraries may take to come.
+const installTime = time.Minute
+
+// notification is how the notification service is run.
+type notification struct {
+	command []string // the program and its first arguments
+	about   string   // says what it is written in, and why
+}
+
+// findNotification returns the service in TypeScript where Node can run it, else its twin in Go.
+func findNotification(ctx context.Context, binaries string) (notification, error) {
+	node, err := prepareNode(ctx)
+	if err == nil {
+		return node, nil
+	}
+	if ctx.Err() != nil {
+		return notification{}, ctx.Err()
+	}
+	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, for " + err.Error()}, nil
+}
+
+// prepareNode installs the libraries of the service in TypeScript and compiles it, unless that was done before.
+func prepareNode(ctx context.Context) (notification, error) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return notification{}, errors.New("there is no Node here")
+	}
+	out, err := exec.CommandContext(ctx, node, "--version").Output()
+	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "v")
+	major, _, _ := strings.Cut(version, ".")
+	if n, atoiErr := strconv.Atoi(major); err != nil || atoiErr != nil || n < oldestNode {
+		return notification{}, fmt.Errorf("Node %s is older than %d", version, oldestNode)
+	}
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return notification{}, err
+	}
+	dir := filepath.Join(root, "services", "notification")
+	if !exists(filepath.Join(dir, "node_modules", "@grpc", "grpc-js")) {
+		install, cancel := context.WithTimeout(ctx, installTime)
+		defer cancel()
+		if err := run(install, dir, "npm", "ci", "--no-audit", "--no-fund"); err != nil {
+			return notification{}, errors.New("npm can't install its libraries")
+		}
+	}
+	if err := run(ctx, dir, "npm", "run", "--silent", "build"); err != nil {
+		return notification{}, errors.New("it can't be compiled here")
+	}
+	return notification{
+		command: []string{node, filepath.Join(dir, "dist", "main.js")},
+		about:   "TypeScript on Node " + version,
+	}, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,38 @@
+package company
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+)
+
+// The ports that are tried. They lie below those that systems give to outgoing connections, so that no connection takes a port while its
+// process is down.
+const (
+	lowestPort  = 20000
+	highestPort = 30000
+)
+
+// freeAddresses returns addresses on the loopback interface that nobody listens on.
+func freeAddresses(n int) (addresses []string, err error) {
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	for range 100 * n {
+		if len(addresses) == n {
+			return addresses, nil
+		}
+		//nolint:gosec // a port is no secret
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(highestPort-lowestPort)))
+		if err != nil {
+			continue
+		}
+		listeners = append(listeners, l)
+		addresses = append(addresses, l.Addr().String())
+	}
+	return nil, fmt.Errorf("finding %d free ports on 127.0.0.1 from %d to %d: nearly all are taken", n, lowestPort, highestPort)
+}
