@@ -92,7 +92,7 @@ func startAll(ctx context.Context, o options, dir string, env []string) (*world,
 	if w.floor, err = start(ctx, nil, "floor", "--participant", w.plain.address); err != nil {
 		return nil, err
 	}
-	w.treaty, err = start(ctx, env, "treaty", "--participant", w.participant.address, "--store", filepath.Join(dir, "treaty.db"))
+	w.treaty, err = start(ctx, env, "treaty", "--participant", w.participant.address, "--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
 	return w, err
 }
 

@@ -19,6 +19,7 @@ type options struct {
 	Tracing  bool          `json:"tracing"`
 	Inbox    bool          `json:"inbox"`
 	Conns    int           `json:"client_connections"`
+	Profile  string        `json:"-"`
 }
 
 func (o *options) register(flags *pflag.FlagSet) {
@@ -31,6 +32,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.WarmUp, "warm-up", time.Second, "how long each round runs before it is measured")
 	flags.BoolVar(&o.Tracing, "tracing", false, "trace every saga, exporting to a collector that throws the spans away")
 	flags.BoolVar(&o.Inbox, "inbox", false, "give the participant an inbox (a durable transaction for each command); the floor's has none")
+	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 

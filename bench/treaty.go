@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/pprof"
 
 	"github.com/spf13/cobra"
 
@@ -26,10 +28,20 @@ func (sagas) Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, er
 }
 
 func treatyCommand() *cobra.Command {
-	var participant, store string
+	var participant, store, profile string
 	cmd := &cobra.Command{
 		Use: "treaty", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if profile != "" {
+				file, err := os.Create(profile)
+				if err != nil {
+					return fmt.Errorf("making the profile: %w", err)
+				}
+				if err := pprof.StartCPUProfile(file); err != nil {
+					return fmt.Errorf("profiling: %w", err)
+				}
+				defer pprof.StopCPUProfile()
+			}
 			o, err := orchestrator.New(
 				orchestrator.WithStore(store),
 				orchestrator.WithParticipant("bench.v1.WorkService", participant),
@@ -45,5 +57,6 @@ func treatyCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&participant, "participant", "", "the participant to call")
 	cmd.Flags().StringVar(&store, "store", "", "the store's file")
+	cmd.Flags().StringVar(&profile, "profile", "", "where to write a CPU profile")
 	return cmd
 }
