@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,7 +16,12 @@ import (
 
 // guard stands between gRPC and the handlers: it puts the command into the context, and it lets neither a panic nor an
 // internal error's text reach the caller.
-type guard struct{ log *slog.Logger }
+type guard struct {
+	log *slog.Logger
+
+	// stopping ends when the server is told to stop.
+	stopping context.Context
+}
 
 func (g *guard) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	ctx, err = withCommand(ctx)
@@ -40,11 +46,28 @@ func (g *guard) stream(server any, stream grpc.ServerStream, info *grpc.StreamSe
 			err = g.panicked(stream.Context(), info.FullMethod, p)
 		}
 	}()
+	// Who watches the health would hold up the stop otherwise.
+	if strings.HasPrefix(info.FullMethod, "/grpc.health.v1.") {
+		ctx, cancel := context.WithCancel(stream.Context())
+		defer cancel()
+		defer context.AfterFunc(g.stopping, cancel)()
+		stream = &endingStream{ServerStream: stream, ctx: ctx}
+	}
 	if err := handler(server, stream); err != nil {
 		return g.public(stream.Context(), info.FullMethod, err)
 	}
 	return nil
 }
+
+// endingStream is a stream with another context.
+type endingStream struct {
+	grpc.ServerStream
+
+	ctx context.Context
+}
+
+// Context returns the context that ends the stream.
+func (s *endingStream) Context() context.Context { return s.ctx }
 
 func withCommand(ctx context.Context) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx)

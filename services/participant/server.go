@@ -28,6 +28,9 @@ type Server struct {
 	health   *health.Server
 	listener net.Listener
 	options  Options
+
+	stopping context.Context
+	stop     context.CancelFunc
 }
 
 var _ grpc.ServiceRegistrar = (*Server)(nil)
@@ -56,6 +59,7 @@ func NewServer(options Options) (*Server, error) {
 		options.Logger.Warn("plaintext: anybody on the way can read, change and send commands", "address", listener.Addr().String())
 	}
 	s := &Server{health: health.NewServer(), listener: listener, options: options}
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(s.serverOptions(grpc.Creds(creds))...)
 	healthgrpc.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -63,7 +67,7 @@ func NewServer(options Options) (*Server, error) {
 }
 
 func (s *Server) serverOptions(more ...grpc.ServerOption) []grpc.ServerOption {
-	guard := &guard{log: s.options.Logger}
+	guard := &guard{log: s.options.Logger, stopping: s.stopping}
 	options := append(more,
 		grpc.ChainUnaryInterceptor(guard.unary),
 		grpc.ChainStreamInterceptor(guard.stream),
@@ -104,6 +108,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.health.Shutdown()
+	s.stop()
 	stopped := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
