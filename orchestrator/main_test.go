@@ -1,0 +1,174 @@
+package orchestrator
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/saga"
+)
+
+// runProgram runs Main's program until it has printed that it serves, or ended by itself.
+func runProgram(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out, errs bytes.Buffer
+	code = program{
+		name: "acme", args: args, stderr: &errs, getenv: func(name string) string { return env[name] },
+		stdout: io.MultiWriter(&out, writerFunc(func(line []byte) {
+			if strings.Contains(string(line), " serving on ") {
+				cancel()
+			}
+		})),
+		register: register,
+	}.run(ctx)
+	return code, out.String(), errs.String()
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(b []byte) (int, error) { f(b); return len(b), nil }
+
+func register(r saga.Registrar) {
+	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
+		func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+			return &customerv1.AddressAgreed{}, nil
+		})
+}
+
+func TestProgramServesUntilItIsStopped(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "treaty.db")
+	for name, test := range map[string]struct {
+		env  map[string]string
+		args []string
+	}{
+		"flags":       {args: []string{"--listen", "127.0.0.1:0", "--store", store, "--participant", "acme.customer.v1.CustomerService=127.0.0.1:1"}},
+		"serve":       {args: []string{"serve", "--listen=127.0.0.1:0", "--store=" + store, "--log-format=json", "--log-level=debug"}},
+		"environment": {env: map[string]string{"TREATY_LISTEN": "127.0.0.1:0", "TREATY_STORE": store, "TREATY_PARTICIPANT": "acme.customer.v1.CustomerService=127.0.0.1:1; "}},
+		"flag wins":   {env: map[string]string{"TREATY_LISTEN": "nonsense", "TREATY_STORE": store}, args: []string{"--listen", "127.0.0.1:0"}},
+		"insecure":    {args: []string{"--listen", "0.0.0.0:0", "--store", store, "--insecure"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := runProgram(t, test.env, test.args...)
+			if code != ExitOK {
+				t.Fatalf("exit %d: %s", code, stderr)
+			}
+			want := regexp.MustCompile(`^acme serving on (127\.0\.0\.1|\[::\]):\d+ \(plaintext\); store /.*/treaty\.db; 0 sagas recovered\n$`)
+			if !want.MatchString(stdout) {
+				t.Errorf("stdout %q", stdout)
+			}
+		})
+	}
+}
+
+func TestProgramRefuses(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	store := "--store=" + filepath.Join(t.TempDir(), "treaty.db")
+	for name, test := range map[string]struct {
+		env  map[string]string
+		args []string
+		code int
+		want string
+	}{
+		"unknown flag":        {args: []string{"--nope"}, code: ExitUsage, want: "unknown flag: --nope"},
+		"unknown command":     {args: []string{"nope"}, code: ExitUsage, want: `no command "nope"`},
+		"too much":            {args: []string{"serve", "nope"}, code: ExitUsage, want: `no command "nope"`},
+		"participant":         {args: []string{"--participant", "127.0.0.1:1"}, code: ExitUsage, want: "write SERVICE[,SERVICE...]=HOST:PORT"},
+		"participant's name":  {args: []string{"--participant", "acme/x=127.0.0.1:1"}, code: ExitUsage, want: `"acme/x" is no service name`},
+		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure, want: `no linked contract has a service "acme.v1.X"`},
+		"environment":         {env: map[string]string{"TREATY_INSECURE": "perhaps"}, code: ExitUsage, want: "TREATY_INSECURE"},
+		"level":               {args: []string{"--log-level", "loud"}, code: ExitUsage, want: "--log-level"},
+		"format":              {args: []string{"--log-format", "xml"}, code: ExitUsage, want: "--log-format"},
+		"key without":         {args: []string{store, "--tls-key", "key.pem"}, code: ExitFailure, want: "both a certificate and its key"},
+		"beyond this machine": {args: []string{store, "--listen", "0.0.0.0:0"}, code: ExitFailure, want: "has no TLS"},
+		"port in use":         {args: []string{store, "--listen", taken.Addr().String()}, code: ExitFailure, want: "the port is in use"},
+		"no authority":        {args: []string{store, "--listen", "127.0.0.1:0", "--participant-tls-ca", "nope.pem", "--participant", "acme.customer.v1.CustomerService=a:1"}, code: ExitFailure, want: "nope.pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := runProgram(t, test.env, test.args...)
+			if code != test.code || !strings.Contains(stderr, test.want) || stdout != "" {
+				t.Errorf("exit %d, stdout %q, stderr %q; want exit %d and %q", code, stdout, stderr, test.code, test.want)
+			}
+			lines := strings.Count(strings.TrimSuffix(stderr, "\n"), "\n") + 1
+			if most := 1; test.code == ExitFailure && lines > most || lines > 2 || strings.Contains(stderr, "goroutine") {
+				t.Errorf("stderr has %d lines: %s", lines, stderr)
+			}
+		})
+	}
+}
+
+func TestHelpSaysWhatInsecureGivesUp(t *testing.T) {
+	code, stdout, _ := runProgram(t, nil, "--help")
+	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca", "Gives up secrecy and identity", "127.0.0.1:7080", "treaty.db"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("help doesn't say %q:\n%s", want, stdout)
+		}
+	}
+	if code != ExitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestOnlyThisMachine(t *testing.T) {
+	for _, test := range []struct {
+		addr net.Addr
+		want bool
+	}{
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, true},
+		{&net.TCPAddr{IP: net.IPv6loopback}, true},
+		{&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, false},
+		{&net.TCPAddr{}, false},
+		{&net.UnixAddr{Name: "/run/treaty", Net: "unix"}, true},
+		{&net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}, false},
+	} {
+		if got := local(test.addr); got != test.want {
+			t.Errorf("%v: %v", test.addr, got)
+		}
+	}
+}
+
+// The store that a program left behind is found by the next one.
+func TestProgramServesSagas(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	lines := make(chan string, 1)
+	done := make(chan int, 1)
+	go func() {
+		done <- program{
+			name: "acme", args: []string{"--listen", "127.0.0.1:0", "--store", filepath.Join(t.TempDir(), "treaty.db")}, stderr: io.Discard,
+			stdout: writerFunc(func(line []byte) { lines <- string(line) }), getenv: func(string) string { return "" }, register: register,
+		}.run(ctx)
+	}()
+	address := strings.Fields(<-lines)[3]
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{}); err != nil {
+		t.Error(err)
+	}
+	listed, err := treatyv1.NewSagaServiceClient(conn).ListSagas(ctx, &treatyv1.ListSagasRequest{})
+	if err != nil || len(listed.GetSagas()) != 1 {
+		t.Errorf("%v, %v", listed, err)
+	}
+	cancel()
+	if code := <-done; code != ExitOK {
+		t.Errorf("exit %d", code)
+	}
+}
