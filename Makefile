@@ -1,0 +1,75 @@
+# Everything needs Go alone, unless its comment says more. `make` lists the targets.
+
+GO ?= go
+
+# The linters' versions are pinned apart from the project's own dependencies.
+GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
+
+# The race detector needs a C compiler.
+CC_FOUND := $(shell command -v "$$($(GO) env CC | cut -d' ' -f1)" 2>/dev/null)
+RACE := $(if $(CC_FOUND),-race)
+
+# The release that a contract must not break.
+RELEASE = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all
+all: generate lint test ## Generate, lint and test.
+
+.PHONY: generate
+generate: ## Generate gen/ from proto/. The first time buf is compiled, which takes minutes.
+	$(GO) tool buf generate
+
+.PHONY: lint
+lint: lint-proto lint-go ## Check contracts, Go code and go.mod.
+
+.PHONY: lint-proto
+lint-proto: ## Check the contracts: style, and that none breaks the last release's.
+	$(GO) tool buf lint
+	@if [ -n "$(RELEASE)" ]; then \
+		echo "$(GO) tool buf breaking --against .git#tag=$(RELEASE)"; $(GO) tool buf breaking --against '.git#tag=$(RELEASE)'; \
+	else \
+		echo "no release yet, so no contract to break"; \
+	fi
+
+.PHONY: lint-go
+lint-go: ## Check the Go code and go.mod.
+	@unformatted="$$(git ls-files -co --exclude-standard -- '*.go' | while read -r file; do if [ -f "$$file" ]; then gofmt -l "$$file"; fi; done)"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted; run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet -tags proof ./...
+	$(GOLANGCI_LINT) run ./...
+	$(GO) mod tidy -diff
+
+.PHONY: test
+test: ## Run all tests but the proof, with the race detector where there is a C compiler.
+	$(if $(RACE),,@echo "no C compiler, so no race detector")
+	$(GO) test $(RACE) ./...
+
+.PHONY: proof
+proof: bin/jaeger ## Kill processes under load and audit what is left; ask a real Jaeger whether traces are whole.
+	$(GO) test -tags proof -count=1 -timeout 30m -v ./proof/... ./internal/jaegertest/...
+
+.PHONY: bench
+bench: ## Measure sagas against the same calls made by hand. ARGS="--json" and the like are passed on.
+	$(GO) run ./bench $(ARGS)
+
+.PHONY: jaeger
+jaeger: bin/jaeger ## Run Jaeger on loopback until interrupted. It has the API and no web pages: docs/adr/008 says why.
+	@echo "Spans go to   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 (gRPC) or :4318 (HTTP)"
+	@echo "Traces are at http://127.0.0.1:16686/api/traces/{trace id}"
+	@OTEL_TRACES_SAMPLER=always_off bin/jaeger --log-level warn --memory.max-traces 100000 \
+		--collector.otlp.grpc.host-port 127.0.0.1:4317 --collector.otlp.http.host-port 127.0.0.1:4318 \
+		--query.http-server.host-port 127.0.0.1:16686 --query.grpc-server.host-port 127.0.0.1:16685 \
+		--collector.grpc-server.host-port 127.0.0.1:14250 --collector.http-server.host-port 127.0.0.1:14268 \
+		--admin.http.host-port 127.0.0.1:14269
+
+# Compiling Jaeger takes minutes the first time.
+bin/jaeger: tools/jaeger/go.mod tools/jaeger/go.sum
+	$(GO) build -C tools/jaeger -o ../../$@ github.com/jaegertracing/jaeger/cmd/all-in-one
+
+.PHONY: clean
+clean: ## Remove what was built.
+	rm -rf bin

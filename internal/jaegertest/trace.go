@@ -1,0 +1,195 @@
+package jaegertest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+)
+
+const traceTimeout = 30 * time.Second
+
+// Trace is a trace as Jaeger shows it.
+type Trace struct {
+	// ID is 32 hexadecimal digits.
+	ID string
+
+	// Spans are in the order in which they started.
+	Spans []Span
+}
+
+// Span is one span of a trace.
+type Span struct {
+	// ID is 16 hexadecimal digits.
+	ID string
+
+	// Parent is the parent's ID; empty when it has none.
+	Parent string
+
+	// Links are the IDs of the spans that it is linked to, in this trace or in others.
+	Links []string
+
+	// Service is the name of the service that it comes from.
+	Service string
+
+	// Name is what it is called.
+	Name string
+
+	// Start is when it started, to the microsecond.
+	Start time.Time
+
+	// Duration is how long it took, to the microsecond.
+	Duration time.Duration
+
+	// Tags are its attributes and what Jaeger makes of its kind and status: "span.kind", "error", "otel.status_code".
+	Tags map[string]string
+
+	// Warnings are what Jaeger finds wrong with it, e.g. two spans of one id.
+	Warnings []string
+}
+
+// Orphans returns the spans whose parent isn't in the trace: none in a trace that is whole.
+func (t *Trace) Orphans() []Span {
+	known := make(map[string]bool)
+	for _, span := range t.Spans {
+		known[span.ID] = true
+	}
+	var orphans []Span
+	for _, span := range t.Spans {
+		if span.Parent != "" && !known[span.Parent] {
+			orphans = append(orphans, span)
+		}
+	}
+	return orphans
+}
+
+// Roots returns the spans that have no parent: one in a trace that is whole.
+func (t *Trace) Roots() []Span {
+	return slices.DeleteFunc(slices.Clone(t.Spans), func(span Span) bool { return span.Parent != "" })
+}
+
+// Named returns the spans of a name, in the order in which they started.
+func (t *Trace) Named(name string) []Span {
+	return slices.DeleteFunc(slices.Clone(t.Spans), func(span Span) bool { return span.Name != name })
+}
+
+// Trace returns a trace as soon as Jaeger holds at least so many spans of it. It fails the test when that takes longer than 30 s.
+func (j *Jaeger) Trace(t testing.TB, traceID string, spans int) *Trace {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), traceTimeout)
+	defer cancel()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	url := j.QueryURL + "/api/traces/" + traceID
+	for {
+		var found *Trace
+		body, err := j.get(ctx, url)
+		if err == nil {
+			found, err = parse(body)
+		}
+		if err == nil && len(found.Spans) >= spans {
+			return found
+		}
+		select {
+		case <-ctx.Done():
+			if err != nil {
+				t.Fatalf("read trace %s: %v", traceID, err)
+			}
+			t.Fatalf("trace %s has %d spans after %v, want %d; see %s", traceID, len(found.Spans), traceTimeout, spans, url)
+		case <-ticker.C:
+		}
+	}
+}
+
+func (j *Jaeger) get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("ask Jaeger: %w", err)
+	}
+	response, err := j.client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask Jaeger: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read what Jaeger answers: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s: %s", url, response.Status, body)
+	}
+	return body, nil
+}
+
+// answer is what /api/traces/{id} answers.
+type answer struct {
+	Data []struct {
+		TraceID   string       `json:"traceID"`
+		Spans     []storedSpan `json:"spans"`
+		Processes map[string]struct {
+			ServiceName string `json:"serviceName"`
+		} `json:"processes"`
+	} `json:"data"`
+}
+
+type storedSpan struct {
+	SpanID        string      `json:"spanID"`
+	OperationName string      `json:"operationName"`
+	References    []reference `json:"references"`
+	StartTime     int64       `json:"startTime"` // microseconds since 1970
+	Duration      int64       `json:"duration"`  // microseconds
+	Tags          []struct {
+		Key   string `json:"key"`
+		Value any    `json:"value"`
+	} `json:"tags"`
+	ProcessID string   `json:"processID"`
+	Warnings  []string `json:"warnings"`
+}
+
+type reference struct {
+	RefType string `json:"refType"`
+	TraceID string `json:"traceID"`
+	SpanID  string `json:"spanID"`
+}
+
+// parse reads what /api/traces/{id} answers.
+func parse(body []byte) (*Trace, error) {
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil {
+		return nil, fmt.Errorf("read what Jaeger answers: %w", err)
+	}
+	if len(a.Data) != 1 {
+		return nil, fmt.Errorf("expected one trace in Jaeger's answer, found %d", len(a.Data))
+	}
+	data := a.Data[0]
+	trace := &Trace{ID: data.TraceID}
+	for _, stored := range data.Spans {
+		span := Span{
+			ID:       stored.SpanID,
+			Service:  data.Processes[stored.ProcessID].ServiceName,
+			Name:     stored.OperationName,
+			Start:    time.UnixMicro(stored.StartTime),
+			Duration: time.Duration(stored.Duration) * time.Microsecond,
+			Tags:     make(map[string]string),
+			Warnings: stored.Warnings,
+		}
+		for _, tag := range stored.Tags {
+			span.Tags[tag.Key] = fmt.Sprint(tag.Value)
+		}
+		for _, ref := range stored.References {
+			if ref.RefType == "CHILD_OF" && ref.TraceID == data.TraceID && span.Parent == "" {
+				span.Parent = ref.SpanID
+				continue
+			}
+			span.Links = append(span.Links, ref.SpanID)
+		}
+		trace.Spans = append(trace.Spans, span)
+	}
+	slices.SortStableFunc(trace.Spans, func(a, b Span) int { return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID)) })
+	return trace, nil
+}
