@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/services/demo/audit"
+	"github.com/treatyhq/treaty/services/demo/company"
+)
+
+// The addresses in Ada's life.
+var (
+	firstHome  = &customerv1.Address{Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL"}
+	secondHome = &customerv1.Address{Lines: []string{"Rapenburg 70"}, PostalCode: "2311 EZ", City: "Leiden", Country: "NL"}
+	box        = &customerv1.Address{Lines: []string{"P.O. Box 7"}, PostalCode: "1000 AA", City: "Amsterdam", Country: "NL"}
+)
+
+// open makes Ada a customer, by a call of a person and not by a saga.
+func (d *demo) open(ctx context.Context) error {
+	created, err := customerv1.NewCustomerServiceClient(d.company.Conn(company.Customer)).CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
+		DisplayName: "Ada Lovelace", Email: "ada@example.com", Address: firstHome,
+	})
+	if err != nil {
+		return fmt.Errorf("making Ada a customer: %w", err)
+	}
+	d.ada = created.GetCustomer()
+	d.starts.given = append(d.starts.given, audit.Effect{Service: company.Customer, Resource: d.ada})
+	d.out.para("Ada is a customer and lives at " + company.Line(firstHome) + ".")
+	return nil
+}
+
+func (d *demo) changeAddress(ctx context.Context) error {
+	d.heading("ChangeAddress: Ada moves to " + company.Line(secondHome))
+	if _, err := d.follow(ctx, d.move(ctx, "ada-moves", secondHome), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+		return err
+	}
+	return d.livesAt(ctx, secondHome)
+}
+
+func (d *demo) changeAddressToBox(ctx context.Context) error {
+	d.heading("ChangeAddress: Ada would like letters at a P.O. box, where cards aren't posted to")
+	e := d.move(ctx, "ada-wants-a-box", box)
+	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
+		return err
+	}
+	d.check(carries[*cardv1.AddressNotServed](e.err), "the caller got the card service's own rejection, AddressNotServed")
+	return d.livesAt(ctx, secondHome)
+}
+
+// move calls ChangeAddress for Ada.
+func (d *demo) move(ctx context.Context, requestID string, to *customerv1.Address) ended {
+	ctx, cancel := context.WithTimeout(ctx, sagaTime)
+	defer cancel()
+	e := ended{definition: "acme.customer.v1.CustomerSagas/ChangeAddress", requestID: requestID}
+	_, e.err = customerv1.NewCustomerSagasClient(d.company.Conn(company.Orchestrator)).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{
+		RequestId: requestID, Customer: d.ada, Address: to,
+	}, grpc.Header(&e.header))
+	return e
+}
+
+// livesAt shows where Ada lives, as each service sees it.
+func (d *demo) livesAt(ctx context.Context, home *customerv1.Address) error {
+	holdings, err := d.company.Holdings(ctx)
+	if err != nil {
+		return err
+	}
+	var lives *customerv1.Address
+	for _, c := range holdings.Customers {
+		if c.GetName() == d.ada {
+			lives = c.GetAddress()
+		}
+	}
+	var posted *cardv1.Postal
+	for _, p := range holdings.PostalAddresses {
+		if p.GetCustomer() == d.ada {
+			posted = p.GetPostal()
+		}
+	}
+	d.holds(
+		held{company.Customer, "Ada lives at " + orNothing(company.Line(lives), "no place"), company.SameAddress(lives, home)},
+		held{company.Card, "Ada's cards are posted to " + orNothing(company.Line(posted), "no place"), company.SameAddress(posted, home)},
+	)
+	return nil
+}

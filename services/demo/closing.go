@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/treatyhq/treaty/services/demo/audit"
+	"github.com/treatyhq/treaty/services/demo/company"
+)
+
+// introduce says who is there.
+func (d *demo) introduce() {
+	rows := [][]cell{header("PROCESS", "ADDRESS", "PID", "")}
+	about := map[string]string{
+		company.Orchestrator: "runs the sagas",
+		company.Customer:     "who Acme's customers are, and where they live",
+		company.Identity:     "that people are who they say; behind it a slow third party",
+		company.Credit:       "how much a person may owe",
+		company.Card:         "credit cards, and where they are posted to",
+		company.Notification: "messages to customers: " + d.company.NotificationAbout,
+	}
+	for _, p := range d.company.Processes() {
+		rows = append(rows, []cell{{p.Name, cyan}, {p.Address, plain}, {fmt.Sprint(p.PID()), dim}, {about[p.Name], dim}})
+	}
+	d.out.line(plain, "")
+	d.out.table("  ", rows)
+}
+
+// audit holds the journals, the ledgers and the tables of all services against Treaty's promises.
+func (d *demo) audit(ctx context.Context) error {
+	facts, err := d.company.Facts(ctx)
+	if err != nil {
+		return fmt.Errorf("auditing: %w", err)
+	}
+	holdings, err := d.company.Holdings(ctx)
+	if err != nil {
+		return err
+	}
+	facts.Starts, facts.Given = d.starts.list, d.starts.given
+	report := audit.Check(facts)
+	disagreements := holdings.Disagreements()
+	d.out.title("Audit of all journals, ledgers and databases")
+	c := report.Counts
+	d.out.line(plain, fmt.Sprintf("    %d sagas (%d succeeded, %d compensated), %d commands in the services' ledgers, %d effects in their tables",
+		c.Sagas, c.Succeeded, c.Compensated, c.Commands, c.Effects))
+	d.shown++
+	d.check(len(report.Violations) == 0, fmt.Sprintf("%d violations of %d invariants", len(report.Violations), len(audit.Invariants())))
+	d.check(len(disagreements) == 0, fmt.Sprintf("%d disagreements between services", len(disagreements)))
+	for _, v := range report.Violations {
+		d.fail("%s", v)
+	}
+	for _, text := range disagreements {
+		d.fail("%s", text)
+	}
+	return nil
+}
+
+// invite says how to call what stays up.
+func (d *demo) invite() {
+	address := d.company.Process(company.Orchestrator).Address
+	last := d.starts.list[len(d.starts.list)-1].Saga
+	move := `{"request_id": "by-hand-1", "customer": "` + d.ada + `", "address": {"lines": ["P.O. Box 9"], "city": "Delft", "country": "NL"}}`
+	d.out.title("It all stays up until Ctrl-C. Try it from another terminal:")
+	say := func(what string, lines ...string) {
+		d.out.line(plain, "")
+		d.out.line(dim, "  "+what)
+		for _, line := range lines {
+			d.out.line(plain, "  "+line)
+		}
+	}
+	say("# the operator's command line", "export TREATY_ADDRESS="+address, "go run ./cmd/treaty sagas list", "go run ./cmd/treaty sagas get "+last)
+	say("# move Ada to a P.O. box, and see it undone", "go run ./cmd/treaty start acme.customer.v1.CustomerSagas/ChangeAddress --wait --data '"+move+"'")
+	say("# the same by grpcurl, which knows nothing of Treaty", "grpcurl -plaintext -d '"+move+"' "+address+" acme.customer.v1.CustomerSagas/ChangeAddress",
+		"grpcurl -plaintext "+address+" list")
+	say("# where does Ada live?", `grpcurl -plaintext -d '{"name": "`+d.ada+`"}' `+d.company.Process(company.Customer).Address+" acme.customer.v1.CustomerService/GetCustomer")
+	if endpoint := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); endpoint != "" {
+		say("# each saga is one trace", "traces go to "+endpoint)
+	} else {
+		say("# each saga is one trace: start Jaeger, then the demo again with its address", "docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger",
+			"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 go run ./services/demo", "open http://127.0.0.1:16686")
+	}
+	d.out.line(plain, "")
+	d.out.line(dim, "  Databases and logs are in "+d.company.Dir)
+}

@@ -1,0 +1,233 @@
+// Command demo starts Acme on this machine, the orchestrator and five services, each a process with its own database, and shows what
+// sagas do: some succeed, some are refused and compensated, and one outlives a kill -9 of its orchestrator. It needs nothing but
+// Go; the notification service runs on Node where there is one.
+//
+//	go run ./services/demo          stays up afterwards and says how to call it
+//	go run ./services/demo --once   exits afterwards: 0 only if all services agree
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/treatyhq/treaty/services/demo/company"
+)
+
+// registerLatency is how long the third party behind the identity service takes: long enough to see, and to be killed in.
+const registerLatency = 400 * time.Millisecond
+
+// The exit codes.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(start(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// options are the command line.
+type options struct {
+	once, verbose bool
+	dir           string
+}
+
+// errUsage says that the command line is wrong, which was told already.
+var errUsage = errors.New("wrong command line")
+
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&o.once, "once", false, "exit when all has been shown: 0 only if all services agree")
+	flags.BoolVar(&o.verbose, "verbose", false, "show what the processes log")
+	flags.StringVar(&o.dir, "dir", "", "keep databases and logs in this empty or new `directory` (default: a temporary one, which is removed in the end)")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, errUsage
+	}
+	if flags.NArg() > 0 {
+		_, _ = fmt.Fprintf(stderr, "demo: unexpected argument %q: it takes flags only; see --help\n", flags.Arg(0))
+		return o, errUsage
+	}
+	return o, nil
+}
+
+// start runs the demo and returns its exit code.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return exitUsage
+	}
+	d := &demo{options: o, out: newPrinter(stdout), stderr: &lockedWriter{out: stderr}}
+	err = d.run(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		_, _ = fmt.Fprintln(stderr, "demo: interrupted")
+		return exitInterrupted
+	default:
+		d.explain(err)
+		return exitFailed
+	}
+}
+
+// demo is one run.
+type demo struct {
+	options
+
+	out    *printer
+	stderr io.Writer
+
+	company *company.Company
+	ada     string // the customer who moves
+	shown   int
+	starts  starts
+	failed  []string // what wasn't as it should be
+}
+
+// errDisagree says that the services don't hold what they should.
+var errDisagree = errors.New("not everything is as it should be")
+
+// run shows everything. It ends the company's processes in any case, and removes the data unless that is to be kept.
+func (d *demo) run(ctx context.Context) (err error) {
+	dir, remove, err := workspace(d.dir)
+	if err != nil {
+		return err
+	}
+	d.out.title("Treaty: several services, one outcome")
+	d.out.para("Building Acme's orchestrator and its five services ...")
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	params := company.Params{Dir: dir, RegisterLatency: registerLatency}
+	if d.verbose {
+		params.Verbose = func(process string) io.Writer { return &prefixWriter{prefix: process, out: d.stderr} }
+	}
+	d.company, err = company.Open(ctx, params)
+	defer func() {
+		err = errors.Join(err, d.company.Close())
+		if err == nil {
+			err = remove()
+		} else if d.dir == "" && !errors.Is(err, context.Canceled) {
+			d.out.para("Databases and logs are kept in " + dir)
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case died := <-d.company.Died():
+			cancel(died)
+		case <-ctx.Done():
+		}
+	}()
+	if err := d.show(ctx); err != nil {
+		if died := new(company.DiedError); errors.As(context.Cause(ctx), &died) {
+			return died
+		}
+		return err
+	}
+	return nil
+}
+
+// show shows the company and all stories, and stays up unless it is to end.
+func (d *demo) show(ctx context.Context) error {
+	d.introduce()
+	stories := []func(context.Context) error{
+		d.open, d.changeAddress, d.changeAddressToBox, d.issueCard, d.issueCardDeclined, d.issueCardToBox, d.issueCardAgain, d.issueCardOverCrash,
+	}
+	for _, story := range stories {
+		if err := story(ctx); err != nil {
+			return err
+		}
+	}
+	if err := d.audit(ctx); err != nil {
+		return err
+	}
+	if len(d.failed) > 0 {
+		for _, failure := range d.failed {
+			d.out.line(red, "  ✗ "+failure)
+		}
+		return errDisagree
+	}
+	if d.once {
+		return nil
+	}
+	d.invite()
+	<-ctx.Done()
+	if died := new(company.DiedError); errors.As(context.Cause(ctx), &died) {
+		return died
+	}
+	d.out.para("Stopping.")
+	return nil
+}
+
+// tailLines is how much of a log is shown when something went wrong.
+const tailLines = 25
+
+// explain says what went wrong, and shows the logs of the process that it is about.
+func (d *demo) explain(err error) {
+	_, _ = fmt.Fprintf(d.stderr, "demo: %v\n", err)
+	if d.company == nil || errors.Is(err, errDisagree) {
+		return
+	}
+	concerned := d.company.Process(company.Orchestrator)
+	if died := new(company.DiedError); errors.As(err, &died) {
+		concerned = died.Process
+	}
+	if concerned == nil || concerned.Starts() == 0 {
+		return
+	}
+	_, _ = fmt.Fprintf(d.stderr, "\nThe end of the log of %s (%s):\n%s\n", concerned.Name, concerned.Log, concerned.Tail(tailLines))
+}
+
+// workspace returns the directory for this run, and what removes it.
+func workspace(dir string) (path string, remove func() error, err error) {
+	if dir == "" {
+		if path, err = os.MkdirTemp("", "treaty-demo-"); err != nil {
+			return "", nil, fmt.Errorf("making a directory for the databases: %w; name one with --dir", err)
+		}
+		return path, func() error { return os.RemoveAll(path) }, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, fmt.Errorf("--dir: %w", err)
+	}
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		return "", nil, fmt.Errorf("--dir: %w", err)
+	}
+	if len(there) > 0 {
+		return "", nil, fmt.Errorf("--dir %s isn't empty: name an empty or new directory", dir)
+	}
+	return dir, func() error { return nil }, nil
+}
+
+// lockedWriter lets several processes' logs share an output, a write at a time.
+type lockedWriter struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+// Write passes on.
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.out.Write(p)
+}
