@@ -28,6 +28,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/server"
+	"github.com/treatyhq/treaty/orchestrator/telemetry"
 )
 
 const (
@@ -171,8 +172,11 @@ type api struct {
 	sagas  treatyv1.SagaServiceClient
 }
 
-// security is how the server and its client speak.
-type security struct{ server, client *tls.Config }
+// security is how the server and its client speak, and where traces go.
+type security struct {
+	server, client *tls.Config
+	telemetry      *telemetry.Telemetry
+}
 
 func newAPI(t *testing.T) *api { return newSecureAPI(t, security{}) }
 
@@ -185,7 +189,7 @@ func newSecureAPI(t *testing.T, tls security) *api {
 	a := &api{t: t, engine: new(fakeEngine), store: new(fakeStore)}
 	a.server, err = server.New(server.Config{
 		Engine: a.engine, Store: a.store, Catalog: catalog, Definitions: []string{changeAddress, issueCard},
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), TLS: tls.server,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), TLS: tls.server, Telemetry: tls.telemetry,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -111,6 +111,8 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 		return about{}, nil, invalid("saga_id", "can't be chosen for a saga with a request id, from which its name is made: leave one of the two out")
 	}
 	saga := about{saga: id, definition: d.Definition}
+	// The anchor hangs from the caller's span itself. A server span in between would be exported only when the call ends, so until then,
+	// and for ever if this process is killed, the anchor would lack its parent.
 	started, err := s.engine.Start(ctx, engine.StartParams{
 		Definition: d.Definition,
 		Request:    params.request,

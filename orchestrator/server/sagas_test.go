@@ -2,11 +2,13 @@ package server_test
 
 import (
 	"context"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,6 +23,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/server"
+	"github.com/treatyhq/treaty/orchestrator/telemetry"
 )
 
 func succeeded(t *testing.T, reply proto.Message) engine.End {
@@ -280,5 +283,43 @@ func TestPanicIsAnError(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("the message tells internals: %v", err)
+	}
+}
+
+// The saga's anchor hangs from the caller's own span, and there is one in the journal even where this orchestrator exports nothing.
+func TestCallersTraceIsContinued(t *testing.T) {
+	traced, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: tracetest.NewInMemoryExporter()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		telemetry *telemetry.Telemetry
+		parent    string
+		span      string // empty: any
+	}{
+		"traced":   {telemetry: traced, parent: "00f067aa0ba902b7"},
+		"untraced": {span: "00f067aa0ba902b7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newSecureAPI(t, security{telemetry: test.telemetry})
+			var trace *treatyv1.TraceAnchor
+			a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
+				trace = p.Trace
+				return handle{end: succeeded(t, new(customerv1.AddressAgreed))}, nil
+			}
+			ctx := metadata.AppendToOutgoingContext(a.ctx(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+			if _, err := customerv1.NewCustomerSagasClient(a.conn).ChangeAddress(ctx, address()); err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(trace.GetTraceId()); got != "4bf92f3577b34da6a3ce929d0e0e4736" || trace.GetFlags() != 1 {
+				t.Errorf("trace %v", trace)
+			}
+			if got := hex.EncodeToString(trace.GetParentSpanId()); got != test.parent {
+				t.Errorf("parent %q, want %q", got, test.parent)
+			}
+			if got := hex.EncodeToString(trace.GetSpanId()); test.span != "" && got != test.span || len(got) != 16 {
+				t.Errorf("span %q, want %q", got, test.span)
+			}
+		})
 	}
 }
