@@ -50,7 +50,7 @@ const exportLag = time.Second
 
 // recoverAttempt exports again the attempt that ended a step shortly before the process was killed.
 func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
-	result := telemetry.AttemptResult{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: codes.Code(uint32(step.Failure.GetCode()))} //nolint:gosec // gRPC codes are small
+	result := telemetry.AttemptResult{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: codes.Code(uint32(step.Failure.GetCode()))}
 	switch {
 	case step.Reply != nil:
 	case step.State == treatyv1.StepState_STEP_STATE_REFUSED:

@@ -64,7 +64,7 @@ func New(options ...Option) (*Orchestrator, error) {
 func (s *settings) serverTLS() (*tls.Config, error) {
 	switch {
 	case s.tlsCert == "" && s.tlsKey == "" && s.tlsClientCA == "":
-		return nil, nil //nolint:nilnil // nil means plaintext
+		return nil, nil
 	case s.tlsCert == "" || s.tlsKey == "":
 		return nil, errors.New("TLS for the API needs both a certificate and its key")
 	}

@@ -59,7 +59,7 @@ func (s *settings) plaintext() dispatch.Plaintext {
 
 func (s *settings) clientTLS(target string) (*tls.Config, error) {
 	if s.participantTLS == nil {
-		return nil, nil //nolint:nilnil // nil means plaintext
+		return nil, nil
 	}
 	config, err := tlsfiles.Client(tlsfiles.ClientParams{
 		CA: s.participantTLS.CAFile, Cert: s.participantTLS.CertFile, Key: s.participantTLS.KeyFile, ServerName: addressOf(target),

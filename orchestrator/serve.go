@@ -45,14 +45,14 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r := running{logger: o.logger}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
-		return err //nolint:wrapcheck // says what it was doing
+		return err
 	}
 	if r.store, err = sqlite.Open(ctx, o.settings.store); err != nil {
-		return err //nolint:wrapcheck // says what it was doing, and the way out
+		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger})
 	if err != nil {
-		return err //nolint:wrapcheck // says what it was doing
+		return err
 	}
 	observer := &observer{telemetry: r.telemetry}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
@@ -62,7 +62,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Store: r.store, Dispatcher: r.dispatcher, Catalog: o.catalog, Definitions: code, Observer: observer, Logger: o.logger,
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // says what it was doing
+		return err
 	}
 	definitions := make([]string, 0, len(code))
 	for name := range code {
@@ -73,7 +73,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Telemetry: r.telemetry, Logger: o.logger, TLS: o.tls,
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // says what it was doing
+		return err
 	}
 	o.warnOfUnserved(o.logger)
 	return o.run(ctx, &r, listener)

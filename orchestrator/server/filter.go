@@ -24,7 +24,7 @@ const (
 func parseFilter(text string) (*journal.Filter, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
-		return nil, nil //nolint:nilnil // nil selects all
+		return nil, nil
 	}
 	if len(text) > maxFilter {
 		return nil, invalid("filter", "has %d bytes; at most %d are allowed", len(text), maxFilter)
@@ -54,7 +54,7 @@ func syntaxError(err error, length int) string {
 	at, message := int32(length), "ends too early"
 	for ; err != nil; err = errors.Unwrap(err) {
 		if errors.Is(err, io.EOF) && errors.Unwrap(err) == nil {
-			at, message = int32(length), "ends too early" //nolint:gosec // at most maxFilter
+			at, message = int32(length), "ends too early"
 		}
 		var located interface {
 			Position() filtering.Position

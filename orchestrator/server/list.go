@@ -61,7 +61,7 @@ func (s *Server) listSagas(ctx context.Context, request *treatyv1.ListSagasReque
 	}
 	rows, err := s.store.List(ctx, params)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // explained by its cause
+		return nil, err
 	}
 	response := new(treatyv1.ListSagasResponse)
 	if len(rows) > size {

@@ -41,7 +41,7 @@ func (s *Server) listRecords(ctx context.Context, id string, request *treatyv1.L
 		if err != nil {
 			return nil, err
 		}
-		after = uint64(at.number) //nolint:gosec // written by this server
+		after = uint64(at.number)
 	}
 	response := new(treatyv1.ListSagaRecordsResponse)
 	veil := veil{catalog: s.catalog, steps: make(map[string]*treatyv1.StepScheduled)}
@@ -49,11 +49,11 @@ func (s *Server) listRecords(ctx context.Context, id string, request *treatyv1.L
 	for read := uint64(0); ; {
 		turns, err := s.store.Turns(ctx, id, read, turnsAtOnce)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // explained by its cause
+			return nil, err
 		}
 		for _, stored := range turns {
 			if len(response.Records) >= size {
-				response.NextPageToken = position{number: int64(read)}.token(scope) //nolint:gosec // at most journal.MaxTurns
+				response.NextPageToken = position{number: int64(read)}.token(scope)
 				return response, nil
 			}
 			turn := new(treatyv1.Turn)

@@ -62,7 +62,7 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 func (s *Server) decidedPayload(ctx context.Context, id string, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
 	saga, err := s.engine.Get(ctx, id)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // explained by its cause
+		return nil, err
 	}
 	step, pivot := stuck(saga)
 	switch {

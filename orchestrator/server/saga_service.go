@@ -161,13 +161,13 @@ func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.Watch
 	// First the watch, so that no change slips through between reading and watching.
 	changes, cancel, err := s.engine.Watch(ctx, id)
 	if err != nil {
-		return err //nolint:wrapcheck // explained by its cause
+		return err
 	}
 	defer cancel()
 	for {
 		saga, err := s.engine.Get(ctx, id)
 		if err != nil {
-			return err //nolint:wrapcheck // explained by its cause
+			return err
 		}
 		if err := send(&treatyv1.WatchSagaResponse{Saga: shown(saga)}); err != nil {
 			return fmt.Errorf("sending a change: %w", err)

@@ -42,7 +42,7 @@ func (s *Server) handler(d *definition) grpc.MethodHandler {
 	return func(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		request := new(payload)
 		if err := decode(request); err != nil {
-			return nil, err //nolint:wrapcheck // a gRPC status
+			return nil, err
 		}
 		if interceptor == nil {
 			return handle(ctx, request)
@@ -82,7 +82,7 @@ func (s *Server) run(ctx context.Context, d *definition, request payload) (any, 
 
 // causeOf finds out why a saga was undone. Only two codes leave a doubt.
 func (s *Server) causeOf(ctx context.Context, saga about, end engine.End) treatyv1.CompensationCause {
-	switch codes.Code(end.Failure.GetCode()) { //nolint:gosec // gRPC codes are small
+	switch codes.Code(end.Failure.GetCode()) {
 	case codes.Canceled, codes.DeadlineExceeded:
 		if view, err := s.engine.Get(ctx, saga.saga); err == nil {
 			return view.GetCause()
