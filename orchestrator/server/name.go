@@ -46,7 +46,7 @@ func newSagaID(now time.Time, definition, requestID string) string {
 	}
 	var raw [16]byte
 	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
-	_, _ = rand.Read(raw[6:])                                        // never fails
+	_, _ = rand.Read(raw[6:]) // never fails
 	return "s" + lowerBase32.EncodeToString(raw[:])
 }
 
