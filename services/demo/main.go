@@ -113,6 +113,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	d.out.title("Treaty: several services, one outcome")
 	d.out.para("Building Acme's orchestrator and its five services ...")
+	interrupted := ctx.Done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	params := company.Params{Dir: dir, RegisterLatency: registerLatency}
@@ -122,9 +123,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.company, err = company.Open(ctx, params)
 	defer func() {
 		err = errors.Join(err, d.company.Close())
+		select {
+		case <-interrupted:
+			err = errors.Join(err, remove())
+			return
+		default:
+		}
 		if err == nil {
 			err = remove()
-		} else if d.dir == "" && !errors.Is(err, context.Canceled) {
+		} else if d.dir == "" {
 			d.out.para("Databases and logs are kept in " + dir)
 		}
 	}()

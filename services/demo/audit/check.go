@@ -91,6 +91,9 @@ func (c *checker) countSaga(h *history) {
 			counts.Unknown++
 		}
 	}
+	for _, r := range h.records {
+		counts.Attempts += int(attempts(r.GetRecord()))
+	}
 }
 
 func (c *checker) countRow(row Row) {

@@ -55,6 +55,12 @@ func kindOf(record *treatyv1.Record) string {
 	return "nothing"
 }
 
+// attempts returns how many attempts a record tells of.
+func attempts(record *treatyv1.Record) uint32 {
+	return record.GetStepDone().GetAttempts() + record.GetStepRefused().GetAttempts() +
+		record.GetStepUnknown().GetAttempts() + record.GetCompensationDone().GetAttempts()
+}
+
 // checkEnd holds a final saga's steps, in the journal and in the ledgers, against its state.
 func (c *checker) checkEnd(h *history) {
 	for _, s := range h.steps {

@@ -79,8 +79,8 @@ type Counts struct {
 	// Sagas counts the orchestrator's sagas, Succeeded and Compensated those that ended so, Cancelled those of them that somebody cancelled.
 	Sagas, Succeeded, Compensated, Cancelled int
 
-	// Records counts the journals' records.
-	Records int
+	// Records counts the journals' records, Attempts the calls that they tell of: those of the orchestrator process that heard the end.
+	Records, Attempts int
 
 	// Commands counts the ledgers' rows, Executed and so on those with that verdict; Undone the executed compensations.
 	Commands, Executed, Undone, Refused, NullCompensated, RefusedLate int
@@ -115,7 +115,7 @@ func (r *Report) String() string {
 	}
 	line("acknowledged starts", "%d (%d told their end)", c.Acknowledged, c.Told)
 	line("sagas", "%d: %d succeeded, %d compensated (%d of them cancelled)", c.Sagas, c.Succeeded, c.Compensated, c.Cancelled)
-	line("journal records", "%d", c.Records)
+	line("journal records", "%d, which tell of %d attempts", c.Records, c.Attempts)
 	line("commands in ledgers", "%d: %d executed, %d of them undoing; %d refused", c.Commands, c.Executed, c.Undone, c.Refused)
 	line("duplicates", "%d answered from the inbox", c.Duplicates)
 	line("null compensations", "%d", c.NullCompensated)

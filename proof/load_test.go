@@ -1,0 +1,254 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/services/demo/audit"
+	"github.com/treatyhq/treaty/services/demo/company"
+)
+
+const (
+	changeAddress = "acme.customer.v1.CustomerSagas/ChangeAddress"
+	issueCard     = "acme.card.v1.CardSagas/IssueCard"
+)
+
+// callTime is how long one call of a patient client may take; then it calls again.
+const callTime = 10 * time.Second
+
+// client is one of those who put load on the company. It starts sagas one after the other, calls again with the same request id through
+// outages, and remembers what it was told.
+type client struct {
+	t         *testing.T
+	company   *company.Company
+	name      string
+	chance    *rand.Rand
+	customers []string // who can move
+
+	started int
+	starts  map[string]*audit.Start // by request id, those that were acknowledged
+	tally   *tally
+}
+
+// tally counts what all clients did.
+type tally struct {
+	calls, retries, cancels, cancelled, impatient atomic.Int64
+}
+
+// request is one saga to be started.
+type request struct {
+	definition, id string
+	message        proto.Message
+}
+
+// work starts sagas until stop is closed, and ends when it knows how the last one ended, or when ctx ends.
+func (c *client) work(ctx context.Context, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		default:
+		}
+		c.started++
+		r := c.choose()
+		if err := c.see(ctx, r); err != nil {
+			c.t.Errorf("%s: %s with request id %s: %v", c.name, r.definition, r.id, err)
+			return
+		}
+	}
+}
+
+// choose makes up a saga: most succeed, the others are refused by one service or another.
+func (c *client) choose() request {
+	id := fmt.Sprintf("%s-%d", c.name, c.started)
+	home := &customerv1.Address{Lines: []string{"Street " + id}, PostalCode: "2611 AA", City: "Delft", Country: "NL"}
+	if c.chance.IntN(10) < 3 {
+		home.Lines = []string{"P.O. Box 7", id}
+	}
+	if c.chance.IntN(2) == 0 {
+		return request{changeAddress, id, &customerv1.ChangeAddressSagaRequest{
+			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))], Address: home,
+		}}
+	}
+	person := &cardv1.Person{
+		DisplayName: "Person " + id, Email: id + "@example.com", NationalId: "nid-" + id, YearlyIncomeCents: 50_000_00,
+		PassportNumber: fmt.Sprintf("P%08d", c.chance.IntN(1e8)),
+	}
+	apply := &cardv1.IssueCardSagaRequest{
+		RequestId: id, Product: "classic", LimitCents: 1_000_00, Person: person, Channel: "proof",
+		Postal: &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry()},
+	}
+	switch c.chance.IntN(10) {
+	case 0: // declined by the credit check
+		person.YearlyIncomeCents = 1_000_00
+	case 1: // rejected by the identity register
+		person.PassportNumber = fmt.Sprintf("XX%07d", c.chance.IntN(1e7))
+	case 2: // refused by the card service
+		apply.LimitCents = 6_000_00
+	case 3: // refused by the customer service
+		person.Email = "nowhere"
+	}
+	return request{issueCard, id, apply}
+}
+
+// see starts a saga and calls until it is told how it ended.
+func (c *client) see(ctx context.Context, r request) error {
+	byName := c.chance.IntN(3) == 0
+	cancel := byName && c.chance.IntN(3) == 0
+	for attempt := 0; ; attempt++ {
+		c.tally.calls.Add(1)
+		if attempt > 0 {
+			c.tally.retries.Add(1)
+		}
+		patience := callTime
+		if attempt == 0 && c.chance.IntN(8) == 0 {
+			patience = time.Duration(c.chance.IntN(200)) * time.Millisecond
+			c.tally.impatient.Add(1)
+		}
+		var err error
+		if byName {
+			err = c.createAndWait(ctx, r, patience, cancel)
+		} else {
+			err = c.call(ctx, r, patience)
+		}
+		told, final := toldBy(err)
+		if final {
+			c.starts[r.id].Told = told
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("the end isn't known in time; the last call: %w", err)
+		}
+		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.Canceled {
+			return err
+		}
+	}
+}
+
+// errCompensated is what a saga that was compensated comes to for who waits for it by name.
+var errCompensated = errors.New("compensated")
+
+// toldBy says what state an answer tells of; false: none.
+func toldBy(err error) (treatyv1.SagaState, bool) {
+	switch {
+	case err == nil:
+		return treatyv1.SagaState_SAGA_STATE_SUCCEEDED, true
+	case errors.Is(err, errCompensated), slices.Contains([]string{"SAGA_COMPENSATED", "SAGA_CANCELLED", "SAGA_DEADLINE"}, reasonOf(err)):
+		return treatyv1.SagaState_SAGA_STATE_COMPENSATED, true
+	default:
+		return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, false
+	}
+}
+
+func reasonOf(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+// call calls the saga's own method.
+func (c *client) call(ctx context.Context, r request, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var header metadata.MD
+	var err error
+	options := []grpc.CallOption{grpc.WaitForReady(true), grpc.Header(&header)}
+	conn := c.company.Conn(company.Orchestrator)
+	switch message := r.message.(type) {
+	case *customerv1.ChangeAddressSagaRequest:
+		_, err = customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx, message, options...)
+	case *cardv1.IssueCardSagaRequest:
+		_, err = cardv1.NewCardSagasClient(conn).IssueCard(ctx, message, options...)
+	}
+	// A saga whose start is in doubt is named, too, and isn't acknowledged.
+	if name := strings.Join(header.Get("treaty-saga"), ""); name != "" && reasonOf(err) != "IN_DOUBT" {
+		c.acknowledged(r, name)
+	}
+	return err
+}
+
+// createAndWait starts a saga by SagaService, perhaps cancels it at some moment, and waits for its end.
+func (c *client) createAndWait(ctx context.Context, r request, patience time.Duration, cancelIt bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	message, err := anypb.New(r.message)
+	if err != nil {
+		return err
+	}
+	sagas := treatyv1.NewSagaServiceClient(c.company.Conn(company.Orchestrator))
+	saga, err := sagas.CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: r.definition, Request: message}, grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	c.acknowledged(r, saga.GetName())
+	var cancelling sync.WaitGroup
+	defer cancelling.Wait()
+	if cancelIt {
+		after := time.Duration(c.chance.IntN(400)) * time.Millisecond
+		cancelling.Go(func() { c.cancel(ctx, saga.GetName(), after) })
+	}
+	saga, err = sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: saga.GetName()}, grpc.WaitForReady(true))
+	switch {
+	case err != nil:
+		return err
+	case saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED:
+		return errCompensated
+	case saga.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
+		return fmt.Errorf("waiting for %s ended while it is %s", saga.GetName(), saga.GetState())
+	}
+	return nil
+}
+
+// cancel cancels a saga at some moment, which may be too late.
+func (c *client) cancel(ctx context.Context, name string, after time.Duration) {
+	select {
+	case <-time.After(after): // the moment is what is tried out
+	case <-ctx.Done():
+		return
+	}
+	c.tally.cancels.Add(1)
+	_, err := treatyv1.NewSagaServiceClient(c.company.Conn(company.Orchestrator)).CancelSaga(ctx, &treatyv1.CancelSagaRequest{
+		Name: name, Decision: &treatyv1.Decision{Actor: c.name, Reason: "to see what happens"},
+	}, grpc.WaitForReady(true))
+	switch status.Code(err) {
+	case codes.OK:
+		c.tally.cancelled.Add(1)
+	case codes.FailedPrecondition, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+	default:
+		c.t.Errorf("%s: cancelling %s: %v", c.name, name, err)
+	}
+}
+
+func (c *client) acknowledged(r request, name string) {
+	if before := c.starts[r.id]; before != nil {
+		if before.Saga != name {
+			c.t.Errorf("%s: request id %s was acknowledged as %s and as %s", c.name, r.id, before.Saga, name)
+		}
+		return
+	}
+	c.starts[r.id] = &audit.Start{Definition: r.definition, RequestID: r.id, Saga: name}
+}
