@@ -49,6 +49,7 @@ type Engine struct {
 	committer *committer
 	timers    *timers
 	watchers  watchers
+	relays    relays
 
 	// ctx ends when attempts under way are to be cut off.
 	ctx    context.Context //nolint:containedctx // it is the engine's life, not a request's

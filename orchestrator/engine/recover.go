@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/machine"
@@ -12,13 +13,16 @@ const (
 	// recoverPage is how many sagas are read at once.
 	recoverPage = 256
 
-	// recoverAtOnce is how many recovered sagas are driven at once, so that a restart doesn't fall on the participants all at
-	// once.
-	recoverAtOnce = 256
+	// recoverAtOnce is how many sagas are loaded at once.
+	recoverAtOnce = 64
+
+	// recoverInFlight is how many recovered commands are sent at once, so that a restart doesn't fall on the participants as one
+	// blow.
+	recoverInFlight = 1024
 )
 
-// Recover loads every open saga and goes on with it, and begins to fire timers. It returns how many there were, once each was driven
-// until it ended or waited. A saga that can't be read is logged and stands still.
+// Recover loads every open saga and goes on with it, and begins to fire timers. It returns how many there were, once each
+// was loaded and its outstanding commands are on their way. A saga that can't be read is logged and stands still.
 func (e *Engine) Recover(ctx context.Context) (int, error) {
 	e.timers.scan()
 	slots := make(chan struct{}, recoverAtOnce)
@@ -73,5 +77,45 @@ func (e *Engine) recoverSaga(stored *journal.Journal) {
 		return
 	}
 	e.config.Observer.SagaRecovered(inst.machine.Saga())
-	e.fly(e.run(inst))
+	e.relaunch(e.run(inst))
+}
+
+// relaunch sends a recovered command, or lets it wait until fewer are under way.
+func (e *Engine) relaunch(f *flight) {
+	if f == nil {
+		return
+	}
+	e.relays.mu.Lock()
+	defer e.relays.mu.Unlock()
+	if e.relays.running >= recoverInFlight {
+		e.relays.waiting = append(e.relays.waiting, f)
+		return
+	}
+	if e.enter() {
+		e.relays.running++
+		go e.relay(f)
+	}
+}
+
+// relays send recovered commands.
+type relays struct {
+	mu      sync.Mutex
+	running int
+	waiting []*flight
+}
+
+func (e *Engine) relay(f *flight) {
+	defer e.leave()
+	for f != nil {
+		e.fly(f)
+		e.relays.mu.Lock()
+		if n := len(e.relays.waiting); n > 0 && !e.stopping.Load() {
+			f = e.relays.waiting[n-1]
+			e.relays.waiting = e.relays.waiting[:n-1]
+		} else {
+			f = nil
+			e.relays.running--
+		}
+		e.relays.mu.Unlock()
+	}
 }

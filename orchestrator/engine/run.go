@@ -71,7 +71,7 @@ func (e *Engine) run(inst *instance) *flight {
 
 		flights, err := e.turn(inst, t)
 		if errors.Is(err, ErrInDoubt) {
-			e.settle(inst, t)
+			e.settle(inst, t, err)
 			return next
 		}
 		if err != nil && t.flight != nil {
@@ -247,8 +247,8 @@ func (e *Engine) commit(inst *instance, turn *treatyv1.Turn) error {
 // settle finds out what became of a saga whose commit failed: it reads the saga again until the store answers, does what is outstanding, and
 // takes the input once more, which changes nothing if it was recorded. It goes on behind the caller's back, who still takes the
 // saga's tasks.
-func (e *Engine) settle(inst *instance, t task) {
-	t.reply(ErrInDoubt)
+func (e *Engine) settle(inst *instance, t task, cause error) {
+	t.reply(cause)
 	again := []task{{input: machine.Wake{}}}
 	if _, starts := t.input.(start); !starts && t.answer == nil {
 		again = append(again, t)

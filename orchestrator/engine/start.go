@@ -64,10 +64,14 @@ func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error)
 	now := e.config.Clock.Now()
 	id := params.SagaID
 	if id == "" {
-		id = newID(now, params)
+		id = NewID(now, params.Definition, params.RequestID)
 	}
+	// The instance is whole before anybody else can see it.
+	answer := make(chan error, 1)
 	inst := newInstance(id)
-	inst.ended = make(chan struct{})
+	inst.ended, inst.busy = make(chan struct{}), true
+	inst.machine = e.newMachine(id, params.Definition)
+	inst.tasks = []task{{input: start{Started: newStarted(now, params)}, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
 	e.mu.Lock()
@@ -77,12 +81,7 @@ func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error)
 		return e.attach(ctx, id, params)
 	}
 	e.sagas[id] = inst
-	inst.busy = true
 	e.mu.Unlock()
-
-	inst.machine = e.newMachine(id, params.Definition)
-	answer := make(chan error, 1)
-	inst.tasks = []task{{input: start{Started: newStarted(now, params)}, answer: answer}}
 	go func() {
 		defer e.leave()
 		e.fly(e.run(inst))
@@ -147,11 +146,11 @@ func (e *Engine) sameRequest(definition string, a, b []byte) bool {
 
 var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// newID makes a saga's id. One that is derived from a request id is the same each time, so that the store itself turns down a second
+// NewID makes a saga's id. One that is derived from a request id is the same each time, so that the store itself turns down a second
 // start; any other begins with the time, so that new sagas are neighbours in the store's index.
-func newID(now time.Time, params StartParams) string {
-	if params.RequestID != "" {
-		sum := sha256.Sum256([]byte(params.Definition + "\x00" + params.RequestID))
+func NewID(now time.Time, definition, requestID string) string {
+	if requestID != "" {
+		sum := sha256.Sum256([]byte(definition + "\x00" + requestID))
 		return "r" + lowerBase32.EncodeToString(sum[:20])
 	}
 	var raw [16]byte

@@ -81,6 +81,9 @@ type Resume struct {
 	// Decision is who decides, and why.
 	Decision *treatyv1.Decision
 
+	// Step is the step that the decision is about. It doesn't fit when another one is stuck; empty means whichever is.
+	Step string
+
 	// How is what the operator decided.
 	How ResumeHow
 

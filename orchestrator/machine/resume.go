@@ -12,6 +12,9 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 	if suspension == nil {
 		return false, ErrNotSuspended
 	}
+	if in.Step != "" && in.Step != suspension.GetStep() {
+		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrUnfit, in.Step, suspension.GetStep())
+	}
 	switch suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:

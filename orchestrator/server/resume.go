@@ -54,16 +54,18 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 	default:
 		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, mark_done or mark_refused")
 	}
-	params.Payload, err = s.decidedPayload(ctx, id, params.How, held)
+	// The message is checked against the step that is stuck now; the decision holds for no other one.
+	saga, err := s.engine.Get(ctx, id)
+	if err != nil {
+		return engine.ResumeParams{}, err
+	}
+	params.Step = saga.GetSuspension().GetStep()
+	params.Payload, err = s.decidedPayload(saga, params.How, held)
 	return params, err
 }
 
 // decidedPayload checks the message that comes with a decision against the contract of the stuck command.
-func (s *Server) decidedPayload(ctx context.Context, id string, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
-	saga, err := s.engine.Get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
 	step, pivot := stuck(saga)
 	switch {
 	case saga.GetSuspension() == nil:

@@ -106,7 +106,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	}
 	id := params.sagaID
 	if id == "" {
-		id = newSagaID(time.Now(), d.Definition, read.requestID)
+		id = engine.NewID(time.Now(), d.Definition, read.requestID)
 	} else if read.requestID != "" {
 		return about{}, nil, invalid("saga_id", "can't be chosen for a saga with a request id, from which its name is made: leave one of the two out")
 	}
