@@ -4,71 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/journal/journaltest"
 )
-
-var errDisk = errors.New("the disk said no")
-
-// doubtful is a store one of whose appends fails, before it writes or after.
-type doubtful struct {
-	journal.Store
-
-	mu      sync.Mutex
-	appends int
-	fail    int  // which append fails, from 1
-	written bool // whether it is written all the same
-	down    int  // how many loads fail after it
-}
-
-func (d *doubtful) Append(ctx context.Context, group []*journal.Entry) error {
-	d.mu.Lock()
-	d.appends++
-	fails := d.appends == d.fail
-	d.mu.Unlock()
-	if !fails {
-		return d.Store.Append(ctx, group) //nolint:wrapcheck // it stands for the store
-	}
-	if d.written {
-		if err := d.Store.Append(ctx, group); err != nil {
-			return err //nolint:wrapcheck // it stands for the store
-		}
-	}
-	return errDisk
-}
-
-func (d *doubtful) Load(ctx context.Context, id string) (*journal.Journal, error) {
-	d.mu.Lock()
-	fails := d.appends >= d.fail && d.down > 0
-	if fails {
-		d.down--
-	}
-	d.mu.Unlock()
-	if fails {
-		return nil, errDisk
-	}
-	return d.Store.Load(ctx, id) //nolint:wrapcheck // it stands for the store
-}
 
 // TestFailedCommitIsUnknown fails each of a saga's commits in turn, before it is written and after, with a store that doesn't answer for a
 // while. The saga comes to the same end each time, and no recorded command is sent again.
 func TestFailedCommitIsUnknown(t *testing.T) {
-	for _, written := range []bool{false, true} {
+	for when, side := range map[journaltest.When]string{journaltest.BeforeCommit: "before", journaltest.AfterCommit: "after"} {
 		for _, refusal := range []bool{false, true} {
 			turns, want := 4, succeeded
 			if refusal {
 				turns, want = 6, compensated
 			}
 			for fail := 1; fail <= turns; fail++ {
-				t.Run(fmt.Sprintf("written=%v/refusal=%v/turn=%d", written, refusal, fail), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/refusal=%v/turn=%d", side, refusal, fail), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						w := newWorld(t)
 						w.stop()
-						w.store = &doubtful{Store: w.store, fail: fail, written: written, down: 3}
+						store := journaltest.NewFaults(w.store)
+						store.Inject(journaltest.Fault{Append: fail, When: when, Loads: 3})
+						w.store = store
 						w.open()
 						if refusal {
 							w.participant.answer("action 3", refused)
@@ -81,7 +45,7 @@ func TestFailedCommitIsUnknown(t *testing.T) {
 							}
 							synctest.Wait()
 							for handle == nil {
-								if handle, err = w.engine.Start(t.Context(), params); err != nil && !errors.Is(err, engine.ErrInDoubt) && !errors.Is(err, errDisk) {
+								if handle, err = w.engine.Start(t.Context(), params); err != nil && !errors.Is(err, engine.ErrInDoubt) && !errors.Is(err, journaltest.ErrInjected) {
 									t.Fatal(err)
 								}
 							}
@@ -109,4 +73,48 @@ func TestFailedCommitIsUnknown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFullDisk keeps failing commits while reading goes on, as a full disk does, and then mends it. The saga goes on from where it
+// was, and nobody hammered the store meanwhile.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		full := &fullDisk{Store: w.store}
+		w.store = full
+		w.open()
+		release := w.participant.stall("action 2")
+		handle := w.start(3)
+		<-w.participant.held
+		full.full.Store(true)
+		release()
+		<-time.After(10 * time.Minute)
+		if n := full.refused.Load(); n == 0 || n > 200 {
+			t.Errorf("the full store was asked %d times in ten minutes", n)
+		}
+		full.full.Store(false)
+		if end, err := handle.Await(t.Context()); err != nil || end.State != succeeded {
+			t.Fatalf("got %v, %v", end, err)
+		}
+		if diff := cmp.Diff([]string{"action 1#1", "action 2#1", "action 3#1"}, w.participant.seen()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// fullDisk is a store that can be read and not written while it is full.
+type fullDisk struct {
+	journal.Store
+
+	full    atomic.Bool
+	refused atomic.Int64
+}
+
+func (f *fullDisk) Append(ctx context.Context, group []*journal.Entry) error {
+	if f.full.Load() {
+		f.refused.Add(1)
+		return journal.ErrFull
+	}
+	return f.Store.Append(ctx, group) //nolint:wrapcheck // it stands for the store
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/journal/journaltest"
 	"github.com/treatyhq/treaty/orchestrator/machine"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -177,7 +178,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: newMemory(), participant: newParticipant(), catalog: catalog, code: make(registrar)}
+	w := &world{t: t, store: journaltest.NewMemory(), participant: newParticipant(), catalog: catalog, code: make(registrar)}
 	saga.Register(w.code, benchv1.WorkSagas_Run_FullMethodName, run)
 	w.open()
 	t.Cleanup(func() { w.stop() })

@@ -21,6 +21,7 @@ type instance struct {
 
 	machine *machine.Machine // nil while it isn't loaded
 	commit  commit
+	doubts  int                // commits in a row that failed
 	state   treatyv1.SagaState // of the row in the store
 	due     time.Time          // of the row in the store
 

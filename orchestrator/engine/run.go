@@ -237,6 +237,7 @@ func (e *Engine) commit(inst *instance, turn *treatyv1.Turn) error {
 		e.config.Logger.Error("somebody else wrote to this saga; reading it again", "saga", "sagas/"+inst.id, "error", inst.commit.entry.Err)
 		return fmt.Errorf("%w: %w", ErrInDoubt, inst.commit.entry.Err)
 	}
+	inst.doubts = 0
 	if row != nil {
 		inst.state, inst.due = row.State, row.Due
 		e.timers.arm(inst.id, row.Due)
@@ -256,13 +257,19 @@ func (e *Engine) settle(inst *instance, t task, cause error) {
 	inst.mu.Lock()
 	inst.tasks = append(again, inst.tasks...)
 	inst.mu.Unlock()
+	inst.doubts++
 	if !e.enter() {
 		e.abandonAll(inst, ErrStopping)
 		return
 	}
 	go func() {
 		defer e.leave()
-		for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		wait := 100 * time.Millisecond << min(inst.doubts, 6)
+		if inst.doubts > 1 && !e.pause(wait) { // the store answers, but takes nothing: a full disk, say
+			e.abandonAll(inst, ErrStopping)
+			return
+		}
+		for ; ; wait = min(2*wait, 5*time.Second) {
 			stored, err := e.config.Store.Load(e.ctx, inst.id)
 			switch {
 			case err == nil:
