@@ -16,11 +16,11 @@ type Filter struct {
 	// Label is the label's key when Field is FieldLabel. A row without that label equals no value: only NotEqual holds for it.
 	Label string
 
-	// Text is what a comparison of FieldID, FieldDefinition or FieldLabel compares with, and, as the enum's name without
+	// Text is what a comparison of FieldID, FieldDefinition or FieldLabel compares with, byte by byte, and, as the enum's name without
 	// its prefix ("SUSPENDED"), of FieldState.
 	Text string
 
-	// Time is what a comparison of FieldCreateTime and FieldUpdateTime compares with.
+	// Time is what a comparison of FieldCreateTime and FieldUpdateTime compares with; what is finer than a microsecond is cut off.
 	Time time.Time
 }
 

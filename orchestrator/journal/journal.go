@@ -42,7 +42,7 @@ type Row struct {
 	// ID is the last part of the saga's name, "sagas/{id}".
 	ID string
 
-	// Definition is the saga definition, e.g. "acme.card.v1.CardSagas/IssueCard".
+	// Definition is the saga definition, e.g. "acme.card.v1.CardSagas/IssueCard". It never changes.
 	Definition string
 
 	// State is where the saga stands.
@@ -52,7 +52,7 @@ type Row struct {
 	Labels map[string]string
 
 	// CreateTime never changes. UpdateTime is when the row was written last. EndTime is zero until the state is final.
-	// Times are kept to the microsecond, in UTC.
+	// Times are kept to the microsecond, in UTC; what is finer is cut off.
 	CreateTime, UpdateTime, EndTime time.Time
 
 	// Due is when the saga's next timer fires; zero when it has none.
@@ -71,7 +71,7 @@ type Entry struct {
 	Data []byte
 
 	// Row is the saga's row from now on. With turn 1 it is needed and creates the saga; later nil leaves the row as
-	// it is.
+	// it is, and what never changes isn't read.
 	Row *Row
 
 	// Err is set by Append when it returns nil: nil when the turn was written; ErrExists when turn 1 met a saga of that id;
@@ -139,11 +139,13 @@ const (
 	OrderByUpdateTime
 )
 
-// Store keeps sagas. All methods may be called concurrently. A context that ends makes a call return early; for Append this
-// leaves the outcome unknown like any other error.
+// Store keeps sagas. All methods may be called concurrently. A context that ends makes a call return early, with the context's
+// error; for Append this leaves the outcome unknown like any other error. Two errors say that the call did nothing: ErrInvalid, for
+// what no store can do, such as a page whose limit isn't positive, and ErrClosed, from every method but Epoch and Close once
+// the store is closed.
 type Store interface {
 	// Append writes a group of turns atomically and durably: when it returns nil, every entry without Err survives the loss of
-	// the process and of power. The group holds each saga at most once. When it returns an error, it is unknown whether
+	// the process and of power. An entry with Err wrote nothing and holds none of the others up. An empty group is written. The group holds each saga at most once. When it returns an error, it is unknown whether
 	// the group was written: read the sagas again. ErrFull and ErrReadOnly tell causes that an operator can mend.
 	Append(ctx context.Context, group []*Entry) error
 
@@ -154,7 +156,8 @@ type Store interface {
 	// beginning behind the id after.
 	Open(ctx context.Context, after string, limit int) ([]*Journal, error)
 
-	// Due returns up to limit timers that fire at or before until, earliest first, of sagas in every state that isn't final.
+	// Due returns up to limit timers that fire at or before until, earliest first and then by id, of sagas in every state that
+	// isn't final.
 	Due(ctx context.Context, until time.Time, limit int) ([]Due, error)
 
 	// Get returns one saga's row; ErrNotFound when there is none.
@@ -170,6 +173,6 @@ type Store interface {
 	// Epoch is the number of this opening of the store: each one has a greater number than the ones before it.
 	Epoch() uint64
 
-	// Close waits for what is under way and closes the store.
+	// Close waits for what is under way and closes the store; closing again does nothing.
 	Close() error
 }

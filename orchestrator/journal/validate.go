@@ -77,10 +77,18 @@ func (e *Entry) validateRow() error {
 	return nil
 }
 
+// ValidateLimit says that a page has no size; the error is an ErrInvalid.
+func ValidateLimit(limit int) error {
+	if limit <= 0 {
+		return fmt.Errorf("%w: a page of %d; ask for one or more", ErrInvalid, limit)
+	}
+	return nil
+}
+
 // Validate says what of the request no store can answer; the error is an ErrInvalid.
 func (p *ListParams) Validate() error {
-	if p.Limit <= 0 {
-		return fmt.Errorf("%w: a page of %d rows; ask for one or more", ErrInvalid, p.Limit)
+	if err := ValidateLimit(p.Limit); err != nil {
+		return err
 	}
 	if p.Order.By != OrderByCreateTime && p.Order.By != OrderByUpdateTime {
 		return fmt.Errorf("%w: unknown order %d", ErrInvalid, p.Order.By)

@@ -55,12 +55,12 @@ func (s *Store) Get(ctx context.Context, id string) (*journal.Row, error) {
 func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error) {
 	var turns []journal.Turn
 	err := s.read(ctx, "read turns", func(r *reader) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
 		key, _, err := r.find(id)
 		if err != nil {
 			return err
-		}
-		if limit <= 0 {
-			return fmt.Errorf("%w: a page of %d turns; ask for one or more", journal.ErrInvalid, limit)
 		}
 		turns, err = r.turns(key, after, limit)
 		return err
@@ -72,6 +72,9 @@ func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) (
 func (s *Store) Open(ctx context.Context, after string, limit int) ([]*journal.Journal, error) {
 	var open []*journal.Journal
 	err := s.read(ctx, "read open sagas", func(r *reader) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
 		type found struct {
 			key int64
 			row journal.Row
@@ -102,6 +105,9 @@ func (s *Store) Open(ctx context.Context, after string, limit int) ([]*journal.J
 func (s *Store) Due(ctx context.Context, until time.Time, limit int) ([]journal.Due, error) {
 	var due []journal.Due
 	err := s.read(ctx, "read timers", func(r *reader) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
 		return r.query(`SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`,
 			[]any{until.UnixMicro(), int64(limit)}, func(stmt *sqlite3.Stmt) error {
 				due = append(due, journal.Due{Saga: stmt.ColumnText(0), Time: columnTime(stmt, 1)})
