@@ -69,8 +69,8 @@ func (e *Engine) viewStep(saga string, step *machine.Step) *treatyv1.Step {
 	if step.Reply != nil {
 		view.Reply = packed(output, step.Reply)
 	}
-	if attempts := step.Attempts + step.CompensationAttempts; attempts > 0 {
-		view.Attempts = &treatyv1.Attempts{Count: attempts}
+	if step.Attempts > 0 {
+		view.Attempts = &treatyv1.Attempts{Count: step.Attempts}
 	}
 	return view
 }

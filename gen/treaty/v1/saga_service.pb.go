@@ -365,7 +365,7 @@ type Step struct {
 	CompensationScheduleTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=compensation_schedule_time,json=compensationScheduleTime,proto3" json:"compensation_schedule_time,omitempty"`
 	// When its compensation was done.
 	CompensationEndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=compensation_end_time,json=compensationEndTime,proto3" json:"compensation_end_time,omitempty"`
-	// The attempts so far; see Attempts.
+	// The attempts so far: of the command that is being sent, else of the action. See Attempts.
 	Attempts *Attempts `protobuf:"bytes,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Who decided this step's outcome, or its compensation's, by hand.
 	Decision      *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
