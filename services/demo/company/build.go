@@ -4,34 +4,37 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // module is where the programs come from.
 const module = "github.com/treatyhq/treaty/services/"
 
-// packages holds the package of each program, by the name that its binary gets.
+// packages holds the package of each program. A binary is named after the last part of its package.
 var packages = map[string]string{
-	Orchestrator:   module + "sagas",
-	Customer:       module + "customer",
-	Identity:       module + "identity",
-	Credit:         module + "credit",
-	Card:           module + "card",
-	"notification": module + "notification/go",
+	Orchestrator: module + "sagas",
+	Customer:     module + "customer",
+	Identity:     module + "identity",
+	Credit:       module + "credit",
+	Card:         module + "card",
+	Notification: module + "notification/go",
 }
 
-// Build compiles all programs into a directory. It needs Go and must be run somewhere in this module. The error holds what the compiler said.
+// Build compiles all programs into a directory, which must be there. It needs Go and must be run somewhere in this module. The error holds what
+// the compiler said.
 func Build(ctx context.Context, dir string) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return err
 	}
-	for name, pkg := range packages {
-		if err := run(ctx, root, "go", "build", "-o", binary(dir, name), pkg); err != nil {
-			return fmt.Errorf("building %s: %w", name, err)
-		}
+	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, slices.Sorted(maps.Values(packages))...)
+	if err := run(ctx, root, "go", args...); err != nil {
+		return fmt.Errorf("building the company: %w", err)
 	}
 	return nil
 }
@@ -45,7 +48,10 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-func binary(dir, name string) string { return filepath.Join(dir, name+executableSuffix) }
+// binary is where Build puts a program.
+func binary(dir, name string) string {
+	return filepath.Join(dir, path.Base(packages[name])+executableSuffix)
+}
 
 // run runs a program to its end; the error holds what it said.
 func run(ctx context.Context, dir, name string, args ...string) error {

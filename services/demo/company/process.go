@@ -210,7 +210,7 @@ func (p *Process) Tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// ended is what waiting for a process that is gone ends with.
+// waitError says why waiting for the process ended.
 func (p *Process) waitError(ctx context.Context) error {
 	return fmt.Errorf("waiting for %s at %s: %w", p.Name, p.Address, context.Cause(ctx))
 }

@@ -1,0 +1,35 @@
+//go:build proof
+
+package proof
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestDemo runs the README's first command.
+func TestDemo(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./services/demo", "--once")
+	cmd.Dir = ".."
+	out, err := cmd.CombinedOutput()
+	text := string(out)
+	t.Log("\n" + text)
+	if err != nil {
+		t.Fatalf("it ends with %v", err)
+	}
+	if n := strings.Count(text, "COMPENSATED"); n != 3 {
+		t.Errorf("%d sagas were compensated, want 3", n)
+	}
+	if strings.Contains(text, "\x1b[") {
+		t.Error("it is coloured where there is no terminal")
+	}
+	for _, want := range []string{
+		"refused", "undone", "AddressNotServed", "CreditDeclined", "kill -9", "she wasn't checked again",
+		"0 violations of 9 invariants", "0 disagreements between services",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it doesn't say %q", want)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package company
+
+import (
+	"strings"
+	"testing"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+)
+
+// agreed is what the services hold when all is well: Ada has moved, and Grace has a card.
+func agreed() *Holdings {
+	return &Holdings{
+		Customers: []*customerv1.Customer{
+			{Name: "customers/ada", Address: &customerv1.Address{Lines: []string{"B 2"}, City: "Delft", Country: "NL"}, AddressRevision: 2},
+			{Name: "customers/grace", Address: &customerv1.Address{Lines: []string{"A 1"}, City: "Delft", Country: "NL"}, AddressRevision: 1},
+			{Name: "customers/new", Address: &customerv1.Address{Lines: []string{"C 3"}, City: "Delft", Country: "NL"}, AddressRevision: 1},
+		},
+		PostalAddresses: []*cardv1.PostalAddress{
+			{Customer: "customers/ada", Postal: &cardv1.Postal{Lines: []string{"B 2"}, City: "Delft", Country: "NL"}, AddressRevision: 2},
+			{Customer: "customers/grace", Postal: &cardv1.Postal{Lines: []string{"A 1"}, City: "Delft", Country: "NL"}, AddressRevision: 1},
+		},
+		Applicants: []*identityv1.Applicant{{Name: "applicants/grace", Customer: "customers/grace"}},
+		Cards:      []*cardv1.Card{{Name: "cards/grace", Customer: "customers/grace"}},
+		Messages:   []*notificationv1.Message{{Name: "messages/grace", Customer: "customers/grace"}},
+	}
+}
+
+func TestDisagreements(t *testing.T) {
+	for _, test := range []struct {
+		name, says string // says nothing: all agree
+		change     func(*Holdings)
+	}{
+		{"all agree", "", func(*Holdings) {}},
+		{"another street", "customers/ada lives at", func(h *Holdings) { h.PostalAddresses[0].Postal.Lines = []string{"A 1"} }},
+		{"another country", "customers/ada lives at", func(h *Holdings) { h.PostalAddresses[0].Postal.Country = "BE" }},
+		{"another revision", "customers/ada lives at", func(h *Holdings) { h.PostalAddresses[0].AddressRevision = 1 }},
+		{"moved at one service only", "card knows no address", func(h *Holdings) { h.PostalAddresses = h.PostalAddresses[1:] }},
+		{"letters to nobody", "whom customer doesn't know", func(h *Holdings) { h.Customers = h.Customers[1:] }},
+		{"a card of nobody", "customer doesn't know them", func(h *Holdings) { h.Cards[0].Customer = "customers/nobody" }},
+		{"an applicant without a card", "0 cards, 1 applicants", func(h *Holdings) { h.Applicants[0].Customer = "customers/new" }},
+		{"no welcome", "0 messages", func(h *Holdings) { h.Messages = nil }},
+		{"two cards", "2 cards", func(h *Holdings) { h.Cards = append(h.Cards, h.Cards[0]) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := agreed()
+			test.change(h)
+			found := strings.Join(h.Disagreements(), "\n")
+			if (found == "") != (test.says == "") || !strings.Contains(found, test.says) {
+				t.Errorf("found %q, want %q in it", found, test.says)
+			}
+		})
+	}
+}
