@@ -204,21 +204,22 @@ func (c *client) createAndWait(ctx context.Context, r request, patience time.Dur
 	if err != nil {
 		return err
 	}
-	c.acknowledged(r, saga.GetName())
+	name := saga.GetName()
+	c.acknowledged(r, name)
 	var cancelling sync.WaitGroup
 	defer cancelling.Wait()
 	if cancelIt {
 		after := time.Duration(c.chance.IntN(400)) * time.Millisecond
-		cancelling.Go(func() { c.cancel(ctx, saga.GetName(), after) })
+		cancelling.Go(func() { c.cancel(ctx, name, after) })
 	}
-	saga, err = sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: saga.GetName()}, grpc.WaitForReady(true))
+	saga, err = sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: name}, grpc.WaitForReady(true))
 	switch {
 	case err != nil:
 		return err
 	case saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED:
 		return errCompensated
 	case saga.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
-		return fmt.Errorf("waiting for %s ended while it is %s", saga.GetName(), saga.GetState())
+		return fmt.Errorf("waiting for %s ended while it is %s", name, saga.GetState())
 	}
 	return nil
 }

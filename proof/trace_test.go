@@ -4,6 +4,7 @@ package proof
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -79,8 +80,19 @@ func openTraced(t *testing.T) *traced {
 // caller is what the root of each trace is named.
 const caller = "the caller's own work"
 
-// call does something as a caller with a trace, and returns the trace with at least so many spans.
-func (c *traced) call(t *testing.T, spans int, do func(ctx context.Context)) *jaegertest.Trace {
+// wanted is what a trace must show.
+type wanted struct {
+	definition string            // of the saga
+	commands   map[string]string // who serves each method that is called
+	undone     map[string]string // by which compensation each action is undone
+	end        string            // the name of the span that covers the saga
+}
+
+// exportTime is how long spans may take to arrive.
+const exportTime = 20 * time.Second
+
+// shows does something as a caller with a trace, and fails the test unless that becomes what it must be.
+func (c *traced) shows(t *testing.T, want wanted, do func(ctx context.Context)) {
 	t.Helper()
 	ctx, span := c.tracer.Start(t.Context(), caller)
 	do(ctx)
@@ -88,7 +100,80 @@ func (c *traced) call(t *testing.T, spans int, do func(ctx context.Context)) *ja
 	if err := c.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return c.jaeger.Trace(t, span.SpanContext().TraceID().String(), spans)
+	deadline := time.NewTimer(exportTime)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * lookEvery)
+	defer tick.Stop()
+	for {
+		got := c.jaeger.Trace(t, span.SpanContext().TraceID().String(), 1)
+		faults := want.faults(got)
+		if len(faults) == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			for _, fault := range faults {
+				t.Error(fault)
+			}
+			t.Log(drawn(got))
+			return
+		}
+	}
+}
+
+// faults says what a trace lacks: one root, the caller's, no span without its parent, the anchor under the caller's call, each command's
+// attempt under the anchor, the participant's work under the attempt, a link from each compensation to what it undoes, one end.
+func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
+	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if roots := got.Roots(); len(roots) != 1 || roots[0].Name != caller {
+		add("it has %d roots, want the caller's alone", len(roots))
+	}
+	for _, orphan := range got.Orphans() {
+		add("the span %s of %s lacks its parent", orphan.Name, orphan.Service)
+	}
+	for _, span := range got.Spans {
+		for _, warning := range span.Warnings {
+			// What a killed process had asked for began before the attempt that was made again; and an anchor takes no time.
+			if !strings.Contains(warning, "clock skew") && !strings.Contains(warning, "Negative duration") {
+				add("Jaeger warns of the span %s of %s: %s", span.Name, span.Service, warning)
+			}
+		}
+	}
+	anchors := own(got, w.definition)
+	if len(anchors) != 1 || !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == anchors[0].Parent && s.Service == "caller" }) {
+		add("it has %d anchors of the saga, want one that hangs from the caller's call", len(anchors))
+		return faults
+	}
+	for method, participant := range w.commands {
+		attempts := own(got, method)
+		if len(attempts) == 0 {
+			add("it has no attempt of %s", method)
+		}
+		for _, attempt := range attempts {
+			if attempt.Parent != anchors[0].ID {
+				add("an attempt of %s doesn't hang from the anchor", method)
+			}
+			if !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant }) {
+				add("nothing of %s hangs from an attempt of %s", participant, method)
+			}
+		}
+	}
+	for action, compensation := range w.undone {
+		of, by := own(got, action), own(got, compensation)
+		if len(of) == 0 || len(by) == 0 || !slices.Contains(by[0].Links, of[len(of)-1].ID) {
+			add("%s doesn't link to %s, which it undoes", compensation, action)
+		}
+	}
+	if n := len(own(got, w.end)); n != 1 {
+		add("%d spans are named %q, want one", n, w.end)
+	}
+	return faults
+}
+
+// own returns the orchestrator's own spans of a name.
+func own(got *jaegertest.Trace, name string) []jaegertest.Span {
+	return slices.DeleteFunc(got.Named(name), func(s jaegertest.Span) bool { return s.Service != "treaty-orchestrator" })
 }
 
 // TestTraces looks at the traces of two sagas in Jaeger: one that is compensated, and one that goes on after a crash.
@@ -102,8 +187,16 @@ func TestTraces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Root, call, anchor and end; three attempts, each with its participant's span.
-		got := acme.call(t, 10, func(ctx context.Context) {
+		acme.shows(t, wanted{
+			definition: changeAddress,
+			commands: map[string]string{
+				"acme.customer.v1.CustomerService/ChangeAddress":  "customer",
+				"acme.card.v1.CardService/ChangePostalAddress":    "card",
+				"acme.customer.v1.CustomerService/RestoreAddress": "customer",
+			},
+			undone: map[string]string{"acme.customer.v1.CustomerService/ChangeAddress": "acme.customer.v1.CustomerService/RestoreAddress"},
+			end:    "saga compensated",
+		}, func(ctx context.Context) {
 			_, err := customerv1.NewCustomerSagasClient(acme.Conn(company.Orchestrator)).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{
 				RequestId: "move", Customer: created.GetCustomer(), Address: &customerv1.Address{Lines: []string{"P.O. Box 7"}, City: "Delft", Country: "NL"},
 			})
@@ -111,138 +204,50 @@ func TestTraces(t *testing.T) {
 				t.Errorf("got %v, want the card service's refusal", err)
 			}
 		})
-		wholeTrace(t, got)
-		between(t, got, changeAddress, map[string]string{
-			"acme.customer.v1.CustomerService/ChangeAddress":  "customer",
-			"acme.card.v1.CardService/ChangePostalAddress":    "card",
-			"acme.customer.v1.CustomerService/RestoreAddress": "customer",
-		})
-		undone(t, got, "acme.customer.v1.CustomerService/ChangeAddress", "acme.customer.v1.CustomerService/RestoreAddress")
-		if n := len(got.Named("saga compensated")); n != 1 {
-			t.Errorf("%d spans tell of the saga's end, want 1", n)
-		}
 	})
 
 	t.Run("over a crash", func(t *testing.T) {
-		request := &cardv1.IssueCardSagaRequest{
-			RequestId: "apply", Product: "classic", LimitCents: 1_000_00, Channel: "proof",
-			Person: &cardv1.Person{DisplayName: "Grace", Email: "grace@example.com", PassportNumber: "GH190612", NationalId: "grace-1906", YearlyIncomeCents: 60_000_00},
-			Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
-		}
-		// Root, two calls, anchor and end; six attempts with their participants' spans, one of them twice.
-		got := acme.call(t, 18, func(ctx context.Context) {
-			client := cardv1.NewCardSagasClient(acme.Conn(company.Orchestrator))
-			first := make(chan error, 1)
-			go func() {
-				_, err := client.IssueCard(ctx, request)
-				first <- err
-			}()
-			underWay(t, acme.Company, "acme.identity.v1.IdentityService/RegisterApplicant")
-			if err := acme.Process(company.Orchestrator).Kill(); err != nil {
-				t.Error(err)
-			}
-			if err := <-first; status.Code(err) != codes.Unavailable {
-				t.Errorf("the call that the crash cut off: %v, want UNAVAILABLE", err)
-			}
-			if err := acme.Process(company.Orchestrator).Start(); err != nil {
-				t.Error(err)
-			}
-			if _, err := client.IssueCard(ctx, request, grpc.WaitForReady(true)); err != nil {
-				t.Errorf("the call after the crash: %v", err)
-			}
-		})
-		wholeTrace(t, got)
-		between(t, got, issueCard, map[string]string{
-			"acme.customer.v1.CustomerService/CreateCustomer":      "customer",
-			"acme.identity.v1.IdentityService/RegisterApplicant":   "identity",
-			"acme.credit.v1.CreditService/GetLastCheck":            "credit",
-			"acme.credit.v1.CreditService/CheckCredit":             "credit",
-			"acme.card.v1.CardService/IssueCard":                   "card",
-			"acme.notification.v1.NotificationService/SendWelcome": "notification",
-		})
-		if n := len(got.Named("saga succeeded")); n != 1 {
-			t.Errorf("%d spans tell of the saga's end, want 1", n)
-		}
+		acme.shows(t, wanted{
+			definition: issueCard,
+			commands: map[string]string{
+				"acme.customer.v1.CustomerService/CreateCustomer":      "customer",
+				"acme.identity.v1.IdentityService/RegisterApplicant":   "identity",
+				"acme.credit.v1.CreditService/GetLastCheck":            "credit",
+				"acme.credit.v1.CreditService/CheckCredit":             "credit",
+				"acme.card.v1.CardService/IssueCard":                   "card",
+				"acme.notification.v1.NotificationService/SendWelcome": "notification",
+			},
+			end: "saga succeeded",
+		}, func(ctx context.Context) { acme.issueCardOverCrash(ctx, t) })
 	})
 }
 
-// wholeTrace: one root, the caller's, and no span without its parent.
-func wholeTrace(t *testing.T, got *jaegertest.Trace) {
+// issueCardOverCrash calls IssueCard, kills the orchestrator while the identity service is at work, starts it again, and calls again.
+func (c *traced) issueCardOverCrash(ctx context.Context, t *testing.T) {
 	t.Helper()
-	if roots := got.Roots(); len(roots) != 1 || roots[0].Name != caller {
-		t.Errorf("the roots are %v, want the caller alone", roots)
+	request := &cardv1.IssueCardSagaRequest{
+		RequestId: "apply", Product: "classic", LimitCents: 1_000_00, Channel: "proof",
+		Person: &cardv1.Person{DisplayName: "Grace", Email: "grace@example.com", PassportNumber: "GH190612", NationalId: "grace-1906", YearlyIncomeCents: 60_000_00},
+		Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
 	}
-	for _, orphan := range got.Orphans() {
-		t.Errorf("the span %s of %s lacks its parent", orphan.Name, orphan.Service)
+	client := cardv1.NewCardSagasClient(c.Conn(company.Orchestrator))
+	first := make(chan error, 1)
+	go func() {
+		_, err := client.IssueCard(ctx, request)
+		first <- err
+	}()
+	underWay(t, c.Company, "acme.identity.v1.IdentityService/RegisterApplicant")
+	if err := c.Process(company.Orchestrator).Kill(); err != nil {
+		t.Fatal(err)
 	}
-	for _, span := range got.Spans {
-		for _, warning := range span.Warnings {
-			if strings.Contains(warning, "clock skew") {
-				continue // what the process that was killed asked for began before the attempt that was made again
-			}
-			if strings.Contains(warning, "Negative duration") {
-				continue // an anchor takes no time, which Jaeger calls negative
-			}
-			t.Errorf("Jaeger warns of the span %s of %s: %s", span.Name, span.Service, warning)
-		}
+	if err := <-first; status.Code(err) != codes.Unavailable {
+		t.Errorf("the call that the crash cut off: %v, want UNAVAILABLE", err)
 	}
-	if t.Failed() {
-		t.Log(drawn(got))
+	if err := c.Process(company.Orchestrator).Start(); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// between: the saga's anchor hangs from the caller's call, each command's attempt from the anchor, and the participant's work from
-// the attempt.
-func between(t *testing.T, got *jaegertest.Trace, definition string, commands map[string]string) {
-	t.Helper()
-	var anchor jaegertest.Span
-	for _, span := range got.Named(definition) {
-		if span.Service == "treaty-orchestrator" {
-			anchor = span
-		}
-	}
-	parent := slices.IndexFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == anchor.Parent })
-	if anchor.ID == "" || parent < 0 || got.Spans[parent].Service != "caller" {
-		t.Fatalf("the saga's anchor doesn't hang from the caller's call:\n%s", drawn(got))
-	}
-	for method, participant := range commands {
-		var attempts int
-		for _, attempt := range got.Named(method) {
-			if attempt.Service != "treaty-orchestrator" {
-				continue
-			}
-			attempts++
-			if attempt.Parent != anchor.ID {
-				t.Errorf("the attempt of %s doesn't hang from the anchor", method)
-			}
-			if !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant }) {
-				t.Errorf("nothing of %s hangs from the attempt of %s", participant, method)
-			}
-		}
-		if attempts == 0 {
-			t.Errorf("there is no attempt of %s", method)
-		}
-	}
-	if t.Failed() {
-		t.Log(drawn(got))
-	}
-}
-
-// undone: the compensation's attempt links to the action's.
-func undone(t *testing.T, got *jaegertest.Trace, action, compensation string) {
-	t.Helper()
-	var of, by []jaegertest.Span
-	for _, span := range got.Spans {
-		switch {
-		case span.Service != "treaty-orchestrator":
-		case span.Name == action:
-			of = append(of, span)
-		case span.Name == compensation:
-			by = append(by, span)
-		}
-	}
-	if len(of) == 0 || len(by) == 0 || !slices.Contains(by[0].Links, of[len(of)-1].ID) {
-		t.Errorf("%s doesn't link to %s, which it undoes:\n%s", compensation, action, drawn(got))
+	if _, err := client.IssueCard(ctx, request, grpc.WaitForReady(true)); err != nil {
+		t.Errorf("the call after the crash: %v", err)
 	}
 }
 
