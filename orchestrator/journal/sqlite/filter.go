@@ -1,39 +1,43 @@
 package sqlite
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
 
-// listQuery writes a list as SQL. Only operators and column names are put into the text; what a caller gave is an argument.
+// listQuery writes a list as SQL. Only operators, column names and the numbers of states are put into the text; what a caller gave is an
+// argument.
 func listQuery(params journal.ListParams) (sql string, args []any) {
-	var b condition
-	column, after := "s.create_time", int64(0)
-	if params.Order.By == journal.OrderByUpdateTime {
-		column = "s.update_time"
-	}
-	if params.After != nil {
-		after = params.After.CreateTime.UnixMicro()
-		if params.Order.By == journal.OrderByUpdateTime {
-			after = params.After.UpdateTime.UnixMicro()
-		}
-	}
-	direction, behind := "ASC", ">"
-	if params.Order.Descending {
-		direction, behind = "DESC", "<"
-	}
-	b.text.WriteString("SELECT " + rowColumns + " FROM sagas s WHERE true")
+	var where condition
+	where.text.WriteString("true")
 	if params.Filter != nil {
-		b.text.WriteString(" AND ")
-		b.write(params.Filter)
+		where.text.WriteString(" AND ")
+		where.write(params.Filter)
+	}
+	column, position := "s.create_time", "5"
+	if params.Order.By == journal.OrderByUpdateTime {
+		column, position = "s.update_time", "6"
+	}
+	direction, behind := " ASC", " > "
+	if params.Order.Descending {
+		direction, behind = " DESC", " < "
 	}
 	if params.After != nil {
-		b.text.WriteString(" AND (" + column + ", s.id) " + behind + " (?, ?)")
-		b.args = append(b.args, after, params.After.ID)
+		after := params.After.CreateTime
+		if params.Order.By == journal.OrderByUpdateTime {
+			after = params.After.UpdateTime
+		}
+		where.text.WriteString(" AND (" + column + ", s.id)" + behind + "(" + where.arg(after.UnixMicro()) + ", " + where.arg(params.After.ID) + ")")
 	}
-	b.text.WriteString(" ORDER BY " + column + " " + direction + ", s.id " + direction + " LIMIT ?")
-	return b.text.String(), append(b.args, int64(params.Limit))
+	rows := "SELECT " + rowColumns + " FROM sagas s WHERE " + where.text.String()
+	if params.Order.By == journal.OrderByUpdateTime {
+		// An index has the settled ones in order. The others are few, and sorted.
+		rows = rows + " AND s.state >= 3 UNION ALL " + rows + " AND s.state < 3 AND s.state < 4"
+	}
+	sql = rows + " ORDER BY " + position + direction + ", 2" + direction + " LIMIT " + where.arg(int64(params.Limit))
+	return sql, where.args
 }
 
 // condition is SQL in the making.
@@ -42,8 +46,14 @@ type condition struct {
 	args []any
 }
 
+// arg adds an argument and returns what stands for it.
+func (c *condition) arg(value any) string {
+	c.args = append(c.args, value)
+	return "?" + strconv.Itoa(len(c.args))
+}
+
 var operators = map[journal.FilterOp]string{
-	journal.Equal: "=", journal.NotEqual: "<>", journal.Less: "<", journal.LessOrEqual: "<=", journal.Greater: ">", journal.GreaterOrEqual: ">=",
+	journal.Equal: " = ", journal.NotEqual: " <> ", journal.Less: " < ", journal.LessOrEqual: " <= ", journal.Greater: " > ", journal.GreaterOrEqual: " >= ",
 }
 
 // write writes a filter that is known to be valid.
@@ -57,7 +67,7 @@ func (c *condition) write(f *journal.Filter) {
 		c.text.WriteString("NOT ")
 		c.join(f.Args, "")
 	default:
-		c.compare(f)
+		c.text.WriteString(c.compare(f))
 	}
 }
 
@@ -72,31 +82,36 @@ func (c *condition) join(args []*journal.Filter, with string) {
 	c.text.WriteString(")")
 }
 
-func (c *condition) compare(f *journal.Filter) {
+func (c *condition) compare(f *journal.Filter) string {
 	operator := operators[f.Op]
 	switch f.Field {
 	case journal.FieldID:
-		c.leaf("s.id "+operator+" ?", f.Text)
+		return "s.id" + operator + c.arg(f.Text)
 	case journal.FieldDefinition:
-		c.leaf("(SELECT name FROM definitions WHERE definitions.key = s.definition) "+operator+" ?", f.Text)
+		return "s.definition IN (SELECT key FROM definitions WHERE name" + operator + c.arg(f.Text) + ")"
 	case journal.FieldState:
-		state, _ := f.State()
-		c.leaf("s.state "+operator+" ?", int64(state))
+		return compareState(f)
 	case journal.FieldCreateTime:
-		c.leaf("s.create_time "+operator+" ?", f.Time.UnixMicro())
+		return "s.create_time" + operator + c.arg(f.Time.UnixMicro())
 	case journal.FieldUpdateTime:
-		c.leaf("s.update_time "+operator+" ?", f.Time.UnixMicro())
+		return "s.update_time" + operator + c.arg(f.Time.UnixMicro())
 	case journal.FieldLabel:
 		// A saga without the label equals nothing.
 		in := "s.key IN "
 		if f.Op == journal.NotEqual {
-			in, operator = "s.key NOT IN ", "="
+			in, operator = "s.key NOT IN ", " = "
 		}
-		c.leaf(in+"(SELECT saga FROM labels WHERE label = ? AND value "+operator+" ?)", f.Label, f.Text)
+		return in + "(SELECT saga FROM labels WHERE label = " + c.arg(f.Label) + " AND value" + operator + c.arg(f.Text) + ")"
 	}
+	return "false" // no field that Validate lets pass
 }
 
-func (c *condition) leaf(sql string, args ...any) {
-	c.text.WriteString(sql)
-	c.args = append(c.args, args...)
+// compareState says the conditions of the partial indexes literally, so that SQLite may use them.
+func compareState(f *journal.Filter) string {
+	state, _ := f.State()
+	number := strconv.Itoa(int(state))
+	if f.Op == journal.Equal && !journal.Final(state) {
+		return "(s.state = " + number + " AND s.state < 4)"
+	}
+	return "s.state" + operators[f.Op] + number
 }

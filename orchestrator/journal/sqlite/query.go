@@ -68,6 +68,11 @@ func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) (
 	return turns, err
 }
 
+// openQuery merges two walks along an index.
+const openQuery = `SELECT ` + rowColumns + ` FROM sagas s WHERE s.state = 1 AND s.state < 4 AND s.id > ?1
+	UNION ALL SELECT ` + rowColumns + ` FROM sagas s WHERE s.state = 2 AND s.state < 4 AND s.id > ?1
+	ORDER BY 2 LIMIT ?2`
+
 // Open returns sagas that are to be driven, with their journals.
 func (s *Store) Open(ctx context.Context, after string, limit int) ([]*journal.Journal, error) {
 	var open []*journal.Journal
@@ -80,7 +85,7 @@ func (s *Store) Open(ctx context.Context, after string, limit int) ([]*journal.J
 			row journal.Row
 		}
 		var rows []found
-		err := r.query(`SELECT `+rowColumns+` FROM sagas s WHERE s.state < 3 AND s.id > ? ORDER BY s.id LIMIT ?`, []any{after, int64(limit)},
+		err := r.query(openQuery, []any{after, int64(limit)},
 			func(stmt *sqlite3.Stmt) error {
 				key, row, err := scanRow(stmt)
 				rows = append(rows, found{key, row})
@@ -101,6 +106,8 @@ func (s *Store) Open(ctx context.Context, after string, limit int) ([]*journal.J
 	return open, err
 }
 
+const dueQuery = `SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`
+
 // Due returns timers, earliest first.
 func (s *Store) Due(ctx context.Context, until time.Time, limit int) ([]journal.Due, error) {
 	var due []journal.Due
@@ -108,7 +115,7 @@ func (s *Store) Due(ctx context.Context, until time.Time, limit int) ([]journal.
 		if err := journal.ValidateLimit(limit); err != nil {
 			return err
 		}
-		return r.query(`SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`,
+		return r.query(dueQuery,
 			[]any{until.UnixMicro(), int64(limit)}, func(stmt *sqlite3.Stmt) error {
 				due = append(due, journal.Due{Saga: stmt.ColumnText(0), Time: columnTime(stmt, 1)})
 				return nil
