@@ -22,14 +22,14 @@ const (
 // connect opens one connection. Pragmas run one by one.
 func connect(ctx context.Context, path string, options options, pragmas ...string) (conn *sqlite3.Conn, err error) {
 	defer rescue(&err)
+	if err := registerFilesystem(); err != nil {
+		return nil, err
+	}
 	name := filepath.ToSlash(path)
 	if !strings.HasPrefix(name, "/") {
 		name = "/" + name
 	}
-	uri := url.URL{Scheme: "file", OmitHost: true, Path: name}
-	if options.vfs != "" {
-		uri.RawQuery = url.Values{"vfs": {options.vfs}}.Encode()
-	}
+	uri := url.URL{Scheme: "file", OmitHost: true, Path: name, RawQuery: url.Values{"vfs": {options.vfs}}.Encode()}
 	conn, err = sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, engineMemory), uri.String())
 	if err != nil {
 		return nil, err

@@ -246,4 +246,3 @@ func (d *disk) leave(dir string, random *rand.Rand) error {
 	}
 	return nil
 }
-

@@ -50,7 +50,7 @@ func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
 }
 
-// withVFS makes SQLite use a registered file system, for tests that inject faults.
+// withVFS makes SQLite use another registered file system, for tests that inject faults.
 func withVFS(name string) Option {
 	return func(o *options) { o.vfs = name }
 }
@@ -61,7 +61,7 @@ func withVFS(name string) Option {
 // version wrote it; ErrCorrupt when it can't be read; ErrReadOnly and ErrFull when it can't be written. A file that belongs
 // to another program is refused and left alone. The context bounds only the opening.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
-	options := options{readers: 4}
+	options := options{readers: 4, vfs: filesystemName}
 	for _, opt := range opts {
 		opt(&options)
 	}
