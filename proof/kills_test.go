@@ -242,6 +242,6 @@ func TestKillsBriefly(t *testing.T) {
 		return
 	}
 	for _, tampering := range tamperings {
-		t.Run("the audit sees "+tampering.name, func(t *testing.T) { tampering.try(t, acme) })
+		t.Run("the audit sees "+tampering.name, func(t *testing.T) { report = tampering.try(t, acme, report) })
 	}
 }

@@ -46,10 +46,9 @@ var tamperings = []tampering{
 		 SELECT 'messages/twice', customer, email, subject, text, send_time FROM messages LIMIT 1`},
 }
 
-// try changes a database and wants the audit to find a violation that wasn't there before.
-func (c tampering) try(t *testing.T, acme *company.Company) {
+// try changes a database and wants the audit to find a violation that wasn't there before. It returns what the audit finds.
+func (c tampering) try(t *testing.T, acme *company.Company, before *audit.Report) *audit.Report {
 	t.Helper()
-	before := audited(t, acme)
 	db, err := sql.Open("sqlite3", "file:"+acme.Database(c.service)+"?mode=rw")
 	if err != nil {
 		t.Fatal(err)
@@ -66,17 +65,13 @@ func (c tampering) try(t *testing.T, acme *company.Company) {
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		t.Fatalf("%d rows changed: %v", n, err)
 	}
-	after := audited(t, acme)
-	if len(after.Of(c.breaks)) <= len(before.Of(c.breaks)) {
-		t.Errorf("the audit doesn't see it as a violation of invariant %d:\n%s", c.breaks, after)
-	}
-}
-
-func audited(t *testing.T, acme *company.Company) *audit.Report {
-	t.Helper()
 	facts, err := acme.Facts(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return audit.Check(facts)
+	after := audit.Check(facts)
+	if len(after.Of(c.breaks)) <= len(before.Of(c.breaks)) {
+		t.Errorf("the audit doesn't see it as a violation of invariant %d:\n%s", c.breaks, after)
+	}
+	return after
 }
