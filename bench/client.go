@@ -62,7 +62,7 @@ func load(ctx context.Context, target string, o options) (*round, error) {
 		if err != nil {
 			return nil, fmt.Errorf("connecting to %s: %w", target, err)
 		}
-		defer conn.Close() //nolint:errcheck // the process ends with it
+		defer conn.Close()
 		clients[i] = benchv1.NewWorkSagasClient(conn)
 	}
 	begin := time.Now().Add(o.WarmUp)
@@ -96,7 +96,7 @@ func (w *worker) work(ctx context.Context, o options, seed int, begin, end time.
 		if !started.Before(end) {
 			return nil
 		}
-		_, err := w.client.Run(ctx, &benchv1.RunRequest{Steps: int32(o.Steps), Payload: payload, Refuse: refuse}) //nolint:gosec // at most 1000
+		_, err := w.client.Run(ctx, &benchv1.RunRequest{Steps: int32(o.Steps), Payload: payload, Refuse: refuse})
 		switch {
 		case err == nil:
 		case refuse && status.Code(err) == codes.FailedPrecondition:

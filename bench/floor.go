@@ -43,7 +43,7 @@ func floorCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("connecting to %s: %w", participant, err)
 			}
-			defer conn.Close() //nolint:errcheck // the process ends with it
+			defer conn.Close()
 			server := grpc.NewServer()
 			benchv1.RegisterWorkSagasServer(server, &floor{participant: benchv1.NewWorkServiceClient(conn)})
 			return serve(cmd.Context(), cmd.OutOrStdout(), server)

@@ -21,7 +21,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the databases: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	defer os.RemoveAll(dir)
 
 	var env []string
 	var spans *collector
@@ -114,7 +114,7 @@ func (w *world) round(ctx context.Context, o options, server, participant *proce
 	if err != nil {
 		return measured{}, fmt.Errorf("finding the benchmark's own program: %w", err)
 	}
-	client := exec.CommandContext(ctx, self, "client", "--target", server.address, //nolint:gosec // it is this program
+	client := exec.CommandContext(ctx, self, "client", "--target", server.address,
 		"--steps", strconv.Itoa(o.Steps), "--in-flight", strconv.Itoa(o.InFlight), "--payload", strconv.Itoa(o.Payload),
 		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(), "--connections", strconv.Itoa(o.Conns))
 	client.Stderr = os.Stderr

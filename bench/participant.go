@@ -61,7 +61,7 @@ func participantCommand() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("opening the participant's database: %w", err)
 				}
-				defer db.Close() //nolint:errcheck // the process ends with it
+				defer db.Close()
 				in, err := inbox.OpenSQLite(cmd.Context(), db, inbox.Options{})
 				if err != nil {
 					return fmt.Errorf("opening the participant's inbox: %w", err)

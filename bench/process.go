@@ -45,7 +45,7 @@ func start(ctx context.Context, env []string, args ...string) (*process, error) 
 	if err != nil {
 		return nil, fmt.Errorf("finding the benchmark's own program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // it is this program
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second

@@ -60,8 +60,7 @@ func (p program) run(ctx context.Context) int {
 		return ExitOK
 	}
 	_, _ = fmt.Fprintf(p.stderr, "%s: %v\n", p.name, err)
-	var usage usageError
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[usageError](err); ok {
 		_, _ = fmt.Fprintf(p.stderr, "See %s --help.\n", p.name)
 		return ExitUsage
 	}

@@ -108,7 +108,7 @@ func (o ordeal) load(t *testing.T, acme *company.Company, customers []string) ([
 	for i := range clients {
 		clients[i] = &client{
 			t: t, company: acme, name: fmt.Sprintf("client-%d", i), customers: customers,
-			chance: rand.New(rand.NewPCG(o.seed, uint64(i))), //nolint:gosec // chance, not secrets
+			chance: rand.New(rand.NewPCG(o.seed, uint64(i))),
 			starts: make(map[string]*audit.Start), tally: &l.tally,
 		}
 		working.Go(func() { clients[i].work(ctx, stop) })
@@ -127,7 +127,7 @@ func (o ordeal) load(t *testing.T, acme *company.Company, customers []string) ([
 // kill kills processes at random and starts each again at once. It returns how often each was killed.
 func (o ordeal) kill(t *testing.T, acme *company.Company) string {
 	t.Helper()
-	chance := rand.New(rand.NewPCG(o.seed, 1<<32)) //nolint:gosec // chance, not secrets
+	chance := rand.New(rand.NewPCG(o.seed, 1<<32))
 	kills := make(map[string]int)
 	var round []string
 	for range o.kills {

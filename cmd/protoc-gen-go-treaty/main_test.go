@@ -140,7 +140,7 @@ func request(t *testing.T, dir string, test testCase) *pluginpb.CodeGeneratorReq
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: test.files, Parameter: proto.String(test.parameter)}
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: test.files, Parameter: new(test.parameter)}
 	seen := make(map[string]bool)
 	var add func(file protoreflect.FileDescriptor)
 	add = func(file protoreflect.FileDescriptor) {

@@ -90,12 +90,12 @@ func TestRedactEmptiesWhatNobodyCanRead(t *testing.T) {
 	shown := &treatyv1.Saga{Request: deep}
 	contract.Redact(shown)
 	depth := 0
-	for any := shown.GetRequest(); len(any.GetValue()) > 0; depth++ {
+	for outer := shown.GetRequest(); len(outer.GetValue()) > 0; depth++ {
 		inner := new(anypb.Any)
-		if err := proto.Unmarshal(any.GetValue(), inner); err != nil {
+		if err := proto.Unmarshal(outer.GetValue(), inner); err != nil {
 			t.Fatal(err)
 		}
-		any = inner
+		outer = inner
 	}
 	if depth > 40 {
 		t.Errorf("%d Anys inside each other are read", depth)

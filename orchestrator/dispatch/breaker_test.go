@@ -147,7 +147,7 @@ func TestBreakerOpensAtOnceWithoutConnection(t *testing.T) {
 		b.call(disconnected)
 		b.parkMany(t, 0, 1)
 
-		time.Sleep(24 * time.Hour) // no wake, and nothing polls, however long it takes
+		<-time.After(24 * time.Hour) // no wake, and nothing polls, however long it takes
 		b.expectWoken(t, 0)
 
 		b.link.set(connectivity.Ready)
@@ -197,14 +197,14 @@ func TestBreakerOpensAgainWhenAProbeFails(t *testing.T) {
 		b.expectWoken(t, 0)
 		wait := probeInitial
 		for probe := 1; probe <= 10; probe++ {
-			time.Sleep(wait - 1)
+			<-time.After(wait - 1) // virtual time
 			b.expectWoken(t, probe-1)
-			time.Sleep(1)
+			<-time.After(1)         // virtual time
 			b.expectWoken(t, probe) // one at a time
 			b.call(unavailable)
 			wait = min(2*wait, probeMax)
 		}
-		time.Sleep(wait)
+		<-time.After(wait) // virtual time
 		for b.load(); !b.load().is(closed); synctest.Wait() {
 			b.call(answered)
 		}
@@ -219,9 +219,9 @@ func TestBreakerGoesOnWhenTheWokenMakeNoCall(t *testing.T) {
 		b.parkMany(t, 0, 50)
 		b.link.set(connectivity.Ready)
 		b.expectWoken(t, 1)
-		time.Sleep(waveTime)
+		<-time.After(waveTime) // virtual time
 		b.expectWoken(t, 3)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // virtual time
 		b.expectWoken(t, 50)
 		b.expectPassing(t)
 	})
@@ -246,7 +246,7 @@ func TestBreakerLetsWokenCallsAskAgain(t *testing.T) {
 			}
 		}
 		b.link.set(connectivity.Ready)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // virtual time
 		synctest.Wait()
 		if made.Load() != 1000 {
 			t.Errorf("%d of 1000 calls were made", made.Load())
@@ -263,7 +263,7 @@ func TestBreakerForgetsWhoCancels(t *testing.T) {
 			cancels[i]()
 		}
 		b.link.set(connectivity.Ready)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // virtual time
 		b.expectWoken(t, 7)
 		if want := []int{1, 2, 3, 5, 6, 7, 8}; !slices.Equal(b.wokenNow(), want) {
 			t.Errorf("woken: %v, want %v", b.wokenNow(), want)

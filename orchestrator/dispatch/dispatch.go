@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -162,9 +163,7 @@ func (d *Dispatcher) route(method string) (route, bool) {
 	r := route{path: "/" + method, participant: p}
 	for {
 		grown := make(map[string]route, len(*routes)+1)
-		for k, v := range *routes {
-			grown[k] = v
-		}
+		maps.Copy(grown, *routes)
 		grown[method] = r
 		if d.routes.CompareAndSwap(routes, &grown) {
 			return r, true
@@ -193,7 +192,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	}
 	for _, p := range d.participants {
 		p.breaker.close()
-		if err := p.conn.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
+		if err := p.conn.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // it is what Close returns the second time
 			errs = append(errs, fmt.Errorf("dispatch: closing the connection to %q: %w", p.target, err))
 		}
 	}

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"runtime"
@@ -23,7 +22,7 @@ const (
 	testMethod  = testService + "/Do"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // handler answers one call: the raw request in, the raw reply out.
 type handler func(ctx context.Context, request []byte) ([]byte, error)
@@ -110,7 +109,7 @@ func expectNoLeak(t *testing.T) {
 			buf := make([]byte, 1<<20)
 			stacks := string(buf[:runtime.Stack(buf, true)])
 			var leaked []string
-			for _, g := range strings.Split(stacks, "\n\n") {
+			for g := range strings.SplitSeq(stacks, "\n\n") {
 				if strings.Contains(g, "orchestrator/dispatch.(*breaker)") || strings.Contains(g, "google.golang.org/grpc/internal/transport.") {
 					leaked = append(leaked, g)
 				}

@@ -216,7 +216,7 @@ func (f *flight) verdictOnGivingUp() machine.Verdict {
 
 func (f *flight) outcome(verdict machine.Verdict) machine.Outcome {
 	out := machine.Outcome{
-		Step: f.key.step, Direction: f.key.direction, Verdict: verdict, Attempts: uint32(f.attempts), //nolint:gosec // never that many
+		Step: f.key.step, Direction: f.key.direction, Verdict: verdict, Attempts: uint32(f.attempts),
 	}
 	if verdict == machine.Done {
 		out.Reply = nonNil(f.last.Reply)

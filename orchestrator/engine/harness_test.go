@@ -138,7 +138,7 @@ func (p *participant) seen() []string {
 }
 
 func failed(outcome treatyv1.Outcome, code codes.Code) engine.Result {
-	return engine.Result{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "said the fake"}} //nolint:gosec // gRPC codes are small
+	return engine.Result{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "said the fake"}}
 }
 
 var (

@@ -154,8 +154,8 @@ func NewID(now time.Time, definition, requestID string) string {
 		return "r" + lowerBase32.EncodeToString(sum[:20])
 	}
 	var raw [16]byte
-	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16) //nolint:gosec // after 1970
-	_, _ = rand.Read(raw[6:])                                        // never fails
+	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
+	_, _ = rand.Read(raw[6:]) // never fails
 	return "s" + lowerBase32.EncodeToString(raw[:])
 }
 

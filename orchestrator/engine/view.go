@@ -104,7 +104,7 @@ func (i *instance) describeFlights(view *treatyv1.Saga) {
 			continue
 		}
 		step.Attempts = &treatyv1.Attempts{
-			Count: uint32(f.attempts), LastFailure: f.last.Failure, Parked: f.parked, NextTime: timestamp(f.next), //nolint:gosec // never that many
+			Count: uint32(f.attempts), LastFailure: f.last.Failure, Parked: f.parked, NextTime: timestamp(f.next),
 		}
 		if f.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
 			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(f.last.Outcome.String(), "OUTCOME_"))

@@ -60,7 +60,7 @@ func NewID(ctx Context) string {
 func Rand(ctx Context) *rand.Rand {
 	t := ctx.thread()
 	if t.rand == nil {
-		t.rand = rand.New(rand.NewPCG(t.machine.Started().GetSeed(), pathSeed(t.machine.Path()))) //nolint:gosec // must be reproducible, isn't for secrets
+		t.rand = rand.New(rand.NewPCG(t.machine.Started().GetSeed(), pathSeed(t.machine.Path())))
 	}
 	return t.rand
 }

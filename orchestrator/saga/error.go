@@ -30,7 +30,7 @@ func (e *Error) Error() string {
 	if e.Unknown {
 		how = "unknown"
 	}
-	return fmt.Sprintf("%s %s: %s: %s", e.Method, how, codes.Code(uint32(e.failure.GetCode())), e.failure.GetMessage()) //nolint:gosec // gRPC codes are small
+	return fmt.Sprintf("%s %s: %s: %s", e.Method, how, codes.Code(uint32(e.failure.GetCode())), e.failure.GetMessage())
 }
 
 // GRPCStatus is the participant's status with its details.

@@ -201,7 +201,7 @@ func TestErrors(t *testing.T) {
 		})
 		j.fails(machine.Refused, refusal)
 		failure := j.machine.Saga().Decided.GetFailure()
-		if codes.Code(uint32(failure.GetCode())) != codes.FailedPrecondition || len(failure.GetDetails()) != 1 || !strings.Contains(failure.GetMessage(), "moving") { //nolint:gosec // a gRPC code
+		if codes.Code(uint32(failure.GetCode())) != codes.FailedPrecondition || len(failure.GetDetails()) != 1 || !strings.Contains(failure.GetMessage(), "moving") {
 			t.Errorf("the saga ended with %v", failure)
 		}
 	})

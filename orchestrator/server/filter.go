@@ -189,8 +189,8 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 	if name, ok := textOf(left); ok {
 		field = name
 	}
-	if strings.HasPrefix(field, "labels.") {
-		return nil, r.wrong(left, `has a label with dots: put the key in quotes, labels.%q`, shorten(strings.TrimPrefix(field, "labels.")))
+	if after, ok := strings.CutPrefix(field, "labels."); ok {
+		return nil, r.wrong(left, `has a label with dots: put the key in quotes, labels.%q`, shorten(after))
 	}
 	return nil, r.wrong(left, `has the unknown field %q: there are definition, state, create_time, update_time and labels.KEY`, shorten(field))
 }

@@ -46,7 +46,6 @@ type fakeEngine struct {
 
 	mu       sync.Mutex
 	watchers []chan struct{}
-	watched  chan struct{} // takes a token for each watch
 }
 
 func (f *fakeEngine) Start(ctx context.Context, params engine.StartParams) (server.Started, error) {

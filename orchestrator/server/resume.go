@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -88,7 +87,7 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be checked: link it, or retry", method),
 		}
 	}
-	field, wanted := "mark_done.reply", protoreflect.MessageDescriptor(call.Output)
+	field, wanted := "mark_done.reply", call.Output
 	if how == machine.RetryEdited {
 		field, wanted = "retry_edited.request", call.Input
 	}

@@ -140,7 +140,7 @@ func TestCrossingChanges(t *testing.T) {
 		{"customers/5", "+2 -2", ""},
 		{"customers/6", "-2 +2", ""},
 	} {
-		for _, op := range strings.Fields(test.sequence) {
+		for op := range strings.FieldsSeq(test.sequence) {
 			revision := int64(op[1] - '0')
 			change := &cardv1.ChangePostalAddressRequest{
 				Customer: test.customer, AddressRevision: revision, Postal: postal(map[int64]string{2: "two", 3: "three"}[revision]),

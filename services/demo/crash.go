@@ -98,5 +98,6 @@ func codeName(err error) string {
 
 // path shortens a command's id to what differs between the commands of a saga.
 func path(command string) string {
-	return command[strings.Index(command, "steps/"):]
+	_, step, _ := strings.Cut(command, "steps/")
+	return "steps/" + step
 }

@@ -355,7 +355,8 @@ func TestBadStarts(t *testing.T) {
 			} {
 				out, err := exec.Command(program[0], append(program[1:], test.arguments...)...).CombinedOutput()
 				var exit *exec.ExitError
-				if e, ok := err.(*exec.ExitError); ok {
+				e := &exec.ExitError{}
+				if errors.As(err, &e) {
 					exit = e
 				}
 				text := string(out)

@@ -123,7 +123,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.grpc.Stop()
 		<-stopped
 	}
-	<-served
+	<-served //nolint:errcheck // it was stopped
 	return nil
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -147,7 +146,7 @@ func open(t *testing.T, c *company) *grpc.ClientConn {
 	notificationv1.RegisterNotificationServiceServer(services, c)
 	options := []orchestrator.Option{
 		orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")),
-		orchestrator.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))),
+		orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
 	}
 	for name := range services.GetServiceInfo() {
 		options = append(options, orchestrator.WithParticipant(name, participants.Addr().String()))

@@ -77,7 +77,7 @@ func (m *modelRun) compare(what string, call func(journal.Store) (any, error)) {
 	want, wantErr := call(m.memory)
 	m.random = rand.New(rand.NewPCG(seed, 2))
 	got, gotErr := call(m.Store)
-	if cause(gotErr) != cause(wantErr) || gotErr == nil && render(got) != render(want) {
+	if !errors.Is(cause(gotErr), cause(wantErr)) || gotErr == nil && render(got) != render(want) {
 		m.Errorf("%s: got %v\n%s\nwant %v\n%s", what, gotErr, render(got), wantErr, render(want))
 	}
 }

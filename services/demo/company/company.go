@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -217,8 +218,8 @@ func (c *Company) Close() error {
 	c.close.Do(func() {
 		all := c.Processes()
 		var errs []error
-		for i := len(all) - 1; i >= 0; i-- {
-			errs = append(errs, all[i].Stop())
+		for _, a := range slices.Backward(all) {
+			errs = append(errs, a.Stop())
 		}
 		for _, conn := range c.conns {
 			errs = append(errs, conn.Close())

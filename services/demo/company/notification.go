@@ -46,7 +46,7 @@ func prepareNode(ctx context.Context) (notification, error) {
 	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "v")
 	major, _, _ := strings.Cut(version, ".")
 	if n, atoiErr := strconv.Atoi(major); err != nil || atoiErr != nil || n < oldestNode {
-		return notification{}, fmt.Errorf("Node %s is older than %d", version, oldestNode)
+		return notification{}, fmt.Errorf("node %s is older than %d", version, oldestNode)
 	}
 	root, err := moduleRoot(ctx)
 	if err != nil {

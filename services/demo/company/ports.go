@@ -26,7 +26,7 @@ func freeAddresses(n int) (addresses []string, err error) {
 		if len(addresses) == n {
 			return addresses, nil
 		}
-		//nolint:gosec // a port is no secret
+
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(highestPort-lowestPort)))
 		if err != nil {
 			continue

@@ -79,7 +79,7 @@ func (p *Process) Start() error {
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", p.Name, err)
 	}
-	cmd := exec.Command(p.args[0], p.args[1:]...) //nolint:gosec,noctx // programs of this module, ended by their own signals
+	cmd := exec.Command(p.args[0], p.args[1:]...) //nolint:noctx // programs of this module, ended by their own signals
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = io.Writer(log), io.Writer(log)
 	if p.verbose != nil {

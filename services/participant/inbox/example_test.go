@@ -46,7 +46,7 @@ func ExampleHandle() {
 			return &customerv1.AddressChanged{Customer: request.GetCustomer()}, err
 		})
 	}
-	restoreAddress := func(ctx context.Context, request *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+	restoreAddress := func(ctx context.Context, _ *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
 		return inbox.Handle(ctx, in, func(*sql.Tx) (*customerv1.AddressRestored, error) {
 			fmt.Println("the undo runs")
 			return &customerv1.AddressRestored{}, nil

@@ -59,6 +59,7 @@ func Handle[R proto.Message](ctx context.Context, i *Inbox, handler func(tx *sql
 		return none, err
 	}
 	if h.verdict != Duplicate {
+		i.purgeSometimes(ctx)
 		return reply, nil
 	}
 	if err := proto.Unmarshal(answer, reply); err != nil {
@@ -69,7 +70,7 @@ func Handle[R proto.Message](ctx context.Context, i *Inbox, handler func(tx *sql
 
 func empty[R proto.Message]() R {
 	var zero R
-	return zero.ProtoReflect().Type().New().Interface().(R)
+	return zero.ProtoReflect().Type().New().Interface().(R) //nolint:forcetypeassert // it was made from R's own type
 }
 
 // handling is one call being handled.

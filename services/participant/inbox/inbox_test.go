@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,7 +227,7 @@ func TestAllOrders(t *testing.T) {
 			return
 		}
 		for i, k := range kinds {
-			sequence(append(prefix[:len(prefix):len(prefix)], k), fmt.Sprintf("%s%d", id, i))
+			sequence(append(slices.Clip(prefix), k), fmt.Sprintf("%s%d", id, i))
 		}
 	}
 	sequence(nil, "")

@@ -51,7 +51,7 @@ func spoken(m *protogen.Method, is string) []string {
 	return lines
 }
 
-// isVerb tells whether a comment goes on well after a name, as in "Changes where a customer lives."
+// isVerb tells whether a comment goes on well after a name, as in "Changes where a customer lives.".
 func isVerb(word string) bool {
 	switch word {
 	case "This", "Its", "Is", "Always", "As", "Unless", "Address", "Status":

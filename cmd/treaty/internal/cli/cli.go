@@ -194,12 +194,10 @@ func (a *app) run(body runner) func(*cobra.Command, []string) error {
 		if err == nil {
 			return nil
 		}
-		var known *problem
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*problem](err); ok {
 			return known
 		}
-		var code exitError
-		if errors.As(err, &code) {
+		if code, ok := errors.AsType[exitError](err); ok {
 			return code
 		}
 		return a.explain(err, subject{})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,9 +58,7 @@ func (b *buffer) String() string {
 
 func process(s setup, stdout, stderr *buffer) Process {
 	env := map[string]string{"USER": "ada", "TREATY_ADDRESS": s.address}
-	for key, value := range s.env {
-		env[key] = value
-	}
+	maps.Copy(env, s.env)
 	return Process{
 		Args: s.args, Stdin: strings.NewReader(s.stdin), Stdout: stdout, Stderr: stderr,
 		Getenv:   func(key string) string { return env[key] },

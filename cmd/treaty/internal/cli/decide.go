@@ -117,7 +117,7 @@ JSON is the message itself, @FILE, or - for standard input.`,
 			return exact("NAME")(cmd, args)
 		},
 		ValidArgsFunction: a.completeSaga(`state = "SUSPENDED"`),
-		RunE: a.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			if name, reply, ok := splitReply(flags, args); ok {
 				flags.markDone, args = replyFlag(reply), []string{name}
 			}

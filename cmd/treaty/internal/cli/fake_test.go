@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -340,8 +341,8 @@ func last[M proto.Message](t *testing.T, f *fake) M {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := len(f.requests) - 1; i >= 0; i-- {
-		if found, ok := f.requests[i].(M); ok {
+	for _, v := range slices.Backward(f.requests) {
+		if found, ok := v.(M); ok {
 			return found
 		}
 	}

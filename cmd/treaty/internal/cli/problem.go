@@ -67,8 +67,7 @@ func (a *app) explain(err error, about subject) error {
 	if err == nil {
 		return nil
 	}
-	var known *problem
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*problem](err); ok {
 		return known
 	}
 	failure, ok := status.FromError(err)
@@ -250,8 +249,7 @@ func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
 		return ExitOK
 	}
-	var code exitError
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[exitError](err); ok {
 		return int(code)
 	}
 	if ctx.Err() != nil {

@@ -99,7 +99,7 @@ func (v *view) suspension(saga *treatyv1.Saga) []line {
 		{"found", suspension.GetFound()},
 	} {
 		if fact.value != "" {
-			out = append(out, line{{"  " + pad(fact.name, factWidth), dim}, {fact.value, plain}})
+			out = append(out, line{{"  " + pad(fact.name), dim}, {fact.value, plain}})
 		}
 	}
 	out = append(out, v.failure("failure", suspension.GetFailure())...)

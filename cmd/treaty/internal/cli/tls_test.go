@@ -96,7 +96,7 @@ func TestTLS(t *testing.T) {
 	go func() { gone <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-gone
+		<-gone //nolint:errcheck // it was stopped
 	})
 
 	ca, stranger := writeFile(t, "ca.pem", ours.pem), writeFile(t, "stranger.pem", newAuthority(t).pem)

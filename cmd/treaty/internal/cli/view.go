@@ -22,8 +22,8 @@ const inlineJSON = 100
 type detail int
 
 const (
-	// sagaPayloads shows the saga's request and reply.
-	sagaPayloads detail = iota
+	// The zero value shows the saga's request and reply.
+	_ detail = iota
 
 	// stepPayloads shows those of its steps too.
 	stepPayloads
@@ -85,7 +85,7 @@ func (v *view) facts(saga *treatyv1.Saga) []line {
 	var out []line
 	fact := func(name, value string) {
 		if value != "" {
-			out = append(out, line{{"  " + pad(name, factWidth), dim}, {value, plain}})
+			out = append(out, line{{"  " + pad(name), dim}, {value, plain}})
 		}
 	}
 	fact("started", v.moments.at(saga.GetCreateTime()))
@@ -122,7 +122,7 @@ func (v *view) failure(name string, failure *treatyv1.Failure) []line {
 	if failure == nil {
 		return nil
 	}
-	out := []line{{{"  " + pad(name, factWidth), dim}, {failureText(failure), red}}}
+	out := []line{{{"  " + pad(name), dim}, {failureText(failure), red}}}
 	for _, detail := range failure.GetDetails() {
 		out = append(out, indented(factWidth+2, v.typed(detail))...)
 	}
@@ -135,7 +135,7 @@ func (v *view) any(name string, value *anypb.Any) []line {
 		return nil
 	}
 	body := v.payload(value)
-	out := []line{append(line{{"  " + pad(name, factWidth), dim}}, body[0]...)}
+	out := []line{append(line{{"  " + pad(name), dim}}, body[0]...)}
 	return append(out, indented(factWidth+2, body[1:])...)
 }
 
@@ -208,8 +208,8 @@ func size(n int) string {
 	}
 }
 
-func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(0, width-len(s)))
+func pad(s string) string {
+	return s + strings.Repeat(" ", max(0, factWidth-len(s)))
 }
 
 // printJSON prints one message as one line of JSON.
