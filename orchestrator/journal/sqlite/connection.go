@@ -30,27 +30,27 @@ func connect(ctx context.Context, path string, options options, pragmas ...strin
 		name = "/" + name
 	}
 	uri := url.URL{Scheme: "file", OmitHost: true, Path: name, RawQuery: url.Values{"vfs": {options.vfs}}.Encode()}
-	conn, err = sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, engineMemory), uri.String())
+	opened, err := sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, engineMemory), uri.String())
 	if err != nil {
 		return nil, err
 	}
-	conn.SetInterrupt(ctx)
+	opened.SetInterrupt(ctx)
 	defer func() {
-		conn.SetInterrupt(context.Background())
+		opened.SetInterrupt(context.Background())
 		if err != nil {
 			// The error that is under way says more than this one's.
-			_ = conn.Close()
+			_ = opened.Close()
 		}
 	}()
-	if err := conn.BusyTimeout(busyTimeout); err != nil {
+	if err := opened.BusyTimeout(busyTimeout); err != nil {
 		return nil, err
 	}
 	for _, pragma := range pragmas {
-		if err := conn.Exec("PRAGMA " + pragma); err != nil {
+		if err := opened.Exec("PRAGMA " + pragma); err != nil {
 			return nil, err
 		}
 	}
-	return conn, nil
+	return opened, nil
 }
 
 // prepare compiles a statement that is kept for the connection's life.

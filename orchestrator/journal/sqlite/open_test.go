@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,31 +85,47 @@ func TestOpenRefuses(t *testing.T) {
 		path func(*testing.T) string
 		want error  // nil when no sentinel fits
 		says string // is in the message
+		mend func(t *testing.T, path string)
 	}{
-		{"garbage", content(strings.Repeat("all work and no play ", 500)), journal.ErrCorrupt, "it is not a SQLite file"},
-		{"short garbage", content("hello"), journal.ErrCorrupt, "it ends after 5 bytes"},
-		{"cut in the header", change(func(data []byte) []byte { return data[:60] }), journal.ErrCorrupt, "it ends after 60 bytes"},
-		{"cut behind the header", change(func(data []byte) []byte { return data[:200] }), journal.ErrCorrupt, "backup"},
+		{"garbage", content(strings.Repeat("all work and no play ", 500)), journal.ErrCorrupt, "it is not a SQLite file", nil},
+		{"short garbage", content("hello"), journal.ErrCorrupt, "it ends after 5 bytes", nil},
+		{"cut in the header", change(func(data []byte) []byte { return data[:60] }), journal.ErrCorrupt, "it ends after 60 bytes", nil},
+		{"cut behind the header", change(func(data []byte) []byte { return data[:200] }), journal.ErrCorrupt, "backup", nil},
 		{"first page overwritten", change(func(data []byte) []byte {
 			copy(data[100:4096], strings.Repeat("x", 4096))
 			return data
-		}), journal.ErrCorrupt, "backup"},
+		}), journal.ErrCorrupt, "backup", nil},
 		{"another program's", change(func(data []byte) []byte {
 			binary.BigEndian.PutUint32(data[headerApplicationID:], 0x1234)
 			return data
-		}), nil, "belongs to another program (application id 0x1234"},
+		}), nil, "belongs to another program (application id 0x1234", nil},
 		{"another program's without an id", func(t *testing.T) string {
 			t.Helper()
 			path := filepath.Join(t.TempDir(), "other.db")
 			edit(t, path, "CREATE TABLE theirs (x)")
 			return path
-		}, nil, "belongs to another program"},
-		{"newer", query(fmt.Sprintf("PRAGMA user_version = %d", len(migrations)+1)), journal.ErrVersion, fmt.Sprintf("version %d, this program knows %d", len(migrations)+1, len(migrations))},
-		{"no epoch", query("DELETE FROM meta"), journal.ErrCorrupt, "there is no epoch"},
-		{"directory", func(t *testing.T) string { t.Helper(); return t.TempDir() }, nil, "this is a directory; name a file in it"},
-		{"missing directory", func(t *testing.T) string { t.Helper(); return filepath.Join(t.TempDir(), "not", "there.db") }, fs.ErrNotExist, "its directory doesn't exist; create it"},
-		{"device", func(*testing.T) string { return os.DevNull }, nil, "not a regular file"},
-		{"no path", func(*testing.T) string { return "" }, nil, "the path is empty"},
+		}, nil, "belongs to another program", nil},
+		{"newer", query(fmt.Sprintf("PRAGMA user_version = %d", len(migrations)+1)), journal.ErrVersion, fmt.Sprintf("version %d, this program knows %d", len(migrations)+1, len(migrations)), func(t *testing.T, path string) {
+			t.Helper()
+			edit(t, path, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)))
+		}},
+		{"no epoch", query("DELETE FROM meta"), journal.ErrCorrupt, "there is no epoch", func(t *testing.T, path string) {
+			t.Helper()
+			edit(t, path, "INSERT INTO meta VALUES ('epoch', 7)")
+		}},
+		{"directory", func(t *testing.T) string { t.Helper(); return t.TempDir() }, nil, "this is a directory; name a file in it", nil},
+		{"missing directory", func(t *testing.T) string { t.Helper(); return filepath.Join(t.TempDir(), "not", "there.db") }, fs.ErrNotExist, "its directory doesn't exist; create it", nil},
+		{"socket", func(t *testing.T) string {
+			t.Helper()
+			path := filepath.Join(t.TempDir(), "socket")
+			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
+			if err != nil {
+				t.Skip(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() }) // of no interest here
+			return path
+		}, nil, "not a regular file", nil},
+		{"no path", func(*testing.T) string { return "" }, nil, "the path is empty", nil},
 		{"long path", func(t *testing.T) string {
 			t.Helper()
 			dir := filepath.Join(t.TempDir(), strings.Repeat(strings.Repeat("x", 200)+"/", 5))
@@ -116,7 +133,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return filepath.Join(dir, "sagas.db")
-		}, nil, "1000 are allowed"},
+		}, nil, "1000 are allowed", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := test.path(t)
@@ -139,14 +156,9 @@ func TestOpenRefuses(t *testing.T) {
 			if string(before) != string(after) {
 				t.Error("the file was changed")
 			}
-			if before != nil {
-				// The lock is given back: once the file is mended, it can be opened.
-				if err := os.Remove(path); err != nil {
-					t.Fatal(err)
-				}
-				for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-					_ = os.Remove(path + suffix) // may not be there
-				}
+			if test.mend != nil {
+				// The lock was given back.
+				test.mend(t, path)
 				if err := openAt(t, path).Close(); err != nil {
 					t.Error(err)
 				}
