@@ -67,6 +67,9 @@ func (e *Engine) recoverSaga(stored *journal.Journal) {
 	inst.mu.Lock()
 	if inst.gone || inst.busy || inst.machine != nil {
 		inst.mu.Unlock() // somebody asked for it in the meantime, and loaded it
+		if saga, err := Fold(stored); err == nil {
+			e.config.Observer.SagaRecovered(saga)
+		}
 		return
 	}
 	inst.busy = true

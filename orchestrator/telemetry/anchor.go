@@ -49,8 +49,8 @@ func newAnchor(traceID trace.TraceID, spanID, parent trace.SpanID, flags trace.T
 	return &a.TraceAnchor
 }
 
-// EmitAnchor exports the anchor's own span, named after the definition. Call it once, right after the commit of the saga's start;
-// never on a replay. It does nothing for a saga that isn't traced.
+// EmitAnchor exports the anchor's own span, named after the definition. Call it right after the commit of the saga's
+// start, and again when the saga is recovered: the span is the same each time. It does nothing for a saga that isn't traced.
 func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, saga, definition string, start time.Time) {
 	if !t.exports(anchor) {
 		return
@@ -60,7 +60,7 @@ func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, saga, definition st
 		w.Context = trace.ContextWithRemoteSpanContext(w.Context, spanContext(anchor, parent))
 	}
 	_, span := t.emit.Start(w, definition, trace.WithTimestamp(start), trace.WithAttributes(sagaAttributes(saga, definition)...))
-	span.End(trace.WithTimestamp(start))
+	span.End(trace.WithTimestamp(start.Add(time.Microsecond))) // a span without a duration makes Jaeger warn
 }
 
 // End is how a saga ended.
