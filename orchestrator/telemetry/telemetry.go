@@ -157,7 +157,7 @@ func newResource(ctx context.Context) (*resource.Resource, error) {
 	res, err := resource.New(ctx,
 		resource.WithAttributes(semconv.ServiceName(ServiceName)),
 		resource.WithTelemetrySDK(),
-		resource.WithHost(), // nothing of this process alone: an anchor that is exported again by another one must be the same
+		resource.WithHost(),    // nothing of this process alone: an anchor that is exported again by another one must be the same
 		resource.WithFromEnv(), // last: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win
 	)
 	if errors.Is(err, resource.ErrPartialResource) {
