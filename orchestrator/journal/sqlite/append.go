@@ -148,7 +148,7 @@ func (w *writer) create(entry *journal.Entry) error {
 }
 
 func (w *writer) addTurn(key int64, entry *journal.Entry) error {
-	err := w.insertTurn.BindInt64(1, key<<turnBits|int64(entry.Turn)) //nolint:gosec // Validate bounds it
+	err := w.insertTurn.BindInt64(1, key<<turnBits|int64(entry.Turn))
 	if len(entry.Data) == 0 {
 		err = errors.Join(err, w.insertTurn.BindZeroBlob(2, 0))
 	} else {
@@ -174,7 +174,7 @@ func (w *writer) position(saga string) (*position, error) {
 	}
 	var at *position
 	if stmt.Step() {
-		at = &position{key: stmt.ColumnInt64(0), last: uint64(stmt.ColumnInt64(1)) & (1<<turnBits - 1)} //nolint:gosec // never negative
+		at = &position{key: stmt.ColumnInt64(0), last: uint64(stmt.ColumnInt64(1)) & (1<<turnBits - 1)}
 	}
 	if err := errors.Join(stmt.Err(), stmt.Reset()); err != nil {
 		return nil, fmt.Errorf("find saga %s: %w", saga, err)

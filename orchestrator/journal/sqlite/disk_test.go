@@ -91,7 +91,7 @@ func (d *disk) OpenFilename(filename *vfs.Filename, flags vfs.OpenFlag) (vfs.Fil
 	return &diskFile{File: file, disk: d, name: name, syncsNames: asked&vfs.OPEN_CREATE != 0 && asked&journals != 0}, flags, nil
 }
 
-func (d *disk) Delete(name string, syncDir bool) error {
+func (d *disk) Delete(name string, syncDir bool) error { //nolint:revive // the interface is SQLite's
 	return d.do("delete", name, func(c *content) error {
 		err := d.VFSFilename.Delete(name, syncDir)
 		if err == nil && c != nil {

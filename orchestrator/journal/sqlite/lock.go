@@ -23,7 +23,7 @@ type fileLock struct {
 // acquireLock locks the file beside the store and writes this process's id into it, for whoever is held off.
 func acquireLock(path string) (*fileLock, error) {
 	name := path + "-lock"
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, failure("open the store "+path+" and lock", name, err)
 	}

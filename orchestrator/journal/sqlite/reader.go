@@ -140,7 +140,7 @@ const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions
 
 func scanRow(stmt *sqlite3.Stmt) (key int64, row journal.Row, err error) {
 	row = journal.Row{
-		ID: stmt.ColumnText(1), Definition: stmt.ColumnText(2), State: treatyv1.SagaState(stmt.ColumnInt64(3)), //nolint:gosec // an enum
+		ID: stmt.ColumnText(1), Definition: stmt.ColumnText(2), State: treatyv1.SagaState(stmt.ColumnInt64(3)),
 		CreateTime: columnTime(stmt, 4), UpdateTime: columnTime(stmt, 5), EndTime: columnTime(stmt, 6), Due: columnTime(stmt, 7),
 	}
 	if stmt.ColumnType(8) != sqlite3.NULL {
@@ -164,10 +164,10 @@ func (r *reader) turns(key int64, after uint64, limit int) ([]journal.Turn, erro
 		limit = journal.MaxTurns
 	}
 	var turns []journal.Turn
-	from := key<<turnBits | int64(min(after, 1<<turnBits-1)) //nolint:gosec // bounded
+	from := key<<turnBits | int64(min(after, 1<<turnBits-1))
 	err := r.query(`SELECT position, data FROM turns WHERE position > ? AND position <= ? ORDER BY position LIMIT ?`,
 		[]any{from, key<<turnBits | (1<<turnBits - 1), int64(limit)}, func(stmt *sqlite3.Stmt) error {
-			number := uint64(stmt.ColumnInt64(0)) & (1<<turnBits - 1) //nolint:gosec // never negative
+			number := uint64(stmt.ColumnInt64(0)) & (1<<turnBits - 1)
 			turns = append(turns, journal.Turn{Number: number, Data: stmt.ColumnBlob(1, nil)})
 			return nil
 		})

@@ -65,9 +65,9 @@ func check(files []protoreflect.FileDescriptor) error {
 	}
 	errs := make([]error, 0, len(violations)+1)
 	if len(violations) == 1 {
-		errs = append(errs, errors.New("the contracts break a rule (see docs/contract-reference.md):")) //nolint:revive // a list follows
+		errs = append(errs, errors.New("the contracts break a rule (see docs/contract-reference.md):")) //nolint:revive,staticcheck // a list follows
 	} else {
-		errs = append(errs, fmt.Errorf("the contracts break rules in %d places (see docs/contract-reference.md):", len(violations))) //nolint:revive // a list follows
+		errs = append(errs, fmt.Errorf("the contracts break rules in %d places (see docs/contract-reference.md):", len(violations))) //nolint:revive,staticcheck // a list follows
 	}
 	for _, violation := range violations {
 		errs = append(errs, violation)
