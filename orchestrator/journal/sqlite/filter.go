@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
 
@@ -82,13 +83,18 @@ func (c *condition) join(args []*journal.Filter, with string) {
 	c.text.WriteString(")")
 }
 
+// compare writes a leaf. SQLite takes every comparison for one that few sagas pass, and would rather read and sort all of those than walk along
+// the index that has them in order until the page is full. A plus before a column keeps it from that where most sagas may pass.
 func (c *condition) compare(f *journal.Filter) string {
 	operator := operators[f.Op]
 	switch f.Field {
 	case journal.FieldID:
-		return "s.id" + operator + c.arg(f.Text)
+		if f.Op == journal.Equal {
+			return "s.id = " + c.arg(f.Text)
+		}
+		return "+s.id" + operator + c.arg(f.Text)
 	case journal.FieldDefinition:
-		return "s.definition IN (SELECT key FROM definitions WHERE name" + operator + c.arg(f.Text) + ")"
+		return "+s.definition IN (SELECT key FROM definitions WHERE name" + operator + c.arg(f.Text) + ")"
 	case journal.FieldState:
 		return compareState(f)
 	case journal.FieldCreateTime:
@@ -113,5 +119,8 @@ func compareState(f *journal.Filter) string {
 	if f.Op == journal.Equal && !journal.Final(state) {
 		return "(s.state = " + number + " AND s.state < 4)"
 	}
-	return "s.state" + operators[f.Op] + number
+	if f.Op == journal.Equal && state == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+		return "s.state = 5"
+	}
+	return "+s.state" + operators[f.Op] + number
 }
