@@ -39,7 +39,7 @@ func failure(doing, path string, err error) error {
 	}
 }
 
-func diagnose(err error) (cause error, advice string) { //nolint:revive // the cause is what it finds, not how it went
+func diagnose(err error) (cause error, advice string) { //nolint:revive,staticcheck // the cause is what it finds, not how it went
 	switch {
 	case errors.Is(err, sqlite3.FULL), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return journal.ErrFull, "free some space; nothing that was acknowledged is lost"
