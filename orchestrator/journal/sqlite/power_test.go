@@ -160,10 +160,10 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 	return left, doubt
 }
 
-// TestPowerLoss loses power some hundred times, at random operations, of which what was not synced gets lost in part. Everything that
+// TestPowerLoss loses power a hundred times, at random operations, of which what was not synced gets lost in part. Everything that
 // was acknowledged is there each time, and writing goes on from there.
 func TestPowerLoss(t *testing.T) {
-	rounds := 12
+	rounds := 4
 	if testing.Short() {
 		rounds = 2
 	}
@@ -211,7 +211,7 @@ func TestFullAndFailingDisk(t *testing.T) {
 		err    error
 		want   error
 		stride int
-	}{{syscall.ENOSPC, journal.ErrFull, 5}, {syscall.EDQUOT, journal.ErrFull, 37}, {syscall.EIO, sqlite3.IOERR, 11}, {syscall.EROFS, journal.ErrReadOnly, 17}} {
+	}{{syscall.ENOSPC, journal.ErrFull, 17}, {syscall.EDQUOT, journal.ErrFull, 97}, {syscall.EIO, sqlite3.IOERR, 29}, {syscall.EROFS, journal.ErrReadOnly, 41}} {
 		if testing.Short() {
 			cause.stride *= 10
 		}
