@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	_ "github.com/ncruces/go-sqlite3/driver" // registers the driver of the inbox's database
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,6 +15,7 @@ import (
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/services/participant/sqlitedb"
 )
 
 // work is a participant that does nothing, as fast as gRPC allows.
@@ -57,7 +57,7 @@ func participantCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var service benchv1.WorkServiceServer = work{}
 			if dir != "" {
-				db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "participant.db")+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_txlock=immediate")
+				db, err := sqlitedb.Open(cmd.Context(), sqlitedb.Params{Path: filepath.Join(dir, "participant.db")})
 				if err != nil {
 					return fmt.Errorf("opening the participant's database: %w", err)
 				}
