@@ -94,8 +94,10 @@ const (
 	CompensationCause_COMPENSATION_CAUSE_FAILED CompensationCause = 1
 	// A caller or an operator cancelled the saga.
 	CompensationCause_COMPENSATION_CAUSE_CANCELLED CompensationCause = 2
-	// The saga's deadline passed.
+	// The deadline of the saga, or of the scope, passed.
 	CompensationCause_COMPENSATION_CAUSE_DEADLINE CompensationCause = 3
+	// The saga is a step of another one, which undoes it. It is the only cause for which a saga that has succeeded is undone.
+	CompensationCause_COMPENSATION_CAUSE_PARENT CompensationCause = 4
 )
 
 // Enum value maps for CompensationCause.
@@ -105,12 +107,14 @@ var (
 		1: "COMPENSATION_CAUSE_FAILED",
 		2: "COMPENSATION_CAUSE_CANCELLED",
 		3: "COMPENSATION_CAUSE_DEADLINE",
+		4: "COMPENSATION_CAUSE_PARENT",
 	}
 	CompensationCause_value = map[string]int32{
 		"COMPENSATION_CAUSE_UNSPECIFIED": 0,
 		"COMPENSATION_CAUSE_FAILED":      1,
 		"COMPENSATION_CAUSE_CANCELLED":   2,
 		"COMPENSATION_CAUSE_DEADLINE":    3,
+		"COMPENSATION_CAUSE_PARENT":      4,
 	}
 )
 
@@ -293,6 +297,15 @@ type Record struct {
 	//	*Record_SagaResumed
 	//	*Record_SagaSucceeded
 	//	*Record_SagaCompensated
+	//	*Record_WaitScheduled
+	//	*Record_WaitEnded
+	//	*Record_ScopeOpened
+	//	*Record_ScopeExpired
+	//	*Record_ScopeCompensationDecided
+	//	*Record_BroadcastScheduled
+	//	*Record_VersionChosen
+	//	*Record_ProgressSet
+	//	*Record_SagaRestarted
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -443,6 +456,87 @@ func (x *Record) GetSagaCompensated() *SagaCompensated {
 	return nil
 }
 
+func (x *Record) GetWaitScheduled() *WaitScheduled {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_WaitScheduled); ok {
+			return x.WaitScheduled
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetWaitEnded() *WaitEnded {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_WaitEnded); ok {
+			return x.WaitEnded
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetScopeOpened() *ScopeOpened {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ScopeOpened); ok {
+			return x.ScopeOpened
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetScopeExpired() *ScopeExpired {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ScopeExpired); ok {
+			return x.ScopeExpired
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetScopeCompensationDecided() *ScopeCompensationDecided {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ScopeCompensationDecided); ok {
+			return x.ScopeCompensationDecided
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetBroadcastScheduled() *BroadcastScheduled {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_BroadcastScheduled); ok {
+			return x.BroadcastScheduled
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetVersionChosen() *VersionChosen {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_VersionChosen); ok {
+			return x.VersionChosen
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetProgressSet() *ProgressSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ProgressSet); ok {
+			return x.ProgressSet
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetSagaRestarted() *SagaRestarted {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_SagaRestarted); ok {
+			return x.SagaRestarted
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -507,6 +601,51 @@ type Record_SagaCompensated struct {
 	SagaCompensated *SagaCompensated `protobuf:"bytes,12,opt,name=saga_compensated,json=sagaCompensated,proto3,oneof"`
 }
 
+type Record_WaitScheduled struct {
+	// The saga's code waits for a moment, or for an event.
+	WaitScheduled *WaitScheduled `protobuf:"bytes,13,opt,name=wait_scheduled,json=waitScheduled,proto3,oneof"`
+}
+
+type Record_WaitEnded struct {
+	// What the code waited for came, or it waits no longer.
+	WaitEnded *WaitEnded `protobuf:"bytes,14,opt,name=wait_ended,json=waitEnded,proto3,oneof"`
+}
+
+type Record_ScopeOpened struct {
+	// A scope with a deadline began.
+	ScopeOpened *ScopeOpened `protobuf:"bytes,15,opt,name=scope_opened,json=scopeOpened,proto3,oneof"`
+}
+
+type Record_ScopeExpired struct {
+	// A scope's deadline passed: its code is stopped.
+	ScopeExpired *ScopeExpired `protobuf:"bytes,16,opt,name=scope_expired,json=scopeExpired,proto3,oneof"`
+}
+
+type Record_ScopeCompensationDecided struct {
+	// A scope failed, and its steps will be undone. Never reversed.
+	ScopeCompensationDecided *ScopeCompensationDecided `protobuf:"bytes,17,opt,name=scope_compensation_decided,json=scopeCompensationDecided,proto3,oneof"`
+}
+
+type Record_BroadcastScheduled struct {
+	// A command will be sent to each of these participants.
+	BroadcastScheduled *BroadcastScheduled `protobuf:"bytes,18,opt,name=broadcast_scheduled,json=broadcastScheduled,proto3,oneof"`
+}
+
+type Record_VersionChosen struct {
+	// Which version of a change the saga goes by.
+	VersionChosen *VersionChosen `protobuf:"bytes,19,opt,name=version_chosen,json=versionChosen,proto3,oneof"`
+}
+
+type Record_ProgressSet struct {
+	// How far the saga says it has come.
+	ProgressSet *ProgressSet `protobuf:"bytes,20,opt,name=progress_set,json=progressSet,proto3,oneof"`
+}
+
+type Record_SagaRestarted struct {
+	// The saga begins anew with another request. The records before are no longer needed.
+	SagaRestarted *SagaRestarted `protobuf:"bytes,21,opt,name=saga_restarted,json=sagaRestarted,proto3,oneof"`
+}
+
 func (*Record_SagaStarted) isRecord_Kind() {}
 
 func (*Record_StepScheduled) isRecord_Kind() {}
@@ -531,6 +670,24 @@ func (*Record_SagaSucceeded) isRecord_Kind() {}
 
 func (*Record_SagaCompensated) isRecord_Kind() {}
 
+func (*Record_WaitScheduled) isRecord_Kind() {}
+
+func (*Record_WaitEnded) isRecord_Kind() {}
+
+func (*Record_ScopeOpened) isRecord_Kind() {}
+
+func (*Record_ScopeExpired) isRecord_Kind() {}
+
+func (*Record_ScopeCompensationDecided) isRecord_Kind() {}
+
+func (*Record_BroadcastScheduled) isRecord_Kind() {}
+
+func (*Record_VersionChosen) isRecord_Kind() {}
+
+func (*Record_ProgressSet) isRecord_Kind() {}
+
+func (*Record_SagaRestarted) isRecord_Kind() {}
+
 // SagaStarted opens every journal.
 type SagaStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -547,7 +704,9 @@ type SagaStarted struct {
 	// By what the saga can be searched.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The saga's trace.
-	Trace         *TraceAnchor `protobuf:"bytes,7,opt,name=trace,proto3" json:"trace,omitempty"`
+	Trace *TraceAnchor `protobuf:"bytes,7,opt,name=trace,proto3" json:"trace,omitempty"`
+	// The step that this saga is, of another one; absent for a saga of its own.
+	Parent        *Parent `protobuf:"bytes,8,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +790,77 @@ func (x *SagaStarted) GetTrace() *TraceAnchor {
 	return nil
 }
 
+func (x *SagaStarted) GetParent() *Parent {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+// Parent is the step of another saga that a child saga is.
+type Parent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The command id of the step, "sagas/{saga}/steps/{step}".
+	CommandId string `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	// The kind that the child's definition has as a command. A compensatable child must stay one that can be undone.
+	Kind CommandKind `protobuf:"varint,2,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
+	// Whether the parent runs at this orchestrator, so that it is told when the child ends.
+	Local         bool `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Parent) Reset() {
+	*x = Parent{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Parent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Parent) ProtoMessage() {}
+
+func (x *Parent) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Parent.ProtoReflect.Descriptor instead.
+func (*Parent) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Parent) GetCommandId() string {
+	if x != nil {
+		return x.CommandId
+	}
+	return ""
+}
+
+func (x *Parent) GetKind() CommandKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+func (x *Parent) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
 // TraceAnchor is what a saga's spans hang from, so that the trace is whole after a crash.
 type TraceAnchor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -650,7 +880,7 @@ type TraceAnchor struct {
 
 func (x *TraceAnchor) Reset() {
 	*x = TraceAnchor{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[3]
+	mi := &file_treaty_v1_journal_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +892,7 @@ func (x *TraceAnchor) String() string {
 func (*TraceAnchor) ProtoMessage() {}
 
 func (x *TraceAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[3]
+	mi := &file_treaty_v1_journal_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +905,7 @@ func (x *TraceAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceAnchor.ProtoReflect.Descriptor instead.
 func (*TraceAnchor) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{3}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TraceAnchor) GetTraceId() []byte {
@@ -725,14 +955,16 @@ type StepScheduled struct {
 	// The command's kind when it was scheduled.
 	Kind CommandKind `protobuf:"varint,4,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
 	// What undoes the step; set for compensatable commands. It is stored, so that undoing needs no code.
-	Compensation  *CompensationPlan `protobuf:"bytes,5,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	Compensation *CompensationPlan `protobuf:"bytes,5,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	// The participant that a broadcast sends it to; empty for every other step. See BroadcastScheduled.
+	Participant   string `protobuf:"bytes,6,opt,name=participant,proto3" json:"participant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StepScheduled) Reset() {
 	*x = StepScheduled{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[4]
+	mi := &file_treaty_v1_journal_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +976,7 @@ func (x *StepScheduled) String() string {
 func (*StepScheduled) ProtoMessage() {}
 
 func (x *StepScheduled) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[4]
+	mi := &file_treaty_v1_journal_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +989,7 @@ func (x *StepScheduled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepScheduled.ProtoReflect.Descriptor instead.
 func (*StepScheduled) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{4}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StepScheduled) GetStep() string {
@@ -795,6 +1027,13 @@ func (x *StepScheduled) GetCompensation() *CompensationPlan {
 	return nil
 }
 
+func (x *StepScheduled) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
 // CompensationPlan says how a step is undone: the request holds the action's request and reply in two of its fields.
 type CompensationPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -810,7 +1049,7 @@ type CompensationPlan struct {
 
 func (x *CompensationPlan) Reset() {
 	*x = CompensationPlan{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[5]
+	mi := &file_treaty_v1_journal_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1061,7 @@ func (x *CompensationPlan) String() string {
 func (*CompensationPlan) ProtoMessage() {}
 
 func (x *CompensationPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[5]
+	mi := &file_treaty_v1_journal_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1074,7 @@ func (x *CompensationPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompensationPlan.ProtoReflect.Descriptor instead.
 func (*CompensationPlan) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{5}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CompensationPlan) GetMethod() string {
@@ -874,7 +1113,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[6]
+	mi := &file_treaty_v1_journal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1125,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[6]
+	mi := &file_treaty_v1_journal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1138,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{6}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Failure) GetCode() int32 {
@@ -940,7 +1179,7 @@ type StepDone struct {
 
 func (x *StepDone) Reset() {
 	*x = StepDone{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[7]
+	mi := &file_treaty_v1_journal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1191,7 @@ func (x *StepDone) String() string {
 func (*StepDone) ProtoMessage() {}
 
 func (x *StepDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[7]
+	mi := &file_treaty_v1_journal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1204,7 @@ func (x *StepDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepDone.ProtoReflect.Descriptor instead.
 func (*StepDone) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{7}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StepDone) GetStep() string {
@@ -1013,7 +1252,7 @@ type StepRefused struct {
 
 func (x *StepRefused) Reset() {
 	*x = StepRefused{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[8]
+	mi := &file_treaty_v1_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1264,7 @@ func (x *StepRefused) String() string {
 func (*StepRefused) ProtoMessage() {}
 
 func (x *StepRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[8]
+	mi := &file_treaty_v1_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1277,7 @@ func (x *StepRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRefused.ProtoReflect.Descriptor instead.
 func (*StepRefused) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{8}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StepRefused) GetStep() string {
@@ -1084,7 +1323,7 @@ type StepUnknown struct {
 
 func (x *StepUnknown) Reset() {
 	*x = StepUnknown{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[9]
+	mi := &file_treaty_v1_journal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1335,7 @@ func (x *StepUnknown) String() string {
 func (*StepUnknown) ProtoMessage() {}
 
 func (x *StepUnknown) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[9]
+	mi := &file_treaty_v1_journal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1348,7 @@ func (x *StepUnknown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepUnknown.ProtoReflect.Descriptor instead.
 func (*StepUnknown) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{9}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StepUnknown) GetStep() string {
@@ -1148,7 +1387,7 @@ type CompensationDecided struct {
 
 func (x *CompensationDecided) Reset() {
 	*x = CompensationDecided{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[10]
+	mi := &file_treaty_v1_journal_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1399,7 @@ func (x *CompensationDecided) String() string {
 func (*CompensationDecided) ProtoMessage() {}
 
 func (x *CompensationDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[10]
+	mi := &file_treaty_v1_journal_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1412,7 @@ func (x *CompensationDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompensationDecided.ProtoReflect.Descriptor instead.
 func (*CompensationDecided) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{10}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CompensationDecided) GetCause() CompensationCause {
@@ -1210,7 +1449,7 @@ type CompensationScheduled struct {
 
 func (x *CompensationScheduled) Reset() {
 	*x = CompensationScheduled{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[11]
+	mi := &file_treaty_v1_journal_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1461,7 @@ func (x *CompensationScheduled) String() string {
 func (*CompensationScheduled) ProtoMessage() {}
 
 func (x *CompensationScheduled) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[11]
+	mi := &file_treaty_v1_journal_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1474,7 @@ func (x *CompensationScheduled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompensationScheduled.ProtoReflect.Descriptor instead.
 func (*CompensationScheduled) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{11}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CompensationScheduled) GetStep() string {
@@ -1269,7 +1508,7 @@ type CompensationDone struct {
 
 func (x *CompensationDone) Reset() {
 	*x = CompensationDone{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[12]
+	mi := &file_treaty_v1_journal_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1520,7 @@ func (x *CompensationDone) String() string {
 func (*CompensationDone) ProtoMessage() {}
 
 func (x *CompensationDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[12]
+	mi := &file_treaty_v1_journal_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1533,7 @@ func (x *CompensationDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompensationDone.ProtoReflect.Descriptor instead.
 func (*CompensationDone) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{12}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CompensationDone) GetStep() string {
@@ -1348,7 +1587,7 @@ type SagaSuspended struct {
 
 func (x *SagaSuspended) Reset() {
 	*x = SagaSuspended{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[13]
+	mi := &file_treaty_v1_journal_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1599,7 @@ func (x *SagaSuspended) String() string {
 func (*SagaSuspended) ProtoMessage() {}
 
 func (x *SagaSuspended) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[13]
+	mi := &file_treaty_v1_journal_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1612,7 @@ func (x *SagaSuspended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaSuspended.ProtoReflect.Descriptor instead.
 func (*SagaSuspended) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{13}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SagaSuspended) GetReason() SuspensionReason {
@@ -1438,7 +1677,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[14]
+	mi := &file_treaty_v1_journal_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1689,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[14]
+	mi := &file_treaty_v1_journal_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1702,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{14}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Decision) GetActor() string {
@@ -1491,7 +1730,7 @@ type SagaResumed struct {
 
 func (x *SagaResumed) Reset() {
 	*x = SagaResumed{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[15]
+	mi := &file_treaty_v1_journal_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1742,7 @@ func (x *SagaResumed) String() string {
 func (*SagaResumed) ProtoMessage() {}
 
 func (x *SagaResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[15]
+	mi := &file_treaty_v1_journal_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1755,7 @@ func (x *SagaResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaResumed.ProtoReflect.Descriptor instead.
 func (*SagaResumed) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{15}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SagaResumed) GetDecision() *Decision {
@@ -1537,7 +1776,7 @@ type SagaSucceeded struct {
 
 func (x *SagaSucceeded) Reset() {
 	*x = SagaSucceeded{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[16]
+	mi := &file_treaty_v1_journal_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1788,7 @@ func (x *SagaSucceeded) String() string {
 func (*SagaSucceeded) ProtoMessage() {}
 
 func (x *SagaSucceeded) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[16]
+	mi := &file_treaty_v1_journal_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1801,7 @@ func (x *SagaSucceeded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaSucceeded.ProtoReflect.Descriptor instead.
 func (*SagaSucceeded) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{16}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SagaSucceeded) GetReply() []byte {
@@ -1581,7 +1820,7 @@ type SagaCompensated struct {
 
 func (x *SagaCompensated) Reset() {
 	*x = SagaCompensated{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[17]
+	mi := &file_treaty_v1_journal_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1832,7 @@ func (x *SagaCompensated) String() string {
 func (*SagaCompensated) ProtoMessage() {}
 
 func (x *SagaCompensated) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[17]
+	mi := &file_treaty_v1_journal_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1845,871 @@ func (x *SagaCompensated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaCompensated.ProtoReflect.Descriptor instead.
 func (*SagaCompensated) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{17}
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{18}
+}
+
+// WaitScheduled is the intent to wait. It ends with the moment or with the first of the events, whichever comes first.
+type WaitScheduled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The wait's path in its saga, which has the form of a step's.
+	Wait string `protobuf:"bytes,1,opt,name=wait,proto3" json:"wait,omitempty"`
+	// When it ends if no event comes; absent: never.
+	Due *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"`
+	// The events that end it.
+	Events        []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitScheduled) Reset() {
+	*x = WaitScheduled{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitScheduled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitScheduled) ProtoMessage() {}
+
+func (x *WaitScheduled) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitScheduled.ProtoReflect.Descriptor instead.
+func (*WaitScheduled) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WaitScheduled) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
+func (x *WaitScheduled) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *WaitScheduled) GetEvents() []*EventKey {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// EventKey says which events are awaited.
+type EventKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name of the event's message.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// The value of its correlation key.
+	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventKey) Reset() {
+	*x = EventKey{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventKey) ProtoMessage() {}
+
+func (x *EventKey) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventKey.ProtoReflect.Descriptor instead.
+func (*EventKey) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EventKey) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *EventKey) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+// WaitEnded is the end of a wait.
+type WaitEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The wait.
+	Wait string `protobuf:"bytes,1,opt,name=wait,proto3" json:"wait,omitempty"`
+	// How it ended.
+	//
+	// Types that are valid to be assigned to How:
+	//
+	//	*WaitEnded_Due_
+	//	*WaitEnded_Event
+	//	*WaitEnded_Stopped_
+	How           isWaitEnded_How `protobuf_oneof:"how"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitEnded) Reset() {
+	*x = WaitEnded{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitEnded) ProtoMessage() {}
+
+func (x *WaitEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitEnded.ProtoReflect.Descriptor instead.
+func (*WaitEnded) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WaitEnded) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
+func (x *WaitEnded) GetHow() isWaitEnded_How {
+	if x != nil {
+		return x.How
+	}
+	return nil
+}
+
+func (x *WaitEnded) GetDue() *WaitEnded_Due {
+	if x != nil {
+		if x, ok := x.How.(*WaitEnded_Due_); ok {
+			return x.Due
+		}
+	}
+	return nil
+}
+
+func (x *WaitEnded) GetEvent() *EventArrived {
+	if x != nil {
+		if x, ok := x.How.(*WaitEnded_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+func (x *WaitEnded) GetStopped() *WaitEnded_Stopped {
+	if x != nil {
+		if x, ok := x.How.(*WaitEnded_Stopped_); ok {
+			return x.Stopped
+		}
+	}
+	return nil
+}
+
+type isWaitEnded_How interface {
+	isWaitEnded_How()
+}
+
+type WaitEnded_Due_ struct {
+	// The moment came.
+	Due *WaitEnded_Due `protobuf:"bytes,2,opt,name=due,proto3,oneof"`
+}
+
+type WaitEnded_Event struct {
+	// An event came.
+	Event *EventArrived `protobuf:"bytes,3,opt,name=event,proto3,oneof"`
+}
+
+type WaitEnded_Stopped_ struct {
+	// The code that waited was stopped, since its scope failed.
+	Stopped *WaitEnded_Stopped `protobuf:"bytes,4,opt,name=stopped,proto3,oneof"`
+}
+
+func (*WaitEnded_Due_) isWaitEnded_How() {}
+
+func (*WaitEnded_Event) isWaitEnded_How() {}
+
+func (*WaitEnded_Stopped_) isWaitEnded_How() {}
+
+// EventArrived is an event that a saga awaited.
+type EventArrived struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which of the awaited ones it is, counted from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Its place among all events of the orchestrator's store. The saga's next wait for the same key takes a later one.
+	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	// The CloudEvents source and id.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// See source.
+	Id string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	// When it was published.
+	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// The serialized message.
+	Data          []byte `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventArrived) Reset() {
+	*x = EventArrived{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventArrived) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventArrived) ProtoMessage() {}
+
+func (x *EventArrived) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventArrived.ProtoReflect.Descriptor instead.
+func (*EventArrived) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *EventArrived) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *EventArrived) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *EventArrived) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *EventArrived) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EventArrived) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *EventArrived) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// ScopeOpened is the begin of a scope with a deadline.
+type ScopeOpened struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The scope's path in its saga, which has the form of a step's.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// When its code is stopped, unless it has ended or the saga is past its pivot.
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopeOpened) Reset() {
+	*x = ScopeOpened{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopeOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopeOpened) ProtoMessage() {}
+
+func (x *ScopeOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopeOpened.ProtoReflect.Descriptor instead.
+func (*ScopeOpened) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ScopeOpened) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *ScopeOpened) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+// ScopeExpired stops a scope's code. What is in flight is awaited.
+type ScopeExpired struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The scope.
+	Scope         string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopeExpired) Reset() {
+	*x = ScopeExpired{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopeExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopeExpired) ProtoMessage() {}
+
+func (x *ScopeExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopeExpired.ProtoReflect.Descriptor instead.
+func (*ScopeExpired) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ScopeExpired) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+// ScopeCompensationDecided is the decision to undo the steps of one scope. The saga itself goes on afterwards.
+type ScopeCompensationDecided struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The scope.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Why.
+	Cause CompensationCause `protobuf:"varint,2,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
+	// The error that the scope ends with.
+	Failure       *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopeCompensationDecided) Reset() {
+	*x = ScopeCompensationDecided{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopeCompensationDecided) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopeCompensationDecided) ProtoMessage() {}
+
+func (x *ScopeCompensationDecided) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopeCompensationDecided.ProtoReflect.Descriptor instead.
+func (*ScopeCompensationDecided) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ScopeCompensationDecided) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *ScopeCompensationDecided) GetCause() CompensationCause {
+	if x != nil {
+		return x.Cause
+	}
+	return CompensationCause_COMPENSATION_CAUSE_UNSPECIFIED
+}
+
+func (x *ScopeCompensationDecided) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// BroadcastScheduled holds to whom a command is sent. The steps are those of branch 1, 2 and so on of its path.
+type BroadcastScheduled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The broadcast's path in its saga, which has the form of a step's.
+	Broadcast string `protobuf:"bytes,1,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	// The method to call.
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// The participants that serve it, by name; sorted.
+	Participants  []string `protobuf:"bytes,3,rep,name=participants,proto3" json:"participants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BroadcastScheduled) Reset() {
+	*x = BroadcastScheduled{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BroadcastScheduled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BroadcastScheduled) ProtoMessage() {}
+
+func (x *BroadcastScheduled) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BroadcastScheduled.ProtoReflect.Descriptor instead.
+func (*BroadcastScheduled) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *BroadcastScheduled) GetBroadcast() string {
+	if x != nil {
+		return x.Broadcast
+	}
+	return ""
+}
+
+func (x *BroadcastScheduled) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *BroadcastScheduled) GetParticipants() []string {
+	if x != nil {
+		return x.Participants
+	}
+	return nil
+}
+
+// VersionChosen is the version of a change that the saga goes by from its first question on.
+type VersionChosen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change.
+	Change string `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	// The version; at least 1.
+	Version       int32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionChosen) Reset() {
+	*x = VersionChosen{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionChosen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionChosen) ProtoMessage() {}
+
+func (x *VersionChosen) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionChosen.ProtoReflect.Descriptor instead.
+func (*VersionChosen) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *VersionChosen) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *VersionChosen) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// ProgressSet is how far a saga says it has come.
+type ProgressSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A message of the saga's own.
+	Progress      *anypb.Any `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgressSet) Reset() {
+	*x = ProgressSet{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgressSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgressSet) ProtoMessage() {}
+
+func (x *ProgressSet) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgressSet.ProtoReflect.Descriptor instead.
+func (*ProgressSet) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ProgressSet) GetProgress() *anypb.Any {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// SagaRestarted opens a journal anew: nothing before it is read again. All steps before it stay as they are.
+type SagaRestarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the saga goes on: as it was started, but for the request, the seed and the deadline.
+	Started *SagaStarted `protobuf:"bytes,1,opt,name=started,proto3" json:"started,omitempty"`
+	// How many times it was begun, this time included; 2 or more. Paths begin with it: "r2.1".
+	Round uint32 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// When the saga was accepted.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The events that were taken so far, so that none is taken twice.
+	EventsTaken []*EventTaken `protobuf:"bytes,4,rep,name=events_taken,json=eventsTaken,proto3" json:"events_taken,omitempty"`
+	// How far the saga had come.
+	Progress      *anypb.Any `protobuf:"bytes,5,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SagaRestarted) Reset() {
+	*x = SagaRestarted{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SagaRestarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SagaRestarted) ProtoMessage() {}
+
+func (x *SagaRestarted) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SagaRestarted.ProtoReflect.Descriptor instead.
+func (*SagaRestarted) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *SagaRestarted) GetStarted() *SagaStarted {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *SagaRestarted) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *SagaRestarted) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *SagaRestarted) GetEventsTaken() []*EventTaken {
+	if x != nil {
+		return x.EventsTaken
+	}
+	return nil
+}
+
+func (x *SagaRestarted) GetProgress() *anypb.Any {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// EventTaken is how far a saga has taken the events of one key.
+type EventTaken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key.
+	Key *EventKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The place of the last event taken.
+	Position      uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventTaken) Reset() {
+	*x = EventTaken{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventTaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventTaken) ProtoMessage() {}
+
+func (x *EventTaken) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventTaken.ProtoReflect.Descriptor instead.
+func (*EventTaken) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *EventTaken) GetKey() *EventKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EventTaken) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+// Due says that the moment came.
+type WaitEnded_Due struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitEnded_Due) Reset() {
+	*x = WaitEnded_Due{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitEnded_Due) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitEnded_Due) ProtoMessage() {}
+
+func (x *WaitEnded_Due) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitEnded_Due.ProtoReflect.Descriptor instead.
+func (*WaitEnded_Due) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{21, 0}
+}
+
+// Stopped says that nobody waits any more.
+type WaitEnded_Stopped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitEnded_Stopped) Reset() {
+	*x = WaitEnded_Stopped{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitEnded_Stopped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitEnded_Stopped) ProtoMessage() {}
+
+func (x *WaitEnded_Stopped) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitEnded_Stopped.ProtoReflect.Descriptor instead.
+func (*WaitEnded_Stopped) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{21, 1}
 }
 
 var File_treaty_v1_journal_proto protoreflect.FileDescriptor
@@ -1616,7 +2719,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x17treaty/v1/journal.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"c\n" +
 	"\x04Turn\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12+\n" +
-	"\arecords\x18\x02 \x03(\v2\x11.treaty.v1.RecordR\arecords\"\xc6\x06\n" +
+	"\arecords\x18\x02 \x03(\v2\x11.treaty.v1.RecordR\arecords\"\xb7\v\n" +
 	"\x06Record\x12;\n" +
 	"\fsaga_started\x18\x01 \x01(\v2\x16.treaty.v1.SagaStartedH\x00R\vsagaStarted\x12A\n" +
 	"\x0estep_scheduled\x18\x02 \x01(\v2\x18.treaty.v1.StepScheduledH\x00R\rstepScheduled\x122\n" +
@@ -1630,8 +2733,18 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\fsaga_resumed\x18\n" +
 	" \x01(\v2\x16.treaty.v1.SagaResumedH\x00R\vsagaResumed\x12A\n" +
 	"\x0esaga_succeeded\x18\v \x01(\v2\x18.treaty.v1.SagaSucceededH\x00R\rsagaSucceeded\x12G\n" +
-	"\x10saga_compensated\x18\f \x01(\v2\x1a.treaty.v1.SagaCompensatedH\x00R\x0fsagaCompensatedB\x06\n" +
-	"\x04kind\"\xd7\x02\n" +
+	"\x10saga_compensated\x18\f \x01(\v2\x1a.treaty.v1.SagaCompensatedH\x00R\x0fsagaCompensated\x12A\n" +
+	"\x0ewait_scheduled\x18\r \x01(\v2\x18.treaty.v1.WaitScheduledH\x00R\rwaitScheduled\x125\n" +
+	"\n" +
+	"wait_ended\x18\x0e \x01(\v2\x14.treaty.v1.WaitEndedH\x00R\twaitEnded\x12;\n" +
+	"\fscope_opened\x18\x0f \x01(\v2\x16.treaty.v1.ScopeOpenedH\x00R\vscopeOpened\x12>\n" +
+	"\rscope_expired\x18\x10 \x01(\v2\x17.treaty.v1.ScopeExpiredH\x00R\fscopeExpired\x12c\n" +
+	"\x1ascope_compensation_decided\x18\x11 \x01(\v2#.treaty.v1.ScopeCompensationDecidedH\x00R\x18scopeCompensationDecided\x12P\n" +
+	"\x13broadcast_scheduled\x18\x12 \x01(\v2\x1d.treaty.v1.BroadcastScheduledH\x00R\x12broadcastScheduled\x12A\n" +
+	"\x0eversion_chosen\x18\x13 \x01(\v2\x18.treaty.v1.VersionChosenH\x00R\rversionChosen\x12;\n" +
+	"\fprogress_set\x18\x14 \x01(\v2\x16.treaty.v1.ProgressSetH\x00R\vprogressSet\x12A\n" +
+	"\x0esaga_restarted\x18\x15 \x01(\v2\x18.treaty.v1.SagaRestartedH\x00R\rsagaRestartedB\x06\n" +
+	"\x04kind\"\x82\x03\n" +
 	"\vSagaStarted\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\tR\n" +
@@ -1642,10 +2755,16 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x04seed\x18\x04 \x01(\x06R\x04seed\x126\n" +
 	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12:\n" +
 	"\x06labels\x18\x06 \x03(\v2\".treaty.v1.SagaStarted.LabelsEntryR\x06labels\x12,\n" +
-	"\x05trace\x18\a \x01(\v2\x16.treaty.v1.TraceAnchorR\x05trace\x1a9\n" +
+	"\x05trace\x18\a \x01(\v2\x16.treaty.v1.TraceAnchorR\x05trace\x12)\n" +
+	"\x06parent\x18\b \x01(\v2\x11.treaty.v1.ParentR\x06parent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
+	"\x06Parent\x12\x1d\n" +
+	"\n" +
+	"command_id\x18\x01 \x01(\tR\tcommandId\x12*\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x16.treaty.v1.CommandKindR\x04kind\x12\x14\n" +
+	"\x05local\x18\x03 \x01(\bR\x05local\"\x9d\x01\n" +
 	"\vTraceAnchor\x12\x19\n" +
 	"\btrace_id\x18\x01 \x01(\fR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x02 \x01(\fR\x06spanId\x12$\n" +
@@ -1653,13 +2772,14 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x05flags\x18\x04 \x01(\rR\x05flags\x12\x1e\n" +
 	"\n" +
 	"tracestate\x18\x05 \x01(\tR\n" +
-	"tracestate\"\xc2\x01\n" +
+	"tracestate\"\xe4\x01\n" +
 	"\rStepScheduled\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\fR\arequest\x12*\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x16.treaty.v1.CommandKindR\x04kind\x12?\n" +
-	"\fcompensation\x18\x05 \x01(\v2\x1b.treaty.v1.CompensationPlanR\fcompensation\"n\n" +
+	"\fcompensation\x18\x05 \x01(\v2\x1b.treaty.v1.CompensationPlanR\fcompensation\x12 \n" +
+	"\vparticipant\x18\x06 \x01(\tR\vparticipant\"n\n" +
 	"\x10CompensationPlan\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12!\n" +
 	"\faction_field\x18\x02 \x01(\x05R\vactionField\x12\x1f\n" +
@@ -1710,18 +2830,70 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\bdecision\x18\x01 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"%\n" +
 	"\rSagaSucceeded\x12\x14\n" +
 	"\x05reply\x18\x01 \x01(\fR\x05reply\"\x11\n" +
-	"\x0fSagaCompensated*\x97\x01\n" +
+	"\x0fSagaCompensated\"~\n" +
+	"\rWaitScheduled\x12\x12\n" +
+	"\x04wait\x18\x01 \x01(\tR\x04wait\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12+\n" +
+	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\"8\n" +
+	"\bEventKey\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\"\xd1\x01\n" +
+	"\tWaitEnded\x12\x12\n" +
+	"\x04wait\x18\x01 \x01(\tR\x04wait\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x18.treaty.v1.WaitEnded.DueH\x00R\x03due\x12/\n" +
+	"\x05event\x18\x03 \x01(\v2\x17.treaty.v1.EventArrivedH\x00R\x05event\x128\n" +
+	"\astopped\x18\x04 \x01(\v2\x1c.treaty.v1.WaitEnded.StoppedH\x00R\astopped\x1a\x05\n" +
+	"\x03Due\x1a\t\n" +
+	"\aStoppedB\x05\n" +
+	"\x03how\"\xac\x01\n" +
+	"\fEventArrived\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04data\x18\x06 \x01(\fR\x04data\"[\n" +
+	"\vScopeOpened\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"$\n" +
+	"\fScopeExpired\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\"\x92\x01\n" +
+	"\x18ScopeCompensationDecided\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x122\n" +
+	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
+	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\"n\n" +
+	"\x12BroadcastScheduled\x12\x1c\n" +
+	"\tbroadcast\x18\x01 \x01(\tR\tbroadcast\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\"\n" +
+	"\fparticipants\x18\x03 \x03(\tR\fparticipants\"A\n" +
+	"\rVersionChosen\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\"?\n" +
+	"\vProgressSet\x120\n" +
+	"\bprogress\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"\x80\x02\n" +
+	"\rSagaRestarted\x120\n" +
+	"\astarted\x18\x01 \x01(\v2\x16.treaty.v1.SagaStartedR\astarted\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\rR\x05round\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x128\n" +
+	"\fevents_taken\x18\x04 \x03(\v2\x15.treaty.v1.EventTakenR\veventsTaken\x120\n" +
+	"\bprogress\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"O\n" +
+	"\n" +
+	"EventTaken\x12%\n" +
+	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition*\x97\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aCOMMAND_KIND_COMPENSATABLE\x10\x01\x12\x16\n" +
 	"\x12COMMAND_KIND_PIVOT\x10\x02\x12\x1a\n" +
 	"\x16COMMAND_KIND_RETRIABLE\x10\x03\x12\x16\n" +
-	"\x12COMMAND_KIND_QUERY\x10\x04*\x99\x01\n" +
+	"\x12COMMAND_KIND_QUERY\x10\x04*\xb8\x01\n" +
 	"\x11CompensationCause\x12\"\n" +
 	"\x1eCOMPENSATION_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19COMPENSATION_CAUSE_FAILED\x10\x01\x12 \n" +
 	"\x1cCOMPENSATION_CAUSE_CANCELLED\x10\x02\x12\x1f\n" +
-	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03*\xd6\x02\n" +
+	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03\x12\x1d\n" +
+	"\x19COMPENSATION_CAUSE_PARENT\x10\x04*\xd6\x02\n" +
 	"\x10SuspensionReason\x12!\n" +
 	"\x1dSUSPENSION_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_PANIC\x10\x01\x12\x1e\n" +
@@ -1746,70 +2918,111 @@ func file_treaty_v1_journal_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_journal_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_treaty_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_treaty_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_treaty_v1_journal_proto_goTypes = []any{
-	(CommandKind)(0),              // 0: treaty.v1.CommandKind
-	(CompensationCause)(0),        // 1: treaty.v1.CompensationCause
-	(SuspensionReason)(0),         // 2: treaty.v1.SuspensionReason
-	(*Turn)(nil),                  // 3: treaty.v1.Turn
-	(*Record)(nil),                // 4: treaty.v1.Record
-	(*SagaStarted)(nil),           // 5: treaty.v1.SagaStarted
-	(*TraceAnchor)(nil),           // 6: treaty.v1.TraceAnchor
-	(*StepScheduled)(nil),         // 7: treaty.v1.StepScheduled
-	(*CompensationPlan)(nil),      // 8: treaty.v1.CompensationPlan
-	(*Failure)(nil),               // 9: treaty.v1.Failure
-	(*StepDone)(nil),              // 10: treaty.v1.StepDone
-	(*StepRefused)(nil),           // 11: treaty.v1.StepRefused
-	(*StepUnknown)(nil),           // 12: treaty.v1.StepUnknown
-	(*CompensationDecided)(nil),   // 13: treaty.v1.CompensationDecided
-	(*CompensationScheduled)(nil), // 14: treaty.v1.CompensationScheduled
-	(*CompensationDone)(nil),      // 15: treaty.v1.CompensationDone
-	(*SagaSuspended)(nil),         // 16: treaty.v1.SagaSuspended
-	(*Decision)(nil),              // 17: treaty.v1.Decision
-	(*SagaResumed)(nil),           // 18: treaty.v1.SagaResumed
-	(*SagaSucceeded)(nil),         // 19: treaty.v1.SagaSucceeded
-	(*SagaCompensated)(nil),       // 20: treaty.v1.SagaCompensated
-	nil,                           // 21: treaty.v1.SagaStarted.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 23: google.protobuf.Any
+	(CommandKind)(0),                 // 0: treaty.v1.CommandKind
+	(CompensationCause)(0),           // 1: treaty.v1.CompensationCause
+	(SuspensionReason)(0),            // 2: treaty.v1.SuspensionReason
+	(*Turn)(nil),                     // 3: treaty.v1.Turn
+	(*Record)(nil),                   // 4: treaty.v1.Record
+	(*SagaStarted)(nil),              // 5: treaty.v1.SagaStarted
+	(*Parent)(nil),                   // 6: treaty.v1.Parent
+	(*TraceAnchor)(nil),              // 7: treaty.v1.TraceAnchor
+	(*StepScheduled)(nil),            // 8: treaty.v1.StepScheduled
+	(*CompensationPlan)(nil),         // 9: treaty.v1.CompensationPlan
+	(*Failure)(nil),                  // 10: treaty.v1.Failure
+	(*StepDone)(nil),                 // 11: treaty.v1.StepDone
+	(*StepRefused)(nil),              // 12: treaty.v1.StepRefused
+	(*StepUnknown)(nil),              // 13: treaty.v1.StepUnknown
+	(*CompensationDecided)(nil),      // 14: treaty.v1.CompensationDecided
+	(*CompensationScheduled)(nil),    // 15: treaty.v1.CompensationScheduled
+	(*CompensationDone)(nil),         // 16: treaty.v1.CompensationDone
+	(*SagaSuspended)(nil),            // 17: treaty.v1.SagaSuspended
+	(*Decision)(nil),                 // 18: treaty.v1.Decision
+	(*SagaResumed)(nil),              // 19: treaty.v1.SagaResumed
+	(*SagaSucceeded)(nil),            // 20: treaty.v1.SagaSucceeded
+	(*SagaCompensated)(nil),          // 21: treaty.v1.SagaCompensated
+	(*WaitScheduled)(nil),            // 22: treaty.v1.WaitScheduled
+	(*EventKey)(nil),                 // 23: treaty.v1.EventKey
+	(*WaitEnded)(nil),                // 24: treaty.v1.WaitEnded
+	(*EventArrived)(nil),             // 25: treaty.v1.EventArrived
+	(*ScopeOpened)(nil),              // 26: treaty.v1.ScopeOpened
+	(*ScopeExpired)(nil),             // 27: treaty.v1.ScopeExpired
+	(*ScopeCompensationDecided)(nil), // 28: treaty.v1.ScopeCompensationDecided
+	(*BroadcastScheduled)(nil),       // 29: treaty.v1.BroadcastScheduled
+	(*VersionChosen)(nil),            // 30: treaty.v1.VersionChosen
+	(*ProgressSet)(nil),              // 31: treaty.v1.ProgressSet
+	(*SagaRestarted)(nil),            // 32: treaty.v1.SagaRestarted
+	(*EventTaken)(nil),               // 33: treaty.v1.EventTaken
+	nil,                              // 34: treaty.v1.SagaStarted.LabelsEntry
+	(*WaitEnded_Due)(nil),            // 35: treaty.v1.WaitEnded.Due
+	(*WaitEnded_Stopped)(nil),        // 36: treaty.v1.WaitEnded.Stopped
+	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
+	(*anypb.Any)(nil),                // 38: google.protobuf.Any
 }
 var file_treaty_v1_journal_proto_depIdxs = []int32{
-	22, // 0: treaty.v1.Turn.time:type_name -> google.protobuf.Timestamp
+	37, // 0: treaty.v1.Turn.time:type_name -> google.protobuf.Timestamp
 	4,  // 1: treaty.v1.Turn.records:type_name -> treaty.v1.Record
 	5,  // 2: treaty.v1.Record.saga_started:type_name -> treaty.v1.SagaStarted
-	7,  // 3: treaty.v1.Record.step_scheduled:type_name -> treaty.v1.StepScheduled
-	10, // 4: treaty.v1.Record.step_done:type_name -> treaty.v1.StepDone
-	11, // 5: treaty.v1.Record.step_refused:type_name -> treaty.v1.StepRefused
-	12, // 6: treaty.v1.Record.step_unknown:type_name -> treaty.v1.StepUnknown
-	13, // 7: treaty.v1.Record.compensation_decided:type_name -> treaty.v1.CompensationDecided
-	14, // 8: treaty.v1.Record.compensation_scheduled:type_name -> treaty.v1.CompensationScheduled
-	15, // 9: treaty.v1.Record.compensation_done:type_name -> treaty.v1.CompensationDone
-	16, // 10: treaty.v1.Record.saga_suspended:type_name -> treaty.v1.SagaSuspended
-	18, // 11: treaty.v1.Record.saga_resumed:type_name -> treaty.v1.SagaResumed
-	19, // 12: treaty.v1.Record.saga_succeeded:type_name -> treaty.v1.SagaSucceeded
-	20, // 13: treaty.v1.Record.saga_compensated:type_name -> treaty.v1.SagaCompensated
-	22, // 14: treaty.v1.SagaStarted.deadline:type_name -> google.protobuf.Timestamp
-	21, // 15: treaty.v1.SagaStarted.labels:type_name -> treaty.v1.SagaStarted.LabelsEntry
-	6,  // 16: treaty.v1.SagaStarted.trace:type_name -> treaty.v1.TraceAnchor
-	0,  // 17: treaty.v1.StepScheduled.kind:type_name -> treaty.v1.CommandKind
-	8,  // 18: treaty.v1.StepScheduled.compensation:type_name -> treaty.v1.CompensationPlan
-	23, // 19: treaty.v1.Failure.details:type_name -> google.protobuf.Any
-	17, // 20: treaty.v1.StepDone.decision:type_name -> treaty.v1.Decision
-	9,  // 21: treaty.v1.StepRefused.failure:type_name -> treaty.v1.Failure
-	17, // 22: treaty.v1.StepRefused.decision:type_name -> treaty.v1.Decision
-	9,  // 23: treaty.v1.StepUnknown.failure:type_name -> treaty.v1.Failure
-	1,  // 24: treaty.v1.CompensationDecided.cause:type_name -> treaty.v1.CompensationCause
-	9,  // 25: treaty.v1.CompensationDecided.failure:type_name -> treaty.v1.Failure
-	17, // 26: treaty.v1.CompensationDecided.decision:type_name -> treaty.v1.Decision
-	17, // 27: treaty.v1.CompensationDone.decision:type_name -> treaty.v1.Decision
-	2,  // 28: treaty.v1.SagaSuspended.reason:type_name -> treaty.v1.SuspensionReason
-	9,  // 29: treaty.v1.SagaSuspended.failure:type_name -> treaty.v1.Failure
-	17, // 30: treaty.v1.SagaResumed.decision:type_name -> treaty.v1.Decision
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	8,  // 3: treaty.v1.Record.step_scheduled:type_name -> treaty.v1.StepScheduled
+	11, // 4: treaty.v1.Record.step_done:type_name -> treaty.v1.StepDone
+	12, // 5: treaty.v1.Record.step_refused:type_name -> treaty.v1.StepRefused
+	13, // 6: treaty.v1.Record.step_unknown:type_name -> treaty.v1.StepUnknown
+	14, // 7: treaty.v1.Record.compensation_decided:type_name -> treaty.v1.CompensationDecided
+	15, // 8: treaty.v1.Record.compensation_scheduled:type_name -> treaty.v1.CompensationScheduled
+	16, // 9: treaty.v1.Record.compensation_done:type_name -> treaty.v1.CompensationDone
+	17, // 10: treaty.v1.Record.saga_suspended:type_name -> treaty.v1.SagaSuspended
+	19, // 11: treaty.v1.Record.saga_resumed:type_name -> treaty.v1.SagaResumed
+	20, // 12: treaty.v1.Record.saga_succeeded:type_name -> treaty.v1.SagaSucceeded
+	21, // 13: treaty.v1.Record.saga_compensated:type_name -> treaty.v1.SagaCompensated
+	22, // 14: treaty.v1.Record.wait_scheduled:type_name -> treaty.v1.WaitScheduled
+	24, // 15: treaty.v1.Record.wait_ended:type_name -> treaty.v1.WaitEnded
+	26, // 16: treaty.v1.Record.scope_opened:type_name -> treaty.v1.ScopeOpened
+	27, // 17: treaty.v1.Record.scope_expired:type_name -> treaty.v1.ScopeExpired
+	28, // 18: treaty.v1.Record.scope_compensation_decided:type_name -> treaty.v1.ScopeCompensationDecided
+	29, // 19: treaty.v1.Record.broadcast_scheduled:type_name -> treaty.v1.BroadcastScheduled
+	30, // 20: treaty.v1.Record.version_chosen:type_name -> treaty.v1.VersionChosen
+	31, // 21: treaty.v1.Record.progress_set:type_name -> treaty.v1.ProgressSet
+	32, // 22: treaty.v1.Record.saga_restarted:type_name -> treaty.v1.SagaRestarted
+	37, // 23: treaty.v1.SagaStarted.deadline:type_name -> google.protobuf.Timestamp
+	34, // 24: treaty.v1.SagaStarted.labels:type_name -> treaty.v1.SagaStarted.LabelsEntry
+	7,  // 25: treaty.v1.SagaStarted.trace:type_name -> treaty.v1.TraceAnchor
+	6,  // 26: treaty.v1.SagaStarted.parent:type_name -> treaty.v1.Parent
+	0,  // 27: treaty.v1.Parent.kind:type_name -> treaty.v1.CommandKind
+	0,  // 28: treaty.v1.StepScheduled.kind:type_name -> treaty.v1.CommandKind
+	9,  // 29: treaty.v1.StepScheduled.compensation:type_name -> treaty.v1.CompensationPlan
+	38, // 30: treaty.v1.Failure.details:type_name -> google.protobuf.Any
+	18, // 31: treaty.v1.StepDone.decision:type_name -> treaty.v1.Decision
+	10, // 32: treaty.v1.StepRefused.failure:type_name -> treaty.v1.Failure
+	18, // 33: treaty.v1.StepRefused.decision:type_name -> treaty.v1.Decision
+	10, // 34: treaty.v1.StepUnknown.failure:type_name -> treaty.v1.Failure
+	1,  // 35: treaty.v1.CompensationDecided.cause:type_name -> treaty.v1.CompensationCause
+	10, // 36: treaty.v1.CompensationDecided.failure:type_name -> treaty.v1.Failure
+	18, // 37: treaty.v1.CompensationDecided.decision:type_name -> treaty.v1.Decision
+	18, // 38: treaty.v1.CompensationDone.decision:type_name -> treaty.v1.Decision
+	2,  // 39: treaty.v1.SagaSuspended.reason:type_name -> treaty.v1.SuspensionReason
+	10, // 40: treaty.v1.SagaSuspended.failure:type_name -> treaty.v1.Failure
+	18, // 41: treaty.v1.SagaResumed.decision:type_name -> treaty.v1.Decision
+	37, // 42: treaty.v1.WaitScheduled.due:type_name -> google.protobuf.Timestamp
+	23, // 43: treaty.v1.WaitScheduled.events:type_name -> treaty.v1.EventKey
+	35, // 44: treaty.v1.WaitEnded.due:type_name -> treaty.v1.WaitEnded.Due
+	25, // 45: treaty.v1.WaitEnded.event:type_name -> treaty.v1.EventArrived
+	36, // 46: treaty.v1.WaitEnded.stopped:type_name -> treaty.v1.WaitEnded.Stopped
+	37, // 47: treaty.v1.EventArrived.time:type_name -> google.protobuf.Timestamp
+	37, // 48: treaty.v1.ScopeOpened.deadline:type_name -> google.protobuf.Timestamp
+	1,  // 49: treaty.v1.ScopeCompensationDecided.cause:type_name -> treaty.v1.CompensationCause
+	10, // 50: treaty.v1.ScopeCompensationDecided.failure:type_name -> treaty.v1.Failure
+	38, // 51: treaty.v1.ProgressSet.progress:type_name -> google.protobuf.Any
+	5,  // 52: treaty.v1.SagaRestarted.started:type_name -> treaty.v1.SagaStarted
+	37, // 53: treaty.v1.SagaRestarted.create_time:type_name -> google.protobuf.Timestamp
+	33, // 54: treaty.v1.SagaRestarted.events_taken:type_name -> treaty.v1.EventTaken
+	38, // 55: treaty.v1.SagaRestarted.progress:type_name -> google.protobuf.Any
+	23, // 56: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_journal_proto_init() }
@@ -1830,6 +3043,20 @@ func file_treaty_v1_journal_proto_init() {
 		(*Record_SagaResumed)(nil),
 		(*Record_SagaSucceeded)(nil),
 		(*Record_SagaCompensated)(nil),
+		(*Record_WaitScheduled)(nil),
+		(*Record_WaitEnded)(nil),
+		(*Record_ScopeOpened)(nil),
+		(*Record_ScopeExpired)(nil),
+		(*Record_ScopeCompensationDecided)(nil),
+		(*Record_BroadcastScheduled)(nil),
+		(*Record_VersionChosen)(nil),
+		(*Record_ProgressSet)(nil),
+		(*Record_SagaRestarted)(nil),
+	}
+	file_treaty_v1_journal_proto_msgTypes[21].OneofWrappers = []any{
+		(*WaitEnded_Due_)(nil),
+		(*WaitEnded_Event)(nil),
+		(*WaitEnded_Stopped_)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1837,7 +3064,7 @@ func file_treaty_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_journal_proto_rawDesc), len(file_treaty_v1_journal_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

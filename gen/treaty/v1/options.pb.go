@@ -114,9 +114,15 @@ type Command struct {
 	// Full names of the messages that a refusal may carry as its typed detail.
 	Rejections []string `protobuf:"bytes,7,rep,name=rejections,proto3" json:"rejections,omitempty"`
 	// What a gRPC code means where it differs from the default.
-	Outcomes      []*OutcomeOverride `protobuf:"bytes,8,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Outcomes []*OutcomeOverride `protobuf:"bytes,8,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// The command goes to every participant that serves its service, side by side, instead of to one. Who serves it, the
+	// orchestrator learns from the participants themselves, by gRPC reflection.
+	Broadcast bool `protobuf:"varint,9,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	// How long a participant that answered "accepted" may take to complete the command, from when the step was scheduled. When
+	// it passes, the outcome is unknown. Default: no limit. Not allowed on a retriable command. At most 3650 days.
+	CompleteWithin *durationpb.Duration `protobuf:"bytes,10,opt,name=complete_within,json=completeWithin,proto3" json:"complete_within,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Command) Reset() {
@@ -216,6 +222,20 @@ func (x *Command) GetRejections() []string {
 func (x *Command) GetOutcomes() []*OutcomeOverride {
 	if x != nil {
 		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *Command) GetBroadcast() bool {
+	if x != nil {
+		return x.Broadcast
+	}
+	return false
+}
+
+func (x *Command) GetCompleteWithin() *durationpb.Duration {
+	if x != nil {
+		return x.CompleteWithin
 	}
 	return nil
 }
@@ -555,7 +575,10 @@ func (x *OutcomeOverride) GetOutcome() Outcome {
 type SagaOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the saga may take from its start. When it passes before the pivot, the saga is cancelled. Default: none.
-	Deadline      *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Deadline *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// How long the saga is kept after its end. Default: as long as the orchestrator is told, which is for ever if it isn't. At least 1
+	// min, at most 3650 days.
+	Retention     *durationpb.Duration `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -597,7 +620,14 @@ func (x *SagaOptions) GetDeadline() *durationpb.Duration {
 	return nil
 }
 
-// Event describes an event message.
+func (x *SagaOptions) GetRetention() *durationpb.Duration {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// Event describes an event message. It has no settings so far.
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -676,6 +706,14 @@ var file_treaty_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Filename:      "treaty/v1/options.proto",
 	},
 	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         51876,
+		Name:          "treaty.v1.correlation_key",
+		Tag:           "varint,51876,opt,name=correlation_key",
+		Filename:      "treaty/v1/options.proto",
+	},
+	{
 		ExtendedType:  (*descriptorpb.MessageOptions)(nil),
 		ExtensionType: (*Event)(nil),
 		Field:         51875,
@@ -713,6 +751,10 @@ var (
 	//
 	// optional bool label = 51874;
 	E_Label = &file_treaty_v1_options_proto_extTypes[4]
+	// Marks the string field of an event by whose value it is awaited: its subject. Exactly one in each message marked as an event.
+	//
+	// optional bool correlation_key = 51876;
+	E_CorrelationKey = &file_treaty_v1_options_proto_extTypes[5]
 )
 
 // Extension fields to descriptorpb.MessageOptions.
@@ -720,14 +762,14 @@ var (
 	// Marks a message as an event that can be published and awaited.
 	//
 	// optional treaty.v1.Event event = 51875;
-	E_Event = &file_treaty_v1_options_proto_extTypes[5]
+	E_Event = &file_treaty_v1_options_proto_extTypes[6]
 )
 
 var File_treaty_v1_options_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x17treaty/v1/options.proto\x12\ttreaty.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xff\x02\n" +
+	"\x17treaty/v1/options.proto\x12\ttreaty.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe1\x03\n" +
 	"\aCommand\x12'\n" +
 	"\x0ecompensated_by\x18\x01 \x01(\tH\x00R\rcompensatedBy\x12(\n" +
 	"\x05pivot\x18\x02 \x01(\v2\x10.treaty.v1.PivotH\x00R\x05pivot\x124\n" +
@@ -738,7 +780,10 @@ const file_treaty_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"rejections\x18\a \x03(\tR\n" +
 	"rejections\x126\n" +
-	"\boutcomes\x18\b \x03(\v2\x1a.treaty.v1.OutcomeOverrideR\boutcomesB\x06\n" +
+	"\boutcomes\x18\b \x03(\v2\x1a.treaty.v1.OutcomeOverrideR\boutcomes\x12\x1c\n" +
+	"\tbroadcast\x18\t \x01(\bR\tbroadcast\x12B\n" +
+	"\x0fcomplete_within\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0ecompleteWithinB\x06\n" +
 	"\x04kind\"\a\n" +
 	"\x05Pivot\"\v\n" +
 	"\tRetriable\"\a\n" +
@@ -753,9 +798,10 @@ const file_treaty_v1_options_proto_rawDesc = "" +
 	"\rgive_up_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vgiveUpAfter\"S\n" +
 	"\x0fOutcomeOverride\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12,\n" +
-	"\aoutcome\x18\x02 \x01(\x0e2\x12.treaty.v1.OutcomeR\aoutcome\"D\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x12.treaty.v1.OutcomeR\aoutcome\"}\n" +
 	"\vSagaOptions\x125\n" +
-	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\a\n" +
+	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x127\n" +
+	"\tretention\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tretention\"\a\n" +
 	"\x05Event*\xa4\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
@@ -770,7 +816,8 @@ const file_treaty_v1_options_proto_rawDesc = "" +
 	"\x04saga\x12\x1e.google.protobuf.MethodOptions\x18\xa0\x95\x03 \x01(\v2\x16.treaty.v1.SagaOptionsR\x04saga:>\n" +
 	"\n" +
 	"request_id\x12\x1d.google.protobuf.FieldOptions\x18\xa1\x95\x03 \x01(\bR\trequestId:5\n" +
-	"\x05label\x12\x1d.google.protobuf.FieldOptions\x18\xa2\x95\x03 \x01(\bR\x05label:I\n" +
+	"\x05label\x12\x1d.google.protobuf.FieldOptions\x18\xa2\x95\x03 \x01(\bR\x05label:H\n" +
+	"\x0fcorrelation_key\x12\x1d.google.protobuf.FieldOptions\x18\xa4\x95\x03 \x01(\bR\x0ecorrelationKey:I\n" +
 	"\x05event\x12\x1f.google.protobuf.MessageOptions\x18\xa3\x95\x03 \x01(\v2\x10.treaty.v1.EventR\x05eventB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
@@ -810,29 +857,32 @@ var file_treaty_v1_options_proto_depIdxs = []int32{
 	10, // 3: treaty.v1.Command.timeout:type_name -> google.protobuf.Duration
 	6,  // 4: treaty.v1.Command.retry:type_name -> treaty.v1.RetryPolicy
 	7,  // 5: treaty.v1.Command.outcomes:type_name -> treaty.v1.OutcomeOverride
-	10, // 6: treaty.v1.Compensation.timeout:type_name -> google.protobuf.Duration
-	6,  // 7: treaty.v1.Compensation.retry:type_name -> treaty.v1.RetryPolicy
-	7,  // 8: treaty.v1.Compensation.outcomes:type_name -> treaty.v1.OutcomeOverride
-	10, // 9: treaty.v1.RetryPolicy.initial_interval:type_name -> google.protobuf.Duration
-	10, // 10: treaty.v1.RetryPolicy.max_interval:type_name -> google.protobuf.Duration
-	10, // 11: treaty.v1.RetryPolicy.give_up_after:type_name -> google.protobuf.Duration
-	0,  // 12: treaty.v1.OutcomeOverride.outcome:type_name -> treaty.v1.Outcome
-	10, // 13: treaty.v1.SagaOptions.deadline:type_name -> google.protobuf.Duration
-	11, // 14: treaty.v1.command:extendee -> google.protobuf.MethodOptions
-	11, // 15: treaty.v1.compensation:extendee -> google.protobuf.MethodOptions
-	11, // 16: treaty.v1.saga:extendee -> google.protobuf.MethodOptions
-	12, // 17: treaty.v1.request_id:extendee -> google.protobuf.FieldOptions
-	12, // 18: treaty.v1.label:extendee -> google.protobuf.FieldOptions
-	13, // 19: treaty.v1.event:extendee -> google.protobuf.MessageOptions
-	1,  // 20: treaty.v1.command:type_name -> treaty.v1.Command
-	5,  // 21: treaty.v1.compensation:type_name -> treaty.v1.Compensation
-	8,  // 22: treaty.v1.saga:type_name -> treaty.v1.SagaOptions
-	9,  // 23: treaty.v1.event:type_name -> treaty.v1.Event
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	20, // [20:24] is the sub-list for extension type_name
-	14, // [14:20] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	10, // 6: treaty.v1.Command.complete_within:type_name -> google.protobuf.Duration
+	10, // 7: treaty.v1.Compensation.timeout:type_name -> google.protobuf.Duration
+	6,  // 8: treaty.v1.Compensation.retry:type_name -> treaty.v1.RetryPolicy
+	7,  // 9: treaty.v1.Compensation.outcomes:type_name -> treaty.v1.OutcomeOverride
+	10, // 10: treaty.v1.RetryPolicy.initial_interval:type_name -> google.protobuf.Duration
+	10, // 11: treaty.v1.RetryPolicy.max_interval:type_name -> google.protobuf.Duration
+	10, // 12: treaty.v1.RetryPolicy.give_up_after:type_name -> google.protobuf.Duration
+	0,  // 13: treaty.v1.OutcomeOverride.outcome:type_name -> treaty.v1.Outcome
+	10, // 14: treaty.v1.SagaOptions.deadline:type_name -> google.protobuf.Duration
+	10, // 15: treaty.v1.SagaOptions.retention:type_name -> google.protobuf.Duration
+	11, // 16: treaty.v1.command:extendee -> google.protobuf.MethodOptions
+	11, // 17: treaty.v1.compensation:extendee -> google.protobuf.MethodOptions
+	11, // 18: treaty.v1.saga:extendee -> google.protobuf.MethodOptions
+	12, // 19: treaty.v1.request_id:extendee -> google.protobuf.FieldOptions
+	12, // 20: treaty.v1.label:extendee -> google.protobuf.FieldOptions
+	12, // 21: treaty.v1.correlation_key:extendee -> google.protobuf.FieldOptions
+	13, // 22: treaty.v1.event:extendee -> google.protobuf.MessageOptions
+	1,  // 23: treaty.v1.command:type_name -> treaty.v1.Command
+	5,  // 24: treaty.v1.compensation:type_name -> treaty.v1.Compensation
+	8,  // 25: treaty.v1.saga:type_name -> treaty.v1.SagaOptions
+	9,  // 26: treaty.v1.event:type_name -> treaty.v1.Event
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	23, // [23:27] is the sub-list for extension type_name
+	16, // [16:23] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_options_proto_init() }
@@ -853,7 +903,7 @@ func file_treaty_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_options_proto_rawDesc), len(file_treaty_v1_options_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   9,
-			NumExtensions: 6,
+			NumExtensions: 7,
 			NumServices:   0,
 		},
 		GoTypes:           file_treaty_v1_options_proto_goTypes,

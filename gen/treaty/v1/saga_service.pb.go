@@ -157,6 +157,59 @@ func (StepState) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
 }
 
+// StepDirection tells the two commands of a step apart.
+type StepDirection int32
+
+const (
+	// The action.
+	StepDirection_STEP_DIRECTION_UNSPECIFIED StepDirection = 0
+	// The forward command.
+	StepDirection_STEP_DIRECTION_ACTION StepDirection = 1
+	// The command that undoes it.
+	StepDirection_STEP_DIRECTION_COMPENSATION StepDirection = 2
+)
+
+// Enum value maps for StepDirection.
+var (
+	StepDirection_name = map[int32]string{
+		0: "STEP_DIRECTION_UNSPECIFIED",
+		1: "STEP_DIRECTION_ACTION",
+		2: "STEP_DIRECTION_COMPENSATION",
+	}
+	StepDirection_value = map[string]int32{
+		"STEP_DIRECTION_UNSPECIFIED":  0,
+		"STEP_DIRECTION_ACTION":       1,
+		"STEP_DIRECTION_COMPENSATION": 2,
+	}
+)
+
+func (x StepDirection) Enum() *StepDirection {
+	p := new(StepDirection)
+	*p = x
+	return p
+}
+
+func (x StepDirection) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StepDirection) Descriptor() protoreflect.EnumDescriptor {
+	return file_treaty_v1_saga_service_proto_enumTypes[2].Descriptor()
+}
+
+func (StepDirection) Type() protoreflect.EnumType {
+	return &file_treaty_v1_saga_service_proto_enumTypes[2]
+}
+
+func (x StepDirection) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StepDirection.Descriptor instead.
+func (StepDirection) EnumDescriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+}
+
 // Saga is one running or finished process.
 type Saga struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -190,8 +243,18 @@ type Saga struct {
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Its trace, 32 hexadecimal digits.
 	TraceId string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// Its steps in the order in which they were scheduled.
-	Steps         []*Step `protobuf:"bytes,16,rep,name=steps,proto3" json:"steps,omitempty"`
+	// Its steps in the order in which they were scheduled. Those before its last restart are left out.
+	Steps []*Step `protobuf:"bytes,16,rep,name=steps,proto3" json:"steps,omitempty"`
+	// How far its code says it has come; the last message that it set.
+	Progress *anypb.Any `protobuf:"bytes,17,opt,name=progress,proto3" json:"progress,omitempty"`
+	// What its code waits for beside commands, while it is RUNNING.
+	Waits []*Wait `protobuf:"bytes,18,rep,name=waits,proto3" json:"waits,omitempty"`
+	// The scopes of its code that were undone or are being undone while the saga itself goes on, in the order of the decisions.
+	Scopes []*Scope `protobuf:"bytes,19,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// The step of another saga that this one is: "sagas/{saga}/steps/{step}", at the parent's orchestrator; empty for a saga of its own.
+	ParentStep string `protobuf:"bytes,20,opt,name=parent_step,json=parentStep,proto3" json:"parent_step,omitempty"`
+	// How many times it was begun: 1, and 1 more for each restart.
+	Round         int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -338,6 +401,187 @@ func (x *Saga) GetSteps() []*Step {
 	return nil
 }
 
+func (x *Saga) GetProgress() *anypb.Any {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *Saga) GetWaits() []*Wait {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *Saga) GetScopes() []*Scope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Saga) GetParentStep() string {
+	if x != nil {
+		return x.ParentStep
+	}
+	return ""
+}
+
+func (x *Saga) GetRound() int32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+// Wait is a moment, or events, for which a saga's code waits.
+type Wait struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The path in its saga, which has the form of a step's.
+	Wait string `protobuf:"bytes,1,opt,name=wait,proto3" json:"wait,omitempty"`
+	// When it ends if no event comes; absent: never.
+	DueTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
+	// The events that end it.
+	Events []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	// When the wait began.
+	ScheduleTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Wait) Reset() {
+	*x = Wait{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wait) ProtoMessage() {}
+
+func (x *Wait) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wait.ProtoReflect.Descriptor instead.
+func (*Wait) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Wait) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
+func (x *Wait) GetDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueTime
+	}
+	return nil
+}
+
+func (x *Wait) GetEvents() []*EventKey {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Wait) GetScheduleTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScheduleTime
+	}
+	return nil
+}
+
+// Scope is a part of a saga's code that failed while the saga went on.
+type Scope struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The path in its saga, which has the form of a step's.
+	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Why it was undone.
+	Cause CompensationCause `protobuf:"varint,2,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
+	// The error that it ended with.
+	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// When that was decided.
+	DecideTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scope) Reset() {
+	*x = Scope{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scope) ProtoMessage() {}
+
+func (x *Scope) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scope.ProtoReflect.Descriptor instead.
+func (*Scope) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Scope) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Scope) GetCause() CompensationCause {
+	if x != nil {
+		return x.Cause
+	}
+	return CompensationCause_COMPENSATION_CAUSE_UNSPECIFIED
+}
+
+func (x *Scope) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *Scope) GetDecideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecideTime
+	}
+	return nil
+}
+
 // Step is one command of one saga.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -368,14 +612,16 @@ type Step struct {
 	// The attempts so far: of the command that is being sent, else of the action. See Attempts.
 	Attempts *Attempts `protobuf:"bytes,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Who decided this step's outcome, or its compensation's, by hand.
-	Decision      *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
+	Decision *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The participant that a broadcast sent it to; empty for every other step.
+	Participant   string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +633,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +646,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Step) GetName() string {
@@ -501,6 +747,13 @@ func (x *Step) GetDecision() *Decision {
 	return nil
 }
 
+func (x *Step) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
 // Attempts tells about a command that is still being sent. It is kept in memory only and starts anew with the
 // orchestrator's process.
 type Attempts struct {
@@ -514,14 +767,16 @@ type Attempts struct {
 	// When the next one is made. Absent while one is under way or the participant's breaker is open.
 	NextTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
 	// Whether the command waits for its participant, which is down.
-	Parked        bool `protobuf:"varint,5,opt,name=parked,proto3" json:"parked,omitempty"`
+	Parked bool `protobuf:"varint,5,opt,name=parked,proto3" json:"parked,omitempty"`
+	// Whether the participant has accepted the command and is to complete it later.
+	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attempts) Reset() {
 	*x = Attempts{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +788,7 @@ func (x *Attempts) String() string {
 func (*Attempts) ProtoMessage() {}
 
 func (x *Attempts) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +801,7 @@ func (x *Attempts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
 func (*Attempts) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Attempts) GetCount() uint32 {
@@ -584,6 +839,13 @@ func (x *Attempts) GetParked() bool {
 	return false
 }
 
+func (x *Attempts) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
 // CreateSagaRequest starts a saga.
 type CreateSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -603,7 +865,7 @@ type CreateSagaRequest struct {
 
 func (x *CreateSagaRequest) Reset() {
 	*x = CreateSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +877,7 @@ func (x *CreateSagaRequest) String() string {
 func (*CreateSagaRequest) ProtoMessage() {}
 
 func (x *CreateSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +890,7 @@ func (x *CreateSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSagaRequest.ProtoReflect.Descriptor instead.
 func (*CreateSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateSagaRequest) GetDefinition() string {
@@ -670,7 +932,7 @@ type GetSagaRequest struct {
 
 func (x *GetSagaRequest) Reset() {
 	*x = GetSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +944,7 @@ func (x *GetSagaRequest) String() string {
 func (*GetSagaRequest) ProtoMessage() {}
 
 func (x *GetSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +957,7 @@ func (x *GetSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSagaRequest.ProtoReflect.Descriptor instead.
 func (*GetSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{4}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSagaRequest) GetName() string {
@@ -723,7 +985,7 @@ type ListSagasRequest struct {
 
 func (x *ListSagasRequest) Reset() {
 	*x = ListSagasRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +997,7 @@ func (x *ListSagasRequest) String() string {
 func (*ListSagasRequest) ProtoMessage() {}
 
 func (x *ListSagasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +1010,7 @@ func (x *ListSagasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagasRequest.ProtoReflect.Descriptor instead.
 func (*ListSagasRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{5}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListSagasRequest) GetPageSize() int32 {
@@ -792,7 +1054,7 @@ type ListSagasResponse struct {
 
 func (x *ListSagasResponse) Reset() {
 	*x = ListSagasResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +1066,7 @@ func (x *ListSagasResponse) String() string {
 func (*ListSagasResponse) ProtoMessage() {}
 
 func (x *ListSagasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1079,7 @@ func (x *ListSagasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagasResponse.ProtoReflect.Descriptor instead.
 func (*ListSagasResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{6}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSagasResponse) GetSagas() []*Saga {
@@ -845,7 +1107,7 @@ type WaitSagaRequest struct {
 
 func (x *WaitSagaRequest) Reset() {
 	*x = WaitSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1119,7 @@ func (x *WaitSagaRequest) String() string {
 func (*WaitSagaRequest) ProtoMessage() {}
 
 func (x *WaitSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1132,7 @@ func (x *WaitSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSagaRequest.ProtoReflect.Descriptor instead.
 func (*WaitSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{7}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WaitSagaRequest) GetName() string {
@@ -891,7 +1153,7 @@ type WatchSagaRequest struct {
 
 func (x *WatchSagaRequest) Reset() {
 	*x = WatchSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1165,7 @@ func (x *WatchSagaRequest) String() string {
 func (*WatchSagaRequest) ProtoMessage() {}
 
 func (x *WatchSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1178,7 @@ func (x *WatchSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSagaRequest.ProtoReflect.Descriptor instead.
 func (*WatchSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{8}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchSagaRequest) GetName() string {
@@ -937,7 +1199,7 @@ type WatchSagaResponse struct {
 
 func (x *WatchSagaResponse) Reset() {
 	*x = WatchSagaResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1211,7 @@ func (x *WatchSagaResponse) String() string {
 func (*WatchSagaResponse) ProtoMessage() {}
 
 func (x *WatchSagaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1224,7 @@ func (x *WatchSagaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSagaResponse.ProtoReflect.Descriptor instead.
 func (*WatchSagaResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{9}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchSagaResponse) GetSaga() *Saga {
@@ -985,7 +1247,7 @@ type CancelSagaRequest struct {
 
 func (x *CancelSagaRequest) Reset() {
 	*x = CancelSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1259,7 @@ func (x *CancelSagaRequest) String() string {
 func (*CancelSagaRequest) ProtoMessage() {}
 
 func (x *CancelSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1272,7 @@ func (x *CancelSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelSagaRequest.ProtoReflect.Descriptor instead.
 func (*CancelSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{10}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelSagaRequest) GetName() string {
@@ -1049,7 +1311,7 @@ type ResumeSagaRequest struct {
 
 func (x *ResumeSagaRequest) Reset() {
 	*x = ResumeSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1323,7 @@ func (x *ResumeSagaRequest) String() string {
 func (*ResumeSagaRequest) ProtoMessage() {}
 
 func (x *ResumeSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1336,7 @@ func (x *ResumeSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResumeSagaRequest) GetName() string {
@@ -1181,7 +1443,7 @@ type ListSagaRecordsRequest struct {
 
 func (x *ListSagaRecordsRequest) Reset() {
 	*x = ListSagaRecordsRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1455,7 @@ func (x *ListSagaRecordsRequest) String() string {
 func (*ListSagaRecordsRequest) ProtoMessage() {}
 
 func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1468,7 @@ func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsRequest.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{12}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSagaRecordsRequest) GetParent() string {
@@ -1245,7 +1507,7 @@ type SagaRecord struct {
 
 func (x *SagaRecord) Reset() {
 	*x = SagaRecord{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1519,7 @@ func (x *SagaRecord) String() string {
 func (*SagaRecord) ProtoMessage() {}
 
 func (x *SagaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1532,7 @@ func (x *SagaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaRecord.ProtoReflect.Descriptor instead.
 func (*SagaRecord) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SagaRecord) GetName() string {
@@ -1307,7 +1569,7 @@ type ListSagaRecordsResponse struct {
 
 func (x *ListSagaRecordsResponse) Reset() {
 	*x = ListSagaRecordsResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1581,7 @@ func (x *ListSagaRecordsResponse) String() string {
 func (*ListSagaRecordsResponse) ProtoMessage() {}
 
 func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1594,7 @@ func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsResponse.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSagaRecordsResponse) GetRecords() []*SagaRecord {
@@ -1349,6 +1611,240 @@ func (x *ListSagaRecordsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// CompleteStepRequest completes a command that was accepted.
+type CompleteStepRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The command id, "sagas/{saga}/steps/{step}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Which of its two commands is complete.
+	Direction StepDirection `protobuf:"varint,2,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
+	// How it ended.
+	//
+	// Types that are valid to be assigned to How:
+	//
+	//	*CompleteStepRequest_Reply
+	//	*CompleteStepRequest_Refusal
+	How           isCompleteStepRequest_How `protobuf_oneof:"how"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteStepRequest) Reset() {
+	*x = CompleteStepRequest{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteStepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteStepRequest) ProtoMessage() {}
+
+func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteStepRequest.ProtoReflect.Descriptor instead.
+func (*CompleteStepRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CompleteStepRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CompleteStepRequest) GetDirection() StepDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StepDirection_STEP_DIRECTION_UNSPECIFIED
+}
+
+func (x *CompleteStepRequest) GetHow() isCompleteStepRequest_How {
+	if x != nil {
+		return x.How
+	}
+	return nil
+}
+
+func (x *CompleteStepRequest) GetReply() *anypb.Any {
+	if x != nil {
+		if x, ok := x.How.(*CompleteStepRequest_Reply); ok {
+			return x.Reply
+		}
+	}
+	return nil
+}
+
+func (x *CompleteStepRequest) GetRefusal() *Failure {
+	if x != nil {
+		if x, ok := x.How.(*CompleteStepRequest_Refusal); ok {
+			return x.Refusal
+		}
+	}
+	return nil
+}
+
+type isCompleteStepRequest_How interface {
+	isCompleteStepRequest_How()
+}
+
+type CompleteStepRequest_Reply struct {
+	// Done: the message that the method returns.
+	Reply *anypb.Any `protobuf:"bytes,3,opt,name=reply,proto3,oneof"`
+}
+
+type CompleteStepRequest_Refusal struct {
+	// Certainly not executed: the status, with a typed rejection as its detail. Its code is one that means "refused" for this command.
+	Refusal *Failure `protobuf:"bytes,4,opt,name=refusal,proto3,oneof"`
+}
+
+func (*CompleteStepRequest_Reply) isCompleteStepRequest_How() {}
+
+func (*CompleteStepRequest_Refusal) isCompleteStepRequest_How() {}
+
+// CompleteStepResponse is the answer to CompleteStep.
+type CompleteStepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteStepResponse) Reset() {
+	*x = CompleteStepResponse{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteStepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteStepResponse) ProtoMessage() {}
+
+func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteStepResponse.ProtoReflect.Descriptor instead.
+func (*CompleteStepResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
+}
+
+// HeartbeatStepRequest says that a participant still works on a command.
+type HeartbeatStepRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The command id, "sagas/{saga}/steps/{step}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Which of its two commands is meant.
+	Direction     StepDirection `protobuf:"varint,2,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatStepRequest) Reset() {
+	*x = HeartbeatStepRequest{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatStepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatStepRequest) ProtoMessage() {}
+
+func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatStepRequest.ProtoReflect.Descriptor instead.
+func (*HeartbeatStepRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *HeartbeatStepRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeartbeatStepRequest) GetDirection() StepDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StepDirection_STEP_DIRECTION_UNSPECIFIED
+}
+
+// HeartbeatStepResponse is the answer to HeartbeatStep.
+type HeartbeatStepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatStepResponse) Reset() {
+	*x = HeartbeatStepResponse{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatStepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatStepResponse) ProtoMessage() {}
+
+func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatStepResponse.ProtoReflect.Descriptor instead.
+func (*HeartbeatStepResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
+}
+
 // Retry tries the same again.
 type ResumeSagaRequest_Retry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1358,7 +1854,7 @@ type ResumeSagaRequest_Retry struct {
 
 func (x *ResumeSagaRequest_Retry) Reset() {
 	*x = ResumeSagaRequest_Retry{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1866,7 @@ func (x *ResumeSagaRequest_Retry) String() string {
 func (*ResumeSagaRequest_Retry) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1879,7 @@ func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_Retry.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_Retry) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11, 0}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // RetryEdited tries the stuck compensation with another request.
@@ -1397,7 +1893,7 @@ type ResumeSagaRequest_RetryEdited struct {
 
 func (x *ResumeSagaRequest_RetryEdited) Reset() {
 	*x = ResumeSagaRequest_RetryEdited{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1905,7 @@ func (x *ResumeSagaRequest_RetryEdited) String() string {
 func (*ResumeSagaRequest_RetryEdited) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1918,7 @@ func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_RetryEdited.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_RetryEdited) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11, 1}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 1}
 }
 
 func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
@@ -1443,7 +1939,7 @@ type ResumeSagaRequest_MarkDone struct {
 
 func (x *ResumeSagaRequest_MarkDone) Reset() {
 	*x = ResumeSagaRequest_MarkDone{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1951,7 @@ func (x *ResumeSagaRequest_MarkDone) String() string {
 func (*ResumeSagaRequest_MarkDone) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1964,7 @@ func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_MarkDone.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_MarkDone) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11, 2}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 2}
 }
 
 func (x *ResumeSagaRequest_MarkDone) GetReply() *anypb.Any {
@@ -1487,7 +1983,7 @@ type ResumeSagaRequest_MarkRefused struct {
 
 func (x *ResumeSagaRequest_MarkRefused) Reset() {
 	*x = ResumeSagaRequest_MarkRefused{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1995,7 @@ func (x *ResumeSagaRequest_MarkRefused) String() string {
 func (*ResumeSagaRequest_MarkRefused) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,14 +2008,14 @@ func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_MarkRefused.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_MarkRefused) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11, 3}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 3}
 }
 
 var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/journal.proto\"\x98\x06\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/journal.proto\"\xd2\a\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1544,10 +2040,27 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\bend_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x126\n" +
 	"\bdeadline\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x19\n" +
 	"\btrace_id\x18\x0f \x01(\tR\atraceId\x12%\n" +
-	"\x05steps\x18\x10 \x03(\v2\x0f.treaty.v1.StepR\x05steps\x1a9\n" +
+	"\x05steps\x18\x10 \x03(\v2\x0f.treaty.v1.StepR\x05steps\x120\n" +
+	"\bprogress\x18\x11 \x01(\v2\x14.google.protobuf.AnyR\bprogress\x12%\n" +
+	"\x05waits\x18\x12 \x03(\v2\x0f.treaty.v1.WaitR\x05waits\x12(\n" +
+	"\x06scopes\x18\x13 \x03(\v2\x10.treaty.v1.ScopeR\x06scopes\x12\x1f\n" +
+	"\vparent_step\x18\x14 \x01(\tR\n" +
+	"parentStep\x12\x14\n" +
+	"\x05round\x18\x15 \x01(\x05R\x05round\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc9\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\x04Wait\x12\x12\n" +
+	"\x04wait\x18\x01 \x01(\tR\x04wait\x125\n" +
+	"\bdue_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12+\n" +
+	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\x12?\n" +
+	"\rschedule_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\"\xbc\x01\n" +
+	"\x05Scope\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x122\n" +
+	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
+	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
+	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"decideTime\"\xeb\x05\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -1563,13 +2076,15 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x1acompensation_schedule_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x18compensationScheduleTime\x12N\n" +
 	"\x15compensation_end_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x13compensationEndTime\x12/\n" +
 	"\battempts\x18\r \x01(\v2\x13.treaty.v1.AttemptsR\battempts\x12/\n" +
-	"\bdecision\x18\x0e \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xcb\x01\n" +
+	"\bdecision\x18\x0e \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
+	"\vparticipant\x18\x0f \x01(\tR\vparticipant\"\xe7\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +
 	"\flast_outcome\x18\x03 \x01(\tR\vlastOutcome\x127\n" +
 	"\tnext_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnextTime\x12\x16\n" +
-	"\x06parked\x18\x05 \x01(\bR\x06parked\"\x9b\x01\n" +
+	"\x06parked\x18\x05 \x01(\bR\x06parked\x12\x1a\n" +
+	"\baccepted\x18\x06 \x01(\bR\baccepted\"\x9b\x01\n" +
 	"\x11CreateSagaRequest\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\tR\n" +
@@ -1624,7 +2139,18 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x06record\x18\x03 \x01(\v2\x11.treaty.v1.RecordR\x06record\"r\n" +
 	"\x17ListSagaRecordsResponse\x12/\n" +
 	"\arecords\x18\x01 \x03(\v2\x15.treaty.v1.SagaRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xac\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc6\x01\n" +
+	"\x13CompleteStepRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
+	"\x05reply\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\x05reply\x12.\n" +
+	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusalB\x05\n" +
+	"\x03how\"\x16\n" +
+	"\x14CompleteStepResponse\"b\n" +
+	"\x14HeartbeatStepRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\"\x17\n" +
+	"\x15HeartbeatStepResponse*\xac\x01\n" +
 	"\tSagaState\x12\x1a\n" +
 	"\x16SAGA_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SAGA_STATE_RUNNING\x10\x01\x12\x1b\n" +
@@ -1639,7 +2165,11 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x12STEP_STATE_REFUSED\x10\x03\x12\x16\n" +
 	"\x12STEP_STATE_UNKNOWN\x10\x04\x12\x1b\n" +
 	"\x17STEP_STATE_COMPENSATING\x10\x05\x12\x1a\n" +
-	"\x16STEP_STATE_COMPENSATED\x10\x062\xa0\x04\n" +
+	"\x16STEP_STATE_COMPENSATED\x10\x06*k\n" +
+	"\rStepDirection\x12\x1e\n" +
+	"\x1aSTEP_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15STEP_DIRECTION_ACTION\x10\x01\x12\x1f\n" +
+	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xc5\x05\n" +
 	"\vSagaService\x12;\n" +
 	"\n" +
 	"CreateSaga\x12\x1c.treaty.v1.CreateSagaRequest\x1a\x0f.treaty.v1.Saga\x125\n" +
@@ -1651,7 +2181,9 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"CancelSaga\x12\x1c.treaty.v1.CancelSagaRequest\x1a\x0f.treaty.v1.Saga\x12;\n" +
 	"\n" +
 	"ResumeSaga\x12\x1c.treaty.v1.ResumeSagaRequest\x1a\x0f.treaty.v1.Saga\x12X\n" +
-	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponseB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponse\x12O\n" +
+	"\fCompleteStep\x12\x1e.treaty.v1.CompleteStepRequest\x1a\x1f.treaty.v1.CompleteStepResponse\x12R\n" +
+	"\rHeartbeatStep\x12\x1f.treaty.v1.HeartbeatStepRequest\x1a .treaty.v1.HeartbeatStepResponseB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_saga_service_proto_rawDescOnce sync.Once
@@ -1665,101 +2197,126 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 	return file_treaty_v1_saga_service_proto_rawDescData
 }
 
-var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
 	(StepState)(0),                        // 1: treaty.v1.StepState
-	(*Saga)(nil),                          // 2: treaty.v1.Saga
-	(*Step)(nil),                          // 3: treaty.v1.Step
-	(*Attempts)(nil),                      // 4: treaty.v1.Attempts
-	(*CreateSagaRequest)(nil),             // 5: treaty.v1.CreateSagaRequest
-	(*GetSagaRequest)(nil),                // 6: treaty.v1.GetSagaRequest
-	(*ListSagasRequest)(nil),              // 7: treaty.v1.ListSagasRequest
-	(*ListSagasResponse)(nil),             // 8: treaty.v1.ListSagasResponse
-	(*WaitSagaRequest)(nil),               // 9: treaty.v1.WaitSagaRequest
-	(*WatchSagaRequest)(nil),              // 10: treaty.v1.WatchSagaRequest
-	(*WatchSagaResponse)(nil),             // 11: treaty.v1.WatchSagaResponse
-	(*CancelSagaRequest)(nil),             // 12: treaty.v1.CancelSagaRequest
-	(*ResumeSagaRequest)(nil),             // 13: treaty.v1.ResumeSagaRequest
-	(*ListSagaRecordsRequest)(nil),        // 14: treaty.v1.ListSagaRecordsRequest
-	(*SagaRecord)(nil),                    // 15: treaty.v1.SagaRecord
-	(*ListSagaRecordsResponse)(nil),       // 16: treaty.v1.ListSagaRecordsResponse
-	nil,                                   // 17: treaty.v1.Saga.LabelsEntry
-	(*ResumeSagaRequest_Retry)(nil),       // 18: treaty.v1.ResumeSagaRequest.Retry
-	(*ResumeSagaRequest_RetryEdited)(nil), // 19: treaty.v1.ResumeSagaRequest.RetryEdited
-	(*ResumeSagaRequest_MarkDone)(nil),    // 20: treaty.v1.ResumeSagaRequest.MarkDone
-	(*ResumeSagaRequest_MarkRefused)(nil), // 21: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*anypb.Any)(nil),                     // 22: google.protobuf.Any
-	(*Failure)(nil),                       // 23: treaty.v1.Failure
-	(CompensationCause)(0),                // 24: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 25: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 26: google.protobuf.Timestamp
-	(CommandKind)(0),                      // 27: treaty.v1.CommandKind
-	(*Decision)(nil),                      // 28: treaty.v1.Decision
-	(*Record)(nil),                        // 29: treaty.v1.Record
+	(StepDirection)(0),                    // 2: treaty.v1.StepDirection
+	(*Saga)(nil),                          // 3: treaty.v1.Saga
+	(*Wait)(nil),                          // 4: treaty.v1.Wait
+	(*Scope)(nil),                         // 5: treaty.v1.Scope
+	(*Step)(nil),                          // 6: treaty.v1.Step
+	(*Attempts)(nil),                      // 7: treaty.v1.Attempts
+	(*CreateSagaRequest)(nil),             // 8: treaty.v1.CreateSagaRequest
+	(*GetSagaRequest)(nil),                // 9: treaty.v1.GetSagaRequest
+	(*ListSagasRequest)(nil),              // 10: treaty.v1.ListSagasRequest
+	(*ListSagasResponse)(nil),             // 11: treaty.v1.ListSagasResponse
+	(*WaitSagaRequest)(nil),               // 12: treaty.v1.WaitSagaRequest
+	(*WatchSagaRequest)(nil),              // 13: treaty.v1.WatchSagaRequest
+	(*WatchSagaResponse)(nil),             // 14: treaty.v1.WatchSagaResponse
+	(*CancelSagaRequest)(nil),             // 15: treaty.v1.CancelSagaRequest
+	(*ResumeSagaRequest)(nil),             // 16: treaty.v1.ResumeSagaRequest
+	(*ListSagaRecordsRequest)(nil),        // 17: treaty.v1.ListSagaRecordsRequest
+	(*SagaRecord)(nil),                    // 18: treaty.v1.SagaRecord
+	(*ListSagaRecordsResponse)(nil),       // 19: treaty.v1.ListSagaRecordsResponse
+	(*CompleteStepRequest)(nil),           // 20: treaty.v1.CompleteStepRequest
+	(*CompleteStepResponse)(nil),          // 21: treaty.v1.CompleteStepResponse
+	(*HeartbeatStepRequest)(nil),          // 22: treaty.v1.HeartbeatStepRequest
+	(*HeartbeatStepResponse)(nil),         // 23: treaty.v1.HeartbeatStepResponse
+	nil,                                   // 24: treaty.v1.Saga.LabelsEntry
+	(*ResumeSagaRequest_Retry)(nil),       // 25: treaty.v1.ResumeSagaRequest.Retry
+	(*ResumeSagaRequest_RetryEdited)(nil), // 26: treaty.v1.ResumeSagaRequest.RetryEdited
+	(*ResumeSagaRequest_MarkDone)(nil),    // 27: treaty.v1.ResumeSagaRequest.MarkDone
+	(*ResumeSagaRequest_MarkRefused)(nil), // 28: treaty.v1.ResumeSagaRequest.MarkRefused
+	(*anypb.Any)(nil),                     // 29: google.protobuf.Any
+	(*Failure)(nil),                       // 30: treaty.v1.Failure
+	(CompensationCause)(0),                // 31: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 32: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 33: google.protobuf.Timestamp
+	(*EventKey)(nil),                      // 34: treaty.v1.EventKey
+	(CommandKind)(0),                      // 35: treaty.v1.CommandKind
+	(*Decision)(nil),                      // 36: treaty.v1.Decision
+	(*Record)(nil),                        // 37: treaty.v1.Record
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	22, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	22, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	23, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	24, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	25, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
-	17, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	26, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	26, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	26, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	26, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
-	3,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	27, // 12: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
-	1,  // 13: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	22, // 14: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	22, // 15: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	23, // 16: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	26, // 17: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	26, // 18: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	26, // 19: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	26, // 20: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
-	4,  // 21: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	28, // 22: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	23, // 23: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	26, // 24: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	22, // 25: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
-	2,  // 26: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
-	2,  // 27: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	28, // 28: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	28, // 29: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	18, // 30: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	19, // 31: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	20, // 32: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	21, // 33: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	26, // 34: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	29, // 35: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	15, // 36: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	22, // 37: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	22, // 38: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	5,  // 39: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	6,  // 40: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	7,  // 41: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	9,  // 42: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	10, // 43: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	12, // 44: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	13, // 45: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	14, // 46: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	2,  // 47: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	2,  // 48: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	8,  // 49: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	2,  // 50: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	11, // 51: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	2,  // 52: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	2,  // 53: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	16, // 54: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	47, // [47:55] is the sub-list for method output_type
-	39, // [39:47] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	29, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	29, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	30, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	31, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	32, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	24, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
+	33, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	33, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	33, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	33, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	6,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
+	29, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	4,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
+	5,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
+	33, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	34, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	33, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	31, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	30, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	33, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	35, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	1,  // 22: treaty.v1.Step.state:type_name -> treaty.v1.StepState
+	29, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	29, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	30, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	33, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	33, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	33, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	33, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	7,  // 30: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
+	36, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	30, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	33, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	29, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	3,  // 35: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
+	3,  // 36: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
+	36, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	36, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	25, // 39: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	26, // 40: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	27, // 41: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	28, // 42: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	33, // 43: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	37, // 44: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	18, // 45: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	2,  // 46: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	29, // 47: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	30, // 48: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	2,  // 49: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	29, // 50: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	29, // 51: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	8,  // 52: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	9,  // 53: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	10, // 54: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	12, // 55: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	13, // 56: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	15, // 57: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	16, // 58: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	17, // 59: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	20, // 60: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	22, // 61: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	3,  // 62: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	3,  // 63: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	11, // 64: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	3,  // 65: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	14, // 66: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	3,  // 67: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	3,  // 68: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	19, // 69: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	21, // 70: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	23, // 71: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	62, // [62:72] is the sub-list for method output_type
+	52, // [52:62] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -1768,19 +2325,23 @@ func file_treaty_v1_saga_service_proto_init() {
 		return
 	}
 	file_treaty_v1_journal_proto_init()
-	file_treaty_v1_saga_service_proto_msgTypes[11].OneofWrappers = []any{
+	file_treaty_v1_saga_service_proto_msgTypes[13].OneofWrappers = []any{
 		(*ResumeSagaRequest_Retry_)(nil),
 		(*ResumeSagaRequest_RetryEdited_)(nil),
 		(*ResumeSagaRequest_MarkDone_)(nil),
 		(*ResumeSagaRequest_MarkRefused_)(nil),
+	}
+	file_treaty_v1_saga_service_proto_msgTypes[17].OneofWrappers = []any{
+		(*CompleteStepRequest_Reply)(nil),
+		(*CompleteStepRequest_Refusal)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   20,
+			NumEnums:      3,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

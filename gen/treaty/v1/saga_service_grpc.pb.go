@@ -27,6 +27,8 @@ const (
 	SagaService_CancelSaga_FullMethodName      = "/treaty.v1.SagaService/CancelSaga"
 	SagaService_ResumeSaga_FullMethodName      = "/treaty.v1.SagaService/ResumeSaga"
 	SagaService_ListSagaRecords_FullMethodName = "/treaty.v1.SagaService/ListSagaRecords"
+	SagaService_CompleteStep_FullMethodName    = "/treaty.v1.SagaService/CompleteStep"
+	SagaService_HeartbeatStep_FullMethodName   = "/treaty.v1.SagaService/HeartbeatStep"
 )
 
 // SagaServiceClient is the client API for SagaService service.
@@ -58,6 +60,13 @@ type SagaServiceClient interface {
 	ResumeSaga(ctx context.Context, in *ResumeSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Lists a saga's journal, oldest first.
 	ListSagaRecords(ctx context.Context, in *ListSagaRecordsRequest, opts ...grpc.CallOption) (*ListSagaRecordsResponse, error)
+	// Completes a command that its participant accepted before: with a reply, or with a refusal. Completing again in the same way changes
+	// nothing. FAILED_PRECONDITION when the step is over and ended otherwise, e.g. because the saga was turned around; the participant
+	// then undoes what it did, or will be told to.
+	CompleteStep(ctx context.Context, in *CompleteStepRequest, opts ...grpc.CallOption) (*CompleteStepResponse, error)
+	// Says that a participant still works on a command that it accepted. FAILED_PRECONDITION when the step is over: then nobody
+	// waits for it any more.
+	HeartbeatStep(ctx context.Context, in *HeartbeatStepRequest, opts ...grpc.CallOption) (*HeartbeatStepResponse, error)
 }
 
 type sagaServiceClient struct {
@@ -157,6 +166,26 @@ func (c *sagaServiceClient) ListSagaRecords(ctx context.Context, in *ListSagaRec
 	return out, nil
 }
 
+func (c *sagaServiceClient) CompleteStep(ctx context.Context, in *CompleteStepRequest, opts ...grpc.CallOption) (*CompleteStepResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompleteStepResponse)
+	err := c.cc.Invoke(ctx, SagaService_CompleteStep_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sagaServiceClient) HeartbeatStep(ctx context.Context, in *HeartbeatStepRequest, opts ...grpc.CallOption) (*HeartbeatStepResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HeartbeatStepResponse)
+	err := c.cc.Invoke(ctx, SagaService_HeartbeatStep_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SagaServiceServer is the server API for SagaService service.
 // All implementations must embed UnimplementedSagaServiceServer
 // for forward compatibility.
@@ -186,6 +215,13 @@ type SagaServiceServer interface {
 	ResumeSaga(context.Context, *ResumeSagaRequest) (*Saga, error)
 	// Lists a saga's journal, oldest first.
 	ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error)
+	// Completes a command that its participant accepted before: with a reply, or with a refusal. Completing again in the same way changes
+	// nothing. FAILED_PRECONDITION when the step is over and ended otherwise, e.g. because the saga was turned around; the participant
+	// then undoes what it did, or will be told to.
+	CompleteStep(context.Context, *CompleteStepRequest) (*CompleteStepResponse, error)
+	// Says that a participant still works on a command that it accepted. FAILED_PRECONDITION when the step is over: then nobody
+	// waits for it any more.
+	HeartbeatStep(context.Context, *HeartbeatStepRequest) (*HeartbeatStepResponse, error)
 	mustEmbedUnimplementedSagaServiceServer()
 }
 
@@ -219,6 +255,12 @@ func (UnimplementedSagaServiceServer) ResumeSaga(context.Context, *ResumeSagaReq
 }
 func (UnimplementedSagaServiceServer) ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSagaRecords not implemented")
+}
+func (UnimplementedSagaServiceServer) CompleteStep(context.Context, *CompleteStepRequest) (*CompleteStepResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompleteStep not implemented")
+}
+func (UnimplementedSagaServiceServer) HeartbeatStep(context.Context, *HeartbeatStepRequest) (*HeartbeatStepResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HeartbeatStep not implemented")
 }
 func (UnimplementedSagaServiceServer) mustEmbedUnimplementedSagaServiceServer() {}
 func (UnimplementedSagaServiceServer) testEmbeddedByValue()                     {}
@@ -378,6 +420,42 @@ func _SagaService_ListSagaRecords_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SagaService_CompleteStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompleteStepRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SagaServiceServer).CompleteStep(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SagaService_CompleteStep_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SagaServiceServer).CompleteStep(ctx, req.(*CompleteStepRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SagaService_HeartbeatStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HeartbeatStepRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SagaServiceServer).HeartbeatStep(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SagaService_HeartbeatStep_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SagaServiceServer).HeartbeatStep(ctx, req.(*HeartbeatStepRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SagaService_ServiceDesc is the grpc.ServiceDesc for SagaService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -412,6 +490,14 @@ var SagaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSagaRecords",
 			Handler:    _SagaService_ListSagaRecords_Handler,
+		},
+		{
+			MethodName: "CompleteStep",
+			Handler:    _SagaService_CompleteStep_Handler,
+		},
+		{
+			MethodName: "HeartbeatStep",
+			Handler:    _SagaService_HeartbeatStep_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"context"
+	"time"
+)
+
+// Event is a published event as it is stored.
+type Event struct {
+	// Position is its place among all events of the store. Later commits have greater positions; there may be gaps. The store
+	// sets it; for an event that was there already it is that one's.
+	Position uint64
+
+	// Source and ID tell it apart from every other event.
+	Source, ID string
+
+	// Type is the full name of its message.
+	Type string
+
+	// Subject is the value of its correlation key.
+	Subject string
+
+	// Time is when it happened, as its publisher says; kept to the microsecond, in UTC.
+	Time time.Time
+
+	// StoreTime is when it was published; kept to the microsecond, in UTC. Retention counts from it.
+	StoreTime time.Time
+
+	// Data is the serialized message. The store doesn't keep the slice.
+	Data []byte
+
+	// Err is set by Append when it returns nil: ErrExists when an event of this source and id is there already with another type,
+	// subject or data; nil when the event was written, or is there already just so.
+	Err error
+}
+
+// Await is a wait of a saga for the next event of one key.
+type Await struct {
+	// Type is the full name of the event's message.
+	Type string
+
+	// Subject is the value of its correlation key.
+	Subject string
+
+	// After is the position behind which an event counts. An event also counts only when it was written after the saga's first
+	// turn; the store knows where that was.
+	After uint64
+}
+
+// EventsParams asks for a page of events.
+type EventsParams struct {
+	// After is the position behind which events are returned.
+	After uint64
+
+	// Types are the wanted types; empty for all.
+	Types []string
+
+	// Subject is the wanted subject; empty for all.
+	Subject string
+
+	// Limit is how many events are returned at the most; it is positive.
+	Limit int
+}
+
+// EventStore keeps events, those who read them, and lets sagas be woken by them. It is a part of Store, whose general promises hold.
+type EventStore interface {
+	// NextEvent returns the earliest event that one of the awaits of a saga is for, and which of them; nil when there is none.
+	// ErrNotFound when there is no such saga.
+	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
+
+	// Events returns a page of events, by position.
+	Events(ctx context.Context, params EventsParams) ([]*Event, error)
+
+	// EventRange returns the position of the oldest event that is kept and of the newest event that was ever written. Both
+	// are 0 when none was ever written; when all are purged the first is behind the last.
+	EventRange(ctx context.Context) (oldest, newest uint64, err error)
+
+	// Consumer returns the position that a consumer acknowledged last. A consumer that isn't known is made, durably, at the given
+	// position.
+	Consumer(ctx context.Context, name string, first uint64) (position uint64, err error)
+
+	// Acknowledge moves a consumer forward, durably; a position behind its own changes nothing. ErrNotFound when there is no such
+	// consumer. When it returns another error, it is unknown whether the consumer was moved.
+	Acknowledge(ctx context.Context, name string, position uint64) error
+
+	// PurgeEvents deletes up to limit events that were published before the given time, oldest first, and returns how many. The newest
+	// event of all is kept, so that positions never start anew.
+	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// PurgeParams says which sagas are no longer kept.
+type PurgeParams struct {
+	// Definitions are the definitions whose sagas are meant.
+	Definitions []string
+
+	// EndedBefore is the time before which a saga must have ended. A saga that hasn't ended is never purged.
+	EndedBefore time.Time
+
+	// Limit is how many sagas are deleted at the most; it is positive.
+	Limit int
+}
+
+// OpenParams asks for a page of sagas with their journals.
+type OpenParams struct {
+	// After is the id behind which the page begins.
+	After string
+
+	// Limit is how many sagas are returned at the most; it is positive.
+	Limit int
+
+	// Which sagas are wanted.
+	Which OpenSagas
+}
+
+// OpenSagas says which of the sagas that haven't ended are meant.
+type OpenSagas int
+
+// The sagas that haven't ended.
+const (
+	// Driven: those in the states RUNNING and COMPENSATING that don't merely wait.
+	Driven OpenSagas = iota
+
+	// Unended: all, in the states RUNNING, COMPENSATING and SUSPENDED.
+	Unended
+)
