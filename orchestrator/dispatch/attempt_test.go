@@ -240,7 +240,7 @@ func TestCancelledIsUnknown(t *testing.T) {
 	if result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN || codes.Code(result.Failure.GetCode()) != codes.Canceled {
 		t.Errorf("got %v", result)
 	}
-	if _, parked := d.Parked(testMethod, func() {}); parked {
+	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() {}); parked {
 		t.Error("a call that we ended ourselves opened the breaker")
 	}
 }
@@ -260,7 +260,7 @@ func TestNobodyServes(t *testing.T) {
 			t.Errorf("%q doesn't name %q", result.Failure.GetMessage(), want)
 		}
 	}
-	if _, parked := d.Parked(other.Method, func() {}); parked {
+	if _, parked := d.Parked(engine.Destination{Method: other.Method}, func() {}); parked {
 		t.Error("parked for nobody")
 	}
 }

@@ -172,15 +172,20 @@ func (d *Dispatcher) route(method string) (route, bool) {
 	}
 }
 
-// Parked calls wake once the method's participant may be called again, and returns true, when its breaker is open; else
+// Parked calls wake once the destination's participant may be called again, and returns true, when its breaker is open; else
 // it returns false and never calls wake. cancel takes wake back; a wake that is under way at that moment may still come. Wakes come
 // one after the other from one goroutine, so they must not block. After Close, wakes don't come any more.
-func (d *Dispatcher) Parked(method string, wake func()) (cancel func(), parked bool) {
-	r, ok := d.route(method)
+func (d *Dispatcher) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
+	r, ok := d.route(to.Method)
 	if !ok {
 		return nil, false
 	}
 	return r.participant.breaker.park(wake)
+}
+
+// Discover returns the names of the participants that serve a service.
+func (d *Dispatcher) Discover(string, func()) (found engine.Discovered, cancel func()) {
+	return engine.Discovered{Known: true}, func() {}
 }
 
 // Close waits until the calls under way have ended, or until ctx ends and they are cut off, and closes the connections.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/engine"
 )
 
 // attemptUntilDone does what the engine does: asks, waits while parked, calls, and asks again. Without a wait between the attempts, so
@@ -17,7 +18,7 @@ import (
 func attemptUntilDone(t *testing.T, d *Dispatcher) (attempts int) {
 	for {
 		woken := make(chan struct{})
-		if _, parked := d.Parked(testMethod, func() { close(woken) }); parked {
+		if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); parked {
 			select {
 			case <-woken:
 			case <-t.Context().Done():
@@ -77,7 +78,7 @@ func TestParticipantIsNotThereYet(t *testing.T) {
 		t.Fatalf("got %v", result)
 	}
 	woken := make(chan struct{})
-	if _, parked := d.Parked(testMethod, func() { close(woken) }); !parked {
+	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); !parked {
 		t.Fatal("not parked after a refused connection")
 	}
 	serve(t, s.addr, echo)
@@ -103,7 +104,7 @@ func TestParticipantSaysUnavailable(t *testing.T) {
 	d := dispatcher(t, s.addr)
 	woken := make(chan struct{})
 	for calls.Load() < 4*DefaultBreakAfter {
-		if _, parked := d.Parked(testMethod, func() { close(woken) }); parked {
+		if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); parked {
 			break
 		}
 		d.Attempt(t.Context(), attempt())

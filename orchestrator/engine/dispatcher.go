@@ -20,9 +20,33 @@ type Dispatcher interface {
 	// policy and what the participant asked for.
 	Delay(call *contract.Call, attempt int, result Result) time.Duration
 
-	// Parked calls wake once the method's participant may be called again and returns true, when its breaker is open; else
+	// Parked calls wake once the destination's participant may be called again and returns true, when its breaker is open; else
 	// it returns false and never calls wake. A cancel function takes wake back.
-	Parked(method string, wake func()) (cancel func(), parked bool)
+	Parked(to Destination, wake func()) (cancel func(), parked bool)
+
+	// Discover returns the names of the participants that serve a service, sorted, as they said themselves. As long as one of those that are
+	// configured has never said what it serves, known is false, and wake is called when asking again may tell more; a cancel
+	// function takes wake back.
+	Discover(service string, wake func()) (found Discovered, cancel func())
+}
+
+// Destination is where a command goes.
+type Destination struct {
+	// Method is the method's name, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
+	Method string
+
+	// Participant names the participant that a broadcast's step goes to: the first service that it is configured with. Empty: the
+	// one that is configured for the method's service.
+	Participant string
+}
+
+// Discovered says who serves a service.
+type Discovered struct {
+	// Participants are their names, sorted.
+	Participants []string
+
+	// Known is false as long as a participant hasn't said what it serves.
+	Known bool
 }
 
 // Direction says whether a command is sent to do or to undo.
@@ -61,6 +85,9 @@ type Attempt struct {
 	// Call is what is called.
 	Call *contract.Call
 
+	// Participant names the participant that a broadcast's step goes to; empty for every other step. See Destination.
+	Participant string
+
 	// Request is the serialized request.
 	Request []byte
 
@@ -81,4 +108,8 @@ type Result struct {
 
 	// RetryAfter is how long the participant asked to be left alone; 0 when it didn't.
 	RetryAfter time.Duration
+
+	// Pending is set, and the outcome unknown, when the participant has accepted the command and completes it later: how long to wait
+	// for a completion or a heartbeat before the command is sent again.
+	Pending time.Duration
 }

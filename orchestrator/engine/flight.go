@@ -231,7 +231,7 @@ func (f *flight) outcome(verdict machine.Verdict) machine.Outcome {
 
 // park lets the command wait for its participant when that is down. The caller holds the lock.
 func (e *Engine) park(f *flight) bool {
-	cancel, parked := e.config.Dispatcher.Parked(f.call.Method, func() { go e.awaken(f) })
+	cancel, parked := e.config.Dispatcher.Parked(Destination{Method: f.call.Method}, func() { go e.awaken(f) })
 	if !parked {
 		return false
 	}

@@ -98,7 +98,7 @@ func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Res
 
 func (p *participant) Delay(*contract.Call, int, engine.Result) time.Duration { return p.delay }
 
-func (p *participant) Parked(_ string, wake func()) (func(), bool) {
+func (p *participant) Parked(_ engine.Destination, wake func()) (func(), bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.parked {
@@ -112,6 +112,10 @@ func (p *participant) Parked(_ string, wake func()) (func(), bool) {
 		defer p.mu.Unlock()
 		delete(p.wakes, n)
 	}, true
+}
+
+func (p *participant) Discover(string, func()) (engine.Discovered, func()) {
+	return engine.Discovered{Known: true}, func() {}
 }
 
 func (p *participant) down() {
