@@ -86,6 +86,9 @@ type Command struct {
 
 	// Rejections are the full names of the messages that a refusal may carry.
 	Rejections []protoreflect.FullName
+
+	// Broadcast says that the command goes to every participant that serves its service.
+	Broadcast bool
 }
 
 // Compensation is a method that undoes a command. It is immutable.

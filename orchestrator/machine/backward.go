@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -31,22 +32,74 @@ func (m *Machine) backward() {
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}})
 }
 
-// undoNext schedules the newest of the compensatable steps that are to be undone. It returns false when none is left or under way.
+// undoNext schedules the compensations whose turn it is: the newest first, side by side where the actions ran side by side. It returns false
+// when none is left or under way.
 func (m *Machine) undoNext(toUndo func(*Step) bool) bool {
-	var next *Step
-	for _, step := range m.saga.Steps {
-		if step.State == treatyv1.StepState_STEP_STATE_COMPENSATING {
-			return true
-		}
-		if step.Scheduled.GetCompensation() != nil && toUndo(step) {
-			next = step
+	return m.undoOf(m.saga.order().next(unfinished(toUndo), nil))
+}
+
+// unfinished says of a step that it is to be undone, or is being undone.
+func unfinished(toUndo func(*Step) bool) func(*Step) bool {
+	return func(step *Step) bool {
+		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.Scheduled.GetCompensation() != nil && toUndo(step)
+	}
+}
+
+func (m *Machine) undoOf(steps []*Step) bool {
+	for _, step := range steps {
+		if step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
+			m.scheduleCompensation(step, nil)
 		}
 	}
-	if next == nil {
+	return len(steps) > 0
+}
+
+// undone says whether nothing of a scope is left to be undone.
+func (m *Machine) undone(s *scope) bool {
+	if m.barred(s) != nil && !s.decided {
 		return false
 	}
-	m.scheduleCompensation(next, nil)
-	return true
+	return len(m.nextOf(s)) == 0
+}
+
+// nextOf returns the steps of a scope that are to be undone next, or are being undone.
+func (m *Machine) nextOf(s *scope) []*Step {
+	at := m.saga.order().find(s.path)
+	if at == nil {
+		return nil
+	}
+	return at.next(unfinished(mayHaveRun), nil)
+}
+
+// decideScopes turns around the scopes that failed, and goes on undoing them.
+func (m *Machine) decideScopes() bool {
+	for _, s := range slices.Clone(m.program.scopes) {
+		switch {
+		case !s.ended:
+			continue
+		case s.decided:
+			// Going on with it records nothing that the code could wait for, so whatever comes next is not held up.
+			m.undoOf(m.nextOf(s))
+			continue
+		}
+		if bar := m.barred(s); bar != nil {
+			m.suspend(&treatyv1.SagaSuspended{
+				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT, Failure: s.failure,
+				Message: fmt.Sprintf("the scope at place %s failed behind step %s (%s), where nothing is undone any more: %s; mend the code so that it goes on, and resume",
+					s.path, bar.Path(), bar.Scheduled.GetMethod(), s.failure.GetMessage()),
+			})
+			return false
+		}
+		decided := &treatyv1.ScopeCompensationDecided{
+			Scope: s.path, Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: s.failure,
+		}
+		if s.expired {
+			decided.Cause = treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE
+		}
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeCompensationDecided{ScopeCompensationDecided: decided}})
+		return true
+	}
+	return false
 }
 
 func (m *Machine) scheduleCompensation(step *Step, edited []byte) {

@@ -27,6 +27,9 @@ func describe(record *treatyv1.Record) string {
 		if request := r.StepScheduled.GetRequest(); len(request) > 0 {
 			line += fmt.Sprintf("(%s)", request)
 		}
+		if participant := r.StepScheduled.GetParticipant(); participant != "" {
+			line += " at " + participant
+		}
 		return line
 	case *treatyv1.Record_StepDone:
 		return "+ done " + r.StepDone.GetStep() + by(r.StepDone.GetDecision())
@@ -53,6 +56,53 @@ func describe(record *treatyv1.Record) string {
 		return fmt.Sprintf("+ succeeded %q", r.SagaSucceeded.GetReply())
 	case *treatyv1.Record_SagaCompensated:
 		return "+ compensated"
+	default:
+		return describeLanguage(record)
+	}
+}
+
+// describeLanguage describes the records of the saga language.
+func describeLanguage(record *treatyv1.Record) string {
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_WaitScheduled:
+		line := "+ waits " + r.WaitScheduled.GetWait()
+		for _, key := range r.WaitScheduled.GetEvents() {
+			line += fmt.Sprintf(" for %s(%s)", key.GetType(), key.GetSubject())
+		}
+		if due := r.WaitScheduled.GetDue(); due != nil {
+			line += " until " + due.AsTime().Format("02 15:04:05")
+		}
+		return line
+	case *treatyv1.Record_WaitEnded:
+		switch how := r.WaitEnded.GetHow().(type) {
+		case *treatyv1.WaitEnded_Event:
+			return fmt.Sprintf("+ wait %s ended by event %d, its %dth", r.WaitEnded.GetWait(), how.Event.GetPosition(), how.Event.GetIndex())
+		case *treatyv1.WaitEnded_Stopped_:
+			return fmt.Sprintf("+ wait %s stopped", r.WaitEnded.GetWait())
+		}
+		return fmt.Sprintf("+ wait %s due", r.WaitEnded.GetWait())
+	case *treatyv1.Record_ScopeOpened:
+		return fmt.Sprintf("+ scope %s until %s", r.ScopeOpened.GetScope(), r.ScopeOpened.GetDeadline().AsTime().Format("02 15:04:05"))
+	case *treatyv1.Record_ScopeExpired:
+		return "+ scope " + r.ScopeExpired.GetScope() + " expired"
+	case *treatyv1.Record_ScopeCompensationDecided:
+		cause := strings.TrimPrefix(r.ScopeCompensationDecided.GetCause().String(), "COMPENSATION_CAUSE_")
+		return fmt.Sprintf("+ decided to compensate scope %s: %s: %s", r.ScopeCompensationDecided.GetScope(), cause, r.ScopeCompensationDecided.GetFailure().GetMessage())
+	case *treatyv1.Record_BroadcastScheduled:
+		return fmt.Sprintf("+ broadcast %s %s to %v", r.BroadcastScheduled.GetBroadcast(), r.BroadcastScheduled.GetMethod(), r.BroadcastScheduled.GetParticipants())
+	case *treatyv1.Record_VersionChosen:
+		return fmt.Sprintf("+ version %d of %s", r.VersionChosen.GetVersion(), r.VersionChosen.GetChange())
+	case *treatyv1.Record_ProgressSet:
+		return fmt.Sprintf("+ progress %s", r.ProgressSet.GetProgress().GetValue())
+	case *treatyv1.Record_SagaRestarted:
+		line := fmt.Sprintf("+ restarted with %q, round %d", r.SagaRestarted.GetStarted().GetRequest(), r.SagaRestarted.GetRound())
+		for _, taken := range r.SagaRestarted.GetEventsTaken() {
+			line += fmt.Sprintf(", %s(%s) taken up to %d", taken.GetKey().GetType(), taken.GetKey().GetSubject(), taken.GetPosition())
+		}
+		if deadline := r.SagaRestarted.GetStarted().GetDeadline(); deadline != nil {
+			line += ", until " + deadline.AsTime().Format("02 15:04:05")
+		}
+		return line
 	}
 	return "+ ?"
 }
@@ -65,6 +115,9 @@ func by(decision *treatyv1.Decision) string {
 }
 
 func describeEffect(effect machine.Effect) string {
+	if effect.Discover != nil {
+		return fmt.Sprintf("> discover %s %s", effect.Discover.Path, effect.Discover.Method)
+	}
 	verb := "send"
 	switch {
 	case effect.Abandon:

@@ -1,93 +1,80 @@
 package machine
 
 import (
-	"bytes"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/contract"
 )
-
-// MaxSteps is how many steps a saga may have. One that asks for more is suspended: it is a loop without an end, or a process that
-// should be several sagas.
-const MaxSteps = 10_000
-
-// compare holds an intent that is about to be read against what the code asked for.
-func (m *Machine) compare(record *treatyv1.Record) {
-	scheduled := record.GetStepScheduled()
-	if scheduled == nil || m.co == nil {
-		return
-	}
-	expected := fmt.Sprintf("step %s %s", scheduled.GetStep(), scheduled.GetMethod())
-	var found string
-	thread := m.co.thread
-	switch {
-	case m.co.ended:
-		found = m.co.describeEnd()
-	case thread.call == nil:
-		found = "the code waits for another step"
-	case thread.next() != scheduled.GetStep() || thread.call.Method != scheduled.GetMethod():
-		found = fmt.Sprintf("step %s %s", thread.next(), thread.call.Method)
-	case !sameRequest(thread.call, scheduled.GetRequest()):
-		expected += " with the journaled request"
-		found = fmt.Sprintf("step %s %s with another request", thread.next(), thread.call.Method)
-	default:
-		return
-	}
-	m.mismatch = &treatyv1.SagaSuspended{
-		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
-		Message: fmt.Sprintf("the saga's code doesn't match its journal at step %s: expected %s, found %s; run the code that wrote the journal and resume, "+
-			"or cancel the saga, which needs no code", scheduled.GetStep(), expected, found),
-		Step: scheduled.GetStep(), Expected: expected, Found: found,
-	}
-	m.stopCode()
-}
-
-func sameRequest(call *Call, journaled []byte) bool {
-	return bytes.Equal(call.Request, journaled) || call.Same != nil && call.Same(journaled)
-}
-
-func (co *coroutine) describeEnd() string {
-	switch {
-	case co.panicked != "":
-		return "the code panicked: " + co.panicked
-	case co.failure != nil:
-		return "the code returned the error: " + co.failure.GetMessage()
-	default:
-		return "the code returned its reply"
-	}
-}
 
 // follow tells the code of a record.
 func (m *Machine) follow(record *treatyv1.Record) {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
-		if m.config.Code != nil {
-			m.co = newCoroutine(m, m.config.Code, m.saga.Started.GetRequest())
-			m.co.resume(Result{})
-		}
-	case *treatyv1.Record_StepScheduled:
-		if m.co != nil {
-			m.co.thread.call = nil
-		}
-	case *treatyv1.Record_StepDone:
-		m.deliver(r.StepDone.GetStep())
-	case *treatyv1.Record_StepRefused:
-		m.deliver(r.StepRefused.GetStep())
-	case *treatyv1.Record_StepUnknown:
-		m.deliver(r.StepUnknown.GetStep())
+		m.startCode()
+	case *treatyv1.Record_SagaRestarted:
+		m.stopCode()
+		m.startCode()
 	case *treatyv1.Record_CompensationDecided, *treatyv1.Record_SagaSucceeded:
 		m.stopCode()
+	default:
+		if m.program != nil && m.program.panicked == "" && m.program.newer == nil {
+			m.program.follow(r)
+		}
 	}
 }
 
-// deliver resumes the code with the end of the step that it waits for.
-func (m *Machine) deliver(path string) {
-	co := m.co
-	if co == nil || co.ended || m.saga.Decided != nil || co.thread.call != nil || co.thread.next() != path {
-		return
+func (p *program) follow(record any) {
+	switch r := record.(type) {
+	case *treatyv1.Record_StepScheduled:
+		p.intend(r.StepScheduled.GetStep())
+	case *treatyv1.Record_WaitScheduled:
+		p.intend(r.WaitScheduled.GetWait())
+	case *treatyv1.Record_BroadcastScheduled:
+		p.intend(r.BroadcastScheduled.GetBroadcast())
+		p.deliver(r.BroadcastScheduled.GetBroadcast(), r.BroadcastScheduled.GetParticipants())
+	case *treatyv1.Record_StepDone:
+		p.deliverStep(r.StepDone.GetStep())
+	case *treatyv1.Record_StepRefused:
+		p.deliverStep(r.StepRefused.GetStep())
+	case *treatyv1.Record_StepUnknown:
+		p.deliverStep(r.StepUnknown.GetStep())
+	case *treatyv1.Record_CompensationDone:
+		p.closeUndone()
+	case *treatyv1.Record_WaitEnded:
+		if r.WaitEnded.GetStopped() != nil {
+			p.unawaited = slices.DeleteFunc(p.unawaited, func(path string) bool { return path == r.WaitEnded.GetWait() })
+			return
+		}
+		p.deliver(r.WaitEnded.GetWait(), WaitResult{Event: r.WaitEnded.GetEvent()})
+	case *treatyv1.Record_ScopeOpened:
+		if s := p.scopeOf(r.ScopeOpened.GetScope()); s != nil {
+			s.opened, s.deadline = true, r.ScopeOpened.GetDeadline().AsTime()
+		}
+	case *treatyv1.Record_ScopeExpired:
+		if s := p.scopeOf(r.ScopeExpired.GetScope()); s != nil {
+			p.expire(s)
+		}
+	case *treatyv1.Record_ScopeCompensationDecided:
+		if s := p.scopeOf(r.ScopeCompensationDecided.GetScope()); s != nil {
+			s.decided = true
+		}
 	}
-	step := m.saga.Step(path)
+}
+
+func (p *program) intend(path string) {
+	if t := p.waiter(path); t != nil {
+		t.intended = true
+	}
+}
+
+// deliverStep hands the end of a step to the code.
+func (p *program) deliverStep(path string) {
+	step := p.machine.saga.Step(path)
 	result := Result{Reply: step.Reply, Failure: step.Failure}
 	if step.State == treatyv1.StepState_STEP_STATE_UNKNOWN {
 		result.Unknown = true
@@ -95,42 +82,106 @@ func (m *Machine) deliver(path string) {
 			result.Failure = &treatyv1.Failure{Code: codeDeadlineExceeded, Message: "the outcome is unknown"}
 		}
 	}
-	co.resume(result)
+	p.deliver(path, result)
+}
+
+// closeUndone goes on behind scopes of which nothing is left to undo.
+func (p *program) closeUndone() {
+	for _, s := range slices.Clone(p.scopes) {
+		if s.ended && s.decided && p.machine.undone(s) {
+			p.resumeParent(s)
+		}
+	}
+	p.settle()
+}
+
+func (m *Machine) startCode() {
+	if m.config.Code == nil {
+		return
+	}
+	m.program = newProgram(m, m.config.Code, m.saga.Started.GetRequest())
+	m.program.run(m.program.main)
 }
 
 func (m *Machine) stopCode() {
-	if m.co != nil {
-		m.co.stop()
-		m.co = nil
+	if m.program != nil {
+		m.program.stopAll()
+		m.program = nil
 	}
 }
 
 // forward does what the code asks for.
 func (m *Machine) forward() {
-	co := m.co
+	for m.saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING && m.advance() { //nolint:revive // each call goes on where the one before came to
+	}
+	if p := m.program; p != nil {
+		for _, step := range p.abandoned {
+			if step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
+				m.effects = append(m.effects, Effect{Step: step, Direction: Action, Abandon: true})
+			}
+		}
+		p.abandoned = nil
+		m.effects = append(m.effects, m.discoveries()...)
+	}
+}
+
+// advance does the first thing that is due. It returns false when there is nothing left to do.
+func (m *Machine) advance() bool {
+	p := m.program
 	switch {
 	case m.mismatch != nil:
 		m.suspend(m.mismatch)
 		m.mismatch = nil
-	case co == nil:
+		return false
+	case p == nil:
 		m.suspend(&treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE,
 			Message: fmt.Sprintf("this orchestrator has no code for %s; start one that registers it and resume, or cancel the saga, which needs no code",
 				m.saga.Started.GetDefinition()),
 		})
-	case co.ended && co.panicked != "":
+		return false
+	case p.newer != nil:
+		m.suspend(p.newer)
+		return false
+	}
+	m.tell()
+	switch {
+	case p.panicked != "":
 		m.suspend(&treatyv1.SagaSuspended{
 			Reason:  treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC,
-			Message: fmt.Sprintf("the saga's code panicked %s: %s; mend the code and resume, or cancel the saga, which needs no code", m.where(), co.panicked),
+			Message: fmt.Sprintf("the saga's code panicked %s: %s; mend the code and resume%s", m.where(), p.panicked, m.orCancel()),
 		})
-	case co.ended && co.failure != nil:
-		m.fail(co.failure)
-	case co.ended:
-		m.settle(co.reply)
+		return false
+	case p.main.ended && p.restart != nil:
+		return m.startAnew()
+	case p.main.ended && p.main.failure != nil:
+		m.fail(p.main.failure)
+		return false
+	case p.main.ended:
+		m.settle(p.main.reply)
+		return false
 	case m.deadlinePassed():
 		m.decideDeadline()
-	case co.thread.call != nil:
-		m.schedule(co.thread.next(), co.thread.call)
+		return false
+	}
+	return m.expireNext() || m.fireNext() || m.decideScopes() || m.intendNext()
+}
+
+// tell records what the code says along the way.
+func (m *Machine) tell() {
+	p := m.program
+	for _, chosen := range p.versions {
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_VersionChosen{VersionChosen: chosen}})
+	}
+	p.versions = nil
+	if p.progress != nil {
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: p.progress}}})
+		p.progress = nil
+	}
+	for _, path := range slices.Clone(p.unawaited) {
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
+			Wait: path, How: &treatyv1.WaitEnded_Stopped_{Stopped: &treatyv1.WaitEnded_Stopped{}},
+		}}})
 	}
 }
 
@@ -143,45 +194,127 @@ func (m *Machine) where() string {
 	return fmt.Sprintf("after step %s (%s)", last.Path(), last.Scheduled.GetMethod())
 }
 
-// schedule intends the step that the code asks for, if the rules of the saga language allow it.
-func (m *Machine) schedule(path string, call *Call) {
-	command, known := m.config.Command(call.Method)
-	if rule := m.broken(command, known, call); rule != "" {
-		m.suspend(&treatyv1.SagaSuspended{
-			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RULE, Step: path,
-			Message: fmt.Sprintf("step %s can't be sent: %s; mend the code and resume%s", path, rule, m.orCancel()),
-			Found:   fmt.Sprintf("step %s %s", path, call.Method),
-		})
-		return
+// expireNext stops a scope whose time is up.
+func (m *Machine) expireNext() bool {
+	for _, s := range m.program.scopes {
+		if due := m.dueOf(s); !due.IsZero() && !due.After(m.now) {
+			m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeExpired{ScopeExpired: &treatyv1.ScopeExpired{Scope: s.path}}})
+			return true
+		}
 	}
-	scheduled := &treatyv1.StepScheduled{
-		Step: path, Method: call.Method, Request: call.Request, Kind: command.Kind, Compensation: command.Compensation.Plan(),
-	}
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: scheduled}})
-	m.effects = append(m.effects, Effect{Step: m.saga.Step(path), Direction: Action})
+	return false
 }
 
-// broken says which rule the call breaks; empty when it breaks none.
-func (m *Machine) broken(command *contract.Command, known bool, call *Call) string {
-	if !known {
-		return fmt.Sprintf("%s is no command of a contract that this orchestrator was built with", call.Method)
+// dueOf is when a scope's time is up; zero when it has no end, or must not be stopped any more.
+func (m *Machine) dueOf(s *scope) time.Time {
+	if !s.opened || s.ended || s.stopping || m.barred(s) != nil {
+		return time.Time{}
 	}
-	if len(m.saga.Steps) >= MaxSteps {
-		return fmt.Sprintf("a saga has at most %d steps", MaxSteps)
+	return s.deadline
+}
+
+// barred returns a step because of which a scope can't be stopped: a pivot that is done or under way, or a retriable command.
+func (m *Machine) barred(s *scope) *Step {
+	var bar *Step
+	m.saga.order().find(s.path).steps(func(step *Step) bool {
+		switch step.Scheduled.GetKind() {
+		case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
+			bar = step
+		case treatyv1.CommandKind_COMMAND_KIND_PIVOT:
+			if step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
+				bar = step
+			}
+		}
+		return bar == nil
+	})
+	return bar
+}
+
+// fireNext ends a wait whose moment has come.
+func (m *Machine) fireNext() bool {
+	for _, wait := range m.saga.Waits {
+		if due := wait.Scheduled.GetDue(); due != nil && !due.AsTime().After(m.now) {
+			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
+				Wait: wait.Scheduled.GetWait(), How: &treatyv1.WaitEnded_Due_{Due: &treatyv1.WaitEnded_Due{}},
+			}}})
+			return true
+		}
 	}
-	back := m.saga.pointOfNoReturn()
-	if back == nil {
-		return ""
+	return false
+}
+
+// intendNext records what the code waits for, or why it must not.
+func (m *Machine) intendNext() bool {
+	for _, s := range m.program.scopes {
+		if s.branches.Within > 0 && !s.opened {
+			m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeOpened{ScopeOpened: &treatyv1.ScopeOpened{
+				Scope: s.path, Deadline: timestamppb.New(m.now.Add(s.branches.Within).Truncate(time.Microsecond)),
+			}}})
+			return true
+		}
 	}
-	switch command.Kind {
-	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
-		return fmt.Sprintf("%s is compensatable, but behind step %s (%s) nothing is undone any more; put it before that step, or make it retriable",
-			call.Method, back.Path(), back.Scheduled.GetMethod())
-	case treatyv1.CommandKind_COMMAND_KIND_PIVOT:
-		return fmt.Sprintf("%s is a pivot, but step %s (%s) is the saga's point of no return already; a saga has one pivot, before its retriable commands",
-			call.Method, back.Path(), back.Scheduled.GetMethod())
+	for _, t := range m.program.waiting {
+		if t.intended {
+			continue
+		}
+		switch ask := t.ask.(type) {
+		case *Call:
+			return m.schedule(t, ask)
+		case *Wait:
+			return m.await(t, ask)
+		case *Broadcast:
+			if rule := m.brokenBroadcast(t, ask); rule != "" {
+				m.breakRule(t.asked, "broadcast "+t.asked, rule, ask.Method)
+				return false
+			}
+		}
 	}
-	return ""
+	return false
+}
+
+func (m *Machine) breakRule(path, what, rule, found string) {
+	m.suspend(&treatyv1.SagaSuspended{
+		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RULE, Step: path,
+		Message: fmt.Sprintf("%s is against the rules: %s; mend the code and resume%s", what, rule, m.orCancel()),
+		Found:   strings.TrimSpace(what + " " + found),
+	})
+}
+
+// schedule intends the step that the code asks for, if the rules of the saga language allow it.
+func (m *Machine) schedule(t *Thread, call *Call) bool {
+	command, known := m.config.Command(call.Method)
+	if rule := m.broken(t, command, known, call); rule != "" {
+		m.breakRule(t.asked, "step "+t.asked, rule, call.Method)
+		return false
+	}
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
+		Step: t.asked, Method: call.Method, Request: call.Request, Kind: command.Kind, Compensation: command.Compensation.Plan(),
+		Participant: call.Participant,
+	}}})
+	m.effects = append(m.effects, Effect{Step: m.saga.Step(t.asked), Direction: Action})
+	return true
+}
+
+// await intends to wait.
+func (m *Machine) await(t *Thread, wait *Wait) bool {
+	if rule := m.brokenWait(wait); rule != "" {
+		m.breakRule(t.asked, "wait "+t.asked, rule, "")
+		return false
+	}
+	scheduled := &treatyv1.WaitScheduled{Wait: t.asked, Events: wait.Events}
+	if !wait.Until.IsZero() {
+		scheduled.Due = timestamppb.New(ceil(wait.Until))
+	}
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: scheduled}})
+	return true
+}
+
+// ceil rounds up to the microsecond, so that no timer fires early.
+func ceil(t time.Time) time.Time {
+	if cut := t.Truncate(time.Microsecond); cut.Before(t) {
+		return cut.Add(time.Microsecond)
+	}
+	return t
 }
 
 func (m *Machine) orCancel() string {
@@ -216,8 +349,53 @@ func (m *Machine) settle(reply []byte) {
 
 func isUnknown(step *Step) bool { return step.State == treatyv1.StepState_STEP_STATE_UNKNOWN }
 
+// startAnew ends a round and begins the next. What the round left unknown is undone first. The new journal begins with a turn of its
+// own.
+func (m *Machine) startAnew() bool {
+	switch parent := m.saga.Started.GetParent(); {
+	case parent.GetKind() == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
+		m.breakRule("", "the restart", "the saga is a step that its parent can undo, and what came before a restart can't be undone; "+
+			"end it instead, or give its definition another kind", "")
+		return false
+	case m.undoNext(isUnknown):
+		return false
+	case len(m.records) > 0:
+		m.again = true
+		return false
+	}
+	started := m.restarted(m.program.restart.request)
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: started}})
+	m.first = true
+	return true
+}
+
+func (m *Machine) restarted(request []byte) *treatyv1.SagaRestarted {
+	old := m.saga.Started
+	// The seed of another round is another one, and the same in every replay.
+	next := &treatyv1.SagaStarted{
+		Definition: old.GetDefinition(), Request: request, RequestId: old.GetRequestId(), Seed: old.GetSeed()*6364136223846793005 + 1442695040888963407,
+		Labels: old.GetLabels(), Trace: old.GetTrace(), Parent: old.GetParent(),
+	}
+	if allowed := m.saga.Allowed(); allowed > 0 {
+		next.Deadline = timestamppb.New(m.now.Add(allowed))
+	}
+	restarted := &treatyv1.SagaRestarted{
+		Started: next, Round: m.saga.Round + 1, CreateTime: timestamppb.New(m.saga.CreateTime), Progress: m.saga.Progress,
+		RoundTime: timestamppb.New(m.now),
+	}
+	for key, position := range m.saga.taken {
+		restarted.EventsTaken = append(restarted.EventsTaken, &treatyv1.EventTaken{
+			Key: &treatyv1.EventKey{Type: key.typ, Subject: key.subject}, Position: position,
+		})
+	}
+	slices.SortFunc(restarted.EventsTaken, func(a, b *treatyv1.EventTaken) int {
+		return strings.Compare(a.GetKey().GetType()+"\x00"+a.GetKey().GetSubject(), b.GetKey().GetType()+"\x00"+b.GetKey().GetSubject())
+	})
+	return restarted
+}
+
 func (m *Machine) deadlinePassed() bool {
-	due := m.Due()
+	due := m.deadline()
 	return !due.IsZero() && !due.After(m.now) && m.saga.pivotUnderWay() == nil
 }
 

@@ -22,6 +22,12 @@ var (
 
 	// ErrUnfit says that the operator's decision doesn't fit why the saga is suspended.
 	ErrUnfit = errors.New("the decision doesn't fit the suspension")
+
+	// ErrNoStep says that the saga has no such step, or that it isn't being undone.
+	ErrNoStep = errors.New("no such step")
+
+	// ErrStepOver says that the step ended otherwise, or that nobody waits for it any more.
+	ErrStepOver = errors.New("the step is over")
 )
 
 // Input is something that happened to a saga.
@@ -31,6 +37,9 @@ type Input interface{ input() }
 type Start struct {
 	// Started is recorded as it is.
 	Started *treatyv1.SagaStarted
+
+	// Undone says that its parent undoes the saga before it began: it ends at once, and nothing runs.
+	Undone bool
 }
 
 // Outcome is the end of a command: one of its attempts settled it, or the orchestrator gave up. For a step that isn't waiting for
@@ -109,14 +118,42 @@ const (
 	MarkRefused
 )
 
+// Event is an event that came. When no wait is for it, or the saga took a later one of its key, it changes nothing.
+type Event struct {
+	// Key is what it is awaited by.
+	Key *treatyv1.EventKey
+
+	// Arrived is the event; its index isn't read.
+	Arrived *treatyv1.EventArrived
+}
+
+// Discovered says to whom a broadcast goes. When the code doesn't wait for it any more it changes nothing.
+type Discovered struct {
+	// Path is the broadcast's path.
+	Path string
+
+	// Participants are their names; empty when nobody serves the command.
+	Participants []string
+}
+
+// Complete is the end of a command that its participant accepted before. It is turned down with ErrNoStep or ErrStepOver.
+type Complete Outcome
+
+// Undo is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot.
+type Undo struct{}
+
 // Wake lets the saga do what is due: after loading, and when a timer fires.
 type Wake struct{}
 
-func (Start) input()   {}
-func (Outcome) input() {}
-func (Cancel) input()  {}
-func (Resume) input()  {}
-func (Wake) input()    {}
+func (Start) input()      {}
+func (Outcome) input()    {}
+func (Cancel) input()     {}
+func (Resume) input()     {}
+func (Wake) input()       {}
+func (Event) input()      {}
+func (Discovered) input() {}
+func (Complete) input()   {}
+func (Undo) input()       {}
 
 // Direction says whether a command is sent to do or to undo.
 type Direction int
@@ -137,6 +174,9 @@ func (d Direction) String() string {
 
 // Effect is something to be done once the turn that it came with is committed.
 type Effect struct {
+	// Discover is the broadcast of which it is to be found out to whom it goes; nil when the effect is about a step.
+	Discover *Discover
+
 	// Step is the step that it is about.
 	Step *Step
 
@@ -146,4 +186,13 @@ type Effect struct {
 	// Abandon says not to send the command any more: wait for the attempt under way, if there is one, and tell its
 	// outcome, or Unknown. False: send the command until it ends.
 	Abandon bool
+}
+
+// Discover is a broadcast of which it isn't known yet to whom it goes. The answer is a Discovered.
+type Discover struct {
+	// Path is the broadcast's path.
+	Path string
+
+	// Method is the command's method.
+	Method string
 }

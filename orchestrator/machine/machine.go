@@ -1,7 +1,9 @@
 package machine
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -21,22 +23,34 @@ type Config struct {
 	// Command finds a command by its method; saga code can ask for no others.
 	Command func(method string) (*contract.Command, bool)
 
+	// Event says whether a message, named in full, is an event; saga code can await no others. Nil: every one is.
+	Event func(name string) bool
+
+	// Skipped is how many turns of the journal are no longer kept, since the saga was restarted.
+	Skipped uint64
+
 	// Environment is handed to the code as it is.
 	Environment any
 }
 
 // Machine runs one saga. It is not safe for concurrent use. Close it when it is dropped: saga code may be waiting in it.
 type Machine struct {
-	config Config
-	saga   *Saga
-	co     *coroutine
+	config  Config
+	saga    *Saga
+	program *program // nil when there is no code, or none to be run any more
 
 	now       time.Time
 	replaying bool
 	mismatch  *treatyv1.SagaSuspended // found while replaying, not yet recorded
+	passed    map[string]bool         // changes that the code asked about where the journal knows no version
 
-	records []*treatyv1.Record // of the turn in the making
-	effects []Effect
+	// Of the turn in the making.
+
+	records   []*treatyv1.Record
+	effects   []Effect
+	turnBytes int
+	first     bool
+	again     bool
 }
 
 // Output is what an input leads to.
@@ -51,11 +65,17 @@ type Output struct {
 	// Reload says that after the commit the machine is to be closed, the saga loaded again and woken: its code runs again
 	// from the start.
 	Reload bool
+
+	// Again says that after the commit the saga is to be woken.
+	Again bool
+
+	// First says that the journal begins anew with the turn: the turns before it are no longer needed.
+	First bool
 }
 
 // New returns the machine of a saga whose journal is still empty.
 func New(config Config) *Machine {
-	return &Machine{config: config, saga: &Saga{ID: config.ID}}
+	return &Machine{config: config, saga: &Saga{ID: config.ID, Turns: config.Skipped}}
 }
 
 // Saga is what the journal says so far, with what the latest Apply added.
@@ -70,14 +90,65 @@ func (m *Machine) Replay(turn *treatyv1.Turn) error {
 	m.now, m.replaying = turn.GetTime().AsTime(), true
 	defer func() { m.replaying = false }()
 	for _, record := range turn.GetRecords() {
+		// The code asks for a version before the record that holds it comes.
+		if chosen := record.GetVersionChosen(); chosen != nil {
+			if err := m.saga.fold(m.now, record); err != nil {
+				return err
+			}
+		}
+	}
+	for _, record := range turn.GetRecords() {
 		m.compare(record)
 		if err := m.saga.fold(m.now, record); err != nil {
 			return err
 		}
 		m.follow(record)
 	}
+	if m.program != nil {
+		m.program.abandoned = nil // Outstanding tells of them
+	}
 	m.saga.endTurn(m.now)
 	return nil
+}
+
+// version answers Thread.Version.
+func (m *Machine) version(change string, latest int32) int32 {
+	if chosen, known := m.saga.Versions[change]; known {
+		if chosen > latest {
+			m.program.newer = &treatyv1.SagaSuspended{
+				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
+				Message: fmt.Sprintf("the saga goes by version %d of the change %q, and the code knows none above %d; run the code that wrote the journal, or a newer one, and resume",
+					chosen, change, latest),
+				Expected: fmt.Sprintf("version %d of the change %q", chosen, change), Found: fmt.Sprintf("version %d", latest),
+			}
+		}
+		return chosen
+	}
+	if m.passed[change] {
+		return 0
+	}
+	if m.replaying {
+		if m.passed == nil {
+			m.passed = make(map[string]bool)
+		}
+		m.passed[change] = true
+		return 0
+	}
+	for _, chosen := range m.program.versions {
+		if chosen.GetChange() == change {
+			return chosen.GetVersion()
+		}
+	}
+	m.program.versions = append(m.program.versions, &treatyv1.VersionChosen{Change: change, Version: latest})
+	return latest
+}
+
+// Mismatch says how the code doesn't match the journal that was replayed; nil when it does. The next Wake records it.
+func (m *Machine) Mismatch() *treatyv1.SagaSuspended {
+	if m.mismatch == nil && m.program != nil {
+		return m.program.newer
+	}
+	return m.mismatch
 }
 
 // Apply takes an input at the time now. The errors are ErrPastPivot, ErrPivotUnderWay, ErrFinal, ErrNotSuspended and ErrUnfit; nothing is
@@ -88,13 +159,12 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if m.now.Before(m.saga.UpdateTime) {
 		m.now = m.saga.UpdateTime
 	}
-	m.records, m.effects = nil, nil
+	m.records, m.effects, m.turnBytes, m.first, m.again = nil, nil, 0, false, false
 	var reload bool
 	var err error
 	switch in := in.(type) {
 	case Start:
-		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
-		m.drive()
+		m.start(in)
 	case Outcome:
 		m.outcome(in)
 	case Cancel:
@@ -103,21 +173,85 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 		reload, err = m.resume(in)
 	case Wake:
 		m.wake()
+	case Event:
+		m.event(in)
+	case Discovered:
+		m.discovered(in)
+	case Complete:
+		err = m.complete(in)
+	case Undo:
+		err = m.undo()
 	}
 	if err != nil || len(m.records) == 0 {
 		return Output{Effects: m.effects}, err
 	}
 	m.saga.endTurn(m.now)
 	turn := &treatyv1.Turn{Time: timestamppb.New(m.now), Records: m.records}
-	return Output{Turn: turn, Effects: m.effects, Reload: reload}, nil
+	return Output{Turn: turn, Effects: m.effects, Reload: reload, Again: m.again, First: m.first}, nil
+}
+
+func (m *Machine) start(in Start) {
+	if in.Undone {
+		// Its code is never run.
+		code := m.config.Code
+		m.config.Code = nil
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
+		m.config.Code = code
+		_ = m.undo() // nothing stands against it
+		return
+	}
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
+	m.drive()
 }
 
 // Due is when the saga wants to be woken; zero means by no timer.
 func (m *Machine) Due() time.Time {
+	due := m.deadline()
+	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || m.program == nil {
+		return due
+	}
+	for _, wait := range m.saga.Waits {
+		if d := wait.Scheduled.GetDue(); d != nil {
+			due = earlier(due, d.AsTime())
+		}
+	}
+	for _, s := range m.program.scopes {
+		due = earlier(due, m.dueOf(s))
+	}
+	return due
+}
+
+// deadline is when the saga is cancelled; zero when it isn't, or can't be.
+func (m *Machine) deadline() time.Time {
 	if m.saga.Final() || m.saga.Decided != nil || m.saga.settling() || m.saga.pointOfNoReturn() != nil {
 		return time.Time{}
 	}
 	return m.saga.Deadline()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Waiting says whether the saga only waits for moments and events, so that nothing is to be done about it until one comes.
+func (m *Machine) Waiting() bool {
+	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || len(m.saga.Waits) == 0 || m.program == nil || len(m.program.ready) > 0 {
+		return false
+	}
+	for _, step := range m.saga.Steps {
+		if step.State == treatyv1.StepState_STEP_STATE_SCHEDULED || step.State == treatyv1.StepState_STEP_STATE_COMPENSATING {
+			return false
+		}
+	}
+	for _, t := range m.program.waiting {
+		if !t.intended {
+			return false
+		}
+	}
+	return true
 }
 
 // Outstanding returns the effects that the journal intends and whose end it doesn't hold. A suspended saga has none.
@@ -129,9 +263,23 @@ func (m *Machine) Outstanding() []Effect {
 	for _, step := range m.saga.Steps {
 		switch step.State {
 		case treatyv1.StepState_STEP_STATE_SCHEDULED:
-			effects = append(effects, Effect{Step: step, Direction: Action, Abandon: m.saga.Decided != nil})
+			effects = append(effects, Effect{Step: step, Direction: Action, Abandon: m.saga.Decided != nil || step.abandoned})
 		case treatyv1.StepState_STEP_STATE_COMPENSATING:
 			effects = append(effects, Effect{Step: step, Direction: Compensation})
+		}
+	}
+	return append(effects, m.discoveries()...)
+}
+
+// discoveries are the broadcasts of which it isn't known yet to whom they go.
+func (m *Machine) discoveries() []Effect {
+	var effects []Effect
+	if m.program == nil || m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return nil
+	}
+	for _, t := range m.program.waiting {
+		if ask, is := t.ask.(*Broadcast); is && !t.intended {
+			effects = append(effects, Effect{Discover: &Discover{Path: t.asked, Method: ask.Method}})
 		}
 	}
 	return effects
@@ -147,6 +295,86 @@ func (m *Machine) record(record *treatyv1.Record) {
 	}
 	m.records = append(m.records, record)
 	m.follow(record)
+}
+
+func (m *Machine) event(in Event) {
+	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return
+	}
+	for _, wait := range m.saga.Waits {
+		for i, key := range wait.Scheduled.GetEvents() {
+			if key.GetType() != in.Key.GetType() || key.GetSubject() != in.Key.GetSubject() || in.Arrived.GetPosition() <= m.saga.Taken(key) {
+				continue
+			}
+			arrived := &treatyv1.EventArrived{
+				Index: int32(i), Position: in.Arrived.GetPosition(), Source: in.Arrived.GetSource(), Id: in.Arrived.GetId(),
+				Time: in.Arrived.GetTime(), Data: in.Arrived.GetData(),
+			}
+			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
+				Wait: wait.Scheduled.GetWait(), How: &treatyv1.WaitEnded_Event{Event: arrived},
+			}}})
+			m.drive()
+			return
+		}
+	}
+}
+
+func (m *Machine) discovered(in Discovered) {
+	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || m.program == nil {
+		return
+	}
+	t := m.program.waiter(in.Path)
+	if t == nil {
+		return
+	}
+	ask, is := t.ask.(*Broadcast)
+	if !is {
+		return
+	}
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{
+		Broadcast: in.Path, Method: ask.Method, Participants: in.Participants,
+	}}})
+	m.drive()
+}
+
+// complete takes the end of a command that its participant accepted.
+func (m *Machine) complete(in Complete) error {
+	step := m.saga.Step(in.Step)
+	if step == nil {
+		return fmt.Errorf("%w: %s", ErrNoStep, in.Step)
+	}
+	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, step.State == treatyv1.StepState_STEP_STATE_DONE && in.Verdict == Done && bytes.Equal(step.Reply, in.Reply) ||
+		step.State == treatyv1.StepState_STEP_STATE_REFUSED && in.Verdict == Refused
+	if in.Direction == Compensation {
+		if step.CompensationScheduleTime.IsZero() {
+			return fmt.Errorf("%w: step %s isn't being undone", ErrNoStep, in.Step)
+		}
+		open, same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING && m.saga.Suspension == nil, step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Verdict == Done
+	}
+	switch {
+	case open:
+		m.outcome(Outcome(in))
+		return nil
+	case same:
+		return nil
+	}
+	return fmt.Errorf("%w: step %s is %s", ErrStepOver, in.Step, strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+}
+
+// undo turns a child around, even when it has succeeded.
+func (m *Machine) undo() error {
+	if m.saga.Decided != nil {
+		return nil
+	}
+	if back := m.saga.pointOfNoReturn(); back != nil {
+		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, back.Path(), back.Scheduled.GetMethod())
+	}
+	m.decide(&treatyv1.CompensationDecided{
+		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+		Failure: &treatyv1.Failure{Code: codeAborted, Message: "the saga that this one is a step of undoes it"},
+	})
+	m.effects = m.Outstanding()
+	return nil
 }
 
 // drive does what is due after a record.
@@ -244,4 +472,5 @@ const (
 	codeCancelled          = 1
 	codeDeadlineExceeded   = 4
 	codeFailedPrecondition = 9
+	codeAborted            = 10
 )

@@ -28,11 +28,16 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		m.recordResumed(in)
 		return true, nil
 	}
-	if err == nil {
-		m.drive()
-		m.effects = m.Outstanding()
+	if err != nil {
+		return false, err
 	}
-	return false, err
+	if m.saga.Decided == nil {
+		// What came meanwhile was recorded, and its code is to see it as any replay will.
+		return true, nil
+	}
+	m.drive()
+	m.effects = m.Outstanding()
+	return false, nil
 }
 
 func (m *Machine) recordResumed(in Resume) {

@@ -3,7 +3,12 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -41,7 +46,65 @@ type Saga struct {
 	// Reply is its serialized reply once it has succeeded.
 	Reply []byte
 
-	byPath map[string]*Step
+	// Waits are what its code waits for beside commands, in the order in which the waits began.
+	Waits []*OpenWait
+
+	// Scopes are those of its scopes that failed and are undone by themselves, in the order of the decisions.
+	Scopes []*FailedScope
+
+	// Versions are the versions of changes that it goes by.
+	Versions map[string]int32
+
+	// Progress is how far it says it has come; nil when it says nothing.
+	Progress *anypb.Any
+
+	// Round is how many times it was begun; 1 unless it was restarted.
+	Round uint32
+
+	// PayloadBytes is how long the requests and replies are that its journal holds, altogether.
+	PayloadBytes int
+
+	// RoundTime is when its round began.
+	RoundTime time.Time
+
+	taken   map[eventKey]uint64 // the positions of the last events taken
+	asked   int                 // waits that were ever scheduled in this round
+	byPath  map[string]*Step
+	lines   line
+	ordered int // steps that are in lines
+}
+
+// OpenWait is a wait that hasn't ended.
+type OpenWait struct {
+	// Scheduled is its intent.
+	Scheduled *treatyv1.WaitScheduled
+
+	// ScheduleTime is when it began.
+	ScheduleTime time.Time
+}
+
+// FailedScope is a scope that is undone, or was, while the saga goes on.
+type FailedScope struct {
+	// Decided is the decision.
+	Decided *treatyv1.ScopeCompensationDecided
+
+	// DecideTime is when it was made.
+	DecideTime time.Time
+}
+
+type eventKey struct{ typ, subject string }
+
+func keyOf(key *treatyv1.EventKey) eventKey { return eventKey{key.GetType(), key.GetSubject()} }
+
+// Taken returns the position of the last event of a key that the saga took; 0 when it took none.
+func (s *Saga) Taken(key *treatyv1.EventKey) uint64 { return s.taken[keyOf(key)] }
+
+// root is what the paths of a round begin with.
+func (s *Saga) root() string {
+	if s.Round <= 1 {
+		return ""
+	}
+	return "r" + strconv.FormatUint(uint64(s.Round), 10) + "."
 }
 
 // Step is what a journal says of one step.
@@ -69,6 +132,8 @@ type Step struct {
 
 	// ScheduleTime, EndTime, CompensationScheduleTime and CompensationEndTime are the times of its turns; zero before.
 	ScheduleTime, EndTime, CompensationScheduleTime, CompensationEndTime time.Time
+
+	abandoned bool // no further attempt: its code is stopped
 }
 
 // Path is the step's path in its saga.
@@ -80,6 +145,14 @@ func (s *Saga) Deadline() time.Time {
 		return d.AsTime()
 	}
 	return time.Time{}
+}
+
+// Allowed is how long a round of the saga may take; 0 means without end.
+func (s *Saga) Allowed() time.Duration {
+	if deadline := s.Deadline(); !deadline.IsZero() {
+		return deadline.Sub(s.RoundTime)
+	}
+	return 0
 }
 
 // Final says whether the saga has ended.
@@ -119,16 +192,19 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		if s.Started != nil {
 			return s.misfit("saga_started", "the saga was started before")
 		}
-		s.Started, s.State = r.SagaStarted, treatyv1.SagaState_SAGA_STATE_RUNNING
+		s.Started, s.State, s.Round, s.RoundTime = r.SagaStarted, treatyv1.SagaState_SAGA_STATE_RUNNING, 1, now
+		s.PayloadBytes += len(r.SagaStarted.GetRequest())
 	case *treatyv1.Record_StepScheduled:
 		if s.byPath[r.StepScheduled.GetStep()] != nil {
 			return s.misfit("step_scheduled", "step "+r.StepScheduled.GetStep()+" was scheduled before")
 		}
 		s.schedule(now, r.StepScheduled)
+		s.PayloadBytes += len(r.StepScheduled.GetRequest())
 	case *treatyv1.Record_StepDone, *treatyv1.Record_StepRefused, *treatyv1.Record_StepUnknown:
 		return s.foldOutcome(now, record)
 	case *treatyv1.Record_CompensationDecided:
 		s.Decided, s.State, s.Suspension = r.CompensationDecided, treatyv1.SagaState_SAGA_STATE_COMPENSATING, nil
+		s.Waits, s.EndTime = nil, time.Time{} // a child that had ended goes on
 	case *treatyv1.Record_CompensationScheduled, *treatyv1.Record_CompensationDone:
 		return s.foldCompensation(now, record)
 	case *treatyv1.Record_SagaSuspended:
@@ -141,11 +217,66 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		}
 	case *treatyv1.Record_SagaSucceeded:
 		s.Reply, s.State = r.SagaSucceeded.GetReply(), treatyv1.SagaState_SAGA_STATE_SUCCEEDED
+		s.PayloadBytes += len(s.Reply)
 	case *treatyv1.Record_SagaCompensated:
 		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATED
+	case *treatyv1.Record_SagaRestarted:
+		s.restart(r.SagaRestarted)
+	case *treatyv1.Record_WaitScheduled:
+		s.Waits = append(s.Waits, &OpenWait{Scheduled: r.WaitScheduled, ScheduleTime: now})
+		s.asked++
+	case *treatyv1.Record_WaitEnded:
+		return s.foldWaitEnded(r.WaitEnded)
+	case *treatyv1.Record_ScopeCompensationDecided:
+		s.Scopes = append(s.Scopes, &FailedScope{Decided: r.ScopeCompensationDecided, DecideTime: now})
+	case *treatyv1.Record_VersionChosen:
+		if s.Versions == nil {
+			s.Versions = make(map[string]int32)
+		}
+		s.Versions[r.VersionChosen.GetChange()] = r.VersionChosen.GetVersion()
+	case *treatyv1.Record_ProgressSet:
+		s.Progress = r.ProgressSet.GetProgress()
+	case *treatyv1.Record_ScopeOpened, *treatyv1.Record_ScopeExpired, *treatyv1.Record_BroadcastScheduled:
+		// They concern the code alone.
 	default:
 		return s.misfit("record", "its kind is unknown to this version; run the version that wrote it, or a newer one")
 	}
+	return nil
+}
+
+// restart begins the next round: what was before is no longer known.
+func (s *Saga) restart(r *treatyv1.SagaRestarted) {
+	*s = Saga{
+		ID: s.ID, Started: r.GetStarted(), State: treatyv1.SagaState_SAGA_STATE_RUNNING, Round: r.GetRound(), Turns: s.Turns,
+		CreateTime: r.GetCreateTime().AsTime(), UpdateTime: s.UpdateTime, Progress: r.GetProgress(), RoundTime: r.GetRoundTime().AsTime(),
+		PayloadBytes: len(r.GetStarted().GetRequest()),
+	}
+	for _, taken := range r.GetEventsTaken() {
+		s.take(taken.GetKey(), taken.GetPosition())
+	}
+}
+
+func (s *Saga) take(key *treatyv1.EventKey, position uint64) {
+	if s.taken == nil {
+		s.taken = make(map[eventKey]uint64)
+	}
+	s.taken[keyOf(key)] = position
+}
+
+func (s *Saga) foldWaitEnded(ended *treatyv1.WaitEnded) error {
+	i := slices.IndexFunc(s.Waits, func(w *OpenWait) bool { return w.Scheduled.GetWait() == ended.GetWait() })
+	if i < 0 {
+		return s.misfit("wait_ended", "wait "+ended.GetWait()+" isn't under way")
+	}
+	if event := ended.GetEvent(); event != nil {
+		keys := s.Waits[i].Scheduled.GetEvents()
+		if int(event.GetIndex()) >= len(keys) || event.GetIndex() < 0 {
+			return s.misfit("wait_ended", "wait "+ended.GetWait()+" awaits no such event")
+		}
+		s.take(keys[event.GetIndex()], event.GetPosition())
+		s.PayloadBytes += len(event.GetData())
+	}
+	s.Waits = slices.Delete(s.Waits, i, i+1)
 	return nil
 }
 
@@ -177,6 +308,7 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_StepDone:
 		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())
+		s.PayloadBytes += len(step.Reply)
 		step.Attempts, step.Decision = r.StepDone.GetAttempts(), r.StepDone.GetDecision()
 	case *treatyv1.Record_StepRefused:
 		step.State, step.Failure = treatyv1.StepState_STEP_STATE_REFUSED, r.StepRefused.GetFailure()
@@ -263,11 +395,19 @@ func (s *Saga) settling() bool {
 		return false
 	}
 	for _, step := range s.Steps {
-		if step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.State == treatyv1.StepState_STEP_STATE_COMPENSATED {
+		undone := step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.State == treatyv1.StepState_STEP_STATE_COMPENSATED
+		if undone && !s.inFailedScope(step) {
 			return true
 		}
 	}
 	return false
+}
+
+// inFailedScope says whether the step is undone with its scope.
+func (s *Saga) inFailedScope(step *Step) bool {
+	return slices.ContainsFunc(s.Scopes, func(scope *FailedScope) bool {
+		return strings.HasPrefix(step.Path(), scope.Decided.GetScope()+".")
+	})
 }
 
 // pivotUnderWay returns the pivot whose outcome is still open, or nil.

@@ -1,8 +1,8 @@
 package machine_test
 
 import (
-	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +40,7 @@ type world struct {
 	now      time.Time
 	machine  *machine.Machine
 	journal  []*treatyv1.Turn
+	skipped  uint64 // turns before a restart
 }
 
 func newWorld(t *testing.T) *world {
@@ -50,7 +51,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) newMachine() *machine.Machine {
-	config := machine.Config{ID: "x", Command: func(method string) (*contract.Command, bool) {
+	config := machine.Config{ID: "x", Skipped: w.skipped, Event: func(name string) bool { return name != "Stranger" }, Command: func(method string) (*contract.Command, bool) {
 		command, known := w.commands[method]
 		return command, known
 	}}
@@ -60,53 +61,13 @@ func (w *world) newMachine() *machine.Machine {
 	return machine.New(config)
 }
 
-// script makes code of lines: "call A" returns A's failure, "try A" takes it in its stride, "either A B" calls B when A fails, "now" calls a
-// command of the current second, "panic TEXT", "fail TEXT" and "return TEXT" end it.
-func script(lines []string) machine.Code {
-	return func(thread *machine.Thread, _ []byte) ([]byte, *treatyv1.Failure) {
-		call := func(name string) *treatyv1.Failure {
-			method, request, _ := strings.Cut(name, "(")
-			return thread.Call(&machine.Call{Method: method, Request: []byte(strings.TrimSuffix(request, ")"))}).Failure
-		}
-		for _, line := range lines {
-			verb, rest, _ := strings.Cut(line, " ")
-			switch verb {
-			case "call":
-				if failure := call(rest); failure != nil {
-					return nil, failure
-				}
-			case "try":
-				call(rest)
-			case "either":
-				first, second, _ := strings.Cut(rest, " ")
-				if call(first) != nil {
-					if failure := call(second); failure != nil {
-						return nil, failure
-					}
-				}
-			case "now":
-				if failure := call(fmt.Sprintf("%s(%s)", rest, thread.Now().Format("15:04:05"))); failure != nil {
-					return nil, failure
-				}
-			case "panic":
-				panic(rest)
-			case "fail":
-				return nil, &treatyv1.Failure{Code: 9, Message: rest}
-			case "return":
-				return []byte(rest), nil
-			}
-		}
-		return []byte{}, nil
-	}
-}
-
 func (w *world) run(d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "commands":
 		w.addCommands(d.Input)
 		return ""
 	case "code", "new-code":
-		w.code = strings.Split(strings.TrimSpace(d.Input), "\n")
+		w.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
 		if d.Cmd == "code" {
 			w.machine.Close()
 			w.machine = w.newMachine()
@@ -141,6 +102,7 @@ func (w *world) addCommands(input string) {
 	for line := range strings.Lines(input) {
 		fields := strings.Fields(line)
 		command := &contract.Command{Call: contract.Call{Method: fields[0]}, Kind: kinds[fields[1]]}
+		command.Broadcast = len(fields) > 2 && fields[2] == "broadcast"
 		if fields[1] == "compensatable" {
 			command.Compensation = &contract.Compensation{Call: contract.Call{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2}
 		}
@@ -178,6 +140,42 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 			started.Deadline = timestamp(w.now.Add(duration))
 		}
 		return machine.Start{Started: started}
+	case "start-child":
+		kinds := map[string]treatyv1.CommandKind{
+			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, "pivot": treatyv1.CommandKind_COMMAND_KIND_PIVOT,
+		}
+		return machine.Start{
+			Started: &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: kinds[arg]}},
+			Undone:  len(d.CmdArgs) > 1,
+		}
+	case "undo":
+		return machine.Undo{}
+	case "event":
+		position, err := strconv.ParseUint(d.CmdArgs[2].Key, 10, 64)
+		if err != nil {
+			d.Fatalf(w.t, "event: %v", err)
+		}
+		return machine.Event{
+			Key:     &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
+			Arrived: &treatyv1.EventArrived{Position: position, Id: "e" + d.CmdArgs[2].Key, Source: "test", Data: []byte("data")},
+		}
+	case "discovered":
+		discovered := machine.Discovered{Path: arg}
+		for _, participant := range d.CmdArgs[1:] {
+			discovered.Participants = append(discovered.Participants, participant.Key)
+		}
+		return discovered
+	case "complete", "complete-other", "complete-refused", "complete-undo":
+		complete := machine.Complete{Step: arg, Direction: machine.Action, Verdict: machine.Done, Reply: []byte("later")}
+		switch d.Cmd {
+		case "complete-other":
+			complete.Reply = []byte("other")
+		case "complete-refused":
+			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, failure
+		case "complete-undo":
+			complete.Direction = machine.Compensation
+		}
+		return complete
 	case "cancel":
 		return machine.Cancel{Decision: decision}
 	case "wake":
@@ -198,6 +196,11 @@ func (w *world) apply(in machine.Input) string {
 	if err != nil {
 		lines = append(lines, "error: "+err.Error())
 	}
+	if out.First {
+		w.skipped += uint64(len(w.journal))
+		w.journal = nil
+		lines = append(lines, "journal begins anew:")
+	}
 	if out.Turn != nil {
 		w.journal = append(w.journal, stored(w.t, out.Turn))
 		for _, record := range out.Turn.GetRecords() {
@@ -217,7 +220,17 @@ func (w *world) apply(in machine.Input) string {
 		lines = append(lines, "reloaded:", w.apply(machine.Wake{}))
 		return strings.Join(lines, "\n")
 	}
+	if due := w.machine.Due(); w.machine.Waiting() {
+		line := "only waits"
+		if !due.IsZero() {
+			line += " until " + due.Format("02 15:04:05")
+		}
+		lines = append(lines, line)
+	}
 	w.sameAfterCrash()
+	if out.Again {
+		lines = append(lines, "again:", w.apply(machine.Wake{}))
+	}
 	return strings.Join(lines, "\n")
 }
 
@@ -240,14 +253,14 @@ func (w *world) sameAfterCrash() {
 	}
 	again := w.replayed()
 	defer again.Close()
-	same := cmp.Options{protocmp.Transform(), cmpopts.IgnoreUnexported(machine.Saga{}), cmpopts.EquateEmpty()}
+	same := cmp.Options{protocmp.Transform(), cmpopts.IgnoreUnexported(machine.Saga{}, machine.Step{}), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(w.machine.Saga(), again.Saga(), same); diff != "" {
 		w.t.Errorf("after a crash the saga differs (-live +replayed):\n%s", diff)
 	}
 	if diff := cmp.Diff(effects(w.machine), effects(again)); diff != "" {
 		w.t.Errorf("after a crash other effects are outstanding (-live +replayed):\n%s", diff)
 	}
-	folded := &machine.Saga{ID: "x"}
+	folded := &machine.Saga{ID: "x", Turns: w.skipped}
 	for _, turn := range w.journal {
 		if err := folded.Fold(turn); err != nil {
 			w.t.Fatalf("folding: %v", err)
@@ -255,6 +268,10 @@ func (w *world) sameAfterCrash() {
 	}
 	if diff := cmp.Diff(w.machine.Saga(), folded, same); diff != "" {
 		w.t.Errorf("folded without code the saga differs (-live +folded):\n%s", diff)
+	}
+	if again.Waiting() != w.machine.Waiting() {
+		t := w.machine.Waiting()
+		w.t.Errorf("after a crash the saga only waits: %v, before: %v", !t, t)
 	}
 	if !again.Due().Equal(w.machine.Due()) {
 		w.t.Errorf("after a crash the saga is due at %v, before at %v", again.Due(), w.machine.Due())

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/anypb"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -22,6 +24,9 @@ type Call struct {
 
 	// Request is the serialized request.
 	Request []byte
+
+	// Participant names the participant of a broadcast's step; empty for every other step.
+	Participant string
 
 	// Same compares the request with a journaled one whose bytes differ: serializing is not stable over versions. Nil: the
 	// bytes decide.
@@ -40,15 +45,72 @@ type Result struct {
 	Unknown bool
 }
 
-// Thread is one line of execution in saga code. Its methods may only be called from that code, on its own goroutine.
+// Wait is a moment, or events, for which saga code waits.
+type Wait struct {
+	// Until is when the wait ends if no event comes; zero: never.
+	Until time.Time
+
+	// Events are what ends it earlier.
+	Events []*treatyv1.EventKey
+}
+
+// WaitResult is how a wait ended.
+type WaitResult struct {
+	// Event is the event that came; nil when the moment did.
+	Event *treatyv1.EventArrived
+}
+
+// Branches are parts of saga code that run side by side, or one part that can fail by itself.
+type Branches struct {
+	// Count is how many there are.
+	Count int
+
+	// AtOnce is how many run at once at the most; 0 means all.
+	AtOnce int
+
+	// Body is the code of one branch, counted from 0. A failure stops the others before their next command.
+	Body func(branch int, thread *Thread) *treatyv1.Failure
+
+	// Undo says that the steps of the branches are undone when one fails, and the saga goes on.
+	Undo bool
+
+	// Within is how long they may take; 0 means without end.
+	Within time.Duration
+}
+
+// BranchesResult is how branches ended.
+type BranchesResult struct {
+	// Failed is the branch that failed first, counted from 0; -1 when none did.
+	Failed int
+
+	// Expired says that their time was up.
+	Expired bool
+}
+
+// Thread is one line of execution in saga code. Its methods may only be called from that code, on its own coroutine.
 type Thread struct {
 	machine *Machine
-	yield   func(struct{}) bool
-	path    string // of the branch; empty for the main thread
-	calls   int    // so far, for the paths of the next ones
-	call    *Call  // what the code waits for
-	result  Result
-	stopped bool
+	program *program
+	scope   *scope // whose branch it is; nil for the main thread
+	branch  int
+	path    string // before the positions of what it asks for; empty for the main thread
+	asks    int    // so far, for the paths of the next ones
+
+	next  func() (struct{}, bool)
+	stop  func()
+	yield func(struct{}) bool
+
+	ask      any    // *Call, *Wait, *Broadcast or *scope: what the code waits for; nil while it runs
+	asked    string // the path of what it waits for
+	intended bool   // that it waits for it is recorded
+	stopping bool   // it is stopped once what it waits for has ended
+	stopped  bool   // its code doesn't run any more
+	ended    bool
+
+	result   any
+	reply    []byte
+	failure  *treatyv1.Failure
+	panicked string // what and where; empty when the code returned
 }
 
 // unwind is what leaves saga code when its coroutine is stopped.
@@ -56,25 +118,70 @@ type unwind struct{}
 
 // Call asks for a step and waits until it has ended.
 func (t *Thread) Call(call *Call) Result {
+	return t.wait(call, t.position()).(Result) //nolint:forcetypeassert // what answers a call
+}
+
+// Wait waits for a moment or an event.
+func (t *Thread) Wait(wait *Wait) WaitResult {
+	return t.wait(wait, t.position()).(WaitResult) //nolint:forcetypeassert // what answers a wait
+}
+
+// Branch runs branches and waits until all have ended. Each has a thread of its own, which its code must use.
+func (t *Thread) Branch(branches *Branches) BranchesResult {
+	return t.branchAt(t.position(), branches)
+}
+
+func (t *Thread) branchAt(path string, branches *Branches) BranchesResult {
+	s := &scope{path: path, parent: t, branches: branches, failed: -1}
+	return t.wait(s, path).(BranchesResult) //nolint:forcetypeassert // what answers branches
+}
+
+// Broadcast is a command that goes to everybody who serves it.
+type Broadcast struct {
+	// Method is the command's method.
+	Method string
+}
+
+// Broadcast finds out to which participants a command goes, and runs a branch for each of them. The names of the participants are in the
+// order of the branches.
+func (t *Thread) Broadcast(broadcast *Broadcast, body func(participant string, thread *Thread) *treatyv1.Failure) ([]string, BranchesResult) {
+	path := t.position()
+	names := t.wait(broadcast, path).([]string) //nolint:forcetypeassert // what answers a broadcast
+	return names, t.branchAt(path, &Branches{Count: len(names), Body: func(branch int, thread *Thread) *treatyv1.Failure {
+		return body(names[branch], thread)
+	}})
+}
+
+// position is the path of what is asked for next.
+func (t *Thread) position() string {
+	t.asks++
+	return t.path + strconv.Itoa(t.asks)
+}
+
+// misused is what a thread panics with whose code isn't running.
+const misused = "a Context was used outside the function that it was handed to: within a branch or a scope, use the Context that its function takes"
+
+func (t *Thread) wait(ask any, path string) any {
 	if t.stopped {
 		panic(unwind{})
 	}
-	t.calls++
-	t.call = call
+	if t.program.running != t {
+		panic(misused)
+	}
+	t.ask, t.asked, t.intended = ask, path, false
 	if !t.yield(struct{}{}) {
 		t.stopped = true
 		panic(unwind{})
 	}
-	return t.result
+	result := t.result
+	t.result = nil
+	return result
 }
-
-// next is the path of the step that the code waits for.
-func (t *Thread) next() string { return t.path + strconv.Itoa(t.calls) }
 
 // Saga is the saga's id.
 func (t *Thread) Saga() string { return t.machine.saga.ID }
 
-// Started is how the saga was started.
+// Started is how the saga was started, or started anew.
 func (t *Thread) Started() *treatyv1.SagaStarted { return t.machine.saga.Started }
 
 // Path is the thread's path; empty for the main thread.
@@ -89,50 +196,49 @@ func (t *Thread) Environment() any { return t.machine.config.Environment }
 // Replaying says whether the code runs to come where its journal is, so that nothing it says is new.
 func (t *Thread) Replaying() bool { return t.machine.replaying }
 
-// coroutine runs saga code from one call to the next.
-type coroutine struct {
-	thread *Thread
-	next   func() (struct{}, bool)
-	stop   func()
-
-	ended    bool
-	reply    []byte
-	failure  *treatyv1.Failure
-	panicked string // what and where; empty when the code returned
+// SetProgress says how far the saga has come. It is recorded with the turn; the last one of a turn counts. In a replay it does
+// nothing.
+func (t *Thread) SetProgress(progress *anypb.Any) {
+	if !t.machine.replaying && !t.stopped {
+		t.program.progress = progress
+	}
 }
 
-func newCoroutine(m *Machine, code Code, request []byte) *coroutine {
-	co := &coroutine{thread: &Thread{machine: m}}
-	co.next, co.stop = iter.Pull(func(yield func(struct{}) bool) {
-		co.thread.yield = yield
+// Version returns the version of a change that the saga goes by: the latest when it asks for the first time, 0 when it came by before the change
+// was made.
+func (t *Thread) Version(change string, latest int32) int32 {
+	return t.machine.version(change, latest)
+}
+
+// Restart says that the saga is to begin anew with another request once its code has returned.
+func (t *Thread) Restart(request []byte) { t.program.restart = &restart{request: request} }
+
+// restart is how a saga begins anew.
+type restart struct{ request []byte }
+
+// start makes the thread's coroutine. It doesn't run yet.
+func (t *Thread) start(code func()) {
+	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
+		t.yield = yield
 		defer func() {
 			switch v := recover().(type) {
 			case nil, unwind:
 			default:
-				co.panicked = describePanic(v)
+				t.panicked = describePanic(v)
 			}
 		}()
-		co.reply, co.failure = code(co.thread, request)
+		code()
 	})
-	return co
 }
 
-// resume runs the code until it waits for its next call or ends.
-func (co *coroutine) resume(result Result) {
-	co.thread.result, co.thread.call = result, nil
-	if _, waits := co.next(); !waits {
-		co.ended = true
-	}
-}
-
-// describePanic names the panic and the first line of code outside the runtime. It runs in the deferred function, where the
+// describePanic names the panic and the first line of code outside the runtime and this package. It runs in the deferred function, where the
 // panicking frames are still on the stack.
 func describePanic(v any) string {
 	var callers [32]uintptr
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
 		frame, more := frames.Next()
-		if frame.Function != "" && !strings.HasPrefix(frame.Function, "runtime.") {
+		if frame.Function != "" && !strings.HasPrefix(frame.Function, "runtime.") && !strings.Contains(frame.Function, "/machine.(*Thread).") {
 			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
 			return fmt.Sprintf("%v (at %s:%d)", v, file, frame.Line)
 		}

@@ -2513,7 +2513,9 @@ type SagaRestarted struct {
 	// The events that were taken so far, so that none is taken twice.
 	EventsTaken []*EventTaken `protobuf:"bytes,4,rep,name=events_taken,json=eventsTaken,proto3" json:"events_taken,omitempty"`
 	// How far the saga had come.
-	Progress      *anypb.Any `protobuf:"bytes,5,opt,name=progress,proto3" json:"progress,omitempty"`
+	Progress *anypb.Any `protobuf:"bytes,5,opt,name=progress,proto3" json:"progress,omitempty"`
+	// When this round began.
+	RoundTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=round_time,json=roundTime,proto3" json:"round_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2579,6 +2581,13 @@ func (x *SagaRestarted) GetEventsTaken() []*EventTaken {
 func (x *SagaRestarted) GetProgress() *anypb.Any {
 	if x != nil {
 		return x.Progress
+	}
+	return nil
+}
+
+func (x *SagaRestarted) GetRoundTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RoundTime
 	}
 	return nil
 }
@@ -2870,14 +2879,16 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x06change\x18\x01 \x01(\tR\x06change\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\"?\n" +
 	"\vProgressSet\x120\n" +
-	"\bprogress\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"\x80\x02\n" +
+	"\bprogress\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"\xbb\x02\n" +
 	"\rSagaRestarted\x120\n" +
 	"\astarted\x18\x01 \x01(\v2\x16.treaty.v1.SagaStartedR\astarted\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x128\n" +
 	"\fevents_taken\x18\x04 \x03(\v2\x15.treaty.v1.EventTakenR\veventsTaken\x120\n" +
-	"\bprogress\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"O\n" +
+	"\bprogress\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\bprogress\x129\n" +
+	"\n" +
+	"round_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\troundTime\"O\n" +
 	"\n" +
 	"EventTaken\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +
@@ -3017,12 +3028,13 @@ var file_treaty_v1_journal_proto_depIdxs = []int32{
 	37, // 53: treaty.v1.SagaRestarted.create_time:type_name -> google.protobuf.Timestamp
 	33, // 54: treaty.v1.SagaRestarted.events_taken:type_name -> treaty.v1.EventTaken
 	38, // 55: treaty.v1.SagaRestarted.progress:type_name -> google.protobuf.Any
-	23, // 56: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	37, // 56: treaty.v1.SagaRestarted.round_time:type_name -> google.protobuf.Timestamp
+	23, // 57: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_journal_proto_init() }

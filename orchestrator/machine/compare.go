@@ -1,0 +1,140 @@
+package machine
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// compare holds a record that is about to be read against what the code asked for.
+func (m *Machine) compare(record *treatyv1.Record) {
+	p := m.program
+	if p == nil || p.newer != nil {
+		return
+	}
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_StepScheduled:
+		m.compareStep(r.StepScheduled)
+	case *treatyv1.Record_WaitScheduled:
+		path := r.WaitScheduled.GetWait()
+		expected := "wait " + describeWait(path, r.WaitScheduled.GetEvents())
+		t := p.waiter(path)
+		if t == nil {
+			m.mismatches(path, expected, p.describe())
+			return
+		}
+		ask, is := t.ask.(*Wait)
+		if !is || !slices.EqualFunc(ask.Events, r.WaitScheduled.GetEvents(), sameKey) {
+			m.mismatches(path, expected, t.describe())
+		}
+	case *treatyv1.Record_BroadcastScheduled:
+		path := r.BroadcastScheduled.GetBroadcast()
+		expected := fmt.Sprintf("broadcast %s %s", path, r.BroadcastScheduled.GetMethod())
+		t := p.waiter(path)
+		if t == nil {
+			m.mismatches(path, expected, p.describe())
+			return
+		}
+		if ask, is := t.ask.(*Broadcast); !is || ask.Method != r.BroadcastScheduled.GetMethod() {
+			m.mismatches(path, expected, t.describe())
+		}
+	case *treatyv1.Record_ScopeOpened:
+		m.compareScope(r.ScopeOpened.GetScope(), func(s *scope) bool { return !s.opened && s.branches.Within > 0 }, "a scope with a deadline at place ")
+	case *treatyv1.Record_ScopeExpired:
+		m.compareScope(r.ScopeExpired.GetScope(), func(s *scope) bool { return s.opened && !s.ended }, "an unfinished scope with a deadline at place ")
+	case *treatyv1.Record_ScopeCompensationDecided:
+		m.compareScope(r.ScopeCompensationDecided.GetScope(), func(s *scope) bool { return s.ended && s.branches.Undo }, "a failed scope at place ")
+	}
+}
+
+func sameKey(a, b *treatyv1.EventKey) bool {
+	return a.GetType() == b.GetType() && a.GetSubject() == b.GetSubject()
+}
+
+func (m *Machine) compareStep(scheduled *treatyv1.StepScheduled) {
+	path := scheduled.GetStep()
+	expected := fmt.Sprintf("step %s %s", path, scheduled.GetMethod())
+	t := m.program.waiter(path)
+	if t == nil {
+		m.mismatches(path, expected, m.program.describe())
+		return
+	}
+	call, is := t.ask.(*Call)
+	switch {
+	case !is || call.Method != scheduled.GetMethod() || call.Participant != scheduled.GetParticipant():
+		m.mismatches(path, expected, t.describe())
+	case !sameRequest(call, scheduled.GetRequest()):
+		m.mismatches(path, expected+" with the journaled request", t.describe()+" with another request")
+	}
+}
+
+func sameRequest(call *Call, journaled []byte) bool {
+	return bytes.Equal(call.Request, journaled) || call.Same != nil && call.Same(journaled)
+}
+
+func (m *Machine) compareScope(path string, fits func(*scope) bool, expected string) {
+	if s := m.program.scopeOf(path); s == nil || !fits(s) {
+		m.mismatches(path, expected+path, m.program.describe())
+	}
+}
+
+func (m *Machine) mismatches(path, expected, found string) {
+	m.mismatch = &treatyv1.SagaSuspended{
+		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
+		Message: fmt.Sprintf("the saga's code doesn't match its journal at step %s: expected %s, found %s; run the code that wrote the journal and resume, "+
+			"or cancel the saga, which needs no code", path, expected, found),
+		Step: path, Expected: expected, Found: found,
+	}
+	m.stopCode()
+}
+
+// describe says what the code does instead of what the journal says.
+func (p *program) describe() string {
+	switch {
+	case p.panicked != "":
+		return "the code panicked: " + p.panicked
+	case p.main.ended && p.restart != nil:
+		return "the code begins anew"
+	case p.main.ended && p.main.failure != nil:
+		return "the code returned the error: " + p.main.failure.GetMessage()
+	case p.main.ended:
+		return "the code returned its reply"
+	}
+	for _, t := range p.waiting {
+		if !t.intended {
+			return t.describe()
+		}
+	}
+	return "the code waits for another step"
+}
+
+func (t *Thread) describe() string {
+	switch ask := t.ask.(type) {
+	case *Call:
+		if ask.Participant != "" {
+			return fmt.Sprintf("step %s %s at %s", t.asked, ask.Method, ask.Participant)
+		}
+		return fmt.Sprintf("step %s %s", t.asked, ask.Method)
+	case *Wait:
+		return "wait " + describeWait(t.asked, ask.Events)
+	case *Broadcast:
+		return fmt.Sprintf("broadcast %s %s", t.asked, ask.Method)
+	}
+	return "the code waits for another step"
+}
+
+func describeWait(path string, keys []*treatyv1.EventKey) string {
+	if len(keys) == 0 {
+		return path + " for a moment"
+	}
+	text := path + " for "
+	for i, key := range keys {
+		if i > 0 {
+			text += " or "
+		}
+		text += key.GetType() + " of " + key.GetSubject()
+	}
+	return text
+}
