@@ -238,7 +238,8 @@ func describePanic(v any) string {
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
 		frame, more := frames.Next()
-		if frame.Function != "" && !strings.HasPrefix(frame.Function, "runtime.") && !strings.Contains(frame.Function, "/machine.(*Thread).") {
+		if frame.Function != "" && !strings.HasPrefix(frame.Function, "runtime.") && !strings.Contains(frame.Function, "/machine.(*Thread).") &&
+			!strings.Contains(frame.Function, "/orchestrator/saga.") {
 			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
 			return fmt.Sprintf("%v (at %s:%d)", v, file, frame.Line)
 		}

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,25 +19,26 @@ import (
 // The error is an *Error when the step was refused, or when the orchestrator gave up on it. A failure that another attempt may mend
 // never comes back here.
 func Call(ctx Context, fullMethod string, in, out proto.Message) error {
-	t := ctx.thread()
-	method := strings.TrimPrefix(fullMethod, "/")
-	request, err := deterministic.Marshal(in)
-	if err != nil {
-		return fmt.Errorf("serializing the request of %s: %w", method, err)
+	return call(ctx.thread().machine, &machine.Call{Method: strings.TrimPrefix(fullMethod, "/")}, in, out)
+}
+
+func call(t *machine.Thread, c *machine.Call, in, out proto.Message) error {
+	var err error
+	if c.Request, err = deterministic.Marshal(in); err != nil {
+		return fmt.Errorf("serializing the request of %s: %w", c.Method, err)
 	}
-	call := &machine.Call{Method: method, Request: request}
-	if t.machine.Replaying() {
-		call.Same = func(journaled []byte) bool {
+	if t.Replaying() {
+		c.Same = func(journaled []byte) bool {
 			other := in.ProtoReflect().New().Interface()
 			return proto.Unmarshal(journaled, other) == nil && proto.Equal(in, other)
 		}
 	}
-	result := t.machine.Call(call)
+	result := t.Call(c)
 	if result.Failure != nil {
-		return &Error{Method: method, Unknown: result.Unknown, failure: result.Failure}
+		return &Error{Method: c.Method, Unknown: result.Unknown, failure: result.Failure}
 	}
 	if err := proto.Unmarshal(result.Reply, out); err != nil {
-		return fmt.Errorf("reading the reply of %s, which isn't a %s: %w", method, out.ProtoReflect().Descriptor().FullName(), err)
+		return fmt.Errorf("reading the reply of %s, which isn't a %s: %w", c.Method, out.ProtoReflect().Descriptor().FullName(), err)
 	}
 	return nil
 }
@@ -69,7 +71,12 @@ func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(C
 		if err := proto.Unmarshal(request, in); err != nil {
 			return nil, &treatyv1.Failure{Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", name, err)}
 		}
-		out, err := code(&thread{machine: t}, in.(In)) //nolint:forcetypeassert // it was made from In's own type
+		out, err := code(&thread{machine: t, input: input.Descriptor().FullName()}, in.(In)) //nolint:forcetypeassert // it was made from In's own type
+		var again *restartError
+		if errors.As(err, &again) {
+			t.Restart(again.request)
+			return nil, nil
+		}
 		if err != nil {
 			return nil, failureOf(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/treatyhq/treaty/orchestrator/machine"
 )
@@ -26,6 +27,7 @@ type Context interface {
 // thread is the one implementation of Context.
 type thread struct {
 	machine *machine.Thread
+	input   protoreflect.FullName // the saga's request
 	logger  *slog.Logger
 	rand    *rand.Rand
 	ids     uint64
@@ -33,6 +35,11 @@ type thread struct {
 
 func (t *thread) Saga() string    { return "sagas/" + t.machine.Saga() }
 func (t *thread) thread() *thread { return t }
+
+// child is the Context of a branch.
+func (t *thread) child(machine *machine.Thread) Context {
+	return &thread{machine: machine, input: t.input}
+}
 
 // Now returns the time of the turn that the code runs in, in UTC to the microsecond. It stands still between two steps and is the same
 // in every replay.

@@ -12,6 +12,14 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
+var (
+	// ErrDeadline is what Try returns when the scope's time was up. Its code is DEADLINE_EXCEEDED.
+	ErrDeadline = status.Error(codes.DeadlineExceeded, "the scope's deadline passed")
+
+	// ErrTimeout is what Await returns when no event came in time. Its code is DEADLINE_EXCEEDED.
+	ErrTimeout = status.Error(codes.DeadlineExceeded, "the event didn't come in time")
+)
+
 // Error is how a step ended that wasn't done. It is immutable. status.FromError and status.Code read it.
 type Error struct {
 	// Method is the command's method, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
