@@ -39,7 +39,9 @@ type Card struct {
 	// How much can be owed, in euro cents.
 	LimitCents int64 `protobuf:"varint,5,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
 	// When the card was issued.
-	IssueTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=issue_time,json=issueTime,proto3" json:"issue_time,omitempty"`
+	IssueTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=issue_time,json=issueTime,proto3" json:"issue_time,omitempty"`
+	// The card whose owner answers for this one, "cards/{card}"; empty unless this is an extra card.
+	MainCard      string `protobuf:"bytes,7,opt,name=main_card,json=mainCard,proto3" json:"main_card,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -114,6 +116,13 @@ func (x *Card) GetIssueTime() *timestamppb.Timestamp {
 		return x.IssueTime
 	}
 	return nil
+}
+
+func (x *Card) GetMainCard() string {
+	if x != nil {
+		return x.MainCard
+	}
+	return ""
 }
 
 // Postal is what is written on a letter.
@@ -391,6 +400,143 @@ func (x *CardIssued) GetLastFour() string {
 	return ""
 }
 
+// IssueExtraCardRequest issues an extra card.
+type IssueExtraCardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who gets it, "customers/{customer}".
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The card whose owner answers for it, "cards/{card}".
+	MainCard string `protobuf:"bytes,2,opt,name=main_card,json=mainCard,proto3" json:"main_card,omitempty"`
+	// Where the new customer lives, which is where their own letters go.
+	Postal *Postal `protobuf:"bytes,3,opt,name=postal,proto3" json:"postal,omitempty"`
+	// The revision of the new customer's address.
+	AddressRevision int64 `protobuf:"varint,4,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *IssueExtraCardRequest) Reset() {
+	*x = IssueExtraCardRequest{}
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueExtraCardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueExtraCardRequest) ProtoMessage() {}
+
+func (x *IssueExtraCardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueExtraCardRequest.ProtoReflect.Descriptor instead.
+func (*IssueExtraCardRequest) Descriptor() ([]byte, []int) {
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *IssueExtraCardRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *IssueExtraCardRequest) GetMainCard() string {
+	if x != nil {
+		return x.MainCard
+	}
+	return ""
+}
+
+func (x *IssueExtraCardRequest) GetPostal() *Postal {
+	if x != nil {
+		return x.Postal
+	}
+	return nil
+}
+
+func (x *IssueExtraCardRequest) GetAddressRevision() int64 {
+	if x != nil {
+		return x.AddressRevision
+	}
+	return 0
+}
+
+// ExtraCardIssued is the answer to IssueExtraCard.
+type ExtraCardIssued struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new card, "cards/{card}".
+	Card string `protobuf:"bytes,1,opt,name=card,proto3" json:"card,omitempty"`
+	// The last four digits of its number.
+	LastFour string `protobuf:"bytes,2,opt,name=last_four,json=lastFour,proto3" json:"last_four,omitempty"`
+	// How much can be owed with it, in euro cents.
+	LimitCents    int64 `protobuf:"varint,3,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtraCardIssued) Reset() {
+	*x = ExtraCardIssued{}
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtraCardIssued) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtraCardIssued) ProtoMessage() {}
+
+func (x *ExtraCardIssued) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtraCardIssued.ProtoReflect.Descriptor instead.
+func (*ExtraCardIssued) Descriptor() ([]byte, []int) {
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExtraCardIssued) GetCard() string {
+	if x != nil {
+		return x.Card
+	}
+	return ""
+}
+
+func (x *ExtraCardIssued) GetLastFour() string {
+	if x != nil {
+		return x.LastFour
+	}
+	return ""
+}
+
+func (x *ExtraCardIssued) GetLimitCents() int64 {
+	if x != nil {
+		return x.LimitCents
+	}
+	return 0
+}
+
 // ChangePostalAddressRequest changes where a customer's cards are posted to.
 type ChangePostalAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -406,7 +552,7 @@ type ChangePostalAddressRequest struct {
 
 func (x *ChangePostalAddressRequest) Reset() {
 	*x = ChangePostalAddressRequest{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[5]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +564,7 @@ func (x *ChangePostalAddressRequest) String() string {
 func (*ChangePostalAddressRequest) ProtoMessage() {}
 
 func (x *ChangePostalAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[5]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +577,7 @@ func (x *ChangePostalAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePostalAddressRequest.ProtoReflect.Descriptor instead.
 func (*ChangePostalAddressRequest) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{5}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChangePostalAddressRequest) GetCustomer() string {
@@ -466,7 +612,7 @@ type PostalAddressChanged struct {
 
 func (x *PostalAddressChanged) Reset() {
 	*x = PostalAddressChanged{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[6]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +624,7 @@ func (x *PostalAddressChanged) String() string {
 func (*PostalAddressChanged) ProtoMessage() {}
 
 func (x *PostalAddressChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[6]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +637,7 @@ func (x *PostalAddressChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostalAddressChanged.ProtoReflect.Descriptor instead.
 func (*PostalAddressChanged) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{6}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PostalAddressChanged) GetCustomer() string {
@@ -514,7 +660,7 @@ type RestorePostalAddressRequest struct {
 
 func (x *RestorePostalAddressRequest) Reset() {
 	*x = RestorePostalAddressRequest{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[7]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +672,7 @@ func (x *RestorePostalAddressRequest) String() string {
 func (*RestorePostalAddressRequest) ProtoMessage() {}
 
 func (x *RestorePostalAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[7]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +685,7 @@ func (x *RestorePostalAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestorePostalAddressRequest.ProtoReflect.Descriptor instead.
 func (*RestorePostalAddressRequest) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{7}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RestorePostalAddressRequest) GetAction() *ChangePostalAddressRequest {
@@ -565,7 +711,7 @@ type PostalAddressRestored struct {
 
 func (x *PostalAddressRestored) Reset() {
 	*x = PostalAddressRestored{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[8]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +723,7 @@ func (x *PostalAddressRestored) String() string {
 func (*PostalAddressRestored) ProtoMessage() {}
 
 func (x *PostalAddressRestored) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[8]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +736,7 @@ func (x *PostalAddressRestored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostalAddressRestored.ProtoReflect.Descriptor instead.
 func (*PostalAddressRestored) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{8}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{10}
 }
 
 // GetCardRequest names a card.
@@ -604,7 +750,7 @@ type GetCardRequest struct {
 
 func (x *GetCardRequest) Reset() {
 	*x = GetCardRequest{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[9]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +762,7 @@ func (x *GetCardRequest) String() string {
 func (*GetCardRequest) ProtoMessage() {}
 
 func (x *GetCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[9]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +775,7 @@ func (x *GetCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCardRequest.ProtoReflect.Descriptor instead.
 func (*GetCardRequest) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{9}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetCardRequest) GetName() string {
@@ -654,7 +800,7 @@ type ListCardsRequest struct {
 
 func (x *ListCardsRequest) Reset() {
 	*x = ListCardsRequest{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[10]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +812,7 @@ func (x *ListCardsRequest) String() string {
 func (*ListCardsRequest) ProtoMessage() {}
 
 func (x *ListCardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[10]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +825,7 @@ func (x *ListCardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCardsRequest.ProtoReflect.Descriptor instead.
 func (*ListCardsRequest) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{10}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListCardsRequest) GetPageSize() int32 {
@@ -716,7 +862,7 @@ type ListCardsResponse struct {
 
 func (x *ListCardsResponse) Reset() {
 	*x = ListCardsResponse{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[11]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +874,7 @@ func (x *ListCardsResponse) String() string {
 func (*ListCardsResponse) ProtoMessage() {}
 
 func (x *ListCardsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[11]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +887,7 @@ func (x *ListCardsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCardsResponse.ProtoReflect.Descriptor instead.
 func (*ListCardsResponse) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{11}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListCardsResponse) GetCards() []*Card {
@@ -769,7 +915,7 @@ type GetPostalAddressRequest struct {
 
 func (x *GetPostalAddressRequest) Reset() {
 	*x = GetPostalAddressRequest{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[12]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +927,7 @@ func (x *GetPostalAddressRequest) String() string {
 func (*GetPostalAddressRequest) ProtoMessage() {}
 
 func (x *GetPostalAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[12]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +940,7 @@ func (x *GetPostalAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPostalAddressRequest.ProtoReflect.Descriptor instead.
 func (*GetPostalAddressRequest) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{12}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetPostalAddressRequest) GetCustomer() string {
@@ -817,7 +963,7 @@ type ListPostalAddressesRequest struct {
 
 func (x *ListPostalAddressesRequest) Reset() {
 	*x = ListPostalAddressesRequest{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[13]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +975,7 @@ func (x *ListPostalAddressesRequest) String() string {
 func (*ListPostalAddressesRequest) ProtoMessage() {}
 
 func (x *ListPostalAddressesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[13]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +988,7 @@ func (x *ListPostalAddressesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPostalAddressesRequest.ProtoReflect.Descriptor instead.
 func (*ListPostalAddressesRequest) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{13}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListPostalAddressesRequest) GetPageSize() int32 {
@@ -872,7 +1018,7 @@ type ListPostalAddressesResponse struct {
 
 func (x *ListPostalAddressesResponse) Reset() {
 	*x = ListPostalAddressesResponse{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[14]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1030,7 @@ func (x *ListPostalAddressesResponse) String() string {
 func (*ListPostalAddressesResponse) ProtoMessage() {}
 
 func (x *ListPostalAddressesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[14]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1043,7 @@ func (x *ListPostalAddressesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPostalAddressesResponse.ProtoReflect.Descriptor instead.
 func (*ListPostalAddressesResponse) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{14}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListPostalAddressesResponse) GetPostalAddresses() []*PostalAddress {
@@ -927,7 +1073,7 @@ type AddressNotServed struct {
 
 func (x *AddressNotServed) Reset() {
 	*x = AddressNotServed{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[15]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1085,7 @@ func (x *AddressNotServed) String() string {
 func (*AddressNotServed) ProtoMessage() {}
 
 func (x *AddressNotServed) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[15]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1098,7 @@ func (x *AddressNotServed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressNotServed.ProtoReflect.Descriptor instead.
 func (*AddressNotServed) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{15}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddressNotServed) GetLine() string {
@@ -984,7 +1130,7 @@ type LimitNotOffered struct {
 
 func (x *LimitNotOffered) Reset() {
 	*x = LimitNotOffered{}
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[16]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1142,7 @@ func (x *LimitNotOffered) String() string {
 func (*LimitNotOffered) ProtoMessage() {}
 
 func (x *LimitNotOffered) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_card_v1_card_service_proto_msgTypes[16]
+	mi := &file_acme_card_v1_card_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1155,7 @@ func (x *LimitNotOffered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitNotOffered.ProtoReflect.Descriptor instead.
 func (*LimitNotOffered) Descriptor() ([]byte, []int) {
-	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{16}
+	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LimitNotOffered) GetProduct() string {
@@ -1037,7 +1183,7 @@ var File_acme_card_v1_card_service_proto protoreflect.FileDescriptor
 
 const file_acme_card_v1_card_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1facme/card/v1/card_service.proto\x12\facme.card.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/options.proto\"\xc9\x01\n" +
+	"\x1facme/card/v1/card_service.proto\x12\facme.card.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/options.proto\"\xe6\x01\n" +
 	"\x04Card\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bcustomer\x18\x02 \x01(\tR\bcustomer\x12\x18\n" +
@@ -1046,7 +1192,8 @@ const file_acme_card_v1_card_service_proto_rawDesc = "" +
 	"\vlimit_cents\x18\x05 \x01(\x03R\n" +
 	"limitCents\x129\n" +
 	"\n" +
-	"issue_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tissueTime\"m\n" +
+	"issue_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tissueTime\x12\x1b\n" +
+	"\tmain_card\x18\a \x01(\tR\bmainCard\"m\n" +
 	"\x06Postal\x12\x14\n" +
 	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x1f\n" +
 	"\vpostal_code\x18\x02 \x01(\tR\n" +
@@ -1067,7 +1214,17 @@ const file_acme_card_v1_card_service_proto_rawDesc = "" +
 	"\n" +
 	"CardIssued\x12\x12\n" +
 	"\x04card\x18\x01 \x01(\tR\x04card\x12\x1b\n" +
-	"\tlast_four\x18\x02 \x01(\tR\blastFour\"\x91\x01\n" +
+	"\tlast_four\x18\x02 \x01(\tR\blastFour\"\xa9\x01\n" +
+	"\x15IssueExtraCardRequest\x12\x1a\n" +
+	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12\x1b\n" +
+	"\tmain_card\x18\x02 \x01(\tR\bmainCard\x12,\n" +
+	"\x06postal\x18\x03 \x01(\v2\x14.acme.card.v1.PostalR\x06postal\x12)\n" +
+	"\x10address_revision\x18\x04 \x01(\x03R\x0faddressRevision\"c\n" +
+	"\x0fExtraCardIssued\x12\x12\n" +
+	"\x04card\x18\x01 \x01(\tR\x04card\x12\x1b\n" +
+	"\tlast_four\x18\x02 \x01(\tR\blastFour\x12\x1f\n" +
+	"\vlimit_cents\x18\x03 \x01(\x03R\n" +
+	"limitCents\"\x91\x01\n" +
 	"\x1aChangePostalAddressRequest\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12,\n" +
 	"\x06postal\x18\x02 \x01(\v2\x14.acme.card.v1.PostalR\x06postal\x12)\n" +
@@ -1103,10 +1260,12 @@ const file_acme_card_v1_card_service_proto_rawDesc = "" +
 	"\x0fLimitNotOffered\x12\x18\n" +
 	"\aproduct\x18\x01 \x01(\tR\aproduct\x12&\n" +
 	"\x0fmin_limit_cents\x18\x02 \x01(\x03R\rminLimitCents\x12&\n" +
-	"\x0fmax_limit_cents\x18\x03 \x01(\x03R\rmaxLimitCents2\x94\x06\n" +
+	"\x0fmax_limit_cents\x18\x03 \x01(\x03R\rmaxLimitCents2\x83\a\n" +
 	"\vCardService\x12\x9b\x01\n" +
 	"\tIssueCard\x12\x1e.acme.card.v1.IssueCardRequest\x1a\x18.acme.card.v1.CardIssued\"T\xf2\xa9\x19P*\x02\b\x022\v\n" +
-	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05:\x1dacme.card.v1.AddressNotServed:\x1cacme.card.v1.LimitNotOffered\x12\x00\x12\xaf\x01\n" +
+	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05:\x1dacme.card.v1.AddressNotServed:\x1cacme.card.v1.LimitNotOffered\x12\x00\x12m\n" +
+	"\x0eIssueExtraCard\x12#.acme.card.v1.IssueExtraCardRequest\x1a\x1d.acme.card.v1.ExtraCardIssued\"\x17\xf2\xa9\x19\x13*\x02\b\x022\v\n" +
+	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05\x1a\x00\x12\xaf\x01\n" +
 	"\x13ChangePostalAddress\x12(.acme.card.v1.ChangePostalAddressRequest\x1a\".acme.card.v1.PostalAddressChanged\"J\xf2\xa9\x19F*\x02\b\x022\v\n" +
 	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05:\x1dacme.card.v1.AddressNotServed\n" +
 	"\x14RestorePostalAddress\x12f\n" +
@@ -1128,55 +1287,60 @@ func file_acme_card_v1_card_service_proto_rawDescGZIP() []byte {
 	return file_acme_card_v1_card_service_proto_rawDescData
 }
 
-var file_acme_card_v1_card_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_acme_card_v1_card_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_acme_card_v1_card_service_proto_goTypes = []any{
 	(*Card)(nil),                        // 0: acme.card.v1.Card
 	(*Postal)(nil),                      // 1: acme.card.v1.Postal
 	(*PostalAddress)(nil),               // 2: acme.card.v1.PostalAddress
 	(*IssueCardRequest)(nil),            // 3: acme.card.v1.IssueCardRequest
 	(*CardIssued)(nil),                  // 4: acme.card.v1.CardIssued
-	(*ChangePostalAddressRequest)(nil),  // 5: acme.card.v1.ChangePostalAddressRequest
-	(*PostalAddressChanged)(nil),        // 6: acme.card.v1.PostalAddressChanged
-	(*RestorePostalAddressRequest)(nil), // 7: acme.card.v1.RestorePostalAddressRequest
-	(*PostalAddressRestored)(nil),       // 8: acme.card.v1.PostalAddressRestored
-	(*GetCardRequest)(nil),              // 9: acme.card.v1.GetCardRequest
-	(*ListCardsRequest)(nil),            // 10: acme.card.v1.ListCardsRequest
-	(*ListCardsResponse)(nil),           // 11: acme.card.v1.ListCardsResponse
-	(*GetPostalAddressRequest)(nil),     // 12: acme.card.v1.GetPostalAddressRequest
-	(*ListPostalAddressesRequest)(nil),  // 13: acme.card.v1.ListPostalAddressesRequest
-	(*ListPostalAddressesResponse)(nil), // 14: acme.card.v1.ListPostalAddressesResponse
-	(*AddressNotServed)(nil),            // 15: acme.card.v1.AddressNotServed
-	(*LimitNotOffered)(nil),             // 16: acme.card.v1.LimitNotOffered
-	(*timestamppb.Timestamp)(nil),       // 17: google.protobuf.Timestamp
+	(*IssueExtraCardRequest)(nil),       // 5: acme.card.v1.IssueExtraCardRequest
+	(*ExtraCardIssued)(nil),             // 6: acme.card.v1.ExtraCardIssued
+	(*ChangePostalAddressRequest)(nil),  // 7: acme.card.v1.ChangePostalAddressRequest
+	(*PostalAddressChanged)(nil),        // 8: acme.card.v1.PostalAddressChanged
+	(*RestorePostalAddressRequest)(nil), // 9: acme.card.v1.RestorePostalAddressRequest
+	(*PostalAddressRestored)(nil),       // 10: acme.card.v1.PostalAddressRestored
+	(*GetCardRequest)(nil),              // 11: acme.card.v1.GetCardRequest
+	(*ListCardsRequest)(nil),            // 12: acme.card.v1.ListCardsRequest
+	(*ListCardsResponse)(nil),           // 13: acme.card.v1.ListCardsResponse
+	(*GetPostalAddressRequest)(nil),     // 14: acme.card.v1.GetPostalAddressRequest
+	(*ListPostalAddressesRequest)(nil),  // 15: acme.card.v1.ListPostalAddressesRequest
+	(*ListPostalAddressesResponse)(nil), // 16: acme.card.v1.ListPostalAddressesResponse
+	(*AddressNotServed)(nil),            // 17: acme.card.v1.AddressNotServed
+	(*LimitNotOffered)(nil),             // 18: acme.card.v1.LimitNotOffered
+	(*timestamppb.Timestamp)(nil),       // 19: google.protobuf.Timestamp
 }
 var file_acme_card_v1_card_service_proto_depIdxs = []int32{
-	17, // 0: acme.card.v1.Card.issue_time:type_name -> google.protobuf.Timestamp
+	19, // 0: acme.card.v1.Card.issue_time:type_name -> google.protobuf.Timestamp
 	1,  // 1: acme.card.v1.PostalAddress.postal:type_name -> acme.card.v1.Postal
 	1,  // 2: acme.card.v1.IssueCardRequest.postal:type_name -> acme.card.v1.Postal
-	1,  // 3: acme.card.v1.ChangePostalAddressRequest.postal:type_name -> acme.card.v1.Postal
-	5,  // 4: acme.card.v1.RestorePostalAddressRequest.action:type_name -> acme.card.v1.ChangePostalAddressRequest
-	6,  // 5: acme.card.v1.RestorePostalAddressRequest.reply:type_name -> acme.card.v1.PostalAddressChanged
-	0,  // 6: acme.card.v1.ListCardsResponse.cards:type_name -> acme.card.v1.Card
-	2,  // 7: acme.card.v1.ListPostalAddressesResponse.postal_addresses:type_name -> acme.card.v1.PostalAddress
-	3,  // 8: acme.card.v1.CardService.IssueCard:input_type -> acme.card.v1.IssueCardRequest
-	5,  // 9: acme.card.v1.CardService.ChangePostalAddress:input_type -> acme.card.v1.ChangePostalAddressRequest
-	7,  // 10: acme.card.v1.CardService.RestorePostalAddress:input_type -> acme.card.v1.RestorePostalAddressRequest
-	9,  // 11: acme.card.v1.CardService.GetCard:input_type -> acme.card.v1.GetCardRequest
-	10, // 12: acme.card.v1.CardService.ListCards:input_type -> acme.card.v1.ListCardsRequest
-	12, // 13: acme.card.v1.CardService.GetPostalAddress:input_type -> acme.card.v1.GetPostalAddressRequest
-	13, // 14: acme.card.v1.CardService.ListPostalAddresses:input_type -> acme.card.v1.ListPostalAddressesRequest
-	4,  // 15: acme.card.v1.CardService.IssueCard:output_type -> acme.card.v1.CardIssued
-	6,  // 16: acme.card.v1.CardService.ChangePostalAddress:output_type -> acme.card.v1.PostalAddressChanged
-	8,  // 17: acme.card.v1.CardService.RestorePostalAddress:output_type -> acme.card.v1.PostalAddressRestored
-	0,  // 18: acme.card.v1.CardService.GetCard:output_type -> acme.card.v1.Card
-	11, // 19: acme.card.v1.CardService.ListCards:output_type -> acme.card.v1.ListCardsResponse
-	2,  // 20: acme.card.v1.CardService.GetPostalAddress:output_type -> acme.card.v1.PostalAddress
-	14, // 21: acme.card.v1.CardService.ListPostalAddresses:output_type -> acme.card.v1.ListPostalAddressesResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	1,  // 3: acme.card.v1.IssueExtraCardRequest.postal:type_name -> acme.card.v1.Postal
+	1,  // 4: acme.card.v1.ChangePostalAddressRequest.postal:type_name -> acme.card.v1.Postal
+	7,  // 5: acme.card.v1.RestorePostalAddressRequest.action:type_name -> acme.card.v1.ChangePostalAddressRequest
+	8,  // 6: acme.card.v1.RestorePostalAddressRequest.reply:type_name -> acme.card.v1.PostalAddressChanged
+	0,  // 7: acme.card.v1.ListCardsResponse.cards:type_name -> acme.card.v1.Card
+	2,  // 8: acme.card.v1.ListPostalAddressesResponse.postal_addresses:type_name -> acme.card.v1.PostalAddress
+	3,  // 9: acme.card.v1.CardService.IssueCard:input_type -> acme.card.v1.IssueCardRequest
+	5,  // 10: acme.card.v1.CardService.IssueExtraCard:input_type -> acme.card.v1.IssueExtraCardRequest
+	7,  // 11: acme.card.v1.CardService.ChangePostalAddress:input_type -> acme.card.v1.ChangePostalAddressRequest
+	9,  // 12: acme.card.v1.CardService.RestorePostalAddress:input_type -> acme.card.v1.RestorePostalAddressRequest
+	11, // 13: acme.card.v1.CardService.GetCard:input_type -> acme.card.v1.GetCardRequest
+	12, // 14: acme.card.v1.CardService.ListCards:input_type -> acme.card.v1.ListCardsRequest
+	14, // 15: acme.card.v1.CardService.GetPostalAddress:input_type -> acme.card.v1.GetPostalAddressRequest
+	15, // 16: acme.card.v1.CardService.ListPostalAddresses:input_type -> acme.card.v1.ListPostalAddressesRequest
+	4,  // 17: acme.card.v1.CardService.IssueCard:output_type -> acme.card.v1.CardIssued
+	6,  // 18: acme.card.v1.CardService.IssueExtraCard:output_type -> acme.card.v1.ExtraCardIssued
+	8,  // 19: acme.card.v1.CardService.ChangePostalAddress:output_type -> acme.card.v1.PostalAddressChanged
+	10, // 20: acme.card.v1.CardService.RestorePostalAddress:output_type -> acme.card.v1.PostalAddressRestored
+	0,  // 21: acme.card.v1.CardService.GetCard:output_type -> acme.card.v1.Card
+	13, // 22: acme.card.v1.CardService.ListCards:output_type -> acme.card.v1.ListCardsResponse
+	2,  // 23: acme.card.v1.CardService.GetPostalAddress:output_type -> acme.card.v1.PostalAddress
+	16, // 24: acme.card.v1.CardService.ListPostalAddresses:output_type -> acme.card.v1.ListPostalAddressesResponse
+	17, // [17:25] is the sub-list for method output_type
+	9,  // [9:17] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_acme_card_v1_card_service_proto_init() }
@@ -1190,7 +1354,7 @@ func file_acme_card_v1_card_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_acme_card_v1_card_service_proto_rawDesc), len(file_acme_card_v1_card_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	CardService_IssueCard_FullMethodName            = "/acme.card.v1.CardService/IssueCard"
+	CardService_IssueExtraCard_FullMethodName       = "/acme.card.v1.CardService/IssueExtraCard"
 	CardService_ChangePostalAddress_FullMethodName  = "/acme.card.v1.CardService/ChangePostalAddress"
 	CardService_RestorePostalAddress_FullMethodName = "/acme.card.v1.CardService/RestorePostalAddress"
 	CardService_GetCard_FullMethodName              = "/acme.card.v1.CardService/GetCard"
@@ -39,6 +40,9 @@ type CardServiceClient interface {
 	// Issues a card and hands it to the post: from then on there is no way back. Refused with AddressNotServed when the
 	// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
 	IssueCard(ctx context.Context, in *IssueCardRequest, opts ...grpc.CallOption) (*CardIssued, error)
+	// Issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
+	// nothing to refuse.
+	IssueExtraCard(ctx context.Context, in *IssueExtraCardRequest, opts ...grpc.CallOption) (*ExtraCardIssued, error)
 	// Changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
 	// it is a P.O. box.
 	ChangePostalAddress(ctx context.Context, in *ChangePostalAddressRequest, opts ...grpc.CallOption) (*PostalAddressChanged, error)
@@ -66,6 +70,16 @@ func (c *cardServiceClient) IssueCard(ctx context.Context, in *IssueCardRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CardIssued)
 	err := c.cc.Invoke(ctx, CardService_IssueCard_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cardServiceClient) IssueExtraCard(ctx context.Context, in *IssueExtraCardRequest, opts ...grpc.CallOption) (*ExtraCardIssued, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExtraCardIssued)
+	err := c.cc.Invoke(ctx, CardService_IssueExtraCard_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +155,9 @@ type CardServiceServer interface {
 	// Issues a card and hands it to the post: from then on there is no way back. Refused with AddressNotServed when the
 	// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
 	IssueCard(context.Context, *IssueCardRequest) (*CardIssued, error)
+	// Issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
+	// nothing to refuse.
+	IssueExtraCard(context.Context, *IssueExtraCardRequest) (*ExtraCardIssued, error)
 	// Changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
 	// it is a P.O. box.
 	ChangePostalAddress(context.Context, *ChangePostalAddressRequest) (*PostalAddressChanged, error)
@@ -166,6 +183,9 @@ type UnimplementedCardServiceServer struct{}
 
 func (UnimplementedCardServiceServer) IssueCard(context.Context, *IssueCardRequest) (*CardIssued, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueCard not implemented")
+}
+func (UnimplementedCardServiceServer) IssueExtraCard(context.Context, *IssueExtraCardRequest) (*ExtraCardIssued, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueExtraCard not implemented")
 }
 func (UnimplementedCardServiceServer) ChangePostalAddress(context.Context, *ChangePostalAddressRequest) (*PostalAddressChanged, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangePostalAddress not implemented")
@@ -220,6 +240,24 @@ func _CardService_IssueCard_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CardServiceServer).IssueCard(ctx, req.(*IssueCardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CardService_IssueExtraCard_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueExtraCardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CardServiceServer).IssueExtraCard(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CardService_IssueExtraCard_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CardServiceServer).IssueExtraCard(ctx, req.(*IssueExtraCardRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -342,6 +380,10 @@ var CardService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueCard",
 			Handler:    _CardService_IssueCard_Handler,
+		},
+		{
+			MethodName: "IssueExtraCard",
+			Handler:    _CardService_IssueExtraCard_Handler,
 		},
 		{
 			MethodName: "ChangePostalAddress",

@@ -78,7 +78,7 @@ func (CheckState) EnumDescriptor() ([]byte, []int) {
 	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{0}
 }
 
-// Check is one passed credit check.
+// Check is one passed credit check. When a person's data is deleted, their checks stay on file without the person.
 type Check struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "checks/{check}".
@@ -90,7 +90,9 @@ type Check struct {
 	// The highest limit that the person can carry, in euro cents.
 	ApprovedLimitCents int64 `protobuf:"varint,4,opt,name=approved_limit_cents,json=approvedLimitCents,proto3" json:"approved_limit_cents,omitempty"`
 	// When the person was checked.
-	CheckTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=check_time,json=checkTime,proto3" json:"check_time,omitempty"`
+	CheckTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=check_time,json=checkTime,proto3" json:"check_time,omitempty"`
+	// Whom the check is about, "customers/{customer}"; empty when the person wasn't a customer then.
+	Customer      string `protobuf:"bytes,6,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +162,13 @@ func (x *Check) GetCheckTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Check) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
 // CheckCreditRequest asks for a check.
 type CheckCreditRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -169,8 +178,10 @@ type CheckCreditRequest struct {
 	YearlyIncomeCents int64 `protobuf:"varint,2,opt,name=yearly_income_cents,json=yearlyIncomeCents,proto3" json:"yearly_income_cents,omitempty"`
 	// The limit that is asked for, in euro cents.
 	RequestedLimitCents int64 `protobuf:"varint,3,opt,name=requested_limit_cents,json=requestedLimitCents,proto3" json:"requested_limit_cents,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Whom the check is about, "customers/{customer}"; empty when the person isn't a customer yet.
+	Customer      string `protobuf:"bytes,4,opt,name=customer,proto3" json:"customer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckCreditRequest) Reset() {
@@ -222,6 +233,13 @@ func (x *CheckCreditRequest) GetRequestedLimitCents() int64 {
 		return x.RequestedLimitCents
 	}
 	return 0
+}
+
+func (x *CheckCreditRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
 }
 
 // CreditChecked is the answer to CheckCredit.
@@ -380,11 +398,13 @@ func (*CheckAbandoned) Descriptor() ([]byte, []int) {
 	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{4}
 }
 
-// GetLastCheckRequest names a person.
+// GetLastCheckRequest names a person, in one of two ways.
 type GetLastCheckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's number in the national register.
-	NationalId    string `protobuf:"bytes,1,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
+	NationalId string `protobuf:"bytes,1,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
+	// The person as a customer, "customers/{customer}". Looked at when there is no national_id.
+	Customer      string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,6 +442,13 @@ func (*GetLastCheckRequest) Descriptor() ([]byte, []int) {
 func (x *GetLastCheckRequest) GetNationalId() string {
 	if x != nil {
 		return x.NationalId
+	}
+	return ""
+}
+
+func (x *GetLastCheckRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
 	}
 	return ""
 }
@@ -687,7 +714,7 @@ var File_acme_credit_v1_credit_service_proto protoreflect.FileDescriptor
 
 const file_acme_credit_v1_credit_service_proto_rawDesc = "" +
 	"\n" +
-	"#acme/credit/v1/credit_service.proto\x12\x0eacme.credit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/options.proto\"\xe0\x01\n" +
+	"#acme/credit/v1/credit_service.proto\x12\x0eacme.credit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/options.proto\"\xfc\x01\n" +
 	"\x05Check\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1a.acme.credit.v1.CheckStateR\x05state\x12$\n" +
@@ -695,12 +722,14 @@ const file_acme_credit_v1_credit_service_proto_rawDesc = "" +
 	"nationalId\x120\n" +
 	"\x14approved_limit_cents\x18\x04 \x01(\x03R\x12approvedLimitCents\x129\n" +
 	"\n" +
-	"check_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckTime\"\xa3\x01\n" +
+	"check_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckTime\x12\x1a\n" +
+	"\bcustomer\x18\x06 \x01(\tR\bcustomer\"\xbf\x01\n" +
 	"\x12CheckCreditRequest\x12$\n" +
 	"\vnational_id\x18\x01 \x01(\tB\x03\x80\x01\x01R\n" +
 	"nationalId\x123\n" +
 	"\x13yearly_income_cents\x18\x02 \x01(\x03B\x03\x80\x01\x01R\x11yearlyIncomeCents\x122\n" +
-	"\x15requested_limit_cents\x18\x03 \x01(\x03R\x13requestedLimitCents\"\x92\x01\n" +
+	"\x15requested_limit_cents\x18\x03 \x01(\x03R\x13requestedLimitCents\x12\x1a\n" +
+	"\bcustomer\x18\x04 \x01(\tR\bcustomer\"\x92\x01\n" +
 	"\rCreditChecked\x12\x14\n" +
 	"\x05check\x18\x01 \x01(\tR\x05check\x120\n" +
 	"\x14approved_limit_cents\x18\x02 \x01(\x03R\x12approvedLimitCents\x129\n" +
@@ -709,10 +738,11 @@ const file_acme_credit_v1_credit_service_proto_rawDesc = "" +
 	"\x13AbandonCheckRequest\x12:\n" +
 	"\x06action\x18\x01 \x01(\v2\".acme.credit.v1.CheckCreditRequestR\x06action\x123\n" +
 	"\x05reply\x18\x02 \x01(\v2\x1d.acme.credit.v1.CreditCheckedR\x05reply\"\x10\n" +
-	"\x0eCheckAbandoned\";\n" +
+	"\x0eCheckAbandoned\"W\n" +
 	"\x13GetLastCheckRequest\x12$\n" +
 	"\vnational_id\x18\x01 \x01(\tB\x03\x80\x01\x01R\n" +
-	"nationalId\"8\n" +
+	"nationalId\x12\x1a\n" +
+	"\bcustomer\x18\x02 \x01(\tR\bcustomer\"8\n" +
 	"\tLastCheck\x12+\n" +
 	"\x05check\x18\x01 \x01(\v2\x15.acme.credit.v1.CheckR\x05check\"%\n" +
 	"\x0fGetCheckRequest\x12\x12\n" +

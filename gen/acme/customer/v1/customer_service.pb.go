@@ -517,7 +517,8 @@ func (x *ChangeAddressRequest) GetAddress() *Address {
 	return nil
 }
 
-// AddressChanged is the answer to ChangeAddress.
+// AddressChanged is the answer to ChangeAddress. It is an event as well: whoever wants to know who has moved reads it from the
+// orchestrator's stream. A change that was undone has been published all the same; read the customer before acting on it.
 type AddressChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -1000,11 +1001,11 @@ const file_acme_customer_v1_customer_service_proto_rawDesc = "" +
 	"\x0fCustomerRemoved\"g\n" +
 	"\x14ChangeAddressRequest\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x123\n" +
-	"\aaddress\x18\x02 \x01(\v2\x19.acme.customer.v1.AddressR\aaddress\"\x9d\x01\n" +
-	"\x0eAddressChanged\x12\x1a\n" +
-	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12)\n" +
+	"\aaddress\x18\x02 \x01(\v2\x19.acme.customer.v1.AddressR\aaddress\"\xa9\x01\n" +
+	"\x0eAddressChanged\x12 \n" +
+	"\bcustomer\x18\x01 \x01(\tB\x04\xa0\xaa\x19\x01R\bcustomer\x12)\n" +
 	"\x10address_revision\x18\x02 \x01(\x03R\x0faddressRevision\x12D\n" +
-	"\x10previous_address\x18\x03 \x01(\v2\x19.acme.customer.v1.AddressR\x0fpreviousAddress\"\x8f\x01\n" +
+	"\x10previous_address\x18\x03 \x01(\v2\x19.acme.customer.v1.AddressR\x0fpreviousAddress:\x04\x9a\xaa\x19\x00\"\x8f\x01\n" +
 	"\x15RestoreAddressRequest\x12>\n" +
 	"\x06action\x18\x01 \x01(\v2&.acme.customer.v1.ChangeAddressRequestR\x06action\x126\n" +
 	"\x05reply\x18\x02 \x01(\v2 .acme.customer.v1.AddressChangedR\x05reply\"\x11\n" +
@@ -1029,7 +1030,7 @@ const file_acme_customer_v1_customer_service_proto_rawDesc = "" +
 	"\rCustomerState\x12\x1e\n" +
 	"\x1aCUSTOMER_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CUSTOMER_STATE_ACTIVE\x10\x01\x12\x19\n" +
-	"\x15CUSTOMER_STATE_CLOSED\x10\x022\x9c\x06\n" +
+	"\x15CUSTOMER_STATE_CLOSED\x10\x022\xb5\x06\n" +
 	"\x0fCustomerService\x12\xa0\x01\n" +
 	"\x0eCreateCustomer\x12'.acme.customer.v1.CreateCustomerRequest\x1a!.acme.customer.v1.CustomerCreated\"B\xf2\xa9\x19>*\x02\b\x022\v\n" +
 	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05:\x1bacme.customer.v1.EmailTaken\n" +
@@ -1039,8 +1040,9 @@ const file_acme_customer_v1_customer_service_proto_rawDesc = "" +
 	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05:\x1facme.customer.v1.CustomerClosed\n" +
 	"\x0eRestoreAddress\x12\\\n" +
 	"\x0eRestoreAddress\x12'.acme.customer.v1.RestoreAddressRequest\x1a!.acme.customer.v1.AddressRestored\x12S\n" +
-	"\rCloseCustomer\x12&.acme.customer.v1.CloseCustomerRequest\x1a\x1a.acme.customer.v1.Customer\x12O\n" +
-	"\vGetCustomer\x12$.acme.customer.v1.GetCustomerRequest\x1a\x1a.acme.customer.v1.Customer\x12`\n" +
+	"\rCloseCustomer\x12&.acme.customer.v1.CloseCustomerRequest\x1a\x1a.acme.customer.v1.Customer\x12h\n" +
+	"\vGetCustomer\x12$.acme.customer.v1.GetCustomerRequest\x1a\x1a.acme.customer.v1.Customer\"\x17\xf2\xa9\x19\x13*\x02\b\x022\v\n" +
+	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05\"\x00\x12`\n" +
 	"\rListCustomers\x12&.acme.customer.v1.ListCustomersRequest\x1a'.acme.customer.v1.ListCustomersResponseB<Z:github.com/treatyhq/treaty/gen/acme/customer/v1;customerv1b\x06proto3"
 
 var (

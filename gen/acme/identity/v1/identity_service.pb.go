@@ -484,6 +484,437 @@ func (x *ListApplicantsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// InspectPassportRequest asks for an inspection.
+type InspectPassportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "applicants/{applicant}".
+	Applicant     string `protobuf:"bytes,1,opt,name=applicant,proto3" json:"applicant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectPassportRequest) Reset() {
+	*x = InspectPassportRequest{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectPassportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectPassportRequest) ProtoMessage() {}
+
+func (x *InspectPassportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectPassportRequest.ProtoReflect.Descriptor instead.
+func (*InspectPassportRequest) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *InspectPassportRequest) GetApplicant() string {
+	if x != nil {
+		return x.Applicant
+	}
+	return ""
+}
+
+// PassportInspected is the answer to InspectPassport: the passport is genuine.
+type PassportInspected struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The inspection, "inspections/{inspection}".
+	Inspection string `protobuf:"bytes,1,opt,name=inspection,proto3" json:"inspection,omitempty"`
+	// "applicants/{applicant}".
+	Applicant string `protobuf:"bytes,2,opt,name=applicant,proto3" json:"applicant,omitempty"`
+	// When the inspection was done.
+	InspectTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=inspect_time,json=inspectTime,proto3" json:"inspect_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassportInspected) Reset() {
+	*x = PassportInspected{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassportInspected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassportInspected) ProtoMessage() {}
+
+func (x *PassportInspected) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassportInspected.ProtoReflect.Descriptor instead.
+func (*PassportInspected) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PassportInspected) GetInspection() string {
+	if x != nil {
+		return x.Inspection
+	}
+	return ""
+}
+
+func (x *PassportInspected) GetApplicant() string {
+	if x != nil {
+		return x.Applicant
+	}
+	return ""
+}
+
+func (x *PassportInspected) GetInspectTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.InspectTime
+	}
+	return nil
+}
+
+// DiscardInspectionRequest undoes an InspectPassport.
+type DiscardInspectionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was asked.
+	Action *InspectPassportRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// What happened; absent when that is unknown.
+	Reply         *PassportInspected `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardInspectionRequest) Reset() {
+	*x = DiscardInspectionRequest{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardInspectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardInspectionRequest) ProtoMessage() {}
+
+func (x *DiscardInspectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardInspectionRequest.ProtoReflect.Descriptor instead.
+func (*DiscardInspectionRequest) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DiscardInspectionRequest) GetAction() *InspectPassportRequest {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+func (x *DiscardInspectionRequest) GetReply() *PassportInspected {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
+// InspectionDiscarded is the answer to DiscardInspection.
+type InspectionDiscarded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectionDiscarded) Reset() {
+	*x = InspectionDiscarded{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectionDiscarded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectionDiscarded) ProtoMessage() {}
+
+func (x *InspectionDiscarded) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectionDiscarded.ProtoReflect.Descriptor instead.
+func (*InspectionDiscarded) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{11}
+}
+
+// Inspection is the inspection of one passport.
+type Inspection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name, "inspections/{inspection}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whose passport it is, "applicants/{applicant}".
+	Applicant string `protobuf:"bytes,2,opt,name=applicant,proto3" json:"applicant,omitempty"`
+	// When the inspection was done.
+	InspectTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=inspect_time,json=inspectTime,proto3" json:"inspect_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inspection) Reset() {
+	*x = Inspection{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inspection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inspection) ProtoMessage() {}
+
+func (x *Inspection) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inspection.ProtoReflect.Descriptor instead.
+func (*Inspection) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Inspection) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Inspection) GetApplicant() string {
+	if x != nil {
+		return x.Applicant
+	}
+	return ""
+}
+
+func (x *Inspection) GetInspectTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.InspectTime
+	}
+	return nil
+}
+
+// ListInspectionsRequest asks for a page of inspections.
+type ListInspectionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many at the most. Default 50, at most 1000.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInspectionsRequest) Reset() {
+	*x = ListInspectionsRequest{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInspectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInspectionsRequest) ProtoMessage() {}
+
+func (x *ListInspectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInspectionsRequest.ProtoReflect.Descriptor instead.
+func (*ListInspectionsRequest) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListInspectionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListInspectionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListInspectionsResponse is a page of inspections.
+type ListInspectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The inspections.
+	Inspections []*Inspection `protobuf:"bytes,1,rep,name=inspections,proto3" json:"inspections,omitempty"`
+	// Asks for the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInspectionsResponse) Reset() {
+	*x = ListInspectionsResponse{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInspectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInspectionsResponse) ProtoMessage() {}
+
+func (x *ListInspectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInspectionsResponse.ProtoReflect.Descriptor instead.
+func (*ListInspectionsResponse) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListInspectionsResponse) GetInspections() []*Inspection {
+	if x != nil {
+		return x.Inspections
+	}
+	return nil
+}
+
+func (x *ListInspectionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// PassportNotGenuine is why a passport didn't stand its inspection.
+type PassportNotGenuine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "applicants/{applicant}".
+	Applicant string `protobuf:"bytes,1,opt,name=applicant,proto3" json:"applicant,omitempty"`
+	// What the clerk saw.
+	Finding       string `protobuf:"bytes,2,opt,name=finding,proto3" json:"finding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassportNotGenuine) Reset() {
+	*x = PassportNotGenuine{}
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassportNotGenuine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassportNotGenuine) ProtoMessage() {}
+
+func (x *PassportNotGenuine) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassportNotGenuine.ProtoReflect.Descriptor instead.
+func (*PassportNotGenuine) Descriptor() ([]byte, []int) {
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PassportNotGenuine) GetApplicant() string {
+	if x != nil {
+		return x.Applicant
+	}
+	return ""
+}
+
+func (x *PassportNotGenuine) GetFinding() string {
+	if x != nil {
+		return x.Finding
+	}
+	return ""
+}
+
 // ApplicantRejected is why an applicant wasn't registered.
 type ApplicantRejected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -495,7 +926,7 @@ type ApplicantRejected struct {
 
 func (x *ApplicantRejected) Reset() {
 	*x = ApplicantRejected{}
-	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[8]
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +938,7 @@ func (x *ApplicantRejected) String() string {
 func (*ApplicantRejected) ProtoMessage() {}
 
 func (x *ApplicantRejected) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[8]
+	mi := &file_acme_identity_v1_identity_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +951,7 @@ func (x *ApplicantRejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplicantRejected.ProtoReflect.Descriptor instead.
 func (*ApplicantRejected) Descriptor() ([]byte, []int) {
-	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{8}
+	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ApplicantRejected) GetReason() string {
@@ -564,9 +995,36 @@ const file_acme_identity_v1_identity_service_proto_rawDesc = "" +
 	"\n" +
 	"applicants\x18\x01 \x03(\v2\x1b.acme.identity.v1.ApplicantR\n" +
 	"applicants\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
+	"\x16InspectPassportRequest\x12\x1c\n" +
+	"\tapplicant\x18\x01 \x01(\tR\tapplicant\"\x90\x01\n" +
+	"\x11PassportInspected\x12\x1e\n" +
+	"\n" +
+	"inspection\x18\x01 \x01(\tR\n" +
+	"inspection\x12\x1c\n" +
+	"\tapplicant\x18\x02 \x01(\tR\tapplicant\x12=\n" +
+	"\finspect_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vinspectTime\"\x97\x01\n" +
+	"\x18DiscardInspectionRequest\x12@\n" +
+	"\x06action\x18\x01 \x01(\v2(.acme.identity.v1.InspectPassportRequestR\x06action\x129\n" +
+	"\x05reply\x18\x02 \x01(\v2#.acme.identity.v1.PassportInspectedR\x05reply\"\x15\n" +
+	"\x13InspectionDiscarded\"}\n" +
+	"\n" +
+	"Inspection\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tapplicant\x18\x02 \x01(\tR\tapplicant\x12=\n" +
+	"\finspect_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vinspectTime\"T\n" +
+	"\x16ListInspectionsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x81\x01\n" +
+	"\x17ListInspectionsResponse\x12>\n" +
+	"\vinspections\x18\x01 \x03(\v2\x1c.acme.identity.v1.InspectionR\vinspections\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
+	"\x12PassportNotGenuine\x12\x1c\n" +
+	"\tapplicant\x18\x01 \x01(\tR\tapplicant\x12\x18\n" +
+	"\afinding\x18\x02 \x01(\tR\afinding\"+\n" +
 	"\x11ApplicantRejected\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason2\xff\x03\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason2\x87\a\n" +
 	"\x0fIdentityService\x12\xb4\x01\n" +
 	"\x11RegisterApplicant\x12*.acme.identity.v1.RegisterApplicantRequest\x1a%.acme.identity.v1.ApplicantRegistered\"L\xf2\xa9\x19H*\x02\b\x052\v\n" +
 	"\x05\x10\x80\xc2\xd7/\x12\x02\b\n" +
@@ -575,9 +1033,15 @@ const file_acme_identity_v1_identity_service_proto_rawDesc = "" +
 	"\x11WithdrawApplicant\x12*.acme.identity.v1.WithdrawApplicantRequest\x1a$.acme.identity.v1.ApplicantWithdrawn\"\x15\xfa\xa9\x19\x11\n" +
 	"\x02\b\x05\x12\v\n" +
 	"\x05\x10\x80\xc2\xd7/\x12\x02\b\n" +
-	"\x12R\n" +
+	"\x12\xb5\x01\n" +
+	"\x0fInspectPassport\x12(.acme.identity.v1.InspectPassportRequest\x1a#.acme.identity.v1.PassportInspected\"S\xf2\xa9\x19O*\x02\b\x052\v\n" +
+	"\x05\x10\x80\xc2\xd7/\x12\x02\b\n" +
+	":#acme.identity.v1.PassportNotGenuineR\x04\b\x80\xf5$\n" +
+	"\x11DiscardInspection\x12f\n" +
+	"\x11DiscardInspection\x12*.acme.identity.v1.DiscardInspectionRequest\x1a%.acme.identity.v1.InspectionDiscarded\x12R\n" +
 	"\fGetApplicant\x12%.acme.identity.v1.GetApplicantRequest\x1a\x1b.acme.identity.v1.Applicant\x12c\n" +
-	"\x0eListApplicants\x12'.acme.identity.v1.ListApplicantsRequest\x1a(.acme.identity.v1.ListApplicantsResponseB<Z:github.com/treatyhq/treaty/gen/acme/identity/v1;identityv1b\x06proto3"
+	"\x0eListApplicants\x12'.acme.identity.v1.ListApplicantsRequest\x1a(.acme.identity.v1.ListApplicantsResponse\x12f\n" +
+	"\x0fListInspections\x12(.acme.identity.v1.ListInspectionsRequest\x1a).acme.identity.v1.ListInspectionsResponseB<Z:github.com/treatyhq/treaty/gen/acme/identity/v1;identityv1b\x06proto3"
 
 var (
 	file_acme_identity_v1_identity_service_proto_rawDescOnce sync.Once
@@ -591,7 +1055,7 @@ func file_acme_identity_v1_identity_service_proto_rawDescGZIP() []byte {
 	return file_acme_identity_v1_identity_service_proto_rawDescData
 }
 
-var file_acme_identity_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_acme_identity_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_acme_identity_v1_identity_service_proto_goTypes = []any{
 	(*Applicant)(nil),                // 0: acme.identity.v1.Applicant
 	(*RegisterApplicantRequest)(nil), // 1: acme.identity.v1.RegisterApplicantRequest
@@ -601,27 +1065,46 @@ var file_acme_identity_v1_identity_service_proto_goTypes = []any{
 	(*GetApplicantRequest)(nil),      // 5: acme.identity.v1.GetApplicantRequest
 	(*ListApplicantsRequest)(nil),    // 6: acme.identity.v1.ListApplicantsRequest
 	(*ListApplicantsResponse)(nil),   // 7: acme.identity.v1.ListApplicantsResponse
-	(*ApplicantRejected)(nil),        // 8: acme.identity.v1.ApplicantRejected
-	(*timestamppb.Timestamp)(nil),    // 9: google.protobuf.Timestamp
+	(*InspectPassportRequest)(nil),   // 8: acme.identity.v1.InspectPassportRequest
+	(*PassportInspected)(nil),        // 9: acme.identity.v1.PassportInspected
+	(*DiscardInspectionRequest)(nil), // 10: acme.identity.v1.DiscardInspectionRequest
+	(*InspectionDiscarded)(nil),      // 11: acme.identity.v1.InspectionDiscarded
+	(*Inspection)(nil),               // 12: acme.identity.v1.Inspection
+	(*ListInspectionsRequest)(nil),   // 13: acme.identity.v1.ListInspectionsRequest
+	(*ListInspectionsResponse)(nil),  // 14: acme.identity.v1.ListInspectionsResponse
+	(*PassportNotGenuine)(nil),       // 15: acme.identity.v1.PassportNotGenuine
+	(*ApplicantRejected)(nil),        // 16: acme.identity.v1.ApplicantRejected
+	(*timestamppb.Timestamp)(nil),    // 17: google.protobuf.Timestamp
 }
 var file_acme_identity_v1_identity_service_proto_depIdxs = []int32{
-	9, // 0: acme.identity.v1.Applicant.create_time:type_name -> google.protobuf.Timestamp
-	1, // 1: acme.identity.v1.WithdrawApplicantRequest.action:type_name -> acme.identity.v1.RegisterApplicantRequest
-	2, // 2: acme.identity.v1.WithdrawApplicantRequest.reply:type_name -> acme.identity.v1.ApplicantRegistered
-	0, // 3: acme.identity.v1.ListApplicantsResponse.applicants:type_name -> acme.identity.v1.Applicant
-	1, // 4: acme.identity.v1.IdentityService.RegisterApplicant:input_type -> acme.identity.v1.RegisterApplicantRequest
-	3, // 5: acme.identity.v1.IdentityService.WithdrawApplicant:input_type -> acme.identity.v1.WithdrawApplicantRequest
-	5, // 6: acme.identity.v1.IdentityService.GetApplicant:input_type -> acme.identity.v1.GetApplicantRequest
-	6, // 7: acme.identity.v1.IdentityService.ListApplicants:input_type -> acme.identity.v1.ListApplicantsRequest
-	2, // 8: acme.identity.v1.IdentityService.RegisterApplicant:output_type -> acme.identity.v1.ApplicantRegistered
-	4, // 9: acme.identity.v1.IdentityService.WithdrawApplicant:output_type -> acme.identity.v1.ApplicantWithdrawn
-	0, // 10: acme.identity.v1.IdentityService.GetApplicant:output_type -> acme.identity.v1.Applicant
-	7, // 11: acme.identity.v1.IdentityService.ListApplicants:output_type -> acme.identity.v1.ListApplicantsResponse
-	8, // [8:12] is the sub-list for method output_type
-	4, // [4:8] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	17, // 0: acme.identity.v1.Applicant.create_time:type_name -> google.protobuf.Timestamp
+	1,  // 1: acme.identity.v1.WithdrawApplicantRequest.action:type_name -> acme.identity.v1.RegisterApplicantRequest
+	2,  // 2: acme.identity.v1.WithdrawApplicantRequest.reply:type_name -> acme.identity.v1.ApplicantRegistered
+	0,  // 3: acme.identity.v1.ListApplicantsResponse.applicants:type_name -> acme.identity.v1.Applicant
+	17, // 4: acme.identity.v1.PassportInspected.inspect_time:type_name -> google.protobuf.Timestamp
+	8,  // 5: acme.identity.v1.DiscardInspectionRequest.action:type_name -> acme.identity.v1.InspectPassportRequest
+	9,  // 6: acme.identity.v1.DiscardInspectionRequest.reply:type_name -> acme.identity.v1.PassportInspected
+	17, // 7: acme.identity.v1.Inspection.inspect_time:type_name -> google.protobuf.Timestamp
+	12, // 8: acme.identity.v1.ListInspectionsResponse.inspections:type_name -> acme.identity.v1.Inspection
+	1,  // 9: acme.identity.v1.IdentityService.RegisterApplicant:input_type -> acme.identity.v1.RegisterApplicantRequest
+	3,  // 10: acme.identity.v1.IdentityService.WithdrawApplicant:input_type -> acme.identity.v1.WithdrawApplicantRequest
+	8,  // 11: acme.identity.v1.IdentityService.InspectPassport:input_type -> acme.identity.v1.InspectPassportRequest
+	10, // 12: acme.identity.v1.IdentityService.DiscardInspection:input_type -> acme.identity.v1.DiscardInspectionRequest
+	5,  // 13: acme.identity.v1.IdentityService.GetApplicant:input_type -> acme.identity.v1.GetApplicantRequest
+	6,  // 14: acme.identity.v1.IdentityService.ListApplicants:input_type -> acme.identity.v1.ListApplicantsRequest
+	13, // 15: acme.identity.v1.IdentityService.ListInspections:input_type -> acme.identity.v1.ListInspectionsRequest
+	2,  // 16: acme.identity.v1.IdentityService.RegisterApplicant:output_type -> acme.identity.v1.ApplicantRegistered
+	4,  // 17: acme.identity.v1.IdentityService.WithdrawApplicant:output_type -> acme.identity.v1.ApplicantWithdrawn
+	9,  // 18: acme.identity.v1.IdentityService.InspectPassport:output_type -> acme.identity.v1.PassportInspected
+	11, // 19: acme.identity.v1.IdentityService.DiscardInspection:output_type -> acme.identity.v1.InspectionDiscarded
+	0,  // 20: acme.identity.v1.IdentityService.GetApplicant:output_type -> acme.identity.v1.Applicant
+	7,  // 21: acme.identity.v1.IdentityService.ListApplicants:output_type -> acme.identity.v1.ListApplicantsResponse
+	14, // 22: acme.identity.v1.IdentityService.ListInspections:output_type -> acme.identity.v1.ListInspectionsResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_acme_identity_v1_identity_service_proto_init() }
@@ -635,7 +1118,7 @@ func file_acme_identity_v1_identity_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_acme_identity_v1_identity_service_proto_rawDesc), len(file_acme_identity_v1_identity_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

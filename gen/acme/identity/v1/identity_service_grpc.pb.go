@@ -24,24 +24,34 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	IdentityService_RegisterApplicant_FullMethodName = "/acme.identity.v1.IdentityService/RegisterApplicant"
 	IdentityService_WithdrawApplicant_FullMethodName = "/acme.identity.v1.IdentityService/WithdrawApplicant"
+	IdentityService_InspectPassport_FullMethodName   = "/acme.identity.v1.IdentityService/InspectPassport"
+	IdentityService_DiscardInspection_FullMethodName = "/acme.identity.v1.IdentityService/DiscardInspection"
 	IdentityService_GetApplicant_FullMethodName      = "/acme.identity.v1.IdentityService/GetApplicant"
 	IdentityService_ListApplicants_FullMethodName    = "/acme.identity.v1.IdentityService/ListApplicants"
+	IdentityService_ListInspections_FullMethodName   = "/acme.identity.v1.IdentityService/ListInspections"
 )
 
 // IdentityServiceClient is the client API for IdentityService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// IdentityService registers applicants at the identity register.
+// IdentityService registers applicants at the identity register and inspects their passports.
 type IdentityServiceClient interface {
 	// Registers an applicant. Refused with ApplicantRejected when the register doesn't accept the person.
 	RegisterApplicant(ctx context.Context, in *RegisterApplicantRequest, opts ...grpc.CallOption) (*ApplicantRegistered, error)
 	// Undoes RegisterApplicant, here and at the register.
 	WithdrawApplicant(ctx context.Context, in *WithdrawApplicantRequest, opts ...grpc.CallOption) (*ApplicantWithdrawn, error)
+	// Inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
+	// Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
+	InspectPassport(ctx context.Context, in *InspectPassportRequest, opts ...grpc.CallOption) (*PassportInspected, error)
+	// Undoes InspectPassport: the inspection and the copies that were made for it are destroyed. One that is still under way is called off.
+	DiscardInspection(ctx context.Context, in *DiscardInspectionRequest, opts ...grpc.CallOption) (*InspectionDiscarded, error)
 	// Returns one applicant. NOT_FOUND when there is none of that name.
 	GetApplicant(ctx context.Context, in *GetApplicantRequest, opts ...grpc.CallOption) (*Applicant, error)
 	// Lists applicants, oldest first.
 	ListApplicants(ctx context.Context, in *ListApplicantsRequest, opts ...grpc.CallOption) (*ListApplicantsResponse, error)
+	// Lists the inspections of passports that are complete, oldest first.
+	ListInspections(ctx context.Context, in *ListInspectionsRequest, opts ...grpc.CallOption) (*ListInspectionsResponse, error)
 }
 
 type identityServiceClient struct {
@@ -72,6 +82,26 @@ func (c *identityServiceClient) WithdrawApplicant(ctx context.Context, in *Withd
 	return out, nil
 }
 
+func (c *identityServiceClient) InspectPassport(ctx context.Context, in *InspectPassportRequest, opts ...grpc.CallOption) (*PassportInspected, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PassportInspected)
+	err := c.cc.Invoke(ctx, IdentityService_InspectPassport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *identityServiceClient) DiscardInspection(ctx context.Context, in *DiscardInspectionRequest, opts ...grpc.CallOption) (*InspectionDiscarded, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectionDiscarded)
+	err := c.cc.Invoke(ctx, IdentityService_DiscardInspection_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *identityServiceClient) GetApplicant(ctx context.Context, in *GetApplicantRequest, opts ...grpc.CallOption) (*Applicant, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Applicant)
@@ -92,20 +122,37 @@ func (c *identityServiceClient) ListApplicants(ctx context.Context, in *ListAppl
 	return out, nil
 }
 
+func (c *identityServiceClient) ListInspections(ctx context.Context, in *ListInspectionsRequest, opts ...grpc.CallOption) (*ListInspectionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListInspectionsResponse)
+	err := c.cc.Invoke(ctx, IdentityService_ListInspections_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // IdentityServiceServer is the server API for IdentityService service.
 // All implementations must embed UnimplementedIdentityServiceServer
 // for forward compatibility.
 //
-// IdentityService registers applicants at the identity register.
+// IdentityService registers applicants at the identity register and inspects their passports.
 type IdentityServiceServer interface {
 	// Registers an applicant. Refused with ApplicantRejected when the register doesn't accept the person.
 	RegisterApplicant(context.Context, *RegisterApplicantRequest) (*ApplicantRegistered, error)
 	// Undoes RegisterApplicant, here and at the register.
 	WithdrawApplicant(context.Context, *WithdrawApplicantRequest) (*ApplicantWithdrawn, error)
+	// Inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
+	// Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
+	InspectPassport(context.Context, *InspectPassportRequest) (*PassportInspected, error)
+	// Undoes InspectPassport: the inspection and the copies that were made for it are destroyed. One that is still under way is called off.
+	DiscardInspection(context.Context, *DiscardInspectionRequest) (*InspectionDiscarded, error)
 	// Returns one applicant. NOT_FOUND when there is none of that name.
 	GetApplicant(context.Context, *GetApplicantRequest) (*Applicant, error)
 	// Lists applicants, oldest first.
 	ListApplicants(context.Context, *ListApplicantsRequest) (*ListApplicantsResponse, error)
+	// Lists the inspections of passports that are complete, oldest first.
+	ListInspections(context.Context, *ListInspectionsRequest) (*ListInspectionsResponse, error)
 	mustEmbedUnimplementedIdentityServiceServer()
 }
 
@@ -122,11 +169,20 @@ func (UnimplementedIdentityServiceServer) RegisterApplicant(context.Context, *Re
 func (UnimplementedIdentityServiceServer) WithdrawApplicant(context.Context, *WithdrawApplicantRequest) (*ApplicantWithdrawn, error) {
 	return nil, status.Error(codes.Unimplemented, "method WithdrawApplicant not implemented")
 }
+func (UnimplementedIdentityServiceServer) InspectPassport(context.Context, *InspectPassportRequest) (*PassportInspected, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectPassport not implemented")
+}
+func (UnimplementedIdentityServiceServer) DiscardInspection(context.Context, *DiscardInspectionRequest) (*InspectionDiscarded, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscardInspection not implemented")
+}
 func (UnimplementedIdentityServiceServer) GetApplicant(context.Context, *GetApplicantRequest) (*Applicant, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApplicant not implemented")
 }
 func (UnimplementedIdentityServiceServer) ListApplicants(context.Context, *ListApplicantsRequest) (*ListApplicantsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListApplicants not implemented")
+}
+func (UnimplementedIdentityServiceServer) ListInspections(context.Context, *ListInspectionsRequest) (*ListInspectionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListInspections not implemented")
 }
 func (UnimplementedIdentityServiceServer) mustEmbedUnimplementedIdentityServiceServer() {}
 func (UnimplementedIdentityServiceServer) testEmbeddedByValue()                         {}
@@ -185,6 +241,42 @@ func _IdentityService_WithdrawApplicant_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IdentityService_InspectPassport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectPassportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).InspectPassport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_InspectPassport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).InspectPassport(ctx, req.(*InspectPassportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IdentityService_DiscardInspection_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscardInspectionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).DiscardInspection(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_DiscardInspection_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).DiscardInspection(ctx, req.(*DiscardInspectionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IdentityService_GetApplicant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetApplicantRequest)
 	if err := dec(in); err != nil {
@@ -221,6 +313,24 @@ func _IdentityService_ListApplicants_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IdentityService_ListInspections_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListInspectionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).ListInspections(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_ListInspections_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).ListInspections(ctx, req.(*ListInspectionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // IdentityService_ServiceDesc is the grpc.ServiceDesc for IdentityService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -237,12 +347,24 @@ var IdentityService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _IdentityService_WithdrawApplicant_Handler,
 		},
 		{
+			MethodName: "InspectPassport",
+			Handler:    _IdentityService_InspectPassport_Handler,
+		},
+		{
+			MethodName: "DiscardInspection",
+			Handler:    _IdentityService_DiscardInspection_Handler,
+		},
+		{
 			MethodName: "GetApplicant",
 			Handler:    _IdentityService_GetApplicant_Handler,
 		},
 		{
 			MethodName: "ListApplicants",
 			Handler:    _IdentityService_ListApplicants_Handler,
+		},
+		{
+			MethodName: "ListInspections",
+			Handler:    _IdentityService_ListInspections_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

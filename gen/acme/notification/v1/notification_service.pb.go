@@ -244,6 +244,134 @@ func (x *WelcomeSent) GetSendTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// SendReviewRequest tells a customer what came of a review.
+type SendReviewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "customers/{customer}".
+	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// The person's name.
+	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The e-mail address to send it to.
+	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
+	// The highest limit that the customer could carry, in euro cents; 0 when nothing is to be said about it.
+	ApprovedLimitCents int64 `protobuf:"varint,4,opt,name=approved_limit_cents,json=approvedLimitCents,proto3" json:"approved_limit_cents,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *SendReviewRequest) Reset() {
+	*x = SendReviewRequest{}
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendReviewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendReviewRequest) ProtoMessage() {}
+
+func (x *SendReviewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendReviewRequest.ProtoReflect.Descriptor instead.
+func (*SendReviewRequest) Descriptor() ([]byte, []int) {
+	return file_acme_notification_v1_notification_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SendReviewRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+func (x *SendReviewRequest) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *SendReviewRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *SendReviewRequest) GetApprovedLimitCents() int64 {
+	if x != nil {
+		return x.ApprovedLimitCents
+	}
+	return 0
+}
+
+// ReviewSent is the answer to SendReview.
+type ReviewSent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message, "messages/{message}".
+	Message string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// When it was sent.
+	SendTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=send_time,json=sendTime,proto3" json:"send_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReviewSent) Reset() {
+	*x = ReviewSent{}
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReviewSent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReviewSent) ProtoMessage() {}
+
+func (x *ReviewSent) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReviewSent.ProtoReflect.Descriptor instead.
+func (*ReviewSent) Descriptor() ([]byte, []int) {
+	return file_acme_notification_v1_notification_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReviewSent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ReviewSent) GetSendTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SendTime
+	}
+	return nil
+}
+
 // ListMessagesRequest asks for a page of messages.
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -259,7 +387,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[3]
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +399,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[3]
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +412,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_acme_notification_v1_notification_service_proto_rawDescGZIP(), []int{3}
+	return file_acme_notification_v1_notification_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListMessagesRequest) GetPageSize() int32 {
@@ -321,7 +449,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[4]
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +461,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[4]
+	mi := &file_acme_notification_v1_notification_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +474,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_acme_notification_v1_notification_service_proto_rawDescGZIP(), []int{4}
+	return file_acme_notification_v1_notification_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -382,6 +510,15 @@ const file_acme_notification_v1_notification_service_proto_rawDesc = "" +
 	"\x0ecard_last_four\x18\x04 \x01(\tR\fcardLastFour\"`\n" +
 	"\vWelcomeSent\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x127\n" +
+	"\tsend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\"\xa4\x01\n" +
+	"\x11SendReviewRequest\x12\x1a\n" +
+	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12&\n" +
+	"\fdisplay_name\x18\x02 \x01(\tB\x03\x80\x01\x01R\vdisplayName\x12\x19\n" +
+	"\x05email\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05email\x120\n" +
+	"\x14approved_limit_cents\x18\x04 \x01(\x03R\x12approvedLimitCents\"_\n" +
+	"\n" +
+	"ReviewSent\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x127\n" +
 	"\tsend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\"m\n" +
 	"\x13ListMessagesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -390,9 +527,12 @@ const file_acme_notification_v1_notification_service_proto_rawDesc = "" +
 	"\bcustomer\x18\x03 \x01(\tR\bcustomer\"y\n" +
 	"\x14ListMessagesResponse\x129\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1d.acme.notification.v1.MessageR\bmessages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf1\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe3\x02\n" +
 	"\x13NotificationService\x12s\n" +
 	"\vSendWelcome\x12(.acme.notification.v1.SendWelcomeRequest\x1a!.acme.notification.v1.WelcomeSent\"\x17\xf2\xa9\x19\x13*\x02\b\x022\v\n" +
+	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05\x1a\x00\x12p\n" +
+	"\n" +
+	"SendReview\x12'.acme.notification.v1.SendReviewRequest\x1a .acme.notification.v1.ReviewSent\"\x17\xf2\xa9\x19\x13*\x02\b\x022\v\n" +
 	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05\x1a\x00\x12e\n" +
 	"\fListMessages\x12).acme.notification.v1.ListMessagesRequest\x1a*.acme.notification.v1.ListMessagesResponseBDZBgithub.com/treatyhq/treaty/gen/acme/notification/v1;notificationv1b\x06proto3"
 
@@ -408,28 +548,33 @@ func file_acme_notification_v1_notification_service_proto_rawDescGZIP() []byte {
 	return file_acme_notification_v1_notification_service_proto_rawDescData
 }
 
-var file_acme_notification_v1_notification_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_acme_notification_v1_notification_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_acme_notification_v1_notification_service_proto_goTypes = []any{
 	(*Message)(nil),               // 0: acme.notification.v1.Message
 	(*SendWelcomeRequest)(nil),    // 1: acme.notification.v1.SendWelcomeRequest
 	(*WelcomeSent)(nil),           // 2: acme.notification.v1.WelcomeSent
-	(*ListMessagesRequest)(nil),   // 3: acme.notification.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),  // 4: acme.notification.v1.ListMessagesResponse
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*SendReviewRequest)(nil),     // 3: acme.notification.v1.SendReviewRequest
+	(*ReviewSent)(nil),            // 4: acme.notification.v1.ReviewSent
+	(*ListMessagesRequest)(nil),   // 5: acme.notification.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),  // 6: acme.notification.v1.ListMessagesResponse
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_acme_notification_v1_notification_service_proto_depIdxs = []int32{
-	5, // 0: acme.notification.v1.Message.send_time:type_name -> google.protobuf.Timestamp
-	5, // 1: acme.notification.v1.WelcomeSent.send_time:type_name -> google.protobuf.Timestamp
-	0, // 2: acme.notification.v1.ListMessagesResponse.messages:type_name -> acme.notification.v1.Message
-	1, // 3: acme.notification.v1.NotificationService.SendWelcome:input_type -> acme.notification.v1.SendWelcomeRequest
-	3, // 4: acme.notification.v1.NotificationService.ListMessages:input_type -> acme.notification.v1.ListMessagesRequest
-	2, // 5: acme.notification.v1.NotificationService.SendWelcome:output_type -> acme.notification.v1.WelcomeSent
-	4, // 6: acme.notification.v1.NotificationService.ListMessages:output_type -> acme.notification.v1.ListMessagesResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7, // 0: acme.notification.v1.Message.send_time:type_name -> google.protobuf.Timestamp
+	7, // 1: acme.notification.v1.WelcomeSent.send_time:type_name -> google.protobuf.Timestamp
+	7, // 2: acme.notification.v1.ReviewSent.send_time:type_name -> google.protobuf.Timestamp
+	0, // 3: acme.notification.v1.ListMessagesResponse.messages:type_name -> acme.notification.v1.Message
+	1, // 4: acme.notification.v1.NotificationService.SendWelcome:input_type -> acme.notification.v1.SendWelcomeRequest
+	3, // 5: acme.notification.v1.NotificationService.SendReview:input_type -> acme.notification.v1.SendReviewRequest
+	5, // 6: acme.notification.v1.NotificationService.ListMessages:input_type -> acme.notification.v1.ListMessagesRequest
+	2, // 7: acme.notification.v1.NotificationService.SendWelcome:output_type -> acme.notification.v1.WelcomeSent
+	4, // 8: acme.notification.v1.NotificationService.SendReview:output_type -> acme.notification.v1.ReviewSent
+	6, // 9: acme.notification.v1.NotificationService.ListMessages:output_type -> acme.notification.v1.ListMessagesResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_acme_notification_v1_notification_service_proto_init() }
@@ -443,7 +588,7 @@ func file_acme_notification_v1_notification_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_acme_notification_v1_notification_service_proto_rawDesc), len(file_acme_notification_v1_notification_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

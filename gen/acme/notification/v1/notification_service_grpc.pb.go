@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	NotificationService_SendWelcome_FullMethodName  = "/acme.notification.v1.NotificationService/SendWelcome"
+	NotificationService_SendReview_FullMethodName   = "/acme.notification.v1.NotificationService/SendReview"
 	NotificationService_ListMessages_FullMethodName = "/acme.notification.v1.NotificationService/ListMessages"
 )
 
@@ -33,6 +34,8 @@ const (
 type NotificationServiceClient interface {
 	// Welcomes a new customer.
 	SendWelcome(ctx context.Context, in *SendWelcomeRequest, opts ...grpc.CallOption) (*WelcomeSent, error)
+	// Tells a customer what came of a review.
+	SendReview(ctx context.Context, in *SendReviewRequest, opts ...grpc.CallOption) (*ReviewSent, error)
 	// Lists the messages that were sent, oldest first.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 }
@@ -49,6 +52,16 @@ func (c *notificationServiceClient) SendWelcome(ctx context.Context, in *SendWel
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WelcomeSent)
 	err := c.cc.Invoke(ctx, NotificationService_SendWelcome_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) SendReview(ctx context.Context, in *SendReviewRequest, opts ...grpc.CallOption) (*ReviewSent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReviewSent)
+	err := c.cc.Invoke(ctx, NotificationService_SendReview_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +86,8 @@ func (c *notificationServiceClient) ListMessages(ctx context.Context, in *ListMe
 type NotificationServiceServer interface {
 	// Welcomes a new customer.
 	SendWelcome(context.Context, *SendWelcomeRequest) (*WelcomeSent, error)
+	// Tells a customer what came of a review.
+	SendReview(context.Context, *SendReviewRequest) (*ReviewSent, error)
 	// Lists the messages that were sent, oldest first.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	mustEmbedUnimplementedNotificationServiceServer()
@@ -87,6 +102,9 @@ type UnimplementedNotificationServiceServer struct{}
 
 func (UnimplementedNotificationServiceServer) SendWelcome(context.Context, *SendWelcomeRequest) (*WelcomeSent, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendWelcome not implemented")
+}
+func (UnimplementedNotificationServiceServer) SendReview(context.Context, *SendReviewRequest) (*ReviewSent, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendReview not implemented")
 }
 func (UnimplementedNotificationServiceServer) ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMessages not implemented")
@@ -130,6 +148,24 @@ func _NotificationService_SendWelcome_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NotificationService_SendReview_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendReviewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).SendReview(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_SendReview_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).SendReview(ctx, req.(*SendReviewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NotificationService_ListMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListMessagesRequest)
 	if err := dec(in); err != nil {
@@ -158,6 +194,10 @@ var NotificationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendWelcome",
 			Handler:    _NotificationService_SendWelcome_Handler,
+		},
+		{
+			MethodName: "SendReview",
+			Handler:    _NotificationService_SendReview_Handler,
 		},
 		{
 			MethodName: "ListMessages",
