@@ -151,6 +151,14 @@ func (m *Machine) Mismatch() *treatyv1.SagaSuspended {
 	return m.mismatch
 }
 
+// Panicked says with what the code panicked, and where; empty when it didn't.
+func (m *Machine) Panicked() string {
+	if m.program == nil {
+		return ""
+	}
+	return m.program.panicked
+}
+
 // Apply takes an input at the time now. The errors are ErrPastPivot, ErrPivotUnderWay, ErrFinal, ErrNotSuspended and ErrUnfit; nothing is
 // recorded then.
 func (m *Machine) Apply(now time.Time, in Input) (Output, error) {

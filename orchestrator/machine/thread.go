@@ -231,15 +231,14 @@ func (t *Thread) start(code func()) {
 	})
 }
 
-// describePanic names the panic and the first line of code outside the runtime and this package. It runs in the deferred function, where the
+// describePanic names the panic and the first line of code that isn't plumbing. It runs in the deferred function, where the
 // panicking frames are still on the stack.
 func describePanic(v any) string {
 	var callers [32]uintptr
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
 		frame, more := frames.Next()
-		if frame.Function != "" && !strings.HasPrefix(frame.Function, "runtime.") && !strings.Contains(frame.Function, "/machine.(*Thread).") &&
-			!strings.Contains(frame.Function, "/orchestrator/saga.") {
+		if frame.Function != "" && !plumbing(frame) {
 			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
 			return fmt.Sprintf("%v (at %s:%d)", v, file, frame.Line)
 		}
@@ -247,4 +246,10 @@ func describePanic(v any) string {
 			return fmt.Sprint(v)
 		}
 	}
+}
+
+// plumbing says whether a frame lies between saga code and the machine.
+func plumbing(frame runtime.Frame) bool {
+	return strings.HasPrefix(frame.Function, "runtime.") || strings.Contains(frame.Function, "/machine.(*Thread).") ||
+		strings.Contains(frame.Function, "/orchestrator/saga.") || strings.HasSuffix(frame.File, ".treaty.go")
 }
