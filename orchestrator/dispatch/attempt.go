@@ -41,7 +41,7 @@ const (
 // Attempt makes one gRPC call and says what it came to. It never retries. It ends when the call's timeout passes or ctx
 // ends. The request's bytes must never change, not even after the return: the connection may still be sending them.
 func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.Result {
-	r, ok := d.route(call.Call.Method)
+	r, ok := d.routeTo(call.Call.Method, call.Participant)
 	if !ok {
 		return d.unserved(ctx, call)
 	}
@@ -77,7 +77,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.R
 	answer := d.send(ctx, r, call, span)
 
 	end := telemetry.AttemptResult{Outcome: answer.Outcome}
-	if answer.Failure != nil {
+	if answer.Failure != nil && answer.Pending == 0 {
 		end.Code = codes.Code(answer.Failure.GetCode())
 		if details := answer.Failure.GetDetails(); len(details) > 0 && answer.Outcome == treatyv1.Outcome_OUTCOME_REFUSED {
 			end.Rejection = string(details[0].MessageName())
@@ -99,20 +99,17 @@ func (d *Dispatcher) send(ctx context.Context, r route, call *engine.Attempt, sp
 	p := r.participant
 	ticket := p.breaker.begin()
 	x := &exchange{request: call.Request}
-	var trailer metadata.MD
-	var err error
-	if len(call.Call.Outcomes) == 0 {
-		err = p.conn.Invoke(callCtx, r.path, x, x)
-	} else {
-		err = p.conn.Invoke(callCtx, r.path, x, x, grpc.Trailer(&trailer))
-	}
+	err := p.conn.Invoke(callCtx, r.path, x, x, grpc.Trailer(&x.trailer))
 	if err == nil {
 		p.breaker.end(ticket, answered)
+		if values := x.trailer[MetadataPending]; len(values) > 0 {
+			return d.accepted(ctx, call, values)
+		}
 		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: x.reply}
 	}
 	st := status.Convert(err)
 	p.breaker.end(ticket, d.reach(ctx, p, st.Code()))
-	return result(outcomeOf(call.Call, st, trailer), st)
+	return result(outcomeOf(call.Call, st, x.trailer), st)
 }
 
 // outcomeOf says what a failed call came to. What a contract says about a code holds only where the participant itself
@@ -193,6 +190,12 @@ func outgoing(ctx context.Context, call *engine.Attempt, span telemetry.AttemptS
 // unserved is the result of a command for which no participant is configured.
 func (d *Dispatcher) unserved(ctx context.Context, call *engine.Attempt) engine.Result {
 	service, _, _ := strings.Cut(call.Call.Method, "/")
+	if name := call.Participant; name != "" {
+		message := fmt.Sprintf("dispatch: no participant is configured for %s any more, to which this saga sends %s: start the orchestrator with it again, e.g. --participant %s=HOST:PORT",
+			name, call.Call.Method, name)
+		d.logger.ErrorContext(ctx, message, "saga", call.Saga, "step", call.Step, "participant", name, "method", call.Call.Method)
+		return result(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))
+	}
 	message := fmt.Sprintf("dispatch: no participant is configured for %s: start the orchestrator with one, e.g. --participant %s=HOST:PORT", service, service)
 	d.logger.ErrorContext(ctx, message, "saga", call.Saga, "step", call.Step, "method", call.Call.Method)
 	return result(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))

@@ -4,12 +4,14 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 )
 
-// exchange is a call's request and reply as gRPC's codec sees them: bytes that are passed through. One pointer to it
-// serves as both, so that a call takes one allocation for the two.
+// exchange is a call's request and reply as gRPC's codec sees them: bytes that are passed through; and the trailers that came with
+// the answer. One pointer to it serves as all three, so that a call takes one allocation for them.
 type exchange struct {
 	request, reply []byte
+	trailer        metadata.MD
 }
 
 // rawCodec passes messages through. It is called proto, because what it passes is.

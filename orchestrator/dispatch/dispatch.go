@@ -45,6 +45,9 @@ type Config struct {
 	// serves. Nil: slog.Default().
 	Logger *slog.Logger
 
+	// Discovery is whether to learn what the participants serve, see [Dispatcher.Discover]; set it when a contract has a broadcast.
+	Discovery bool
+
 	// MaxMessageBytes bounds a request and a reply. 0: DefaultMaxMessageBytes.
 	MaxMessageBytes int
 
@@ -75,6 +78,9 @@ type Dispatcher struct {
 	routes atomic.Pointer[map[string]route]
 
 	calls inFlight
+
+	// discovery is nil when nobody asked for it.
+	discovery *discovery
 }
 
 // route is where a method's calls go.
@@ -85,8 +91,8 @@ type route struct {
 	participant *participant
 }
 
-// New returns a dispatcher for the configured participants. It connects to nobody: a participant is connected to when it
-// is first called. It fails on a configuration that can't work, and says which participant it is about.
+// New returns a dispatcher for the configured participants. A participant is connected to when it is first called; with
+// Config.Discovery, at once, in the background. It fails on a configuration that can't work, and says which participant it is about.
 func New(config Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		telemetry:       config.Telemetry,
@@ -114,6 +120,9 @@ func New(config Config) (*Dispatcher, error) {
 			return nil, errors.Join(err, d.Close(context.Background()))
 		}
 	}
+	if config.Discovery {
+		d.discovery = discover(d.participants, d.logger, d.rand)
+	}
 	return d, nil
 }
 
@@ -133,7 +142,7 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	if err != nil {
 		return err
 	}
-	q := &participant{target: p.Target, conn: conn}
+	q := &participant{name: p.Services[0], target: p.Target, conn: conn}
 	q.breaker = newBreaker(breakerParams{
 		target:     p.Target,
 		link:       conn,
@@ -172,20 +181,26 @@ func (d *Dispatcher) route(method string) (route, bool) {
 	}
 }
 
+// routeTo returns where a method's calls go: those of a broadcast to the participant that is named, which needs no flag for the service that
+// it was found to serve.
+func (d *Dispatcher) routeTo(method, name string) (route, bool) {
+	if name == "" {
+		return d.route(method)
+	}
+	// Any of a participant's services leads to it, not its name alone: the order of the flags may change while a saga runs.
+	p, ok := d.services[name]
+	return route{path: "/" + method, participant: p}, ok
+}
+
 // Parked calls wake once the destination's participant may be called again, and returns true, when its breaker is open; else
 // it returns false and never calls wake. cancel takes wake back; a wake that is under way at that moment may still come. Wakes come
 // one after the other from one goroutine, so they must not block. After Close, wakes don't come any more.
 func (d *Dispatcher) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
-	r, ok := d.route(to.Method)
+	r, ok := d.routeTo(to.Method, to.Participant)
 	if !ok {
 		return nil, false
 	}
 	return r.participant.breaker.park(wake)
-}
-
-// Discover returns the names of the participants that serve a service.
-func (d *Dispatcher) Discover(string, func()) (found engine.Discovered, cancel func()) {
-	return engine.Discovered{Known: true}, func() {}
 }
 
 // Close waits until the calls under way have ended, or until ctx ends and they are cut off, and closes the connections.
@@ -194,6 +209,9 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	var errs []error
 	if cut := d.calls.drain(ctx); cut > 0 {
 		errs = append(errs, fmt.Errorf("dispatch: closing: %d calls to participants were cut off: %w", cut, context.Cause(ctx)))
+	}
+	if d.discovery != nil {
+		d.discovery.close()
 	}
 	for _, p := range d.participants {
 		p.breaker.close()

@@ -19,7 +19,8 @@ import (
 
 // Participant is a process, or several behind one name, that serves commands.
 type Participant struct {
-	// Services are the full names of the services that it serves, e.g. "acme.customer.v1.CustomerService".
+	// Services are the full names of the services that it is called for, e.g. "acme.customer.v1.CustomerService". The first one is also
+	// its name, under which sagas remember that a broadcast was sent to it.
 	Services []string
 
 	// Target is where it is: "host:port", or any other target that gRPC's resolvers understand.
@@ -45,6 +46,8 @@ const (
 
 // participant is a participant with its connection.
 type participant struct {
+	// name is the first service that it is configured for; journals hold it.
+	name    string
 	target  string
 	conn    *grpc.ClientConn
 	breaker *breaker

@@ -1,0 +1,90 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+func TestPending(t *testing.T) {
+	type want struct {
+		outcome treatyv1.Outcome
+		pending time.Duration
+		warned  bool
+	}
+	accepted := func(pending time.Duration) want {
+		return want{outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, pending: pending}
+	}
+	malformed := want{outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, pending: 30 * time.Second, warned: true}
+	for _, test := range []struct {
+		name   string
+		values []string
+		fails  error
+		want   want
+	}{
+		{"no trailer", nil, nil, want{outcome: treatyv1.Outcome_OUTCOME_DONE}},
+		{"seconds", []string{"90"}, nil, accepted(90 * time.Second)},
+		{"a day", []string{"86400"}, nil, accepted(24 * time.Hour)},
+		{"more than a day", []string{"86401"}, nil, accepted(24 * time.Hour)},
+		{"beyond any integer", []string{"99999999999999999999999"}, nil, accepted(24 * time.Hour)},
+		{"none", []string{"0"}, nil, accepted(time.Second)},
+		{"negative", []string{"-5"}, nil, accepted(time.Second)},
+		{"empty", []string{""}, nil, malformed},
+		{"a duration", []string{"5m"}, nil, malformed},
+		{"a fraction", []string{"1.5"}, nil, malformed},
+		{"two values", []string{"5", "6"}, nil, malformed},
+		{"a refusal counts more", []string{"5"}, status.Error(codes.NotFound, "gone"), want{outcome: treatyv1.Outcome_OUTCOME_REFUSED}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			log := &capture{}
+			s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+				md := metadata.MD{}
+				md.Append(MetadataPending, test.values...)
+				return []byte("ignored when pending"), errors.Join(test.fails, grpc.SetTrailer(ctx, md))
+			})
+			d := dispatcher(t, s.addr, func(c *Config) { c.Logger = log.logger() })
+			got := d.Attempt(t.Context(), attempt())
+			if got.Outcome != test.want.outcome || got.Pending != test.want.pending || log.has("malformed") != test.want.warned {
+				t.Errorf("got %+v, log %q, want %+v", got, log.text(), test.want)
+			}
+			if got.Pending > 0 && (got.Reply != nil || !strings.Contains(got.Failure.GetMessage(), "accepted")) {
+				t.Errorf("got reply %q and failure %v", got.Reply, got.Failure)
+			}
+		})
+	}
+}
+
+// A participant that accepts everything is there: its breaker stays closed.
+func TestPendingIsAnAnswer(t *testing.T) {
+	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+		return nil, grpc.SetTrailer(ctx, metadata.Pairs(MetadataPending, "1"))
+	})
+	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })
+	for range 3 {
+		d.Attempt(t.Context(), attempt())
+		if _, parked := d.Parked(destination(""), func() {}); parked {
+			t.Fatal("parked")
+		}
+	}
+}
+
+func FuzzParsePending(f *testing.F) {
+	for _, seed := range []string{"", "1", "86400", "-1", "1e3", "99999999999999999999"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		wait, ok := parsePending([]string{value})
+		if wait < pendingMin || wait > pendingMax || (!ok && wait != pendingDefault) {
+			t.Errorf("%q: %v, %t", value, wait, ok)
+		}
+	})
+}
