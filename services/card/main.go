@@ -10,6 +10,7 @@ import (
 	"time"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 )
 
@@ -42,7 +43,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cardv1.RegisterCardServiceServer(server, &service{store: store})
+	service := &service{store: store}
+	cardv1.RegisterCardServiceServer(server, service)
+	privacyv1.RegisterUserDataServiceServer(server, service)
 	fmt.Fprintf(os.Stdout, "card listening on %s\n", server.Addr())
 	return server.Serve(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
@@ -21,6 +22,7 @@ import (
 // service is the card service: an ordinary gRPC server.
 type service struct {
 	cardv1.UnimplementedCardServiceServer
+	privacyv1.UnimplementedUserDataServiceServer
 
 	store *store
 }
@@ -90,7 +92,7 @@ func (s *service) RestorePostalAddress(ctx context.Context, r *cardv1.RestorePos
 
 // GetCard returns one card.
 func (s *service) GetCard(ctx context.Context, r *cardv1.GetCardRequest) (*cardv1.Card, error) {
-	card, err := s.store.card(ctx, r.GetName())
+	card, err := s.store.card(ctx, s.store.db, r.GetName())
 	return card, public(err, r.GetName())
 }
 

@@ -13,10 +13,16 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant/participanttest"
 )
 
 func start(t *testing.T) cardv1.CardServiceClient {
+	t.Helper()
+	return cardv1.NewCardServiceClient(serve(t))
+}
+
+func serve(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	store, err := openStore(t.Context(), filepath.Join(t.TempDir(), "card.db"), 0)
 	if err != nil {
@@ -27,9 +33,11 @@ func start(t *testing.T) cardv1.CardServiceClient {
 			t.Error(err)
 		}
 	})
-	return cardv1.NewCardServiceClient(participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
-		cardv1.RegisterCardServiceServer(r, &service{store: store})
-	}))
+	return participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		service := &service{store: store}
+		cardv1.RegisterCardServiceServer(r, service)
+		privacyv1.RegisterUserDataServiceServer(r, service)
+	})
 }
 
 func postal(lines ...string) *cardv1.Postal {

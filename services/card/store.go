@@ -45,6 +45,8 @@ CREATE TABLE postal_addresses (
 CREATE VIEW current_postal_addresses AS
 	SELECT a.* FROM postal_addresses a
 	WHERE a.revision = (SELECT max(revision) FROM postal_addresses b WHERE b.customer = a.customer AND b.undone = 0);
+`, `
+ALTER TABLE cards ADD COLUMN main_card TEXT NOT NULL DEFAULT '' CHECK (main_card = '' OR main_card LIKE 'cards/%');
 `}
 
 var (
@@ -72,12 +74,17 @@ func openStore(ctx context.Context, path string, retention time.Duration) (*stor
 
 func (s *store) close() error { return s.db.Close() }
 
-const selectCards = `SELECT sequence, name, customer, product, number, limit_cents, issue_time FROM cards`
+// querier is a database or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+const selectCards = `SELECT sequence, name, customer, product, number, limit_cents, issue_time, main_card FROM cards`
 
 func scanCard(scan func(...any) error) (c *cardv1.Card, sequence int64, err error) {
 	c = &cardv1.Card{}
 	var issued int64
-	if err := scan(&sequence, &c.Name, &c.Customer, &c.Product, &c.Number, &c.LimitCents, &issued); err != nil {
+	if err := scan(&sequence, &c.Name, &c.Customer, &c.Product, &c.Number, &c.LimitCents, &issued, &c.MainCard); err != nil {
 		return nil, 0, err
 	}
 	c.IssueTime = timestamppb.New(time.UnixMicro(issued))
@@ -85,8 +92,8 @@ func scanCard(scan func(...any) error) (c *cardv1.Card, sequence int64, err erro
 }
 
 // card returns one card, or errNotFound.
-func (s *store) card(ctx context.Context, name string) (*cardv1.Card, error) {
-	c, _, err := scanCard(s.db.QueryRowContext(ctx, selectCards+` WHERE name = ?`, name).Scan)
+func (s *store) card(ctx context.Context, q querier, name string) (*cardv1.Card, error) {
+	c, _, err := scanCard(q.QueryRowContext(ctx, selectCards+` WHERE name = ?`, name).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNotFound
 	}
@@ -161,8 +168,8 @@ func list[T any](ctx context.Context, db *sql.DB, page paging.Page, scan func(fu
 
 // addCard adds a card.
 func (s *store) addCard(ctx context.Context, tx *sql.Tx, c *cardv1.Card) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO cards (name, customer, product, number, limit_cents, issue_time) VALUES (?, ?, ?, ?, ?, ?)`,
-		c.GetName(), c.GetCustomer(), c.GetProduct(), c.GetNumber(), c.GetLimitCents(), time.Now().UnixMicro()); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO cards (name, customer, product, number, limit_cents, issue_time, main_card) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		c.GetName(), c.GetCustomer(), c.GetProduct(), c.GetNumber(), c.GetLimitCents(), time.Now().UnixMicro(), c.GetMainCard()); err != nil {
 		return fmt.Errorf("adding a card: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 )
 
@@ -42,7 +43,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	creditv1.RegisterCreditServiceServer(server, &service{store: store})
+	service := &service{store: store}
+	creditv1.RegisterCreditServiceServer(server, service)
+	privacyv1.RegisterUserDataServiceServer(server, service)
 	fmt.Fprintf(os.Stdout, "credit listening on %s\n", server.Addr())
 	return server.Serve(ctx)
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
@@ -22,6 +23,7 @@ import (
 // service is the credit service: an ordinary gRPC server.
 type service struct {
 	creditv1.UnimplementedCreditServiceServer
+	privacyv1.UnimplementedUserDataServiceServer
 
 	store *store
 }
@@ -35,7 +37,10 @@ func affordable(yearlyIncomeCents int64) int64 {
 	return min(yearlyIncomeCents/5/step*step, highestLimitCents)
 }
 
-var nationalID = regexp.MustCompile(`^[A-Za-z0-9-]{4,32}$`)
+var (
+	nationalID   = regexp.MustCompile(`^[A-Za-z0-9-]{4,32}$`)
+	customerName = regexp.MustCompile(`^customers/.{1,90}$`)
+)
 
 // CheckCredit checks whether a person can carry a credit limit.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
@@ -47,6 +52,8 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 			return nil, status.Error(codes.InvalidArgument, "yearly_income_cents: want 0 or more")
 		case r.GetRequestedLimitCents() <= 0:
 			return nil, status.Error(codes.InvalidArgument, "requested_limit_cents: want more than 0")
+		case r.GetCustomer() != "" && !customerName.MatchString(r.GetCustomer()):
+			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer} or nothing")
 		}
 		limit := affordable(r.GetYearlyIncomeCents())
 		if r.GetRequestedLimitCents() > limit {
@@ -56,6 +63,7 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 		check := &creditv1.Check{
 			Name:               "checks/" + strings.ToLower(rand.Text()),
 			NationalId:         r.GetNationalId(),
+			Customer:           r.GetCustomer(),
 			ApprovedLimitCents: limit,
 			CheckTime:          timestamppb.New(time.Now().Truncate(time.Microsecond)),
 		}
@@ -85,7 +93,7 @@ func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequ
 
 // GetLastCheck returns the newest check that a person passed.
 func (s *service) GetLastCheck(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
-	check, err := s.store.last(ctx, r.GetNationalId())
+	check, err := s.store.last(ctx, r)
 	if errors.Is(err, errNotFound) {
 		return &creditv1.LastCheck{}, nil
 	}

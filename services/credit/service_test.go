@@ -12,10 +12,16 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant/participanttest"
 )
 
 func start(t *testing.T) creditv1.CreditServiceClient {
+	t.Helper()
+	return creditv1.NewCreditServiceClient(serve(t))
+}
+
+func serve(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	store, err := openStore(t.Context(), filepath.Join(t.TempDir(), "credit.db"), 0)
 	if err != nil {
@@ -26,9 +32,11 @@ func start(t *testing.T) creditv1.CreditServiceClient {
 			t.Error(err)
 		}
 	})
-	return creditv1.NewCreditServiceClient(participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
-		creditv1.RegisterCreditServiceServer(r, &service{store: store})
-	}))
+	return participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		service := &service{store: store}
+		creditv1.RegisterCreditServiceServer(r, service)
+		privacyv1.RegisterUserDataServiceServer(r, service)
+	})
 }
 
 func TestCheckIsRemembered(t *testing.T) {

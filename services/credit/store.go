@@ -26,6 +26,9 @@ CREATE TABLE checks (
 	check_time           INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX checks_by_person ON checks (national_id, sequence);
+`, `
+ALTER TABLE checks ADD COLUMN customer TEXT NOT NULL DEFAULT '';
+CREATE INDEX checks_by_customer ON checks (customer, sequence) WHERE customer <> '';
 `}
 
 var errNotFound = errors.New("not found")
@@ -50,13 +53,13 @@ func openStore(ctx context.Context, path string, retention time.Duration) (*stor
 
 func (s *store) close() error { return s.db.Close() }
 
-const selectChecks = `SELECT sequence, name, state, national_id, approved_limit_cents, check_time FROM checks`
+const selectChecks = `SELECT sequence, name, state, national_id, approved_limit_cents, check_time, customer FROM checks`
 
 func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err error) {
 	c = &creditv1.Check{}
 	var state string
 	var checked int64
-	if err := scan(&sequence, &c.Name, &state, &c.NationalId, &c.ApprovedLimitCents, &checked); err != nil {
+	if err := scan(&sequence, &c.Name, &state, &c.NationalId, &c.ApprovedLimitCents, &checked, &c.Customer); err != nil {
 		return nil, 0, err
 	}
 	c.State = creditv1.CheckState(creditv1.CheckState_value["CHECK_STATE_"+state])
@@ -70,8 +73,15 @@ func (s *store) get(ctx context.Context, name string) (*creditv1.Check, error) {
 }
 
 // last returns a person's newest check, whatever came of it, or errNotFound.
-func (s *store) last(ctx context.Context, nationalID string) (*creditv1.Check, error) {
-	return s.one(ctx, selectChecks+` WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, nationalID)
+func (s *store) last(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.Check, error) {
+	switch {
+	case nationalID.MatchString(r.GetNationalId()):
+		return s.one(ctx, selectChecks+` WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, r.GetNationalId())
+	case r.GetNationalId() == "" && r.GetCustomer() != "":
+		return s.one(ctx, selectChecks+` WHERE customer = ? AND customer <> '' ORDER BY sequence DESC LIMIT 1`, r.GetCustomer())
+	default:
+		return nil, errNotFound
+	}
 }
 
 func (s *store) one(ctx context.Context, query string, argument any) (*creditv1.Check, error) {
@@ -112,8 +122,8 @@ func (s *store) list(ctx context.Context, page paging.Page) (checks []*creditv1.
 
 // add adds a passed check.
 func (s *store) add(ctx context.Context, tx *sql.Tx, c *creditv1.Check) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO checks (name, state, national_id, approved_limit_cents, check_time) VALUES (?, 'PASSED', ?, ?, ?)`,
-		c.GetName(), c.GetNationalId(), c.GetApprovedLimitCents(), c.GetCheckTime().AsTime().UnixMicro()); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO checks (name, state, national_id, approved_limit_cents, check_time, customer) VALUES (?, 'PASSED', ?, ?, ?, ?)`,
+		c.GetName(), c.GetNationalId(), c.GetApprovedLimitCents(), c.GetCheckTime().AsTime().UnixMicro(), c.GetCustomer()); err != nil {
 		return fmt.Errorf("adding a check: %w", err)
 	}
 	return nil

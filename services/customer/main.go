@@ -10,6 +10,7 @@ import (
 	"time"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 )
 
@@ -42,7 +43,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	customerv1.RegisterCustomerServiceServer(server, &service{store: store})
+	service := &service{store: store}
+	customerv1.RegisterCustomerServiceServer(server, service)
+	privacyv1.RegisterUserDataServiceServer(server, service)
 	fmt.Fprintf(os.Stdout, "customer listening on %s\n", server.Addr())
 	return server.Serve(ctx)
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
@@ -20,6 +21,7 @@ import (
 // service is the customer service: an ordinary gRPC server.
 type service struct {
 	customerv1.UnimplementedCustomerServiceServer
+	privacyv1.UnimplementedUserDataServiceServer
 
 	store *store
 }

@@ -12,10 +12,17 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant/participanttest"
 )
 
 func start(t *testing.T) (client customerv1.CustomerServiceClient, path string) {
+	t.Helper()
+	connection, path := serve(t)
+	return customerv1.NewCustomerServiceClient(connection), path
+}
+
+func serve(t *testing.T) (connection *grpc.ClientConn, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "customer.db")
 	store, err := openStore(t.Context(), path, 0)
@@ -27,10 +34,11 @@ func start(t *testing.T) (client customerv1.CustomerServiceClient, path string) 
 			t.Error(err)
 		}
 	})
-	connection := participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
-		customerv1.RegisterCustomerServiceServer(r, &service{store: store})
-	})
-	return customerv1.NewCustomerServiceClient(connection), path
+	return participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		service := &service{store: store}
+		customerv1.RegisterCustomerServiceServer(r, service)
+		privacyv1.RegisterUserDataServiceServer(r, service)
+	}), path
 }
 
 func address(street string) *customerv1.Address {

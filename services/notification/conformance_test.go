@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/participanttest"
 )
@@ -89,6 +90,7 @@ type process struct {
 	command *exec.Cmd
 	address string
 	health  healthgrpc.HealthClient
+	privacy privacyv1.UserDataServiceClient
 	stderr  bytes.Buffer
 }
 
@@ -118,6 +120,7 @@ func start(t *testing.T, program []string, path string) *process {
 	connection := participanttest.Dial(t, address)
 	p.NotificationServiceClient = notificationv1.NewNotificationServiceClient(connection)
 	p.health = healthgrpc.NewHealthClient(connection)
+	p.privacy = privacyv1.NewUserDataServiceClient(connection)
 	return p
 }
 

@@ -38,7 +38,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 	if err != nil {
 		return nil, err // the customer is removed
 	}
-	check, err := passCheck(ctx, in)
+	check, err := passCheck(ctx, in, customer.GetCustomer())
 	if err != nil {
 		return nil, err // the applicant is withdrawn, then the customer removed
 	}
@@ -71,7 +71,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 }
 
 // passCheck returns the credit check that the card rests on: one of the last 24 hours that covers the limit, else a new one.
-func passCheck(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (string, error) {
+func passCheck(ctx saga.Context, in *cardv1.IssueCardSagaRequest, customer string) (string, error) {
 	last, err := creditv1saga.GetLastCheck(ctx, &creditv1.GetLastCheckRequest{NationalId: in.GetPerson().GetNationalId()})
 	if err != nil {
 		return "", err
@@ -84,6 +84,7 @@ func passCheck(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (string, error
 		NationalId:          in.GetPerson().GetNationalId(),
 		YearlyIncomeCents:   in.GetPerson().GetYearlyIncomeCents(),
 		RequestedLimitCents: in.GetLimitCents(),
+		Customer:            customer,
 	})
 	return checked.GetCheck(), err
 }

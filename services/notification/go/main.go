@@ -11,6 +11,7 @@ import (
 	"time"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 )
 
@@ -43,7 +44,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	notificationv1.RegisterNotificationServiceServer(server, &service{store: store})
+	service := &service{store: store}
+	notificationv1.RegisterNotificationServiceServer(server, service)
+	privacyv1.RegisterUserDataServiceServer(server, service)
 	fmt.Fprintf(os.Stdout, "notification listening on %s\n", server.Addr())
 	return server.Serve(ctx)
 }

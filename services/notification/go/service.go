@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
@@ -21,6 +23,7 @@ import (
 // service is the notification service: an ordinary gRPC server.
 type service struct {
 	notificationv1.UnimplementedNotificationServiceServer
+	privacyv1.UnimplementedUserDataServiceServer
 
 	store *store
 }
@@ -36,30 +39,78 @@ func (s *service) SendWelcome(ctx context.Context, r *notificationv1.SendWelcome
 		if command, ok := participant.FromContext(ctx); ok && command.Direction == participant.Compensation {
 			return nil, status.Error(codes.FailedPrecondition, "a message that was sent can't be called back")
 		}
-		switch {
-		case !customerName.MatchString(r.GetCustomer()):
-			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
-		case !emailAddress.MatchString(r.GetEmail()) || len(r.GetEmail()) > 254:
-			return nil, status.Error(codes.InvalidArgument, "email: want an address like ada@example.com")
-		case strings.TrimSpace(r.GetDisplayName()) == "" || len(r.GetDisplayName()) > 200:
-			return nil, status.Error(codes.InvalidArgument, "display_name: want 1 to 200 bytes")
+		if err := checkRecipient(r); err != nil {
+			return nil, err
 		}
 		text := "Dear " + r.GetDisplayName() + ", welcome to Acme."
 		if r.GetCardLastFour() != "" {
 			text += " Your card ending in " + r.GetCardLastFour() + " is on its way."
 		}
-		m := &notificationv1.Message{
-			Name:     "messages/" + strings.ToLower(rand.Text()),
-			Customer: r.GetCustomer(),
-			Email:    r.GetEmail(),
-			Subject:  "Welcome to Acme",
-			Text:     text,
-			SendTime: timestamppb.New(time.Now().Truncate(time.Microsecond)),
-		}
-		if err := s.store.add(ctx, tx, m); err != nil {
+		m, err := s.send(ctx, tx, r, "Welcome to Acme", text)
+		return &notificationv1.WelcomeSent{Message: m.GetName(), SendTime: m.GetSendTime()}, err
+	})
+}
+
+// SendReview sends a message about a review.
+func (s *service) SendReview(ctx context.Context, r *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*notificationv1.ReviewSent, error) {
+		if err := checkRecipient(r); err != nil {
 			return nil, err
 		}
-		return &notificationv1.WelcomeSent{Message: m.GetName(), SendTime: m.GetSendTime()}, nil
+		if r.GetApprovedLimitCents() < 0 {
+			return nil, status.Error(codes.InvalidArgument, "approved_limit_cents: want 0 or more")
+		}
+		text := "Dear " + r.GetDisplayName() + ", thank you for being with Acme."
+		if r.GetApprovedLimitCents() > 0 {
+			text += fmt.Sprintf(" You could have a limit of up to %d euros.", r.GetApprovedLimitCents()/100)
+		}
+		m, err := s.send(ctx, tx, r, "Your review at Acme", text)
+		return &notificationv1.ReviewSent{Message: m.GetName(), SendTime: m.GetSendTime()}, err
+	})
+}
+
+// recipient is in each request to send something.
+type recipient interface {
+	GetCustomer() string
+	GetDisplayName() string
+	GetEmail() string
+}
+
+func checkRecipient(r recipient) error {
+	switch {
+	case !customerName.MatchString(r.GetCustomer()):
+		return status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+	case !emailAddress.MatchString(r.GetEmail()) || len(r.GetEmail()) > 254:
+		return status.Error(codes.InvalidArgument, "email: want an address like ada@example.com")
+	case strings.TrimSpace(r.GetDisplayName()) == "" || len(r.GetDisplayName()) > 200:
+		return status.Error(codes.InvalidArgument, "display_name: want 1 to 200 bytes")
+	}
+	return nil
+}
+
+func (s *service) send(ctx context.Context, tx *sql.Tx, to recipient, subject, text string) (*notificationv1.Message, error) {
+	m := &notificationv1.Message{
+		Name:     "messages/" + strings.ToLower(rand.Text()),
+		Customer: to.GetCustomer(),
+		Email:    to.GetEmail(),
+		Subject:  subject,
+		Text:     text,
+		SendTime: timestamppb.New(time.Now().Truncate(time.Microsecond)),
+	}
+	return m, s.store.add(ctx, tx, m)
+}
+
+// DeleteUserData deletes the messages that a customer was sent.
+func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+		if !customerName.MatchString(r.GetCustomer()) {
+			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+		}
+		n, err := s.store.remove(ctx, tx, r.GetCustomer())
+		if err != nil || n == 0 {
+			return &privacyv1.UserDataDeleted{}, err
+		}
+		return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "messages", Deleted: n}}}, nil
 	})
 }
 

@@ -87,3 +87,16 @@ func (s *store) add(ctx context.Context, tx *sql.Tx, m *notificationv1.Message) 
 	}
 	return nil
 }
+
+// remove deletes a customer's messages and returns how many there were.
+func (s *store) remove(ctx context.Context, tx *sql.Tx, customer string) (int64, error) {
+	result, err := tx.ExecContext(ctx, `DELETE FROM messages WHERE customer = ?`, customer)
+	if err != nil {
+		return 0, fmt.Errorf("deleting messages: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return 0, fmt.Errorf("deleting messages: %w", err)
+	}
+	return n, nil
+}

@@ -1,7 +1,7 @@
 // Acme's notification service: a participant of sagas that uses the ordinary gRPC library of its language and nothing else.
 
 import { join } from "node:path";
-import { Server, status, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from "@grpc/grpc-js";
+import { Server, status, type handleUnaryCall, type MethodDefinition, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from "@grpc/grpc-js";
 import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
@@ -9,10 +9,12 @@ import { parseCommand, type Command } from "./command.js";
 import { closeDatabase, openDatabase, type Database } from "./database.js";
 import { Inbox, type Verdict } from "./inbox.js";
 import { help, parseOptions, UsageError, type Options } from "./options.js";
-import { listMessages, sendWelcome, type ListMessagesRequest, type SendWelcomeRequest } from "./service.js";
+import { deleteUserData } from "./privacy.js";
+import { listMessages, sendReview, sendWelcome, type ListMessagesRequest } from "./service.js";
 import { Refusal, response } from "./status.js";
 
 const serviceName = "acme.notification.v1.NotificationService";
+const userDataServiceName = "acme.privacy.v1.UserDataService";
 
 function log(level: string, message: string, fields: Record<string, unknown> = {}): void {
   process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), level, msg: message, service: "notification", ...fields })}\n`);
@@ -36,7 +38,7 @@ function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback:
 
 function newServer(definition: PackageDefinition, database: Database): { server: Server; health: HealthImplementation } {
   const service = definition[serviceName] as ServiceDefinition;
-  const reply = service["SendWelcome"]!;
+  const userData = definition[userDataServiceName] as ServiceDefinition;
   const inbox = new Inbox(database);
   const server = new Server({
     "grpc.max_receive_message_length": 4 << 20,
@@ -44,18 +46,8 @@ function newServer(definition: PackageDefinition, database: Database): { server:
     "grpc.max_concurrent_streams": 1024,
   });
   server.addService(service, {
-    SendWelcome(call: ServerUnaryCall<SendWelcomeRequest, unknown>, callback: sendUnaryData<unknown>) {
-      try {
-        const command = parseCommand(call.metadata);
-        const { answer, verdict } = inbox.handle(command, call.getPath(), () =>
-          reply.responseSerialize(sendWelcome(database, command, call.request)));
-        note(verdict, call, command);
-        if ("reply" in answer) callback(null, reply.responseDeserialize(Buffer.from(answer.reply)));
-        else callback(response(answer.refusal));
-      } catch (error) {
-        fail(error, call, callback);
-      }
-    },
+    SendWelcome: through(inbox, service["SendWelcome"]!, database, sendWelcome),
+    SendReview: through(inbox, service["SendReview"]!, database, sendReview),
     ListMessages(call: ServerUnaryCall<ListMessagesRequest, unknown>, callback: sendUnaryData<unknown>) {
       try {
         callback(null, listMessages(database, call.request));
@@ -64,10 +56,31 @@ function newServer(definition: PackageDefinition, database: Database): { server:
       }
     },
   });
-  const health = new HealthImplementation({ "": "SERVING", [serviceName]: "SERVING" });
+  server.addService(userData, {
+    DeleteUserData: through(inbox, userData["DeleteUserData"]!, database, deleteUserData),
+  });
+  const health = new HealthImplementation({ "": "SERVING", [serviceName]: "SERVING", [userDataServiceName]: "SERVING" });
   health.addToServer(server);
   new ReflectionService(definition).addToServer(server);
   return { server, health };
+}
+
+/** What a command does, inside the inbox's transaction. */
+type Handler<Request, Reply> = (database: Database, command: Command | undefined, request: Request) => Reply;
+
+/** Makes a gRPC handler that takes its command through the inbox. */
+function through<Request, Reply>(inbox: Inbox, method: MethodDefinition<unknown, unknown>, database: Database, handler: Handler<Request, Reply>): handleUnaryCall<Request, unknown> {
+  return (call, callback) => {
+    try {
+      const command = parseCommand(call.metadata);
+      const { answer, verdict } = inbox.handle(command, call.getPath(), () => method.responseSerialize(handler(database, command, call.request)));
+      note(verdict, call, command);
+      if ("reply" in answer) callback(null, method.responseDeserialize(Buffer.from(answer.reply)));
+      else callback(response(answer.refusal));
+    } catch (error) {
+      fail(error, call, callback as sendUnaryData<never>);
+    }
+  };
 }
 
 function note(verdict: Verdict | undefined, call: ServerUnaryCall<unknown, unknown>, command?: Command): void {
@@ -90,6 +103,7 @@ function bind(server: Server, options: Options): Promise<number> {
 function stop(server: Server, health: HealthImplementation, timeoutMs: number): Promise<void> {
   health.setStatus("", "NOT_SERVING");
   health.setStatus(serviceName, "NOT_SERVING");
+  health.setStatus(userDataServiceName, "NOT_SERVING");
   return new Promise((resolve) => {
     const timer = setTimeout(() => {
       log("WARN", "cutting off calls that didn't end in time");
@@ -109,7 +123,8 @@ async function main(): Promise<void> {
     process.stdout.write(help);
     return;
   }
-  const definition = loadSync(join(options.proto, "acme/notification/v1/notification_service.proto"), {
+  const contracts = ["acme/notification/v1/notification_service.proto", "acme/privacy/v1/user_data_service.proto"];
+  const definition = loadSync(contracts.map((file) => join(options.proto, file)), {
     includeDirs: [options.proto],
     keepCase: true,
     defaults: true,

@@ -7,11 +7,19 @@ import type { Database } from "./database.js";
 import { nowMicros } from "./inbox.js";
 import { Refusal } from "./status.js";
 
-export interface SendWelcomeRequest {
+/** Whom a message is for. It is in each request to send one. */
+interface Recipient {
   customer: string;
   display_name: string;
   email: string;
+}
+
+export interface SendWelcomeRequest extends Recipient {
   card_last_four: string;
+}
+
+export interface SendReviewRequest extends Recipient {
+  approved_limit_cents: string;
 }
 
 export interface Timestamp {
@@ -19,7 +27,8 @@ export interface Timestamp {
   nanos: number;
 }
 
-export interface WelcomeSent {
+/** The reply to each request to send a message. */
+export interface Sent {
   message: string;
   send_time: Timestamp;
 }
@@ -36,18 +45,35 @@ export interface ListMessagesResponse {
 }
 
 /** Sends the message by putting it into the outbox of a mail server, which is this table. */
-export function sendWelcome(database: Database, command: Command | undefined, r: SendWelcomeRequest): WelcomeSent {
+export function sendWelcome(database: Database, command: Command | undefined, r: SendWelcomeRequest): Sent {
   if (command?.direction === "compensation") {
     throw new Refusal(status.FAILED_PRECONDITION, "a message that was sent can't be called back");
   }
-  if (!/^customers\/.{1,90}$/.test(r.customer)) throw invalid("customer: want customers/{customer}");
-  if (!/^[^@\s]+@[^@\s]+$/.test(r.email) || Buffer.byteLength(r.email) > 254) throw invalid("email: want an address like ada@example.com");
-  if (r.display_name.trim() === "" || Buffer.byteLength(r.display_name) > 200) throw invalid("display_name: want 1 to 200 bytes");
+  check(r);
+  const card = r.card_last_four === "" ? "" : ` Your card ending in ${r.card_last_four} is on its way.`;
+  return send(database, r, "Welcome to Acme", `Dear ${r.display_name}, welcome to Acme.${card}`);
+}
+
+/** Sends a message about a review. */
+export function sendReview(database: Database, _: Command | undefined, r: SendReviewRequest): Sent {
+  check(r);
+  const cents = BigInt(r.approved_limit_cents);
+  if (cents < 0n) throw invalid("approved_limit_cents: want 0 or more");
+  const limit = cents === 0n ? "" : ` You could have a limit of up to ${cents / 100n} euros.`;
+  return send(database, r, "Your review at Acme", `Dear ${r.display_name}, thank you for being with Acme.${limit}`);
+}
+
+function check(to: Recipient): void {
+  if (!customerName.test(to.customer)) throw invalid("customer: want customers/{customer}");
+  if (!/^[^@\s]+@[^@\s]+$/.test(to.email) || Buffer.byteLength(to.email) > 254) throw invalid("email: want an address like ada@example.com");
+  if (to.display_name.trim() === "" || Buffer.byteLength(to.display_name) > 200) throw invalid("display_name: want 1 to 200 bytes");
+}
+
+function send(database: Database, to: Recipient, subject: string, text: string): Sent {
   const name = `messages/${randomUUID()}`;
   const sent = nowMicros();
-  const card = r.card_last_four === "" ? "" : ` Your card ending in ${r.card_last_four} is on its way.`;
   database.run("INSERT INTO messages (name, customer, email, subject, text, send_time) VALUES (?, ?, ?, ?, ?, ?)", [
-    name, r.customer, r.email, "Welcome to Acme", `Dear ${r.display_name}, welcome to Acme.${card}`, sent,
+    name, to.customer, to.email, subject, text, sent,
   ]);
   return { message: name, send_time: timestamp(sent) };
 }
@@ -87,6 +113,10 @@ function timestamp(micros: bigint): Timestamp {
   return { seconds: String(micros / 1_000_000n), nanos: Number(micros % 1_000_000n) * 1000 };
 }
 
-function invalid(message: string): Refusal {
+/** What a customer's name looks like. */
+export const customerName = /^customers\/.{1,90}$/;
+
+/** The refusal of a request that could never be right. */
+export function invalid(message: string): Refusal {
   return new Refusal(status.INVALID_ARGUMENT, message);
 }

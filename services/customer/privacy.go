@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+)
+
+// DeleteUserData deletes a customer with all addresses.
+func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+		if r.GetCustomer() == "" {
+			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+		}
+		addresses, err := s.store.countAddresses(ctx, tx, r.GetCustomer())
+		if err != nil || addresses == 0 { // a customer has an address at least
+			return &privacyv1.UserDataDeleted{}, err
+		}
+		return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{
+			{Kind: "customers", Deleted: 1},
+			{Kind: "addresses", Deleted: addresses},
+		}}, s.store.remove(ctx, tx, r.GetCustomer())
+	})
+}
+
+// countAddresses returns how many addresses a customer has or had.
+func (s *store) countAddresses(ctx context.Context, tx *sql.Tx, customer string) (n int64, err error) {
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM addresses WHERE customer = ?`, customer).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting addresses: %w", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,20 @@
+// What every service that holds data of persons implements: acme.privacy.v1.UserDataService.
+
+import type { Command } from "./command.js";
+import type { Database } from "./database.js";
+import { customerName, invalid } from "./service.js";
+
+export interface DeleteUserDataRequest {
+  customer: string;
+}
+
+export interface UserDataDeleted {
+  erased: { kind: string; deleted: number; anonymized: number }[];
+}
+
+/** Deletes the messages that a customer was sent. */
+export function deleteUserData(database: Database, _: Command | undefined, r: DeleteUserDataRequest): UserDataDeleted {
+  if (!customerName.test(r.customer)) throw invalid("customer: want customers/{customer}");
+  const { changes } = database.run("DELETE FROM messages WHERE customer = ?", [r.customer]);
+  return { erased: changes === 0 ? [] : [{ kind: "messages", deleted: changes, anonymized: 0 }] };
+}
