@@ -193,6 +193,11 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if err != nil || len(m.records) == 0 {
 		return Output{Effects: m.effects}, err
 	}
+	if m.program != nil {
+		// The code may have run although the saga goes no further for now. What it said then must not be lost: a version that
+		// isn't recorded is taken for an old path in every replay.
+		m.tell()
+	}
 	m.saga.endTurn(m.now)
 	turn := &treatyv1.Turn{Time: timestamppb.New(m.now), Records: m.records}
 	return Output{Turn: turn, Effects: m.effects, Reload: reload, Again: m.again, First: m.first}, nil
