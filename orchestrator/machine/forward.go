@@ -99,6 +99,7 @@ func (m *Machine) startCode() {
 	if m.config.Code == nil {
 		return
 	}
+	m.passed = nil
 	m.program = newProgram(m, m.config.Code, m.saga.Started.GetRequest())
 	m.program.run(m.program.main)
 }
