@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/participant"
 )
@@ -27,6 +29,9 @@ func run(ctx context.Context, args []string) (err error) {
 	retention := flags.Duration("inbox-retention", 0, "how long answers to commands are kept, longer than any saga lasts; 0 keeps them for ever")
 	url := flags.String("register-url", "", "`URL` of the identity register; empty plays one, with the database file of --db and \".register\"")
 	latency := flags.Duration("register-latency", 250*time.Millisecond, "how long the played register takes to answer")
+	decideAfter := flags.Duration("register-decides-after", 2*time.Second, "how long after a registration the played register decides and publishes what it decided")
+	var orchestrator orchestrator
+	orchestrator.addFlags(flags)
 	if err := participant.ParseFlags(flags, args); err != nil {
 		return err
 	}
@@ -44,8 +49,14 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
+	connection, err := orchestrator.dial(options.Insecure)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, connection.Close()) }()
 	if *url == "" {
-		played, stop, err := play(ctx, *path+".register", *latency)
+		register := thirdparty.Params{Path: *path + ".register", Latency: *latency, DecideAfter: *decideAfter}
+		played, stop, err := play(ctx, register, treatyv1.NewEventServiceClient(connection))
 		if err != nil {
 			return err
 		}
@@ -66,8 +77,8 @@ func run(ctx context.Context, args []string) (err error) {
 }
 
 // play starts the third party and returns its URL.
-func play(ctx context.Context, path string, latency time.Duration) (url string, stop func(), err error) {
-	register, err := thirdparty.Open(ctx, path, latency)
+func play(ctx context.Context, params thirdparty.Params, publisher thirdparty.Publisher) (url string, stop func(), err error) {
+	register, err := thirdparty.Open(ctx, params)
 	if err != nil {
 		return "", nil, err
 	}
@@ -76,15 +87,15 @@ func play(ctx context.Context, path string, latency time.Duration) (url string, 
 		return "", nil, errors.Join(fmt.Errorf("starting the register: %w", err), register.Close())
 	}
 	server := &http.Server{Handler: register, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		// It ends with ErrServerClosed; should it end by itself, the service's calls to it fail.
-		_ = server.Serve(listener)
-	}()
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	// It ends with ErrServerClosed; should it end by itself, the service's calls to it fail.
+	running.Go(func() { _ = server.Serve(listener) })
+	running.Go(func() { register.Run(ctx, publisher) })
 	return "http://" + listener.Addr().String(), func() {
+		cancel()
 		_ = server.Close()
-		<-served
+		running.Wait()
 		_ = register.Close()
 	}, nil
 }

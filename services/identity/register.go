@@ -42,8 +42,8 @@ func newRegister(base string) (*register, error) {
 
 // put registers a person under a key and returns the register's reference. The same key gets the same answer. It returns
 // errWithdrawn or a *rejectedError when the register has decided; after any other error it is open.
-func (r *register) put(ctx context.Context, key, name, passport string) (reference string, err error) {
-	body, err := json.Marshal(thirdparty.Application{Name: name, PassportNumber: passport})
+func (r *register) put(ctx context.Context, key string, application thirdparty.Application) (reference string, err error) {
+	body, err := json.Marshal(application)
 	if err != nil {
 		return "", fmt.Errorf("registering: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
@@ -37,11 +38,16 @@ var passport = regexp.MustCompile(`^[A-Z0-9]{6,9}$`)
 
 // RegisterApplicant registers an applicant, at the register and here.
 func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
-	var reference string
+	key := keyOf(ctx)
+	applicant := &identityv1.Applicant{
+		Name: nameOf(key), Customer: r.GetCustomer(), DisplayName: r.GetDisplayName(), PassportNumber: r.GetPassportNumber(),
+	}
 	refused := check(r)
 	if refused == nil {
 		var err error
-		reference, err = s.register.put(ctx, keyOf(ctx), r.GetDisplayName(), r.GetPassportNumber())
+		applicant.RegisterReference, err = s.register.put(ctx, key, thirdparty.Application{
+			Name: r.GetDisplayName(), PassportNumber: r.GetPassportNumber(), Applicant: applicant.GetName(),
+		})
 		if refused, err = refusal(err); err != nil {
 			return nil, unreachable(ctx, err)
 		}
@@ -50,11 +56,10 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 		if refused != nil {
 			return nil, refused
 		}
-		name := "applicants/" + strings.ToLower(rand.Text())
-		if err := s.store.add(ctx, tx, name, reference, r); err != nil {
+		if err := s.store.add(ctx, tx, key, applicant); err != nil {
 			return nil, err
 		}
-		return &identityv1.ApplicantRegistered{Applicant: name, RegisterReference: reference}, nil
+		return &identityv1.ApplicantRegistered{Applicant: applicant.GetName(), RegisterReference: applicant.GetRegisterReference()}, nil
 	})
 }
 
@@ -110,6 +115,13 @@ func keyOf(ctx context.Context) string {
 	}
 	sum := sha256.Sum256([]byte(command.CommandID))
 	return "command-" + hex.EncodeToString(sum[:16])
+}
+
+// nameOf returns the name of the applicant who is registered under a key. It is known before the registration, because the register tells
+// its decision under it.
+func nameOf(key string) string {
+	_, id, _ := strings.Cut(key, "-")
+	return "applicants/" + id
 }
 
 // refusal turns what the register has decided into a refusal; err is what it hasn't decided.

@@ -30,7 +30,7 @@ type company struct {
 func start(t *testing.T) *company {
 	t.Helper()
 	directory := t.TempDir()
-	third, err := thirdparty.Open(t.Context(), filepath.Join(directory, "register.db"), 0)
+	third, err := thirdparty.Open(t.Context(), thirdparty.Params{Path: filepath.Join(directory, "register.db")})
 	if err != nil {
 		t.Fatal(err)
 	}

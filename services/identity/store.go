@@ -26,6 +26,9 @@ CREATE TABLE applicants (
 	register_reference TEXT    NOT NULL UNIQUE,
 	create_time        INTEGER NOT NULL
 ) STRICT;
+`, `
+ALTER TABLE applicants ADD COLUMN register_key TEXT NOT NULL DEFAULT '';
+CREATE INDEX applicants_by_customer ON applicants (customer);
 `}
 
 var errNotFound = errors.New("not found")
@@ -99,11 +102,12 @@ func (s *store) list(ctx context.Context, page paging.Page) (applicants []*ident
 	return applicants, next, nil
 }
 
-// add adds an applicant.
-func (s *store) add(ctx context.Context, tx *sql.Tx, name, reference string, r *identityv1.RegisterApplicantRequest) error {
+// add adds an applicant, who is registered at the register under a key.
+func (s *store) add(ctx context.Context, tx *sql.Tx, registerKey string, a *identityv1.Applicant) error {
 	if _, err := tx.ExecContext(ctx, `
-		INSERT INTO applicants (name, customer, display_name, passport_number, register_reference, create_time) VALUES (?, ?, ?, ?, ?, ?)`,
-		name, r.GetCustomer(), r.GetDisplayName(), r.GetPassportNumber(), reference, time.Now().UnixMicro()); err != nil {
+		INSERT INTO applicants (name, customer, display_name, passport_number, register_reference, create_time, register_key)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		a.GetName(), a.GetCustomer(), a.GetDisplayName(), a.GetPassportNumber(), a.GetRegisterReference(), time.Now().UnixMicro(), registerKey); err != nil {
 		return fmt.Errorf("adding an applicant: %w", err)
 	}
 	return nil

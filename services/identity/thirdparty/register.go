@@ -2,10 +2,13 @@
 // database of its own. It knows nothing of sagas; as good third parties do, it takes a key with each registration, so that a
 // request that is sent twice registers once, and a key that was withdrawn is never registered again.
 //
-//	PUT    /registrations/{key}   {"name": "...", "passport_number": "..."}
+//	PUT    /registrations/{key}   {"name": "...", "passport_number": "...", "applicant": "applicants/..."}
 //	                              200 {"reference": "..."} · 422 {"reason": "..."} · 410 the key was withdrawn
 //	DELETE /registrations/{key}   204, also when there is nothing to withdraw
 //	GET    /registrations         200 {"registrations": [{"key": "...", "reference": "...", "withdrawn": false}]}
+//
+// Some time after a registration the register decides whether it vouches for the person, and tells whoever asked it to by publishing an
+// event about the applicant; see [Register.Run].
 package thirdparty
 
 import (
@@ -30,25 +33,46 @@ CREATE TABLE registrations (
 	reference TEXT NOT NULL,
 	withdrawn INTEGER NOT NULL DEFAULT 0 CHECK (withdrawn IN (0, 1))
 ) STRICT;
+`, `
+ALTER TABLE registrations ADD COLUMN applicant TEXT NOT NULL DEFAULT '';
+ALTER TABLE registrations ADD COLUMN finding TEXT NOT NULL DEFAULT '';
+ALTER TABLE registrations ADD COLUMN decide_time INTEGER;
+CREATE INDEX undecided ON registrations (decide_time) WHERE decide_time IS NOT NULL AND withdrawn = 0;
 `}
 
 // Register is the register. It may be used concurrently. Close it when it isn't served any more.
 type Register struct {
-	db      *sql.DB
-	latency time.Duration
-	mux     *http.ServeMux
-	writing chan struct{}
+	params     Params
+	db         *sql.DB
+	mux        *http.ServeMux
+	writing    chan struct{}
+	registered chan struct{} // holds one token when there is something new to decide
+}
+
+// Params says how the register is played.
+type Params struct {
+	// Path is its SQLite database file. It is created when it isn't there.
+	Path string
+
+	// Latency is how long each answer takes at the least.
+	Latency time.Duration
+
+	// DecideAfter is how long after a registration the register decides about it.
+	DecideAfter time.Duration
 }
 
 var _ http.Handler = (*Register)(nil)
 
-// Open opens the register's database. Each answer takes at least the latency.
-func Open(ctx context.Context, path string, latency time.Duration) (*Register, error) {
-	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
+// Open opens the register's database.
+func Open(ctx context.Context, params Params) (*Register, error) {
+	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: params.Path, Migrations: migrations})
 	if err != nil {
 		return nil, fmt.Errorf("opening the register: %w", err)
 	}
-	r := &Register{db: db, latency: latency, mux: http.NewServeMux(), writing: make(chan struct{}, 1)}
+	r := &Register{
+		params: params, db: db, mux: http.NewServeMux(),
+		writing: make(chan struct{}, 1), registered: make(chan struct{}, 1),
+	}
 	r.mux.HandleFunc("PUT /registrations/{key}", r.put)
 	r.mux.HandleFunc("DELETE /registrations/{key}", r.withdraw)
 	r.mux.HandleFunc("GET /registrations", r.list)
@@ -60,8 +84,8 @@ func (r *Register) Close() error { return r.db.Close() }
 
 // ServeHTTP answers one request.
 func (r *Register) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	if r.latency > 0 && request.Method != http.MethodGet {
-		wait := time.NewTimer(r.latency)
+	if r.params.Latency > 0 && request.Method != http.MethodGet {
+		wait := time.NewTimer(r.params.Latency)
 		defer wait.Stop()
 		select {
 		case <-wait.C:
@@ -80,6 +104,10 @@ type Application struct {
 
 	// PassportNumber is the number in the person's passport.
 	PassportNumber string `json:"passport_number"`
+
+	// Applicant is the person's name where the application comes from. The register's decision is told under it; without one, nobody
+	// is told.
+	Applicant string `json:"applicant,omitempty"`
 }
 
 // Registration is one row of the list, and with only its reference the answer to a registration.
@@ -117,7 +145,7 @@ func (r *Register) put(w http.ResponseWriter, request *http.Request) {
 		answer(w, http.StatusUnprocessableEntity, Rejection{Reason: "the passport is reported as lost or stolen"})
 		return
 	}
-	reference, withdrawn, err := r.register(request.Context(), request.PathValue("key"))
+	reference, withdrawn, err := r.register(request.Context(), request.PathValue("key"), &application)
 	switch {
 	case err != nil:
 		fail(w, request, err)
@@ -167,13 +195,23 @@ func (r *Register) registrations(ctx context.Context) (all []Registration, err e
 	return all, rows.Err()
 }
 
-func (r *Register) register(ctx context.Context, key string) (reference string, withdrawn bool, err error) {
+func (r *Register) register(ctx context.Context, key string, a *Application) (reference string, withdrawn bool, err error) {
+	var decideTime sql.NullInt64
+	finding, decides := examine(a.PassportNumber)
+	if decides && a.Applicant != "" {
+		decideTime = sql.NullInt64{Int64: time.Now().Add(r.params.DecideAfter).UnixMicro(), Valid: true}
+	}
 	err = r.write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO registrations (key, reference) VALUES (?, ?) ON CONFLICT (key) DO NOTHING`, key, "REG-"+rand.Text()[:12]); err != nil {
+		if _, err := tx.ExecContext(ctx, `
+			INSERT INTO registrations (key, reference, applicant, finding, decide_time) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (key) DO NOTHING`, key, "REG-"+rand.Text()[:12], a.Applicant, finding, decideTime); err != nil {
 			return err
 		}
 		return tx.QueryRowContext(ctx, `SELECT reference, withdrawn FROM registrations WHERE key = ?`, key).Scan(&reference, &withdrawn)
 	})
+	if err == nil && decideTime.Valid {
+		r.wake()
+	}
 	return reference, withdrawn, err
 }
 
