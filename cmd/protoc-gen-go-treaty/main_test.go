@@ -41,7 +41,7 @@ type testCase struct {
 
 func TestGenerated(t *testing.T) {
 	for name, test := range map[string]testCase{
-		"kinds":    {files: []string{"card.proto", "pin.proto", "plain.proto"}, parameter: "paths=source_relative"},
+		"kinds":    {files: []string{"card.proto", "language.proto", "pin.proto", "plain.proto"}, parameter: "paths=source_relative"},
 		"packages": {files: []string{"acme/in/in.proto"}, parameter: "module=example.com/acme/gen"},
 		"editions": {files: []string{"snake.proto"}},
 	} {

@@ -17,6 +17,8 @@ type Catalog struct {
 	commands      map[string]*Command
 	compensations map[string]*Compensation
 	sagas         map[string]*Saga
+	undone        map[string]*Saga // by the methods that undo them
+	events        map[string]*Event
 }
 
 // Load reads all files, mostly protoregistry.GlobalFiles. It fails with all violations joined; each is a Violation that
@@ -35,6 +37,8 @@ func Load(files *protoregistry.Files) (*Catalog, error) {
 		commands:      make(map[string]*Command),
 		compensations: make(map[string]*Compensation),
 		sagas:         make(map[string]*Saga),
+		undone:        make(map[string]*Saga),
+		events:        make(map[string]*Event),
 	}
 	for _, file := range all {
 		for i := range file.Services().Len() {
@@ -45,7 +49,30 @@ func Load(files *protoregistry.Files) (*Catalog, error) {
 			}
 		}
 	}
+	for _, file := range all {
+		if annotated(file) {
+			if err := c.addEvents(file.Messages()); err != nil {
+				return nil, fmt.Errorf("load the contracts: %w", err)
+			}
+		}
+	}
 	return c, nil
+}
+
+func (c *Catalog) addEvents(messages protoreflect.MessageDescriptors) error {
+	for i := range messages.Len() {
+		event, err := EventOf(messages.Get(i))
+		if err != nil {
+			return err
+		}
+		if event != nil {
+			c.events[string(event.Type)] = event
+		}
+		if err := c.addEvents(messages.Get(i).Messages()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
@@ -64,10 +91,31 @@ func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
 		return err
 	}
 	if saga != nil {
+		if command != nil {
+			saga.Kind, saga.Undo = command.Kind, command.Compensation
+		}
+		if saga.Undo != nil {
+			c.undone[saga.Undo.Method] = saga
+		}
 		c.sagas[saga.Definition] = saga
 	}
 	return nil
 }
+
+// UndoneSaga returns the saga definition that a compensation undoes; false when it undoes a command of a participant.
+func (c *Catalog) UndoneSaga(compensation string) (*Saga, bool) {
+	saga, ok := c.undone[compensation]
+	return saga, ok
+}
+
+// Event returns the event that a message is, by its full name.
+func (c *Catalog) Event(name string) (*Event, bool) {
+	event, ok := c.events[name]
+	return event, ok
+}
+
+// Events yields all events, ordered by type.
+func (c *Catalog) Events() iter.Seq[*Event] { return ordered(c.events) }
 
 // Command returns the command of a method, e.g. "acme.customer.v1.CustomerService/ChangeAddress", without a leading slash.
 func (c *Catalog) Command(method string) (*Command, bool) {

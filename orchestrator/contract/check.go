@@ -1,6 +1,8 @@
 package contract
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -63,11 +65,24 @@ func (c *checker) service(service protoreflect.ServiceDescriptor) {
 		return
 	}
 	for _, m := range others {
+		if undoes(service, m, sagas) {
+			continue
+		}
 		c.add(sagaServiceMixed, at(m), "%s is not a saga, but %s.%s is: write `option (treaty.v1.saga) = {};` or move it to another service",
 			m.Name(), service.Name(), sagas[0].Name())
 	}
 	c.name(service, goName(service.Name()))
 	c.name(service, "Register"+goName(service.Name()))
+}
+
+// undoes says whether a method is the compensation of one of the sagas.
+func undoes(service protoreflect.ServiceDescriptor, m protoreflect.MethodDescriptor, sagas []protoreflect.MethodDescriptor) bool {
+	for action := range actionsOf(service, m.Name()) {
+		if slices.Contains(sagas, action) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *checker) method(m protoreflect.MethodDescriptor, options methodOptions) {
@@ -126,7 +141,26 @@ func (c *checker) messages(pkg protoreflect.FullName, messages protoreflect.Mess
 			c.unused(pkg, message.Fields())
 		}
 		c.unused(pkg, message.Extensions())
+		c.unkeyed(message.Extensions())
+		if event := c.event(message); event != nil {
+			c.name(message, "Await"+goName(message.Name()))
+			c.name(message, "Next"+goName(message.Name()))
+		} else {
+			c.unkeyed(message.Fields())
+		}
 		c.messages(pkg, message.Messages())
+	}
+}
+
+// unkeyed refuses correlation keys that nothing reads.
+func (c *checker) unkeyed(fields fields) {
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if options, ok := c.fieldOptions(field); ok && options.correlationKey {
+			c.add(eventKeyUnused, atFieldOption(field, treatyv1.E_CorrelationKey),
+				"%s is no event, so (%s) does nothing here: remove it, or write `option (treaty.v1.event) = {};` in %s",
+				field.Parent().Name(), treatyv1.E_CorrelationKey.TypeDescriptor().FullName(), field.Parent().Name())
+		}
 	}
 }
 

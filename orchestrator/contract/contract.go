@@ -43,6 +43,12 @@ const (
 	// MaxDeadline is the longest time that a saga may be given, unless it has no deadline.
 	MaxDeadline = 10 * 365 * 24 * time.Hour
 
+	// MinRetention and MaxRetention bound how long a contract may have a saga kept after its end.
+	MinRetention, MaxRetention = time.Minute, 10 * 365 * 24 * time.Hour
+
+	// MaxCompleteWithin is the longest time that a participant may be given to complete a command that it accepted.
+	MaxCompleteWithin = 10 * 365 * 24 * time.Hour
+
 	// MaxLabels is how many fields of a saga's request may be labels.
 	MaxLabels = 16
 )
@@ -60,6 +66,9 @@ type Call struct {
 
 	// Retry says how attempts follow each other.
 	Retry Retry
+
+	// CompleteWithin is how long a participant that accepted the command may take to complete it; 0 means without end.
+	CompleteWithin time.Duration
 
 	// Outcomes holds the codes that mean something else here than by default; nil when there are none.
 	Outcomes map[codes.Code]treatyv1.Outcome
@@ -110,6 +119,15 @@ type Saga struct {
 
 	// Deadline is how long a saga may take; 0 means without end.
 	Deadline time.Duration
+
+	// Retention is how long a saga is kept after its end; 0 means as the orchestrator is told.
+	Retention time.Duration
+
+	// Kind is the kind that the definition has as a command, when another saga can use it as a step; else unspecified.
+	Kind treatyv1.CommandKind
+
+	// Undo is the method by which a parent undoes the saga; nil unless Kind is compensatable. The orchestrator serves it.
+	Undo *Compensation
 
 	// RequestID is the field that makes a start idempotent; nil when there is none.
 	RequestID protoreflect.FieldDescriptor

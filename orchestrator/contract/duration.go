@@ -15,6 +15,8 @@ const (
 	commandRetry         = 6
 	commandRejections    = 7
 	commandOutcomes      = 8
+	commandBroadcast     = 9
+	commandComplete      = 10
 
 	compensationTimeout  = 1
 	compensationRetry    = 2
@@ -24,7 +26,8 @@ const (
 	retryMaxInterval     = 2
 	retryGiveUpAfter     = 3
 
-	sagaDeadline = 1
+	sagaDeadline  = 1
+	sagaRetention = 2
 )
 
 // durationParams is one duration of an option.
@@ -32,6 +35,7 @@ type durationParams struct {
 	name      string // of the field
 	value     *durationpb.Duration
 	otherwise time.Duration // when there is no value
+	least     time.Duration
 	most      time.Duration
 }
 
@@ -45,6 +49,8 @@ func (r *report) duration(s site, p durationParams) time.Duration {
 		r.add(durationInvalid, s, "%s is not a valid duration: write seconds and nanos of one sign, and nanos below 1000000000", p.name)
 	case p.value.GetSeconds() <= 0 && p.value.GetNanos() <= 0:
 		r.add(durationInvalid, s, "%s is %s: write more than 0, or leave it out for the default", p.name, p.value.AsDuration())
+	case p.value.AsDuration() < p.least:
+		r.add(durationInvalid, s, "%s is %s: write at least %s", p.name, p.value.AsDuration(), p.least)
 	case p.value.AsDuration() > p.most:
 		r.add(durationTooLong, s, "%s is %s: write at most %s", p.name, p.value.AsDuration(), p.most)
 	default:

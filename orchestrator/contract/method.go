@@ -63,6 +63,7 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 	command := &Command{
 		Call:       r.commandCall(m, options),
 		Kind:       kindOf(options),
+		Broadcast:  options.GetBroadcast(),
 		Rejections: r.rejections(where.below(commandRejections), m.ParentFile(), options.GetRejections()),
 	}
 	switch command.Kind {
@@ -73,8 +74,20 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 			r.add(retriableGivesUp, where.below(commandRetry, retryGiveUpAfter),
 				"%s is retriable, so it is tried until it is done: remove give_up_after", m.Name())
 		}
+		if options.GetCompleteWithin() != nil {
+			r.add(retriableGivesUp, where.below(commandComplete), "%s is retriable, so it is waited for until it is done: remove complete_within", m.Name())
+		}
 	case treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED:
 		r.add(commandKindMissing, where, "%s has no kind: write one of `compensated_by: \"...\"`, `pivot: {}`, `retriable: {}`, `query: {}`", m.Name())
+	}
+	if !command.Broadcast {
+		return command
+	}
+	if command.Kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
+		r.add(broadcastPivot, where.below(commandBroadcast), "%s goes to several participants, so it can't be a pivot: a saga has one; make it retriable or compensatable", m.Name())
+	}
+	if all, err := methodOptionsOf(m); err == nil && all.saga != nil {
+		r.add(broadcastIsSaga, where.below(commandBroadcast), "%s is a saga, which one orchestrator runs: remove broadcast", m.Name())
 	}
 	return command
 }
@@ -94,7 +107,10 @@ func (r *report) commandCall(m protoreflect.MethodDescriptor, options *treatyv1.
 		Timeout: r.duration(where.below(commandTimeout), durationParams{
 			name: "timeout", value: options.GetTimeout(), otherwise: DefaultTimeout, most: MaxTimeout,
 		}),
-		Retry:    r.retry(where.below(commandRetry), options.GetRetry(), otherwise),
+		Retry: r.retry(where.below(commandRetry), options.GetRetry(), otherwise),
+		CompleteWithin: r.duration(where.below(commandComplete), durationParams{
+			name: "complete_within", value: options.GetCompleteWithin(), most: MaxCompleteWithin,
+		}),
 		Outcomes: r.outcomes(where.below(commandOutcomes), options.GetOutcomes()),
 	}
 }

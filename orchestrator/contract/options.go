@@ -60,7 +60,7 @@ func methodOptionsOf(m protoreflect.MethodDescriptor) (methodOptions, error) {
 
 // fieldOptions are our options of one field.
 type fieldOptions struct {
-	requestID, label, redacted bool
+	requestID, label, correlationKey, redacted bool
 }
 
 func fieldOptionsOf(f protoreflect.FieldDescriptor) (fieldOptions, error) {
@@ -74,6 +74,7 @@ func fieldOptionsOf(f protoreflect.FieldDescriptor) (fieldOptions, error) {
 	}
 	options.requestID = extension[bool](all, treatyv1.E_RequestId)
 	options.label = extension[bool](all, treatyv1.E_Label)
+	options.correlationKey = extension[bool](all, treatyv1.E_CorrelationKey)
 	options.redacted = all.GetDebugRedact()
 	return options, nil
 }
@@ -128,4 +129,5 @@ func (ourExtensions) FindExtensionByNumber(message protoreflect.FullName, number
 
 var allExtensions = []protoreflect.ExtensionType{
 	treatyv1.E_Command, treatyv1.E_Compensation, treatyv1.E_Saga, treatyv1.E_RequestId, treatyv1.E_Label,
+	treatyv1.E_CorrelationKey, treatyv1.E_Event,
 }

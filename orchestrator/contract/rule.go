@@ -28,6 +28,7 @@ func Rules() []Rule {
 		durationInvalid, durationTooLong, retryIntervalsReversed, retriableGivesUp,
 		outcomeCodeInvalid, outcomeInvalid, outcomeDuplicate,
 		requestIDType, requestIDDuplicate, labelType, labelTooMany, fieldRedacted, fieldAnnotationUnused,
+		eventKeyMissing, eventKeyDuplicate, eventKeyType, eventKeyUnused, broadcastIsSaga, broadcastPivot,
 		optionUnreadable,
 	}
 	slices.SortFunc(all, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
@@ -136,8 +137,9 @@ var (
 	}
 	sagaServiceMixed = Rule{
 		ID:      "SAGA_SERVICE_MIXED",
-		Summary: "Either all methods of a service are sagas or none is.",
-		Doc:     "The orchestrator serves a service of sagas as a whole, so nobody would implement its other methods.",
+		Summary: "Either all methods of a service are sagas, or undo its sagas, or none is.",
+		Doc: "The orchestrator serves a service of sagas as a whole, so nobody would implement its other methods. A method that undoes one of its " +
+			"sagas, for a parent, it serves by itself.",
 	}
 	requestIDType = Rule{
 		ID:      "REQUEST_ID_TYPE",
@@ -161,8 +163,8 @@ var (
 	}
 	fieldRedacted = Rule{
 		ID:      "FIELD_REDACTED",
-		Summary: "A request id or label is not debug_redact.",
-		Doc:     "Request ids and labels are shown in lists and indexed; debug_redact fields never appear anywhere.",
+		Summary: "A request id, label or correlation key is not debug_redact.",
+		Doc:     "Request ids, labels and correlation keys are shown in lists and indexed; debug_redact fields never appear anywhere.",
 	}
 	fieldAnnotationUnused = Rule{
 		ID:      "FIELD_ANNOTATION_UNUSED",
@@ -171,16 +173,54 @@ var (
 	}
 )
 
+// About events.
+var (
+	eventKeyMissing = Rule{
+		ID:      "EVENT_KEY_MISSING",
+		Summary: "An event has a correlation key.",
+		Doc:     "A saga awaits an event by its type and the value of one field. Without such a field nobody could tell whom it is for.",
+	}
+	eventKeyDuplicate = Rule{
+		ID:      "EVENT_KEY_DUPLICATE",
+		Summary: "An event has at most one correlation key.",
+		Doc:     "With two, nobody could tell by which one it is awaited.",
+	}
+	eventKeyType = Rule{
+		ID:      "EVENT_KEY_TYPE",
+		Summary: "A correlation key is one string, not in a oneof.",
+		Doc:     "It is stored, compared and shown as a string, and every event has one. Names of resources are strings.",
+	}
+	eventKeyUnused = Rule{
+		ID:      "EVENT_KEY_UNUSED",
+		Summary: "(treaty.v1.correlation_key) is on a field of a message with (treaty.v1.event).",
+		Doc:     "It says by what an event is awaited. Anywhere else, nested messages included, it would do nothing.",
+	}
+)
+
+// About broadcasts.
+var (
+	broadcastIsSaga = Rule{
+		ID:      "BROADCAST_IS_SAGA",
+		Summary: "A broadcast is not a saga.",
+		Doc:     "A broadcast goes to the participants that serve a command. A saga is run by one orchestrator.",
+	}
+	broadcastPivot = Rule{
+		ID:      "BROADCAST_PIVOT",
+		Summary: "A broadcast is not a pivot.",
+		Doc:     "A saga has one point of no return. When one participant had passed it and another refused, there would be no way on and none back.",
+	}
+)
+
 // About times.
 var (
 	durationInvalid = Rule{
 		ID:      "DURATION_INVALID",
-		Summary: "A duration is more than 0.",
+		Summary: "A duration is more than 0; a retention is at least 1 min.",
 		Doc:     "To get the default, leave the field out. Seconds and nanos must not have different signs, and nanos are less than a second.",
 	}
 	durationTooLong = Rule{
 		ID:      "DURATION_TOO_LONG",
-		Summary: "A timeout is at most 1 h, an interval 24 h, give_up_after 365 days, a deadline 3650 days.",
+		Summary: "A timeout is at most 1 h, an interval 24 h, give_up_after 365 days, a deadline, a retention and complete_within 3650 days.",
 		Doc:     "Longer ones are mostly a wrong unit.",
 	}
 	retryIntervalsReversed = Rule{
@@ -190,7 +230,7 @@ var (
 	}
 	retriableGivesUp = Rule{
 		ID:      "RETRIABLE_GIVES_UP",
-		Summary: "A retriable command has no give_up_after.",
+		Summary: "A retriable command has no give_up_after and no complete_within.",
 		Doc:     "After the pivot there is no way back, so a retriable command is tried until it is done.",
 	}
 )

@@ -18,6 +18,9 @@ func (r *report) saga(m protoreflect.MethodDescriptor, options *treatyv1.SagaOpt
 		Deadline: r.duration(where.below(sagaDeadline), durationParams{
 			name: "deadline", value: options.GetDeadline(), most: MaxDeadline,
 		}),
+		Retention: r.duration(where.below(sagaRetention), durationParams{
+			name: "retention", value: options.GetRetention(), least: MinRetention, most: MaxRetention,
+		}),
 	}
 	saga.RequestID, saga.Labels = r.annotations(m.Input())
 	return saga

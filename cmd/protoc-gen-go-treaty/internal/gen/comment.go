@@ -83,6 +83,9 @@ func commandSentences(c command) []string {
 	if c.isSaga {
 		sentences = append(sentences, "It is a saga itself, and the step is done when that saga has succeeded.")
 	}
+	if c.contract.Broadcast {
+		sentences = append(sentences, "It is a broadcast: it goes to every participant that serves it, side by side.")
+	}
 	if len(c.contract.Rejections) > 0 {
 		sentences = append(sentences, "A refusal may carry one of:")
 		for _, name := range c.contract.Rejections {

@@ -4,6 +4,7 @@ package gen
 import (
 	"errors"
 	"fmt"
+	"go/token"
 	"path"
 	"strings"
 
@@ -41,13 +42,16 @@ func Run(plugin *protogen.Plugin) error {
 		if err != nil {
 			return err
 		}
-		if len(content.commands) == 0 && len(content.services) == 0 {
+		if len(content.commands) == 0 && len(content.services) == 0 && len(content.events) == 0 {
 			continue
 		}
 		names := namesOf(file)
 		g := &generator{names: names, imports: newImports(plugin)}
 		for _, command := range content.commands {
 			g.command(command)
+		}
+		for _, event := range content.events {
+			g.event(event)
 		}
 		for _, service := range content.services {
 			g.service(service)
@@ -116,7 +120,14 @@ type saga struct {
 // content is what a file holds for us.
 type content struct {
 	commands []command
+	events   []event
 	services []service
+}
+
+// event is a message that saga code can await.
+type event struct {
+	*protogen.Message
+	key *protogen.Field
 }
 
 func read(file *protogen.File) (content, error) {
@@ -143,7 +154,29 @@ func read(file *protogen.File) (content, error) {
 			c.services = append(c.services, sagas)
 		}
 	}
-	return c, nil
+	var err error
+	c.events, err = eventsOf(file.Messages, nil)
+	return c, err
+}
+
+func eventsOf(messages []*protogen.Message, found []event) ([]event, error) {
+	for _, message := range messages {
+		read, err := contract.EventOf(message.Desc)
+		if err != nil {
+			return nil, err
+		}
+		if read != nil {
+			for _, field := range message.Fields {
+				if field.Desc.Number() == read.Key.Number() {
+					found = append(found, event{Message: message, key: field})
+				}
+			}
+		}
+		if found, err = eventsOf(message.Messages, found); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // generator writes one file. The body comes first, as the imports are known afterwards.
@@ -190,6 +223,13 @@ func (g *generator) writeTo(file *protogen.GeneratedFile, withPackageComment boo
 
 func (g *generator) command(c command) {
 	g.doc(c.Method, "sends the command", commandSentences(c))
+	if c.contract.Broadcast {
+		g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") ([]", sagaPackage.Ident("Answer"), "[*", c.Output.GoIdent, "], error) {")
+		g.p("return ", sagaPackage.Ident("Broadcast"), "[*", c.Output.GoIdent, "](ctx, ", g.fullMethod(c.Method), ", in)")
+		g.p("}")
+		g.p()
+		return
+	}
 	g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") (*", c.Output.GoIdent, ", error) {")
 	g.p("out := new(", c.Output.GoIdent, ")")
 	g.p("if err := ", sagaPackage.Ident("Call"), "(ctx, ", g.fullMethod(c.Method), ", in, out); err != nil {")
@@ -198,6 +238,31 @@ func (g *generator) command(c command) {
 	g.p("return out, nil")
 	g.p("}")
 	g.p()
+}
+
+// event writes how an event is awaited.
+func (g *generator) event(e event) {
+	name, key := e.GoIdent.GoName, argument(e.key)
+	g.p("// Await", name, " waits for the next ", name, " whose ", e.key.Desc.Name(), " is the given one. The error is saga.ErrTimeout when the time of")
+	g.p("// saga.Within was up.")
+	g.p("func Await", name, "(ctx ", sagaPackage.Ident("Context"), ", ", key, " string, options ...", sagaPackage.Ident("WaitOption"), ") (*", e.GoIdent, ", error) {")
+	g.p("return ", sagaPackage.Ident("Await"), "(ctx, Next", name, "(", key, "), options...)")
+	g.p("}")
+	g.p()
+	g.p("// Next", name, " is the next ", name, " whose ", e.key.Desc.Name(), " is the given one, for saga.First.")
+	g.p("func Next", name, "(", key, " string) *", sagaPackage.Ident("Event"), "[*", e.GoIdent, "] {")
+	g.p("return ", sagaPackage.Ident("NextEvent"), "[*", e.GoIdent, "](", key, ")")
+	g.p("}")
+	g.p()
+}
+
+// argument is a field's name as that of an argument.
+func argument(field *protogen.Field) string {
+	name := lowered(field.GoName)
+	if token.IsKeyword(name) || name == "ctx" || name == "options" || name == "saga" || name == "string" {
+		return name + "Key"
+	}
+	return name
 }
 
 func (g *generator) service(s service) {

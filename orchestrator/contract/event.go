@@ -1,0 +1,122 @@
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Event is a message that can be published and awaited. It is immutable.
+type Event struct {
+	// Type is the message's full name.
+	Type protoreflect.FullName
+
+	// Message is its descriptor.
+	Message protoreflect.MessageDescriptor
+
+	// Key is the field by whose value it is awaited, the subject.
+	Key protoreflect.FieldDescriptor
+}
+
+// Causes for which an event has no subject.
+var (
+	// ErrEmptyKey says that an event's correlation key is empty.
+	ErrEmptyKey = errors.New("the correlation key is empty")
+
+	// ErrMalformed says that an event can't be read.
+	ErrMalformed = errors.New("the message can't be read")
+)
+
+// Subject returns the value of the correlation key in a serialized event. The errors are ErrEmptyKey and ErrMalformed.
+func (e *Event) Subject(data []byte) (string, error) {
+	var subject []byte
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return "", fmt.Errorf("reading %s: %w", e.Type, ErrMalformed)
+		}
+		data = data[n:]
+		if number == e.Key.Number() && kind == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(data)
+			if n < 0 {
+				return "", fmt.Errorf("reading %s: %w", e.Type, ErrMalformed)
+			}
+			subject, data = value, data[n:]
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, data); n < 0 {
+			return "", fmt.Errorf("reading %s: %w", e.Type, ErrMalformed)
+		}
+		data = data[n:]
+	}
+	switch {
+	case len(subject) == 0:
+		return "", fmt.Errorf("reading %s of %s: %w", e.Key.Name(), e.Type, ErrEmptyKey)
+	case !utf8.Valid(subject):
+		return "", fmt.Errorf("reading %s of %s: %w", e.Key.Name(), e.Type, ErrMalformed)
+	}
+	return string(subject), nil
+}
+
+// EventOf reads the event that a message is. It returns nil and no error when the message isn't one. The error joins all violations.
+func EventOf(m protoreflect.MessageDescriptor) (*Event, error) {
+	var r report
+	event := r.event(m)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return event, nil
+}
+
+// event reads the event that a message is; nil when it isn't one.
+func (r *report) event(m protoreflect.MessageDescriptor) *Event {
+	is, ok := r.isEvent(m)
+	if !ok || !is {
+		return nil
+	}
+	event := &Event{Type: m.FullName(), Message: m}
+	fields := m.Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		options, ok := r.fieldOptions(field)
+		if !ok || !options.correlationKey {
+			continue
+		}
+		where := atFieldOption(field, treatyv1.E_CorrelationKey)
+		oneof := field.ContainingOneof()
+		switch {
+		case field.Kind() != protoreflect.StringKind || field.Cardinality() == protoreflect.Repeated || oneof != nil && !oneof.IsSynthetic():
+			r.add(eventKeyType, where, "the correlation key %s must be one string: write `string %s = %d`", field.Name(), field.Name(), field.Number())
+		case options.redacted:
+			r.add(fieldRedacted, where, "the correlation key %s is stored and shown, so it can't be debug_redact: remove one of the two options", field.Name())
+		}
+		if event.Key != nil {
+			r.add(eventKeyDuplicate, where, "%s has the correlation key %s already: remove the option here", m.Name(), event.Key.Name())
+			continue
+		}
+		event.Key = field
+	}
+	if event.Key == nil {
+		r.add(eventKeyMissing, at(m), "%s is an event without a correlation key: write `[(treaty.v1.correlation_key) = true]` at the string field by which it is awaited", m.Name())
+	}
+	return event
+}
+
+func (r *report) isEvent(m protoreflect.MessageDescriptor) (is, ok bool) {
+	if !annotated(m.ParentFile()) {
+		return false, true
+	}
+	all := new(descriptorpb.MessageOptions)
+	if err := readOptions(m, all); err != nil {
+		r.add(optionUnreadable, at(m), "the options of %s can't be read: use the treaty/v1/options.proto of this version", m.Name())
+		return false, false
+	}
+	return proto.HasExtension(all, treatyv1.E_Event), true
+}
