@@ -30,6 +30,18 @@ func IssueCard(ctx saga.Context, in *cardv1.IssueCardRequest) (*cardv1.CardIssue
 	return out, nil
 }
 
+// IssueExtraCard issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
+// nothing to refuse.
+//
+// It is retriable: it can't be undone, and is tried until it is done.
+func IssueExtraCard(ctx saga.Context, in *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
+	out := new(cardv1.ExtraCardIssued)
+	if err := saga.Call(ctx, cardv1.CardService_IssueExtraCard_FullMethodName, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ChangePostalAddress changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
 // it is a P.O. box.
 //

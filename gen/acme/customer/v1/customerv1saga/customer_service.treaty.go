@@ -41,3 +41,25 @@ func ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressRequest) (*cust
 	}
 	return out, nil
 }
+
+// GetCustomer returns one customer. NOT_FOUND when there is none of that name.
+//
+// It is a query: it changes nothing, so there is nothing to undo.
+func GetCustomer(ctx saga.Context, in *customerv1.GetCustomerRequest) (*customerv1.Customer, error) {
+	out := new(customerv1.Customer)
+	if err := saga.Call(ctx, customerv1.CustomerService_GetCustomer_FullMethodName, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AwaitAddressChanged waits for the next AddressChanged whose customer is the given one. The error is saga.ErrTimeout when the time of
+// saga.Within was up.
+func AwaitAddressChanged(ctx saga.Context, customer string, options ...saga.WaitOption) (*customerv1.AddressChanged, error) {
+	return saga.Await(ctx, NextAddressChanged(customer), options...)
+}
+
+// NextAddressChanged is the next AddressChanged whose customer is the given one, for saga.First.
+func NextAddressChanged(customer string) *saga.Event[*customerv1.AddressChanged] {
+	return saga.NextEvent[*customerv1.AddressChanged](customer)
+}

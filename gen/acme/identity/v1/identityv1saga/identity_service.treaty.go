@@ -2,8 +2,6 @@
 //
 // Source: acme/identity/v1/identity_service.proto
 
-// Package identityv1saga is what saga code imports of acme.identity.v1: its commands as functions, and its
-// sagas as interfaces.
 package identityv1saga
 
 import (
@@ -23,6 +21,20 @@ const _ = saga.SupportPackageIsVersion1
 func RegisterApplicant(ctx saga.Context, in *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
 	out := new(identityv1.ApplicantRegistered)
 	if err := saga.Call(ctx, identityv1.IdentityService_RegisterApplicant_FullMethodName, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// InspectPassport inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
+// Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
+//
+// It is compensatable: DiscardInspection undoes it.
+// A refusal may carry one of:
+//   - acme.identity.v1.PassportNotGenuine
+func InspectPassport(ctx saga.Context, in *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
+	out := new(identityv1.PassportInspected)
+	if err := saga.Call(ctx, identityv1.IdentityService_InspectPassport_FullMethodName, in, out); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -25,3 +25,14 @@ func SendWelcome(ctx saga.Context, in *notificationv1.SendWelcomeRequest) (*noti
 	}
 	return out, nil
 }
+
+// SendReview tells a customer what came of a review.
+//
+// It is retriable: it can't be undone, and is tried until it is done.
+func SendReview(ctx saga.Context, in *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
+	out := new(notificationv1.ReviewSent)
+	if err := saga.Call(ctx, notificationv1.NotificationService_SendReview_FullMethodName, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
