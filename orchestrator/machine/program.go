@@ -3,7 +3,6 @@ package machine
 import (
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
@@ -34,9 +33,10 @@ type program struct {
 
 // scope is a place in saga code where branches run.
 type scope struct {
-	path     string
-	parent   *Thread
-	branches *Branches
+	path      string
+	parent    *Thread
+	branches  *Branches
+	broadcast bool
 
 	begun, live int
 	threads     []*Thread // live ones
@@ -277,14 +277,13 @@ func (p *program) stopAll() {
 	p.main.stop()
 }
 
-// besides returns the innermost scope whose branches run side by side that a path is in; nil when there is none. How many branches there
-// happen to be doesn't count.
-func (p *program) besides(path string) *scope {
-	var found *scope
-	for _, s := range p.scopes {
-		if !s.branches.Undo && strings.HasPrefix(path, s.prefix()) {
-			found = s
+// besides returns the innermost scope whose branches run side by side that a thread is in; nil when there is none. How many branches there
+// happen to be doesn't count, nor do those of a broadcast, whose steps are one command.
+func (p *program) besides(t *Thread) *scope {
+	for s := t.scope; s != nil; s = s.parent.scope {
+		if !s.branches.Undo && !s.broadcast {
+			return s
 		}
 	}
-	return found
+	return nil
 }

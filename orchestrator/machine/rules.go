@@ -76,7 +76,7 @@ func (m *Machine) outOfOrder(t *Thread, command *contract.Command, call *Call) s
 		return fmt.Sprintf("%s can't be undone, but this saga is a step that its parent can undo; make the command compensatable, or give %s another kind",
 			call.Method, m.saga.Started.GetDefinition())
 	}
-	if beside := m.program.besides(t.asked); beside != nil && (pivot || call.Participant == "") {
+	if beside := m.program.besides(t); beside != nil {
 		return fmt.Sprintf("%s is a point of no return, but it runs beside other branches, which might still fail; put it behind the saga.All or saga.Each at place %s",
 			call.Method, beside.path)
 	}
@@ -92,7 +92,7 @@ func (m *Machine) brokenBroadcast(t *Thread, broadcast *Broadcast) string {
 		return fmt.Sprintf("%s goes to one participant; its contract says nothing of a broadcast", broadcast.Method)
 	}
 	// What it can't do is told before anybody is asked.
-	return m.outOfOrder(t, command, &Call{Method: broadcast.Method, Participant: "anybody"})
+	return m.outOfOrder(t, command, &Call{Method: broadcast.Method})
 }
 
 func (m *Machine) brokenWait(wait *Wait) string {

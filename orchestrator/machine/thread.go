@@ -128,12 +128,12 @@ func (t *Thread) Wait(wait *Wait) WaitResult {
 
 // Branch runs branches and waits until all have ended. Each has a thread of its own, which its code must use.
 func (t *Thread) Branch(branches *Branches) BranchesResult {
-	return t.branchAt(t.position(), branches)
+	return t.enter(&scope{path: t.position(), branches: branches})
 }
 
-func (t *Thread) branchAt(path string, branches *Branches) BranchesResult {
-	s := &scope{path: path, parent: t, branches: branches, failed: -1}
-	return t.wait(s, path).(BranchesResult) //nolint:forcetypeassert // what answers branches
+func (t *Thread) enter(s *scope) BranchesResult {
+	s.parent, s.failed = t, -1
+	return t.wait(s, s.path).(BranchesResult) //nolint:forcetypeassert // what answers branches
 }
 
 // Broadcast is a command that goes to everybody who serves it.
@@ -147,9 +147,10 @@ type Broadcast struct {
 func (t *Thread) Broadcast(broadcast *Broadcast, body func(participant string, thread *Thread) *treatyv1.Failure) ([]string, BranchesResult) {
 	path := t.position()
 	names := t.wait(broadcast, path).([]string) //nolint:forcetypeassert // what answers a broadcast
-	return names, t.branchAt(path, &Branches{Count: len(names), Body: func(branch int, thread *Thread) *treatyv1.Failure {
+	branches := &Branches{Count: len(names), Body: func(branch int, thread *Thread) *treatyv1.Failure {
 		return body(names[branch], thread)
-	}})
+	}}
+	return names, t.enter(&scope{path: path, branches: branches, broadcast: true})
 }
 
 // position is the path of what is asked for next.
