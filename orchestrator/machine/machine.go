@@ -143,8 +143,12 @@ func (m *Machine) version(change string, latest int32) int32 {
 	return latest
 }
 
-// Mismatch says how the code doesn't match the journal that was replayed; nil when it does. The next Wake records it.
+// Mismatch says how the code doesn't match the journal that was replayed; nil when it does, and when the saga has ended or is undone, which
+// needs no code. The next Wake records it.
 func (m *Machine) Mismatch() *treatyv1.SagaSuspended {
+	if m.saga.Decided != nil || m.saga.Final() {
+		return nil
+	}
 	if m.mismatch == nil && m.program != nil {
 		return m.program.newer
 	}
