@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -40,6 +41,10 @@ func (m *Machine) compare(record *treatyv1.Record) {
 		if ask, is := t.ask.(*Broadcast); !is || ask.Method != r.BroadcastScheduled.GetMethod() {
 			m.mismatches(path, expected, t.describe())
 		}
+	case *treatyv1.Record_WaitEnded:
+		m.compareWaitEnded(r.WaitEnded)
+	case *treatyv1.Record_CompensationScheduled:
+		m.compareUndo(r.CompensationScheduled.GetStep())
 	case *treatyv1.Record_ScopeOpened:
 		m.compareScope(r.ScopeOpened.GetScope(), func(s *scope) bool { return !s.opened && s.branches.Within > 0 }, "a scope with a deadline at place ")
 	case *treatyv1.Record_ScopeExpired:
@@ -72,6 +77,32 @@ func (m *Machine) compareStep(scheduled *treatyv1.StepScheduled) {
 
 func sameRequest(call *Call, journaled []byte) bool {
 	return bytes.Equal(call.Request, journaled) || call.Same != nil && call.Same(journaled)
+}
+
+// compareWaitEnded sees to it that no wait is lost: one that was stopped must be stopped by this code too, any other one must be waited for.
+func (m *Machine) compareWaitEnded(ended *treatyv1.WaitEnded) {
+	path := ended.GetWait()
+	stopped := slices.Contains(m.program.unawaited, path)
+	switch {
+	case ended.GetStopped() != nil && !stopped:
+		m.mismatches(path, "the end of wait "+path+", whose branch was stopped", "a branch that goes on")
+	case ended.GetStopped() == nil && stopped:
+		m.mismatches(path, "wait "+path, "a branch that was stopped")
+	}
+}
+
+// compareUndo holds a compensation of a saga that isn't undone as a whole against what the code came to: a failed scope, or its end.
+func (m *Machine) compareUndo(path string) {
+	p := m.program
+	if m.saga.Decided != nil || p.main.ended {
+		return
+	}
+	for _, s := range p.scopes {
+		if s.decided && strings.HasPrefix(path, s.prefix()) {
+			return
+		}
+	}
+	m.mismatches(path, "the end of the code, behind which step "+path+" is undone", p.describe())
 }
 
 func (m *Machine) compareScope(path string, fits func(*scope) bool, expected string) {
