@@ -366,7 +366,10 @@ func (m *Machine) complete(in Complete) error {
 		if step.CompensationScheduleTime.IsZero() {
 			return fmt.Errorf("%w: step %s isn't being undone", ErrNoStep, in.Step)
 		}
-		open, same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING && m.saga.Suspension == nil, step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Verdict == Done
+		open, same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING, step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Verdict == Done
+		if open && m.saga.Suspension.GetStep() == in.Step {
+			return fmt.Errorf("%w: undoing step %s is stuck, and an operator decides how it goes on", ErrStepOver, in.Step)
+		}
 	}
 	switch {
 	case open:

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -63,6 +64,10 @@ func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 }
 
 func (m *Machine) resumePivot(step *Step, in Resume) error {
+	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED && in.How != Retry {
+		return fmt.Errorf("%w: step %s was completed by its participant meanwhile: it is %s; retry, and the saga goes on from there",
+			ErrUnfit, step.Path(), strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+	}
 	switch in.How {
 	case Retry:
 		m.recordResumed(in)
