@@ -139,7 +139,7 @@ type Discovered struct {
 // Complete is the end of a command that its participant accepted before. It is turned down with ErrNoStep or ErrStepOver.
 type Complete Outcome
 
-// Undo is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot.
+// Undo is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot or ErrPivotUnderWay.
 type Undo struct{}
 
 // Wake lets the saga do what is due: after loading, and when a timer fires.

@@ -163,8 +163,8 @@ func (m *Machine) Panicked() string {
 	return m.program.panicked
 }
 
-// Apply takes an input at the time now. The errors are ErrPastPivot, ErrPivotUnderWay, ErrFinal, ErrNotSuspended and ErrUnfit; nothing is
-// recorded then.
+// Apply takes an input at the time now. The errors are ErrPastPivot, ErrPivotUnderWay, ErrFinal, ErrNotSuspended, ErrUnfit, ErrNoStep and
+// ErrStepOver; nothing is recorded then.
 func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	// A turn's time never goes back, whatever the clock does; the journal keeps no more than microseconds.
 	m.now = now.UTC().Truncate(time.Microsecond)
@@ -388,6 +388,9 @@ func (m *Machine) undo() error {
 	}
 	if back := m.saga.pointOfNoReturn(); back != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, back.Path(), back.Scheduled.GetMethod())
+	}
+	if pivot := m.saga.pivotUnderWay(); pivot != nil {
+		return fmt.Errorf("%w: step %s (%s)", ErrPivotUnderWay, pivot.Path(), pivot.Scheduled.GetMethod())
 	}
 	m.decide(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
