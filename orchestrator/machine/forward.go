@@ -249,7 +249,7 @@ func (m *Machine) intendNext() bool {
 	for _, s := range m.program.scopes {
 		if s.branches.Within > 0 && !s.opened {
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeOpened{ScopeOpened: &treatyv1.ScopeOpened{
-				Scope: s.path, Deadline: timestamppb.New(m.now.Add(s.branches.Within).Truncate(time.Microsecond)),
+				Scope: s.path, Deadline: timestamppb.New(ceil(m.now.Add(s.branches.Within))),
 			}}})
 			return true
 		}
