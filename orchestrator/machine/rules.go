@@ -10,7 +10,7 @@ import (
 // Limits of one round of a saga. One that asks for more is suspended: it is a loop without an end, or a process that should be several sagas,
 // or begin anew with a new request from time to time.
 const (
-	// MaxSteps is how many steps and waits a saga may have.
+	// MaxSteps is how many steps, waits and broadcasts a saga may have.
 	MaxSteps = 10_000
 
 	// MaxPayloadBytes is how long one request may be.
@@ -19,7 +19,7 @@ const (
 	// MaxTurnPayloadBytes is how long the requests may be, altogether, that are sent at one moment.
 	MaxTurnPayloadBytes = 16 << 20
 
-	// MaxHistoryBytes is how long all requests, replies and events may be.
+	// MaxHistoryBytes is how long all requests, replies, events and progress may be.
 	MaxHistoryBytes = 64 << 20
 )
 
@@ -91,6 +91,9 @@ func (m *Machine) brokenBroadcast(t *Thread, broadcast *Broadcast) string {
 	case !command.Broadcast:
 		return fmt.Sprintf("%s goes to one participant; its contract says nothing of a broadcast", broadcast.Method)
 	}
+	if rule := m.tooLong(); rule != "" {
+		return rule
+	}
 	// What it can't do is told before anybody is asked.
 	return m.outOfOrder(t, command, &Call{Method: broadcast.Method})
 }
@@ -119,9 +122,9 @@ func (m *Machine) brokenWait(wait *Wait) string {
 func (m *Machine) tooLong() string {
 	switch {
 	case len(m.saga.Steps)+m.saga.asked >= MaxSteps:
-		return fmt.Sprintf("a saga has at most %d steps and waits; %s", MaxSteps, restartHint)
+		return fmt.Sprintf("a saga has at most %d steps, waits and broadcasts; %s", MaxSteps, restartHint)
 	case m.saga.PayloadBytes > MaxHistoryBytes:
-		return fmt.Sprintf("the requests, replies and events in the saga's journal have %d bytes, and %d are allowed; %s", m.saga.PayloadBytes, MaxHistoryBytes, restartHint)
+		return fmt.Sprintf("the requests, replies, events and progress in the saga's journal have %d bytes, and %d are allowed; %s", m.saga.PayloadBytes, MaxHistoryBytes, restartHint)
 	}
 	return ""
 }

@@ -61,14 +61,14 @@ type Saga struct {
 	// Round is how many times it was begun; 1 unless it was restarted.
 	Round uint32
 
-	// PayloadBytes is how long the requests and replies are that its journal holds, altogether.
+	// PayloadBytes is how long the requests, replies, events and progress are that its journal holds, altogether.
 	PayloadBytes int
 
 	// RoundTime is when its round began.
 	RoundTime time.Time
 
 	taken   map[eventKey]uint64 // the positions of the last events taken
-	asked   int                 // waits that were ever scheduled in this round
+	asked   int                 // waits and broadcasts that were ever scheduled in this round
 	byPath  map[string]*Step
 	lines   line
 	ordered int // steps that are in lines
@@ -236,7 +236,10 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		s.Versions[r.VersionChosen.GetChange()] = r.VersionChosen.GetVersion()
 	case *treatyv1.Record_ProgressSet:
 		s.Progress = r.ProgressSet.GetProgress()
-	case *treatyv1.Record_ScopeOpened, *treatyv1.Record_ScopeExpired, *treatyv1.Record_BroadcastScheduled:
+		s.PayloadBytes += len(s.Progress.GetValue())
+	case *treatyv1.Record_BroadcastScheduled:
+		s.asked++ // also one that goes to nobody
+	case *treatyv1.Record_ScopeOpened, *treatyv1.Record_ScopeExpired:
 		// They concern the code alone.
 	default:
 		return s.misfit("record", "its kind is unknown to this version; run the version that wrote it, or a newer one")
