@@ -28,6 +28,9 @@ const (
 	// MaxWaitEvents is how many events one wait may await.
 	MaxWaitEvents = 100
 
+	// MaxAwaits is how many events all waits of a saga may await at one moment.
+	MaxAwaits = 1000
+
 	// MaxSubjectBytes is how long an event's correlation key may be.
 	MaxSubjectBytes = 256
 )
@@ -104,6 +107,13 @@ func (m *Machine) brokenWait(wait *Wait) string {
 	}
 	if len(wait.Events) > MaxWaitEvents {
 		return fmt.Sprintf("it awaits %d events at once, and %d are allowed; await them side by side, in branches", len(wait.Events), MaxWaitEvents)
+	}
+	awaits := len(wait.Events)
+	for _, open := range m.saga.Waits {
+		awaits += len(open.Scheduled.GetEvents())
+	}
+	if awaits > MaxAwaits {
+		return fmt.Sprintf("the saga awaits %d events at once, and %d are allowed; let saga.Each do fewer at once", awaits, MaxAwaits)
 	}
 	for _, key := range wait.Events {
 		switch {
