@@ -34,6 +34,9 @@ func (g *guard) unary(ctx context.Context, request any, info *grpc.UnaryServerIn
 		}
 	}()
 	reply, err = handler(ctx, request)
+	if wait, ok := IsPending(err); ok {
+		return pend(ctx, wait)
+	}
 	if err != nil {
 		return nil, g.public(ctx, info.FullMethod, err)
 	}

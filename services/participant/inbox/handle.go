@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -27,6 +26,8 @@ import (
 //   - A refusal (a status that refuses, see participant.IsRefusal and the contract's outcomes) rolls the handler's effect back.
 //     An action's refusal is stored in the same transaction: whatever has changed by then, a late duplicate is refused as
 //     well, for nobody would undo it. A compensation's refusal isn't, so that an operator can send it again.
+//   - An error of participant.Pending accepts: the handler's effect is committed, and a duplicate gets the same answer without the handler,
+//     until [Complete] or [Refuse] stores another one. An undo that comes before that runs its handler.
 //   - Any other error rolls the effect back and stores nothing: the next attempt runs the handler again.
 //   - An undo of an action that has had no effect (it never came, or it was refused) is a durable no-op: the handler doesn't run and the
 //     reply is empty. An action that comes after its undo is refused with FAILED_PRECONDITION and ReasonCompensatedBefore.
@@ -119,11 +120,10 @@ func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler r
 		h.verdict = Stale
 		return nil, refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, and epoch %d has begun", h.command.CommandID, h.command.Epoch, known.epoch))
 	case before != nil:
-		return h.repeat(ctx, tx, before)
+		return h.repeat(ctx, tx, before, known)
 	case h.command.Direction == participant.Action && known.compensation != nil:
-		err := refusal(codes.FailedPrecondition, ReasonCompensatedBefore, h.command.CommandID+" was undone before it arrived")
-		return nil, h.store(ctx, tx, RefusedLate, nil, err)
-	case h.command.Direction == participant.Compensation && (known.action == nil || known.action.verdict != Executed):
+		return nil, h.store(ctx, tx, RefusedLate, nil, undoneBefore(h.command))
+	case h.command.Direction == participant.Compensation && (!known.mayBeUndone()):
 		return nil, h.store(ctx, tx, NullCompensated, nil, nil)
 	default:
 		return h.execute(ctx, tx, handler)
@@ -131,7 +131,7 @@ func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler r
 }
 
 // repeat answers a duplicate.
-func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry) ([]byte, error) {
+func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, known seen) ([]byte, error) {
 	if before.method != h.method && before.method != "" && h.method != "" {
 		return nil, status.Errorf(codes.Internal, "%s (%s) was sent to %s before and comes to %s now", h.command.CommandID, h.command.Direction, before.method, h.method)
 	}
@@ -142,14 +142,22 @@ func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry) ([]byt
 		return nil, err
 	}
 	h.verdict = Duplicate
-	if before.verdict != Refused && before.verdict != RefusedLate {
+	switch {
+	case before.verdict == Accepted && h.command.Direction == participant.Action && known.compensation != nil:
+		h.verdict = RefusedLate // it was never completed, and its undo has taken back what there was
+		return nil, undoneBefore(h.command)
+	case before.verdict == Accepted:
+		return nil, participant.Pending(before.patience())
+	case before.refused():
+		return nil, before.refusal()
+	default:
 		return before.answer, nil
 	}
-	var stored spb.Status
-	if err := proto.Unmarshal(before.answer, &stored); err != nil {
-		return nil, fmt.Errorf("reading the stored refusal of %s: %w", h.command.CommandID, err)
-	}
-	return nil, status.ErrorProto(&stored)
+}
+
+// undoneBefore refuses an action whose undo came first.
+func undoneBefore(command participant.Command) error {
+	return refusal(codes.FailedPrecondition, ReasonCompensatedBefore, command.CommandID+" was undone before it arrived or was completed")
 }
 
 // execute runs the handler. A refused action's effect is rolled back to a savepoint, so that no other transaction comes between it and
@@ -159,9 +167,15 @@ func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte
 		return nil, unavailable("setting a savepoint", err)
 	}
 	answer, err := handler(tx)
+	wait, accepted := participant.IsPending(err)
 	switch {
 	case err == nil:
 		return answer, h.store(ctx, tx, Executed, answer, nil)
+	case accepted:
+		if storeErr := h.store(ctx, tx, Accepted, patience(wait), nil); storeErr != nil {
+			return nil, storeErr
+		}
+		return nil, err
 	case h.command.Direction == participant.Action && refuses(h.method, h.command.Direction, err):
 		if _, rollbackErr := tx.ExecContext(ctx, `ROLLBACK TO treaty_handler`); rollbackErr != nil {
 			return nil, unavailable("rolling a refused command back", errors.Join(rollbackErr, err))
@@ -176,8 +190,8 @@ func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte
 func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answer []byte, refused error) error {
 	if refused != nil {
 		var err error
-		if answer, err = proto.Marshal(statusOf(refused).Proto()); err != nil {
-			return fmt.Errorf("storing the refusal of %s: %w", h.command.CommandID, err)
+		if answer, err = marshalRefusal(h.command, refused); err != nil {
+			return err
 		}
 	}
 	e := &entry{command: h.command, method: h.method, verdict: verdict, answer: answer}
@@ -191,6 +205,14 @@ func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answe
 	return refused
 }
 
+func marshalRefusal(command participant.Command, refused error) ([]byte, error) {
+	answer, err := proto.Marshal(statusOf(refused).Proto())
+	if err != nil {
+		return nil, fmt.Errorf("storing the refusal of %s: %w", command.CommandID, err)
+	}
+	return answer, nil
+}
+
 // statusOf returns the status in an error, without the text of what wraps it.
 func statusOf(err error) *status.Status {
 	var s interface{ GRPCStatus() *status.Status }
@@ -200,10 +222,13 @@ func statusOf(err error) *status.Status {
 	return status.Convert(err)
 }
 
-func (h *handling) report(ctx context.Context) {
-	verdict := attribute.String("treaty.inbox.verdict", string(h.verdict))
+func (h *handling) report(ctx context.Context) { h.inbox.report(ctx, h.command.Direction, h.verdict) }
+
+// report says what became of a command, in the present span and in the metric.
+func (i *Inbox) report(ctx context.Context, direction participant.Direction, v Verdict) {
+	verdict := attribute.String("treaty.inbox.verdict", string(v))
 	trace.SpanFromContext(ctx).SetAttributes(verdict)
-	h.inbox.verdicts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("treaty.direction", string(h.command.Direction))))
+	i.verdicts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("treaty.direction", string(direction))))
 }
 
 func commit(tx *sql.Tx) error {

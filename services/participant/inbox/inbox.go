@@ -52,32 +52,20 @@ type ledger interface {
 	// add stores an entry.
 	add(ctx context.Context, tx *sql.Tx, e *entry) error
 
+	// settle replaces the verdict and the answer of a command that was accepted.
+	settle(ctx context.Context, tx *sql.Tx, e *entry) error
+
+	// drop deletes a command's row in one direction.
+	drop(ctx context.Context, tx *sql.Tx, command participant.Command) error
+
+	// accepted returns the commands that were accepted, and neither completed nor undone since, oldest first.
+	accepted(ctx context.Context, db *sql.DB) ([]PendingCommand, error)
+
 	// duplicate counts a duplicate and remembers its epoch.
 	duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error
 
 	// purge deletes some of the commands whose newest row is older, and returns how many rows that were.
 	purge(ctx context.Context, tx *sql.Tx, before time.Time) (int64, error)
-}
-
-// entry is one row: what became of one command in one direction.
-type entry struct {
-	command participant.Command
-	method  string
-	verdict Verdict
-	answer  []byte // the reply, or the google.rpc.Status of a refusal
-}
-
-// seen is what is known of one command.
-type seen struct {
-	action, compensation *entry
-	epoch                uint64 // the highest one of the saga
-}
-
-func (s seen) in(d participant.Direction) *entry {
-	if d == participant.Compensation {
-		return s.compensation
-	}
-	return s.action
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {
@@ -96,7 +84,8 @@ const scope = "github.com/treatyhq/treaty/services/participant/inbox"
 
 // ActionReply gives a compensation's handler the reply of the action that it undoes, for when the request doesn't hold it because
 // the orchestrator never heard it. It must be called with the handler's transaction. It returns false when the call isn't
-// a compensation for a saga; a compensation's handler that [Handle] runs always has an action that was executed.
+// a compensation for a saga, and when the action was accepted and never completed: what is there to undo is then what its acceptance did. A
+// compensation's handler that [Handle] runs has an action of one of the two kinds.
 func (i *Inbox) ActionReply(ctx context.Context, tx *sql.Tx, out proto.Message) (bool, error) {
 	command, ok, err := commandOf(ctx)
 	if err != nil || !ok || command.Direction != participant.Compensation {

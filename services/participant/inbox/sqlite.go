@@ -13,7 +13,7 @@ import (
 // SQLiteSchema is the ledger's table in SQLite. A participant that isn't written in Go makes the same one.
 //
 // The sequence is the order of the transactions. executed_at is in microseconds since 1970. reply is the serialized reply, or
-// for "refused" and "refused-late" the serialized google.rpc.Status. duplicates counts the calls that got the stored
+// for "refused" and "refused-late" the serialized google.rpc.Status, for "accepted" the decimal number of seconds. duplicates counts the calls that got the stored
 // answer.
 const SQLiteSchema = `
 CREATE TABLE IF NOT EXISTS treaty_inbox (
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	command_id  TEXT    NOT NULL,
 	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
 	method      TEXT    NOT NULL,
-	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'refused', 'null-compensated', 'refused-late')),
+	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
 	reply       BLOB    NOT NULL,
 	epoch       INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	duplicates  INTEGER NOT NULL DEFAULT 0,
 	UNIQUE (command_id, direction)
 ) STRICT;
+CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
 `
 
 // OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its table
@@ -40,11 +41,6 @@ func OpenSQLite(ctx context.Context, db *sql.DB, options Options) (*Inbox, error
 
 // sqliteLedger keeps the rows in SQLite, where one transaction writes at a time.
 type sqliteLedger struct{ turn chan struct{} }
-
-func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, SQLiteSchema)
-	return err
-}
 
 func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
 	select {
@@ -99,6 +95,44 @@ func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch), e.command.Attempt, time.Now().UnixMicro())
 	return err
+}
+
+func (l *sqliteLedger) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
+	answer := e.answer
+	if answer == nil {
+		answer = []byte{}
+	}
+	_, err := tx.ExecContext(ctx, `
+		UPDATE treaty_inbox SET verdict = ?, reply = ?, executed_at = ? WHERE command_id = ? AND direction = ?`,
+		e.verdict, answer, time.Now().UnixMicro(), e.command.CommandID, e.command.Direction)
+	return err
+}
+
+func (l *sqliteLedger) drop(ctx context.Context, tx *sql.Tx, command participant.Command) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM treaty_inbox WHERE command_id = ? AND direction = ?`, command.CommandID, command.Direction)
+	return err
+}
+
+func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) (found []PendingCommand, err error) {
+	rows, err := db.QueryContext(ctx, `
+		SELECT command_id, direction, method, epoch, attempt, reply, executed_at FROM treaty_inbox AS a
+		WHERE verdict = 'accepted' AND (direction = 'compensation' OR NOT EXISTS (
+			SELECT 1 FROM treaty_inbox AS c WHERE c.command_id = a.command_id AND c.direction = 'compensation'))
+		ORDER BY sequence`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var e entry
+		var micros int64
+		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.command.Epoch, &e.command.Attempt, &e.answer, &micros); err != nil {
+			return nil, err
+		}
+		e.command.Saga, _ = sagaOf(e.command.CommandID)
+		found = append(found, PendingCommand{Command: e.command, Method: e.method, Wait: e.patience(), AcceptTime: time.UnixMicro(micros)})
+	}
+	return found, rows.Err()
 }
 
 func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error {

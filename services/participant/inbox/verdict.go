@@ -6,8 +6,12 @@ type Verdict string
 
 // The verdicts. All but Duplicate and Stale are also stored, in the column "verdict".
 const (
-	// Executed: the handler ran, and its effect and reply were committed together.
+	// Executed: the handler ran, or an accepted command was completed, and the effect and the reply were committed together.
 	Executed Verdict = "executed"
+
+	// Accepted: the handler ran and accepted the command (participant.Pending); its effect was committed. [Complete] makes it Executed, [Refuse]
+	// Refused.
+	Accepted Verdict = "accepted"
 
 	// Refused: the handler refused the action; its effect was rolled back and the refusal was committed.
 	Refused Verdict = "refused"
@@ -19,7 +23,7 @@ const (
 	// refused from now on.
 	NullCompensated Verdict = "null-compensated"
 
-	// RefusedLate: an action that came after its undo. The handler didn't run.
+	// RefusedLate: an action that came after its undo, or again after an undo that found it accepted only. The handler didn't run.
 	RefusedLate Verdict = "refused-late"
 
 	// Stale: a call from an orchestrator process that was replaced. The handler didn't run; nothing was stored.

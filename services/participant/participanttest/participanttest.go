@@ -93,7 +93,7 @@ type Row struct {
 	// Method is the method that was called, "/package.Service/Method".
 	Method string
 
-	// Verdict is "executed", "refused", "null-compensated" or "refused-late".
+	// Verdict is "executed", "accepted", "refused", "null-compensated" or "refused-late".
 	Verdict string
 
 	// Epoch is the highest epoch under which the command came.
