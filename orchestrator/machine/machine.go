@@ -89,18 +89,14 @@ func (m *Machine) Close() { m.stopCode() }
 func (m *Machine) Replay(turn *treatyv1.Turn) error {
 	m.now, m.replaying = turn.GetTime().AsTime(), true
 	defer func() { m.replaying = false }()
-	for _, record := range turn.GetRecords() {
-		// The code asks for a version before the record that holds it comes.
-		if chosen := record.GetVersionChosen(); chosen != nil {
-			if err := m.saga.fold(m.now, record); err != nil {
-				return err
-			}
-		}
-	}
+	m.saga.choose(turn)
 	for _, record := range turn.GetRecords() {
 		m.compare(record)
 		if err := m.saga.fold(m.now, record); err != nil {
 			return err
+		}
+		if record.GetSagaRestarted() != nil {
+			m.saga.choose(turn) // the round before had others
 		}
 		m.follow(record)
 	}

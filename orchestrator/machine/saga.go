@@ -230,10 +230,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 	case *treatyv1.Record_ScopeCompensationDecided:
 		s.Scopes = append(s.Scopes, &FailedScope{Decided: r.ScopeCompensationDecided, DecideTime: now})
 	case *treatyv1.Record_VersionChosen:
-		if s.Versions == nil {
-			s.Versions = make(map[string]int32)
-		}
-		s.Versions[r.VersionChosen.GetChange()] = r.VersionChosen.GetVersion()
+		s.chooseVersion(r.VersionChosen)
 	case *treatyv1.Record_ProgressSet:
 		s.Progress = r.ProgressSet.GetProgress()
 		s.PayloadBytes += len(s.Progress.GetValue())
@@ -257,6 +254,22 @@ func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 	for _, taken := range r.GetEventsTaken() {
 		s.take(taken.GetKey(), taken.GetPosition())
 	}
+}
+
+// choose reads the versions of a turn ahead: code asks for one before the record that holds it comes.
+func (s *Saga) choose(turn *treatyv1.Turn) {
+	for _, record := range turn.GetRecords() {
+		if chosen := record.GetVersionChosen(); chosen != nil {
+			s.chooseVersion(chosen)
+		}
+	}
+}
+
+func (s *Saga) chooseVersion(chosen *treatyv1.VersionChosen) {
+	if s.Versions == nil {
+		s.Versions = make(map[string]int32)
+	}
+	s.Versions[chosen.GetChange()] = chosen.GetVersion()
 }
 
 func (s *Saga) take(key *treatyv1.EventKey, position uint64) {
