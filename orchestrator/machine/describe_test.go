@@ -2,6 +2,7 @@ package machine_test
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ func timestamp(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }
 func stateName(s treatyv1.SagaState) string {
 	return strings.TrimPrefix(s.String(), "SAGA_STATE_")
 }
+
+// codeLine is where a panic came from: the file matters, the line changes with every edit.
+var codeLine = regexp.MustCompile(`script_test\.go:\d+\)`)
 
 // describe writes a record as one short line.
 func describe(record *treatyv1.Record) string {
@@ -49,7 +53,8 @@ func describe(record *treatyv1.Record) string {
 	case *treatyv1.Record_CompensationDone:
 		return "+ undone " + r.CompensationDone.GetStep() + by(r.CompensationDone.GetDecision())
 	case *treatyv1.Record_SagaSuspended:
-		return fmt.Sprintf("+ suspended: %s: %s", strings.TrimPrefix(r.SagaSuspended.GetReason().String(), "SUSPENSION_REASON_"), r.SagaSuspended.GetMessage())
+		message := codeLine.ReplaceAllString(r.SagaSuspended.GetMessage(), "script_test.go)")
+		return fmt.Sprintf("+ suspended: %s: %s", strings.TrimPrefix(r.SagaSuspended.GetReason().String(), "SUSPENSION_REASON_"), message)
 	case *treatyv1.Record_SagaResumed:
 		return "+ resumed" + by(r.SagaResumed.GetDecision())
 	case *treatyv1.Record_SagaSucceeded:

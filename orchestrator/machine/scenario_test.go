@@ -1,6 +1,7 @@
 package machine_test
 
 import (
+	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -70,6 +71,7 @@ func (w *world) run(d *datadriven.TestData) string {
 		w.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
 		if d.Cmd == "code" {
 			w.machine.Close()
+			w.journal, w.skipped = nil, 0
 			w.machine = w.newMachine()
 		}
 		return ""
@@ -89,6 +91,13 @@ func (w *world) run(d *datadriven.TestData) string {
 		return w.apply(machine.Wake{})
 	case "steps":
 		return w.describeSteps()
+	case "mismatch":
+		again := w.replayed()
+		defer again.Close()
+		if mismatch := again.Mismatch(); mismatch != nil {
+			return fmt.Sprintf("expected %s\nfound %s", mismatch.GetExpected(), mismatch.GetFound())
+		}
+		return "none"
 	default:
 		return w.apply(w.input(d))
 	}
@@ -143,6 +152,7 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 	case "start-child":
 		kinds := map[string]treatyv1.CommandKind{
 			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, "pivot": treatyv1.CommandKind_COMMAND_KIND_PIVOT,
+			"retriable": treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
 		}
 		return machine.Start{
 			Started: &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: kinds[arg]}},
@@ -268,6 +278,14 @@ func (w *world) sameAfterCrash() {
 	}
 	if diff := cmp.Diff(w.machine.Saga(), folded, same); diff != "" {
 		w.t.Errorf("folded without code the saga differs (-live +folded):\n%s", diff)
+	}
+	if suspension := w.machine.Saga().Suspension; suspension.GetReason() != treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH {
+		if mismatch := again.Mismatch(); mismatch != nil {
+			w.t.Errorf("after a crash the code doesn't match its own journal: %s", mismatch.GetMessage())
+		}
+		if diff := cmp.Diff(w.machine.Code(), again.Code()); diff != "" && !w.machine.Saga().Final() {
+			w.t.Errorf("after a crash the code stands elsewhere (-live +replayed):\n%s", diff)
+		}
 	}
 	if again.Waiting() != w.machine.Waiting() {
 		t := w.machine.Waiting()

@@ -22,7 +22,12 @@ import (
 //	each 2 A B C             sends a command for each item, two at once
 //	scope [1h]               runs the block under it; when it fails, its steps are undone and the code goes on
 //	scope-or [1h] B          the same, and sends B when it failed
-//	sleep 1h                 waits
+//	scope-must [1h]          the same, and fails itself when it failed
+//	or-all A                 runs the block under it as "all" does, and sends A when a branch failed
+//	loop 3                   runs the block under it so often
+//	add text                 appends to what all branches share
+//	tell A                   sends A with all that was appended so far
+//	sleep 1h                 waits; -1h is a moment that has passed
 //	await E(key) [1h]        awaits an event and sends the command "Got(position)", or fails
 //	first E(a) F(b) [1h]     awaits the first of several and sends the command "Got", or "Late"
 //	version x 2 A B C        sends A for version 0 of the change x, B for 1, C for 2; 2 is the latest
@@ -79,6 +84,7 @@ type runner struct {
 	request string
 	reply   []byte
 	done    bool
+	shared  []string
 }
 
 func (r *runner) run(t *machine.Thread, blocks []*block) *treatyv1.Failure {
@@ -132,10 +138,29 @@ func (r *runner) language(t *machine.Thread, b *block, verb string, words []stri
 		return branched(t, &machine.Branches{Count: len(words) - 1, AtOnce: limit}, func(i int, t *machine.Thread) *treatyv1.Failure {
 			return call(t, words[i+1])
 		})
-	case "scope", "scope-or":
+	case "or-all":
+		failure := branched(t, &machine.Branches{Count: len(b.sub)}, func(i int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub[i].sub) })
+		if failure != nil {
+			return call(t, words[0])
+		}
+	case "loop":
+		times, _ := strconv.Atoi(words[0])
+		for range times {
+			if failure := r.run(t, b.sub); failure != nil || r.done {
+				return failure
+			}
+		}
+	case "add":
+		r.shared = append(r.shared, words...)
+	case "tell":
+		return call(t, words[0]+"("+strings.Join(r.shared, " ")+")")
+	case "scope", "scope-or", "scope-must":
 		within, words := period(words)
 		failure := branched(t, &machine.Branches{Count: 1, Undo: true, Within: within}, func(_ int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub) })
-		if failure != nil && len(words) > 0 {
+		switch {
+		case failure != nil && verb == "scope-must":
+			return failure
+		case failure != nil && len(words) > 0:
 			return call(t, words[0])
 		}
 	case "sleep":
