@@ -14,6 +14,7 @@ import (
 	"time"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/participant"
@@ -30,6 +31,7 @@ func run(ctx context.Context, args []string) (err error) {
 	url := flags.String("register-url", "", "`URL` of the identity register; empty plays one, with the database file of --db and \".register\"")
 	latency := flags.Duration("register-latency", 250*time.Millisecond, "how long the played register takes to answer")
 	decideAfter := flags.Duration("register-decides-after", 2*time.Second, "how long after a registration the played register decides and publishes what it decided")
+	inspectionTakes := flags.Duration("inspection-takes", time.Second, "how long the played clerk takes to inspect a passport")
 	var orchestrator orchestrator
 	orchestrator.addFlags(flags)
 	if err := participant.ParseFlags(flags, args); err != nil {
@@ -71,7 +73,15 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	identityv1.RegisterIdentityServiceServer(server, &service{store: store, register: register})
+	inspector := newInspector(store, participant.NewCompleter(connection), *inspectionTakes)
+	service := &service{store: store, register: register, inspector: inspector}
+	identityv1.RegisterIdentityServiceServer(server, service)
+	privacyv1.RegisterUserDataServiceServer(server, service)
+	var inspecting sync.WaitGroup
+	defer inspecting.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	inspecting.Go(func() { inspector.run(ctx) })
 	fmt.Fprintf(os.Stdout, "identity listening on %s\n", server.Addr())
 	return server.Serve(ctx)
 }

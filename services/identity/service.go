@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/participant"
 	"github.com/treatyhq/treaty/services/participant/inbox"
@@ -29,9 +30,11 @@ import (
 // The register isn't called inside the transaction, which would hold up all other commands.
 type service struct {
 	identityv1.UnimplementedIdentityServiceServer
+	privacyv1.UnimplementedUserDataServiceServer
 
-	store    *store
-	register *register
+	store     *store
+	register  *register
+	inspector *inspector
 }
 
 var passport = regexp.MustCompile(`^[A-Z0-9]{6,9}$`)
@@ -86,7 +89,7 @@ func (s *service) WithdrawApplicant(ctx context.Context, r *identityv1.WithdrawA
 
 // GetApplicant returns one applicant.
 func (s *service) GetApplicant(ctx context.Context, r *identityv1.GetApplicantRequest) (*identityv1.Applicant, error) {
-	applicant, err := s.store.get(ctx, r.GetName())
+	applicant, err := s.store.get(ctx, s.store.db, r.GetName())
 	if errors.Is(err, errNotFound) {
 		return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetName())
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/participant/participanttest"
 )
@@ -23,6 +24,7 @@ import (
 type company struct {
 	identityv1.IdentityServiceClient
 
+	privacy  privacyv1.UserDataServiceClient
 	register string
 	lose     atomic.Bool
 }
@@ -63,9 +65,12 @@ func start(t *testing.T) *company {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.IdentityServiceClient = identityv1.NewIdentityServiceClient(participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
-		identityv1.RegisterIdentityServiceServer(r, &service{store: store, register: register})
-	}))
+	connection := participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		service := &service{store: store, register: register, inspector: newInspector(store, nil, 0)}
+		identityv1.RegisterIdentityServiceServer(r, service)
+		privacyv1.RegisterUserDataServiceServer(r, service)
+	})
+	c.IdentityServiceClient, c.privacy = identityv1.NewIdentityServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
 	return c
 }
 
@@ -167,5 +172,40 @@ func TestRefusals(t *testing.T) {
 		if _, err := newRegister(url); err == nil {
 			t.Errorf("register URL %q is taken", url)
 		}
+	}
+}
+
+// TestDeleteUserData deletes an applicant here and at the third party, whose answer gets lost once.
+func TestDeleteUserData(t *testing.T) {
+	c := start(t)
+	if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada()); err != nil {
+		t.Fatal(err)
+	}
+	other := ada()
+	other.Customer = "customers/2"
+	if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "other", 2), other); err != nil {
+		t.Fatal(err)
+	}
+	deletion := &privacyv1.DeleteUserDataRequest{Customer: "customers/1"}
+	c.lose.Store(true)
+	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion); status.Code(err) != codes.Unavailable {
+		t.Errorf("with the third party's answer lost: %v, want UNAVAILABLE", err)
+	}
+	c.lose.Store(false)
+	want := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "applicants", Deleted: 1}}}
+	for range 2 {
+		got, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Errorf("deleted (-want +got):\n%s", diff)
+		}
+	}
+	if got := c.holds(t); got != [2]int{1, 1} {
+		t.Errorf("applicants and registrations %v, want the other person's", got)
+	}
+	if _, err := c.privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
 	}
 }

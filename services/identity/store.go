@@ -29,6 +29,15 @@ CREATE TABLE applicants (
 `, `
 ALTER TABLE applicants ADD COLUMN register_key TEXT NOT NULL DEFAULT '';
 CREATE INDEX applicants_by_customer ON applicants (customer);
+CREATE TABLE inspections (
+	sequence     INTEGER PRIMARY KEY AUTOINCREMENT,
+	name         TEXT    NOT NULL UNIQUE CHECK (name LIKE 'inspections/%'),
+	applicant    TEXT    NOT NULL CHECK (applicant LIKE 'applicants/%'),
+	command_id   TEXT    NOT NULL UNIQUE,
+	due_time     INTEGER NOT NULL,
+	inspect_time INTEGER
+) STRICT;
+CREATE INDEX inspections_by_applicant ON inspections (applicant);
 `}
 
 var errNotFound = errors.New("not found")
@@ -53,6 +62,11 @@ func openStore(ctx context.Context, path string, retention time.Duration) (*stor
 
 func (s *store) close() error { return s.db.Close() }
 
+// querier is a database or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 const selectApplicants = `SELECT sequence, name, customer, display_name, passport_number, register_reference, create_time FROM applicants`
 
 func scanApplicant(scan func(...any) error) (a *identityv1.Applicant, sequence int64, err error) {
@@ -66,8 +80,8 @@ func scanApplicant(scan func(...any) error) (a *identityv1.Applicant, sequence i
 }
 
 // get returns one applicant, or errNotFound.
-func (s *store) get(ctx context.Context, name string) (*identityv1.Applicant, error) {
-	a, _, err := scanApplicant(s.db.QueryRowContext(ctx, selectApplicants+` WHERE name = ?`, name).Scan)
+func (s *store) get(ctx context.Context, q querier, name string) (*identityv1.Applicant, error) {
+	a, _, err := scanApplicant(q.QueryRowContext(ctx, selectApplicants+` WHERE name = ?`, name).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNotFound
 	}

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	command_id  TEXT    NOT NULL,
 	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
 	method      TEXT    NOT NULL,
-	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'refused', 'null-compensated', 'refused-late')),
+	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
 	reply       BLOB    NOT NULL,
 	epoch       INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	duplicates  INTEGER NOT NULL DEFAULT 0,
 	UNIQUE (command_id, direction)
 ) STRICT;
+CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
 `;
 
 /** Opens the database for this process alone. Errors name the file and the way out. */
@@ -74,12 +75,28 @@ function migrate(database: Database): void {
     }
     if (version === 0) database.exec(schema);
     database.exec(`PRAGMA user_version = ${schemaVersion}`);
-    database.exec(inboxSchema);
+    makeInbox(database);
     database.exec("COMMIT");
   } catch (error) {
     if (database.inTransaction) database.exec("ROLLBACK");
     throw error;
   }
+}
+
+/** Makes the inbox's table. One from before commands could be accepted is made anew, because SQLite can't change a CHECK. */
+function makeInbox(database: Database): void {
+  const table = database.get("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'treaty_inbox'");
+  if (table === null || String(table["sql"]).includes("'accepted'")) {
+    database.exec(inboxSchema);
+    return;
+  }
+  const columns = "sequence, command_id, direction, method, verdict, reply, epoch, attempt, executed_at, duplicates";
+  database.exec("ALTER TABLE treaty_inbox RENAME TO treaty_inbox_before");
+  database.exec(inboxSchema);
+  database.exec(`INSERT INTO treaty_inbox (${columns}) SELECT ${columns} FROM treaty_inbox_before`);
+  database.exec("DELETE FROM sqlite_sequence WHERE name = 'treaty_inbox'");
+  database.exec("INSERT INTO sqlite_sequence (name, seq) SELECT 'treaty_inbox', seq FROM sqlite_sequence WHERE name = 'treaty_inbox_before'");
+  database.exec("DROP TABLE treaty_inbox_before");
 }
 
 // This SQLite locks a file by making a directory next to it, which stays when the process is killed. So the owner's process

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/participant/paging"
+)
+
+// inspection is one that was accepted.
+type inspection struct {
+	name, applicant, commandID string
+	due                        time.Time
+
+	passport string // empty when the applicant isn't there any more
+}
+
+// addInspection adds an inspection that is under way.
+func (s *store) addInspection(ctx context.Context, tx *sql.Tx, i *inspection) error {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO inspections (name, applicant, command_id, due_time) VALUES (?, ?, ?, ?)`,
+		i.name, i.applicant, i.commandID, i.due.UnixMicro()); err != nil {
+		return fmt.Errorf("adding an inspection: %w", err)
+	}
+	return nil
+}
+
+// removeInspection deletes the inspection that a command asked for.
+func (s *store) removeInspection(ctx context.Context, tx *sql.Tx, commandID string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM inspections WHERE command_id = ?`, commandID); err != nil {
+		return fmt.Errorf("removing an inspection: %w", err)
+	}
+	return nil
+}
+
+// endInspection notes that an inspection is complete.
+func (s *store) endInspection(ctx context.Context, tx *sql.Tx, commandID string, at time.Time) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE inspections SET inspect_time = ? WHERE command_id = ?`, at.UnixMicro(), commandID); err != nil {
+		return fmt.Errorf("ending an inspection: %w", err)
+	}
+	return nil
+}
+
+// underWay returns the inspections that aren't complete, by the command that asked for them.
+func (s *store) underWay(ctx context.Context) (found map[string]*inspection, err error) {
+	rows, err := s.db.QueryContext(ctx, `
+		SELECT i.name, i.applicant, i.command_id, i.due_time, coalesce(a.passport_number, '')
+		FROM inspections i LEFT JOIN applicants a ON a.name = i.applicant WHERE i.inspect_time IS NULL`)
+	if err != nil {
+		return nil, fmt.Errorf("reading the inspections under way: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	found = make(map[string]*inspection)
+	for rows.Next() {
+		var i inspection
+		var due int64
+		if err := rows.Scan(&i.name, &i.applicant, &i.commandID, &due, &i.passport); err != nil {
+			return nil, fmt.Errorf("reading the inspections under way: %w", err)
+		}
+		i.due, found[i.commandID] = time.UnixMicro(due), &i
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("reading the inspections under way: %w", err)
+	}
+	return found, nil
+}
+
+// inspections returns a page of the inspections that are complete and the token of the next.
+func (s *store) inspections(ctx context.Context, page paging.Page) (found []*identityv1.Inspection, next string, err error) {
+	rows, err := s.db.QueryContext(ctx, `
+		SELECT sequence, name, applicant, inspect_time FROM inspections
+		WHERE sequence > ? AND inspect_time IS NOT NULL ORDER BY sequence LIMIT ?`, page.After, page.Size+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing inspections: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var last int64
+	for rows.Next() {
+		if len(found) == page.Size {
+			next = page.Next(last)
+			break
+		}
+		i := &identityv1.Inspection{}
+		var inspected int64
+		if err := rows.Scan(&last, &i.Name, &i.Applicant, &inspected); err != nil {
+			return nil, "", fmt.Errorf("listing inspections: %w", err)
+		}
+		i.InspectTime = timestamppb.New(time.UnixMicro(inspected))
+		found = append(found, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", fmt.Errorf("listing inspections: %w", err)
+	}
+	return found, next, nil
+}

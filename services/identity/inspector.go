@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+)
+
+// inspector does the inspections that were accepted, plays the clerk, and tells the orchestrator. What is to be done is in the database alone, so
+// it goes on after a restart. Its methods but wake are for one goroutine.
+type inspector struct {
+	store     *store
+	completer *participant.Completer
+	takes     time.Duration // how long an inspection takes
+	accepted  chan struct{} // holds one token when there is a new one
+
+	heartbeats map[string]time.Time // when the next one is sent, by command id
+	untold     []ending
+}
+
+// ending is how an inspection ended, for the orchestrator.
+type ending struct {
+	command participant.Command
+	reply   *identityv1.PassportInspected
+	refusal error // instead of the reply
+	until   time.Time
+}
+
+const (
+	heartbeatEvery = patience / 3
+	tellTimeout    = 5 * time.Second
+	retryAfter     = time.Second
+	idle           = time.Hour
+)
+
+func newInspector(store *store, completer *participant.Completer, takes time.Duration) *inspector {
+	return &inspector{
+		store: store, completer: completer, takes: takes,
+		accepted: make(chan struct{}, 1), heartbeats: make(map[string]time.Time),
+	}
+}
+
+// wake says that an inspection was accepted. It may be called concurrently.
+func (i *inspector) wake() {
+	select {
+	case i.accepted <- struct{}{}:
+	default:
+	}
+}
+
+// run inspects until ctx ends.
+func (i *inspector) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		next, err := i.round(ctx)
+		if err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "inspecting failed; it is tried again", "error", err)
+			next = time.Now().Add(retryAfter)
+		}
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-timer.C:
+		case <-i.accepted:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// round does what is due, and returns when the next thing is.
+func (i *inspector) round(ctx context.Context) (next time.Time, err error) {
+	pending, err := i.store.inbox.Pending(ctx)
+	if err != nil {
+		return next, err
+	}
+	underWay, err := i.store.underWay(ctx)
+	if err != nil {
+		return next, err
+	}
+	next = time.Now().Add(idle)
+	var waiting []participant.Command
+	for _, p := range pending {
+		one := underWay[p.Command.CommandID]
+		if one != nil && one.due.After(time.Now()) {
+			waiting, next = append(waiting, p.Command), earlier(next, one.due)
+			continue
+		}
+		if err := i.inspect(ctx, p.Command, one); err != nil {
+			return next, err
+		}
+	}
+	if !i.tell(ctx) {
+		return earlier(next, time.Now().Add(retryAfter)), nil
+	}
+	return earlier(next, i.beat(ctx, waiting)), nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// inspect ends one inspection; one is nil when its applicant's data were deleted meanwhile.
+func (i *inspector) inspect(ctx context.Context, command participant.Command, one *inspection) error {
+	end := ending{command: command, refusal: i.finding(one), until: time.Now().Add(patience)}
+	var err error
+	if end.refusal != nil {
+		err = i.store.inbox.Refuse(ctx, command, end.refusal, func(tx *sql.Tx) error {
+			return i.store.removeInspection(ctx, tx, command.CommandID)
+		})
+	} else {
+		now := time.Now().Truncate(time.Microsecond)
+		end.reply, err = inbox.Complete(ctx, i.store.inbox, command, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
+			reply := &identityv1.PassportInspected{Inspection: one.name, Applicant: one.applicant, InspectTime: timestamppb.New(now)}
+			return reply, i.store.endInspection(ctx, tx, command.CommandID, now)
+		})
+	}
+	if errors.Is(err, inbox.ErrUndone) {
+		return nil // between our look and now
+	}
+	if err == nil {
+		i.untold = append(i.untold, end)
+	}
+	return err
+}
+
+// finding is what the clerk sees: nil when the passport is genuine.
+func (i *inspector) finding(one *inspection) error {
+	switch {
+	case one == nil || one.passport == "":
+		return status.Error(codes.NotFound, "the applicant isn't there any more")
+	case strings.HasPrefix(one.passport, "FF"):
+		return participant.Refuse(codes.FailedPrecondition, "the passport isn't genuine",
+			&identityv1.PassportNotGenuine{Applicant: one.applicant, Finding: "the watermark is missing"})
+	default:
+		return nil
+	}
+}
+
+// tell tells the orchestrator how inspections ended, and returns whether all was told. What can't be told for as long as the orchestrator is
+// patient is dropped: then the command comes again and gets the stored answer.
+func (i *inspector) tell(ctx context.Context) bool {
+	for len(i.untold) > 0 {
+		end := i.untold[0]
+		err := i.tellOne(ctx, end)
+		if err != nil && !errors.Is(err, participant.ErrStepOver) && time.Now().Before(end.until) {
+			slog.WarnContext(ctx, "an inspection is complete, but the orchestrator can't be told", "command_id", end.command.CommandID, "error", err)
+			return false
+		}
+		i.untold = i.untold[1:]
+	}
+	return true
+}
+
+func (i *inspector) tellOne(ctx context.Context, end ending) error {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	if end.refusal != nil {
+		return i.completer.Refuse(ctx, end.command, end.refusal)
+	}
+	return i.completer.Complete(ctx, end.command, end.reply)
+}
+
+// beat sends the heartbeats that are due for inspections under way, and returns when the next one is.
+func (i *inspector) beat(ctx context.Context, waiting []participant.Command) (next time.Time) {
+	now := time.Now()
+	next = now.Add(idle)
+	known := i.heartbeats
+	i.heartbeats = make(map[string]time.Time, len(waiting))
+	reachable := true
+	for _, command := range waiting {
+		due, seen := known[command.CommandID]
+		switch {
+		case !seen:
+			due = now.Add(heartbeatEvery)
+		case !due.After(now) && reachable:
+			due, reachable = i.beatOne(ctx, command, now)
+		}
+		i.heartbeats[command.CommandID] = due
+		if due.After(now) {
+			next = earlier(next, due)
+		} else {
+			next = earlier(next, now.Add(retryAfter))
+		}
+	}
+	return next
+}
+
+// beatOne sends a heartbeat. It returns when to send the next one, and whether the orchestrator could be reached.
+func (i *inspector) beatOne(ctx context.Context, command participant.Command, now time.Time) (next time.Time, reachable bool) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	switch err := i.completer.Heartbeat(ctx, command); {
+	case err == nil:
+		return now.Add(heartbeatEvery), true
+	case errors.Is(err, participant.ErrStepOver):
+		// Nobody waits any more. Its undo comes, or an operator has decided otherwise; either way it is of no use to be asked again.
+		return now.Add(idle), true
+	default:
+		slog.WarnContext(ctx, "a heartbeat of an inspection didn't get through", "command_id", command.CommandID, "error", err)
+		return now.Add(retryAfter), false
+	}
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/services/participant"
+)
+
+// fakeOrchestrator notes what it is told, with the time since it began. It fails while err is set.
+type fakeOrchestrator struct {
+	began time.Time
+
+	mu   sync.Mutex
+	err  error
+	told []string
+}
+
+func (o *fakeOrchestrator) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
+}
+
+func (o *fakeOrchestrator) heard() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]string(nil), o.told...)
+}
+
+func (o *fakeOrchestrator) Invoke(_ context.Context, _ string, request, _ any, _ ...grpc.CallOption) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	said := "nothing"
+	switch r := request.(type) {
+	case *treatyv1.HeartbeatStepRequest:
+		said = r.GetName() + " heartbeat"
+	case *treatyv1.CompleteStepRequest:
+		said = r.GetName() + " " + string(r.GetReply().MessageName().Name())
+		for _, detail := range r.GetRefusal().GetDetails() {
+			said += string(detail.MessageName().Name())
+		}
+		if r.GetRefusal() != nil {
+			said += codes.Code(uint32(r.GetRefusal().GetCode())).String()
+		}
+	}
+	said = fmt.Sprintf("%v %s", time.Since(o.began), strings.TrimPrefix(said, "sagas/s/steps/"))
+	if o.err != nil {
+		said += ", in vain"
+	}
+	o.told = append(o.told, said)
+	return o.err
+}
+
+func (o *fakeOrchestrator) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, errors.New("no streams")
+}
+
+// office is the identity service with its inspector at work, and two people's applications in its database.
+type office struct {
+	*service
+
+	stop func()
+}
+
+// inspecting is how long an inspection takes in these tests.
+const inspecting = 25 * time.Second
+
+// openOffice opens the service, as it is after a restart when it was open before.
+func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
+	t.Helper()
+	store, err := openStore(t.Context(), path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inspector := newInspector(store, participant.NewCompleter(o), inspecting)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { inspector.run(ctx) })
+	return &office{service: &service{store: store, inspector: inspector}, stop: func() {
+		cancel()
+		running.Wait()
+		if err := store.close(); err != nil {
+			t.Error(err)
+		}
+	}}
+}
+
+// apply puts an applicant into the database.
+func (o *office) apply(t *testing.T, name, passport string) {
+	t.Helper()
+	tx, err := o.store.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.store.add(t.Context(), tx, "", &identityv1.Applicant{
+		Name: name, Customer: "customers/" + passport, DisplayName: "Ada", PassportNumber: passport, RegisterReference: passport,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func commanded(t *testing.T, step string, direction participant.Direction) context.Context {
+	t.Helper()
+	return participant.NewContext(t.Context(), participant.Command{
+		Saga: "sagas/s", CommandID: "sagas/s/steps/" + step, Direction: direction, Attempt: 1, Epoch: 1,
+	})
+}
+
+// ask asks for an inspection and says what came of it.
+func (o *office) ask(t *testing.T, step, applicant string) string {
+	t.Helper()
+	reply, err := o.InspectPassport(commanded(t, step, participant.Action), &identityv1.InspectPassportRequest{Applicant: applicant})
+	if wait, pending := participant.IsPending(err); pending {
+		return "pending for " + wait.String()
+	}
+	if err != nil {
+		return status.Code(err).String()
+	}
+	return "inspected " + reply.GetApplicant()
+}
+
+func (o *office) discard(t *testing.T, step string) {
+	t.Helper()
+	if _, err := o.DiscardInspection(commanded(t, step, participant.Compensation), &identityv1.DiscardInspectionRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// done returns whose inspections are complete.
+func (o *office) done(t *testing.T) (applicants []string) {
+	t.Helper()
+	list, err := o.ListInspections(t.Context(), &identityv1.ListInspectionsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list.GetInspections() {
+		applicants = append(applicants, i.GetApplicant())
+	}
+	return applicants
+}
+
+func expect(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestInspections(t *testing.T) {
+	const ada, forger, ask = "applicants/ada", "applicants/forger", "pending for 30s"
+	over, away := status.Error(codes.FailedPrecondition, "the step is over"), status.Error(codes.Unavailable, "nobody there")
+	later := func(d time.Duration) {
+		time.Sleep(d)
+		synctest.Wait()
+	}
+	for _, test := range []struct {
+		name string
+		do   func(t *testing.T, o *office, orchestrator *fakeOrchestrator, reopen func() *office)
+		told []string
+	}{
+		{
+			name: "a genuine passport",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
+				expect(t, "the first answer", ask, o.ask(t, "3", ada))
+				expect(t, "the duplicate's answer", ask, o.ask(t, "3", ada))
+				expect(t, "done at once", []string(nil), o.done(t))
+				later(time.Minute)
+				expect(t, "done in the end", []string{ada}, o.done(t))
+				expect(t, "the late duplicate's answer", "inspected "+ada, o.ask(t, "3", ada))
+				o.discard(t, "3")
+				expect(t, "done after the undo", []string(nil), o.done(t))
+			},
+			told: []string{"10s 3 heartbeat", "20s 3 heartbeat", "25s 3 PassportInspected"},
+		},
+		{
+			name: "a forged passport",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
+				expect(t, "the first answer", ask, o.ask(t, "3", forger))
+				later(time.Minute)
+				expect(t, "the late duplicate's answer", "FailedPrecondition", o.ask(t, "3", forger))
+				expect(t, "done", []string(nil), o.done(t))
+			},
+			told: []string{"10s 3 heartbeat", "20s 3 heartbeat", "25s 3 PassportNotGenuineFailedPrecondition"},
+		},
+		{
+			name: "over a restart",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, reopen func() *office) {
+				o.ask(t, "3", ada)
+				later(5 * time.Second)
+				o.stop()
+				later(5 * time.Minute)
+				o = reopen()
+				later(time.Second)
+				expect(t, "done", []string{ada}, o.done(t))
+			},
+			told: []string{"5m5s 3 PassportInspected"},
+		},
+		{
+			name: "over a restart, under way before and after",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, reopen func() *office) {
+				o.ask(t, "3", ada)
+				later(5 * time.Second)
+				o.stop()
+				reopen()
+				later(time.Minute)
+			},
+			told: []string{"15s 3 heartbeat", "25s 3 PassportInspected"},
+		},
+		{
+			name: "undone while it is under way",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
+				o.ask(t, "3", ada)
+				later(5 * time.Second)
+				o.discard(t, "3")
+				o.discard(t, "3")
+				later(time.Minute)
+				expect(t, "the late duplicate's answer", "FailedPrecondition", o.ask(t, "3", ada))
+				expect(t, "done", []string(nil), o.done(t))
+			},
+		},
+		{
+			name: "undone before it comes",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
+				o.discard(t, "3")
+				expect(t, "the late answer", "FailedPrecondition", o.ask(t, "3", ada))
+			},
+		},
+		{
+			name: "the orchestrator is away for a while",
+			do: func(t *testing.T, o *office, orchestrator *fakeOrchestrator, _ func() *office) {
+				orchestrator.fail(away)
+				o.ask(t, "3", ada)
+				later(27*time.Second + 500*time.Millisecond)
+				orchestrator.fail(nil)
+				later(time.Minute)
+			},
+			told: append(inVain("heartbeat", 10, 24), append(inVain("PassportInspected", 25, 27), "28s 3 PassportInspected")...),
+		},
+		{
+			name: "nobody waits any more",
+			do: func(t *testing.T, o *office, orchestrator *fakeOrchestrator, _ func() *office) {
+				orchestrator.fail(over)
+				o.ask(t, "3", ada)
+				later(time.Hour)
+			},
+			told: []string{"10s 3 heartbeat, in vain", "25s 3 PassportInspected, in vain"},
+		},
+		{
+			name: "the applicant's data are deleted meanwhile",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
+				o.ask(t, "3", ada)
+				got, err := o.DeleteUserData(commanded(t, "4", participant.Action), &privacyv1.DeleteUserDataRequest{Customer: "customers/NP12345"})
+				want := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "inspections", Deleted: 1}, {Kind: "applicants", Deleted: 1}}}
+				if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" || err != nil {
+					t.Errorf("deleted, with the error %v (-want +got):\n%s", err, diff)
+				}
+				later(time.Hour)
+				expect(t, "the late duplicate's answer", "NotFound", o.ask(t, "3", ada))
+			},
+			told: []string{"10s 3 NotFound"},
+		},
+		{
+			name: "an applicant who isn't there",
+			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
+				expect(t, "the answer", "NotFound", o.ask(t, "3", "applicants/none"))
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "identity.db")
+			synctest.Test(t, func(t *testing.T) {
+				orchestrator := &fakeOrchestrator{began: time.Now()}
+				o := openOffice(t, path, orchestrator)
+				o.apply(t, ada, "NP12345")
+				o.apply(t, forger, "FF12345")
+				test.do(t, o, orchestrator, func() *office {
+					o = openOffice(t, path, orchestrator)
+					return o
+				})
+				synctest.Wait()
+				o.stop()
+				expect(t, "what the orchestrator heard", test.told, orchestrator.heard())
+			})
+		})
+	}
+}
+
+// inVain is what the orchestrator doesn't hear each second.
+func inVain(what string, from, to int) (told []string) {
+	for second := from; second <= to; second++ {
+		told = append(told, fmt.Sprintf("%ds 3 %s, in vain", second, what))
+	}
+	return told
+}
+
+// TestInspectionForNobody: without a saga there is nobody to tell, so nothing is accepted.
+func TestInspectionForNobody(t *testing.T) {
+	c := start(t)
+	registered, err := c.RegisterApplicant(t.Context(), ada())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.InspectPassport(t.Context(), &identityv1.InspectPassportRequest{Applicant: registered.GetApplicant()}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("asked for by a person: %v, want FAILED_PRECONDITION", err)
+	}
+	if _, err := c.DiscardInspection(t.Context(), &identityv1.DiscardInspectionRequest{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("discarded by a person: %v, want INVALID_ARGUMENT", err)
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/services/participant/inbox"
+)
+
+// DeleteUserData deletes the applicants who are a customer and the inspections of their passports, at the register first, as every command
+// here does it.
+func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+	if !strings.HasPrefix(r.GetCustomer(), "customers/") {
+		return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+	}
+	keys, err := s.store.registerKeys(ctx, r.GetCustomer())
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if err := s.register.withdraw(ctx, key); err != nil {
+			return nil, unreachable(ctx, err)
+		}
+	}
+	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+		deleted := &privacyv1.UserDataDeleted{}
+		for _, from := range []struct{ kind, statement string }{
+			{"inspections", `DELETE FROM inspections WHERE applicant IN (SELECT name FROM applicants WHERE customer = ?)`},
+			{"applicants", `DELETE FROM applicants WHERE customer = ?`},
+		} {
+			result, err := tx.ExecContext(ctx, from.statement, r.GetCustomer())
+			if err != nil {
+				return nil, fmt.Errorf("deleting %s: %w", from.kind, err)
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return nil, fmt.Errorf("deleting %s: %w", from.kind, err)
+			}
+			if n > 0 {
+				deleted.Erased = append(deleted.Erased, &privacyv1.ErasedRecords{Kind: from.kind, Deleted: n})
+			}
+		}
+		return deleted, nil
+	})
+}
+
+// registerKeys returns the keys under which a customer is registered at the register.
+func (s *store) registerKeys(ctx context.Context, customer string) (keys []string, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`, customer)
+	if err != nil {
+		return nil, fmt.Errorf("reading a customer's registrations: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return nil, fmt.Errorf("reading a customer's registrations: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("reading a customer's registrations: %w", err)
+	}
+	return keys, nil
+}
