@@ -1,0 +1,170 @@
+package machine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// TestOrder checks which steps are undone next.
+func TestOrder(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		steps string // in the order in which they were scheduled; those with a bang have nothing to undo
+		waves string // what is undone side by side, one wave after the other
+		scope string // what is undone alone; empty for all
+	}{
+		{name: "none"},
+		{name: "one", steps: "1", waves: "1"},
+		{name: "newest first", steps: "1 2 3", waves: "3, 2, 1"},
+		{name: "places without steps", steps: "2 5 9", waves: "9, 5, 2"},
+		{name: "more than nine", steps: "9 10 11 100", waves: "100, 11, 10, 9"},
+		{name: "nothing to undo", steps: "1 2! 3", waves: "3, 1"},
+		{name: "side by side", steps: "1 2.1.1 2.2.1 2.1.2 3", waves: "3, 2.1.2 2.2.1, 2.1.1, 1"},
+		{name: "begun in another order", steps: "2.2.1 2.10.1 2.1.1 2.2.2", waves: "2.1.1 2.10.1 2.2.2, 2.2.1"},
+		{name: "branches in branches", steps: "1.1.1.1.1 1.1.1.2.1 1.2.1 1.1.2", waves: "1.1.2 1.2.1, 1.1.1.1.1 1.1.1.2.1"},
+		{name: "a scope alone", steps: "1 2.1.1 2.1.2 3.1.1", waves: "2.1.2, 2.1.1", scope: "2"},
+		{name: "an inner scope", steps: "1.1.1 1.2.1.1.1 1.2.1.1.2 1.2.2", waves: "1.2.1.1.2, 1.2.1.1.1", scope: "1.2.1"},
+		{name: "a scope without steps", steps: "1 3.1.1", scope: "2"},
+		{name: "a scope in a branch without steps", steps: "1 3.1.1", scope: "3.2.1"},
+		{name: "a scope of which the number begins alike", steps: "1.1.1 11.1.1", waves: "1.1.1", scope: "1"},
+		{name: "a later round", steps: "r2.1 r2.2.1.1 r2.2.2.1 r2.3", waves: "r2.3, r2.2.1.1 r2.2.2.1, r2.1"},
+		{name: "a scope of a later round", steps: "r12.1 r12.2.1.1 r12.2.2.1 r12.3", waves: "r12.2.1.1 r12.2.2.1", scope: "r12.2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			saga := new(Saga)
+			for _, path := range strings.Fields(test.steps) {
+				addStep(saga, strings.TrimSuffix(path, "!"), !strings.HasSuffix(path, "!"))
+			}
+			var waves []string
+			for {
+				wave := nextWave(saga, test.scope)
+				if len(wave) == 0 {
+					break
+				}
+				for _, path := range wave {
+					saga.Step(path).State = treatyv1.StepState_STEP_STATE_COMPENSATED
+				}
+				slices.Sort(wave)
+				waves = append(waves, strings.Join(wave, " "))
+			}
+			if diff := cmp.Diff(test.waves, strings.Join(waves, ", ")); diff != "" {
+				t.Errorf("undone in another order (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func addStep(saga *Saga, path string, compensatable bool) {
+	scheduled := &treatyv1.StepScheduled{Step: path}
+	if compensatable {
+		scheduled.Compensation = &treatyv1.CompensationPlan{Method: "Undo"}
+	}
+	saga.schedule(saga.CreateTime, scheduled).State = treatyv1.StepState_STEP_STATE_DONE
+}
+
+func nextWave(saga *Saga, scope string) []string {
+	var steps []*Step
+	if order := saga.order(); scope == "" {
+		steps = order.next(unfinished(mayHaveRun), nil)
+	} else if at := order.find(scope); at != nil {
+		steps = at.next(unfinished(mayHaveRun), nil)
+	}
+	var paths []string
+	for _, step := range steps {
+		paths = append(paths, step.Path())
+	}
+	return paths
+}
+
+// TestOrderByChance holds the order against one that is read from each two paths, while steps are added and undone by chance.
+func TestOrderByChance(t *testing.T) {
+	for seed := range uint64(300) {
+		chance := rand.New(rand.NewPCG(seed, 1))
+		root := []string{"", "r3."}[chance.IntN(2)]
+		var paths []string
+		growLine(chance, root, 0, &paths)
+		saga := new(Saga)
+		for _, path := range paths {
+			addStep(saga, path, chance.IntN(4) > 0)
+			if chance.IntN(3) == 0 {
+				saga.order() // what was read before is added to
+			}
+		}
+		for range len(paths) + 1 {
+			var want []string
+			for _, step := range saga.Steps {
+				if unfinished(mayHaveRun)(step) && !slices.ContainsFunc(saga.Steps, func(other *Step) bool {
+					return unfinished(mayHaveRun)(other) && follows(other.Path(), step.Path())
+				}) {
+					want = append(want, step.Path())
+				}
+			}
+			got := nextWave(saga, "")
+			slices.Sort(want)
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("seed %d, steps %v: other steps are next (-want +got):\n%s", seed, paths, diff)
+			}
+			if len(got) > 0 {
+				step := saga.Step(got[chance.IntN(len(got))])
+				step.State = []treatyv1.StepState{
+					treatyv1.StepState_STEP_STATE_COMPENSATED, treatyv1.StepState_STEP_STATE_COMPENSATED, treatyv1.StepState_STEP_STATE_COMPENSATING,
+				}[chance.IntN(3)]
+			}
+		}
+	}
+}
+
+// growLine adds the steps of a line that a saga could have made: branches are mixed by chance.
+func growLine(chance *rand.Rand, prefix string, depth int, paths *[]string) {
+	for place := range chance.IntN(5) {
+		path := prefix + strconv.Itoa(place+1)
+		switch {
+		case chance.IntN(5) == 0: // a wait
+		case depth < 3 && chance.IntN(2) == 0:
+			var lines [][]string
+			for branch := range chance.IntN(4) {
+				var line []string
+				growLine(chance, fmt.Sprintf("%s.%d.", path, branch+1), depth+1, &line)
+				lines = append(lines, line)
+			}
+			for {
+				lines = slices.DeleteFunc(lines, func(line []string) bool { return len(line) == 0 })
+				if len(lines) == 0 {
+					break
+				}
+				i := chance.IntN(len(lines))
+				*paths = append(*paths, lines[i][0])
+				lines[i] = lines[i][1:]
+			}
+		default:
+			*paths = append(*paths, path)
+		}
+	}
+}
+
+// follows says whether the step a came after the step b, by their paths alone: where they part, they are at places of one line, or in branches
+// side by side.
+func follows(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	if strings.HasPrefix(as[0], "r") {
+		as, bs = as[1:], bs[1:]
+	}
+	for i := range min(len(as), len(bs)) {
+		if as[i] == bs[i] {
+			continue
+		}
+		x, _ := strconv.Atoi(as[i])
+		y, _ := strconv.Atoi(bs[i])
+		return i%2 == 0 && x > y
+	}
+	return false
+}
