@@ -110,7 +110,7 @@ func expectNoLeak(t *testing.T) {
 			stacks := string(buf[:runtime.Stack(buf, true)])
 			var leaked []string
 			for g := range strings.SplitSeq(stacks, "\n\n") {
-				if strings.Contains(g, "orchestrator/dispatch.(*breaker)") || strings.Contains(g, "orchestrator/dispatch.(*discovery)") || strings.Contains(g, "google.golang.org/grpc/internal/transport.") {
+				if strings.Contains(g, "orchestrator/dispatch.(*breaker)") || strings.Contains(g, "orchestrator/dispatch.(*discovery)") || strings.Contains(g, "orchestrator/dispatch.(*inquiry)") || strings.Contains(g, "google.golang.org/grpc/internal/transport.") {
 					leaked = append(leaked, g)
 				}
 			}

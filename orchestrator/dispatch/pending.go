@@ -20,9 +20,9 @@ import (
 const MetadataPending = "treaty-pending"
 
 const (
-	// pendingMin and pendingMax bound how long a participant that has accepted a command may be silent.
-	pendingMin = time.Second
-	pendingMax = 24 * time.Hour
+	// shortestPending and longestPending bound how long a participant that has accepted a command may be silent.
+	shortestPending = time.Second
+	longestPending  = 24 * time.Hour
 
 	// pendingDefault is used when what the participant said is no number of seconds. It said that it accepted; sending the command again
 	// is harmless.
@@ -52,6 +52,6 @@ func parsePending(values []string) (wait time.Duration, ok bool) {
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return pendingDefault, false
 	}
-	seconds = min(max(seconds, int64(pendingMin/time.Second)), int64(pendingMax/time.Second))
+	seconds = min(max(seconds, int64(shortestPending/time.Second)), int64(longestPending/time.Second))
 	return time.Duration(seconds) * time.Second, true
 }

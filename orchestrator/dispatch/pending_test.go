@@ -83,7 +83,7 @@ func FuzzParsePending(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		wait, ok := parsePending([]string{value})
-		if wait < pendingMin || wait > pendingMax || (!ok && wait != pendingDefault) {
+		if wait < shortestPending || wait > longestPending || (!ok && wait != pendingDefault) {
 			t.Errorf("%q: %v, %t", value, wait, ok)
 		}
 	})

@@ -165,7 +165,10 @@ func ExamplePending() {
 	go func() { worked <- s.work(ctx) }()
 	fmt.Println("completed:", (<-sagas.completions).GetName())
 	stop()
-	<-worked
+	if err := <-worked; err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Println(err)
+		return
+	}
 
 	reply, err := s.InspectPassport(participant.NewContext(context.Background(), command), request)
 	fmt.Println("a late duplicate:", reply.GetApplicant(), err)
