@@ -28,7 +28,7 @@ func (e *Engine) Recover(ctx context.Context) (int, error) {
 	slots := make(chan struct{}, recoverAtOnce)
 	found := 0
 	for after := ""; ; {
-		page, err := e.config.Store.Open(ctx, after, recoverPage)
+		page, err := e.config.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage})
 		if err != nil {
 			return found, fmt.Errorf("reading open sagas: %w", err)
 		}

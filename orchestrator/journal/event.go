@@ -7,17 +7,17 @@ import (
 
 // Event is a published event as it is stored.
 type Event struct {
-	// Position is its place among all events of the store. Later commits have greater positions; there may be gaps. The store
-	// sets it; for an event that was there already it is that one's.
+	// Position is its place among all events of the store, counted from 1. Later commits have greater positions; there may be gaps. Append sets
+	// it; for an event that was there already it is that one's, for one that wasn't written 0.
 	Position uint64
 
-	// Source and ID tell it apart from every other event.
+	// Source and ID tell it apart from every other event. Neither is empty.
 	Source, ID string
 
-	// Type is the full name of its message.
+	// Type is the full name of its message; it isn't empty.
 	Type string
 
-	// Subject is the value of its correlation key.
+	// Subject is the value of its correlation key. An event without one can be read, and not be awaited.
 	Subject string
 
 	// Time is when it happened, as its publisher says; kept to the microsecond, in UTC.
@@ -36,10 +36,10 @@ type Event struct {
 
 // Await is a wait of a saga for the next event of one key.
 type Await struct {
-	// Type is the full name of the event's message.
+	// Type is the full name of the event's message; it isn't empty.
 	Type string
 
-	// Subject is the value of its correlation key.
+	// Subject is the value of its correlation key; it isn't empty.
 	Subject string
 
 	// After is the position behind which an event counts. An event also counts only when it was written after the saga's first
@@ -71,29 +71,29 @@ type EventStore interface {
 	// Events returns a page of events, by position.
 	Events(ctx context.Context, params EventsParams) ([]*Event, error)
 
-	// EventRange returns the position of the oldest event that is kept and of the newest event that was ever written. Both
-	// are 0 when none was ever written; when all are purged the first is behind the last.
+	// EventRange returns the positions of the oldest and of the newest event that are kept; both are 0 when none was ever written.
 	EventRange(ctx context.Context) (oldest, newest uint64, err error)
 
 	// Consumer returns the position that a consumer acknowledged last. A consumer that isn't known is made, durably, at the given
-	// position.
+	// position. Its name isn't empty.
 	Consumer(ctx context.Context, name string, first uint64) (position uint64, err error)
 
 	// Acknowledge moves a consumer forward, durably; a position behind its own changes nothing. ErrNotFound when there is no such
 	// consumer. When it returns another error, it is unknown whether the consumer was moved.
 	Acknowledge(ctx context.Context, name string, position uint64) error
 
-	// PurgeEvents deletes up to limit events that were published before the given time, oldest first, and returns how many. The newest
-	// event of all is kept, so that positions never start anew.
+	// PurgeEvents deletes up to limit events, in the order of their positions, until it meets one that wasn't published before the given time,
+	// and returns how many; it may return both a number and an error. The newest event of all is kept, so that positions never start anew. It
+	// works in small transactions, between which others write.
 	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
 // PurgeParams says which sagas are no longer kept.
 type PurgeParams struct {
-	// Definitions are the definitions whose sagas are meant.
+	// Definitions are the definitions whose sagas are meant; none means no sagas.
 	Definitions []string
 
-	// EndedBefore is the time before which a saga must have ended. A saga that hasn't ended is never purged.
+	// EndedBefore is the time before which a saga must have ended, by its row's EndTime. A saga whose state isn't final is never purged.
 	EndedBefore time.Time
 
 	// Limit is how many sagas are deleted at the most; it is positive.
@@ -108,7 +108,7 @@ type OpenParams struct {
 	// Limit is how many sagas are returned at the most; it is positive.
 	Limit int
 
-	// Which sagas are wanted.
+	// Which says which sagas are wanted; the default is Driven.
 	Which OpenSagas
 }
 

@@ -15,8 +15,8 @@ var (
 	// ErrNotFound says that there is certainly no such saga. A driver's error is never read as this one.
 	ErrNotFound = errors.New("no such saga")
 
-	// ErrExists says that a saga of that id is there already.
-	ErrExists = errors.New("a saga of this id exists")
+	// ErrExists says that a saga of that id, or another event of that source and id, is there already.
+	ErrExists = errors.New("it exists already")
 
 	// ErrConflict says that a saga's journal isn't where the writer thought: somebody else wrote a turn.
 	ErrConflict = errors.New("the journal was written by somebody else")
@@ -27,8 +27,9 @@ var (
 	// ErrCorrupt says that what is stored can't be read as what was written.
 	ErrCorrupt = errors.New("the store is corrupt")
 
-	// ErrVersion says that the store was written by a newer version of this program.
-	ErrVersion = errors.New("the store was written by a newer version")
+	// ErrVersion says that the store was written by another version of this program: by a newer one, or, where it is only read and so can't
+	// be brought up to date, by an older one.
+	ErrVersion = errors.New("the store was written by another version")
 
 	// ErrFull says that there is no room left.
 	ErrFull = errors.New("no space left")
@@ -55,11 +56,18 @@ type Row struct {
 	// Times are kept to the microsecond, in UTC; what is finer is cut off.
 	CreateTime, UpdateTime, EndTime time.Time
 
-	// Due is when the saga's next timer fires; zero when it has none.
+	// Due is when the saga's next timer fires; zero when it has none. An event that the saga awaits moves it forward, see Store.Append.
 	Due time.Time
+
+	// Waiting says that nothing is outstanding but timers and awaits: the saga needs no driving until it is due.
+	Waiting bool
+
+	// Awaits are the events that the saga waits for; every row that is written replaces those of the row before. A saga that has
+	// ended has none, others have at most MaxAwaits. Load and Open return them; Get and List leave them nil.
+	Awaits []Await
 }
 
-// Entry is one turn to be appended.
+// Entry is one turn to be appended, with the events that are published together with it. An entry without Saga and Turn only publishes events.
 type Entry struct {
 	// Saga is the saga's id.
 	Saga string
@@ -74,8 +82,19 @@ type Entry struct {
 	// it is, and what never changes isn't read.
 	Row *Row
 
+	// First says that this turn opens the saga's journal anew: its earlier turns are deleted. It needs a Row, and a turn behind the first.
+	First bool
+
+	// Events are published in this order, after the turn. An event whose Err is set holds nothing else of a saga's entry up. Of an entry that only
+	// publishes events, all are written or none. The events of a turn that is refused aren't written.
+	Events []*Event
+
+	// Woken is set by Append when it returns nil: the ids of the sagas that are due at once because of this entry, each of them once.
+	Woken []string
+
 	// Err is set by Append when it returns nil: nil when the turn was written; ErrExists when turn 1 met a saga of that id;
-	// ErrConflict when the turn isn't the one after the saga's last.
+	// ErrConflict when the turn isn't the one after the saga's last. For an entry that only publishes events it is nil when all are there,
+	// and ErrExists when one of them has an Err and none was written.
 	Err error
 }
 
@@ -93,8 +112,12 @@ type Journal struct {
 	// Row is the saga's row.
 	Row Row
 
-	// Turns are all its turns, oldest first.
+	// Turns are all its turns, oldest first. The first has the number 1, or that of the last entry that was marked First.
 	Turns []Turn
+
+	// Err is why the turns can't be read, an ErrCorrupt; Turns is nil then. Only Open returns such a journal, so that one
+	// damaged saga doesn't hide the others.
+	Err error
 }
 
 // Due is a timer of one saga.
@@ -147,14 +170,19 @@ type Store interface {
 	// Append writes a group of turns atomically and durably: when it returns nil, every entry without Err survives the loss of
 	// the process and of power. An entry with Err wrote nothing and holds none of the others up. An empty group is written. The group holds each saga at most once. When it returns an error, it is unknown whether
 	// the group was written: read the sagas again. ErrFull and ErrReadOnly tell causes that an operator can mend.
+	//
+	// A saga in the state RUNNING is woken, in the same transaction, as soon as both an event and an await of that event are stored, whichever came
+	// first and also within one group. An event that is written makes every saga that awaits it due at its StoreTime. A row that is written with an
+	// await of an event that is there already is stored as due at its UpdateTime. In both cases an earlier Due stays, and the saga's id is in the
+	// entry's Woken. Nothing else reads or changes what the caller passed.
 	Append(ctx context.Context, group []*Entry) error
 
 	// Load returns one saga with its journal; ErrNotFound when there is none, ErrCorrupt when a turn is missing or unreadable.
 	Load(ctx context.Context, id string) (*Journal, error)
 
-	// Open returns up to limit sagas in the states RUNNING and COMPENSATING with their journals, in the order of their ids,
-	// beginning behind the id after.
-	Open(ctx context.Context, after string, limit int) ([]*Journal, error)
+	// Open returns a page of the sagas that haven't ended with their journals, in the order of their ids. A saga whose journal can't be read is
+	// returned with its row and Err.
+	Open(ctx context.Context, params OpenParams) ([]*Journal, error)
 
 	// Due returns up to limit timers that fire at or before until, earliest first and then by id, of sagas in every state that
 	// isn't final.
@@ -169,6 +197,12 @@ type Store interface {
 	// Turns returns up to limit turns of a saga with numbers greater than after, oldest first; ErrNotFound when there is no such
 	// saga.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]Turn, error)
+
+	// Purge deletes up to a limit of sagas that ended before a time, with their journals and labels, and returns how many; it may
+	// return both a number and an error. Ids of deleted sagas may be used anew. It works in small transactions, between which others write.
+	Purge(ctx context.Context, params PurgeParams) (int, error)
+
+	EventStore
 
 	// Epoch is the number of this opening of the store: each one has a greater number than the ones before it.
 	Epoch() uint64

@@ -25,6 +25,12 @@ const (
 	// MaxTurnBytes is how long the data of one turn may be.
 	MaxTurnBytes = 32 << 20
 
+	// MaxEventBytes is how long the data of one event may be.
+	MaxEventBytes = MaxTurnBytes
+
+	// MaxAwaits is how many events one saga may wait for.
+	MaxAwaits = 1000
+
 	// MaxFilterNodes is how many nodes a filter may have.
 	MaxFilterNodes = 250
 )
@@ -36,7 +42,14 @@ func Final(state treatyv1.SagaState) bool {
 
 // Validate says what of an entry no store can write; the error is an ErrInvalid. It doesn't look at the rest of the group.
 func (e *Entry) Validate() error {
+	for _, event := range e.Events {
+		if err := event.validate(); err != nil {
+			return err
+		}
+	}
 	switch {
+	case e.onlyEvents():
+		return nil
 	case e.Saga == "":
 		return fmt.Errorf("%w: an entry without a saga", ErrInvalid)
 	case !utf8.ValidString(e.Saga):
@@ -47,10 +60,49 @@ func (e *Entry) Validate() error {
 		return fmt.Errorf("%w: turn %d of saga %q; a saga may have %d turns", ErrInvalid, e.Turn, e.Saga, MaxTurns)
 	case len(e.Data) > MaxTurnBytes:
 		return fmt.Errorf("%w: turn %d of saga %q has %d bytes; %d are allowed", ErrInvalid, e.Turn, e.Saga, len(e.Data), MaxTurnBytes)
+	case e.First && (e.Turn == 1 || e.Row == nil):
+		return fmt.Errorf("%w: turn %d of saga %q opens its journal anew; that takes a row, and a turn behind the first", ErrInvalid, e.Turn, e.Saga)
 	case e.Row != nil:
 		return e.validateRow()
 	case e.Turn == 1:
 		return fmt.Errorf("%w: turn 1 of saga %q has no row", ErrInvalid, e.Saga)
+	}
+	return nil
+}
+
+// onlyEvents says that an entry publishes events and has nothing of a saga.
+func (e *Entry) onlyEvents() bool {
+	return len(e.Events) > 0 && e.Saga == "" && e.Turn == 0 && len(e.Data) == 0 && e.Row == nil && !e.First
+}
+
+func (e *Event) validate() error {
+	switch {
+	case e == nil:
+		return fmt.Errorf("%w: an event that is nil", ErrInvalid)
+	case e.Source == "" || e.ID == "" || e.Type == "":
+		return fmt.Errorf("%w: event %q of %q has the type %q; none of them may be empty", ErrInvalid, e.ID, e.Source, e.Type)
+	case !utf8.ValidString(e.Source) || !utf8.ValidString(e.ID) || !utf8.ValidString(e.Type) || !utf8.ValidString(e.Subject):
+		return fmt.Errorf("%w: event %q of %q has a type %q or a subject that is not UTF-8", ErrInvalid, e.ID, e.Source, e.Type)
+	case len(e.Data) > MaxEventBytes:
+		return fmt.Errorf("%w: event %q of %q has %d bytes; %d are allowed", ErrInvalid, e.ID, e.Source, len(e.Data), MaxEventBytes)
+	}
+	return nil
+}
+
+func (e *Entry) validateAwaits() error {
+	switch awaits := e.Row.Awaits; {
+	case len(awaits) > MaxAwaits:
+		return fmt.Errorf("%w: saga %q awaits %d events; %d are allowed", ErrInvalid, e.Saga, len(awaits), MaxAwaits)
+	case len(awaits) > 0 && Final(e.Row.State):
+		return fmt.Errorf("%w: saga %q has ended and awaits events", ErrInvalid, e.Saga)
+	}
+	for _, await := range e.Row.Awaits {
+		switch {
+		case await.Type == "" || await.Subject == "":
+			return fmt.Errorf("%w: saga %q awaits an event without type or subject", ErrInvalid, e.Saga)
+		case !utf8.ValidString(await.Type) || !utf8.ValidString(await.Subject):
+			return fmt.Errorf("%w: saga %q awaits an event whose type or subject is not UTF-8", ErrInvalid, e.Saga)
+		}
 	}
 	return nil
 }
@@ -62,6 +114,9 @@ func (e *Entry) validateRow() error {
 	}
 	if _, ok := treatyv1.SagaState_name[int32(row.State)]; !ok || row.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return fmt.Errorf("%w: turn %d of saga %q has the state %v", ErrInvalid, e.Turn, e.Saga, row.State)
+	}
+	if err := e.validateAwaits(); err != nil {
+		return err
 	}
 	if e.Turn > 1 {
 		return nil
@@ -81,6 +136,22 @@ func (e *Entry) validateRow() error {
 func ValidateLimit(limit int) error {
 	if limit <= 0 {
 		return fmt.Errorf("%w: a page of %d; ask for one or more", ErrInvalid, limit)
+	}
+	return nil
+}
+
+// Validate says what of the request no store can answer; the error is an ErrInvalid.
+func (p *OpenParams) Validate() error {
+	if p.Which != Driven && p.Which != Unended {
+		return fmt.Errorf("%w: unknown choice of sagas %d", ErrInvalid, p.Which)
+	}
+	return ValidateLimit(p.Limit)
+}
+
+// ValidateConsumer says that a consumer has no name; the error is an ErrInvalid.
+func ValidateConsumer(name string) error {
+	if name == "" || !utf8.ValidString(name) {
+		return fmt.Errorf("%w: the name of a consumer %q; it is UTF-8 and not empty", ErrInvalid, name)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs["append"] = s.Append(ctx, []*journal.Entry{first(row("new", 1))})
 	_, errs["load"] = s.Load(ctx, "one")
 	_, errs["get"] = s.Get(ctx, "one")
-	_, errs["open"] = s.Open(ctx, "", 1)
+	_, errs["open"] = s.Open(ctx, journal.OpenParams{Limit: 1})
 	_, errs["due"] = s.Due(ctx, minute(1), 1)
 	_, errs["turns"] = s.Turns(ctx, "one", 0, 1)
 	_, errs["list"] = s.List(ctx, journal.ListParams{Limit: 1})
@@ -106,7 +106,7 @@ func concurrent(f *fixture) {
 		})
 		all.Go(func() {
 			for range length {
-				if _, err := f.Open(f.Context(), "", 100); err != nil {
+				if _, err := f.Open(f.Context(), journal.OpenParams{Limit: 100}); err != nil {
 					f.Errorf("open: %v", err)
 				}
 				if _, err := f.List(f.Context(), journal.ListParams{Limit: 100}); err != nil {
@@ -181,7 +181,7 @@ func seenWhole(f *fixture) {
 					return
 				default:
 				}
-				open, err := f.Open(f.Context(), "", sagas)
+				open, err := f.Open(f.Context(), journal.OpenParams{Limit: sagas})
 				if err != nil {
 					f.Errorf("open: %v", err)
 					return

@@ -62,7 +62,7 @@ func holds(op journal.FilterOp, order int) bool {
 	}
 }
 
-// driven says whether an orchestrator has something to do for a saga in this state.
-func driven(state treatyv1.SagaState) bool {
-	return state == treatyv1.SagaState_SAGA_STATE_RUNNING || state == treatyv1.SagaState_SAGA_STATE_COMPENSATING
+// driven says whether an orchestrator has something to do for a saga.
+func driven(row *journal.Row) bool {
+	return !row.Waiting && (row.State == treatyv1.SagaState_SAGA_STATE_RUNNING || row.State == treatyv1.SagaState_SAGA_STATE_COMPENSATING)
 }

@@ -29,12 +29,26 @@ type Memory struct {
 type contents struct {
 	mu    sync.Mutex
 	epoch uint64
-	sagas map[string]*journal.Journal
+	sagas map[string]*saga
+
+	events    []*journal.Event // by position
+	newest    uint64
+	consumers map[string]uint64
 }
+
+// saga is a saga with what the store keeps beside it.
+type saga struct {
+	journal.Journal
+
+	created uint64 // the newest event's position when its first turn was written
+}
+
+// last is the number of the newest turn.
+func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
 
 // NewMemory returns an empty store of epoch 1.
 func NewMemory() *Memory {
-	return (&Memory{contents: &contents{sagas: make(map[string]*journal.Journal)}}).Reopen()
+	return (&Memory{contents: &contents{sagas: make(map[string]*saga), consumers: make(map[string]uint64)}}).Reopen()
 }
 
 // Reopen returns a store with the same contents and the next epoch, as the next process would open it. The one before may be
@@ -55,7 +69,7 @@ func (m *Memory) Append(ctx context.Context, group []*journal.Entry) error {
 	}
 	return m.use(ctx, "append", func(c *contents) error {
 		for _, entry := range group {
-			entry.Err = c.write(entry)
+			c.append(entry)
 		}
 		return nil
 	})
@@ -74,18 +88,27 @@ func (m *Memory) Load(ctx context.Context, id string) (*journal.Journal, error) 
 	return loaded, err
 }
 
-// Open returns sagas that are to be driven, with their journals.
-func (m *Memory) Open(ctx context.Context, after string, limit int) ([]*journal.Journal, error) {
+// Open returns sagas that haven't ended, with their journals.
+func (m *Memory) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
 	var open []*journal.Journal
-	err := m.page(ctx, "read open sagas", limit, func(c *contents) {
+	err := m.use(ctx, "read open sagas", func(c *contents) error {
+		if err := params.Validate(); err != nil {
+			return err
+		}
 		for id, saga := range c.sagas {
-			if id > after && driven(saga.Row.State) {
+			wanted := !journal.Final(saga.Row.State)
+			if params.Which == journal.Driven {
+				wanted = driven(&saga.Row)
+			}
+			if id > params.After && wanted {
 				open = append(open, clone(saga))
 			}
 		}
 		slices.SortFunc(open, func(a, b *journal.Journal) int { return strings.Compare(a.Row.ID, b.Row.ID) })
+		open = open[:min(params.Limit, len(open))]
+		return nil
 	})
-	return open[:min(max(limit, 0), len(open))], err
+	return open, err
 }
 
 // Due returns timers, earliest first.
@@ -111,7 +134,7 @@ func (m *Memory) Get(ctx context.Context, id string) (*journal.Row, error) {
 	err := m.use(ctx, "find a saga", func(c *contents) error {
 		saga, err := c.find(id)
 		if err == nil {
-			found = cloneRow(&saga.Row)
+			found = listed(&saga.Row)
 		}
 		return err
 	})
@@ -135,7 +158,7 @@ func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journa
 		for _, saga := range c.sagas {
 			row := &saga.Row
 			if (params.Filter == nil || Match(params.Filter, row)) && (params.After == nil || compare(row, params.After) > 0) {
-				rows = append(rows, cloneRow(row))
+				rows = append(rows, listed(row))
 			}
 		}
 		slices.SortFunc(rows, compare)
@@ -154,7 +177,8 @@ func (m *Memory) Turns(ctx context.Context, id string, after uint64, limit int) 
 		if err != nil {
 			return err
 		}
-		rest := saga.Turns[min(after, uint64(len(saga.Turns))):]
+		rest := slices.Clone(saga.Turns)
+		rest = slices.DeleteFunc(rest, func(turn journal.Turn) bool { return turn.Number <= after })
 		turns = cloneTurns(rest[:min(limit, len(rest))])
 		return nil
 	})
@@ -201,30 +225,46 @@ func (m *Memory) page(ctx context.Context, doing string, limit int, f func(*cont
 	})
 }
 
-func (c *contents) find(id string) (*journal.Journal, error) {
+func (c *contents) find(id string) (*saga, error) {
 	if saga := c.sagas[id]; saga != nil {
 		return saga, nil
 	}
 	return nil, fmt.Errorf("saga %s: %w", id, journal.ErrNotFound)
 }
 
+// append writes one entry, or sets why it can't be.
+func (c *contents) append(entry *journal.Entry) {
+	entry.Err, entry.Woken = nil, nil
+	if entry.Saga != "" {
+		entry.Err = c.write(entry)
+	}
+	c.publish(entry)
+	slices.Sort(entry.Woken)
+	entry.Woken = slices.Compact(entry.Woken)
+}
+
 func (c *contents) write(entry *journal.Entry) error {
-	saga := c.sagas[entry.Saga]
+	one := c.sagas[entry.Saga]
 	switch {
-	case entry.Turn == 1 && saga != nil:
+	case entry.Turn == 1 && one != nil:
 		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
 	case entry.Turn == 1:
 		row := cloneRow(entry.Row)
 		row.CreateTime = micro(row.CreateTime)
-		saga = &journal.Journal{Row: *row}
-		c.sagas[entry.Saga] = saga
-	case saga == nil || uint64(len(saga.Turns))+1 != entry.Turn:
+		one = &saga{Journal: journal.Journal{Row: *row}, created: c.newest}
+		c.sagas[entry.Saga] = one
+	case one == nil || one.last()+1 != entry.Turn:
 		return fmt.Errorf("turn %d of saga %s: %w", entry.Turn, entry.Saga, journal.ErrConflict)
+	case entry.First:
+		one.Turns = nil
 	}
-	saga.Turns = append(saga.Turns, journal.Turn{Number: entry.Turn, Data: slices.Clone(entry.Data)})
+	one.Turns = append(one.Turns, journal.Turn{Number: entry.Turn, Data: slices.Clone(entry.Data)})
 	if row := entry.Row; row != nil {
-		saga.Row.State = row.State
-		saga.Row.UpdateTime, saga.Row.EndTime, saga.Row.Due = micro(row.UpdateTime), micro(row.EndTime), micro(row.Due)
+		one.Row.State, one.Row.Waiting, one.Row.Awaits = row.State, row.Waiting, slices.Clone(row.Awaits)
+		one.Row.UpdateTime, one.Row.EndTime, one.Row.Due = micro(row.UpdateTime), micro(row.EndTime), micro(row.Due)
+		if event, _ := c.next(one, row.Awaits); event != nil {
+			one.wake(row.UpdateTime, entry)
+		}
 	}
 	return nil
 }
@@ -241,14 +281,21 @@ func micro(t time.Time) time.Time {
 	return time.UnixMicro(t.UnixMicro()).UTC()
 }
 
-func clone(saga *journal.Journal) *journal.Journal {
+func clone(saga *saga) *journal.Journal {
 	return &journal.Journal{Row: *cloneRow(&saga.Row), Turns: cloneTurns(saga.Turns)}
 }
 
 func cloneRow(row *journal.Row) *journal.Row {
 	copied := *row
-	copied.Labels = maps.Clone(row.Labels)
+	copied.Labels, copied.Awaits = maps.Clone(row.Labels), slices.Clone(row.Awaits)
 	return &copied
+}
+
+// listed is a row as Get and List return it.
+func listed(row *journal.Row) *journal.Row {
+	copied := cloneRow(row)
+	copied.Awaits = nil
+	return copied
 }
 
 func cloneTurns(turns []journal.Turn) []journal.Turn {

@@ -55,7 +55,9 @@ func (m *modelRun) step() {
 	case 2:
 		m.compare("get", func(s journal.Store) (any, error) { return s.Get(m.Context(), m.id()) })
 	case 3:
-		m.compare("open", func(s journal.Store) (any, error) { return s.Open(m.Context(), m.id(), 1+m.random.IntN(8)) })
+		m.compare("open", func(s journal.Store) (any, error) {
+			return s.Open(m.Context(), journal.OpenParams{After: m.id(), Limit: 1 + m.random.IntN(8)})
+		})
 	case 4:
 		m.compare("due", func(s journal.Store) (any, error) { return s.Due(m.Context(), m.time(), 1+m.random.IntN(8)) })
 	case 5:

@@ -59,7 +59,7 @@ func inStates(f *fixture) {
 
 func openStates(f *fixture) {
 	inStates(f)
-	open, err := f.Open(f.Context(), "", 100)
+	open, err := f.Open(f.Context(), journal.OpenParams{Limit: 100})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func openStates(f *fixture) {
 	// A saga that is resumed is open again.
 	r := row("0-SAGA_STATE_SUSPENDED", 2)
 	f.write(next(r.ID, 3, r))
-	open, err = f.Open(f.Context(), "0-SAGA_STATE_RUNNING", 1)
+	open, err = f.Open(f.Context(), journal.OpenParams{After: "0-SAGA_STATE_RUNNING", Limit: 1})
 	if err != nil || len(open) != 1 || open[0].Row.ID != r.ID {
 		f.Errorf("open after a resume: %v, %v", open, err)
 	}
@@ -93,7 +93,7 @@ func openPages(f *fixture) {
 	for _, limit := range []int{1, 7, 25, 100} {
 		after, seen := "", 0
 		for {
-			page, err := f.Open(f.Context(), after, limit)
+			page, err := f.Open(f.Context(), journal.OpenParams{After: after, Limit: limit})
 			if err != nil {
 				f.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func turns(f *fixture) {
 func limits(f *fixture) {
 	f.write(first(row("one", 1)))
 	for _, limit := range []int{0, -1} {
-		_, err := f.Open(f.Context(), "", limit)
+		_, err := f.Open(f.Context(), journal.OpenParams{Limit: limit})
 		f.failsWith("open", err, journal.ErrInvalid)
 		_, err = f.Due(f.Context(), minute(1), limit)
 		f.failsWith("due", err, journal.ErrInvalid)

@@ -2,10 +2,8 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
@@ -28,55 +26,46 @@ func (s *Store) Append(ctx context.Context, group []*journal.Entry) error {
 	return s.fail(ctx, "append", s.writer.append(group))
 }
 
-// append writes a group. A transaction once begun is brought to its end whatever becomes of the caller.
-func (w *writer) append(group []*journal.Entry) (err error) {
-	if w.broken != nil {
-		return w.broken
-	}
-	defer func() {
-		if errors.Is(err, errBroken) {
-			w.broken = err
+// append writes a group.
+func (w *writer) append(group []*journal.Entry) error {
+	w.settled = w.settled[:0]
+	err := w.transaction(func() error {
+		w.group++
+		for _, entry := range group {
+			if err := w.write(entry); err != nil {
+				return err
+			}
 		}
-	}()
-	defer rescue(&err)
-	if err := w.begin.Exec(); err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	w.group++
-	for _, entry := range group {
-		if err := w.write(entry); err != nil {
-			return w.undo(group, err)
-		}
-	}
-	if err := w.commit.Exec(); err != nil {
-		return w.undo(group, fmt.Errorf("commit: %w", err))
-	}
-	for _, entry := range group {
-		if entry.Err == nil && entry.Row != nil && journal.Final(entry.Row.State) {
+		return nil
+	})
+	if err != nil {
+		for _, entry := range group {
 			delete(w.sagas, entry.Saga)
 		}
+		return err
+	}
+	for _, saga := range w.settled {
+		delete(w.sagas, saga)
 	}
 	return nil
 }
 
-// undo rolls back and forgets what the writer remembered of the group.
-func (w *writer) undo(group []*journal.Entry, cause error) error {
-	for _, entry := range group {
-		delete(w.sagas, entry.Saga)
-	}
-	clear(w.definitions)
-	if w.conn.GetAutocommit() {
-		return cause // SQLite has rolled back by itself
-	}
-	if err := w.rollback.Exec(); err != nil {
-		return errors.Join(cause, fmt.Errorf("roll back: %w", err))
-	}
-	return cause
-}
-
 // write writes one entry, or sets why it can't be.
 func (w *writer) write(entry *journal.Entry) error {
-	entry.Err = nil
+	entry.Err, entry.Woken = nil, nil
+	if entry.Saga != "" {
+		if err := w.writeTurn(entry); err != nil {
+			return err
+		}
+	}
+	if len(entry.Events) == 0 {
+		return nil
+	}
+	return w.publish(entry)
+}
+
+// writeTurn writes what an entry has of a saga.
+func (w *writer) writeTurn(entry *journal.Entry) error {
 	if entry.Turn == 1 {
 		return w.create(entry)
 	}
@@ -92,18 +81,50 @@ func (w *writer) write(entry *journal.Entry) error {
 		return err
 	}
 	at.last = entry.Turn
-	if entry.Row == nil {
-		return nil
+	if entry.Row != nil {
+		if err := w.update(at, entry); err != nil {
+			return err
+		}
 	}
-	row := entry.Row
-	err = errors.Join(
-		w.updateSaga.BindInt64(1, at.key), w.updateSaga.BindInt64(2, int64(row.State)), w.updateSaga.BindInt64(3, row.UpdateTime.UnixMicro()),
-		bindTime(w.updateSaga, 4, row.EndTime), bindTime(w.updateSaga, 5, row.Due))
+	if at.waiting {
+		w.settled = append(w.settled, entry.Saga)
+	}
+	return nil
+}
+
+// update writes the row of a saga that is there.
+func (w *writer) update(at *position, entry *journal.Entry) error {
+	row, stmt := entry.Row, w.updateSaga
+	err := errors.Join(
+		stmt.BindInt64(1, at.key), stmt.BindInt64(2, int64(row.State)), stmt.BindInt64(3, row.UpdateTime.UnixMicro()),
+		bindTime(stmt, 4, row.EndTime), bindTime(stmt, 5, row.Due), stmt.BindBool(6, row.Waiting))
+	if err == nil {
+		err = stmt.Exec()
+	}
 	if err != nil {
 		return fmt.Errorf("update saga %s: %w", entry.Saga, err)
 	}
-	if err := w.updateSaga.Exec(); err != nil {
-		return fmt.Errorf("update saga %s: %w", entry.Saga, err)
+	if at.waiting = row.Waiting; journal.Final(row.State) {
+		w.settled = append(w.settled, entry.Saga)
+	}
+	if entry.First {
+		if err := w.openAnew(at, entry); err != nil {
+			return err
+		}
+	}
+	if at.awaits || len(row.Awaits) > 0 {
+		return w.await(at, entry)
+	}
+	return nil
+}
+
+// openAnew deletes the turns before the entry's.
+func (w *writer) openAnew(at *position, entry *journal.Entry) error {
+	if err := run(w.beginAnew, at.key, int64(entry.Turn)); err != nil {
+		return fmt.Errorf("open the journal of saga %s anew: %w", entry.Saga, err)
+	}
+	if err := run(w.deleteTurns, at.key, int64(entry.Turn)-1); err != nil {
+		return fmt.Errorf("delete the earlier turns of saga %s: %w", entry.Saga, err)
 	}
 	return nil
 }
@@ -111,7 +132,7 @@ func (w *writer) write(entry *journal.Entry) error {
 // create writes a saga's row and its first turn.
 func (w *writer) create(entry *journal.Entry) error {
 	row := entry.Row
-	definition, err := w.definition(row.Definition)
+	definition, err := w.definitions.key(w.conn, row.Definition)
 	if err != nil {
 		return err
 	}
@@ -119,7 +140,8 @@ func (w *writer) create(entry *journal.Entry) error {
 	err = errors.Join(
 		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition), stmt.BindInt64(4, int64(row.State)),
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
-		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels))
+		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
+		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, w.newest))
 	if err == nil {
 		err = stmt.Exec()
 	}
@@ -143,17 +165,19 @@ func (w *writer) create(entry *journal.Entry) error {
 			return fmt.Errorf("label saga %s: %w", entry.Saga, err)
 		}
 	}
-	w.remember(entry.Saga, &position{key: key, last: 1, group: w.group})
+	at := &position{key: key, last: 1, created: w.newest, waiting: row.Waiting}
+	w.remember(entry.Saga, at)
+	if row.Waiting || journal.Final(row.State) {
+		w.settled = append(w.settled, entry.Saga)
+	}
+	if len(row.Awaits) > 0 {
+		return w.await(at, entry)
+	}
 	return nil
 }
 
 func (w *writer) addTurn(key int64, entry *journal.Entry) error {
-	err := w.insertTurn.BindInt64(1, key<<turnBits|int64(entry.Turn))
-	if len(entry.Data) == 0 {
-		err = errors.Join(err, w.insertTurn.BindZeroBlob(2, 0))
-	} else {
-		err = errors.Join(err, w.insertTurn.BindBlob(2, entry.Data))
-	}
+	err := errors.Join(w.insertTurn.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(w.insertTurn, 2, entry.Data))
 	if err == nil {
 		err = w.insertTurn.Exec()
 	}
@@ -174,7 +198,10 @@ func (w *writer) position(saga string) (*position, error) {
 	}
 	var at *position
 	if stmt.Step() {
-		at = &position{key: stmt.ColumnInt64(0), last: uint64(stmt.ColumnInt64(1)) & (1<<turnBits - 1)}
+		at = &position{
+			key: stmt.ColumnInt64(0), last: uint64(stmt.ColumnInt64(1)) & (1<<turnBits - 1),
+			created: stmt.ColumnInt64(2), waiting: stmt.ColumnBool(3), awaits: stmt.ColumnBool(4),
+		}
 	}
 	if err := errors.Join(stmt.Err(), stmt.Reset()); err != nil {
 		return nil, fmt.Errorf("find saga %s: %w", saga, err)
@@ -197,57 +224,4 @@ func (w *writer) remember(saga string, at *position) {
 	}
 	at.group = w.group
 	w.sagas[saga] = at
-}
-
-// definition returns the key of a definition's name, giving it one when it is new.
-func (w *writer) definition(name string) (int64, error) {
-	if key, known := w.definitions[name]; known {
-		return key, nil
-	}
-	stmt := w.findDefinition
-	if err := stmt.BindText(1, name); err != nil {
-		return 0, fmt.Errorf("find definition %s: %w", name, err)
-	}
-	found := stmt.Step()
-	key := stmt.ColumnInt64(0)
-	if err := errors.Join(stmt.Err(), stmt.Reset()); err != nil {
-		return 0, fmt.Errorf("find definition %s: %w", name, err)
-	}
-	if !found {
-		err := w.insertDefinition.BindText(1, name)
-		if err == nil {
-			err = w.insertDefinition.Exec()
-		}
-		if err != nil {
-			return 0, fmt.Errorf("add definition %s: %w", name, err)
-		}
-		key = w.conn.LastInsertRowID()
-	}
-	w.definitions[name] = key
-	return key, nil
-}
-
-// binder is a statement that takes values.
-type binder interface {
-	BindNull(param int) error
-	BindInt64(param int, value int64) error
-	BindText(param int, value string) error
-}
-
-func bindTime(stmt binder, param int, t time.Time) error {
-	if t.IsZero() {
-		return stmt.BindNull(param) //nolint:wrapcheck // the caller says what it was for
-	}
-	return stmt.BindInt64(param, t.UnixMicro()) //nolint:wrapcheck // the caller says what it was for
-}
-
-func bindLabels(stmt binder, param int, labels map[string]string) error {
-	if len(labels) == 0 {
-		return stmt.BindNull(param) //nolint:wrapcheck // the caller says what it was for
-	}
-	data, err := json.Marshal(labels)
-	if err != nil {
-		return fmt.Errorf("write labels: %w", err)
-	}
-	return stmt.BindText(param, string(data)) //nolint:wrapcheck // the caller says what it was for
 }

@@ -16,10 +16,12 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.read(ctx, "check everything", func(r *reader) error {
 		for _, check := range []struct{ sql, wrong string }{
 			{`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok' LIMIT 1`, "SQLite finds"},
-			{`SELECT s.id FROM sagas s WHERE (SELECT count(*) = 0 OR count(*) <> max(position & 0xffffff) FROM turns
+			{`SELECT s.id FROM sagas s WHERE (SELECT count(*) = 0 OR min(position & 0xffffff) <> s.first_turn OR count(*) <> max(position & 0xffffff) - s.first_turn + 1 FROM turns
 				WHERE position BETWEEN s.key << 24 AND (s.key << 24 | 0xffffff)) LIMIT 1`, "turns are missing of saga"},
 			{`SELECT position >> 24 FROM turns WHERE position >> 24 NOT IN (SELECT key FROM sagas) LIMIT 1`, "there are turns of no saga, with the key"},
 			{`SELECT id FROM sagas WHERE definition NOT IN (SELECT key FROM definitions) LIMIT 1`, "there is no definition of saga"},
+			{`SELECT saga FROM awaits WHERE saga NOT IN (SELECT key FROM sagas WHERE state < 4) LIMIT 1`, "there are awaits of no open saga, with the key"},
+			{`SELECT position FROM events WHERE type NOT IN (SELECT key FROM event_types) LIMIT 1`, "there is no type of the event at position"},
 		} {
 			err := r.query(check.sql, nil, func(stmt *sqlite3.Stmt) error {
 				return fmt.Errorf("%w: %s %s", journal.ErrCorrupt, check.wrong, stmt.ColumnText(0))

@@ -29,7 +29,11 @@ func connect(ctx context.Context, path string, options options, pragmas ...strin
 	if !strings.HasPrefix(name, "/") {
 		name = "/" + name
 	}
-	uri := url.URL{Scheme: "file", OmitHost: true, Path: name, RawQuery: url.Values{"vfs": {options.vfs}}.Encode()}
+	query := url.Values{"vfs": {options.vfs}}
+	if options.readOnly {
+		query.Set("mode", "ro")
+	}
+	uri := url.URL{Scheme: "file", OmitHost: true, Path: name, RawQuery: query.Encode()}
 	opened, err := sqlite3.OpenContext(sqlite3.WithMaxMemory(ctx, engineMemory), uri.String())
 	if err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ func TestPlans(t *testing.T) {
 			}
 		}
 	}
-	store.planned(t, "open", "sagas_unended (state=? AND id>?)", openQuery, []any{"s", int64(50)})
+	store.planned(t, "open", "sagas_unended (state=? AND waiting=? AND id>?)", openQueries[journal.Driven], []any{"s", int64(50)})
 	store.planned(t, "due", "sagas_due (due>? AND due<?)", dueQuery, []any{int64(1), int64(50)})
 }
 

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -11,28 +13,28 @@ import (
 )
 
 // find reads a saga's row; ErrNotFound when there is none.
-func (r *reader) find(id string) (key int64, row journal.Row, err error) {
-	found := false
+func (r *reader) find(id string) (saga found, err error) {
+	there := false
 	err = r.query(`SELECT `+rowColumns+` FROM sagas s WHERE s.id = ?`, []any{id}, func(stmt *sqlite3.Stmt) error {
-		found = true
-		key, row, err = scanRow(stmt)
+		there = true
+		saga, err = scanRow(stmt)
 		return err
 	})
-	if err == nil && !found {
+	if err == nil && !there {
 		err = fmt.Errorf("saga %s: %w", id, journal.ErrNotFound)
 	}
-	return key, row, err
+	return saga, err
 }
 
 // Load returns one saga with its journal.
 func (s *Store) Load(ctx context.Context, id string) (*journal.Journal, error) {
 	var loaded *journal.Journal
 	err := s.read(ctx, "load a saga", func(r *reader) error {
-		key, row, err := r.find(id)
+		saga, err := r.find(id)
 		if err != nil {
 			return err
 		}
-		loaded, err = r.journal(key, row)
+		loaded, err = r.journal(saga)
 		return err
 	})
 	return loaded, err
@@ -40,15 +42,15 @@ func (s *Store) Load(ctx context.Context, id string) (*journal.Journal, error) {
 
 // Get returns one saga's row.
 func (s *Store) Get(ctx context.Context, id string) (*journal.Row, error) {
-	var found journal.Row
+	var saga found
 	err := s.read(ctx, "find a saga", func(r *reader) (err error) {
-		_, found, err = r.find(id)
+		saga, err = r.find(id)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &found, nil
+	return &saga.row, nil
 }
 
 // Turns returns a page of a saga's turns.
@@ -58,52 +60,72 @@ func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) (
 		if err := journal.ValidateLimit(limit); err != nil {
 			return err
 		}
-		key, _, err := r.find(id)
+		saga, err := r.find(id)
 		if err != nil {
 			return err
 		}
-		turns, err = r.turns(key, after, limit)
+		turns, err = r.turns(saga.key, after, limit)
 		return err
 	})
 	return turns, err
 }
 
-// openQuery merges two walks along an index.
-const openQuery = `SELECT ` + rowColumns + ` FROM sagas s WHERE s.state = 1 AND s.state < 4 AND s.id > ?1
-	UNION ALL SELECT ` + rowColumns + ` FROM sagas s WHERE s.state = 2 AND s.state < 4 AND s.id > ?1
-	ORDER BY 2 LIMIT ?2`
+// openQueries merge walks along an index: one for each state, and for those that wait and those that don't.
+var openQueries = map[journal.OpenSagas]string{
+	journal.Driven: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 2 AND s.waiting = 0"),
+	journal.Unended: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 1 AND s.waiting = 1", "s.state = 2 AND s.waiting = 0",
+		"s.state = 2 AND s.waiting = 1", "s.state = 3 AND s.waiting = 0", "s.state = 3 AND s.waiting = 1"),
+}
 
-// Open returns sagas that are to be driven, with their journals.
-func (s *Store) Open(ctx context.Context, after string, limit int) ([]*journal.Journal, error) {
+func openQuery(walks ...string) string {
+	for i, walk := range walks {
+		walks[i] = `SELECT ` + rowColumns + ` FROM sagas s WHERE ` + walk + ` AND s.state < 4 AND s.id > ?1`
+	}
+	return strings.Join(walks, ` UNION ALL `) + ` ORDER BY 2 LIMIT ?2`
+}
+
+// Open returns sagas that haven't ended, with their journals.
+func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
 	var open []*journal.Journal
 	err := s.read(ctx, "read open sagas", func(r *reader) error {
-		if err := journal.ValidateLimit(limit); err != nil {
+		if err := params.Validate(); err != nil {
 			return err
 		}
-		type found struct {
-			key int64
-			row journal.Row
+		type scanned struct {
+			found
+			err error
 		}
-		var rows []found
-		err := r.query(openQuery, []any{after, int64(limit)},
-			func(stmt *sqlite3.Stmt) error {
-				key, row, err := scanRow(stmt)
-				rows = append(rows, found{key, row})
-				return err
-			})
+		var sagas []scanned
+		err := r.query(openQueries[params.Which], []any{params.After, int64(params.Limit)}, func(stmt *sqlite3.Stmt) error {
+			saga, err := scanRow(stmt)
+			sagas = append(sagas, scanned{saga, err})
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		for _, f := range rows {
-			one, err := r.journal(f.key, f.row)
-			if err != nil {
+		for _, saga := range sagas {
+			var one *journal.Journal
+			if err = saga.err; err == nil {
+				one, err = r.journal(saga.found)
+			}
+			switch cause, _ := diagnose(err); {
+			case err == nil:
+			case errors.Is(err, journal.ErrCorrupt):
+				one = &journal.Journal{Row: saga.row, Err: failure("read a saga in the store", s.path, err)}
+			case errors.Is(cause, journal.ErrCorrupt):
+				one = &journal.Journal{Row: saga.row, Err: failure("read saga "+saga.row.ID+" in the store", s.path, err)}
+			default:
 				return err
 			}
 			open = append(open, one)
 		}
 		return nil
 	})
-	return open, err
+	if err != nil {
+		return nil, err
+	}
+	return open, nil
 }
 
 const dueQuery = `SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`
@@ -133,8 +155,8 @@ func (s *Store) List(ctx context.Context, params journal.ListParams) ([]*journal
 	var rows []*journal.Row
 	err := s.read(ctx, "list sagas", func(r *reader) error {
 		return r.query(sql, args, func(stmt *sqlite3.Stmt) error {
-			_, row, err := scanRow(stmt)
-			rows = append(rows, &row)
+			saga, err := scanRow(stmt)
+			rows = append(rows, &saga.row)
 			return err
 		})
 	})

@@ -113,18 +113,8 @@ func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (e
 		}
 		r.stmts[sql] = stmt
 	}
-	for i, arg := range args {
-		switch v := arg.(type) {
-		case int64:
-			err = stmt.BindInt64(i+1, v)
-		case string:
-			err = stmt.BindText(i+1, v)
-		default:
-			err = fmt.Errorf("an argument of type %T", arg)
-		}
-		if err != nil {
-			return fmt.Errorf("bind argument %d: %w", i+1, err)
-		}
+	if err := bind(stmt, args...); err != nil {
+		return err
 	}
 	defer func() { _ = stmt.Reset() }() // what it failed with is returned below
 	for stmt.Step() {
@@ -136,19 +126,28 @@ func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (e
 }
 
 // rowColumns are what scanRow reads.
-const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state, s.create_time, s.update_time, s.end_time, s.due, s.labels`
+const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state, s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn`
 
-func scanRow(stmt *sqlite3.Stmt) (key int64, row journal.Row, err error) {
-	row = journal.Row{
+// found is a saga's row with what the store keeps beside it.
+type found struct {
+	row   journal.Row
+	key   int64
+	first uint64 // the number of the first turn
+}
+
+func scanRow(stmt *sqlite3.Stmt) (found, error) {
+	row := journal.Row{
 		ID: stmt.ColumnText(1), Definition: stmt.ColumnText(2), State: treatyv1.SagaState(stmt.ColumnInt64(3)),
 		CreateTime: columnTime(stmt, 4), UpdateTime: columnTime(stmt, 5), EndTime: columnTime(stmt, 6), Due: columnTime(stmt, 7),
+		Waiting: stmt.ColumnBool(9),
 	}
+	one := found{row: row, key: stmt.ColumnInt64(0), first: uint64(stmt.ColumnInt64(10))}
 	if stmt.ColumnType(8) != sqlite3.NULL {
-		if err := json.Unmarshal(stmt.ColumnRawText(8), &row.Labels); err != nil {
-			return 0, row, fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, row.ID, err)
+		if err := json.Unmarshal(stmt.ColumnRawText(8), &one.row.Labels); err != nil {
+			return one, fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, row.ID, err)
 		}
 	}
-	return stmt.ColumnInt64(0), row, nil
+	return one, nil
 }
 
 func columnTime(stmt *sqlite3.Stmt, column int) time.Time {
@@ -174,19 +173,34 @@ func (r *reader) turns(key int64, after uint64, limit int) ([]journal.Turn, erro
 	return turns, err
 }
 
-// journal reads all of a saga's turns and checks that none is missing.
-func (r *reader) journal(key int64, row journal.Row) (*journal.Journal, error) {
-	turns, err := r.turns(key, 0, 0)
+// journal reads all of a saga's turns and its awaits, and checks that no turn is missing.
+func (r *reader) journal(saga found) (*journal.Journal, error) {
+	turns, err := r.turns(saga.key, 0, 0)
 	if err != nil {
 		return nil, err
 	}
 	for i, turn := range turns {
-		if turn.Number != uint64(i)+1 {
-			return nil, fmt.Errorf("%w: saga %s has turn %d in the place of turn %d", journal.ErrCorrupt, row.ID, turn.Number, i+1)
+		if want := saga.first + uint64(i); turn.Number != want {
+			return nil, fmt.Errorf("%w: saga %s has turn %d in the place of turn %d", journal.ErrCorrupt, saga.row.ID, turn.Number, want)
 		}
 	}
 	if len(turns) == 0 {
-		return nil, fmt.Errorf("%w: saga %s has no turns", journal.ErrCorrupt, row.ID)
+		return nil, fmt.Errorf("%w: saga %s has no turns", journal.ErrCorrupt, saga.row.ID)
 	}
-	return &journal.Journal{Row: row, Turns: turns}, nil
+	if !journal.Final(saga.row.State) {
+		if saga.row.Awaits, err = r.awaits(saga.key); err != nil {
+			return nil, err
+		}
+	}
+	return &journal.Journal{Row: saga.row, Turns: turns}, nil
+}
+
+func (r *reader) awaits(key int64) ([]journal.Await, error) {
+	var awaits []journal.Await
+	err := r.query(`SELECT (SELECT name FROM event_types WHERE key = type), subject, after FROM awaits WHERE saga = ? ORDER BY number`,
+		[]any{key}, func(stmt *sqlite3.Stmt) error {
+			awaits = append(awaits, journal.Await{Type: stmt.ColumnText(0), Subject: stmt.ColumnText(1), After: uint64(stmt.ColumnInt64(2))})
+			return nil
+		})
+	return awaits, err
 }

@@ -23,7 +23,11 @@ const turnBits = 24
 //
 // Every index costs each saga a microsecond or two, so a partial one holds only what is looked for by it, and finding that takes the same
 // time however many sagas have succeeded. SQLite uses a partial index only when a query says the index's condition literally:
-// queries name states as numbers. Sagas that are driven change all the time and are few: those in sagas_by_update_time have settled.
+// queries name states as numbers. Sagas that are driven change all the time and are few: those in sagas_by_update_time have settled. sagas_unended
+// has those that wait apart from those that are driven, and sagas_ended finds what may be purged without looking at what is kept.
+//
+// A saga's created is the newest event's position when its first turn was written, its first_turn the number with which its journal begins.
+// Names of event types are stored once, as those of definitions are. Awaits lie with their saga, and are found by the event that they are for.
 var migrations = []string{
 	`CREATE TABLE meta (
 		name TEXT PRIMARY KEY NOT NULL,
@@ -80,6 +84,72 @@ var migrations = []string{
 	CREATE VIEW saga_turns AS SELECT
 		'sagas/' || id AS name, position & 0xffffff AS turn, length(data) AS bytes, data
 	FROM sagas JOIN turns ON position BETWEEN (sagas.key << 24) AND (sagas.key << 24 | 0xffffff);`,
+
+	`ALTER TABLE sagas ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE sagas ADD COLUMN created INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE sagas ADD COLUMN first_turn INTEGER NOT NULL DEFAULT 1;
+	DROP INDEX sagas_unended;
+	CREATE INDEX sagas_unended ON sagas (state, waiting, id) WHERE state < 4;
+	CREATE INDEX sagas_ended ON sagas (definition, end_time) WHERE state >= 4;
+
+	CREATE TABLE event_types (
+		key INTEGER PRIMARY KEY NOT NULL,
+		name TEXT NOT NULL UNIQUE
+	) STRICT;
+
+	CREATE TABLE events (
+		position INTEGER PRIMARY KEY NOT NULL,
+		source TEXT NOT NULL,
+		id TEXT NOT NULL,
+		type INTEGER NOT NULL,
+		subject TEXT NOT NULL,
+		time INTEGER NOT NULL,
+		store_time INTEGER NOT NULL,
+		data BLOB NOT NULL
+	) STRICT;
+	CREATE UNIQUE INDEX events_by_id ON events (source, id);
+	CREATE INDEX events_by_key ON events (subject, type);
+	CREATE INDEX events_by_type ON events (type);
+
+	CREATE TABLE awaits (
+		saga INTEGER NOT NULL,
+		number INTEGER NOT NULL,
+		type INTEGER NOT NULL,
+		subject TEXT NOT NULL,
+		after INTEGER NOT NULL,
+		PRIMARY KEY (saga, number)
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX awaits_by_key ON awaits (subject, type, after);
+
+	CREATE TABLE consumers (
+		name TEXT PRIMARY KEY NOT NULL,
+		position INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+
+	DROP VIEW saga_list;
+	CREATE VIEW saga_list AS SELECT
+		'sagas/' || id AS name,
+		(SELECT name FROM definitions WHERE key = definition) AS definition,
+		CASE state WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'COMPENSATING' WHEN 3 THEN 'SUSPENDED'
+			WHEN 4 THEN 'SUCCEEDED' WHEN 5 THEN 'COMPENSATED' ELSE state END AS state,
+		CASE waiting WHEN 0 THEN 'no' ELSE 'yes' END AS waiting,
+		(SELECT group_concat((SELECT name FROM event_types WHERE event_types.key = type) || ' ' || subject, ', ')
+			FROM awaits WHERE saga = sagas.key) AS awaits,
+		strftime('%Y-%m-%dT%H:%M:%fZ', create_time / 1e6, 'unixepoch') AS create_time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', update_time / 1e6, 'unixepoch') AS update_time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', end_time / 1e6, 'unixepoch') AS end_time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', due / 1e6, 'unixepoch') AS due,
+		labels
+	FROM sagas;
+
+	CREATE VIEW saga_events AS SELECT
+		position, source, id,
+		(SELECT name FROM event_types WHERE key = type) AS type,
+		subject,
+		strftime('%Y-%m-%dT%H:%M:%fZ', time / 1e6, 'unixepoch') AS time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', store_time / 1e6, 'unixepoch') AS store_time,
+		length(data) AS bytes, data
+	FROM events;`,
 }
 
 // migrate brings the file to this program's schema in one transaction.

@@ -1,7 +1,7 @@
 // Package sqlite keeps sagas in one SQLite file, with nothing to install and nothing to run beside the orchestrator.
 //
 // One file belongs to one process at a time; a lock file next to it holds others off. Programs that only read, such as the
-// sqlite3 shell, may look at it at any time: the views saga_list and saga_turns show it in words. One Append is one transaction
+// sqlite3 shell, may look at it at any time: the views saga_list, saga_turns and saga_events show it in words. One Append is one transaction
 // in write-ahead-log mode with synchronous=FULL: it is on the disk before Append returns. Readers never wait for the writer.
 //
 // Opening checks the file's header and schema, not its contents, so that it takes the same time whatever the size; Check reads it all.
@@ -23,12 +23,12 @@ var _ journal.Store = (*Store)(nil)
 type Store struct {
 	path    string
 	options options
-	lock    *fileLock
+	lock    *fileLock // nil when the store is only read
 	epoch   uint64
 
 	// turnstile holds the one token that lets its owner use the writer. It is a channel so that waiting for it ends with a context.
 	turnstile chan struct{}
-	writer    *writer
+	writer    *writer // nil when the store is only read
 
 	readers *readers
 
@@ -40,8 +40,9 @@ type Store struct {
 type Option func(*options)
 
 type options struct {
-	readers int
-	vfs     string
+	readers  int
+	vfs      string
+	readOnly bool
 }
 
 // WithReaders sets how many calls read at the same time; further ones wait. The default is 4; less than 1 counts as 1. A
@@ -61,10 +62,6 @@ func withVFS(name string) Option {
 // version wrote it; ErrCorrupt when it can't be read; ErrReadOnly and ErrFull when it can't be written. A file that belongs
 // to another program is refused and left alone. The context bounds only the opening.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
-	options := options{readers: 4, vfs: filesystemName}
-	for _, opt := range opts {
-		opt(&options)
-	}
 	path, err := resolve(path)
 	if err != nil {
 		return nil, err
@@ -73,17 +70,20 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		path:      path,
-		options:   options,
-		lock:      lock,
-		turnstile: make(chan struct{}, 1),
-		closed:    make(chan struct{}),
-	}
+	s := newStore(path, opts)
+	s.lock = lock
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
 	return s, nil
+}
+
+func newStore(path string, opts []Option) *Store {
+	options := options{readers: 4, vfs: filesystemName}
+	for _, opt := range opts {
+		opt(&options)
+	}
+	return &Store{path: path, options: options, turnstile: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 func (s *Store) open(ctx context.Context) error {
@@ -118,7 +118,10 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		close(s.closed)
 		s.turnstile <- struct{}{}
-		err = errors.Join(s.readers.close(), s.writer.close(), s.lock.release())
+		err = s.readers.close()
+		if s.writer != nil {
+			err = errors.Join(err, s.writer.close(), s.lock.release())
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("close %s: %w", s.path, err)
@@ -130,6 +133,9 @@ func (s *Store) Close() error {
 func (s *Store) enter(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil {
 		return err
+	}
+	if s.writer == nil {
+		return fmt.Errorf("%w: it was opened for reading", journal.ErrReadOnly)
 	}
 	select {
 	case s.turnstile <- struct{}{}:

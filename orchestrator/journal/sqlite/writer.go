@@ -19,10 +19,16 @@ const maxCached = 1 << 16
 type writer struct {
 	conn *sqlite3.Conn
 
-	begin, commit, rollback                         *sqlite3.Stmt
-	findSaga, insertSaga, updateSaga                *sqlite3.Stmt
-	insertTurn, insertLabel                         *sqlite3.Stmt
-	findDefinition, insertDefinition, readNextSagas *sqlite3.Stmt
+	begin, commit, rollback                   *sqlite3.Stmt
+	findSaga, insertSaga, updateSaga          *sqlite3.Stmt
+	insertTurn, insertLabel                   *sqlite3.Stmt
+	deleteTurns, beginAnew                    *sqlite3.Stmt
+	deleteAwaits, insertAwait                 *sqlite3.Stmt
+	hasEvent, wakeSaga, wakeSagas             *sqlite3.Stmt
+	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
+	oldestEvents                              *sqlite3.Stmt
+	findEnded, deleteLabel, deleteSaga        *sqlite3.Stmt
+	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
 
 	// group numbers the groups, to notice a saga that is twice in one.
 	group uint64
@@ -30,10 +36,16 @@ type writer struct {
 	// nextKey is the next new saga's key. It only grows.
 	nextKey int64
 
-	// sagas remembers where open sagas stand, definitions the keys of names. Both hold what is committed and what the
+	// newest is the position of the newest event.
+	newest int64
+
+	// sagas remembers where driven sagas stand, definitions and types the keys of names. All hold what is committed and what the
 	// transaction under way has done; when it fails, what it touched is forgotten.
-	sagas       map[string]*position
-	definitions map[string]int64
+	sagas              map[string]*position
+	definitions, types names
+
+	// settled are the sagas that need no remembering once the transaction under way is committed.
+	settled []string
 
 	// broken is set for good when the engine failed.
 	broken error
@@ -41,9 +53,12 @@ type writer struct {
 
 // position is where one saga stands.
 type position struct {
-	key   int64
-	last  uint64
-	group uint64
+	key     int64
+	last    uint64
+	group   uint64
+	created int64 // the newest event's position when the saga was created
+	waiting bool
+	awaits  bool // it has stored awaits
 }
 
 func openWriter(ctx context.Context, path string, options options) (w *writer, err error) {
@@ -58,7 +73,7 @@ func openWriter(ctx context.Context, path string, options options) (w *writer, e
 	if err != nil {
 		return nil, err
 	}
-	w = &writer{conn: conn, sagas: map[string]*position{}, definitions: map[string]int64{}}
+	w = &writer{conn: conn, sagas: map[string]*position{}}
 	if err := w.setUp(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -102,14 +117,34 @@ func (w *writer) prepare() error {
 		{&w.begin, `BEGIN IMMEDIATE`},
 		{&w.commit, `COMMIT`},
 		{&w.rollback, `ROLLBACK`},
-		{&w.findSaga, `SELECT key, (SELECT max(position) FROM turns WHERE position BETWEEN key << 24 AND (key << 24 | 0xffffff)) FROM sagas WHERE id = ?`},
-		{&w.insertSaga, `INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`},
-		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5 WHERE key = ?1`},
+		{&w.findSaga, `SELECT key, (SELECT max(position) FROM turns WHERE position BETWEEN key << 24 AND (key << 24 | 0xffffff)), created, waiting,
+			EXISTS (SELECT 1 FROM awaits WHERE saga = key) FROM sagas WHERE id = ?`},
+		{&w.insertSaga, `INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`},
+		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6 WHERE key = ?1`},
 		{&w.insertTurn, `INSERT INTO turns (position, data) VALUES (?, ?)`},
 		{&w.insertLabel, `INSERT INTO labels (label, value, saga) VALUES (?, ?, ?)`},
-		{&w.findDefinition, `SELECT key FROM definitions WHERE name = ?`},
-		{&w.insertDefinition, `INSERT INTO definitions (name) VALUES (?)`},
-		{&w.readNextSagas, `SELECT max(ifnull((SELECT max(key) FROM sagas), 0), ifnull((SELECT max(position) >> 24 FROM turns), 0)) + 1`},
+		{&w.deleteTurns, `DELETE FROM turns WHERE position BETWEEN ?1 << 24 AND (?1 << 24 | ?2)`},
+		{&w.beginAnew, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
+		{&w.deleteAwaits, `DELETE FROM awaits WHERE saga = ?`},
+		{&w.insertAwait, `INSERT INTO awaits (saga, number, type, subject, after) VALUES (?, ?, ?, ?, ?)`},
+		{&w.hasEvent, hasEventQuery},
+		{&w.wakeSaga, `UPDATE sagas SET due = min(ifnull(due, ?2), ?2) WHERE key = ?1`},
+		{&w.wakeSagas, wakeQuery},
+		{&w.insertEvent, `INSERT INTO events (position, source, id, type, subject, time, store_time, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING`},
+		{&w.findEvent, `SELECT position, type, subject, data FROM events WHERE source = ? AND id = ?`},
+		{&w.deleteEvents, `DELETE FROM events WHERE position BETWEEN ? AND ?`},
+		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
+		{&w.findEnded, endedQuery},
+		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
+		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
+		{&w.findConsumer, `SELECT position FROM consumers WHERE name = ?`},
+		{&w.insertConsumer, `INSERT INTO consumers (name, position) VALUES (?, ?)`},
+		{&w.setConsumer, `UPDATE consumers SET position = ?2 WHERE name = ?1`},
+		{&w.definitions.find, `SELECT key FROM definitions WHERE name = ?`},
+		{&w.definitions.insert, `INSERT INTO definitions (name) VALUES (?)`},
+		{&w.types.find, `SELECT key FROM event_types WHERE name = ?`},
+		{&w.types.insert, `INSERT INTO event_types (name) VALUES (?)`},
 	}
 	for _, s := range statements {
 		stmt, err := prepare(w.conn, s.sql)
@@ -118,11 +153,14 @@ func (w *writer) prepare() error {
 		}
 		*s.stmt = stmt
 	}
-	if !w.readNextSagas.Step() {
-		return w.readNextSagas.Reset()
+	w.definitions.keys, w.types.keys = map[string]int64{}, map[string]int64{}
+	var err error
+	w.nextKey, err = queryInt(w.conn, `SELECT max(ifnull((SELECT max(key) FROM sagas), 0), ifnull((SELECT max(position) >> 24 FROM turns), 0)) + 1`)
+	if err != nil {
+		return err
 	}
-	w.nextKey = w.readNextSagas.ColumnInt64(0)
-	return w.readNextSagas.Reset()
+	w.newest, err = queryInt(w.conn, `SELECT ifnull(max(position), 0) FROM events`)
+	return err
 }
 
 // beginEpoch counts this opening, durably.

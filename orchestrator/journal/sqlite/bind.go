@@ -1,0 +1,63 @@
+package sqlite
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+// run runs a statement that takes arguments and returns no rows.
+func run(stmt *sqlite3.Stmt, args ...any) error {
+	if err := bind(stmt, args...); err != nil {
+		return err
+	}
+	return stmt.Exec() //nolint:wrapcheck // the caller says what it was for
+}
+
+// bind sets the arguments of a statement.
+func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case int64:
+			err = stmt.BindInt64(i+1, v)
+		case string:
+			err = stmt.BindText(i+1, v)
+		case []byte:
+			err = bindData(stmt, i+1, v)
+		default:
+			err = fmt.Errorf("an argument of type %T", arg)
+		}
+		if err != nil {
+			return fmt.Errorf("bind argument %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func bindTime(stmt *sqlite3.Stmt, param int, t time.Time) error {
+	if t.IsZero() {
+		return stmt.BindNull(param) //nolint:wrapcheck // the caller says what it was for
+	}
+	return stmt.BindInt64(param, t.UnixMicro()) //nolint:wrapcheck // the caller says what it was for
+}
+
+// bindData stores no bytes as an empty blob, not as NULL.
+func bindData(stmt *sqlite3.Stmt, param int, data []byte) error {
+	if len(data) == 0 {
+		return stmt.BindZeroBlob(param, 0) //nolint:wrapcheck // the caller says what it was for
+	}
+	return stmt.BindBlob(param, data) //nolint:wrapcheck // the caller says what it was for
+}
+
+func bindLabels(stmt *sqlite3.Stmt, param int, labels map[string]string) error {
+	if len(labels) == 0 {
+		return stmt.BindNull(param) //nolint:wrapcheck // the caller says what it was for
+	}
+	data, err := json.Marshal(labels)
+	if err != nil {
+		return fmt.Errorf("write labels: %w", err)
+	}
+	return stmt.BindText(param, string(data)) //nolint:wrapcheck // the caller says what it was for
+}
