@@ -200,9 +200,6 @@ func TestDiscoverWaitsForEverybody(t *testing.T) {
 	if found, _ := d.Discover(broadcastService, func() { close(woken) }); found.Known {
 		t.Fatalf("known without the one that is down: %+v", found)
 	}
-	takenBack := false
-	_, cancel := d.Discover(broadcastService, func() { takenBack = true })
-	cancel()
 	<-up.asked
 	late.start(t)
 	both := []string{"acme.late.v1.Late", "acme.up.v1.Up"}
@@ -214,11 +211,27 @@ func TestDiscoverWaitsForEverybody(t *testing.T) {
 	if diff := cmp.Diff(both, awaitKnown(t, d, broadcastService)); diff != "" {
 		t.Errorf("while it is down (-want +got):\n%s", diff)
 	}
-	if err := d.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if takenBack {
-		t.Error("woken after it was taken back")
+}
+
+// Who was taken back isn't woken any more; who waits is woken once.
+func TestDiscoverIsTakenBack(t *testing.T) {
+	expectNoLeak(t)
+	d := discover(nil, quiet, func() float64 { return 0 })
+	d.mu.Lock()
+	d.served["acme.one.v1.One"], d.silent = nil, 1
+	d.mu.Unlock()
+	takenBack := 0
+	_, cancel := d.find(broadcastService, func() { takenBack++ })
+	woken := make(chan struct{}, 2)
+	d.find(broadcastService, func() { woken <- struct{}{} })
+	cancel()
+	d.answered("acme.one.v1.One", []string{})
+	<-woken
+	cancel() // again, and too late: nothing happens
+	d.answered("acme.one.v1.One", []string{broadcastService})
+	d.close()
+	if takenBack != 0 || len(woken) != 0 {
+		t.Errorf("woken %d times after it was taken back, %d times more than once", takenBack, len(woken))
 	}
 }
 
