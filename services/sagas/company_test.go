@@ -15,8 +15,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
@@ -24,10 +27,13 @@ import (
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator"
 )
 
-// company stands in for all of Acme's services at once. It does nothing and remembers which commands came.
+// company stands in for all of Acme's services at once. It does nothing and remembers which commands came. Who or what has a name is named after
+// the person: ada's applicant is applicants/ada.
 type company struct {
 	customerv1.UnimplementedCustomerServiceServer
 	identityv1.UnimplementedIdentityServiceServer
@@ -35,7 +41,13 @@ type company struct {
 	cardv1.UnimplementedCardServiceServer
 	notificationv1.UnimplementedNotificationServiceServer
 
-	lastCheck *creditv1.Check // what GetLastCheck answers
+	lastCheck *creditv1.Check                                 // what GetLastCheck answers
+	decide    func(applicant string) proto.Message            // what the register publishes about a new applicant; nil: nothing
+	inspect   func(context.Context, string) error             // what becomes of an inspection; nil: the passport is genuine
+	credit    func(*creditv1.CheckCreditRequest) error        // what becomes of a credit check; nil: it is passed
+	customer  func(*customerv1.Customer) *customerv1.Customer // what GetCustomer answers; nil: the customer
+
+	orchestrator *grpc.ClientConn
 
 	mu       sync.Mutex
 	refusals map[string]error // by method, e.g. "CheckCredit"
@@ -56,12 +68,20 @@ func (c *company) note(ctx context.Context, request any, info *grpc.UnaryServerI
 	return handler(ctx, request)
 }
 
-func (c *company) CreateCustomer(context.Context, *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
-	return &customerv1.CustomerCreated{Customer: "customers/ada", AddressRevision: 1}, nil
+func (c *company) CreateCustomer(_ context.Context, r *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
+	return &customerv1.CustomerCreated{Customer: "customers/" + strings.ToLower(r.GetDisplayName()), AddressRevision: 1}, nil
 }
 
 func (c *company) RemoveCustomer(_ context.Context, r *customerv1.RemoveCustomerRequest) (*customerv1.CustomerRemoved, error) {
-	return &customerv1.CustomerRemoved{}, want("customers/ada", r.GetReply().GetCustomer())
+	return &customerv1.CustomerRemoved{}, want("customers/"+strings.ToLower(r.GetAction().GetDisplayName()), r.GetReply().GetCustomer())
+}
+
+func (c *company) GetCustomer(_ context.Context, r *customerv1.GetCustomerRequest) (*customerv1.Customer, error) {
+	found := &customerv1.Customer{Name: r.GetName(), State: customerv1.CustomerState_CUSTOMER_STATE_ACTIVE, DisplayName: "Ada", Email: "ada@example.com"}
+	if c.customer != nil {
+		found = c.customer(found)
+	}
+	return found, nil
 }
 
 func (c *company) ChangeAddress(_ context.Context, r *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
@@ -72,19 +92,64 @@ func (c *company) RestoreAddress(_ context.Context, r *customerv1.RestoreAddress
 	return &customerv1.AddressRestored{}, want("customers/ada", r.GetReply().GetCustomer())
 }
 
-func (c *company) RegisterApplicant(_ context.Context, r *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
-	return &identityv1.ApplicantRegistered{Applicant: "applicants/ada"}, want("customers/ada", r.GetCustomer())
+// RegisterApplicant lets the register publish what it decides before the reply gets to the saga, which awaits it much later.
+func (c *company) RegisterApplicant(ctx context.Context, r *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
+	applicant := "applicants/" + strings.TrimPrefix(r.GetCustomer(), "customers/")
+	if c.decide != nil {
+		if err := c.publish(ctx, applicant, c.decide(applicant)); err != nil {
+			return nil, err
+		}
+	}
+	return &identityv1.ApplicantRegistered{Applicant: applicant}, want("customers/"+strings.ToLower(r.GetDisplayName()), r.GetCustomer())
+}
+
+func (c *company) publish(ctx context.Context, id string, event proto.Message) error {
+	data, err := anypb.New(event)
+	if err != nil {
+		return fmt.Errorf("packing an event: %w", err)
+	}
+	_, err = treatyv1.NewEventServiceClient(c.orchestrator).PublishEvents(ctx, &treatyv1.PublishEventsRequest{
+		Events: []*treatyv1.PublishedEvent{{Id: id, Source: "register", Data: data}},
+	})
+	return err //nolint:wrapcheck // the orchestrator's own words
+}
+
+// verified is what the register publishes about whom it vouches for.
+func verified(applicant string) proto.Message {
+	return &identityv1.ApplicantVerified{Applicant: applicant, RegisterReference: "REG-1"}
 }
 
 func (c *company) WithdrawApplicant(_ context.Context, r *identityv1.WithdrawApplicantRequest) (*identityv1.ApplicantWithdrawn, error) {
-	return &identityv1.ApplicantWithdrawn{}, want("applicants/ada", r.GetReply().GetApplicant())
+	return &identityv1.ApplicantWithdrawn{}, want("applicants/"+strings.ToLower(r.GetAction().GetDisplayName()), r.GetReply().GetApplicant())
+}
+
+func (c *company) InspectPassport(ctx context.Context, r *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
+	if c.inspect != nil {
+		if err := c.inspect(ctx, r.GetApplicant()); err != nil {
+			return nil, err
+		}
+	}
+	return inspected(r.GetApplicant()), nil
+}
+
+func inspected(applicant string) *identityv1.PassportInspected {
+	return &identityv1.PassportInspected{Applicant: applicant, Inspection: "inspections/" + strings.TrimPrefix(applicant, "applicants/")}
+}
+
+func (c *company) DiscardInspection(context.Context, *identityv1.DiscardInspectionRequest) (*identityv1.InspectionDiscarded, error) {
+	return &identityv1.InspectionDiscarded{}, nil
 }
 
 func (c *company) GetLastCheck(context.Context, *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
 	return &creditv1.LastCheck{Check: c.lastCheck}, nil
 }
 
-func (c *company) CheckCredit(context.Context, *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
+func (c *company) CheckCredit(_ context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
+	if c.credit != nil {
+		if err := c.credit(r); err != nil {
+			return nil, err
+		}
+	}
 	return &creditv1.CreditChecked{Check: "checks/new"}, nil
 }
 
@@ -96,12 +161,39 @@ func (c *company) IssueCard(_ context.Context, r *cardv1.IssueCardRequest) (*car
 	return &cardv1.CardIssued{Card: "cards/ada", LastFour: "0042"}, want("customers/ada", r.GetCustomer())
 }
 
+func (c *company) IssueExtraCard(_ context.Context, r *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
+	return &cardv1.ExtraCardIssued{Card: "cards/" + strings.TrimPrefix(r.GetCustomer(), "customers/"), LastFour: "0043"}, want("cards/ada", r.GetMainCard())
+}
+
 func (c *company) ChangePostalAddress(_ context.Context, r *cardv1.ChangePostalAddressRequest) (*cardv1.PostalAddressChanged, error) {
 	return &cardv1.PostalAddressChanged{Customer: r.GetCustomer()}, nil
 }
 
+func (c *company) RestorePostalAddress(context.Context, *cardv1.RestorePostalAddressRequest) (*cardv1.PostalAddressRestored, error) {
+	return &cardv1.PostalAddressRestored{}, nil
+}
+
 func (c *company) SendWelcome(_ context.Context, r *notificationv1.SendWelcomeRequest) (*notificationv1.WelcomeSent, error) {
-	return &notificationv1.WelcomeSent{Message: "messages/ada"}, want("0042", r.GetCardLastFour())
+	lastFour := "0043"
+	if r.GetCustomer() == "customers/ada" {
+		lastFour = "0042"
+	}
+	return &notificationv1.WelcomeSent{Message: "messages/ada"}, want(lastFour, r.GetCardLastFour())
+}
+
+func (c *company) SendReview(_ context.Context, r *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
+	return &notificationv1.ReviewSent{Message: "messages/ada"}, want(fmt.Sprint(c.lastCheck.GetApprovedLimitCents()), fmt.Sprint(r.GetApprovedLimitCents()))
+}
+
+// userData holds three records of one kind of everybody.
+type userData struct {
+	privacyv1.UnimplementedUserDataServiceServer
+
+	kind string
+}
+
+func (d userData) DeleteUserData(_ context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+	return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: d.kind, Deleted: 3}}}, want("customers/ada", r.GetCustomer())
 }
 
 // want refuses a request with something else in it than it should have.
@@ -134,22 +226,53 @@ func (c *company) seen() []string {
 	return append([]string(nil), c.commands...)
 }
 
-// open starts the company and an orchestrator with Acme's sagas, and returns a connection to the orchestrator.
-func open(t *testing.T, c *company) *grpc.ClientConn {
+// counts returns how often each command came, for sagas that send some side by side.
+func (c *company) counts() map[string]int {
+	counts := make(map[string]int)
+	for _, command := range c.seen() {
+		counts[command]++
+	}
+	return counts
+}
+
+// served is one service of the company: a participant.
+type served struct {
+	name     string
+	register func(grpc.ServiceRegistrar)
+}
+
+func (c *company) services() []served {
+	return []served{
+		{customerv1.CustomerService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) { customerv1.RegisterCustomerServiceServer(r, c) }},
+		{identityv1.IdentityService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, c) }},
+		{creditv1.CreditService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) { creditv1.RegisterCreditServiceServer(r, c) }},
+		{cardv1.CardService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) {
+			cardv1.RegisterCardServiceServer(r, c)
+			privacyv1.RegisterUserDataServiceServer(r, userData{kind: "cards"})
+		}},
+		{notificationv1.NotificationService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) {
+			notificationv1.RegisterNotificationServiceServer(r, c)
+			privacyv1.RegisterUserDataServiceServer(r, userData{kind: "messages"})
+		}},
+	}
+}
+
+// open starts the company with whoever joins it, and an orchestrator with Acme's sagas. It returns a connection to the orchestrator.
+func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 	t.Helper()
-	participants := listen(t)
-	services := grpc.NewServer(grpc.UnaryInterceptor(c.note))
-	customerv1.RegisterCustomerServiceServer(services, c)
-	identityv1.RegisterIdentityServiceServer(services, c)
-	creditv1.RegisterCreditServiceServer(services, c)
-	cardv1.RegisterCardServiceServer(services, c)
-	notificationv1.RegisterNotificationServiceServer(services, c)
 	options := []orchestrator.Option{
 		orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")),
 		orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
 	}
-	for name := range services.GetServiceInfo() {
-		options = append(options, orchestrator.WithParticipant(name, participants.Addr().String()))
+	var running sync.WaitGroup
+	var stop []func()
+	for _, one := range append(c.services(), joining...) {
+		server, listener := grpc.NewServer(grpc.UnaryInterceptor(c.note)), listen(t)
+		one.register(server)
+		reflection.Register(server)
+		options = append(options, orchestrator.WithParticipant(one.name, listener.Addr().String()))
+		running.Go(func() { _ = server.Serve(listener) })
+		stop = append(stop, server.Stop)
 	}
 	o, err := orchestrator.New(options...)
 	if err != nil {
@@ -158,8 +281,6 @@ func open(t *testing.T, c *company) *grpc.ClientConn {
 	register(o)
 	api := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { _ = services.Serve(participants) })
 	running.Go(func() {
 		if err := o.Serve(ctx, api); err != nil {
 			t.Error(err)
@@ -169,10 +290,13 @@ func open(t *testing.T, c *company) *grpc.ClientConn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.orchestrator = conn
 	t.Cleanup(func() {
 		_ = conn.Close()
 		cancel()
-		services.Stop()
+		for _, stop := range stop {
+			stop()
+		}
 		running.Wait()
 	})
 	return conn

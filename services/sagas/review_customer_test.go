@@ -1,0 +1,65 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+)
+
+func TestReviewCustomer(t *testing.T) {
+	const done, left = customerv1.ReviewEnd_REVIEW_END_ROUNDS_DONE, customerv1.ReviewEnd_REVIEW_END_CUSTOMER_LEFT
+	round := []string{"action GetCustomer", "action GetLastCheck", "action SendReview"}
+	closed := func(c *customerv1.Customer) *customerv1.Customer {
+		c.State = customerv1.CustomerState_CUSTOMER_STATE_CLOSED
+		return c
+	}
+	reviews := 0
+	closedAfterTwo := func(c *customerv1.Customer) *customerv1.Customer {
+		if reviews++; reviews <= 2 {
+			return c
+		}
+		return closed(c)
+	}
+	for _, test := range []struct {
+		name   string
+		acme   *company
+		rounds *int32
+		want   *customerv1.CustomerReviewed
+		seen   []string
+	}{
+		{"three times", &company{lastCheck: checked(time.Hour, 8_000_00)}, proto.Int32(3), &customerv1.CustomerReviewed{RoundsDone: 3, End: done}, slices.Repeat(round, 3)},
+		{"never checked", &company{}, proto.Int32(1), &customerv1.CustomerReviewed{RoundsDone: 1, End: done}, round},
+		{"not at all", &company{}, proto.Int32(0), &customerv1.CustomerReviewed{End: done}, nil},
+		{"until they leave", &company{customer: closedAfterTwo}, nil, &customerv1.CustomerReviewed{RoundsDone: 2, End: left}, append(slices.Repeat(round, 2), round[0])},
+		{
+			"who was deleted", &company{refusals: map[string]error{"GetCustomer": status.Error(codes.NotFound, "nobody")}}, nil,
+			&customerv1.CustomerReviewed{End: left}, round[:1],
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			reviewed, err := customerv1.NewReviewSagasClient(open(t, test.acme)).ReviewCustomer(t.Context(), &customerv1.ReviewCustomerRequest{
+				RequestId: "review", Customer: "customers/ada", Interval: durationpb.New(time.Millisecond), RoundsLeft: test.rounds,
+			}, grpc.WaitForReady(true))
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.want.Customer = "customers/ada"
+			if diff := cmp.Diff(test.want, reviewed, protocmp.Transform()); diff != "" {
+				t.Errorf("the reply (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.seen, test.acme.seen()); diff != "" {
+				t.Errorf("commands (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
