@@ -41,6 +41,14 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	_, errs["due"] = s.Due(ctx, minute(1), 1)
 	_, errs["turns"] = s.Turns(ctx, "one", 0, 1)
 	_, errs["list"] = s.List(ctx, journal.ListParams{Limit: 1})
+	errs["publish"] = s.Append(ctx, []*journal.Entry{publishing(event(verified, "1", "c-1", 1))})
+	_, _, errs["next event"] = s.NextEvent(ctx, "one", nil)
+	_, errs["events"] = s.Events(ctx, journal.EventsParams{Limit: 1})
+	_, _, errs["event range"] = s.EventRange(ctx)
+	_, errs["consumer"] = s.Consumer(ctx, "one", 1)
+	errs["acknowledge"] = s.Acknowledge(ctx, "one", 1)
+	_, errs["purge events"] = s.PurgeEvents(ctx, minute(1), 1)
+	_, errs["purge"] = s.Purge(ctx, journal.PurgeParams{EndedBefore: minute(1), Limit: 1})
 	return errs
 }
 

@@ -208,5 +208,7 @@ func limits(f *fixture) {
 		f.failsWith("turns", err, journal.ErrInvalid)
 		_, err = f.List(f.Context(), journal.ListParams{Limit: limit})
 		f.failsWith("list", err, journal.ErrInvalid)
+		_, err = f.Events(f.Context(), journal.EventsParams{Limit: limit})
+		f.failsWith("events", err, journal.ErrInvalid)
 	}
 }

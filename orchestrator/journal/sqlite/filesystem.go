@@ -3,6 +3,8 @@ package sqlite
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -10,8 +12,9 @@ import (
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// filesystem is the operating system's, but for one thing: it tells SQLite that a disk is full or read-only. SQLite's driver
-// reports both as any other failure of the disk, and by the time a statement has failed the cause is gone.
+// filesystem is the operating system's, but for two things. It tells SQLite that a disk is full or read-only: SQLite's driver
+// reports both as any other failure of the disk, and by the time a statement has failed the cause is gone. And the files that it makes are for
+// their owner alone, because what they hold is others' data.
 type filesystem struct {
 	vfs.VFSFilename
 }
@@ -31,11 +34,24 @@ var registerFilesystem = sync.OnceValue(func() error {
 
 // OpenFilename opens a file of the operating system.
 func (f filesystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
+	if name != nil && flags&vfs.OPEN_CREATE != 0 {
+		makePrivate(name.String())
+		if log, is := strings.CutSuffix(name.String(), "-wal"); is {
+			makePrivate(log + "-shm")
+		}
+	}
 	opened, flags, err := f.VFSFilename.OpenFilename(name, flags)
 	if err != nil {
 		return nil, flags, classify(err)
 	}
 	return &file{File: opened}, flags, nil
+}
+
+// makePrivate makes a file that isn't there. When it can't, the driver can't either, and says why.
+func makePrivate(name string) {
+	if file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		_ = file.Close() // nothing was written to it
+	}
 }
 
 // file is an open file. It passes on what SQLite uses of the operating system's files beyond vfs.File.
