@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// gilded applies for gold, with 10,000 euros for ada and 1,000 each for bob and eve.
+func gilded() *cardv1.IssueFamilyCardsRequest {
+	person := func(name string) *cardv1.Person {
+		return &cardv1.Person{DisplayName: name, Email: name + "@example.com", PassportNumber: "AB12345", NationalId: name + "-1815"}
+	}
+	return &cardv1.IssueFamilyCardsRequest{
+		RequestId: "family", Product: gold, LimitCents: 10_000_00,
+		Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
+		Head:   person("Ada"), Members: []*cardv1.Person{person("Bob"), person("Eve")},
+		CoolingOff: durationpb.New(time.Millisecond),
+	}
+}
+
+func granted(product string, limitCents int64) *cardv1.FamilyCardsGranted {
+	card := func(name, lastFour string) *cardv1.FamilyCard {
+		return &cardv1.FamilyCard{Card: "cards/" + name, LastFour: lastFour, Customer: "customers/" + name, Applicant: "applicants/" + name}
+	}
+	return &cardv1.FamilyCardsGranted{Product: product, LimitCents: limitCents, Cards: []*cardv1.FamilyCard{card("ada", "0042"), card("bob", "0043"), card("eve", "0043")}}
+}
+
+// admitted is what comes before anybody's credit is looked at.
+func admitted(more map[string]int) map[string]int {
+	all := map[string]int{"action CreateCustomer": 3, "action RegisterApplicant": 3, "action InspectPassport": 3}
+	for command, n := range more {
+		all[command] = n
+	}
+	return all
+}
+
+// dismissed is admitted with its undo.
+func dismissed(more map[string]int) map[string]int {
+	all := admitted(map[string]int{"compensation RemoveCustomer": 3, "compensation WithdrawApplicant": 3, "compensation DiscardInspection": 3})
+	for command, n := range more {
+		all[command] = n
+	}
+	return all
+}
+
+// eveOwesNothing declines a check.
+func eveOwesNothing(t *testing.T) func(*creditv1.CheckCreditRequest) error {
+	return func(r *creditv1.CheckCreditRequest) error {
+		if r.GetCustomer() == "customers/eve" {
+			return refused(t, &creditv1.CreditDeclined{})
+		}
+		return nil
+	}
+}
+
+// goldIsSlow takes longer for a high limit than the saga waits for gold.
+func goldIsSlow(r *creditv1.CheckCreditRequest) error {
+	if r.GetRequestedLimitCents() > classicLimitCents {
+		<-time.After(50 * time.Millisecond)
+	}
+	return nil
+}
+
+func TestIssueFamilyCards(t *testing.T) {
+	issued := map[string]int{"action ChangePostalAddress": 1, "action IssueCard": 1, "action IssueExtraCard": 2, "action SendWelcome": 3}
+	with := func(more map[string]int, all map[string]int) map[string]int {
+		for command, n := range more {
+			all[command] = n
+		}
+		return all
+	}
+	for _, test := range []struct {
+		name    string
+		acme    *company
+		change  func(*cardv1.IssueFamilyCardsRequest)
+		granted *cardv1.FamilyCardsGranted
+		carries func(error) bool
+		want    map[string]int
+	}{
+		{
+			name: "gold", acme: &company{decide: verified}, granted: granted(gold, 10_000_00),
+			want: admitted(with(issued, map[string]int{"action CheckCredit": 3})),
+		},
+		{
+			name: "classic as asked", acme: &company{decide: verified}, granted: granted(classic, 1_000_00),
+			change: func(r *cardv1.IssueFamilyCardsRequest) { r.Product, r.LimitCents = classic, 1_000_00 },
+			want:   admitted(with(issued, map[string]int{"action CheckCredit": 1})),
+		},
+		{
+			// Two were checked for gold and their checks are abandoned, then one is checked for classic.
+			name: "classic because one was declined", acme: &company{decide: verified, credit: eveOwesNothing(t)}, granted: granted(classic, 5_000_00),
+			want: admitted(with(issued, map[string]int{"action CheckCredit": 4, "compensation AbandonCheck": 2})),
+		},
+		{
+			name: "refused by the card service",
+			acme: &company{decide: verified, refusals: map[string]error{"IssueCard": refused(t, &cardv1.LimitNotOffered{})}}, carries: carries[*cardv1.LimitNotOffered],
+			want: dismissed(map[string]int{
+				"action CheckCredit": 3, "action ChangePostalAddress": 1, "action IssueCard": 1,
+				"compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
+			}),
+		},
+		{
+			name: "with one member whom the register turns down", carries: carries[*identityv1.ApplicantTurnedDown],
+			acme: &company{decide: func(applicant string) proto.Message {
+				if applicant == "applicants/eve" {
+					return turnedDown(applicant)
+				}
+				return verified(applicant)
+			}},
+			want: dismissed(nil),
+		},
+		{
+			name: "impossible", acme: &company{}, change: func(r *cardv1.IssueFamilyCardsRequest) { r.Product = "platinum" },
+			carries: func(err error) bool { return status.Code(err) == codes.InvalidArgument }, want: map[string]int{},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			request := gilded()
+			if test.change != nil {
+				test.change(request)
+			}
+			got, err := cardv1.NewFamilySagasClient(open(t, test.acme)).IssueFamilyCards(t.Context(), request, grpc.WaitForReady(true))
+			if test.carries != nil && !test.carries(err) {
+				t.Errorf("got %v with the details %v, want the refusal with its rejection", err, status.Convert(err).Details())
+			}
+			if diff := cmp.Diff(test.granted, got, protocmp.Transform()); diff != "" {
+				t.Errorf("the reply, with the error %v (-want +got):\n%s", err, diff)
+			}
+			if diff := cmp.Diff(test.want, test.acme.counts()); diff != "" {
+				t.Errorf("commands (-want +got):\n%s", diff)
+			}
+			checkPivot(t, test.acme.seen())
+		})
+	}
+}
+
+// checkPivot holds that nothing that can be undone comes behind the main card, and nothing that can't before it.
+func checkPivot(t *testing.T, seen []string) {
+	t.Helper()
+	pivot := slices.Index(seen, "action IssueCard")
+	for i, command := range seen {
+		behind := strings.HasPrefix(command, "compensation ") || command == "action IssueExtraCard" || command == "action SendWelcome"
+		if pivot >= 0 && i != pivot && behind != (i > pivot) && !strings.HasSuffix(command, "AbandonCheck") {
+			t.Errorf("%q is at place %d, the pivot at %d", command, i, pivot)
+		}
+	}
+}
+
+// TestGoldThatTakesTooLong: how many checks had begun for gold when the time was up depends on the machine.
+func TestGoldThatTakesTooLong(t *testing.T) {
+	acme := &company{decide: verified, credit: goldIsSlow}
+	request := gilded()
+	request.GoldWithin = durationpb.New(time.Millisecond)
+	got, err := cardv1.NewFamilySagasClient(open(t, acme)).IssueFamilyCards(t.Context(), request, grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(granted(classic, classicLimitCents), got, protocmp.Transform()); diff != "" {
+		t.Errorf("the reply (-want +got):\n%s", diff)
+	}
+	counts := acme.counts()
+	if checks, abandoned := counts["action CheckCredit"], counts["compensation AbandonCheck"]; abandoned == 0 || checks != abandoned+1 {
+		t.Errorf("%d checks, of which %d were abandoned; want all of gold abandoned and one more", checks, abandoned)
+	}
+}
+
+// TestThinkingBetterOfIt cancels while the family may still think better of it, which is seen by the saga's progress.
+func TestThinkingBetterOfIt(t *testing.T) {
+	acme := &company{decide: verified}
+	sagas := treatyv1.NewSagaServiceClient(open(t, acme))
+	request := gilded()
+	request.CoolingOff = durationpb.New(14 * 24 * time.Hour)
+	started, err := sagas.CreateSaga(t.Context(), &treatyv1.CreateSagaRequest{
+		Definition: "acme.card.v1.FamilySagas/IssueFamilyCards", Request: packed(t, request), RequestId: request.GetRequestId(),
+	}, grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cooling := &cardv1.FamilyProgress{Stage: cardv1.FamilyStage_FAMILY_STAGE_COOLING_OFF, People: 3, Verified: 3}
+	awaitProgress(t, sagas, started.GetName(), cooling)
+	if _, err := sagas.CancelSaga(t.Context(), &treatyv1.CancelSagaRequest{
+		Name: started.GetName(), Decision: &treatyv1.Decision{Actor: "ada", Reason: "too expensive"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := sagas.WaitSaga(t.Context(), &treatyv1.WaitSagaRequest{Name: started.GetName()})
+	if err != nil || ended.GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+		t.Errorf("the end: %v, %v; want COMPENSATED", ended.GetState(), err)
+	}
+	want := dismissed(map[string]int{
+		"action CheckCredit": 3, "action ChangePostalAddress": 1, "compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
+	})
+	if diff := cmp.Diff(want, acme.counts()); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
+	}
+}
+
+// awaitProgress watches a saga until it has come as far.
+func awaitProgress(t *testing.T, sagas treatyv1.SagaServiceClient, name string, want *cardv1.FamilyProgress) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			t.Fatalf("watching: %v", err)
+		}
+		progress := &cardv1.FamilyProgress{}
+		if packed := response.GetSaga().GetProgress(); packed == nil {
+			continue
+		} else if err := packed.UnmarshalTo(progress); err != nil {
+			t.Fatal(err)
+		}
+		if proto.Equal(progress, want) {
+			return
+		}
+	}
+}
