@@ -23,7 +23,8 @@ type Event struct {
 	// Time is when it happened, as its publisher says; kept to the microsecond, in UTC.
 	Time time.Time
 
-	// StoreTime is when it was published; kept to the microsecond, in UTC. Retention counts from it.
+	// StoreTime is when it is published, as the caller's clock says; it isn't zero. It is kept to the microsecond, in UTC. Sagas that await the
+	// event are due from then on, and retention counts from it.
 	StoreTime time.Time
 
 	// Data is the serialized message. The store doesn't keep the slice.

@@ -83,6 +83,8 @@ func (e *Event) validate() error {
 		return fmt.Errorf("%w: event %q of %q has the type %q; none of them may be empty", ErrInvalid, e.ID, e.Source, e.Type)
 	case !utf8.ValidString(e.Source) || !utf8.ValidString(e.ID) || !utf8.ValidString(e.Type) || !utf8.ValidString(e.Subject):
 		return fmt.Errorf("%w: event %q of %q has a type %q or a subject that is not UTF-8", ErrInvalid, e.ID, e.Source, e.Type)
+	case e.StoreTime.IsZero():
+		return fmt.Errorf("%w: event %q of %q without the time at which it is published", ErrInvalid, e.ID, e.Source)
 	case len(e.Data) > MaxEventBytes:
 		return fmt.Errorf("%w: event %q of %q has %d bytes; %d are allowed", ErrInvalid, e.ID, e.Source, len(e.Data), MaxEventBytes)
 	}
@@ -95,6 +97,8 @@ func (e *Entry) validateAwaits() error {
 		return fmt.Errorf("%w: saga %q awaits %d events; %d are allowed", ErrInvalid, e.Saga, len(awaits), MaxAwaits)
 	case len(awaits) > 0 && Final(e.Row.State):
 		return fmt.Errorf("%w: saga %q has ended and awaits events", ErrInvalid, e.Saga)
+	case len(awaits) > 0 && e.Row.UpdateTime.IsZero():
+		return fmt.Errorf("%w: saga %q awaits events, and its row has no time at which it is written", ErrInvalid, e.Saga)
 	}
 	for _, await := range e.Row.Awaits {
 		switch {

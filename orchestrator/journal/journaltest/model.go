@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // model makes random calls to the store and to a Memory, and compares every answer.
 func model(f *fixture) {
-	const runs, steps = 6, 150
+	const runs, steps = 8, 250
 	for seed := range uint64(runs) {
 		f.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			m := &modelRun{
@@ -40,11 +41,11 @@ type modelRun struct {
 
 	memory *Memory
 	random *rand.Rand
-	length map[string]uint64 // how many turns a saga has
+	length map[string]uint64 // the number of a saga's last turn
 }
 
 func (m *modelRun) step() {
-	switch m.random.IntN(12) {
+	switch m.random.IntN(16) {
 	case 0:
 		if m.random.IntN(4) == 0 {
 			m.reopen()
@@ -56,7 +57,7 @@ func (m *modelRun) step() {
 		m.compare("get", func(s journal.Store) (any, error) { return s.Get(m.Context(), m.id()) })
 	case 3:
 		m.compare("open", func(s journal.Store) (any, error) {
-			return s.Open(m.Context(), journal.OpenParams{After: m.id(), Limit: 1 + m.random.IntN(8)})
+			return s.Open(m.Context(), journal.OpenParams{After: m.id(), Limit: 1 + m.random.IntN(8), Which: journal.OpenSagas(m.random.IntN(2))})
 		})
 	case 4:
 		m.compare("due", func(s journal.Store) (any, error) { return s.Due(m.Context(), m.time(), 1+m.random.IntN(8)) })
@@ -66,6 +67,15 @@ func (m *modelRun) step() {
 		})
 	case 6, 7, 8:
 		m.compare("list", func(s journal.Store) (any, error) { return s.List(m.Context(), m.params()) })
+	case 9:
+		m.compare("next event", func(s journal.Store) (any, error) {
+			event, index, err := s.NextEvent(m.Context(), m.id(), m.awaits(1+m.random.IntN(3)))
+			return []any{event, index}, err
+		})
+	case 10:
+		m.compare("events", func(s journal.Store) (any, error) { return s.Events(m.Context(), m.eventsParams()) })
+	case 11:
+		m.housekeep()
 	default:
 		m.compare("append", m.appendTo)
 	}
@@ -89,6 +99,10 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 	in := make(map[string]bool)
 	for range 1 + m.random.IntN(6) {
 		id := m.id()
+		if m.random.IntN(4) == 0 {
+			group = append(group, publishing(m.events(1+m.random.IntN(3))...))
+			continue
+		}
 		if id == "" || in[id] {
 			continue
 		}
@@ -100,7 +114,9 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 		entry := next(id, turn, nil)
 		if turn == 1 || m.random.IntN(3) > 0 {
 			entry.Row = m.row(id)
+			entry.First = turn > 1 && m.random.IntN(6) == 0
 		}
+		entry.Events = m.events(max(m.random.IntN(6)-3, 0))
 		group = append(group, entry)
 	}
 	if err := s.Append(m.Context(), group); err != nil {
@@ -108,12 +124,85 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 	}
 	var outcomes []string
 	for _, entry := range group {
-		outcomes = append(outcomes, fmt.Sprintf("turn %d of %s: %v", entry.Turn, entry.Saga, cause(entry.Err)))
-		if entry.Err == nil && s == m.Store { // the second one to be called
+		slices.Sort(entry.Woken)
+		outcomes = append(outcomes, fmt.Sprintf("turn %d of %s: %v; woken %q", entry.Turn, entry.Saga, cause(entry.Err), entry.Woken))
+		for _, one := range entry.Events {
+			outcomes = append(outcomes, fmt.Sprintf("event %s at %d: %v", one.ID, one.Position, cause(one.Err)))
+		}
+		if entry.Saga != "" && entry.Err == nil && s == m.Store { // the second one to be called
 			m.length[entry.Saga] = entry.Turn
 		}
 	}
 	return outcomes, nil
+}
+
+// housekeep makes the calls about consumers and about what is no longer kept.
+func (m *modelRun) housekeep() {
+	switch m.random.IntN(6) {
+	case 0:
+		m.compare("consumer", func(s journal.Store) (any, error) {
+			return s.Consumer(m.Context(), fmt.Sprintf("c%d", m.random.IntN(3)), m.random.Uint64N(9))
+		})
+	case 1:
+		m.compare("acknowledge", func(s journal.Store) (any, error) {
+			return nil, s.Acknowledge(m.Context(), fmt.Sprintf("c%d", m.random.IntN(3)), m.random.Uint64N(9))
+		})
+	case 2:
+		m.compare("event range", func(s journal.Store) (any, error) {
+			oldest, newest, err := s.EventRange(m.Context())
+			return []any{oldest, newest}, err
+		})
+	case 3:
+		m.compare("purge events", func(s journal.Store) (any, error) {
+			return s.PurgeEvents(m.Context(), m.time(), 1+m.random.IntN(10))
+		})
+	case 4:
+		// Which sagas are purged is open when there are more than the limit.
+		m.compare("purge", func(s journal.Store) (any, error) {
+			definitions := []string{fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(5)), fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(5))}
+			return s.Purge(m.Context(), journal.PurgeParams{Definitions: definitions, EndedBefore: m.time(), Limit: 1000})
+		})
+		clear(m.length)
+		for id, one := range m.memory.contents.sagas {
+			m.length[id] = one.last()
+		}
+	default:
+		m.compare("all events", func(s journal.Store) (any, error) { return s.Events(m.Context(), journal.EventsParams{Limit: 1000}) })
+	}
+}
+
+// events makes up events, of which some are there already.
+func (m *modelRun) events(n int) []*journal.Event {
+	var events []*journal.Event
+	for range n {
+		one := event(m.kind(), fmt.Sprint(m.random.IntN(200)), m.subject(), 0)
+		one.Source, one.Time, one.StoreTime = "source", m.time(), minute(m.random.IntN(8)).Add(time.Duration(m.random.IntN(3))*400*time.Nanosecond)
+		one.Data = fmt.Append(nil, m.random.IntN(2))
+		events = append(events, one)
+	}
+	return events
+}
+
+func (m *modelRun) kind() string    { return []string{verified, moved, "acme.None"}[m.random.IntN(3)] }
+func (m *modelRun) subject() string { return fmt.Sprintf("c-%d", m.random.IntN(4)) }
+
+func (m *modelRun) awaits(n int) []journal.Await {
+	var awaits []journal.Await
+	for range n {
+		awaits = append(awaits, journal.Await{Type: m.kind(), Subject: m.subject(), After: m.random.Uint64N(120)})
+	}
+	return awaits
+}
+
+func (m *modelRun) eventsParams() journal.EventsParams {
+	params := journal.EventsParams{After: m.random.Uint64N(60), Limit: 1 + m.random.IntN(10)}
+	for range m.random.IntN(3) {
+		params.Types = append(params.Types, m.kind())
+	}
+	if m.random.IntN(2) == 0 {
+		params.Subject = m.subject()
+	}
+	return params
 }
 
 func (m *modelRun) id() string {
@@ -134,6 +223,11 @@ func (m *modelRun) row(id string) *journal.Row {
 	r := &journal.Row{
 		ID: id, Definition: fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(4)), State: states[m.random.IntN(len(states))],
 		CreateTime: m.time(), UpdateTime: m.time(), EndTime: m.time(), Due: m.time(),
+	}
+	if r.Waiting = m.random.IntN(3) == 0; !journal.Final(r.State) {
+		if r.Awaits = m.awaits(max(m.random.IntN(4)-1, 0)); r.UpdateTime.IsZero() {
+			r.UpdateTime = minute(1)
+		}
 	}
 	for range m.random.IntN(3) {
 		if r.Labels == nil {
@@ -211,6 +305,15 @@ func render(answer any) string {
 		return fmt.Sprintf("%+v\n", *answer)
 	case []journal.Turn:
 		return lines(answer, func(turn journal.Turn) string { return fmt.Sprintf("%d %q\n", turn.Number, turn.Data) })
+	case *journal.Event:
+		if answer == nil {
+			return ""
+		}
+		return fmt.Sprintf("%+v\n", *answer)
+	case []*journal.Event:
+		return lines(answer, func(one *journal.Event) string { return render(one) })
+	case []any:
+		return lines(answer, render)
 	case []*journal.Journal:
 		return lines(answer, func(one *journal.Journal) string { return render(one) })
 	case []*journal.Row:

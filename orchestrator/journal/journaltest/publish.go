@@ -193,6 +193,7 @@ func publishInvalid(f *fixture) {
 		"type not UTF-8":    with(func(_ *journal.Entry, bad *journal.Event) { bad.Type = broken }),
 		"subject not UTF-8": with(func(_ *journal.Entry, bad *journal.Event) { bad.Subject = broken }),
 		"data too long":     with(func(_ *journal.Entry, bad *journal.Event) { bad.Data = make([]byte, journal.MaxEventBytes+1) }),
+		"no time":           with(func(_ *journal.Entry, bad *journal.Event) { bad.StoreTime = time.Time{} }),
 		"a row":             with(func(e *journal.Entry, _ *journal.Event) { e.Row = row("one", 1) }),
 		"data":              with(func(e *journal.Entry, _ *journal.Event) { e.Data = []byte("turn") }),
 		"a turn":            with(func(e *journal.Entry, _ *journal.Event) { e.Turn = 1 }),
@@ -203,6 +204,11 @@ func publishInvalid(f *fixture) {
 		"await, no subject": first(awaiting("one", 1, journal.Await{Type: verified})),
 		"await not UTF-8":   first(awaiting("one", 1, journal.Await{Type: verified, Subject: broken})),
 		"too many awaits":   first(awaiting("one", 1, slices.Repeat([]journal.Await{{Type: verified, Subject: "c"}}, journal.MaxAwaits+1)...)),
+		"await without time": first(func() *journal.Row {
+			r := awaiting("one", 1, journal.Await{Type: verified, Subject: "c"})
+			r.UpdateTime = time.Time{}
+			return r
+		}()),
 		"await at the end": first(func() *journal.Row {
 			r := awaiting("one", 1, journal.Await{Type: verified, Subject: "c"})
 			r.State = succeeded
@@ -216,7 +222,7 @@ func publishInvalid(f *fixture) {
 	f.sameIDs("after invalid groups", f.list(journal.ListParams{Limit: 10}))
 
 	without := event(verified, "1", "c-1", 1)
-	without.Subject, without.Time, without.StoreTime = "", time.Time{}, time.Time{}
+	without.Subject, without.Time = "", time.Time{}
 	f.write(publishing(without))
 	f.hasEvents(without)
 }
