@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Catalog holds the commands, compensations and sagas of a set of files. It is immutable: all methods may be called
+// Catalog holds the commands, compensations, sagas and events of a set of files. It is immutable: all methods may be called
 // concurrently, and what they return must not be changed. The zero value is empty.
 type Catalog struct {
 	commands      map[string]*Command
@@ -91,9 +91,6 @@ func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
 		return err
 	}
 	if saga != nil {
-		if command != nil {
-			saga.Kind, saga.Undo = command.Kind, command.Compensation
-		}
 		if saga.Undo != nil {
 			c.undone[saga.Undo.Method] = saga
 		}

@@ -143,8 +143,9 @@ func (c *checker) messages(pkg protoreflect.FullName, messages protoreflect.Mess
 		c.unused(pkg, message.Extensions())
 		c.unkeyed(message.Extensions())
 		if event := c.event(message); event != nil {
-			c.name(message, "Await"+goName(message.Name()))
-			c.name(message, "Next"+goName(message.Name()))
+			name := goName(nestedName(message))
+			c.name(message, "Await"+name)
+			c.name(message, "Next"+name)
 		} else {
 			c.unkeyed(message.Fields())
 		}
@@ -189,6 +190,18 @@ func (c *checker) unused(pkg protoreflect.FullName, fields fields) {
 	}
 }
 
+// nestedName is a message's name with those of the messages around it, e.g. "Card.Issued".
+func nestedName(message protoreflect.MessageDescriptor) protoreflect.Name {
+	name := message.Name()
+	for {
+		outer, nested := message.Parent().(protoreflect.MessageDescriptor)
+		if !nested {
+			return name
+		}
+		message, name = outer, outer.Name()+"."+name
+	}
+}
+
 // goName returns the Go name that protoc-gen-go gives to a name.
 func goName(name protoreflect.Name) string {
 	isLower := func(i int) bool { return i < len(name) && 'a' <= name[i] && name[i] <= 'z' }
@@ -197,16 +210,18 @@ func goName(name protoreflect.Name) string {
 	for i := range len(name) {
 		c := name[i]
 		switch {
-		case c == '_' && i == 0:
+		case c == '_' && (i == 0 || name[i-1] == '.'):
 			c = 'X'
-		case c == '_' && isLower(i+1):
+		case (c == '_' || c == '.') && isLower(i+1):
 			upper = true
 			continue
+		case c == '.':
+			c = '_'
 		case upper && isLower(i):
 			c -= 'a' - 'A'
 		}
 		out = append(out, c)
-		upper = c == '_' || '0' <= c && c <= '9' || i == 0 && name[i] == '_'
+		upper = c == '_' || '0' <= c && c <= '9' || c == 'X' && name[i] == '_'
 	}
 	return string(out)
 }

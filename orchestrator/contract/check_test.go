@@ -23,7 +23,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files and the rules of docs/contract-reference.md")
 
 // compile compiles one file below dir with the real options, unless NAME.imports holds others.
-func compile(t *testing.T, dir, name string) (protoreflect.FileDescriptor, error) {
+func compile(t testing.TB, dir, name string) (protoreflect.FileDescriptor, error) {
 	t.Helper()
 	compiler := protocompile.Compiler{
 		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
@@ -38,7 +38,7 @@ func compile(t *testing.T, dir, name string) (protoreflect.FileDescriptor, error
 	return files[0], nil
 }
 
-func mustCompile(t *testing.T, dir, name string) protoreflect.FileDescriptor {
+func mustCompile(t testing.TB, dir, name string) protoreflect.FileDescriptor {
 	t.Helper()
 	file, err := compile(t, dir, name)
 	if err != nil {

@@ -51,14 +51,33 @@ func (r *report) compensation(m protoreflect.MethodDescriptor, name string) *Com
 	}
 	if options.saga != nil {
 		r.add(compensationIsSaga, atOption(undo, treatyv1.E_Saga),
-			"%s undoes %s, so it can't be a saga: undo with a method of a participant, or make %s a pivot or retriable", undo.Name(), m.Name(), m.Name())
+			"%s undoes %s, so it can't be a saga: remove (treaty.v1.saga), or make %s a pivot or retriable", undo.Name(), m.Name(), m.Name())
 	}
+	r.unshared(m, undo)
 	if undo.IsStreamingClient() || undo.IsStreamingServer() {
 		r.add(compensationStreaming, at(undo), "%s undoes %s, so it can't stream: remove `stream`", undo.Name(), m.Name())
 	}
 	compensation := &Compensation{Call: r.compensationCall(service, undo, options.compensation)}
 	compensation.ActionField, compensation.ReplyField = r.derive(m, undo)
 	return compensation
+}
+
+// unshared refuses a compensation that undoes a saga and something else: from its request alone nobody could tell which of them is meant.
+func (r *report) unshared(m, undo protoreflect.MethodDescriptor) {
+	service, _ := m.Parent().(protoreflect.ServiceDescriptor)
+	for first := range actionsOf(service, undo.Name()) {
+		if first.FullName() == m.FullName() {
+			return // whoever names it later is refused
+		}
+		for _, one := range []protoreflect.MethodDescriptor{first, m} {
+			if options, err := methodOptionsOf(one); err == nil && options.saga != nil {
+				r.add(compensationShared, atOption(m, treatyv1.E_Command, commandCompensatedBy),
+					"%s undoes %s already, and %s is a saga: write a method of its own that undoes %s", undo.Name(), first.Name(), one.Name(), m.Name())
+				return
+			}
+		}
+		return
+	}
 }
 
 // compensationCall reads how a compensation is called. Where it doesn't say so itself it is called as its action is; when it

@@ -1,8 +1,8 @@
 // Package contract reads the treaty.v1 annotations from protobuf descriptors. It is the one source of truth about commands,
-// compensations and sagas for the generator, the orchestrator and the docs. It never calls anybody and holds no state.
+// compensations, sagas and events for the generator, the orchestrator and the docs. It never calls anybody and holds no state.
 //
 // Check tells what is wrong with a contract, each violation with its rule and its position in the .proto file; CommandOf and
-// SagaOf read one method; a Catalog holds everything that a program links.
+// SagaOf read one method, EventOf one message; a Catalog holds everything that a program links.
 package contract
 
 import (

@@ -34,7 +34,8 @@ var (
 	ErrMalformed = errors.New("the message can't be read")
 )
 
-// Subject returns the value of the correlation key in a serialized event. The errors are ErrEmptyKey and ErrMalformed.
+// Subject returns the value of the correlation key in a serialized event, which is never empty. It reads nothing else of it, and fails with
+// ErrEmptyKey or ErrMalformed.
 func (e *Event) Subject(data []byte) (string, error) {
 	var subject []byte
 	for len(data) > 0 {
@@ -104,7 +105,7 @@ func (r *report) event(m protoreflect.MessageDescriptor) *Event {
 		event.Key = field
 	}
 	if event.Key == nil {
-		r.add(eventKeyMissing, at(m), "%s is an event without a correlation key: write `[(treaty.v1.correlation_key) = true]` at the string field by which it is awaited", m.Name())
+		r.add(eventKeyMissing, atMessageOption(m, treatyv1.E_Event), "%s is an event without a correlation key: write `[(treaty.v1.correlation_key) = true]` at the string field by which it is awaited", m.Name())
 	}
 	return event
 }

@@ -32,7 +32,7 @@ func CommandOf(m protoreflect.MethodDescriptor) (*Command, error) {
 }
 
 // SagaOf reads the saga definition that a method is. It returns nil and no error when the method isn't one. The error joins all
-// violations of the definition and of the annotations of its request.
+// violations of the definition, of the annotations of its request and, where the definition is also a command, of that.
 func SagaOf(m protoreflect.MethodDescriptor) (*Saga, error) {
 	var r report
 	options, ok := r.methodOptions(m)
@@ -40,6 +40,10 @@ func SagaOf(m protoreflect.MethodDescriptor) (*Saga, error) {
 		return nil, r.err()
 	}
 	saga := r.saga(m, options.saga)
+	if options.command != nil {
+		command := r.command(m, options.command)
+		saga.Kind, saga.Undo = command.Kind, command.Compensation
+	}
 	if err := r.err(); err != nil {
 		return nil, err
 	}

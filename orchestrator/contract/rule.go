@@ -21,7 +21,7 @@ type Rule struct {
 func Rules() []Rule {
 	all := []Rule{
 		commandKindMissing, commandNameClash, commandStreaming,
-		compensationUnknown, compensationSelf, compensationIsCommand, compensationIsSaga, compensationStreaming, compensationUnused,
+		compensationUnknown, compensationSelf, compensationIsCommand, compensationIsSaga, compensationStreaming, compensationUnused, compensationShared,
 		compensationActionMissing, compensationFieldAmbiguous, compensationFieldDuplicate, compensationFieldForeign, compensationFieldShape,
 		rejectionUnknown, rejectionDuplicate,
 		sagaStreaming, sagaServiceMixed,
@@ -45,9 +45,10 @@ var (
 	}
 	commandNameClash = Rule{
 		ID:      "COMMAND_NAME_CLASH",
-		Summary: "The commands of one proto package have different names.",
+		Summary: "The commands of one proto package have different names, also from what is generated for its events and sagas.",
 		Doc: "Saga code calls a command through a generated function that is named after the method, and the functions of one proto " +
-			"package are in one Go package, together with an interface and a Register function for each service of sagas.",
+			"package are in one Go package, together with an interface and a Register function for each service of sagas, and an Await and a " +
+			"Next function for each event.",
 	}
 	commandStreaming = Rule{
 		ID:      "COMMAND_STREAMING",
@@ -87,7 +88,7 @@ var (
 		ID:      "COMPENSATION_IS_SAGA",
 		Summary: "A compensation is not a saga.",
 		Doc: "A compensation that comes before its action must make sure that the action is refused later. A participant's inbox does " +
-			"that; a saga can't.",
+			"that, and an orchestrator for its own sagas; saga code can't.",
 	}
 	compensationStreaming = Rule{
 		ID:      "COMPENSATION_STREAMING",
@@ -98,6 +99,12 @@ var (
 		ID:      "COMPENSATION_UNUSED",
 		Summary: "A method with (treaty.v1.compensation) is named by a command of its service.",
 		Doc:     "The option tunes a compensation. On a method that no command names it would do nothing.",
+	}
+	compensationShared = Rule{
+		ID:      "COMPENSATION_SHARED",
+		Summary: "The compensation of a saga undoes nothing else.",
+		Doc: "The orchestrator undoes a child saga by itself, and finds it by the command and by the definition that the compensation stands " +
+			"for. Commands of participants may share a compensation, as their code tells them apart.",
 	}
 	compensationActionMissing = Rule{
 		ID:      "COMPENSATION_ACTION_MISSING",

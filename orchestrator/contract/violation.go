@@ -31,7 +31,7 @@ type Violation struct {
 	// Rule is the rule that is broken.
 	Rule Rule
 
-	// Descriptor is what breaks it: a method or a field, or the message of a compensation's request.
+	// Descriptor is what breaks it: a method, a field, an event, or the message of a compensation's request.
 	Descriptor protoreflect.Descriptor
 
 	// Position is where it is written, as exactly as the descriptor tells.
@@ -56,10 +56,11 @@ type site struct {
 	path []int32 // below the descriptor, as in SourceCodeInfo
 }
 
-// The numbers of the options fields in google.protobuf.MethodDescriptorProto and FieldDescriptorProto.
+// The numbers of the options fields in google.protobuf.MethodDescriptorProto, FieldDescriptorProto and DescriptorProto.
 const (
-	methodOptionsField = 4
-	fieldOptionsField  = 8
+	methodOptionsField  = 4
+	fieldOptionsField   = 8
+	messageOptionsField = 7
 )
 
 func at(d protoreflect.Descriptor) site { return site{desc: d} }
@@ -77,6 +78,10 @@ func (s site) below(fields ...int32) site {
 
 func atFieldOption(f protoreflect.FieldDescriptor, xt protoreflect.ExtensionType) site {
 	return site{desc: f, path: []int32{fieldOptionsField, int32(xt.TypeDescriptor().Number())}}
+}
+
+func atMessageOption(m protoreflect.MessageDescriptor, xt protoreflect.ExtensionType) site {
+	return site{desc: m, path: []int32{messageOptionsField, int32(xt.TypeDescriptor().Number())}}
 }
 
 // position returns the most exact position that the file knows. Compilers differ in how deep into an option they go.
