@@ -19,6 +19,9 @@ type Engine interface {
 	// Cancel undoes a saga.
 	Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error
 
+	// BeginUndo undoes a child for its parent. It returns once that is durable, and says whether it is undone already.
+	BeginUndo(ctx context.Context, params engine.StartParams) (undone bool, err error)
+
 	// Resume lets a suspended saga go on.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
 
@@ -27,12 +30,30 @@ type Engine interface {
 
 	// Watch returns a channel that holds a token after each change of the saga, and a function that ends the watch.
 	Watch(ctx context.Context, id string) (<-chan struct{}, func(), error)
+
+	// Complete ends a command that its participant accepted before.
+	Complete(ctx context.Context, completion engine.Completion) error
+
+	// Heartbeat says that a participant still works on a command that it accepted.
+	Heartbeat(ctx context.Context, saga, step string, direction engine.Direction) error
+
+	// UndoChild undoes a saga for its parent and returns once that is done; one that was never started is recorded as undone.
+	UndoChild(ctx context.Context, params engine.StartParams) error
+
+	// Publish makes events durable, all of them or none, and sets their positions.
+	Publish(ctx context.Context, events []*journal.Event) error
+
+	// WatchEvents returns a channel that holds a token after each commit that published events, and a function that ends the watch.
+	WatchEvents() (<-chan struct{}, func())
 }
 
 // Started is a saga that was started, or found.
 type Started interface {
 	// Await returns how the saga ended, once it has.
 	Await(ctx context.Context) (engine.End, error)
+
+	// Ended returns how the saga ended; false when it hasn't.
+	Ended(ctx context.Context) (engine.End, bool, error)
 }
 
 // Store is what the API reads from journal.Store by itself.
@@ -42,6 +63,23 @@ type Store interface {
 
 	// Turns returns up to limit turns of a saga with numbers greater than after, oldest first.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error)
+
+	EventReader
+}
+
+// EventReader is the part of journal.EventStore that streams of events are made of. Its promises are those of journal.EventStore.
+type EventReader interface {
+	// Events returns a page of events, by position.
+	Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error)
+
+	// EventRange returns the positions of the oldest and of the newest event that are kept.
+	EventRange(ctx context.Context) (oldest, newest uint64, err error)
+
+	// Consumer returns the position that a consumer acknowledged last; one that isn't known is made at the given position.
+	Consumer(ctx context.Context, name string, first uint64) (position uint64, err error)
+
+	// Acknowledge moves a consumer forward.
+	Acknowledge(ctx context.Context, name string, position uint64) error
 }
 
 // Drive returns the engine as the API sees it.

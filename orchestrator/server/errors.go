@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -67,7 +68,8 @@ const (
 	// ReasonUnfit: FAILED_PRECONDITION. The decision doesn't fit why the saga is suspended.
 	ReasonUnfit = "DECISION_UNFIT"
 
-	// ReasonContractUnknown: FAILED_PRECONDITION. The stuck command's contract isn't linked into this orchestrator.
+	// ReasonContractUnknown: the command's contract isn't linked into this orchestrator. FAILED_PRECONDITION for a decision;
+	// UNIMPLEMENTED for a completion, which is worth another try with an orchestrator that has it.
 	ReasonContractUnknown = "CONTRACT_UNKNOWN"
 
 	// ReasonDeadline: DEADLINE_EXCEEDED. The caller's deadline passed; the saga goes on.
@@ -88,6 +90,39 @@ const (
 
 	// ReasonSagaDeadline: DEADLINE_EXCEEDED. The saga's own deadline passed, and it was undone.
 	ReasonSagaDeadline = "SAGA_DEADLINE"
+
+	// ReasonSagaUndone: FAILED_PRECONDITION. The saga is a step of another one, which has undone it.
+	ReasonSagaUndone = "SAGA_UNDONE"
+
+	// ReasonStepNotFound: NOT_FOUND. The saga has no such step, or the step isn't being undone.
+	ReasonStepNotFound = "STEP_NOT_FOUND"
+
+	// ReasonStepOver: FAILED_PRECONDITION. The step ended otherwise, or nobody waits for it any more.
+	ReasonStepOver = "STEP_OVER"
+
+	// ReasonNotAStep: INVALID_ARGUMENT. The call came as a step of a saga, but the definition has no kind of command.
+	ReasonNotAStep = "NOT_A_STEP"
+
+	// ReasonNotACommand: FAILED_PRECONDITION. The method undoes a saga for its parent, and the call doesn't come from one.
+	ReasonNotACommand = "NOT_A_COMMAND"
+
+	// ReasonEventTypeUnknown: INVALID_ARGUMENT. No contract that is linked into this orchestrator marks the message as an event.
+	ReasonEventTypeUnknown = "EVENT_TYPE_UNKNOWN"
+
+	// ReasonEventExists: ALREADY_EXISTS. An event of the same source and id was published before with other content.
+	ReasonEventExists = "EVENT_EXISTS"
+
+	// ReasonEventsPurged: OUT_OF_RANGE. Events behind the position are no longer kept.
+	ReasonEventsPurged = "EVENTS_PURGED"
+
+	// ReasonEventsAhead: OUT_OF_RANGE. No event has reached the position yet.
+	ReasonEventsAhead = "EVENTS_AHEAD"
+
+	// ReasonConsumerTaken: ABORTED. Another stream of the same consumer has begun.
+	ReasonConsumerTaken = "CONSUMER_TAKEN"
+
+	// ReasonConsumerNotFound: NOT_FOUND. No stream was ever opened for the consumer.
+	ReasonConsumerNotFound = "CONSUMER_NOT_FOUND"
 )
 
 // The keys of the metadata in an ErrorInfo.
@@ -100,6 +135,15 @@ const (
 
 	// MetadataError holds the id under which the log tells more.
 	MetadataError = "error"
+
+	// MetadataStep holds the step's name.
+	MetadataStep = "step"
+
+	// MetadataConsumer holds the name of a consumer of events.
+	MetadataConsumer = "consumer"
+
+	// MetadataPosition holds, for EVENTS_PURGED, the position with which reading can go on; for EVENTS_AHEAD, that of the newest event.
+	MetadataPosition = "position"
 )
 
 // causes says what the errors of the engine and the store mean to a caller. The first that fits counts. The message of an error with
@@ -126,6 +170,8 @@ var causes = []struct {
 	{is: machine.ErrFinal, code: codes.FailedPrecondition, reason: ReasonSagaEnded, message: "the saga has succeeded, so it can't be undone"},
 	{is: machine.ErrNotSuspended, code: codes.FailedPrecondition, reason: ReasonNotSuspended, own: true},
 	{is: machine.ErrUnfit, code: codes.FailedPrecondition, reason: ReasonUnfit, own: true},
+	{is: engine.ErrNoStep, code: codes.NotFound, reason: ReasonStepNotFound, own: true},
+	{is: engine.ErrStepOver, code: codes.FailedPrecondition, reason: ReasonStepOver, own: true},
 }
 
 // problem is an error as its caller sees it.
@@ -137,6 +183,7 @@ type problem struct {
 	definition string
 	id         string // under which the log tells more
 	violations []*errdetails.BadRequest_FieldViolation
+	metadata   map[string]string // more of it; nil for none
 }
 
 // Error returns the message.
@@ -144,7 +191,8 @@ func (p *problem) Error() string { return p.message }
 
 // GRPCStatus is the status with its details.
 func (p *problem) GRPCStatus() *status.Status {
-	metadata := map[string]string{}
+	metadata := make(map[string]string, len(p.metadata)+1)
+	maps.Copy(metadata, p.metadata)
 	if p.saga != "" {
 		metadata[MetadataSaga] = namePrefix + p.saga
 	}
@@ -174,10 +222,19 @@ func invalid(field, format string, args ...any) *problem {
 	}
 }
 
-// about says which saga an error is about.
+// about says what an error is about.
 type about struct {
 	saga       string // id
 	definition string
+	step       string // name
+}
+
+// metadata is what an ErrorInfo holds beside what every problem has.
+func (a about) metadata() map[string]string {
+	if a.step == "" {
+		return nil
+	}
+	return map[string]string{MetadataStep: a.step}
 }
 
 // explain makes a status of any error. One that nobody foresaw is logged under an id, and the caller gets the id alone.
@@ -188,6 +245,9 @@ func (s *Server) explain(ctx context.Context, method string, subject about, err 
 		if known.saga == "" {
 			known.saga = subject.saga
 		}
+		if known.metadata == nil {
+			known.metadata = subject.metadata()
+		}
 		return known.GRPCStatus().Err()
 	}
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, engine.ErrStopping) {
@@ -197,7 +257,7 @@ func (s *Server) explain(ctx context.Context, method string, subject about, err 
 		if !errors.Is(err, cause.is) {
 			continue
 		}
-		p = &problem{code: cause.code, reason: cause.reason, message: cause.message, saga: subject.saga, definition: subject.definition}
+		p = &problem{code: cause.code, reason: cause.reason, message: cause.message, saga: subject.saga, definition: subject.definition, metadata: subject.metadata()}
 		if cause.own {
 			p.message = err.Error()
 		}
@@ -255,6 +315,8 @@ func ended(saga about, cause treatyv1.CompensationCause, failure *treatyv1.Failu
 		reason = ReasonSagaCancelled
 	case treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE:
 		reason = ReasonSagaDeadline
+	case treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
+		reason = ReasonSagaUndone
 	}
 	info, err := anypb.New(&errdetails.ErrorInfo{Domain: Domain, Reason: reason, Metadata: map[string]string{
 		MetadataSaga: saga.name(), MetadataDefinition: saga.definition,

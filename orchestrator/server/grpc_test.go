@@ -43,7 +43,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%q is %v (%v), want %v", service, got.GetStatus(), err, want)
 		}
 	}
-	services := []string{"", "treaty.v1.SagaService", "acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas"}
+	services := []string{"", "treaty.v1.SagaService", "treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas"}
 	for _, service := range services {
 		check(service, healthv1.HealthCheckResponse_NOT_SERVING)
 	}
@@ -111,7 +111,7 @@ func TestSagaIsStartedKnowingNothing(t *testing.T) {
 	for _, s := range ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}).GetListServicesResponse().GetService() {
 		services = append(services, s.GetName())
 	}
-	for _, want := range []string{"acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas", "treaty.v1.SagaService", "grpc.health.v1.Health"} {
+	for _, want := range []string{"acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas", "treaty.v1.SagaService", "treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "grpc.health.v1.Health"} {
 		if !slices.Contains(services, want) {
 			t.Errorf("%s isn't among %v", want, services)
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/journal/journaltest"
 	"github.com/treatyhq/treaty/orchestrator/server"
 	"github.com/treatyhq/treaty/orchestrator/telemetry"
 )
@@ -34,6 +35,9 @@ import (
 const (
 	changeAddress = "acme.customer.v1.CustomerSagas/ChangeAddress"
 	issueCard     = "acme.card.v1.CardSagas/IssueCard"
+
+	verifyApplicant     = "acme.identity.v1.IdentitySagas/VerifyApplicant"
+	undoVerifyApplicant = "acme.identity.v1.IdentitySagas/UndoVerifyApplicant"
 )
 
 // fakeEngine answers as a test says.
@@ -44,8 +48,42 @@ type fakeEngine struct {
 	resume func(id string, params engine.ResumeParams) error
 	get    func(id string) (*treatyv1.Saga, error)
 
+	complete  func(completion engine.Completion) error
+	heartbeat func(saga, step string, direction engine.Direction) error
+	undo      func(ctx context.Context, params engine.StartParams) error
+	publish   func(events []*journal.Event) error
+
 	mu       sync.Mutex
 	watchers []chan struct{}
+}
+
+func (f *fakeEngine) Complete(_ context.Context, completion engine.Completion) error {
+	return f.complete(completion)
+}
+
+func (f *fakeEngine) Heartbeat(_ context.Context, saga, step string, direction engine.Direction) error {
+	return f.heartbeat(saga, step, direction)
+}
+
+func (f *fakeEngine) UndoChild(ctx context.Context, params engine.StartParams) error {
+	return f.undo(ctx, params)
+}
+
+func (f *fakeEngine) BeginUndo(ctx context.Context, params engine.StartParams) (bool, error) {
+	return false, f.undo(ctx, params)
+}
+
+func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
+	if err := f.publish(events); err != nil {
+		return err
+	}
+	f.changed()
+	return nil
+}
+
+func (f *fakeEngine) WatchEvents() (<-chan struct{}, func()) {
+	changes, cancel, _ := f.Watch(context.Background(), "")
+	return changes, cancel
 }
 
 func (f *fakeEngine) Start(ctx context.Context, params engine.StartParams) (server.Started, error) {
@@ -109,8 +147,15 @@ func (h handle) Await(ctx context.Context) (engine.End, error) {
 	return h.end, h.err
 }
 
-// fakeStore holds rows and turns.
+// Ended returns how it ended, if it has.
+func (h handle) Ended(context.Context) (engine.End, bool, error) {
+	return h.end, h.end.State != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, h.err
+}
+
+// fakeStore holds rows and turns, and has events in another store.
 type fakeStore struct {
+	server.EventReader
+
 	rows   []*journal.Row
 	turns  []*treatyv1.Turn
 	err    error
@@ -169,6 +214,8 @@ type api struct {
 	server *server.Server
 	conn   *grpc.ClientConn
 	sagas  treatyv1.SagaServiceClient
+	events treatyv1.EventServiceClient
+	memory *journaltest.Memory // holds the events
 }
 
 // security is how the server and its client speak, and where traces go.
@@ -185,9 +232,11 @@ func newSecureAPI(t *testing.T, tls security) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &api{t: t, engine: new(fakeEngine), store: new(fakeStore)}
+	a := &api{t: t, engine: new(fakeEngine), store: new(fakeStore), memory: journaltest.NewMemory()}
+	a.store.EventReader = a.memory
+	a.engine.publish = a.append
 	a.server, err = server.New(server.Config{
-		Engine: a.engine, Store: a.store, Catalog: catalog, Definitions: []string{changeAddress, issueCard},
+		Engine: a.engine, Store: a.store, Catalog: catalog, Definitions: []string{changeAddress, issueCard, verifyApplicant},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), TLS: tls.server, Telemetry: tls.telemetry,
 	})
 	if err != nil {
@@ -207,7 +256,7 @@ func newSecureAPI(t *testing.T, tls security) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.sagas = treatyv1.NewSagaServiceClient(a.conn)
+	a.sagas, a.events = treatyv1.NewSagaServiceClient(a.conn), treatyv1.NewEventServiceClient(a.conn)
 	t.Cleanup(func() {
 		_ = a.conn.Close()
 		a.server.Close()
@@ -216,6 +265,24 @@ func newSecureAPI(t *testing.T, tls security) *api {
 		}
 	})
 	return a
+}
+
+// append stores events as the engine does.
+func (a *api) append(events []*journal.Event) error {
+	for _, event := range events {
+		event.StoreTime = time.Unix(1_800_000_000, 0)
+		if event.Time.IsZero() {
+			event.Time = event.StoreTime
+		}
+	}
+	entry := &journal.Entry{Events: events}
+	if err := a.memory.Append(a.t.Context(), []*journal.Entry{entry}); err != nil {
+		return err
+	}
+	if entry.Err != nil {
+		return engine.ErrOtherEvent
+	}
+	return nil
 }
 
 // ctx bounds a test's calls.

@@ -1,14 +1,18 @@
 package server_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/server"
@@ -152,5 +156,54 @@ func TestRecords(t *testing.T) {
 	_, err = a.sagas.ListSagaRecords(a.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: "sagas/a2", PageToken: page.GetNextPageToken()})
 	if got := failureOf(t, err).field; got != "page_token" {
 		t.Errorf("another saga's token: field %q (%v)", got, err)
+	}
+}
+
+// The new round's payloads are covered as those of the one before, also where that is no longer kept.
+func TestRecordsOfTheSagaLanguage(t *testing.T) {
+	a := newAPI(t)
+	verified := &identityv1.ApplicantVerified{Applicant: "applicants/1", RegisterReference: "R-1"}
+	a.store.turns = []*treatyv1.Turn{{Records: []*treatyv1.Record{
+		{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
+			Started: &treatyv1.SagaStarted{Definition: issueCard, Request: marshal(t, application())}, Round: 2, Progress: pack(t, application()),
+		}}},
+		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1", Events: []*treatyv1.EventKey{
+			{Type: "acme.gone.v1.Gone", Subject: "1"}, {Type: "acme.identity.v1.ApplicantVerified", Subject: "applicants/1"},
+		}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+			Index: 1, Data: marshal(t, verified),
+		}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+			Index: 0, Data: []byte("secret"),
+		}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.9", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+			Index: -1, Data: []byte("secret"),
+		}}}}},
+		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: pack(t, application())}}},
+		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: &anypb.Any{TypeUrl: "x/acme.gone.v1.Gone", Value: []byte("secret")}}}},
+	}}}
+	page, err := a.sagas.ListSagaRecords(a.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: "sagas/a1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(page.GetRecords()); n != 7 {
+		t.Fatalf("%d records", n)
+	}
+	all := string(marshal(t, page))
+	for _, secret := range []string{"Ada Byron", "P1234567", "secret"} {
+		if strings.Contains(all, secret) {
+			t.Errorf("%q is shown in %v", secret, page)
+		}
+	}
+	records := page.GetRecords()
+	if !strings.Contains(string(records[0].GetRecord().GetSagaRestarted().GetStarted().GetRequest()), "gold") {
+		t.Errorf("the new round's request isn't shown: %v", records[0])
+	}
+	if !bytes.Contains(records[0].GetRecord().GetSagaRestarted().GetProgress().GetValue(), []byte("gold")) || !bytes.Contains(records[5].GetRecord().GetProgressSet().GetProgress().GetValue(), []byte("gold")) {
+		t.Errorf("progress isn't shown: %v", page)
+	}
+	shown := new(identityv1.ApplicantVerified)
+	if err := proto.Unmarshal(records[2].GetRecord().GetWaitEnded().GetEvent().GetData(), shown); err != nil || !proto.Equal(shown, verified) {
+		t.Errorf("event %v (%v), want %v", shown, err, verified)
 	}
 }

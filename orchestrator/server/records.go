@@ -44,7 +44,7 @@ func (s *Server) listRecords(ctx context.Context, id string, request *treatyv1.L
 		after = uint64(at.number)
 	}
 	response := new(treatyv1.ListSagaRecordsResponse)
-	veil := veil{catalog: s.catalog, steps: make(map[string]*treatyv1.StepScheduled)}
+	veil := veil{catalog: s.catalog, steps: make(map[string]*treatyv1.StepScheduled), waits: make(map[string]*treatyv1.WaitScheduled)}
 	// From the first turn on, for a reply's type is known by its step, which may have been scheduled long before.
 	for read := uint64(0); ; {
 		turns, err := s.store.Turns(ctx, id, read, turnsAtOnce)
@@ -83,6 +83,7 @@ type veil struct {
 	catalog    *contract.Catalog
 	definition string
 	steps      map[string]*treatyv1.StepScheduled
+	waits      map[string]*treatyv1.WaitScheduled
 }
 
 // learn notes what tells the types of later payloads.
@@ -93,6 +94,10 @@ func (v *veil) learn(record *treatyv1.Record) {
 	case *treatyv1.Record_StepScheduled:
 		// What stays here is read for its methods alone.
 		v.steps[r.StepScheduled.GetStep()] = r.StepScheduled
+	case *treatyv1.Record_WaitScheduled:
+		v.waits[r.WaitScheduled.GetWait()] = r.WaitScheduled
+	case *treatyv1.Record_SagaRestarted:
+		v.definition = r.SagaRestarted.GetStarted().GetDefinition()
 	}
 }
 
@@ -113,6 +118,14 @@ func (v *veil) cover(record *treatyv1.Record) {
 		r.CompensationDone.Reply = covered(v.call(scheduled.GetCompensation().GetMethod()).output, r.CompensationDone.GetReply())
 	case *treatyv1.Record_SagaSucceeded:
 		r.SagaSucceeded.Reply = covered(v.saga().output, r.SagaSucceeded.GetReply())
+	case *treatyv1.Record_WaitEnded:
+		if event := r.WaitEnded.GetEvent(); event != nil {
+			event.Data = covered(v.event(r.WaitEnded), event.GetData())
+		}
+	case *treatyv1.Record_SagaRestarted:
+		if started := r.SagaRestarted.GetStarted(); started != nil {
+			started.Request = covered(v.saga().input, started.GetRequest())
+		}
 	}
 	contract.Redact(record)
 }
@@ -136,6 +149,20 @@ func (v *veil) call(method string) exchange {
 		return exchange{}
 	}
 	return exchange{call.Input, call.Output}
+}
+
+// event returns the type of the event that ended a wait; nil when its contract isn't linked.
+func (v *veil) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
+	awaited := v.waits[ended.GetWait()].GetEvents()
+	index := int(ended.GetEvent().GetIndex())
+	if index < 0 || index >= len(awaited) {
+		return nil
+	}
+	event, known := v.catalog.Event(awaited[index].GetType())
+	if !known {
+		return nil
+	}
+	return event.Message
 }
 
 // covered returns a serialized message without what must not be shown. One that nobody here can read isn't shown at all.

@@ -22,22 +22,25 @@ const (
 	HeaderRequestID = "treaty-request-id"
 )
 
-// register serves a saga service as itself.
+// register serves a saga service as itself, with the methods by which parents undo its sagas.
 func (s *Server) register(service service) {
 	desc := &grpc.ServiceDesc{ServiceName: service.name, HandlerType: (*any)(nil)}
+	add := func(method string, handle func(ctx context.Context, request payload) (any, error)) {
+		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: method[len(service.name)+1:], Handler: handler(method, handle)})
+	}
 	for _, d := range service.definitions {
-		desc.Methods = append(desc.Methods, grpc.MethodDesc{
-			MethodName: d.Definition[len(service.name)+1:],
-			Handler:    s.handler(d),
-		})
+		add(d.Definition, func(ctx context.Context, request payload) (any, error) { return s.run(ctx, d, request) })
+	}
+	for method, u := range service.undos() {
+		add(method, func(ctx context.Context, request payload) (any, error) { return s.undoChild(ctx, u, request) })
 	}
 	s.grpc.RegisterService(desc, struct{}{})
 }
 
-func (s *Server) handler(d *definition) grpc.MethodHandler {
-	info := &grpc.UnaryServerInfo{FullMethod: "/" + d.Definition}
+func handler(method string, serve func(ctx context.Context, request payload) (any, error)) grpc.MethodHandler {
+	info := &grpc.UnaryServerInfo{FullMethod: "/" + method}
 	handle := func(ctx context.Context, request any) (any, error) {
-		return s.run(ctx, d, *request.(*payload)) //nolint:forcetypeassert // made a few lines down
+		return serve(ctx, *request.(*payload)) //nolint:forcetypeassert // made a few lines down
 	}
 	return func(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		request := new(payload)
@@ -53,20 +56,19 @@ func (s *Server) handler(d *definition) grpc.MethodHandler {
 
 // run starts a saga, names it to the caller, and waits for its end.
 func (s *Server) run(ctx context.Context, d *definition, request payload) (any, error) {
+	command, err := sentBy(ctx)
+	if err != nil {
+		return nil, s.explain(ctx, d.Definition, about{definition: d.Definition}, err)
+	}
+	if command != nil {
+		return s.runChild(ctx, d, command, request)
+	}
 	var requestID string
 	if values := metadata.ValueFromIncomingContext(ctx, HeaderRequestID); len(values) > 0 {
 		requestID = values[0]
 	}
 	saga, started, err := s.start(ctx, d, startParams{request: request, requestID: requestID})
-	if saga.saga != "" {
-		// At once when it is durable; with the status when that isn't known.
-		name := metadata.Pairs(HeaderSaga, saga.name())
-		if err == nil {
-			err = grpc.SendHeader(ctx, name)
-		} else if headerErr := grpc.SetHeader(ctx, name); headerErr != nil {
-			s.logger.DebugContext(ctx, "naming a saga to its caller", "saga", saga.name(), "error", headerErr)
-		}
-	}
+	err = s.introduce(ctx, saga, err)
 	if err != nil {
 		return nil, s.explain(ctx, d.Definition, saga, err)
 	}
@@ -80,10 +82,25 @@ func (s *Server) run(ctx context.Context, d *definition, request payload) (any, 
 	return nil, ended(saga, s.causeOf(ctx, saga, end), end.Failure)
 }
 
-// causeOf finds out why a saga was undone. Only two codes leave a doubt.
+// introduce names a saga to its caller: at once when its start is durable, with the status when that isn't known.
+func (s *Server) introduce(ctx context.Context, saga about, err error) error {
+	if saga.saga == "" {
+		return err
+	}
+	name := metadata.Pairs(HeaderSaga, saga.name())
+	if err == nil {
+		return grpc.SendHeader(ctx, name)
+	}
+	if headerErr := grpc.SetHeader(ctx, name); headerErr != nil {
+		s.logger.DebugContext(ctx, "naming a saga to its caller", "saga", saga.name(), "error", headerErr)
+	}
+	return err
+}
+
+// causeOf finds out why a saga was undone. Only three codes leave a doubt.
 func (s *Server) causeOf(ctx context.Context, saga about, end engine.End) treatyv1.CompensationCause {
 	switch codes.Code(end.Failure.GetCode()) {
-	case codes.Canceled, codes.DeadlineExceeded:
+	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
 		if view, err := s.engine.Get(ctx, saga.saga); err == nil {
 			return view.GetCause()
 		}

@@ -106,6 +106,16 @@ func (w waiting) Await(ctx context.Context) (engine.End, error) {
 	}
 }
 
+// Ended returns how it ended, if it has.
+func (w waiting) Ended(context.Context) (engine.End, bool, error) {
+	select {
+	case <-w.release:
+		return w.end, true, nil
+	default:
+		return engine.End{}, false, nil
+	}
+}
+
 func TestSameRequestIDIsTheSameSaga(t *testing.T) {
 	a := newAPI(t)
 	var ids []string

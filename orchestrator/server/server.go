@@ -79,6 +79,7 @@ type Config struct {
 // Server serves the orchestrator's API. All methods may be called concurrently.
 type Server struct {
 	treatyv1.UnimplementedSagaServiceServer
+	treatyv1.UnimplementedEventServiceServer
 
 	engine      Engine
 	store       Store
@@ -90,6 +91,8 @@ type Server struct {
 	grpc     *grpc.Server
 	health   *health.Server
 	services []string
+
+	consumers consumers
 
 	stopping chan struct{} // closed when streams are to end
 	stop     sync.Once
@@ -125,6 +128,7 @@ func New(config Config) (*Server, error) {
 		}
 	}
 	treatyv1.RegisterSagaServiceServer(s.grpc, s)
+	treatyv1.RegisterEventServiceServer(s.grpc, s)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
