@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -32,6 +33,8 @@ type flags struct {
 	partTLSCert  string
 	partTLSKey   string
 	insecure     bool
+	retention    time.Duration
+	eventsKept   time.Duration
 	logLevel     string
 	logFormat    string
 }
@@ -49,6 +52,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.partTLSKey, "participant-tls-key", "", "that certificate's key, a PEM `FILE`")
 	set.BoolVar(&f.insecure, "insecure", false, "allow plaintext beyond this machine, for the API and towards participants. Gives up secrecy and identity: "+
 		"whoever is on the way can read and change payloads, start and cancel sagas, and pose as a participant")
+	set.DurationVar(&f.retention, "retention", 0, "delete sagas this `TIME` after their end, e.g. 720h, unless their contract says otherwise; 0 keeps them for ever")
+	set.DurationVar(&f.eventsKept, "event-retention", DefaultEventRetention, "delete events this `TIME` after they were published; 0 keeps them for ever")
 	set.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "log to stderr in this `FORMAT`: text or json")
 }
@@ -131,6 +136,19 @@ func (p program) command() *cobra.Command {
 	root.AddCommand(&cobra.Command{
 		Use: "serve", Short: "Run sagas and serve their API; the default", Args: noArguments, RunE: serve,
 	})
+	root.AddCommand(&cobra.Command{
+		Use: "verify", Short: "Replay all open sagas of the store against this program's code, without any effect; fail when it can't go on with one",
+		Long: "The upgrade gate: replays every saga in --store that hasn't ended against this program's code, without any effect, and lists those with\n" +
+			"which it can't go on: saga, step, what the journal expects, and what was found. It exits with 1 then. It may run beside the\n" +
+			"orchestrator that has the store open.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), p.getenv); err != nil {
+				return err
+			}
+			return p.verify(cmd, &f)
+		},
+	})
 	return root
 }
 
@@ -143,7 +161,7 @@ func noArguments(_ *cobra.Command, args []string) error {
 
 // options are the flags as options of New.
 func (f *flags) options(logger *slog.Logger) []Option {
-	options := []Option{WithStore(f.store), WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger)}
+	options := []Option{WithStore(f.store), WithRetention(f.retention), WithEventRetention(f.eventsKept), WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger)}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))
 	}

@@ -82,6 +82,9 @@ func (o *observer) SagaEnded(saga *machine.Saga) {
 	}
 }
 
+// SagaReopened counts it among the open ones again.
+func (o *observer) SagaReopened(*machine.Saga) { o.open.Add(1) }
+
 // SagaSuspended counts it.
 func (o *observer) SagaSuspended(_ *machine.Saga, reason treatyv1.SuspensionReason) {
 	o.telemetry.SagaSuspended(reason)

@@ -1,6 +1,9 @@
 package orchestrator
 
-import "log/slog"
+import (
+	"log/slog"
+	"time"
+)
 
 // Option sets one thing of an Orchestrator.
 type Option func(*settings)
@@ -16,6 +19,8 @@ type settings struct {
 	insecure       bool
 	logger         *slog.Logger
 	ready          func(Ready)
+	retention      time.Duration
+	eventRetention time.Duration
 }
 
 // participant is who serves one service.
@@ -32,6 +37,19 @@ func WithStore(path string) Option { return func(s *settings) { s.store = path }
 // that gRPC's resolvers understand. A service has one participant; a participant may have several services.
 func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
+}
+
+// WithRetention says how long sagas are kept after their end whose contract doesn't say. 0 means for ever, which is the default. Sagas that
+// haven't ended are always kept.
+func WithRetention(kept time.Duration) Option { return func(s *settings) { s.retention = kept } }
+
+// DefaultEventRetention is how long events are kept when nothing else is said.
+const DefaultEventRetention = 7 * 24 * time.Hour
+
+// WithEventRetention says how long events are kept: for sagas that await them later, and for consumers. 0 means for ever. Default
+// DefaultEventRetention.
+func WithEventRetention(kept time.Duration) Option {
+	return func(s *settings) { s.eventRetention = kept }
 }
 
 // WithTLS serves the API with a certificate and its key, PEM files that are read again when they change. Default: plaintext, on

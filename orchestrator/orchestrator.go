@@ -41,7 +41,7 @@ type Orchestrator struct {
 // New returns an orchestrator over the contracts that the program links. It opens nothing yet. The error tells everything that is wrong
 // with the options and the contracts; each violation of a contract rule is a contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
-	o := &Orchestrator{settings: settings{store: DefaultStore}}
+	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention}}
 	for _, option := range options {
 		option(&o.settings)
 	}
@@ -101,7 +101,13 @@ func (o *Orchestrator) code() (map[string]machine.Code, error) {
 	if o.served {
 		return nil, errors.New("this orchestrator has served already: make a new one")
 	}
-	o.served = true
+	code, err := o.checked()
+	o.served = err == nil
+	return code, err
+}
+
+// checked returns the code of all definitions by name. The error tells all that is wrong with them. The caller holds the lock.
+func (o *Orchestrator) checked() (map[string]machine.Code, error) {
 	code := make(map[string]machine.Code, len(o.definitions))
 	var names []string
 	var errs []error

@@ -94,6 +94,38 @@ func commandServices(catalog *contract.Catalog) []string {
 	return slices.Compact(names)
 }
 
+// pointToPoint returns the services with commands that go to one participant, and not to this orchestrator itself; sorted.
+func pointToPoint(catalog *contract.Catalog, here func(method string) bool) []string {
+	var names []string
+	for command := range catalog.Commands() {
+		if !command.Broadcast && !here(command.Method) {
+			service, _, _ := strings.Cut(command.Method, "/")
+			names = append(names, service)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// broadcasts says whether a contract has a broadcast, so that participants are asked what they serve.
+func broadcasts(catalog *contract.Catalog) bool {
+	for command := range catalog.Commands() {
+		if command.Broadcast {
+			return true
+		}
+	}
+	return false
+}
+
+// elsewhere are the services for which a participant is configured.
+func (o *Orchestrator) elsewhere() map[string]bool {
+	services := make(map[string]bool)
+	for _, p := range o.settings.participants {
+		services[p.service] = true
+	}
+	return services
+}
+
 func listed(names []string) string {
 	if len(names) == 0 {
 		return "none at all"
@@ -103,8 +135,8 @@ func listed(names []string) string {
 
 // warnOfUnserved names the services that nobody serves. That is no error: a program may link contracts that its sagas don't use, and
 // a saga that does waits and loses nothing.
-func (o *Orchestrator) warnOfUnserved(logger *slog.Logger) {
-	for _, service := range commandServices(o.catalog) {
+func (o *Orchestrator) warnOfUnserved(logger *slog.Logger, here func(method string) bool) {
+	for _, service := range pointToPoint(o.catalog, here) {
 		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
 			logger.Warn("no participant is configured for a service; sagas that send it commands will wait until one is", "service", service)
 		}

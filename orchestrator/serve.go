@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/machine"
 	"github.com/treatyhq/treaty/orchestrator/server"
 	"github.com/treatyhq/treaty/orchestrator/telemetry"
 )
@@ -50,16 +52,20 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if r.store, err = sqlite.Open(ctx, o.settings.store); err != nil {
 		return err
 	}
-	r.dispatcher, err = dispatch.New(dispatch.Config{Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger})
+	r.dispatcher, err = dispatch.New(dispatch.Config{
+		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Discovery: broadcasts(o.catalog),
+	})
 	if err != nil {
 		return err
 	}
+	children := &children{Dispatcher: r.dispatcher, telemetry: r.telemetry, elsewhere: o.elsewhere()}
 	observer := &observer{telemetry: r.telemetry}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
 	}
 	r.engine, err = engine.New(engine.Config{
-		Store: r.store, Dispatcher: r.dispatcher, Catalog: o.catalog, Definitions: code, Observer: observer, Logger: o.logger,
+		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: observer, Logger: o.logger,
+		Retention: o.retention(code), EventRetention: max(o.settings.eventRetention, 0),
 	})
 	if err != nil {
 		return err
@@ -75,8 +81,21 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	o.warnOfUnserved(o.logger)
+	children.server = r.server
+	o.warnOfUnserved(o.logger, r.server.Serves)
 	return o.run(ctx, &r, listener)
+}
+
+// retention says how long the sagas of each definition are kept; those that are kept for ever are left out.
+func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
+	kept := make(map[string]time.Duration)
+	for name := range code {
+		saga, _ := o.catalog.Saga(name)
+		if d := cmp.Or(saga.Retention, max(o.settings.retention, 0)); d > 0 {
+			kept[name] = d
+		}
+	}
+	return kept
 }
 
 // run recovers and serves until ctx ends.

@@ -52,6 +52,9 @@ type StartParams struct {
 
 	// Trace is what its spans hang from; nil for no trace.
 	Trace *treatyv1.TraceAnchor
+
+	// Parent is the step of another saga that it is; nil for a saga of its own.
+	Parent *treatyv1.Parent
 }
 
 // End is how a saga ended.

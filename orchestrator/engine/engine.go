@@ -39,6 +39,12 @@ type Config struct {
 	// Clock tells the time. Default: the machine's.
 	Clock Clock
 
+	// Retention says how long ended sagas are kept, by their definitions; those of definitions that aren't in it are kept for ever.
+	Retention map[string]time.Duration
+
+	// EventRetention is how long events are kept; 0 means for ever.
+	EventRetention time.Duration
+
 	// EvictAfter is how long a saga that only waits stays in memory. Default 5 s.
 	EvictAfter time.Duration
 }
@@ -50,6 +56,11 @@ type Engine struct {
 	timers    *timers
 	watchers  watchers
 	relays    relays
+	due       dueSagas
+	purger    purger
+
+	eventWatchers eventWatchers
+	publishers    map[string]*contract.Event // of the methods whose replies are events
 
 	// ctx ends when attempts under way are to be cut off.
 	ctx    context.Context //nolint:containedctx // it is the engine's life, not a request's
@@ -81,15 +92,17 @@ func New(config Config) (*Engine, error) {
 		config.EvictAfter = 5 * time.Second
 	}
 	e := &Engine{
-		config:    config,
-		committer: newCommitter(config.Store, config.Observer),
-		sagas:     make(map[string]*instance),
-		idle:      make(chan struct{}, 1),
+		config:     config,
+		committer:  newCommitter(config.Store, config.Observer),
+		publishers: publishers(config.Catalog),
+		sagas:      make(map[string]*instance),
+		idle:       make(chan struct{}, 1),
 	}
+	e.due.wake = e.wake
 	e.ctx, e.cutOff = context.WithCancel(context.Background())
 	e.timers = &timers{
 		clock: config.Clock, store: config.Store, armed: make(map[string]*timer),
-		fire: func(id string) { e.background(id, machine.Wake{}) },
+		fire: e.due.add,
 		fail: func(err error) { config.Logger.Error("reading timers; trying again in a minute", "error", err) },
 	}
 	return e, nil
@@ -102,6 +115,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 		return nil
 	}
 	e.timers.close()
+	e.purger.close()
 	err := e.drain(ctx)
 	e.cutOff()
 	if err != nil {

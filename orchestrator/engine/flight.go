@@ -30,11 +30,16 @@ type flight struct {
 	waiting   bool // for a timer or for its participant
 	dormant   bool // waiting, and for long
 	parked    bool // waiting for its participant, which is down
+	accepted  bool // by its participant, which completes it later
 	next      time.Time
 	stop      func() // takes back what it waits for
 	began     time.Time
-	parkedAt  time.Time
-	parkedFor time.Duration
+	pausedAt  time.Time     // when it was parked or accepted
+	pausedFor time.Duration // altogether; it doesn't count against the command's policy
+
+	participant string        // of a broadcast
+	patience    time.Duration // how long it waits for a completion or a heartbeat
+	completeBy  time.Time     // when an accepted command is given up; zero means never
 }
 
 // flightKey tells the commands of one saga apart.
@@ -51,6 +56,10 @@ func (e *Engine) perform(inst *instance, effects []machine.Effect, maybe earlier
 	}
 	var flights []*flight
 	for _, effect := range effects {
+		if effect.Discover != nil {
+			e.discover(inst, effect.Discover)
+			continue
+		}
 		key := flightKey{effect.Step.Path(), effect.Direction}
 		f := inst.flights[key]
 		switch {
@@ -67,10 +76,15 @@ func (e *Engine) perform(inst *instance, effects []machine.Effect, maybe earlier
 			f = &flight{
 				inst: inst, key: key, call: e.callOf(effect), request: requestOf(effect), trace: inst.machine.Saga().Started.GetTrace(),
 				kind: effect.Step.Scheduled.GetKind(), attempts: int(effect.Step.Attempts),
-				maybe: bool(maybe), began: e.config.Clock.Now(),
+				maybe: bool(maybe), began: e.config.Clock.Now(), participant: effect.Step.Scheduled.GetParticipant(),
 			}
+			scheduled := effect.Step.ScheduleTime
 			if effect.Direction == Compensation {
 				f.undoes, f.attempts = f.attempts, int(effect.Step.CompensationAttempts)
+				scheduled = effect.Step.CompensationScheduleTime
+			}
+			if f.call.CompleteWithin > 0 {
+				f.completeBy = scheduled.Add(f.call.CompleteWithin)
 			}
 			if inst.flights == nil {
 				inst.flights = make(map[flightKey]*flight, 1)
@@ -154,7 +168,7 @@ func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
 	attempt := &Attempt{
 		Saga: "sagas/" + f.inst.id, Step: f.key.step, Direction: f.key.direction, Number: f.attempts,
 		Epoch: e.config.Store.Epoch(), Call: f.call, Request: f.request, Trace: f.trace,
-		Kind: f.kind, Undoes: f.undoes,
+		Kind: f.kind, Undoes: f.undoes, Participant: f.participant,
 	}
 	f.inst.mu.Unlock()
 
@@ -165,7 +179,12 @@ func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
 	f.last = result
 	verdict := e.judge(f, result)
 	if verdict == 0 {
-		if e.ctx.Err() == nil {
+		switch {
+		case e.ctx.Err() != nil || f.settled:
+		case result.Pending > 0:
+			f.patience = result.Pending
+			e.pend(f)
+		default:
 			e.retry(f, e.config.Dispatcher.Delay(f.call, f.attempts, result))
 		}
 		return machine.Outcome{}, false
@@ -192,6 +211,12 @@ func (e *Engine) judge(f *flight, result Result) machine.Verdict {
 			return 0 // cut off by Stop: the next process sends it again
 		}
 		f.maybe = true
+		if result.Pending > 0 && !f.abandoned && (f.completeBy.IsZero() || e.config.Clock.Now().Before(f.completeBy)) {
+			return 0
+		}
+		if result.Pending > 0 {
+			return f.verdictOnGivingUp()
+		}
 	}
 	if f.abandoned || f.exhausted(e.config.Clock.Now()) {
 		return f.verdictOnGivingUp()
@@ -202,7 +227,7 @@ func (e *Engine) judge(f *flight, result Result) machine.Verdict {
 // exhausted says whether the command's policy says to give up. Time for which the participant was known to be down doesn't count.
 func (f *flight) exhausted(now time.Time) bool {
 	limit := f.call.Retry.GiveUpAfter
-	return limit > 0 && now.Sub(f.began)-f.parkedFor >= limit
+	return limit > 0 && now.Sub(f.began)-f.pausedFor >= limit
 }
 
 // verdictOnGivingUp is unknown when an attempt may have been executed. An action that certainly wasn't counts as refused; a
@@ -231,11 +256,11 @@ func (f *flight) outcome(verdict machine.Verdict) machine.Outcome {
 
 // park lets the command wait for its participant when that is down. The caller holds the lock.
 func (e *Engine) park(f *flight) bool {
-	cancel, parked := e.config.Dispatcher.Parked(Destination{Method: f.call.Method}, func() { go e.awaken(f) })
+	cancel, parked := e.config.Dispatcher.Parked(Destination{Method: f.call.Method, Participant: f.participant}, func() { go e.awaken(f) })
 	if !parked {
 		return false
 	}
-	f.waiting, f.parked, f.dormant, f.parkedAt, f.stop = true, true, true, e.config.Clock.Now(), cancel
+	f.waiting, f.parked, f.dormant, f.pausedAt, f.stop = true, true, true, e.config.Clock.Now(), cancel
 	e.restIfIdle(f.inst)
 	return true
 }
@@ -267,10 +292,10 @@ func (e *Engine) awaken(f *flight) {
 		f.inst.mu.Unlock()
 		return
 	}
-	if f.parked {
-		f.parkedFor += e.config.Clock.Now().Sub(f.parkedAt)
+	if f.parked || f.accepted {
+		f.pausedFor += e.config.Clock.Now().Sub(f.pausedAt)
 	}
-	f.waiting, f.parked, f.dormant, f.stop, f.next = false, false, false, nil, time.Time{}
+	f.waiting, f.parked, f.accepted, f.dormant, f.stop, f.next = false, false, false, false, nil, time.Time{}
 	unloaded := f.request == nil
 	f.inst.mu.Unlock()
 	if unloaded && !e.refill(f) {

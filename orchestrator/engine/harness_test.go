@@ -39,6 +39,9 @@ type participant struct {
 	wakes    map[int]func()
 	wakeNext int
 	delay    time.Duration
+
+	unknown bool // who serves what isn't known yet
+	servers []string
 }
 
 func newParticipant() *participant {
@@ -72,7 +75,11 @@ func (p *participant) stall(command string) (release func()) {
 func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Result {
 	command := fmt.Sprintf("%s %s", a.Direction, a.Step)
 	p.mu.Lock()
-	p.calls = append(p.calls, fmt.Sprintf("%s#%d", command, a.Number))
+	line := fmt.Sprintf("%s#%d", command, a.Number)
+	if a.Participant != "" {
+		line += " at " + a.Participant
+	}
+	p.calls = append(p.calls, line)
 	hold := p.hold[command]
 	p.mu.Unlock()
 	if hold != nil {
@@ -88,6 +95,9 @@ func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Res
 	if queued := p.answers[command]; len(queued) > 0 {
 		p.answers[command] = queued[1:]
 		return queued[0]
+	}
+	if a.Call.Method != action {
+		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: []byte{}}
 	}
 	reply, err := proto.Marshal(&benchv1.WorkDone{Payload: []byte("reply")})
 	if err != nil {
@@ -114,8 +124,34 @@ func (p *participant) Parked(_ engine.Destination, wake func()) (func(), bool) {
 	}, true
 }
 
-func (p *participant) Discover(string, func()) (engine.Discovered, func()) {
-	return engine.Discovered{Known: true}, func() {}
+func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.unknown {
+		return engine.Discovered{Participants: p.servers, Known: true}, func() {}
+	}
+	p.wakeNext++
+	n := p.wakeNext
+	p.wakes[n] = wake
+	return engine.Discovered{}, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.wakes, n)
+	}
+}
+
+// discoverLater leaves open who serves what, until discovered.
+func (p *participant) discoverLater() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unknown = true
+}
+
+func (p *participant) discovered(servers ...string) {
+	p.mu.Lock()
+	p.unknown, p.servers = false, servers
+	p.mu.Unlock()
+	p.up()
 }
 
 func (p *participant) down() {
@@ -174,6 +210,9 @@ type world struct {
 	engine      *engine.Engine
 	catalog     *contract.Catalog
 	code        registrar
+
+	retention      map[string]time.Duration
+	eventRetention time.Duration
 }
 
 func newWorld(t *testing.T) *world {
@@ -195,6 +234,7 @@ func (w *world) open() {
 	var err error
 	w.engine, err = engine.New(engine.Config{
 		Store: w.store, Dispatcher: w.participant, Catalog: w.catalog, Definitions: w.code, Logger: slog.New(slog.DiscardHandler),
+		Retention: w.retention, EventRetention: w.eventRetention,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,10 @@ type instance struct {
 	doubts  int                // commits in a row that failed
 	state   treatyv1.SagaState // of the row in the store
 	due     time.Time          // of the row in the store
+	waiting bool               // of the row in the store
+	awaits  []journal.Await    // of the row in the store
+
+	discoveries map[string]func() // takes back the question to whom a broadcast goes, by its path
 
 	ended chan struct{} // closed when the saga has ended or is forgotten; nil unless it was started here
 	end   End           // without a state when it was forgotten
@@ -58,6 +63,10 @@ func (i *instance) forget() {
 		f.ground()
 		delete(i.flights, key)
 	}
+	for path, cancel := range i.discoveries {
+		cancel()
+		delete(i.discoveries, path)
+	}
 	i.unload()
 }
 
@@ -69,13 +78,15 @@ func (i *instance) unload() {
 }
 
 // row is what the store is to know of the saga when its row changes with the turn that was just made; nil when it doesn't.
-func (i *instance) row() *journal.Row {
-	saga, due := i.machine.Saga(), i.machine.Due()
-	if saga.Turns > 1 && saga.State == i.state && due.Equal(i.due) {
+func (i *instance) row(out machine.Output) *journal.Row {
+	saga, due, waiting := i.machine.Saga(), i.machine.Due(), i.machine.Waiting()
+	awaits := awaitsOf(saga)
+	same := saga.State == i.state && due.Equal(i.due) && waiting == i.waiting && slices.Equal(awaits, i.awaits)
+	if saga.Turns > 1 && same && !out.First {
 		return nil
 	}
 	return &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: saga.State, Labels: saga.Started.GetLabels(),
-		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime, Due: due,
+		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime, Due: due, Waiting: waiting, Awaits: awaits,
 	}
 }

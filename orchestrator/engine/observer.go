@@ -16,6 +16,9 @@ type Observer interface {
 	// SagaEnded is called once a final state is committed.
 	SagaEnded(saga *machine.Saga)
 
+	// SagaReopened is called once it is committed that a saga that had succeeded is undone by its parent.
+	SagaReopened(saga *machine.Saga)
+
 	// SagaSuspended is called once a suspension is committed.
 	SagaSuspended(saga *machine.Saga, reason treatyv1.SuspensionReason)
 
@@ -34,6 +37,9 @@ func (NoObserver) SagaStarted(*machine.Saga) {}
 
 // SagaEnded does nothing.
 func (NoObserver) SagaEnded(*machine.Saga) {}
+
+// SagaReopened does nothing.
+func (NoObserver) SagaReopened(*machine.Saga) {}
 
 // SagaSuspended does nothing.
 func (NoObserver) SagaSuspended(*machine.Saga, treatyv1.SuspensionReason) {}

@@ -25,6 +25,7 @@ const (
 // was loaded and its outstanding commands are on their way. A saga that can't be read is logged and stands still.
 func (e *Engine) Recover(ctx context.Context) (int, error) {
 	e.timers.scan()
+	e.purger.begin(e)
 	slots := make(chan struct{}, recoverAtOnce)
 	found := 0
 	for after := ""; ; {

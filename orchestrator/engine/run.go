@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -100,7 +101,7 @@ func (e *Engine) launch(f *flight) {
 
 // rest decides what stays in memory of a saga that has nothing to do. The caller holds its lock.
 func (e *Engine) rest(inst *instance) {
-	if len(inst.flights) == 0 {
+	if len(inst.flights) == 0 && len(inst.discoveries) == 0 {
 		inst.forget()
 		e.mu.Lock()
 		if e.sagas[inst.id] == inst {
@@ -113,6 +114,9 @@ func (e *Engine) rest(inst *instance) {
 		if !f.dormant {
 			return
 		}
+	}
+	if len(inst.discoveries) > 0 {
+		return
 	}
 	inst.unload()
 	for _, f := range inst.flights {
@@ -131,7 +135,7 @@ func (e *Engine) turn(inst *instance, t task) ([]*flight, error) {
 		return nil, err //nolint:wrapcheck // the machine's errors are part of the engine's interface
 	}
 	if out.Turn != nil {
-		if err := e.commit(inst, out.Turn); err != nil {
+		if err := e.commit(inst, out); err != nil {
 			inst.unload()
 			return nil, err
 		}
@@ -140,16 +144,26 @@ func (e *Engine) turn(inst *instance, t task) ([]*flight, error) {
 	if t.flight != nil {
 		delete(inst.flights, t.flight.key)
 	}
+	if complete, is := t.input.(machine.Complete); is {
+		inst.completed(complete)
+	}
 	flights := e.perform(inst, out.Effects, sentBefore(t.input))
 	inst.mu.Unlock()
 	if out.Turn != nil {
 		e.tell(inst, out.Turn)
 	}
+	woken := out.Turn != nil && slices.Contains(inst.commit.entry.Woken, inst.id)
 	if out.Reload {
 		inst.unload()
+	}
+	if out.Reload || out.Again || woken {
 		inst.mu.Lock()
 		inst.tasks = append([]task{{input: machine.Wake{}}}, inst.tasks...)
 		inst.mu.Unlock()
+		return flights, nil
+	}
+	if _, wakes := t.input.(machine.Wake); wakes && inst.machine != nil {
+		return flights, e.lookUp(inst)
 	}
 	return flights, nil
 }
@@ -189,10 +203,15 @@ func (e *Engine) load(inst *instance, t task) error {
 
 // replay makes the machine of a stored saga.
 func (e *Engine) replay(inst *instance, stored *journal.Journal) error {
-	m := e.newMachine(inst.id, stored.Row.Definition)
-	if !stored.Row.EndTime.IsZero() {
-		m = e.newMachine(inst.id, "") // one that has ended needs no code
+	if stored.Err != nil {
+		e.config.Logger.Error("reading a saga's journal; the saga stands still", "saga", "sagas/"+inst.id, "error", stored.Err)
+		return fmt.Errorf("reading saga %s: %w", inst.id, stored.Err)
 	}
+	definition := stored.Row.Definition
+	if !stored.Row.EndTime.IsZero() {
+		definition = "" // one that has ended needs no code
+	}
+	m := e.newMachine(inst.id, definition, skipped(stored))
 	for _, turn := range stored.Turns {
 		if err := replayTurn(m, turn); err != nil {
 			m.Close()
@@ -200,7 +219,7 @@ func (e *Engine) replay(inst *instance, stored *journal.Journal) error {
 			return err
 		}
 	}
-	inst.machine, inst.state, inst.due = m, stored.Row.State, stored.Row.Due
+	inst.machine, inst.state, inst.due, inst.waiting, inst.awaits = m, stored.Row.State, stored.Row.Due, stored.Row.Waiting, stored.Row.Awaits
 	return nil
 }
 
@@ -212,20 +231,28 @@ func replayTurn(m *machine.Machine, stored journal.Turn) error {
 	return m.Replay(turn) //nolint:wrapcheck // names saga, turn and record itself
 }
 
-func (e *Engine) newMachine(id, definition string) *machine.Machine {
+func (e *Engine) newMachine(id, definition string, skipped uint64) *machine.Machine {
 	return machine.New(machine.Config{
 		ID: id, Code: e.config.Definitions[definition], Command: e.config.Catalog.Command, Environment: e.config.Logger,
+		Event: e.config.isEvent, Skipped: skipped,
 	})
 }
 
+func (c *Config) isEvent(name string) bool {
+	_, is := c.Catalog.Event(name)
+	return is
+}
+
 // commit makes a turn durable.
-func (e *Engine) commit(inst *instance, turn *treatyv1.Turn) error {
-	data, err := proto.Marshal(turn)
+func (e *Engine) commit(inst *instance, out machine.Output) error {
+	data, err := proto.Marshal(out.Turn)
 	if err != nil {
 		return fmt.Errorf("serializing a turn of saga %s: %w", inst.id, err)
 	}
-	row := inst.row()
-	inst.commit.entry = journal.Entry{Saga: inst.id, Turn: inst.machine.Saga().Turns, Data: data, Row: row}
+	row := inst.row(out)
+	inst.commit.entry = journal.Entry{
+		Saga: inst.id, Turn: inst.machine.Saga().Turns, Data: data, Row: row, First: out.First, Events: e.eventsOf(inst.machine.Saga(), out.Turn),
+	}
 	err = e.committer.commit(&inst.commit)
 	switch {
 	case err != nil:
@@ -239,8 +266,11 @@ func (e *Engine) commit(inst *instance, turn *treatyv1.Turn) error {
 	}
 	inst.doubts = 0
 	if row != nil {
-		inst.state, inst.due = row.State, row.Due
+		inst.state, inst.due, inst.waiting, inst.awaits = row.State, row.Due, row.Waiting, row.Awaits
 		e.timers.arm(inst.id, row.Due)
+	}
+	if len(inst.commit.entry.Events) > 0 || len(inst.commit.entry.Woken) > 0 {
+		e.published(&inst.commit.entry)
 	}
 	return nil
 }
@@ -325,6 +355,7 @@ func (e *Engine) abandonAll(inst *instance, err error) {
 // tell lets everybody know what is durable now.
 func (e *Engine) tell(inst *instance, turn *treatyv1.Turn) {
 	saga := inst.machine.Saga()
+	reopened := false
 	for _, record := range turn.GetRecords() {
 		switch r := record.GetKind().(type) {
 		case *treatyv1.Record_SagaStarted:
@@ -332,9 +363,15 @@ func (e *Engine) tell(inst *instance, turn *treatyv1.Turn) {
 		case *treatyv1.Record_SagaSuspended:
 			e.config.Logger.Warn("saga suspended", "saga", "sagas/"+inst.id, "reason", r.SagaSuspended.GetReason().String(), "message", r.SagaSuspended.GetMessage())
 			e.config.Observer.SagaSuspended(saga, r.SagaSuspended.GetReason())
+		case *treatyv1.Record_CompensationDecided:
+			reopened = saga.Reply != nil
 		}
 	}
+	if reopened {
+		e.config.Observer.SagaReopened(saga)
+	}
 	if saga.Final() {
+		e.tellParent(saga)
 		e.config.Observer.SagaEnded(saga)
 		if inst.ended != nil {
 			inst.end = endOf(saga)

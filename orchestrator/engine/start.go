@@ -49,6 +49,26 @@ func (h *Handle) Await(ctx context.Context) (End, error) {
 	}
 }
 
+// Ended returns how the saga ended; false when it hasn't. It doesn't wait.
+func (h *Handle) Ended(ctx context.Context) (End, bool, error) {
+	if h.ended != nil {
+		select {
+		case <-h.ended:
+		default:
+			return End{}, false, nil
+		}
+	}
+	row, err := h.engine.config.Store.Get(ctx, h.ID)
+	if err != nil {
+		return End{}, false, fmt.Errorf("looking for the end of saga %s: %w", h.ID, err)
+	}
+	if row.EndTime.IsZero() {
+		return End{}, false, nil
+	}
+	end, err := h.engine.Await(ctx, h.ID)
+	return end, err == nil, err
+}
+
 // start is machine.Start by another name, so that loading can tell it apart without looking inside.
 type start = machine.Start
 
@@ -58,6 +78,18 @@ func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error)
 	if e.config.Definitions[params.Definition] == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDefinition, params.Definition)
 	}
+	return e.start(ctx, params, asUsual)
+}
+
+// beginning says how a saga begins.
+type beginning bool
+
+const (
+	asUsual      beginning = false
+	undoneAtOnce beginning = true // its parent undoes it before it began
+)
+
+func (e *Engine) start(ctx context.Context, params StartParams, how beginning) (*Handle, error) {
 	if !e.enter() {
 		return nil, ErrStopping
 	}
@@ -70,8 +102,8 @@ func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error)
 	answer := make(chan error, 1)
 	inst := newInstance(id)
 	inst.ended, inst.busy = make(chan struct{}), true
-	inst.machine = e.newMachine(id, params.Definition)
-	inst.tasks = []task{{input: start{Started: newStarted(now, params)}, answer: answer}}
+	inst.machine = e.newMachine(id, params.Definition, 0)
+	inst.tasks = []task{{input: start{Started: newStarted(now, params), Undone: bool(how)}, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
 	e.mu.Lock()
@@ -105,13 +137,16 @@ func newStarted(now time.Time, params StartParams) *treatyv1.SagaStarted {
 	_, _ = rand.Read(seed[:]) // never fails
 	started := &treatyv1.SagaStarted{
 		Definition: params.Definition, Request: params.Request, RequestId: params.RequestID,
-		Seed: binary.LittleEndian.Uint64(seed[:]), Labels: params.Labels, Trace: params.Trace,
+		Seed: binary.LittleEndian.Uint64(seed[:]), Labels: params.Labels, Trace: params.Trace, Parent: params.Parent,
 	}
 	if params.Deadline > 0 {
 		started.Deadline = timestamppb.New(now.Add(params.Deadline).UTC().Truncate(time.Microsecond))
 	}
 	return started
 }
+
+// noTime is for ids that are derived from something else.
+var noTime time.Time
 
 // attach returns the saga that is there already, if it was started with the same request.
 func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Handle, error) {
@@ -194,9 +229,20 @@ func (e *Engine) read(ctx context.Context, id string) (*machine.Saga, error) {
 	return Fold(stored)
 }
 
+// skipped is how many turns are no longer kept since the saga was restarted.
+func skipped(stored *journal.Journal) uint64 {
+	if len(stored.Turns) == 0 {
+		return 0
+	}
+	return stored.Turns[0].Number - 1
+}
+
 // Fold reads a stored saga without its code. The errors are journal.ErrCorrupt and machine.ErrJournal.
 func Fold(stored *journal.Journal) (*machine.Saga, error) {
-	saga := &machine.Saga{ID: stored.Row.ID}
+	if stored.Err != nil {
+		return nil, fmt.Errorf("reading saga %s: %w", stored.Row.ID, stored.Err)
+	}
+	saga := &machine.Saga{ID: stored.Row.ID, Turns: skipped(stored)}
 	for _, t := range stored.Turns {
 		turn := new(treatyv1.Turn)
 		if err := proto.Unmarshal(t.Data, turn); err != nil {

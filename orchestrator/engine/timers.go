@@ -13,7 +13,7 @@ const horizon = time.Minute
 type timers struct {
 	clock Clock
 	store Store
-	fire  func(id string)
+	fire  func(id string) // doesn't block
 	fail  func(error)
 
 	mu      sync.Mutex
@@ -41,6 +41,10 @@ func (t *timers) arm(id string, due time.Time) {
 		delete(t.armed, id)
 	}
 	if due.IsZero() || due.After(t.until) || t.stopped {
+		return
+	}
+	if !due.After(t.clock.Now()) {
+		t.fire(id)
 		return
 	}
 	next := &timer{due: due}

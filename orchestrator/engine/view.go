@@ -47,6 +47,19 @@ func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
 	if saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
 		view.Reply = packed(output, saga.Reply)
 	}
+	view.Progress, view.ParentStep, view.Round = saga.Progress, saga.Started.GetParent().GetCommandId(), int32(saga.Round)
+	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
+		for _, wait := range saga.Waits {
+			view.Waits = append(view.Waits, &treatyv1.Wait{
+				Wait: wait.Scheduled.GetWait(), DueTime: wait.Scheduled.GetDue(), Events: wait.Scheduled.GetEvents(), ScheduleTime: timestamp(wait.ScheduleTime),
+			})
+		}
+	}
+	for _, scope := range saga.Scopes {
+		view.Scopes = append(view.Scopes, &treatyv1.Scope{
+			Scope: scope.Decided.GetScope(), Cause: scope.Decided.GetCause(), Failure: scope.Decided.GetFailure(), DecideTime: timestamp(scope.DecideTime),
+		})
+	}
 	for _, step := range saga.Steps {
 		view.Steps = append(view.Steps, e.viewStep(name, step))
 	}
@@ -60,6 +73,7 @@ func (e *Engine) viewStep(saga string, step *machine.Step) *treatyv1.Step {
 		Failure: step.Failure, CompensationMethod: scheduled.GetCompensation().GetMethod(), Decision: step.Decision,
 		ScheduleTime: timestamp(step.ScheduleTime), EndTime: timestamp(step.EndTime),
 		CompensationScheduleTime: timestamp(step.CompensationScheduleTime), CompensationEndTime: timestamp(step.CompensationEndTime),
+		Participant: scheduled.GetParticipant(),
 	}
 	var input, output protoreflect.MessageDescriptor
 	if command, known := e.config.Catalog.Command(scheduled.GetMethod()); known {
@@ -104,7 +118,7 @@ func (i *instance) describeFlights(view *treatyv1.Saga) {
 			continue
 		}
 		step.Attempts = &treatyv1.Attempts{
-			Count: uint32(f.attempts), LastFailure: f.last.Failure, Parked: f.parked, NextTime: timestamp(f.next),
+			Count: uint32(f.attempts), LastFailure: f.last.Failure, Parked: f.parked, Accepted: f.accepted, NextTime: timestamp(f.next),
 		}
 		if f.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
 			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(f.last.Outcome.String(), "OUTCOME_"))

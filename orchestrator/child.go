@@ -1,0 +1,49 @@
+package orchestrator
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/treatyhq/treaty/orchestrator/engine"
+	"github.com/treatyhq/treaty/orchestrator/server"
+	"github.com/treatyhq/treaty/orchestrator/telemetry"
+)
+
+// children sends the commands that are sagas of this orchestrator to itself, without a network, and all others to participants. A saga
+// service for which a participant is configured is another orchestrator's.
+type children struct {
+	engine.Dispatcher
+
+	server    *server.Server // set before the first attempt
+	telemetry *telemetry.Telemetry
+	elsewhere map[string]bool // services for which a participant is configured
+}
+
+// Attempt makes one attempt.
+func (c *children) Attempt(ctx context.Context, call *engine.Attempt) engine.Result {
+	if !c.here(call.Call.Method) {
+		return c.Dispatcher.Attempt(ctx, call) //nolint:wrapcheck // it is no error
+	}
+	ctx, span := c.telemetry.StartAttempt(ctx, &telemetry.Attempt{
+		Saga: call.Saga, Step: call.Step, Direction: call.Direction.String(), Number: call.Number, Epoch: call.Epoch,
+		Method: call.Call.Method, Target: "this orchestrator", Kind: call.Kind, Undoes: call.Undoes, Anchor: call.Trace,
+	})
+	result := c.server.Attempt(ctx, call)
+	span.End(telemetry.AttemptResult{Outcome: result.Outcome, Code: codes.Code(uint32(result.Failure.GetCode()))})
+	return result
+}
+
+// Parked never holds back what goes to this orchestrator itself.
+func (c *children) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
+	if c.here(to.Method) {
+		return nil, false
+	}
+	return c.Dispatcher.Parked(to, wake)
+}
+
+func (c *children) here(method string) bool {
+	service, _, _ := strings.Cut(method, "/")
+	return !c.elsewhere[service] && c.server.Serves(method)
+}
