@@ -1,6 +1,6 @@
 // Command protoc-gen-go-treaty is a protoc plugin. It checks the contracts of the files that it is given, and generates for
-// each proto package with commands or sagas one small Go package: a typed function per command for saga code, and an
-// interface with a Register function per service of sagas.
+// each proto package with commands, events or sagas one small Go package: a typed function per command for saga code, two for
+// each event that it can await, and an interface with a Register function per service of sagas.
 //
 // It belongs beside protoc-gen-go and protoc-gen-go-grpc in buf.gen.yaml, with the same options:
 //

@@ -43,7 +43,7 @@ func TestGenerated(t *testing.T) {
 	for name, test := range map[string]testCase{
 		"kinds":    {files: []string{"card.proto", "language.proto", "pin.proto", "plain.proto"}, parameter: "paths=source_relative"},
 		"packages": {files: []string{"acme/in/in.proto"}, parameter: "module=example.com/acme/gen"},
-		"editions": {files: []string{"snake.proto"}},
+		"editions": {files: []string{"events.proto", "snake.proto"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

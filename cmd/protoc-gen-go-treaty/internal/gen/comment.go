@@ -81,7 +81,10 @@ func commandSentences(c command) []string {
 		sentences = append(sentences, "It is a query: it changes nothing, so there is nothing to undo.")
 	}
 	if c.isSaga {
-		sentences = append(sentences, "It is a saga itself, and the step is done when that saga has succeeded.")
+		sentences = append(sentences, "It is a child saga: the step is done when that saga has succeeded.")
+	}
+	if within := c.contract.CompleteWithin; within > 0 {
+		sentences = append(sentences, fmt.Sprintf("It may be accepted first and completed later; when it isn't within %s, its outcome is unknown.", within))
 	}
 	if c.contract.Broadcast {
 		sentences = append(sentences, "It is a broadcast: it goes to every participant that serves it, side by side.")
@@ -101,7 +104,15 @@ func sagaSentences(s saga) []string {
 	if s.contract.Deadline > 0 {
 		sentence += fmt.Sprintf(", and is cancelled after %s unless it has passed its pivot", s.contract.Deadline)
 	}
-	return []string{sentence + "."}
+	sentences := []string{sentence + "."}
+	if s.contract.Retention > 0 {
+		sentences = append(sentences, fmt.Sprintf("It is kept for %s after its end.", s.contract.Retention))
+	}
+	if s.contract.Undo != nil {
+		_, undo, _ := strings.Cut(s.contract.Undo.Method, "/")
+		sentences = append(sentences, fmt.Sprintf("As a step of another saga it is undone by %s, which the orchestrator does by itself.", undo))
+	}
+	return sentences
 }
 
 func deprecated(m *protogen.Method) bool {

@@ -30,7 +30,7 @@ func newImports(plugin *protogen.Plugin) *imports {
 }
 
 // locals are the names of the parameters and variables of generated functions.
-var locals = []string{"ctx", "in", "out", "err", "r", "code"}
+var locals = []string{"ctx", "in", "out", "err", "r", "code", "options"}
 
 // name returns the name by which a package is imported.
 func (i *imports) name(path protogen.GoImportPath) string {
@@ -53,12 +53,17 @@ func (i *imports) free(name string) bool {
 	if token.IsKeyword(name) || types.Universe.Lookup(name) != nil || slices.Contains(locals, name) {
 		return false
 	}
+	return !i.taken(name)
+}
+
+// taken tells whether a package is imported by a name.
+func (i *imports) taken(name string) bool {
 	for _, taken := range i.names {
 		if taken == name {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // ident returns a name with its package.

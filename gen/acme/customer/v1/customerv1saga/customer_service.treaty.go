@@ -2,7 +2,7 @@
 //
 // Source: acme/customer/v1/customer_service.proto
 
-// Package customerv1saga is what saga code imports of acme.customer.v1: its commands as functions, and its
+// Package customerv1saga is what saga code imports of acme.customer.v1: its commands and events as functions, and its
 // sagas as interfaces.
 package customerv1saga
 
@@ -59,7 +59,7 @@ func AwaitAddressChanged(ctx saga.Context, customer string, options ...saga.Wait
 	return saga.Await(ctx, NextAddressChanged(customer), options...)
 }
 
-// NextAddressChanged is the next AddressChanged whose customer is the given one, for saga.First.
+// NextAddressChanged is the next AddressChanged whose customer is the given one, for saga.First. See saga.NextEvent for which one that is.
 func NextAddressChanged(customer string) *saga.Event[*customerv1.AddressChanged] {
 	return saga.NextEvent[*customerv1.AddressChanged](customer)
 }

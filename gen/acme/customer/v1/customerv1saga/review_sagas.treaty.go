@@ -21,6 +21,7 @@ type ReviewSagas interface {
 	// customer has left, or after so many rounds. It lives for years, so each round starts it anew with its next input.
 	//
 	// It is the saga definition acme.customer.v1.ReviewSagas/ReviewCustomer.
+	// It is kept for 720h0m0s after its end.
 	ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerRequest) (*customerv1.CustomerReviewed, error)
 }
 

@@ -2,7 +2,7 @@
 //
 // Source: acme/identity/v1/identity_events.proto
 
-// Package identityv1saga is what saga code imports of acme.identity.v1: its commands as functions, and its
+// Package identityv1saga is what saga code imports of acme.identity.v1: its commands and events as functions, and its
 // sagas as interfaces.
 package identityv1saga
 
@@ -21,7 +21,7 @@ func AwaitApplicantVerified(ctx saga.Context, applicant string, options ...saga.
 	return saga.Await(ctx, NextApplicantVerified(applicant), options...)
 }
 
-// NextApplicantVerified is the next ApplicantVerified whose applicant is the given one, for saga.First.
+// NextApplicantVerified is the next ApplicantVerified whose applicant is the given one, for saga.First. See saga.NextEvent for which one that is.
 func NextApplicantVerified(applicant string) *saga.Event[*identityv1.ApplicantVerified] {
 	return saga.NextEvent[*identityv1.ApplicantVerified](applicant)
 }
@@ -32,7 +32,7 @@ func AwaitApplicantTurnedDown(ctx saga.Context, applicant string, options ...sag
 	return saga.Await(ctx, NextApplicantTurnedDown(applicant), options...)
 }
 
-// NextApplicantTurnedDown is the next ApplicantTurnedDown whose applicant is the given one, for saga.First.
+// NextApplicantTurnedDown is the next ApplicantTurnedDown whose applicant is the given one, for saga.First. See saga.NextEvent for which one that is.
 func NextApplicantTurnedDown(applicant string) *saga.Event[*identityv1.ApplicantTurnedDown] {
 	return saga.NextEvent[*identityv1.ApplicantTurnedDown](applicant)
 }

@@ -20,7 +20,8 @@ const _ = saga.SupportPackageIsVersion1
 // It is a saga of its own and a step of other sagas.
 //
 // It is compensatable: UndoVerifyApplicant undoes it.
-// It is a saga itself, and the step is done when that saga has succeeded.
+// It is a child saga: the step is done when that saga has succeeded.
+// It may be accepted first and completed later; when it isn't within 720h0m0s, its outcome is unknown.
 // A refusal may carry one of:
 //   - acme.identity.v1.ApplicantRejected
 //   - acme.identity.v1.PassportNotGenuine
@@ -45,6 +46,7 @@ type IdentitySagas interface {
 	// It is a saga of its own and a step of other sagas.
 	//
 	// It is the saga definition acme.identity.v1.IdentitySagas/VerifyApplicant.
+	// As a step of another saga it is undone by UndoVerifyApplicant, which the orchestrator does by itself.
 	VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error)
 }
 

@@ -30,6 +30,7 @@ func RegisterApplicant(ctx saga.Context, in *identityv1.RegisterApplicantRequest
 // Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
 //
 // It is compensatable: DiscardInspection undoes it.
+// It may be accepted first and completed later; when it isn't within 168h0m0s, its outcome is unknown.
 // A refusal may carry one of:
 //   - acme.identity.v1.PassportNotGenuine
 func InspectPassport(ctx saga.Context, in *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {

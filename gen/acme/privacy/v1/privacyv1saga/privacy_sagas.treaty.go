@@ -21,6 +21,7 @@ type PrivacySagas interface {
 	// itself is kept for three years, to be able to show what was done; it holds nothing personal.
 	//
 	// It is the saga definition acme.privacy.v1.PrivacySagas/DeleteUserData.
+	// It is kept for 26280h0m0s after its end.
 	DeleteUserData(ctx saga.Context, in *privacyv1.DeleteUserDataSagaRequest) (*privacyv1.UserForgotten, error)
 }
 

@@ -1,0 +1,83 @@
+package gen
+
+import (
+	"go/token"
+	"go/types"
+	"unicode"
+
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/treatyhq/treaty/orchestrator/contract"
+)
+
+// event is a message that saga code can await.
+type event struct {
+	*protogen.Message
+	key *protogen.Field
+}
+
+// eventsOf adds to found the events among messages and among those nested in them.
+func eventsOf(messages []*protogen.Message, found []event) ([]event, error) {
+	for _, message := range messages {
+		read, err := contract.EventOf(message.Desc)
+		if err != nil {
+			return nil, err
+		}
+		if read != nil {
+			for _, field := range message.Fields {
+				if field.Desc.Number() == read.Key.Number() {
+					found = append(found, event{Message: message, key: field})
+				}
+			}
+		}
+		if found, err = eventsOf(message.Messages, found); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// event writes how an event is awaited.
+func (g *generator) event(e event) {
+	name, message := e.GoIdent.GoName, g.imports.ident(e.GoIdent)
+	key := g.argument(e.key) // after the functions' imports have their names
+	options, ok := e.Desc.Options().(*descriptorpb.MessageOptions)
+	deprecated := ok && options.GetDeprecated()
+
+	g.p("// Await", name, " waits for the next ", name, " whose ", e.key.Desc.Name(), " is the given one. The error is saga.ErrTimeout when the time of")
+	g.p("// saga.Within was up.")
+	g.deprecation(deprecated)
+	g.p("func Await", name, "(ctx ", sagaPackage.Ident("Context"), ", ", key, " string, options ...", sagaPackage.Ident("WaitOption"), ") (*", message, ", error) {")
+	g.p("return ", sagaPackage.Ident("Await"), "(ctx, Next", name, "(", key, "), options...)")
+	g.p("}")
+	g.p()
+	g.p("// Next", name, " is the next ", name, " whose ", e.key.Desc.Name(), " is the given one, for saga.First. See saga.NextEvent for which one that is.")
+	g.deprecation(deprecated)
+	g.p("func Next", name, "(", key, " string) *", sagaPackage.Ident("Event"), "[*", message, "] {")
+	g.p("return ", sagaPackage.Ident("NextEvent"), "[*", message, "](", key, ")")
+	g.p("}")
+	g.p()
+}
+
+// argument is a field's name as that of an argument, in lower camel case. Where the name means something else already, in Go or in the
+// functions of an event, Key follows it.
+func (g *generator) argument(field *protogen.Field) string {
+	name := uncapitalized(field.GoName)
+	for token.IsKeyword(name) || types.Universe.Lookup(name) != nil || name == "ctx" || name == "options" || g.imports.taken(name) {
+		name += "Key"
+	}
+	return name
+}
+
+// uncapitalized writes the first word of a name small: "CardID" becomes "cardID", "ID" becomes "id", "IDCard" becomes "idCard".
+func uncapitalized(name string) string {
+	runes := []rune(name)
+	for i, r := range runes {
+		if !unicode.IsUpper(r) || i > 0 && i+1 < len(runes) && unicode.IsLower(runes[i+1]) {
+			break
+		}
+		runes[i] = unicode.ToLower(r)
+	}
+	return string(runes)
+}
