@@ -170,7 +170,7 @@ func TestInspections(t *testing.T) {
 	const ada, forger, ask = "applicants/ada", "applicants/forger", "pending for 30s"
 	over, away := status.Error(codes.FailedPrecondition, "the step is over"), status.Error(codes.Unavailable, "nobody there")
 	later := func(d time.Duration) {
-		time.Sleep(d)
+		<-time.After(d)
 		synctest.Wait()
 	}
 	for _, test := range []struct {

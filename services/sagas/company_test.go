@@ -260,7 +260,9 @@ func (c *company) services() []served {
 // open starts the company with whoever joins it, and an orchestrator with Acme's sagas. It returns a connection to the orchestrator.
 func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 	t.Helper()
+	ready := make(chan struct{})
 	options := []orchestrator.Option{
+		orchestrator.WithReady(func(orchestrator.Ready) { close(ready) }),
 		orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")),
 		orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
 	}
@@ -281,11 +283,17 @@ func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 	register(o)
 	api := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
 	running.Go(func() {
+		defer close(ended)
 		if err := o.Serve(ctx, api); err != nil {
 			t.Error(err)
 		}
 	})
+	select {
+	case <-ready:
+	case <-ended:
+	}
 	conn, err := grpc.NewClient(api.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

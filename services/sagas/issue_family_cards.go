@@ -104,7 +104,7 @@ func familyOf(in *cardv1.IssueFamilyCardsRequest) *family {
 	for _, member := range in.GetMembers() {
 		f.people = append(f.people, &relative{Person: member, share: extraShare})
 	}
-	f.progress = &cardv1.FamilyProgress{People: int32(len(f.people))} //nolint:gosec // there are 21 at the most
+	f.progress = &cardv1.FamilyProgress{People: int32(len(f.people))}
 	return f
 }
 

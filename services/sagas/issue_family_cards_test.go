@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -43,19 +44,18 @@ func granted(product string, limitCents int64) *cardv1.FamilyCardsGranted {
 
 // admitted is what comes before anybody's credit is looked at.
 func admitted(more map[string]int) map[string]int {
-	all := map[string]int{"action CreateCustomer": 3, "action RegisterApplicant": 3, "action InspectPassport": 3}
-	for command, n := range more {
-		all[command] = n
-	}
-	return all
+	return with(map[string]int{"action CreateCustomer": 3, "action RegisterApplicant": 3, "action InspectPassport": 3}, more)
 }
 
 // dismissed is admitted with its undo.
 func dismissed(more map[string]int) map[string]int {
-	all := admitted(map[string]int{"compensation RemoveCustomer": 3, "compensation WithdrawApplicant": 3, "compensation DiscardInspection": 3})
-	for command, n := range more {
-		all[command] = n
-	}
+	return admitted(with(map[string]int{"compensation RemoveCustomer": 3, "compensation WithdrawApplicant": 3, "compensation DiscardInspection": 3}, more))
+}
+
+// with returns all commands of both.
+func with(some, more map[string]int) map[string]int {
+	all := maps.Clone(some)
+	maps.Copy(all, more)
 	return all
 }
 
@@ -79,12 +79,6 @@ func goldIsSlow(r *creditv1.CheckCreditRequest) error {
 
 func TestIssueFamilyCards(t *testing.T) {
 	issued := map[string]int{"action ChangePostalAddress": 1, "action IssueCard": 1, "action IssueExtraCard": 2, "action SendWelcome": 3}
-	with := func(more map[string]int, all map[string]int) map[string]int {
-		for command, n := range more {
-			all[command] = n
-		}
-		return all
-	}
 	for _, test := range []struct {
 		name    string
 		acme    *company

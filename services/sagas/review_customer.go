@@ -55,7 +55,7 @@ func (Sagas) ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerReque
 	next := proto.CloneOf(in)
 	next.RoundsDone++
 	if next.RoundsLeft != nil {
-		next.RoundsLeft = proto.Int32(next.GetRoundsLeft() - 1)
+		next.RoundsLeft = new(next.GetRoundsLeft() - 1)
 	}
 	return nil, saga.Restart(ctx, next)
 }

@@ -113,15 +113,15 @@ func TestDecisions(t *testing.T) {
 			put(t, r, "gone", "NP12346", "applicants/gone")
 			put(t, r, "mislaid", "ZZ12345", "applicants/mislaid")
 			put(t, r, "nobody", "NP12347", "")
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 			put(t, r, "bad", "YY12345", "applicants/bad")
 			withdraw(t, r, "gone")
 		})
 		if len(e.got) != 0 {
 			t.Errorf("after an hour there is %v", e.got)
 		}
-		run(t, path, e, func(*Register) { time.Sleep(24 * time.Hour) })
-		run(t, path, e, func(*Register) { time.Sleep(24 * time.Hour) })
+		run(t, path, e, func(*Register) { <-time.After(24 * time.Hour) })
+		run(t, path, e, func(*Register) { <-time.After(24 * time.Hour) })
 		want := []proto.Message{
 			&identityv1.ApplicantVerified{Applicant: "applicants/good", RegisterReference: "R"},
 			&identityv1.ApplicantTurnedDown{Applicant: "applicants/bad", RegisterReference: "R", Reason: "the passport was issued to somebody else"},
