@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,8 +59,42 @@ func TestPlans(t *testing.T) {
 			}
 		}
 	}
-	store.planned(t, "open", "sagas_unended (state=? AND waiting=? AND id>?)", openQueries[journal.Driven], []any{"s", int64(50)})
 	store.planned(t, "due", "sagas_due (due>? AND due<?)", dueQuery, []any{int64(1), int64(50)})
+	for which, sql := range openQueries {
+		store.planned(t, fmt.Sprintf("open %d", which), "sagas_unended (state=? AND waiting=? AND id>?)", sql, []any{"s", int64(50)})
+	}
+}
+
+// TestEventPlans holds what is done with events, and with sagas that wait and that have ended, to the indexes that find them.
+func TestEventPlans(t *testing.T) {
+	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
+	defer store.Close()
+	one := int64(1)
+	store.planned(t, "purge", "sagas_ended (definition=? AND end_time<?)", endedQuery, []any{"X/Y", one, one})
+	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
+	store.planned(t, "is there", "events_by_key (subject=? AND type=? AND rowid>?)", hasEventQuery, []any{"s", one, one})
+	store.planned(t, "next event", "events_by_key (subject=? AND type=? AND rowid>?)", nextEventQuery, []any{"s", "T", one, one})
+	for name, test := range map[string]struct {
+		params journal.EventsParams
+		want   string
+	}{
+		"all":                 {journal.EventsParams{}, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"},
+		"a type":              {journal.EventsParams{Types: []string{"T"}}, "events_by_type (type=? AND rowid>?)"},
+		"types":               {journal.EventsParams{Types: []string{"T", "U"}}, "events_by_type (type=? AND rowid>?)"},
+		"many types":          {journal.EventsParams{Types: make([]string, 0)}, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"},
+		"a subject":           {journal.EventsParams{Subject: "s"}, "events_by_key (subject=?)"},
+		"a subject and types": {journal.EventsParams{Subject: "s", Types: []string{"T", "U"}}, "events_by_key (subject=? AND type=? AND rowid>?)"},
+	} {
+		params := test.params
+		if name == "many types" {
+			for i := range maxMerged + 1 {
+				params.Types = append(params.Types, fmt.Sprint(i))
+			}
+		}
+		params.After, params.Limit = 7, 50
+		sql, args := eventsQuery(params)
+		store.planned(t, name, test.want, sql, args)
+	}
 }
 
 // planned checks that a plan has what is wanted, and doesn't read all sagas in order to sort them.
@@ -73,7 +108,7 @@ func (s *Store) planned(t *testing.T, name, want, sql string, args []any) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(plan.String(), want) || strings.Contains(plan.String(), "SCAN s\n") {
+	if !strings.Contains(plan.String(), want) || strings.Contains(plan.String(), "SCAN s\n") || strings.Contains(plan.String(), "SCAN e\n") || strings.Contains(plan.String(), "SCAN sagas\n") {
 		t.Errorf("%s: the plan should have %q:\n%s\n%s", name, want, plan.String(), sql)
 	}
 }
