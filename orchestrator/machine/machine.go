@@ -236,10 +236,11 @@ func (m *Machine) Due() time.Time {
 
 // deadline is when the saga is cancelled; zero when it isn't, or can't be.
 func (m *Machine) deadline() time.Time {
-	if m.saga.Final() || m.saga.Decided != nil || m.saga.settling() || m.saga.pointOfNoReturn() != nil {
+	deadline := m.saga.Deadline()
+	if deadline.IsZero() || m.saga.Final() || m.saga.Decided != nil || m.saga.pointOfNoReturn() != nil || m.saga.settling() {
 		return time.Time{}
 	}
-	return m.saga.Deadline()
+	return deadline
 }
 
 func earlier(a, b time.Time) time.Time {

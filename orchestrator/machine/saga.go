@@ -67,11 +67,12 @@ type Saga struct {
 	// RoundTime is when its round began.
 	RoundTime time.Time
 
-	taken   map[eventKey]uint64 // the positions of the last events taken
-	asked   int                 // waits and broadcasts that were ever scheduled in this round
-	byPath  map[string]*Step
-	lines   line
-	ordered int // steps that are in lines
+	taken    map[eventKey]uint64 // the positions of the last events taken
+	asked    int                 // waits and broadcasts that were ever scheduled in this round
+	byPath   map[string]*Step
+	lines    line
+	noReturn *Step // behind which the saga can't be undone
+	ordered  int   // steps that are in lines
 }
 
 // OpenWait is a wait that hasn't ended.
@@ -303,6 +304,7 @@ func (s *Saga) schedule(now time.Time, scheduled *treatyv1.StepScheduled) *Step 
 	}
 	s.byPath[scheduled.GetStep()] = step
 	s.Steps = append(s.Steps, step)
+	s.pass(step)
 	return step
 }
 
@@ -326,6 +328,7 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())
 		s.PayloadBytes += len(step.Reply)
 		step.Attempts, step.Decision = r.StepDone.GetAttempts(), r.StepDone.GetDecision()
+		s.pass(step)
 	case *treatyv1.Record_StepRefused:
 		step.State, step.Failure = treatyv1.StepState_STEP_STATE_REFUSED, r.StepRefused.GetFailure()
 		step.Attempts, step.Decision = r.StepRefused.GetAttempts(), r.StepRefused.GetDecision()
@@ -390,18 +393,15 @@ func mayHaveRun(step *Step) bool {
 
 // pointOfNoReturn returns the step behind which the saga can't be undone: a pivot that is done, or a retriable command. It
 // returns nil while there is none.
-func (s *Saga) pointOfNoReturn() *Step {
-	for _, step := range s.Steps {
-		switch step.Scheduled.GetKind() {
-		case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
-			return step
-		case treatyv1.CommandKind_COMMAND_KIND_PIVOT:
-			if step.State == treatyv1.StepState_STEP_STATE_DONE {
-				return step
-			}
-		}
+func (s *Saga) pointOfNoReturn() *Step { return s.noReturn }
+
+// pass keeps the first step behind which the saga can't be undone: it is asked for with each step.
+func (s *Saga) pass(step *Step) {
+	kind := step.Scheduled.GetKind()
+	if s.noReturn == nil && (kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE ||
+		kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT && step.State == treatyv1.StepState_STEP_STATE_DONE) {
+		s.noReturn = step
 	}
-	return nil
 }
 
 // settling says whether the code has returned its reply and only steps of unknown outcome are being undone. Turning the saga around
