@@ -10,10 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/machine"
 	"github.com/treatyhq/treaty/orchestrator/telemetry"
@@ -151,64 +149,42 @@ func (s *Server) pending(ctx context.Context, saga about) (any, error) {
 	return payload(nil), nil
 }
 
-// undo is a method that undoes sagas for their parents. Mostly there is one definition; several may name the same method.
-type undo struct {
-	*contract.Compensation
-	definitions []*definition
-}
-
-// undos are the methods of a service that undo its sagas.
-func (s service) undos() map[string]*undo {
-	found := make(map[string]*undo)
-	for _, d := range s.definitions {
-		if d.Undo == nil {
-			continue
-		}
-		if found[d.Undo.Method] == nil {
-			found[d.Undo.Method] = &undo{Compensation: d.Undo}
-		}
-		found[d.Undo.Method].definitions = append(found[d.Undo.Method].definitions, d)
-	}
-	return found
-}
-
 // undoChild undoes a saga for its parent, and waits until it is undone for as long as the call may be held.
-func (s *Server) undoChild(ctx context.Context, u *undo, request payload) (any, error) {
+func (s *Server) undoChild(ctx context.Context, d *definition, request payload) (any, error) {
+	u := d.Undo
 	command, err := sentBy(ctx)
 	switch {
 	case err != nil:
-		return nil, s.explain(ctx, u.Method, about{}, err)
+		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, err)
 	case command == nil || command.direction != engine.Compensation:
-		return nil, s.explain(ctx, u.Method, about{}, &problem{
-			code: codes.FailedPrecondition, reason: ReasonNotACommand,
+		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, &problem{
+			code: codes.FailedPrecondition, reason: ReasonNotACommand, definition: d.Definition,
 			message: u.Method + " undoes a saga for the saga that has it as a step, and only that one's orchestrator calls it; to undo a saga of its own, call treaty.v1.SagaService/CancelSaga",
 		})
 	}
 	if err := unmarshal.Unmarshal(request, messageType(u.Input).New().Interface()); err != nil {
-		return nil, s.explain(ctx, u.Method, about{}, invalid("request", "can't be read as %s, which %s takes: %s", u.Input.FullName(), u.Method, readable(err)))
+		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, invalid("request", "can't be read as %s, which %s takes: %s", u.Input.FullName(), u.Method, readable(err)))
+	}
+	action, err := fieldIn(request, u.ActionField)
+	if err != nil {
+		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, err)
+	}
+	saga, params, err := s.childStart(ctx, d, command, action)
+	if err != nil {
+		return nil, s.explain(ctx, u.Method, saga, err)
 	}
 	wait, cancel := s.hold(ctx)
 	defer cancel()
-	var saga about
-	for _, d := range u.definitions {
-		action, err := fieldIn(request, protowire.Number(d.Undo.ActionField))
-		if err != nil {
-			return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, err)
-		}
-		var params engine.StartParams
-		if saga, params, err = s.childStart(ctx, d, command, action); err != nil {
-			return nil, s.explain(ctx, u.Method, saga, err)
-		}
-		err = s.engine.UndoChild(wait, params)
-		switch {
-		case err != nil && s.heldLongEnough(ctx, wait) && !errors.Is(err, engine.ErrInDoubt):
-			return s.pending(ctx, saga)
-		case errors.Is(err, machine.ErrPivotUnderWay):
-			// Another try may do, so it isn't a refusal, for which the parent would be suspended.
-			return nil, s.explain(ctx, u.Method, saga, &problem{code: codes.Aborted, reason: ReasonPivotUnderWay, message: err.Error(), definition: d.Definition})
-		case err != nil:
-			return nil, s.explain(ctx, u.Method, saga, err)
-		}
+	err = s.engine.UndoChild(wait, params)
+	switch {
+	case err == nil:
+		return payload(nil), nil
+	case s.heldLongEnough(ctx, wait) && !errors.Is(err, engine.ErrInDoubt):
+		return s.pending(ctx, saga)
+	case errors.Is(err, machine.ErrPivotUnderWay):
+		// Another try may do, so it isn't a refusal, for which the parent would be suspended.
+		return nil, s.explain(ctx, u.Method, saga, &problem{code: codes.Aborted, reason: ReasonPivotUnderWay, message: err.Error(), definition: d.Definition})
+	default:
+		return nil, s.explain(ctx, u.Method, saga, err)
 	}
-	return payload(nil), nil
 }

@@ -30,9 +30,9 @@ func (s *Server) register(service service) {
 	}
 	for _, d := range service.definitions {
 		add(d.Definition, func(ctx context.Context, request payload) (any, error) { return s.run(ctx, d, request) })
-	}
-	for method, u := range service.undos() {
-		add(method, func(ctx context.Context, request payload) (any, error) { return s.undoChild(ctx, u, request) })
+		if d.Undo != nil {
+			add(d.Undo.Method, func(ctx context.Context, request payload) (any, error) { return s.undoChild(ctx, d, request) })
+		}
 	}
 	s.grpc.RegisterService(desc, struct{}{})
 }
