@@ -43,8 +43,11 @@ const (
 	// MaxDeadline is the longest time that a saga may be given, unless it has no deadline.
 	MaxDeadline = 10 * 365 * 24 * time.Hour
 
-	// MinRetention and MaxRetention bound how long a contract may have a saga kept after its end.
-	MinRetention, MaxRetention = time.Minute, 10 * 365 * 24 * time.Hour
+	// MinRetention is the shortest time that a contract may have a saga kept after its end.
+	MinRetention = time.Minute
+
+	// MaxRetention is the longest time that a contract may have a saga kept after its end, unless it is kept for ever.
+	MaxRetention = 10 * 365 * 24 * time.Hour
 
 	// MaxCompleteWithin is the longest time that a participant may be given to complete a command that it accepted.
 	MaxCompleteWithin = 10 * 365 * 24 * time.Hour
