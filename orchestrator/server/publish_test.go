@@ -1,0 +1,156 @@
+package server_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/engine"
+	"github.com/treatyhq/treaty/orchestrator/journal"
+	"github.com/treatyhq/treaty/orchestrator/server"
+)
+
+const verifiedType, turnedDownType = "acme.identity.v1.ApplicantVerified", "acme.identity.v1.ApplicantTurnedDown"
+
+func verified(t *testing.T, id, applicant string) *treatyv1.PublishedEvent {
+	t.Helper()
+	return &treatyv1.PublishedEvent{Id: id, Source: "register", Data: pack(t, &identityv1.ApplicantVerified{Applicant: applicant})}
+}
+
+func turnedDown(t *testing.T, id, applicant string) *treatyv1.PublishedEvent {
+	t.Helper()
+	return &treatyv1.PublishedEvent{Id: id, Source: "register", Data: pack(t, &identityv1.ApplicantTurnedDown{Applicant: applicant})}
+}
+
+// publishAll publishes events and returns their positions.
+func (a *api) publishAll(events ...*treatyv1.PublishedEvent) []uint64 {
+	a.t.Helper()
+	response, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: events})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return response.GetPositions()
+}
+
+func TestPublishEvents(t *testing.T) {
+	a := newAPI(t)
+	at := time.Date(2026, 3, 4, 5, 6, 7, 123456789, time.UTC)
+	full := verified(t, "1", "applicants/1")
+	full.Type, full.Subject, full.Time, full.Position = verifiedType, "applicants/1", timestamppb.New(at), 77
+	first := a.publishAll(full, turnedDown(t, "2", "applicants/2"))
+	if len(first) != 2 || first[0] == 0 || first[1] <= first[0] {
+		t.Fatalf("positions %v", first)
+	}
+	again := a.publishAll(turnedDown(t, "2", "applicants/2"), turnedDown(t, "3", "applicants/3"))
+	if again[0] != first[1] || again[1] <= first[1] {
+		t.Errorf("positions %v after %v", again, first)
+	}
+	stored, err := a.memory.Events(t.Context(), journal.EventsParams{Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, event := range stored {
+		got = append(got, fmt.Sprintf("%s %s %s %s", event.Source, event.ID, event.Type, event.Subject))
+	}
+	want := []string{"register 1 " + verifiedType + " applicants/1", "register 2 " + turnedDownType + " applicants/2", "register 3 " + turnedDownType + " applicants/3"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if !stored[0].Time.Equal(at.Truncate(time.Microsecond)) {
+		t.Errorf("time %v", stored[0].Time)
+	}
+}
+
+func TestPublishEventsRefuses(t *testing.T) {
+	data := func(change func(*treatyv1.PublishedEvent)) []*treatyv1.PublishedEvent {
+		event := verified(t, "2", "applicants/2")
+		change(event)
+		return []*treatyv1.PublishedEvent{verified(t, "1", "applicants/1"), event}
+	}
+	field := func(name string) failure {
+		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: name}
+	}
+	for name, test := range map[string]struct {
+		events []*treatyv1.PublishedEvent
+		want   failure
+		says   string
+	}{
+		"none":        {nil, field("events"), ""},
+		"too many":    {make([]*treatyv1.PublishedEvent, 1001), field("events"), "1000"},
+		"no id":       {data(func(e *treatyv1.PublishedEvent) { e.Id = "" }), field("events[1].id"), ""},
+		"long id":     {data(func(e *treatyv1.PublishedEvent) { e.Id = strings.Repeat("é", 129) }), field("events[1].id"), ""},
+		"no source":   {data(func(e *treatyv1.PublishedEvent) { e.Source = "" }), field("events[1].source"), ""},
+		"long source": {data(func(e *treatyv1.PublishedEvent) { e.Source = strings.Repeat("é", 257) }), field("events[1].source"), ""},
+		"a reply's id": {
+			data(func(e *treatyv1.PublishedEvent) { e.Source, e.Id = "sagas/a/steps/1", "reply" }), field("events[1].id"), "",
+		},
+		"no data": {data(func(e *treatyv1.PublishedEvent) { e.Data = nil }), field("events[1].data"), verifiedType},
+		"no event": {
+			data(func(e *treatyv1.PublishedEvent) { e.Data = pack(t, &identityv1.Applicant{}) }),
+			failure{code: codes.InvalidArgument, reason: server.ReasonEventTypeUnknown, field: "events[1].data"}, turnedDownType + ", " + verifiedType,
+		},
+		"unknown type": {
+			data(func(e *treatyv1.PublishedEvent) { e.Data.TypeUrl = "x/acme.gone.v1.Gone" }),
+			failure{code: codes.InvalidArgument, reason: server.ReasonEventTypeUnknown, field: "events[1].data"}, verifiedType,
+		},
+		"too large":     {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = make([]byte, server.MaxEventBytes+1) }), field("events[1].data"), ""},
+		"unreadable":    {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = []byte("\xff") }), field("events[1].data"), ""},
+		"other type":    {data(func(e *treatyv1.PublishedEvent) { e.Type = turnedDownType }), field("events[1].type"), verifiedType},
+		"other subject": {data(func(e *treatyv1.PublishedEvent) { e.Subject = "applicants/3" }), field("events[1].subject"), "applicants/2"},
+		"empty key":     {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = nil }), field("events[1].data.applicant"), "correlation key"},
+		"long key": {
+			data(func(e *treatyv1.PublishedEvent) {
+				e.Data = pack(t, &identityv1.ApplicantVerified{Applicant: strings.Repeat("x", 257)})
+			}), field("events[1].data.applicant"), "",
+		},
+		"no time": {data(func(e *treatyv1.PublishedEvent) { e.Time = &timestamppb.Timestamp{Seconds: 1 << 50} }), field("events[1].time"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			a.engine.publish = func([]*journal.Event) error {
+				t.Error("something is published")
+				return nil
+			}
+			_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: test.events})
+			if got := failureOf(t, err); got != test.want {
+				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
+			}
+			if !strings.Contains(status.Convert(err).Message(), test.says) {
+				t.Errorf("%v doesn't say %q", err, test.says)
+			}
+		})
+	}
+}
+
+func TestPublishEventsFails(t *testing.T) {
+	a := newAPI(t)
+	a.publishAll(verified(t, "1", "applicants/1"))
+	_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "2", "applicants/2"), verified(t, "1", "applicants/3")}})
+	if got, want := failureOf(t, err), (failure{code: codes.AlreadyExists, reason: server.ReasonEventExists}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if text := status.Convert(err).Message(); !strings.Contains(text, `events[1] (id "1" of source "register")`) || strings.Contains(text, "events[0]") {
+		t.Errorf("message %q", text)
+	}
+	for err, want := range map[error]failure{
+		engine.ErrInDoubt:   {code: codes.Unavailable, reason: server.ReasonInDoubt},
+		engine.ErrStopping:  {code: codes.Unavailable, reason: server.ReasonStopping},
+		errSecret:           {code: codes.Internal, reason: server.ReasonInternal},
+		journal.ErrReadOnly: {code: codes.Unavailable, reason: server.ReasonStoreReadOnly},
+	} {
+		a.engine.publish = func([]*journal.Event) error { return err }
+		_, got := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "3", "applicants/3")}})
+		if failureOf(t, got) != want {
+			t.Errorf("%v: %+v, want %+v", err, failureOf(t, got), want)
+		}
+	}
+}
