@@ -72,6 +72,7 @@ func TestEventPlans(t *testing.T) {
 	one := int64(1)
 	store.planned(t, "purge", "sagas_ended (definition=? AND end_time<?)", endedQuery, []any{"X/Y", one, one})
 	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
+	store.planned(t, "is awaited", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})
 	store.planned(t, "is there", "events_by_key (subject=? AND type=? AND rowid>?)", hasEventQuery, []any{"s", one, one})
 	store.planned(t, "next event", "events_by_key (subject=? AND type=? AND rowid>?)", nextEventQuery, []any{"s", "T", one, one})
 	for name, test := range map[string]struct {

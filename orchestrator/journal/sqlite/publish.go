@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/ncruces/go-sqlite3"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
@@ -14,6 +16,9 @@ import (
 // wakeQuery makes the sagas due that await an event of one type and subject at one position.
 const wakeQuery = `UPDATE sagas SET due = min(ifnull(due, ?4), ?4)
 	WHERE key IN (SELECT saga FROM awaits WHERE subject = ?1 AND type = ?2 AND after < ?3) AND created < ?3 AND state = 1 RETURNING id`
+
+// hasAwaitQuery says whether anyone awaits an event of one type and subject. Asking that first is cheap, and most events nobody awaits.
+const hasAwaitQuery = `SELECT 1 FROM awaits WHERE subject = ? AND type = ? LIMIT 1`
 
 // hasEventQuery finds an event of one type and subject behind a position.
 const hasEventQuery = `SELECT 1 FROM events WHERE subject = ? AND type = ? AND position > ? LIMIT 1`
@@ -103,6 +108,9 @@ func (w *writer) wake(event *journal.Event, entry *journal.Entry) error {
 	if err != nil {
 		return err
 	}
+	if awaited, err := isThere(w.hasAwait, event.Subject, kind); err != nil || !awaited {
+		return err
+	}
 	stmt := w.wakeSagas
 	if err := bind(stmt, event.Subject, kind, int64(event.Position), event.StoreTime.UnixMicro()); err != nil {
 		return err
@@ -131,7 +139,7 @@ func (w *writer) await(at *position, entry *journal.Entry) error {
 			return fmt.Errorf("add await %d of saga %s: %w", i, entry.Saga, err)
 		}
 		if behind := max(signed(await.After), at.created); !there && behind < w.newest {
-			if there, err = w.isThere(await.Subject, kind, behind); err != nil {
+			if there, err = isThere(w.hasEvent, await.Subject, kind, behind); err != nil {
 				return fmt.Errorf("find what saga %s awaits: %w", entry.Saga, err)
 			}
 		}
@@ -146,13 +154,13 @@ func (w *writer) await(at *position, entry *journal.Entry) error {
 	return nil
 }
 
-// isThere says whether there is an event of one key behind a position.
-func (w *writer) isThere(subject string, kind, behind int64) (bool, error) {
-	if err := bind(w.hasEvent, subject, kind, behind); err != nil {
+// isThere says whether a query finds anything.
+func isThere(stmt *sqlite3.Stmt, args ...any) (bool, error) {
+	if err := bind(stmt, args...); err != nil {
 		return false, err
 	}
-	there := w.hasEvent.Step()
-	return there, errors.Join(w.hasEvent.Err(), w.hasEvent.Reset())
+	there := stmt.Step()
+	return there, errors.Join(stmt.Err(), stmt.Reset())
 }
 
 // signed is a position as SQLite stores it; none is greater.

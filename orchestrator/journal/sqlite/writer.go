@@ -24,7 +24,7 @@ type writer struct {
 	insertTurn, insertLabel                   *sqlite3.Stmt
 	deleteTurns, beginAnew                    *sqlite3.Stmt
 	deleteAwaits, insertAwait                 *sqlite3.Stmt
-	hasEvent, wakeSaga, wakeSagas             *sqlite3.Stmt
+	hasAwait, hasEvent, wakeSaga, wakeSagas   *sqlite3.Stmt
 	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
 	oldestEvents                              *sqlite3.Stmt
 	findEnded, deleteLabel, deleteSaga        *sqlite3.Stmt
@@ -128,6 +128,7 @@ func (w *writer) prepare() error {
 		{&w.beginAnew, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
 		{&w.deleteAwaits, `DELETE FROM awaits WHERE saga = ?`},
 		{&w.insertAwait, `INSERT INTO awaits (saga, number, type, subject, after) VALUES (?, ?, ?, ?, ?)`},
+		{&w.hasAwait, hasAwaitQuery},
 		{&w.hasEvent, hasEventQuery},
 		{&w.wakeSaga, `UPDATE sagas SET due = min(ifnull(due, ?2), ?2) WHERE key = ?1`},
 		{&w.wakeSagas, wakeQuery},
