@@ -41,7 +41,8 @@ type world struct {
 	now      time.Time
 	machine  *machine.Machine
 	journal  []*treatyv1.Turn
-	skipped  uint64 // turns before a restart
+	rounds   [][]*treatyv1.Turn // the journals before restarts
+	skipped  uint64             // turns in them
 }
 
 func newWorld(t *testing.T) *world {
@@ -71,7 +72,7 @@ func (w *world) run(d *datadriven.TestData) string {
 		w.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
 		if d.Cmd == "code" {
 			w.machine.Close()
-			w.journal, w.skipped = nil, 0
+			w.journal, w.rounds, w.skipped = nil, nil, 0
 			w.machine = w.newMachine()
 		}
 		return ""
@@ -208,6 +209,7 @@ func (w *world) apply(in machine.Input) string {
 	}
 	if out.First {
 		w.skipped += uint64(len(w.journal))
+		w.rounds = append(w.rounds, w.journal)
 		w.journal = nil
 		lines = append(lines, "journal begins anew:")
 	}
