@@ -317,6 +317,12 @@ func TestReadByAnotherProgram(t *testing.T) {
 	if n := count("SELECT count(*) FROM saga_list WHERE name LIKE 'sagas/s%' AND state IN ('RUNNING', 'COMPENSATING', 'SUSPENDED', 'SUCCEEDED', 'COMPENSATED')"); n != int64(len(l.turns)) {
 		t.Errorf("%d sagas are listed, want %d", n, len(l.turns))
 	}
+	if n := count("SELECT count(*) FROM saga_events WHERE type = 'T' AND store_time = '1970-01-01T00:00:01.000Z'"); n != int64(len(l.events)) || n == 0 {
+		t.Errorf("%d events are listed, want %d", n, len(l.events))
+	}
+	if n := count("SELECT count(*) FROM saga_list WHERE waiting = 'no' AND awaits IS NULL"); n != int64(len(l.turns)) {
+		t.Errorf("%d sagas are listed as not waiting, want %d", n, len(l.turns))
+	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -21,6 +22,7 @@ import (
 type ledger struct {
 	random *rand.Rand
 	turns  map[string][][]byte
+	events []*journal.Event
 	made   int
 }
 
@@ -54,6 +56,11 @@ func (l *ledger) group() []*journal.Entry {
 				Labels: map[string]string{"label": id},
 			}
 		}
+		if l.random.IntN(3) == 0 {
+			entry.Events = []*journal.Event{{
+				Source: "sagas/" + id, ID: fmt.Sprint(entry.Turn), Type: "T", Subject: id, StoreTime: time.Unix(1, 0), Data: entry.Data,
+			}}
+		}
 		group = append(group, entry)
 	}
 	return group
@@ -65,6 +72,7 @@ func (l *ledger) acknowledge(group []*journal.Entry) error {
 			return fmt.Errorf("turn %d of saga %s: %w", entry.Turn, entry.Saga, entry.Err)
 		}
 		l.turns[entry.Saga] = append(l.turns[entry.Saga], entry.Data)
+		l.events = append(l.events, entry.Events...)
 	}
 	return nil
 }
@@ -104,6 +112,18 @@ func (l *ledger) audit(t testing.TB, store *Store, doubt []*journal.Entry) error
 			if !bytes.Equal(saga.Turns[i].Data, data) {
 				return fmt.Errorf("turn %d of saga %s isn't what was written", i+1, id)
 			}
+		}
+	}
+	events, err := store.Events(t.Context(), journal.EventsParams{Limit: len(l.events) + 1})
+	if err != nil {
+		return err
+	}
+	if len(events) != len(l.events) {
+		return fmt.Errorf("there are %d events; %d were acknowledged", len(events), len(l.events))
+	}
+	for i, event := range l.events {
+		if events[i].Source != event.Source || events[i].ID != event.ID || !bytes.Equal(events[i].Data, event.Data) {
+			return fmt.Errorf("event %d is %s of %s, not %s of %s", i, events[i].ID, events[i].Source, event.ID, event.Source)
 		}
 	}
 	return store.Check(t.Context())
