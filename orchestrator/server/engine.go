@@ -19,9 +19,6 @@ type Engine interface {
 	// Cancel undoes a saga.
 	Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error
 
-	// BeginUndo undoes a child for its parent. It returns once that is durable, and says whether it is undone already.
-	BeginUndo(ctx context.Context, params engine.StartParams) (undone bool, err error)
-
 	// Resume lets a suspended saga go on.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
 
@@ -31,6 +28,13 @@ type Engine interface {
 	// Watch returns a channel that holds a token after each change of the saga, and a function that ends the watch.
 	Watch(ctx context.Context, id string) (<-chan struct{}, func(), error)
 
+	StepEngine
+	EventEngine
+}
+
+// StepEngine is the part of Engine by which others tell of a saga's steps: participants that complete them later, and the sagas that have
+// this one as a step.
+type StepEngine interface {
 	// Complete ends a command that its participant accepted before.
 	Complete(ctx context.Context, completion engine.Completion) error
 
@@ -40,6 +44,12 @@ type Engine interface {
 	// UndoChild undoes a saga for its parent and returns once that is done; one that was never started is recorded as undone.
 	UndoChild(ctx context.Context, params engine.StartParams) error
 
+	// BeginUndo undoes a child for its parent. It returns once that is durable, and says whether it is undone already.
+	BeginUndo(ctx context.Context, params engine.StartParams) (undone bool, err error)
+}
+
+// EventEngine is the part of Engine that events are published with.
+type EventEngine interface {
 	// Publish makes events durable, all of them or none, and sets their positions.
 	Publish(ctx context.Context, events []*journal.Event) error
 

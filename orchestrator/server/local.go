@@ -36,7 +36,7 @@ func (s *Server) Attempt(ctx context.Context, call *engine.Attempt) engine.Resul
 	}
 	saga, _ := s.catalog.UndoneSaga(method)
 	d := s.definitions[saga.Definition]
-	action, err := fieldIn(call.Request, protowire.Number(saga.Undo.ActionField))
+	action, err := fieldIn(call.Request, saga.Undo.ActionField)
 	if err != nil {
 		return local(codes.InvalidArgument, fmt.Sprintf("the request of %s can't be read: %v", method, err))
 	}
