@@ -160,12 +160,9 @@ func describeWait(path string, keys []*treatyv1.EventKey) string {
 	if len(keys) == 0 {
 		return path + " for a moment"
 	}
-	text := path + " for "
+	events := make([]string, len(keys))
 	for i, key := range keys {
-		if i > 0 {
-			text += " or "
-		}
-		text += key.GetType() + " of " + key.GetSubject()
+		events[i] = key.GetType() + " of " + key.GetSubject()
 	}
-	return text
+	return path + " for " + strings.Join(events, " or ")
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -67,9 +68,9 @@ func (l *line) place(number int) *place {
 }
 
 func (p *place) line(number int) *line {
-	for i := len(p.branches) - 1; i >= 0; i-- {
-		if p.branches[i].number == number {
-			return &p.branches[i].line
+	for _, b := range slices.Backward(p.branches) {
+		if b.number == number {
+			return &b.line
 		}
 	}
 	b := &branch{number: number}
@@ -113,9 +114,9 @@ func (l *line) has(number int) *place {
 // next collects the steps whose turn it is when a line is undone: the last place that has something to undo, side by side where its branches
 // ran side by side. A step is to be undone, or is being undone, when unfinished says so.
 func (l *line) next(unfinished func(*Step) bool, found []*Step) []*Step {
-	for i := len(l.places) - 1; i >= 0; i-- {
+	for _, at := range slices.Backward(l.places) {
 		before := len(found)
-		if found = l.places[i].next(unfinished, found); len(found) > before {
+		if found = at.next(unfinished, found); len(found) > before {
 			return found
 		}
 	}

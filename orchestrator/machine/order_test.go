@@ -40,7 +40,7 @@ func TestOrder(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			saga := new(Saga)
-			for _, path := range strings.Fields(test.steps) {
+			for path := range strings.FieldsSeq(test.steps) {
 				addStep(saga, strings.TrimSuffix(path, "!"), !strings.HasSuffix(path, "!"))
 			}
 			var waves []string
