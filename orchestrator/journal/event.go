@@ -82,45 +82,4 @@ type EventStore interface {
 	// Acknowledge moves a consumer forward, durably; a position behind its own changes nothing. ErrNotFound when there is no such
 	// consumer. When it returns another error, it is unknown whether the consumer was moved.
 	Acknowledge(ctx context.Context, name string, position uint64) error
-
-	// PurgeEvents deletes up to limit events, in the order of their positions, until it meets one that wasn't published before the given time,
-	// and returns how many; it may return both a number and an error. The newest event of all is kept, so that positions never start anew. It
-	// works in small transactions, between which others write.
-	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
 }
-
-// PurgeParams says which sagas are no longer kept.
-type PurgeParams struct {
-	// Definitions are the definitions whose sagas are meant; none means no sagas.
-	Definitions []string
-
-	// EndedBefore is the time before which a saga must have ended, by its row's EndTime. A saga whose state isn't final is never purged.
-	EndedBefore time.Time
-
-	// Limit is how many sagas are deleted at the most; it is positive.
-	Limit int
-}
-
-// OpenParams asks for a page of sagas with their journals.
-type OpenParams struct {
-	// After is the id behind which the page begins.
-	After string
-
-	// Limit is how many sagas are returned at the most; it is positive.
-	Limit int
-
-	// Which says which sagas are wanted; the default is Driven.
-	Which OpenSagas
-}
-
-// OpenSagas says which of the sagas that haven't ended are meant.
-type OpenSagas int
-
-// The sagas that haven't ended.
-const (
-	// Driven: those in the states RUNNING and COMPENSATING that don't merely wait.
-	Driven OpenSagas = iota
-
-	// Unended: all, in the states RUNNING, COMPENSATING and SUSPENDED.
-	Unended
-)

@@ -166,7 +166,7 @@ const (
 // error; for Append this leaves the outcome unknown like any other error. Two errors say that the call did nothing: ErrInvalid, for
 // what no store can do, such as a page whose limit isn't positive, and ErrClosed, from every method but Epoch and Close once
 // the store is closed.
-type Store interface {
+type Store interface { //nolint:interfacebloat // what must be durable together is kept by one
 	// Append writes a group of turns atomically and durably: when it returns nil, every entry without Err survives the loss of
 	// the process and of power. An entry with Err wrote nothing and holds none of the others up. An empty group is written. The group holds each saga at most once. When it returns an error, it is unknown whether
 	// the group was written: read the sagas again. ErrFull and ErrReadOnly tell causes that an operator can mend.
@@ -198,11 +198,8 @@ type Store interface {
 	// saga.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]Turn, error)
 
-	// Purge deletes up to a limit of sagas that ended before a time, with their journals and labels, and returns how many; it may
-	// return both a number and an error. Ids of deleted sagas may be used anew. It works in small transactions, between which others write.
-	Purge(ctx context.Context, params PurgeParams) (int, error)
-
 	EventStore
+	Purger
 
 	// Epoch is the number of this opening of the store: each one has a greater number than the ones before it.
 	Epoch() uint64

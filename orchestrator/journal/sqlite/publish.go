@@ -29,7 +29,7 @@ func (w *writer) publish(entry *journal.Entry) error {
 		event.Position, event.Err = 0, nil
 	}
 	if entry.Err != nil {
-		return nil
+		return nil //nolint:nilerr // the entry has the error
 	}
 	before, refused := w.newest, false
 	for _, event := range entry.Events {
