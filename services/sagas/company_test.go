@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ import (
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator"
+	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
 // company stands in for all of Acme's services at once. It does nothing and remembers which commands came. Who or what has a name is named after
@@ -48,6 +50,7 @@ type company struct {
 	customer  func(*customerv1.Customer) *customerv1.Customer // what GetCustomer answers; nil: the customer
 
 	orchestrator *grpc.ClientConn
+	turnedAway   chan string // takes the method of each command that is refused, when somebody wants to know
 
 	mu       sync.Mutex
 	refusals map[string]error // by method, e.g. "CheckCredit"
@@ -62,10 +65,14 @@ func (c *company) note(ctx context.Context, request any, info *grpc.UnaryServerI
 	c.commands = append(c.commands, fmt.Sprintf("%s %s", strings.Join(direction, ","), method))
 	refusal := c.refusals[method]
 	c.mu.Unlock()
-	if refusal != nil {
-		return nil, refusal
+	if refusal == nil {
+		return handler(ctx, request)
 	}
-	return handler(ctx, request)
+	select {
+	case c.turnedAway <- method:
+	default:
+	}
+	return nil, refusal
 }
 
 func (c *company) CreateCustomer(_ context.Context, r *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
@@ -219,6 +226,13 @@ func checked(ago time.Duration, limitCents int64) *creditv1.Check {
 	return &creditv1.Check{Name: "checks/old", CheckTime: timestamppb.New(time.Now().Add(-ago)), ApprovedLimitCents: limitCents}
 }
 
+// allow refuses a command no more.
+func (c *company) allow(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.refusals, method)
+}
+
 // seen returns the commands that came.
 func (c *company) seen() []string {
 	c.mu.Lock()
@@ -260,54 +274,67 @@ func (c *company) services() []served {
 // open starts the company with whoever joins it, and an orchestrator with Acme's sagas. It returns a connection to the orchestrator.
 func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 	t.Helper()
-	ready := make(chan struct{})
-	options := []orchestrator.Option{
-		orchestrator.WithReady(func(orchestrator.Ready) { close(ready) }),
-		orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")),
-		orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
-	}
-	var running sync.WaitGroup
-	var stop []func()
+	conn, _ := orchestrate(t, c, filepath.Join(t.TempDir(), "treaty.db"), c.open(t, joining...), register)
+	return conn
+}
+
+// open starts the services and says where they are.
+func (c *company) open(t *testing.T, joining ...served) (participants []orchestrator.Option) {
+	t.Helper()
 	for _, one := range append(c.services(), joining...) {
 		server, listener := grpc.NewServer(grpc.UnaryInterceptor(c.note)), listen(t)
 		one.register(server)
 		reflection.Register(server)
-		options = append(options, orchestrator.WithParticipant(one.name, listener.Addr().String()))
-		running.Go(func() { _ = server.Serve(listener) })
-		stop = append(stop, server.Stop)
+		participants = append(participants, orchestrator.WithParticipant(one.name, listener.Addr().String()))
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			_ = server.Serve(listener)
+		}()
+		t.Cleanup(func() {
+			server.Stop()
+			<-stopped
+		})
 	}
-	o, err := orchestrator.New(options...)
+	return participants
+}
+
+// orchestrate starts an orchestrator and returns a connection to it once it is ready. It is stopped by the test, or when that ends.
+func orchestrate(t *testing.T, c *company, store string, participants []orchestrator.Option, register func(saga.Registrar)) (conn *grpc.ClientConn, stop func()) {
+	t.Helper()
+	ready, ended := make(chan struct{}), make(chan struct{})
+	o, err := orchestrator.New(append(slices.Clip(participants),
+		orchestrator.WithStore(store),
+		orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
+		orchestrator.WithReady(func(orchestrator.Ready) { close(ready) }),
+	)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	register(o)
 	api := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	running.Go(func() {
+	go func() {
 		defer close(ended)
 		if err := o.Serve(ctx, api); err != nil {
 			t.Error(err)
 		}
-	})
+	}()
 	select {
 	case <-ready:
 	case <-ended:
 	}
-	conn, err := grpc.NewClient(api.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
+	if conn, err = grpc.NewClient(api.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		t.Fatal(err)
 	}
 	c.orchestrator = conn
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = conn.Close()
 		cancel()
-		for _, stop := range stop {
-			stop()
-		}
-		running.Wait()
+		<-ended
 	})
-	return conn
+	t.Cleanup(stop)
+	return conn, stop
 }
 
 func listen(t *testing.T) net.Listener {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -14,6 +15,11 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/gen/acme/customer/v1/customerv1saga"
+	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	"github.com/treatyhq/treaty/gen/acme/notification/v1/notificationv1saga"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
 func TestReviewCustomer(t *testing.T) {
@@ -61,5 +67,53 @@ func TestReviewCustomer(t *testing.T) {
 				t.Errorf("commands (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// earlier is the code of reviews from before they told the limit.
+type earlier struct{}
+
+func (earlier) ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerRequest) (*customerv1.CustomerReviewed, error) {
+	saga.Sleep(ctx, in.GetInterval().AsDuration())
+	customer, err := customerv1saga.GetCustomer(ctx, &customerv1.GetCustomerRequest{Name: in.GetCustomer()})
+	if err != nil {
+		return nil, err
+	}
+	_, err = notificationv1saga.SendReview(ctx, &notificationv1.SendReviewRequest{
+		Customer: in.GetCustomer(), DisplayName: customer.GetDisplayName(), Email: customer.GetEmail(),
+	})
+	return nil, err
+}
+
+// TestReviewFromBeforeTheLimitWasTold begins a review with the earlier code and goes on with the present one: the round that is under way goes on
+// as it began, and the next one asks for the limit.
+func TestReviewFromBeforeTheLimitWasTold(t *testing.T) {
+	acme := &company{turnedAway: make(chan string, 1), refusals: map[string]error{"SendReview": status.Error(codes.Unavailable, "not now")}}
+	store, participants := filepath.Join(t.TempDir(), "treaty.db"), acme.open(t)
+	conn, stop := orchestrate(t, acme, store, participants, func(r saga.Registrar) { customerv1saga.RegisterReviewSagas(r, earlier{}) })
+	started, err := treatyv1.NewSagaServiceClient(conn).CreateSaga(t.Context(), &treatyv1.CreateSagaRequest{
+		Definition: "acme.customer.v1.ReviewSagas/ReviewCustomer",
+		Request: packed(t, &customerv1.ReviewCustomerRequest{
+			RequestId: "review", Customer: "customers/ada", Interval: durationpb.New(time.Millisecond), RoundsLeft: proto.Int32(2),
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-acme.turnedAway
+	stop()
+	acme.allow("SendReview")
+	conn, _ = orchestrate(t, acme, store, participants, register)
+	ended, err := treatyv1.NewSagaServiceClient(conn).WaitSaga(t.Context(), &treatyv1.WaitSagaRequest{Name: started.GetName()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := packed(t, &customerv1.CustomerReviewed{Customer: "customers/ada", RoundsDone: 2, End: customerv1.ReviewEnd_REVIEW_END_ROUNDS_DONE})
+	if diff := cmp.Diff(want, ended.GetReply(), protocmp.Transform()); diff != "" {
+		t.Errorf("the reply (-want +got):\n%s", diff)
+	}
+	seen := slices.Compact(acme.seen()) // the message was sent again until it was taken
+	if diff := cmp.Diff([]string{"action GetCustomer", "action SendReview", "action GetCustomer", "action GetLastCheck", "action SendReview"}, seen); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
 	}
 }
