@@ -337,6 +337,26 @@ func orchestrate(t *testing.T, c *company, store string, participants []orchestr
 	return conn, stop
 }
 
+// await watches a saga until it is as wanted.
+func await(t *testing.T, sagas treatyv1.SagaServiceClient, name string, wanted func(*treatyv1.Saga) bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			t.Fatalf("watching: %v", err)
+		}
+		if wanted(response.GetSaga()) {
+			return
+		}
+	}
+}
+
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -187,7 +186,7 @@ func TestThinkingBetterOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	cooling := &cardv1.FamilyProgress{Stage: cardv1.FamilyStage_FAMILY_STAGE_COOLING_OFF, People: 3, Verified: 3}
-	awaitProgress(t, sagas, started.GetName(), cooling)
+	await(t, sagas, started.GetName(), func(s *treatyv1.Saga) bool { return proto.Equal(s.GetProgress(), packed(t, cooling)) })
 	if _, err := sagas.CancelSaga(t.Context(), &treatyv1.CancelSagaRequest{
 		Name: started.GetName(), Decision: &treatyv1.Decision{Actor: "ada", Reason: "too expensive"},
 	}); err != nil {
@@ -202,31 +201,5 @@ func TestThinkingBetterOfIt(t *testing.T) {
 	})
 	if diff := cmp.Diff(want, acme.counts()); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)
-	}
-}
-
-// awaitProgress watches a saga until it has come as far.
-func awaitProgress(t *testing.T, sagas treatyv1.SagaServiceClient, name string, want *cardv1.FamilyProgress) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	stream, err := sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		response, err := stream.Recv()
-		if err != nil {
-			t.Fatalf("watching: %v", err)
-		}
-		progress := &cardv1.FamilyProgress{}
-		if packed := response.GetSaga().GetProgress(); packed == nil {
-			continue
-		} else if err := packed.UnmarshalTo(progress); err != nil {
-			t.Fatal(err)
-		}
-		if proto.Equal(progress, want) {
-			return
-		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -75,6 +76,40 @@ func TestVerifyApplicant(t *testing.T) {
 				t.Errorf("commands (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestDecisionThatTakesLong publishes the register's decision when the saga waits for nothing else any more, over a restart.
+func TestDecisionThatTakesLong(t *testing.T) {
+	acme := &company{}
+	store, participants := filepath.Join(t.TempDir(), "treaty.db"), acme.open(t)
+	conn, stop := orchestrate(t, acme, store, participants, register)
+	started, err := treatyv1.NewSagaServiceClient(conn).CreateSaga(t.Context(), &treatyv1.CreateSagaRequest{
+		Definition: "acme.identity.v1.IdentitySagas/VerifyApplicant", Request: packed(t, applying()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := func(s *treatyv1.Saga) bool { return len(s.GetWaits()) > 0 }
+	await(t, treatyv1.NewSagaServiceClient(conn), started.GetName(), waits)
+	stop()
+	conn, _ = orchestrate(t, acme, store, participants, register)
+	sagas := treatyv1.NewSagaServiceClient(conn)
+	await(t, sagas, started.GetName(), waits)
+	if err := acme.publish(t.Context(), "somebody-else", verified("applicants/eve")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := acme.publish(t.Context(), "decision", verified("applicants/ada")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, err := sagas.WaitSaga(t.Context(), &treatyv1.WaitSagaRequest{Name: started.GetName()})
+	if err != nil || ended.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		t.Errorf("the end: %v, %v; want SUCCEEDED", ended.GetState(), err)
+	}
+	if diff := cmp.Diff([]string{"action RegisterApplicant", "action InspectPassport"}, acme.seen()); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
 	}
 }
 
