@@ -8,7 +8,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
 
-// Append writes a group of turns as one transaction, which is on the disk before it returns nil. The errors are ErrInvalid and ErrClosed, with
+// Append writes a group of turns and events as one transaction, which is on the disk before it returns nil. The errors are ErrInvalid and ErrClosed, with
 // which nothing was written, ErrFull, ErrReadOnly, and what SQLite and the disk say.
 func (s *Store) Append(ctx context.Context, group []*journal.Entry) error {
 	for _, entry := range group {

@@ -20,6 +20,7 @@ func (s *Store) Check(ctx context.Context) error {
 				WHERE position BETWEEN s.key << 24 AND (s.key << 24 | 0xffffff)) LIMIT 1`, "turns are missing of saga"},
 			{`SELECT position >> 24 FROM turns WHERE position >> 24 NOT IN (SELECT key FROM sagas) LIMIT 1`, "there are turns of no saga, with the key"},
 			{`SELECT id FROM sagas WHERE definition NOT IN (SELECT key FROM definitions) LIMIT 1`, "there is no definition of saga"},
+			{`SELECT saga FROM labels WHERE saga NOT IN (SELECT key FROM sagas) LIMIT 1`, "there are labels of no saga, with the key"},
 			{`SELECT saga FROM awaits WHERE saga NOT IN (SELECT key FROM sagas WHERE state < 4) LIMIT 1`, "there are awaits of no open saga, with the key"},
 			{`SELECT position FROM events WHERE type NOT IN (SELECT key FROM event_types) LIMIT 1`, "there is no type of the event at position"},
 		} {

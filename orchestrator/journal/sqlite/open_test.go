@@ -231,6 +231,9 @@ func TestCheck(t *testing.T) {
 	for name, sql := range map[string]string{
 		"a turn is missing":       "DELETE FROM turns WHERE position = (1 << 24 | 1)",
 		"all turns are missing":   "DELETE FROM turns WHERE position >> 24 = 1",
+		"labels without saga":     "INSERT INTO labels VALUES ('label', 'value', 1 << 30)",
+		"awaits without saga":     "INSERT INTO awaits VALUES (1 << 30, 0, 1, 's', 0)",
+		"event without type":      "INSERT INTO events VALUES (1 << 30, 'a', 'b', 99, 's', 0, 0, x'')",
 		"turns without saga":      "DELETE FROM sagas WHERE key = 2",
 		"definition is missing":   "DELETE FROM definitions WHERE key = (SELECT definition FROM sagas WHERE key = 1)",
 		"an index doesn't fit":    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'state = 5', 'state = 4') WHERE name = 'sagas_compensated'",

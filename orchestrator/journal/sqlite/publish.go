@@ -13,9 +13,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
 
-// wakeQuery makes the sagas due that await an event of one type and subject at one position.
+// wakeQuery makes the sagas due that await an event of one type and subject at one position. The event is the newest one, so that it is behind
+// the creation of every saga.
 const wakeQuery = `UPDATE sagas SET due = min(ifnull(due, ?4), ?4)
-	WHERE key IN (SELECT saga FROM awaits WHERE subject = ?1 AND type = ?2 AND after < ?3) AND created < ?3 AND state = 1 RETURNING id`
+	WHERE key IN (SELECT saga FROM awaits WHERE subject = ?1 AND type = ?2 AND after < ?3) AND state = 1 RETURNING id`
 
 // hasAwaitQuery says whether anyone awaits an event of one type and subject. Asking that first is cheap, and most events nobody awaits.
 const hasAwaitQuery = `SELECT 1 FROM awaits WHERE subject = ? AND type = ? LIMIT 1`
