@@ -143,6 +143,8 @@ Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the saga ended COMPENSATED
 	root.AddCommand(
 		a.startCommand(),
 		a.sagasCommand(),
+		a.eventsCommand(),
+		a.publishCommand(),
 		a.definitionsCommand(),
 		a.versionCommand(),
 	)
@@ -165,6 +167,7 @@ func (a *app) sagasCommand() *cobra.Command {
 		a.waitCommand(),
 		a.cancelCommand(),
 		a.resumeCommand(),
+		a.completeCommand(),
 		a.recordsCommand(),
 	)
 	return cmd

@@ -86,6 +86,7 @@ func (g *globalFlags) repeated() string {
 type client struct {
 	conn   *grpc.ClientConn
 	sagas  treatyv1.SagaServiceClient
+	events treatyv1.EventServiceClient
 	schema *schema
 }
 
@@ -115,6 +116,7 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 	a.client = &client{
 		conn:   conn,
 		sagas:  treatyv1.NewSagaServiceClient(conn),
+		events: treatyv1.NewEventServiceClient(conn),
 		schema: newSchema(ctx, conn, a.flags.timeout),
 	}
 	return a.client, nil

@@ -143,12 +143,14 @@ func shopBytes(t testing.TB, name, text string) []byte { return shopAny(t, name,
 // fake is an orchestrator's API without an orchestrator.
 type fake struct {
 	treatyv1.UnimplementedSagaServiceServer
+	treatyv1.UnimplementedEventServiceServer
 	address string
 
 	mu       sync.Mutex
 	sagas    []*treatyv1.Saga
 	records  []*treatyv1.SagaRecord
 	streams  []stage
+	events   []eventStage
 	fail     error
 	requests []proto.Message
 }
@@ -157,6 +159,12 @@ type fake struct {
 type stage struct {
 	sagas []*treatyv1.Saga
 	err   error
+}
+
+// eventStage is what one StreamEvents stream brings.
+type eventStage struct {
+	events []*treatyv1.PublishedEvent
+	err    error
 }
 
 // fakeOption changes what a fake serves.
@@ -177,6 +185,7 @@ func newFake(t *testing.T, options ...fakeOption) *fake {
 	f := &fake{address: listener.Addr().String()}
 	server := grpc.NewServer()
 	treatyv1.RegisterSagaServiceServer(server, f)
+	treatyv1.RegisterEventServiceServer(server, f)
 	if len(options) == 0 {
 		reflectionv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{
 			Services:           served{},
@@ -334,6 +343,47 @@ func (f *fake) ListSagaRecords(_ context.Context, in *treatyv1.ListSagaRecordsRe
 		return &treatyv1.ListSagaRecordsResponse{Records: f.records[:4], NextPageToken: "rest"}, nil
 	}
 	return &treatyv1.ListSagaRecordsResponse{Records: f.records[min(4, len(f.records)):]}, nil
+}
+
+func (f *fake) CompleteStep(_ context.Context, in *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
+	return &treatyv1.CompleteStepResponse{}, f.take(in)
+}
+
+func (f *fake) PublishEvents(_ context.Context, in *treatyv1.PublishEventsRequest) (*treatyv1.PublishEventsResponse, error) {
+	if err := f.take(in); err != nil {
+		return nil, err
+	}
+	return &treatyv1.PublishEventsResponse{Positions: []uint64{4711}}, nil
+}
+
+func (f *fake) AcknowledgeEvents(_ context.Context, in *treatyv1.AcknowledgeEventsRequest) (*treatyv1.AcknowledgeEventsResponse, error) {
+	return &treatyv1.AcknowledgeEventsResponse{}, f.take(in)
+}
+
+// StreamEvents brings the next of the event stages, and nothing when there is none.
+func (f *fake) StreamEvents(in *treatyv1.StreamEventsRequest, out grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+	if err := f.take(in); err != nil {
+		return err
+	}
+	if err := out.SendHeader(nil); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	var next eventStage
+	if len(f.events) > 0 {
+		next, f.events = f.events[0], f.events[1:]
+	}
+	f.mu.Unlock()
+	for _, event := range next.events {
+		if err := out.Send(&treatyv1.StreamEventsResponse{Event: event}); err != nil {
+			return err
+		}
+	}
+	if next.err != nil {
+		return next.err
+	}
+	<-out.Context().Done()
+	return status.FromContextError(out.Context().Err()).Err()
 }
 
 // last returns the last request of a type.

@@ -96,6 +96,14 @@ func (m moments) distance(stamp *timestamppb.Timestamp) string {
 	return formatDistance(m.now, stamp.AsTime())
 }
 
+// coming writes when something is going to be: "in 3m", or "at" a time.
+func (m moments) coming(stamp *timestamppb.Timestamp) string {
+	if m.terminal {
+		return m.distance(stamp)
+	}
+	return "at " + m.exact(stamp)
+}
+
 // exact writes a time to the millisecond.
 func (m moments) exact(stamp *timestamppb.Timestamp) string {
 	if stamp == nil {

@@ -60,6 +60,9 @@ type subject struct {
 
 	// start says that the call would have started a saga.
 	start bool
+
+	// step says that the call was about one of the saga's steps, which may be missing where the saga isn't.
+	step bool
 }
 
 // explain makes a problem of an error that a call returned.
@@ -137,7 +140,7 @@ func (a *app) advise(p *problem, failure *status.Status, about subject) {
 			p.hints = append(p.hints, "The saga may have been started all the same: starting it again with the same --request-id attaches to it.")
 		}
 	case codes.NotFound:
-		if about.saga != "" {
+		if about.saga != "" && (!about.step || treatyInfo(failure).GetReason() == "SAGA_NOT_FOUND") {
 			p.message = "there is no saga " + about.saga + " at " + address
 			p.hints = append(p.hints, "treaty sagas list shows the sagas that there are.")
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -37,7 +38,7 @@ func (a *app) recordsCommand() *cobra.Command {
 }
 
 func (a *app) records(ctx context.Context, c *client, name string) error {
-	types := &recordTypes{schema: c.schema, steps: map[string]*treatyv1.StepScheduled{}}
+	types := &recordTypes{schema: c.schema, steps: map[string]*treatyv1.StepScheduled{}, waits: map[string]*treatyv1.WaitScheduled{}}
 	encoder := &encoder{schema: c.schema, payload: types.payload}
 	v := a.view(c)
 	t := newTable("RECORD", "AT", "WHAT", "STEP", "DETAIL")
@@ -91,6 +92,9 @@ func (v *view) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp,
 	if len(what.payload) > 0 {
 		r.notes = append(r.notes, v.recordPayload(what.payload, types.current)...)
 	}
+	if what.progress != nil {
+		r.notes = append(r.notes, v.typed(what.progress)...)
+	}
 	if what.failure != nil {
 		r.notes = append(r.notes, text(red, "%s", failureText(what.failure)))
 		for _, detail := range what.failure.GetDetails() {
@@ -120,6 +124,7 @@ type description struct {
 	payload  []byte
 	failure  *treatyv1.Failure
 	decision *treatyv1.Decision
+	progress *anypb.Any
 }
 
 // describe returns a record in words. A kind that isn't known yet is named as such.
@@ -130,7 +135,7 @@ func describe(record *treatyv1.Record) description {
 		return description{title: "saga started", detail: r.GetDefinition(), payload: r.GetRequest()}
 	case *treatyv1.Record_StepScheduled:
 		r := kind.StepScheduled
-		return description{title: "step scheduled", style: cyan, step: r.GetStep(), detail: joinNonEmpty(r.GetMethod(), kindName(r.GetKind())), payload: r.GetRequest()}
+		return description{title: "step scheduled", style: cyan, step: r.GetStep(), detail: joinNonEmpty(joinNonEmpty(r.GetMethod(), kindName(r.GetKind())), r.GetParticipant()), payload: r.GetRequest()}
 	case *treatyv1.Record_StepDone:
 		r := kind.StepDone
 		return description{title: "step done", style: green, step: r.GetStep(), detail: attemptsText(r.GetAttempts()), payload: r.GetReply(), decision: r.GetDecision()}
@@ -164,8 +169,61 @@ func describe(record *treatyv1.Record) description {
 	case *treatyv1.Record_SagaCompensated:
 		return description{title: "saga compensated", style: magenta}
 	default:
+		return describeCode(record)
+	}
+}
+
+// describeCode returns a record of what the saga's code does beside its steps.
+func describeCode(record *treatyv1.Record) description {
+	switch kind := record.GetKind().(type) {
+	case *treatyv1.Record_WaitScheduled:
+		r := kind.WaitScheduled
+		return description{title: "wait scheduled", style: cyan, step: r.GetWait(), detail: moments{}.waiting(&treatyv1.Wait{DueTime: r.GetDue(), Events: r.GetEvents()})}
+	case *treatyv1.Record_WaitEnded:
+		return describeWaitEnded(kind.WaitEnded)
+	case *treatyv1.Record_ScopeOpened:
+		r := kind.ScopeOpened
+		return description{title: "scope opened", style: cyan, step: r.GetScope(), detail: "until " + moments{}.exact(r.GetDeadline())}
+	case *treatyv1.Record_ScopeExpired:
+		return description{title: "scope expired", style: yellow, step: kind.ScopeExpired.GetScope()}
+	case *treatyv1.Record_ScopeCompensationDecided:
+		r := kind.ScopeCompensationDecided
+		return description{title: "scope compensation decided", style: yellow, step: r.GetScope(), detail: scopeCauseText(r.GetCause()), failure: r.GetFailure()}
+	case *treatyv1.Record_BroadcastScheduled:
+		r := kind.BroadcastScheduled
+		to := "to nobody"
+		if len(r.GetParticipants()) > 0 {
+			to = "to " + strings.Join(r.GetParticipants(), ", ")
+		}
+		return description{title: "broadcast scheduled", style: cyan, step: r.GetBroadcast(), detail: joinNonEmpty(r.GetMethod(), to)}
+	case *treatyv1.Record_VersionChosen:
+		r := kind.VersionChosen
+		return description{title: "version chosen", detail: fmt.Sprintf("%s: %d", r.GetChange(), r.GetVersion())}
+	case *treatyv1.Record_ProgressSet:
+		return description{title: "progress set", progress: kind.ProgressSet.GetProgress()}
+	case *treatyv1.Record_SagaRestarted:
+		r := kind.SagaRestarted
+		return description{
+			title: "saga restarted", style: cyan, detail: fmt.Sprintf("round %d of %s", r.GetRound(), r.GetStarted().GetDefinition()),
+			payload: r.GetStarted().GetRequest(), progress: r.GetProgress(),
+		}
+	default:
 		return description{title: "unknown record", style: dim, detail: "this treaty is older than the orchestrator"}
 	}
+}
+
+func describeWaitEnded(r *treatyv1.WaitEnded) description {
+	out := description{title: "wait ended", style: green, step: r.GetWait()}
+	switch how := r.GetHow().(type) {
+	case *treatyv1.WaitEnded_Due_:
+		out.detail = "the moment came"
+	case *treatyv1.WaitEnded_Event:
+		out.detail = fmt.Sprintf("event %s of %s, position %d", how.Event.GetId(), how.Event.GetSource(), how.Event.GetPosition())
+		out.payload = how.Event.GetData()
+	case *treatyv1.WaitEnded_Stopped_:
+		out.style, out.detail = yellow, "the code that waited was stopped"
+	}
+	return out
 }
 
 func attemptsText(attempts uint32) string {
@@ -185,6 +243,7 @@ type recordTypes struct {
 	schema     *schema
 	definition string
 	steps      map[string]*treatyv1.StepScheduled
+	waits      map[string]*treatyv1.WaitScheduled
 
 	// current is the type of the payload of the record that next was called with last; nil when it isn't known.
 	current protoreflect.MessageDescriptor
@@ -208,7 +267,28 @@ func (t *recordTypes) next(record *treatyv1.Record) {
 		_, t.current = t.types(t.steps[kind.CompensationDone.GetStep()].GetCompensation().GetMethod())
 	case *treatyv1.Record_SagaSucceeded:
 		_, t.current = t.types(t.definition)
+	case *treatyv1.Record_WaitScheduled:
+		t.waits[kind.WaitScheduled.GetWait()] = kind.WaitScheduled
+	case *treatyv1.Record_WaitEnded:
+		t.current = t.event(kind.WaitEnded)
+	case *treatyv1.Record_SagaRestarted:
+		t.definition = kind.SagaRestarted.GetStarted().GetDefinition()
+		t.current, _ = t.types(t.definition)
 	}
+}
+
+// event returns the type of the event that ended a wait; nil when it isn't known.
+func (t *recordTypes) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
+	awaited := t.waits[ended.GetWait()].GetEvents()
+	index := int(ended.GetEvent().GetIndex())
+	if ended.GetEvent() == nil || index < 0 || index >= len(awaited) {
+		return nil
+	}
+	message, err := t.schema.message(protoreflect.FullName(awaited[index].GetType()))
+	if err != nil {
+		return nil
+	}
+	return message
 }
 
 func (t *recordTypes) types(name string) (input, output protoreflect.MessageDescriptor) {
@@ -225,7 +305,7 @@ func (t *recordTypes) payload(field protoreflect.FieldDescriptor) (protoreflect.
 		return nil, false
 	}
 	switch field.Name() {
-	case "request", "reply", "edited_request":
+	case "request", "reply", "edited_request", "data":
 		return t.current, true
 	default:
 		return nil, false

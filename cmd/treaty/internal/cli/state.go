@@ -87,6 +87,8 @@ func causeText(cause treatyv1.CompensationCause) string {
 		return "cancelled"
 	case treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE:
 		return "the saga's deadline passed"
+	case treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
+		return "the saga that this one is a step of undid it"
 	default:
 		return ""
 	}

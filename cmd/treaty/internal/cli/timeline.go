@@ -76,6 +76,9 @@ func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 // stepNotes says what a step's row has no column for.
 func (v *view) stepNotes(step *treatyv1.Step) []line {
 	var out []line
+	if step.GetParticipant() != "" {
+		out = append(out, text(dim, "sent to %s", step.GetParticipant()))
+	}
 	if v.detail == stepPayloads {
 		out = append(out, v.stepPayload("request", step)...)
 		out = append(out, v.stepPayload("reply", step)...)
@@ -136,7 +139,7 @@ func (v *view) attempts(attempts *treatyv1.Attempts) []line {
 		return nil
 	}
 	var out []line
-	if failure := attempts.GetLastFailure(); failure != nil {
+	if failure := attempts.GetLastFailure(); failure != nil && !attempts.GetAccepted() {
 		outcome := ""
 		if attempts.GetLastOutcome() != "" {
 			outcome = " (" + attempts.GetLastOutcome() + ")"
@@ -144,14 +147,16 @@ func (v *view) attempts(attempts *treatyv1.Attempts) []line {
 		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, failureText(failure)))
 	}
 	switch {
+	case attempts.GetAccepted():
+		l := text(cyan, "accepted: the participant completes it later")
+		if attempts.GetNextTime() != nil {
+			l = append(l, span{"; sent again " + v.moments.coming(attempts.GetNextTime()) + " unless it is heard of", plain})
+		}
+		out = append(out, l)
 	case attempts.GetParked():
 		out = append(out, text(yellow, "parked: the participant is down; the command is sent when it is back"))
 	case attempts.GetNextTime() != nil:
-		next := v.moments.distance(attempts.GetNextTime())
-		if !v.printer.terminal {
-			next = "at " + next
-		}
-		out = append(out, text(plain, "next attempt %s", next))
+		out = append(out, text(plain, "next attempt %s", v.moments.coming(attempts.GetNextTime())))
 	}
 	return out
 }

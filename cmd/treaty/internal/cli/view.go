@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -101,11 +102,17 @@ func (v *view) facts(saga *treatyv1.Saga) []line {
 	}
 	fact("deadline", v.moments.at(saga.GetDeadline()))
 	fact("request id", saga.GetRequestId())
+	fact("parent", saga.GetParentStep())
+	if round := saga.GetRound(); round > 1 {
+		fact("round", strconv.Itoa(int(round)))
+	}
 	fact("labels", labelText(saga.GetLabels()))
 	fact("trace", saga.GetTraceId())
 	fact("cause", causeText(saga.GetCause()))
 	out = append(out, v.failure("failure", saga.GetFailure())...)
-	return out
+	out = append(out, v.any("progress", saga.GetProgress())...)
+	out = append(out, v.scopes(saga)...)
+	return append(out, v.waits(saga)...)
 }
 
 // sagaPayloads returns the saga's request and reply, as far as they are wanted.

@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -54,7 +58,7 @@ func (a *app) watch(ctx context.Context, c *client, name string) error {
 	p := a.printer()
 	var before *treatyv1.Saga
 	_, err := a.follow(ctx, c, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
-		p.print(changes(before, saga)...)
+		p.print(changes(&encoder{schema: c.schema}, before, saga)...)
 		before = saga
 	}})
 	return err
@@ -147,7 +151,7 @@ func (s *sketch) paint() {
 
 // changes returns a line for each thing that changed from one state of a saga to another: time, what, and how. Without a
 // state before, everything is new.
-func changes(before, now *treatyv1.Saga) []line {
+func changes(payloads *encoder, before, now *treatyv1.Saga) []line {
 	m := moments{}
 	known := map[string]*treatyv1.Step{}
 	for _, step := range before.GetSteps() {
@@ -183,6 +187,7 @@ func changes(before, now *treatyv1.Saga) []line {
 		at, method, more := stepChange(step)
 		add(at, step.GetName(), stepStateName(step.GetState()), joinNonEmpty(method, more))
 	}
+	codeChanges(payloads, before, now, add)
 	if before.GetState() != now.GetState() && final {
 		more := formatDuration(now.GetEndTime().AsTime().Sub(now.GetCreateTime().AsTime()))
 		if now.GetFailure() != nil {
@@ -191,6 +196,34 @@ func changes(before, now *treatyv1.Saga) []line {
 		add(now.GetEndTime(), now.GetName(), stateName(now.GetState()), more)
 	}
 	return out
+}
+
+// codeChanges adds what changed beside the steps: how far the code says it has come, its scopes, and what it waits for.
+func codeChanges(payloads *encoder, before, now *treatyv1.Saga, add func(at *timestamppb.Timestamp, what, state, more string)) {
+	if round := now.GetRound(); before != nil && round > before.GetRound() && round > 1 {
+		add(now.GetUpdateTime(), now.GetName(), "round "+strconv.Itoa(int(round)), "")
+	}
+	if progress := now.GetProgress(); progress != nil && !proto.Equal(progress, before.GetProgress()) {
+		shown, ok := payloads.encodeAny(progress)
+		if !ok {
+			shown = json.RawMessage(typeName(progress.GetTypeUrl()))
+		}
+		add(now.GetUpdateTime(), now.GetName(), "progress", string(shown))
+	}
+	for _, scope := range now.GetScopes() {
+		if !slices.ContainsFunc(before.GetScopes(), func(old *treatyv1.Scope) bool { return old.GetScope() == scope.GetScope() }) {
+			why := scopeCauseText(scope.GetCause())
+			if scope.GetFailure() != nil {
+				why = failureText(scope.GetFailure())
+			}
+			add(scope.GetDecideTime(), now.GetName(), "scope "+scope.GetScope()+" is undone", why)
+		}
+	}
+	for _, wait := range now.GetWaits() {
+		if !slices.ContainsFunc(before.GetWaits(), func(old *treatyv1.Wait) bool { return old.GetWait() == wait.GetWait() }) {
+			add(wait.GetScheduleTime(), now.GetName(), "waits", moments{}.waiting(wait))
+		}
+	}
 }
 
 // stepChange returns when a step came to its state, the method that brought it there, and what else there is to say.
