@@ -4,6 +4,10 @@
 //
 //	go run ./bench
 //	go run ./bench --json --steps 5 --in-flight 64
+//
+// With --sleeping it measures instead what sagas cost that only wait:
+//
+//	go run ./bench --sleeping 100000 --json
 package main
 
 import (
@@ -41,6 +45,9 @@ func command() *cobra.Command {
 				return err
 			}
 			progress := cmd.ErrOrStderr()
+			if o.Sleeping > 0 {
+				return sleep(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+			}
 			report, err := measure(cmd.Context(), o, progress)
 			if err != nil {
 				return err

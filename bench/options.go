@@ -19,6 +19,7 @@ type options struct {
 	Tracing  bool          `json:"tracing"`
 	Inbox    bool          `json:"inbox"`
 	Conns    int           `json:"client_connections"`
+	Sleeping int           `json:"-"`
 	Profile  string        `json:"-"`
 }
 
@@ -33,6 +34,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.Tracing, "tracing", false, "trace every saga, exporting to a collector that throws the spans away")
 	flags.BoolVar(&o.Inbox, "inbox", false, "give the participant an inbox (a durable transaction for each command); the floor's has none")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
+	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure instead what so many sagas cost that are asleep")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 
@@ -43,6 +45,7 @@ func (o *options) validate() error {
 	}{
 		{"steps", o.Steps, 1, 1000}, {"in-flight", o.InFlight, 1, 100_000}, {"payload", o.Payload, 0, 1 << 20},
 		{"refused", o.Refused, 0, 100}, {"rounds", o.Rounds, 1, 1000}, {"connections", o.Conns, 1, 64},
+		{"sleeping", o.Sleeping, 0, 10_000_000},
 	} {
 		if limit.value < limit.low || limit.value > limit.top {
 			return fmt.Errorf("--%s is %d; it must be between %d and %d", limit.name, limit.value, limit.low, limit.top)

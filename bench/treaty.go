@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/pprof"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,9 @@ import (
 type sagas struct{}
 
 func (sagas) Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {
+	if seconds := in.GetSleepSeconds(); seconds > 0 {
+		saga.Sleep(ctx, time.Duration(seconds)*time.Second)
+	}
 	for i := range in.GetSteps() {
 		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload(), Refuse: in.GetRefuse() && i == in.GetSteps()-1}
 		if _, err := benchv1saga.Work(ctx, request); err != nil {

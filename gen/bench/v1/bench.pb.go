@@ -234,7 +234,9 @@ type RunRequest struct {
 	// The ballast of each step.
 	Payload []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Whether its last step is refused.
-	Refuse        bool `protobuf:"varint,3,opt,name=refuse,proto3" json:"refuse,omitempty"`
+	Refuse bool `protobuf:"varint,3,opt,name=refuse,proto3" json:"refuse,omitempty"`
+	// How long the saga sleeps before its first step, in seconds.
+	SleepSeconds  int64 `protobuf:"varint,4,opt,name=sleep_seconds,json=sleepSeconds,proto3" json:"sleep_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +290,13 @@ func (x *RunRequest) GetRefuse() bool {
 		return x.Refuse
 	}
 	return false
+}
+
+func (x *RunRequest) GetSleepSeconds() int64 {
+	if x != nil {
+		return x.SleepSeconds
+	}
+	return 0
 }
 
 // RunDone is the reply to a saga.
@@ -351,12 +360,13 @@ const file_bench_v1_bench_proto_rawDesc = "" +
 	"\x06action\x18\x01 \x01(\v2\x15.bench.v1.WorkRequestR\x06action\x12(\n" +
 	"\x05reply\x18\x02 \x01(\v2\x12.bench.v1.WorkDoneR\x05reply\"\f\n" +
 	"\n" +
-	"WorkUndone\"T\n" +
+	"WorkUndone\"y\n" +
 	"\n" +
 	"RunRequest\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x05R\x05steps\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x12\x16\n" +
-	"\x06refuse\x18\x03 \x01(\bR\x06refuse\"\x1f\n" +
+	"\x06refuse\x18\x03 \x01(\bR\x06refuse\x12#\n" +
+	"\rsleep_seconds\x18\x04 \x01(\x03R\fsleepSeconds\"\x1f\n" +
 	"\aRunDone\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x05R\x05steps2\x91\x01\n" +
 	"\vWorkService\x12E\n" +
