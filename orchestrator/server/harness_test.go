@@ -228,18 +228,25 @@ func newAPI(t *testing.T) *api { return newSecureAPI(t, security{}) }
 
 func newSecureAPI(t *testing.T, tls security) *api {
 	t.Helper()
-	catalog, err := contract.Load(protoregistry.GlobalFiles)
-	if err != nil {
-		t.Fatal(err)
-	}
 	a := &api{t: t, engine: new(fakeEngine), store: new(fakeStore), memory: journaltest.NewMemory()}
 	a.store.EventReader = a.memory
 	a.engine.publish = a.append
-	a.server, err = server.New(server.Config{
-		Engine: a.engine, Store: a.store, Catalog: catalog, Definitions: []string{changeAddress, issueCard, verifyApplicant},
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), TLS: tls.server, Telemetry: tls.telemetry,
-	})
-	if err != nil {
+	a.serve(server.Config{
+		Engine: a.engine, Store: a.store, Definitions: []string{changeAddress, issueCard, verifyApplicant}, TLS: tls.server, Telemetry: tls.telemetry,
+	}, tls.client)
+	return a
+}
+
+// serve serves the API until the test ends, and connects to it.
+func (a *api) serve(config server.Config, client *tls.Config) {
+	t := a.t
+	t.Helper()
+	var err error
+	if config.Catalog, err = contract.Load(protoregistry.GlobalFiles); err != nil {
+		t.Fatal(err)
+	}
+	config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if a.server, err = server.New(config); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -249,8 +256,8 @@ func newSecureAPI(t *testing.T, tls security) *api {
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()
 	creds := insecure.NewCredentials()
-	if tls.client != nil {
-		creds = credentials.NewTLS(tls.client)
+	if client != nil {
+		creds = credentials.NewTLS(client)
 	}
 	a.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig())
 	if err != nil {
@@ -264,7 +271,6 @@ func newSecureAPI(t *testing.T, tls security) *api {
 			t.Error(err)
 		}
 	})
-	return a
 }
 
 // append stores events as the engine does.
