@@ -31,8 +31,14 @@ const (
 )
 
 const (
-	// pendingSeconds is when the parent's orchestrator asks again. It waits in the call itself, not between the calls.
-	pendingSeconds = 1
+	// pendingLeast and pendingMost bound when the parent's orchestrator asks again. It waits in the call itself, not between the calls, unless
+	// the child hasn't changed for long: then it is asked again after a tenth of that time.
+	pendingLeast, pendingMost = time.Second, 30 * time.Second
+
+	// maxHeld is how many calls are held at a time. Further ones are answered after holdBriefly, so that those of other commands get
+	// through on the same connection.
+	maxHeld     = 1000
+	holdBriefly = 100 * time.Millisecond
 
 	// holdAtMost is how long a call without a deadline is held.
 	holdAtMost = time.Minute
@@ -130,9 +136,12 @@ func (s *Server) hold(ctx context.Context) (context.Context, func()) {
 		left = time.Until(deadline)
 		left -= min(max(answerTime, left/10), left/2)
 	}
+	if s.held.Add(1) > maxHeld {
+		left = min(left, holdBriefly)
+	}
 	timed, cancel := context.WithTimeoutCause(ctx, left, errHeld)
 	wait, stop := s.untilStopping(timed)
-	return wait, func() { stop(); cancel() }
+	return wait, func() { stop(); cancel(); s.held.Add(-1) }
 }
 
 // heldLongEnough says whether a wait ended although the caller still waits.
@@ -143,7 +152,13 @@ func (s *Server) heldLongEnough(ctx, wait context.Context) bool {
 
 // pending answers that the saga has been taken on, and that there is no reply yet.
 func (s *Server) pending(ctx context.Context, saga about) (any, error) {
-	if err := grpc.SetTrailer(ctx, metadata.Pairs(TrailerPending, strconv.Itoa(pendingSeconds))); err != nil {
+	again := pendingLeast
+	if s.held.Load() > maxHeld {
+		again = pendingMost
+	} else if view, err := s.engine.Get(ctx, saga.saga); err == nil && view.GetUpdateTime() != nil {
+		again = min(max(time.Since(view.GetUpdateTime().AsTime())/10, pendingLeast), pendingMost)
+	}
+	if err := grpc.SetTrailer(ctx, metadata.Pairs(TrailerPending, strconv.Itoa(int(again/time.Second)))); err != nil {
 		return nil, s.explain(ctx, saga.definition, saga, fmt.Errorf("answering that a child saga hasn't ended: %w", err))
 	}
 	return payload(nil), nil

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
@@ -113,6 +114,27 @@ func TestChildThatTakesLong(t *testing.T) {
 				t.Errorf("trailer (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The longer a child hasn't changed, the later its parent asks again.
+func TestSleepingChildIsAskedForSeldom(t *testing.T) {
+	a := newAPI(t)
+	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { return handle{}, nil }
+	for unchanged, want := range map[time.Duration]string{0: "1", 155 * time.Second: "15", 24 * time.Hour: "30"} {
+		a.engine.get = func(string) (*treatyv1.Saga, error) {
+			return &treatyv1.Saga{UpdateTime: timestamppb.New(time.Now().Add(-unchanged))}, nil
+		}
+		ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), time.Second)
+		var trailer metadata.MD
+		_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{want}, trailer.Get(server.TrailerPending)); diff != "" {
+			t.Errorf("unchanged for %s (-want +got):\n%s", unchanged, diff)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -93,6 +94,7 @@ type Server struct {
 	services []string
 
 	consumers consumers
+	held      atomic.Int64 // calls of parents that wait for their children
 
 	stopping chan struct{} // closed when streams are to end
 	stop     sync.Once
