@@ -68,6 +68,7 @@ type Engine struct {
 
 	mu    sync.Mutex
 	sagas map[string]*instance
+	left  map[string]struct{} // who left memory since the recovery began; nil while there is none
 
 	stopping atomic.Bool
 	active   atomic.Int64  // goroutines and calls that may still commit

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -528,6 +529,50 @@ func TestVerify(t *testing.T) {
 		}
 		if row, err := w.store.Get(t.Context(), handle.ID); err != nil || row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
 			t.Errorf("verifying changed %v: %v", row, err)
+		}
+	})
+}
+
+// staleStore hands out open sagas as they were a while ago: it lets others go on between reading and returning a page.
+type staleStore struct {
+	journal.Store
+	between func()
+}
+
+func (s *staleStore) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
+	page, err := s.Store.Open(ctx, params)
+	if s.between != nil {
+		between := s.between
+		s.between = nil
+		between()
+	}
+	return page, err //nolint:wrapcheck // a fake
+}
+
+// TestRecoveryDoesntGoBack lets a saga end after the recovery has read it and before it gets to it.
+func TestRecoveryDoesntGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		release := w.participant.stall("action 1")
+		handle := w.start(2)
+		<-w.participant.held
+		w.stop()
+		release()
+		stale := &staleStore{Store: w.store.(*journaltest.Memory).Reopen()} //nolint:forcetypeassert // newWorld made it
+		w.store = stale
+		stale.between = func() {
+			if err := w.engine.Cancel(t.Context(), handle.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+				t.Error(err)
+			}
+			if w.await(handle.ID) != compensated {
+				t.Error("it wasn't compensated")
+			}
+			synctest.Wait()
+		}
+		w.open()
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"action 1#1", "compensation 1#1"}, w.participant.seen()); diff != "" {
+			t.Errorf("commands after the end (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -26,6 +26,8 @@ const (
 func (e *Engine) Recover(ctx context.Context) (int, error) {
 	e.timers.scan()
 	e.purger.begin(e)
+	e.recovering(make(map[string]struct{}))
+	defer e.recovering(nil)
 	slots := make(chan struct{}, recoverAtOnce)
 	found := 0
 	for after := ""; ; {
@@ -63,10 +65,25 @@ func (e *Engine) Recover(ctx context.Context) (int, error) {
 	return found, nil
 }
 
+// forgotten says whether a saga was in memory since the recovery began, and isn't any more.
+func (e *Engine) forgotten(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, was := e.left[id]
+	return was
+}
+
+// recovering begins or ends the time in which sagas that leave memory are noted.
+func (e *Engine) recovering(left map[string]struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.left = left
+}
+
 func (e *Engine) recoverSaga(stored *journal.Journal) {
 	inst := e.instance(stored.Row.ID)
 	inst.mu.Lock()
-	if inst.gone || inst.busy || inst.machine != nil {
+	if inst.gone || inst.busy || inst.machine != nil || len(inst.flights) > 0 || len(inst.discoveries) > 0 {
 		inst.mu.Unlock() // somebody asked for it in the meantime, and loaded it
 		if saga, err := Fold(stored); err == nil {
 			e.config.Observer.SagaRecovered(saga)
@@ -76,11 +93,21 @@ func (e *Engine) recoverSaga(stored *journal.Journal) {
 	inst.busy = true
 	inst.tasks = append(inst.tasks, task{input: machine.Wake{}})
 	inst.mu.Unlock()
-	if err := e.replay(inst, stored); err != nil {
+	err := error(nil)
+	if e.forgotten(inst.id) {
+		// It was loaded and went on since it was read: what was read is old.
+		stored, err = e.config.Store.Load(e.ctx, inst.id)
+	}
+	if err == nil {
+		err = e.replay(inst, stored)
+	}
+	if err != nil {
 		e.abandonAll(inst, err)
 		return
 	}
-	e.config.Observer.SagaRecovered(inst.machine.Saga())
+	if saga := inst.machine.Saga(); !saga.Final() {
+		e.config.Observer.SagaRecovered(saga)
+	}
 	e.relaunch(e.run(inst))
 }
 

@@ -103,11 +103,7 @@ func (e *Engine) launch(f *flight) {
 func (e *Engine) rest(inst *instance) {
 	if len(inst.flights) == 0 && len(inst.discoveries) == 0 {
 		inst.forget()
-		e.mu.Lock()
-		if e.sagas[inst.id] == inst {
-			delete(e.sagas, inst.id)
-		}
-		e.mu.Unlock()
+		e.drop(inst)
 		return
 	}
 	for _, f := range inst.flights {
@@ -121,6 +117,18 @@ func (e *Engine) rest(inst *instance) {
 	inst.unload()
 	for _, f := range inst.flights {
 		f.request = nil
+	}
+}
+
+// drop takes a saga that was forgotten out of the engine's memory.
+func (e *Engine) drop(inst *instance) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sagas[inst.id] == inst {
+		delete(e.sagas, inst.id)
+	}
+	if e.left != nil {
+		e.left[inst.id] = struct{}{}
 	}
 }
 
@@ -341,11 +349,7 @@ func (e *Engine) abandonAll(inst *instance, err error) {
 	tasks := inst.tasks
 	inst.tasks, inst.busy = nil, false
 	inst.forget()
-	e.mu.Lock()
-	if e.sagas[inst.id] == inst {
-		delete(e.sagas, inst.id)
-	}
-	e.mu.Unlock()
+	e.drop(inst)
 	inst.mu.Unlock()
 	for _, t := range tasks {
 		t.reply(err)
