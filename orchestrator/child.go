@@ -31,7 +31,7 @@ func (c *children) Attempt(ctx context.Context, call *engine.Attempt) engine.Res
 		Method: call.Call.Method, Target: "this orchestrator", Kind: call.Kind, Undoes: call.Undoes, Anchor: call.Trace,
 	})
 	result := c.server.Attempt(ctx, call)
-	span.End(telemetry.AttemptResult{Outcome: result.Outcome, Code: codes.Code(uint32(result.Failure.GetCode()))})
+	span.End(telemetry.AttemptResult{Outcome: result.Outcome, Code: codes.Code(uint32(result.Failure.GetCode())), Accepted: result.Pending > 0})
 	return result
 }
 

@@ -15,7 +15,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
 )
 
-// dispatched groups the participants by target, one connection each.
+// dispatched groups the participants by target, one connection each. Where there are broadcasts, a participant may be known by a service of
+// its own that no linked contract has: it takes part in the broadcasts that it serves.
 func (s *settings) dispatched(catalog *contract.Catalog) ([]dispatch.Participant, error) {
 	known := commandServices(catalog)
 	var out []dispatch.Participant
@@ -23,7 +24,7 @@ func (s *settings) dispatched(catalog *contract.Catalog) ([]dispatch.Participant
 	targets := make(map[string]string)
 	for _, p := range s.participants {
 		switch other, taken := targets[p.service]; {
-		case !slices.Contains(known, p.service):
+		case !slices.Contains(known, p.service) && !broadcasts(catalog):
 			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; there are %s", p.service, p.target, p.service, listed(known)))
 			continue
 		case p.target == "":
@@ -136,6 +137,13 @@ func listed(names []string) string {
 // warnOfUnserved names the services that nobody serves. That is no error: a program may link contracts that its sagas don't use, and
 // a saga that does waits and loses nothing.
 func (o *Orchestrator) warnOfUnserved(logger *slog.Logger, here func(method string) bool) {
+	known := commandServices(o.catalog)
+	for _, p := range o.settings.participants {
+		if !slices.Contains(known, p.service) {
+			logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; if it should do more, look for a typing error",
+				"service", p.service, "participant", p.target)
+		}
+	}
 	for _, service := range pointToPoint(o.catalog, here) {
 		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
 			logger.Warn("no participant is configured for a service; sagas that send it commands will wait until one is", "service", service)

@@ -76,7 +76,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.R
 
 	answer := d.send(ctx, r, call, span)
 
-	end := telemetry.AttemptResult{Outcome: answer.Outcome}
+	end := telemetry.AttemptResult{Outcome: answer.Outcome, Accepted: answer.Pending > 0}
 	if answer.Failure != nil && answer.Pending == 0 {
 		end.Code = codes.Code(answer.Failure.GetCode())
 		if details := answer.Failure.GetDetails(); len(details) > 0 && answer.Outcome == treatyv1.Outcome_OUTCOME_REFUSED {

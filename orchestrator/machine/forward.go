@@ -358,6 +358,10 @@ func (m *Machine) startAnew() bool {
 		m.breakRule("", "the restart", "the saga is a step that its parent can undo, and what came before a restart can't be undone; "+
 			"end it instead, or give its definition another kind", "")
 		return false
+	case len(m.saga.Steps)+m.saga.asked == 0:
+		m.breakRule("", "the restart", "the round did nothing, so the next one would do nothing either, and so on without an end; "+
+			"let each round have a step or a wait, e.g. saga.Sleep", "")
+		return false
 	case m.undoNext(isUnknown):
 		return false
 	case len(m.records) > 0:

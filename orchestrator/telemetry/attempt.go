@@ -62,6 +62,9 @@ type AttemptResult struct {
 	// Code is the gRPC code.
 	Code grpccodes.Code
 
+	// Accepted says that the participant completes the command later, so that the attempt's outcome is no failure.
+	Accepted bool
+
 	// Rejection is the full name of the message that a refusal carries; empty when it carries none.
 	Rejection string
 }
@@ -134,6 +137,11 @@ func (s AttemptSpan) End(result AttemptResult) {
 }
 
 func (s AttemptSpan) end(result AttemptResult, options ...trace.SpanEndOption) {
+	if result.Accepted {
+		s.span.SetAttributes(KeyOutcome.String("accepted"), responseStatus(int32(grpccodes.OK)))
+		s.span.End(options...)
+		return
+	}
 	s.span.SetAttributes(KeyOutcome.String(outcomeName(result.Outcome)), responseStatus(int32(result.Code)))
 	if result.Rejection != "" {
 		s.span.SetAttributes(KeyRejection.String(result.Rejection))
