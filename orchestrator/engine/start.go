@@ -89,7 +89,22 @@ const (
 	undoneAtOnce beginning = true // its parent undoes it before it began
 )
 
+// errGone says that a saga that seemed to be there isn't.
+var errGone = errors.New("the saga isn't there after all")
+
 func (e *Engine) start(ctx context.Context, params StartParams, how beginning) (*Handle, error) {
+	const tries = 3
+	for range tries {
+		// Somebody may have looked for the saga in vain at that moment, or an earlier start of it may have failed.
+		handle, err := e.tryStart(ctx, params, how)
+		if !errors.Is(err, errGone) {
+			return handle, err
+		}
+	}
+	return nil, fmt.Errorf("%w: starts of saga %s came and failed", ErrInDoubt, params.SagaID)
+}
+
+func (e *Engine) tryStart(ctx context.Context, params StartParams, how beginning) (*Handle, error) {
 	if !e.enter() {
 		return nil, ErrStopping
 	}
@@ -157,7 +172,7 @@ func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Ha
 	saga, err := e.read(ctx, id)
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
-		return nil, fmt.Errorf("%w: the start of saga %s that came before this one failed", ErrInDoubt, id)
+		return nil, fmt.Errorf("%w: %s", errGone, id)
 	case err != nil:
 		return nil, err
 	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params.Definition, saga.Started.GetRequest(), params.Request):
