@@ -150,6 +150,8 @@ type world struct {
 	store        string
 	participants *participants
 	options      []orchestrator.Option
+	register     func(saga.Registrar) // registerSagas unless a test sets another
+	address      string               // "127.0.0.1:0" unless a test sets another
 
 	conn  *grpc.ClientConn
 	sagas treatyv1.SagaServiceClient
@@ -159,9 +161,13 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: newParticipants(t)}
+	w := unopened(t, newParticipants(t))
 	w.open()
 	return w
+}
+
+func unopened(t *testing.T, p *participants) *world {
+	return &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: p, register: registerSagas, address: "127.0.0.1:0"}
 }
 
 // open runs an orchestrator on the store as it is.
@@ -179,10 +185,10 @@ func (w *world) open() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registerSagas(o)
+	w.register(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- o.ListenAndServe(ctx, "127.0.0.1:0") }()
+	go func() { done <- o.ListenAndServe(ctx, w.address) }()
 	select {
 	case w.ready = <-ready:
 	case err := <-done:

@@ -332,10 +332,12 @@ func TestBadSagaCode(t *testing.T) {
 		"the outer Context in a branch": {func(ctx saga.Context) {
 			_ = saga.All(ctx, func(saga.Context) error { _, err := change(ctx, "a"); return err })
 		}, "use the Context that its function takes (at saga_test.go:"},
-		"a version of 0":       {func(ctx saga.Context) { saga.Version(ctx, "x", 0) }, `saga.Version("x", 0): a change has a name`},
-		"nothing to wait for":  {func(ctx saga.Context) { saga.First(ctx) }, "saga.First waits for nothing"},
-		"an empty key":         {func(ctx saga.Context) { saga.First(ctx, saga.NextEvent[*customerv1.AddressChanged]("")) }, "with an empty key"},
-		"a long progress":      {func(ctx saga.Context) { saga.SetProgress(ctx, &customerv1.AddressChanged{Customer: strings.Repeat("x", 70_000)}) }, "65536 are allowed"},
+		"a version of 0":      {func(ctx saga.Context) { saga.Version(ctx, "x", 0) }, `saga.Version("x", 0): a change has a name`},
+		"nothing to wait for": {func(ctx saga.Context) { saga.First(ctx) }, "saga.First waits for nothing"},
+		"an empty key":        {func(ctx saga.Context) { saga.First(ctx, saga.NextEvent[*customerv1.AddressChanged]("")) }, "with an empty key"},
+		"a long progress": {func(ctx saga.Context) {
+			saga.SetProgress(ctx, &customerv1.AddressChanged{Customer: strings.Repeat("x", 70_000)})
+		}, "65536 are allowed"},
 		"a restart as another": {func(ctx saga.Context) { _ = saga.Restart(ctx, &customerv1.AddressChanged{}) }, "the saga takes a acme.customer.v1.ChangeAddressSagaRequest"},
 	} {
 		t.Run(name, func(t *testing.T) {

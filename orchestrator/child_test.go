@@ -1,0 +1,198 @@
+package orchestrator_test
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/gen/acme/customer/v1/customerv1saga"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator"
+	"github.com/treatyhq/treaty/orchestrator/saga"
+)
+
+// registerParent registers a saga that has another one as its first step, and then works itself. It fails when the address says so.
+func registerParent(r saga.Registrar) {
+	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
+		func(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+			confirmed, err := identityv1saga.VerifyApplicant(ctx, &identityv1.VerifyApplicantRequest{RequestId: "ignored", Customer: in.GetCustomer()})
+			if err != nil {
+				return nil, err //nolint:wrapcheck // as saga code does
+			}
+			if in.GetAddress().GetLines()[0] == "fail" {
+				return nil, status.Error(codes.FailedPrecondition, "after all not")
+			}
+			return &customerv1.AddressAgreed{Customer: confirmed.GetApplicant()}, nil
+		})
+}
+
+// registerChild registers the saga that is a step.
+func registerChild(r saga.Registrar) {
+	saga.Register(r, identityv1.IdentitySagas_VerifyApplicant_FullMethodName,
+		func(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error) {
+			if in.GetCustomer() == "customers/nobody" {
+				return nil, status.Error(codes.Unavailable, "nobody is there") // a code that means something else to a parent
+			}
+			if _, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}); err != nil {
+				return nil, err //nolint:wrapcheck // as saga code does
+			}
+			return &identityv1.ApplicantConfirmed{Applicant: "applicants/ada"}, nil
+		})
+}
+
+// family is a parent's orchestrator and a child's, which may be the same.
+type family struct{ parent, child *world }
+
+func families(t *testing.T) map[string]func(t *testing.T) family {
+	t.Helper()
+	return map[string]func(t *testing.T) family{
+		"at the same orchestrator": func(t *testing.T) family {
+			w := unopened(t, newParticipants(t))
+			w.register = func(r saga.Registrar) { registerParent(r); registerChild(r) }
+			w.open()
+			return family{w, w}
+		},
+		"at another one": func(t *testing.T) family {
+			child := unopened(t, newParticipants(t))
+			child.register = registerChild
+			child.open()
+			parent := unopened(t, child.participants)
+			parent.register = registerParent
+			parent.options = []orchestrator.Option{orchestrator.WithParticipant("acme.identity.v1.IdentitySagas", child.ready.Address)}
+			parent.open()
+			return family{parent, child}
+		},
+	}
+}
+
+func (f family) children(t *testing.T) []*treatyv1.Saga {
+	t.Helper()
+	list, err := f.child.sagas.ListSagas(f.child.ctx(), &treatyv1.ListSagasRequest{Filter: `definition = "acme.identity.v1.IdentitySagas/VerifyApplicant"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var whole []*treatyv1.Saga
+	for _, saga := range list.GetSagas() {
+		got, err := f.child.sagas.GetSaga(f.child.ctx(), &treatyv1.GetSagaRequest{Name: saga.GetName()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole = append(whole, got)
+	}
+	return whole
+}
+
+func TestChild(t *testing.T) {
+	for where, newFamily := range families(t) {
+		t.Run("succeeds "+where, func(t *testing.T) {
+			f := newFamily(t)
+			agreed, err := f.parent.acme.ChangeAddress(f.parent.ctx(), move("1", "fine"))
+			if err != nil || agreed.GetCustomer() != "applicants/ada" {
+				t.Fatalf("got %v, %v", agreed, err)
+			}
+			children := f.children(t)
+			if len(children) != 1 || !strings.HasSuffix(children[0].GetParentStep(), "/steps/1") || children[0].GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+				t.Errorf("children: %v", children)
+			}
+		})
+		t.Run("is undone after it succeeded "+where, func(t *testing.T) {
+			f := newFamily(t)
+			_, err := f.parent.acme.ChangeAddress(f.parent.ctx(), move("1", "fail"))
+			if status.Code(err) != codes.FailedPrecondition {
+				t.Fatalf("got %v", err)
+			}
+			if calls := f.child.participants.seen(); calls != "ChangeAddress RestoreAddress" {
+				t.Errorf("called %s", calls)
+			}
+			children := f.children(t)
+			if len(children) != 1 || children[0].GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATED ||
+				children[0].GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT {
+				t.Errorf("children: %v", children)
+			}
+		})
+		t.Run("refuses "+where, func(t *testing.T) {
+			f := newFamily(t)
+			request := move("1", "fine")
+			request.Customer = "customers/nobody"
+			_, err := f.parent.acme.ChangeAddress(f.parent.ctx(), request)
+			if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "nobody is there") {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestChildAtAnOrchestratorThatIsDown lets the parent wait until the child's orchestrator is there.
+func TestChildAtAnOrchestratorThatIsDown(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	parent := unopened(t, newParticipants(t))
+	parent.register = registerParent
+	parent.options = []orchestrator.Option{orchestrator.WithParticipant("acme.identity.v1.IdentitySagas", address)}
+	parent.open()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := parent.acme.ChangeAddress(parent.ctx(), move("1", "fine"))
+		answer <- err
+	}()
+	waitFor(t, parent, func(saga *treatyv1.Saga) bool {
+		return len(saga.GetSteps()) == 1 && saga.GetSteps()[0].GetAttempts().GetParked()
+	})
+	child := unopened(t, parent.participants)
+	child.register, child.address = registerChild, address
+	child.open()
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
+// waitFor watches the orchestrator's only saga until it is as wanted.
+func waitFor(t *testing.T, w *world, wanted func(*treatyv1.Saga) bool) {
+	t.Helper()
+	ctx := w.ctx()
+	for {
+		list, err := w.sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.GetSagas()) == 1 {
+			saga, err := w.sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: list.GetSagas()[0].GetName()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wanted(saga) {
+				return
+			}
+		}
+	}
+}
+
+// TestUndoIsNotForClients calls the method that undoes a child as a client would.
+func TestUndoIsNotForClients(t *testing.T) {
+	w := unopened(t, newParticipants(t))
+	w.register = registerChild
+	w.open()
+	conn, err := grpc.NewClient(w.ready.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = identityv1.NewIdentitySagasClient(conn).UndoVerifyApplicant(w.ctx(), &identityv1.UndoVerifyApplicantRequest{})
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("got %v", err)
+	}
+}
