@@ -35,7 +35,11 @@ func (m *Machine) backward() {
 // undoNext schedules the compensations whose turn it is: the newest first, side by side where the actions ran side by side. It returns false
 // when none is left or under way.
 func (m *Machine) undoNext(toUndo func(*Step) bool) bool {
-	return m.undoOf(m.saga.order().next(unfinished(toUndo), nil))
+	wanted := unfinished(toUndo)
+	if !slices.ContainsFunc(m.saga.Steps, wanted) {
+		return false
+	}
+	return m.undoOf(m.saga.order().next(wanted, nil))
 }
 
 // unfinished says of a step that it is to be undone, or is being undone.

@@ -36,7 +36,7 @@ func (p *program) follow(record any) {
 		p.intend(r.WaitScheduled.GetWait())
 	case *treatyv1.Record_BroadcastScheduled:
 		p.intend(r.BroadcastScheduled.GetBroadcast())
-		p.deliver(r.BroadcastScheduled.GetBroadcast(), r.BroadcastScheduled.GetParticipants())
+		p.deliver(r.BroadcastScheduled.GetBroadcast(), answer{names: r.BroadcastScheduled.GetParticipants()})
 	case *treatyv1.Record_StepDone:
 		p.deliverStep(r.StepDone.GetStep())
 	case *treatyv1.Record_StepRefused:
@@ -50,7 +50,7 @@ func (p *program) follow(record any) {
 			p.unawaited = slices.DeleteFunc(p.unawaited, func(path string) bool { return path == r.WaitEnded.GetWait() })
 			return
 		}
-		p.deliver(r.WaitEnded.GetWait(), WaitResult{Event: r.WaitEnded.GetEvent()})
+		p.deliver(r.WaitEnded.GetWait(), answer{wait: WaitResult{Event: r.WaitEnded.GetEvent()}})
 	case *treatyv1.Record_ScopeOpened:
 		if s := p.scopeOf(r.ScopeOpened.GetScope()); s != nil {
 			s.opened, s.deadline = true, r.ScopeOpened.GetDeadline().AsTime()
@@ -82,7 +82,7 @@ func (p *program) deliverStep(path string) {
 			result.Failure = &treatyv1.Failure{Code: codeDeadlineExceeded, Message: "the outcome is unknown"}
 		}
 	}
-	p.deliver(path, result)
+	p.deliver(path, answer{step: result})
 }
 
 // closeUndone goes on behind scopes of which nothing is left to undo.

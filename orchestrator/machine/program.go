@@ -155,7 +155,7 @@ func (p *program) resumeParent(s *scope) {
 		p.kill(t)
 		return
 	}
-	t.result = BranchesResult{Failed: s.failed, Expired: s.expired}
+	t.answer = answer{branches: BranchesResult{Failed: s.failed, Expired: s.expired}}
 	p.ready = append(p.ready, t)
 }
 
@@ -226,7 +226,7 @@ func (p *program) expire(s *scope) {
 }
 
 // deliver hands the end of what a thread waits for to it.
-func (p *program) deliver(path string, result any) {
+func (p *program) deliver(path string, end answer) {
 	if p.panicked != "" || p.newer != nil {
 		return
 	}
@@ -241,7 +241,7 @@ func (p *program) deliver(path string, result any) {
 		p.settle()
 		return
 	}
-	t.result = result
+	t.answer = end
 	p.run(t)
 }
 

@@ -107,10 +107,18 @@ type Thread struct {
 	stopped  bool   // its code doesn't run any more
 	ended    bool
 
-	result   any
+	answer   answer
 	reply    []byte
 	failure  *treatyv1.Failure
 	panicked string // what and where; empty when the code returned
+}
+
+// answer is the end of what a thread waited for: the field that fits what it asked is set.
+type answer struct {
+	step     Result
+	wait     WaitResult
+	branches BranchesResult
+	names    []string
 }
 
 // unwind is what leaves saga code when its coroutine is stopped.
@@ -118,12 +126,12 @@ type unwind struct{}
 
 // Call asks for a step and waits until it has ended.
 func (t *Thread) Call(call *Call) Result {
-	return t.wait(call, t.position()).(Result) //nolint:forcetypeassert // what answers a call
+	return t.wait(call, t.position()).step
 }
 
 // Wait waits for a moment or an event.
 func (t *Thread) Wait(wait *Wait) WaitResult {
-	return t.wait(wait, t.position()).(WaitResult) //nolint:forcetypeassert // what answers a wait
+	return t.wait(wait, t.position()).wait
 }
 
 // Branch runs branches and waits until all have ended. Each has a thread of its own, which its code must use.
@@ -133,7 +141,7 @@ func (t *Thread) Branch(branches *Branches) BranchesResult {
 
 func (t *Thread) enter(s *scope) BranchesResult {
 	s.parent, s.failed = t, -1
-	return t.wait(s, s.path).(BranchesResult) //nolint:forcetypeassert // what answers branches
+	return t.wait(s, s.path).branches
 }
 
 // Broadcast is a command that goes to everybody who serves it.
@@ -146,7 +154,7 @@ type Broadcast struct {
 // order of the branches.
 func (t *Thread) Broadcast(broadcast *Broadcast, body func(participant string, thread *Thread) *treatyv1.Failure) ([]string, BranchesResult) {
 	path := t.position()
-	names := t.wait(broadcast, path).([]string) //nolint:forcetypeassert // what answers a broadcast
+	names := t.wait(broadcast, path).names
 	branches := &Branches{Count: len(names), Body: func(branch int, thread *Thread) *treatyv1.Failure {
 		return body(names[branch], thread)
 	}}
@@ -162,7 +170,7 @@ func (t *Thread) position() string {
 // misused is what a thread panics with whose code isn't running.
 const misused = "a Context was used outside the function that it was handed to: within a branch or a scope, use the Context that its function takes"
 
-func (t *Thread) wait(ask any, path string) any {
+func (t *Thread) wait(ask any, path string) answer {
 	if t.stopped {
 		panic(unwind{})
 	}
@@ -174,9 +182,7 @@ func (t *Thread) wait(ask any, path string) any {
 		t.stopped = true
 		panic(unwind{})
 	}
-	result := t.result
-	t.result = nil
-	return result
+	return t.answer
 }
 
 // Saga is the saga's id.
