@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
@@ -21,6 +23,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/machine"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -573,6 +576,40 @@ func TestRecoveryDoesntGoBack(t *testing.T) {
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"action 1#1", "compensation 1#1"}, w.participant.seen()); diff != "" {
 			t.Errorf("commands after the end (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestJournalOfANewerVersion lets one of two sagas have a record that this version doesn't know. It stands still; the other goes on.
+func TestJournalOfANewerVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		release := w.participant.stall("action 1")
+		newer, other := w.start(1), w.start(1)
+		<-w.participant.held
+		<-w.participant.held
+		w.stop()
+		release()
+		w.store = w.store.(*journaltest.Memory).Reopen() //nolint:forcetypeassert // newWorld made it
+		record := protowire.AppendBytes(protowire.AppendTag(nil, 999, protowire.BytesType), []byte("from the future"))
+		turn := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), record)
+		entry := &journal.Entry{Saga: newer.ID, Turn: 2, Data: turn}
+		if err := errors.Join(w.store.Append(t.Context(), []*journal.Entry{entry}), entry.Err); err != nil {
+			t.Fatal(err)
+		}
+		w.open()
+		if w.await(other.ID) != succeeded {
+			t.Error("the other saga doesn't go on")
+		}
+		if _, err := w.engine.Get(t.Context(), newer.ID); !errors.Is(err, machine.ErrJournal) || !strings.Contains(err.Error(), newer.ID) {
+			t.Errorf("reading it: %v", err)
+		}
+		if err := w.engine.Cancel(t.Context(), newer.ID, nil); !errors.Is(err, machine.ErrJournal) {
+			t.Errorf("cancelling it: %v", err)
+		}
+		findings, _, err := engine.Verify(t.Context(), engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: w.code})
+		if err != nil || len(findings) != 1 || !strings.Contains(findings[0].Found, "newer") {
+			t.Errorf("the gate found %v: %v", findings, err)
 		}
 	})
 }

@@ -352,3 +352,42 @@ func TestBadSagaCode(t *testing.T) {
 		})
 	}
 }
+
+func TestBroadcast(t *testing.T) {
+	code := func(answers *[]string, got *error) body {
+		return func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+			*answers = nil
+			found, err := saga.Broadcast[*customerv1.AddressChanged](ctx, "/acme.Everybody/Change", &customerv1.ChangeAddressRequest{})
+			for _, answer := range found {
+				*answers = append(*answers, answer.Participant)
+			}
+			*got = err
+			return &customerv1.AddressAgreed{}, nil
+		}
+	}
+	t.Run("to nobody", func(t *testing.T) {
+		var answers []string
+		var got error
+		j := language(t, code(&answers, &got))
+		j.want(running, "discover 1")
+		j.apply(machine.Discovered{Path: "1"})
+		j.want(succeeded, "")
+		if status.Code(got) != codes.FailedPrecondition || !strings.Contains(got.Error(), "no configured participant serves it") {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("of whom one refuses", func(t *testing.T) {
+		var answers []string
+		var got error
+		j := language(t, code(&answers, &got))
+		j.apply(machine.Discovered{Path: "1", Participants: []string{"a.A", "b.B"}})
+		j.crash()
+		j.want(running, "1.1.1, 1.2.1")
+		j.end("1.2.1", machine.Refused)
+		j.end("1.1.1", machine.Done)
+		j.want(succeeded, "")
+		if !strings.HasPrefix(got.Error(), "at b.B: ") || len(answers) > 0 {
+			t.Errorf("got %v and the answers %v", got, answers)
+		}
+	})
+}

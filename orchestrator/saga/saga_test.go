@@ -60,7 +60,8 @@ func begin(t *testing.T, logger *slog.Logger, code body) *journal {
 func (j *journal) newMachine() *machine.Machine {
 	return machine.New(machine.Config{ID: "x", Code: j.code, Environment: j.logger, Command: func(method string) (*contract.Command, bool) {
 		return &contract.Command{
-			Call: contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			Broadcast: strings.HasPrefix(method, "acme.Everybody/"),
+			Call:      contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
 			Compensation: &contract.Compensation{Call: contract.Call{Method: "Undo"}},
 		}, true
 	}})
