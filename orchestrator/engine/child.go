@@ -16,7 +16,8 @@ import (
 
 // ChildID is the id of the saga that a step of another saga is.
 func ChildID(definition, commandID string) string {
-	return NewID(noTime, definition, "parent:"+commandID)
+	// Its first letter keeps it apart from the ids that are derived from clients' request ids.
+	return "c" + NewID(noTime, definition, commandID)[1:]
 }
 
 // UndoChild undoes a saga for its parent, also when it has succeeded. It returns once every step of it that may have run is undone. A saga

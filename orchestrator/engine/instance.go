@@ -63,11 +63,16 @@ func (i *instance) forget() {
 		f.ground()
 		delete(i.flights, key)
 	}
+	i.discoverNothing()
+	i.unload()
+}
+
+// discoverNothing takes back all questions to whom broadcasts go. The caller holds mu.
+func (i *instance) discoverNothing() {
 	for path, cancel := range i.discoveries {
 		cancel()
 		delete(i.discoveries, path)
 	}
-	i.unload()
 }
 
 func (i *instance) unload() {

@@ -101,6 +101,9 @@ func (e *Engine) launch(f *flight) {
 
 // rest decides what stays in memory of a saga that has nothing to do. The caller holds its lock.
 func (e *Engine) rest(inst *instance) {
+	if inst.machine == nil || inst.machine.Saga().State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		inst.discoverNothing()
+	}
 	if len(inst.flights) == 0 && len(inst.discoveries) == 0 {
 		inst.forget()
 		e.drop(inst)
@@ -171,7 +174,7 @@ func (e *Engine) turn(inst *instance, t task) ([]*flight, error) {
 		return flights, nil
 	}
 	if _, wakes := t.input.(machine.Wake); wakes && inst.machine != nil {
-		return flights, e.lookUp(inst)
+		e.lookUp(inst)
 	}
 	return flights, nil
 }

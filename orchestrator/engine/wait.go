@@ -3,6 +3,7 @@ package engine
 import (
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -26,18 +27,19 @@ func awaitsOf(saga *machine.Saga) []journal.Await {
 }
 
 // lookUp hands a saga the next event that it awaits, if there is one. The caller takes the saga's tasks.
-func (e *Engine) lookUp(inst *instance) error {
+func (e *Engine) lookUp(inst *instance) {
 	awaits := awaitsOf(inst.machine.Saga())
 	if len(awaits) == 0 {
-		return nil
+		return
 	}
 	event, index, err := e.config.Store.NextEvent(e.ctx, inst.id, awaits)
 	if err != nil {
 		e.config.Logger.Error("looking for an event that a saga awaits; trying again", "saga", "sagas/"+inst.id, "error", err)
-		return ErrInDoubt
+		e.config.Clock.AfterFunc(lookAgain, func() { e.due.add(inst.id) })
+		return
 	}
 	if event == nil {
-		return nil
+		return
 	}
 	in := machine.Event{
 		Key: &treatyv1.EventKey{Type: awaits[index].Type, Subject: awaits[index].Subject},
@@ -48,8 +50,10 @@ func (e *Engine) lookUp(inst *instance) error {
 	inst.mu.Lock()
 	inst.tasks = append([]task{{input: in}}, inst.tasks...)
 	inst.mu.Unlock()
-	return nil
 }
+
+// lookAgain is how long an event is waited for that the store didn't hand out.
+const lookAgain = time.Second
 
 // discover finds out to whom a broadcast goes. The caller holds the lock of the instance and takes its tasks.
 func (e *Engine) discover(inst *instance, wanted *machine.Discover) {
@@ -58,7 +62,14 @@ func (e *Engine) discover(inst *instance, wanted *machine.Discover) {
 		delete(inst.discoveries, wanted.Path)
 	}
 	service, _, _ := strings.Cut(wanted.Method, "/")
-	found, cancel := e.config.Dispatcher.Discover(service, func() { go e.background(inst.id, machine.Wake{}) })
+	found, cancel := e.config.Dispatcher.Discover(service, func() {
+		go func() {
+			inst.mu.Lock()
+			delete(inst.discoveries, wanted.Path)
+			inst.mu.Unlock()
+			e.background(inst.id, machine.Wake{})
+		}()
+	})
 	if found.Known {
 		inst.tasks = append(inst.tasks, task{input: machine.Discovered{Path: wanted.Path, Participants: found.Participants}})
 		return
