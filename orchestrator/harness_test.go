@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -167,7 +168,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func unopened(t *testing.T, p *participants) *world {
-	return &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: p, register: registerSagas, address: "127.0.0.1:0"}
+	return &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: p}
 }
 
 // open runs an orchestrator on the store as it is.
@@ -185,10 +186,13 @@ func (w *world) open() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if w.register == nil {
+		w.register = registerSagas
+	}
 	w.register(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- o.ListenAndServe(ctx, w.address) }()
+	go func() { done <- o.ListenAndServe(ctx, cmp.Or(w.address, "127.0.0.1:0")) }()
 	select {
 	case w.ready = <-ready:
 	case err := <-done:

@@ -41,9 +41,12 @@ func language(t *testing.T, code func(ctx saga.Context, in *benchv1.RunRequest) 
 func (w *world) crash() {
 	w.t.Helper()
 	w.stop()
-	w.store = w.store.(*journaltest.Memory).Reopen() //nolint:forcetypeassert // newWorld made it
+	w.store = w.store.(*journaltest.Memory).Reopen()
 	w.open()
 }
+
+// pass lets virtual time pass.
+func pass(d time.Duration) { <-time.After(d) }
 
 func work(ctx saga.Context, step int32) error {
 	return saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, &benchv1.WorkRequest{Step: step}, new(benchv1.WorkDone)) //nolint:wrapcheck // as saga code does
@@ -72,12 +75,12 @@ func TestSleepCostsNothing(t *testing.T) {
 				if row, err := w.store.Get(t.Context(), handle.ID); err != nil || !row.Waiting || !row.Due.Equal(began.Add(long)) {
 					t.Fatalf("the row says %+v: %v", row, err)
 				}
-				time.Sleep(long / 2)
+				pass(long / 2)
 				if crash {
 					w.crash()
 					w.loaded(0)
 				}
-				time.Sleep(long/2 - time.Microsecond)
+				pass(long/2 - time.Microsecond)
 				synctest.Wait()
 				if seen := w.participant.seen(); len(seen) > 0 {
 					t.Fatalf("woke early: %v", seen)
@@ -104,7 +107,7 @@ func TestManyWakeAtOnce(t *testing.T) {
 		for range 500 {
 			handles = append(handles, w.start(1))
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		for _, handle := range handles {
 			if w.await(handle.ID) != succeeded {
 				t.Fatalf("%s didn't succeed", handle.ID)
@@ -153,7 +156,7 @@ func TestEventWakes(t *testing.T) {
 		"and the process dies before the saga hears of it": func(w *world) {
 			synctest.Wait()
 			w.stop()
-			memory := w.store.(*journaltest.Memory).Reopen() //nolint:forcetypeassert // newWorld made it
+			memory := w.store.(*journaltest.Memory).Reopen()
 			event := verified("applicants/ada")
 			event.StoreTime = time.Now()
 			if err := memory.Append(w.t.Context(), []*journal.Entry{{Events: []*journal.Event{event}}}); err != nil {
@@ -297,7 +300,7 @@ func TestPending(t *testing.T) {
 			handle := w.start(1)
 			began := time.Now()
 			for range 59 { // every half minute, for half an hour
-				time.Sleep(30 * time.Second)
+				pass(30 * time.Second)
 				if err := w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action); err != nil {
 					t.Fatal(err)
 				}
@@ -460,7 +463,7 @@ func TestRestartForgetsTheRoundBefore(t *testing.T) {
 		})
 		handle := w.start(3)
 		for round := range 3 {
-			time.Sleep(time.Hour + time.Minute)
+			pass(time.Hour + time.Minute)
 			synctest.Wait()
 			stored, err := w.store.Load(t.Context(), handle.ID)
 			if err != nil || len(stored.Turns) != 2 || stored.Turns[0].Number == 1 {
@@ -489,11 +492,11 @@ func TestPurge(t *testing.T) {
 			t.Fatal("it didn't succeed")
 		}
 		_ = open
-		time.Sleep(59 * time.Minute)
+		pass(59 * time.Minute)
 		if _, err := w.store.Get(t.Context(), ended.ID); err != nil {
 			t.Errorf("purged early: %v", err)
 		}
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		if _, err := w.store.Get(t.Context(), ended.ID); !errors.Is(err, journal.ErrNotFound) {
 			t.Errorf("not purged: %v", err)
 		}
@@ -561,7 +564,7 @@ func TestRecoveryDoesntGoBack(t *testing.T) {
 		<-w.participant.held
 		w.stop()
 		release()
-		stale := &staleStore{Store: w.store.(*journaltest.Memory).Reopen()} //nolint:forcetypeassert // newWorld made it
+		stale := &staleStore{Store: w.store.(*journaltest.Memory).Reopen()}
 		w.store = stale
 		stale.between = func() {
 			if err := w.engine.Cancel(t.Context(), handle.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
@@ -590,7 +593,7 @@ func TestJournalOfANewerVersion(t *testing.T) {
 		<-w.participant.held
 		w.stop()
 		release()
-		w.store = w.store.(*journaltest.Memory).Reopen() //nolint:forcetypeassert // newWorld made it
+		w.store = w.store.(*journaltest.Memory).Reopen()
 		record := protowire.AppendBytes(protowire.AppendTag(nil, 999, protowire.BytesType), []byte("from the future"))
 		turn := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), record)
 		entry := &journal.Entry{Saga: newer.ID, Turn: 2, Data: turn}

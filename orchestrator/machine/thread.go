@@ -217,6 +217,9 @@ func (t *Thread) Version(change string, latest int32) int32 {
 	return t.machine.version(change, latest)
 }
 
+// Abort ends the code with what it did wrong, as a panic does: the saga is suspended. It doesn't return.
+func (t *Thread) Abort(wrong string) { panic(wrong) }
+
 // Restart says that the saga is to begin anew with another request once its code has returned.
 func (t *Thread) Restart(request []byte) { t.program.restart = &restart{request: request} }
 

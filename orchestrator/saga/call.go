@@ -72,8 +72,7 @@ func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(C
 			return nil, &treatyv1.Failure{Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", name, err)}
 		}
 		out, err := code(&thread{machine: t, input: input.Descriptor().FullName()}, in.(In)) //nolint:forcetypeassert // it was made from In's own type
-		var again *restartError
-		if errors.As(err, &again) {
+		if again, restarts := errors.AsType[*restartError](err); restarts {
 			t.Restart(again.request)
 			return nil, nil
 		}

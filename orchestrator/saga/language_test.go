@@ -218,7 +218,7 @@ func TestFirst(t *testing.T) {
 			case ada:
 				*came = "ada " + ada.Message().GetCustomer()
 			case bob:
-				*came = "bob " + bob.Message().GetCustomer()
+				*came = "the other: " + bob.Message().GetCustomer()
 			case soon:
 				*came = "soon"
 			case later:
@@ -231,7 +231,7 @@ func TestFirst(t *testing.T) {
 		happens func(j *journal)
 		want    string
 	}{
-		"the second event":   {func(j *journal) { j.apply(arrived(7, "bob")) }, "bob bob"},
+		"the second event":   {func(j *journal) { j.apply(arrived(7, "bob")) }, "the other: bob"},
 		"the earliest timer": {func(j *journal) { j.at(time.Hour) }, "soon"},
 	} {
 		t.Run(name, func(t *testing.T) {

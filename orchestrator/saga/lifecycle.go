@@ -20,10 +20,10 @@ func SetProgress(ctx Context, progress proto.Message) {
 	}
 	data, err := deterministic.Marshal(progress)
 	if err != nil {
-		panic(fmt.Sprintf("serializing the progress: %v", err))
+		t.machine.Abort(fmt.Sprintf("serializing the progress: %v", err))
 	}
 	if len(data) > MaxProgressBytes {
-		panic(fmt.Sprintf("the progress has %d bytes, and %d are allowed: say less", len(data), MaxProgressBytes))
+		t.machine.Abort(fmt.Sprintf("the progress has %d bytes, and %d are allowed: say less", len(data), MaxProgressBytes))
 	}
 	t.machine.SetProgress(&anypb.Any{TypeUrl: "type.googleapis.com/" + string(progress.ProtoReflect().Descriptor().FullName()), Value: data})
 }
@@ -41,7 +41,7 @@ func SetProgress(ctx Context, progress proto.Message) {
 // a journal that goes by a version above it, which newer code has written.
 func Version(ctx Context, change string, latest int) int {
 	if change == "" || latest < 1 || latest > 1<<30 {
-		panic(fmt.Sprintf("saga.Version(%q, %d): a change has a name, and its versions are counted from 1", change, latest))
+		ctx.thread().machine.Abort(fmt.Sprintf("saga.Version(%q, %d): a change has a name, and its versions are counted from 1", change, latest))
 	}
 	return int(ctx.thread().machine.Version(change, int32(latest)))
 }
@@ -56,11 +56,11 @@ func Version(ctx Context, change string, latest int) int {
 func Restart(ctx Context, request proto.Message) error {
 	t := ctx.thread()
 	if name := request.ProtoReflect().Descriptor().FullName(); name != t.input {
-		panic(fmt.Sprintf("saga.Restart with a %s: the saga takes a %s", name, t.input))
+		t.machine.Abort(fmt.Sprintf("saga.Restart with a %s: the saga takes a %s", name, t.input))
 	}
 	data, err := deterministic.Marshal(request)
 	if err != nil {
-		panic(fmt.Sprintf("serializing the request of the restart: %v", err))
+		t.machine.Abort(fmt.Sprintf("serializing the request of the restart: %v", err))
 	}
 	return &restartError{request: data}
 }

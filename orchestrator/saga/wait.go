@@ -53,11 +53,11 @@ func (e *Event[T]) name() string {
 	return string(none.ProtoReflect().Descriptor().FullName())
 }
 
-func (e *Event[T]) take(arrived *treatyv1.EventArrived) {
+func (e *Event[T]) take(t *machine.Thread, arrived *treatyv1.EventArrived) {
 	var none T
 	message := none.ProtoReflect().New().Interface()
 	if err := proto.Unmarshal(arrived.GetData(), message); err != nil {
-		panic(fmt.Sprintf("the event %s of %s can't be read as %s: %v", arrived.GetId(), arrived.GetSource(), e.name(), err))
+		t.Abort(fmt.Sprintf("the event %s of %s can't be read as %s: %v", arrived.GetId(), arrived.GetSource(), e.name(), err))
 	}
 	e.message, e.arrived = message.(T), arrived //nolint:forcetypeassert // it was made from T's own type
 }
@@ -80,12 +80,12 @@ func (t *Timer) await(wait *machine.Wait, now time.Time) {
 	}
 }
 
-func (t *Timer) take(*treatyv1.EventArrived) {}
+func (t *Timer) take(*machine.Thread, *treatyv1.EventArrived) {}
 
 // Awaitable is what First waits for: an *Event or a *Timer.
 type Awaitable interface {
 	await(wait *machine.Wait, now time.Time)
-	take(arrived *treatyv1.EventArrived)
+	take(t *machine.Thread, arrived *treatyv1.EventArrived)
 }
 
 // First waits for several things and returns the one that came first.
@@ -97,10 +97,10 @@ type Awaitable interface {
 //	case late: ...
 //	}
 func First(ctx Context, awaitables ...Awaitable) Awaitable {
-	if len(awaitables) == 0 {
-		panic("saga.First waits for nothing: hand it at least one event or timer")
-	}
 	t, wait := ctx.thread(), &machine.Wait{}
+	if len(awaitables) == 0 {
+		t.machine.Abort("saga.First waits for nothing: hand it at least one event or timer")
+	}
 	var earliest *Timer
 	var events []Awaitable
 	for _, a := range awaitables {
@@ -117,7 +117,7 @@ func First(ctx Context, awaitables ...Awaitable) Awaitable {
 		return earliest
 	}
 	first := events[arrived.GetIndex()]
-	first.take(arrived)
+	first.take(t.machine, arrived)
 	return first
 }
 
