@@ -50,6 +50,12 @@ type Params struct {
 	// RegisterLatency is how long the third party behind the identity service takes to answer. 0: what the service thinks realistic.
 	RegisterLatency time.Duration
 
+	// RegisterDecidesAfter is how long after a registration the third party publishes what it decided. 0: what the service thinks realistic.
+	RegisterDecidesAfter time.Duration
+
+	// InspectionTakes is how long the identity service's clerk takes for a passport. 0: what the service thinks realistic.
+	InspectionTakes time.Duration
+
 	// Env is added to every process's environment.
 	Env []string
 
@@ -113,7 +119,8 @@ func (c *Company) plan(params Params, binaries string, notification []string) er
 	if err != nil {
 		return err
 	}
-	orchestrator := []string{binary(binaries, Orchestrator), "--store", c.file("treaty.db")}
+	// The identity service calls the orchestrator, so everybody's address is known before anybody starts.
+	orchestrator := []string{binary(binaries, Orchestrator), "--store", c.Store()}
 	for i, name := range names {
 		p := &Process{
 			Name: name, Address: addresses[i], Log: c.file(name + ".log"), died: c.died,
@@ -127,8 +134,8 @@ func (c *Company) plan(params Params, binaries string, notification []string) er
 		default:
 			p.args = []string{binary(binaries, name), "--listen", p.Address, "--db", c.Database(name)}
 		}
-		if name == Identity && params.RegisterLatency > 0 {
-			p.args = append(p.args, "--register-latency", params.RegisterLatency.String())
+		if name == Identity {
+			p.args = append(p.args, params.identity(addresses[len(names)-1])...)
 		}
 		if services[name] != "" {
 			orchestrator = append(orchestrator, "--participant", services[name]+"="+p.Address)
@@ -150,6 +157,22 @@ func (c *Company) plan(params Params, binaries string, notification []string) er
 		}
 	}
 	return nil
+}
+
+// identity returns the flags that only the identity service has.
+func (p *Params) identity(orchestrator string) []string {
+	flags := []string{"--orchestrator", orchestrator}
+	for _, one := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"--register-latency", p.RegisterLatency}, {"--register-decides-after", p.RegisterDecidesAfter}, {"--inspection-takes", p.InspectionTakes},
+	} {
+		if one.value > 0 {
+			flags = append(flags, one.flag, one.value.String())
+		}
+	}
+	return flags
 }
 
 func (c *Company) file(name string) string { return filepath.Join(c.Dir, name) }

@@ -4,15 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
-	"google.golang.org/protobuf/proto"
-
-	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
-	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
-	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
-	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
-	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
@@ -26,6 +18,7 @@ var tables = map[string][]struct{ suffix, query string }{
 	},
 	Identity: {
 		{"", `SELECT name, 0 FROM applicants ORDER BY sequence`},
+		{"", `SELECT name, 0 FROM inspections WHERE inspect_time IS NOT NULL ORDER BY sequence`},
 		{".register", `SELECT 'register/' || reference, withdrawn FROM registrations WHERE reference <> '' ORDER BY sequence`},
 	},
 	Credit: {{"", `SELECT name, state = 'ABANDONED' FROM checks ORDER BY sequence`}},
@@ -63,23 +56,27 @@ func (c *Company) factsOf(ctx context.Context, service string, requests map[stri
 	if err != nil {
 		return err
 	}
+	effects := newEffects(service)
 	ledger := audit.Ledger{Service: service}
-	for _, e := range entries {
-		if e.Direction == audit.Action && e.Verdict == audit.Executed {
-			if e.Effects, err = effectsOf(e, requests[e.CommandID].GetRequest()); err != nil {
-				return err
-			}
+	for i := range entries {
+		if err := effects.add(&entries[i], requests[entries[i].CommandID]); err != nil {
+			return err
 		}
-		ledger.Rows = append(ledger.Rows, e.Row)
 	}
-	facts.Ledgers = append(facts.Ledgers, ledger)
+	var held []audit.Effect
 	for _, table := range tables[service] {
-		effects, err := c.effectsIn(ctx, service, table.suffix, table.query)
+		found, err := c.effectsIn(ctx, service, table.suffix, table.query)
 		if err != nil {
 			return err
 		}
-		facts.Effects = append(facts.Effects, effects...)
+		held = append(held, found...)
 	}
+	effects.settle(held)
+	facts.Effects = append(facts.Effects, held...)
+	for _, e := range entries {
+		ledger.Rows = append(ledger.Rows, e.Row)
+	}
+	facts.Ledgers = append(facts.Ledgers, ledger)
 	return nil
 }
 
@@ -103,55 +100,6 @@ func requestsOf(sagas []audit.Saga) map[string]*treatyv1.StepScheduled {
 		}
 	}
 	return intents
-}
-
-// effectsOf says what an executed action must have left in its participant's tables.
-func effectsOf(e entry, request []byte) ([]string, error) {
-	var reply proto.Message
-	var effects func() []string
-	switch e.method {
-	case customerv1.CustomerService_CreateCustomer_FullMethodName:
-		r := &customerv1.CustomerCreated{}
-		reply, effects = r, func() []string { return []string{r.GetCustomer()} }
-	case customerv1.CustomerService_ChangeAddress_FullMethodName:
-		r := &customerv1.AddressChanged{}
-		reply, effects = r, func() []string { return []string{revision(r.GetCustomer(), r.GetAddressRevision())} }
-	case identityv1.IdentityService_RegisterApplicant_FullMethodName:
-		r := &identityv1.ApplicantRegistered{}
-		reply, effects = r, func() []string { return []string{r.GetApplicant(), "register/" + r.GetRegisterReference()} }
-	case creditv1.CreditService_CheckCredit_FullMethodName:
-		r := &creditv1.CreditChecked{}
-		reply, effects = r, func() []string { return []string{r.GetCheck()} }
-	case cardv1.CardService_IssueCard_FullMethodName:
-		asked := &cardv1.IssueCardRequest{}
-		if err := proto.Unmarshal(request, asked); err != nil {
-			return nil, fmt.Errorf("reading the request of %s: %w", e.CommandID, err)
-		}
-		r := &cardv1.CardIssued{}
-		reply, effects = r, func() []string {
-			return []string{r.GetCard(), revision(asked.GetCustomer(), asked.GetAddressRevision())}
-		}
-	case cardv1.CardService_ChangePostalAddress_FullMethodName:
-		asked := &cardv1.ChangePostalAddressRequest{}
-		if err := proto.Unmarshal(request, asked); err != nil {
-			return nil, fmt.Errorf("reading the request of %s: %w", e.CommandID, err)
-		}
-		r := &cardv1.PostalAddressChanged{}
-		reply, effects = r, func() []string { return []string{revision(asked.GetCustomer(), asked.GetAddressRevision())} }
-	case notificationv1.NotificationService_SendWelcome_FullMethodName:
-		r := &notificationv1.WelcomeSent{}
-		reply, effects = r, func() []string { return []string{r.GetMessage()} }
-	default:
-		return nil, fmt.Errorf("the ledger has %s with the method %s, whose effects nobody here knows", e.CommandID, e.method)
-	}
-	if err := proto.Unmarshal(e.reply, reply); err != nil {
-		return nil, fmt.Errorf("reading the reply of %s: %w", e.CommandID, err)
-	}
-	return effects(), nil
-}
-
-func revision(customer string, number int64) string {
-	return customer + "@" + strconv.FormatInt(number, 10)
 }
 
 // Sagas reads all sagas and their journals through the orchestrator's API.

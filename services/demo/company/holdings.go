@@ -19,6 +19,7 @@ import (
 type Holdings struct {
 	Customers       []*customerv1.Customer
 	Applicants      []*identityv1.Applicant
+	Inspections     []*identityv1.Inspection
 	Checks          []*creditv1.Check
 	Cards           []*cardv1.Card
 	PostalAddresses []*cardv1.PostalAddress
@@ -58,9 +59,15 @@ func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 	}, (*customerv1.ListCustomersResponse).GetCustomers); err != nil {
 		return nil, err
 	}
+	identity := identityv1.NewIdentityServiceClient(c.Conn(Identity))
 	if h.Applicants, err = all(func(token string) (*identityv1.ListApplicantsResponse, error) {
-		return identityv1.NewIdentityServiceClient(c.Conn(Identity)).ListApplicants(ctx, &identityv1.ListApplicantsRequest{PageSize: pageSize, PageToken: token})
+		return identity.ListApplicants(ctx, &identityv1.ListApplicantsRequest{PageSize: pageSize, PageToken: token})
 	}, (*identityv1.ListApplicantsResponse).GetApplicants); err != nil {
+		return nil, err
+	}
+	if h.Inspections, err = all(func(token string) (*identityv1.ListInspectionsResponse, error) {
+		return identity.ListInspections(ctx, &identityv1.ListInspectionsRequest{PageSize: pageSize, PageToken: token})
+	}, (*identityv1.ListInspectionsResponse).GetInspections); err != nil {
 		return nil, err
 	}
 	if h.Checks, err = all(func(token string) (*creditv1.ListChecksResponse, error) {
@@ -83,57 +90,6 @@ func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 		return notificationv1.NewNotificationServiceClient(c.Conn(Notification)).ListMessages(ctx, &notificationv1.ListMessagesRequest{PageSize: pageSize, PageToken: token})
 	}, (*notificationv1.ListMessagesResponse).GetMessages)
 	return h, err
-}
-
-// Disagreements says where two services hold what can't both be true. Every customer lives where their cards are posted to, and whoever
-// is known to one service beyond the first is a customer with all that belongs to a card.
-func (h *Holdings) Disagreements() []string {
-	var found []string
-	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
-	customers := make(map[string]*customerv1.Customer)
-	for _, c := range h.Customers {
-		customers[c.GetName()] = c
-	}
-	posted := make(map[string]bool)
-	for _, p := range h.PostalAddresses {
-		posted[p.GetCustomer()] = true
-		c := customers[p.GetCustomer()]
-		switch {
-		case c == nil:
-			add("card posts to %s, whom customer doesn't know", p.GetCustomer())
-		case !SameAddress(c.GetAddress(), p.GetPostal()) || c.GetAddressRevision() != p.GetAddressRevision():
-			add("%s lives at %q (revision %d) at customer, and gets letters at %q (revision %d) at card", c.GetName(),
-				Line(c.GetAddress()), c.GetAddressRevision(), Line(p.GetPostal()), p.GetAddressRevision())
-		}
-	}
-	cards, applicants, welcomes := make(map[string]int), make(map[string]int), make(map[string]int)
-	for _, c := range h.Cards {
-		cards[c.GetCustomer()]++
-	}
-	for _, a := range h.Applicants {
-		applicants[a.GetCustomer()]++
-	}
-	for _, m := range h.Messages {
-		welcomes[m.GetCustomer()]++
-	}
-	for _, who := range [...]map[string]int{cards, applicants, welcomes} {
-		for customer := range who {
-			if customers[customer] == nil {
-				add("%s has %d cards, %d applicants and %d messages, and customer doesn't know them", customer, cards[customer], applicants[customer], welcomes[customer])
-			}
-		}
-	}
-	for _, c := range h.Customers {
-		n := c.GetName()
-		if cards[n] != applicants[n] || cards[n] != welcomes[n] || cards[n] > 1 {
-			add("%s has %d cards, %d applicants and %d messages", n, cards[n], applicants[n], welcomes[n])
-		}
-		if !posted[n] && (cards[n] > 0 || c.GetAddressRevision() > 1) {
-			add("%s lives at %q (revision %d) at customer, and card knows no address", n, Line(c.GetAddress()), c.GetAddressRevision())
-		}
-	}
-	slices.Sort(found)
-	return slices.Compact(found)
 }
 
 // written is an address in either service's words.

@@ -40,8 +40,22 @@ func TestDisagreements(t *testing.T) {
 		{"moved at one service only", "card knows no address", func(h *Holdings) { h.PostalAddresses = h.PostalAddresses[1:] }},
 		{"letters to nobody", "whom customer doesn't know", func(h *Holdings) { h.Customers = h.Customers[1:] }},
 		{"a card of nobody", "customer doesn't know them", func(h *Holdings) { h.Cards[0].Customer = "customers/nobody" }},
-		{"an applicant without a card", "0 cards, 1 applicants", func(h *Holdings) { h.Applicants[0].Customer = "customers/new" }},
-		{"no welcome", "0 messages", func(h *Holdings) { h.Messages = nil }},
+		{"an applicant without a card", "0 cards, 1 applicants (1 of them without an inspection)", func(h *Holdings) { h.Applicants[0].Customer = "customers/new" }},
+		{"an applicant without a card whose passport was inspected", "", func(h *Holdings) {
+			h.Applicants = append(h.Applicants, &identityv1.Applicant{Name: "applicants/new", Customer: "customers/new"})
+			h.Inspections = append(h.Inspections, &identityv1.Inspection{Name: "inspections/new", Applicant: "applicants/new"})
+		}},
+		{"an inspection of nobody", "who is no applicant", func(h *Holdings) {
+			h.Inspections = append(h.Inspections, &identityv1.Inspection{Name: "inspections/new", Applicant: "applicants/new"})
+		}},
+		{"a card without an applicant", "1 cards, 0 applicants", func(h *Holdings) { h.Applicants = nil }},
+		{"no welcome", "0 welcomes", func(h *Holdings) { h.Messages = nil }},
+		{"a review", "", func(h *Holdings) {
+			h.Messages = append(h.Messages, &notificationv1.Message{Name: "messages/review", Customer: "customers/new", Subject: reviewSubject})
+		}},
+		{"a review of nobody", "customer doesn't know them", func(h *Holdings) {
+			h.Messages = append(h.Messages, &notificationv1.Message{Name: "messages/review", Customer: "customers/nobody", Subject: reviewSubject})
+		}},
 		{"two cards", "2 cards", func(h *Holdings) { h.Cards = append(h.Cards, h.Cards[0]) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
