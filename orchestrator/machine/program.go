@@ -180,6 +180,10 @@ func (p *program) halt(t *Thread) {
 	case *scope:
 		t.stopping = true
 		if !ask.stopping {
+			// A scope is whole or undone, also when the code around it takes the failure beside it in its stride.
+			if ask.branches.Undo && p.machine.barred(ask) == nil {
+				ask.failure = &treatyv1.Failure{Code: codeAborted, Message: "what ran beside the scope failed, so it was stopped"}
+			}
 			p.stopScope(ask)
 			p.close(ask)
 		}

@@ -11,6 +11,9 @@ import (
 // others stop before their next command then, and what is in flight is awaited. When the saga is undone, what ran side by side is undone
 // side by side.
 //
+// Code that takes the error in its stride and goes another way keeps what the branches did until then: to have it undone, run All within
+// Try.
+//
 // Each branch must use the Context that it is handed. One piece of a saga runs at a time, so branches may share variables.
 func All(ctx Context, branches ...func(ctx Context) error) error {
 	return branch(ctx, &machine.Branches{Count: len(branches)}, func(i int, ctx Context) error { return branches[i](ctx) })
@@ -24,6 +27,8 @@ func Each[T any](ctx Context, atOnce int, items []T, do func(ctx Context, item T
 // Try runs a scope: when its body returns an error, its own steps are undone, newest first, and Try returns the error once they are. The
 // saga isn't undone by that: its code may go another way. A scope that fails behind a pivot or a retriable command of its own suspends the
 // saga, since nothing is undone there. The body must use the Context that it is handed.
+//
+// A scope that is stopped because a branch beside it failed is undone too.
 //
 // With Within, the body is stopped when the time is up: what is in flight is awaited, the scope is undone, and Try returns
 // ErrDeadline. It isn't stopped any more once a pivot or a retriable command of it is under way.
