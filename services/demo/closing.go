@@ -59,7 +59,6 @@ func (d *demo) audit(ctx context.Context) error {
 // invite says how to call what stays up.
 func (d *demo) invite() {
 	address := d.company.Process(company.Orchestrator).Address
-	last := d.starts.list[len(d.starts.list)-1].Saga
 	move := `{"request_id": "by-hand-1", "customer": "` + d.ada + `", "address": {"lines": ["P.O. Box 9"], "city": "Delft", "country": "NL"}}`
 	d.out.title("It all stays up until Ctrl-C. Try it from another terminal:")
 	say := func(what string, lines ...string) {
@@ -69,10 +68,17 @@ func (d *demo) invite() {
 			d.out.line(plain, "  "+line)
 		}
 	}
-	say("# the operator's command line", "export TREATY_ADDRESS="+address, "go run ./cmd/treaty sagas list", "go run ./cmd/treaty sagas get "+last)
+	say("# the operator's command line", "export TREATY_ADDRESS="+address, "go run ./cmd/treaty sagas list", "go run ./cmd/treaty sagas get "+d.curies)
 	say("# move Ada to a P.O. box, and see it undone", "go run ./cmd/treaty start acme.customer.v1.CustomerSagas/ChangeAddress --wait --data '"+move+"'")
 	say("# the same by grpcurl, which knows nothing of Treaty", "grpcurl -plaintext -d '"+move+"' "+address+" acme.customer.v1.CustomerSagas/ChangeAddress",
 		"grpcurl -plaintext "+address+" list")
+	verify := `{"request_id": "by-hand-2", "customer": "` + d.ada + `", "display_name": "Ada Lovelace", "passport_number": "` + mislaid + `"}`
+	say("# a saga that waits for what the register doesn't say, which you can see (waits for ... of applicants/...) and say yourself",
+		"go run ./cmd/treaty start acme.identity.v1.IdentitySagas/VerifyApplicant --data '"+verify+"'",
+		"go run ./cmd/treaty sagas list --state running",
+		"go run ./cmd/treaty sagas get SAGA",
+		`go run ./cmd/treaty publish acme.identity.v1.ApplicantVerified --source register --data '{"applicant": "APPLICANT"}'`,
+		"go run ./cmd/treaty events --count 10")
 	say("# where does Ada live?", `grpcurl -plaintext -d '{"name": "`+d.ada+`"}' `+d.company.Process(company.Customer).Address+" acme.customer.v1.CustomerService/GetCustomer")
 	if endpoint := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); endpoint != "" {
 		say("# each saga is one trace", "traces go to "+endpoint)

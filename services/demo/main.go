@@ -1,6 +1,6 @@
 // Command demo starts Acme on this machine, the orchestrator and five services, each a process with its own database, and shows what
-// sagas do: some succeed, some are refused and compensated, and one outlives a kill -9 of its orchestrator. It needs nothing but
-// Go; the notification service runs on Node where there is one.
+// sagas do: some succeed, some are refused and compensated, some sleep or wait for others, and one outlives a kill -9 of its orchestrator. It
+// needs nothing but Go; the notification service runs on Node where there is one.
 //
 //	go run ./services/demo          stays up afterwards and says how to call it
 //	go run ./services/demo --once   exits afterwards: 0 only if all services agree
@@ -21,8 +21,17 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// registerLatency is how long the third party behind the identity service takes: long enough to see, and to be killed in.
-const registerLatency = 400 * time.Millisecond
+// What takes hours in life is short here, and long enough to see.
+const (
+	// registerLatency is how long the third party behind the identity service takes to answer: long enough to be killed in.
+	registerLatency = 400 * time.Millisecond
+
+	// inspectionTakes is how long a clerk looks at a passport.
+	inspectionTakes = 300 * time.Millisecond
+
+	// registerDecidesAfter is how long after a registration the third party tells whether it vouches for the person.
+	registerDecidesAfter = time.Second
+)
 
 // The exit codes.
 const (
@@ -97,6 +106,7 @@ type demo struct {
 
 	company *company.Company
 	ada     string // the customer who moves
+	curies  string // the saga of a family's cards
 	shown   int
 	starts  starts
 	failed  []string // what wasn't as it should be
@@ -116,7 +126,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	interrupted := ctx.Done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	params := company.Params{Dir: dir, RegisterLatency: registerLatency}
+	params := company.Params{
+		Dir: dir, RegisterLatency: registerLatency, RegisterDecidesAfter: registerDecidesAfter, InspectionTakes: inspectionTakes,
+	}
 	if d.verbose {
 		params.Verbose = func(process string) io.Writer { return &prefixWriter{prefix: process, out: d.stderr} }
 	}
@@ -145,7 +157,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 		}
 	}()
-	if err := d.show(ctx); err != nil {
+	if err := d.present(ctx); err != nil {
 		if died := new(company.DiedError); errors.As(context.Cause(ctx), &died) {
 			return died
 		}
@@ -154,11 +166,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// show shows the company and all stories, and stays up unless it is to end.
-func (d *demo) show(ctx context.Context) error {
+// present shows the company and all stories, and stays up unless it is to end.
+func (d *demo) present(ctx context.Context) error {
 	d.introduce()
 	stories := []func(context.Context) error{
 		d.open, d.changeAddress, d.changeAddressToBox, d.issueCard, d.issueCardDeclined, d.issueCardToBox, d.issueCardAgain, d.issueCardOverCrash,
+		d.familyCards, d.familyCardsRefused, d.verifyByHand, d.reviewCustomer, d.deleteUserData, d.upgrade,
 	}
 	for _, story := range stories {
 		if err := story(ctx); err != nil {

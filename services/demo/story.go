@@ -46,16 +46,16 @@ func (e ended) told() treatyv1.SagaState {
 		return treatyv1.SagaState_SAGA_STATE_SUCCEEDED
 	}
 	for _, detail := range status.Convert(e.err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" && info.GetReason() == "SAGA_COMPENSATED" {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if ok && info.GetDomain() == "treaty" && (info.GetReason() == "SAGA_COMPENSATED" || info.GetReason() == "SAGA_CANCELLED") {
 			return treatyv1.SagaState_SAGA_STATE_COMPENSATED
 		}
 	}
 	return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
 }
 
-// follow prints the timeline of the saga that a call started, and checks that the saga ended as wanted. The error says that the call told
-// nothing of its end.
-func (d *demo) follow(ctx context.Context, e ended, wanted treatyv1.SagaState, events ...event) (*treatyv1.Saga, error) {
+// ended remembers for the audit how a call ended, and returns the saga that it started. The error says that the call told nothing of its end.
+func (d *demo) ended(ctx context.Context, e ended) (*treatyv1.Saga, error) {
 	if e.told() == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return nil, fmt.Errorf("calling %s: %w", e.definition, e.err)
 	}
@@ -64,18 +64,59 @@ func (d *demo) follow(ctx context.Context, e ended, wanted treatyv1.SagaState, e
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", e.saga(), err)
 	}
+	return saga, nil
+}
+
+// waited waits for the end of a saga that was begun, and remembers it for the audit.
+func (d *demo) waited(ctx context.Context, definition, name, requestID string) (*treatyv1.Saga, error) {
+	ctx, cancel := context.WithTimeout(ctx, sagaTime)
+	defer cancel()
+	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: name})
+	if err != nil {
+		return nil, fmt.Errorf("waiting for %s: %w", name, err)
+	}
+	d.starts.list = append(d.starts.list, audit.Start{Definition: definition, RequestID: requestID, Saga: name, Told: saga.GetState()})
+	return saga, nil
+}
+
+// follow prints the timeline of the saga that a call started, and checks that the saga ended as wanted. The error says that the call told
+// nothing of its end.
+func (d *demo) follow(ctx context.Context, e ended, wanted treatyv1.SagaState, events ...event) (*treatyv1.Saga, error) {
+	saga, err := d.ended(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.show(ctx, saga, events...); err != nil {
+		return nil, err
+	}
+	if saga.GetState() != wanted {
+		d.fail("%s is %s, and should be %s", saga.GetName(), stateName(saga.GetState()), stateName(wanted))
+	}
+	return saga, nil
+}
+
+// show prints a saga's timeline.
+func (d *demo) show(ctx context.Context, saga *treatyv1.Saga, events ...event) error {
+	records, err := d.records(ctx, saga.GetName())
+	if err != nil {
+		return err
+	}
 	look := green
 	if saga.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
 		look = magenta
 	}
-	state := strings.TrimPrefix(saga.GetState().String(), "SAGA_STATE_")
-	took := short(saga.GetEndTime().AsTime().Sub(saga.GetCreateTime().AsTime()))
-	d.out.line(plain, "   "+d.out.styled(dim, saga.GetName())+"  "+d.out.styled(look, state)+d.out.styled(dim, " in "+took))
-	d.out.timeline(saga, events)
-	if saga.GetState() != wanted {
-		d.fail("%s is %s, and should be %s", saga.GetName(), state, strings.TrimPrefix(wanted.String(), "SAGA_STATE_"))
+	took := " in " + short(saga.GetEndTime().AsTime().Sub(saga.GetCreateTime().AsTime()))
+	if saga.GetEndTime() == nil {
+		look, took = yellow, " for "+short(time.Since(saga.GetCreateTime().AsTime()))+" so far"
 	}
-	return saga, nil
+	d.out.line(plain, "   "+d.out.styled(dim, saga.GetName())+"  "+d.out.styled(look, stateName(saga.GetState()))+d.out.styled(dim, took))
+	d.out.timeline(saga, append(between(records), events...))
+	return nil
+}
+
+// stateName is a state as people write it, e.g. SUCCEEDED.
+func stateName(state treatyv1.SagaState) string {
+	return strings.TrimPrefix(state.String(), "SAGA_STATE_")
 }
 
 // held is what one service holds in the end, and whether that is what it should.

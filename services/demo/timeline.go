@@ -21,6 +21,7 @@ type event struct {
 type moment struct {
 	from, to time.Time
 	step     string
+	sentTo   string // the participant of a broadcast
 	method   string
 	outcome  string
 	style    style
@@ -30,10 +31,14 @@ type moment struct {
 
 // moments returns everything that happened in a saga, in order.
 func moments(saga *treatyv1.Saga, events []event) []moment {
-	var all []moment
+	all := make([]moment, 0, len(events)+2*len(saga.GetSteps()))
+	// What is decided in the same turn as what follows from it comes first.
+	for _, e := range events {
+		all = append(all, moment{from: e.at, to: e.at, event: e.text})
+	}
 	for _, step := range saga.GetSteps() {
 		path := step.GetName()[strings.LastIndexByte(step.GetName(), '/')+1:]
-		m := moment{from: step.GetScheduleTime().AsTime(), to: step.GetEndTime().AsTime(), step: path, method: step.GetMethod()}
+		m := moment{from: step.GetScheduleTime().AsTime(), to: step.GetEndTime().AsTime(), step: path, method: step.GetMethod(), sentTo: step.GetParticipant()}
 		switch {
 		case step.GetFailure() != nil && step.GetState() == treatyv1.StepState_STEP_STATE_REFUSED:
 			m.outcome, m.style = "refused", red
@@ -60,9 +65,6 @@ func moments(saga *treatyv1.Saga, events []event) []moment {
 			}
 			all = append(all, undo)
 		}
-	}
-	for _, e := range events {
-		all = append(all, moment{from: e.at, to: e.at, event: e.text})
 	}
 	slices.SortStableFunc(all, func(a, b moment) int { return a.from.Compare(b.from) })
 	return all
@@ -97,6 +99,9 @@ const (
 // timeline prints what happened in a saga.
 func (p *printer) timeline(saga *treatyv1.Saga, events []event) {
 	begin, end := saga.GetCreateTime().AsTime(), saga.GetEndTime().AsTime()
+	if saga.GetEndTime() == nil {
+		end = time.Now()
+	}
 	bars := p.bars && p.width >= barScreen
 	rows := [][]cell{header("AT", "STEP", "PARTICIPANT", "COMMAND", "OUTCOME", "TOOK", "")}
 	for _, m := range moments(saga, events) {
@@ -105,8 +110,15 @@ func (p *printer) timeline(saga *treatyv1.Saga, events []event) {
 			rows = append(rows, []cell{at, {m.event, yellow}})
 			continue
 		}
+		took := short(m.to.Sub(m.from))
+		if m.to.Before(m.from) { // it is under way
+			m.to, took = end, ""
+		}
 		participant, command := names(m.method)
-		row := []cell{at, {m.step, plain}, {participant, cyan}, {command, plain}, {m.outcome, m.style}, {short(m.to.Sub(m.from)), plain}}
+		if m.sentTo != "" {
+			participant, _ = names(m.sentTo)
+		}
+		row := []cell{at, {m.step, plain}, {participant, cyan}, {command, plain}, {m.outcome, m.style}, {took, plain}}
 		if bars {
 			row = append(row, cell{p.bar(m, begin, end), plain})
 		} else {
@@ -128,9 +140,15 @@ func header(titles ...string) []cell {
 	return cells
 }
 
+// childSaga stands for the participant of a step that is itself a saga.
+const childSaga = "(saga)"
+
 // names splits a method, e.g. "acme.card.v1.CardService/IssueCard", into its participant, "card", and its command.
 func names(method string) (participant, command string) {
 	service, command, _ := strings.Cut(method, "/")
+	if strings.HasSuffix(service, "Sagas") {
+		return childSaga, command
+	}
 	parts := strings.Split(service, ".")
 	if len(parts) < 3 {
 		return service, command

@@ -65,6 +65,38 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
+// whole is a saga of branches, with a broadcast, a child and a sleep, whose last step is under way.
+func whole() (saga *treatyv1.Saga, events []event) {
+	begin := time.Now().Add(-time.Hour)
+	at := func(ms int) *timestamppb.Timestamp {
+		return timestamppb.New(begin.Add(time.Duration(ms) * time.Millisecond))
+	}
+	step := func(path, method string, from, to int) *treatyv1.Step {
+		return &treatyv1.Step{
+			Name: "sagas/s/steps/" + path, Method: method, State: treatyv1.StepState_STEP_STATE_DONE, ScheduleTime: at(from), EndTime: at(to), Attempts: &treatyv1.Attempts{Count: 1},
+		}
+	}
+	broadcast := step("2.1.1", "acme.privacy.v1.UserDataService/DeleteUserData", 400, 430)
+	broadcast.Participant = "acme.card.v1.CardService"
+	underWay := step("3", "acme.notification.v1.NotificationService/SendReview", 700, 0)
+	underWay.EndTime, underWay.State = nil, treatyv1.StepState_STEP_STATE_SCHEDULED
+	return &treatyv1.Saga{
+		Name: "sagas/s", CreateTime: at(0), State: treatyv1.SagaState_SAGA_STATE_RUNNING,
+		Steps: []*treatyv1.Step{
+			step("1.1.1", "acme.identity.v1.IdentitySagas/VerifyApplicant", 0, 300),
+			step("1.2.1", "acme.identity.v1.IdentitySagas/VerifyApplicant", 0, 310),
+			broadcast, underWay,
+		},
+	}, []event{{begin.Add(400 * time.Millisecond), "☾ asleep for 300 ms"}}
+}
+
+func TestTimelineOfASagaUnderWay(t *testing.T) {
+	var out bytes.Buffer
+	saga, events := whole()
+	(&printer{out: &out, width: plainWidth}).timeline(saga, events)
+	golden(t, "underway.golden", out.Bytes())
+}
+
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/services/demo/company"
+)
+
+// mislaid is a passport about which the register comes to no decision: it has mislaid the papers.
+const mislaid = "ZZ181512"
+
+// verifyByHand shows a saga that waits for an event, and somebody who publishes it by hand.
+func (d *demo) verifyByHand(ctx context.Context) error {
+	d.heading("VerifyApplicant: the register has mislaid Ada's papers, and somebody publishes by hand what it should have said")
+	request := &identityv1.VerifyApplicantRequest{RequestId: "verify-ada", Customer: d.ada, DisplayName: "Ada Lovelace", PassportNumber: mislaid}
+	name, err := d.begin(ctx, verifyApplicant, request)
+	if err != nil {
+		return err
+	}
+	wait, err := d.untilAwaits(ctx, name)
+	if err != nil {
+		return err
+	}
+	applicant := wait.GetEvents()[0].GetSubject()
+	d.out.line(plain, "    The saga "+waiting(wait.GetEvents()))
+	d.out.line(plain, fmt.Sprintf("    of %s, for %d hours at the most. Meanwhile it is on disk alone.",
+		applicant, int(wait.GetDueTime().AsTime().Sub(wait.GetScheduleTime().AsTime()).Hours())))
+	known, err := identityv1.NewIdentityServiceClient(d.company.Conn(company.Identity)).GetApplicant(ctx, &identityv1.GetApplicantRequest{Name: applicant})
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", applicant, err)
+	}
+	body := verdict(applicant, known.GetRegisterReference())
+	first, err := d.publish(ctx, body)
+	if err != nil {
+		return err
+	}
+	again, err := d.publish(ctx, body)
+	if err != nil {
+		return err
+	}
+	address := d.company.Process(company.Orchestrator).Address
+	d.out.line(dim, "    The third party's event, as grpcurl or any other gRPC client publishes it:")
+	d.out.line(plain, "      grpcurl -plaintext -d '"+body+"' \\\n        "+address+" treaty.v1.EventService/PublishEvents")
+	if _, err := d.follow(ctx, d.call(ctx, verifyApplicant, request, &identityv1.ApplicantConfirmed{}), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+		return err
+	}
+	d.check(first == again, fmt.Sprintf("it was published twice under the same id, and is there once, at position %d", first))
+	streamed, err := d.streamed(ctx, applicant)
+	if err != nil {
+		return err
+	}
+	d.check(streamed.GetPosition() == first, "whoever streams the events of the applicant gets it, too")
+	return nil
+}
+
+// untilAwaits waits until a saga awaits an event.
+func (d *demo) untilAwaits(ctx context.Context, name string) (found *treatyv1.Wait, err error) {
+	err = d.watch(ctx, name, func(saga *treatyv1.Saga) bool {
+		for _, w := range saga.GetWaits() {
+			if len(w.GetEvents()) > 0 {
+				found = w
+			}
+		}
+		return found != nil
+	})
+	if err == nil && found == nil {
+		err = fmt.Errorf("%s ended without awaiting an event", name)
+	}
+	return found, err
+}
+
+// verdict is the JSON with which an event is published: the register vouches for an applicant. No two lines of it are too long to read.
+func verdict(applicant, reference string) string {
+	return fmt.Sprintf(`{"events": [{"id": %q, "source": "register", "data": {
+        "@type": "type.googleapis.com/acme.identity.v1.ApplicantVerified",
+        "applicant": %q, "register_reference": %q}}]}`, reference, applicant, reference)
+}
+
+// publish publishes the events in a JSON text, and returns the first one's position.
+func (d *demo) publish(ctx context.Context, body string) (position uint64, err error) {
+	request := &treatyv1.PublishEventsRequest{}
+	if err := protojson.Unmarshal([]byte(body), request); err != nil {
+		return 0, fmt.Errorf("reading an event: %w", err)
+	}
+	published, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).PublishEvents(ctx, request)
+	if err != nil {
+		return 0, fmt.Errorf("publishing an event: %w", err)
+	}
+	return published.GetPositions()[0], nil
+}
+
+// streamed returns the first event about an applicant.
+func (d *demo) streamed(ctx context.Context, applicant string) (*treatyv1.PublishedEvent, error) {
+	ctx, cancel := context.WithTimeout(ctx, sagaTime)
+	defer cancel()
+	stream, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).StreamEvents(ctx, &treatyv1.StreamEventsRequest{Subject: applicant})
+	if err != nil {
+		return nil, fmt.Errorf("streaming events: %w", err)
+	}
+	response, err := stream.Recv()
+	if err != nil {
+		return nil, fmt.Errorf("streaming events: %w", err)
+	}
+	return response.GetEvent(), nil
+}
