@@ -36,9 +36,16 @@ func (d *demo) open(ctx context.Context) error {
 
 func (d *demo) changeAddress(ctx context.Context) error {
 	d.heading("ChangeAddress: Ada moves to " + company.Line(secondHome))
-	if _, err := d.follow(ctx, d.move(ctx, "ada-moves", secondHome), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	saga, err := d.follow(ctx, d.move(ctx, "ada-moves", secondHome), treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	if err != nil {
 		return err
 	}
+	published, err := d.streamed(ctx, d.ada)
+	if err != nil {
+		return err
+	}
+	d.check(published.GetSource() == saga.GetName()+"/steps/1",
+		fmt.Sprintf("the reply %s of step 1 is an event, too: it was published in the commit that recorded it", lastPart(published.GetType())))
 	return d.livesAt(ctx, secondHome)
 }
 

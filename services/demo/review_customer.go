@@ -55,6 +55,9 @@ func (d *demo) reviewCustomer(ctx context.Context) error {
 	if err := notification.Start(); err != nil {
 		return err
 	}
+	if err := d.company.ReadyProcess(ctx, company.Notification); err != nil {
+		return err
+	}
 	d.out.line(dim, "    The service is back, and the saga goes on:")
 	if err := d.watchRounds(ctx, name); err != nil {
 		return err

@@ -94,11 +94,11 @@ func (d *demo) publish(ctx context.Context, body string) (position uint64, err e
 	return published.GetPositions()[0], nil
 }
 
-// streamed returns the first event about an applicant.
-func (d *demo) streamed(ctx context.Context, applicant string) (*treatyv1.PublishedEvent, error) {
+// streamed returns the first event about a subject.
+func (d *demo) streamed(ctx context.Context, subject string) (*treatyv1.PublishedEvent, error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
-	stream, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).StreamEvents(ctx, &treatyv1.StreamEventsRequest{Subject: applicant})
+	stream, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).StreamEvents(ctx, &treatyv1.StreamEventsRequest{Subject: subject})
 	if err != nil {
 		return nil, fmt.Errorf("streaming events: %w", err)
 	}
