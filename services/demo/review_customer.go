@@ -91,6 +91,13 @@ func (d *demo) reviewed(ctx context.Context, name string, request *customerv1.Re
 	}
 	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && ended.GetRoundsDone() == rounds,
 		fmt.Sprintf("the saga is %s: %d rounds are done, as many as were wanted", stateName(saga.GetState()), ended.GetRoundsDone()))
+	labelled, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).ListSagas(ctx, &treatyv1.ListSagasRequest{
+		PageSize: 10, Filter: `labels.customer = "` + request.GetCustomer() + `"`,
+	})
+	if err != nil {
+		return fmt.Errorf("looking for sagas by their label: %w", err)
+	}
+	d.check(len(labelled.GetSagas()) == 1 && labelled.GetSagas()[0].GetName() == name, "it is what a search by the label customer finds")
 	holdings, err := d.company.Holdings(ctx)
 	if err != nil {
 		return err
