@@ -9,11 +9,14 @@ import (
 
 // Check holds the facts against the invariants.
 func Check(facts *Facts) *Report {
-	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed)}
+	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed),
+		children: make(map[string]*history), definitions: make(map[string]bool),
+	}
 	c.index()
 	c.checkStarts()
 	for _, name := range c.names {
 		c.checkJournal(c.sagas[name])
+		c.checkLanguage(c.sagas[name])
 		c.checkEnd(c.sagas[name])
 		c.checkOrder(c.sagas[name])
 	}
@@ -32,6 +35,9 @@ type checker struct {
 	names []string // the sagas' names in the facts' order
 	rows  map[command]*placed
 	order []*placed // the rows in the facts' order
+
+	children    map[string]*history // by the command ids of the steps that they are
+	definitions map[string]bool     // of the sagas that there are
 }
 
 // command tells the rows of all ledgers apart.
@@ -55,6 +61,10 @@ func (c *checker) index() {
 		}
 		c.sagas[h.name] = h
 		c.names = append(c.names, h.name)
+		c.definitions[h.started.GetDefinition()] = true
+		if parent := h.started.GetParent().GetCommandId(); parent != "" {
+			c.children[parent] = h
+		}
 		c.countSaga(h)
 	}
 	for _, ledger := range c.facts.Ledgers {
@@ -166,7 +176,9 @@ func (c *checker) checkLedgers() {
 			c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and there is no such saga", row.service)
 			continue
 		}
-		c.checkIntent(h, h.byPath[path], row)
+		if round, _ := roundOf(path); round >= h.round {
+			c.checkIntent(h, h.byPath[path], row) // the intents of earlier rounds are no longer kept
+		}
 		c.checkVerdict(row)
 		if row.Verdict == Executed && h.end != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED && row.Time.After(h.endTime) {
 			c.report.add(NothingAfterTheEnd, row.CommandID, "its %s took effect at %s %s after the saga's end", row.Direction, row.service, row.Time.Sub(h.endTime))
@@ -205,9 +217,9 @@ func (c *checker) checkVerdict(row *placed) {
 		c.report.add(NoActionAfterUndo, row.CommandID, "took effect at %s after its compensation", row.service)
 	case row.Direction == Action && row.Verdict == RefusedLate && (other == nil || other.Sequence > row.Sequence):
 		c.report.add(NoActionAfterUndo, row.CommandID, "was refused as late at %s, and there was no compensation before it", row.service)
-	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || other.Verdict != Executed):
+	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || other.Verdict != Executed && other.Verdict != Accepted):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "was undone at %s, and it never took effect there", row.service)
-	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && other.Verdict == Executed:
+	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && (other.Verdict == Executed || other.Verdict == Accepted):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "took effect at %s, and its undo did nothing", row.service)
 	}
 }

@@ -72,6 +72,9 @@ const (
 	Refused         Verdict = "refused"
 	NullCompensated Verdict = "null-compensated"
 	RefusedLate     Verdict = "refused-late"
+
+	// Accepted is a command whose participant had more to do with it, and that wasn't completed.
+	Accepted Verdict = "accepted"
 )
 
 // Row is what became of one command in one direction.

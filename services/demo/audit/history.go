@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,8 +17,10 @@ type history struct {
 
 	started *treatyv1.SagaStarted
 	decided *treatyv1.CompensationDecided
-	steps   []*step // in the order in which they were scheduled
+	steps   []*step // in the order in which they were scheduled; of a saga that was restarted, those of its last round
 	byPath  map[string]*step
+	round   int
+	failed  []string // the scopes that failed while the saga went on, as prefixes of paths
 
 	// end is the final state, unspecified when there is none; endTime is when.
 	end     treatyv1.SagaState
@@ -53,7 +57,13 @@ func newHistory(s Saga) *history {
 func (h *history) read(at moment, record *treatyv1.Record) {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
-		h.started = r.SagaStarted
+		h.started, h.round = r.SagaStarted, 1
+	case *treatyv1.Record_SagaRestarted:
+		h.started, h.round = r.SagaRestarted.GetStarted(), int(r.SagaRestarted.GetRound())
+		h.steps, h.failed = nil, nil
+		clear(h.byPath)
+	case *treatyv1.Record_ScopeCompensationDecided:
+		h.failed = append(h.failed, r.ScopeCompensationDecided.GetScope()+".")
 	case *treatyv1.Record_StepScheduled:
 		s := &step{path: r.StepScheduled.GetStep(), intent: r.StepScheduled, scheduled: at}
 		if before := h.byPath[s.path]; before != nil {
@@ -74,6 +84,9 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 		h.at(r.StepUnknown.GetStep()).unknown = true
 	case *treatyv1.Record_CompensationDecided:
 		h.decided = r.CompensationDecided
+		if h.reopens(r.CompensationDecided) {
+			h.end, h.endTime = treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, time.Time{}
+		}
 	case *treatyv1.Record_CompensationScheduled:
 		if s := h.at(r.CompensationScheduled.GetStep()); s.undoScheduled.missing() {
 			s.undoScheduled = at
@@ -85,6 +98,16 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 	case *treatyv1.Record_SagaCompensated:
 		h.finish(treatyv1.SagaState_SAGA_STATE_COMPENSATED, at)
 	}
+}
+
+// reopens says whether a decision undoes a child that had succeeded, which its parent may do.
+func (h *history) reopens(decided *treatyv1.CompensationDecided) bool {
+	return decided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT && h.started.GetParent() != nil
+}
+
+// inFailedScope says whether a step was undone with its scope, while the saga went on.
+func (h *history) inFailedScope(s *step) bool {
+	return slices.ContainsFunc(h.failed, func(prefix string) bool { return strings.HasPrefix(s.path, prefix) })
 }
 
 // finish keeps the first end: what comes after it is a violation.
@@ -117,10 +140,29 @@ func (s *step) compensatable() bool { return s.intent.GetCompensation() != nil }
 
 func (h *history) commandID(s *step) string { return h.name + "/steps/" + s.path }
 
-// branch is the path of the branch that the step is in: steps of one branch run one after the other.
-func (s *step) branch() string {
-	if i := strings.LastIndexByte(s.path, '.'); i >= 0 {
-		return s.path[:i]
+// follows says whether a step runs after another one, rather than beside it: paths are places and branches in turn, "2.1.4" the fourth place of the
+// first branch at place 2.
+func (s *step) follows(other *step) bool {
+	_, mine := roundOf(s.path)
+	_, others := roundOf(other.path)
+	for i := range min(len(mine), len(others)) {
+		if mine[i] != others[i] {
+			return i%2 == 0 && mine[i] > others[i]
+		}
 	}
-	return ""
+	return false
+}
+
+// roundOf splits a path into its round and its places and branches: "r2.1.4" is in round 2.
+func roundOf(path string) (round int, parts []int) {
+	round = 1
+	for i, text := range strings.Split(path, ".") {
+		if rest, found := strings.CutPrefix(text, "r"); found && i == 0 {
+			round, _ = strconv.Atoi(rest)
+			continue
+		}
+		n, _ := strconv.Atoi(text)
+		parts = append(parts, n)
+	}
+	return round, parts
 }

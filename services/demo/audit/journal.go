@@ -1,15 +1,22 @@
 package audit
 
-import treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+import (
+	"fmt"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
 
 // checkJournal holds a journal against itself.
 func (c *checker) checkJournal(h *history) {
-	if h.started == nil || len(h.records) == 0 || h.records[0].GetRecord().GetSagaStarted() == nil {
+	if first := h.first(); h.started == nil || first.GetSagaStarted() == nil && first.GetSagaRestarted() == nil {
 		c.report.add(AcknowledgedIsFinal, h.name, "its journal doesn't begin with its start")
 	}
 	var decided, ended bool
 	for _, r := range h.records {
 		record := r.GetRecord()
+		if ended && h.reopens(record.GetCompensationDecided()) {
+			ended = false
+		}
 		if ended {
 			c.report.add(NothingAfterTheEnd, r.GetName(), "%s was recorded after the saga's end", kindOf(record))
 		}
@@ -47,6 +54,37 @@ func (c *checker) checkJournal(h *history) {
 	}
 }
 
+func (h *history) first() *treatyv1.Record {
+	if len(h.records) == 0 {
+		return nil
+	}
+	return h.records[0].GetRecord()
+}
+
+// checkLanguage holds what the saga language adds against itself: a broadcast goes to each of those whom the journal names, and no event is taken
+// twice.
+func (c *checker) checkLanguage(h *history) {
+	taken := make(map[uint64]bool)
+	for _, r := range h.records {
+		if event := r.GetRecord().GetWaitEnded().GetEvent(); event != nil {
+			if taken[event.GetPosition()] {
+				c.report.add(OneEffect, r.GetName(), "the event at position %d was taken before", event.GetPosition())
+			}
+			taken[event.GetPosition()] = true
+		}
+		broadcast := r.GetRecord().GetBroadcastScheduled()
+		if broadcast == nil || h.end != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+			continue
+		}
+		for i, participant := range broadcast.GetParticipants() {
+			s := h.byPath[fmt.Sprintf("%s.%d.1", broadcast.GetBroadcast(), i+1)]
+			if s == nil || s.intent.GetParticipant() != participant || s.done.missing() {
+				c.report.add(AllOrNothing, r.GetName(), "the broadcast wasn't done by %s, and the saga succeeded", participant)
+			}
+		}
+	}
+}
+
 func kindOf(record *treatyv1.Record) string {
 	message := record.ProtoReflect()
 	if field := message.WhichOneof(message.Descriptor().Oneofs().ByName("kind")); field != nil {
@@ -66,10 +104,18 @@ func (c *checker) checkEnd(h *history) {
 	for _, s := range h.steps {
 		id := h.commandID(s)
 		action, undo := c.rows[command{id, Action}], c.rows[command{id, Compensation}]
-		c.checkTold(id, s, action, undo)
+		if c.isChild(s) {
+			c.checkChild(id, s)
+		} else {
+			c.checkTold(id, s, action, undo)
+		}
 		switch h.end {
 		case treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
-			c.checkForward(id, s, undo)
+			if h.inFailedScope(s) || s.unknown {
+				c.checkBackward(id, s, action)
+			} else {
+				c.checkForward(id, s, undo)
+			}
 		case treatyv1.SagaState_SAGA_STATE_COMPENSATED:
 			c.checkBackward(id, s, action)
 		}
@@ -90,6 +136,39 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.undoneAt.missing() && undo == nil {
 		c.report.add(NullCompensationIsNoOp, id, "is undone in the journal, and its participant's ledger doesn't know of it")
 	}
+}
+
+// isChild says whether a step is a saga.
+func (c *checker) isChild(s *step) bool {
+	return c.definitions[s.intent.GetMethod()]
+}
+
+// checkChild holds what the journal says of a step that is a saga against that saga.
+func (c *checker) checkChild(id string, s *step) {
+	child := c.children[id]
+	end := treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
+	if child != nil {
+		end = child.end
+	}
+	switch {
+	case !s.undoneAt.missing():
+		if end != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+			c.report.add(AllOrNothing, id, "is undone, and the saga that it is %s", endSays(child))
+		}
+	case !s.done.missing() && s.undoScheduled.missing():
+		if end != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+			c.report.add(AllOrNothing, id, "is done, and the saga that it is %s", endSays(child))
+		}
+	case !s.refused.missing() && child != nil && end != treatyv1.SagaState_SAGA_STATE_COMPENSATED:
+		c.report.add(AllOrNothing, id, "is refused, and the saga that it is %s", endSays(child))
+	}
+}
+
+func endSays(child *history) string {
+	if child == nil {
+		return "was never started"
+	}
+	return "ended as " + child.end.String()
 }
 
 func ledgerSays(row *placed) string {
@@ -122,7 +201,7 @@ func (c *checker) checkBackward(id string, s *step, action *placed) {
 		if s.mayHaveRun() && s.undoneAt.missing() {
 			c.report.add(AllOrNothing, id, "may have run and isn't undone, and the saga was compensated")
 		}
-		if action != nil && action.Verdict == Executed && (undo == nil || undo.Verdict != Executed) {
+		if action != nil && (action.Verdict == Executed || action.Verdict == Accepted) && (undo == nil || undo.Verdict != Executed) {
 			c.report.add(AllOrNothing, id, "took effect at %s and wasn't undone there, and the saga was compensated", action.service)
 		}
 	case s.mayHaveRun():
@@ -130,15 +209,18 @@ func (c *checker) checkBackward(id string, s *step, action *placed) {
 	}
 }
 
-// checkOrder: of two steps of one branch, the later one is undone before the undo of the earlier one begins.
+// checkOrder: of two steps that don't run side by side, the later one is undone before the undo of the earlier one begins.
 func (c *checker) checkOrder(h *history) {
 	for i, earlier := range h.steps {
 		if earlier.undoScheduled.missing() {
 			continue
 		}
 		for _, later := range h.steps[i+1:] {
-			if later.branch() != earlier.branch() || !later.compensatable() || !later.mayHaveRun() {
+			if !later.follows(earlier) || !later.compensatable() || !later.mayHaveRun() {
 				continue
+			}
+			if later.scheduled.place > earlier.undoScheduled.place {
+				continue // the earlier one was undone with its scope, and the saga went on
 			}
 			if later.undoneAt.missing() || later.undoneAt.place > earlier.undoScheduled.place {
 				c.report.add(ReverseOrder, h.name, "the undo of step %s was scheduled before step %s was undone", earlier.path, later.path)
