@@ -36,7 +36,9 @@ var pick = append(company.Participants(), company.Orchestrator, company.Orchestr
 func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	t.Helper()
 	ctx := t.Context()
-	acme, err := company.Open(ctx, company.Params{Dir: t.TempDir(), GoOnly: o.goOnly, RegisterLatency: 150 * time.Millisecond})
+	acme, err := company.Open(ctx, company.Params{Dir: t.TempDir(), GoOnly: o.goOnly, RegisterLatency: 150 * time.Millisecond,
+		RegisterDecidesAfter: 300 * time.Millisecond, InspectionTakes: 200 * time.Millisecond,
+	})
 	t.Cleanup(func() {
 		if err := acme.Close(); err != nil {
 			t.Error(err)
@@ -48,9 +50,11 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	given, customers := found(ctx, t, acme)
+	given, customers := found(ctx, t, acme, "Mover")
+	leaving, leavers := found(ctx, t, acme, "Leaver")
+	given = append(given, leaving...)
 	began := time.Now()
-	clients, told := o.load(t, acme, customers)
+	clients, told := o.load(t, acme, customers, leavers)
 
 	perProcess := o.kill(t, acme)
 	stopped := time.Now()
@@ -75,11 +79,11 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 }
 
 // found makes customers, by calls that are no sagas.
-func found(ctx context.Context, t *testing.T, acme *company.Company) (given []audit.Effect, customers []string) {
+func found(ctx context.Context, t *testing.T, acme *company.Company, kind string) (given []audit.Effect, customers []string) {
 	t.Helper()
 	for i := range movers {
 		created, err := customerv1.NewCustomerServiceClient(acme.Conn(company.Customer)).CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
-			DisplayName: fmt.Sprint("Mover ", i), Email: fmt.Sprintf("mover-%d@example.com", i),
+			DisplayName: fmt.Sprint(kind, " ", i), Email: fmt.Sprintf("%s-%d@example.com", strings.ToLower(kind), i),
 			Address: &customerv1.Address{Lines: []string{fmt.Sprint("First Street ", i)}, City: "Delft", Country: "NL"},
 		})
 		if err != nil {
@@ -98,7 +102,7 @@ type loading struct {
 }
 
 // load starts the clients.
-func (o ordeal) load(t *testing.T, acme *company.Company, customers []string) ([]*client, *loading) {
+func (o ordeal) load(t *testing.T, acme *company.Company, customers, leavers []string) ([]*client, *loading) {
 	t.Helper()
 	l := &loading{}
 	stop := make(chan struct{})
@@ -107,7 +111,7 @@ func (o ordeal) load(t *testing.T, acme *company.Company, customers []string) ([
 	clients := make([]*client, o.inFlight)
 	for i := range clients {
 		clients[i] = &client{
-			t: t, company: acme, name: fmt.Sprintf("client-%d", i), customers: customers,
+			t: t, company: acme, name: fmt.Sprintf("client-%d", i), customers: customers, leavers: leavers,
 			chance: rand.New(rand.NewPCG(o.seed, uint64(i))),
 			starts: make(map[string]*audit.Start), tally: &l.tally,
 		}

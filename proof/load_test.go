@@ -19,9 +19,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/services/demo/audit"
 	"github.com/treatyhq/treaty/services/demo/company"
@@ -30,6 +34,11 @@ import (
 const (
 	changeAddress = "acme.customer.v1.CustomerSagas/ChangeAddress"
 	issueCard     = "acme.card.v1.CardSagas/IssueCard"
+
+	issueFamilyCards = "acme.card.v1.FamilySagas/IssueFamilyCards"
+	verifyApplicant  = "acme.identity.v1.IdentitySagas/VerifyApplicant"
+	reviewCustomer   = "acme.customer.v1.ReviewSagas/ReviewCustomer"
+	deleteUserData   = "acme.privacy.v1.PrivacySagas/DeleteUserData"
 )
 
 // callTime is how long one call of a patient client may take; then it calls again.
@@ -43,6 +52,7 @@ type client struct {
 	name      string
 	chance    *rand.Rand
 	customers []string // who can move
+	leavers   []string // who want to be forgotten
 
 	started int
 	starts  map[string]*audit.Start // by request id, those that were acknowledged
@@ -86,6 +96,9 @@ func (c *client) choose() request {
 	if c.chance.IntN(10) < 3 {
 		home.Lines = []string{"P.O. Box 7", id}
 	}
+	if c.chance.IntN(3) == 0 {
+		return c.chooseOfTheLanguage(id, home)
+	}
 	if c.chance.IntN(2) == 0 {
 		return request{changeAddress, id, &customerv1.ChangeAddressSagaRequest{
 			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))], Address: home,
@@ -110,6 +123,51 @@ func (c *client) choose() request {
 		person.Email = "nowhere"
 	}
 	return request{issueCard, id, apply}
+}
+
+// chooseOfTheLanguage makes up a saga that does what only the whole saga language can: children, branches, scopes, sleeps, events, commands that take
+// long, broadcasts and restarts.
+func (c *client) chooseOfTheLanguage(id string, home *customerv1.Address) request {
+	switch c.chance.IntN(6) {
+	case 0:
+		return request{deleteUserData, id, &privacyv1.DeleteUserDataSagaRequest{RequestId: id, Customer: c.leavers[c.chance.IntN(len(c.leavers))]}}
+	case 1:
+		return request{reviewCustomer, id, &customerv1.ReviewCustomerRequest{
+			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))],
+			Interval: durationpb.New(time.Duration(50+c.chance.IntN(300)) * time.Millisecond), RoundsLeft: proto.Int32(int32(1 + c.chance.IntN(3))),
+		}}
+	case 2, 3:
+		return request{verifyApplicant, id, &identityv1.VerifyApplicantRequest{
+			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))], DisplayName: "Person " + id,
+			PassportNumber: c.passport(), ConfirmWithin: durationpb.New(time.Minute),
+		}}
+	}
+	family := &cardv1.IssueFamilyCardsRequest{
+		RequestId: id, Product: []string{"classic", "gold"}[c.chance.IntN(2)], LimitCents: 2_000_00,
+		Postal:     &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry()},
+		Head:       c.person(id + "-head"),
+		CoolingOff: durationpb.New(time.Duration(c.chance.IntN(400)) * time.Millisecond),
+	}
+	for i := range 1 + c.chance.IntN(2) {
+		family.Members = append(family.Members, c.person(fmt.Sprintf("%s-%d", id, i)))
+	}
+	return request{issueFamilyCards, id, family}
+}
+
+func (c *client) person(id string) *cardv1.Person {
+	return &cardv1.Person{
+		DisplayName: "Person " + id, Email: id + "@example.com", NationalId: "nid-" + id, PassportNumber: c.passport(),
+		YearlyIncomeCents: []int64{1_000_00, 20_000_00, 50_000_00, 90_000_00}[c.chance.IntN(4)],
+	}
+}
+
+// passport makes up a passport: most are in order, some are rejected, turned down later, or forged.
+func (c *client) passport() string {
+	prefix := "PP"
+	if c.chance.IntN(8) == 0 {
+		prefix = []string{"XX", "YY", "FF"}[c.chance.IntN(3)]
+	}
+	return fmt.Sprintf("%s%07d", prefix, c.chance.IntN(1e7))
 }
 
 // see starts a saga and calls until it is told how it ended.
@@ -175,15 +233,9 @@ func (c *client) call(ctx context.Context, r request, patience time.Duration) er
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var header metadata.MD
-	var err error
 	options := []grpc.CallOption{grpc.WaitForReady(true), grpc.Header(&header)}
-	conn := c.company.Conn(company.Orchestrator)
-	switch message := r.message.(type) {
-	case *customerv1.ChangeAddressSagaRequest:
-		_, err = customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx, message, options...)
-	case *cardv1.IssueCardSagaRequest:
-		_, err = cardv1.NewCardSagasClient(conn).IssueCard(ctx, message, options...)
-	}
+	// What the reply holds is the saga's business; that it is one is told by the status.
+	err := c.company.Conn(company.Orchestrator).Invoke(ctx, "/"+r.definition, r.message, new(emptypb.Empty), options...)
 	// A saga whose start is in doubt is named, too, and isn't acknowledged.
 	if name := strings.Join(header.Get("treaty-saga"), ""); name != "" && reasonOf(err) != "IN_DOUBT" {
 		c.acknowledged(r, name)
