@@ -471,6 +471,14 @@ func TestRestartForgetsTheRoundBefore(t *testing.T) {
 			}
 			w.crash()
 		}
+		params := engine.StartParams{Definition: definition, Request: request(t, 3), SagaID: handle.ID}
+		if again, err := w.engine.Start(t.Context(), params); err != nil || !again.Existing {
+			t.Errorf("starting it again with its first request: %v", err)
+		}
+		params.Request = request(t, 2)
+		if _, err := w.engine.Start(t.Context(), params); !errors.Is(err, engine.ErrOtherRequest) {
+			t.Errorf("starting it again with another request: %v", err)
+		}
 		if w.await(handle.ID) != succeeded {
 			t.Error("it didn't succeed")
 		}

@@ -175,7 +175,7 @@ func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Ha
 		return nil, fmt.Errorf("%w: %s", errGone, id)
 	case err != nil:
 		return nil, err
-	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params.Definition, saga.Started.GetRequest(), params.Request):
+	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params.Definition, saga.FirstRequest, params.Request):
 		return nil, fmt.Errorf("%w: sagas/%s", ErrOtherRequest, id)
 	}
 	return &Handle{ID: id, Existing: true, engine: e}, nil

@@ -386,7 +386,7 @@ func (m *Machine) restarted(request []byte) *treatyv1.SagaRestarted {
 	}
 	restarted := &treatyv1.SagaRestarted{
 		Started: next, Round: m.saga.Round + 1, CreateTime: timestamppb.New(m.saga.CreateTime), Progress: m.saga.Progress,
-		RoundTime: timestamppb.New(m.now),
+		RoundTime: timestamppb.New(m.now), FirstRequest: m.saga.FirstRequest,
 	}
 	for key, position := range m.saga.taken {
 		restarted.EventsTaken = append(restarted.EventsTaken, &treatyv1.EventTaken{

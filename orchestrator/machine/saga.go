@@ -64,6 +64,9 @@ type Saga struct {
 	// PayloadBytes is how long the requests, replies, events and progress are that its journal holds, altogether.
 	PayloadBytes int
 
+	// FirstRequest is the serialized request that it was started with, in its first round.
+	FirstRequest []byte
+
 	// RoundTime is when its round began.
 	RoundTime time.Time
 
@@ -194,6 +197,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 			return s.misfit("saga_started", "the saga was started before")
 		}
 		s.Started, s.State, s.Round, s.RoundTime = r.SagaStarted, treatyv1.SagaState_SAGA_STATE_RUNNING, 1, now
+		s.FirstRequest = r.SagaStarted.GetRequest()
 		s.PayloadBytes += len(r.SagaStarted.GetRequest())
 	case *treatyv1.Record_StepScheduled:
 		if s.byPath[r.StepScheduled.GetStep()] != nil {
@@ -249,7 +253,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 	*s = Saga{
 		ID: s.ID, Started: r.GetStarted(), State: treatyv1.SagaState_SAGA_STATE_RUNNING, Round: r.GetRound(), Turns: s.Turns,
-		CreateTime: r.GetCreateTime().AsTime(), UpdateTime: s.UpdateTime, Progress: r.GetProgress(), RoundTime: r.GetRoundTime().AsTime(),
+		CreateTime: r.GetCreateTime().AsTime(), UpdateTime: s.UpdateTime, Progress: r.GetProgress(), RoundTime: r.GetRoundTime().AsTime(), FirstRequest: r.GetFirstRequest(),
 		PayloadBytes: len(r.GetStarted().GetRequest()),
 	}
 	for _, taken := range r.GetEventsTaken() {

@@ -165,7 +165,7 @@ func TestRecordsOfTheSagaLanguage(t *testing.T) {
 	verified := &identityv1.ApplicantVerified{Applicant: "applicants/1", RegisterReference: "R-1"}
 	a.store.turns = []*treatyv1.Turn{{Records: []*treatyv1.Record{
 		{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
-			Started: &treatyv1.SagaStarted{Definition: issueCard, Request: marshal(t, application())}, Round: 2, Progress: pack(t, application()),
+			Started: &treatyv1.SagaStarted{Definition: issueCard, Request: marshal(t, application())}, Round: 2, Progress: pack(t, application()), FirstRequest: marshal(t, application()),
 		}}},
 		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1", Events: []*treatyv1.EventKey{
 			{Type: "acme.gone.v1.Gone", Subject: "1"}, {Type: "acme.identity.v1.ApplicantVerified", Subject: "applicants/1"},

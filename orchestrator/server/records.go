@@ -126,6 +126,7 @@ func (v *veil) cover(record *treatyv1.Record) {
 		if started := r.SagaRestarted.GetStarted(); started != nil {
 			started.Request = covered(v.saga().input, started.GetRequest())
 		}
+		r.SagaRestarted.FirstRequest = covered(v.saga().input, r.SagaRestarted.GetFirstRequest())
 	}
 	contract.Redact(record)
 }

@@ -2515,7 +2515,9 @@ type SagaRestarted struct {
 	// How far the saga had come.
 	Progress *anypb.Any `protobuf:"bytes,5,opt,name=progress,proto3" json:"progress,omitempty"`
 	// When this round began.
-	RoundTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=round_time,json=roundTime,proto3" json:"round_time,omitempty"`
+	RoundTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=round_time,json=roundTime,proto3" json:"round_time,omitempty"`
+	// The serialized request of the first round, by which a start that comes again is told from another one with the same request id.
+	FirstRequest  []byte `protobuf:"bytes,7,opt,name=first_request,json=firstRequest,proto3" json:"first_request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2588,6 +2590,13 @@ func (x *SagaRestarted) GetProgress() *anypb.Any {
 func (x *SagaRestarted) GetRoundTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RoundTime
+	}
+	return nil
+}
+
+func (x *SagaRestarted) GetFirstRequest() []byte {
+	if x != nil {
+		return x.FirstRequest
 	}
 	return nil
 }
@@ -2879,7 +2888,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x06change\x18\x01 \x01(\tR\x06change\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\"?\n" +
 	"\vProgressSet\x120\n" +
-	"\bprogress\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"\xbb\x02\n" +
+	"\bprogress\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bprogress\"\xe0\x02\n" +
 	"\rSagaRestarted\x120\n" +
 	"\astarted\x18\x01 \x01(\v2\x16.treaty.v1.SagaStartedR\astarted\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12;\n" +
@@ -2888,7 +2897,8 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\fevents_taken\x18\x04 \x03(\v2\x15.treaty.v1.EventTakenR\veventsTaken\x120\n" +
 	"\bprogress\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\bprogress\x129\n" +
 	"\n" +
-	"round_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\troundTime\"O\n" +
+	"round_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\troundTime\x12#\n" +
+	"\rfirst_request\x18\a \x01(\fR\ffirstRequest\"O\n" +
 	"\n" +
 	"EventTaken\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +

@@ -219,7 +219,7 @@ type Saga struct {
 	Definition string `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
 	// Where it stands.
 	State SagaState `protobuf:"varint,3,opt,name=state,proto3,enum=treaty.v1.SagaState" json:"state,omitempty"`
-	// The request that started it. In GetSaga, WaitSaga, WatchSaga and what starts or changes a saga.
+	// The request that started it, or its present round. In GetSaga, WaitSaga, WatchSaga and what starts or changes a saga.
 	Request *anypb.Any `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
 	// Its reply, once it is SUCCEEDED.
 	Reply *anypb.Any `protobuf:"bytes,5,opt,name=reply,proto3" json:"reply,omitempty"`
