@@ -49,7 +49,7 @@ test: ## Run all tests but the proof, with the race detector where there is a C 
 	$(GO) test $(RACE) ./...
 
 .PHONY: proof
-proof: bin/jaeger ## Kill processes under load and audit what is left; ask a real Jaeger whether traces are whole.
+proof: bin/jaeger bin/grpcurl ## Kill processes under load and audit what is left; ask a real Jaeger whether traces are whole; publish by a real grpcurl.
 	$(GO) test -tags proof -count=1 -timeout 30m -v ./proof/... ./internal/jaegertest/...
 
 .PHONY: bench
@@ -69,6 +69,9 @@ jaeger: bin/jaeger ## Run Jaeger on loopback until interrupted. It has the API a
 # Compiling Jaeger takes minutes the first time.
 bin/jaeger: tools/jaeger/go.mod tools/jaeger/go.sum
 	$(GO) build -C tools/jaeger -o ../../$@ github.com/jaegertracing/jaeger/cmd/all-in-one
+
+bin/grpcurl: tools/grpcurl/go.mod tools/grpcurl/go.sum
+	$(GO) build -C tools/grpcurl -o ../../$@ github.com/fullstorydev/grpcurl/cmd/grpcurl
 
 .PHONY: clean
 clean: ## Remove what was built.
