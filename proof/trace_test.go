@@ -91,8 +91,10 @@ type wanted struct {
 // exportTime is how long spans may take to arrive.
 const exportTime = 20 * time.Second
 
-// shows does something as a caller with a trace, and fails the test unless that becomes what it must be.
-func (c *traced) shows(t *testing.T, want wanted, do func(ctx context.Context)) {
+// shows does something as a caller with a trace, fails the test unless that becomes what it must be, and returns it.
+func (c *traced) shows(t *testing.T, want interface {
+	faults(got *jaegertest.Trace) []string
+}, do func(ctx context.Context)) *jaegertest.Trace {
 	t.Helper()
 	ctx, span := c.tracer.Start(t.Context(), caller)
 	do(ctx)
@@ -108,7 +110,7 @@ func (c *traced) shows(t *testing.T, want wanted, do func(ctx context.Context)) 
 		got := c.jaeger.Trace(t, span.SpanContext().TraceID().String(), 1)
 		faults := want.faults(got)
 		if len(faults) == 0 {
-			return
+			return got
 		}
 		select {
 		case <-tick.C:
@@ -117,7 +119,7 @@ func (c *traced) shows(t *testing.T, want wanted, do func(ctx context.Context)) 
 				t.Error(fault)
 			}
 			t.Log(drawn(got))
-			return
+			return got
 		}
 	}
 }
@@ -125,6 +127,41 @@ func (c *traced) shows(t *testing.T, want wanted, do func(ctx context.Context)) 
 // faults says what a trace lacks: one root, the caller's, no span without its parent, the anchor under the caller's call, each command's
 // attempt under the anchor, the participant's work under the attempt, a link from each compensation to what it undoes, one end.
 func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
+	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	faults = holes(got)
+	anchors := own(got, w.definition)
+	if len(anchors) != 1 || !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == anchors[0].Parent && s.Service == "caller" }) {
+		add("it has %d anchors of the saga, want one that hangs from the caller's call", len(anchors))
+		return faults
+	}
+	for method, participant := range w.commands {
+		attempts := own(got, method)
+		if len(attempts) == 0 {
+			add("it has no attempt of %s", method)
+		}
+		for _, attempt := range attempts {
+			if attempt.Parent != anchors[0].ID {
+				add("an attempt of %s doesn't hang from the anchor", method)
+			}
+			if !reaches(got, attempt, participant) {
+				add("nothing of %s hangs from an attempt of %s", participant, method)
+			}
+		}
+	}
+	for action, compensation := range w.undone {
+		of, by := own(got, action), own(got, compensation)
+		if len(of) == 0 || len(by) == 0 || !slices.Contains(by[0].Links, of[len(of)-1].ID) {
+			add("%s doesn't link to %s, which it undoes", compensation, action)
+		}
+	}
+	if n := len(own(got, w.end)); n != 1 {
+		add("%d spans are named %q, want one", n, w.end)
+	}
+	return faults
+}
+
+// holes says where a trace isn't one: it has one root, the caller's, no span without its parent, and nothing that Jaeger warns of.
+func holes(got *jaegertest.Trace) (faults []string) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if roots := got.Roots(); len(roots) != 1 || roots[0].Name != caller {
 		add("it has %d roots, want the caller's alone", len(roots))
@@ -140,35 +177,12 @@ func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
 			}
 		}
 	}
-	anchors := own(got, w.definition)
-	if len(anchors) != 1 || !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == anchors[0].Parent && s.Service == "caller" }) {
-		add("it has %d anchors of the saga, want one that hangs from the caller's call", len(anchors))
-		return faults
-	}
-	for method, participant := range w.commands {
-		attempts := own(got, method)
-		if len(attempts) == 0 {
-			add("it has no attempt of %s", method)
-		}
-		for _, attempt := range attempts {
-			if attempt.Parent != anchors[0].ID {
-				add("an attempt of %s doesn't hang from the anchor", method)
-			}
-			if !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant }) {
-				add("nothing of %s hangs from an attempt of %s", participant, method)
-			}
-		}
-	}
-	for action, compensation := range w.undone {
-		of, by := own(got, action), own(got, compensation)
-		if len(of) == 0 || len(by) == 0 || !slices.Contains(by[0].Links, of[len(of)-1].ID) {
-			add("%s doesn't link to %s, which it undoes", compensation, action)
-		}
-	}
-	if n := len(own(got, w.end)); n != 1 {
-		add("%d spans are named %q, want one", n, w.end)
-	}
 	return faults
+}
+
+// reaches says whether a participant's own work hangs from an attempt.
+func reaches(got *jaegertest.Trace, attempt jaegertest.Span, participant string) bool {
+	return slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant })
 }
 
 // own returns the orchestrator's own spans of a name.

@@ -1,0 +1,158 @@
+//go:build proof
+
+package proof
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	"github.com/treatyhq/treaty/internal/jaegertest"
+	"github.com/treatyhq/treaty/services/demo/company"
+)
+
+// stepTag is the attribute that a span of an attempt has, and the anchor of a saga hasn't.
+const stepTag = "treaty.step"
+
+// wantedFamily is what the trace of a saga with children must show.
+type wantedFamily struct {
+	definition, child string
+	children          int
+	commands          map[string]string // who serves each method that the saga itself calls
+	childCommands     map[string]string // who serves each method that every child calls
+	ends              map[string]int    // how many spans there are of each name that covers a saga, the children's among them
+}
+
+// faults says what a trace lacks: it is one, the children's anchors hang each from another attempt of their parent, each saga's attempts hang from
+// that saga's own anchor, and the participants' work from the attempts.
+func (w wantedFamily) faults(got *jaegertest.Trace) (faults []string) {
+	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	faults = holes(got)
+	parents := anchorsOf(got, w.definition)
+	if len(parents) != 1 || !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == parents[0].Parent && s.Service == "caller" }) {
+		add("it has %d anchors of the saga, want one that hangs from the caller's call", len(parents))
+		return faults
+	}
+	faults = append(faults, missing(got, parents[0], w.commands)...)
+	children := anchorsOf(got, w.child)
+	if len(children) != w.children {
+		add("it has %d anchors of children, want %d", len(children), w.children)
+	}
+	steps := make(map[string]bool)
+	for _, child := range children {
+		i := slices.IndexFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == child.Parent })
+		if i < 0 || got.Spans[i].Name != w.child || got.Spans[i].Parent != parents[0].ID {
+			add("the anchor of a child doesn't hang from an attempt of its parent")
+			continue
+		}
+		steps[got.Spans[i].Tags[stepTag]] = true
+		faults = append(faults, missing(got, child, w.childCommands)...)
+	}
+	if len(steps) != w.children {
+		add("the children are %d of the saga's steps, want %d", len(steps), w.children)
+	}
+	for end, want := range w.ends {
+		if n := len(own(got, end)); n != want {
+			add("%d spans are named %q, want %d", n, end, want)
+		}
+	}
+	return faults
+}
+
+// anchorsOf returns the anchors of the sagas of a definition.
+func anchorsOf(got *jaegertest.Trace, definition string) []jaegertest.Span {
+	return slices.DeleteFunc(own(got, definition), func(s jaegertest.Span) bool { return s.Tags[stepTag] != "" })
+}
+
+// missing says which of a saga's commands have no attempt below its anchor, or one that reached nobody.
+func missing(got *jaegertest.Trace, anchor jaegertest.Span, commands map[string]string) (faults []string) {
+	for method, participant := range commands {
+		attempts := slices.DeleteFunc(own(got, method), func(s jaegertest.Span) bool { return s.Parent != anchor.ID })
+		if len(attempts) == 0 {
+			faults = append(faults, fmt.Sprintf("no attempt of %s hangs from the anchor of %s", method, anchor.Name))
+		}
+		for _, attempt := range attempts {
+			if !reaches(got, attempt, participant) {
+				faults = append(faults, fmt.Sprintf("nothing of %s hangs from an attempt of %s", participant, method))
+			}
+		}
+	}
+	return faults
+}
+
+// TestFamilyTraces looks at the traces of sagas with children in Jaeger: one that succeeds although one of its scopes fails, and one that is
+// undone, children and all.
+func TestFamilyTraces(t *testing.T) {
+	acme := openTraced(t)
+	for _, test := range []struct {
+		name   string
+		change func(*cardv1.IssueFamilyCardsRequest)
+		code   codes.Code
+		wanted func(*wantedFamily)
+	}{
+		{"succeeded", func(r *cardv1.IssueFamilyCardsRequest) { r.Product = "gold" }, codes.OK, func(w *wantedFamily) {
+			w.commands["acme.credit.v1.CreditService/AbandonCheck"] = company.Credit
+			w.commands["acme.card.v1.CardService/IssueExtraCard"] = company.Card
+			w.commands["acme.notification.v1.NotificationService/SendWelcome"] = company.Notification
+			w.ends = map[string]int{"saga succeeded": 3, "saga compensated": 0}
+		}},
+		{"undone", func(r *cardv1.IssueFamilyCardsRequest) { r.LimitCents = 8_000_00 }, codes.OutOfRange, func(w *wantedFamily) {
+			w.commands["acme.customer.v1.CustomerService/RemoveCustomer"] = company.Customer
+			w.childCommands["acme.identity.v1.IdentityService/WithdrawApplicant"] = company.Identity
+			w.ends = map[string]int{"saga compensated": 3}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			request := &cardv1.IssueFamilyCardsRequest{
+				RequestId: test.name, Product: "classic", LimitCents: 4_000_00,
+				Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL"},
+				Head:   relative(test.name, "head", 90_000_00), Members: []*cardv1.Person{relative(test.name, "member", 1_000_00)},
+			}
+			test.change(request)
+			want := wantedFamily{
+				definition: issueFamilyCards, child: verifyApplicant, children: 2,
+				commands: map[string]string{
+					"acme.customer.v1.CustomerService/CreateCustomer": company.Customer,
+					"acme.credit.v1.CreditService/CheckCredit":        company.Credit,
+					"acme.card.v1.CardService/ChangePostalAddress":    company.Card,
+					"acme.card.v1.CardService/IssueCard":              company.Card,
+				},
+				childCommands: map[string]string{
+					"acme.identity.v1.IdentityService/RegisterApplicant": company.Identity,
+					"acme.identity.v1.IdentityService/InspectPassport":   company.Identity,
+				},
+			}
+			test.wanted(&want)
+			got := acme.shows(t, want, func(ctx context.Context) {
+				_, err := cardv1.NewFamilySagasClient(acme.Conn(company.Orchestrator)).IssueFamilyCards(ctx, request)
+				if status.Code(err) != test.code {
+					t.Errorf("it ends with %v, want %s", err, test.code)
+				}
+			})
+			t.Logf("its trace has %d spans, %d of them of the orchestrator, below one root", len(got.Spans), len(ofService(got, "treaty-orchestrator")))
+			// Without any one of a child's anchors, or of the attempts that they hang from, it would not be whole.
+			for _, taken := range own(got, verifyApplicant) {
+				spans := slices.DeleteFunc(slices.Clone(got.Spans), func(s jaegertest.Span) bool { return s.ID == taken.ID })
+				if len(want.faults(&jaegertest.Trace{ID: got.ID, Spans: spans})) == 0 {
+					t.Errorf("nothing is missed of a trace without the span %s of %s", taken.ID, taken.Name)
+				}
+			}
+		})
+	}
+}
+
+func ofService(got *jaegertest.Trace, service string) []jaegertest.Span {
+	return slices.DeleteFunc(slices.Clone(got.Spans), func(s jaegertest.Span) bool { return s.Service != service })
+}
+
+func relative(family, name string, income int64) *cardv1.Person {
+	passport := map[string]string{"head": "PP0000001", "member": "PP0000002"}[name]
+	return &cardv1.Person{
+		DisplayName: name, Email: family + "-" + name + "@example.com", NationalId: family + "-" + name, PassportNumber: passport, YearlyIncomeCents: income,
+	}
+}
