@@ -40,7 +40,7 @@ func WithParticipant(service, target string) Option {
 }
 
 // WithRetention says how long sagas are kept after their end whose contract doesn't say. 0 means for ever, which is the default. Sagas that
-// haven't ended are always kept.
+// haven't ended, and those that a parent may undo, are always kept.
 func WithRetention(kept time.Duration) Option { return func(s *settings) { s.retention = kept } }
 
 // DefaultEventRetention is how long events are kept when nothing else is said.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal/sqlite"
@@ -86,11 +87,18 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	return o.run(ctx, &r, listener)
 }
 
-// retention says how long the sagas of each definition are kept; those that are kept for ever are left out.
+// retention says how long the sagas of each definition are kept; those that are kept for ever are left out. So are those that a parent may
+// undo long after they succeeded: what is gone can't be undone.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
 	kept := make(map[string]time.Duration)
 	for name := range code {
 		saga, _ := o.catalog.Saga(name)
+		if saga.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
+			if saga.Retention > 0 {
+				o.logger.Warn("sagas of a definition are kept for ever in spite of its retention, since a parent may still undo them", "definition", name)
+			}
+			continue
+		}
 		if d := cmp.Or(saga.Retention, max(o.settings.retention, 0)); d > 0 {
 			kept[name] = d
 		}

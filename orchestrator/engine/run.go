@@ -75,6 +75,10 @@ func (e *Engine) run(inst *instance) *flight {
 			e.settle(inst, t, err)
 			return next
 		}
+		if errors.Is(err, journal.ErrNotFound) && e.vanish(inst) {
+			t.reply(err)
+			return next
+		}
 		if err != nil && t.flight != nil {
 			inst.mu.Lock()
 			delete(inst.flights, t.flight.key)
@@ -121,6 +125,20 @@ func (e *Engine) rest(inst *instance) {
 	for _, f := range inst.flights {
 		f.request = nil
 	}
+}
+
+// vanish forgets an instance of a saga that isn't there, before whoever asked for it hears of that, so that a start that follows doesn't find
+// it. It returns false when somebody else waits for it, too.
+func (e *Engine) vanish(inst *instance) bool {
+	inst.mu.Lock()
+	defer inst.mu.Unlock()
+	if len(inst.tasks) > 0 || len(inst.flights) > 0 {
+		return false
+	}
+	inst.busy = false
+	inst.forget()
+	e.drop(inst)
+	return true
 }
 
 // drop takes a saga that was forgotten out of the engine's memory.

@@ -577,7 +577,7 @@ type SagaOptions struct {
 	// How long the saga may take from its start. When it passes before the pivot, the saga is cancelled. Default: none.
 	Deadline *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// How long the saga is kept after its end. Default: as long as the orchestrator is told, which is for ever if it isn't. At least 1
-	// min, at most 3650 days.
+	// min, at most 3650 days. Sagas of a definition that is a compensatable command are kept for ever: a parent may still undo them.
 	Retention     *durationpb.Duration `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

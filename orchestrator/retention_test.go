@@ -1,0 +1,31 @@
+package orchestrator
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	_ "github.com/treatyhq/treaty/gen/acme/card/v1"
+	_ "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	_ "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+)
+
+// TestRetention says how long sagas are kept: as their contract says, else as the orchestrator is told, and for ever when a parent may undo them.
+func TestRetention(t *testing.T) {
+	o, err := New(WithRetention(time.Hour), WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := o.retention(map[string]machine.Code{
+		"acme.card.v1.CardSagas/IssueCard": nil, "acme.privacy.v1.PrivacySagas/DeleteUserData": nil, "acme.identity.v1.IdentitySagas/VerifyApplicant": nil,
+	})
+	want := map[string]time.Duration{
+		"acme.card.v1.CardSagas/IssueCard": time.Hour, "acme.privacy.v1.PrivacySagas/DeleteUserData": 3 * 365 * 24 * time.Hour,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
