@@ -134,7 +134,7 @@ func (c *client) chooseOfTheLanguage(id string, home *customerv1.Address) reques
 	case 1:
 		return request{reviewCustomer, id, &customerv1.ReviewCustomerRequest{
 			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))],
-			Interval: durationpb.New(time.Duration(50+c.chance.IntN(300)) * time.Millisecond), RoundsLeft: proto.Int32(int32(1 + c.chance.IntN(3))),
+			Interval: durationpb.New(time.Duration(50+c.chance.IntN(300)) * time.Millisecond), RoundsLeft: new(int32(1 + c.chance.IntN(3))),
 		}}
 	case 2, 3:
 		return request{verifyApplicant, id, &identityv1.VerifyApplicantRequest{
