@@ -10,13 +10,17 @@ import (
 // Check holds the facts against the invariants.
 func Check(facts *Facts) *Report {
 	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed),
-		children: make(map[string]*history), definitions: make(map[string]bool),
+		children: make(map[string]*history), definitions: make(map[string]bool), events: make(map[uint64]*treatyv1.PublishedEvent),
+		reached: make(map[string]string),
 	}
 	c.index()
 	c.checkStarts()
 	for _, name := range c.names {
 		c.checkJournal(c.sagas[name])
-		c.checkLanguage(c.sagas[name])
+		c.checkScopes(c.sagas[name])
+		c.checkBroadcasts(c.sagas[name])
+		c.checkWaits(c.sagas[name])
+		c.checkParent(c.sagas[name])
 		c.checkEnd(c.sagas[name])
 		c.checkOrder(c.sagas[name])
 	}
@@ -38,6 +42,9 @@ type checker struct {
 
 	children    map[string]*history // by the command ids of the steps that they are
 	definitions map[string]bool     // of the sagas that there are
+
+	events  map[uint64]*treatyv1.PublishedEvent // by position
+	reached map[string]string                   // by a broadcast's participant, the ledger where its commands are
 }
 
 // command tells the rows of all ledgers apart.
@@ -53,6 +60,9 @@ type placed struct {
 }
 
 func (c *checker) index() {
+	for _, event := range c.facts.Events {
+		c.events[event.GetPosition()] = event
+	}
 	for _, s := range c.facts.Sagas {
 		h := newHistory(s)
 		if c.sagas[h.name] != nil {
@@ -63,6 +73,9 @@ func (c *checker) index() {
 		c.names = append(c.names, h.name)
 		c.definitions[h.started.GetDefinition()] = true
 		if parent := h.started.GetParent().GetCommandId(); parent != "" {
+			if other := c.children[parent]; other != nil {
+				c.report.add(OneEffect, parent, "is the saga %s and the saga %s", other.name, h.name)
+			}
 			c.children[parent] = h
 		}
 		c.countSaga(h)
@@ -101,6 +114,7 @@ func (c *checker) countSaga(h *history) {
 			counts.Unknown++
 		}
 	}
+	counts.language(h)
 	for _, r := range h.records {
 		counts.Attempts += int(attempts(r.GetRecord()))
 	}
@@ -111,6 +125,8 @@ func (c *checker) countRow(row Row) {
 	counts.Commands++
 	counts.Duplicates += row.Duplicates
 	switch row.Verdict {
+	case Accepted:
+		counts.Accepted++
 	case Executed:
 		counts.Executed++
 		if row.Direction == Compensation {
@@ -180,8 +196,12 @@ func (c *checker) checkLedgers() {
 			c.checkIntent(h, h.byPath[path], row) // the intents of earlier rounds are no longer kept
 		}
 		c.checkVerdict(row)
-		if row.Verdict == Executed && h.end != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED && row.Time.After(h.endTime) {
-			c.report.add(NothingAfterTheEnd, row.CommandID, "its %s took effect at %s %s after the saga's end", row.Direction, row.service, row.Time.Sub(h.endTime))
+		end := h.endTime
+		if row.Direction == Action {
+			end = h.actedUntil
+		}
+		if row.Verdict.took() && !end.IsZero() && row.Time.After(end) {
+			c.report.add(NothingAfterTheEnd, row.CommandID, "its %s took effect at %s %s after the saga's end", row.Direction, row.service, row.Time.Sub(end))
 		}
 	}
 }
@@ -213,13 +233,13 @@ func (c *checker) checkVerdict(row *placed) {
 	switch {
 	case row.Direction == Action && row.Verdict == NullCompensated, row.Direction == Compensation && (row.Verdict == Refused || row.Verdict == RefusedLate):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "its %s has the verdict %s", row.Direction, row.Verdict)
-	case row.Direction == Action && row.Verdict == Executed && other != nil && other.Sequence < row.Sequence:
+	case row.Direction == Action && row.Verdict.took() && other != nil && other.Sequence < row.Sequence:
 		c.report.add(NoActionAfterUndo, row.CommandID, "took effect at %s after its compensation", row.service)
 	case row.Direction == Action && row.Verdict == RefusedLate && (other == nil || other.Sequence > row.Sequence):
 		c.report.add(NoActionAfterUndo, row.CommandID, "was refused as late at %s, and there was no compensation before it", row.service)
-	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || other.Verdict != Executed && other.Verdict != Accepted):
+	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || !other.Verdict.took()):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "was undone at %s, and it never took effect there", row.service)
-	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && (other.Verdict == Executed || other.Verdict == Accepted):
+	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && other.Verdict.took():
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "took effect at %s, and its undo did nothing", row.service)
 	}
 }

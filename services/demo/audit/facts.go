@@ -14,6 +14,9 @@ type Facts struct {
 	// Sagas are what the orchestrator says.
 	Sagas []Saga
 
+	// Events are all that the orchestrator's store holds. Nil: they weren't gathered, and what sagas took isn't held against them.
+	Events []*treatyv1.PublishedEvent
+
 	// Ledgers are what the participants' inboxes recorded.
 	Ledgers []Ledger
 
@@ -100,6 +103,9 @@ type Row struct {
 	// Effects are what an executed action must have left in the participant's tables; see Effect.Resource.
 	Effects []string
 }
+
+// took says that a command had an effect, or may still have one: a command that was accepted is as good as executed.
+func (v Verdict) took() bool { return v == Executed || v == Accepted }
 
 // Effect is something that a participant's own tables hold because of a command.
 type Effect struct {

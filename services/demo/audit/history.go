@@ -20,11 +20,40 @@ type history struct {
 	steps   []*step // in the order in which they were scheduled; of a saga that was restarted, those of its last round
 	byPath  map[string]*step
 	round   int
-	failed  []string // the scopes that failed while the saga went on, as prefixes of paths
 
-	// end is the final state, unspecified when there is none; endTime is when.
-	end     treatyv1.SagaState
-	endTime time.Time
+	scopes     []scope // those that failed while the saga went on
+	waits      []*wait // those of the last round
+	broadcasts []broadcast
+	taken      map[uint64]bool   // the positions of the events that were taken
+	takenFrom  map[string]uint64 // by key, how far earlier rounds had taken events
+	decidedAt  moment
+
+	// end is the final state, unspecified when there is none; endTime is when, and actedUntil when no action could follow any more: of a child
+	// that was undone after it had succeeded, when it succeeded.
+	end                 treatyv1.SagaState
+	endTime, actedUntil time.Time
+}
+
+// scope is a part of a saga that failed and was undone while the saga went on.
+type scope struct {
+	path    string
+	decided moment
+}
+
+// wait is one wait's part of the journal.
+type wait struct {
+	path                       string
+	intent                     *treatyv1.WaitScheduled
+	end                        *treatyv1.WaitEnded
+	scheduled, endedAt         moment
+	scheduledAgain, endedAgain bool
+}
+
+// broadcast is one command to several participants.
+type broadcast struct {
+	*treatyv1.BroadcastScheduled
+
+	scheduled moment
 }
 
 // step is one step's part of the journal.
@@ -47,7 +76,7 @@ type moment struct {
 func (m moment) missing() bool { return m.place == 0 }
 
 func newHistory(s Saga) *history {
-	h := &history{name: s.View.GetName(), view: s.View, records: s.Records, byPath: make(map[string]*step)}
+	h := &history{name: s.View.GetName(), view: s.View, records: s.Records, byPath: make(map[string]*step), taken: make(map[uint64]bool)}
 	for i, r := range s.Records {
 		h.read(moment{place: i + 1, time: r.GetTime().AsTime()}, r.GetRecord())
 	}
@@ -60,10 +89,19 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 		h.started, h.round = r.SagaStarted, 1
 	case *treatyv1.Record_SagaRestarted:
 		h.started, h.round = r.SagaRestarted.GetStarted(), int(r.SagaRestarted.GetRound())
-		h.steps, h.failed = nil, nil
-		clear(h.byPath)
+		h.restart(r.SagaRestarted)
 	case *treatyv1.Record_ScopeCompensationDecided:
-		h.failed = append(h.failed, r.ScopeCompensationDecided.GetScope()+".")
+		h.scopes = append(h.scopes, scope{path: r.ScopeCompensationDecided.GetScope(), decided: at})
+	case *treatyv1.Record_BroadcastScheduled:
+		h.broadcasts = append(h.broadcasts, broadcast{r.BroadcastScheduled, at})
+	case *treatyv1.Record_WaitScheduled:
+		w := h.waitAt(r.WaitScheduled.GetWait())
+		w.scheduledAgain = w.intent != nil
+		w.intent, w.scheduled = r.WaitScheduled, at
+	case *treatyv1.Record_WaitEnded:
+		w := h.waitAt(r.WaitEnded.GetWait())
+		w.endedAgain = w.end != nil
+		w.end, w.endedAt = r.WaitEnded, at
 	case *treatyv1.Record_StepScheduled:
 		s := &step{path: r.StepScheduled.GetStep(), intent: r.StepScheduled, scheduled: at}
 		if before := h.byPath[s.path]; before != nil {
@@ -83,7 +121,7 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 	case *treatyv1.Record_StepUnknown:
 		h.at(r.StepUnknown.GetStep()).unknown = true
 	case *treatyv1.Record_CompensationDecided:
-		h.decided = r.CompensationDecided
+		h.decided, h.decidedAt = r.CompensationDecided, at
 		if h.reopens(r.CompensationDecided) {
 			h.end, h.endTime = treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, time.Time{}
 		}
@@ -105,15 +143,46 @@ func (h *history) reopens(decided *treatyv1.CompensationDecided) bool {
 	return decided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT && h.started.GetParent() != nil
 }
 
+// restart forgets the round before, as the orchestrator does, but for the events that it took.
+func (h *history) restart(r *treatyv1.SagaRestarted) {
+	h.steps, h.scopes, h.waits, h.broadcasts = nil, nil, nil, nil
+	clear(h.byPath)
+	h.takenFrom = make(map[string]uint64)
+	for _, t := range r.GetEventsTaken() {
+		h.takenFrom[keyOf(t.GetKey())] = t.GetPosition()
+	}
+}
+
+func keyOf(key *treatyv1.EventKey) string { return key.GetType() + " of " + key.GetSubject() }
+
+// waitAt returns a wait, also one without an intent, which is reported.
+func (h *history) waitAt(path string) *wait {
+	for _, w := range h.waits {
+		if w.path == path {
+			return w
+		}
+	}
+	w := &wait{path: path}
+	h.waits = append(h.waits, w)
+	return w
+}
+
+// holds says whether a step is one of a scope's.
+func (s scope) holds(inside *step) bool { return strings.HasPrefix(inside.path, s.path+".") }
+
 // inFailedScope says whether a step was undone with its scope, while the saga went on.
 func (h *history) inFailedScope(s *step) bool {
-	return slices.ContainsFunc(h.failed, func(prefix string) bool { return strings.HasPrefix(s.path, prefix) })
+	return slices.ContainsFunc(h.scopes, func(failed scope) bool { return failed.holds(s) })
 }
 
 // finish keeps the first end: what comes after it is a violation.
 func (h *history) finish(state treatyv1.SagaState, at moment) {
-	if h.end == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
-		h.end, h.endTime = state, at.time
+	if h.end != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+		return
+	}
+	h.end, h.endTime = state, at.time
+	if h.actedUntil.IsZero() {
+		h.actedUntil = at.time
 	}
 }
 

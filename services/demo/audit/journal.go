@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"fmt"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -61,30 +59,6 @@ func (h *history) first() *treatyv1.Record {
 	return h.records[0].GetRecord()
 }
 
-// checkLanguage holds what the saga language adds against itself: a broadcast goes to each of those whom the journal names, and no event is taken
-// twice.
-func (c *checker) checkLanguage(h *history) {
-	taken := make(map[uint64]bool)
-	for _, r := range h.records {
-		if event := r.GetRecord().GetWaitEnded().GetEvent(); event != nil {
-			if taken[event.GetPosition()] {
-				c.report.add(OneEffect, r.GetName(), "the event at position %d was taken before", event.GetPosition())
-			}
-			taken[event.GetPosition()] = true
-		}
-		broadcast := r.GetRecord().GetBroadcastScheduled()
-		if broadcast == nil || h.end != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
-			continue
-		}
-		for i, participant := range broadcast.GetParticipants() {
-			s := h.byPath[fmt.Sprintf("%s.%d.1", broadcast.GetBroadcast(), i+1)]
-			if s == nil || s.intent.GetParticipant() != participant || s.done.missing() {
-				c.report.add(AllOrNothing, r.GetName(), "the broadcast wasn't done by %s, and the saga succeeded", participant)
-			}
-		}
-	}
-}
-
 func kindOf(record *treatyv1.Record) string {
 	message := record.ProtoReflect()
 	if field := message.WhichOneof(message.Descriptor().Oneofs().ByName("kind")); field != nil {
@@ -111,13 +85,16 @@ func (c *checker) checkEnd(h *history) {
 		}
 		switch h.end {
 		case treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
-			if h.inFailedScope(s) || s.unknown {
-				c.checkBackward(id, s, action)
-			} else {
+			switch {
+			case h.inFailedScope(s):
+				c.checkBackward(id, s, action, "its scope failed")
+			case s.unknown:
+				c.checkBackward(id, s, action, "the saga took another way")
+			default:
 				c.checkForward(id, s, undo)
 			}
 		case treatyv1.SagaState_SAGA_STATE_COMPENSATED:
-			c.checkBackward(id, s, action)
+			c.checkBackward(id, s, action, "the saga was compensated")
 		}
 	}
 }
@@ -127,7 +104,7 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.changes() {
 		return
 	}
-	if !s.done.missing() && (action == nil || action.Verdict != Executed) {
+	if !s.done.missing() && (action == nil || !action.Verdict.took()) {
 		c.report.add(AllOrNothing, id, "is done in the journal, and its participant %s", ledgerSays(action))
 	}
 	if !s.refused.missing() && action != nil && action.Verdict == Executed {
@@ -136,39 +113,6 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.undoneAt.missing() && undo == nil {
 		c.report.add(NullCompensationIsNoOp, id, "is undone in the journal, and its participant's ledger doesn't know of it")
 	}
-}
-
-// isChild says whether a step is a saga.
-func (c *checker) isChild(s *step) bool {
-	return c.definitions[s.intent.GetMethod()]
-}
-
-// checkChild holds what the journal says of a step that is a saga against that saga.
-func (c *checker) checkChild(id string, s *step) {
-	child := c.children[id]
-	end := treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
-	if child != nil {
-		end = child.end
-	}
-	switch {
-	case !s.undoneAt.missing():
-		if end != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
-			c.report.add(AllOrNothing, id, "is undone, and the saga that it is %s", endSays(child))
-		}
-	case !s.done.missing() && s.undoScheduled.missing():
-		if end != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
-			c.report.add(AllOrNothing, id, "is done, and the saga that it is %s", endSays(child))
-		}
-	case !s.refused.missing() && child != nil && end != treatyv1.SagaState_SAGA_STATE_COMPENSATED:
-		c.report.add(AllOrNothing, id, "is refused, and the saga that it is %s", endSays(child))
-	}
-}
-
-func endSays(child *history) string {
-	if child == nil {
-		return "was never started"
-	}
-	return "ended as " + child.end.String()
 }
 
 func ledgerSays(row *placed) string {
@@ -192,20 +136,20 @@ func (c *checker) checkForward(id string, s *step, undo *placed) {
 	}
 }
 
-// checkBackward: in a saga that was compensated, everything that may have run is undone.
-func (c *checker) checkBackward(id string, s *step, action *placed) {
+// checkBackward: where everything was turned around, what may have run is undone. The reason says why it was.
+func (c *checker) checkBackward(id string, s *step, action *placed, reason string) {
 	switch {
 	case !s.changes():
 	case s.compensatable():
 		undo := c.rows[command{id, Compensation}]
 		if s.mayHaveRun() && s.undoneAt.missing() {
-			c.report.add(AllOrNothing, id, "may have run and isn't undone, and the saga was compensated")
+			c.report.add(AllOrNothing, id, "may have run and isn't undone, and %s", reason)
 		}
-		if action != nil && (action.Verdict == Executed || action.Verdict == Accepted) && (undo == nil || undo.Verdict != Executed) {
-			c.report.add(AllOrNothing, id, "took effect at %s and wasn't undone there, and the saga was compensated", action.service)
+		if action != nil && action.Verdict.took() && (undo == nil || undo.Verdict != Executed) {
+			c.report.add(AllOrNothing, id, "took effect at %s and wasn't undone there, and %s", action.service, reason)
 		}
 	case s.mayHaveRun():
-		c.report.add(AllOrNothing, id, "can't be undone and may have run, and the saga was compensated")
+		c.report.add(AllOrNothing, id, "can't be undone and may have run, and %s", reason)
 	}
 }
 

@@ -1,8 +1,13 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -33,10 +38,6 @@ func language() *world {
 	w.event("tried", "4", 7)
 	w.succeed("tried")
 
-	w.begin("child")
-	w.saga("child").Records[0].GetRecord().GetSagaStarted().Parent = &treatyv1.Parent{CommandId: "sagas/beside/steps/1.2.1"}
-	w.saga("child").Records[0].GetRecord().GetSagaStarted().Definition = "acme.Sagas/Child"
-	w.start("child").Definition = "acme.Sagas/Child"
 	w.begin("beside")
 	w.step("beside", "1.1.1", compensatable)
 	w.row("customer", "beside", "1.1.1", Action, Executed)
@@ -44,6 +45,13 @@ func language() *world {
 	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
 		Step: "1.2.1", Method: "acme.Sagas/Child", Kind: compensatable, Compensation: &treatyv1.CompensationPlan{Method: "Undo"},
 	}}})
+	w.begin("child")
+	w.started("child").Parent = &treatyv1.Parent{CommandId: "sagas/beside/steps/1.2.1", Local: true}
+	w.started("child").Definition = "acme.Sagas/Child"
+	w.start("child").Definition = "acme.Sagas/Child"
+	w.step("child", "1", compensatable)
+	w.row("card", "child", "1", Action, Executed)
+	w.done("child", "1")
 	w.succeed("child")
 	w.done("beside", "1.2.1")
 	w.decide("beside")
@@ -52,26 +60,52 @@ func language() *world {
 	w.record("child", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{
 		CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT},
 	}})
+	w.undo("child", "1", "card", Executed)
 	w.compensated("child")
 	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1.2.1"}}})
 	w.compensated("beside")
 
 	w.begin("again")
 	w.row("customer", "again", "1", Action, Executed)
-	started := w.saga("again").Records[0].GetRecord().GetSagaStarted()
-	w.saga("again").Records[0].Record = &treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{Started: started, Round: 2}}}
+	w.saga("again").Records[0].Record = &treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
+		Started: w.started("again"), Round: 2, EventsTaken: []*treatyv1.EventTaken{{Key: awaitedKey, Position: 5}},
+	}}}
+	w.event("again", "r2.2", 6)
 	w.step("again", "r2.1", compensatable)
-	w.row("customer", "again", "r2.1", Action, Accepted)
-	w.edit("again", "r2.1", Action, func(r *Row) { r.Verdict = Executed })
+	w.row("customer", "again", "r2.1", Action, Accepted) // somebody else completed it
 	w.done("again", "r2.1")
 	w.succeed("again")
 	return w
 }
 
-func (w *world) event(id, wait string, position uint64) {
-	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
-		Wait: wait, How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Position: position}},
+// awaitedKey is what the sagas of this world await.
+var awaitedKey = &treatyv1.EventKey{Type: "acme.Happened", Subject: "things/1"}
+
+// event makes a saga await an event, and take one that the store holds.
+func (w *world) event(id, path string, position uint64) {
+	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{
+		Wait: path, Events: []*treatyv1.EventKey{awaitedKey},
 	}}})
+	w.woken(id, path, position)
+	w.Events = append(w.Events, &treatyv1.PublishedEvent{
+		Id: "1", Source: "somebody", Type: awaitedKey.GetType(), Subject: awaitedKey.GetSubject(), Data: &anypb.Any{Value: []byte("it")}, Position: position,
+	})
+}
+
+func (w *world) woken(id, path string, position uint64) {
+	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
+		Wait: path, How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Position: position, Source: "somebody", Id: "1", Data: []byte("it")}},
+	}}})
+}
+
+func (w *world) started(id string) *treatyv1.SagaStarted {
+	return w.saga(id).Records[0].GetRecord().GetSagaStarted()
+}
+
+// intent returns a step's intent.
+func (w *world) intent(id, path string) *treatyv1.SagaRecord {
+	i := slices.IndexFunc(w.saga(id).Records, func(r *treatyv1.SagaRecord) bool { return r.GetRecord().GetStepScheduled().GetStep() == path })
+	return w.saga(id).Records[i]
 }
 
 func TestTheLanguageIsUnderstood(t *testing.T) {
@@ -92,20 +126,88 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		{"no scope failed, and a step was undone", AllOrNothing, "was undone, and the saga succeeded", func(w *world) {
 			w.forget("tried", "scope_compensation_decided")
 		}},
+		{"a scope is undone after its saga went on", ReverseOrder, "of the failed scope 1 was undone", func(w *world) {
+			w.swap("tried", "step_scheduled 2", "compensation_done 1.1.1")
+		}},
+		{"a scope goes on after it failed", NeverReversed, "after the decision to undo its scope", func(w *world) { w.step("tried", "1.1.2", query) }},
+		{"a scope is decided twice", NeverReversed, "decided twice to undo scope", func(w *world) {
+			w.record("tried", &treatyv1.Record{Kind: &treatyv1.Record_ScopeCompensationDecided{
+				ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{Scope: "1"},
+			}})
+		}},
+		{"a step is undone without a decision", NeverReversed, "was undone without a decision", func(w *world) { w.undo("tried", "2", "customer", Executed) }},
 		{"a participant of a broadcast was left out", AllOrNothing, "wasn't done by b.B", func(w *world) {
-			for _, r := range w.saga("tried").Records {
-				if broadcast := r.GetRecord().GetBroadcastScheduled(); broadcast != nil {
-					broadcast.Participants = append(broadcast.Participants, "b.B")
-				}
-			}
+			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
+		}},
+		{"a broadcast went to somebody else", DurableBeforeSent, "no broadcast of the journal goes there", func(w *world) {
+			w.intent("tried", "3.1.1").GetRecord().GetStepScheduled().Participant = "b.B"
+		}},
+		{"a broadcast wasn't recorded", DurableBeforeSent, "no broadcast of the journal goes there", func(w *world) { w.forget("tried", "broadcast_scheduled") }},
+		{"a broadcast came to one participant twice", OneEffect, "came to card twice", func(w *world) {
+			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
+			w.row("card", "tried", "3.1.1", Action, Executed)
+			w.row("card", "tried", "3.2.1", Action, Executed)
+		}},
+		{"a broadcast came to another participant than before", OneEffect, "other commands for it came to", func(w *world) {
+			w.row("customer", "tried", "3.1.1", Action, Executed)
+			w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{
+				BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "9", Participants: []string{"a.A"}},
+			}})
+			w.row("card", "won", "9.1.1", Action, Executed)
 		}},
 		{"an event is taken twice", OneEffect, "was taken before", func(w *world) { w.event("tried", "5", 7) }},
+		{"an event is taken again in a later round", OneEffect, "was taken before", func(w *world) { w.event("again", "r2.3", 4) }},
+		{"an event that isn't there", DurableBeforeSent, "where the store has none", func(w *world) { w.Events = w.Events[1:] }},
+		{"an event that was about something else", DurableBeforeSent, "awaited acme.Happened of things/1 and took", func(w *world) { w.Events[0].Subject = "things/2" }},
+		{"an event of another kind", DurableBeforeSent, "awaited acme.Happened of things/1 and took", func(w *world) { w.Events[0].Type = "acme.Ended" }},
+		{"an event by somebody else", DurableBeforeSent, "or other content", func(w *world) { w.Events[0].Source = "another" }},
+		{"an event with other content", DurableBeforeSent, "or other content", func(w *world) { w.Events[0].Data.Value = nil }},
+		{"a wait that wasn't recorded", DurableBeforeSent, "was never scheduled", func(w *world) { w.forget("tried", "wait_scheduled") }},
+		{"a wait that never ended", AcknowledgedIsFinal, "it never ended", func(w *world) { w.forget("tried", "wait_ended") }},
+		{"a wait that ended twice", OneEffect, "it ended twice", func(w *world) { w.woken("tried", "4", 7) }},
+		{"a wait that is recorded twice", OneEffect, "it was scheduled twice", func(w *world) { w.event("tried", "4", 8) }},
 		{"a child isn't undone", AllOrNothing, "ended as SAGA_STATE_SUCCEEDED", func(w *world) {
 			w.forget("child", "compensation_decided")
 			w.forget("child", "saga_compensated")
 		}},
 		{"a child was never started", AllOrNothing, "was never started", func(w *world) {
-			w.saga("child").Records[0].GetRecord().GetSagaStarted().Parent = nil
+			w.started("child").Parent = nil
+		}},
+		{"a child is there, and its parent's step isn't done", AllOrNothing, "is refused, and the saga that it is", func(w *world) {
+			w.forget("child", "compensation_decided")
+			w.forget("child", "saga_compensated")
+			for _, r := range w.saga("beside").Records {
+				if r.GetRecord().GetStepDone().GetStep() == "1.2.1" {
+					r.Record = &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1.2.1"}}}
+				}
+			}
+			w.saga("beside").Records = slices.DeleteFunc(w.saga("beside").Records, func(r *treatyv1.SagaRecord) bool {
+				return r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" || r.GetRecord().GetCompensationDone().GetStep() == "1.2.1"
+			})
+		}},
+		{"a child is undone, and its parent's step is done", AllOrNothing, "is done, and the saga that it is", func(w *world) {
+			w.forget("beside", "compensation_scheduled")
+			w.forget("beside", "compensation_done")
+		}},
+		{"one step, two children", OneEffect, "is the saga", func(w *world) {
+			w.begin("twin")
+			w.started("twin").Parent = &treatyv1.Parent{CommandId: "sagas/beside/steps/1.2.1"}
+		}},
+		{"a child of no saga", DurableBeforeSent, "there is no such saga", func(w *world) { w.started("child").Parent.CommandId = "sagas/nobody/steps/1" }},
+		{"a child of no step", DurableBeforeSent, "the journal has no such step", func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/7" }},
+		{"a child that another step is", DurableBeforeSent, "that it is calls", func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/1.1.1" }},
+		{"a child that began before its parent's step", DurableBeforeSent, "was started before the step", func(w *world) {
+			w.intent("beside", "1.2.1").Time = timestamppb.New(w.clock)
+		}},
+		{"a child that is undone before its parent means to", DurableBeforeSent, "hadn't recorded that it would undo", func(w *world) {
+			for _, r := range w.saga("beside").Records {
+				if r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" {
+					r.Time = timestamppb.New(w.clock)
+				}
+			}
+		}},
+		{"a child acts after it succeeded", NothingAfterTheEnd, "took effect at card", func(w *world) {
+			w.edit("child", "1", Action, func(r *Row) { r.Time = w.clock.Add(-time.Millisecond) })
 		}},
 		{"a saga of its own is undone after it succeeded", NothingAfterTheEnd, "after the saga's end", func(w *world) {
 			w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{
@@ -116,6 +218,17 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 			w.edit("lost", "1", Action, func(r *Row) { r.Verdict = Accepted })
 			w.drop("lost", "1", Compensation)
 		}},
+		{"a command is accepted after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
+			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Accepted })
+		}},
+		{"a command is accepted after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) {
+			w.edit("won", "3", Action, func(r *Row) { r.Verdict, r.Time = Accepted, w.clock })
+		}},
+		{"the undo of what was accepted did nothing", NullCompensationIsNoOp, "its undo did nothing", func(w *world) {
+			w.edit("lost", "1", Action, func(r *Row) { r.Verdict = Accepted })
+			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
+		}},
+		{"a step of this round isn't done", AllOrNothing, "isn't done", func(w *world) { w.forget("again", "step_done") }},
 		{"a command of a round that hasn't begun", DurableBeforeSent, "no such step", func(w *world) { w.row("card", "again", "r3.1", Action, Executed) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -129,6 +242,24 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 			}
 			t.Errorf("no violation of invariant %d that says %q; found:\n%s", test.wants, test.says, report)
 		})
+	}
+}
+
+func (w *world) broadcast() *treatyv1.BroadcastScheduled {
+	for _, r := range w.saga("tried").Records {
+		if b := r.GetRecord().GetBroadcastScheduled(); b != nil {
+			return b
+		}
+	}
+	return nil
+}
+
+// TestEventsThatWerentGathered isn't held against who took them.
+func TestEventsThatWerentGathered(t *testing.T) {
+	w := language()
+	w.Events = nil
+	if report := Check(&w.Facts); len(report.Violations) > 0 {
+		t.Errorf("violations:\n%s", report)
 	}
 }
 

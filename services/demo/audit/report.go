@@ -88,6 +88,19 @@ type Counts struct {
 	// Duplicates counts the calls that got a stored answer.
 	Duplicates int64
 
+	// Accepted counts the ledgers' rows of commands that their participants accepted and didn't complete.
+	Accepted int
+
+	// Children counts the sagas that are steps of others, Reopened those of them that were undone after they had succeeded.
+	Children, Reopened int
+
+	// Scopes counts those that failed and were undone while their saga went on, Broadcasts the commands to several participants, Restarted the
+	// sagas that are in a later round than the first.
+	Scopes, Broadcasts, Restarted int
+
+	// Woken counts the waits that ended with an event, Expired those that awaited one in vain.
+	Woken, Expired int
+
 	// Unknown counts the steps whose outcome stayed unknown.
 	Unknown int
 
@@ -121,6 +134,8 @@ func (r *Report) String() string {
 	line("null compensations", "%d", c.NullCompensated)
 	line("refused late", "%d", c.RefusedLate)
 	line("unknown outcomes", "%d", c.Unknown)
+	line("the saga language", "%d children (%d undone after they succeeded), %d scopes undone, %d broadcasts, %d in later rounds", c.Children, c.Reopened, c.Scopes, c.Broadcasts, c.Restarted)
+	line("awaited events", "%d came, %d in vain", c.Woken, c.Expired)
 	line("effects in tables", "%d", c.Effects)
 	b.WriteString("  violations\n")
 	for _, i := range Invariants() {

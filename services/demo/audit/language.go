@@ -1,0 +1,232 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// checkScopes: a scope that failed is undone as a whole before the code behind it goes on, and nothing is undone that nobody decided to undo.
+func (c *checker) checkScopes(h *history) {
+	for i, failed := range h.scopes {
+		if slices.ContainsFunc(h.scopes[:i], func(other scope) bool { return other.path == failed.path }) {
+			c.report.add(NeverReversed, h.name, "it was decided twice to undo scope %s", failed.path)
+		}
+		for _, inside := range h.steps {
+			if !failed.holds(inside) {
+				continue
+			}
+			if inside.scheduled.place > failed.decided.place {
+				c.report.add(NeverReversed, h.commandID(inside), "was scheduled after the decision to undo its scope %s", failed.path)
+			}
+			c.checkScopeLeft(h, failed, inside)
+		}
+	}
+	for _, s := range h.steps {
+		if s.undoScheduled.missing() || s.unknown || !h.decidedAt.missing() && h.decidedAt.place < s.undoScheduled.place {
+			continue
+		}
+		if !slices.ContainsFunc(h.scopes, func(failed scope) bool { return failed.holds(s) && failed.decided.place < s.undoScheduled.place }) {
+			c.report.add(NeverReversed, h.commandID(s), "was undone without a decision, of the saga or of a scope")
+		}
+	}
+}
+
+// checkScopeLeft: no step behind a scope that failed was scheduled while this step in it was still to be undone.
+func (c *checker) checkScopeLeft(h *history, failed scope, inside *step) {
+	if !inside.compensatable() || !inside.mayHaveRun() {
+		return
+	}
+	for _, behind := range h.steps {
+		if failed.holds(behind) || behind.scheduled.place < failed.decided.place || !behind.follows(inside) {
+			continue
+		}
+		if inside.undoneAt.missing() || inside.undoneAt.place > behind.scheduled.place {
+			c.report.add(ReverseOrder, h.name, "step %s was scheduled before step %s of the failed scope %s was undone", behind.path, inside.path, failed.path)
+		}
+	}
+}
+
+// checkBroadcasts: a broadcast is one command to each participant that the journal names, and to nobody else.
+func (c *checker) checkBroadcasts(h *history) {
+	for _, s := range h.steps {
+		if to := s.intent.GetParticipant(); to != "" && !slices.ContainsFunc(h.broadcasts, func(b broadcast) bool {
+			i := slices.Index(b.GetParticipants(), to)
+			return i >= 0 && s.path == b.to(i) && b.scheduled.place < s.scheduled.place
+		}) {
+			c.report.add(DurableBeforeSent, h.commandID(s), "is for %s, and no broadcast of the journal goes there", to)
+		}
+	}
+	for _, b := range h.broadcasts {
+		subject := h.name + "/steps/" + b.GetBroadcast()
+		services := make(map[string]string)
+		for i, participant := range b.GetParticipants() {
+			s := h.byPath[b.to(i)]
+			if h.end == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && !h.inFailedBroadcast(b) && (s == nil || s.intent.GetParticipant() != participant || s.done.missing()) {
+				c.report.add(AllOrNothing, subject, "the broadcast wasn't done by %s, and the saga succeeded", participant)
+			}
+			row := c.rows[command{h.name + "/steps/" + b.to(i), Action}]
+			if row == nil {
+				continue
+			}
+			if other := services[row.service]; other != "" {
+				c.report.add(OneEffect, subject, "the broadcast came to %s twice: for %s and for %s", row.service, other, participant)
+			}
+			services[row.service] = participant
+			if before := c.reached[participant]; before != "" && before != row.service {
+				c.report.add(OneEffect, row.CommandID, "is for %s and came to %s; other commands for it came to %s", participant, row.service, before)
+			}
+			c.reached[participant] = row.service
+		}
+	}
+}
+
+// to is the path of the step that goes to the participant with that index.
+func (b *broadcast) to(index int) string { return fmt.Sprintf("%s.%d.1", b.GetBroadcast(), index+1) }
+
+func (h *history) inFailedBroadcast(b broadcast) bool {
+	return slices.ContainsFunc(h.scopes, func(failed scope) bool { return strings.HasPrefix(b.GetBroadcast(), failed.path+".") })
+}
+
+// checkWaits: what a saga waited for was recorded first and ended once; the events that it took are there, are those that it awaited, and were
+// taken once.
+func (c *checker) checkWaits(h *history) {
+	for _, w := range h.waits {
+		subject := h.name + " wait " + w.path
+		switch {
+		case w.intent == nil:
+			c.report.add(DurableBeforeSent, subject, "it ended, and was never scheduled")
+			continue
+		case w.scheduledAgain:
+			c.report.add(OneEffect, subject, "it was scheduled twice")
+		case w.endedAgain:
+			c.report.add(OneEffect, subject, "it ended twice")
+		case w.end == nil && h.end == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
+			c.report.add(AcknowledgedIsFinal, subject, "it never ended, and the saga succeeded")
+		}
+		if event := w.end.GetEvent(); event != nil {
+			c.checkTaken(h, w, event)
+		}
+	}
+}
+
+// checkTaken holds an event that a saga took against what it awaited, what it took before, and what the store holds.
+func (c *checker) checkTaken(h *history, w *wait, event *treatyv1.EventArrived) {
+	subject, position := h.name+" wait "+w.path, event.GetPosition()
+	keys := w.intent.GetEvents()
+	if i := event.GetIndex(); i < 0 || int(i) >= len(keys) {
+		c.report.add(DurableBeforeSent, subject, "took event %d of the %d that it awaited", i, len(keys))
+		return
+	}
+	key := keys[event.GetIndex()]
+	if h.taken[position] || position <= h.takenFrom[keyOf(key)] {
+		c.report.add(OneEffect, subject, "the event at position %d was taken before", position)
+	}
+	h.taken[position] = true
+	if c.facts.Events == nil {
+		return
+	}
+	stored := c.events[position]
+	switch {
+	case stored == nil:
+		c.report.add(DurableBeforeSent, subject, "took an event at position %d, where the store has none", position)
+	case stored.GetType() != key.GetType() || stored.GetSubject() != key.GetSubject():
+		c.report.add(DurableBeforeSent, subject, "awaited %s and took the event at position %d, which is %s of %s", keyOf(key), position, stored.GetType(), stored.GetSubject())
+	case stored.GetSource() != event.GetSource() || stored.GetId() != event.GetId() || string(stored.GetData().GetValue()) != string(event.GetData()):
+		c.report.add(DurableBeforeSent, subject, "took the event %s of %s at position %d, where the store has %s of %s, or other content",
+			event.GetId(), event.GetSource(), position, stored.GetId(), stored.GetSource())
+	}
+}
+
+// checkParent holds a saga that is a step of another one against that step.
+func (c *checker) checkParent(child *history) {
+	parent := child.started.GetParent()
+	if parent == nil {
+		return
+	}
+	name, path, _ := strings.Cut(parent.GetCommandId(), "/steps/")
+	h := c.sagas[name]
+	if h == nil {
+		if parent.GetLocal() {
+			c.report.add(DurableBeforeSent, child.name, "is the step %s, and there is no such saga", parent.GetCommandId())
+		}
+		return
+	}
+	if round, _ := roundOf(path); round < h.round {
+		return // the step of an earlier round is no longer kept
+	}
+	s := h.byPath[path]
+	switch {
+	case s == nil || s.scheduled.missing():
+		c.report.add(DurableBeforeSent, child.name, "is the step %s, and the journal has no such step", parent.GetCommandId())
+		return
+	case s.intent.GetMethod() != child.started.GetDefinition():
+		c.report.add(DurableBeforeSent, child.name, "is a %s, and the step %s that it is calls %s", child.started.GetDefinition(), parent.GetCommandId(), s.intent.GetMethod())
+	case child.first().GetSagaStarted() != nil && child.records[0].GetTime().AsTime().Before(s.scheduled.time):
+		c.report.add(DurableBeforeSent, child.name, "was started before the step %s that it is was recorded", parent.GetCommandId())
+	}
+	if child.decided.GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT {
+		return
+	}
+	if s.undoScheduled.missing() || child.decidedAt.time.Before(s.undoScheduled.time) {
+		c.report.add(DurableBeforeSent, child.name, "was undone for its parent, which hadn't recorded that it would undo the step %s", parent.GetCommandId())
+	}
+}
+
+// isChild says whether a step is a saga.
+func (c *checker) isChild(s *step) bool {
+	return c.definitions[s.intent.GetMethod()]
+}
+
+// checkChild holds what the journal says of a step that is a saga against that saga.
+func (c *checker) checkChild(id string, s *step) {
+	child := c.children[id]
+	end := treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
+	if child != nil {
+		end = child.end
+	}
+	switch {
+	case !s.undoneAt.missing():
+		if end != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+			c.report.add(AllOrNothing, id, "is undone, and the saga that it is %s", endSays(child))
+		}
+	case !s.done.missing() && s.undoScheduled.missing():
+		if end != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+			c.report.add(AllOrNothing, id, "is done, and the saga that it is %s", endSays(child))
+		}
+	case !s.refused.missing() && child != nil && end != treatyv1.SagaState_SAGA_STATE_COMPENSATED:
+		c.report.add(AllOrNothing, id, "is refused, and the saga that it is %s", endSays(child))
+	}
+}
+
+func endSays(child *history) string {
+	if child == nil {
+		return "was never started"
+	}
+	return "ended as " + child.end.String()
+}
+
+// language counts what of the saga language a saga used.
+func (c *Counts) language(h *history) {
+	if h.started.GetParent() != nil {
+		c.Children++
+		if h.actedUntil.Before(h.endTime) {
+			c.Reopened++
+		}
+	}
+	c.Scopes += len(h.scopes)
+	c.Broadcasts += len(h.broadcasts)
+	if h.round > 1 {
+		c.Restarted++
+	}
+	for _, w := range h.waits {
+		switch {
+		case w.end.GetEvent() != nil:
+			c.Woken++
+		case w.end.GetDue() != nil && len(w.intent.GetEvents()) > 0:
+			c.Expired++
+		}
+	}
+}
