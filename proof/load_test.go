@@ -50,6 +50,7 @@ type client struct {
 	t         *testing.T
 	company   *company.Company
 	name      string
+	number    int // from 0
 	chance    *rand.Rand
 	customers []string // who can move
 	leavers   []string // who want to be forgotten
@@ -96,8 +97,12 @@ func (c *client) choose() request {
 	if c.chance.IntN(10) < 3 {
 		home.Lines = []string{"P.O. Box 7", id}
 	}
+	if c.started == 1 { // so that each kind is there, and a family that is undone, children and all, however little time there is
+		home.Lines[0] = []string{"P.O. Box 7", "Street " + id}[c.number/kinds%2]
+		return c.chooseOfTheLanguage(c.number%kinds, id, home)
+	}
 	if c.chance.IntN(3) == 0 {
-		return c.chooseOfTheLanguage(id, home)
+		return c.chooseOfTheLanguage(c.chance.IntN(kinds), id, home)
 	}
 	if c.chance.IntN(2) == 0 {
 		return request{changeAddress, id, &customerv1.ChangeAddressSagaRequest{
@@ -125,10 +130,13 @@ func (c *client) choose() request {
 	return request{issueCard, id, apply}
 }
 
-// chooseOfTheLanguage makes up a saga that does what only the whole saga language can: children, branches, scopes, sleeps, events, commands that take
+// kinds is of how many kinds the sagas are that use the whole saga language.
+const kinds = 6
+
+// chooseOfTheLanguage makes up a saga of a kind that does what only the whole saga language can: children, branches, scopes, sleeps, events, commands that take
 // long, broadcasts and restarts.
-func (c *client) chooseOfTheLanguage(id string, home *customerv1.Address) request {
-	switch c.chance.IntN(6) {
+func (c *client) chooseOfTheLanguage(kind int, id string, home *customerv1.Address) request {
+	switch kind {
 	case 0:
 		return request{deleteUserData, id, &privacyv1.DeleteUserDataSagaRequest{RequestId: id, Customer: c.leavers[c.chance.IntN(len(c.leavers))]}}
 	case 1:

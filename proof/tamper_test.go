@@ -41,6 +41,13 @@ var tamperings = []tampering{
 		 (SELECT max(command_id) FROM treaty_inbox WHERE direction = 'compensation' AND verdict = 'executed')`},
 	{"undos in another order", company.Customer, audit.ReverseOrder,
 		`UPDATE treaty_inbox SET executed_at = executed_at - 60000000 WHERE direction = 'compensation' AND method LIKE '%RemoveCustomer'`},
+	{"a person whom one service wasn't asked to forget", company.Credit, audit.AllOrNothing,
+		`DELETE FROM treaty_inbox WHERE sequence = (SELECT max(sequence) FROM treaty_inbox WHERE method LIKE '%DeleteUserData' AND verdict = 'executed')`},
+	{"a passport that was accepted and never inspected", company.Identity, audit.OneEffect,
+		`UPDATE treaty_inbox SET verdict = 'accepted', reply = x'' WHERE verdict = 'executed' AND command_id IN (SELECT command_id FROM treaty_inbox
+		 WHERE method LIKE '%InspectPassport' EXCEPT SELECT command_id FROM treaty_inbox WHERE direction = 'compensation')`},
+	{"an accepted command of a child that wasn't undone", company.Identity, audit.AllOrNothing,
+		`DELETE FROM treaty_inbox WHERE direction = 'compensation' AND verdict = 'executed' AND command_id LIKE 'sagas/c%'`},
 	{"a second welcome", company.Notification, audit.OneEffect,
 		`INSERT INTO messages (name, customer, email, subject, text, send_time)
 		 SELECT 'messages/twice', customer, email, subject, text, send_time FROM messages LIMIT 1`},
