@@ -162,10 +162,10 @@ func (d *Dispatcher) reach(ctx context.Context, p *participant, code codes.Code)
 	}
 }
 
-// replyTooLarge returns whether gRPC may have refused a reply here, instead of the participant a request there. Both say so in
-// the same words.
+// replyTooLarge returns whether gRPC may have refused a reply: here, where a participant refuses a request in the same words; or there, where its own limit
+// kept it from sending the reply. The words are those of gRPC for Go, of gRPC's core (Python, Ruby, C++) and Node, and of .NET.
 func replyTooLarge(st *status.Status) bool {
-	return strings.HasPrefix(st.Message(), "grpc: received message") && strings.Contains(st.Message(), "larger than max")
+	return strings.Contains(st.Message(), "larger than max") || strings.Contains(st.Message(), "exceeds the maximum configured message size")
 }
 
 // outgoing adds the call's metadata to ctx.

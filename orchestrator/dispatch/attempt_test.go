@@ -288,6 +288,26 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestReplyTooLargeToSend: a participant's own limit can keep it from sending the reply of what it has executed, which isn't "not executed because of load".
+func TestReplyTooLargeToSend(t *testing.T) {
+	for _, test := range []struct {
+		said string
+		want treatyv1.Outcome
+	}{
+		{"grpc: trying to send message larger than max (4194400 vs. 4194304)", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"Sent message larger than max (4194400 vs. 4194304)", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"Sending message exceeds the maximum configured message size.", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"too many requests", treatyv1.Outcome_OUTCOME_THROTTLED},
+	} {
+		s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+			return nil, status.Error(codes.ResourceExhausted, test.said)
+		})
+		if result := dispatcher(t, s.addr).Attempt(t.Context(), attempt()); result.Outcome != test.want {
+			t.Errorf("%s: got %v, want %v", test.said, result.Outcome, test.want)
+		}
+	}
+}
+
 func TestCloseWaitsForCalls(t *testing.T) {
 	expectNoLeak(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
