@@ -233,7 +233,9 @@ func (c *checker) checkVerdict(row *placed) {
 	switch {
 	case row.Direction == Action && row.Verdict == NullCompensated, row.Direction == Compensation && (row.Verdict == Refused || row.Verdict == RefusedLate):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "its %s has the verdict %s", row.Direction, row.Verdict)
-	case row.Direction == Action && row.Verdict.took() && other != nil && other.Sequence < row.Sequence:
+	case row.Direction == Action && row.Verdict.took() && other != nil && other.Sequence < row.Sequence,
+		// One that was accepted keeps its place when it is completed, and has the time of that.
+		row.Direction == Action && row.Verdict == Executed && other != nil && other.Time.Before(row.Time):
 		c.report.add(NoActionAfterUndo, row.CommandID, "took effect at %s after its compensation", row.service)
 	case row.Direction == Action && row.Verdict == RefusedLate && (other == nil || other.Sequence > row.Sequence):
 		c.report.add(NoActionAfterUndo, row.CommandID, "was refused as late at %s, and there was no compensation before it", row.service)

@@ -61,6 +61,9 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"refused, but the participant executed it", AllOrNothing, "refused in the journal", func(w *world) {
 			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Executed })
 		}},
+		{"refused, but the participant accepted it and goes on", AllOrNothing, "refused in the journal", func(w *world) {
+			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
+		}},
 		{"compensated, and a step isn't undone in the journal", AllOrNothing, "isn't undone", func(w *world) { w.forget("lost", "compensation_done") }},
 		{"compensated, and a step isn't undone at its participant", AllOrNothing, "wasn't undone there", func(w *world) { w.drop("lost", "1", Compensation) }},
 		{"succeeded with a step that is half done", AllOrNothing, "isn't done", func(w *world) { w.forget("won", "step_done") }},
@@ -98,6 +101,10 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 
 		{"an action takes effect after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
 			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Executed })
+		}},
+		{"an accepted action is completed after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
+			undo, at := w.find("lost", "1", Compensation)
+			w.edit("lost", "1", Action, func(r *Row) { r.Time = undo.Rows[at].Time.Add(time.Microsecond) })
 		}},
 		{"refused as late without an undo before it", NoActionAfterUndo, "no compensation before it", func(w *world) {
 			w.edit("won", "1", Action, func(r *Row) { r.Verdict = RefusedLate })

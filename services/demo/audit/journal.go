@@ -107,8 +107,8 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.done.missing() && (action == nil || !action.Verdict.took()) {
 		c.report.add(AllOrNothing, id, "is done in the journal, and its participant %s", ledgerSays(action))
 	}
-	if !s.refused.missing() && action != nil && action.Verdict == Executed {
-		c.report.add(AllOrNothing, id, "is refused in the journal, and its participant executed it")
+	if !s.refused.missing() && action != nil && action.Verdict.took() {
+		c.report.add(AllOrNothing, id, "is refused in the journal, and its participant %s", ledgerSays(action))
 	}
 	if !s.undoneAt.missing() && undo == nil {
 		c.report.add(NullCompensationIsNoOp, id, "is undone in the journal, and its participant's ledger doesn't know of it")
