@@ -100,7 +100,7 @@ func (i *inspector) round(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 	if !i.tell(ctx) {
-		return earlier(next, time.Now().Add(retryAfter)), nil
+		next = earlier(next, time.Now().Add(retryAfter))
 	}
 	return earlier(next, i.beat(ctx, waiting)), nil
 }
@@ -152,16 +152,23 @@ func (i *inspector) finding(one *inspection) error {
 // tell tells the orchestrator how inspections ended, and returns whether all was told. What can't be told for as long as the orchestrator is
 // patient is dropped: then the command comes again and gets the stored answer.
 func (i *inspector) tell(ctx context.Context) bool {
-	for len(i.untold) > 0 {
-		end := i.untold[0]
-		err := i.tellOne(ctx, end)
-		if err != nil && !errors.Is(err, participant.ErrStepOver) && time.Now().Before(end.until) {
+	untold, reachable := i.untold, true
+	i.untold = nil
+	for _, end := range untold {
+		if reachable {
+			err := i.tellOne(ctx, end)
+			if err == nil || errors.Is(err, participant.ErrStepOver) {
+				continue
+			}
 			slog.WarnContext(ctx, "an inspection is complete, but the orchestrator can't be told", "command_id", end.command.CommandID, "error", err)
-			return false
+			// What is wrong with this one alone holds up no other.
+			reachable = status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded
 		}
-		i.untold = i.untold[1:]
+		if time.Now().Before(end.until) {
+			i.untold = append(i.untold, end)
+		}
 	}
-	return true
+	return len(i.untold) == 0
 }
 
 func (i *inspector) tellOne(ctx context.Context, end ending) error {

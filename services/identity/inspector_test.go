@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,8 @@ import (
 // fakeOrchestrator notes what it is told, with the time since it began. It fails while err is set.
 type fakeOrchestrator struct {
 	began time.Time
+
+	picky string // whose completion it never takes
 
 	mu   sync.Mutex
 	err  error
@@ -61,11 +64,15 @@ func (o *fakeOrchestrator) Invoke(_ context.Context, _ string, request, _ any, _
 		}
 	}
 	said = fmt.Sprintf("%v %s", time.Since(o.began), strings.TrimPrefix(said, "sagas/s/steps/"))
-	if o.err != nil {
+	err := o.err
+	if c, ok := request.(*treatyv1.CompleteStepRequest); ok && c.GetName() == o.picky {
+		err = status.Error(codes.Unimplemented, "the reply's contract isn't linked")
+	}
+	if err != nil {
 		said += ", in vain"
 	}
 	o.told = append(o.told, said)
-	return o.err
+	return err
 }
 
 func (o *fakeOrchestrator) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -311,6 +318,32 @@ func inVain(what string, from, to int) (told []string) {
 		told = append(told, fmt.Sprintf("%ds 3 %s, in vain", second, what))
 	}
 	return told
+}
+
+// TestOneCompletionHoldsUpNoOther: what the orchestrator doesn't take from one inspection keeps neither the others' completions nor their heartbeats.
+func TestOneCompletionHoldsUpNoOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "identity.db")
+	synctest.Test(t, func(t *testing.T) {
+		orchestrator := &fakeOrchestrator{began: time.Now(), picky: "sagas/s/steps/1"}
+		o := openOffice(t, path, orchestrator)
+		defer o.stop()
+		for n, wait := range []time.Duration{time.Second, 12 * time.Second, time.Minute} {
+			applicant := fmt.Sprintf("applicants/%d", n+1)
+			o.apply(t, applicant, fmt.Sprintf("NP%05d", n+1))
+			o.ask(t, strconv.Itoa(n+1), applicant)
+			<-time.After(wait)
+		}
+		synctest.Wait()
+		var others []string
+		for _, said := range orchestrator.heard() {
+			if !strings.Contains(said, "s 1 ") {
+				others = append(others, said)
+			}
+		}
+		expect(t, "what was heard of the other inspections", []string{
+			"11s 2 heartbeat", "21s 2 heartbeat", "23s 3 heartbeat", "26s 2 PassportInspected", "33s 3 heartbeat", "38s 3 PassportInspected",
+		}, others)
+	})
 }
 
 // TestInspectionForNobody: without a saga there is nobody to tell, so nothing is accepted.

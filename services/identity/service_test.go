@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -27,6 +28,7 @@ type company struct {
 	privacy  privacyv1.UserDataServiceClient
 	register string
 	lose     atomic.Bool
+	after    atomic.Value // a func() that runs once, after the next withdrawal there
 }
 
 func start(t *testing.T) *company {
@@ -40,6 +42,9 @@ func start(t *testing.T) *company {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !c.lose.Load() {
 			third.ServeHTTP(w, r)
+			if after, ok := c.after.Load().(func()); ok && r.Method == http.MethodDelete {
+				after()
+			}
 			return
 		}
 		third.ServeHTTP(httptest.NewRecorder(), r)
@@ -207,5 +212,27 @@ func TestDeleteUserData(t *testing.T) {
 	}
 	if _, err := c.privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
+	}
+}
+
+// TestRegisteredWhileDeleted: who is registered once more while a deletion withdraws what it knew of isn't forgotten here and left there.
+func TestRegisteredWhileDeleted(t *testing.T) {
+	c := start(t)
+	register := func(saga string) {
+		if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), saga, 1), ada()); err != nil {
+			t.Error(err)
+		}
+	}
+	register("first")
+	c.after.Store(sync.OnceFunc(func() { register("second") }))
+	deletion := &privacyv1.DeleteUserDataRequest{Customer: "customers/1"}
+	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion); status.Code(err) != codes.Aborted {
+		t.Errorf("the first attempt: %v, want ABORTED", err)
+	}
+	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion); err != nil {
+		t.Errorf("the second attempt: %v", err)
+	}
+	if got := c.holds(t); got != [2]int{0, 0} {
+		t.Errorf("applicants here and registrations there: %v, want none", got)
 	}
 }
