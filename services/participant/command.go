@@ -94,7 +94,7 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 	switch {
 	case len(ids) > 1:
 		return Command{}, false, fmt.Errorf("metadata %s: %d values, want one", CommandIDKey, len(ids))
-	case !found || step == "" || strings.Contains(step, "/") || !strings.HasPrefix(saga, "sagas/") || len(c.CommandID) > maxCommandID:
+	case !found || step == "" || strings.Contains(step, "/") || !strings.HasPrefix(saga, "sagas/") || saga == "sagas/" || len(c.CommandID) > maxCommandID:
 		return Command{}, false, fmt.Errorf("metadata %s: want sagas/{saga}/steps/{step} of at most %d bytes, got %.80q", CommandIDKey, maxCommandID, c.CommandID)
 	case c.Saga == "":
 		c.Saga = saga

@@ -35,6 +35,8 @@ func TestParseMetadata(t *testing.T) {
 		},
 		{name: "command id", md: good(participant.CommandIDKey, "17"), err: participant.CommandIDKey},
 		{name: "empty command id", md: good(participant.CommandIDKey, ""), err: participant.CommandIDKey},
+		{name: "no saga", md: good(participant.SagaKey, "sagas/", participant.CommandIDKey, "sagas//steps/1"), err: participant.CommandIDKey},
+		{name: "a step below a step", md: good(participant.CommandIDKey, "sagas/s/steps/1/steps/2"), err: participant.CommandIDKey},
 		{name: "two command ids", md: metadata.Join(good(), good()), err: "2 values"},
 		{name: "long command id", md: good(participant.CommandIDKey, "sagas/s/steps/"+strings.Repeat("1", 600)), err: "512 bytes"},
 		{name: "another saga", md: good(participant.SagaKey, "sagas/t"), err: participant.SagaKey},

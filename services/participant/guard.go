@@ -99,12 +99,13 @@ func (g *guard) public(ctx context.Context, method string, err error) error {
 		if errors.As(err, &wrapped) {
 			s = wrapped.GRPCStatus()
 		}
-		if s.Code() == codes.Internal || s.Code() == codes.Unknown || s.Code() == codes.DataLoss {
+		if hidesCause(s.Code(), err) {
 			g.log.LogAttrs(ctx, slog.LevelError, "handler failed", slog.String("method", method), slog.Any("error", err))
 		}
 		return s.Err()
 	}
-	switch {
+	// A database that is interrupted says so in words of its own.
+	switch err := errors.Join(err, ctx.Err()); {
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, "the call's deadline passed")
 	case errors.Is(err, context.Canceled):
@@ -112,6 +113,18 @@ func (g *guard) public(ctx context.Context, method string, err error) error {
 	}
 	g.log.LogAttrs(ctx, slog.LevelError, "handler failed", slog.String("method", method), slog.Any("error", err))
 	return internal(ctx)
+}
+
+// hidesCause returns whether the service's log is the only place that has an error's cause.
+func hidesCause(code codes.Code, err error) bool {
+	switch code {
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+		return true
+	case codes.Unavailable: // as of an inbox whose database fails
+		return errors.Unwrap(err) != nil
+	default:
+		return false
+	}
 }
 
 func internal(ctx context.Context) error {

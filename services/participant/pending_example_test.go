@@ -60,11 +60,11 @@ func (s *inspections) DiscardInspection(ctx context.Context, _ *identityv1.Disca
 }
 
 // work is the clerk: it completes what was accepted, by this process or by the one before, until ctx ends.
-func (s *inspections) work(ctx context.Context) error {
-	for {
+func (s *inspections) work(ctx context.Context) {
+	for ctx.Err() == nil {
 		pending, err := s.inbox.Pending(ctx)
-		if err != nil {
-			return err
+		if err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "looking for inspections", "error", err)
 		}
 		for _, p := range pending {
 			if err := s.inspect(ctx, p.Command); err != nil && ctx.Err() == nil {
@@ -73,8 +73,8 @@ func (s *inspections) work(ctx context.Context) error {
 		}
 		select {
 		case <-s.accepted:
+		case <-time.After(time.Minute): // what failed is tried again
 		case <-ctx.Done():
-			return nil
 		}
 	}
 }
@@ -161,14 +161,11 @@ func ExamplePending() {
 		fmt.Println(err)
 	}
 
-	worked := make(chan error, 1)
-	go func() { worked <- s.work(ctx) }()
+	worked := make(chan struct{})
+	go func() { defer close(worked); s.work(ctx) }()
 	fmt.Println("completed:", (<-sagas.completions).GetName())
 	stop()
-	if err := <-worked; err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Println(err)
-		return
-	}
+	<-worked
 
 	reply, err := s.InspectPassport(participant.NewContext(context.Background(), command), request)
 	fmt.Println("a late duplicate:", reply.GetApplicant(), err)

@@ -111,6 +111,11 @@ func TestHandlersErrors(t *testing.T) {
 			return nil, fmt.Errorf("secret: %w", participant.Refuse(codes.FailedPrecondition, "closed", nil))
 		case "deadline":
 			return nil, fmt.Errorf("reading: %w", context.DeadlineExceeded)
+		case "database":
+			return nil, fmt.Errorf("no such table: %w", status.Error(codes.Unavailable, "the database failed"))
+		case "interrupted":
+			<-ctx.Done()
+			return nil, errors.New("interrupted (9)")
 		}
 		c, ok := participant.FromContext(ctx)
 		return &customerv1.Customer{Name: fmt.Sprint(c.CommandID, ok)}, nil
@@ -129,13 +134,14 @@ func TestHandlersErrors(t *testing.T) {
 		{"refused", codes.FailedPrecondition, "closed"},
 		{"wrapped", codes.FailedPrecondition, "closed"},
 		{"deadline", codes.DeadlineExceeded, "the call's deadline passed"},
+		{"database", codes.Unavailable, "the database failed"},
 	} {
 		_, err := client.GetCustomer(ctx, &customerv1.GetCustomerRequest{Name: test.name})
 		if s := status.Convert(err); s.Code() != test.code || s.Message() != test.message {
 			t.Errorf("%s: %v, want %v: %s", test.name, err, test.code, test.message)
 		}
 	}
-	for _, want := range []string{"panic=boom", "secret path /var/db", "trace_id=" + trace, "saga=sagas/s", "command_id=sagas/s/steps/1"} {
+	for _, want := range []string{"panic=boom", "secret path /var/db", "no such table", "trace_id=" + trace, "saga=sagas/s", "command_id=sagas/s/steps/1"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, log.String())
 		}
@@ -147,6 +153,14 @@ func TestHandlersErrors(t *testing.T) {
 	got, err = client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
 	if err != nil || got.GetName() != "false" {
 		t.Errorf("a person's call: %v, %v", got, err)
+	}
+	cancelled, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := client.GetCustomer(cancelled, &customerv1.GetCustomerRequest{Name: "interrupted"}); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("interrupted by the deadline: %v, want DEADLINE_EXCEEDED", err)
+	}
+	if strings.Contains(log.String(), "interrupted") {
+		t.Errorf("the log has a call that its caller ended:\n%s", log.String())
 	}
 	bad := metadata.AppendToOutgoingContext(t.Context(), participant.CommandIDKey, "17")
 	if _, err := client.GetCustomer(bad, &customerv1.GetCustomerRequest{}); status.Code(err) != codes.InvalidArgument {

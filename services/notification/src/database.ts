@@ -124,6 +124,11 @@ function alive(pid: number): boolean {
   }
 }
 
+/** Reports whether it is the database that threw an error. */
+export function databaseFailed(error: unknown): boolean {
+  return error instanceof sqlite.SQLite3Error;
+}
+
 function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

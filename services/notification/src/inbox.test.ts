@@ -77,6 +77,8 @@ test("metadata", () => {
   assert.equal(parseCommand(new Metadata()), undefined);
   for (const change of [
     { "treaty-command-id": "1" },
+    { "treaty-command-id": "sagas//steps/1", "treaty-saga": "sagas/" },
+    { "treaty-command-id": "sagas/s/steps/1/steps/2", "treaty-saga": "sagas/s/steps/1" },
     { "treaty-saga": "sagas/other" },
     { "treaty-direction": "sideways" },
     { "treaty-attempt": "0" },

@@ -6,7 +6,7 @@ import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import { parseCommand, type Command } from "./command.js";
-import { closeDatabase, openDatabase, type Database } from "./database.js";
+import { closeDatabase, databaseFailed, openDatabase, type Database } from "./database.js";
 import { Inbox, type Verdict } from "./inbox.js";
 import { help, parseOptions, UsageError, type Options } from "./options.js";
 import { deleteUserData } from "./privacy.js";
@@ -33,7 +33,9 @@ function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback:
     return;
   }
   log("ERROR", "handler failed", { ...ids(call), error: error instanceof Error ? error.message : String(error) });
-  callback({ code: status.INTERNAL, details: "internal error; see the service's log" });
+  // Whether a command was executed is open when the database fails, at the commit as well: the next attempt finds out.
+  if (databaseFailed(error)) callback({ code: status.UNAVAILABLE, details: "the service's database failed" });
+  else callback({ code: status.INTERNAL, details: "internal error; see the service's log" });
 }
 
 function newServer(definition: PackageDefinition, database: Database): { server: Server; health: HealthImplementation } {

@@ -21,8 +21,8 @@ var (
 	// ErrCompleted says that the command was completed in the other way before.
 	ErrCompleted = errors.New("the command was completed otherwise before")
 
-	// ErrNotAccepted says that the inbox knows of no such command that was accepted: it never came, it was refused or executed at once,
-	// or its row was purged.
+	// ErrNotAccepted says that the inbox knows of no such command that was accepted: it never came, it was undone before it came, its row was purged, or
+	// it is a compensation that was refused before. A command that was executed or refused at once can't be told from one that was completed.
 	ErrNotAccepted = errors.New("the command was never accepted")
 )
 

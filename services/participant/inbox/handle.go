@@ -57,7 +57,7 @@ func Handle[R proto.Message](ctx context.Context, i *Inbox, handler func(tx *sql
 		return proto.Marshal(reply)
 	})
 	if err != nil {
-		return none, err
+		return none, h.ended(ctx, err)
 	}
 	if h.verdict != Duplicate {
 		i.purgeSometimes(ctx)
@@ -81,6 +81,16 @@ type handling struct {
 	method  string
 	inSaga  bool
 	verdict Verdict
+}
+
+// ended says that the call's time was over when that is why nothing came of it. A database says in words of its own that it was interrupted.
+func (h *handling) ended(ctx context.Context, err error) error {
+	var failed *databaseError
+	var said interface{ GRPCStatus() *status.Status }
+	if ctx.Err() == nil || h.verdict != "" || errors.As(err, &said) && !errors.As(err, &failed) {
+		return err
+	}
+	return status.FromContextError(ctx.Err()).Err()
 }
 
 // run is a handler that returns its serialized reply.

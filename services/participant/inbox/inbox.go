@@ -24,6 +24,7 @@ type Inbox struct {
 	options  Options
 	verdicts metric.Int64Counter
 	recorded atomic.Int64
+	purged   atomic.Int64 // up to where the last purge has looked
 }
 
 // Options says how an inbox works.
@@ -64,8 +65,9 @@ type ledger interface {
 	// duplicate counts a duplicate and remembers its epoch.
 	duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error
 
-	// purge deletes some of the commands whose newest row is older, and returns how many rows that were.
-	purge(ctx context.Context, tx *sql.Tx, before time.Time) (int64, error)
+	// purge looks at some rows after a place in the table, and deletes the commands among them that aren't pending and whose newest row is older. It
+	// returns how many rows that were, and up to where it looked; 0 when there was no row.
+	purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error)
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {
@@ -104,33 +106,33 @@ func (i *Inbox) ActionReply(ctx context.Context, tx *sql.Tx, out proto.Message) 
 	return true, nil
 }
 
-// Purge deletes commands whose newest row is older than the given time, a batch at a time, until there are none or ctx ends. It
-// returns how many rows it deleted. See Options.Retention for what is lost.
+// Purge deletes commands whose newest row is older than the given time, a batch at a time, until there are none or ctx ends; those that
+// are pending stay. It returns how many rows it deleted. See Options.Retention for what is lost.
 func (i *Inbox) Purge(ctx context.Context, before time.Time) (int64, error) {
-	var total int64
+	var total, after int64
 	for {
-		n, err := i.purgeBatch(ctx, before)
-		total += n
-		if err != nil || n == 0 {
+		n, last, err := i.purgeBatch(ctx, before, after)
+		total, after = total+n, last
+		if err != nil || last == 0 {
 			return total, err
 		}
 	}
 }
 
-func (i *Inbox) purgeBatch(ctx context.Context, before time.Time) (n int64, err error) {
+func (i *Inbox) purgeBatch(ctx context.Context, before time.Time, after int64) (n, last int64, err error) {
 	tx, done, err := i.ledger.begin(ctx, i.db, "")
 	if err != nil {
-		return 0, fmt.Errorf("purging the inbox: %w", err)
+		return 0, 0, fmt.Errorf("purging the inbox: %w", err)
 	}
 	defer done()
-	n, err = i.ledger.purge(ctx, tx, before)
+	n, last, err = i.ledger.purge(ctx, tx, before, after)
 	if err == nil {
 		err = tx.Commit()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("purging the inbox: %w", errors.Join(err, rollback(tx)))
+		return 0, 0, fmt.Errorf("purging the inbox: %w", errors.Join(err, rollback(tx)))
 	}
-	return n, nil
+	return n, last, nil
 }
 
 // purgeEvery is after how many new rows a batch of old ones is purged.
@@ -139,7 +141,9 @@ const purgeEvery = 1000
 // purgeSometimes keeps the table at its size without a goroutine of its own. A purge that fails is tried again later.
 func (i *Inbox) purgeSometimes(ctx context.Context) {
 	if i.options.Retention > 0 && i.recorded.Add(1)%purgeEvery == 0 {
-		_, _ = i.purgeBatch(ctx, time.Now().Add(-i.options.Retention))
+		if _, last, err := i.purgeBatch(ctx, time.Now().Add(-i.options.Retention), i.purged.Load()); err == nil {
+			i.purged.Store(last)
+		}
 	}
 }
 

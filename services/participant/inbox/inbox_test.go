@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -337,6 +338,80 @@ func TestCancelledCallLeavesNothing(t *testing.T) {
 	}
 	if got := s.effects(t, "sagas/s/steps/1"); got != nil {
 		t.Errorf("effects %q of a cancelled call", got)
+	}
+}
+
+// TestDeadlineInTheDatabase: a statement that the call's deadline interrupts, in the handler or while another process writes, is the deadline's doing
+// and no failure of the database.
+func TestDeadlineInTheDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "service.db")
+	s, other := open(t, path), open(t, path)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1})
+	_, err := inbox.Handle(command, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+		var n int
+		err := tx.QueryRowContext(ctx, `WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c`).Scan(&n)
+		return nil, err
+	})
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("interrupted in the handler: %v, want DEADLINE_EXCEEDED", err)
+	}
+
+	tx, err := other.db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.call(ctx, "sagas/s/steps/1", call{direction: participant.Action}); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("while another process writes: %v, want DEADLINE_EXCEEDED", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if got := describe(s.call(t.Context(), "sagas/s/steps/1", call{direction: participant.Action})); got != "changed 1" {
+		t.Errorf("the next attempt: %s", got)
+	}
+}
+
+// TestPurgeLooksBehindYoungRows: rows of commands that were completed late are young and have their places at the front.
+func TestPurgeLooksBehindYoungRows(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+	if _, err := s.db.Exec(`
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2050)
+		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
+		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', x'', 1, 1, CASE WHEN i <= 2000 THEN 3000000 ELSE 1000 END FROM n ORDER BY i`); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.inbox.Purge(t.Context(), timeUnix(2)); err != nil || n != 50 {
+		t.Errorf("purged %d rows, %v; want 50", n, err)
+	}
+}
+
+// TestPurgeKeepsPending: what was accepted is still to be completed, however long ago that was; once it was undone, it isn't.
+func TestPurgeKeepsPending(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+	for step, directions := range map[string][]participant.Direction{
+		"1": {participant.Action},
+		"2": {participant.Action, participant.Compensation},
+	} {
+		for _, direction := range directions {
+			c := call{direction: direction}
+			if direction == participant.Action {
+				c.fails = participant.Pending(time.Hour)
+			}
+			_, err := s.call(t.Context(), "sagas/s/steps/"+step, c)
+			if _, pending := participant.IsPending(err); pending != (direction == participant.Action) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n, err := s.inbox.Purge(t.Context(), time.Now().Add(time.Hour)); err != nil || n != 2 {
+		t.Errorf("purged %d rows, %v; want the two of the command that was undone", n, err)
+	}
+	if pending, err := s.inbox.Pending(t.Context()); err != nil || len(pending) != 1 || pending[0].Command.CommandID != "sagas/s/steps/1" {
+		t.Errorf("pending are %v, %v; want sagas/s/steps/1", pending, err)
 	}
 }
 

@@ -142,15 +142,25 @@ func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command partic
 	return err
 }
 
-func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time) (int64, error) {
-	// A batch is looked for among the oldest rows, so that it never scans the whole table. A command's rows go together, once the
-	// newest is old enough.
+func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error) {
+	// A batch is some rows in their order, so that it never scans the whole table.
+	if err := tx.QueryRowContext(ctx, `
+		SELECT coalesce(max(sequence), 0) FROM (SELECT sequence FROM treaty_inbox WHERE sequence > ? ORDER BY sequence LIMIT 2000)`,
+		after).Scan(&last); err != nil || last == 0 {
+		return 0, 0, err
+	}
+	// A command's rows go together, once the newest is old enough, and not while it is pending.
 	result, err := tx.ExecContext(ctx, `
 		DELETE FROM treaty_inbox WHERE command_id IN (
-			SELECT DISTINCT command_id FROM (SELECT command_id FROM treaty_inbox ORDER BY sequence LIMIT 2000) AS old
-			WHERE (SELECT max(executed_at) FROM treaty_inbox AS newest WHERE newest.command_id = old.command_id) < ?)`, before.UnixMicro())
+			SELECT DISTINCT command_id FROM treaty_inbox AS old WHERE sequence > ? AND sequence <= ?
+			AND (SELECT max(executed_at) FROM treaty_inbox AS newest WHERE newest.command_id = old.command_id) < ?
+			AND NOT EXISTS (SELECT 1 FROM treaty_inbox AS p WHERE p.command_id = old.command_id AND p.verdict = 'accepted'
+				AND (p.direction = 'compensation' OR NOT EXISTS (
+					SELECT 1 FROM treaty_inbox AS c WHERE c.command_id = p.command_id AND c.direction = 'compensation'))))`,
+		after, last, before.UnixMicro())
 	if err != nil {
-		return 0, fmt.Errorf("deleting old rows: %w", err)
+		return 0, 0, fmt.Errorf("deleting old rows: %w", err)
 	}
-	return result.RowsAffected()
+	deleted, err = result.RowsAffected()
+	return deleted, last, err
 }
