@@ -83,7 +83,10 @@ func (m *Machine) decideScopes() bool {
 			continue
 		case s.decided:
 			// Going on with it records nothing that the code could wait for, so whatever comes next is not held up.
-			m.undoOf(m.nextOf(s))
+			if s.due {
+				s.due = false
+				m.undoOf(m.nextOf(s))
+			}
 			continue
 		}
 		if bar := m.barred(s); bar != nil {

@@ -22,7 +22,7 @@ func (m *Machine) follow(record *treatyv1.Record) {
 	case *treatyv1.Record_CompensationDecided, *treatyv1.Record_SagaSucceeded:
 		m.stopCode()
 	default:
-		if m.program != nil && m.program.panicked == "" && m.program.newer == nil {
+		if m.program != nil && !m.program.halted() {
 			m.program.follow(r)
 		}
 	}
@@ -31,7 +31,7 @@ func (m *Machine) follow(record *treatyv1.Record) {
 func (p *program) follow(record any) {
 	switch r := record.(type) {
 	case *treatyv1.Record_StepScheduled:
-		p.intend(r.StepScheduled.GetStep())
+		p.bar(p.intend(r.StepScheduled.GetStep()), r.StepScheduled)
 	case *treatyv1.Record_WaitScheduled:
 		p.intend(r.WaitScheduled.GetWait())
 	case *treatyv1.Record_BroadcastScheduled:
@@ -44,7 +44,7 @@ func (p *program) follow(record any) {
 	case *treatyv1.Record_StepUnknown:
 		p.deliverStep(r.StepUnknown.GetStep())
 	case *treatyv1.Record_CompensationDone:
-		p.closeUndone()
+		p.closeUndone(r.CompensationDone.GetStep())
 	case *treatyv1.Record_WaitEnded:
 		if r.WaitEnded.GetStopped() != nil {
 			p.unawaited = slices.DeleteFunc(p.unawaited, func(path string) bool { return path == r.WaitEnded.GetWait() })
@@ -61,14 +61,27 @@ func (p *program) follow(record any) {
 		}
 	case *treatyv1.Record_ScopeCompensationDecided:
 		if s := p.scopeOf(r.ScopeCompensationDecided.GetScope()); s != nil {
-			s.decided = true
+			s.decided, s.due = true, true
 		}
 	}
 }
 
-func (p *program) intend(path string) {
-	if t := p.waiter(path); t != nil {
+func (p *program) intend(path string) *Thread {
+	t := p.waiter(path)
+	if t != nil {
 		t.intended = true
+	}
+	return t
+}
+
+// bar tells the scopes that a step is in of it if it may keep them from being stopped.
+func (p *program) bar(t *Thread, scheduled *treatyv1.StepScheduled) {
+	if kind := scheduled.GetKind(); t == nil || kind != treatyv1.CommandKind_COMMAND_KIND_PIVOT && kind != treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
+		return
+	}
+	step := p.machine.saga.Step(scheduled.GetStep())
+	for s := t.scope; s != nil; s = s.parent.scope {
+		s.bars = append(s.bars, step)
 	}
 }
 
@@ -86,9 +99,12 @@ func (p *program) deliverStep(path string) {
 }
 
 // closeUndone goes on behind scopes of which nothing is left to undo.
-func (p *program) closeUndone() {
+func (p *program) closeUndone(path string) {
 	for _, s := range slices.Clone(p.scopes) {
-		if s.ended && s.decided && p.machine.undone(s) {
+		if !s.ended || !s.decided || !strings.HasPrefix(path, s.prefix()) {
+			continue
+		}
+		if s.due = true; p.machine.undone(s) {
 			p.resumeParent(s)
 		}
 	}
@@ -143,6 +159,9 @@ func (m *Machine) advance() bool {
 		return false
 	case p.newer != nil:
 		m.suspend(p.newer)
+		return false
+	case p.live > MaxBranches:
+		m.breakRule("", "the saga", fmt.Sprintf("more than %d branches of it have begun and not ended; let saga.Each do fewer at once", MaxBranches), "")
 		return false
 	}
 	m.tell()
@@ -216,19 +235,13 @@ func (m *Machine) dueOf(s *scope) time.Time {
 
 // barred returns a step because of which a scope can't be stopped: a pivot that is done or under way, or a retriable command.
 func (m *Machine) barred(s *scope) *Step {
-	var bar *Step
-	m.saga.order().find(s.path).steps(func(step *Step) bool {
-		switch step.Scheduled.GetKind() {
-		case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
-			bar = step
-		case treatyv1.CommandKind_COMMAND_KIND_PIVOT:
-			if step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
-				bar = step
-			}
+	for _, step := range s.bars {
+		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE ||
+			step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
+			return step
 		}
-		return bar == nil
-	})
-	return bar
+	}
+	return nil
 }
 
 // fireNext ends a wait whose moment has come.
@@ -361,6 +374,10 @@ func (m *Machine) startAnew() bool {
 	case len(m.saga.Steps)+m.saga.asked == 0:
 		m.breakRule("", "the restart", "the round did nothing, so the next one would do nothing either, and so on without an end; "+
 			"let each round have a step or a wait, e.g. saga.Sleep", "")
+		return false
+	case len(m.program.restart.request) > MaxPayloadBytes:
+		m.breakRule("", "the restart", fmt.Sprintf("its request has %d bytes, and %d are allowed; keep what is long elsewhere, and hand on where it is",
+			len(m.program.restart.request), MaxPayloadBytes), "")
 		return false
 	case m.undoNext(isUnknown):
 		return false

@@ -142,6 +142,12 @@ type Complete Outcome
 // Undo is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot or ErrPivotUnderWay.
 type Undo struct{}
 
+// Unwritable says that the turn that the saga's code came to can't be stored. It suspends the saga.
+type Unwritable struct {
+	// Message is why.
+	Message string
+}
+
 // Wake lets the saga do what is due: after loading, and when a timer fires.
 type Wake struct{}
 
@@ -150,6 +156,7 @@ func (Outcome) input()    {}
 func (Cancel) input()     {}
 func (Resume) input()     {}
 func (Wake) input()       {}
+func (Unwritable) input() {}
 func (Event) input()      {}
 func (Discovered) input() {}
 func (Complete) input()   {}

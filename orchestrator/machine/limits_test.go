@@ -65,6 +65,19 @@ func TestLimits(t *testing.T) {
 			want: "step 1.10001.1 is against the rules: a saga has at most 10000 steps",
 		},
 		{
+			name: "more side by side than there could be steps",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: 1 << 30, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+			},
+			want: "the saga is against the rules: more than 20000 branches of it have begun and not ended; let saga.Each do fewer at once",
+		},
+		{
+			name: "more than that altogether",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: 3 * machine.MaxSteps, AtOnce: 10, Body: func(int, *machine.Thread) *treatyv1.Failure { return nil }})
+			},
+		},
+		{
 			name: "the longest request",
 			code: func(thread *machine.Thread) { call(thread, machine.MaxPayloadBytes) },
 		},

@@ -82,7 +82,10 @@ func New(config Config) *Machine {
 func (m *Machine) Saga() *Saga { return m.saga }
 
 // Close ends the saga's coroutine. The machine is of no use afterwards; its Saga stays readable.
-func (m *Machine) Close() { m.stopCode() }
+func (m *Machine) Close() {
+	m.replaying = true // what the code says on its way out isn't new: it will run again
+	m.stopCode()
+}
 
 // Replay reads one stored turn and runs the saga's code as far. It returns ErrJournal when the turn can't be read. Code that does
 // something else than the journal says is no error: the next Wake suspends the saga.
@@ -109,7 +112,7 @@ func (m *Machine) Replay(turn *treatyv1.Turn) error {
 
 // version answers Thread.Version.
 func (m *Machine) version(change string, latest int32) int32 {
-	if chosen, known := m.saga.Versions[change]; known {
+	if chosen, known := m.chosen(change); known {
 		if chosen > latest {
 			m.program.newer = &treatyv1.SagaSuspended{
 				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
@@ -130,13 +133,19 @@ func (m *Machine) version(change string, latest int32) int32 {
 		m.passed[change] = true
 		return 0
 	}
-	for _, chosen := range m.program.versions {
-		if chosen.GetChange() == change {
-			return chosen.GetVersion()
-		}
-	}
 	m.program.versions = append(m.program.versions, &treatyv1.VersionChosen{Change: change, Version: latest})
 	return latest
+}
+
+// chosen is the version that the saga goes by, also when it isn't recorded yet.
+func (m *Machine) chosen(change string) (int32, bool) {
+	for _, chosen := range m.program.versions {
+		if chosen.GetChange() == change {
+			return chosen.GetVersion(), true
+		}
+	}
+	version, known := m.saga.Versions[change]
+	return version, known
 }
 
 // Mismatch says how the code doesn't match the journal that was replayed; nil when it does, and when the saga has ended or is undone, which
@@ -189,6 +198,13 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 		err = m.complete(in)
 	case Undo:
 		err = m.undo()
+	case Unwritable:
+		if !m.saga.Final() && m.saga.Suspension == nil {
+			m.suspend(&treatyv1.SagaSuspended{
+				Reason:  treatyv1.SuspensionReason_SUSPENSION_REASON_RULE,
+				Message: "what follows can't be stored: " + in.Message + "; mend the code and resume" + m.orCancel(),
+			})
+		}
 	}
 	if err != nil || len(m.records) == 0 {
 		return Output{Effects: m.effects}, err
@@ -484,6 +500,9 @@ func (m *Machine) cancel(in Cancel) error {
 
 // suspend stops the saga until an operator decides.
 func (m *Machine) suspend(suspended *treatyv1.SagaSuspended) {
+	for _, text := range []*string{&suspended.Message, &suspended.Expected, &suspended.Found} {
+		*text = strings.ToValidUTF8(*text, "\uFFFD") // the code's own words may be in it
+	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: suspended}})
 }
 

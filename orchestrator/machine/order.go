@@ -15,6 +15,7 @@ type place struct {
 	number   int
 	step     *Step
 	branches []*branch
+	byNumber map[int]*branch
 }
 
 type branch struct {
@@ -68,12 +69,14 @@ func (l *line) place(number int) *place {
 }
 
 func (p *place) line(number int) *line {
-	for _, b := range slices.Backward(p.branches) {
-		if b.number == number {
-			return &b.line
-		}
+	if b := p.byNumber[number]; b != nil {
+		return &b.line
 	}
 	b := &branch{number: number}
+	if p.byNumber == nil {
+		p.byNumber = make(map[int]*branch)
+	}
+	p.byNumber[number] = b
 	p.branches = append(p.branches, b)
 	return &b.line
 }
@@ -90,23 +93,18 @@ func (l *line) find(path string) *place {
 			return at
 		}
 		head, path, _ = strings.Cut(rest, ".")
-		l = nil
-		for _, b := range at.branches {
-			if b.number == number(head) {
-				l = &b.line
-			}
-		}
-		if l == nil {
+		b := at.byNumber[number(head)]
+		if b == nil {
 			return nil
 		}
+		l = &b.line
 	}
 }
 
 func (l *line) has(number int) *place {
-	for _, at := range l.places {
-		if at.number == number {
-			return at
-		}
+	// Steps are scheduled in the order of their places.
+	if i, found := slices.BinarySearchFunc(l.places, number, func(at *place, number int) int { return at.number - number }); found {
+		return l.places[i]
 	}
 	return nil
 }
@@ -131,22 +129,4 @@ func (p *place) next(unfinished func(*Step) bool, found []*Step) []*Step {
 		found = b.line.next(unfinished, found)
 	}
 	return found
-}
-
-// steps calls visit with each step at the place, until it returns false.
-func (p *place) steps(visit func(*Step) bool) bool {
-	if p == nil {
-		return true
-	}
-	if p.step != nil && !visit(p.step) {
-		return false
-	}
-	for _, b := range p.branches {
-		for _, at := range b.line.places {
-			if !at.steps(visit) {
-				return false
-			}
-		}
-	}
-	return true
 }

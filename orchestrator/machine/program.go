@@ -29,7 +29,11 @@ type program struct {
 	restart   *restart
 	panicked  string
 	newer     *treatyv1.SagaSuspended // why the code can't go by a version
+	live      int                     // branches that have begun and not ended
 }
+
+// halted says whether the code goes no further: it panicked, can't go by a version, or has too many branches at once.
+func (p *program) halted() bool { return p.panicked != "" || p.newer != nil || p.live > MaxBranches }
 
 // scope is a place in saga code where branches run.
 type scope struct {
@@ -50,6 +54,9 @@ type scope struct {
 
 	ended   bool // its branches have ended
 	decided bool // that its steps are undone is recorded
+	due     bool // it is to be looked up what of it is undone next
+
+	bars []*Step // its pivots and retriable commands, also those of scopes in it
 }
 
 // prefix begins the path of everything in the scope.
@@ -69,14 +76,14 @@ func (p *program) run(t *Thread) {
 }
 
 func (p *program) settle() {
-	for len(p.ready) > 0 && p.panicked == "" && p.newer == nil {
+	for len(p.ready) > 0 && !p.halted() {
 		t := p.ready[0]
 		p.ready = slices.Delete(p.ready, 0, 1)
 		t.ask = nil
 		p.running = t
 		_, waits := t.next()
 		p.running = nil
-		if !waits {
+		if !waits || t.lost {
 			p.leave(t)
 			continue
 		}
@@ -96,7 +103,9 @@ func (p *program) open(s *scope) {
 		atOnce = min(atOnce, s.branches.AtOnce)
 	}
 	for range atOnce {
-		p.begin(s)
+		if p.begin(s); p.halted() {
+			return
+		}
 	}
 	p.close(s)
 }
@@ -108,6 +117,7 @@ func (p *program) begin(s *scope) {
 	t.start(func() { t.failure = s.branches.Body(branch, t) })
 	s.begun++
 	s.live++
+	p.live++
 	s.threads = append(s.threads, t)
 	p.ready = append(p.ready, t)
 }
@@ -124,6 +134,7 @@ func (p *program) leave(t *Thread) {
 		return
 	}
 	s.live--
+	p.live--
 	s.threads = slices.DeleteFunc(s.threads, func(other *Thread) bool { return other == t })
 	switch {
 	case t.failure != nil && !t.stopped && !s.stopping:
@@ -215,8 +226,7 @@ func (p *program) abandon(path string) {
 
 // kill ends a thread's code where it is.
 func (p *program) kill(t *Thread) {
-	t.stopped = true
-	t.stop()
+	t.end()
 	p.leave(t)
 }
 
@@ -231,7 +241,7 @@ func (p *program) expire(s *scope) {
 
 // deliver hands the end of what a thread waits for to it.
 func (p *program) deliver(path string, end answer) {
-	if p.panicked != "" || p.newer != nil {
+	if p.halted() {
 		return
 	}
 	i := slices.IndexFunc(p.waiting, func(t *Thread) bool { return t.asked == path && t.intended })
@@ -273,12 +283,10 @@ func (p *program) scopeOf(path string) *scope {
 func (p *program) stopAll() {
 	for _, s := range slices.Backward(p.scopes) {
 		for _, t := range s.threads {
-			t.stopped = true
-			t.stop()
+			t.end()
 		}
 	}
-	p.main.stopped = true
-	p.main.stop()
+	p.main.end()
 }
 
 // besides returns the innermost scope whose branches run side by side that a thread is in; nil when there is none. How many branches there

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
@@ -12,6 +13,9 @@ import (
 const (
 	// MaxSteps is how many steps, waits and broadcasts a saga may have.
 	MaxSteps = 10_000
+
+	// MaxBranches is how many branches and scopes may be open at one moment: each needs some memory.
+	MaxBranches = 2 * MaxSteps
 
 	// MaxPayloadBytes is how long one request may be.
 	MaxPayloadBytes = 4 << 20
@@ -119,6 +123,8 @@ func (m *Machine) brokenWait(wait *Wait) string {
 		switch {
 		case key.GetSubject() == "":
 			return fmt.Sprintf("it awaits %s with an empty key, which no event has; a reply probably lacks the field that the key is taken from", key.GetType())
+		case !utf8.ValidString(key.GetSubject()):
+			return fmt.Sprintf("it awaits %s with a key that isn't UTF-8, which no event has", key.GetType())
 		case len(key.GetSubject()) > MaxSubjectBytes:
 			return fmt.Sprintf("it awaits %s with a key of %d bytes, and %d are allowed", key.GetType(), len(key.GetSubject()), MaxSubjectBytes)
 		case m.config.Event != nil && !m.config.Event(key.GetType()):

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
@@ -74,8 +73,9 @@ type Saga struct {
 	asked    int                 // waits and broadcasts that were ever scheduled in this round
 	byPath   map[string]*Step
 	lines    line
-	noReturn *Step // behind which the saga can't be undone
-	ordered  int   // steps that are in lines
+	failed   map[string]bool // the paths of Scopes
+	noReturn *Step           // behind which the saga can't be undone
+	ordered  int             // steps that are in lines
 }
 
 // OpenWait is a wait that hasn't ended.
@@ -234,6 +234,10 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		return s.foldWaitEnded(r.WaitEnded)
 	case *treatyv1.Record_ScopeCompensationDecided:
 		s.Scopes = append(s.Scopes, &FailedScope{Decided: r.ScopeCompensationDecided, DecideTime: now})
+		if s.failed == nil {
+			s.failed = make(map[string]bool)
+		}
+		s.failed[r.ScopeCompensationDecided.GetScope()] = true
 	case *treatyv1.Record_VersionChosen:
 		s.chooseVersion(r.VersionChosen)
 	case *treatyv1.Record_ProgressSet:
@@ -425,9 +429,16 @@ func (s *Saga) settling() bool {
 
 // inFailedScope says whether the step is undone with its scope.
 func (s *Saga) inFailedScope(step *Step) bool {
-	return slices.ContainsFunc(s.Scopes, func(scope *FailedScope) bool {
-		return strings.HasPrefix(step.Path(), scope.Decided.GetScope()+".")
-	})
+	if len(s.failed) == 0 {
+		return false
+	}
+	path := step.Path()
+	for i := range len(path) {
+		if path[i] == '.' && s.failed[path[:i]] {
+			return true
+		}
+	}
+	return false
 }
 
 // pivotUnderWay returns the pivot whose outcome is still open, or nil.

@@ -106,6 +106,7 @@ type Thread struct {
 	stopping bool   // it is stopped once what it waits for has ended
 	stopped  bool   // its code doesn't run any more
 	ended    bool
+	lost     bool // its code left by runtime.Goexit; its coroutine is parked for good
 
 	answer   answer
 	reply    []byte
@@ -171,10 +172,10 @@ func (t *Thread) position() string {
 const misused = "a Context was used outside the function that it was handed to: within a branch or a scope, use the Context that its function takes"
 
 func (t *Thread) wait(ask any, path string) answer {
-	if t.stopped {
-		panic(unwind{})
-	}
-	if t.program.running != t {
+	if running := t.program.running; running != t {
+		if t.stopped && running == nil { // its own code, on its way out
+			panic(unwind{})
+		}
 		panic(misused)
 	}
 	t.ask, t.asked, t.intended = ask, path, false
@@ -230,15 +231,31 @@ type restart struct{ request []byte }
 func (t *Thread) start(code func()) {
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		t.yield = yield
+		returned := false
 		defer func() {
 			switch v := recover().(type) {
-			case nil, unwind:
+			case nil:
+				if !returned && !t.stopped {
+					// Goexit would go on in whoever runs the machine, so this coroutine never ends.
+					t.panicked, t.lost = describePanic("runtime.Goexit was called"), true
+					yield(struct{}{})
+				}
+			case unwind:
 			default:
 				t.panicked = describePanic(v)
 			}
 		}()
 		code()
+		returned = true
 	})
+}
+
+// end ends the thread's code where it is.
+func (t *Thread) end() {
+	t.stopped = true
+	if !t.lost {
+		t.stop()
+	}
 }
 
 // describePanic names the panic and the first line of code that isn't plumbing. It runs in the deferred function, where the

@@ -95,7 +95,10 @@ func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(C
 func failureOf(err error) *treatyv1.Failure {
 	st, ok := status.FromError(err)
 	if !ok || st.Code() == codes.OK {
-		return &treatyv1.Failure{Code: int32(codes.Aborted), Message: err.Error()}
+		return &treatyv1.Failure{Code: int32(codes.Aborted), Message: valid(err.Error())}
 	}
-	return &treatyv1.Failure{Code: int32(st.Code()), Message: st.Message(), Details: st.Proto().GetDetails()}
+	return &treatyv1.Failure{Code: int32(st.Code()), Message: valid(st.Message()), Details: st.Proto().GetDetails()}
 }
+
+// valid makes a text one that a journal can hold: protobuf takes no other.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

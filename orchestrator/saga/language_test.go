@@ -196,9 +196,7 @@ func (j *journal) at(d time.Duration) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	if out.Turn != nil {
-		j.turns = append(j.turns, out.Turn)
-	}
+	j.keep(out)
 }
 
 func arrived(position uint64, customer string) machine.Event {

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -40,7 +41,7 @@ func SetProgress(ctx Context, progress proto.Message) {
 // The old path can go once no saga that takes it is open: the upgrade gate tells. A latest version below 1 suspends the saga; so does
 // a journal that goes by a version above it, which newer code has written.
 func Version(ctx Context, change string, latest int) int {
-	if change == "" || latest < 1 || latest > 1<<30 {
+	if change == "" || !utf8.ValidString(change) || latest < 1 || latest > 1<<30 {
 		ctx.thread().machine.Abort(fmt.Sprintf("saga.Version(%q, %d): a change has a name, and its versions are counted from 1", change, latest))
 	}
 	return int(ctx.thread().machine.Version(change, int32(latest)))

@@ -73,9 +73,19 @@ func (j *journal) apply(in machine.Input) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	if out.Turn != nil {
-		j.turns = append(j.turns, out.Turn)
+	j.keep(out)
+}
+
+// keep journals a turn as a store does.
+func (j *journal) keep(out machine.Output) {
+	j.t.Helper()
+	if out.Turn == nil {
+		return
 	}
+	if _, err := proto.Marshal(out.Turn); err != nil {
+		j.t.Errorf("the turn can't be stored: %v", err)
+	}
+	j.turns = append(j.turns, out.Turn)
 }
 
 // crash reads the journal again with a new machine.

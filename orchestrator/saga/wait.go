@@ -16,6 +16,9 @@ func Sleep(ctx Context, d time.Duration) { SleepUntil(ctx, Now(ctx).Add(d)) }
 
 // SleepUntil waits until a moment. One that has passed is over at once.
 func SleepUntil(ctx Context, moment time.Time) {
+	if moment.IsZero() {
+		moment = time.Unix(0, 0) // to a Wait, the zero moment is none at all
+	}
 	ctx.thread().machine.Wait(&machine.Wait{Until: moment.UTC()})
 }
 

@@ -1,0 +1,199 @@
+package saga_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/saga"
+)
+
+// TestCodeThatMisusesTheLanguage: code that no rule can prevent has a defined end, which is the same after a crash.
+func TestCodeThatMisusesTheLanguage(t *testing.T) {
+	type agreed = customerv1.AddressAgreed
+	for _, test := range []struct {
+		name   string
+		code   body
+		does   func(j *journal)
+		state  treatyv1.SagaState
+		reason string // in the suspension's message
+	}{
+		{
+			name: "the Context of a scope that was stopped, behind the scope",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				var mover saga.Context
+				err := saga.Try(ctx, func(ctx saga.Context) error {
+					mover = ctx
+					_, err := change(ctx, "a")
+					return err
+				}, saga.Within(time.Minute))
+				if errors.Is(err, saga.ErrDeadline) {
+					_, err = change(mover, "b")
+				}
+				return &agreed{}, err
+			},
+			does: func(j *journal) {
+				j.at(time.Hour)
+				j.end("1.1.1", machine.Refused)
+			},
+			state: suspended, reason: "a Context was used outside the function that it was handed to",
+		},
+		{
+			name: "the Context of a branch that was stopped, behind the branches",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				var other saga.Context
+				_ = saga.All(ctx,
+					func(ctx saga.Context) error { other = ctx; saga.Sleep(ctx, time.Hour); return nil },
+					func(ctx saga.Context) error { _, err := change(ctx, "a"); return err })
+				_, err := change(other, "b")
+				return &agreed{}, err
+			},
+			does:  func(j *journal) { j.end("1.2.1", machine.Refused) },
+			state: suspended, reason: "a Context was used outside the function that it was handed to",
+		},
+		{
+			name:  "a panic with text that isn't UTF-8",
+			code:  func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*agreed, error) { panic("bad \xff") },
+			state: suspended, reason: "bad \uFFFD",
+		},
+		{
+			name: "an error with text that isn't UTF-8",
+			code: func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				return nil, errors.New("bad \xff")
+			},
+			state: treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+		},
+		{
+			name: "a scope's error with text that isn't UTF-8",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				err := saga.Try(ctx, func(ctx saga.Context) error {
+					_, _ = change(ctx, "a")
+					return errors.New("bad \xff")
+				})
+				if err == nil {
+					return nil, errors.New("the scope didn't fail")
+				}
+				return &agreed{}, nil
+			},
+			does: func(j *journal) {
+				j.end("1.1.1", machine.Done)
+				j.undo("1.1.1")
+			},
+			state: succeeded,
+		},
+		{
+			name: "a key that isn't UTF-8",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				_, err := saga.Await(ctx, saga.NextEvent[*customerv1.AddressChanged]("k\xff"))
+				return &agreed{}, err
+			},
+			state: suspended, reason: "a key that isn't UTF-8",
+		},
+		{
+			name: "a change whose name isn't UTF-8",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				saga.Version(ctx, "k\xff", 1)
+				return &agreed{}, nil
+			},
+			state: suspended, reason: "a change has a name",
+		},
+		{
+			name: "another latest version of a change within a turn",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				saga.Version(ctx, "x", 2)
+				saga.Version(ctx, "x", 1)
+				_, err := change(ctx, "a")
+				return &agreed{}, err
+			},
+			state: suspended, reason: "the saga goes by version 2 of the change \"x\"",
+		},
+		{
+			name: "a sleep until the zero time",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				saga.SleepUntil(ctx, time.Time{})
+				return &agreed{}, nil
+			},
+			state: succeeded,
+		},
+		{
+			name: "a restart with a request that is too long",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				if _, err := change(ctx, "a"); err != nil {
+					return nil, err
+				}
+				return nil, saga.Restart(ctx, &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("x", machine.MaxPayloadBytes)})
+			},
+			does:  func(j *journal) { j.end("1", machine.Done) },
+			state: suspended, reason: "its request has 4194309 bytes, and 4194304 are allowed",
+		},
+		{
+			name: "a goroutine that ends, as t.FailNow does",
+			code: func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				runtime.Goexit()
+				return nil, nil
+			},
+			state: suspended, reason: "runtime.Goexit was called",
+		},
+		{
+			name: "the same in a branch",
+			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+				return nil, saga.All(ctx,
+					func(ctx saga.Context) error { saga.Sleep(ctx, time.Hour); return nil },
+					func(saga.Context) error { runtime.Goexit(); return nil })
+			},
+			state: suspended, reason: "runtime.Goexit was called",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			// On a goroutine of its own, which a Goexit must not end.
+			over, whole := make(chan struct{}), false
+			go func() {
+				defer close(over)
+				j := language(t, test.code)
+				if test.does != nil {
+					test.does(j)
+				}
+				for range 2 {
+					got := j.machine.Saga()
+					if message := got.Suspension.GetMessage(); got.State != test.state || !strings.Contains(message, test.reason) {
+						t.Errorf("got %v, %q, want %v with %q", got.State, message, test.state, test.reason)
+					}
+					j.crash()
+				}
+				whole = true
+			}()
+			<-over
+			if !whole {
+				t.Error("the goroutine that ran the saga has ended")
+			}
+		})
+	}
+}
+
+// TestLoggerOfASagaThatIsEvicted: deferred code that logs runs each time a waiting saga leaves memory, and isn't over.
+func TestLoggerOfASagaThatIsEvicted(t *testing.T) {
+	var out bytes.Buffer
+	j := begin(t, slog.New(slog.NewTextHandler(&out, nil)), func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+		defer func() { saga.Logger(ctx).Info("over") }()
+		saga.Sleep(ctx, time.Hour)
+		return &customerv1.AddressAgreed{}, nil
+	})
+	for range 3 {
+		j.crash()
+	}
+	if out.Len() > 0 {
+		t.Errorf("the saga sleeps, and has logged:\n%s", out.String())
+	}
+	j.at(2 * time.Hour)
+	j.want(succeeded, "")
+	if n := strings.Count(out.String(), "over"); n != 1 {
+		t.Errorf("logged %d times, want once:\n%s", n, out.String())
+	}
+}
