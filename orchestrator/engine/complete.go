@@ -33,7 +33,7 @@ type Completion struct {
 	Refusal *treatyv1.Failure
 }
 
-func (c *Completion) input() machine.Complete {
+func (c Completion) input() machine.Complete {
 	in := machine.Complete{Step: c.Step, Direction: c.Direction, Verdict: machine.Done, Reply: nonNil(c.Reply)}
 	if c.Refusal != nil {
 		in.Verdict, in.Reply, in.Failure = machine.Refused, nil, c.Refusal
@@ -142,16 +142,23 @@ func (e *Engine) tellParent(saga *machine.Saga) {
 		return
 	}
 	completion := Completion{Saga: id, Step: step, Direction: Action}
+	undone := false
 	switch {
 	case saga.Decided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
 		completion.Direction = Compensation
 	case saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
 		completion.Reply = saga.Reply
 	default:
-		completion.Refusal = RefusalOf(saga.Decided.GetFailure())
+		completion.Refusal, undone = RefusalOf(saga.Decided.GetFailure()), true
 	}
 	// On a goroutine of its own: the parent may go on at once with a long command.
-	go e.background(id, completion.input())
+	go func() {
+		e.background(id, completion.input())
+		if undone {
+			// The parent may have turned around while its child was undone for a reason of its own.
+			e.background(id, Completion{Saga: id, Step: step, Direction: Compensation}.input())
+		}
+	}()
 }
 
 // ParseCommandID splits "sagas/{saga}/steps/{step}".

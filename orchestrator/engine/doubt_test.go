@@ -11,9 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
 // TestFailedCommitIsUnknown fails each of a saga's commits in turn, before it is written and after, with a store that doesn't answer for a
@@ -117,4 +119,85 @@ func (f *fullDisk) Append(ctx context.Context, group []*journal.Entry) error {
 		return journal.ErrFull
 	}
 	return f.Store.Append(ctx, group) //nolint:wrapcheck // it stands for the store
+}
+
+// TestAwaitOfADoubtfulEnd: who awaits a saga hears of its end when the last commit failed and was written.
+func TestAwaitOfADoubtfulEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		store := journaltest.NewFaults(w.store)
+		store.Inject(journaltest.Fault{Append: 2, When: journaltest.AfterCommit})
+		w.store = store
+		w.open()
+		release := w.participant.stall("action 1")
+		handle := w.start(1)
+		<-w.participant.held
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { _, err := w.engine.Await(ctx, handle.ID); done <- err }()
+		synctest.Wait()
+		release()
+		if err := <-done; err != nil {
+			row, _ := w.store.Get(t.Context(), handle.ID)
+			t.Errorf("awaiting: %v; the store says %v", err, row.State)
+		}
+	})
+}
+
+// TestSleepBeginsInDoubt: a timer is set when the commit of its turn failed and was written.
+func TestSleepBeginsInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+			if err := work(ctx, 1); err != nil {
+				return nil, err
+			}
+			saga.Sleep(ctx, 5*time.Second)
+			return &benchv1.RunDone{}, nil
+		})
+		w.stop()
+		store := journaltest.NewFaults(w.store)
+		store.Inject(journaltest.Fault{Append: 2, When: journaltest.AfterCommit})
+		w.store = store
+		w.open()
+		began := time.Now()
+		handle := w.start(1)
+		w.await(handle.ID)
+		if took := time.Since(began); took > 7*time.Second {
+			t.Errorf("a sleep of 5 s took %v", took)
+		}
+	})
+}
+
+// TestCompletionInDoubt: a command whose completion was written, though its commit failed, isn't sent again, and nothing stays in memory.
+func TestCompletionInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		store := journaltest.NewFaults(w.store)
+		store.Inject(journaltest.Fault{Append: 2, When: journaltest.AfterCommit})
+		w.store = store
+		w.open()
+		w.participant.answer("action 1", pending(time.Minute))
+		handle := w.start(1)
+		synctest.Wait()
+		err := w.engine.Complete(t.Context(), engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}})
+		if !errors.Is(err, engine.ErrInDoubt) {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if row, _ := w.store.Get(t.Context(), handle.ID); row.State != succeeded {
+			t.Fatal(row.State)
+		}
+		known, loaded := w.engine.Loaded()
+		if known > 0 {
+			t.Errorf("in memory after its end: %d, %d", known, loaded)
+		}
+		pass(time.Hour)
+		synctest.Wait()
+		if seen := w.participant.seen(); len(seen) != 1 {
+			t.Errorf("calls: %v", seen)
+		}
+	})
 }

@@ -156,6 +156,10 @@ func (e *Engine) fly(f *flight) {
 // attempt makes one attempt. It returns the command's end, or false when the command waits for its next attempt.
 func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
 	f.inst.mu.Lock()
+	if f.settled || f.inst.gone {
+		f.inst.mu.Unlock() // it was completed from outside before it was sent
+		return machine.Outcome{}, false
+	}
 	if f.abandoned {
 		defer f.inst.mu.Unlock()
 		return f.outcome(f.verdictOnGivingUp()), true

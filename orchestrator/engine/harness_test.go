@@ -295,3 +295,44 @@ const (
 	compensated = treatyv1.SagaState_SAGA_STATE_COMPENSATED
 	suspended   = treatyv1.SagaState_SAGA_STATE_SUSPENDED
 )
+
+// hooked is a store whose calls can be interposed.
+type hooked struct {
+	journal.Store
+	afterOpen func()
+	afterDue  func()
+	onLoad    func()
+	onAppend  func([]*journal.Entry) error
+}
+
+func (h *hooked) Open(ctx context.Context, p journal.OpenParams) ([]*journal.Journal, error) {
+	page, err := h.Store.Open(ctx, p)
+	if h.afterOpen != nil {
+		h.afterOpen()
+	}
+	return page, err
+}
+
+func (h *hooked) Due(ctx context.Context, until time.Time, n int) ([]journal.Due, error) {
+	d, err := h.Store.Due(ctx, until, n)
+	if h.afterDue != nil {
+		h.afterDue()
+	}
+	return d, err
+}
+
+func (h *hooked) Load(ctx context.Context, id string) (*journal.Journal, error) {
+	if h.onLoad != nil {
+		h.onLoad()
+	}
+	return h.Store.Load(ctx, id)
+}
+
+func (h *hooked) Append(ctx context.Context, g []*journal.Entry) error {
+	if h.onAppend != nil {
+		if err := h.onAppend(g); err != nil {
+			return err
+		}
+	}
+	return h.Store.Append(ctx, g)
+}

@@ -23,6 +23,7 @@ type instance struct {
 	machine *machine.Machine // nil while it isn't loaded
 	commit  commit
 	doubts  int                // commits in a row that failed
+	doubted bool               // nobody was told of the turn in commit, which may be written
 	state   treatyv1.SagaState // of the row in the store
 	due     time.Time          // of the row in the store
 	waiting bool               // of the row in the store
@@ -85,6 +86,8 @@ func (i *instance) unload() {
 // row is what the store is to know of the saga when its row changes with the turn that was just made; nil when it doesn't.
 func (i *instance) row(out machine.Output) *journal.Row {
 	saga, due, waiting := i.machine.Saga(), i.machine.Due(), i.machine.Waiting()
+	// A saga whose code is yet to run again needs driving, also when the process ends before that.
+	waiting = waiting && !out.Reload && !out.Again
 	awaits := awaitsOf(saga)
 	same := saga.State == i.state && due.Equal(i.due) && waiting == i.waiting && slices.Equal(awaits, i.awaits)
 	if saga.Turns > 1 && same && !out.First {

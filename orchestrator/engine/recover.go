@@ -88,6 +88,8 @@ func (e *Engine) recoverSaga(stored *journal.Journal) {
 		if saga, err := Fold(stored); err == nil {
 			e.config.Observer.SagaRecovered(saga)
 		}
+		// What it was asked for need not have sent what is outstanding.
+		e.relaunch(e.submit(stored.Row.ID, task{input: machine.Wake{}}))
 		return
 	}
 	inst.busy = true

@@ -18,7 +18,8 @@ type timers struct {
 
 	mu      sync.Mutex
 	armed   map[string]*timer
-	until   time.Time // everything due before is armed
+	until   time.Time           // everything due before is armed
+	newer   map[string]struct{} // whose timers were set while a scan reads the store; nil while none does
 	stop    func() bool
 	stopped bool
 }
@@ -32,6 +33,14 @@ type timer struct {
 func (t *timers) arm(id string, due time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.newer != nil {
+		t.newer[id] = struct{}{}
+	}
+	t.set(id, due)
+}
+
+// set is arm for who holds the lock.
+func (t *timers) set(id string, due time.Time) {
 	old := t.armed[id]
 	if old != nil && old.due.Equal(due) {
 		return
@@ -50,14 +59,18 @@ func (t *timers) arm(id string, due time.Time) {
 	next := &timer{due: due}
 	next.stop = t.clock.AfterFunc(due.Sub(t.clock.Now()), func() {
 		t.mu.Lock()
-		if t.armed[id] == next {
-			delete(t.armed, id)
+		if t.armed[id] != next || t.stopped {
+			t.mu.Unlock()
+			return // it was set anew
 		}
-		stopped := t.stopped
+		delete(t.armed, id)
+		if due.After(t.clock.Now()) {
+			t.set(id, due) // the clock was put back
+			t.mu.Unlock()
+			return
+		}
 		t.mu.Unlock()
-		if !stopped {
-			t.fire(id)
-		}
+		t.fire(id)
 	})
 	t.armed[id] = next
 }
@@ -72,15 +85,25 @@ func (t *timers) scan() {
 	}
 	t.until = now.Add(2 * horizon)
 	until := t.until
-	t.stop = t.clock.AfterFunc(horizon, t.scan)
+	t.newer = make(map[string]struct{})
 	t.mu.Unlock()
 	due, err := t.store.Due(context.Background(), until, 1<<20)
 	if err != nil {
 		t.fail(err)
-		return
 	}
 	for _, d := range due {
-		t.arm(d.Saga, d.Time)
+		t.mu.Lock()
+		// What was set meanwhile is newer than what was read.
+		if _, newer := t.newer[d.Saga]; !newer {
+			t.set(d.Saga, d.Time)
+		}
+		t.mu.Unlock()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.newer = nil
+	if !t.stopped {
+		t.stop = t.clock.AfterFunc(horizon, t.scan)
 	}
 }
 
