@@ -67,12 +67,26 @@ const maxMerged = 32
 
 // Events returns a page of events.
 func (s *Store) Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error) {
-	sql, args := eventsQuery(params)
 	var events []*journal.Event
 	err := s.read(ctx, "read events", func(r *reader) error {
 		if err := journal.ValidateLimit(params.Limit); err != nil {
 			return err
 		}
+		if params.Subject != "" && len(params.Types) == 0 {
+			// The index has the events of a subject in order only within one type. Without naming the types, all events of the subject are
+			// read and sorted for each page.
+			err := r.query(`SELECT name FROM event_types LIMIT ?`, []any{int64(maxMerged + 1)}, func(stmt *sqlite3.Stmt) error {
+				params.Types = append(params.Types, stmt.ColumnText(0))
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if len(params.Types) > maxMerged {
+				params.Types = nil
+			}
+		}
+		sql, args := eventsQuery(params)
 		return r.query(sql, args, func(stmt *sqlite3.Stmt) error {
 			events = append(events, scanEvent(stmt))
 			return nil
