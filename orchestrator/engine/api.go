@@ -12,6 +12,9 @@ import (
 // Causes of the engine's errors, to be compared with errors.Is. Beside these, journal.ErrNotFound says that there is no such saga,
 // and machine.ErrPastPivot, ErrPivotUnderWay, ErrFinal, ErrNotSuspended and ErrUnfit turn down a decision.
 var (
+	// ErrPurged says that the saga of that request id or saga id has ended and is no longer kept.
+	ErrPurged = journal.ErrPurged
+
 	// ErrOtherRequest says that the request id or saga id was used before with another request or definition.
 	ErrOtherRequest = errors.New("the id was used before with another request")
 

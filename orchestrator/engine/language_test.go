@@ -495,11 +495,15 @@ func TestPurge(t *testing.T) {
 		w.retention, w.eventRetention = map[string]time.Duration{definition: time.Hour}, 30*time.Minute
 		w.open()
 		w.publish(verified("applicants/ada"), verified("applicants/bob"))
-		ended, open := w.start(1), w.start(1)
+		params := engine.StartParams{Definition: definition, Request: request(t, 1), RequestID: "once"}
+		ended, err := w.engine.Start(t.Context(), params)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if w.await(ended.ID) != succeeded {
 			t.Fatal("it didn't succeed")
 		}
-		_ = open
+		calls := len(w.participant.seen())
 		pass(59 * time.Minute)
 		if _, err := w.store.Get(t.Context(), ended.ID); err != nil {
 			t.Errorf("purged early: %v", err)
@@ -510,6 +514,15 @@ func TestPurge(t *testing.T) {
 		}
 		if events, err := w.store.Events(t.Context(), journal.EventsParams{Limit: 10}); err != nil || len(events) > 1 {
 			t.Errorf("%d events are kept: %v", len(events), err)
+		}
+		if _, err := w.engine.Start(t.Context(), params); !errors.Is(err, engine.ErrPurged) {
+			t.Errorf("a start with the request id of a saga that was purged: %v", err)
+		}
+		if got := len(w.participant.seen()); got != calls {
+			t.Errorf("%d commands were sent, want %d", got, calls)
+		}
+		if known, _ := w.engine.Loaded(); known != 0 {
+			t.Errorf("%d sagas are in memory", known)
 		}
 	})
 }

@@ -60,7 +60,7 @@ func (e *Engine) purge(ctx context.Context) {
 	}
 	for kept, definitions := range byTime {
 		e.purgeAll("sagas", func() (int, error) {
-			return e.config.Store.Purge(ctx, journal.PurgeParams{Definitions: definitions, EndedBefore: now.Add(-kept), Limit: purgeAtOnce})
+			return e.config.Store.Purge(ctx, journal.PurgeParams{Definitions: definitions, EndedBefore: now.Add(-kept), Remember: derived, Limit: purgeAtOnce})
 		})
 	}
 	if e.config.EventRetention > 0 {

@@ -297,7 +297,7 @@ func (e *Engine) commit(inst *instance, out machine.Output) error {
 		inst.doubted = true
 		e.config.Logger.Error("committing a turn; reading the saga again", "saga", "sagas/"+inst.id, "turn", inst.commit.entry.Turn, "error", err)
 		return fmt.Errorf("%w: %w", ErrInDoubt, err)
-	case errors.Is(inst.commit.entry.Err, journal.ErrExists):
+	case errors.Is(inst.commit.entry.Err, journal.ErrExists), errors.Is(inst.commit.entry.Err, journal.ErrPurged):
 		return inst.commit.entry.Err
 	case inst.commit.entry.Err != nil:
 		e.config.Logger.Error("somebody else wrote to this saga; reading it again", "saga", "sagas/"+inst.id, "error", inst.commit.entry.Err)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -73,7 +74,7 @@ func (h *Handle) Ended(ctx context.Context) (End, bool, error) {
 type start = machine.Start
 
 // Start starts a saga and returns once that is durable. When a saga of that id is there with the same definition and request, it returns that
-// one. The errors are ErrNoDefinition, ErrOtherRequest, ErrInDoubt (ask again with the same request id) and ErrStopping.
+// one. The errors are ErrNoDefinition, ErrOtherRequest, ErrPurged, ErrInDoubt (ask again with the same request id) and ErrStopping.
 func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error) {
 	if e.config.Definitions[params.Definition] == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDefinition, params.Definition)
@@ -208,6 +209,10 @@ func NewID(now time.Time, definition, requestID string) string {
 	_, _ = rand.Read(raw[6:]) // never fails
 	return "s" + lowerBase32.EncodeToString(raw[:])
 }
+
+// derived says whether an id comes from a client's request id or a parent's command, so that it would come again: a second saga of that id would
+// send commands that participants have answered before. Other ids come from time and chance.
+func derived(id string) bool { return !strings.HasPrefix(id, "s") }
 
 // Await returns how a saga ended, once it has. The errors are journal.ErrNotFound, ErrStopping and ctx's.
 func (e *Engine) Await(ctx context.Context, id string) (End, error) {

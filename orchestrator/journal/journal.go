@@ -18,6 +18,9 @@ var (
 	// ErrExists says that a saga of that id, or another event of that source and id, is there already.
 	ErrExists = errors.New("it exists already")
 
+	// ErrPurged says that a saga of that id was there, has ended, and was purged.
+	ErrPurged = errors.New("it was there, and is no longer kept")
+
 	// ErrConflict says that a saga's journal isn't where the writer thought: somebody else wrote a turn.
 	ErrConflict = errors.New("the journal was written by somebody else")
 
@@ -92,7 +95,8 @@ type Entry struct {
 	// Woken is set by Append when it returns nil: the ids of the sagas that are due at once because of this entry, each of them once.
 	Woken []string
 
-	// Err is set by Append when it returns nil: nil when the turn was written; ErrExists when turn 1 met a saga of that id;
+	// Err is set by Append when it returns nil: nil when the turn was written; ErrExists when turn 1 met a saga of that id, and ErrPurged when it met the
+	// id of one that was purged and is remembered;
 	// ErrConflict when the turn isn't the one after the saga's last. For an entry that only publishes events it is nil when all are there,
 	// and ErrExists when one of them has an Err and none was written.
 	Err error

@@ -35,6 +35,9 @@ const (
 	// ReasonDefinitionNotFound: NOT_FOUND. This orchestrator runs no sagas of that definition.
 	ReasonDefinitionNotFound = "DEFINITION_NOT_FOUND"
 
+	// ReasonSagaPurged: DATA_LOSS. The saga of the request id has ended and is no longer kept; how it ended isn't known here any more.
+	ReasonSagaPurged = "SAGA_PURGED"
+
 	// ReasonOtherRequest: ALREADY_EXISTS. The request id or saga id was used before with another request.
 	ReasonOtherRequest = "OTHER_REQUEST"
 
@@ -156,6 +159,7 @@ var causes = []struct {
 	own     bool // the error's own text tells the caller more, and nothing that it must not know
 }{
 	{is: journal.ErrNotFound, code: codes.NotFound, reason: ReasonSagaNotFound, message: "there is no such saga"},
+	{is: engine.ErrPurged, code: codes.DataLoss, reason: ReasonSagaPurged, message: "the request id was used before, by a saga that has ended and is no longer kept; for a new saga use a new request id"},
 	{is: engine.ErrOtherRequest, code: codes.AlreadyExists, reason: ReasonOtherRequest, message: "the request id or saga id was used before with another request"},
 	{is: engine.ErrNoDefinition, code: codes.NotFound, reason: ReasonDefinitionNotFound, own: true},
 	{is: engine.ErrStopping, code: codes.Unavailable, reason: ReasonStopping, message: "the orchestrator is stopping; sagas go on when it is back: ask again then, with the same request id or name"},

@@ -234,6 +234,7 @@ func TestRefusedStarts(t *testing.T) {
 		"long label":             {request: &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("é", 257)}, want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "customer"}},
 		"two request ids":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "b", want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "request_id"}},
 		"oversized":              {request: &customerv1.ChangeAddressSagaRequest{Address: &customerv1.Address{City: strings.Repeat("x", 5<<20)}}, want: failure{code: codes.ResourceExhausted}},
+		"purged":                 {startErr: engine.ErrPurged, want: failure{code: codes.DataLoss, reason: server.ReasonSagaPurged}, named: true},
 		"other request":          {startErr: engine.ErrOtherRequest, want: failure{code: codes.AlreadyExists, reason: server.ReasonOtherRequest}, named: true},
 		"in doubt":               {startErr: engine.ErrInDoubt, want: failure{code: codes.Unavailable, reason: server.ReasonInDoubt}, named: true},
 		"store full":             {startErr: wrapped(engine.ErrInDoubt, journal.ErrFull), want: failure{code: codes.Unavailable, reason: server.ReasonStoreFull}, named: true},

@@ -183,6 +183,9 @@ func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted
 				!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore)) {
 				delete(c.sagas, id)
 				deleted++
+				if params.Remember != nil && params.Remember(id) {
+					c.purged[id] = true
+				}
 			}
 		}
 	})

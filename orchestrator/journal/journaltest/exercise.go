@@ -41,6 +41,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) journal.Store) {
 		{"consumers", consumers},
 		{"purge", purge},
 		{"purge/many", purgeMany},
+		{"purge/remembered", purgeRemembered},
 		{"purge/events", purgeEvents},
 		{"get", get},
 		{"times", times},

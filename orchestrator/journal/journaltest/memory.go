@@ -31,6 +31,8 @@ type contents struct {
 	epoch uint64
 	sagas map[string]*saga
 
+	purged map[string]bool // the ids that are remembered
+
 	events    []*journal.Event // by position
 	newest    uint64
 	consumers map[string]uint64
@@ -48,7 +50,7 @@ func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
 
 // NewMemory returns an empty store of epoch 1.
 func NewMemory() *Memory {
-	return (&Memory{contents: &contents{sagas: make(map[string]*saga), consumers: make(map[string]uint64)}}).Reopen()
+	return (&Memory{contents: &contents{sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]uint64)}}).Reopen()
 }
 
 // Reopen returns a store with the same contents and the next epoch, as the next process would open it. The one before may be
@@ -248,6 +250,8 @@ func (c *contents) write(entry *journal.Entry) error {
 	switch {
 	case entry.Turn == 1 && one != nil:
 		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
+	case entry.Turn == 1 && c.purged[entry.Saga]:
+		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
 	case entry.Turn == 1:
 		row := cloneRow(entry.Row)
 		row.CreateTime = micro(row.CreateTime)

@@ -1,8 +1,10 @@
 package journaltest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,6 +176,37 @@ func purge(f *fixture) {
 		_, err := f.Purge(f.Context(), journal.PurgeParams{Definitions: []string{dropped}, EndedBefore: minute(1), Limit: limit})
 		f.failsWith("purge", err, journal.ErrInvalid)
 	}
+}
+
+// purgeRemembered purges sagas some of whose ids no other saga may have.
+func purgeRemembered(f *fixture) {
+	for _, id := range []string{"r-1", "r-2", "s-1"} {
+		r := row(id, 0)
+		r.State, r.EndTime = succeeded, minute(1)
+		f.write(first(r))
+	}
+	params := journal.PurgeParams{
+		Definitions: []string{row("", 0).Definition}, EndedBefore: minute(2), Limit: 10,
+		Remember: func(id string) bool { return strings.HasPrefix(id, "r-") },
+	}
+	if n, err := f.Purge(f.Context(), params); err != nil || n != 3 {
+		f.Errorf("%d were purged, %v; want 3", n, err)
+	}
+	for range 2 {
+		again, fresh := first(row("r-1", 3)), first(row("r-3", 3))
+		f.append(again, fresh)
+		f.failsWith("a start with a remembered id", again.Err, journal.ErrPurged)
+		if fresh.Err != nil && !errors.Is(fresh.Err, journal.ErrExists) {
+			f.Errorf("a start beside it: %v", fresh.Err)
+		}
+		_, err := f.Get(f.Context(), "r-1")
+		f.failsWith("get of what was purged", err, journal.ErrNotFound)
+		late := next("r-1", 2, nil)
+		f.append(late)
+		f.failsWith("a turn of what was purged", late.Err, journal.ErrConflict)
+		f.reopen()
+	}
+	f.write(first(row("s-1", 3))) // wasn't remembered
 }
 
 // purgeMany purges more than fits into one transaction, while others write.

@@ -129,6 +129,19 @@ func (w *writer) openAnew(at *position, entry *journal.Entry) error {
 	return nil
 }
 
+// taken says why a saga can't have its id.
+func (w *writer) taken(entry *journal.Entry) error {
+	stmt := w.isPurged
+	if err := bind(stmt, entry.Saga); err != nil {
+		return err
+	}
+	entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
+	if stmt.Step() {
+		entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
+	}
+	return errors.Join(stmt.Err(), stmt.Reset())
+}
+
 // create writes a saga's row and its first turn.
 func (w *writer) create(entry *journal.Entry) error {
 	row := entry.Row
@@ -149,8 +162,7 @@ func (w *writer) create(entry *journal.Entry) error {
 		return fmt.Errorf("create saga %s: %w", entry.Saga, err)
 	}
 	if w.conn.Changes() == 0 {
-		entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
-		return nil
+		return w.taken(entry)
 	}
 	w.nextKey++
 	if err := w.addTurn(key, entry); err != nil {

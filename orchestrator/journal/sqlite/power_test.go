@@ -210,7 +210,7 @@ func TestPowerLoss(t *testing.T) {
 
 // TestPowerLossIsNoticed is the control: without syncing, the same test finds that something is lost.
 func TestPowerLossIsNoticed(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(100) {
 		l := newLedger(seed)
 		left, doubt := losePower(t, l, t.TempDir(), "PRAGMA synchronous = OFF")
 		store, err := Open(t.Context(), filepath.Join(left, "sagas.db"))
@@ -221,7 +221,7 @@ func TestPowerLossIsNoticed(t *testing.T) {
 			return
 		}
 	}
-	t.Error("power was lost twenty times, nothing was synced, and nothing was missed")
+	t.Error("power was lost a hundred times, nothing was synced, and nothing was missed")
 }
 
 // TestFullAndFailingDisk fills the disk, or makes it fail otherwise, at one operation after the other of those that some appends

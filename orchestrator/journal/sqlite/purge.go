@@ -29,7 +29,7 @@ func (s *Store) Purge(ctx context.Context, params journal.PurgeParams) (int, err
 		return 0, fmt.Errorf("purge sagas in the store %s: %w", s.path, err)
 	}
 	return s.inSteps(ctx, "purge sagas", params.Limit, func(w *writer, limit int) (int, error) {
-		return w.purge(params.Definitions, params.EndedBefore, min(limit, purgeSagas))
+		return w.purge(&params, min(limit, purgeSagas))
 	})
 }
 
@@ -67,10 +67,10 @@ type ended struct {
 	labels map[string]string
 }
 
-func (w *writer) purge(definitions []string, before time.Time, limit int) (int, error) {
+func (w *writer) purge(params *journal.PurgeParams, limit int) (int, error) {
 	deleted, turns := 0, int64(0)
-	for _, definition := range definitions {
-		found, err := w.ended(definition, before, limit-deleted)
+	for _, definition := range params.Definitions {
+		found, err := w.ended(definition, params.EndedBefore, limit-deleted)
 		if err != nil {
 			return 0, fmt.Errorf("find ended sagas of %s: %w", definition, err)
 		}
@@ -79,6 +79,11 @@ func (w *writer) purge(definitions []string, before time.Time, limit int) (int, 
 				return 0, fmt.Errorf("delete saga %s: %w", saga.id, err)
 			}
 			turns += w.conn.Changes()
+			if params.Remember != nil && params.Remember(saga.id) {
+				if err := run(w.rememberPurged, saga.id); err != nil {
+					return 0, fmt.Errorf("remember saga %s: %w", saga.id, err)
+				}
+			}
 			if deleted++; turns >= purgeTurns {
 				return deleted, nil
 			}

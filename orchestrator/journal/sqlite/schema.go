@@ -126,6 +126,10 @@ var migrations = []string{
 		position INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
 
+	CREATE TABLE purged (
+		id TEXT PRIMARY KEY NOT NULL
+	) STRICT, WITHOUT ROWID;
+
 	DROP VIEW saga_list;
 	CREATE VIEW saga_list AS SELECT
 		'sagas/' || id AS name,
