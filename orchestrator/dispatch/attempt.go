@@ -12,6 +12,10 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/engine"
@@ -105,11 +109,28 @@ func (d *Dispatcher) send(ctx context.Context, r route, call *engine.Attempt, sp
 		if values := x.trailer[MetadataPending]; len(values) > 0 {
 			return d.accepted(ctx, call, values)
 		}
+		if err := readable(call.Call.Output, x.reply); err != nil {
+			// Neither the saga's code nor the command's compensation could do anything with it, and what was recorded stays.
+			message := fmt.Sprintf("dispatch: the reply of %s isn't a %s: %v", call.Call.Method, call.Call.Output.FullName(), err)
+			return result(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Internal, message))
+		}
 		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: x.reply}
 	}
 	st := status.Convert(err)
 	p.breaker.end(ticket, d.reach(ctx, p, st.Code()))
 	return result(outcomeOf(call.Call, st, x.trailer), st)
+}
+
+// readable returns why bytes can't be read as a message of a type.
+func readable(as protoreflect.MessageDescriptor, data []byte) error {
+	if as == nil || len(data) == 0 {
+		return nil
+	}
+	known, err := protoregistry.GlobalTypes.FindMessageByName(as.FullName())
+	if err != nil {
+		known = dynamicpb.NewMessageType(as)
+	}
+	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, known.New().Interface())
 }
 
 // outcomeOf says what a failed call came to. What a contract says about a code holds only where the participant itself

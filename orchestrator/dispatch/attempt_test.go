@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/treatyhq/treaty/orchestrator/engine"
 	"github.com/treatyhq/treaty/orchestrator/telemetry"
@@ -285,6 +286,35 @@ func TestTooLarge(t *testing.T) {
 	call.Request = make([]byte, 500)
 	if result := d.Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_DONE || len(result.Reply) != 1000 {
 		t.Errorf("at the limit: got %v", result.Outcome)
+	}
+}
+
+// TestUnreadableReply: what isn't a message of the reply's type isn't recorded as done; what the participant did is unknown.
+func TestUnreadableReply(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		reply string
+		want  treatyv1.Outcome
+	}{
+		{"a message", "\x0a\x03abc", treatyv1.Outcome_OUTCOME_DONE},
+		{"an empty message", "", treatyv1.Outcome_OUTCOME_DONE},
+		{"a message with a field of a newer contract", "\xa2\x06\x03abc", treatyv1.Outcome_OUTCOME_DONE},
+		{"a message that was cut off", "\x0a\x03ab", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"text", "<html>", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"text that isn't UTF-8 in a string", "\x0a\x01\xff", treatyv1.Outcome_OUTCOME_UNKNOWN},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return []byte(test.reply), nil })
+			call := attempt()
+			call.Call.Output = (*wrapperspb.StringValue)(nil).ProtoReflect().Descriptor()
+			result := dispatcher(t, s.addr).Attempt(t.Context(), call)
+			if result.Outcome != test.want {
+				t.Errorf("got %v, want %v", result.Outcome, test.want)
+			}
+			if test.want == treatyv1.Outcome_OUTCOME_UNKNOWN && (result.Failure.GetCode() != int32(codes.Internal) || !strings.Contains(result.Failure.GetMessage(), "isn't a google.protobuf.StringValue")) {
+				t.Errorf("got %v", result.Failure)
+			}
+		})
 	}
 }
 
