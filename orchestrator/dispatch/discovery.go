@@ -110,8 +110,12 @@ func (d *discovery) find(service string, wake func()) (engine.Discovered, func()
 		if _, ok := slices.BinarySearch(services, service); ok {
 			found.Participants = append(found.Participants, name)
 		}
+		if services == nil {
+			found.Silent = append(found.Silent, name)
+		}
 	}
 	slices.Sort(found.Participants)
+	slices.Sort(found.Silent)
 	if found.Known {
 		return found, func() {}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -199,6 +200,11 @@ func TestDiscoverWaitsForEverybody(t *testing.T) {
 	woken := make(chan struct{})
 	if found, _ := d.Discover(broadcastService, func() { close(woken) }); found.Known {
 		t.Fatalf("known without the one that is down: %+v", found)
+	}
+	if found, cancel := d.Discover(broadcastService, func() {}); !slices.Contains(found.Silent, "acme.late.v1.Late") {
+		t.Errorf("%+v lacks the silent one", found)
+	} else {
+		cancel()
 	}
 	<-up.asked
 	late.start(t)

@@ -47,6 +47,9 @@ type Discovered struct {
 
 	// Known is false as long as a participant hasn't said what it serves.
 	Known bool
+
+	// Silent are the names of those that have never said it, sorted.
+	Silent []string
 }
 
 // Direction says whether a command is sent to do or to undo.

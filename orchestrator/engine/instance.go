@@ -29,7 +29,7 @@ type instance struct {
 	waiting bool               // of the row in the store
 	awaits  []journal.Await    // of the row in the store
 
-	discoveries map[string]func() // takes back the question to whom a broadcast goes, by its path
+	discoveries map[string]*discovery // the questions to whom broadcasts go, by their paths
 
 	ended chan struct{} // closed when the saga has ended or is forgotten; nil unless it was started here
 	end   End           // without a state when it was forgotten
@@ -70,8 +70,8 @@ func (i *instance) forget() {
 
 // discoverNothing takes back all questions to whom broadcasts go. The caller holds mu.
 func (i *instance) discoverNothing() {
-	for path, cancel := range i.discoveries {
-		cancel()
+	for path, asked := range i.discoveries {
+		asked.cancel()
 		delete(i.discoveries, path)
 	}
 }

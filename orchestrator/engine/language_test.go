@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
@@ -373,9 +374,17 @@ func TestBroadcastWaitsForEverybody(t *testing.T) {
 			t.Fatalf("sent to %v before everybody was known", seen)
 		}
 		w.crash()
+		synctest.Wait()
+		want := []*treatyv1.Wait{{Wait: "1", Broadcast: "acme.privacy.v1.UserDataService/DeleteUserData", SilentParticipants: []string{"b.B", "c.C"}}}
+		if diff := cmp.Diff(want, w.get(handle.ID).GetWaits(), protocmp.Transform()); diff != "" {
+			t.Errorf("it is seen to wait for (-want +got):\n%s", diff)
+		}
 		w.participant.discovered("a.A", "b.B", "c.C")
 		if w.await(handle.ID) != succeeded {
 			t.Fatal("it didn't succeed")
+		}
+		if waits := w.get(handle.ID).GetWaits(); len(waits) > 0 {
+			t.Errorf("it is seen to wait for %v behind its end", waits)
 		}
 		seen := w.participant.seen()
 		slices.Sort(seen)

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"encoding/hex"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +29,7 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	e.mu.Unlock()
 	if inst != nil {
 		inst.describeFlights(view)
+		inst.describeDiscoveries(view)
 	}
 	return view, nil
 }
@@ -123,5 +126,18 @@ func (i *instance) describeFlights(view *treatyv1.Saga) {
 		if f.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
 			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(f.last.Outcome.String(), "OUTCOME_"))
 		}
+	}
+}
+
+// describeDiscoveries adds whom broadcasts wait for.
+func (i *instance) describeDiscoveries(view *treatyv1.Saga) {
+	if view.GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, path := range slices.Sorted(maps.Keys(i.discoveries)) {
+		asked := i.discoveries[path]
+		view.Waits = append(view.Waits, &treatyv1.Wait{Wait: path, Broadcast: asked.method, SilentParticipants: asked.silent})
 	}
 }

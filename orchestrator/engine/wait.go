@@ -57,8 +57,8 @@ const lookAgain = time.Second
 
 // discover finds out to whom a broadcast goes. The caller holds the lock of the instance and takes its tasks.
 func (e *Engine) discover(inst *instance, wanted *machine.Discover) {
-	if cancel := inst.discoveries[wanted.Path]; cancel != nil {
-		cancel()
+	if before := inst.discoveries[wanted.Path]; before != nil {
+		before.cancel()
 		delete(inst.discoveries, wanted.Path)
 	}
 	service, _, _ := strings.Cut(wanted.Method, "/")
@@ -76,9 +76,16 @@ func (e *Engine) discover(inst *instance, wanted *machine.Discover) {
 	}
 	e.config.Logger.Warn("a broadcast waits until every configured participant has said what it serves", "saga", "sagas/"+inst.id, "service", service)
 	if inst.discoveries == nil {
-		inst.discoveries = make(map[string]func())
+		inst.discoveries = make(map[string]*discovery)
 	}
-	inst.discoveries[wanted.Path] = cancel
+	inst.discoveries[wanted.Path] = &discovery{method: wanted.Method, silent: found.Silent, cancel: cancel}
+}
+
+// discovery is the question to whom a broadcast goes.
+type discovery struct {
+	method string
+	silent []string // who haven't said what they serve
+	cancel func()
 }
 
 // dueAtOnce is how many sagas are woken at once.

@@ -436,7 +436,7 @@ func (x *Saga) GetRound() int32 {
 	return 0
 }
 
-// Wait is a moment, or events, for which a saga's code waits.
+// Wait is a moment, events, or the answer of participants, for which a saga's code waits.
 type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The path in its saga, which has the form of a step's.
@@ -445,10 +445,14 @@ type Wait struct {
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
 	// The events that end it.
 	Events []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
-	// When the wait began.
-	ScheduleTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// When the wait began; absent for a broadcast.
+	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
+	// The method of a broadcast that isn't sent yet, for some participant has never said what it serves; empty otherwise.
+	Broadcast string `protobuf:"bytes,5,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	// The participants that have never said what they serve, as the orchestrator's configuration names them, sorted.
+	SilentParticipants []string `protobuf:"bytes,6,rep,name=silent_participants,json=silentParticipants,proto3" json:"silent_participants,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Wait) Reset() {
@@ -505,6 +509,20 @@ func (x *Wait) GetEvents() []*EventKey {
 func (x *Wait) GetScheduleTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ScheduleTime
+	}
+	return nil
+}
+
+func (x *Wait) GetBroadcast() string {
+	if x != nil {
+		return x.Broadcast
+	}
+	return ""
+}
+
+func (x *Wait) GetSilentParticipants() []string {
+	if x != nil {
+		return x.SilentParticipants
 	}
 	return nil
 }
@@ -2049,12 +2067,14 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05round\x18\x15 \x01(\x05R\x05round\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x02\n" +
 	"\x04Wait\x12\x12\n" +
 	"\x04wait\x18\x01 \x01(\tR\x04wait\x125\n" +
 	"\bdue_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12+\n" +
 	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\x12?\n" +
-	"\rschedule_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\"\xbc\x01\n" +
+	"\rschedule_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12\x1c\n" +
+	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x12/\n" +
+	"\x13silent_participants\x18\x06 \x03(\tR\x12silentParticipants\"\xbc\x01\n" +
 	"\x05Scope\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x122\n" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +

@@ -8,6 +8,9 @@ import (
 
 // waiting says what a saga's code waits for: "for TYPE of SUBJECT until TIME".
 func (m moments) waiting(wait *treatyv1.Wait) string {
+	if method := wait.GetBroadcast(); method != "" {
+		return "to send " + method + " until all have said what they serve: " + strings.Join(wait.GetSilentParticipants(), ", ")
+	}
 	events := make([]string, len(wait.GetEvents()))
 	for i, key := range wait.GetEvents() {
 		events[i] = eventKeyText(key)
@@ -34,9 +37,12 @@ func eventKeyText(key *treatyv1.EventKey) string {
 func (v *view) waits(saga *treatyv1.Saga) []line {
 	var out []line
 	for _, wait := range saga.GetWaits() {
+		where := wait.GetWait()
+		if since := wait.GetScheduleTime(); since != nil {
+			where += ", since " + v.moments.distance(since)
+		}
 		out = append(out, line{
-			{"  " + pad("waits"), dim}, {v.moments.waiting(wait), cyan},
-			{"  (" + wait.GetWait() + ", since " + v.moments.distance(wait.GetScheduleTime()) + ")", dim},
+			{"  " + pad("waits"), dim}, {v.moments.waiting(wait), cyan}, {"  (" + where + ")", dim},
 		})
 	}
 	return out
