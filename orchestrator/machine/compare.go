@@ -20,14 +20,16 @@ func (m *Machine) compare(record *treatyv1.Record) {
 		m.compareStep(r.StepScheduled)
 	case *treatyv1.Record_WaitScheduled:
 		path := r.WaitScheduled.GetWait()
-		expected := "wait " + describeWait(path, r.WaitScheduled.GetEvents())
+		ends := r.WaitScheduled.GetDue() != nil
+		expected := "wait " + describeWait(path, r.WaitScheduled.GetEvents(), ends)
 		t := p.waiter(path)
 		if t == nil {
 			m.mismatches(path, expected, p.describe())
 			return
 		}
 		ask, is := t.ask.(*Wait)
-		if !is || !slices.EqualFunc(ask.Events, r.WaitScheduled.GetEvents(), sameKey) {
+		// How long it waits may change; whether it ever ends without an event may not, or the code would wait for ever, or get an end that it doesn't expect.
+		if !is || !slices.EqualFunc(ask.Events, r.WaitScheduled.GetEvents(), sameKey) || ask.Until.IsZero() == ends {
 			m.mismatches(path, expected, t.describe())
 		}
 	case *treatyv1.Record_BroadcastScheduled:
@@ -149,14 +151,14 @@ func (t *Thread) describe() string {
 		}
 		return fmt.Sprintf("step %s %s", t.asked, ask.Method)
 	case *Wait:
-		return "wait " + describeWait(t.asked, ask.Events)
+		return "wait " + describeWait(t.asked, ask.Events, !ask.Until.IsZero())
 	case *Broadcast:
 		return fmt.Sprintf("broadcast %s %s", t.asked, ask.Method)
 	}
 	return "the code waits for another step"
 }
 
-func describeWait(path string, keys []*treatyv1.EventKey) string {
+func describeWait(path string, keys []*treatyv1.EventKey, ends bool) string {
 	if len(keys) == 0 {
 		return path + " for a moment"
 	}
@@ -164,5 +166,9 @@ func describeWait(path string, keys []*treatyv1.EventKey) string {
 	for i, key := range keys {
 		events[i] = key.GetType() + " of " + key.GetSubject()
 	}
-	return path + " for " + strings.Join(events, " or ")
+	described := path + " for " + strings.Join(events, " or ")
+	if !ends {
+		return described
+	}
+	return described + " with a timeout"
 }
