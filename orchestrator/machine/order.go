@@ -14,8 +14,9 @@ type line struct{ places []*place }
 type place struct {
 	number   int
 	step     *Step
-	branches []*branch
+	branches []*branch // in the order in which their first steps were scheduled
 	byNumber map[int]*branch
+	most     int // how many of them were under way at one moment; 0 when that isn't known
 }
 
 type branch struct {
@@ -40,6 +41,7 @@ func (l *line) add(step *Step) {
 	for {
 		head, rest, more := strings.Cut(path, ".")
 		at := l.place(number(head))
+		at.most = 0
 		if !more {
 			at.step = step
 			return
@@ -125,8 +127,68 @@ func (p *place) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	if p.step != nil && unfinished(p.step) {
 		found = append(found, p.step)
 	}
-	for _, b := range p.branches {
-		found = b.line.next(unfinished, found)
+	most := p.atOnce()
+	if most == len(p.branches) {
+		for _, b := range p.branches {
+			found = b.line.next(unfinished, found)
+		}
+		return found
+	}
+	for _, b := range slices.Backward(p.branches) {
+		before := len(found)
+		if found = b.line.next(unfinished, found); len(found) > before {
+			most--
+		}
+		if most == 0 {
+			break
+		}
 	}
 	return found
+}
+
+// atOnce returns how many of the place's branches were under way at one moment: so many are undone at once. Of those that ran one after the other
+// the newest is undone first.
+func (p *place) atOnce() int {
+	if p.most > 0 || len(p.branches) == 0 {
+		return p.most
+	}
+	type change struct{ at, by int }
+	changes := make([]change, 0, 2*len(p.branches))
+	for _, b := range p.branches {
+		began, ended := b.line.span()
+		changes = append(changes, change{began, 1})
+		if ended > 0 {
+			changes = append(changes, change{ended, -1})
+		}
+	}
+	slices.SortStableFunc(changes, func(a, b change) int { return a.at - b.at })
+	now := 0
+	for _, c := range changes {
+		now += c.by
+		p.most = max(p.most, now)
+	}
+	return p.most
+}
+
+// span returns the records in which a line's first step was scheduled and its last one ended, counted from 1; 0 for one that hasn't ended.
+func (l *line) span() (began, ended int) {
+	open := false
+	see := func(b, e int) {
+		if began == 0 || b < began {
+			began = b
+		}
+		ended, open = max(ended, e), open || e == 0
+	}
+	for _, at := range l.places {
+		if at.step != nil {
+			see(at.step.scheduled, at.step.ended)
+		}
+		for _, b := range at.branches {
+			see(b.line.span())
+		}
+	}
+	if open {
+		ended = 0
+	}
+	return began, ended
 }

@@ -17,7 +17,7 @@ import (
 func TestOrder(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		steps string // in the order in which they were scheduled; those with a bang have nothing to undo
+		steps string // in the order in which they were scheduled; those with a bang have nothing to undo; one with a minus ends there
 		waves string // what is undone side by side, one wave after the other
 		scope string // what is undone alone; empty for all
 	}{
@@ -37,10 +37,20 @@ func TestOrder(t *testing.T) {
 		{name: "a scope of which the number begins alike", steps: "1.1.1 11.1.1", waves: "1.1.1", scope: "1"},
 		{name: "a later round", steps: "r2.1 r2.2.1.1 r2.2.2.1 r2.3", waves: "r2.3, r2.2.1.1 r2.2.2.1, r2.1"},
 		{name: "a scope of a later round", steps: "r12.1 r12.2.1.1 r12.2.2.1 r12.3", waves: "r12.2.1.1 r12.2.2.1", scope: "r12.2"},
+		{name: "branches one after the other", steps: "1.1.1 -1.1.1 1.2.1 -1.2.1 1.3.1 -1.3.1", waves: "1.3.1, 1.2.1, 1.1.1"},
+		{name: "two branches at once", steps: "1.1.1 1.2.1 -1.1.1 1.3.1 -1.2.1 1.4.1 -1.3.1 -1.4.1", waves: "1.3.1 1.4.1, 1.1.1 1.2.1"},
+		{name: "two branches at once, of more steps", steps: "1.1.1 1.2.1 -1.1.1 1.1.2 -1.2.1 1.3.1 -1.1.2 -1.3.1", waves: "1.2.1 1.3.1, 1.1.2, 1.1.1"},
+		{name: "a branch at once with two inside", steps: "1.1.1.1.1 1.1.1.2.1 -1.1.1.1.1 -1.1.1.2.1 1.2.1.1.1 1.2.1.2.1 -1.2.1.1.1 -1.2.1.2.1", waves: "1.2.1.1.1 1.2.1.2.1, 1.1.1.1.1 1.1.1.2.1"},
+		{name: "what has nothing to undo takes nobody's turn", steps: "1.1.1 -1.1.1 1.2.1! -1.2.1 1.3.1! -1.3.1", waves: "1.1.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			saga := new(Saga)
 			for path := range strings.FieldsSeq(test.steps) {
+				saga.records++
+				if ended, is := strings.CutPrefix(path, "-"); is {
+					saga.Step(ended).ended = saga.records
+					continue
+				}
 				addStep(saga, strings.TrimSuffix(path, "!"), !strings.HasSuffix(path, "!"))
 			}
 			var waves []string

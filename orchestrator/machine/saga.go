@@ -76,6 +76,7 @@ type Saga struct {
 	failed   map[string]bool // the paths of Scopes
 	noReturn *Step           // behind which the saga can't be undone
 	ordered  int             // steps that are in lines
+	records  int             // that were folded in this round
 }
 
 // OpenWait is a wait that hasn't ended.
@@ -138,6 +139,8 @@ type Step struct {
 	ScheduleTime, EndTime, CompensationScheduleTime, CompensationEndTime time.Time
 
 	abandoned bool // no further attempt: its code is stopped
+
+	scheduled, ended int // the records that say so, counted from 1; 0 when there is none
 }
 
 // Path is the step's path in its saga.
@@ -191,6 +194,7 @@ func (s *Saga) endTurn(now time.Time) {
 
 // fold reads one record.
 func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
+	s.records++
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
 		if s.Started != nil {
@@ -306,7 +310,7 @@ func (s *Saga) foldWaitEnded(ended *treatyv1.WaitEnded) error {
 }
 
 func (s *Saga) schedule(now time.Time, scheduled *treatyv1.StepScheduled) *Step {
-	step := &Step{Scheduled: scheduled, State: treatyv1.StepState_STEP_STATE_SCHEDULED, ScheduleTime: now}
+	step := &Step{Scheduled: scheduled, State: treatyv1.StepState_STEP_STATE_SCHEDULED, ScheduleTime: now, scheduled: s.records}
 	if s.byPath == nil {
 		s.byPath = make(map[string]*Step, 4)
 	}
@@ -330,7 +334,7 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 	if step == nil || step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
 		return s.misfit("outcome", "step "+path+" isn't under way")
 	}
-	step.EndTime = now
+	step.EndTime, step.ended = now, s.records
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_StepDone:
 		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())

@@ -19,7 +19,8 @@ func All(ctx Context, branches ...func(ctx Context) error) error {
 	return branch(ctx, &machine.Branches{Count: len(branches)}, func(i int, ctx Context) error { return branches[i](ctx) })
 }
 
-// Each runs a branch for each of the items, at most atOnce at a time; 0 means all. Everything else is as in All.
+// Each runs a branch for each of the items, at most atOnce at a time; 0 means all. When the saga is undone, no more are undone at a
+// time than were under way at a time. Everything else is as in All.
 func Each[T any](ctx Context, atOnce int, items []T, do func(ctx Context, item T) error) error {
 	return branch(ctx, &machine.Branches{Count: len(items), AtOnce: atOnce}, func(i int, ctx Context) error { return do(ctx, items[i]) })
 }
