@@ -85,14 +85,14 @@ func System() Process {
 // ends, the running call is given up.
 func Run(ctx context.Context, process Process) int {
 	a := &app{Process: process}
-	out := &outcomeWriter{w: process.Stdout}
-	a.Stdout = out
+	a.written = &outcomeWriter{w: process.Stdout}
+	a.Stdout = a.written
 	root := a.rootCommand()
 	root.SetArgs(process.Args)
 	err := root.ExecuteContext(ctx)
 	a.close()
-	if err == nil && out.err != nil {
-		err = &problem{exit: ExitFailure, message: "writing the output failed: " + out.err.Error()}
+	if err == nil {
+		err = a.written.problem()
 	}
 	return a.report(ctx, err)
 }
@@ -100,8 +100,9 @@ func Run(ctx context.Context, process Process) int {
 // app is one run of one command line.
 type app struct {
 	Process
-	flags  globalFlags
-	client *client
+	flags   globalFlags
+	client  *client
+	written *outcomeWriter // what Stdout is
 }
 
 // outcomeWriter remembers the first write that failed, so that a full disk isn't taken for success.
@@ -116,6 +117,14 @@ func (o *outcomeWriter) Write(p []byte) (int, error) {
 		o.err = err
 	}
 	return n, err
+}
+
+// problem says that a write failed; nil when none did.
+func (o *outcomeWriter) problem() error {
+	if o.err == nil {
+		return nil
+	}
+	return &problem{exit: ExitFailure, message: "writing the output failed: " + o.err.Error()}
 }
 
 func (a *app) rootCommand() *cobra.Command {

@@ -130,6 +130,9 @@ func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) 
 	} else {
 		r.view.printer.print(r.view.event(event)...)
 	}
+	if err := r.app.written.problem(); err != nil {
+		return err // before it is acknowledged: nobody has it
+	}
 	r.written++
 	if r.flags.consumer == "" {
 		r.flags.after = event.GetPosition()

@@ -203,6 +203,27 @@ func TestLanguageRequests(t *testing.T) {
 	})
 }
 
+// What couldn't be written isn't acknowledged: nobody has it, and no stream would bring it again.
+func TestUnwrittenEventIsNotAcknowledged(t *testing.T) {
+	for _, output := range [][]string{nil, {"--json"}} {
+		f := newFake(t)
+		f.events = eventHistory(t)
+		var stderr buffer
+		p := process(setup{args: append([]string{"events", "--count", "2", "--consumer", "audit"}, output...), address: f.address}, new(buffer), &stderr)
+		p.Stdout = brokenWriter{}
+		if code := Run(t.Context(), p); code != ExitFailure || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%v: exit %d, stderr %q", output, code, stderr.String())
+		}
+		f.mu.Lock()
+		for _, request := range f.requests {
+			if acknowledged, is := request.(*treatyv1.AcknowledgeEventsRequest); is {
+				t.Errorf("%v: acknowledged %v", output, acknowledged)
+			}
+		}
+		f.mu.Unlock()
+	}
+}
+
 func TestLanguageProblems(t *testing.T) {
 	over, err := status.New(codes.NotFound, "no such step: sagas/order-8/steps/9").WithDetails(&errdetails.ErrorInfo{Domain: "treaty", Reason: "STEP_NOT_FOUND"})
 	if err != nil {
