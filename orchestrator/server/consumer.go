@@ -106,7 +106,7 @@ func (s *session) heard() <-chan struct{} {
 // AcknowledgeEvents moves a consumer forward, durably.
 func (s *Server) AcknowledgeEvents(ctx context.Context, request *treatyv1.AcknowledgeEventsRequest) (*treatyv1.AcknowledgeEventsResponse, error) {
 	if err := s.acknowledge(ctx, request.GetConsumer(), request.GetPosition()); err != nil {
-		return nil, s.explain(ctx, treatyv1.EventService_AcknowledgeEvents_FullMethodName, about{}, err)
+		return nil, s.explain(ctx, treatyv1.EventService_AcknowledgeEvents_FullMethodName, about{events: true}, err)
 	}
 	return &treatyv1.AcknowledgeEventsResponse{}, nil
 }

@@ -149,26 +149,45 @@ const (
 	MetadataPosition = "position"
 )
 
-// causes says what the errors of the engine and the store mean to a caller. The first that fits counts. The message of an error with
-// advice ends with it; one without its own text says only the cause, since the rest is not the caller's.
+const (
+	stopping       = "the orchestrator is stopping; sagas go on when it is back: ask again then, with the same request id or name"
+	stoppingEvents = "the orchestrator is stopping; ask again when it is back"
+)
+
+// causes says what the errors of the engine and the store mean to a caller. The first that fits counts, so what the store says of a cause
+// comes before engine.ErrInDoubt, which wraps it. The message of an error with advice ends with it; one without its own text says only the
+// cause, since the rest is not the caller's.
 var causes = []struct {
 	is      error
 	code    codes.Code
 	reason  string
 	message string
-	own     bool // the error's own text tells the caller more, and nothing that it must not know
+	events  string // the message for a call about events, where it is another
+	own     bool   // the error's own text tells the caller more, and nothing that it must not know
 }{
 	{is: journal.ErrNotFound, code: codes.NotFound, reason: ReasonSagaNotFound, message: "there is no such saga"},
 	{is: engine.ErrPurged, code: codes.DataLoss, reason: ReasonSagaPurged, message: "the request id was used before, by a saga that has ended and is no longer kept; for a new saga use a new request id"},
 	{is: engine.ErrOtherRequest, code: codes.AlreadyExists, reason: ReasonOtherRequest, message: "the request id or saga id was used before with another request"},
 	{is: engine.ErrNoDefinition, code: codes.NotFound, reason: ReasonDefinitionNotFound, own: true},
-	{is: engine.ErrStopping, code: codes.Unavailable, reason: ReasonStopping, message: "the orchestrator is stopping; sagas go on when it is back: ask again then, with the same request id or name"},
-	{is: journal.ErrClosed, code: codes.Unavailable, reason: ReasonStopping, message: "the orchestrator is stopping; sagas go on when it is back: ask again then, with the same request id or name"},
-	{is: journal.ErrFull, code: codes.Unavailable, reason: ReasonStoreFull, message: "the orchestrator's store has no space left; ask again, with the same request id or name, once there is some"},
-	{is: journal.ErrReadOnly, code: codes.Unavailable, reason: ReasonStoreReadOnly, message: "the orchestrator's store can't be written; ask again, with the same request id or name, once it can"},
-	{is: journal.ErrCorrupt, code: codes.DataLoss, reason: ReasonStoreCorrupt, message: "what is stored of this saga can't be read; the orchestrator's log says more"},
+	{is: engine.ErrStopping, code: codes.Unavailable, reason: ReasonStopping, message: stopping, events: stoppingEvents},
+	{is: journal.ErrClosed, code: codes.Unavailable, reason: ReasonStopping, message: stopping, events: stoppingEvents},
+	{
+		is: journal.ErrFull, code: codes.Unavailable, reason: ReasonStoreFull, message: "the orchestrator's store has no space left; ask again, with the same request id or name, once there is some",
+		events: "the orchestrator's store has no space left; ask again once there is some",
+	},
+	{
+		is: journal.ErrReadOnly, code: codes.Unavailable, reason: ReasonStoreReadOnly, message: "the orchestrator's store can't be written; ask again, with the same request id or name, once it can",
+		events: "the orchestrator's store can't be written; ask again once it can",
+	},
+	{
+		is: journal.ErrCorrupt, code: codes.DataLoss, reason: ReasonStoreCorrupt, message: "what is stored of this saga can't be read; the orchestrator's log says more",
+		events: "what is stored of events can't be read; the orchestrator's log says more",
+	},
 	{is: machine.ErrJournal, code: codes.DataLoss, reason: ReasonStoreCorrupt, message: "what is stored of this saga can't be read by this version; the orchestrator's log says more"},
-	{is: engine.ErrInDoubt, code: codes.Unavailable, reason: ReasonInDoubt, message: "the store didn't say whether it was recorded; ask again, with the same request id or name"},
+	{
+		is: engine.ErrInDoubt, code: codes.Unavailable, reason: ReasonInDoubt, message: "the store didn't say whether it was recorded; ask again, with the same request id or name",
+		events: "the store didn't say whether it was recorded; ask again, for events with the same sources and ids: none is published twice",
+	},
 	{is: machine.ErrPastPivot, code: codes.FailedPrecondition, reason: ReasonPastPivot, own: true},
 	{is: machine.ErrPivotUnderWay, code: codes.FailedPrecondition, reason: ReasonPivotUnderWay, own: true},
 	{is: machine.ErrFinal, code: codes.FailedPrecondition, reason: ReasonSagaEnded, message: "the saga has succeeded, so it can't be undone"},
@@ -231,6 +250,7 @@ type about struct {
 	saga       string // id
 	definition string
 	step       string // name
+	events     bool   // it is about events, not about a saga
 }
 
 // metadata is what an ErrorInfo holds beside what every problem has.
@@ -262,8 +282,11 @@ func (s *Server) explain(ctx context.Context, method string, subject about, err 
 			continue
 		}
 		p = &problem{code: cause.code, reason: cause.reason, message: cause.message, saga: subject.saga, definition: subject.definition, metadata: subject.metadata()}
-		if cause.own {
+		switch {
+		case cause.own:
 			p.message = err.Error()
+		case subject.events && cause.events != "":
+			p.message = cause.events
 		}
 		if cause.code == codes.DataLoss {
 			p.id = s.logged(ctx, method, subject, err)

@@ -38,7 +38,7 @@ const (
 func (s *Server) PublishEvents(ctx context.Context, request *treatyv1.PublishEventsRequest) (*treatyv1.PublishEventsResponse, error) {
 	response, err := s.publish(ctx, request.GetEvents())
 	if err != nil {
-		return nil, s.explain(ctx, treatyv1.EventService_PublishEvents_FullMethodName, about{}, err)
+		return nil, s.explain(ctx, treatyv1.EventService_PublishEvents_FullMethodName, about{events: true}, err)
 	}
 	return response, nil
 }
@@ -61,11 +61,6 @@ func (s *Server) publish(ctx context.Context, published []*treatyv1.PublishedEve
 	switch {
 	case errors.Is(err, engine.ErrOtherEvent):
 		return nil, otherEvents(events)
-	case errors.Is(err, engine.ErrInDoubt) && ctx.Err() == nil:
-		return nil, &problem{
-			code: codes.Unavailable, reason: ReasonInDoubt,
-			message: "the store didn't say whether the events were recorded; publish them again, with the same sources and ids: none is published twice",
-		}
 	case err != nil:
 		return nil, err
 	}

@@ -141,16 +141,28 @@ func TestPublishEventsFails(t *testing.T) {
 	if text := status.Convert(err).Message(); !strings.Contains(text, `events[1] (id "1" of source "register")`) || strings.Contains(text, "events[0]") {
 		t.Errorf("message %q", text)
 	}
-	for err, want := range map[error]failure{
-		engine.ErrInDoubt:   {code: codes.Unavailable, reason: server.ReasonInDoubt},
-		engine.ErrStopping:  {code: codes.Unavailable, reason: server.ReasonStopping},
-		errSecret:           {code: codes.Internal, reason: server.ReasonInternal},
-		journal.ErrReadOnly: {code: codes.Unavailable, reason: server.ReasonStoreReadOnly},
+	for name, test := range map[string]struct {
+		err  error
+		want failure
+		says string
+	}{
+		"in doubt":             {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}, "the same sources and ids"},
+		"stopping":             {engine.ErrStopping, failure{code: codes.Unavailable, reason: server.ReasonStopping}, "ask again when it is back"},
+		"closed":               {wrapped(engine.ErrInDoubt, journal.ErrClosed), failure{code: codes.Unavailable, reason: server.ReasonStopping}, "ask again when it is back"},
+		"a full store":         {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: server.ReasonStoreFull}, "no space left"},
+		"a read-only store":    {wrapped(engine.ErrInDoubt, journal.ErrReadOnly), failure{code: codes.Unavailable, reason: server.ReasonStoreReadOnly}, "can't be written"},
+		"a corrupt store":      {wrapped(engine.ErrInDoubt, journal.ErrCorrupt), failure{code: codes.DataLoss, reason: server.ReasonStoreCorrupt}, "what is stored of events"},
+		"something unheard of": {errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}, ""},
 	} {
-		a.engine.publish = func([]*journal.Event) error { return err }
-		_, got := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "3", "applicants/3")}})
-		if failureOf(t, got) != want {
-			t.Errorf("%v: %+v, want %+v", err, failureOf(t, got), want)
-		}
+		t.Run(name, func(t *testing.T) {
+			a.engine.publish = func([]*journal.Event) error { return test.err }
+			_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "3", "applicants/3")}})
+			if got := failureOf(t, err); got != test.want {
+				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
+			}
+			if text := status.Convert(err).Message(); !strings.Contains(text, test.says) || strings.Contains(text, "saga") {
+				t.Errorf("message %q doesn't say %q", text, test.says)
+			}
+		})
 	}
 }

@@ -42,10 +42,10 @@ func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc
 	ctx := stream.Context()
 	r, err := s.reader(request)
 	if err != nil {
-		return s.explain(ctx, method, about{}, err)
+		return s.explain(ctx, method, about{events: true}, err)
 	}
 	if err := r.run(ctx, request.GetAfterPosition(), stream); err != nil {
-		return s.explain(ctx, method, about{}, err)
+		return s.explain(ctx, method, about{events: true}, err)
 	}
 	return nil
 }

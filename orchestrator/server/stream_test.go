@@ -261,7 +261,8 @@ func TestStreamEventsEndsWhenTheOrchestratorStops(t *testing.T) {
 	a := newAPI(t)
 	l := a.listen(&treatyv1.StreamEventsRequest{})
 	go a.server.Drain(a.ctx())
-	if got, err := l.failure(); got != (failure{code: codes.Unavailable, reason: server.ReasonStopping}) {
+	got, err := l.failure()
+	if got != (failure{code: codes.Unavailable, reason: server.ReasonStopping}) || strings.Contains(status.Convert(err).Message(), "request id") {
 		t.Errorf("%+v (%v)", got, err)
 	}
 }
