@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -99,14 +100,15 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	if !is {
 		return nil, s.unknownEvent(field+".data", data.GetTypeUrl())
 	}
-	if err := readableEvent(field+".data", data, known); err != nil {
+	canonical, err := canonicalEvent(field+".data", data, known)
+	if err != nil {
 		return nil, err
 	}
 	if t := published.GetType(); t != "" && t != string(known.Type) {
 		return nil, invalid(field+".type", "is %q, but the data is a %s: leave the type out, or make both the same", shorten(t), known.Type)
 	}
 	key := field + ".data." + string(known.Key.Name())
-	subject, err := known.Subject(data.GetValue())
+	subject, err := known.Subject(canonical)
 	switch {
 	case errors.Is(err, contract.ErrEmptyKey):
 		return nil, invalid(key, "is empty: it is the correlation key, by which sagas await the event")
@@ -118,7 +120,7 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	if given := published.GetSubject(); given != "" && given != subject {
 		return nil, invalid(field+".subject", "is %q, but %s in the data is %q: leave the subject out, or make both the same", shorten(given), known.Key.Name(), shorten(subject))
 	}
-	event := &journal.Event{Source: published.GetSource(), ID: published.GetId(), Type: string(known.Type), Subject: subject, Data: nonNil(data.GetValue())}
+	event := &journal.Event{Source: published.GetSource(), ID: published.GetId(), Type: string(known.Type), Subject: subject, Data: canonical}
 	if at := published.GetTime(); at != nil {
 		if err := at.CheckValid(); err != nil {
 			return nil, invalid(field+".time", "is no time between the years 1 and 9999")
@@ -148,11 +150,21 @@ func identified(field string, event *treatyv1.PublishedEvent) error {
 	return nil
 }
 
-func readableEvent(field string, data *anypb.Any, event *contract.Event) error {
+// canonicalEvent serializes an event's data in the one way in which it is stored. Serializing isn't stable, above all that of maps, and an
+// event that is published again must be known as the same.
+func canonicalEvent(field string, data *anypb.Any, event *contract.Event) ([]byte, error) {
 	if n := len(data.GetValue()); n > MaxEventBytes {
-		return invalid(field, "has %d bytes; at most %d are allowed: keep what is long elsewhere, and publish where it is", n, MaxEventBytes)
+		return nil, invalid(field, "has %d bytes; at most %d are allowed: keep what is long elsewhere, and publish where it is", n, MaxEventBytes)
 	}
-	return whole(field, data, event.Message)
+	message := messageType(event.Message).New().Interface()
+	if err := unmarshal.Unmarshal(data.GetValue(), message); err != nil {
+		return nil, invalid(field, "can't be read as %s: %s", event.Type, readable(err))
+	}
+	canonical, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
+	if err != nil {
+		return nil, fmt.Errorf("serializing an event: %w", err)
+	}
+	return nonNil(canonical), nil
 }
 
 // unknownEvent says that a type is no event, and what is.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,45 @@ func TestPublishEvents(t *testing.T) {
 	}
 	if !stored[0].Time.Equal(at.Truncate(time.Microsecond)) {
 		t.Errorf("time %v", stored[0].Time)
+	}
+}
+
+// The same event in other bytes is published once: serializing isn't stable.
+func TestPublishEventsAgain(t *testing.T) {
+	applicant, reference := []byte("\x0a\x01a"), []byte("\x12\x01r")
+	publish := func(a *api, parts ...[]byte) (uint64, error) {
+		event := verified(t, "1", "a")
+		event.Data.Value = slices.Concat(parts...)
+		response, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}})
+		if err != nil {
+			return 0, err
+		}
+		return response.GetPositions()[0], nil
+	}
+	for name, test := range map[string]struct {
+		again [][]byte
+		other bool
+	}{
+		"the same bytes":           {again: [][]byte{applicant, reference}},
+		"another order":            {again: [][]byte{reference, applicant}},
+		"a field twice":            {again: [][]byte{[]byte("\x0a\x01b"), applicant, reference}},
+		"a field more":             {again: [][]byte{applicant, reference, []byte("\xf2\x3f\x01x")}, other: true},
+		"another value of a field": {again: [][]byte{applicant, []byte("\x12\x01s")}, other: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			first, err := publish(a, applicant, reference)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := publish(a, test.again...)
+			switch {
+			case test.other && failureOf(t, err).reason != server.ReasonEventExists:
+				t.Errorf("another event: %d, %v", again, err)
+			case !test.other && (err != nil || again != first):
+				t.Errorf("the same event: %d, %v, want %d", again, err, first)
+			}
+		})
 	}
 }
 
