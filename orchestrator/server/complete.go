@@ -95,6 +95,9 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	}
 	step := saga.GetSteps()[i]
 	method := step.GetMethod()
+	if _, is := s.catalog.Saga(method); is {
+		return engine.Completion{}, childStep(c, method)
+	}
 	if c.direction == engine.Compensation {
 		if method = step.GetCompensationMethod(); method == "" {
 			return engine.Completion{}, fmt.Errorf("%w: %s has no compensation", engine.ErrNoStep, c.id())
@@ -121,6 +124,16 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 		err = invalid("how", "is missing: give a reply or a refusal")
 	}
 	return completion, err
+}
+
+// childStep says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent would go on by
+// something else than what its child comes to.
+func childStep(c command, definition string) error {
+	child := namePrefix + engine.ChildID(definition, c.id())
+	return &problem{
+		code: codes.FailedPrecondition, reason: ReasonStepIsSaga, metadata: map[string]string{MetadataStep: c.id()},
+		message: fmt.Sprintf("the step is a saga, %s of %s, and ends with it: cancel or resume that one, at the orchestrator that runs it", child, definition),
+	}
 }
 
 func completedBy(reply *anypb.Any, call *contract.Call) ([]byte, error) {

@@ -32,6 +32,7 @@ func inspecting(id string) *treatyv1.Saga {
 			CompensationMethod: "acme.identity.v1.IdentityService/DiscardInspection", State: treatyv1.StepState_STEP_STATE_SCHEDULED,
 		},
 		{Name: "sagas/" + id + "/steps/3", Method: "acme.gone.v1.Gone/Do"},
+		{Name: "sagas/" + id + "/steps/4", Method: verifyApplicant, CompensationMethod: undoVerifyApplicant, State: treatyv1.StepState_STEP_STATE_SCHEDULED},
 	}}
 }
 
@@ -161,6 +162,14 @@ func TestCompleteStepRefuses(t *testing.T) {
 		},
 		"no contract": {
 			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/3", Direction: action, How: inspected}, nil, failure{code: codes.Unimplemented, reason: server.ReasonContractUnknown, saga: "sagas/a1"}, "",
+		},
+		"a child saga": {
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: action, How: replied(pack(t, &identityv1.ApplicantConfirmed{}))}, nil,
+			failure{code: codes.FailedPrecondition, reason: server.ReasonStepIsSaga, saga: "sagas/a1"}, "sagas/" + engine.ChildID(verifyApplicant, "sagas/a1/steps/4"),
+		},
+		"the undo of a child saga": {
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: compensation, How: replied(pack(t, &identityv1.VerifyApplicantUndone{}))}, nil,
+			failure{code: codes.FailedPrecondition, reason: server.ReasonStepIsSaga, saga: "sagas/a1"}, "cancel or resume",
 		},
 		"over":     {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, wrapped(engine.ErrStepOver, errSecret), failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}, ""},
 		"in doubt": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt, saga: "sagas/a1"}, ""},

@@ -103,6 +103,9 @@ const (
 	// ReasonStepOver: FAILED_PRECONDITION. The step ended otherwise, or nobody waits for it any more.
 	ReasonStepOver = "STEP_OVER"
 
+	// ReasonStepIsSaga: FAILED_PRECONDITION. The step is a saga, whose end alone completes it.
+	ReasonStepIsSaga = "STEP_IS_SAGA"
+
 	// ReasonNotAStep: INVALID_ARGUMENT. The call came as a step of a saga, but the definition has no kind of command.
 	ReasonNotAStep = "NOT_A_STEP"
 
