@@ -373,8 +373,9 @@ func (m *Machine) complete(in Complete) error {
 	if step == nil {
 		return fmt.Errorf("%w: %s", ErrNoStep, in.Step)
 	}
-	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, step.State == treatyv1.StepState_STEP_STATE_DONE && in.Verdict == Done && bytes.Equal(step.Reply, in.Reply) ||
-		step.State == treatyv1.StepState_STEP_STATE_REFUSED && in.Verdict == Refused
+	// What was done stays the same when it is undone later.
+	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, step.Reply != nil && in.Verdict == Done && bytes.Equal(step.Reply, in.Reply) ||
+		step.State == treatyv1.StepState_STEP_STATE_REFUSED && in.Verdict == Refused && sameRefusal(step.Failure, in.Failure)
 	if in.Direction == Compensation {
 		if step.CompensationScheduleTime.IsZero() {
 			return fmt.Errorf("%w: step %s isn't being undone", ErrNoStep, in.Step)
@@ -392,6 +393,11 @@ func (m *Machine) complete(in Complete) error {
 		return nil
 	}
 	return fmt.Errorf("%w: step %s is %s", ErrStepOver, in.Step, strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+}
+
+// sameRefusal says whether two refusals are one that came twice.
+func sameRefusal(a, b *treatyv1.Failure) bool {
+	return a.GetCode() == b.GetCode() && a.GetMessage() == b.GetMessage()
 }
 
 // undo turns a child around, even when it has succeeded.

@@ -176,13 +176,15 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 			discovered.Participants = append(discovered.Participants, participant.Key)
 		}
 		return discovered
-	case "complete", "complete-other", "complete-refused", "complete-undo":
+	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-undo":
 		complete := machine.Complete{Step: arg, Direction: machine.Action, Verdict: machine.Done, Reply: []byte("later")}
 		switch d.Cmd {
 		case "complete-other":
 			complete.Reply = []byte("other")
 		case "complete-refused":
 			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, failure
+		case "complete-refused-other":
+			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, &treatyv1.Failure{Code: failure.GetCode(), Message: "not tomorrow either"}
 		case "complete-undo":
 			complete.Direction = machine.Compensation
 		}

@@ -82,30 +82,36 @@ func TestCompleteStep(t *testing.T) {
 	}
 }
 
-// The same reply in other bytes is the same completion.
+// The same reply in other bytes is the same completion, also once what was done is undone.
 func TestCompleteStepAgain(t *testing.T) {
 	first := marshal(t, &identityv1.PassportInspected{Inspection: "inspections/1"})
-	second := slices.Concat([]byte("\x0a\x01x"), first) // the last value of a field counts
-	a := newAPI(t)
-	a.engine.get = func(id string) (*treatyv1.Saga, error) {
-		saga := inspecting(id)
-		saga.Steps[1].State, saga.Steps[1].Reply = treatyv1.StepState_STEP_STATE_DONE, &anypb.Any{TypeUrl: "x/acme.identity.v1.PassportInspected", Value: first}
-		return saga, nil
-	}
-	a.engine.complete = func(c engine.Completion) error {
-		if string(c.Reply) != string(first) {
-			return machine.ErrStepOver
-		}
-		return nil
-	}
-	again := &anypb.Any{TypeUrl: "type.googleapis.com/acme.identity.v1.PassportInspected", Value: second}
-	if _, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/2.1.1", Direction: action, How: replied(again)}); err != nil {
-		t.Error(err)
-	}
+	again := &anypb.Any{TypeUrl: "type.googleapis.com/acme.identity.v1.PassportInspected", Value: slices.Concat([]byte("\x0a\x01x"), first)} // the last value of a field counts
 	other := pack(t, &identityv1.PassportInspected{Inspection: "inspections/2"})
-	_, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/2.1.1", Direction: action, How: replied(other)})
-	if got, want := failureOf(t, err), (failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}); got != want {
-		t.Errorf("%+v, want %+v", got, want)
+	for _, state := range []treatyv1.StepState{treatyv1.StepState_STEP_STATE_DONE, treatyv1.StepState_STEP_STATE_COMPENSATING, treatyv1.StepState_STEP_STATE_COMPENSATED} {
+		t.Run(state.String(), func(t *testing.T) {
+			a := newAPI(t)
+			a.engine.get = func(id string) (*treatyv1.Saga, error) {
+				saga := inspecting(id)
+				saga.Steps[1].State, saga.Steps[1].Reply = state, &anypb.Any{TypeUrl: "x/acme.identity.v1.PassportInspected", Value: first}
+				return saga, nil
+			}
+			a.engine.complete = func(c engine.Completion) error {
+				if string(c.Reply) != string(first) {
+					return machine.ErrStepOver
+				}
+				return nil
+			}
+			complete := func(reply *anypb.Any) error {
+				_, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/2.1.1", Direction: action, How: replied(reply)})
+				return err
+			}
+			if err := complete(again); err != nil {
+				t.Error(err)
+			}
+			if got, want := failureOf(t, complete(other)), (failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}); got != want {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+		})
 	}
 }
 
