@@ -63,6 +63,18 @@ type EventsParams struct {
 	Limit int
 }
 
+// Consumer is a reader of events with a name.
+type Consumer struct {
+	// Name tells it apart.
+	Name string
+
+	// Position is the one that it acknowledged last, or where it begins.
+	Position uint64
+
+	// Filter says which events it reads, in words of its maker's.
+	Filter string
+}
+
 // EventStore keeps events, those who read them, and lets sagas be woken by them. It is a part of Store, whose general promises hold.
 type EventStore interface {
 	// NextEvent returns the earliest event that one of the awaits of a saga is for, and which of them; nil when there is none.
@@ -75,9 +87,9 @@ type EventStore interface {
 	// EventRange returns the positions of the oldest and of the newest event that are kept; both are 0 when none was ever written.
 	EventRange(ctx context.Context) (oldest, newest uint64, err error)
 
-	// Consumer returns the position that a consumer acknowledged last. A consumer that isn't known is made, durably, at the given
-	// position. Its name isn't empty.
-	Consumer(ctx context.Context, name string, first uint64) (position uint64, err error)
+	// Consumer returns the consumer of a name, which isn't empty. One that isn't known is made as it is given, durably; of one that is
+	// known, only the name counts.
+	Consumer(ctx context.Context, given Consumer) (Consumer, error)
 
 	// Acknowledge moves a consumer forward, durably; a position behind its own changes nothing. ErrNotFound when there is no such
 	// consumer. When it returns another error, it is unknown whether the consumer was moved.

@@ -152,10 +152,13 @@ func (p *OpenParams) Validate() error {
 	return ValidateLimit(p.Limit)
 }
 
-// ValidateConsumer says that a consumer has no name; the error is an ErrInvalid.
-func ValidateConsumer(name string) error {
-	if name == "" || !utf8.ValidString(name) {
-		return fmt.Errorf("%w: the name of a consumer %q; it is UTF-8 and not empty", ErrInvalid, name)
+// ValidateConsumer says that a consumer has no name, or is no text; the error is an ErrInvalid.
+func ValidateConsumer(c Consumer) error {
+	switch {
+	case c.Name == "" || !utf8.ValidString(c.Name):
+		return fmt.Errorf("%w: the name of a consumer %q; it is UTF-8 and not empty", ErrInvalid, c.Name)
+	case !utf8.ValidString(c.Filter):
+		return fmt.Errorf("%w: the filter of the consumer %q, %q; it is UTF-8", ErrInvalid, c.Name, c.Filter)
 	}
 	return nil
 }

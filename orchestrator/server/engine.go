@@ -85,8 +85,8 @@ type EventReader interface {
 	// EventRange returns the positions of the oldest and of the newest event that are kept.
 	EventRange(ctx context.Context) (oldest, newest uint64, err error)
 
-	// Consumer returns the position that a consumer acknowledged last; one that isn't known is made at the given position.
-	Consumer(ctx context.Context, name string, first uint64) (position uint64, err error)
+	// Consumer returns the consumer of a name; one that isn't known is made as it is given.
+	Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error)
 
 	// Acknowledge moves a consumer forward.
 	Acknowledge(ctx context.Context, name string, position uint64) error

@@ -129,6 +129,9 @@ const (
 
 	// ReasonConsumerNotFound: NOT_FOUND. No stream was ever opened for the consumer.
 	ReasonConsumerNotFound = "CONSUMER_NOT_FOUND"
+
+	// ReasonConsumerFilter: FAILED_PRECONDITION. The consumer was made for other events.
+	ReasonConsumerFilter = "CONSUMER_FILTER"
 )
 
 // The keys of the metadata in an ErrorInfo.

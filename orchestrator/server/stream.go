@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -145,10 +147,19 @@ func (r *reader) begin(ctx context.Context, after uint64) error {
 		after = oldest - 1
 	}
 	if r.consumer != "" {
+		// Before the stream that is open already is ended for this one.
+		var known journal.Consumer
+		if known, err = r.known(ctx, after); err != nil {
+			return err
+		}
+		if known.Filter != r.filter() {
+			return r.otherFilter(known.Filter)
+		}
 		r.session = r.server.consumers.take(r.consumer)
-		if after, err = r.server.store.Consumer(ctx, r.consumer, after); err == nil {
+		if known, err = r.known(ctx, after); err == nil {
 			oldest, newest, err = r.server.store.EventRange(ctx)
 		}
+		after = known.Position
 		r.stored = after
 	}
 	if err == nil {
@@ -162,6 +173,31 @@ func (r *reader) begin(ctx context.Context, after uint64) error {
 		r.server.consumers.leave(r.consumer, r.session)
 	}
 	return err
+}
+
+// known returns the consumer as the store knows it.
+func (r *reader) known(ctx context.Context, after uint64) (journal.Consumer, error) {
+	return r.server.store.Consumer(ctx, journal.Consumer{Name: r.consumer, Position: after, Filter: r.filter()})
+}
+
+// filter says which events are wanted, the same whatever the order in which they were asked for.
+func (r *reader) filter() string {
+	wanted := "all types"
+	if len(r.wanted.Types) > 0 {
+		wanted = strings.Join(slices.Compact(slices.Sorted(slices.Values(r.wanted.Types))), ", ")
+	}
+	if r.wanted.Subject != "" {
+		wanted += " of subject " + r.wanted.Subject
+	}
+	return wanted
+}
+
+// otherFilter refuses a consumer that was made for other events: it has passed those that it didn't want, so they wouldn't come.
+func (r *reader) otherFilter(made string) error {
+	return &problem{
+		code: codes.FailedPrecondition, reason: ReasonConsumerFilter, metadata: map[string]string{MetadataConsumer: r.consumer},
+		message: fmt.Sprintf("the consumer %q reads %s, and has passed whatever else there was; for %s, use a consumer with another name", r.consumer, made, r.filter()),
+	}
 }
 
 // complete makes sure that nothing behind the position has been purged.

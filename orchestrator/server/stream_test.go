@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/journal"
 	"github.com/treatyhq/treaty/orchestrator/server"
 )
 
@@ -190,9 +191,58 @@ func TestConsumerPassesWhatItDoesNotWant(t *testing.T) {
 	positions := a.publishAll(append(events, verified(t, "v2", "applicants/1"))...)
 	l.expect("v2") // which isn't acknowledged
 	a.server.Drain(a.ctx())
-	got, err := a.memory.Consumer(t.Context(), "mail", 0)
-	if want := positions[20] - 1; err != nil || got != want {
-		t.Errorf("the consumer is at %d (%v), want %d", got, err, want)
+	got, err := a.memory.Consumer(t.Context(), journal.Consumer{Name: "mail"})
+	if want := positions[20] - 1; err != nil || got.Position != want {
+		t.Errorf("the consumer is %+v (%v), want it at %d", got, err, want)
+	}
+}
+
+// A consumer passes what it doesn't want without acknowledging it, so other events can't be asked for in its name: they would be missing.
+func TestConsumerKeepsWhatItReads(t *testing.T) {
+	both, one := []string{verifiedType, turnedDownType}, []string{verifiedType}
+	for name, test := range map[string]struct {
+		first, second *treatyv1.StreamEventsRequest
+		refused       bool
+		says          []string
+	}{
+		"the same":         {first: &treatyv1.StreamEventsRequest{Types: one, Subject: "applicants/1"}, second: &treatyv1.StreamEventsRequest{Types: one, Subject: "applicants/1"}},
+		"all":              {first: &treatyv1.StreamEventsRequest{}, second: &treatyv1.StreamEventsRequest{MaxUnacknowledged: 3}},
+		"in another order": {first: &treatyv1.StreamEventsRequest{Types: both}, second: &treatyv1.StreamEventsRequest{Types: []string{turnedDownType, verifiedType, turnedDownType}}},
+		"another type": {
+			&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{Types: []string{turnedDownType}}, true, []string{verifiedType, turnedDownType, "another name"},
+		},
+		"more types":      {&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{Types: both}, true, nil},
+		"fewer types":     {&treatyv1.StreamEventsRequest{Types: both}, &treatyv1.StreamEventsRequest{Types: one}, true, nil},
+		"no types":        {&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{}, true, []string{"all types"}},
+		"another subject": {&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, &treatyv1.StreamEventsRequest{Subject: "applicants/2"}, true, []string{"applicants/1", "applicants/2"}},
+		"no subject":      {&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, &treatyv1.StreamEventsRequest{}, true, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			test.first.Consumer, test.second.Consumer = "mail", "mail"
+			first := a.listen(test.first)
+			second, err := a.events.StreamEvents(a.ctx(), test.second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.publishAll(verified(t, "1", "applicants/1"))
+			response, err := second.Recv()
+			if !test.refused {
+				if err != nil || response.GetEvent().GetId() != "1" {
+					t.Errorf("got %v, %v", response, err)
+				}
+				return
+			}
+			if got, want := failureOf(t, err), (failure{code: codes.FailedPrecondition, reason: server.ReasonConsumerFilter}); got != want {
+				t.Errorf("%+v, want %+v (%v)", got, want, err)
+			}
+			for _, says := range test.says {
+				if !strings.Contains(status.Convert(err).Message(), says) {
+					t.Errorf("%v doesn't say %q", err, says)
+				}
+			}
+			first.expect("1") // the one before goes on
+		})
 	}
 }
 

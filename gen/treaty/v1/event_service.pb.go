@@ -221,7 +221,7 @@ type StreamEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of a durable consumer, 1 to 63 lower-case letters, digits and hyphens. It is made when it is first used, and begins where it
 	// acknowledged last; what it didn't acknowledge comes again. One stream at a time: a new one ends the one before with ABORTED.
-	// Empty: nothing is kept.
+	// It stays with the types and the subject that it was made for: others are FAILED_PRECONDITION, since it has passed them. Empty: nothing is kept.
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	// The last position that isn't wanted any more: 0 begins with the oldest event that is kept. For a consumer only when it is first used.
 	AfterPosition uint64 `protobuf:"varint,2,opt,name=after_position,json=afterPosition,proto3" json:"after_position,omitempty"`

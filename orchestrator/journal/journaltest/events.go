@@ -136,29 +136,30 @@ func (m *Memory) EventRange(ctx context.Context) (oldest, newest uint64, err err
 	return oldest, newest, err
 }
 
-// Consumer returns the position that a consumer acknowledged last, making it when it isn't known.
-func (m *Memory) Consumer(ctx context.Context, name string, first uint64) (position uint64, err error) {
+// Consumer returns the consumer of a name, making it when it isn't known.
+func (m *Memory) Consumer(ctx context.Context, given journal.Consumer) (found journal.Consumer, err error) {
 	err = m.use(ctx, "find a consumer", func(c *contents) error {
-		if err := journal.ValidateConsumer(name); err != nil {
+		if err := journal.ValidateConsumer(given); err != nil {
 			return err
 		}
-		if _, known := c.consumers[name]; !known {
-			c.consumers[name] = first
+		if _, known := c.consumers[given.Name]; !known {
+			c.consumers[given.Name] = given
 		}
-		position = c.consumers[name]
+		found = c.consumers[given.Name]
 		return nil
 	})
-	return position, err
+	return found, err
 }
 
 // Acknowledge moves a consumer forward.
 func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64) error {
 	return m.use(ctx, "acknowledge events", func(c *contents) error {
-		before, known := c.consumers[name]
+		consumer, known := c.consumers[name]
 		if !known {
 			return fmt.Errorf("consumer %s: %w", name, journal.ErrNotFound)
 		}
-		c.consumers[name] = max(before, position)
+		consumer.Position = max(consumer.Position, position)
+		c.consumers[name] = consumer
 		return nil
 	})
 }

@@ -45,7 +45,7 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	_, _, errs["next event"] = s.NextEvent(ctx, "one", nil)
 	_, errs["events"] = s.Events(ctx, journal.EventsParams{Limit: 1})
 	_, _, errs["event range"] = s.EventRange(ctx)
-	_, errs["consumer"] = s.Consumer(ctx, "one", 1)
+	_, errs["consumer"] = s.Consumer(ctx, journal.Consumer{Name: "one"})
 	errs["acknowledge"] = s.Acknowledge(ctx, "one", 1)
 	_, errs["purge events"] = s.PurgeEvents(ctx, minute(1), 1)
 	_, errs["purge"] = s.Purge(ctx, journal.PurgeParams{EndedBefore: minute(1), Limit: 1})

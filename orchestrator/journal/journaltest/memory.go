@@ -35,7 +35,7 @@ type contents struct {
 
 	events    []*journal.Event // by position
 	newest    uint64
-	consumers map[string]uint64
+	consumers map[string]journal.Consumer
 }
 
 // saga is a saga with what the store keeps beside it.
@@ -50,7 +50,7 @@ func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
 
 // NewMemory returns an empty store of epoch 1.
 func NewMemory() *Memory {
-	return (&Memory{contents: &contents{sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]uint64)}}).Reopen()
+	return (&Memory{contents: &contents{sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer)}}).Reopen()
 }
 
 // Reopen returns a store with the same contents and the next epoch, as the next process would open it. The one before may be

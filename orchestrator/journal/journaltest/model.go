@@ -140,8 +140,9 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 func (m *modelRun) housekeep() {
 	switch m.random.IntN(6) {
 	case 0:
+		given := journal.Consumer{Name: fmt.Sprintf("c%d", m.random.IntN(3)), Position: m.random.Uint64N(9), Filter: fmt.Sprintf("f%d", m.random.IntN(3))}
 		m.compare("consumer", func(s journal.Store) (any, error) {
-			return s.Consumer(m.Context(), fmt.Sprintf("c%d", m.random.IntN(3)), m.random.Uint64N(9))
+			return s.Consumer(m.Context(), given)
 		})
 	case 1:
 		m.compare("acknowledge", func(s journal.Store) (any, error) {

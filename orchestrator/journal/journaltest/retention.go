@@ -12,10 +12,14 @@ import (
 )
 
 func consumers(f *fixture) {
+	filters := make(map[string]string) // that each was made with
 	position := func(name string, first, want uint64) {
 		f.T.Helper()
-		if got, err := f.Consumer(f.Context(), name, first); err != nil || got != want {
-			f.Errorf("consumer %s is at %d, %v; want %d", name, got, err, want)
+		given := journal.Consumer{Name: name, Position: first, Filter: fmt.Sprintf("what %s began with at %d", name, first)}
+		if got, err := f.Consumer(f.Context(), given); err != nil || got.Name != name || got.Position != want || got.Filter != filters[name] && filters[name] != "" {
+			f.Errorf("consumer %s is %+v, %v; want position %d and filter %q", name, got, err, want, filters[name])
+		} else {
+			filters[name] = got.Filter
 		}
 	}
 	acknowledge := func(name string, position uint64) {
@@ -35,29 +39,29 @@ func consumers(f *fixture) {
 	position("one", 0, 12)
 	position("two", 3, 0)
 	f.failsWith("acknowledge for nobody", f.Acknowledge(f.Context(), "nobody", 1), journal.ErrNotFound)
-	for _, name := range []string{"", string([]byte{0xff})} {
-		_, err := f.Consumer(f.Context(), name, 1)
-		f.failsWith(fmt.Sprintf("the name %q", name), err, journal.ErrInvalid)
+	for _, given := range []journal.Consumer{{}, {Name: "\xff"}, {Name: "three", Filter: "\xff"}} {
+		_, err := f.Consumer(f.Context(), given)
+		f.failsWith(fmt.Sprintf("the consumer %+v", given), err, journal.ErrInvalid)
 	}
 
 	// Of those who make the same consumer at the same time, one does.
 	var all sync.WaitGroup
 	var mu sync.Mutex
-	var got []uint64
+	got := make(map[journal.Consumer]bool)
 	for i := range 8 {
 		all.Go(func() {
-			at, err := f.Consumer(f.Context(), "wanted", uint64(100+i))
+			found, err := f.Consumer(f.Context(), journal.Consumer{Name: "wanted", Position: uint64(100 + i), Filter: fmt.Sprint(i)})
 			if err != nil {
 				f.Errorf("consumer: %v", err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			got = append(got, at)
+			got[found] = true
 		})
 	}
 	all.Wait()
-	if slices.Min(got) != slices.Max(got) {
-		f.Errorf("one consumer is at %d", got)
+	if len(got) != 1 {
+		f.Errorf("one consumer is %+v", got)
 	}
 }
 

@@ -10,33 +10,33 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/journal"
 )
 
-// Consumer returns the position that a consumer acknowledged last, making it when it isn't known.
-func (s *Store) Consumer(ctx context.Context, name string, first uint64) (uint64, error) {
+// Consumer returns the consumer of a name, making it when it isn't known.
+func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error) {
 	const doing = "find a consumer"
-	if err := journal.ValidateConsumer(name); err != nil {
-		return 0, fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
+	if err := journal.ValidateConsumer(given); err != nil {
+		return journal.Consumer{}, fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
 	}
-	position, known := int64(0), false
+	found, known := journal.Consumer{}, false
 	err := s.read(ctx, doing, func(r *reader) error {
-		return r.query(`SELECT position FROM consumers WHERE name = ?`, []any{name}, func(stmt *sqlite3.Stmt) error {
-			position, known = stmt.ColumnInt64(0), true
+		return r.query(`SELECT position, filter FROM consumers WHERE name = ?`, []any{given.Name}, func(stmt *sqlite3.Stmt) error {
+			found, known = consumerIn(stmt, given.Name), true
 			return nil
 		})
 	})
 	if err != nil || known {
-		return uint64(position), err
+		return found, err
 	}
 	err = s.write(ctx, "make a consumer", func(w *writer) (err error) {
-		if position, known, err = w.consumer(name); err != nil || known {
+		if found, known, err = w.consumer(given.Name); err != nil || known {
 			return err // made in the meantime
 		}
-		position = signed(first)
-		return run(w.insertConsumer, name, position)
+		found = given
+		return run(w.insertConsumer, given.Name, signed(given.Position), given.Filter)
 	})
 	if err != nil {
-		return 0, err
+		return journal.Consumer{}, err
 	}
-	return uint64(position), nil
+	return found, nil
 }
 
 // Acknowledge moves a consumer forward.
@@ -48,18 +48,24 @@ func (s *Store) Acknowledge(ctx context.Context, name string, position uint64) e
 			return err
 		case !known:
 			return fmt.Errorf("consumer %s: %w", name, journal.ErrNotFound)
-		case signed(position) <= before:
+		case position <= before.Position:
 			return nil
 		}
 		return run(w.setConsumer, name, signed(position))
 	})
 }
 
-func (w *writer) consumer(name string) (position int64, known bool, err error) {
+func (w *writer) consumer(name string) (found journal.Consumer, known bool, err error) {
 	if err := bind(w.findConsumer, name); err != nil {
-		return 0, false, err
+		return journal.Consumer{}, false, err
 	}
-	known = w.findConsumer.Step()
-	position = w.findConsumer.ColumnInt64(0)
-	return position, known, errors.Join(w.findConsumer.Err(), w.findConsumer.Reset())
+	if known = w.findConsumer.Step(); known {
+		found = consumerIn(w.findConsumer, name)
+	}
+	return found, known, errors.Join(w.findConsumer.Err(), w.findConsumer.Reset())
+}
+
+// consumerIn reads a consumer from a row with its position and filter.
+func consumerIn(stmt *sqlite3.Stmt, name string) journal.Consumer {
+	return journal.Consumer{Name: name, Position: uint64(stmt.ColumnInt64(0)), Filter: stmt.ColumnText(1)}
 }

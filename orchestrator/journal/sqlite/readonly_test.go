@@ -114,7 +114,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 		"append":      store.Append(ctx, l.group()),
 		"acknowledge": store.Acknowledge(ctx, "one", 1),
 	}
-	_, errs["consumer"] = store.Consumer(ctx, "one", 1)
+	_, errs["consumer"] = store.Consumer(ctx, journal.Consumer{Name: "one"})
 	_, errs["purge"] = store.Purge(ctx, journal.PurgeParams{EndedBefore: time.Now(), Limit: 1})
 	_, errs["purge events"] = store.PurgeEvents(ctx, time.Now(), 1)
 	for what, err := range errs {

@@ -123,7 +123,8 @@ var migrations = []string{
 
 	CREATE TABLE consumers (
 		name TEXT PRIMARY KEY NOT NULL,
-		position INTEGER NOT NULL
+		position INTEGER NOT NULL,
+		filter TEXT NOT NULL
 	) STRICT, WITHOUT ROWID;
 
 	CREATE TABLE purged (
