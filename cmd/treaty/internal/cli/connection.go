@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ type globalFlags struct {
 	noColor       bool
 	actor         string
 	set           *pflag.FlagSet
+
+	// certificateAsked says that the orchestrator asked for a client certificate.
+	certificateAsked atomic.Bool
 }
 
 func (g *globalFlags) register(root *cobra.Command, getenv func(string) string) {
@@ -184,12 +188,16 @@ func (g *globalFlags) tlsConfig() (*tls.Config, error) {
 	if (g.tlsCert == "") != (g.tlsKey == "") {
 		return nil, usage("--tls-cert and --tls-key go together")
 	}
+	var pair tls.Certificate // none, which is a valid answer
 	if g.tlsCert != "" {
-		pair, err := tls.LoadX509KeyPair(g.tlsCert, g.tlsKey)
-		if err != nil {
+		var err error
+		if pair, err = tls.LoadX509KeyPair(g.tlsCert, g.tlsKey); err != nil {
 			return nil, usage("the client certificate can't be used: "+err.Error(), "See --tls-cert and --tls-key.")
 		}
-		config.Certificates = []tls.Certificate{pair}
+	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		g.certificateAsked.Store(true)
+		return &pair, nil
 	}
 	return config, nil
 }

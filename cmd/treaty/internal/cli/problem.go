@@ -185,15 +185,19 @@ func (a *app) adviseUnavailable(p *problem, message string, about subject) {
 	if about.doing != "" {
 		p.message = about.doing + ": " + p.message
 	}
+	// A server of TLS 1.3 turns a client down when that takes the connection to be open already, and often only a broken pipe is seen.
+	askedFor := a.flags.certificateAsked.Load() && !strings.Contains(message, "Error while dialing")
 	switch {
 	case strings.Contains(message, "first record does not look like a TLS handshake"):
 		p.hints = append(p.hints, "It speaks plaintext. Leave the --tls flags out; beyond loopback that takes --insecure.")
-	case strings.Contains(message, "certificate required"), strings.Contains(message, "bad certificate"):
+	case strings.Contains(message, "certificate required"), strings.Contains(message, "bad certificate"), askedFor && a.flags.tlsCert == "":
 		p.hints = append(p.hints, "It asks for a client certificate that it trusts: --tls-cert and --tls-key.")
 	case strings.Contains(message, "certificate is valid for"), strings.Contains(message, "certificate is not valid for any names"), strings.Contains(message, "doesn't contain any IP SANs"):
 		p.hints = append(p.hints, "Its certificate has another name; give the right one with --tls-server-name.")
 	case strings.Contains(message, "x509: "):
 		p.hints = append(p.hints, "Its certificate isn't trusted; name the authority that signed it with --tls-ca.")
+	case askedFor:
+		p.hints = append(p.hints, "It asks for a client certificate, and may not trust the one of --tls-cert; or it was stopped.")
 	case strings.Contains(message, "error reading server preface"):
 		p.hints = append(p.hints, "It may want TLS (--tls-ca FILE), or it may not be an orchestrator.")
 	default:

@@ -99,7 +99,10 @@ func TestTLS(t *testing.T) {
 		<-gone //nolint:errcheck // it was stopped
 	})
 
-	ca, stranger := writeFile(t, "ca.pem", ours.pem), writeFile(t, "stranger.pem", newAuthority(t).pem)
+	theirs := newAuthority(t)
+	ca, stranger := writeFile(t, "ca.pem", ours.pem), writeFile(t, "stranger.pem", theirs.pem)
+	strangerPEM, strangerKeyPEM := theirs.sign(t, "treaty.test")
+	strangerCert, strangerKey := writeFile(t, "stranger-cert.pem", strangerPEM), writeFile(t, "stranger-key.pem", strangerKeyPEM)
 	cert, key := writeFile(t, "cert.pem", certPEM), writeFile(t, "key.pem", keyPEM)
 	for _, c := range []struct {
 		name  string
@@ -108,7 +111,8 @@ func TestTLS(t *testing.T) {
 		want  string
 	}{
 		{"trusted", []string{"--tls-ca", ca, "--tls-cert", cert, "--tls-key", key, "--tls-server-name", "treaty.test"}, ExitOK, ""},
-		{"no client certificate", []string{"--tls-ca", ca, "--tls-server-name", "treaty.test"}, ExitFailure, ""},
+		{"no client certificate", []string{"--tls-ca", ca, "--tls-server-name", "treaty.test"}, ExitFailure, "--tls-cert"},
+		{"a stranger's client certificate", []string{"--tls-ca", ca, "--tls-cert", strangerCert, "--tls-key", strangerKey, "--tls-server-name", "treaty.test"}, ExitFailure, "--tls-cert"},
 		{"another authority", []string{"--tls-ca", stranger, "--tls-server-name", "treaty.test"}, ExitFailure, "--tls-ca"},
 		{"another name", []string{"--tls-ca", ca, "--tls-server-name", "other.test"}, ExitFailure, "--tls-server-name"},
 		{"plaintext", nil, ExitFailure, "--tls-ca"},
