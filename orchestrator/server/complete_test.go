@@ -159,7 +159,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 		"long details": {
 			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{{Value: make([]byte, 300<<10)}}})}, nil, about("refusal.details"), "",
 		},
-		"no such saga": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, journal.ErrNotFound, failure{code: codes.NotFound, reason: server.ReasonSagaNotFound, saga: "sagas/a1"}, ""},
+		"no such saga": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, journal.ErrNotFound, failure{code: codes.NotFound, reason: server.ReasonSagaNotFound, saga: "sagas/a1"}, "sagas/a1"},
 		"no such step": {
 			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/9", Direction: action, How: inspected}, nil, failure{code: codes.NotFound, reason: server.ReasonStepNotFound, saga: "sagas/a1"}, "sagas/a1/steps/9",
 		},

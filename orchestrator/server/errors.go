@@ -289,6 +289,8 @@ func (s *Server) explain(ctx context.Context, method string, subject about, err 
 		}
 		p = &problem{code: cause.code, reason: cause.reason, message: cause.message, saga: subject.saga, definition: subject.definition, metadata: subject.metadata()}
 		switch {
+		case cause.reason == ReasonSagaNotFound && subject.saga != "":
+			p.message = "there is no saga " + subject.name()
 		case cause.own:
 			p.message = err.Error()
 		case subject.events && cause.events != "":

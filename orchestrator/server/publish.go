@@ -1,12 +1,15 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -58,6 +61,9 @@ func (s *Server) publish(ctx context.Context, published []*treatyv1.PublishedEve
 			return nil, err
 		}
 	}
+	if err := contradiction(events); err != nil {
+		return nil, err
+	}
 	err := s.engine.Publish(ctx, events)
 	switch {
 	case errors.Is(err, engine.ErrOtherEvent):
@@ -70,6 +76,23 @@ func (s *Server) publish(ctx context.Context, published []*treatyv1.PublishedEve
 		response.Positions[i] = event.Position
 	}
 	return response, nil
+}
+
+// contradiction finds an event that is another one than that of the same source and id before it in the request.
+func contradiction(events []*journal.Event) error {
+	type key struct{ source, id string }
+	seen := make(map[key]int, len(events))
+	for i, event := range events {
+		first, again := seen[key{event.Source, event.ID}]
+		if !again {
+			seen[key{event.Source, event.ID}] = i
+			continue
+		}
+		if before := events[first]; before.Type != event.Type || before.Subject != event.Subject || !bytes.Equal(before.Data, event.Data) {
+			return invalid(fmt.Sprintf("events[%d].id", i), "%q of source %q is that of events[%d], whose type, subject or data is another: give what is new a new id", event.ID, event.Source, first)
+		}
+	}
+	return nil
 }
 
 // otherEvents names the events for which nothing was published.
@@ -125,7 +148,9 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 		if err := at.CheckValid(); err != nil {
 			return nil, invalid(field+".time", "is no time between the years 1 and 9999")
 		}
-		event.Time = at.AsTime().UTC().Truncate(time.Microsecond)
+		if event.Time = at.AsTime().UTC().Truncate(time.Microsecond); event.Time.IsZero() {
+			return nil, invalid(field+".time", "is 0001-01-01T00:00:00Z, which stands for no time in many programs: leave it out for the time of publishing")
+		}
 	}
 	return event, nil
 }
@@ -143,6 +168,12 @@ func identified(field string, event *treatyv1.PublishedEvent) error {
 		return invalid(field+".source", "is missing: say who publishes the event, e.g. the service's name")
 	case n > MaxEventSource:
 		return invalid(field+".source", "has %d characters; at most %d are allowed", n, MaxEventSource)
+	}
+	if strings.TrimSpace(event.GetId()) == "" {
+		return invalid(field+".id", "is blank: give one that tells the event apart from others of its source")
+	}
+	if _, err := url.Parse(event.GetSource()); err != nil || strings.ContainsFunc(event.GetSource(), unicode.IsSpace) {
+		return invalid(field+".source", "%q is no URI reference: give e.g. the service's name, without white space", event.GetSource())
 	}
 	if strings.HasPrefix(event.GetSource(), namePrefix) && (event.GetId() == engine.EventIDReply || event.GetId() == engine.EventIDCompensation) {
 		return invalid(field+".id", "%q of a source that begins with %q is for the replies that the orchestrator itself publishes: give it another id", event.GetId(), namePrefix)

@@ -54,6 +54,9 @@ func TestPublishEvents(t *testing.T) {
 	if again[0] != first[1] || again[1] <= first[1] {
 		t.Errorf("positions %v after %v", again, first)
 	}
+	if twice := a.publishAll(verified(t, "4", "applicants/4"), verified(t, "4", "applicants/4")); twice[0] != twice[1] {
+		t.Errorf("the same event twice in a request: positions %v", twice)
+	}
 	stored, err := a.memory.Events(t.Context(), journal.EventsParams{Limit: 10})
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +65,7 @@ func TestPublishEvents(t *testing.T) {
 	for _, event := range stored {
 		got = append(got, fmt.Sprintf("%s %s %s %s", event.Source, event.ID, event.Type, event.Subject))
 	}
-	want := []string{"register 1 " + verifiedType + " applicants/1", "register 2 " + turnedDownType + " applicants/2", "register 3 " + turnedDownType + " applicants/3"}
+	want := []string{"register 1 " + verifiedType + " applicants/1", "register 2 " + turnedDownType + " applicants/2", "register 3 " + turnedDownType + " applicants/3", "register 4 " + verifiedType + " applicants/4"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
@@ -124,11 +127,19 @@ func TestPublishEventsRefuses(t *testing.T) {
 		want   failure
 		says   string
 	}{
-		"none":        {nil, field("events"), ""},
-		"too many":    {make([]*treatyv1.PublishedEvent, 1001), field("events"), "1000"},
-		"no id":       {data(func(e *treatyv1.PublishedEvent) { e.Id = "" }), field("events[1].id"), ""},
-		"long id":     {data(func(e *treatyv1.PublishedEvent) { e.Id = strings.Repeat("é", 129) }), field("events[1].id"), ""},
-		"no source":   {data(func(e *treatyv1.PublishedEvent) { e.Source = "" }), field("events[1].source"), ""},
+		"none":                       {nil, field("events"), ""},
+		"too many":                   {make([]*treatyv1.PublishedEvent, 1001), field("events"), "1000"},
+		"no id":                      {data(func(e *treatyv1.PublishedEvent) { e.Id = "" }), field("events[1].id"), ""},
+		"long id":                    {data(func(e *treatyv1.PublishedEvent) { e.Id = strings.Repeat("é", 129) }), field("events[1].id"), ""},
+		"no source":                  {data(func(e *treatyv1.PublishedEvent) { e.Source = "" }), field("events[1].source"), ""},
+		"blank id":                   {data(func(e *treatyv1.PublishedEvent) { e.Id = " \t" }), field("events[1].id"), "blank"},
+		"an id twice":                {data(func(e *treatyv1.PublishedEvent) { e.Id = "1" }), field("events[1].id"), "events[0]"},
+		"source with a blank":        {data(func(e *treatyv1.PublishedEvent) { e.Source = "the register" }), field("events[1].source"), "URI reference"},
+		"source that is no URI":      {data(func(e *treatyv1.PublishedEvent) { e.Source = "%%%" }), field("events[1].source"), "URI reference"},
+		"source with a control code": {data(func(e *treatyv1.PublishedEvent) { e.Source = "register\x00" }), field("events[1].source"), "URI reference"},
+		"zero time": {
+			data(func(e *treatyv1.PublishedEvent) { e.Time = timestamppb.New(time.Time{}) }), field("events[1].time"), "leave it out",
+		},
 		"long source": {data(func(e *treatyv1.PublishedEvent) { e.Source = strings.Repeat("é", 257) }), field("events[1].source"), ""},
 		"a reply's id": {
 			data(func(e *treatyv1.PublishedEvent) { e.Source, e.Id = "sagas/a/steps/1", "reply" }), field("events[1].id"), "",

@@ -27,9 +27,9 @@ const (
 // "application/protobuf", its dataschema the type URL of data.
 type PublishedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tells it apart from other events of its source. At most 128 characters, not empty.
+	// Tells it apart from other events of its source. At most 128 characters, not blank.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Who published it, a URI reference, e.g. "register" or "sagas/{saga}/steps/{step}". At most 256 characters, not empty.
+	// Who published it, a URI reference, e.g. "register" or "sagas/{saga}/steps/{step}". At most 256 characters, no white space.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	// The full name of its message. Empty, or the same as that of data.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
