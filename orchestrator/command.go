@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,8 +53,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.partTLSKey, "participant-tls-key", "", "that certificate's key, a PEM `FILE`")
 	set.BoolVar(&f.insecure, "insecure", false, "allow plaintext beyond this machine, for the API and towards participants. Gives up secrecy and identity: "+
 		"whoever is on the way can read and change payloads, start and cancel sagas, and pose as a participant")
-	set.DurationVar(&f.retention, "retention", 0, "delete sagas this `TIME` after their end, e.g. 720h, unless their contract says otherwise; 0 keeps them for ever")
-	set.DurationVar(&f.eventsKept, "event-retention", DefaultEventRetention, "delete events this `TIME` after they were published; 0 keeps them for ever")
+	set.Var((*keptFlag)(&f.retention), "retention", "delete sagas this `TIME` after their end, e.g. 720h, unless their contract says otherwise; 0 keeps them for ever")
+	f.eventsKept = DefaultEventRetention
+	set.Var((*keptFlag)(&f.eventsKept), "event-retention", "delete events this `TIME` after they were published; 0 keeps them for ever")
 	set.StringVar(&f.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "log to stderr in this `FORMAT`: text or json")
 }
@@ -107,6 +109,32 @@ func (f *participantFlag) Set(text string) error {
 		}
 		*f = append(*f, participant{service: service, target: strings.TrimSpace(target)})
 	}
+	return nil
+}
+
+// keptFlag is how long something is kept.
+type keptFlag time.Duration
+
+func (f *keptFlag) String() string {
+	if *f == 0 {
+		return "0"
+	}
+	return time.Duration(*f).String()
+}
+
+// Type names the kind of value.
+func (f *keptFlag) Type() string { return "duration" }
+
+// Set takes a time that isn't negative.
+func (f *keptFlag) Set(text string) error {
+	kept, err := time.ParseDuration(text)
+	if err != nil {
+		return err //nolint:wrapcheck // it says it all
+	}
+	if kept < 0 {
+		return errors.New("it can't be negative: write a time such as 720h, or 0 to keep for ever")
+	}
+	*f = keptFlag(kept)
 	return nil
 }
 

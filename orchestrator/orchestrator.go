@@ -46,19 +46,31 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [3]error
+	var errs [4]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.dispatched(o.catalog)
 	}
 	o.tls, errs[2] = o.settings.serverTLS()
+	errs[3] = o.settings.checkKept()
 	if strings.Contains(o.settings.store, "://") {
-		errs = [3]error{errors.Join(errs[:]...), fmt.Errorf("the store %q is a URL: name a file", o.settings.store)}
+		errs = [4]error{errors.Join(errs[:]...), fmt.Errorf("the store %q is a URL: name a file", o.settings.store)}
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	return o, nil
+}
+
+// checkKept checks how long things are kept.
+func (s *settings) checkKept() error {
+	switch {
+	case s.retention < 0:
+		return fmt.Errorf("the retention of sagas is %v: it can't be negative, and 0 keeps them for ever", s.retention)
+	case s.eventRetention < 0:
+		return fmt.Errorf("the retention of events is %v: it can't be negative, and 0 keeps them for ever", s.eventRetention)
+	}
+	return nil
 }
 
 func (s *settings) serverTLS() (*tls.Config, error) {

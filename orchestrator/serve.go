@@ -66,7 +66,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	}
 	r.engine, err = engine.New(engine.Config{
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: observer, Logger: o.logger,
-		Retention: o.retention(code), EventRetention: max(o.settings.eventRetention, 0),
+		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 	})
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.D
 			}
 			continue
 		}
-		if d := cmp.Or(saga.Retention, max(o.settings.retention, 0)); d > 0 {
+		if d := cmp.Or(saga.Retention, o.settings.retention); d > 0 {
 			kept[name] = d
 		}
 	}

@@ -345,6 +345,8 @@ func TestWrongOptions(t *testing.T) {
 		"no certificate":      {orchestrator.WithTLS("nope.pem", "nope.key"), "nope.pem"},
 		"participant CA":      {orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: "nope.pem"}), "nope.pem"},
 		"store of the future": {orchestrator.WithStore("postgres://localhost/treaty"), "name a file"},
+		"negative retention":  {orchestrator.WithRetention(-time.Hour), "retention of sagas"},
+		"of events":           {orchestrator.WithEventRetention(-time.Hour), "retention of events"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := orchestrator.New(test.option, orchestrator.WithParticipant(cardService, "127.0.0.1:1"))
