@@ -558,7 +558,7 @@ func TestVerify(t *testing.T) {
 		saga.Register(other, benchv1.WorkSagas_Run_FullMethodName, twoSteps)
 		want := []engine.Finding{{
 			Saga: "sagas/" + handle.ID, Definition: definition, State: treatyv1.SagaState_SAGA_STATE_RUNNING, Step: "2",
-			Expected: "wait 2 for acme.identity.v1.ApplicantVerified of applicants/ada", Found: "step 2 " + action,
+			Expected: "wait 2 for acme.identity.v1.ApplicantVerified of applicants/ada with a timeout", Found: "step 2 " + action,
 		}}
 		if diff := cmp.Diff(want, verify(other)); diff != "" {
 			t.Errorf("with other code (-want +got):\n%s", diff)
