@@ -135,8 +135,8 @@ func (p *participants) ChangePostalAddress(ctx context.Context, in *cardv1.Chang
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
-	if line := in.GetPostal().GetLines()[0]; strings.HasPrefix(line, "P.O.") {
-		st, err := status.New(codes.FailedPrecondition, "cards aren't posted to P.O. boxes").WithDetails(&cardv1.AddressNotServed{Line: line})
+	if strings.HasPrefix(in.GetPostal().GetLines()[0], "P.O.") {
+		st, err := status.New(codes.FailedPrecondition, "cards aren't posted to P.O. boxes").WithDetails(&cardv1.AddressNotServed{Reason: "a P.O. box"})
 		if err != nil {
 			return nil, err
 		}

@@ -67,7 +67,7 @@ func TestRefusedSagaIsCompensated(t *testing.T) {
 			rejection = r
 		}
 	}
-	if rejection.GetLine() != "P.O. box 1" {
+	if rejection.GetReason() != "a P.O. box" {
 		t.Errorf("details %v", status.Convert(err).Details())
 	}
 	if got, want := w.participants.seen(), "ChangeAddress ChangePostalAddress RestoreAddress"; got != want {

@@ -141,7 +141,7 @@ func TestSameRequestIDIsTheSameSaga(t *testing.T) {
 }
 
 func TestFailedSagaIsAStatus(t *testing.T) {
-	rejection := &cardv1.AddressNotServed{Line: "P.O. box 1"}
+	rejection := &cardv1.AddressNotServed{Reason: "a P.O. box"}
 	theirs := &errdetails.ErrorInfo{Domain: "acme", Reason: "PO_BOX"}
 	for name, test := range map[string]struct {
 		failure *treatyv1.Failure

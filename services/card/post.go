@@ -35,7 +35,7 @@ func checkPostal(p *cardv1.Postal) error {
 		}
 		if poBox.MatchString(line) {
 			return participant.Refuse(codes.FailedPrecondition, "cards are not posted to P.O. boxes",
-				&cardv1.AddressNotServed{Line: line, Reason: "cards are handed over against a signature, so not to a P.O. box"})
+				&cardv1.AddressNotServed{Reason: "cards are handed over against a signature, so not to a P.O. box"})
 		}
 	}
 	return nil

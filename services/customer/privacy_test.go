@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,5 +42,43 @@ func TestDeleteUserData(t *testing.T) {
 	}
 	if _, err := privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
+	}
+}
+
+// TestInboxHoldsNothingPersonal takes a customer through all commands. What is asked for comes back in no answer that is kept.
+func TestInboxHoldsNothingPersonal(t *testing.T) {
+	connection, path := serve(t)
+	customers, privacy := customerv1.NewCustomerServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
+	created, err := customers.CreateCustomer(participanttest.Action(t.Context(), "s", 1), ada())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := customers.CreateCustomer(participanttest.Action(t.Context(), "s", 2), ada()); status.Code(err) != codes.AlreadyExists {
+		t.Errorf("the same e-mail address: %v, want ALREADY_EXISTS", err)
+	}
+	move := &customerv1.ChangeAddressRequest{Customer: created.GetCustomer(), Address: address("Rapenburg 70")}
+	changed, err := customers.ChangeAddress(participanttest.Action(t.Context(), "s", 3), move)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := customers.RestoreAddress(participanttest.Compensation(t.Context(), "s", 3), &customerv1.RestoreAddressRequest{Action: move, Reply: changed}); err != nil {
+		t.Fatal(err)
+	}
+	if got := street(t, customers, created.GetCustomer()); got != "Oude Delft 1" {
+		t.Errorf("after the undo the customer lives at %q, want the address before", got)
+	}
+	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1), &privacyv1.DeleteUserDataRequest{Customer: created.GetCustomer()}); err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := participanttest.ReadLedger(t.Context(), path)
+	if err != nil || len(ledger) != 5 {
+		t.Fatalf("%d answers are kept, want 5: %v", len(ledger), err)
+	}
+	for _, row := range ledger {
+		for _, personal := range []string{"Ada", "ada@example.com", "Oude Delft 1", "Rapenburg 70", "2611 AA", "Delft"} {
+			if bytes.Contains(row.Reply, []byte(personal)) {
+				t.Errorf("the answer to %s %s holds %q: %q", row.Direction, row.Method, personal, row.Reply)
+			}
+		}
 	}
 }

@@ -73,23 +73,19 @@ func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddress
 		if err := checkAddress(r.GetAddress()); err != nil {
 			return nil, err
 		}
-		before, err := s.store.get(ctx, tx, r.GetCustomer())
+		found, err := s.store.get(ctx, tx, r.GetCustomer())
 		if err != nil {
 			return nil, public(err, r.GetCustomer())
 		}
-		if before.closeTime != nil {
+		if found.closeTime != nil {
 			return nil, participant.Refuse(codes.FailedPrecondition, r.GetCustomer()+" is closed",
-				&customerv1.CustomerClosed{Customer: r.GetCustomer(), CloseTime: before.closeTime})
+				&customerv1.CustomerClosed{Customer: r.GetCustomer(), CloseTime: found.closeTime})
 		}
 		revision, err := s.store.addAddress(ctx, tx, r.GetCustomer(), r.GetAddress())
 		if err != nil {
 			return nil, err
 		}
-		return &customerv1.AddressChanged{
-			Customer:        r.GetCustomer(),
-			AddressRevision: revision,
-			PreviousAddress: before.customer.GetAddress(),
-		}, nil
+		return &customerv1.AddressChanged{Customer: r.GetCustomer(), AddressRevision: revision}, nil
 	})
 }
 

@@ -33,9 +33,8 @@ type service struct {
 // ChangeAddress changes where a customer lives.
 func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
 	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-		var city string
 		var closed bool
-		err := tx.QueryRowContext(ctx, `SELECT city, closed FROM customers WHERE name = ?`, r.GetCustomer()).Scan(&city, &closed)
+		err := tx.QueryRowContext(ctx, `SELECT closed FROM customers WHERE name = ?`, r.GetCustomer()).Scan(&closed)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetCustomer())
 		}
@@ -46,14 +45,19 @@ func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddress
 			return nil, participant.Refuse(codes.FailedPrecondition, "the customer is closed",
 				&customerv1.CustomerClosed{Customer: r.GetCustomer()})
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE customers SET city = ? WHERE name = ?`, r.GetAddress().GetCity(), r.GetCustomer()); err != nil {
+		changed := &customerv1.AddressChanged{Customer: r.GetCustomer()} // the reply is kept, so it names the revision, not the address
+		err = tx.QueryRowContext(ctx, `
+			INSERT INTO addresses (customer, revision, city)
+			VALUES (?1, (SELECT max(revision) + 1 FROM addresses WHERE customer = ?1), ?2) RETURNING revision`,
+			r.GetCustomer(), r.GetAddress().GetCity()).Scan(&changed.AddressRevision)
+		if err != nil {
 			return nil, fmt.Errorf("changing the address: %w", err)
 		}
-		return &customerv1.AddressChanged{Customer: r.GetCustomer(), PreviousAddress: &customerv1.Address{City: city}}, nil
+		return changed, nil
 	})
 }
 
-// RestoreAddress undoes ChangeAddress.
+// RestoreAddress undoes ChangeAddress. The customer lives where the newest revision says that isn't undone.
 func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
 	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
 		changed := r.GetReply()
@@ -63,8 +67,8 @@ func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddre
 				return nil, err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE customers SET city = ? WHERE name = ?`,
-			changed.GetPreviousAddress().GetCity(), changed.GetCustomer())
+		_, err := tx.ExecContext(ctx, `UPDATE addresses SET undone = 1 WHERE customer = ? AND revision = ?`,
+			changed.GetCustomer(), changed.GetAddressRevision())
 		return &customerv1.AddressRestored{}, err
 	})
 }
@@ -78,8 +82,10 @@ func serveCustomers(ctx context.Context, path string, ready func(address string)
 	defer func() { err = errors.Join(err, stopTelemetry(context.WithoutCancel(ctx))) }()
 
 	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: []string{
-		`CREATE TABLE customers (name TEXT PRIMARY KEY, city TEXT NOT NULL, closed INTEGER NOT NULL DEFAULT 0);
-		 INSERT INTO customers (name, city) VALUES ('customers/1', 'Leiden')`,
+		`CREATE TABLE customers (name TEXT PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0);
+		 CREATE TABLE addresses (customer TEXT, revision INTEGER, city TEXT, undone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (customer, revision));
+		 INSERT INTO customers (name) VALUES ('customers/1');
+		 INSERT INTO addresses (customer, revision, city) VALUES ('customers/1', 1, 'Leiden')`,
 	}})
 	if err != nil {
 		return err
@@ -126,7 +132,7 @@ func Example() {
 	request := &customerv1.ChangeAddressRequest{Customer: "customers/1", Address: &customerv1.Address{City: "Delft"}}
 	for range 2 {
 		changed, err := client.ChangeAddress(command.Outgoing(ctx), request)
-		fmt.Println("before:", changed.GetPreviousAddress().GetCity(), err)
+		fmt.Println("revision:", changed.GetAddressRevision(), err)
 	}
 	command.Direction = participant.Compensation
 	_, err = client.RestoreAddress(command.Outgoing(ctx), &customerv1.RestoreAddressRequest{Action: request})
@@ -137,8 +143,8 @@ func Example() {
 	fmt.Println("stopped:", <-served)
 
 	// Output:
-	// before: Leiden <nil>
-	// before: Leiden <nil>
+	// revision: 2 <nil>
+	// revision: 2 <nil>
 	// restored: <nil>
 	// stopped: <nil>
 }

@@ -36,7 +36,7 @@ func TestChangeAddress(t *testing.T) {
 }
 
 func TestChangeAddressToWhereCardsAreNotPosted(t *testing.T) {
-	acme := &company{refusals: map[string]error{"ChangePostalAddress": refused(t, &cardv1.AddressNotServed{Line: "P.O. Box 7"})}}
+	acme := &company{refusals: map[string]error{"ChangePostalAddress": refused(t, &cardv1.AddressNotServed{})}}
 	_, err := customerv1.NewCustomerSagasClient(open(t, acme)).ChangeAddress(t.Context(), moving(), grpc.WaitForReady(true))
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v, want the card service's refusal", err)

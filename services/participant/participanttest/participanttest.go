@@ -96,6 +96,9 @@ type Row struct {
 	// Verdict is "executed", "accepted", "refused", "null-compensated" or "refused-late".
 	Verdict string
 
+	// Reply is the stored answer: a serialized reply, or, of a refusal, a serialized google.rpc.Status.
+	Reply []byte
+
 	// Epoch is the highest epoch under which the command came.
 	Epoch int64
 
@@ -124,7 +127,7 @@ func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	rows, err := db.QueryContext(ctx, `
-		SELECT sequence, command_id, direction, method, verdict, epoch, executed_at, duplicates FROM treaty_inbox ORDER BY sequence`)
+		SELECT sequence, command_id, direction, method, verdict, reply, epoch, executed_at, duplicates FROM treaty_inbox ORDER BY sequence`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger in %s: %w", path, err)
 	}
@@ -132,7 +135,7 @@ func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	for rows.Next() {
 		var r Row
 		var micros int64
-		if err := rows.Scan(&r.Sequence, &r.CommandID, &r.Direction, &r.Method, &r.Verdict, &r.Epoch, &micros, &r.Duplicates); err != nil {
+		if err := rows.Scan(&r.Sequence, &r.CommandID, &r.Direction, &r.Method, &r.Verdict, &r.Reply, &r.Epoch, &micros, &r.Duplicates); err != nil {
 			return nil, fmt.Errorf("reading the ledger in %s: %w", path, err)
 		}
 		r.ExecutedAt = time.UnixMicro(micros)

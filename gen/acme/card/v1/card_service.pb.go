@@ -1063,8 +1063,6 @@ func (x *ListPostalAddressesResponse) GetNextPageToken() string {
 // AddressNotServed is why cards can't be posted to an address.
 type AddressNotServed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The line of the address that says so.
-	Line string `protobuf:"bytes,1,opt,name=line,proto3" json:"line,omitempty"`
 	// Why the post doesn't serve it.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1099,13 +1097,6 @@ func (x *AddressNotServed) ProtoReflect() protoreflect.Message {
 // Deprecated: Use AddressNotServed.ProtoReflect.Descriptor instead.
 func (*AddressNotServed) Descriptor() ([]byte, []int) {
 	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{17}
-}
-
-func (x *AddressNotServed) GetLine() string {
-	if x != nil {
-		return x.Line
-	}
-	return ""
 }
 
 func (x *AddressNotServed) GetReason() string {
@@ -1253,10 +1244,9 @@ const file_acme_card_v1_card_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8d\x01\n" +
 	"\x1bListPostalAddressesResponse\x12F\n" +
 	"\x10postal_addresses\x18\x01 \x03(\v2\x1b.acme.card.v1.PostalAddressR\x0fpostalAddresses\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\">\n" +
-	"\x10AddressNotServed\x12\x12\n" +
-	"\x04line\x18\x01 \x01(\tR\x04line\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"{\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
+	"\x10AddressNotServed\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reasonJ\x04\b\x01\x10\x02R\x04line\"{\n" +
 	"\x0fLimitNotOffered\x12\x18\n" +
 	"\aproduct\x18\x01 \x01(\tR\aproduct\x12&\n" +
 	"\x0fmin_limit_cents\x18\x02 \x01(\x03R\rminLimitCents\x12&\n" +

@@ -525,8 +525,6 @@ type AddressChanged struct {
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The revision that the new address has.
 	AddressRevision int64 `protobuf:"varint,2,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
-	// The address before.
-	PreviousAddress *Address `protobuf:"bytes,3,opt,name=previous_address,json=previousAddress,proto3" json:"previous_address,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -573,13 +571,6 @@ func (x *AddressChanged) GetAddressRevision() int64 {
 		return x.AddressRevision
 	}
 	return 0
-}
-
-func (x *AddressChanged) GetPreviousAddress() *Address {
-	if x != nil {
-		return x.PreviousAddress
-	}
-	return nil
 }
 
 // RestoreAddressRequest undoes a ChangeAddress.
@@ -1001,11 +992,10 @@ const file_acme_customer_v1_customer_service_proto_rawDesc = "" +
 	"\x0fCustomerRemoved\"g\n" +
 	"\x14ChangeAddressRequest\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x123\n" +
-	"\aaddress\x18\x02 \x01(\v2\x19.acme.customer.v1.AddressR\aaddress\"\xa9\x01\n" +
+	"\aaddress\x18\x02 \x01(\v2\x19.acme.customer.v1.AddressR\aaddress\"{\n" +
 	"\x0eAddressChanged\x12 \n" +
 	"\bcustomer\x18\x01 \x01(\tB\x04\xa0\xaa\x19\x01R\bcustomer\x12)\n" +
-	"\x10address_revision\x18\x02 \x01(\x03R\x0faddressRevision\x12D\n" +
-	"\x10previous_address\x18\x03 \x01(\v2\x19.acme.customer.v1.AddressR\x0fpreviousAddress:\x04\x9a\xaa\x19\x00\"\x8f\x01\n" +
+	"\x10address_revision\x18\x02 \x01(\x03R\x0faddressRevision:\x04\x9a\xaa\x19\x00J\x04\b\x03\x10\x04R\x10previous_address\"\x8f\x01\n" +
 	"\x15RestoreAddressRequest\x12>\n" +
 	"\x06action\x18\x01 \x01(\v2&.acme.customer.v1.ChangeAddressRequestR\x06action\x126\n" +
 	"\x05reply\x18\x02 \x01(\v2 .acme.customer.v1.AddressChangedR\x05reply\"\x11\n" +
@@ -1087,30 +1077,29 @@ var file_acme_customer_v1_customer_service_proto_depIdxs = []int32{
 	3,  // 4: acme.customer.v1.RemoveCustomerRequest.action:type_name -> acme.customer.v1.CreateCustomerRequest
 	4,  // 5: acme.customer.v1.RemoveCustomerRequest.reply:type_name -> acme.customer.v1.CustomerCreated
 	2,  // 6: acme.customer.v1.ChangeAddressRequest.address:type_name -> acme.customer.v1.Address
-	2,  // 7: acme.customer.v1.AddressChanged.previous_address:type_name -> acme.customer.v1.Address
-	7,  // 8: acme.customer.v1.RestoreAddressRequest.action:type_name -> acme.customer.v1.ChangeAddressRequest
-	8,  // 9: acme.customer.v1.RestoreAddressRequest.reply:type_name -> acme.customer.v1.AddressChanged
-	1,  // 10: acme.customer.v1.ListCustomersResponse.customers:type_name -> acme.customer.v1.Customer
-	17, // 11: acme.customer.v1.CustomerClosed.close_time:type_name -> google.protobuf.Timestamp
-	3,  // 12: acme.customer.v1.CustomerService.CreateCustomer:input_type -> acme.customer.v1.CreateCustomerRequest
-	5,  // 13: acme.customer.v1.CustomerService.RemoveCustomer:input_type -> acme.customer.v1.RemoveCustomerRequest
-	7,  // 14: acme.customer.v1.CustomerService.ChangeAddress:input_type -> acme.customer.v1.ChangeAddressRequest
-	9,  // 15: acme.customer.v1.CustomerService.RestoreAddress:input_type -> acme.customer.v1.RestoreAddressRequest
-	11, // 16: acme.customer.v1.CustomerService.CloseCustomer:input_type -> acme.customer.v1.CloseCustomerRequest
-	12, // 17: acme.customer.v1.CustomerService.GetCustomer:input_type -> acme.customer.v1.GetCustomerRequest
-	13, // 18: acme.customer.v1.CustomerService.ListCustomers:input_type -> acme.customer.v1.ListCustomersRequest
-	4,  // 19: acme.customer.v1.CustomerService.CreateCustomer:output_type -> acme.customer.v1.CustomerCreated
-	6,  // 20: acme.customer.v1.CustomerService.RemoveCustomer:output_type -> acme.customer.v1.CustomerRemoved
-	8,  // 21: acme.customer.v1.CustomerService.ChangeAddress:output_type -> acme.customer.v1.AddressChanged
-	10, // 22: acme.customer.v1.CustomerService.RestoreAddress:output_type -> acme.customer.v1.AddressRestored
-	1,  // 23: acme.customer.v1.CustomerService.CloseCustomer:output_type -> acme.customer.v1.Customer
-	1,  // 24: acme.customer.v1.CustomerService.GetCustomer:output_type -> acme.customer.v1.Customer
-	14, // 25: acme.customer.v1.CustomerService.ListCustomers:output_type -> acme.customer.v1.ListCustomersResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	7,  // 7: acme.customer.v1.RestoreAddressRequest.action:type_name -> acme.customer.v1.ChangeAddressRequest
+	8,  // 8: acme.customer.v1.RestoreAddressRequest.reply:type_name -> acme.customer.v1.AddressChanged
+	1,  // 9: acme.customer.v1.ListCustomersResponse.customers:type_name -> acme.customer.v1.Customer
+	17, // 10: acme.customer.v1.CustomerClosed.close_time:type_name -> google.protobuf.Timestamp
+	3,  // 11: acme.customer.v1.CustomerService.CreateCustomer:input_type -> acme.customer.v1.CreateCustomerRequest
+	5,  // 12: acme.customer.v1.CustomerService.RemoveCustomer:input_type -> acme.customer.v1.RemoveCustomerRequest
+	7,  // 13: acme.customer.v1.CustomerService.ChangeAddress:input_type -> acme.customer.v1.ChangeAddressRequest
+	9,  // 14: acme.customer.v1.CustomerService.RestoreAddress:input_type -> acme.customer.v1.RestoreAddressRequest
+	11, // 15: acme.customer.v1.CustomerService.CloseCustomer:input_type -> acme.customer.v1.CloseCustomerRequest
+	12, // 16: acme.customer.v1.CustomerService.GetCustomer:input_type -> acme.customer.v1.GetCustomerRequest
+	13, // 17: acme.customer.v1.CustomerService.ListCustomers:input_type -> acme.customer.v1.ListCustomersRequest
+	4,  // 18: acme.customer.v1.CustomerService.CreateCustomer:output_type -> acme.customer.v1.CustomerCreated
+	6,  // 19: acme.customer.v1.CustomerService.RemoveCustomer:output_type -> acme.customer.v1.CustomerRemoved
+	8,  // 20: acme.customer.v1.CustomerService.ChangeAddress:output_type -> acme.customer.v1.AddressChanged
+	10, // 21: acme.customer.v1.CustomerService.RestoreAddress:output_type -> acme.customer.v1.AddressRestored
+	1,  // 22: acme.customer.v1.CustomerService.CloseCustomer:output_type -> acme.customer.v1.Customer
+	1,  // 23: acme.customer.v1.CustomerService.GetCustomer:output_type -> acme.customer.v1.Customer
+	14, // 24: acme.customer.v1.CustomerService.ListCustomers:output_type -> acme.customer.v1.ListCustomersResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_acme_customer_v1_customer_service_proto_init() }
