@@ -60,3 +60,36 @@ func TestDeleteUserData(t *testing.T) {
 		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
 	}
 }
+
+// TestDeleteUserDataFindsAReusedCheck forgets who applied twice: the first application came to nothing, and the second rests on its check.
+func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
+	connection := serve(t)
+	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
+	request := func(customer string) *creditv1.CheckCreditRequest {
+		return &creditv1.CheckCreditRequest{NationalId: "ada-1815", Customer: customer, YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00}
+	}
+	first, err := checks.CheckCredit(participanttest.Action(t.Context(), "first", 3), request("customers/first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checks.AbandonCheck(participanttest.Compensation(t.Context(), "first", 3),
+		&creditv1.AbandonCheckRequest{Action: request("customers/first"), Reply: first}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := checks.CheckCredit(participanttest.Action(t.Context(), "second", 3), request("customers/second"))
+	if err != nil || !second.GetCheckTime().AsTime().Equal(first.GetCheckTime().AsTime()) {
+		t.Fatalf("the second application: %v, %v; want the check of the first", second, err)
+	}
+	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/second"}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := checks.ListChecks(t.Context(), &creditv1.ListChecksRequest{})
+	if err != nil || len(list.GetChecks()) != 2 {
+		t.Fatalf("checks: %v, %v; want two", list, err)
+	}
+	for _, c := range list.GetChecks() {
+		if c.GetNationalId() == "ada-1815" || c.GetCustomer() != "" {
+			t.Errorf("the person was forgotten, and is still in %v", c)
+		}
+	}
+}

@@ -31,6 +31,9 @@ type service struct {
 // highestLimitCents is more than which nobody may owe.
 const highestLimitCents = 50_000_00
 
+// checkHolds is how long a check may be relied on.
+const checkHolds = 24 * time.Hour
+
 // affordable returns the highest limit that a person with such an income can carry: a fifth of it, in steps of 100 euros.
 func affordable(yearlyIncomeCents int64) int64 {
 	const step = 100_00
@@ -42,7 +45,8 @@ var (
 	customerName = regexp.MustCompile(`^customers/.{1,90}$`)
 )
 
-// CheckCredit checks whether a person can carry a credit limit.
+// CheckCredit checks whether a person can carry a credit limit. A check that is relied on again gets a row of its own, so that all rows of a
+// person are found by any of the customers whom the person was.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
 	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
 		switch {
@@ -55,23 +59,31 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 		case r.GetCustomer() != "" && !customerName.MatchString(r.GetCustomer()):
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer} or nothing")
 		}
-		limit := affordable(r.GetYearlyIncomeCents())
-		if r.GetRequestedLimitCents() > limit {
-			return nil, participant.Refuse(codes.FailedPrecondition, "the income doesn't carry the limit",
-				&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
+		check, err := s.store.covering(ctx, tx, r, time.Now().Add(-checkHolds))
+		if errors.Is(err, errNotFound) {
+			check, err = newCheck(r)
 		}
-		check := &creditv1.Check{
-			Name:               "checks/" + strings.ToLower(rand.Text()),
-			NationalId:         r.GetNationalId(),
-			Customer:           r.GetCustomer(),
-			ApprovedLimitCents: limit,
-			CheckTime:          timestamppb.New(time.Now().Truncate(time.Microsecond)),
+		if err != nil {
+			return nil, err
 		}
+		check.Name, check.Customer = "checks/"+strings.ToLower(rand.Text()), r.GetCustomer()
 		if err := s.store.add(ctx, tx, check); err != nil {
 			return nil, err
 		}
-		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: limit, CheckTime: check.GetCheckTime()}, nil
+		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: check.GetApprovedLimitCents(), CheckTime: check.GetCheckTime()}, nil
 	})
+}
+
+// newCheck checks a person now.
+func newCheck(r *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
+	limit := affordable(r.GetYearlyIncomeCents())
+	if r.GetRequestedLimitCents() > limit {
+		return nil, participant.Refuse(codes.FailedPrecondition, "the income doesn't carry the limit",
+			&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
+	}
+	return &creditv1.Check{
+		NationalId: r.GetNationalId(), ApprovedLimitCents: limit, CheckTime: timestamppb.New(time.Now().Truncate(time.Microsecond)),
+	}, nil
 }
 
 // AbandonCheck undoes CheckCredit.

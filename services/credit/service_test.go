@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
@@ -23,6 +26,11 @@ func start(t *testing.T) creditv1.CreditServiceClient {
 
 func serve(t *testing.T) *grpc.ClientConn {
 	t.Helper()
+	return serveStore(t, open(t))
+}
+
+func open(t *testing.T) *store {
+	t.Helper()
 	store, err := openStore(t.Context(), filepath.Join(t.TempDir(), "credit.db"), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +40,11 @@ func serve(t *testing.T) *grpc.ClientConn {
 			t.Error(err)
 		}
 	})
+	return store
+}
+
+func serveStore(t *testing.T, store *store) *grpc.ClientConn {
+	t.Helper()
 	return participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
 		service := &service{store: store}
 		creditv1.RegisterCreditServiceServer(r, service)
@@ -82,6 +95,48 @@ func TestCheckIsRemembered(t *testing.T) {
 	}
 	if _, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: "checks/none"}); status.Code(err) != codes.NotFound {
 		t.Errorf("a check that isn't there: %v, want NOT_FOUND", err)
+	}
+}
+
+// TestCheckHoldsForADay checks somebody about whom there is an earlier check, which said another limit than the income would now.
+func TestCheckHoldsForADay(t *testing.T) {
+	const asked, said, now = 1_000_00, 3_000_00, 8_000_00
+	for _, test := range []struct {
+		name    string
+		ago     time.Duration
+		earlier *creditv1.Check
+		want    int64
+	}{
+		{"checked today", 23 * time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: said}, said},
+		{"checked yesterday", 25 * time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: said}, now},
+		{"checked today for less", time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: asked - 1}, now},
+		{"somebody else was checked", time.Hour, &creditv1.Check{NationalId: "bob-1816", ApprovedLimitCents: said}, now},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			store := open(t)
+			test.earlier.Name, test.earlier.CheckTime = "checks/earlier", timestamppb.New(time.Now().Add(-test.ago).Truncate(time.Microsecond))
+			tx, err := store.db.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(store.add(t.Context(), tx, test.earlier), tx.Commit()); err != nil {
+				t.Fatal(err)
+			}
+			client := creditv1.NewCreditServiceClient(serveStore(t, store))
+			checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", 3), &creditv1.CheckCreditRequest{
+				NationalId: "ada-1815", Customer: "customers/ada", YearlyIncomeCents: 40_000_00, RequestedLimitCents: asked,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reused := checked.GetCheckTime().AsTime().Equal(test.earlier.GetCheckTime().AsTime()); checked.GetApprovedLimitCents() != test.want || reused != (test.want == said) {
+				t.Errorf("got %v, want a limit of %d, and the time of the earlier check only with its limit", checked, test.want)
+			}
+			check, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: checked.GetCheck()})
+			if err != nil || check.GetCustomer() != "customers/ada" || check.GetName() == "checks/earlier" {
+				t.Errorf("on file is %v, %v; want a check of its own for the customer", check, err)
+			}
+		})
 	}
 }
 

@@ -53,6 +53,11 @@ func openStore(ctx context.Context, path string, retention time.Duration) (*stor
 
 func (s *store) close() error { return s.db.Close() }
 
+// querier is a database or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 const selectChecks = `SELECT sequence, name, state, national_id, approved_limit_cents, check_time, customer FROM checks`
 
 func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err error) {
@@ -69,23 +74,29 @@ func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err 
 
 // get returns one check, or errNotFound.
 func (s *store) get(ctx context.Context, name string) (*creditv1.Check, error) {
-	return s.one(ctx, selectChecks+` WHERE name = ?`, name)
+	return s.one(ctx, s.db, selectChecks+` WHERE name = ?`, name)
 }
 
 // last returns a person's newest check, whatever came of it, or errNotFound.
 func (s *store) last(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.Check, error) {
 	switch {
 	case nationalID.MatchString(r.GetNationalId()):
-		return s.one(ctx, selectChecks+` WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, r.GetNationalId())
+		return s.one(ctx, s.db, selectChecks+` WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, r.GetNationalId())
 	case r.GetNationalId() == "" && r.GetCustomer() != "":
-		return s.one(ctx, selectChecks+` WHERE customer = ? AND customer <> '' ORDER BY sequence DESC LIMIT 1`, r.GetCustomer())
+		return s.one(ctx, s.db, selectChecks+` WHERE customer = ? AND customer <> '' ORDER BY sequence DESC LIMIT 1`, r.GetCustomer())
 	default:
 		return nil, errNotFound
 	}
 }
 
-func (s *store) one(ctx context.Context, query string, argument any) (*creditv1.Check, error) {
-	c, _, err := scanCheck(s.db.QueryRowContext(ctx, query, argument).Scan)
+// covering returns a person's newest check since some time that covers the limit, whatever came of it, or errNotFound.
+func (s *store) covering(ctx context.Context, tx *sql.Tx, r *creditv1.CheckCreditRequest, since time.Time) (*creditv1.Check, error) {
+	return s.one(ctx, tx, selectChecks+` WHERE national_id = ? AND check_time > ? AND approved_limit_cents >= ? ORDER BY check_time DESC LIMIT 1`,
+		r.GetNationalId(), since.UnixMicro(), r.GetRequestedLimitCents())
+}
+
+func (s *store) one(ctx context.Context, q querier, query string, arguments ...any) (*creditv1.Check, error) {
+	c, _, err := scanCheck(q.QueryRowContext(ctx, query, arguments...).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNotFound
 	}

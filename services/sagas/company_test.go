@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,7 +20,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
@@ -219,11 +217,6 @@ func refused(t *testing.T, rejection protoadapt.MessageV1) error {
 		t.Fatal(err)
 	}
 	return s.Err()
-}
-
-// checked is a credit check of some time ago.
-func checked(ago time.Duration, limitCents int64) *creditv1.Check {
-	return &creditv1.Check{Name: "checks/old", CheckTime: timestamppb.New(time.Now().Add(-ago)), ApprovedLimitCents: limitCents}
 }
 
 // allow refuses a command no more.

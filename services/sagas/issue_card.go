@@ -1,8 +1,6 @@
 package main
 
 import (
-	"time"
-
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	"github.com/treatyhq/treaty/gen/acme/card/v1/cardv1saga"
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
@@ -15,9 +13,6 @@ import (
 	"github.com/treatyhq/treaty/gen/acme/notification/v1/notificationv1saga"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
-
-// checkHolds is how long a credit check may be relied on.
-const checkHolds = 24 * time.Hour
 
 // IssueCard makes a person a customer and sends them a card. Whoever refuses before the card is issued ends it: what was done until then is
 // undone. The card itself is the point of no return.
@@ -38,7 +33,12 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 	if err != nil {
 		return nil, err // the customer is removed
 	}
-	check, err := passCheck(ctx, in, customer.GetCustomer())
+	checked, err := creditv1saga.CheckCredit(ctx, &creditv1.CheckCreditRequest{
+		NationalId:          in.GetPerson().GetNationalId(),
+		YearlyIncomeCents:   in.GetPerson().GetYearlyIncomeCents(),
+		RequestedLimitCents: in.GetLimitCents(),
+		Customer:            customer.GetCustomer(),
+	})
 	if err != nil {
 		return nil, err // the applicant is withdrawn, then the customer removed
 	}
@@ -66,27 +66,8 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		LastFour:  card.GetLastFour(),
 		Customer:  customer.GetCustomer(),
 		Applicant: applicant.GetApplicant(),
-		Check:     check,
+		Check:     checked.GetCheck(),
 	}, nil
-}
-
-// passCheck returns the credit check that the card rests on: one of the last 24 hours that covers the limit, else a new one.
-func passCheck(ctx saga.Context, in *cardv1.IssueCardSagaRequest, customer string) (string, error) {
-	last, err := creditv1saga.GetLastCheck(ctx, &creditv1.GetLastCheckRequest{NationalId: in.GetPerson().GetNationalId()})
-	if err != nil {
-		return "", err
-	}
-	if check := last.GetCheck(); check != nil &&
-		saga.Now(ctx).Sub(check.GetCheckTime().AsTime()) < checkHolds && check.GetApprovedLimitCents() >= in.GetLimitCents() {
-		return check.GetName(), nil
-	}
-	checked, err := creditv1saga.CheckCredit(ctx, &creditv1.CheckCreditRequest{
-		NationalId:          in.GetPerson().GetNationalId(),
-		YearlyIncomeCents:   in.GetPerson().GetYearlyIncomeCents(),
-		RequestedLimitCents: in.GetLimitCents(),
-		Customer:            customer,
-	})
-	return checked.GetCheck(), err
 }
 
 // homeAt is the address of who gets letters there.

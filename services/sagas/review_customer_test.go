@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/gen/acme/customer/v1/customerv1saga"
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
@@ -43,7 +44,7 @@ func TestReviewCustomer(t *testing.T) {
 		want   *customerv1.CustomerReviewed
 		seen   []string
 	}{
-		{"three times", &company{lastCheck: checked(time.Hour, 8_000_00)}, proto.Int32(3), &customerv1.CustomerReviewed{RoundsDone: 3, End: done}, slices.Repeat(round, 3)},
+		{"three times", &company{lastCheck: &creditv1.Check{ApprovedLimitCents: 8_000_00}}, proto.Int32(3), &customerv1.CustomerReviewed{RoundsDone: 3, End: done}, slices.Repeat(round, 3)},
 		{"never checked", &company{}, proto.Int32(1), &customerv1.CustomerReviewed{RoundsDone: 1, End: done}, round},
 		{"not at all", &company{}, proto.Int32(0), &customerv1.CustomerReviewed{End: done}, nil},
 		{"until they leave", &company{customer: closedAfterTwo}, nil, &customerv1.CustomerReviewed{RoundsDone: 2, End: left}, append(slices.Repeat(round, 2), round[0])},

@@ -29,8 +29,8 @@ const (
 // CardSagas are the processes around a card that more than one service takes part in.
 type CardSagasClient interface {
 	// Makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
-	// check unless one was passed in the last 24 hours, the card, and a welcome message. When the credit check is declined
-	// or the card isn't issued, the applicant and the customer are undone.
+	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
+	// the customer are undone.
 	IssueCard(ctx context.Context, in *IssueCardSagaRequest, opts ...grpc.CallOption) (*CardGranted, error)
 }
 
@@ -59,8 +59,8 @@ func (c *cardSagasClient) IssueCard(ctx context.Context, in *IssueCardSagaReques
 // CardSagas are the processes around a card that more than one service takes part in.
 type CardSagasServer interface {
 	// Makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
-	// check unless one was passed in the last 24 hours, the card, and a welcome message. When the credit check is declined
-	// or the card isn't issued, the applicant and the customer are undone.
+	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
+	// the customer are undone.
 	IssueCard(context.Context, *IssueCardSagaRequest) (*CardGranted, error)
 	mustEmbedUnimplementedCardSagasServer()
 }

@@ -34,11 +34,12 @@ const (
 //
 // CreditService checks people's credit and remembers the checks.
 type CreditServiceClient interface {
-	// Checks whether a person can carry a credit limit. Refused with CreditDeclined when not.
+	// Checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
+	// last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
 	CheckCredit(ctx context.Context, in *CheckCreditRequest, opts ...grpc.CallOption) (*CreditChecked, error)
-	// Undoes CheckCredit: the check stays on file as abandoned, for it did take place, and still answers GetLastCheck.
+	// Undoes CheckCredit: the check stays on file as abandoned, for it did take place, still answers GetLastCheck and may be relied on again.
 	AbandonCheck(ctx context.Context, in *AbandonCheckRequest, opts ...grpc.CallOption) (*CheckAbandoned, error)
-	// Returns the newest check that a person passed, so that nobody is checked twice in a day.
+	// Returns the newest check that a person passed.
 	GetLastCheck(ctx context.Context, in *GetLastCheckRequest, opts ...grpc.CallOption) (*LastCheck, error)
 	// Returns one check. NOT_FOUND when there is none of that name.
 	GetCheck(ctx context.Context, in *GetCheckRequest, opts ...grpc.CallOption) (*Check, error)
@@ -110,11 +111,12 @@ func (c *creditServiceClient) ListChecks(ctx context.Context, in *ListChecksRequ
 //
 // CreditService checks people's credit and remembers the checks.
 type CreditServiceServer interface {
-	// Checks whether a person can carry a credit limit. Refused with CreditDeclined when not.
+	// Checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
+	// last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
 	CheckCredit(context.Context, *CheckCreditRequest) (*CreditChecked, error)
-	// Undoes CheckCredit: the check stays on file as abandoned, for it did take place, and still answers GetLastCheck.
+	// Undoes CheckCredit: the check stays on file as abandoned, for it did take place, still answers GetLastCheck and may be relied on again.
 	AbandonCheck(context.Context, *AbandonCheckRequest) (*CheckAbandoned, error)
-	// Returns the newest check that a person passed, so that nobody is checked twice in a day.
+	// Returns the newest check that a person passed.
 	GetLastCheck(context.Context, *GetLastCheckRequest) (*LastCheck, error)
 	// Returns one check. NOT_FOUND when there is none of that name.
 	GetCheck(context.Context, *GetCheckRequest) (*Check, error)

@@ -18,8 +18,8 @@ const _ = saga.SupportPackageIsVersion1
 // package saga.
 type CardSagas interface {
 	// IssueCard makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
-	// check unless one was passed in the last 24 hours, the card, and a welcome message. When the credit check is declined
-	// or the card isn't issued, the applicant and the customer are undone.
+	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
+	// the customer are undone.
 	//
 	// It is the saga definition acme.card.v1.CardSagas/IssueCard, and is cancelled after 24h0m0s unless it has passed its pivot.
 	IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*cardv1.CardGranted, error)

@@ -15,7 +15,8 @@ import (
 // github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// CheckCredit checks whether a person can carry a credit limit. Refused with CreditDeclined when not.
+// CheckCredit checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
+// last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
 //
 // It is compensatable: AbandonCheck undoes it.
 // A refusal may carry one of:
@@ -28,7 +29,7 @@ func CheckCredit(ctx saga.Context, in *creditv1.CheckCreditRequest) (*creditv1.C
 	return out, nil
 }
 
-// GetLastCheck returns the newest check that a person passed, so that nobody is checked twice in a day.
+// GetLastCheck returns the newest check that a person passed.
 //
 // It is a query: it changes nothing, so there is nothing to undo.
 func GetLastCheck(ctx saga.Context, in *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
