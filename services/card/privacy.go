@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 )
 
@@ -35,6 +36,6 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 				deleted.Erased = append(deleted.Erased, &privacyv1.ErasedRecords{Kind: from.kind, Deleted: n})
 			}
 		}
-		return deleted, nil
+		return deleted, forgotten.Add(ctx, tx, r.GetCustomer())
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 	"github.com/treatyhq/treaty/services/participant/sqlitedb"
@@ -47,7 +48,7 @@ CREATE VIEW current_postal_addresses AS
 	WHERE a.revision = (SELECT max(revision) FROM postal_addresses b WHERE b.customer = a.customer AND b.undone = 0);
 `, `
 ALTER TABLE cards ADD COLUMN main_card TEXT NOT NULL DEFAULT '' CHECK (main_card = '' OR main_card LIKE 'cards/%');
-`}
+`, forgotten.SQLiteSchema}
 
 var (
 	errNotFound = errors.New("not found")
@@ -175,8 +176,11 @@ func (s *store) addCard(ctx context.Context, tx *sql.Tx, c *cardv1.Card) error {
 	return nil
 }
 
-// addPostal adds a revision of a postal address. It returns errExists when that revision is there.
+// addPostal adds a revision of a postal address. It refuses that of a customer who was forgotten, and returns errExists when that revision is there.
 func (s *store) addPostal(ctx context.Context, tx *sql.Tx, a *cardv1.PostalAddress) error {
+	if err := forgotten.Refuse(ctx, tx, a.GetCustomer()); err != nil {
+		return err
+	}
 	p := a.GetPostal()
 	result, err := tx.ExecContext(ctx, `
 		INSERT INTO postal_addresses (customer, revision, lines, postal_code, city, country) VALUES (?, ?, ?, ?, ?, ?)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 )
 
@@ -17,6 +18,9 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+		}
+		if err := forgotten.Add(ctx, tx, r.GetCustomer()); err != nil {
+			return nil, err
 		}
 		n, err := s.store.anonymize(ctx, tx, r.GetCustomer())
 		if err != nil || n == 0 {

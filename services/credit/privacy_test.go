@@ -93,3 +93,20 @@ func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestForgottenCustomerDoesNotComeBack sends the check of a saga that was under way when its customer was forgotten.
+func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
+	connection := serve(t)
+	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
+	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checks.CheckCredit(participanttest.Action(t.Context(), "s", 3), &creditv1.CheckCreditRequest{
+		NationalId: "ada-1815", Customer: "customers/ada", YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00,
+	}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("got %v, want FAILED_PRECONDITION", err)
+	}
+	if list, err := checks.ListChecks(t.Context(), &creditv1.ListChecksRequest{}); err != nil || len(list.GetChecks()) > 0 {
+		t.Errorf("checks: %v, %v; want none", list, err)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 )
@@ -58,6 +59,9 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 			return nil, status.Error(codes.InvalidArgument, "requested_limit_cents: want more than 0")
 		case r.GetCustomer() != "" && !customerName.MatchString(r.GetCustomer()):
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer} or nothing")
+		}
+		if err := forgotten.Refuse(ctx, tx, r.GetCustomer()); err != nil {
+			return nil, err
 		}
 		check, err := s.store.covering(ctx, tx, r, time.Now().Add(-checkHolds))
 		if errors.Is(err, errNotFound) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 	"github.com/treatyhq/treaty/services/participant/sqlitedb"
@@ -29,7 +30,7 @@ CREATE INDEX checks_by_person ON checks (national_id, sequence);
 `, `
 ALTER TABLE checks ADD COLUMN customer TEXT NOT NULL DEFAULT '';
 CREATE INDEX checks_by_customer ON checks (customer, sequence) WHERE customer <> '';
-`}
+`, forgotten.SQLiteSchema}
 
 var errNotFound = errors.New("not found")
 

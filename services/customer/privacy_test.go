@@ -37,6 +37,10 @@ func TestDeleteUserData(t *testing.T) {
 	if _, err := customers.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: name}); status.Code(err) != codes.NotFound {
 		t.Errorf("the deleted customer: %v, want NOT_FOUND", err)
 	}
+	move := &customerv1.ChangeAddressRequest{Customer: name, Address: address("B")}
+	if _, err := customers.ChangeAddress(participanttest.Action(t.Context(), "late", 1), move); status.Code(err) != codes.NotFound {
+		t.Errorf("a change of the deleted customer's address: %v, want NOT_FOUND", err)
+	}
 	if again := create(t, customers); again == name {
 		t.Errorf("who comes back is %s again", again)
 	}

@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 )
 
@@ -21,7 +21,11 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 	if !strings.HasPrefix(r.GetCustomer(), "customers/") {
 		return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 	}
-	keys, err := s.store.registerKeys(ctx, s.store.db, r.GetCustomer())
+	// Noted first: whoever is registered from here on is refused and taken back, so the keys that are found are all that there are.
+	if err := forgotten.Add(ctx, s.store.db, r.GetCustomer()); err != nil {
+		return nil, err
+	}
+	keys, err := s.store.registerKeys(ctx, r.GetCustomer())
 	if err != nil {
 		return nil, err
 	}
@@ -31,14 +35,6 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 		}
 	}
 	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
-		// Who was registered meanwhile is still at the register, under a key that is known here alone.
-		now, err := s.store.registerKeys(ctx, tx, r.GetCustomer())
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(now, func(key string) bool { return !slices.Contains(keys, key) }) {
-			return nil, status.Error(codes.Aborted, "the customer was registered once more meanwhile")
-		}
 		deleted := &privacyv1.UserDataDeleted{}
 		for _, from := range []struct{ kind, statement string }{
 			{"inspections", `DELETE FROM inspections WHERE applicant IN (SELECT name FROM applicants WHERE customer = ?)`},
@@ -61,11 +57,8 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 }
 
 // registerKeys returns the keys under which a customer is registered at the register.
-func (s *store) registerKeys(ctx context.Context, q interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}, customer string,
-) (keys []string, err error) {
-	rows, err := q.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`, customer)
+func (s *store) registerKeys(ctx context.Context, customer string) (keys []string, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`, customer)
 	if err != nil {
 		return nil, fmt.Errorf("reading a customer's registrations: %w", err)
 	}

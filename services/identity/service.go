@@ -18,6 +18,7 @@ import (
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 )
@@ -45,9 +46,12 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 	applicant := &identityv1.Applicant{
 		Name: nameOf(key), Customer: r.GetCustomer(), DisplayName: r.GetDisplayName(), PassportNumber: r.GetPassportNumber(),
 	}
+	gone, err := forgotten.Has(ctx, s.store.db, r.GetCustomer())
+	if err != nil {
+		return nil, err
+	}
 	refused := check(r)
-	if refused == nil {
-		var err error
+	if refused == nil && !gone {
 		applicant.RegisterReference, err = s.register.put(ctx, key, thirdparty.Application{
 			Name: r.GetDisplayName(), PassportNumber: r.GetPassportNumber(), Applicant: applicant.GetName(),
 		})
@@ -55,15 +59,37 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 			return nil, unreachable(ctx, err)
 		}
 	}
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.ApplicantRegistered, error) {
+	registered, err := inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.ApplicantRegistered, error) {
 		if refused != nil {
 			return nil, refused
+		}
+		if err := forgotten.Refuse(ctx, tx, r.GetCustomer()); err != nil {
+			return nil, err
 		}
 		if err := s.store.add(ctx, tx, key, applicant); err != nil {
 			return nil, err
 		}
 		return &identityv1.ApplicantRegistered{Applicant: applicant.GetName(), RegisterReference: applicant.GetRegisterReference()}, nil
 	})
+	if participant.IsRefusal(status.Code(err)) {
+		return nil, s.takeBack(ctx, key, r.GetCustomer(), err)
+	}
+	return registered, err
+}
+
+// takeBack returns the refusal of a registration. Who was forgotten while the register was asked is withdrawn there first; after a crash in
+// between the command comes again and does it.
+func (s *service) takeBack(ctx context.Context, key, customer string, refused error) error {
+	gone, err := forgotten.Has(ctx, s.store.db, customer)
+	if err != nil {
+		return err
+	}
+	if gone {
+		if err := s.register.withdraw(ctx, key); err != nil {
+			return unreachable(ctx, err)
+		}
+	}
+	return refused
 }
 
 // WithdrawApplicant undoes RegisterApplicant, at the register and here. At the register it is done also when nothing is known

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -28,7 +27,7 @@ type company struct {
 	privacy  privacyv1.UserDataServiceClient
 	register string
 	lose     atomic.Bool
-	after    atomic.Value // a func() that runs once, after the next withdrawal there
+	done     atomic.Pointer[func(method string)] // is called when the register has done something, before its answer comes
 }
 
 func start(t *testing.T) *company {
@@ -42,8 +41,8 @@ func start(t *testing.T) *company {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !c.lose.Load() {
 			third.ServeHTTP(w, r)
-			if after, ok := c.after.Load().(func()); ok && r.Method == http.MethodDelete {
-				after()
+			if done := c.done.Load(); done != nil {
+				(*done)(r.Method)
 			}
 			return
 		}
@@ -215,24 +214,65 @@ func TestDeleteUserData(t *testing.T) {
 	}
 }
 
-// TestRegisteredWhileDeleted: who is registered once more while a deletion withdraws what it knew of isn't forgotten here and left there.
-func TestRegisteredWhileDeleted(t *testing.T) {
-	c := start(t)
-	register := func(saga string) {
-		if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), saga, 1), ada()); err != nil {
-			t.Error(err)
+// TestForgottenCustomerIsNotRegistered registers who is forgotten before, or meanwhile. Nobody holds the person in the end.
+func TestForgottenCustomerIsNotRegistered(t *testing.T) {
+	register := func(t *testing.T, c *company) {
+		t.Helper()
+		if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada()); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("the registration: %v, want FAILED_PRECONDITION", err)
 		}
 	}
-	register("first")
-	c.after.Store(sync.OnceFunc(func() { register("second") }))
-	deletion := &privacyv1.DeleteUserDataRequest{Customer: "customers/1"}
-	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion); status.Code(err) != codes.Aborted {
-		t.Errorf("the first attempt: %v, want ABORTED", err)
+	forget := func(t *testing.T, c *company) {
+		t.Helper()
+		if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/1"}); err != nil {
+			t.Errorf("the deletion: %v", err)
+		}
 	}
-	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion); err != nil {
-		t.Errorf("the second attempt: %v", err)
+	// once does something when the register has done its first thing of a kind.
+	once := func(c *company, method string, do func()) {
+		done := func(m string) {
+			if m == method {
+				c.done.Store(nil)
+				do()
+			}
+		}
+		c.done.Store(&done)
 	}
-	if got := c.holds(t); got != [2]int{0, 0} {
-		t.Errorf("applicants here and registrations there: %v, want none", got)
+	for name, run := range map[string]func(*testing.T, *company){
+		"after the deletion": func(t *testing.T, c *company) {
+			forget(t, c)
+			register(t, c)
+		},
+		"during the deletion": func(t *testing.T, c *company) {
+			if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "before", 2), ada()); err != nil {
+				t.Fatal(err)
+			}
+			once(c, http.MethodDelete, func() { register(t, c) })
+			forget(t, c)
+		},
+		"before the deletion at the register, after it here": func(t *testing.T, c *company) {
+			once(c, http.MethodPut, func() { forget(t, c) })
+			register(t, c)
+			register(t, c)
+		},
+		"likewise, and the register's answer to taking it back is lost": func(t *testing.T, c *company) {
+			once(c, http.MethodPut, func() {
+				forget(t, c)
+				c.lose.Store(true)
+			})
+			if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada()); status.Code(err) != codes.Unavailable {
+				t.Errorf("the registration: %v, want UNAVAILABLE", err)
+			}
+			c.lose.Store(false)
+			register(t, c)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t)
+			run(t, c)
+			if got := c.holds(t); got != [2]int{} {
+				t.Errorf("applicants and registrations %v, want none", got)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 	"github.com/treatyhq/treaty/services/participant/sqlitedb"
@@ -38,7 +39,7 @@ CREATE TABLE inspections (
 	inspect_time INTEGER
 ) STRICT;
 CREATE INDEX inspections_by_applicant ON inspections (applicant);
-`}
+`, forgotten.SQLiteSchema}
 
 var errNotFound = errors.New("not found")
 

@@ -60,7 +60,7 @@ func TestOlderInbox(t *testing.T) {
 	}
 }
 
-// older puts the inbox of an earlier version in the place of the present one, with one answer in it.
+// older makes a database what it was in an earlier version: without who was forgotten, and with another inbox, which has one answer in it.
 func older(t *testing.T, path string, stored []byte) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+path)
@@ -72,7 +72,7 @@ func older(t *testing.T, path string, stored []byte) {
 			t.Error(err)
 		}
 	}()
-	if _, err := db.Exec(`DROP TABLE treaty_inbox;` + olderInbox); err != nil {
+	if _, err := db.Exec(`DROP TABLE forgotten; PRAGMA user_version = 1; DROP TABLE treaty_inbox;` + olderInbox); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Exec(`

@@ -53,6 +53,12 @@ func TestReviewsAndUserData(t *testing.T) {
 				}
 			}
 			checkDeletion(t, p)
+			if _, err := p.SendReview(participanttest.Action(t.Context(), "late", 1), review("customers/1", 0)); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("a review for who was forgotten: %v, want FAILED_PRECONDITION", err)
+			}
+			if _, err := p.SendWelcome(participanttest.Action(t.Context(), "late", 2), welcome()); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("a welcome for who was forgotten: %v, want FAILED_PRECONDITION", err)
+			}
 			if diff := cmp.Diff([]string{plain}, texts(t, p, "")); diff != "" {
 				t.Errorf("what is left (-want +got):\n%s", diff)
 			}

@@ -58,7 +58,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		DisplayName:  in.GetPerson().GetDisplayName(),
 		Email:        in.GetPerson().GetEmail(),
 		CardLastFour: card.GetLastFour(),
-	}); err != nil {
+	}); err != nil && !forgotten(err) {
 		return nil, err
 	}
 	return &cardv1.CardGranted{

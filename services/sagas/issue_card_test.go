@@ -28,6 +28,11 @@ func TestIssueCard(t *testing.T) {
 	}{
 		{name: "granted", check: "checks/new", want: upTo("action IssueCard", "action SendWelcome")},
 		{
+			name: "forgotten before the welcome", check: "checks/new",
+			acme: &company{refusals: map[string]error{"SendWelcome": status.Error(codes.FailedPrecondition, "the customer was forgotten")}},
+			want: upTo("action IssueCard", "action SendWelcome"),
+		},
+		{
 			name:    "refused by the customer service",
 			acme:    &company{refusals: map[string]error{"CreateCustomer": refused(t, &customerv1.EmailTaken{})}},
 			carries: carries[*customerv1.EmailTaken],

@@ -199,6 +199,9 @@ func (f *family) issueExtraCard(ctx saga.Context, p *relative) error {
 		Postal:          f.in.GetPostal(),
 		AddressRevision: p.customer.GetAddressRevision(),
 	})
+	if forgotten(err) {
+		return nil // who wants to be forgotten gets no card
+	}
 	if err != nil {
 		return err
 	}
@@ -212,20 +215,29 @@ func (f *family) issued(ctx saga.Context, p *relative, card, lastFour string) {
 	saga.SetProgress(ctx, f.progress)
 }
 
+// welcome writes to who has a card.
 func welcome(ctx saga.Context, p *relative) error {
+	if p.card == nil {
+		return nil
+	}
 	_, err := notificationv1saga.SendWelcome(ctx, &notificationv1.SendWelcomeRequest{
 		Customer:     p.customer.GetCustomer(),
 		DisplayName:  p.GetDisplayName(),
 		Email:        p.GetEmail(),
 		CardLastFour: p.card.GetLastFour(),
 	})
+	if forgotten(err) {
+		return nil
+	}
 	return err
 }
 
 func (f *family) granted() *cardv1.FamilyCardsGranted {
 	granted := &cardv1.FamilyCardsGranted{Product: f.product, LimitCents: f.limit}
 	for _, p := range f.people {
-		granted.Cards = append(granted.Cards, p.card)
+		if p.card != nil {
+			granted.Cards = append(granted.Cards, p.card)
+		}
 	}
 	return granted
 }

@@ -78,6 +78,8 @@ func goldIsSlow(r *creditv1.CheckCreditRequest) error {
 
 func TestIssueFamilyCards(t *testing.T) {
 	issued := map[string]int{"action ChangePostalAddress": 1, "action IssueCard": 1, "action IssueExtraCard": 2, "action SendWelcome": 3}
+	headAlone := granted(gold, 10_000_00)
+	headAlone.Cards = headAlone.Cards[:1]
 	for _, test := range []struct {
 		name    string
 		acme    *company
@@ -94,6 +96,11 @@ func TestIssueFamilyCards(t *testing.T) {
 			name: "classic as asked", acme: &company{decide: verified}, granted: granted(classic, 1_000_00),
 			change: func(r *cardv1.IssueFamilyCardsRequest) { r.Product, r.LimitCents = classic, 1_000_00 },
 			want:   admitted(with(issued, map[string]int{"action CheckCredit": 1})),
+		},
+		{
+			name: "to the head alone, as the members are forgotten meanwhile", granted: headAlone,
+			acme: &company{decide: verified, refusals: map[string]error{"IssueExtraCard": status.Error(codes.FailedPrecondition, "the customer was forgotten")}},
+			want: admitted(with(issued, map[string]int{"action CheckCredit": 3, "action SendWelcome": 1})),
 		},
 		{
 			// Two were checked for gold and their checks are abandoned, then one is checked for classic.

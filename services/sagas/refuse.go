@@ -26,6 +26,10 @@ func invalid(format string, arguments ...any) error {
 	return status.Errorf(codes.InvalidArgument, format, arguments...)
 }
 
+// forgotten says whether a service refused a command because its customer was forgotten while the saga was under way. It is for commands that are
+// refused for no other reason.
+func forgotten(err error) bool { return status.Code(err) == codes.FailedPrecondition }
+
 // orElse is a duration of a request, or what holds when there is none.
 func orElse(d *durationpb.Duration, otherwise time.Duration) time.Duration {
 	if d == nil {

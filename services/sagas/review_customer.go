@@ -49,7 +49,10 @@ func (Sagas) ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerReque
 		DisplayName:        customer.GetDisplayName(),
 		Email:              customer.GetEmail(),
 		ApprovedLimitCents: limit,
-	}); err != nil {
+	}); forgotten(err) {
+		ended.End = customerv1.ReviewEnd_REVIEW_END_CUSTOMER_LEFT
+		return ended, nil
+	} else if err != nil {
 		return nil, err
 	}
 	next := proto.CloneOf(in)

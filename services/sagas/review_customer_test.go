@@ -52,6 +52,10 @@ func TestReviewCustomer(t *testing.T) {
 			"who was deleted", &company{refusals: map[string]error{"GetCustomer": status.Error(codes.NotFound, "nobody")}}, nil,
 			&customerv1.CustomerReviewed{End: left}, round[:1],
 		},
+		{
+			"who is forgotten meanwhile", &company{refusals: map[string]error{"SendReview": status.Error(codes.FailedPrecondition, "the customer was forgotten")}}, nil,
+			&customerv1.CustomerReviewed{End: left}, round,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			reviewed, err := customerv1.NewReviewSagasClient(open(t, test.acme)).ReviewCustomer(t.Context(), &customerv1.ReviewCustomerRequest{

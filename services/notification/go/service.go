@@ -16,6 +16,7 @@ import (
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 )
@@ -89,6 +90,9 @@ func checkRecipient(r recipient) error {
 }
 
 func (s *service) send(ctx context.Context, tx *sql.Tx, to recipient, subject, text string) (*notificationv1.Message, error) {
+	if err := forgotten.Refuse(ctx, tx, to.GetCustomer()); err != nil {
+		return nil, err
+	}
 	m := &notificationv1.Message{
 		Name:     "messages/" + strings.ToLower(rand.Text()),
 		Customer: to.GetCustomer(),
@@ -105,6 +109,9 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+		}
+		if err := forgotten.Add(ctx, tx, r.GetCustomer()); err != nil {
+			return nil, err
 		}
 		n, err := s.store.remove(ctx, tx, r.GetCustomer())
 		if err != nil || n == 0 {

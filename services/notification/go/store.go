@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	"github.com/treatyhq/treaty/services/participant/forgotten"
 	"github.com/treatyhq/treaty/services/participant/inbox"
 	"github.com/treatyhq/treaty/services/participant/paging"
 	"github.com/treatyhq/treaty/services/participant/sqlitedb"
@@ -27,7 +28,7 @@ CREATE TABLE messages (
 	send_time INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX messages_by_customer ON messages (customer, sequence);
-`}
+`, forgotten.SQLiteSchema}
 
 // store keeps messages in SQLite.
 type store struct {

@@ -6,10 +6,8 @@ import sqlite from "node-sqlite3-wasm";
 
 export type Database = InstanceType<typeof sqlite.Database>;
 
-const schemaVersion = 1;
-
 // Times are microseconds since 1970. treaty_inbox is the ledger, the same in every service; see docs/participants.md.
-const schema = `
+const migrations = [`
 CREATE TABLE messages (
 	sequence  INTEGER PRIMARY KEY AUTOINCREMENT,
 	name      TEXT    NOT NULL UNIQUE CHECK (name LIKE 'messages/%'),
@@ -20,7 +18,9 @@ CREATE TABLE messages (
 	send_time INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX messages_by_customer ON messages (customer, sequence);
-`;
+`, `
+CREATE TABLE forgotten (customer TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+`];
 
 const inboxSchema = `
 CREATE TABLE IF NOT EXISTS treaty_inbox (
@@ -70,11 +70,11 @@ function migrate(database: Database): void {
   database.exec("BEGIN IMMEDIATE");
   try {
     const version = Number(Object.values(database.get("PRAGMA user_version") ?? {})[0]);
-    if (version > schemaVersion) {
-      throw new Error(`it was written by a newer version: its schema is ${version}, this program knows up to ${schemaVersion}`);
+    if (version > migrations.length) {
+      throw new Error(`it was written by a newer version: its schema is ${version}, this program knows up to ${migrations.length}`);
     }
-    if (version === 0) database.exec(schema);
-    database.exec(`PRAGMA user_version = ${schemaVersion}`);
+    for (const migration of migrations.slice(version)) database.exec(migration);
+    database.exec(`PRAGMA user_version = ${migrations.length}`);
     makeInbox(database);
     database.exec("COMMIT");
   } catch (error) {

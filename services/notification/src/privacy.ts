@@ -12,9 +12,10 @@ export interface UserDataDeleted {
   erased: { kind: string; deleted: number; anonymized: number }[];
 }
 
-/** Deletes the messages that a customer was sent. */
+/** Deletes the messages that a customer was sent, and notes that there are to be no more. */
 export function deleteUserData(database: Database, _: Command | undefined, r: DeleteUserDataRequest): UserDataDeleted {
   if (!customerName.test(r.customer)) throw invalid("customer: want customers/{customer}");
+  database.run("INSERT INTO forgotten (customer) VALUES (?) ON CONFLICT DO NOTHING", [r.customer]);
   const { changes } = database.run("DELETE FROM messages WHERE customer = ?", [r.customer]);
   return { erased: changes === 0 ? [] : [{ kind: "messages", deleted: changes, anonymized: 0 }] };
 }

@@ -70,6 +70,10 @@ function check(to: Recipient): void {
 }
 
 function send(database: Database, to: Recipient, subject: string, text: string): Sent {
+  // A saga that was under way may still send a command about who was forgotten.
+  if (database.get("SELECT 1 FROM forgotten WHERE customer = ?", [to.customer]) !== null) {
+    throw new Refusal(status.FAILED_PRECONDITION, "the customer was forgotten");
+  }
   const name = `messages/${randomUUID()}`;
   const sent = nowMicros();
   database.run("INSERT INTO messages (name, customer, email, subject, text, send_time) VALUES (?, ?, ?, ?, ?, ?)", [

@@ -41,7 +41,7 @@ type CardServiceClient interface {
 	// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
 	IssueCard(ctx context.Context, in *IssueCardRequest, opts ...grpc.CallOption) (*CardIssued, error)
 	// Issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
-	// nothing to refuse.
+	// nothing to refuse but a customer who was forgotten.
 	IssueExtraCard(ctx context.Context, in *IssueExtraCardRequest, opts ...grpc.CallOption) (*ExtraCardIssued, error)
 	// Changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
 	// it is a P.O. box.
@@ -156,7 +156,7 @@ type CardServiceServer interface {
 	// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
 	IssueCard(context.Context, *IssueCardRequest) (*CardIssued, error)
 	// Issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
-	// nothing to refuse.
+	// nothing to refuse but a customer who was forgotten.
 	IssueExtraCard(context.Context, *IssueExtraCardRequest) (*ExtraCardIssued, error)
 	// Changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
 	// it is a P.O. box.

@@ -282,7 +282,7 @@ type FamilyCardsGranted struct {
 	Product string `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
 	// The limit of the main card, in euro cents.
 	LimitCents int64 `protobuf:"varint,2,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
-	// The cards, that of the head of the family first, then in the order of the request.
+	// The cards, that of the head of the family first, then in the order of the request. Who was forgotten meanwhile has none.
 	Cards         []*FamilyCard `protobuf:"bytes,3,rep,name=cards,proto3" json:"cards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -32,7 +32,8 @@ const (
 // configured as a participant of the orchestrator; no saga changes.
 type UserDataServiceClient interface {
 	// Deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
-	// there: the answer then is that nothing was erased.
+	// there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
+	// back: a saga that was under way may still send it.
 	DeleteUserData(ctx context.Context, in *DeleteUserDataRequest, opts ...grpc.CallOption) (*UserDataDeleted, error)
 }
 
@@ -62,7 +63,8 @@ func (c *userDataServiceClient) DeleteUserData(ctx context.Context, in *DeleteUs
 // configured as a participant of the orchestrator; no saga changes.
 type UserDataServiceServer interface {
 	// Deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
-	// there: the answer then is that nothing was erased.
+	// there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
+	// back: a saga that was under way may still send it.
 	DeleteUserData(context.Context, *DeleteUserDataRequest) (*UserDataDeleted, error)
 	mustEmbedUnimplementedUserDataServiceServer()
 }

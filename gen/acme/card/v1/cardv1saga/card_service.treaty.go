@@ -31,7 +31,7 @@ func IssueCard(ctx saga.Context, in *cardv1.IssueCardRequest) (*cardv1.CardIssue
 }
 
 // IssueExtraCard issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
-// nothing to refuse.
+// nothing to refuse but a customer who was forgotten.
 //
 // It is retriable: it can't be undone, and is tried until it is done.
 func IssueExtraCard(ctx saga.Context, in *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {

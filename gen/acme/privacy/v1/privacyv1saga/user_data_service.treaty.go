@@ -16,7 +16,8 @@ import (
 const _ = saga.SupportPackageIsVersion1
 
 // DeleteUserData deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
-// there: the answer then is that nothing was erased.
+// there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
+// back: a saga that was under way may still send it.
 //
 // It is retriable: it can't be undone, and is tried until it is done.
 // It is a broadcast: it goes to every participant that serves it, side by side.
