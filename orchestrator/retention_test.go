@@ -7,8 +7,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	_ "github.com/treatyhq/treaty/gen/acme/card/v1"
+	_ "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	_ "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	_ "github.com/treatyhq/treaty/gen/bench/v1"
 	"github.com/treatyhq/treaty/orchestrator/machine"
 )
 
@@ -19,10 +20,10 @@ func TestRetention(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := o.retention(map[string]machine.Code{
-		"acme.card.v1.CardSagas/IssueCard": nil, "acme.customer.v1.ReviewSagas/ReviewCustomer": nil, "acme.identity.v1.IdentitySagas/VerifyApplicant": nil,
+		"bench.v1.WorkSagas/Run": nil, "acme.customer.v1.ReviewSagas/ReviewCustomer": nil, "acme.identity.v1.IdentitySagas/VerifyApplicant": nil,
 	})
 	want := map[string]time.Duration{
-		"acme.card.v1.CardSagas/IssueCard": time.Hour, "acme.customer.v1.ReviewSagas/ReviewCustomer": 30 * 24 * time.Hour,
+		"bench.v1.WorkSagas/Run": time.Hour, "acme.customer.v1.ReviewSagas/ReviewCustomer": 30 * 24 * time.Hour,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -303,11 +303,10 @@ const file_acme_card_v1_card_sagas_proto_rawDesc = "" +
 	"\tlast_four\x18\x02 \x01(\tR\blastFour\x12\x1a\n" +
 	"\bcustomer\x18\x03 \x01(\tR\bcustomer\x12\x1c\n" +
 	"\tapplicant\x18\x04 \x01(\tR\tapplicant\x12\x14\n" +
-	"\x05check\x18\x05 \x01(\tR\x05check2c\n" +
-	"\tCardSagas\x12V\n" +
-	"\tIssueCard\x12\".acme.card.v1.IssueCardSagaRequest\x1a\x19.acme.card.v1.CardGranted\"\n" +
-	"\x82\xaa\x19\x06\n" +
-	"\x04\b\x80\xa3\x05B4Z2github.com/treatyhq/treaty/gen/acme/card/v1;cardv1b\x06proto3"
+	"\x05check\x18\x05 \x01(\tR\x05check2j\n" +
+	"\tCardSagas\x12]\n" +
+	"\tIssueCard\x12\".acme.card.v1.IssueCardSagaRequest\x1a\x19.acme.card.v1.CardGranted\"\x11\x82\xaa\x19\r\n" +
+	"\x04\b\x80\xa3\x05\x12\x05\b\x80\x9a\x9e\x01B4Z2github.com/treatyhq/treaty/gen/acme/card/v1;cardv1b\x06proto3"
 
 var (
 	file_acme_card_v1_card_sagas_proto_rawDescOnce sync.Once

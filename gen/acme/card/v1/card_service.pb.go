@@ -1184,12 +1184,12 @@ const file_acme_card_v1_card_service_proto_rawDesc = "" +
 	"limitCents\x129\n" +
 	"\n" +
 	"issue_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tissueTime\x12\x1b\n" +
-	"\tmain_card\x18\a \x01(\tR\bmainCard\"m\n" +
-	"\x06Postal\x12\x14\n" +
-	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x1f\n" +
-	"\vpostal_code\x18\x02 \x01(\tR\n" +
-	"postalCode\x12\x12\n" +
-	"\x04city\x18\x03 \x01(\tR\x04city\x12\x18\n" +
+	"\tmain_card\x18\a \x01(\tR\bmainCard\"|\n" +
+	"\x06Postal\x12\x19\n" +
+	"\x05lines\x18\x01 \x03(\tB\x03\x80\x01\x01R\x05lines\x12$\n" +
+	"\vpostal_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
+	"postalCode\x12\x17\n" +
+	"\x04city\x18\x03 \x01(\tB\x03\x80\x01\x01R\x04city\x12\x18\n" +
 	"\acountry\x18\x04 \x01(\tR\acountry\"\x84\x01\n" +
 	"\rPostalAddress\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x12,\n" +

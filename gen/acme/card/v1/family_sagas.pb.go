@@ -452,10 +452,10 @@ const file_acme_card_v1_family_sagas_proto_rawDesc = "" +
 	"\x16FAMILY_STAGE_VERIFYING\x10\x01\x12\x19\n" +
 	"\x15FAMILY_STAGE_CHECKING\x10\x02\x12\x1c\n" +
 	"\x18FAMILY_STAGE_COOLING_OFF\x10\x03\x12\x18\n" +
-	"\x14FAMILY_STAGE_ISSUING\x10\x042w\n" +
-	"\vFamilySagas\x12h\n" +
-	"\x10IssueFamilyCards\x12%.acme.card.v1.IssueFamilyCardsRequest\x1a .acme.card.v1.FamilyCardsGranted\"\v\x82\xaa\x19\a\n" +
-	"\x05\b\x80\xce\xda\x03B4Z2github.com/treatyhq/treaty/gen/acme/card/v1;cardv1b\x06proto3"
+	"\x14FAMILY_STAGE_ISSUING\x10\x042~\n" +
+	"\vFamilySagas\x12o\n" +
+	"\x10IssueFamilyCards\x12%.acme.card.v1.IssueFamilyCardsRequest\x1a .acme.card.v1.FamilyCardsGranted\"\x12\x82\xaa\x19\x0e\n" +
+	"\x05\b\x80\xce\xda\x03\x12\x05\b\x80\x9a\x9e\x01B4Z2github.com/treatyhq/treaty/gen/acme/card/v1;cardv1b\x06proto3"
 
 var (
 	file_acme_card_v1_family_sagas_proto_rawDescOnce sync.Once

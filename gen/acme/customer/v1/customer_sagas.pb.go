@@ -163,9 +163,9 @@ const file_acme_customer_v1_customer_sagas_proto_rawDesc = "" +
 	"\rAddressAgreed\x12\x1a\n" +
 	"\bcustomer\x18\x01 \x01(\tR\bcustomer\x123\n" +
 	"\aaddress\x18\x02 \x01(\v2\x19.acme.customer.v1.AddressR\aaddress\x12)\n" +
-	"\x10address_revision\x18\x03 \x01(\x03R\x0faddressRevision2s\n" +
-	"\rCustomerSagas\x12b\n" +
-	"\rChangeAddress\x12*.acme.customer.v1.ChangeAddressSagaRequest\x1a\x1f.acme.customer.v1.AddressAgreed\"\x04\x82\xaa\x19\x00B<Z:github.com/treatyhq/treaty/gen/acme/customer/v1;customerv1b\x06proto3"
+	"\x10address_revision\x18\x03 \x01(\x03R\x0faddressRevision2z\n" +
+	"\rCustomerSagas\x12i\n" +
+	"\rChangeAddress\x12*.acme.customer.v1.ChangeAddressSagaRequest\x1a\x1f.acme.customer.v1.AddressAgreed\"\v\x82\xaa\x19\a\x12\x05\b\x80\x9a\x9e\x01B<Z:github.com/treatyhq/treaty/gen/acme/customer/v1;customerv1b\x06proto3"
 
 var (
 	file_acme_customer_v1_customer_sagas_proto_rawDescOnce sync.Once

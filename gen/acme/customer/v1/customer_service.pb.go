@@ -972,12 +972,12 @@ const file_acme_customer_v1_customer_service_proto_rawDesc = "" +
 	"\aaddress\x18\x05 \x01(\v2\x19.acme.customer.v1.AddressR\aaddress\x12)\n" +
 	"\x10address_revision\x18\x06 \x01(\x03R\x0faddressRevision\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"n\n" +
-	"\aAddress\x12\x14\n" +
-	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x1f\n" +
-	"\vpostal_code\x18\x02 \x01(\tR\n" +
-	"postalCode\x12\x12\n" +
-	"\x04city\x18\x03 \x01(\tR\x04city\x12\x18\n" +
+	"createTime\"}\n" +
+	"\aAddress\x12\x19\n" +
+	"\x05lines\x18\x01 \x03(\tB\x03\x80\x01\x01R\x05lines\x12$\n" +
+	"\vpostal_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
+	"postalCode\x12\x17\n" +
+	"\x04city\x18\x03 \x01(\tB\x03\x80\x01\x01R\x04city\x12\x18\n" +
 	"\acountry\x18\x04 \x01(\tR\acountry\"\x8f\x01\n" +
 	"\x15CreateCustomerRequest\x12&\n" +
 	"\fdisplay_name\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdisplayName\x12\x19\n" +

@@ -22,6 +22,7 @@ type CardSagas interface {
 	// the customer are undone.
 	//
 	// It is the saga definition acme.card.v1.CardSagas/IssueCard, and is cancelled after 24h0m0s unless it has passed its pivot.
+	// It is kept for 720h0m0s after its end.
 	IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*cardv1.CardGranted, error)
 }
 

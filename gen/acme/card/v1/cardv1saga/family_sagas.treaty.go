@@ -23,6 +23,7 @@ type FamilySagas interface {
 	// Until then whatever goes wrong undoes everything, for all members.
 	//
 	// It is the saga definition acme.card.v1.FamilySagas/IssueFamilyCards, and is cancelled after 2160h0m0s unless it has passed its pivot.
+	// It is kept for 720h0m0s after its end.
 	IssueFamilyCards(ctx saga.Context, in *cardv1.IssueFamilyCardsRequest) (*cardv1.FamilyCardsGranted, error)
 }
 

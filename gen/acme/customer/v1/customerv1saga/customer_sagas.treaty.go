@@ -21,6 +21,7 @@ type CustomerSagas interface {
 	// service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
 	//
 	// It is the saga definition acme.customer.v1.CustomerSagas/ChangeAddress.
+	// It is kept for 720h0m0s after its end.
 	ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error)
 }
 
