@@ -40,7 +40,7 @@ func (d *demo) changeAddress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	published, err := d.streamed(ctx, d.ada)
+	published, err := d.streamed(ctx, &treatyv1.StreamEventsRequest{Subject: d.ada})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,10 @@ var (
 		{DisplayName: "Pierre Curie", Email: "pierre@example.com", PassportNumber: "PC185905", NationalId: "pierre-1859", YearlyIncomeCents: 60_000_00},
 		{DisplayName: "Irène Curie", Email: "irene@example.com", PassportNumber: "IC189709", NationalId: "irene-1897", YearlyIncomeCents: 2_000_00},
 	}
+	hahns = []*cardv1.Person{
+		{DisplayName: "Edith Hahn", Email: "edith@example.com", PassportNumber: "EH188704", NationalId: "edith-1887", YearlyIncomeCents: 120_000_00},
+		{DisplayName: "Otto Hahn", Email: "otto@example.com", PassportNumber: "OH187903", NationalId: "otto-1879", YearlyIncomeCents: 120_000_00},
+	}
 	noethers = []*cardv1.Person{
 		{DisplayName: "Emmy Noether", Email: "emmy@example.com", PassportNumber: "EN188203", NationalId: "emmy-1882", YearlyIncomeCents: 70_000_00},
 		{DisplayName: "Fritz Noether", Email: "fritz@example.com", PassportNumber: "FN188410", NationalId: "fritz-1884", YearlyIncomeCents: 40_000_00},
@@ -66,6 +70,37 @@ func (d *demo) familyCards(ctx context.Context) error {
 		held{company.Credit, fmt.Sprintf("%d check passed for classic, %d for gold abandoned", f.passed, f.abandoned), f.passed == 1 && f.abandoned > 0},
 		held{company.Card, fmt.Sprintf("%d classic cards, %d of them extra ones", len(f.cards), extra), len(f.cards) == 3 && extra == 2},
 		held{company.Notification, fmt.Sprintf("%d welcomes sent", f.messages), f.messages == 3},
+	)
+	return nil
+}
+
+// familyCardsLate shows a scope whose deadline passes.
+func (d *demo) familyCardsLate(ctx context.Context) error {
+	d.heading("IssueFamilyCards: the Hahns could have gold, but not within a millisecond, which is all the time that they give it")
+	request := &cardv1.IssueFamilyCardsRequest{
+		RequestId: "hahns-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(secondHome), Head: hahns[0], Members: hahns[1:],
+		GoldWithin: durationpb.New(time.Millisecond),
+	}
+	granted := &cardv1.FamilyCardsGranted{}
+	name, err := d.familyApplies(ctx, request, granted, treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	if err != nil {
+		return err
+	}
+	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", name, err)
+	}
+	late := len(saga.GetScopes()) == 1 && saga.GetScopes()[0].GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE
+	d.check(late && granted.GetProduct() == "classic", "the deadline of the scope passed, what was in flight was awaited and abandoned, and the saga took classic")
+	f, err := d.familyOf(ctx, hahns)
+	if err != nil {
+		return err
+	}
+	d.holds(
+		held{company.Customer, fmt.Sprintf("%d customers", f.customers), f.customers == 2},
+		held{company.Credit, fmt.Sprintf("%d check passed for classic, %d for gold abandoned", f.passed, f.abandoned), f.passed == 1},
+		held{company.Card, fmt.Sprintf("%d classic cards", len(f.cards)), len(f.cards) == 2},
+		held{company.Notification, fmt.Sprintf("%d welcomes sent", f.messages), f.messages == 2},
 	)
 	return nil
 }

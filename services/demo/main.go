@@ -171,7 +171,7 @@ func (d *demo) present(ctx context.Context) error {
 	d.introduce()
 	stories := []func(context.Context) error{
 		d.open, d.changeAddress, d.changeAddressToBox, d.issueCard, d.issueCardDeclined, d.issueCardToBox, d.issueCardAgain, d.issueCardOverCrash,
-		d.familyCards, d.familyCardsRefused, d.verifyByHand, d.reviewCustomer, d.deleteUserData, d.upgrade,
+		d.familyCards, d.familyCardsLate, d.familyCardsRefused, d.verifyByHand, d.reviewCustomer, d.deleteUserData, d.upgrade,
 	}
 	for _, story := range stories {
 		if err := story(ctx); err != nil {

@@ -50,11 +50,11 @@ func (d *demo) verifyByHand(ctx context.Context) error {
 		return err
 	}
 	d.check(first == again, fmt.Sprintf("it was published twice under the same id, and is there once, at position %d", first))
-	streamed, err := d.streamed(ctx, applicant)
+	streamed, err := d.consumed(ctx, applicant)
 	if err != nil {
 		return err
 	}
-	d.check(streamed.GetPosition() == first, "whoever streams the events of the applicant gets it, too")
+	d.check(streamed[0] == first && streamed[1] == first, "a durable consumer of the applicant's events got it, and again after a break, since it hadn't acknowledged it")
 	return nil
 }
 
@@ -94,11 +94,28 @@ func (d *demo) publish(ctx context.Context, body string) (position uint64, err e
 	return published.GetPositions()[0], nil
 }
 
-// streamed returns the first event about a subject.
-func (d *demo) streamed(ctx context.Context, subject string) (*treatyv1.PublishedEvent, error) {
+// consumed reads the first event about a subject as a durable consumer, and once more after a break, and acknowledges it then. It returns the
+// positions that came.
+func (d *demo) consumed(ctx context.Context, subject string) (positions [2]uint64, err error) {
+	const consumer = "demo"
+	for i := range positions {
+		event, err := d.streamed(ctx, &treatyv1.StreamEventsRequest{Consumer: consumer, Subject: subject})
+		if err != nil {
+			return positions, err
+		}
+		positions[i] = event.GetPosition()
+	}
+	if _, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: consumer, Position: positions[1]}); err != nil {
+		return positions, fmt.Errorf("acknowledging an event: %w", err)
+	}
+	return positions, nil
+}
+
+// streamed returns the first event that a stream brings.
+func (d *demo) streamed(ctx context.Context, request *treatyv1.StreamEventsRequest) (*treatyv1.PublishedEvent, error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
-	stream, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).StreamEvents(ctx, &treatyv1.StreamEventsRequest{Subject: subject})
+	stream, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).StreamEvents(ctx, request)
 	if err != nil {
 		return nil, fmt.Errorf("streaming events: %w", err)
 	}

@@ -91,7 +91,7 @@ type IssueFamilyCardsRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// "classic" or "gold"; a family that doesn't qualify for gold gets classic.
 	Product string `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`
-	// The limit of the main card that is asked for, in euro cents. For classic it is lowered to what classic offers.
+	// The limit of the main card that is asked for, in euro cents. A family that gets classic instead of gold gets what classic offers at the most.
 	LimitCents int64 `protobuf:"varint,3,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
 	// Where the family lives and the cards are posted to.
 	Postal *Postal `protobuf:"bytes,4,opt,name=postal,proto3" json:"postal,omitempty"`
