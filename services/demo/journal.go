@@ -43,7 +43,11 @@ func between(records []*treatyv1.SagaRecord) (events []event) {
 			text = arrival(awaited[record.GetWaitEnded().GetWait()], record.GetWaitEnded())
 		case *treatyv1.Record_ScopeCompensationDecided:
 			scope := record.GetScopeCompensationDecided()
-			text = fmt.Sprintf("↩ scope %s fails: its own steps are undone, and the saga goes on", scope.GetScope())
+			why := "fails"
+			if scope.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE {
+				why = "is out of time"
+			}
+			text = fmt.Sprintf("↩ scope %s %s: its own steps are undone, and the saga goes on", scope.GetScope(), why)
 		case *treatyv1.Record_VersionChosen:
 			version := record.GetVersionChosen()
 			text = fmt.Sprintf("⎇ goes by version %d of the change %q", version.GetVersion(), version.GetChange())

@@ -44,6 +44,12 @@ func TestBetween(t *testing.T) {
 			[]string{"↩ scope 2.1 fails: its own steps are undone, and the saga goes on"},
 		},
 		{
+			"a scope whose deadline passes", []*treatyv1.Record{{Kind: &treatyv1.Record_ScopeCompensationDecided{ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{
+				Scope: "2.1", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
+			}}}},
+			[]string{"↩ scope 2.1 is out of time: its own steps are undone, and the saga goes on"},
+		},
+		{
 			"a round of a change",
 			[]*treatyv1.Record{
 				{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{Round: 2}}},

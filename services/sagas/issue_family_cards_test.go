@@ -162,7 +162,7 @@ func checkPivot(t *testing.T, seen []string) {
 	}
 }
 
-// TestGoldThatTakesTooLong: how many checks had begun for gold when the time was up depends on the machine.
+// TestGoldThatTakesTooLong: how many checks had been sent for gold when the time was up, if any, depends on the machine.
 func TestGoldThatTakesTooLong(t *testing.T) {
 	acme := &company{decide: verified, credit: goldIsSlow}
 	request := gilded()
@@ -175,7 +175,7 @@ func TestGoldThatTakesTooLong(t *testing.T) {
 		t.Errorf("the reply (-want +got):\n%s", diff)
 	}
 	counts := acme.counts()
-	if checks, abandoned := counts["action CheckCredit"], counts["compensation AbandonCheck"]; abandoned == 0 || checks != abandoned+1 {
+	if checks, abandoned := counts["action CheckCredit"], counts["compensation AbandonCheck"]; checks != abandoned+1 {
 		t.Errorf("%d checks, of which %d were abandoned; want all of gold abandoned and one more", checks, abandoned)
 	}
 }
