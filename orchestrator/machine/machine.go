@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -327,98 +326,6 @@ func (m *Machine) record(record *treatyv1.Record) {
 	m.follow(record)
 }
 
-func (m *Machine) event(in Event) {
-	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
-		return
-	}
-	for _, wait := range m.saga.Waits {
-		for i, key := range wait.Scheduled.GetEvents() {
-			if key.GetType() != in.Key.GetType() || key.GetSubject() != in.Key.GetSubject() || in.Arrived.GetPosition() <= m.saga.Taken(key) {
-				continue
-			}
-			arrived := &treatyv1.EventArrived{
-				Index: int32(i), Position: in.Arrived.GetPosition(), Source: in.Arrived.GetSource(), Id: in.Arrived.GetId(),
-				Time: in.Arrived.GetTime(), Data: in.Arrived.GetData(),
-			}
-			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
-				Wait: wait.Scheduled.GetWait(), How: &treatyv1.WaitEnded_Event{Event: arrived},
-			}}})
-			m.drive()
-			return
-		}
-	}
-}
-
-func (m *Machine) discovered(in Discovered) {
-	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || m.program == nil {
-		return
-	}
-	t := m.program.waiter(in.Path)
-	if t == nil {
-		return
-	}
-	ask, is := t.ask.(*Broadcast)
-	if !is {
-		return
-	}
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{
-		Broadcast: in.Path, Method: ask.Method, Participants: in.Participants,
-	}}})
-	m.drive()
-}
-
-// complete takes the end of a command that its participant accepted.
-func (m *Machine) complete(in Complete) error {
-	step := m.saga.Step(in.Step)
-	if step == nil {
-		return fmt.Errorf("%w: %s", ErrNoStep, in.Step)
-	}
-	// What was done stays the same when it is undone later.
-	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, step.Reply != nil && in.Verdict == Done && bytes.Equal(step.Reply, in.Reply) ||
-		step.State == treatyv1.StepState_STEP_STATE_REFUSED && in.Verdict == Refused && sameRefusal(step.Failure, in.Failure)
-	if in.Direction == Compensation {
-		if step.CompensationScheduleTime.IsZero() {
-			return fmt.Errorf("%w: step %s isn't being undone", ErrNoStep, in.Step)
-		}
-		open, same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING, step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Verdict == Done
-		if open && m.saga.Suspension.GetStep() == in.Step {
-			return fmt.Errorf("%w: undoing step %s is stuck, and an operator decides how it goes on", ErrStepOver, in.Step)
-		}
-	}
-	switch {
-	case open:
-		m.outcome(Outcome(in))
-		return nil
-	case same:
-		return nil
-	}
-	return fmt.Errorf("%w: step %s is %s", ErrStepOver, in.Step, strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
-}
-
-// sameRefusal says whether two refusals are one that came twice.
-func sameRefusal(a, b *treatyv1.Failure) bool {
-	return a.GetCode() == b.GetCode() && a.GetMessage() == b.GetMessage()
-}
-
-// undo turns a child around, even when it has succeeded.
-func (m *Machine) undo() error {
-	if m.saga.Decided != nil {
-		return nil
-	}
-	if back := m.saga.pointOfNoReturn(); back != nil {
-		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, back.Path(), back.Scheduled.GetMethod())
-	}
-	if pivot := m.saga.pivotUnderWay(); pivot != nil {
-		return fmt.Errorf("%w: step %s (%s)", ErrPivotUnderWay, pivot.Path(), pivot.Scheduled.GetMethod())
-	}
-	m.decide(&treatyv1.CompensationDecided{
-		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
-		Failure: &treatyv1.Failure{Code: codeAborted, Message: "the saga that this one is a step of undoes it"},
-	})
-	m.effects = m.Outstanding()
-	return nil
-}
-
 // drive does what is due after a record.
 func (m *Machine) drive() {
 	switch m.saga.State {
@@ -476,32 +383,6 @@ func (m *Machine) outcome(in Outcome) {
 		}}})
 	}
 	m.drive()
-}
-
-func (m *Machine) cancel(in Cancel) error {
-	switch {
-	case m.saga.Decided != nil:
-		return nil
-	case m.saga.Final():
-		return ErrFinal
-	case m.saga.settling():
-		return fmt.Errorf("%w: its code has returned, only steps of unknown outcome are still being undone", ErrFinal)
-	case m.saga.pointOfNoReturn() != nil:
-		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, m.saga.pointOfNoReturn().Path(), m.saga.pointOfNoReturn().Scheduled.GetMethod())
-	case m.saga.pivotUnderWay() != nil:
-		return fmt.Errorf("%w: step %s (%s)", ErrPivotUnderWay, m.saga.pivotUnderWay().Path(), m.saga.pivotUnderWay().Scheduled.GetMethod())
-	}
-	message := "the saga was cancelled"
-	if reason := in.Decision.GetReason(); reason != "" {
-		message += ": " + reason
-	}
-	m.decide(&treatyv1.CompensationDecided{
-		Cause:    treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
-		Failure:  &treatyv1.Failure{Code: codeCancelled, Message: message},
-		Decision: in.Decision,
-	})
-	m.effects = m.Outstanding()
-	return nil
 }
 
 // suspend stops the saga until an operator decides.
