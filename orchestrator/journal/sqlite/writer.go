@@ -68,7 +68,7 @@ func openWriter(ctx context.Context, path string, options options) (w *writer, e
 		"synchronous = FULL",
 		"foreign_keys = OFF",
 		"temp_store = MEMORY",
-		"cache_size = -32768",
+		"cache_size = -24576",
 		"wal_autocheckpoint = 4096",
 	)
 	if err != nil {
