@@ -167,6 +167,9 @@ func (a *app) advise(p *problem, failure *status.Status, about subject) {
 			p.hints = append(p.hints, "Try again later.")
 		}
 	case codes.Internal, codes.Unknown, codes.DataLoss:
+		if treatyInfo(failure).GetReason() == "SAGA_PURGED" {
+			return // the message says it all; nothing went wrong that the log would tell of
+		}
 		p.hints = append(p.hints, "The orchestrator's log says more.")
 	}
 }

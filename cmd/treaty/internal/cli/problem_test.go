@@ -55,6 +55,8 @@ func TestProblems(t *testing.T) {
 		{name: "permission_denied", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.PermissionDenied, "ada may not list")},
 		{name: "unimplemented", setup: setup{args: list}, code: ExitFailure, fail: failure(t, codes.Unimplemented, "unknown service treaty.v1.SagaService")},
 		{name: "internal", setup: setup{args: get}, code: ExitFailure, fail: failure(t, codes.Internal, "the journal can't be read")},
+		{name: "purged", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.DataLoss, "the request id was used before, by a saga that has ended and is no longer kept; for a new saga use a new request id",
+			&errdetails.ErrorInfo{Reason: "SAGA_PURGED", Domain: "treaty"})},
 		{name: "unavailable", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.Unavailable, "shutting down")},
 		{name: "stopping", setup: setup{args: start}, code: ExitFailure, fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas go on when it is back",
 			&errdetails.ErrorInfo{Reason: "STOPPING", Domain: "treaty"})},
