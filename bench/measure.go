@@ -30,8 +30,9 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 			return nil, err
 		}
 	}
-	world, err := startAll(ctx, o, dir, env)
-	if err != nil {
+	world := new(world)
+	defer world.end()
+	if err := world.start(ctx, o, dir, env); err != nil {
 		return nil, err
 	}
 	var floors, treaties []measured
@@ -70,11 +71,10 @@ type world struct {
 	treaty      *process
 }
 
-func startAll(ctx context.Context, o options, dir string, env []string) (*world, error) {
-	w := new(world)
-	var err error
+// start starts all of them. What was started before an error is left to end.
+func (w *world) start(ctx context.Context, o options, dir string, env []string) (err error) {
 	if w.plain, err = start(ctx, nil, "participant"); err != nil {
-		return nil, err
+		return err
 	}
 	w.participant = w.plain
 	if o.Inbox || o.Tracing {
@@ -86,14 +86,26 @@ func startAll(ctx context.Context, o options, dir string, env []string) (*world,
 			args = append(args, "--tracing")
 		}
 		if w.participant, err = start(ctx, env, args...); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if w.floor, err = start(ctx, nil, "floor", "--participant", w.plain.address); err != nil {
-		return nil, err
+		return err
 	}
 	w.treaty, err = start(ctx, env, "treaty", "--participant", w.participant.address, "--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
-	return w, err
+	return err
+}
+
+// end ends those that run, so that none outlives the benchmark.
+func (w *world) end() {
+	if w.participant == w.plain {
+		w.participant = nil
+	}
+	for _, p := range []*process{w.treaty, w.floor, w.participant, w.plain} {
+		if p != nil && p.cmd.ProcessState == nil {
+			_ = p.stop() // it did what it was for
+		}
+	}
 }
 
 // measured is one round.
