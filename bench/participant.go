@@ -7,15 +7,15 @@ import (
 	"fmt"
 	"path/filepath"
 
+	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
-	"github.com/treatyhq/treaty/services/participant"
-	"github.com/treatyhq/treaty/services/participant/inbox"
-	"github.com/treatyhq/treaty/services/participant/sqlitedb"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
 )
 
 // work is a participant that does nothing, as fast as gRPC allows.
@@ -57,7 +57,7 @@ func participantCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var service benchv1.WorkServiceServer = work{}
 			if dir != "" {
-				db, err := sqlitedb.Open(cmd.Context(), sqlitedb.Params{Path: filepath.Join(dir, "participant.db")})
+				db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
 				if err != nil {
 					return fmt.Errorf("opening the participant's database: %w", err)
 				}
@@ -77,7 +77,7 @@ func participantCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&dir, "inbox", "", "the directory of the inbox's database; empty: no inbox")
-	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as services/participant does, with spans")
+	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as participant does, with spans")
 	return cmd
 }
 

@@ -6,9 +6,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/treatyhq/treaty/orchestrator/engine"
-	"github.com/treatyhq/treaty/orchestrator/server"
-	"github.com/treatyhq/treaty/orchestrator/telemetry"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 // children sends the commands that are sagas of this orchestrator to itself, without a network, and all others to participants. A saga

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/treatyhq/treaty/orchestrator/telemetry"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 // DefaultListen is where the program serves when nothing else is said.

@@ -9,10 +9,10 @@ import (
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/engine"
-	"github.com/treatyhq/treaty/orchestrator/journal"
-	"github.com/treatyhq/treaty/orchestrator/machine"
-	"github.com/treatyhq/treaty/orchestrator/telemetry"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 var _ engine.Observer = (*observer)(nil)

@@ -12,8 +12,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
-	"github.com/treatyhq/treaty/orchestrator/telemetry"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 // A recovered saga's anchor is exported again, the same in every bit: a killed process may have taken the first one along.

@@ -16,11 +16,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
-	"github.com/treatyhq/treaty/orchestrator/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
-	"github.com/treatyhq/treaty/orchestrator/machine"
 	"github.com/treatyhq/treaty/orchestrator/saga"
-	"github.com/treatyhq/treaty/orchestrator/server"
 )
 
 var _ saga.Registrar = (*Orchestrator)(nil)

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
-	"github.com/treatyhq/treaty/orchestrator/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
 )
 

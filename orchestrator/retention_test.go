@@ -10,7 +10,7 @@ import (
 	_ "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	_ "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	_ "github.com/treatyhq/treaty/gen/bench/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // TestRetention says how long sagas are kept: as their contract says, else as the orchestrator is told, and for ever when a parent may undo them.

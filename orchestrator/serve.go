@@ -10,12 +10,12 @@ import (
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/dispatch"
-	"github.com/treatyhq/treaty/orchestrator/engine"
-	"github.com/treatyhq/treaty/orchestrator/journal/sqlite"
-	"github.com/treatyhq/treaty/orchestrator/machine"
-	"github.com/treatyhq/treaty/orchestrator/server"
-	"github.com/treatyhq/treaty/orchestrator/telemetry"
+	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 const (

@@ -24,10 +24,10 @@ import (
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator"
-	"github.com/treatyhq/treaty/orchestrator/journal"
-	"github.com/treatyhq/treaty/orchestrator/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/saga"
-	"github.com/treatyhq/treaty/orchestrator/server"
 )
 
 func TestSagaSucceeds(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/engine"
-	"github.com/treatyhq/treaty/orchestrator/journal/sqlite"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // Finding is an open saga with which this program's code can't go on.

@@ -20,8 +20,8 @@ import (
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/services/demo/company"
-	"github.com/treatyhq/treaty/services/participant"
 )
 
 // loyaltyService is a service of which no contract that the orchestrator was built with knows: it is described here alone.

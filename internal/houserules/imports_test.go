@@ -36,11 +36,9 @@ const (
 	transitive              // what code files import over any number of the module's packages
 )
 
-// inner are the orchestrator's packages that only it and the proof may know. Everybody else makes do with the public surface.
-var inner = []string{
-	"orchestrator/console/...", "orchestrator/contract/...", "orchestrator/dispatch/...", "orchestrator/engine/...", "orchestrator/internal/...",
-	"orchestrator/journal/...", "orchestrator/machine/...", "orchestrator/server/...", "orchestrator/telemetry/...",
-}
+// inner are the orchestrator's packages that a company's own code must not need. For the packages below orchestrator/internal the
+// compiler sees to that outside of orchestrator; these rules hold inside it too.
+var inner = []string{"orchestrator/contract/...", "orchestrator/internal/..."}
 
 var participants = []string{
 	"services/customer/...", "services/identity/...", "services/credit/...", "services/card/...", "services/notification/...",
@@ -57,7 +55,7 @@ var rules = append(participantRules(), []rule{
 	{
 		name:  "machine",
 		why:   "it is pure: the same journal and input give the same records and effects, always",
-		from:  []string{"orchestrator/machine/..."},
+		from:  []string{"orchestrator/internal/machine/..."},
 		allow: []string{"gen/treaty/v1", "orchestrator/contract", "google.golang.org/protobuf/..."},
 		deny: []string{
 			"context", "crypto/...", "database/...", "io/...", "log/...", "math/rand/...", "net/...", "os/...", "sync/...", "syscall/...", "unsafe",
@@ -66,65 +64,57 @@ var rules = append(participantRules(), []rule{
 	{
 		name: "journal",
 		why:  "a store keeps turns and doesn't know what they mean",
-		from: []string{"orchestrator/journal/..."},
+		from: []string{"orchestrator/internal/journal/..."},
 		allow: []string{
-			"gen/treaty/v1", "orchestrator/internal/...", "orchestrator/journal/...",
-			"github.com/google/go-cmp/...", "github.com/jackc/pgx/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...",
-			"google.golang.org/protobuf/...",
+			"gen/treaty/v1", "orchestrator/internal/journal/...",
+			"github.com/google/go-cmp/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...", "google.golang.org/protobuf/...",
 		},
 	},
 	{
 		name: "journal seam",
 		why:  "the interface must not know who implements it",
-		from: []string{"orchestrator/journal"},
-		deny: []string{"orchestrator/journal/*"},
+		from: []string{"orchestrator/internal/journal"},
+		deny: []string{"orchestrator/internal/journal/*"},
 	},
 	{
 		name: "saga",
 		why:  "saga code needs no store, network or server, and neither do its tests",
 		from: []string{"orchestrator/saga/..."},
 		deny: []string{
-			"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/engine/...", "orchestrator/journal/...",
-			"orchestrator/server/...", "orchestrator/telemetry/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...", "orchestrator/internal/journal/...",
+			"orchestrator/internal/server/...", "orchestrator/internal/telemetry/...",
 		},
 	},
 	{
 		name: "engine",
 		why:  "it declares the interfaces that it needs; server, dispatch and the stores plug in",
-		from: []string{"orchestrator/engine/..."},
+		from: []string{"orchestrator/internal/engine/..."},
 		deny: []string{
-			"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/journal/*", "orchestrator/server/...",
-			"orchestrator/telemetry/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/*", "orchestrator/internal/server/...",
+			"orchestrator/internal/telemetry/...",
 		},
 		reach: transitive,
 	},
 	{
 		name: "dispatch",
 		why:  "it calls participants and knows neither the stores nor the API",
-		from: []string{"orchestrator/dispatch/..."},
-		deny: []string{"orchestrator", "orchestrator/console/...", "orchestrator/journal/*", "orchestrator/saga/...", "orchestrator/server/..."},
+		from: []string{"orchestrator/internal/dispatch/..."},
+		deny: []string{"orchestrator", "orchestrator/internal/journal/*", "orchestrator/saga/...", "orchestrator/internal/server/..."},
 	},
 	{
 		name: "server",
 		why:  "it serves the API and knows neither the stores nor who calls participants",
-		from: []string{"orchestrator/server/..."},
-		deny: []string{"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/journal/*"},
+		from: []string{"orchestrator/internal/server/..."},
+		deny: []string{"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/*"},
 	},
 	{
 		name: "telemetry",
 		why:  "everybody may name spans and metrics, so it depends on nobody",
-		from: []string{"orchestrator/telemetry/..."},
+		from: []string{"orchestrator/internal/telemetry/..."},
 		deny: []string{
-			"orchestrator", "orchestrator/console/...", "orchestrator/dispatch/...", "orchestrator/engine/...", "orchestrator/journal/...",
-			"orchestrator/machine/...", "orchestrator/saga/...", "orchestrator/server/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...", "orchestrator/internal/journal/...",
+			"orchestrator/internal/machine/...", "orchestrator/saga/...", "orchestrator/internal/server/...",
 		},
-	},
-	{
-		name:  "console",
-		why:   "it speaks to the orchestrator through its public gRPC API",
-		from:  []string{"orchestrator/console/..."},
-		deny:  append([]string{"orchestrator", "orchestrator/saga/..."}, without(inner, "orchestrator/console/...")...),
-		reach: transitive,
 	},
 	{
 		name:  "cli",
@@ -137,22 +127,20 @@ var rules = append(participantRules(), []rule{
 		name: "plugin",
 		why:  "it generates what package contract decides, and runs nothing",
 		from: []string{"cmd/protoc-gen-go-treaty/..."},
-		deny: append([]string{"orchestrator", "orchestrator/saga/...", "services/..."}, without(inner, "orchestrator/contract/...")...),
+		deny: []string{"orchestrator", "orchestrator/internal/...", "orchestrator/saga/...", "participant/...", "services/..."},
 	},
 	{
-		name: "generated messages and stubs",
-		why:  "a participant imports them, so they need nothing of ours but the annotations",
-		from: []string{"gen/..."},
-		except: []string{
-			"gen/*/*/*/*saga", "gen/*/*/*saga", "gen/*/*saga",
-		},
-		deny:  []string{"cmd/...", "internal/...", "orchestrator/...", "services/..."},
-		reach: transitive,
+		name:   "generated messages and stubs",
+		why:    "a participant imports them, so they need nothing of ours but the annotations",
+		from:   []string{"gen/..."},
+		except: []string{"gen/*/*/*/*saga", "gen/*/*/*saga"},
+		deny:   []string{"cmd/...", "internal/...", "orchestrator/...", "participant/...", "services/..."},
+		reach:  transitive,
 	},
 	{
 		name: "generated saga code",
 		why:  "it is thin; what saga code needs is in orchestrator/saga",
-		from: []string{"gen/*/*/*/*saga", "gen/*/*/*saga", "gen/*/*saga"},
+		from: []string{"gen/*/*/*/*saga", "gen/*/*/*saga"},
 		deny: append([]string{"cmd/...", "internal/...", "services/..."}, inner...),
 	},
 	{
@@ -172,10 +160,11 @@ var rules = append(participantRules(), []rule{
 	{
 		name: "what participants share",
 		why:  "any company's participant can import it",
-		from: []string{"services/participant/..."},
-		deny: append([]string{
-			"cmd/...", "gen/acme/...", "internal/...", "orchestrator/...", "services/sagas/...", "services/demo/...",
-		}, participants...),
+		from: []string{"participant/..."},
+		deny: []string{
+			"bench/...", "cmd/...", "gen/acme/...", "gen/bench/...", "internal/...", "orchestrator/...", "proof/...",
+			"services/...",
+		},
 		reach: transitive,
 	},
 	{
@@ -237,6 +226,9 @@ func TestImports(t *testing.T) {
 	packages := readModule(t)
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {
+			for _, pattern := range r.missing(packages) {
+				t.Errorf("no package matches %s: correct the rule or delete it", pattern)
+			}
 			for _, violation := range r.check(packages) {
 				t.Errorf("%s: %s", violation, r.why)
 			}
@@ -269,6 +261,19 @@ func (r rule) check(packages map[string]*source) []string {
 		}
 	}
 	return violations
+}
+
+// missing returns the patterns that the rule names and that match no package of the module. A rule about packages that don't exist
+// would pass without checking anything.
+func (r rule) missing(packages map[string]*source) []string {
+	var missing []string
+	for _, pattern := range slices.Concat(r.from, r.except, r.deny, r.allow) {
+		named := inModule(strings.TrimSuffix(pattern, "/..."))
+		if named && !slices.ContainsFunc(slices.Collect(maps.Keys(packages)), func(dir string) bool { return matches(pattern, dir) }) {
+			missing = append(missing, pattern)
+		}
+	}
+	return missing
 }
 
 func (r rule) about(dir string) bool {
@@ -309,24 +314,24 @@ func TestRulesFindViolations(t *testing.T) {
 		packages []source
 		want     string
 	}{
-		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"context"}}}, "orchestrator/machine must not import context"},
-		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"math/rand/v2"}}}, "orchestrator/machine must not import math/rand/v2"},
-		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"orchestrator/journal"}}}, "orchestrator/machine must not import orchestrator/journal"},
-		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"google.golang.org/grpc"}}}, "orchestrator/machine must not import google.golang.org/grpc"},
-		{"machine", []source{{dir: "orchestrator/machine", imports: []string{"strings", "time", "google.golang.org/protobuf/proto"}}}, ""},
-		{"journal", []source{{dir: "orchestrator/journal/sqlite", imports: []string{"orchestrator/machine"}}}, "orchestrator/journal/sqlite must not import orchestrator/machine"},
-		{"engine", []source{{dir: "orchestrator/engine", imports: []string{"orchestrator/journal/sqlite"}}}, "orchestrator/engine must not import orchestrator/journal/sqlite"},
-		{"engine", []source{{dir: "orchestrator/engine", testImports: []string{"orchestrator/journal/sqlite"}}}, ""},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"context"}}}, "orchestrator/internal/machine must not import context"},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"math/rand/v2"}}}, "orchestrator/internal/machine must not import math/rand/v2"},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"orchestrator/internal/journal"}}}, "orchestrator/internal/machine must not import orchestrator/internal/journal"},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"google.golang.org/grpc"}}}, "orchestrator/internal/machine must not import google.golang.org/grpc"},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"strings", "time", "google.golang.org/protobuf/proto"}}}, ""},
+		{"journal", []source{{dir: "orchestrator/internal/journal/sqlite", imports: []string{"orchestrator/internal/machine"}}}, "orchestrator/internal/journal/sqlite must not import orchestrator/internal/machine"},
+		{"engine", []source{{dir: "orchestrator/internal/engine", imports: []string{"orchestrator/internal/journal/sqlite"}}}, "orchestrator/internal/engine must not import orchestrator/internal/journal/sqlite"},
+		{"engine", []source{{dir: "orchestrator/internal/engine", testImports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
 		{"participants", []source{
-			{dir: "services/card", imports: []string{"services/participant"}},
-			{dir: "services/participant", imports: []string{"orchestrator/telemetry"}},
-		}, "services/card must not reach orchestrator/telemetry (services/card -> services/participant -> orchestrator/telemetry)"},
+			{dir: "services/card", imports: []string{"participant"}},
+			{dir: "participant", imports: []string{"orchestrator/internal/telemetry"}},
+		}, "services/card must not reach orchestrator/internal/telemetry (services/card -> participant -> orchestrator/internal/telemetry)"},
 		{"card and the other participants", []source{{dir: "services/card", imports: []string{"services/credit"}}}, "services/card must not import services/credit"},
 		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator", "orchestrator/saga", "orchestrator/saga/sagatest"}}}, ""},
-		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator/machine"}}}, "services/sagas must not import orchestrator/machine"},
+		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator/internal/machine"}}}, "services/sagas must not import orchestrator/internal/machine"},
 		{"cli", []source{{dir: "cmd/treaty", imports: []string{"orchestrator/contract"}}}, "cmd/treaty must not import orchestrator/contract"},
 		{"commands", []source{{dir: "services/demo", testImports: []string{"cmd/treaty/internal/cli"}}}, "services/demo must not import cmd/treaty/internal/cli"},
-		{"test support", []source{{dir: "orchestrator", imports: []string{"orchestrator/journal/journaltest"}}}, "orchestrator must not import orchestrator/journal/journaltest"},
+		{"test support", []source{{dir: "orchestrator", imports: []string{"orchestrator/internal/journal/journaltest"}}}, "orchestrator must not import orchestrator/internal/journal/journaltest"},
 		{"test support", []source{{dir: "orchestrator", testImports: []string{"testing", "orchestrator/saga/sagatest"}}}, ""},
 		{"test support", []source{{dir: "orchestrator/saga/sagatest", imports: []string{"testing"}}}, ""},
 		{"generated messages and stubs", []source{{dir: "gen/acme/card/v1", imports: []string{"orchestrator/saga"}}}, "gen/acme/card/v1 must not import orchestrator/saga"},

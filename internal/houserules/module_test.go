@@ -27,7 +27,7 @@ type source struct {
 	code, tests []string
 
 	// imports are what the code files import, testImports what the test files import, each sorted and once. Paths inside the module
-	// are written from its root: "orchestrator/machine".
+	// are written from its root: "orchestrator/internal/machine".
 	imports, testImports []string
 }
 
@@ -124,5 +124,5 @@ func matchesAny(patterns []string, name string) bool {
 // inModule says whether an import, as source writes it, is one of the module's own top directories.
 func inModule(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
-	return slices.Contains([]string{"bench", "cmd", "gen", "internal", "orchestrator", "proof", "services"}, first)
+	return slices.Contains([]string{"bench", "cmd", "gen", "internal", "orchestrator", "participant", "proof", "services"}, first)
 }

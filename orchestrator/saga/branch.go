@@ -4,7 +4,7 @@ import (
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // All runs branches side by side and returns when all have ended: nil when none failed, else the error of the one that failed first. The

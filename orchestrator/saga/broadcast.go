@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // Answer is the reply of one participant to a broadcast.

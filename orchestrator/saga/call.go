@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // Call asks for a step and waits until it has ended; out takes the reply. It is what generated functions are made of: call

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // Context is the way from saga code to its saga. It is handed to the code, can't be made by anybody else, and is no

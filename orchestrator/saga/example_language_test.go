@@ -20,7 +20,7 @@ import (
 	"github.com/treatyhq/treaty/gen/acme/privacy/v1/privacyv1saga"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/orchestrator/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // Sleep waits. It never ends early, goes on over restarts of the orchestrator, and costs no memory, however long it is. A duration that isn't

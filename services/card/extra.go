@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
-	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/participant/inbox"
 )
 
 // extraShare is which part of the main card's limit an extra card has.

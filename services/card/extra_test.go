@@ -10,7 +10,7 @@ import (
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 func issueGold(t *testing.T, client cardv1.CardServiceClient) *cardv1.CardIssued {

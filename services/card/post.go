@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
-	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/participant"
 )
 
 // poBox finds the lines of an address that name a P.O. box: "PO Box 7", "P.O. Box 7", "p. o. box 7", "Post Office Box 7".

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/forgotten"
-	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/forgotten"
 )
 
 // DeleteUserData deletes a customer's cards and all places where they were ever posted to.

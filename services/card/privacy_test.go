@@ -9,7 +9,7 @@ import (
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 // TestForgottenCustomerDoesNotComeBack sends what sagas under way may still send about a customer who was forgotten.

@@ -14,9 +14,9 @@ import (
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant"
-	"github.com/treatyhq/treaty/services/participant/inbox"
-	"github.com/treatyhq/treaty/services/participant/paging"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/paging"
 )
 
 // service is the card service: an ordinary gRPC server.

@@ -14,7 +14,7 @@ import (
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 func start(t *testing.T) cardv1.CardServiceClient {

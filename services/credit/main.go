@@ -11,7 +11,7 @@ import (
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/participant"
 )
 
 func main() { participant.Main("credit", run) }

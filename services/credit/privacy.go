@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/forgotten"
-	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/forgotten"
 )
 
 // DeleteUserData takes the person out of the checks. The checks themselves stay on file: the law asks for both.

@@ -10,7 +10,7 @@ import (
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 // TestDeleteUserData takes a person out of three checks, one from before they were a customer, and leaves another person alone.

@@ -16,7 +16,7 @@ import (
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 func start(t *testing.T) creditv1.CreditServiceClient {

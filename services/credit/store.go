@@ -10,10 +10,10 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
-	"github.com/treatyhq/treaty/services/participant/forgotten"
-	"github.com/treatyhq/treaty/services/participant/inbox"
-	"github.com/treatyhq/treaty/services/participant/paging"
-	"github.com/treatyhq/treaty/services/participant/sqlitedb"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/forgotten"
+	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // migrations make the database. Times are microseconds since 1970.

@@ -11,7 +11,7 @@ import (
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/participant"
 )
 
 func main() { participant.Main("customer", run) }

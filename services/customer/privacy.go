@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/participant/inbox"
 )
 
 // DeleteUserData deletes a customer with all addresses. No command brings the customer back: each but CreateCustomer, which makes a new name,

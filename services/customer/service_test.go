@@ -13,7 +13,7 @@ import (
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 func start(t *testing.T) (client customerv1.CustomerServiceClient, path string) {

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
-	"github.com/treatyhq/treaty/services/participant"
-	"github.com/treatyhq/treaty/services/participant/inbox"
-	"github.com/treatyhq/treaty/services/participant/paging"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/paging"
 )
 
 // patience is how long the orchestrator waits for a sign of life of an inspection before it asks again.

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
-	"github.com/treatyhq/treaty/services/participant/paging"
+	"github.com/treatyhq/treaty/services/internal/paging"
 )
 
 // inspection is one that was accepted.

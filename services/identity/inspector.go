@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
-	"github.com/treatyhq/treaty/services/participant"
-	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
 )
 
 // inspector does the inspections that were accepted, plays the clerk, and tells the orchestrator. What is to be done is in the database alone, so

@@ -21,7 +21,7 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/participant"
 )
 
 // fakeOrchestrator notes what it is told, with the time since it began. It fails while err is set.

@@ -16,8 +16,8 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
-	"github.com/treatyhq/treaty/services/participant"
 )
 
 func main() { participant.Main("identity", run) }

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant/forgotten"
-	"github.com/treatyhq/treaty/services/participant/inbox"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/forgotten"
 )
 
 // DeleteUserData deletes the applicants who are a customer and the inspections of their passports, at the register first, as every command

@@ -16,8 +16,8 @@ import (
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/participant/participanttest"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
 )
 
 // company is the identity service with its third party, whose answers can get lost.

@@ -26,8 +26,8 @@ import (
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 // implementations says how each of the twins is started.

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
-	"github.com/treatyhq/treaty/services/participant/participanttest"
+	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
 // olderInbox is the inbox's table from before commands could be accepted.

@@ -23,7 +23,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/treatyhq/treaty/services/participant/sqlitedb"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 var migrations = []string{`

@@ -12,7 +12,7 @@ import (
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant"
+	"github.com/treatyhq/treaty/participant"
 )
 
 func main() { participant.Main("notification", run) }

@@ -15,10 +15,10 @@ import (
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/services/participant"
-	"github.com/treatyhq/treaty/services/participant/forgotten"
-	"github.com/treatyhq/treaty/services/participant/inbox"
-	"github.com/treatyhq/treaty/services/participant/paging"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/forgotten"
+	"github.com/treatyhq/treaty/services/internal/paging"
 )
 
 // service is the notification service: an ordinary gRPC server.

@@ -1,0 +1,389 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+func TestAttemptPassesBytesAndMetadata(t *testing.T) {
+	expectNoLeak(t)
+	var got metadata.MD
+	s := serve(t, "", func(ctx context.Context, request []byte) ([]byte, error) {
+		got = incoming(ctx)
+		return append([]byte("reply to "), request...), nil
+	})
+	d := dispatcher(t, s.addr)
+
+	call := attempt()
+	call.Number = 12
+	call.Direction = engine.Compensation
+	call.Trace = &treatyv1.TraceAnchor{
+		TraceId:    []byte{0: 0xab, 15: 1},
+		SpanId:     []byte{0: 0xcd, 7: 2},
+		Flags:      1,
+		Tracestate: "vendor=x",
+	}
+	result := d.Attempt(t.Context(), call)
+	if result.Outcome != treatyv1.Outcome_OUTCOME_DONE || string(result.Reply) != "reply to request" || result.Failure != nil {
+		t.Fatalf("got %v", result)
+	}
+	for key, want := range map[string]string{
+		MetadataSaga:                  "sagas/s1",
+		MetadataCommandID:             "sagas/s1/steps/3",
+		MetadataDirection:             "compensation",
+		MetadataAttempt:               "12",
+		MetadataEpoch:                 "7",
+		telemetry.MetadataTraceparent: "00-ab000000000000000000000000000001-cd00000000000002-01",
+		telemetry.MetadataTracestate:  "vendor=x",
+		"content-type":                "application/grpc+proto",
+	} {
+		if values := got.Get(key); len(values) != 1 || values[0] != want {
+			t.Errorf("%s is %q, want %q", key, values, want)
+		}
+	}
+}
+
+func TestAttemptWithEmptyMessages(t *testing.T) {
+	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) {
+		if len(request) != 0 {
+			return nil, errors.New("not empty")
+		}
+		return nil, nil
+	})
+	call := attempt()
+	call.Request = nil
+	if result := dispatcher(t, s.addr).Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_DONE || len(result.Reply) != 0 {
+		t.Fatalf("got %v", result)
+	}
+}
+
+func TestOutcomesByCode(t *testing.T) {
+	const (
+		refused     = treatyv1.Outcome_OUTCOME_REFUSED
+		conflict    = treatyv1.Outcome_OUTCOME_CONFLICT
+		misdeployed = treatyv1.Outcome_OUTCOME_MISDEPLOYED
+		throttled   = treatyv1.Outcome_OUTCOME_THROTTLED
+		unknown     = treatyv1.Outcome_OUTCOME_UNKNOWN
+	)
+	var answer codes.Code
+	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return nil, status.Error(answer, "because") })
+	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1000 })
+	for code, want := range map[codes.Code]treatyv1.Outcome{
+		codes.Canceled:           unknown,
+		codes.Unknown:            unknown,
+		codes.InvalidArgument:    refused,
+		codes.DeadlineExceeded:   unknown,
+		codes.NotFound:           refused,
+		codes.AlreadyExists:      refused,
+		codes.PermissionDenied:   refused,
+		codes.ResourceExhausted:  throttled,
+		codes.FailedPrecondition: refused,
+		codes.Aborted:            conflict,
+		codes.OutOfRange:         refused,
+		codes.Unimplemented:      misdeployed,
+		codes.Internal:           unknown,
+		codes.Unavailable:        unknown,
+		codes.DataLoss:           unknown,
+		codes.Unauthenticated:    misdeployed,
+		codes.Code(99):           unknown,
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			answer = code
+			result := d.Attempt(t.Context(), attempt())
+			if result.Outcome != want || result.Failure.GetCode() != int32(code) || result.Failure.GetMessage() != "because" {
+				t.Errorf("by default: got %v, want %v", result, want)
+			}
+			// The contract may say another for each of them.
+			call := attempt()
+			override := *call.Call
+			override.Outcomes = map[codes.Code]treatyv1.Outcome{code: conflict}
+			call.Call = &override
+			if result := d.Attempt(t.Context(), call); result.Outcome != conflict {
+				t.Errorf("with an override: got %v, want %v", result, conflict)
+			}
+		})
+	}
+}
+
+// A contract that says UNAVAILABLE means refused must not make a refusal of a connection that broke under a command.
+func TestOverrideNeedsTheParticipantsWord(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	var s *grpc.Server
+	s = grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+		go s.Stop()
+		select {}
+	}), grpc.WaitForHandlers(false))
+	go func() { _ = s.Serve(listener) }()
+
+	d := dispatcher(t, listener.Addr().String())
+	call := attempt()
+	override := *call.Call
+	override.Outcomes = map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED}
+	call.Call = &override
+	for range 2 { // once while the connection breaks, once when there is none
+		result := d.Attempt(t.Context(), call)
+		if result.Failure.GetCode() != int32(codes.Unavailable) || result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+			t.Fatalf("got %v", result)
+		}
+	}
+}
+
+func TestFailureKeepsDetailsOfAnyType(t *testing.T) {
+	rejection, err := anypb.New(structpb.NewStringValue("closed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := &anypb.Any{TypeUrl: "type.googleapis.com/acme.unheard.v1.Of", Value: []byte{1, 2, 3}}
+	s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+		p := status.New(codes.FailedPrecondition, "closed").Proto()
+		p.Details = []*anypb.Any{rejection, foreign}
+		return nil, status.ErrorProto(p)
+	})
+	result := dispatcher(t, s.addr).Attempt(t.Context(), attempt())
+	if result.Outcome != treatyv1.Outcome_OUTCOME_REFUSED {
+		t.Fatalf("got %v", result)
+	}
+	want := &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "closed", Details: []*anypb.Any{rejection, foreign}}
+	if !proto.Equal(result.Failure, want) {
+		t.Errorf("got %v, want %v", result.Failure, want)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		code  codes.Code
+		delay *durationpb.Duration
+		want  time.Duration
+	}{
+		{"throttled", codes.ResourceExhausted, durationpb.New(3 * time.Second), 3 * time.Second},
+		{"unavailable", codes.Unavailable, durationpb.New(time.Second), time.Second},
+		{"too long", codes.ResourceExhausted, durationpb.New(1000 * time.Hour), maxRetryAfter},
+		{"negative", codes.ResourceExhausted, durationpb.New(-time.Second), 0},
+		{"nonsense", codes.ResourceExhausted, &durationpb.Duration{Seconds: 1, Nanos: -1}, 0},
+		{"absent", codes.ResourceExhausted, nil, 0},
+		{"refused", codes.NotFound, durationpb.New(time.Second), 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			detail, err := anypb.New(&errdetails.RetryInfo{RetryDelay: test.delay})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+				p := status.New(test.code, "").Proto()
+				p.Details = []*anypb.Any{detail}
+				return nil, status.ErrorProto(p)
+			})
+			if got := dispatcher(t, s.addr).Attempt(t.Context(), attempt()).RetryAfter; got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestFailureIsBounded(t *testing.T) {
+	p := status.New(codes.NotFound, strings.Repeat("\u00e9", maxFailureMessageBytes)+"\xff").Proto()
+	for range 3 {
+		p.Details = append(p.Details, &anypb.Any{TypeUrl: "t/x", Value: make([]byte, maxFailureDetailBytes/2)})
+	}
+	failure, _ := failureOf(status.FromProto(p))
+	if len(failure.GetMessage()) > maxFailureMessageBytes+3 || len(failure.GetDetails()) != 1 {
+		t.Errorf("kept %d bytes of the message and %d details", len(failure.GetMessage()), len(failure.GetDetails()))
+	}
+	if _, err := proto.Marshal(failure); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTimeoutIsUnknown(t *testing.T) {
+	release := make(chan struct{})
+	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { <-release; return nil, nil })
+	defer close(release)
+	call := attempt()
+	short := *call.Call
+	short.Timeout = 20 * time.Millisecond
+	call.Call = &short
+	result := dispatcher(t, s.addr).Attempt(t.Context(), call)
+	if result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN || codes.Code(result.Failure.GetCode()) != codes.DeadlineExceeded {
+		t.Errorf("got %v", result)
+	}
+}
+
+func TestCancelledIsUnknown(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) { cancel(); <-ctx.Done(); return nil, ctx.Err() })
+	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })
+	result := d.Attempt(ctx, attempt())
+	if result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN || codes.Code(result.Failure.GetCode()) != codes.Canceled {
+		t.Errorf("got %v", result)
+	}
+	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() {}); parked {
+		t.Error("a call that we ended ourselves opened the breaker")
+	}
+}
+
+func TestNobodyServes(t *testing.T) {
+	d := dispatcher(t, "127.0.0.1:1")
+	call := attempt()
+	other := *call.Call
+	other.Method = "acme.other.v1.OtherService/Do"
+	call.Call = &other
+	result := d.Attempt(t.Context(), call)
+	if result.Outcome != treatyv1.Outcome_OUTCOME_MISDEPLOYED {
+		t.Errorf("got %v", result)
+	}
+	for _, want := range []string{"acme.other.v1.OtherService", "--participant"} {
+		if !strings.Contains(result.Failure.GetMessage(), want) {
+			t.Errorf("%q doesn't name %q", result.Failure.GetMessage(), want)
+		}
+	}
+	if _, parked := d.Parked(engine.Destination{Method: other.Method}, func() {}); parked {
+		t.Error("parked for nobody")
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) { return append(request, request...), nil })
+	d := dispatcher(t, s.addr, func(c *Config) { c.MaxMessageBytes = 1000 })
+
+	call := attempt()
+	call.Request = make([]byte, 1001)
+	result := d.Attempt(t.Context(), call)
+	if result.Outcome != treatyv1.Outcome_OUTCOME_REFUSED || !strings.Contains(result.Failure.GetMessage(), "1001") {
+		t.Errorf("a request over the limit: got %v", result)
+	}
+
+	// The participant did it; its reply can't be taken. That isn't "not executed because of load".
+	call.Request = make([]byte, 900)
+	if result := d.Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+		t.Errorf("a reply over the limit: got %v", result)
+	}
+
+	call.Request = make([]byte, 500)
+	if result := d.Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_DONE || len(result.Reply) != 1000 {
+		t.Errorf("at the limit: got %v", result.Outcome)
+	}
+}
+
+// TestUnreadableReply: what isn't a message of the reply's type isn't recorded as done; what the participant did is unknown.
+func TestUnreadableReply(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		reply string
+		want  treatyv1.Outcome
+	}{
+		{"a message", "\x0a\x03abc", treatyv1.Outcome_OUTCOME_DONE},
+		{"an empty message", "", treatyv1.Outcome_OUTCOME_DONE},
+		{"a message with a field of a newer contract", "\xa2\x06\x03abc", treatyv1.Outcome_OUTCOME_DONE},
+		{"a message that was cut off", "\x0a\x03ab", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"text", "<html>", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"text that isn't UTF-8 in a string", "\x0a\x01\xff", treatyv1.Outcome_OUTCOME_UNKNOWN},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return []byte(test.reply), nil })
+			call := attempt()
+			call.Call.Output = (*wrapperspb.StringValue)(nil).ProtoReflect().Descriptor()
+			result := dispatcher(t, s.addr).Attempt(t.Context(), call)
+			if result.Outcome != test.want {
+				t.Errorf("got %v, want %v", result.Outcome, test.want)
+			}
+			if test.want == treatyv1.Outcome_OUTCOME_UNKNOWN && (result.Failure.GetCode() != int32(codes.Internal) || !strings.Contains(result.Failure.GetMessage(), "isn't a google.protobuf.StringValue")) {
+				t.Errorf("got %v", result.Failure)
+			}
+		})
+	}
+}
+
+// TestReplyTooLargeToSend: a participant's own limit can keep it from sending the reply of what it has executed, which isn't "not executed because of load".
+func TestReplyTooLargeToSend(t *testing.T) {
+	for _, test := range []struct {
+		said string
+		want treatyv1.Outcome
+	}{
+		{"grpc: trying to send message larger than max (4194400 vs. 4194304)", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"Sent message larger than max (4194400 vs. 4194304)", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"Sending message exceeds the maximum configured message size.", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"too many requests", treatyv1.Outcome_OUTCOME_THROTTLED},
+	} {
+		s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+			return nil, status.Error(codes.ResourceExhausted, test.said)
+		})
+		if result := dispatcher(t, s.addr).Attempt(t.Context(), attempt()); result.Outcome != test.want {
+			t.Errorf("%s: got %v, want %v", test.said, result.Outcome, test.want)
+		}
+	}
+}
+
+func TestCloseWaitsForCalls(t *testing.T) {
+	expectNoLeak(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { close(arrived); <-release; return []byte("late"), nil })
+	d := dispatcher(t, s.addr)
+	results := make(chan engine.Result, 1)
+	go func() { results <- d.Attempt(context.Background(), attempt()) }()
+	<-arrived
+	closed := make(chan error, 1)
+	go func() { closed <- d.Close(context.Background()) }()
+	for !d.calls.draining.Load() {
+		select {
+		case err := <-closed:
+			t.Fatalf("closed under a call: %v", err)
+		default:
+		}
+	}
+	if result := d.Attempt(t.Context(), attempt()); result.Failure.GetMessage() != closedMessage {
+		t.Errorf("an attempt while closing: got %v", result)
+	}
+	close(release)
+	if result := <-results; string(result.Reply) != "late" {
+		t.Errorf("got %v", result)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseCutsOffWhenItsTimeIsOver(t *testing.T) {
+	arrived := make(chan struct{})
+	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+		close(arrived)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	d := dispatcher(t, s.addr)
+	results := make(chan engine.Result, 1)
+	go func() { results <- d.Attempt(context.Background(), attempt()) }()
+	<-arrived
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Close(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "1 calls") {
+		t.Errorf("got %v", err)
+	}
+	if result := <-results; result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+		t.Errorf("got %v", result)
+	}
+}

@@ -1,0 +1,52 @@
+package dispatch
+
+import (
+	"testing"
+	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+func TestDelay(t *testing.T) {
+	const ms, s = time.Millisecond, time.Second
+	usual := contract.Retry{InitialInterval: 100 * ms, MaxInterval: 30 * s}
+	unknown := engine.Result{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN}
+	misdeployed := engine.Result{Outcome: treatyv1.Outcome_OUTCOME_MISDEPLOYED}
+	asked := engine.Result{Outcome: treatyv1.Outcome_OUTCOME_THROTTLED, RetryAfter: 10 * s}
+	for _, test := range []struct {
+		name     string
+		retry    contract.Retry
+		attempt  int
+		result   engine.Result
+		low, top time.Duration
+	}{
+		{"first", usual, 1, unknown, 50 * ms, 100 * ms},
+		{"second", usual, 2, unknown, 100 * ms, 200 * ms},
+		{"fifth", usual, 5, unknown, 800 * ms, 1600 * ms},
+		{"longest", usual, 10, unknown, 15 * s, 30 * s},
+		{"after days", usual, 1 << 30, unknown, 15 * s, 30 * s},
+		{"zero attempts", usual, 0, unknown, 50 * ms, 100 * ms},
+		{"no policy", contract.Retry{}, 1, unknown, contract.DefaultInitialInterval / 2, contract.DefaultInitialInterval},
+		{"initial above longest", contract.Retry{InitialInterval: 10 * s, MaxInterval: s}, 1, unknown, 500 * ms, s},
+		{"a longest that can't be doubled", contract.Retry{InitialInterval: s, MaxInterval: 1<<63 - 1}, 1000, unknown, 1<<62 - 1, 1<<63 - 1},
+		{"misdeployed", usual, 1, misdeployed, 5 * s, 10 * s},
+		{"misdeployed, later", usual, 10, misdeployed, 15 * s, 30 * s},
+		{"misdeployed, quick policy", contract.Retry{InitialInterval: ms, MaxInterval: s}, 1, misdeployed, 500 * ms, s},
+		{"as asked", usual, 1, asked, 10 * s, 10*s + 50*ms},
+		{"longer than asked", usual, 10, asked, 15 * s, 30 * s},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			call := &contract.Call{Retry: test.retry}
+			d := &Dispatcher{rand: func() float64 { return 0 }}
+			low := d.Delay(call, test.attempt, test.result)
+			d.rand = func() float64 { return 1 }
+			top := d.Delay(call, test.attempt, test.result)
+			if low != test.low || top < test.top-2 || top > test.top {
+				t.Errorf("got %v to %v, want %v to %v", low, top, test.low, test.top)
+			}
+		})
+	}
+}

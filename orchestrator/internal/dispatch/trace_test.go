@@ -1,0 +1,45 @@
+package dispatch
+
+import (
+	"context"
+	"testing"
+
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+)
+
+// The participant's spans hang from the span of the attempt, which is exported as it ends, with what it came to.
+func TestAttemptIsTraced(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	tele, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: exporter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parent []string
+	s := serve(t, "", func(ctx context.Context, request []byte) ([]byte, error) {
+		parent = incoming(ctx).Get(telemetry.MetadataTraceparent)
+		return request, nil
+	})
+	d := dispatcher(t, s.addr, func(c *Config) { c.Telemetry = tele })
+	call := attempt()
+	call.Trace = tele.StartAnchor(t.Context(), call.Saga, "acme.test.v1.TestSagas/Do")
+	d.Attempt(t.Context(), call)
+	spans := exporter.GetSpans()
+	if len(spans) != 1 || spans[0].Name != testMethod {
+		t.Fatalf("got %v", spans)
+	}
+	sc := spans[0].SpanContext
+	if want := "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"; len(parent) != 1 || parent[0] != want {
+		t.Errorf("the participant was told %q, want %q", parent, want)
+	}
+	outcome := ""
+	for _, a := range spans[0].Attributes {
+		if a.Key == telemetry.KeyOutcome {
+			outcome = a.Value.AsString()
+		}
+	}
+	if outcome != "done" || [8]byte(call.Trace.GetSpanId()) != spans[0].Parent.SpanID() {
+		t.Errorf("outcome %q, parent %v", outcome, spans[0].Parent)
+	}
+}

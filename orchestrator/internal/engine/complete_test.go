@@ -1,0 +1,83 @@
+package engine_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+)
+
+// TestCompletedBeforeItIsSentAgain: a command that is completed while its request is read for the next attempt isn't sent any more.
+func TestCompletedBeforeItIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stop()
+		var block atomic.Bool
+		gate := make(chan struct{})
+		h := &hooked{Store: w.store}
+		h.onLoad = func() {
+			if block.Swap(false) {
+				<-gate
+			}
+		}
+		w.store = h
+		w.open()
+		w.participant.answer("action 1", pending(time.Minute))
+		handle := w.start(1)
+		synctest.Wait()
+		block.Store(true)
+		pass(time.Minute) // the patience is over, and the saga is read
+		synctest.Wait()
+		if err := w.engine.Complete(t.Context(), engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if row, _ := w.store.Get(t.Context(), handle.ID); row.State != succeeded {
+			t.Fatal(row.State)
+		}
+		close(gate)
+		synctest.Wait()
+		if seen := w.participant.seen(); len(seen) != 1 {
+			t.Errorf("calls: %v", seen)
+		}
+	})
+}
+
+// TestChildUndoneForItsOwnReason: when a child is undone for a reason of its own and its parent turns around meanwhile, the child's end completes the parent's compensation.
+func TestChildUndoneForItsOwnReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		long := pending(24 * time.Hour)
+		w.participant.answer("action 1", long)
+		w.participant.answer("compensation 1", long)
+		parent := w.start(1)
+		synctest.Wait()
+		w.participant.answer("action 3", refused)
+		release := w.participant.stall("compensation 2")
+		params := engine.StartParams{
+			Definition: definition, Request: request(t, 3), SagaID: "child",
+			Parent: &treatyv1.Parent{CommandId: "sagas/" + parent.ID + "/steps/1", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Local: true},
+		}
+		if _, err := w.engine.Start(t.Context(), params); err != nil {
+			t.Fatal(err)
+		}
+		<-w.participant.held
+		if err := w.engine.Cancel(t.Context(), parent.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if undone, err := w.engine.BeginUndo(t.Context(), params); err != nil || undone {
+			t.Fatal(undone, err)
+		}
+		release()
+		w.await("child")
+		pass(time.Hour)
+		synctest.Wait()
+		if got := w.get(parent.ID); got.GetState() != compensated {
+			t.Errorf("the child ended an hour ago; its parent is %v; calls %v", got.GetState(), w.participant.seen())
+		}
+	})
+}

@@ -1,0 +1,338 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/saga"
+)
+
+const (
+	definition = "bench.v1.WorkSagas/Run"
+	action     = "bench.v1.WorkService/Work"
+	undo       = "bench.v1.WorkService/UndoWork"
+)
+
+// participant is a fake of everything behind the dispatcher. It answers at once unless a test says otherwise.
+type participant struct {
+	mu       sync.Mutex
+	calls    []string // "action 1#2 SAGA" for the second attempt of step 1
+	answers  map[string][]engine.Result
+	hold     map[string]chan struct{} // calls that wait until the channel is closed
+	held     chan string              // tells of each call that waits
+	parked   bool
+	wakes    map[int]func()
+	wakeNext int
+	delay    time.Duration
+
+	unknown bool // who serves what isn't known yet
+	servers []string
+}
+
+func newParticipant() *participant {
+	return &participant{
+		answers: make(map[string][]engine.Result), hold: make(map[string]chan struct{}), held: make(chan string, 100),
+		wakes: make(map[int]func()), delay: 100 * time.Millisecond,
+	}
+}
+
+// answer queues what the next attempts of a command come to; then they are done again.
+func (p *participant) answer(command string, results ...engine.Result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers[command] = append(p.answers[command], results...)
+}
+
+// stall lets a command's attempts wait until the returned function is called.
+func (p *participant) stall(command string) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ch := make(chan struct{})
+	p.hold[command] = ch
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		delete(p.hold, command)
+		p.mu.Unlock()
+		close(ch)
+	})
+}
+
+func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Result {
+	command := fmt.Sprintf("%s %s", a.Direction, a.Step)
+	p.mu.Lock()
+	line := fmt.Sprintf("%s#%d", command, a.Number)
+	if a.Participant != "" {
+		line += " at " + a.Participant
+	}
+	p.calls = append(p.calls, line)
+	hold := p.hold[command]
+	p.mu.Unlock()
+	if hold != nil {
+		p.held <- command
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, codes.Canceled)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if queued := p.answers[command]; len(queued) > 0 {
+		p.answers[command] = queued[1:]
+		return queued[0]
+	}
+	if a.Call.Method != action {
+		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: []byte{}}
+	}
+	reply, err := proto.Marshal(&benchv1.WorkDone{Payload: []byte("reply")})
+	if err != nil {
+		return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, codes.Internal)
+	}
+	return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
+}
+
+func (p *participant) Delay(*contract.Call, int, engine.Result) time.Duration { return p.delay }
+
+func (p *participant) Parked(_ engine.Destination, wake func()) (func(), bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.parked {
+		return nil, false
+	}
+	p.wakeNext++
+	n := p.wakeNext
+	p.wakes[n] = wake
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.wakes, n)
+	}, true
+}
+
+func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.unknown {
+		return engine.Discovered{Participants: p.servers, Known: true}, func() {}
+	}
+	p.wakeNext++
+	n := p.wakeNext
+	p.wakes[n] = wake
+	return engine.Discovered{Silent: []string{"b.B", "c.C"}}, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.wakes, n)
+	}
+}
+
+// discoverLater leaves open who serves what, until discovered.
+func (p *participant) discoverLater() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unknown = true
+}
+
+func (p *participant) discovered(servers ...string) {
+	p.mu.Lock()
+	p.unknown, p.servers = false, servers
+	p.mu.Unlock()
+	p.up()
+}
+
+func (p *participant) down() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parked = true
+}
+
+func (p *participant) up() {
+	p.mu.Lock()
+	p.parked = false
+	wakes := p.wakes
+	p.wakes = make(map[int]func())
+	p.mu.Unlock()
+	for _, wake := range wakes {
+		wake()
+	}
+}
+
+func (p *participant) seen() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.calls...)
+}
+
+func failed(outcome treatyv1.Outcome, code codes.Code) engine.Result {
+	return engine.Result{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "said the fake"}}
+}
+
+var (
+	unknown = failed(treatyv1.Outcome_OUTCOME_UNKNOWN, codes.Unavailable)
+	refused = failed(treatyv1.Outcome_OUTCOME_REFUSED, codes.FailedPrecondition)
+)
+
+// registrar collects definitions.
+type registrar map[string]machine.Code
+
+func (r registrar) RegisterSaga(d saga.Definition) { r[d.Name] = d.Code }
+
+// run is a saga of as many steps as its request says.
+func run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {
+	for i := range in.GetSteps() {
+		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload()}
+		if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, request, new(benchv1.WorkDone)); err != nil {
+			return nil, err //nolint:wrapcheck // it is what saga code does
+		}
+	}
+	return &benchv1.RunDone{Steps: in.GetSteps()}, nil
+}
+
+// world is an engine with what it needs.
+type world struct {
+	t           *testing.T
+	store       journal.Store
+	participant *participant
+	engine      *engine.Engine
+	catalog     *contract.Catalog
+	code        registrar
+
+	retention      map[string]time.Duration
+	eventRetention time.Duration
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	catalog, err := contract.Load(protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, store: journaltest.NewMemory(), participant: newParticipant(), catalog: catalog, code: make(registrar)}
+	saga.Register(w.code, benchv1.WorkSagas_Run_FullMethodName, run)
+	w.open()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// open makes an engine over the store as it is, as a new process does.
+func (w *world) open() {
+	w.t.Helper()
+	var err error
+	w.engine, err = engine.New(engine.Config{
+		Store: w.store, Dispatcher: w.participant, Catalog: w.catalog, Definitions: w.code, Logger: slog.New(slog.DiscardHandler),
+		Retention: w.retention, EventRetention: w.eventRetention,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.engine.Recover(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// stop stops the engine, cutting off what is under way.
+func (w *world) stop() {
+	w.t.Helper()
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.engine.Stop(now); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func request(t *testing.T, steps int32) []byte {
+	t.Helper()
+	data, err := proto.Marshal(&benchv1.RunRequest{Steps: steps})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func (w *world) start(steps int32) *engine.Handle {
+	w.t.Helper()
+	handle, err := w.engine.Start(w.t.Context(), engine.StartParams{Definition: definition, Request: request(w.t, steps)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return handle
+}
+
+func (w *world) await(id string) treatyv1.SagaState {
+	w.t.Helper()
+	end, err := w.engine.Await(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return end.State
+}
+
+func (w *world) get(id string) *treatyv1.Saga {
+	w.t.Helper()
+	got, err := w.engine.Get(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return got
+}
+
+const (
+	succeeded   = treatyv1.SagaState_SAGA_STATE_SUCCEEDED
+	compensated = treatyv1.SagaState_SAGA_STATE_COMPENSATED
+	suspended   = treatyv1.SagaState_SAGA_STATE_SUSPENDED
+)
+
+// hooked is a store whose calls can be interposed.
+type hooked struct {
+	journal.Store
+	afterOpen func()
+	afterDue  func()
+	onLoad    func()
+	onAppend  func([]*journal.Entry) error
+}
+
+func (h *hooked) Open(ctx context.Context, p journal.OpenParams) ([]*journal.Journal, error) {
+	page, err := h.Store.Open(ctx, p)
+	if h.afterOpen != nil {
+		h.afterOpen()
+	}
+	return page, err
+}
+
+func (h *hooked) Due(ctx context.Context, until time.Time, n int) ([]journal.Due, error) {
+	d, err := h.Store.Due(ctx, until, n)
+	if h.afterDue != nil {
+		h.afterDue()
+	}
+	return d, err
+}
+
+func (h *hooked) Load(ctx context.Context, id string) (*journal.Journal, error) {
+	if h.onLoad != nil {
+		h.onLoad()
+	}
+	return h.Store.Load(ctx, id)
+}
+
+func (h *hooked) Append(ctx context.Context, g []*journal.Entry) error {
+	if h.onAppend != nil {
+		if err := h.onAppend(g); err != nil {
+			return err
+		}
+	}
+	return h.Store.Append(ctx, g)
+}

@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// Observer is told what the engine does, after it is durable. Its methods are called on the hot path, from many goroutines: they must
+// not block. NoObserver is one that does nothing.
+type Observer interface {
+	// SagaStarted is called once the start is committed.
+	SagaStarted(saga *machine.Saga)
+
+	// SagaEnded is called once a final state is committed.
+	SagaEnded(saga *machine.Saga)
+
+	// SagaReopened is called once it is committed that a saga that had succeeded is undone by its parent.
+	SagaReopened(saga *machine.Saga)
+
+	// SagaSuspended is called once a suspension is committed.
+	SagaSuspended(saga *machine.Saga, reason treatyv1.SuspensionReason)
+
+	// SagaRecovered is called for each open saga that is found when the engine starts, with its whole journal read.
+	SagaRecovered(saga *machine.Saga)
+
+	// GroupCommitted is called after each commit with the number of turns in it and how long it took.
+	GroupCommitted(turns int, took time.Duration)
+}
+
+// NoObserver is an Observer that does nothing.
+type NoObserver struct{}
+
+// SagaStarted does nothing.
+func (NoObserver) SagaStarted(*machine.Saga) {}
+
+// SagaEnded does nothing.
+func (NoObserver) SagaEnded(*machine.Saga) {}
+
+// SagaReopened does nothing.
+func (NoObserver) SagaReopened(*machine.Saga) {}
+
+// SagaSuspended does nothing.
+func (NoObserver) SagaSuspended(*machine.Saga, treatyv1.SuspensionReason) {}
+
+// SagaRecovered does nothing.
+func (NoObserver) SagaRecovered(*machine.Saga) {}
+
+// GroupCommitted does nothing.
+func (NoObserver) GroupCommitted(int, time.Duration) {}

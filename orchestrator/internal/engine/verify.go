@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// VerifyParams says what is to be verified.
+type VerifyParams struct {
+	// Store is read, and never written.
+	Store interface {
+		Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error)
+	}
+
+	// Catalog knows the contracts.
+	Catalog *contract.Catalog
+
+	// Definitions holds the code of each saga definition, by its name.
+	Definitions map[string]machine.Code
+}
+
+// Finding is an open saga with which this code can't go on.
+type Finding struct {
+	// Saga is its name, "sagas/{saga}".
+	Saga string
+
+	// Definition is its definition.
+	Definition string
+
+	// State is where it stands.
+	State treatyv1.SagaState
+
+	// Step is where code and journal part; empty when the saga can't be run at all.
+	Step string
+
+	// Expected is what the journal holds there.
+	Expected string
+
+	// Found is what the code does there.
+	Found string
+}
+
+// Verify replays every saga that hasn't ended against this code, without any effect, and returns those with which it can't go on, and how
+// many there are altogether. What the code would do next is tried, and not recorded: a saga that it would suspend is found too. Sagas that are being undone need no code; of them it is verified that they can be read.
+func Verify(ctx context.Context, params VerifyParams) (findings []Finding, verified int, err error) {
+	for after := ""; ; {
+		page, err := params.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage, Which: journal.Unended})
+		if err != nil {
+			return findings, verified, fmt.Errorf("reading open sagas: %w", err)
+		}
+		for _, stored := range page {
+			after = stored.Row.ID
+			verified++
+			if finding := params.verify(stored); finding != nil {
+				finding.Saga, finding.Definition, finding.State = "sagas/"+stored.Row.ID, stored.Row.Definition, stored.Row.State
+				findings = append(findings, *finding)
+			}
+		}
+		if len(page) < recoverPage {
+			return findings, verified, nil
+		}
+	}
+}
+
+func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
+	if stored.Err != nil {
+		return &Finding{Expected: "a journal that can be read", Found: stored.Err.Error()}
+	}
+	saga, err := Fold(stored)
+	switch {
+	case err != nil:
+		return &Finding{Expected: "a journal that can be read", Found: err.Error()}
+	case saga.Decided != nil:
+		return nil // it is undone, though it may be suspended in that
+	}
+	code := p.Definitions[stored.Row.Definition]
+	if code == nil {
+		return &Finding{Expected: "code for " + stored.Row.Definition, Found: "none is registered"}
+	}
+	m, finding := p.replay(stored, code)
+	defer func() { m.Close() }()
+	if finding != nil {
+		return finding
+	}
+	if suspension := saga.Suspension; suspension != nil {
+		out, err := m.Apply(saga.UpdateTime, machine.Resume{How: machine.Retry})
+		if err != nil || !out.Reload || suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
+			return nil // an operator's decision about a command comes first
+		}
+		m.Close()
+		if m, finding = p.replay(stored, code); finding != nil {
+			return finding
+		}
+		if err := m.Replay(out.Turn); err != nil {
+			return &Finding{Expected: "a journal that can be read", Found: err.Error()}
+		}
+	}
+	// What it would do next, without doing it.
+	if _, err := m.Apply(saga.UpdateTime, machine.Wake{}); err != nil {
+		return &Finding{Expected: "a saga that goes on", Found: err.Error()}
+	}
+	if stuck := m.Saga().Suspension; stuck != nil {
+		return &Finding{Step: stuck.GetStep(), Expected: "code that goes on", Found: stuck.GetMessage()}
+	}
+	return nil
+}
+
+// replay makes a machine of the saga and says what doesn't fit.
+func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *Finding) {
+	config := Config{Catalog: p.Catalog}
+	m := machine.New(machine.Config{
+		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent, Skipped: skipped(stored),
+		Environment: slog.New(slog.DiscardHandler),
+	})
+	for _, turn := range stored.Turns {
+		if err := replayTurn(m, turn); err != nil {
+			return m, &Finding{Expected: "a journal that can be read", Found: err.Error()}
+		}
+		if mismatch := m.Mismatch(); mismatch != nil {
+			return m, &Finding{Step: mismatch.GetStep(), Expected: mismatch.GetExpected(), Found: mismatch.GetFound()}
+		}
+	}
+	if panicked := m.Panicked(); panicked != "" {
+		return m, &Finding{Expected: "code that doesn't panic", Found: panicked}
+	}
+	return m, nil
+}

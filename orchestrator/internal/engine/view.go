@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// Get returns a saga as it is in the store, with its steps and what is known of commands under way. Payloads are whole: redacting is up to
+// who shows them. The errors are journal.ErrNotFound, journal.ErrCorrupt and machine.ErrJournal.
+func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
+	saga, err := e.read(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	view := e.view(saga)
+	e.mu.Lock()
+	inst := e.sagas[id]
+	e.mu.Unlock()
+	if inst != nil {
+		inst.describeFlights(view)
+		inst.describeDiscoveries(view)
+	}
+	return view, nil
+}
+
+func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
+	name := "sagas/" + saga.ID
+	view := &treatyv1.Saga{
+		Name: name, Definition: saga.Started.GetDefinition(), State: saga.State, Failure: saga.Decided.GetFailure(),
+		Cause: saga.Decided.GetCause(), Suspension: saga.Suspension, RequestId: saga.Started.GetRequestId(),
+		Labels: saga.Started.GetLabels(), CreateTime: timestamp(saga.CreateTime), UpdateTime: timestamp(saga.UpdateTime),
+		EndTime: timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(), TraceId: hex.EncodeToString(saga.Started.GetTrace().GetTraceId()),
+	}
+	var input, output protoreflect.MessageDescriptor
+	if definition, known := e.config.Catalog.Saga(saga.Started.GetDefinition()); known {
+		input, output = definition.Input, definition.Output
+	}
+	view.Request = packed(input, saga.Started.GetRequest())
+	if saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		view.Reply = packed(output, saga.Reply)
+	}
+	view.Progress, view.ParentStep, view.Round = saga.Progress, saga.Started.GetParent().GetCommandId(), int32(saga.Round)
+	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
+		for _, wait := range saga.Waits {
+			view.Waits = append(view.Waits, &treatyv1.Wait{
+				Wait: wait.Scheduled.GetWait(), DueTime: wait.Scheduled.GetDue(), Events: wait.Scheduled.GetEvents(), ScheduleTime: timestamp(wait.ScheduleTime),
+			})
+		}
+	}
+	for _, scope := range saga.Scopes {
+		view.Scopes = append(view.Scopes, &treatyv1.Scope{
+			Scope: scope.Decided.GetScope(), Cause: scope.Decided.GetCause(), Failure: scope.Decided.GetFailure(), DecideTime: timestamp(scope.DecideTime),
+		})
+	}
+	for _, step := range saga.Steps {
+		view.Steps = append(view.Steps, e.viewStep(name, step))
+	}
+	return view
+}
+
+func (e *Engine) viewStep(saga string, step *machine.Step) *treatyv1.Step {
+	scheduled := step.Scheduled
+	view := &treatyv1.Step{
+		Name: saga + "/steps/" + step.Path(), Method: scheduled.GetMethod(), Kind: scheduled.GetKind(), State: step.State,
+		Failure: step.Failure, CompensationMethod: scheduled.GetCompensation().GetMethod(), Decision: step.Decision,
+		ScheduleTime: timestamp(step.ScheduleTime), EndTime: timestamp(step.EndTime),
+		CompensationScheduleTime: timestamp(step.CompensationScheduleTime), CompensationEndTime: timestamp(step.CompensationEndTime),
+		Participant: scheduled.GetParticipant(),
+	}
+	var input, output protoreflect.MessageDescriptor
+	if command, known := e.config.Catalog.Command(scheduled.GetMethod()); known {
+		input, output = command.Input, command.Output
+	}
+	view.Request = packed(input, scheduled.GetRequest())
+	if step.Reply != nil {
+		view.Reply = packed(output, step.Reply)
+	}
+	if step.Attempts > 0 {
+		view.Attempts = &treatyv1.Attempts{Count: step.Attempts}
+	}
+	return view
+}
+
+// packed puts a payload into an Any; nil when its type isn't known here.
+func packed(message protoreflect.MessageDescriptor, payload []byte) *anypb.Any {
+	if message == nil {
+		return nil
+	}
+	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(message.FullName()), Value: payload}
+}
+
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// describeFlights adds what is known of commands under way.
+func (i *instance) describeFlights(view *treatyv1.Saga) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, step := range view.GetSteps() {
+		direction := Action
+		if step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING {
+			direction = Compensation
+		}
+		f := i.flights[flightKey{step.GetName()[strings.LastIndexByte(step.GetName(), '/')+1:], direction}]
+		if f == nil || f.settled {
+			continue
+		}
+		step.Attempts = &treatyv1.Attempts{
+			Count: uint32(f.attempts), LastFailure: f.last.Failure, Parked: f.parked, Accepted: f.accepted, NextTime: timestamp(f.next),
+		}
+		if f.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
+			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(f.last.Outcome.String(), "OUTCOME_"))
+		}
+	}
+}
+
+// describeDiscoveries adds whom broadcasts wait for.
+func (i *instance) describeDiscoveries(view *treatyv1.Saga) {
+	if view.GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, path := range slices.Sorted(maps.Keys(i.discoveries)) {
+		asked := i.discoveries[path]
+		view.Waits = append(view.Waits, &treatyv1.Wait{Wait: path, Broadcast: asked.method, SilentParticipants: asked.silent})
+	}
+}

@@ -1,0 +1,200 @@
+package journaltest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// publish writes an entry's events, unless its turn was refused, and wakes those who await them.
+func (c *contents) publish(entry *journal.Entry) {
+	before, refused := len(c.events), error(nil)
+	var written []*journal.Event
+	for _, event := range entry.Events {
+		event.Position, event.Err = 0, nil
+		if entry.Err != nil {
+			continue
+		}
+		if i := slices.IndexFunc(c.events, func(other *journal.Event) bool { return other.Source == event.Source && other.ID == event.ID }); i >= 0 {
+			event.Position, event.Err = c.events[i].Position, differs(c.events[i], event)
+			if refused == nil {
+				refused = event.Err
+			}
+			continue
+		}
+		c.newest++
+		event.Position = c.newest
+		kept := *event
+		kept.Data, kept.Time, kept.StoreTime = slices.Clone(event.Data), micro(event.Time), micro(event.StoreTime)
+		c.events = append(c.events, &kept)
+		written = append(written, event)
+	}
+	if refused != nil && entry.Saga == "" {
+		c.takeBack(before, entry)
+		entry.Err = fmt.Errorf("of %d events none was published: %w", len(entry.Events), refused)
+		return
+	}
+	for _, event := range written {
+		for _, id := range slices.Sorted(maps.Keys(c.sagas)) {
+			if one := c.sagas[id]; one.awaits(event) {
+				one.wake(event.StoreTime, entry)
+			}
+		}
+	}
+}
+
+func (c *contents) takeBack(before int, entry *journal.Entry) {
+	c.newest -= uint64(len(c.events) - before)
+	c.events = c.events[:before]
+	for _, event := range entry.Events {
+		if event.Position > c.newest {
+			event.Position = 0
+		}
+	}
+}
+
+func differs(stored, event *journal.Event) error {
+	if stored.Type == event.Type && stored.Subject == event.Subject && bytes.Equal(stored.Data, event.Data) {
+		return nil
+	}
+	return fmt.Errorf("event %s of %s with another type, subject or data: %w", event.ID, event.Source, journal.ErrExists)
+}
+
+// awaits says whether one of the saga's awaits is for the event.
+func (s *saga) awaits(event *journal.Event) bool {
+	return slices.ContainsFunc(s.Row.Awaits, func(await journal.Await) bool { return s.matches(await, event) })
+}
+
+func (s *saga) matches(await journal.Await, event *journal.Event) bool {
+	return await.Type == event.Type && await.Subject == event.Subject && event.Position > max(await.After, s.created)
+}
+
+// wake makes the saga due at once, because of the entry, if it runs.
+func (s *saga) wake(now time.Time, entry *journal.Entry) {
+	if s.Row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return
+	}
+	if now = micro(now); s.Row.Due.IsZero() || now.Before(s.Row.Due) {
+		s.Row.Due = now
+	}
+	entry.Woken = append(entry.Woken, s.Row.ID)
+}
+
+// next is the earliest event that one of the awaits is for.
+func (c *contents) next(one *saga, awaits []journal.Await) (*journal.Event, int) {
+	for _, event := range c.events {
+		if i := slices.IndexFunc(awaits, func(await journal.Await) bool { return one.matches(await, event) }); i >= 0 {
+			return event, i
+		}
+	}
+	return nil, 0
+}
+
+// NextEvent returns the earliest event that one of the awaits is for.
+func (m *Memory) NextEvent(ctx context.Context, saga string, awaits []journal.Await) (event *journal.Event, index int, err error) {
+	err = m.use(ctx, "find an event", func(c *contents) error {
+		one, err := c.find(saga)
+		if err != nil {
+			return err
+		}
+		if event, index = c.next(one, awaits); event != nil {
+			event = cloneEvent(event)
+		}
+		return nil
+	})
+	return event, index, err
+}
+
+// Events returns a page of events.
+func (m *Memory) Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error) {
+	var events []*journal.Event
+	err := m.page(ctx, "read events", params.Limit, func(c *contents) {
+		for _, event := range c.events {
+			if event.Position > params.After && len(events) < params.Limit &&
+				(len(params.Types) == 0 || slices.Contains(params.Types, event.Type)) && (params.Subject == "" || params.Subject == event.Subject) {
+				events = append(events, cloneEvent(event))
+			}
+		}
+	})
+	return events, err
+}
+
+// EventRange returns the positions of the oldest and the newest event.
+func (m *Memory) EventRange(ctx context.Context) (oldest, newest uint64, err error) {
+	err = m.use(ctx, "read the range of events", func(c *contents) error {
+		if len(c.events) > 0 {
+			oldest, newest = c.events[0].Position, c.newest
+		}
+		return nil
+	})
+	return oldest, newest, err
+}
+
+// Consumer returns the consumer of a name, making it when it isn't known.
+func (m *Memory) Consumer(ctx context.Context, given journal.Consumer) (found journal.Consumer, err error) {
+	err = m.use(ctx, "find a consumer", func(c *contents) error {
+		if err := journal.ValidateConsumer(given); err != nil {
+			return err
+		}
+		if _, known := c.consumers[given.Name]; !known {
+			c.consumers[given.Name] = given
+		}
+		found = c.consumers[given.Name]
+		return nil
+	})
+	return found, err
+}
+
+// Acknowledge moves a consumer forward.
+func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64) error {
+	return m.use(ctx, "acknowledge events", func(c *contents) error {
+		consumer, known := c.consumers[name]
+		if !known {
+			return fmt.Errorf("consumer %s: %w", name, journal.ErrNotFound)
+		}
+		consumer.Position = max(consumer.Position, position)
+		c.consumers[name] = consumer
+		return nil
+	})
+}
+
+// PurgeEvents deletes events that were published before a time.
+func (m *Memory) PurgeEvents(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
+	err = m.page(ctx, "purge events", limit, func(c *contents) {
+		for deleted < limit && len(c.events) > 1 && c.events[0].StoreTime.Before(micro(before)) {
+			c.events = c.events[1:]
+			deleted++
+		}
+	})
+	return deleted, err
+}
+
+// Purge deletes sagas that have ended.
+func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted int, err error) {
+	err = m.page(ctx, "purge sagas", params.Limit, func(c *contents) {
+		for id, one := range c.sagas {
+			row := &one.Row
+			if deleted < params.Limit && journal.Final(row.State) && slices.Contains(params.Definitions, row.Definition) &&
+				!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore)) {
+				delete(c.sagas, id)
+				deleted++
+				if params.Remember != nil && params.Remember(id) {
+					c.purged[id] = true
+				}
+			}
+		}
+	})
+	return deleted, err
+}
+
+func cloneEvent(event *journal.Event) *journal.Event {
+	copied := *event
+	copied.Data = slices.Clone(event.Data)
+	return &copied
+}

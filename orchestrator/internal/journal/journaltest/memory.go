@@ -1,0 +1,311 @@
+package journaltest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+var _ journal.Store = (*Memory)(nil)
+
+// Memory is a journal.Store without a disk, for tests: it keeps every promise of the interface but durability. Its methods scan
+// all sagas. All methods may be called concurrently.
+type Memory struct {
+	contents *contents
+	epoch    uint64
+
+	mu     sync.RWMutex // held for reading by every call, for writing by Close
+	closed bool
+}
+
+// contents outlive the opening.
+type contents struct {
+	mu    sync.Mutex
+	epoch uint64
+	sagas map[string]*saga
+
+	purged map[string]bool // the ids that are remembered
+
+	events    []*journal.Event // by position
+	newest    uint64
+	consumers map[string]journal.Consumer
+}
+
+// saga is a saga with what the store keeps beside it.
+type saga struct {
+	journal.Journal
+
+	created uint64 // the newest event's position when its first turn was written
+}
+
+// last is the number of the newest turn.
+func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
+
+// NewMemory returns an empty store of epoch 1.
+func NewMemory() *Memory {
+	return (&Memory{contents: &contents{sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer)}}).Reopen()
+}
+
+// Reopen returns a store with the same contents and the next epoch, as the next process would open it. The one before may be
+// closed or not; nothing holds it off.
+func (m *Memory) Reopen() *Memory {
+	m.contents.mu.Lock()
+	defer m.contents.mu.Unlock()
+	m.contents.epoch++
+	return &Memory{contents: m.contents, epoch: m.contents.epoch}
+}
+
+// Append writes a group of turns.
+func (m *Memory) Append(ctx context.Context, group []*journal.Entry) error {
+	for _, entry := range group {
+		if err := entry.Validate(); err != nil {
+			return fmt.Errorf("append in memory: %w", err)
+		}
+	}
+	return m.use(ctx, "append", func(c *contents) error {
+		for _, entry := range group {
+			c.append(entry)
+		}
+		return nil
+	})
+}
+
+// Load returns one saga with its journal.
+func (m *Memory) Load(ctx context.Context, id string) (*journal.Journal, error) {
+	var loaded *journal.Journal
+	err := m.use(ctx, "load", func(c *contents) error {
+		saga, err := c.find(id)
+		if err == nil {
+			loaded = clone(saga)
+		}
+		return err
+	})
+	return loaded, err
+}
+
+// Open returns sagas that haven't ended, with their journals.
+func (m *Memory) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
+	var open []*journal.Journal
+	err := m.use(ctx, "read open sagas", func(c *contents) error {
+		if err := params.Validate(); err != nil {
+			return err
+		}
+		for id, saga := range c.sagas {
+			wanted := !journal.Final(saga.Row.State)
+			if params.Which == journal.Driven {
+				wanted = driven(&saga.Row)
+			}
+			if id > params.After && wanted {
+				open = append(open, clone(saga))
+			}
+		}
+		slices.SortFunc(open, func(a, b *journal.Journal) int { return strings.Compare(a.Row.ID, b.Row.ID) })
+		open = open[:min(params.Limit, len(open))]
+		return nil
+	})
+	return open, err
+}
+
+// Due returns timers, earliest first.
+func (m *Memory) Due(ctx context.Context, until time.Time, limit int) ([]journal.Due, error) {
+	var due []journal.Due
+	err := m.page(ctx, "read timers", limit, func(c *contents) {
+		for id, saga := range c.sagas {
+			row := saga.Row
+			if !journal.Final(row.State) && !row.Due.IsZero() && !row.Due.After(until) {
+				due = append(due, journal.Due{Saga: id, Time: row.Due})
+			}
+		}
+		slices.SortFunc(due, func(a, b journal.Due) int {
+			return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.Saga, b.Saga))
+		})
+	})
+	return due[:min(max(limit, 0), len(due))], err
+}
+
+// Get returns one saga's row.
+func (m *Memory) Get(ctx context.Context, id string) (*journal.Row, error) {
+	var found *journal.Row
+	err := m.use(ctx, "find a saga", func(c *contents) error {
+		saga, err := c.find(id)
+		if err == nil {
+			found = listed(&saga.Row)
+		}
+		return err
+	})
+	return found, err
+}
+
+// List returns a page of rows.
+func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journal.Row, error) {
+	if err := params.Validate(); err != nil {
+		return nil, fmt.Errorf("list sagas in memory: %w", err)
+	}
+	compare := func(a, b *journal.Row) int {
+		order := cmp.Or(orderedTime(a, params.Order).Compare(orderedTime(b, params.Order)), strings.Compare(a.ID, b.ID))
+		if params.Order.Descending {
+			return -order
+		}
+		return order
+	}
+	var rows []*journal.Row
+	err := m.page(ctx, "list sagas", params.Limit, func(c *contents) {
+		for _, saga := range c.sagas {
+			row := &saga.Row
+			if (params.Filter == nil || Match(params.Filter, row)) && (params.After == nil || compare(row, params.After) > 0) {
+				rows = append(rows, listed(row))
+			}
+		}
+		slices.SortFunc(rows, compare)
+	})
+	return rows[:min(params.Limit, len(rows))], err
+}
+
+// Turns returns a page of a saga's turns.
+func (m *Memory) Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error) {
+	var turns []journal.Turn
+	err := m.use(ctx, "read turns", func(c *contents) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
+		saga, err := c.find(id)
+		if err != nil {
+			return err
+		}
+		rest := slices.Clone(saga.Turns)
+		rest = slices.DeleteFunc(rest, func(turn journal.Turn) bool { return turn.Number <= after })
+		turns = cloneTurns(rest[:min(limit, len(rest))])
+		return nil
+	})
+	return turns, err
+}
+
+// Epoch is the number of this opening.
+func (m *Memory) Epoch() uint64 { return m.epoch }
+
+// Close waits for what is under way. The contents stay, for Reopen.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}
+
+// use runs f alone on the contents.
+func (m *Memory) use(ctx context.Context, doing string, f func(*contents) error) error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	err := ctx.Err()
+	if m.closed {
+		err = journal.ErrClosed
+	}
+	if err == nil {
+		m.contents.mu.Lock()
+		defer m.contents.mu.Unlock()
+		err = f(m.contents)
+	}
+	if err != nil {
+		return fmt.Errorf("%s in memory: %w", doing, err)
+	}
+	return nil
+}
+
+func (m *Memory) page(ctx context.Context, doing string, limit int, f func(*contents)) error {
+	return m.use(ctx, doing, func(c *contents) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
+		f(c)
+		return nil
+	})
+}
+
+func (c *contents) find(id string) (*saga, error) {
+	if saga := c.sagas[id]; saga != nil {
+		return saga, nil
+	}
+	return nil, fmt.Errorf("saga %s: %w", id, journal.ErrNotFound)
+}
+
+// append writes one entry, or sets why it can't be.
+func (c *contents) append(entry *journal.Entry) {
+	entry.Err, entry.Woken = nil, nil
+	if entry.Saga != "" {
+		entry.Err = c.write(entry)
+	}
+	c.publish(entry)
+	slices.Sort(entry.Woken)
+	entry.Woken = slices.Compact(entry.Woken)
+}
+
+func (c *contents) write(entry *journal.Entry) error {
+	one := c.sagas[entry.Saga]
+	switch {
+	case entry.Turn == 1 && one != nil:
+		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
+	case entry.Turn == 1 && c.purged[entry.Saga]:
+		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
+	case entry.Turn == 1:
+		row := cloneRow(entry.Row)
+		row.CreateTime = micro(row.CreateTime)
+		one = &saga{Journal: journal.Journal{Row: *row}, created: c.newest}
+		c.sagas[entry.Saga] = one
+	case one == nil || one.last()+1 != entry.Turn:
+		return fmt.Errorf("turn %d of saga %s: %w", entry.Turn, entry.Saga, journal.ErrConflict)
+	case entry.First:
+		one.Turns = nil
+	}
+	one.Turns = append(one.Turns, journal.Turn{Number: entry.Turn, Data: slices.Clone(entry.Data)})
+	if row := entry.Row; row != nil {
+		one.Row.State, one.Row.Waiting, one.Row.Awaits = row.State, row.Waiting, slices.Clone(row.Awaits)
+		one.Row.UpdateTime, one.Row.EndTime, one.Row.Due = micro(row.UpdateTime), micro(row.EndTime), micro(row.Due)
+		if event, _ := c.next(one, row.Awaits); event != nil {
+			one.wake(row.UpdateTime, entry)
+		}
+	}
+	return nil
+}
+
+func orderedTime(row *journal.Row, order journal.Order) time.Time {
+	if order.By == journal.OrderByUpdateTime {
+		return micro(row.UpdateTime)
+	}
+	return micro(row.CreateTime)
+}
+
+// micro is a time as it is kept.
+func micro(t time.Time) time.Time {
+	return time.UnixMicro(t.UnixMicro()).UTC()
+}
+
+func clone(saga *saga) *journal.Journal {
+	return &journal.Journal{Row: *cloneRow(&saga.Row), Turns: cloneTurns(saga.Turns)}
+}
+
+func cloneRow(row *journal.Row) *journal.Row {
+	copied := *row
+	copied.Labels, copied.Awaits = maps.Clone(row.Labels), slices.Clone(row.Awaits)
+	return &copied
+}
+
+// listed is a row as Get and List return it.
+func listed(row *journal.Row) *journal.Row {
+	copied := cloneRow(row)
+	copied.Awaits = nil
+	return copied
+}
+
+func cloneTurns(turns []journal.Turn) []journal.Turn {
+	copied := slices.Clone(turns)
+	for i := range copied {
+		copied[i].Data = slices.Clone(copied[i].Data)
+	}
+	return copied
+}

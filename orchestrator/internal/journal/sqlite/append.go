@@ -1,0 +1,239 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// Append writes a group of turns and events as one transaction, which is on the disk before it returns nil. The errors are ErrInvalid and ErrClosed, with
+// which nothing was written, ErrFull, ErrReadOnly, and what SQLite and the disk say.
+func (s *Store) Append(ctx context.Context, group []*journal.Entry) error {
+	for _, entry := range group {
+		if err := entry.Validate(); err != nil {
+			return fmt.Errorf("append to the store %s: %w", s.path, err)
+		}
+	}
+	if len(group) == 0 {
+		return nil
+	}
+	if err := s.enter(ctx); err != nil {
+		return fmt.Errorf("append to the store %s: %w", s.path, err)
+	}
+	defer s.leave()
+	return s.fail(ctx, "append", s.writer.append(group))
+}
+
+// append writes a group.
+func (w *writer) append(group []*journal.Entry) error {
+	w.settled = w.settled[:0]
+	err := w.transaction(func() error {
+		w.group++
+		for _, entry := range group {
+			if err := w.write(entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for _, entry := range group {
+			delete(w.sagas, entry.Saga)
+		}
+		return err
+	}
+	for _, saga := range w.settled {
+		delete(w.sagas, saga)
+	}
+	return nil
+}
+
+// write writes one entry, or sets why it can't be.
+func (w *writer) write(entry *journal.Entry) error {
+	entry.Err, entry.Woken = nil, nil
+	if entry.Saga != "" {
+		if err := w.writeTurn(entry); err != nil {
+			return err
+		}
+	}
+	if len(entry.Events) == 0 {
+		return nil
+	}
+	return w.publish(entry)
+}
+
+// writeTurn writes what an entry has of a saga.
+func (w *writer) writeTurn(entry *journal.Entry) error {
+	if entry.Turn == 1 {
+		return w.create(entry)
+	}
+	at, err := w.position(entry.Saga)
+	if err != nil {
+		return err
+	}
+	if at == nil || at.last+1 != entry.Turn {
+		entry.Err = fmt.Errorf("turn %d of saga %s: %w", entry.Turn, entry.Saga, journal.ErrConflict)
+		return nil
+	}
+	if err := w.addTurn(at.key, entry); err != nil {
+		return err
+	}
+	at.last = entry.Turn
+	if entry.Row != nil {
+		if err := w.update(at, entry); err != nil {
+			return err
+		}
+	}
+	if at.waiting {
+		w.settled = append(w.settled, entry.Saga)
+	}
+	return nil
+}
+
+// update writes the row of a saga that is there.
+func (w *writer) update(at *position, entry *journal.Entry) error {
+	row, stmt := entry.Row, w.updateSaga
+	err := errors.Join(
+		stmt.BindInt64(1, at.key), stmt.BindInt64(2, int64(row.State)), stmt.BindInt64(3, row.UpdateTime.UnixMicro()),
+		bindTime(stmt, 4, row.EndTime), bindTime(stmt, 5, row.Due), stmt.BindBool(6, row.Waiting))
+	if err == nil {
+		err = stmt.Exec()
+	}
+	if err != nil {
+		return fmt.Errorf("update saga %s: %w", entry.Saga, err)
+	}
+	if at.waiting = row.Waiting; journal.Final(row.State) {
+		w.settled = append(w.settled, entry.Saga)
+	}
+	if entry.First {
+		if err := w.openAnew(at, entry); err != nil {
+			return err
+		}
+	}
+	if at.awaits || len(row.Awaits) > 0 {
+		return w.await(at, entry)
+	}
+	return nil
+}
+
+// openAnew deletes the turns before the entry's.
+func (w *writer) openAnew(at *position, entry *journal.Entry) error {
+	if err := run(w.beginAnew, at.key, int64(entry.Turn)); err != nil {
+		return fmt.Errorf("open the journal of saga %s anew: %w", entry.Saga, err)
+	}
+	if err := run(w.deleteTurns, at.key, int64(entry.Turn)-1); err != nil {
+		return fmt.Errorf("delete the earlier turns of saga %s: %w", entry.Saga, err)
+	}
+	return nil
+}
+
+// taken says why a saga can't have its id.
+func (w *writer) taken(entry *journal.Entry) error {
+	stmt := w.isPurged
+	if err := bind(stmt, entry.Saga); err != nil {
+		return err
+	}
+	entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
+	if stmt.Step() {
+		entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
+	}
+	return errors.Join(stmt.Err(), stmt.Reset())
+}
+
+// create writes a saga's row and its first turn.
+func (w *writer) create(entry *journal.Entry) error {
+	row := entry.Row
+	definition, err := w.definitions.key(w.conn, row.Definition)
+	if err != nil {
+		return err
+	}
+	key, stmt := w.nextKey, w.insertSaga
+	err = errors.Join(
+		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition), stmt.BindInt64(4, int64(row.State)),
+		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
+		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
+		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, w.newest))
+	if err == nil {
+		err = stmt.Exec()
+	}
+	if err != nil {
+		return fmt.Errorf("create saga %s: %w", entry.Saga, err)
+	}
+	if w.conn.Changes() == 0 {
+		return w.taken(entry)
+	}
+	w.nextKey++
+	if err := w.addTurn(key, entry); err != nil {
+		return err
+	}
+	for label, value := range row.Labels {
+		err := errors.Join(w.insertLabel.BindText(1, label), w.insertLabel.BindText(2, value), w.insertLabel.BindInt64(3, key))
+		if err == nil {
+			err = w.insertLabel.Exec()
+		}
+		if err != nil {
+			return fmt.Errorf("label saga %s: %w", entry.Saga, err)
+		}
+	}
+	at := &position{key: key, last: 1, created: w.newest, waiting: row.Waiting}
+	w.remember(entry.Saga, at)
+	if row.Waiting || journal.Final(row.State) {
+		w.settled = append(w.settled, entry.Saga)
+	}
+	if len(row.Awaits) > 0 {
+		return w.await(at, entry)
+	}
+	return nil
+}
+
+func (w *writer) addTurn(key int64, entry *journal.Entry) error {
+	err := errors.Join(w.insertTurn.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(w.insertTurn, 2, entry.Data))
+	if err == nil {
+		err = w.insertTurn.Exec()
+	}
+	if err != nil {
+		return fmt.Errorf("add turn %d of saga %s: %w", entry.Turn, entry.Saga, err)
+	}
+	return nil
+}
+
+// position finds where a saga stands; nil when there is none.
+func (w *writer) position(saga string) (*position, error) {
+	if at := w.sagas[saga]; at != nil {
+		return at, nil
+	}
+	stmt := w.findSaga
+	if err := stmt.BindText(1, saga); err != nil {
+		return nil, fmt.Errorf("find saga %s: %w", saga, err)
+	}
+	var at *position
+	if stmt.Step() {
+		at = &position{
+			key: stmt.ColumnInt64(0), last: uint64(stmt.ColumnInt64(1)) & (1<<turnBits - 1),
+			created: stmt.ColumnInt64(2), waiting: stmt.ColumnBool(3), awaits: stmt.ColumnBool(4),
+		}
+	}
+	if err := errors.Join(stmt.Err(), stmt.Reset()); err != nil {
+		return nil, fmt.Errorf("find saga %s: %w", saga, err)
+	}
+	if at != nil {
+		w.remember(saga, at)
+	}
+	return at, nil
+}
+
+// remember keeps where a saga stands, making room at random when there is none.
+func (w *writer) remember(saga string, at *position) {
+	if len(w.sagas) >= maxCached {
+		for other, stands := range w.sagas {
+			if stands.group != w.group {
+				delete(w.sagas, other)
+				break
+			}
+		}
+	}
+	at.group = w.group
+	w.sagas[saga] = at
+}

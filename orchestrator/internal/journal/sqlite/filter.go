@@ -1,0 +1,126 @@
+package sqlite
+
+import (
+	"strconv"
+	"strings"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// listQuery writes a list as SQL. Only operators, column names and the numbers of states are put into the text; what a caller gave is an
+// argument.
+func listQuery(params journal.ListParams) (sql string, args []any) {
+	var where condition
+	where.text.WriteString("true")
+	if params.Filter != nil {
+		where.text.WriteString(" AND ")
+		where.write(params.Filter)
+	}
+	column, position := "s.create_time", "5"
+	if params.Order.By == journal.OrderByUpdateTime {
+		column, position = "s.update_time", "6"
+	}
+	direction, behind := " ASC", " > "
+	if params.Order.Descending {
+		direction, behind = " DESC", " < "
+	}
+	if params.After != nil {
+		after := params.After.CreateTime
+		if params.Order.By == journal.OrderByUpdateTime {
+			after = params.After.UpdateTime
+		}
+		where.text.WriteString(" AND (" + column + ", s.id)" + behind + "(" + where.arg(after.UnixMicro()) + ", " + where.arg(params.After.ID) + ")")
+	}
+	rows := "SELECT " + rowColumns + " FROM sagas s WHERE " + where.text.String()
+	if params.Order.By == journal.OrderByUpdateTime {
+		// An index has the settled ones in order. The others are few, and sorted.
+		rows = rows + " AND s.state >= 3 UNION ALL " + rows + " AND s.state < 3 AND s.state < 4"
+	}
+	sql = rows + " ORDER BY " + position + direction + ", 2" + direction + " LIMIT " + where.arg(int64(params.Limit))
+	return sql, where.args
+}
+
+// condition is SQL in the making.
+type condition struct {
+	text strings.Builder
+	args []any
+}
+
+// arg adds an argument and returns what stands for it.
+func (c *condition) arg(value any) string {
+	c.args = append(c.args, value)
+	return "?" + strconv.Itoa(len(c.args))
+}
+
+var operators = map[journal.FilterOp]string{
+	journal.Equal: " = ", journal.NotEqual: " <> ", journal.Less: " < ", journal.LessOrEqual: " <= ", journal.Greater: " > ", journal.GreaterOrEqual: " >= ",
+}
+
+// write writes a filter that is known to be valid.
+func (c *condition) write(f *journal.Filter) {
+	switch f.Op {
+	case journal.And:
+		c.join(f.Args, " AND ")
+	case journal.Or:
+		c.join(f.Args, " OR ")
+	case journal.Not:
+		c.text.WriteString("NOT ")
+		c.join(f.Args, "")
+	default:
+		c.text.WriteString(c.compare(f))
+	}
+}
+
+func (c *condition) join(args []*journal.Filter, with string) {
+	c.text.WriteString("(")
+	for i, arg := range args {
+		if i > 0 {
+			c.text.WriteString(with)
+		}
+		c.write(arg)
+	}
+	c.text.WriteString(")")
+}
+
+// compare writes a leaf. SQLite takes every comparison for one that few sagas pass, and would rather read and sort all of those than walk along
+// the index that has them in order until the page is full. A plus before a column keeps it from that where most sagas may pass.
+func (c *condition) compare(f *journal.Filter) string {
+	operator := operators[f.Op]
+	switch f.Field {
+	case journal.FieldID:
+		if f.Op == journal.Equal {
+			return "s.id = " + c.arg(f.Text)
+		}
+		return "+s.id" + operator + c.arg(f.Text)
+	case journal.FieldDefinition:
+		return "+s.definition IN (SELECT key FROM definitions WHERE name" + operator + c.arg(f.Text) + ")"
+	case journal.FieldState:
+		return compareState(f)
+	case journal.FieldCreateTime:
+		return "s.create_time" + operator + c.arg(f.Time.UnixMicro())
+	case journal.FieldUpdateTime:
+		return "s.update_time" + operator + c.arg(f.Time.UnixMicro())
+	case journal.FieldLabel:
+		// A saga without the label equals nothing.
+		in := "s.key IN "
+		if f.Op == journal.NotEqual {
+			in, operator = "s.key NOT IN ", " = "
+		}
+		return in + "(SELECT saga FROM labels WHERE label = " + c.arg(f.Label) + " AND value" + operator + c.arg(f.Text) + ")"
+	}
+	return "false" // no field that Validate lets pass
+}
+
+// compareState says the conditions of the partial indexes literally, so that SQLite may use them.
+func compareState(f *journal.Filter) string {
+	state, _ := f.State()
+	number := strconv.Itoa(int(state))
+	if f.Op == journal.Equal && !journal.Final(state) {
+		return "(s.state = " + number + " AND s.state < 4)"
+	}
+	if f.Op == journal.Equal && state == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+		return "s.state = 5"
+	}
+	return "+s.state" + operators[f.Op] + number
+}

@@ -1,0 +1,134 @@
+package sqlite
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// holdStore is the environment variable that makes the test binary open the store that it names, and hold it.
+const holdStore = "TREATY_TEST_HOLD_STORE"
+
+func TestMain(m *testing.M) {
+	path := os.Getenv(holdStore)
+	if path == "" {
+		os.Exit(m.Run())
+	}
+	if err := hold(path); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// hold opens a store, writes to it, says so, and waits until its input ends.
+func hold(path string) error {
+	store, err := Open(context.Background(), path)
+	if err != nil {
+		return err
+	}
+	l := newLedger(1)
+	for range 20 {
+		group := l.group()
+		if err := store.Append(context.Background(), group); err != nil {
+			return err
+		}
+		if err := l.acknowledge(group); err != nil {
+			return err
+		}
+	}
+	fmt.Println("held")
+	_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // whatever ends it
+	return store.Close()
+}
+
+// TestSecondProcess is held off by a process that has the store open, and told which. When that one is killed, the store is
+// free, and has what was written.
+func TestSecondProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sagas.db")
+	holder := exec.CommandContext(t.Context(), os.Args[0])
+	holder.Env = append(os.Environ(), holdStore+"="+path)
+	in, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+		t.Fatalf("the holder says %q, %v", line, err)
+	}
+	_, err = Open(t.Context(), path)
+	if !errors.Is(err, journal.ErrLocked) {
+		t.Fatalf("a second process gets %v", err)
+	}
+	for _, want := range []string{path, "process " + strconv.Itoa(holder.Process.Pid)} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error %q doesn't name %q", err, want)
+		}
+	}
+
+	if err := holder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = holder.Wait() // it was killed
+	store := openAt(t, path)
+	defer store.Close()
+	if epoch := store.Epoch(); epoch != 2 {
+		t.Errorf("the epoch is %d, want 2", epoch)
+	}
+	l := newLedger(1)
+	for range 20 {
+		if err := l.acknowledge(l.group()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.audit(t, store, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSecondStore is held off whatever path the file is opened by.
+func TestSecondStore(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sagas.db")
+	store := openAt(t, path)
+	links := filepath.Join(t.TempDir(), "links")
+	if err := os.Symlink(dir, links); err != nil {
+		t.Skip(err)
+	}
+	fileLink := filepath.Join(dir, "link.db")
+	if err := os.Symlink(path, fileLink); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, other := range []string{path, "sagas.db", filepath.Join(links, "sagas.db"), fileLink} {
+		_, err := Open(t.Context(), other)
+		if !errors.Is(err, journal.ErrLocked) || !strings.Contains(err.Error(), "it is this one, process "+strconv.Itoa(os.Getpid())) {
+			t.Errorf("opened as %s: %v", other, err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store = openAt(t, filepath.Join(links, "sagas.db"))
+	if store.Path() != path || store.Epoch() != 2 {
+		t.Errorf("the store is %s with the epoch %d, want %s and 2: who was held off changed nothing", store.Path(), store.Epoch(), path)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,113 @@
+package sqlite
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// old makes a file as the given version of the schema has it, with sagas in every state, and returns its path.
+func old(t *testing.T, version int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sagas.db")
+	conn, err := sqlite3.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	run := func(sql string) {
+		t.Helper()
+		if err := conn.Exec(sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run("PRAGMA journal_mode = WAL")
+	for _, migration := range migrations[:version] {
+		run(migration)
+	}
+	run(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, version))
+	run("UPDATE meta SET value = 7 WHERE name = 'epoch'; INSERT INTO definitions VALUES (1, 'X/Y')")
+	for state := 1; state <= 5; state++ {
+		end := "NULL"
+		if state >= 4 {
+			end = "3000000"
+		}
+		run(fmt.Sprintf(`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
+			VALUES (%[1]d, 's%[1]d', 1, %[1]d, 1000000, 2000000, %[2]s, 4000000, '{"label":"value"}');
+			INSERT INTO labels VALUES ('label', 'value', %[1]d);
+			INSERT INTO turns VALUES (%[1]d << 24 | 1, x'6f6e65'), (%[1]d << 24 | 2, x'74776f')`, state, end))
+	}
+	return path
+}
+
+// TestMigrate opens files of every earlier version and works with them.
+func TestMigrate(t *testing.T) {
+	for version := 1; version < len(migrations); version++ {
+		t.Run(fmt.Sprintf("from %d", version), func(t *testing.T) {
+			path := old(t, version)
+			store := openAt(t, path)
+			if store.Epoch() != 8 {
+				t.Errorf("the epoch is %d, want 8", store.Epoch())
+			}
+			ctx := t.Context()
+			for state := treatyv1.SagaState_SAGA_STATE_RUNNING; state <= treatyv1.SagaState_SAGA_STATE_COMPENSATED; state++ {
+				saga, err := store.Load(ctx, fmt.Sprintf("s%d", state))
+				if err != nil {
+					t.Fatal(err)
+				}
+				row := saga.Row
+				if row.State != state || row.Definition != "X/Y" || row.Labels["label"] != "value" || row.Waiting || len(row.Awaits) > 0 ||
+					!row.CreateTime.Equal(time.Unix(1, 0)) || !row.Due.Equal(time.Unix(4, 0)) ||
+					len(saga.Turns) != 2 || saga.Turns[0].Number != 1 || string(saga.Turns[1].Data) != "two" {
+					t.Errorf("got %+v", saga)
+				}
+			}
+			for which, want := range map[journal.OpenSagas]int{journal.Driven: 2, journal.Unended: 3} {
+				if open, err := store.Open(ctx, journal.OpenParams{Limit: 10, Which: which}); err != nil || len(open) != want {
+					t.Errorf("%d sagas are open, %v; want %d", len(open), err, want)
+				}
+			}
+
+			// Its sagas do all that new ones do.
+			waits := &journal.Row{
+				ID: "s1", State: treatyv1.SagaState_SAGA_STATE_RUNNING, UpdateTime: time.Unix(5, 0), Waiting: true, Awaits: []journal.Await{{Type: "T", Subject: "s"}},
+			}
+			anew := &journal.Row{ID: "s4", State: treatyv1.SagaState_SAGA_STATE_RUNNING, UpdateTime: time.Unix(5, 0)}
+			group := []*journal.Entry{
+				{Saga: "s1", Turn: 3, Row: waits},
+				{Saga: "s4", Turn: 3, Row: anew, First: true},
+				{Events: []*journal.Event{{Source: "a", ID: "1", Type: "T", Subject: "s", StoreTime: time.Unix(6, 0)}}},
+			}
+			if err := store.Append(ctx, group); err != nil {
+				t.Fatal(err)
+			}
+			if woken := group[2].Woken; len(woken) != 1 || woken[0] != "s1" {
+				t.Errorf("woken are %q", woken)
+			}
+			if saga, err := store.Load(ctx, "s4"); err != nil || len(saga.Turns) != 1 || saga.Turns[0].Number != 3 {
+				t.Errorf("a journal that was opened anew: %+v, %v", saga, err)
+			}
+			if n, err := store.Purge(ctx, journal.PurgeParams{Definitions: []string{"X/Y"}, EndedBefore: time.Unix(9, 0), Limit: 10}); err != nil || n != 1 {
+				t.Errorf("%d sagas were purged, %v; want 1", n, err)
+			}
+			if err := store.Check(ctx); err != nil {
+				t.Error(err)
+			}
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+			if store = openAt(t, path); store.Epoch() != 9 {
+				t.Errorf("the epoch is %d, want 9", store.Epoch())
+			}
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,115 @@
+package sqlite
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// TestPlans holds the queries that must not slow down with the number of finished sagas to the indexes that see to it. A page's
+// size is bound, because SQLite plans with it.
+func TestPlans(t *testing.T) {
+	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
+	defer store.Close()
+	state := func(op journal.FilterOp, name string) *journal.Filter {
+		return &journal.Filter{Op: op, Field: journal.FieldState, Text: name}
+	}
+	compare := func(op journal.FilterOp, field journal.FilterField, text string) *journal.Filter {
+		return &journal.Filter{Op: op, Field: field, Label: "customer", Text: text}
+	}
+	and := func(args ...*journal.Filter) *journal.Filter { return &journal.Filter{Op: journal.And, Args: args} }
+	succeeded, label := state(journal.Equal, "SUCCEEDED"), compare(journal.Equal, journal.FieldLabel, "c-1")
+	const byCreateTime, byUpdateTime = "sagas_by_create_time", "sagas_by_update_time"
+	for _, test := range []struct {
+		name   string
+		filter *journal.Filter
+		create string // is in the plan when the order is by creation
+		update string // is in the plan when the order is by the last change
+	}{
+		{"all", nil, byCreateTime, byUpdateTime},
+		{"running", state(journal.Equal, "RUNNING"), "sagas_unended (state=?)", "sagas_unended (state=?)"},
+		{"suspended", state(journal.Equal, "SUSPENDED"), "sagas_unended (state=?)", "sagas_unended (state=?)"},
+		{"compensated", state(journal.Equal, "COMPENSATED"), "sagas_compensated (state=?", "sagas_compensated (state=?"},
+		{"succeeded", succeeded, byCreateTime, byUpdateTime},
+		{"not succeeded", state(journal.NotEqual, "SUCCEEDED"), byCreateTime, byUpdateTime},
+		{"not running", state(journal.NotEqual, "RUNNING"), byCreateTime, byUpdateTime},
+		{"definition", compare(journal.Equal, journal.FieldDefinition, "X/Y"), byCreateTime, byUpdateTime},
+		{"definition and state", and(compare(journal.Equal, journal.FieldDefinition, "X/Y"), succeeded), byCreateTime, byUpdateTime},
+		{"id", compare(journal.Equal, journal.FieldID, "s"), "autoindex_sagas_1 (id=?)", "autoindex_sagas_1 (id=?)"},
+		{"ids from", compare(journal.GreaterOrEqual, journal.FieldID, "s"), byCreateTime, byUpdateTime},
+		{"created from", compare(journal.GreaterOrEqual, journal.FieldCreateTime, ""), byCreateTime, byUpdateTime},
+		{"changed from", compare(journal.GreaterOrEqual, journal.FieldUpdateTime, ""), byCreateTime, byUpdateTime},
+		{"label", label, "PRIMARY KEY (label=? AND value=?)", "PRIMARY KEY (label=? AND value=?)"},
+		{"label and state", and(succeeded, label), "INTEGER PRIMARY KEY (rowid=?)", "INTEGER PRIMARY KEY (rowid=?)"},
+		{"other label", compare(journal.NotEqual, journal.FieldLabel, "c-1"), byCreateTime, byUpdateTime},
+	} {
+		for by, want := range map[journal.OrderField]string{journal.OrderByCreateTime: test.create, journal.OrderByUpdateTime: test.update} {
+			for _, after := range []*journal.Row{nil, {ID: "s"}} {
+				for _, descending := range []bool{false, true} {
+					sql, args := listQuery(journal.ListParams{
+						Filter: test.filter, Order: journal.Order{By: by, Descending: descending}, After: after, Limit: 50,
+					})
+					store.planned(t, test.name, want, sql, args)
+				}
+			}
+		}
+	}
+	store.planned(t, "due", "sagas_due (due>? AND due<?)", dueQuery, []any{int64(1), int64(50)})
+	for which, sql := range openQueries {
+		store.planned(t, fmt.Sprintf("open %d", which), "sagas_unended (state=? AND waiting=? AND id>?)", sql, []any{"s", int64(50)})
+	}
+}
+
+// TestEventPlans holds what is done with events, and with sagas that wait and that have ended, to the indexes that find them.
+func TestEventPlans(t *testing.T) {
+	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
+	defer store.Close()
+	one := int64(1)
+	store.planned(t, "purge", "sagas_ended (definition=? AND end_time<?)", endedQuery, []any{"X/Y", one, one})
+	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
+	store.planned(t, "is awaited", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})
+	store.planned(t, "is there", "events_by_key (subject=? AND type=? AND rowid>?)", hasEventQuery, []any{"s", one, one})
+	store.planned(t, "next event", "events_by_key (subject=? AND type=? AND rowid>?)", nextEventQuery, []any{"s", "T", one, one})
+	for name, test := range map[string]struct {
+		params journal.EventsParams
+		want   string
+	}{
+		"all":                 {journal.EventsParams{}, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"},
+		"a type":              {journal.EventsParams{Types: []string{"T"}}, "events_by_type (type=? AND rowid>?)"},
+		"types":               {journal.EventsParams{Types: []string{"T", "U"}}, "events_by_type (type=? AND rowid>?)"},
+		"many types":          {journal.EventsParams{Types: make([]string, 0)}, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"},
+		"a subject":           {journal.EventsParams{Subject: "s"}, "events_by_key (subject=?)"},
+		"a subject and types": {journal.EventsParams{Subject: "s", Types: []string{"T", "U"}}, "events_by_key (subject=? AND type=? AND rowid>?)"},
+	} {
+		params := test.params
+		if name == "many types" {
+			for i := range maxMerged + 1 {
+				params.Types = append(params.Types, fmt.Sprint(i))
+			}
+		}
+		params.After, params.Limit = 7, 50
+		sql, args := eventsQuery(params)
+		store.planned(t, name, test.want, sql, args)
+	}
+}
+
+// planned checks that a plan has what is wanted, and doesn't read all sagas in order to sort them.
+func (s *Store) planned(t *testing.T, name, want, sql string, args []any) {
+	t.Helper()
+	r := &reader{conn: s.writer.conn, stmts: make(map[string]*sqlite3.Stmt)}
+	var plan strings.Builder
+	if err := r.query("EXPLAIN QUERY PLAN "+sql, args, func(stmt *sqlite3.Stmt) error {
+		plan.WriteString(stmt.ColumnText(3) + "\n")
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(plan.String(), want) || strings.Contains(plan.String(), "SCAN s\n") || strings.Contains(plan.String(), "SCAN e\n") || strings.Contains(plan.String(), "SCAN sagas\n") {
+		t.Errorf("%s: the plan should have %q:\n%s\n%s", name, want, plan.String(), sql)
+	}
+}

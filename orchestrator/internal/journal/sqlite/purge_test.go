@@ -1,0 +1,37 @@
+package sqlite
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// TestPurgeLeavesNothing deletes all sagas, some of which have more turns than one transaction deletes, and looks for what is left of them.
+func TestPurgeLeavesNothing(t *testing.T) {
+	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
+	defer store.Close()
+	for i := range 3 {
+		id := fmt.Sprint(i)
+		row := &journal.Row{ID: id, Definition: "X/Y", State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, EndTime: time.Unix(1, 0), Labels: map[string]string{"one": id, "two": "x"}}
+		if err := store.Append(t.Context(), []*journal.Entry{{Saga: id, Turn: 1, Row: row}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.writer.conn.Exec(fmt.Sprintf(`WITH RECURSIVE n(i) AS (VALUES (2) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO turns SELECT 2 << 24 | i, x'00' FROM n`, purgeTurns+10)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := store.Purge(t.Context(), journal.PurgeParams{Definitions: []string{"X/Y"}, EndedBefore: time.Unix(2, 0), Limit: 10})
+	if err != nil || n != 3 {
+		t.Errorf("%d sagas were purged, %v; want 3", n, err)
+	}
+	for _, table := range []string{"sagas", "turns", "labels"} {
+		if left, err := queryInt(store.writer.conn, "SELECT count(*) FROM "+table); err != nil || left != 0 {
+			t.Errorf("%d %s are left, %v", left, table, err)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// find reads a saga's row; ErrNotFound when there is none.
+func (r *reader) find(id string) (saga found, err error) {
+	there := false
+	err = r.query(`SELECT `+rowColumns+` FROM sagas s WHERE s.id = ?`, []any{id}, func(stmt *sqlite3.Stmt) error {
+		there = true
+		saga, err = scanRow(stmt)
+		return err
+	})
+	if err == nil && !there {
+		err = fmt.Errorf("saga %s: %w", id, journal.ErrNotFound)
+	}
+	return saga, err
+}
+
+// Load returns one saga with its journal.
+func (s *Store) Load(ctx context.Context, id string) (*journal.Journal, error) {
+	var loaded *journal.Journal
+	err := s.read(ctx, "load a saga", func(r *reader) error {
+		saga, err := r.find(id)
+		if err != nil {
+			return err
+		}
+		loaded, err = r.journal(saga)
+		return err
+	})
+	return loaded, err
+}
+
+// Get returns one saga's row.
+func (s *Store) Get(ctx context.Context, id string) (*journal.Row, error) {
+	var saga found
+	err := s.read(ctx, "find a saga", func(r *reader) (err error) {
+		saga, err = r.find(id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &saga.row, nil
+}
+
+// Turns returns a page of a saga's turns.
+func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error) {
+	var turns []journal.Turn
+	err := s.read(ctx, "read turns", func(r *reader) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
+		saga, err := r.find(id)
+		if err != nil {
+			return err
+		}
+		turns, err = r.turns(saga.key, after, limit)
+		return err
+	})
+	return turns, err
+}
+
+// openQueries merge walks along an index: one for each state, and for those that wait and those that don't.
+var openQueries = map[journal.OpenSagas]string{
+	journal.Driven: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 2 AND s.waiting = 0"),
+	journal.Unended: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 1 AND s.waiting = 1", "s.state = 2 AND s.waiting = 0",
+		"s.state = 2 AND s.waiting = 1", "s.state = 3 AND s.waiting = 0", "s.state = 3 AND s.waiting = 1"),
+}
+
+func openQuery(walks ...string) string {
+	for i, walk := range walks {
+		walks[i] = `SELECT ` + rowColumns + ` FROM sagas s WHERE ` + walk + ` AND s.state < 4 AND s.id > ?1`
+	}
+	return strings.Join(walks, ` UNION ALL `) + ` ORDER BY 2 LIMIT ?2`
+}
+
+// Open returns sagas that haven't ended, with their journals.
+func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
+	var open []*journal.Journal
+	err := s.read(ctx, "read open sagas", func(r *reader) error {
+		if err := params.Validate(); err != nil {
+			return err
+		}
+		type scanned struct {
+			found
+			err error
+		}
+		var sagas []scanned
+		err := r.query(openQueries[params.Which], []any{params.After, int64(params.Limit)}, func(stmt *sqlite3.Stmt) error {
+			saga, err := scanRow(stmt)
+			sagas = append(sagas, scanned{saga, err})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, saga := range sagas {
+			var one *journal.Journal
+			if err = saga.err; err == nil {
+				one, err = r.journal(saga.found)
+			}
+			switch cause, _ := diagnose(err); {
+			case err == nil:
+			case errors.Is(err, journal.ErrCorrupt):
+				one = &journal.Journal{Row: saga.row, Err: failure("read a saga in the store", s.path, err)}
+			case errors.Is(cause, journal.ErrCorrupt):
+				one = &journal.Journal{Row: saga.row, Err: failure("read saga "+saga.row.ID+" in the store", s.path, err)}
+			default:
+				return err
+			}
+			open = append(open, one)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return open, nil
+}
+
+const dueQuery = `SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`
+
+// Due returns timers, earliest first.
+func (s *Store) Due(ctx context.Context, until time.Time, limit int) ([]journal.Due, error) {
+	var due []journal.Due
+	err := s.read(ctx, "read timers", func(r *reader) error {
+		if err := journal.ValidateLimit(limit); err != nil {
+			return err
+		}
+		return r.query(dueQuery,
+			[]any{until.UnixMicro(), int64(limit)}, func(stmt *sqlite3.Stmt) error {
+				due = append(due, journal.Due{Saga: stmt.ColumnText(0), Time: columnTime(stmt, 1)})
+				return nil
+			})
+	})
+	return due, err
+}
+
+// List returns a page of rows.
+func (s *Store) List(ctx context.Context, params journal.ListParams) ([]*journal.Row, error) {
+	if err := params.Validate(); err != nil {
+		return nil, fmt.Errorf("list sagas in the store %s: %w", s.path, err)
+	}
+	sql, args := listQuery(params)
+	var rows []*journal.Row
+	err := s.read(ctx, "list sagas", func(r *reader) error {
+		return r.query(sql, args, func(stmt *sqlite3.Stmt) error {
+			saga, err := scanRow(stmt)
+			rows = append(rows, &saga.row)
+			return err
+		})
+	})
+	return rows, err
+}

@@ -1,0 +1,206 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// readers are the connections that read. Each is opened when it is first needed.
+type readers struct {
+	path    string
+	options options
+	free    chan *reader // holds one element for each reader that may be used; nil for one that isn't open yet
+}
+
+// reader owns one connection. It is not safe for concurrent use.
+type reader struct {
+	conn  *sqlite3.Conn
+	stmts map[string]*sqlite3.Stmt
+}
+
+func newReaders(path string, options options) *readers {
+	r := &readers{path: path, options: options, free: make(chan *reader, options.readers)}
+	for range options.readers {
+		r.free <- nil
+	}
+	return r
+}
+
+// close waits until nobody reads.
+func (r *readers) close() error {
+	var errs []error
+	for range r.options.readers {
+		if one := <-r.free; one != nil {
+			errs = append(errs, one.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *reader) close() (err error) {
+	defer rescue(&err)
+	for _, stmt := range r.stmts {
+		err = errors.Join(err, stmt.Close())
+	}
+	return errors.Join(err, r.conn.Close())
+}
+
+// read runs f on a connection, in a transaction, so that it sees one moment of the store.
+func (s *Store) read(ctx context.Context, doing string, f func(*reader) error) error {
+	if err := s.usable(ctx); err != nil {
+		return fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
+	}
+	var one *reader
+	select {
+	case one = <-s.readers.free:
+	case <-s.closed:
+		return fmt.Errorf("%s in the store %s: %w", doing, s.path, journal.ErrClosed)
+	case <-ctx.Done():
+		return fmt.Errorf("%s in the store %s: %w", doing, s.path, ctx.Err())
+	}
+	defer func() { s.readers.free <- one }()
+	if err := s.usable(ctx); err != nil {
+		return fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
+	}
+	if one == nil {
+		conn, err := connect(ctx, s.path, s.options, "query_only = ON", "temp_store = MEMORY", "cache_size = -4096")
+		if err != nil {
+			return s.fail(ctx, doing, err)
+		}
+		one = &reader{conn: conn, stmts: make(map[string]*sqlite3.Stmt)}
+	}
+	err := one.transaction(ctx, f)
+	if errors.Is(err, errBroken) {
+		one = nil // the next one begins anew
+	}
+	return s.fail(ctx, doing, err)
+}
+
+func (r *reader) transaction(ctx context.Context, f func(*reader) error) (err error) {
+	defer rescue(&err)
+	r.conn.SetInterrupt(ctx)
+	defer r.conn.SetInterrupt(context.Background())
+	if err := r.conn.Exec(`BEGIN`); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() {
+		r.conn.SetInterrupt(context.Background()) // ending a transaction must not be interrupted
+		err = errors.Join(err, r.conn.Exec(`COMMIT`))
+	}()
+	return f(r)
+}
+
+// query runs a statement, which is kept, and calls row for each of its rows.
+func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (err error) {
+	stmt := r.stmts[sql]
+	if stmt == nil {
+		if len(r.stmts) >= 64 { // filters make ever new statements
+			for old, stmt := range r.stmts {
+				_ = stmt.Close() // it was reset after its last use
+				delete(r.stmts, old)
+			}
+		}
+		if stmt, err = prepare(r.conn, sql); err != nil {
+			return err
+		}
+		r.stmts[sql] = stmt
+	}
+	if err := bind(stmt, args...); err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Reset() }() // what it failed with is returned below
+	for stmt.Step() {
+		if err := row(stmt); err != nil {
+			return err
+		}
+	}
+	return stmt.Err() //nolint:wrapcheck // the caller says what it was for
+}
+
+// rowColumns are what scanRow reads.
+const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state, s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn`
+
+// found is a saga's row with what the store keeps beside it.
+type found struct {
+	row   journal.Row
+	key   int64
+	first uint64 // the number of the first turn
+}
+
+func scanRow(stmt *sqlite3.Stmt) (found, error) {
+	row := journal.Row{
+		ID: stmt.ColumnText(1), Definition: stmt.ColumnText(2), State: treatyv1.SagaState(stmt.ColumnInt64(3)),
+		CreateTime: columnTime(stmt, 4), UpdateTime: columnTime(stmt, 5), EndTime: columnTime(stmt, 6), Due: columnTime(stmt, 7),
+		Waiting: stmt.ColumnBool(9),
+	}
+	one := found{row: row, key: stmt.ColumnInt64(0), first: uint64(stmt.ColumnInt64(10))}
+	if stmt.ColumnType(8) != sqlite3.NULL {
+		if err := json.Unmarshal(stmt.ColumnRawText(8), &one.row.Labels); err != nil {
+			return one, fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, row.ID, err)
+		}
+	}
+	return one, nil
+}
+
+func columnTime(stmt *sqlite3.Stmt, column int) time.Time {
+	if stmt.ColumnType(column) == sqlite3.NULL {
+		return time.Time{}
+	}
+	return time.UnixMicro(stmt.ColumnInt64(column)).UTC()
+}
+
+// turns reads a saga's turns with numbers greater than after; limit 0 means all.
+func (r *reader) turns(key int64, after uint64, limit int) ([]journal.Turn, error) {
+	if limit <= 0 {
+		limit = journal.MaxTurns
+	}
+	var turns []journal.Turn
+	from := key<<turnBits | int64(min(after, 1<<turnBits-1))
+	err := r.query(`SELECT position, data FROM turns WHERE position > ? AND position <= ? ORDER BY position LIMIT ?`,
+		[]any{from, key<<turnBits | (1<<turnBits - 1), int64(limit)}, func(stmt *sqlite3.Stmt) error {
+			number := uint64(stmt.ColumnInt64(0)) & (1<<turnBits - 1)
+			turns = append(turns, journal.Turn{Number: number, Data: stmt.ColumnBlob(1, nil)})
+			return nil
+		})
+	return turns, err
+}
+
+// journal reads all of a saga's turns and its awaits, and checks that no turn is missing.
+func (r *reader) journal(saga found) (*journal.Journal, error) {
+	turns, err := r.turns(saga.key, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	for i, turn := range turns {
+		if want := saga.first + uint64(i); turn.Number != want {
+			return nil, fmt.Errorf("%w: saga %s has turn %d in the place of turn %d", journal.ErrCorrupt, saga.row.ID, turn.Number, want)
+		}
+	}
+	if len(turns) == 0 {
+		return nil, fmt.Errorf("%w: saga %s has no turns", journal.ErrCorrupt, saga.row.ID)
+	}
+	if !journal.Final(saga.row.State) {
+		if saga.row.Awaits, err = r.awaits(saga.key); err != nil {
+			return nil, err
+		}
+	}
+	return &journal.Journal{Row: saga.row, Turns: turns}, nil
+}
+
+func (r *reader) awaits(key int64) ([]journal.Await, error) {
+	var awaits []journal.Await
+	err := r.query(`SELECT (SELECT name FROM event_types WHERE key = type), subject, after FROM awaits WHERE saga = ? ORDER BY number`,
+		[]any{key}, func(stmt *sqlite3.Stmt) error {
+			awaits = append(awaits, journal.Await{Type: stmt.ColumnText(0), Subject: stmt.ColumnText(1), After: uint64(stmt.ColumnInt64(2))})
+			return nil
+		})
+	return awaits, err
+}

@@ -1,0 +1,195 @@
+package sqlite
+
+import (
+	"fmt"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// applicationID marks the file as ours in its header: "Trty".
+const applicationID = 0x54727479
+
+// A saga's turns are found by one integer, its key above its turn's number, so that adding a turn is one insertion into one
+// b-tree and the key of a turn takes at most 8 bytes.
+const turnBits = 24
+
+// migrations lead from each version of the schema to the next: number 0 makes version 1 out of an empty file. One that was
+// released is never changed.
+//
+// States are the numbers of treaty.v1.SagaState, times are microseconds since 1970 in UTC, and NULL is no time. A definition's name is
+// stored once. Labels are stored twice: in their saga's row for reading, and apart for searching.
+//
+// Every index costs each saga a microsecond or two, so a partial one holds only what is looked for by it, and finding that takes the same
+// time however many sagas have succeeded. SQLite uses a partial index only when a query says the index's condition literally:
+// queries name states as numbers. Sagas that are driven change all the time and are few: those in sagas_by_update_time have settled. sagas_unended
+// has those that wait apart from those that are driven, and sagas_ended finds what may be purged without looking at what is kept.
+//
+// A saga's created is the newest event's position when its first turn was written, its first_turn the number with which its journal begins.
+// Names of event types are stored once, as those of definitions are. Awaits lie with their saga, and are found by the event that they are for.
+var migrations = []string{
+	`CREATE TABLE meta (
+		name TEXT PRIMARY KEY NOT NULL,
+		value INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	INSERT INTO meta VALUES ('epoch', 0);
+
+	CREATE TABLE definitions (
+		key INTEGER PRIMARY KEY NOT NULL,
+		name TEXT NOT NULL UNIQUE
+	) STRICT;
+
+	CREATE TABLE sagas (
+		key INTEGER PRIMARY KEY NOT NULL,
+		id TEXT NOT NULL UNIQUE,
+		definition INTEGER NOT NULL,
+		state INTEGER NOT NULL,
+		create_time INTEGER NOT NULL,
+		update_time INTEGER NOT NULL,
+		end_time INTEGER,
+		due INTEGER,
+		labels TEXT
+	) STRICT;
+	CREATE INDEX sagas_by_create_time ON sagas (create_time);
+	CREATE INDEX sagas_by_update_time ON sagas (update_time) WHERE state >= 3;
+	CREATE INDEX sagas_unended ON sagas (state, id) WHERE state < 4;
+	CREATE INDEX sagas_compensated ON sagas (state, create_time) WHERE state = 5;
+	CREATE INDEX sagas_due ON sagas (due) WHERE due IS NOT NULL AND state < 4;
+
+	CREATE TABLE turns (
+		position INTEGER PRIMARY KEY NOT NULL,
+		data BLOB NOT NULL
+	) STRICT;
+
+	CREATE TABLE labels (
+		label TEXT NOT NULL,
+		value TEXT NOT NULL,
+		saga INTEGER NOT NULL,
+		PRIMARY KEY (label, value, saga)
+	) STRICT, WITHOUT ROWID;
+
+	CREATE VIEW saga_list AS SELECT
+		'sagas/' || id AS name,
+		(SELECT name FROM definitions WHERE key = definition) AS definition,
+		CASE state WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'COMPENSATING' WHEN 3 THEN 'SUSPENDED'
+			WHEN 4 THEN 'SUCCEEDED' WHEN 5 THEN 'COMPENSATED' ELSE state END AS state,
+		strftime('%FT%R:%fZ', create_time / 1e6, 'unixepoch') AS create_time,
+		strftime('%FT%R:%fZ', update_time / 1e6, 'unixepoch') AS update_time,
+		strftime('%FT%R:%fZ', end_time / 1e6, 'unixepoch') AS end_time,
+		strftime('%FT%R:%fZ', due / 1e6, 'unixepoch') AS due,
+		labels
+	FROM sagas;
+
+	CREATE VIEW saga_turns AS SELECT
+		'sagas/' || id AS name, position & 0xffffff AS turn, length(data) AS bytes, data
+	FROM sagas JOIN turns ON position BETWEEN (sagas.key << 24) AND (sagas.key << 24 | 0xffffff);`,
+
+	`ALTER TABLE sagas ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE sagas ADD COLUMN created INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE sagas ADD COLUMN first_turn INTEGER NOT NULL DEFAULT 1;
+	DROP INDEX sagas_unended;
+	CREATE INDEX sagas_unended ON sagas (state, waiting, id) WHERE state < 4;
+	CREATE INDEX sagas_ended ON sagas (definition, end_time) WHERE state >= 4;
+
+	CREATE TABLE event_types (
+		key INTEGER PRIMARY KEY NOT NULL,
+		name TEXT NOT NULL UNIQUE
+	) STRICT;
+
+	CREATE TABLE events (
+		position INTEGER PRIMARY KEY NOT NULL,
+		source TEXT NOT NULL,
+		id TEXT NOT NULL,
+		type INTEGER NOT NULL,
+		subject TEXT NOT NULL,
+		time INTEGER NOT NULL,
+		store_time INTEGER NOT NULL,
+		data BLOB NOT NULL
+	) STRICT;
+	CREATE UNIQUE INDEX events_by_id ON events (source, id);
+	CREATE INDEX events_by_key ON events (subject, type);
+	CREATE INDEX events_by_type ON events (type);
+
+	CREATE TABLE awaits (
+		saga INTEGER NOT NULL,
+		number INTEGER NOT NULL,
+		type INTEGER NOT NULL,
+		subject TEXT NOT NULL,
+		after INTEGER NOT NULL,
+		PRIMARY KEY (saga, number)
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX awaits_by_key ON awaits (subject, type, after);
+
+	CREATE TABLE consumers (
+		name TEXT PRIMARY KEY NOT NULL,
+		position INTEGER NOT NULL,
+		filter TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE purged (
+		id TEXT PRIMARY KEY NOT NULL
+	) STRICT, WITHOUT ROWID;
+
+	DROP VIEW saga_list;
+	CREATE VIEW saga_list AS SELECT
+		'sagas/' || id AS name,
+		(SELECT name FROM definitions WHERE key = definition) AS definition,
+		CASE state WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'COMPENSATING' WHEN 3 THEN 'SUSPENDED'
+			WHEN 4 THEN 'SUCCEEDED' WHEN 5 THEN 'COMPENSATED' ELSE state END AS state,
+		CASE waiting WHEN 0 THEN 'no' ELSE 'yes' END AS waiting,
+		(SELECT group_concat((SELECT name FROM event_types WHERE event_types.key = type) || ' ' || subject, ', ')
+			FROM awaits WHERE saga = sagas.key) AS awaits,
+		strftime('%Y-%m-%dT%H:%M:%fZ', create_time / 1e6, 'unixepoch') AS create_time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', update_time / 1e6, 'unixepoch') AS update_time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', end_time / 1e6, 'unixepoch') AS end_time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', due / 1e6, 'unixepoch') AS due,
+		labels
+	FROM sagas;
+
+	CREATE VIEW saga_events AS SELECT
+		position, source, id,
+		(SELECT name FROM event_types WHERE key = type) AS type,
+		subject,
+		strftime('%Y-%m-%dT%H:%M:%fZ', time / 1e6, 'unixepoch') AS time,
+		strftime('%Y-%m-%dT%H:%M:%fZ', store_time / 1e6, 'unixepoch') AS store_time,
+		length(data) AS bytes, data
+	FROM events;`,
+}
+
+// migrate brings the file to this program's schema in one transaction.
+func migrate(conn *sqlite3.Conn) (err error) {
+	version, err := queryInt(conn, `PRAGMA user_version`)
+	if err != nil {
+		return err
+	}
+	if version == int64(len(migrations)) {
+		return nil
+	}
+	if version < 0 || version > int64(len(migrations)) {
+		return fmt.Errorf("%w: its schema has version %d, this program knows %d; use the newer program", journal.ErrVersion, version, len(migrations))
+	}
+	tx, err := conn.BeginImmediate()
+	if err != nil {
+		return err
+	}
+	defer tx.End(&err)
+	for i, migration := range migrations[version:] {
+		if err := conn.Exec(migration); err != nil {
+			return fmt.Errorf("migrate the schema to version %d: %w", version+int64(i)+1, err)
+		}
+	}
+	return conn.Exec(fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d`, applicationID, len(migrations)))
+}
+
+func queryInt(conn *sqlite3.Conn, sql string) (int64, error) {
+	stmt, _, err := conn.Prepare(sql)
+	if err != nil {
+		return 0, err
+	}
+	defer stmt.Close()
+	if !stmt.Step() {
+		return 0, stmt.Err()
+	}
+	return stmt.ColumnInt64(0), nil
+}

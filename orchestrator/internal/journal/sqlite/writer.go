@@ -1,0 +1,189 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// maxCached is how many open sagas the writer remembers. One takes about 150 bytes; a saga that isn't remembered costs one
+// look-up.
+const maxCached = 1 << 16
+
+// writer owns the one connection that writes. It is not safe for concurrent use.
+type writer struct {
+	conn *sqlite3.Conn
+
+	begin, commit, rollback                   *sqlite3.Stmt
+	findSaga, insertSaga, updateSaga          *sqlite3.Stmt
+	insertTurn, insertLabel                   *sqlite3.Stmt
+	deleteTurns, beginAnew                    *sqlite3.Stmt
+	deleteAwaits, insertAwait                 *sqlite3.Stmt
+	hasAwait, hasEvent, wakeSaga, wakeSagas   *sqlite3.Stmt
+	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
+	oldestEvents                              *sqlite3.Stmt
+	findEnded, deleteLabel, deleteSaga        *sqlite3.Stmt
+	isPurged, rememberPurged                  *sqlite3.Stmt
+	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
+
+	// group numbers the groups, to notice a saga that is twice in one.
+	group uint64
+
+	// nextKey is the next new saga's key. It only grows.
+	nextKey int64
+
+	// newest is the position of the newest event.
+	newest int64
+
+	// sagas remembers where driven sagas stand, definitions and types the keys of names. All hold what is committed and what the
+	// transaction under way has done; when it fails, what it touched is forgotten.
+	sagas              map[string]*position
+	definitions, types names
+
+	// settled are the sagas that need no remembering once the transaction under way is committed.
+	settled []string
+
+	// broken is set for good when the engine failed.
+	broken error
+}
+
+// position is where one saga stands.
+type position struct {
+	key     int64
+	last    uint64
+	group   uint64
+	created int64 // the newest event's position when the saga was created
+	waiting bool
+	awaits  bool // it has stored awaits
+}
+
+func openWriter(ctx context.Context, path string, options options) (w *writer, err error) {
+	defer rescue(&err)
+	conn, err := connect(ctx, path, options,
+		"synchronous = FULL",
+		"foreign_keys = OFF",
+		"temp_store = MEMORY",
+		"cache_size = -24576",
+		"wal_autocheckpoint = 4096",
+	)
+	if err != nil {
+		return nil, err
+	}
+	w = &writer{conn: conn, sagas: map[string]*position{}}
+	if err := w.setUp(); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return w, nil
+}
+
+func (w *writer) setUp() error {
+	if readOnly, _ := w.conn.ReadOnly("main"); readOnly {
+		return sqlite3.READONLY
+	}
+	// Migrating reads the file, so that what can't be read is refused before anything is written to it.
+	if err := w.useWAL(); err != nil {
+		return err
+	}
+	if err := migrate(w.conn); err != nil {
+		return err
+	}
+	return w.prepare()
+}
+
+func (w *writer) useWAL() error {
+	stmt, _, err := w.conn.Prepare(`PRAGMA journal_mode = WAL`)
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	if !stmt.Step() {
+		return stmt.Err()
+	}
+	if mode := stmt.ColumnText(0); mode != "wal" {
+		return fmt.Errorf("the file system allows no write-ahead log (journal mode %q); use a local disk", mode)
+	}
+	return nil
+}
+
+func (w *writer) prepare() error {
+	statements := []struct {
+		stmt **sqlite3.Stmt
+		sql  string
+	}{
+		{&w.begin, `BEGIN IMMEDIATE`},
+		{&w.commit, `COMMIT`},
+		{&w.rollback, `ROLLBACK`},
+		{&w.findSaga, `SELECT key, (SELECT max(position) FROM turns WHERE position BETWEEN key << 24 AND (key << 24 | 0xffffff)), created, waiting,
+			EXISTS (SELECT 1 FROM awaits WHERE saga = key) FROM sagas WHERE id = ?`},
+		{&w.insertSaga, `INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
+		{&w.isPurged, `SELECT 1 FROM purged WHERE id = ?`},
+		{&w.rememberPurged, `INSERT INTO purged (id) VALUES (?) ON CONFLICT (id) DO NOTHING`},
+		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6 WHERE key = ?1`},
+		{&w.insertTurn, `INSERT INTO turns (position, data) VALUES (?, ?)`},
+		{&w.insertLabel, `INSERT INTO labels (label, value, saga) VALUES (?, ?, ?)`},
+		{&w.deleteTurns, `DELETE FROM turns WHERE position BETWEEN ?1 << 24 AND (?1 << 24 | ?2)`},
+		{&w.beginAnew, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
+		{&w.deleteAwaits, `DELETE FROM awaits WHERE saga = ?`},
+		{&w.insertAwait, `INSERT INTO awaits (saga, number, type, subject, after) VALUES (?, ?, ?, ?, ?)`},
+		{&w.hasAwait, hasAwaitQuery},
+		{&w.hasEvent, hasEventQuery},
+		{&w.wakeSaga, `UPDATE sagas SET due = min(ifnull(due, ?2), ?2) WHERE key = ?1`},
+		{&w.wakeSagas, wakeQuery},
+		{&w.insertEvent, `INSERT INTO events (position, source, id, type, subject, time, store_time, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING`},
+		{&w.findEvent, `SELECT position, type, subject, data FROM events WHERE source = ? AND id = ?`},
+		{&w.deleteEvents, `DELETE FROM events WHERE position BETWEEN ? AND ?`},
+		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
+		{&w.findEnded, endedQuery},
+		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
+		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
+		{&w.findConsumer, `SELECT position, filter FROM consumers WHERE name = ?`},
+		{&w.insertConsumer, `INSERT INTO consumers (name, position, filter) VALUES (?, ?, ?)`},
+		{&w.setConsumer, `UPDATE consumers SET position = ?2 WHERE name = ?1`},
+		{&w.definitions.find, `SELECT key FROM definitions WHERE name = ?`},
+		{&w.definitions.insert, `INSERT INTO definitions (name) VALUES (?)`},
+		{&w.types.find, `SELECT key FROM event_types WHERE name = ?`},
+		{&w.types.insert, `INSERT INTO event_types (name) VALUES (?)`},
+	}
+	for _, s := range statements {
+		stmt, err := prepare(w.conn, s.sql)
+		if err != nil {
+			return err
+		}
+		*s.stmt = stmt
+	}
+	w.definitions.keys, w.types.keys = map[string]int64{}, map[string]int64{}
+	var err error
+	w.nextKey, err = queryInt(w.conn, `SELECT max(ifnull((SELECT max(key) FROM sagas), 0), ifnull((SELECT max(position) >> 24 FROM turns), 0)) + 1`)
+	if err != nil {
+		return err
+	}
+	w.newest, err = queryInt(w.conn, `SELECT ifnull(max(position), 0) FROM events`)
+	return err
+}
+
+// beginEpoch counts this opening, durably.
+func (w *writer) beginEpoch() (epoch uint64, err error) {
+	defer rescue(&err)
+	if err := w.conn.Exec(`UPDATE meta SET value = value + 1 WHERE name = 'epoch'`); err != nil {
+		return 0, err
+	}
+	value, err := queryInt(w.conn, `SELECT value FROM meta WHERE name = 'epoch'`)
+	if err == nil && value <= 0 {
+		return 0, fmt.Errorf("%w: there is no epoch", journal.ErrCorrupt)
+	}
+	return uint64(value), err
+}
+
+func (w *writer) close() (err error) {
+	defer rescue(&err)
+	for _, stmt := range slices.Collect(w.conn.Stmts()) {
+		_ = stmt.Close() // what it failed with was returned when it did
+	}
+	return w.conn.Close()
+}

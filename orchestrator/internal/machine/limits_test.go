@@ -1,0 +1,270 @@
+package machine_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// TestLimits checks that a saga that asks for too much is suspended with a reason, long before anything breaks, and that a crash changes
+// nothing about that.
+func TestLimits(t *testing.T) {
+	call := func(thread *machine.Thread, bytes int) *treatyv1.Failure {
+		return thread.Call(&machine.Call{Method: "Q", Request: make([]byte, bytes)}).Failure
+	}
+	for _, test := range []struct {
+		name string
+		code func(thread *machine.Thread)
+		want string // of the message; empty when it isn't suspended
+	}{
+		{
+			name: "a loop of sleeps",
+			code: func(thread *machine.Thread) {
+				for {
+					thread.Wait(&machine.Wait{Until: thread.Now()})
+				}
+			},
+			want: "wait 10001 is against the rules: a saga has at most 10000 steps, waits and broadcasts; do the rest in child sagas, or begin anew",
+		},
+		{
+			name: "a loop of commands",
+			code: func(thread *machine.Thread) {
+				for {
+					call(thread, 0)
+				}
+			},
+			want: "step 10001 is against the rules: a saga has at most 10000 steps",
+		},
+		{
+			name: "a loop of broadcasts to nobody",
+			code: func(thread *machine.Thread) {
+				for {
+					thread.Broadcast(&machine.Broadcast{Method: "N"}, nil)
+				}
+			},
+			want: "broadcast 10001 is against the rules: a saga has at most 10000 steps",
+		},
+		{
+			name: "as many side by side as are allowed",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: machine.MaxSteps, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+			},
+		},
+		{
+			name: "one side by side too many",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: machine.MaxSteps + 1, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+			},
+			want: "step 1.10001.1 is against the rules: a saga has at most 10000 steps",
+		},
+		{
+			name: "more side by side than there could be steps",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: 1 << 30, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+			},
+			want: "the saga is against the rules: more than 20000 branches of it have begun and not ended; let saga.Each do fewer at once",
+		},
+		{
+			name: "more than that altogether",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: 3 * machine.MaxSteps, AtOnce: 10, Body: func(int, *machine.Thread) *treatyv1.Failure { return nil }})
+			},
+		},
+		{
+			name: "the longest request",
+			code: func(thread *machine.Thread) { call(thread, machine.MaxPayloadBytes) },
+		},
+		{
+			name: "a request that is too long",
+			code: func(thread *machine.Thread) { call(thread, machine.MaxPayloadBytes+1) },
+			want: "the request of Q has 4194305 bytes, and 4194304 are allowed; keep what is long elsewhere, and send where it is",
+		},
+		{
+			name: "too much at one moment",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: 5, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure {
+					return call(thread, machine.MaxPayloadBytes)
+				}})
+			},
+			want: "the requests that are sent at this moment have more than 16777216 bytes altogether; let saga.Each do fewer at once",
+		},
+		{
+			name: "the same, fewer at once",
+			code: func(thread *machine.Thread) {
+				thread.Branch(&machine.Branches{Count: 5, AtOnce: 4, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure {
+					return call(thread, machine.MaxPayloadBytes)
+				}})
+			},
+		},
+		{
+			name: "a long history",
+			code: func(thread *machine.Thread) {
+				for {
+					call(thread, machine.MaxPayloadBytes)
+				}
+			},
+			want: "and 67108864 are allowed; do the rest in child sagas",
+		},
+		{
+			name: "a long history of progress",
+			code: func(thread *machine.Thread) {
+				for {
+					thread.SetProgress(&anypb.Any{Value: make([]byte, 1<<20)})
+					call(thread, 0)
+				}
+			},
+			want: "the requests, replies, events and progress in the saga's journal have",
+		},
+		{
+			name: "as many events in a wait as are allowed",
+			code: func(thread *machine.Thread) { thread.Wait(&machine.Wait{Events: keys(machine.MaxWaitEvents, "k")}) },
+		},
+		{
+			name: "too many events in a wait",
+			code: func(thread *machine.Thread) {
+				thread.Wait(&machine.Wait{Events: keys(machine.MaxWaitEvents+1, "k")})
+			},
+			want: "it awaits 101 events at once, and 100 are allowed; await them side by side, in branches",
+		},
+		{
+			name: "the longest key",
+			code: func(thread *machine.Thread) {
+				thread.Wait(&machine.Wait{Events: keys(1, strings.Repeat("k", machine.MaxSubjectBytes))})
+			},
+		},
+		{
+			name: "a key that is too long",
+			code: func(thread *machine.Thread) {
+				thread.Wait(&machine.Wait{Events: keys(1, strings.Repeat("k", machine.MaxSubjectBytes+1))})
+			},
+			want: "it awaits E with a key of 257 bytes, and 256 are allowed",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config := machine.Config{
+				ID: "x",
+				Code: func(thread *machine.Thread, _ []byte) ([]byte, *treatyv1.Failure) {
+					test.code(thread)
+					return []byte{}, nil
+				},
+				Command: func(method string) (*contract.Command, bool) {
+					return &contract.Command{Call: contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_QUERY, Broadcast: method == "N"}, true
+				},
+			}
+			live := runToItsEnd(t, config)
+			defer live.machine.Close()
+			message := live.machine.Saga().Suspension.GetMessage()
+			if !strings.Contains(message, test.want) || test.want == "" && message != "" {
+				t.Errorf("suspended with %q, want %q", message, test.want)
+			}
+			again := machine.New(config)
+			defer again.Close()
+			for _, turn := range live.journal {
+				if err := again.Replay(turn); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if again.Saga().PayloadBytes != live.machine.Saga().PayloadBytes || again.Saga().Suspension.GetMessage() != message {
+				t.Errorf("after a crash it is suspended with %q", again.Saga().Suspension.GetMessage())
+			}
+			if _, err := again.Apply(live.now, machine.Cancel{}); message != "" && err != nil {
+				t.Errorf("it can't be cancelled: %v", err)
+			}
+		})
+	}
+}
+
+func keys(n int, subject string) []*treatyv1.EventKey {
+	var keys []*treatyv1.EventKey
+	for range n {
+		keys = append(keys, &treatyv1.EventKey{Type: "E", Subject: subject})
+	}
+	return keys
+}
+
+// runToItsEnd does what a saga of queries asks for until it ends, waits for an event, or is suspended.
+func runToItsEnd(t *testing.T, config machine.Config) *world {
+	t.Helper()
+	w := &world{t: t, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), machine: machine.New(config)}
+	inputs := []machine.Input{machine.Start{Started: &treatyv1.SagaStarted{Definition: "Test/Saga"}}}
+	for len(inputs) > 0 {
+		out, err := w.machine.Apply(w.now, inputs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs = inputs[1:]
+		if out.Turn != nil {
+			w.journal = append(w.journal, out.Turn)
+		}
+		for _, effect := range out.Effects {
+			if effect.Discover != nil {
+				inputs = append(inputs, machine.Discovered{Path: effect.Discover.Path})
+				continue
+			}
+			inputs = append(inputs, machine.Outcome{Step: effect.Step.Path(), Direction: machine.Action, Verdict: machine.Done})
+		}
+	}
+	return w
+}
+
+// TestUnknownRecord checks that a journal of a newer version is refused, with a reason, by whoever reads it.
+func TestUnknownRecord(t *testing.T) {
+	// A record of a kind that comes later: a field of the oneof that this version doesn't know.
+	turn := stored(t, &treatyv1.Turn{Records: []*treatyv1.Record{{}}})
+	turn.Records[0].ProtoReflect().SetUnknown([]byte{0xfa, 0x06, 0x00})
+	const want = "the journal can't be read: record in turn 1 of saga x: its kind is unknown to this version; run the version that wrote it, or a newer one"
+	if err := machine.New(machine.Config{ID: "x"}).Replay(turn); err == nil || err.Error() != want {
+		t.Errorf("replaying: %v", err)
+	}
+	if err := (&machine.Saga{ID: "x"}).Fold(turn); err == nil || err.Error() != want {
+		t.Errorf("folding: %v", err)
+	}
+}
+
+// TestMisfits checks that records that don't fit what came before are refused.
+func TestMisfits(t *testing.T) {
+	started := &treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{}}}
+	scheduled := &treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "1"}}}
+	waits := &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "1"}}}
+	for name, test := range map[string]struct {
+		records []*treatyv1.Record
+		want    string
+	}{
+		"started twice":      {[]*treatyv1.Record{started, started}, "saga_started in turn 1 of saga x: the saga was started before"},
+		"scheduled twice":    {[]*treatyv1.Record{started, scheduled, scheduled}, "step 1 was scheduled before"},
+		"done before it was": {[]*treatyv1.Record{started, {Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1"}}}}, "step 1 isn't under way"},
+		"undone though it isn't done": {
+			[]*treatyv1.Record{started, scheduled, {Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"}}}},
+			"step 1 has nothing to undo",
+		},
+		"undone though nobody asked": {
+			[]*treatyv1.Record{started, scheduled, {Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1"}}}},
+			"step 1 isn't being undone",
+		},
+		"a wait that ended before it began": {
+			[]*treatyv1.Record{started, {Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "1"}}}}, "wait 1 isn't under way",
+		},
+		"a wait that ended by an event that it didn't await": {
+			[]*treatyv1.Record{started, waits, {Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
+				Wait: "1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Index: 0}},
+			}}}}, "wait 1 awaits no such event",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := (&machine.Saga{ID: "x"}).Fold(&treatyv1.Turn{Records: test.records})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("folded with %v, want %q", err, test.want)
+			}
+			if !strings.HasPrefix(fmt.Sprint(err), machine.ErrJournal.Error()) {
+				t.Errorf("%v is no ErrJournal", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,251 @@
+package machine_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// FuzzMachine drives sagas whose code, outcomes, events, timers, crashes, cancellations and decisions are all chosen by chance, each to its
+// end, and checks what must hold of every journal. After each input the journal is read by a second machine, as in the
+// scenarios. Its seeds alone are a hundred sagas.
+func FuzzMachine(f *testing.F) {
+	for seed := range uint64(100) {
+		f.Add(seed, seed*2654435761)
+	}
+	f.Fuzz(func(t *testing.T, a, b uint64) {
+		runByChance(t, rand.New(rand.NewPCG(a, b)))
+	})
+}
+
+func runByChance(t *testing.T, chance *rand.Rand) {
+	w := newWorld(t)
+	w.addCommands("A compensatable\nB compensatable\nC compensatable\nOther compensatable\nQ query\nGot query\nLate query\nP pivot\nR retriable\n" +
+		"E compensatable broadcast\nF retriable broadcast")
+	author := &author{chance: chance}
+	w.code = author.saga()
+	w.machine.Close()
+	w.machine = w.newMachine()
+	defer func() { w.machine.Close() }()
+
+	started := &treatyv1.SagaStarted{Definition: "Test/Saga"}
+	if chance.IntN(5) == 0 {
+		started.Deadline = timestamp(w.now.Add(time.Duration(chance.IntN(30)) * time.Second))
+	}
+	w.apply(machine.Start{Started: started})
+	life := &life{world: w, chance: chance}
+	for range chance.IntN(80) {
+		if w.machine.Saga().Final() {
+			break
+		}
+		w.now = w.now.Add(time.Duration(chance.IntN(3)) * time.Second)
+		life.step()
+	}
+	// Whatever happened, a world without faults brings every saga to its end, unless its code itself is against the rules.
+	for range 1000 {
+		if w.machine.Saga().Final() || !life.stepWell() {
+			break
+		}
+	}
+	if !t.Failed() {
+		checkJournal(t, w)
+	}
+	if t.Failed() {
+		t.Logf("the code:\n%s\nwhat happened:\n%s", strings.Join(w.code, "\n"), strings.Join(life.log, "\n"))
+	}
+}
+
+// author writes saga code by chance.
+type author struct{ chance *rand.Rand }
+
+// saga returns code that mostly keeps the rules: what can be undone, then perhaps a pivot and what is tried until it is done.
+func (a *author) saga() []string {
+	code := a.block(1+a.chance.IntN(4), 0)
+	switch a.chance.IntN(6) {
+	case 0:
+		return append(code, "fail by chance")
+	case 1:
+		code = append(code, []string{"call P", "broadcast F", "try P", "scope-or Q 5s\n  call A\n  call P"}[a.chance.IntN(4)])
+		for range a.chance.IntN(3) {
+			code = append(code, []string{"try R", "try Q", "sleep 2s", "or-all Q\n  branch\n    broadcast F\n  branch\n    call R", "each 1 R Q"}[a.chance.IntN(5)])
+		}
+	case 2:
+		code = append(code, "restart last")
+	}
+	if a.chance.IntN(20) == 0 {
+		return append(code, "panic by chance")
+	}
+	return strings.Split(strings.Join(append(code, "return fine"), "\n"), "\n")
+}
+
+func (a *author) block(length, depth int) []string {
+	var code []string
+	for range length {
+		code = append(code, a.statement(depth)...)
+	}
+	return code
+}
+
+func (a *author) statement(depth int) []string {
+	one := func(texts ...string) []string { return []string{texts[a.chance.IntN(len(texts))]} }
+	if depth < 3 && a.chance.IntN(5) < 2 {
+		switch a.chance.IntN(3) {
+		case 0:
+			code := one("all", "all", "or-all Other")
+			for range 1 + a.chance.IntN(3) {
+				code = append(code, "  branch")
+				code = append(code, indented("    ", a.block(a.chance.IntN(3), depth+1))...)
+			}
+			return code
+		case 1:
+			code := one("scope", "scope 3s", "scope-or Other", "scope-or Other 5s", "scope-must", "scope-must 9s", "loop 2")
+			return append(code, indented("  ", a.block(1+a.chance.IntN(3), depth+1))...)
+		default:
+			return one("each 2 A B C", "each 1 A Q B", "each 0 A A", "each 3")
+		}
+	}
+	switch a.chance.IntN(16) {
+	case 0:
+		return one("sleep 0s", "sleep 1s", "sleep 7s")
+	case 1:
+		return one("await E(a)", "loop 3\n  await E(a)", "await E(b) 4s", "first E(a) E(b)", "first E(b) F(a) 6s")
+	case 2:
+		return one("version x 1 A B", "version y 2 A Q C")
+	case 3:
+		return one("progress half", "progress most")
+	case 4:
+		return one("broadcast E")
+	case 5:
+		return one("add some", "tell A")
+	case 6:
+		if a.chance.IntN(8) == 0 { // against the rules, mostly
+			return one("call P", "call R", "broadcast F", "call E", "fail here", "await E()")
+		}
+	}
+	return one("call A", "call B", "try C", "either A B", "call Q", "now B")
+}
+
+func indented(by string, code []string) []string {
+	for i := range code {
+		code[i] = by + strings.ReplaceAll(code[i], "\n", "\n"+by)
+	}
+	return code
+}
+
+// life is what happens to a saga.
+type life struct {
+	*world
+	chance   *rand.Rand
+	position uint64 // of the latest event
+	log      []string
+}
+
+func (l *life) happen(in machine.Input) {
+	l.log = append(l.log, fmt.Sprintf("%s %T %+v", l.now.Format("04:05"), in, in))
+	l.log = append(l.log, l.apply(in))
+}
+
+func (l *life) step() {
+	decision := &treatyv1.Decision{Actor: "ann"}
+	switch l.chance.IntN(24) {
+	case 0:
+		if l.chance.IntN(4) == 0 {
+			l.happen(machine.Cancel{Decision: decision})
+		}
+	case 1, 2:
+		l.log = append(l.log, "crash")
+		l.machine.Close()
+		l.machine = l.replayed()
+		l.happen(machine.Wake{})
+	case 3, 4:
+		l.happen(machine.Wake{})
+	case 5, 6:
+		l.happen(machine.Resume{Decision: decision, How: machine.ResumeHow(1 + l.chance.IntN(4)), Payload: []byte("by hand")})
+	case 7, 8:
+		key := &treatyv1.EventKey{Type: []string{"E", "F"}[l.chance.IntN(2)], Subject: []string{"a", "b"}[l.chance.IntN(2)]}
+		if waits := l.machine.Saga().Waits; len(waits) > 0 {
+			if awaited := waits[l.chance.IntN(len(waits))].Scheduled.GetEvents(); len(awaited) > 0 {
+				key = awaited[l.chance.IntN(len(awaited))]
+			}
+		}
+		l.event(key)
+	case 9:
+		if steps := l.machine.Saga().Steps; len(steps) > 0 {
+			// Anybody may say anything about a step, also late and twice.
+			out := l.ended(machine.Effect{Step: steps[l.chance.IntN(len(steps))], Direction: machine.Direction(1 + l.chance.IntN(2))}, machine.Done)
+			l.happen(machine.Complete(out))
+		}
+	default:
+		outstanding := l.machine.Outstanding()
+		if len(outstanding) == 0 {
+			l.happen(machine.Resume{Decision: decision, How: machine.Retry})
+			return
+		}
+		effect := outstanding[l.chance.IntN(len(outstanding))]
+		if effect.Discover != nil {
+			l.happen(machine.Discovered{Path: effect.Discover.Path, Participants: []string{"x", "y", "z"}[:l.chance.IntN(4)]})
+			return
+		}
+		verdict := []machine.Verdict{machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Refused, machine.Unknown}[l.chance.IntN(8)]
+		if effect.Step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE && verdict == machine.Unknown {
+			verdict = machine.Done // a retriable command is never given up
+		}
+		l.happen(l.ended(effect, verdict))
+	}
+}
+
+// event publishes an event, or an old one once more.
+func (l *life) event(key *treatyv1.EventKey) {
+	l.position++
+	position := l.position
+	if l.chance.IntN(4) == 0 {
+		position = 1 + l.chance.Uint64N(l.position)
+	}
+	l.happen(machine.Event{Key: key, Arrived: &treatyv1.EventArrived{Position: position}})
+}
+
+func (w *world) ended(effect machine.Effect, verdict machine.Verdict) machine.Outcome {
+	out := machine.Outcome{Step: effect.Step.Path(), Direction: effect.Direction, Verdict: verdict, Attempts: 1}
+	if verdict == machine.Done {
+		out.Reply = []byte("reply")
+	} else {
+		out.Failure = &treatyv1.Failure{Code: 9, Message: "by chance"}
+	}
+	return out
+}
+
+// stepWell does the next thing that happens where nothing goes wrong. It returns false when nothing can happen any more.
+func (l *life) stepWell() bool {
+	saga := l.machine.Saga()
+	if saga.Suspension != nil {
+		l.happen(machine.Resume{Decision: &treatyv1.Decision{}, How: machine.Retry})
+		if l.machine.Saga().Suspension == nil {
+			return true
+		}
+		l.happen(machine.Cancel{Decision: &treatyv1.Decision{}})
+		return l.machine.Saga().Suspension == nil
+	}
+	if outstanding := l.machine.Outstanding(); len(outstanding) > 0 {
+		if discover := outstanding[0].Discover; discover != nil {
+			l.happen(machine.Discovered{Path: discover.Path, Participants: []string{"x"}})
+		} else {
+			l.happen(l.ended(outstanding[0], machine.Done))
+		}
+		return true
+	}
+	if due := l.machine.Due(); due.After(l.now) {
+		l.now = due
+	}
+	turns := saga.Turns
+	l.happen(machine.Wake{})
+	if saga = l.machine.Saga(); saga.Turns == turns && len(saga.Waits) > 0 {
+		l.position++
+		l.happen(machine.Event{Key: saga.Waits[0].Scheduled.GetEvents()[0], Arrived: &treatyv1.EventArrived{Position: l.position}})
+	}
+	return l.machine.Saga().Turns > turns
+}

@@ -1,0 +1,323 @@
+package machine_test
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// TestScenarios runs the scenarios in testdata. A scenario says what the code does, what happens, and what the machine makes of it. After each
+// line the journal is read again by a second machine, which must come to the same: so every scenario is also one with a crash
+// at each of its durable points. Run with -rewrite to write the outputs anew.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		w := newWorld(t)
+		defer func() { w.machine.Close() }()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			w.t = t
+			return w.run(d)
+		})
+	})
+}
+
+// world is one saga with its contracts, its code and its journal.
+type world struct {
+	t        *testing.T
+	commands map[string]*contract.Command
+	code     []string
+	now      time.Time
+	machine  *machine.Machine
+	journal  []*treatyv1.Turn
+	rounds   [][]*treatyv1.Turn // the journals before restarts
+	skipped  uint64             // turns in them
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, commands: make(map[string]*contract.Command), now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)}
+	w.machine = w.newMachine()
+	return w
+}
+
+func (w *world) newMachine() *machine.Machine {
+	config := machine.Config{ID: "x", Skipped: w.skipped, Event: func(name string) bool { return name != "Stranger" }, Command: func(method string) (*contract.Command, bool) {
+		command, known := w.commands[method]
+		return command, known
+	}}
+	if w.code != nil {
+		config.Code = script(w.code)
+	}
+	return machine.New(config)
+}
+
+func (w *world) run(d *datadriven.TestData) string {
+	switch d.Cmd {
+	case "commands":
+		w.addCommands(d.Input)
+		return ""
+	case "code", "new-code":
+		w.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
+		if d.Cmd == "code" {
+			w.machine.Close()
+			w.journal, w.rounds, w.skipped = nil, nil, 0
+			w.machine = w.newMachine()
+		}
+		return ""
+	case "no-code":
+		w.code = nil
+		return ""
+	case "advance":
+		duration, err := time.ParseDuration(d.CmdArgs[0].Key)
+		if err != nil {
+			d.Fatalf(w.t, "advance: %v", err)
+		}
+		w.now = w.now.Add(duration)
+		return ""
+	case "crash":
+		w.machine.Close()
+		w.machine = w.replayed()
+		return w.apply(machine.Wake{})
+	case "steps":
+		return w.describeSteps()
+	case "mismatch":
+		again := w.replayed()
+		defer again.Close()
+		if mismatch := again.Mismatch(); mismatch != nil {
+			return fmt.Sprintf("expected %s\nfound %s", mismatch.GetExpected(), mismatch.GetFound())
+		}
+		return "none"
+	default:
+		return w.apply(w.input(d))
+	}
+}
+
+func (w *world) addCommands(input string) {
+	kinds := map[string]treatyv1.CommandKind{
+		"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, "pivot": treatyv1.CommandKind_COMMAND_KIND_PIVOT,
+		"retriable": treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, "query": treatyv1.CommandKind_COMMAND_KIND_QUERY,
+	}
+	for line := range strings.Lines(input) {
+		fields := strings.Fields(line)
+		command := &contract.Command{Call: contract.Call{Method: fields[0]}, Kind: kinds[fields[1]]}
+		command.Broadcast = len(fields) > 2 && fields[2] == "broadcast"
+		if fields[1] == "compensatable" {
+			command.Compensation = &contract.Compensation{Call: contract.Call{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2}
+		}
+		w.commands[fields[0]] = command
+	}
+}
+
+func (w *world) input(d *datadriven.TestData) machine.Input {
+	arg := ""
+	if len(d.CmdArgs) > 0 {
+		arg = d.CmdArgs[0].Key
+	}
+	decision := &treatyv1.Decision{Actor: "ann", Reason: "why not"}
+	failure := &treatyv1.Failure{Code: 9, Message: "not today"}
+	verdicts := map[string]machine.Outcome{
+		"done":           {Direction: machine.Action, Verdict: machine.Done, Reply: []byte("reply")},
+		"refused":        {Direction: machine.Action, Verdict: machine.Refused, Failure: failure},
+		"unknown":        {Direction: machine.Action, Verdict: machine.Unknown, Failure: failure},
+		"undone":         {Direction: machine.Compensation, Verdict: machine.Done},
+		"undo-refused":   {Direction: machine.Compensation, Verdict: machine.Refused, Failure: failure},
+		"undo-exhausted": {Direction: machine.Compensation, Verdict: machine.Unknown, Failure: failure},
+	}
+	if outcome, ok := verdicts[d.Cmd]; ok {
+		outcome.Step, outcome.Attempts = arg, 1
+		return outcome
+	}
+	switch d.Cmd {
+	case "start":
+		started := &treatyv1.SagaStarted{Definition: "Test/Saga", Request: []byte("request")}
+		if arg != "" {
+			duration, err := time.ParseDuration(arg)
+			if err != nil {
+				d.Fatalf(w.t, "start: %v", err)
+			}
+			started.Deadline = timestamp(w.now.Add(duration))
+		}
+		return machine.Start{Started: started}
+	case "start-child":
+		kinds := map[string]treatyv1.CommandKind{
+			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, "pivot": treatyv1.CommandKind_COMMAND_KIND_PIVOT,
+			"retriable": treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
+		}
+		return machine.Start{
+			Started: &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: kinds[arg]}},
+			Undone:  len(d.CmdArgs) > 1,
+		}
+	case "undo":
+		return machine.Undo{}
+	case "event":
+		position, err := strconv.ParseUint(d.CmdArgs[2].Key, 10, 64)
+		if err != nil {
+			d.Fatalf(w.t, "event: %v", err)
+		}
+		return machine.Event{
+			Key:     &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
+			Arrived: &treatyv1.EventArrived{Position: position, Id: "e" + d.CmdArgs[2].Key, Source: "test", Data: []byte("data")},
+		}
+	case "discovered":
+		discovered := machine.Discovered{Path: arg}
+		for _, participant := range d.CmdArgs[1:] {
+			discovered.Participants = append(discovered.Participants, participant.Key)
+		}
+		return discovered
+	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-undo":
+		complete := machine.Complete{Step: arg, Direction: machine.Action, Verdict: machine.Done, Reply: []byte("later")}
+		switch d.Cmd {
+		case "complete-other":
+			complete.Reply = []byte("other")
+		case "complete-refused":
+			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, failure
+		case "complete-refused-other":
+			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, &treatyv1.Failure{Code: failure.GetCode(), Message: "not tomorrow either"}
+		case "complete-undo":
+			complete.Direction = machine.Compensation
+		}
+		return complete
+	case "cancel":
+		return machine.Cancel{Decision: decision}
+	case "wake":
+		return machine.Wake{}
+	case "resume":
+		hows := map[string]machine.ResumeHow{
+			"retry": machine.Retry, "edited": machine.RetryEdited, "mark-done": machine.MarkDone, "mark-refused": machine.MarkRefused,
+		}
+		return machine.Resume{Decision: decision, How: hows[arg], Payload: []byte("by hand")}
+	}
+	d.Fatalf(w.t, "unknown directive %q", d.Cmd)
+	return nil
+}
+
+func (w *world) apply(in machine.Input) string {
+	out, err := w.machine.Apply(w.now, in)
+	var lines []string
+	if err != nil {
+		lines = append(lines, "error: "+err.Error())
+	}
+	if out.First {
+		w.skipped += uint64(len(w.journal))
+		w.rounds = append(w.rounds, w.journal)
+		w.journal = nil
+		lines = append(lines, "journal begins anew:")
+	}
+	if out.Turn != nil {
+		w.journal = append(w.journal, stored(w.t, out.Turn))
+		for _, record := range out.Turn.GetRecords() {
+			lines = append(lines, describe(record))
+		}
+	}
+	for _, effect := range out.Effects {
+		lines = append(lines, describeEffect(effect))
+	}
+	if len(lines) == 0 {
+		lines = append(lines, "nothing")
+	}
+	lines = append(lines, stateName(w.machine.Saga().State))
+	if out.Reload {
+		w.machine.Close()
+		w.machine = w.replayed()
+		lines = append(lines, "reloaded:", w.apply(machine.Wake{}))
+		return strings.Join(lines, "\n")
+	}
+	if due := w.machine.Due(); w.machine.Waiting() {
+		line := "only waits"
+		if !due.IsZero() {
+			line += " until " + due.Format("02 15:04:05")
+		}
+		lines = append(lines, line)
+	}
+	w.sameAfterCrash()
+	if out.Again {
+		lines = append(lines, "again:", w.apply(machine.Wake{}))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// replayed is a machine that read the journal anew.
+func (w *world) replayed() *machine.Machine {
+	m := w.newMachine()
+	for _, turn := range w.journal {
+		if err := m.Replay(turn); err != nil {
+			w.t.Fatalf("replaying: %v", err)
+		}
+	}
+	return m
+}
+
+// sameAfterCrash checks that a machine that reads the journal comes to where this one is, and that folding it without code does.
+func (w *world) sameAfterCrash() {
+	w.t.Helper()
+	if len(w.journal) == 0 {
+		return
+	}
+	again := w.replayed()
+	defer again.Close()
+	same := cmp.Options{protocmp.Transform(), cmpopts.IgnoreUnexported(machine.Saga{}, machine.Step{}), cmpopts.EquateEmpty()}
+	if diff := cmp.Diff(w.machine.Saga(), again.Saga(), same); diff != "" {
+		w.t.Errorf("after a crash the saga differs (-live +replayed):\n%s", diff)
+	}
+	if diff := cmp.Diff(effects(w.machine), effects(again)); diff != "" {
+		w.t.Errorf("after a crash other effects are outstanding (-live +replayed):\n%s", diff)
+	}
+	folded := &machine.Saga{ID: "x", Turns: w.skipped}
+	for _, turn := range w.journal {
+		if err := folded.Fold(turn); err != nil {
+			w.t.Fatalf("folding: %v", err)
+		}
+	}
+	if diff := cmp.Diff(w.machine.Saga(), folded, same); diff != "" {
+		w.t.Errorf("folded without code the saga differs (-live +folded):\n%s", diff)
+	}
+	if suspension := w.machine.Saga().Suspension; suspension.GetReason() != treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH {
+		if mismatch := again.Mismatch(); mismatch != nil {
+			w.t.Errorf("after a crash the code doesn't match its own journal: %s", mismatch.GetMessage())
+		}
+		if diff := cmp.Diff(w.machine.Code(), again.Code()); diff != "" && !w.machine.Saga().Final() {
+			w.t.Errorf("after a crash the code stands elsewhere (-live +replayed):\n%s", diff)
+		}
+	}
+	if again.Waiting() != w.machine.Waiting() {
+		t := w.machine.Waiting()
+		w.t.Errorf("after a crash the saga only waits: %v, before: %v", !t, t)
+	}
+	if !again.Due().Equal(w.machine.Due()) {
+		w.t.Errorf("after a crash the saga is due at %v, before at %v", again.Due(), w.machine.Due())
+	}
+}
+
+// stored takes a turn through its serialized form, as a store does.
+func stored(t *testing.T, turn *treatyv1.Turn) *treatyv1.Turn {
+	t.Helper()
+	data, err := proto.Marshal(turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := new(treatyv1.Turn)
+	if err := proto.Unmarshal(data, again); err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+func effects(m *machine.Machine) map[string]bool {
+	set := make(map[string]bool)
+	for _, effect := range m.Outstanding() {
+		set[describeEffect(effect)] = true
+	}
+	return maps.Clone(set)
+}

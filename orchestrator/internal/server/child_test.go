@@ -1,0 +1,288 @@
+package server_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
+)
+
+const parentStep = "sagas/parent-1/steps/r2.1.4"
+
+// asStep is a call's context as the orchestrator of a parent sends it.
+func asStep(ctx context.Context, direction string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, server.HeaderCommandID, parentStep, server.HeaderDirection, direction)
+}
+
+func verification(requestID string) *identityv1.VerifyApplicantRequest {
+	return &identityv1.VerifyApplicantRequest{RequestId: requestID, Customer: "customers/ada", PassportNumber: "P1234567"}
+}
+
+func TestChildStarts(t *testing.T) {
+	a := newAPI(t)
+	var starts []engine.StartParams
+	want := &identityv1.ApplicantConfirmed{Applicant: "applicants/1"}
+	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
+		starts = append(starts, p)
+		return handle{end: succeeded(t, want)}, nil
+	}
+	client := identityv1.NewIdentitySagasClient(a.conn)
+	request := verification("order-1")
+	for range 2 { // two attempts
+		var header, trailer metadata.MD
+		got, err := client.VerifyApplicant(asStep(a.ctx(), "action"), request, grpc.Header(&header), grpc.Trailer(&trailer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(got, want) || len(trailer.Get(server.TrailerPending)) > 0 {
+			t.Errorf("reply %v with %v, want %v", got, trailer, want)
+		}
+		if diff := cmp.Diff([]string{"sagas/" + starts[0].SagaID}, header.Get(server.HeaderSaga)); diff != "" {
+			t.Errorf("header (-want +got):\n%s", diff)
+		}
+	}
+	if _, err := client.VerifyApplicant(a.ctx(), request); err != nil { // by itself
+		t.Fatal(err)
+	}
+	if starts[0].SagaID != engine.ChildID(verifyApplicant, parentStep) || starts[1].SagaID != starts[0].SagaID || starts[2].SagaID == starts[0].SagaID {
+		t.Errorf("ids %s, %s and %s", starts[0].SagaID, starts[1].SagaID, starts[2].SagaID)
+	}
+	parent := &treatyv1.Parent{CommandId: parentStep, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE}
+	if diff := cmp.Diff(parent, starts[0].Parent, protocmp.Transform()); diff != "" {
+		t.Errorf("parent (-want +got):\n%s", diff)
+	}
+	if starts[0].RequestID != "" || starts[2].RequestID != "order-1" || starts[2].Parent != nil || starts[0].Labels["customer"] != "customers/ada" {
+		t.Errorf("starts %+v", starts)
+	}
+}
+
+// A client can't choose a request id that leads to a child.
+func TestChildsIDIsNoRequestID(t *testing.T) {
+	if engine.ChildID(verifyApplicant, parentStep) == engine.NewID(time.Time{}, verifyApplicant, parentStep) {
+		t.Error("the command id as a request id leads to the child")
+	}
+}
+
+func TestChildThatTakesLong(t *testing.T) {
+	for name, stop := range map[string]bool{"held": false, "stopping": true} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			started := make(chan struct{}, 1)
+			a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
+				started <- struct{}{}
+				return handle{}, nil
+			}
+			timeout := time.Second
+			if stop {
+				timeout = 20 * time.Second
+			}
+			ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), timeout)
+			defer cancel()
+			if stop {
+				go func() {
+					<-started
+					a.server.Drain(ctx)
+				}()
+			}
+			var trailer metadata.MD
+			reply, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(reply, &identityv1.ApplicantConfirmed{}) {
+				t.Errorf("reply %v", reply)
+			}
+			if diff := cmp.Diff([]string{"1"}, trailer.Get(server.TrailerPending)); diff != "" {
+				t.Errorf("trailer (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The longer a child hasn't changed, the later its parent asks again.
+func TestSleepingChildIsAskedForSeldom(t *testing.T) {
+	a := newAPI(t)
+	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { return handle{}, nil }
+	for unchanged, want := range map[time.Duration]string{0: "1", 155 * time.Second: "15", 24 * time.Hour: "30"} {
+		a.engine.get = func(string) (*treatyv1.Saga, error) {
+			return &treatyv1.Saga{UpdateTime: timestamppb.New(time.Now().Add(-unchanged))}, nil
+		}
+		ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), time.Second)
+		var trailer metadata.MD
+		_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{want}, trailer.Get(server.TrailerPending)); diff != "" {
+			t.Errorf("unchanged for %s (-want +got):\n%s", unchanged, diff)
+		}
+	}
+}
+
+func TestChildThatFailedIsRefused(t *testing.T) {
+	rejection := pack(t, &identityv1.ApplicantTurnedDown{Applicant: "applicants/1"})
+	for name, test := range map[string]struct {
+		failure *treatyv1.Failure
+		cause   treatyv1.CompensationCause
+		want    failure
+	}{
+		"refused": {
+			&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
+			failure{code: codes.NotFound, reason: server.ReasonSagaCompensated},
+		},
+		"by another code": {
+			&treatyv1.Failure{Code: int32(codes.Unavailable), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
+			failure{code: codes.FailedPrecondition, reason: server.ReasonSagaCompensated},
+		},
+		"deadline": {
+			&treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
+			failure{code: codes.FailedPrecondition, reason: server.ReasonSagaDeadline},
+		},
+		"undone before it began": {
+			&treatyv1.Failure{Code: int32(codes.Aborted), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+			failure{code: codes.FailedPrecondition, reason: server.ReasonSagaUndone},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
+				return handle{end: engine.End{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
+			}
+			a.engine.get = func(string) (*treatyv1.Saga, error) { return &treatyv1.Saga{Cause: test.cause}, nil }
+			_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(asStep(a.ctx(), "action"), verification(""))
+			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)
+			if got := failureOf(t, err); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+			details := status.Convert(err).Proto().GetDetails()
+			if !proto.Equal(details[1], rejection) {
+				t.Errorf("details %v lack the rejection", details)
+			}
+			original := new(treatyv1.Failure)
+			if code := codes.Code(uint32(test.failure.GetCode())); code != test.want.code {
+				if err := details[len(details)-1].UnmarshalTo(original); err != nil || original.GetCode() != test.failure.GetCode() {
+					t.Errorf("details %v lack the original status (%v)", details, err)
+				}
+			}
+		})
+	}
+}
+
+func TestChildCallsThatMakeNoSense(t *testing.T) {
+	invalid := func(field string) failure {
+		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: field}
+	}
+	for name, test := range map[string]struct {
+		method   string
+		metadata []string
+		want     failure
+	}{
+		"no kind":            {changeAddress, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "action"}, failure{code: codes.InvalidArgument, reason: server.ReasonNotAStep}},
+		"no command id":      {verifyApplicant, []string{server.HeaderCommandID, "orders/7", server.HeaderDirection, "action"}, invalid(server.HeaderCommandID)},
+		"two command ids":    {verifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderCommandID, parentStep, server.HeaderDirection, "action"}, invalid(server.HeaderCommandID)},
+		"no direction":       {verifyApplicant, []string{server.HeaderCommandID, parentStep}, invalid(server.HeaderDirection)},
+		"start to undo":      {verifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "compensation"}, invalid(server.HeaderDirection)},
+		"undo by hand":       {undoVerifyApplicant, nil, failure{code: codes.FailedPrecondition, reason: server.ReasonNotACommand}},
+		"undo as an action":  {undoVerifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "action"}, failure{code: codes.FailedPrecondition, reason: server.ReasonNotACommand}},
+		"undo of no command": {undoVerifyApplicant, []string{server.HeaderCommandID, "", server.HeaderDirection, "compensation"}, invalid(server.HeaderCommandID)},
+		"unreadable undo":    {undoVerifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "compensation"}, invalid("request")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			var request any = raw("")
+			if name == "unreadable undo" {
+				request = raw("\x0a\x05x")
+			}
+			ctx := metadata.AppendToOutgoingContext(a.ctx(), test.metadata...)
+			err := a.conn.Invoke(ctx, "/"+test.method, request, new(customerv1.AddressAgreed), grpc.ForceCodec(rawCodec{}))
+			if got := failureOf(t, err); got != test.want {
+				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
+			}
+		})
+	}
+}
+
+func TestChildIsUndone(t *testing.T) {
+	a := newAPI(t)
+	var params engine.StartParams
+	a.engine.undo = func(_ context.Context, p engine.StartParams) error {
+		params = p
+		return nil
+	}
+	request := verification("order-1")
+	_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"), &identityv1.UndoVerifyApplicantRequest{
+		Action: request, Reply: &identityv1.ApplicantConfirmed{Applicant: "applicants/1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(identityv1.VerifyApplicantRequest)
+	if err := proto.Unmarshal(params.Request, got); err != nil || !proto.Equal(got, request) {
+		t.Errorf("request %v (%v), want %v", got, err, request)
+	}
+	if params.Definition != verifyApplicant || params.SagaID != engine.ChildID(verifyApplicant, parentStep) || params.Parent.GetCommandId() != parentStep || params.Labels["customer"] == "" {
+		t.Errorf("undone %+v", params)
+	}
+}
+
+func TestUndoingAChildThatTakesLong(t *testing.T) {
+	a := newAPI(t)
+	a.engine.undo = func(ctx context.Context, _ engine.StartParams) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(asStep(t.Context(), "compensation"), time.Second)
+	defer cancel()
+	var trailer metadata.MD
+	if _, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(ctx, &identityv1.UndoVerifyApplicantRequest{}, grpc.Trailer(&trailer)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"1"}, trailer.Get(server.TrailerPending)); diff != "" {
+		t.Errorf("trailer (-want +got):\n%s", diff)
+	}
+}
+
+func TestUndoingAChildFails(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want failure
+	}{
+		"past its pivot":  {machine.ErrPastPivot, failure{code: codes.FailedPrecondition, reason: server.ReasonPastPivot}},
+		"pivot under way": {machine.ErrPivotUnderWay, failure{code: codes.Aborted, reason: server.ReasonPivotUnderWay}},
+		"in doubt":        {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}},
+		"store full":      {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: server.ReasonStoreFull}},
+		"unforeseen":      {errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(t)
+			a.engine.undo = func(context.Context, engine.StartParams) error { return test.err }
+			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"), &identityv1.UndoVerifyApplicantRequest{})
+			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)
+			if got := failureOf(t, err); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the message tells internals: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,205 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+const (
+	// MaxRefusalMessage is how many bytes the message of a refusal may have.
+	MaxRefusalMessage = 4 << 10
+
+	// MaxRefusalDetails is how many bytes the details of a refusal may have altogether.
+	MaxRefusalDetails = 256 << 10
+
+	// maxPath is how long a step's path may be.
+	maxPath = 512
+)
+
+var stepPath = regexp.MustCompile(`^[a-z0-9]+(\.[a-z0-9]+)*$`)
+
+// command is one of the two commands of a step.
+type command struct {
+	saga, step string
+	direction  engine.Direction
+}
+
+// id is the command id, which is the step's name.
+func (c command) id() string { return namePrefix + c.saga + "/steps/" + c.step }
+
+// parseCommandID reads "sagas/{saga}/steps/{step}"; false when that is no command id.
+func parseCommandID(id string) (saga, step string, ok bool) {
+	saga, step, ok = engine.ParseCommandID(id)
+	return saga, step, ok && validSagaID(saga) && len(step) <= maxPath && stepPath.MatchString(step)
+}
+
+// commandOf reads which command a request is about.
+func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
+	if name == "" {
+		return command{}, invalid("name", "is missing: give the command id, sagas/ID/steps/STEP, as it came in the command's metadata")
+	}
+	saga, step, ok := parseCommandID(name)
+	if !ok {
+		return command{}, invalid("name", "%q is no command id: give it as it came in the command's metadata, sagas/ID/steps/STEP", shorten(name))
+	}
+	c := command{saga: saga, step: step}
+	switch direction {
+	case treatyv1.StepDirection_STEP_DIRECTION_ACTION:
+		c.direction = engine.Action
+	case treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION:
+		c.direction = engine.Compensation
+	default:
+		return command{}, invalid("direction", "is missing: give the one that came in the command's metadata, action or compensation")
+	}
+	return c, nil
+}
+
+// CompleteStep ends a command that its participant accepted before.
+func (s *Server) CompleteStep(ctx context.Context, request *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
+	const method = treatyv1.SagaService_CompleteStep_FullMethodName
+	c, err := commandOf(request.GetName(), request.GetDirection())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{}, err)
+	}
+	completion, err := s.completion(ctx, c, request)
+	if err == nil {
+		err = s.engine.Complete(ctx, completion)
+	}
+	if err != nil {
+		return nil, s.explain(ctx, method, about{saga: c.saga, step: c.id()}, err)
+	}
+	return &treatyv1.CompleteStepResponse{}, nil
+}
+
+// completion checks a completion against the contract of the step's method.
+func (s *Server) completion(ctx context.Context, c command, request *treatyv1.CompleteStepRequest) (engine.Completion, error) {
+	saga, err := s.engine.Get(ctx, c.saga)
+	if err != nil {
+		return engine.Completion{}, err
+	}
+	i := slices.IndexFunc(saga.GetSteps(), func(step *treatyv1.Step) bool { return step.GetName() == c.id() })
+	if i < 0 {
+		return engine.Completion{}, fmt.Errorf("%w: %s", engine.ErrNoStep, c.id())
+	}
+	step := saga.GetSteps()[i]
+	method := step.GetMethod()
+	if _, is := s.catalog.Saga(method); is {
+		return engine.Completion{}, childStep(c, method)
+	}
+	if c.direction == engine.Compensation {
+		if method = step.GetCompensationMethod(); method == "" {
+			return engine.Completion{}, fmt.Errorf("%w: %s has no compensation", engine.ErrNoStep, c.id())
+		}
+	}
+	call, known := s.catalog.Call(method)
+	if !known {
+		return engine.Completion{}, &problem{
+			code: codes.Unimplemented, reason: ReasonContractUnknown,
+			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be checked: link it, and complete the command again", method),
+		}
+	}
+	completion := engine.Completion{Saga: c.saga, Step: c.step, Direction: c.direction}
+	switch how := request.GetHow().(type) {
+	case *treatyv1.CompleteStepRequest_Reply:
+		completion.Reply, err = completedBy(how.Reply, call)
+		if err == nil && c.direction == engine.Action && step.GetReply() != nil && sameMessage(call, step.GetReply(), how.Reply) {
+			// Serializing isn't stable: the same reply may come in other bytes than before.
+			completion.Reply = nonNil(step.GetReply().GetValue())
+		}
+	case *treatyv1.CompleteStepRequest_Refusal:
+		completion.Refusal, err = refusedWith(how.Refusal, call)
+	default:
+		err = invalid("how", "is missing: give a reply or a refusal")
+	}
+	return completion, err
+}
+
+// childStep says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent would go on by
+// something else than what its child comes to.
+func childStep(c command, definition string) error {
+	child := namePrefix + engine.ChildID(definition, c.id())
+	return &problem{
+		code: codes.FailedPrecondition, reason: ReasonStepIsSaga, metadata: map[string]string{MetadataStep: c.id()},
+		message: fmt.Sprintf("the step is a saga, %s of %s, and ends with it: cancel or resume that one, at the orchestrator that runs it", child, definition),
+	}
+}
+
+func completedBy(reply *anypb.Any, call *contract.Call) ([]byte, error) {
+	if n := len(reply.GetValue()); n > machine.MaxPayloadBytes {
+		return nil, invalid("reply", "has %d bytes; at most %d are allowed", n, machine.MaxPayloadBytes)
+	}
+	if err := whole("reply", reply, call.Output); err != nil {
+		return nil, err
+	}
+	return nonNil(reply.GetValue()), nil
+}
+
+// nonNil tells an empty message from none.
+func nonNil(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
+}
+
+func sameMessage(call *contract.Call, a, b *anypb.Any) bool {
+	left, right := messageType(call.Output).New().Interface(), messageType(call.Output).New().Interface()
+	return unmarshal.Unmarshal(a.GetValue(), left) == nil && unmarshal.Unmarshal(b.GetValue(), right) == nil && proto.Equal(left, right)
+}
+
+func refusedWith(refusal *treatyv1.Failure, call *contract.Call) (*treatyv1.Failure, error) {
+	code := codes.Code(uint32(refusal.GetCode()))
+	if contract.OutcomeOf(call, code) != treatyv1.Outcome_OUTCOME_REFUSED {
+		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: give %s", code, call.Method, refusing(call))
+	}
+	if n := len(refusal.GetMessage()); n > MaxRefusalMessage {
+		return nil, invalid("refusal.message", "has %d bytes; at most %d are allowed", n, MaxRefusalMessage)
+	}
+	size := 0
+	for _, detail := range refusal.GetDetails() {
+		size += proto.Size(detail)
+	}
+	if size > MaxRefusalDetails {
+		return nil, invalid("refusal.details", "have %d bytes; at most %d are allowed", size, MaxRefusalDetails)
+	}
+	return refusal, nil
+}
+
+// refusing lists the codes that mean "refused" for a call.
+func refusing(call *contract.Call) string {
+	var names []string
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		if contract.OutcomeOf(call, code) == treatyv1.Outcome_OUTCOME_REFUSED {
+			names = append(names, code.String())
+		}
+	}
+	if len(names) == 0 {
+		return "a reply, since no code means that here"
+	}
+	return strings.Join(names, ", ")
+}
+
+// HeartbeatStep puts off the next attempt of a command that its participant works on.
+func (s *Server) HeartbeatStep(ctx context.Context, request *treatyv1.HeartbeatStepRequest) (*treatyv1.HeartbeatStepResponse, error) {
+	const method = treatyv1.SagaService_HeartbeatStep_FullMethodName
+	c, err := commandOf(request.GetName(), request.GetDirection())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{}, err)
+	}
+	if err := s.engine.Heartbeat(ctx, c.saga, c.step, c.direction); err != nil {
+		return nil, s.explain(ctx, method, about{saga: c.saga, step: c.id()}, err)
+	}
+	return &treatyv1.HeartbeatStepResponse{}, nil
+}

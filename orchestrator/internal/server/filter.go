@@ -1,0 +1,253 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.einride.tech/aip/filtering"
+	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+const (
+	maxFilter      = 4096
+	maxFilterDepth = 50
+)
+
+// parseFilter reads an AIP-160 filter: definition, state, create_time, update_time and labels.KEY with = != < <= > >=, labels:KEY for
+// "has the label", and AND, OR, NOT and parentheses. It returns nil for an empty one, which selects all.
+func parseFilter(text string) (*journal.Filter, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return nil, nil
+	}
+	if len(text) > maxFilter {
+		return nil, invalid("filter", "has %d bytes; at most %d are allowed", len(text), maxFilter)
+	}
+	if strings.Count(text, "(") > maxFilterDepth {
+		return nil, invalid("filter", "has more than %d parentheses", maxFilterDepth)
+	}
+	var parser filtering.Parser
+	parser.Init(text)
+	parsed, err := parser.Parse()
+	if err != nil {
+		return nil, invalid("filter", "%s", syntaxError(err, len(text)))
+	}
+	c := filterReader{positions: parsed.GetSourceInfo().GetPositions()}
+	filter, err := c.condition(parsed.GetExpr())
+	if err != nil {
+		return nil, err
+	}
+	if err := filter.Validate(); err != nil {
+		return nil, invalid("filter", "can't be used: %v", err)
+	}
+	return filter, nil
+}
+
+// syntaxError takes the innermost of the parser's nested errors, which is the one that says where it stopped.
+func syntaxError(err error, length int) string {
+	at, message := int32(length), "ends too early"
+	for ; err != nil; err = errors.Unwrap(err) {
+		if errors.Is(err, io.EOF) && errors.Unwrap(err) == nil {
+			at, message = int32(length), "ends too early"
+		}
+		var located interface {
+			Position() filtering.Position
+			Message() string
+		}
+		if errors.As(err, &located) {
+			at, message = located.Position().Offset, "isn't a filter: "+located.Message()
+		}
+	}
+	return message + " (at character " + strconv.Itoa(int(at)+1) + `); write for example state = "SUSPENDED" AND labels.customer = "customers/ada"`
+}
+
+// filterReader turns what the parser understood into a condition on rows.
+type filterReader struct{ positions map[int64]int32 }
+
+func (r filterReader) wrong(at *expr.Expr, format string, args ...any) error {
+	return invalid("filter", format+" (at character %d)", append(args, int(r.positions[at.GetId()])+1)...)
+}
+
+var comparisons = map[string]journal.FilterOp{
+	filtering.FunctionEquals:        journal.Equal,
+	filtering.FunctionNotEquals:     journal.NotEqual,
+	filtering.FunctionLessThan:      journal.Less,
+	filtering.FunctionLessEquals:    journal.LessOrEqual,
+	filtering.FunctionGreaterThan:   journal.Greater,
+	filtering.FunctionGreaterEquals: journal.GreaterOrEqual,
+}
+
+func (r filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
+	call := e.GetCallExpr()
+	if call == nil {
+		return nil, r.wrong(e, `compares nothing: write a field, an operator and a value, for example state = "RUNNING"`)
+	}
+	switch call.GetFunction() {
+	case filtering.FunctionAnd, filtering.FunctionFuzzyAnd:
+		return r.combined(journal.And, call.GetArgs())
+	case filtering.FunctionOr:
+		return r.combined(journal.Or, call.GetArgs())
+	case filtering.FunctionNot:
+		return r.combined(journal.Not, call.GetArgs())
+	case filtering.FunctionHas:
+		return r.has(e, call.GetArgs())
+	}
+	op, known := comparisons[call.GetFunction()]
+	if !known || len(call.GetArgs()) != 2 {
+		return nil, r.wrong(e, "has the unknown function %q", shorten(call.GetFunction()))
+	}
+	return r.comparison(e, op, call.GetArgs()[0], call.GetArgs()[1])
+}
+
+func (r filterReader) combined(op journal.FilterOp, args []*expr.Expr) (*journal.Filter, error) {
+	filter := &journal.Filter{Op: op}
+	for _, arg := range args {
+		condition, err := r.condition(arg)
+		if err != nil {
+			return nil, err
+		}
+		if condition.Op == op && op != journal.Not {
+			filter.Args = append(filter.Args, condition.Args...) // the parser pairs what stands in a row
+			continue
+		}
+		filter.Args = append(filter.Args, condition)
+	}
+	return filter, nil
+}
+
+// has reads labels:KEY, and labels.KEY:VALUE, where * stands for any value.
+func (r filterReader) has(e *expr.Expr, args []*expr.Expr) (*journal.Filter, error) {
+	if len(args) != 2 {
+		return nil, r.wrong(e, "has an unreadable condition")
+	}
+	value, ok := textOf(args[1])
+	if !ok {
+		return nil, r.wrong(args[1], "asks for something that is no text: put it in quotes")
+	}
+	if args[0].GetIdentExpr().GetName() == "labels" {
+		return hasLabel(value), nil
+	}
+	key, ok := labelKey(args[0])
+	if !ok {
+		return nil, r.wrong(e, `uses ":" on something else than labels: write =, or labels:KEY`)
+	}
+	if value == "*" {
+		return hasLabel(key), nil
+	}
+	return &journal.Filter{Op: journal.Equal, Field: journal.FieldLabel, Label: key, Text: value}, nil
+}
+
+// hasLabel holds for every value, and only for rows that have one.
+func hasLabel(key string) *journal.Filter {
+	return &journal.Filter{Op: journal.GreaterOrEqual, Field: journal.FieldLabel, Label: key}
+}
+
+// labelKey returns KEY of labels.KEY or labels."KEY".
+func labelKey(e *expr.Expr) (string, bool) {
+	selected := e.GetSelectExpr()
+	if selected == nil || selected.GetOperand().GetIdentExpr().GetName() != "labels" {
+		return "", false
+	}
+	return selected.GetField(), true
+}
+
+func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right *expr.Expr) (*journal.Filter, error) {
+	filter := &journal.Filter{Op: op}
+	field := left.GetIdentExpr().GetName()
+	if key, ok := labelKey(left); ok {
+		filter.Field, filter.Label = journal.FieldLabel, key
+		return filter, r.text(filter, right)
+	}
+	switch field {
+	case "definition":
+		filter.Field = journal.FieldDefinition
+		if err := r.text(filter, right); err != nil {
+			return nil, err
+		}
+		if strings.Contains(filter.Text, "*") {
+			return nil, r.wrong(right, `has a wildcard, which definitions don't know: compare with the whole name, or with >= and <`)
+		}
+		return filter, nil
+	case "state":
+		filter.Field = journal.FieldState
+		return filter, r.state(filter, e, right)
+	case "create_time":
+		filter.Field = journal.FieldCreateTime
+		return filter, r.time(filter, right)
+	case "update_time":
+		filter.Field = journal.FieldUpdateTime
+		return filter, r.time(filter, right)
+	case "labels":
+		return nil, r.wrong(left, `compares all labels: write labels.KEY, or labels:KEY`)
+	}
+	if name, ok := textOf(left); ok {
+		field = name
+	}
+	if after, ok := strings.CutPrefix(field, "labels."); ok {
+		return nil, r.wrong(left, `has a label with dots: put the key in quotes, labels.%q`, shorten(after))
+	}
+	return nil, r.wrong(left, `has the unknown field %q: there are definition, state, create_time, update_time and labels.KEY`, shorten(field))
+}
+
+func (r filterReader) text(filter *journal.Filter, value *expr.Expr) error {
+	text, ok := textOf(value)
+	if !ok {
+		return r.wrong(value, "compares with something that is no text: put it in quotes")
+	}
+	filter.Text = text
+	return nil
+}
+
+// textOf returns a value as text: in quotes, without them where it has no operators in it, or a whole number.
+func textOf(e *expr.Expr) (string, bool) {
+	switch kind := e.GetExprKind().(type) {
+	case *expr.Expr_ConstExpr:
+		switch constant := kind.ConstExpr.GetConstantKind().(type) {
+		case *expr.Constant_StringValue:
+			return constant.StringValue, true
+		case *expr.Constant_Int64Value:
+			return strconv.FormatInt(constant.Int64Value, 10), true
+		}
+	case *expr.Expr_IdentExpr:
+		return kind.IdentExpr.GetName(), true
+	case *expr.Expr_SelectExpr:
+		operand, ok := textOf(kind.SelectExpr.GetOperand())
+		return operand + "." + kind.SelectExpr.GetField(), ok
+	}
+	return "", false
+}
+
+func (r filterReader) state(filter *journal.Filter, e, value *expr.Expr) error {
+	if filter.Op != journal.Equal && filter.Op != journal.NotEqual {
+		return r.wrong(e, "orders states: they are only equal (=) or not (!=)")
+	}
+	if err := r.text(filter, value); err != nil {
+		return err
+	}
+	filter.Text = strings.TrimPrefix(filter.Text, "SAGA_STATE_")
+	if !slices.Contains(stateNames, filter.Text) {
+		return r.wrong(value, "has the unknown state %q: there are %s", shorten(filter.Text), strings.Join(stateNames, ", "))
+	}
+	return nil
+}
+
+var stateNames = []string{"RUNNING", "COMPENSATING", "SUSPENDED", "SUCCEEDED", "COMPENSATED"}
+
+func (r filterReader) time(filter *journal.Filter, value *expr.Expr) error {
+	if call := value.GetCallExpr(); call.GetFunction() == filtering.FunctionTimestamp && len(call.GetArgs()) == 1 {
+		value = call.GetArgs()[0]
+	}
+	text, _ := textOf(value)
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return r.wrong(value, `compares with %q, which is no time: write it as "2026-01-31T12:00:00Z"`, shorten(text))
+	}
+	filter.Time = at.UTC()
+	return nil
+}

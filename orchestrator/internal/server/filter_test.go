@@ -1,0 +1,128 @@
+package server
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+func TestFilters(t *testing.T) {
+	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	state := func(op journal.FilterOp, name string) *journal.Filter {
+		return &journal.Filter{Op: op, Field: journal.FieldState, Text: name}
+	}
+	label := func(op journal.FilterOp, key, value string) *journal.Filter {
+		return &journal.Filter{Op: op, Field: journal.FieldLabel, Label: key, Text: value}
+	}
+	join := func(op journal.FilterOp, args ...*journal.Filter) *journal.Filter {
+		return &journal.Filter{Op: op, Args: args}
+	}
+	running, customer := state(journal.Equal, "RUNNING"), label(journal.Equal, "customer", "customers/ada")
+	for text, want := range map[string]*journal.Filter{
+		``:                                     nil,
+		`  `:                                   nil,
+		`state = "RUNNING"`:                    running,
+		`state = RUNNING`:                      running,
+		`state = "SAGA_STATE_RUNNING"`:         running,
+		`(state = "RUNNING")`:                  running,
+		`state != "SUSPENDED"`:                 state(journal.NotEqual, "SUSPENDED"),
+		`definition = "a.v1.Sagas/Do"`:         {Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do"},
+		`definition = a.v1.Sagas/Do`:           {Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do"},
+		`definition >= "a."`:                   {Op: journal.GreaterOrEqual, Field: journal.FieldDefinition, Text: "a."},
+		`labels.customer="customers/ada"`:      customer,
+		`labels."customer" = 'customers/ada'`:  customer,
+		`labels."a.b" < "x"`:                   label(journal.Less, "a.b", "x"),
+		`labels.n = 5`:                         label(journal.Equal, "n", "5"),
+		`labels.n = -5`:                        label(journal.Equal, "n", "-5"),
+		`labels.star = "a*"`:                   label(journal.Equal, "star", "a*"),
+		`labels:customer`:                      label(journal.GreaterOrEqual, "customer", ""),
+		`labels:"a.b"`:                         label(journal.GreaterOrEqual, "a.b", ""),
+		`labels.customer:*`:                    label(journal.GreaterOrEqual, "customer", ""),
+		`labels.customer:"customers/ada"`:      customer,
+		`create_time > "2026-01-31T12:00:00Z"`: {Op: journal.Greater, Field: journal.FieldCreateTime, Time: at},
+		`update_time <= timestamp("2026-01-31T13:00:00+01:00")`:                      {Op: journal.LessOrEqual, Field: journal.FieldUpdateTime, Time: at},
+		`NOT state = "RUNNING"`:                                                      join(journal.Not, running),
+		`-state = "RUNNING"`:                                                         join(journal.Not, running),
+		`state = "RUNNING" AND labels.customer = "customers/ada"`:                    join(journal.And, running, customer),
+		`state = "RUNNING" labels.customer = "customers/ada"`:                        join(journal.And, running, customer),
+		`state = "RUNNING" AND state = "RUNNING" AND state = "RUNNING"`:              join(journal.And, running, running, running),
+		`state = "RUNNING" AND labels.customer = "customers/ada" OR labels:customer`: join(journal.And, running, join(journal.Or, customer, label(journal.GreaterOrEqual, "customer", ""))),
+		`NOT (state = "RUNNING" OR state = "RUNNING")`:                               join(journal.Not, join(journal.Or, running, running)),
+		`NOT (NOT state = "RUNNING")`:                                                join(journal.Not, join(journal.Not, running)),
+	} {
+		got, err := parseFilter(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+func TestWrongFilters(t *testing.T) {
+	for text, want := range map[string]string{
+		`state`:                               "compares nothing",
+		`"RUNNING"`:                           "compares nothing",
+		`state =`:                             "ends too early (at character 8)",
+		`state = "RUNNING`:                    "unterminated string (at character 9)",
+		`state = "RUNNING" AND`:               "(at character",
+		`(state = "RUNNING"`:                  "(at character",
+		`state = "ASLEEP"`:                    `unknown state "ASLEEP"`,
+		`state > "RUNNING"`:                   "orders states",
+		`state:"RUNNING"`:                     `uses ":" on something else`,
+		`state = 1.5`:                         "no text",
+		`name = "sagas/a"`:                    `unknown field "name"`,
+		`a.b = "c"`:                           `unknown field "a.b"`,
+		`labels = "x"`:                        "compares all labels",
+		`labels.a.b = "x"`:                    `labels."a.b"`,
+		`definition = "acme.*"`:               "wildcard",
+		`create_time > "yesterday"`:           "which is no time",
+		`create_time > 5`:                     "which is no time",
+		`create_time > duration("5s")`:        "which is no time",
+		`has(labels.x)`:                       "unknown function",
+		`labels.x = lower("X")`:               "no text",
+		`labels:(a b)`:                        "no text",
+		strings.Repeat("x", 5000):             "at most 4096",
+		strings.Repeat("(", 51) + "state":     "parentheses",
+		strings.Repeat(`state=RUNNING `, 260): "more than",
+	} {
+		filter, err := parseFilter(text)
+		if err == nil {
+			t.Errorf("%.60s is %+v", text, filter)
+			continue
+		}
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: %v; want %q in it", text, err, want)
+		}
+		var p *problem
+		if !errors.As(err, &p) || len(p.violations) != 1 || p.violations[0].GetField() != "filter" {
+			t.Errorf("%.60s: %v is no violation of filter", text, err)
+		}
+	}
+}
+
+// What the reader lets through, every store can answer.
+func FuzzFilter(f *testing.F) {
+	for _, seed := range []string{
+		`state = "RUNNING" AND labels.customer = "customers/ada"`, `NOT (a OR -b)`, `labels."a.b":*`, `create_time > timestamp("2026-01-31T12:00:00Z")`,
+		`f(f(f(f(`, `a.b.c.1.2 != -0x1F`, "\"\\\"", `state = "RUNNING" state != 'X'`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		filter, err := parseFilter(text)
+		if err == nil && filter != nil {
+			err = filter.Validate()
+			if err != nil {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,242 @@
+package server_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	channelzv1 "google.golang.org/grpc/channelz/grpc_channelz_v1"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
+)
+
+func TestHealth(t *testing.T) {
+	a := newAPI(t)
+	client := healthv1.NewHealthClient(a.conn)
+	check := func(service string, want healthv1.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		got, err := client.Check(a.ctx(), &healthv1.HealthCheckRequest{Service: service})
+		if err != nil || got.GetStatus() != want {
+			t.Errorf("%q is %v (%v), want %v", service, got.GetStatus(), err, want)
+		}
+	}
+	services := []string{"", "treaty.v1.SagaService", "treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas"}
+	for _, service := range services {
+		check(service, healthv1.HealthCheckResponse_NOT_SERVING)
+	}
+	watch, err := client.Watch(a.ctx(), &healthv1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(want healthv1.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		got, err := watch.Recv()
+		if err != nil || got.GetStatus() != want {
+			t.Errorf("watched: %v (%v), want %v", got.GetStatus(), err, want)
+		}
+	}
+	next(healthv1.HealthCheckResponse_NOT_SERVING)
+	a.server.SetReady()
+	next(healthv1.HealthCheckResponse_SERVING)
+	for _, service := range services {
+		check(service, healthv1.HealthCheckResponse_SERVING)
+	}
+	stopped, cancel := context.WithCancel(a.ctx())
+	cancel()
+	a.server.Drain(stopped)
+	next(healthv1.HealthCheckResponse_NOT_SERVING)
+	a.server.SetReady()
+	if _, err := client.Check(a.ctx(), &healthv1.HealthCheckRequest{Service: "acme.v1.Nope"}); err == nil {
+		t.Error("an unknown service has a health, or a draining server takes calls")
+	}
+}
+
+func TestChannelz(t *testing.T) {
+	a := newAPI(t)
+	got, err := channelzv1.NewChannelzClient(a.conn).GetServers(a.ctx(), &channelzv1.GetServersRequest{})
+	if err != nil || len(got.GetServer()) == 0 {
+		t.Errorf("servers %v, %v", got, err)
+	}
+}
+
+// A client that knows nothing finds a saga by reflection, starts it from JSON and reads its reply, as grpcurl does.
+func TestSagaIsStartedKnowingNothing(t *testing.T) {
+	a := newAPI(t)
+	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
+		in := new(customerv1.ChangeAddressSagaRequest)
+		if err := proto.Unmarshal(p.Request, in); err != nil {
+			return nil, err
+		}
+		return handle{end: succeeded(t, &customerv1.AddressAgreed{Customer: in.GetCustomer(), AddressRevision: 7})}, nil
+	}
+	stream, err := reflectionv1.NewServerReflectionClient(a.conn).ServerReflectionInfo(a.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(question *reflectionv1.ServerReflectionRequest) *reflectionv1.ServerReflectionResponse {
+		t.Helper()
+		if err := stream.Send(question); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := stream.Recv()
+		if err != nil || answer.GetErrorResponse() != nil {
+			t.Fatal(answer, err)
+		}
+		return answer
+	}
+	var services []string
+	for _, s := range ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}).GetListServicesResponse().GetService() {
+		services = append(services, s.GetName())
+	}
+	for _, want := range []string{"acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas", "treaty.v1.SagaService", "treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "grpc.health.v1.Health"} {
+		if !slices.Contains(services, want) {
+			t.Errorf("%s isn't among %v", want, services)
+		}
+	}
+	set := new(descriptorpb.FileDescriptorSet)
+	for _, file := range ask(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "acme.customer.v1.CustomerSagas"},
+	}).GetFileDescriptorResponse().GetFileDescriptorProto() {
+		descriptor := new(descriptorpb.FileDescriptorProto)
+		if err := proto.Unmarshal(file, descriptor); err != nil {
+			t.Fatal(err)
+		}
+		set.File = append(set.File, descriptor)
+	}
+	files, err := protodesc.NewFiles(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := files.FindDescriptorByName("acme.customer.v1.CustomerSagas.ChangeAddress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	method, ok := found.(protoreflect.MethodDescriptor)
+	if !ok {
+		t.Fatalf("%v is no method", found)
+	}
+	request, reply := dynamicpb.NewMessage(method.Input()), dynamicpb.NewMessage(method.Output())
+	if err := protojson.Unmarshal([]byte(`{"customer": "customers/ada", "address": {"city": "Springfield"}}`), request); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.conn.Invoke(a.ctx(), "/acme.customer.v1.CustomerSagas/ChangeAddress", request, reply); err != nil {
+		t.Fatal(err)
+	}
+	if got := reply.Get(method.Output().Fields().ByName("address_revision")).Int(); got != 7 {
+		t.Errorf("reply %v", reply)
+	}
+}
+
+func TestClientCertificateIsTheActor(t *testing.T) {
+	authority := newAuthority(t)
+	for name, test := range map[string]struct {
+		template x509.Certificate
+		want     string
+	}{
+		"subject": {x509.Certificate{Subject: pkix.Name{CommonName: "ada", Organization: []string{"Acme"}}}, "CN=ada,O=Acme"},
+		"uri":     {x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "acme", Path: "/ops"}}}, "spiffe://acme/ops"},
+		"name":    {x509.Certificate{DNSNames: []string{"ops.acme.example"}}, "ops.acme.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newSecureAPI(t, security{
+				server: &tls.Config{
+					Certificates: []tls.Certificate{authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
+					ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
+				},
+				client: &tls.Config{RootCAs: authority.pool, Certificates: []tls.Certificate{authority.issue(t, test.template)}, MinVersion: tls.VersionTLS12},
+			})
+			var got *treatyv1.Decision
+			a.engine.cancel = func(_ string, decision *treatyv1.Decision) error { got = decision; return nil }
+			_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Actor: "somebody else"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.GetActor() != test.want {
+				t.Errorf("actor %q, want %q", got.GetActor(), test.want)
+			}
+		})
+	}
+}
+
+func TestStrangersAreTurnedAway(t *testing.T) {
+	authority, stranger := newAuthority(t), newAuthority(t)
+	a := newSecureAPI(t, security{
+		server: &tls.Config{
+			Certificates: []tls.Certificate{authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
+			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
+		},
+		client: &tls.Config{RootCAs: authority.pool, Certificates: []tls.Certificate{stranger.issue(t, x509.Certificate{})}, MinVersion: tls.VersionTLS12},
+	})
+	_, err := a.sagas.GetSaga(a.ctx(), &treatyv1.GetSagaRequest{Name: "sagas/a1"})
+	if status.Code(err) != codes.Unavailable { // by its cause, or as a connection that broke while it said it
+		t.Errorf("error %v", err)
+	}
+}
+
+// authority issues certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &authority{cert, key, pool}
+}
+
+func (a *authority) issue(t *testing.T, template x509.Certificate) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(2), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	der, err := x509.CreateCertificate(rand.Reader, &template, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}

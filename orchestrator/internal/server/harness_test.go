@@ -1,0 +1,356 @@
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+)
+
+const (
+	changeAddress = "acme.customer.v1.CustomerSagas/ChangeAddress"
+	issueCard     = "acme.card.v1.CardSagas/IssueCard"
+
+	verifyApplicant     = "acme.identity.v1.IdentitySagas/VerifyApplicant"
+	undoVerifyApplicant = "acme.identity.v1.IdentitySagas/UndoVerifyApplicant"
+)
+
+// fakeEngine answers as a test says.
+type fakeEngine struct {
+	start  func(ctx context.Context, params engine.StartParams) (server.Started, error)
+	await  func(ctx context.Context, id string) (engine.End, error)
+	cancel func(id string, decision *treatyv1.Decision) error
+	resume func(id string, params engine.ResumeParams) error
+	get    func(id string) (*treatyv1.Saga, error)
+
+	complete  func(completion engine.Completion) error
+	heartbeat func(saga, step string, direction engine.Direction) error
+	undo      func(ctx context.Context, params engine.StartParams) error
+	publish   func(events []*journal.Event) error
+
+	mu       sync.Mutex
+	watchers []chan struct{}
+}
+
+func (f *fakeEngine) Complete(_ context.Context, completion engine.Completion) error {
+	return f.complete(completion)
+}
+
+func (f *fakeEngine) Heartbeat(_ context.Context, saga, step string, direction engine.Direction) error {
+	return f.heartbeat(saga, step, direction)
+}
+
+func (f *fakeEngine) UndoChild(ctx context.Context, params engine.StartParams) error {
+	return f.undo(ctx, params)
+}
+
+func (f *fakeEngine) BeginUndo(ctx context.Context, params engine.StartParams) (bool, error) {
+	return false, f.undo(ctx, params)
+}
+
+func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
+	if err := f.publish(events); err != nil {
+		return err
+	}
+	f.changed()
+	return nil
+}
+
+func (f *fakeEngine) WatchEvents() (<-chan struct{}, func()) {
+	changes, cancel, _ := f.Watch(context.Background(), "")
+	return changes, cancel
+}
+
+func (f *fakeEngine) Start(ctx context.Context, params engine.StartParams) (server.Started, error) {
+	return f.start(ctx, params)
+}
+
+func (f *fakeEngine) Await(ctx context.Context, id string) (engine.End, error) {
+	if f.await == nil {
+		<-ctx.Done()
+		return engine.End{}, context.Cause(ctx)
+	}
+	return f.await(ctx, id)
+}
+
+func (f *fakeEngine) Cancel(_ context.Context, id string, decision *treatyv1.Decision) error {
+	return f.cancel(id, decision)
+}
+
+func (f *fakeEngine) Resume(_ context.Context, id string, params engine.ResumeParams) error {
+	return f.resume(id, params)
+}
+
+func (f *fakeEngine) Get(_ context.Context, id string) (*treatyv1.Saga, error) {
+	if f.get == nil {
+		return &treatyv1.Saga{Name: "sagas/" + id}, nil
+	}
+	return f.get(id)
+}
+
+func (f *fakeEngine) Watch(context.Context, string) (<-chan struct{}, func(), error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	f.watchers = append(f.watchers, ch)
+	return ch, func() {}, nil
+}
+
+// changed tells all watchers.
+func (f *fakeEngine) changed() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, ch := range f.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// handle is a started saga that ends as a test says.
+type handle struct {
+	end engine.End
+	err error
+}
+
+func (h handle) Await(ctx context.Context) (engine.End, error) {
+	if h.err == nil && h.end.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+		<-ctx.Done()
+		return engine.End{}, context.Cause(ctx)
+	}
+	return h.end, h.err
+}
+
+// Ended returns how it ended, if it has.
+func (h handle) Ended(context.Context) (engine.End, bool, error) {
+	return h.end, h.end.State != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, h.err
+}
+
+// fakeStore holds rows and turns, and has events in another store.
+type fakeStore struct {
+	server.EventReader
+
+	rows   []*journal.Row
+	turns  []*treatyv1.Turn
+	err    error
+	listed journal.ListParams
+}
+
+func (f *fakeStore) List(_ context.Context, params journal.ListParams) ([]*journal.Row, error) {
+	f.listed = params
+	if f.err != nil {
+		return nil, f.err
+	}
+	compare := func(a, b *journal.Row) int {
+		at, bt := a.CreateTime, b.CreateTime
+		if params.Order.By == journal.OrderByUpdateTime {
+			at, bt = a.UpdateTime, b.UpdateTime
+		}
+		c := at.Compare(bt)
+		if c == 0 {
+			c = strings.Compare(a.ID, b.ID)
+		}
+		if params.Order.Descending {
+			c = -c
+		}
+		return c
+	}
+	rows := slices.Clone(f.rows)
+	slices.SortFunc(rows, compare)
+	if params.After != nil {
+		rows = slices.DeleteFunc(rows, func(r *journal.Row) bool { return compare(r, params.After) <= 0 })
+	}
+	return rows[:min(len(rows), params.Limit)], nil
+}
+
+func (f *fakeStore) Turns(_ context.Context, _ string, after uint64, limit int) ([]journal.Turn, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	var out []journal.Turn
+	for i, turn := range f.turns {
+		if number := uint64(i + 1); number > after && len(out) < limit {
+			data, err := proto.Marshal(turn)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, journal.Turn{Number: number, Data: data})
+		}
+	}
+	return out, nil
+}
+
+// api is a server over fakes with a client.
+type api struct {
+	t      *testing.T
+	engine *fakeEngine
+	store  *fakeStore
+	server *server.Server
+	conn   *grpc.ClientConn
+	sagas  treatyv1.SagaServiceClient
+	events treatyv1.EventServiceClient
+	memory *journaltest.Memory // holds the events
+}
+
+// security is how the server and its client speak, and where traces go.
+type security struct {
+	server, client *tls.Config
+	telemetry      *telemetry.Telemetry
+}
+
+func newAPI(t *testing.T) *api { return newSecureAPI(t, security{}) }
+
+func newSecureAPI(t *testing.T, tls security) *api {
+	t.Helper()
+	a := &api{t: t, engine: new(fakeEngine), store: new(fakeStore), memory: journaltest.NewMemory()}
+	a.store.EventReader = a.memory
+	a.engine.publish = a.append
+	a.serve(server.Config{
+		Engine: a.engine, Store: a.store, Definitions: []string{changeAddress, issueCard, verifyApplicant}, TLS: tls.server, Telemetry: tls.telemetry,
+	}, tls.client)
+	return a
+}
+
+// serve serves the API until the test ends, and connects to it.
+func (a *api) serve(config server.Config, client *tls.Config) {
+	t := a.t
+	t.Helper()
+	var err error
+	if config.Catalog, err = contract.Load(protoregistry.GlobalFiles); err != nil {
+		t.Fatal(err)
+	}
+	config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if a.server, err = server.New(config); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(listener) }()
+	creds := insecure.NewCredentials()
+	if client != nil {
+		creds = credentials.NewTLS(client)
+	}
+	a.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.sagas, a.events = treatyv1.NewSagaServiceClient(a.conn), treatyv1.NewEventServiceClient(a.conn)
+	t.Cleanup(func() {
+		_ = a.conn.Close()
+		a.server.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// append stores events as the engine does.
+func (a *api) append(events []*journal.Event) error {
+	for _, event := range events {
+		event.StoreTime = time.Unix(1_800_000_000, 0)
+		if event.Time.IsZero() {
+			event.Time = event.StoreTime
+		}
+	}
+	entry := &journal.Entry{Events: events}
+	if err := a.memory.Append(a.t.Context(), []*journal.Entry{entry}); err != nil {
+		return err
+	}
+	if entry.Err != nil {
+		return engine.ErrOtherEvent
+	}
+	return nil
+}
+
+// ctx bounds a test's calls.
+func (a *api) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	a.t.Cleanup(cancel)
+	return ctx
+}
+
+func pack(t *testing.T, m proto.Message) *anypb.Any {
+	t.Helper()
+	held, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+func marshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// failure is what matters of an error.
+type failure struct {
+	code   codes.Code
+	reason string
+	saga   string
+	field  string // of the first violation
+}
+
+func failureOf(t *testing.T, err error) failure {
+	t.Helper()
+	st := status.Convert(err)
+	out := failure{code: st.Code()}
+	for _, detail := range st.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if detail.GetDomain() == server.Domain {
+				out.reason, out.saga = detail.GetReason(), detail.GetMetadata()[server.MetadataSaga]
+			}
+		case *errdetails.BadRequest:
+			if violations := detail.GetFieldViolations(); len(violations) > 0 {
+				out.field = violations[0].GetField()
+			}
+		}
+	}
+	return out
+}
+
+func address() *customerv1.ChangeAddressSagaRequest {
+	return &customerv1.ChangeAddressSagaRequest{
+		Customer: "customers/ada", Address: &customerv1.Address{Lines: []string{"Main Street 1"}, City: "Springfield"},
+	}
+}
+
+func application() *cardv1.IssueCardSagaRequest {
+	return &cardv1.IssueCardSagaRequest{
+		Product: "gold", Channel: "web", Person: &cardv1.Person{DisplayName: "Ada Byron", PassportNumber: "P1234567"},
+	}
+}

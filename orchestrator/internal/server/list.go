@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+const (
+	defaultSagas   = 50
+	defaultRecords = 100
+	maxPage        = 1000
+)
+
+// pageSize is how many entries a page has; more than the most means the most.
+func pageSize(asked int32, usual int) (int, error) {
+	switch {
+	case asked < 0:
+		return 0, invalid("page_size", "is %d: leave it out, or ask for 1 to %d", asked, maxPage)
+	case asked == 0:
+		return usual, nil
+	default:
+		return min(int(asked), maxPage), nil
+	}
+}
+
+// ListSagas lists sagas, without steps and payloads.
+func (s *Server) ListSagas(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
+	response, err := s.listSagas(ctx, request)
+	if err != nil {
+		return nil, s.explain(ctx, treatyv1.SagaService_ListSagas_FullMethodName, about{}, err)
+	}
+	return response, nil
+}
+
+func (s *Server) listSagas(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
+	size, err := pageSize(request.GetPageSize(), defaultSagas)
+	if err != nil {
+		return nil, err
+	}
+	filter, err := parseFilter(request.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	order, err := parseOrder(request.GetOrderBy())
+	if err != nil {
+		return nil, err
+	}
+	scope := tokenScope("sagas", request.GetFilter(), request.GetOrderBy())
+	params := journal.ListParams{Filter: filter, Order: order, Limit: size + 1}
+	if request.GetPageToken() != "" {
+		at, err := parseToken(request.GetPageToken(), scope)
+		if err != nil {
+			return nil, err
+		}
+		params.After = at.row(order)
+	}
+	rows, err := s.store.List(ctx, params)
+	if err != nil {
+		return nil, err
+	}
+	response := new(treatyv1.ListSagasResponse)
+	if len(rows) > size {
+		rows = rows[:size]
+		last := rows[size-1]
+		response.NextPageToken = position{id: last.ID, number: ordered(last, order).UnixMicro()}.token(scope)
+	}
+	for _, row := range rows {
+		response.Sagas = append(response.Sagas, sagaOf(row))
+	}
+	return response, nil
+}
+
+// ordered returns the time by which a row is ordered.
+func ordered(row *journal.Row, order journal.Order) time.Time {
+	if order.By == journal.OrderByUpdateTime {
+		return row.UpdateTime
+	}
+	return row.CreateTime
+}
+
+// row is the last row of the page before.
+func (p position) row(order journal.Order) *journal.Row {
+	row := &journal.Row{ID: p.id}
+	at := time.UnixMicro(p.number).UTC()
+	if order.By == journal.OrderByUpdateTime {
+		row.UpdateTime = at
+	} else {
+		row.CreateTime = at
+	}
+	return row
+}
+
+// sagaOf is a row as it is listed.
+func sagaOf(row *journal.Row) *treatyv1.Saga {
+	saga := &treatyv1.Saga{
+		Name: namePrefix + row.ID, Definition: row.Definition, State: row.State, Labels: row.Labels,
+		CreateTime: timestamppb.New(row.CreateTime), UpdateTime: timestamppb.New(row.UpdateTime),
+	}
+	if !row.EndTime.IsZero() {
+		saga.EndTime = timestamppb.New(row.EndTime)
+	}
+	return saga
+}

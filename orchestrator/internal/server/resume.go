@@ -1,0 +1,123 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// ResumeSaga lets a suspended saga go on as an operator decides.
+func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaRequest) (*treatyv1.Saga, error) {
+	const method = treatyv1.SagaService_ResumeSaga_FullMethodName
+	id, err := parseName("name", request.GetName())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{}, err)
+	}
+	params, err := s.resumeParams(ctx, id, request)
+	if err != nil {
+		return nil, s.explain(ctx, method, about{saga: id}, err)
+	}
+	if err := s.engine.Resume(ctx, id, params); err != nil {
+		return nil, s.explain(ctx, method, about{saga: id}, err)
+	}
+	return s.view(ctx, method, id)
+}
+
+func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.ResumeSagaRequest) (engine.ResumeParams, error) {
+	decision, err := decisionOf(ctx, request.GetDecision())
+	if err != nil {
+		return engine.ResumeParams{}, err
+	}
+	if decision.GetReason() == "" {
+		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, for the people who read the journal later")
+	}
+	params := engine.ResumeParams{Decision: decision}
+	var held *anypb.Any
+	switch how := request.GetHow().(type) {
+	case *treatyv1.ResumeSagaRequest_Retry_:
+		params.How = machine.Retry
+		return params, nil
+	case *treatyv1.ResumeSagaRequest_MarkRefused_:
+		params.How = machine.MarkRefused
+		return params, nil
+	case *treatyv1.ResumeSagaRequest_RetryEdited_:
+		params.How, held = machine.RetryEdited, how.RetryEdited.GetRequest()
+	case *treatyv1.ResumeSagaRequest_MarkDone_:
+		params.How, held = machine.MarkDone, how.MarkDone.GetReply()
+	default:
+		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, mark_done or mark_refused")
+	}
+	// The message is checked against the step that is stuck now; the decision holds for no other one.
+	saga, err := s.engine.Get(ctx, id)
+	if err != nil {
+		return engine.ResumeParams{}, err
+	}
+	params.Step = saga.GetSuspension().GetStep()
+	params.Payload, err = s.decidedPayload(saga, params.How, held)
+	return params, err
+}
+
+// decidedPayload checks the message that comes with a decision against the contract of the stuck command.
+func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
+	step, pivot := stuck(saga)
+	switch {
+	case saga.GetSuspension() == nil:
+		return nil, machine.ErrNotSuspended
+	case step == nil:
+		return nil, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", machine.ErrUnfit)
+	case pivot && how == machine.RetryEdited:
+		return nil, fmt.Errorf("%w: %s is a pivot; retry it, mark it done with its reply, or mark it refused", machine.ErrUnfit, step.GetName())
+	case how == machine.MarkDone && held == nil && !pivot:
+		return nil, nil
+	}
+	method := step.GetCompensationMethod()
+	if pivot {
+		method = step.GetMethod()
+	}
+	call, known := s.catalog.Call(method)
+	if !known {
+		return nil, &problem{
+			code: codes.FailedPrecondition, reason: ReasonContractUnknown,
+			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be checked: link it, or retry", method),
+		}
+	}
+	field, wanted := "mark_done.reply", call.Output
+	if how == machine.RetryEdited {
+		field, wanted = "retry_edited.request", call.Input
+	}
+	if err := whole(field, held, wanted); err != nil {
+		return nil, err
+	}
+	if how == machine.RetryEdited && len(held.GetValue()) == 0 {
+		return nil, invalid(field, "is empty, which can't be told from the derived request: set a field, or retry")
+	}
+	if held.GetValue() == nil {
+		return []byte{}, nil
+	}
+	return held.GetValue(), nil
+}
+
+// stuck returns the step that a saga is suspended for, and whether that is its pivot; nil when it is for none.
+func stuck(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
+	switch saga.GetSuspension().GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
+		pivot = true
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+	default:
+		return nil, false
+	}
+	name := saga.GetName() + "/steps/" + saga.GetSuspension().GetStep()
+	for _, step := range saga.GetSteps() {
+		if step.GetName() == name {
+			return step, pivot
+		}
+	}
+	return nil, false
+}

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+)
+
+// CreateSaga starts a saga and returns at once.
+func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaRequest) (*treatyv1.Saga, error) {
+	saga, err := s.createSaga(ctx, request)
+	if err != nil {
+		return nil, s.explain(ctx, treatyv1.SagaService_CreateSaga_FullMethodName, saga, err)
+	}
+	return s.view(ctx, treatyv1.SagaService_CreateSaga_FullMethodName, saga.saga)
+}
+
+func (s *Server) createSaga(ctx context.Context, request *treatyv1.CreateSagaRequest) (about, error) {
+	if request.GetDefinition() == "" {
+		return about{}, invalid("definition", "is missing: write package.Service/Method")
+	}
+	d, known := s.definitions[strings.TrimPrefix(request.GetDefinition(), "/")]
+	if !known {
+		return about{definition: shorten(request.GetDefinition())}, &problem{
+			code: codes.NotFound, reason: ReasonDefinitionNotFound, definition: shorten(request.GetDefinition()),
+			message: fmt.Sprintf("this orchestrator runs no sagas of %q; %s", shorten(request.GetDefinition()), s.offers()),
+		}
+	}
+	if err := typed("request", request.GetRequest(), d.Input); err != nil {
+		return about{}, err
+	}
+	if id := request.GetSagaId(); id != "" && !validSagaID(id) {
+		return about{}, invalid("saga_id", "%q can't be used: 1 to %d lower-case letters, digits and hyphens, a letter first and no hyphen last", shorten(id), maxSagaID)
+	}
+	saga, _, err := s.start(ctx, d, startParams{
+		request: request.GetRequest().GetValue(), requestID: request.GetRequestId(), sagaID: request.GetSagaId(),
+	})
+	return saga, err
+}
+
+// offers lists the definitions that are served.
+func (s *Server) offers() string {
+	if len(s.definitions) == 0 {
+		return "it runs none at all"
+	}
+	var names []string
+	for name := range s.definitions {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return "it runs " + strings.Join(names, ", ")
+}
+
+// typed checks that an Any holds the wanted message.
+func typed(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
+	if held.GetTypeUrl() == "" {
+		return invalid(field, "is missing: give a %s", wanted.FullName())
+	}
+	if held.MessageName() != wanted.FullName() {
+		return invalid(field, "is a %q: give a %s", shorten(held.GetTypeUrl()), wanted.FullName())
+	}
+	return nil
+}
+
+// whole checks that an Any holds the wanted message, and that it can be read.
+func whole(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
+	if err := typed(field, held, wanted); err != nil {
+		return err
+	}
+	if err := unmarshal.Unmarshal(held.GetValue(), messageType(wanted).New().Interface()); err != nil {
+		return invalid(field, "can't be read as %s: %s", wanted.FullName(), readable(err))
+	}
+	return nil
+}
+
+// view returns a saga as it is shown.
+func (s *Server) view(ctx context.Context, method, id string) (*treatyv1.Saga, error) {
+	saga, err := s.engine.Get(ctx, id)
+	if err != nil {
+		return nil, s.explain(ctx, method, about{saga: id}, err)
+	}
+	return shown(saga), nil
+}
+
+// shown redacts a saga. It works on a copy: what the engine hands out may share messages with what it keeps.
+func shown(saga *treatyv1.Saga) *treatyv1.Saga {
+	copied := proto.CloneOf(saga)
+	contract.Redact(copied)
+	return copied
+}
+
+// GetSaga returns one saga with its steps.
+func (s *Server) GetSaga(ctx context.Context, request *treatyv1.GetSagaRequest) (*treatyv1.Saga, error) {
+	const method = treatyv1.SagaService_GetSaga_FullMethodName
+	id, err := parseName("name", request.GetName())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{}, err)
+	}
+	return s.view(ctx, method, id)
+}
+
+// WaitSaga returns a saga once it has ended.
+func (s *Server) WaitSaga(ctx context.Context, request *treatyv1.WaitSagaRequest) (*treatyv1.Saga, error) {
+	const method = treatyv1.SagaService_WaitSaga_FullMethodName
+	id, err := parseName("name", request.GetName())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{}, err)
+	}
+	wait, cancel := s.untilStopping(ctx)
+	defer cancel()
+	if _, err := s.engine.Await(wait, id); err != nil {
+		if cause := context.Cause(wait); errors.Is(cause, engine.ErrStopping) {
+			err = cause
+		}
+		return nil, s.explain(ctx, method, about{saga: id}, err)
+	}
+	return s.view(ctx, method, id)
+}
+
+// untilStopping returns a context that also ends, with ErrStopping, when draining begins.
+func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
+	wait, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-s.stopping:
+			cancel(engine.ErrStopping)
+		case <-done:
+		}
+	}()
+	return wait, func() { close(done); cancel(nil) }
+}
+
+// WatchSaga streams a saga now and after each change, until it ends.
+func (s *Server) WatchSaga(request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse]) error {
+	const method = treatyv1.SagaService_WatchSaga_FullMethodName
+	ctx := stream.Context()
+	id, err := parseName("name", request.GetName())
+	if err != nil {
+		return s.explain(ctx, method, about{}, err)
+	}
+	if err := s.watch(ctx, id, stream.Send); err != nil {
+		return s.explain(ctx, method, about{saga: id}, err)
+	}
+	return nil
+}
+
+func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.WatchSagaResponse) error) error {
+	// First the watch, so that no change slips through between reading and watching.
+	changes, cancel, err := s.engine.Watch(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	for {
+		saga, err := s.engine.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := send(&treatyv1.WatchSagaResponse{Saga: shown(saga)}); err != nil {
+			return fmt.Errorf("sending a change: %w", err)
+		}
+		if saga.GetEndTime() != nil {
+			return nil
+		}
+		select {
+		case <-changes:
+		case <-s.stopping:
+			return engine.ErrStopping
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// CancelSaga cancels a saga.
+func (s *Server) CancelSaga(ctx context.Context, request *treatyv1.CancelSagaRequest) (*treatyv1.Saga, error) {
+	const method = treatyv1.SagaService_CancelSaga_FullMethodName
+	id, err := parseName("name", request.GetName())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{}, err)
+	}
+	decision, err := decisionOf(ctx, request.GetDecision())
+	if err != nil {
+		return nil, s.explain(ctx, method, about{saga: id}, err)
+	}
+	if err := s.engine.Cancel(ctx, id, decision); err != nil {
+		return nil, s.explain(ctx, method, about{saga: id}, err)
+	}
+	return s.view(ctx, method, id)
+}

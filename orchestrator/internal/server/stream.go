@@ -1,0 +1,332 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+const (
+	// DefaultUnacknowledged is how many events a consumer may have been sent and not acknowledged when it doesn't say.
+	DefaultUnacknowledged = 1000
+
+	// MaxUnacknowledged is how many it may ask for.
+	MaxUnacknowledged = 10_000
+
+	// MaxEventTypes is how many types a stream may ask for.
+	MaxEventTypes = 100
+
+	// eventsAtOnce is how many events are read from the store at a time; each may have MaxEventBytes.
+	eventsAtOnce = 32
+
+	// passedAtMost is how many positions a consumer may pass without being sent anything until the store is told.
+	passedAtMost = 1000
+
+	// farewell bounds what is written when a consumer's stream ends.
+	farewell = 2 * time.Second
+)
+
+// StreamEvents sends events from a position on, or from where a consumer is, and goes on as more come.
+func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+	const method = treatyv1.EventService_StreamEvents_FullMethodName
+	ctx := stream.Context()
+	r, err := s.reader(request)
+	if err != nil {
+		return s.explain(ctx, method, about{events: true}, err)
+	}
+	if err := r.run(ctx, request.GetAfterPosition(), stream); err != nil {
+		return s.explain(ctx, method, about{events: true}, err)
+	}
+	return nil
+}
+
+// reader checks what is asked for.
+func (s *Server) reader(request *treatyv1.StreamEventsRequest) (*reader, error) {
+	if n := len(request.GetTypes()); n > MaxEventTypes {
+		return nil, invalid("types", "has %d of them; at most %d are allowed: leave it out for all", n, MaxEventTypes)
+	}
+	for i, name := range request.GetTypes() {
+		if _, known := s.catalog.Event(name); !known {
+			return nil, s.unknownEvent(fmt.Sprintf("types[%d]", i), name)
+		}
+	}
+	if n := len(request.GetSubject()); n > machine.MaxSubjectBytes {
+		return nil, invalid("subject", "has %d bytes; a correlation key has at most %d", n, machine.MaxSubjectBytes)
+	}
+	r := &reader{server: s, wanted: journal.EventsParams{Types: request.GetTypes(), Subject: request.GetSubject()}}
+	if r.consumer = request.GetConsumer(); r.consumer == "" {
+		if request.GetMaxUnacknowledged() != 0 {
+			return nil, invalid("max_unacknowledged", "is for a consumer with a name: give consumer, or leave it out")
+		}
+		return r, nil
+	}
+	if err := checkConsumer(r.consumer); err != nil {
+		return nil, err
+	}
+	switch n := int(request.GetMaxUnacknowledged()); {
+	case n == 0:
+		r.window = DefaultUnacknowledged
+	case n < 0 || n > MaxUnacknowledged:
+		return nil, invalid("max_unacknowledged", "is %d: leave it out, or give 1 to %d", n, MaxUnacknowledged)
+	default:
+		r.window = n
+	}
+	return r, nil
+}
+
+// reader sends one stream its events.
+type reader struct {
+	server *Server
+	wanted journal.EventsParams // but for where and how many
+
+	position uint64 // all events up to here were sent, or aren't wanted
+	newest   uint64 // of all events, when it was asked for last
+
+	// For a consumer with a name.
+	consumer string
+	session  *session
+	window   int
+	unacked  []uint64 // the positions that were sent and not acknowledged, ascending
+	stored   uint64   // what the store knows it to be done with
+}
+
+func (r *reader) run(ctx context.Context, after uint64, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+	// First the watch, so that no event slips through between reading and watching.
+	published, cancel := r.server.engine.WatchEvents()
+	defer cancel()
+	if err := r.begin(ctx, after); err != nil {
+		return err
+	}
+	// So that a caller who waits for the first event knows that the stream is open.
+	if err := stream.SendHeader(nil); err != nil {
+		return fmt.Errorf("opening a stream of events: %w", err)
+	}
+	defer r.end(ctx)
+	for {
+		if err := r.catchUp(ctx, stream); err != nil {
+			return err
+		}
+		if err := r.pass(ctx, passedAtMost); err != nil {
+			return err
+		}
+		select {
+		case <-published:
+		case <-r.session.heard():
+		case <-r.session.over():
+			return r.takenOver()
+		case <-r.server.stopping:
+			return engine.ErrStopping
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// begin finds out where the stream begins.
+func (r *reader) begin(ctx context.Context, after uint64) error {
+	oldest, newest, err := r.server.store.EventRange(ctx)
+	if err != nil {
+		return err
+	}
+	if after > newest {
+		return ahead(after, newest)
+	}
+	if after == 0 && oldest > 0 {
+		after = oldest - 1
+	}
+	if r.consumer != "" {
+		// Before the stream that is open already is ended for this one.
+		var known journal.Consumer
+		if known, err = r.known(ctx, after); err != nil {
+			return err
+		}
+		if known.Filter != r.filter() {
+			return r.otherFilter(known.Filter)
+		}
+		r.session = r.server.consumers.take(r.consumer)
+		if known, err = r.known(ctx, after); err == nil {
+			oldest, newest, err = r.server.store.EventRange(ctx)
+		}
+		after = known.Position
+		r.stored = after
+	}
+	if err == nil {
+		r.position, r.newest = after, newest
+		err = r.complete(oldest)
+	}
+	if err == nil && after > newest {
+		err = ahead(after, newest)
+	}
+	if err != nil && r.session != nil {
+		r.server.consumers.leave(r.consumer, r.session)
+	}
+	return err
+}
+
+// known returns the consumer as the store knows it.
+func (r *reader) known(ctx context.Context, after uint64) (journal.Consumer, error) {
+	return r.server.store.Consumer(ctx, journal.Consumer{Name: r.consumer, Position: after, Filter: r.filter()})
+}
+
+// filter says which events are wanted, the same whatever the order in which they were asked for.
+func (r *reader) filter() string {
+	wanted := "all types"
+	if len(r.wanted.Types) > 0 {
+		wanted = strings.Join(slices.Compact(slices.Sorted(slices.Values(r.wanted.Types))), ", ")
+	}
+	if r.wanted.Subject != "" {
+		wanted += " of subject " + r.wanted.Subject
+	}
+	return wanted
+}
+
+// otherFilter refuses a consumer that was made for other events: it has passed those that it didn't want, so they wouldn't come.
+func (r *reader) otherFilter(made string) error {
+	return &problem{
+		code: codes.FailedPrecondition, reason: ReasonConsumerFilter, metadata: map[string]string{MetadataConsumer: r.consumer},
+		message: fmt.Sprintf("the consumer %q reads %s, and has passed whatever else there was; for %s, use a consumer with another name", r.consumer, made, r.filter()),
+	}
+}
+
+// complete makes sure that nothing behind the position has been purged.
+func (r *reader) complete(oldest uint64) error {
+	if oldest <= r.position+1 {
+		return nil
+	}
+	p := &problem{
+		code: codes.OutOfRange, reason: ReasonEventsPurged, metadata: map[string]string{MetadataPosition: strconv.FormatUint(oldest-1, 10)},
+		message: fmt.Sprintf("events behind position %d are no longer kept; the oldest that is kept has %d: ", r.position, oldest),
+	}
+	if r.consumer == "" {
+		p.message += fmt.Sprintf("to go on without those in between, begin after position %d", oldest-1)
+	} else {
+		p.metadata[MetadataConsumer] = r.consumer
+		p.message += fmt.Sprintf("to go on without those in between, acknowledge position %d for the consumer %q, and open the stream again", oldest-1, r.consumer)
+	}
+	return p
+}
+
+// catchUp sends what there is, as far as the consumer's window reaches. Nothing more is read while a slow caller takes what was sent.
+func (r *reader) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+	for {
+		params := r.wanted
+		if params.Limit = r.room(); params.Limit == 0 {
+			return nil
+		}
+		params.After = r.position
+		events, err := r.server.store.Events(ctx, params)
+		if err != nil {
+			return err
+		}
+		oldest, newest, err := r.server.store.EventRange(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.complete(oldest); err != nil {
+			return err
+		}
+		if err := r.send(events, stream); err != nil {
+			return err
+		}
+		if len(events) < params.Limit {
+			// The others up to what was the newest before this was read aren't wanted. Later ones have greater positions.
+			r.position = max(r.position, r.newest)
+		}
+		if r.newest = newest; r.position >= newest {
+			return nil
+		}
+	}
+}
+
+// room is how many events may be read now.
+func (r *reader) room() int {
+	if r.session == nil {
+		return eventsAtOnce
+	}
+	done := r.session.acknowledgedPosition()
+	n := 0
+	for n < len(r.unacked) && r.unacked[n] <= done {
+		n++
+	}
+	r.unacked = append(r.unacked[:0], r.unacked[n:]...)
+	r.stored, r.position = max(r.stored, done), max(r.position, done)
+	return min(r.window-len(r.unacked), eventsAtOnce)
+}
+
+func (r *reader) send(events []*journal.Event, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+	for _, event := range events {
+		select {
+		case <-r.session.over():
+			return r.takenOver()
+		case <-r.server.stopping:
+			return engine.ErrStopping
+		default:
+		}
+		if r.session != nil {
+			r.unacked = append(r.unacked, event.Position)
+		}
+		if err := stream.Send(&treatyv1.StreamEventsResponse{Event: publishedOf(event)}); err != nil {
+			return fmt.Errorf("sending an event: %w", err)
+		}
+		r.position = event.Position
+	}
+	return nil
+}
+
+func (r *reader) takenOver() error {
+	return &problem{
+		code: codes.Aborted, reason: ReasonConsumerTaken, metadata: map[string]string{MetadataConsumer: r.consumer},
+		message: fmt.Sprintf("another stream of the consumer %q has begun; what this one didn't acknowledge goes there", r.consumer),
+	}
+}
+
+// pass moves a consumer past events that it doesn't want, and so never acknowledges, once they are more than a number. Otherwise its place
+// would be purged some day, although it has missed nothing.
+func (r *reader) pass(ctx context.Context, most uint64) error {
+	if r.session == nil {
+		return nil
+	}
+	r.room() // takes what was acknowledged
+	passed := r.position
+	if len(r.unacked) > 0 {
+		passed = r.unacked[0] - 1
+	}
+	if passed <= r.stored || passed-r.stored <= most {
+		return nil
+	}
+	if err := r.server.store.Acknowledge(ctx, r.consumer, passed); err != nil {
+		return fmt.Errorf("moving the consumer %q past events that it doesn't want: %w", r.consumer, err)
+	}
+	r.stored = passed
+	return nil
+}
+
+// end takes leave of a consumer.
+func (r *reader) end(ctx context.Context) {
+	if r.session == nil {
+		return
+	}
+	defer r.server.consumers.leave(r.consumer, r.session)
+	select {
+	case <-r.session.over():
+		return // it is another stream's now
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	if err := r.pass(ctx, 0); err != nil && !errors.Is(err, journal.ErrClosed) {
+		r.server.logger.WarnContext(ctx, "the place of a consumer of events isn't kept; it is sent nothing twice for that", "consumer", r.consumer, "error", err)
+	}
+}

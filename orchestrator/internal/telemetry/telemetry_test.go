@@ -1,0 +1,217 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// variables are those that decide whether telemetry is on.
+var variables = []string{
+	"OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+	"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER",
+}
+
+func TestEnvironmentDecides(t *testing.T) {
+	const endpoint = "http://127.0.0.1:1"
+	for _, test := range []struct {
+		name              string
+		env               map[string]string
+		tracing, metering bool
+	}{
+		{"nothing", nil, false, false},
+		{"an endpoint", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, true, true},
+		{"an endpoint for traces", map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint}, true, false},
+		{"an endpoint for metrics", map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint}, false, true},
+		{"no metrics", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRICS_EXPORTER": "none"}, true, false},
+		{"no traces", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_EXPORTER": "none"}, false, true},
+		{"an exporter", map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, true, false},
+		{"disabled", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SDK_DISABLED": "true"}, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, v := range variables {
+				t.Setenv(v, test.env[v])
+			}
+			tele, err := telemetry.New(t.Context(), telemetry.Config{Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tele.Tracing() != test.tracing || tele.Metering() != test.metering {
+				t.Errorf("tracing %v, metering %v", tele.Tracing(), tele.Metering())
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // nobody listens there
+			_ = tele.Shutdown(ctx)
+		})
+	}
+}
+
+func TestUnknownExporterIsNamed(t *testing.T) {
+	for _, variable := range []string{"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"} {
+		t.Run(variable, func(t *testing.T) {
+			for _, v := range variables {
+				t.Setenv(v, "")
+			}
+			t.Setenv(variable, "carrier-pigeon")
+			if _, err := telemetry.New(t.Context(), telemetry.Config{}); err == nil || !strings.Contains(err.Error(), variable) || !strings.Contains(err.Error(), "carrier-pigeon") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// What waits is exported at the latest by Shutdown, over OTLP, under the configured name.
+func TestExportOverOTLP(t *testing.T) {
+	var got collector.ExportTraceServiceRequest
+	var path atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = proto.Unmarshal(body, &got)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		path.Store(r.URL.Path)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	defer server.Close()
+	for _, service := range []string{"", "my-orchestrator"} {
+		for _, v := range variables {
+			t.Setenv(v, "")
+		}
+		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
+		t.Setenv("OTEL_METRICS_EXPORTER", "none")
+		t.Setenv("OTEL_SERVICE_NAME", service)
+		tele, err := telemetry.New(t.Context(), telemetry.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tele.EmitAnchor(tele.StartAnchor(t.Context(), saga, definition), saga, definition, begin)
+		if err := tele.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if path.Load() != "/v1/traces" || len(got.GetResourceSpans()) != 1 {
+			t.Fatalf("got %v at %v", &got, path.Load())
+		}
+		name := ""
+		for _, a := range got.GetResourceSpans()[0].GetResource().GetAttributes() {
+			if a.GetKey() == "service.name" {
+				name = a.GetValue().GetStringValue()
+			}
+		}
+		want := service
+		if want == "" {
+			want = telemetry.ServiceName
+		}
+		if name != want {
+			t.Errorf("service.name is %q, want %q", name, want)
+		}
+	}
+}
+
+func TestSamplerFromEnvironment(t *testing.T) {
+	for sampler, want := range map[string]uint32{"": 1, "always_off": 0, "parentbased_always_off": 0, "always_on": 1} {
+		for _, v := range variables {
+			t.Setenv(v, "")
+		}
+		t.Setenv("OTEL_TRACES_SAMPLER", sampler)
+		t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1")
+		tele, err := telemetry.New(t.Context(), telemetry.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tele.StartAnchor(t.Context(), saga, definition).GetFlags() & 1; got != want {
+			t.Errorf("%q: sampled is %d, want %d", sampler, got, want)
+		}
+		if err := tele.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	reader := metric.NewManualReader()
+	tele, err := telemetry.New(t.Context(), telemetry.Config{MetricReader: reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tele.SagaStarted(definition)
+	tele.SagaEnded(definition, treatyv1.SagaState_SAGA_STATE_SUCCEEDED, time.Second)
+	tele.SagaSuspended(treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC)
+	tele.AttemptEnded(change, treatyv1.Outcome_OUTCOME_DONE, time.Millisecond)
+	tele.AttemptEnded(change, treatyv1.Outcome_OUTCOME_DONE, time.Millisecond)
+	tele.Committed(12, time.Millisecond)
+	tele.BreakerOpened("h:1")
+	if err := tele.ObserveOpenSagas(func() int64 { return 5 }); err != nil {
+		t.Fatal(err)
+	}
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		names = append(names, m.Name)
+		if m.Name == telemetry.MetricAttempts {
+			point := m.Data.(metricdata.Sum[int64]).DataPoints[0]
+			method, _ := point.Attributes.Value("rpc.method")
+			if point.Value != 2 || method.AsString() != change {
+				t.Errorf("got %v", point)
+			}
+		}
+	}
+	sort.Strings(names)
+	want := []string{
+		telemetry.MetricAttemptDuration, telemetry.MetricAttempts, telemetry.MetricBreakerOpen, telemetry.MetricCommitDuration,
+		telemetry.MetricCommitGroupSize, telemetry.MetricSagaDuration, telemetry.MetricSagasEnded, telemetry.MetricSagasOpen,
+		telemetry.MetricSagasStarted, telemetry.MetricSagasSuspended,
+	}
+	sort.Strings(want)
+	if strings.Join(names, " ") != strings.Join(want, " ") {
+		t.Errorf("got %v, want %v", names, want)
+	}
+}
+
+func TestLogHandler(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(telemetry.NewLogHandler(slog.NewJSONHandler(&out, nil))).With("a", 1)
+	anchor := &treatyv1.TraceAnchor{TraceId: []byte{0: 1, 15: 2}, SpanId: []byte{0: 3, 7: 4}, Flags: 1}
+	logger.InfoContext(telemetry.WithSaga(t.Context(), saga, anchor), "hello")
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		telemetry.LogKeyTraceID: "01000000000000000000000000000002",
+		telemetry.LogKeySpanID:  "0300000000000004",
+		telemetry.LogKeySaga:    saga,
+	} {
+		if line[key] != want {
+			t.Errorf("%s is %v, want %s", key, line[key], want)
+		}
+	}
+	out.Reset()
+	logger.Info("hello")
+	if strings.Contains(out.String(), "trace_id") || strings.Contains(out.String(), "saga") {
+		t.Errorf("made up: %s", out.String())
+	}
+}

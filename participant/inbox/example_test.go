@@ -1,0 +1,81 @@
+package inbox_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
+	"google.golang.org/grpc/status"
+
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
+)
+
+const towns = `CREATE TABLE towns (customer TEXT PRIMARY KEY, city TEXT NOT NULL)`
+
+// A handler runs once, however often its command comes; and not at all when its undo came first.
+func ExampleHandle() {
+	directory, err := os.MkdirTemp("", "inbox")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(directory) }()
+	ctx := context.Background()
+	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(directory, "customer.db")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(ctx, towns); err != nil {
+		fmt.Println(err)
+		return
+	}
+	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	changeAddress := func(ctx context.Context, request *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+		return inbox.Handle(ctx, in, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+			fmt.Println("the handler runs")
+			_, err := tx.ExecContext(ctx, `INSERT INTO towns VALUES (?, ?) ON CONFLICT DO UPDATE SET city = excluded.city`,
+				request.GetCustomer(), request.GetAddress().GetCity())
+			return &customerv1.AddressChanged{Customer: request.GetCustomer()}, err
+		})
+	}
+	restoreAddress := func(ctx context.Context, _ *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+		return inbox.Handle(ctx, in, func(*sql.Tx) (*customerv1.AddressRestored, error) {
+			fmt.Println("the undo runs")
+			return &customerv1.AddressRestored{}, nil
+		})
+	}
+
+	// The server made by participant.NewServer puts the command into the context.
+	command := participant.Command{Saga: "sagas/s1", CommandID: "sagas/s1/steps/1", Direction: participant.Action, Attempt: 1}
+	request := &customerv1.ChangeAddressRequest{Customer: "customers/1", Address: &customerv1.Address{City: "Delft"}}
+	for range 2 {
+		reply, err := changeAddress(participant.NewContext(ctx, command), request)
+		fmt.Println(reply.GetCustomer(), err)
+	}
+
+	command = participant.Command{Saga: "sagas/s2", CommandID: "sagas/s2/steps/1", Direction: participant.Compensation, Attempt: 1}
+	_, err = restoreAddress(participant.NewContext(ctx, command), &customerv1.RestoreAddressRequest{Action: request})
+	fmt.Println("undo:", err)
+	command.Direction = participant.Action
+	_, err = changeAddress(participant.NewContext(ctx, command), request)
+	fmt.Println("late action:", status.Code(err))
+
+	// Output:
+	// the handler runs
+	// customers/1 <nil>
+	// customers/1 <nil>
+	// undo: <nil>
+	// late action: FailedPrecondition
+}

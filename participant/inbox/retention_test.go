@@ -1,0 +1,36 @@
+package inbox_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
+)
+
+// TestRetention lets an inbox with a retention take so many commands that it purges by itself: the old row goes, the others stay.
+func TestRetention(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+	in, err := inbox.OpenSQLite(t.Context(), s.db, inbox.Options{Retention: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.inbox = in
+	const commands = 1001
+	for n := range commands {
+		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s%d/steps/1", n), call{direction: participant.Action}); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			if _, err := s.db.ExecContext(t.Context(), `UPDATE treaty_inbox SET executed_at = 1000`); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var left int
+	if err := s.db.QueryRowContext(t.Context(), `SELECT count(*) FROM treaty_inbox`).Scan(&left); err != nil || left != commands-1 {
+		t.Errorf("%d rows are left, %v; want %d: the one older than the retention gone", left, err, commands-1)
+	}
+}

@@ -1,0 +1,176 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/treatyhq/treaty/participant"
+)
+
+// SQLiteSchema is the ledger's table in SQLite. A participant that isn't written in Go makes the same one.
+//
+// The sequence is the order of the transactions. executed_at is in microseconds since 1970. reply is the serialized reply, or
+// for "refused" and "refused-late" the serialized google.rpc.Status, for "accepted" the decimal number of seconds. duplicates counts the calls that got the stored
+// answer.
+const SQLiteSchema = `
+CREATE TABLE IF NOT EXISTS treaty_inbox (
+	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+	command_id  TEXT    NOT NULL,
+	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
+	method      TEXT    NOT NULL,
+	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
+	reply       BLOB    NOT NULL,
+	epoch       INTEGER NOT NULL,
+	attempt     INTEGER NOT NULL,
+	executed_at INTEGER NOT NULL,
+	duplicates  INTEGER NOT NULL DEFAULT 0,
+	UNIQUE (command_id, direction)
+) STRICT;
+CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
+`
+
+// SQLiteDSN returns the data source name for [sql.Open] of a participant's SQLite database in the file at path, with the settings that
+// the inbox relies on: a commit is on disk when it returns, readers don't block the writer, and foreign keys are enforced. The driver
+// is "sqlite3" of github.com/ncruces/go-sqlite3/driver, which the caller imports.
+func SQLiteDSN(path string) string {
+	settings := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(on)"}}
+	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + settings.Encode()
+}
+
+// OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its table
+// when it isn't there. The service's own tables must be in the same database. All of a service's inboxes on one database
+// should be this one: its transactions queue in memory instead of polling for SQLite's lock.
+func OpenSQLite(ctx context.Context, db *sql.DB, options Options) (*Inbox, error) {
+	return newInbox(ctx, db, &sqliteLedger{turn: make(chan struct{}, 1)}, options)
+}
+
+// sqliteLedger keeps the rows in SQLite, where one transaction writes at a time.
+type sqliteLedger struct{ turn chan struct{} }
+
+func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	done := func() { <-l.turn }
+	// Serializable is BEGIN IMMEDIATE: it keeps other processes out, and this transaction from reading what they may change.
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return tx, done, nil
+}
+
+func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant.Command) (found seen, err error) {
+	// All of the saga's rows, for the highest epoch. They lie between "{saga}/steps/" and "{saga}/steps0", '0' being the
+	// character after '/'.
+	rows, err := tx.QueryContext(ctx, `
+		SELECT command_id, direction, method, verdict, CASE command_id WHEN ? THEN reply END, epoch FROM treaty_inbox
+		WHERE command_id > ? AND command_id < ?`, command.CommandID, command.Saga+"/steps/", command.Saga+"/steps0")
+	if err != nil {
+		return seen{}, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var e entry
+		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.verdict, &e.answer, &e.command.Epoch); err != nil {
+			return seen{}, err
+		}
+		found.epoch = max(found.epoch, e.command.Epoch)
+		switch {
+		case e.command.CommandID != command.CommandID:
+		case e.command.Direction == participant.Action:
+			found.action = &e
+		default:
+			found.compensation = &e
+		}
+	}
+	return found, rows.Err()
+}
+
+func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
+	answer := e.answer
+	if answer == nil {
+		answer = []byte{}
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch), e.command.Attempt, time.Now().UnixMicro())
+	return err
+}
+
+func (l *sqliteLedger) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
+	answer := e.answer
+	if answer == nil {
+		answer = []byte{}
+	}
+	_, err := tx.ExecContext(ctx, `
+		UPDATE treaty_inbox SET verdict = ?, reply = ?, executed_at = ? WHERE command_id = ? AND direction = ?`,
+		e.verdict, answer, time.Now().UnixMicro(), e.command.CommandID, e.command.Direction)
+	return err
+}
+
+func (l *sqliteLedger) drop(ctx context.Context, tx *sql.Tx, command participant.Command) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM treaty_inbox WHERE command_id = ? AND direction = ?`, command.CommandID, command.Direction)
+	return err
+}
+
+func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) (found []PendingCommand, err error) {
+	rows, err := db.QueryContext(ctx, `
+		SELECT command_id, direction, method, epoch, attempt, reply, executed_at FROM treaty_inbox AS a
+		WHERE verdict = 'accepted' AND (direction = 'compensation' OR NOT EXISTS (
+			SELECT 1 FROM treaty_inbox AS c WHERE c.command_id = a.command_id AND c.direction = 'compensation'))
+		ORDER BY sequence`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var e entry
+		var micros int64
+		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.command.Epoch, &e.command.Attempt, &e.answer, &micros); err != nil {
+			return nil, err
+		}
+		e.command.Saga, _ = sagaOf(e.command.CommandID)
+		found = append(found, PendingCommand{Command: e.command, Method: e.method, Wait: e.patience(), AcceptTime: time.UnixMicro(micros)})
+	}
+	return found, rows.Err()
+}
+
+func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error {
+	_, err := tx.ExecContext(ctx, `
+		UPDATE treaty_inbox SET duplicates = duplicates + 1, epoch = max(epoch, ?)
+		WHERE command_id = ? AND direction = ?`, int64(command.Epoch), command.CommandID, command.Direction)
+	return err
+}
+
+func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error) {
+	// A batch is some rows in their order, so that it never scans the whole table.
+	if err := tx.QueryRowContext(ctx, `
+		SELECT coalesce(max(sequence), 0) FROM (SELECT sequence FROM treaty_inbox WHERE sequence > ? ORDER BY sequence LIMIT 2000)`,
+		after).Scan(&last); err != nil || last == 0 {
+		return 0, 0, err
+	}
+	// A command's rows go together, once the newest is old enough, and not while it is pending.
+	result, err := tx.ExecContext(ctx, `
+		DELETE FROM treaty_inbox WHERE command_id IN (
+			SELECT DISTINCT command_id FROM treaty_inbox AS old WHERE sequence > ? AND sequence <= ?
+			AND (SELECT max(executed_at) FROM treaty_inbox AS newest WHERE newest.command_id = old.command_id) < ?
+			AND NOT EXISTS (SELECT 1 FROM treaty_inbox AS p WHERE p.command_id = old.command_id AND p.verdict = 'accepted'
+				AND (p.direction = 'compensation' OR NOT EXISTS (
+					SELECT 1 FROM treaty_inbox AS c WHERE c.command_id = p.command_id AND c.direction = 'compensation'))))`,
+		after, last, before.UnixMicro())
+	if err != nil {
+		return 0, 0, fmt.Errorf("deleting old rows: %w", err)
+	}
+	deleted, err = result.RowsAffected()
+	return deleted, last, err
+}
