@@ -22,16 +22,16 @@ type children struct {
 }
 
 // Attempt makes one attempt.
-func (c *children) Attempt(ctx context.Context, call *engine.Attempt) engine.Result {
+func (c *children) Attempt(ctx context.Context, call *engine.Attempt) engine.Answer {
 	if !c.here(call.Call.Method) {
 		return c.Dispatcher.Attempt(ctx, call) //nolint:wrapcheck // it is no error
 	}
-	ctx, span := c.telemetry.StartAttempt(ctx, &telemetry.Attempt{
+	ctx, span := c.telemetry.StartAttempt(ctx, &telemetry.AttemptParams{
 		Saga: call.Saga, Step: call.Step, Direction: call.Direction.String(), Number: call.Number, Epoch: call.Epoch,
 		Method: call.Call.Method, Target: "this orchestrator", Kind: call.Kind, Undoes: call.Undoes, Anchor: call.Trace,
 	})
 	result := c.server.Attempt(ctx, call)
-	span.End(telemetry.AttemptResult{Outcome: result.Outcome, Code: codes.Code(uint32(result.Failure.GetCode())), Accepted: result.Pending > 0})
+	span.End(telemetry.AttemptEnd{Outcome: result.Outcome, Code: codes.Code(uint32(result.Failure.GetCode())), Accepted: result.Pending > 0})
 	return result
 }
 

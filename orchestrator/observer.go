@@ -50,7 +50,7 @@ const exportLag = time.Second
 
 // recoverAttempt exports again the attempt that ended a step shortly before the process was killed.
 func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
-	result := telemetry.AttemptResult{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: codes.Code(uint32(step.Failure.GetCode()))}
+	result := telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: codes.Code(uint32(step.Failure.GetCode()))}
 	switch {
 	case step.Reply != nil:
 	case step.State == treatyv1.StepState_STEP_STATE_REFUSED:
@@ -58,7 +58,7 @@ func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
 	default:
 		result.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
 	}
-	o.telemetry.RecoverAttempt(&telemetry.Attempt{
+	o.telemetry.RecoverAttempt(&telemetry.AttemptParams{
 		Saga: "sagas/" + saga.ID, Step: step.Path(), Direction: telemetry.DirectionAction, Number: int(step.Attempts),
 		Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
 	}, step.ScheduleTime, step.EndTime, result)

@@ -92,7 +92,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
 	kept := make(map[string]time.Duration)
 	for name := range code {
-		saga, _ := o.catalog.Saga(name)
+		saga, _ := o.catalog.SagaDefinition(name)
 		if saga.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
 			if saga.Retention > 0 {
 				o.logger.Warn("sagas of a definition are kept for ever in spite of its retention, since a parent may still undo them", "definition", name)

@@ -16,9 +16,9 @@ import (
 type Catalog struct {
 	commands      map[string]*Command
 	compensations map[string]*Compensation
-	sagas         map[string]*Saga
-	undone        map[string]*Saga // by the methods that undo them
-	events        map[string]*Event
+	sagas         map[string]*SagaDefinition
+	undone        map[string]*SagaDefinition // by the methods that undo them
+	events        map[string]*EventType
 }
 
 // Load reads all files, mostly protoregistry.GlobalFiles. It fails with all violations joined; each is a Violation that
@@ -36,9 +36,9 @@ func Load(files *protoregistry.Files) (*Catalog, error) {
 	c := &Catalog{
 		commands:      make(map[string]*Command),
 		compensations: make(map[string]*Compensation),
-		sagas:         make(map[string]*Saga),
-		undone:        make(map[string]*Saga),
-		events:        make(map[string]*Event),
+		sagas:         make(map[string]*SagaDefinition),
+		undone:        make(map[string]*SagaDefinition),
+		events:        make(map[string]*EventType),
 	}
 	for _, file := range all {
 		for i := range file.Services().Len() {
@@ -61,7 +61,7 @@ func Load(files *protoregistry.Files) (*Catalog, error) {
 
 func (c *Catalog) addEvents(messages protoreflect.MessageDescriptors) error {
 	for i := range messages.Len() {
-		event, err := EventOf(messages.Get(i))
+		event, err := EventTypeOf(messages.Get(i))
 		if err != nil {
 			return err
 		}
@@ -86,33 +86,33 @@ func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
 			c.compensations[undo.Method] = undo
 		}
 	}
-	saga, err := SagaOf(m)
+	saga, err := SagaDefinitionOf(m)
 	if err != nil {
 		return err
 	}
 	if saga != nil {
-		if saga.Undo != nil {
-			c.undone[saga.Undo.Method] = saga
+		if saga.Compensation != nil {
+			c.undone[saga.Compensation.Method] = saga
 		}
 		c.sagas[saga.Definition] = saga
 	}
 	return nil
 }
 
-// UndoneSaga returns the saga definition that a compensation undoes; false when it undoes a command of a participant.
-func (c *Catalog) UndoneSaga(compensation string) (*Saga, bool) {
+// CompensatedSaga returns the saga definition that a compensation undoes; false when it undoes a command of a participant.
+func (c *Catalog) CompensatedSaga(compensation string) (*SagaDefinition, bool) {
 	saga, ok := c.undone[compensation]
 	return saga, ok
 }
 
-// Event returns the event that a message is, by its full name.
-func (c *Catalog) Event(name string) (*Event, bool) {
+// EventType returns the event that a message is, by its full name.
+func (c *Catalog) EventType(name string) (*EventType, bool) {
 	event, ok := c.events[name]
 	return event, ok
 }
 
-// Events yields all events, ordered by type.
-func (c *Catalog) Events() iter.Seq[*Event] { return ordered(c.events) }
+// EventTypes yields all events, ordered by type.
+func (c *Catalog) EventTypes() iter.Seq[*EventType] { return ordered(c.events) }
 
 // Command returns the command of a method, e.g. "acme.customer.v1.CustomerService/ChangeAddress", without a leading slash.
 func (c *Catalog) Command(method string) (*Command, bool) {
@@ -127,19 +127,19 @@ func (c *Catalog) Compensation(method string) (*Compensation, bool) {
 	return compensation, ok
 }
 
-// Call returns how a method is called, whether it is a command or a compensation.
-func (c *Catalog) Call(method string) (*Call, bool) {
+// CallConfig returns how a method is called, whether it is a command or a compensation.
+func (c *Catalog) CallConfig(method string) (*CallConfig, bool) {
 	if command, ok := c.commands[method]; ok {
-		return &command.Call, true
+		return &command.CallConfig, true
 	}
 	if compensation, ok := c.compensations[method]; ok {
-		return &compensation.Call, true
+		return &compensation.CallConfig, true
 	}
 	return nil, false
 }
 
-// Saga returns a saga definition, e.g. "acme.card.v1.CardSagas/IssueCard", without a leading slash.
-func (c *Catalog) Saga(definition string) (*Saga, bool) {
+// SagaDefinition returns a saga definition, e.g. "acme.card.v1.CardSagas/IssueCard", without a leading slash.
+func (c *Catalog) SagaDefinition(definition string) (*SagaDefinition, bool) {
 	saga, ok := c.sagas[definition]
 	return saga, ok
 }
@@ -150,8 +150,8 @@ func (c *Catalog) Commands() iter.Seq[*Command] { return ordered(c.commands) }
 // Compensations yields all compensations, ordered by method.
 func (c *Catalog) Compensations() iter.Seq[*Compensation] { return ordered(c.compensations) }
 
-// Sagas yields all saga definitions, ordered by definition.
-func (c *Catalog) Sagas() iter.Seq[*Saga] { return ordered(c.sagas) }
+// SagaDefinitions yields all saga definitions, ordered by definition.
+func (c *Catalog) SagaDefinitions() iter.Seq[*SagaDefinition] { return ordered(c.sagas) }
 
 func ordered[T any](values map[string]T) iter.Seq[T] {
 	return func(yield func(T) bool) {

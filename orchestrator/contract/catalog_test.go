@@ -115,12 +115,12 @@ func TestCompensationsInheritTheLongestTimesOfTheirActions(t *testing.T) {
 	if undo.Retry != want {
 		t.Errorf("retry %+v, want %+v", undo.Retry, want)
 	}
-	if got := contract.OutcomeOf(&undo.Call, codes.NotFound); got != treatyv1.Outcome_OUTCOME_UNKNOWN {
+	if got := contract.OutcomeOf(&undo.CallConfig, codes.NotFound); got != treatyv1.Outcome_OUTCOME_UNKNOWN {
 		t.Errorf("NOT_FOUND is %s, want unknown", got)
 	}
 	for _, action := range []string{"OrderCard", "ReorderCard"} {
 		command, _ := catalog.Command("acme.card.v1.CardService/" + action)
-		if diff := cmp.Diff(undo.Call.Retry, command.Compensation.Retry); diff != "" || command.Compensation.Timeout != undo.Timeout {
+		if diff := cmp.Diff(undo.CallConfig.Retry, command.Compensation.Retry); diff != "" || command.Compensation.Timeout != undo.Timeout {
 			t.Errorf("the compensation of %s is called differently:\n%s", action, diff)
 		}
 	}
@@ -139,7 +139,7 @@ func TestCompensationsInheritTheLongestTimesOfTheirActions(t *testing.T) {
 
 func TestCatalogFindsMethods(t *testing.T) {
 	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "card"))
-	saga, ok := catalog.Saga("acme.card.v1.CardSagas/IssueCard")
+	saga, ok := catalog.SagaDefinition("acme.card.v1.CardSagas/IssueCard")
 	if !ok {
 		t.Fatal("IssueCard isn't a saga")
 	}
@@ -161,7 +161,7 @@ func TestCatalogFindsMethods(t *testing.T) {
 		"/acme.card.v1.CardService/OrderCard": false,
 		"":                                    false,
 	} {
-		call, ok := catalog.Call(method)
+		call, ok := catalog.CallConfig(method)
 		if ok != want || ok && call.Method != method {
 			t.Errorf("Call(%q) = %v, %t; want %t", method, call, ok, want)
 		}
@@ -173,11 +173,11 @@ func TestCatalogFindsMethods(t *testing.T) {
 	if want := []string{"acme.card.v1.CardService/CancelCard", "acme.card.v1.CardService/RestoreCard"}; !slices.Equal(undos, want) {
 		t.Errorf("compensations %v, want %v", undos, want)
 	}
-	for range catalog.Sagas() {
+	for range catalog.SagaDefinitions() {
 		break
 	}
 	var empty contract.Catalog
-	if _, ok := empty.Call("acme.card.v1.CardService/OrderCard"); ok {
+	if _, ok := empty.CallConfig("acme.card.v1.CardService/OrderCard"); ok {
 		t.Error("an empty catalog has a call")
 	}
 }
@@ -227,7 +227,7 @@ func TestOutcomes(t *testing.T) {
 			codes.Unavailable, codes.DeadlineExceeded, codes.Unknown, codes.Internal, codes.Canceled, codes.DataLoss, codes.Code(99),
 		},
 	}
-	override := &contract.Call{Outcomes: map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED}}
+	override := &contract.CallConfig{Outcomes: map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED}}
 	seen := 0
 	for outcome, all := range want {
 		for _, code := range all {

@@ -201,7 +201,7 @@ func TestMethodsAreReadAloneWithTheirViolations(t *testing.T) {
 	if got := len(strings.Split(err.Error(), "\n")); got != 2 {
 		t.Errorf("CommandOf names %d violations, want 2:\n%v", got, err)
 	}
-	_, err = contract.SagaOf(mustCompile(t, rulesDir, "label_type").Services().Get(0).Methods().Get(0))
+	_, err = contract.SagaDefinitionOf(mustCompile(t, rulesDir, "label_type").Services().Get(0).Methods().Get(0))
 	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule.ID != "LABEL_TYPE" {
 		t.Errorf("SagaOf = %v, want a violation of LABEL_TYPE", err)
 	}

@@ -57,7 +57,7 @@ func (r *report) compensation(m protoreflect.MethodDescriptor, name string) *Com
 	if undo.IsStreamingClient() || undo.IsStreamingServer() {
 		r.add(compensationStreaming, at(undo), "%s undoes %s, so it can't stream: remove `stream`", undo.Name(), m.Name())
 	}
-	compensation := &Compensation{Call: r.compensationCall(service, undo, options.compensation)}
+	compensation := &Compensation{CallConfig: r.compensationCall(service, undo, options.compensation)}
 	compensation.ActionField, compensation.ReplyField = r.derive(m, undo)
 	return compensation
 }
@@ -82,8 +82,8 @@ func (r *report) unshared(m, undo protoreflect.MethodDescriptor) {
 
 // compensationCall reads how a compensation is called. Where it doesn't say so itself it is called as its action is; when it
 // undoes several, the longest of their times count.
-func (r *report) compensationCall(service protoreflect.ServiceDescriptor, undo protoreflect.MethodDescriptor, own *treatyv1.Compensation) Call {
-	inherited := Call{}
+func (r *report) compensationCall(service protoreflect.ServiceDescriptor, undo protoreflect.MethodDescriptor, own *treatyv1.Compensation) CallConfig {
+	inherited := CallConfig{}
 	var discard report // the actions report for themselves
 	for action := range actionsOf(service, undo.Name()) {
 		options, err := methodOptionsOf(action)
@@ -96,7 +96,7 @@ func (r *report) compensationCall(service protoreflect.ServiceDescriptor, undo p
 		inherited.Retry.MaxInterval = max(inherited.Retry.MaxInterval, call.Retry.MaxInterval)
 	}
 	where := atOption(undo, treatyv1.E_Compensation)
-	return Call{
+	return CallConfig{
 		Method: MethodName(undo),
 		Input:  undo.Input(),
 		Output: undo.Output(),

@@ -56,8 +56,8 @@ const (
 	MaxLabels = 16
 )
 
-// Call is how a method of a participant is called: what commands and compensations have in common. It is immutable.
-type Call struct {
+// CallConfig is how a method of a participant is called: what commands and compensations have in common. It is immutable.
+type CallConfig struct {
 	// Method is the method's name, e.g. "acme.customer.v1.CustomerService/ChangeAddress", without a leading slash.
 	Method string
 
@@ -88,7 +88,7 @@ type Retry struct {
 
 // Command is a method that sagas may ask of a participant. It is immutable.
 type Command struct {
-	Call
+	CallConfig
 
 	// Kind says what may follow the command and what undoes it.
 	Kind treatyv1.CommandKind
@@ -105,15 +105,15 @@ type Command struct {
 
 // Compensation is a method that undoes a command. It is immutable.
 type Compensation struct {
-	Call
+	CallConfig
 
 	// ActionField and ReplyField are the numbers of the request's fields that take the action's request and its reply; 0
 	// where there is none.
 	ActionField, ReplyField protoreflect.FieldNumber
 }
 
-// Saga is a method that starts a saga. It is immutable.
-type Saga struct {
+// SagaDefinition is a method that starts a saga. It is immutable.
+type SagaDefinition struct {
 	// Definition is the method's name, e.g. "acme.card.v1.CardSagas/IssueCard", without a leading slash.
 	Definition string
 
@@ -129,8 +129,8 @@ type Saga struct {
 	// Kind is the kind that the definition has as a command, when another saga can use it as a step; else unspecified.
 	Kind treatyv1.CommandKind
 
-	// Undo is the method by which a parent undoes the saga; nil unless Kind is compensatable. The orchestrator serves it.
-	Undo *Compensation
+	// Compensation is the method by which a parent undoes the saga; nil unless Kind is compensatable. The orchestrator serves it.
+	Compensation *Compensation
 
 	// RequestID is the field that makes a start idempotent; nil when there is none.
 	RequestID protoreflect.FieldDescriptor

@@ -13,8 +13,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Event is a message that can be published and awaited. It is immutable.
-type Event struct {
+// EventType is a message that can be published and awaited. It is immutable.
+type EventType struct {
 	// Type is the message's full name.
 	Type protoreflect.FullName
 
@@ -36,7 +36,7 @@ var (
 
 // Subject returns the value of the correlation key in a serialized event, which is never empty. It reads nothing else of it, and fails with
 // ErrEmptyKey or ErrMalformed.
-func (e *Event) Subject(data []byte) (string, error) {
+func (e *EventType) Subject(data []byte) (string, error) {
 	var subject []byte
 	for len(data) > 0 {
 		number, kind, n := protowire.ConsumeTag(data)
@@ -66,8 +66,8 @@ func (e *Event) Subject(data []byte) (string, error) {
 	return string(subject), nil
 }
 
-// EventOf reads the event that a message is. It returns nil and no error when the message isn't one. The error joins all violations.
-func EventOf(m protoreflect.MessageDescriptor) (*Event, error) {
+// EventTypeOf reads the event that a message is. It returns nil and no error when the message isn't one. The error joins all violations.
+func EventTypeOf(m protoreflect.MessageDescriptor) (*EventType, error) {
 	var r report
 	event := r.event(m)
 	if err := r.err(); err != nil {
@@ -77,12 +77,12 @@ func EventOf(m protoreflect.MessageDescriptor) (*Event, error) {
 }
 
 // event reads the event that a message is; nil when it isn't one.
-func (r *report) event(m protoreflect.MessageDescriptor) *Event {
+func (r *report) event(m protoreflect.MessageDescriptor) *EventType {
 	is, ok := r.isEvent(m)
 	if !ok || !is {
 		return nil
 	}
-	event := &Event{Type: m.FullName(), Message: m}
+	event := &EventType{Type: m.FullName(), Message: m}
 	fields := m.Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)

@@ -35,9 +35,9 @@ func TestCatalogFindsChildSagas(t *testing.T) {
 		service + "Leave": {},
 	}
 	got := make(map[string]row)
-	for saga := range catalog.Sagas() {
+	for saga := range catalog.SagaDefinitions() {
 		r := row{Kind: saga.Kind, Retention: saga.Retention}
-		if undo := saga.Undo; undo != nil {
+		if undo := saga.Compensation; undo != nil {
 			r.Undo = fmt.Sprintf("%s %d,%d", undo.Method, undo.ActionField, undo.ReplyField)
 		}
 		got[saga.Definition] = r
@@ -56,13 +56,13 @@ func TestCatalogFindsChildSagas(t *testing.T) {
 		service + "Join":                        "",
 		service + "Leave":                       "",
 	} {
-		saga, ok := catalog.UndoneSaga(method)
+		saga, ok := catalog.CompensatedSaga(method)
 		if ok != (want != "") || ok && saga.Definition != want {
 			t.Errorf("UndoneSaga(%q) = %v, %t; want %q", method, saga, ok, want)
 		}
 	}
-	alone, err := contract.SagaOf(file.Services().ByName("FamilySagas").Methods().ByName("Join"))
-	if err != nil || alone.Undo == nil || alone.Undo.Timeout != 2*time.Second {
+	alone, err := contract.SagaDefinitionOf(file.Services().ByName("FamilySagas").Methods().ByName("Join"))
+	if err != nil || alone.Compensation == nil || alone.Compensation.Timeout != 2*time.Second {
 		t.Errorf("SagaOf(Join) = %+v, %v; want its compensation with a timeout of 2s", alone, err)
 	}
 }
@@ -96,9 +96,9 @@ func TestCallsOfTheLanguage(t *testing.T) {
 func TestCatalogFindsEvents(t *testing.T) {
 	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "language"))
 	got := make(map[protoreflect.FullName]protoreflect.Name)
-	for event := range catalog.Events() {
+	for event := range catalog.EventTypes() {
 		got[event.Type] = event.Key.Name()
-		if found, ok := catalog.Event(string(event.Type)); !ok || found != event || event.Message.FullName() != event.Type {
+		if found, ok := catalog.EventType(string(event.Type)); !ok || found != event || event.Message.FullName() != event.Type {
 			t.Errorf("Event(%q) = %v, %t; want %v", event.Type, found, ok, event)
 		}
 	}
@@ -109,30 +109,30 @@ func TestCatalogFindsEvents(t *testing.T) {
 		t.Errorf("events differ (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"", "acme.family.v1.Joined", "type.googleapis.com/acme.family.v1.Inspected"} {
-		if event, ok := catalog.Event(name); ok {
+		if event, ok := catalog.EventType(name); ok {
 			t.Errorf("Event(%q) = %v, want none", name, event)
 		}
 	}
 	file := mustCompile(t, "testdata/valid", "language")
-	if event, err := contract.EventOf(file.Messages().ByName("Joined")); event != nil || err != nil {
+	if event, err := contract.EventTypeOf(file.Messages().ByName("Joined")); event != nil || err != nil {
 		t.Errorf("EventOf(Joined) = %v, %v; want nil, nil", event, err)
 	}
-	_, err := contract.EventOf(mustCompile(t, rulesDir, "event_key_type").Messages().Get(0))
+	_, err := contract.EventTypeOf(mustCompile(t, rulesDir, "event_key_type").Messages().Get(0))
 	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule.ID != "EVENT_KEY_TYPE" {
 		t.Errorf("EventOf = %v, want a violation of EVENT_KEY_TYPE", err)
 	}
 	foreign := mustCompile(t, "testdata/valid", "foreign")
 	for i := range foreign.Messages().Len() {
-		if event, err := contract.EventOf(foreign.Messages().Get(i)); event != nil || err != nil {
+		if event, err := contract.EventTypeOf(foreign.Messages().Get(i)); event != nil || err != nil {
 			t.Errorf("EventOf(%s) = %v, %v; want nil, nil", foreign.Messages().Get(i).FullName(), event, err)
 		}
 	}
 }
 
 // inspected is the event of testdata/valid/language.proto, whose key is field 1000.
-func inspected(t testing.TB) *contract.Event {
+func inspected(t testing.TB) *contract.EventType {
 	t.Helper()
-	event, err := contract.EventOf(mustCompile(t, "testdata/valid", "language").Messages().ByName("Inspected"))
+	event, err := contract.EventTypeOf(mustCompile(t, "testdata/valid", "language").Messages().ByName("Inspected"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,8 +205,8 @@ func FuzzSubject(f *testing.F) {
 	})
 }
 
-func ExampleEvent_Subject() {
-	event, err := contract.EventOf(identityv1.File_acme_identity_v1_identity_events_proto.Messages().ByName("ApplicantVerified"))
+func ExampleEventType_Subject() {
+	event, err := contract.EventTypeOf(identityv1.File_acme_identity_v1_identity_events_proto.Messages().ByName("ApplicantVerified"))
 	if err != nil {
 		fmt.Println(err)
 		return

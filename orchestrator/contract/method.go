@@ -31,9 +31,9 @@ func CommandOf(m protoreflect.MethodDescriptor) (*Command, error) {
 	return command, nil
 }
 
-// SagaOf reads the saga definition that a method is. It returns nil and no error when the method isn't one. The error joins all
+// SagaDefinitionOf reads the saga definition that a method is. It returns nil and no error when the method isn't one. The error joins all
 // violations of the definition, of the annotations of its request and, where the definition is also a command, of that.
-func SagaOf(m protoreflect.MethodDescriptor) (*Saga, error) {
+func SagaDefinitionOf(m protoreflect.MethodDescriptor) (*SagaDefinition, error) {
 	var r report
 	options, ok := r.methodOptions(m)
 	if !ok || options.saga == nil {
@@ -42,7 +42,7 @@ func SagaOf(m protoreflect.MethodDescriptor) (*Saga, error) {
 	saga := r.saga(m, options.saga)
 	if options.command != nil {
 		command := r.command(m, options.command)
-		saga.Kind, saga.Undo = command.Kind, command.Compensation
+		saga.Kind, saga.Compensation = command.Kind, command.Compensation
 	}
 	if err := r.err(); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 		r.add(commandStreaming, at(m), "%s is a command, so it can't stream: remove `stream`", m.Name())
 	}
 	command := &Command{
-		Call:       r.commandCall(m, options),
+		CallConfig: r.commandCall(m, options),
 		Kind:       kindOf(options),
 		Broadcast:  options.GetBroadcast(),
 		Rejections: r.rejections(where.below(commandRejections), m.ParentFile(), options.GetRejections()),
@@ -97,14 +97,14 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 }
 
 // commandCall reads how a command is called.
-func (r *report) commandCall(m protoreflect.MethodDescriptor, options *treatyv1.Command) Call {
+func (r *report) commandCall(m protoreflect.MethodDescriptor, options *treatyv1.Command) CallConfig {
 	where := atOption(m, treatyv1.E_Command)
 	otherwise := Retry{InitialInterval: DefaultInitialInterval, MaxInterval: DefaultMaxInterval}
 	switch kindOf(options) {
 	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, treatyv1.CommandKind_COMMAND_KIND_QUERY:
 		otherwise.GiveUpAfter = DefaultGiveUpAfter
 	}
-	return Call{
+	return CallConfig{
 		Method: MethodName(m),
 		Input:  m.Input(),
 		Output: m.Output(),

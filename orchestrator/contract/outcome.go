@@ -8,7 +8,7 @@ import (
 
 // OutcomeOf returns what a gRPC code means for a call: what its contract says, else the default. It is never
 // OUTCOME_UNSPECIFIED; a code that gRPC doesn't know means unknown. A nil call has the defaults.
-func OutcomeOf(call *Call, code codes.Code) treatyv1.Outcome {
+func OutcomeOf(call *CallConfig, code codes.Code) treatyv1.Outcome {
 	if call != nil {
 		if outcome, ok := call.Outcomes[code]; ok {
 			return outcome

@@ -6,12 +6,12 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-func (r *report) saga(m protoreflect.MethodDescriptor, options *treatyv1.SagaOptions) *Saga {
+func (r *report) saga(m protoreflect.MethodDescriptor, options *treatyv1.SagaOptions) *SagaDefinition {
 	where := atOption(m, treatyv1.E_Saga)
 	if m.IsStreamingClient() || m.IsStreamingServer() {
 		r.add(sagaStreaming, at(m), "%s is a saga, so it can't stream: remove `stream`", m.Name())
 	}
-	saga := &Saga{
+	saga := &SagaDefinition{
 		Definition: MethodName(m),
 		Input:      m.Input(),
 		Output:     m.Output(),

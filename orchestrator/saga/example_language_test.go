@@ -254,7 +254,7 @@ func TestYearlyBeginsAnew(t *testing.T) {
 	j := language(t, yearly)
 	j.at(365 * 24 * time.Hour)
 	j.want(running, "2")
-	j.apply(machine.Outcome{Step: "2", Direction: machine.Action, Verdict: machine.Done, Reply: []byte{}})
+	j.apply(machine.CommandEnded{Step: "2", Direction: machine.Action, Outcome: machine.Done, Reply: []byte{}})
 	j.turns = nil // no turn before the next one is needed
 	j.apply(machine.Wake{})
 	j.want(running, "")
@@ -272,11 +272,11 @@ func TestForgetAsksWhoeverServesIt(t *testing.T) {
 			return &customerv1.AddressAgreed{}, err
 		})
 	m := machine.New(machine.Config{ID: "x", Code: registrar.code, Command: func(method string) (*contract.Command, bool) {
-		return &contract.Command{Call: contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, Broadcast: true}, true
+		return &contract.Command{CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, Broadcast: true}, true
 	}})
 	t.Cleanup(m.Close)
 	done := func(step string) machine.Input {
-		return machine.Outcome{Step: step, Direction: machine.Action, Verdict: machine.Done, Reply: []byte{}}
+		return machine.CommandEnded{Step: step, Direction: machine.Action, Outcome: machine.Done, Reply: []byte{}}
 	}
 	for i, in := range []machine.Input{
 		machine.Start{Started: &treatyv1.SagaStarted{Definition: "Test"}},

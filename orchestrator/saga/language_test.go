@@ -20,9 +20,9 @@ import (
 )
 
 // end ends the action of a step, then crashes and reads the journal again.
-func (j *journal) end(step string, verdict machine.Verdict) {
+func (j *journal) end(step string, verdict machine.Outcome) {
 	j.t.Helper()
-	outcome := machine.Outcome{Step: step, Direction: machine.Action, Verdict: verdict, Reply: []byte{}}
+	outcome := machine.CommandEnded{Step: step, Direction: machine.Action, Outcome: verdict, Reply: []byte{}}
 	if verdict != machine.Done {
 		outcome.Reply, outcome.Failure = nil, &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "not today"}
 	}
@@ -33,14 +33,14 @@ func (j *journal) end(step string, verdict machine.Verdict) {
 // undo ends the compensation of a step.
 func (j *journal) undo(step string) {
 	j.t.Helper()
-	j.apply(machine.Outcome{Step: step, Direction: machine.Compensation, Verdict: machine.Done})
+	j.apply(machine.CommandEnded{Step: step, Direction: machine.Compensation, Outcome: machine.Done})
 	j.crash()
 }
 
 // outstanding are the steps that are under way.
 func (j *journal) outstanding() string {
 	var steps []string
-	for _, effect := range j.machine.Outstanding() {
+	for _, effect := range j.machine.Pending() {
 		if effect.Discover != nil {
 			steps = append(steps, "discover "+effect.Discover.Path)
 			continue
@@ -199,9 +199,9 @@ func (j *journal) at(d time.Duration) {
 	j.keep(out)
 }
 
-func arrived(position uint64, customer string) machine.Event {
+func arrived(position uint64, customer string) machine.EventReceived {
 	data, _ := proto.Marshal(&customerv1.AddressChanged{Customer: customer})
-	return machine.Event{
+	return machine.EventReceived{
 		Key:     &treatyv1.EventKey{Type: "acme.customer.v1.AddressChanged", Subject: customer},
 		Arrived: &treatyv1.EventArrived{Position: position, Id: "1", Source: "test", Data: data},
 	}

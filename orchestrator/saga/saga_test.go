@@ -60,9 +60,9 @@ func begin(t *testing.T, logger *slog.Logger, code body) *journal {
 func (j *journal) newMachine() *machine.Machine {
 	return machine.New(machine.Config{ID: "x", Code: j.code, Environment: j.logger, Command: func(method string) (*contract.Command, bool) {
 		return &contract.Command{
-			Broadcast: strings.HasPrefix(method, "acme.Everybody/"),
-			Call:      contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
-			Compensation: &contract.Compensation{Call: contract.Call{Method: "Undo"}},
+			Broadcast:  strings.HasPrefix(method, "acme.Everybody/"),
+			CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			Compensation: &contract.Compensation{CallConfig: contract.CallConfig{Method: "Undo"}},
 		}, true
 	}})
 }
@@ -108,13 +108,13 @@ func (j *journal) done(reply proto.Message) {
 		j.t.Fatal(err)
 	}
 	step := len(j.machine.Saga().Steps)
-	j.apply(machine.Outcome{Step: fmt.Sprint(step), Direction: machine.Action, Verdict: machine.Done, Reply: data})
+	j.apply(machine.CommandEnded{Step: fmt.Sprint(step), Direction: machine.Action, Outcome: machine.Done, Reply: data})
 }
 
-func (j *journal) fails(verdict machine.Verdict, failure *treatyv1.Failure) {
+func (j *journal) fails(verdict machine.Outcome, failure *treatyv1.Failure) {
 	j.t.Helper()
 	step := len(j.machine.Saga().Steps)
-	j.apply(machine.Outcome{Step: fmt.Sprint(step), Direction: machine.Action, Verdict: verdict, Failure: failure})
+	j.apply(machine.CommandEnded{Step: fmt.Sprint(step), Direction: machine.Action, Outcome: verdict, Failure: failure})
 }
 
 func change(ctx saga.Context, line string) (*customerv1.AddressChanged, error) {
@@ -254,7 +254,7 @@ func TestUnreadableReply(t *testing.T) {
 		_, err := change(ctx, "")
 		return nil, err
 	})
-	j.apply(machine.Outcome{Step: "1", Direction: machine.Action, Verdict: machine.Done, Reply: []byte{0xff}})
+	j.apply(machine.CommandEnded{Step: "1", Direction: machine.Action, Outcome: machine.Done, Reply: []byte{0xff}})
 	if failure := j.machine.Saga().Decided.GetFailure(); !strings.Contains(failure.GetMessage(), "acme.customer.v1.AddressChanged") {
 		t.Errorf("got %v", failure)
 	}

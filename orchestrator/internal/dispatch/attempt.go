@@ -44,7 +44,7 @@ const (
 
 // Attempt makes one gRPC call and says what it came to. It never retries. It ends when the call's timeout passes or ctx
 // ends. The request's bytes must never change, not even after the return: the connection may still be sending them.
-func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.Result {
+func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.Answer {
 	r, ok := d.routeTo(call.Call.Method, call.Participant)
 	if !ok {
 		return d.unserved(ctx, call)
@@ -59,7 +59,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.R
 	}
 	defer d.calls.leave()
 
-	about := telemetry.Attempt{
+	about := telemetry.AttemptParams{
 		Saga:      call.Saga,
 		Step:      call.Step,
 		Direction: call.Direction.String(),
@@ -80,7 +80,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.R
 
 	answer := d.send(ctx, r, call, span)
 
-	end := telemetry.AttemptResult{Outcome: answer.Outcome, Accepted: answer.Pending > 0}
+	end := telemetry.AttemptEnd{Outcome: answer.Outcome, Accepted: answer.Pending > 0}
 	if answer.Failure != nil && answer.Pending == 0 {
 		end.Code = codes.Code(answer.Failure.GetCode())
 		if details := answer.Failure.GetDetails(); len(details) > 0 && answer.Outcome == treatyv1.Outcome_OUTCOME_REFUSED {
@@ -95,7 +95,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.R
 }
 
 // send makes the call and tells the participant's breaker.
-func (d *Dispatcher) send(ctx context.Context, r route, call *engine.Attempt, span telemetry.AttemptSpan) engine.Result {
+func (d *Dispatcher) send(ctx context.Context, r route, call *engine.Attempt, span telemetry.AttemptSpan) engine.Answer {
 	callCtx, cancel := context.WithTimeout(ctx, call.Call.Timeout)
 	defer cancel()
 	callCtx = outgoing(callCtx, call, span)
@@ -114,7 +114,7 @@ func (d *Dispatcher) send(ctx context.Context, r route, call *engine.Attempt, sp
 			message := fmt.Sprintf("dispatch: the reply of %s isn't a %s: %v", call.Call.Method, call.Call.Output.FullName(), err)
 			return result(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Internal, message))
 		}
-		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: x.reply}
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: x.reply}
 	}
 	st := status.Convert(err)
 	p.breaker.end(ticket, d.reach(ctx, p, st.Code()))
@@ -136,7 +136,7 @@ func readable(as protoreflect.MessageDescriptor, data []byte) error {
 // outcomeOf says what a failed call came to. What a contract says about a code holds only where the participant itself
 // sent it: a connection that breaks in the middle of a command is UNAVAILABLE as well, and the command may have been
 // executed.
-func outcomeOf(call *contract.Call, st *status.Status, trailer metadata.MD) treatyv1.Outcome {
+func outcomeOf(call *contract.CallConfig, st *status.Status, trailer metadata.MD) treatyv1.Outcome {
 	if _, ok := call.Outcomes[st.Code()]; ok && madeHere(st.Code()) && !saidThere(trailer) {
 		call = nil
 	}
@@ -209,7 +209,7 @@ func outgoing(ctx context.Context, call *engine.Attempt, span telemetry.AttemptS
 }
 
 // unserved is the result of a command for which no participant is configured.
-func (d *Dispatcher) unserved(ctx context.Context, call *engine.Attempt) engine.Result {
+func (d *Dispatcher) unserved(ctx context.Context, call *engine.Attempt) engine.Answer {
 	service, _, _ := strings.Cut(call.Call.Method, "/")
 	if name := call.Participant; name != "" {
 		message := fmt.Sprintf("dispatch: no participant is configured for %s any more, to which this saga sends %s: start the orchestrator with it again, e.g. --participant %s=HOST:PORT",
@@ -222,10 +222,10 @@ func (d *Dispatcher) unserved(ctx context.Context, call *engine.Attempt) engine.
 	return result(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))
 }
 
-func result(outcome treatyv1.Outcome, st *status.Status) engine.Result {
+func result(outcome treatyv1.Outcome, st *status.Status) engine.Answer {
 	failure, retryAfter := failureOf(st)
 	if outcome == treatyv1.Outcome_OUTCOME_REFUSED {
 		retryAfter = 0
 	}
-	return engine.Result{Outcome: outcome, Failure: failure, RetryAfter: retryAfter}
+	return engine.Answer{Outcome: outcome, Failure: failure, RetryAfter: retryAfter}
 }

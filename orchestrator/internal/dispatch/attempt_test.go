@@ -343,7 +343,7 @@ func TestCloseWaitsForCalls(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { close(arrived); <-release; return []byte("late"), nil })
 	d := dispatcher(t, s.addr)
-	results := make(chan engine.Result, 1)
+	results := make(chan engine.Answer, 1)
 	go func() { results <- d.Attempt(context.Background(), attempt()) }()
 	<-arrived
 	closed := make(chan error, 1)
@@ -375,7 +375,7 @@ func TestCloseCutsOffWhenItsTimeIsOver(t *testing.T) {
 		return nil, ctx.Err()
 	})
 	d := dispatcher(t, s.addr)
-	results := make(chan engine.Result, 1)
+	results := make(chan engine.Answer, 1)
 	go func() { results <- d.Attempt(context.Background(), attempt()) }()
 	<-arrived
 	ctx, cancel := context.WithCancel(t.Context())

@@ -17,7 +17,7 @@ const misdeployedInterval = 10 * time.Second
 // Delay returns how long to wait after the given attempt (counted from 1) before the next. The interval begins with the
 // policy's initial one and doubles up to its longest; half of it is jitter. It is at least what the participant asked
 // for, and then jitter on top, so that those who were sent away together don't come back together.
-func (d *Dispatcher) Delay(call *contract.Call, attempt int, result engine.Result) time.Duration {
+func (d *Dispatcher) Delay(call *contract.CallConfig, attempt int, result engine.Answer) time.Duration {
 	interval := interval(call.Retry, attempt)
 	if result.Outcome == treatyv1.Outcome_OUTCOME_MISDEPLOYED {
 		interval = max(interval, min(misdeployedInterval, longest(call.Retry)))

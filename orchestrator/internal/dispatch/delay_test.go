@@ -13,14 +13,14 @@ import (
 func TestDelay(t *testing.T) {
 	const ms, s = time.Millisecond, time.Second
 	usual := contract.Retry{InitialInterval: 100 * ms, MaxInterval: 30 * s}
-	unknown := engine.Result{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN}
-	misdeployed := engine.Result{Outcome: treatyv1.Outcome_OUTCOME_MISDEPLOYED}
-	asked := engine.Result{Outcome: treatyv1.Outcome_OUTCOME_THROTTLED, RetryAfter: 10 * s}
+	unknown := engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN}
+	misdeployed := engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_MISDEPLOYED}
+	asked := engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_THROTTLED, RetryAfter: 10 * s}
 	for _, test := range []struct {
 		name     string
 		retry    contract.Retry
 		attempt  int
-		result   engine.Result
+		result   engine.Answer
 		low, top time.Duration
 	}{
 		{"first", usual, 1, unknown, 50 * ms, 100 * ms},
@@ -39,7 +39,7 @@ func TestDelay(t *testing.T) {
 		{"longer than asked", usual, 10, asked, 15 * s, 30 * s},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			call := &contract.Call{Retry: test.retry}
+			call := &contract.CallConfig{Retry: test.retry}
 			d := &Dispatcher{rand: func() float64 { return 0 }}
 			low := d.Delay(call, test.attempt, test.result)
 			d.rand = func() float64 { return 1 }

@@ -89,7 +89,7 @@ func attempt() *engine.Attempt {
 		Direction: engine.Action,
 		Number:    1,
 		Epoch:     7,
-		Call:      &contract.Call{Method: testMethod, Timeout: 10 * time.Second},
+		Call:      &contract.CallConfig{Method: testMethod, Timeout: 10 * time.Second},
 		Request:   []byte("request"),
 	}
 }

@@ -30,7 +30,7 @@ const (
 )
 
 // accepted is the result of a call whose participant completes the command later. Nothing is known of the outcome until then.
-func (d *Dispatcher) accepted(ctx context.Context, call *engine.Attempt, values []string) engine.Result {
+func (d *Dispatcher) accepted(ctx context.Context, call *engine.Attempt, values []string) engine.Answer {
 	wait, ok := parsePending(values)
 	if !ok {
 		d.logger.WarnContext(ctx, "a participant accepted a command with a malformed "+MetadataPending+": want one decimal number of seconds, from 1 to 86400",

@@ -60,8 +60,8 @@ type StartParams struct {
 	Parent *treatyv1.Parent
 }
 
-// End is how a saga ended.
-type End struct {
+// SagaEnd is how a saga ended.
+type SagaEnd struct {
 	// State is SUCCEEDED or COMPENSATED.
 	State treatyv1.SagaState
 

@@ -20,11 +20,11 @@ func ChildID(definition, commandID string) string {
 	return "c" + NewID(noTime, definition, commandID)[1:]
 }
 
-// UndoChild undoes a saga for its parent, also when it has succeeded. It returns once every step of it that may have run is undone. A saga
+// CompensateChild undoes a saga for its parent, also when it has succeeded. It returns once every step of it that may have run is undone. A saga
 // that was never started is recorded as undone, so that a start that comes later is refused. params are those of its start. The errors
 // are machine.ErrPastPivot, ErrInDoubt, ErrStopping and ctx's; the saga goes on being undone whatever becomes of the caller.
-func (e *Engine) UndoChild(ctx context.Context, params StartParams) error {
-	undone, err := e.BeginUndo(ctx, params)
+func (e *Engine) CompensateChild(ctx context.Context, params StartParams) error {
+	undone, err := e.BeginCompensateChild(ctx, params)
 	if err != nil || undone {
 		return err
 	}
@@ -32,13 +32,13 @@ func (e *Engine) UndoChild(ctx context.Context, params StartParams) error {
 	return err
 }
 
-// BeginUndo is UndoChild that doesn't wait: it returns once it is durable that the saga will be undone, and whether it is already. Its SagaID
+// BeginCompensateChild is CompensateChild that doesn't wait: it returns once it is durable that the saga will be undone, and whether it is already. Its SagaID
 // must be set.
-func (e *Engine) BeginUndo(ctx context.Context, params StartParams) (undone bool, err error) {
-	err = e.ask(ctx, params.SagaID, machine.Undo{})
+func (e *Engine) BeginCompensateChild(ctx context.Context, params StartParams) (undone bool, err error) {
+	err = e.ask(ctx, params.SagaID, machine.CompensateForParent{})
 	if errors.Is(err, journal.ErrNotFound) {
 		if _, err = e.start(ctx, params, undoneAtOnce); err == nil {
-			err = e.ask(ctx, params.SagaID, machine.Undo{}) // in case it was started in between
+			err = e.ask(ctx, params.SagaID, machine.CompensateForParent{}) // in case it was started in between
 		}
 	}
 	if err != nil {

@@ -11,11 +11,11 @@ import (
 
 // Causes for which a completion or a heartbeat is turned down.
 var (
-	// ErrNoStep says that the saga has no such step, or that it isn't being undone.
-	ErrNoStep = machine.ErrNoStep
+	// ErrStepNotFound says that the saga has no such step, or that it isn't being undone.
+	ErrStepNotFound = machine.ErrStepNotFound
 
-	// ErrStepOver says that the step ended otherwise, or that nobody waits for it any more.
-	ErrStepOver = machine.ErrStepOver
+	// ErrStepEnded says that the step ended otherwise, or that nobody waits for it any more.
+	ErrStepEnded = machine.ErrStepEnded
 )
 
 // Completion is the end of a command that its participant accepted.
@@ -33,10 +33,10 @@ type Completion struct {
 	Refusal *treatyv1.Failure
 }
 
-func (c Completion) input() machine.Complete {
-	in := machine.Complete{Step: c.Step, Direction: c.Direction, Verdict: machine.Done, Reply: nonNil(c.Reply)}
+func (c Completion) input() machine.CommandCompleted {
+	in := machine.CommandCompleted{Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply)}
 	if c.Refusal != nil {
-		in.Verdict, in.Reply, in.Failure = machine.Refused, nil, c.Refusal
+		in.Outcome, in.Reply, in.Failure = machine.Refused, nil, c.Refusal
 	}
 	return in
 }
@@ -48,7 +48,7 @@ func (e *Engine) Complete(ctx context.Context, completion Completion) error {
 }
 
 // completed drops the flight of a command that was completed from outside. The caller holds the lock of the instance and takes its tasks.
-func (i *instance) completed(in machine.Complete) {
+func (i *instance) completed(in machine.CommandCompleted) {
 	key := flightKey{in.Step, in.Direction}
 	f := i.flights[key]
 	if f == nil {
@@ -90,13 +90,13 @@ func (e *Engine) Heartbeat(ctx context.Context, saga, step string, direction Dir
 	found := read.Step(step)
 	switch {
 	case found == nil:
-		return fmt.Errorf("%w: %s", ErrNoStep, step)
+		return fmt.Errorf("%w: %s", ErrStepNotFound, step)
 	case underWay(found, direction):
 		return nil
 	case direction == Compensation && found.CompensationScheduleTime.IsZero():
-		return fmt.Errorf("%w: step %s isn't being undone", ErrNoStep, step)
+		return fmt.Errorf("%w: step %s isn't being undone", ErrStepNotFound, step)
 	default:
-		return fmt.Errorf("%w: step %s", ErrStepOver, step)
+		return fmt.Errorf("%w: step %s", ErrStepEnded, step)
 	}
 }
 

@@ -69,7 +69,7 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if undone, err := w.engine.BeginUndo(t.Context(), params); err != nil || undone {
+		if undone, err := w.engine.BeginCompensateChild(t.Context(), params); err != nil || undone {
 			t.Fatal(undone, err)
 		}
 		release()

@@ -14,11 +14,11 @@ import (
 type Dispatcher interface {
 	// Attempt makes one gRPC call and says what it came to. It never retries. It ends when the call's timeout passes or
 	// ctx ends; then the outcome is what gRPC's code for that means, which is unknown.
-	Attempt(ctx context.Context, call *Attempt) Result
+	Attempt(ctx context.Context, call *Attempt) Answer
 
 	// Delay returns how long to wait after the given attempt (counted from 1) before the next, with jitter, by the call's
 	// policy and what the participant asked for.
-	Delay(call *contract.Call, attempt int, result Result) time.Duration
+	Delay(call *contract.CallConfig, attempt int, result Answer) time.Duration
 
 	// Parked calls wake once the destination's participant may be called again and returns true, when its breaker is open; else
 	// it returns false and never calls wake. A cancel function takes wake back.
@@ -86,7 +86,7 @@ type Attempt struct {
 	Epoch uint64
 
 	// Call is what is called.
-	Call *contract.Call
+	Call *contract.CallConfig
 
 	// Participant names the participant that a broadcast's step goes to; empty for every other step. See Destination.
 	Participant string
@@ -98,8 +98,8 @@ type Attempt struct {
 	Trace *treatyv1.TraceAnchor
 }
 
-// Result is what an attempt came to.
-type Result struct {
+// Answer is what an attempt came to.
+type Answer struct {
 	// Outcome is never unspecified.
 	Outcome treatyv1.Outcome
 

@@ -60,7 +60,7 @@ type Engine struct {
 	purger    purger
 
 	eventWatchers eventWatchers
-	publishers    map[string]*contract.Event // of the methods whose replies are events
+	publishers    map[string]*contract.EventType // of the methods whose replies are events
 
 	// ctx ends when attempts under way are to be cut off.
 	ctx    context.Context //nolint:containedctx // it is the engine's life, not a request's

@@ -74,7 +74,7 @@ func TestRetriesUntilItIsDone(t *testing.T) {
 func TestGivesUp(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		result engine.Result
+		result engine.Answer
 		undone bool
 	}{
 		{"unknown", unknown, true},
@@ -85,7 +85,7 @@ func TestGivesUp(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.participant.delay = time.Minute
-				w.participant.answer("action 1", slices.Repeat([]engine.Result{test.result}, 20)...)
+				w.participant.answer("action 1", slices.Repeat([]engine.Answer{test.result}, 20)...)
 				handle := w.start(1)
 				if end, err := handle.Await(t.Context()); err != nil || end.State != compensated {
 					t.Fatalf("got %v, %v", end, err)
@@ -264,7 +264,7 @@ func TestCancel(t *testing.T) {
 			w := newWorld(t)
 			handle := w.start(1)
 			w.await(handle.ID)
-			if err := w.engine.Cancel(t.Context(), handle.ID, decision); !errors.Is(err, machine.ErrFinal) {
+			if err := w.engine.Cancel(t.Context(), handle.ID, decision); !errors.Is(err, machine.ErrEnded) {
 				t.Errorf("got %v", err)
 			}
 			if err := w.engine.Cancel(t.Context(), "nobody", decision); !errors.Is(err, journal.ErrNotFound) {

@@ -47,7 +47,7 @@ func TestWaitingSagasAreEvicted(t *testing.T) {
 		if got := w.get(handle.ID); got.GetState() != suspended {
 			t.Fatalf("got %v", got.GetState())
 		}
-		resumed := make(chan engine.End, 1)
+		resumed := make(chan engine.SagaEnd, 1)
 		go func() {
 			end, err := handle.Await(t.Context())
 			if err != nil {

@@ -13,7 +13,7 @@ import (
 type flight struct {
 	inst *instance
 	key  flightKey
-	call *contract.Call
+	call *contract.CallConfig
 
 	// The rest is guarded by inst.mu.
 
@@ -22,7 +22,7 @@ type flight struct {
 	kind      treatyv1.CommandKind
 	undoes    int // the number of the action's last attempt, for a compensation
 	attempts  int
-	last      Result
+	last      Answer
 	maybe     bool // an attempt may have been executed
 	abandoned bool // no further attempt
 	settled   bool // its end is on the way to the saga
@@ -68,8 +68,8 @@ func (e *Engine) perform(inst *instance, effects []machine.Effect, maybe earlier
 		case f != nil:
 		case effect.Abandon:
 			// It was sent by an earlier process, if at all.
-			inst.tasks = append(inst.tasks, task{input: machine.Outcome{
-				Step: key.step, Direction: key.direction, Verdict: machine.Unknown,
+			inst.tasks = append(inst.tasks, task{input: machine.CommandEnded{
+				Step: key.step, Direction: key.direction, Outcome: machine.Unknown,
 				Failure: &treatyv1.Failure{Code: codeCancelled, Message: "the saga was turned around while the command was under way"},
 			}})
 		default:
@@ -101,17 +101,17 @@ type earlier bool
 
 // callOf finds how a command is called. A contract that isn't linked any more must not keep a saga from being undone: then the
 // defaults hold.
-func (e *Engine) callOf(effect machine.Effect) *contract.Call {
+func (e *Engine) callOf(effect machine.Effect) *contract.CallConfig {
 	method := effect.Step.Scheduled.GetMethod()
 	if effect.Direction == Compensation {
 		method = effect.Step.Scheduled.GetCompensation().GetMethod()
 		if compensation, known := e.config.Catalog.Compensation(method); known {
-			return &compensation.Call
+			return &compensation.CallConfig
 		}
 	} else if command, known := e.config.Catalog.Command(method); known {
-		return &command.Call
+		return &command.CallConfig
 	}
-	return &contract.Call{
+	return &contract.CallConfig{
 		Method: method, Timeout: contract.DefaultTimeout,
 		Retry: contract.Retry{InitialInterval: contract.DefaultInitialInterval, MaxInterval: contract.DefaultMaxInterval},
 	}
@@ -154,11 +154,11 @@ func (e *Engine) fly(f *flight) {
 }
 
 // attempt makes one attempt. It returns the command's end, or false when the command waits for its next attempt.
-func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
+func (e *Engine) attempt(f *flight) (machine.CommandEnded, bool) {
 	f.inst.mu.Lock()
 	if f.settled || f.inst.gone {
 		f.inst.mu.Unlock() // it was completed from outside before it was sent
-		return machine.Outcome{}, false
+		return machine.CommandEnded{}, false
 	}
 	if f.abandoned {
 		defer f.inst.mu.Unlock()
@@ -166,7 +166,7 @@ func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
 	}
 	if e.park(f) {
 		f.inst.mu.Unlock()
-		return machine.Outcome{}, false
+		return machine.CommandEnded{}, false
 	}
 	f.attempts++
 	attempt := &Attempt{
@@ -191,13 +191,13 @@ func (e *Engine) attempt(f *flight) (machine.Outcome, bool) {
 		default:
 			e.retry(f, e.config.Dispatcher.Delay(f.call, f.attempts, result))
 		}
-		return machine.Outcome{}, false
+		return machine.CommandEnded{}, false
 	}
 	return f.outcome(verdict), true
 }
 
 // judge says how the command ended with this attempt; 0 when it goes on.
-func (e *Engine) judge(f *flight, result Result) machine.Verdict {
+func (e *Engine) judge(f *flight, result Answer) machine.Outcome {
 	switch result.Outcome {
 	case treatyv1.Outcome_OUTCOME_DONE:
 		return machine.Done
@@ -236,16 +236,16 @@ func (f *flight) exhausted(now time.Time) bool {
 
 // verdictOnGivingUp is unknown when an attempt may have been executed. An action that certainly wasn't counts as refused; a
 // compensation never does, since refusing one is a decision.
-func (f *flight) verdictOnGivingUp() machine.Verdict {
+func (f *flight) verdictOnGivingUp() machine.Outcome {
 	if f.maybe || f.key.direction == Compensation {
 		return machine.Unknown
 	}
 	return machine.Refused
 }
 
-func (f *flight) outcome(verdict machine.Verdict) machine.Outcome {
-	out := machine.Outcome{
-		Step: f.key.step, Direction: f.key.direction, Verdict: verdict, Attempts: uint32(f.attempts),
+func (f *flight) outcome(verdict machine.Outcome) machine.CommandEnded {
+	out := machine.CommandEnded{
+		Step: f.key.step, Direction: f.key.direction, Outcome: verdict, Attempts: uint32(f.attempts),
 	}
 	if verdict == machine.Done {
 		out.Reply = nonNil(f.last.Reply)

@@ -32,7 +32,7 @@ const (
 type participant struct {
 	mu       sync.Mutex
 	calls    []string // "action 1#2 SAGA" for the second attempt of step 1
-	answers  map[string][]engine.Result
+	answers  map[string][]engine.Answer
 	hold     map[string]chan struct{} // calls that wait until the channel is closed
 	held     chan string              // tells of each call that waits
 	parked   bool
@@ -46,13 +46,13 @@ type participant struct {
 
 func newParticipant() *participant {
 	return &participant{
-		answers: make(map[string][]engine.Result), hold: make(map[string]chan struct{}), held: make(chan string, 100),
+		answers: make(map[string][]engine.Answer), hold: make(map[string]chan struct{}), held: make(chan string, 100),
 		wakes: make(map[int]func()), delay: 100 * time.Millisecond,
 	}
 }
 
 // answer queues what the next attempts of a command come to; then they are done again.
-func (p *participant) answer(command string, results ...engine.Result) {
+func (p *participant) answer(command string, results ...engine.Answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers[command] = append(p.answers[command], results...)
@@ -72,7 +72,7 @@ func (p *participant) stall(command string) (release func()) {
 	})
 }
 
-func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Result {
+func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Answer {
 	command := fmt.Sprintf("%s %s", a.Direction, a.Step)
 	p.mu.Lock()
 	line := fmt.Sprintf("%s#%d", command, a.Number)
@@ -97,16 +97,16 @@ func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Res
 		return queued[0]
 	}
 	if a.Call.Method != action {
-		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: []byte{}}
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: []byte{}}
 	}
 	reply, err := proto.Marshal(&benchv1.WorkDone{Payload: []byte("reply")})
 	if err != nil {
 		return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, codes.Internal)
 	}
-	return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
 }
 
-func (p *participant) Delay(*contract.Call, int, engine.Result) time.Duration { return p.delay }
+func (p *participant) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return p.delay }
 
 func (p *participant) Parked(_ engine.Destination, wake func()) (func(), bool) {
 	p.mu.Lock()
@@ -177,8 +177,8 @@ func (p *participant) seen() []string {
 	return append([]string(nil), p.calls...)
 }
 
-func failed(outcome treatyv1.Outcome, code codes.Code) engine.Result {
-	return engine.Result{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "said the fake"}}
+func failed(outcome treatyv1.Outcome, code codes.Code) engine.Answer {
+	return engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "said the fake"}}
 }
 
 var (

@@ -32,7 +32,7 @@ type instance struct {
 	discoveries map[string]*discovery // the questions to whom broadcasts go, by their paths
 
 	ended chan struct{} // closed when the saga has ended or is forgotten; nil unless it was started here
-	end   End           // without a state when it was forgotten
+	end   SagaEnd       // without a state when it was forgotten
 }
 
 // task is an input on its way to a saga.

@@ -226,8 +226,8 @@ func TestPublishingAgainChangesNothing(t *testing.T) {
 	})
 }
 
-func pending(d time.Duration) engine.Result {
-	return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: d, Failure: &treatyv1.Failure{Code: 14, Message: "accepted"}}
+func pending(d time.Duration) engine.Answer {
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: d, Failure: &treatyv1.Failure{Code: 14, Message: "accepted"}}
 }
 
 func twoSteps(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
@@ -261,10 +261,10 @@ func TestPending(t *testing.T) {
 			if err := w.complete(handle.ID, "1", engine.Action, nil); err != nil {
 				t.Errorf("completing again: %v", err)
 			}
-			if err := w.complete(handle.ID, "1", engine.Action, &treatyv1.Failure{Code: 9}); !errors.Is(err, engine.ErrStepOver) {
+			if err := w.complete(handle.ID, "1", engine.Action, &treatyv1.Failure{Code: 9}); !errors.Is(err, engine.ErrStepEnded) {
 				t.Errorf("completing otherwise: %v", err)
 			}
-			if err := w.complete(handle.ID, "7", engine.Action, nil); !errors.Is(err, engine.ErrNoStep) {
+			if err := w.complete(handle.ID, "7", engine.Action, nil); !errors.Is(err, engine.ErrStepNotFound) {
 				t.Errorf("completing what isn't there: %v", err)
 			}
 			if err := w.complete("nobody", "1", engine.Action, nil); !errors.Is(err, journal.ErrNotFound) {
@@ -297,7 +297,7 @@ func TestPending(t *testing.T) {
 	t.Run("is sent again when nothing is heard", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := language(t, twoSteps)
-			w.participant.answer("action 1", slices.Repeat([]engine.Result{pending(time.Minute)}, 30)...)
+			w.participant.answer("action 1", slices.Repeat([]engine.Answer{pending(time.Minute)}, 30)...)
 			handle := w.start(1)
 			began := time.Now()
 			for range 59 { // every half minute, for half an hour
@@ -315,7 +315,7 @@ func TestPending(t *testing.T) {
 			if took := time.Since(began); took < 59*time.Minute {
 				t.Errorf("it took %v", took)
 			}
-			if err := w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action); !errors.Is(err, engine.ErrStepOver) {
+			if err := w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action); !errors.Is(err, engine.ErrStepEnded) {
 				t.Errorf("a heartbeat for a step that is over: %v", err)
 			}
 		})
@@ -354,7 +354,7 @@ func TestPending(t *testing.T) {
 			if diff := cmp.Diff([]string{"action 1#1", "compensation 1#1"}, w.participant.seen()); diff != "" {
 				t.Error(diff)
 			}
-			if err := w.complete(handle.ID, "1", engine.Action, nil); !errors.Is(err, engine.ErrStepOver) {
+			if err := w.complete(handle.ID, "1", engine.Action, nil); !errors.Is(err, engine.ErrStepEnded) {
 				t.Errorf("completing too late: %v", err)
 			}
 		})
@@ -411,7 +411,7 @@ func TestUndoChild(t *testing.T) {
 				t.Fatal("it didn't succeed")
 			}
 			for range 2 {
-				if err := w.engine.UndoChild(t.Context(), child("c")); err != nil {
+				if err := w.engine.CompensateChild(t.Context(), child("c")); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -430,7 +430,7 @@ func TestUndoChild(t *testing.T) {
 			}
 			<-w.participant.held
 			undone := make(chan error, 1)
-			go func() { undone <- w.engine.UndoChild(t.Context(), child("c")) }()
+			go func() { undone <- w.engine.CompensateChild(t.Context(), child("c")) }()
 			synctest.Wait()
 			release()
 			if err := <-undone; err != nil {
@@ -444,7 +444,7 @@ func TestUndoChild(t *testing.T) {
 	t.Run("that never began", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := language(t, twoSteps)
-			if err := w.engine.UndoChild(t.Context(), child("c")); err != nil {
+			if err := w.engine.CompensateChild(t.Context(), child("c")); err != nil {
 				t.Fatal(err)
 			}
 			handle, err := w.engine.Start(t.Context(), child("c"))

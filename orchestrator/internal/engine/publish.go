@@ -118,10 +118,10 @@ func (w *eventWatchers) tell() {
 }
 
 // publishers says which methods' replies are events.
-func publishers(catalog *contract.Catalog) map[string]*contract.Event {
-	found := make(map[string]*contract.Event)
+func publishers(catalog *contract.Catalog) map[string]*contract.EventType {
+	found := make(map[string]*contract.EventType)
 	add := func(method string, output protoreflect.MessageDescriptor) {
-		if event, is := catalog.Event(string(output.FullName())); is {
+		if event, is := catalog.EventType(string(output.FullName())); is {
 			found[method] = event
 		}
 	}
@@ -131,7 +131,7 @@ func publishers(catalog *contract.Catalog) map[string]*contract.Event {
 	for compensation := range catalog.Compensations() {
 		add(compensation.Method, compensation.Output)
 	}
-	for saga := range catalog.Sagas() {
+	for saga := range catalog.SagaDefinitions() {
 		add(saga.Definition, saga.Output)
 	}
 	return found

@@ -175,7 +175,7 @@ func (e *Engine) turn(inst *instance, t task) ([]*flight, error) {
 	if t.flight != nil {
 		delete(inst.flights, t.flight.key)
 	}
-	if complete, is := t.input.(machine.Complete); is {
+	if complete, is := t.input.(machine.CommandCompleted); is {
 		inst.completed(complete)
 	}
 	flights := e.perform(inst, out.Effects, sentBefore(t.input))
@@ -270,7 +270,7 @@ func (e *Engine) newMachine(id, definition string, skipped uint64) *machine.Mach
 }
 
 func (c *Config) isEvent(name string) bool {
-	_, is := c.Catalog.Event(name)
+	_, is := c.Catalog.EventType(name)
 	return is
 }
 
@@ -317,6 +317,6 @@ func (e *Engine) tell(inst *instance, turn *treatyv1.Turn) {
 	e.watchers.tell(inst.id)
 }
 
-func endOf(saga *machine.Saga) End {
-	return End{State: saga.State, Reply: saga.Reply, Failure: saga.Decided.GetFailure()}
+func endOf(saga *machine.Saga) SagaEnd {
+	return SagaEnd{State: saga.State, Reply: saga.Reply, Failure: saga.Decided.GetFailure()}
 }

@@ -35,7 +35,7 @@ type Handle struct {
 }
 
 // Await returns how the saga ended, once it has. When ctx ends first, the saga goes on.
-func (h *Handle) Await(ctx context.Context) (End, error) {
+func (h *Handle) Await(ctx context.Context) (SagaEnd, error) {
 	if h.ended == nil {
 		return h.engine.Await(ctx, h.ID)
 	}
@@ -46,25 +46,25 @@ func (h *Handle) Await(ctx context.Context) (End, error) {
 		}
 		return h.inst.end, nil
 	case <-ctx.Done():
-		return End{}, context.Cause(ctx)
+		return SagaEnd{}, context.Cause(ctx)
 	}
 }
 
 // Ended returns how the saga ended; false when it hasn't. It doesn't wait.
-func (h *Handle) Ended(ctx context.Context) (End, bool, error) {
+func (h *Handle) Ended(ctx context.Context) (SagaEnd, bool, error) {
 	if h.ended != nil {
 		select {
 		case <-h.ended:
 		default:
-			return End{}, false, nil
+			return SagaEnd{}, false, nil
 		}
 	}
 	row, err := h.engine.config.Store.Get(ctx, h.ID)
 	if err != nil {
-		return End{}, false, fmt.Errorf("looking for the end of saga %s: %w", h.ID, err)
+		return SagaEnd{}, false, fmt.Errorf("looking for the end of saga %s: %w", h.ID, err)
 	}
 	if row.EndTime.IsZero() {
-		return End{}, false, nil
+		return SagaEnd{}, false, nil
 	}
 	end, err := h.engine.Await(ctx, h.ID)
 	return end, err == nil, err
@@ -119,7 +119,7 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, how beginning
 	inst := newInstance(id)
 	inst.ended, inst.busy = make(chan struct{}), true
 	inst.machine = e.newMachine(id, params.Definition, 0)
-	inst.tasks = []task{{input: start{Started: newStarted(now, params), Undone: bool(how)}, answer: answer}}
+	inst.tasks = []task{{input: start{Started: newStarted(now, params), Compensated: bool(how)}, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
 	e.mu.Lock()
@@ -187,7 +187,7 @@ func (e *Engine) sameRequest(definition string, a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	saga, known := e.config.Catalog.Saga(definition)
+	saga, known := e.config.Catalog.SagaDefinition(definition)
 	if !known {
 		return false
 	}
@@ -215,27 +215,27 @@ func NewID(now time.Time, definition, requestID string) string {
 func derived(id string) bool { return !strings.HasPrefix(id, "s") }
 
 // Await returns how a saga ended, once it has. The errors are journal.ErrNotFound, ErrStopping and ctx's.
-func (e *Engine) Await(ctx context.Context, id string) (End, error) {
+func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
 	changes, cancel := e.watchers.subscribe(id)
 	defer cancel()
 	for {
 		row, err := e.config.Store.Get(ctx, id)
 		if err != nil {
-			return End{}, fmt.Errorf("awaiting saga %s: %w", id, err)
+			return SagaEnd{}, fmt.Errorf("awaiting saga %s: %w", id, err)
 		}
 		if !row.EndTime.IsZero() {
 			saga, err := e.read(ctx, id)
 			if err != nil {
-				return End{}, err
+				return SagaEnd{}, err
 			}
 			return endOf(saga), nil
 		}
 		select {
 		case <-changes:
 		case <-e.ctx.Done():
-			return End{}, ErrStopping
+			return SagaEnd{}, ErrStopping
 		case <-ctx.Done():
-			return End{}, context.Cause(ctx)
+			return SagaEnd{}, context.Cause(ctx)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
 		EndTime: timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(), TraceId: hex.EncodeToString(saga.Started.GetTrace().GetTraceId()),
 	}
 	var input, output protoreflect.MessageDescriptor
-	if definition, known := e.config.Catalog.Saga(saga.Started.GetDefinition()); known {
+	if definition, known := e.config.Catalog.SagaDefinition(saga.Started.GetDefinition()); known {
 		input, output = definition.Input, definition.Output
 	}
 	view.Request = packed(input, saga.Started.GetRequest())

@@ -41,7 +41,7 @@ func (e *Engine) lookUp(inst *instance) {
 	if event == nil {
 		return
 	}
-	in := machine.Event{
+	in := machine.EventReceived{
 		Key: &treatyv1.EventKey{Type: awaits[index].Type, Subject: awaits[index].Subject},
 		Arrived: &treatyv1.EventArrived{
 			Position: event.Position, Source: event.Source, Id: event.ID, Time: timestamppb.New(event.Time), Data: event.Data,

@@ -30,8 +30,8 @@ func BenchmarkScopes(b *testing.B) {
 					},
 					Command: func(method string) (*contract.Command, bool) {
 						return &contract.Command{
-							Call: contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
-							Compensation: &contract.Compensation{Call: contract.Call{Method: "Undo"}},
+							CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+							Compensation: &contract.Compensation{CallConfig: contract.CallConfig{Method: "Undo"}},
 						}, true
 					},
 				})

@@ -88,7 +88,7 @@ func (p *program) bar(t *Thread, scheduled *treatyv1.StepScheduled) {
 // deliverStep hands the end of a step to the code.
 func (p *program) deliverStep(path string) {
 	step := p.machine.saga.Step(path)
-	result := Result{Reply: step.Reply, Failure: step.Failure}
+	result := CallResult{Reply: step.Reply, Failure: step.Failure}
 	if step.State == treatyv1.StepState_STEP_STATE_UNKNOWN {
 		result.Unknown = true
 		if result.Failure == nil {
@@ -104,7 +104,7 @@ func (p *program) closeUndone(path string) {
 		if !s.ended || !s.decided || !strings.HasPrefix(path, s.prefix()) {
 			continue
 		}
-		if s.due = true; p.machine.undone(s) {
+		if s.due = true; p.machine.compensated(s) {
 			p.resumeParent(s)
 		}
 	}
@@ -355,7 +355,7 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 // settle ends a saga whose code returned a reply. A step whose unknown outcome the code took in its stride may have run, so it is
 // undone first.
 func (m *Machine) settle(reply []byte) {
-	if m.undoNext(isUnknown) {
+	if m.compensateNext(isUnknown) {
 		return
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: reply}}})
@@ -379,7 +379,7 @@ func (m *Machine) startAnew() bool {
 		m.breakRule("", "the restart", fmt.Sprintf("its request has %d bytes, and %d are allowed; keep what is long elsewhere, and hand on where it is",
 			len(m.program.restart.request), MaxPayloadBytes), "")
 		return false
-	case m.undoNext(isUnknown):
+	case m.compensateNext(isUnknown):
 		return false
 	case len(m.records) > 0:
 		m.again = true

@@ -11,23 +11,23 @@ var (
 	// ErrPastPivot says that the saga can't be undone any more.
 	ErrPastPivot = errors.New("the saga is past its pivot")
 
-	// ErrPivotUnderWay says that the pivot's outcome is open, so that it isn't known yet whether the saga can be undone.
-	ErrPivotUnderWay = errors.New("the saga's pivot is under way")
+	// ErrPivotInFlight says that the pivot's outcome is open, so that it isn't known yet whether the saga can be undone.
+	ErrPivotInFlight = errors.New("the saga's pivot is under way")
 
-	// ErrFinal says that the saga has ended otherwise.
-	ErrFinal = errors.New("the saga has ended")
+	// ErrEnded says that the saga has ended otherwise.
+	ErrEnded = errors.New("the saga has ended")
 
 	// ErrNotSuspended says that the saga doesn't wait for an operator.
 	ErrNotSuspended = errors.New("the saga isn't suspended")
 
-	// ErrUnfit says that the operator's decision doesn't fit why the saga is suspended.
-	ErrUnfit = errors.New("the decision doesn't fit the suspension")
+	// ErrDecisionUnfit says that the operator's decision doesn't fit why the saga is suspended.
+	ErrDecisionUnfit = errors.New("the decision doesn't fit the suspension")
 
-	// ErrNoStep says that the saga has no such step, or that it isn't being undone.
-	ErrNoStep = errors.New("no such step")
+	// ErrStepNotFound says that the saga has no such step, or that it isn't being undone.
+	ErrStepNotFound = errors.New("no such step")
 
-	// ErrStepOver says that the step ended otherwise, or that nobody waits for it any more.
-	ErrStepOver = errors.New("the step is over")
+	// ErrStepEnded says that the step ended otherwise, or that nobody waits for it any more.
+	ErrStepEnded = errors.New("the step is over")
 )
 
 // Input is something that happened to a saga.
@@ -38,21 +38,21 @@ type Start struct {
 	// Started is recorded as it is.
 	Started *treatyv1.SagaStarted
 
-	// Undone says that its parent undoes the saga before it began: it ends at once, and nothing runs.
-	Undone bool
+	// Compensated says that its parent undoes the saga before it began: it ends at once, and nothing runs.
+	Compensated bool
 }
 
-// Outcome is the end of a command: one of its attempts settled it, or the orchestrator gave up. For a step that isn't waiting for
+// CommandEnded is the end of a command: one of its attempts settled it, or the orchestrator gave up. For a step that isn't waiting for
 // it any more it changes nothing.
-type Outcome struct {
+type CommandEnded struct {
 	// Step is the step's path.
 	Step string
 
 	// Direction is whether the action ended or the compensation.
 	Direction Direction
 
-	// Verdict is how it ended.
-	Verdict Verdict
+	// Outcome is how it ended.
+	Outcome Outcome
 
 	// Reply is the serialized reply when it is done.
 	Reply []byte
@@ -64,13 +64,13 @@ type Outcome struct {
 	Attempts uint32
 }
 
-// Verdict is how a command ended.
-type Verdict int
+// Outcome is how a command ended.
+type Outcome int
 
 // The ends of a command.
 const (
 	// Done: executed.
-	Done Verdict = iota + 1
+	Done Outcome = iota + 1
 
 	// Refused: certainly not executed.
 	Refused
@@ -118,8 +118,8 @@ const (
 	MarkRefused
 )
 
-// Event is an event that came. When no wait is for it, or the saga took a later one of its key, it changes nothing.
-type Event struct {
+// EventReceived is an event that came. When no wait is for it, or the saga took a later one of its key, it changes nothing.
+type EventReceived struct {
 	// Key is what it is awaited by.
 	Key *treatyv1.EventKey
 
@@ -136,11 +136,11 @@ type Discovered struct {
 	Participants []string
 }
 
-// Complete is the end of a command that its participant accepted before. It is turned down with ErrNoStep or ErrStepOver.
-type Complete Outcome
+// CommandCompleted is the end of a command that its participant accepted before. It is turned down with ErrNoStep or ErrStepOver.
+type CommandCompleted CommandEnded
 
-// Undo is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot or ErrPivotUnderWay.
-type Undo struct{}
+// CompensateForParent is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot or ErrPivotUnderWay.
+type CompensateForParent struct{}
 
 // Unwritable says that the turn that the saga's code came to can't be stored. It suspends the saga.
 type Unwritable struct {
@@ -151,16 +151,16 @@ type Unwritable struct {
 // Wake lets the saga do what is due: after loading, and when a timer fires.
 type Wake struct{}
 
-func (Start) input()      {}
-func (Outcome) input()    {}
-func (Cancel) input()     {}
-func (Resume) input()     {}
-func (Wake) input()       {}
-func (Unwritable) input() {}
-func (Event) input()      {}
-func (Discovered) input() {}
-func (Complete) input()   {}
-func (Undo) input()       {}
+func (Start) input()               {}
+func (CommandEnded) input()        {}
+func (Cancel) input()              {}
+func (Resume) input()              {}
+func (Wake) input()                {}
+func (Unwritable) input()          {}
+func (EventReceived) input()       {}
+func (Discovered) input()          {}
+func (CommandCompleted) input()    {}
+func (CompensateForParent) input() {}
 
 // Direction says whether a command is sent to do or to undo.
 type Direction int

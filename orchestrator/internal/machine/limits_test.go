@@ -155,7 +155,7 @@ func TestLimits(t *testing.T) {
 					return []byte{}, nil
 				},
 				Command: func(method string) (*contract.Command, bool) {
-					return &contract.Command{Call: contract.Call{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_QUERY, Broadcast: method == "N"}, true
+					return &contract.Command{CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_QUERY, Broadcast: method == "N"}, true
 				},
 			}
 			live := runToItsEnd(t, config)
@@ -208,7 +208,7 @@ func runToItsEnd(t *testing.T, config machine.Config) *world {
 				inputs = append(inputs, machine.Discovered{Path: effect.Discover.Path})
 				continue
 			}
-			inputs = append(inputs, machine.Outcome{Step: effect.Step.Path(), Direction: machine.Action, Verdict: machine.Done})
+			inputs = append(inputs, machine.CommandEnded{Step: effect.Step.Path(), Direction: machine.Action, Outcome: machine.Done})
 		}
 	}
 	return w

@@ -181,22 +181,22 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	switch in := in.(type) {
 	case Start:
 		m.start(in)
-	case Outcome:
-		m.outcome(in)
+	case CommandEnded:
+		m.commandEnded(in)
 	case Cancel:
 		err = m.cancel(in)
 	case Resume:
 		reload, err = m.resume(in)
 	case Wake:
 		m.wake()
-	case Event:
-		m.event(in)
+	case EventReceived:
+		m.eventReceived(in)
 	case Discovered:
 		m.discovered(in)
-	case Complete:
-		err = m.complete(in)
-	case Undo:
-		err = m.undo()
+	case CommandCompleted:
+		err = m.commandCompleted(in)
+	case CompensateForParent:
+		err = m.compensateForParent()
 	case Unwritable:
 		if !m.saga.Final() && m.saga.Suspension == nil {
 			m.suspend(&treatyv1.SagaSuspended{
@@ -219,13 +219,13 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 }
 
 func (m *Machine) start(in Start) {
-	if in.Undone {
+	if in.Compensated {
 		// Its code is never run.
 		code := m.config.Code
 		m.config.Code = nil
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
 		m.config.Code = code
-		_ = m.undo() // nothing stands against it
+		_ = m.compensateForParent() // nothing stands against it
 		return
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
@@ -283,8 +283,8 @@ func (m *Machine) Waiting() bool {
 	return true
 }
 
-// Outstanding returns the effects that the journal intends and whose end it doesn't hold. A suspended saga has none.
-func (m *Machine) Outstanding() []Effect {
+// Pending returns the effects that the journal intends and whose end it doesn't hold. A suspended saga has none.
+func (m *Machine) Pending() []Effect {
 	if m.saga.Suspension != nil {
 		return nil
 	}
@@ -332,7 +332,7 @@ func (m *Machine) drive() {
 	case treatyv1.SagaState_SAGA_STATE_RUNNING:
 		m.forward()
 	case treatyv1.SagaState_SAGA_STATE_COMPENSATING:
-		m.backward()
+		m.compensate()
 	}
 }
 
@@ -345,10 +345,10 @@ func (m *Machine) wake() {
 	default:
 		m.drive()
 	}
-	m.effects = m.Outstanding()
+	m.effects = m.Pending()
 }
 
-func (m *Machine) outcome(in Outcome) {
+func (m *Machine) commandEnded(in CommandEnded) {
 	step := m.saga.Step(in.Step)
 	if step == nil {
 		return
@@ -360,7 +360,7 @@ func (m *Machine) outcome(in Outcome) {
 	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
 		return
 	}
-	switch in.Verdict {
+	switch in.Outcome {
 	case Done:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
 			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,

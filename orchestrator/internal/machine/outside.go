@@ -8,7 +8,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-func (m *Machine) event(in Event) {
+func (m *Machine) eventReceived(in EventReceived) {
 	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		return
 	}
@@ -48,32 +48,32 @@ func (m *Machine) discovered(in Discovered) {
 	m.drive()
 }
 
-// complete takes the end of a command that its participant accepted.
-func (m *Machine) complete(in Complete) error {
+// commandCompleted takes the end of a command that its participant accepted.
+func (m *Machine) commandCompleted(in CommandCompleted) error {
 	step := m.saga.Step(in.Step)
 	if step == nil {
-		return fmt.Errorf("%w: %s", ErrNoStep, in.Step)
+		return fmt.Errorf("%w: %s", ErrStepNotFound, in.Step)
 	}
 	// What was done stays the same when it is undone later.
-	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, step.Reply != nil && in.Verdict == Done && bytes.Equal(step.Reply, in.Reply) ||
-		step.State == treatyv1.StepState_STEP_STATE_REFUSED && in.Verdict == Refused && sameRefusal(step.Failure, in.Failure)
+	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, step.Reply != nil && in.Outcome == Done && bytes.Equal(step.Reply, in.Reply) ||
+		step.State == treatyv1.StepState_STEP_STATE_REFUSED && in.Outcome == Refused && sameRefusal(step.Failure, in.Failure)
 	if in.Direction == Compensation {
 		if step.CompensationScheduleTime.IsZero() {
-			return fmt.Errorf("%w: step %s isn't being undone", ErrNoStep, in.Step)
+			return fmt.Errorf("%w: step %s isn't being undone", ErrStepNotFound, in.Step)
 		}
-		open, same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING, step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Verdict == Done
+		open, same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING, step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Outcome == Done
 		if open && m.saga.Suspension.GetStep() == in.Step {
-			return fmt.Errorf("%w: undoing step %s is stuck, and an operator decides how it goes on", ErrStepOver, in.Step)
+			return fmt.Errorf("%w: undoing step %s is stuck, and an operator decides how it goes on", ErrStepEnded, in.Step)
 		}
 	}
 	switch {
 	case open:
-		m.outcome(Outcome(in))
+		m.commandEnded(CommandEnded(in))
 		return nil
 	case same:
 		return nil
 	}
-	return fmt.Errorf("%w: step %s is %s", ErrStepOver, in.Step, strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+	return fmt.Errorf("%w: step %s is %s", ErrStepEnded, in.Step, strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
 }
 
 // sameRefusal says whether two refusals are one that came twice.
@@ -81,8 +81,8 @@ func sameRefusal(a, b *treatyv1.Failure) bool {
 	return a.GetCode() == b.GetCode() && a.GetMessage() == b.GetMessage()
 }
 
-// undo turns a child around, even when it has succeeded.
-func (m *Machine) undo() error {
+// compensateForParent turns a child around, even when it has succeeded.
+func (m *Machine) compensateForParent() error {
 	if m.saga.Decided != nil {
 		return nil
 	}
@@ -90,13 +90,13 @@ func (m *Machine) undo() error {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, back.Path(), back.Scheduled.GetMethod())
 	}
 	if pivot := m.saga.pivotUnderWay(); pivot != nil {
-		return fmt.Errorf("%w: step %s (%s)", ErrPivotUnderWay, pivot.Path(), pivot.Scheduled.GetMethod())
+		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, pivot.Path(), pivot.Scheduled.GetMethod())
 	}
 	m.decide(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
 		Failure: &treatyv1.Failure{Code: codeAborted, Message: "the saga that this one is a step of undoes it"},
 	})
-	m.effects = m.Outstanding()
+	m.effects = m.Pending()
 	return nil
 }
 
@@ -105,13 +105,13 @@ func (m *Machine) cancel(in Cancel) error {
 	case m.saga.Decided != nil:
 		return nil
 	case m.saga.Final():
-		return ErrFinal
+		return ErrEnded
 	case m.saga.settling():
-		return fmt.Errorf("%w: its code has returned, only steps of unknown outcome are still being undone", ErrFinal)
+		return fmt.Errorf("%w: its code has returned, only steps of unknown outcome are still being undone", ErrEnded)
 	case m.saga.pointOfNoReturn() != nil:
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, m.saga.pointOfNoReturn().Path(), m.saga.pointOfNoReturn().Scheduled.GetMethod())
 	case m.saga.pivotUnderWay() != nil:
-		return fmt.Errorf("%w: step %s (%s)", ErrPivotUnderWay, m.saga.pivotUnderWay().Path(), m.saga.pivotUnderWay().Scheduled.GetMethod())
+		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, m.saga.pivotUnderWay().Path(), m.saga.pivotUnderWay().Scheduled.GetMethod())
 	}
 	message := "the saga was cancelled"
 	if reason := in.Decision.GetReason(); reason != "" {
@@ -122,6 +122,6 @@ func (m *Machine) cancel(in Cancel) error {
 		Failure:  &treatyv1.Failure{Code: codeCancelled, Message: message},
 		Decision: in.Decision,
 	})
-	m.effects = m.Outstanding()
+	m.effects = m.Pending()
 	return nil
 }

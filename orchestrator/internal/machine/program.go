@@ -152,7 +152,7 @@ func (p *program) close(s *scope) {
 		return
 	}
 	s.ended = true
-	if s.branches.Undo && s.failure != nil && !p.machine.undone(s) {
+	if s.branches.Undo && s.failure != nil && !p.machine.compensated(s) {
 		return
 	}
 	p.resumeParent(s)

@@ -178,10 +178,10 @@ func (l *life) step() {
 		if steps := l.machine.Saga().Steps; len(steps) > 0 {
 			// Anybody may say anything about a step, also late and twice.
 			out := l.ended(machine.Effect{Step: steps[l.chance.IntN(len(steps))], Direction: machine.Direction(1 + l.chance.IntN(2))}, machine.Done)
-			l.happen(machine.Complete(out))
+			l.happen(machine.CommandCompleted(out))
 		}
 	default:
-		outstanding := l.machine.Outstanding()
+		outstanding := l.machine.Pending()
 		if len(outstanding) == 0 {
 			l.happen(machine.Resume{Decision: decision, How: machine.Retry})
 			return
@@ -191,7 +191,7 @@ func (l *life) step() {
 			l.happen(machine.Discovered{Path: effect.Discover.Path, Participants: []string{"x", "y", "z"}[:l.chance.IntN(4)]})
 			return
 		}
-		verdict := []machine.Verdict{machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Refused, machine.Unknown}[l.chance.IntN(8)]
+		verdict := []machine.Outcome{machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Refused, machine.Unknown}[l.chance.IntN(8)]
 		if effect.Step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE && verdict == machine.Unknown {
 			verdict = machine.Done // a retriable command is never given up
 		}
@@ -206,11 +206,11 @@ func (l *life) event(key *treatyv1.EventKey) {
 	if l.chance.IntN(4) == 0 {
 		position = 1 + l.chance.Uint64N(l.position)
 	}
-	l.happen(machine.Event{Key: key, Arrived: &treatyv1.EventArrived{Position: position}})
+	l.happen(machine.EventReceived{Key: key, Arrived: &treatyv1.EventArrived{Position: position}})
 }
 
-func (w *world) ended(effect machine.Effect, verdict machine.Verdict) machine.Outcome {
-	out := machine.Outcome{Step: effect.Step.Path(), Direction: effect.Direction, Verdict: verdict, Attempts: 1}
+func (w *world) ended(effect machine.Effect, verdict machine.Outcome) machine.CommandEnded {
+	out := machine.CommandEnded{Step: effect.Step.Path(), Direction: effect.Direction, Outcome: verdict, Attempts: 1}
 	if verdict == machine.Done {
 		out.Reply = []byte("reply")
 	} else {
@@ -230,7 +230,7 @@ func (l *life) stepWell() bool {
 		l.happen(machine.Cancel{Decision: &treatyv1.Decision{}})
 		return l.machine.Saga().Suspension == nil
 	}
-	if outstanding := l.machine.Outstanding(); len(outstanding) > 0 {
+	if outstanding := l.machine.Pending(); len(outstanding) > 0 {
 		if discover := outstanding[0].Discover; discover != nil {
 			l.happen(machine.Discovered{Path: discover.Path, Participants: []string{"x"}})
 		} else {
@@ -245,7 +245,7 @@ func (l *life) stepWell() bool {
 	l.happen(machine.Wake{})
 	if saga = l.machine.Saga(); saga.Turns == turns && len(saga.Waits) > 0 {
 		l.position++
-		l.happen(machine.Event{Key: saga.Waits[0].Scheduled.GetEvents()[0], Arrived: &treatyv1.EventArrived{Position: l.position}})
+		l.happen(machine.EventReceived{Key: saga.Waits[0].Scheduled.GetEvents()[0], Arrived: &treatyv1.EventArrived{Position: l.position}})
 	}
 	return l.machine.Saga().Turns > turns
 }

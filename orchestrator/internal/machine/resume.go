@@ -14,7 +14,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return false, ErrNotSuspended
 	}
 	if in.Step != "" && in.Step != suspension.GetStep() {
-		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrUnfit, in.Step, suspension.GetStep())
+		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrDecisionUnfit, in.Step, suspension.GetStep())
 	}
 	switch suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
@@ -24,7 +24,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		err = m.resumePivot(m.saga.Step(suspension.GetStep()), in)
 	default:
 		if in.How != Retry {
-			return false, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", ErrUnfit)
+			return false, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", ErrDecisionUnfit)
 		}
 		m.recordResumed(in)
 		return true, nil
@@ -37,7 +37,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return true, nil
 	}
 	m.drive()
-	m.effects = m.Outstanding()
+	m.effects = m.Pending()
 	return false, nil
 }
 
@@ -58,7 +58,7 @@ func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 			Step: step.Path(), Reply: in.Payload, Decision: in.Decision,
 		}}})
 	default:
-		return fmt.Errorf("%w: step %s is a compensation; retry it, retry it with an edited request, or mark it done", ErrUnfit, step.Path())
+		return fmt.Errorf("%w: step %s is a compensation; retry it, retry it with an edited request, or mark it done", ErrDecisionUnfit, step.Path())
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 func (m *Machine) resumePivot(step *Step, in Resume) error {
 	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED && in.How != Retry {
 		return fmt.Errorf("%w: step %s was completed by its participant meanwhile: it is %s; retry, and the saga goes on from there",
-			ErrUnfit, step.Path(), strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+			ErrDecisionUnfit, step.Path(), strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
 	}
 	switch in.How {
 	case Retry:
@@ -82,7 +82,7 @@ func (m *Machine) resumePivot(step *Step, in Resume) error {
 			Step: step.Path(), Failure: refusedByHand(in.Decision), Decision: in.Decision,
 		}}})
 	default:
-		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused", ErrUnfit, step.Path())
+		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused", ErrDecisionUnfit, step.Path())
 	}
 	return nil
 }

@@ -111,10 +111,10 @@ func (w *world) addCommands(input string) {
 	}
 	for line := range strings.Lines(input) {
 		fields := strings.Fields(line)
-		command := &contract.Command{Call: contract.Call{Method: fields[0]}, Kind: kinds[fields[1]]}
+		command := &contract.Command{CallConfig: contract.CallConfig{Method: fields[0]}, Kind: kinds[fields[1]]}
 		command.Broadcast = len(fields) > 2 && fields[2] == "broadcast"
 		if fields[1] == "compensatable" {
-			command.Compensation = &contract.Compensation{Call: contract.Call{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2}
+			command.Compensation = &contract.Compensation{CallConfig: contract.CallConfig{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2}
 		}
 		w.commands[fields[0]] = command
 	}
@@ -127,13 +127,13 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 	}
 	decision := &treatyv1.Decision{Actor: "ann", Reason: "why not"}
 	failure := &treatyv1.Failure{Code: 9, Message: "not today"}
-	verdicts := map[string]machine.Outcome{
-		"done":           {Direction: machine.Action, Verdict: machine.Done, Reply: []byte("reply")},
-		"refused":        {Direction: machine.Action, Verdict: machine.Refused, Failure: failure},
-		"unknown":        {Direction: machine.Action, Verdict: machine.Unknown, Failure: failure},
-		"undone":         {Direction: machine.Compensation, Verdict: machine.Done},
-		"undo-refused":   {Direction: machine.Compensation, Verdict: machine.Refused, Failure: failure},
-		"undo-exhausted": {Direction: machine.Compensation, Verdict: machine.Unknown, Failure: failure},
+	verdicts := map[string]machine.CommandEnded{
+		"done":           {Direction: machine.Action, Outcome: machine.Done, Reply: []byte("reply")},
+		"refused":        {Direction: machine.Action, Outcome: machine.Refused, Failure: failure},
+		"unknown":        {Direction: machine.Action, Outcome: machine.Unknown, Failure: failure},
+		"undone":         {Direction: machine.Compensation, Outcome: machine.Done},
+		"undo-refused":   {Direction: machine.Compensation, Outcome: machine.Refused, Failure: failure},
+		"undo-exhausted": {Direction: machine.Compensation, Outcome: machine.Unknown, Failure: failure},
 	}
 	if outcome, ok := verdicts[d.Cmd]; ok {
 		outcome.Step, outcome.Attempts = arg, 1
@@ -156,17 +156,17 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 			"retriable": treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
 		}
 		return machine.Start{
-			Started: &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: kinds[arg]}},
-			Undone:  len(d.CmdArgs) > 1,
+			Started:     &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: kinds[arg]}},
+			Compensated: len(d.CmdArgs) > 1,
 		}
 	case "undo":
-		return machine.Undo{}
+		return machine.CompensateForParent{}
 	case "event":
 		position, err := strconv.ParseUint(d.CmdArgs[2].Key, 10, 64)
 		if err != nil {
 			d.Fatalf(w.t, "event: %v", err)
 		}
-		return machine.Event{
+		return machine.EventReceived{
 			Key:     &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
 			Arrived: &treatyv1.EventArrived{Position: position, Id: "e" + d.CmdArgs[2].Key, Source: "test", Data: []byte("data")},
 		}
@@ -177,14 +177,14 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		}
 		return discovered
 	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-undo":
-		complete := machine.Complete{Step: arg, Direction: machine.Action, Verdict: machine.Done, Reply: []byte("later")}
+		complete := machine.CommandCompleted{Step: arg, Direction: machine.Action, Outcome: machine.Done, Reply: []byte("later")}
 		switch d.Cmd {
 		case "complete-other":
 			complete.Reply = []byte("other")
 		case "complete-refused":
-			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, failure
+			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, failure
 		case "complete-refused-other":
-			complete.Verdict, complete.Reply, complete.Failure = machine.Refused, nil, &treatyv1.Failure{Code: failure.GetCode(), Message: "not tomorrow either"}
+			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, &treatyv1.Failure{Code: failure.GetCode(), Message: "not tomorrow either"}
 		case "complete-undo":
 			complete.Direction = machine.Compensation
 		}
@@ -316,7 +316,7 @@ func stored(t *testing.T, turn *treatyv1.Turn) *treatyv1.Turn {
 
 func effects(m *machine.Machine) map[string]bool {
 	set := make(map[string]bool)
-	for _, effect := range m.Outstanding() {
+	for _, effect := range m.Pending() {
 		set[describeEffect(effect)] = true
 	}
 	return maps.Clone(set)

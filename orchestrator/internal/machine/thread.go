@@ -33,8 +33,8 @@ type Call struct {
 	Same func(journaled []byte) bool
 }
 
-// Result is what a step came to, as saga code sees it.
-type Result struct {
+// CallResult is what a step came to, as saga code sees it.
+type CallResult struct {
 	// Reply is the serialized reply; nil when the step failed.
 	Reply []byte
 
@@ -116,7 +116,7 @@ type Thread struct {
 
 // answer is the end of what a thread waited for: the field that fits what it asked is set.
 type answer struct {
-	step     Result
+	step     CallResult
 	wait     WaitResult
 	branches BranchesResult
 	names    []string
@@ -126,7 +126,7 @@ type answer struct {
 type unwind struct{}
 
 // Call asks for a step and waits until it has ended.
-func (t *Thread) Call(call *Call) Result {
+func (t *Thread) Call(call *Call) CallResult {
 	return t.wait(call, t.position()).step
 }
 

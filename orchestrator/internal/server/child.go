@@ -166,7 +166,7 @@ func (s *Server) pending(ctx context.Context, saga about) (any, error) {
 
 // undoChild undoes a saga for its parent, and waits until it is undone for as long as the call may be held.
 func (s *Server) undoChild(ctx context.Context, d *definition, request payload) (any, error) {
-	u := d.Undo
+	u := d.Compensation
 	command, err := sentBy(ctx)
 	switch {
 	case err != nil:
@@ -190,13 +190,13 @@ func (s *Server) undoChild(ctx context.Context, d *definition, request payload) 
 	}
 	wait, cancel := s.hold(ctx)
 	defer cancel()
-	err = s.engine.UndoChild(wait, params)
+	err = s.engine.CompensateChild(wait, params)
 	switch {
 	case err == nil:
 		return payload(nil), nil
 	case s.heldLongEnough(ctx, wait) && !errors.Is(err, engine.ErrInDoubt):
 		return s.pending(ctx, saga)
-	case errors.Is(err, machine.ErrPivotUnderWay):
+	case errors.Is(err, machine.ErrPivotInFlight):
 		// Another try may do, so it isn't a refusal, for which the parent would be suspended.
 		return nil, s.explain(ctx, u.Method, saga, &problem{code: codes.Aborted, reason: ReasonPivotUnderWay, message: err.Error(), definition: d.Definition})
 	default:

@@ -165,7 +165,7 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)
 			a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
-				return handle{end: engine.End{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
+				return handle{end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
 			}
 			a.engine.get = func(string) (*treatyv1.Saga, error) { return &treatyv1.Saga{Cause: test.cause}, nil }
 			_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(asStep(a.ctx(), "action"), verification(""))
@@ -267,7 +267,7 @@ func TestUndoingAChildFails(t *testing.T) {
 		want failure
 	}{
 		"past its pivot":  {machine.ErrPastPivot, failure{code: codes.FailedPrecondition, reason: server.ReasonPastPivot}},
-		"pivot under way": {machine.ErrPivotUnderWay, failure{code: codes.Aborted, reason: server.ReasonPivotUnderWay}},
+		"pivot under way": {machine.ErrPivotInFlight, failure{code: codes.Aborted, reason: server.ReasonPivotUnderWay}},
 		"in doubt":        {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}},
 		"store full":      {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: server.ReasonStoreFull}},
 		"unforeseen":      {errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}},

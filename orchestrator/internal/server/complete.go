@@ -91,19 +91,19 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	}
 	i := slices.IndexFunc(saga.GetSteps(), func(step *treatyv1.Step) bool { return step.GetName() == c.id() })
 	if i < 0 {
-		return engine.Completion{}, fmt.Errorf("%w: %s", engine.ErrNoStep, c.id())
+		return engine.Completion{}, fmt.Errorf("%w: %s", engine.ErrStepNotFound, c.id())
 	}
 	step := saga.GetSteps()[i]
 	method := step.GetMethod()
-	if _, is := s.catalog.Saga(method); is {
+	if _, is := s.catalog.SagaDefinition(method); is {
 		return engine.Completion{}, childStep(c, method)
 	}
 	if c.direction == engine.Compensation {
 		if method = step.GetCompensationMethod(); method == "" {
-			return engine.Completion{}, fmt.Errorf("%w: %s has no compensation", engine.ErrNoStep, c.id())
+			return engine.Completion{}, fmt.Errorf("%w: %s has no compensation", engine.ErrStepNotFound, c.id())
 		}
 	}
-	call, known := s.catalog.Call(method)
+	call, known := s.catalog.CallConfig(method)
 	if !known {
 		return engine.Completion{}, &problem{
 			code: codes.Unimplemented, reason: ReasonContractUnknown,
@@ -136,7 +136,7 @@ func childStep(c command, definition string) error {
 	}
 }
 
-func completedBy(reply *anypb.Any, call *contract.Call) ([]byte, error) {
+func completedBy(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
 	if n := len(reply.GetValue()); n > machine.MaxPayloadBytes {
 		return nil, invalid("reply", "has %d bytes; at most %d are allowed", n, machine.MaxPayloadBytes)
 	}
@@ -154,12 +154,12 @@ func nonNil(data []byte) []byte {
 	return data
 }
 
-func sameMessage(call *contract.Call, a, b *anypb.Any) bool {
+func sameMessage(call *contract.CallConfig, a, b *anypb.Any) bool {
 	left, right := messageType(call.Output).New().Interface(), messageType(call.Output).New().Interface()
 	return unmarshal.Unmarshal(a.GetValue(), left) == nil && unmarshal.Unmarshal(b.GetValue(), right) == nil && proto.Equal(left, right)
 }
 
-func refusedWith(refusal *treatyv1.Failure, call *contract.Call) (*treatyv1.Failure, error) {
+func refusedWith(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv1.Failure, error) {
 	code := codes.Code(uint32(refusal.GetCode()))
 	if contract.OutcomeOf(call, code) != treatyv1.Outcome_OUTCOME_REFUSED {
 		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: give %s", code, call.Method, refusing(call))
@@ -178,7 +178,7 @@ func refusedWith(refusal *treatyv1.Failure, call *contract.Call) (*treatyv1.Fail
 }
 
 // refusing lists the codes that mean "refused" for a call.
-func refusing(call *contract.Call) string {
+func refusing(call *contract.CallConfig) string {
 	var names []string
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		if contract.OutcomeOf(call, code) == treatyv1.Outcome_OUTCOME_REFUSED {

@@ -97,7 +97,7 @@ func TestCompleteStepAgain(t *testing.T) {
 			}
 			a.engine.complete = func(c engine.Completion) error {
 				if string(c.Reply) != string(first) {
-					return machine.ErrStepOver
+					return machine.ErrStepEnded
 				}
 				return nil
 			}
@@ -177,7 +177,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: compensation, How: replied(pack(t, &identityv1.VerifyApplicantUndone{}))}, nil,
 			failure{code: codes.FailedPrecondition, reason: server.ReasonStepIsSaga, saga: "sagas/a1"}, "cancel or resume",
 		},
-		"over":     {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, wrapped(engine.ErrStepOver, errSecret), failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}, ""},
+		"over":     {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, wrapped(engine.ErrStepEnded, errSecret), failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}, ""},
 		"in doubt": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt, saga: "sagas/a1"}, ""},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -207,8 +207,8 @@ func TestHeartbeatStep(t *testing.T) {
 		want    failure
 	}{
 		"heard":     {request: &treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}},
-		"over":      {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepOver, failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}},
-		"not there": {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrNoStep, failure{code: codes.NotFound, reason: server.ReasonStepNotFound, saga: "sagas/a1"}},
+		"over":      {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepEnded, failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}},
+		"not there": {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepNotFound, failure{code: codes.NotFound, reason: server.ReasonStepNotFound, saga: "sagas/a1"}},
 		"unnamed":   {&treatyv1.HeartbeatStepRequest{Direction: action}, nil, failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "name"}},
 	} {
 		t.Run(name, func(t *testing.T) {

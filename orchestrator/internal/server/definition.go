@@ -29,7 +29,7 @@ const (
 
 // definition is a saga definition that is served.
 type definition struct {
-	*contract.Saga
+	*contract.SagaDefinition
 	input protoreflect.MessageType
 }
 
@@ -45,12 +45,12 @@ func served(catalog *contract.Catalog, names []string) ([]service, error) {
 	var errs []error
 	registered := make(map[string]bool, len(names))
 	for _, name := range names {
-		if _, known := catalog.Saga(name); !known {
+		if _, known := catalog.SagaDefinition(name); !known {
 			errs = append(errs, fmt.Errorf("saga %s has code, but no linked contract defines it: import the package that is generated from its .proto, and register by it", name))
 		}
 		registered[name] = true
 	}
-	for saga := range catalog.Sagas() {
+	for saga := range catalog.SagaDefinitions() {
 		name, _, _ := strings.Cut(saga.Definition, "/")
 		i := slices.IndexFunc(services, func(s service) bool { return s.name == name })
 		if i < 0 {
@@ -64,7 +64,7 @@ func served(catalog *contract.Catalog, names []string) ([]service, error) {
 			errs = append(errs, fmt.Errorf("saga service %s can't be served: %s has no code; register its code too, or move it to another service", name, saga.Definition))
 			continue
 		}
-		services[i].definitions = append(services[i].definitions, &definition{Saga: saga, input: messageType(saga.Input)})
+		services[i].definitions = append(services[i].definitions, &definition{SagaDefinition: saga, input: messageType(saga.Input)})
 	}
 	return services, errors.Join(errs...)
 }

@@ -56,7 +56,7 @@ type register struct {
 	calls []string
 }
 
-func (r *register) Attempt(_ context.Context, a *engine.Attempt) engine.Result {
+func (r *register) Attempt(_ context.Context, a *engine.Attempt) engine.Answer {
 	r.mu.Lock()
 	r.calls = append(r.calls, a.Call.Method[len("acme.identity.v1.IdentityService/"):])
 	r.mu.Unlock()
@@ -64,17 +64,17 @@ func (r *register) Attempt(_ context.Context, a *engine.Attempt) engine.Result {
 	case identityv1.IdentityService_RegisterApplicant_FullMethodName[1:]:
 		reply, err := proto.Marshal(&identityv1.ApplicantRegistered{Applicant: "applicants/1"})
 		if err != nil {
-			return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Internal)}}
+			return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Internal)}}
 		}
-		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
 	case identityv1.IdentityService_InspectPassport_FullMethodName[1:]:
 		r.accepted <- a.Saga + "/steps/" + a.Step
-		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Unknown)}, Pending: time.Hour}
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Unknown)}, Pending: time.Hour}
 	}
-	return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE}
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE}
 }
 
-func (*register) Delay(*contract.Call, int, engine.Result) time.Duration { return 0 }
+func (*register) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return 0 }
 
 func (*register) Parked(engine.Destination, func()) (func(), bool) { return func() {}, false }
 

@@ -14,7 +14,7 @@ type Engine interface {
 	Start(ctx context.Context, params engine.StartParams) (Started, error)
 
 	// Await returns how a saga ended, once it has.
-	Await(ctx context.Context, id string) (engine.End, error)
+	Await(ctx context.Context, id string) (engine.SagaEnd, error)
 
 	// Cancel undoes a saga.
 	Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error
@@ -41,11 +41,11 @@ type StepEngine interface {
 	// Heartbeat says that a participant still works on a command that it accepted.
 	Heartbeat(ctx context.Context, saga, step string, direction engine.Direction) error
 
-	// UndoChild undoes a saga for its parent and returns once that is done; one that was never started is recorded as undone.
-	UndoChild(ctx context.Context, params engine.StartParams) error
+	// CompensateChild undoes a saga for its parent and returns once that is done; one that was never started is recorded as undone.
+	CompensateChild(ctx context.Context, params engine.StartParams) error
 
-	// BeginUndo undoes a child for its parent. It returns once that is durable, and says whether it is undone already.
-	BeginUndo(ctx context.Context, params engine.StartParams) (undone bool, err error)
+	// BeginCompensateChild undoes a child for its parent. It returns once that is durable, and says whether it is undone already.
+	BeginCompensateChild(ctx context.Context, params engine.StartParams) (undone bool, err error)
 }
 
 // EventEngine is the part of Engine that events are published with.
@@ -60,10 +60,10 @@ type EventEngine interface {
 // Started is a saga that was started, or found.
 type Started interface {
 	// Await returns how the saga ended, once it has.
-	Await(ctx context.Context) (engine.End, error)
+	Await(ctx context.Context) (engine.SagaEnd, error)
 
 	// Ended returns how the saga ended; false when it hasn't.
-	Ended(ctx context.Context) (engine.End, bool, error)
+	Ended(ctx context.Context) (engine.SagaEnd, bool, error)
 }
 
 // Store is what the API reads from journal.Store by itself.

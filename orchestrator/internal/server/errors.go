@@ -195,12 +195,12 @@ var causes = []struct {
 		events: "the store didn't say whether it was recorded; ask again, for events with the same sources and ids: none is published twice",
 	},
 	{is: machine.ErrPastPivot, code: codes.FailedPrecondition, reason: ReasonPastPivot, own: true},
-	{is: machine.ErrPivotUnderWay, code: codes.FailedPrecondition, reason: ReasonPivotUnderWay, own: true},
-	{is: machine.ErrFinal, code: codes.FailedPrecondition, reason: ReasonSagaEnded, message: "the saga has succeeded, so it can't be undone"},
+	{is: machine.ErrPivotInFlight, code: codes.FailedPrecondition, reason: ReasonPivotUnderWay, own: true},
+	{is: machine.ErrEnded, code: codes.FailedPrecondition, reason: ReasonSagaEnded, message: "the saga has succeeded, so it can't be undone"},
 	{is: machine.ErrNotSuspended, code: codes.FailedPrecondition, reason: ReasonNotSuspended, own: true},
-	{is: machine.ErrUnfit, code: codes.FailedPrecondition, reason: ReasonUnfit, own: true},
-	{is: engine.ErrNoStep, code: codes.NotFound, reason: ReasonStepNotFound, own: true},
-	{is: engine.ErrStepOver, code: codes.FailedPrecondition, reason: ReasonStepOver, own: true},
+	{is: machine.ErrDecisionUnfit, code: codes.FailedPrecondition, reason: ReasonUnfit, own: true},
+	{is: engine.ErrStepNotFound, code: codes.NotFound, reason: ReasonStepNotFound, own: true},
+	{is: engine.ErrStepEnded, code: codes.FailedPrecondition, reason: ReasonStepOver, own: true},
 }
 
 // problem is an error as its caller sees it.

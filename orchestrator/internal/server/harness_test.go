@@ -43,7 +43,7 @@ const (
 // fakeEngine answers as a test says.
 type fakeEngine struct {
 	start  func(ctx context.Context, params engine.StartParams) (server.Started, error)
-	await  func(ctx context.Context, id string) (engine.End, error)
+	await  func(ctx context.Context, id string) (engine.SagaEnd, error)
 	cancel func(id string, decision *treatyv1.Decision) error
 	resume func(id string, params engine.ResumeParams) error
 	get    func(id string) (*treatyv1.Saga, error)
@@ -65,11 +65,11 @@ func (f *fakeEngine) Heartbeat(_ context.Context, saga, step string, direction e
 	return f.heartbeat(saga, step, direction)
 }
 
-func (f *fakeEngine) UndoChild(ctx context.Context, params engine.StartParams) error {
+func (f *fakeEngine) CompensateChild(ctx context.Context, params engine.StartParams) error {
 	return f.undo(ctx, params)
 }
 
-func (f *fakeEngine) BeginUndo(ctx context.Context, params engine.StartParams) (bool, error) {
+func (f *fakeEngine) BeginCompensateChild(ctx context.Context, params engine.StartParams) (bool, error) {
 	return false, f.undo(ctx, params)
 }
 
@@ -90,10 +90,10 @@ func (f *fakeEngine) Start(ctx context.Context, params engine.StartParams) (serv
 	return f.start(ctx, params)
 }
 
-func (f *fakeEngine) Await(ctx context.Context, id string) (engine.End, error) {
+func (f *fakeEngine) Await(ctx context.Context, id string) (engine.SagaEnd, error) {
 	if f.await == nil {
 		<-ctx.Done()
-		return engine.End{}, context.Cause(ctx)
+		return engine.SagaEnd{}, context.Cause(ctx)
 	}
 	return f.await(ctx, id)
 }
@@ -135,20 +135,20 @@ func (f *fakeEngine) changed() {
 
 // handle is a started saga that ends as a test says.
 type handle struct {
-	end engine.End
+	end engine.SagaEnd
 	err error
 }
 
-func (h handle) Await(ctx context.Context) (engine.End, error) {
+func (h handle) Await(ctx context.Context) (engine.SagaEnd, error) {
 	if h.err == nil && h.end.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		<-ctx.Done()
-		return engine.End{}, context.Cause(ctx)
+		return engine.SagaEnd{}, context.Cause(ctx)
 	}
 	return h.end, h.err
 }
 
 // Ended returns how it ended, if it has.
-func (h handle) Ended(context.Context) (engine.End, bool, error) {
+func (h handle) Ended(context.Context) (engine.SagaEnd, bool, error) {
 	return h.end, h.end.State != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, h.err
 }
 

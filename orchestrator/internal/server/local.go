@@ -23,20 +23,20 @@ func (s *Server) Serves(method string) bool {
 	if _, served := s.definitions[method]; served {
 		return true
 	}
-	saga, undoes := s.catalog.UndoneSaga(method)
+	saga, undoes := s.catalog.CompensatedSaga(method)
 	return undoes && s.definitions[saga.Definition] != nil
 }
 
 // Attempt is a command of a saga of this orchestrator that is itself a saga of this orchestrator, or undoes one. It returns at once: a child that
 // hasn't ended is pending, and completes the command itself when it does.
-func (s *Server) Attempt(ctx context.Context, call *engine.Attempt) engine.Result {
+func (s *Server) Attempt(ctx context.Context, call *engine.Attempt) engine.Answer {
 	method := call.Call.Method
 	if d, starts := s.definitions[method]; starts {
 		return s.startLocal(ctx, d, call)
 	}
-	saga, _ := s.catalog.UndoneSaga(method)
+	saga, _ := s.catalog.CompensatedSaga(method)
 	d := s.definitions[saga.Definition]
-	action, err := fieldIn(call.Request, saga.Undo.ActionField)
+	action, err := fieldIn(call.Request, saga.Compensation.ActionField)
 	if err != nil {
 		return local(codes.InvalidArgument, fmt.Sprintf("the request of %s can't be read: %v", method, err))
 	}
@@ -44,17 +44,17 @@ func (s *Server) Attempt(ctx context.Context, call *engine.Attempt) engine.Resul
 	if err != nil {
 		return local(codes.InvalidArgument, err.Error())
 	}
-	undone, err := s.engine.BeginUndo(ctx, params)
+	undone, err := s.engine.BeginCompensateChild(ctx, params)
 	switch {
 	case err != nil:
 		return s.localError(err)
 	case undone:
-		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: []byte{}}
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: []byte{}}
 	}
 	return accepted()
 }
 
-func (s *Server) startLocal(ctx context.Context, d *definition, call *engine.Attempt) engine.Result {
+func (s *Server) startLocal(ctx context.Context, d *definition, call *engine.Attempt) engine.Answer {
 	params, err := s.childParams(ctx, d, call, call.Request)
 	if err != nil {
 		return local(codes.InvalidArgument, err.Error())
@@ -70,9 +70,9 @@ func (s *Server) startLocal(ctx context.Context, d *definition, call *engine.Att
 	case !ended:
 		return accepted()
 	case end.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
-		return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: end.Reply}
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: end.Reply}
 	}
-	return engine.Result{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Failure: engine.RefusalOf(end.Failure)}
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Failure: engine.RefusalOf(end.Failure)}
 }
 
 // childParams are how a child is started. Its id is derived from the command id, so that every attempt finds the same child.
@@ -92,25 +92,25 @@ func (s *Server) childParams(ctx context.Context, d *definition, call *engine.At
 
 // readChild is read for a child, whose identity is that of the command: a request id in its request means nothing.
 func (d *definition) readChild(request []byte) (start, error) {
-	plain := *d.Saga
+	plain := *d.SagaDefinition
 	plain.RequestID = nil
-	return (&definition{Saga: &plain, input: d.input}).read(request, "")
+	return (&definition{SagaDefinition: &plain, input: d.input}).read(request, "")
 }
 
-func accepted() engine.Result {
-	return engine.Result{
+func accepted() engine.Answer {
+	return engine.Answer{
 		Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: localPatience,
 		Failure: &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "the child saga hasn't ended"},
 	}
 }
 
 // localError is what an attempt came to that the engine turned down: it is tried again, for nothing is known.
-func (s *Server) localError(err error) engine.Result {
+func (s *Server) localError(err error) engine.Answer {
 	return local(codes.Unavailable, err.Error())
 }
 
-func local(code codes.Code, message string) engine.Result {
-	return engine.Result{Outcome: contract.OutcomeOf(nil, code), Failure: &treatyv1.Failure{Code: int32(code), Message: message}}
+func local(code codes.Code, message string) engine.Answer {
+	return engine.Answer{Outcome: contract.OutcomeOf(nil, code), Failure: &treatyv1.Failure{Code: int32(code), Message: message}}
 }
 
 // fieldIn returns the message that a field of a serialized message holds; empty when it is absent.

@@ -119,7 +119,7 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	if data.GetTypeUrl() == "" {
 		return nil, invalid(field+".data", "is missing: give a message that is an event; %s", s.knownEvents())
 	}
-	known, is := s.catalog.Event(string(data.MessageName()))
+	known, is := s.catalog.EventType(string(data.MessageName()))
 	if !is {
 		return nil, s.unknownEvent(field+".data", data.GetTypeUrl())
 	}
@@ -183,7 +183,7 @@ func identified(field string, event *treatyv1.PublishedEvent) error {
 
 // canonicalEvent serializes an event's data in the one way in which it is stored. Serializing isn't stable, above all that of maps, and an
 // event that is published again must be known as the same.
-func canonicalEvent(field string, data *anypb.Any, event *contract.Event) ([]byte, error) {
+func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([]byte, error) {
 	if n := len(data.GetValue()); n > MaxEventBytes {
 		return nil, invalid(field, "has %d bytes; at most %d are allowed: keep what is long elsewhere, and publish where it is", n, MaxEventBytes)
 	}
@@ -208,7 +208,7 @@ func (s *Server) unknownEvent(field, name string) error {
 // knownEvents lists the events that can be published here.
 func (s *Server) knownEvents() string {
 	var names []string
-	for event := range s.catalog.Events() {
+	for event := range s.catalog.EventTypes() {
 		names = append(names, string(event.Type))
 	}
 	if len(names) == 0 {

@@ -137,7 +137,7 @@ type exchange struct {
 }
 
 func (v *veil) saga() exchange {
-	saga, known := v.catalog.Saga(v.definition)
+	saga, known := v.catalog.SagaDefinition(v.definition)
 	if !known {
 		return exchange{}
 	}
@@ -145,7 +145,7 @@ func (v *veil) saga() exchange {
 }
 
 func (v *veil) call(method string) exchange {
-	call, known := v.catalog.Call(method)
+	call, known := v.catalog.CallConfig(method)
 	if !known {
 		return exchange{}
 	}
@@ -159,7 +159,7 @@ func (v *veil) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
 	if index < 0 || index >= len(awaited) {
 		return nil
 	}
-	event, known := v.catalog.Event(awaited[index].GetType())
+	event, known := v.catalog.EventType(awaited[index].GetType())
 	if !known {
 		return nil
 	}

@@ -70,9 +70,9 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
 	case step == nil:
-		return nil, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", machine.ErrUnfit)
+		return nil, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", machine.ErrDecisionUnfit)
 	case pivot && how == machine.RetryEdited:
-		return nil, fmt.Errorf("%w: %s is a pivot; retry it, mark it done with its reply, or mark it refused", machine.ErrUnfit, step.GetName())
+		return nil, fmt.Errorf("%w: %s is a pivot; retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
 	case how == machine.MarkDone && held == nil && !pivot:
 		return nil, nil
 	}
@@ -80,7 +80,7 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	if pivot {
 		method = step.GetMethod()
 	}
-	call, known := s.catalog.Call(method)
+	call, known := s.catalog.CallConfig(method)
 	if !known {
 		return nil, &problem{
 			code: codes.FailedPrecondition, reason: ReasonContractUnknown,

@@ -78,10 +78,10 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 		{engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}},
 		{engine.ErrStopping, failure{code: codes.Unavailable, reason: server.ReasonStopping}},
 		{fmt.Errorf("%w: step 2", machine.ErrPastPivot), failure{code: codes.FailedPrecondition, reason: server.ReasonPastPivot}},
-		{machine.ErrPivotUnderWay, failure{code: codes.FailedPrecondition, reason: server.ReasonPivotUnderWay}},
-		{machine.ErrFinal, failure{code: codes.FailedPrecondition, reason: server.ReasonSagaEnded}},
+		{machine.ErrPivotInFlight, failure{code: codes.FailedPrecondition, reason: server.ReasonPivotUnderWay}},
+		{machine.ErrEnded, failure{code: codes.FailedPrecondition, reason: server.ReasonSagaEnded}},
 		{machine.ErrNotSuspended, failure{code: codes.FailedPrecondition, reason: server.ReasonNotSuspended}},
-		{machine.ErrUnfit, failure{code: codes.FailedPrecondition, reason: server.ReasonUnfit}},
+		{machine.ErrDecisionUnfit, failure{code: codes.FailedPrecondition, reason: server.ReasonUnfit}},
 		{errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}},
 	}
 	a := newAPI(t)
@@ -96,7 +96,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			for _, test := range errs {
 				a.store.err = test.err
 				a.engine.get = func(string) (*treatyv1.Saga, error) { return nil, test.err }
-				a.engine.await = func(context.Context, string) (engine.End, error) { return engine.End{}, test.err }
+				a.engine.await = func(context.Context, string) (engine.SagaEnd, error) { return engine.SagaEnd{}, test.err }
 				a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
 				a.engine.resume = func(string, engine.ResumeParams) error { return test.err }
 				err := call.call(a.ctx(), a, name)
@@ -180,10 +180,10 @@ func TestCreateSagaRefuses(t *testing.T) {
 func TestWaitSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 	a := newAPI(t)
 	waiting := make(chan struct{})
-	a.engine.await = func(ctx context.Context, _ string) (engine.End, error) {
+	a.engine.await = func(ctx context.Context, _ string) (engine.SagaEnd, error) {
 		close(waiting)
 		<-ctx.Done()
-		return engine.End{}, context.Cause(ctx)
+		return engine.SagaEnd{}, context.Cause(ctx)
 	}
 	errs := make(chan error, 1)
 	go func() {

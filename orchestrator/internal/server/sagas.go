@@ -30,8 +30,8 @@ func (s *Server) register(service service) {
 	}
 	for _, d := range service.definitions {
 		add(d.Definition, func(ctx context.Context, request payload) (any, error) { return s.run(ctx, d, request) })
-		if d.Undo != nil {
-			add(d.Undo.Method, func(ctx context.Context, request payload) (any, error) { return s.undoChild(ctx, d, request) })
+		if d.Compensation != nil {
+			add(d.Compensation.Method, func(ctx context.Context, request payload) (any, error) { return s.undoChild(ctx, d, request) })
 		}
 	}
 	s.grpc.RegisterService(desc, struct{}{})
@@ -98,7 +98,7 @@ func (s *Server) introduce(ctx context.Context, saga about, err error) error {
 }
 
 // causeOf finds out why a saga was undone. Only three codes leave a doubt.
-func (s *Server) causeOf(ctx context.Context, saga about, end engine.End) treatyv1.CompensationCause {
+func (s *Server) causeOf(ctx context.Context, saga about, end engine.SagaEnd) treatyv1.CompensationCause {
 	switch codes.Code(end.Failure.GetCode()) {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
 		if view, err := s.engine.Get(ctx, saga.saga); err == nil {

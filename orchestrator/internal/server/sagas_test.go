@@ -26,9 +26,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-func succeeded(t *testing.T, reply proto.Message) engine.End {
+func succeeded(t *testing.T, reply proto.Message) engine.SagaEnd {
 	t.Helper()
-	return engine.End{State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, Reply: marshal(t, reply)}
+	return engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, Reply: marshal(t, reply)}
 }
 
 func TestSagaIsCalledLikeAnyMethod(t *testing.T) {
@@ -94,25 +94,25 @@ func TestSagaIsNamedBeforeItEnds(t *testing.T) {
 // waiting is a started saga that ends when it is released.
 type waiting struct {
 	release chan struct{}
-	end     engine.End
+	end     engine.SagaEnd
 }
 
-func (w waiting) Await(ctx context.Context) (engine.End, error) {
+func (w waiting) Await(ctx context.Context) (engine.SagaEnd, error) {
 	select {
 	case <-w.release:
 		return w.end, nil
 	case <-ctx.Done():
-		return engine.End{}, context.Cause(ctx)
+		return engine.SagaEnd{}, context.Cause(ctx)
 	}
 }
 
 // Ended returns how it ended, if it has.
-func (w waiting) Ended(context.Context) (engine.End, bool, error) {
+func (w waiting) Ended(context.Context) (engine.SagaEnd, bool, error) {
 	select {
 	case <-w.release:
 		return w.end, true, nil
 	default:
-		return engine.End{}, false, nil
+		return engine.SagaEnd{}, false, nil
 	}
 }
 
@@ -179,7 +179,7 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 			var id string
 			a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 				id = p.SagaID
-				return handle{end: engine.End{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
+				return handle{end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
 			}
 			a.engine.get = func(string) (*treatyv1.Saga, error) { return &treatyv1.Saga{Cause: test.cause}, nil }
 			var header metadata.MD

@@ -58,7 +58,7 @@ func (s *Server) reader(request *treatyv1.StreamEventsRequest) (*reader, error) 
 		return nil, invalid("types", "has %d of them; at most %d are allowed: leave it out for all", n, MaxEventTypes)
 	}
 	for i, name := range request.GetTypes() {
-		if _, known := s.catalog.Event(name); !known {
+		if _, known := s.catalog.EventType(name); !known {
 			return nil, s.unknownEvent(fmt.Sprintf("types[%d]", i), name)
 		}
 	}

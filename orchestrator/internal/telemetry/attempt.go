@@ -20,8 +20,8 @@ const (
 	DirectionCompensation = "compensation"
 )
 
-// Attempt is one gRPC call made for a step, as its span shows it.
-type Attempt struct {
+// AttemptParams is one gRPC call made for a step, as its span shows it.
+type AttemptParams struct {
 	// Saga is the saga's name, "sagas/{saga}".
 	Saga string
 
@@ -54,8 +54,8 @@ type Attempt struct {
 	Undoes int
 }
 
-// AttemptResult is what an attempt came to.
-type AttemptResult struct {
+// AttemptEnd is what an attempt came to.
+type AttemptEnd struct {
 	// Outcome is never unspecified.
 	Outcome treatyv1.Outcome
 
@@ -77,7 +77,7 @@ type AttemptSpan struct {
 
 // StartAttempt starts an attempt's span; the caller ends it. It hangs from the anchor, and its id is derived from saga, step, direction
 // and number. For a saga that isn't traced it takes no allocations and returns ctx as it is.
-func (t *Telemetry) StartAttempt(ctx context.Context, a *Attempt) (context.Context, AttemptSpan) {
+func (t *Telemetry) StartAttempt(ctx context.Context, a *AttemptParams) (context.Context, AttemptSpan) {
 	if !t.exports(a.Anchor) {
 		return ctx, AttemptSpan{anchor: a.Anchor}
 	}
@@ -86,7 +86,7 @@ func (t *Telemetry) StartAttempt(ctx context.Context, a *Attempt) (context.Conte
 
 // RecoverAttempt exports the span of an attempt whose end is journaled, with the times of the journal: the process that made it was killed
 // and may have taken the span along. Who has it already sees it twice, with the same id.
-func (t *Telemetry) RecoverAttempt(a *Attempt, start, end time.Time, result AttemptResult) {
+func (t *Telemetry) RecoverAttempt(a *AttemptParams, start, end time.Time, result AttemptEnd) {
 	if !t.exports(a.Anchor) {
 		return
 	}
@@ -95,7 +95,7 @@ func (t *Telemetry) RecoverAttempt(a *Attempt, start, end time.Time, result Atte
 	span.end(result, trace.WithTimestamp(end))
 }
 
-func (t *Telemetry) startAttempt(ctx context.Context, a *Attempt, options ...trace.SpanStartOption) (context.Context, AttemptSpan) {
+func (t *Telemetry) startAttempt(ctx context.Context, a *AttemptParams, options ...trace.SpanStartOption) (context.Context, AttemptSpan) {
 	parent := spanContext(a.Anchor, spanID(a.Anchor.GetSpanId()))
 	w := &wanted{
 		Context: trace.ContextWithRemoteSpanContext(ctx, parent),
@@ -129,14 +129,14 @@ func (t *Telemetry) startAttempt(ctx context.Context, a *Attempt, options ...tra
 }
 
 // End ends the span, and so exports it.
-func (s AttemptSpan) End(result AttemptResult) {
+func (s AttemptSpan) End(result AttemptEnd) {
 	if s.span == nil {
 		return
 	}
 	s.end(result)
 }
 
-func (s AttemptSpan) end(result AttemptResult, options ...trace.SpanEndOption) {
+func (s AttemptSpan) end(result AttemptEnd, options ...trace.SpanEndOption) {
 	if result.Accepted {
 		s.span.SetAttributes(KeyOutcome.String("accepted"), responseStatus(int32(grpccodes.OK)))
 		s.span.End(options...)

@@ -52,7 +52,7 @@ func caller(flags trace.TraceFlags) (context.Context, trace.SpanContext) {
 }
 
 func make1(tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, direction, method string, number int, epoch uint64, outcome treatyv1.Outcome) {
-	a := &telemetry.Attempt{Saga: saga, Step: "1", Direction: direction, Method: method, Number: number, Epoch: epoch, Target: "h:1", Anchor: anchor}
+	a := &telemetry.AttemptParams{Saga: saga, Step: "1", Direction: direction, Method: method, Number: number, Epoch: epoch, Target: "h:1", Anchor: anchor}
 	if direction == telemetry.DirectionCompensation {
 		a.Undoes = 1
 	}
@@ -61,7 +61,7 @@ func make1(tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, direction, m
 	if outcome != treatyv1.Outcome_OUTCOME_DONE {
 		code = grpccodes.Unavailable
 	}
-	span.End(telemetry.AttemptResult{Outcome: outcome, Code: code})
+	span.End(telemetry.AttemptEnd{Outcome: outcome, Code: code})
 }
 
 // A saga over a crash: its trace is whole, no id appears twice, and every span's parent is there.
@@ -83,7 +83,7 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 		}
 		first.EmitAnchor(anchor, saga, definition, begin)
 		// This attempt's span is lost with the process, but not what its participant made of it.
-		_, lost := first.StartAttempt(context.Background(), &telemetry.Attempt{
+		_, lost := first.StartAttempt(context.Background(), &telemetry.AttemptParams{
 			Saga: saga, Step: "1", Direction: telemetry.DirectionAction, Method: change, Number: 1, Epoch: 1, Target: "h:1", Anchor: anchor,
 		})
 		if err := first.Shutdown(t.Context()); err != nil {
@@ -149,7 +149,7 @@ func TestAttemptSpan(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
 	tele := tracing(t, exporter, nil)
 	anchor := tele.StartAnchor(t.Context(), saga, definition)
-	ctx, span := tele.StartAttempt(t.Context(), &telemetry.Attempt{
+	ctx, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{
 		Saga: saga, Step: "2.1", Direction: telemetry.DirectionAction, Number: 3, Epoch: 9, Method: change, Target: "customer:80",
 		Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Anchor: anchor,
 	})
@@ -157,7 +157,7 @@ func TestAttemptSpan(t *testing.T) {
 	if got := trace.SpanContextFromContext(ctx); "00-"+got.TraceID().String()+"-"+got.SpanID().String()+"-01" != traceparent {
 		t.Errorf("the participant is told %s, the context holds %v", traceparent, got)
 	}
-	span.End(telemetry.AttemptResult{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Code: grpccodes.NotFound, Rejection: "acme.customer.v1.NoCustomer"})
+	span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Code: grpccodes.NotFound, Rejection: "acme.customer.v1.NoCustomer"})
 	got := exporter.GetSpans()[0]
 	if got.Name != change || got.SpanKind != trace.SpanKindClient || got.Status.Code != codes.Error {
 		t.Errorf("got %s, %v, %v", got.Name, got.SpanKind, got.Status)
@@ -200,12 +200,12 @@ func TestUnsampledCostsNothing(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx := context.Background()
-			a := &telemetry.Attempt{Saga: saga, Step: "1", Direction: telemetry.DirectionAction, Number: 1, Method: change, Anchor: test.anchor}
+			a := &telemetry.AttemptParams{Saga: saga, Step: "1", Direction: telemetry.DirectionAction, Number: 1, Method: change, Anchor: test.anchor}
 			var span telemetry.AttemptSpan
 			allocs := testing.AllocsPerRun(100, func() {
 				test.tele.EmitAnchor(test.anchor, saga, definition, begin)
 				_, span = test.tele.StartAttempt(ctx, a)
-				span.End(telemetry.AttemptResult{Outcome: treatyv1.Outcome_OUTCOME_DONE})
+				span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE})
 				test.tele.EmitEnd(test.anchor, telemetry.End{Saga: saga, Definition: definition})
 				test.tele.SagaStarted(definition)
 				test.tele.AttemptEnded(change, treatyv1.Outcome_OUTCOME_DONE, time.Second)
@@ -231,7 +231,7 @@ func TestOffPassesTheCallersTraceOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, span := tele.StartAttempt(ctx, &telemetry.Attempt{Anchor: tele.StartAnchor(ctx, saga, definition)})
+	_, span := tele.StartAttempt(ctx, &telemetry.AttemptParams{Anchor: tele.StartAnchor(ctx, saga, definition)})
 	if want := "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"; span.Traceparent() != want {
 		t.Errorf("got %q, want %q", span.Traceparent(), want)
 	}
@@ -249,8 +249,8 @@ func TestDamagedAnchorIsNone(t *testing.T) {
 	} {
 		tele.EmitAnchor(anchor, saga, definition, begin)
 		tele.EmitEnd(anchor, telemetry.End{})
-		_, span := tele.StartAttempt(t.Context(), &telemetry.Attempt{Anchor: anchor})
-		span.End(telemetry.AttemptResult{})
+		_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor})
+		span.End(telemetry.AttemptEnd{})
 		if span.Traceparent() != "" {
 			t.Errorf("%v: participants are told %q", anchor, span.Traceparent())
 		}
@@ -269,7 +269,7 @@ func TestTracestateIsPassedOn(t *testing.T) {
 	if anchor.GetTracestate() != "vendor=x" || trace.TraceID(anchor.GetTraceId()).String() != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("got %v", anchor)
 	}
-	_, span := tele.StartAttempt(t.Context(), &telemetry.Attempt{Anchor: anchor, Method: change})
+	_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor, Method: change})
 	if span.Tracestate() != "vendor=x" {
 		t.Errorf("participants are told %q", span.Tracestate())
 	}

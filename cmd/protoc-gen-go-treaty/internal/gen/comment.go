@@ -108,8 +108,8 @@ func sagaSentences(s saga) []string {
 	if s.contract.Retention > 0 {
 		sentences = append(sentences, fmt.Sprintf("It is kept for %s after its end.", s.contract.Retention))
 	}
-	if s.contract.Undo != nil {
-		_, undo, _ := strings.Cut(s.contract.Undo.Method, "/")
+	if s.contract.Compensation != nil {
+		_, undo, _ := strings.Cut(s.contract.Compensation.Method, "/")
 		sentences = append(sentences, fmt.Sprintf("As a step of another saga it is undone by %s, which the orchestrator does by itself.", undo))
 	}
 	return sentences

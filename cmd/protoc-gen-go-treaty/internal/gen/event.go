@@ -20,7 +20,7 @@ type event struct {
 // eventsOf adds to found the events among messages and among those nested in them.
 func eventsOf(messages []*protogen.Message, found []event) ([]event, error) {
 	for _, message := range messages {
-		read, err := contract.EventOf(message.Desc)
+		read, err := contract.EventTypeOf(message.Desc)
 		if err != nil {
 			return nil, err
 		}

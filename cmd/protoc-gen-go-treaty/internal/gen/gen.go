@@ -122,7 +122,7 @@ type service struct {
 // saga is a method that starts a saga.
 type saga struct {
 	*protogen.Method
-	contract *contract.Saga
+	contract *contract.SagaDefinition
 }
 
 // goPackage is what is known of a generated package over all of its files.
@@ -144,7 +144,7 @@ func read(file *protogen.File) (content, error) {
 	for _, s := range file.Services {
 		sagas := service{Service: s}
 		for _, method := range s.Methods {
-			asSaga, err := contract.SagaOf(method.Desc)
+			asSaga, err := contract.SagaDefinitionOf(method.Desc)
 			if err != nil {
 				return c, err
 			}

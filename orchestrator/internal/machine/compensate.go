@@ -15,31 +15,31 @@ func (m *Machine) decide(decided *treatyv1.CompensationDecided) {
 			m.effects = append(m.effects, Effect{Step: step, Direction: Action, Abandon: true})
 		}
 	}
-	m.backward()
+	m.compensate()
 }
 
-// backward undoes what may have run. An attempt that was under way when the saga turned around is awaited first: its reply may be
+// compensate undoes what may have run. An attempt that was under way when the saga turned around is awaited first: its reply may be
 // needed to undo it, and a participant without an inbox must not see the undo overtake the action.
-func (m *Machine) backward() {
+func (m *Machine) compensate() {
 	for _, step := range m.saga.Steps {
 		if step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
 			return
 		}
 	}
-	if m.undoNext(mayHaveRun) {
+	if m.compensateNext(mayHaveRun) {
 		return
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}})
 }
 
-// undoNext schedules the compensations whose turn it is: the newest first, side by side where the actions ran side by side. It returns false
+// compensateNext schedules the compensations whose turn it is: the newest first, side by side where the actions ran side by side. It returns false
 // when none is left or under way.
-func (m *Machine) undoNext(toUndo func(*Step) bool) bool {
+func (m *Machine) compensateNext(toUndo func(*Step) bool) bool {
 	wanted := unfinished(toUndo)
 	if !slices.ContainsFunc(m.saga.Steps, wanted) {
 		return false
 	}
-	return m.undoOf(m.saga.order().next(wanted, nil))
+	return m.compensateSteps(m.saga.order().next(wanted, nil))
 }
 
 // unfinished says of a step that it is to be undone, or is being undone.
@@ -49,7 +49,7 @@ func unfinished(toUndo func(*Step) bool) func(*Step) bool {
 	}
 }
 
-func (m *Machine) undoOf(steps []*Step) bool {
+func (m *Machine) compensateSteps(steps []*Step) bool {
 	for _, step := range steps {
 		if step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
 			m.scheduleCompensation(step, nil)
@@ -58,8 +58,8 @@ func (m *Machine) undoOf(steps []*Step) bool {
 	return len(steps) > 0
 }
 
-// undone says whether nothing of a scope is left to be undone.
-func (m *Machine) undone(s *scope) bool {
+// compensated says whether nothing of a scope is left to be undone.
+func (m *Machine) compensated(s *scope) bool {
 	if m.barred(s) != nil && !s.decided {
 		return false
 	}
@@ -85,7 +85,7 @@ func (m *Machine) decideScopes() bool {
 			// Going on with it records nothing that the code could wait for, so whatever comes next is not held up.
 			if s.due {
 				s.due = false
-				m.undoOf(m.nextOf(s))
+				m.compensateSteps(m.nextOf(s))
 			}
 			continue
 		}
@@ -116,12 +116,12 @@ func (m *Machine) scheduleCompensation(step *Step, edited []byte) {
 	m.effects = append(m.effects, Effect{Step: step, Direction: Compensation})
 }
 
-func (m *Machine) compensationOutcome(step *Step, in Outcome) {
+func (m *Machine) compensationOutcome(step *Step, in CommandEnded) {
 	if step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
 		return
 	}
 	method := step.Scheduled.GetCompensation().GetMethod()
-	switch in.Verdict {
+	switch in.Outcome {
 	case Done:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{
 			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,
@@ -135,7 +135,7 @@ func (m *Machine) compensationOutcome(step *Step, in Outcome) {
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
 			Message: fmt.Sprintf("the participant refused to undo step %s (%s); mend it there and retry, retry with an edited request, or mark it done", in.Step, method),
 		}
-		if in.Verdict == Unknown {
+		if in.Outcome == Unknown {
 			suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED
 			suspended.Message = fmt.Sprintf("gave up undoing step %s (%s) after the time its contract allows; retry, retry with an edited request, or mark it done", in.Step, method)
 		}
