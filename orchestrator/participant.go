@@ -118,11 +118,11 @@ func broadcasts(catalog *contract.Catalog) bool {
 	return false
 }
 
-// elsewhere are the services for which a participant is configured.
-func (o *Orchestrator) elsewhere() map[string]bool {
-	services := make(map[string]bool)
-	for _, p := range o.settings.participants {
-		services[p.service] = true
+// services returns the services for which a participant is configured.
+func (s *settings) services() []string {
+	var services []string
+	for _, p := range s.participants {
+		services = append(services, p.service)
 	}
 	return services
 }

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
@@ -59,22 +62,23 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	children := &children{Dispatcher: r.dispatcher, telemetry: r.telemetry, elsewhere: o.elsewhere()}
 	observer := &observer{telemetry: r.telemetry}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
 	}
+	definitions := slices.Sorted(maps.Keys(code))
+	children := childsaga.New(childsaga.Params{
+		Participants: r.dispatcher, Observer: observer, Catalog: o.catalog, Definitions: definitions,
+		Remote: o.settings.services(), Telemetry: r.telemetry,
+	})
 	r.engine, err = engine.New(engine.Config{
-		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: observer, Logger: o.logger,
+		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 	})
 	if err != nil {
 		return err
 	}
-	definitions := make([]string, 0, len(code))
-	for name := range code {
-		definitions = append(definitions, name)
-	}
+	children.SetEngine(r.engine)
 	r.server, err = server.New(server.Config{
 		Engine: server.Drive(r.engine), Store: r.store, Catalog: o.catalog, Definitions: definitions,
 		Telemetry: r.telemetry, Logger: o.logger, TLS: o.tls,
@@ -82,8 +86,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	children.server = r.server
-	o.warnOfUnserved(o.logger, r.server.Serves)
+	o.warnOfUnserved(o.logger, children.Local)
 	return o.run(ctx, &r, listener)
 }
 
@@ -162,7 +165,7 @@ func (r *running) stop() error {
 	}
 	if r.engine != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-		errs = append(errs, r.engine.Stop(ctx))
+		r.engine.Stop(ctx)
 		cancel()
 	}
 	if r.serving != nil {

@@ -102,6 +102,20 @@ var rules = append(participantRules(), []rule{
 		reach: transitive,
 	},
 	{
+		name: "child sagas",
+		why:  "they plug into the engine, and know neither the stores nor the API",
+		from: []string{"orchestrator/internal/childsaga"},
+		deny: []string{
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/...", "orchestrator/internal/server/...",
+		},
+	},
+	{
+		name:  "leaves",
+		why:   "they are small tools, and know nothing of sagas",
+		from:  []string{"orchestrator/internal/inflight", "orchestrator/internal/untrusted"},
+		allow: []string{"google.golang.org/protobuf/..."},
+	},
+	{
 		name: "dispatch",
 		why:  "it calls participants and knows neither the stores nor the API",
 		from: []string{"orchestrator/internal/dispatch/..."},

@@ -3,20 +3,14 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Config is what an Engine is made of.
+// Config configures an Engine.
 type Config struct {
 	// Store keeps the sagas. The engine doesn't close it.
 	Store Store
@@ -24,61 +18,52 @@ type Config struct {
 	// Dispatcher calls the participants. The engine doesn't close it.
 	Dispatcher Dispatcher
 
-	// Catalog knows the contracts.
+	// Catalog holds the contracts.
 	Catalog *contract.Catalog
 
 	// Definitions holds the code of each saga definition, by its name.
 	Definitions map[string]machine.Code
 
-	// Observer is told what happens. Default NoObserver.
+	// Observer is notified of what becomes durable. Default NoObserver.
 	Observer Observer
 
-	// Logger takes what an operator should know, and what saga code logs. Default slog.Default.
+	// Logger receives what an operator should know, and the log records of saga code. Default slog.Default.
 	Logger *slog.Logger
 
-	// Clock tells the time. Default: the machine's.
+	// Clock tells the time. Default: the machine's clock.
 	Clock Clock
 
-	// Retention says how long ended sagas are kept, by their definitions; those of definitions that aren't in it are kept for ever.
+	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept for ever.
 	Retention map[string]time.Duration
 
-	// EventRetention is how long events are kept; 0 means for ever.
+	// EventRetention says how long events are kept. 0 means for ever.
 	EventRetention time.Duration
 
-	// EvictAfter is how long a saga that only waits stays in memory. Default 5 s.
+	// EvictAfter is how long a command must wait until its saga leaves memory. Default 5 s.
 	EvictAfter time.Duration
 }
 
 // Engine drives the sagas of one store. All methods may be called concurrently.
+//
+// It is made of parts that each own their state: the register holds the sagas in memory with their mailboxes, the driver runs turns, the
+// writer makes them durable, the sender delivers commands, the waker fires timers and events, and the purger deletes what is older
+// than its retention.
 type Engine struct {
-	config    Config
-	committer *committer
-	timers    *timers
-	watchers  watchers
-	relays    relays
-	due       dueSagas
-	purger    purger
-
-	eventWatchers eventWatchers
-	publishers    map[string]*contract.EventType // of the methods whose replies are events
-
-	// ctx ends when attempts under way are to be cut off.
-	ctx    context.Context //nolint:containedctx // it is the engine's life, not a request's
-	cutOff context.CancelFunc
-
-	mu    sync.Mutex
-	sagas map[string]*instance
-	left  map[string]struct{} // who left memory since the recovery began; nil while there is none
-
-	stopping atomic.Bool
-	active   atomic.Int64  // goroutines and calls that may still commit
-	idle     chan struct{} // takes a token when active falls to 0 while stopping
+	config   *Config
+	work     *work
+	register *register
+	loader   *loader
+	driver   *driver
+	writer   *writer
+	waker    *waker
+	notifier *notifier
+	purger   *purger
 }
 
 // New returns an engine. Call Recover before anything else, and Stop at the end.
 func New(config Config) (*Engine, error) {
 	if config.Store == nil || config.Dispatcher == nil || config.Catalog == nil {
-		return nil, errors.New("making an engine: it needs a store, a dispatcher and a catalog")
+		return nil, errors.New("making an engine: a store, a dispatcher and a catalog are required")
 	}
 	if config.Observer == nil {
 		config.Observer = NoObserver{}
@@ -92,122 +77,52 @@ func New(config Config) (*Engine, error) {
 	if config.EvictAfter <= 0 {
 		config.EvictAfter = 5 * time.Second
 	}
-	e := &Engine{
-		config:     config,
-		committer:  newCommitter(config.Store, config.Observer),
-		publishers: publishers(config.Catalog),
-		sagas:      make(map[string]*instance),
-		idle:       make(chan struct{}, 1),
+	e := &Engine{config: &config, work: newWork(config.Clock), register: newRegister()}
+	e.loader = &loader{config: e.config, work: e.work}
+	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
+	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}
+	e.writer = &writer{
+		groups: newGroupCommitter(config.Store, config.Observer), replies: newReplyEvents(config.Catalog, config.Logger),
+		waker: e.waker, logger: config.Logger,
 	}
-	e.due.wake = e.wake
-	e.ctx, e.cutOff = context.WithCancel(context.Background())
-	e.timers = &timers{
-		clock: config.Clock, store: config.Store, armed: make(map[string]*timer),
-		fire: e.due.add,
-		fail: func(err error) { config.Logger.Error("reading timers; trying again in a minute", "error", err) },
+	sender := &sender{config: e.config, work: e.work, loader: e.loader}
+	e.driver = &driver{
+		config: e.config, work: e.work, register: e.register, loader: e.loader,
+		writer: e.writer, waker: e.waker, sender: sender, notifier: e.notifier,
+	}
+	sender.driver = e.driver
+	e.purger = &purger{
+		store: config.Store, clock: config.Clock, work: e.work, logger: config.Logger,
+		retention: config.Retention, eventRetention: config.EventRetention,
 	}
 	return e, nil
 }
 
-// Stop takes no new input, waits for attempts under way until ctx ends, then cuts them off, and commits what came of them. What isn't
-// finished goes on when the store is opened again.
-func (e *Engine) Stop(ctx context.Context) error {
-	if e.stopping.Swap(true) {
-		return nil
+// Stop takes no new input, waits for the attempts in flight until ctx ends, cuts off the rest, and commits the outcomes. Sagas that
+// haven't ended continue when the store is opened again. Later calls do nothing.
+func (e *Engine) Stop(ctx context.Context) {
+	if !e.work.Close() {
+		return
 	}
-	e.timers.close()
+	e.waker.timers.close()
 	e.purger.close()
-	err := e.drain(ctx)
-	e.cutOff()
-	if err != nil {
-		// Attempts that were cut off come back at once.
-		err = e.drain(context.WithoutCancel(ctx))
-	}
-	e.committer.close()
-	e.mu.Lock()
-	left := slices.Collect(maps.Values(e.sagas))
-	clear(e.sagas)
-	e.mu.Unlock()
-	for _, inst := range left {
-		inst.mu.Lock()
-		inst.forget()
-		inst.mu.Unlock()
-	}
-	return err
+	e.work.stop(ctx)
+	e.writer.groups.close()
+	e.register.releaseAll()
 }
 
-func (e *Engine) drain(ctx context.Context) error {
-	for e.active.Load() > 0 {
-		select {
-		case <-e.idle:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for attempts under way: %w", context.Cause(ctx))
-		}
-	}
-	return nil
-}
-
-// enter says whether something that may commit can still begin; leave ends it.
-func (e *Engine) enter() bool {
-	e.active.Add(1)
-	if e.stopping.Load() {
-		e.leave()
-		return false
-	}
-	return true
-}
-
-func (e *Engine) leave() {
-	if e.active.Add(-1) == 0 && e.stopping.Load() {
-		select {
-		case e.idle <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// Cancel undoes a saga. It returns once that is durable. Cancelling a saga that is being undone, or was, changes nothing. The errors are
-// journal.ErrNotFound, machine.ErrPastPivot, ErrPivotUnderWay and ErrFinal, ErrInDoubt and ErrStopping.
-func (e *Engine) Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error {
-	return e.ask(ctx, id, machine.Cancel{Decision: decision})
-}
-
-// Resume lets a suspended saga go on. It returns once that is durable. The errors are journal.ErrNotFound, machine.ErrNotSuspended and
-// ErrUnfit, ErrInDoubt and ErrStopping.
-func (e *Engine) Resume(ctx context.Context, id string, params ResumeParams) error {
-	return e.ask(ctx, id, params)
-}
-
-// Watch returns a channel that holds a token after each change of the saga (several changes may make one), and a function that ends
-// the watch. It doesn't say whether there is such a saga.
-func (e *Engine) Watch(_ context.Context, id string) (<-chan struct{}, func(), error) {
-	changes, cancel := e.watchers.subscribe(id)
-	return changes, cancel, nil
-}
-
-// ask hands an input to a saga and waits until its turn is durable.
+// ask puts an input into a saga's mailbox and waits until its turn is durable.
 func (e *Engine) ask(ctx context.Context, id string, in machine.Input) error {
-	if !e.enter() {
+	answer := make(chan error, 1)
+	if !e.work.spawn(func() {
+		e.driver.sender.send(e.driver.submit(id, message{input: in, answer: answer}))
+	}) {
 		return ErrStopping
 	}
-	answer := make(chan error, 1)
-	go func() {
-		defer e.leave()
-		e.fly(e.submit(id, task{input: in, answer: answer}))
-	}()
 	select {
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// background hands an input to a saga that nobody waits for.
-func (e *Engine) background(id string, in machine.Input) {
-	if !e.enter() {
-		return
-	}
-	defer e.leave()
-	e.fly(e.submit(id, task{input: in}))
 }

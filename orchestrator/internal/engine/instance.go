@@ -10,72 +10,112 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// instance is one saga in memory. Its inputs are taken one at a time by whoever finds it at rest: there is no goroutine of its own.
+// instance is a saga in memory: its mailbox, its commands in flight and, while it is loaded, its machine.
+//
+// An instance has no goroutine. The goroutine that adds an input to the mailbox while nobody runs the instance runs it until the
+// mailbox is empty.
 type instance struct {
 	id string
 
-	mu      sync.Mutex
-	tasks   []task
-	busy    bool // somebody takes its tasks; the machine and the row belong to them
-	gone    bool // forgotten by the engine: not to be used any more
-	flights map[flightKey]*flight
+	mu          sync.Mutex
+	mailbox     []message
+	running     bool // a goroutine runs the instance; the fields below "owned" are its own
+	dropped     bool // the register dropped it; it must not be used any more
+	deliveries  map[deliveryKey]*delivery
+	discoveries map[string]*discovery // the broadcasts whose participants aren't known yet, by their paths
 
-	machine *machine.Machine // nil while it isn't loaded
-	commit  commit
-	doubts  int                // commits in a row that failed
-	doubted bool               // nobody was told of the turn in commit, which may be written
-	state   treatyv1.SagaState // of the row in the store
-	due     time.Time          // of the row in the store
-	waiting bool               // of the row in the store
-	awaits  []journal.Await    // of the row in the store
+	// Owned by the goroutine that runs the instance.
 
-	discoveries map[string]*discovery // the questions to whom broadcasts go, by their paths
+	machine       *machine.Machine // nil while the saga isn't loaded
+	turn          pendingTurn
+	failedCommits int       // in a row
+	unannounced   bool      // the turn may be written although its commit failed, and nobody was notified of it
+	stored        storedRow // what the store holds
 
-	ended chan struct{} // closed when the saga has ended or is forgotten; nil unless it was started here
-	end   SagaEnd       // without a state when it was forgotten
+	ended chan struct{} // closed when the saga has ended or is dropped; nil unless the saga was started by this process
+	end   SagaEnd       // without a state when the saga was dropped
 }
 
-// task is an input on its way to a saga.
-type task struct {
-	input  machine.Input
-	answer chan<- error // takes what became of it; nil when nobody waits
-	flight *flight      // whose outcome it is; nil for other inputs
+// storedRow is what the store holds in a saga's row and what changes over its life.
+type storedRow struct {
+	state   treatyv1.SagaState
+	due     time.Time
+	waiting bool
+	awaits  []journal.Await
 }
 
-func (t task) reply(err error) {
-	if t.answer != nil {
-		t.answer <- err
+func storedRowOf(row *journal.Row) storedRow {
+	return storedRow{state: row.State, due: row.Due, waiting: row.Waiting, awaits: row.Awaits}
+}
+
+func (r storedRow) equal(other storedRow) bool {
+	return r.state == other.state && r.due.Equal(other.due) && r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
+}
+
+// message is an input in a mailbox.
+type message struct {
+	input    machine.Input
+	answer   chan<- error // receives the error of the turn, or nil once it is durable; nil when nobody waits
+	delivery *delivery    // whose command ended with the input; nil for other inputs
+}
+
+// reply sends the answer to the goroutine that waits for it, if any.
+func (m message) reply(err error) {
+	if m.answer != nil {
+		m.answer <- err
 	}
 }
 
 func newInstance(id string) *instance {
-	return &instance{id: id, commit: commit{done: make(chan struct{}, 1)}}
+	return &instance{id: id, turn: pendingTurn{done: make(chan struct{}, 1)}}
 }
 
-// forget drops the machine and everything that waits. The caller holds mu and owns the machine.
-func (i *instance) forget() {
-	i.gone = true
+// takeNext removes the next message from the mailbox. It returns false when the mailbox is empty. The caller holds mu.
+func (i *instance) takeNext() (message, bool) {
+	if len(i.mailbox) == 0 {
+		return message{}, false
+	}
+	next := i.mailbox[0]
+	i.mailbox[0] = message{}
+	i.mailbox = i.mailbox[1:]
+	if len(i.mailbox) == 0 {
+		i.mailbox = nil
+	}
+	return next, true
+}
+
+// putFirst puts messages at the front of the mailbox.
+func (i *instance) putFirst(messages ...message) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.mailbox = append(messages, i.mailbox...)
+}
+
+// release closes the machine and cancels everything that waits. The caller holds mu and runs the instance.
+func (i *instance) release() {
+	i.dropped = true
 	if i.ended != nil {
-		// Whoever waits for the end goes on waiting without this instance.
+		// Callers that wait for the end continue without this instance.
 		close(i.ended)
 		i.ended = nil
 	}
-	for key, f := range i.flights {
-		f.ground()
-		delete(i.flights, key)
+	for key, d := range i.deliveries {
+		d.cancelWait()
+		delete(i.deliveries, key)
 	}
-	i.discoverNothing()
+	i.cancelDiscoveries()
 	i.unload()
 }
 
-// discoverNothing takes back all questions to whom broadcasts go. The caller holds mu.
-func (i *instance) discoverNothing() {
-	for path, asked := range i.discoveries {
-		asked.cancel()
+// cancelDiscoveries cancels all discoveries of participants. The caller holds mu.
+func (i *instance) cancelDiscoveries() {
+	for path, d := range i.discoveries {
+		d.cancel()
 		delete(i.discoveries, path)
 	}
 }
 
+// unload closes the machine. The saga is loaded again when an input comes.
 func (i *instance) unload() {
 	if i.machine != nil {
 		i.machine.Close()
@@ -83,18 +123,20 @@ func (i *instance) unload() {
 	}
 }
 
-// row is what the store is to know of the saga when its row changes with the turn that was just made; nil when it doesn't.
-func (i *instance) row(out machine.Output) *journal.Row {
-	saga, due, waiting := i.machine.Saga(), i.machine.Due(), i.machine.Waiting()
-	// A saga whose code is yet to run again needs driving, also when the process ends before that.
-	waiting = waiting && !out.Reload && !out.Again
-	awaits := awaitsOf(saga)
-	same := saga.State == i.state && due.Equal(i.due) && waiting == i.waiting && slices.Equal(awaits, i.awaits)
-	if saga.Turns > 1 && same && !out.First {
+// changedRow returns the saga's row after the turn that was just made, or nil when the store needs no new row.
+func (i *instance) changedRow(out machine.Output) *journal.Row {
+	saga := i.machine.Saga()
+	now := storedRow{
+		state: saga.State, due: i.machine.Due(), awaits: awaitsOf(saga),
+		// A saga whose code has to run again isn't waiting: it must be driven even when this process ends before that.
+		waiting: i.machine.Waiting() && !out.Reload && !out.Again,
+	}
+	if saga.Turns > 1 && now.equal(i.stored) && !out.First {
 		return nil
 	}
 	return &journal.Row{
-		ID: i.id, Definition: saga.Started.GetDefinition(), State: saga.State, Labels: saga.Started.GetLabels(),
-		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime, Due: due, Waiting: waiting, Awaits: awaits,
+		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Labels: saga.Started.GetLabels(),
+		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
+		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}
 }

@@ -3,32 +3,26 @@ package engine
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 const (
-	// recoverPage is how many sagas are read at once.
+	// recoverPage is how many sagas are read at a time.
 	recoverPage = 256
 
-	// recoverAtOnce is how many sagas are loaded at once.
-	recoverAtOnce = 64
-
-	// recoverInFlight is how many recovered commands are sent at once, so that a restart doesn't fall on the participants as one
-	// blow.
-	recoverInFlight = 1024
+	// maxRecovering is how many sagas are loaded at the same time.
+	maxRecovering = 64
 )
 
-// Recover loads every open saga and goes on with it, and begins to fire timers. It returns how many there were, once each
-// was loaded and its outstanding commands are on their way. A saga that can't be read is logged and stands still.
+// Recover loads every open saga and continues it, and starts the timers. It returns how many open sagas there were, once each was
+// loaded and its pending commands were handed to the sender. A saga whose journal can't be read is logged and doesn't continue.
 func (e *Engine) Recover(ctx context.Context) (int, error) {
-	e.timers.scan()
-	e.purger.begin(e)
-	e.recovering(make(map[string]struct{}))
-	defer e.recovering(nil)
-	slots := make(chan struct{}, recoverAtOnce)
+	e.waker.timers.scan()
+	e.purger.start()
+	defer e.register.trackDropped()()
+	slots := make(chan struct{}, maxRecovering)
 	found := 0
 	for after := ""; ; {
 		page, err := e.config.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage})
@@ -43,19 +37,19 @@ func (e *Engine) Recover(ctx context.Context) (int, error) {
 			case <-ctx.Done():
 				return found, context.Cause(ctx)
 			}
-			if !e.enter() {
+			if !e.work.spawn(func() {
+				defer func() { <-slots }()
+				e.driver.recover(stored)
+			}) {
 				return found, ErrStopping
 			}
-			go func() {
-				defer func() { <-slots; e.leave() }()
-				e.recoverSaga(stored)
-			}()
 		}
 		if len(page) < recoverPage {
 			break
 		}
 	}
-	for range recoverAtOnce {
+	// All slots are free again once every saga is loaded.
+	for range maxRecovering {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -65,90 +59,37 @@ func (e *Engine) Recover(ctx context.Context) (int, error) {
 	return found, nil
 }
 
-// forgotten says whether a saga was in memory since the recovery began, and isn't any more.
-func (e *Engine) forgotten(id string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_, was := e.left[id]
-	return was
-}
-
-// recovering begins or ends the time in which sagas that leave memory are noted.
-func (e *Engine) recovering(left map[string]struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.left = left
-}
-
-func (e *Engine) recoverSaga(stored *journal.Journal) {
-	inst := e.instance(stored.Row.ID)
+// recover continues one saga that was found open in the store.
+func (d *driver) recover(stored *journal.Journal) {
+	inst := d.register.get(stored.Row.ID)
 	inst.mu.Lock()
-	if inst.gone || inst.busy || inst.machine != nil || len(inst.flights) > 0 || len(inst.discoveries) > 0 {
-		inst.mu.Unlock() // somebody asked for it in the meantime, and loaded it
-		if saga, err := Fold(stored); err == nil {
-			e.config.Observer.SagaRecovered(saga)
+	inUse := inst.running || inst.machine != nil || len(inst.deliveries) > 0 || len(inst.discoveries) > 0
+	if inst.dropped || inUse {
+		inst.mu.Unlock() // a call loaded the saga in the meantime
+		if saga, err := fold(stored); err == nil {
+			d.config.Observer.SagaRecovered(saga)
 		}
-		// What it was asked for need not have sent what is outstanding.
-		e.relaunch(e.submit(stored.Row.ID, task{input: machine.Wake{}}))
+		// That call need not have sent the pending commands.
+		d.sender.sendBounded(d.submit(stored.Row.ID, message{input: machine.Wake{}}))
 		return
 	}
-	inst.busy = true
-	inst.tasks = append(inst.tasks, task{input: machine.Wake{}})
+	inst.running = true
+	inst.mailbox = append(inst.mailbox, message{input: machine.Wake{}})
 	inst.mu.Unlock()
-	err := error(nil)
-	if e.forgotten(inst.id) {
-		// It was loaded and went on since it was read: what was read is old.
-		stored, err = e.config.Store.Load(e.ctx, inst.id)
+	var err error
+	if d.register.wasDropped(inst.id) {
+		// It was loaded, changed and dropped since it was read from the store.
+		stored, err = d.config.Store.Load(d.work.ctx, inst.id)
 	}
 	if err == nil {
-		err = e.replay(inst, stored)
+		err = d.loader.replay(inst, stored)
 	}
 	if err != nil {
-		e.abandonAll(inst, err)
+		d.abandon(inst, err)
 		return
 	}
 	if saga := inst.machine.Saga(); !saga.Final() {
-		e.config.Observer.SagaRecovered(saga)
+		d.config.Observer.SagaRecovered(saga)
 	}
-	e.relaunch(e.run(inst))
-}
-
-// relaunch sends a recovered command, or lets it wait until fewer are under way.
-func (e *Engine) relaunch(f *flight) {
-	if f == nil {
-		return
-	}
-	e.relays.mu.Lock()
-	defer e.relays.mu.Unlock()
-	if e.relays.running >= recoverInFlight {
-		e.relays.waiting = append(e.relays.waiting, f)
-		return
-	}
-	if e.enter() {
-		e.relays.running++
-		go e.relay(f)
-	}
-}
-
-// relays send recovered commands.
-type relays struct {
-	mu      sync.Mutex
-	running int
-	waiting []*flight
-}
-
-func (e *Engine) relay(f *flight) {
-	defer e.leave()
-	for f != nil {
-		e.fly(f)
-		e.relays.mu.Lock()
-		if n := len(e.relays.waiting); n > 0 && !e.stopping.Load() {
-			f = e.relays.waiting[n-1]
-			e.relays.waiting = e.relays.waiting[:n-1]
-		} else {
-			f = nil
-			e.relays.running--
-		}
-		e.relays.mu.Unlock()
-	}
+	d.sender.sendBounded(d.run(inst))
 }

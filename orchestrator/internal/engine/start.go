@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -17,122 +14,97 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Handle is a saga that was started, or found.
-type Handle struct {
-	// ID is the last part of the saga's name.
-	ID string
+// StartParams describes a saga to be started.
+type StartParams struct {
+	// Definition is the saga definition, e.g. "acme.card.v1.CardSagas/IssueCard".
+	Definition string
 
-	// Existing says that the saga was there already.
-	Existing bool
+	// Request is the serialized request. It must be valid for the definition's input.
+	Request []byte
 
-	engine *Engine
-	inst   *instance
-	ended  <-chan struct{}
+	// RequestID makes the start idempotent; empty for none. The saga's id is derived from it and the definition unless SagaID is set.
+	RequestID string
+
+	// SagaID is the saga's id, if the caller chose one.
+	SagaID string
+
+	// Labels are labels, for searching.
+	Labels map[string]string
+
+	// Deadline is how long the saga may take; 0 for no limit.
+	Deadline time.Duration
+
+	// Trace is the parent of the saga's spans; nil for no trace.
+	Trace *treatyv1.TraceAnchor
+
+	// Parent is the step of the parent saga that this saga is; nil for a saga without a parent.
+	Parent *treatyv1.Parent
 }
 
-// Await returns how the saga ended, once it has. When ctx ends first, the saga goes on.
-func (h *Handle) Await(ctx context.Context) (SagaEnd, error) {
-	if h.ended == nil {
-		return h.engine.Await(ctx, h.ID)
-	}
-	select {
-	case <-h.ended:
-		if h.inst.end.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
-			return h.engine.Await(ctx, h.ID)
-		}
-		return h.inst.end, nil
-	case <-ctx.Done():
-		return SagaEnd{}, context.Cause(ctx)
-	}
-}
+// startMode says how a saga starts.
+type startMode bool
 
-// Ended returns how the saga ended; false when it hasn't. It doesn't wait.
-func (h *Handle) Ended(ctx context.Context) (SagaEnd, bool, error) {
-	if h.ended != nil {
-		select {
-		case <-h.ended:
-		default:
-			return SagaEnd{}, false, nil
-		}
-	}
-	row, err := h.engine.config.Store.Get(ctx, h.ID)
-	if err != nil {
-		return SagaEnd{}, false, fmt.Errorf("looking for the end of saga %s: %w", h.ID, err)
-	}
-	if row.EndTime.IsZero() {
-		return SagaEnd{}, false, nil
-	}
-	end, err := h.engine.Await(ctx, h.ID)
-	return end, err == nil, err
-}
+const (
+	startNormally    startMode = false
+	startCompensated startMode = true // its parent compensates it before it was started
+)
 
-// start is machine.Start by another name, so that loading can tell it apart without looking inside.
-type start = machine.Start
+// errStartFailed says that the saga that was in memory isn't in the store: its start failed.
+var errStartFailed = errors.New("another start of the saga failed")
 
-// Start starts a saga and returns once that is durable. When a saga of that id is there with the same definition and request, it returns that
-// one. The errors are ErrNoDefinition, ErrOtherRequest, ErrPurged, ErrInDoubt (ask again with the same request id) and ErrStopping.
+// maxStartTries is how often a start is tried while other starts of the same saga fail.
+const maxStartTries = 3
+
+// Start starts a saga and returns once that is durable. If a saga with that id, definition and request exists, Start returns that
+// saga. The errors are ErrNoDefinition, ErrOtherRequest, ErrPurged, ErrInDoubt (repeat the call with the same request id) and
+// ErrStopping.
 func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error) {
 	if e.config.Definitions[params.Definition] == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDefinition, params.Definition)
 	}
-	return e.start(ctx, params, asUsual)
+	return e.start(ctx, params, startNormally)
 }
 
-// beginning says how a saga begins.
-type beginning bool
-
-const (
-	asUsual      beginning = false
-	undoneAtOnce beginning = true // its parent undoes it before it began
-)
-
-// errGone says that a saga that seemed to be there isn't.
-var errGone = errors.New("the saga isn't there after all")
-
-func (e *Engine) start(ctx context.Context, params StartParams, how beginning) (*Handle, error) {
-	const tries = 3
-	for range tries {
-		// Somebody may have looked for the saga in vain at that moment, or an earlier start of it may have failed.
-		handle, err := e.tryStart(ctx, params, how)
-		if !errors.Is(err, errGone) {
+func (e *Engine) start(ctx context.Context, params StartParams, mode startMode) (*Handle, error) {
+	for range maxStartTries {
+		handle, err := e.tryStart(ctx, params, mode)
+		if !errors.Is(err, errStartFailed) {
 			return handle, err
 		}
 	}
-	return nil, fmt.Errorf("%w: starts of saga %s came and failed", ErrInDoubt, params.SagaID)
+	return nil, fmt.Errorf("%w: other starts of saga %s failed", ErrInDoubt, params.SagaID)
 }
 
-func (e *Engine) tryStart(ctx context.Context, params StartParams, how beginning) (*Handle, error) {
-	if !e.enter() {
-		return nil, ErrStopping
-	}
+func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMode) (*Handle, error) {
 	now := e.config.Clock.Now()
 	id := params.SagaID
 	if id == "" {
 		id = NewID(now, params.Definition, params.RequestID)
 	}
-	// The instance is whole before anybody else can see it.
+	// The instance is complete before others can find it in the register.
 	answer := make(chan error, 1)
 	inst := newInstance(id)
-	inst.ended, inst.busy = make(chan struct{}), true
-	inst.machine = e.newMachine(id, params.Definition, 0)
-	inst.tasks = []task{{input: start{Started: newStarted(now, params), Compensated: bool(how)}, answer: answer}}
+	inst.ended, inst.running = make(chan struct{}), true
+	inst.machine = e.loader.newMachine(id, params.Definition, 0)
+	started := machine.Start{Started: newStarted(now, params), Compensated: mode == startCompensated}
+	inst.mailbox = []message{{input: started, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
-	e.mu.Lock()
-	if e.sagas[id] != nil {
-		e.mu.Unlock()
-		defer e.leave()
+	if !e.work.Enter() {
+		return nil, ErrStopping
+	}
+	if !e.register.add(inst) {
+		defer e.work.Leave()
 		return e.attach(ctx, id, params)
 	}
-	e.sagas[id] = inst
-	e.mu.Unlock()
 	go func() {
-		defer e.leave()
-		e.fly(e.run(inst))
+		defer e.work.Leave()
+		e.driver.sender.send(e.driver.run(inst))
 	}()
 	select {
 	case err := <-answer:
@@ -161,116 +133,33 @@ func newStarted(now time.Time, params StartParams) *treatyv1.SagaStarted {
 	return started
 }
 
-// noTime is for ids that are derived from something else.
-var noTime time.Time
-
-// attach returns the saga that is there already, if it was started with the same request.
+// attach returns the saga that exists already, if it was started with the same request.
 func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Handle, error) {
-	// Its start may still be on the way into the store: then its turn comes before this input's.
+	// Its start may not be durable yet. The mailbox keeps the order, so this input's turn comes after it.
 	if err := e.ask(ctx, id, machine.Wake{}); err != nil && !errors.Is(err, journal.ErrNotFound) {
 		return nil, err
 	}
-	saga, err := e.read(ctx, id)
+	saga, err := e.loader.read(ctx, id)
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
-		return nil, fmt.Errorf("%w: %s", errGone, id)
+		return nil, fmt.Errorf("%w: %s", errStartFailed, id)
 	case err != nil:
 		return nil, err
-	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params.Definition, saga.FirstRequest, params.Request):
-		return nil, fmt.Errorf("%w: sagas/%s", ErrOtherRequest, id)
+	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params, saga.FirstRequest):
+		return nil, fmt.Errorf("%w: %s", ErrOtherRequest, wire.SagaName(id))
 	}
 	return &Handle{ID: id, Existing: true, engine: e}, nil
 }
 
-// sameRequest compares two requests by value: serializing isn't stable.
-func (e *Engine) sameRequest(definition string, a, b []byte) bool {
-	if bytes.Equal(a, b) {
+// sameRequest compares two requests by value, since serialization isn't stable.
+func (e *Engine) sameRequest(params StartParams, request []byte) bool {
+	if bytes.Equal(params.Request, request) {
 		return true
 	}
-	saga, known := e.config.Catalog.SagaDefinition(definition)
+	definition, known := e.config.Catalog.SagaDefinition(params.Definition)
 	if !known {
 		return false
 	}
-	left, right := dynamicpb.NewMessage(saga.Input), dynamicpb.NewMessage(saga.Input)
-	return proto.Unmarshal(a, left) == nil && proto.Unmarshal(b, right) == nil && proto.Equal(left, right)
-}
-
-var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
-
-// NewID makes a saga's id. One that is derived from a request id is the same each time, so that the store itself turns down a second
-// start; any other begins with the time, so that new sagas are neighbours in the store's index.
-func NewID(now time.Time, definition, requestID string) string {
-	if requestID != "" {
-		sum := sha256.Sum256([]byte(definition + "\x00" + requestID))
-		return "r" + lowerBase32.EncodeToString(sum[:20])
-	}
-	var raw [16]byte
-	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
-	_, _ = rand.Read(raw[6:]) // never fails
-	return "s" + lowerBase32.EncodeToString(raw[:])
-}
-
-// derived says whether an id comes from a client's request id or a parent's command, so that it would come again: a second saga of that id would
-// send commands that participants have answered before. Other ids come from time and chance.
-func derived(id string) bool { return !strings.HasPrefix(id, "s") }
-
-// Await returns how a saga ended, once it has. The errors are journal.ErrNotFound, ErrStopping and ctx's.
-func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
-	changes, cancel := e.watchers.subscribe(id)
-	defer cancel()
-	for {
-		row, err := e.config.Store.Get(ctx, id)
-		if err != nil {
-			return SagaEnd{}, fmt.Errorf("awaiting saga %s: %w", id, err)
-		}
-		if !row.EndTime.IsZero() {
-			saga, err := e.read(ctx, id)
-			if err != nil {
-				return SagaEnd{}, err
-			}
-			return endOf(saga), nil
-		}
-		select {
-		case <-changes:
-		case <-e.ctx.Done():
-			return SagaEnd{}, ErrStopping
-		case <-ctx.Done():
-			return SagaEnd{}, context.Cause(ctx)
-		}
-	}
-}
-
-// read folds a saga's journal without its code.
-func (e *Engine) read(ctx context.Context, id string) (*machine.Saga, error) {
-	stored, err := e.config.Store.Load(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("reading saga %s: %w", id, err)
-	}
-	return Fold(stored)
-}
-
-// skipped is how many turns are no longer kept since the saga was restarted.
-func skipped(stored *journal.Journal) uint64 {
-	if len(stored.Turns) == 0 {
-		return 0
-	}
-	return stored.Turns[0].Number - 1
-}
-
-// Fold reads a stored saga without its code. The errors are journal.ErrCorrupt and machine.ErrJournal.
-func Fold(stored *journal.Journal) (*machine.Saga, error) {
-	if stored.Err != nil {
-		return nil, fmt.Errorf("reading saga %s: %w", stored.Row.ID, stored.Err)
-	}
-	saga := &machine.Saga{ID: stored.Row.ID, Turns: skipped(stored)}
-	for _, t := range stored.Turns {
-		turn := new(treatyv1.Turn)
-		if err := proto.Unmarshal(t.Data, turn); err != nil {
-			return nil, fmt.Errorf("%w: saga %s, turn %d: %w", journal.ErrCorrupt, saga.ID, t.Number, err)
-		}
-		if err := saga.Fold(turn); err != nil {
-			return nil, fmt.Errorf("reading saga %s: %w", saga.ID, err)
-		}
-	}
-	return saga, nil
+	a, b := dynamicpb.NewMessage(definition.Input), dynamicpb.NewMessage(definition.Input)
+	return proto.Unmarshal(params.Request, a) == nil && proto.Unmarshal(request, b) == nil && proto.Equal(a, b)
 }

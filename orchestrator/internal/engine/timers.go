@@ -2,24 +2,30 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
 
-// horizon is how far ahead timers are kept in memory. Later ones stay in the store until it reaches them.
-const horizon = time.Minute
+const (
+	// timerHorizon is how far ahead timers are kept in memory. Later ones stay in the store until a scan reaches them.
+	timerHorizon = time.Minute
+
+	// timerScanLimit is how many timers a scan reads at most.
+	timerScanLimit = 1 << 20
+)
 
 // timers wake sagas when they are due.
 type timers struct {
-	clock Clock
-	store Store
-	fire  func(id string) // doesn't block
-	fail  func(error)
+	clock  Clock
+	store  Store
+	logger *slog.Logger
+	fire   func(id string) // doesn't block
 
 	mu      sync.Mutex
 	armed   map[string]*timer
-	until   time.Time           // everything due before is armed
-	newer   map[string]struct{} // whose timers were set while a scan reads the store; nil while none does
+	until   time.Time           // all timers due before this moment are in memory
+	newer   map[string]struct{} // the sagas whose timers were set during the current scan; nil while no scan runs
 	stop    func() bool
 	stopped bool
 }
@@ -29,18 +35,24 @@ type timer struct {
 	stop func() bool
 }
 
-// arm sees to it that the saga is woken at due and at no other time; zero means never.
-func (t *timers) arm(id string, due time.Time) {
+func newTimers(config *Config, fire func(id string)) *timers {
+	return &timers{
+		clock: config.Clock, store: config.Store, logger: config.Logger, fire: fire, armed: make(map[string]*timer),
+	}
+}
+
+// set makes the saga's timer fire at due and at no other time. The zero time means never.
+func (t *timers) set(id string, due time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.newer != nil {
 		t.newer[id] = struct{}{}
 	}
-	t.set(id, due)
+	t.setLocked(id, due)
 }
 
-// set is arm for who holds the lock.
-func (t *timers) set(id string, due time.Time) {
+// setLocked is set for a caller that holds the lock.
+func (t *timers) setLocked(id string, due time.Time) {
 	old := t.armed[id]
 	if old != nil && old.due.Equal(due) {
 		return
@@ -57,25 +69,28 @@ func (t *timers) set(id string, due time.Time) {
 		return
 	}
 	next := &timer{due: due}
-	next.stop = t.clock.AfterFunc(due.Sub(t.clock.Now()), func() {
-		t.mu.Lock()
-		if t.armed[id] != next || t.stopped {
-			t.mu.Unlock()
-			return // it was set anew
-		}
-		delete(t.armed, id)
-		if due.After(t.clock.Now()) {
-			t.set(id, due) // the clock was put back
-			t.mu.Unlock()
-			return
-		}
-		t.mu.Unlock()
-		t.fire(id)
-	})
+	next.stop = t.clock.AfterFunc(due.Sub(t.clock.Now()), func() { t.fired(id, next) })
 	t.armed[id] = next
 }
 
-// scan arms what becomes due within the horizon, and does so again before the horizon is reached.
+// fired is called when a timer's time is up.
+func (t *timers) fired(id string, timer *timer) {
+	t.mu.Lock()
+	if t.armed[id] != timer || t.stopped {
+		t.mu.Unlock()
+		return // it was set again
+	}
+	delete(t.armed, id)
+	if timer.due.After(t.clock.Now()) {
+		t.setLocked(id, timer.due) // the clock was set back
+		t.mu.Unlock()
+		return
+	}
+	t.mu.Unlock()
+	t.fire(id)
+}
+
+// scan reads the timers within the horizon from the store, and schedules the next scan.
 func (t *timers) scan() {
 	now := t.clock.Now()
 	t.mu.Lock()
@@ -83,19 +98,19 @@ func (t *timers) scan() {
 		t.mu.Unlock()
 		return
 	}
-	t.until = now.Add(2 * horizon)
+	t.until = now.Add(2 * timerHorizon)
 	until := t.until
 	t.newer = make(map[string]struct{})
 	t.mu.Unlock()
-	due, err := t.store.Due(context.Background(), until, 1<<20)
+	due, err := t.store.Due(context.Background(), until, timerScanLimit)
 	if err != nil {
-		t.fail(err)
+		t.logger.Error("reading timers from the store failed; trying again in a minute", "error", err)
 	}
 	for _, d := range due {
 		t.mu.Lock()
-		// What was set meanwhile is newer than what was read.
+		// A timer that was set during the scan is newer than the one that was read.
 		if _, newer := t.newer[d.Saga]; !newer {
-			t.set(d.Saga, d.Time)
+			t.setLocked(d.Saga, d.Time)
 		}
 		t.mu.Unlock()
 	}
@@ -103,10 +118,11 @@ func (t *timers) scan() {
 	defer t.mu.Unlock()
 	t.newer = nil
 	if !t.stopped {
-		t.stop = t.clock.AfterFunc(horizon, t.scan)
+		t.stop = t.clock.AfterFunc(timerHorizon, t.scan)
 	}
 }
 
+// close stops all timers.
 func (t *timers) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -114,8 +130,8 @@ func (t *timers) close() {
 	if t.stop != nil {
 		t.stop()
 	}
-	for id, armed := range t.armed {
-		armed.stop()
+	for id, timer := range t.armed {
+		timer.stop()
 		delete(t.armed, id)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -58,7 +59,7 @@ func Verify(ctx context.Context, params VerifyParams) (findings []Finding, verif
 			after = stored.Row.ID
 			verified++
 			if finding := params.verify(stored); finding != nil {
-				finding.Saga, finding.Definition, finding.State = "sagas/"+stored.Row.ID, stored.Row.Definition, stored.Row.State
+				finding.Saga, finding.Definition, finding.State = wire.SagaName(stored.Row.ID), stored.Row.Definition, stored.Row.State
 				findings = append(findings, *finding)
 			}
 		}
@@ -72,7 +73,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 	if stored.Err != nil {
 		return &Finding{Expected: "a journal that can be read", Found: stored.Err.Error()}
 	}
-	saga, err := Fold(stored)
+	saga, err := fold(stored)
 	switch {
 	case err != nil:
 		return &Finding{Expected: "a journal that can be read", Found: err.Error()}
@@ -115,7 +116,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *Finding) {
 	config := Config{Catalog: p.Catalog}
 	m := machine.New(machine.Config{
-		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent, Skipped: skipped(stored),
+		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent, Skipped: truncatedTurns(stored),
 		Environment: slog.New(slog.DiscardHandler),
 	})
 	for _, turn := range stored.Turns {

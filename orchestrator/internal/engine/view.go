@@ -13,29 +13,27 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Get returns a saga as it is in the store, with its steps and what is known of commands under way. Payloads are whole: redacting is up to
-// who shows them. The errors are journal.ErrNotFound, journal.ErrCorrupt and machine.ErrJournal.
+// Get returns a saga as it is stored, with its steps and the attempts of its commands in flight. Payloads are complete: the caller
+// redacts them. The errors are journal.ErrNotFound, journal.ErrCorrupt and machine.ErrJournal.
 func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
-	saga, err := e.read(ctx, id)
+	saga, err := e.loader.read(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	view := e.view(saga)
-	e.mu.Lock()
-	inst := e.sagas[id]
-	e.mu.Unlock()
-	if inst != nil {
-		inst.describeFlights(view)
-		inst.describeDiscoveries(view)
+	view := e.config.viewSaga(saga)
+	if inst := e.register.find(id); inst != nil {
+		inst.viewDeliveries(view)
+		inst.viewDiscoveries(view)
 	}
 	return view, nil
 }
 
-func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
-	name := "sagas/" + saga.ID
+func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
+	name := wire.SagaName(saga.ID)
 	view := &treatyv1.Saga{
 		Name: name, Definition: saga.Started.GetDefinition(), State: saga.State, Failure: saga.Decided.GetFailure(),
 		Cause: saga.Decided.GetCause(), Suspension: saga.Suspension, RequestId: saga.Started.GetRequestId(),
@@ -43,7 +41,7 @@ func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
 		EndTime: timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(), TraceId: hex.EncodeToString(saga.Started.GetTrace().GetTraceId()),
 	}
 	var input, output protoreflect.MessageDescriptor
-	if definition, known := e.config.Catalog.SagaDefinition(saga.Started.GetDefinition()); known {
+	if definition, known := c.Catalog.SagaDefinition(saga.Started.GetDefinition()); known {
 		input, output = definition.Input, definition.Output
 	}
 	view.Request = packed(input, saga.Started.GetRequest())
@@ -64,22 +62,22 @@ func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
 		})
 	}
 	for _, step := range saga.Steps {
-		view.Steps = append(view.Steps, e.viewStep(name, step))
+		view.Steps = append(view.Steps, c.viewStep(saga.ID, step))
 	}
 	return view
 }
 
-func (e *Engine) viewStep(saga string, step *machine.Step) *treatyv1.Step {
+func (c *Config) viewStep(sagaID string, step *machine.Step) *treatyv1.Step {
 	scheduled := step.Scheduled
 	view := &treatyv1.Step{
-		Name: saga + "/steps/" + step.Path(), Method: scheduled.GetMethod(), Kind: scheduled.GetKind(), State: step.State,
+		Name: wire.StepName(sagaID, step.Path()), Method: scheduled.GetMethod(), Kind: scheduled.GetKind(), State: step.State,
 		Failure: step.Failure, CompensationMethod: scheduled.GetCompensation().GetMethod(), Decision: step.Decision,
 		ScheduleTime: timestamp(step.ScheduleTime), EndTime: timestamp(step.EndTime),
 		CompensationScheduleTime: timestamp(step.CompensationScheduleTime), CompensationEndTime: timestamp(step.CompensationEndTime),
 		Participant: scheduled.GetParticipant(),
 	}
 	var input, output protoreflect.MessageDescriptor
-	if command, known := e.config.Catalog.Command(scheduled.GetMethod()); known {
+	if command, known := c.Catalog.Command(scheduled.GetMethod()); known {
 		input, output = command.Input, command.Output
 	}
 	view.Request = packed(input, scheduled.GetRequest())
@@ -92,7 +90,7 @@ func (e *Engine) viewStep(saga string, step *machine.Step) *treatyv1.Step {
 	return view
 }
 
-// packed puts a payload into an Any; nil when its type isn't known here.
+// packed puts a payload into an Any. It returns nil when the contract isn't linked.
 func packed(message protoreflect.MessageDescriptor, payload []byte) *anypb.Any {
 	if message == nil {
 		return nil
@@ -107,8 +105,8 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// describeFlights adds what is known of commands under way.
-func (i *instance) describeFlights(view *treatyv1.Saga) {
+// viewDeliveries adds the attempts of commands in flight to a view.
+func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, step := range view.GetSteps() {
@@ -116,28 +114,29 @@ func (i *instance) describeFlights(view *treatyv1.Saga) {
 		if step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING {
 			direction = Compensation
 		}
-		f := i.flights[flightKey{step.GetName()[strings.LastIndexByte(step.GetName(), '/')+1:], direction}]
-		if f == nil || f.settled {
+		d := i.deliveries[deliveryKey{wire.StepPath(step.GetName()), direction}]
+		if d == nil || d.ended {
 			continue
 		}
 		step.Attempts = &treatyv1.Attempts{
-			Count: uint32(f.attempts), LastFailure: f.last.Failure, Parked: f.parked, Accepted: f.accepted, NextTime: timestamp(f.next),
+			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.parked, Accepted: d.accepted,
+			NextTime: timestamp(d.nextTime),
 		}
-		if f.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
-			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(f.last.Outcome.String(), "OUTCOME_"))
+		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
+			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(d.last.Outcome.String(), "OUTCOME_"))
 		}
 	}
 }
 
-// describeDiscoveries adds whom broadcasts wait for.
-func (i *instance) describeDiscoveries(view *treatyv1.Saga) {
+// viewDiscoveries adds the broadcasts that wait, and the participants that they wait for, to a view.
+func (i *instance) viewDiscoveries(view *treatyv1.Saga) {
 	if view.GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, path := range slices.Sorted(maps.Keys(i.discoveries)) {
-		asked := i.discoveries[path]
-		view.Waits = append(view.Waits, &treatyv1.Wait{Wait: path, Broadcast: asked.method, SilentParticipants: asked.silent})
+		d := i.discoveries[path]
+		view.Waits = append(view.Waits, &treatyv1.Wait{Wait: path, Broadcast: d.method, SilentParticipants: d.silent})
 	}
 }

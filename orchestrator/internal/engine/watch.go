@@ -5,16 +5,17 @@ import (
 	"sync/atomic"
 )
 
-// watchers are those who want to hear of each change of a saga.
-type watchers struct {
-	count atomic.Int64 // so that nobody pays for it while nobody watches
+// sagaWatchers are the subscriptions to the changes of single sagas.
+type sagaWatchers struct {
+	count atomic.Int64 // so that notify costs nothing while nobody watches
 
 	mu   sync.Mutex
 	byID map[string]map[chan struct{}]struct{}
 }
 
-// subscribe returns a channel that holds a token after each change, several changes making one token, and a function that ends it.
-func (w *watchers) subscribe(id string) (changes <-chan struct{}, cancel func()) {
+// subscribe returns a channel that holds a token after each change of the saga, and a function that ends the subscription. Several
+// changes may make one token.
+func (w *sagaWatchers) subscribe(id string) (changes <-chan struct{}, cancel func()) {
 	ch := make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -26,28 +27,58 @@ func (w *watchers) subscribe(id string) (changes <-chan struct{}, cancel func())
 	}
 	w.byID[id][ch] = struct{}{}
 	w.count.Add(1)
-	var once sync.Once
-	return ch, func() {
-		once.Do(func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			delete(w.byID[id], ch)
-			if len(w.byID[id]) == 0 {
-				delete(w.byID, id)
-			}
-			w.count.Add(-1)
-		})
-	}
+	return ch, sync.OnceFunc(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.byID[id], ch)
+		if len(w.byID[id]) == 0 {
+			delete(w.byID, id)
+		}
+		w.count.Add(-1)
+	})
 }
 
-// tell lets everybody know who watches the saga.
-func (w *watchers) tell(id string) {
+// notify notifies the watchers of a saga.
+func (w *sagaWatchers) notify(id string) {
 	if w.count.Load() == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for ch := range w.byID[id] {
+	notifyAll(w.byID[id])
+}
+
+// eventWatchers are the subscriptions to the publishing of events.
+type eventWatchers struct {
+	mu  sync.Mutex
+	all map[chan struct{}]struct{}
+}
+
+// subscribe returns a channel that holds a token after events were published, and a function that ends the subscription.
+func (w *eventWatchers) subscribe() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = make(map[chan struct{}]struct{})
+	}
+	w.all[ch] = struct{}{}
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.all, ch)
+	}
+}
+
+// notify notifies all watchers.
+func (w *eventWatchers) notify() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	notifyAll(w.all)
+}
+
+func notifyAll(watchers map[chan struct{}]struct{}) {
+	for ch := range watchers {
 		select {
 		case ch <- struct{}{}:
 		default:

@@ -7,11 +7,14 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -63,7 +66,7 @@ func sentBy(ctx context.Context) (*sent, error) {
 		return nil, nil //nolint:nilnil // most calls carry none
 	}
 	if _, _, ok := parseCommandID(ids[0]); !ok || len(ids) > 1 {
-		return nil, invalid(HeaderCommandID, "%q is no command id: give one, as sagas/ID/steps/STEP, or leave it out when the call doesn't come from a saga", shorten(ids[0]))
+		return nil, invalid(HeaderCommandID, "%q is no command id: give one, as sagas/ID/steps/STEP, or leave it out when the call doesn't come from a saga", untrusted.Shorten(ids[0]))
 	}
 	var direction string
 	if values := metadata.ValueFromIncomingContext(ctx, HeaderDirection); len(values) > 0 {
@@ -75,7 +78,7 @@ func sentBy(ctx context.Context) (*sent, error) {
 	case engine.Compensation.String():
 		return &sent{ids[0], engine.Compensation}, nil
 	}
-	return nil, invalid(HeaderDirection, "is %q: give action or compensation", shorten(direction))
+	return nil, invalid(HeaderDirection, "is %q: give action or compensation", untrusted.Shorten(direction))
 }
 
 // runChild starts a saga that is a step of another one, or attaches to it, and waits for its end for as long as the call may be held.
@@ -90,7 +93,7 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *sent, req
 	case command.direction != engine.Action:
 		return nil, s.explain(ctx, d.Definition, method, invalid(HeaderDirection, "is compensation, but %s starts a saga: call the method that its contract names in compensated_by", d.Definition))
 	}
-	saga, params, err := s.childStart(ctx, d, command, request)
+	saga, params, err := s.childParams(ctx, d, command, request)
 	if err != nil {
 		return nil, s.explain(ctx, d.Definition, saga, err)
 	}
@@ -111,22 +114,18 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *sent, req
 		return payload(end.Reply), nil
 	}
 	// Whatever the child failed with, everything that it did is undone: to its parent it is refused.
-	return nil, ended(saga, s.causeOf(ctx, saga, end), engine.RefusalOf(end.Failure))
+	return nil, ended(saga, s.causeOf(ctx, saga, end), childsaga.Refusal(end.Failure))
 }
 
-// childStart is how a child is started. Its id is derived from the command id, so that every attempt finds the same child, whatever request
-// id is in its request.
-func (s *Server) childStart(ctx context.Context, d *definition, command *sent, request []byte) (about, engine.StartParams, error) {
-	saga := about{saga: engine.ChildID(d.Definition, command.id), definition: d.Definition, step: command.id}
-	read, err := d.readChild(request)
+// childParams returns how the child that a command starts is started.
+func (s *Server) childParams(ctx context.Context, d *definition, command *sent, request []byte) (about, engine.StartParams, error) {
+	params, err := childsaga.StartParams(d.SagaDefinition, &treatyv1.Parent{CommandId: command.id, Kind: d.Kind}, request)
 	if err != nil {
-		return about{definition: d.Definition, step: command.id}, engine.StartParams{}, err
+		return about{definition: d.Definition, step: command.id}, engine.StartParams{}, asInvalid(err)
 	}
-	return saga, engine.StartParams{
-		Definition: d.Definition, Request: request, SagaID: saga.saga, Labels: read.labels, Deadline: d.Deadline,
-		Trace:  s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.name(), d.Definition),
-		Parent: &treatyv1.Parent{CommandId: command.id, Kind: d.Kind},
-	}, nil
+	saga := about{saga: params.SagaID, definition: d.Definition, step: command.id}
+	params.Trace = s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.name(), d.Definition)
+	return saga, params, nil
 }
 
 // hold returns a context that ends in time to answer the caller that the saga hasn't ended, or when draining begins.
@@ -177,14 +176,14 @@ func (s *Server) undoChild(ctx context.Context, d *definition, request payload) 
 			message: u.Method + " undoes a saga for the saga that has it as a step, and only that one's orchestrator calls it; to undo a saga of its own, call treaty.v1.SagaService/CancelSaga",
 		})
 	}
-	if err := unmarshal.Unmarshal(request, messageType(u.Input).New().Interface()); err != nil {
-		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, invalid("request", "can't be read as %s, which %s takes: %s", u.Input.FullName(), u.Method, readable(err)))
+	if err := untrusted.Unmarshal(request, untrusted.MessageType(u.Input).New().Interface()); err != nil {
+		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, invalid("request", "can't be read as %s, which %s takes: %s", u.Input.FullName(), u.Method, untrusted.Reason(err)))
 	}
-	action, err := fieldIn(request, u.ActionField)
+	action, err := childsaga.ActionRequest(u, request)
 	if err != nil {
 		return nil, s.explain(ctx, u.Method, about{definition: d.Definition}, err)
 	}
-	saga, params, err := s.childStart(ctx, d, command, action)
+	saga, params, err := s.childParams(ctx, d, command, action)
 	if err != nil {
 		return nil, s.explain(ctx, u.Method, saga, err)
 	}

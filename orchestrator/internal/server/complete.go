@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -37,11 +40,11 @@ type command struct {
 }
 
 // id is the command id, which is the step's name.
-func (c command) id() string { return namePrefix + c.saga + "/steps/" + c.step }
+func (c command) id() string { return wire.StepName(c.saga, c.step) }
 
-// parseCommandID reads "sagas/{saga}/steps/{step}"; false when that is no command id.
+// parseCommandID returns the saga's id and the step's path in a command id. It returns false when the text isn't a command id.
 func parseCommandID(id string) (saga, step string, ok bool) {
-	saga, step, ok = engine.ParseCommandID(id)
+	saga, step, ok = wire.ParseStepName(id)
 	return saga, step, ok && validSagaID(saga) && len(step) <= maxPath && stepPath.MatchString(step)
 }
 
@@ -52,7 +55,7 @@ func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 	}
 	saga, step, ok := parseCommandID(name)
 	if !ok {
-		return command{}, invalid("name", "%q is no command id: give it as it came in the command's metadata, sagas/ID/steps/STEP", shorten(name))
+		return command{}, invalid("name", "%q is no command id: give it as it came in the command's metadata, sagas/ID/steps/STEP", untrusted.Shorten(name))
 	}
 	c := command{saga: saga, step: step}
 	switch direction {
@@ -155,8 +158,8 @@ func nonNil(data []byte) []byte {
 }
 
 func sameMessage(call *contract.CallConfig, a, b *anypb.Any) bool {
-	left, right := messageType(call.Output).New().Interface(), messageType(call.Output).New().Interface()
-	return unmarshal.Unmarshal(a.GetValue(), left) == nil && unmarshal.Unmarshal(b.GetValue(), right) == nil && proto.Equal(left, right)
+	left, right := untrusted.MessageType(call.Output).New().Interface(), untrusted.MessageType(call.Output).New().Interface()
+	return untrusted.Unmarshal(a.GetValue(), left) == nil && untrusted.Unmarshal(b.GetValue(), right) == nil && proto.Equal(left, right)
 }
 
 func refusedWith(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv1.Failure, error) {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -19,7 +21,7 @@ var consumerName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 func checkConsumer(name string) error {
 	if !consumerName.MatchString(name) {
-		return invalid("consumer", "%q can't be used: 1 to 63 lower-case letters, digits and hyphens", shorten(name))
+		return invalid("consumer", "%q can't be used: 1 to 63 lower-case letters, digits and hyphens", untrusted.Shorten(name))
 	}
 	return nil
 }

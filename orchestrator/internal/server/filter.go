@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"go.einride.tech/aip/filtering"
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
@@ -100,7 +102,7 @@ func (r filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
 	}
 	op, known := comparisons[call.GetFunction()]
 	if !known || len(call.GetArgs()) != 2 {
-		return nil, r.wrong(e, "has the unknown function %q", shorten(call.GetFunction()))
+		return nil, r.wrong(e, "has the unknown function %q", untrusted.Shorten(call.GetFunction()))
 	}
 	return r.comparison(e, op, call.GetArgs()[0], call.GetArgs()[1])
 }
@@ -190,9 +192,9 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 		field = name
 	}
 	if after, ok := strings.CutPrefix(field, "labels."); ok {
-		return nil, r.wrong(left, `has a label with dots: put the key in quotes, labels.%q`, shorten(after))
+		return nil, r.wrong(left, `has a label with dots: put the key in quotes, labels.%q`, untrusted.Shorten(after))
 	}
-	return nil, r.wrong(left, `has the unknown field %q: there are definition, state, create_time, update_time and labels.KEY`, shorten(field))
+	return nil, r.wrong(left, `has the unknown field %q: there are definition, state, create_time, update_time and labels.KEY`, untrusted.Shorten(field))
 }
 
 func (r filterReader) text(filter *journal.Filter, value *expr.Expr) error {
@@ -232,7 +234,7 @@ func (r filterReader) state(filter *journal.Filter, e, value *expr.Expr) error {
 	}
 	filter.Text = strings.TrimPrefix(filter.Text, "SAGA_STATE_")
 	if !slices.Contains(stateNames, filter.Text) {
-		return r.wrong(value, "has the unknown state %q: there are %s", shorten(filter.Text), strings.Join(stateNames, ", "))
+		return r.wrong(value, "has the unknown state %q: there are %s", untrusted.Shorten(filter.Text), strings.Join(stateNames, ", "))
 	}
 	return nil
 }
@@ -246,7 +248,7 @@ func (r filterReader) time(filter *journal.Filter, value *expr.Expr) error {
 	text, _ := textOf(value)
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return r.wrong(value, `compares with %q, which is no time: write it as "2026-01-31T12:00:00Z"`, shorten(text))
+		return r.wrong(value, `compares with %q, which is no time: write it as "2026-01-31T12:00:00Z"`, untrusted.Shorten(text))
 	}
 	filter.Time = at.UTC()
 	return nil

@@ -3,6 +3,8 @@ package server
 import (
 	"regexp"
 	"strings"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 const (
@@ -24,16 +26,7 @@ func parseName(field, name string) (string, error) {
 	}
 	id, ok := strings.CutPrefix(name, namePrefix)
 	if !ok || !validSagaID(id) {
-		return "", invalid(field, "%q is no saga's name: write sagas/ID", shorten(name))
+		return "", invalid(field, "%q is no saga's name: write sagas/ID", untrusted.Shorten(name))
 	}
 	return id, nil
-}
-
-// shorten keeps what a caller sent from filling a message.
-func shorten(s string) string {
-	const most = 100
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
 }

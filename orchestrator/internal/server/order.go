@@ -3,6 +3,8 @@ package server
 import (
 	"go.einride.tech/aip/ordering"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -11,7 +13,7 @@ func parseOrder(text string) (journal.Order, error) {
 	const field, help = "order_by", `: write "create_time" or "update_time", with " desc" for the newest first`
 	var parsed ordering.OrderBy
 	if err := parsed.UnmarshalString(text); err != nil {
-		return journal.Order{}, invalid(field, "%q can't be read%s", shorten(text), help)
+		return journal.Order{}, invalid(field, "%q can't be read%s", untrusted.Shorten(text), help)
 	}
 	switch {
 	case len(parsed.Fields) == 0:
@@ -26,7 +28,7 @@ func parseOrder(text string) (journal.Order, error) {
 	case "update_time":
 		order.By = journal.OrderByUpdateTime
 	default:
-		return journal.Order{}, invalid(field, "%q can't be ordered by%s", shorten(path), help)
+		return journal.Order{}, invalid(field, "%q can't be ordered by%s", untrusted.Shorten(path), help)
 	}
 	return order, nil
 }

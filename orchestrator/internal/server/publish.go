@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -128,7 +130,7 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 		return nil, err
 	}
 	if t := published.GetType(); t != "" && t != string(known.Type) {
-		return nil, invalid(field+".type", "is %q, but the data is a %s: leave the type out, or make both the same", shorten(t), known.Type)
+		return nil, invalid(field+".type", "is %q, but the data is a %s: leave the type out, or make both the same", untrusted.Shorten(t), known.Type)
 	}
 	key := field + ".data." + string(known.Key.Name())
 	subject, err := known.Subject(canonical)
@@ -136,12 +138,12 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	case errors.Is(err, contract.ErrEmptyKey):
 		return nil, invalid(key, "is empty: it is the correlation key, by which sagas await the event")
 	case err != nil:
-		return nil, invalid(key, "can't be read: %s", readable(err))
+		return nil, invalid(key, "can't be read: %s", untrusted.Reason(err))
 	case len(subject) > machine.MaxSubjectBytes:
 		return nil, invalid(key, "has %d bytes; a correlation key has at most %d", len(subject), machine.MaxSubjectBytes)
 	}
 	if given := published.GetSubject(); given != "" && given != subject {
-		return nil, invalid(field+".subject", "is %q, but %s in the data is %q: leave the subject out, or make both the same", shorten(given), known.Key.Name(), shorten(subject))
+		return nil, invalid(field+".subject", "is %q, but %s in the data is %q: leave the subject out, or make both the same", untrusted.Shorten(given), known.Key.Name(), untrusted.Shorten(subject))
 	}
 	event := &journal.Event{Source: published.GetSource(), ID: published.GetId(), Type: string(known.Type), Subject: subject, Data: canonical}
 	if at := published.GetTime(); at != nil {
@@ -187,9 +189,9 @@ func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([
 	if n := len(data.GetValue()); n > MaxEventBytes {
 		return nil, invalid(field, "has %d bytes; at most %d are allowed: keep what is long elsewhere, and publish where it is", n, MaxEventBytes)
 	}
-	message := messageType(event.Message).New().Interface()
-	if err := unmarshal.Unmarshal(data.GetValue(), message); err != nil {
-		return nil, invalid(field, "can't be read as %s: %s", event.Type, readable(err))
+	message := untrusted.MessageType(event.Message).New().Interface()
+	if err := untrusted.Unmarshal(data.GetValue(), message); err != nil {
+		return nil, invalid(field, "can't be read as %s: %s", event.Type, untrusted.Reason(err))
 	}
 	canonical, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
 	if err != nil {
@@ -200,7 +202,7 @@ func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([
 
 // unknownEvent says that a type is no event, and what is.
 func (s *Server) unknownEvent(field, name string) error {
-	p := invalid(field, "is a %q, which no contract that is linked into this orchestrator marks with (treaty.v1.event); %s", shorten(name), s.knownEvents())
+	p := invalid(field, "is a %q, which no contract that is linked into this orchestrator marks with (treaty.v1.event); %s", untrusted.Shorten(name), s.knownEvents())
 	p.reason = ReasonEventTypeUnknown
 	return p
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -171,7 +173,7 @@ func covered(message protoreflect.MessageDescriptor, raw []byte) []byte {
 	if message == nil || len(raw) == 0 {
 		return nil
 	}
-	held := messageType(message).New().Interface()
+	held := untrusted.MessageType(message).New().Interface()
 	if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(raw, held) != nil {
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -33,16 +35,16 @@ func (s *Server) createSaga(ctx context.Context, request *treatyv1.CreateSagaReq
 	}
 	d, known := s.definitions[strings.TrimPrefix(request.GetDefinition(), "/")]
 	if !known {
-		return about{definition: shorten(request.GetDefinition())}, &problem{
-			code: codes.NotFound, reason: ReasonDefinitionNotFound, definition: shorten(request.GetDefinition()),
-			message: fmt.Sprintf("this orchestrator runs no sagas of %q; %s", shorten(request.GetDefinition()), s.offers()),
+		return about{definition: untrusted.Shorten(request.GetDefinition())}, &problem{
+			code: codes.NotFound, reason: ReasonDefinitionNotFound, definition: untrusted.Shorten(request.GetDefinition()),
+			message: fmt.Sprintf("this orchestrator runs no sagas of %q; %s", untrusted.Shorten(request.GetDefinition()), s.offers()),
 		}
 	}
 	if err := typed("request", request.GetRequest(), d.Input); err != nil {
 		return about{}, err
 	}
 	if id := request.GetSagaId(); id != "" && !validSagaID(id) {
-		return about{}, invalid("saga_id", "%q can't be used: 1 to %d lower-case letters, digits and hyphens, a letter first and no hyphen last", shorten(id), maxSagaID)
+		return about{}, invalid("saga_id", "%q can't be used: 1 to %d lower-case letters, digits and hyphens, a letter first and no hyphen last", untrusted.Shorten(id), maxSagaID)
 	}
 	saga, _, err := s.start(ctx, d, startParams{
 		request: request.GetRequest().GetValue(), requestID: request.GetRequestId(), sagaID: request.GetSagaId(),
@@ -69,7 +71,7 @@ func typed(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor)
 		return invalid(field, "is missing: give a %s", wanted.FullName())
 	}
 	if held.MessageName() != wanted.FullName() {
-		return invalid(field, "is a %q: give a %s", shorten(held.GetTypeUrl()), wanted.FullName())
+		return invalid(field, "is a %q: give a %s", untrusted.Shorten(held.GetTypeUrl()), wanted.FullName())
 	}
 	return nil
 }
@@ -79,8 +81,8 @@ func whole(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor)
 	if err := typed(field, held, wanted); err != nil {
 		return err
 	}
-	if err := unmarshal.Unmarshal(held.GetValue(), messageType(wanted).New().Interface()); err != nil {
-		return invalid(field, "can't be read as %s: %s", wanted.FullName(), readable(err))
+	if err := untrusted.Unmarshal(held.GetValue(), untrusted.MessageType(wanted).New().Interface()); err != nil {
+		return invalid(field, "can't be read as %s: %s", wanted.FullName(), untrusted.Reason(err))
 	}
 	return nil
 }

@@ -123,8 +123,8 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	}
 	id := params.sagaID
 	if id == "" {
-		id = engine.NewID(time.Now(), d.Definition, read.requestID)
-	} else if read.requestID != "" {
+		id = engine.NewID(time.Now(), d.Definition, read.RequestID)
+	} else if read.RequestID != "" {
 		return about{}, nil, invalid("saga_id", "can't be chosen for a saga with a request id, from which its name is made: leave one of the two out")
 	}
 	saga := about{saga: id, definition: d.Definition}
@@ -133,9 +133,9 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	started, err := s.engine.Start(ctx, engine.StartParams{
 		Definition: d.Definition,
 		Request:    params.request,
-		RequestID:  read.requestID,
+		RequestID:  read.RequestID,
 		SagaID:     id,
-		Labels:     read.labels,
+		Labels:     read.Labels,
 		Deadline:   d.Deadline,
 		Trace:      s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.name(), d.Definition),
 	})

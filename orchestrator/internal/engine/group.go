@@ -8,30 +8,30 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// maxGroup bounds one group, so that a commit's latency and memory stay bounded.
+// maxGroup is how many turns one group has at most. It bounds the latency and the memory of a commit.
 const maxGroup = 1024
 
-// committer makes turns durable in groups: while one group is being written, the next one gathers. It has one goroutine.
-type committer struct {
+// groupCommitter commits turns in groups: while one group is being written, the next one gathers. It has one goroutine.
+type groupCommitter struct {
 	store    Store
 	observer Observer
 
 	mu      sync.Mutex
-	waiting []*commit
-	wake    chan struct{} // holds one token while there is something to do
+	waiting []*pendingTurn
+	wake    chan struct{} // holds one token while turns are waiting
 	stop    chan struct{}
 	stopped chan struct{}
 }
 
-// commit is one turn on its way into the store. It is used again for the next turn of the same saga.
-type commit struct {
+// pendingTurn is an entry that waits for its group to be committed. A saga reuses it for its next turn.
+type pendingTurn struct {
 	entry journal.Entry
 	err   error         // of the whole group
-	done  chan struct{} // takes one token when the group is written, or isn't
+	done  chan struct{} // receives one token when the commit of the group has returned
 }
 
-func newCommitter(store Store, observer Observer) *committer {
-	c := &committer{
+func newGroupCommitter(store Store, observer Observer) *groupCommitter {
+	c := &groupCommitter{
 		store: store, observer: observer,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -39,8 +39,9 @@ func newCommitter(store Store, observer Observer) *committer {
 	return c
 }
 
-// commit returns once the turn is durable, or its group failed and nobody knows. It must not be called after close.
-func (c *committer) commit(turn *commit) error {
+// commit returns once the turn is durable. An error means that the commit of its group failed, so that it isn't known whether the turn
+// is durable. It must not be called after close.
+func (c *groupCommitter) commit(turn *pendingTurn) error {
 	c.mu.Lock()
 	c.waiting = append(c.waiting, turn)
 	c.mu.Unlock()
@@ -52,15 +53,15 @@ func (c *committer) commit(turn *commit) error {
 	return turn.err
 }
 
-// close returns once everything that was handed over is written.
-func (c *committer) close() {
+// close returns once all turns are written.
+func (c *groupCommitter) close() {
 	close(c.stop)
 	<-c.stopped
 }
 
-func (c *committer) loop() {
+func (c *groupCommitter) loop() {
 	defer close(c.stopped)
-	var turns []*commit
+	var turns []*pendingTurn
 	var group []*journal.Entry
 	for {
 		select {
@@ -85,7 +86,8 @@ func (c *committer) loop() {
 	}
 }
 
-func (c *committer) take(turns []*commit, group []*journal.Entry) ([]*commit, []*journal.Entry) {
+// take moves the next group from the waiting turns into the slices.
+func (c *groupCommitter) take(turns []*pendingTurn, group []*journal.Entry) ([]*pendingTurn, []*journal.Entry) {
 	c.mu.Lock()
 	n := min(len(c.waiting), maxGroup)
 	turns = append(turns, c.waiting[:n]...)
@@ -99,9 +101,9 @@ func (c *committer) take(turns []*commit, group []*journal.Entry) ([]*commit, []
 	return turns, group
 }
 
-func (c *committer) write(turns []*commit, group []*journal.Entry) {
+func (c *groupCommitter) write(turns []*pendingTurn, group []*journal.Entry) {
 	began := time.Now()
-	// The store's context has no end of its own: a group that is cut off leaves every saga in it in doubt.
+	// No deadline: a group that is cut off leaves all of its sagas in doubt.
 	err := c.store.Append(context.Background(), group)
 	if err == nil {
 		c.observer.GroupCommitted(len(group), time.Since(began))

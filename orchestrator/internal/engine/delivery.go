@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// delivery is a command in flight: from its durable intent to its recorded end, over all attempts that this process makes. Between
+// attempts it costs a timer and no goroutine.
+type delivery struct {
+	inst *instance
+	key  deliveryKey
+	call *contract.CallConfig
+
+	// The rest is guarded by inst.mu.
+
+	request     []byte // nil while the saga is unloaded
+	trace       *treatyv1.TraceAnchor
+	kind        treatyv1.CommandKind
+	participant string // that a broadcast's step goes to; empty otherwise
+	undoes      int    // for a compensation: the number of the action's last attempt
+	attempts    int
+	last        Answer
+	mayHaveRun  bool // an attempt may have been executed
+	abandoned   bool // no further attempt is made
+	ended       bool // its end is recorded, or is in the saga's mailbox
+
+	waiting    bool // for a timer, a completion or its participant
+	waitsLong  bool // so the saga may leave memory
+	parked     bool // waiting for its participant, whose breaker is open
+	accepted   bool // waiting for the completion by its participant
+	nextTime   time.Time
+	stopWait   func() // cancels what it waits for
+	startTime  time.Time
+	pauseStart time.Time     // when it was parked or accepted
+	paused     time.Duration // altogether; this time doesn't count against the command's retry policy
+
+	patience   time.Duration // how long it waits for a completion or a heartbeat before the command is sent again
+	completeBy time.Time     // when an accepted command is given up; zero means never
+}
+
+// deliveryKey identifies a command within its saga.
+type deliveryKey struct {
+	step      string
+	direction machine.Direction
+}
+
+// exhausted returns whether the command's retry policy says to give up. Time in which the participant was known to be down doesn't
+// count.
+func (d *delivery) exhausted(now time.Time) bool {
+	limit := d.call.Retry.GiveUpAfter
+	return limit > 0 && now.Sub(d.startTime)-d.paused >= limit
+}
+
+// outcomeOnGivingUp is unknown when an attempt may have been executed. An action that was certainly not executed counts as refused. A
+// compensation never does, since only an operator may decide that it was refused.
+func (d *delivery) outcomeOnGivingUp() machine.Outcome {
+	if d.mayHaveRun || d.key.direction == Compensation {
+		return machine.Unknown
+	}
+	return machine.Refused
+}
+
+// commandEnded returns the input that records the command's end.
+func (d *delivery) commandEnded(outcome machine.Outcome) machine.CommandEnded {
+	end := machine.CommandEnded{
+		Step: d.key.step, Direction: d.key.direction, Outcome: outcome, Attempts: uint32(d.attempts),
+	}
+	if outcome == machine.Done {
+		end.Reply = nonNil(d.last.Reply)
+		return end
+	}
+	end.Failure = d.last.Failure
+	if end.Failure == nil {
+		end.Failure = cancelled("command not sent: the saga is already compensating")
+	}
+	return end
+}
+
+// abandon makes the attempt in flight the last one. The caller holds the lock and runs the saga.
+func (d *delivery) abandon() {
+	if d.abandoned || d.ended {
+		return
+	}
+	d.abandoned = true
+	if d.waiting {
+		d.cancelWait()
+		d.ended = true
+		end := d.commandEnded(d.outcomeOnGivingUp())
+		d.inst.mailbox = append(d.inst.mailbox, message{input: end, delivery: d})
+	}
+}
+
+// end removes the delivery of a command whose end was recorded in another way. The caller holds the lock.
+func (d *delivery) end() {
+	d.cancelWait()
+	d.ended = true
+	delete(d.inst.deliveries, d.key)
+}
+
+// cancelWait cancels what the delivery waits for. The caller holds the lock.
+func (d *delivery) cancelWait() {
+	d.waiting = false
+	if d.stopWait != nil {
+		d.stopWait()
+		d.stopWait = nil
+	}
+}
+
+// endCompleted ends the delivery of a command that its participant completed. The caller holds the lock and runs the saga.
+func (i *instance) endCompleted(completed machine.CommandCompleted) {
+	d := i.deliveries[deliveryKey{completed.Step, completed.Direction}]
+	if d == nil {
+		return
+	}
+	if step := i.machine.Saga().Step(completed.Step); step != nil && inFlight(step, completed.Direction) {
+		return // the completion was rejected
+	}
+	d.end()
+}
+
+// inFlight returns whether a step's command has no end yet.
+func inFlight(step *machine.Step, direction Direction) bool {
+	if direction == Compensation {
+		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATING
+	}
+	return step.State == treatyv1.StepState_STEP_STATE_SCHEDULED
+}
+
+func cancelled(message string) *treatyv1.Failure {
+	return &treatyv1.Failure{Code: int32(codes.Canceled), Message: message}
+}
+
+// nonNil tells an empty message from a missing one.
+func nonNil(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
+}

@@ -1,0 +1,46 @@
+package engine
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
+	"time"
+)
+
+// The first letter of a saga's id says where the id comes from.
+const (
+	idFromTime      = "s" // the time and a random number
+	idFromRequestID = "r"
+	idFromParent    = "c" // the command id of the parent's step
+)
+
+var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// NewID returns an id for a saga. An id that is derived from a request id is always the same, so that the store rejects a second
+// start. Any other id is new and begins with the time, so that new sagas are neighbours in the store's index.
+func NewID(now time.Time, definition, requestID string) string {
+	if requestID != "" {
+		return idFromRequestID + derivedID(definition, requestID)
+	}
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
+	_, _ = rand.Read(raw[6:]) // never fails
+	return idFromTime + lowerBase32.EncodeToString(raw[:])
+}
+
+// ChildID returns the id of a child saga: the saga that is a step of another one. It is always the same for a command id.
+func ChildID(definition, commandID string) string {
+	return idFromParent + derivedID(definition, commandID)
+}
+
+func derivedID(definition, text string) string {
+	sum := sha256.Sum256([]byte(definition + "\x00" + text))
+	return lowerBase32.EncodeToString(sum[:20])
+}
+
+// isDerivedID returns whether an id comes from a request id or from a parent's command, so that the same id may come again. The store
+// must remember such an id after the saga was purged: participants would answer the commands of a second saga with that id as
+// duplicates.
+func isDerivedID(id string) bool { return !strings.HasPrefix(id, idFromTime) }

@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"log/slog"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// notifier notifies the observer, the watchers and the callers that wait for a saga's end of what is durable.
+type notifier struct {
+	observer Observer
+	watchers sagaWatchers
+	logger   *slog.Logger
+}
+
+// turnCommitted notifies of a turn that is durable. The caller runs the instance.
+func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
+	saga := inst.machine.Saga()
+	reopened := false
+	for _, record := range turn.GetRecords() {
+		switch r := record.GetKind().(type) {
+		case *treatyv1.Record_SagaStarted:
+			n.observer.SagaStarted(saga)
+		case *treatyv1.Record_SagaSuspended:
+			n.logger.Warn("saga suspended", "saga", wire.SagaName(inst.id),
+				"reason", r.SagaSuspended.GetReason().String(), "message", r.SagaSuspended.GetMessage())
+			n.observer.SagaSuspended(saga, r.SagaSuspended.GetReason())
+		case *treatyv1.Record_CompensationDecided:
+			reopened = saga.Reply != nil
+		}
+	}
+	if reopened {
+		n.observer.SagaReopened(saga)
+	}
+	if saga.Final() {
+		n.observer.SagaEnded(saga)
+		if inst.ended != nil {
+			inst.end = endOf(saga)
+			close(inst.ended)
+			inst.ended = nil
+		}
+	}
+	n.watchers.notify(inst.id)
+}
+
+func endOf(saga *machine.Saga) SagaEnd {
+	return SagaEnd{State: saga.State, Reply: saga.Reply, Failure: saga.Decided.GetFailure()}
+}

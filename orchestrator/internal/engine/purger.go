@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+const (
+	// purgeInterval is the time between two purges.
+	purgeInterval = time.Minute
+
+	// purgeLimit is how many sagas, or events, are deleted in one transaction, so that no commit waits for long.
+	purgeLimit = 200
+)
+
+// purger deletes sagas that ended longer ago than their retention, and events older than theirs. It never deletes a saga that hasn't
+// ended.
+type purger struct {
+	store          Store
+	clock          Clock
+	work           *work
+	logger         *slog.Logger
+	retention      map[string]time.Duration // of sagas, by definition
+	eventRetention time.Duration            // 0 means for ever
+
+	mu      sync.Mutex
+	stop    func() bool
+	stopped bool
+}
+
+// start schedules the next purge, unless everything is kept for ever.
+func (p *purger) start() {
+	if len(p.retention) == 0 && p.eventRetention <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return
+	}
+	p.stop = p.clock.AfterFunc(purgeInterval, func() {
+		if !p.work.Enter() {
+			return
+		}
+		defer p.work.Leave()
+		p.purge(p.work.ctx)
+		p.start()
+	})
+}
+
+// close prevents further purges.
+func (p *purger) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	if p.stop != nil {
+		p.stop()
+	}
+}
+
+// purge deletes all that is older than its retention.
+func (p *purger) purge(ctx context.Context) {
+	now := p.clock.Now()
+	byRetention := make(map[time.Duration][]string)
+	for definition, retention := range p.retention {
+		byRetention[retention] = append(byRetention[retention], definition)
+	}
+	for retention, definitions := range byRetention {
+		p.repeat("sagas", func() (int, error) {
+			return p.store.Purge(ctx, journal.PurgeParams{
+				Definitions: definitions, EndedBefore: now.Add(-retention), Remember: isDerivedID, Limit: purgeLimit,
+			})
+		})
+	}
+	if p.eventRetention > 0 {
+		p.repeat("events", func() (int, error) {
+			return p.store.PurgeEvents(ctx, now.Add(-p.eventRetention), purgeLimit)
+		})
+	}
+}
+
+// repeat deletes in small transactions until nothing is left to delete.
+func (p *purger) repeat(what string, purge func() (int, error)) {
+	total := 0
+	for !p.work.Closed() {
+		n, err := purge()
+		total += n
+		if err != nil {
+			p.logger.Error("purging failed; trying again in a minute", "what", what, "error", err)
+			return
+		}
+		if n < purgeLimit {
+			break
+		}
+	}
+	if total > 0 {
+		p.logger.Info("purged", "what", what, "count", total)
+	}
+}

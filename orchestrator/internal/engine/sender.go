@@ -1,0 +1,314 @@
+package engine
+
+import (
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// sender sends commands to participants: it makes attempts, waits between them, and puts the end of each command into its saga's
+// mailbox.
+type sender struct {
+	config *Config
+	work   *work
+	loader *loader
+	driver *driver // takes the ends of commands
+
+	bounded sendQueue
+}
+
+// deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and runs it.
+func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect, earlier earlierAttempts) []*delivery {
+	var deliveries []*delivery
+	for _, effect := range effects {
+		if effect.Discover != nil {
+			s.discover(inst, effect.Discover)
+			continue
+		}
+		key := deliveryKey{effect.Step.Path(), effect.Direction}
+		d := inst.deliveries[key]
+		switch {
+		case d != nil && effect.Abandon:
+			d.abandon()
+		case d != nil:
+		case effect.Abandon:
+			// An earlier process may have sent it.
+			inst.mailbox = append(inst.mailbox, message{input: machine.CommandEnded{
+				Step: key.step, Direction: key.direction, Outcome: machine.Unknown,
+				Failure: cancelled("the saga started to compensate while the command was in flight"),
+			}})
+		default:
+			d = s.newDelivery(inst, effect, earlier)
+			if inst.deliveries == nil {
+				inst.deliveries = make(map[deliveryKey]*delivery, 1)
+			}
+			inst.deliveries[key] = d
+			deliveries = append(deliveries, d)
+		}
+	}
+	return deliveries
+}
+
+// earlierAttempts says whether an earlier process, or an earlier delivery, may have sent a command.
+type earlierAttempts bool
+
+const (
+	neverSent earlierAttempts = false
+	maybeSent earlierAttempts = true
+)
+
+func (s *sender) newDelivery(inst *instance, effect machine.Effect, earlier earlierAttempts) *delivery {
+	step := effect.Step
+	d := &delivery{
+		inst: inst, key: deliveryKey{step.Path(), effect.Direction}, call: s.callConfig(effect), request: requestOf(effect),
+		trace: inst.machine.Saga().Started.GetTrace(), kind: step.Scheduled.GetKind(),
+		participant: step.Scheduled.GetParticipant(), attempts: int(step.Attempts),
+		mayHaveRun: earlier == maybeSent, startTime: s.config.Clock.Now(),
+	}
+	scheduled := step.ScheduleTime
+	if effect.Direction == Compensation {
+		d.undoes, d.attempts = d.attempts, int(step.CompensationAttempts)
+		scheduled = step.CompensationScheduleTime
+	}
+	if d.call.CompleteWithin > 0 {
+		d.completeBy = scheduled.Add(d.call.CompleteWithin)
+	}
+	return d
+}
+
+// callConfig returns how a command is called. A command whose contract isn't linked any more is called with the defaults, since that
+// must not keep a saga from being compensated.
+func (s *sender) callConfig(effect machine.Effect) *contract.CallConfig {
+	method := effect.Step.Scheduled.GetMethod()
+	if effect.Direction == Compensation {
+		method = effect.Step.Scheduled.GetCompensation().GetMethod()
+		if compensation, known := s.config.Catalog.Compensation(method); known {
+			return &compensation.CallConfig
+		}
+	} else if command, known := s.config.Catalog.Command(method); known {
+		return &command.CallConfig
+	}
+	return &contract.CallConfig{
+		Method: method, Timeout: contract.DefaultTimeout,
+		Retry: contract.Retry{InitialInterval: contract.DefaultInitialInterval, MaxInterval: contract.DefaultMaxInterval},
+	}
+}
+
+func requestOf(effect machine.Effect) []byte {
+	step := effect.Step
+	switch {
+	case effect.Direction == Action:
+		return nonNil(step.Scheduled.GetRequest())
+	case len(step.EditedRequest) > 0:
+		return step.EditedRequest
+	default:
+		plan := step.Scheduled.GetCompensation()
+		return nonNil(contract.CompensationRequest(plan, step.Scheduled.GetRequest(), step.Reply))
+	}
+}
+
+// sendAsync sends a command on its own goroutine. It does nothing for nil.
+func (s *sender) sendAsync(d *delivery) {
+	if d != nil {
+		s.work.spawn(func() { s.send(d) })
+	}
+}
+
+// send makes attempts until the command has ended or has to wait, and continues with the command that follows in the same saga. It
+// does nothing for nil.
+func (s *sender) send(d *delivery) {
+	for d != nil && !s.work.Closed() {
+		end, ended := s.attempt(d)
+		if !ended {
+			return
+		}
+		d.inst.mu.Lock()
+		if d.ended || d.inst.dropped {
+			d.inst.mu.Unlock()
+			return
+		}
+		d.ended = true
+		d = s.driver.enqueue(d.inst, message{input: end, delivery: d})
+	}
+}
+
+// attempt makes one attempt. It returns the command's end, or false when the command waits for its next attempt.
+func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
+	d.inst.mu.Lock()
+	if d.ended || d.inst.dropped {
+		d.inst.mu.Unlock() // it was completed before it was sent
+		return machine.CommandEnded{}, false
+	}
+	if d.abandoned {
+		defer d.inst.mu.Unlock()
+		return d.commandEnded(d.outcomeOnGivingUp()), true
+	}
+	if s.waitForParticipant(d) {
+		d.inst.mu.Unlock()
+		return machine.CommandEnded{}, false
+	}
+	d.attempts++
+	attempt := &Attempt{
+		Saga: wire.SagaName(d.inst.id), Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
+		Epoch: s.config.Store.Epoch(), Call: d.call, Request: d.request, Trace: d.trace,
+		Kind: d.kind, Undoes: d.undoes, Participant: d.participant,
+	}
+	d.inst.mu.Unlock()
+
+	answer := s.config.Dispatcher.Attempt(s.work.ctx, attempt)
+
+	d.inst.mu.Lock()
+	defer d.inst.mu.Unlock()
+	d.last = answer
+	outcome, final := s.outcome(d, answer)
+	if final {
+		return d.commandEnded(outcome), true
+	}
+	switch {
+	case s.work.ctx.Err() != nil || d.ended:
+	case answer.Pending > 0:
+		d.patience = answer.Pending
+		s.waitForCompletion(d)
+	default:
+		s.waitForRetry(d, s.config.Dispatcher.Delay(d.call, d.attempts, answer))
+	}
+	return machine.CommandEnded{}, false
+}
+
+// outcome returns how the command ended with this answer, or false when it isn't over.
+func (s *sender) outcome(d *delivery, answer Answer) (machine.Outcome, bool) {
+	switch answer.Outcome {
+	case treatyv1.Outcome_OUTCOME_DONE:
+		return machine.Done, true
+	case treatyv1.Outcome_OUTCOME_REFUSED:
+		return machine.Refused, true
+	case treatyv1.Outcome_OUTCOME_MISDEPLOYED:
+		s.config.Logger.Error("a participant doesn't serve a command; trying again",
+			"saga", wire.SagaName(d.inst.id), "step", d.key.step, "method", d.call.Method,
+			"attempt", d.attempts, "error", answer.Failure.GetMessage())
+		if !d.abandoned {
+			return 0, false
+		}
+	case treatyv1.Outcome_OUTCOME_CONFLICT, treatyv1.Outcome_OUTCOME_THROTTLED:
+	default:
+		if s.work.ctx.Err() != nil {
+			return 0, false // Stop cut the attempt off; the next process sends the command again
+		}
+		d.mayHaveRun = true
+		if answer.Pending > 0 {
+			inTime := d.completeBy.IsZero() || s.config.Clock.Now().Before(d.completeBy)
+			if !d.abandoned && inTime {
+				return 0, false
+			}
+			return d.outcomeOnGivingUp(), true
+		}
+	}
+	if d.abandoned || d.exhausted(s.config.Clock.Now()) {
+		return d.outcomeOnGivingUp(), true
+	}
+	return 0, false
+}
+
+// waitForParticipant makes the command wait while its participant's breaker is open. It returns false when the breaker is closed. The
+// caller holds the lock.
+func (s *sender) waitForParticipant(d *delivery) bool {
+	to := Destination{Method: d.call.Method, Participant: d.participant}
+	cancel, parked := s.config.Dispatcher.Parked(to, func() { go s.resume(d) })
+	if !parked {
+		return false
+	}
+	d.waiting, d.parked, d.waitsLong = true, true, true
+	d.pauseStart, d.stopWait = s.config.Clock.Now(), cancel
+	s.driver.evictIfIdle(d.inst)
+	return true
+}
+
+// waitForRetry makes the command wait for its next attempt. The caller holds the lock.
+func (s *sender) waitForRetry(d *delivery, delay time.Duration) {
+	d.waiting, d.waitsLong = true, delay >= s.config.EvictAfter
+	s.startTimer(d, delay)
+	if d.waitsLong {
+		s.driver.evictIfIdle(d.inst)
+	}
+}
+
+// waitForCompletion makes an accepted command wait for its completion. The caller holds the lock.
+func (s *sender) waitForCompletion(d *delivery) {
+	now := s.config.Clock.Now()
+	wait := d.patience
+	if !d.completeBy.IsZero() {
+		wait = min(wait, max(d.completeBy.Sub(now), 0))
+	}
+	if !d.waiting {
+		d.pauseStart = now
+	}
+	d.waiting, d.accepted, d.waitsLong = true, true, true
+	s.startTimer(d, wait)
+	s.driver.evictIfIdle(d.inst)
+}
+
+func (s *sender) startTimer(d *delivery, wait time.Duration) {
+	d.nextTime = s.config.Clock.Now().Add(wait)
+	stop := s.config.Clock.AfterFunc(wait, func() { s.resume(d) })
+	d.stopWait = func() { stop() }
+}
+
+// postpone restarts the wait of an accepted command, since its participant still works on it. It returns false when no such command
+// is in memory.
+func (s *sender) postpone(inst *instance, key deliveryKey) bool {
+	inst.mu.Lock()
+	defer inst.mu.Unlock()
+	d := inst.deliveries[key]
+	if inst.dropped || d == nil || d.ended || d.abandoned {
+		return false
+	}
+	if d.waiting && d.accepted {
+		d.stopWait()
+		s.waitForCompletion(d)
+	}
+	return true
+}
+
+// resume sends a command that waited.
+func (s *sender) resume(d *delivery) {
+	if !s.work.Enter() {
+		return
+	}
+	defer s.work.Leave()
+	d.inst.mu.Lock()
+	if !d.waiting || d.ended || d.inst.dropped {
+		d.inst.mu.Unlock()
+		return
+	}
+	if d.parked || d.accepted {
+		d.paused += s.config.Clock.Now().Sub(d.pauseStart)
+	}
+	d.waiting, d.parked, d.accepted, d.waitsLong, d.stopWait, d.nextTime = false, false, false, false, nil, time.Time{}
+	unloaded := d.request == nil
+	d.inst.mu.Unlock()
+	if unloaded && !s.reloadRequest(d) {
+		return
+	}
+	s.send(d)
+}
+
+// reloadRequest reads the request again, which was dropped while the command waited. When the store doesn't answer, the command waits
+// longer.
+func (s *sender) reloadRequest(d *delivery) bool {
+	saga, err := s.loader.read(s.work.ctx, d.inst.id)
+	d.inst.mu.Lock()
+	defer d.inst.mu.Unlock()
+	if err == nil {
+		if step := saga.Step(d.key.step); step != nil {
+			d.request = requestOf(machine.Effect{Step: step, Direction: d.key.direction})
+			return true
+		}
+	}
+	s.config.Logger.Error("loading a saga whose command is due failed; trying again",
+		"saga", wire.SagaName(d.inst.id), "error", err)
+	s.waitForRetry(d, s.config.EvictAfter)
+	return false
+}
