@@ -133,9 +133,11 @@ func commanded(t *testing.T, step string, direction participant.Direction) conte
 	})
 }
 
-// ask asks for an inspection and says what came of it.
+// ask asks for an inspection and returns the answer. The inspector has seen an accepted inspection by then, so that what the test does next
+// comes after that.
 func (o *office) ask(t *testing.T, step, applicant string) string {
 	t.Helper()
+	defer synctest.Wait()
 	reply, err := o.InspectPassport(commanded(t, step, participant.Action), &identityv1.InspectPassportRequest{Applicant: applicant})
 	if wait, pending := participant.IsPending(err); pending {
 		return "pending for " + wait.String()
