@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,18 +122,23 @@ func TestStreamEventsInOrder(t *testing.T) {
 	const n = 500
 	l := a.listen(&treatyv1.StreamEventsRequest{Types: []string{verifiedType}})
 	var want []string
-	go func() {
-		for i := range n {
-			events := []*treatyv1.PublishedEvent{turnedDown(t, fmt.Sprintf("other-%d", i), "applicants/1"), verified(t, fmt.Sprint(i), "applicants/1")}
-			if _, err := a.events.PublishEvents(t.Context(), &treatyv1.PublishEventsRequest{Events: events}); err != nil {
+	var requests []*treatyv1.PublishEventsRequest
+	for i := range n {
+		want = append(want, fmt.Sprint(i))
+		requests = append(requests, &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{
+			turnedDown(t, fmt.Sprintf("other-%d", i), "applicants/1"), verified(t, fmt.Sprint(i), "applicants/1"),
+		}})
+	}
+	var publishing sync.WaitGroup
+	defer publishing.Wait() // the last event may arrive before the publisher hears that it was stored
+	publishing.Go(func() {
+		for _, request := range requests {
+			if _, err := a.events.PublishEvents(t.Context(), request); err != nil {
 				t.Error(err)
 				return
 			}
 		}
-	}()
-	for i := range n {
-		want = append(want, fmt.Sprint(i))
-	}
+	})
 	l.expect(strings.Join(want, " "))
 }
 
@@ -310,7 +316,10 @@ func TestStreamBeginsWithTheOldest(t *testing.T) {
 func TestStreamEventsEndsWhenTheOrchestratorStops(t *testing.T) {
 	a := newAPI(t)
 	l := a.listen(&treatyv1.StreamEventsRequest{})
-	go a.server.Drain(a.ctx())
+	ctx := a.ctx()
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	draining.Go(func() { a.server.Drain(ctx) })
 	got, err := l.failure()
 	if got != (failure{code: codes.Unavailable, reason: server.ReasonStopping}) || strings.Contains(status.Convert(err).Message(), "request id") {
 		t.Errorf("%+v (%v)", got, err)
