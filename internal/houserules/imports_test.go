@@ -83,6 +83,14 @@ var rules = append(participantRules(), []rule{
 		deny: []string{"orchestrator/internal/journal/*"},
 	},
 	{
+		name:   "stores",
+		why:    "package stores opens the store that a URL names, so nothing else knows which stores exist",
+		from:   []string{"..."},
+		except: []string{"orchestrator", "orchestrator/internal/journal/stores", "orchestrator/internal/journal/sqlite"},
+		deny:   []string{"orchestrator/internal/journal/sqlite"},
+		reach:  withTests,
+	},
+	{
 		name: "saga",
 		why:  "saga code needs no store, network or server, and neither do its tests",
 		from: []string{"orchestrator/saga/..."},
@@ -340,6 +348,8 @@ func TestRulesFindViolations(t *testing.T) {
 		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"google.golang.org/grpc"}}}, "orchestrator/internal/machine must not import google.golang.org/grpc"},
 		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"strings", "time", "google.golang.org/protobuf/proto"}}}, ""},
 		{"journal", []source{{dir: "orchestrator/internal/journal/sqlite", imports: []string{"orchestrator/internal/machine"}}}, "orchestrator/internal/journal/sqlite must not import orchestrator/internal/machine"},
+		{"stores", []source{{dir: "bench", imports: []string{"orchestrator/internal/journal/sqlite"}}}, "bench must not import orchestrator/internal/journal/sqlite"},
+		{"stores", []source{{dir: "orchestrator/internal/journal/stores", imports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
 		{"engine", []source{{dir: "orchestrator/internal/engine", imports: []string{"orchestrator/internal/journal/sqlite"}}}, "orchestrator/internal/engine must not import orchestrator/internal/journal/sqlite"},
 		{"engine", []source{{dir: "orchestrator/internal/engine", testImports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
 		{"participants", []source{

@@ -75,8 +75,8 @@ type Consumer struct {
 	Filter string
 }
 
-// EventStore keeps events, those who read them, and lets sagas be woken by them. It is a part of Store, whose general promises hold.
-type EventStore interface {
+// EventReader reads events. It is a part of Reader, whose general promises hold.
+type EventReader interface {
 	// NextEvent returns the earliest event that one of the awaits of a saga is for, and which of them; nil when there is none.
 	// ErrNotFound when there is no such saga.
 	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
@@ -86,7 +86,10 @@ type EventStore interface {
 
 	// EventRange returns the positions of the oldest and of the newest event that are kept; both are 0 when none was ever written.
 	EventRange(ctx context.Context) (oldest, newest uint64, err error)
+}
 
+// EventStore keeps consumers of events. It is a part of Store, whose general promises hold.
+type EventStore interface {
 	// Consumer returns the consumer of a name, which isn't empty. One that isn't known is made as it is given, durably; of one that is
 	// known, only the name counts.
 	Consumer(ctx context.Context, given Consumer) (Consumer, error)

@@ -166,21 +166,8 @@ const (
 	OrderByUpdateTime
 )
 
-// Store keeps sagas. All methods may be called concurrently. A context that ends makes a call return early, with the context's
-// error; for Append this leaves the outcome unknown like any other error. Two errors say that the call did nothing: ErrInvalid, for
-// what no store can do, such as a page whose limit isn't positive, and ErrClosed, from every method but Epoch and Close once
-// the store is closed.
-type Store interface { //nolint:interfacebloat // what must be durable together is kept by one
-	// Append writes a group of turns atomically and durably: when it returns nil, every entry without Err survives the loss of
-	// the process and of power. An entry with Err wrote nothing and holds none of the others up. An empty group is written. The group holds each saga at most once. When it returns an error, it is unknown whether
-	// the group was written: read the sagas again. ErrFull and ErrReadOnly tell causes that an operator can mend.
-	//
-	// A saga in the state RUNNING is woken, in the same transaction, as soon as both an event and an await of that event are stored, whichever came
-	// first and also within one group. An event that is written makes every saga that awaits it due at its StoreTime. A row that is written with an
-	// await of an event that is there already is stored as due at its UpdateTime. In both cases an earlier Due stays, and the saga's id is in the
-	// entry's Woken. Nothing else reads or changes what the caller passed.
-	Append(ctx context.Context, group []*Entry) error
-
+// Reader reads sagas and events. It is the part of Store that a store has when it is opened for reading.
+type Reader interface {
 	// Load returns one saga with its journal; ErrNotFound when there is none, ErrCorrupt when a turn is missing or unreadable.
 	Load(ctx context.Context, id string) (*Journal, error)
 
@@ -202,12 +189,30 @@ type Store interface { //nolint:interfacebloat // what must be durable together 
 	// saga.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]Turn, error)
 
+	EventReader
+
+	// Epoch returns the fencing epoch of the last opening for writing. Each has a greater one than those before it. It is 0 when there
+	// was none.
+	Epoch() uint64
+}
+
+// Store keeps sagas. All methods may be called concurrently. A context that ends makes a call return early, with the context's
+// error; for Append this leaves the outcome unknown like any other error. Two errors say that the call did nothing: ErrInvalid, for
+// what no store can do, such as a page whose limit isn't positive, and ErrClosed, from every method but Epoch and Close once
+// the store is closed.
+type Store interface {
+	Reader
+
+	// Append writes a group of turns atomically and durably: when it returns nil, every entry without Err survives the loss of
+	// the process and of power. An entry with Err wrote nothing and holds none of the others up. An empty group is written. The group holds each saga at most once. When it returns an error, it is unknown whether
+	// the group was written: read the sagas again. ErrFull and ErrReadOnly tell causes that an operator can mend.
+	//
+	// A saga in the state RUNNING is woken, in the same transaction, as soon as both an event and an await of that event are stored, whichever came
+	// first and also within one group. An event that is written makes every saga that awaits it due at its StoreTime. A row that is written with an
+	// await of an event that is there already is stored as due at its UpdateTime. In both cases an earlier Due stays, and the saga's id is in the
+	// entry's Woken. Nothing else reads or changes what the caller passed.
+	Append(ctx context.Context, group []*Entry) error
+
 	EventStore
 	Purger
-
-	// Epoch is the number of this opening of the store: each one has a greater number than the ones before it.
-	Epoch() uint64
-
-	// Close waits for what is under way and closes the store; closing again does nothing.
-	Close() error
 }

@@ -11,9 +11,18 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
+// Store is a store that can be closed.
+type Store interface {
+	journal.Store
+
+	// Close waits for the calls in flight and closes the store. Later calls of other methods return journal.ErrClosed. Closing again
+	// does nothing.
+	Close() error
+}
+
 // Exercise runs the suite: every promise that the comments of journal.Store make. open opens the store that is kept in a
 // directory and fails the test if it can't; within one test it is called again for the same directory after the store was closed.
-func Exercise(t *testing.T, open func(t *testing.T, dir string) journal.Store) {
+func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 	t.Helper()
 	for _, one := range []struct {
 		name string
@@ -80,9 +89,9 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) journal.Store) {
 // fixture is a test with its store.
 type fixture struct {
 	*testing.T
-	journal.Store
+	Store
 
-	opener func(t *testing.T, dir string) journal.Store
+	opener func(t *testing.T, dir string) Store
 	dir    string
 }
 

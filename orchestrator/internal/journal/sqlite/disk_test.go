@@ -61,14 +61,14 @@ type change struct {
 
 var diskNumber atomic.Int64
 
-// newDisk registers a disk for the test and returns it with the option that uses it.
-func newDisk(t testing.TB) (*disk, Option) {
+// newDisk registers a disk for the test and returns it with the options that use it.
+func newDisk(t testing.TB) (*disk, options) {
 	t.Helper()
 	d := &disk{VFSFilename: vfs.Find("").(vfs.VFSFilename), files: make(map[string]*content)}
 	name := fmt.Sprintf("disk-%d", diskNumber.Add(1))
 	vfs.Register(name, filesystem{d})
 	t.Cleanup(func() { vfs.Unregister(name) })
-	return d, withVFS(name)
+	return d, options{vfs: name}
 }
 
 func (d *disk) OpenFilename(filename *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {

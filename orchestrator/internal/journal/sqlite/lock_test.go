@@ -125,8 +125,8 @@ func TestSecondStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	store = openAt(t, filepath.Join(links, "sagas.db"))
-	if store.Path() != path || store.Epoch() != 2 {
-		t.Errorf("the store is %s with the epoch %d, want %s and 2: who was held off changed nothing", store.Path(), store.Epoch(), path)
+	if store.Name() != path || store.Epoch() != 2 {
+		t.Errorf("the store is %s with the epoch %d, want %s and 2: who was held off changed nothing", store.Name(), store.Epoch(), path)
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)

@@ -139,7 +139,7 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 		d.off = d.off || op.number >= last
 		return fault{}
 	}
-	store, err := Open(t.Context(), filepath.Join(dir, "sagas.db"), option)
+	store, err := openFile(t.Context(), filepath.Join(dir, "sagas.db"), option)
 	if err == nil {
 		if err := store.writer.conn.Exec(pragma); err != nil {
 			t.Fatal(err)
@@ -157,7 +157,7 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 				if store.Close() != nil {
 					break
 				}
-				if store, err = Open(t.Context(), store.path, option); err != nil {
+				if store, err = openFile(t.Context(), store.path, option); err != nil {
 					break
 				}
 			}

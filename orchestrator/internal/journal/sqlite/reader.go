@@ -13,6 +13,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
+// maxReaders is how many calls read at the same time; further ones wait. A reader keeps up to 5 MB of memory.
+const maxReaders = 4
+
 // readers are the connections that read. Each is opened when it is first needed.
 type readers struct {
 	path    string
@@ -27,8 +30,8 @@ type reader struct {
 }
 
 func newReaders(path string, options options) *readers {
-	r := &readers{path: path, options: options, free: make(chan *reader, options.readers)}
-	for range options.readers {
+	r := &readers{path: path, options: options, free: make(chan *reader, maxReaders)}
+	for range maxReaders {
 		r.free <- nil
 	}
 	return r
@@ -37,7 +40,7 @@ func newReaders(path string, options options) *readers {
 // close waits until nobody reads.
 func (r *readers) close() error {
 	var errs []error
-	for range r.options.readers {
+	for range maxReaders {
 		if one := <-r.free; one != nil {
 			errs = append(errs, one.close())
 		}

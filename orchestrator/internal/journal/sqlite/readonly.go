@@ -16,7 +16,7 @@ import (
 // The errors: fs.ErrNotExist when there is no such file; ErrVersion when another version wrote it, for an older file can't be brought up to
 // date here; ErrCorrupt when it can't be read. A file that belongs to another program is refused. The directory must allow SQLite's shared memory file
 // beside the store to be made. The context bounds only the opening.
-func OpenReadOnly(ctx context.Context, path string, opts ...Option) (*Store, error) {
+func OpenReadOnly(ctx context.Context, path string) (*Store, error) {
 	path, err := resolve(path)
 	if err != nil {
 		return nil, err
@@ -24,8 +24,7 @@ func OpenReadOnly(ctx context.Context, path string, opts ...Option) (*Store, err
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open the store %s for reading: there is no such file; name the one that an orchestrator writes: %w", path, fs.ErrNotExist)
 	}
-	s := newStore(path, opts)
-	s.options.readOnly = true
+	s := newStore(path, options{vfs: filesystemName, readOnly: true})
 	if err := checkHeader(s.path); err != nil {
 		return nil, err
 	}

@@ -36,24 +36,12 @@ type Store struct {
 	closed  chan struct{}
 }
 
-// Option changes how a store is opened.
-type Option func(*options)
-
+// options says how a file is opened.
 type options struct {
-	readers  int
-	vfs      string
+	// vfs is the file system that SQLite uses. Tests use one that injects faults.
+	vfs string
+
 	readOnly bool
-}
-
-// WithReaders sets how many calls read at the same time; further ones wait. The default is 4; less than 1 counts as 1. A
-// reader keeps up to 5 MB of memory.
-func WithReaders(n int) Option {
-	return func(o *options) { o.readers = max(n, 1) }
-}
-
-// withVFS makes SQLite use another registered file system, for tests that inject faults.
-func withVFS(name string) Option {
-	return func(o *options) { o.vfs = name }
 }
 
 // Open opens the store at path and creates the file, not the directory, if it isn't there. It begins a new epoch.
@@ -61,7 +49,11 @@ func withVFS(name string) Option {
 // The errors: ErrLocked when another process, or another Store in this one, has the file open; ErrVersion when a newer
 // version wrote it; ErrCorrupt when it can't be read; ErrReadOnly and ErrFull when it can't be written. A file that belongs
 // to another program is refused and left alone. The context bounds only the opening.
-func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
+func Open(ctx context.Context, path string) (*Store, error) {
+	return openFile(ctx, path, options{vfs: filesystemName})
+}
+
+func openFile(ctx context.Context, path string, opts options) (*Store, error) {
 	path, err := resolve(path)
 	if err != nil {
 		return nil, err
@@ -78,12 +70,8 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-func newStore(path string, opts []Option) *Store {
-	options := options{readers: 4, vfs: filesystemName}
-	for _, opt := range opts {
-		opt(&options)
-	}
-	return &Store{path: path, options: options, turnstile: make(chan struct{}, 1), closed: make(chan struct{})}
+func newStore(path string, opts options) *Store {
+	return &Store{path: path, options: opts, turnstile: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 func (s *Store) open(ctx context.Context) error {
@@ -105,7 +93,10 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
-// Path returns the absolute path of the file, symbolic links resolved.
+// Name returns the absolute path of the file, with symbolic links resolved.
+func (s *Store) Name() string { return s.path }
+
+// Path is Name.
 func (s *Store) Path() string { return s.path }
 
 // Epoch is the number of this opening; the one before had a smaller one. It was durable before Open returned.

@@ -4,20 +4,20 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
 )
 
 func TestStore(t *testing.T) {
-	journaltest.Exercise(t, func(t *testing.T, dir string) journal.Store {
+	journaltest.Exercise(t, func(t *testing.T, dir string) journaltest.Store {
 		return openAt(t, filepath.Join(dir, "sagas.db"))
 	})
 }
 
 // openAt opens a store, which the test closes.
-func openAt(t testing.TB, path string, opts ...Option) *Store {
+func openAt(t testing.TB, path string, opts ...options) *Store {
 	t.Helper()
-	store, err := Open(t.Context(), path, opts...)
+	opts = append(opts, options{vfs: filesystemName})
+	store, err := openFile(t.Context(), path, opts[0])
 	if err != nil {
 		t.Fatal(err)
 	}

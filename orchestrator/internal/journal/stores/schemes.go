@@ -1,0 +1,71 @@
+package stores
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+)
+
+// schemes lists the kinds of stores.
+var schemes = []scheme{
+	{name: "", example: `a SQLite file ("treaty.db")`, open: store(sqlite.Open), openReadOnly: reader(sqlite.OpenReadOnly)},
+}
+
+// scheme is a kind of store.
+type scheme struct {
+	name         string // what its URLs have before "://"; empty for a path
+	example      string // a URL, in words, to end the sentence "name ..."
+	open         func(ctx context.Context, url string) (Store, error)
+	openReadOnly func(ctx context.Context, url string) (Reader, error)
+}
+
+// find returns the kind of store that a URL names.
+func find(url string) (scheme, error) {
+	if url == "" {
+		return scheme{}, fmt.Errorf("the store has no name: name %s", examples())
+	}
+	name, _, found := strings.Cut(url, "://")
+	if !found {
+		name = ""
+	} else if name == "" {
+		return scheme{}, fmt.Errorf(`the store's URL has nothing before "://": name %s`, examples())
+	}
+	for _, s := range schemes {
+		if s.name == name {
+			return s, nil
+		}
+	}
+	return scheme{}, fmt.Errorf("stores of the kind %q are not supported: name %s", name, examples())
+}
+
+func examples() string {
+	all := make([]string, len(schemes))
+	for i, s := range schemes {
+		all[i] = s.example
+	}
+	return strings.Join(all, " or ")
+}
+
+// store makes a function that opens one kind of store open any store.
+func store[S Store](open func(context.Context, string) (S, error)) func(context.Context, string) (Store, error) {
+	return func(ctx context.Context, url string) (Store, error) {
+		opened, err := open(ctx, url)
+		if err != nil {
+			return nil, err // not a Store that holds nil
+		}
+		return opened, nil
+	}
+}
+
+// reader is store for OpenReadOnly.
+func reader[R Reader](open func(context.Context, string) (R, error)) func(context.Context, string) (Reader, error) {
+	return func(ctx context.Context, url string) (Reader, error) {
+		opened, err := open(ctx, url)
+		if err != nil {
+			return nil, err // not a Reader that holds nil
+		}
+		return opened, nil
+	}
+}
