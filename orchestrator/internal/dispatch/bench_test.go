@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
 // BenchmarkAttempt measures a call with both ends in this process.
@@ -44,12 +45,12 @@ func BenchmarkTrailer(b *testing.B) {
 			b.SetParallelism(64)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					x := &exchange{request: []byte("request")}
+					x := &exchange{request: rawcodec.Message("request")}
 					var options []grpc.CallOption
 					if asked == "asked" {
 						options = []grpc.CallOption{grpc.Trailer(&x.trailer)}
 					}
-					if err := r.participant.conn.Invoke(b.Context(), r.path, x, x, options...); err != nil {
+					if err := r.participant.conn.Invoke(b.Context(), r.path, &x.request, &x.reply, options...); err != nil {
 						b.Error(err)
 						return
 					}

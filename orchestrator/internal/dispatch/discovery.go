@@ -13,8 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // registers the codec of reflection's own messages
 	reflectiongrpc "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
@@ -272,7 +270,7 @@ func (q *inquiry) list() (services []string, err error) {
 	ctx, cancel := context.WithTimeout(q.stopped, listTimeout)
 	defer cancel()
 	stream, err := reflectiongrpc.NewServerReflectionClient(q.participant.conn).ServerReflectionInfo(ctx,
-		grpc.ForceCodecV2(encoding.GetCodecV2("proto")), grpc.MaxCallRecvMsgSize(listMaxBytes))
+		grpc.MaxCallRecvMsgSize(listMaxBytes))
 	if err != nil {
 		return nil, err
 	}

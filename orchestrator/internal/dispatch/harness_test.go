@@ -15,6 +15,7 @@ import (
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
 const (
@@ -45,17 +46,17 @@ func serve(t testing.TB, addr string, h handler) *server {
 	}
 	s := &server{
 		Server: grpc.NewServer(
-			grpc.ForceServerCodecV2(rawCodec{}),
+			grpc.ForceServerCodecV2(rawcodec.New()),
 			grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-				var x exchange
-				if err := stream.RecvMsg(&x); err != nil {
+				var request rawcodec.Message
+				if err := stream.RecvMsg(&request); err != nil {
 					return err
 				}
-				reply, err := h(stream.Context(), x.reply)
+				reply, err := h(stream.Context(), request)
 				if err != nil {
 					return err
 				}
-				return stream.SendMsg(&exchange{request: reply})
+				return stream.SendMsg(rawcodec.Message(reply))
 			})),
 		addr: listener.Addr().String(),
 	}

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
 // Participant is a process, or several behind one name, that serves commands.
@@ -95,7 +97,7 @@ func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.Cli
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(rawCodec{}),
+			grpc.ForceCodecV2(rawcodec.New()),
 			// The length of a request is checked before the call, where the answer can be a refusal.
 			grpc.MaxCallSendMsgSize(math.MaxInt32),
 			grpc.MaxCallRecvMsgSize(maxMessageBytes),

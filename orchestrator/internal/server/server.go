@@ -23,6 +23,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
@@ -149,7 +150,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		config.MaxMessageBytes = DefaultMaxMessageBytes
 	}
 	options := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.UnaryInterceptor(s.guard),
 		grpc.StreamInterceptor(s.guardStream),
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
