@@ -19,13 +19,13 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
-
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-func TestAttemptPassesBytesAndMetadata(t *testing.T) {
+func TestAttemptSendsBytesAndMetadata(t *testing.T) {
 	expectNoLeak(t)
 	var got metadata.MD
 	s := serve(t, "", func(ctx context.Context, request []byte) ([]byte, error) {
@@ -44,15 +44,15 @@ func TestAttemptPassesBytesAndMetadata(t *testing.T) {
 		Tracestate: "vendor=x",
 	}
 	result := d.Attempt(t.Context(), call)
-	if result.Outcome != treatyv1.Outcome_OUTCOME_DONE || string(result.Reply) != "reply to request" || result.Failure != nil {
+	if result.Outcome != outcomeDone || string(result.Reply) != "reply to request" || result.Failure != nil {
 		t.Fatalf("got %v", result)
 	}
 	for key, want := range map[string]string{
-		MetadataSaga:                  "sagas/s1",
-		MetadataCommandID:             "sagas/s1/steps/3",
-		MetadataDirection:             "compensation",
-		MetadataAttempt:               "12",
-		MetadataEpoch:                 "7",
+		wire.SagaKey:                  "sagas/s1",
+		wire.CommandIDKey:             "sagas/s1/steps/3",
+		wire.DirectionKey:             "compensation",
+		wire.AttemptKey:               "12",
+		wire.EpochKey:                 "7",
 		telemetry.MetadataTraceparent: "00-ab000000000000000000000000000001-cd00000000000002-01",
 		telemetry.MetadataTracestate:  "vendor=x",
 		"content-type":                "application/grpc+proto",
@@ -72,61 +72,57 @@ func TestAttemptWithEmptyMessages(t *testing.T) {
 	})
 	call := attempt()
 	call.Request = nil
-	if result := dispatcher(t, s.addr).Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_DONE || len(result.Reply) != 0 {
+	result := dispatcher(t, s.addr).Attempt(t.Context(), call)
+	if result.Outcome != outcomeDone || len(result.Reply) != 0 {
 		t.Fatalf("got %v", result)
 	}
 }
 
 func TestOutcomesByCode(t *testing.T) {
-	const (
-		refused     = treatyv1.Outcome_OUTCOME_REFUSED
-		conflict    = treatyv1.Outcome_OUTCOME_CONFLICT
-		misdeployed = treatyv1.Outcome_OUTCOME_MISDEPLOYED
-		throttled   = treatyv1.Outcome_OUTCOME_THROTTLED
-		unknown     = treatyv1.Outcome_OUTCOME_UNKNOWN
-	)
 	var answer codes.Code
 	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return nil, status.Error(answer, "because") })
 	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1000 })
 	for code, want := range map[codes.Code]treatyv1.Outcome{
-		codes.Canceled:           unknown,
-		codes.Unknown:            unknown,
-		codes.InvalidArgument:    refused,
-		codes.DeadlineExceeded:   unknown,
-		codes.NotFound:           refused,
-		codes.AlreadyExists:      refused,
-		codes.PermissionDenied:   refused,
-		codes.ResourceExhausted:  throttled,
-		codes.FailedPrecondition: refused,
-		codes.Aborted:            conflict,
-		codes.OutOfRange:         refused,
-		codes.Unimplemented:      misdeployed,
-		codes.Internal:           unknown,
-		codes.Unavailable:        unknown,
-		codes.DataLoss:           unknown,
-		codes.Unauthenticated:    misdeployed,
-		codes.Code(99):           unknown,
+		codes.Canceled:           outcomeUnknown,
+		codes.Unknown:            outcomeUnknown,
+		codes.InvalidArgument:    outcomeRefused,
+		codes.DeadlineExceeded:   outcomeUnknown,
+		codes.NotFound:           outcomeRefused,
+		codes.AlreadyExists:      outcomeRefused,
+		codes.PermissionDenied:   outcomeRefused,
+		codes.ResourceExhausted:  outcomeThrottled,
+		codes.FailedPrecondition: outcomeRefused,
+		codes.Aborted:            outcomeConflict,
+		codes.OutOfRange:         outcomeRefused,
+		codes.Unimplemented:      outcomeMisdeployed,
+		codes.Internal:           outcomeUnknown,
+		codes.Unavailable:        outcomeUnknown,
+		codes.DataLoss:           outcomeUnknown,
+		codes.Unauthenticated:    outcomeMisdeployed,
+		codes.Code(99):           outcomeUnknown,
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			answer = code
 			result := d.Attempt(t.Context(), attempt())
-			if result.Outcome != want || result.Failure.GetCode() != int32(code) || result.Failure.GetMessage() != "because" {
+			failure := result.Failure
+			if result.Outcome != want || failure.GetCode() != int32(code) || failure.GetMessage() != "because" {
 				t.Errorf("by default: got %v, want %v", result, want)
 			}
-			// The contract may say another for each of them.
+			// The contract may declare another outcome for each code.
 			call := attempt()
 			override := *call.Call
-			override.Outcomes = map[codes.Code]treatyv1.Outcome{code: conflict}
+			override.Outcomes = map[codes.Code]treatyv1.Outcome{code: outcomeConflict}
 			call.Call = &override
-			if result := d.Attempt(t.Context(), call); result.Outcome != conflict {
-				t.Errorf("with an override: got %v, want %v", result, conflict)
+			if result := d.Attempt(t.Context(), call); result.Outcome != outcomeConflict {
+				t.Errorf("with an override: got %v, want %v", result, outcomeConflict)
 			}
 		})
 	}
 }
 
-// A contract that says UNAVAILABLE means refused must not make a refusal of a connection that broke under a command.
-func TestOverrideNeedsTheParticipantsWord(t *testing.T) {
+// When a contract declares that UNAVAILABLE means refused, a connection that breaks during a command still isn't a
+// refusal.
+func TestOverrideNeedsTheParticipantsStatus(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -142,11 +138,11 @@ func TestOverrideNeedsTheParticipantsWord(t *testing.T) {
 	d := dispatcher(t, listener.Addr().String())
 	call := attempt()
 	override := *call.Call
-	override.Outcomes = map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED}
+	override.Outcomes = map[codes.Code]treatyv1.Outcome{codes.Unavailable: outcomeRefused}
 	call.Call = &override
-	for range 2 { // once while the connection breaks, once when there is none
+	for range 2 { // first the connection breaks, then there is none
 		result := d.Attempt(t.Context(), call)
-		if result.Failure.GetCode() != int32(codes.Unavailable) || result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+		if result.Failure.GetCode() != int32(codes.Unavailable) || result.Outcome != outcomeUnknown {
 			t.Fatalf("got %v", result)
 		}
 	}
@@ -157,17 +153,19 @@ func TestFailureKeepsDetailsOfAnyType(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign := &anypb.Any{TypeUrl: "type.googleapis.com/acme.unheard.v1.Of", Value: []byte{1, 2, 3}}
+	foreign := &anypb.Any{TypeUrl: "type.googleapis.com/acme.unknown.v1.Detail", Value: []byte{1, 2, 3}}
 	s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
 		p := status.New(codes.FailedPrecondition, "closed").Proto()
 		p.Details = []*anypb.Any{rejection, foreign}
 		return nil, status.ErrorProto(p)
 	})
 	result := dispatcher(t, s.addr).Attempt(t.Context(), attempt())
-	if result.Outcome != treatyv1.Outcome_OUTCOME_REFUSED {
+	if result.Outcome != outcomeRefused {
 		t.Fatalf("got %v", result)
 	}
-	want := &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "closed", Details: []*anypb.Any{rejection, foreign}}
+	want := &treatyv1.Failure{
+		Code: int32(codes.FailedPrecondition), Message: "closed", Details: []*anypb.Any{rejection, foreign},
+	}
 	if !proto.Equal(result.Failure, want) {
 		t.Errorf("got %v, want %v", result.Failure, want)
 	}
@@ -184,7 +182,7 @@ func TestRetryAfter(t *testing.T) {
 		{"unavailable", codes.Unavailable, durationpb.New(time.Second), time.Second},
 		{"too long", codes.ResourceExhausted, durationpb.New(1000 * time.Hour), maxRetryAfter},
 		{"negative", codes.ResourceExhausted, durationpb.New(-time.Second), 0},
-		{"nonsense", codes.ResourceExhausted, &durationpb.Duration{Seconds: 1, Nanos: -1}, 0},
+		{"invalid", codes.ResourceExhausted, &durationpb.Duration{Seconds: 1, Nanos: -1}, 0},
 		{"absent", codes.ResourceExhausted, nil, 0},
 		{"refused", codes.NotFound, durationpb.New(time.Second), 0},
 	} {
@@ -228,32 +226,36 @@ func TestTimeoutIsUnknown(t *testing.T) {
 	short.Timeout = 20 * time.Millisecond
 	call.Call = &short
 	result := dispatcher(t, s.addr).Attempt(t.Context(), call)
-	if result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN || codes.Code(result.Failure.GetCode()) != codes.DeadlineExceeded {
+	if result.Outcome != outcomeUnknown || codes.Code(result.Failure.GetCode()) != codes.DeadlineExceeded {
 		t.Errorf("got %v", result)
 	}
 }
 
 func TestCancelledIsUnknown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) { cancel(); <-ctx.Done(); return nil, ctx.Err() })
+	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+		cancel()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })
 	result := d.Attempt(ctx, attempt())
-	if result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN || codes.Code(result.Failure.GetCode()) != codes.Canceled {
+	if result.Outcome != outcomeUnknown || codes.Code(result.Failure.GetCode()) != codes.Canceled {
 		t.Errorf("got %v", result)
 	}
 	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() {}); parked {
-		t.Error("a call that we ended ourselves opened the breaker")
+		t.Error("a call that was cancelled here opened the breaker")
 	}
 }
 
-func TestNobodyServes(t *testing.T) {
+func TestNoParticipantServes(t *testing.T) {
 	d := dispatcher(t, "127.0.0.1:1")
 	call := attempt()
 	other := *call.Call
 	other.Method = "acme.other.v1.OtherService/Do"
 	call.Call = &other
 	result := d.Attempt(t.Context(), call)
-	if result.Outcome != treatyv1.Outcome_OUTCOME_MISDEPLOYED {
+	if result.Outcome != outcomeMisdeployed {
 		t.Errorf("got %v", result)
 	}
 	for _, want := range []string{"acme.other.v1.OtherService", "--participant"} {
@@ -262,46 +264,48 @@ func TestNobodyServes(t *testing.T) {
 		}
 	}
 	if _, parked := d.Parked(engine.Destination{Method: other.Method}, func() {}); parked {
-		t.Error("parked for nobody")
+		t.Error("the call waits for no participant")
 	}
 }
 
 func TestTooLarge(t *testing.T) {
-	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) { return append(request, request...), nil })
+	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) {
+		return append(request, request...), nil
+	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.MaxMessageBytes = 1000 })
 
 	call := attempt()
 	call.Request = make([]byte, 1001)
 	result := d.Attempt(t.Context(), call)
-	if result.Outcome != treatyv1.Outcome_OUTCOME_REFUSED || !strings.Contains(result.Failure.GetMessage(), "1001") {
+	if result.Outcome != outcomeRefused || !strings.Contains(result.Failure.GetMessage(), "1001") {
 		t.Errorf("a request over the limit: got %v", result)
 	}
 
-	// The participant did it; its reply can't be taken. That isn't "not executed because of load".
+	// The participant executed the command, and only its reply is too large: the outcome isn't throttled.
 	call.Request = make([]byte, 900)
-	if result := d.Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+	if result := d.Attempt(t.Context(), call); result.Outcome != outcomeUnknown {
 		t.Errorf("a reply over the limit: got %v", result)
 	}
 
 	call.Request = make([]byte, 500)
-	if result := d.Attempt(t.Context(), call); result.Outcome != treatyv1.Outcome_OUTCOME_DONE || len(result.Reply) != 1000 {
+	if result := d.Attempt(t.Context(), call); result.Outcome != outcomeDone || len(result.Reply) != 1000 {
 		t.Errorf("at the limit: got %v", result.Outcome)
 	}
 }
 
-// TestUnreadableReply: what isn't a message of the reply's type isn't recorded as done; what the participant did is unknown.
+// When the reply isn't a message of its type, the outcome is unknown, not done.
 func TestUnreadableReply(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		reply string
 		want  treatyv1.Outcome
 	}{
-		{"a message", "\x0a\x03abc", treatyv1.Outcome_OUTCOME_DONE},
-		{"an empty message", "", treatyv1.Outcome_OUTCOME_DONE},
-		{"a message with a field of a newer contract", "\xa2\x06\x03abc", treatyv1.Outcome_OUTCOME_DONE},
-		{"a message that was cut off", "\x0a\x03ab", treatyv1.Outcome_OUTCOME_UNKNOWN},
-		{"text", "<html>", treatyv1.Outcome_OUTCOME_UNKNOWN},
-		{"text that isn't UTF-8 in a string", "\x0a\x01\xff", treatyv1.Outcome_OUTCOME_UNKNOWN},
+		{"a message", "\x0a\x03abc", outcomeDone},
+		{"an empty message", "", outcomeDone},
+		{"a message with a field of a newer contract", "\xa2\x06\x03abc", outcomeDone},
+		{"a truncated message", "\x0a\x03ab", outcomeUnknown},
+		{"text", "<html>", outcomeUnknown},
+		{"text that isn't UTF-8 in a string", "\x0a\x01\xff", outcomeUnknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return []byte(test.reply), nil })
@@ -311,29 +315,34 @@ func TestUnreadableReply(t *testing.T) {
 			if result.Outcome != test.want {
 				t.Errorf("got %v, want %v", result.Outcome, test.want)
 			}
-			if test.want == treatyv1.Outcome_OUTCOME_UNKNOWN && (result.Failure.GetCode() != int32(codes.Internal) || !strings.Contains(result.Failure.GetMessage(), "isn't a google.protobuf.StringValue")) {
+			if test.want == outcomeDone {
+				return
+			}
+			code, message := result.Failure.GetCode(), result.Failure.GetMessage()
+			if code != int32(codes.Internal) || !strings.Contains(message, "isn't a google.protobuf.StringValue") {
 				t.Errorf("got %v", result.Failure)
 			}
 		})
 	}
 }
 
-// TestReplyTooLargeToSend: a participant's own limit can keep it from sending the reply of what it has executed, which isn't "not executed because of load".
+// A participant's own limit can keep it from sending the reply of a command that it has executed: the outcome isn't
+// throttled.
 func TestReplyTooLargeToSend(t *testing.T) {
 	for _, test := range []struct {
-		said string
-		want treatyv1.Outcome
+		message string
+		want    treatyv1.Outcome
 	}{
-		{"grpc: trying to send message larger than max (4194400 vs. 4194304)", treatyv1.Outcome_OUTCOME_UNKNOWN},
-		{"Sent message larger than max (4194400 vs. 4194304)", treatyv1.Outcome_OUTCOME_UNKNOWN},
-		{"Sending message exceeds the maximum configured message size.", treatyv1.Outcome_OUTCOME_UNKNOWN},
-		{"too many requests", treatyv1.Outcome_OUTCOME_THROTTLED},
+		{"grpc: trying to send message larger than max (4194400 vs. 4194304)", outcomeUnknown},
+		{"Sent message larger than max (4194400 vs. 4194304)", outcomeUnknown},
+		{"Sending message exceeds the maximum configured message size.", outcomeUnknown},
+		{"too many requests", outcomeThrottled},
 	} {
 		s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
-			return nil, status.Error(codes.ResourceExhausted, test.said)
+			return nil, status.Error(codes.ResourceExhausted, test.message)
 		})
 		if result := dispatcher(t, s.addr).Attempt(t.Context(), attempt()); result.Outcome != test.want {
-			t.Errorf("%s: got %v, want %v", test.said, result.Outcome, test.want)
+			t.Errorf("%s: got %v, want %v", test.message, result.Outcome, test.want)
 		}
 	}
 }
@@ -341,7 +350,11 @@ func TestReplyTooLargeToSend(t *testing.T) {
 func TestCloseWaitsForCalls(t *testing.T) {
 	expectNoLeak(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
-	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { close(arrived); <-release; return []byte("late"), nil })
+	s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+		close(arrived)
+		<-release
+		return []byte("late"), nil
+	})
 	d := dispatcher(t, s.addr)
 	results := make(chan engine.Answer, 1)
 	go func() { results <- d.Attempt(context.Background(), attempt()) }()
@@ -351,7 +364,7 @@ func TestCloseWaitsForCalls(t *testing.T) {
 	for !d.calls.draining.Load() {
 		select {
 		case err := <-closed:
-			t.Fatalf("closed under a call: %v", err)
+			t.Fatalf("closed during a call: %v", err)
 		default:
 		}
 	}
@@ -367,7 +380,7 @@ func TestCloseWaitsForCalls(t *testing.T) {
 	}
 }
 
-func TestCloseCutsOffWhenItsTimeIsOver(t *testing.T) {
+func TestCloseCancelsCalls(t *testing.T) {
 	arrived := make(chan struct{})
 	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
 		close(arrived)
@@ -383,7 +396,7 @@ func TestCloseCutsOffWhenItsTimeIsOver(t *testing.T) {
 	if err := d.Close(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "1 calls") {
 		t.Errorf("got %v", err)
 	}
-	if result := <-results; result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+	if result := <-results; result.Outcome != outcomeUnknown {
 		t.Errorf("got %v", result)
 	}
 }

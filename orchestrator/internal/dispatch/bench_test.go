@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
@@ -22,7 +21,7 @@ func BenchmarkAttempt(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		call := attempt()
 		for pb.Next() {
-			if r := d.Attempt(b.Context(), call); r.Outcome != treatyv1.Outcome_OUTCOME_DONE {
+			if r := d.Attempt(b.Context(), call); r.Outcome != outcomeDone {
 				b.Error(r)
 				return
 			}
@@ -30,7 +29,8 @@ func BenchmarkAttempt(b *testing.B) {
 	})
 }
 
-// BenchmarkTrailer measures what asking for the trailers costs, which every attempt does: the same call with and without.
+// BenchmarkTrailer measures what it costs to receive the trailer, as every attempt does: the same call with and
+// without.
 func BenchmarkTrailer(b *testing.B) {
 	s := serve(b, "", echo).addr
 	d, err := New(Config{Participants: []Participant{{Services: []string{testService}, Target: s}}, Logger: quiet})
@@ -39,18 +39,19 @@ func BenchmarkTrailer(b *testing.B) {
 	}
 	b.Cleanup(func() { _ = d.Close(b.Context()) })
 	r, _ := d.route(testMethod)
-	for _, asked := range []string{"asked", "not asked"} {
-		b.Run(asked, func(b *testing.B) {
+	for _, trailer := range []string{"with", "without"} {
+		b.Run(trailer, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetParallelism(64)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					x := &exchange{request: rawcodec.Message("request")}
 					var options []grpc.CallOption
-					if asked == "asked" {
+					if trailer == "with" {
 						options = []grpc.CallOption{grpc.Trailer(&x.trailer)}
 					}
-					if err := r.participant.conn.Invoke(b.Context(), r.path, &x.request, &x.reply, options...); err != nil {
+					err := r.participant.conn.Invoke(b.Context(), r.path, &x.request, &x.reply, options...)
+					if err != nil {
 						b.Error(err)
 						return
 					}

@@ -12,25 +12,25 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// fakeLink is a connection whose state the test sets.
-type fakeLink struct {
+// fakeConnection is a connection whose state the test sets.
+type fakeConnection struct {
 	mu       sync.Mutex
 	state    connectivity.State
 	change   chan struct{}
 	connects int
 }
 
-func newFakeLink(state connectivity.State) *fakeLink {
-	return &fakeLink{state: state, change: make(chan struct{})}
+func newFakeConnection(state connectivity.State) *fakeConnection {
+	return &fakeConnection{state: state, change: make(chan struct{})}
 }
 
-func (l *fakeLink) GetState() connectivity.State {
+func (l *fakeConnection) GetState() connectivity.State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state
 }
 
-func (l *fakeLink) WaitForStateChange(ctx context.Context, from connectivity.State) bool {
+func (l *fakeConnection) WaitForStateChange(ctx context.Context, from connectivity.State) bool {
 	l.mu.Lock()
 	state, change := l.state, l.change
 	l.mu.Unlock()
@@ -45,14 +45,14 @@ func (l *fakeLink) WaitForStateChange(ctx context.Context, from connectivity.Sta
 	}
 }
 
-func (l *fakeLink) Connect() {
+func (l *fakeConnection) Connect() {
 	l.mu.Lock()
 	l.connects++
 	l.mu.Unlock()
 	l.set(connectivity.Connecting)
 }
 
-func (l *fakeLink) set(state connectivity.State) {
+func (l *fakeConnection) set(state connectivity.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state = state
@@ -60,62 +60,62 @@ func (l *fakeLink) set(state connectivity.State) {
 	l.change = make(chan struct{})
 }
 
-// bench is a breaker under test with the calls that it woke, in order.
-type bench struct {
+// fixture is a breaker under test, with the calls that it woke, in order.
+type fixture struct {
 	*breaker
-	link  *fakeLink
-	wakes sync.Mutex
-	woken []int
+	connection *fakeConnection
+	wakes      sync.Mutex
+	woken      []int
 }
 
-func (b *bench) wake(i int) {
+func (b *fixture) wake(i int) {
 	b.wakes.Lock()
 	defer b.wakes.Unlock()
 	b.woken = append(b.woken, i)
 }
 
-func (b *bench) wokenNow() []int {
+func (b *fixture) wokenNow() []int {
 	b.wakes.Lock()
 	defer b.wakes.Unlock()
 	return slices.Clone(b.woken)
 }
 
-func newBench(t *testing.T, state connectivity.State) *bench {
+func newFixture(t *testing.T, state connectivity.State) *fixture {
 	t.Helper()
-	link := newFakeLink(state)
-	b := &bench{link: link, breaker: newBreaker(breakerParams{
-		target: "test", link: link, breakAfter: 3, logger: quiet, rand: func() float64 { return 1 },
+	conn := newFakeConnection(state)
+	b := &fixture{connection: conn, breaker: newBreaker(breakerParams{
+		target: "test", connection: conn, breakAfter: 3, logger: quiet, rand: func() float64 { return 1 },
 	})}
 	t.Cleanup(b.close)
 	return b
 }
 
 // call reports one call that begins and ends now.
-func (b *bench) call(r reach) { b.end(b.begin(), r) }
+func (b *fixture) call(h health) { b.end(b.begin(), h) }
 
-// parkMany parks n calls, numbered from first. A wake appends to woken.
-func (b *bench) parkMany(t *testing.T, first, n int) []func() {
+// addWaiting makes n calls wait, numbered from first. A wake appends to woken.
+func (b *fixture) addWaiting(t *testing.T, first, n int) []func() {
 	t.Helper()
 	var cancels []func()
 	for i := first; i < first+n; i++ {
-		cancel, parked := b.park(func() { b.wake(i) })
-		if !parked {
-			t.Fatalf("call %d isn't parked", i)
+		cancel, waiting := b.wait(func() { b.wake(i) })
+		if !waiting {
+			t.Fatalf("call %d doesn't wait", i)
 		}
 		cancels = append(cancels, cancel)
 	}
 	return cancels
 }
 
-func (b *bench) expectPassing(t *testing.T) {
+func (b *fixture) expectNoWait(t *testing.T) {
 	t.Helper()
-	if cancel, parked := b.park(func() { t.Error("a call that passed was woken") }); parked {
+	if cancel, waiting := b.wait(func() { t.Error("a call that doesn't wait was woken") }); waiting {
 		cancel()
-		t.Fatal("the call is parked")
+		t.Fatal("the call waits")
 	}
 }
 
-func (b *bench) expectWoken(t *testing.T, n int) {
+func (b *fixture) expectWoken(t *testing.T, n int) {
 	t.Helper()
 	synctest.Wait()
 	if woken := b.wokenNow(); len(woken) != n {
@@ -125,127 +125,128 @@ func (b *bench) expectWoken(t *testing.T, n int) {
 
 func TestBreakerOpensAfterFailuresInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.Ready)
+		b := newFixture(t, connectivity.Ready)
 		for range 5 {
 			b.call(unavailable)
 			b.call(unavailable)
 			b.call(answered) // not in a row
 		}
 		b.call(unavailable)
-		b.call(slow)
-		b.call(cutOff)
+		b.call(timedOut)
+		b.call(cancelled)
 		b.call(unavailable)
-		b.expectPassing(t)
+		b.expectNoWait(t)
 		b.call(unavailable)
-		b.parkMany(t, 0, 1)
+		b.addWaiting(t, 0, 1)
 	})
 }
 
-func TestBreakerOpensAtOnceWithoutConnection(t *testing.T) {
+func TestBreakerOpensAtOnceWithoutAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.TransientFailure)
+		b := newFixture(t, connectivity.TransientFailure)
 		b.call(disconnected)
-		b.parkMany(t, 0, 1)
+		b.addWaiting(t, 0, 1)
 
-		<-time.After(24 * time.Hour) // no wake, and nothing polls, however long it takes
+		<-time.After(24 * time.Hour) // virtual time
 		b.expectWoken(t, 0)
 
-		b.link.set(connectivity.Ready)
+		b.connection.set(connectivity.Ready)
 		b.expectWoken(t, 1)
-		b.expectPassing(t) // as the probe, for the woken call doesn't ask again
-		if cancel, parked := b.park(func() {}); !parked {
-			t.Error("the half-open breaker lets a second newcomer through")
+		b.expectNoWait(t) // the woken call asks again, and is the probe
+		if cancel, waiting := b.wait(func() {}); !waiting {
+			t.Error("the half-open breaker admits a second call")
 		} else {
 			cancel()
 		}
 		b.call(answered)
 		synctest.Wait()
-		b.expectPassing(t)
+		b.expectNoWait(t)
 	})
 }
 
 func TestBreakerWakesInGrowingWaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const herd = 100_000
-		b := newBench(t, connectivity.TransientFailure)
+		const calls = 100_000
+		b := newFixture(t, connectivity.TransientFailure)
 		b.call(disconnected)
-		b.parkMany(t, 0, herd)
-		b.link.set(connectivity.Ready)
+		b.addWaiting(t, 0, calls)
+		b.connection.set(connectivity.Ready)
 		woken := 0
-		for wave := 1; wave <= slowStartEnd; wave *= 2 {
+		for wave := 1; wave <= lastWave; wave *= 2 {
 			woken += wave
 			b.expectWoken(t, woken)
 			for range wave {
 				b.call(answered)
 			}
 		}
-		b.expectWoken(t, herd)
+		b.expectWoken(t, calls)
 		if !slices.IsSorted(b.wokenNow()) {
 			t.Error("woken out of order")
 		}
-		b.expectPassing(t)
+		b.expectNoWait(t)
 	})
 }
 
-func TestBreakerOpensAgainWhenAProbeFails(t *testing.T) {
+func TestBreakerReopensWhenAProbeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.Ready) // the process is up but says that it is unavailable
+		b := newFixture(t, connectivity.Ready) // the process runs and answers UNAVAILABLE
 		for range 3 {
 			b.call(unavailable)
 		}
-		b.parkMany(t, 0, 20)
+		b.addWaiting(t, 0, 20)
 		b.expectWoken(t, 0)
-		wait := probeInitial
+		delay := initialProbeDelay
 		for probe := 1; probe <= 10; probe++ {
-			<-time.After(wait - 1) // virtual time
+			<-time.After(delay - 1) // virtual time
 			b.expectWoken(t, probe-1)
 			<-time.After(1)         // virtual time
 			b.expectWoken(t, probe) // one at a time
 			b.call(unavailable)
-			wait = min(2*wait, probeMax)
+			delay = min(2*delay, maxProbeDelay)
 		}
-		<-time.After(wait) // virtual time
-		for b.load(); !b.load().is(closed); synctest.Wait() {
+		<-time.After(delay) // virtual time
+		for !b.current().is(closed) {
 			b.call(answered)
+			synctest.Wait()
 		}
 		b.expectWoken(t, 20)
 	})
 }
 
-func TestBreakerGoesOnWhenTheWokenMakeNoCall(t *testing.T) {
+func TestBreakerClosesWhenWokenSagasMakeNoCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.TransientFailure)
+		b := newFixture(t, connectivity.TransientFailure)
 		b.call(disconnected)
-		b.parkMany(t, 0, 50)
-		b.link.set(connectivity.Ready)
+		b.addWaiting(t, 0, 50)
+		b.connection.set(connectivity.Ready)
 		b.expectWoken(t, 1)
-		<-time.After(waveTime) // virtual time
+		<-time.After(waveTimeout) // virtual time
 		b.expectWoken(t, 3)
 		<-time.After(time.Minute) // virtual time
 		b.expectWoken(t, 50)
-		b.expectPassing(t)
+		b.expectNoWait(t)
 	})
 }
 
-func TestBreakerLetsWokenCallsAskAgain(t *testing.T) {
+func TestWokenCallsAskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.TransientFailure)
+		b := newFixture(t, connectivity.TransientFailure)
 		b.call(disconnected)
 		var made atomic.Int64
 		var ask func()
 		ask = func() {
-			if _, parked := b.park(ask); parked {
+			if _, waiting := b.wait(ask); waiting {
 				return
 			}
 			made.Add(1)
 			b.call(answered)
 		}
 		for range 1000 {
-			if _, parked := b.park(ask); !parked {
-				t.Fatal("not parked")
+			if _, waiting := b.wait(ask); !waiting {
+				t.Fatal("the call doesn't wait")
 			}
 		}
-		b.link.set(connectivity.Ready)
+		b.connection.set(connectivity.Ready)
 		<-time.After(time.Minute) // virtual time
 		synctest.Wait()
 		if made.Load() != 1000 {
@@ -254,70 +255,72 @@ func TestBreakerLetsWokenCallsAskAgain(t *testing.T) {
 	})
 }
 
-func TestBreakerForgetsWhoCancels(t *testing.T) {
+func TestBreakerCancelsWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.TransientFailure)
+		b := newFixture(t, connectivity.TransientFailure)
 		b.call(disconnected)
-		cancels := b.parkMany(t, 0, 10)
-		for _, i := range []int{0, 4, 9, 4} { // the first, one in the middle, the last, one twice
+		cancels := b.addWaiting(t, 0, 10)
+		for _, i := range []int{0, 4, 9, 4} { // the first, a middle one, the last, and one twice
 			cancels[i]()
 		}
-		b.link.set(connectivity.Ready)
+		b.connection.set(connectivity.Ready)
 		<-time.After(time.Minute) // virtual time
 		b.expectWoken(t, 7)
 		if want := []int{1, 2, 3, 5, 6, 7, 8}; !slices.Equal(b.wokenNow(), want) {
 			t.Errorf("woken: %v, want %v", b.wokenNow(), want)
 		}
 		for _, cancel := range cancels {
-			cancel() // too late, and harmless
+			cancel() // has no effect any more
 		}
 	})
 }
 
-func TestBreakerIgnoresCallsFromBefore(t *testing.T) {
+func TestBreakerIgnoresCallsOfAnEarlierGeneration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.TransientFailure)
+		b := newFixture(t, connectivity.TransientFailure)
 		early := b.begin()
 		b.call(disconnected)
-		b.parkMany(t, 0, 3)
-		b.link.set(connectivity.Ready)
+		b.addWaiting(t, 0, 3)
+		b.connection.set(connectivity.Ready)
 		b.expectWoken(t, 1)
-		b.end(early, disconnected) // the outage's last cry; the half-open breaker doesn't listen
+		b.end(early, disconnected) // the half-open breaker ignores it
 		b.call(answered)
 		b.expectWoken(t, 3)
 		b.call(answered)
 		b.call(answered)
 		synctest.Wait()
-		b.expectPassing(t)
+		b.expectNoWait(t)
 		b.end(early, disconnected)
-		b.expectPassing(t)
+		b.expectNoWait(t)
 	})
 }
 
 func TestBreakerConnectsWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, connectivity.Idle)
+		b := newFixture(t, connectivity.Idle)
 		b.call(disconnected)
-		b.parkMany(t, 0, 1)
+		b.addWaiting(t, 0, 1)
 		synctest.Wait()
-		if b.link.connects != 1 {
-			t.Errorf("it tried to connect %d times, want once", b.link.connects)
+		if b.connection.connects != 1 {
+			t.Errorf("it connected %d times, want once", b.connection.connects)
 		}
-		b.link.set(connectivity.Ready)
+		b.connection.set(connectivity.Ready)
 		b.expectWoken(t, 1)
 	})
 }
 
-func TestBreakerCloses(t *testing.T) {
-	for _, state := range []connectivity.State{connectivity.TransientFailure, connectivity.Ready, connectivity.Shutdown} {
+func TestBreakerStops(t *testing.T) {
+	for _, state := range []connectivity.State{
+		connectivity.TransientFailure, connectivity.Ready, connectivity.Shutdown,
+	} {
 		t.Run(state.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, state)
+				b := newFixture(t, state)
 				b.call(disconnected)
-				b.parkMany(t, 0, 3)
+				b.addWaiting(t, 0, 3)
 				b.close() // returns only when the goroutine has ended
-				if _, parked := b.park(func() {}); parked {
-					t.Error("parked for ever")
+				if _, waiting := b.wait(func() {}); waiting {
+					t.Error("the call waits forever")
 				}
 				b.expectWoken(t, 0)
 			})

@@ -17,13 +17,12 @@ import (
 	reflectiongrpc "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
 const broadcastService = "acme.privacy.v1.UserDataService"
 
-// capture keeps what is logged and can wait for it.
+// capture records a log and can wait for a line.
 type capture struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -35,7 +34,7 @@ func (c *capture) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c, nil))
 }
 
-// Write keeps one record.
+// Write records a line.
 func (c *capture) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,11 +64,11 @@ func (c *capture) await(t *testing.T, what string) {
 	}
 }
 
-// lister is a participant that answers reflection by hand and every other call with its name.
-type lister struct {
+// reflectionServer is a participant that only serves reflection.
+type reflectionServer struct {
 	reflectiongrpc.UnimplementedServerReflectionServer
 
-	// services are what it says, fails what it fails with instead.
+	// services are what it answers. fails, if set, is the error that it returns instead.
 	services atomic.Pointer[[]string]
 	fails    atomic.Pointer[status.Status]
 	asked    chan struct{}
@@ -78,14 +77,16 @@ type lister struct {
 	server *grpc.Server
 }
 
-func newLister(services ...string) *lister {
-	l := &lister{asked: make(chan struct{}, 1000)}
+func newReflectionServer(services ...string) *reflectionServer {
+	l := &reflectionServer{asked: make(chan struct{}, 1000)}
 	l.services.Store(&services)
 	return l
 }
 
-// ServerReflectionInfo answers one question.
-func (l *lister) ServerReflectionInfo(stream reflectiongrpc.ServerReflection_ServerReflectionInfoServer) error {
+// ServerReflectionInfo answers one request.
+func (l *reflectionServer) ServerReflectionInfo(
+	stream reflectiongrpc.ServerReflection_ServerReflectionInfoServer,
+) error {
 	if _, err := stream.Recv(); err != nil {
 		return err
 	}
@@ -102,8 +103,8 @@ func (l *lister) ServerReflectionInfo(stream reflectiongrpc.ServerReflection_Ser
 	})
 }
 
-// start serves at the address that it had before.
-func (l *lister) start(t *testing.T) *lister {
+// start serves, at the same address as before.
+func (l *reflectionServer) start(t *testing.T) *reflectionServer {
 	t.Helper()
 	addr := l.addr
 	if addr == "" {
@@ -133,7 +134,7 @@ func discovering(t *testing.T, log *capture, participants ...Participant) *Dispa
 	return d
 }
 
-// awaitKnown asks as the engine does: again whenever it is woken.
+// awaitKnown does what the engine does: it asks again whenever it is woken.
 func awaitKnown(t *testing.T, d *Dispatcher, service string) []string {
 	t.Helper()
 	for {
@@ -146,7 +147,7 @@ func awaitKnown(t *testing.T, d *Dispatcher, service string) []string {
 		select {
 		case <-woken:
 		case <-t.Context().Done():
-			t.Fatal("never known")
+			t.Fatal("not every participant answered")
 		}
 	}
 }
@@ -157,9 +158,9 @@ func destination(name string) engine.Destination {
 
 func TestDiscover(t *testing.T) {
 	expectNoLeak(t)
-	one := newLister("z.Last", broadcastService, "acme.one.v1.One").start(t)
-	two := newLister("acme.two.v1.Two").start(t)
-	three := newLister(broadcastService).start(t)
+	one := newReflectionServer("z.Last", broadcastService, "acme.one.v1.One").start(t)
+	two := newReflectionServer("acme.two.v1.Two").start(t)
+	three := newReflectionServer(broadcastService).start(t)
 	d := discovering(t, &capture{},
 		Participant{Services: []string{"acme.one.v1.One"}, Target: one.addr},
 		Participant{Services: []string{"acme.two.v1.Two"}, Target: two.addr},
@@ -168,7 +169,7 @@ func TestDiscover(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if got := awaitKnown(t, d, "acme.nobody.v1.Nobody"); len(got) != 0 {
-		t.Errorf("nobody serves it, got %q", got)
+		t.Errorf("got %q for a service that no participant serves", got)
 	}
 }
 
@@ -180,29 +181,32 @@ func TestDiscoverWithoutParticipants(t *testing.T) {
 	}
 }
 
-func TestDiscoverSwitchedOff(t *testing.T) {
+func TestDiscoverNotConfigured(t *testing.T) {
 	d := dispatcher(t, "127.0.0.1:1")
 	if found, cancel := d.Discover(broadcastService, func() {}); found.Known || cancel == nil {
-		t.Errorf("got %+v: a set that nobody knows must not pass for an empty one", found)
+		t.Errorf("got %+v, want Known false", found)
 	}
 }
 
-// One that has never been up keeps the others waiting; when it is up it wakes them, and what it said holds while it is down again.
-func TestDiscoverWaitsForEverybody(t *testing.T) {
+// A broadcast waits for a participant that has never been up. The answer of that participant holds while it is down
+// again.
+func TestDiscoverWaitsForEveryParticipant(t *testing.T) {
 	expectNoLeak(t)
-	up := newLister(broadcastService).start(t)
-	late := newLister(broadcastService).start(t)
+	up := newReflectionServer(broadcastService).start(t)
+	late := newReflectionServer(broadcastService).start(t)
 	late.server.Stop()
 	log := &capture{}
-	d := discovering(t, log, Participant{Services: []string{"acme.up.v1.Up"}, Target: up.addr}, Participant{Services: []string{"acme.late.v1.Late"}, Target: late.addr})
+	d := discovering(t, log,
+		Participant{Services: []string{"acme.up.v1.Up"}, Target: up.addr},
+		Participant{Services: []string{"acme.late.v1.Late"}, Target: late.addr})
 	log.await(t, "can't be reached; broadcasts wait")
 
 	woken := make(chan struct{})
 	if found, _ := d.Discover(broadcastService, func() { close(woken) }); found.Known {
-		t.Fatalf("known without the one that is down: %+v", found)
+		t.Fatalf("Known is true while a participant has never answered: %+v", found)
 	}
 	if found, cancel := d.Discover(broadcastService, func() {}); !slices.Contains(found.Silent, "acme.late.v1.Late") {
-		t.Errorf("%+v lacks the silent one", found)
+		t.Errorf("%+v lacks the participant that has never answered", found)
 	} else {
 		cancel()
 	}
@@ -219,32 +223,32 @@ func TestDiscoverWaitsForEverybody(t *testing.T) {
 	}
 }
 
-// Who was taken back isn't woken any more; who waits is woken once.
-func TestDiscoverIsTakenBack(t *testing.T) {
+// A wake function is called once, and not at all after it was cancelled.
+func TestDiscoverIsCancelled(t *testing.T) {
 	expectNoLeak(t)
-	d := discover(nil, quiet, func() float64 { return 0 })
+	d := newDiscovery(nil, quiet, func() float64 { return 0 })
 	d.mu.Lock()
-	d.served["acme.one.v1.One"], d.silent = nil, 1
+	d.served["acme.one.v1.One"], d.unanswered = nil, 1
 	d.mu.Unlock()
-	takenBack := 0
-	_, cancel := d.find(broadcastService, func() { takenBack++ })
+	afterCancel := 0
+	_, cancel := d.find(broadcastService, func() { afterCancel++ })
 	woken := make(chan struct{}, 2)
 	d.find(broadcastService, func() { woken <- struct{}{} })
 	cancel()
-	d.answered("acme.one.v1.One", []string{})
+	d.setServices("acme.one.v1.One", []string{})
 	<-woken
-	cancel() // again, and too late: nothing happens
-	d.answered("acme.one.v1.One", []string{broadcastService})
+	cancel() // has no effect
+	d.setServices("acme.one.v1.One", []string{broadcastService})
 	d.close()
-	if takenBack != 0 || len(woken) != 0 {
-		t.Errorf("woken %d times after it was taken back, %d times more than once", takenBack, len(woken))
+	if afterCancel != 0 || len(woken) != 0 {
+		t.Errorf("one was called %d times after its cancel, the other %d times too often", afterCancel, len(woken))
 	}
 }
 
-// A participant is asked again after a reconnect, and what it says then counts.
+// A participant is asked again after a reconnect.
 func TestDiscoverAgainAfterReconnect(t *testing.T) {
 	expectNoLeak(t)
-	l := newLister().start(t)
+	l := newReflectionServer().start(t)
 	d := discovering(t, &capture{}, Participant{Services: []string{"acme.one.v1.One"}, Target: l.addr})
 	if got := awaitKnown(t, d, broadcastService); len(got) != 0 {
 		t.Fatalf("got %q", got)
@@ -254,10 +258,10 @@ func TestDiscoverAgainAfterReconnect(t *testing.T) {
 	<-l.asked
 	l.start(t)
 	<-l.asked
-	// It has been asked; the answer is on its way.
+	// The answer may still be in flight.
 	for len(awaitKnown(t, d, broadcastService)) == 0 {
 		if t.Context().Err() != nil {
-			t.Fatal("the new answer never counted")
+			t.Fatal("the new answer has no effect")
 		}
 	}
 }
@@ -268,12 +272,12 @@ func TestDiscoverWithoutReflection(t *testing.T) {
 		code codes.Code
 		want string
 	}{
-		{"switched off", codes.Unimplemented, "switch gRPC server reflection"},
+		{"disabled", codes.Unimplemented, "enable gRPC server reflection"},
 		{"failing", codes.Internal, "failed to say what it serves"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			expectNoLeak(t)
-			l := newLister(broadcastService)
+			l := newReflectionServer(broadcastService)
 			l.fails.Store(status.New(test.code, "no"))
 			l.start(t)
 			log := &capture{}
@@ -281,12 +285,12 @@ func TestDiscoverWithoutReflection(t *testing.T) {
 			<-l.asked
 			<-l.asked
 			if found, cancel := d.Discover(broadcastService, func() {}); found.Known {
-				t.Errorf("known: %+v", found)
+				t.Errorf("Known is true: %+v", found)
 			} else {
 				cancel()
 			}
 			if got := strings.Count(log.text(), test.want); got != 1 {
-				t.Errorf("warned %d times of %q: %s", got, test.want, log.text())
+				t.Errorf("%d warnings of %q, want 1: %s", got, test.want, log.text())
 			}
 			l.fails.Store(nil)
 			if got := awaitKnown(t, d, broadcastService); len(got) != 1 {
@@ -296,19 +300,19 @@ func TestDiscoverWithoutReflection(t *testing.T) {
 	}
 }
 
-// An answer without bounds is refused, and so is one that isn't a list.
-func TestDiscoverBoundsTheAnswer(t *testing.T) {
+// An answer that is too large counts as none.
+func TestDiscoverLimitsTheAnswer(t *testing.T) {
 	expectNoLeak(t)
-	l := newLister(strings.Repeat("x", listMaxBytes+1)).start(t)
+	l := newReflectionServer(strings.Repeat("x", maxListBytes+1)).start(t)
 	log := &capture{}
 	d := discovering(t, log, Participant{Services: []string{"acme.one.v1.One"}, Target: l.addr})
 	log.await(t, "larger than max")
 	if found, _ := d.Discover(broadcastService, func() {}); found.Known {
-		t.Error("known")
+		t.Error("Known is true")
 	}
 }
 
-// A broadcast's command goes to the participant that it names, whoever is configured for its service.
+// A broadcast's command goes to the participant that it names, not to the one that is configured for its service.
 func TestAttemptToANamedParticipant(t *testing.T) {
 	name := func(name string) handler {
 		return func(context.Context, []byte) ([]byte, error) { return []byte(name), nil }
@@ -326,7 +330,7 @@ func TestAttemptToANamedParticipant(t *testing.T) {
 		{"", "configured"},
 		{testService, "configured"},
 		{"acme.two.v1.Two", "two"},
-		{"acme.more.v1.More", "two"}, // the flags were given in another order then
+		{"acme.more.v1.More", "two"}, // the name before the order of the flags changed
 	} {
 		call := attempt()
 		call.Participant = test.participant
@@ -337,11 +341,12 @@ func TestAttemptToANamedParticipant(t *testing.T) {
 	call := attempt()
 	call.Participant = "acme.gone.v1.Gone"
 	got := d.Attempt(t.Context(), call)
-	if got.Outcome != treatyv1.Outcome_OUTCOME_MISDEPLOYED || !strings.Contains(got.Failure.GetMessage(), "--participant acme.gone.v1.Gone=HOST:PORT") {
+	const advice = "--participant acme.gone.v1.Gone=HOST:PORT"
+	if got.Outcome != outcomeMisdeployed || !strings.Contains(got.Failure.GetMessage(), advice) {
 		t.Errorf("got %+v", got)
 	}
 	if _, parked := d.Parked(destination("acme.gone.v1.Gone"), func() {}); parked {
-		t.Error("parked at nobody")
+		t.Error("the call waits for no participant")
 	}
 }
 
@@ -360,9 +365,9 @@ func TestParkedAtANamedParticipant(t *testing.T) {
 	call.Participant = "acme.down.v1.Down"
 	d.Attempt(t.Context(), call)
 	if _, parked := d.Parked(destination("acme.down.v1.Down"), func() {}); !parked {
-		t.Error("not parked at the one that is down")
+		t.Error("the call doesn't wait for the participant that is down")
 	}
 	if _, parked := d.Parked(destination(""), func() {}); parked {
-		t.Error("parked at the one that is up")
+		t.Error("the call waits for the participant that is up")
 	}
 }

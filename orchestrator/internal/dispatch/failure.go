@@ -13,22 +13,23 @@ import (
 )
 
 const (
-	// maxFailureMessageBytes bounds the message of a failure, maxFailureDetailBytes its details taken together: what goes
-	// into the journal must not be for a participant to decide.
+	// maxFailureMessageBytes and maxFailureDetailBytes limit the message of a failure and the sum of its details, so
+	// that a participant can't fill the journal.
 	maxFailureMessageBytes = 4 << 10
 	maxFailureDetailBytes  = 256 << 10
 
-	// maxRetryAfter bounds how long a participant can ask to be left alone.
+	// maxRetryAfter is the longest wait that a participant can ask for.
 	maxRetryAfter = 10 * time.Minute
 )
 
-// retryInfoName is the name of the detail that holds how long to wait.
+// retryInfoName is the name of the detail with the wait that a participant asks for.
 var retryInfoName = (*errdetails.RetryInfo)(nil).ProtoReflect().Descriptor().FullName()
 
-// failureOf returns a status as the journal stores it, and how long it asks to wait. Details are kept as they are, whatever their
-// types: a refusal is one even if its contract doesn't know what it carries. Those beyond the limit are left out.
+// failureOf converts a status to what the journal stores, and returns the wait that it asks for. Details are kept
+// whatever their types, since a refusal counts even if the contract doesn't declare the rejection. Details beyond the
+// limit are dropped.
 func failureOf(st *status.Status) (*treatyv1.Failure, time.Duration) {
-	failure := &treatyv1.Failure{Code: int32(st.Code()), Message: bounded(st.Message())}
+	failure := &treatyv1.Failure{Code: int32(st.Code()), Message: truncate(st.Message())}
 	details := st.Proto().GetDetails()
 	if len(details) == 0 {
 		return failure, 0
@@ -38,7 +39,7 @@ func failureOf(st *status.Status) (*treatyv1.Failure, time.Duration) {
 	kept := make([]*anypb.Any, 0, len(details))
 	for _, detail := range details {
 		if detail.MessageName() == retryInfoName {
-			retryAfter = delayOf(detail)
+			retryAfter = retryDelay(detail)
 		}
 		if room -= proto.Size(detail); room < 0 {
 			break
@@ -49,8 +50,8 @@ func failureOf(st *status.Status) (*treatyv1.Failure, time.Duration) {
 	return failure, retryAfter
 }
 
-// delayOf reads a RetryInfo; one that makes no sense asks for nothing.
-func delayOf(detail *anypb.Any) time.Duration {
+// retryDelay returns the delay in a RetryInfo, or 0 if it is invalid.
+func retryDelay(detail *anypb.Any) time.Duration {
 	var info errdetails.RetryInfo
 	if err := proto.Unmarshal(detail.GetValue(), &info); err != nil || info.GetRetryDelay().CheckValid() != nil {
 		return 0
@@ -58,8 +59,8 @@ func delayOf(detail *anypb.Any) time.Duration {
 	return min(max(info.GetRetryDelay().AsDuration(), 0), maxRetryAfter)
 }
 
-// bounded returns a message that protobuf can hold and that isn't longer than the limit.
-func bounded(message string) string {
+// truncate returns a message that is valid UTF-8, as protobuf needs, cut to the limit.
+func truncate(message string) string {
 	if len(message) > maxFailureMessageBytes {
 		message = message[:maxFailureMessageBytes]
 	}

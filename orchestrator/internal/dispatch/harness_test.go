@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
@@ -23,18 +24,27 @@ const (
 	testMethod  = testService + "/Do"
 )
 
+const (
+	outcomeDone        = treatyv1.Outcome_OUTCOME_DONE
+	outcomeRefused     = treatyv1.Outcome_OUTCOME_REFUSED
+	outcomeConflict    = treatyv1.Outcome_OUTCOME_CONFLICT
+	outcomeMisdeployed = treatyv1.Outcome_OUTCOME_MISDEPLOYED
+	outcomeThrottled   = treatyv1.Outcome_OUTCOME_THROTTLED
+	outcomeUnknown     = treatyv1.Outcome_OUTCOME_UNKNOWN
+)
+
 var quiet = slog.New(slog.DiscardHandler)
 
-// handler answers one call: the raw request in, the raw reply out.
+// handler handles a call. Request and reply are serialized.
 type handler func(ctx context.Context, request []byte) ([]byte, error)
 
-// server is a participant that serves every method with one handler.
+// server is a participant that handles every method with one handler.
 type server struct {
 	*grpc.Server
 	addr string
 }
 
-// serve starts a participant; addr may be empty.
+// serve starts a participant. An empty addr means any free port.
 func serve(t testing.TB, addr string, h handler) *server {
 	t.Helper()
 	if addr == "" {
@@ -66,7 +76,7 @@ func serve(t testing.TB, addr string, h handler) *server {
 	return s
 }
 
-// echo answers with the request.
+// echo returns the request.
 func echo(_ context.Context, request []byte) ([]byte, error) { return request, nil }
 
 func dispatcher(t *testing.T, target string, change ...func(*Config)) *Dispatcher {
@@ -95,13 +105,13 @@ func attempt() *engine.Attempt {
 	}
 }
 
-// incoming returns the metadata that a participant sees.
+// incoming returns the metadata of the call that a participant handles.
 func incoming(ctx context.Context) metadata.MD {
 	md, _ := metadata.FromIncomingContext(ctx)
 	return md
 }
 
-// expectNoLeak fails the test when goroutines of this module or of gRPC outlive it.
+// expectNoLeak fails the test if goroutines of this package or of gRPC outlive it.
 func expectNoLeak(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -110,16 +120,17 @@ func expectNoLeak(t *testing.T) {
 			buf := make([]byte, 1<<20)
 			stacks := string(buf[:runtime.Stack(buf, true)])
 			var leaked []string
-			for g := range strings.SplitSeq(stacks, "\n\n") {
-				if strings.Contains(g, "orchestrator/internal/dispatch.(*breaker)") || strings.Contains(g, "orchestrator/internal/dispatch.(*discovery)") || strings.Contains(g, "orchestrator/internal/dispatch.(*inquiry)") || strings.Contains(g, "google.golang.org/grpc/internal/transport.") {
-					leaked = append(leaked, g)
+			for stack := range strings.SplitSeq(stacks, "\n\n") {
+				if strings.Contains(stack, "orchestrator/internal/dispatch.(*") ||
+					strings.Contains(stack, "google.golang.org/grpc/internal/transport.") {
+					leaked = append(leaked, stack)
 				}
 			}
 			if len(leaked) == 0 {
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Errorf("%d goroutines left behind:\n%s", len(leaked), strings.Join(leaked, "\n\n"))
+				t.Errorf("%d goroutines leaked:\n%s", len(leaked), strings.Join(leaked, "\n\n"))
 				return
 			}
 			runtime.Gosched()

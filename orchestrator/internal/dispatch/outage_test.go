@@ -9,12 +9,19 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
-// attemptUntilDone does what the engine does: asks, waits while parked, calls, and asks again. Without a wait between the attempts, so
-// that the breaker alone holds it back.
+// waitingCalls returns how many calls wait for the only participant.
+func waitingCalls(d *Dispatcher) int {
+	b := d.participants[0].breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting.len
+}
+
+// attemptUntilDone does what the engine does: it waits while the breaker is open, makes an attempt, and starts over.
+// It doesn't wait between attempts, so only the breaker holds it back.
 func attemptUntilDone(t *testing.T, d *Dispatcher) (attempts int) {
 	for {
 		woken := make(chan struct{})
@@ -27,18 +34,18 @@ func attemptUntilDone(t *testing.T, d *Dispatcher) (attempts int) {
 			continue
 		}
 		attempts++
-		if d.Attempt(t.Context(), attempt()).Outcome == treatyv1.Outcome_OUTCOME_DONE {
+		if d.Attempt(t.Context(), attempt()).Outcome == outcomeDone {
 			return attempts
 		}
 	}
 }
 
-// A participant is killed under load and comes back on the same port: the commands wait and are then all done.
-func TestParticipantIsKilledAndComesBack(t *testing.T) {
+// A participant is killed under load and restarted on the same port: the commands wait and are then all done.
+func TestParticipantIsKilledAndRestarted(t *testing.T) {
 	expectNoLeak(t)
 	s := serve(t, "", echo)
 	d := dispatcher(t, s.addr)
-	if result := d.Attempt(t.Context(), attempt()); result.Outcome != treatyv1.Outcome_OUTCOME_DONE {
+	if result := d.Attempt(t.Context(), attempt()); result.Outcome != outcomeDone {
 		t.Fatalf("got %v", result)
 	}
 	s.Stop()
@@ -49,47 +56,46 @@ func TestParticipantIsKilledAndComesBack(t *testing.T) {
 	for range sagas {
 		all.Go(func() { attempts.Add(int64(attemptUntilDone(t, d))) })
 	}
-	for d.participants[0].breaker.parkedNow() < sagas {
-		// All of them find out and park; nothing else can make this loop end.
+	for waitingCalls(d) < sagas {
 		if t.Context().Err() != nil {
-			t.Fatal("not everybody parked")
+			t.Fatal("not all sagas wait")
 		}
 	}
 	during := attempts.Load()
 	serve(t, s.addr, echo)
 	all.Wait()
 	if during != 0 {
-		t.Errorf("%d sagas were done without a participant", during)
+		t.Errorf("%d sagas were done while the participant was down", during)
 	}
 	t.Logf("%d attempts for %d sagas over an outage", attempts.Load(), sagas)
 	if attempts.Load() > 10*sagas {
-		t.Errorf("%d attempts for %d sagas: the breaker holds nobody back", attempts.Load(), sagas)
+		t.Errorf("%d attempts for %d sagas: the breaker doesn't hold them back", attempts.Load(), sagas)
 	}
 }
 
-// A participant that isn't there when it is first called parks the command after one attempt.
-func TestParticipantIsNotThereYet(t *testing.T) {
+// When a participant isn't up at its first call, the command waits after one attempt.
+func TestParticipantIsNotUpYet(t *testing.T) {
 	expectNoLeak(t)
 	s := serve(t, "", echo)
 	s.Stop()
 	d := dispatcher(t, s.addr)
 	result := d.Attempt(t.Context(), attempt())
-	if result.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN || codes.Code(result.Failure.GetCode()) != codes.Unavailable {
+	if result.Outcome != outcomeUnknown || codes.Code(result.Failure.GetCode()) != codes.Unavailable {
 		t.Fatalf("got %v", result)
 	}
 	woken := make(chan struct{})
 	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); !parked {
-		t.Fatal("not parked after a refused connection")
+		t.Fatal("the breaker is closed after a refused connection")
 	}
 	serve(t, s.addr, echo)
 	<-woken
-	if result := d.Attempt(t.Context(), attempt()); result.Outcome != treatyv1.Outcome_OUTCOME_DONE {
+	if result := d.Attempt(t.Context(), attempt()); result.Outcome != outcomeDone {
 		t.Fatalf("got %v", result)
 	}
 }
 
-// A process that is up but answers UNAVAILABLE is left alone as well.
-func TestParticipantSaysUnavailable(t *testing.T) {
+// The breaker also opens for a process that runs and answers UNAVAILABLE.
+func TestParticipantIsUnavailable(t *testing.T) {
 	expectNoLeak(t)
 	var down atomic.Bool
 	var calls atomic.Int64
@@ -97,24 +103,24 @@ func TestParticipantSaysUnavailable(t *testing.T) {
 	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) {
 		calls.Add(1)
 		if down.Load() {
-			return nil, status.Error(codes.Unavailable, "my database is down")
+			return nil, status.Error(codes.Unavailable, "the database is down")
 		}
 		return request, nil
 	})
 	d := dispatcher(t, s.addr)
 	woken := make(chan struct{})
-	for calls.Load() < 4*DefaultBreakAfter {
+	for calls.Load() < 4*defaultBreakAfter {
 		if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); parked {
 			break
 		}
 		d.Attempt(t.Context(), attempt())
 	}
-	if calls.Load() >= 4*DefaultBreakAfter {
-		t.Fatalf("not parked after %d calls", calls.Load())
+	if calls.Load() >= 4*defaultBreakAfter {
+		t.Fatalf("the breaker is closed after %d calls", calls.Load())
 	}
 	<-woken // the probe
 	down.Store(false)
 	if attempts := attemptUntilDone(t, d); attempts > 2 {
-		t.Errorf("%d attempts after it was up again", attempts)
+		t.Errorf("%d attempts after it was available again", attempts)
 	}
 }

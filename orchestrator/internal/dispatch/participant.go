@@ -19,36 +19,36 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
-// Participant is a process, or several behind one name, that serves commands.
+// Participant is a process that serves commands, or several processes with one name.
 type Participant struct {
-	// Services are the full names of the services that it is called for, e.g. "acme.customer.v1.CustomerService". The first one is also
-	// its name, under which sagas remember that a broadcast was sent to it.
+	// Services are the full names of the services for which it is called, such as "acme.customer.v1.CustomerService".
+	// The first is also the participant's name, which a saga records when it sends a broadcast to the participant.
 	Services []string
 
-	// Target is where it is: "host:port", or any other target that gRPC's resolvers understand.
+	// Target is its address: "host:port", or any other gRPC target.
 	Target string
 
-	// TLS is how it is spoken to. Nil: plaintext.
+	// TLS configures the connection. Nil means plaintext.
 	TLS *tls.Config
 
-	// Plaintext says whether plaintext may leave this machine. It must be left alone when TLS is set.
+	// Plaintext says where plaintext is allowed. It must not be set when TLS is.
 	Plaintext Plaintext
 }
 
-// Plaintext says how far a connection without TLS may reach.
+// Plaintext says where a connection without TLS may go.
 type Plaintext int
 
 const (
-	// PlaintextOnLoopback refuses any target that isn't on this machine. It is the default.
+	// PlaintextOnLoopback allows targets on this machine only. It is the default.
 	PlaintextOnLoopback Plaintext = iota
 
-	// PlaintextAnywhere gives up secrecy and integrity: whoever sits on the way reads the commands and can change them.
+	// PlaintextAnywhere allows every target. Anybody on the network path can read and change the commands.
 	PlaintextAnywhere
 )
 
 // participant is a participant with its connection.
 type participant struct {
-	// name is the first service that it is configured for; journals hold it.
+	// name is the first of its services. Journals hold it.
 	name    string
 	target  string
 	conn    *grpc.ClientConn
@@ -56,19 +56,20 @@ type participant struct {
 }
 
 const (
-	// keepaliveTime is more than the five minutes that gRPC servers ask for by default, so no participant takes the pings
-	// amiss. A machine that vanished is noticed sooner: keepaliveTimeout is also how long the kernel waits for sent
-	// bytes to be acknowledged (TCP_USER_TIMEOUT).
+	// keepaliveTime is longer than the five minutes that gRPC servers require between pings by default. A machine
+	// that disappears is noticed sooner, since keepaliveTimeout is also how long the kernel waits for sent bytes to
+	// be acknowledged (TCP_USER_TIMEOUT).
 	keepaliveTime    = 5*time.Minute + 30*time.Second
 	keepaliveTimeout = 20 * time.Second
 
-	// reconnectMax is the longest wait between two tries to connect: how late a participant that is back may be noticed.
-	reconnectMax = 2 * time.Second
+	// maxReconnectDelay is the longest wait between two attempts to connect, and so the longest time for which a
+	// participant that is back can go unnoticed.
+	maxReconnectDelay = 2 * time.Second
 
-	// connectTimeout bounds one try to connect.
+	// connectTimeout limits one attempt to connect.
 	connectTimeout = 5 * time.Second
 
-	// maxHeaderBytes bounds a participant's headers and trailers, where its failures travel.
+	// maxHeaderBytes limits the headers and trailers of a participant, which carry its failures.
 	maxHeaderBytes = 1 << 20
 )
 
@@ -76,13 +77,15 @@ func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.Cli
 	creds := insecure.NewCredentials()
 	switch {
 	case p.Target == "":
-		return nil, fmt.Errorf("dispatch: the participant of %s has no target: write host:port", strings.Join(p.Services, ", "))
+		return nil, fmt.Errorf("dispatch: the participant of %s has no target: write host:port",
+			strings.Join(p.Services, ", "))
 	case p.TLS != nil && p.Plaintext == PlaintextAnywhere:
-		return nil, fmt.Errorf("dispatch: participant %q has both TLS and leave for plaintext: choose one", p.Target)
+		return nil, fmt.Errorf("dispatch: participant %q has both TLS and plaintext: choose one", p.Target)
 	case p.TLS != nil:
 		creds = credentials.NewTLS(p.TLS)
 	case p.Plaintext == PlaintextOnLoopback && !onLoopback(p.Target):
-		return nil, fmt.Errorf("dispatch: participant %q isn't on this machine and has no TLS: configure TLS, or allow plaintext explicitly (insecure)", p.Target)
+		return nil, fmt.Errorf("dispatch: participant %q isn't on this machine and has no TLS: "+
+			"configure TLS, or allow plaintext explicitly (insecure)", p.Target)
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
@@ -92,25 +95,27 @@ func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.Cli
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithUserAgent("treaty-orchestrator"),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax},
+			Backoff: backoff.Config{
+				BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay,
+			},
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(rawcodec.New()),
-			// The length of a request is checked before the call, where the answer can be a refusal.
+			// Attempt checks the size of a request before the call, so that it can count as a refusal.
 			grpc.MaxCallSendMsgSize(math.MaxInt32),
 			grpc.MaxCallRecvMsgSize(maxMessageBytes),
 		),
 	}
 	conn, err := grpc.NewClient(p.Target, append(options, more...)...)
 	if err != nil {
-		return nil, fmt.Errorf("dispatch: participant %q: %w: write host:port, or a target as gRPC's resolvers understand it", p.Target, err)
+		return nil, fmt.Errorf("dispatch: participant %q: %w: write host:port, or another gRPC target", p.Target, err)
 	}
 	return conn, nil
 }
 
-// onLoopback returns whether a target can only be reached on this machine. When in doubt, it can't.
+// onLoopback returns whether a target is certainly on this machine.
 func onLoopback(target string) bool {
 	endpoint := target
 	if u, err := url.Parse(target); err == nil && u.Scheme != "" {
@@ -118,7 +123,7 @@ func onLoopback(target string) bool {
 		case "unix", "unix-abstract":
 			return true
 		case "dns", "passthrough":
-			// dns:host:port has no slashes; dns://server/host:port asks another name server, which may say anything.
+			// dns:host:port has no slashes; dns://server/host:port asks another name server, which can't be trusted.
 			if u.Host != "" {
 				return false
 			}

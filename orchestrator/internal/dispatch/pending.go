@@ -9,49 +9,46 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
-
-// MetadataPending is the trailer with which a participant answers OK when it has accepted a command and completes it later, by
-// SagaService.CompleteStep; the reply that comes with it says nothing. Its value is in seconds, decimal, from 1 to 86400: when neither a
-// completion nor a heartbeat came for so long, the command is sent again.
-const MetadataPending = "treaty-pending"
 
 const (
-	// shortestPending and longestPending bound how long a participant that has accepted a command may be silent.
-	shortestPending = time.Second
-	longestPending  = 24 * time.Hour
+	// minPending and maxPending bound the time that a participant may give in wire.PendingKey.
+	minPending = time.Second
+	maxPending = 24 * time.Hour
 
-	// pendingDefault is used when what the participant said is no number of seconds. It said that it accepted; sending the command again
-	// is harmless.
-	pendingDefault = 30 * time.Second
+	// defaultPending replaces a value that isn't a number of seconds. The participant has accepted the command all
+	// the same, and sending it again does no harm.
+	defaultPending = 30 * time.Second
 )
 
-// accepted is the result of a call whose participant completes the command later. Nothing is known of the outcome until then.
+// accepted is the answer of a participant that completes the command later. The outcome is unknown until then.
 func (d *Dispatcher) accepted(ctx context.Context, call *engine.Attempt, values []string) engine.Answer {
 	wait, ok := parsePending(values)
 	if !ok {
-		d.logger.WarnContext(ctx, "a participant accepted a command with a malformed "+MetadataPending+": want one decimal number of seconds, from 1 to 86400",
-			"saga", call.Saga, "step", call.Step, "method", call.Call.Method, "taken", wait)
+		d.logger.WarnContext(ctx, "a participant accepted a command with a malformed "+wire.PendingKey+" trailer: "+
+			"send one decimal number of seconds from 1 to 86400",
+			"saga", call.Saga, "step", call.Step, "method", call.Call.Method, "values", values, "used", wait)
 	}
-	accepted := result(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Unknown, "the participant has accepted the command and completes it later"))
-	accepted.Pending = wait
-	return accepted
+	answer := failed(treatyv1.Outcome_OUTCOME_UNKNOWN,
+		status.New(codes.Unknown, "the participant has accepted the command and completes it later"))
+	answer.Pending = wait
+	return answer
 }
 
-// parsePending reads the trailer. A number beyond the bounds is taken for the nearest bound; anything but one number is pendingDefault and
-// not ok.
+// parsePending parses the trailer. A number out of bounds is replaced by the nearest bound. For anything but one
+// number it returns defaultPending and false.
 func parsePending(values []string) (wait time.Duration, ok bool) {
 	if len(values) != 1 {
-		return pendingDefault, false
+		return defaultPending, false
 	}
 	seconds, err := strconv.ParseInt(values[0], 10, 64)
-	// A number too large for its type is still a number: ParseInt returns the nearest one.
+	// For a number that is too large for its type, ParseInt returns the nearest one that isn't.
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return pendingDefault, false
+		return defaultPending, false
 	}
-	seconds = min(max(seconds, int64(shortestPending/time.Second)), int64(longestPending/time.Second))
+	seconds = min(max(seconds, int64(minPending/time.Second)), int64(maxPending/time.Second))
 	return time.Duration(seconds) * time.Second, true
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// The participant's spans hang from the span of the attempt, which is exported as it ends, with what it came to.
+// The span of an attempt is exported when it ends, with the outcome. It is the parent of the participant's spans.
 func TestAttemptIsTraced(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
 	tele, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: exporter})
@@ -30,12 +30,13 @@ func TestAttemptIsTraced(t *testing.T) {
 		t.Fatalf("got %v", spans)
 	}
 	sc := spans[0].SpanContext
-	if want := "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"; len(parent) != 1 || parent[0] != want {
-		t.Errorf("the participant was told %q, want %q", parent, want)
+	want := "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"
+	if len(parent) != 1 || parent[0] != want {
+		t.Errorf("the participant received %q, want %q", parent, want)
 	}
 	outcome := ""
 	for _, a := range spans[0].Attributes {
-		if a.Key == telemetry.KeyOutcome {
+		if a.Key == "treaty.outcome" {
 			outcome = a.Value.AsString()
 		}
 	}

@@ -1,7 +1,7 @@
 // Package rawcodec is a gRPC codec that passes serialized messages through.
 //
-// The orchestrator stores requests and replies as the bytes that came from the wire, and sends the same bytes on. A [Message] holds
-// such bytes. All other messages go to gRPC's own protobuf codec. The package never parses a Message.
+// The orchestrator stores requests and replies as the bytes that came from the wire, and sends the same bytes on. A
+// [Message] holds such bytes. All other messages go to gRPC's own protobuf codec. The package never parses a Message.
 package rawcodec
 
 import (
@@ -14,8 +14,8 @@ import (
 
 // Message is a serialized protobuf message. A Message or a *Message can be sent; a *Message can be received.
 //
-// The bytes of a message that is sent must never change, not even after the call has ended: they aren't copied, and the transport
-// may still hold them. Those of a message that is received belong to the receiver.
+// The bytes of a message that is sent must never change, not even after the call has ended: they aren't copied, and
+// the transport may still hold them. Those of a message that is received belong to the receiver.
 type Message []byte
 
 // codec is the codec.

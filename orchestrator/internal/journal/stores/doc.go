@@ -4,10 +4,11 @@
 //
 // # URLs
 //
-// A URL without a scheme is the path of a SQLite file: "treaty.db", "/var/lib/acme/treaty.db". [Check] tells whether a URL can be
-// opened, without opening it, so that a program can refuse a wrong one when it reads its configuration.
+// A URL without a scheme is the path of a SQLite file: "treaty.db", "/var/lib/acme/treaty.db". [Check] tells whether
+// a URL can be opened, without opening it, so that a program can refuse a wrong one when it reads its configuration.
 //
 // # A new store
 //
-// A store is a package next to this one that passes journaltest.Exercise. It becomes available by one line in the table in schemes.go.
+// A store is a package next to this one that passes journaltest.Exercise. It becomes available by one line in the
+// table in schemes.go.
 package stores

@@ -10,7 +10,7 @@ import (
 
 // schemes lists the kinds of stores.
 var schemes = []scheme{
-	{name: "", example: `a SQLite file ("treaty.db")`, open: store(sqlite.Open), openReadOnly: reader(sqlite.OpenReadOnly)},
+	{"", `a SQLite file ("treaty.db")`, store(sqlite.Open), reader(sqlite.OpenReadOnly)},
 }
 
 // scheme is a kind of store.

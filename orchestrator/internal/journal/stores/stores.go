@@ -20,19 +20,20 @@ type Reader interface {
 
 // Handle is what the owner of an open store needs besides its contents.
 type Handle interface {
-	// Name returns where the store is, for logs and messages: the absolute path of a file, or a URL without its password.
+	// Name returns where the store is, for logs and messages: the absolute path of a file, or a URL without its
+	// password.
 	Name() string
 
-	// Close waits for the calls in flight and closes the store. Later calls of other methods return journal.ErrClosed. Closing again
-	// does nothing.
+	// Close waits for the calls in flight and closes the store. Later calls of other methods return
+	// journal.ErrClosed. Closing again does nothing.
 	Close() error
 }
 
-// Open opens the store that a URL names, creates it if it doesn't exist, and begins a new fencing epoch. The context bounds only the
-// opening.
+// Open opens the store that a URL names, creates it if it doesn't exist, and begins a new fencing epoch. The context
+// bounds only the opening.
 //
-// The errors are those of Check, and journal.ErrLocked, ErrVersion, ErrCorrupt, ErrReadOnly and ErrFull. Each says which store it is
-// about and what to do.
+// The errors are those of Check, and journal.ErrLocked, ErrVersion, ErrCorrupt, ErrReadOnly and ErrFull. Each says
+// which store it is about and what to do.
 func Open(ctx context.Context, url string) (Store, error) {
 	scheme, err := find(url)
 	if err != nil {
@@ -41,11 +42,11 @@ func Open(ctx context.Context, url string) (Store, error) {
 	return scheme.open(ctx, url)
 }
 
-// OpenReadOnly opens the store that a URL names for reading. It changes nothing that is stored, and works while an orchestrator has
-// the store open. Epoch returns the epoch of the last Open. The context bounds only the opening.
+// OpenReadOnly opens the store that a URL names for reading. It changes nothing that is stored, and works while an
+// orchestrator has the store open. Epoch returns the epoch of the last Open. The context bounds only the opening.
 //
-// The errors are those of Check, fs.ErrNotExist when the store doesn't exist, journal.ErrVersion when another version wrote it, and
-// journal.ErrCorrupt.
+// The errors are those of Check, fs.ErrNotExist when the store doesn't exist, journal.ErrVersion when another version
+// wrote it, and journal.ErrCorrupt.
 func OpenReadOnly(ctx context.Context, url string) (Reader, error) {
 	scheme, err := find(url)
 	if err != nil {
@@ -54,8 +55,8 @@ func OpenReadOnly(ctx context.Context, url string) (Reader, error) {
 	return scheme.openReadOnly(ctx, url)
 }
 
-// Check returns an error if no store can have this URL: it is empty, or its scheme is unknown. It opens nothing. The error names the
-// supported forms, and never repeats the URL, which may hold a password.
+// Check returns an error if no store can have this URL: it is empty, or its scheme is unknown. It opens nothing. The
+// error names the supported forms, and never repeats the URL, which may hold a password.
 func Check(url string) error {
 	_, err := find(url)
 	return err

@@ -6,16 +6,15 @@ import (
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 func TestDelay(t *testing.T) {
 	const ms, s = time.Millisecond, time.Second
+	const first = contract.DefaultInitialInterval
 	usual := contract.Retry{InitialInterval: 100 * ms, MaxInterval: 30 * s}
-	unknown := engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN}
-	misdeployed := engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_MISDEPLOYED}
-	asked := engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_THROTTLED, RetryAfter: 10 * s}
+	unknown := engine.Answer{Outcome: outcomeUnknown}
+	misdeployed := engine.Answer{Outcome: outcomeMisdeployed}
+	asked := engine.Answer{Outcome: outcomeThrottled, RetryAfter: 10 * s}
 	for _, test := range []struct {
 		name     string
 		retry    contract.Retry
@@ -29,12 +28,12 @@ func TestDelay(t *testing.T) {
 		{"longest", usual, 10, unknown, 15 * s, 30 * s},
 		{"after days", usual, 1 << 30, unknown, 15 * s, 30 * s},
 		{"zero attempts", usual, 0, unknown, 50 * ms, 100 * ms},
-		{"no policy", contract.Retry{}, 1, unknown, contract.DefaultInitialInterval / 2, contract.DefaultInitialInterval},
+		{"no policy", contract.Retry{}, 1, unknown, first / 2, first},
 		{"initial above longest", contract.Retry{InitialInterval: 10 * s, MaxInterval: s}, 1, unknown, 500 * ms, s},
-		{"a longest that can't be doubled", contract.Retry{InitialInterval: s, MaxInterval: 1<<63 - 1}, 1000, unknown, 1<<62 - 1, 1<<63 - 1},
+		{"overflow", contract.Retry{InitialInterval: s, MaxInterval: 1<<63 - 1}, 1000, unknown, 1<<62 - 1, 1<<63 - 1},
 		{"misdeployed", usual, 1, misdeployed, 5 * s, 10 * s},
 		{"misdeployed, later", usual, 10, misdeployed, 15 * s, 30 * s},
-		{"misdeployed, quick policy", contract.Retry{InitialInterval: ms, MaxInterval: s}, 1, misdeployed, 500 * ms, s},
+		{"misdeployed, short", contract.Retry{InitialInterval: ms, MaxInterval: s}, 1, misdeployed, 500 * ms, s},
 		{"as asked", usual, 1, asked, 10 * s, 10*s + 50*ms},
 		{"longer than asked", usual, 10, asked, 15 * s, 30 * s},
 	} {

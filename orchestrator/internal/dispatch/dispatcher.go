@@ -1,0 +1,179 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+)
+
+var _ engine.Dispatcher = (*Dispatcher)(nil)
+
+const (
+	defaultMaxMessageBytes = 4 << 20
+	defaultBreakAfter      = 5
+)
+
+// Config configures a Dispatcher.
+type Config struct {
+	// Participants are the participants to call. No service may be listed twice.
+	Participants []Participant
+
+	// Telemetry records spans and metrics. Nil records none.
+	Telemetry *telemetry.Telemetry
+
+	// Logger logs participants that go down and come back, and commands that no participant serves. Default
+	// slog.Default().
+	Logger *slog.Logger
+
+	// Discovery asks participants which services they serve, for [Dispatcher.Discover]. Set it if a contract has a
+	// broadcast.
+	Discovery bool
+
+	// MaxMessageBytes limits the size of a request and of a reply. Default 4 MiB.
+	MaxMessageBytes int
+
+	// BreakAfter is how many calls in a row must end with UNAVAILABLE before the participant's breaker opens. It
+	// opens at once when there is no connection. Default 5.
+	BreakAfter int
+
+	// Rand returns random numbers in [0, 1) for jitter, for tests. It must be safe for concurrent use. Default
+	// math/rand/v2.
+	Rand func() float64
+
+	// DialOptions are added to those of every connection, for tests.
+	DialOptions []grpc.DialOption
+}
+
+// Dispatcher calls participants. All methods may be called concurrently.
+type Dispatcher struct {
+	telemetry       *telemetry.Telemetry
+	logger          *slog.Logger
+	rand            func() float64
+	maxMessageBytes int
+
+	// services maps the full name of a service to the participant that serves it. It never changes.
+	services map[string]*participant
+
+	participants []*participant
+
+	// routes caches the methods that were called. It is replaced when one is added, so that reading takes no lock.
+	routes atomic.Pointer[map[string]route]
+
+	calls inFlight
+
+	// discovery is nil unless it was configured.
+	discovery *discovery
+}
+
+// New returns a dispatcher for the configured participants. It connects to a participant when that is first called,
+// or, with Config.Discovery, at once in the background. The error says which participant is configured wrongly, and
+// how to correct it.
+func New(config Config) (*Dispatcher, error) {
+	d := &Dispatcher{
+		telemetry:       config.Telemetry,
+		logger:          config.Logger,
+		rand:            config.Rand,
+		maxMessageBytes: config.MaxMessageBytes,
+		services:        make(map[string]*participant),
+	}
+	if d.logger == nil {
+		d.logger = slog.Default()
+	}
+	if d.rand == nil {
+		d.rand = rand.Float64
+	}
+	if d.maxMessageBytes <= 0 {
+		d.maxMessageBytes = defaultMaxMessageBytes
+	}
+	if config.BreakAfter <= 0 {
+		config.BreakAfter = defaultBreakAfter
+	}
+	d.routes.Store(&map[string]route{})
+	d.calls.init()
+	for _, p := range config.Participants {
+		if err := d.add(p, config); err != nil {
+			return nil, errors.Join(err, d.Close(context.Background()))
+		}
+	}
+	if config.Discovery {
+		d.discovery = newDiscovery(d.participants, d.logger, d.rand)
+	}
+	return d, nil
+}
+
+func (d *Dispatcher) add(p Participant, config Config) error {
+	if len(p.Services) == 0 {
+		return fmt.Errorf("dispatch: participant %q has no services: "+
+			"list their full names, such as acme.customer.v1.CustomerService", p.Target)
+	}
+	for _, service := range p.Services {
+		if service == "" || strings.Contains(service, "/") {
+			return fmt.Errorf("dispatch: participant %q: %q isn't a service name: "+
+				"write the full name, such as acme.customer.v1.CustomerService", p.Target, service)
+		}
+		if other, ok := d.services[service]; ok {
+			return fmt.Errorf("dispatch: service %s has two participants, %q and %q: configure one",
+				service, other.target, p.Target)
+		}
+	}
+	conn, err := dial(p, d.maxMessageBytes, config.DialOptions)
+	if err != nil {
+		return err
+	}
+	added := &participant{name: p.Services[0], target: p.Target, conn: conn}
+	added.breaker = newBreaker(breakerParams{
+		target:     p.Target,
+		connection: conn,
+		breakAfter: config.BreakAfter,
+		telemetry:  d.telemetry,
+		logger:     d.logger,
+		rand:       d.rand,
+	})
+	d.participants = append(d.participants, added)
+	for _, service := range p.Services {
+		d.services[service] = added
+	}
+	return nil
+}
+
+// Parked returns false when the destination's participant may be called now. Otherwise its breaker is open: Parked
+// returns true, and wake is called once when the participant may be called. cancel removes wake; a call of wake that
+// has begun isn't stopped. Wake functions are called one after the other by one goroutine, so they must not block.
+// After Close, none is called.
+func (d *Dispatcher) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
+	r, ok := d.find(to)
+	if !ok {
+		return nil, false
+	}
+	return r.participant.breaker.wait(wake)
+}
+
+// Close waits until the calls in flight have ended, and closes the connections. When ctx ends first, it cancels the
+// calls and returns ctx's error. Later attempts fail without a call.
+func (d *Dispatcher) Close(ctx context.Context) error {
+	var errs []error
+	if n := d.calls.drain(ctx); n > 0 {
+		errs = append(errs,
+			fmt.Errorf("dispatch: closing: %d calls to participants were cancelled: %w", n, context.Cause(ctx)))
+	}
+	if d.discovery != nil {
+		d.discovery.close()
+	}
+	for _, p := range d.participants {
+		p.breaker.close()
+		err := p.conn.Close()
+		if err != nil && !errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // A second Close returns it.
+			errs = append(errs, fmt.Errorf("dispatch: closing the connection to %q: %w", p.target, err))
+		}
+	}
+	return errors.Join(errs...)
+}

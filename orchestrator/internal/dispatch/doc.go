@@ -1,0 +1,25 @@
+// Package dispatch sends commands to participants over gRPC. It implements [engine.Dispatcher].
+//
+// # Attempts
+//
+// [Dispatcher.Attempt] makes one gRPC call for a step and returns its outcome. The engine decides whether there is
+// another attempt; [Dispatcher.Delay] says how long to wait for it. A connection to each participant is kept open.
+// Requests and replies are passed through as bytes; a reply is parsed only to check that it can be.
+//
+// # Breakers
+//
+// Every participant has a circuit breaker. It opens when the participant is down, that is, when there is no
+// connection or several calls in a row ended with UNAVAILABLE. While it is open, [Dispatcher.Parked] holds commands
+// back, so that an outage uses up no retries. When the participant is back, the breaker lets the waiting commands go
+// in growing numbers.
+//
+// # Discovery
+//
+// A broadcast goes to every participant that serves its service. [Dispatcher.Discover] finds them with gRPC server
+// reflection.
+//
+// # What it never does
+//
+// It never retries a call, stores nothing durably, and decides nothing about a saga. Where participants are comes
+// from its configuration, never from a request.
+package dispatch
