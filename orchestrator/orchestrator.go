@@ -18,6 +18,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/saga"
@@ -128,7 +129,7 @@ func (o *Orchestrator) checked() (map[string]machine.Code, error) {
 			errs = append(errs, fmt.Errorf("saga %s is registered twice: register it once", definition.Name))
 			continue
 		}
-		code[definition.Name] = definition.Code
+		code[definition.Name] = sagacode.Of(definition)
 		names = append(names, definition.Name)
 	}
 	slices.Sort(names)

@@ -19,11 +19,28 @@ func All(ctx Context, branches ...func(ctx Context) error) error {
 	return branch(ctx, &machine.Branches{Count: len(branches)}, func(i int, ctx Context) error { return branches[i](ctx) })
 }
 
-// Each runs a branch for each of the items, at most atOnce at a time; 0 means all. When the saga is undone, no more are undone at a
-// time than were under way at a time. Everything else is as in All.
-func Each[T any](ctx Context, atOnce int, items []T, do func(ctx Context, item T) error) error {
-	return branch(ctx, &machine.Branches{Count: len(items), AtOnce: atOnce}, func(i int, ctx Context) error { return do(ctx, items[i]) })
+// Each runs a branch for each item, all side by side unless AtMost sets a limit. When the saga compensates, it compensates no more
+// branches at a time than ran at a time. Everything else is as in All.
+func Each[T any](ctx Context, items []T, do func(ctx Context, item T) error, options ...EachOption) error {
+	branches := &machine.Branches{Count: len(items)}
+	for _, option := range options {
+		option.each(branches)
+	}
+	return branch(ctx, branches, func(i int, ctx Context) error { return do(ctx, items[i]) })
 }
+
+// EachOption is a setting of Each. AtMost makes one.
+type EachOption interface {
+	each(branches *machine.Branches)
+}
+
+// AtMost limits how many branches of Each run at a time. The next item's branch starts when one ends, in the order of the items. A
+// limit below 1 is no limit.
+func AtMost(branches int) EachOption { return atMost(branches) }
+
+type atMost int
+
+func (o atMost) each(branches *machine.Branches) { branches.AtOnce = max(int(o), 0) }
 
 // Try runs a scope: when its body returns an error, its own steps are undone, newest first, and Try returns the error once they are. The
 // saga isn't undone by that: its code may go another way. A scope that fails behind a pivot or a retriable command of its own suspends the

@@ -1,7 +1,6 @@
 package saga
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -44,51 +43,6 @@ func call(t *machine.Thread, c *machine.Call, in, out proto.Message) error {
 }
 
 var deterministic = proto.MarshalOptions{Deterministic: true}
-
-// Definition is a saga definition with its code.
-type Definition struct {
-	// Name is the definition's name, e.g. "acme.card.v1.CardSagas/IssueCard".
-	Name string
-
-	// Code is the code as the machine runs it.
-	Code machine.Code
-}
-
-// Registrar takes saga definitions; the orchestrator is one.
-type Registrar interface {
-	// RegisterSaga adds a definition. A second one of the same name, or one that no linked contract has, is an error
-	// when the orchestrator starts.
-	RegisterSaga(Definition)
-}
-
-// Register adds the code of one saga definition. It is what generated functions are made of: call those.
-func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(Context, In) (Out, error)) {
-	name := strings.TrimPrefix(fullMethod, "/")
-	var zero In
-	input := zero.ProtoReflect().Type()
-	r.RegisterSaga(Definition{Name: name, Code: func(t *machine.Thread, request []byte) ([]byte, *treatyv1.Failure) {
-		in := input.New().Interface()
-		if err := proto.Unmarshal(request, in); err != nil {
-			return nil, &treatyv1.Failure{Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", name, err)}
-		}
-		out, err := code(&thread{machine: t, input: input.Descriptor().FullName()}, in.(In)) //nolint:forcetypeassert // it was made from In's own type
-		if again, restarts := errors.AsType[*restartError](err); restarts {
-			t.Restart(again.request)
-			return nil, nil
-		}
-		if err != nil {
-			return nil, failureOf(err)
-		}
-		reply, err := deterministic.Marshal(out)
-		if err != nil {
-			return nil, failureOf(fmt.Errorf("serializing the reply of %s: %w", name, err))
-		}
-		if reply == nil {
-			reply = []byte{}
-		}
-		return reply, nil
-	}})
-}
 
 // failureOf is the failure that a saga ends with: the status in the error, wherever it is wrapped, with its details; ABORTED for an error
 // without one.

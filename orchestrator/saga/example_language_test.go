@@ -39,10 +39,10 @@ func moveBoth(ctx saga.Context, customer string, home *customerv1.Address, posta
 
 // moveHousehold changes where several customers live, two at a time.
 func moveHousehold(ctx saga.Context, customers []string, home *customerv1.Address) error {
-	return saga.Each(ctx, 2, customers, func(ctx saga.Context, customer string) error {
+	return saga.Each(ctx, customers, func(ctx saga.Context, customer string) error {
 		_, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{Customer: customer, Address: home})
 		return err
-	})
+	}, saga.AtMost(2))
 }
 
 // moveIfAllCan moves a household within an hour, or nobody of it. It says whether they moved.
@@ -88,7 +88,8 @@ func registerAgrees(ctx saga.Context, applicant string) error {
 
 // verifyBoth has two people verified. Each verification is a saga of its own.
 func verifyBoth(ctx saga.Context, one, other *identityv1.VerifyApplicantRequest) error {
-	return saga.Each(ctx, 0, []*identityv1.VerifyApplicantRequest{one, other}, func(ctx saga.Context, in *identityv1.VerifyApplicantRequest) error {
+	both := []*identityv1.VerifyApplicantRequest{one, other}
+	return saga.Each(ctx, both, func(ctx saga.Context, in *identityv1.VerifyApplicantRequest) error {
 		_, err := identityv1saga.VerifyApplicant(ctx, in)
 		return err
 	})

@@ -130,10 +130,10 @@ func TestAllReturnsTheFirstError(t *testing.T) {
 
 func TestEachLimitsHowMany(t *testing.T) {
 	j := language(t, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
-		err := saga.Each(ctx, 2, []string{"a", "b", "c"}, func(ctx saga.Context, item string) error {
+		err := saga.Each(ctx, []string{"a", "b", "c"}, func(ctx saga.Context, item string) error {
 			_, err := change(ctx, item)
 			return err
-		})
+		}, saga.AtMost(2))
 		return &customerv1.AddressAgreed{}, err
 	})
 	j.want(running, "1.1.1, 1.2.1")

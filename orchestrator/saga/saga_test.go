@@ -21,6 +21,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -29,7 +30,7 @@ var began = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 // only registers one definition and keeps its code.
 type only struct{ code machine.Code }
 
-func (o *only) RegisterSaga(d saga.Definition) { o.code = d.Code }
+func (o *only) RegisterSaga(d saga.Definition) { o.code = sagacode.Of(d) }
 
 // journal is one saga of ChangeAddress, whose code is the test's, over a machine without a store.
 type journal struct {

@@ -44,7 +44,7 @@ func (Sagas) IssueFamilyCards(ctx saga.Context, in *cardv1.IssueFamilyCardsReque
 	}
 	f := familyOf(in)
 	f.now(ctx, cardv1.FamilyStage_FAMILY_STAGE_VERIFYING)
-	if err := saga.Each(ctx, atOnce, f.people, f.admit); err != nil {
+	if err := saga.Each(ctx, f.people, f.admit, saga.AtMost(atOnce)); err != nil {
 		return nil, err // all who were admitted are no customers any more
 	}
 	f.now(ctx, cardv1.FamilyStage_FAMILY_STAGE_CHECKING)
@@ -59,10 +59,10 @@ func (Sagas) IssueFamilyCards(ctx saga.Context, in *cardv1.IssueFamilyCardsReque
 		return nil, err
 	}
 	// The main card is on its way, so from here on everything is tried until it is done.
-	if err := saga.Each(ctx, atOnce, f.people[1:], f.issueExtraCard); err != nil {
+	if err := saga.Each(ctx, f.people[1:], f.issueExtraCard, saga.AtMost(atOnce)); err != nil {
 		return nil, err
 	}
-	if err := saga.Each(ctx, atOnce, f.people, welcome); err != nil {
+	if err := saga.Each(ctx, f.people, welcome, saga.AtMost(atOnce)); err != nil {
 		return nil, err
 	}
 	return f.granted(), nil
@@ -144,7 +144,7 @@ func (f *family) choose(ctx saga.Context) error {
 	f.product, f.limit = f.in.GetProduct(), f.in.GetLimitCents()
 	if f.product == gold {
 		err := saga.Try(ctx, func(ctx saga.Context) error {
-			return saga.Each(ctx, atOnce, f.people, f.checkCredit)
+			return saga.Each(ctx, f.people, f.checkCredit, saga.AtMost(atOnce))
 		}, saga.Within(orElse(f.in.GetGoldWithin(), goldWithin)))
 		if _, declined := saga.Rejection[*creditv1.CreditDeclined](err); !declined && !errors.Is(err, saga.ErrDeadline) {
 			return err

@@ -20,6 +20,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -190,7 +191,7 @@ var (
 // registrar collects definitions.
 type registrar map[string]machine.Code
 
-func (r registrar) RegisterSaga(d saga.Definition) { r[d.Name] = d.Code }
+func (r registrar) RegisterSaga(d saga.Definition) { r[d.Name] = sagacode.Of(d) }
 
 // run is a saga of as many steps as its request says.
 func run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {

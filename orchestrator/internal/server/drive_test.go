@@ -20,6 +20,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -46,7 +47,9 @@ func (verifying) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplican
 // registry is the code of definitions by name, as they are registered.
 type registry map[string]machine.Code
 
-func (r registry) RegisterSaga(definition saga.Definition) { r[definition.Name] = definition.Code }
+func (r registry) RegisterSaga(definition saga.Definition) {
+	r[definition.Name] = sagacode.Of(definition)
+}
 
 // register answers for the identity service: it accepts inspections, and does everything else at once.
 type register struct {
