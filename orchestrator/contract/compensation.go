@@ -97,11 +97,11 @@ func (r *report) compensationCall(service protoreflect.ServiceDescriptor, undo p
 	}
 	where := atOption(undo, treatyv1.E_Compensation)
 	return CallConfig{
-		Method: MethodName(undo),
+		Method: methodName(undo),
 		Input:  undo.Input(),
 		Output: undo.Output(),
 		Timeout: r.duration(where.below(compensationTimeout), durationParams{
-			name: "timeout", value: own.GetTimeout(), otherwise: inherited.Timeout, most: MaxTimeout,
+			name: "timeout", value: own.GetTimeout(), otherwise: inherited.Timeout, most: maxTimeout,
 		}),
 		Retry:    r.retry(where.below(compensationRetry), own.GetRetry(), inherited.Retry),
 		Outcomes: r.outcomes(where.below(compensationOutcomes), own.GetOutcomes()),

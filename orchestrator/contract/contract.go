@@ -31,29 +31,29 @@ const (
 
 // What a contract may say at most.
 const (
-	// MaxTimeout is the longest time that one attempt may be given.
-	MaxTimeout = time.Hour
+	// maxTimeout is the longest time that one attempt may be given.
+	maxTimeout = time.Hour
 
-	// MaxInterval is the longest wait between two attempts.
-	MaxInterval = 24 * time.Hour
+	// maxRetryInterval is the longest wait between two attempts.
+	maxRetryInterval = 24 * time.Hour
 
-	// MaxGiveUpAfter is the longest time that a command may be tried, unless it is tried without end.
-	MaxGiveUpAfter = 365 * 24 * time.Hour
+	// maxGiveUpAfter is the longest time that a command may be tried, unless it is tried without end.
+	maxGiveUpAfter = 365 * 24 * time.Hour
 
-	// MaxDeadline is the longest time that a saga may be given, unless it has no deadline.
-	MaxDeadline = 10 * 365 * 24 * time.Hour
+	// maxDeadline is the longest time that a saga may be given, unless it has no deadline.
+	maxDeadline = 10 * 365 * 24 * time.Hour
 
-	// MinRetention is the shortest time that a contract may have a saga kept after its end.
-	MinRetention = time.Minute
+	// minRetention is the shortest time that a contract may have a saga kept after its end.
+	minRetention = time.Minute
 
-	// MaxRetention is the longest time that a contract may have a saga kept after its end, unless it is kept for ever.
-	MaxRetention = 10 * 365 * 24 * time.Hour
+	// maxRetention is the longest time that a contract may have a saga kept after its end, unless it is kept for ever.
+	maxRetention = 10 * 365 * 24 * time.Hour
 
-	// MaxCompleteWithin is the longest time that a participant may be given to complete a command that it accepted.
-	MaxCompleteWithin = 10 * 365 * 24 * time.Hour
+	// maxCompleteWithin is the longest time that a participant may be given to complete a command that it accepted.
+	maxCompleteWithin = 10 * 365 * 24 * time.Hour
 
-	// MaxLabels is how many fields of a saga's request may be labels.
-	MaxLabels = 16
+	// maxLabels is how many fields of a saga's request may be labels.
+	maxLabels = 16
 )
 
 // CallConfig is how a method of a participant is called: what commands and compensations have in common. It is immutable.

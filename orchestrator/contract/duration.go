@@ -66,13 +66,13 @@ func (r *report) retry(s site, policy *treatyv1.RetryPolicy, otherwise Retry) Re
 	}
 	retry := Retry{
 		InitialInterval: r.duration(s.below(retryInitialInterval), durationParams{
-			name: "initial_interval", value: policy.GetInitialInterval(), otherwise: otherwise.InitialInterval, most: MaxInterval,
+			name: "initial_interval", value: policy.GetInitialInterval(), otherwise: otherwise.InitialInterval, most: maxRetryInterval,
 		}),
 		MaxInterval: r.duration(s.below(retryMaxInterval), durationParams{
-			name: "max_interval", value: policy.GetMaxInterval(), otherwise: otherwise.MaxInterval, most: MaxInterval,
+			name: "max_interval", value: policy.GetMaxInterval(), otherwise: otherwise.MaxInterval, most: maxRetryInterval,
 		}),
 		GiveUpAfter: r.duration(s.below(retryGiveUpAfter), durationParams{
-			name: "give_up_after", value: policy.GetGiveUpAfter(), otherwise: otherwise.GiveUpAfter, most: MaxGiveUpAfter,
+			name: "give_up_after", value: policy.GetGiveUpAfter(), otherwise: otherwise.GiveUpAfter, most: maxGiveUpAfter,
 		}),
 	}
 	if retry.MaxInterval < retry.InitialInterval {

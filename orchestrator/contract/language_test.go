@@ -118,7 +118,7 @@ func TestCatalogFindsEvents(t *testing.T) {
 		t.Errorf("EventOf(Joined) = %v, %v; want nil, nil", event, err)
 	}
 	_, err := contract.EventTypeOf(mustCompile(t, rulesDir, "event_key_type").Messages().Get(0))
-	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule.ID != "EVENT_KEY_TYPE" {
+	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule != "EVENT_KEY_TYPE" {
 		t.Errorf("EventOf = %v, want a violation of EVENT_KEY_TYPE", err)
 	}
 	foreign := mustCompile(t, "testdata/valid", "foreign")

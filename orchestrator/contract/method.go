@@ -10,9 +10,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// MethodName returns a method's name as it is written everywhere, e.g. "acme.customer.v1.CustomerService/ChangeAddress",
+// methodName returns a method's name as it is written everywhere, e.g. "acme.customer.v1.CustomerService/ChangeAddress",
 // without a leading slash.
-func MethodName(m protoreflect.MethodDescriptor) string {
+func methodName(m protoreflect.MethodDescriptor) string {
 	return string(m.Parent().FullName()) + "/" + string(m.Name())
 }
 
@@ -105,15 +105,15 @@ func (r *report) commandCall(m protoreflect.MethodDescriptor, options *treatyv1.
 		otherwise.GiveUpAfter = DefaultGiveUpAfter
 	}
 	return CallConfig{
-		Method: MethodName(m),
+		Method: methodName(m),
 		Input:  m.Input(),
 		Output: m.Output(),
 		Timeout: r.duration(where.below(commandTimeout), durationParams{
-			name: "timeout", value: options.GetTimeout(), otherwise: DefaultTimeout, most: MaxTimeout,
+			name: "timeout", value: options.GetTimeout(), otherwise: DefaultTimeout, most: maxTimeout,
 		}),
 		Retry: r.retry(where.below(commandRetry), options.GetRetry(), otherwise),
 		CompleteWithin: r.duration(where.below(commandComplete), durationParams{
-			name: "complete_within", value: options.GetCompleteWithin(), most: MaxCompleteWithin,
+			name: "complete_within", value: options.GetCompleteWithin(), most: maxCompleteWithin,
 		}),
 		Outcomes: r.outcomes(where.below(commandOutcomes), options.GetOutcomes()),
 	}

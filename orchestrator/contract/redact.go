@@ -8,11 +8,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Redacted is what stands in the place of a redacted string.
-const Redacted = "[REDACTED]"
+// redactedText is what stands in the place of a redacted string.
+const redactedText = "[REDACTED]"
 
-// IsRedacted tells whether a field is marked with debug_redact: its values must not appear in a log, span, UI or CLI output.
-func IsRedacted(field protoreflect.FieldDescriptor) bool {
+// isRedacted tells whether a field is marked with debug_redact: its values must not appear in a log, span, UI or CLI output.
+func isRedacted(field protoreflect.FieldDescriptor) bool {
 	if options, ok := field.Options().(*descriptorpb.FieldOptions); ok {
 		return options.GetDebugRedact()
 	}
@@ -21,41 +21,41 @@ func IsRedacted(field protoreflect.FieldDescriptor) bool {
 	return readOptions(field, options) != nil || options.GetDebugRedact()
 }
 
-// Redact removes from a message, in place, what must not be shown, with the types that the program links. See Redactor.
+// Redact removes from a message, in place, what must not be shown, with the types that the program links. See redactor.
 func Redact(m proto.Message) {
-	Redactor{}.Redact(m)
+	redactor{}.redact(m)
 }
 
-// Resolver finds the types of what a google.protobuf.Any holds. Both *protoregistry.Types and *dynamicpb.Types are one.
-type Resolver interface {
+// typeResolver finds the types of what a google.protobuf.Any holds. Both *protoregistry.Types and *dynamicpb.Types are one.
+type typeResolver interface {
 	protoregistry.MessageTypeResolver
 	protoregistry.ExtensionTypeResolver
 }
 
-// Redactor removes what must not be shown. It is for the copy that is shown, never for the message that is sent or stored.
+// redactor removes what must not be shown. It is for the copy that is shown, never for the message that is sent or stored.
 // The zero value uses the types that the program links. It may be used concurrently for different messages.
-type Redactor struct {
-	// Types resolves what a google.protobuf.Any holds; nil means protoregistry.GlobalTypes.
-	Types Resolver
+type redactor struct {
+	// types resolves what a google.protobuf.Any holds; nil means protoregistry.GlobalTypes.
+	types typeResolver
 }
 
 // maxAnyDepth is how many Anys inside each other are read; what is deeper is emptied.
 const maxAnyDepth = 32
 
-// Redact changes m in place. A string marked with debug_redact that isn't empty becomes Redacted; any other marked field is
+// redact changes m in place. A string marked with debug_redact that isn't empty becomes redactedText; any other marked field is
 // emptied: lists, maps, messages, bytes, numbers, bools and enums. It goes through messages, lists, maps and
 // google.protobuf.Any. Nobody can tell what is in an Any whose type isn't known or whose value can't be read, nor in
 // unknown fields, so they are emptied too.
-func (r Redactor) Redact(m proto.Message) {
-	if r.Types == nil {
-		r.Types = protoregistry.GlobalTypes
+func (r redactor) redact(m proto.Message) {
+	if r.types == nil {
+		r.types = protoregistry.GlobalTypes
 	}
 	if m != nil && m.ProtoReflect().IsValid() {
 		r.message(m.ProtoReflect(), 0)
 	}
 }
 
-func (r Redactor) message(m protoreflect.Message, depth int) {
+func (r redactor) message(m protoreflect.Message, depth int) {
 	if len(m.GetUnknown()) > 0 {
 		m.SetUnknown(nil)
 	}
@@ -65,7 +65,7 @@ func (r Redactor) message(m protoreflect.Message, depth int) {
 	}
 	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		switch {
-		case IsRedacted(field):
+		case isRedacted(field):
 			redactField(m, field)
 		case field.IsMap():
 			if field.MapValue().Message() != nil {
@@ -91,7 +91,7 @@ func redactField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
 	switch {
 	case single && field.Kind() == protoreflect.StringKind:
 		if m.Get(field).String() != "" {
-			m.Set(field, protoreflect.ValueOfString(Redacted))
+			m.Set(field, protoreflect.ValueOfString(redactedText))
 		}
 	case field.Cardinality() == protoreflect.Required:
 		// A required field must stay, or the message can't be written.
@@ -104,7 +104,7 @@ func redactField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
 var anyName = (*anypb.Any)(nil).ProtoReflect().Descriptor().FullName()
 
 // any redacts what an Any holds. It may be a dynamic message.
-func (r Redactor) any(m protoreflect.Message, depth int) {
+func (r redactor) any(m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	url, value := fields.ByName("type_url"), fields.ByName("value")
 	if url == nil || value == nil || !m.Has(value) {
@@ -118,16 +118,16 @@ func (r Redactor) any(m protoreflect.Message, depth int) {
 	m.Set(value, protoreflect.ValueOfBytes(raw))
 }
 
-func (r Redactor) anyValue(url string, value []byte, depth int) (raw []byte, ok bool) {
+func (r redactor) anyValue(url string, value []byte, depth int) (raw []byte, ok bool) {
 	if depth > maxAnyDepth {
 		return nil, false
 	}
-	kind, err := r.Types.FindMessageByURL(url)
+	kind, err := r.types.FindMessageByURL(url)
 	if err != nil {
 		return nil, false
 	}
 	held := kind.New()
-	if err := (proto.UnmarshalOptions{AllowPartial: true, Resolver: r.Types}).Unmarshal(value, held.Interface()); err != nil {
+	if err := (proto.UnmarshalOptions{AllowPartial: true, Resolver: r.types}).Unmarshal(value, held.Interface()); err != nil {
 		return nil, false
 	}
 	r.message(held, depth)

@@ -67,7 +67,7 @@ func TestRedact(t *testing.T) {
 				return m
 			}
 			got, want := parse(test.shown), parse(test.want)
-			contract.Redactor{Types: types}.Redact(got)
+			contract.RedactWith(types, got)
 			if !proto.Equal(got, want) {
 				t.Errorf("%v, want %v", got, want)
 			}
@@ -127,7 +127,7 @@ func FuzzRedact(f *testing.F) {
 			t.Fatalf("what is shown can't be read: %v", err)
 		}
 		for _, shown := range []string{customer.GetDisplayName(), customer.GetEmail()} {
-			if shown != "" && shown != contract.Redacted {
+			if shown != "" && shown != contract.RedactedText {
 				t.Errorf("%q is shown", shown)
 			}
 		}

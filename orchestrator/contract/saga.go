@@ -12,14 +12,14 @@ func (r *report) saga(m protoreflect.MethodDescriptor, options *treatyv1.SagaOpt
 		r.add(sagaStreaming, at(m), "%s is a saga, so it can't stream: remove `stream`", m.Name())
 	}
 	saga := &SagaDefinition{
-		Definition: MethodName(m),
+		Definition: methodName(m),
 		Input:      m.Input(),
 		Output:     m.Output(),
 		Deadline: r.duration(where.below(sagaDeadline), durationParams{
-			name: "deadline", value: options.GetDeadline(), most: MaxDeadline,
+			name: "deadline", value: options.GetDeadline(), most: maxDeadline,
 		}),
 		Retention: r.duration(where.below(sagaRetention), durationParams{
-			name: "retention", value: options.GetRetention(), least: MinRetention, most: MaxRetention,
+			name: "retention", value: options.GetRetention(), least: minRetention, most: maxRetention,
 		}),
 	}
 	saga.RequestID, saga.Labels = r.annotations(m.Input())
@@ -58,8 +58,8 @@ func (r *report) annotations(message protoreflect.MessageDescriptor) (requestID 
 				r.add(fieldRedacted, where, "the label %s is shown and searched by, so it can't be debug_redact: remove one of the two options", field.Name())
 			}
 			labels = append(labels, field)
-			if len(labels) == MaxLabels+1 {
-				r.add(labelTooMany, where, "%s has more than %d labels: keep those that sagas are searched by", message.Name(), MaxLabels)
+			if len(labels) == maxLabels+1 {
+				r.add(labelTooMany, where, "%s has more than %d labels: keep those that sagas are searched by", message.Name(), maxLabels)
 			}
 		}
 	}

@@ -28,8 +28,8 @@ func (p Position) String() string {
 
 // Violation is one place where a contract breaks a rule. It is an error.
 type Violation struct {
-	// Rule is the rule that is broken.
-	Rule Rule
+	// Rule is the id of the broken rule, e.g. "COMMAND_KIND_MISSING". Ids never change; docs/contract-reference.md explains each.
+	Rule string
 
 	// Descriptor is what breaks it: a method, a field, an event, or the message of a compensation's request.
 	Descriptor protoreflect.Descriptor
@@ -45,9 +45,9 @@ type Violation struct {
 // the message.
 func (v Violation) Error() string {
 	if v.Position.Line == 0 && v.Descriptor != nil {
-		return fmt.Sprintf("%s: %s: %s (%s)", v.Position, v.Descriptor.FullName(), v.Message, v.Rule.ID)
+		return fmt.Sprintf("%s: %s: %s (%s)", v.Position, v.Descriptor.FullName(), v.Message, v.Rule)
 	}
-	return fmt.Sprintf("%s: %s (%s)", v.Position, v.Message, v.Rule.ID)
+	return fmt.Sprintf("%s: %s (%s)", v.Position, v.Message, v.Rule)
 }
 
 // site is what a violation is about: a descriptor, or what is written below it.
@@ -111,8 +111,8 @@ type report struct {
 	violations []Violation
 }
 
-func (r *report) add(rule Rule, s site, format string, args ...any) {
-	v := Violation{Rule: rule, Descriptor: s.desc, Position: s.position(), Message: fmt.Sprintf(format, args...)}
+func (r *report) add(broken rule, s site, format string, args ...any) {
+	v := Violation{Rule: broken.id, Descriptor: s.desc, Position: s.position(), Message: fmt.Sprintf(format, args...)}
 	// A compensation that several commands name is looked at once for each.
 	for _, w := range r.violations {
 		if w.Rule == v.Rule && w.Descriptor.FullName() == v.Descriptor.FullName() && w.Position == v.Position && w.Message == v.Message {
