@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -33,7 +34,7 @@ type thread struct {
 	ids     uint64
 }
 
-func (t *thread) Saga() string    { return "sagas/" + t.machine.Saga() }
+func (t *thread) Saga() string    { return wire.SagaName(t.machine.Saga()) }
 func (t *thread) thread() *thread { return t }
 
 // child is the Context of a branch.

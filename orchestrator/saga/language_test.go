@@ -40,7 +40,7 @@ func (j *journal) undo(step string) {
 // outstanding are the steps that are under way.
 func (j *journal) outstanding() string {
 	var steps []string
-	for _, effect := range j.machine.Pending() {
+	for _, effect := range j.machine.PendingEffects() {
 		if effect.Discover != nil {
 			steps = append(steps, "discover "+effect.Discover.Path)
 			continue

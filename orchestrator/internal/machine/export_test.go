@@ -22,3 +22,12 @@ func (m *Machine) Code() string {
 	}
 	return b.String()
 }
+
+// Limits that tests exceed.
+const (
+	MaxSteps      = maxSteps
+	MaxWaitEvents = maxWaitEvents
+)
+
+// PayloadBytes returns the bytes that count towards the longest history.
+func (s *Saga) PayloadBytes() int { return s.payloadBytes }

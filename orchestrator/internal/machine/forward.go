@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -92,7 +93,7 @@ func (p *program) deliverStep(path string) {
 	if step.State == treatyv1.StepState_STEP_STATE_UNKNOWN {
 		result.Unknown = true
 		if result.Failure == nil {
-			result.Failure = &treatyv1.Failure{Code: codeDeadlineExceeded, Message: "the outcome is unknown"}
+			result.Failure = &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the outcome is unknown"}
 		}
 	}
 	p.deliver(path, answer{step: result})
@@ -160,8 +161,8 @@ func (m *Machine) advance() bool {
 	case p.newer != nil:
 		m.suspend(p.newer)
 		return false
-	case p.live > MaxBranches:
-		m.breakRule("", "the saga", fmt.Sprintf("more than %d branches of it have begun and not ended; let saga.Each do fewer at once", MaxBranches), "")
+	case p.live > maxBranches:
+		m.breakRule("", "the saga", fmt.Sprintf("more than %d branches of it have begun and not ended; let saga.Each do fewer at once", maxBranches), "")
 		return false
 	}
 	m.tell()
@@ -398,7 +399,7 @@ func (m *Machine) restarted(request []byte) *treatyv1.SagaRestarted {
 		Definition: old.GetDefinition(), Request: request, RequestId: old.GetRequestId(), Seed: old.GetSeed()*6364136223846793005 + 1442695040888963407,
 		Labels: old.GetLabels(), Trace: old.GetTrace(), Parent: old.GetParent(),
 	}
-	if allowed := m.saga.Allowed(); allowed > 0 {
+	if allowed := m.saga.allowed(); allowed > 0 {
 		next.Deadline = timestamppb.New(m.now.Add(allowed))
 	}
 	restarted := &treatyv1.SagaRestarted{
@@ -424,6 +425,6 @@ func (m *Machine) deadlinePassed() bool {
 func (m *Machine) decideDeadline() {
 	m.decide(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
-		Failure: &treatyv1.Failure{Code: codeDeadlineExceeded, Message: "the saga's deadline passed"},
+		Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the saga's deadline passed"},
 	})
 }

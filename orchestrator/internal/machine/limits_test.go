@@ -171,7 +171,7 @@ func TestLimits(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if again.Saga().PayloadBytes != live.machine.Saga().PayloadBytes || again.Saga().Suspension.GetMessage() != message {
+			if again.Saga().PayloadBytes() != live.machine.Saga().PayloadBytes() || again.Saga().Suspension.GetMessage() != message {
 				t.Errorf("after a crash it is suspended with %q", again.Saga().Suspension.GetMessage())
 			}
 			if _, err := again.Apply(live.now, machine.Cancel{}); message != "" && err != nil {

@@ -143,7 +143,7 @@ func (m *Machine) chosen(change string) (int32, bool) {
 			return chosen.GetVersion(), true
 		}
 	}
-	version, known := m.saga.Versions[change]
+	version, known := m.saga.versions[change]
 	return version, known
 }
 
@@ -251,7 +251,7 @@ func (m *Machine) Due() time.Time {
 
 // deadline is when the saga is cancelled; zero when it isn't, or can't be.
 func (m *Machine) deadline() time.Time {
-	deadline := m.saga.Deadline()
+	deadline := m.saga.deadline()
 	if deadline.IsZero() || m.saga.Final() || m.saga.Decided != nil || m.saga.pointOfNoReturn() != nil || m.saga.settling() {
 		return time.Time{}
 	}
@@ -283,8 +283,8 @@ func (m *Machine) Waiting() bool {
 	return true
 }
 
-// Pending returns the effects that the journal intends and whose end it doesn't hold. A suspended saga has none.
-func (m *Machine) Pending() []Effect {
+// PendingEffects returns the effects that the journal intends and whose end it doesn't hold. A suspended saga has none.
+func (m *Machine) PendingEffects() []Effect {
 	if m.saga.Suspension != nil {
 		return nil
 	}
@@ -345,7 +345,7 @@ func (m *Machine) wake() {
 	default:
 		m.drive()
 	}
-	m.effects = m.Pending()
+	m.effects = m.PendingEffects()
 }
 
 func (m *Machine) commandEnded(in CommandEnded) {
@@ -392,11 +392,3 @@ func (m *Machine) suspend(suspended *treatyv1.SagaSuspended) {
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: suspended}})
 }
-
-// gRPC codes that the machine itself uses.
-const (
-	codeCancelled          = 1
-	codeDeadlineExceeded   = 4
-	codeFailedPrecondition = 9
-	codeAborted            = 10
-)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -94,9 +96,9 @@ func (m *Machine) compensateForParent() error {
 	}
 	m.decide(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
-		Failure: &treatyv1.Failure{Code: codeAborted, Message: "the saga that this one is a step of undoes it"},
+		Failure: &treatyv1.Failure{Code: int32(codes.Aborted), Message: "the saga that this one is a step of undoes it"},
 	})
-	m.effects = m.Pending()
+	m.effects = m.PendingEffects()
 	return nil
 }
 
@@ -119,9 +121,9 @@ func (m *Machine) cancel(in Cancel) error {
 	}
 	m.decide(&treatyv1.CompensationDecided{
 		Cause:    treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
-		Failure:  &treatyv1.Failure{Code: codeCancelled, Message: message},
+		Failure:  &treatyv1.Failure{Code: int32(codes.Canceled), Message: message},
 		Decision: in.Decision,
 	})
-	m.effects = m.Pending()
+	m.effects = m.PendingEffects()
 	return nil
 }

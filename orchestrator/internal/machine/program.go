@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -33,7 +34,7 @@ type program struct {
 }
 
 // halted says whether the code goes no further: it panicked, can't go by a version, or has too many branches at once.
-func (p *program) halted() bool { return p.panicked != "" || p.newer != nil || p.live > MaxBranches }
+func (p *program) halted() bool { return p.panicked != "" || p.newer != nil || p.live > maxBranches }
 
 // scope is a place in saga code where branches run.
 type scope struct {
@@ -193,7 +194,7 @@ func (p *program) halt(t *Thread) {
 		if !ask.stopping {
 			// A scope is whole or undone, also when the code around it takes the failure beside it in its stride.
 			if ask.branches.Undo && p.machine.barred(ask) == nil {
-				ask.failure = &treatyv1.Failure{Code: codeAborted, Message: "what ran beside the scope failed, so it was stopped"}
+				ask.failure = &treatyv1.Failure{Code: int32(codes.Aborted), Message: "what ran beside the scope failed, so it was stopped"}
 			}
 			p.stopScope(ask)
 			p.close(ask)
@@ -233,7 +234,7 @@ func (p *program) kill(t *Thread) {
 // expire stops a scope whose time is up.
 func (p *program) expire(s *scope) {
 	s.expired = true
-	s.failure = &treatyv1.Failure{Code: codeDeadlineExceeded, Message: "the scope's deadline passed"}
+	s.failure = &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the scope's deadline passed"}
 	p.stopScope(s)
 	p.close(s)
 	p.settle()

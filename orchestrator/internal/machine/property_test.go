@@ -181,7 +181,7 @@ func (l *life) step() {
 			l.happen(machine.CommandCompleted(out))
 		}
 	default:
-		outstanding := l.machine.Pending()
+		outstanding := l.machine.PendingEffects()
 		if len(outstanding) == 0 {
 			l.happen(machine.Resume{Decision: decision, How: machine.Retry})
 			return
@@ -230,7 +230,7 @@ func (l *life) stepWell() bool {
 		l.happen(machine.Cancel{Decision: &treatyv1.Decision{}})
 		return l.machine.Saga().Suspension == nil
 	}
-	if outstanding := l.machine.Pending(); len(outstanding) > 0 {
+	if outstanding := l.machine.PendingEffects(); len(outstanding) > 0 {
 		if discover := outstanding[0].Discover; discover != nil {
 			l.happen(machine.Discovered{Path: discover.Path, Participants: []string{"x"}})
 		} else {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -37,7 +39,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return true, nil
 	}
 	m.drive()
-	m.effects = m.Pending()
+	m.effects = m.PendingEffects()
 	return false, nil
 }
 
@@ -88,5 +90,5 @@ func (m *Machine) resumePivot(step *Step, in Resume) error {
 }
 
 func refusedByHand(decision *treatyv1.Decision) *treatyv1.Failure {
-	return &treatyv1.Failure{Code: codeFailedPrecondition, Message: "marked as refused by hand: " + decision.GetReason()}
+	return &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "marked as refused by hand: " + decision.GetReason()}
 }

@@ -11,29 +11,29 @@ import (
 // Limits of one round of a saga. One that asks for more is suspended: it is a loop without an end, or a process that should be several sagas,
 // or begin anew with a new request from time to time.
 const (
-	// MaxSteps is how many steps, waits and broadcasts a saga may have.
-	MaxSteps = 10_000
+	// maxSteps is how many steps, waits and broadcasts a saga may have.
+	maxSteps = 10_000
 
-	// MaxBranches is how many branches and scopes may be open at one moment: each needs some memory.
-	MaxBranches = 2 * MaxSteps
+	// maxBranches is how many branches and scopes may be open at one moment: each needs some memory.
+	maxBranches = 2 * maxSteps
 
 	// MaxPayloadBytes is how long one request may be.
 	MaxPayloadBytes = 4 << 20
 
-	// MaxTurnPayloadBytes is how long the requests may be, altogether, that are sent at one moment.
-	MaxTurnPayloadBytes = 16 << 20
+	// maxTurnPayloadBytes is how long the requests may be, altogether, that are sent at one moment.
+	maxTurnPayloadBytes = 16 << 20
 
-	// MaxHistoryBytes is how long all requests, replies, events and progress may be.
-	MaxHistoryBytes = 64 << 20
+	// maxHistoryBytes is how long all requests, replies, events and progress may be.
+	maxHistoryBytes = 64 << 20
 )
 
 // What a wait may ask for at most.
 const (
-	// MaxWaitEvents is how many events one wait may await.
-	MaxWaitEvents = 100
+	// maxWaitEvents is how many events one wait may await.
+	maxWaitEvents = 100
 
-	// MaxAwaits is how many events all waits of a saga may await at one moment.
-	MaxAwaits = 1000
+	// maxAwaits is how many events all waits of a saga may await at one moment.
+	maxAwaits = 1000
 
 	// MaxSubjectBytes is how long an event's correlation key may be.
 	MaxSubjectBytes = 256
@@ -53,8 +53,8 @@ func (m *Machine) broken(t *Thread, command *contract.Command, known bool, call 
 	if len(call.Request) > MaxPayloadBytes {
 		return fmt.Sprintf("the request of %s has %d bytes, and %d are allowed; keep what is long elsewhere, and send where it is", call.Method, len(call.Request), MaxPayloadBytes)
 	}
-	if m.turnBytes += len(call.Request); m.turnBytes > MaxTurnPayloadBytes {
-		return fmt.Sprintf("the requests that are sent at this moment have more than %d bytes altogether; let saga.Each do fewer at once", MaxTurnPayloadBytes)
+	if m.turnBytes += len(call.Request); m.turnBytes > maxTurnPayloadBytes {
+		return fmt.Sprintf("the requests that are sent at this moment have more than %d bytes altogether; let saga.Each do fewer at once", maxTurnPayloadBytes)
 	}
 	if command.Broadcast != (call.Participant != "") {
 		return fmt.Sprintf("%s goes to everybody who serves it, so it is sent by its generated function alone", call.Method)
@@ -109,15 +109,15 @@ func (m *Machine) brokenWait(wait *Wait) string {
 	if rule := m.tooLong(); rule != "" {
 		return rule
 	}
-	if len(wait.Events) > MaxWaitEvents {
-		return fmt.Sprintf("it awaits %d events at once, and %d are allowed; await them side by side, in branches", len(wait.Events), MaxWaitEvents)
+	if len(wait.Events) > maxWaitEvents {
+		return fmt.Sprintf("it awaits %d events at once, and %d are allowed; await them side by side, in branches", len(wait.Events), maxWaitEvents)
 	}
 	awaits := len(wait.Events)
 	for _, open := range m.saga.Waits {
 		awaits += len(open.Scheduled.GetEvents())
 	}
-	if awaits > MaxAwaits {
-		return fmt.Sprintf("the saga awaits %d events at once, and %d are allowed; let saga.Each do fewer at once", awaits, MaxAwaits)
+	if awaits > maxAwaits {
+		return fmt.Sprintf("the saga awaits %d events at once, and %d are allowed; let saga.Each do fewer at once", awaits, maxAwaits)
 	}
 	for _, key := range wait.Events {
 		switch {
@@ -137,10 +137,10 @@ func (m *Machine) brokenWait(wait *Wait) string {
 // tooLong says that the journal must not become longer.
 func (m *Machine) tooLong() string {
 	switch {
-	case len(m.saga.Steps)+m.saga.asked >= MaxSteps:
-		return fmt.Sprintf("a saga has at most %d steps, waits and broadcasts; %s", MaxSteps, restartHint)
-	case m.saga.PayloadBytes > MaxHistoryBytes:
-		return fmt.Sprintf("the requests, replies, events and progress in the saga's journal have %d bytes, and %d are allowed; %s", m.saga.PayloadBytes, MaxHistoryBytes, restartHint)
+	case len(m.saga.Steps)+m.saga.asked >= maxSteps:
+		return fmt.Sprintf("a saga has at most %d steps, waits and broadcasts; %s", maxSteps, restartHint)
+	case m.saga.payloadBytes > maxHistoryBytes:
+		return fmt.Sprintf("the requests, replies, events and progress in the saga's journal have %d bytes, and %d are allowed; %s", m.saga.payloadBytes, maxHistoryBytes, restartHint)
 	}
 	return ""
 }

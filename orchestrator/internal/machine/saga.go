@@ -51,8 +51,8 @@ type Saga struct {
 	// Scopes are those of its scopes that failed and are undone by themselves, in the order of the decisions.
 	Scopes []*FailedScope
 
-	// Versions are the versions of changes that it goes by.
-	Versions map[string]int32
+	// versions are the versions of changes that it goes by.
+	versions map[string]int32
 
 	// Progress is how far it says it has come; nil when it says nothing.
 	Progress *anypb.Any
@@ -60,14 +60,14 @@ type Saga struct {
 	// Round is how many times it was begun; 1 unless it was restarted.
 	Round uint32
 
-	// PayloadBytes is how long the requests, replies, events and progress are that its journal holds, altogether.
-	PayloadBytes int
+	// payloadBytes is how long the requests, replies, events and progress are that its journal holds, altogether.
+	payloadBytes int
 
 	// FirstRequest is the serialized request that it was started with, in its first round.
 	FirstRequest []byte
 
-	// RoundTime is when its round began.
-	RoundTime time.Time
+	// roundTime is when its round began.
+	roundTime time.Time
 
 	taken    map[eventKey]uint64 // the positions of the last events taken
 	asked    int                 // waits and broadcasts that were ever scheduled in this round
@@ -146,18 +146,18 @@ type Step struct {
 // Path is the step's path in its saga.
 func (s *Step) Path() string { return s.Scheduled.GetStep() }
 
-// Deadline is when the saga is cancelled; zero means never.
-func (s *Saga) Deadline() time.Time {
+// deadline is when the saga is cancelled; zero means never.
+func (s *Saga) deadline() time.Time {
 	if d := s.Started.GetDeadline(); d != nil {
 		return d.AsTime()
 	}
 	return time.Time{}
 }
 
-// Allowed is how long a round of the saga may take; 0 means without end.
-func (s *Saga) Allowed() time.Duration {
-	if deadline := s.Deadline(); !deadline.IsZero() {
-		return deadline.Sub(s.RoundTime)
+// allowed is how long a round of the saga may take; 0 means without end.
+func (s *Saga) allowed() time.Duration {
+	if deadline := s.deadline(); !deadline.IsZero() {
+		return deadline.Sub(s.roundTime)
 	}
 	return 0
 }
@@ -200,15 +200,15 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		if s.Started != nil {
 			return s.misfit("saga_started", "the saga was started before")
 		}
-		s.Started, s.State, s.Round, s.RoundTime = r.SagaStarted, treatyv1.SagaState_SAGA_STATE_RUNNING, 1, now
+		s.Started, s.State, s.Round, s.roundTime = r.SagaStarted, treatyv1.SagaState_SAGA_STATE_RUNNING, 1, now
 		s.FirstRequest = r.SagaStarted.GetRequest()
-		s.PayloadBytes += len(r.SagaStarted.GetRequest())
+		s.payloadBytes += len(r.SagaStarted.GetRequest())
 	case *treatyv1.Record_StepScheduled:
 		if s.byPath[r.StepScheduled.GetStep()] != nil {
 			return s.misfit("step_scheduled", "step "+r.StepScheduled.GetStep()+" was scheduled before")
 		}
 		s.schedule(now, r.StepScheduled)
-		s.PayloadBytes += len(r.StepScheduled.GetRequest())
+		s.payloadBytes += len(r.StepScheduled.GetRequest())
 	case *treatyv1.Record_StepDone, *treatyv1.Record_StepRefused, *treatyv1.Record_StepUnknown:
 		return s.foldOutcome(now, record)
 	case *treatyv1.Record_CompensationDecided:
@@ -226,7 +226,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		}
 	case *treatyv1.Record_SagaSucceeded:
 		s.Reply, s.State = r.SagaSucceeded.GetReply(), treatyv1.SagaState_SAGA_STATE_SUCCEEDED
-		s.PayloadBytes += len(s.Reply)
+		s.payloadBytes += len(s.Reply)
 	case *treatyv1.Record_SagaCompensated:
 		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATED
 	case *treatyv1.Record_SagaRestarted:
@@ -246,7 +246,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		s.chooseVersion(r.VersionChosen)
 	case *treatyv1.Record_ProgressSet:
 		s.Progress = r.ProgressSet.GetProgress()
-		s.PayloadBytes += len(s.Progress.GetValue())
+		s.payloadBytes += len(s.Progress.GetValue())
 	case *treatyv1.Record_BroadcastScheduled:
 		s.asked++ // also one that goes to nobody
 	case *treatyv1.Record_ScopeOpened, *treatyv1.Record_ScopeExpired:
@@ -261,8 +261,8 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 	*s = Saga{
 		ID: s.ID, Started: r.GetStarted(), State: treatyv1.SagaState_SAGA_STATE_RUNNING, Round: r.GetRound(), Turns: s.Turns,
-		CreateTime: r.GetCreateTime().AsTime(), UpdateTime: s.UpdateTime, Progress: r.GetProgress(), RoundTime: r.GetRoundTime().AsTime(), FirstRequest: r.GetFirstRequest(),
-		PayloadBytes: len(r.GetStarted().GetRequest()),
+		CreateTime: r.GetCreateTime().AsTime(), UpdateTime: s.UpdateTime, Progress: r.GetProgress(), roundTime: r.GetRoundTime().AsTime(), FirstRequest: r.GetFirstRequest(),
+		payloadBytes: len(r.GetStarted().GetRequest()),
 	}
 	for _, taken := range r.GetEventsTaken() {
 		s.take(taken.GetKey(), taken.GetPosition())
@@ -279,10 +279,10 @@ func (s *Saga) choose(turn *treatyv1.Turn) {
 }
 
 func (s *Saga) chooseVersion(chosen *treatyv1.VersionChosen) {
-	if s.Versions == nil {
-		s.Versions = make(map[string]int32)
+	if s.versions == nil {
+		s.versions = make(map[string]int32)
 	}
-	s.Versions[chosen.GetChange()] = chosen.GetVersion()
+	s.versions[chosen.GetChange()] = chosen.GetVersion()
 }
 
 func (s *Saga) take(key *treatyv1.EventKey, position uint64) {
@@ -303,7 +303,7 @@ func (s *Saga) foldWaitEnded(ended *treatyv1.WaitEnded) error {
 			return s.misfit("wait_ended", "wait "+ended.GetWait()+" awaits no such event")
 		}
 		s.take(keys[event.GetIndex()], event.GetPosition())
-		s.PayloadBytes += len(event.GetData())
+		s.payloadBytes += len(event.GetData())
 	}
 	s.Waits = slices.Delete(s.Waits, i, i+1)
 	return nil
@@ -338,7 +338,7 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_StepDone:
 		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())
-		s.PayloadBytes += len(step.Reply)
+		s.payloadBytes += len(step.Reply)
 		step.Attempts, step.Decision = r.StepDone.GetAttempts(), r.StepDone.GetDecision()
 		s.pass(step)
 	case *treatyv1.Record_StepRefused:

@@ -316,7 +316,7 @@ func stored(t *testing.T, turn *treatyv1.Turn) *treatyv1.Turn {
 
 func effects(m *machine.Machine) map[string]bool {
 	set := make(map[string]bool)
-	for _, effect := range m.Pending() {
+	for _, effect := range m.PendingEffects() {
 		set[describeEffect(effect)] = true
 	}
 	return maps.Clone(set)
