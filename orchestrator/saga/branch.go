@@ -7,20 +7,22 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// All runs branches side by side and returns when all have ended: nil when none failed, else the error of the one that failed first. The
-// others stop before their next command then, and what is in flight is awaited. When the saga is undone, what ran side by side is undone
-// side by side.
+// All runs branches side by side and returns when all have ended. It returns nil when none failed, else the error of
+// the branch that failed first. When a branch fails, the others stop before their next command, and All waits for the
+// commands in flight. When the saga compensates, branches that ran side by side are compensated side by side.
 //
-// Code that takes the error in its stride and goes another way keeps what the branches did until then: to have it undone, run All within
-// Try.
+// Code that handles the error and continues keeps what the branches did. To compensate it, run All within [Try].
 //
-// Each branch must use the Context that it is handed. One piece of a saga runs at a time, so branches may share variables.
+// Each branch must use the Context that it receives. Only one branch runs at a time, so branches may share variables
+// without a lock.
 func All(ctx Context, branches ...func(ctx Context) error) error {
-	return branch(ctx, &machine.Branches{Count: len(branches)}, func(i int, ctx Context) error { return branches[i](ctx) })
+	return branch(ctx, &machine.Branches{Count: len(branches)}, func(i int, ctx Context) error {
+		return branches[i](ctx)
+	})
 }
 
-// Each runs a branch for each item, all side by side unless AtMost sets a limit. When the saga compensates, it compensates no more
-// branches at a time than ran at a time. Everything else is as in All.
+// Each runs one branch for each item, all side by side unless [AtMost] sets a limit. It behaves as [All] does. When the
+// saga compensates, it compensates no more branches at a time than ran at a time.
 func Each[T any](ctx Context, items []T, do func(ctx Context, item T) error, options ...EachOption) error {
 	branches := &machine.Branches{Count: len(items)}
 	for _, option := range options {
@@ -29,27 +31,29 @@ func Each[T any](ctx Context, items []T, do func(ctx Context, item T) error, opt
 	return branch(ctx, branches, func(i int, ctx Context) error { return do(ctx, items[i]) })
 }
 
-// EachOption is a setting of Each. AtMost makes one.
+// EachOption is a setting of [Each]. [AtMost] returns one.
 type EachOption interface {
 	each(branches *machine.Branches)
 }
 
-// AtMost limits how many branches of Each run at a time. The next item's branch starts when one ends, in the order of the items. A
-// limit below 1 is no limit.
+// AtMost limits how many branches of [Each] run at a time. When one ends, the branch of the next item starts. A limit
+// below 1 is no limit.
 func AtMost(branches int) EachOption { return atMost(branches) }
 
 type atMost int
 
 func (o atMost) each(branches *machine.Branches) { branches.AtOnce = max(int(o), 0) }
 
-// Try runs a scope: when its body returns an error, its own steps are undone, newest first, and Try returns the error once they are. The
-// saga isn't undone by that: its code may go another way. A scope that fails behind a pivot or a retriable command of its own suspends the
-// saga, since nothing is undone there. The body must use the Context that it is handed.
+// Try runs a scope. When its body returns an error, the orchestrator compensates the scope's steps, newest first. Then
+// Try returns the error, and the code may take another way; the rest of the saga is not compensated. The body must use
+// the Context that it receives.
 //
-// A scope that is stopped because a branch beside it failed is undone too.
+// With [Within], the scope has a deadline. When it passes, the body stops before its next command, Try waits for the
+// commands in flight, and the scope is compensated. Then Try returns [ErrDeadline]. The deadline no longer counts once
+// the scope has sent a pivot or a retriable command.
 //
-// With Within, the body is stopped when the time is up: what is in flight is awaited, the scope is undone, and Try returns
-// ErrDeadline. It isn't stopped any more once a pivot or a retriable command of it is under way.
+// A scope is also compensated when it stops because a branch beside it failed. A scope that fails after a pivot or a
+// retriable command of its own suspends the saga, because nothing is compensated after those.
 func Try(ctx Context, body func(ctx Context) error, options ...ScopeOption) error {
 	branches := &machine.Branches{Count: 1, Undo: true}
 	for _, option := range options {
@@ -58,16 +62,16 @@ func Try(ctx Context, body func(ctx Context) error, options ...ScopeOption) erro
 	return branch(ctx, branches, func(_ int, ctx Context) error { return body(ctx) })
 }
 
-// ScopeOption is a setting of Try.
+// ScopeOption is a setting of [Try]. [Within] returns one.
 type ScopeOption interface {
 	scope(branches *machine.Branches)
 }
 
-// Within limits how long a scope or a wait may take. It counts from the moment at which that begins, and goes on counting while the
+// Within limits how long [Try] or [Await] may take. The time counts from the call and includes the time that the
 // orchestrator is down. A duration that isn't positive sets no limit.
 func Within(d time.Duration) WithinOption { return WithinOption{d} }
 
-// WithinOption is what Within makes: a ScopeOption and a WaitOption.
+// WithinOption is a [ScopeOption] and a [WaitOption]. [Within] returns one.
 type WithinOption struct{ d time.Duration }
 
 func (o WithinOption) scope(branches *machine.Branches) { branches.Within = max(o.d, 0) }

@@ -13,30 +13,34 @@ import (
 
 // Answer is the reply of one participant to a broadcast.
 type Answer[T proto.Message] struct {
-	// Participant names it: the first service that it is configured with.
+	// Participant is the name of the participant: the first service that the orchestrator is configured with for it.
 	Participant string
 
-	// Reply is what it replied.
+	// Reply is the participant's reply.
 	Reply T
 }
 
-// Broadcast sends a command to every participant that serves it, side by side, and returns their replies by the names of the
-// participants. Who they are is journaled before anything is sent. As in All, the error is that of the first that failed, and the replies
-// are those of who had done it by then; when nobody serves the command, it is an *Error with the code FAILED_PRECONDITION. It is
-// what generated functions are made of: call those.
+// Broadcast sends a command to every participant that serves it, side by side. It returns the replies, ordered by the
+// names of the participants. It is for generated code: call the generated function of the command. Parameter fullMethod
+// is a gRPC method name with its leading slash.
+//
+// The orchestrator records the participants before it sends anything, so a recovered saga sends to the same ones. As in
+// [All], the error is that of the participant that failed first; the replies are then those that arrived before. When
+// no participant serves the command, the error is an [*Error] with the code FAILED_PRECONDITION.
 func Broadcast[T proto.Message](ctx Context, fullMethod string, in proto.Message) ([]Answer[T], error) {
 	t, method := ctx.thread(), strings.TrimPrefix(fullMethod, "/")
 	replies, errs := make(map[string]T), make(map[string]error)
-	names, result := t.machine.Broadcast(&machine.Broadcast{Method: method}, func(participant string, child *machine.Thread) *treatyv1.Failure {
+	send := func(participant string, child *machine.Thread) *treatyv1.Failure {
 		var none T
 		reply := none.ProtoReflect().New().Interface()
 		if err := call(child, &machine.Call{Method: method, Participant: participant}, in, reply); err != nil {
 			errs[participant] = fmt.Errorf("at %s: %w", participant, err)
 			return failureOf(err)
 		}
-		replies[participant] = reply.(T) //nolint:forcetypeassert // it was made from T's own type
+		replies[participant] = reply.(T) //nolint:forcetypeassert // made from T's own type
 		return nil
-	})
+	}
+	names, result := t.machine.Broadcast(&machine.Broadcast{Method: method}, send)
 	var answers []Answer[T]
 	for _, name := range names {
 		if reply, done := replies[name]; done {
@@ -46,7 +50,8 @@ func Broadcast[T proto.Message](ctx Context, fullMethod string, in proto.Message
 	switch {
 	case len(names) == 0:
 		return nil, &Error{Method: method, failure: &treatyv1.Failure{
-			Code: int32(codes.FailedPrecondition), Message: "no configured participant serves it; start the orchestrator with one that does",
+			Code:    int32(codes.FailedPrecondition),
+			Message: "no configured participant serves it; start the orchestrator with one that does",
 		}}
 	case result.Failed >= 0:
 		return answers, errs[names[result.Failed]]

@@ -15,9 +15,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Context is the way from saga code to its saga. It is handed to the code, can't be made by anybody else, and is no
-// context.Context, so that it can't slip into a network call. It may only be used by the code it was handed to, on its
-// own goroutine.
+// Context connects saga code to its saga. A saga's function receives one, and so does each branch and scope; code must
+// use the innermost one that it received, and only on the goroutine on which it was called. Nothing else can create a
+// Context. It isn't a context.Context, so it can't be passed to a network call by mistake.
 type Context interface {
 	// Saga returns the saga's name, "sagas/{saga}".
 	Saga() string
@@ -25,7 +25,7 @@ type Context interface {
 	thread() *thread
 }
 
-// thread is the one implementation of Context.
+// thread is the only implementation of Context.
 type thread struct {
 	machine *machine.Thread
 	input   protoreflect.FullName // the saga's request
@@ -37,17 +37,17 @@ type thread struct {
 func (t *thread) Saga() string    { return wire.SagaName(t.machine.Saga()) }
 func (t *thread) thread() *thread { return t }
 
-// child is the Context of a branch.
+// child returns the Context of a branch.
 func (t *thread) child(machine *machine.Thread) Context {
 	return &thread{machine: machine, input: t.input}
 }
 
-// Now returns the time of the turn that the code runs in, in UTC to the microsecond. It stands still between two steps and is the same
-// in every replay.
+// Now returns the current time, in UTC to the microsecond. It doesn't change between two steps or waits, and is the
+// same in every replay.
 func Now(ctx Context) time.Time { return ctx.thread().machine.Now() }
 
-// NewID returns a new UUID: another one for each call, the same in every replay. It can be guessed by who knows the journal, so it is
-// no secret.
+// NewID returns a new UUID of version 8. It differs for each call and is the same in every replay. It is not a secret:
+// it can be computed from the journal.
 func NewID(ctx Context) string {
 	t := ctx.thread()
 	t.ids++
@@ -64,7 +64,8 @@ func NewID(ctx Context) string {
 	return id.String()
 }
 
-// Rand returns the saga's source of chance. It gives the same numbers in every replay; it is not for secrets.
+// Rand returns a source of random numbers, one for each branch. It gives the same numbers in every replay. Don't use it
+// for secrets.
 func Rand(ctx Context) *rand.Rand {
 	t := ctx.thread()
 	if t.rand == nil {
@@ -78,8 +79,8 @@ func pathSeed(path string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// Logger returns a logger that names the saga and is silent while the code is replayed, so that a line is written once, unless the
-// orchestrator stops between writing it and committing the turn.
+// Logger returns the orchestrator's logger with the saga's name. It writes nothing while the code is replayed, so each
+// line is written once. A line may be written twice when the orchestrator stops right after writing it.
 func Logger(ctx Context) *slog.Logger {
 	t := ctx.thread()
 	if t.logger == nil {
@@ -92,7 +93,7 @@ func Logger(ctx Context) *slog.Logger {
 	return t.logger
 }
 
-// liveHandler drops what is logged during a replay.
+// liveHandler drops log records during a replay.
 type liveHandler struct {
 	slog.Handler
 	thread *machine.Thread

@@ -13,7 +13,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 )
 
-// Definition is a saga definition with its code, as [Register] makes it.
+// Definition is a saga definition with its code. [Register] makes one; code that implements [Registrar] only passes it
+// on.
 type Definition struct {
 	// Name is the definition's name, e.g. "acme.card.v1.CardSagas/IssueCard".
 	Name string
@@ -30,12 +31,13 @@ func init() { //nolint:gochecknoinits // the orchestrator reads a field that use
 
 // Registrar takes saga definitions. An orchestrator.Orchestrator is one.
 type Registrar interface {
-	// RegisterSaga adds a definition. An orchestrator reports a definition that was registered twice, or that no linked contract has,
-	// when it starts to serve.
+	// RegisterSaga adds a definition. An orchestrator reports a definition that was registered twice, or that no linked
+	// contract has, when it starts to serve.
 	RegisterSaga(Definition)
 }
 
-// Register adds the code of a saga definition. Saga services don't call it themselves: the generated Register functions do.
+// Register adds the code of a saga definition to a registrar. It is for generated code: call the generated Register
+// function of the saga service. Parameter fullMethod is a gRPC method name with its leading slash.
 func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(Context, In) (Out, error)) {
 	d := definition[In, Out]{name: strings.TrimPrefix(fullMethod, "/"), code: code}
 	r.RegisterSaga(Definition{Name: d.name, code: d.run})
@@ -51,7 +53,9 @@ func (d definition[In, Out]) run(t *machine.Thread, request []byte) ([]byte, *tr
 	var zero In
 	in := zero.ProtoReflect().New().Interface().(In) //nolint:forcetypeassert // made from In's own type
 	if err := proto.Unmarshal(request, in); err != nil {
-		return nil, &treatyv1.Failure{Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", d.name, err)}
+		return nil, &treatyv1.Failure{
+			Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", d.name, err),
+		}
 	}
 	out, err := d.code(&thread{machine: t, input: in.ProtoReflect().Descriptor().FullName()}, in)
 	if restart, ok := errors.AsType[*restartError](err); ok {

@@ -3,6 +3,7 @@ package saga
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
@@ -13,40 +14,46 @@ import (
 )
 
 var (
-	// ErrDeadline is what Try returns when the scope's time was up. Its code is DEADLINE_EXCEEDED.
+	// ErrDeadline is returned by [Try] when the scope's deadline passed. Its code is DEADLINE_EXCEEDED.
 	ErrDeadline = status.Error(codes.DeadlineExceeded, "the scope's deadline passed")
 
-	// ErrTimeout is what Await returns when no event came in time. Its code is DEADLINE_EXCEEDED.
-	ErrTimeout = status.Error(codes.DeadlineExceeded, "the event didn't come in time")
+	// ErrTimeout is returned by [Await] when no event arrived in time. Its code is DEADLINE_EXCEEDED.
+	ErrTimeout = status.Error(codes.DeadlineExceeded, "no event arrived in time")
 )
 
-// Error is how a step ended that wasn't done. It is immutable. status.FromError and status.Code read it.
+// Error is the error of a command that wasn't done. status.FromError and status.Code read the participant's status from
+// it. It is immutable.
 type Error struct {
 	// Method is the command's method, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
 	Method string
 
-	// Unknown says that the orchestrator gave up and that the step may have been executed. It will be undone, whatever the
-	// code does next. False: the participant refused it, and it certainly wasn't executed.
+	// Unknown reports whether the command may have been executed: the orchestrator gave up before it learned the
+	// outcome. The step will be compensated, whatever the code does next. If Unknown is false, the participant refused
+	// the command and did not execute it.
 	Unknown bool
 
 	failure *treatyv1.Failure
 }
 
-// Error says which command ended how.
+// Error returns the method, the outcome, the code and the participant's message.
 func (e *Error) Error() string {
-	how := "refused"
+	outcome := "refused"
 	if e.Unknown {
-		how = "unknown"
+		outcome = "unknown"
 	}
-	return fmt.Sprintf("%s %s: %s: %s", e.Method, how, codes.Code(uint32(e.failure.GetCode())), e.failure.GetMessage())
+	code := codes.Code(uint32(e.failure.GetCode()))
+	return fmt.Sprintf("%s %s: %s: %s", e.Method, outcome, code, e.failure.GetMessage())
 }
 
-// GRPCStatus is the participant's status with its details.
+// GRPCStatus returns the participant's status with its details.
 func (e *Error) GRPCStatus() *status.Status {
-	return status.FromProto(&spb.Status{Code: e.failure.GetCode(), Message: e.failure.GetMessage(), Details: e.failure.GetDetails()})
+	return status.FromProto(&spb.Status{
+		Code: e.failure.GetCode(), Message: e.failure.GetMessage(), Details: e.failure.GetDetails(),
+	})
 }
 
-// Rejection returns the typed rejection of the wanted type that err carries, if it does.
+// Rejection returns the typed rejection of type T in err, which may be wrapped. It returns false when err is not the
+// error of a command, or carries no rejection of that type.
 //
 //	if closed, ok := saga.Rejection[*customerv1.CustomerClosed](err); ok { ... }
 func Rejection[T proto.Message](err error) (T, bool) {
@@ -62,8 +69,21 @@ func Rejection[T proto.Message](err error) (T, bool) {
 		}
 		rejection := wanted.New().Interface()
 		if detail.UnmarshalTo(rejection) == nil {
-			return rejection.(T), true //nolint:forcetypeassert // it was made from T's own type
+			return rejection.(T), true //nolint:forcetypeassert // made from T's own type
 		}
 	}
 	return none, false
 }
+
+// failureOf returns the failure that a saga ends with: the gRPC status in the error, with its details, or ABORTED for
+// an error without one.
+func failureOf(err error) *treatyv1.Failure {
+	st, ok := status.FromError(err)
+	if !ok || st.Code() == codes.OK {
+		return &treatyv1.Failure{Code: int32(codes.Aborted), Message: validUTF8(err.Error())}
+	}
+	return &treatyv1.Failure{Code: int32(st.Code()), Message: validUTF8(st.Message()), Details: st.Proto().GetDetails()}
+}
+
+// validUTF8 replaces invalid UTF-8, which protobuf strings can't hold.
+func validUTF8(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

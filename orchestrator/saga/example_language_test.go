@@ -24,20 +24,22 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// moveBoth changes where a customer lives and where the customer's cards are posted to, side by side.
+// moveBoth changes a customer's address and the address to which the customer's cards are posted, side by side.
 func moveBoth(ctx saga.Context, customer string, home *customerv1.Address, postal *cardv1.Postal) error {
 	return saga.All(ctx,
 		func(ctx saga.Context) error {
-			_, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{Customer: customer, Address: home})
+			change := &customerv1.ChangeAddressRequest{Customer: customer, Address: home}
+			_, err := customerv1saga.ChangeAddress(ctx, change)
 			return err
 		},
 		func(ctx saga.Context) error {
-			_, err := cardv1saga.ChangePostalAddress(ctx, &cardv1.ChangePostalAddressRequest{Customer: customer, Postal: postal})
+			change := &cardv1.ChangePostalAddressRequest{Customer: customer, Postal: postal}
+			_, err := cardv1saga.ChangePostalAddress(ctx, change)
 			return err
 		})
 }
 
-// moveHousehold changes where several customers live, two at a time.
+// moveHousehold changes the address of several customers, two at a time.
 func moveHousehold(ctx saga.Context, customers []string, home *customerv1.Address) error {
 	return saga.Each(ctx, customers, func(ctx saga.Context, customer string) error {
 		_, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{Customer: customer, Address: home})
@@ -45,18 +47,18 @@ func moveHousehold(ctx saga.Context, customers []string, home *customerv1.Addres
 	}, saga.AtMost(2))
 }
 
-// moveIfAllCan moves a household within an hour, or nobody of it. It says whether they moved.
+// moveIfAllCan moves all customers of a household within an hour, or none. It reports whether they moved.
 func moveIfAllCan(ctx saga.Context, customers []string, home *customerv1.Address) (moved bool, err error) {
 	err = saga.Try(ctx, func(ctx saga.Context) error {
 		return moveHousehold(ctx, customers, home)
 	}, saga.Within(time.Hour))
 	if status.Code(err) == codes.FailedPrecondition || errors.Is(err, saga.ErrDeadline) {
-		return false, nil // who had moved has moved back, and the saga goes on
+		return false, nil // the customers that had moved have moved back, and the saga continues
 	}
 	return err == nil, err
 }
 
-// moveLater changes an address on the day of the move, and not before two weeks are over.
+// moveLater changes an address on the day of the move, but not before two weeks have passed.
 func moveLater(ctx saga.Context, day time.Time, move *customerv1.ChangeAddressRequest) error {
 	saga.Sleep(ctx, 14*24*time.Hour)
 	saga.SleepUntil(ctx, day)
@@ -64,7 +66,7 @@ func moveLater(ctx saga.Context, day time.Time, move *customerv1.ChangeAddressRe
 	return err
 }
 
-// hasMoved waits for up to a year until a customer moves.
+// hasMoved waits up to a year for a customer to move.
 func hasMoved(ctx saga.Context, customer string) (bool, error) {
 	_, err := customerv1saga.AwaitAddressChanged(ctx, customer, saga.Within(365*24*time.Hour))
 	if errors.Is(err, saga.ErrTimeout) {
@@ -73,20 +75,23 @@ func hasMoved(ctx saga.Context, customer string) (bool, error) {
 	return err == nil, err
 }
 
-// registerAgrees waits for what the identity register says of an applicant: one of two events, or nothing for two days.
+// registerAgrees waits for the identity register to decide about an applicant: one of two events, or neither within two
+// days.
 func registerAgrees(ctx saga.Context, applicant string) error {
-	verified, turnedDown, silence := identityv1saga.NextApplicantVerified(applicant), identityv1saga.NextApplicantTurnedDown(applicant), saga.After(48*time.Hour)
-	switch saga.First(ctx, verified, turnedDown, silence) {
+	verified := identityv1saga.NextApplicantVerified(applicant)
+	turnedDown := identityv1saga.NextApplicantTurnedDown(applicant)
+	switch saga.First(ctx, verified, turnedDown, saga.After(48*time.Hour)) {
 	case verified:
 		return nil
 	case turnedDown:
-		return status.Errorf(codes.FailedPrecondition, "the register turns the applicant down: %s", turnedDown.Message().GetReason())
+		reason := turnedDown.Message().GetReason()
+		return status.Errorf(codes.FailedPrecondition, "the register turned the applicant down: %s", reason)
 	default:
-		return status.Error(codes.DeadlineExceeded, "the register said nothing in time")
+		return status.Error(codes.DeadlineExceeded, "no decision of the register within two days")
 	}
 }
 
-// verifyBoth has two people verified. Each verification is a saga of its own.
+// verifyBoth verifies two people. Each verification is a child saga.
 func verifyBoth(ctx saga.Context, one, other *identityv1.VerifyApplicantRequest) error {
 	both := []*identityv1.VerifyApplicantRequest{one, other}
 	return saga.Each(ctx, both, func(ctx saga.Context, in *identityv1.VerifyApplicantRequest) error {
@@ -95,7 +100,7 @@ func verifyBoth(ctx saga.Context, one, other *identityv1.VerifyApplicantRequest)
 	})
 }
 
-// forget deletes what all services hold of a customer, and returns who was asked.
+// forget deletes a customer's data in all services. It returns the participants that were asked.
 func forget(ctx saga.Context, customer string) (asked []string, err error) {
 	answers, err := privacyv1saga.DeleteUserData(ctx, &privacyv1.DeleteUserDataRequest{Customer: customer})
 	if err != nil {
@@ -107,10 +112,11 @@ func forget(ctx saga.Context, customer string) (asked []string, err error) {
 	return asked, nil
 }
 
-// lookFirst changes an address. Since version 1 of the change it looks first whether there is such a customer.
+// lookFirst changes an address. Since version 1 of the change it first checks that the customer exists.
 func lookFirst(ctx saga.Context, move *customerv1.ChangeAddressRequest) error {
 	if saga.Version(ctx, "look first", 1) >= 1 {
-		if _, err := customerv1saga.GetCustomer(ctx, &customerv1.GetCustomerRequest{Name: move.GetCustomer()}); err != nil {
+		get := &customerv1.GetCustomerRequest{Name: move.GetCustomer()}
+		if _, err := customerv1saga.GetCustomer(ctx, get); err != nil {
 			return err
 		}
 	}
@@ -118,7 +124,7 @@ func lookFirst(ctx saga.Context, move *customerv1.ChangeAddressRequest) error {
 	return err
 }
 
-// yearly looks after a customer once a year. Each year is a round of its own.
+// yearly looks at a customer once a year. Each year is a round of the saga.
 func yearly(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
 	saga.Sleep(ctx, 365*24*time.Hour)
 	customer, err := customerv1saga.GetCustomer(ctx, &customerv1.GetCustomerRequest{Name: in.GetCustomer()})
@@ -129,7 +135,7 @@ func yearly(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*custome
 	return nil, saga.Restart(ctx, in)
 }
 
-// TestLanguageExamples runs what the documentation shows, with a crash behind each step.
+// TestLanguageExamples runs the examples of the documentation, with a crash after each step.
 func TestLanguageExamples(t *testing.T) {
 	day := 24 * time.Hour
 	people := []string{"customers/ada", "customers/bob"}
@@ -157,7 +163,7 @@ func TestLanguageExamples(t *testing.T) {
 				j.want(succeeded, "")
 			},
 		},
-		"Try, whose time is up": {
+		"Try, whose deadline passes": {
 			func(ctx saga.Context) error {
 				moved, err := moveIfAllCan(ctx, people, nil)
 				if moved {
@@ -170,9 +176,9 @@ func TestLanguageExamples(t *testing.T) {
 				j.at(time.Hour)
 				j.want(running, "1.1.1.2.1")
 				j.end("1.1.1.2.1", machine.Done)
-				j.want(running, "undo 1.1.1.1.1, undo 1.1.1.2.1")
-				j.undo("1.1.1.2.1")
-				j.undo("1.1.1.1.1")
+				j.want(running, "compensate 1.1.1.1.1, compensate 1.1.1.2.1")
+				j.compensated("1.1.1.2.1")
+				j.compensated("1.1.1.1.1")
 				j.want(succeeded, "")
 			},
 		},
@@ -202,7 +208,7 @@ func TestLanguageExamples(t *testing.T) {
 				j.want(succeeded, "")
 			},
 		},
-		"Await, whose time is up": {
+		"Await, which times out": {
 			func(ctx saga.Context) error {
 				moved, err := hasMoved(ctx, "customers/ada")
 				if moved {
@@ -219,8 +225,9 @@ func TestLanguageExamples(t *testing.T) {
 			func(ctx saga.Context) error { return registerAgrees(ctx, "applicants/1") },
 			func(j *journal) {
 				j.at(48 * time.Hour)
-				if failure := j.machine.Saga().Decided.GetFailure(); !strings.Contains(failure.GetMessage(), "said nothing") {
-					t.Errorf("the saga ends with %v", failure)
+				failure := j.machine.Saga().Decided.GetFailure()
+				if !strings.Contains(failure.GetMessage(), "no decision of the register") {
+					t.Errorf("the saga failed with %v", failure)
 				}
 			},
 		},
@@ -244,19 +251,19 @@ func TestLanguageExamples(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.happens(language(t, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
-				return &customerv1.AddressAgreed{}, c.code(ctx)
+			c.happens(language(t, func(ctx saga.Context, _ *request) (*agreed, error) {
+				return &agreed{}, c.code(ctx)
 			}))
 		})
 	}
 }
 
-func TestYearlyBeginsAnew(t *testing.T) {
+func TestYearlyRestarts(t *testing.T) {
 	j := language(t, yearly)
 	j.at(365 * 24 * time.Hour)
 	j.want(running, "2")
 	j.apply(machine.CommandEnded{Step: "2", Direction: machine.Action, Outcome: machine.Done, Reply: []byte{}})
-	j.turns = nil // no turn before the next one is needed
+	j.turns = nil // the next round needs no earlier turn
 	j.apply(machine.Wake{})
 	j.want(running, "")
 	if waits := j.machine.Saga().Waits; len(waits) != 1 || waits[0].Scheduled.GetWait() != "r2.1" {
@@ -264,17 +271,22 @@ func TestYearlyBeginsAnew(t *testing.T) {
 	}
 }
 
-func TestForgetAsksWhoeverServesIt(t *testing.T) {
+func TestForgetAsksEveryParticipant(t *testing.T) {
 	var asked []string
 	var registrar only
 	saga.Register(&registrar, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
-		func(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (_ *customerv1.AddressAgreed, err error) {
+		func(ctx saga.Context, in *request) (_ *agreed, err error) {
 			asked, err = forget(ctx, in.GetCustomer())
-			return &customerv1.AddressAgreed{}, err
+			return &agreed{}, err
 		})
-	m := machine.New(machine.Config{ID: "x", Code: registrar.code, Command: func(method string) (*contract.Command, bool) {
-		return &contract.Command{CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, Broadcast: true}, true
-	}})
+	command := func(method string) (*contract.Command, bool) {
+		return &contract.Command{
+			CallConfig: contract.CallConfig{Method: method},
+			Kind:       treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
+			Broadcast:  true,
+		}, true
+	}
+	m := machine.New(machine.Config{ID: "x", Code: registrar.code, Command: command})
 	t.Cleanup(m.Close)
 	done := func(step string) machine.Input {
 		return machine.CommandEnded{Step: step, Direction: machine.Action, Outcome: machine.Done, Reply: []byte{}}

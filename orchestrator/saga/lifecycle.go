@@ -8,12 +8,13 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// MaxProgressBytes is how long a progress may be, serialized.
+// MaxProgressBytes is the size of the largest progress message, serialized.
 const MaxProgressBytes = 64 << 10
 
-// SetProgress says how far the saga has come, in a message of its own. GetSaga and WatchSaga show the last one. It is recorded with
-// the turn that the code runs in and costs no write of its own; of several within a turn the last one counts. It may come and go between
-// versions of the code. One that is longer than MaxProgressBytes suspends the saga.
+// SetProgress records how far the saga has come, in a message of the saga's own. GetSaga and WatchSaga return the
+// latest one. It is recorded together with the saga's next step or wait, so it costs no write of its own; if the code
+// sets it several times before that, the last one counts. Calls may be added and removed freely while sagas run. A
+// message larger than [MaxProgressBytes] suspends the saga.
 func SetProgress(ctx Context, progress proto.Message) {
 	t := ctx.thread()
 	if t.machine.Replaying() {
@@ -24,40 +25,51 @@ func SetProgress(ctx Context, progress proto.Message) {
 		t.machine.Abort(fmt.Sprintf("serializing the progress: %v", err))
 	}
 	if len(data) > MaxProgressBytes {
-		t.machine.Abort(fmt.Sprintf("the progress has %d bytes, and %d are allowed: say less", len(data), MaxProgressBytes))
+		t.machine.Abort(fmt.Sprintf("the progress has %d bytes; at most %d are allowed", len(data), MaxProgressBytes))
 	}
-	t.machine.SetProgress(&anypb.Any{TypeUrl: "type.googleapis.com/" + string(progress.ProtoReflect().Descriptor().FullName()), Value: data})
+	t.machine.SetProgress(&anypb.Any{
+		TypeUrl: "type.googleapis.com/" + string(progress.ProtoReflect().Descriptor().FullName()), Value: data,
+	})
 }
 
-// Version lets code change while sagas run. It returns the version of a change that the saga goes by: latest for a saga that comes by for the
-// first time, and the same ever after; 0 for one that came by before the change was made.
+// maxVersion is the highest version of a change.
+const maxVersion = 1 << 30
+
+// Version lets code change while sagas run. It returns the version of the named change that this saga uses: latest if
+// the saga gets here for the first time, and the same one ever after. It returns 0 if the saga passed this place before
+// the change was made.
 //
 //	if saga.Version(ctx, "ask the register", 1) == 0 {
-//		... as it was
+//		// the old code
 //	} else {
-//		... as it is now
+//		// the new code
 //	}
 //
-// The old path can go once no saga that takes it is open: the upgrade gate tells. A latest version below 1 suspends the saga; so does
-// a journal that goes by a version above it, which newer code has written.
+// Delete the old code once no open saga uses it; the orchestrator's verify command tells. Versions count from 1; a
+// latest version below 1 suspends the saga. So does a journal with a later version than latest, which newer code has
+// written.
 func Version(ctx Context, change string, latest int) int {
-	if change == "" || !utf8.ValidString(change) || latest < 1 || latest > 1<<30 {
-		ctx.thread().machine.Abort(fmt.Sprintf("saga.Version(%q, %d): a change has a name, and its versions are counted from 1", change, latest))
+	if change == "" || !utf8.ValidString(change) || latest < 1 || latest > maxVersion {
+		const message = "saga.Version(%q, %d): a change needs a name in UTF-8 and a version from 1 to %d"
+		ctx.thread().machine.Abort(fmt.Sprintf(message, change, latest, maxVersion))
 	}
 	return int(ctx.thread().machine.Version(change, int32(latest)))
 }
 
-// Restart is the error with which a saga's function ends its round and begins the next, with a new request of its own type: for sagas that
-// loop for years. The journal begins anew; steps so far stay as they are, and can't be undone any more, so a saga that its parent
-// could undo is suspended instead. Name, labels, trace, progress and the events taken carry on; a deadline counts anew.
+// Restart returns an error that ends the current round of the saga and starts the next one, with a new request of the
+// saga's own type. It is for sagas that loop for years: each round starts with an empty journal.
 //
 //	return nil, saga.Restart(ctx, next)
 //
-// It is to be returned by the function itself, not within a scope, which it would undo.
+// The saga's own function must return the error. Within [Try] it would compensate the scope.
+//
+// The saga keeps its name, labels, trace and progress, and the events that it took stay taken; its deadline starts
+// again. The steps of earlier rounds can no longer be compensated. A saga that its parent could compensate is suspended
+// instead, and so is one with a request of another type.
 func Restart(ctx Context, request proto.Message) error {
 	t := ctx.thread()
 	if name := request.ProtoReflect().Descriptor().FullName(); name != t.input {
-		t.machine.Abort(fmt.Sprintf("saga.Restart with a %s: the saga takes a %s", name, t.input))
+		t.machine.Abort(fmt.Sprintf("saga.Restart got a request of type %s; the saga takes %s", name, t.input))
 	}
 	data, err := deterministic.Marshal(request)
 	if err != nil {
@@ -66,10 +78,8 @@ func Restart(ctx Context, request proto.Message) error {
 	return &restartError{request: data}
 }
 
-// restartError begins a saga anew when its function returns it.
+// restartError restarts a saga when its function returns it.
 type restartError struct{ request []byte }
 
-// Error says what it is for whoever logs it.
-func (*restartError) Error() string {
-	return "the saga begins anew"
-}
+// Error describes the error for code that logs it.
+func (*restartError) Error() string { return "the saga restarts" }

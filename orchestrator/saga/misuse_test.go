@@ -15,9 +15,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestCodeThatMisusesTheLanguage: code that no rule can prevent has a defined end, which is the same after a crash.
+// TestCodeThatMisusesTheLanguage checks that mistakes which no rule can prevent have a defined result, the same after a
+// crash.
 func TestCodeThatMisusesTheLanguage(t *testing.T) {
-	type agreed = customerv1.AddressAgreed
 	for _, test := range []struct {
 		name   string
 		code   body
@@ -26,8 +26,8 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		reason string // in the suspension's message
 	}{
 		{
-			name: "the Context of a scope that was stopped, behind the scope",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			name: "the Context of a stopped scope, used after the scope",
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				var mover saga.Context
 				err := saga.Try(ctx, func(ctx saga.Context) error {
 					mover = ctx
@@ -46,8 +46,8 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 			state: suspended, reason: "a Context was used outside the function that it was handed to",
 		},
 		{
-			name: "the Context of a branch that was stopped, behind the branches",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			name: "the Context of a stopped branch, used after the branches",
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				var other saga.Context
 				_ = saga.All(ctx,
 					func(ctx saga.Context) error { other = ctx; saga.Sleep(ctx, time.Hour); return nil },
@@ -60,19 +60,19 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		},
 		{
 			name:  "a panic with text that isn't UTF-8",
-			code:  func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*agreed, error) { panic("bad \xff") },
+			code:  func(saga.Context, *request) (*agreed, error) { panic("bad \xff") },
 			state: suspended, reason: "bad \uFFFD",
 		},
 		{
 			name: "an error with text that isn't UTF-8",
-			code: func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(saga.Context, *request) (*agreed, error) {
 				return nil, errors.New("bad \xff")
 			},
 			state: treatyv1.SagaState_SAGA_STATE_COMPENSATED,
 		},
 		{
 			name: "a scope's error with text that isn't UTF-8",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				err := saga.Try(ctx, func(ctx saga.Context) error {
 					_, _ = change(ctx, "a")
 					return errors.New("bad \xff")
@@ -84,13 +84,13 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 			},
 			does: func(j *journal) {
 				j.end("1.1.1", machine.Done)
-				j.undo("1.1.1")
+				j.compensated("1.1.1")
 			},
 			state: succeeded,
 		},
 		{
 			name: "a key that isn't UTF-8",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				_, err := saga.Await(ctx, saga.NextEvent[*customerv1.AddressChanged]("k\xff"))
 				return &agreed{}, err
 			},
@@ -98,15 +98,15 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		},
 		{
 			name: "a change whose name isn't UTF-8",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				saga.Version(ctx, "k\xff", 1)
 				return &agreed{}, nil
 			},
-			state: suspended, reason: "a change has a name",
+			state: suspended, reason: "a change needs a name",
 		},
 		{
 			name: "another latest version of a change within a turn",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				saga.Version(ctx, "x", 2)
 				saga.Version(ctx, "x", 1)
 				_, err := change(ctx, "a")
@@ -116,7 +116,7 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		},
 		{
 			name: "a sleep until the zero time",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				saga.SleepUntil(ctx, time.Time{})
 				return &agreed{}, nil
 			},
@@ -124,18 +124,19 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		},
 		{
 			name: "a restart with a request that is too long",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				if _, err := change(ctx, "a"); err != nil {
 					return nil, err
 				}
-				return nil, saga.Restart(ctx, &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("x", machine.MaxPayloadBytes)})
+				long := strings.Repeat("x", machine.MaxPayloadBytes)
+				return nil, saga.Restart(ctx, &request{Customer: long})
 			},
 			does:  func(j *journal) { j.end("1", machine.Done) },
 			state: suspended, reason: "its request has 4194309 bytes, and 4194304 are allowed",
 		},
 		{
 			name: "a goroutine that ends, as t.FailNow does",
-			code: func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(saga.Context, *request) (*agreed, error) {
 				runtime.Goexit()
 				return nil, nil
 			},
@@ -143,7 +144,7 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		},
 		{
 			name: "the same in a branch",
-			code: func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*agreed, error) {
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
 				return nil, saga.All(ctx,
 					func(ctx saga.Context) error { saga.Sleep(ctx, time.Hour); return nil },
 					func(saga.Context) error { runtime.Goexit(); return nil })
@@ -152,44 +153,46 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			// On a goroutine of its own, which a Goexit must not end.
-			over, whole := make(chan struct{}), false
+			// The saga runs on its own goroutine, which Goexit must not end.
+			ended, returned := make(chan struct{}), false
 			go func() {
-				defer close(over)
+				defer close(ended)
 				j := language(t, test.code)
 				if test.does != nil {
 					test.does(j)
 				}
 				for range 2 {
 					got := j.machine.Saga()
-					if message := got.Suspension.GetMessage(); got.State != test.state || !strings.Contains(message, test.reason) {
+					message := got.Suspension.GetMessage()
+					if got.State != test.state || !strings.Contains(message, test.reason) {
 						t.Errorf("got %v, %q, want %v with %q", got.State, message, test.state, test.reason)
 					}
 					j.crash()
 				}
-				whole = true
+				returned = true
 			}()
-			<-over
-			if !whole {
+			<-ended
+			if !returned {
 				t.Error("the goroutine that ran the saga has ended")
 			}
 		})
 	}
 }
 
-// TestLoggerOfASagaThatIsEvicted: deferred code that logs runs each time a waiting saga leaves memory, and isn't over.
-func TestLoggerOfASagaThatIsEvicted(t *testing.T) {
+// TestLoggerOfAnEvictedSaga checks that deferred code logs nothing when a waiting saga is evicted.
+func TestLoggerOfAnEvictedSaga(t *testing.T) {
 	var out bytes.Buffer
-	j := begin(t, slog.New(slog.NewTextHandler(&out, nil)), func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+	logger := slog.New(slog.NewTextHandler(&out, nil))
+	j := begin(t, logger, func(ctx saga.Context, _ *request) (*agreed, error) {
 		defer func() { saga.Logger(ctx).Info("over") }()
 		saga.Sleep(ctx, time.Hour)
-		return &customerv1.AddressAgreed{}, nil
+		return &agreed{}, nil
 	})
 	for range 3 {
 		j.crash()
 	}
 	if out.Len() > 0 {
-		t.Errorf("the saga sleeps, and has logged:\n%s", out.String())
+		t.Errorf("the saga logged while it slept:\n%s", out.String())
 	}
 	j.at(2 * time.Hour)
 	j.want(succeeded, "")

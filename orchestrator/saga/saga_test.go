@@ -27,12 +27,12 @@ import (
 
 var began = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// only registers one definition and keeps its code.
+// only is a registrar that keeps the code of one definition.
 type only struct{ code machine.Code }
 
 func (o *only) RegisterSaga(d saga.Definition) { o.code = sagacode.Of(d) }
 
-// journal is one saga of ChangeAddress, whose code is the test's, over a machine without a store.
+// journal is a ChangeAddress saga with the code of a test. It runs on a machine and keeps its turns in memory.
 type journal struct {
 	t       *testing.T
 	code    machine.Code
@@ -41,7 +41,12 @@ type journal struct {
 	turns   []*treatyv1.Turn
 }
 
-type body func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error)
+type (
+	request = customerv1.ChangeAddressSagaRequest
+	agreed  = customerv1.AddressAgreed
+)
+
+type body func(saga.Context, *request) (*agreed, error)
 
 func begin(t *testing.T, logger *slog.Logger, code body) *journal {
 	t.Helper()
@@ -49,7 +54,7 @@ func begin(t *testing.T, logger *slog.Logger, code body) *journal {
 	saga.Register(&registrar, customerv1.CustomerSagas_ChangeAddress_FullMethodName, code)
 	j := &journal{t: t, code: registrar.code, logger: logger}
 	j.machine = j.newMachine()
-	request, err := proto.Marshal(&customerv1.ChangeAddressSagaRequest{Customer: "customers/ada"})
+	request, err := proto.Marshal(&request{Customer: "customers/ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +64,14 @@ func begin(t *testing.T, logger *slog.Logger, code body) *journal {
 }
 
 func (j *journal) newMachine() *machine.Machine {
-	return machine.New(machine.Config{ID: "x", Code: j.code, Environment: j.logger, Command: func(method string) (*contract.Command, bool) {
+	command := func(method string) (*contract.Command, bool) {
 		return &contract.Command{
 			Broadcast:  strings.HasPrefix(method, "acme.Everybody/"),
 			CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
 			Compensation: &contract.Compensation{CallConfig: contract.CallConfig{Method: "Undo"}},
 		}, true
-	}})
+	}
+	return machine.New(machine.Config{ID: "x", Code: j.code, Environment: j.logger, Command: command})
 }
 
 func (j *journal) apply(in machine.Input) {
@@ -77,7 +83,7 @@ func (j *journal) apply(in machine.Input) {
 	j.keep(out)
 }
 
-// keep journals a turn as a store does.
+// keep adds a turn to the journal, as a store does.
 func (j *journal) keep(out machine.Output) {
 	j.t.Helper()
 	if out.Turn == nil {
@@ -89,7 +95,7 @@ func (j *journal) keep(out machine.Output) {
 	j.turns = append(j.turns, out.Turn)
 }
 
-// crash reads the journal again with a new machine.
+// crash drops the machine and recovers the saga with a new one.
 func (j *journal) crash() {
 	j.t.Helper()
 	j.machine.Close()
@@ -112,20 +118,22 @@ func (j *journal) done(reply proto.Message) {
 	j.apply(machine.CommandEnded{Step: fmt.Sprint(step), Direction: machine.Action, Outcome: machine.Done, Reply: data})
 }
 
-func (j *journal) fails(verdict machine.Outcome, failure *treatyv1.Failure) {
+func (j *journal) fail(outcome machine.Outcome, failure *treatyv1.Failure) {
 	j.t.Helper()
 	step := len(j.machine.Saga().Steps)
-	j.apply(machine.CommandEnded{Step: fmt.Sprint(step), Direction: machine.Action, Outcome: verdict, Failure: failure})
+	j.apply(machine.CommandEnded{Step: fmt.Sprint(step), Direction: machine.Action, Outcome: outcome, Failure: failure})
 }
 
 func change(ctx saga.Context, line string) (*customerv1.AddressChanged, error) {
-	return customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{Address: &customerv1.Address{Lines: []string{line}}}) //nolint:wrapcheck // as saga code does
+	in := &customerv1.ChangeAddressRequest{Address: &customerv1.Address{Lines: []string{line}}}
+	return customerv1saga.ChangeAddress(ctx, in)
 }
 
-// TestReplayIsTheSame puts the time, ids and chance into commands, and crashes after each: a difference would suspend the saga.
+// TestReplayIsTheSame puts the time, ids and random numbers into commands, and crashes after each. A difference would
+// suspend the saga.
 func TestReplayIsTheSame(t *testing.T) {
 	var ids []string
-	j := begin(t, nil, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+	j := begin(t, nil, func(ctx saga.Context, _ *request) (*agreed, error) {
 		ids = nil
 		for range 3 {
 			id := saga.NewID(ctx)
@@ -134,7 +142,7 @@ func TestReplayIsTheSame(t *testing.T) {
 				return nil, err
 			}
 		}
-		return &customerv1.AddressAgreed{}, nil
+		return &agreed{}, nil
 	})
 	for range 3 {
 		j.crash()
@@ -155,14 +163,14 @@ func TestReplayIsTheSame(t *testing.T) {
 	}
 }
 
-// TestTimeStandsStill reads the time within a turn and in the next one.
+// TestTimeStandsStill checks that the time changes between turns only.
 func TestTimeStandsStill(t *testing.T) {
 	var times []time.Time
-	j := begin(t, nil, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+	j := begin(t, nil, func(ctx saga.Context, _ *request) (*agreed, error) {
 		times = append(times, saga.Now(ctx), saga.Now(ctx))
 		_, err := change(ctx, "")
 		times = append(times, saga.Now(ctx))
-		return &customerv1.AddressAgreed{}, err
+		return &agreed{}, err
 	})
 	j.done(&customerv1.AddressChanged{})
 	if diff := cmp.Diff([]time.Time{began, began, began.Add(time.Minute)}, times); diff != "" {
@@ -172,14 +180,15 @@ func TestTimeStandsStill(t *testing.T) {
 
 func TestLoggerIsSilentOnReplay(t *testing.T) {
 	var out bytes.Buffer
-	j := begin(t, slog.New(slog.NewTextHandler(&out, nil)), func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+	logger := slog.New(slog.NewTextHandler(&out, nil))
+	j := begin(t, logger, func(ctx saga.Context, _ *request) (*agreed, error) {
 		for i := range 2 {
 			saga.Logger(ctx).With("a", 1).WithGroup("g").Info("step", "i", i)
 			if _, err := change(ctx, ""); err != nil {
 				return nil, err
 			}
 		}
-		return &customerv1.AddressAgreed{}, nil
+		return &agreed{}, nil
 	})
 	j.crash()
 	j.done(&customerv1.AddressChanged{})
@@ -195,9 +204,11 @@ func TestErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusal := &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "closed", Details: []*anypb.Any{rejection}}
-	t.Run("a refusal carries its rejection, and what saga code returns ends the saga", func(t *testing.T) {
-		j := begin(t, nil, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+	refusal := &treatyv1.Failure{
+		Code: int32(codes.FailedPrecondition), Message: "closed", Details: []*anypb.Any{rejection},
+	}
+	t.Run("a refusal carries its rejection, and the returned error ends the saga", func(t *testing.T) {
+		j := begin(t, nil, func(ctx saga.Context, _ *request) (*agreed, error) {
 			_, err := change(ctx, "")
 			if _, ok := saga.Rejection[*customerv1.CustomerClosed](err); !ok {
 				t.Errorf("no rejection in %v", err)
@@ -206,7 +217,8 @@ func TestErrors(t *testing.T) {
 				t.Error("a rejection of another type")
 			}
 			var stepError *saga.Error
-			if !errors.As(err, &stepError) || stepError.Unknown || stepError.Method != "acme.customer.v1.CustomerService/ChangeAddress" {
+			if !errors.As(err, &stepError) || stepError.Unknown ||
+				stepError.Method != "acme.customer.v1.CustomerService/ChangeAddress" {
 				t.Errorf("got %#v", stepError)
 			}
 			if status.Code(err) != codes.FailedPrecondition {
@@ -214,14 +226,15 @@ func TestErrors(t *testing.T) {
 			}
 			return nil, fmt.Errorf("moving: %w", err)
 		})
-		j.fails(machine.Refused, refusal)
+		j.fail(machine.Refused, refusal)
 		failure := j.machine.Saga().Decided.GetFailure()
-		if codes.Code(uint32(failure.GetCode())) != codes.FailedPrecondition || len(failure.GetDetails()) != 1 || !strings.Contains(failure.GetMessage(), "moving") {
-			t.Errorf("the saga ended with %v", failure)
+		if failure.GetCode() != int32(codes.FailedPrecondition) || len(failure.GetDetails()) != 1 ||
+			!strings.Contains(failure.GetMessage(), "moving") {
+			t.Errorf("the saga failed with %v", failure)
 		}
 	})
 	t.Run("an unknown outcome says so", func(t *testing.T) {
-		j := begin(t, nil, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+		j := begin(t, nil, func(ctx saga.Context, _ *request) (*agreed, error) {
 			_, err := change(ctx, "")
 			var stepError *saga.Error
 			if !errors.As(err, &stepError) || !stepError.Unknown || !strings.Contains(err.Error(), "unknown") {
@@ -229,18 +242,19 @@ func TestErrors(t *testing.T) {
 			}
 			return nil, err
 		})
-		j.fails(machine.Unknown, &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "gone"})
+		j.fail(machine.Unknown, &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "gone"})
 	})
 	t.Run("a plain error ends the saga as ABORTED", func(t *testing.T) {
-		j := begin(t, nil, func(saga.Context, *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
-			return nil, errors.New("no thanks") //nolint:err113 // as saga code does
+		j := begin(t, nil, func(saga.Context, *request) (*agreed, error) {
+			return nil, errors.New("no thanks")
 		})
-		if failure := j.machine.Saga().Decided.GetFailure(); failure.GetCode() != int32(codes.Aborted) || failure.GetMessage() != "no thanks" {
+		failure := j.machine.Saga().Decided.GetFailure()
+		if failure.GetCode() != int32(codes.Aborted) || failure.GetMessage() != "no thanks" {
 			t.Errorf("got %v", failure)
 		}
 	})
 	t.Run("no rejection in another error", func(t *testing.T) {
-		if _, ok := saga.Rejection[*customerv1.CustomerClosed](errors.New("else")); ok { //nolint:err113 // an error of somebody else
+		if _, ok := saga.Rejection[*customerv1.CustomerClosed](errors.New("else")); ok {
 			t.Error("found one")
 		}
 		if _, ok := saga.Rejection[*customerv1.CustomerClosed](nil); ok {
@@ -249,14 +263,15 @@ func TestErrors(t *testing.T) {
 	})
 }
 
-// TestUnreadableReply gives the code a reply that isn't the message that the contract says.
+// TestUnreadableReply gives the code a reply that is not the message in the contract.
 func TestUnreadableReply(t *testing.T) {
-	j := begin(t, nil, func(ctx saga.Context, _ *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+	j := begin(t, nil, func(ctx saga.Context, _ *request) (*agreed, error) {
 		_, err := change(ctx, "")
 		return nil, err
 	})
 	j.apply(machine.CommandEnded{Step: "1", Direction: machine.Action, Outcome: machine.Done, Reply: []byte{0xff}})
-	if failure := j.machine.Saga().Decided.GetFailure(); !strings.Contains(failure.GetMessage(), "acme.customer.v1.AddressChanged") {
+	failure := j.machine.Saga().Decided.GetFailure()
+	if !strings.Contains(failure.GetMessage(), "acme.customer.v1.AddressChanged") {
 		t.Errorf("got %v", failure)
 	}
 }

@@ -10,36 +10,37 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Sleep waits. It never ends early, goes on over restarts of the orchestrator, and costs no memory, however long it is. A duration that isn't
-// positive is over at once.
+// Sleep waits for a duration. It never returns early, continues after restarts of the orchestrator, and uses no memory
+// meanwhile. A duration that isn't positive returns at once.
 func Sleep(ctx Context, d time.Duration) { SleepUntil(ctx, Now(ctx).Add(d)) }
 
-// SleepUntil waits until a moment. One that has passed is over at once.
+// SleepUntil waits until a moment. A moment that has passed returns at once.
 func SleepUntil(ctx Context, moment time.Time) {
 	if moment.IsZero() {
-		moment = time.Unix(0, 0) // to a Wait, the zero moment is none at all
+		moment = time.Unix(0, 0) // the zero time would mean a wait without end
 	}
 	ctx.thread().machine.Wait(&machine.Wait{Until: moment.UTC()})
 }
 
-// Event is the next event of one key, to be awaited with Await or First.
+// Event is the next event with one correlation key. Pass it to [Await] or [First].
 type Event[T proto.Message] struct {
 	subject string
 	message T
 	arrived *treatyv1.EventArrived
 }
 
-// NextEvent is the next event of type T with the given correlation key. It is what generated functions are made of: call those.
+// NextEvent returns the next event of type T with a correlation key. It is for generated code: call the generated
+// function of the event.
 //
-// An event counts when it was published after the saga was started, also when that was before anybody awaited it. Each one is taken
-// once: the saga's next wait for the same key gets the next event. Other sagas that await it get it too. A key that is empty
-// suspends the saga.
+// An event counts if it was published after the saga started, even before the saga awaited it. The saga takes each
+// event once: its next wait for the same key gets the next event. Other sagas get the same event. An empty key suspends
+// the saga when the event is awaited.
 func NextEvent[T proto.Message](subject string) *Event[T] { return &Event[T]{subject: subject} }
 
-// Message returns the event that came; nil when none has.
+// Message returns the event that arrived, or nil.
 func (e *Event[T]) Message() T { return e.message }
 
-// Time returns when the event happened, as its publisher says; zero when none has come.
+// Time returns when the event happened, according to its publisher. It returns the zero time if no event has arrived.
 func (e *Event[T]) Time() time.Time {
 	if e.arrived == nil {
 		return time.Time{}
@@ -60,18 +61,18 @@ func (e *Event[T]) take(t *machine.Thread, arrived *treatyv1.EventArrived) {
 	var none T
 	message := none.ProtoReflect().New().Interface()
 	if err := proto.Unmarshal(arrived.GetData(), message); err != nil {
-		t.Abort(fmt.Sprintf("the event %s of %s can't be read as %s: %v", arrived.GetId(), arrived.GetSource(), e.name(), err))
+		t.Abort(fmt.Sprintf("reading event %s from %s as %s: %v", arrived.GetId(), arrived.GetSource(), e.name(), err))
 	}
-	e.message, e.arrived = message.(T), arrived //nolint:forcetypeassert // it was made from T's own type
+	e.message, e.arrived = message.(T), arrived //nolint:forcetypeassert // made from T's own type
 }
 
-// Timer is a moment, to be awaited with First.
+// Timer is a moment to wait for. [After] returns one; pass it to [First].
 type Timer struct {
 	d     time.Duration
 	until time.Time
 }
 
-// After is the moment after a duration, which counts from when it is first awaited.
+// After returns a timer. Its duration counts from when the timer is first passed to [First].
 func After(d time.Duration) *Timer { return &Timer{d: d} }
 
 func (t *Timer) await(wait *machine.Wait, now time.Time) {
@@ -85,24 +86,26 @@ func (t *Timer) await(wait *machine.Wait, now time.Time) {
 
 func (t *Timer) take(*machine.Thread, *treatyv1.EventArrived) {}
 
-// Awaitable is what First waits for: an *Event or a *Timer.
+// Awaitable is what [First] can wait for: an [*Event] or a [*Timer].
 type Awaitable interface {
 	await(wait *machine.Wait, now time.Time)
 	take(t *machine.Thread, arrived *treatyv1.EventArrived)
 }
 
-// First waits for several things and returns the one that came first.
+// First waits for several events and timers, and returns the one that came first. Without any, it suspends the saga.
 //
-//	verified, refused, late := identityv1saga.NextApplicantVerified(name), identityv1saga.NextApplicantTurnedDown(name), saga.After(48*time.Hour)
+//	verified := identityv1saga.NextApplicantVerified(name)
+//	refused := identityv1saga.NextApplicantTurnedDown(name)
+//	late := saga.After(48 * time.Hour)
 //	switch saga.First(ctx, verified, refused, late) {
-//	case verified: ... verified.Message() ...
-//	case refused: ...
-//	case late: ...
+//	case verified: // use verified.Message()
+//	case refused:
+//	case late:
 //	}
 func First(ctx Context, awaitables ...Awaitable) Awaitable {
 	t, wait := ctx.thread(), &machine.Wait{}
 	if len(awaitables) == 0 {
-		t.machine.Abort("saga.First waits for nothing: hand it at least one event or timer")
+		t.machine.Abort("saga.First needs at least one event or timer")
 	}
 	var earliest *Timer
 	var events []Awaitable
@@ -124,14 +127,15 @@ func First(ctx Context, awaitables ...Awaitable) Awaitable {
 	return first
 }
 
-// WaitOption is a setting of Await; Within makes one.
+// WaitOption is a setting of [Await]. [Within] returns one.
 type WaitOption interface {
 	timeout() time.Duration
 }
 
 func (o WithinOption) timeout() time.Duration { return o.d }
 
-// Await waits for an event and returns it; ErrTimeout when its time was up. Without a time limit it waits for ever.
+// Await waits for an event and returns it. With [Within], it returns an error that wraps [ErrTimeout] when no event
+// arrives in time. Without, it waits forever.
 func Await[T proto.Message](ctx Context, event *Event[T], options ...WaitOption) (T, error) {
 	awaitables := []Awaitable{event}
 	for _, option := range options {
