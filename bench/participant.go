@@ -6,9 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -83,15 +90,19 @@ func participantCommand() *cobra.Command {
 
 // serveTraced serves with the participant library, whose spans go where the environment says.
 func serveTraced(cmd *cobra.Command, service benchv1.WorkServiceServer) error {
-	stop, err := participant.Telemetry(cmd.Context(), "bench-participant")
+	exporter, err := autoexport.NewSpanExporter(cmd.Context())
 	if err != nil {
-		return fmt.Errorf("setting up spans: %w", err)
+		return fmt.Errorf("setting up the export of spans: %w", err)
 	}
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(time.Second)),
+		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "bench-participant"))))
+	otel.SetTracerProvider(provider)
 	server, err := participant.NewServer(participant.Options{})
 	if err != nil {
 		return fmt.Errorf("making the participant: %w", err)
 	}
 	benchv1.RegisterWorkServiceServer(server, service)
 	fmt.Fprintln(cmd.OutOrStdout(), ready+server.Addr().String())
-	return errors.Join(server.Serve(cmd.Context()), stop(context.WithoutCancel(cmd.Context())))
+	return errors.Join(server.Serve(cmd.Context()), provider.Shutdown(context.WithoutCancel(cmd.Context())))
 }

@@ -15,12 +15,12 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/treatyhq/treaty/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
-	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -81,7 +81,7 @@ func (s *settings) serverTLS() (*tls.Config, error) {
 	case s.tlsCert == "" || s.tlsKey == "":
 		return nil, errors.New("TLS for the API needs both a certificate and its key")
 	}
-	config, err := tlsfiles.Server(s.tlsCert, s.tlsKey, s.tlsClientCA)
+	config, err := tlsfiles.Server(tlsfiles.ServerParams{Cert: s.tlsCert, Key: s.tlsKey, ClientCA: s.tlsClientCA})
 	if err != nil {
 		return nil, fmt.Errorf("setting up TLS for the API: %w", err)
 	}

@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/treatyhq/treaty/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
-	"github.com/treatyhq/treaty/orchestrator/internal/tlsfiles"
 )
 
 // dispatched groups the participants by target, one connection each. Where there are broadcasts, a participant may be known by a service of

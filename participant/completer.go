@@ -14,26 +14,26 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// ErrStepOver is the error of a [Completer] when nobody waits for the command any more: it ended otherwise, for example because it took too long
-// and the saga was turned around, or its saga isn't there any more. There is no use in trying again. What the command did is undone when
-// its compensation comes; until then it stays.
-var ErrStepOver = errors.New("nobody waits for this command any more")
+// ErrStepOver is returned by a [Completer] if the saga no longer waits for the command. For example, the command took too
+// long and the saga is already compensating, or the saga no longer exists. Retrying won't help. The effect of the command
+// stays until its compensation arrives.
+var ErrStepOver = errors.New("the saga no longer waits for this command")
 
-// Completer tells the orchestrator about commands that were accepted with [Pending]. It keeps nothing and doesn't retry: when a completion doesn't
-// get through, the orchestrator sends the command again once it has waited long enough, and the participant answers with the reply
-// that it stored. It may be used concurrently.
+// Completer completes commands that were accepted with [Pending], by calling the orchestrator. It stores nothing and
+// doesn't retry. If a completion doesn't get through, the orchestrator sends the command again after the wait given to
+// Pending, and the participant answers with the reply that it stored. It may be used concurrently.
 type Completer struct {
 	sagas treatyv1.SagaServiceClient
 }
 
-// NewCompleter returns a completer that calls the orchestrator over the given connection, which stays the caller's.
+// NewCompleter returns a completer that calls the orchestrator over a connection. The caller closes the connection.
 func NewCompleter(connection grpc.ClientConnInterface) *Completer {
 	return &Completer{sagas: treatyv1.NewSagaServiceClient(connection)}
 }
 
-// Complete says that a command is done, with the reply of its method. Only the command's id and direction are looked at. It returns once the
-// orchestrator has it durably. Completing again with the same reply changes nothing. The error is ErrStepOver, or holds the status of the
-// call. The context should have a deadline.
+// Complete completes a command with the reply of its method. Only the command's id and direction are used. Complete returns
+// after the orchestrator has stored the reply durably. Completing a command again with the same reply changes nothing. The
+// error is ErrStepOver or wraps the status of the call. The context should have a deadline.
 func (c *Completer) Complete(ctx context.Context, command Command, reply proto.Message) error {
 	packed, err := anypb.New(reply)
 	if err != nil {
@@ -42,22 +42,25 @@ func (c *Completer) Complete(ctx context.Context, command Command, reply proto.M
 	return c.complete(ctx, command, &treatyv1.CompleteStepRequest{How: &treatyv1.CompleteStepRequest_Reply{Reply: packed}})
 }
 
-// Refuse says that a command was certainly not executed, and why: refusal is a status, as made by [Refuse], whose code refuses. It is otherwise like
-// Complete.
+// Refuse completes a command with a refusal: the command was certainly not executed. The refusal is an error made by the
+// function [Refuse], with a code that refuses. Otherwise this method is like Complete.
 func (c *Completer) Refuse(ctx context.Context, command Command, refusal error) error {
 	s, ok := status.FromError(refusal)
 	if !ok || s.Code() == codes.OK {
-		return fmt.Errorf("refusing %s (%s): %w is no status that refuses: use participant.Refuse", command.CommandID, command.Direction, orNil(refusal))
+		return fmt.Errorf("refusing %s (%s): %w is not a status that refuses: use participant.Refuse",
+			command.CommandID, command.Direction, orNil(refusal))
 	}
 	var own interface{ GRPCStatus() *status.Status }
 	if errors.As(refusal, &own) {
-		s = own.GRPCStatus() // without the text of what wraps it
+		s = own.GRPCStatus() // Without the text of wrapping errors.
 	}
 	failure := &treatyv1.Failure{Code: int32(s.Code()), Message: s.Message(), Details: s.Proto().GetDetails()}
-	return c.complete(ctx, command, &treatyv1.CompleteStepRequest{How: &treatyv1.CompleteStepRequest_Refusal{Refusal: failure}})
+	return c.complete(ctx, command, &treatyv1.CompleteStepRequest{
+		How: &treatyv1.CompleteStepRequest_Refusal{Refusal: failure},
+	})
 }
 
-// errNone stands for an error that isn't there.
+// errNone stands for a nil error in an error text.
 var errNone = errors.New("nil")
 
 func orNil(err error) error {
@@ -70,19 +73,21 @@ func orNil(err error) error {
 func (c *Completer) complete(ctx context.Context, command Command, request *treatyv1.CompleteStepRequest) error {
 	request.Name, request.Direction = command.CommandID, directionOf(command.Direction)
 	_, err := c.sagas.CompleteStep(ctx, request)
-	return said("completing", command, err)
+	return completerError("completing", command, err)
 }
 
-// Heartbeat says that a command is still being worked on: the orchestrator's patience, as given to [Pending], begins anew. Send it more often than
-// that. The error is ErrStepOver, on which the work can be stopped, or holds the status of the call, which can be ignored until
-// the next heartbeat.
+// Heartbeat says that the participant is still working on a command: the orchestrator starts to wait again, for the time
+// given to [Pending]. Send heartbeats more often than that. If the error is ErrStepOver, stop the work. Any other error
+// wraps the status of the call and can be ignored until the next heartbeat.
 func (c *Completer) Heartbeat(ctx context.Context, command Command) error {
-	_, err := c.sagas.HeartbeatStep(ctx, &treatyv1.HeartbeatStepRequest{Name: command.CommandID, Direction: directionOf(command.Direction)})
-	return said("sending a heartbeat for", command, err)
+	_, err := c.sagas.HeartbeatStep(ctx, &treatyv1.HeartbeatStepRequest{
+		Name: command.CommandID, Direction: directionOf(command.Direction),
+	})
+	return completerError("sending a heartbeat for", command, err)
 }
 
-// said turns the orchestrator's answer into what a participant has to know.
-func said(doing string, command Command, err error) error {
+// completerError returns the error for the status of a call to the orchestrator.
+func completerError(doing string, command Command, err error) error {
 	switch status.Code(err) {
 	case codes.OK:
 		return nil

@@ -75,12 +75,6 @@ func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddre
 
 // serveCustomers runs the service until ctx ends.
 func serveCustomers(ctx context.Context, path string, ready func(address string)) (err error) {
-	stopTelemetry, err := participant.Telemetry(ctx, "customer")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stopTelemetry(context.WithoutCancel(ctx))) }()
-
 	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(path))
 	if err != nil {
 		return err

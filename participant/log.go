@@ -2,7 +2,6 @@ package participant
 
 import (
 	"context"
-	"io"
 	"log/slog"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -10,15 +9,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// NewLogger returns a logger that writes JSON lines, one a record, with the trace and the command of the context that a record is
-// logged with. It may be used concurrently.
-func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(LogHandler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})))
-}
-
-// LogHandler wraps a handler so that every record logged with a call's context carries trace_id, saga, command_id, direction
-// and attempt. It adds nothing of the request.
-// Wrapping twice is the same as once.
+// LogHandler wraps a handler so that every record logged with a call's context has the attributes trace_id, saga,
+// command_id, direction and attempt. It adds nothing from the request. Wrapping a handler twice has no further effect.
 func LogHandler(h slog.Handler) slog.Handler {
 	if wrapped, ok := h.(logHandler); ok {
 		return wrapped
@@ -52,7 +44,7 @@ func logAttrs(ctx context.Context) []slog.Attr {
 	return attrs
 }
 
-// traceID returns the trace that a call belongs to, also when this process records no spans.
+// traceID returns the trace that a call belongs to, even if this process records no spans.
 func traceID(ctx context.Context) string {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsValid() {

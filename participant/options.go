@@ -2,15 +2,19 @@ package participant
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/treatyhq/treaty/internal/tlsfiles"
 )
 
-// Defaults of Options.
+// Defaults of [Options].
 const (
 	DefaultListen               = "127.0.0.1:0"
 	DefaultMaxMessageBytes      = 4 << 20
@@ -18,56 +22,39 @@ const (
 	DefaultStopTimeout          = 10 * time.Second
 )
 
-// Options says how a participant's server is set up. The zero value listens on a free port of the loopback interface, in
+// Options configure a server made by [NewServer]. The zero value listens on a free port of the loopback interface, in
 // plaintext.
 type Options struct {
-	// Name is the service's name in logs, e.g. "customer".
+	// Name is the service's name in logs, for example "customer".
 	Name string
 
-	// Listen is the address to listen on, "host:port". Plaintext is allowed on loopback addresses only, unless Insecure is
+	// Listen is the address to listen on, "host:port". Plaintext is only allowed on loopback addresses unless Insecure is
 	// set. Default DefaultListen.
 	Listen string
 
-	// TLSCertFile and TLSKeyFile hold the server's certificate chain and private key in PEM. Both or neither. They are read
-	// again when they change.
+	// TLSCertFile and TLSKeyFile hold the server's certificate chain and private key in PEM. Set both or neither. They are
+	// reloaded when they change.
 	TLSCertFile, TLSKeyFile string
 
-	// TLSClientCAFile holds in PEM the authorities that clients' certificates must come from. When it is set, a client
-	// without such a certificate is turned away. It is read again when it changes.
+	// TLSClientCAFile holds in PEM the authorities that issue client certificates. If it is set, a client must present such
+	// a certificate. It is reloaded when it changes.
 	TLSClientCAFile string
 
-	// Insecure allows plaintext on an address that others can reach: anybody on the way can read and change what is sent, and
-	// anybody who can reach it can send commands.
+	// Insecure allows plaintext on an address that other machines can reach. Anybody on the network can then read, change
+	// and send commands.
 	Insecure bool
 
-	// MaxMessageBytes is the largest request taken and the largest reply sent. Default DefaultMaxMessageBytes.
+	// MaxMessageBytes is the size of the largest request and of the largest reply. Default DefaultMaxMessageBytes.
 	MaxMessageBytes int
 
-	// MaxConcurrentStreams is how many calls one connection may have under way. Default DefaultMaxConcurrentStreams.
+	// MaxConcurrentStreams is how many calls of one connection may be in flight. Default DefaultMaxConcurrentStreams.
 	MaxConcurrentStreams uint32
 
-	// StopTimeout is how long calls under way may take to end after the server is told to stop. Default DefaultStopTimeout.
+	// StopTimeout is how long calls in flight may take to finish when the server stops. Default DefaultStopTimeout.
 	StopTimeout time.Duration
 
-	// Logger takes the server's log, with trace and saga ids in the records about calls. Default: slog.Default.
+	// Logger receives the server's log, with the attributes of [LogHandler] in records about calls. Default slog.Default.
 	Logger *slog.Logger
-}
-
-// AddFlags defines the flags --listen, --tls-cert, --tls-key, --tls-client-ca, --insecure and --stop-timeout. The options'
-// present values are the flags' defaults.
-func (o *Options) AddFlags(flags *flag.FlagSet) {
-	if o.Listen == "" {
-		o.Listen = DefaultListen
-	}
-	if o.StopTimeout == 0 {
-		o.StopTimeout = DefaultStopTimeout
-	}
-	flags.StringVar(&o.Listen, "listen", o.Listen, "`host:port` to listen on; port 0 takes a free one")
-	flags.StringVar(&o.TLSCertFile, "tls-cert", o.TLSCertFile, "`file` with the server's certificate chain (PEM)")
-	flags.StringVar(&o.TLSKeyFile, "tls-key", o.TLSKeyFile, "`file` with the server's private key (PEM)")
-	flags.StringVar(&o.TLSClientCAFile, "tls-client-ca", o.TLSClientCAFile, "`file` with the authorities of clients' certificates (PEM); turns on mTLS")
-	flags.BoolVar(&o.Insecure, "insecure", o.Insecure, "allow plaintext beyond loopback: anybody on the way can read, change and send commands")
-	flags.DurationVar(&o.StopTimeout, "stop-timeout", o.StopTimeout, "how long calls under way may take to end on SIGTERM")
 }
 
 func (o *Options) setDefaults() {
@@ -92,28 +79,29 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// ErrPlaintext is the error of NewServer when plaintext would be spoken where others can listen.
+// ErrPlaintext is returned by [NewServer] if the options would allow plaintext on an address that is not loopback.
 var ErrPlaintext = errors.New("plaintext is allowed on loopback addresses only")
 
-// checkTransport refuses settings under which the server would be less secure than its operator thinks.
+// checkTransport refuses options that would make the server less secure than the operator expects.
 func (o *Options) checkTransport() error {
 	host, _, err := net.SplitHostPort(o.Listen)
 	if err != nil {
-		return fmt.Errorf("--listen %q: %w; want host:port, e.g. 127.0.0.1:7101", o.Listen, err)
+		return fmt.Errorf("listening on %q: %w; want host:port, e.g. 127.0.0.1:7101", o.Listen, err)
 	}
 	switch {
 	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):
-		return errors.New("--tls-cert and --tls-key belong together: give both or neither")
+		return errors.New("TLSCertFile and TLSKeyFile belong together: set both or neither")
 	case o.TLSCertFile != "" && o.Insecure:
-		return errors.New("--insecure and --tls-cert contradict each other: give one of them")
+		return errors.New("Insecure and TLSCertFile contradict each other: set only one of them")
 	case o.TLSCertFile != "":
 		return nil
 	case o.TLSClientCAFile != "":
-		return errors.New("--tls-client-ca needs --tls-cert and --tls-key")
+		return errors.New("TLSClientCAFile requires TLSCertFile and TLSKeyFile")
 	case o.Insecure || isLoopback(host):
 		return nil
 	}
-	return fmt.Errorf("listening on %s: %w: give --tls-cert and --tls-key, or --insecure to let anybody read, change and send commands", o.Listen, ErrPlaintext)
+	return fmt.Errorf("listening on %s: %w: configure a TLS certificate and key, or allow insecure transport, "+
+		"which lets anybody on the network read, change and send commands", o.Listen, ErrPlaintext)
 }
 
 func isLoopback(host string) bool {
@@ -122,4 +110,18 @@ func isLoopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.IsLoopback()
+}
+
+// credentials returns the server's transport credentials.
+func (o *Options) credentials() (credentials.TransportCredentials, error) {
+	if o.TLSCertFile == "" {
+		return insecure.NewCredentials(), nil
+	}
+	config, err := tlsfiles.Server(tlsfiles.ServerParams{
+		Cert: o.TLSCertFile, Key: o.TLSKeyFile, ClientCA: o.TLSClientCAFile, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(config), nil
 }

@@ -173,8 +173,8 @@ func ExamplePending() {
 	fmt.Println("a late duplicate:", reply.GetApplicant(), err)
 
 	// Output:
-	// the command was accepted and is completed later; send it again when nothing was heard of it for 1h0m0s
-	// the command was accepted and is completed later; send it again when nothing was heard of it for 1h0m0s
+	// command accepted, to be completed later; send it again after 1h0m0s without a completion or heartbeat
+	// command accepted, to be completed later; send it again after 1h0m0s without a completion or heartbeat
 	// completed: sagas/s/steps/1
 	// a late duplicate: applicants/1 <nil>
 }

@@ -9,12 +9,12 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 )
 
-// Refuse returns the error with which a handler refuses a command: the status, with the rejection, one of those that the
-// contract names under "rejections", as its typed detail. The caller's saga code reads it with saga.Rejection. The
-// rejection may be nil.
+// Refuse returns the error with which a handler refuses a command: a status with the rejection as its typed detail. The
+// rejection is one of the messages that the contract lists under "rejections", or nil. Saga code reads it with
+// saga.Rejection.
 //
-// The code says what follows; see [IsRefusal] for the codes that refuse. The message is for developers and goes to the
-// caller: no personal data.
+// The code decides the outcome; see [IsRefusal] for the codes that refuse. The message is for developers and reaches the
+// caller, so it must not contain personal data.
 func Refuse(code codes.Code, message string, rejection proto.Message) error {
 	s := status.New(code, message)
 	if rejection == nil {
@@ -22,22 +22,30 @@ func Refuse(code codes.Code, message string, rejection proto.Message) error {
 	}
 	detailed, err := s.WithDetails(protoadapt.MessageV1Of(rejection))
 	if err != nil {
-		return status.Error(codes.Internal, fmt.Sprintf("refusing with %s: %v", rejection.ProtoReflect().Descriptor().FullName(), err))
+		name := rejection.ProtoReflect().Descriptor().FullName()
+		return status.Error(codes.Internal, fmt.Sprintf("refusing with %s: %v", name, err))
 	}
 	return detailed.Err()
 }
 
-// IsRefusal reports whether a code says, by default, that the command was certainly not executed and that trying again is
-// of no use. A contract can give a code another meaning for one command.
+// IsRefusal reports whether a code means by default that the command was certainly not executed and that retrying won't
+// help. A contract can give a code another meaning for one command.
 //
-// Which code to use: INVALID_ARGUMENT when the request could never be right, whatever the state; NOT_FOUND when what it names
-// isn't there; ALREADY_EXISTS when what it makes is; FAILED_PRECONDITION when a rule or the state forbids it; OUT_OF_RANGE
-// when a number is beyond what is offered; PERMISSION_DENIED when this caller may not. To be tried again, return ABORTED
-// (not executed, a conflict) or RESOURCE_EXHAUSTED (not executed, too busy). Any other code leaves open whether the
-// command was executed.
+// Which code to use:
+//
+//   - INVALID_ARGUMENT: the request is wrong, whatever the state of the service.
+//   - NOT_FOUND: something that the request names doesn't exist.
+//   - ALREADY_EXISTS: what the command would create exists.
+//   - FAILED_PRECONDITION: a rule or the current state forbids the command.
+//   - OUT_OF_RANGE: a number exceeds what the service offers.
+//   - PERMISSION_DENIED: the caller isn't allowed to send the command.
+//
+// To have the command retried, return ABORTED (not executed, because of a conflict) or RESOURCE_EXHAUSTED (not executed,
+// because the service is overloaded). With any other code it is unknown whether the command was executed.
 func IsRefusal(code codes.Code) bool {
 	switch code {
-	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange, codes.PermissionDenied:
+	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
+		codes.PermissionDenied:
 		return true
 	default:
 		return false

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
+	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
@@ -20,9 +20,9 @@ import (
 	"google.golang.org/grpc/reflection"
 )
 
-// Server is a gRPC server that is set up for a participant: command metadata in the context, recovery of panics, health,
-// reflection, limits, and tracing when a tracer provider is set. It is a [grpc.ServiceRegistrar]; register services
-// before Serve. All methods may be called concurrently.
+// Server is a gRPC server configured for a participant: it has the interceptors of this package, health, reflection,
+// limits, and tracing if the process has set a tracer provider. It is a [grpc.ServiceRegistrar]; register services before
+// Serve. All methods may be called concurrently.
 type Server struct {
 	grpc     *grpc.Server
 	health   *health.Server
@@ -35,11 +35,15 @@ type Server struct {
 
 var _ grpc.ServiceRegistrar = (*Server)(nil)
 
-// NewServer listens on the options' address and returns a server that is ready for services to be registered. Call
-// [Telemetry] before it: whether calls are traced is decided here. It returns an error that names the setting when the
-// address is taken or malformed, a TLS file is no good, or the settings would speak plaintext where others can listen
-// (ErrPlaintext).
-func NewServer(options Options) (*Server, error) {
+// NewServer listens on the options' address and returns a server to register services with. Calls are only traced if
+// OpenTelemetry's tracer provider was set before.
+//
+// More server options may add to the server or change its limits: NewServer applies its own first. Interceptors in them
+// run inside those of this package. Transport credentials can't be changed this way; they always follow from options.
+//
+// If the address is malformed or in use, or a TLS file is invalid, the error names it. If the options would allow plaintext
+// on an address that other machines can reach, the error is ErrPlaintext.
+func NewServer(options Options, more ...grpc.ServerOption) (*Server, error) {
 	options.setDefaults()
 	if err := options.checkTransport(); err != nil {
 		return nil, err
@@ -50,54 +54,87 @@ func NewServer(options Options) (*Server, error) {
 	}
 	listener, err := net.Listen("tcp", options.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listening on %s: the port is in use: stop the other process or choose another port with --listen", options.Listen)
+		return nil, fmt.Errorf("listening on %s: the port is in use: stop the other process or choose another port",
+			options.Listen)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", options.Listen, err)
 	}
 	if options.Insecure {
-		options.Logger.Warn("plaintext: anybody on the way can read, change and send commands", "address", listener.Addr().String())
+		options.Logger.Warn("plaintext: anybody on the network can read, change and send commands",
+			"address", listener.Addr().String())
 	}
 	s := &Server{health: health.NewServer(), listener: listener, options: options}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(s.serverOptions(grpc.Creds(creds))...)
+	s.grpc = grpc.NewServer(append(append(s.serverOptions(), more...), grpc.Creds(creds))...)
 	healthgrpc.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s, nil
 }
 
-func (s *Server) serverOptions(more ...grpc.ServerOption) []grpc.ServerOption {
-	guard := &guard{log: s.options.Logger, stopping: s.stopping}
-	options := append(more,
-		grpc.ChainUnaryInterceptor(guard.unary),
-		grpc.ChainStreamInterceptor(guard.stream),
+func (s *Server) serverOptions() []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(UnaryServerInterceptor(s.options.Logger)),
+		grpc.ChainStreamInterceptor(StreamServerInterceptor(s.options.Logger), s.endHealthWatches),
 		grpc.MaxRecvMsgSize(s.options.MaxMessageBytes),
 		grpc.MaxSendMsgSize(s.options.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(s.options.MaxConcurrentStreams),
-		grpc.MaxHeaderListSize(16<<10),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.MaxHeaderListSize(16 << 10),
+		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-	)
-	// The stats handler costs more than the call it watches, so it stays out when nobody would see the spans.
+	}
+	// The stats handler costs more than the call that it traces, so it is left out if nobody records spans.
 	if tracing() {
-		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))))
+		handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))
+		options = append(options, grpc.StatsHandler(handler))
 	}
 	return options
 }
 
-// RegisterService registers a service, as the generated Register functions do. Call it before Serve.
+// tracing reports whether the global tracer provider records spans.
+func tracing() bool {
+	// The span is never ended, so it is never exported.
+	_, span := otel.Tracer("github.com/treatyhq/treaty/participant").Start(context.Background(), "probe")
+	return span.SpanContext().IsValid()
+}
+
+// endHealthWatches ends the streams of clients that watch the server's health when the server stops. They would otherwise
+// delay the stop.
+func (s *Server) endHealthWatches(
+	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	if !strings.HasPrefix(info.FullMethod, "/grpc.health.v1.") {
+		return handler(server, stream)
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
+	return handler(server, &endingStream{ServerStream: stream, ctx: ctx})
+}
+
+// endingStream is a stream with another context.
+type endingStream struct {
+	grpc.ServerStream
+
+	ctx context.Context
+}
+
+// Context returns the context that ends the stream.
+func (s *endingStream) Context() context.Context { return s.ctx }
+
+// RegisterService registers a service. The generated Register functions call it. Call it before Serve.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.grpc.RegisterService(desc, impl)
 	s.health.SetServingStatus(desc.ServiceName, healthgrpc.HealthCheckResponse_SERVING)
 }
 
-// Addr returns the address that the server listens on, with the port that was chosen.
+// Addr returns the address that the server listens on, with the actual port.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve answers calls until ctx ends. Then health says NOT_SERVING, no call is taken any more, and those under way get
-// StopTimeout to end; what is still running after that is cut off, which its caller sees as UNAVAILABLE. It returns nil after
-// such a stop, whether or not calls were cut off, and an error when the server failed by itself. Call it once.
+// Serve serves calls until ctx ends. Then the server's health becomes NOT_SERVING, new calls are refused, and calls in
+// flight have StopTimeout to finish. Calls that are still running after that are aborted, and their callers receive
+// UNAVAILABLE. Serve then returns nil. It returns an error if the server failed on its own. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(s.listener) }()
@@ -119,17 +156,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	select {
 	case <-stopped:
 	case <-timeout.C:
-		s.options.Logger.Warn("cutting off calls that didn't end in time", "timeout", s.options.StopTimeout)
+		s.options.Logger.Warn("aborting calls that did not finish in time", "timeout", s.options.StopTimeout)
 		s.grpc.Stop()
 		<-stopped
 	}
-	<-served //nolint:errcheck // it was stopped
+	<-served //nolint:errcheck // The server was stopped.
 	return nil
-}
-
-// SignalContext returns a context that ends at the first SIGTERM or SIGINT. A second signal ends the process at once.
-func SignalContext() (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, cancel)
-	return ctx, cancel
 }

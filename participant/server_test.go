@@ -129,8 +129,8 @@ func TestHandlersErrors(t *testing.T) {
 		code    codes.Code
 		message string
 	}{
-		{"panic", codes.Internal, "internal error; the service's log has it under trace " + trace},
-		{"plain", codes.Internal, "internal error; the service's log has it under trace " + trace},
+		{"panic", codes.Internal, "internal error; see the service's log, trace " + trace},
+		{"plain", codes.Internal, "internal error; see the service's log, trace " + trace},
 		{"refused", codes.FailedPrecondition, "closed"},
 		{"wrapped", codes.FailedPrecondition, "closed"},
 		{"deadline", codes.DeadlineExceeded, "the call's deadline passed"},
@@ -248,8 +248,8 @@ func TestBadOptions(t *testing.T) {
 		{"no port", participant.Options{Listen: "localhost"}, "want host:port"},
 		{"plaintext", participant.Options{Listen: "0.0.0.0:0"}, "plaintext is allowed on loopback"},
 		{"plaintext on all", participant.Options{Listen: ":0"}, "plaintext is allowed on loopback"},
-		{"half of TLS", participant.Options{TLSCertFile: "x"}, "--tls-key"},
-		{"client CA alone", participant.Options{TLSClientCAFile: "x"}, "needs --tls-cert"},
+		{"half of TLS", participant.Options{TLSCertFile: "x"}, "TLSKeyFile"},
+		{"client CA alone", participant.Options{TLSClientCAFile: "x"}, "requires TLSCertFile"},
 		{"TLS and insecure", participant.Options{TLSCertFile: "x", TLSKeyFile: "y", Insecure: true}, "contradict"},
 		{"no such file", participant.Options{TLSCertFile: "x", TLSKeyFile: "y"}, "no such file"},
 		{"not PEM", participant.Options{TLSCertFile: garbage, TLSKeyFile: garbage}, garbage},

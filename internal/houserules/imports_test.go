@@ -172,10 +172,13 @@ var rules = append(participantRules(), []rule{
 		deny: append([]string{"cmd/...", "internal/houserules/...", "internal/jaegertest/...", "services/..."}, inner...),
 	},
 	{
-		name:  "participants",
-		why:   "a participant needs its contract and what every participant shares, and none of the orchestrator or of the other participants",
-		from:  participants,
-		deny:  []string{"bench/...", "cmd/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...", "proof/...", "services/sagas/...", "services/demo/..."},
+		name: "participants",
+		why:  "a participant needs its contract and what every participant shares, and none of the orchestrator or of the other participants",
+		from: participants,
+		deny: []string{
+			"bench/...", "cmd/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...", "proof/...",
+			"services/sagas/...", "services/demo/...",
+		},
 		reach: transitive,
 	},
 	{
@@ -190,8 +193,10 @@ var rules = append(participantRules(), []rule{
 		why:  "any company's participant can import it",
 		from: []string{"participant/..."},
 		deny: []string{
-			"bench/...", "cmd/...", "gen/acme/...", "gen/bench/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...", "proof/...",
-			"services/...",
+			"bench/...", "cmd/...", "gen/acme/...", "gen/bench/...", "internal/houserules/...", "internal/jaegertest/...",
+			"orchestrator/...", "proof/...", "services/...",
+			// What belongs to a process and not to a library.
+			"flag", "os/signal", "go.opentelemetry.io/contrib/exporters/...", "go.opentelemetry.io/otel/sdk/...",
 		},
 		reach: transitive,
 	},

@@ -17,7 +17,7 @@ const extraShare = 10
 // IssueExtraCard issues an extra card. Everything that could be refused was decided with the main card, so a saga that has issued that one can
 // rely on it.
 func (s *service) IssueExtraCard(ctx context.Context, r *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*cardv1.ExtraCardIssued, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.ExtraCardIssued, error) {
 		address := &cardv1.PostalAddress{Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision()}
 		if err := checkAddress(address); err != nil {
 			return nil, err

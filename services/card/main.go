@@ -1,51 +1,27 @@
-// Command card is Acme's card service: credit cards, and where they are posted to. It is a participant of sagas.
+// Command card is Acme's card service: it issues credit cards and knows where to post them. It is a participant.
 package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"os"
-	"time"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/services/internal/process"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-func main() { participant.Main("card", run) }
+func main() {
+	process.Main(process.Service{
+		Name:     "card",
+		Listen:   "127.0.0.1:7104",
+		Database: sqlitedb.Params{Migrations: migrations},
+		Register: register,
+	})
+}
 
-func run(ctx context.Context, args []string) (err error) {
-	options := participant.Options{Name: "card", Listen: "127.0.0.1:7104"}
-	flags := flag.NewFlagSet("card", flag.ContinueOnError)
-	options.AddFlags(flags)
-	path := flags.String("db", "card.db", "SQLite database `file`; created when it isn't there")
-	retention := flags.Duration("inbox-retention", 0, "how long answers to commands are kept, longer than any saga lasts; 0 keeps them for ever")
-	if err := participant.ParseFlags(flags, args); err != nil {
-		return err
-	}
-	stopTelemetry, err := participant.Telemetry(ctx, options.Name)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		err = errors.Join(err, stopTelemetry(ctx))
-	}()
-	store, err := openStore(ctx, *path, *retention)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.close()) }()
-	server, err := participant.NewServer(options)
-	if err != nil {
-		return err
-	}
-	service := &service{store: store}
-	cardv1.RegisterCardServiceServer(server, service)
-	privacyv1.RegisterUserDataServiceServer(server, service)
-	fmt.Fprintf(os.Stdout, "card listening on %s\n", server.Addr())
-	return server.Serve(ctx)
+func register(_ context.Context, p *process.Process) error {
+	service := &service{store: &store{p.Store}}
+	cardv1.RegisterCardServiceServer(p.Server, service)
+	privacyv1.RegisterUserDataServiceServer(p.Server, service)
+	return nil
 }

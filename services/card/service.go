@@ -17,6 +17,7 @@ import (
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // service is the card service: an ordinary gRPC server.
@@ -35,7 +36,7 @@ var limits = map[string]struct{ lowest, highest int64 }{
 
 // IssueCard issues a card.
 func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*cardv1.CardIssued, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*cardv1.CardIssued, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.CardIssued, error) {
 		if err := checkProduct(r); err != nil {
 			return nil, err
 		}
@@ -67,7 +68,7 @@ func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*c
 
 // ChangePostalAddress changes where a customer's cards are posted to.
 func (s *service) ChangePostalAddress(ctx context.Context, r *cardv1.ChangePostalAddressRequest) (*cardv1.PostalAddressChanged, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*cardv1.PostalAddressChanged, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.PostalAddressChanged, error) {
 		address := &cardv1.PostalAddress{Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision()}
 		if err := checkAddress(address); err != nil {
 			return nil, err
@@ -82,7 +83,7 @@ func (s *service) ChangePostalAddress(ctx context.Context, r *cardv1.ChangePosta
 
 // RestorePostalAddress undoes ChangePostalAddress.
 func (s *service) RestorePostalAddress(ctx context.Context, r *cardv1.RestorePostalAddressRequest) (*cardv1.PostalAddressRestored, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*cardv1.PostalAddressRestored, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.PostalAddressRestored, error) {
 		if r.GetAction().GetCustomer() == "" || r.GetAction().GetAddressRevision() == 0 {
 			return nil, status.Error(codes.InvalidArgument, "action: say which change of address to undo, by customer and address_revision")
 		}
@@ -92,7 +93,7 @@ func (s *service) RestorePostalAddress(ctx context.Context, r *cardv1.RestorePos
 
 // GetCard returns one card.
 func (s *service) GetCard(ctx context.Context, r *cardv1.GetCardRequest) (*cardv1.Card, error) {
-	card, err := s.store.card(ctx, s.store.db, r.GetName())
+	card, err := s.store.card(ctx, s.store.DB, r.GetName())
 	return card, public(err, r.GetName())
 }
 
@@ -130,7 +131,7 @@ func (s *service) ListPostalAddresses(ctx context.Context, r *cardv1.ListPostalA
 
 // public turns something missing into a status.
 func public(err error, name string) error {
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return status.Errorf(codes.NotFound, "nothing is known of %.80q", name)
 	}
 	return err

@@ -14,7 +14,9 @@ import (
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/participant/participanttest"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 func start(t *testing.T) cardv1.CardServiceClient {
@@ -24,12 +26,14 @@ func start(t *testing.T) cardv1.CardServiceClient {
 
 func serve(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	store, err := openStore(t.Context(), filepath.Join(t.TempDir(), "card.db"), 0)
+	params := sqlitedb.Params{Path: filepath.Join(t.TempDir(), "card.db"), Migrations: migrations}
+	opened, err := sqlitedb.OpenStore(t.Context(), params, inbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := &store{opened}
 	t.Cleanup(func() {
-		if err := store.close(); err != nil {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})

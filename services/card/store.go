@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
-	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -50,37 +49,16 @@ CREATE VIEW current_postal_addresses AS
 ALTER TABLE cards ADD COLUMN main_card TEXT NOT NULL DEFAULT '' CHECK (main_card = '' OR main_card LIKE 'cards/%');
 `, forgotten.SQLiteSchema}
 
-var (
-	errNotFound = errors.New("not found")
-	errExists   = errors.New("exists already")
-)
+var errExists = errors.New("already exists")
 
 // store keeps cards and postal addresses in SQLite.
-type store struct {
-	db    *sql.DB
-	inbox *inbox.Inbox
+type store struct{ *sqlitedb.Store }
+
+var cardRows = sqlitedb.Query[*cardv1.Card]{
+	Kind:   "cards",
+	Select: `SELECT sequence, name, customer, product, number, limit_cents, issue_time, main_card FROM cards`,
+	Scan:   scanCard,
 }
-
-func openStore(ctx context.Context, path string, retention time.Duration) (*store, error) {
-	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
-	if err != nil {
-		return nil, err
-	}
-	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{Retention: retention})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &store{db: db, inbox: in}, nil
-}
-
-func (s *store) close() error { return s.db.Close() }
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-const selectCards = `SELECT sequence, name, customer, product, number, limit_cents, issue_time, main_card FROM cards`
 
 func scanCard(scan func(...any) error) (c *cardv1.Card, sequence int64, err error) {
 	c = &cardv1.Card{}
@@ -92,104 +70,70 @@ func scanCard(scan func(...any) error) (c *cardv1.Card, sequence int64, err erro
 	return c, sequence, nil
 }
 
-// card returns one card, or errNotFound.
-func (s *store) card(ctx context.Context, q querier, name string) (*cardv1.Card, error) {
-	c, _, err := scanCard(q.QueryRowContext(ctx, selectCards+` WHERE name = ?`, name).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a card: %w", err)
-	}
-	return c, nil
+// card returns one card, or sqlitedb.ErrNotFound.
+func (s *store) card(ctx context.Context, q sqlitedb.Querier, name string) (*cardv1.Card, error) {
+	return cardRows.One(ctx, q, `WHERE name = ?`, name)
 }
 
-// cards returns a page of a customer's cards, or of everybody's, and the token of the next.
+// cards returns one page of a customer's cards, or of all cards if customer is empty, and the token of the next page.
 func (s *store) cards(ctx context.Context, customer string, page paging.Page) ([]*cardv1.Card, string, error) {
-	query, arguments := selectCards+` WHERE sequence > ?`, []any{page.After}
-	if customer != "" {
-		query, arguments = query+` AND customer = ?`, append(arguments, customer)
+	if customer == "" {
+		return cardRows.Page(ctx, s.DB, page, `true`)
 	}
-	return list(ctx, s.db, page, scanCard, query, arguments)
+	return cardRows.Page(ctx, s.DB, page, `customer = ?`, customer)
 }
 
-const selectPostal = `SELECT sequence, customer, revision, lines, postal_code, city, country FROM current_postal_addresses`
+var postalRows = sqlitedb.Query[*cardv1.PostalAddress]{
+	Kind:   "postal addresses",
+	Select: `SELECT sequence, customer, revision, lines, postal_code, city, country FROM current_postal_addresses`,
+	Scan:   scanPostal,
+}
 
 func scanPostal(scan func(...any) error) (a *cardv1.PostalAddress, sequence int64, err error) {
 	a = &cardv1.PostalAddress{Postal: &cardv1.Postal{}}
+	p := a.Postal
 	var lines string
-	if err := scan(&sequence, &a.Customer, &a.AddressRevision, &lines, &a.Postal.PostalCode, &a.Postal.City, &a.Postal.Country); err != nil {
+	if err := scan(
+		&sequence, &a.Customer, &a.AddressRevision, &lines, &p.PostalCode, &p.City, &p.Country,
+	); err != nil {
 		return nil, 0, err
 	}
-	a.Postal.Lines = strings.Split(lines, "\n")
+	p.Lines = strings.Split(lines, "\n")
 	return a, sequence, nil
 }
 
-// postalAddress returns where a customer's cards are posted to, or errNotFound.
+// postalAddress returns the address that a customer's cards are posted to, or sqlitedb.ErrNotFound.
 func (s *store) postalAddress(ctx context.Context, customer string) (*cardv1.PostalAddress, error) {
-	a, _, err := scanPostal(s.db.QueryRowContext(ctx, selectPostal+` WHERE customer = ?`, customer).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a postal address: %w", err)
-	}
-	return a, nil
+	return postalRows.One(ctx, s.DB, `WHERE customer = ?`, customer)
 }
 
-// postalAddresses returns a page of postal addresses and the token of the next.
+// postalAddresses returns one page of postal addresses and the token of the next page.
 func (s *store) postalAddresses(ctx context.Context, page paging.Page) ([]*cardv1.PostalAddress, string, error) {
-	return list(ctx, s.db, page, scanPostal, selectPostal+` WHERE sequence > ?`, []any{page.After})
-}
-
-// list reads one row more than the page holds, to know whether there is a next one.
-func list[T any](ctx context.Context, db *sql.DB, page paging.Page, scan func(func(...any) error) (T, int64, error), query string, arguments []any) (found []T, next string, err error) {
-	rows, err := db.QueryContext(ctx, query+` ORDER BY sequence LIMIT ?`, append(arguments, page.Size+1)...)
-	if err != nil {
-		return nil, "", fmt.Errorf("listing: %w", err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var last int64
-	for rows.Next() {
-		if len(found) == page.Size {
-			next = page.Next(last)
-			break
-		}
-		one, sequence, err := scan(rows.Scan)
-		if err != nil {
-			return nil, "", fmt.Errorf("listing: %w", err)
-		}
-		found, last = append(found, one), sequence
-	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("listing: %w", err)
-	}
-	return found, next, nil
+	return postalRows.Page(ctx, s.DB, page, `true`)
 }
 
 // addCard adds a card.
 func (s *store) addCard(ctx context.Context, tx *sql.Tx, c *cardv1.Card) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO cards (name, customer, product, number, limit_cents, issue_time, main_card) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		c.GetName(), c.GetCustomer(), c.GetProduct(), c.GetNumber(), c.GetLimitCents(), time.Now().UnixMicro(), c.GetMainCard()); err != nil {
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO cards (name, customer, product, number, limit_cents, issue_time, main_card) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		c.GetName(), c.GetCustomer(), c.GetProduct(), c.GetNumber(), c.GetLimitCents(), time.Now().UnixMicro(),
+		c.GetMainCard()); err != nil {
 		return fmt.Errorf("adding a card: %w", err)
 	}
 	return nil
 }
 
-// addPostal adds a revision of a postal address. It refuses that of a customer who was forgotten, and returns errExists when that revision is there.
+// addPostal adds a revision of a postal address. It refuses to do so for a forgotten customer, and returns errExists if
+// the revision already exists.
 func (s *store) addPostal(ctx context.Context, tx *sql.Tx, a *cardv1.PostalAddress) error {
 	if err := forgotten.Refuse(ctx, tx, a.GetCustomer()); err != nil {
 		return err
 	}
 	p := a.GetPostal()
-	result, err := tx.ExecContext(ctx, `
+	n, err := sqlitedb.Count(ctx, tx, `
 		INSERT INTO postal_addresses (customer, revision, lines, postal_code, city, country) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (customer, revision) DO NOTHING`,
-		a.GetCustomer(), a.GetAddressRevision(), strings.Join(p.GetLines(), "\n"), p.GetPostalCode(), p.GetCity(), p.GetCountry())
-	if err != nil {
-		return fmt.Errorf("adding a postal address: %w", err)
-	}
-	n, err := result.RowsAffected()
+		ON CONFLICT (customer, revision) DO NOTHING`, a.GetCustomer(), a.GetAddressRevision(),
+		strings.Join(p.GetLines(), "\n"), p.GetPostalCode(), p.GetCity(), p.GetCountry())
 	if err != nil {
 		return fmt.Errorf("adding a postal address: %w", err)
 	}
@@ -199,9 +143,10 @@ func (s *store) addPostal(ctx context.Context, tx *sql.Tx, a *cardv1.PostalAddre
 	return nil
 }
 
-// undoPostal takes one change of postal address back.
+// undoPostal undoes one change of a postal address.
 func (s *store) undoPostal(ctx context.Context, tx *sql.Tx, customer string, revision int64) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE postal_addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer, revision); err != nil {
+	if _, err := tx.ExecContext(ctx,
+		`UPDATE postal_addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer, revision); err != nil {
 		return fmt.Errorf("undoing a change of postal address: %w", err)
 	}
 	return nil

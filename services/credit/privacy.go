@@ -11,11 +11,12 @@ import (
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // DeleteUserData takes the person out of the checks. The checks themselves stay on file: the law asks for both.
 func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}
@@ -33,13 +34,9 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 // anonymize takes a person out of their checks, also of those from before they were this customer, and returns how many that were. What
 // stands in the place of the person's number can't be anybody's.
 func (s *store) anonymize(ctx context.Context, tx *sql.Tx, customer string) (int64, error) {
-	result, err := tx.ExecContext(ctx, `
+	n, err := sqlitedb.Count(ctx, tx, `
 		UPDATE checks SET national_id = '#' || sequence, customer = ''
 		WHERE national_id IN (SELECT national_id FROM checks WHERE customer = ?1 AND customer <> '')`, customer)
-	if err != nil {
-		return 0, fmt.Errorf("anonymizing checks: %w", err)
-	}
-	n, err := result.RowsAffected()
 	if err != nil {
 		return 0, fmt.Errorf("anonymizing checks: %w", err)
 	}

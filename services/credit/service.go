@@ -19,6 +19,7 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // service is the credit service: an ordinary gRPC server.
@@ -49,7 +50,7 @@ var (
 // CheckCredit checks whether a person can carry a credit limit. A check that is relied on again gets a row of its own, so that all rows of a
 // person are found by any of the customers whom the person was.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
 		switch {
 		case !nationalID.MatchString(r.GetNationalId()):
 			return nil, status.Error(codes.InvalidArgument, "national_id: want 4 to 32 letters, digits and hyphens")
@@ -64,7 +65,7 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 			return nil, err
 		}
 		check, err := s.store.covering(ctx, tx, r, time.Now().Add(-checkHolds))
-		if errors.Is(err, errNotFound) {
+		if errors.Is(err, sqlitedb.ErrNotFound) {
 			check, err = newCheck(r)
 		}
 		if err != nil {
@@ -92,11 +93,11 @@ func newCheck(r *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
 
 // AbandonCheck undoes CheckCredit.
 func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequest) (*creditv1.CheckAbandoned, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*creditv1.CheckAbandoned, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*creditv1.CheckAbandoned, error) {
 		checked := r.GetReply()
 		if checked == nil {
 			checked = &creditv1.CreditChecked{}
-			if _, err := s.store.inbox.ActionReply(ctx, tx, checked); err != nil {
+			if _, err := s.store.Inbox.ActionReply(ctx, tx, checked); err != nil {
 				return nil, err
 			}
 		}
@@ -110,7 +111,7 @@ func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequ
 // GetLastCheck returns the newest check that a person passed.
 func (s *service) GetLastCheck(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
 	check, err := s.store.last(ctx, r)
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return &creditv1.LastCheck{}, nil
 	}
 	if err != nil {
@@ -122,7 +123,7 @@ func (s *service) GetLastCheck(ctx context.Context, r *creditv1.GetLastCheckRequ
 // GetCheck returns one check.
 func (s *service) GetCheck(ctx context.Context, r *creditv1.GetCheckRequest) (*creditv1.Check, error) {
 	check, err := s.store.get(ctx, r.GetName())
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetName())
 	}
 	return check, err

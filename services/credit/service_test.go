@@ -16,7 +16,9 @@ import (
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/participant/participanttest"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 func start(t *testing.T) creditv1.CreditServiceClient {
@@ -31,12 +33,14 @@ func serve(t *testing.T) *grpc.ClientConn {
 
 func open(t *testing.T) *store {
 	t.Helper()
-	store, err := openStore(t.Context(), filepath.Join(t.TempDir(), "credit.db"), 0)
+	params := sqlitedb.Params{Path: filepath.Join(t.TempDir(), "credit.db"), Migrations: migrations}
+	opened, err := sqlitedb.OpenStore(t.Context(), params, inbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := &store{opened}
 	t.Cleanup(func() {
-		if err := store.close(); err != nil {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -115,7 +119,7 @@ func TestCheckHoldsForADay(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			store := open(t)
 			test.earlier.Name, test.earlier.CheckTime = "checks/earlier", timestamppb.New(time.Now().Add(-test.ago).Truncate(time.Microsecond))
-			tx, err := store.db.BeginTx(t.Context(), nil)
+			tx, err := store.DB.BeginTx(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

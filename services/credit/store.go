@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
-	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -32,34 +30,14 @@ ALTER TABLE checks ADD COLUMN customer TEXT NOT NULL DEFAULT '';
 CREATE INDEX checks_by_customer ON checks (customer, sequence) WHERE customer <> '';
 `, forgotten.SQLiteSchema}
 
-var errNotFound = errors.New("not found")
-
 // store keeps credit checks in SQLite.
-type store struct {
-	db    *sql.DB
-	inbox *inbox.Inbox
+type store struct{ *sqlitedb.Store }
+
+var checkRows = sqlitedb.Query[*creditv1.Check]{
+	Kind:   "checks",
+	Select: `SELECT sequence, name, state, national_id, approved_limit_cents, check_time, customer FROM checks`,
+	Scan:   scanCheck,
 }
-
-func openStore(ctx context.Context, path string, retention time.Duration) (*store, error) {
-	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
-	if err != nil {
-		return nil, err
-	}
-	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{Retention: retention})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &store{db: db, inbox: in}, nil
-}
-
-func (s *store) close() error { return s.db.Close() }
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-const selectChecks = `SELECT sequence, name, state, national_id, approved_limit_cents, check_time, customer FROM checks`
 
 func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err error) {
 	c = &creditv1.Check{}
@@ -73,75 +51,50 @@ func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err 
 	return c, sequence, nil
 }
 
-// get returns one check, or errNotFound.
+// get returns one check, or sqlitedb.ErrNotFound.
 func (s *store) get(ctx context.Context, name string) (*creditv1.Check, error) {
-	return s.one(ctx, s.db, selectChecks+` WHERE name = ?`, name)
+	return checkRows.One(ctx, s.DB, `WHERE name = ?`, name)
 }
 
-// last returns a person's newest check, whatever came of it, or errNotFound.
+// last returns a person's newest check, in any state, or sqlitedb.ErrNotFound.
 func (s *store) last(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.Check, error) {
 	switch {
 	case nationalID.MatchString(r.GetNationalId()):
-		return s.one(ctx, s.db, selectChecks+` WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, r.GetNationalId())
+		return checkRows.One(ctx, s.DB, `WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, r.GetNationalId())
 	case r.GetNationalId() == "" && r.GetCustomer() != "":
-		return s.one(ctx, s.db, selectChecks+` WHERE customer = ? AND customer <> '' ORDER BY sequence DESC LIMIT 1`, r.GetCustomer())
+		return checkRows.One(ctx, s.DB,
+			`WHERE customer = ? AND customer <> '' ORDER BY sequence DESC LIMIT 1`, r.GetCustomer())
 	default:
-		return nil, errNotFound
+		return nil, sqlitedb.ErrNotFound
 	}
 }
 
-// covering returns a person's newest check since some time that covers the limit, whatever came of it, or errNotFound.
+// covering returns a person's newest check since a point in time that covers the requested limit, in any state, or
+// sqlitedb.ErrNotFound.
 func (s *store) covering(ctx context.Context, tx *sql.Tx, r *creditv1.CheckCreditRequest, since time.Time) (*creditv1.Check, error) {
-	return s.one(ctx, tx, selectChecks+` WHERE national_id = ? AND check_time > ? AND approved_limit_cents >= ? ORDER BY check_time DESC LIMIT 1`,
+	return checkRows.One(ctx, tx,
+		`WHERE national_id = ? AND check_time > ? AND approved_limit_cents >= ? ORDER BY check_time DESC LIMIT 1`,
 		r.GetNationalId(), since.UnixMicro(), r.GetRequestedLimitCents())
 }
 
-func (s *store) one(ctx context.Context, q querier, query string, arguments ...any) (*creditv1.Check, error) {
-	c, _, err := scanCheck(q.QueryRowContext(ctx, query, arguments...).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a check: %w", err)
-	}
-	return c, nil
-}
-
-// list returns a page of checks and the token of the next.
-func (s *store) list(ctx context.Context, page paging.Page) (checks []*creditv1.Check, next string, err error) {
-	rows, err := s.db.QueryContext(ctx, selectChecks+` WHERE sequence > ? ORDER BY sequence LIMIT ?`, page.After, page.Size+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("listing checks: %w", err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var last int64
-	for rows.Next() {
-		if len(checks) == page.Size {
-			next = page.Next(last)
-			break
-		}
-		c, sequence, err := scanCheck(rows.Scan)
-		if err != nil {
-			return nil, "", fmt.Errorf("listing checks: %w", err)
-		}
-		checks, last = append(checks, c), sequence
-	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("listing checks: %w", err)
-	}
-	return checks, next, nil
+// list returns one page of checks and the token of the next page.
+func (s *store) list(ctx context.Context, page paging.Page) ([]*creditv1.Check, string, error) {
+	return checkRows.Page(ctx, s.DB, page, `true`)
 }
 
 // add adds a passed check.
 func (s *store) add(ctx context.Context, tx *sql.Tx, c *creditv1.Check) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO checks (name, state, national_id, approved_limit_cents, check_time, customer) VALUES (?, 'PASSED', ?, ?, ?, ?)`,
-		c.GetName(), c.GetNationalId(), c.GetApprovedLimitCents(), c.GetCheckTime().AsTime().UnixMicro(), c.GetCustomer()); err != nil {
+	if _, err := tx.ExecContext(ctx, `
+		INSERT INTO checks (name, state, national_id, approved_limit_cents, check_time, customer)
+		VALUES (?, 'PASSED', ?, ?, ?, ?)`,
+		c.GetName(), c.GetNationalId(), c.GetApprovedLimitCents(), c.GetCheckTime().AsTime().UnixMicro(),
+		c.GetCustomer()); err != nil {
 		return fmt.Errorf("adding a check: %w", err)
 	}
 	return nil
 }
 
-// abandon notes that nothing came of a check.
+// abandon marks a check as abandoned.
 func (s *store) abandon(ctx context.Context, tx *sql.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE checks SET state = 'ABANDONED' WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("abandoning a check: %w", err)

@@ -1,51 +1,27 @@
-// Command customer is Acme's customer service: who the customers are and where they live. It is a participant of sagas.
+// Command customer is Acme's customer service: it knows who the customers are and where they live. It is a participant.
 package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"os"
-	"time"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
-	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/services/internal/process"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-func main() { participant.Main("customer", run) }
+func main() {
+	process.Main(process.Service{
+		Name:     "customer",
+		Listen:   "127.0.0.1:7101",
+		Database: sqlitedb.Params{Migrations: migrations},
+		Register: register,
+	})
+}
 
-func run(ctx context.Context, args []string) (err error) {
-	options := participant.Options{Name: "customer", Listen: "127.0.0.1:7101"}
-	flags := flag.NewFlagSet("customer", flag.ContinueOnError)
-	options.AddFlags(flags)
-	path := flags.String("db", "customer.db", "SQLite database `file`; created when it isn't there")
-	retention := flags.Duration("inbox-retention", 0, "how long answers to commands are kept, longer than any saga lasts; 0 keeps them for ever")
-	if err := participant.ParseFlags(flags, args); err != nil {
-		return err
-	}
-	stopTelemetry, err := participant.Telemetry(ctx, options.Name)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		err = errors.Join(err, stopTelemetry(ctx))
-	}()
-	store, err := openStore(ctx, *path, *retention)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.close()) }()
-	server, err := participant.NewServer(options)
-	if err != nil {
-		return err
-	}
-	service := &service{store: store}
-	customerv1.RegisterCustomerServiceServer(server, service)
-	privacyv1.RegisterUserDataServiceServer(server, service)
-	fmt.Fprintf(os.Stdout, "customer listening on %s\n", server.Addr())
-	return server.Serve(ctx)
+func register(_ context.Context, p *process.Process) error {
+	service := &service{store: &store{p.Store}}
+	customerv1.RegisterCustomerServiceServer(p.Server, service)
+	privacyv1.RegisterUserDataServiceServer(p.Server, service)
+	return nil
 }

@@ -15,7 +15,7 @@ import (
 // DeleteUserData deletes a customer with all addresses. No command brings the customer back: each but CreateCustomer, which makes a new name,
 // finds nobody.
 func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if r.GetCustomer() == "" {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}

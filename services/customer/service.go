@@ -16,6 +16,7 @@ import (
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // service is the customer service: an ordinary gRPC server.
@@ -28,7 +29,7 @@ type service struct {
 
 // CreateCustomer takes up a customer.
 func (s *service) CreateCustomer(ctx context.Context, r *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*customerv1.CustomerCreated, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.CustomerCreated, error) {
 		if err := checkPerson(r); err != nil {
 			return nil, err
 		}
@@ -52,11 +53,11 @@ func (s *service) CreateCustomer(ctx context.Context, r *customerv1.CreateCustom
 
 // RemoveCustomer undoes CreateCustomer.
 func (s *service) RemoveCustomer(ctx context.Context, r *customerv1.RemoveCustomerRequest) (*customerv1.CustomerRemoved, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*customerv1.CustomerRemoved, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.CustomerRemoved, error) {
 		created := r.GetReply()
 		if created == nil {
 			created = &customerv1.CustomerCreated{}
-			if _, err := s.store.inbox.ActionReply(ctx, tx, created); err != nil {
+			if _, err := s.store.Inbox.ActionReply(ctx, tx, created); err != nil {
 				return nil, err
 			}
 		}
@@ -69,7 +70,7 @@ func (s *service) RemoveCustomer(ctx context.Context, r *customerv1.RemoveCustom
 
 // ChangeAddress changes where a customer lives.
 func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
 		if err := checkAddress(r.GetAddress()); err != nil {
 			return nil, err
 		}
@@ -91,11 +92,11 @@ func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddress
 
 // RestoreAddress undoes ChangeAddress.
 func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
 		changed := r.GetReply()
 		if changed == nil {
 			changed = &customerv1.AddressChanged{}
-			if _, err := s.store.inbox.ActionReply(ctx, tx, changed); err != nil {
+			if _, err := s.store.Inbox.ActionReply(ctx, tx, changed); err != nil {
 				return nil, err
 			}
 		}
@@ -108,7 +109,7 @@ func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddre
 
 // CloseCustomer ends the relation with a customer.
 func (s *service) CloseCustomer(ctx context.Context, r *customerv1.CloseCustomerRequest) (*customerv1.Customer, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*customerv1.Customer, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.Customer, error) {
 		if err := s.store.end(ctx, tx, r.GetName()); err != nil {
 			return nil, err
 		}
@@ -122,7 +123,7 @@ func (s *service) CloseCustomer(ctx context.Context, r *customerv1.CloseCustomer
 
 // GetCustomer returns one customer.
 func (s *service) GetCustomer(ctx context.Context, r *customerv1.GetCustomerRequest) (*customerv1.Customer, error) {
-	found, err := s.store.get(ctx, s.store.db, r.GetName())
+	found, err := s.store.get(ctx, s.store.DB, r.GetName())
 	if err != nil {
 		return nil, public(err, r.GetName())
 	}
@@ -144,7 +145,7 @@ func (s *service) ListCustomers(ctx context.Context, r *customerv1.ListCustomers
 
 // public turns a missing customer into a status.
 func public(err error, name string) error {
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return status.Errorf(codes.NotFound, "there is no %.80q", name)
 	}
 	return err

@@ -13,7 +13,9 @@ import (
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/participant/participanttest"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 func start(t *testing.T) (client customerv1.CustomerServiceClient, path string) {
@@ -25,12 +27,14 @@ func start(t *testing.T) (client customerv1.CustomerServiceClient, path string) 
 func serve(t *testing.T) (connection *grpc.ClientConn, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "customer.db")
-	store, err := openStore(t.Context(), path, 0)
+	params := sqlitedb.Params{Path: path, Migrations: migrations}
+	opened, err := sqlitedb.OpenStore(t.Context(), params, inbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := &store{opened}
 	t.Cleanup(func() {
-		if err := store.close(); err != nil {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})

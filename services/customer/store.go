@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
-	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
@@ -46,53 +44,32 @@ CREATE VIEW current_addresses AS
 	WHERE a.revision = (SELECT max(revision) FROM addresses b WHERE b.customer = a.customer AND b.undone = 0);
 `}
 
-var errNotFound = errors.New("not found")
-
 // store keeps customers in SQLite.
-type store struct {
-	db    *sql.DB
-	inbox *inbox.Inbox
+type store struct{ *sqlitedb.Store }
+
+var customerRows = sqlitedb.Query[*row]{
+	Kind: "customers",
+	Select: `SELECT c.sequence, c.name, c.state, c.display_name, c.email, c.create_time, c.close_time,
+		a.revision, a.lines, a.postal_code, a.city, a.country
+		FROM customers c JOIN current_addresses a ON a.customer = c.name`,
+	Scan: scanCustomer,
 }
-
-func openStore(ctx context.Context, path string, retention time.Duration) (*store, error) {
-	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
-	if err != nil {
-		return nil, err
-	}
-	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{Retention: retention})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &store{db: db, inbox: in}, nil
-}
-
-func (s *store) close() error { return s.db.Close() }
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-const selectCustomers = `
-	SELECT c.sequence, c.name, c.state, c.display_name, c.email, c.create_time, c.close_time, a.revision, a.lines, a.postal_code, a.city, a.country
-	FROM customers c JOIN current_addresses a ON a.customer = c.name`
 
 // row is a customer as the database holds it.
 type row struct {
-	sequence  int64
 	customer  *customerv1.Customer
 	closeTime *timestamppb.Timestamp
 }
 
-func scanCustomer(scan func(...any) error) (*row, error) {
-	r := row{customer: &customerv1.Customer{Address: &customerv1.Address{}}}
+func scanCustomer(scan func(...any) error) (r *row, sequence int64, err error) {
+	r = &row{customer: &customerv1.Customer{Address: &customerv1.Address{}}}
 	c, a := r.customer, r.customer.Address
 	var state, lines string
 	var created int64
 	var closed sql.NullInt64
-	if err := scan(&r.sequence, &c.Name, &state, &c.DisplayName, &c.Email, &created, &closed, &c.AddressRevision, &lines, &a.PostalCode, &a.City, &a.Country); err != nil {
-		return nil, err
+	if err := scan(&sequence, &c.Name, &state, &c.DisplayName, &c.Email, &created, &closed,
+		&c.AddressRevision, &lines, &a.PostalCode, &a.City, &a.Country); err != nil {
+		return nil, 0, err
 	}
 	c.State = customerv1.CustomerState(customerv1.CustomerState_value["CUSTOMER_STATE_"+state])
 	c.CreateTime = timestamppb.New(time.UnixMicro(created))
@@ -100,44 +77,21 @@ func scanCustomer(scan func(...any) error) (*row, error) {
 		r.closeTime = timestamppb.New(time.UnixMicro(closed.Int64))
 	}
 	a.Lines = strings.Split(lines, "\n")
-	return &r, nil
+	return r, sequence, nil
 }
 
-// get returns one customer, or errNotFound.
-func (s *store) get(ctx context.Context, q querier, name string) (*row, error) {
-	r, err := scanCustomer(q.QueryRowContext(ctx, selectCustomers+` WHERE c.name = ?`, name).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a customer: %w", err)
-	}
-	return r, nil
+// get returns one customer, or sqlitedb.ErrNotFound.
+func (s *store) get(ctx context.Context, q sqlitedb.Querier, name string) (*row, error) {
+	return customerRows.One(ctx, q, `WHERE c.name = ?`, name)
 }
 
-// list returns a page of customers and the token of the next.
+// list returns one page of customers and the token of the next page.
 func (s *store) list(ctx context.Context, page paging.Page) (customers []*customerv1.Customer, next string, err error) {
-	rows, err := s.db.QueryContext(ctx, selectCustomers+` WHERE c.sequence > ? ORDER BY c.sequence LIMIT ?`, page.After, page.Size+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("listing customers: %w", err)
+	rows, next, err := customerRows.Page(ctx, s.DB, page, `true`)
+	for _, r := range rows {
+		customers = append(customers, r.customer)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var last int64
-	for rows.Next() {
-		if len(customers) == page.Size {
-			next = page.Next(last)
-			break
-		}
-		r, err := scanCustomer(rows.Scan)
-		if err != nil {
-			return nil, "", fmt.Errorf("listing customers: %w", err)
-		}
-		customers, last = append(customers, r.customer), r.sequence
-	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("listing customers: %w", err)
-	}
-	return customers, next, nil
+	return customers, next, err
 }
 
 // emailTaken reports whether a customer has the e-mail address.

@@ -15,6 +15,7 @@ import (
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // patience is how long the orchestrator waits for a sign of life of an inspection before it asks again.
@@ -22,8 +23,8 @@ const patience = 30 * time.Second
 
 // InspectPassport accepts an inspection. The inspector does it later.
 func (s *service) InspectPassport(ctx context.Context, r *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
-	reply, err := inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
-		if _, err := s.store.get(ctx, tx, r.GetApplicant()); errors.Is(err, errNotFound) {
+	reply, err := inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
+		if _, err := s.store.get(ctx, tx, r.GetApplicant()); errors.Is(err, sqlitedb.ErrNotFound) {
 			return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetApplicant())
 		} else if err != nil {
 			return nil, err
@@ -47,7 +48,7 @@ func (s *service) InspectPassport(ctx context.Context, r *identityv1.InspectPass
 
 // DiscardInspection undoes InspectPassport, whether or not the inspection is complete.
 func (s *service) DiscardInspection(ctx context.Context, _ *identityv1.DiscardInspectionRequest) (*identityv1.InspectionDiscarded, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.InspectionDiscarded, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.InspectionDiscarded, error) {
 		command, inSaga := participant.FromContext(ctx)
 		if !inSaga {
 			return nil, status.Error(codes.InvalidArgument, "an inspection is discarded by the saga that asked for it: cancel it")

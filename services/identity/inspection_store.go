@@ -11,6 +11,7 @@ import (
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // inspection is one that was accepted.
@@ -48,7 +49,7 @@ func (s *store) endInspection(ctx context.Context, tx *sql.Tx, commandID string,
 
 // underWay returns the inspections that aren't complete, by the command that asked for them.
 func (s *store) underWay(ctx context.Context) (found map[string]*inspection, err error) {
-	rows, err := s.db.QueryContext(ctx, `
+	rows, err := s.DB.QueryContext(ctx, `
 		SELECT i.name, i.applicant, i.command_id, i.due_time, coalesce(a.passport_number, '')
 		FROM inspections i LEFT JOIN applicants a ON a.name = i.applicant WHERE i.inspect_time IS NULL`)
 	if err != nil {
@@ -70,31 +71,23 @@ func (s *store) underWay(ctx context.Context) (found map[string]*inspection, err
 	return found, nil
 }
 
-// inspections returns a page of the inspections that are complete and the token of the next.
-func (s *store) inspections(ctx context.Context, page paging.Page) (found []*identityv1.Inspection, next string, err error) {
-	rows, err := s.db.QueryContext(ctx, `
-		SELECT sequence, name, applicant, inspect_time FROM inspections
-		WHERE sequence > ? AND inspect_time IS NOT NULL ORDER BY sequence LIMIT ?`, page.After, page.Size+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("listing inspections: %w", err)
+var inspectionRows = sqlitedb.Query[*identityv1.Inspection]{
+	Kind:   "inspections",
+	Select: `SELECT sequence, name, applicant, inspect_time FROM inspections`,
+	Scan:   scanInspection,
+}
+
+func scanInspection(scan func(...any) error) (i *identityv1.Inspection, sequence int64, err error) {
+	i = &identityv1.Inspection{}
+	var inspected int64
+	if err := scan(&sequence, &i.Name, &i.Applicant, &inspected); err != nil {
+		return nil, 0, err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var last int64
-	for rows.Next() {
-		if len(found) == page.Size {
-			next = page.Next(last)
-			break
-		}
-		i := &identityv1.Inspection{}
-		var inspected int64
-		if err := rows.Scan(&last, &i.Name, &i.Applicant, &inspected); err != nil {
-			return nil, "", fmt.Errorf("listing inspections: %w", err)
-		}
-		i.InspectTime = timestamppb.New(time.UnixMicro(inspected))
-		found = append(found, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("listing inspections: %w", err)
-	}
-	return found, next, nil
+	i.InspectTime = timestamppb.New(time.UnixMicro(inspected))
+	return i, sequence, nil
+}
+
+// inspections returns one page of the completed inspections and the token of the next page.
+func (s *store) inspections(ctx context.Context, page paging.Page) ([]*identityv1.Inspection, string, error) {
+	return inspectionRows.Page(ctx, s.DB, page, `inspect_time IS NOT NULL`)
 }

@@ -79,7 +79,7 @@ func (i *inspector) run(ctx context.Context) {
 
 // round does what is due, and returns when the next thing is.
 func (i *inspector) round(ctx context.Context) (next time.Time, err error) {
-	pending, err := i.store.inbox.Pending(ctx)
+	pending, err := i.store.Inbox.Pending(ctx)
 	if err != nil {
 		return next, err
 	}
@@ -117,12 +117,12 @@ func (i *inspector) inspect(ctx context.Context, command participant.Command, on
 	end := ending{command: command, refusal: i.finding(one), until: time.Now().Add(patience)}
 	var err error
 	if end.refusal != nil {
-		err = i.store.inbox.Refuse(ctx, command, end.refusal, func(tx *sql.Tx) error {
+		err = i.store.Inbox.Refuse(ctx, command, end.refusal, func(tx *sql.Tx) error {
 			return i.store.removeInspection(ctx, tx, command.CommandID)
 		})
 	} else {
 		now := time.Now().Truncate(time.Microsecond)
-		end.reply, err = inbox.Complete(ctx, i.store.inbox, command, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
+		end.reply, err = inbox.Complete(ctx, i.store.Inbox, command, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
 			reply := &identityv1.PassportInspected{Inspection: one.name, Applicant: one.applicant, InspectTime: timestamppb.New(now)}
 			return reply, i.store.endInspection(ctx, tx, command.CommandID, now)
 		})

@@ -22,6 +22,8 @@ import (
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/participant"
+	"github.com/treatyhq/treaty/participant/inbox"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // fakeOrchestrator notes what it is told, with the time since it began. It fails while err is set.
@@ -92,10 +94,12 @@ const inspecting = 25 * time.Second
 // openOffice opens the service, as it is after a restart when it was open before.
 func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
 	t.Helper()
-	store, err := openStore(t.Context(), path, 0)
+	params := sqlitedb.Params{Path: path, Migrations: migrations}
+	opened, err := sqlitedb.OpenStore(t.Context(), params, inbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := &store{opened}
 	inspector := newInspector(store, participant.NewCompleter(o), inspecting)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -103,7 +107,7 @@ func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
 	return &office{service: &service{store: store, inspector: inspector}, stop: func() {
 		cancel()
 		running.Wait()
-		if err := store.close(); err != nil {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	}}
@@ -112,7 +116,7 @@ func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
 // apply puts an applicant into the database.
 func (o *office) apply(t *testing.T, name, passport string) {
 	t.Helper()
-	tx, err := o.store.db.BeginTx(t.Context(), nil)
+	tx, err := o.store.DB.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

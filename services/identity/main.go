@@ -1,5 +1,6 @@
-// Command identity is Acme's identity service: that people are who they say they are. It is a participant of sagas, with a slow
-// third party behind it. Unless --register-url names one, it plays that third party itself, on a port of its own.
+// Command identity is Acme's identity service: it verifies that people are who they say they are. It is a participant that
+// depends on a slow third party, the identity register. Unless --register-url names a register, the service plays one
+// itself, on its own port.
 package main
 
 import (
@@ -9,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -18,94 +18,87 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
+	"github.com/treatyhq/treaty/services/internal/process"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-func main() { participant.Main("identity", run) }
+func main() {
+	var s settings
+	process.Main(process.Service{
+		Name:     "identity",
+		Listen:   "127.0.0.1:7102",
+		Database: sqlitedb.Params{Migrations: migrations},
+		AddFlags: s.addFlags,
+		Register: s.register,
+	})
+}
 
-func run(ctx context.Context, args []string) (err error) {
-	options := participant.Options{Name: "identity", Listen: "127.0.0.1:7102"}
-	flags := flag.NewFlagSet("identity", flag.ContinueOnError)
-	options.AddFlags(flags)
-	path := flags.String("db", "identity.db", "SQLite database `file`; created when it isn't there")
-	retention := flags.Duration("inbox-retention", 0, "how long answers to commands are kept, longer than any saga lasts; 0 keeps them for ever")
-	url := flags.String("register-url", "", "`URL` of the identity register; empty plays one, with the database file of --db and \".register\"")
-	latency := flags.Duration("register-latency", 250*time.Millisecond, "how long the played register takes to answer")
-	decideAfter := flags.Duration("register-decides-after", 2*time.Second, "how long after a registration the played register decides and publishes what it decided")
-	inspectionTakes := flags.Duration("inspection-takes", time.Second, "how long the played clerk takes to inspect a passport")
-	var orchestrator orchestrator
-	orchestrator.addFlags(flags)
-	if err := participant.ParseFlags(flags, args); err != nil {
-		return err
-	}
-	stopTelemetry, err := participant.Telemetry(ctx, options.Name)
+// settings are the values of the flags that only this service has.
+type settings struct {
+	orchestrator    orchestrator
+	registerURL     string
+	latency         time.Duration
+	decideAfter     time.Duration
+	inspectionTakes time.Duration
+}
+
+func (s *settings) addFlags(flags *flag.FlagSet) {
+	s.orchestrator.addFlags(flags)
+	flags.StringVar(&s.registerURL, "register-url", "",
+		"`URL` of the identity register; if empty, the service plays the register, in the database file of --db plus \".register\"")
+	flags.DurationVar(&s.latency, "register-latency", 250*time.Millisecond,
+		"how long the played register takes to answer")
+	flags.DurationVar(&s.decideAfter, "register-decides-after", 2*time.Second,
+		"how long after a registration the played register decides and publishes its decision")
+	flags.DurationVar(&s.inspectionTakes, "inspection-takes", time.Second,
+		"how long the played clerk takes to inspect a passport")
+}
+
+func (s *settings) register(ctx context.Context, p *process.Process) error {
+	connection, err := s.orchestrator.dial(p.Insecure)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		err = errors.Join(err, stopTelemetry(ctx))
-	}()
-	store, err := openStore(ctx, *path, *retention)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.close()) }()
-	connection, err := orchestrator.dial(options.Insecure)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, connection.Close()) }()
-	if *url == "" {
-		register := thirdparty.Params{Path: *path + ".register", Latency: *latency, DecideAfter: *decideAfter}
-		played, stop, err := play(ctx, register, treatyv1.NewEventServiceClient(connection))
-		if err != nil {
+	p.OnStop(connection.Close)
+	url := s.registerURL
+	if url == "" {
+		params := thirdparty.Params{Path: p.DatabasePath + ".register", Latency: s.latency, DecideAfter: s.decideAfter}
+		if url, err = play(ctx, p, params, treatyv1.NewEventServiceClient(connection)); err != nil {
 			return err
 		}
-		defer stop()
-		*url = played
 	}
-	register, err := newRegister(*url)
+	register, err := newRegister(url)
 	if err != nil {
 		return err
 	}
-	server, err := participant.NewServer(options)
-	if err != nil {
-		return err
-	}
-	inspector := newInspector(store, participant.NewCompleter(connection), *inspectionTakes)
+	store := &store{p.Store}
+	inspector := newInspector(store, participant.NewCompleter(connection), s.inspectionTakes)
 	service := &service{store: store, register: register, inspector: inspector}
-	identityv1.RegisterIdentityServiceServer(server, service)
-	privacyv1.RegisterUserDataServiceServer(server, service)
-	var inspecting sync.WaitGroup
-	defer inspecting.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	inspecting.Go(func() { inspector.run(ctx) })
-	fmt.Fprintf(os.Stdout, "identity listening on %s\n", server.Addr())
-	return server.Serve(ctx)
+	identityv1.RegisterIdentityServiceServer(p.Server, service)
+	privacyv1.RegisterUserDataServiceServer(p.Server, service)
+	p.Go(func() { inspector.run(ctx) })
+	return nil
 }
 
 // play starts the third party and returns its URL.
-func play(ctx context.Context, params thirdparty.Params, publisher thirdparty.Publisher) (url string, stop func(), err error) {
+func play(ctx context.Context, p *process.Process, params thirdparty.Params, publisher thirdparty.Publisher) (url string, err error) {
 	register, err := thirdparty.Open(ctx, params)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, errors.Join(fmt.Errorf("starting the register: %w", err), register.Close())
+		return "", errors.Join(fmt.Errorf("starting the register: %w", err), register.Close())
 	}
 	server := &http.Server{Handler: register, ReadHeaderTimeout: 10 * time.Second}
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	// It ends with ErrServerClosed; should it end by itself, the service's calls to it fail.
-	running.Go(func() { _ = server.Serve(listener) })
-	running.Go(func() { register.Run(ctx, publisher) })
-	return "http://" + listener.Addr().String(), func() {
-		cancel()
-		_ = server.Close()
-		running.Wait()
-		_ = register.Close()
-	}, nil
+	var serving sync.WaitGroup
+	// It ends with ErrServerClosed. If it ends earlier, the service's calls to it fail.
+	serving.Go(func() { _ = server.Serve(listener) })
+	p.Go(func() { register.Run(ctx, publisher) })
+	p.OnStop(func() error {
+		err := server.Close()
+		serving.Wait()
+		return errors.Join(err, register.Close())
+	})
+	return "http://" + listener.Addr().String(), nil
 }

@@ -22,7 +22,7 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 		return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 	}
 	// Noted first: whoever is registered from here on is refused and taken back, so the keys that are found are all that there are.
-	if err := forgotten.Add(ctx, s.store.db, r.GetCustomer()); err != nil {
+	if err := forgotten.Add(ctx, s.store.DB, r.GetCustomer()); err != nil {
 		return nil, err
 	}
 	keys, err := s.store.registerKeys(ctx, r.GetCustomer())
@@ -34,31 +34,17 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 			return nil, unreachable(ctx, err)
 		}
 	}
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
-		deleted := &privacyv1.UserDataDeleted{}
-		for _, from := range []struct{ kind, statement string }{
-			{"inspections", `DELETE FROM inspections WHERE applicant IN (SELECT name FROM applicants WHERE customer = ?)`},
-			{"applicants", `DELETE FROM applicants WHERE customer = ?`},
-		} {
-			result, err := tx.ExecContext(ctx, from.statement, r.GetCustomer())
-			if err != nil {
-				return nil, fmt.Errorf("deleting %s: %w", from.kind, err)
-			}
-			n, err := result.RowsAffected()
-			if err != nil {
-				return nil, fmt.Errorf("deleting %s: %w", from.kind, err)
-			}
-			if n > 0 {
-				deleted.Erased = append(deleted.Erased, &privacyv1.ErasedRecords{Kind: from.kind, Deleted: n})
-			}
-		}
-		return deleted, nil
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+		return forgotten.Delete(ctx, tx, r.GetCustomer(),
+			forgotten.Deletion{Kind: "inspections", Statement: `DELETE FROM inspections
+				WHERE applicant IN (SELECT name FROM applicants WHERE customer = ?)`},
+			forgotten.Deletion{Kind: "applicants", Statement: `DELETE FROM applicants WHERE customer = ?`})
 	})
 }
 
 // registerKeys returns the keys under which a customer is registered at the register.
 func (s *store) registerKeys(ctx context.Context, customer string) (keys []string, err error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`, customer)
+	rows, err := s.DB.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`, customer)
 	if err != nil {
 		return nil, fmt.Errorf("reading a customer's registrations: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // service is the identity service: an ordinary gRPC server.
@@ -46,7 +47,7 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 	applicant := &identityv1.Applicant{
 		Name: nameOf(key), Customer: r.GetCustomer(), DisplayName: r.GetDisplayName(), PassportNumber: r.GetPassportNumber(),
 	}
-	gone, err := forgotten.Has(ctx, s.store.db, r.GetCustomer())
+	gone, err := forgotten.Has(ctx, s.store.DB, r.GetCustomer())
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 			return nil, unreachable(ctx, err)
 		}
 	}
-	registered, err := inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.ApplicantRegistered, error) {
+	registered, err := inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.ApplicantRegistered, error) {
 		if refused != nil {
 			return nil, refused
 		}
@@ -80,7 +81,7 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 // takeBack returns the refusal of a registration. Who was forgotten while the register was asked is withdrawn there first; after a crash in
 // between the command comes again and does it.
 func (s *service) takeBack(ctx context.Context, key, customer string, refused error) error {
-	gone, err := forgotten.Has(ctx, s.store.db, customer)
+	gone, err := forgotten.Has(ctx, s.store.DB, customer)
 	if err != nil {
 		return err
 	}
@@ -101,11 +102,11 @@ func (s *service) WithdrawApplicant(ctx context.Context, r *identityv1.WithdrawA
 	if err := s.register.withdraw(ctx, keyOf(ctx)); err != nil {
 		return nil, unreachable(ctx, err)
 	}
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*identityv1.ApplicantWithdrawn, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.ApplicantWithdrawn, error) {
 		registered := r.GetReply()
 		if registered == nil {
 			registered = &identityv1.ApplicantRegistered{}
-			if _, err := s.store.inbox.ActionReply(ctx, tx, registered); err != nil {
+			if _, err := s.store.Inbox.ActionReply(ctx, tx, registered); err != nil {
 				return nil, err
 			}
 		}
@@ -115,8 +116,8 @@ func (s *service) WithdrawApplicant(ctx context.Context, r *identityv1.WithdrawA
 
 // GetApplicant returns one applicant.
 func (s *service) GetApplicant(ctx context.Context, r *identityv1.GetApplicantRequest) (*identityv1.Applicant, error) {
-	applicant, err := s.store.get(ctx, s.store.db, r.GetName())
-	if errors.Is(err, errNotFound) {
+	applicant, err := s.store.get(ctx, s.store.DB, r.GetName())
+	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetName())
 	}
 	return applicant, err

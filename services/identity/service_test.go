@@ -16,8 +16,10 @@ import (
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/participant/participanttest"
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
+	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
 // company is the identity service with its third party, whose answers can get lost.
@@ -56,12 +58,14 @@ func start(t *testing.T) *company {
 		}
 	})
 	c.register = server.URL
-	store, err := openStore(t.Context(), filepath.Join(directory, "identity.db"), 0)
+	params := sqlitedb.Params{Path: filepath.Join(directory, "identity.db"), Migrations: migrations}
+	opened, err := sqlitedb.OpenStore(t.Context(), params, inbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := &store{opened}
 	t.Cleanup(func() {
-		if err := store.close(); err != nil {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
-	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -41,94 +39,51 @@ CREATE TABLE inspections (
 CREATE INDEX inspections_by_applicant ON inspections (applicant);
 `, forgotten.SQLiteSchema}
 
-var errNotFound = errors.New("not found")
-
 // store keeps applicants in SQLite.
-type store struct {
-	db    *sql.DB
-	inbox *inbox.Inbox
+type store struct{ *sqlitedb.Store }
+
+var applicantRows = sqlitedb.Query[*identityv1.Applicant]{
+	Kind: "applicants",
+	Select: `SELECT sequence, name, customer, display_name, passport_number, register_reference, create_time
+		FROM applicants`,
+	Scan: scanApplicant,
 }
-
-func openStore(ctx context.Context, path string, retention time.Duration) (*store, error) {
-	db, err := sqlitedb.Open(ctx, sqlitedb.Params{Path: path, Migrations: migrations})
-	if err != nil {
-		return nil, err
-	}
-	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{Retention: retention})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &store{db: db, inbox: in}, nil
-}
-
-func (s *store) close() error { return s.db.Close() }
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-const selectApplicants = `SELECT sequence, name, customer, display_name, passport_number, register_reference, create_time FROM applicants`
 
 func scanApplicant(scan func(...any) error) (a *identityv1.Applicant, sequence int64, err error) {
 	a = &identityv1.Applicant{}
 	var created int64
-	if err := scan(&sequence, &a.Name, &a.Customer, &a.DisplayName, &a.PassportNumber, &a.RegisterReference, &created); err != nil {
+	if err := scan(&sequence, &a.Name, &a.Customer, &a.DisplayName, &a.PassportNumber, &a.RegisterReference,
+		&created); err != nil {
 		return nil, 0, err
 	}
 	a.CreateTime = timestamppb.New(time.UnixMicro(created))
 	return a, sequence, nil
 }
 
-// get returns one applicant, or errNotFound.
-func (s *store) get(ctx context.Context, q querier, name string) (*identityv1.Applicant, error) {
-	a, _, err := scanApplicant(q.QueryRowContext(ctx, selectApplicants+` WHERE name = ?`, name).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading an applicant: %w", err)
-	}
-	return a, nil
+// get returns one applicant, or sqlitedb.ErrNotFound.
+func (s *store) get(ctx context.Context, q sqlitedb.Querier, name string) (*identityv1.Applicant, error) {
+	return applicantRows.One(ctx, q, `WHERE name = ?`, name)
 }
 
-// list returns a page of applicants and the token of the next.
-func (s *store) list(ctx context.Context, page paging.Page) (applicants []*identityv1.Applicant, next string, err error) {
-	rows, err := s.db.QueryContext(ctx, selectApplicants+` WHERE sequence > ? ORDER BY sequence LIMIT ?`, page.After, page.Size+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("listing applicants: %w", err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var last int64
-	for rows.Next() {
-		if len(applicants) == page.Size {
-			next = page.Next(last)
-			break
-		}
-		a, sequence, err := scanApplicant(rows.Scan)
-		if err != nil {
-			return nil, "", fmt.Errorf("listing applicants: %w", err)
-		}
-		applicants, last = append(applicants, a), sequence
-	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("listing applicants: %w", err)
-	}
-	return applicants, next, nil
+// list returns one page of applicants and the token of the next page.
+func (s *store) list(ctx context.Context, page paging.Page) ([]*identityv1.Applicant, string, error) {
+	return applicantRows.Page(ctx, s.DB, page, `true`)
 }
 
-// add adds an applicant, who is registered at the register under a key.
+// add adds an applicant who is registered at the register under a key.
 func (s *store) add(ctx context.Context, tx *sql.Tx, registerKey string, a *identityv1.Applicant) error {
 	if _, err := tx.ExecContext(ctx, `
-		INSERT INTO applicants (name, customer, display_name, passport_number, register_reference, create_time, register_key)
+		INSERT INTO applicants
+			(name, customer, display_name, passport_number, register_reference, create_time, register_key)
 		VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		a.GetName(), a.GetCustomer(), a.GetDisplayName(), a.GetPassportNumber(), a.GetRegisterReference(), time.Now().UnixMicro(), registerKey); err != nil {
+		a.GetName(), a.GetCustomer(), a.GetDisplayName(), a.GetPassportNumber(), a.GetRegisterReference(),
+		time.Now().UnixMicro(), registerKey); err != nil {
 		return fmt.Errorf("adding an applicant: %w", err)
 	}
 	return nil
 }
 
-// remove deletes all that is known about an applicant.
+// remove deletes an applicant.
 func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM applicants WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("removing an applicant: %w", err)

@@ -36,7 +36,7 @@ var (
 
 // SendWelcome sends a message by putting it into the outbox of a mail server, which is the table of messages.
 func (s *service) SendWelcome(ctx context.Context, r *notificationv1.SendWelcomeRequest) (*notificationv1.WelcomeSent, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*notificationv1.WelcomeSent, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.WelcomeSent, error) {
 		if command, ok := participant.FromContext(ctx); ok && command.Direction == participant.Compensation {
 			return nil, status.Error(codes.FailedPrecondition, "a message that was sent can't be called back")
 		}
@@ -54,7 +54,7 @@ func (s *service) SendWelcome(ctx context.Context, r *notificationv1.SendWelcome
 
 // SendReview sends a message about a review.
 func (s *service) SendReview(ctx context.Context, r *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*notificationv1.ReviewSent, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.ReviewSent, error) {
 		if err := checkRecipient(r); err != nil {
 			return nil, err
 		}
@@ -106,18 +106,15 @@ func (s *service) send(ctx context.Context, tx *sql.Tx, to recipient, subject, t
 
 // DeleteUserData deletes the messages that a customer was sent.
 func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}
 		if err := forgotten.Add(ctx, tx, r.GetCustomer()); err != nil {
 			return nil, err
 		}
-		n, err := s.store.remove(ctx, tx, r.GetCustomer())
-		if err != nil || n == 0 {
-			return &privacyv1.UserDataDeleted{}, err
-		}
-		return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "messages", Deleted: n}}}, nil
+		return forgotten.Delete(ctx, tx, r.GetCustomer(),
+			forgotten.Deletion{Kind: "messages", Statement: `DELETE FROM messages WHERE customer = ?`})
 	})
 }
 

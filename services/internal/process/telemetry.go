@@ -1,4 +1,4 @@
-package participant
+package process
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,20 +19,21 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Telemetry sets OpenTelemetry's global providers from the standard OTEL_* variables and returns a function that exports
-// what is left and stops. Without OTEL_EXPORTER_OTLP_ENDPOINT (or the one for traces or metrics alone) and without
-// OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER, nothing is set and nothing exported. OTEL_SERVICE_NAME takes the place of
-// the given name. W3C trace context is always passed on. Call it before NewServer, once per process; stop after Serve has
-// returned, with a context that bounds the export.
-func Telemetry(ctx context.Context, service string) (stop func(context.Context) error, err error) {
-	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+// startTelemetry sets OpenTelemetry's global providers as the standard OTEL_* variables say. The returned function
+// exports what is left and stops. Without an endpoint (OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces or metrics) and
+// without OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER, no provider is set. OTEL_SERVICE_NAME overrides the service's
+// name. W3C trace context is always propagated.
+func startTelemetry(ctx context.Context, service string) (stop func(context.Context) error, err error) {
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(
+		propagation.TraceContext{}, propagation.Baggage{}))
 	traces := anySet("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
 	metrics := anySet("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_METRICS_EXPORTER")
 	if !traces && !metrics {
 		return func(context.Context) error { return nil }, nil
 	}
 	otel.SetErrorHandler(&onceHandler{seen: make(map[string]bool)})
-	res, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", service)), resource.WithTelemetrySDK(), resource.WithFromEnv())
+	res, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", service)),
+		resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("setting up telemetry: reading OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
@@ -46,11 +48,11 @@ func Telemetry(ctx context.Context, service string) (stop func(context.Context) 
 	if traces {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("setting up the export of traces: %w; see OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_*", err)
+			return nil, fmt.Errorf("setting up the export of traces: %w; check OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_*", err)
 		}
 		var batch []sdktrace.BatchSpanProcessorOption
 		if os.Getenv("OTEL_BSP_SCHEDULE_DELAY") == "" {
-			// A trace is looked at while its saga still runs.
+			// People look at a trace while its saga is still running.
 			batch = append(batch, sdktrace.WithBatchTimeout(time.Second))
 		}
 		provider := sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(exporter, batch...))
@@ -60,7 +62,8 @@ func Telemetry(ctx context.Context, service string) (stop func(context.Context) 
 	if metrics {
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("setting up the export of metrics: %w; see OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_*", err), stop(ctx))
+			return nil, errors.Join(fmt.Errorf(
+				"setting up the export of metrics: %w; check OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_*", err), stop(ctx))
 		}
 		provider := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res), sdkmetric.WithReader(reader))
 		otel.SetMeterProvider(provider)
@@ -69,24 +72,12 @@ func Telemetry(ctx context.Context, service string) (stop func(context.Context) 
 	return stop, nil
 }
 
-// tracing reports whether a tracer provider is set that makes spans.
-func tracing() bool {
-	// The span is never ended, so it is never exported.
-	_, span := otel.Tracer("github.com/treatyhq/treaty/participant").Start(context.Background(), "probe")
-	return span.SpanContext().IsValid()
-}
-
 func anySet(names ...string) bool {
-	for _, name := range names {
-		if os.Getenv(name) != "" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(names, func(name string) bool { return os.Getenv(name) != "" })
 }
 
-// onceHandler logs each different error of OpenTelemetry's own once: a collector that takes no metrics would otherwise fill
-// the log.
+// onceHandler logs each distinct error of OpenTelemetry once. Otherwise a collector that doesn't accept metrics would
+// fill the log.
 type onceHandler struct {
 	mu   sync.Mutex
 	seen map[string]bool

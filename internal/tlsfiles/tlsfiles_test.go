@@ -136,7 +136,7 @@ func TestMutualTLSWithReload(t *testing.T) {
 	s, c := newFiles(t), newFiles(t)
 	s.renew(t, old, "server.test")
 	c.renew(t, old, "client.test")
-	server, err := Server(s.cert, s.key, s.ca)
+	server, err := Server(ServerParams{Cert: s.cert, Key: s.key, ClientCA: s.ca})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestServerName(t *testing.T) {
 	a := newAuthority(t, "ca")
 	f := newFiles(t)
 	f.renew(t, a, "server.test")
-	server, err := Server(f.cert, f.key, "")
+	server, err := Server(ServerParams{Cert: f.cert, Key: f.key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestClientWithoutCertificateIsRefused(t *testing.T) {
 	a := newAuthority(t, "ca")
 	f := newFiles(t)
 	f.renew(t, a, "server.test")
-	server, err := Server(f.cert, f.key, f.ca)
+	server, err := Server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.ca})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,11 +234,11 @@ func TestBadFiles(t *testing.T) {
 		make func() (*tls.Config, error)
 		want string
 	}{
-		{"no certificate", func() (*tls.Config, error) { return Server("", "", "") }, "needs a certificate"},
-		{"no key", func() (*tls.Config, error) { return Server(f.cert, "", "") }, "both or neither"},
-		{"no file", func() (*tls.Config, error) { return Server("missing.pem", f.key, "") }, "missing.pem"},
-		{"another's key", func() (*tls.Config, error) { return Server(f.cert, other.key, "") }, other.key},
-		{"a key for an authority", func() (*tls.Config, error) { return Server(f.cert, f.key, f.key) }, "no certificate in PEM"},
+		{"no certificate", func() (*tls.Config, error) { return Server(ServerParams{}) }, "needs a certificate"},
+		{"no key", func() (*tls.Config, error) { return Server(ServerParams{Cert: f.cert}) }, "both or neither"},
+		{"no file", func() (*tls.Config, error) { return Server(ServerParams{Cert: "missing.pem", Key: f.key}) }, "missing.pem"},
+		{"another's key", func() (*tls.Config, error) { return Server(ServerParams{Cert: f.cert, Key: other.key}) }, other.key},
+		{"a key for an authority", func() (*tls.Config, error) { return Server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.key}) }, "no certificate in PEM"},
 		{"no authority", func() (*tls.Config, error) { return Client(ClientParams{CA: "missing.pem"}) }, "missing.pem"},
 		{"a client's certificate without key", func() (*tls.Config, error) { return Client(ClientParams{Cert: f.cert}) }, "both or neither"},
 	} {

@@ -17,7 +17,7 @@ func TestGRPCOverMutualTLS(t *testing.T) {
 	a := newAuthority(t, "ca")
 	f := newFiles(t)
 	f.renew(t, a, "localhost")
-	server, err := Server(f.cert, f.key, f.ca)
+	server, err := Server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.ca})
 	if err != nil {
 		t.Fatal(err)
 	}
