@@ -21,6 +21,15 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
+const customerTables = `
+CREATE TABLE customers (name TEXT PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE addresses (
+	customer TEXT, revision INTEGER, city TEXT, undone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (customer, revision)
+);
+INSERT INTO customers (name) VALUES ('customers/1');
+INSERT INTO addresses (customer, revision, city) VALUES ('customers/1', 1, 'Leiden');
+`
+
 // docs:begin service
 
 // service is an ordinary gRPC server.
@@ -80,11 +89,7 @@ func serveCustomers(ctx context.Context, path string, ready func(address string)
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.ExecContext(ctx, `
-		CREATE TABLE customers (name TEXT PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0);
-		 CREATE TABLE addresses (customer TEXT, revision INTEGER, city TEXT, undone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (customer, revision));
-		 INSERT INTO customers (name) VALUES ('customers/1');
-		 INSERT INTO addresses (customer, revision, city) VALUES ('customers/1', 1, 'Leiden')`); err != nil {
+	if _, err := db.ExecContext(ctx, customerTables); err != nil {
 		return err
 	}
 	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{})

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -22,40 +21,42 @@ import (
 
 func TestPendingAnswer(t *testing.T) {
 	var wait time.Duration
-	server, stop := serve(t, participant.Options{}, &fake{get: func(context.Context, string) (*customerv1.Customer, error) {
+	service := &fake{get: func(context.Context, string) (*customerv1.Customer, error) {
 		return &customerv1.Customer{Name: "ignored"}, fmt.Errorf("wrapped: %w", participant.Pending(wait))
-	}})
-	defer stop()
-	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
-	for _, test := range []struct {
-		wait time.Duration
-		want string
-	}{
-		{90 * time.Second, "90"},
-		{1500 * time.Millisecond, "2"},
-		{0, "1"},
-		{-time.Hour, "1"},
-		{24 * time.Hour, "86400"},
-		{1<<63 - 1, "86400"},
-	} {
-		wait = test.wait
-		for _, direction := range []participant.Direction{participant.Action, participant.Compensation} {
-			command := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: direction, Attempt: 1}
-			var trailer metadata.MD
-			reply, err := client.GetCustomer(command.Outgoing(t.Context()), &customerv1.GetCustomerRequest{}, grpc.Trailer(&trailer))
-			if got := trailer.Get(participant.PendingKey); err != nil || proto.Size(reply) != 0 || len(got) != 1 || got[0] != test.want {
-				t.Errorf("%v: got %v, %v, trailer %q, want %q", test.wait, reply, err, got, test.want)
+	}}
+	bothServers(t, service, func(t *testing.T, client customerv1.CustomerServiceClient, _ *buffer) {
+		for _, test := range []struct {
+			wait time.Duration
+			want string
+		}{
+			{90 * time.Second, "90"},
+			{1500 * time.Millisecond, "2"},
+			{0, "1"},
+			{-time.Hour, "1"},
+			{24 * time.Hour, "86400"},
+			{1<<63 - 1, "86400"},
+		} {
+			wait = test.wait
+			for _, direction := range []participant.Direction{participant.Action, participant.Compensation} {
+				command := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: direction, Attempt: 1}
+				var trailer metadata.MD
+				reply, err := client.GetCustomer(
+					command.Outgoing(t.Context()), &customerv1.GetCustomerRequest{}, grpc.Trailer(&trailer))
+				got := trailer.Get(participant.PendingKey)
+				if err != nil || proto.Size(reply) != 0 || len(got) != 1 || got[0] != test.want {
+					t.Errorf("%v: got %v, %v, trailer %q, want %q", test.wait, reply, err, got, test.want)
+				}
 			}
 		}
-	}
-	var trailer metadata.MD
-	_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{}, grpc.Trailer(&trailer))
-	if status.Code(err) != codes.FailedPrecondition || len(trailer.Get(participant.PendingKey)) != 0 {
-		t.Errorf("outside of a saga: %v, trailer %v", err, trailer)
-	}
+		var trailer metadata.MD
+		_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{}, grpc.Trailer(&trailer))
+		if status.Code(err) != codes.FailedPrecondition || len(trailer.Get(participant.PendingKey)) != 0 {
+			t.Errorf("outside of a saga: %v, trailer %v", err, trailer)
+		}
+	})
 }
 
-// sagas is an orchestrator that keeps what it is told.
+// sagas is an orchestrator that remembers the calls it receives.
 type sagas struct {
 	treatyv1.UnimplementedSagaServiceServer
 
@@ -76,7 +77,9 @@ func (s *sagas) HeartbeatStep(_ context.Context, r *treatyv1.HeartbeatStepReques
 
 func TestCompleter(t *testing.T) {
 	orchestrator := &sagas{}
-	completer := participant.NewCompleter(participanttest.Serve(t, func(r grpc.ServiceRegistrar) { treatyv1.RegisterSagaServiceServer(r, orchestrator) }))
+	completer := participant.NewCompleter(participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		treatyv1.RegisterSagaServiceServer(r, orchestrator)
+	}))
 	action := participant.Command{CommandID: "sagas/s/steps/1", Direction: participant.Action}
 	compensation := participant.Command{CommandID: "sagas/s/steps/1", Direction: participant.Compensation}
 
@@ -85,16 +88,19 @@ func TestCompleter(t *testing.T) {
 	}
 	var reply customerv1.AddressChanged
 	got := orchestrator.completed
-	if err := got.GetReply().UnmarshalTo(&reply); err != nil || reply.GetCustomer() != "customers/1" || got.GetName() != action.CommandID || got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_ACTION {
+	if err := got.GetReply().UnmarshalTo(&reply); err != nil || reply.GetCustomer() != "customers/1" ||
+		got.GetName() != action.CommandID || got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_ACTION {
 		t.Errorf("completed with %v, %v", got, err)
 	}
 
-	refusal := fmt.Errorf("the clerk says: %w", participant.Refuse(codes.NotFound, "gone", &customerv1.CustomerClosed{Customer: "customers/1"}))
+	closed := &customerv1.CustomerClosed{Customer: "customers/1"}
+	refusal := fmt.Errorf("the clerk says: %w", participant.Refuse(codes.NotFound, "gone", closed))
 	if err := completer.Refuse(t.Context(), compensation, refusal); err != nil {
 		t.Fatal(err)
 	}
 	got = orchestrator.completed
-	if f := got.GetRefusal(); codes.Code(f.GetCode()) != codes.NotFound || f.GetMessage() != "gone" || len(f.GetDetails()) != 1 || got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION {
+	if f := got.GetRefusal(); codes.Code(f.GetCode()) != codes.NotFound || f.GetMessage() != "gone" ||
+		len(f.GetDetails()) != 1 || got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION {
 		t.Errorf("refused with %v", got)
 	}
 	for _, bad := range []error{nil, errors.New("no status"), status.Error(codes.OK, "")} {
@@ -106,7 +112,9 @@ func TestCompleter(t *testing.T) {
 	if err := completer.Heartbeat(t.Context(), action); err != nil || orchestrator.heard.GetName() != action.CommandID {
 		t.Errorf("heartbeat %v, %v", orchestrator.heard, err)
 	}
-	for code, over := range map[codes.Code]bool{codes.FailedPrecondition: true, codes.NotFound: true, codes.Unavailable: false, codes.InvalidArgument: false} {
+	for code, over := range map[codes.Code]bool{
+		codes.FailedPrecondition: true, codes.NotFound: true, codes.Unavailable: false, codes.InvalidArgument: false,
+	} {
 		orchestrator.fails = status.Error(code, "no")
 		for name, err := range map[string]error{
 			"complete":  completer.Complete(t.Context(), action, &customerv1.AddressChanged{}),

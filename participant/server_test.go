@@ -1,7 +1,6 @@
 package participant_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -27,7 +25,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
@@ -45,26 +42,10 @@ func (f *fake) GetCustomer(ctx context.Context, r *customerv1.GetCustomerRequest
 	return f.get(ctx, r.GetName())
 }
 
-// buffer is a log that may be written and read at the same time.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// serve starts a server and returns it with what stops it and waits.
-func serve(t *testing.T, options participant.Options, service customerv1.CustomerServiceServer) (server *participant.Server, stop func()) {
+// serve starts a server and returns it with a function that stops it and waits.
+func serve(
+	t *testing.T, options participant.Options, service customerv1.CustomerServiceServer,
+) (server *participant.Server, stop func()) {
 	t.Helper()
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
@@ -73,6 +54,12 @@ func serve(t *testing.T, options participant.Options, service customerv1.Custome
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server, start(t, server, service)
+}
+
+// start serves until the returned function is called or the test ends.
+func start(t *testing.T, server *participant.Server, service customerv1.CustomerServiceServer) (stop func()) {
+	t.Helper()
 	customerv1.RegisterCustomerServiceServer(server, service)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -84,12 +71,13 @@ func serve(t *testing.T, options participant.Options, service customerv1.Custome
 		}
 	})
 	t.Cleanup(stop)
-	return server, stop
+	return stop
 }
 
 func dial(t *testing.T, address string, creds credentials.TransportCredentials) *grpc.ClientConn {
 	t.Helper()
-	connection, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds), grpc.WithDisableRetry())
+	connection, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(creds), grpc.WithDisableRetry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,74 +85,33 @@ func dial(t *testing.T, address string, creds credentials.TransportCredentials) 
 	return connection
 }
 
-func TestHandlersErrors(t *testing.T) {
-	var log buffer
-	server, _ := serve(t, participant.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, &fake{get: func(ctx context.Context, name string) (*customerv1.Customer, error) {
-		switch name {
-		case "panic":
-			panic("boom")
-		case "plain":
-			return nil, errors.New("secret path /var/db")
-		case "refused":
-			return nil, participant.Refuse(codes.FailedPrecondition, "closed", &customerv1.CustomerClosed{Customer: "customers/1"})
-		case "wrapped":
-			return nil, fmt.Errorf("secret: %w", participant.Refuse(codes.FailedPrecondition, "closed", nil))
-		case "deadline":
-			return nil, fmt.Errorf("reading: %w", context.DeadlineExceeded)
-		case "database":
-			return nil, fmt.Errorf("no such table: %w", status.Error(codes.Unavailable, "the database failed"))
-		case "interrupted":
-			<-ctx.Done()
-			return nil, errors.New("interrupted (9)")
-		}
-		c, ok := participant.FromContext(ctx)
-		return &customerv1.Customer{Name: fmt.Sprint(c.CommandID, ok)}, nil
+func TestMoreServerOptions(t *testing.T) {
+	var command participant.Command
+	server, err := participant.NewServer(participant.Options{MaxMessageBytes: 100, Logger: slog.New(slog.DiscardHandler)},
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			command, _ = participant.FromContext(ctx)
+			if request.(*customerv1.GetCustomerRequest).GetName() == "panic" {
+				panic("boom")
+			}
+			return handler(ctx, request)
+		}),
+		grpc.MaxRecvMsgSize(10_000),
+		grpc.Creds(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, server, &fake{get: func(context.Context, string) (*customerv1.Customer, error) {
+		return &customerv1.Customer{}, nil
 	}})
 	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
-	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-	command := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1}
-	ctx := metadata.AppendToOutgoingContext(command.Outgoing(t.Context()), "traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
-	for _, test := range []struct {
-		name    string
-		code    codes.Code
-		message string
-	}{
-		{"panic", codes.Internal, "internal error; see the service's log, trace " + trace},
-		{"plain", codes.Internal, "internal error; see the service's log, trace " + trace},
-		{"refused", codes.FailedPrecondition, "closed"},
-		{"wrapped", codes.FailedPrecondition, "closed"},
-		{"deadline", codes.DeadlineExceeded, "the call's deadline passed"},
-		{"database", codes.Unavailable, "the database failed"},
-	} {
-		_, err := client.GetCustomer(ctx, &customerv1.GetCustomerRequest{Name: test.name})
-		if s := status.Convert(err); s.Code() != test.code || s.Message() != test.message {
-			t.Errorf("%s: %v, want %v: %s", test.name, err, test.code, test.message)
-		}
+	want := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1}
+	request := &customerv1.GetCustomerRequest{Name: strings.Repeat("x", 1000)}
+	if _, err := client.GetCustomer(want.Outgoing(t.Context()), request); err != nil || command != want {
+		t.Errorf("a request over the first limit: %v, command %v", err, command)
 	}
-	for _, want := range []string{"panic=boom", "secret path /var/db", "no such table", "trace_id=" + trace, "saga=sagas/s", "command_id=sagas/s/steps/1"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, log.String())
-		}
-	}
-	got, err := client.GetCustomer(ctx, &customerv1.GetCustomerRequest{})
-	if err != nil || got.GetName() != "sagas/s/steps/1true" {
-		t.Errorf("the command in the context: %v, %v", got, err)
-	}
-	got, err = client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
-	if err != nil || got.GetName() != "false" {
-		t.Errorf("a person's call: %v, %v", got, err)
-	}
-	cancelled, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := client.GetCustomer(cancelled, &customerv1.GetCustomerRequest{Name: "interrupted"}); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("interrupted by the deadline: %v, want DEADLINE_EXCEEDED", err)
-	}
-	if strings.Contains(log.String(), "interrupted") {
-		t.Errorf("the log has a call that its caller ended:\n%s", log.String())
-	}
-	bad := metadata.AppendToOutgoingContext(t.Context(), participant.CommandIDKey, "17")
-	if _, err := client.GetCustomer(bad, &customerv1.GetCustomerRequest{}); status.Code(err) != codes.InvalidArgument {
-		t.Errorf("malformed metadata: %v, want INVALID_ARGUMENT", err)
+	_, err = client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: "panic"})
+	if status.Code(err) != codes.Internal {
+		t.Errorf("a panic in another interceptor: %v, want INTERNAL", err)
 	}
 }
 
@@ -174,7 +121,8 @@ func TestLimits(t *testing.T) {
 	}})
 	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
 	for name, request := range map[string]string{"request": strings.Repeat("x", 2000), "reply": ""} {
-		if _, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: request}); status.Code(err) != codes.ResourceExhausted {
+		_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: request})
+		if status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a large %s: %v, want RESOURCE_EXHAUSTED", name, err)
 		}
 	}
@@ -191,16 +139,18 @@ func TestGracefulStop(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			entered, leave := make(chan struct{}), make(chan struct{})
-			server, stop := serve(t, participant.Options{StopTimeout: test.timeout}, &fake{get: func(ctx context.Context, _ string) (*customerv1.Customer, error) {
+			service := &fake{get: func(ctx context.Context, _ string) (*customerv1.Customer, error) {
 				close(entered)
 				select {
 				case <-leave:
 				case <-ctx.Done():
 				}
 				return &customerv1.Customer{}, nil
-			}})
+			}}
+			server, stop := serve(t, participant.Options{StopTimeout: test.timeout}, service)
 			connection := dial(t, server.Addr().String(), insecure.NewCredentials())
-			watch, err := healthgrpc.NewHealthClient(connection).Watch(t.Context(), &healthgrpc.HealthCheckRequest{Service: "acme.customer.v1.CustomerService"})
+			watch, err := healthgrpc.NewHealthClient(connection).Watch(t.Context(),
+				&healthgrpc.HealthCheckRequest{Service: "acme.customer.v1.CustomerService"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,7 +159,8 @@ func TestGracefulStop(t *testing.T) {
 			}
 			result := make(chan error, 1)
 			go func() {
-				_, err := customerv1.NewCustomerServiceClient(connection).GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
+				client := customerv1.NewCustomerServiceClient(connection)
+				_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
 				result <- err
 			}()
 			<-entered
@@ -222,7 +173,7 @@ func TestGracefulStop(t *testing.T) {
 				close(leave)
 			}
 			if err := <-result; status.Code(err) != test.code {
-				t.Errorf("the call under way: %v, want %v", err, test.code)
+				t.Errorf("the call in flight: %v, want %v", err, test.code)
 			}
 			<-stopped
 		})
@@ -260,7 +211,8 @@ func TestBadOptions(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", test.name, err, test.want)
 		}
 	}
-	if _, err := participant.NewServer(participant.Options{Listen: "0.0.0.0:0"}); !errors.Is(err, participant.ErrPlaintext) {
+	_, err = participant.NewServer(participant.Options{Listen: "0.0.0.0:0"})
+	if !errors.Is(err, participant.ErrPlaintext) {
 		t.Errorf("plaintext: %v, want ErrPlaintext", err)
 	}
 }
@@ -312,7 +264,8 @@ func (a *authority) issue(t *testing.T, serial int64) (certPEM, keyPEM []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
 }
 
 func TestTLS(t *testing.T) {
@@ -335,7 +288,8 @@ func TestTLS(t *testing.T) {
 	write("key.pem", key)
 	write("ca.pem", ca.pem)
 	server, _ := serve(t, participant.Options{
-		Listen: "0.0.0.0:0", TLSCertFile: file("cert.pem"), TLSKeyFile: file("key.pem"), TLSClientCAFile: file("ca.pem"),
+		Listen:      "0.0.0.0:0",
+		TLSCertFile: file("cert.pem"), TLSKeyFile: file("key.pem"), TLSClientCAFile: file("ca.pem"),
 	}, &fake{get: func(context.Context, string) (*customerv1.Customer, error) { return &customerv1.Customer{}, nil }})
 	_, port, err := net.SplitHostPort(server.Addr().String())
 	if err != nil {
@@ -343,12 +297,13 @@ func TestTLS(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
-	call := func(withCertificate ...tls.Certificate) (serial int64, err error) {
-		config := &tls.Config{RootCAs: pool, Certificates: withCertificate, VerifyConnection: func(s tls.ConnectionState) error {
+	call := func(own ...tls.Certificate) (serial int64, err error) {
+		config := &tls.Config{RootCAs: pool, Certificates: own, VerifyConnection: func(s tls.ConnectionState) error {
 			serial = s.PeerCertificates[0].SerialNumber.Int64()
 			return nil
 		}}
-		_, err = customerv1.NewCustomerServiceClient(dial(t, "127.0.0.1:"+port, credentials.NewTLS(config))).GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
+		client := customerv1.NewCustomerServiceClient(dial(t, "127.0.0.1:"+port, credentials.NewTLS(config)))
+		_, err = client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
 		return serial, err
 	}
 	client, err := tls.X509KeyPair(ca.issue(t, 3))
@@ -368,7 +323,7 @@ func TestTLS(t *testing.T) {
 	if _, err := call(stranger); status.Code(err) != codes.Unavailable {
 		t.Errorf("with a stranger's certificate: %v, want UNAVAILABLE", err)
 	}
-	// A half-written file changes nothing, a whole one does.
+	// A half-written file changes nothing. A complete one does.
 	write("cert.pem", cert[:100])
 	if serial, err := call(client); err != nil || serial != 2 {
 		t.Errorf("with a half-written file: serial %d, %v", serial, err)
