@@ -15,28 +15,29 @@ import (
 
 // The exit codes of Main.
 const (
-	// ExitOK: it was asked to stop, or for help.
+	// ExitOK says that the program was stopped by a signal, or asked for help.
 	ExitOK = 0
 
-	// ExitFailure: it can't serve, or stopped serving; stderr says why.
+	// ExitFailure says that the program can't serve or stopped serving, or that verify found something. Standard error says why.
 	ExitFailure = 1
 
-	// ExitUsage: the command line or the environment is wrong; stderr says where.
+	// ExitUsage says that a flag, an argument or an environment variable is wrong. Standard error says which.
 	ExitUsage = 2
 )
 
-// Main is a whole program: it reads flags and TREATY_* variables, registers saga definitions, and serves until SIGINT or SIGTERM. A second
-// signal ends it at once. It returns the exit code for os.Exit. See docs/operating.md, or --help.
+// Main is a whole program. It reads flags and TREATY_* variables, calls register, and serves until SIGINT or SIGTERM. A second signal
+// ends it at once. It returns the exit code for os.Exit. See docs/operating.md, or --help.
 func Main(register func(saga.Registrar)) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // so that a second signal is not caught
+	context.AfterFunc(ctx, stop) // a second signal isn't caught
 	return program{
-		name: filepath.Base(os.Args[0]), args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, register: register,
+		name: filepath.Base(os.Args[0]), args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr,
+		getenv: os.Getenv, register: register,
 	}.run(ctx)
 }
 
-// program is what a run of Main depends on.
+// program is what Main depends on.
 type program struct {
 	name           string
 	args           []string

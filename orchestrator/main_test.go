@@ -86,13 +86,13 @@ func TestProgramRefuses(t *testing.T) {
 		want string
 	}{
 		"unknown flag":        {args: []string{"--nope"}, code: ExitUsage, want: "unknown flag: --nope"},
-		"unknown command":     {args: []string{"nope"}, code: ExitUsage, want: `no command "nope"`},
-		"too much":            {args: []string{"serve", "nope"}, code: ExitUsage, want: `no command "nope"`},
-		"participant":         {args: []string{"--participant", "127.0.0.1:1"}, code: ExitUsage, want: "write SERVICE[,SERVICE...]=HOST:PORT"},
-		"participant's name":  {args: []string{"--participant", "acme/x=127.0.0.1:1"}, code: ExitUsage, want: `"acme/x" is no service name`},
+		"unknown command":     {args: []string{"nope"}, code: ExitUsage, want: `unknown command "nope"`},
+		"too much":            {args: []string{"serve", "nope"}, code: ExitUsage, want: `unknown command "nope"`},
+		"participant":         {args: []string{"--participant", "127.0.0.1:1"}, code: ExitUsage, want: "want SERVICE[,SERVICE...]=HOST:PORT"},
+		"participant's name":  {args: []string{"--participant", "acme/x=127.0.0.1:1"}, code: ExitUsage, want: `"acme/x" isn't a service`},
 		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure, want: `no linked contract has a service "acme.v1.X"`},
 		"environment":         {env: map[string]string{"TREATY_INSECURE": "perhaps"}, code: ExitUsage, want: "TREATY_INSECURE"},
-		"retention":           {args: []string{"--retention", "-1h"}, code: ExitUsage, want: `"--retention" flag: it can't be negative`},
+		"retention":           {args: []string{"--retention", "-1h"}, code: ExitUsage, want: `"--retention" flag: want a time`},
 		"event retention":     {env: map[string]string{"TREATY_EVENT_RETENTION": "-1h"}, code: ExitUsage, want: "TREATY_EVENT_RETENTION"},
 		"no retention":        {args: []string{"--retention", "soon"}, code: ExitUsage, want: `"soon"`},
 		"level":               {args: []string{"--log-level", "loud"}, code: ExitUsage, want: "--log-level"},

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -17,7 +18,7 @@ import (
 
 var _ engine.Observer = (*observer)(nil)
 
-// observer makes spans and metrics of what the engine tells.
+// observer makes spans and metrics of what the engine notifies of.
 type observer struct {
 	telemetry *telemetry.Telemetry
 	open      atomic.Int64
@@ -30,8 +31,8 @@ func (o *observer) SagaStarted(saga *machine.Saga) {
 	o.anchor(saga)
 }
 
-// SagaRecovered exports the saga's anchor again, the same as before: a process that was killed may have taken it along before it was
-// sent, and no span may lack its parent. Who receives it twice keeps one.
+// SagaRecovered exports the saga's anchor again. A process that was killed may not have exported it, and no span may lack its parent. It
+// is identical, so a backend that receives it twice keeps one.
 func (o *observer) SagaRecovered(saga *machine.Saga) {
 	o.open.Add(1)
 	o.anchor(saga)
@@ -45,7 +46,7 @@ func (o *observer) SagaRecovered(saga *machine.Saga) {
 	}
 }
 
-// exportLag is how long a span may wait in the exporter before it is sent.
+// exportLag is how long a span may wait in the exporter.
 const exportLag = time.Second
 
 // recoverAttempt exports again the attempt that ended a step shortly before the process was killed.
@@ -59,41 +60,41 @@ func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
 		result.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
 	}
 	o.telemetry.RecoverAttempt(&telemetry.AttemptParams{
-		Saga: "sagas/" + saga.ID, Step: step.Path(), Direction: telemetry.DirectionAction, Number: int(step.Attempts),
+		Saga: wire.SagaName(saga.ID), Step: step.Path(), Direction: telemetry.DirectionAction, Number: int(step.Attempts),
 		Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
 	}, step.ScheduleTime, step.EndTime, result)
 }
 
 func (o *observer) anchor(saga *machine.Saga) {
 	if o.telemetry.Tracing() {
-		o.telemetry.EmitAnchor(saga.Started.GetTrace(), "sagas/"+saga.ID, saga.Started.GetDefinition(), saga.CreateTime)
+		o.telemetry.EmitAnchor(saga.Started.GetTrace(), wire.SagaName(saga.ID), saga.Started.GetDefinition(), saga.CreateTime)
 	}
 }
 
-// SagaEnded exports the span of the saga's whole time.
+// SagaEnded exports the saga's end span.
 func (o *observer) SagaEnded(saga *machine.Saga) {
 	o.open.Add(-1)
 	o.telemetry.SagaEnded(saga.Started.GetDefinition(), saga.State, saga.EndTime.Sub(saga.CreateTime))
 	if o.telemetry.Tracing() {
 		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.End{
-			Saga: "sagas/" + saga.ID, Definition: saga.Started.GetDefinition(), Start: saga.CreateTime, Time: saga.EndTime,
-			State: saga.State, Code: saga.Decided.GetFailure().GetCode(),
+			Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
+			Start: saga.CreateTime, Time: saga.EndTime, State: saga.State, Code: saga.Decided.GetFailure().GetCode(),
 		})
 	}
 }
 
-// SagaReopened counts it among the open ones again.
+// SagaReopened counts the saga as open again.
 func (o *observer) SagaReopened(*machine.Saga) { o.open.Add(1) }
 
-// SagaSuspended counts it.
+// SagaSuspended counts the suspension.
 func (o *observer) SagaSuspended(_ *machine.Saga, reason treatyv1.SuspensionReason) {
 	o.telemetry.SagaSuspended(reason)
 }
 
-// GroupCommitted measures it.
+// GroupCommitted measures the commit.
 func (o *observer) GroupCommitted(turns int, took time.Duration) { o.telemetry.Committed(turns, took) }
 
-// countSuspended adds the sagas that wait for an operator to those that are open: recovery doesn't load them.
+// countSuspended counts the suspended sagas as open. Recovery doesn't load them.
 func (o *observer) countSuspended(ctx context.Context, store journal.Store) error {
 	if !o.telemetry.Metering() {
 		return nil

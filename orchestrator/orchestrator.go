@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/treatyhq/treaty/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/sagacode"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
@@ -26,7 +26,7 @@ import (
 
 var _ saga.Registrar = (*Orchestrator)(nil)
 
-// Orchestrator runs the sagas of one store. It takes saga definitions, then serves once.
+// Orchestrator runs the sagas of one store. Register saga definitions, then call Serve, once.
 type Orchestrator struct {
 	settings     settings
 	logger       *slog.Logger
@@ -39,37 +39,34 @@ type Orchestrator struct {
 	served      bool
 }
 
-// New returns an orchestrator over the contracts that the program links. It opens nothing yet. The error tells everything that is wrong
-// with the options and the contracts; each violation of a contract rule is a contract.Violation.
+// New returns an orchestrator for the contracts that are linked into the program. It opens nothing yet. The error joins everything
+// that is wrong with the options and the contracts. Each violation of a contract rule is a contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
 	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention}}
 	for _, option := range options {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [4]error
+	var errs [5]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
-		o.participants, errs[1] = o.settings.dispatched(o.catalog)
+		o.participants, errs[1] = o.settings.connections(o.catalog)
 	}
 	o.tls, errs[2] = o.settings.serverTLS()
-	errs[3] = o.settings.checkKept()
-	if strings.Contains(o.settings.store, "://") {
-		errs = [4]error{errors.Join(errs[:]...), fmt.Errorf("the store %q is a URL: name a file", o.settings.store)}
-	}
+	errs[3] = o.settings.checkRetention()
+	errs[4] = stores.Check(o.settings.store)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	return o, nil
 }
 
-// checkKept checks how long things are kept.
-func (s *settings) checkKept() error {
+func (s *settings) checkRetention() error {
 	switch {
 	case s.retention < 0:
-		return fmt.Errorf("the retention of sagas is %v: it can't be negative, and 0 keeps them for ever", s.retention)
+		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them for ever, or more", s.retention)
 	case s.eventRetention < 0:
-		return fmt.Errorf("the retention of events is %v: it can't be negative, and 0 keeps them for ever", s.eventRetention)
+		return fmt.Errorf("the retention of events is %v: want 0, which keeps them for ever, or more", s.eventRetention)
 	}
 	return nil
 }
@@ -99,27 +96,27 @@ func (s *settings) transport() string {
 	}
 }
 
-// RegisterSaga adds a saga definition. Generated functions call it; one that comes after Serve is too late. What is wrong with a
-// definition, Serve tells.
+// RegisterSaga adds a saga definition. Generated functions call it. Register all definitions before Serve, which returns what is wrong
+// with them.
 func (o *Orchestrator) RegisterSaga(definition saga.Definition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.definitions = append(o.definitions, definition)
 }
 
-// code returns the code of all definitions by name.
+// code returns the code of all definitions by name. It succeeds once.
 func (o *Orchestrator) code() (map[string]machine.Code, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.served {
-		return nil, errors.New("this orchestrator has served already: make a new one")
+		return nil, errors.New("this orchestrator has served before: make a new one with New")
 	}
 	code, err := o.checked()
 	o.served = err == nil
 	return code, err
 }
 
-// checked returns the code of all definitions by name. The error tells all that is wrong with them. The caller holds the lock.
+// checked returns the code of all definitions by name. The error joins all that is wrong with them. The caller holds the lock.
 func (o *Orchestrator) checked() (map[string]machine.Code, error) {
 	code := make(map[string]machine.Code, len(o.definitions))
 	var names []string
@@ -137,12 +134,12 @@ func (o *Orchestrator) checked() (map[string]machine.Code, error) {
 	return code, errors.Join(errs...)
 }
 
-// ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080"; port 0 is one that is free.
+// ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080". Port 0 is a free port.
 func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listening on %s: the port is in use: end the program that has it, or choose another port", address)
+		return fmt.Errorf("listening on %s: the port is in use: stop the program that uses it, or choose another port", address)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("listening on %s: not allowed: choose a port above 1023", address)
 	case err != nil:
@@ -151,7 +148,7 @@ func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error
 	return o.Serve(ctx, listener)
 }
 
-// cause leaves out what the message says anyway.
+// cause returns the cause of a network error, without the address that the message names anyway.
 func cause(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Err != nil {
@@ -160,16 +157,16 @@ func cause(err error) error {
 	return err
 }
 
-// confined refuses to serve plaintext where others could reach it.
-func (o *Orchestrator) confined(listener net.Listener) error {
+// checkTransport refuses plaintext on an address that other machines can reach.
+func (o *Orchestrator) checkTransport(listener net.Listener) error {
 	if o.tls != nil || o.settings.insecure || local(listener.Addr()) {
 		return nil
 	}
-	return fmt.Errorf("serving on %s: others can reach it, and it has no TLS: give it a certificate and its key, listen on 127.0.0.1, or allow plaintext explicitly (insecure)",
-		listener.Addr())
+	return fmt.Errorf("serving on %s: other machines can reach it, and it has no TLS: "+
+		"give it a certificate and its key, listen on 127.0.0.1, or allow plaintext explicitly (insecure)", listener.Addr())
 }
 
-// local says whether only this machine reaches an address.
+// local returns whether only this machine can reach an address.
 func local(address net.Addr) bool {
 	switch address := address.(type) {
 	case *net.TCPAddr:

@@ -15,36 +15,39 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 const (
-	// drainTime is how long callers that wait for a saga get to see its end, once stopping began.
-	drainTime = 2 * time.Second
+	// drainTimeout is how long callers may wait for the end of a saga after the stop began.
+	drainTimeout = 2 * time.Second
 
-	// stopTime is how long attempts under way may take to end.
-	stopTime = 10 * time.Second
+	// stopTimeout is how long attempts in flight may take to end.
+	stopTimeout = 10 * time.Second
 
-	// exportTime bounds the export of the last spans and metrics.
-	exportTime = 5 * time.Second
+	// closeTimeout is how long the connections to participants may take to close.
+	closeTimeout = time.Second
+
+	// exportTimeout is how long the export of the last spans and metrics may take.
+	exportTimeout = 5 * time.Second
 )
 
-// Serve runs sagas and serves the API on the listener, which it closes in the end, until ctx ends. Then it stops gracefully: it takes no
-// new calls, lets attempts under way end for up to ten seconds, makes durable what came of them, and returns nil. What isn't
-// finished goes on when the store is opened again.
+// Serve runs sagas and serves the API on the listener until ctx ends, and closes the listener. Then it stops gracefully: it accepts no
+// new calls, lets attempts in flight end for up to ten seconds, records their outcomes, and returns nil. Sagas that haven't ended
+// continue when the store is opened again.
 //
-// The errors: what is wrong with the registered definitions, or with listening there in plaintext; the store's
-// (journal.ErrLocked, ErrCorrupt, ErrVersion, ErrReadOnly, ErrFull); and those of the network.
+// The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked, ErrStoreCorrupt,
+// ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network.
 func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err error) {
-	defer func() { _ = listener.Close() }() // a second time where serving has closed it
+	defer func() { _ = listener.Close() }() // the server may have closed it before
 	code, err := o.code()
 	if err != nil {
 		return err
 	}
-	if err := o.confined(listener); err != nil {
+	if err := o.checkTransport(listener); err != nil {
 		return err
 	}
 
@@ -53,7 +56,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
 		return err
 	}
-	if r.store, err = sqlite.Open(ctx, o.settings.store); err != nil {
+	if r.store, err = stores.Open(ctx, o.settings.store); err != nil {
 		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{
@@ -86,40 +89,41 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	o.warnOfUnserved(o.logger, children.Local)
+	o.warnAboutServices(children.Local)
 	return o.run(ctx, &r, listener)
 }
 
-// retention says how long the sagas of each definition are kept; those that are kept for ever are left out. So are those that a parent may
-// undo long after they succeeded: what is gone can't be undone.
+// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept for ever are left out. So are those
+// whose sagas a parent may compensate long after they succeeded, since a purged saga can't be compensated.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
-	kept := make(map[string]time.Duration)
+	retentions := make(map[string]time.Duration)
 	for name := range code {
 		saga, _ := o.catalog.SagaDefinition(name)
 		if saga.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
 			if saga.Retention > 0 {
-				o.logger.Warn("sagas of a definition are kept for ever in spite of its retention, since a parent may still undo them", "definition", name)
+				o.logger.Warn("the retention of a definition is ignored: a parent may still compensate its sagas",
+					"definition", name)
 			}
 			continue
 		}
 		if d := cmp.Or(saga.Retention, o.settings.retention); d > 0 {
-			kept[name] = d
+			retentions[name] = d
 		}
 	}
-	return kept
+	return retentions
 }
 
 // run recovers and serves until ctx ends.
 func (o *Orchestrator) run(parent context.Context, r *running, listener net.Listener) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	// Calls are answered while sagas are recovered; health tells when that is done.
+	// Calls are answered while sagas are recovered. The health service reports SERVING when that is done.
 	r.serving = make(chan struct{})
-	var broken error
+	var serveErr error
 	go func() {
 		defer close(r.serving)
 		defer cancel()
-		broken = r.server.Serve(listener)
+		serveErr = r.server.Serve(listener)
 	}()
 	recovered, err := r.engine.Recover(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -128,43 +132,43 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	if ctx.Err() == nil {
 		r.server.SetReady()
 		o.logger.InfoContext(ctx, "serving", "address", listener.Addr().String(), "transport", o.settings.transport(),
-			"store", r.store.Path(), "recovered", recovered, "services", r.server.Services())
+			"store", r.store.Name(), "recovered", recovered, "services", r.server.Services())
 		if o.settings.ready != nil {
 			o.settings.ready(Ready{
-				Address: listener.Addr().String(), Transport: o.settings.transport(), Store: r.store.Path(), Recovered: recovered,
+				Address: listener.Addr().String(), Transport: o.settings.transport(), Store: r.store.Name(), Recovered: recovered,
 			})
 		}
 	}
 	<-ctx.Done()
 	if parent.Err() == nil {
 		<-r.serving
-		return broken
+		return serveErr
 	}
 	o.logger.Info("stopping")
 	return nil
 }
 
-// running is what is to be stopped in the end.
+// running is everything that must be stopped at the end.
 type running struct {
 	logger     *slog.Logger
 	telemetry  *telemetry.Telemetry
-	store      *sqlite.Store
+	store      stores.Store
 	dispatcher *dispatch.Dispatcher
 	engine     *engine.Engine
 	server     *server.Server
-	serving    chan struct{} // closed when serving has ended; nil before it began
+	serving    chan struct{} // closed when the server has stopped; nil before it was started
 }
 
-// stop stops what was started, in the order in which it loses nothing: first no more calls, then no more attempts, then the store.
+// stop stops what was started, in an order that loses nothing: first the calls, then the attempts, then the store.
 func (r *running) stop() error {
 	var errs []error
 	if r.serving != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		r.server.Drain(ctx)
 		cancel()
 	}
 	if r.engine != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		r.engine.Stop(ctx)
 		cancel()
 	}
@@ -173,17 +177,17 @@ func (r *running) stop() error {
 		<-r.serving
 	}
 	if r.dispatcher != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		errs = append(errs, r.dispatcher.Close(ctx))
 		cancel()
 	}
 	if r.store != nil {
 		errs = append(errs, r.store.Close())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), exportTime)
+	ctx, cancel := context.WithTimeout(context.Background(), exportTimeout)
 	defer cancel()
 	if err := r.telemetry.Shutdown(ctx); err != nil {
-		r.logger.Warn("the last spans and metrics are lost; sagas aren't affected", "error", err)
+		r.logger.Warn("the last spans and metrics were lost; sagas aren't affected", "error", err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stopping: %w", err)

@@ -25,7 +25,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -222,7 +222,7 @@ func TestOperatorResumesASuspendedSaga(t *testing.T) {
 
 func TestPagesAndFiltersOnAStore(t *testing.T) {
 	w := &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: newParticipants(t)}
-	store, err := sqlite.Open(t.Context(), w.store)
+	store, err := stores.Open(t.Context(), w.store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestCannotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	locked := filepath.Join(dir, "locked.db")
-	other, err := sqlite.Open(t.Context(), locked)
+	other, err := stores.Open(t.Context(), locked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestCannotServe(t *testing.T) {
 		"port in use":      {address: taken.Addr().String(), want: "the port is in use"},
 		"no such address":  {address: "192.0.2.1:0", want: "listening on 192.0.2.1:0"},
 		"nonsense address": {address: "nonsense", want: "listening on nonsense"},
-		"beyond loopback":  {address: "0.0.0.0:0", want: "others can reach it, and it has no TLS"},
+		"beyond loopback":  {address: "0.0.0.0:0", want: "other machines can reach it, and it has no TLS"},
 		"store locked":     {options: []orchestrator.Option{orchestrator.WithStore(locked)}, is: journal.ErrLocked},
 		"store corrupt":    {options: []orchestrator.Option{orchestrator.WithStore(garbage)}, is: journal.ErrCorrupt},
 		"no directory":     {options: []orchestrator.Option{orchestrator.WithStore(filepath.Join(dir, "nope", "a.db"))}, want: "directory doesn't exist"},
@@ -344,7 +344,7 @@ func TestWrongOptions(t *testing.T) {
 		"authority alone":     {orchestrator.WithClientCA("ca.pem"), "both a certificate and its key"},
 		"no certificate":      {orchestrator.WithTLS("nope.pem", "nope.key"), "nope.pem"},
 		"participant CA":      {orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: "nope.pem"}), "nope.pem"},
-		"store of the future": {orchestrator.WithStore("postgres://localhost/treaty"), "name a file"},
+		"store of the future": {orchestrator.WithStore("postgres://localhost/treaty"), "name a SQLite file"},
 		"negative retention":  {orchestrator.WithRetention(-time.Hour), "retention of sagas"},
 		"of events":           {orchestrator.WithEventRetention(-time.Hour), "retention of events"},
 	} {
@@ -377,7 +377,7 @@ func TestServesOnce(t *testing.T) {
 	cancel()
 	_ = o.Serve(ended, listen())
 	again := listen()
-	if err := o.Serve(t.Context(), again); err == nil || !strings.Contains(err.Error(), "served already") {
+	if err := o.Serve(t.Context(), again); err == nil || !strings.Contains(err.Error(), "served before") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := again.Accept(); err == nil {

@@ -11,22 +11,22 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Finding is an open saga with which this program's code can't go on.
+// Finding is an open saga that can't continue with this program's code.
 type Finding struct {
-	// Saga is its name, "sagas/{saga}".
+	// Saga is the saga's name, "sagas/{saga}".
 	Saga string
 
-	// Definition is its definition.
+	// Definition is the saga's definition.
 	Definition string
 
-	// State is where it stands.
+	// State is the saga's state.
 	State treatyv1.SagaState
 
-	// Step is where code and journal part; empty when the saga can't be run at all.
+	// Step is the step at which the code differs from the journal; empty when the saga can't run at all.
 	Step string
 
 	// Expected is what the journal holds there.
@@ -36,15 +36,15 @@ type Finding struct {
 	Found string
 }
 
-// Verify is the upgrade gate: it replays every saga in the store that hasn't ended against the registered code, without any effect, and
-// returns those with which this code can't go on, and how many there are altogether. It may run beside the orchestrator that has the store
-// open. The errors are those of definitions and of the store (fs.ErrNotExist, journal.ErrCorrupt, ErrVersion).
+// Verify is the upgrade gate. It replays every open saga in the store against the registered code, without any effect, and returns the
+// sagas that can't continue with this code and how many open sagas there are. It may run while an orchestrator has the store open.
+// The errors are those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion).
 func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified int, err error) {
 	code, err := o.registered()
 	if err != nil {
 		return nil, 0, err
 	}
-	store, err := sqlite.OpenReadOnly(ctx, o.settings.store)
+	store, err := stores.OpenReadOnly(ctx, o.settings.store)
 	if err != nil {
 		return nil, 0, err //nolint:wrapcheck // it names the file and what to do
 	}
@@ -54,7 +54,7 @@ func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified
 		findings = append(findings, Finding(f))
 	}
 	if err != nil {
-		return findings, verified, fmt.Errorf("verifying the store %s: %w", o.settings.store, err)
+		return findings, verified, fmt.Errorf("verifying the store %s: %w", store.Name(), err)
 	}
 	return findings, verified, nil
 }
@@ -66,7 +66,7 @@ func (o *Orchestrator) registered() (map[string]machine.Code, error) {
 	return o.checked()
 }
 
-// verify runs the upgrade gate and prints what it found.
+// verify runs the upgrade gate and prints its findings.
 func (p program) verify(cmd *cobra.Command, f *flags) error {
 	logger, err := f.logger(p.stderr)
 	if err != nil {
@@ -83,9 +83,9 @@ func (p program) verify(cmd *cobra.Command, f *flags) error {
 	}
 	printFindings(p.stdout, findings)
 	if len(findings) > 0 {
-		return fmt.Errorf("this build can't go on with %d of %s", len(findings), counted(verified))
+		return fmt.Errorf("%d of %s can't continue with this build", len(findings), counted(verified))
 	}
-	_, _ = fmt.Fprintf(p.stdout, "this build can go on with all of %s\n", counted(verified))
+	_, _ = fmt.Fprintf(p.stdout, "%d of %s can continue with this build\n", verified, counted(verified))
 	return nil
 }
 
@@ -107,7 +107,8 @@ func printFindings(out io.Writer, findings []Finding) {
 		if step == "" {
 			step = "-"
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Saga, f.Definition, strings.TrimPrefix(f.State.String(), "SAGA_STATE_"), step, f.Expected, f.Found)
+		state := strings.TrimPrefix(f.State.String(), "SAGA_STATE_")
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Saga, f.Definition, state, step, f.Expected, f.Found)
 	}
-	_ = table.Flush() // to where everything is printed
+	_ = table.Flush() // nothing more can be reported when the output fails
 }

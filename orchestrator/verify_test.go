@@ -67,10 +67,10 @@ func TestUpgradeGate(t *testing.T) {
 		code     int
 		says     []string
 	}{
-		{"the same build", sleeper, store, ExitOK, []string{"this build can go on with all of 1 open saga"}},
+		{"the same build", sleeper, store, ExitOK, []string{"1 of 1 open saga can continue with this build"}},
 		{"another build", register, store, ExitFailure, []string{
 			"SAGA", "EXPECTED", "FOUND", asleep.GetName(), "RUNNING", "wait 1 for a moment", "the code returned its reply",
-			"this build can't go on with 1 of 1 open saga",
+			"1 of 1 open saga can't continue with this build",
 		}},
 		{"a build without the code", func(saga.Registrar) {}, store, ExitFailure, []string{"none is registered"}},
 		{"no store", sleeper, store + "-not", ExitFailure, []string{"treaty.db-not"}},

@@ -26,7 +26,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"refused", "undone", "AddressNotServed", "CreditDeclined", "kill -9", "she wasn't checked again",
-		"this build can go on with all of 3 open sagas", "5 services were asked", "ApplicantVerified came from the register",
+		"3 of 3 open sagas can continue with this build", "5 services were asked", "ApplicantVerified came from the register",
 		"scope 2.1.1 fails", "asleep for 1000 ms", "round 3 begins", "had succeeded, and was undone as a whole",
 		"0 violations of 9 invariants", "0 disagreements between services",
 	} {

@@ -71,7 +71,7 @@ func TestUpgradeGate(t *testing.T) {
 
 	said, err := acme.Verify(ctx)
 	t.Logf("the same build says: %s", said)
-	if err != nil || said != "this build can go on with all of 2 open sagas" {
+	if err != nil || said != "2 of 2 open sagas can continue with this build" {
 		t.Errorf("the program that runs can't go on: %v", err)
 	}
 
@@ -93,7 +93,7 @@ func TestUpgradeGate(t *testing.T) {
 			t.Errorf("of %s it says %q, want %q in that order", saga, finding, wants)
 		}
 	}
-	if last := "this build can't go on with 2 of 2 open sagas"; !strings.Contains(string(out), last) {
+	if last := "2 of 2 open sagas can't continue with this build"; !strings.Contains(string(out), last) {
 		t.Errorf("it doesn't say %q", last)
 	}
 

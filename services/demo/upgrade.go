@@ -55,7 +55,7 @@ func (d *demo) upgrade(ctx context.Context) error {
 	d.out.line(dim, "    Beside the orchestrator that runs:")
 	d.out.line(plain, "      sagas verify --store "+d.company.Store())
 	d.out.line(plain, "      "+said)
-	d.check(said == "this build can go on with all of 3 open sagas", "all open sagas were replayed without any effect, and passed")
+	d.check(said == "3 of 3 open sagas can continue with this build", "all open sagas were replayed without any effect, and passed")
 	if err := d.redeploy(ctx); err != nil {
 		return err
 	}

@@ -39,10 +39,10 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 			"dispatch: command not sent: the request to %s has %d bytes, more than the limit of %d",
 			call.Call.Method, len(call.Request), d.maxMessageBytes))
 	}
-	if !d.calls.enter() {
+	if !d.calls.Enter() {
 		return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Unavailable, closedMessage))
 	}
-	defer d.calls.leave()
+	defer d.calls.Leave()
 
 	params := telemetry.AttemptParams{
 		Saga:      call.Saga,

@@ -361,7 +361,7 @@ func TestCloseWaitsForCalls(t *testing.T) {
 	<-arrived
 	closed := make(chan error, 1)
 	go func() { closed <- d.Close(context.Background()) }()
-	for !d.calls.draining.Load() {
+	for !d.calls.Closed() {
 		select {
 		case err := <-closed:
 			t.Fatalf("closed during a call: %v", err)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/inflight"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
@@ -68,7 +69,7 @@ type Dispatcher struct {
 	// routes caches the methods that were called. It is replaced when one is added, so that reading takes no lock.
 	routes atomic.Pointer[map[string]route]
 
-	calls inFlight
+	calls *inflight.Counter
 
 	// discovery is nil unless it was configured.
 	discovery *discovery
@@ -98,7 +99,7 @@ func New(config Config) (*Dispatcher, error) {
 		config.BreakAfter = defaultBreakAfter
 	}
 	d.routes.Store(&map[string]route{})
-	d.calls.init()
+	d.calls = inflight.New()
 	for _, p := range config.Participants {
 		if err := d.add(p, config); err != nil {
 			return nil, errors.Join(err, d.Close(context.Background()))
@@ -161,7 +162,8 @@ func (d *Dispatcher) Parked(to engine.Destination, wake func()) (cancel func(), 
 // calls and returns ctx's error. Later attempts fail without a call.
 func (d *Dispatcher) Close(ctx context.Context) error {
 	var errs []error
-	if n := d.calls.drain(ctx); n > 0 {
+	d.calls.Close()
+	if n := d.calls.Wait(ctx); n > 0 {
 		errs = append(errs,
 			fmt.Errorf("dispatch: closing: %d calls to participants were cancelled: %w", n, context.Cause(ctx)))
 	}

@@ -96,9 +96,6 @@ func (s *Store) open(ctx context.Context) error {
 // Name returns the absolute path of the file, with symbolic links resolved.
 func (s *Store) Name() string { return s.path }
 
-// Path is Name.
-func (s *Store) Path() string { return s.path }
-
 // Epoch is the number of this opening; the one before had a smaller one. It was durable before Open returned.
 func (s *Store) Epoch() uint64 { return s.epoch }
 

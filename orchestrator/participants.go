@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,9 +14,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 )
 
-// dispatched groups the participants by target, one connection each. Where there are broadcasts, a participant may be known by a service of
-// its own that no linked contract has: it takes part in the broadcasts that it serves.
-func (s *settings) dispatched(catalog *contract.Catalog) ([]dispatch.Participant, error) {
+// connections groups the participants by target, one connection each. If a contract has a broadcast, a participant may be configured by a
+// service that no linked contract has: it takes part in the broadcasts that it serves.
+func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participant, error) {
 	known := commandServices(catalog)
 	var out []dispatch.Participant
 	var errs []error
@@ -25,13 +24,14 @@ func (s *settings) dispatched(catalog *contract.Catalog) ([]dispatch.Participant
 	for _, p := range s.participants {
 		switch other, taken := targets[p.service]; {
 		case !slices.Contains(known, p.service) && !broadcasts(catalog):
-			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; there are %s", p.service, p.target, p.service, listed(known)))
+			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; there are %s",
+				p.service, p.target, p.service, listed(known)))
 			continue
 		case p.target == "":
-			errs = append(errs, fmt.Errorf("participant %s has no target: write host:port", p.service))
+			errs = append(errs, fmt.Errorf("participant %s has no target: add host:port", p.service))
 			continue
 		case taken && other != p.target:
-			errs = append(errs, fmt.Errorf("participant %s has two targets, %s and %s: name one", p.service, other, p.target))
+			errs = append(errs, fmt.Errorf("participant %s has two targets, %s and %s: keep one", p.service, other, p.target))
 			continue
 		case taken:
 			continue
@@ -63,16 +63,17 @@ func (s *settings) clientTLS(target string) (*tls.Config, error) {
 		return nil, nil
 	}
 	config, err := tlsfiles.Client(tlsfiles.ClientParams{
-		CA: s.participantTLS.CAFile, Cert: s.participantTLS.CertFile, Key: s.participantTLS.KeyFile, ServerName: addressOf(target),
+		CA: s.participantTLS.CAFile, Cert: s.participantTLS.CertFile, Key: s.participantTLS.KeyFile,
+		ServerName: addressOf(target),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("setting up TLS towards participants: %w", err)
+		return nil, fmt.Errorf("setting up TLS to participants: %w", err)
 	}
 	return config, nil
 }
 
-// addressOf returns the IP address that a target is, for TLS doesn't tell the server an address that it wants; empty for a name, which
-// it does.
+// addressOf returns the IP address in a target, or an empty text when the target is a name. TLS sends the server a name but not an
+// address, so an address has to be verified explicitly.
 func addressOf(target string) string {
 	host, _, err := net.SplitHostPort(target)
 	if err != nil {
@@ -95,11 +96,11 @@ func commandServices(catalog *contract.Catalog) []string {
 	return slices.Compact(names)
 }
 
-// pointToPoint returns the services with commands that go to one participant, and not to this orchestrator itself; sorted.
-func pointToPoint(catalog *contract.Catalog, here func(method string) bool) []string {
+// remoteServices returns the services with commands that go to one participant and not to this orchestrator, sorted.
+func remoteServices(catalog *contract.Catalog, local func(method string) bool) []string {
 	var names []string
 	for command := range catalog.Commands() {
-		if !command.Broadcast && !here(command.Method) {
+		if !command.Broadcast && !local(command.Method) {
 			service, _, _ := strings.Cut(command.Method, "/")
 			names = append(names, service)
 		}
@@ -108,7 +109,7 @@ func pointToPoint(catalog *contract.Catalog, here func(method string) bool) []st
 	return slices.Compact(names)
 }
 
-// broadcasts says whether a contract has a broadcast, so that participants are asked what they serve.
+// broadcasts returns whether a contract has a broadcast. Then participants are asked which services they serve.
 func broadcasts(catalog *contract.Catalog) bool {
 	for command := range catalog.Commands() {
 		if command.Broadcast {
@@ -129,24 +130,25 @@ func (s *settings) services() []string {
 
 func listed(names []string) string {
 	if len(names) == 0 {
-		return "none at all"
+		return "none"
 	}
 	return strings.Join(names, ", ")
 }
 
-// warnOfUnserved names the services that nobody serves. That is no error: a program may link contracts that its sagas don't use, and
-// a saga that does waits and loses nothing.
-func (o *Orchestrator) warnOfUnserved(logger *slog.Logger, here func(method string) bool) {
+// warnAboutServices logs the services that no participant serves, and the participants whose services no contract has. Neither is an
+// error: a program may link contracts that its sagas don't use, and a saga that does use one waits and loses nothing.
+func (o *Orchestrator) warnAboutServices(local func(method string) bool) {
 	known := commandServices(o.catalog)
 	for _, p := range o.settings.participants {
 		if !slices.Contains(known, p.service) {
-			logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; if it should do more, look for a typing error",
+			o.logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; check its spelling",
 				"service", p.service, "participant", p.target)
 		}
 	}
-	for _, service := range pointToPoint(o.catalog, here) {
+	for _, service := range remoteServices(o.catalog, local) {
 		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
-			logger.Warn("no participant is configured for a service; sagas that send it commands will wait until one is", "service", service)
+			o.logger.Warn("no participant is configured for a service; sagas that send it commands wait until one is",
+				"service", service)
 		}
 	}
 }

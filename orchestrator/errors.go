@@ -1,0 +1,21 @@
+package orchestrator
+
+import "github.com/treatyhq/treaty/orchestrator/internal/journal"
+
+// The errors of opening a store, to be compared with errors.Is. The text of each names the store and says what to do.
+var (
+	// ErrStoreLocked says that another process has the store open.
+	ErrStoreLocked = journal.ErrLocked
+
+	// ErrStoreCorrupt says that the store is damaged, or isn't a store.
+	ErrStoreCorrupt = journal.ErrCorrupt
+
+	// ErrStoreVersion says that a newer version of Treaty wrote the store.
+	ErrStoreVersion = journal.ErrVersion
+
+	// ErrStoreReadOnly says that the store can't be written.
+	ErrStoreReadOnly = journal.ErrReadOnly
+
+	// ErrStoreFull says that the store has no space left.
+	ErrStoreFull = journal.ErrFull
+)

@@ -1,0 +1,184 @@
+package orchestrator
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+)
+
+// environmentPrefix is the prefix of the environment variables.
+const environmentPrefix = "TREATY_"
+
+// flags are the program's flags.
+type flags struct {
+	listen         string
+	store          string
+	participants   participantFlag
+	tlsCert        string
+	tlsKey         string
+	tlsClientCA    string
+	partTLSCA      string
+	partTLSCert    string
+	partTLSKey     string
+	insecure       bool
+	retention      time.Duration
+	eventRetention time.Duration
+	logLevel       string
+	logFormat      string
+}
+
+func (f *flags) register(set *pflag.FlagSet) {
+	set.SortFlags = false
+	set.StringVar(&f.listen, "listen", DefaultListen, "address of the API, `HOST:PORT`; port 0 is a free port")
+	set.StringVar(&f.store, "store", DefaultStore, "`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
+	set.Var(&f.participants, "participant",
+		"a participant and its services, `SERVICE[,SERVICE...]=HOST:PORT`; repeat the flag for more participants")
+	set.StringVar(&f.tlsCert, "tls-cert", "", "serve the API over TLS with this certificate, a PEM `FILE`; requires --tls-key")
+	set.StringVar(&f.tlsKey, "tls-key", "", "the key of --tls-cert, a PEM `FILE`")
+	set.StringVar(&f.tlsClientCA, "tls-client-ca", "",
+		"admit only clients with a certificate of an authority in this PEM `FILE`; requires --tls-cert")
+	set.StringVar(&f.partTLSCA, "participant-tls-ca", "",
+		"use TLS to all participants, and trust the authorities in this PEM `FILE`")
+	set.StringVar(&f.partTLSCert, "participant-tls-cert", "",
+		"use TLS to all participants, and present this certificate, a PEM `FILE`; requires --participant-tls-key")
+	set.StringVar(&f.partTLSKey, "participant-tls-key", "", "the key of --participant-tls-cert, a PEM `FILE`")
+	set.BoolVar(&f.insecure, "insecure", false, "allow plaintext beyond this machine, for the API and to participants. Gives up secrecy and identity: "+
+		"anybody on the network can read and change payloads, start and cancel sagas, and impersonate a participant")
+	set.Var((*retentionFlag)(&f.retention), "retention",
+		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them for ever")
+	f.eventRetention = DefaultEventRetention
+	set.Var((*retentionFlag)(&f.eventRetention), "event-retention",
+		"delete events this `TIME` after they were published; 0 keeps them for ever")
+	set.StringVar(&f.logLevel, "log-level", "info", "lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
+	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+}
+
+// variable is the environment variable of a flag: TREATY_TLS_CERT for --tls-cert.
+func variable(flag string) string {
+	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// fromEnvironment sets the flags that the command line doesn't set. The variable of --participant holds several participants, separated
+// by white space or semicolons.
+func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
+	var failure error
+	set.VisitAll(func(flag *pflag.Flag) {
+		value := getenv(variable(flag.Name))
+		if flag.Name == "help" || flag.Changed || value == "" || failure != nil {
+			return
+		}
+		values := []string{value}
+		if _, many := flag.Value.(*participantFlag); many {
+			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
+		}
+		for _, value := range values {
+			if err := set.Set(flag.Name, value); err != nil {
+				failure = usageError{fmt.Errorf("the environment variable %s: %w", variable(flag.Name), err)}
+			}
+		}
+	})
+	return failure
+}
+
+// participantFlag collects SERVICE[,SERVICE...]=TARGET.
+type participantFlag []participant
+
+// String returns nothing: help shows no default.
+func (f *participantFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *participantFlag) Type() string { return "participant" }
+
+// Set adds one participant.
+func (f *participantFlag) Set(text string) error {
+	services, target, ok := strings.Cut(text, "=")
+	if !ok || services == "" || target == "" {
+		return fmt.Errorf("%q isn't a participant: want SERVICE[,SERVICE...]=HOST:PORT, "+
+			"for example acme.customer.v1.CustomerService=127.0.0.1:7101", text)
+	}
+	for service := range strings.SplitSeq(services, ",") {
+		service = strings.TrimSpace(service)
+		if !protoreflect.FullName(service).IsValid() {
+			return fmt.Errorf("%q isn't a service: want its full name, for example acme.customer.v1.CustomerService", service)
+		}
+		*f = append(*f, participant{service: service, target: strings.TrimSpace(target)})
+	}
+	return nil
+}
+
+// retentionFlag is how long something is kept.
+type retentionFlag time.Duration
+
+// String returns the time, or 0 for ever.
+func (f *retentionFlag) String() string {
+	if *f == 0 {
+		return "0"
+	}
+	return time.Duration(*f).String()
+}
+
+// Type returns the name of the type.
+func (f *retentionFlag) Type() string { return "duration" }
+
+// Set sets the time. It rejects a negative one.
+func (f *retentionFlag) Set(text string) error {
+	kept, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	if kept < 0 {
+		return errors.New("want a time such as 720h, or 0 to keep for ever")
+	}
+	*f = retentionFlag(kept)
+	return nil
+}
+
+// options returns the flags as options of New.
+func (f *flags) options(logger *slog.Logger) []Option {
+	options := []Option{
+		WithStore(f.store), WithRetention(f.retention), WithEventRetention(f.eventRetention),
+		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
+	}
+	for _, p := range f.participants {
+		options = append(options, WithParticipant(p.service, p.target))
+	}
+	if f.partTLSCA != "" || f.partTLSCert != "" || f.partTLSKey != "" {
+		options = append(options, WithParticipantTLS(ParticipantTLS{
+			CAFile: f.partTLSCA, CertFile: f.partTLSCert, KeyFile: f.partTLSKey,
+		}))
+	}
+	if f.insecure {
+		options = append(options, WithInsecure())
+	}
+	return options
+}
+
+// logger returns a logger by --log-level and --log-format.
+func (f *flags) logger(out io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	switch f.logLevel {
+	case "debug", "info", "warn", "error":
+		if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+			return nil, usageError{fmt.Errorf("--log-level: %w", err)}
+		}
+	default:
+		return nil, usageError{fmt.Errorf("--log-level %q is unknown: want debug, info, warn or error", f.logLevel)}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(telemetry.NewLogHandler(slog.NewTextHandler(out, options))), nil
+	case "json":
+		return slog.New(telemetry.NewLogHandler(slog.NewJSONHandler(out, options))), nil
+	default:
+		return nil, usageError{fmt.Errorf("--log-format %q is unknown: want text or json", f.logFormat)}
+	}
+}
