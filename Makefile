@@ -48,6 +48,13 @@ test: ## Run all tests but the proof, with the race detector where there is a C 
 	$(if $(RACE),,@echo "no C compiler, so no race detector")
 	$(GO) test $(RACE) ./...
 
+COUNT = 20
+PKGS = ./...
+
+.PHONY: stress
+stress: ## Run the tests COUNT=20 times on busy cores, to find those that fail by chance. PKGS=./participant/... runs fewer.
+	GO='$(GO)' RACE=$(RACE) COUNT=$(COUNT) tools/stress.sh $(PKGS)
+
 .PHONY: proof
 proof: bin/jaeger bin/grpcurl ## Kill processes under load and audit what is left; ask a real Jaeger whether traces are whole; publish by a real grpcurl.
 	$(GO) test -tags proof -count=1 -timeout 30m -v ./proof/... ./internal/jaegertest/...
