@@ -60,7 +60,7 @@ func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
 		result.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
 	}
 	o.telemetry.RecoverAttempt(&telemetry.AttemptParams{
-		Saga: wire.SagaName(saga.ID), Step: step.Path(), Direction: telemetry.DirectionAction, Number: int(step.Attempts),
+		Saga: wire.SagaName(saga.ID), Step: step.Path(), Direction: wire.Action, Number: int(step.Attempts),
 		Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
 	}, step.ScheduleTime, step.EndTime, result)
 }
@@ -76,7 +76,7 @@ func (o *observer) SagaEnded(saga *machine.Saga) {
 	o.open.Add(-1)
 	o.telemetry.SagaEnded(saga.Started.GetDefinition(), saga.State, saga.EndTime.Sub(saga.CreateTime))
 	if o.telemetry.Tracing() {
-		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.End{
+		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.SagaEnd{
 			Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
 			Start: saga.CreateTime, Time: saga.EndTime, State: saga.State, Code: saga.Decided.GetFailure().GetCode(),
 		})

@@ -74,7 +74,7 @@ func openSagas(t *testing.T, reader metric.Reader) int64 {
 	}
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			if gauge, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == telemetry.MetricSagasOpen {
+			if gauge, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == "treaty.sagas.open" {
 				return gauge.DataPoints[0].Value
 			}
 		}

@@ -133,9 +133,9 @@ func withMetadata(ctx context.Context, call *engine.Attempt, span telemetry.Atte
 		wire.EpochKey, strconv.FormatUint(call.Epoch, 10),
 	)
 	if parent := span.Traceparent(); parent != "" {
-		kv = append(kv, telemetry.MetadataTraceparent, parent)
+		kv = append(kv, telemetry.TraceparentKey, parent)
 		if state := span.Tracestate(); state != "" {
-			kv = append(kv, telemetry.MetadataTracestate, state)
+			kv = append(kv, telemetry.TracestateKey, state)
 		}
 	}
 	return metadata.AppendToOutgoingContext(ctx, kv...)

@@ -53,8 +53,8 @@ func TestAttemptSendsBytesAndMetadata(t *testing.T) {
 		wire.DirectionKey:             "compensation",
 		wire.AttemptKey:               "12",
 		wire.EpochKey:                 "7",
-		telemetry.MetadataTraceparent: "00-ab000000000000000000000000000001-cd00000000000002-01",
-		telemetry.MetadataTracestate:  "vendor=x",
+		telemetry.TraceparentKey: "00-ab000000000000000000000000000001-cd00000000000002-01",
+		telemetry.TracestateKey:  "vendor=x",
 		"content-type":                "application/grpc+proto",
 	} {
 		if values := got.Get(key); len(values) != 1 || values[0] != want {

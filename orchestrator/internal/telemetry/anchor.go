@@ -10,13 +10,14 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// StartAnchor returns what the spans of a new saga hang from, to be journaled with the saga's start. It emits nothing:
-// the start isn't durable yet.
+// StartAnchor returns the trace anchor of a new saga, the parent of its other spans. The caller journals it with the
+// saga's start. StartAnchor exports nothing, since the start isn't durable yet.
 //
-// The caller's trace is continued where ctx holds a span context. Else the trace starts here, and the configured sampler
-// decides whether the saga is traced; its decision holds for all of the saga's life and for its participants.
+// If ctx has a span context, the saga continues that trace. Otherwise it starts one, and the configured sampler decides
+// whether the saga is traced. The decision holds for the saga's whole life, and for its participants.
 //
-// While tracing is off, the result is the caller's own span context, so that participants hang from it, or nil when there is none.
+// While tracing is off, the anchor is the caller's own span, so that it becomes the parent of the participants'
+// spans, or nil if there is none.
 func (t *Telemetry) StartAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
 	caller := trace.SpanContextFromContext(ctx)
 	if !t.Tracing() {
@@ -25,14 +26,16 @@ func (t *Telemetry) StartAnchor(ctx context.Context, saga, definition string) *t
 		}
 		return newAnchor(caller.TraceID(), caller.SpanID(), trace.SpanID{}, caller.TraceFlags(), caller.TraceState())
 	}
-	_, span := t.decide.Start(ctx, definition, trace.WithAttributes(sagaAttributes(saga, definition)...))
+	_, span := t.sampling.Start(ctx, definition, trace.WithAttributes(sagaAttributes(saga, definition)...))
 	sc := span.SpanContext()
 	id := deriveSpanID(idAnchor, saga, "", "", 0)
 	return newAnchor(sc.TraceID(), id, caller.SpanID(), sc.TraceFlags(), sc.TraceState())
 }
 
-// newAnchor makes an anchor in one allocation, and one more where there is a tracestate.
-func newAnchor(traceID trace.TraceID, spanID, parent trace.SpanID, flags trace.TraceFlags, state trace.TraceState) *treatyv1.TraceAnchor {
+// newAnchor returns an anchor. It takes one allocation, and one more if there is a tracestate.
+func newAnchor(
+	traceID trace.TraceID, spanID, parent trace.SpanID, flags trace.TraceFlags, state trace.TraceState,
+) *treatyv1.TraceAnchor {
 	a := &struct {
 		treatyv1.TraceAnchor
 		trace  trace.TraceID
@@ -49,53 +52,62 @@ func newAnchor(traceID trace.TraceID, spanID, parent trace.SpanID, flags trace.T
 	return &a.TraceAnchor
 }
 
-// EmitAnchor exports the anchor's own span, named after the definition. Call it right after the commit of the saga's
-// start, and again when the saga is recovered: the span is the same each time. It does nothing for a saga that isn't traced.
+// EmitAnchor exports the anchor's own span, which is named after the definition. Call it right after the commit of the
+// saga's start, and again when the saga is recovered: the span is the same each time. It does nothing if the saga isn't
+// traced.
 func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, saga, definition string, start time.Time) {
 	if !t.exports(anchor) {
 		return
 	}
-	w := &wanted{Context: context.Background(), trace: traceID(anchor), span: spanID(anchor.GetSpanId()), state: traceState(anchor)}
+	w := &presetSpan{
+		Context: context.Background(),
+		trace:   traceID(anchor), span: spanID(anchor.GetSpanId()), state: traceState(anchor),
+	}
 	if parent := spanID(anchor.GetParentSpanId()); parent.IsValid() {
 		w.Context = trace.ContextWithRemoteSpanContext(w.Context, spanContext(anchor, parent))
 	}
-	_, span := t.emit.Start(w, definition, trace.WithTimestamp(start), trace.WithAttributes(sagaAttributes(saga, definition)...))
-	span.End(trace.WithTimestamp(start.Add(time.Microsecond))) // a span without a duration makes Jaeger warn
+	_, span := t.exporting.Start(w, definition,
+		trace.WithTimestamp(start), trace.WithAttributes(sagaAttributes(saga, definition)...))
+	span.End(trace.WithTimestamp(start.Add(time.Microsecond))) // Jaeger warns of a span without a duration
 }
 
-// End is how a saga ended.
-type End struct {
-	// Saga and Definition say which saga.
-	Saga, Definition string
+// SagaEnd describes the end of a saga.
+type SagaEnd struct {
+	// Saga is the saga's name, "sagas/{saga}".
+	Saga string
 
-	// Start is when it was accepted, Time when it ended.
+	// Definition is the saga definition.
+	Definition string
+
+	// Start is when the saga started, Time when it ended.
 	Start, Time time.Time
 
-	// State is its final state.
+	// State is the saga's final state.
 	State treatyv1.SagaState
 
-	// Code is the gRPC code of the error that it ended with; 0 when it succeeded.
+	// Code is the gRPC code of the saga's error, or 0 if it succeeded.
 	Code int32
 }
 
-// EmitEnd exports the span that covers the saga's duration. Call it once, right after the commit of the saga's last turn; never on a
-// replay. It does nothing for a saga that isn't traced.
-func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end End) {
+// EmitEnd exports the span that covers the saga's duration. Call it once, right after the commit of the saga's last
+// turn, and never on a replay. It does nothing if the saga isn't traced.
+func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	if !t.exports(anchor) {
 		return
 	}
-	name := SpanSagaSucceeded
+	name := spanSagaSucceeded
 	if end.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
-		name = SpanSagaCompensated
+		name = spanSagaCompensated
 	}
-	w := &wanted{
-		Context: trace.ContextWithRemoteSpanContext(context.Background(), spanContext(anchor, spanID(anchor.GetSpanId()))),
+	parent := spanContext(anchor, spanID(anchor.GetSpanId()))
+	w := &presetSpan{
+		Context: trace.ContextWithRemoteSpanContext(context.Background(), parent),
 		trace:   traceID(anchor),
 		span:    deriveSpanID(idEnd, end.Saga, "", "", 0),
 		state:   traceState(anchor),
 	}
-	attributes := append(sagaAttributes(end.Saga, end.Definition), KeyState.String(stateName(end.State)))
-	_, span := t.emit.Start(w, name, trace.WithTimestamp(end.Start), trace.WithAttributes(attributes...))
+	attributes := append(sagaAttributes(end.Saga, end.Definition), keyState.String(stateName(end.State)))
+	_, span := t.exporting.Start(w, name, trace.WithTimestamp(end.Start), trace.WithAttributes(attributes...))
 	if end.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		span.SetAttributes(responseStatus(end.Code))
 		span.SetStatus(codes.Error, codeName(end.Code))
@@ -103,16 +115,16 @@ func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end End) {
 	span.End(trace.WithTimestamp(end.Time))
 }
 
-// exports returns whether the spans of a saga with this anchor are exported. An anchor that is damaged counts as none.
+// exports returns whether the spans of a saga with this anchor are exported. A damaged anchor counts as none.
 func (t *Telemetry) exports(anchor *treatyv1.TraceAnchor) bool {
-	return t.Tracing() && sampled(anchor) && whole(anchor)
+	return t.Tracing() && isSampled(anchor) && isValid(anchor)
 }
 
-func sampled(anchor *treatyv1.TraceAnchor) bool {
+func isSampled(anchor *treatyv1.TraceAnchor) bool {
 	return anchor.GetFlags()&uint32(trace.FlagsSampled) != 0
 }
 
-func whole(anchor *treatyv1.TraceAnchor) bool {
+func isValid(anchor *treatyv1.TraceAnchor) bool {
 	return traceID(anchor).IsValid() && spanID(anchor.GetSpanId()).IsValid()
 }
 
@@ -134,7 +146,7 @@ func traceState(anchor *treatyv1.TraceAnchor) trace.TraceState {
 	if anchor.GetTracestate() == "" {
 		return trace.TraceState{}
 	}
-	// A tracestate that can't be parsed is dropped, as W3C says.
+	// W3C says to drop a tracestate that can't be parsed.
 	state, err := trace.ParseTraceState(anchor.GetTracestate())
 	if err != nil {
 		return trace.TraceState{}
@@ -142,7 +154,7 @@ func traceState(anchor *treatyv1.TraceAnchor) trace.TraceState {
 	return state
 }
 
-// spanContext is the context of one of the anchor's two spans.
+// spanContext returns the context of a span in the anchor's trace.
 func spanContext(anchor *treatyv1.TraceAnchor, span trace.SpanID) trace.SpanContext {
 	return trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID:    traceID(anchor),

@@ -9,18 +9,18 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// What a derived span id is for. It is part of what is hashed, so that two kinds of spans never share an id.
+// The kinds of spans. The kind is part of the hash, so that spans of different kinds never share an id.
 const (
 	idAnchor  = 'A'
 	idAttempt = 'T'
 	idEnd     = 'E'
 )
 
-// deriveSpanID hashes what makes a span unique. Every part ends with a zero byte, which no part contains. It takes no
-// allocations for parts of usual length.
-func deriveSpanID(what byte, saga, step, direction string, attempt int) trace.SpanID {
+// deriveSpanID returns a hash of what makes a span unique. Every part ends with a zero byte, which no part contains. It
+// doesn't allocate for parts of usual length.
+func deriveSpanID(kind byte, saga, step, direction string, attempt int) trace.SpanID {
 	var space [192]byte
-	b := append(space[:0], what)
+	b := append(space[:0], kind)
 	b = append(b, saga...)
 	b = append(b, 0)
 	b = append(b, step...)
@@ -36,41 +36,41 @@ func deriveSpanID(what byte, saga, step, direction string, attempt int) trace.Sp
 	return id
 }
 
-// attemptSpanID is the id of an attempt's span. A command that was under way when the process was killed is sent again as the
-// same attempt, so that what its participant traced the first time has a parent: the span that was lost with the process.
+// attemptSpanID returns the id of an attempt's span. A command that was in flight when the process was killed is sent
+// again as the same attempt, so the spans that its participant exported the first time have a parent, too.
 func attemptSpanID(saga, step, direction string, attempt int) trace.SpanID {
 	return deriveSpanID(idAttempt, saga, step, direction, attempt)
 }
 
-// wanted is a context that tells the id generator and the sampler what the next span must be.
-type wanted struct {
+// presetSpan is a context that sets the ids and the tracestate of the next span.
+type presetSpan struct {
 	context.Context
 	trace trace.TraceID
 	span  trace.SpanID
 	state trace.TraceState
 }
 
-type wantedKey struct{}
+type presetSpanKey struct{}
 
-func (w *wanted) Value(key any) any {
-	if _, ok := key.(wantedKey); ok {
+func (w *presetSpan) Value(key any) any {
+	if _, ok := key.(presetSpanKey); ok {
 		return w
 	}
 	return w.Context.Value(key)
 }
 
-// wantedIDs generates the ids that the context asks for, and random ones for a context that asks for none.
-type wantedIDs struct{}
+// presetIDs generates the ids that a presetSpan sets, and random ones for other contexts.
+type presetIDs struct{}
 
-func (wantedIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	if w, ok := ctx.Value(wantedKey{}).(*wanted); ok {
+func (presetIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	if w, ok := ctx.Value(presetSpanKey{}).(*presetSpan); ok {
 		return w.trace, w.span
 	}
 	return randomTraceID(), randomSpanID()
 }
 
-func (wantedIDs) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
-	if w, ok := ctx.Value(wantedKey{}).(*wanted); ok {
+func (presetIDs) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
+	if w, ok := ctx.Value(presetSpanKey{}).(*presetSpan); ok {
 		return w.span
 	}
 	return randomSpanID()

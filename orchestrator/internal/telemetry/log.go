@@ -5,40 +5,23 @@ import (
 	"log/slog"
 
 	"go.opentelemetry.io/otel/trace"
-
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 // The attributes that the log handler adds.
 const (
-	LogKeyTraceID = "trace_id"
-	LogKeySpanID  = "span_id"
-	LogKeySaga    = "saga"
+	logKeyTraceID = "trace_id"
+	logKeySpanID  = "span_id"
 )
 
-type sagaKey struct{}
-
-// WithSaga returns a context whose log lines name the saga and, unless ctx holds a span context already, the anchor's trace
-// and span. Anchor may be nil.
-func WithSaga(ctx context.Context, saga string, anchor *treatyv1.TraceAnchor) context.Context {
-	ctx = context.WithValue(ctx, sagaKey{}, saga)
-	if whole(anchor) && !trace.SpanContextFromContext(ctx).IsValid() {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, spanContext(anchor, spanID(anchor.GetSpanId())))
-	}
-	return ctx
-}
-
-// NewLogHandler returns a handler that adds trace_id, span_id and saga to a line where the line's context knows them.
+// NewLogHandler returns a handler that adds trace_id and span_id to a record whose context has a span.
 func NewLogHandler(inner slog.Handler) slog.Handler { return logHandler{inner} }
 
 type logHandler struct{ slog.Handler }
 
 func (h logHandler) Handle(ctx context.Context, record slog.Record) error {
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		record.AddAttrs(slog.String(LogKeyTraceID, sc.TraceID().String()), slog.String(LogKeySpanID, sc.SpanID().String()))
-	}
-	if saga, ok := ctx.Value(sagaKey{}).(string); ok {
-		record.AddAttrs(slog.String(LogKeySaga, saga))
+		record.AddAttrs(
+			slog.String(logKeyTraceID, sc.TraceID().String()), slog.String(logKeySpanID, sc.SpanID().String()))
 	}
 	return h.Handler.Handle(ctx, record)
 }

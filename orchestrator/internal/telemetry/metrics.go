@@ -14,7 +14,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// metrics are the instruments. Nil while metrics are off.
+// metrics holds the instruments. It is nil while metrics are off.
 type metrics struct {
 	meter metric.Meter
 
@@ -26,12 +26,12 @@ type metrics struct {
 
 	breakerOpen metric.Int64Gauge
 
-	// sets keeps the attribute sets that were used; there are as many as there are methods and definitions, times a few.
+	// sets caches attribute sets. There are a few for each method and definition.
 	mu   sync.RWMutex
 	sets map[setKey]metric.MeasurementOption
 }
 
-// setKey is two attributes' values.
+// setKey is one attribute, or two.
 type setKey struct {
 	key    attribute.Key
 	value  string
@@ -49,22 +49,35 @@ var (
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{meter: meter, sets: map[setKey]metric.MeasurementOption{}}
 	var errs [9]error
-	m.sagasStarted, errs[0] = meter.Int64Counter(MetricSagasStarted, metric.WithUnit("{saga}"), metric.WithDescription("Sagas accepted."))
-	m.sagasEnded, errs[1] = meter.Int64Counter(MetricSagasEnded, metric.WithUnit("{saga}"), metric.WithDescription("Sagas that reached their final state."))
-	m.sagasSuspended, errs[2] = meter.Int64Counter(MetricSagasSuspended, metric.WithUnit("{saga}"), metric.WithDescription("Times that a saga was suspended and waits for an operator."))
-	m.attempts, errs[3] = meter.Int64Counter(MetricAttempts, metric.WithUnit("{attempt}"), metric.WithDescription("gRPC calls made to participants."))
-	m.sagaDuration, errs[4] = meter.Float64Histogram(MetricSagaDuration, metric.WithUnit("s"), metric.WithDescription("From a saga's start to its final state."), metric.WithExplicitBucketBoundaries(sagaBounds...))
-	m.attemptDuration, errs[5] = meter.Float64Histogram(MetricAttemptDuration, metric.WithUnit("s"), metric.WithDescription("Duration of one gRPC call to a participant."), metric.WithExplicitBucketBoundaries(attemptBounds...))
-	m.commitDuration, errs[6] = meter.Float64Histogram(MetricCommitDuration, metric.WithUnit("s"), metric.WithDescription("Duration of one commit to the journal."), metric.WithExplicitBucketBoundaries(commitBounds...))
-	m.commitGroupSize, errs[7] = meter.Int64Histogram(MetricCommitGroupSize, metric.WithUnit("{turn}"), metric.WithDescription("Turns committed at once."), metric.WithExplicitBucketBoundaries(groupBounds...))
-	m.breakerOpen, errs[8] = meter.Int64Gauge(MetricBreakerOpen, metric.WithUnit("1"), metric.WithDescription("1 while the participant is taken to be down, else 0."))
+	m.sagasStarted, errs[0] = meter.Int64Counter(metricSagasStarted,
+		metric.WithUnit("{saga}"), metric.WithDescription("Sagas that were started."))
+	m.sagasEnded, errs[1] = meter.Int64Counter(metricSagasEnded,
+		metric.WithUnit("{saga}"), metric.WithDescription("Sagas that reached their final state."))
+	m.sagasSuspended, errs[2] = meter.Int64Counter(metricSagasSuspended,
+		metric.WithUnit("{saga}"), metric.WithDescription("Times that a saga was suspended and waits for an operator."))
+	m.attempts, errs[3] = meter.Int64Counter(metricAttempts,
+		metric.WithUnit("{attempt}"), metric.WithDescription("gRPC calls made to participants."))
+	m.sagaDuration, errs[4] = meter.Float64Histogram(metricSagaDuration,
+		metric.WithUnit("s"), metric.WithDescription("From a saga's start to its final state."),
+		metric.WithExplicitBucketBoundaries(sagaBounds...))
+	m.attemptDuration, errs[5] = meter.Float64Histogram(metricAttemptDuration,
+		metric.WithUnit("s"), metric.WithDescription("Duration of one gRPC call to a participant."),
+		metric.WithExplicitBucketBoundaries(attemptBounds...))
+	m.commitDuration, errs[6] = meter.Float64Histogram(metricCommitDuration,
+		metric.WithUnit("s"), metric.WithDescription("Duration of one commit to the journal."),
+		metric.WithExplicitBucketBoundaries(commitBounds...))
+	m.commitGroupSize, errs[7] = meter.Int64Histogram(metricCommitGroupSize,
+		metric.WithUnit("{turn}"), metric.WithDescription("Turns committed at once."),
+		metric.WithExplicitBucketBoundaries(groupBounds...))
+	m.breakerOpen, errs[8] = meter.Int64Gauge(metricBreakerOpen,
+		metric.WithUnit("1"), metric.WithDescription("1 while the participant's breaker is open, else 0."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("telemetry: creating the metrics: %w", err)
 	}
 	return m, nil
 }
 
-// set returns the attribute set of one or two attributes, made once.
+// set returns the attribute set of one or two attributes.
 func (m *metrics) set(k setKey) metric.MeasurementOption {
 	m.mu.RLock()
 	option, ok := m.sets[k]
@@ -88,39 +101,39 @@ func (t *Telemetry) SagaStarted(definition string) {
 	if !t.Metering() {
 		return
 	}
-	t.metrics.sagasStarted.Add(context.Background(), 1, t.metrics.set(setKey{key: KeyDefinition, value: definition}))
+	t.metrics.sagasStarted.Add(context.Background(), 1, t.metrics.set(setKey{key: keyDefinition, value: definition}))
 }
 
-// SagaEnded counts a saga that reached its final state, and how long it took.
+// SagaEnded records a saga that reached its final state, and its duration.
 func (t *Telemetry) SagaEnded(definition string, state treatyv1.SagaState, took time.Duration) {
 	if !t.Metering() {
 		return
 	}
-	set := t.metrics.set(setKey{key: KeyDefinition, value: definition, key2: KeyState, value2: stateName(state)})
+	set := t.metrics.set(setKey{key: keyDefinition, value: definition, key2: keyState, value2: stateName(state)})
 	t.metrics.sagasEnded.Add(context.Background(), 1, set)
 	t.metrics.sagaDuration.Record(context.Background(), took.Seconds(), set)
 }
 
-// SagaSuspended counts a saga that waits for an operator.
+// SagaSuspended counts a suspension of a saga.
 func (t *Telemetry) SagaSuspended(reason treatyv1.SuspensionReason) {
 	if !t.Metering() {
 		return
 	}
 	name := strings.TrimPrefix(reason.String(), "SUSPENSION_REASON_")
-	t.metrics.sagasSuspended.Add(context.Background(), 1, t.metrics.set(setKey{key: KeyReason, value: name}))
+	t.metrics.sagasSuspended.Add(context.Background(), 1, t.metrics.set(setKey{key: keyReason, value: name}))
 }
 
-// AttemptEnded counts one gRPC call to a participant, and how long it took.
+// AttemptEnded records a gRPC call to a participant, and its duration.
 func (t *Telemetry) AttemptEnded(method string, outcome treatyv1.Outcome, took time.Duration) {
 	if !t.Metering() {
 		return
 	}
-	set := t.metrics.set(setKey{key: "rpc.method", value: method, key2: KeyOutcome, value2: outcomeName(outcome)})
+	set := t.metrics.set(setKey{key: "rpc.method", value: method, key2: keyOutcome, value2: outcomeName(outcome)})
 	t.metrics.attempts.Add(context.Background(), 1, set)
 	t.metrics.attemptDuration.Record(context.Background(), took.Seconds(), set)
 }
 
-// Committed counts one commit of a group of turns.
+// Committed records a commit of a group of turns, and its duration.
 func (t *Telemetry) Committed(turns int, took time.Duration) {
 	if !t.Metering() {
 		return
@@ -129,34 +142,34 @@ func (t *Telemetry) Committed(turns int, took time.Duration) {
 	t.metrics.commitDuration.Record(context.Background(), took.Seconds())
 }
 
-// BreakerOpened tells that a participant is taken to be down.
+// BreakerOpened records that a participant's breaker opened.
 func (t *Telemetry) BreakerOpened(target string) { t.breaker(target, 1) }
 
-// BreakerClosed tells that a participant is called again as usual.
+// BreakerClosed records that a participant's breaker closed.
 func (t *Telemetry) BreakerClosed(target string) { t.breaker(target, 0) }
 
 func (t *Telemetry) breaker(target string, value int64) {
 	if !t.Metering() {
 		return
 	}
-	t.metrics.breakerOpen.Record(context.Background(), value, t.metrics.set(setKey{key: KeyTarget, value: target}))
+	t.metrics.breakerOpen.Record(context.Background(), value, t.metrics.set(setKey{key: keyTarget, value: target}))
 }
 
-// ObserveOpenSagas has count called whenever metrics are read; it says how many sagas are open, and must be quick and
-// safe for concurrent use. Call it once.
+// ObserveOpenSagas sets the function that returns the number of open sagas. It is called whenever metrics are read, and
+// must be quick and safe for concurrent use. Call ObserveOpenSagas once. The error is OpenTelemetry's.
 func (t *Telemetry) ObserveOpenSagas(count func() int64) error {
 	if !t.Metering() {
 		return nil
 	}
-	_, err := t.metrics.meter.Int64ObservableGauge(MetricSagasOpen,
+	_, err := t.metrics.meter.Int64ObservableGauge(metricSagasOpen,
 		metric.WithUnit("{saga}"),
-		metric.WithDescription("Sagas that are neither succeeded nor compensated."),
+		metric.WithDescription("Sagas that haven't ended."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(count())
 			return nil
 		}))
 	if err != nil {
-		return fmt.Errorf("telemetry: creating the metric %s: %w", MetricSagasOpen, err)
+		return fmt.Errorf("telemetry: creating the metric %s: %w", metricSagasOpen, err)
 	}
 	return nil
 }

@@ -2,94 +2,92 @@ package telemetry
 
 import "go.opentelemetry.io/otel/attribute"
 
-// ServiceName is the resource's service.name unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says another.
-const ServiceName = "treaty-orchestrator"
+// serviceName is the service.name of the resource, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES set another.
+const serviceName = "treaty-orchestrator"
 
 // scopeName is the instrumentation scope of all spans and metrics.
 const scopeName = "github.com/treatyhq/treaty/orchestrator"
 
-// The attributes of spans and metrics that are Treaty's own. The rpc.* attributes follow OpenTelemetry's semantic
-// conventions. None of them ever holds a payload.
+// Treaty's own attributes of spans and metrics. The rpc.* attributes follow OpenTelemetry's semantic conventions. No
+// attribute ever holds a payload.
 const (
-	// KeySaga is the saga's name, "sagas/{saga}".
-	KeySaga = attribute.Key("treaty.saga")
+	// keySaga is the saga's name, "sagas/{saga}".
+	keySaga = attribute.Key("treaty.saga")
 
-	// KeyDefinition is the saga definition, e.g. "acme.card.v1.CardSagas/IssueCard".
-	KeyDefinition = attribute.Key("treaty.definition")
+	// keyDefinition is the saga definition, such as "acme.card.v1.CardSagas/IssueCard".
+	keyDefinition = attribute.Key("treaty.definition")
 
-	// KeyState is the state that a saga ended in: "SUCCEEDED" or "COMPENSATED".
-	KeyState = attribute.Key("treaty.state")
+	// keyState is the final state of a saga: "SUCCEEDED" or "COMPENSATED".
+	keyState = attribute.Key("treaty.state")
 
-	// KeyStep is the step's path, e.g. "3".
-	KeyStep = attribute.Key("treaty.step")
+	// keyStep is the step's path, such as "3".
+	keyStep = attribute.Key("treaty.step")
 
-	// KeyDirection is "action" or "compensation".
-	KeyDirection = attribute.Key("treaty.direction")
+	// keyDirection is "action" or "compensation".
+	keyDirection = attribute.Key("treaty.direction")
 
-	// KeyAttempt is the attempt's number in this process, from 1.
-	KeyAttempt = attribute.Key("treaty.attempt")
+	// keyAttempt is the attempt's number in this process, from 1.
+	keyAttempt = attribute.Key("treaty.attempt")
 
-	// KeyRecovered marks a span that was made again from the journal after a crash.
-	KeyRecovered = attribute.Key("treaty.recovered")
+	// keyRecovered marks a span that was exported again, from the journal, after a crash.
+	keyRecovered = attribute.Key("treaty.recovered")
 
-	// KeyEpoch is the fencing epoch under which the command was sent.
-	KeyEpoch = attribute.Key("treaty.epoch")
+	// keyEpoch is the fencing epoch under which the command was sent.
+	keyEpoch = attribute.Key("treaty.epoch")
 
-	// KeyOutcome is what an attempt came to: "done", "refused", "conflict", "misdeployed", "throttled" or "unknown".
-	KeyOutcome = attribute.Key("treaty.outcome")
+	// keyOutcome is the outcome of an attempt: "done", "refused", "conflict", "misdeployed", "throttled" or "unknown";
+	// or "accepted" if the participant completes the command later.
+	keyOutcome = attribute.Key("treaty.outcome")
 
-	// KeyKind is the command's kind: "compensatable", "pivot", "retriable" or "query".
-	KeyKind = attribute.Key("treaty.kind")
+	// keyKind is the command's kind: "compensatable", "pivot", "retriable" or "query".
+	keyKind = attribute.Key("treaty.kind")
 
-	// KeyRejection is the full name of the message that a refusal carries.
-	KeyRejection = attribute.Key("treaty.rejection")
+	// keyRejection is the full name of the rejection in a refusal.
+	keyRejection = attribute.Key("treaty.rejection")
 
-	// KeyTarget is the participant's gRPC target.
-	KeyTarget = attribute.Key("treaty.target")
+	// keyTarget is the participant's gRPC target.
+	keyTarget = attribute.Key("treaty.target")
 
-	// KeyReason is why a saga was suspended, e.g. "COMPENSATION_REFUSED".
-	KeyReason = attribute.Key("treaty.reason")
+	// keyReason is why a saga was suspended, such as "COMPENSATION_REFUSED".
+	keyReason = attribute.Key("treaty.reason")
 )
 
-// The spans that aren't named after something else: the anchor is named after the saga definition, an attempt after the
-// method that it calls.
+// The names of the spans that cover a saga from its start to its end. The anchor is named after the saga definition,
+// the span of an attempt after its method.
 const (
-	// SpanSagaSucceeded covers a saga that succeeded, from its start to its end.
-	SpanSagaSucceeded = "saga succeeded"
-
-	// SpanSagaCompensated covers a saga that was compensated, from its start to its end.
-	SpanSagaCompensated = "saga compensated"
+	spanSagaSucceeded   = "saga succeeded"
+	spanSagaCompensated = "saga compensated"
 )
 
-// The metrics.
+// The names of the metrics.
 const (
-	// MetricSagasStarted counts sagas by definition.
-	MetricSagasStarted = "treaty.sagas.started"
+	// metricSagasStarted counts sagas by definition.
+	metricSagasStarted = "treaty.sagas.started"
 
-	// MetricSagasEnded counts sagas by definition and final state.
-	MetricSagasEnded = "treaty.sagas.ended"
+	// metricSagasEnded counts sagas by definition and final state.
+	metricSagasEnded = "treaty.sagas.ended"
 
-	// MetricSagasOpen is how many sagas are neither succeeded nor compensated.
-	MetricSagasOpen = "treaty.sagas.open"
+	// metricSagasOpen is the number of sagas that haven't ended.
+	metricSagasOpen = "treaty.sagas.open"
 
-	// MetricSagasSuspended counts how often sagas were suspended, by reason.
-	MetricSagasSuspended = "treaty.sagas.suspended"
+	// metricSagasSuspended counts how often sagas were suspended, by reason.
+	metricSagasSuspended = "treaty.sagas.suspended"
 
-	// MetricSagaDuration is how long sagas took, in seconds, by definition and final state.
-	MetricSagaDuration = "treaty.saga.duration"
+	// metricSagaDuration is the duration of sagas in seconds, by definition and final state.
+	metricSagaDuration = "treaty.saga.duration"
 
-	// MetricAttempts counts attempts by method and outcome.
-	MetricAttempts = "treaty.attempts"
+	// metricAttempts counts attempts by method and outcome.
+	metricAttempts = "treaty.attempts"
 
-	// MetricAttemptDuration is how long attempts took, in seconds, by method and outcome.
-	MetricAttemptDuration = "treaty.attempt.duration"
+	// metricAttemptDuration is the duration of attempts in seconds, by method and outcome.
+	metricAttemptDuration = "treaty.attempt.duration"
 
-	// MetricCommitGroupSize is how many turns were committed at once.
-	MetricCommitGroupSize = "treaty.commit.group.size"
+	// metricCommitGroupSize is the number of turns in a commit.
+	metricCommitGroupSize = "treaty.commit.group.size"
 
-	// MetricCommitDuration is how long a commit took, in seconds.
-	MetricCommitDuration = "treaty.commit.duration"
+	// metricCommitDuration is the duration of a commit in seconds.
+	metricCommitDuration = "treaty.commit.duration"
 
-	// MetricBreakerOpen is 1 for a participant whose breaker is open or half open, else 0, by target.
-	MetricBreakerOpen = "treaty.breaker.open"
+	// metricBreakerOpen is 1 for a participant whose breaker is open or half open, and 0 otherwise, by target.
+	metricBreakerOpen = "treaty.breaker.open"
 )

@@ -11,20 +11,21 @@ import (
 
 // The keys of W3C trace context in gRPC metadata.
 const (
-	MetadataTraceparent = "traceparent"
-	MetadataTracestate  = "tracestate"
+	TraceparentKey = "traceparent"
+	TracestateKey  = "tracestate"
 )
 
-// Extract returns ctx with the span context that the caller of a gRPC method sent along, for a server without
-// OpenTelemetry's own handler. It returns ctx as it is when it holds a span context already, or the caller sent none or a malformed one.
+// Extract returns ctx with the span context that the caller of a gRPC method sent, for a server without
+// OpenTelemetry's own handler. It returns ctx unchanged if ctx has a span context already, or if the caller sent none
+// or a malformed one.
 func Extract(ctx context.Context) context.Context {
-	if trace.SpanContextFromContext(ctx).IsValid() || len(metadata.ValueFromIncomingContext(ctx, MetadataTraceparent)) == 0 {
+	if trace.SpanContextFromContext(ctx).IsValid() || len(metadata.ValueFromIncomingContext(ctx, TraceparentKey)) == 0 {
 		return ctx
 	}
 	return propagation.TraceContext{}.Extract(ctx, incoming{ctx})
 }
 
-// incoming reads the metadata of the call being served.
+// incoming reads the metadata of the call that is handled.
 type incoming struct{ ctx context.Context }
 
 func (i incoming) Get(key string) string {
@@ -36,9 +37,9 @@ func (i incoming) Get(key string) string {
 
 func (incoming) Set(string, string) {}
 
-func (incoming) Keys() []string { return []string{MetadataTraceparent, MetadataTracestate} }
+func (incoming) Keys() []string { return []string{TraceparentKey, TracestateKey} }
 
-// traceparent renders the W3C header, version 00, in one allocation.
+// traceparent returns the W3C header, version 00. It takes one allocation.
 func traceparent(traceID trace.TraceID, spanID trace.SpanID, flags trace.TraceFlags) string {
 	var b [55]byte
 	copy(b[:], "00-")

@@ -1,12 +1,3 @@
-// Package telemetry holds every span, attribute and metric name of the orchestrator in one place, and makes the spans of
-// a saga's trace.
-//
-// A saga's trace is made of spans that each are exported as soon as they end, so that the trace is whole while the saga
-// runs and after a crash: the anchor, right after the start is committed; one span per attempt; an end span that covers
-// the saga's duration. What they hang from, the [treatyv1.TraceAnchor], is journaled with the saga's start.
-//
-// Telemetry is off unless the OTEL_* environment asks for it, and then costs next to nothing. A nil [*Telemetry] is one
-// that is off. The package never sees a payload, and never decides anything about a saga.
 package telemetry
 
 import (
@@ -28,61 +19,64 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Config says where spans and metrics go. The zero value leaves that to the environment.
+// Config configures a Telemetry. With the zero value, the environment decides.
 type Config struct {
-	// SpanExporter takes the spans, each as it ends; for tests. Nil: the environment decides.
+	// SpanExporter exports each span when it ends, for tests. By default the environment decides.
 	SpanExporter sdktrace.SpanExporter
 
-	// MetricReader reads the metrics; for tests. Nil: the environment decides.
+	// MetricReader reads the metrics, for tests. By default the environment decides.
 	MetricReader metric.Reader
 
-	// Sampler decides which sagas are traced. Nil: OTEL_TRACES_SAMPLER, by default every saga unless its caller's trace
-	// isn't sampled.
+	// Sampler decides which sagas are traced. By default OTEL_TRACES_SAMPLER decides; without it, every saga is traced
+	// unless its caller's trace isn't sampled.
 	Sampler sdktrace.Sampler
 
-	// Logger is told when exporting fails; OpenTelemetry knows one handler per process. Nil: OpenTelemetry's own stays.
+	// Logger logs failed exports. OpenTelemetry has one error handler for the whole process, which this replaces. By
+	// default it stays.
 	Logger *slog.Logger
 }
 
-// Telemetry makes the orchestrator's spans and metrics. All methods may be called concurrently, and on nil.
+// Telemetry records the orchestrator's spans and metrics. All methods may be called concurrently, and on nil.
 type Telemetry struct {
-	// decide samples; its spans are never ended, so they go nowhere. emit makes the spans that are exported: what is
-	// sampled was decided before, and stands in the anchor.
-	decide, emit trace.Tracer
+	// sampling decides whether a saga is sampled; its spans never end, so they aren't exported. exporting makes the
+	// spans that are exported: those of sagas whose anchors say that they are sampled.
+	sampling, exporting trace.Tracer
 
 	metrics *metrics
 
 	shutdown []func(context.Context) error
 }
 
-// New sets up what the environment asks for, by OpenTelemetry's standard variables:
+// New returns a Telemetry as OpenTelemetry's standard environment variables configure it:
 //
-//   - spans, when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT is set;
-//   - metrics, when OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT is set;
-//   - neither when OTEL_SDK_DISABLED is "true"; not the one whose exporter is "none".
+//   - Spans are exported if OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT is
+//     set.
+//   - Metrics are exported if OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT
+//     is set.
+//   - Neither is exported if OTEL_SDK_DISABLED is "true". A kind whose exporter is "none" isn't exported.
 //
-// It fails when a variable has a value that nobody understands, and names it. The caller calls [Telemetry.Shutdown].
+// It returns an error if a variable has an unknown value; the error names the variable. The caller must call
+// [Telemetry.Shutdown].
 func New(ctx context.Context, config Config) (*Telemetry, error) {
 	t := &Telemetry{}
 	if config.Logger != nil {
 		logger := config.Logger
 		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-			logger.Warn("telemetry: can't export spans or metrics; sagas aren't affected", "error", err)
+			logger.Warn("telemetry: exporting spans or metrics failed; sagas aren't affected", "error", err)
 		}))
 	}
 
 	exporter, reader := config.SpanExporter, config.MetricReader
 	var err error
-	if exporter == nil && asked("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+	if exporter == nil && enabled("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		if exporter, err = autoexport.NewSpanExporter(ctx); err != nil {
-			return nil, fmt.Errorf("telemetry: setting up the trace exporter that OTEL_TRACES_EXPORTER=%q and OTEL_EXPORTER_OTLP_* ask for: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
+			return nil, exporterError("span", "OTEL_TRACES_EXPORTER", err)
 		}
 	}
-	if reader == nil && asked("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
+	if reader == nil && enabled("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
 		if reader, err = autoexport.NewMetricReader(ctx); err != nil {
-			return nil, errors.Join(
-				fmt.Errorf("telemetry: setting up the metric exporter that OTEL_METRICS_EXPORTER=%q and OTEL_EXPORTER_OTLP_* ask for: %w", os.Getenv("OTEL_METRICS_EXPORTER"), err),
-				shutdownExporter(ctx, exporter))
+			err = exporterError("metric", "OTEL_METRICS_EXPORTER", err)
+			return nil, errors.Join(err, shutdownExporter(ctx, exporter))
 		}
 	}
 	if exporter == nil && reader == nil {
@@ -111,13 +105,13 @@ func (t *Telemetry) setUpTracing(exporter sdktrace.SpanExporter, res *resource.R
 	if config.Sampler != nil {
 		sampling = append(sampling, sdktrace.WithSampler(config.Sampler))
 	}
-	// Without a span processor, and with OTEL_TRACES_SAMPLER's sampler by default.
-	t.decide = sdktrace.NewTracerProvider(sampling...).Tracer(scopeName)
+	// It has no span processor. Its default sampler is that of OTEL_TRACES_SAMPLER.
+	t.sampling = sdktrace.NewTracerProvider(sampling...).Tracer(scopeName)
 
 	options := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(res),
-		sdktrace.WithIDGenerator(wantedIDs{}),
-		sdktrace.WithSampler(decided{}),
+		sdktrace.WithIDGenerator(presetIDs{}),
+		sdktrace.WithSampler(alreadySampled{}),
 	}
 	if config.SpanExporter != nil {
 		options = append(options, sdktrace.WithSyncer(exporter))
@@ -125,12 +119,13 @@ func (t *Telemetry) setUpTracing(exporter sdktrace.SpanExporter, res *resource.R
 		options = append(options, sdktrace.WithBatcher(exporter, batching()...))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
-	t.emit = provider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
+	t.exporting = provider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
 	t.shutdown = append(t.shutdown, provider.Shutdown)
 }
 
-// batching returns the batching that the environment leaves open. What waits in a batch is lost when the process is
-// killed, so batches are sent soon; and a burst of sagas must fit in the queue, for a span that doesn't is dropped.
+// batching returns the options for batches that the environment doesn't set. Spans in a batch are lost when the
+// process is killed, so batches are sent soon. Spans that don't fit in the queue are dropped, so a burst of sagas
+// must fit.
 func batching() []sdktrace.BatchSpanProcessorOption {
 	var options []sdktrace.BatchSpanProcessorOption
 	if os.Getenv("OTEL_BSP_SCHEDULE_DELAY") == "" {
@@ -142,8 +137,13 @@ func batching() []sdktrace.BatchSpanProcessorOption {
 	return options
 }
 
-// asked returns whether the environment asks for one kind of telemetry.
-func asked(exporterVariable, endpointVariable string) bool {
+func exporterError(kind, variable string, err error) error {
+	return fmt.Errorf("telemetry: creating the %s exporter from %s=%q and OTEL_EXPORTER_OTLP_*: %w",
+		kind, variable, os.Getenv(variable), err)
+}
+
+// enabled returns whether the environment enables spans or metrics.
+func enabled(exporterVariable, endpointVariable string) bool {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return false
 	}
@@ -155,13 +155,13 @@ func asked(exporterVariable, endpointVariable string) bool {
 
 func newResource(ctx context.Context) (*resource.Resource, error) {
 	res, err := resource.New(ctx,
-		resource.WithAttributes(semconv.ServiceName(ServiceName)),
+		resource.WithAttributes(semconv.ServiceName(serviceName)),
 		resource.WithTelemetrySDK(),
-		resource.WithHost(),    // nothing of this process alone: an anchor that is exported again by another one must be the same
-		resource.WithFromEnv(), // last: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win
+		resource.WithHost(),    // not the process: an anchor that another process exports again must be the same
+		resource.WithFromEnv(), // last, so that OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win
 	)
 	if errors.Is(err, resource.ErrPartialResource) {
-		return res, nil // e.g. a host without a name
+		return res, nil // for example because the host has no name
 	}
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: reading OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES: %w", err)
@@ -169,13 +169,13 @@ func newResource(ctx context.Context) (*resource.Resource, error) {
 	return res, nil
 }
 
-// Tracing returns whether spans are exported at all.
-func (t *Telemetry) Tracing() bool { return t != nil && t.emit != nil }
+// Tracing returns whether spans are exported.
+func (t *Telemetry) Tracing() bool { return t != nil && t.exporting != nil }
 
-// Metering returns whether metrics are kept at all. What is only measured for them needn't be measured otherwise.
+// Metering returns whether metrics are recorded. If not, the caller need not measure durations for them.
 func (t *Telemetry) Metering() bool { return t != nil && t.metrics != nil }
 
-// Shutdown exports what waits to be exported and stops. It takes as long as ctx allows.
+// Shutdown exports the last spans and metrics and stops. It returns an error if that fails before ctx ends.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -197,19 +197,19 @@ func shutdownExporter(ctx context.Context, exporter sdktrace.SpanExporter) error
 	return exporter.Shutdown(ctx)
 }
 
-// decided samples what was decided to be sampled when the saga started: nothing else gets here.
-type decided struct{}
+// alreadySampled samples every span: only those of sagas that are sampled get here.
+type alreadySampled struct{}
 
-func (decided) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+func (alreadySampled) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	result := sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample}
-	if w, ok := p.ParentContext.Value(wantedKey{}).(*wanted); ok {
+	if w, ok := p.ParentContext.Value(presetSpanKey{}).(*presetSpan); ok {
 		result.Tracestate = w.state
 	}
 	return result
 }
 
-func (decided) Description() string { return "decided when the saga started" }
+func (alreadySampled) Description() string { return "decided when the saga started" }
 
 func sagaAttributes(saga, definition string) []attribute.KeyValue {
-	return []attribute.KeyValue{KeySaga.String(saga), KeyDefinition.String(definition)}
+	return []attribute.KeyValue{keySaga.String(saga), keyDefinition.String(definition)}
 }

@@ -16,35 +16,38 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// variables are those that decide whether telemetry is on.
+// variables are the environment variables that configure telemetry.
 var variables = []string{
-	"OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-	"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER",
+	"OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES",
+	"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+	"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_TRACES_SAMPLER",
 }
 
-func TestEnvironmentDecides(t *testing.T) {
-	const endpoint = "http://127.0.0.1:1"
+func TestEnvironment(t *testing.T) {
+	endpoint := func(variable, value string) map[string]string {
+		return map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", variable: value}
+	}
 	for _, test := range []struct {
 		name              string
 		env               map[string]string
 		tracing, metering bool
 	}{
 		{"nothing", nil, false, false},
-		{"an endpoint", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, true, true},
-		{"an endpoint for traces", map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint}, true, false},
-		{"an endpoint for metrics", map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint}, false, true},
-		{"no metrics", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRICS_EXPORTER": "none"}, true, false},
-		{"no traces", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_EXPORTER": "none"}, false, true},
+		{"an endpoint", endpoint("OTEL_SDK_DISABLED", ""), true, true},
+		{"a traces endpoint", map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h:1"}, true, false},
+		{"a metrics endpoint", map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://h:1"}, false, true},
+		{"no metrics", endpoint("OTEL_METRICS_EXPORTER", "none"), true, false},
+		{"no traces", endpoint("OTEL_TRACES_EXPORTER", "none"), false, true},
 		{"an exporter", map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, true, false},
-		{"disabled", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SDK_DISABLED": "true"}, false, false},
+		{"disabled", endpoint("OTEL_SDK_DISABLED", "true"), false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, v := range variables {
@@ -58,27 +61,29 @@ func TestEnvironmentDecides(t *testing.T) {
 				t.Errorf("tracing %v, metering %v", tele.Tracing(), tele.Metering())
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			cancel() // nobody listens there
+			cancel() // no server listens there
 			_ = tele.Shutdown(ctx)
 		})
 	}
 }
 
-func TestUnknownExporterIsNamed(t *testing.T) {
+func TestUnknownExporter(t *testing.T) {
 	for _, variable := range []string{"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"} {
 		t.Run(variable, func(t *testing.T) {
 			for _, v := range variables {
 				t.Setenv(v, "")
 			}
 			t.Setenv(variable, "carrier-pigeon")
-			if _, err := telemetry.New(t.Context(), telemetry.Config{}); err == nil || !strings.Contains(err.Error(), variable) || !strings.Contains(err.Error(), "carrier-pigeon") {
+			want := variable + `="carrier-pigeon"`
+			_, err := telemetry.New(t.Context(), telemetry.Config{})
+			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 }
 
-// What waits is exported at the latest by Shutdown, over OTLP, under the configured name.
+// Shutdown exports the last spans over OTLP, with the configured service name.
 func TestExportOverOTLP(t *testing.T) {
 	var got collector.ExportTraceServiceRequest
 	var path atomic.Value
@@ -120,7 +125,7 @@ func TestExportOverOTLP(t *testing.T) {
 		}
 		want := service
 		if want == "" {
-			want = telemetry.ServiceName
+			want = "treaty-orchestrator"
 		}
 		if name != want {
 			t.Errorf("service.name is %q, want %q", name, want)
@@ -171,7 +176,7 @@ func TestMetrics(t *testing.T) {
 	var names []string
 	for _, m := range all.ScopeMetrics[0].Metrics {
 		names = append(names, m.Name)
-		if m.Name == telemetry.MetricAttempts {
+		if m.Name == "treaty.attempts" {
 			point := m.Data.(metricdata.Sum[int64]).DataPoints[0]
 			method, _ := point.Attributes.Value("rpc.method")
 			if point.Value != 2 || method.AsString() != change {
@@ -181,9 +186,9 @@ func TestMetrics(t *testing.T) {
 	}
 	sort.Strings(names)
 	want := []string{
-		telemetry.MetricAttemptDuration, telemetry.MetricAttempts, telemetry.MetricBreakerOpen, telemetry.MetricCommitDuration,
-		telemetry.MetricCommitGroupSize, telemetry.MetricSagaDuration, telemetry.MetricSagasEnded, telemetry.MetricSagasOpen,
-		telemetry.MetricSagasStarted, telemetry.MetricSagasSuspended,
+		"treaty.attempt.duration", "treaty.attempts", "treaty.breaker.open", "treaty.commit.duration",
+		"treaty.commit.group.size", "treaty.saga.duration", "treaty.sagas.ended", "treaty.sagas.open",
+		"treaty.sagas.started", "treaty.sagas.suspended",
 	}
 	sort.Strings(want)
 	if strings.Join(names, " ") != strings.Join(want, " ") {
@@ -194,24 +199,22 @@ func TestMetrics(t *testing.T) {
 func TestLogHandler(t *testing.T) {
 	var out bytes.Buffer
 	logger := slog.New(telemetry.NewLogHandler(slog.NewJSONHandler(&out, nil))).With("a", 1)
-	anchor := &treatyv1.TraceAnchor{TraceId: []byte{0: 1, 15: 2}, SpanId: []byte{0: 3, 7: 4}, Flags: 1}
-	logger.InfoContext(telemetry.WithSaga(t.Context(), saga, anchor), "hello")
+	ctx, _ := caller(trace.FlagsSampled)
+	logger.InfoContext(ctx, "hello")
 	var line map[string]any
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{
-		telemetry.LogKeyTraceID: "01000000000000000000000000000002",
-		telemetry.LogKeySpanID:  "0300000000000004",
-		telemetry.LogKeySaga:    saga,
+	for key, want := range map[string]any{
+		"trace_id": "01020300000000000000000000000000", "span_id": "0405060000000000", "a": 1.0,
 	} {
 		if line[key] != want {
-			t.Errorf("%s is %v, want %s", key, line[key], want)
+			t.Errorf("%s is %v, want %v", key, line[key], want)
 		}
 	}
 	out.Reset()
 	logger.Info("hello")
-	if strings.Contains(out.String(), "trace_id") || strings.Contains(out.String(), "saga") {
-		t.Errorf("made up: %s", out.String())
+	if strings.Contains(out.String(), "trace_id") {
+		t.Errorf("a record without a span has a trace: %s", out.String())
 	}
 }

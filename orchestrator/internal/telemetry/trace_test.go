@@ -16,9 +16,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 const (
@@ -39,7 +39,7 @@ func tracing(t *testing.T, exporter sdktrace.SpanExporter, sampler sdktrace.Samp
 	return tele
 }
 
-// keeper is an exporter that keeps what it has when it is shut down.
+// keeper is an exporter that keeps its spans when it is shut down.
 type keeper struct{ *tracetest.InMemoryExporter }
 
 func (keeper) Shutdown(context.Context) error { return nil }
@@ -51,21 +51,20 @@ func caller(flags trace.TraceFlags) (context.Context, trace.SpanContext) {
 	return trace.ContextWithRemoteSpanContext(context.Background(), sc), sc
 }
 
-func make1(tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, direction, method string, number int, epoch uint64, outcome treatyv1.Outcome) {
-	a := &telemetry.AttemptParams{Saga: saga, Step: "1", Direction: direction, Method: method, Number: number, Epoch: epoch, Target: "h:1", Anchor: anchor}
-	if direction == telemetry.DirectionCompensation {
+// attempt makes the first attempt of step 1, which is done.
+func attempt(tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, direction, method string) {
+	a := &telemetry.AttemptParams{
+		Saga: saga, Step: "1", Direction: direction, Method: method, Number: 1, Epoch: 2, Target: "h:1", Anchor: anchor,
+	}
+	if direction == wire.Compensation {
 		a.Undoes = 1
 	}
 	_, span := tele.StartAttempt(context.Background(), a)
-	code := grpccodes.OK
-	if outcome != treatyv1.Outcome_OUTCOME_DONE {
-		code = grpccodes.Unavailable
-	}
-	span.End(telemetry.AttemptEnd{Outcome: outcome, Code: code})
+	span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: grpccodes.OK})
 }
 
-// A saga over a crash: its trace is whole, no id appears twice, and every span's parent is there.
-func TestTraceIsWholeOverACrash(t *testing.T) {
+// The trace of a saga that survives a crash is complete: no id appears twice, and every span's parent exists.
+func TestTraceIsCompleteAfterACrash(t *testing.T) {
 	for _, called := range []bool{true, false} {
 		exporter := keeper{tracetest.NewInMemoryExporter()}
 		ctx, callerSpan := context.Background(), trace.SpanContext{}
@@ -75,30 +74,31 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 		first := tracing(t, exporter, nil)
 		anchor := first.StartAnchor(ctx, saga, definition)
 		if n := len(exporter.GetSpans()); n != 0 {
-			t.Fatalf("%d spans are exported before the start is durable", n)
+			t.Fatalf("%d spans were exported before the start is durable", n)
 		}
 		journaled, err := proto.Marshal(anchor)
 		if err != nil {
 			t.Fatal(err)
 		}
 		first.EmitAnchor(anchor, saga, definition, begin)
-		// This attempt's span is lost with the process, but not what its participant made of it.
+		// The span of this attempt is lost with the process. The participant's spans aren't.
 		_, lost := first.StartAttempt(context.Background(), &telemetry.AttemptParams{
-			Saga: saga, Step: "1", Direction: telemetry.DirectionAction, Method: change, Number: 1, Epoch: 1, Target: "h:1", Anchor: anchor,
+			Saga: saga, Step: "1", Direction: wire.Action, Method: change, Number: 1, Epoch: 1, Target: "h:1",
+			Anchor: anchor,
 		})
 		if err := first.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 
-		second := tracing(t, exporter, sdktrace.NeverSample()) // what was decided is not decided again
+		second := tracing(t, exporter, sdktrace.NeverSample()) // ignored: the anchor is sampled
 		anchor = &treatyv1.TraceAnchor{}
 		if err := proto.Unmarshal(journaled, anchor); err != nil {
 			t.Fatal(err)
 		}
-		// The reply was lost with the process: attempts start at 1 again.
-		make1(second, anchor, telemetry.DirectionAction, change, 1, 2, treatyv1.Outcome_OUTCOME_DONE)
-		make1(second, anchor, telemetry.DirectionCompensation, restore, 1, 2, treatyv1.Outcome_OUTCOME_DONE)
-		second.EmitEnd(anchor, telemetry.End{
+		// The reply was lost with the process, so the attempts start at 1 again.
+		attempt(second, anchor, wire.Action, change)
+		attempt(second, anchor, wire.Compensation, restore)
+		second.EmitEnd(anchor, telemetry.SagaEnd{
 			Saga: saga, Definition: definition, Start: begin, Time: begin.Add(time.Minute),
 			State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Code: int32(grpccodes.FailedPrecondition),
 		})
@@ -108,12 +108,12 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 			t.Fatalf("%d spans, want 4", len(spans))
 		}
 		if again := spans[1].SpanContext.SpanID().String(); !strings.Contains(lost.Traceparent(), again) {
-			t.Errorf("the participant's parent %s is gone; the attempt that was made again has the id %s", lost.Traceparent(), again)
+			t.Errorf("the parent %s of the participant's spans is lost: the new id is %s", lost.Traceparent(), again)
 		}
 		ids := map[trace.SpanID]string{}
 		for _, s := range spans {
 			if s.SpanContext.TraceID().String() != spans[0].SpanContext.TraceID().String() {
-				t.Errorf("%s is in a trace of its own", s.Name)
+				t.Errorf("%s is in another trace", s.Name)
 			}
 			if other, twice := ids[s.SpanContext.SpanID()]; twice {
 				t.Errorf("%s has the id of %s", s.Name, other)
@@ -121,26 +121,27 @@ func TestTraceIsWholeOverACrash(t *testing.T) {
 			ids[s.SpanContext.SpanID()] = s.Name
 		}
 		root := spans[0]
-		if called && (root.Parent.SpanID() != callerSpan.SpanID() || root.SpanContext.TraceID() != callerSpan.TraceID()) {
-			t.Errorf("the caller's trace isn't continued: %v", root.Parent)
+		if called && !root.Parent.Equal(callerSpan) {
+			t.Errorf("the anchor's parent is %v, want the caller's span", root.Parent)
 		}
 		if !called && root.Parent.IsValid() {
-			t.Errorf("a root with the parent %v", root.Parent)
+			t.Errorf("the anchor has the parent %v, want none", root.Parent)
 		}
 		if root.Name != definition || !root.StartTime.Equal(begin) || root.EndTime.Sub(begin) != time.Microsecond {
 			t.Errorf("the anchor is %s, %v to %v", root.Name, root.StartTime, root.EndTime)
 		}
 		for _, s := range spans[1:] {
 			if s.Parent.SpanID() != root.SpanContext.SpanID() {
-				t.Errorf("%s hangs from %v instead of the anchor", s.Name, s.Parent.SpanID())
+				t.Errorf("the parent of %s is %v, want the anchor", s.Name, s.Parent.SpanID())
 			}
 		}
 		compensation, end := spans[2], spans[3]
 		if len(compensation.Links) != 1 || compensation.Links[0].SpanContext.SpanID() != spans[1].SpanContext.SpanID() {
 			t.Errorf("the compensation links to %v, want the action's last attempt", compensation.Links)
 		}
-		if end.Name != telemetry.SpanSagaCompensated || end.Status.Code != codes.Error || end.EndTime.Sub(end.StartTime) != time.Minute {
-			t.Errorf("the end is %s, %v, %v", end.Name, end.Status, end.EndTime.Sub(end.StartTime))
+		duration := end.EndTime.Sub(end.StartTime)
+		if end.Name != "saga compensated" || end.Status.Code != codes.Error || duration != time.Minute {
+			t.Errorf("the end is %s, %v, %v", end.Name, end.Status, duration)
 		}
 	}
 }
@@ -150,14 +151,17 @@ func TestAttemptSpan(t *testing.T) {
 	tele := tracing(t, exporter, nil)
 	anchor := tele.StartAnchor(t.Context(), saga, definition)
 	ctx, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{
-		Saga: saga, Step: "2.1", Direction: telemetry.DirectionAction, Number: 3, Epoch: 9, Method: change, Target: "customer:80",
+		Saga: saga, Step: "2.1", Direction: wire.Action, Number: 3, Epoch: 9, Method: change, Target: "customer:80",
 		Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Anchor: anchor,
 	})
 	traceparent := span.Traceparent()
-	if got := trace.SpanContextFromContext(ctx); "00-"+got.TraceID().String()+"-"+got.SpanID().String()+"-01" != traceparent {
-		t.Errorf("the participant is told %s, the context holds %v", traceparent, got)
+	current := trace.SpanContextFromContext(ctx)
+	if "00-"+current.TraceID().String()+"-"+current.SpanID().String()+"-01" != traceparent {
+		t.Errorf("the traceparent is %s, the context has %v", traceparent, current)
 	}
-	span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Code: grpccodes.NotFound, Rejection: "acme.customer.v1.NoCustomer"})
+	span.End(telemetry.AttemptEnd{
+		Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Code: grpccodes.NotFound, Rejection: "acme.customer.v1.NoCustomer",
+	})
 	got := exporter.GetSpans()[0]
 	if got.Name != change || got.SpanKind != trace.SpanKindClient || got.Status.Code != codes.Error {
 		t.Errorf("got %s, %v, %v", got.Name, got.SpanKind, got.Status)
@@ -180,8 +184,8 @@ func TestAttemptSpan(t *testing.T) {
 	}
 }
 
-// What isn't sampled is told so to participants, exports nothing, and takes no allocations.
-func TestUnsampledCostsNothing(t *testing.T) {
+// A saga that isn't sampled says so to its participants, exports nothing, and doesn't allocate.
+func TestUnsampledSaga(t *testing.T) {
 	unsampled, _ := caller(0)
 	var off *telemetry.Telemetry
 	exporter := tracetest.NewInMemoryExporter()
@@ -191,22 +195,24 @@ func TestUnsampledCostsNothing(t *testing.T) {
 		name   string
 		tele   *telemetry.Telemetry
 		anchor *treatyv1.TraceAnchor
-		told   bool
+		sent   bool // whether participants receive a traceparent
 	}{
 		{"off", off, off.StartAnchor(context.Background(), saga, definition), false},
 		{"off, with a caller", off, off.StartAnchor(unsampled, saga, definition), true},
-		{"the caller doesn't", on, on.StartAnchor(unsampled, saga, definition), true},
-		{"the sampler doesn't", never, never.StartAnchor(context.Background(), saga, definition), true},
+		{"not sampled by the caller", on, on.StartAnchor(unsampled, saga, definition), true},
+		{"not sampled by the sampler", never, never.StartAnchor(context.Background(), saga, definition), true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx := context.Background()
-			a := &telemetry.AttemptParams{Saga: saga, Step: "1", Direction: telemetry.DirectionAction, Number: 1, Method: change, Anchor: test.anchor}
+			a := &telemetry.AttemptParams{
+				Saga: saga, Step: "1", Direction: wire.Action, Number: 1, Method: change, Anchor: test.anchor,
+			}
 			var span telemetry.AttemptSpan
 			allocs := testing.AllocsPerRun(100, func() {
 				test.tele.EmitAnchor(test.anchor, saga, definition, begin)
 				_, span = test.tele.StartAttempt(ctx, a)
 				span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE})
-				test.tele.EmitEnd(test.anchor, telemetry.End{Saga: saga, Definition: definition})
+				test.tele.EmitEnd(test.anchor, telemetry.SagaEnd{Saga: saga, Definition: definition})
 				test.tele.SagaStarted(definition)
 				test.tele.AttemptEnded(change, treatyv1.Outcome_OUTCOME_DONE, time.Second)
 				test.tele.Committed(1, time.Second)
@@ -214,8 +220,9 @@ func TestUnsampledCostsNothing(t *testing.T) {
 			if allocs != 0 {
 				t.Errorf("%v allocations", allocs)
 			}
-			if parent := span.Traceparent(); test.told != (parent != "") || test.told && parent[len(parent)-2:] != "00" {
-				t.Errorf("participants are told %q", parent)
+			parent := span.Traceparent()
+			if test.sent != (parent != "") || test.sent && !strings.HasSuffix(parent, "-00") {
+				t.Errorf("the traceparent is %q", parent)
 			}
 		})
 	}
@@ -224,8 +231,8 @@ func TestUnsampledCostsNothing(t *testing.T) {
 	}
 }
 
-// While tracing is off, participants hang from the caller's span.
-func TestOffPassesTheCallersTraceOn(t *testing.T) {
+// While tracing is off, the caller's span is the parent of the participants' spans.
+func TestTracingOffForwardsTheCallersTrace(t *testing.T) {
 	ctx, sc := caller(trace.FlagsSampled)
 	tele, err := telemetry.New(ctx, telemetry.Config{})
 	if err != nil {
@@ -237,7 +244,7 @@ func TestOffPassesTheCallersTraceOn(t *testing.T) {
 	}
 }
 
-func TestDamagedAnchorIsNone(t *testing.T) {
+func TestDamagedAnchor(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
 	tele := tracing(t, exporter, nil)
 	for _, anchor := range []*treatyv1.TraceAnchor{
@@ -248,11 +255,11 @@ func TestDamagedAnchorIsNone(t *testing.T) {
 		{Flags: 1, TraceId: make([]byte, 17), SpanId: make([]byte, 9)},
 	} {
 		tele.EmitAnchor(anchor, saga, definition, begin)
-		tele.EmitEnd(anchor, telemetry.End{})
+		tele.EmitEnd(anchor, telemetry.SagaEnd{})
 		_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor})
 		span.End(telemetry.AttemptEnd{})
 		if span.Traceparent() != "" {
-			t.Errorf("%v: participants are told %q", anchor, span.Traceparent())
+			t.Errorf("%v: the traceparent is %q", anchor, span.Traceparent())
 		}
 	}
 	if n := len(exporter.GetSpans()); n != 0 {
@@ -260,23 +267,26 @@ func TestDamagedAnchorIsNone(t *testing.T) {
 	}
 }
 
-func TestTracestateIsPassedOn(t *testing.T) {
+func TestTracestate(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
 	tele := tracing(t, exporter, nil)
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(
 		"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate", "vendor=x"))
 	anchor := tele.StartAnchor(telemetry.Extract(ctx), saga, definition)
-	if anchor.GetTracestate() != "vendor=x" || trace.TraceID(anchor.GetTraceId()).String() != "0af7651916cd43dd8448eb211c80319c" {
+	id := trace.TraceID(anchor.GetTraceId()).String()
+	if anchor.GetTracestate() != "vendor=x" || id != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("got %v", anchor)
 	}
 	_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor, Method: change})
 	if span.Tracestate() != "vendor=x" {
-		t.Errorf("participants are told %q", span.Tracestate())
+		t.Errorf("the tracestate is %q", span.Tracestate())
 	}
-	for _, malformed := range []string{"", "00-zz-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"} {
+	for _, malformed := range []string{
+		"", "00-zz-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+	} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("traceparent", malformed))
 		if trace.SpanContextFromContext(telemetry.Extract(ctx)).IsValid() {
-			t.Errorf("%q makes a trace", malformed)
+			t.Errorf("%q is taken for a trace", malformed)
 		}
 	}
 }
