@@ -1,100 +1,74 @@
 package journal
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
-// Event is a published event as it is stored.
+// Event is a published event.
 type Event struct {
-	// Position is its place among all events of the store, counted from 1. Later commits have greater positions; there may be gaps. Append sets
-	// it; for an event that was there already it is that one's, for one that wasn't written 0.
+	// Position is its position among all events of the store, counted from 1. Events of later commits have greater
+	// positions; there may be gaps. Append sets it. If the event was stored already, it is the position of that
+	// event. If the event wasn't written, it is 0.
 	Position uint64
 
-	// Source and ID tell it apart from every other event. Neither is empty.
+	// Source and ID identify the event. Neither is empty.
 	Source, ID string
 
-	// Type is the full name of its message; it isn't empty.
+	// Type is the full name of the event's message. It isn't empty.
 	Type string
 
-	// Subject is the value of its correlation key. An event without one can be read, and not be awaited.
+	// Subject is the value of the event's correlation key. An event with an empty subject can be read, but not awaited.
 	Subject string
 
-	// Time is when it happened, as its publisher says; kept to the microsecond, in UTC.
+	// Time is when the event happened, according to its publisher. Stores keep microseconds, in UTC.
 	Time time.Time
 
-	// StoreTime is when it is published, as the caller's clock says; it isn't zero. It is kept to the microsecond, in UTC. Sagas that await the
-	// event are due from then on, and retention counts from it.
+	// StoreTime is when the event is published, by the caller's clock. It isn't zero. Sagas that await the event are
+	// due at this time, and retention counts from it. Stores keep microseconds, in UTC.
 	StoreTime time.Time
 
-	// Data is the serialized message. The store doesn't keep the slice.
+	// Data is the serialized message.
 	Data []byte
 
-	// Err is set by Append when it returns nil: ErrExists when an event of this source and id is there already with another type,
-	// subject or data; nil when the event was written, or is there already just so.
+	// Err is set by Append when it returns nil. It is ErrExists if there is an event with this source and id and
+	// another type, subject or data. It is nil if the event was written, or was stored already.
 	Err error
 }
 
-// Await is a wait of a saga for the next event of one key.
+// Await is a saga's wait for an event.
 type Await struct {
-	// Type is the full name of the event's message; it isn't empty.
+	// Type is the full name of the event's message. It isn't empty.
 	Type string
 
-	// Subject is the value of its correlation key; it isn't empty.
+	// Subject is the value of the event's correlation key. It isn't empty.
 	Subject string
 
-	// After is the position behind which an event counts. An event also counts only when it was written after the saga's first
-	// turn; the store knows where that was.
+	// After is a position. Only events with greater positions count, and only those that were published after the
+	// saga's first turn.
 	After uint64
 }
 
-// EventsParams asks for a page of events.
+// EventsParams are the parameters of Reader.Events.
 type EventsParams struct {
-	// After is the position behind which events are returned.
+	// After is the position after which the page begins.
 	After uint64
 
-	// Types are the wanted types; empty for all.
+	// Types are the types to return. Empty means all.
 	Types []string
 
-	// Subject is the wanted subject; empty for all.
+	// Subject is the subject to return. Empty means all.
 	Subject string
 
-	// Limit is how many events are returned at the most; it is positive.
+	// Limit is the maximal number of events. It must be positive.
 	Limit int
 }
 
-// Consumer is a reader of events with a name.
+// Consumer is a named reader of events.
 type Consumer struct {
-	// Name tells it apart.
+	// Name identifies the consumer.
 	Name string
 
-	// Position is the one that it acknowledged last, or where it begins.
+	// Position is the last position that the consumer acknowledged, or the one after which it starts.
 	Position uint64
 
-	// Filter says which events it reads, in words of its maker's.
+	// Filter says which events the consumer reads. The store doesn't interpret it.
 	Filter string
-}
-
-// EventReader reads events. It is a part of Reader, whose general promises hold.
-type EventReader interface {
-	// NextEvent returns the earliest event that one of the awaits of a saga is for, and which of them; nil when there is none.
-	// ErrNotFound when there is no such saga.
-	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
-
-	// Events returns a page of events, by position.
-	Events(ctx context.Context, params EventsParams) ([]*Event, error)
-
-	// EventRange returns the positions of the oldest and of the newest event that are kept; both are 0 when none was ever written.
-	EventRange(ctx context.Context) (oldest, newest uint64, err error)
-}
-
-// EventStore keeps consumers of events. It is a part of Store, whose general promises hold.
-type EventStore interface {
-	// Consumer returns the consumer of a name, which isn't empty. One that isn't known is made as it is given, durably; of one that is
-	// known, only the name counts.
-	Consumer(ctx context.Context, given Consumer) (Consumer, error)
-
-	// Acknowledge moves a consumer forward, durably; a position behind its own changes nothing. ErrNotFound when there is no such
-	// consumer. When it returns another error, it is unknown whether the consumer was moved.
-	Acknowledge(ctx context.Context, name string, position uint64) error
 }

@@ -1,33 +1,38 @@
 package journal
 
-import "time"
+import (
+	"time"
 
-// Filter is a condition on rows: a tree whose inner nodes are And, Or and Not and whose leaves compare a field.
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Filter is a condition on rows. It is a tree: And, Or and Not combine conditions, and the leaves compare a field.
 type Filter struct {
-	// Op is what the node does.
+	// Op is the operation of the node.
 	Op FilterOp
 
-	// Args are the conditions that And, Or (two or more) and Not (one) combine.
+	// Args are the conditions that And and Or (two or more) and Not (one) combine.
 	Args []*Filter
 
-	// Field is what a comparison looks at.
+	// Field is the field that a leaf compares.
 	Field FilterField
 
-	// Label is the label's key when Field is FieldLabel. A row without that label equals no value: only NotEqual holds for it.
+	// Label is the key of the label if Field is FieldLabel. A row without this label has no value: of the
+	// comparisons, only NotEqual is true for it.
 	Label string
 
-	// Text is what a comparison of FieldID, FieldDefinition or FieldLabel compares with, byte by byte, and, as the enum's name without
-	// its prefix ("SUSPENDED"), of FieldState.
+	// Text is the value to compare FieldID, FieldDefinition or FieldLabel with, byte by byte. For FieldState, it is
+	// the name of the enum value without its prefix, such as "SUSPENDED".
 	Text string
 
-	// Time is what a comparison of FieldCreateTime and FieldUpdateTime compares with; what is finer than a microsecond is cut off.
+	// Time is the value to compare FieldCreateTime or FieldUpdateTime with. It is cut off to microseconds.
 	Time time.Time
 }
 
-// FilterOp is what a node of a Filter does.
+// FilterOp is the operation of a node of a Filter.
 type FilterOp int
 
-// The nodes of a Filter. FieldState knows only Equal and NotEqual.
+// The operations. FieldState can only be compared with Equal and NotEqual.
 const (
 	And FilterOp = iota + 1
 	Or
@@ -43,7 +48,7 @@ const (
 // FilterField is a field of a Row.
 type FilterField int
 
-// The fields that a Filter can look at.
+// The fields that a Filter can compare.
 const (
 	FieldID FilterField = iota + 1
 	FieldDefinition
@@ -52,3 +57,9 @@ const (
 	FieldUpdateTime
 	FieldLabel
 )
+
+// State returns the state that Text names, and false if there is no such state.
+func (f *Filter) State() (treatyv1.SagaState, bool) {
+	state, ok := treatyv1.SagaState_value["SAGA_STATE_"+f.Text]
+	return treatyv1.SagaState(state), ok
+}

@@ -1,46 +1,14 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Causes of a store's errors that lie with the caller.
-var (
-	// ErrInvalid says that a call asked for what no store can do, such as a first turn without a row. Nothing was written.
-	ErrInvalid = errors.New("invalid request to the store")
-
-	// ErrClosed says that the store was closed before the call. Nothing was written.
-	ErrClosed = errors.New("the store is closed")
-)
-
-// Limits that every store shares, so that a saga may move from one to another.
-const (
-	// MaxTurns is how many turns one saga may have.
-	MaxTurns = 1<<24 - 1
-
-	// MaxTurnBytes is how long the data of one turn may be.
-	MaxTurnBytes = 32 << 20
-
-	// MaxEventBytes is how long the data of one event may be.
-	MaxEventBytes = MaxTurnBytes
-
-	// MaxAwaits is how many events one saga may wait for.
-	MaxAwaits = 1000
-
-	// MaxFilterNodes is how many nodes a filter may have.
-	MaxFilterNodes = 250
-)
-
-// Final says whether a saga in this state has ended.
-func Final(state treatyv1.SagaState) bool {
-	return state == treatyv1.SagaState_SAGA_STATE_SUCCEEDED || state == treatyv1.SagaState_SAGA_STATE_COMPENSATED
-}
-
-// Validate says what of an entry no store can write; the error is an ErrInvalid. It doesn't look at the rest of the group.
+// Validate returns an ErrInvalid if no store can write the entry. It doesn't check the rest of the group.
 func (e *Entry) Validate() error {
 	for _, event := range e.Events {
 		if err := event.validate(); err != nil {
@@ -51,17 +19,19 @@ func (e *Entry) Validate() error {
 	case e.onlyEvents():
 		return nil
 	case e.Saga == "":
-		return fmt.Errorf("%w: an entry without a saga", ErrInvalid)
+		return fmt.Errorf("%w: an entry has no saga", ErrInvalid)
 	case !utf8.ValidString(e.Saga):
-		return fmt.Errorf("%w: the saga id %q is not UTF-8", ErrInvalid, e.Saga)
+		return fmt.Errorf("%w: the saga id %q isn't UTF-8", ErrInvalid, e.Saga)
 	case e.Turn == 0:
-		return fmt.Errorf("%w: turn 0 of saga %q; turns are counted from 1", ErrInvalid, e.Saga)
+		return fmt.Errorf("%w: turn 0 of saga %q: turns are counted from 1", ErrInvalid, e.Saga)
 	case e.Turn > MaxTurns:
-		return fmt.Errorf("%w: turn %d of saga %q; a saga may have %d turns", ErrInvalid, e.Turn, e.Saga, MaxTurns)
+		return fmt.Errorf("%w: turn %d of saga %q: the limit is %d turns", ErrInvalid, e.Turn, e.Saga, MaxTurns)
 	case len(e.Data) > MaxTurnBytes:
-		return fmt.Errorf("%w: turn %d of saga %q has %d bytes; %d are allowed", ErrInvalid, e.Turn, e.Saga, len(e.Data), MaxTurnBytes)
+		return fmt.Errorf("%w: turn %d of saga %q has %d bytes: the limit is %d",
+			ErrInvalid, e.Turn, e.Saga, len(e.Data), MaxTurnBytes)
 	case e.First && (e.Turn == 1 || e.Row == nil):
-		return fmt.Errorf("%w: turn %d of saga %q opens its journal anew; that takes a row, and a turn behind the first", ErrInvalid, e.Turn, e.Saga)
+		return fmt.Errorf("%w: turn %d of saga %q is marked First: it needs a row, and a number greater than 1",
+			ErrInvalid, e.Turn, e.Saga)
 	case e.Row != nil:
 		return e.validateRow()
 	case e.Turn == 1:
@@ -70,7 +40,7 @@ func (e *Entry) Validate() error {
 	return nil
 }
 
-// onlyEvents says that an entry publishes events and has nothing of a saga.
+// onlyEvents returns whether the entry only publishes events.
 func (e *Entry) onlyEvents() bool {
 	return len(e.Events) > 0 && e.Saga == "" && e.Turn == 0 && len(e.Data) == 0 && e.Row == nil && !e.First
 }
@@ -78,34 +48,41 @@ func (e *Entry) onlyEvents() bool {
 func (e *Event) validate() error {
 	switch {
 	case e == nil:
-		return fmt.Errorf("%w: an event that is nil", ErrInvalid)
+		return fmt.Errorf("%w: an event is nil", ErrInvalid)
 	case e.Source == "" || e.ID == "" || e.Type == "":
-		return fmt.Errorf("%w: event %q of %q has the type %q; none of them may be empty", ErrInvalid, e.ID, e.Source, e.Type)
-	case !utf8.ValidString(e.Source) || !utf8.ValidString(e.ID) || !utf8.ValidString(e.Type) || !utf8.ValidString(e.Subject):
-		return fmt.Errorf("%w: event %q of %q has a type %q or a subject that is not UTF-8", ErrInvalid, e.ID, e.Source, e.Type)
+		return fmt.Errorf("%w: an event has the source %q, the id %q and the type %q: none may be empty",
+			ErrInvalid, e.Source, e.ID, e.Type)
+	case !areUTF8(e.Source, e.ID, e.Type, e.Subject):
+		return fmt.Errorf("%w: an event has the source %q, id %q, type %q and subject %q: all must be UTF-8",
+			ErrInvalid, e.Source, e.ID, e.Type, e.Subject)
 	case e.StoreTime.IsZero():
-		return fmt.Errorf("%w: event %q of %q without the time at which it is published", ErrInvalid, e.ID, e.Source)
+		return fmt.Errorf("%w: event %q of %q has no store time", ErrInvalid, e.ID, e.Source)
 	case len(e.Data) > MaxEventBytes:
-		return fmt.Errorf("%w: event %q of %q has %d bytes; %d are allowed", ErrInvalid, e.ID, e.Source, len(e.Data), MaxEventBytes)
+		return fmt.Errorf("%w: event %q of %q has %d bytes: the limit is %d",
+			ErrInvalid, e.ID, e.Source, len(e.Data), MaxEventBytes)
 	}
 	return nil
+}
+
+func areUTF8(texts ...string) bool {
+	return !slices.ContainsFunc(texts, func(text string) bool { return !utf8.ValidString(text) })
 }
 
 func (e *Entry) validateAwaits() error {
 	switch awaits := e.Row.Awaits; {
 	case len(awaits) > MaxAwaits:
-		return fmt.Errorf("%w: saga %q awaits %d events; %d are allowed", ErrInvalid, e.Saga, len(awaits), MaxAwaits)
+		return fmt.Errorf("%w: saga %q awaits %d events: the limit is %d", ErrInvalid, e.Saga, len(awaits), MaxAwaits)
 	case len(awaits) > 0 && Final(e.Row.State):
-		return fmt.Errorf("%w: saga %q has ended and awaits events", ErrInvalid, e.Saga)
+		return fmt.Errorf("%w: saga %q has ended, but awaits events", ErrInvalid, e.Saga)
 	case len(awaits) > 0 && e.Row.UpdateTime.IsZero():
-		return fmt.Errorf("%w: saga %q awaits events, and its row has no time at which it is written", ErrInvalid, e.Saga)
+		return fmt.Errorf("%w: saga %q awaits events, but its row has no update time", ErrInvalid, e.Saga)
 	}
 	for _, await := range e.Row.Awaits {
 		switch {
 		case await.Type == "" || await.Subject == "":
-			return fmt.Errorf("%w: saga %q awaits an event without type or subject", ErrInvalid, e.Saga)
-		case !utf8.ValidString(await.Type) || !utf8.ValidString(await.Subject):
-			return fmt.Errorf("%w: saga %q awaits an event whose type or subject is not UTF-8", ErrInvalid, e.Saga)
+			return fmt.Errorf("%w: saga %q awaits an event without a type or subject", ErrInvalid, e.Saga)
+		case !areUTF8(await.Type, await.Subject):
+			return fmt.Errorf("%w: saga %q awaits an event whose type or subject isn't UTF-8", ErrInvalid, e.Saga)
 		}
 	}
 	return nil
@@ -116,7 +93,8 @@ func (e *Entry) validateRow() error {
 	if row.ID != e.Saga {
 		return fmt.Errorf("%w: turn %d of saga %q has the row of saga %q", ErrInvalid, e.Turn, e.Saga, row.ID)
 	}
-	if _, ok := treatyv1.SagaState_name[int32(row.State)]; !ok || row.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+	_, known := treatyv1.SagaState_name[int32(row.State)]
+	if !known || row.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return fmt.Errorf("%w: turn %d of saga %q has the state %v", ErrInvalid, e.Turn, e.Saga, row.State)
 	}
 	if err := e.validateAwaits(); err != nil {
@@ -126,44 +104,44 @@ func (e *Entry) validateRow() error {
 		return nil
 	}
 	if !utf8.ValidString(row.Definition) {
-		return fmt.Errorf("%w: the definition %q of saga %q is not UTF-8", ErrInvalid, row.Definition, e.Saga)
+		return fmt.Errorf("%w: the definition %q of saga %q isn't UTF-8", ErrInvalid, row.Definition, e.Saga)
 	}
 	for label, value := range row.Labels {
-		if !utf8.ValidString(label) || !utf8.ValidString(value) {
-			return fmt.Errorf("%w: label %q of saga %q is not UTF-8", ErrInvalid, label, e.Saga)
+		if !areUTF8(label, value) {
+			return fmt.Errorf("%w: label %q of saga %q isn't UTF-8", ErrInvalid, label, e.Saga)
 		}
 	}
 	return nil
 }
 
-// ValidateLimit says that a page has no size; the error is an ErrInvalid.
+// ValidateLimit returns an ErrInvalid if the limit of a page isn't positive.
 func ValidateLimit(limit int) error {
 	if limit <= 0 {
-		return fmt.Errorf("%w: a page of %d; ask for one or more", ErrInvalid, limit)
+		return fmt.Errorf("%w: the limit is %d: it must be positive", ErrInvalid, limit)
 	}
 	return nil
 }
 
-// Validate says what of the request no store can answer; the error is an ErrInvalid.
+// Validate returns an ErrInvalid if the parameters are invalid.
 func (p *OpenParams) Validate() error {
 	if p.Which != Driven && p.Which != Unended {
-		return fmt.Errorf("%w: unknown choice of sagas %d", ErrInvalid, p.Which)
+		return fmt.Errorf("%w: unknown selection of sagas %d", ErrInvalid, p.Which)
 	}
 	return ValidateLimit(p.Limit)
 }
 
-// ValidateConsumer says that a consumer has no name, or is no text; the error is an ErrInvalid.
+// ValidateConsumer returns an ErrInvalid if a consumer has no name, or a text that isn't UTF-8.
 func ValidateConsumer(c Consumer) error {
 	switch {
 	case c.Name == "" || !utf8.ValidString(c.Name):
-		return fmt.Errorf("%w: the name of a consumer %q; it is UTF-8 and not empty", ErrInvalid, c.Name)
+		return fmt.Errorf("%w: a consumer has the name %q: it must be UTF-8 and not empty", ErrInvalid, c.Name)
 	case !utf8.ValidString(c.Filter):
-		return fmt.Errorf("%w: the filter of the consumer %q, %q; it is UTF-8", ErrInvalid, c.Name, c.Filter)
+		return fmt.Errorf("%w: the consumer %q has the filter %q: it must be UTF-8", ErrInvalid, c.Name, c.Filter)
 	}
 	return nil
 }
 
-// Validate says what of the request no store can answer; the error is an ErrInvalid.
+// Validate returns an ErrInvalid if the parameters are invalid.
 func (p *ListParams) Validate() error {
 	if err := ValidateLimit(p.Limit); err != nil {
 		return err
@@ -177,7 +155,7 @@ func (p *ListParams) Validate() error {
 	return p.Filter.Validate()
 }
 
-// Validate says what of a filter no store can answer; the error is an ErrInvalid.
+// Validate returns an ErrInvalid if the filter is invalid.
 func (f *Filter) Validate() error {
 	nodes := 0
 	return f.validate(&nodes)
@@ -185,19 +163,19 @@ func (f *Filter) Validate() error {
 
 func (f *Filter) validate(nodes *int) error {
 	if f == nil {
-		return fmt.Errorf("%w: a filter with an empty node", ErrInvalid)
+		return fmt.Errorf("%w: a node of the filter is nil", ErrInvalid)
 	}
 	if *nodes++; *nodes > MaxFilterNodes {
-		return fmt.Errorf("%w: a filter with more than %d conditions", ErrInvalid, MaxFilterNodes)
+		return fmt.Errorf("%w: the filter has more than %d conditions", ErrInvalid, MaxFilterNodes)
 	}
 	switch f.Op {
 	case And, Or:
 		if len(f.Args) < 2 {
-			return fmt.Errorf("%w: and, or with %d conditions; they combine two or more", ErrInvalid, len(f.Args))
+			return fmt.Errorf("%w: an And or Or has %d conditions: it needs two or more", ErrInvalid, len(f.Args))
 		}
 	case Not:
 		if len(f.Args) != 1 {
-			return fmt.Errorf("%w: not with %d conditions; it takes one", ErrInvalid, len(f.Args))
+			return fmt.Errorf("%w: a Not has %d conditions: it needs one", ErrInvalid, len(f.Args))
 		}
 	case Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual:
 		return f.validateLeaf()
@@ -218,7 +196,7 @@ func (f *Filter) validateLeaf() error {
 		return nil
 	case FieldState:
 		if f.Op != Equal && f.Op != NotEqual {
-			return fmt.Errorf("%w: a state can be equal or not equal, nothing else", ErrInvalid)
+			return fmt.Errorf("%w: a state can only be compared with Equal and NotEqual", ErrInvalid)
 		}
 		if _, ok := f.State(); !ok {
 			return fmt.Errorf("%w: unknown state %q", ErrInvalid, f.Text)
@@ -227,10 +205,4 @@ func (f *Filter) validateLeaf() error {
 	default:
 		return fmt.Errorf("%w: unknown filter field %d", ErrInvalid, f.Field)
 	}
-}
-
-// State returns the state that Text names, and whether there is one of that name.
-func (f *Filter) State() (treatyv1.SagaState, bool) {
-	state, ok := treatyv1.SagaState_value["SAGA_STATE_"+f.Text]
-	return treatyv1.SagaState(state), ok
 }

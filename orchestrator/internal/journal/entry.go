@@ -1,0 +1,37 @@
+package journal
+
+// Entry is a turn to append, with the events that are published with it. An entry without Saga and Turn only publishes
+// events.
+type Entry struct {
+	// Saga is the saga's id.
+	Saga string
+
+	// Turn is the number of the turn in the saga's journal, counted from 1.
+	Turn uint64
+
+	// Data is the serialized treaty.v1.Turn.
+	Data []byte
+
+	// Row is the saga's new row. Turn 1 needs one, and creates the saga. For later turns, nil leaves the row
+	// unchanged, and the fields that never change are ignored.
+	Row *Row
+
+	// First makes this turn the first of the saga's journal: all earlier turns are deleted. It needs a Row and a turn
+	// greater than 1.
+	First bool
+
+	// Events are published in this order, after the turn. If the turn isn't written, they aren't either. An event
+	// with Err doesn't keep the turn and the other events from being written, unless the entry only publishes events:
+	// then all of them are written or none.
+	Events []*Event
+
+	// Woken is set by Append when it returns nil: the ids of the sagas that became due because of this entry, each
+	// once.
+	Woken []string
+
+	// Err is set by Append when it returns nil. It is nil if the entry was written. It is ErrExists if the entry has
+	// turn 1 and there is a saga with this id, ErrPurged if there was one whose id is remembered, and ErrConflict if
+	// the turn doesn't follow the saga's last turn. For an entry that only publishes events, it is ErrExists if one
+	// of them has Err.
+	Err error
+}

@@ -1,0 +1,43 @@
+package journal
+
+import "errors"
+
+// The causes of a store's errors. Compare with errors.Is.
+var (
+	// ErrNotFound means that the saga, or the consumer, certainly doesn't exist. A store never returns it for a
+	// failure of the database.
+	ErrNotFound = errors.New("not found")
+
+	// ErrExists means that a saga with this id, or a different event with this source and id, exists already.
+	ErrExists = errors.New("already exists")
+
+	// ErrPurged means that a saga with this id has ended and was purged.
+	ErrPurged = errors.New("purged")
+
+	// ErrConflict means that the turn doesn't follow the saga's last turn: another writer has added a turn, or the saga
+	// doesn't exist.
+	ErrConflict = errors.New("the journal was changed by another writer")
+
+	// ErrLocked means that another process has the store open.
+	ErrLocked = errors.New("another process has the store open")
+
+	// ErrCorrupt means that stored data can't be read as what was written.
+	ErrCorrupt = errors.New("the store is corrupt")
+
+	// ErrVersion means that another version of this program wrote the store: a newer one, or, for a store that is
+	// opened for reading and so can't be migrated, an older one.
+	ErrVersion = errors.New("the store was written by another version")
+
+	// ErrFull means that there is no space left.
+	ErrFull = errors.New("no space left")
+
+	// ErrReadOnly means that the store can't be written.
+	ErrReadOnly = errors.New("the store is read-only")
+
+	// ErrInvalid means that no store can do what the caller asked for, such as to write a first turn without a row.
+	// Nothing was written.
+	ErrInvalid = errors.New("invalid request to the store")
+
+	// ErrClosed means that the store was closed before the call. Nothing was written.
+	ErrClosed = errors.New("the store is closed")
+)

@@ -1,0 +1,72 @@
+package journal
+
+import (
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Row is the part of a saga that can be listed and searched without reading its journal.
+type Row struct {
+	// ID is the saga's id, the last part of its name "sagas/{saga}".
+	ID string
+
+	// Definition is the saga definition, such as "acme.card.v1.CardSagas/IssueCard". It never changes.
+	Definition string
+
+	// State is the saga's state.
+	State treatyv1.SagaState
+
+	// Labels are for searching. They are written with the first turn and never change.
+	Labels map[string]string
+
+	// CreateTime is when the saga was created. It never changes. UpdateTime is when the row was last written. EndTime
+	// is when the saga ended, or zero. Stores keep microseconds, in UTC, and cut off the rest.
+	CreateTime, UpdateTime, EndTime time.Time
+
+	// Due is when the saga's next timer fires, or zero. Store.Append sets an earlier time when it wakes the saga.
+	Due time.Time
+
+	// Waiting is whether the saga only waits for timers and events. Such a saga needs no attention until it is due.
+	Waiting bool
+
+	// Awaits are the events that the saga waits for, at most MaxAwaits. They replace those of the row before. A saga
+	// that has ended has none. Get and List don't return them.
+	Awaits []Await
+}
+
+// Turn is a stored turn.
+type Turn struct {
+	// Number is its number in the saga's journal, counted from 1.
+	Number uint64
+
+	// Data is the serialized treaty.v1.Turn.
+	Data []byte
+}
+
+// Journal is a saga with its journal.
+type Journal struct {
+	// Row is the saga's row.
+	Row Row
+
+	// Turns are the saga's turns, oldest first. The first has the number 1, or that of the last entry with First.
+	Turns []Turn
+
+	// Err is an ErrCorrupt if the turns can't be read; then Turns is nil. Only Open sets it, so that a damaged saga
+	// doesn't hide the others.
+	Err error
+}
+
+// Due is a timer of a saga.
+type Due struct {
+	// Saga is the saga's id.
+	Saga string
+
+	// Time is when the timer fires.
+	Time time.Time
+}
+
+// Final returns whether a saga in this state has ended.
+func Final(state treatyv1.SagaState) bool {
+	return state == treatyv1.SagaState_SAGA_STATE_SUCCEEDED || state == treatyv1.SagaState_SAGA_STATE_COMPENSATED
+}

@@ -1,0 +1,94 @@
+package journal
+
+import (
+	"context"
+	"time"
+)
+
+// Reader reads sagas and events. It is the part of Store that a store has when it is opened for reading.
+//
+// All methods may be called concurrently. When ctx ends, a method returns early with ctx's error. Every method except
+// Epoch returns ErrClosed once the store is closed, and the database's own error when the database fails. Times are
+// in UTC and have microseconds. What a method returns belongs to the caller.
+type Reader interface {
+	// Load returns one saga with its journal. It returns ErrNotFound if there is no such saga, and ErrCorrupt if a
+	// turn is missing or unreadable.
+	Load(ctx context.Context, id string) (*Journal, error)
+
+	// Open returns a page of sagas that haven't ended, with their journals, in the order of their ids. A saga whose
+	// journal can't be read is returned with its row and Journal.Err. Open returns ErrInvalid for invalid parameters.
+	Open(ctx context.Context, params OpenParams) ([]*Journal, error)
+
+	// Due returns up to limit timers that fire at until or before, of sagas that haven't ended. They are sorted by
+	// time and then by id. Due returns ErrInvalid if limit isn't positive.
+	Due(ctx context.Context, until time.Time, limit int) ([]Due, error)
+
+	// Get returns the row of one saga, without its awaits. It returns ErrNotFound if there is no such saga, and
+	// ErrCorrupt if its row is unreadable.
+	Get(ctx context.Context, id string) (*Row, error)
+
+	// List returns a page of rows, without their awaits. It returns ErrInvalid for invalid parameters, and ErrCorrupt
+	// if a row is unreadable.
+	List(ctx context.Context, params ListParams) ([]*Row, error)
+
+	// Turns returns up to limit turns of a saga with numbers greater than after, oldest first. It returns ErrNotFound
+	// if there is no such saga, and ErrInvalid if limit isn't positive.
+	Turns(ctx context.Context, id string, after uint64, limit int) ([]Turn, error)
+
+	// NextEvent returns the earliest event that one of a saga's awaits is for, and the index of that await; nil if
+	// there is no such event. It returns ErrNotFound if there is no such saga.
+	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
+
+	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive.
+	Events(ctx context.Context, params EventsParams) ([]*Event, error)
+
+	// EventRange returns the positions of the oldest and the newest stored event. Both are 0 if none was ever stored.
+	EventRange(ctx context.Context) (oldest, newest uint64, err error)
+
+	// Epoch returns the fencing epoch of the last opening for writing, which is greater than those of all earlier
+	// ones. It is 0 if there was none.
+	Epoch() uint64
+}
+
+// Store stores sagas and events. What Reader promises holds for all its methods.
+//
+// When a method that writes returns an error other than ErrInvalid, ErrClosed and ErrNotFound, it is unknown whether
+// it wrote: the failure may have come after the commit. This holds for ctx's error, too. The caller reads the sagas
+// again, or repeats a call that may be repeated.
+type Store interface { //nolint:interfacebloat // What must be durable together is kept by one store.
+	Reader
+
+	// Append writes a group of entries atomically and durably: when it returns nil, every entry whose Err is nil
+	// survives the loss of the process and of power. An entry with Err wrote nothing, and doesn't keep the others
+	// from being written. A group holds each saga at most once. An empty group does nothing. The store keeps no
+	// reference to what the caller passed, and changes only the fields of Entry and Event that say so.
+	//
+	// Append wakes each saga in the state RUNNING for which an event and an await of it are now both stored,
+	// whichever came first, and also within one group. An event makes every saga that awaits it due at the event's
+	// StoreTime. A row with an await of an event that is stored already becomes due at the row's UpdateTime. An
+	// earlier Due stays. The id of the saga is in the entry's Woken.
+	//
+	// Append returns ErrInvalid if an entry is invalid; then it wrote nothing. It returns ErrFull and ErrReadOnly for
+	// causes that an operator can remove.
+	Append(ctx context.Context, group []*Entry) error
+
+	// Consumer returns the consumer with the name of given, or stores given durably if there is none. It returns
+	// ErrInvalid if the name is empty or a text isn't UTF-8. The call may be repeated.
+	Consumer(ctx context.Context, given Consumer) (Consumer, error)
+
+	// Acknowledge moves a consumer forward to a position, durably. A position before its own changes nothing. It
+	// returns ErrNotFound if there is no such consumer. The call may be repeated.
+	Acknowledge(ctx context.Context, name string, position uint64) error
+
+	// Purge deletes up to params.Limit sagas that have ended, with their journals and labels, and returns how many it
+	// deleted, also together with an error. The id of a deleted saga can be used again, unless params.Remember
+	// returns true for it: such an id is stored forever. Purge works in small transactions, so others can write in
+	// between. It returns ErrInvalid if the limit isn't positive. The call may be repeated.
+	Purge(ctx context.Context, params PurgeParams) (int, error)
+
+	// PurgeEvents deletes up to limit events, in the order of their positions, until it finds one whose StoreTime
+	// isn't before the given time. It returns how many it deleted, also together with an error. The newest event
+	// stays, so that positions never start over. PurgeEvents works in small transactions, so others can write in
+	// between. It returns ErrInvalid if limit isn't positive. The call may be repeated.
+	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
+}
