@@ -11,18 +11,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Catalog holds the commands, compensations, sagas and events of a set of files. It is immutable: all methods may be called
-// concurrently, and what they return must not be changed. The zero value is empty.
+// Catalog holds the commands, compensations, saga definitions and events of a set of files. It is immutable and safe
+// for concurrent use. Callers must not change what its methods return. The zero value is an empty catalog.
 type Catalog struct {
-	commands      map[string]*Command
-	compensations map[string]*Compensation
-	sagas         map[string]*SagaDefinition
-	undone        map[string]*SagaDefinition // by the methods that undo them
-	events        map[string]*EventType
+	commands         map[string]*Command
+	compensations    map[string]*Compensation
+	sagas            map[string]*SagaDefinition
+	compensatedSagas map[string]*SagaDefinition // by the methods of their compensations
+	events           map[string]*EventType
 }
 
-// Load reads all files, mostly protoregistry.GlobalFiles. It fails with all violations joined; each is a Violation that
-// errors.As finds.
+// Load reads a set of files, usually protoregistry.GlobalFiles. If a contract breaks a rule, it returns an error that
+// joins all violations; errors.As finds them as [Violation].
 func Load(files *protoregistry.Files) (*Catalog, error) {
 	var all []protoreflect.FileDescriptor
 	files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
@@ -34,29 +34,32 @@ func Load(files *protoregistry.Files) (*Catalog, error) {
 		return nil, fmt.Errorf("load the contracts: %w", joined(violations))
 	}
 	c := &Catalog{
-		commands:      make(map[string]*Command),
-		compensations: make(map[string]*Compensation),
-		sagas:         make(map[string]*SagaDefinition),
-		undone:        make(map[string]*SagaDefinition),
-		events:        make(map[string]*EventType),
+		commands:         make(map[string]*Command),
+		compensations:    make(map[string]*Compensation),
+		sagas:            make(map[string]*SagaDefinition),
+		compensatedSagas: make(map[string]*SagaDefinition),
+		events:           make(map[string]*EventType),
 	}
 	for _, file := range all {
-		for i := range file.Services().Len() {
-			for m := range methodsOf(file.Services().Get(i)) {
-				if err := c.add(m); err != nil {
-					return nil, fmt.Errorf("load the contracts: %w", err)
-				}
-			}
-		}
-	}
-	for _, file := range all {
-		if annotated(file) {
-			if err := c.addEvents(file.Messages()); err != nil {
-				return nil, fmt.Errorf("load the contracts: %w", err)
-			}
+		if err := c.addFile(file); err != nil {
+			return nil, fmt.Errorf("load the contracts: %w", err)
 		}
 	}
 	return c, nil
+}
+
+func (c *Catalog) addFile(file protoreflect.FileDescriptor) error {
+	for i := range file.Services().Len() {
+		for m := range methodsOf(file.Services().Get(i)) {
+			if err := c.addMethod(m); err != nil {
+				return err
+			}
+		}
+	}
+	if !annotated(file) {
+		return nil
+	}
+	return c.addEvents(file.Messages())
 }
 
 func (c *Catalog) addEvents(messages protoreflect.MessageDescriptors) error {
@@ -75,15 +78,15 @@ func (c *Catalog) addEvents(messages protoreflect.MessageDescriptors) error {
 	return nil
 }
 
-func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
+func (c *Catalog) addMethod(m protoreflect.MethodDescriptor) error {
 	command, err := CommandOf(m)
 	if err != nil {
 		return err
 	}
 	if command != nil {
 		c.commands[command.Method] = command
-		if undo := command.Compensation; undo != nil && c.compensations[undo.Method] == nil {
-			c.compensations[undo.Method] = undo
+		if compensation := command.Compensation; compensation != nil && c.compensations[compensation.Method] == nil {
+			c.compensations[compensation.Method] = compensation
 		}
 	}
 	saga, err := SagaDefinitionOf(m)
@@ -92,20 +95,21 @@ func (c *Catalog) add(m protoreflect.MethodDescriptor) error {
 	}
 	if saga != nil {
 		if saga.Compensation != nil {
-			c.undone[saga.Compensation.Method] = saga
+			c.compensatedSagas[saga.Compensation.Method] = saga
 		}
 		c.sagas[saga.Definition] = saga
 	}
 	return nil
 }
 
-// CompensatedSaga returns the saga definition that a compensation undoes; false when it undoes a command of a participant.
+// CompensatedSaga returns the saga definition that a method compensates. It returns false if the method is not the
+// compensation of a saga.
 func (c *Catalog) CompensatedSaga(compensation string) (*SagaDefinition, bool) {
-	saga, ok := c.undone[compensation]
+	saga, ok := c.compensatedSagas[compensation]
 	return saga, ok
 }
 
-// EventType returns the event that a message is, by its full name.
+// EventType returns the event with the full name of a message.
 func (c *Catalog) EventType(name string) (*EventType, bool) {
 	event, ok := c.events[name]
 	return event, ok
@@ -114,20 +118,21 @@ func (c *Catalog) EventType(name string) (*EventType, bool) {
 // EventTypes yields all events, ordered by type.
 func (c *Catalog) EventTypes() iter.Seq[*EventType] { return ordered(c.events) }
 
-// Command returns the command of a method, e.g. "acme.customer.v1.CustomerService/ChangeAddress", without a leading slash.
+// Command returns the command with the name of a method, without a leading slash, e.g.
+// "acme.customer.v1.CustomerService/ChangeAddress".
 func (c *Catalog) Command(method string) (*Command, bool) {
 	command, ok := c.commands[method]
 	return command, ok
 }
 
-// Compensation returns the compensation that a method is. When several commands name it, its fields are those for the first
-// of them; Command.Compensation has those for each.
+// Compensation returns the compensation with the name of a method. When several commands name it, the result describes
+// the first of them; [Command.Compensation] describes each.
 func (c *Catalog) Compensation(method string) (*Compensation, bool) {
 	compensation, ok := c.compensations[method]
 	return compensation, ok
 }
 
-// CallConfig returns how a method is called, whether it is a command or a compensation.
+// CallConfig returns how to call a method that is a command or a compensation.
 func (c *Catalog) CallConfig(method string) (*CallConfig, bool) {
 	if command, ok := c.commands[method]; ok {
 		return &command.CallConfig, true
@@ -138,7 +143,8 @@ func (c *Catalog) CallConfig(method string) (*CallConfig, bool) {
 	return nil, false
 }
 
-// SagaDefinition returns a saga definition, e.g. "acme.card.v1.CardSagas/IssueCard", without a leading slash.
+// SagaDefinition returns the saga definition with the name of a method, without a leading slash, e.g.
+// "acme.card.v1.CardSagas/IssueCard".
 func (c *Catalog) SagaDefinition(definition string) (*SagaDefinition, bool) {
 	saga, ok := c.sagas[definition]
 	return saga, ok

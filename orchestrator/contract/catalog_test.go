@@ -40,18 +40,19 @@ func mustLoad(t *testing.T, files ...protoreflect.FileDescriptor) *contract.Cata
 func TestCommandsHaveTheirDefaults(t *testing.T) {
 	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "card"))
 	type row struct {
-		Kind     treatyv1.CommandKind
-		Timeout  time.Duration
-		Retry    contract.Retry
-		Undo     string
-		Fields   string
-		Outcomes map[codes.Code]treatyv1.Outcome
+		Kind         treatyv1.CommandKind
+		Timeout      time.Duration
+		Retry        contract.Retry
+		Compensation string
+		Fields       string
+		Outcomes     map[codes.Code]treatyv1.Outcome
 	}
 	got := make(map[string]row)
 	for command := range catalog.Commands() {
 		r := row{Kind: command.Kind, Timeout: command.Timeout, Retry: command.Retry, Outcomes: command.Outcomes}
-		if undo := command.Compensation; undo != nil {
-			r.Undo, r.Fields = undo.Method, fmt.Sprint(undo.ActionField, ",", undo.ReplyField)
+		if compensation := command.Compensation; compensation != nil {
+			r.Compensation, r.Fields = compensation.Method, fmt.Sprint(compensation.ActionField, ",",
+				compensation.ReplyField)
 		}
 		got[command.Method] = r
 	}
@@ -60,21 +61,24 @@ func TestCommandsHaveTheirDefaults(t *testing.T) {
 	want := map[string]row{
 		service + "OrderCard": {
 			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Timeout: 2 * time.Second,
-			Retry: contract.Retry{InitialInterval: 50 * time.Millisecond, MaxInterval: 5 * time.Second, GiveUpAfter: time.Minute},
-			Undo:  service + "CancelCard", Fields: "7,0",
+			Retry: contract.Retry{InitialInterval: 50 * time.Millisecond, MaxInterval: 5 * time.Second,
+				GiveUpAfter: time.Minute},
+			Compensation: service + "CancelCard", Fields: "7,0",
 			Outcomes: map[codes.Code]treatyv1.Outcome{
 				codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED, codes.Canceled: treatyv1.Outcome_OUTCOME_CONFLICT,
 			},
 		},
 		service + "ReorderCard": {
 			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Timeout: 3 * time.Second,
-			Retry: contract.Retry{InitialInterval: initial, MaxInterval: 4 * time.Second, GiveUpAfter: contract.DefaultGiveUpAfter},
-			Undo:  service + "CancelCard", Fields: "7,0",
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: 4 * time.Second,
+				GiveUpAfter: contract.DefaultGiveUpAfter},
+			Compensation: service + "CancelCard", Fields: "7,0",
 		},
 		service + "UpdateCard": {
 			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Timeout: contract.DefaultTimeout,
-			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest, GiveUpAfter: contract.DefaultGiveUpAfter},
-			Undo:  service + "RestoreCard", Fields: "2,1",
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest,
+				GiveUpAfter: contract.DefaultGiveUpAfter},
+			Compensation: service + "RestoreCard", Fields: "2,1",
 		},
 		service + "ActivateCard": {
 			Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Timeout: contract.DefaultTimeout,
@@ -86,7 +90,8 @@ func TestCommandsHaveTheirDefaults(t *testing.T) {
 		},
 		service + "GetCard": {
 			Kind: treatyv1.CommandKind_COMMAND_KIND_QUERY, Timeout: contract.DefaultTimeout,
-			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest, GiveUpAfter: contract.DefaultGiveUpAfter},
+			Retry: contract.Retry{InitialInterval: initial, MaxInterval: longest,
+				GiveUpAfter: contract.DefaultGiveUpAfter},
 		},
 		"acme.card.v1.CardSagas/IssueCard": {
 			Kind: treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, Timeout: time.Hour,
@@ -97,30 +102,33 @@ func TestCommandsHaveTheirDefaults(t *testing.T) {
 		t.Errorf("commands differ (-want +got):\n%s", diff)
 	}
 	order, _ := catalog.Command(service + "OrderCard")
-	if diff := cmp.Diff([]protoreflect.FullName{"acme.card.v1.NotServed", "google.protobuf.Duration"}, order.Rejections); diff != "" {
+	rejections := []protoreflect.FullName{"acme.card.v1.NotServed", "google.protobuf.Duration"}
+	if diff := cmp.Diff(rejections, order.Rejections); diff != "" {
 		t.Errorf("rejections differ:\n%s", diff)
 	}
 }
 
 func TestCompensationsInheritTheLongestTimesOfTheirActions(t *testing.T) {
 	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "card"))
-	undo, ok := catalog.Compensation("acme.card.v1.CardService/CancelCard")
+	compensation, ok := catalog.Compensation("acme.card.v1.CardService/CancelCard")
 	if !ok {
 		t.Fatal("CancelCard isn't a compensation")
 	}
-	if undo.Timeout != 3*time.Second {
-		t.Errorf("timeout %s, want that of ReorderCard, 3s", undo.Timeout)
+	if compensation.Timeout != 3*time.Second {
+		t.Errorf("timeout %s, want that of ReorderCard, 3s", compensation.Timeout)
 	}
-	want := contract.Retry{InitialInterval: contract.DefaultInitialInterval, MaxInterval: 5 * time.Second, GiveUpAfter: time.Hour}
-	if undo.Retry != want {
-		t.Errorf("retry %+v, want %+v", undo.Retry, want)
+	want := contract.Retry{InitialInterval: contract.DefaultInitialInterval, MaxInterval: 5 * time.Second,
+		GiveUpAfter: time.Hour}
+	if compensation.Retry != want {
+		t.Errorf("retry %+v, want %+v", compensation.Retry, want)
 	}
-	if got := contract.OutcomeOf(&undo.CallConfig, codes.NotFound); got != treatyv1.Outcome_OUTCOME_UNKNOWN {
+	if got := contract.OutcomeOf(&compensation.CallConfig, codes.NotFound); got != treatyv1.Outcome_OUTCOME_UNKNOWN {
 		t.Errorf("NOT_FOUND is %s, want unknown", got)
 	}
 	for _, action := range []string{"OrderCard", "ReorderCard"} {
 		command, _ := catalog.Command("acme.card.v1.CardService/" + action)
-		if diff := cmp.Diff(undo.CallConfig.Retry, command.Compensation.Retry); diff != "" || command.Compensation.Timeout != undo.Timeout {
+		if diff := cmp.Diff(compensation.CallConfig.Retry, command.Compensation.Retry); diff != "" ||
+			command.Compensation.Timeout != compensation.Timeout {
 			t.Errorf("the compensation of %s is called differently:\n%s", action, diff)
 		}
 	}
@@ -133,7 +141,7 @@ func TestCompensationsInheritTheLongestTimesOfTheirActions(t *testing.T) {
 		t.Errorf("plan %v", plan)
 	}
 	if (*contract.Compensation)(nil).Plan() != nil {
-		t.Error("no compensation has a plan")
+		t.Error("a nil compensation has a plan")
 	}
 }
 
@@ -166,12 +174,13 @@ func TestCatalogFindsMethods(t *testing.T) {
 			t.Errorf("Call(%q) = %v, %t; want %t", method, call, ok, want)
 		}
 	}
-	var undos []string
-	for undo := range catalog.Compensations() {
-		undos = append(undos, undo.Method)
+	var compensations []string
+	for compensation := range catalog.Compensations() {
+		compensations = append(compensations, compensation.Method)
 	}
-	if want := []string{"acme.card.v1.CardService/CancelCard", "acme.card.v1.CardService/RestoreCard"}; !slices.Equal(undos, want) {
-		t.Errorf("compensations %v, want %v", undos, want)
+	want := []string{"acme.card.v1.CardService/CancelCard", "acme.card.v1.CardService/RestoreCard"}
+	if !slices.Equal(compensations, want) {
+		t.Errorf("compensations %v, want %v", compensations, want)
 	}
 	for range catalog.SagaDefinitions() {
 		break
@@ -200,7 +209,7 @@ func TestLinkedContractsAreLoaded(t *testing.T) {
 	}
 }
 
-// What a Go program links has no source positions: the descriptor's name stands for them.
+// Descriptors that a Go program links have no source positions, so violations have the descriptor's name.
 func TestViolationsWithoutPositionsNameTheDescriptor(t *testing.T) {
 	file := protodesc.ToFileDescriptorProto(mustCompile(t, rulesDir, "command_kind_missing"))
 	file.SourceCodeInfo = nil
@@ -209,7 +218,8 @@ func TestViolationsWithoutPositionsNameTheDescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = load(t, linked)
-	if want := "command_kind_missing.proto: acme.card.v1.CardService.OrderCard: OrderCard has no kind"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "command_kind_missing.proto: acme.card.v1.CardService.OrderCard: OrderCard has no kind"; err == nil ||
+		!strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %q", err, want)
 	}
 }
@@ -218,16 +228,20 @@ func TestOutcomes(t *testing.T) {
 	want := map[treatyv1.Outcome][]codes.Code{
 		treatyv1.Outcome_OUTCOME_DONE: {codes.OK},
 		treatyv1.Outcome_OUTCOME_REFUSED: {
-			codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange, codes.PermissionDenied,
+			codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
+			codes.PermissionDenied,
 		},
 		treatyv1.Outcome_OUTCOME_CONFLICT:    {codes.Aborted},
 		treatyv1.Outcome_OUTCOME_MISDEPLOYED: {codes.Unimplemented, codes.Unauthenticated},
 		treatyv1.Outcome_OUTCOME_THROTTLED:   {codes.ResourceExhausted},
 		treatyv1.Outcome_OUTCOME_UNKNOWN: {
-			codes.Unavailable, codes.DeadlineExceeded, codes.Unknown, codes.Internal, codes.Canceled, codes.DataLoss, codes.Code(99),
+			codes.Unavailable, codes.DeadlineExceeded, codes.Unknown, codes.Internal, codes.Canceled, codes.DataLoss,
+			codes.Code(99),
 		},
 	}
-	override := &contract.CallConfig{Outcomes: map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED}}
+	override := &contract.CallConfig{
+		Outcomes: map[codes.Code]treatyv1.Outcome{codes.Unavailable: treatyv1.Outcome_OUTCOME_REFUSED},
+	}
 	seen := 0
 	for outcome, all := range want {
 		for _, code := range all {
@@ -245,6 +259,6 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	if seen != 18 {
-		t.Errorf("%d codes are tested, want gRPC's 17 and an unknown one", seen)
+		t.Errorf("%d codes are tested, want the 17 of gRPC and an undefined one", seen)
 	}
 }

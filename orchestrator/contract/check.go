@@ -8,9 +8,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Check returns all violations of the contract rules in the files, ordered by position; nil when there are none. The files
-// of one proto package should be given together: some rules are about a package. Imported files are read, not
-// checked. Positions are as exact as the source info of the files.
+// Check returns all violations of the contract rules in the files, ordered by position. It returns nil when there are
+// none. Pass all files of a proto package together, because some rules are about a package. Imported files are read but
+// not checked. Positions are as exact as the source info of the files.
 func Check(files ...protoreflect.FileDescriptor) []Violation {
 	c := checker{
 		names:    make(map[protoreflect.FullName]map[string]protoreflect.Descriptor),
@@ -30,14 +30,14 @@ func Check(files ...protoreflect.FileDescriptor) []Violation {
 	return c.sorted()
 }
 
-// checker goes through files.
+// checker checks a set of files.
 type checker struct {
 	report
 
-	// names are the generated Go names per proto package, with what they are generated from.
+	// names holds the generated Go names of each proto package, with the descriptors that they are generated from.
 	names map[protoreflect.FullName]map[string]protoreflect.Descriptor
 
-	// requests are the messages that start sagas of their own package.
+	// requests are the request types of sagas in their own package.
 	requests map[protoreflect.FullName]bool
 }
 
@@ -65,18 +65,21 @@ func (c *checker) service(service protoreflect.ServiceDescriptor) {
 		return
 	}
 	for _, m := range others {
-		if undoes(service, m, sagas) {
+		if compensatesAny(service, m, sagas) {
 			continue
 		}
-		c.add(sagaServiceMixed, at(m), "%s is not a saga, but %s.%s is: write `option (treaty.v1.saga) = {};` or move it to another service",
+		c.add(sagaServiceMixed, at(m),
+			"%s is not a saga, but %s.%s is: write `option (treaty.v1.saga) = {};` or move it to another service",
 			m.Name(), service.Name(), sagas[0].Name())
 	}
 	c.name(service, goName(service.Name()))
 	c.name(service, "Register"+goName(service.Name()))
 }
 
-// undoes says whether a method is the compensation of one of the sagas.
-func undoes(service protoreflect.ServiceDescriptor, m protoreflect.MethodDescriptor, sagas []protoreflect.MethodDescriptor) bool {
+// compensatesAny reports whether a method is the compensation of one of the sagas.
+func compensatesAny(
+	service protoreflect.ServiceDescriptor, m protoreflect.MethodDescriptor, sagas []protoreflect.MethodDescriptor,
+) bool {
 	for action := range actionsOf(service, m.Name()) {
 		if slices.Contains(sagas, action) {
 			return true
@@ -107,18 +110,23 @@ func (c *checker) method(m protoreflect.MethodDescriptor, options methodOptions)
 		}
 	}
 	switch {
-	case named: // read, and checked, with its action
+	case named: // read and checked with its action
 	case options.command != nil:
-		c.add(compensationIsCommand, where, "%s is a command, so it can't be a compensation: remove (treaty.v1.compensation), or (treaty.v1.command)", m.Name())
+		c.add(compensationIsCommand, where,
+			"%s is a command, so it can't be a compensation: remove (treaty.v1.compensation) or (treaty.v1.command)",
+			m.Name())
 	case options.saga != nil:
-		c.add(compensationIsSaga, where, "%s is a saga, so it can't be a compensation: remove (treaty.v1.compensation), or (treaty.v1.saga)", m.Name())
+		c.add(compensationIsSaga, where,
+			"%s is a saga, so it can't be a compensation: remove (treaty.v1.compensation) or (treaty.v1.saga)",
+			m.Name())
 	default:
-		c.add(compensationUnused, where, "no command of %s names %s: write `compensated_by: %q` in the command that it undoes, or remove the option",
+		c.add(compensationUnused, where,
+			"no command of %s is compensated by %s: write `compensated_by: %q` in that command, or remove the option",
 			m.Parent().Name(), m.Name(), m.Name())
 	}
 }
 
-// name notes a name that is generated in Go for the proto package of d.
+// name reserves a Go name that is generated from d, and reports a clash within the proto package.
 func (c *checker) name(d protoreflect.Descriptor, name string) {
 	pkg := d.ParentFile().Package()
 	if c.names[pkg] == nil {
@@ -129,11 +137,11 @@ func (c *checker) name(d protoreflect.Descriptor, name string) {
 		c.names[pkg][name] = d
 		return
 	}
-	c.add(commandNameClash, at(d), "%s and %s would both generate the Go name %s: rename one, or move it to another package",
+	c.add(commandNameClash, at(d), "%s and %s both generate the Go name %s: rename one or move it to another package",
 		other.FullName(), d.FullName(), name)
 }
 
-// messages refuses annotations that nothing reads, in messages and what they hold.
+// messages reports annotations without effect, in messages and in messages nested in them.
 func (c *checker) messages(pkg protoreflect.FullName, messages protoreflect.MessageDescriptors) {
 	for i := range messages.Len() {
 		message := messages.Get(i)
@@ -153,19 +161,19 @@ func (c *checker) messages(pkg protoreflect.FullName, messages protoreflect.Mess
 	}
 }
 
-// unkeyed refuses correlation keys that nothing reads.
+// unkeyed reports correlation keys on messages that aren't events.
 func (c *checker) unkeyed(fields fields) {
 	for i := range fields.Len() {
 		field := fields.Get(i)
 		if options, ok := c.fieldOptions(field); ok && options.correlationKey {
 			c.add(eventKeyUnused, atFieldOption(field, treatyv1.E_CorrelationKey),
-				"%s is no event, so (%s) does nothing here: remove it, or write `option (treaty.v1.event) = {};` in %s",
+				"%s is not an event, so (%s) has no effect: remove it, or write `option (treaty.v1.event) = {};` in %s",
 				field.Parent().Name(), treatyv1.E_CorrelationKey.TypeDescriptor().FullName(), field.Parent().Name())
 		}
 	}
 }
 
-// fields is what FieldDescriptors and ExtensionDescriptors have in common.
+// fields is the common part of FieldDescriptors and ExtensionDescriptors.
 type fields interface {
 	Len() int
 	Get(i int) protoreflect.FieldDescriptor
@@ -178,7 +186,8 @@ func (c *checker) unused(pkg protoreflect.FullName, fields fields) {
 		if !ok {
 			continue
 		}
-		const message = "no saga of %s takes %s as its request, so (%s) does nothing here: remove it, or put it on a field of a saga's request"
+		const message = "no saga of %s has the request type %s, so (%s) has no effect: " +
+			"remove it or move it to a field of a saga's request"
 		if options.requestID {
 			c.add(fieldAnnotationUnused, atFieldOption(field, treatyv1.E_RequestId), message,
 				pkg, field.Parent().Name(), treatyv1.E_RequestId.TypeDescriptor().FullName())
@@ -190,7 +199,7 @@ func (c *checker) unused(pkg protoreflect.FullName, fields fields) {
 	}
 }
 
-// nestedName is a message's name with those of the messages around it, e.g. "Card.Issued".
+// nestedName returns a message's name with the names of the messages around it, e.g. "Card.Issued".
 func nestedName(message protoreflect.MessageDescriptor) protoreflect.Name {
 	name := message.Name()
 	for {
@@ -206,7 +215,7 @@ func nestedName(message protoreflect.MessageDescriptor) protoreflect.Name {
 func goName(name protoreflect.Name) string {
 	isLower := func(i int) bool { return i < len(name) && 'a' <= name[i] && name[i] <= 'z' }
 	var out []byte
-	upper := true // whether a word starts
+	upper := true // a word starts here
 	for i := range len(name) {
 		c := name[i]
 		switch {

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files and the rules of docs/contract-reference.md")
 
-// compile compiles one file below dir with the real options, unless NAME.imports holds others.
+// compile compiles a file in dir. It imports the real options, unless dir has a folder NAME.imports with others.
 func compile(t testing.TB, dir, name string) (protoreflect.FileDescriptor, error) {
 	t.Helper()
 	compiler := protocompile.Compiler{
@@ -47,7 +47,7 @@ func mustCompile(t testing.TB, dir, name string) protoreflect.FileDescriptor {
 	return file
 }
 
-// examples returns the names of the .proto files in a folder, without ending.
+// examples returns the names of the .proto files in a folder, without the extension.
 func examples(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.proto"))
@@ -77,7 +77,7 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-// ruleOf returns the rule that an example is for: "command_kind_missing.saga" is for COMMAND_KIND_MISSING.
+// ruleOf returns the id of the rule that an example breaks, e.g. COMMAND_KIND_MISSING for "command_kind_missing.saga".
 func ruleOf(example string) string {
 	id, _, _ := strings.Cut(example, ".")
 	return strings.ToUpper(id)
@@ -93,13 +93,13 @@ func printed(violations []contract.Violation) string {
 
 const rulesDir = "testdata/rules"
 
-func TestEveryRuleRefusesItsExample(t *testing.T) {
+func TestEveryExampleBreaksItsRule(t *testing.T) {
 	for _, name := range examples(t, rulesDir) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			violations := contract.Check(mustCompile(t, rulesDir, name))
 			if !slices.ContainsFunc(violations, func(v contract.Violation) bool { return v.Rule == ruleOf(name) }) {
-				t.Errorf("%s isn't refused by %s, but by %v", name, ruleOf(name), violations)
+				t.Errorf("%s doesn't break %s, but %v", name, ruleOf(name), violations)
 			}
 			for _, v := range violations {
 				if v.Position.Line == 0 || v.Position.Column == 0 || v.Descriptor == nil {
@@ -117,7 +117,7 @@ func TestEveryRuleHasAnExample(t *testing.T) {
 	for _, rule := range contract.Rules {
 		known[rule.ID] = true
 		if rule.Summary == "" || rule.Doc == "" {
-			t.Errorf("%s isn't explained", rule.ID)
+			t.Errorf("%s has no summary or doc", rule.ID)
 		}
 		if !slices.Contains(names, strings.ToLower(rule.ID)) {
 			t.Errorf("%s has no example: write %s/%s.proto", rule.ID, rulesDir, strings.ToLower(rule.ID))
@@ -130,7 +130,7 @@ func TestEveryRuleHasAnExample(t *testing.T) {
 	}
 }
 
-// Two kinds are refused by the protobuf compiler itself, as the kind is a oneof.
+// The kind is a oneof, so the protobuf compiler itself rejects two kinds.
 func TestTwoKindsDoNotCompile(t *testing.T) {
 	_, err := compile(t, "testdata/compiler", "two_kinds")
 	if err == nil {
@@ -145,8 +145,8 @@ func TestValidContractHasNoViolations(t *testing.T) {
 	}
 }
 
-// The same descriptors are read the same whether options are dynamic messages (protocompile), unknown fields (a file
-// descriptor set off the wire) or generated types (the plugin's).
+// Options are read the same from dynamic messages (protocompile), unknown fields (a serialized file descriptor set) and
+// generated types (the plugin).
 func TestOptionsAreReadInEveryForm(t *testing.T) {
 	for _, name := range examples(t, rulesDir) {
 		if name == "option_unreadable" {
@@ -179,7 +179,7 @@ func TestOptionsAreReadInEveryForm(t *testing.T) {
 	}
 }
 
-// Somebody else may use our numbers in files that don't import our options.
+// Files that don't import our options may use the same extension numbers.
 func TestForeignOptionsAreNotRead(t *testing.T) {
 	file := mustCompile(t, "testdata/valid", "foreign")
 	if violations := contract.Check(file); violations != nil {
@@ -203,6 +203,6 @@ func TestMethodsAreReadAloneWithTheirViolations(t *testing.T) {
 	}
 	_, err = contract.SagaDefinitionOf(mustCompile(t, rulesDir, "label_type").Services().Get(0).Methods().Get(0))
 	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule != "LABEL_TYPE" {
-		t.Errorf("SagaOf = %v, want a violation of LABEL_TYPE", err)
+		t.Errorf("SagaDefinitionOf = %v, want a violation of LABEL_TYPE", err)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 )
 
-// treaty.v1.Saga stands in for a compensation's request: its field 4 is a google.protobuf.Any and 6 a treaty.v1.Failure.
+// sagaPlan uses treaty.v1.Saga as a compensation's request: field 4 is a google.protobuf.Any and field 6 a
+// treaty.v1.Failure.
 var sagaPlan = &treatyv1.CompensationPlan{Method: "acme.v1.S/Undo", ActionField: 4, ReplyField: 6}
 
 func TestCompensationRequest(t *testing.T) {
@@ -22,21 +23,26 @@ func TestCompensationRequest(t *testing.T) {
 		action, reply []byte
 		want          *treatyv1.Saga
 	}{
-		"both":          {sagaPlan, marshal(t, action), marshal(t, reply), &treatyv1.Saga{Request: action, Failure: reply}},
+		"both": {sagaPlan, marshal(t, action), marshal(t, reply),
+			&treatyv1.Saga{Request: action, Failure: reply}},
 		"unknown reply": {sagaPlan, marshal(t, action), nil, &treatyv1.Saga{Request: action}},
-		"empty reply":   {sagaPlan, marshal(t, action), []byte{}, &treatyv1.Saga{Request: action, Failure: &treatyv1.Failure{}}},
-		"empty action":  {sagaPlan, nil, nil, &treatyv1.Saga{Request: &anypb.Any{}}},
+		"empty reply": {sagaPlan, marshal(t, action), []byte{},
+			&treatyv1.Saga{Request: action, Failure: &treatyv1.Failure{}}},
+		"empty action": {sagaPlan, nil, nil, &treatyv1.Saga{Request: &anypb.Any{}}},
 		"action alone": {
-			&treatyv1.CompensationPlan{ActionField: 4}, marshal(t, action), marshal(t, reply), &treatyv1.Saga{Request: action},
+			&treatyv1.CompensationPlan{ActionField: 4}, marshal(t, action), marshal(t,
+				reply), &treatyv1.Saga{Request: action},
 		},
 		"reply alone": {
-			&treatyv1.CompensationPlan{ReplyField: 6}, marshal(t, action), marshal(t, reply), &treatyv1.Saga{Failure: reply},
+			&treatyv1.CompensationPlan{ReplyField: 6}, marshal(t, action), marshal(t,
+				reply), &treatyv1.Saga{Failure: reply},
 		},
 		"no plan": {nil, marshal(t, action), marshal(t, reply), &treatyv1.Saga{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := new(treatyv1.Saga)
-			if err := proto.Unmarshal(contract.CompensationRequest(test.plan, test.action, test.reply), got); err != nil {
+			request := contract.CompensationRequest(test.plan, test.action, test.reply)
+			if err := proto.Unmarshal(request, got); err != nil {
 				t.Fatal(err)
 			}
 			if !proto.Equal(got, test.want) {
@@ -58,8 +64,8 @@ func marshal(t testing.TB, m proto.Message) []byte {
 	return raw
 }
 
-// Whatever a participant answered, the request holds it byte for byte, and whatever proto.Unmarshal reads from the parts it reads
-// from the whole.
+// FuzzCompensationRequest checks that the request holds the action's request and reply byte for byte, and that protobuf
+// reads from the whole what it reads from the parts.
 func FuzzCompensationRequest(f *testing.F) {
 	f.Add([]byte("\x0a\x03url"), []byte("\x08\x03"), true)
 	f.Add([]byte{}, []byte{}, true)
@@ -88,9 +94,11 @@ func FuzzCompensationRequest(f *testing.F) {
 			}
 		}
 
-		// Bytes that are no message are kept too: google.protobuf.BytesValue has the same wire format as a message field.
+		// Bytes that are no message are kept too: google.protobuf.BytesValue has the same wire format as a message
+		// field.
 		held := new(wrapperspb.BytesValue)
-		if err := proto.Unmarshal(contract.CompensationRequest(&treatyv1.CompensationPlan{ActionField: 1}, action, reply), held); err != nil {
+		request = contract.CompensationRequest(&treatyv1.CompensationPlan{ActionField: 1}, action, reply)
+		if err := proto.Unmarshal(request, held); err != nil {
 			t.Fatal(err)
 		}
 		if string(held.GetValue()) != string(action) {

@@ -1,8 +1,3 @@
-// Package contract reads the treaty.v1 annotations from protobuf descriptors. It is the one source of truth about commands,
-// compensations, sagas and events for the generator, the orchestrator and the docs. It never calls anybody and holds no state.
-//
-// Check tells what is wrong with a contract, each violation with its rule and its position in the .proto file; CommandOf and
-// SagaOf read one method, EventOf one message; a Catalog holds everything that a program links.
 package contract
 
 import (
@@ -14,7 +9,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Defaults of a contract that says nothing else.
+// Defaults for what a contract leaves out.
 const (
 	// DefaultTimeout is how long one attempt may take.
 	DefaultTimeout = 10 * time.Second
@@ -25,124 +20,115 @@ const (
 	// DefaultMaxInterval is the longest wait between two attempts.
 	DefaultMaxInterval = 30 * time.Second
 
-	// DefaultGiveUpAfter is how long a compensatable command or a query is tried. The others are tried without end.
+	// DefaultGiveUpAfter is how long the orchestrator retries a compensatable command or a query. It retries other
+	// commands, and compensations, without end.
 	DefaultGiveUpAfter = 10 * time.Minute
 )
 
-// What a contract may say at most.
+// Limits of what a contract may say.
 const (
-	// maxTimeout is the longest time that one attempt may be given.
-	maxTimeout = time.Hour
-
-	// maxRetryInterval is the longest wait between two attempts.
-	maxRetryInterval = 24 * time.Hour
-
-	// maxGiveUpAfter is the longest time that a command may be tried, unless it is tried without end.
-	maxGiveUpAfter = 365 * 24 * time.Hour
-
-	// maxDeadline is the longest time that a saga may be given, unless it has no deadline.
-	maxDeadline = 10 * 365 * 24 * time.Hour
-
-	// minRetention is the shortest time that a contract may have a saga kept after its end.
-	minRetention = time.Minute
-
-	// maxRetention is the longest time that a contract may have a saga kept after its end, unless it is kept for ever.
-	maxRetention = 10 * 365 * 24 * time.Hour
-
-	// maxCompleteWithin is the longest time that a participant may be given to complete a command that it accepted.
+	maxTimeout        = time.Hour
+	maxRetryInterval  = 24 * time.Hour
+	maxGiveUpAfter    = 365 * 24 * time.Hour
+	maxDeadline       = 10 * 365 * 24 * time.Hour
+	minRetention      = time.Minute
+	maxRetention      = 10 * 365 * 24 * time.Hour
 	maxCompleteWithin = 10 * 365 * 24 * time.Hour
-
-	// maxLabels is how many fields of a saga's request may be labels.
-	maxLabels = 16
+	maxLabels         = 16
 )
 
-// CallConfig is how a method of a participant is called: what commands and compensations have in common. It is immutable.
+// CallConfig says how to call a method of a participant. Commands and compensations have one. It is immutable.
 type CallConfig struct {
-	// Method is the method's name, e.g. "acme.customer.v1.CustomerService/ChangeAddress", without a leading slash.
+	// Method is the method's name without a leading slash, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
 	Method string
 
 	// Input and Output are the method's message types.
 	Input, Output protoreflect.MessageDescriptor
 
-	// Timeout is how long one attempt may take; always positive.
+	// Timeout is how long one attempt may take. It is always positive.
 	Timeout time.Duration
 
-	// Retry says how attempts follow each other.
+	// Retry says when to retry.
 	Retry Retry
 
-	// CompleteWithin is how long a participant that accepted the command may take to complete it; 0 means without end.
+	// CompleteWithin is how long a participant that accepted the command may take to complete it. 0 means no limit.
 	CompleteWithin time.Duration
 
-	// Outcomes holds the codes that mean something else here than by default; nil when there are none.
+	// Outcomes holds the gRPC codes whose meaning differs from the default; see [OutcomeOf]. It is nil when there are
+	// none.
 	Outcomes map[codes.Code]treatyv1.Outcome
 }
 
-// Retry says how attempts follow each other.
+// Retry says when to retry a call.
 type Retry struct {
-	// InitialInterval is the wait after the first attempt, MaxInterval the longest one; waits double in between.
+	// InitialInterval is the wait after the first attempt. The wait doubles after each attempt, up to MaxInterval.
 	InitialInterval, MaxInterval time.Duration
 
-	// GiveUpAfter is how long the orchestrator goes on trying while the participant is up; 0 means without end.
+	// GiveUpAfter is how long the orchestrator retries while the participant is reachable. 0 means without end.
 	GiveUpAfter time.Duration
 }
 
-// Command is a method that sagas may ask of a participant. It is immutable.
+// Command is a method that sagas may call as a step. It is immutable.
 type Command struct {
 	CallConfig
 
-	// Kind says what may follow the command and what undoes it.
+	// Kind decides how the command is compensated and what a saga may do after it.
 	Kind treatyv1.CommandKind
 
-	// Compensation undoes the command; nil unless Kind is compensatable.
+	// Compensation compensates the command. It is nil unless Kind is COMMAND_KIND_COMPENSATABLE.
 	Compensation *Compensation
 
-	// Rejections are the full names of the messages that a refusal may carry.
+	// Rejections are the full names of the messages that the details of a refusal may carry.
 	Rejections []protoreflect.FullName
 
-	// Broadcast says that the command goes to every participant that serves its service.
+	// Broadcast reports whether the command goes to every participant that serves it.
 	Broadcast bool
 }
 
-// Compensation is a method that undoes a command. It is immutable.
+// Compensation is a method that compensates a command. It is immutable.
 type Compensation struct {
 	CallConfig
 
-	// ActionField and ReplyField are the numbers of the request's fields that take the action's request and its reply; 0
-	// where there is none.
+	// ActionField and ReplyField are the numbers of the request's fields that hold the action's request and the
+	// action's reply. 0 means that there is no such field.
 	ActionField, ReplyField protoreflect.FieldNumber
+}
+
+// Plan returns the compensation as it is stored in a journal. The plan of a nil compensation is nil.
+func (c *Compensation) Plan() *treatyv1.CompensationPlan {
+	if c == nil {
+		return nil
+	}
+	return &treatyv1.CompensationPlan{
+		Method: c.Method, ActionField: int32(c.ActionField), ReplyField: int32(c.ReplyField),
+	}
 }
 
 // SagaDefinition is a method that starts a saga. It is immutable.
 type SagaDefinition struct {
-	// Definition is the method's name, e.g. "acme.card.v1.CardSagas/IssueCard", without a leading slash.
+	// Definition is the method's name without a leading slash, e.g. "acme.card.v1.CardSagas/IssueCard".
 	Definition string
 
 	// Input and Output are the method's message types.
 	Input, Output protoreflect.MessageDescriptor
 
-	// Deadline is how long a saga may take; 0 means without end.
+	// Deadline is how long a saga may take before it is cancelled. 0 means no limit.
 	Deadline time.Duration
 
-	// Retention is how long a saga is kept after its end; 0 means as the orchestrator is told.
+	// Retention is how long a saga is kept after its end. 0 means the orchestrator's setting.
 	Retention time.Duration
 
-	// Kind is the kind that the definition has as a command, when another saga can use it as a step; else unspecified.
+	// Kind is the kind of the definition as a command, if other sagas can use it as a step. Otherwise it is
+	// unspecified.
 	Kind treatyv1.CommandKind
 
-	// Compensation is the method by which a parent undoes the saga; nil unless Kind is compensatable. The orchestrator serves it.
+	// Compensation is the method with which a parent compensates the saga. The orchestrator serves it. It is nil unless
+	// Kind is COMMAND_KIND_COMPENSATABLE.
 	Compensation *Compensation
 
-	// RequestID is the field that makes a start idempotent; nil when there is none.
+	// RequestID is the field that makes starting a saga idempotent. It is nil when there is none.
 	RequestID protoreflect.FieldDescriptor
 
 	// Labels are the fields by whose values sagas can be searched.
 	Labels []protoreflect.FieldDescriptor
-}
-
-// Plan returns what the journal stores of the compensation.
-func (c *Compensation) Plan() *treatyv1.CompensationPlan {
-	if c == nil {
-		return nil
-	}
-	return &treatyv1.CompensationPlan{Method: c.Method, ActionField: int32(c.ActionField), ReplyField: int32(c.ReplyField)}
 }

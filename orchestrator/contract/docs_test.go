@@ -17,7 +17,7 @@ import (
 
 const referencePath = "../../docs/contract-reference.md"
 
-// The page holds every rule with its failing example and what is printed for it, and no other.
+// The page has a section for each rule, with an example that breaks it and the message for it.
 func TestReferenceHoldsTheRules(t *testing.T) {
 	page, err := os.ReadFile(referencePath)
 	if err != nil {
@@ -44,25 +44,47 @@ func TestReferenceHoldsTheRules(t *testing.T) {
 func documented(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
-	out.WriteString("\nEach rule comes with an example that breaks it, shown without its head (syntax, package, import; six lines), and with what is printed for\nit.\n")
+	out.WriteString("\nEach rule has an example that breaks it, without its first six lines (syntax, package and " +
+		"import), and the\n" +
+		"message that is printed for it.\n")
 	for _, rule := range contract.Rules {
 		name := strings.ToLower(rule.ID)
 		example, err := os.ReadFile(filepath.Join(rulesDir, name+".proto"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The head is the same in every example.
+		// All examples have the same head.
 		_, body, found := strings.Cut(string(example), "import \"treaty/v1/options.proto\";\n\n")
 		if !found || strings.Count(strings.TrimSuffix(string(example), body), "\n") != 6 {
 			t.Fatalf("%s.proto doesn't begin with syntax, package and import, six lines together", name)
 		}
-		refusal := printed(contract.Check(mustCompile(t, rulesDir, name)))
-		fmt.Fprintf(&out, "\n### %s\n\n%s\n\n%s\n\n```proto\n%s\n```\n\n```text\n%s```\n", rule.ID, rule.Summary, rule.Doc, strings.TrimSpace(body), refusal)
+		message := printed(contract.Check(mustCompile(t, rulesDir, name)))
+		fmt.Fprintf(&out, "\n### %s\n\n%s\n\n%s\n\n", rule.ID, wrapped(rule.Summary), wrapped(rule.Doc))
+		fmt.Fprintf(&out, "```proto\n%s\n```\n\n```text\n%s```\n", strings.TrimSpace(body), message)
 	}
 	return out.String()
 }
 
-// Every option, and every field of one, is in the page.
+// wrapped breaks a paragraph into lines of at most 120 characters.
+func wrapped(text string) string {
+	const longest = 120
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len(line)+1+len(word) > longest:
+			lines = append(lines, line)
+			line = word
+		default:
+			line += " " + word
+		}
+	}
+	return strings.Join(append(lines, line), "\n")
+}
+
+// The page mentions every option and every field of an option.
 func TestReferenceHoldsTheOptions(t *testing.T) {
 	page, err := os.ReadFile(referencePath)
 	if err != nil {
@@ -70,7 +92,7 @@ func TestReferenceHoldsTheOptions(t *testing.T) {
 	}
 	want := func(text string) {
 		if !strings.Contains(string(page), "`"+text+"`") {
-			t.Errorf("%s doesn't say what `%s` is", referencePath, text)
+			t.Errorf("%s doesn't mention `%s`", referencePath, text)
 		}
 	}
 	file := treatyv1.File_treaty_v1_options_proto
@@ -86,7 +108,8 @@ func TestReferenceHoldsTheOptions(t *testing.T) {
 	outcomes := treatyv1.Outcome(0).Descriptor().Values()
 	for i := range outcomes.Len() {
 		switch number := outcomes.Get(i).Number(); number {
-		case protoreflect.EnumNumber(treatyv1.Outcome_OUTCOME_UNSPECIFIED), protoreflect.EnumNumber(treatyv1.Outcome_OUTCOME_DONE):
+		case protoreflect.EnumNumber(treatyv1.Outcome_OUTCOME_UNSPECIFIED),
+			protoreflect.EnumNumber(treatyv1.Outcome_OUTCOME_DONE):
 		default:
 			want(string(outcomes.Get(i).Name()))
 		}
@@ -100,9 +123,10 @@ func ExampleCheck() {
 }
 
 func ExampleCompensationRequest() {
-	plan := &treatyv1.CompensationPlan{Method: "acme.customer.v1.CustomerService/RestoreAddress", ActionField: 1, ReplyField: 2}
+	plan := &treatyv1.CompensationPlan{Method: "acme.customer.v1.CustomerService/RestoreAddress", ActionField: 1,
+		ReplyField: 2}
 	fmt.Printf("%q\n", contract.CompensationRequest(plan, []byte("asked"), []byte("done")))
-	fmt.Printf("%q\n", contract.CompensationRequest(plan, []byte("asked"), nil)) // the outcome is unknown
+	fmt.Printf("%q\n", contract.CompensationRequest(plan, []byte("asked"), nil)) // the reply is unknown
 	// Output:
 	// "\n\x05asked\x12\x04done"
 	// "\n\x05asked"

@@ -13,29 +13,29 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// EventType is a message that can be published and awaited. It is immutable.
+// EventType is a message that can be published and awaited as an event. It is immutable.
 type EventType struct {
 	// Type is the message's full name.
 	Type protoreflect.FullName
 
-	// Message is its descriptor.
+	// Message is the message's descriptor.
 	Message protoreflect.MessageDescriptor
 
-	// Key is the field by whose value it is awaited, the subject.
+	// Key is the correlation key: the field by whose value sagas await the event. The value is the event's subject.
 	Key protoreflect.FieldDescriptor
 }
 
-// Causes for which an event has no subject.
+// Errors of [EventType.Subject].
 var (
-	// ErrEmptyKey says that an event's correlation key is empty.
+	// ErrEmptyKey means that the correlation key of the event is empty.
 	ErrEmptyKey = errors.New("the correlation key is empty")
 
-	// ErrMalformed says that an event can't be read.
+	// ErrMalformed means that the event is not a valid message, or that its correlation key is not UTF-8.
 	ErrMalformed = errors.New("the message can't be read")
 )
 
-// Subject returns the value of the correlation key in a serialized event, which is never empty. It reads nothing else of it, and fails with
-// ErrEmptyKey or ErrMalformed.
+// Subject returns the value of the correlation key in a serialized event, without reading the rest. The value is never
+// empty: the error wraps [ErrEmptyKey] or [ErrMalformed].
 func (e *EventType) Subject(data []byte) (string, error) {
 	var subject []byte
 	for len(data) > 0 {
@@ -66,7 +66,8 @@ func (e *EventType) Subject(data []byte) (string, error) {
 	return string(subject), nil
 }
 
-// EventTypeOf reads the event that a message is. It returns nil and no error when the message isn't one. The error joins all violations.
+// EventTypeOf reads the event that a message describes. It returns nil if the message is not an event. The error joins
+// all violations.
 func EventTypeOf(m protoreflect.MessageDescriptor) (*EventType, error) {
 	var r report
 	event := r.event(m)
@@ -76,7 +77,7 @@ func EventTypeOf(m protoreflect.MessageDescriptor) (*EventType, error) {
 	return event, nil
 }
 
-// event reads the event that a message is; nil when it isn't one.
+// event reads the event that a message describes. It returns nil if the message is not an event.
 func (r *report) event(m protoreflect.MessageDescriptor) *EventType {
 	is, ok := r.isEvent(m)
 	if !ok || !is {
@@ -93,19 +94,25 @@ func (r *report) event(m protoreflect.MessageDescriptor) *EventType {
 		where := atFieldOption(field, treatyv1.E_CorrelationKey)
 		oneof := field.ContainingOneof()
 		switch {
-		case field.Kind() != protoreflect.StringKind || field.Cardinality() == protoreflect.Repeated || oneof != nil && !oneof.IsSynthetic():
-			r.add(eventKeyType, where, "the correlation key %s must be one string: write `string %s = %d`", field.Name(), field.Name(), field.Number())
+		case field.Kind() != protoreflect.StringKind || field.Cardinality() == protoreflect.Repeated || oneof != nil &&
+			!oneof.IsSynthetic():
+			r.add(eventKeyType, where, "the correlation key %s must be a single string: write `string %s = %d`",
+				field.Name(), field.Name(), field.Number())
 		case options.redacted:
-			r.add(fieldRedacted, where, "the correlation key %s is stored and shown, so it can't be debug_redact: remove one of the two options", field.Name())
+			r.add(fieldRedacted, where,
+				"the correlation key %s is stored and shown, so it can't be debug_redact: remove one of the options",
+				field.Name())
 		}
 		if event.Key != nil {
-			r.add(eventKeyDuplicate, where, "%s has the correlation key %s already: remove the option here", m.Name(), event.Key.Name())
+			r.add(eventKeyDuplicate, where, "%s already has the correlation key %s: remove the option here", m.Name(),
+				event.Key.Name())
 			continue
 		}
 		event.Key = field
 	}
 	if event.Key == nil {
-		r.add(eventKeyMissing, atMessageOption(m, treatyv1.E_Event), "%s is an event without a correlation key: write `[(treaty.v1.correlation_key) = true]` at the string field by which it is awaited", m.Name())
+		r.add(eventKeyMissing, atMessageOption(m, treatyv1.E_Event), "%s is an event without a correlation key: "+
+			"write `[(treaty.v1.correlation_key) = true]` at the string field that identifies it", m.Name())
 	}
 	return event
 }
@@ -116,7 +123,7 @@ func (r *report) isEvent(m protoreflect.MessageDescriptor) (is, ok bool) {
 	}
 	all := new(descriptorpb.MessageOptions)
 	if err := readOptions(m, all); err != nil {
-		r.add(optionUnreadable, at(m), "the options of %s can't be read: use the treaty/v1/options.proto of this version", m.Name())
+		r.unreadable(m)
 		return false, false
 	}
 	return proto.HasExtension(all, treatyv1.E_Event), true

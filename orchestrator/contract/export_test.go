@@ -16,8 +16,10 @@ var Rules = func() []Rule {
 	var all []Rule
 	for _, r := range []rule{
 		commandKindMissing, commandNameClash, commandStreaming,
-		compensationUnknown, compensationSelf, compensationIsCommand, compensationIsSaga, compensationStreaming, compensationUnused, compensationShared,
-		compensationActionMissing, compensationFieldAmbiguous, compensationFieldDuplicate, compensationFieldForeign, compensationFieldShape,
+		compensationUnknown, compensationSelf, compensationIsCommand, compensationIsSaga, compensationStreaming,
+		compensationUnused, compensationShared,
+		compensationActionMissing, compensationFieldAmbiguous, compensationFieldDuplicate, compensationFieldForeign,
+		compensationFieldShape,
 		rejectionUnknown, rejectionDuplicate,
 		sagaStreaming, sagaServiceMixed,
 		durationInvalid, durationTooLong, retryIntervalsReversed, retriableGivesUp,

@@ -24,9 +24,9 @@ func TestCatalogFindsChildSagas(t *testing.T) {
 	}
 	catalog := mustLoad(t, file)
 	type row struct {
-		Kind      treatyv1.CommandKind
-		Undo      string
-		Retention time.Duration
+		Kind         treatyv1.CommandKind
+		Compensation string
+		Retention    time.Duration
 	}
 	const service = "acme.family.v1.FamilySagas/"
 	want := map[string]row{
@@ -37,8 +37,9 @@ func TestCatalogFindsChildSagas(t *testing.T) {
 	got := make(map[string]row)
 	for saga := range catalog.SagaDefinitions() {
 		r := row{Kind: saga.Kind, Retention: saga.Retention}
-		if undo := saga.Compensation; undo != nil {
-			r.Undo = fmt.Sprintf("%s %d,%d", undo.Method, undo.ActionField, undo.ReplyField)
+		if compensation := saga.Compensation; compensation != nil {
+			r.Compensation = fmt.Sprintf("%s %d,%d", compensation.Method, compensation.ActionField,
+				compensation.ReplyField)
 		}
 		got[saga.Definition] = r
 		command, is := catalog.Command(saga.Definition)
@@ -58,16 +59,16 @@ func TestCatalogFindsChildSagas(t *testing.T) {
 	} {
 		saga, ok := catalog.CompensatedSaga(method)
 		if ok != (want != "") || ok && saga.Definition != want {
-			t.Errorf("UndoneSaga(%q) = %v, %t; want %q", method, saga, ok, want)
+			t.Errorf("CompensatedSaga(%q) = %v, %t; want %q", method, saga, ok, want)
 		}
 	}
 	alone, err := contract.SagaDefinitionOf(file.Services().ByName("FamilySagas").Methods().ByName("Join"))
 	if err != nil || alone.Compensation == nil || alone.Compensation.Timeout != 2*time.Second {
-		t.Errorf("SagaOf(Join) = %+v, %v; want its compensation with a timeout of 2s", alone, err)
+		t.Errorf("SagaDefinitionOf(Join) = %+v, %v; want its compensation with a timeout of 2s", alone, err)
 	}
 }
 
-func TestCallsOfTheLanguage(t *testing.T) {
+func TestCallConfigsOfTheLanguage(t *testing.T) {
 	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "language"))
 	type row struct {
 		Broadcast      bool
@@ -77,8 +78,8 @@ func TestCallsOfTheLanguage(t *testing.T) {
 	for command := range catalog.Commands() {
 		got[command.Method] = row{command.Broadcast, command.CompleteWithin}
 	}
-	for undo := range catalog.Compensations() {
-		got[undo.Method] = row{CompleteWithin: undo.CompleteWithin}
+	for compensation := range catalog.Compensations() {
+		got[compensation.Method] = row{CompleteWithin: compensation.CompleteWithin}
 	}
 	want := map[string]row{
 		"acme.family.v1.PrivacyService/Forget":  {Broadcast: true},
@@ -98,8 +99,9 @@ func TestCatalogFindsEvents(t *testing.T) {
 	got := make(map[protoreflect.FullName]protoreflect.Name)
 	for event := range catalog.EventTypes() {
 		got[event.Type] = event.Key.Name()
-		if found, ok := catalog.EventType(string(event.Type)); !ok || found != event || event.Message.FullName() != event.Type {
-			t.Errorf("Event(%q) = %v, %t; want %v", event.Type, found, ok, event)
+		if found, ok := catalog.EventType(string(event.Type)); !ok || found != event ||
+			event.Message.FullName() != event.Type {
+			t.Errorf("EventType(%q) = %v, %t; want %v", event.Type, found, ok, event)
 		}
 	}
 	want := map[protoreflect.FullName]protoreflect.Name{
@@ -110,21 +112,21 @@ func TestCatalogFindsEvents(t *testing.T) {
 	}
 	for _, name := range []string{"", "acme.family.v1.Joined", "type.googleapis.com/acme.family.v1.Inspected"} {
 		if event, ok := catalog.EventType(name); ok {
-			t.Errorf("Event(%q) = %v, want none", name, event)
+			t.Errorf("EventType(%q) = %v, want none", name, event)
 		}
 	}
 	file := mustCompile(t, "testdata/valid", "language")
 	if event, err := contract.EventTypeOf(file.Messages().ByName("Joined")); event != nil || err != nil {
-		t.Errorf("EventOf(Joined) = %v, %v; want nil, nil", event, err)
+		t.Errorf("EventTypeOf(Joined) = %v, %v; want nil, nil", event, err)
 	}
 	_, err := contract.EventTypeOf(mustCompile(t, rulesDir, "event_key_type").Messages().Get(0))
 	if violation, ok := errors.AsType[contract.Violation](err); !ok || violation.Rule != "EVENT_KEY_TYPE" {
-		t.Errorf("EventOf = %v, want a violation of EVENT_KEY_TYPE", err)
+		t.Errorf("EventTypeOf = %v, want a violation of EVENT_KEY_TYPE", err)
 	}
 	foreign := mustCompile(t, "testdata/valid", "foreign")
 	for i := range foreign.Messages().Len() {
 		if event, err := contract.EventTypeOf(foreign.Messages().Get(i)); event != nil || err != nil {
-			t.Errorf("EventOf(%s) = %v, %v; want nil, nil", foreign.Messages().Get(i).FullName(), event, err)
+			t.Errorf("EventTypeOf(%s) = %v, %v; want nil, nil", foreign.Messages().Get(i).FullName(), event, err)
 		}
 	}
 }
@@ -154,16 +156,18 @@ func TestSubject(t *testing.T) {
 		want string
 		err  error
 	}{
-		"alone":             {data: key(nil, "persons/7"), want: "persons/7"},
-		"after others":      {data: key(number(nil), "persons/7"), want: "persons/7"},
-		"before others":     {data: number(key(nil, "persons/7")), want: "persons/7"},
-		"last one wins":     {data: key(number(key(nil, "persons/7")), "persons/8"), want: "persons/8"},
-		"emptied at last":   {data: key(key(nil, "persons/7"), ""), err: contract.ErrEmptyKey},
-		"empty":             {data: key(nil, ""), err: contract.ErrEmptyKey},
-		"absent":            {data: number(nil), err: contract.ErrEmptyKey},
-		"no data":           {err: contract.ErrEmptyKey},
-		"in a group":        {data: protowire.AppendTag(key(protowire.AppendTag(nil, 5, protowire.StartGroupType), "persons/7"), 5, protowire.EndGroupType), err: contract.ErrEmptyKey},
-		"as another type":   {data: protowire.AppendVarint(protowire.AppendTag(nil, keyNumber, protowire.VarintType), 7), err: contract.ErrEmptyKey},
+		"alone":           {data: key(nil, "persons/7"), want: "persons/7"},
+		"after others":    {data: key(number(nil), "persons/7"), want: "persons/7"},
+		"before others":   {data: number(key(nil, "persons/7")), want: "persons/7"},
+		"last one wins":   {data: key(number(key(nil, "persons/7")), "persons/8"), want: "persons/8"},
+		"emptied at last": {data: key(key(nil, "persons/7"), ""), err: contract.ErrEmptyKey},
+		"empty":           {data: key(nil, ""), err: contract.ErrEmptyKey},
+		"absent":          {data: number(nil), err: contract.ErrEmptyKey},
+		"no data":         {err: contract.ErrEmptyKey},
+		"in a group": {data: protowire.AppendTag(key(protowire.AppendTag(nil, 5, protowire.StartGroupType),
+			"persons/7"), 5, protowire.EndGroupType), err: contract.ErrEmptyKey},
+		"as another type": {data: protowire.AppendVarint(protowire.AppendTag(nil, keyNumber, protowire.VarintType),
+			7), err: contract.ErrEmptyKey},
 		"not UTF-8":         {data: key(nil, "\xff"), err: contract.ErrMalformed},
 		"cut in the tag":    {data: key(nil, "persons/7")[:1], err: contract.ErrMalformed},
 		"cut in the key":    {data: key(nil, "persons/7")[:6], err: contract.ErrMalformed},
@@ -180,7 +184,7 @@ func TestSubject(t *testing.T) {
 	}
 }
 
-// What protobuf itself can read has the subject that protobuf reads.
+// FuzzSubject checks that Subject returns what protobuf reads, if protobuf can read the event.
 func FuzzSubject(f *testing.F) {
 	event := inspected(f)
 	f.Add([]byte{})
@@ -206,7 +210,8 @@ func FuzzSubject(f *testing.F) {
 }
 
 func ExampleEventType_Subject() {
-	event, err := contract.EventTypeOf(identityv1.File_acme_identity_v1_identity_events_proto.Messages().ByName("ApplicantVerified"))
+	messages := identityv1.File_acme_identity_v1_identity_events_proto.Messages()
+	event, err := contract.EventTypeOf(messages.ByName("ApplicantVerified"))
 	if err != nil {
 		fmt.Println(err)
 		return

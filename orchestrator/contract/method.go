@@ -10,14 +10,13 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// methodName returns a method's name as it is written everywhere, e.g. "acme.customer.v1.CustomerService/ChangeAddress",
-// without a leading slash.
+// methodName returns a method's name without a leading slash, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
 func methodName(m protoreflect.MethodDescriptor) string {
 	return string(m.Parent().FullName()) + "/" + string(m.Name())
 }
 
-// CommandOf reads the command that a method is, with all defaults filled in. It returns nil and no error when the method
-// isn't one. The error joins all violations of the command and its compensation.
+// CommandOf reads the command that a method describes, and fills in all defaults. It returns nil if the method is not a
+// command. The error joins all violations of the command and its compensation.
 func CommandOf(m protoreflect.MethodDescriptor) (*Command, error) {
 	var r report
 	options, ok := r.methodOptions(m)
@@ -31,8 +30,9 @@ func CommandOf(m protoreflect.MethodDescriptor) (*Command, error) {
 	return command, nil
 }
 
-// SagaDefinitionOf reads the saga definition that a method is. It returns nil and no error when the method isn't one. The error joins all
-// violations of the definition, of the annotations of its request and, where the definition is also a command, of that.
+// SagaDefinitionOf reads the saga definition that a method describes. It returns nil if the method is not a saga. The
+// error joins all violations of the definition, of the annotations of its request and, if the definition is also a
+// command, of the command.
 func SagaDefinitionOf(m protoreflect.MethodDescriptor) (*SagaDefinition, error) {
 	var r report
 	options, ok := r.methodOptions(m)
@@ -53,7 +53,7 @@ func SagaDefinitionOf(m protoreflect.MethodDescriptor) (*SagaDefinition, error) 
 func (r *report) methodOptions(m protoreflect.MethodDescriptor) (methodOptions, bool) {
 	options, err := methodOptionsOf(m)
 	if err != nil {
-		r.add(optionUnreadable, at(m), "the options of %s can't be read: use the treaty/v1/options.proto of this version", m.Name())
+		r.unreadable(m)
 		return options, false
 	}
 	return options, true
@@ -76,22 +76,27 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 	case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
 		if options.GetRetry().GetGiveUpAfter() != nil {
 			r.add(retriableGivesUp, where.below(commandRetry, retryGiveUpAfter),
-				"%s is retriable, so it is tried until it is done: remove give_up_after", m.Name())
+				"%s is retriable, so it is retried until it is done: remove give_up_after", m.Name())
 		}
 		if options.GetCompleteWithin() != nil {
-			r.add(retriableGivesUp, where.below(commandComplete), "%s is retriable, so it is waited for until it is done: remove complete_within", m.Name())
+			r.add(retriableGivesUp, where.below(commandComplete),
+				"%s is retriable, so its saga waits until it is done: remove complete_within", m.Name())
 		}
 	case treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED:
-		r.add(commandKindMissing, where, "%s has no kind: write one of `compensated_by: \"...\"`, `pivot: {}`, `retriable: {}`, `query: {}`", m.Name())
+		r.add(commandKindMissing, where,
+			"%s has no kind: write one of `compensated_by: \"...\"`, `pivot: {}`, `retriable: {}`, `query: {}`",
+			m.Name())
 	}
 	if !command.Broadcast {
 		return command
 	}
 	if command.Kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
-		r.add(broadcastPivot, where.below(commandBroadcast), "%s goes to several participants, so it can't be a pivot: a saga has one; make it retriable or compensatable", m.Name())
+		r.add(broadcastPivot, where.below(commandBroadcast),
+			"%s goes to several participants, so it can't be a pivot: make it compensatable or retriable", m.Name())
 	}
 	if all, err := methodOptionsOf(m); err == nil && all.saga != nil {
-		r.add(broadcastIsSaga, where.below(commandBroadcast), "%s is a saga, which one orchestrator runs: remove broadcast", m.Name())
+		r.add(broadcastIsSaga, where.below(commandBroadcast),
+			"%s is a saga, so it can't be a broadcast: remove broadcast", m.Name())
 	}
 	return command
 }
@@ -133,7 +138,7 @@ func kindOf(options *treatyv1.Command) treatyv1.CommandKind {
 	return treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED
 }
 
-// rejections reads the names that stand at s.
+// rejections reads the names of rejections at s.
 func (r *report) rejections(s site, file protoreflect.FileDescriptor, names []string) []protoreflect.FullName {
 	var rejections []protoreflect.FullName
 	if len(names) == 0 {
@@ -151,7 +156,8 @@ func (r *report) rejections(s site, file protoreflect.FileDescriptor, names []st
 		case known.has(relative):
 			r.add(rejectionUnknown, entry, "%q is not a full name: write %q", written, relative)
 		default:
-			r.add(rejectionUnknown, entry, "%s knows no message %q: write the full name of one, e.g. %q, and import its file",
+			r.add(rejectionUnknown, entry,
+				"%s can't resolve message %q: write a full name, e.g. %q, and import its file",
 				file.Path(), written, file.Package().Append("SomethingRefused"))
 		}
 		rejections = append(rejections, name)
@@ -159,7 +165,7 @@ func (r *report) rejections(s site, file protoreflect.FileDescriptor, names []st
 	return rejections
 }
 
-// fileSet is a file and everything that it imports, directly or not.
+// fileSet is a file and all its direct and indirect imports.
 type fileSet struct{ files protoregistry.Files }
 
 func messagesOf(file protoreflect.FileDescriptor) *fileSet {
@@ -175,7 +181,7 @@ func (s *fileSet) add(file protoreflect.FileDescriptor) {
 	if _, err := s.files.FindFileByPath(file.Path()); err == nil {
 		return
 	}
-	// A file that clashes with another one can't have been compiled together with it.
+	// Registering can't fail: files that were compiled together don't clash.
 	_ = s.files.RegisterFile(file)
 	imports := file.Imports()
 	for i := range imports.Len() {
@@ -192,12 +198,12 @@ func (s *fileSet) has(name protoreflect.FullName) bool {
 	return isMessage
 }
 
-// methodNamed returns a method of a service; nil when it has none of that name.
+// methodNamed returns the method of a service with a name, or nil.
 func methodNamed(service protoreflect.ServiceDescriptor, name string) protoreflect.MethodDescriptor {
 	return service.Methods().ByName(protoreflect.Name(name))
 }
 
-// methodsOf yields the methods of a service in the order in which they are written.
+// methodsOf yields the methods of a service in the order of the file.
 func methodsOf(service protoreflect.ServiceDescriptor) iter.Seq[protoreflect.MethodDescriptor] {
 	return func(yield func(protoreflect.MethodDescriptor) bool) {
 		for i := range service.Methods().Len() {
@@ -208,8 +214,10 @@ func methodsOf(service protoreflect.ServiceDescriptor) iter.Seq[protoreflect.Met
 	}
 }
 
-// actionsOf yields the commands of a service that name a compensation.
-func actionsOf(service protoreflect.ServiceDescriptor, compensation protoreflect.Name) iter.Seq[protoreflect.MethodDescriptor] {
+// actionsOf yields the commands of a service that name a method as their compensation.
+func actionsOf(
+	service protoreflect.ServiceDescriptor, compensation protoreflect.Name,
+) iter.Seq[protoreflect.MethodDescriptor] {
 	return func(yield func(protoreflect.MethodDescriptor) bool) {
 		for m := range methodsOf(service) {
 			options, err := methodOptionsOf(m)

@@ -11,8 +11,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// annotated tells whether a file can hold our options: it imports them, directly or through a public import. The options of
-// other files are not read, as somebody else may use our numbers there.
+// annotated reports whether a file imports our options, directly or through a public import. The options of other files
+// are not read, because their extensions may use the same numbers.
 func annotated(file protoreflect.FileDescriptor) bool {
 	imports := file.Imports()
 	for i := range imports.Len() {
@@ -36,7 +36,7 @@ func reexports(file protoreflect.FileDescriptor) bool {
 	return false
 }
 
-// methodOptions are our options of one method; nil where there is none.
+// methodOptions are our options of a method. An option that isn't set is nil.
 type methodOptions struct {
 	command      *treatyv1.Command
 	compensation *treatyv1.Compensation
@@ -58,7 +58,7 @@ func methodOptionsOf(m protoreflect.MethodDescriptor) (methodOptions, error) {
 	return options, nil
 }
 
-// fieldOptions are our options of one field.
+// fieldOptions are our options of a field.
 type fieldOptions struct {
 	requestID, label, correlationKey, redacted bool
 }
@@ -79,8 +79,8 @@ func fieldOptionsOf(f protoreflect.FieldDescriptor) (fieldOptions, error) {
 	return options, nil
 }
 
-// readOptions copies a descriptor's options into one of the generated types. They go over the wire, as the descriptor may
-// hold them as dynamic messages, or our extensions as unknown fields.
+// readOptions copies a descriptor's options into a message of the generated type. It serializes them, because the
+// descriptor may hold them as dynamic messages, or our extensions as unknown fields.
 func readOptions(d protoreflect.Descriptor, into proto.Message) error {
 	options := d.Options()
 	if options == nil || !options.ProtoReflect().IsValid() {
@@ -96,7 +96,7 @@ func readOptions(d protoreflect.Descriptor, into proto.Message) error {
 	return nil
 }
 
-// extension returns the value of an extension, or the zero value when it isn't set.
+// extension returns the value of an extension, or the zero value if it isn't set.
 func extension[T any](options proto.Message, xt protoreflect.ExtensionType) T {
 	var zero T
 	if !proto.HasExtension(options, xt) {
@@ -118,7 +118,9 @@ func (ourExtensions) FindExtensionByName(name protoreflect.FullName) (protorefle
 	return nil, protoregistry.NotFound
 }
 
-func (ourExtensions) FindExtensionByNumber(message protoreflect.FullName, number protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+func (ourExtensions) FindExtensionByNumber(
+	message protoreflect.FullName, number protoreflect.FieldNumber,
+) (protoreflect.ExtensionType, error) {
 	for _, xt := range allExtensions {
 		if d := xt.TypeDescriptor(); d.Number() == number && d.ContainingMessage().FullName() == message {
 			return xt, nil

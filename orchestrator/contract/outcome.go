@@ -6,8 +6,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// OutcomeOf returns what a gRPC code means for a call: what its contract says, else the default. It is never
-// OUTCOME_UNSPECIFIED; a code that gRPC doesn't know means unknown. A nil call has the defaults.
+// OutcomeOf returns the outcome of an attempt that returned a gRPC code: the one in the contract, or else the default.
+// It is never OUTCOME_UNSPECIFIED; a code that gRPC doesn't define means OUTCOME_UNKNOWN. A nil call has the defaults.
 func OutcomeOf(call *CallConfig, code codes.Code) treatyv1.Outcome {
 	if call != nil {
 		if outcome, ok := call.Outcomes[code]; ok {
@@ -17,7 +17,8 @@ func OutcomeOf(call *CallConfig, code codes.Code) treatyv1.Outcome {
 	switch code {
 	case codes.OK:
 		return treatyv1.Outcome_OUTCOME_DONE
-	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange, codes.PermissionDenied:
+	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
+		codes.PermissionDenied:
 		return treatyv1.Outcome_OUTCOME_REFUSED
 	case codes.Aborted:
 		return treatyv1.Outcome_OUTCOME_CONFLICT
@@ -30,7 +31,7 @@ func OutcomeOf(call *CallConfig, code codes.Code) treatyv1.Outcome {
 	}
 }
 
-// codeNames are the codes that a contract may give another outcome, by the names of google.rpc.Code.
+// codeNames holds the codes whose outcome a contract may change, by their names in google.rpc.Code.
 var codeNames = map[string]codes.Code{
 	"CANCELLED":           codes.Canceled,
 	"UNKNOWN":             codes.Unknown,
@@ -50,7 +51,7 @@ var codeNames = map[string]codes.Code{
 	"UNAUTHENTICATED":     codes.Unauthenticated,
 }
 
-// outcomes reads the overrides that stand at s.
+// outcomes reads the overrides at s.
 func (r *report) outcomes(s site, overrides []*treatyv1.OutcomeOverride) map[codes.Code]treatyv1.Outcome {
 	if len(overrides) == 0 {
 		return nil
@@ -63,18 +64,20 @@ func (r *report) outcomes(s site, overrides []*treatyv1.OutcomeOverride) map[cod
 		case override.GetCode() == "OK":
 			r.add(outcomeCodeInvalid, entry, "OK always means done: remove it from outcomes")
 		case !known:
-			r.add(outcomeCodeInvalid, entry, "%q is not a gRPC code: write its name as in google.rpc.Code, e.g. \"UNAVAILABLE\"", override.GetCode())
+			r.add(outcomeCodeInvalid, entry,
+				"%q is not a gRPC code: write a name as in google.rpc.Code, e.g. \"UNAVAILABLE\"", override.GetCode())
 		}
 		outcome := override.GetOutcome()
 		switch outcome {
 		case treatyv1.Outcome_OUTCOME_REFUSED, treatyv1.Outcome_OUTCOME_CONFLICT, treatyv1.Outcome_OUTCOME_MISDEPLOYED,
 			treatyv1.Outcome_OUTCOME_THROTTLED, treatyv1.Outcome_OUTCOME_UNKNOWN:
 		default:
-			r.add(outcomeInvalid, entry, "%s can't be %s: write OUTCOME_REFUSED, OUTCOME_CONFLICT, OUTCOME_MISDEPLOYED, OUTCOME_THROTTLED or OUTCOME_UNKNOWN",
+			r.add(outcomeInvalid, entry, "%s can't be %s: "+
+				"write OUTCOME_REFUSED, OUTCOME_CONFLICT, OUTCOME_MISDEPLOYED, OUTCOME_THROTTLED or OUTCOME_UNKNOWN",
 				override.GetCode(), outcome)
 		}
 		if _, twice := outcomes[code]; twice && known {
-			r.add(outcomeDuplicate, entry, "%s has an outcome already: keep one of the two", override.GetCode())
+			r.add(outcomeDuplicate, entry, "%s already has an outcome: keep one of the two", override.GetCode())
 		}
 		outcomes[code] = outcome
 	}

@@ -8,44 +8,46 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// redactedText is what stands in the place of a redacted string.
+// redactedText replaces a redacted string.
 const redactedText = "[REDACTED]"
 
-// isRedacted tells whether a field is marked with debug_redact: its values must not appear in a log, span, UI or CLI output.
+// isRedacted reports whether a field has debug_redact: its values must not appear in logs, spans, the console or CLI
+// output.
 func isRedacted(field protoreflect.FieldDescriptor) bool {
 	if options, ok := field.Options().(*descriptorpb.FieldOptions); ok {
 		return options.GetDebugRedact()
 	}
 	options := new(descriptorpb.FieldOptions)
-	// What can't be read is not shown.
+	// A field whose options can't be read counts as redacted.
 	return readOptions(field, options) != nil || options.GetDebugRedact()
 }
 
-// Redact removes from a message, in place, what must not be shown, with the types that the program links. See redactor.
+// Redact removes the values that must not be shown from a message, in place. Use it on a copy that is to be shown,
+// never on a message that is sent or stored. It may be called concurrently for different messages.
+//
+// A string field with debug_redact that isn't empty becomes "[REDACTED]". Any other field with debug_redact is cleared:
+// lists, maps, messages, bytes, numbers, bools and enums. Redact descends into messages, lists, maps and
+// google.protobuf.Any. It also clears unknown fields, and each Any whose type isn't linked or whose value can't be
+// read, because it can't tell what they hold.
 func Redact(m proto.Message) {
 	redactor{}.redact(m)
 }
 
-// typeResolver finds the types of what a google.protobuf.Any holds. Both *protoregistry.Types and *dynamicpb.Types are one.
+// typeResolver resolves the types in a google.protobuf.Any. *protoregistry.Types and *dynamicpb.Types implement it.
 type typeResolver interface {
 	protoregistry.MessageTypeResolver
 	protoregistry.ExtensionTypeResolver
 }
 
-// redactor removes what must not be shown. It is for the copy that is shown, never for the message that is sent or stored.
-// The zero value uses the types that the program links. It may be used concurrently for different messages.
+// redactor redacts messages. The zero value uses the types that the program links.
 type redactor struct {
-	// types resolves what a google.protobuf.Any holds; nil means protoregistry.GlobalTypes.
+	// types resolves the types in a google.protobuf.Any. nil means protoregistry.GlobalTypes.
 	types typeResolver
 }
 
-// maxAnyDepth is how many Anys inside each other are read; what is deeper is emptied.
+// maxAnyDepth is how many nested Anys are read. Deeper ones are cleared.
 const maxAnyDepth = 32
 
-// redact changes m in place. A string marked with debug_redact that isn't empty becomes redactedText; any other marked field is
-// emptied: lists, maps, messages, bytes, numbers, bools and enums. It goes through messages, lists, maps and
-// google.protobuf.Any. Nobody can tell what is in an Any whose type isn't known or whose value can't be read, nor in
-// unknown fields, so they are emptied too.
 func (r redactor) redact(m proto.Message) {
 	if r.types == nil {
 		r.types = protoregistry.GlobalTypes
@@ -94,7 +96,7 @@ func redactField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
 			m.Set(field, protoreflect.ValueOfString(redactedText))
 		}
 	case field.Cardinality() == protoreflect.Required:
-		// A required field must stay, or the message can't be written.
+		// A required field must stay set, or the message can't be serialized.
 		m.Set(field, m.NewField(field))
 	default:
 		m.Clear(field)
@@ -103,7 +105,7 @@ func redactField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
 
 var anyName = (*anypb.Any)(nil).ProtoReflect().Descriptor().FullName()
 
-// any redacts what an Any holds. It may be a dynamic message.
+// any redacts the message in an Any, which may be a dynamic message.
 func (r redactor) any(m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	url, value := fields.ByName("type_url"), fields.ByName("value")
@@ -127,7 +129,8 @@ func (r redactor) anyValue(url string, value []byte, depth int) (raw []byte, ok 
 		return nil, false
 	}
 	held := kind.New()
-	if err := (proto.UnmarshalOptions{AllowPartial: true, Resolver: r.types}).Unmarshal(value, held.Interface()); err != nil {
+	unmarshal := proto.UnmarshalOptions{AllowPartial: true, Resolver: r.types}
+	if err := unmarshal.Unmarshal(value, held.Interface()); err != nil {
 		return nil, false
 	}
 	r.message(held, depth)

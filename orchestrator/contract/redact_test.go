@@ -25,7 +25,7 @@ func ExampleRedact() {
 	// Output: customers/7 [REDACTED] [REDACTED]
 }
 
-// secrets is a message of testdata/valid/secrets.proto, which has a field of every form.
+// secrets returns the message of testdata/valid/secrets.proto, which has a field of every kind.
 func secrets(t *testing.T) (protoreflect.MessageType, *dynamicpb.Types) {
 	t.Helper()
 	file := mustCompile(t, "testdata/valid", "secrets")
@@ -36,32 +36,46 @@ func secrets(t *testing.T) (protoreflect.MessageType, *dynamicpb.Types) {
 	return dynamicpb.NewMessageType(file.Messages().ByName("Secrets")), dynamicpb.NewTypes(files)
 }
 
+// nested is a message with an Any in an Any.
+func nested(fields string) string {
+	const held = "any { [type.googleapis.com/acme.v1.Secrets] { %s } }"
+	return fmt.Sprintf(held, fmt.Sprintf(held, fields))
+}
+
 func TestRedact(t *testing.T) {
 	kind, types := secrets(t)
 	for name, test := range map[string]struct{ shown, want string }{
-		"string":          {`text: "s" open: "o"`, `text: "[REDACTED]" open: "o"`},
-		"empty string":    {`open: "o"`, `open: "o"`},
-		"optional":        {`maybe: ""`, `maybe: ""`},
-		"required":        {`need { id: 1 pin: 7 }`, `need { id: 1 pin: 0 }`},
-		"list":            {`texts: "s" texts: "s"`, ``},
-		"map":             {`by_name { key: "s" value: "s" }`, ``},
-		"bytes":           {`raw: "s"`, ``},
-		"number":          {`number: 7`, ``},
-		"message":         {`whole { text: "s" }`, ``},
-		"oneof":           {`choice: "s"`, `choice: "[REDACTED]"`},
-		"nested":          {`inner { text: "s" open: "o" }`, `inner { text: "[REDACTED]" open: "o" }`},
-		"nested list":     {`inners { text: "s" } inners { open: "o" }`, `inners { text: "[REDACTED]" } inners { open: "o" }`},
-		"nested map":      {`inner_by_id { key: 1 value { text: "s" } }`, `inner_by_id { key: 1 value { text: "[REDACTED]" } }`},
-		"any":             {`any { [type.googleapis.com/acme.v1.Secrets] { text: "s" open: "o" } }`, `any { [type.googleapis.com/acme.v1.Secrets] { text: "[REDACTED]" open: "o" } }`},
-		"unknown any":     {`any { type_url: "type.googleapis.com/acme.v1.Nobody" value: "s" }`, `any { type_url: "type.googleapis.com/acme.v1.Nobody" }`},
-		"broken any":      {`any { type_url: "type.googleapis.com/acme.v1.Secrets" value: "\xff" }`, `any { type_url: "type.googleapis.com/acme.v1.Secrets" }`},
-		"any in any":      {`any { [type.googleapis.com/acme.v1.Secrets] { any { [type.googleapis.com/acme.v1.Secrets] { number: 7 } } } }`, `any { [type.googleapis.com/acme.v1.Secrets] { any { [type.googleapis.com/acme.v1.Secrets] { } } } }`},
+		"string":       {`text: "s" open: "o"`, `text: "[REDACTED]" open: "o"`},
+		"empty string": {`open: "o"`, `open: "o"`},
+		"optional":     {`maybe: ""`, `maybe: ""`},
+		"required":     {`need { id: 1 pin: 7 }`, `need { id: 1 pin: 0 }`},
+		"list":         {`texts: "s" texts: "s"`, ``},
+		"map":          {`by_name { key: "s" value: "s" }`, ``},
+		"bytes":        {`raw: "s"`, ``},
+		"number":       {`number: 7`, ``},
+		"message":      {`whole { text: "s" }`, ``},
+		"oneof":        {`choice: "s"`, `choice: "[REDACTED]"`},
+		"nested":       {`inner { text: "s" open: "o" }`, `inner { text: "[REDACTED]" open: "o" }`},
+		"nested list": {`inners { text: "s" } inners { open: "o" }`,
+			`inners { text: "[REDACTED]" } inners { open: "o" }`},
+		"nested map": {`inner_by_id { key: 1 value { text: "s" } }`,
+			`inner_by_id { key: 1 value { text: "[REDACTED]" } }`},
+		"any": {`any { [type.googleapis.com/acme.v1.Secrets] { text: "s" open: "o" } }`,
+			`any { [type.googleapis.com/acme.v1.Secrets] { text: "[REDACTED]" open: "o" } }`},
+		"unknown any": {`any { type_url: "type.googleapis.com/acme.v1.Nobody" value: "s" }`,
+			`any { type_url: "type.googleapis.com/acme.v1.Nobody" }`},
+		"broken any": {`any { type_url: "type.googleapis.com/acme.v1.Secrets" value: "\xff" }`,
+			`any { type_url: "type.googleapis.com/acme.v1.Secrets" }`},
+		"any in any": {
+			nested(`number: 7`), nested(``),
+		},
 		"no value at all": {``, ``},
 	} {
 		t.Run(name, func(t *testing.T) {
 			parse := func(text string) proto.Message {
 				m := kind.New().Interface()
-				if err := (prototext.UnmarshalOptions{Resolver: types, AllowPartial: true}).Unmarshal([]byte(text), m); err != nil {
+				unmarshal := prototext.UnmarshalOptions{Resolver: types, AllowPartial: true}
+				if err := unmarshal.Unmarshal([]byte(text), m); err != nil {
 					t.Fatal(err)
 				}
 				return m
@@ -75,7 +89,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-func TestRedactEmptiesWhatNobodyCanRead(t *testing.T) {
+func TestRedactClearsUnreadableValues(t *testing.T) {
 	m := &customerv1.Customer{Name: "customers/7"}
 	m.ProtoReflect().SetUnknown(protoreflect.RawFields{0xa2, 0x06, 1, 's'})
 	contract.Redact(m)
@@ -83,7 +97,8 @@ func TestRedactEmptiesWhatNobodyCanRead(t *testing.T) {
 		t.Error("unknown fields are shown")
 	}
 
-	deep := &anypb.Any{TypeUrl: "type.googleapis.com/acme.customer.v1.Customer", Value: marshal(t, &customerv1.Customer{Name: "n"})}
+	deep := &anypb.Any{TypeUrl: "type.googleapis.com/acme.customer.v1.Customer",
+		Value: marshal(t, &customerv1.Customer{Name: "n"})}
 	for range 100 {
 		deep = &anypb.Any{TypeUrl: "type.googleapis.com/google.protobuf.Any", Value: marshal(t, deep)}
 	}
@@ -98,11 +113,11 @@ func TestRedactEmptiesWhatNobodyCanRead(t *testing.T) {
 		outer = inner
 	}
 	if depth > 40 {
-		t.Errorf("%d Anys inside each other are read", depth)
+		t.Errorf("%d nested Anys are read", depth)
 	}
 }
 
-func TestRedactLeavesOpenMessages(t *testing.T) {
+func TestRedactKeepsOtherMessages(t *testing.T) {
 	open, err := structpb.NewStruct(map[string]any{"a": "b", "c": []any{1.0, "d"}})
 	if err != nil {
 		t.Fatal(err)
@@ -120,11 +135,12 @@ func FuzzRedact(f *testing.F) {
 	f.Add([]byte("\x0a\x01s"))
 	f.Add(marshal(f, &customerv1.Customer{DisplayName: "s", Email: "s"}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		saga := &treatyv1.Saga{Request: &anypb.Any{TypeUrl: "type.googleapis.com/acme.customer.v1.Customer", Value: raw}}
+		saga := &treatyv1.Saga{Request: &anypb.Any{TypeUrl: "type.googleapis.com/acme.customer.v1.Customer",
+			Value: raw}}
 		contract.Redact(saga)
 		customer := new(customerv1.Customer)
 		if err := saga.GetRequest().UnmarshalTo(customer); err != nil {
-			t.Fatalf("what is shown can't be read: %v", err)
+			t.Fatalf("the redacted message is unreadable: %v", err)
 		}
 		for _, shown := range []string{customer.GetDisplayName(), customer.GetEmail()} {
 			if shown != "" && shown != contract.RedactedText {

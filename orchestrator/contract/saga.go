@@ -27,7 +27,9 @@ func (r *report) saga(m protoreflect.MethodDescriptor, options *treatyv1.SagaOpt
 }
 
 // annotations reads the request id and the labels of a saga's request.
-func (r *report) annotations(message protoreflect.MessageDescriptor) (requestID protoreflect.FieldDescriptor, labels []protoreflect.FieldDescriptor) {
+func (r *report) annotations(
+	message protoreflect.MessageDescriptor,
+) (requestID protoreflect.FieldDescriptor, labels []protoreflect.FieldDescriptor) {
 	fields := message.Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)
@@ -39,12 +41,16 @@ func (r *report) annotations(message protoreflect.MessageDescriptor) (requestID 
 			where := atFieldOption(field, treatyv1.E_RequestId)
 			switch {
 			case field.Kind() != protoreflect.StringKind || field.Cardinality() == protoreflect.Repeated:
-				r.add(requestIDType, where, "the request id %s must be one string: write `string %s = %d`", field.Name(), field.Name(), field.Number())
+				r.add(requestIDType, where, "the request id %s must be a single string: write `string %s = %d`",
+					field.Name(), field.Name(), field.Number())
 			case options.redacted:
-				r.add(fieldRedacted, where, "the request id %s is shown and compared, so it can't be debug_redact: remove one of the two options", field.Name())
+				r.add(fieldRedacted, where,
+					"the request id %s is shown and compared, so it can't be debug_redact: remove one of the two "+
+						"options", field.Name())
 			}
 			if requestID != nil {
-				r.add(requestIDDuplicate, where, "%s has the request id %s already: remove the option here", message.Name(), requestID.Name())
+				r.add(requestIDDuplicate, where, "%s already has the request id %s: remove the option here",
+					message.Name(), requestID.Name())
 				continue
 			}
 			requestID = field
@@ -52,22 +58,27 @@ func (r *report) annotations(message protoreflect.MessageDescriptor) (requestID 
 		if options.label {
 			where := atFieldOption(field, treatyv1.E_Label)
 			switch {
-			case !labelled(field):
-				r.add(labelType, where, "the label %s must be one string, number, bool or enum: remove the option, or put it on such a field", field.Name())
+			case !canBeLabel(field):
+				r.add(labelType, where,
+					"the label %s must be a single string, number, bool or enum: remove the option or move it to "+
+						"such a field", field.Name())
 			case options.redacted:
-				r.add(fieldRedacted, where, "the label %s is shown and searched by, so it can't be debug_redact: remove one of the two options", field.Name())
+				r.add(fieldRedacted, where,
+					"the label %s is indexed and shown, so it can't be debug_redact: remove one of the options",
+					field.Name())
 			}
 			labels = append(labels, field)
 			if len(labels) == maxLabels+1 {
-				r.add(labelTooMany, where, "%s has more than %d labels: keep those that sagas are searched by", message.Name(), maxLabels)
+				r.add(labelTooMany, where, "%s has more than %d labels: keep those that you search by", message.Name(),
+					maxLabels)
 			}
 		}
 	}
 	return requestID, labels
 }
 
-// labelled tells whether a field can be a label.
-func labelled(field protoreflect.FieldDescriptor) bool {
+// canBeLabel reports whether a field can be a label.
+func canBeLabel(field protoreflect.FieldDescriptor) bool {
 	if field.Cardinality() == protoreflect.Repeated {
 		return false
 	}
@@ -81,7 +92,7 @@ func labelled(field protoreflect.FieldDescriptor) bool {
 func (r *report) fieldOptions(field protoreflect.FieldDescriptor) (fieldOptions, bool) {
 	options, err := fieldOptionsOf(field)
 	if err != nil {
-		r.add(optionUnreadable, at(field), "the options of %s can't be read: use the treaty/v1/options.proto of this version", field.Name())
+		r.unreadable(field)
 		return options, false
 	}
 	return options, true

@@ -9,16 +9,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Position is a place in a .proto file.
+// Position is a position in a .proto file.
 type Position struct {
-	// Path is the file's name as it is imported.
+	// Path is the file's import path.
 	Path string
 
-	// Line and Column count from 1; both are 0 when the descriptor holds no source positions, as in a linked Go program.
+	// Line and Column count from 1. Both are 0 if the descriptor has no source positions, as in a linked Go program.
 	Line, Column int
 }
 
-// String returns "path:line:column", or the path alone when there is no line.
+// String returns "path:line:column", or the path alone if the line is unknown.
 func (p Position) String() string {
 	if p.Line == 0 {
 		return p.Path
@@ -26,23 +26,25 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.Path, p.Line, p.Column)
 }
 
-// Violation is one place where a contract breaks a rule. It is an error.
+// Violation is a place where a contract breaks a rule. It is an error.
 type Violation struct {
-	// Rule is the id of the broken rule, e.g. "COMMAND_KIND_MISSING". Ids never change; docs/contract-reference.md explains each.
+	// Rule is the id of the broken rule, e.g. "COMMAND_KIND_MISSING". Ids never change. docs/contract-reference.md
+	// explains each.
 	Rule string
 
-	// Descriptor is what breaks it: a method, a field, an event, or the message of a compensation's request.
+	// Descriptor is the descriptor that breaks the rule: a method, a field, an event, or the request message of a
+	// compensation.
 	Descriptor protoreflect.Descriptor
 
-	// Position is where it is written, as exactly as the descriptor tells.
+	// Position is its position, as exact as the descriptor's source info.
 	Position Position
 
 	// Message says what is wrong and what to write instead.
 	Message string
 }
 
-// Error returns "path:line:column: message (RULE_ID)". Where the line isn't known, the descriptor's full name stands in front of
-// the message.
+// Error returns "path:line:column: message (RULE_ID)". If the line is unknown, the descriptor's full name precedes the
+// message.
 func (v Violation) Error() string {
 	if v.Position.Line == 0 && v.Descriptor != nil {
 		return fmt.Sprintf("%s: %s: %s (%s)", v.Position, v.Descriptor.FullName(), v.Message, v.Rule)
@@ -50,7 +52,7 @@ func (v Violation) Error() string {
 	return fmt.Sprintf("%s: %s (%s)", v.Position, v.Message, v.Rule)
 }
 
-// site is what a violation is about: a descriptor, or what is written below it.
+// site is the place of a violation: a descriptor, or an element below it.
 type site struct {
 	desc protoreflect.Descriptor
 	path []int32 // below the descriptor, as in SourceCodeInfo
@@ -65,7 +67,7 @@ const (
 
 func at(d protoreflect.Descriptor) site { return site{desc: d} }
 
-// atOption is the place of an option of a method, or of one of its fields.
+// atOption returns the place of an option of a method, or of one of the option's fields.
 func atOption(m protoreflect.MethodDescriptor, xt protoreflect.ExtensionType, fields ...int32) site {
 	path := append([]int32{methodOptionsField, int32(xt.TypeDescriptor().Number())}, fields...)
 	return site{desc: m, path: path}
@@ -84,7 +86,8 @@ func atMessageOption(m protoreflect.MessageDescriptor, xt protoreflect.Extension
 	return site{desc: m, path: []int32{messageOptionsField, int32(xt.TypeDescriptor().Number())}}
 }
 
-// position returns the most exact position that the file knows. Compilers differ in how deep into an option they go.
+// position returns the most exact position in the file's source info. Compilers differ in how deep they descend into
+// options.
 func (s site) position() Position {
 	file := s.desc.ParentFile()
 	if file == nil {
@@ -113,13 +116,20 @@ type report struct {
 
 func (r *report) add(broken rule, s site, format string, args ...any) {
 	v := Violation{Rule: broken.id, Descriptor: s.desc, Position: s.position(), Message: fmt.Sprintf(format, args...)}
-	// A compensation that several commands name is looked at once for each.
+	// A compensation that several commands name is checked once for each.
 	for _, w := range r.violations {
-		if w.Rule == v.Rule && w.Descriptor.FullName() == v.Descriptor.FullName() && w.Position == v.Position && w.Message == v.Message {
+		if w.Rule == v.Rule && w.Descriptor.FullName() == v.Descriptor.FullName() && w.Position == v.Position &&
+			w.Message == v.Message {
 			return
 		}
 	}
 	r.violations = append(r.violations, v)
+}
+
+// unreadable reports a descriptor whose options can't be read.
+func (r *report) unreadable(d protoreflect.Descriptor) {
+	r.add(optionUnreadable, at(d), "the options of %s can't be read: use the treaty/v1/options.proto of this version",
+		d.Name())
 }
 
 // sorted returns the violations ordered by position.

@@ -13,9 +13,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// doc writes a doc comment: what the .proto file says, our sentences, and the deprecation.
+// doc writes a doc comment: the comment in the .proto file, our sentences, and the deprecation.
 func (g *generator) doc(m *protogen.Method, is string, sentences []string) {
-	for _, line := range slices.Concat(spoken(m, is), []string{""}, sentences) {
+	for _, line := range slices.Concat(docLines(m, is), []string{""}, sentences) {
 		g.p(strings.TrimRight("// "+line, " "))
 	}
 	g.deprecation(deprecated(m))
@@ -28,9 +28,9 @@ func (g *generator) deprecation(isDeprecated bool) {
 	}
 }
 
-// spoken turns the comment of a method into lines that begin with its name, as Go's doc comments do. Where the comment doesn't
-// go on from there, what the method is comes first.
-func spoken(m *protogen.Method, is string) []string {
+// docLines turns the comment of a method into lines that begin with its Go name, as doc comments do. If the comment
+// doesn't continue a sentence that begins with the name, a sentence of our own comes first.
+func docLines(m *protogen.Method, is string) []string {
 	plain := fmt.Sprintf("%s %s %s/%s.", m.GoName, is, m.Parent.Desc.FullName(), m.Desc.Name())
 	text := strings.Trim(string(m.Comments.Leading), "\n")
 	if strings.TrimSpace(text) == "" {
@@ -51,7 +51,8 @@ func spoken(m *protogen.Method, is string) []string {
 	return lines
 }
 
-// isVerb tells whether a comment goes on well after a name, as in "Changes where a customer lives.".
+// isVerb reports whether the first word of a comment is a verb that can follow the name, as in "Changes a customer's
+// address.".
 func isVerb(word string) bool {
 	switch word {
 	case "This", "Its", "Is", "Always", "As", "Unless", "Address", "Status":
@@ -66,31 +67,32 @@ func lowered(word string) string {
 	return string(unicode.ToLower(first)) + word[size:]
 }
 
-// commandSentences say what saga code has to know of a command.
+// commandSentences says what the author of saga code must know about a command.
 func commandSentences(c command) []string {
 	var sentences []string
 	switch c.contract.Kind {
 	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
-		_, undo, _ := strings.Cut(c.contract.Compensation.Method, "/")
-		sentences = append(sentences, fmt.Sprintf("It is compensatable: %s undoes it.", undo))
+		_, compensation, _ := strings.Cut(c.contract.Compensation.Method, "/")
+		sentences = append(sentences, fmt.Sprintf("It is compensatable: %s compensates it.", compensation))
 	case treatyv1.CommandKind_COMMAND_KIND_PIVOT:
-		sentences = append(sentences, "It is a pivot: once it is done, the saga can't be undone.")
+		sentences = append(sentences, "It is a pivot: once it is done, the saga can't be compensated.")
 	case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
-		sentences = append(sentences, "It is retriable: it can't be undone, and is tried until it is done.")
+		sentences = append(sentences, "It is retriable: it can't be compensated, and is retried until it is done.")
 	case treatyv1.CommandKind_COMMAND_KIND_QUERY:
-		sentences = append(sentences, "It is a query: it changes nothing, so there is nothing to undo.")
+		sentences = append(sentences, "It is a query: it changes nothing, so there is nothing to compensate.")
 	}
 	if c.isSaga {
-		sentences = append(sentences, "It is a child saga: the step is done when that saga has succeeded.")
+		sentences = append(sentences, "It starts a child saga and is done when that saga has succeeded.")
 	}
 	if within := c.contract.CompleteWithin; within > 0 {
-		sentences = append(sentences, fmt.Sprintf("It may be accepted first and completed later; when it isn't within %s, its outcome is unknown.", within))
+		sentences = append(sentences, fmt.Sprintf(
+			"The participant may accept it and complete it within %s; after that, its outcome is unknown.", within))
 	}
 	if c.contract.Broadcast {
 		sentences = append(sentences, "It is a broadcast: it goes to every participant that serves it, side by side.")
 	}
 	if len(c.contract.Rejections) > 0 {
-		sentences = append(sentences, "A refusal may carry one of:")
+		sentences = append(sentences, "A refusal may carry one of these rejections:")
 		for _, name := range c.contract.Rejections {
 			sentences = append(sentences, "  - "+string(name))
 		}
@@ -98,19 +100,20 @@ func commandSentences(c command) []string {
 	return sentences
 }
 
-// sagaSentences say what an implementer has to know of a saga.
+// sagaSentences says what the implementer of a saga must know.
 func sagaSentences(s saga) []string {
-	sentence := fmt.Sprintf("It is the saga definition %s", s.contract.Definition)
+	sentences := []string{fmt.Sprintf("It is the saga definition %s.", s.contract.Definition)}
 	if s.contract.Deadline > 0 {
-		sentence += fmt.Sprintf(", and is cancelled after %s unless it has passed its pivot", s.contract.Deadline)
+		sentences = append(sentences,
+			fmt.Sprintf("It is cancelled after %s, unless it has passed its pivot.", s.contract.Deadline))
 	}
-	sentences := []string{sentence + "."}
 	if s.contract.Retention > 0 {
 		sentences = append(sentences, fmt.Sprintf("It is kept for %s after its end.", s.contract.Retention))
 	}
 	if s.contract.Compensation != nil {
-		_, undo, _ := strings.Cut(s.contract.Compensation.Method, "/")
-		sentences = append(sentences, fmt.Sprintf("As a step of another saga it is undone by %s, which the orchestrator does by itself.", undo))
+		_, compensation, _ := strings.Cut(s.contract.Compensation.Method, "/")
+		sentences = append(sentences, fmt.Sprintf(
+			"As a step of another saga it is compensated by %s, which the orchestrator implements.", compensation))
 	}
 	return sentences
 }

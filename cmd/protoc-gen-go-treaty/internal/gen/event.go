@@ -17,7 +17,7 @@ type event struct {
 	key *protogen.Field
 }
 
-// eventsOf adds to found the events among messages and among those nested in them.
+// eventsOf appends to found the events among messages, including nested ones.
 func eventsOf(messages []*protogen.Message, found []event) ([]event, error) {
 	for _, message := range messages {
 		read, err := contract.EventTypeOf(message.Desc)
@@ -38,21 +38,23 @@ func eventsOf(messages []*protogen.Message, found []event) ([]event, error) {
 	return found, nil
 }
 
-// event writes how an event is awaited.
+// event writes the functions with which saga code awaits an event.
 func (g *generator) event(e event) {
 	name, message := e.GoIdent.GoName, g.imports.ident(e.GoIdent)
 	key := g.argument(e.key) // after the functions' imports have their names
 	options, ok := e.Desc.Options().(*descriptorpb.MessageOptions)
 	deprecated := ok && options.GetDeprecated()
 
-	g.p("// Await", name, " waits for the next ", name, " whose ", e.key.Desc.Name(), " is the given one. The error is saga.ErrTimeout when the time of")
-	g.p("// saga.Within was up.")
+	g.p("// Await", name, " waits for the next ", name, " with the given ", e.key.Desc.Name(), ".")
+	g.p("// With saga.Within, the error wraps saga.ErrTimeout when none arrives in time.")
 	g.deprecation(deprecated)
-	g.p("func Await", name, "(ctx ", sagaPackage.Ident("Context"), ", ", key, " string, options ...", sagaPackage.Ident("WaitOption"), ") (*", message, ", error) {")
+	g.p("func Await", name, "(ctx ", sagaPackage.Ident("Context"), ", ", key, " string, options ...",
+		sagaPackage.Ident("WaitOption"), ") (*", message, ", error) {")
 	g.p("return ", sagaPackage.Ident("Await"), "(ctx, Next", name, "(", key, "), options...)")
 	g.p("}")
 	g.p()
-	g.p("// Next", name, " is the next ", name, " whose ", e.key.Desc.Name(), " is the given one, for saga.First. See saga.NextEvent for which one that is.")
+	g.p("// Next", name, " returns the next ", name, " with the given ", e.key.Desc.Name(), ", for saga.First.")
+	g.p("// saga.NextEvent says which events count.")
 	g.deprecation(deprecated)
 	g.p("func Next", name, "(", key, " string) *", sagaPackage.Ident("Event"), "[*", message, "] {")
 	g.p("return ", sagaPackage.Ident("NextEvent"), "[*", message, "](", key, ")")
@@ -60,17 +62,19 @@ func (g *generator) event(e event) {
 	g.p()
 }
 
-// argument is a field's name as that of an argument, in lower camel case. Where the name means something else already, in Go or in the
-// functions of an event, Key follows it.
+// argument returns a field's name as the name of an argument, in lower camel case. If the name has another meaning, in
+// Go or in the function, it appends "Key".
 func (g *generator) argument(field *protogen.Field) string {
 	name := uncapitalized(field.GoName)
-	for token.IsKeyword(name) || types.Universe.Lookup(name) != nil || name == "ctx" || name == "options" || g.imports.taken(name) {
+	for token.IsKeyword(name) || types.Universe.Lookup(name) != nil || name == "ctx" || name == "options" ||
+		g.imports.taken(name) {
 		name += "Key"
 	}
 	return name
 }
 
-// uncapitalized writes the first word of a name small: "CardID" becomes "cardID", "ID" becomes "id", "IDCard" becomes "idCard".
+// uncapitalized lower-cases the first word of a name: "CardID" becomes "cardID", "ID" becomes "id", "IDCard" becomes
+// "idCard".
 func uncapitalized(name string) string {
 	runes := []rune(name)
 	for i, r := range runes {

@@ -1,4 +1,5 @@
-// Package gen generates the Go code for commands and sagas. It decides nothing about contracts: package contract does.
+// Package gen generates the Go code for commands, events and sagas. It decides nothing about contracts: package
+// contract does.
 package gen
 
 import (
@@ -17,10 +18,11 @@ import (
 
 const sagaPackage = protogen.GoImportPath("github.com/treatyhq/treaty/orchestrator/saga")
 
-// Run generates all files that the plugin is asked for. When a contract breaks a rule it generates nothing; the error then
-// holds all violations, one a line.
+// Run generates all files that the plugin is asked for. If a contract breaks a rule, it generates nothing and returns
+// an error with all violations, one per line.
 func Run(plugin *protogen.Plugin) error {
-	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL | pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
+	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL |
+		pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
 	plugin.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2
 	plugin.SupportedEditionsMaximum = descriptorpb.Edition_EDITION_2024
 	var files []protoreflect.FileDescriptor
@@ -77,9 +79,12 @@ func check(files []protoreflect.FileDescriptor) error {
 	}
 	errs := make([]error, 0, len(violations)+1)
 	if len(violations) == 1 {
-		errs = append(errs, errors.New("the contracts break a rule (see docs/contract-reference.md):")) //nolint:revive,staticcheck // a list follows
+		//nolint:revive,staticcheck // a list follows
+		errs = append(errs, errors.New("a contract breaks a rule (see docs/contract-reference.md):"))
 	} else {
-		errs = append(errs, fmt.Errorf("the contracts break rules in %d places (see docs/contract-reference.md):", len(violations))) //nolint:revive,staticcheck // a list follows
+		//nolint:revive,staticcheck // a list follows
+		errs = append(errs,
+			fmt.Errorf("contracts break rules in %d places (see docs/contract-reference.md):", len(violations)))
 	}
 	for _, violation := range violations {
 		errs = append(errs, violation)
@@ -87,7 +92,7 @@ func check(files []protoreflect.FileDescriptor) error {
 	return errors.Join(errs...)
 }
 
-// names are the names of what is generated for one file.
+// names are the names of the file, and of the package, that are generated for a .proto file.
 type names struct {
 	file       *protogen.File
 	filename   string
@@ -125,13 +130,13 @@ type saga struct {
 	contract *contract.SagaDefinition
 }
 
-// goPackage is what is known of a generated package over all of its files.
+// goPackage holds what concerns all files of a generated package.
 type goPackage struct {
 	hasEvents  bool
-	documented bool // whether a file has the package's comment already
+	documented bool // a file has the package's doc comment
 }
 
-// content is what a file holds for us.
+// content is what is generated for a file.
 type content struct {
 	names    names
 	commands []command
@@ -168,14 +173,14 @@ func read(file *protogen.File) (content, error) {
 	return c, err
 }
 
-// generator writes one file. The body comes first, as the imports are known afterwards.
+// generator writes one file. It collects the body first, because the body determines the imports.
 type generator struct {
 	names   names
 	imports *imports
 	body    strings.Builder
 }
 
-// p adds one line to the body.
+// p appends a line to the body.
 func (g *generator) p(parts ...any) {
 	for _, part := range parts {
 		if ident, ok := part.(protogen.GoIdent); ok {
@@ -196,8 +201,9 @@ func (g *generator) writeTo(file *protogen.GeneratedFile, in goPackage) {
 		if in.hasEvents {
 			functions = "commands and events"
 		}
-		file.P("// Package ", g.names.pkg, " is what saga code imports of ", g.names.file.Desc.Package(), ": its ", functions, " as functions, and its")
-		file.P("// sagas as interfaces.")
+		file.P("// Package ", g.names.pkg, " has the ", functions, " of ", g.names.file.Desc.Package(),
+			" as functions for saga code,")
+		file.P("// and its sagas as interfaces.")
 	}
 	file.P("package ", g.names.pkg)
 	file.P()
@@ -207,8 +213,9 @@ func (g *generator) writeTo(file *protogen.GeneratedFile, in goPackage) {
 	}
 	file.P(")")
 	file.P()
-	file.P("// When this doesn't compile, the generated code is newer than the saga package that it is built with: update")
-	file.P("// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.")
+	file.P("// If this doesn't compile, the generated code is newer than the saga package: update " +
+		"github.com/treatyhq/treaty in")
+	file.P("// go.mod, or generate the code again with the older plugin.")
 	file.P("const _ = ", g.imports.ident(sagaPackage.Ident("SupportPackageIsVersion1")))
 	file.P()
 	file.P(g.body.String())
@@ -217,13 +224,16 @@ func (g *generator) writeTo(file *protogen.GeneratedFile, in goPackage) {
 func (g *generator) command(c command) {
 	g.doc(c.Method, "sends the command", commandSentences(c))
 	if c.contract.Broadcast {
-		g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") ([]", sagaPackage.Ident("Answer"), "[*", c.Output.GoIdent, "], error) {")
-		g.p("return ", sagaPackage.Ident("Broadcast"), "[*", c.Output.GoIdent, "](ctx, ", g.fullMethod(c.Method), ", in)")
+		g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") ([]",
+			sagaPackage.Ident("Answer"), "[*", c.Output.GoIdent, "], error) {")
+		g.p("return ", sagaPackage.Ident("Broadcast"), "[*", c.Output.GoIdent, "](ctx, ", g.fullMethod(c.Method),
+			", in)")
 		g.p("}")
 		g.p()
 		return
 	}
-	g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") (*", c.Output.GoIdent, ", error) {")
+	g.p("func ", c.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", c.Input.GoIdent, ") (*", c.Output.GoIdent,
+		", error) {")
 	g.p("out := new(", c.Output.GoIdent, ")")
 	g.p("if err := ", sagaPackage.Ident("Call"), "(ctx, ", g.fullMethod(c.Method), ", in, out); err != nil {")
 	g.p("return nil, err")
@@ -234,9 +244,9 @@ func (g *generator) command(c command) {
 }
 
 func (g *generator) service(s service) {
-	g.p("// ", s.GoName, " is the code of the sagas of ", s.Desc.FullName(), ": a function per saga. Returning a reply")
-	g.p("// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from")
-	g.p("// package saga.")
+	g.p("// ", s.GoName, " has a method for each saga of ", s.Desc.FullName(), ".")
+	g.p("// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.")
+	g.p("// Methods must be deterministic: time, ids and random numbers come from package saga.")
 	g.deprecation(deprecatedService(s.Service))
 	g.p("type ", s.GoName, " interface {")
 	for i, m := range s.sagas {
@@ -244,11 +254,12 @@ func (g *generator) service(s service) {
 			g.p()
 		}
 		g.doc(m.Method, "runs the saga", sagaSentences(m))
-		g.p(m.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", m.Input.GoIdent, ") (*", m.Output.GoIdent, ", error)")
+		g.p(m.GoName, "(ctx ", sagaPackage.Ident("Context"), ", in *", m.Input.GoIdent, ") (*", m.Output.GoIdent,
+			", error)")
 	}
 	g.p("}")
 	g.p()
-	g.p("// Register", s.GoName, " makes an orchestrator run the sagas of ", s.Desc.FullName(), " with this code.")
+	g.p("// Register", s.GoName, " registers the code of the sagas of ", s.Desc.FullName(), ".")
 	g.deprecation(deprecatedService(s.Service))
 	g.p("func Register", s.GoName, "(r ", sagaPackage.Ident("Registrar"), ", code ", s.GoName, ") {")
 	for _, m := range s.sagas {
@@ -258,7 +269,7 @@ func (g *generator) service(s service) {
 	g.p()
 }
 
-// fullMethod is the constant with the method's name that protoc-gen-go-grpc generates.
+// fullMethod returns the constant with the method's name that protoc-gen-go-grpc generates.
 func (g *generator) fullMethod(m *protogen.Method) protogen.GoIdent {
 	return g.names.file.GoImportPath.Ident(m.Parent.GoName + "_" + m.GoName + "_FullMethodName")
 }

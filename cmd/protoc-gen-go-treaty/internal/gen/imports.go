@@ -10,11 +10,11 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// imports gives each imported package its own name where that is free, so that generated code reads as if written by hand.
-// (protogen names a package after the last part of its path, which is "v1" for all of them.)
+// imports imports each package under its declared name if that is free, so that generated code reads as if written by
+// hand. (protogen would name packages after the last part of their paths, which is "v1" for all of them.)
 type imports struct {
-	declared map[protogen.GoImportPath]protogen.GoPackageName // of the files that the plugin knows
-	names    map[protogen.GoImportPath]string                 // of what is imported
+	declared map[protogen.GoImportPath]protogen.GoPackageName // declared in the files that the plugin received
+	names    map[protogen.GoImportPath]string                 // of the imported packages
 }
 
 func newImports(plugin *protogen.Plugin) *imports {
@@ -32,7 +32,7 @@ func newImports(plugin *protogen.Plugin) *imports {
 // locals are the names of the parameters and variables of generated functions.
 var locals = []string{"ctx", "in", "out", "err", "r", "code", "options"}
 
-// name returns the name by which a package is imported.
+// name returns the name under which a package is imported.
 func (i *imports) name(path protogen.GoImportPath) string {
 	if name, ok := i.names[path]; ok {
 		return name
@@ -56,7 +56,7 @@ func (i *imports) free(name string) bool {
 	return !i.taken(name)
 }
 
-// taken tells whether a package is imported by a name.
+// taken reports whether a package is imported under a name.
 func (i *imports) taken(name string) bool {
 	for _, taken := range i.names {
 		if taken == name {
@@ -71,7 +71,7 @@ func (i *imports) ident(ident protogen.GoIdent) string {
 	return i.name(ident.GoImportPath) + "." + ident.GoName
 }
 
-// paths returns what is imported, in order.
+// paths returns the imported packages, in order.
 func (i *imports) paths() []protogen.GoImportPath {
 	return slices.Sorted(maps.Keys(i.names))
 }
