@@ -16,7 +16,8 @@ type Command struct {
 	// Saga is the saga's name, "sagas/{saga}".
 	Saga string
 
-	// CommandID identifies the step, "sagas/{saga}/steps/{step}". It is the same for all attempts and in both directions.
+	// CommandID identifies the step, "sagas/{saga}/steps/{step}". It is the same for all attempts and in both
+	// directions.
 	CommandID string
 
 	// Direction says whether the call is an action or its compensation.
@@ -25,9 +26,9 @@ type Command struct {
 	// Attempt counts the attempts that one orchestrator process has made for this step and direction, starting at 1.
 	Attempt int
 
-	// Epoch is the fencing epoch, which increases whenever another orchestrator process takes over the saga. A call with a
-	// lower epoch than an earlier call for the same saga comes from a process that was replaced. It is 0 if the orchestrator
-	// sent no epoch.
+	// Epoch is the fencing epoch, which increases whenever another orchestrator process takes over the saga. A call
+	// with a lower epoch than an earlier call for the same saga comes from a process that was replaced. It is 0 if the
+	// orchestrator sent no epoch.
 	Epoch uint64
 }
 
@@ -38,8 +39,8 @@ func NewContext(ctx context.Context, c Command) context.Context {
 	return context.WithValue(ctx, commandContextKey{}, c)
 }
 
-// FromContext returns the command that a handler was called for. It returns false if the call was not made for a saga, for
-// example if a person made it with grpcurl.
+// FromContext returns the command that a handler was called for. It returns false if the call was not made for a saga,
+// for example if a person made it with grpcurl.
 func FromContext(ctx context.Context) (Command, bool) {
 	c, ok := ctx.Value(commandContextKey{}).(Command)
 	return c, ok

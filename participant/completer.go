@@ -14,9 +14,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// ErrStepOver is returned by a [Completer] if the saga no longer waits for the command. For example, the command took too
-// long and the saga is already compensating, or the saga no longer exists. Retrying won't help. The effect of the command
-// stays until its compensation arrives.
+// ErrStepOver is returned by a [Completer] if the saga no longer waits for the command. For example, the command took
+// too long and the saga is already compensating, or the saga no longer exists. Retrying won't help. The effect of the
+// command stays until its compensation arrives.
 var ErrStepOver = errors.New("the saga no longer waits for this command")
 
 // Completer completes commands that were accepted with [Pending], by calling the orchestrator. It stores nothing and
@@ -31,9 +31,9 @@ func NewCompleter(connection grpc.ClientConnInterface) *Completer {
 	return &Completer{sagas: treatyv1.NewSagaServiceClient(connection)}
 }
 
-// Complete completes a command with the reply of its method. Only the command's id and direction are used. Complete returns
-// after the orchestrator has stored the reply durably. Completing a command again with the same reply changes nothing. The
-// error is ErrStepOver or wraps the status of the call. The context should have a deadline.
+// Complete completes a command with the reply of its method. Only the command's id and direction are used. Complete
+// returns after the orchestrator has stored the reply durably. Completing a command again with the same reply changes
+// nothing. The error is ErrStepOver or wraps the status of the call. The context should have a deadline.
 func (c *Completer) Complete(ctx context.Context, command Command, reply proto.Message) error {
 	packed, err := anypb.New(reply)
 	if err != nil {
@@ -42,8 +42,8 @@ func (c *Completer) Complete(ctx context.Context, command Command, reply proto.M
 	return c.complete(ctx, command, &treatyv1.CompleteStepRequest{How: &treatyv1.CompleteStepRequest_Reply{Reply: packed}})
 }
 
-// Refuse completes a command with a refusal: the command was certainly not executed. The refusal is an error made by the
-// function [Refuse], with a code that refuses. Otherwise this method is like Complete.
+// Refuse completes a command with a refusal: the command was certainly not executed. The refusal is an error made by
+// the function [Refuse], with a code that refuses. Otherwise this method is like Complete.
 func (c *Completer) Refuse(ctx context.Context, command Command, refusal error) error {
 	s, ok := status.FromError(refusal)
 	if !ok || s.Code() == codes.OK {
@@ -76,9 +76,9 @@ func (c *Completer) complete(ctx context.Context, command Command, request *trea
 	return completerError("completing", command, err)
 }
 
-// Heartbeat says that the participant is still working on a command: the orchestrator starts to wait again, for the time
-// given to [Pending]. Send heartbeats more often than that. If the error is ErrStepOver, stop the work. Any other error
-// wraps the status of the call and can be ignored until the next heartbeat.
+// Heartbeat says that the participant is still working on a command: the orchestrator starts to wait again, for the
+// time given to [Pending]. Send heartbeats more often than that. If the error is ErrStepOver, stop the work. Any other
+// error wraps the status of the call and can be ignored until the next heartbeat.
 func (c *Completer) Heartbeat(ctx context.Context, command Command) error {
 	_, err := c.sagas.HeartbeatStep(ctx, &treatyv1.HeartbeatStepRequest{
 		Name: command.CommandID, Direction: directionOf(command.Direction),

@@ -72,7 +72,7 @@ func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddre
 		changed := r.GetReply()
 		if changed == nil { // the orchestrator never heard it
 			changed = &customerv1.AddressChanged{}
-			if _, err := s.inbox.ActionReply(ctx, tx, changed); err != nil {
+			if _, err := inbox.ActionReply(ctx, s.inbox, tx, changed); err != nil {
 				return nil, err
 			}
 		}

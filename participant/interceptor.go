@@ -18,21 +18,21 @@ import (
 //   - It puts the call's [Command] into the context, for [FromContext]. A call with malformed metadata is answered with
 //     INVALID_ARGUMENT and doesn't reach the handler.
 //   - It answers [Pending] with OK, an empty reply and the trailer [PendingKey].
-//   - It returns an error's status to the caller without the text of errors that wrap it. An error without a status becomes
-//     DEADLINE_EXCEEDED or CANCELLED if the call has ended, and otherwise INTERNAL without the error's text.
+//   - It returns an error's status to the caller without the text of errors that wrap it. An error without a status
+//     becomes DEADLINE_EXCEEDED or CANCELLED if the call has ended, and otherwise INTERNAL without the error's text.
 //   - It recovers panics and answers them with INTERNAL.
 //
 // Panics and the errors whose text it withholds are logged with the attributes of [LogHandler]. They go to log, or to
 // slog.Default if log is nil. Calls that aren't made for a saga get the same treatment.
 //
-// Make it the first interceptor of the server, so that it also covers the others. A server made by [NewServer] already has
-// it.
+// Make it the first interceptor of the server, so that it also covers the others. A server made by [NewServer] already
+// has it.
 func UnaryServerInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return newGuard(log).unary
 }
 
-// StreamServerInterceptor returns the interceptor for a server's streaming methods. Commands are unary, so it only recovers
-// panics and withholds the text of internal errors, as [UnaryServerInterceptor] does.
+// StreamServerInterceptor returns the interceptor for a server's streaming methods. Commands are unary, so it only
+// recovers panics and withholds the text of internal errors, as [UnaryServerInterceptor] does.
 func StreamServerInterceptor(log *slog.Logger) grpc.StreamServerInterceptor {
 	return newGuard(log).stream
 }

@@ -29,8 +29,8 @@ func newServer(in *inbox.Inbox) *grpc.Server {
 	return server
 }
 
-// A plain grpc.Server with the interceptor and an inbox: a command that arrives twice runs once, and a compensation that
-// arrives first runs nothing.
+// A plain grpc.Server with the interceptor and an inbox: a command that arrives twice runs once, and a compensation
+// that arrives first runs nothing.
 func ExampleUnaryServerInterceptor() {
 	directory, err := os.MkdirTemp("", "participant")
 	if err != nil {

@@ -14,8 +14,8 @@ const (
 	// SagaKey holds the saga's name, "sagas/{saga}".
 	SagaKey = "treaty-saga"
 
-	// CommandIDKey holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step have the same command id, in
-	// both directions.
+	// CommandIDKey holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step have the same command id,
+	// in both directions.
 	CommandIDKey = "treaty-command-id"
 
 	// DirectionKey holds "action" or "compensation".
@@ -28,8 +28,8 @@ const (
 	EpochKey = "treaty-epoch"
 )
 
-// PendingKey is the trailer of a call that is answered OK although its command is completed later. It holds the number of
-// seconds, in decimal from 1 to 86400, after which the orchestrator sends the command again unless it has received a
+// PendingKey is the trailer of a call that is answered OK although its command is completed later. It holds the number
+// of seconds, in decimal from 1 to 86400, after which the orchestrator sends the command again unless it has received a
 // completion or a heartbeat.
 const PendingKey = "treaty-pending"
 
@@ -47,9 +47,9 @@ func (c Command) Outgoing(ctx context.Context) context.Context {
 		EpochKey, strconv.FormatUint(c.Epoch, 10))
 }
 
-// ParseMetadata reads a command from the metadata of a call. It returns false and no error if there is no command id: the
-// call was not made for a saga. If the metadata is malformed, it returns an error that names the key. Such a call must not
-// be executed, because it can't be recognized as a duplicate. [UnaryServerInterceptor] calls ParseMetadata.
+// ParseMetadata reads a command from the metadata of a call. It returns false and no error if there is no command id:
+// the call was not made for a saga. If the metadata is malformed, it returns an error that names the key. Such a call
+// must not be executed, because it can't be recognized as a duplicate. [UnaryServerInterceptor] calls ParseMetadata.
 func ParseMetadata(md metadata.MD) (Command, bool, error) {
 	ids := md.Get(CommandIDKey)
 	if len(ids) == 0 {

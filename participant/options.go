@@ -28,20 +28,20 @@ type Options struct {
 	// Name is the service's name in logs, for example "customer".
 	Name string
 
-	// Listen is the address to listen on, "host:port". Plaintext is only allowed on loopback addresses unless Insecure is
-	// set. Default DefaultListen.
+	// Listen is the address to listen on, "host:port". Plaintext is only allowed on loopback addresses unless Insecure
+	// is set. Default DefaultListen.
 	Listen string
 
-	// TLSCertFile and TLSKeyFile hold the server's certificate chain and private key in PEM. Set both or neither. They are
-	// reloaded when they change.
+	// TLSCertFile and TLSKeyFile hold the server's certificate chain and private key in PEM. Set both or neither. They
+	// are reloaded when they change.
 	TLSCertFile, TLSKeyFile string
 
-	// TLSClientCAFile holds in PEM the authorities that issue client certificates. If it is set, a client must present such
-	// a certificate. It is reloaded when it changes.
+	// TLSClientCAFile holds in PEM the authorities that issue client certificates. If it is set, a client must present
+	// such a certificate. It is reloaded when it changes.
 	TLSClientCAFile string
 
-	// Insecure allows plaintext on an address that other machines can reach. Anybody on the network can then read, change
-	// and send commands.
+	// Insecure allows plaintext on an address that other machines can reach. Anybody on the network can then read,
+	// change and send commands.
 	Insecure bool
 
 	// MaxMessageBytes is the size of the largest request and of the largest reply. Default DefaultMaxMessageBytes.
@@ -53,7 +53,8 @@ type Options struct {
 	// StopTimeout is how long calls in flight may take to finish when the server stops. Default DefaultStopTimeout.
 	StopTimeout time.Duration
 
-	// Logger receives the server's log, with the attributes of [LogHandler] in records about calls. Default slog.Default.
+	// Logger receives the server's log, with the attributes of [LogHandler] in records about calls. Default
+	// slog.Default.
 	Logger *slog.Logger
 }
 

@@ -26,8 +26,8 @@ const (
 // again with the same command id. The time is rounded up to whole seconds and limited to the range from MinPending to
 // MaxPending.
 //
-// Only a saga's command can be pending. A call without a command id is answered with FAILED_PRECONDITION. Use package inbox
-// to accept and complete commands exactly once.
+// Only a saga's command can be pending. A call without a command id is answered with FAILED_PRECONDITION. Use package
+// inbox to accept and complete commands exactly once.
 func Pending(wait time.Duration) error {
 	wait = min(max(wait, MinPending), MaxPending)
 	return &pendingError{wait: (wait + time.Second - 1).Truncate(time.Second)}

@@ -62,7 +62,7 @@ func (s *inspections) DiscardInspection(ctx context.Context, _ *identityv1.Disca
 // work is the clerk: it completes what was accepted, by this process or by the one before, until ctx ends.
 func (s *inspections) work(ctx context.Context) {
 	for ctx.Err() == nil {
-		pending, err := s.inbox.Pending(ctx)
+		pending, err := inbox.Pending(ctx, s.inbox)
 		if err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "looking for inspections", "error", err)
 		}
@@ -86,7 +86,7 @@ func (s *inspections) inspect(ctx context.Context, command participant.Command) 
 		err := tx.QueryRowContext(ctx, `UPDATE desk SET inspected = 1 WHERE command_id = ? RETURNING applicant`, command.CommandID).Scan(&applicant)
 		return &identityv1.PassportInspected{Applicant: applicant}, err
 	})
-	if errors.Is(err, inbox.ErrUndone) {
+	if errors.Is(err, inbox.ErrCompensated) {
 		return nil // the passport isn't on the desk any more
 	}
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // rejection is one of the messages that the contract lists under "rejections", or nil. Saga code reads it with
 // saga.Rejection.
 //
-// The code decides the outcome; see [IsRefusal] for the codes that refuse. The message is for developers and reaches the
-// caller, so it must not contain personal data.
+// The code decides the outcome; see [IsRefusal] for the codes that refuse. The message is for developers and reaches
+// the caller, so it must not contain personal data.
 func Refuse(code codes.Code, message string, rejection proto.Message) error {
 	s := status.New(code, message)
 	if rejection == nil {
@@ -40,8 +40,8 @@ func Refuse(code codes.Code, message string, rejection proto.Message) error {
 //   - OUT_OF_RANGE: a number exceeds what the service offers.
 //   - PERMISSION_DENIED: the caller isn't allowed to send the command.
 //
-// To have the command retried, return ABORTED (not executed, because of a conflict) or RESOURCE_EXHAUSTED (not executed,
-// because the service is overloaded). With any other code it is unknown whether the command was executed.
+// To have the command retried, return ABORTED (not executed, because of a conflict) or RESOURCE_EXHAUSTED (not
+// executed, because the service is overloaded). With any other code it is unknown whether the command was executed.
 func IsRefusal(code codes.Code) bool {
 	switch code {
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,

@@ -21,8 +21,8 @@ import (
 )
 
 // Server is a gRPC server configured for a participant: it has the interceptors of this package, health, reflection,
-// limits, and tracing if the process has set a tracer provider. It is a [grpc.ServiceRegistrar]; register services before
-// Serve. All methods may be called concurrently.
+// limits, and tracing if the process has set a tracer provider. It is a [grpc.ServiceRegistrar]; register services
+// before Serve. All methods may be called concurrently.
 type Server struct {
 	grpc     *grpc.Server
 	health   *health.Server
@@ -41,8 +41,8 @@ var _ grpc.ServiceRegistrar = (*Server)(nil)
 // More server options may add to the server or change its limits: NewServer applies its own first. Interceptors in them
 // run inside those of this package. Transport credentials can't be changed this way; they always follow from options.
 //
-// If the address is malformed or in use, or a TLS file is invalid, the error names it. If the options would allow plaintext
-// on an address that other machines can reach, the error is ErrPlaintext.
+// If the address is malformed or in use, or a TLS file is invalid, the error names it. If the options would allow
+// plaintext on an address that other machines can reach, the error is ErrPlaintext.
 func NewServer(options Options, more ...grpc.ServerOption) (*Server, error) {
 	options.setDefaults()
 	if err := options.checkTransport(); err != nil {
@@ -99,8 +99,8 @@ func tracing() bool {
 	return span.SpanContext().IsValid()
 }
 
-// endHealthWatches ends the streams of clients that watch the server's health when the server stops. They would otherwise
-// delay the stop.
+// endHealthWatches ends the streams of clients that watch the server's health when the server stops. They would
+// otherwise delay the stop.
 func (s *Server) endHealthWatches(
 	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {

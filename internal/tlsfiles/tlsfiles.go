@@ -1,9 +1,9 @@
-// Package tlsfiles makes TLS configurations from PEM files and reloads the files when they change. A renewed certificate
-// is used from the next handshake on, without a restart.
+// Package tlsfiles makes TLS configurations from PEM files and reloads the files when they change. A renewed
+// certificate is used from the next handshake on, without a restart.
 //
 // Every handshake checks the modification time and size of each file. If the new files are invalid, for example because
-// only one file of a pair has been written, the last valid ones stay in use, a warning is logged, and the next handshake
-// tries again. All configurations require TLS 1.2 or newer and offer HTTP/2.
+// only one file of a pair has been written, the last valid ones stay in use, a warning is logged, and the next
+// handshake tries again. All configurations require TLS 1.2 or newer and offer HTTP/2.
 package tlsfiles
 
 import (
@@ -91,8 +91,8 @@ func Client(params ClientParams) (*tls.Config, error) {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.get(), nil }
 	}
 	if authorities != nil {
-		// The standard verification can't reload its authorities, so it is turned off and VerifyConnection does all of it
-		// with the authorities that the file holds now.
+		// The standard verification can't reload its authorities, so it is turned off and VerifyConnection does all of
+		// it with the authorities that the file holds now.
 		config.InsecureSkipVerify = true
 		config.VerifyConnection = func(state tls.ConnectionState) error {
 			return verify(state, authorities.get(), params.ServerName)
@@ -108,8 +108,8 @@ func base() *tls.Config {
 // verify verifies a server's certificate chain as crypto/tls does.
 func verify(state tls.ConnectionState, roots *x509.CertPool, name string) error {
 	if name == "" {
-		// The name that the client asked for. It is empty for an IP address. Without a name, a certificate for any other
-		// server of the same authority would pass.
+		// The name that the client asked for. It is empty for an IP address. Without a name, a certificate for any
+		// other server of the same authority would pass.
 		name = state.ServerName
 	}
 	if name == "" {

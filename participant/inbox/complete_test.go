@@ -21,7 +21,8 @@ import (
 
 const pendingCommand = "sagas/s/steps/1"
 
-// act does one thing of a scenario and tells what came of it. Effects are rows of the table effects, as "accept", "complete" and so on.
+// act does one thing of a scenario and tells what came of it. Effects are rows of the table effects, as "accept",
+// "complete" and so on.
 func (s *service) act(ctx context.Context, what string) string {
 	direction := participant.Action
 	what, isUndo := strings.CutPrefix(what, "undo: ")
@@ -52,7 +53,7 @@ func (s *service) act(ctx context.Context, what string) string {
 		if what == "refuse wrongly" {
 			refusal = status.Error(codes.Unavailable, "later")
 		}
-		err := s.inbox.Refuse(ctx, participant.Command{CommandID: command.CommandID, Direction: direction}, refusal, func(tx *sql.Tx) error {
+		err := inbox.Refuse(ctx, s.inbox, participant.Command{CommandID: command.CommandID, Direction: direction}, refusal, func(tx *sql.Tx) error {
 			if err := effect(tx, what); err != nil || what != "refuse fails" {
 				return err
 			}
@@ -68,7 +69,7 @@ func (s *service) act(ctx context.Context, what string) string {
 				return nil, err
 			}
 			if isUndo {
-				ok, err := s.inbox.ActionReply(ctx, tx, &customerv1.AddressChanged{})
+				ok, err := inbox.ActionReply(ctx, s.inbox, tx, &customerv1.AddressChanged{})
 				if err := errors.Join(err, effect(tx, fmt.Sprintf("of a reply: %t", ok))); err != nil {
 					return nil, err
 				}
@@ -96,7 +97,7 @@ func (s *service) act(ctx context.Context, what string) string {
 }
 
 func cause(err error) string {
-	for sentinel, name := range map[error]string{inbox.ErrUndone: "undone", inbox.ErrCompleted: "completed otherwise", inbox.ErrNotAccepted: "not accepted"} {
+	for sentinel, name := range map[error]string{inbox.ErrCompensated: "undone", inbox.ErrCompleted: "completed otherwise", inbox.ErrNotAccepted: "not accepted"} {
 		if errors.Is(err, sentinel) {
 			return name
 		}
@@ -176,7 +177,7 @@ func TestAcceptedCommands(t *testing.T) {
 			if diff := cmp.Diff(test.effects, s.effects(t, pendingCommand)); diff != "" {
 				t.Errorf("effects (-want +got):\n%s", diff)
 			}
-			pending, err := s.inbox.Pending(t.Context())
+			pending, err := inbox.Pending(t.Context(), s.inbox)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -214,7 +215,7 @@ func TestPersonsCallIsNotAccepted(t *testing.T) {
 func TestMalformedCommandID(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	for _, id := range []string{"", "sagas/s", "/steps/1", "sagas/s/steps/"} {
-		if err := s.inbox.Refuse(t.Context(), participant.Command{CommandID: id, Direction: participant.Action}, errRefused, nil); !errors.Is(err, inbox.ErrNotAccepted) {
+		if err := inbox.Refuse(t.Context(), s.inbox, participant.Command{CommandID: id, Direction: participant.Action}, errRefused, nil); !errors.Is(err, inbox.ErrNotAccepted) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -1,11 +1,37 @@
-// Package inbox makes the effect of a participant's handler exactly-once, inside the service's own database transaction.
-// The orchestrator sends a command until it hears an answer, and an undo whenever an action may have run; so a command can
-// come twice, come late, and come after its undo. [Handle] settles all of that: it runs the handler at most once for a
-// command id and direction, and answers the rest from what it stored.
+// Package inbox makes the effect of a participant's handler exactly-once, inside the service's own database
+// transaction.
 //
-// What it stores is also the service's ledger: one row for each command and direction, in the order of their
-// transactions, with what became of it. See docs/participants.md for the table.
+// The orchestrator sends a command until it receives an answer, and a compensation whenever the action may have run. So
+// a command can arrive twice, arrive late, or arrive after its compensation. The inbox handles all of these cases. It
+// runs a handler at most once for each command id and direction, stores the answer in the same transaction as the
+// handler's effect, and answers every duplicate with the stored answer.
 //
-// The package covers effects inside the database of the inbox. An effect elsewhere, such as a call to a third party, needs a key of
-// its own; the example service services/identity shows how.
+// # Use
+//
+// Open an [Inbox] once, with [OpenSQLite], in the database that holds the service's own tables. All operations are
+// functions that take it, because some of them are generic over the reply and Go has no generic methods:
+//
+//   - [Handle] is for gRPC handlers. What the handler that it runs returns decides the verdict: a reply, a refusal
+//     (participant.Refuse), or participant.Pending to accept the command now and complete it later.
+//   - [Complete] ends an accepted command with a reply, and [Refuse] ends it with a refusal. Like Handle, they run a
+//     handler and commit its effect together with the answer, at most once.
+//   - [Pending] lists the accepted commands that are not completed yet. A process calls it when it starts, to continue
+//     the work of the one before it.
+//   - [ActionReply] gives a compensation's handler the reply of its action.
+//   - [Purge] deletes old commands, as does [Options.Retention].
+//
+// A command that takes no time needs Handle alone. A command that takes long goes through Handle, then Pending, then
+// Complete or Refuse, and the orchestrator learns the end from a participant.Completer. If that fails, the orchestrator
+// sends the command again, and Handle answers with what Complete or Refuse stored.
+//
+// # The ledger
+//
+// What the inbox stores is also the service's ledger: one row for each command and direction, in the order of their
+// transactions, with its verdict. See docs/participants.md for the table and for queries to audit it.
+//
+// # What it never does
+//
+// The inbox covers effects in its own database. An effect elsewhere, such as a call to a third party, needs an
+// idempotency key; see the example service services/identity. The inbox never calls the orchestrator and starts no
+// goroutines.
 package inbox

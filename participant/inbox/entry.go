@@ -12,18 +12,18 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// entry is one row: what became of one command in one direction.
+// entry is one row of the ledger: the verdict on one command in one direction.
 type entry struct {
 	command participant.Command
 	method  string
 	verdict Verdict
-	answer  []byte // the reply, the google.rpc.Status of a refusal, or the seconds of an acceptance
+	answer  []byte // The reply, the google.rpc.Status of a refusal, or the seconds of an acceptance.
 }
 
-// seen is what is known of one command.
+// seen is what the ledger holds about one command.
 type seen struct {
 	action, compensation *entry
-	epoch                uint64 // the highest one of the saga
+	epoch                uint64 // The saga's highest.
 }
 
 func (s seen) in(d participant.Direction) *entry {
@@ -33,8 +33,8 @@ func (s seen) in(d participant.Direction) *entry {
 	return s.action
 }
 
-// mayBeUndone returns whether the action has had an effect: it was executed, or it was accepted.
-func (s seen) mayBeUndone() bool {
+// hasEffect reports whether the action had an effect: it was executed or accepted.
+func (s seen) hasEffect() bool {
 	return s.action != nil && (s.action.verdict == Executed || s.action.verdict == Accepted)
 }
 
@@ -49,13 +49,14 @@ func (e *entry) refusal() error {
 	return status.ErrorProto(&stored)
 }
 
-// patience is an acceptance as it is stored: decimal seconds.
-func patience(wait time.Duration) []byte {
+// marshalWait returns the answer of an accepted command: decimal seconds.
+func marshalWait(wait time.Duration) []byte {
 	return strconv.AppendInt(nil, int64(wait/time.Second), 10)
 }
 
-// patience returns how long the orchestrator was told to wait for a command that was accepted. What can't be read is the shortest.
-func (e *entry) patience() time.Duration {
+// wait returns the time that an accepted command was given to participant.Pending. It returns the shortest if the
+// stored one is unreadable.
+func (e *entry) wait() time.Duration {
 	seconds, err := strconv.ParseInt(string(e.answer), 10, 32)
 	if err != nil {
 		return participant.MinPending

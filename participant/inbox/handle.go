@@ -19,48 +19,47 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// Handle runs a handler in a transaction and commits its effect together with its reply, at most once for the command id and
-// direction of ctx. The handler must write through tx alone and must neither commit nor roll it back.
+// Handle runs a handler in a transaction and commits its effect together with its answer, at most once for the command
+// id and direction in ctx. The handler must write through tx only and must neither commit nor roll it back. What the
+// handler returns decides the verdict:
 //
-//   - A duplicate gets the stored reply or the stored refusal. The handler doesn't run.
-//   - A refusal (a status that refuses, see participant.IsRefusal and the contract's outcomes) rolls the handler's effect back.
-//     An action's refusal is stored in the same transaction: whatever has changed by then, a late duplicate is refused as
-//     well, for nobody would undo it. A compensation's refusal isn't, so that an operator can send it again.
-//   - An error of participant.Pending accepts: the handler's effect is committed, and a duplicate gets the same answer without the handler,
-//     until [Complete] or [Refuse] stores another one. An undo that comes before that runs its handler.
-//   - Any other error rolls the effect back and stores nothing: the next attempt runs the handler again.
-//   - An undo of an action that has had no effect (it never came, or it was refused) is a durable no-op: the handler doesn't run and the
-//     reply is empty. An action that comes after its undo is refused with FAILED_PRECONDITION and ReasonCompensatedBefore.
-//   - A call under a lower epoch than one that the saga was handled under before is turned away with ABORTED and ReasonStaleEpoch.
+//   - A reply: the effect and the reply are committed.
+//   - A refusal, which is a status that refuses (see participant.IsRefusal and the contract's outcomes): the effect is
+//     rolled back. The refusal of an action is stored in the same transaction, and late duplicates are refused as well,
+//     even if the handler would now accept them: no compensation would follow. The refusal of a compensation isn't
+//     stored, so that an operator can send it again.
+//   - participant.Pending: the command is accepted. The effect is committed, and duplicates get the same answer without
+//     the handler, until [Complete] or [Refuse] stores another one.
+//   - Any other error: the effect is rolled back and nothing is stored. The next attempt runs the handler again.
 //
-// An action and its undo that come together are handled one after the other. A call that isn't made for a saga just runs the
-// handler in a transaction.
+// In these cases the handler doesn't run:
 //
-// Errors are gRPC statuses. When the database fails, also at the commit, it is UNAVAILABLE: whether the command was
-// executed is open, and the next attempt finds out.
-func Handle[R proto.Message](ctx context.Context, i *Inbox, handler func(tx *sql.Tx) (R, error)) (R, error) {
+//   - A duplicate gets the stored answer.
+//   - The compensation of an action that had no effect, because it never arrived or was refused, is a durable no-op
+//     with an empty reply. The compensation of an accepted action does run its handler.
+//   - An action that arrives after its compensation is refused with FAILED_PRECONDITION and ReasonCompensatedBefore.
+//   - A call with a lower fencing epoch than an earlier call for the same saga is answered with ABORTED and
+//     ReasonStaleEpoch.
+//
+// An action and its compensation that arrive at the same time are handled one after the other. A call that isn't made
+// for a saga runs the handler in a transaction and stores nothing.
+//
+// Errors are gRPC statuses. If the database fails, also at the commit, the status is UNAVAILABLE: it is unknown whether
+// the command was executed, and the next attempt finds out.
+func Handle[R proto.Message](ctx context.Context, in *Inbox, handler func(tx *sql.Tx) (R, error)) (R, error) {
 	var none R
 	reply := empty[R]()
 	command, ok, err := commandOf(ctx)
 	if err != nil {
 		return none, err
 	}
-	h := handling{inbox: i, command: command, method: methodOf(ctx), inSaga: ok}
-	answer, err := h.handle(ctx, func(tx *sql.Tx) ([]byte, error) {
-		made, err := handler(tx)
-		if err != nil {
-			return nil, err
-		}
-		if made.ProtoReflect().IsValid() {
-			reply = made
-		}
-		return proto.Marshal(reply)
-	})
+	h := handling{inbox: in, command: command, method: methodOf(ctx), inSaga: ok}
+	answer, err := h.handle(ctx, replying(handler, &reply))
 	if err != nil {
 		return none, h.ended(ctx, err)
 	}
 	if h.verdict != Duplicate {
-		i.purgeSometimes(ctx)
+		in.purgeSometimes(ctx)
 		return reply, nil
 	}
 	if err := proto.Unmarshal(answer, reply); err != nil {
@@ -69,12 +68,29 @@ func Handle[R proto.Message](ctx context.Context, i *Inbox, handler func(tx *sql
 	return reply, nil
 }
 
-func empty[R proto.Message]() R {
-	var zero R
-	return zero.ProtoReflect().Type().New().Interface().(R) //nolint:forcetypeassert // it was made from R's own type
+// run is a handler that returns its reply serialized.
+type run func(tx *sql.Tx) ([]byte, error)
+
+// replying returns a run that sets reply to what the handler replies, unless that is nil.
+func replying[R proto.Message](handler func(tx *sql.Tx) (R, error), reply *R) run {
+	return func(tx *sql.Tx) ([]byte, error) {
+		made, err := handler(tx)
+		if err != nil {
+			return nil, err
+		}
+		if made.ProtoReflect().IsValid() {
+			*reply = made
+		}
+		return proto.Marshal(*reply)
+	}
 }
 
-// handling is one call being handled.
+func empty[R proto.Message]() R {
+	var zero R
+	return zero.ProtoReflect().Type().New().Interface().(R) //nolint:forcetypeassert // It was made from R's own type.
+}
+
+// handling is one call that is being handled.
 type handling struct {
 	inbox   *Inbox
 	command participant.Command
@@ -83,7 +99,8 @@ type handling struct {
 	verdict Verdict
 }
 
-// ended says that the call's time was over when that is why nothing came of it. A database says in words of its own that it was interrupted.
+// ended returns the context's error for a call without a verdict that failed because its context ended. An interrupted
+// database returns its own error, which doesn't wrap the context's.
 func (h *handling) ended(ctx context.Context, err error) error {
 	var failed *databaseError
 	var said interface{ GRPCStatus() *status.Status }
@@ -93,16 +110,13 @@ func (h *handling) ended(ctx context.Context, err error) error {
 	return status.FromContextError(ctx.Err()).Err()
 }
 
-// run is a handler that returns its serialized reply.
-type run func(tx *sql.Tx) ([]byte, error)
-
 func (h *handling) handle(ctx context.Context, handler run) (answer []byte, err error) {
 	tx, done, err := h.inbox.ledger.begin(ctx, h.inbox.db, h.command.CommandID)
 	if err != nil {
 		return nil, unavailable("beginning a transaction", err)
 	}
 	defer done()
-	// Also when the handler panics. After the commit it does nothing.
+	// This also runs if the handler panics. After the commit it does nothing.
 	defer func() { _ = rollback(tx) }()
 
 	if !h.inSaga {
@@ -122,18 +136,19 @@ func (h *handling) handle(ctx context.Context, handler run) (answer []byte, err 
 	return answer, err
 }
 
-// decide finds the verdict and acts on it. It leaves the verdict empty when nothing came of the call.
+// decide finds the verdict and acts on it. It leaves the verdict empty if nothing was committed.
 func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler run) ([]byte, error) {
 	before := known.in(h.command.Direction)
 	switch {
 	case h.command.Epoch < known.epoch:
 		h.verdict = Stale
-		return nil, refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, and epoch %d has begun", h.command.CommandID, h.command.Epoch, known.epoch))
+		return nil, refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, which epoch %d has replaced",
+			h.command.CommandID, h.command.Epoch, known.epoch))
 	case before != nil:
 		return h.repeat(ctx, tx, before, known)
 	case h.command.Direction == participant.Action && known.compensation != nil:
-		return nil, h.store(ctx, tx, RefusedLate, nil, undoneBefore(h.command))
-	case h.command.Direction == participant.Compensation && (!known.mayBeUndone()):
+		return nil, h.store(ctx, tx, RefusedLate, nil, compensatedBefore(h.command))
+	case h.command.Direction == participant.Compensation && !known.hasEffect():
 		return nil, h.store(ctx, tx, NullCompensated, nil, nil)
 	default:
 		return h.execute(ctx, tx, handler)
@@ -143,7 +158,8 @@ func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler r
 // repeat answers a duplicate.
 func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, known seen) ([]byte, error) {
 	if before.method != h.method && before.method != "" && h.method != "" {
-		return nil, status.Errorf(codes.Internal, "%s (%s) was sent to %s before and comes to %s now", h.command.CommandID, h.command.Direction, before.method, h.method)
+		return nil, status.Errorf(codes.Internal, "%s (%s) was sent to %s before and to %s now",
+			h.command.CommandID, h.command.Direction, before.method, h.method)
 	}
 	if err := h.inbox.ledger.duplicate(ctx, tx, h.command); err != nil {
 		return nil, unavailable("counting a duplicate", err)
@@ -154,10 +170,10 @@ func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, known 
 	h.verdict = Duplicate
 	switch {
 	case before.verdict == Accepted && h.command.Direction == participant.Action && known.compensation != nil:
-		h.verdict = RefusedLate // it was never completed, and its undo has taken back what there was
-		return nil, undoneBefore(h.command)
+		h.verdict = RefusedLate // It was never completed, and its compensation has undone what the acceptance did.
+		return nil, compensatedBefore(h.command)
 	case before.verdict == Accepted:
-		return nil, participant.Pending(before.patience())
+		return nil, participant.Pending(before.wait())
 	case before.refused():
 		return nil, before.refusal()
 	default:
@@ -165,13 +181,14 @@ func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, known 
 	}
 }
 
-// undoneBefore refuses an action whose undo came first.
-func undoneBefore(command participant.Command) error {
-	return refusal(codes.FailedPrecondition, ReasonCompensatedBefore, command.CommandID+" was undone before it arrived or was completed")
+// compensatedBefore refuses an action whose compensation came first.
+func compensatedBefore(command participant.Command) error {
+	return refusal(codes.FailedPrecondition, ReasonCompensatedBefore,
+		command.CommandID+" was compensated before it arrived or was completed")
 }
 
-// execute runs the handler. A refused action's effect is rolled back to a savepoint, so that no other transaction comes between it and
-// the storing of the refusal.
+// execute runs the handler. The effect of a refused action is rolled back to a savepoint, so that no other transaction
+// can run before the refusal is stored.
 func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte, error) {
 	if _, err := tx.ExecContext(ctx, `SAVEPOINT treaty_handler`); err != nil {
 		return nil, unavailable("setting a savepoint", err)
@@ -182,7 +199,7 @@ func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte
 	case err == nil:
 		return answer, h.store(ctx, tx, Executed, answer, nil)
 	case accepted:
-		if storeErr := h.store(ctx, tx, Accepted, patience(wait), nil); storeErr != nil {
+		if storeErr := h.store(ctx, tx, Accepted, marshalWait(wait), nil); storeErr != nil {
 			return nil, storeErr
 		}
 		return nil, err
@@ -196,7 +213,7 @@ func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte
 	}
 }
 
-// store adds the command's row, commits, and returns the refusal, if any.
+// store adds the command's row, commits, and returns the refusal if there is one.
 func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answer []byte, refused error) error {
 	if refused != nil {
 		var err error
@@ -223,7 +240,7 @@ func marshalRefusal(command participant.Command, refused error) ([]byte, error) 
 	return answer, nil
 }
 
-// statusOf returns the status in an error, without the text of what wraps it.
+// statusOf returns the status in an error, without the text of wrapping errors.
 func statusOf(err error) *status.Status {
 	var s interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &s) {
@@ -234,7 +251,7 @@ func statusOf(err error) *status.Status {
 
 func (h *handling) report(ctx context.Context) { h.inbox.report(ctx, h.command.Direction, h.verdict) }
 
-// report says what became of a command, in the present span and in the metric.
+// report records a verdict in the current span and in the metric.
 func (i *Inbox) report(ctx context.Context, direction participant.Direction, v Verdict) {
 	verdict := attribute.String("treaty.inbox.verdict", string(v))
 	trace.SpanFromContext(ctx).SetAttributes(verdict)
@@ -252,7 +269,7 @@ func commandOf(ctx context.Context) (participant.Command, bool, error) {
 	if c, ok := participant.FromContext(ctx); ok {
 		return c, true, nil
 	}
-	// A server that wasn't made by participant.NewServer.
+	// A server without participant.UnaryServerInterceptor.
 	md, _ := metadata.FromIncomingContext(ctx)
 	c, ok, err := participant.ParseMetadata(md)
 	if err != nil {
@@ -261,7 +278,7 @@ func commandOf(ctx context.Context) (participant.Command, bool, error) {
 	return c, ok, nil
 }
 
-// methodOf returns the method that is called, "/package.Service/Method"; empty outside of a gRPC server.
+// methodOf returns the called method, "/package.Service/Method". It is empty outside of a gRPC server.
 func methodOf(ctx context.Context) string {
 	method, _ := grpc.Method(ctx)
 	return method

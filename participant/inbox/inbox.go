@@ -17,62 +17,63 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// Inbox is one service's inbox. It may be used concurrently.
+// Inbox is one service's inbox. The functions of this package take it. It may be used concurrently.
 type Inbox struct {
 	db       *sql.DB
 	ledger   ledger
 	options  Options
 	verdicts metric.Int64Counter
 	recorded atomic.Int64
-	purged   atomic.Int64 // up to where the last purge has looked
+	purged   atomic.Int64 // The sequence number up to which the last purge looked.
 }
 
-// Options says how an inbox works.
+// Options configure an inbox.
 type Options struct {
-	// Retention is how long the rows of a command are kept after its newest. 0 keeps them for ever.
+	// Retention is how long a command's rows are kept after the newest of them. 0 keeps them forever.
 	//
-	// A duplicate that comes after its row is gone is executed again, and an undo that comes after its action's row is gone undoes
-	// nothing. So the retention must be longer than any saga can last, suspended ones and those waiting for a participant
-	// that is down included: months rather than days.
+	// A duplicate that arrives after its row was purged is executed again, and a compensation that arrives after its
+	// action's row was purged does nothing. So the retention must be longer than any saga can last, including suspended
+	// sagas and sagas that wait for a participant that is down: months rather than days.
 	Retention time.Duration
 }
 
-// ledger is how an inbox keeps its rows in one kind of database. Its methods are called inside a transaction that begin
+// ledger stores an inbox's rows in one kind of database. Methods with a tx are called in a transaction that begin
 // started.
 type ledger interface {
-	// create makes the table unless it is there.
+	// create creates the table unless it exists.
 	create(ctx context.Context, db *sql.DB) error
 
-	// begin starts a transaction in which no other one works on the same command until done is called, after the
-	// transaction has ended.
+	// begin starts a transaction. No other transaction works on the same command until done is called, which must be
+	// after the transaction has ended.
 	begin(ctx context.Context, db *sql.DB, commandID string) (tx *sql.Tx, done func(), err error)
 
-	// look returns what is known of a command.
+	// look returns what the ledger holds about a command.
 	look(ctx context.Context, tx *sql.Tx, command participant.Command) (seen, error)
 
 	// add stores an entry.
 	add(ctx context.Context, tx *sql.Tx, e *entry) error
 
-	// settle replaces the verdict and the answer of a command that was accepted.
+	// settle replaces the verdict and the answer of an accepted command.
 	settle(ctx context.Context, tx *sql.Tx, e *entry) error
 
 	// drop deletes a command's row in one direction.
 	drop(ctx context.Context, tx *sql.Tx, command participant.Command) error
 
-	// accepted returns the commands that were accepted, and neither completed nor undone since, oldest first.
+	// accepted returns the accepted commands that have been neither completed nor compensated, oldest first.
 	accepted(ctx context.Context, db *sql.DB) ([]PendingCommand, error)
 
-	// duplicate counts a duplicate and remembers its epoch.
+	// duplicate counts a duplicate and stores its epoch if it is higher.
 	duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error
 
-	// purge looks at some rows after a place in the table, and deletes the commands among them that aren't pending and whose newest row is older. It
-	// returns how many rows that were, and up to where it looked; 0 when there was no row.
+	// purge looks at a batch of rows after a sequence number. It deletes the commands among them that aren't pending
+	// and whose newest row is older than before. It returns how many rows it deleted and the last sequence number that
+	// it looked at, which is 0 if there was no row.
 	purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error)
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {
 	verdicts, err := otel.Meter(scope).Int64Counter("treaty.inbox.verdicts",
-		metric.WithDescription("What the inbox did with the commands that came."), metric.WithUnit("{command}"))
+		metric.WithDescription("Commands by the inbox's verdict."), metric.WithUnit("{command}"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox: %w", err)
 	}
@@ -84,16 +85,19 @@ func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbo
 
 const scope = "github.com/treatyhq/treaty/participant/inbox"
 
-// ActionReply gives a compensation's handler the reply of the action that it undoes, for when the request doesn't hold it because
-// the orchestrator never heard it. It must be called with the handler's transaction. It returns false when the call isn't
-// a compensation for a saga, and when the action was accepted and never completed: what is there to undo is then what its acceptance did. A
-// compensation's handler that [Handle] runs has an action of one of the two kinds.
-func (i *Inbox) ActionReply(ctx context.Context, tx *sql.Tx, out proto.Message) (bool, error) {
+// ActionReply reads the reply of the action that a compensation undoes into out. Use it if the request doesn't contain
+// the reply because the orchestrator never received it. Call it in the handler of the compensation, with the handler's
+// tx.
+//
+// It returns false if the action was accepted and never completed: then the compensation must undo what the acceptance
+// did. It also returns false if the call isn't a compensation made for a saga. [Handle] runs the handler of a
+// compensation only if its action was executed or accepted.
+func ActionReply(ctx context.Context, in *Inbox, tx *sql.Tx, out proto.Message) (bool, error) {
 	command, ok, err := commandOf(ctx)
 	if err != nil || !ok || command.Direction != participant.Compensation {
 		return false, err
 	}
-	known, err := i.ledger.look(ctx, tx, command)
+	known, err := in.ledger.look(ctx, tx, command)
 	if err != nil {
 		return false, unavailable("reading the action's reply", err)
 	}
@@ -106,12 +110,13 @@ func (i *Inbox) ActionReply(ctx context.Context, tx *sql.Tx, out proto.Message) 
 	return true, nil
 }
 
-// Purge deletes commands whose newest row is older than the given time, a batch at a time, until there are none or ctx ends; those that
-// are pending stay. It returns how many rows it deleted. See Options.Retention for what is lost.
-func (i *Inbox) Purge(ctx context.Context, before time.Time) (int64, error) {
+// Purge deletes the commands whose newest row is older than before. It deletes one batch at a time, until none is left
+// or ctx ends, and keeps pending commands. It returns how many rows it deleted. See Options.Retention for the
+// consequences.
+func Purge(ctx context.Context, in *Inbox, before time.Time) (int64, error) {
 	var total, after int64
 	for {
-		n, last, err := i.purgeBatch(ctx, before, after)
+		n, last, err := in.purgeBatch(ctx, before, after)
 		total, after = total+n, last
 		if err != nil || last == 0 {
 			return total, err
@@ -135,10 +140,10 @@ func (i *Inbox) purgeBatch(ctx context.Context, before time.Time, after int64) (
 	return n, last, nil
 }
 
-// purgeEvery is after how many new rows a batch of old ones is purged.
+// purgeEvery is how many new rows are added before a batch of old rows is purged.
 const purgeEvery = 1000
 
-// purgeSometimes keeps the table at its size without a goroutine of its own. A purge that fails is tried again later.
+// purgeSometimes limits the size of the table without a goroutine. A purge that fails is tried again later.
 func (i *Inbox) purgeSometimes(ctx context.Context) {
 	if i.options.Retention > 0 && i.recorded.Add(1)%purgeEvery == 0 {
 		if _, last, err := i.purgeBatch(ctx, time.Now().Add(-i.options.Retention), i.purged.Load()); err == nil {
@@ -147,7 +152,7 @@ func (i *Inbox) purgeSometimes(ctx context.Context) {
 	}
 }
 
-// rollback ends a transaction that may have ended already.
+// rollback rolls back a transaction unless it has ended already.
 func rollback(tx *sql.Tx) error {
 	if err := tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
 		return err
@@ -155,8 +160,8 @@ func rollback(tx *sql.Tx) error {
 	return nil
 }
 
-// unavailable turns the database's error into a status that leaves open whether the command was executed. Its text stays in
-// the service.
+// unavailable turns a database's error into a status that leaves open whether the command was executed. The error's
+// text doesn't reach the caller.
 func unavailable(doing string, err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -168,17 +173,17 @@ func unavailable(doing string, err error) error {
 	}
 }
 
-// databaseError is a status for the caller with its cause for the service.
+// databaseError is a status for the caller with its cause for the service's log.
 type databaseError struct {
 	status *status.Status
 	cause  error
 }
 
-// Error returns the status and its cause, for the service's own log.
+// Error returns the status and its cause.
 func (e *databaseError) Error() string { return e.status.Message() + ": " + e.cause.Error() }
 
 // Unwrap returns the cause.
 func (e *databaseError) Unwrap() error { return e.cause }
 
-// GRPCStatus returns what the caller may know.
+// GRPCStatus returns the part that the caller may know.
 func (e *databaseError) GRPCStatus() *status.Status { return e.status }

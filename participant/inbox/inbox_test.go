@@ -24,8 +24,8 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// service is a participant with one command and its undo. Its effects are rows without any constraint, so that an effect that
-// happened twice is seen.
+// service is a participant with one command and its undo. Its effects are rows without any constraint, so that an
+// effect that happened twice is seen.
 type service struct {
 	db    *sql.DB
 	inbox *inbox.Inbox
@@ -293,7 +293,7 @@ func TestActionReply(t *testing.T) {
 	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Compensation, Attempt: 1})
 	var got customerv1.AddressChanged
 	if _, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
-		if ok, err := s.inbox.ActionReply(ctx, tx, &got); err != nil || !ok {
+		if ok, err := inbox.ActionReply(ctx, s.inbox, tx, &got); err != nil || !ok {
 			t.Errorf("ActionReply: %t, %v", ok, err)
 		}
 		return &customerv1.AddressRestored{}, nil
@@ -344,8 +344,8 @@ func TestCancelledCallLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestDeadlineInTheDatabase: a statement that the call's deadline interrupts, in the handler or while another process writes, is the deadline's doing
-// and no failure of the database.
+// TestDeadlineInTheDatabase: a statement that the call's deadline interrupts, in the handler or while another process
+// writes, is the deadline's doing and no failure of the database.
 func TestDeadlineInTheDatabase(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "service.db")
 	s, other := open(t, path), open(t, path)
@@ -378,7 +378,8 @@ func TestDeadlineInTheDatabase(t *testing.T) {
 	}
 }
 
-// TestPurgeLooksBehindYoungRows: rows of commands that were completed late are young and have their places at the front.
+// TestPurgeLooksBehindYoungRows: rows of commands that were completed late are young and have their places at the
+// front.
 func TestPurgeLooksBehindYoungRows(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	if _, err := s.db.Exec(`
@@ -387,12 +388,13 @@ func TestPurgeLooksBehindYoungRows(t *testing.T) {
 		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', x'', 1, 1, CASE WHEN i <= 2000 THEN 3000000 ELSE 1000 END FROM n ORDER BY i`); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := s.inbox.Purge(t.Context(), timeUnix(2)); err != nil || n != 50 {
+	if n, err := inbox.Purge(t.Context(), s.inbox, timeUnix(2)); err != nil || n != 50 {
 		t.Errorf("purged %d rows, %v; want 50", n, err)
 	}
 }
 
-// TestPurgeKeepsPending: what was accepted is still to be completed, however long ago that was; once it was undone, it isn't.
+// TestPurgeKeepsPending: what was accepted is still to be completed, however long ago that was; once it was undone, it
+// isn't.
 func TestPurgeKeepsPending(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	for step, directions := range map[string][]participant.Direction{
@@ -410,10 +412,10 @@ func TestPurgeKeepsPending(t *testing.T) {
 			}
 		}
 	}
-	if n, err := s.inbox.Purge(t.Context(), time.Now().Add(time.Hour)); err != nil || n != 2 {
+	if n, err := inbox.Purge(t.Context(), s.inbox, time.Now().Add(time.Hour)); err != nil || n != 2 {
 		t.Errorf("purged %d rows, %v; want the two of the command that was undone", n, err)
 	}
-	if pending, err := s.inbox.Pending(t.Context()); err != nil || len(pending) != 1 || pending[0].Command.CommandID != "sagas/s/steps/1" {
+	if pending, err := inbox.Pending(t.Context(), s.inbox); err != nil || len(pending) != 1 || pending[0].Command.CommandID != "sagas/s/steps/1" {
 		t.Errorf("pending are %v, %v; want sagas/s/steps/1", pending, err)
 	}
 }
@@ -435,7 +437,7 @@ func TestPurge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := s.inbox.Purge(t.Context(), timeUnix(2))
+	n, err := inbox.Purge(t.Context(), s.inbox, timeUnix(2))
 	if err != nil || n != 1 {
 		t.Errorf("purged %d rows, %v; want 1", n, err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// refuses reports whether a handler's error certainly refuses the command, by the contract of the method where it says so,
-// else by default.
+// refuses reports whether a handler's error certainly refuses the command. The method's contract decides, or the
+// default if the contract doesn't mention the error's code.
 func refuses(method string, direction participant.Direction, err error) bool {
 	c := statusOf(err).Code()
 	for _, o := range outcomes(method, direction) {
@@ -25,7 +25,8 @@ func refuses(method string, direction participant.Direction, err error) bool {
 	return participant.IsRefusal(c)
 }
 
-// outcomes returns what the contract says about the method's codes; nothing when the method's descriptor isn't linked in.
+// outcomes returns the outcomes in the method's contract, or nil if the method's descriptor isn't linked into the
+// program.
 func outcomes(method string, direction participant.Direction) []*treatyv1.OutcomeOverride {
 	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))

@@ -10,7 +10,8 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// TestRetention lets an inbox with a retention take so many commands that it purges by itself: the old row goes, the others stay.
+// TestRetention lets an inbox with a retention take so many commands that it purges by itself: the old row goes, the
+// others stay.
 func TestRetention(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	in, err := inbox.OpenSQLite(t.Context(), s.db, inbox.Options{Retention: time.Hour})

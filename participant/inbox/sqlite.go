@@ -12,11 +12,11 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// SQLiteSchema is the ledger's table in SQLite. A participant that isn't written in Go makes the same one.
+// SQLiteSchema is the ledger's table in SQLite. A participant in another language creates the same table.
 //
-// The sequence is the order of the transactions. executed_at is in microseconds since 1970. reply is the serialized reply, or
-// for "refused" and "refused-late" the serialized google.rpc.Status, for "accepted" the decimal number of seconds. duplicates counts the calls that got the stored
-// answer.
+// The column sequence is the order of the transactions. reply is the serialized reply. For "refused" and "refused-late"
+// it is the serialized google.rpc.Status, and for "accepted" a decimal number of seconds. executed_at is in
+// microseconds since 1970. duplicates counts the calls that got the stored answer.
 const SQLiteSchema = `
 CREATE TABLE IF NOT EXISTS treaty_inbox (
 	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -34,22 +34,22 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
 `
 
-// SQLiteDSN returns the data source name for [sql.Open] of a participant's SQLite database in the file at path, with the settings that
-// the inbox relies on: a commit is on disk when it returns, readers don't block the writer, and foreign keys are enforced. The driver
-// is "sqlite3" of github.com/ncruces/go-sqlite3/driver, which the caller imports.
+// SQLiteDSN returns the data source name, for [sql.Open], of a participant's SQLite database in the file at path. It
+// has the settings that the inbox relies on: a commit is on disk when it returns, readers don't block the writer, and
+// foreign keys are enforced. The driver is "sqlite3" of github.com/ncruces/go-sqlite3/driver, which the caller imports.
 func SQLiteDSN(path string) string {
 	settings := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(on)"}}
 	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + settings.Encode()
 }
 
-// OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its table
-// when it isn't there. The service's own tables must be in the same database. All of a service's inboxes on one database
-// should be this one: its transactions queue in memory instead of polling for SQLite's lock.
+// OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its
+// table if it doesn't exist. The service's own tables must be in the same database. Open one inbox for each database
+// and share it: its transactions queue in memory instead of polling for SQLite's lock.
 func OpenSQLite(ctx context.Context, db *sql.DB, options Options) (*Inbox, error) {
 	return newInbox(ctx, db, &sqliteLedger{turn: make(chan struct{}, 1)}, options)
 }
 
-// sqliteLedger keeps the rows in SQLite, where one transaction writes at a time.
+// sqliteLedger stores the rows in SQLite, where only one transaction writes at a time.
 type sqliteLedger struct{ turn chan struct{} }
 
 func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
@@ -59,7 +59,7 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 		return nil, nil, ctx.Err()
 	}
 	done := func() { <-l.turn }
-	// Serializable is BEGIN IMMEDIATE: it keeps other processes out, and this transaction from reading what they may change.
+	// Serializable is BEGIN IMMEDIATE: no other process can write until this transaction ends.
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
 	if err != nil {
 		done()
@@ -69,8 +69,8 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 }
 
 func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant.Command) (found seen, err error) {
-	// All of the saga's rows, for the highest epoch. They lie between "{saga}/steps/" and "{saga}/steps0", '0' being the
-	// character after '/'.
+	// Read all rows of the saga, to find its highest epoch. They lie between "{saga}/steps/" and "{saga}/steps0",
+	// because '0' follows '/'.
 	rows, err := tx.QueryContext(ctx, `
 		SELECT command_id, direction, method, verdict, CASE command_id WHEN ? THEN reply END, epoch FROM treaty_inbox
 		WHERE command_id > ? AND command_id < ?`, command.CommandID, command.Saga+"/steps/", command.Saga+"/steps0")
@@ -80,7 +80,8 @@ func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var e entry
-		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.verdict, &e.answer, &e.command.Epoch); err != nil {
+		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.verdict, &e.answer,
+			&e.command.Epoch); err != nil {
 			return seen{}, err
 		}
 		found.epoch = max(found.epoch, e.command.Epoch)
@@ -103,7 +104,8 @@ func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch), e.command.Attempt, time.Now().UnixMicro())
+		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch), e.command.Attempt,
+		time.Now().UnixMicro())
 	return err
 }
 
@@ -119,7 +121,8 @@ func (l *sqliteLedger) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
 }
 
 func (l *sqliteLedger) drop(ctx context.Context, tx *sql.Tx, command participant.Command) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM treaty_inbox WHERE command_id = ? AND direction = ?`, command.CommandID, command.Direction)
+	_, err := tx.ExecContext(ctx, `DELETE FROM treaty_inbox WHERE command_id = ? AND direction = ?`,
+		command.CommandID, command.Direction)
 	return err
 }
 
@@ -136,11 +139,14 @@ func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) (found []Pendin
 	for rows.Next() {
 		var e entry
 		var micros int64
-		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.command.Epoch, &e.command.Attempt, &e.answer, &micros); err != nil {
+		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.command.Epoch, &e.command.Attempt,
+			&e.answer, &micros); err != nil {
 			return nil, err
 		}
 		e.command.Saga, _ = sagaOf(e.command.CommandID)
-		found = append(found, PendingCommand{Command: e.command, Method: e.method, Wait: e.patience(), AcceptTime: time.UnixMicro(micros)})
+		found = append(found, PendingCommand{
+			Command: e.command, Method: e.method, Wait: e.wait(), AcceptTime: time.UnixMicro(micros),
+		})
 	}
 	return found, rows.Err()
 }
@@ -153,13 +159,13 @@ func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command partic
 }
 
 func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error) {
-	// A batch is some rows in their order, so that it never scans the whole table.
+	// A batch is a range of rows, so it never scans the whole table.
 	if err := tx.QueryRowContext(ctx, `
 		SELECT coalesce(max(sequence), 0) FROM (SELECT sequence FROM treaty_inbox WHERE sequence > ? ORDER BY sequence LIMIT 2000)`,
 		after).Scan(&last); err != nil || last == 0 {
 		return 0, 0, err
 	}
-	// A command's rows go together, once the newest is old enough, and not while it is pending.
+	// A command's rows are deleted together, when the newest is old enough and the command isn't pending.
 	result, err := tx.ExecContext(ctx, `
 		DELETE FROM treaty_inbox WHERE command_id IN (
 			SELECT DISTINCT command_id FROM treaty_inbox AS old WHERE sequence > ? AND sequence <= ?

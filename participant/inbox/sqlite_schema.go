@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// create makes the table unless it is there. One of before commands could be accepted is made anew with its rows, because SQLite can't change a
-// CHECK.
+// create creates the table unless it exists. A table from before commands could be accepted is replaced and its rows
+// are copied, because SQLite can't change a CHECK constraint.
 func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) (err error) {
 	if s, err := schemaOf(ctx, db); err != nil || s == schemaPresent {
 		return err
@@ -20,7 +20,7 @@ func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) (err error) {
 	}
 	defer done()
 	defer func() { err = errors.Join(err, rollback(tx)) }()
-	// Another process may have been faster.
+	// Another process may have changed it in between.
 	s, err := schemaOf(ctx, tx)
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) (err error) {
 	return tx.Commit()
 }
 
-// schema is what an inbox finds in a database.
+// schema says which version of the table a database has.
 type schema int
 
 const (
@@ -66,19 +66,23 @@ func schemaOf(ctx context.Context, db interface {
 	}
 }
 
-// renewSchema makes the table anew with its rows and its sequence, which never goes back, also where the newest rows were purged.
+// renewSchema replaces the table. It keeps the rows and the sequence, which never decreases even if the newest rows
+// were purged.
 func renewSchema(ctx context.Context, tx *sql.Tx) error {
 	for _, statement := range []string{
 		`ALTER TABLE treaty_inbox RENAME TO treaty_inbox_before`,
 		SQLiteSchema,
-		`INSERT INTO treaty_inbox (sequence, command_id, direction, method, verdict, reply, epoch, attempt, executed_at, duplicates)
-		 SELECT sequence, command_id, direction, method, verdict, reply, epoch, attempt, executed_at, duplicates FROM treaty_inbox_before`,
+		`INSERT INTO treaty_inbox
+			(sequence, command_id, direction, method, verdict, reply, epoch, attempt, executed_at, duplicates)
+		 SELECT sequence, command_id, direction, method, verdict, reply, epoch, attempt, executed_at, duplicates
+			FROM treaty_inbox_before`,
 		`DELETE FROM sqlite_sequence WHERE name = 'treaty_inbox'`,
-		`INSERT INTO sqlite_sequence (name, seq) SELECT 'treaty_inbox', seq FROM sqlite_sequence WHERE name = 'treaty_inbox_before'`,
+		`INSERT INTO sqlite_sequence (name, seq)
+		 SELECT 'treaty_inbox', seq FROM sqlite_sequence WHERE name = 'treaty_inbox_before'`,
 		`DROP TABLE treaty_inbox_before`,
 	} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("bringing the table of an earlier version up to date: %w", err)
+			return fmt.Errorf("migrating the table of an earlier version: %w", err)
 		}
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Package participanttest is for the tests of participants: a service behind a real gRPC connection, commands as an orchestrator
-// sends them, and the service's ledger.
+// Package participanttest is for the tests of participants: a service behind a real gRPC connection, commands as an
+// orchestrator sends them, and the service's ledger.
 package participanttest
 
 import (
@@ -23,7 +23,8 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// Serve starts a server made by participant.NewServer on a free port for the time of the test and returns a connection to it.
+// Serve starts a server made by participant.NewServer on a free port for the time of the test and returns a connection
+// to it.
 func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
 	t.Helper()
 	server, err := participant.NewServer(participant.Options{
@@ -112,10 +113,10 @@ type Row struct {
 // ErrInUse is the error of ReadLedger for the database of a running process that nobody else may open.
 var ErrInUse = errors.New("a running process has the database for itself: stop it first")
 
-// ReadLedger reads the ledger in a service's SQLite database, oldest first. The service may be running when its database is in
-// WAL mode, as those of the services in Go are; otherwise it returns ErrInUse, because the other SQLite's lock isn't
-// understood by this one. The ledger's table holds at most one row for each command and direction by its own rule, so
-// compare it with the service's own tables to find an effect that happened twice.
+// ReadLedger reads the ledger in a service's SQLite database, oldest first. The service may be running when its
+// database is in WAL mode, as those of the services in Go are; otherwise it returns ErrInUse, because the other
+// SQLite's lock isn't understood by this one. The ledger's table holds at most one row for each command and direction
+// by its own rule, so compare it with the service's own tables to find an effect that happened twice.
 func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	if inUse(path) {
 		return nil, fmt.Errorf("reading the ledger in %s: %w", path, ErrInUse)

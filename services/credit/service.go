@@ -97,7 +97,7 @@ func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequ
 		checked := r.GetReply()
 		if checked == nil {
 			checked = &creditv1.CreditChecked{}
-			if _, err := s.store.Inbox.ActionReply(ctx, tx, checked); err != nil {
+			if _, err := inbox.ActionReply(ctx, s.store.Inbox, tx, checked); err != nil {
 				return nil, err
 			}
 		}

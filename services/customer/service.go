@@ -57,7 +57,7 @@ func (s *service) RemoveCustomer(ctx context.Context, r *customerv1.RemoveCustom
 		created := r.GetReply()
 		if created == nil {
 			created = &customerv1.CustomerCreated{}
-			if _, err := s.store.Inbox.ActionReply(ctx, tx, created); err != nil {
+			if _, err := inbox.ActionReply(ctx, s.store.Inbox, tx, created); err != nil {
 				return nil, err
 			}
 		}
@@ -96,7 +96,7 @@ func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddre
 		changed := r.GetReply()
 		if changed == nil {
 			changed = &customerv1.AddressChanged{}
-			if _, err := s.store.Inbox.ActionReply(ctx, tx, changed); err != nil {
+			if _, err := inbox.ActionReply(ctx, s.store.Inbox, tx, changed); err != nil {
 				return nil, err
 			}
 		}

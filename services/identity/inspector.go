@@ -79,7 +79,7 @@ func (i *inspector) run(ctx context.Context) {
 
 // round does what is due, and returns when the next thing is.
 func (i *inspector) round(ctx context.Context) (next time.Time, err error) {
-	pending, err := i.store.Inbox.Pending(ctx)
+	pending, err := inbox.Pending(ctx, i.store.Inbox)
 	if err != nil {
 		return next, err
 	}
@@ -117,7 +117,7 @@ func (i *inspector) inspect(ctx context.Context, command participant.Command, on
 	end := ending{command: command, refusal: i.finding(one), until: time.Now().Add(patience)}
 	var err error
 	if end.refusal != nil {
-		err = i.store.Inbox.Refuse(ctx, command, end.refusal, func(tx *sql.Tx) error {
+		err = inbox.Refuse(ctx, i.store.Inbox, command, end.refusal, func(tx *sql.Tx) error {
 			return i.store.removeInspection(ctx, tx, command.CommandID)
 		})
 	} else {
@@ -127,7 +127,7 @@ func (i *inspector) inspect(ctx context.Context, command participant.Command, on
 			return reply, i.store.endInspection(ctx, tx, command.CommandID, now)
 		})
 	}
-	if errors.Is(err, inbox.ErrUndone) {
+	if errors.Is(err, inbox.ErrCompensated) {
 		return nil // between our look and now
 	}
 	if err == nil {

@@ -106,7 +106,7 @@ func (s *service) WithdrawApplicant(ctx context.Context, r *identityv1.WithdrawA
 		registered := r.GetReply()
 		if registered == nil {
 			registered = &identityv1.ApplicantRegistered{}
-			if _, err := s.store.Inbox.ActionReply(ctx, tx, registered); err != nil {
+			if _, err := inbox.ActionReply(ctx, s.store.Inbox, tx, registered); err != nil {
 				return nil, err
 			}
 		}

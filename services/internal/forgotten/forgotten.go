@@ -1,6 +1,6 @@
-// Package forgotten deletes customers' data and remembers, in the service's own database, which customers were forgotten. A
-// saga that was in flight at that time may still send a command about such a customer. The command would store data about
-// the person again, so the service refuses it.
+// Package forgotten deletes customers' data and remembers, in the service's own database, which customers were
+// forgotten. A saga that was in flight at that time may still send a command about such a customer. The command would
+// store data about the person again, so the service refuses it.
 package forgotten
 
 import (

@@ -1,5 +1,5 @@
-// Package paging reads and makes the page tokens of list methods (AIP-158). A page goes on after the last row of the one before, so
-// rows that are added or deleted meanwhile make no row appear twice or be skipped.
+// Package paging reads and makes the page tokens of list methods (AIP-158). A page goes on after the last row of the
+// one before, so rows that are added or deleted meanwhile make no row appear twice or be skipped.
 package paging
 
 import (
@@ -28,8 +28,8 @@ type Page struct {
 	check uint32
 }
 
-// Parse reads a list request's page size and token. The conditions are the request's other fields: a token is good only with
-// those that it was made for. Errors are INVALID_ARGUMENT statuses.
+// Parse reads a list request's page size and token. The conditions are the request's other fields: a token is good only
+// with those that it was made for. Errors are INVALID_ARGUMENT statuses.
 func Parse(size int32, token string, conditions ...string) (Page, error) {
 	p := Page{Size: int(size), check: checksum(conditions)}
 	switch {

@@ -1,5 +1,5 @@
-// Package process runs one of Acme's services as a process of its own. It holds what the services' main functions have in
-// common: flags, signals, logging, OpenTelemetry, the database with its inbox, and the gRPC server.
+// Package process runs one of Acme's services as a process of its own. It holds what the services' main functions have
+// in common: flags, signals, logging, OpenTelemetry, the database with its inbox, and the gRPC server.
 //
 // A service describes itself with a [Service] and passes it to [Main]:
 //

@@ -20,9 +20,9 @@ import (
 )
 
 // startTelemetry sets OpenTelemetry's global providers as the standard OTEL_* variables say. The returned function
-// exports what is left and stops. Without an endpoint (OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces or metrics) and
-// without OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER, no provider is set. OTEL_SERVICE_NAME overrides the service's
-// name. W3C trace context is always propagated.
+// exports what is left and stops. Without an endpoint (OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces or metrics)
+// and without OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER, no provider is set. OTEL_SERVICE_NAME overrides the
+// service's name. W3C trace context is always propagated.
 func startTelemetry(ctx context.Context, service string) (stop func(context.Context) error, err error) {
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(
 		propagation.TraceContext{}, propagation.Baggage{}))

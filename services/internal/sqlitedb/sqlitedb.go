@@ -1,5 +1,5 @@
-// Package sqlitedb opens a participant's own SQLite database so that what was committed survives a crash of the process and
-// of the machine. It knows nothing of sagas.
+// Package sqlitedb opens a participant's own SQLite database so that what was committed survives a crash of the process
+// and of the machine. It knows nothing of sagas.
 package sqlitedb
 
 import (
@@ -32,8 +32,8 @@ type Params struct {
 	// Path is the file. It is created when it isn't there; its directory must be.
 	Path string
 
-	// Migrations are SQL scripts, oldest first. The database remembers how many it has had (PRAGMA user_version); the rest is
-	// run when it is opened, all or nothing. Never change one that was released, only add.
+	// Migrations are SQL scripts, oldest first. The database remembers how many it has had (PRAGMA user_version); the
+	// rest is run when it is opened, all or nothing. Never change one that was released, only add.
 	Migrations []string
 
 	// Journal is WAL when empty.
@@ -46,8 +46,8 @@ var ErrNewer = errors.New("the database was written by a newer version")
 // ErrNotDatabase is the error of Open when the file is damaged or isn't an SQLite database.
 var ErrNotDatabase = errors.New("the file is damaged or not an SQLite database")
 
-// Open opens a database and brings its schema up to date. A commit is on disk when it returns (synchronous=FULL). Foreign
-// keys are enforced. The errors name the file.
+// Open opens a database and brings its schema up to date. A commit is on disk when it returns (synchronous=FULL).
+// Foreign keys are enforced. The errors name the file.
 func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if info, err := os.Stat(filepath.Dir(p.Path)); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("opening database %s: its directory isn't there; create it or choose another file with --db", p.Path)
@@ -119,6 +119,6 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) (err error) {
 	return tx.Commit()
 }
 
-// Immediate returns the options of a transaction that keeps other writers out from its beginning (BEGIN IMMEDIATE), so that
-// what it has read can't change before it writes.
+// Immediate returns the options of a transaction that keeps other writers out from its beginning (BEGIN IMMEDIATE), so
+// that what it has read can't change before it writes.
 func Immediate() *sql.TxOptions { return &sql.TxOptions{Isolation: sql.LevelSerializable} }
