@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -121,8 +124,8 @@ func golden(t *testing.T, name string, s setup, got session) {
 }
 
 // full serves a saga of each sort.
-func full(t *testing.T, f *fake) {
-	f.sagas = []*treatyv1.Saga{
+func full(t *testing.T, f *servertest.Server) {
+	f.Sagas = []*treatyv1.Saga{
 		succeeded(t), compensated(t), running(t), parked(t), foreign(t),
 		suspended(t, "stuck-1", treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED),
 		suspended(t, "stuck-2", treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH),
@@ -130,11 +133,11 @@ func full(t *testing.T, f *fake) {
 		suspended(t, "stuck-4", treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT),
 		suspended(t, "stuck-5", treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE),
 	}
-	f.records = journalOf(t, "sagas/order-2")
+	f.Records = journalOf(t, "sagas/order-2")
 }
 
 // history is what a watcher of the compensated saga sees; the connection breaks once.
-func history(t *testing.T) []stage {
+func history(t *testing.T) []servertest.Stage {
 	end := compensated(t)
 	begin := newSaga(t, "order-2", treatyv1.SagaState_SAGA_STATE_RUNNING)
 	begin.UpdateTime = at(ms(1))
@@ -146,10 +149,10 @@ func history(t *testing.T) []stage {
 	undoing := reserveStep(t, "order-2", treatyv1.StepState_STEP_STATE_COMPENSATING)
 	undoing.CompensationScheduleTime = at(ms(2000))
 	middle.Steps = []*treatyv1.Step{undoing, end.GetSteps()[1]}
-	return []stage{
-		{sagas: []*treatyv1.Saga{begin}, err: status.Error(codes.Unavailable, "going down")},
-		{sagas: []*treatyv1.Saga{begin, middle}},
-		{sagas: []*treatyv1.Saga{middle, end}},
+	return []servertest.Stage{
+		{Sagas: []*treatyv1.Saga{begin}, Err: status.Error(codes.Unavailable, "going down")},
+		{Sagas: []*treatyv1.Saga{begin, middle}},
+		{Sagas: []*treatyv1.Saga{middle, end}},
 	}
 }
 
@@ -159,7 +162,7 @@ func TestCommands(t *testing.T) {
 	cases := []struct {
 		name    string
 		setup   setup
-		streams func(*testing.T) []stage
+		streams func(*testing.T) []servertest.Stage
 	}{
 		{name: "list", setup: setup{args: []string{"sagas", "list", "--all"}}},
 		{name: "list_page", setup: setup{args: []string{"sagas", "list"}}},
@@ -218,12 +221,12 @@ func TestCommands(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t)
+			f := servertest.New(t)
 			full(t, f)
 			if c.streams != nil {
-				f.streams = c.streams(t)
+				f.Streams = c.streams(t)
 			}
-			c.setup.address = f.address
+			c.setup.address = f.Address
 			if strings.HasPrefix(c.name, "help") {
 				c.setup.address = defaultAddress
 			}
@@ -241,17 +244,17 @@ func TestCommands(t *testing.T) {
 
 // TestRequests checks what is asked of the orchestrator.
 func TestRequests(t *testing.T) {
-	f := newFake(t)
+	f := servertest.New(t)
 	full(t, f)
 	do := func(t *testing.T, stdin string, args ...string) {
 		t.Helper()
-		if got := run(t, setup{args: args, stdin: stdin, address: f.address}); got.code != 0 {
+		if got := run(t, setup{args: args, stdin: stdin, address: f.Address}); got.code != 0 {
 			t.Fatalf("exit %d: %s", got.code, got.stderr)
 		}
 	}
 	t.Run("filter", func(t *testing.T) {
 		do(t, "", "sagas", "list", "--state", "running,SAGA_STATE_SUSPENDED", "--definition", "/"+placeOrder, "--filter", "labels.a = \"b\" OR labels.c = \"d\"", "--order-by", "update_time", "--page-size", "7")
-		got := last[*treatyv1.ListSagasRequest](t, f)
+		got := servertest.Last[*treatyv1.ListSagasRequest](t, f)
 		want := `(state = "RUNNING" OR state = "SUSPENDED") AND definition = "shop.v1.OrderSagas/PlaceOrder" AND (labels.a = "b" OR labels.c = "d")`
 		if got.GetFilter() != want || got.GetOrderBy() != "update_time" || got.GetPageSize() != 7 {
 			t.Errorf("got %v, want the filter %s", got, want)
@@ -259,28 +262,28 @@ func TestRequests(t *testing.T) {
 	})
 	t.Run("cancel", func(t *testing.T) {
 		do(t, "", "sagas", "cancel", "order-3", "--reason", " why ", "--actor", "bob")
-		got := last[*treatyv1.CancelSagaRequest](t, f)
+		got := servertest.Last[*treatyv1.CancelSagaRequest](t, f)
 		if got.GetName() != "sagas/order-3" || got.GetDecision().GetActor() != "bob" || got.GetDecision().GetReason() != "why" {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("retry", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-2", "--reason", "why")
-		if got := last[*treatyv1.ResumeSagaRequest](t, f); got.GetRetry() == nil || got.GetDecision().GetActor() != "ada" {
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetRetry() == nil || got.GetDecision().GetActor() != "ada" {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("retry edited", func(t *testing.T) {
 		file := writeFile(t, "request.json", `{"reply":{"reservation":"res-10"}}`)
 		do(t, "", "sagas", "resume", "stuck-1", "--reason", "why", "--retry-edited", "@"+file)
-		got := last[*treatyv1.ResumeSagaRequest](t, f).GetRetryEdited().GetRequest()
-		if diff := cmp.Diff(shopAny(t, "shop.v1.ReleaseRequest", `{"reply":{"reservation":"res-10"}}`).String(), got.String()); diff != "" {
+		got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f).GetRetryEdited().GetRequest()
+		if diff := cmp.Diff(servertest.ShopAny(t, "shop.v1.ReleaseRequest", `{"reply":{"reservation":"res-10"}}`).String(), got.String()); diff != "" {
 			t.Error(diff)
 		}
 	})
 	t.Run("mark done", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-1", "--reason", "why", "--mark-done")
-		if got := last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkDone() == nil || got.GetMarkDone().GetReply() != nil {
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkDone() == nil || got.GetMarkDone().GetReply() != nil {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -293,8 +296,8 @@ func TestRequests(t *testing.T) {
 	} {
 		t.Run("mark done "+strings.Join(args, " "), func(t *testing.T) {
 			do(t, receipt, append([]string{"sagas", "resume", "--reason", "why"}, args...)...)
-			got := last[*treatyv1.ResumeSagaRequest](t, f)
-			want := shopAny(t, "shop.v1.Captured", receipt)
+			got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f)
+			want := servertest.ShopAny(t, "shop.v1.Captured", receipt)
 			if got.GetName() != "sagas/stuck-3" || got.GetMarkDone().GetReply().String() != want.String() {
 				t.Errorf("got %v", got)
 			}
@@ -302,14 +305,14 @@ func TestRequests(t *testing.T) {
 	}
 	t.Run("mark refused", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-3", "--reason", "why", "--mark-refused")
-		if got := last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkRefused() == nil {
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkRefused() == nil {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("start", func(t *testing.T) {
 		do(t, `{"customer":"c-7"}`, "start", "/"+placeOrder, "--data", "-", "--request-id", "r-9", "--saga-id", "x")
-		got := last[*treatyv1.CreateSagaRequest](t, f)
-		want := shopAny(t, "shop.v1.PlaceOrderRequest", `{"customer":"c-7","requestId":"r-9"}`)
+		got := servertest.Last[*treatyv1.CreateSagaRequest](t, f)
+		want := servertest.ShopAny(t, "shop.v1.PlaceOrderRequest", `{"customer":"c-7","requestId":"r-9"}`)
 		if got.GetDefinition() != placeOrder || got.GetRequestId() != "r-9" || got.GetSagaId() != "x" || got.GetRequest().String() != want.String() {
 			t.Errorf("got %v", got)
 		}
@@ -319,7 +322,7 @@ func TestRequests(t *testing.T) {
 	})
 	t.Run("start without a request id field", func(t *testing.T) {
 		do(t, "", "start", "shop.v1.OrderSagas/CloseShop", "--request-id", "r-9")
-		if got := last[*treatyv1.CreateSagaRequest](t, f); got.GetRequestId() != "r-9" || len(got.GetRequest().GetValue()) != 0 {
+		if got := servertest.Last[*treatyv1.CreateSagaRequest](t, f); got.GetRequestId() != "r-9" || len(got.GetRequest().GetValue()) != 0 {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -327,7 +330,7 @@ func TestRequests(t *testing.T) {
 
 // TestWithoutReflection checks that payloads stay closed where nobody tells their types.
 func TestWithoutReflection(t *testing.T) {
-	f := newFake(t, withoutReflection)
+	f := servertest.New(t, servertest.WithoutReflection)
 	full(t, f)
 	for name, s := range map[string]setup{
 		"no_reflection_get":     {args: []string{"sagas", "get", "order-2"}},
@@ -335,7 +338,7 @@ func TestWithoutReflection(t *testing.T) {
 		"no_reflection_start":   {args: []string{"start", placeOrder}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.address = f.address
+			s.address = f.Address
 			golden(t, name, s, run(t, s))
 		})
 	}
@@ -343,12 +346,12 @@ func TestWithoutReflection(t *testing.T) {
 
 // TestInterrupted checks that a signal ends a watch silently.
 func TestInterrupted(t *testing.T) {
-	f := newFake(t)
+	f := servertest.New(t)
 	full(t, f)
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := make(chan struct{})
 	var stderr buffer
-	p := process(setup{args: []string{"sagas", "watch", "order-3"}, address: f.address}, &buffer{}, &stderr)
+	p := process(setup{args: []string{"sagas", "watch", "order-3"}, address: f.Address}, &buffer{}, &stderr)
 	p.Stdout = signalWriter{seen: sync.OnceFunc(func() { close(seen) })}
 	done := make(chan int, 1)
 	go func() { done <- Run(ctx, p) }()
@@ -382,3 +385,26 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, errNoSpace }
 
 var errNoSpace = status.Error(codes.Unknown, "no space left")
+
+// writeFile writes a file that a command line names, and returns its path.
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// validJSONLines fails unless every line is one JSON value.
+func validJSONLines(t *testing.T, r io.Reader) {
+	t.Helper()
+	for decoder := json.NewDecoder(r); ; {
+		var value map[string]any
+		if err := decoder.Decode(&value); err == io.EOF {
+			return
+		} else if err != nil {
+			t.Fatalf("not JSON: %v", err)
+		}
+	}
+}

@@ -3,10 +3,12 @@ package cli
 import (
 	"strings"
 	"testing"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 )
 
 func TestCompletion(t *testing.T) {
-	f := newFake(t)
+	f := servertest.New(t)
 	full(t, f)
 	for _, c := range []struct {
 		name string
@@ -26,7 +28,7 @@ func TestCompletion(t *testing.T) {
 		{"commands", []string{"sagas", "w"}, []string{"wait\t", "watch\t"}, []string{"list"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := run(t, setup{args: append([]string{"__complete"}, c.args...), address: f.address})
+			got := run(t, setup{args: append([]string{"__complete"}, c.args...), address: f.Address})
 			if got.code != ExitOK {
 				t.Fatalf("exit %d: %s", got.code, got.stderr)
 			}
@@ -50,7 +52,7 @@ func TestCompletion(t *testing.T) {
 	})
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		t.Run(shell, func(t *testing.T) {
-			got := run(t, setup{args: []string{"completion", shell}, address: f.address})
+			got := run(t, setup{args: []string{"completion", shell}, address: f.Address})
 			if got.code != ExitOK || !strings.Contains(got.stdout, "treaty") {
 				t.Errorf("exit %d: %s", got.code, got.stderr)
 			}

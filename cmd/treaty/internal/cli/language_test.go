@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -19,7 +20,7 @@ func using(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "order-8", treatyv1.SagaState_SAGA_STATE_RUNNING)
 	saga.Request = nil
 	saga.ParentStep, saga.Round = "sagas/parent/steps/2.1.1", 3
-	saga.Progress = shopAny(t, "shop.v1.Stage", `{"done":"packing","card":{"number":"4111-secret"}}`)
+	saga.Progress = servertest.ShopAny(t, "shop.v1.Stage", `{"done":"packing","card":{"number":"4111-secret"}}`)
 	saga.Scopes = []*treatyv1.Scope{
 		{Scope: "1", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t), DecideTime: at(ms(400))},
 		{Scope: "2", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE, DecideTime: at(ms(450))},
@@ -45,7 +46,7 @@ func using(t testing.TB) *treatyv1.Saga {
 }
 
 // usingHistory is what a watcher of it sees.
-func usingHistory(t testing.TB) []stage {
+func usingHistory(t testing.TB) []servertest.Stage {
 	begin := using(t)
 	begin.Progress, begin.Waits, begin.Scopes, begin.Round, begin.Steps = nil, nil, nil, 2, nil
 	middle := using(t)
@@ -53,17 +54,17 @@ func usingHistory(t testing.TB) []stage {
 	middle.Progress = nil
 	end := using(t)
 	end.State, end.Waits, end.EndTime = treatyv1.SagaState_SAGA_STATE_SUCCEEDED, nil, at(ms(600))
-	return []stage{{sagas: []*treatyv1.Saga{begin, middle, using(t), end}}}
+	return []servertest.Stage{{Sagas: []*treatyv1.Saga{begin, middle, using(t), end}}}
 }
 
 // journalUsing is the journal of a saga with a record of each kind that the language has.
 func journalUsing(t testing.TB, saga string) []*treatyv1.SagaRecord {
 	key := &treatyv1.EventKey{Type: "shop.v1.OrderShipped", Subject: "orders/1"}
-	shipped := shopBytes(t, "shop.v1.OrderShipped", `{"order":"orders/1","pickupCode":"secret"}`)
+	shipped := servertest.ShopBytes(t, "shop.v1.OrderShipped", `{"order":"orders/1","pickupCode":"secret"}`)
 	records := []*treatyv1.Record{
 		{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
-			Started: &treatyv1.SagaStarted{Definition: placeOrder, Request: shopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON)},
-			Round:   2, Progress: shopAny(t, "shop.v1.Stage", `{"done":"packing","card":{"number":"4111-secret"}}`),
+			Started: &treatyv1.SagaStarted{Definition: placeOrder, Request: servertest.ShopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON)},
+			Round:   2, Progress: servertest.ShopAny(t, "shop.v1.Stage", `{"done":"packing","card":{"number":"4111-secret"}}`),
 		}}},
 		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1", Due: at(time.Hour), Events: []*treatyv1.EventKey{{Type: "other.v1.Gone", Subject: "1"}, key}}}},
 		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
@@ -81,11 +82,11 @@ func journalUsing(t testing.TB, saga string) []*treatyv1.SagaRecord {
 		}}},
 		{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "r2.5", Method: reserve, Participants: []string{"a.v1.A", "b.v1.B"}}}},
 		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-			Step: "r2.5.1.1", Method: reserve, Participant: "a.v1.A", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: shopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
+			Step: "r2.5.1.1", Method: reserve, Participant: "a.v1.A", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
 		}}},
 		{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "r2.6", Method: reserve}}},
 		{Kind: &treatyv1.Record_VersionChosen{VersionChosen: &treatyv1.VersionChosen{Change: "pack-first", Version: 2}}},
-		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: shopAny(t, "shop.v1.Stage", `{"done":"sent"}`)}}},
+		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: servertest.ShopAny(t, "shop.v1.Stage", `{"done":"sent"}`)}}},
 		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT}}},
 	}
 	var out []*treatyv1.SagaRecord
@@ -99,17 +100,17 @@ func shipment(t testing.TB, position uint64) *treatyv1.PublishedEvent {
 	subject := fmt.Sprintf("orders/%d", position)
 	return &treatyv1.PublishedEvent{
 		Id: fmt.Sprint(position), Source: "warehouse", Type: "shop.v1.OrderShipped", Subject: subject, Position: position, Time: at(ms(int(position))),
-		Data: shopAny(t, "shop.v1.OrderShipped", `{"order":"`+subject+`","pickupCode":"secret"}`),
+		Data: servertest.ShopAny(t, "shop.v1.OrderShipped", `{"order":"`+subject+`","pickupCode":"secret"}`),
 	}
 }
 
 // eventHistory is what a reader of events sees; the connection breaks once.
-func eventHistory(t testing.TB) []eventStage {
+func eventHistory(t testing.TB) []servertest.EventStage {
 	foreign := shipment(t, 14)
 	foreign.Type, foreign.Data.TypeUrl = "other.v1.Gone", "type.googleapis.com/other.v1.Gone"
-	return []eventStage{
-		{events: []*treatyv1.PublishedEvent{shipment(t, 11), shipment(t, 12)}, err: status.Error(codes.Unavailable, "going down")},
-		{events: []*treatyv1.PublishedEvent{shipment(t, 13), foreign, shipment(t, 15)}},
+	return []servertest.EventStage{
+		{Events: []*treatyv1.PublishedEvent{shipment(t, 11), shipment(t, 12)}, Err: status.Error(codes.Unavailable, "going down")},
+		{Events: []*treatyv1.PublishedEvent{shipment(t, 13), foreign, shipment(t, 15)}},
 	}
 }
 
@@ -137,9 +138,9 @@ func TestLanguage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t)
-			f.sagas, f.records, f.streams, f.events = []*treatyv1.Saga{using(t)}, journalUsing(t, "sagas/order-8"), usingHistory(t), eventHistory(t)
-			c.setup.address = f.address
+			f := servertest.New(t)
+			f.Sagas, f.Records, f.Streams, f.Events = []*treatyv1.Saga{using(t)}, journalUsing(t, "sagas/order-8"), usingHistory(t), eventHistory(t)
+			c.setup.address = f.Address
 			if strings.HasPrefix(c.name, "help") {
 				c.setup.address = defaultAddress
 			}
@@ -154,11 +155,11 @@ func TestLanguage(t *testing.T) {
 
 // What is asked of the orchestrator.
 func TestLanguageRequests(t *testing.T) {
-	f := newFake(t)
-	f.sagas, f.events = []*treatyv1.Saga{using(t)}, append(eventHistory(t), eventHistory(t)[0])
+	f := servertest.New(t)
+	f.Sagas, f.Events = []*treatyv1.Saga{using(t)}, append(eventHistory(t), eventHistory(t)[0])
 	do := func(t *testing.T, want int, args ...string) session {
 		t.Helper()
-		got := run(t, setup{args: args, address: f.address})
+		got := run(t, setup{args: args, address: f.Address})
 		if got.code != want {
 			t.Fatalf("exit %d, want %d: %s", got.code, want, got.stderr)
 		}
@@ -166,7 +167,7 @@ func TestLanguageRequests(t *testing.T) {
 	}
 	t.Run("events go on behind the last one", func(t *testing.T) {
 		do(t, 0, "events", "--count", "3", "--type", "shop.v1.OrderShipped", "--subject", "orders/1", "--after", "3")
-		got := last[*treatyv1.StreamEventsRequest](t, f)
+		got := servertest.Last[*treatyv1.StreamEventsRequest](t, f)
 		want := &treatyv1.StreamEventsRequest{AfterPosition: 12, Types: []string{"shop.v1.OrderShipped"}, Subject: "orders/1"}
 		if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 			t.Error(diff)
@@ -174,7 +175,7 @@ func TestLanguageRequests(t *testing.T) {
 	})
 	t.Run("a consumer acknowledges", func(t *testing.T) {
 		do(t, 0, "events", "--count", "2", "--consumer", "audit", "--after", "3")
-		got := last[*treatyv1.AcknowledgeEventsRequest](t, f)
+		got := servertest.Last[*treatyv1.AcknowledgeEventsRequest](t, f)
 		if got.GetConsumer() != "audit" || got.GetPosition() != 12 {
 			t.Errorf("got %v", got)
 		}
@@ -182,21 +183,21 @@ func TestLanguageRequests(t *testing.T) {
 	t.Run("events for a while", func(t *testing.T) { do(t, 0, "events", "--timeout", "1s") })
 	t.Run("publish", func(t *testing.T) {
 		do(t, 0, "publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--source", "warehouse", "--time", "2026-01-31T12:00:00Z")
-		got := last[*treatyv1.PublishEventsRequest](t, f).GetEvents()[0]
+		got := servertest.Last[*treatyv1.PublishEventsRequest](t, f).GetEvents()[0]
 		if got.GetId() == "" || got.GetSource() != "warehouse" || got.GetTime().GetSeconds() != 1769860800 {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("complete a compensation", func(t *testing.T) {
 		do(t, 0, "sagas", "complete", "sagas/order-8/steps/r3.3.1.1", "--compensation", "--reply", "{}")
-		got := last[*treatyv1.CompleteStepRequest](t, f)
+		got := servertest.Last[*treatyv1.CompleteStepRequest](t, f)
 		if got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION || got.GetReply().MessageName() != "shop.v1.Released" {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("refuse", func(t *testing.T) {
 		do(t, 0, "sagas", "complete", "order-8/r3.4", "--refuse", "failed_precondition", "--message", "no funds")
-		got := last[*treatyv1.CompleteStepRequest](t, f)
+		got := servertest.Last[*treatyv1.CompleteStepRequest](t, f)
 		if got.GetName() != "sagas/order-8/steps/r3.4" || got.GetRefusal().GetCode() != int32(codes.FailedPrecondition) || got.GetRefusal().GetMessage() != "no funds" {
 			t.Errorf("got %v", got)
 		}
@@ -206,21 +207,19 @@ func TestLanguageRequests(t *testing.T) {
 // What couldn't be written isn't acknowledged: nobody has it, and no stream would bring it again.
 func TestUnwrittenEventIsNotAcknowledged(t *testing.T) {
 	for _, output := range [][]string{nil, {"--json"}} {
-		f := newFake(t)
-		f.events = eventHistory(t)
+		f := servertest.New(t)
+		f.Events = eventHistory(t)
 		var stderr buffer
-		p := process(setup{args: append([]string{"events", "--count", "2", "--consumer", "audit"}, output...), address: f.address}, new(buffer), &stderr)
+		p := process(setup{args: append([]string{"events", "--count", "2", "--consumer", "audit"}, output...), address: f.Address}, new(buffer), &stderr)
 		p.Stdout = brokenWriter{}
 		if code := Run(t.Context(), p); code != ExitFailure || !strings.Contains(stderr.String(), "no space left") {
 			t.Errorf("%v: exit %d, stderr %q", output, code, stderr.String())
 		}
-		f.mu.Lock()
-		for _, request := range f.requests {
+		for _, request := range f.Requests() {
 			if acknowledged, is := request.(*treatyv1.AcknowledgeEventsRequest); is {
 				t.Errorf("%v: acknowledged %v", output, acknowledged)
 			}
 		}
-		f.mu.Unlock()
 	}
 }
 
@@ -249,9 +248,9 @@ func TestLanguageProblems(t *testing.T) {
 		"purged":           {[]string{"events", "--after", "1"}, status.Error(codes.OutOfRange, "begin after position 7"), 1, "begin after position 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFake(t)
-			f.sagas, f.fail = []*treatyv1.Saga{using(t)}, test.fail
-			got := run(t, setup{args: test.args, address: f.address})
+			f := servertest.New(t)
+			f.Sagas, f.Fail = []*treatyv1.Saga{using(t)}, test.fail
+			got := run(t, setup{args: test.args, address: f.Address})
 			if got.code != test.code || !strings.Contains(got.stderr, test.says) {
 				t.Errorf("exit %d, want %d with %q: %s", got.code, test.code, test.says, got.stderr)
 			}

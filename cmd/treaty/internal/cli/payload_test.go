@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 )
 
 // connected returns an encoder that reads its types from a fake.
@@ -34,7 +36,7 @@ func connected(t testing.TB, address string) *encoder {
 }
 
 func TestEncode(t *testing.T) {
-	types := connected(t, newFake(t).address)
+	types := connected(t, servertest.New(t).Address)
 	for _, c := range []struct{ name, in, want string }{
 		{"empty", `{}`, `{}`},
 		{"numbers", `{"truth":true,"small":-1,"large":"-9007199254740993","natural":"18446744073709551615","single":0.1,"twice":1e300}`, ``},
@@ -56,7 +58,7 @@ func TestEncode(t *testing.T) {
 			if want == "" {
 				want = c.in
 			}
-			got, ok := types.encodeAny(shopAny(t, "shop.v1.Everything", c.in))
+			got, ok := types.encodeAny(servertest.ShopAny(t, "shop.v1.Everything", c.in))
 			if !ok {
 				t.Fatal("it can't be shown")
 			}
@@ -74,7 +76,7 @@ func TestEncode(t *testing.T) {
 	}
 	t.Run("too deep", func(t *testing.T) {
 		deep := strings.Repeat(`{"nested":`, 150) + `{}` + strings.Repeat("}", 150)
-		got, _ := types.encodeAny(shopAny(t, "shop.v1.Everything", deep))
+		got, _ := types.encodeAny(servertest.ShopAny(t, "shop.v1.Everything", deep))
 		if !json.Valid(got) || !strings.Contains(string(got), "[too deep]") {
 			t.Errorf("got %s", got)
 		}
@@ -101,7 +103,7 @@ func offline(files *protoregistry.Files) *schema {
 
 // FuzzEncode checks that whatever is in a payload, what is shown is JSON and holds nothing of a redacted field.
 func FuzzEncode(f *testing.F) {
-	files, err := shop()
+	files, err := servertest.ShopFiles()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func FuzzEncode(f *testing.F) {
 	}
 	message := found.(protoreflect.MessageDescriptor)
 	types := offline(files)
-	f.Add(shopBytes(f, "shop.v1.Everything", `{"text":"x","nested":{"pin":"77665544"},"names":{"1":"a"},"secrets":["topsecret"]}`))
+	f.Add(servertest.ShopBytes(f, "shop.v1.Everything", `{"text":"x","nested":{"pin":"77665544"},"names":{"1":"a"},"secrets":["topsecret"]}`))
 	f.Add([]byte{0xff})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e := &encoder{schema: types}
@@ -133,7 +135,7 @@ func FuzzEncode(f *testing.F) {
 
 // FuzzParse checks that no input makes reading JSON fail without saying why.
 func FuzzParse(f *testing.F) {
-	files, err := shop()
+	files, err := servertest.ShopFiles()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 )
 
 // failure makes a status with details.
@@ -108,10 +110,10 @@ func TestProblems(t *testing.T) {
 	var whole strings.Builder
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFake(t)
+			f := servertest.New(t)
 			full(t, f)
-			f.fail = c.fail
-			c.setup.address = f.address
+			f.Fail = c.fail
+			c.setup.address = f.Address
 			got := run(t, c.setup)
 			if got.code != c.code {
 				t.Errorf("exit %d, want %d", got.code, c.code)

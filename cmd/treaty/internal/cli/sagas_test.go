@@ -7,7 +7,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -23,13 +25,19 @@ const (
 	reserveJSON = `{"card":{"holder":"Ada","number":"4111-secret"},"cents":"1250"}`
 )
 
+// began is when every saga of the tests began.
+var began = servertest.Began
+
+// at returns the time that long after began.
+func at(after time.Duration) *timestamppb.Timestamp { return timestamppb.New(began.Add(after)) }
+
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // newSaga makes a saga with what all of them have.
 func newSaga(t testing.TB, id string, state treatyv1.SagaState) *treatyv1.Saga {
 	return &treatyv1.Saga{
 		Name: "sagas/" + id, Definition: placeOrder, State: state,
-		Request: shopAny(t, "shop.v1.PlaceOrderRequest", orderJSON),
+		Request: servertest.ShopAny(t, "shop.v1.PlaceOrderRequest", orderJSON),
 		Labels:  map[string]string{"customer": "c-7"}, RequestId: "r-1", TraceId: "4bf92f3577b34da6a3ce929d0e0e4736",
 		CreateTime: at(0), UpdateTime: at(ms(500)),
 	}
@@ -39,8 +47,8 @@ func reserveStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.St
 	return &treatyv1.Step{
 		Name: "sagas/" + id + "/steps/1", Method: reserve, CompensationMethod: release,
 		Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, State: state,
-		Request:      shopAny(t, "shop.v1.ReserveRequest", reserveJSON),
-		Reply:        shopAny(t, "shop.v1.Reserved", `{"reservation":"res-9"}`),
+		Request:      servertest.ShopAny(t, "shop.v1.ReserveRequest", reserveJSON),
+		Reply:        servertest.ShopAny(t, "shop.v1.Reserved", `{"reservation":"res-9"}`),
 		ScheduleTime: at(ms(1)), EndTime: at(ms(31)),
 	}
 }
@@ -48,23 +56,23 @@ func reserveStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.St
 func captureStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.Step {
 	return &treatyv1.Step{
 		Name: "sagas/" + id + "/steps/2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, State: state,
-		Request: shopAny(t, "shop.v1.ReserveRequest", reserveJSON), ScheduleTime: at(ms(32)),
+		Request: servertest.ShopAny(t, "shop.v1.ReserveRequest", reserveJSON), ScheduleTime: at(ms(32)),
 	}
 }
 
 func declined(t testing.TB) *treatyv1.Failure {
 	return &treatyv1.Failure{
 		Code: int32(codes.FailedPrecondition), Message: "the card was declined",
-		Details: []*anypb.Any{shopAny(t, "shop.v1.CardDeclined", `{"why":"limit","card":{"holder":"Ada","number":"4111-secret"}}`)},
+		Details: []*anypb.Any{servertest.ShopAny(t, "shop.v1.CardDeclined", `{"why":"limit","card":{"holder":"Ada","number":"4111-secret"}}`)},
 	}
 }
 
 func succeeded(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "order-1", treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
-	saga.Reply = shopAny(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)
+	saga.Reply = servertest.ShopAny(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)
 	saga.EndTime = at(ms(500))
 	second := captureStep(t, "order-1", treatyv1.StepState_STEP_STATE_DONE)
-	second.Reply = shopAny(t, "shop.v1.Captured", `{"receipt":"rcp-3"}`)
+	second.Reply = servertest.ShopAny(t, "shop.v1.Captured", `{"receipt":"rcp-3"}`)
 	second.EndTime = at(ms(490))
 	second.Attempts = &treatyv1.Attempts{Count: 3}
 	saga.Steps = []*treatyv1.Step{reserveStep(t, "order-1", treatyv1.StepState_STEP_STATE_DONE), second}
@@ -147,24 +155,24 @@ func foreign(t testing.TB) *treatyv1.Saga {
 func journalOf(t testing.TB, saga string) []*treatyv1.SagaRecord {
 	why := &treatyv1.Decision{Actor: "ada", Reason: "released by hand"}
 	records := []*treatyv1.Record{
-		{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: placeOrder, Request: shopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON), RequestId: "r-1"}}},
+		{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: placeOrder, Request: servertest.ShopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON), RequestId: "r-1"}}},
 		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-			Step: "1", Method: reserve, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: shopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
+			Step: "1", Method: reserve, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
 			Compensation: &treatyv1.CompensationPlan{Method: release, ActionField: 1, ReplyField: 2},
 		}}},
-		{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1", Attempts: 1, Reply: shopBytes(t, "shop.v1.Reserved", `{"reservation":"res-9"}`)}}},
-		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Request: shopBytes(t, "shop.v1.ReserveRequest", reserveJSON)}}},
+		{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1", Attempts: 1, Reply: servertest.ShopBytes(t, "shop.v1.Reserved", `{"reservation":"res-9"}`)}}},
+		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON)}}},
 		{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "2", Attempts: 2, Failure: declined(t)}}},
 		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t)}}},
 		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"}}},
 		{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: &treatyv1.SagaSuspended{Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: "1", Message: "refused"}}},
 		{Kind: &treatyv1.Record_SagaResumed{SagaResumed: &treatyv1.SagaResumed{Decision: why}}},
-		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1", EditedRequest: shopBytes(t, "shop.v1.ReleaseRequest", `{"action":`+reserveJSON+`}`)}}},
+		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1", EditedRequest: servertest.ShopBytes(t, "shop.v1.ReleaseRequest", `{"action":`+reserveJSON+`}`)}}},
 		{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1", Attempts: 1, Decision: why}}},
 		{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}},
 		// What can't follow here, to have it all.
 		{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "2", Attempts: 9, Failure: &treatyv1.Failure{Code: int32(codes.Unavailable)}}}},
-		{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: shopBytes(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)}}},
+		{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: servertest.ShopBytes(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)}}},
 		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "3", Method: "other.v1.Service/Do", Request: []byte("4111-secret")}}},
 		{},
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -91,7 +92,7 @@ func TestTLS(t *testing.T) {
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{pair}, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
 	})))
-	treatyv1.RegisterSagaServiceServer(server, &fake{})
+	treatyv1.RegisterSagaServiceServer(server, &servertest.Server{})
 	gone := make(chan error, 1)
 	go func() { gone <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -125,9 +126,9 @@ func TestTLS(t *testing.T) {
 		})
 	}
 	t.Run("the flags stand in shown commands", func(t *testing.T) {
-		f := newFake(t)
+		f := servertest.New(t)
 		full(t, f)
-		got := run(t, setup{args: []string{"sagas", "get", "stuck-2", "--address", f.address}, address: f.address})
+		got := run(t, setup{args: []string{"sagas", "get", "stuck-2", "--address", f.Address}, address: f.Address})
 		if !strings.Contains(got.stdout, "--retry --address ADDRESS\n") {
 			t.Errorf("got %s", got.stdout)
 		}
