@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -42,16 +43,6 @@ not executed. STEP is sagas/x/steps/2 or just x/2.`,
 	cmd.MarkFlagsMutuallyExclusive("reply", "refuse")
 	cmd.MarkFlagsOneRequired("reply", "refuse")
 	return cmd
-}
-
-// parseStep reads a step's name, sagas/x/steps/2 or x/2.
-func parseStep(text string) (saga, step string, err error) {
-	id, path, ok := strings.Cut(strings.TrimPrefix(text, sagaPrefix), "/")
-	path = strings.TrimPrefix(path, "steps/")
-	if !ok || id == "" || path == "" || strings.ContainsAny(id+path, "/ \t\n") {
-		return "", "", usage(quote(text)+" isn't a step's name", "Write sagas/x/steps/2 or x/2; treaty sagas get x shows its steps.")
-	}
-	return sagaPrefix + id, sagaPrefix + id + "/steps/" + path, nil
 }
 
 // parseCode reads a gRPC code as the specification writes it.
@@ -117,7 +108,7 @@ func (a *app) completionReply(ctx context.Context, c *client, saga string, reque
 	steps := standing.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })
 	if i < 0 {
-		return usage(saga+" has no step "+stepPath(request.GetName()), "treaty sagas get "+shellQuote(saga)+" shows its steps.")
+		return usage(saga+" has no step "+resource.StepPath(request.GetName()), "treaty sagas get "+shellQuote(saga)+" shows its steps.")
 	}
 	name := steps[i].GetMethod()
 	if flags.compensation {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -35,10 +36,10 @@ func fixed(words ...string) completer {
 
 // completeStates suggests the states, in the case in which the word was begun.
 func completeStates(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	states := sagaStates
+	states := resource.States()
 	if toComplete != "" && toComplete == strings.ToLower(toComplete) {
 		states = nil
-		for _, state := range sagaStates {
+		for _, state := range resource.States() {
 			states = append(states, strings.ToLower(state))
 		}
 	}
@@ -65,10 +66,10 @@ func (a *app) completeSaga(filter string) completer {
 		var words []string
 		for _, saga := range page.GetSagas() {
 			name := saga.GetName()
-			if toComplete != "" && !strings.HasPrefix(sagaPrefix, toComplete) && !strings.HasPrefix(toComplete, sagaPrefix) {
-				name = strings.TrimPrefix(name, sagaPrefix)
+			if toComplete != "" && !strings.HasPrefix(resource.SagaPrefix, toComplete) && !strings.HasPrefix(toComplete, resource.SagaPrefix) {
+				name = strings.TrimPrefix(name, resource.SagaPrefix)
 			}
-			words = append(words, name+"\t"+stateName(saga.GetState())+" "+saga.GetDefinition())
+			words = append(words, name+"\t"+resource.StateName(saga.GetState())+" "+saga.GetDefinition())
 		}
 		return withPrefix(words, toComplete), none | cobra.ShellCompDirectiveKeepOrder
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -190,7 +191,7 @@ func (a *app) how(ctx context.Context, c *client, request *treatyv1.ResumeSagaRe
 		if err != nil {
 			return err
 		}
-		if !compensationStuck(saga) {
+		if !resource.IsCompensationStuck(saga) {
 			return unfit(saga, "--retry-edited is for a stuck compensation")
 		}
 		edited, err := a.stuckMessage(c, saga, "--retry-edited", flags.retryEdited)
@@ -205,7 +206,7 @@ func (a *app) how(ctx context.Context, c *client, request *treatyv1.ResumeSagaRe
 		if err != nil {
 			return err
 		}
-		if !compensationStuck(saga) && saga.GetSuspension().GetReason() != treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
+		if !resource.IsCompensationStuck(saga) && saga.GetSuspension().GetReason() != treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
 			return unfit(saga, "--mark-done is for a stuck compensation or pivot")
 		}
 		reply, err := a.stuckMessage(c, saga, "--mark-done", string(flags.markDone))
@@ -221,20 +222,9 @@ func (a *app) how(ctx context.Context, c *client, request *treatyv1.ResumeSagaRe
 	return nil
 }
 
-// compensationStuck tells whether a saga is suspended because of a compensation.
-func compensationStuck(saga *treatyv1.Saga) bool {
-	switch saga.GetSuspension().GetReason() {
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
-		return true
-	default:
-		return false
-	}
-}
-
 // unfit says that a decision doesn't fit why a saga is suspended, or that it isn't.
 func unfit(saga *treatyv1.Saga, rule string) error {
-	standing := "it is " + stateName(saga.GetState())
+	standing := "it is " + resource.StateName(saga.GetState())
 	if saga.GetSuspension() != nil {
 		standing = suspensionText(saga.GetSuspension().GetReason())
 	}
@@ -248,9 +238,9 @@ func unfit(saga *treatyv1.Saga, rule string) error {
 
 // stuckMessage reads the request (--retry-edited) or the reply (--mark-done) of the command at which a saga is stuck.
 func (a *app) stuckMessage(c *client, saga *treatyv1.Saga, flag, value string) (*anypb.Any, error) {
-	step := suspendedStep(saga)
+	step := resource.SuspendedStep(saga)
 	name := step.GetMethod()
-	if compensationStuck(saga) {
+	if resource.IsCompensationStuck(saga) {
 		name = step.GetCompensationMethod()
 	}
 	method, err := c.schema.method(name)

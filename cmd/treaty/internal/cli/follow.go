@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -52,7 +53,7 @@ func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*
 			err = status.Error(codes.Internal, "the stream ended before it held the saga")
 		}
 		switch {
-		case last != nil && isFinal(last.GetState()):
+		case last != nil && resource.IsFinal(last.GetState()):
 			return last, nil
 		case ctx.Err() != nil:
 			return nil, a.gaveUp(ctx.Err(), name, last)
@@ -111,7 +112,7 @@ func (a *app) gaveUp(cause error, name string, last *treatyv1.Saga) error {
 	return &problem{
 		exit:    ExitFailure,
 		code:    codes.DeadlineExceeded,
-		message: fmt.Sprintf("%s is still %s after %s", name, stateName(last.GetState()), a.flags.timeout),
+		message: fmt.Sprintf("%s is still %s after %s", name, resource.StateName(last.GetState()), a.flags.timeout),
 		hints:   []string{"It goes on all the same: treaty sagas wait " + shellQuote(name) + " waits again."},
 	}
 }

@@ -3,17 +3,35 @@ package cli
 import (
 	"strconv"
 	"strings"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 )
 
-const sagaPrefix = "sagas/"
-
-// parseName reads a saga's name, sagas/x or x, and returns it as sagas/x.
+// parseName reads the name of a saga in an argument.
 func parseName(text string) (string, error) {
-	id := strings.TrimPrefix(text, sagaPrefix)
-	if id == "" || strings.ContainsAny(id, "/ \t\n") {
+	name, ok := resource.ParseSaga(text)
+	if !ok {
 		return "", usage(quote(text)+" isn't a saga's name", "Write sagas/x or x; treaty sagas list shows them.")
 	}
-	return sagaPrefix + id, nil
+	return name, nil
+}
+
+// parseStep reads the name of a step in an argument. It returns the names of its saga and of the step.
+func parseStep(text string) (saga, step string, err error) {
+	saga, step, ok := resource.ParseStep(text)
+	if !ok {
+		return "", "", usage(quote(text)+" isn't a step's name", "Write sagas/x/steps/2 or x/2; treaty sagas get x shows its steps.")
+	}
+	return saga, step, nil
+}
+
+// parseState reads the value of --state.
+func parseState(text string) (string, error) {
+	state, ok := resource.ParseState(text)
+	if !ok {
+		return "", usage("there is no state "+quote(text), "The states are "+strings.Join(resource.States(), ", ")+".")
+	}
+	return state, nil
 }
 
 func quote(text string) string { return strconv.Quote(text) }

@@ -1,32 +1,16 @@
 package cli
 
 import (
-	"slices"
 	"strings"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
-
-// sagaStates are the states of a saga as an operator writes them, in their usual order.
-var sagaStates = []string{"RUNNING", "COMPENSATING", "SUSPENDED", "SUCCEEDED", "COMPENSATED"}
-
-// parseState reads a state in upper or lower case, with its prefix or without.
-func parseState(text string) (string, error) {
-	state := strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(text)), "SAGA_STATE_")
-	if !slices.Contains(sagaStates, state) {
-		return "", usage("there is no state "+quote(text), "The states are "+strings.Join(sagaStates, ", ")+".")
-	}
-	return state, nil
-}
-
-func isFinal(state treatyv1.SagaState) bool {
-	return state == treatyv1.SagaState_SAGA_STATE_SUCCEEDED || state == treatyv1.SagaState_SAGA_STATE_COMPENSATED
-}
 
 // sagaState returns a state's name in its colour. In a terminal it has a mark too, for those who don't tell the colours
 // apart.
 func (p *printer) sagaState(state treatyv1.SagaState) span {
-	name := stateName(state)
+	name := resource.StateName(state)
 	look := map[treatyv1.SagaState]struct {
 		mark  string
 		style style
@@ -42,7 +26,7 @@ func (p *printer) sagaState(state treatyv1.SagaState) span {
 
 // stepState returns a step's state as sagaState does a saga's.
 func (p *printer) stepState(state treatyv1.StepState) span {
-	name := stepStateName(state)
+	name := resource.StepStateName(state)
 	look := map[treatyv1.StepState]struct {
 		mark  string
 		style style
@@ -62,14 +46,6 @@ func (p *printer) marked(mark, name string, style style) span {
 		return span{mark + " " + name, style}
 	}
 	return span{name, style}
-}
-
-func stateName(state treatyv1.SagaState) string {
-	return strings.TrimPrefix(state.String(), "SAGA_STATE_")
-}
-
-func stepStateName(state treatyv1.StepState) string {
-	return strings.TrimPrefix(state.String(), "STEP_STATE_")
 }
 
 func kindName(kind treatyv1.CommandKind) string {
@@ -115,12 +91,4 @@ func suspensionText(reason treatyv1.SuspensionReason) string {
 	default:
 		return "it waits for an operator"
 	}
-}
-
-// stepPath returns the path in a step's name, e.g. "2.1" of "sagas/x/steps/2.1".
-func stepPath(name string) string {
-	if _, path, ok := strings.Cut(name, "/steps/"); ok {
-		return path
-	}
-	return name
 }

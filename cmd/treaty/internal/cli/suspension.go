@@ -3,6 +3,7 @@ package cli
 import (
 	"strings"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -58,7 +59,7 @@ func withCancel(saga *treatyv1.Saga, first option) []option {
 // suspendedMethods returns the method and the compensation of the step that a suspension is about.
 func suspendedMethods(saga *treatyv1.Saga) (method, compensation string) {
 	method, compensation = "the command", "the compensation"
-	if step := suspendedStep(saga); step != nil {
+	if step := resource.SuspendedStep(saga); step != nil {
 		method = step.GetMethod()
 		if step.GetCompensationMethod() != "" {
 			compensation = step.GetCompensationMethod()
@@ -67,26 +68,12 @@ func suspendedMethods(saga *treatyv1.Saga) (method, compensation string) {
 	return method, compensation
 }
 
-// suspendedStep returns the step that a suspension is about; nil when it is about none.
-func suspendedStep(saga *treatyv1.Saga) *treatyv1.Step {
-	path := stepPath(saga.GetSuspension().GetStep())
-	if path == "" {
-		return nil
-	}
-	for _, step := range saga.GetSteps() {
-		if stepPath(step.GetName()) == path {
-			return step
-		}
-	}
-	return nil
-}
-
 // suspension says why a saga waits for an operator, and with which commands it goes on.
 func (v *view) suspension(saga *treatyv1.Saga) []line {
 	suspension := saga.GetSuspension()
 	title := "Suspended: " + suspensionText(suspension.GetReason())
 	if step := suspension.GetStep(); step != "" {
-		title += " (step " + stepPath(step) + ")"
+		title += " (step " + resource.StepPath(step) + ")"
 	}
 	out := []line{text(redBold, "%s", title)}
 	if message := strings.TrimSpace(suspension.GetMessage()); message != "" {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -60,7 +61,7 @@ func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 	}
 	return row{
 		cells: []span{
-			{stepPath(step.GetName()), bold},
+			{resource.StepPath(step.GetName()), bold},
 			{v.moments.after(saga.GetCreateTime(), step.GetScheduleTime()), dim},
 			{method, plain},
 			{kindName(step.GetKind()), plain},

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -118,7 +119,7 @@ func (s *sketch) lost() {
 func (s *sketch) redraw() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last != nil && !isFinal(s.last.GetState()) {
+	if s.last != nil && !resource.IsFinal(s.last.GetState()) {
 		s.paint()
 	}
 }
@@ -132,7 +133,7 @@ func (s *sketch) paint() {
 	if s.away {
 		lines = append([]line{text(yellow, "The connection to %s was lost; trying again.", s.app.flags.address)}, lines...)
 	}
-	if room := v.printer.screen.Height - 1; !isFinal(s.last.GetState()) {
+	if room := v.printer.screen.Height - 1; !resource.IsFinal(s.last.GetState()) {
 		for i := range lines {
 			lines[i] = lines[i].cut(v.printer.screen.Width)
 		}
@@ -165,7 +166,7 @@ func changes(payloads *encoder, before, now *treatyv1.Saga) []line {
 		}
 		out = append(out, l)
 	}
-	final := isFinal(now.GetState())
+	final := resource.IsFinal(now.GetState())
 	if before.GetState() != now.GetState() && !final {
 		more := now.GetDefinition()
 		switch {
@@ -178,14 +179,14 @@ func changes(payloads *encoder, before, now *treatyv1.Saga) []line {
 		if before == nil && now.GetState() == treatyv1.SagaState_SAGA_STATE_RUNNING {
 			at = now.GetCreateTime()
 		}
-		add(at, now.GetName(), stateName(now.GetState()), more)
+		add(at, now.GetName(), resource.StateName(now.GetState()), more)
 	}
 	for _, step := range now.GetSteps() {
 		if old := known[step.GetName()]; old != nil && old.GetState() == step.GetState() {
 			continue
 		}
 		at, method, more := stepChange(step)
-		add(at, step.GetName(), stepStateName(step.GetState()), joinNonEmpty(method, more))
+		add(at, step.GetName(), resource.StepStateName(step.GetState()), joinNonEmpty(method, more))
 	}
 	codeChanges(payloads, before, now, add)
 	if before.GetState() != now.GetState() && final {
@@ -193,7 +194,7 @@ func changes(payloads *encoder, before, now *treatyv1.Saga) []line {
 		if now.GetFailure() != nil {
 			more += "  " + failureText(now.GetFailure())
 		}
-		add(now.GetEndTime(), now.GetName(), stateName(now.GetState()), more)
+		add(now.GetEndTime(), now.GetName(), resource.StateName(now.GetState()), more)
 	}
 	return out
 }

@@ -1,0 +1,41 @@
+package resource
+
+import "testing"
+
+func TestParseSaga(t *testing.T) {
+	for text, want := range map[string]string{
+		"x": "sagas/x", "sagas/x": "sagas/x", "": "", "sagas/": "", "sagas/x/steps/1": "", "a b": "", "a\n": "",
+	} {
+		if got, ok := ParseSaga(text); got != want || ok != (want != "") {
+			t.Errorf("%q: %q, %t, want %q", text, got, ok, want)
+		}
+	}
+}
+
+func TestParseStep(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"x/2":                 {"sagas/x", "sagas/x/steps/2"},
+		"sagas/x/steps/2.1":   {"sagas/x", "sagas/x/steps/2.1"},
+		"x/steps/r3.4":        {"sagas/x", "sagas/x/steps/r3.4"},
+		"x":                   {},
+		"x/":                  {},
+		"/2":                  {},
+		"sagas/x/steps/":      {},
+		"sagas/x/steps/1/2":   {},
+		"sagas/x y/steps/1":   {},
+		"sagas/x/records/1-1": {},
+	} {
+		saga, step, ok := ParseStep(text)
+		if saga != want[0] || step != want[1] || ok != (want[0] != "") {
+			t.Errorf("%q: %q, %q, %t, want %q", text, saga, step, ok, want)
+		}
+	}
+}
+
+func TestStepPath(t *testing.T) {
+	for name, want := range map[string]string{"sagas/x/steps/2.1": "2.1", "2.1": "2.1", "": ""} {
+		if got := StepPath(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,28 @@
+package resource
+
+import treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+
+// SuspendedStep returns the step at which a saga is suspended. It returns nil when the saga isn't suspended at a step.
+func SuspendedStep(saga *treatyv1.Saga) *treatyv1.Step {
+	path := StepPath(saga.GetSuspension().GetStep())
+	if path == "" {
+		return nil
+	}
+	for _, step := range saga.GetSteps() {
+		if StepPath(step.GetName()) == path {
+			return step
+		}
+	}
+	return nil
+}
+
+// IsCompensationStuck reports whether a saga is suspended because of a compensation.
+func IsCompensationStuck(saga *treatyv1.Saga) bool {
+	switch saga.GetSuspension().GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		return true
+	default:
+		return false
+	}
+}
