@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -116,7 +117,7 @@ func (a *app) completionReply(ctx context.Context, c *client, saga string, reque
 			return usage(request.GetName() + " has no compensation")
 		}
 	}
-	method, err := c.schema.method(name)
+	method, err := c.schema.Method(name)
 	if err != nil {
 		return a.explainReflection(err)
 	}
@@ -124,7 +125,7 @@ func (a *app) completionReply(ctx context.Context, c *client, saga string, reque
 	if err != nil {
 		return err
 	}
-	reply, err := packed(message)
+	reply, err := schema.Pack(message)
 	if err != nil {
 		return err
 	}

@@ -91,13 +91,13 @@ func (a *app) completeDefinitions(cmd *cobra.Command, _ []string, toComplete str
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	served, err := c.schema.definitions()
+	served, err := c.schema.Definitions()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var words []string
 	for _, definition := range served {
-		words = append(words, definition.name)
+		words = append(words, definition.Name)
 	}
 	return withPrefix(words, toComplete), cobra.ShellCompDirectiveNoFileComp
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -91,7 +92,7 @@ type client struct {
 	conn   *grpc.ClientConn
 	sagas  treatyv1.SagaServiceClient
 	events treatyv1.EventServiceClient
-	schema *schema
+	schema *schema.Schema
 }
 
 // connect returns the connection, which it makes on the first call. It doesn't reach out to the orchestrator yet.
@@ -121,7 +122,7 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 		conn:   conn,
 		sagas:  treatyv1.NewSagaServiceClient(conn),
 		events: treatyv1.NewEventServiceClient(conn),
-		schema: newSchema(ctx, conn, a.flags.timeout),
+		schema: schema.New(ctx, conn, a.flags.timeout),
 	}
 	return a.client, nil
 }
@@ -130,7 +131,7 @@ func (a *app) close() {
 	if a.client == nil {
 		return
 	}
-	a.client.schema.close()
+	a.client.schema.Close()
 	// Nothing can be lost by closing: every call has ended.
 	_ = a.client.conn.Close()
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -243,7 +244,7 @@ func (a *app) stuckMessage(c *client, saga *treatyv1.Saga, flag, value string) (
 	if resource.IsCompensationStuck(saga) {
 		name = step.GetCompensationMethod()
 	}
-	method, err := c.schema.method(name)
+	method, err := c.schema.Method(name)
 	if err != nil {
 		if code := status.Code(err); code != codes.NotFound && code != codes.Unimplemented {
 			return nil, a.explain(err, subject{})
@@ -266,5 +267,5 @@ func (a *app) stuckMessage(c *client, saga *treatyv1.Saga, flag, value string) (
 	if err != nil {
 		return nil, err
 	}
-	return packed(message)
+	return schema.Pack(message)
 }

@@ -1,13 +1,16 @@
 package cli
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
 func (a *app) definitionsCommand() *cobra.Command {
@@ -21,13 +24,17 @@ func (a *app) definitionsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			served, err := c.schema.definitions()
+			served, err := c.schema.Definitions()
 			if err != nil {
 				return a.explainReflection(err)
 			}
 			if a.flags.json {
 				for _, definition := range served {
-					_, _ = a.Stdout.Write(definition.json())
+					line, err := newDefinitionJSON(definition)
+					if err != nil {
+						return err
+					}
+					writeJSON(a.Stdout, line)
 				}
 				return nil
 			}
@@ -37,7 +44,7 @@ func (a *app) definitionsCommand() *cobra.Command {
 	}
 }
 
-func (a *app) printDefinitions(served []definition) {
+func (a *app) printDefinitions(served []schema.Definition) {
 	p := a.printer()
 	if len(served) == 0 {
 		if p.terminal {
@@ -48,44 +55,48 @@ func (a *app) printDefinitions(served []definition) {
 	t := newTable("DEFINITION", "REQUEST", "REPLY", "DEADLINE")
 	for _, definition := range served {
 		deadline := ""
-		if definition.deadline > 0 {
-			deadline = formatDuration(definition.deadline)
+		if definition.Deadline > 0 {
+			deadline = formatDuration(definition.Deadline)
 		}
 		t.add(row{cells: []span{
-			{definition.name, bold},
-			{string(definition.method.Input().FullName()), plain},
-			{string(definition.method.Output().FullName()), plain},
+			{definition.Name, bold},
+			{string(definition.Method.Input().FullName()), plain},
+			{string(definition.Method.Output().FullName()), plain},
 			{deadline, plain},
 		}})
 	}
 	p.print(t.lines()...)
 }
 
-// json returns the definition as a line of JSON.
-func (d definition) json() []byte {
-	var out bytes.Buffer
-	out.WriteString(`{"definition":`)
-	writeString(&out, d.name)
-	out.WriteString(`,"requestType":`)
-	writeString(&out, string(d.method.Input().FullName()))
-	out.WriteString(`,"replyType":`)
-	writeString(&out, string(d.method.Output().FullName()))
-	if d.deadline > 0 {
-		out.WriteString(`,"deadline":`)
-		// A duration that was read from a descriptor is in range; one that isn't is left empty.
-		raw, err := protojson.Marshal(durationpb.New(d.deadline))
+// definitionJSON is a definition in the output of --json.
+type definitionJSON struct {
+	Definition     string          `json:"definition"`
+	RequestType    string          `json:"requestType"`
+	ReplyType      string          `json:"replyType"`
+	Deadline       json.RawMessage `json:"deadline,omitempty"`
+	RequestIDField string          `json:"requestIdField,omitempty"`
+	Labels         []string        `json:"labels,omitempty"`
+}
+
+func newDefinitionJSON(d schema.Definition) (definitionJSON, error) {
+	input := d.Method.Input()
+	out := definitionJSON{
+		Definition:  d.Name,
+		RequestType: string(input.FullName()),
+		ReplyType:   string(d.Method.Output().FullName()),
+		Labels:      schema.LabelFields(input),
+	}
+	if d.Deadline > 0 {
+		deadline, err := protojson.Marshal(durationpb.New(d.Deadline))
 		if err != nil {
-			raw = []byte(`""`)
+			return out, fmt.Errorf("the deadline of %s: %w", d.Name, err)
 		}
-		out.Write(raw)
+		out.Deadline = deadline
 	}
-	if field := requestIDField(d.method.Input()); field != nil {
-		out.WriteString(`,"requestIdField":`)
-		writeString(&out, string(field.Name()))
+	if field := schema.RequestIDField(input); field != nil {
+		out.RequestIDField = string(field.Name())
 	}
-	writeStrings(&out, "labels", labelFields(d.method.Input()))
-	out.WriteString("}\n")
-	return out.Bytes()
+	return out, nil
 }
 
 // rootCause returns the innermost error.

@@ -1,18 +1,19 @@
 package cli
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
 // problem is a failure as it is told to the operator.
@@ -286,40 +287,34 @@ func (a *app) report(ctx context.Context, err error) int {
 	return p.exit
 }
 
-func (a *app) reportJSON(p *problem) {
-	var out bytes.Buffer
-	out.WriteString(`{"error":{`)
-	if p.code != codes.OK {
-		out.WriteString(`"code":`)
-		writeString(&out, codeName(p.code))
-		out.WriteByte(',')
-	}
-	out.WriteString(`"message":`)
-	writeString(&out, p.message)
-	writeStrings(&out, "notes", p.notes)
-	writeStrings(&out, "hints", p.hints)
-	if len(p.details) > 0 && a.client != nil {
-		encoder := &encoder{schema: a.client.schema}
-		whole := encoder.encode(&statuspb.Status{Details: p.details})
-		out.WriteByte(',')
-		out.Write(bytes.TrimSuffix(bytes.TrimPrefix(whole, []byte("{")), []byte("}")))
-	}
-	out.WriteString("}}\n")
-	_, _ = a.Stderr.Write(out.Bytes())
+// problemJSON is a problem in the output of --json.
+type problemJSON struct {
+	Code    string            `json:"code,omitempty"`
+	Message string            `json:"message"`
+	Notes   []string          `json:"notes,omitempty"`
+	Hints   []string          `json:"hints,omitempty"`
+	Details []json.RawMessage `json:"details,omitempty"`
 }
 
-func writeStrings(out *bytes.Buffer, name string, values []string) {
-	if len(values) == 0 {
-		return
+func (a *app) reportJSON(p *problem) {
+	out := problemJSON{Message: p.message, Notes: p.notes, Hints: p.hints}
+	if p.code != codes.OK {
+		out.Code = codeName(p.code)
 	}
-	out.WriteString(`,"` + name + `":[`)
-	for i, value := range values {
-		if i > 0 {
-			out.WriteByte(',')
+	if a.client != nil {
+		encoder := schema.NewEncoder(a.client.schema)
+		for _, detail := range p.details {
+			out.Details = append(out.Details, encoder.Encode(detail))
 		}
-		writeString(out, value)
 	}
-	out.WriteByte(']')
+	writeJSON(a.Stderr, map[string]problemJSON{"error": out})
+}
+
+// writeJSON writes a value as one line of JSON. The writer itself keeps a failure to write.
+func writeJSON(w io.Writer, value any) {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(value)
 }
 
 // cleanLines is clean for text that may have several lines.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -64,7 +65,7 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 	if err != nil {
 		return err
 	}
-	descriptor, err := c.schema.message(protoreflect.FullName(name))
+	descriptor, err := c.schema.Message(protoreflect.FullName(name))
 	switch {
 	case status.Code(err) == codes.NotFound:
 		return usage("the orchestrator knows no message "+quote(name), "Write its full name, e.g. acme.identity.v1.ApplicantVerified.")
@@ -75,7 +76,7 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 	if err != nil {
 		return err
 	}
-	if event.Data, err = packed(message); err != nil {
+	if event.Data, err = schema.Pack(message); err != nil {
 		return err
 	}
 	call, cancel := a.unary(ctx)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -38,8 +39,8 @@ func (a *app) recordsCommand() *cobra.Command {
 }
 
 func (a *app) records(ctx context.Context, c *client, name string) error {
-	types := &recordTypes{schema: c.schema, steps: map[string]*treatyv1.StepScheduled{}, waits: map[string]*treatyv1.WaitScheduled{}}
-	encoder := &encoder{schema: c.schema, payload: types.payload}
+	types := schema.NewJournalTypes(c.schema)
+	encoder := types.Encoder()
 	v := a.view(c)
 	t := newTable("RECORD", "AT", "WHAT", "STEP", "DETAIL")
 	var start *timestamppb.Timestamp
@@ -50,9 +51,9 @@ func (a *app) records(ctx context.Context, c *client, name string) error {
 			return a.explain(err, subject{doing: "reading the journal", saga: name})
 		}
 		for _, record := range page.GetRecords() {
-			types.next(record.GetRecord())
+			types.Next(record.GetRecord())
 			if a.flags.json {
-				_, _ = a.Stdout.Write(append(encoder.encode(record), '\n'))
+				_, _ = a.Stdout.Write(append(encoder.Encode(record), '\n'))
 				continue
 			}
 			if start == nil {
@@ -79,7 +80,7 @@ func (a *app) recordsPage(ctx context.Context, c *client, request *treatyv1.List
 }
 
 // record returns the row of one record.
-func (v *view) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp, types *recordTypes) row {
+func (v *view) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp, types *schema.JournalTypes) row {
 	what := describe(record.GetRecord())
 	name := record.GetName()
 	r := row{cells: []span{
@@ -90,7 +91,7 @@ func (v *view) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp,
 		{what.detail, plain},
 	}}
 	if len(what.payload) > 0 {
-		r.notes = append(r.notes, v.recordPayload(what.payload, types.current)...)
+		r.notes = append(r.notes, v.recordPayload(what.payload, types.Payload())...)
 	}
 	if what.progress != nil {
 		r.notes = append(r.notes, v.typed(what.progress)...)
@@ -108,7 +109,7 @@ func (v *view) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp,
 }
 
 func (v *view) recordPayload(raw []byte, descriptor protoreflect.MessageDescriptor) []line {
-	body, ok := v.encoder.encodeBytes(descriptor, raw)
+	body, ok := v.encoder.EncodeBytes(descriptor, raw)
 	if !ok {
 		return []line{text(dim, "%s, of a type that isn't known here", size(len(raw)))}
 	}
@@ -234,80 +235,5 @@ func attemptsText(attempts uint32) string {
 		return "1 attempt"
 	default:
 		return fmt.Sprintf("%d attempts", attempts)
-	}
-}
-
-// recordTypes knows of which type the payload in a record is: the journal stores payloads without their types, which follow
-// from the methods that the records before name.
-type recordTypes struct {
-	schema     *schema
-	definition string
-	steps      map[string]*treatyv1.StepScheduled
-	waits      map[string]*treatyv1.WaitScheduled
-
-	// current is the type of the payload of the record that next was called with last; nil when it isn't known.
-	current protoreflect.MessageDescriptor
-}
-
-// next moves on to a record. Records must come in their order.
-func (t *recordTypes) next(record *treatyv1.Record) {
-	t.current = nil
-	switch kind := record.GetKind().(type) {
-	case *treatyv1.Record_SagaStarted:
-		t.definition = kind.SagaStarted.GetDefinition()
-		t.current, _ = t.types(t.definition)
-	case *treatyv1.Record_StepScheduled:
-		t.steps[kind.StepScheduled.GetStep()] = kind.StepScheduled
-		t.current, _ = t.types(kind.StepScheduled.GetMethod())
-	case *treatyv1.Record_StepDone:
-		_, t.current = t.types(t.steps[kind.StepDone.GetStep()].GetMethod())
-	case *treatyv1.Record_CompensationScheduled:
-		t.current, _ = t.types(t.steps[kind.CompensationScheduled.GetStep()].GetCompensation().GetMethod())
-	case *treatyv1.Record_CompensationDone:
-		_, t.current = t.types(t.steps[kind.CompensationDone.GetStep()].GetCompensation().GetMethod())
-	case *treatyv1.Record_SagaSucceeded:
-		_, t.current = t.types(t.definition)
-	case *treatyv1.Record_WaitScheduled:
-		t.waits[kind.WaitScheduled.GetWait()] = kind.WaitScheduled
-	case *treatyv1.Record_WaitEnded:
-		t.current = t.event(kind.WaitEnded)
-	case *treatyv1.Record_SagaRestarted:
-		t.definition = kind.SagaRestarted.GetStarted().GetDefinition()
-		t.current, _ = t.types(t.definition)
-	}
-}
-
-// event returns the type of the event that ended a wait; nil when it isn't known.
-func (t *recordTypes) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
-	awaited := t.waits[ended.GetWait()].GetEvents()
-	index := int(ended.GetEvent().GetIndex())
-	if ended.GetEvent() == nil || index < 0 || index >= len(awaited) {
-		return nil
-	}
-	message, err := t.schema.message(protoreflect.FullName(awaited[index].GetType()))
-	if err != nil {
-		return nil
-	}
-	return message
-}
-
-func (t *recordTypes) types(name string) (input, output protoreflect.MessageDescriptor) {
-	method, err := t.schema.method(name)
-	if err != nil {
-		return nil, nil
-	}
-	return method.Input(), method.Output()
-}
-
-// payload tells the encoder which bytes hold messages, so that nothing in them that is marked debug_redact gets out.
-func (t *recordTypes) payload(field protoreflect.FieldDescriptor) (protoreflect.MessageDescriptor, bool) {
-	if field.ParentFile().Package() != "treaty.v1" {
-		return nil, false
-	}
-	switch field.Name() {
-	case "request", "reply", "edited_request", "data":
-		return t.current, true
-	default:
-		return nil, false
 	}
 }

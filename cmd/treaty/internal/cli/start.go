@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -68,7 +69,7 @@ func (a *app) start(ctx context.Context, name string, flags startFlags) error {
 	if err := setRequestID(message, flags.requestID); err != nil {
 		return err
 	}
-	request, err := packed(message)
+	request, err := schema.Pack(message)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func (a *app) start(ctx context.Context, name string, flags startFlags) error {
 
 // setRequestID puts a request id into the field that the definition has for it.
 func setRequestID(message *dynamicpb.Message, id string) error {
-	field := requestIDField(message.Descriptor())
+	field := schema.RequestIDField(message.Descriptor())
 	if field == nil || id == "" {
 		return nil
 	}
@@ -115,8 +116,8 @@ func setRequestID(message *dynamicpb.Message, id string) error {
 
 // definition returns the method that starts a saga. When there is none of that name, the problem lists what is served.
 func (a *app) definition(c *client, name string) (protoreflect.MethodDescriptor, error) {
-	method, err := c.schema.method(name)
-	if err == nil && sagaOptions(method) != nil {
+	method, err := c.schema.Method(name)
+	if err == nil && schema.StartsSaga(method) {
 		return method, nil
 	}
 	if err != nil && status.Code(err) != codes.NotFound {
@@ -127,7 +128,7 @@ func (a *app) definition(c *client, name string) (protoreflect.MethodDescriptor,
 		message = name + " is a method, but doesn't start a saga"
 	}
 	p := usage(message)
-	served, err := c.schema.definitions()
+	served, err := c.schema.Definitions()
 	if err != nil {
 		return nil, a.explainReflection(err)
 	}
@@ -137,7 +138,7 @@ func (a *app) definition(c *client, name string) (protoreflect.MethodDescriptor,
 	}
 	p.hints = append(p.hints, "These are served:")
 	for _, definition := range served {
-		p.hints = append(p.hints, "  "+definition.name)
+		p.hints = append(p.hints, "  "+definition.Name)
 	}
 	return nil, p
 }

@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"context"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -12,13 +12,13 @@ import (
 // Build says what was built.
 type Build struct {
 	// Version is the module's version, "devel" when it has none.
-	Version string
+	Version string `json:"version"`
 
 	// Revision is the commit, empty when it isn't known.
-	Revision string
+	Revision string `json:"revision,omitempty"`
 
 	// Go is the version of Go.
-	Go string
+	Go string `json:"go"`
 }
 
 // readBuild reads what the Go toolchain wrote into the binary.
@@ -45,25 +45,15 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version of this program",
 		Args:  exact(),
 		RunE: a.run(func(context.Context, *cobra.Command, []string) error {
-			var out bytes.Buffer
 			if a.flags.json {
-				out.WriteString(`{"version":`)
-				writeString(&out, a.Build.Version)
-				if a.Build.Revision != "" {
-					out.WriteString(`,"revision":`)
-					writeString(&out, a.Build.Revision)
-				}
-				out.WriteString(`,"go":`)
-				writeString(&out, a.Build.Go)
-				out.WriteString("}\n")
-			} else {
-				out.WriteString("treaty " + a.Build.Version)
-				if a.Build.Revision != "" {
-					out.WriteString(" (" + a.Build.Revision + ")")
-				}
-				out.WriteString(", " + a.Build.Go + "\n")
+				writeJSON(a.Stdout, a.Build)
+				return nil
 			}
-			_, _ = a.Stdout.Write(out.Bytes())
+			text := "treaty " + a.Build.Version
+			if a.Build.Revision != "" {
+				text += " (" + a.Build.Revision + ")"
+			}
+			_, _ = io.WriteString(a.Stdout, text+", "+a.Build.Go+"\n")
 			return nil
 		}),
 	}

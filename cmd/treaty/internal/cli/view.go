@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -37,7 +38,7 @@ const (
 type view struct {
 	printer *printer
 	moments moments
-	encoder *encoder
+	encoder *schema.Encoder
 
 	// connection holds the connection flags that a shown command needs, with a leading space.
 	connection string
@@ -51,7 +52,7 @@ func (a *app) view(c *client) *view {
 	return &view{
 		printer:    p,
 		moments:    moments{now: a.Now(), zone: a.Location, terminal: p.terminal},
-		encoder:    &encoder{schema: c.schema},
+		encoder:    schema.NewEncoder(c.schema),
 		connection: a.flags.repeated(),
 	}
 }
@@ -149,8 +150,8 @@ func (v *view) any(name string, value *anypb.Any) []line {
 // typed returns what is in an Any after the name of its type.
 func (v *view) typed(value *anypb.Any) []line {
 	body := v.payload(value)
-	if _, known := v.encoder.encodeAny(value); known {
-		body[0] = append(line{{string(typeName(value.GetTypeUrl())) + " ", dim}}, body[0]...)
+	if _, known := v.encoder.EncodeAny(value); known {
+		body[0] = append(line{{string(schema.TypeName(value.GetTypeUrl())) + " ", dim}}, body[0]...)
 	}
 	return body
 }
@@ -165,9 +166,9 @@ func indented(by int, lines []line) []line {
 
 // payload returns what is in an Any, at least one line.
 func (v *view) payload(value *anypb.Any) []line {
-	raw, ok := v.encoder.encodeAny(value)
+	raw, ok := v.encoder.EncodeAny(value)
 	if !ok {
-		return []line{text(dim, "%s, %s, of a type that isn't known here", typeName(value.GetTypeUrl()), size(len(value.GetValue())))}
+		return []line{text(dim, "%s, %s, of a type that isn't known here", schema.TypeName(value.GetTypeUrl()), size(len(value.GetValue())))}
 	}
 	return jsonLines(raw)
 }
@@ -221,6 +222,6 @@ func pad(s string) string {
 
 // printJSON prints one message as one line of JSON.
 func (a *app) printJSON(c *client, message proto.Message) {
-	encoder := &encoder{schema: c.schema}
-	_, _ = a.Stdout.Write(append(encoder.encode(message), '\n'))
+	encoder := schema.NewEncoder(c.schema)
+	_, _ = a.Stdout.Write(append(encoder.Encode(message), '\n'))
 }

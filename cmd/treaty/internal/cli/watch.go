@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -59,7 +60,7 @@ func (a *app) watch(ctx context.Context, c *client, name string) error {
 	p := a.printer()
 	var before *treatyv1.Saga
 	_, err := a.follow(ctx, c, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
-		p.print(changes(&encoder{schema: c.schema}, before, saga)...)
+		p.print(changes(schema.NewEncoder(c.schema), before, saga)...)
 		before = saga
 	}})
 	return err
@@ -152,7 +153,7 @@ func (s *sketch) paint() {
 
 // changes returns a line for each thing that changed from one state of a saga to another: time, what, and how. Without a
 // state before, everything is new.
-func changes(payloads *encoder, before, now *treatyv1.Saga) []line {
+func changes(payloads *schema.Encoder, before, now *treatyv1.Saga) []line {
 	m := moments{}
 	known := map[string]*treatyv1.Step{}
 	for _, step := range before.GetSteps() {
@@ -200,14 +201,14 @@ func changes(payloads *encoder, before, now *treatyv1.Saga) []line {
 }
 
 // codeChanges adds what changed beside the steps: how far the code says it has come, its scopes, and what it waits for.
-func codeChanges(payloads *encoder, before, now *treatyv1.Saga, add func(at *timestamppb.Timestamp, what, state, more string)) {
+func codeChanges(payloads *schema.Encoder, before, now *treatyv1.Saga, add func(at *timestamppb.Timestamp, what, state, more string)) {
 	if round := now.GetRound(); before != nil && round > before.GetRound() && round > 1 {
 		add(now.GetUpdateTime(), now.GetName(), "round "+strconv.Itoa(int(round)), "")
 	}
 	if progress := now.GetProgress(); progress != nil && !proto.Equal(progress, before.GetProgress()) {
-		shown, ok := payloads.encodeAny(progress)
+		shown, ok := payloads.EncodeAny(progress)
 		if !ok {
-			shown = json.RawMessage(typeName(progress.GetTypeUrl()))
+			shown = json.RawMessage(schema.TypeName(progress.GetTypeUrl()))
 		}
 		add(now.GetUpdateTime(), now.GetName(), "progress", string(shown))
 	}

@@ -1,4 +1,4 @@
-package cli
+package schema
 
 import (
 	"context"
@@ -17,13 +17,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
-
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// schema knows the types and methods that the orchestrator's server reflection offers. It asks for each once and keeps the
+// Schema knows the types and methods that the orchestrator's server reflection offers. It asks for each once and keeps the
 // answer. Not for concurrent use.
-type schema struct {
+type Schema struct {
 	ctx     context.Context
 	client  reflectionv1.ServerReflectionClient
 	timeout time.Duration
@@ -36,9 +34,9 @@ type schema struct {
 	missing  map[protoreflect.FullName]error
 }
 
-// newSchema makes a schema that asks over conn until ctx ends. One question may take as long as timeout.
-func newSchema(ctx context.Context, conn grpc.ClientConnInterface, timeout time.Duration) *schema {
-	return &schema{
+// New makes a schema that asks over conn until ctx ends. One question may take as long as timeout.
+func New(ctx context.Context, conn grpc.ClientConnInterface, timeout time.Duration) *Schema {
+	return &Schema{
 		ctx:      ctx,
 		client:   reflectionv1.NewServerReflectionClient(conn),
 		timeout:  timeout,
@@ -49,7 +47,7 @@ func newSchema(ctx context.Context, conn grpc.ClientConnInterface, timeout time.
 	}
 }
 
-func (s *schema) close() {
+func (s *Schema) Close() {
 	if s.stream != nil {
 		s.cancel()
 		s.stream = nil
@@ -57,7 +55,7 @@ func (s *schema) close() {
 }
 
 // ask sends one question. The error is a gRPC status: the call's own, or the one that the server answered with.
-func (s *schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
+func (s *Schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
 	if s.stream == nil {
 		ctx, cancel := context.WithCancel(s.ctx)
 		stream, err := s.client.ServerReflectionInfo(ctx)
@@ -74,7 +72,7 @@ func (s *schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectio
 		err = status.Errorf(codes.DeadlineExceeded, "server reflection didn't answer within %s", s.timeout)
 	}
 	if err != nil {
-		s.close()
+		s.Close()
 		return nil, err
 	}
 	if refused := answer.GetErrorResponse(); refused != nil {
@@ -90,7 +88,7 @@ func exchange(stream reflectionv1.ServerReflection_ServerReflectionInfoClient, q
 }
 
 // services returns the names of the services that are served, sorted.
-func (s *schema) services() ([]protoreflect.FullName, error) {
+func (s *Schema) services() ([]protoreflect.FullName, error) {
 	answer, err := s.ask(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
 	})
@@ -106,7 +104,7 @@ func (s *schema) services() ([]protoreflect.FullName, error) {
 }
 
 // find returns a descriptor by its full name. The error wraps a gRPC status, NOT_FOUND when the name isn't known.
-func (s *schema) find(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+func (s *Schema) find(name protoreflect.FullName) (protoreflect.Descriptor, error) {
 	if found, err := s.files.FindDescriptorByName(name); err == nil {
 		return found, nil
 	}
@@ -122,7 +120,7 @@ func (s *schema) find(name protoreflect.FullName) (protoreflect.Descriptor, erro
 	return found, nil
 }
 
-func (s *schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+func (s *Schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, error) {
 	if !name.IsValid() {
 		return nil, status.Error(codes.NotFound, "not a protobuf name")
 	}
@@ -145,7 +143,7 @@ func (s *schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, err
 }
 
 // receive asks for files and keeps what comes.
-func (s *schema) receive(question *reflectionv1.ServerReflectionRequest) ([]string, error) {
+func (s *Schema) receive(question *reflectionv1.ServerReflectionRequest) ([]string, error) {
 	answer, err := s.ask(question)
 	if err != nil {
 		return nil, err
@@ -166,7 +164,7 @@ func (s *schema) receive(question *reflectionv1.ServerReflectionRequest) ([]stri
 
 // load makes a received file usable, with all that it imports. Imports that the server doesn't offer are taken from those
 // built into this program.
-func (s *schema) load(path string) error {
+func (s *Schema) load(path string) error {
 	if _, err := s.files.FindFileByPath(path); err == nil {
 		return nil
 	}
@@ -194,7 +192,7 @@ func (s *schema) load(path string) error {
 	return nil
 }
 
-func (s *schema) file(path string) (*descriptorpb.FileDescriptorProto, error) {
+func (s *Schema) file(path string) (*descriptorpb.FileDescriptorProto, error) {
 	if file := s.received[path]; file != nil {
 		return file, nil
 	}
@@ -213,8 +211,8 @@ func (s *schema) file(path string) (*descriptorpb.FileDescriptorProto, error) {
 	return nil, err
 }
 
-// message returns a message type: the server's, else the one built into this program.
-func (s *schema) message(name protoreflect.FullName) (protoreflect.MessageDescriptor, error) {
+// Message returns a message type: the server's, else the one built into this program.
+func (s *Schema) Message(name protoreflect.FullName) (protoreflect.MessageDescriptor, error) {
 	found, err := s.find(name)
 	if err == nil {
 		if message, ok := found.(protoreflect.MessageDescriptor); ok {
@@ -228,8 +226,8 @@ func (s *schema) message(name protoreflect.FullName) (protoreflect.MessageDescri
 	return nil, err
 }
 
-// method returns a method by its name as "package.Service/Method". The error wraps a gRPC status.
-func (s *schema) method(name string) (protoreflect.MethodDescriptor, error) {
+// Method returns a method by its name as "package.Service/Method". The error wraps a gRPC status.
+func (s *Schema) Method(name string) (protoreflect.MethodDescriptor, error) {
 	service, method, ok := strings.Cut(strings.TrimPrefix(name, "/"), "/")
 	if !ok {
 		return nil, status.Errorf(codes.NotFound, "%q isn't of the form package.Service/Method", name)
@@ -246,89 +244,9 @@ func (s *schema) method(name string) (protoreflect.MethodDescriptor, error) {
 	return nil, status.Errorf(codes.NotFound, "%s has no method %s", service, method)
 }
 
-// definition is a saga definition that the orchestrator serves.
-type definition struct {
-	name     string
-	method   protoreflect.MethodDescriptor
-	deadline time.Duration
-}
-
-// definitions returns the saga definitions that are served, sorted by name.
-func (s *schema) definitions() ([]definition, error) {
-	services, err := s.services()
-	if err != nil {
-		return nil, err
-	}
-	var out []definition
-	for _, name := range services {
-		found, err := s.find(name)
-		if status.Code(err) == codes.NotFound {
-			continue // Served without its descriptor: nothing of it can be told.
-		}
-		if err != nil {
-			return nil, err
-		}
-		service, ok := found.(protoreflect.ServiceDescriptor)
-		if !ok {
-			continue
-		}
-		for i := range service.Methods().Len() {
-			method := service.Methods().Get(i)
-			options := sagaOptions(method)
-			if options == nil {
-				continue
-			}
-			out = append(out, definition{
-				name:     methodName(method),
-				method:   method,
-				deadline: options.GetDeadline().AsDuration(),
-			})
-		}
-	}
-	slices.SortFunc(out, func(a, b definition) int { return strings.Compare(a.name, b.name) })
-	return out, nil
-}
-
-// sagaOptions returns what marks a method as the start of a saga; nil when nothing does.
-func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
-	options := method.Options()
-	if !proto.HasExtension(options, treatyv1.E_Saga) {
-		return nil
-	}
-	saga, _ := proto.GetExtension(options, treatyv1.E_Saga).(*treatyv1.SagaOptions)
-	return saga
-}
-
-// requestIDField returns the field that makes a start idempotent; nil when there is none.
-func requestIDField(message protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
-	for i := range message.Fields().Len() {
-		field := message.Fields().Get(i)
-		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_RequestId).(bool); marked && field.Kind() == protoreflect.StringKind && !field.IsList() {
-			return field
-		}
-	}
-	return nil
-}
-
-// labelFields returns the names of the fields by which sagas can be searched.
-func labelFields(message protoreflect.MessageDescriptor) []string {
-	var names []string
-	for i := range message.Fields().Len() {
-		field := message.Fields().Get(i)
-		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_Label).(bool); marked {
-			names = append(names, string(field.Name()))
-		}
-	}
-	return names
-}
-
-func methodName(method protoreflect.MethodDescriptor) string {
-	return string(method.Parent().FullName()) + "/" + string(method.Name())
-}
-
 // FindMessageByName lets protojson and proto resolve messages.
-func (s *schema) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
-	message, err := s.message(name)
+func (s *Schema) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
+	message, err := s.Message(name)
 	if err != nil {
 		return nil, protoregistry.NotFound
 	}
@@ -336,21 +254,21 @@ func (s *schema) FindMessageByName(name protoreflect.FullName) (protoreflect.Mes
 }
 
 // FindMessageByURL lets protojson and proto resolve an Any.
-func (s *schema) FindMessageByURL(url string) (protoreflect.MessageType, error) {
-	return s.FindMessageByName(typeName(url))
+func (s *Schema) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	return s.FindMessageByName(TypeName(url))
 }
 
 // FindExtensionByName knows none: proto3 payloads have no extensions, and what isn't resolved is never shown.
-func (s *schema) FindExtensionByName(protoreflect.FullName) (protoreflect.ExtensionType, error) {
+func (s *Schema) FindExtensionByName(protoreflect.FullName) (protoreflect.ExtensionType, error) {
 	return nil, protoregistry.NotFound
 }
 
 // FindExtensionByNumber knows none, as FindExtensionByName.
-func (s *schema) FindExtensionByNumber(protoreflect.FullName, protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+func (s *Schema) FindExtensionByNumber(protoreflect.FullName, protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
 	return nil, protoregistry.NotFound
 }
 
-// typeName returns the message's full name in the type URL of an Any.
-func typeName(url string) protoreflect.FullName {
+// TypeName returns the message's full name in the type URL of an Any.
+func TypeName(url string) protoreflect.FullName {
 	return protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:])
 }

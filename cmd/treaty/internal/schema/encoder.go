@@ -1,4 +1,4 @@
-package cli
+package schema
 
 import (
 	"bytes"
@@ -24,26 +24,29 @@ const redacted = "[redacted]"
 // maxDepth bounds how deep a message may nest; what lies deeper is shown as "[too deep]".
 const maxDepth = 100
 
-// encoder writes messages as JSON, by protobuf's JSON mapping with four differences: fields marked debug_redact hold
+// Encoder writes messages as JSON, by protobuf's JSON mapping with four differences: fields marked debug_redact hold
 // "[redacted]", an Any of a type that isn't known holds "@size" in the place of its fields, fields without a name
 // aren't shown, and the bytes are always the same for the same message.
-type encoder struct {
-	schema *schema
+type Encoder struct {
+	schema *Schema
 
 	// payload, where it is set, says what is in a bytes field that holds a serialized message. It returns false for fields
 	// that hold plain bytes.
 	payload func(field protoreflect.FieldDescriptor) (payloadType protoreflect.MessageDescriptor, holds bool)
 }
 
-// encode returns a message as compact JSON.
-func (e *encoder) encode(message proto.Message) json.RawMessage {
+// NewEncoder makes an encoder that reads its types from a schema.
+func NewEncoder(schema *Schema) *Encoder { return &Encoder{schema: schema} }
+
+// Encode returns a message as compact JSON.
+func (e *Encoder) Encode(message proto.Message) json.RawMessage {
 	var out bytes.Buffer
 	e.message(&out, message.ProtoReflect(), maxDepth)
 	return out.Bytes()
 }
 
-// encodeAny returns what is in an Any as compact JSON without its type; false when it can't be shown.
-func (e *encoder) encodeAny(value *anypb.Any) (json.RawMessage, bool) {
+// EncodeAny returns what is in an Any as compact JSON without its type; false when it can't be shown.
+func (e *Encoder) EncodeAny(value *anypb.Any) (json.RawMessage, bool) {
 	message, ok := e.open(value.GetTypeUrl(), value.GetValue())
 	if !ok {
 		return nil, false
@@ -53,8 +56,8 @@ func (e *encoder) encodeAny(value *anypb.Any) (json.RawMessage, bool) {
 	return out.Bytes(), true
 }
 
-// encodeBytes returns a serialized message as compact JSON without its type; false when it can't be shown.
-func (e *encoder) encodeBytes(descriptor protoreflect.MessageDescriptor, raw []byte) (json.RawMessage, bool) {
+// EncodeBytes returns a serialized message as compact JSON without its type; false when it can't be shown.
+func (e *Encoder) EncodeBytes(descriptor protoreflect.MessageDescriptor, raw []byte) (json.RawMessage, bool) {
 	message, ok := e.decode(descriptor, raw)
 	if !ok {
 		return nil, false
@@ -64,15 +67,15 @@ func (e *encoder) encodeBytes(descriptor protoreflect.MessageDescriptor, raw []b
 	return out.Bytes(), true
 }
 
-func (e *encoder) open(url string, raw []byte) (protoreflect.Message, bool) {
-	descriptor, err := e.schema.message(typeName(url))
+func (e *Encoder) open(url string, raw []byte) (protoreflect.Message, bool) {
+	descriptor, err := e.schema.Message(TypeName(url))
 	if err != nil {
 		return nil, false
 	}
 	return e.decode(descriptor, raw)
 }
 
-func (e *encoder) decode(descriptor protoreflect.MessageDescriptor, raw []byte) (protoreflect.Message, bool) {
+func (e *Encoder) decode(descriptor protoreflect.MessageDescriptor, raw []byte) (protoreflect.Message, bool) {
 	if descriptor == nil {
 		return nil, false
 	}
@@ -83,7 +86,7 @@ func (e *encoder) decode(descriptor protoreflect.MessageDescriptor, raw []byte) 
 	return message, true
 }
 
-func (e *encoder) message(out *bytes.Buffer, message protoreflect.Message, depth int) {
+func (e *Encoder) message(out *bytes.Buffer, message protoreflect.Message, depth int) {
 	if depth == 0 {
 		out.WriteString(`"[too deep]"`)
 		return
@@ -103,14 +106,14 @@ func (e *encoder) message(out *bytes.Buffer, message protoreflect.Message, depth
 }
 
 // any writes an Any that may hold another one.
-func (e *encoder) any(out *bytes.Buffer, url string, raw []byte, depth int) {
+func (e *Encoder) any(out *bytes.Buffer, url string, raw []byte, depth int) {
 	out.WriteString(`{"@type":`)
 	writeString(out, url)
 	e.opened(out, url, raw, depth)
 	out.WriteByte('}')
 }
 
-func (e *encoder) opened(out *bytes.Buffer, url string, raw []byte, depth int) {
+func (e *Encoder) opened(out *bytes.Buffer, url string, raw []byte, depth int) {
 	message, ok := e.open(url, raw)
 	if !ok {
 		fmt.Fprintf(out, `,"@size":%d`, len(raw))
@@ -129,7 +132,7 @@ func (e *encoder) opened(out *bytes.Buffer, url string, raw []byte, depth int) {
 	}
 }
 
-func (e *encoder) fields(out *bytes.Buffer, message protoreflect.Message, depth int) {
+func (e *Encoder) fields(out *bytes.Buffer, message protoreflect.Message, depth int) {
 	fields := message.Descriptor().Fields()
 	first := true
 	for i := range fields.Len() {
@@ -156,7 +159,7 @@ func (e *encoder) fields(out *bytes.Buffer, message protoreflect.Message, depth 
 	}
 }
 
-func (e *encoder) mapping(out *bytes.Buffer, field protoreflect.FieldDescriptor, values protoreflect.Map, depth int) {
+func (e *Encoder) mapping(out *bytes.Buffer, field protoreflect.FieldDescriptor, values protoreflect.Map, depth int) {
 	keys := make([]protoreflect.MapKey, 0, values.Len())
 	values.Range(func(key protoreflect.MapKey, _ protoreflect.Value) bool {
 		keys = append(keys, key)
@@ -179,7 +182,7 @@ func (e *encoder) mapping(out *bytes.Buffer, field protoreflect.FieldDescriptor,
 	out.WriteByte('}')
 }
 
-func (e *encoder) list(out *bytes.Buffer, field protoreflect.FieldDescriptor, values protoreflect.List, depth int) {
+func (e *Encoder) list(out *bytes.Buffer, field protoreflect.FieldDescriptor, values protoreflect.List, depth int) {
 	out.WriteByte('[')
 	for i := range values.Len() {
 		if i > 0 {
@@ -190,7 +193,7 @@ func (e *encoder) list(out *bytes.Buffer, field protoreflect.FieldDescriptor, va
 	out.WriteByte(']')
 }
 
-func (e *encoder) value(out *bytes.Buffer, field protoreflect.FieldDescriptor, value protoreflect.Value, depth int) {
+func (e *Encoder) value(out *bytes.Buffer, field protoreflect.FieldDescriptor, value protoreflect.Value, depth int) {
 	switch field.Kind() {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
 		e.message(out, value.Message(), depth-1)
@@ -216,7 +219,7 @@ func (e *encoder) value(out *bytes.Buffer, field protoreflect.FieldDescriptor, v
 }
 
 // bytes writes plain bytes in base64 and a serialized message as what it holds.
-func (e *encoder) bytes(out *bytes.Buffer, field protoreflect.FieldDescriptor, raw []byte, depth int) {
+func (e *Encoder) bytes(out *bytes.Buffer, field protoreflect.FieldDescriptor, raw []byte, depth int) {
 	if e.payload != nil {
 		if descriptor, holds := e.payload(field); holds {
 			if descriptor == nil {

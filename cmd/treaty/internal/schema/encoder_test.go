@@ -1,4 +1,4 @@
-package cli
+package schema
 
 import (
 	"context"
@@ -19,20 +19,20 @@ import (
 )
 
 // connected returns an encoder that reads its types from a fake.
-func connected(t testing.TB, address string) *encoder {
+func connected(t testing.TB, address string) *Encoder {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	types := newSchema(context.Background(), conn, 10*time.Second)
+	types := New(context.Background(), conn, 10*time.Second)
 	t.Cleanup(func() {
-		types.close()
+		types.Close()
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &encoder{schema: types}
+	return &Encoder{schema: types}
 }
 
 func TestEncode(t *testing.T) {
@@ -58,7 +58,7 @@ func TestEncode(t *testing.T) {
 			if want == "" {
 				want = c.in
 			}
-			got, ok := types.encodeAny(servertest.ShopAny(t, "shop.v1.Everything", c.in))
+			got, ok := types.EncodeAny(servertest.ShopAny(t, "shop.v1.Everything", c.in))
 			if !ok {
 				t.Fatal("it can't be shown")
 			}
@@ -76,7 +76,7 @@ func TestEncode(t *testing.T) {
 	}
 	t.Run("too deep", func(t *testing.T) {
 		deep := strings.Repeat(`{"nested":`, 150) + `{}` + strings.Repeat("}", 150)
-		got, _ := types.encodeAny(servertest.ShopAny(t, "shop.v1.Everything", deep))
+		got, _ := types.EncodeAny(servertest.ShopAny(t, "shop.v1.Everything", deep))
 		if !json.Valid(got) || !strings.Contains(string(got), "[too deep]") {
 			t.Errorf("got %s", got)
 		}
@@ -95,8 +95,8 @@ func (silence) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Call
 var errSilence = status.Error(codes.Unimplemented, "no server reflection")
 
 // offline is a schema that knows some files and asks nobody.
-func offline(files *protoregistry.Files) *schema {
-	types := newSchema(context.Background(), silence{}, time.Second)
+func offline(files *protoregistry.Files) *Schema {
+	types := New(context.Background(), silence{}, time.Second)
 	types.files = files
 	return types
 }
@@ -116,8 +116,8 @@ func FuzzEncode(f *testing.F) {
 	f.Add(servertest.ShopBytes(f, "shop.v1.Everything", `{"text":"x","nested":{"pin":"77665544"},"names":{"1":"a"},"secrets":["topsecret"]}`))
 	f.Add([]byte{0xff})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		e := &encoder{schema: types}
-		out, ok := e.encodeBytes(message, raw)
+		e := &Encoder{schema: types}
+		out, ok := e.EncodeBytes(message, raw)
 		if !ok {
 			return
 		}
@@ -129,32 +129,6 @@ func FuzzEncode(f *testing.F) {
 			if value, there := shown[name]; there && value != redacted {
 				t.Errorf("%s came out: %s", name, out)
 			}
-		}
-	})
-}
-
-// FuzzParse checks that no input makes reading JSON fail without saying why.
-func FuzzParse(f *testing.F) {
-	files, err := servertest.ShopFiles()
-	if err != nil {
-		f.Fatal(err)
-	}
-	found, err := files.FindDescriptorByName("shop.v1.Item")
-	if err != nil {
-		f.Fatal(err)
-	}
-	types := offline(files)
-	for _, seed := range []string{`{}`, `{"sku":1}`, `{"count":"x"}`, `[`, "{\n\"a\":1}"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		in := &input{source: "--data", json: []byte(text)}
-		message, err := in.parse(types, found.(protoreflect.MessageDescriptor))
-		if (message == nil) == (err == nil) {
-			t.Errorf("message %v, error %v", message, err)
-		}
-		if err != nil && !strings.HasPrefix(err.Error(), "--data isn't a shop.v1.Item") {
-			t.Errorf("error %v", err)
 		}
 	})
 }

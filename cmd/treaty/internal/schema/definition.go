@@ -1,0 +1,102 @@
+package schema
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Definition is a saga definition that the orchestrator serves.
+type Definition struct {
+	// Name is the full name of the method that starts the saga, e.g. "acme.card.v1.CardSagas/IssueCard".
+	Name string
+
+	// Method is that method.
+	Method protoreflect.MethodDescriptor
+
+	// Deadline is how long a saga may run; 0 means without limit.
+	Deadline time.Duration
+}
+
+// Definitions returns the saga definitions that are served, sorted by name.
+func (s *Schema) Definitions() ([]Definition, error) {
+	services, err := s.services()
+	if err != nil {
+		return nil, err
+	}
+	var out []Definition
+	for _, name := range services {
+		found, err := s.find(name)
+		if status.Code(err) == codes.NotFound {
+			continue // Served without its descriptor: nothing of it can be told.
+		}
+		if err != nil {
+			return nil, err
+		}
+		service, ok := found.(protoreflect.ServiceDescriptor)
+		if !ok {
+			continue
+		}
+		for i := range service.Methods().Len() {
+			method := service.Methods().Get(i)
+			options := sagaOptions(method)
+			if options == nil {
+				continue
+			}
+			out = append(out, Definition{
+				Name:     methodName(method),
+				Method:   method,
+				Deadline: options.GetDeadline().AsDuration(),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// StartsSaga reports whether a method is a saga definition.
+func StartsSaga(method protoreflect.MethodDescriptor) bool { return sagaOptions(method) != nil }
+
+// sagaOptions returns what marks a method as the start of a saga; nil when nothing does.
+func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
+	options := method.Options()
+	if !proto.HasExtension(options, treatyv1.E_Saga) {
+		return nil
+	}
+	saga, _ := proto.GetExtension(options, treatyv1.E_Saga).(*treatyv1.SagaOptions)
+	return saga
+}
+
+// RequestIDField returns the field that makes a start idempotent; nil when there is none.
+func RequestIDField(message protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_RequestId).(bool); marked && field.Kind() == protoreflect.StringKind && !field.IsList() {
+			return field
+		}
+	}
+	return nil
+}
+
+// LabelFields returns the names of the fields by which sagas can be searched.
+func LabelFields(message protoreflect.MessageDescriptor) []string {
+	var names []string
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_Label).(bool); marked {
+			names = append(names, string(field.Name()))
+		}
+	}
+	return names
+}
+
+func methodName(method protoreflect.MethodDescriptor) string {
+	return string(method.Parent().FullName()) + "/" + string(method.Name())
+}
