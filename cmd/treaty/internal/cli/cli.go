@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 )
 
 // The exit codes.
@@ -51,18 +53,13 @@ type Process struct {
 	Location *time.Location
 
 	// Screen measures the terminal that Stdout is. It reports false when Stdout is no terminal.
-	Screen func() (Screen, bool)
+	Screen func() (render.Screen, bool)
 
 	// Pause waits before a lost connection is tried again. It returns early, with ctx's error, when ctx ends.
 	Pause func(ctx context.Context, wait time.Duration) error
 
 	// Build says what was built.
 	Build Build
-}
-
-// Screen is the size of a terminal in characters.
-type Screen struct {
-	Width, Height int
 }
 
 // System is the process as the operating system made it.
@@ -229,16 +226,16 @@ func exact(names ...string) cobra.PositionalArgs {
 	}
 }
 
-func stdoutScreen() (Screen, bool) {
+func stdoutScreen() (render.Screen, bool) {
 	fd := int(os.Stdout.Fd())
 	if !term.IsTerminal(fd) {
-		return Screen{}, false
+		return render.Screen{}, false
 	}
 	width, height, err := term.GetSize(fd)
 	if err != nil || width <= 0 || height <= 0 {
-		return Screen{Width: 80, Height: 24}, true
+		return render.Screen{Width: 80, Height: 24}, true
 	}
-	return Screen{Width: width, Height: height}, true
+	return render.Screen{Width: width, Height: height}, true
 }
 
 func pause(ctx context.Context, wait time.Duration) error {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -37,7 +38,7 @@ type setup struct {
 	args    []string
 	env     map[string]string
 	stdin   string
-	screen  *Screen
+	screen  *render.Screen
 	address string
 }
 
@@ -67,9 +68,9 @@ func process(s setup, stdout, stderr *buffer) Process {
 		Getenv:   func(key string) string { return env[key] },
 		Now:      func() time.Time { return began.Add(90 * time.Second) },
 		Location: time.FixedZone("CEST", 2*60*60),
-		Screen: func() (Screen, bool) {
+		Screen: func() (render.Screen, bool) {
 			if s.screen == nil {
-				return Screen{}, false
+				return render.Screen{}, false
 			}
 			return *s.screen, true
 		},
@@ -100,7 +101,7 @@ func golden(t *testing.T, name string, s setup, got session) {
 	var text strings.Builder
 	text.WriteString("$ treaty")
 	for _, arg := range s.args {
-		text.WriteString(" " + shellQuote(arg))
+		text.WriteString(" " + render.ShellQuote(arg))
 	}
 	text.WriteString("\n" + strings.ReplaceAll(got.stdout, "\x1b", "␛"))
 	if got.stderr != "" {
@@ -157,7 +158,7 @@ func history(t *testing.T) []servertest.Stage {
 }
 
 func TestCommands(t *testing.T) {
-	wide, narrow := &Screen{Width: 160, Height: 50}, &Screen{Width: 80, Height: 24}
+	wide, narrow := &render.Screen{Width: 160, Height: 50}, &render.Screen{Width: 80, Height: 24}
 	orderFlags := []string{"start", placeOrder, "--data", `{"customer":"c-7"}`}
 	cases := []struct {
 		name    string
@@ -191,7 +192,7 @@ func TestCommands(t *testing.T) {
 		{name: "watch", setup: setup{args: []string{"sagas", "watch", "order-2"}}, streams: history},
 		{name: "watch_json", setup: setup{args: []string{"sagas", "watch", "order-2", "--json"}}, streams: history},
 		{name: "watch_terminal", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: narrow}, streams: history},
-		{name: "watch_terminal_low", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: &Screen{Width: 40, Height: 6}}, streams: history},
+		{name: "watch_terminal_low", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: &render.Screen{Width: 40, Height: 6}}, streams: history},
 		{name: "wait_succeeded", setup: setup{args: []string{"sagas", "wait", "order-1"}}},
 		{name: "wait_compensated", setup: setup{args: []string{"sagas", "wait", "order-2"}}, streams: history},
 		{name: "wait_json", setup: setup{args: []string{"sagas", "wait", "order-2", "--json"}}},

@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -46,14 +46,13 @@ not executed. STEP is sagas/x/steps/2 or just x/2.`,
 	return cmd
 }
 
-// parseCode reads a gRPC code as the specification writes it.
+// parseCode reads the value of --refuse.
 func parseCode(text string) (codes.Code, error) {
-	for code, name := range codeNames {
-		if code != codes.OK && strings.EqualFold(name, text) {
-			return code, nil
-		}
+	code, ok := render.ParseCode(text)
+	if !ok || code == codes.OK {
+		return 0, usage("there is no gRPC code "+quote(text), "Codes that mean \"certainly not executed\" are INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE and PERMISSION_DENIED.")
 	}
-	return 0, usage("there is no gRPC code "+quote(text), "Codes that mean \"certainly not executed\" are INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE and PERMISSION_DENIED.")
+	return code, nil
 }
 
 func (a *app) complete(ctx context.Context, text string, flags completeFlags) error {
@@ -109,7 +108,7 @@ func (a *app) completionReply(ctx context.Context, c *client, saga string, reque
 	steps := standing.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })
 	if i < 0 {
-		return usage(saga+" has no step "+resource.StepPath(request.GetName()), "treaty sagas get "+shellQuote(saga)+" shows its steps.")
+		return usage(saga+" has no step "+resource.StepPath(request.GetName()), "treaty sagas get "+render.ShellQuote(saga)+" shows its steps.")
 	}
 	name := steps[i].GetMethod()
 	if flags.compensation {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -81,7 +82,7 @@ func (g *globalFlags) repeated() string {
 		}
 		out.WriteString(" --" + name)
 		if flag.Value.Type() != "bool" {
-			out.WriteString(" " + shellQuote(flag.Value.String()))
+			out.WriteString(" " + render.ShellQuote(flag.Value.String()))
 		}
 	}
 	return out.String()

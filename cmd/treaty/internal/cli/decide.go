@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -62,16 +63,6 @@ cancelled. Cancelling one that is being compensated, or has been, changes nothin
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "`WHY` it is cancelled; journaled")
 	return cmd
-}
-
-// printStanding says in one line where a saga stands.
-func (a *app) printStanding(c *client, saga *treatyv1.Saga) {
-	if a.flags.json {
-		a.printJSON(c, saga)
-		return
-	}
-	p := a.printer()
-	p.print(line{{saga.GetName(), bold}, {"  ", plain}, p.sagaState(saga.GetState())})
 }
 
 // given is the value of --mark-done without a reply; it can't be a message in JSON.
@@ -227,13 +218,13 @@ func (a *app) how(ctx context.Context, c *client, request *treatyv1.ResumeSagaRe
 func unfit(saga *treatyv1.Saga, rule string) error {
 	standing := "it is " + resource.StateName(saga.GetState())
 	if saga.GetSuspension() != nil {
-		standing = suspensionText(saga.GetSuspension().GetReason())
+		standing = render.SuspensionText(saga.GetSuspension().GetReason())
 	}
 	return &problem{
 		exit:    ExitFailure,
 		code:    codes.FailedPrecondition,
 		message: rule + ", but of " + saga.GetName() + ": " + standing,
-		hints:   []string{"treaty sagas get " + shellQuote(saga.GetName()) + " shows what fits."},
+		hints:   []string{"treaty sagas get " + render.ShellQuote(saga.GetName()) + " shows what fits."},
 	}
 }
 

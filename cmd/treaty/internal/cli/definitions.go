@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
@@ -38,34 +39,10 @@ func (a *app) definitionsCommand() *cobra.Command {
 				}
 				return nil
 			}
-			a.printDefinitions(served)
+			a.print(a.view(c, render.SagaPayloads).Definitions(served))
 			return nil
 		}),
 	}
-}
-
-func (a *app) printDefinitions(served []schema.Definition) {
-	p := a.printer()
-	if len(served) == 0 {
-		if p.terminal {
-			p.print(text(dim, "No saga definitions."))
-		}
-		return
-	}
-	t := newTable("DEFINITION", "REQUEST", "REPLY", "DEADLINE")
-	for _, definition := range served {
-		deadline := ""
-		if definition.Deadline > 0 {
-			deadline = formatDuration(definition.Deadline)
-		}
-		t.add(row{cells: []span{
-			{definition.Name, bold},
-			{string(definition.Method.Input().FullName()), plain},
-			{string(definition.Method.Output().FullName()), plain},
-			{deadline, plain},
-		}})
-	}
-	p.print(t.lines()...)
 }
 
 // definitionJSON is a definition in the output of --json.

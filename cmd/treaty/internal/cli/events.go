@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -58,7 +58,7 @@ written, the next one doesn't. A service's own consumer would miss what is ackno
 
 // events writes events until there were enough of them, or ctx ends. A connection that is lost after it once stood is tried again.
 func (a *app) events(ctx context.Context, c *client, flags eventsFlags) error {
-	reader := &eventReader{app: a, client: c, flags: flags, view: a.view(c)}
+	reader := &eventReader{app: a, client: c, flags: flags, view: a.view(c, render.SagaPayloads)}
 	wait := firstPause
 	for {
 		written := reader.written
@@ -89,7 +89,7 @@ type eventReader struct {
 	app     *app
 	client  *client
 	flags   eventsFlags
-	view    *view
+	view    *render.View
 	opened  bool
 	written int
 }
@@ -128,7 +128,7 @@ func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) 
 	if r.app.flags.json {
 		r.app.printJSON(r.client, event)
 	} else {
-		r.view.printer.print(r.view.event(event)...)
+		r.app.print(r.view.Event(event))
 	}
 	if err := r.app.written.problem(); err != nil {
 		return err // before it is acknowledged: nobody has it
@@ -142,13 +142,4 @@ func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) 
 	defer cancel()
 	_, err := r.client.events.AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: r.flags.consumer, Position: event.GetPosition()})
 	return err
-}
-
-// event returns an event: what it is and for whom, where it is from, and what is in it.
-func (v *view) event(event *treatyv1.PublishedEvent) []line {
-	out := []line{{
-		{fmt.Sprint(event.GetPosition()), bold}, {"  " + v.moments.distance(event.GetTime()), dim},
-		{"  " + event.GetType(), cyan}, {"  " + event.GetSubject(), plain}, {"  " + event.GetId() + " of " + event.GetSource(), dim},
-	}}
-	return append(out, indented(2, v.payload(event.GetData()))...)
 }

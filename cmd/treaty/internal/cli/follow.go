@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -32,7 +33,12 @@ type follower struct {
 
 // lostOnStderr says on stderr that a connection was lost.
 func (a *app) lostOnStderr() {
-	_, _ = fmt.Fprintf(a.Stderr, "The connection to %s was lost; trying again.\n", a.flags.address)
+	_, _ = fmt.Fprintln(a.Stderr, a.lostConnection())
+}
+
+// lostConnection says that the connection was lost.
+func (a *app) lostConnection() string {
+	return "The connection to " + a.flags.address + " was lost; trying again."
 }
 
 // follow tells a follower about a saga, and returns it once it has ended. A connection that is lost after it once stood is
@@ -113,6 +119,6 @@ func (a *app) gaveUp(cause error, name string, last *treatyv1.Saga) error {
 		exit:    ExitFailure,
 		code:    codes.DeadlineExceeded,
 		message: fmt.Sprintf("%s is still %s after %s", name, resource.StateName(last.GetState()), a.flags.timeout),
-		hints:   []string{"It goes on all the same: treaty sagas wait " + shellQuote(name) + " waits again."},
+		hints:   []string{"It goes on all the same: treaty sagas wait " + render.ShellQuote(name) + " waits again."},
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -34,11 +35,11 @@ and, while its command is still being sent, its attempts. For a suspended saga: 
 				a.printJSON(c, saga)
 				return nil
 			}
-			v := a.view(c)
+			shown := render.SagaPayloads
 			if payloads {
-				v.detail = stepPayloads
+				shown = render.AllPayloads
 			}
-			v.printer.print(v.saga(saga)...)
+			a.print(a.view(c, shown).Saga(saga))
 			return nil
 		}),
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -115,7 +116,7 @@ func eventHistory(t testing.TB) []servertest.EventStage {
 }
 
 func TestLanguage(t *testing.T) {
-	wide := &Screen{Width: 160, Height: 50}
+	wide := &render.Screen{Width: 160, Height: 50}
 	for _, c := range []struct {
 		name  string
 		setup setup

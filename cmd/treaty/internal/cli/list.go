@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -81,10 +82,10 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		}
 	}
 	if !a.flags.json {
-		a.printSagas(sagas)
+		a.print(a.view(c, render.SagaPayloads).Sagas(sagas))
 	}
 	if request.PageToken != "" {
-		_, _ = fmt.Fprintf(a.Stderr, "There are more: --all shows all, --page-token %s the next page.\n", shellQuote(request.PageToken))
+		_, _ = fmt.Fprintf(a.Stderr, "There are more: --all shows all, --page-token %s the next page.\n", render.ShellQuote(request.PageToken))
 	}
 	return nil
 }
@@ -123,38 +124,4 @@ func group(expression string, needed bool) string {
 		return "(" + expression + ")"
 	}
 	return expression
-}
-
-func (a *app) printSagas(sagas []*treatyv1.Saga) {
-	p := a.printer()
-	if len(sagas) == 0 {
-		if p.terminal {
-			p.print(text(dim, "No sagas."))
-		}
-		return
-	}
-	m := moments{now: a.Now(), zone: a.Location, terminal: p.terminal}
-	t := newTable("NAME", "DEFINITION", "STATE", "STARTED", "CHANGED", "TOOK", "LABELS")
-	for _, saga := range sagas {
-		took := ""
-		if saga.GetEndTime() != nil {
-			took = m.between(saga.GetCreateTime(), saga.GetEndTime())
-		}
-		t.add(row{cells: []span{
-			{saga.GetName(), bold},
-			{saga.GetDefinition(), plain},
-			p.sagaState(saga.GetState()),
-			{m.distance(saga.GetCreateTime()), plain},
-			{m.distance(saga.GetUpdateTime()), dim},
-			{took, plain},
-			{labelText(saga.GetLabels()), dim},
-		}})
-	}
-	lines := t.lines()
-	if p.terminal {
-		for i := range lines {
-			lines[i] = lines[i].trimmed().cut(p.screen.Width)
-		}
-	}
-	p.print(lines...)
 }

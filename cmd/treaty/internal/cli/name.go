@@ -35,14 +35,3 @@ func parseState(text string) (string, error) {
 }
 
 func quote(text string) string { return strconv.Quote(text) }
-
-// shellQuote returns text as one word of a POSIX shell.
-func shellQuote(text string) string {
-	safe := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@,+", r)
-	}
-	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !safe(r) }) < 0 {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
@@ -84,7 +85,7 @@ func (a *app) explain(err error, about subject) error {
 	}
 	message := failure.Message()
 	if message == "" {
-		message = strings.ToLower(strings.ReplaceAll(codeName(failure.Code()), "_", " "))
+		message = strings.ToLower(strings.ReplaceAll(render.CodeName(failure.Code()), "_", " "))
 	}
 	out := &problem{exit: ExitFailure, code: failure.Code(), message: message, details: failure.Proto().GetDetails()}
 	if about.doing != "" {
@@ -109,7 +110,7 @@ func (p *problem) read(failure *status.Status) {
 			}
 		case *errdetails.RetryInfo:
 			if wait := detail.GetRetryDelay(); wait != nil {
-				p.hints = append(p.hints, "Try again in "+formatDuration(wait.AsDuration())+".")
+				p.hints = append(p.hints, "Try again in "+render.Duration(wait.AsDuration())+".")
 			}
 		}
 	}
@@ -147,14 +148,14 @@ func (a *app) advise(p *problem, failure *status.Status, about subject) {
 		}
 	case codes.AlreadyExists:
 		if name := sagaOf(failure); name != "" {
-			p.hints = append(p.hints, "It is "+name+": treaty sagas get "+shellQuote(name)+" shows it.")
+			p.hints = append(p.hints, "It is "+name+": treaty sagas get "+render.ShellQuote(name)+" shows it.")
 		}
 		if about.start {
 			p.hints = append(p.hints, "To attach to it, send the data it was started with; to start another saga, give another --request-id or --saga-id.")
 		}
 	case codes.FailedPrecondition:
 		if about.saga != "" {
-			p.hints = append(p.hints, "treaty sagas get "+shellQuote(about.saga)+" shows where it stands and what fits.")
+			p.hints = append(p.hints, "treaty sagas get "+render.ShellQuote(about.saga)+" shows where it stands and what fits.")
 		}
 	case codes.Unauthenticated:
 		p.hints = append(p.hints, "Show who you are with --tls-cert and --tls-key.")
@@ -227,34 +228,6 @@ func treatyInfo(failure *status.Status) *errdetails.ErrorInfo {
 	return nil
 }
 
-// codeName returns a code as the gRPC specification writes it, e.g. "NOT_FOUND".
-func codeName(code codes.Code) string {
-	if name, ok := codeNames[code]; ok {
-		return name
-	}
-	return fmt.Sprintf("CODE_%d", uint32(code))
-}
-
-var codeNames = map[codes.Code]string{
-	codes.OK:                 "OK",
-	codes.Canceled:           "CANCELLED",
-	codes.Unknown:            "UNKNOWN",
-	codes.InvalidArgument:    "INVALID_ARGUMENT",
-	codes.DeadlineExceeded:   "DEADLINE_EXCEEDED",
-	codes.NotFound:           "NOT_FOUND",
-	codes.AlreadyExists:      "ALREADY_EXISTS",
-	codes.PermissionDenied:   "PERMISSION_DENIED",
-	codes.ResourceExhausted:  "RESOURCE_EXHAUSTED",
-	codes.FailedPrecondition: "FAILED_PRECONDITION",
-	codes.Aborted:            "ABORTED",
-	codes.OutOfRange:         "OUT_OF_RANGE",
-	codes.Unimplemented:      "UNIMPLEMENTED",
-	codes.Internal:           "INTERNAL",
-	codes.Unavailable:        "UNAVAILABLE",
-	codes.DataLoss:           "DATA_LOSS",
-	codes.Unauthenticated:    "UNAUTHENTICATED",
-}
-
 // report tells how a run ended and returns the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
@@ -299,7 +272,7 @@ type problemJSON struct {
 func (a *app) reportJSON(p *problem) {
 	out := problemJSON{Message: p.message, Notes: p.notes, Hints: p.hints}
 	if p.code != codes.OK {
-		out.Code = codeName(p.code)
+		out.Code = render.CodeName(p.code)
 	}
 	if a.client != nil {
 		encoder := schema.NewEncoder(a.client.schema)
@@ -310,18 +283,11 @@ func (a *app) reportJSON(p *problem) {
 	writeJSON(a.Stderr, map[string]problemJSON{"error": out})
 }
 
-// writeJSON writes a value as one line of JSON. The writer itself keeps a failure to write.
-func writeJSON(w io.Writer, value any) {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(value)
-}
-
 // cleanLines is clean for text that may have several lines.
 func cleanLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i := range lines {
-		lines[i] = clean(lines[i])
+		lines[i] = render.Clean(lines[i])
 	}
 	return strings.Join(lines, "\n  ")
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -89,6 +89,6 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 		a.printJSON(c, response)
 		return nil
 	}
-	a.printer().print(line{{fmt.Sprint(response.GetPositions()[0]), bold}, {"  " + event.GetId(), plain}})
+	a.print(a.view(c, render.SagaPayloads).Published(response.GetPositions()[0], event.GetId()))
 	return nil
 }

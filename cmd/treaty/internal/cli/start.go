@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -88,9 +89,9 @@ func (a *app) start(ctx context.Context, name string, flags startFlags) error {
 	case a.flags.json && !flags.wait:
 		a.printJSON(c, saga)
 	case a.flags.json:
-		_, _ = fmt.Fprintln(a.Stderr, clean(saga.GetName()))
+		_, _ = fmt.Fprintln(a.Stderr, render.Clean(saga.GetName()))
 	default:
-		_, _ = io.WriteString(a.Stdout, clean(saga.GetName())+"\n")
+		_, _ = io.WriteString(a.Stdout, render.Clean(saga.GetName())+"\n")
 	}
 	if !flags.wait {
 		return nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -40,7 +41,7 @@ func (a *app) waitFor(ctx context.Context, c *client, name string) error {
 		now := saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		if now && !suspended {
 			_, _ = fmt.Fprintf(a.Stderr, "%s is SUSPENDED: %s. treaty sagas get %s shows what fits.\n",
-				name, suspensionText(saga.GetSuspension().GetReason()), shellQuote(name))
+				name, render.SuspensionText(saga.GetSuspension().GetReason()), render.ShellQuote(name))
 		}
 		suspended = now
 	}})
@@ -50,29 +51,10 @@ func (a *app) waitFor(ctx context.Context, c *client, name string) error {
 	if a.flags.json {
 		a.printJSON(c, saga)
 	} else {
-		a.printEnd(c, saga)
+		a.print(a.view(c, render.SagaPayloads).End(saga))
 	}
 	if saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		return exitError(ExitCompensated)
 	}
 	return nil
-}
-
-// printEnd says how a saga ended, and its reply.
-func (a *app) printEnd(c *client, saga *treatyv1.Saga) {
-	v := a.view(c)
-	title := line{{saga.GetName(), bold}, {"  ", plain}, v.printer.sagaState(saga.GetState())}
-	if took := v.moments.between(saga.GetCreateTime(), saga.GetEndTime()); took != "" {
-		title = append(title, span{" in " + took, plain})
-	}
-	v.printer.print(title)
-	if failure := saga.GetFailure(); failure != nil {
-		v.printer.print(text(red, "%s", failureText(failure)))
-		for _, detail := range failure.GetDetails() {
-			v.printer.print(v.typed(detail)...)
-		}
-	}
-	if saga.GetReply() != nil {
-		v.printer.print(v.payload(saga.GetReply())...)
-	}
 }

@@ -1,8 +1,7 @@
-package cli
+package render
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -22,12 +21,6 @@ const (
 	yellow  style = "33"
 	magenta style = "35"
 	cyan    style = "36"
-)
-
-const (
-	clearBelow = "\x1b[J"
-	hideCursor = "\x1b[?25l"
-	showCursor = "\x1b[?25h"
 )
 
 // span is a piece of text in one style.
@@ -51,7 +44,7 @@ func text(style style, format string, args ...any) line {
 func (l line) width() int {
 	total := 0
 	for _, s := range l {
-		total += utf8.RuneCountInString(clean(s.text))
+		total += utf8.RuneCountInString(Clean(s.text))
 	}
 	return total
 }
@@ -64,7 +57,7 @@ func (l line) cut(width int) line {
 	room := width - 1
 	var out line
 	for _, s := range l {
-		runes := []rune(clean(s.text))
+		runes := []rune(Clean(s.text))
 		if len(runes) > room {
 			return append(out, span{string(runes[:room]), s.style}, span{"…", s.style})
 		}
@@ -74,47 +67,21 @@ func (l line) cut(width int) line {
 	return out
 }
 
-// printer writes lines for people: in colour where that is wanted, without a trace of it where it isn't.
-type printer struct {
-	out      io.Writer
-	colour   bool
-	terminal bool
-	screen   Screen
-}
-
-// printer looks at where the output goes. Colour needs a terminal that can show it, and neither NO_COLOR nor --no-color.
-func (a *app) printer() *printer {
-	screen, terminal := a.Screen()
-	if a.Getenv("TERM") == "dumb" {
-		terminal = false
-	}
-	return &printer{
-		out:      a.Stdout,
-		colour:   terminal && !a.flags.noColor && a.Getenv("NO_COLOR") == "",
-		terminal: terminal,
-		screen:   screen,
-	}
-}
-
-// print writes lines. A failure to write is found by the writer itself.
-func (p *printer) print(lines ...line) {
-	_, _ = io.WriteString(p.out, p.render(lines))
-}
-
-func (p *printer) render(lines []line) string {
+// render returns lines as text, in color where the options say so.
+func (v *View) render(lines []line) string {
 	var out strings.Builder
 	for _, l := range lines {
 		for _, s := range l.trimmed() {
-			p.span(&out, s)
+			v.span(&out, s)
 		}
 		out.WriteByte('\n')
 	}
 	return out.String()
 }
 
-func (p *printer) span(out *strings.Builder, s span) {
-	body := clean(s.text)
-	if !p.colour || s.style == plain || strings.TrimSpace(body) == "" {
+func (v *View) span(out *strings.Builder, s span) {
+	body := Clean(s.text)
+	if !v.options.Color || s.style == plain || strings.TrimSpace(body) == "" {
 		out.WriteString(body)
 		return
 	}
@@ -134,9 +101,9 @@ func (l line) trimmed() line {
 	return nil
 }
 
-// clean makes text that came from elsewhere safe to show: a control character, which could move the cursor or hide text,
+// Clean makes text that came from elsewhere safe to show: a control character, which could move the cursor or hide text,
 // is shown escaped.
-func clean(s string) string {
+func Clean(s string) string {
 	if !strings.ContainsFunc(s, isUnsafe) && utf8.ValidString(s) {
 		return s
 	}

@@ -1,4 +1,4 @@
-package cli
+package render
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// formatDuration writes a duration with about three digits: 0.4ms, 120ms, 1.23s, 12.3s, 3m04s, 2h05m, 3d04h. A negative one
+// Duration writes a duration with about three digits: 0.4ms, 120ms, 1.23s, 12.3s, 3m04s, 2h05m, 3d04h. A negative one
 // counts as 0.
-func formatDuration(d time.Duration) string {
+func Duration(d time.Duration) string {
 	switch {
 	case d <= 0:
 		return "0ms"
@@ -119,9 +119,9 @@ func (m moments) between(from, to *timestamppb.Timestamp) string {
 	case from == nil:
 		return ""
 	case to != nil:
-		return formatDuration(to.AsTime().Sub(from.AsTime()))
+		return Duration(to.AsTime().Sub(from.AsTime()))
 	case m.terminal:
-		return formatDuration(m.now.Sub(from.AsTime())) + "…"
+		return Duration(m.now.Sub(from.AsTime())) + "…"
 	default:
 		return ""
 	}
@@ -132,5 +132,5 @@ func (m moments) after(start, then *timestamppb.Timestamp) string {
 	if start == nil || then == nil {
 		return ""
 	}
-	return "+" + formatDuration(then.AsTime().Sub(start.AsTime()))
+	return "+" + Duration(then.AsTime().Sub(start.AsTime()))
 }

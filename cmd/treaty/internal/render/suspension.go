@@ -1,4 +1,4 @@
-package cli
+package render
 
 import (
 	"strings"
@@ -69,9 +69,9 @@ func suspendedMethods(saga *treatyv1.Saga) (method, compensation string) {
 }
 
 // suspension says why a saga waits for an operator, and with which commands it goes on.
-func (v *view) suspension(saga *treatyv1.Saga) []line {
+func (v *View) suspension(saga *treatyv1.Saga) []line {
 	suspension := saga.GetSuspension()
-	title := "Suspended: " + suspensionText(suspension.GetReason())
+	title := "Suspended: " + SuspensionText(suspension.GetReason())
 	if step := suspension.GetStep(); step != "" {
 		title += " (step " + resource.StepPath(step) + ")"
 	}
@@ -92,12 +92,12 @@ func (v *view) suspension(saga *treatyv1.Saga) []line {
 	out = append(out, v.failure("failure", suspension.GetFailure())...)
 	out = append(out, nil, text(bold, "What fits:"))
 	for _, option := range options(saga) {
-		command := "treaty sagas " + option.command + " " + shellQuote(saga.GetName()) + " --reason 'WHY'"
+		command := "treaty sagas " + option.command + " " + ShellQuote(saga.GetName()) + " --reason 'WHY'"
 		if option.flags != "" {
 			command += " " + option.flags
 		}
 		out = append(out,
-			line{{"  " + command + v.connection, cyan}},
+			line{{"  " + command + v.options.ConnectionFlags, cyan}},
 			line{{"      " + option.meaning, dim}})
 	}
 	return out

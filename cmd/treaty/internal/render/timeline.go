@@ -1,4 +1,4 @@
-package cli
+package render
 
 import (
 	"strconv"
@@ -16,9 +16,9 @@ const (
 )
 
 // timeline returns a saga's steps in the order in which they were scheduled.
-func (v *view) timeline(saga *treatyv1.Saga) []line {
+func (v *View) timeline(saga *treatyv1.Saga) []line {
 	t := newTable("STEP", "AT", "METHOD", "KIND", "STATE", "TOOK", "ATTEMPTS", "")
-	bars := v.printer.terminal && v.printer.screen.Width >= barScreen
+	bars := v.options.Terminal && v.options.Screen.Width >= barScreen
 	end := v.moments.now
 	if saga.GetEndTime() != nil {
 		end = saga.GetEndTime().AsTime()
@@ -42,7 +42,7 @@ func (v *view) timeline(saga *treatyv1.Saga) []line {
 	at := 1
 	for i, track := range tracks {
 		row := lines[at].trimmed()
-		gap := span{strings.Repeat(" ", max(0, min(widest, v.printer.screen.Width-barWidth-2)-row.width())+2), plain}
+		gap := span{strings.Repeat(" ", max(0, min(widest, v.options.Screen.Width-barWidth-2)-row.width())+2), plain}
 		lines[at] = append(append(row, gap), track...)
 		at += 1 + len(t.rows[i+1].notes)
 	}
@@ -50,9 +50,9 @@ func (v *view) timeline(saga *treatyv1.Saga) []line {
 }
 
 // step returns the row of one step.
-func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
+func (v *View) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 	method := step.GetMethod()
-	if v.printer.terminal && v.printer.screen.Width < barScreen {
+	if v.options.Terminal && v.options.Screen.Width < barScreen {
 		method = method[strings.LastIndexByte(method[:strings.IndexByte(method+"/", '/')], '.')+1:]
 	}
 	attempts := ""
@@ -65,7 +65,7 @@ func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 			{v.moments.after(saga.GetCreateTime(), step.GetScheduleTime()), dim},
 			{method, plain},
 			{kindName(step.GetKind()), plain},
-			v.printer.stepState(step.GetState()),
+			v.stepState(step.GetState()),
 			{v.moments.between(step.GetScheduleTime(), step.GetEndTime()), plain},
 			{attempts, plain},
 			{"", plain},
@@ -75,12 +75,12 @@ func (v *view) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 }
 
 // stepNotes says what a step's row has no column for.
-func (v *view) stepNotes(step *treatyv1.Step) []line {
+func (v *View) stepNotes(step *treatyv1.Step) []line {
 	var out []line
 	if step.GetParticipant() != "" {
 		out = append(out, text(dim, "sent to %s", step.GetParticipant()))
 	}
-	if v.detail == stepPayloads {
+	if v.options.Payloads == AllPayloads {
 		out = append(out, v.stepPayload("request", step)...)
 		out = append(out, v.stepPayload("reply", step)...)
 	}
@@ -100,7 +100,7 @@ func (v *view) stepNotes(step *treatyv1.Step) []line {
 	return out
 }
 
-func (v *view) stepPayload(name string, step *treatyv1.Step) []line {
+func (v *View) stepPayload(name string, step *treatyv1.Step) []line {
 	value := step.GetRequest()
 	if name == "reply" {
 		value = step.GetReply()
@@ -114,7 +114,7 @@ func (v *view) stepPayload(name string, step *treatyv1.Step) []line {
 }
 
 // compensation says how far a step's compensation is; nil when there is nothing to say.
-func (v *view) compensation(step *treatyv1.Step) line {
+func (v *View) compensation(step *treatyv1.Step) line {
 	from, to := step.GetCompensationScheduleTime(), step.GetCompensationEndTime()
 	switch {
 	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED:
@@ -135,7 +135,7 @@ func (v *view) compensation(step *treatyv1.Step) line {
 }
 
 // attempts says how the command that is still being sent fares.
-func (v *view) attempts(attempts *treatyv1.Attempts) []line {
+func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 	if attempts == nil {
 		return nil
 	}

@@ -1,11 +1,19 @@
-package cli
+package render
 
 import (
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-func TestFormatDuration(t *testing.T) {
+// began is the time from which the tests count.
+var began = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
+
+// at returns the time that long after began.
+func at(after time.Duration) *timestamppb.Timestamp { return timestamppb.New(began.Add(after)) }
+
+func TestDuration(t *testing.T) {
 	for _, c := range []struct {
 		in   time.Duration
 		want string
@@ -18,7 +26,7 @@ func TestFormatDuration(t *testing.T) {
 		{184 * time.Second, "3m04s"}, {time.Hour - time.Millisecond, "1h00m"}, {125 * time.Minute, "2h05m"},
 		{24*time.Hour - time.Second, "1d00h"}, {76 * time.Hour, "3d04h"}, {1 << 62, "53376d00h"},
 	} {
-		if got := formatDuration(c.in); got != c.want {
+		if got := Duration(c.in); got != c.want {
 			t.Errorf("%v: %q, want %q", c.in, got, c.want)
 		}
 	}
@@ -46,27 +54,6 @@ func TestMomentsAbsent(t *testing.T) {
 			if got != "" {
 				t.Errorf("an absent time reads %q", got)
 			}
-		}
-	}
-}
-
-func TestShellQuote(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "''", "sagas/x": "sagas/x", "a b": "'a b'", "it's": `'it'\''s'`, "$(rm)": "'$(rm)'", "@f": "@f", "~": "'~'",
-	} {
-		if got := shellQuote(in); got != want {
-			t.Errorf("%q: %s, want %s", in, got, want)
-		}
-	}
-}
-
-func TestClean(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain ⏎ text": "plain ⏎ text", "\x1b[31m": `\u001b[31m`, "a\nb\tc\rd": `a\nb\tc\rd`, "\u202eevil": `\u202eevil`, "\u009b": `\u009b`,
-		"\xff": `\ufffd`,
-	} {
-		if got := clean(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package render
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 
 // sagaState returns a state's name in its colour. In a terminal it has a mark too, for those who don't tell the colours
 // apart.
-func (p *printer) sagaState(state treatyv1.SagaState) span {
+func (v *View) sagaState(state treatyv1.SagaState) span {
 	name := resource.StateName(state)
 	look := map[treatyv1.SagaState]struct {
 		mark  string
@@ -21,11 +21,11 @@ func (p *printer) sagaState(state treatyv1.SagaState) span {
 		treatyv1.SagaState_SAGA_STATE_SUCCEEDED:    {"✓", green},
 		treatyv1.SagaState_SAGA_STATE_COMPENSATED:  {"↩", magenta},
 	}[state]
-	return p.marked(look.mark, name, look.style)
+	return v.marked(look.mark, name, look.style)
 }
 
 // stepState returns a step's state as sagaState does a saga's.
-func (p *printer) stepState(state treatyv1.StepState) span {
+func (v *View) stepState(state treatyv1.StepState) span {
 	name := resource.StepStateName(state)
 	look := map[treatyv1.StepState]struct {
 		mark  string
@@ -38,11 +38,11 @@ func (p *printer) stepState(state treatyv1.StepState) span {
 		treatyv1.StepState_STEP_STATE_COMPENSATING: {"◂", yellow},
 		treatyv1.StepState_STEP_STATE_COMPENSATED:  {"↩", magenta},
 	}[state]
-	return p.marked(look.mark, name, look.style)
+	return v.marked(look.mark, name, look.style)
 }
 
-func (p *printer) marked(mark, name string, style style) span {
-	if p.terminal && mark != "" {
+func (v *View) marked(mark, name string, style style) span {
+	if v.options.Terminal && mark != "" {
 		return span{mark + " " + name, style}
 	}
 	return span{name, style}
@@ -70,7 +70,7 @@ func causeText(cause treatyv1.CompensationCause) string {
 	}
 }
 
-func suspensionText(reason treatyv1.SuspensionReason) string {
+func SuspensionText(reason treatyv1.SuspensionReason) string {
 	switch reason {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC:
 		return "the saga's code panicked"
@@ -91,4 +91,11 @@ func suspensionText(reason treatyv1.SuspensionReason) string {
 	default:
 		return "it waits for an operator"
 	}
+}
+
+func joinNonEmpty(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "  " + b
 }

@@ -1,4 +1,4 @@
-package cli
+package render
 
 import (
 	"strings"
@@ -34,7 +34,7 @@ func eventKeyText(key *treatyv1.EventKey) string {
 }
 
 // waits says what a saga's code waits for beside commands, a line each.
-func (v *view) waits(saga *treatyv1.Saga) []line {
+func (v *View) waits(saga *treatyv1.Saga) []line {
 	var out []line
 	for _, wait := range saga.GetWaits() {
 		where := wait.GetWait()
@@ -49,7 +49,7 @@ func (v *view) waits(saga *treatyv1.Saga) []line {
 }
 
 // scopes says which parts of a saga's code failed while the saga went on, and why.
-func (v *view) scopes(saga *treatyv1.Saga) []line {
+func (v *View) scopes(saga *treatyv1.Saga) []line {
 	var out []line
 	for _, scope := range saga.GetScopes() {
 		out = append(out, line{

@@ -1,0 +1,108 @@
+package render
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Changes returns a line for each thing that changed from one state of a saga to another: time, what, and how. Without a
+// state before, everything is new.
+func (v *View) Changes(before, now *treatyv1.Saga) string {
+	m := moments{}
+	known := map[string]*treatyv1.Step{}
+	for _, step := range before.GetSteps() {
+		known[step.GetName()] = step
+	}
+	var out []line
+	add := func(at *timestamppb.Timestamp, what, state, more string) {
+		l := line{{m.exact(at), plain}, {"  " + what + "  " + state, plain}}
+		if more != "" {
+			l = append(l, span{"  " + more, plain})
+		}
+		out = append(out, l)
+	}
+	final := resource.IsFinal(now.GetState())
+	if before.GetState() != now.GetState() && !final {
+		more := now.GetDefinition()
+		switch {
+		case now.GetSuspension() != nil:
+			more = SuspensionText(now.GetSuspension().GetReason()) + ": " + now.GetSuspension().GetMessage()
+		case now.GetFailure() != nil:
+			more = failureText(now.GetFailure())
+		}
+		at := now.GetUpdateTime()
+		if before == nil && now.GetState() == treatyv1.SagaState_SAGA_STATE_RUNNING {
+			at = now.GetCreateTime()
+		}
+		add(at, now.GetName(), resource.StateName(now.GetState()), more)
+	}
+	for _, step := range now.GetSteps() {
+		if old := known[step.GetName()]; old != nil && old.GetState() == step.GetState() {
+			continue
+		}
+		at, method, more := stepChange(step)
+		add(at, step.GetName(), resource.StepStateName(step.GetState()), joinNonEmpty(method, more))
+	}
+	v.codeChanges(before, now, add)
+	if before.GetState() != now.GetState() && final {
+		more := Duration(now.GetEndTime().AsTime().Sub(now.GetCreateTime().AsTime()))
+		if now.GetFailure() != nil {
+			more += "  " + failureText(now.GetFailure())
+		}
+		add(now.GetEndTime(), now.GetName(), resource.StateName(now.GetState()), more)
+	}
+	return v.render(out)
+}
+
+// codeChanges adds what changed beside the steps: how far the code says it has come, its scopes, and what it waits for.
+func (v *View) codeChanges(before, now *treatyv1.Saga, add func(at *timestamppb.Timestamp, what, state, more string)) {
+	if round := now.GetRound(); before != nil && round > before.GetRound() && round > 1 {
+		add(now.GetUpdateTime(), now.GetName(), "round "+strconv.Itoa(int(round)), "")
+	}
+	if progress := now.GetProgress(); progress != nil && !proto.Equal(progress, before.GetProgress()) {
+		shown, ok := v.encoder.EncodeAny(progress)
+		if !ok {
+			shown = json.RawMessage(schema.TypeName(progress.GetTypeUrl()))
+		}
+		add(now.GetUpdateTime(), now.GetName(), "progress", string(shown))
+	}
+	for _, scope := range now.GetScopes() {
+		if !slices.ContainsFunc(before.GetScopes(), func(old *treatyv1.Scope) bool { return old.GetScope() == scope.GetScope() }) {
+			why := scopeCauseText(scope.GetCause())
+			if scope.GetFailure() != nil {
+				why = failureText(scope.GetFailure())
+			}
+			add(scope.GetDecideTime(), now.GetName(), "scope "+scope.GetScope()+" is undone", why)
+		}
+	}
+	for _, wait := range now.GetWaits() {
+		if !slices.ContainsFunc(before.GetWaits(), func(old *treatyv1.Wait) bool { return old.GetWait() == wait.GetWait() }) {
+			add(wait.GetScheduleTime(), now.GetName(), "waits", moments{}.waiting(wait))
+		}
+	}
+}
+
+// stepChange returns when a step came to its state, the method that brought it there, and what else there is to say.
+func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more string) {
+	m := moments{}
+	switch step.GetState() {
+	case treatyv1.StepState_STEP_STATE_DONE:
+		return step.GetEndTime(), step.GetMethod(), m.between(step.GetScheduleTime(), step.GetEndTime())
+	case treatyv1.StepState_STEP_STATE_REFUSED, treatyv1.StepState_STEP_STATE_UNKNOWN:
+		return step.GetEndTime(), step.GetMethod(), failureText(step.GetFailure())
+	case treatyv1.StepState_STEP_STATE_COMPENSATING:
+		return step.GetCompensationScheduleTime(), step.GetCompensationMethod(), ""
+	case treatyv1.StepState_STEP_STATE_COMPENSATED:
+		return step.GetCompensationEndTime(), step.GetCompensationMethod(), m.between(step.GetCompensationScheduleTime(), step.GetCompensationEndTime())
+	default:
+		return step.GetScheduleTime(), step.GetMethod(), ""
+	}
+}

@@ -1,0 +1,65 @@
+package render
+
+import (
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Sagas returns sagas as a table.
+func (v *View) Sagas(sagas []*treatyv1.Saga) string {
+	if len(sagas) == 0 {
+		return v.nothing("No sagas.")
+	}
+	t := newTable("NAME", "DEFINITION", "STATE", "STARTED", "CHANGED", "TOOK", "LABELS")
+	for _, saga := range sagas {
+		took := ""
+		if saga.GetEndTime() != nil {
+			took = v.moments.between(saga.GetCreateTime(), saga.GetEndTime())
+		}
+		t.add(row{cells: []span{
+			{saga.GetName(), bold},
+			{saga.GetDefinition(), plain},
+			v.sagaState(saga.GetState()),
+			{v.moments.distance(saga.GetCreateTime()), plain},
+			{v.moments.distance(saga.GetUpdateTime()), dim},
+			{took, plain},
+			{labelText(saga.GetLabels()), dim},
+		}})
+	}
+	lines := t.lines()
+	if v.options.Terminal {
+		for i := range lines {
+			lines[i] = lines[i].trimmed().cut(v.options.Screen.Width)
+		}
+	}
+	return v.render(lines)
+}
+
+// Definitions returns saga definitions as a table.
+func (v *View) Definitions(served []schema.Definition) string {
+	if len(served) == 0 {
+		return v.nothing("No saga definitions.")
+	}
+	t := newTable("DEFINITION", "REQUEST", "REPLY", "DEADLINE")
+	for _, definition := range served {
+		deadline := ""
+		if definition.Deadline > 0 {
+			deadline = Duration(definition.Deadline)
+		}
+		t.add(row{cells: []span{
+			{definition.Name, bold},
+			{string(definition.Method.Input().FullName()), plain},
+			{string(definition.Method.Output().FullName()), plain},
+			{deadline, plain},
+		}})
+	}
+	return v.render(t.lines())
+}
+
+// nothing says in a terminal that a list is empty. Elsewhere an empty list has no text.
+func (v *View) nothing(sentence string) string {
+	if !v.options.Terminal {
+		return ""
+	}
+	return v.render([]line{text(dim, "%s", sentence)})
+}

@@ -1,0 +1,180 @@
+package render
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Payloads says which payloads of a saga are shown.
+type Payloads int
+
+const (
+	// SagaPayloads shows the saga's request and reply.
+	SagaPayloads Payloads = iota
+
+	// AllPayloads shows those of the steps, too.
+	AllPayloads
+
+	// ReplyOnly shows the saga's reply and nothing else.
+	ReplyOnly
+)
+
+// Options say for whom a View renders.
+type Options struct {
+	// Terminal says that the text is for a terminal. Times are then distances from Now, and states carry marks.
+	Terminal bool
+
+	// Color turns colors on.
+	Color bool
+
+	// Screen is the size of the terminal.
+	Screen Screen
+
+	// Now and Zone are the time and the time zone of a terminal.
+	Now  time.Time
+	Zone *time.Location
+
+	// Schema has the types of payloads.
+	Schema *schema.Schema
+
+	// ConnectionFlags are the flags, with a leading space, that the shown commands need to reach the orchestrator.
+	ConnectionFlags string
+
+	// Payloads says which payloads of a saga are shown.
+	Payloads Payloads
+}
+
+// Screen is the size of a terminal in characters.
+type Screen struct {
+	Width, Height int
+}
+
+// View renders messages of the API as text. Its methods have no side effects but the calls of its schema, and are no more safe
+// for concurrent use than that.
+type View struct {
+	options Options
+	moments moments
+	encoder *schema.Encoder
+}
+
+// New makes a view.
+func New(options Options) *View {
+	return &View{
+		options: options,
+		moments: moments{now: options.Now, zone: options.Zone, terminal: options.Terminal},
+		encoder: schema.NewEncoder(options.Schema),
+	}
+}
+
+// Saga returns a whole saga: its state, the reason for it, and its steps.
+func (v *View) Saga(saga *treatyv1.Saga) string { return v.render(v.saga(saga)) }
+
+// saga returns a whole saga: what it is, why it stands where it does, and its steps.
+func (v *View) saga(saga *treatyv1.Saga) []line {
+	out := []line{v.title(saga), nil}
+	out = append(out, v.facts(saga)...)
+	if len(saga.GetSteps()) > 0 {
+		out = append(out, nil)
+		out = append(out, v.timeline(saga)...)
+	}
+	if payloads := v.sagaPayloads(saga); len(payloads) > 0 {
+		out = append(out, nil)
+		out = append(out, payloads...)
+	}
+	if saga.GetSuspension() != nil {
+		out = append(out, nil)
+		out = append(out, v.suspension(saga)...)
+	}
+	return out
+}
+
+func (v *View) title(saga *treatyv1.Saga) line {
+	return line{{saga.GetName(), bold}, {"  ", plain}, v.sagaState(saga.GetState()), {"  ", plain}, {saga.GetDefinition(), plain}}
+}
+
+// factWidth is the width of the names of facts.
+const factWidth = len("request id") + 2
+
+func (v *View) facts(saga *treatyv1.Saga) []line {
+	var out []line
+	fact := func(name, value string) {
+		if value != "" {
+			out = append(out, line{{"  " + pad(name), dim}, {value, plain}})
+		}
+	}
+	fact("started", v.moments.at(saga.GetCreateTime()))
+	if saga.GetEndTime() != nil {
+		fact("ended", v.moments.at(saga.GetEndTime()))
+	} else {
+		fact("changed", v.moments.at(saga.GetUpdateTime()))
+	}
+	if saga.GetEndTime() != nil {
+		fact("took", v.moments.between(saga.GetCreateTime(), saga.GetEndTime()))
+	} else {
+		fact("so far", v.moments.between(saga.GetCreateTime(), nil))
+	}
+	fact("deadline", v.moments.at(saga.GetDeadline()))
+	fact("request id", saga.GetRequestId())
+	fact("parent", saga.GetParentStep())
+	if round := saga.GetRound(); round > 1 {
+		fact("round", strconv.Itoa(int(round)))
+	}
+	fact("labels", labelText(saga.GetLabels()))
+	fact("trace", saga.GetTraceId())
+	fact("cause", causeText(saga.GetCause()))
+	out = append(out, v.failure("failure", saga.GetFailure())...)
+	out = append(out, v.any("progress", saga.GetProgress())...)
+	out = append(out, v.scopes(saga)...)
+	return append(out, v.waits(saga)...)
+}
+
+// sagaPayloads returns the saga's request and reply, as far as they are wanted.
+func (v *View) sagaPayloads(saga *treatyv1.Saga) []line {
+	var out []line
+	if v.options.Payloads != ReplyOnly {
+		out = append(out, v.any("request", saga.GetRequest())...)
+	}
+	return append(out, v.any("reply", saga.GetReply())...)
+}
+
+// failure returns a failure as facts: its code and message, and each of its details.
+func (v *View) failure(name string, failure *treatyv1.Failure) []line {
+	if failure == nil {
+		return nil
+	}
+	out := []line{{{"  " + pad(name), dim}, {failureText(failure), red}}}
+	for _, detail := range failure.GetDetails() {
+		out = append(out, indented(factWidth+2, v.typed(detail))...)
+	}
+	return out
+}
+
+// any returns a payload as a fact.
+func (v *View) any(name string, value *anypb.Any) []line {
+	if value == nil {
+		return nil
+	}
+	body := v.payload(value)
+	out := []line{append(line{{"  " + pad(name), dim}}, body[0]...)}
+	return append(out, indented(factWidth+2, body[1:])...)
+}
+
+func labelText(labels map[string]string) string {
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		out = append(out, key+"="+labels[key])
+	}
+	return strings.Join(out, " ")
+}
+
+func pad(s string) string {
+	return s + strings.Repeat(" ", max(0, factWidth-len(s)))
+}
