@@ -1,6 +1,3 @@
-// Package cli is the operator CLI. It knows the orchestrator only through its public gRPC API: SagaService and server
-// reflection. It never imports the orchestrator, keeps no state between runs, and never shows a field that is marked
-// debug_redact.
 package cli
 
 import (
@@ -13,25 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
-)
-
-// The exit codes.
-const (
-	// ExitOK is success; for wait and start --wait: the saga SUCCEEDED.
-	ExitOK = 0
-
-	// ExitFailure is any failure that has no code of its own.
-	ExitFailure = 1
-
-	// ExitUsage is a wrong command line: an unknown flag or method, JSON that doesn't fit.
-	ExitUsage = 2
-
-	// ExitCompensated says that wait or start --wait saw the saga end COMPENSATED.
-	ExitCompensated = 3
-
-	// ExitInterrupted says that a signal ended the command.
-	ExitInterrupted = 130
 )
 
 // Process is what one run sees of the world around it. The zero value of a field isn't usable; start from System.
@@ -87,7 +68,9 @@ func Run(ctx context.Context, process Process) int {
 	root := a.rootCommand()
 	root.SetArgs(process.Args)
 	err := root.ExecuteContext(ctx)
-	a.close()
+	if a.client != nil {
+		a.client.Close()
+	}
 	if err == nil {
 		err = a.written.problem()
 	}
@@ -98,8 +81,8 @@ func Run(ctx context.Context, process Process) int {
 type app struct {
 	Process
 	flags   globalFlags
-	client  *client
-	written *outcomeWriter // what Stdout is
+	client  *connection.Client // nil until a command connects
+	written *outcomeWriter     // what Stdout is
 }
 
 // outcomeWriter remembers the first write that failed, so that a full disk isn't taken for success.
@@ -121,7 +104,7 @@ func (o *outcomeWriter) problem() error {
 	if o.err == nil {
 		return nil
 	}
-	return &problem{exit: ExitFailure, message: "writing the output failed: " + o.err.Error()}
+	return &problem.Problem{Exit: problem.ExitFailure, Message: "writing the output failed: " + o.err.Error()}
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -143,7 +126,7 @@ Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the saga ended COMPENSATED
 	root.SetErr(a.Stderr)
 	root.SetIn(a.Stdin)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(err.Error(), "See "+cmd.CommandPath()+" --help.")
+		return problem.Usage(err.Error(), "See "+cmd.CommandPath()+" --help.")
 	})
 	a.flags.register(root, a.Getenv)
 	root.AddCommand(
@@ -189,7 +172,7 @@ func groupHelp(cmd *cobra.Command, args []string) error {
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hints = append([]string{"Did you mean " + cmd.CommandPath() + " " + near[0] + "?"}, hints...)
 	}
-	return usage(cmd.CommandPath()+" has no command "+quote(args[0]), hints...)
+	return problem.Usage(cmd.CommandPath()+" has no command "+quote(args[0]), hints...)
 }
 
 // runner is the body of a command.
@@ -203,13 +186,13 @@ func (a *app) run(body runner) func(*cobra.Command, []string) error {
 		if err == nil {
 			return nil
 		}
-		if known, ok := errors.AsType[*problem](err); ok {
+		if known, ok := errors.AsType[*problem.Problem](err); ok {
 			return known
 		}
 		if code, ok := errors.AsType[exitError](err); ok {
 			return code
 		}
-		return a.explain(err, subject{})
+		return a.explain(err, problem.Subject{})
 	}
 }
 
@@ -217,10 +200,10 @@ func (a *app) run(body runner) func(*cobra.Command, []string) error {
 func exact(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
-			return usage(cmd.CommandPath()+" needs "+names[len(args)], "Usage: "+cmd.UseLine())
+			return problem.Usage(cmd.CommandPath()+" needs "+names[len(args)], "Usage: "+cmd.UseLine())
 		}
 		if len(args) > len(names) {
-			return usage(cmd.CommandPath()+" doesn't take "+quote(args[len(names)]), "Usage: "+cmd.UseLine())
+			return problem.Usage(cmd.CommandPath()+" doesn't take "+quote(args[len(names)]), "Usage: "+cmd.UseLine())
 		}
 		return nil
 	}

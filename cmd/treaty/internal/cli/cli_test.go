@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -358,7 +359,7 @@ func TestInterrupted(t *testing.T) {
 	go func() { done <- Run(ctx, p) }()
 	<-seen
 	cancel()
-	if code := <-done; code != ExitInterrupted || stderr.String() != "" {
+	if code := <-done; code != problem.ExitInterrupted || stderr.String() != "" {
 		t.Errorf("exit %d, stderr %q", code, stderr.String())
 	}
 }
@@ -376,7 +377,7 @@ func TestOutputFails(t *testing.T) {
 	var stderr buffer
 	p := process(setup{args: []string{"version"}}, &buffer{}, &stderr)
 	p.Stdout = brokenWriter{}
-	if code := Run(t.Context(), p); code != ExitFailure || !strings.Contains(stderr.String(), "no space left") {
+	if code := Run(t.Context(), p); code != problem.ExitFailure || !strings.Contains(stderr.String(), "no space left") {
 		t.Errorf("exit %d, stderr %q", code, stderr.String())
 	}
 }

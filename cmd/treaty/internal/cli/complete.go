@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
@@ -50,7 +52,7 @@ not executed. STEP is sagas/x/steps/2 or just x/2.`,
 func parseCode(text string) (codes.Code, error) {
 	code, ok := render.ParseCode(text)
 	if !ok || code == codes.OK {
-		return 0, usage("there is no gRPC code "+quote(text), "Codes that mean \"certainly not executed\" are INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE and PERMISSION_DENIED.")
+		return 0, problem.Usage("there is no gRPC code "+quote(text), "Codes that mean \"certainly not executed\" are INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE and PERMISSION_DENIED.")
 	}
 	return code, nil
 }
@@ -71,7 +73,7 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 		}
 		request.How = &treatyv1.CompleteStepRequest_Refusal{Refusal: &treatyv1.Failure{Code: int32(code), Message: flags.message}}
 	} else if flags.message != "" {
-		return usage("--message says why a command was refused", "Give it with --refuse, or leave it out.")
+		return problem.Usage("--message says why a command was refused", "Give it with --refuse, or leave it out.")
 	}
 	c, err := a.connect(ctx)
 	if err != nil {
@@ -84,8 +86,8 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	if _, err := c.sagas.CompleteStep(call, request); err != nil {
-		return a.explain(err, subject{doing: "completing " + step, saga: saga, step: true})
+	if _, err := c.Sagas.CompleteStep(call, request); err != nil {
+		return a.explain(err, problem.Subject{Doing: "completing " + step, Saga: saga, Step: true})
 	}
 	after, err := a.getSaga(ctx, c, saga)
 	if err != nil {
@@ -96,7 +98,7 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 }
 
 // completionReply puts the reply into a completion, as the message that the step's method returns.
-func (a *app) completionReply(ctx context.Context, c *client, saga string, request *treatyv1.CompleteStepRequest, flags completeFlags) error {
+func (a *app) completionReply(ctx context.Context, c *connection.Client, saga string, request *treatyv1.CompleteStepRequest, flags completeFlags) error {
 	in, err := a.readInput("--reply", flags.reply)
 	if err != nil {
 		return err
@@ -108,19 +110,19 @@ func (a *app) completionReply(ctx context.Context, c *client, saga string, reque
 	steps := standing.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })
 	if i < 0 {
-		return usage(saga+" has no step "+resource.StepPath(request.GetName()), "treaty sagas get "+render.ShellQuote(saga)+" shows its steps.")
+		return problem.Usage(saga+" has no step "+resource.StepPath(request.GetName()), "treaty sagas get "+render.ShellQuote(saga)+" shows its steps.")
 	}
 	name := steps[i].GetMethod()
 	if flags.compensation {
 		if name = steps[i].GetCompensationMethod(); name == "" {
-			return usage(request.GetName() + " has no compensation")
+			return problem.Usage(request.GetName() + " has no compensation")
 		}
 	}
-	method, err := c.schema.Method(name)
+	method, err := c.Schema.Method(name)
 	if err != nil {
-		return a.explainReflection(err)
+		return a.explainer().ExplainReflection(err)
 	}
-	message, err := in.parse(c.schema, method.Output())
+	message, err := in.parse(c.Schema, method.Output())
 	if err != nil {
 		return err
 	}

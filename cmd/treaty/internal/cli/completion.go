@@ -59,7 +59,7 @@ func (a *app) completeSaga(filter string) completer {
 		if err != nil {
 			return nil, none
 		}
-		page, err := c.sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: completionSagas, Filter: filter})
+		page, err := c.Sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: completionSagas, Filter: filter})
 		if err != nil {
 			return nil, none
 		}
@@ -91,7 +91,7 @@ func (a *app) completeDefinitions(cmd *cobra.Command, _ []string, toComplete str
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	served, err := c.schema.Definitions()
+	served, err := c.Schema.Definitions()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

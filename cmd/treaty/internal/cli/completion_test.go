@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 )
 
@@ -29,7 +30,7 @@ func TestCompletion(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := run(t, setup{args: append([]string{"__complete"}, c.args...), address: f.Address})
-			if got.code != ExitOK {
+			if got.code != problem.ExitOK {
 				t.Fatalf("exit %d: %s", got.code, got.stderr)
 			}
 			for _, want := range c.want {
@@ -46,14 +47,14 @@ func TestCompletion(t *testing.T) {
 	}
 	t.Run("unreachable", func(t *testing.T) {
 		got := run(t, setup{args: []string{"__complete", "sagas", "get", ""}, address: "192.0.2.1:1"})
-		if got.code != ExitOK || strings.TrimSpace(got.stdout) != ":4" {
+		if got.code != problem.ExitOK || strings.TrimSpace(got.stdout) != ":4" {
 			t.Errorf("exit %d: %s", got.code, got.stdout)
 		}
 	})
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		t.Run(shell, func(t *testing.T) {
 			got := run(t, setup{args: []string{"completion", shell}, address: f.Address})
-			if got.code != ExitOK || !strings.Contains(got.stdout, "treaty") {
+			if got.code != problem.ExitOK || !strings.Contains(got.stdout, "treaty") {
 				t.Errorf("exit %d: %s", got.code, got.stderr)
 			}
 		})

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
@@ -20,10 +22,10 @@ import (
 func (a *app) decision(reason string) (*treatyv1.Decision, error) {
 	reason = strings.TrimSpace(reason)
 	if reason == "" {
-		return nil, usage("a decision needs a reason, for those who read the journal later", "Say why with --reason.")
+		return nil, problem.Usage("a decision needs a reason, for those who read the journal later", "Say why with --reason.")
 	}
 	if strings.TrimSpace(a.flags.actor) == "" {
-		return nil, usage("a decision needs to know who decides", "Say who with --actor.")
+		return nil, problem.Usage("a decision needs to know who decides", "Say who with --actor.")
 	}
 	return &treatyv1.Decision{Actor: a.flags.actor, Reason: reason}, nil
 }
@@ -53,9 +55,9 @@ cancelled. Cancelling one that is being compensated, or has been, changes nothin
 			}
 			call, cancel := a.unary(ctx)
 			defer cancel()
-			saga, err := c.sagas.CancelSaga(call, &treatyv1.CancelSagaRequest{Name: name, Decision: decision})
+			saga, err := c.Sagas.CancelSaga(call, &treatyv1.CancelSagaRequest{Name: name, Decision: decision})
 			if err != nil {
-				return a.explain(err, subject{doing: "cancelling the saga", saga: name})
+				return a.explain(err, problem.Subject{Doing: "cancelling the saga", Saga: name})
 			}
 			a.printStanding(c, saga)
 			return nil
@@ -167,16 +169,16 @@ func (a *app) resume(ctx context.Context, nameArg string, flags resumeFlags) err
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	saga, err := c.sagas.ResumeSaga(call, request)
+	saga, err := c.Sagas.ResumeSaga(call, request)
 	if err != nil {
-		return a.explain(err, subject{doing: "resuming the saga", saga: name})
+		return a.explain(err, problem.Subject{Doing: "resuming the saga", Saga: name})
 	}
 	a.printStanding(c, saga)
 	return nil
 }
 
 // how fills in how the saga goes on.
-func (a *app) how(ctx context.Context, c *client, request *treatyv1.ResumeSagaRequest, flags resumeFlags) error {
+func (a *app) how(ctx context.Context, c *connection.Client, request *treatyv1.ResumeSagaRequest, flags resumeFlags) error {
 	switch {
 	case flags.retryEdited != "":
 		saga, err := a.getSaga(ctx, c, request.GetName())
@@ -220,30 +222,30 @@ func unfit(saga *treatyv1.Saga, rule string) error {
 	if saga.GetSuspension() != nil {
 		standing = render.SuspensionText(saga.GetSuspension().GetReason())
 	}
-	return &problem{
-		exit:    ExitFailure,
-		code:    codes.FailedPrecondition,
-		message: rule + ", but of " + saga.GetName() + ": " + standing,
-		hints:   []string{"treaty sagas get " + render.ShellQuote(saga.GetName()) + " shows what fits."},
+	return &problem.Problem{
+		Exit:    problem.ExitFailure,
+		Code:    codes.FailedPrecondition,
+		Message: rule + ", but of " + saga.GetName() + ": " + standing,
+		Hints:   []string{"treaty sagas get " + render.ShellQuote(saga.GetName()) + " shows what fits."},
 	}
 }
 
 // stuckMessage reads the request (--retry-edited) or the reply (--mark-done) of the command at which a saga is stuck.
-func (a *app) stuckMessage(c *client, saga *treatyv1.Saga, flag, value string) (*anypb.Any, error) {
+func (a *app) stuckMessage(c *connection.Client, saga *treatyv1.Saga, flag, value string) (*anypb.Any, error) {
 	step := resource.SuspendedStep(saga)
 	name := step.GetMethod()
 	if resource.IsCompensationStuck(saga) {
 		name = step.GetCompensationMethod()
 	}
-	method, err := c.schema.Method(name)
+	method, err := c.Schema.Method(name)
 	if err != nil {
 		if code := status.Code(err); code != codes.NotFound && code != codes.Unimplemented {
-			return nil, a.explain(err, subject{})
+			return nil, a.explain(err, problem.Subject{})
 		}
-		return nil, &problem{
-			exit:    ExitFailure,
-			message: "the types of " + quote(name) + " aren't known to the orchestrator's server reflection, so JSON can't be read as one of them",
-			hints:   []string{"An orchestrator that is built with this participant's contract knows them."},
+		return nil, &problem.Problem{
+			Exit:    problem.ExitFailure,
+			Message: "the types of " + quote(name) + " aren't known to the orchestrator's server reflection, so JSON can't be read as one of them",
+			Hints:   []string{"An orchestrator that is built with this participant's contract knows them."},
 		}
 	}
 	var descriptor protoreflect.MessageDescriptor = method.Input()
@@ -254,7 +256,7 @@ func (a *app) stuckMessage(c *client, saga *treatyv1.Saga, flag, value string) (
 	if err != nil {
 		return nil, err
 	}
-	message, err := in.parse(c.schema, descriptor)
+	message, err := in.parse(c.Schema, descriptor)
 	if err != nil {
 		return nil, err
 	}

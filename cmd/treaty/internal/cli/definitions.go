@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -25,9 +24,9 @@ func (a *app) definitionsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			served, err := c.schema.Definitions()
+			served, err := c.Schema.Definitions()
 			if err != nil {
-				return a.explainReflection(err)
+				return a.explainer().ExplainReflection(err)
 			}
 			if a.flags.json {
 				for _, definition := range served {
@@ -74,15 +73,4 @@ func newDefinitionJSON(d schema.Definition) (definitionJSON, error) {
 		out.RequestIDField = string(field.Name())
 	}
 	return out, nil
-}
-
-// rootCause returns the innermost error.
-func rootCause(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
-		}
-		err = inner
-	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -36,7 +38,7 @@ written, the next one doesn't. A service's own consumer would miss what is ackno
 		Args: exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 			if flags.count < 0 {
-				return usage("--count must be more than 0")
+				return problem.Usage("--count must be more than 0")
 			}
 			c, err := a.connect(ctx)
 			if err != nil {
@@ -57,7 +59,7 @@ written, the next one doesn't. A service's own consumer would miss what is ackno
 }
 
 // events writes events until there were enough of them, or ctx ends. A connection that is lost after it once stood is tried again.
-func (a *app) events(ctx context.Context, c *client, flags eventsFlags) error {
+func (a *app) events(ctx context.Context, c *connection.Client, flags eventsFlags) error {
 	reader := &eventReader{app: a, client: c, flags: flags, view: a.view(c, render.SagaPayloads)}
 	wait := firstPause
 	for {
@@ -72,13 +74,13 @@ func (a *app) events(ctx context.Context, c *client, flags eventsFlags) error {
 		case reader.opened && errors.Is(ctx.Err(), context.DeadlineExceeded):
 			return nil // --timeout is how long to follow
 		case ctx.Err() != nil || !reader.opened || !isBroken(err) && !errors.Is(err, io.EOF):
-			return a.explain(err, subject{doing: "following events"})
+			return a.explain(err, problem.Subject{Doing: "following events"})
 		}
 		if wait == firstPause {
 			a.lostOnStderr()
 		}
 		if err := a.Pause(ctx, wait); err != nil {
-			return a.explain(err, subject{})
+			return a.explain(err, problem.Subject{})
 		}
 		wait = min(2*wait, longestPause)
 	}
@@ -87,7 +89,7 @@ func (a *app) events(ctx context.Context, c *client, flags eventsFlags) error {
 // eventReader writes the events of one stream after the other.
 type eventReader struct {
 	app     *app
-	client  *client
+	client  *connection.Client
 	flags   eventsFlags
 	view    *render.View
 	opened  bool
@@ -101,7 +103,7 @@ func (r *eventReader) stream(ctx context.Context) error {
 	request := &treatyv1.StreamEventsRequest{
 		Consumer: r.flags.consumer, AfterPosition: r.flags.after, Types: r.flags.types, Subject: r.flags.subject,
 	}
-	stream, err := r.client.events.StreamEvents(ctx, request)
+	stream, err := r.client.Events.StreamEvents(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -140,6 +142,6 @@ func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) 
 	}
 	ctx, cancel := r.app.unary(ctx)
 	defer cancel()
-	_, err := r.client.events.AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: r.flags.consumer, Position: event.GetPosition()})
+	_, err := r.client.Events.AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: r.flags.consumer, Position: event.GetPosition()})
 	return err
 }

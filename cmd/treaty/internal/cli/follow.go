@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -38,12 +40,12 @@ func (a *app) lostOnStderr() {
 
 // lostConnection says that the connection was lost.
 func (a *app) lostConnection() string {
-	return "The connection to " + a.flags.address + " was lost; trying again."
+	return "The connection to " + a.flags.connection.Address + " was lost; trying again."
 }
 
 // follow tells a follower about a saga, and returns it once it has ended. A connection that is lost after it once stood is
 // tried again until ctx ends: a saga outlives the orchestrator's process, so what follows it should too.
-func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*treatyv1.Saga, error) {
+func (a *app) follow(ctx context.Context, c *connection.Client, name string, f follower) (*treatyv1.Saga, error) {
 	var last *treatyv1.Saga
 	_, bounded := ctx.Deadline()
 	wait := firstPause
@@ -68,7 +70,7 @@ func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*
 			return nil, a.gaveUp(context.DeadlineExceeded, name, last)
 		case err == nil, last != nil && isBroken(err):
 		default:
-			return nil, a.explain(err, subject{doing: "watching the saga", saga: name})
+			return nil, a.explain(err, problem.Subject{Doing: "watching the saga", Saga: name})
 		}
 		if wait == firstPause {
 			f.lost()
@@ -81,10 +83,10 @@ func (a *app) follow(ctx context.Context, c *client, name string, f follower) (*
 }
 
 // stream calls seen with all that one stream brings. It returns nil when the stream ended in order.
-func stream(ctx context.Context, c *client, name string, seen func(*treatyv1.Saga)) error {
+func stream(ctx context.Context, c *connection.Client, name string, seen func(*treatyv1.Saga)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changes, err := c.sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
+	changes, err := c.Sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
 	if err != nil {
 		return err
 	}
@@ -110,15 +112,15 @@ func isBroken(err error) bool {
 // gaveUp says that --timeout passed before the saga ended, or that the command was interrupted.
 func (a *app) gaveUp(cause error, name string, last *treatyv1.Saga) error {
 	if !errors.Is(cause, context.DeadlineExceeded) {
-		return a.explain(cause, subject{})
+		return a.explain(cause, problem.Subject{})
 	}
 	if last == nil {
-		return a.explain(cause, subject{doing: "watching the saga"})
+		return a.explain(cause, problem.Subject{Doing: "watching the saga"})
 	}
-	return &problem{
-		exit:    ExitFailure,
-		code:    codes.DeadlineExceeded,
-		message: fmt.Sprintf("%s is still %s after %s", name, resource.StateName(last.GetState()), a.flags.timeout),
-		hints:   []string{"It goes on all the same: treaty sagas wait " + render.ShellQuote(name) + " waits again."},
+	return &problem.Problem{
+		Exit:    problem.ExitFailure,
+		Code:    codes.DeadlineExceeded,
+		Message: fmt.Sprintf("%s is still %s after %s", name, resource.StateName(last.GetState()), a.flags.connection.Timeout),
+		Hints:   []string{"It goes on all the same: treaty sagas wait " + render.ShellQuote(name) + " waits again."},
 	}
 }

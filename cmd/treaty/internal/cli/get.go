@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -47,12 +49,12 @@ and, while its command is still being sent, its attempts. For a suspended saga: 
 	return cmd
 }
 
-func (a *app) getSaga(ctx context.Context, c *client, name string) (*treatyv1.Saga, error) {
+func (a *app) getSaga(ctx context.Context, c *connection.Client, name string) (*treatyv1.Saga, error) {
 	ctx, cancel := a.unary(ctx)
 	defer cancel()
-	saga, err := c.sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
+	saga, err := c.Sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
 	if err != nil {
-		return nil, a.explain(err, subject{doing: "reading the saga", saga: name})
+		return nil, a.explain(err, problem.Subject{Doing: "reading the saga", Saga: name})
 	}
 	return saga, nil
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
@@ -33,7 +34,7 @@ func (a *app) readInput(flag, value string) (*input, error) {
 		path := value[1:]
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, usage(flag + ": the file can't be read: " + err.Error())
+			return nil, problem.Usage(flag + ": the file can't be read: " + err.Error())
 		}
 		in, err := readAll(file, path)
 		// It was only read, so closing it loses nothing.
@@ -47,10 +48,10 @@ func (a *app) readInput(flag, value string) (*input, error) {
 func readAll(r io.Reader, source string) (*input, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxInput+1))
 	if err != nil {
-		return nil, usage("reading " + source + ": " + err.Error())
+		return nil, problem.Usage("reading " + source + ": " + err.Error())
 	}
 	if len(raw) > maxInput {
-		return nil, usage(fmt.Sprintf("%s is larger than %d MiB", source, maxInput>>20))
+		return nil, problem.Usage(fmt.Sprintf("%s is larger than %d MiB", source, maxInput>>20))
 	}
 	return &input{source: source, json: raw}, nil
 }
@@ -62,11 +63,11 @@ func (in *input) parse(types *schema.Schema, descriptor protoreflect.MessageDesc
 	if !ok {
 		return message, err
 	}
-	p := usage(in.source + " isn't a " + cause.Detail())
+	p := problem.Usage(in.source + " isn't a " + cause.Detail())
 	if len(cause.Fields) > 0 {
-		p.hints = append(p.hints, "The fields of "+string(cause.Type)+" are "+strings.Join(cause.Fields, ", ")+".")
+		p.Hints = append(p.Hints, "The fields of "+string(cause.Type)+" are "+strings.Join(cause.Fields, ", ")+".")
 	} else {
-		p.hints = append(p.hints, string(cause.Type)+" has no fields: write {}.")
+		p.Hints = append(p.Hints, string(cause.Type)+" has no fields: write {}.")
 	}
 	return nil, p
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -213,7 +214,7 @@ func TestUnwrittenEventIsNotAcknowledged(t *testing.T) {
 		var stderr buffer
 		p := process(setup{args: append([]string{"events", "--count", "2", "--consumer", "audit"}, output...), address: f.Address}, new(buffer), &stderr)
 		p.Stdout = brokenWriter{}
-		if code := Run(t.Context(), p); code != ExitFailure || !strings.Contains(stderr.String(), "no space left") {
+		if code := Run(t.Context(), p); code != problem.ExitFailure || !strings.Contains(stderr.String(), "no space left") {
 			t.Errorf("%v: exit %d, stderr %q", output, code, stderr.String())
 		}
 		for _, request := range f.Requests() {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -56,7 +58,7 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		return err
 	}
 	if flags.pageSize < 1 || flags.pageSize > maxPageSize {
-		return usage(fmt.Sprintf("--page-size is from 1 to %d", maxPageSize))
+		return problem.Usage(fmt.Sprintf("--page-size is from 1 to %d", maxPageSize))
 	}
 	c, err := a.connect(ctx)
 	if err != nil {
@@ -67,7 +69,7 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 	for {
 		page, err := a.listPage(ctx, c, request)
 		if err != nil {
-			return a.explain(err, subject{doing: "listing sagas"})
+			return a.explain(err, problem.Subject{Doing: "listing sagas"})
 		}
 		if a.flags.json {
 			for _, saga := range page.GetSagas() {
@@ -90,10 +92,10 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 	return nil
 }
 
-func (a *app) listPage(ctx context.Context, c *client, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
+func (a *app) listPage(ctx context.Context, c *connection.Client, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
 	ctx, cancel := a.unary(ctx)
 	defer cancel()
-	return c.sagas.ListSagas(ctx, request)
+	return c.Sagas.ListSagas(ctx, request)
 }
 
 // expression joins the flags that choose sagas into one filter.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 )
 
@@ -11,7 +12,7 @@ import (
 func parseName(text string) (string, error) {
 	name, ok := resource.ParseSaga(text)
 	if !ok {
-		return "", usage(quote(text)+" isn't a saga's name", "Write sagas/x or x; treaty sagas list shows them.")
+		return "", problem.Usage(quote(text)+" isn't a saga's name", "Write sagas/x or x; treaty sagas list shows them.")
 	}
 	return name, nil
 }
@@ -20,7 +21,7 @@ func parseName(text string) (string, error) {
 func parseStep(text string) (saga, step string, err error) {
 	saga, step, ok := resource.ParseStep(text)
 	if !ok {
-		return "", "", usage(quote(text)+" isn't a step's name", "Write sagas/x/steps/2 or x/2; treaty sagas get x shows its steps.")
+		return "", "", problem.Usage(quote(text)+" isn't a step's name", "Write sagas/x/steps/2 or x/2; treaty sagas get x shows its steps.")
 	}
 	return saga, step, nil
 }
@@ -29,7 +30,7 @@ func parseStep(text string) (saga, step string, err error) {
 func parseState(text string) (string, error) {
 	state, ok := resource.ParseState(text)
 	if !ok {
-		return "", usage("there is no state "+quote(text), "The states are "+strings.Join(resource.States(), ", ")+".")
+		return "", problem.Usage("there is no state "+quote(text), "The states are "+strings.Join(resource.States(), ", ")+".")
 	}
 	return state, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -18,7 +19,7 @@ func (a *app) terminal() (render.Screen, bool) {
 }
 
 // view makes a view for where the output goes. Color needs a terminal that has it, and neither NO_COLOR nor --no-color.
-func (a *app) view(c *client, payloads render.Payloads) *render.View {
+func (a *app) view(c *connection.Client, payloads render.Payloads) *render.View {
 	screen, terminal := a.terminal()
 	return render.New(render.Options{
 		Terminal:        terminal,
@@ -26,7 +27,7 @@ func (a *app) view(c *client, payloads render.Payloads) *render.View {
 		Screen:          screen,
 		Now:             a.Now(),
 		Zone:            a.Location,
-		Schema:          c.schema,
+		Schema:          c.Schema,
 		ConnectionFlags: a.flags.repeated(),
 		Payloads:        payloads,
 	})
@@ -36,7 +37,7 @@ func (a *app) view(c *client, payloads render.Payloads) *render.View {
 func (a *app) print(text string) { _, _ = io.WriteString(a.Stdout, text) }
 
 // printStanding prints a saga's name and state.
-func (a *app) printStanding(c *client, saga *treatyv1.Saga) {
+func (a *app) printStanding(c *connection.Client, saga *treatyv1.Saga) {
 	if a.flags.json {
 		a.printJSON(c, saga)
 		return
@@ -45,8 +46,8 @@ func (a *app) printStanding(c *client, saga *treatyv1.Saga) {
 }
 
 // printJSON prints one message as one line of JSON.
-func (a *app) printJSON(c *client, message proto.Message) {
-	_, _ = a.Stdout.Write(append(schema.NewEncoder(c.schema).Encode(message), '\n'))
+func (a *app) printJSON(c *connection.Client, message proto.Message) {
+	_, _ = a.Stdout.Write(append(schema.NewEncoder(c.Schema).Encode(message), '\n'))
 }
 
 // writeJSON writes a value as one line of JSON. The writer itself keeps a failure to write.

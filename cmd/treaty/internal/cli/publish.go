@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -57,7 +58,7 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 	if flags.time != "" {
 		at, err := time.Parse(time.RFC3339, flags.time)
 		if err != nil {
-			return usage("--time "+quote(flags.time)+" isn't a time by RFC 3339", "Write it as 2026-01-31T12:00:00Z.")
+			return problem.Usage("--time "+quote(flags.time)+" isn't a time by RFC 3339", "Write it as 2026-01-31T12:00:00Z.")
 		}
 		event.Time = timestamppb.New(at)
 	}
@@ -65,14 +66,14 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 	if err != nil {
 		return err
 	}
-	descriptor, err := c.schema.Message(protoreflect.FullName(name))
+	descriptor, err := c.Schema.Message(protoreflect.FullName(name))
 	switch {
 	case status.Code(err) == codes.NotFound:
-		return usage("the orchestrator knows no message "+quote(name), "Write its full name, e.g. acme.identity.v1.ApplicantVerified.")
+		return problem.Usage("the orchestrator knows no message "+quote(name), "Write its full name, e.g. acme.identity.v1.ApplicantVerified.")
 	case err != nil:
-		return a.explainReflection(err)
+		return a.explainer().ExplainReflection(err)
 	}
-	message, err := in.parse(c.schema, descriptor)
+	message, err := in.parse(c.Schema, descriptor)
 	if err != nil {
 		return err
 	}
@@ -81,9 +82,9 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	response, err := c.events.PublishEvents(call, &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}})
+	response, err := c.Events.PublishEvents(call, &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}})
 	if err != nil {
-		return a.explain(err, subject{doing: "publishing the event " + event.GetId()})
+		return a.explain(err, problem.Subject{Doing: "publishing the event " + event.GetId()})
 	}
 	if a.flags.json {
 		a.printJSON(c, response)

@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -34,15 +36,15 @@ func (a *app) recordsCommand() *cobra.Command {
 	}
 }
 
-func (a *app) records(ctx context.Context, c *client, name string) error {
-	types := schema.NewJournalTypes(c.schema)
+func (a *app) records(ctx context.Context, c *connection.Client, name string) error {
+	types := schema.NewJournalTypes(c.Schema)
 	encoder := types.Encoder()
 	journal := render.NewJournal(a.view(c, render.SagaPayloads), name)
 	request := &treatyv1.ListSagaRecordsRequest{Parent: name, PageSize: recordsPage}
 	for {
 		page, err := a.recordsPage(ctx, c, request)
 		if err != nil {
-			return a.explain(err, subject{doing: "reading the journal", saga: name})
+			return a.explain(err, problem.Subject{Doing: "reading the journal", Saga: name})
 		}
 		for _, record := range page.GetRecords() {
 			types.Next(record.GetRecord())
@@ -63,8 +65,8 @@ func (a *app) records(ctx context.Context, c *client, name string) error {
 	return nil
 }
 
-func (a *app) recordsPage(ctx context.Context, c *client, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
+func (a *app) recordsPage(ctx context.Context, c *connection.Client, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
 	ctx, cancel := a.unary(ctx)
 	defer cancel()
-	return c.sagas.ListSagaRecords(ctx, request)
+	return c.Sagas.ListSagaRecords(ctx, request)
 }

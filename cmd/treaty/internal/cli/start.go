@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -63,7 +65,7 @@ func (a *app) start(ctx context.Context, name string, flags startFlags) error {
 	if err != nil {
 		return err
 	}
-	message, err := in.parse(c.schema, method.Input())
+	message, err := in.parse(c.Schema, method.Input())
 	if err != nil {
 		return err
 	}
@@ -76,14 +78,14 @@ func (a *app) start(ctx context.Context, name string, flags startFlags) error {
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	saga, err := c.sagas.CreateSaga(call, &treatyv1.CreateSagaRequest{
+	saga, err := c.Sagas.CreateSaga(call, &treatyv1.CreateSagaRequest{
 		Definition: name,
 		Request:    request,
 		RequestId:  flags.requestID,
 		SagaId:     flags.sagaID,
 	})
 	if err != nil {
-		return a.explain(err, subject{doing: "starting the saga", start: true})
+		return a.explain(err, problem.Subject{Doing: "starting the saga", Start: true})
 	}
 	switch {
 	case a.flags.json && !flags.wait:
@@ -110,53 +112,36 @@ func setRequestID(message *dynamicpb.Message, id string) error {
 	case "":
 		message.Set(field, protoreflect.ValueOfString(id))
 	default:
-		return usage(fmt.Sprintf("--request-id is %s, but the data's %s is %s", quote(id), field.JSONName(), quote(current)), "Give one of them, or both the same.")
+		return problem.Usage(fmt.Sprintf("--request-id is %s, but the data's %s is %s", quote(id), field.JSONName(), quote(current)), "Give one of them, or both the same.")
 	}
 	return nil
 }
 
 // definition returns the method that starts a saga. When there is none of that name, the problem lists what is served.
-func (a *app) definition(c *client, name string) (protoreflect.MethodDescriptor, error) {
-	method, err := c.schema.Method(name)
+func (a *app) definition(c *connection.Client, name string) (protoreflect.MethodDescriptor, error) {
+	method, err := c.Schema.Method(name)
 	if err == nil && schema.StartsSaga(method) {
 		return method, nil
 	}
 	if err != nil && status.Code(err) != codes.NotFound {
-		return nil, a.explainReflection(err)
+		return nil, a.explainer().ExplainReflection(err)
 	}
 	message := "no saga is started by " + quote(name)
 	if err == nil {
 		message = name + " is a method, but doesn't start a saga"
 	}
-	p := usage(message)
-	served, err := c.schema.Definitions()
+	p := problem.Usage(message)
+	served, err := c.Schema.Definitions()
 	if err != nil {
-		return nil, a.explainReflection(err)
+		return nil, a.explainer().ExplainReflection(err)
 	}
 	if len(served) == 0 {
-		p.hints = append(p.hints, a.flags.address+" serves no saga definitions.")
+		p.Hints = append(p.Hints, a.flags.connection.Address+" serves no saga definitions.")
 		return nil, p
 	}
-	p.hints = append(p.hints, "These are served:")
+	p.Hints = append(p.Hints, "These are served:")
 	for _, definition := range served {
-		p.hints = append(p.hints, "  "+definition.Name)
+		p.Hints = append(p.Hints, "  "+definition.Name)
 	}
 	return nil, p
-}
-
-// explainReflection is explain for calls of server reflection.
-func (a *app) explainReflection(err error) error {
-	if status.Code(err) == codes.Unimplemented {
-		return &problem{
-			exit:    ExitFailure,
-			code:    codes.Unimplemented,
-			message: a.flags.address + " doesn't offer server reflection (grpc.reflection.v1), from which definitions and types are read",
-			hints:   []string{"Check --address: is it an orchestrator?"},
-		}
-	}
-	// The root of the error is the plain status; what wraps it would repeat itself.
-	if failure, ok := status.FromError(rootCause(err)); ok {
-		err = failure.Err()
-	}
-	return a.explain(err, subject{doing: "reading the definitions"})
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -111,12 +112,12 @@ func TestTLS(t *testing.T) {
 		code  int
 		want  string
 	}{
-		{"trusted", []string{"--tls-ca", ca, "--tls-cert", cert, "--tls-key", key, "--tls-server-name", "treaty.test"}, ExitOK, ""},
-		{"no client certificate", []string{"--tls-ca", ca, "--tls-server-name", "treaty.test"}, ExitFailure, "--tls-cert"},
-		{"a stranger's client certificate", []string{"--tls-ca", ca, "--tls-cert", strangerCert, "--tls-key", strangerKey, "--tls-server-name", "treaty.test"}, ExitFailure, "--tls-cert"},
-		{"another authority", []string{"--tls-ca", stranger, "--tls-server-name", "treaty.test"}, ExitFailure, "--tls-ca"},
-		{"another name", []string{"--tls-ca", ca, "--tls-server-name", "other.test"}, ExitFailure, "--tls-server-name"},
-		{"plaintext", nil, ExitFailure, "--tls-ca"},
+		{"trusted", []string{"--tls-ca", ca, "--tls-cert", cert, "--tls-key", key, "--tls-server-name", "treaty.test"}, problem.ExitOK, ""},
+		{"no client certificate", []string{"--tls-ca", ca, "--tls-server-name", "treaty.test"}, problem.ExitFailure, "--tls-cert"},
+		{"a stranger's client certificate", []string{"--tls-ca", ca, "--tls-cert", strangerCert, "--tls-key", strangerKey, "--tls-server-name", "treaty.test"}, problem.ExitFailure, "--tls-cert"},
+		{"another authority", []string{"--tls-ca", stranger, "--tls-server-name", "treaty.test"}, problem.ExitFailure, "--tls-ca"},
+		{"another name", []string{"--tls-ca", ca, "--tls-server-name", "other.test"}, problem.ExitFailure, "--tls-server-name"},
+		{"plaintext", nil, problem.ExitFailure, "--tls-ca"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := run(t, setup{args: append([]string{"sagas", "list"}, c.flags...), address: listener.Addr().String()})

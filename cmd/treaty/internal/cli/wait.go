@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -33,7 +35,7 @@ Goes on when the orchestrator is restarted. Says on stderr when the saga is susp
 }
 
 // waitFor waits until a saga has ended, prints how, and returns the exit code for that as an error.
-func (a *app) waitFor(ctx context.Context, c *client, name string) error {
+func (a *app) waitFor(ctx context.Context, c *connection.Client, name string) error {
 	ctx, cancel := a.long(ctx)
 	defer cancel()
 	suspended := false
@@ -54,7 +56,7 @@ func (a *app) waitFor(ctx context.Context, c *client, name string) error {
 		a.print(a.view(c, render.SagaPayloads).End(saga))
 	}
 	if saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
-		return exitError(ExitCompensated)
+		return exitError(problem.ExitCompensated)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -41,7 +42,7 @@ saga after each change with --json. Goes on when the orchestrator is restarted.`
 	}
 }
 
-func (a *app) watch(ctx context.Context, c *client, name string) error {
+func (a *app) watch(ctx context.Context, c *connection.Client, name string) error {
 	if a.flags.json {
 		_, err := a.follow(ctx, c, name, follower{seen: func(saga *treatyv1.Saga) { a.printJSON(c, saga) }, lost: a.lostOnStderr})
 		return err
@@ -65,7 +66,7 @@ func (a *app) watch(ctx context.Context, c *client, name string) error {
 // sketch is a saga that is drawn over and over at the same place of a terminal. Its methods may be called concurrently.
 type sketch struct {
 	app    *app
-	client *client
+	client *connection.Client
 
 	mu     sync.Mutex
 	last   *treatyv1.Saga

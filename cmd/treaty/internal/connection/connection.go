@@ -1,0 +1,104 @@
+package connection
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+const (
+	// maxMessage bounds a message from the orchestrator. A long saga with its payloads may be larger than gRPC's default of 4 MiB.
+	maxMessage = 64 << 20
+
+	// keepaliveTime is just above the five minutes that a gRPC server allows by default.
+	keepaliveTime = 5*time.Minute + 10*time.Second
+)
+
+// Options say how to reach an orchestrator. Each is the flag that its comment names.
+type Options struct {
+	// Address is --address: HOST:PORT or unix:PATH.
+	Address string
+
+	// TLS is --tls: TLS with the system's certificate authorities. Every other TLS option implies it.
+	TLS bool
+
+	// CAFile is --tls-ca: a PEM file with the certificate authorities to trust instead.
+	CAFile string
+
+	// CertFile and KeyFile are --tls-cert and --tls-key: PEM files with the client certificate and its key.
+	CertFile, KeyFile string
+
+	// ServerName is --tls-server-name: the name in the orchestrator's certificate, when it isn't the host of Address.
+	ServerName string
+
+	// Insecure is --insecure: plaintext to an address that isn't loopback.
+	Insecure bool
+
+	// Timeout is --timeout: how long one call may take.
+	Timeout time.Duration
+
+	// Version is the version of this program, for the user agent.
+	Version string
+}
+
+// Client is a connection to an orchestrator.
+type Client struct {
+	// Sagas and Events call the orchestrator's API.
+	Sagas  treatyv1.SagaServiceClient
+	Events treatyv1.EventServiceClient
+
+	// Schema has the types that the orchestrator offers.
+	Schema *schema.Schema
+
+	conn             *grpc.ClientConn
+	certificateAsked *atomic.Bool
+}
+
+// New makes a client. It connects at the first call; the schema asks for types until ctx ends. Options that contradict each other,
+// files that can't be read, and plaintext to an address that isn't loopback are problems of usage.
+func New(ctx context.Context, options Options) (*Client, error) {
+	if options.Timeout <= 0 {
+		return nil, problem.Usage("--timeout must be more than 0")
+	}
+	certificateAsked := new(atomic.Bool)
+	transport, err := options.credentials(certificateAsked)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(options.Address,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableRetry(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime}),
+		grpc.WithUserAgent("treaty-cli/"+options.Version),
+	)
+	if err != nil {
+		return nil, problem.Usage("--address "+strconv.Quote(options.Address)+" can't be used: "+err.Error(), "Write it as HOST:PORT or unix:PATH.")
+	}
+	return &Client{
+		Sagas:            treatyv1.NewSagaServiceClient(conn),
+		Events:           treatyv1.NewEventServiceClient(conn),
+		Schema:           schema.New(ctx, conn, options.Timeout),
+		conn:             conn,
+		certificateAsked: certificateAsked,
+	}, nil
+}
+
+// CertificateAsked reports whether the orchestrator asked for a client certificate. A nil client was never asked.
+func (c *Client) CertificateAsked() bool { return c != nil && c.certificateAsked.Load() }
+
+// Close closes the connection. Calls that haven't ended fail.
+func (c *Client) Close() {
+	c.Schema.Close()
+	// Nothing can be lost by closing: every call has ended.
+	_ = c.conn.Close()
+}
