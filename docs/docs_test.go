@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestExamplesAreReal holds the code in the documentation against the files that it is from, which are compiled and tested: each Go or
-// proto block that names a file stands in that file to the letter, and each in the README names one.
+// TestExamplesAreReal compares the code blocks in the documentation with the source files that they name, which are compiled and
+// tested. Each Go or proto block that names a file must be part of that file verbatim, and each one in the README must name a
+// file.
 func TestExamplesAreReal(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil {
@@ -27,7 +28,7 @@ func TestExamplesAreReal(t *testing.T) {
 			file, code := match[1], match[3]
 			if file == "" {
 				if page == "../README.md" {
-					t.Errorf("%s: an example doesn't say which file it is from:\n%s", page, code)
+					t.Errorf("%s: a code block doesn't name its source file:\n%s", page, code)
 				}
 				continue
 			}
@@ -38,17 +39,17 @@ func TestExamplesAreReal(t *testing.T) {
 				continue
 			}
 			if !strings.Contains(string(source), code) {
-				t.Errorf("%s: this isn't in %s any more:\n%s", page, file, code)
+				t.Errorf("%s: the code block is no longer in %s:\n%s", page, file, code)
 			}
 		}
 	}
 	if found == 0 {
-		t.Error("no example names its file: is the pattern still right?")
+		t.Error("no code block names a file; check the pattern")
 	}
 }
 
-// TestLinksLead follows the links between the pages.
-func TestLinksLead(t *testing.T) {
+// TestLinksResolve checks that each relative link between the pages leads to a file.
+func TestLinksResolve(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil {
 		t.Fatal(err)
