@@ -1,15 +1,15 @@
-# Everything needs Go alone, unless its comment says more. `make` lists the targets.
+# Every target needs only Go, unless its comment says otherwise. `make` lists the targets.
 
 GO ?= go
 
-# The linters' versions are pinned apart from the project's own dependencies.
+# The linters have a module of their own, apart from the project's dependencies.
 GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v "$$($(GO) env CC | cut -d' ' -f1)" 2>/dev/null)
 RACE := $(if $(CC_FOUND),-race)
 
-# The release that a contract must not break.
+# The last release. Contracts must stay compatible with it.
 RELEASE = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .PHONY: help
@@ -20,32 +20,34 @@ help: ## List the targets.
 all: generate lint test ## Generate, lint and test.
 
 .PHONY: generate
-generate: ## Generate gen/ from proto/. The first time buf is compiled, which takes minutes.
+generate: ## Generate gen/ from proto/. The first run compiles buf, which takes minutes.
 	$(GO) tool buf generate
 
 .PHONY: lint
-lint: lint-proto lint-go ## Check contracts, Go code and go.mod.
+lint: lint-proto lint-go ## Check the contracts, the Go code and go.mod.
 
 .PHONY: lint-proto
-lint-proto: ## Check the contracts: style, and that none breaks the last release's.
+lint-proto: ## Check the style of the contracts, and their compatibility with the last release.
 	$(GO) tool buf lint
 	@if [ -n "$(RELEASE)" ]; then \
-		echo "$(GO) tool buf breaking --against .git#tag=$(RELEASE)"; $(GO) tool buf breaking --against '.git#tag=$(RELEASE)'; \
+		echo "$(GO) tool buf breaking --against .git#tag=$(RELEASE)"; \
+		$(GO) tool buf breaking --against '.git#tag=$(RELEASE)'; \
 	else \
-		echo "no release yet, so no contract to break"; \
+		echo "no release yet: skipping the compatibility check"; \
 	fi
 
 .PHONY: lint-go
 lint-go: ## Check the Go code and go.mod.
-	@unformatted="$$(git ls-files -co --exclude-standard -- '*.go' | while read -r file; do if [ -f "$$file" ]; then gofmt -l "$$file"; fi; done)"; \
+	@unformatted="$$(git ls-files -co --exclude-standard -- '*.go' | \
+		while read -r file; do if [ -f "$$file" ]; then gofmt -l "$$file"; fi; done)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted; run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet -tags proof ./...
 	$(GOLANGCI_LINT) run ./...
 	$(GO) mod tidy -diff
 
 .PHONY: test
-test: ## Run all tests but the proof, with the race detector where there is a C compiler.
-	$(if $(RACE),,@echo "no C compiler, so no race detector")
+test: ## Run all tests except the proof, with the race detector if a C compiler is installed.
+	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) ./...
 
 COUNT = 20
@@ -56,15 +58,15 @@ stress: ## Run the tests COUNT=20 times on busy cores, to find those that fail b
 	GO='$(GO)' RACE=$(RACE) COUNT=$(COUNT) tools/stress.sh $(PKGS)
 
 .PHONY: proof
-proof: bin/jaeger bin/grpcurl ## Kill processes under load and audit what is left; ask a real Jaeger whether traces are whole; publish by a real grpcurl.
+proof: bin/jaeger bin/grpcurl ## Kill processes under load and audit the result, with a real Jaeger and grpcurl.
 	$(GO) test -tags proof -count=1 -timeout 30m -v ./proof/... ./internal/jaegertest/...
 
 .PHONY: bench
-bench: ## Measure sagas against the same calls made by hand. ARGS="--json" and the like are passed on.
+bench: ## Compare sagas with the same calls made directly. Pass flags in ARGS, e.g. ARGS=--json.
 	$(GO) run ./bench $(ARGS)
 
 .PHONY: jaeger
-jaeger: bin/jaeger ## Run Jaeger on loopback until interrupted. It has the API and no web pages: docs/adr/008 says why.
+jaeger: bin/jaeger ## Run Jaeger on loopback until interrupted. It serves the API only, no web pages: see docs/adr/008.
 	@echo "Spans go to   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 (gRPC) or :4318 (HTTP)"
 	@echo "Traces are at http://127.0.0.1:16686/api/traces/{trace id}"
 	@OTEL_TRACES_SAMPLER=always_off bin/jaeger --log-level warn --memory.max-traces 100000 \
@@ -73,7 +75,7 @@ jaeger: bin/jaeger ## Run Jaeger on loopback until interrupted. It has the API a
 		--collector.grpc-server.host-port 127.0.0.1:14250 --collector.http-server.host-port 127.0.0.1:14268 \
 		--admin.http.host-port 127.0.0.1:14269
 
-# Compiling Jaeger takes minutes the first time.
+# The first run compiles Jaeger, which takes minutes.
 bin/jaeger: tools/jaeger/go.mod tools/jaeger/go.sum
 	$(GO) build -C tools/jaeger -o ../../$@ github.com/jaegertracing/jaeger/cmd/all-in-one
 
@@ -81,5 +83,5 @@ bin/grpcurl: tools/grpcurl/go.mod tools/grpcurl/go.sum
 	$(GO) build -C tools/grpcurl -o ../../$@ github.com/fullstorydev/grpcurl/cmd/grpcurl
 
 .PHONY: clean
-clean: ## Remove what was built.
+clean: ## Remove built files.
 	rm -rf bin
