@@ -30,18 +30,18 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 			return nil, err
 		}
 	}
-	world := new(world)
-	defer world.end()
-	if err := world.start(ctx, o, dir, env); err != nil {
+	all := new(processes)
+	defer all.end()
+	if err := all.start(ctx, o, dir, env); err != nil {
 		return nil, err
 	}
 	var floors, treaties []measured
 	for i := range o.Rounds {
-		floor, err := world.round(ctx, o, world.floor, world.plain)
+		floor, err := all.round(ctx, o, all.floor, all.plain)
 		if err != nil {
 			return nil, fmt.Errorf("round %d of the floor: %w", i+1, err)
 		}
-		treaty, err := world.round(ctx, o, world.treaty, world.participant)
+		treaty, err := all.round(ctx, o, all.treaty, all.participant)
 		if err != nil {
 			return nil, fmt.Errorf("round %d of Treaty: %w", i+1, err)
 		}
@@ -49,7 +49,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 		fmt.Fprintf(progress, "round %d of %d: floor %.0f sagas/s, Treaty %.0f sagas/s, ratio %.2f\n",
 			i+1, o.Rounds, floor.perSecond, treaty.perSecond, treaty.perSecond/floor.perSecond)
 	}
-	if err := world.treaty.stop(); err != nil {
+	if err := all.treaty.stop(); err != nil {
 		return nil, err
 	}
 	bytes, err := sizeOf(filepath.Join(dir, "treaty.db*"))
@@ -63,20 +63,20 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 	return result, nil
 }
 
-// world is every process but the client's.
-type world struct {
+// processes are all processes but the client's.
+type processes struct {
 	participant *process // of Treaty
 	plain       *process // of the floor: the same one unless Treaty's has an inbox or spans
 	floor       *process
 	treaty      *process
 }
 
-// start starts all of them. What was started before an error is left to end.
-func (w *world) start(ctx context.Context, o options, dir string, env []string) (err error) {
-	if w.plain, err = start(ctx, nil, "participant"); err != nil {
+// start starts all processes. After an error, end stops those that were started.
+func (p *processes) start(ctx context.Context, o options, dir string, env []string) (err error) {
+	if p.plain, err = start(ctx, nil, "participant"); err != nil {
 		return err
 	}
-	w.participant = w.plain
+	p.participant = p.plain
 	if o.Inbox || o.Tracing {
 		args := []string{"participant"}
 		if o.Inbox {
@@ -85,25 +85,25 @@ func (w *world) start(ctx context.Context, o options, dir string, env []string) 
 		if o.Tracing {
 			args = append(args, "--tracing")
 		}
-		if w.participant, err = start(ctx, env, args...); err != nil {
+		if p.participant, err = start(ctx, env, args...); err != nil {
 			return err
 		}
 	}
-	if w.floor, err = start(ctx, nil, "floor", "--participant", w.plain.address); err != nil {
+	if p.floor, err = start(ctx, nil, "floor", "--participant", p.plain.address); err != nil {
 		return err
 	}
-	w.treaty, err = start(ctx, env, "treaty", "--participant", w.participant.address, "--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
+	p.treaty, err = start(ctx, env, "treaty", "--participant", p.participant.address, "--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
 	return err
 }
 
-// end ends those that run, so that none outlives the benchmark.
-func (w *world) end() {
-	if w.participant == w.plain {
-		w.participant = nil
+// end stops the processes that run, so that none outlives the benchmark.
+func (p *processes) end() {
+	if p.participant == p.plain {
+		p.participant = nil
 	}
-	for _, p := range []*process{w.treaty, w.floor, w.participant, w.plain} {
-		if p != nil && p.cmd.ProcessState == nil {
-			_ = p.stop() // it did what it was for
+	for _, running := range []*process{p.treaty, p.floor, p.participant, p.plain} {
+		if running != nil && running.cmd.ProcessState == nil {
+			_ = running.stop() // the measurement is over
 		}
 	}
 }
@@ -117,7 +117,7 @@ type measured struct {
 }
 
 // round runs the client once against a server, which calls the participant.
-func (w *world) round(ctx context.Context, o options, server, participant *process) (measured, error) {
+func (p *processes) round(ctx context.Context, o options, server, participant *process) (measured, error) {
 	before, err := cpuOf(server, participant)
 	if err != nil {
 		return measured{}, err

@@ -49,7 +49,7 @@ func registerChild(r saga.Registrar) {
 }
 
 // family is a parent's orchestrator and a child's, which may be the same.
-type family struct{ parent, child *world }
+type family struct{ parent, child *system }
 
 func families(t *testing.T) map[string]func(t *testing.T) family {
 	t.Helper()
@@ -161,7 +161,7 @@ func TestChildAtAnOrchestratorThatIsDown(t *testing.T) {
 }
 
 // waitFor watches the orchestrator's only saga until it is as wanted.
-func waitFor(t *testing.T, w *world, wanted func(*treatyv1.Saga) bool) {
+func waitFor(t *testing.T, w *system, wanted func(*treatyv1.Saga) bool) {
 	t.Helper()
 	ctx := w.ctx()
 	for {

@@ -3,8 +3,6 @@ package orchestrator_test
 import (
 	"cmp"
 	"context"
-	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,12 +12,12 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -67,16 +65,10 @@ type participants struct {
 func newParticipants(t *testing.T, options ...grpc.ServerOption) *participants {
 	t.Helper()
 	p := &participants{held: make(chan struct{}, 10)}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.address = listener.Addr().String()
 	s := grpc.NewServer(options...)
 	customerv1.RegisterCustomerServiceServer(s, p)
 	cardv1.RegisterCardServiceServer(s, p)
-	go func() { _ = s.Serve(listener) }()
-	t.Cleanup(s.Stop)
+	p.address = testkit.Serve(t, s)
 	return p
 }
 
@@ -145,8 +137,8 @@ func (p *participants) ChangePostalAddress(ctx context.Context, in *cardv1.Chang
 	return &cardv1.PostalAddressChanged{Customer: in.GetCustomer()}, nil
 }
 
-// world is a running orchestrator with its participants.
-type world struct {
+// system is a running orchestrator with its participants.
+type system struct {
 	t            *testing.T
 	store        string
 	participants *participants
@@ -161,18 +153,18 @@ type world struct {
 	stop  func()
 }
 
-func newWorld(t *testing.T) *world {
+func newSystem(t *testing.T) *system {
 	w := unopened(t, newParticipants(t))
 	w.open()
 	return w
 }
 
-func unopened(t *testing.T, p *participants) *world {
-	return &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: p}
+func unopened(t *testing.T, p *participants) *system {
+	return &system{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: p}
 }
 
 // open runs an orchestrator on the store as it is.
-func (w *world) open() {
+func (w *system) open() {
 	t := w.t
 	t.Helper()
 	ready := make(chan orchestrator.Ready, 1)
@@ -180,7 +172,7 @@ func (w *world) open() {
 		orchestrator.WithStore(w.store),
 		orchestrator.WithParticipant(customerService, w.participants.address),
 		orchestrator.WithParticipant(cardService, w.participants.address),
-		orchestrator.WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))),
+		orchestrator.WithLogger(testkit.Logger(t)),
 		orchestrator.WithReady(func(r orchestrator.Ready) { ready <- r }),
 	}, w.options...)...)
 	if err != nil {
@@ -198,23 +190,18 @@ func (w *world) open() {
 	case err := <-done:
 		t.Fatal(err)
 	}
-	w.conn, err = grpc.NewClient(w.ready.Address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.conn = testkit.Dial(t, w.ready.Address)
 	w.sagas, w.acme = treatyv1.NewSagaServiceClient(w.conn), customerv1.NewCustomerSagasClient(w.conn)
-	conn := w.conn
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		_ = conn.Close()
 	})
 	t.Cleanup(w.stop)
 }
 
-func (w *world) ctx() context.Context {
+func (w *system) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	w.t.Cleanup(cancel)
 	return ctx

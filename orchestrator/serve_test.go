@@ -31,7 +31,7 @@ import (
 )
 
 func TestSagaSucceeds(t *testing.T) {
-	w := newWorld(t)
+	w := newSystem(t)
 	var header metadata.MD
 	got, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1"), grpc.Header(&header))
 	if err != nil {
@@ -55,7 +55,7 @@ func TestSagaSucceeds(t *testing.T) {
 }
 
 func TestRefusedSagaIsCompensated(t *testing.T) {
-	w := newWorld(t)
+	w := newSystem(t)
 	_, err := w.acme.ChangeAddress(w.ctx(), move("", "P.O. box 1"))
 	reason, name := info(err)
 	if status.Code(err) != codes.FailedPrecondition || reason != server.ReasonSagaCompensated {
@@ -84,7 +84,7 @@ func TestRefusedSagaIsCompensated(t *testing.T) {
 }
 
 func TestStartIsIdempotent(t *testing.T) {
-	w := newWorld(t)
+	w := newSystem(t)
 	var first, second metadata.MD
 	if _, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1"), grpc.Header(&first)); err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestStartIsIdempotent(t *testing.T) {
 
 // The orchestrator stops in the middle of a saga; the next one ends it, and the same request id leads to it.
 func TestSagaGoesOnInTheNextProcess(t *testing.T) {
-	w := newWorld(t)
+	w := newSystem(t)
 	release := w.participants.stall()
 	defer release()
 	errs := make(chan error, 1)
@@ -139,7 +139,7 @@ func TestSagaGoesOnInTheNextProcess(t *testing.T) {
 }
 
 func TestWatchAndCancel(t *testing.T) {
-	w := newWorld(t)
+	w := newSystem(t)
 	release := w.participants.stall()
 	defer release()
 	request, err := anypb.New(move("", "Main Street 1"))
@@ -180,7 +180,7 @@ func TestWatchAndCancel(t *testing.T) {
 }
 
 func TestOperatorResumesASuspendedSaga(t *testing.T) {
-	w := newWorld(t)
+	w := newSystem(t)
 	w.participants.restores = 1
 	request, err := anypb.New(move("", "P.O. box 1"))
 	if err != nil {
@@ -221,7 +221,7 @@ func TestOperatorResumesASuspendedSaga(t *testing.T) {
 }
 
 func TestPagesAndFiltersOnAStore(t *testing.T) {
-	w := &world{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: newParticipants(t)}
+	w := &system{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: newParticipants(t)}
 	store, err := stores.Open(t.Context(), w.store)
 	if err != nil {
 		t.Fatal(err)

@@ -2,17 +2,8 @@ package orchestrator_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"log/slog"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,33 +16,21 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator"
 )
 
-// Mutual TLS on both sides: participants let in only the orchestrator, the orchestrator only who has a certificate, whose
-// subject then stands in the journal.
+// Mutual TLS on both sides: participants admit only the orchestrator, and the orchestrator admits only clients with a certificate, whose
+// subject it records in the journal.
 func TestMutualTLSAllTheWay(t *testing.T) {
 	dir := t.TempDir()
-	pki := newPKI(t, dir)
-	pki.issue(t, "api", "")
-	pki.issue(t, "participant", "")
-	pki.issue(t, "client", "ada")
-	files := func(name string) (cert, key string) {
-		return filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
-	}
-	load := func(name string) tls.Certificate {
-		cert, key := files(name)
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return pair
-	}
-	ca := filepath.Join(dir, "ca.pem")
+	authority := testkit.NewAuthority(t)
+	ca := testkit.WriteFile(t, dir, "ca.pem", authority.PEM())
+	cert, key := authority.Issue(t, "").Write(t, dir, "api")
 	p := newParticipants(t, grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{load("participant")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pki.pool, MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{authority.Issue(t, "").Certificate},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool, MinVersion: tls.VersionTLS13,
 	})))
-	cert, key := files("api")
 	ready := make(chan orchestrator.Ready, 1)
 	o, err := orchestrator.New(
 		orchestrator.WithStore(filepath.Join(dir, "treaty.db")),
@@ -59,7 +38,7 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 		orchestrator.WithParticipant(cardService, p.address),
 		orchestrator.WithTLS(cert, key), orchestrator.WithClientCA(ca),
 		orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: ca, CertFile: cert, KeyFile: key}),
-		orchestrator.WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))),
+		orchestrator.WithLogger(testkit.Logger(t)),
 		orchestrator.WithReady(func(r orchestrator.Ready) { ready <- r }),
 	)
 	if err != nil {
@@ -87,24 +66,21 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	dial := func(creds credentials.TransportCredentials) treatyv1.SagaServiceClient {
-		conn, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(creds))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return treatyv1.NewSagaServiceClient(conn)
+		return treatyv1.NewSagaServiceClient(testkit.Dial(t, "127.0.0.1:"+port, grpc.WithTransportCredentials(creds)))
 	}
 	call, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	for name, creds := range map[string]credentials.TransportCredentials{
 		"plaintext":      insecure.NewCredentials(),
-		"no certificate": credentials.NewTLS(&tls.Config{RootCAs: pki.pool, MinVersion: tls.VersionTLS12}),
+		"no certificate": credentials.NewTLS(&tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12}),
 	} {
 		if _, err := dial(creds).ListSagas(call, new(treatyv1.ListSagasRequest)); status.Code(err) != codes.Unavailable {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	client := dial(credentials.NewTLS(&tls.Config{RootCAs: pki.pool, Certificates: []tls.Certificate{load("client")}, MinVersion: tls.VersionTLS12}))
+	client := dial(credentials.NewTLS(&tls.Config{
+		RootCAs: authority.Pool, Certificates: []tls.Certificate{authority.Issue(t, "ada").Certificate}, MinVersion: tls.VersionTLS12,
+	}))
 	request, err := anypb.New(move("one", "P.O. box 1"))
 	if err != nil {
 		t.Fatal(err)
@@ -135,64 +111,6 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := resumed.GetSteps()[0].GetDecision().GetActor(); got != "CN=ada" {
-		t.Errorf("the journal says %q decided", got)
+		t.Errorf("the journal says that %q decided", got)
 	}
-}
-
-// pki is an authority that issues certificates for this machine into files.
-type pki struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newPKI(t *testing.T, dir string) *pki {
-	t.Helper()
-	p := &pki{dir: dir, pool: x509.NewCertPool()}
-	p.cert, p.key = p.write(t, "ca", &x509.Certificate{
-		Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	})
-	p.pool.AddCert(p.cert)
-	return p
-}
-
-func (p *pki) issue(t *testing.T, name, subject string) {
-	t.Helper()
-	template := &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	template.Subject.CommonName = subject
-	p.write(t, name, template)
-}
-
-func (p *pki) write(t *testing.T, name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(1), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := p.cert, p.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(p.dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
 }

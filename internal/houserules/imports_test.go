@@ -231,8 +231,8 @@ var rules = append(participantRules(), []rule{
 		name:   "test support",
 		why:    "packages for tests, and package testing, stay out of programs",
 		from:   []string{"..."},
-		except: []string{"*test", "*/*test", "*/*/*test", "*/*/*/*test"},
-		deny:   []string{"*test", "*/*test", "*/*/*test", "*/*/*/*test", "testing/..."},
+		except: []string{"internal/testkit", "*test", "*/*test", "*/*/*test", "*/*/*/*test"},
+		deny:   []string{"internal/testkit", "*test", "*/*test", "*/*/*test", "*/*/*/*test", "testing/..."},
 	},
 }...)
 

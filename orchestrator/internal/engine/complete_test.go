@@ -10,10 +10,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
-// TestCompletedBeforeItIsSentAgain: a command that is completed while its request is read for the next attempt isn't sent any more.
+// TestCompletedBeforeItIsSentAgain completes a command while its request is read for the next attempt. It isn't sent again.
 func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.stop()
 		var block atomic.Bool
 		gate := make(chan struct{})
@@ -46,10 +46,11 @@ func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 	})
 }
 
-// TestChildUndoneForItsOwnReason: when a child is undone for a reason of its own and its parent turns around meanwhile, the child's end completes the parent's compensation.
+// TestChildUndoneForItsOwnReason lets a parent start to compensate while its child is compensated for its own reason. The child's
+// end completes the parent's compensation.
 func TestChildUndoneForItsOwnReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		long := pending(24 * time.Hour)
 		w.participant.answer("action 1", long)
 		w.participant.answer("compensation 1", long)

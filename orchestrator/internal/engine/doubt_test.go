@@ -18,8 +18,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestFailedCommitIsUnknown fails each of a saga's commits in turn, before it is written and after, with a store that doesn't answer for a
-// while. The saga comes to the same end each time, and no recorded command is sent again.
+// TestFailedCommitIsUnknown fails each commit of a saga in turn, before the write and after it, with a store that doesn't answer for a
+// while. The saga ends in the same way each time, and no recorded command is sent again.
 func TestFailedCommitIsUnknown(t *testing.T) {
 	for when, side := range map[journaltest.When]string{journaltest.BeforeCommit: "before", journaltest.AfterCommit: "after"} {
 		for _, refusal := range []bool{false, true} {
@@ -30,7 +30,7 @@ func TestFailedCommitIsUnknown(t *testing.T) {
 			for fail := 1; fail <= turns; fail++ {
 				t.Run(fmt.Sprintf("%s/refusal=%v/turn=%d", side, refusal, fail), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						w := newWorld(t)
+						w := newFixture(t)
 						w.stop()
 						store := journaltest.NewFaults(w.store)
 						store.Inject(journaltest.Fault{Append: fail, When: when, Loads: 3})
@@ -77,11 +77,11 @@ func TestFailedCommitIsUnknown(t *testing.T) {
 	}
 }
 
-// TestFullDisk keeps failing commits while reading goes on, as a full disk does, and then mends it. The saga goes on from where it
-// was, and nobody hammered the store meanwhile.
+// TestFullDisk fails commits but not reads, as a full disk does, and then recovers. The saga continues from where it was, and the
+// store isn't flooded with retries.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.stop()
 		full := &fullDisk{Store: w.store}
 		w.store = full
@@ -105,7 +105,7 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// fullDisk is a store that can be read and not written while it is full.
+// fullDisk is a store that can be read but not written while it is full.
 type fullDisk struct {
 	journal.Store
 
@@ -121,10 +121,10 @@ func (f *fullDisk) Append(ctx context.Context, group []*journal.Entry) error {
 	return f.Store.Append(ctx, group) //nolint:wrapcheck // it stands for the store
 }
 
-// TestAwaitOfADoubtfulEnd: who awaits a saga hears of its end when the last commit failed and was written.
+// TestAwaitOfADoubtfulEnd fails the last commit of a saga after its write. Callers that await the saga receive its end.
 func TestAwaitOfADoubtfulEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.stop()
 		store := journaltest.NewFaults(w.store)
 		store.Inject(journaltest.Fault{Append: 2, When: journaltest.AfterCommit})
@@ -146,7 +146,7 @@ func TestAwaitOfADoubtfulEnd(t *testing.T) {
 	})
 }
 
-// TestSleepBeginsInDoubt: a timer is set when the commit of its turn failed and was written.
+// TestSleepBeginsInDoubt fails the commit of a sleep after its write. The timer is set.
 func TestSleepBeginsInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
@@ -170,10 +170,10 @@ func TestSleepBeginsInDoubt(t *testing.T) {
 	})
 }
 
-// TestCompletionInDoubt: a command whose completion was written, though its commit failed, isn't sent again, and nothing stays in memory.
+// TestCompletionInDoubt fails the commit of a completion after its write. The command isn't sent again, and the saga leaves memory.
 func TestCompletionInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.stop()
 		store := journaltest.NewFaults(w.store)
 		store.Inject(journaltest.Fault{Append: 2, When: journaltest.AfterCommit})

@@ -20,7 +20,7 @@ import (
 
 func TestRunsToTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		handle := w.start(3)
 		end, err := handle.Await(t.Context())
 		if err != nil || end.State != succeeded {
@@ -38,7 +38,7 @@ func TestRunsToTheEnd(t *testing.T) {
 
 func TestRefusalUndoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.participant.answer("action 3", refused)
 		handle := w.start(3)
 		end, err := handle.Await(t.Context())
@@ -54,7 +54,7 @@ func TestRefusalUndoes(t *testing.T) {
 
 func TestRetriesUntilItIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.participant.answer("action 1", unknown, unknown, failed(treatyv1.Outcome_OUTCOME_CONFLICT, 10), failed(treatyv1.Outcome_OUTCOME_MISDEPLOYED, 12))
 		handle := w.start(1)
 		began := time.Now()
@@ -70,7 +70,8 @@ func TestRetriesUntilItIsDone(t *testing.T) {
 	})
 }
 
-// TestGivesUp lets an action fail until its policy is exhausted. One that may have run is undone; one that certainly didn't isn't.
+// TestGivesUp fails an action until its retry policy is exhausted. An action that may have run is compensated; one that certainly
+// didn't run isn't.
 func TestGivesUp(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -83,7 +84,7 @@ func TestGivesUp(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
+				w := newFixture(t)
 				w.participant.delay = time.Minute
 				w.participant.answer("action 1", slices.Repeat([]engine.Answer{test.result}, 20)...)
 				handle := w.start(1)
@@ -105,7 +106,7 @@ func TestGivesUp(t *testing.T) {
 // TestOutageBurnsNoBudget keeps the participant down for longer than its retry policy allows.
 func TestOutageBurnsNoBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.participant.answer("action 1", unknown)
 		w.participant.delay = time.Second
 		handle := w.start(2)
@@ -123,8 +124,8 @@ func TestOutageBurnsNoBudget(t *testing.T) {
 	})
 }
 
-// TestEveryCrash stops the engine in the middle of each command of a saga in turn, opens the store anew, and expects the same
-// end with nothing sent twice that was recorded.
+// TestEveryCrash stops the engine during each command of a saga in turn and opens the store again. The saga ends in the same way, and
+// no recorded command is sent again.
 func TestEveryCrash(t *testing.T) {
 	for _, commands := range [][]string{
 		{"action 1", "action 2", "action 3"},
@@ -133,7 +134,7 @@ func TestEveryCrash(t *testing.T) {
 		for _, crash := range commands {
 			t.Run(fmt.Sprintf("%d_%s", len(commands), crash), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(t)
+					w := newFixture(t)
 					want := succeeded
 					if len(commands) > 3 {
 						w.participant.answer("action 3", refused)
@@ -166,7 +167,7 @@ func TestEveryCrash(t *testing.T) {
 
 func TestStartsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		params := engine.StartParams{Definition: definition, Request: request(t, 2), RequestID: "order-1"}
 		var group sync.WaitGroup
 		ids := make([]string, 20)
@@ -202,7 +203,7 @@ func TestCancel(t *testing.T) {
 	decision := &treatyv1.Decision{Actor: "ann", Reason: "changed her mind"}
 	t.Run("while an attempt is under way", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			release := w.participant.stall("action 2")
 			handle := w.start(3)
 			<-w.participant.held
@@ -225,7 +226,7 @@ func TestCancel(t *testing.T) {
 	})
 	t.Run("while it waits for its next attempt", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			w.participant.delay = time.Hour
 			w.participant.answer("action 2", unknown)
 			handle := w.start(3)
@@ -243,7 +244,7 @@ func TestCancel(t *testing.T) {
 	})
 	t.Run("while its participant is down", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			w.participant.down()
 			handle := w.start(1)
 			synctest.Wait()
@@ -261,7 +262,7 @@ func TestCancel(t *testing.T) {
 	})
 	t.Run("after the end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			handle := w.start(1)
 			w.await(handle.ID)
 			if err := w.engine.Cancel(t.Context(), handle.ID, decision); !errors.Is(err, machine.ErrEnded) {
@@ -277,7 +278,7 @@ func TestCancel(t *testing.T) {
 // TestDeadline lets a deadline pass while a step waits for its next attempt, after a restart.
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.participant.delay = 100 * time.Hour
 		w.participant.answer("action 2", unknown)
 		handle, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 2), Deadline: 10 * time.Minute})
@@ -301,7 +302,7 @@ func TestDeadline(t *testing.T) {
 
 func TestSuspendedGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.participant.answer("action 2", refused)
 		w.participant.answer("compensation 1", refused)
 		handle := w.start(2)
@@ -323,10 +324,10 @@ func TestSuspendedGoesOn(t *testing.T) {
 	})
 }
 
-// TestStopWaits lets an attempt under way end before the engine does, and keeps what came of it.
+// TestStopWaits stops the engine during an attempt. The attempt ends first, and its outcome is recorded.
 func TestStopWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		release := w.participant.stall("action 1")
 		handle := w.start(2)
 		<-w.participant.held

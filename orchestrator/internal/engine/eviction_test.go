@@ -10,10 +10,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// TestWaitingSagasAreEvicted looks at what stays in memory of a saga that waits, that is suspended, and that has ended.
+// TestWaitingSagasAreEvicted checks what stays in memory of a saga that waits, is suspended, or has ended.
 func TestWaitingSagasAreEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		expect := func(when string, known, loaded int) {
 			t.Helper()
 			synctest.Wait()

@@ -1,6 +1,6 @@
 package engine
 
-// Loaded counts the sagas in memory, and those of them whose machine is loaded.
+// Loaded returns how many sagas are in memory, and how many of them are loaded.
 func (e *Engine) Loaded() (known, loaded int) {
 	e.register.mu.Lock()
 	defer e.register.mu.Unlock()

@@ -30,19 +30,19 @@ const (
 	undo       = "bench.v1.WorkService/UndoWork"
 )
 
-// participant is a fake of everything behind the dispatcher. It answers at once unless a test says otherwise.
+// participant is a fake dispatcher with one participant. It answers at once unless a test says otherwise.
 type participant struct {
 	mu       sync.Mutex
 	calls    []string // "action 1#2 SAGA" for the second attempt of step 1
 	answers  map[string][]engine.Answer
 	hold     map[string]chan struct{} // calls that wait until the channel is closed
-	held     chan string              // tells of each call that waits
+	held     chan string              // receives each call that waits
 	parked   bool
 	wakes    map[int]func()
 	wakeNext int
 	delay    time.Duration
 
-	unknown bool // who serves what isn't known yet
+	unknown bool // which participants serve what
 	servers []string
 }
 
@@ -53,14 +53,14 @@ func newParticipant() *participant {
 	}
 }
 
-// answer queues what the next attempts of a command come to; then they are done again.
+// answer sets the answers to the next attempts of a command. Later attempts are done.
 func (p *participant) answer(command string, results ...engine.Answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers[command] = append(p.answers[command], results...)
 }
 
-// stall lets a command's attempts wait until the returned function is called.
+// stall makes a command's attempts wait until the returned function is called.
 func (p *participant) stall(command string) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +142,7 @@ func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()
 	}
 }
 
-// discoverLater leaves open who serves what, until discovered.
+// discoverLater leaves unknown which participant serves what, until discovered is called.
 func (p *participant) discoverLater() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +180,7 @@ func (p *participant) seen() []string {
 }
 
 func failed(outcome treatyv1.Outcome, code codes.Code) engine.Answer {
-	return engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "said the fake"}}
+	return engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "answered by the fake"}}
 }
 
 var (
@@ -193,7 +193,7 @@ type registrar map[string]machine.Code
 
 func (r registrar) RegisterSaga(d saga.Definition) { r[d.Name] = sagacode.Of(d) }
 
-// run is a saga of as many steps as its request says.
+// run is a saga with the number of steps that its request says.
 func run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {
 	for i := range in.GetSteps() {
 		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload()}
@@ -204,8 +204,8 @@ func run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {
 	return &benchv1.RunDone{Steps: in.GetSteps()}, nil
 }
 
-// world is an engine with what it needs.
-type world struct {
+// fixture is an engine on a memory store with a fake participant.
+type fixture struct {
 	t           *testing.T
 	store       journal.Store
 	participant *participant
@@ -217,21 +217,21 @@ type world struct {
 	eventRetention time.Duration
 }
 
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	catalog, err := contract.Load(protoregistry.GlobalFiles)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: journaltest.NewMemory(), participant: newParticipant(), catalog: catalog, code: make(registrar)}
+	w := &fixture{t: t, store: journaltest.NewMemory(), participant: newParticipant(), catalog: catalog, code: make(registrar)}
 	saga.Register(w.code, benchv1.WorkSagas_Run_FullMethodName, run)
 	w.open()
 	t.Cleanup(func() { w.stop() })
 	return w
 }
 
-// open makes an engine over the store as it is, as a new process does.
-func (w *world) open() {
+// open makes an engine on the store, as a new process does.
+func (w *fixture) open() {
 	w.t.Helper()
 	// Every command goes to the fake participant, but a child saga that a test starts completes its parent.
 	children := childsaga.New(childsaga.Params{
@@ -251,8 +251,8 @@ func (w *world) open() {
 	}
 }
 
-// stop stops the engine, cutting off what is under way.
-func (w *world) stop() {
+// stop stops the engine and cuts off its attempts.
+func (w *fixture) stop() {
 	w.t.Helper()
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -268,7 +268,7 @@ func request(t *testing.T, steps int32) []byte {
 	return data
 }
 
-func (w *world) start(steps int32) *engine.Handle {
+func (w *fixture) start(steps int32) *engine.Handle {
 	w.t.Helper()
 	handle, err := w.engine.Start(w.t.Context(), engine.StartParams{Definition: definition, Request: request(w.t, steps)})
 	if err != nil {
@@ -277,7 +277,7 @@ func (w *world) start(steps int32) *engine.Handle {
 	return handle
 }
 
-func (w *world) await(id string) treatyv1.SagaState {
+func (w *fixture) await(id string) treatyv1.SagaState {
 	w.t.Helper()
 	end, err := w.engine.Await(w.t.Context(), id)
 	if err != nil {
@@ -286,7 +286,7 @@ func (w *world) await(id string) treatyv1.SagaState {
 	return end.State
 }
 
-func (w *world) get(id string) *treatyv1.Saga {
+func (w *fixture) get(id string) *treatyv1.Saga {
 	w.t.Helper()
 	got, err := w.engine.Get(w.t.Context(), id)
 	if err != nil {
@@ -301,7 +301,7 @@ const (
 	suspended   = treatyv1.SagaState_SAGA_STATE_SUSPENDED
 )
 
-// hooked is a store whose calls can be interposed.
+// hooked is a store that calls hooks.
 type hooked struct {
 	journal.Store
 	afterOpen func()

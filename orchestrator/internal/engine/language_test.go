@@ -28,18 +28,18 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// language is a world whose sagas have this code.
-func language(t *testing.T, code func(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error)) *world {
+// language returns a fixture whose sagas have this code.
+func language(t *testing.T, code func(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error)) *fixture {
 	t.Helper()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.stop()
 	saga.Register(w.code, benchv1.WorkSagas_Run_FullMethodName, code)
 	w.open()
 	return w
 }
 
-// crash opens the store with a new engine, as after kill -9: what the old one still does is turned down.
-func (w *world) crash() {
+// crash opens the store with a new engine, as after kill -9. The store rejects later writes of the old one.
+func (w *fixture) crash() {
 	w.t.Helper()
 	w.stop()
 	w.store = w.store.(*journaltest.Memory).Reopen()
@@ -53,7 +53,7 @@ func work(ctx saga.Context, step int32) error {
 	return saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, &benchv1.WorkRequest{Step: step}, new(benchv1.WorkDone)) //nolint:wrapcheck // as saga code does
 }
 
-func (w *world) loaded(want int) {
+func (w *fixture) loaded(want int) {
 	w.t.Helper()
 	synctest.Wait()
 	if known, loaded := w.engine.Loaded(); known != want || loaded > want {
@@ -124,14 +124,14 @@ func verified(applicant string) *journal.Event {
 	}
 }
 
-func (w *world) publish(events ...*journal.Event) {
+func (w *fixture) publish(events ...*journal.Event) {
 	w.t.Helper()
 	if err := w.engine.Publish(w.t.Context(), events); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// awaiter is a saga that works, awaits an event for an hour, and works again.
+// awaiter is a saga that sends a command, awaits an event for an hour, and sends another one.
 func awaiter(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
 	if err := work(ctx, 1); err != nil {
 		return nil, err
@@ -143,18 +143,18 @@ func awaiter(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) 
 }
 
 func TestEventWakes(t *testing.T) {
-	for name, act := range map[string]func(w *world){
-		"while it waits": func(w *world) {
+	for name, act := range map[string]func(w *fixture){
+		"while it waits": func(w *fixture) {
 			synctest.Wait()
 			w.loaded(0)
 			w.publish(verified("applicants/bob"), verified("applicants/ada"))
 		},
-		"while it waits, after a crash": func(w *world) {
+		"while it waits, after a crash": func(w *fixture) {
 			synctest.Wait()
 			w.crash()
 			w.publish(verified("applicants/ada"))
 		},
-		"and the process dies before the saga hears of it": func(w *world) {
+		"and the process dies before the saga hears of it": func(w *fixture) {
 			synctest.Wait()
 			w.stop()
 			memory := w.store.(*journaltest.Memory).Reopen()
@@ -212,7 +212,7 @@ func TestEventWakes(t *testing.T) {
 
 func TestPublishingAgainChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		first, second, other := verified("applicants/ada"), verified("applicants/ada"), verified("applicants/ada")
 		w.publish(first)
 		w.publish(second)
@@ -237,7 +237,7 @@ func twoSteps(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error)
 	return &benchv1.RunDone{}, work(ctx, 2)
 }
 
-func (w *world) complete(id, step string, direction engine.Direction, refusal *treatyv1.Failure) error {
+func (w *fixture) complete(id, step string, direction engine.Direction, refusal *treatyv1.Failure) error {
 	reply, _ := proto.Marshal(&benchv1.WorkDone{Payload: []byte("late")})
 	return w.engine.Complete(w.t.Context(), engine.Completion{Saga: id, Step: step, Direction: direction, Reply: reply, Refusal: refusal})
 }
@@ -499,7 +499,7 @@ func TestRestartForgetsTheRoundBefore(t *testing.T) {
 
 func TestPurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.stop()
 		w.retention, w.eventRetention = map[string]time.Duration{definition: time.Hour}, 30*time.Minute
 		w.open()
@@ -569,7 +569,7 @@ func TestVerify(t *testing.T) {
 	})
 }
 
-// staleStore hands out open sagas as they were a while ago: it lets others go on between reading and returning a page.
+// staleStore returns open sagas as they were a moment before: it runs a hook between reading and returning a page.
 type staleStore struct {
 	journal.Store
 	between func()
@@ -585,10 +585,10 @@ func (s *staleStore) Open(ctx context.Context, params journal.OpenParams) ([]*jo
 	return page, err //nolint:wrapcheck // a fake
 }
 
-// TestRecoveryDoesntGoBack lets a saga end after the recovery has read it and before it gets to it.
+// TestRecoveryDoesntGoBack ends a saga after the recovery has read it and before it continues it.
 func TestRecoveryDoesntGoBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		release := w.participant.stall("action 1")
 		handle := w.start(2)
 		<-w.participant.held
@@ -613,10 +613,10 @@ func TestRecoveryDoesntGoBack(t *testing.T) {
 	})
 }
 
-// TestJournalOfANewerVersion lets one of two sagas have a record that this version doesn't know. It stands still; the other goes on.
+// TestJournalOfANewerVersion gives one of two sagas a record that this version doesn't know. That saga stops; the other continues.
 func TestJournalOfANewerVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		release := w.participant.stall("action 1")
 		newer, other := w.start(1), w.start(1)
 		<-w.participant.held

@@ -19,7 +19,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestCompletedDuringRecovery: a completion that reaches a saga just before the recovery does keeps nothing else of it from being sent again.
+// TestCompletedDuringRecovery completes a command of a saga just before it is recovered. The saga's other commands are sent again.
 func TestCompletedDuringRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
@@ -45,7 +45,7 @@ func TestCompletedDuringRecovery(t *testing.T) {
 		release := w.participant.stall("action 1.1.2")
 		h.afterOpen = func() {
 			once.Do(func() {
-				// What tellParent of a child that was recovered first does, or the participant by the API.
+				// As a child that was recovered first does, or a participant.
 				if err := w.engine.Complete(context.Background(), engine.Completion{Saga: handle.ID, Step: "1.1.1", Direction: engine.Action, Reply: []byte{}}); err != nil {
 					t.Error(err)
 				}
@@ -62,8 +62,9 @@ func TestCompletedDuringRecovery(t *testing.T) {
 	})
 }
 
-// TestCrashBehindResume: a saga is driven after a crash between an operator's decision and what follows it, though one of its branches only waits.
-func TestCrashBehindResume(t *testing.T) {
+// TestCrashAfterResume crashes between an operator's decision and the commands that follow from it, while a branch of the saga waits. The
+// saga continues after the crash.
+func TestCrashAfterResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestScanKeepsNewerTimers: what a scan of the timers read is older than what was set meanwhile.
+// TestScanKeepsNewerTimers sets timers during a scan. They replace those that the scan has read.
 func TestScanKeepsNewerTimers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var release func()
@@ -56,13 +56,13 @@ func TestScanKeepsNewerTimers(t *testing.T) {
 	})
 }
 
-// stepped is a clock that is put back.
+// stepped is a clock that is set back.
 type stepped struct{ back atomic.Int64 }
 
 func (c *stepped) Now() time.Time                                  { return time.Now().Add(-time.Duration(c.back.Load())) }
 func (c *stepped) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 
-// TestClockIsPutBack: a timer that finds its moment ahead again is set again.
+// TestClockIsPutBack sets the clock back before a timer fires. The timer is set again and fires when it is due.
 func TestClockIsPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {

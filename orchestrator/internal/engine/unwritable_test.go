@@ -17,7 +17,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestTextThatIsNotUTF8: no journal holds such text, and a saga whose code comes up with some goes on, or is suspended and says why.
+// TestTextThatIsNotUTF8 runs code that returns text that isn't UTF-8. It isn't written to the journal, and the saga continues or is
+// suspended with the reason.
 func TestTextThatIsNotUTF8(t *testing.T) {
 	for _, what := range []string{"error", "panic", "await"} {
 		t.Run(what, func(t *testing.T) {
@@ -48,7 +49,7 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 	}
 }
 
-// TestTurnThatIsTooLong: a saga whose turn no store takes is suspended, and says why. It harms nobody whose turns are committed at the same moment.
+// TestTurnThatIsTooLong suspends a saga whose turn no store accepts. It doesn't affect the turns of the same group.
 func TestTurnThatIsTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const long = 99

@@ -11,10 +11,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestVerifyOfAStuckUndo: a saga that is suspended while it is undone needs no code.
-func TestVerifyOfAStuckUndo(t *testing.T) {
+// TestVerifyOfAStuckCompensation verifies a saga that is suspended while it compensates. It needs no code.
+func TestVerifyOfAStuckCompensation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.participant.answer("action 2", refused)
 		w.participant.answer("compensation 1", refused)
 		handle := w.start(2)
@@ -38,7 +38,8 @@ func TestVerifyOfAStuckUndo(t *testing.T) {
 	})
 }
 
-// TestVerifyLooksOneStepAhead: code with which the saga is suspended as soon as it is woken is found, and code that still breaks the rule that the saga is suspended for.
+// TestVerifyLooksOneStepAhead finds code that suspends the saga as soon as it is woken, and code that still breaks the rule for which the
+// saga is suspended.
 func TestVerifyLooksOneStepAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := func(ctx saga.Context) error {
