@@ -17,7 +17,9 @@ type collector struct {
 	spans atomic.Int64
 }
 
-func (c *collector) Export(_ context.Context, in *tracepb.ExportTraceServiceRequest) (*tracepb.ExportTraceServiceResponse, error) {
+func (c *collector) Export(
+	_ context.Context, in *tracepb.ExportTraceServiceRequest,
+) (*tracepb.ExportTraceServiceResponse, error) {
 	for _, resource := range in.GetResourceSpans() {
 		for _, scope := range resource.GetScopeSpans() {
 			c.spans.Add(int64(len(scope.GetSpans())))

@@ -11,7 +11,8 @@ import (
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 )
 
-// floor runs the steps by hand: it calls the participant and, when that refuses, undoes by hand too. Nothing is durable.
+// floor runs the steps by hand: it calls the participant and, when that refuses, undoes by hand too. Nothing is
+// durable.
 type floor struct {
 	benchv1.UnimplementedWorkSagasServer
 
@@ -20,7 +21,8 @@ type floor struct {
 
 func (f *floor) Run(ctx context.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {
 	for i := range in.GetSteps() {
-		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload(), Refuse: in.GetRefuse() && i == in.GetSteps()-1}
+		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload(),
+			Refuse: in.GetRefuse() && i == in.GetSteps()-1}
 		if _, err := f.participant.Work(ctx, request); err != nil {
 			for undo := i - 1; undo >= 0; undo-- {
 				action := &benchv1.WorkRequest{Step: undo, Payload: in.GetPayload()}

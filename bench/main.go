@@ -1,6 +1,6 @@
-// Command bench measures Treaty against the floor: the same gRPC calls made by hand, with no orchestrator and nothing durable. Client,
-// server and participant are processes of their own on loopback. Rounds of the floor and of Treaty alternate, so that a
-// machine whose speed drifts doesn't favour one of them: trust the ratio, not the figures.
+// Command bench measures Treaty against the floor: the same gRPC calls made by hand, with no orchestrator and nothing
+// durable. Client, server and participant are processes of their own on loopback. Rounds of the floor and of Treaty
+// alternate, so that a machine whose speed drifts doesn't favour one of them: trust the ratio, not the figures.
 //
 //	go run ./bench
 //	go run ./bench --json --steps 5 --in-flight 64

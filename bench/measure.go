@@ -92,7 +92,8 @@ func (p *processes) start(ctx context.Context, o options, dir string, env []stri
 	if p.floor, err = start(ctx, nil, "floor", "--participant", p.plain.address); err != nil {
 		return err
 	}
-	p.treaty, err = start(ctx, env, "treaty", "--participant", p.participant.address, "--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
+	p.treaty, err = start(ctx, env, "treaty", "--participant", p.participant.address,
+		"--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
 	return err
 }
 
@@ -128,7 +129,8 @@ func (p *processes) round(ctx context.Context, o options, server, participant *p
 	}
 	client := exec.CommandContext(ctx, self, "client", "--target", server.address,
 		"--steps", strconv.Itoa(o.Steps), "--in-flight", strconv.Itoa(o.InFlight), "--payload", strconv.Itoa(o.Payload),
-		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(), "--connections", strconv.Itoa(o.Conns))
+		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(),
+		"--connections", strconv.Itoa(o.Conns))
 	client.Stderr = os.Stderr
 	out, err := client.Output()
 	if err != nil {

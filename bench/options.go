@@ -32,7 +32,8 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.Round, "round", 4*time.Second, "how long a round is measured")
 	flags.DurationVar(&o.WarmUp, "warm-up", time.Second, "how long each round runs before it is measured")
 	flags.BoolVar(&o.Tracing, "tracing", false, "trace every saga, exporting to a collector that throws the spans away")
-	flags.BoolVar(&o.Inbox, "inbox", false, "give the participant an inbox (a durable transaction for each command); the floor's has none")
+	flags.BoolVar(&o.Inbox, "inbox", false, "give the participant an inbox (a durable transaction for each command); "+
+		"the floor's has none")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure instead what so many sagas cost that are asleep")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// report is what a measurement came to. Figures are medians over the rounds; the ratio is the median of the ratios of neighbouring
-// rounds.
+// report is what a measurement came to. Figures are medians over the rounds; the ratio is the median of the ratios of
+// neighbouring rounds.
 type report struct {
 	options
 
@@ -52,7 +52,8 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 func (r *report) print(w io.Writer) {
-	fmt.Fprintf(w, "%d steps, %d sagas in flight, %d B of ballast, %d%% refused, inbox %v, tracing %v; %d rounds of %v each\n\n",
+	fmt.Fprintf(w, "%d steps, %d sagas in flight, %d B of ballast, %d%% refused, inbox %v, tracing %v; %d rounds of "+
+		"%v each\n\n",
 		r.Steps, r.InFlight, r.Payload, r.Refused, r.Inbox, r.Tracing, r.Rounds, r.Round)
 	fmt.Fprintf(w, "%-8s %12s %10s %10s %16s\n", "", "sagas/s", "p50 ms", "p99 ms", "CPU us a saga")
 	fmt.Fprintf(w, "%-8s %12.0f %10.2f %10.2f %16.0f\n", "floor", r.FloorPerSecond, r.FloorP50, r.FloorP99, r.FloorCPU)

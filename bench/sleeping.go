@@ -27,7 +27,8 @@ const (
 	// shortSleep is how long one more saga sleeps, over the restart, to show that sleepers wake.
 	shortSleep = 10 * time.Second
 
-	// settling is how long a process is left alone before its memory is read, so that what it no longer needs is given back.
+	// settling is how long a process is left alone before its memory is read, so that what it no longer needs is given
+	// back.
 	settling = 10 * time.Second
 )
 
@@ -68,8 +69,10 @@ func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer)
 	if asJSON {
 		return json.NewEncoder(out).Encode(r) //nolint:wrapcheck // says all there is
 	}
-	_, err = fmt.Fprintf(out, "%d sagas asleep: %.0f MB resident against %.0f MB with none (%.0f MB in the process that took their starts, %.0f a second); "+
-		"serving again %.2f s after a restart; %.0f bytes on disk each; one that woke behind the restart was %.0f ms late\n",
+	_, err = fmt.Fprintf(out, "%d sagas asleep: %.0f MB resident against %.0f MB with none (%.0f MB in the process "+
+		"that took their starts, %.0f a second); "+
+		"serving again %.2f s after a restart; %.0f bytes on disk each; one that woke behind the restart was %.0f ms "+
+		"late\n",
 		r.Sleeping, r.RSS, r.RSSEmpty, r.RSSLoaded, r.Starts, r.Restart, r.Bytes, r.WokeLate)
 	return err //nolint:wrapcheck // says all there is
 }
@@ -179,12 +182,15 @@ func startAsleep(ctx context.Context, client treatyv1.SagaServiceClient, o optio
 	}
 }
 
-func createAsleep(ctx context.Context, client treatyv1.SagaServiceClient, d time.Duration, requestID string) (string, error) {
+func createAsleep(
+	ctx context.Context, client treatyv1.SagaServiceClient, d time.Duration, requestID string,
+) (string, error) {
 	request, err := anypb.New(&benchv1.RunRequest{Steps: 1, SleepSeconds: int64(d.Seconds())})
 	if err != nil {
 		return "", fmt.Errorf("making a request: %w", err)
 	}
-	saga, err := client.CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: "bench.v1.WorkSagas/Run", Request: request, RequestId: requestID})
+	saga, err := client.CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: "bench.v1.WorkSagas/Run",
+		Request: request, RequestId: requestID})
 	if err != nil {
 		return "", fmt.Errorf("starting a saga: %w", err)
 	}

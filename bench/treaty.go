@@ -23,7 +23,8 @@ func (sagas) Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, er
 		saga.Sleep(ctx, time.Duration(seconds)*time.Second)
 	}
 	for i := range in.GetSteps() {
-		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload(), Refuse: in.GetRefuse() && i == in.GetSteps()-1}
+		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload(),
+			Refuse: in.GetRefuse() && i == in.GetSteps()-1}
 		if _, err := benchv1saga.Work(ctx, request); err != nil {
 			return nil, err //nolint:wrapcheck // the refusal is the answer
 		}
@@ -49,7 +50,8 @@ func treatyCommand() *cobra.Command {
 			o, err := orchestrator.New(
 				orchestrator.WithStore(store),
 				orchestrator.WithParticipant("bench.v1.WorkService", participant),
-				orchestrator.WithLogger(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))),
+				orchestrator.WithLogger(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(),
+					&slog.HandlerOptions{Level: slog.LevelWarn}))),
 				orchestrator.WithReady(func(r orchestrator.Ready) { fmt.Fprintln(cmd.OutOrStdout(), ready+r.Address) }),
 			)
 			if err != nil {

@@ -19,11 +19,13 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// registerParent registers a saga that has another one as its first step, and then works itself. It fails when the address says so.
+// registerParent registers a saga that has another one as its first step, and then works itself. It fails when the
+// address says so.
 func registerParent(r saga.Registrar) {
 	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
 		func(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
-			confirmed, err := identityv1saga.VerifyApplicant(ctx, &identityv1.VerifyApplicantRequest{RequestId: "ignored", Customer: in.GetCustomer()})
+			confirmed, err := identityv1saga.VerifyApplicant(ctx,
+				&identityv1.VerifyApplicantRequest{RequestId: "ignored", Customer: in.GetCustomer()})
 			if err != nil {
 				return nil, err //nolint:wrapcheck // as saga code does
 			}
@@ -39,9 +41,11 @@ func registerChild(r saga.Registrar) {
 	saga.Register(r, identityv1.IdentitySagas_VerifyApplicant_FullMethodName,
 		func(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error) {
 			if in.GetCustomer() == "customers/nobody" {
-				return nil, status.Error(codes.Unavailable, "nobody is there") // a code that means something else to a parent
+				// a code that means something else to a parent
+				return nil, status.Error(codes.Unavailable, "nobody is there")
 			}
-			if _, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}); err != nil {
+			if _, err := customerv1saga.ChangeAddress(ctx,
+				&customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}); err != nil {
 				return nil, err //nolint:wrapcheck // as saga code does
 			}
 			return &identityv1.ApplicantConfirmed{Applicant: "applicants/ada"}, nil
@@ -66,7 +70,8 @@ func families(t *testing.T) map[string]func(t *testing.T) family {
 			child.open()
 			parent := unopened(t, child.participants)
 			parent.register = registerParent
-			parent.options = []orchestrator.Option{orchestrator.WithParticipant("acme.identity.v1.IdentitySagas", child.ready.Address)}
+			parent.options = []orchestrator.Option{orchestrator.WithParticipant("acme.identity.v1.IdentitySagas",
+				child.ready.Address)}
 			parent.open()
 			return family{parent, child}
 		},
@@ -75,7 +80,8 @@ func families(t *testing.T) map[string]func(t *testing.T) family {
 
 func (f family) children(t *testing.T) []*treatyv1.Saga {
 	t.Helper()
-	list, err := f.child.sagas.ListSagas(f.child.ctx(), &treatyv1.ListSagasRequest{Filter: `definition = "acme.identity.v1.IdentitySagas/VerifyApplicant"`})
+	list, err := f.child.sagas.ListSagas(f.child.ctx(),
+		&treatyv1.ListSagasRequest{Filter: `definition = "acme.identity.v1.IdentitySagas/VerifyApplicant"`})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +105,8 @@ func TestChild(t *testing.T) {
 				t.Fatalf("got %v, %v", agreed, err)
 			}
 			children := f.children(t)
-			if len(children) != 1 || !strings.HasSuffix(children[0].GetParentStep(), "/steps/1") || children[0].GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+			if len(children) != 1 || !strings.HasSuffix(children[0].GetParentStep(), "/steps/1") ||
+				children[0].GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
 				t.Errorf("children: %v", children)
 			}
 		})
@@ -191,7 +198,8 @@ func TestUndoIsNotForClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, err = identityv1.NewIdentitySagasClient(conn).UndoVerifyApplicant(w.ctx(), &identityv1.UndoVerifyApplicantRequest{})
+	_, err = identityv1.NewIdentitySagasClient(conn).UndoVerifyApplicant(w.ctx(),
+		&identityv1.UndoVerifyApplicantRequest{})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v", err)
 	}

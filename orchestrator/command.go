@@ -23,7 +23,8 @@ func (p program) command() *cobra.Command {
 		Use:   p.name,
 		Short: "Run sagas and serve their API",
 		Long: "Runs sagas: serves their API, sends commands to participants, and keeps everything in a store.\n" +
-			"An environment variable can replace each flag: TREATY_LISTEN for --listen, and so on. A flag takes precedence.\n" +
+			"An environment variable can replace each flag: TREATY_LISTEN for --listen, and so on. A flag takes " +
+			"precedence.\n" +
 			"The OTEL_* variables configure spans and metrics, for example OTEL_EXPORTER_OTLP_ENDPOINT.",
 		Args:              noArguments,
 		RunE:              serve,
@@ -38,8 +39,10 @@ func (p program) command() *cobra.Command {
 	})
 	root.AddCommand(&cobra.Command{
 		Use: "verify", Short: "Check that this program can continue all open sagas of the store",
-		Long: "The upgrade gate: replays every open saga in --store against this program's code, without any effect, and lists\n" +
-			"the sagas that can't continue: saga, step, what the journal holds, and what the code does. It exits with 1 then.\n" +
+		Long: "The upgrade gate: replays every open saga in --store against this program's code, without any effect, " +
+			"and lists\n" +
+			"the sagas that can't continue: saga, step, what the journal holds, and what the code does. It exits " +
+			"with 1 then.\n" +
 			"It may run while an orchestrator has the store open.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

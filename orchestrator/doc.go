@@ -14,14 +14,14 @@
 //
 // # Your own main
 //
-// If you write your own main, use [New] with options and [Orchestrator.Serve]. Between the two, register the saga definitions
-// with the generated functions: an Orchestrator is a saga.Registrar.
+// If you write your own main, use [New] with options and [Orchestrator.Serve]. Between the two, register the saga
+// definitions with the generated functions: an Orchestrator is a saga.Registrar.
 //
 // # The API
 //
-// An orchestrator serves each registered saga service as itself, so that a client starts a saga by calling its method. It also
-// serves treaty.v1.SagaService to search, cancel and repair sagas, treaty.v1.EventService, and gRPC health, reflection and
-// channelz.
+// An orchestrator serves each registered saga service as itself, so that a client starts a saga by calling its method.
+// It also serves treaty.v1.SagaService to search, cancel and repair sagas, treaty.v1.EventService, and gRPC health,
+// reflection and channelz.
 //
 // # The upgrade gate
 //

@@ -67,7 +67,8 @@ func ExampleNew() {
 			if err != nil {
 				return nil, err
 			}
-			return &customerv1.AddressAgreed{Customer: in.GetCustomer(), AddressRevision: changed.GetAddressRevision()}, nil
+			return &customerv1.AddressAgreed{Customer: in.GetCustomer(),
+				AddressRevision: changed.GetAddressRevision()}, nil
 		})
 	served := make(chan error, 1)
 	go func() { served <- o.ListenAndServe(ctx, "127.0.0.1:0") }()
@@ -78,7 +79,8 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	agreed, err := customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{Customer: "customers/ada"})
+	agreed, err := customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx,
+		&customerv1.ChangeAddressSagaRequest{Customer: "customers/ada"})
 	fmt.Println(agreed.GetCustomer(), "has address revision", agreed.GetAddressRevision(), err)
 	_ = conn.Close()
 

@@ -38,10 +38,12 @@ type flags struct {
 func (f *flags) register(set *pflag.FlagSet) {
 	set.SortFlags = false
 	set.StringVar(&f.listen, "listen", DefaultListen, "address of the API, `HOST:PORT`; port 0 is a free port")
-	set.StringVar(&f.store, "store", DefaultStore, "`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
+	set.StringVar(&f.store, "store", DefaultStore,
+		"`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
 	set.Var(&f.participants, "participant",
 		"a participant and its services, `SERVICE[,SERVICE...]=HOST:PORT`; repeat the flag for more participants")
-	set.StringVar(&f.tlsCert, "tls-cert", "", "serve the API over TLS with this certificate, a PEM `FILE`; requires --tls-key")
+	set.StringVar(&f.tlsCert, "tls-cert", "",
+		"serve the API over TLS with this certificate, a PEM `FILE`; requires --tls-key")
 	set.StringVar(&f.tlsKey, "tls-key", "", "the key of --tls-cert, a PEM `FILE`")
 	set.StringVar(&f.tlsClientCA, "tls-client-ca", "",
 		"admit only clients with a certificate of an authority in this PEM `FILE`; requires --tls-cert")
@@ -50,14 +52,17 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.partTLSCert, "participant-tls-cert", "",
 		"use TLS to all participants, and present this certificate, a PEM `FILE`; requires --participant-tls-key")
 	set.StringVar(&f.partTLSKey, "participant-tls-key", "", "the key of --participant-tls-cert, a PEM `FILE`")
-	set.BoolVar(&f.insecure, "insecure", false, "allow plaintext beyond this machine, for the API and to participants. Gives up secrecy and identity: "+
-		"anybody on the network can read and change payloads, start and cancel sagas, and impersonate a participant")
+	set.BoolVar(&f.insecure, "insecure", false,
+		"allow plaintext beyond this machine, for the API and to participants. Gives up secrecy and identity: "+
+			"anybody on the network can read and change payloads, start and cancel sagas, and impersonate participants")
 	set.Var((*retentionFlag)(&f.retention), "retention",
-		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them for ever")
+		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
+			"for ever")
 	f.eventRetention = DefaultEventRetention
 	set.Var((*retentionFlag)(&f.eventRetention), "event-retention",
 		"delete events this `TIME` after they were published; 0 keeps them for ever")
-	set.StringVar(&f.logLevel, "log-level", "info", "lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
+	set.StringVar(&f.logLevel, "log-level", "info",
+		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 }
 
@@ -66,8 +71,8 @@ func variable(flag string) string {
 	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// fromEnvironment sets the flags that the command line doesn't set. The variable of --participant holds several participants, separated
-// by white space or semicolons.
+// fromEnvironment sets the flags that the command line doesn't set. The variable of --participant holds several
+// participants, separated by white space or semicolons.
 func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 	var failure error
 	set.VisitAll(func(flag *pflag.Flag) {
@@ -107,7 +112,8 @@ func (f *participantFlag) Set(text string) error {
 	for service := range strings.SplitSeq(services, ",") {
 		service = strings.TrimSpace(service)
 		if !protoreflect.FullName(service).IsValid() {
-			return fmt.Errorf("%q isn't a service: want its full name, for example acme.customer.v1.CustomerService", service)
+			return fmt.Errorf("%q isn't a service: want its full name, for example acme.customer.v1.CustomerService",
+				service)
 		}
 		*f = append(*f, participant{service: service, target: strings.TrimSpace(target)})
 	}

@@ -38,13 +38,16 @@ func registerSagas(r saga.Registrar) {
 			if err != nil {
 				return nil, err
 			}
-			err = saga.Call(ctx, cardv1.CardService_ChangePostalAddress_FullMethodName, &cardv1.ChangePostalAddressRequest{
-				Customer: in.GetCustomer(), Postal: &cardv1.Postal{Lines: in.GetAddress().GetLines()}, AddressRevision: changed.GetAddressRevision(),
-			}, new(cardv1.PostalAddressChanged))
+			err = saga.Call(ctx, cardv1.CardService_ChangePostalAddress_FullMethodName,
+				&cardv1.ChangePostalAddressRequest{
+					Customer: in.GetCustomer(), Postal: &cardv1.Postal{Lines: in.GetAddress().GetLines()},
+					AddressRevision: changed.GetAddressRevision(),
+				}, new(cardv1.PostalAddressChanged))
 			if err != nil {
 				return nil, err
 			}
-			return &customerv1.AddressAgreed{Customer: in.GetCustomer(), Address: in.GetAddress(), AddressRevision: changed.GetAddressRevision()}, nil
+			return &customerv1.AddressAgreed{Customer: in.GetCustomer(), Address: in.GetAddress(),
+				AddressRevision: changed.GetAddressRevision()}, nil
 		})
 }
 
@@ -98,12 +101,16 @@ func (p *participants) stall() (release func()) {
 	})
 }
 
-func (p *participants) ChangeAddress(context.Context, *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+func (p *participants) ChangeAddress(
+	context.Context, *customerv1.ChangeAddressRequest,
+) (*customerv1.AddressChanged, error) {
 	p.note("ChangeAddress")
 	return &customerv1.AddressChanged{AddressRevision: 2}, nil
 }
 
-func (p *participants) RestoreAddress(context.Context, *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+func (p *participants) RestoreAddress(
+	context.Context, *customerv1.RestoreAddressRequest,
+) (*customerv1.AddressRestored, error) {
 	p.note("RestoreAddress")
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +121,9 @@ func (p *participants) RestoreAddress(context.Context, *customerv1.RestoreAddres
 	return &customerv1.AddressRestored{}, nil
 }
 
-func (p *participants) ChangePostalAddress(ctx context.Context, in *cardv1.ChangePostalAddressRequest) (*cardv1.PostalAddressChanged, error) {
+func (p *participants) ChangePostalAddress(
+	ctx context.Context, in *cardv1.ChangePostalAddressRequest,
+) (*cardv1.PostalAddressChanged, error) {
 	p.note("ChangePostalAddress")
 	p.mu.Lock()
 	hold := p.hold
@@ -128,7 +137,8 @@ func (p *participants) ChangePostalAddress(ctx context.Context, in *cardv1.Chang
 		}
 	}
 	if strings.HasPrefix(in.GetPostal().GetLines()[0], "P.O.") {
-		st, err := status.New(codes.FailedPrecondition, "cards aren't posted to P.O. boxes").WithDetails(&cardv1.AddressNotServed{Reason: "a P.O. box"})
+		st, err := status.New(codes.FailedPrecondition,
+			"cards aren't posted to P.O. boxes").WithDetails(&cardv1.AddressNotServed{Reason: "a P.O. box"})
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +218,8 @@ func (w *system) ctx() context.Context {
 }
 
 func move(id, line string) *customerv1.ChangeAddressSagaRequest {
-	return &customerv1.ChangeAddressSagaRequest{RequestId: id, Customer: "customers/ada", Address: &customerv1.Address{Lines: []string{line}}}
+	return &customerv1.ChangeAddressSagaRequest{RequestId: id, Customer: "customers/ada",
+		Address: &customerv1.Address{Lines: []string{line}}}
 }
 
 // info returns the reason in an error that the orchestrator made.
@@ -221,7 +232,9 @@ func info(err error) (reason, saga string) {
 	return "", ""
 }
 
-func (p *participants) RestorePostalAddress(context.Context, *cardv1.RestorePostalAddressRequest) (*cardv1.PostalAddressRestored, error) {
+func (p *participants) RestorePostalAddress(
+	context.Context, *cardv1.RestorePostalAddressRequest,
+) (*cardv1.PostalAddressRestored, error) {
 	p.note("RestorePostalAddress")
 	return &cardv1.PostalAddressRestored{}, nil
 }

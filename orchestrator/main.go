@@ -18,15 +18,16 @@ const (
 	// ExitOK says that the program was stopped by a signal, or asked for help.
 	ExitOK = 0
 
-	// ExitFailure says that the program can't serve or stopped serving, or that verify found something. Standard error says why.
+	// ExitFailure says that the program can't serve or stopped serving, or that verify found something. Standard error
+	// says why.
 	ExitFailure = 1
 
 	// ExitUsage says that a flag, an argument or an environment variable is wrong. Standard error says which.
 	ExitUsage = 2
 )
 
-// Main is a whole program. It reads flags and TREATY_* variables, calls register, and serves until SIGINT or SIGTERM. A second signal
-// ends it at once. It returns the exit code for os.Exit. See docs/operating.md, or --help.
+// Main is a whole program. It reads flags and TREATY_* variables, calls register, and serves until SIGINT or SIGTERM. A
+// second signal ends it at once. It returns the exit code for os.Exit. See docs/operating.md, or --help.
 func Main(register func(saga.Registrar)) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

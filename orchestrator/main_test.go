@@ -53,18 +53,23 @@ func TestProgramServesUntilItIsStopped(t *testing.T) {
 		env  map[string]string
 		args []string
 	}{
-		"flags":       {args: []string{"--listen", "127.0.0.1:0", "--store", store, "--participant", "acme.customer.v1.CustomerService=127.0.0.1:1"}},
-		"serve":       {args: []string{"serve", "--listen=127.0.0.1:0", "--store=" + store, "--log-format=json", "--log-level=debug"}},
-		"environment": {env: map[string]string{"TREATY_LISTEN": "127.0.0.1:0", "TREATY_STORE": store, "TREATY_PARTICIPANT": "acme.customer.v1.CustomerService=127.0.0.1:1; "}},
-		"flag wins":   {env: map[string]string{"TREATY_LISTEN": "nonsense", "TREATY_STORE": store}, args: []string{"--listen", "127.0.0.1:0"}},
-		"insecure":    {args: []string{"--listen", "0.0.0.0:0", "--store", store, "--insecure"}},
+		"flags": {args: []string{"--listen", "127.0.0.1:0", "--store", store, "--participant",
+			"acme.customer.v1.CustomerService=127.0.0.1:1"}},
+		"serve": {args: []string{"serve", "--listen=127.0.0.1:0", "--store=" + store, "--log-format=json",
+			"--log-level=debug"}},
+		"environment": {env: map[string]string{"TREATY_LISTEN": "127.0.0.1:0", "TREATY_STORE": store,
+			"TREATY_PARTICIPANT": "acme.customer.v1.CustomerService=127.0.0.1:1; "}},
+		"flag wins": {env: map[string]string{"TREATY_LISTEN": "nonsense", "TREATY_STORE": store},
+			args: []string{"--listen", "127.0.0.1:0"}},
+		"insecure": {args: []string{"--listen", "0.0.0.0:0", "--store", store, "--insecure"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := runProgram(t, test.env, test.args...)
 			if code != ExitOK {
 				t.Fatalf("exit %d: %s", code, stderr)
 			}
-			want := regexp.MustCompile(`^acme serving on (127\.0\.0\.1|\[::\]):\d+ \(plaintext\); store /.*/treaty\.db; 0 sagas recovered\n$`)
+			want := regexp.MustCompile(
+				`^acme serving on (127\.0\.0\.1|\[::\]):\d+ \(plaintext\); store /.*/treaty\.db; 0 sagas recovered\n$`)
 			if !want.MatchString(stdout) {
 				t.Errorf("stdout %q", stdout)
 			}
@@ -85,30 +90,41 @@ func TestProgramRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		"unknown flag":        {args: []string{"--nope"}, code: ExitUsage, want: "unknown flag: --nope"},
-		"unknown command":     {args: []string{"nope"}, code: ExitUsage, want: `unknown command "nope"`},
-		"too much":            {args: []string{"serve", "nope"}, code: ExitUsage, want: `unknown command "nope"`},
-		"participant":         {args: []string{"--participant", "127.0.0.1:1"}, code: ExitUsage, want: "want SERVICE[,SERVICE...]=HOST:PORT"},
-		"participant's name":  {args: []string{"--participant", "acme/x=127.0.0.1:1"}, code: ExitUsage, want: `"acme/x" isn't a service`},
-		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure, want: `no linked contract has a service "acme.v1.X"`},
-		"environment":         {env: map[string]string{"TREATY_INSECURE": "perhaps"}, code: ExitUsage, want: "TREATY_INSECURE"},
-		"retention":           {args: []string{"--retention", "-1h"}, code: ExitUsage, want: `"--retention" flag: want a time`},
-		"event retention":     {env: map[string]string{"TREATY_EVENT_RETENTION": "-1h"}, code: ExitUsage, want: "TREATY_EVENT_RETENTION"},
-		"no retention":        {args: []string{"--retention", "soon"}, code: ExitUsage, want: `"soon"`},
-		"level":               {args: []string{"--log-level", "loud"}, code: ExitUsage, want: "--log-level"},
-		"format":              {args: []string{"--log-format", "xml"}, code: ExitUsage, want: "--log-format"},
-		"key without":         {args: []string{store, "--tls-key", "key.pem"}, code: ExitFailure, want: "both a certificate and its key"},
+		"unknown flag":    {args: []string{"--nope"}, code: ExitUsage, want: "unknown flag: --nope"},
+		"unknown command": {args: []string{"nope"}, code: ExitUsage, want: `unknown command "nope"`},
+		"too much":        {args: []string{"serve", "nope"}, code: ExitUsage, want: `unknown command "nope"`},
+		"participant": {args: []string{"--participant", "127.0.0.1:1"}, code: ExitUsage,
+			want: "want SERVICE[,SERVICE...]=HOST:PORT"},
+		"participant's name": {args: []string{"--participant", "acme/x=127.0.0.1:1"}, code: ExitUsage,
+			want: `"acme/x" isn't a service`},
+		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure,
+			want: `no linked contract has a service "acme.v1.X"`},
+		"environment": {env: map[string]string{"TREATY_INSECURE": "perhaps"}, code: ExitUsage,
+			want: "TREATY_INSECURE"},
+		"retention": {args: []string{"--retention", "-1h"}, code: ExitUsage,
+			want: `"--retention" flag: want a time`},
+		"event retention": {env: map[string]string{"TREATY_EVENT_RETENTION": "-1h"}, code: ExitUsage,
+			want: "TREATY_EVENT_RETENTION"},
+		"no retention": {args: []string{"--retention", "soon"}, code: ExitUsage, want: `"soon"`},
+		"level":        {args: []string{"--log-level", "loud"}, code: ExitUsage, want: "--log-level"},
+		"format":       {args: []string{"--log-format", "xml"}, code: ExitUsage, want: "--log-format"},
+		"key without": {args: []string{store, "--tls-key", "key.pem"}, code: ExitFailure,
+			want: "both a certificate and its key"},
 		"beyond this machine": {args: []string{store, "--listen", "0.0.0.0:0"}, code: ExitFailure, want: "has no TLS"},
-		"port in use":         {args: []string{store, "--listen", taken.Addr().String()}, code: ExitFailure, want: "the port is in use"},
-		"no authority":        {args: []string{store, "--listen", "127.0.0.1:0", "--participant-tls-ca", "nope.pem", "--participant", "acme.customer.v1.CustomerService=a:1"}, code: ExitFailure, want: "nope.pem"},
+		"port in use": {args: []string{store, "--listen", taken.Addr().String()}, code: ExitFailure,
+			want: "the port is in use"},
+		"no authority": {args: []string{store, "--listen", "127.0.0.1:0", "--participant-tls-ca", "nope.pem",
+			"--participant", "acme.customer.v1.CustomerService=a:1"}, code: ExitFailure, want: "nope.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := runProgram(t, test.env, test.args...)
 			if code != test.code || !strings.Contains(stderr, test.want) || stdout != "" {
-				t.Errorf("exit %d, stdout %q, stderr %q; want exit %d and %q", code, stdout, stderr, test.code, test.want)
+				t.Errorf("exit %d, stdout %q, stderr %q; want exit %d and %q", code, stdout, stderr, test.code,
+					test.want)
 			}
 			lines := strings.Count(strings.TrimSuffix(stderr, "\n"), "\n") + 1
-			if most := 1; test.code == ExitFailure && lines > most || lines > 2 || strings.Contains(stderr, "goroutine") {
+			if most := 1; test.code == ExitFailure && lines > most || lines > 2 ||
+				strings.Contains(stderr, "goroutine") {
 				t.Errorf("stderr has %d lines: %s", lines, stderr)
 			}
 		})
@@ -117,7 +133,8 @@ func TestProgramRefuses(t *testing.T) {
 
 func TestHelpSaysWhatInsecureGivesUp(t *testing.T) {
 	code, stdout, _ := runProgram(t, nil, "--help")
-	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca", "Gives up secrecy and identity", "127.0.0.1:7080", "treaty.db"} {
+	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca", "Gives up secrecy and identity",
+		"127.0.0.1:7080", "treaty.db"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("help doesn't say %q:\n%s", want, stdout)
 		}
@@ -153,8 +170,10 @@ func TestProgramServesSagas(t *testing.T) {
 	done := make(chan int, 1)
 	go func() {
 		done <- program{
-			name: "acme", args: []string{"--listen", "127.0.0.1:0", "--store", filepath.Join(t.TempDir(), "treaty.db")}, stderr: io.Discard,
-			stdout: writerFunc(func(line []byte) { lines <- string(line) }), getenv: func(string) string { return "" }, register: register,
+			name: "acme", args: []string{"--listen", "127.0.0.1:0", "--store", filepath.Join(t.TempDir(), "treaty.db")},
+			stderr: io.Discard,
+			stdout: writerFunc(func(line []byte) { lines <- string(line) }), getenv: func(string) string { return "" },
+			register: register,
 		}.run(ctx)
 	}()
 	address := strings.Fields(<-lines)[3]
@@ -163,7 +182,8 @@ func TestProgramServesSagas(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{}); err != nil {
+	if _, err := customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx,
+		&customerv1.ChangeAddressSagaRequest{}); err != nil {
 		t.Error(err)
 	}
 	listed, err := treatyv1.NewSagaServiceClient(conn).ListSagas(ctx, &treatyv1.ListSagasRequest{})

@@ -31,8 +31,8 @@ func (o *observer) SagaStarted(saga *machine.Saga) {
 	o.anchor(saga)
 }
 
-// SagaRecovered exports the saga's anchor again. A process that was killed may not have exported it, and no span may lack its parent. It
-// is identical, so a backend that receives it twice keeps one.
+// SagaRecovered exports the saga's anchor again. A process that was killed may not have exported it, and no span may
+// lack its parent. It is identical, so a backend that receives it twice keeps one.
 func (o *observer) SagaRecovered(saga *machine.Saga) {
 	o.open.Add(1)
 	o.anchor(saga)
@@ -51,7 +51,8 @@ const exportLag = time.Second
 
 // recoverAttempt exports again the attempt that ended a step shortly before the process was killed.
 func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
-	result := telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: codes.Code(uint32(step.Failure.GetCode()))}
+	result := telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE,
+		Code: codes.Code(uint32(step.Failure.GetCode()))}
 	switch {
 	case step.Reply != nil:
 	case step.State == treatyv1.StepState_STEP_STATE_REFUSED:
@@ -67,7 +68,8 @@ func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
 
 func (o *observer) anchor(saga *machine.Saga) {
 	if o.telemetry.Tracing() {
-		o.telemetry.EmitAnchor(saga.Started.GetTrace(), wire.SagaName(saga.ID), saga.Started.GetDefinition(), saga.CreateTime)
+		o.telemetry.EmitAnchor(saga.Started.GetTrace(), wire.SagaName(saga.ID), saga.Started.GetDefinition(),
+			saga.CreateTime)
 	}
 }
 

@@ -16,11 +16,13 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// A recovered saga's anchor is exported again, the same in every bit: a killed process may have taken the first one along.
+// A recovered saga's anchor is exported again, the same in every bit: a killed process may have taken the first one
+// along.
 func TestAnchorIsTheSameAfterRecovery(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	reader := metric.NewManualReader()
-	tel, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: spans, MetricReader: reader, Sampler: sdktrace.AlwaysSample()})
+	tel, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: spans, MetricReader: reader,
+		Sampler: sdktrace.AlwaysSample()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +33,8 @@ func TestAnchorIsTheSameAfterRecovery(t *testing.T) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	saga := &machine.Saga{
 		ID: "a1", CreateTime: began, State: treatyv1.SagaState_SAGA_STATE_RUNNING,
-		Started: &treatyv1.SagaStarted{Definition: "acme.v1.Sagas/Do", Trace: tel.StartAnchor(t.Context(), "sagas/a1", "acme.v1.Sagas/Do")},
+		Started: &treatyv1.SagaStarted{Definition: "acme.v1.Sagas/Do",
+			Trace: tel.StartAnchor(t.Context(), "sagas/a1", "acme.v1.Sagas/Do")},
 	}
 	o.SagaStarted(saga)
 	first := spans.GetSpans().Snapshots()

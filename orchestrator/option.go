@@ -29,17 +29,19 @@ type participant struct{ service, target string }
 // DefaultStore is the default of WithStore.
 const DefaultStore = "treaty.db"
 
-// WithStore sets the URL of the store that keeps the sagas. A path names a SQLite file; it is created if it doesn't exist, but
-// its directory is not. One process at a time can have it open. Default DefaultStore.
+// WithStore sets the URL of the store that keeps the sagas. A path names a SQLite file; it is created if it doesn't
+// exist, but its directory is not. One process at a time can have it open. Default DefaultStore.
 func WithStore(url string) Option { return func(s *settings) { s.store = url } }
 
-// WithParticipant sets the target that serves a service, e.g. "acme.customer.v1.CustomerService". The target is "host:port" or any
-// other that gRPC's resolvers understand. A service has one target; several services may have the same.
+// WithParticipant sets the target that serves a service, e.g. "acme.customer.v1.CustomerService". The target is
+// "host:port" or any other that gRPC's resolvers understand. A service has one target; several services may have the
+// same.
 func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
 }
 
-// WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means for ever. Default
+// WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means for
+// ever. Default
 // 0. Sagas that haven't ended, and those that a parent may still compensate, are always kept.
 func WithRetention(retention time.Duration) Option {
 	return func(s *settings) { s.retention = retention }
@@ -48,14 +50,14 @@ func WithRetention(retention time.Duration) Option {
 // DefaultEventRetention is the default of WithEventRetention.
 const DefaultEventRetention = 7 * 24 * time.Hour
 
-// WithEventRetention sets how long events are kept, for sagas that await them later and for consumers. 0 means for ever. Default
-// DefaultEventRetention.
+// WithEventRetention sets how long events are kept, for sagas that await them later and for consumers. 0 means for
+// ever. Default DefaultEventRetention.
 func WithEventRetention(retention time.Duration) Option {
 	return func(s *settings) { s.eventRetention = retention }
 }
 
-// WithTLS serves the API over TLS with a certificate and its key. Both are PEM files, and are read again when they change. Default:
-// plaintext, on loopback only.
+// WithTLS serves the API over TLS with a certificate and its key. Both are PEM files, and are read again when they
+// change. Default: plaintext, on loopback only.
 func WithTLS(certFile, keyFile string) Option {
 	return func(s *settings) { s.tlsCert, s.tlsKey = certFile, keyFile }
 }
@@ -63,13 +65,14 @@ func WithTLS(certFile, keyFile string) Option {
 // WithClientCA admits only clients with a certificate of an authority in this PEM file. It requires WithTLS.
 func WithClientCA(file string) Option { return func(s *settings) { s.tlsClientCA = file } }
 
-// ParticipantTLS configures TLS for the connections to participants. The files are PEM, and are read again when they change.
+// ParticipantTLS configures TLS for the connections to participants. The files are PEM, and are read again when they
+// change.
 type ParticipantTLS struct {
 	// CAFile holds the authorities of the participants' certificates. Default: the system's authorities.
 	CAFile string
 
-	// CertFile and KeyFile are the orchestrator's own certificate and its key, for participants that require one. Set both or
-	// neither.
+	// CertFile and KeyFile are the orchestrator's own certificate and its key, for participants that require one. Set
+	// both or neither.
 	CertFile, KeyFile string
 }
 
@@ -78,8 +81,8 @@ func WithParticipantTLS(params ParticipantTLS) Option {
 	return func(s *settings) { s.participantTLS = &params }
 }
 
-// WithInsecure allows plaintext beyond loopback, for the API and to participants. It gives up secrecy and identity: anybody on the
-// network can read and change requests, start and cancel sagas, and impersonate a participant.
+// WithInsecure allows plaintext beyond loopback, for the API and to participants. It gives up secrecy and identity:
+// anybody on the network can read and change requests, start and cancel sagas, and impersonate a participant.
 func WithInsecure() Option { return func(s *settings) { s.insecure = true } }
 
 // WithLogger sets the logger of the orchestrator and of saga code. Payloads are never logged. Default: slog.Default().

@@ -39,8 +39,9 @@ type Orchestrator struct {
 	served      bool
 }
 
-// New returns an orchestrator for the contracts that are linked into the program. It opens nothing yet. The error joins everything
-// that is wrong with the options and the contracts. Each violation of a contract rule is a contract.Violation.
+// New returns an orchestrator for the contracts that are linked into the program. It opens nothing yet. The error joins
+// everything that is wrong with the options and the contracts. Each violation of a contract rule is a
+// contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
 	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention}}
 	for _, option := range options {
@@ -96,8 +97,8 @@ func (s *settings) transport() string {
 	}
 }
 
-// RegisterSaga adds a saga definition. Generated functions call it. Register all definitions before Serve, which returns what is wrong
-// with them.
+// RegisterSaga adds a saga definition. Generated functions call it. Register all definitions before Serve, which
+// returns what is wrong with them.
 func (o *Orchestrator) RegisterSaga(definition saga.Definition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -116,7 +117,8 @@ func (o *Orchestrator) code() (map[string]machine.Code, error) {
 	return code, err
 }
 
-// checked returns the code of all definitions by name. The error joins all that is wrong with them. The caller holds the lock.
+// checked returns the code of all definitions by name. The error joins all that is wrong with them. The caller holds
+// the lock.
 func (o *Orchestrator) checked() (map[string]machine.Code, error) {
 	code := make(map[string]machine.Code, len(o.definitions))
 	var names []string
@@ -139,7 +141,8 @@ func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listening on %s: the port is in use: stop the program that uses it, or choose another port", address)
+		return fmt.Errorf("listening on %s: the port is in use: stop the program that uses it, or choose another port",
+			address)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("listening on %s: not allowed: choose a port above 1023", address)
 	case err != nil:
@@ -163,7 +166,8 @@ func (o *Orchestrator) checkTransport(listener net.Listener) error {
 		return nil
 	}
 	return fmt.Errorf("serving on %s: other machines can reach it, and it has no TLS: "+
-		"give it a certificate and its key, listen on 127.0.0.1, or allow plaintext explicitly (insecure)", listener.Addr())
+		"give it a certificate and its key, listen on 127.0.0.1, or allow plaintext explicitly (insecure)",
+		listener.Addr())
 }
 
 // local returns whether only this machine can reach an address.

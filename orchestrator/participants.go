@@ -14,8 +14,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 )
 
-// connections groups the participants by target, one connection each. If a contract has a broadcast, a participant may be configured by a
-// service that no linked contract has: it takes part in the broadcasts that it serves.
+// connections groups the participants by target, one connection each. If a contract has a broadcast, a participant may
+// be configured by a service that no linked contract has: it takes part in the broadcasts that it serves.
 func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participant, error) {
 	known := commandServices(catalog)
 	var out []dispatch.Participant
@@ -24,14 +24,16 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 	for _, p := range s.participants {
 		switch other, taken := targets[p.service]; {
 		case !slices.Contains(known, p.service) && !broadcasts(catalog):
-			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; there are %s",
+			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; "+
+				"there are %s",
 				p.service, p.target, p.service, listed(known)))
 			continue
 		case p.target == "":
 			errs = append(errs, fmt.Errorf("participant %s has no target: add host:port", p.service))
 			continue
 		case taken && other != p.target:
-			errs = append(errs, fmt.Errorf("participant %s has two targets, %s and %s: keep one", p.service, other, p.target))
+			errs = append(errs, fmt.Errorf("participant %s has two targets, %s and %s: keep one", p.service, other,
+				p.target))
 			continue
 		case taken:
 			continue
@@ -72,8 +74,8 @@ func (s *settings) clientTLS(target string) (*tls.Config, error) {
 	return config, nil
 }
 
-// addressOf returns the IP address in a target, or an empty text when the target is a name. TLS sends the server a name but not an
-// address, so an address has to be verified explicitly.
+// addressOf returns the IP address in a target, or an empty text when the target is a name. TLS sends the server a name
+// but not an address, so an address has to be verified explicitly.
 func addressOf(target string) string {
 	host, _, err := net.SplitHostPort(target)
 	if err != nil {
@@ -135,13 +137,15 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// warnAboutServices logs the services that no participant serves, and the participants whose services no contract has. Neither is an
-// error: a program may link contracts that its sagas don't use, and a saga that does use one waits and loses nothing.
+// warnAboutServices logs the services that no participant serves, and the participants whose services no contract has.
+// Neither is an error: a program may link contracts that its sagas don't use, and a saga that does use one waits and
+// loses nothing.
 func (o *Orchestrator) warnAboutServices(local func(method string) bool) {
 	known := commandServices(o.catalog)
 	for _, p := range o.settings.participants {
 		if !slices.Contains(known, p.service) {
-			o.logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; check its spelling",
+			o.logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; "+
+				"check its spelling",
 				"service", p.service, "participant", p.target)
 		}
 	}

@@ -13,14 +13,16 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// TestRetention says how long sagas are kept: as their contract says, else as the orchestrator is told, and for ever when a parent may undo them.
+// TestRetention says how long sagas are kept: as their contract says, else as the orchestrator is told, and for ever
+// when a parent may undo them.
 func TestRetention(t *testing.T) {
 	o, err := New(WithRetention(time.Hour), WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := o.retention(map[string]machine.Code{
-		"bench.v1.WorkSagas/Run": nil, "acme.customer.v1.ReviewSagas/ReviewCustomer": nil, "acme.identity.v1.IdentitySagas/VerifyApplicant": nil,
+		"bench.v1.WorkSagas/Run": nil, "acme.customer.v1.ReviewSagas/ReviewCustomer": nil,
+		"acme.identity.v1.IdentitySagas/VerifyApplicant": nil,
 	})
 	want := map[string]time.Duration{
 		"bench.v1.WorkSagas/Run": time.Hour, "acme.customer.v1.ReviewSagas/ReviewCustomer": 30 * 24 * time.Hour,

@@ -35,12 +35,12 @@ const (
 	exportTimeout = 5 * time.Second
 )
 
-// Serve runs sagas and serves the API on the listener until ctx ends, and closes the listener. Then it stops gracefully: it accepts no
-// new calls, lets attempts in flight end for up to ten seconds, records their outcomes, and returns nil. Sagas that haven't ended
-// continue when the store is opened again.
+// Serve runs sagas and serves the API on the listener until ctx ends, and closes the listener. Then it stops
+// gracefully: it accepts no new calls, lets attempts in flight end for up to ten seconds, records their outcomes, and
+// returns nil. Sagas that haven't ended continue when the store is opened again.
 //
-// The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked, ErrStoreCorrupt,
-// ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network.
+// The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked,
+// ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network.
 func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err error) {
 	defer func() { _ = listener.Close() }() // the server may have closed it before
 	code, err := o.code()
@@ -75,7 +75,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Remote: o.settings.services(), Telemetry: r.telemetry,
 	})
 	r.engine, err = engine.New(engine.Config{
-		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children, Logger: o.logger,
+		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
+		Logger:    o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 	})
 	if err != nil {
@@ -93,8 +94,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	return o.run(ctx, &r, listener)
 }
 
-// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept for ever are left out. So are those
-// whose sagas a parent may compensate long after they succeeded, since a purged saga can't be compensated.
+// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept for ever are left
+// out. So are those whose sagas a parent may compensate long after they succeeded, since a purged saga can't be
+// compensated.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
 	retentions := make(map[string]time.Duration)
 	for name := range code {
@@ -135,7 +137,8 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 			"store", r.store.Name(), "recovered", recovered, "services", r.server.Services())
 		if o.settings.ready != nil {
 			o.settings.ready(Ready{
-				Address: listener.Addr().String(), Transport: o.settings.transport(), Store: r.store.Name(), Recovered: recovered,
+				Address: listener.Addr().String(), Transport: o.settings.transport(), Store: r.store.Name(),
+				Recovered: recovered,
 			})
 		}
 	}

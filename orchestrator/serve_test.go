@@ -45,7 +45,8 @@ func TestSagaSucceeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if shown.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED || len(shown.GetSteps()) != 2 || shown.GetRequestId() != "one" {
+	if shown.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED || len(shown.GetSteps()) != 2 ||
+		shown.GetRequestId() != "one" {
 		t.Errorf("saga %v", shown)
 	}
 	health, err := healthv1.NewHealthClient(w.conn).Check(w.ctx(), &healthv1.HealthCheckRequest{})
@@ -97,7 +98,8 @@ func TestStartIsIdempotent(t *testing.T) {
 	}
 	_, err := w.acme.ChangeAddress(w.ctx(), move("one", "Side Street 2"))
 	reason, name := info(err)
-	if status.Code(err) != codes.AlreadyExists || reason != server.ReasonOtherRequest || name != first.Get(server.HeaderSaga)[0] {
+	if status.Code(err) != codes.AlreadyExists || reason != server.ReasonOtherRequest ||
+		name != first.Get(server.HeaderSaga)[0] {
 		t.Errorf("error %v, reason %s, saga %s", err, reason, name)
 	}
 	if got, want := w.participants.seen(), "ChangeAddress ChangePostalAddress"; got != want {
@@ -107,7 +109,8 @@ func TestStartIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	created, err := w.sagas.CreateSaga(w.ctx(), &treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
+	created, err := w.sagas.CreateSaga(w.ctx(),
+		&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
 	if err != nil || created.GetName() != name {
 		t.Errorf("created %v, %v", created, err)
 	}
@@ -146,7 +149,8 @@ func TestWatchAndCancel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	created, err := w.sagas.CreateSaga(w.ctx(), &treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request, SagaId: "move-1"})
+	created, err := w.sagas.CreateSaga(w.ctx(),
+		&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request, SagaId: "move-1"})
 	if err != nil || created.GetName() != "sagas/move-1" {
 		t.Fatal(created, err)
 	}
@@ -158,7 +162,8 @@ func TestWatchAndCancel(t *testing.T) {
 	if first, err := stream.Recv(); err != nil || first.GetSaga().GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		t.Fatal(first, err)
 	}
-	_, err = w.sagas.CancelSaga(w.ctx(), &treatyv1.CancelSagaRequest{Name: created.GetName(), Decision: &treatyv1.Decision{Actor: "ada", Reason: "typo"}})
+	_, err = w.sagas.CancelSaga(w.ctx(), &treatyv1.CancelSagaRequest{Name: created.GetName(),
+		Decision: &treatyv1.Decision{Actor: "ada", Reason: "typo"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +179,8 @@ func TestWatchAndCancel(t *testing.T) {
 		}
 		last = next.GetSaga()
 	}
-	if last.GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATED || last.GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED {
+	if last.GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATED ||
+		last.GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED {
 		t.Errorf("at last %v", last)
 	}
 }
@@ -186,7 +192,8 @@ func TestOperatorResumesASuspendedSaga(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	created, err := w.sagas.CreateSaga(w.ctx(), &treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
+	created, err := w.sagas.CreateSaga(w.ctx(),
+		&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +210,8 @@ func TestOperatorResumesASuspendedSaga(t *testing.T) {
 			break
 		}
 	}
-	listed, err := w.sagas.ListSagas(w.ctx(), &treatyv1.ListSagasRequest{Filter: `state = "SUSPENDED" AND labels.customer = "customers/ada"`})
+	listed, err := w.sagas.ListSagas(w.ctx(),
+		&treatyv1.ListSagasRequest{Filter: `state = "SUSPENDED" AND labels.customer = "customers/ada"`})
 	if err != nil || len(listed.GetSagas()) != 1 || listed.GetSagas()[0].GetName() != created.GetName() {
 		t.Errorf("listed %v, %v", listed, err)
 	}
@@ -231,7 +239,8 @@ func TestPagesAndFiltersOnAStore(t *testing.T) {
 	for i := range 1000 {
 		id, at := fmt.Sprintf("s%04d", (i*7919)%1000), began.Add(time.Duration(i/3)*time.Second)
 		group = append(group, &journal.Entry{Saga: id, Turn: 1, Row: &journal.Row{
-			ID: id, Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, CreateTime: at, UpdateTime: at, EndTime: at,
+			ID: id, Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, CreateTime: at,
+			UpdateTime: at, EndTime: at,
 			Labels: map[string]string{"customer": fmt.Sprintf("customers/%d", i%4)},
 		}})
 	}
@@ -304,14 +313,22 @@ func TestCannotServe(t *testing.T) {
 		"beyond loopback":  {address: "0.0.0.0:0", want: "other machines can reach it, and it has no TLS"},
 		"store locked":     {options: []orchestrator.Option{orchestrator.WithStore(locked)}, is: journal.ErrLocked},
 		"store corrupt":    {options: []orchestrator.Option{orchestrator.WithStore(garbage)}, is: journal.ErrCorrupt},
-		"no directory":     {options: []orchestrator.Option{orchestrator.WithStore(filepath.Join(dir, "nope", "a.db"))}, want: "directory doesn't exist"},
-		"registered twice": {register: func(r saga.Registrar) { registerSagas(r); registerSagas(r) }, want: changeAddress + " is registered twice"},
-		"unknown saga":     {register: func(r saga.Registrar) { r.RegisterSaga(saga.Definition{Name: "acme.v1.Sagas/Do"}) }, want: "no linked contract defines it"},
-		"far participant":  {options: []orchestrator.Option{orchestrator.WithParticipant(customerService, "192.0.2.1:7")}, want: "isn't on this machine and has no TLS"},
+		"no directory": {options: []orchestrator.Option{orchestrator.WithStore(filepath.Join(dir, "nope", "a.db"))},
+			want: "directory doesn't exist"},
+		"registered twice": {register: func(r saga.Registrar) { registerSagas(r); registerSagas(r) },
+			want: changeAddress + " is registered twice"},
+		"unknown saga": {register: func(
+			r saga.Registrar) {
+			r.RegisterSaga(saga.Definition{Name: "acme.v1.Sagas/Do"})
+		},
+			want: "no linked contract defines it"},
+		"far participant": {options: []orchestrator.Option{orchestrator.WithParticipant(customerService,
+			"192.0.2.1:7")}, want: "isn't on this machine and has no TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := orchestrator.New(append([]orchestrator.Option{
-				orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")), orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
+				orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")),
+				orchestrator.WithLogger(slog.New(slog.DiscardHandler)),
 			}, test.options...)...)
 			if err != nil {
 				t.Fatal(err)
@@ -338,12 +355,14 @@ func TestWrongOptions(t *testing.T) {
 		option orchestrator.Option
 		want   string
 	}{
-		"unknown service":     {orchestrator.WithParticipant("acme.v1.Nope", "127.0.0.1:1"), `no linked contract has a service "acme.v1.Nope"`},
-		"no target":           {orchestrator.WithParticipant(customerService, ""), "has no target"},
-		"certificate alone":   {orchestrator.WithTLS("cert.pem", ""), "both a certificate and its key"},
-		"authority alone":     {orchestrator.WithClientCA("ca.pem"), "both a certificate and its key"},
-		"no certificate":      {orchestrator.WithTLS("nope.pem", "nope.key"), "nope.pem"},
-		"participant CA":      {orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: "nope.pem"}), "nope.pem"},
+		"unknown service": {orchestrator.WithParticipant("acme.v1.Nope", "127.0.0.1:1"),
+			`no linked contract has a service "acme.v1.Nope"`},
+		"no target":         {orchestrator.WithParticipant(customerService, ""), "has no target"},
+		"certificate alone": {orchestrator.WithTLS("cert.pem", ""), "both a certificate and its key"},
+		"authority alone":   {orchestrator.WithClientCA("ca.pem"), "both a certificate and its key"},
+		"no certificate":    {orchestrator.WithTLS("nope.pem", "nope.key"), "nope.pem"},
+		"participant CA": {orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: "nope.pem"}),
+			"nope.pem"},
 		"store of the future": {orchestrator.WithStore("postgres://localhost/treaty"), "name a SQLite file"},
 		"negative retention":  {orchestrator.WithRetention(-time.Hour), "retention of sagas"},
 		"of events":           {orchestrator.WithEventRetention(-time.Hour), "retention of events"},
@@ -355,14 +374,16 @@ func TestWrongOptions(t *testing.T) {
 			}
 		})
 	}
-	_, err := orchestrator.New(orchestrator.WithParticipant(cardService, "127.0.0.1:1"), orchestrator.WithParticipant(cardService, "127.0.0.1:2"))
+	_, err := orchestrator.New(orchestrator.WithParticipant(cardService, "127.0.0.1:1"),
+		orchestrator.WithParticipant(cardService, "127.0.0.1:2"))
 	if err == nil || !strings.Contains(err.Error(), "two targets") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestServesOnce(t *testing.T) {
-	o, err := orchestrator.New(orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")), orchestrator.WithLogger(slog.New(slog.DiscardHandler)))
+	o, err := orchestrator.New(orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")),
+		orchestrator.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

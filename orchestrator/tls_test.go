@@ -20,8 +20,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator"
 )
 
-// Mutual TLS on both sides: participants admit only the orchestrator, and the orchestrator admits only clients with a certificate, whose
-// subject it records in the journal.
+// Mutual TLS on both sides: participants admit only the orchestrator, and the orchestrator admits only clients with a
+// certificate, whose subject it records in the journal.
 func TestMutualTLSAllTheWay(t *testing.T) {
 	dir := t.TempDir()
 	authority := testkit.NewAuthority(t)
@@ -74,12 +74,14 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 		"plaintext":      insecure.NewCredentials(),
 		"no certificate": credentials.NewTLS(&tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12}),
 	} {
-		if _, err := dial(creds).ListSagas(call, new(treatyv1.ListSagasRequest)); status.Code(err) != codes.Unavailable {
+		if _, err := dial(creds).ListSagas(call,
+			new(treatyv1.ListSagasRequest)); status.Code(err) != codes.Unavailable {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	client := dial(credentials.NewTLS(&tls.Config{
-		RootCAs: authority.Pool, Certificates: []tls.Certificate{authority.Issue(t, "ada").Certificate}, MinVersion: tls.VersionTLS12,
+		RootCAs: authority.Pool, Certificates: []tls.Certificate{authority.Issue(t, "ada").Certificate},
+		MinVersion: tls.VersionTLS12,
 	}))
 	request, err := anypb.New(move("one", "P.O. box 1"))
 	if err != nil {

@@ -36,9 +36,10 @@ type Finding struct {
 	Found string
 }
 
-// Verify is the upgrade gate. It replays every open saga in the store against the registered code, without any effect, and returns the
-// sagas that can't continue with this code and how many open sagas there are. It may run while an orchestrator has the store open.
-// The errors are those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion).
+// Verify is the upgrade gate. It replays every open saga in the store against the registered code, without any effect,
+// and returns the sagas that can't continue with this code and how many open sagas there are. It may run while an
+// orchestrator has the store open. The errors are those of the registered definitions and of the store (fs.ErrNotExist,
+// ErrStoreCorrupt, ErrStoreVersion).
 func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified int, err error) {
 	code, err := o.registered()
 	if err != nil {

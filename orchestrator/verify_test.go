@@ -27,7 +27,8 @@ func sleeper(r saga.Registrar) {
 		})
 }
 
-// TestUpgradeGate verifies a store beside the orchestrator that has it open: with its own code, and with another build's.
+// TestUpgradeGate verifies a store beside the orchestrator that has it open: with its own code, and with another
+// build's.
 func TestUpgradeGate(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "treaty.db")
 	ready := make(chan Ready, 1)
@@ -69,7 +70,8 @@ func TestUpgradeGate(t *testing.T) {
 	}{
 		{"the same build", sleeper, store, ExitOK, []string{"1 of 1 open saga can continue with this build"}},
 		{"another build", register, store, ExitFailure, []string{
-			"SAGA", "EXPECTED", "FOUND", asleep.GetName(), "RUNNING", "wait 1 for a moment", "the code returned its reply",
+			"SAGA", "EXPECTED", "FOUND", asleep.GetName(), "RUNNING", "wait 1 for a moment",
+			"the code returned its reply",
 			"1 of 1 open saga can't continue with this build",
 		}},
 		{"a build without the code", func(saga.Registrar) {}, store, ExitFailure, []string{"none is registered"}},

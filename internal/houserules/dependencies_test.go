@@ -18,8 +18,8 @@ var (
 	tableLine   = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+) \\|$")
 )
 
-// Every module that the source imports or go.mod names as a tool has a line on the page, and every line such a module. It doesn't rely on
-// the "// indirect" marks of go.mod.
+// Every module that the source imports or go.mod names as a tool has a line on the page, and every line such a module.
+// It doesn't rely on the "// indirect" marks of go.mod.
 func TestEveryDependencyHasItsReason(t *testing.T) {
 	mod := read(t, "go.mod")
 	var modules []string

@@ -17,7 +17,8 @@ type rule struct {
 	// from are the packages that the rule is about; except are those that it isn't about.
 	from, except []string
 
-	// allow, when set, are the only imports of the module and of other modules that are fine. The standard library always is.
+	// allow, when set, are the only imports of the module and of other modules that are fine. The standard library
+	// always is.
 	allow []string
 
 	// deny are imports that aren't fine, of the standard library too.
@@ -36,12 +37,13 @@ const (
 	transitive              // what code files import over any number of the module's packages
 )
 
-// inner are the orchestrator's packages that a company's own code must not need. For the packages below orchestrator/internal the
-// compiler sees to that outside of orchestrator; these rules hold inside it too.
+// inner are the orchestrator's packages that a company's own code must not need. For the packages below
+// orchestrator/internal the compiler sees to that outside of orchestrator; these rules hold inside it too.
 var inner = []string{"orchestrator/contract/...", "orchestrator/internal/..."}
 
 var participants = []string{
-	"services/customer/...", "services/identity/...", "services/credit/...", "services/card/...", "services/notification/...",
+	"services/customer/...", "services/identity/...", "services/credit/...", "services/card/...",
+	"services/notification/...",
 }
 
 var rules = append(participantRules(), []rule{
@@ -59,12 +61,14 @@ var rules = append(participantRules(), []rule{
 		deny:  []string{"context", "net/...", "os/..."},
 	},
 	{
-		name:  "machine",
-		why:   "it is pure: the same journal and input give the same records and effects, always",
-		from:  []string{"orchestrator/internal/machine/..."},
-		allow: []string{"gen/treaty/v1", "internal/wire", "orchestrator/contract", "google.golang.org/grpc/codes", "google.golang.org/protobuf/..."},
+		name: "machine",
+		why:  "it is pure: the same journal and input give the same records and effects, always",
+		from: []string{"orchestrator/internal/machine/..."},
+		allow: []string{"gen/treaty/v1", "internal/wire", "orchestrator/contract", "google.golang.org/grpc/codes",
+			"google.golang.org/protobuf/..."},
 		deny: []string{
-			"context", "crypto/...", "database/...", "io/...", "log/...", "math/rand/...", "net/...", "os/...", "sync/...", "syscall/...", "unsafe",
+			"context", "crypto/...", "database/...", "io/...", "log/...", "math/rand/...", "net/...", "os/...",
+			"sync/...", "syscall/...", "unsafe",
 		},
 	},
 	{
@@ -73,7 +77,8 @@ var rules = append(participantRules(), []rule{
 		from: []string{"orchestrator/internal/journal/..."},
 		allow: []string{
 			"gen/treaty/v1", "orchestrator/internal/journal/...",
-			"github.com/google/go-cmp/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...", "google.golang.org/protobuf/...",
+			"github.com/google/go-cmp/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...",
+			"google.golang.org/protobuf/...",
 		},
 	},
 	{
@@ -95,7 +100,8 @@ var rules = append(participantRules(), []rule{
 		why:  "saga code needs no store, network or server, and neither do its tests",
 		from: []string{"orchestrator/saga/..."},
 		deny: []string{
-			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...", "orchestrator/internal/journal/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...",
+			"orchestrator/internal/journal/...",
 			"orchestrator/internal/server/...", "orchestrator/internal/telemetry/...",
 		},
 	},
@@ -104,7 +110,8 @@ var rules = append(participantRules(), []rule{
 		why:  "it declares the interfaces that it needs; server, dispatch and the stores plug in",
 		from: []string{"orchestrator/internal/engine/..."},
 		deny: []string{
-			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/*", "orchestrator/internal/server/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/*",
+			"orchestrator/internal/server/...",
 			"orchestrator/internal/telemetry/...",
 		},
 		reach: transitive,
@@ -114,7 +121,8 @@ var rules = append(participantRules(), []rule{
 		why:  "they plug into the engine, and know neither the stores nor the API",
 		from: []string{"orchestrator/internal/childsaga"},
 		deny: []string{
-			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/...", "orchestrator/internal/server/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/...",
+			"orchestrator/internal/server/...",
 		},
 	},
 	{
@@ -127,7 +135,8 @@ var rules = append(participantRules(), []rule{
 		name: "dispatch",
 		why:  "it calls participants and knows neither the stores nor the API",
 		from: []string{"orchestrator/internal/dispatch/..."},
-		deny: []string{"orchestrator", "orchestrator/internal/journal/*", "orchestrator/saga/...", "orchestrator/internal/server/..."},
+		deny: []string{"orchestrator", "orchestrator/internal/journal/*", "orchestrator/saga/...",
+			"orchestrator/internal/server/..."},
 	},
 	{
 		name: "server",
@@ -140,7 +149,8 @@ var rules = append(participantRules(), []rule{
 		why:  "everybody may name spans and metrics, so it depends on nobody",
 		from: []string{"orchestrator/internal/telemetry/..."},
 		deny: []string{
-			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...", "orchestrator/internal/journal/...",
+			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...",
+			"orchestrator/internal/journal/...",
 			"orchestrator/internal/machine/...", "orchestrator/saga/...", "orchestrator/internal/server/...",
 		},
 	},
@@ -155,28 +165,33 @@ var rules = append(participantRules(), []rule{
 		name: "plugin",
 		why:  "it generates what package contract decides, and runs nothing",
 		from: []string{"cmd/protoc-gen-go-treaty/..."},
-		deny: []string{"orchestrator", "orchestrator/internal/...", "orchestrator/saga/...", "participant/...", "services/..."},
+		deny: []string{"orchestrator", "orchestrator/internal/...", "orchestrator/saga/...", "participant/...",
+			"services/..."},
 	},
 	{
 		name:   "generated messages and stubs",
 		why:    "a participant imports them, so they need nothing of ours but the annotations",
 		from:   []string{"gen/..."},
 		except: []string{"gen/*/*/*/*saga", "gen/*/*/*saga"},
-		deny:   []string{"cmd/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...", "participant/...", "services/..."},
-		reach:  transitive,
+		deny: []string{"cmd/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...",
+			"participant/...", "services/..."},
+		reach: transitive,
 	},
 	{
 		name: "generated saga code",
 		why:  "it is thin; what saga code needs is in orchestrator/saga",
 		from: []string{"gen/*/*/*/*saga", "gen/*/*/*saga"},
-		deny: append([]string{"cmd/...", "internal/houserules/...", "internal/jaegertest/...", "services/..."}, inner...),
+		deny: append([]string{"cmd/...", "internal/houserules/...", "internal/jaegertest/...", "services/..."},
+			inner...),
 	},
 	{
 		name: "participants",
-		why:  "a participant needs its contract and what every participant shares, and none of the orchestrator or of the other participants",
+		why: "a participant needs its contract and what every participant shares, and none of the orchestrator or " +
+			"of the other participants",
 		from: participants,
 		deny: []string{
-			"bench/...", "cmd/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...", "proof/...",
+			"bench/...", "cmd/...", "internal/houserules/...", "internal/jaegertest/...", "orchestrator/...",
+			"proof/...",
 			"services/sagas/...", "services/demo/...",
 		},
 		reach: transitive,
@@ -193,7 +208,8 @@ var rules = append(participantRules(), []rule{
 		why:  "any company's participant can import it",
 		from: []string{"participant/..."},
 		deny: []string{
-			"bench/...", "cmd/...", "gen/acme/...", "gen/bench/...", "internal/houserules/...", "internal/jaegertest/...",
+			"bench/...", "cmd/...", "gen/acme/...", "gen/bench/...", "internal/houserules/...",
+			"internal/jaegertest/...",
 			"orchestrator/...", "proof/...", "services/...",
 			// What belongs to a process and not to a library.
 			"flag", "os/signal", "go.opentelemetry.io/contrib/exporters/...", "go.opentelemetry.io/otel/sdk/...",
@@ -285,7 +301,8 @@ func (r rule) check(packages map[string]*source) []string {
 			if imported == dir {
 				continue // an external test package
 			}
-			if matchesAny(r.deny, imported) || r.allow != nil && !matchesAny(r.allow, imported) && !matches("std", imported) {
+			if matchesAny(r.deny, imported) || r.allow != nil && !matchesAny(r.allow, imported) &&
+				!matches("std", imported) {
 				violations = append(violations, fmt.Sprintf("%s must not import %s", dir, imported))
 			}
 		}
@@ -296,13 +313,14 @@ func (r rule) check(packages map[string]*source) []string {
 	return violations
 }
 
-// missing returns the patterns that the rule names and that match no package of the module. A rule about packages that don't exist
-// would pass without checking anything.
+// missing returns the patterns that the rule names and that match no package of the module. A rule about packages that
+// don't exist would pass without checking anything.
 func (r rule) missing(packages map[string]*source) []string {
 	var missing []string
 	for _, pattern := range slices.Concat(r.from, r.except, r.deny, r.allow) {
 		named := inModule(strings.TrimSuffix(pattern, "/..."))
-		if named && !slices.ContainsFunc(slices.Collect(maps.Keys(packages)), func(dir string) bool { return matches(pattern, dir) }) {
+		if named && !slices.ContainsFunc(slices.Collect(maps.Keys(packages)),
+			func(dir string) bool { return matches(pattern, dir) }) {
 			missing = append(missing, pattern)
 		}
 	}
@@ -330,7 +348,8 @@ func (r rule) follow(packages map[string]*source, dir string) []string {
 			way[imported] = way[queue[0]] + " -> " + imported
 			if matchesAny(r.deny, imported) {
 				if queue[0] != dir {
-					violations = append(violations, fmt.Sprintf("%s must not reach %s (%s)", dir, imported, way[imported]))
+					violations = append(violations,
+						fmt.Sprintf("%s must not reach %s (%s)", dir, imported, way[imported]))
 				}
 				continue
 			}
@@ -347,30 +366,54 @@ func TestRulesFindViolations(t *testing.T) {
 		packages []source
 		want     string
 	}{
-		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"context"}}}, "orchestrator/internal/machine must not import context"},
-		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"math/rand/v2"}}}, "orchestrator/internal/machine must not import math/rand/v2"},
-		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"orchestrator/internal/journal"}}}, "orchestrator/internal/machine must not import orchestrator/internal/journal"},
-		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"google.golang.org/grpc"}}}, "orchestrator/internal/machine must not import google.golang.org/grpc"},
-		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"strings", "time", "google.golang.org/protobuf/proto"}}}, ""},
-		{"journal", []source{{dir: "orchestrator/internal/journal/sqlite", imports: []string{"orchestrator/internal/machine"}}}, "orchestrator/internal/journal/sqlite must not import orchestrator/internal/machine"},
-		{"stores", []source{{dir: "bench", imports: []string{"orchestrator/internal/journal/sqlite"}}}, "bench must not import orchestrator/internal/journal/sqlite"},
-		{"stores", []source{{dir: "orchestrator/internal/journal/stores", imports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
-		{"engine", []source{{dir: "orchestrator/internal/engine", imports: []string{"orchestrator/internal/journal/sqlite"}}}, "orchestrator/internal/engine must not import orchestrator/internal/journal/sqlite"},
-		{"engine", []source{{dir: "orchestrator/internal/engine", testImports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"context"}}},
+			"orchestrator/internal/machine must not import context"},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"math/rand/v2"}}},
+			"orchestrator/internal/machine must not import math/rand/v2"},
+		{"machine", []source{{dir: "orchestrator/internal/machine",
+			imports: []string{"orchestrator/internal/journal"}}},
+			"orchestrator/internal/machine must not import orchestrator/internal/journal"},
+		{"machine", []source{{dir: "orchestrator/internal/machine", imports: []string{"google.golang.org/grpc"}}},
+			"orchestrator/internal/machine must not import google.golang.org/grpc"},
+		{"machine", []source{{dir: "orchestrator/internal/machine",
+			imports: []string{"strings", "time", "google.golang.org/protobuf/proto"}}}, ""},
+		{"journal", []source{{dir: "orchestrator/internal/journal/sqlite",
+			imports: []string{"orchestrator/internal/machine"}}},
+			"orchestrator/internal/journal/sqlite must not import orchestrator/internal/machine"},
+		{"stores", []source{{dir: "bench", imports: []string{"orchestrator/internal/journal/sqlite"}}},
+			"bench must not import orchestrator/internal/journal/sqlite"},
+		{"stores", []source{{dir: "orchestrator/internal/journal/stores",
+			imports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
+		{"engine", []source{{dir: "orchestrator/internal/engine",
+			imports: []string{"orchestrator/internal/journal/sqlite"}}},
+			"orchestrator/internal/engine must not import orchestrator/internal/journal/sqlite"},
+		{"engine", []source{{dir: "orchestrator/internal/engine",
+			testImports: []string{"orchestrator/internal/journal/sqlite"}}}, ""},
 		{"participants", []source{
 			{dir: "services/card", imports: []string{"participant"}},
 			{dir: "participant", imports: []string{"orchestrator/internal/telemetry"}},
-		}, "services/card must not reach orchestrator/internal/telemetry (services/card -> participant -> orchestrator/internal/telemetry)"},
-		{"card and the other participants", []source{{dir: "services/card", imports: []string{"services/credit"}}}, "services/card must not import services/credit"},
-		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator", "orchestrator/saga", "orchestrator/saga/sagatest"}}}, ""},
-		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator/internal/machine"}}}, "services/sagas must not import orchestrator/internal/machine"},
-		{"cli", []source{{dir: "cmd/treaty", imports: []string{"orchestrator/contract"}}}, "cmd/treaty must not import orchestrator/contract"},
-		{"commands", []source{{dir: "services/demo", testImports: []string{"cmd/treaty/internal/cli"}}}, "services/demo must not import cmd/treaty/internal/cli"},
-		{"test support", []source{{dir: "orchestrator", imports: []string{"orchestrator/internal/journal/journaltest"}}}, "orchestrator must not import orchestrator/internal/journal/journaltest"},
-		{"test support", []source{{dir: "orchestrator", testImports: []string{"testing", "orchestrator/saga/sagatest"}}}, ""},
+		}, "services/card must not reach orchestrator/internal/telemetry (services/card -> participant -> " +
+			"orchestrator/internal/telemetry)"},
+		{"card and the other participants", []source{{dir: "services/card", imports: []string{"services/credit"}}},
+			"services/card must not import services/credit"},
+		{"sagas", []source{{dir: "services/sagas",
+			imports: []string{"orchestrator", "orchestrator/saga", "orchestrator/saga/sagatest"}}}, ""},
+		{"sagas", []source{{dir: "services/sagas", imports: []string{"orchestrator/internal/machine"}}},
+			"services/sagas must not import orchestrator/internal/machine"},
+		{"cli", []source{{dir: "cmd/treaty", imports: []string{"orchestrator/contract"}}},
+			"cmd/treaty must not import orchestrator/contract"},
+		{"commands", []source{{dir: "services/demo", testImports: []string{"cmd/treaty/internal/cli"}}},
+			"services/demo must not import cmd/treaty/internal/cli"},
+		{"test support", []source{{dir: "orchestrator",
+			imports: []string{"orchestrator/internal/journal/journaltest"}}},
+			"orchestrator must not import orchestrator/internal/journal/journaltest"},
+		{"test support", []source{{dir: "orchestrator",
+			testImports: []string{"testing", "orchestrator/saga/sagatest"}}}, ""},
 		{"test support", []source{{dir: "orchestrator/saga/sagatest", imports: []string{"testing"}}}, ""},
-		{"generated messages and stubs", []source{{dir: "gen/acme/card/v1", imports: []string{"orchestrator/saga"}}}, "gen/acme/card/v1 must not import orchestrator/saga"},
-		{"generated saga code", []source{{dir: "gen/acme/card/v1/cardv1saga", imports: []string{"orchestrator/saga"}}}, ""},
+		{"generated messages and stubs", []source{{dir: "gen/acme/card/v1", imports: []string{"orchestrator/saga"}}},
+			"gen/acme/card/v1 must not import orchestrator/saga"},
+		{"generated saga code", []source{{dir: "gen/acme/card/v1/cardv1saga", imports: []string{"orchestrator/saga"}}},
+			""},
 	}
 	for _, s := range scenarios {
 		t.Run(s.rule+"/"+path.Base(s.packages[0].dir), func(t *testing.T) {

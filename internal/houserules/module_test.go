@@ -26,13 +26,13 @@ type source struct {
 	// code and tests are the files, as paths from this package's directory.
 	code, tests []string
 
-	// imports are what the code files import, testImports what the test files import, each sorted and once. Paths inside the module
-	// are written from its root: "orchestrator/internal/machine".
+	// imports are what the code files import, testImports what the test files import, each sorted and once. Paths
+	// inside the module are written from its root: "orchestrator/internal/machine".
 	imports, testImports []string
 }
 
-// readModule reads the imports of all packages of the module, by directory. It opens the files itself, so a cached test result is
-// renewed when any of them changes.
+// readModule reads the imports of all packages of the module, by directory. It opens the files itself, so a cached test
+// result is renewed when any of them changes.
 func readModule(t *testing.T) map[string]*source {
 	t.Helper()
 	packages := make(map[string]*source)
@@ -103,8 +103,8 @@ func (s *source) add(file string) error {
 	return nil
 }
 
-// matches says whether an import path or directory fits a pattern: "a/b" is that package alone, "a/b/..." also everything below, and
-// "a/*" everything right below; "std" is the standard library.
+// matches says whether an import path or directory fits a pattern: "a/b" is that package alone, "a/b/..." also
+// everything below, and "a/*" everything right below; "std" is the standard library.
 func matches(pattern, name string) bool {
 	if pattern == "std" {
 		first, _, _ := strings.Cut(name, "/")
@@ -124,5 +124,6 @@ func matchesAny(patterns []string, name string) bool {
 // inModule says whether an import, as source writes it, is one of the module's own top directories.
 func inModule(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
-	return slices.Contains([]string{"bench", "cmd", "gen", "internal", "orchestrator", "participant", "proof", "services"}, first)
+	return slices.Contains([]string{"bench", "cmd", "gen", "internal", "orchestrator", "participant", "proof",
+		"services"}, first)
 }

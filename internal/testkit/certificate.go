@@ -53,8 +53,8 @@ func NewAuthority(t testing.TB) *Authority {
 // PEM returns the authority's own certificate in PEM.
 func (a *Authority) PEM() []byte { return encode("CERTIFICATE", a.Cert.Raw) }
 
-// Issue returns a certificate for a client or server with a common name. It is valid for the loopback address, for localhost and for the
-// common name.
+// Issue returns a certificate for a client or server with a common name. It is valid for the loopback address, for
+// localhost and for the common name.
 func (a *Authority) Issue(t testing.TB, commonName string) Certificate {
 	t.Helper()
 	template := newTemplate(t, commonName)

@@ -31,10 +31,12 @@ func ServeOn(t testing.TB, server *grpc.Server, address string) string {
 	return listener.Addr().String()
 }
 
-// Dial returns a plaintext connection to an address. It is closed when the test ends. Further options override the defaults.
+// Dial returns a plaintext connection to an address. It is closed when the test ends. Further options override the
+// defaults.
 func Dial(t testing.TB, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig()}, options...)
+	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableServiceConfig()}, options...)
 	conn, err := grpc.NewClient(address, options...)
 	if err != nil {
 		t.Fatal(err)

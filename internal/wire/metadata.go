@@ -2,8 +2,8 @@ package wire
 
 // The keys of the gRPC metadata.
 const (
-	// SagaKey holds the saga's name. A command carries it, and the orchestrator returns it in the header of a call that starts a
-	// saga.
+	// SagaKey holds the saga's name. A command carries it, and the orchestrator returns it in the header of a call that
+	// starts a saga.
 	SagaKey = "treaty-saga"
 
 	// CommandIDKey holds the command id. It is the same for all attempts of a step and for both directions.
@@ -21,9 +21,9 @@ const (
 	// RequestIDKey holds the request id of a call that starts a saga whose request has no request id field.
 	RequestIDKey = "treaty-request-id"
 
-	// PendingKey is a trailer. It says that the command was accepted and will be completed later, and that the empty reply means
-	// nothing. It holds the seconds in decimal, from 1 to 86400, after which the orchestrator sends the command again unless it
-	// receives a completion or a heartbeat.
+	// PendingKey is a trailer. It says that the command was accepted and will be completed later, and that the empty
+	// reply means nothing. It holds the seconds in decimal, from 1 to 86400, after which the orchestrator sends the
+	// command again unless it receives a completion or a heartbeat.
 	PendingKey = "treaty-pending"
 )
 

@@ -16,8 +16,8 @@ const MaxCommandID = 512
 // SagaName returns the name of the saga with an id: "sagas/{saga}".
 func SagaName(id string) string { return SagaPrefix + id }
 
-// ParseSagaName returns the id in a saga's name. It returns false when the text isn't the name of a saga. It checks the form of the
-// name, not which characters the id has.
+// ParseSagaName returns the id in a saga's name. It returns false when the text isn't the name of a saga. It checks the
+// form of the name, not which characters the id has.
 func ParseSagaName(name string) (id string, ok bool) {
 	id, ok = strings.CutPrefix(name, SagaPrefix)
 	return id, ok && id != "" && !strings.Contains(id, "/")
@@ -26,8 +26,8 @@ func ParseSagaName(name string) (id string, ok bool) {
 // StepName returns the name of a step: "sagas/{saga}/steps/{step}". It is also the step's command id.
 func StepName(sagaID, path string) string { return SagaPrefix + sagaID + stepsInfix + path }
 
-// ParseStepName returns the saga's id and the step's path in the name of a step, which is also its command id. It returns false
-// when the text isn't the name of a step.
+// ParseStepName returns the saga's id and the step's path in the name of a step, which is also its command id. It
+// returns false when the text isn't the name of a step.
 func ParseStepName(name string) (sagaID, path string, ok bool) {
 	saga, path, found := strings.Cut(name, stepsInfix)
 	sagaID, ok = ParseSagaName(saga)

@@ -23,8 +23,8 @@ const (
 	// ErrorConsumer holds the name of an event consumer.
 	ErrorConsumer = "consumer"
 
-	// ErrorPosition holds a position in the stream of events, in decimal: one from which reading can continue for EVENTS_PURGED, and
-	// that of the newest event for EVENTS_AHEAD.
+	// ErrorPosition holds a position in the stream of events, in decimal: one from which reading can continue for
+	// EVENTS_PURGED, and that of the newest event for EVENTS_AHEAD.
 	ErrorPosition = "position"
 
 	// ErrorID holds an id under which the orchestrator's log has the cause.
@@ -38,7 +38,8 @@ func Reason(reason treatyv1.ErrorReason) string {
 	return strings.TrimPrefix(reason.String(), reasonPrefix)
 }
 
-// ParseReason returns the reason of a google.rpc.ErrorInfo. It returns UNSPECIFIED when this version doesn't know the reason.
+// ParseReason returns the reason of a google.rpc.ErrorInfo. It returns UNSPECIFIED when this version doesn't know the
+// reason.
 func ParseReason(reason string) treatyv1.ErrorReason {
 	return treatyv1.ErrorReason(treatyv1.ErrorReason_value[reasonPrefix+reason])
 }

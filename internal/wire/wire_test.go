@@ -27,7 +27,8 @@ func TestParseStepName(t *testing.T) {
 	for _, test := range tests {
 		saga, path, ok := wire.ParseStepName(test.name)
 		if saga != test.saga || path != test.path || ok != test.ok {
-			t.Errorf("ParseStepName(%q) = %q, %q, %v; want %q, %q, %v", test.name, saga, path, ok, test.saga, test.path, test.ok)
+			t.Errorf("ParseStepName(%q) = %q, %q, %v; want %q, %q, %v", test.name, saga, path, ok, test.saga, test.path,
+				test.ok)
 		}
 	}
 }

@@ -13,22 +13,25 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/sagarequest"
 )
 
-// StartParams returns how the child that a command starts is started, apart from the trace. The child's id is derived from the command
-// id, so every attempt finds the same child. The error is a
-// *sagarequest.Error.
-func StartParams(definition *contract.SagaDefinition, parent *treatyv1.Parent, request []byte) (engine.StartParams, error) {
+// StartParams returns how the child that a command starts is started, apart from the trace. The child's id is derived
+// from the command id, so every attempt finds the same child. The error is a *sagarequest.Error.
+func StartParams(
+	definition *contract.SagaDefinition, parent *treatyv1.Parent, request []byte,
+) (engine.StartParams, error) {
 	start, err := sagarequest.NewReader(definition).ReadChild(request)
 	if err != nil {
 		return engine.StartParams{}, err
 	}
 	return engine.StartParams{
-		Definition: definition.Definition, Request: request, SagaID: engine.ChildID(definition.Definition, parent.GetCommandId()),
+		Definition: definition.Definition, Request: request,
+		SagaID: engine.ChildID(definition.Definition, parent.GetCommandId()),
 		Labels: start.Labels, Deadline: definition.Deadline, Parent: parent,
 	}, nil
 }
 
-// Refusal returns the status of a child that was compensated, as its parent receives it. Everything that the child did is compensated, so its
-// code must mean "refused": a status whose code means something else becomes the detail of one that does.
+// Refusal returns the status of a child that was compensated, as its parent receives it. Everything that the child did
+// is compensated, so its code must mean "refused": a status whose code means something else becomes the detail of one
+// that does.
 func Refusal(failure *treatyv1.Failure) *treatyv1.Failure {
 	code := codes.Code(uint32(failure.GetCode()))
 	if contract.OutcomeOf(nil, code) == treatyv1.Outcome_OUTCOME_REFUSED {
@@ -45,7 +48,8 @@ func Refusal(failure *treatyv1.Failure) *treatyv1.Failure {
 	return refusal
 }
 
-// ActionRequest returns the request that started a child, from the request of its compensation. It is empty when the field is missing.
+// ActionRequest returns the request that started a child, from the request of its compensation. It is empty when the
+// field is missing.
 func ActionRequest(compensation *contract.Compensation, request []byte) ([]byte, error) {
 	found := []byte{}
 	for len(request) > 0 {

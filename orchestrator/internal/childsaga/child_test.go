@@ -54,7 +54,8 @@ func TestRefusal(t *testing.T) {
 // ActionRequest finds what protobuf itself reads in that field.
 func FuzzActionRequest(f *testing.F) {
 	whole, err := proto.Marshal(&identityv1.UndoVerifyApplicantRequest{
-		Action: &identityv1.VerifyApplicantRequest{Customer: "customers/ada"}, Reply: &identityv1.ApplicantConfirmed{Applicant: "applicants/1"},
+		Action: &identityv1.VerifyApplicantRequest{Customer: "customers/ada"},
+		Reply:  &identityv1.ApplicantConfirmed{Applicant: "applicants/1"},
 	})
 	if err != nil {
 		f.Fatal(err)

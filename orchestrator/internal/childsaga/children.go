@@ -16,8 +16,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// completionTimeout is how long a parent waits for a child of this orchestrator until it asks again. The child completes the parent's step
-// when it ends, so this matters only when that is lost.
+// completionTimeout is how long a parent waits for a child of this orchestrator until it asks again. The child
+// completes the parent's step when it ends, so this matters only when that is lost.
 const completionTimeout = time.Hour
 
 // localTarget is the target of a local child in spans.
@@ -71,7 +71,8 @@ type Children struct {
 // New returns the children of an engine that is made next. Call SetEngine before the engine starts or recovers a saga.
 func New(params Params) *Children {
 	c := &Children{
-		Dispatcher: params.Participants, Observer: params.Observer, catalog: params.Catalog, telemetry: params.Telemetry,
+		Dispatcher: params.Participants, Observer: params.Observer, catalog: params.Catalog,
+		telemetry:   params.Telemetry,
 		definitions: make(map[string]*contract.SagaDefinition), remote: make(map[string]bool),
 	}
 	for _, name := range params.Definitions {
@@ -94,7 +95,8 @@ func (c *Children) Local(method string) bool {
 	return !c.remote[service] && c.definitionOf(method) != nil
 }
 
-// definitionOf returns the definition whose sagas a method starts or compensates, or nil when this orchestrator runs none.
+// definitionOf returns the definition whose sagas a method starts or compensates, or nil when this orchestrator runs
+// none.
 func (c *Children) definitionOf(method string) *contract.SagaDefinition {
 	if definition := c.definitions[method]; definition != nil {
 		return definition
@@ -113,7 +115,8 @@ func (c *Children) Parked(to engine.Destination, wake func()) (cancel func(), pa
 	return c.Dispatcher.Parked(to, wake)
 }
 
-// Attempt starts or compensates a local child. It doesn't wait for the child's end: then the command is pending, and the child completes it.
+// Attempt starts or compensates a local child. It doesn't wait for the child's end: then the command is pending, and
+// the child completes it.
 func (c *Children) Attempt(ctx context.Context, attempt *engine.Attempt) engine.Answer {
 	if !c.Local(attempt.Call.Method) {
 		return c.Dispatcher.Attempt(ctx, attempt)

@@ -10,10 +10,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// CompensateChild compensates a saga for its parent, even if it has succeeded. It returns once the saga is compensated. A saga that was
-// never started is recorded as compensated, so that a start that arrives later is refused. params are those of its start; its
-// SagaID must be set. The errors are machine.ErrPastPivot, machine.ErrPivotInFlight, ErrInDoubt, ErrStopping and ctx's. Once the
-// decision is durable, the saga is compensated whether or not the caller waits.
+// CompensateChild compensates a saga for its parent, even if it has succeeded. It returns once the saga is compensated.
+// A saga that was never started is recorded as compensated, so that a start that arrives later is refused. params are
+// those of its start; its SagaID must be set. The errors are machine.ErrPastPivot, machine.ErrPivotInFlight,
+// ErrInDoubt, ErrStopping and ctx's. Once the decision is durable, the saga is compensated whether or not the caller
+// waits.
 func (e *Engine) CompensateChild(ctx context.Context, params StartParams) error {
 	compensated, err := e.BeginCompensateChild(ctx, params)
 	if err != nil || compensated {
@@ -23,8 +24,8 @@ func (e *Engine) CompensateChild(ctx context.Context, params StartParams) error 
 	return err
 }
 
-// BeginCompensateChild is CompensateChild without the wait: it returns once the decision is durable, and whether the saga is
-// compensated already.
+// BeginCompensateChild is CompensateChild without the wait: it returns once the decision is durable, and whether the
+// saga is compensated already.
 func (e *Engine) BeginCompensateChild(ctx context.Context, params StartParams) (compensated bool, err error) {
 	err = e.ask(ctx, params.SagaID, machine.CompensateForParent{})
 	if errors.Is(err, journal.ErrNotFound) {

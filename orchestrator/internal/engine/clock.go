@@ -7,8 +7,8 @@ type Clock interface {
 	// Now returns the time.
 	Now() time.Time
 
-	// AfterFunc calls f on a goroutine of its own after d. The returned function stops that; it returns false when it is too
-	// late.
+	// AfterFunc calls f on its own goroutine after d. The returned function prevents that. It returns false when f was
+	// called already.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
 

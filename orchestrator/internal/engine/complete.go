@@ -40,20 +40,20 @@ func (c Completion) input() machine.CommandCompleted {
 	return in
 }
 
-// Complete ends a command. It returns once that is durable. Completing again in the same way changes nothing. The errors are
-// journal.ErrNotFound, ErrStepNotFound, ErrStepEnded, ErrInDoubt and ErrStopping.
+// Complete ends a command. It returns once that is durable. Completing again in the same way changes nothing. The
+// errors are journal.ErrNotFound, ErrStepNotFound, ErrStepEnded, ErrInDoubt and ErrStopping.
 func (e *Engine) Complete(ctx context.Context, completion Completion) error {
 	return e.ask(ctx, completion.Saga, completion.input())
 }
 
-// CompleteUnattended is Complete for a caller that doesn't wait for the result. The completion isn't lost while the store fails. It
-// blocks while it runs the saga's turn, and sends the command that follows from it.
+// CompleteUnattended is Complete for a caller that doesn't wait for the result. The completion isn't lost while the
+// store fails. It blocks while it runs the saga's turn, and sends the command that follows from it.
 func (e *Engine) CompleteUnattended(completion Completion) {
 	e.driver.deliver(completion.Saga, completion.input())
 }
 
-// Heartbeat says that a participant still works on a command that it accepted. It isn't durable. The errors are journal.ErrNotFound,
-// ErrStepNotFound, ErrStepEnded and ErrStopping.
+// Heartbeat says that a participant still works on a command that it accepted. It isn't durable. The errors are
+// journal.ErrNotFound, ErrStepNotFound, ErrStepEnded and ErrStopping.
 func (e *Engine) Heartbeat(ctx context.Context, saga, step string, direction Direction) error {
 	if !e.work.Enter() {
 		return ErrStopping

@@ -10,7 +10,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
-// TestCompletedBeforeItIsSentAgain completes a command while its request is read for the next attempt. It isn't sent again.
+// TestCompletedBeforeItIsSentAgain completes a command while its request is read for the next attempt. It isn't sent
+// again.
 func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -31,7 +32,8 @@ func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 		block.Store(true)
 		pass(time.Minute) // the patience is over, and the saga is read
 		synctest.Wait()
-		if err := w.engine.Complete(t.Context(), engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}}); err != nil {
+		if err := w.engine.Complete(t.Context(),
+			engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -46,8 +48,8 @@ func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 	})
 }
 
-// TestChildUndoneForItsOwnReason lets a parent start to compensate while its child is compensated for its own reason. The child's
-// end completes the parent's compensation.
+// TestChildUndoneForItsOwnReason lets a parent start to compensate while its child is compensated for its own reason.
+// The child's end completes the parent's compensation.
 func TestChildUndoneForItsOwnReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -60,7 +62,8 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 		release := w.participant.stall("compensation 2")
 		params := engine.StartParams{
 			Definition: definition, Request: request(t, 3), SagaID: "child",
-			Parent: &treatyv1.Parent{CommandId: "sagas/" + parent.ID + "/steps/1", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Local: true},
+			Parent: &treatyv1.Parent{CommandId: "sagas/" + parent.ID + "/steps/1",
+				Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Local: true},
 		}
 		if _, err := w.engine.Start(t.Context(), params); err != nil {
 			t.Fatal(err)

@@ -10,9 +10,9 @@ import (
 // ResumeParams is an operator's decision about a suspended saga.
 type ResumeParams = machine.Resume
 
-// Cancel compensates a saga. It returns once the decision is durable. Cancelling a saga that is being compensated, or was, changes nothing.
-// The errors are journal.ErrNotFound, machine.ErrPastPivot, machine.ErrPivotInFlight, machine.ErrEnded, ErrInDoubt and
-// ErrStopping.
+// Cancel compensates a saga. It returns once the decision is durable. Cancelling a saga that is being compensated, or
+// was, changes nothing. The errors are journal.ErrNotFound, machine.ErrPastPivot, machine.ErrPivotInFlight,
+// machine.ErrEnded, ErrInDoubt and ErrStopping.
 func (e *Engine) Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error {
 	return e.ask(ctx, id, machine.Cancel{Decision: decision})
 }

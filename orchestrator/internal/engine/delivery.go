@@ -10,8 +10,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// delivery is a command in flight: from its durable intent to its recorded end, over all attempts that this process makes. Between
-// attempts it costs a timer and no goroutine.
+// delivery is a command in flight: from its durable intent to its recorded end, over all attempts that this process
+// makes. Between attempts it costs a timer and no goroutine.
 type delivery struct {
 	inst *instance
 	key  deliveryKey
@@ -50,15 +50,15 @@ type deliveryKey struct {
 	direction machine.Direction
 }
 
-// exhausted returns whether the command's retry policy says to give up. Time in which the participant was known to be down doesn't
-// count.
+// exhausted returns whether the command's retry policy says to give up. Time in which the participant was known to be
+// down doesn't count.
 func (d *delivery) exhausted(now time.Time) bool {
 	limit := d.call.Retry.GiveUpAfter
 	return limit > 0 && now.Sub(d.startTime)-d.paused >= limit
 }
 
-// outcomeOnGivingUp is unknown when an attempt may have been executed. An action that was certainly not executed counts as refused. A
-// compensation never does, since only an operator may decide that it was refused.
+// outcomeOnGivingUp is unknown when an attempt may have been executed. An action that was certainly not executed counts
+// as refused. A compensation never does, since only an operator may decide that it was refused.
 func (d *delivery) outcomeOnGivingUp() machine.Outcome {
 	if d.mayHaveRun || d.key.direction == Compensation {
 		return machine.Unknown
@@ -112,7 +112,8 @@ func (d *delivery) cancelWait() {
 	}
 }
 
-// endCompleted ends the delivery of a command that its participant completed. The caller holds the lock and runs the saga.
+// endCompleted ends the delivery of a command that its participant completed. The caller holds the lock and runs the
+// saga.
 func (i *instance) endCompleted(completed machine.CommandCompleted) {
 	d := i.deliveries[deliveryKey{completed.Step, completed.Direction}]
 	if d == nil {

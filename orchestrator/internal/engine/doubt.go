@@ -13,16 +13,17 @@ import (
 )
 
 const (
-	// doubtBackoff is the first wait after a commit failed and the store answered; it doubles with each further failure.
+	// doubtBackoff is the first wait after a commit failed and the store answered; it doubles with each further
+	// failure.
 	doubtBackoff = 100 * time.Millisecond
 
 	// maxReloadBackoff is the longest wait between two reads of a saga while the store doesn't answer.
 	maxReloadBackoff = 5 * time.Second
 )
 
-// resolveDoubt finds out whether a turn whose commit failed was written. It answers the caller with cause, reads the saga again
-// until the store answers, sends the pending commands, and applies the input again, which changes nothing if it was recorded. It
-// continues on its own goroutine, which runs the instance meanwhile.
+// resolveDoubt finds out whether a turn whose commit failed was written. It answers the caller with cause, reads the
+// saga again until the store answers, sends the pending commands, and applies the input again, which changes nothing if
+// it was recorded. It continues on its own goroutine, which runs the instance meanwhile.
 func (d *driver) resolveDoubt(inst *instance, m message, cause error) {
 	m.reply(cause)
 	again := []message{{input: machine.Wake{}}}
@@ -39,7 +40,8 @@ func (d *driver) resolveDoubt(inst *instance, m message, cause error) {
 // reload reads an instance from the store and runs it.
 func (d *driver) reload(inst *instance) {
 	wait := doubtBackoff << min(inst.failedCommits, 6)
-	if inst.failedCommits > 1 && !d.work.pause(wait) { // the store answers reads but fails writes: a full disk, for example
+	// the store answers reads but fails writes: a full disk, for example
+	if inst.failedCommits > 1 && !d.work.pause(wait) {
 		d.abandon(inst, ErrStopping)
 		return
 	}
@@ -68,7 +70,8 @@ func (d *driver) reload(inst *instance) {
 func (d *driver) catchUp(inst *instance, stored *journal.Journal) {
 	inst.mu.Lock()
 	for key, delivery := range inst.deliveries {
-		if step := inst.machine.Saga().Step(key.step); !delivery.ended && (step == nil || !inFlight(step, key.direction)) {
+		if step := inst.machine.Saga().Step(key.step); !delivery.ended &&
+			(step == nil || !inFlight(step, key.direction)) {
 			delivery.end()
 		}
 	}

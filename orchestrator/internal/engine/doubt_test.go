@@ -18,10 +18,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestFailedCommitIsUnknown fails each commit of a saga in turn, before the write and after it, with a store that doesn't answer for a
-// while. The saga ends in the same way each time, and no recorded command is sent again.
+// TestFailedCommitIsUnknown fails each commit of a saga in turn, before the write and after it, with a store that
+// doesn't answer for a while. The saga ends in the same way each time, and no recorded command is sent again.
 func TestFailedCommitIsUnknown(t *testing.T) {
-	for when, side := range map[journaltest.When]string{journaltest.BeforeCommit: "before", journaltest.AfterCommit: "after"} {
+	for when, side := range map[journaltest.When]string{journaltest.BeforeCommit: "before",
+		journaltest.AfterCommit: "after"} {
 		for _, refusal := range []bool{false, true} {
 			turns, want := 4, succeeded
 			if refusal {
@@ -47,7 +48,8 @@ func TestFailedCommitIsUnknown(t *testing.T) {
 							}
 							synctest.Wait()
 							for handle == nil {
-								if handle, err = w.engine.Start(t.Context(), params); err != nil && !errors.Is(err, engine.ErrInDoubt) && !errors.Is(err, journaltest.ErrInjected) {
+								if handle, err = w.engine.Start(t.Context(), params); err != nil &&
+									!errors.Is(err, engine.ErrInDoubt) && !errors.Is(err, journaltest.ErrInjected) {
 									t.Fatal(err)
 								}
 							}
@@ -77,8 +79,8 @@ func TestFailedCommitIsUnknown(t *testing.T) {
 	}
 }
 
-// TestFullDisk fails commits but not reads, as a full disk does, and then recovers. The saga continues from where it was, and the
-// store isn't flooded with retries.
+// TestFullDisk fails commits but not reads, as a full disk does, and then recovers. The saga continues from where it
+// was, and the store isn't flooded with retries.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -170,7 +172,8 @@ func TestSleepBeginsInDoubt(t *testing.T) {
 	})
 }
 
-// TestCompletionInDoubt fails the commit of a completion after its write. The command isn't sent again, and the saga leaves memory.
+// TestCompletionInDoubt fails the commit of a completion after its write. The command isn't sent again, and the saga
+// leaves memory.
 func TestCompletionInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -182,7 +185,8 @@ func TestCompletionInDoubt(t *testing.T) {
 		w.participant.answer("action 1", pending(time.Minute))
 		handle := w.start(1)
 		synctest.Wait()
-		err := w.engine.Complete(t.Context(), engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}})
+		err := w.engine.Complete(t.Context(),
+			engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}})
 		if !errors.Is(err, engine.ErrInDoubt) {
 			t.Fatal(err)
 		}

@@ -11,11 +11,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// driver runs the turns of sagas. It takes the inputs in a saga's mailbox one by one, applies each to the saga's machine, has the
-// turn written, and hands the commands that follow from it to the sender.
+// driver runs the turns of sagas. It takes the inputs in a saga's mailbox one by one, applies each to the saga's
+// machine, has the turn written, and hands the commands that follow from it to the sender.
 //
-// Methods that return a *delivery return a command that the caller must send: the last command of a run is sent by the goroutine
-// that ran the saga, which saves a hand-off.
+// Methods that return a *delivery return a command that the caller must send: the last command of a run is sent by the
+// goroutine that ran the saga, which saves a hand-off.
 type driver struct {
 	work     *work
 	register *register
@@ -27,7 +27,8 @@ type driver struct {
 	config   *Config
 }
 
-// submit puts a message into a saga's mailbox. When nobody runs the saga, the caller runs it until its mailbox is empty.
+// submit puts a message into a saga's mailbox. When nobody runs the saga, the caller runs it until its mailbox is
+// empty.
 func (d *driver) submit(id string, m message) *delivery {
 	for {
 		inst := d.register.get(id)
@@ -52,8 +53,8 @@ func (d *driver) enqueue(inst *instance, m message) *delivery {
 	return d.run(inst)
 }
 
-// deliver puts an input for which nobody waits into a saga's mailbox, and sends the command that follows. The input isn't lost when
-// the store fails.
+// deliver puts an input for which nobody waits into a saga's mailbox, and sends the command that follows. The input
+// isn't lost when the store fails.
 func (d *driver) deliver(id string, input machine.Input) {
 	if !d.work.Enter() {
 		return
@@ -107,8 +108,8 @@ func (d *driver) run(inst *instance) *delivery {
 	}
 }
 
-// turn applies one message and makes the turn that follows durable. It returns the commands to be sent. After ErrInDoubt the machine
-// is unloaded.
+// turn applies one message and makes the turn that follows durable. It returns the commands to be sent. After
+// ErrInDoubt the machine is unloaded.
 func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if err := d.loader.ensureLoaded(inst, m); err != nil {
 		return nil, err
@@ -200,8 +201,8 @@ func (d *driver) evictIfIdle(inst *instance) {
 	}
 }
 
-// dropMissing drops the instance of a saga that isn't in the store, before the caller gets its answer, so that a start that follows
-// doesn't find it. It returns false when the instance is needed: others wait for it.
+// dropMissing drops the instance of a saga that isn't in the store, before the caller gets its answer, so that a start
+// that follows doesn't find it. It returns false when the instance is needed: others wait for it.
 func (d *driver) dropMissing(inst *instance) bool {
 	inst.mu.Lock()
 	defer inst.mu.Unlock()

@@ -33,7 +33,8 @@ type Config struct {
 	// Clock tells the time. Default: the machine's clock.
 	Clock Clock
 
-	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept for ever.
+	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept for
+	// ever.
 	Retention map[string]time.Duration
 
 	// EventRetention says how long events are kept. 0 means for ever.
@@ -45,9 +46,9 @@ type Config struct {
 
 // Engine drives the sagas of one store. All methods may be called concurrently.
 //
-// It is made of parts that each own their state: the register holds the sagas in memory with their mailboxes, the driver runs turns, the
-// writer makes them durable, the sender delivers commands, the waker fires timers and events, and the purger deletes what is older
-// than its retention.
+// It is made of parts that each own their state: the register holds the sagas in memory with their mailboxes, the
+// driver runs turns, the writer makes them durable, the sender delivers commands, the waker fires timers and events,
+// and the purger deletes what is older than its retention.
 type Engine struct {
 	config   *Config
 	work     *work
@@ -82,8 +83,9 @@ func New(config Config) (*Engine, error) {
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}
 	e.writer = &writer{
-		groups: newGroupCommitter(config.Store, config.Observer), replies: newReplyEvents(config.Catalog, config.Logger),
-		waker: e.waker, logger: config.Logger,
+		groups:  newGroupCommitter(config.Store, config.Observer),
+		replies: newReplyEvents(config.Catalog, config.Logger),
+		waker:   e.waker, logger: config.Logger,
 	}
 	sender := &sender{config: e.config, work: e.work, loader: e.loader}
 	e.driver = &driver{
@@ -98,8 +100,8 @@ func New(config Config) (*Engine, error) {
 	return e, nil
 }
 
-// Stop takes no new input, waits for the attempts in flight until ctx ends, cuts off the rest, and commits the outcomes. Sagas that
-// haven't ended continue when the store is opened again. Later calls do nothing.
+// Stop takes no new input, waits for the attempts in flight until ctx ends, cuts off the rest, and commits the
+// outcomes. Sagas that haven't ended continue when the store is opened again. Later calls do nothing.
 func (e *Engine) Stop(ctx context.Context) {
 	if !e.work.Close() {
 		return

@@ -42,7 +42,7 @@ func TestRefusalUndoes(t *testing.T) {
 		w.participant.answer("action 3", refused)
 		handle := w.start(3)
 		end, err := handle.Await(t.Context())
-		if err != nil || end.State != compensated || end.Failure.GetMessage() != "said the fake" {
+		if err != nil || end.State != compensated || end.Failure.GetMessage() != "answered by the fake" {
 			t.Fatalf("got %v, %v", end, err)
 		}
 		want := []string{"action 1#1", "action 2#1", "action 3#1", "compensation 2#1", "compensation 1#1"}
@@ -55,7 +55,8 @@ func TestRefusalUndoes(t *testing.T) {
 func TestRetriesUntilItIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
-		w.participant.answer("action 1", unknown, unknown, failed(treatyv1.Outcome_OUTCOME_CONFLICT, 10), failed(treatyv1.Outcome_OUTCOME_MISDEPLOYED, 12))
+		w.participant.answer("action 1", unknown, unknown, failed(treatyv1.Outcome_OUTCOME_CONFLICT, 10),
+			failed(treatyv1.Outcome_OUTCOME_MISDEPLOYED, 12))
 		handle := w.start(1)
 		began := time.Now()
 		if end, err := handle.Await(t.Context()); err != nil || end.State != succeeded {
@@ -70,8 +71,8 @@ func TestRetriesUntilItIsDone(t *testing.T) {
 	})
 }
 
-// TestGivesUp fails an action until its retry policy is exhausted. An action that may have run is compensated; one that certainly
-// didn't run isn't.
+// TestGivesUp fails an action until its retry policy is exhausted. An action that may have run is compensated; one that
+// certainly didn't run isn't.
 func TestGivesUp(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -124,8 +125,8 @@ func TestOutageBurnsNoBudget(t *testing.T) {
 	})
 }
 
-// TestEveryCrash stops the engine during each command of a saga in turn and opens the store again. The saga ends in the same way, and
-// no recorded command is sent again.
+// TestEveryCrash stops the engine during each command of a saga in turn and opens the store again. The saga ends in the
+// same way, and no recorded command is sent again.
 func TestEveryCrash(t *testing.T) {
 	for _, commands := range [][]string{
 		{"action 1", "action 2", "action 3"},
@@ -281,7 +282,8 @@ func TestDeadline(t *testing.T) {
 		w := newFixture(t)
 		w.participant.delay = 100 * time.Hour
 		w.participant.answer("action 2", unknown)
-		handle, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 2), Deadline: 10 * time.Minute})
+		handle, err := w.engine.Start(t.Context(),
+			engine.StartParams{Definition: definition, Request: request(t, 2), Deadline: 10 * time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +293,8 @@ func TestDeadline(t *testing.T) {
 		w.stop()
 		w.open()
 		end, err := w.engine.Await(t.Context(), handle.ID)
-		if err != nil || end.State != compensated || w.get(handle.ID).GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE {
+		if err != nil || end.State != compensated ||
+			w.get(handle.ID).GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE {
 			t.Fatalf("got %v, %v", end, err)
 		}
 		if took := time.Since(began); took < 10*time.Minute || took > 10*time.Minute+time.Second {
@@ -312,13 +315,15 @@ func TestSuspendedGoesOn(t *testing.T) {
 		}
 		w.stop()
 		w.open()
-		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{How: machine.Retry, Decision: &treatyv1.Decision{Actor: "ann"}}); err != nil {
+		if err := w.engine.Resume(t.Context(), handle.ID,
+			engine.ResumeParams{How: machine.Retry, Decision: &treatyv1.Decision{Actor: "ann"}}); err != nil {
 			t.Fatal(err)
 		}
 		if end, err := w.engine.Await(t.Context(), handle.ID); err != nil || end.State != compensated {
 			t.Fatalf("got %v, %v", end, err)
 		}
-		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{How: machine.Retry}); !errors.Is(err, machine.ErrNotSuspended) {
+		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{How: machine.Retry}); !errors.Is(err,
+			machine.ErrNotSuspended) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -335,7 +340,8 @@ func TestStopWaits(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		w.engine.Stop(ctx)
-		if _, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition}); !errors.Is(err, engine.ErrStopping) {
+		if _, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition}); !errors.Is(err,
+			engine.ErrStopping) {
 			t.Errorf("starting while stopping: %v", err)
 		}
 		if got := w.get(handle.ID); got.GetSteps()[0].GetState() != treatyv1.StepState_STEP_STATE_DONE {

@@ -6,8 +6,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// The errors of the engine, to be compared with errors.Is. Methods also return journal.ErrNotFound when there is no such saga, and the
-// machine's errors when a decision is rejected.
+// The errors of the engine, to be compared with errors.Is. Methods also return journal.ErrNotFound when there is no
+// such saga, and the machine's errors when a decision is rejected.
 var (
 	// ErrPurged says that the saga of that request id or saga id has ended and was purged.
 	ErrPurged = journal.ErrPurged
@@ -18,8 +18,8 @@ var (
 	// ErrNoDefinition says that this orchestrator doesn't run sagas of that definition.
 	ErrNoDefinition = errors.New("no such saga definition here")
 
-	// ErrInDoubt says that the store failed, so that it isn't known whether the input was recorded. The saga continues either way once
-	// the store answers. Repeat the call with the same ids.
+	// ErrInDoubt says that the store failed, so that it isn't known whether the input was recorded. The saga continues
+	// either way once the store answers. Repeat the call with the same ids.
 	ErrInDoubt = errors.New("the store didn't say whether it was recorded")
 
 	// ErrStopping says that the engine is stopping. Nothing was recorded.

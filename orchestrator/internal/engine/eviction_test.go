@@ -56,7 +56,9 @@ func TestWaitingSagasAreEvicted(t *testing.T) {
 			resumed <- end
 		}()
 		synctest.Wait()
-		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{How: machine.MarkDone, Decision: &treatyv1.Decision{Actor: "ann", Reason: "by hand"}}); err != nil {
+		if err := w.engine.Resume(t.Context(), handle.ID,
+			engine.ResumeParams{How: machine.MarkDone,
+				Decision: &treatyv1.Decision{Actor: "ann", Reason: "by hand"}}); err != nil {
 			t.Fatal(err)
 		}
 		if end := <-resumed; end.State != compensated {

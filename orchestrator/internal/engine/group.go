@@ -39,8 +39,8 @@ func newGroupCommitter(store Store, observer Observer) *groupCommitter {
 	return c
 }
 
-// commit returns once the turn is durable. An error means that the commit of its group failed, so that it isn't known whether the turn
-// is durable. It must not be called after close.
+// commit returns once the turn is durable. An error means that the commit of its group failed, so that it isn't known
+// whether the turn is durable. It must not be called after close.
 func (c *groupCommitter) commit(turn *pendingTurn) error {
 	c.mu.Lock()
 	c.waiting = append(c.waiting, turn)

@@ -180,7 +180,8 @@ func (p *participant) seen() []string {
 }
 
 func failed(outcome treatyv1.Outcome, code codes.Code) engine.Answer {
-	return engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code), Message: "answered by the fake"}}
+	return engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code),
+		Message: "answered by the fake"}}
 }
 
 var (
@@ -223,7 +224,8 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &fixture{t: t, store: journaltest.NewMemory(), participant: newParticipant(), catalog: catalog, code: make(registrar)}
+	w := &fixture{t: t, store: journaltest.NewMemory(), participant: newParticipant(), catalog: catalog,
+		code: make(registrar)}
 	saga.Register(w.code, benchv1.WorkSagas_Run_FullMethodName, run)
 	w.open()
 	t.Cleanup(func() { w.stop() })
@@ -270,7 +272,8 @@ func request(t *testing.T, steps int32) []byte {
 
 func (w *fixture) start(steps int32) *engine.Handle {
 	w.t.Helper()
-	handle, err := w.engine.Start(w.t.Context(), engine.StartParams{Definition: definition, Request: request(w.t, steps)})
+	handle, err := w.engine.Start(w.t.Context(),
+		engine.StartParams{Definition: definition, Request: request(w.t, steps)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

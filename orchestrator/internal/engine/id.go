@@ -18,8 +18,8 @@ const (
 
 var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// NewID returns an id for a saga. An id that is derived from a request id is always the same, so that the store rejects a second
-// start. Any other id is new and begins with the time, so that new sagas are neighbours in the store's index.
+// NewID returns an id for a saga. An id that is derived from a request id is always the same, so that the store rejects
+// a second start. Any other id is new and begins with the time, so that new sagas are neighbours in the store's index.
 func NewID(now time.Time, definition, requestID string) string {
 	if requestID != "" {
 		return idFromRequestID + derivedID(definition, requestID)
@@ -30,7 +30,8 @@ func NewID(now time.Time, definition, requestID string) string {
 	return idFromTime + lowerBase32.EncodeToString(raw[:])
 }
 
-// ChildID returns the id of a child saga: the saga that is a step of another one. It is always the same for a command id.
+// ChildID returns the id of a child saga: the saga that is a step of another one. It is always the same for a command
+// id.
 func ChildID(definition, commandID string) string {
 	return idFromParent + derivedID(definition, commandID)
 }
@@ -40,7 +41,7 @@ func derivedID(definition, text string) string {
 	return lowerBase32.EncodeToString(sum[:20])
 }
 
-// isDerivedID returns whether an id comes from a request id or from a parent's command, so that the same id may come again. The store
-// must remember such an id after the saga was purged: participants would answer the commands of a second saga with that id as
-// duplicates.
+// isDerivedID returns whether an id comes from a request id or from a parent's command, so that the same id may come
+// again. The store must remember such an id after the saga was purged: participants would answer the commands of a
+// second saga with that id as duplicates.
 func isDerivedID(id string) bool { return !strings.HasPrefix(id, idFromTime) }

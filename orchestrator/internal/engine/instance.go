@@ -12,8 +12,8 @@ import (
 
 // instance is a saga in memory: its mailbox, its commands in flight and, while it is loaded, its machine.
 //
-// An instance has no goroutine. The goroutine that adds an input to the mailbox while nobody runs the instance runs it until the
-// mailbox is empty.
+// An instance has no goroutine. The goroutine that adds an input to the mailbox while nobody runs the instance runs it
+// until the mailbox is empty.
 type instance struct {
 	id string
 
@@ -49,7 +49,8 @@ func storedRowOf(row *journal.Row) storedRow {
 }
 
 func (r storedRow) equal(other storedRow) bool {
-	return r.state == other.state && r.due.Equal(other.due) && r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
+	return r.state == other.state && r.due.Equal(other.due) && r.waiting == other.waiting &&
+		slices.Equal(r.awaits, other.awaits)
 }
 
 // message is an input in a mailbox.

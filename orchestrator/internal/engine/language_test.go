@@ -50,7 +50,8 @@ func (w *fixture) crash() {
 func pass(d time.Duration) { <-time.After(d) }
 
 func work(ctx saga.Context, step int32) error {
-	return saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, &benchv1.WorkRequest{Step: step}, new(benchv1.WorkDone)) //nolint:wrapcheck // as saga code does
+	request := &benchv1.WorkRequest{Step: step}
+	return saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, request, new(benchv1.WorkDone))
 }
 
 func (w *fixture) loaded(want int) {
@@ -73,7 +74,8 @@ func TestSleepCostsNothing(t *testing.T) {
 				began := time.Now()
 				handle := w.start(1)
 				w.loaded(0)
-				if row, err := w.store.Get(t.Context(), handle.ID); err != nil || !row.Waiting || !row.Due.Equal(began.Add(long)) {
+				if row, err := w.store.Get(t.Context(), handle.ID); err != nil || !row.Waiting ||
+					!row.Due.Equal(began.Add(long)) {
 					t.Fatalf("the row says %+v: %v", row, err)
 				}
 				pass(long / 2)
@@ -227,7 +229,8 @@ func TestPublishingAgainChangesNothing(t *testing.T) {
 }
 
 func pending(d time.Duration) engine.Answer {
-	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: d, Failure: &treatyv1.Failure{Code: 14, Message: "accepted"}}
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: d,
+		Failure: &treatyv1.Failure{Code: 14, Message: "accepted"}}
 }
 
 func twoSteps(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
@@ -239,7 +242,8 @@ func twoSteps(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error)
 
 func (w *fixture) complete(id, step string, direction engine.Direction, refusal *treatyv1.Failure) error {
 	reply, _ := proto.Marshal(&benchv1.WorkDone{Payload: []byte("late")})
-	return w.engine.Complete(w.t.Context(), engine.Completion{Saga: id, Step: step, Direction: direction, Reply: reply, Refusal: refusal})
+	return w.engine.Complete(w.t.Context(), engine.Completion{Saga: id, Step: step, Direction: direction, Reply: reply,
+		Refusal: refusal})
 }
 
 func TestPending(t *testing.T) {
@@ -249,7 +253,8 @@ func TestPending(t *testing.T) {
 			w.participant.answer("action 1", pending(time.Hour))
 			handle := w.start(1)
 			synctest.Wait()
-			if attempts := w.get(handle.ID).GetSteps()[0].GetAttempts(); !attempts.GetAccepted() || attempts.GetNextTime() == nil {
+			if attempts := w.get(handle.ID).GetSteps()[0].GetAttempts(); !attempts.GetAccepted() ||
+				attempts.GetNextTime() == nil {
 				t.Errorf("the step shows %v", attempts)
 			}
 			if err := w.complete(handle.ID, "1", engine.Action, nil); err != nil {
@@ -261,7 +266,8 @@ func TestPending(t *testing.T) {
 			if err := w.complete(handle.ID, "1", engine.Action, nil); err != nil {
 				t.Errorf("completing again: %v", err)
 			}
-			if err := w.complete(handle.ID, "1", engine.Action, &treatyv1.Failure{Code: 9}); !errors.Is(err, engine.ErrStepEnded) {
+			if err := w.complete(handle.ID, "1", engine.Action, &treatyv1.Failure{Code: 9}); !errors.Is(err,
+				engine.ErrStepEnded) {
 				t.Errorf("completing otherwise: %v", err)
 			}
 			if err := w.complete(handle.ID, "7", engine.Action, nil); !errors.Is(err, engine.ErrStepNotFound) {
@@ -282,7 +288,8 @@ func TestPending(t *testing.T) {
 			w.participant.answer("compensation 1", pending(time.Hour))
 			handle := w.start(1)
 			synctest.Wait()
-			if err := w.complete(handle.ID, "2", engine.Action, &treatyv1.Failure{Code: 9, Message: "after all not"}); err != nil {
+			if err := w.complete(handle.ID, "2", engine.Action,
+				&treatyv1.Failure{Code: 9, Message: "after all not"}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -315,7 +322,8 @@ func TestPending(t *testing.T) {
 			if took := time.Since(began); took < 59*time.Minute {
 				t.Errorf("it took %v", took)
 			}
-			if err := w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action); !errors.Is(err, engine.ErrStepEnded) {
+			if err := w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action); !errors.Is(err,
+				engine.ErrStepEnded) {
 				t.Errorf("a heartbeat for a step that is over: %v", err)
 			}
 		})
@@ -364,7 +372,8 @@ func TestPending(t *testing.T) {
 func TestBroadcastWaitsForEverybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
-			answers, err := privacyv1saga.DeleteUserData(ctx, &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
+			answers, err := privacyv1saga.DeleteUserData(ctx,
+				&privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
 			return &benchv1.RunDone{Steps: int32(len(answers))}, err
 		})
 		w.participant.discoverLater()
@@ -375,7 +384,8 @@ func TestBroadcastWaitsForEverybody(t *testing.T) {
 		}
 		w.crash()
 		synctest.Wait()
-		want := []*treatyv1.Wait{{Wait: "1", Broadcast: "acme.privacy.v1.UserDataService/DeleteUserData", SilentParticipants: []string{"b.B", "c.C"}}}
+		want := []*treatyv1.Wait{{Wait: "1", Broadcast: "acme.privacy.v1.UserDataService/DeleteUserData",
+			SilentParticipants: []string{"b.B", "c.C"}}}
 		if diff := cmp.Diff(want, w.get(handle.ID).GetWaits(), protocmp.Transform()); diff != "" {
 			t.Errorf("it is seen to wait for (-want +got):\n%s", diff)
 		}
@@ -388,7 +398,8 @@ func TestBroadcastWaitsForEverybody(t *testing.T) {
 		}
 		seen := w.participant.seen()
 		slices.Sort(seen)
-		if diff := cmp.Diff([]string{"action 1.1.1#1 at a.A", "action 1.2.1#1 at b.B", "action 1.3.1#1 at c.C"}, seen); diff != "" {
+		if diff := cmp.Diff([]string{"action 1.1.1#1 at a.A", "action 1.2.1#1 at b.B", "action 1.3.1#1 at c.C"},
+			seen); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -396,7 +407,8 @@ func TestBroadcastWaitsForEverybody(t *testing.T) {
 
 func child(id string) engine.StartParams {
 	return engine.StartParams{
-		Definition: definition, SagaID: id, Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE},
+		Definition: definition, SagaID: id, Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1",
+			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE},
 	}
 }
 
@@ -476,7 +488,8 @@ func TestRestartForgetsTheRoundBefore(t *testing.T) {
 			synctest.Wait()
 			stored, err := w.store.Load(t.Context(), handle.ID)
 			if err != nil || len(stored.Turns) != 2 || stored.Turns[0].Number == 1 {
-				t.Fatalf("round %d: %d turns are kept, beginning with %d: %v", round, len(stored.Turns), stored.Turns[0].Number, err)
+				t.Fatalf("round %d: %d turns are kept, beginning with %d: %v", round, len(stored.Turns),
+					stored.Turns[0].Number, err)
 			}
 			w.crash()
 		}
@@ -491,7 +504,8 @@ func TestRestartForgetsTheRoundBefore(t *testing.T) {
 		if w.await(handle.ID) != succeeded {
 			t.Error("it didn't succeed")
 		}
-		if diff := cmp.Diff([]string{"action 1#1", "action r2.1#1", "action r3.1#1", "action r4.1#1"}, w.participant.seen()); diff != "" {
+		if diff := cmp.Diff([]string{"action 1#1", "action r2.1#1", "action r3.1#1", "action r4.1#1"},
+			w.participant.seen()); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -542,7 +556,8 @@ func TestVerify(t *testing.T) {
 		handle := w.start(1)
 		synctest.Wait()
 		verify := func(code registrar) []engine.Finding {
-			findings, verified, err := engine.Verify(t.Context(), engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: code})
+			findings, verified, err := engine.Verify(t.Context(),
+				engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: code})
 			if err != nil || verified != 1 {
 				t.Fatalf("verified %d: %v", verified, err)
 			}
@@ -558,12 +573,14 @@ func TestVerify(t *testing.T) {
 		saga.Register(other, benchv1.WorkSagas_Run_FullMethodName, twoSteps)
 		want := []engine.Finding{{
 			Saga: "sagas/" + handle.ID, Definition: definition, State: treatyv1.SagaState_SAGA_STATE_RUNNING, Step: "2",
-			Expected: "wait 2 for acme.identity.v1.ApplicantVerified of applicants/ada with a timeout", Found: "step 2 " + action,
+			Expected: "wait 2 for acme.identity.v1.ApplicantVerified of applicants/ada with a timeout",
+			Found:    "step 2 " + action,
 		}}
 		if diff := cmp.Diff(want, verify(other)); diff != "" {
 			t.Errorf("with other code (-want +got):\n%s", diff)
 		}
-		if row, err := w.store.Get(t.Context(), handle.ID); err != nil || row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		if row, err := w.store.Get(t.Context(), handle.ID); err != nil ||
+			row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
 			t.Errorf("verifying changed %v: %v", row, err)
 		}
 	})
@@ -613,7 +630,8 @@ func TestRecoveryDoesntGoBack(t *testing.T) {
 	})
 }
 
-// TestJournalOfANewerVersion gives one of two sagas a record that this version doesn't know. That saga stops; the other continues.
+// TestJournalOfANewerVersion gives one of two sagas a record that this version doesn't know. That saga stops; the other
+// continues.
 func TestJournalOfANewerVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -634,13 +652,15 @@ func TestJournalOfANewerVersion(t *testing.T) {
 		if w.await(other.ID) != succeeded {
 			t.Error("the other saga doesn't go on")
 		}
-		if _, err := w.engine.Get(t.Context(), newer.ID); !errors.Is(err, machine.ErrJournal) || !strings.Contains(err.Error(), newer.ID) {
+		if _, err := w.engine.Get(t.Context(), newer.ID); !errors.Is(err, machine.ErrJournal) ||
+			!strings.Contains(err.Error(), newer.ID) {
 			t.Errorf("reading it: %v", err)
 		}
 		if err := w.engine.Cancel(t.Context(), newer.ID, nil); !errors.Is(err, machine.ErrJournal) {
 			t.Errorf("cancelling it: %v", err)
 		}
-		findings, _, err := engine.Verify(t.Context(), engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: w.code})
+		findings, _, err := engine.Verify(t.Context(),
+			engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: w.code})
 		if err != nil || len(findings) != 1 || !strings.Contains(findings[0].Found, "newer") {
 			t.Errorf("the gate found %v: %v", findings, err)
 		}

@@ -65,7 +65,8 @@ func (l *loader) replay(inst *instance, stored *journal.Journal) error {
 }
 
 func (l *loader) unreadable(id string, err error) {
-	l.config.Logger.Error("a saga's journal can't be read; the saga doesn't continue", "saga", wire.SagaName(id), "error", err)
+	l.config.Logger.Error("a saga's journal can't be read; the saga doesn't continue", "saga", wire.SagaName(id),
+		"error", err)
 }
 
 func replayTurn(m *machine.Machine, stored journal.Turn) error {

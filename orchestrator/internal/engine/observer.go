@@ -7,8 +7,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Observer is told what the engine does, after it is durable. Its methods are called on the hot path, from many goroutines: they must
-// not block. NoObserver is one that does nothing.
+// Observer is notified of what is durable. Its methods are called on the hot path and concurrently, so they must not
+// block.
 type Observer interface {
 	// SagaStarted is called once the start is committed.
 	SagaStarted(saga *machine.Saga)
@@ -16,16 +16,16 @@ type Observer interface {
 	// SagaEnded is called once a final state is committed.
 	SagaEnded(saga *machine.Saga)
 
-	// SagaReopened is called once it is committed that a saga that had succeeded is undone by its parent.
+	// SagaReopened is called once the decision of a parent to compensate a saga that had succeeded is committed.
 	SagaReopened(saga *machine.Saga)
 
 	// SagaSuspended is called once a suspension is committed.
 	SagaSuspended(saga *machine.Saga, reason treatyv1.SuspensionReason)
 
-	// SagaRecovered is called for each open saga that is found when the engine starts, with its whole journal read.
+	// SagaRecovered is called for each open saga that is found when the engine starts.
 	SagaRecovered(saga *machine.Saga)
 
-	// GroupCommitted is called after each commit with the number of turns in it and how long it took.
+	// GroupCommitted is called after each commit, with the number of turns in it and its duration.
 	GroupCommitted(turns int, took time.Duration)
 }
 

@@ -11,8 +11,9 @@ import (
 // ErrOtherEvent says that an event of that source and id was published before with other content.
 var ErrOtherEvent = errors.New("an event of this source and id was published before with other content")
 
-// Publish makes events durable, all of them or none, and wakes the sagas that await them. It sets their positions and store times. The
-// errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same ids) and ErrStopping.
+// Publish makes events durable, all of them or none, and wakes the sagas that await them. It sets their positions and
+// store times. The errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same ids)
+// and ErrStopping.
 func (e *Engine) Publish(ctx context.Context, events []*journal.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -36,8 +37,8 @@ func (e *Engine) Publish(ctx context.Context, events []*journal.Event) error {
 	}
 }
 
-// WatchEvents returns a channel that holds a token after each commit that published events, and a function that ends the watch.
-// Several commits may make one token.
+// WatchEvents returns a channel that holds a token after each commit that published events, and a function that ends
+// the watch. Several commits may make one token.
 func (e *Engine) WatchEvents() (<-chan struct{}, func()) {
 	return e.waker.events.subscribe()
 }

@@ -17,8 +17,8 @@ const (
 	purgeLimit = 200
 )
 
-// purger deletes sagas that ended longer ago than their retention, and events older than theirs. It never deletes a saga that hasn't
-// ended.
+// purger deletes sagas that ended longer ago than their retention, and events older than theirs. It never deletes a
+// saga that hasn't ended.
 type purger struct {
 	store          Store
 	clock          Clock

@@ -16,8 +16,9 @@ const (
 	maxRecovering = 64
 )
 
-// Recover loads every open saga and continues it, and starts the timers. It returns how many open sagas there were, once each was
-// loaded and its pending commands were handed to the sender. A saga whose journal can't be read is logged and doesn't continue.
+// Recover loads every open saga and continues it, and starts the timers. It returns how many open sagas there were,
+// once each was loaded and its pending commands were handed to the sender. A saga whose journal can't be read is logged
+// and doesn't continue.
 func (e *Engine) Recover(ctx context.Context) (int, error) {
 	e.waker.timers.scan()
 	e.purger.start()

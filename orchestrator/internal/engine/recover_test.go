@@ -19,7 +19,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestCompletedDuringRecovery completes a command of a saga just before it is recovered. The saga's other commands are sent again.
+// TestCompletedDuringRecovery completes a command of a saga just before it is recovered. The saga's other commands are
+// sent again.
 func TestCompletedDuringRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
@@ -46,7 +47,9 @@ func TestCompletedDuringRecovery(t *testing.T) {
 		h.afterOpen = func() {
 			once.Do(func() {
 				// As a child that was recovered first does, or a participant.
-				if err := w.engine.Complete(context.Background(), engine.Completion{Saga: handle.ID, Step: "1.1.1", Direction: engine.Action, Reply: []byte{}}); err != nil {
+				if err := w.engine.Complete(context.Background(),
+					engine.Completion{Saga: handle.ID, Step: "1.1.1", Direction: engine.Action,
+						Reply: []byte{}}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -62,8 +65,8 @@ func TestCompletedDuringRecovery(t *testing.T) {
 	})
 }
 
-// TestCrashAfterResume crashes between an operator's decision and the commands that follow from it, while a branch of the saga waits. The
-// saga continues after the crash.
+// TestCrashAfterResume crashes between an operator's decision and the commands that follow from it, while a branch of
+// the saga waits. The saga continues after the crash.
 func TestCrashAfterResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
@@ -101,7 +104,9 @@ func TestCrashAfterResume(t *testing.T) {
 		}
 		w.store = h
 		w.open()
-		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{How: machine.Retry, Decision: &treatyv1.Decision{Actor: "ann", Reason: "x"}}); err != nil {
+		if err := w.engine.Resume(t.Context(), handle.ID,
+			engine.ResumeParams{How: machine.Retry,
+				Decision: &treatyv1.Decision{Actor: "ann", Reason: "x"}}); err != nil {
 			t.Fatal(err)
 		}
 		w.stop()
@@ -112,7 +117,8 @@ func TestCrashAfterResume(t *testing.T) {
 		synctest.Wait()
 		row, _ := w.store.Get(t.Context(), handle.ID)
 		if seen := w.participant.seen(); len(seen) != 2 {
-			t.Errorf("calls an hour after the restart: %v; state %v, waiting %v, due %v", seen, row.State, row.Waiting, row.Due)
+			t.Errorf("calls an hour after the restart: %v; state %v, waiting %v, due %v", seen, row.State, row.Waiting,
+				row.Due)
 		}
 	})
 }

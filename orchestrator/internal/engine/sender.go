@@ -9,8 +9,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// sender sends commands to participants: it makes attempts, waits between them, and puts the end of each command into its saga's
-// mailbox.
+// sender sends commands to participants: it makes attempts, waits between them, and puts the end of each command into
+// its saga's mailbox.
 type sender struct {
 	config *Config
 	work   *work
@@ -20,7 +20,8 @@ type sender struct {
 	bounded sendQueue
 }
 
-// deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and runs it.
+// deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and
+// runs it.
 func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect, earlier earlierAttempts) []*delivery {
 	var deliveries []*delivery
 	for _, effect := range effects {
@@ -63,8 +64,9 @@ const (
 func (s *sender) newDelivery(inst *instance, effect machine.Effect, earlier earlierAttempts) *delivery {
 	step := effect.Step
 	d := &delivery{
-		inst: inst, key: deliveryKey{step.Path(), effect.Direction}, call: s.callConfig(effect), request: requestOf(effect),
-		trace: inst.machine.Saga().Started.GetTrace(), kind: step.Scheduled.GetKind(),
+		inst: inst, key: deliveryKey{step.Path(), effect.Direction}, call: s.callConfig(effect),
+		request: requestOf(effect),
+		trace:   inst.machine.Saga().Started.GetTrace(), kind: step.Scheduled.GetKind(),
 		participant: step.Scheduled.GetParticipant(), attempts: int(step.Attempts),
 		mayHaveRun: earlier == maybeSent, startTime: s.config.Clock.Now(),
 	}
@@ -79,8 +81,8 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect, earlier earl
 	return d
 }
 
-// callConfig returns how a command is called. A command whose contract isn't linked any more is called with the defaults, since that
-// must not keep a saga from being compensated.
+// callConfig returns how a command is called. A command whose contract isn't linked any more is called with the
+// defaults, since that must not keep a saga from being compensated.
 func (s *sender) callConfig(effect machine.Effect) *contract.CallConfig {
 	method := effect.Step.Scheduled.GetMethod()
 	if effect.Direction == Compensation {
@@ -93,7 +95,8 @@ func (s *sender) callConfig(effect machine.Effect) *contract.CallConfig {
 	}
 	return &contract.CallConfig{
 		Method: method, Timeout: contract.DefaultTimeout,
-		Retry: contract.Retry{InitialInterval: contract.DefaultInitialInterval, MaxInterval: contract.DefaultMaxInterval},
+		Retry: contract.Retry{InitialInterval: contract.DefaultInitialInterval,
+			MaxInterval: contract.DefaultMaxInterval},
 	}
 }
 
@@ -117,8 +120,8 @@ func (s *sender) sendAsync(d *delivery) {
 	}
 }
 
-// send makes attempts until the command has ended or has to wait, and continues with the command that follows in the same saga. It
-// does nothing for nil.
+// send makes attempts until the command has ended or has to wait, and continues with the command that follows in the
+// same saga. It does nothing for nil.
 func (s *sender) send(d *delivery) {
 	for d != nil && !s.work.Closed() {
 		end, ended := s.attempt(d)
@@ -212,8 +215,8 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.Outcome, bool) {
 	return 0, false
 }
 
-// waitForParticipant makes the command wait while its participant's breaker is open. It returns false when the breaker is closed. The
-// caller holds the lock.
+// waitForParticipant makes the command wait while its participant's breaker is open. It returns false when the breaker
+// is closed. The caller holds the lock.
 func (s *sender) waitForParticipant(d *delivery) bool {
 	to := Destination{Method: d.call.Method, Participant: d.participant}
 	cancel, parked := s.config.Dispatcher.Parked(to, func() { go s.resume(d) })
@@ -256,8 +259,8 @@ func (s *sender) startTimer(d *delivery, wait time.Duration) {
 	d.stopWait = func() { stop() }
 }
 
-// postpone restarts the wait of an accepted command, since its participant still works on it. It returns false when no such command
-// is in memory.
+// postpone restarts the wait of an accepted command, since its participant still works on it. It returns false when no
+// such command is in memory.
 func (s *sender) postpone(inst *instance, key deliveryKey) bool {
 	inst.mu.Lock()
 	defer inst.mu.Unlock()
@@ -295,8 +298,8 @@ func (s *sender) resume(d *delivery) {
 	s.send(d)
 }
 
-// reloadRequest reads the request again, which was dropped while the command waited. When the store doesn't answer, the command waits
-// longer.
+// reloadRequest reads the request again, which was dropped while the command waited. When the store doesn't answer, the
+// command waits longer.
 func (s *sender) reloadRequest(d *delivery) bool {
 	saga, err := s.loader.read(s.work.ctx, d.inst.id)
 	d.inst.mu.Lock()

@@ -2,8 +2,8 @@ package engine
 
 import "sync"
 
-// maxBoundedSends is how many recovered and woken commands are in flight at the same time, so that a restart doesn't flood the
-// participants.
+// maxBoundedSends is how many recovered and woken commands are in flight at the same time, so that a restart doesn't
+// flood the participants.
 const maxBoundedSends = 1024
 
 // sendQueue holds the commands that wait until fewer are in flight.

@@ -27,7 +27,8 @@ type StartParams struct {
 	// Request is the serialized request. It must be valid for the definition's input.
 	Request []byte
 
-	// RequestID makes the start idempotent; empty for none. The saga's id is derived from it and the definition unless SagaID is set.
+	// RequestID makes the start idempotent; empty for none. The saga's id is derived from it and the definition unless
+	// SagaID is set.
 	RequestID string
 
 	// SagaID is the saga's id, if the caller chose one.
@@ -60,9 +61,9 @@ var errStartFailed = errors.New("another start of the saga failed")
 // maxStartTries is how often a start is tried while other starts of the same saga fail.
 const maxStartTries = 3
 
-// Start starts a saga and returns once that is durable. If a saga with that id, definition and request exists, Start returns that
-// saga. The errors are ErrNoDefinition, ErrOtherRequest, ErrPurged, ErrInDoubt (repeat the call with the same request id) and
-// ErrStopping.
+// Start starts a saga and returns once that is durable. If a saga with that id, definition and request exists, Start
+// returns that saga. The errors are ErrNoDefinition, ErrOtherRequest, ErrPurged, ErrInDoubt (repeat the call with the
+// same request id) and ErrStopping.
 func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error) {
 	if e.config.Definitions[params.Definition] == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDefinition, params.Definition)

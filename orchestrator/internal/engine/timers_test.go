@@ -59,7 +59,10 @@ func TestScanKeepsNewerTimers(t *testing.T) {
 // stepped is a clock that is set back.
 type stepped struct{ back atomic.Int64 }
 
-func (c *stepped) Now() time.Time                                  { return time.Now().Add(-time.Duration(c.back.Load())) }
+func (c *stepped) Now() time.Time {
+	return time.Now().Add(-time.Duration(c.back.Load()))
+}
+
 func (c *stepped) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 
 // TestClockIsPutBack sets the clock back before a timer fires. The timer is set again and fires when it is due.
@@ -71,7 +74,8 @@ func TestClockIsPutBack(t *testing.T) {
 		})
 		w.stop()
 		clock := new(stepped)
-		w.engine, _ = engine.New(engine.Config{Store: w.store, Dispatcher: w.participant, Catalog: w.catalog, Definitions: w.code, Clock: clock})
+		w.engine, _ = engine.New(engine.Config{Store: w.store, Dispatcher: w.participant, Catalog: w.catalog,
+			Definitions: w.code, Clock: clock})
 		if _, err := w.engine.Recover(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// TestTextThatIsNotUTF8 runs code that returns text that isn't UTF-8. It isn't written to the journal, and the saga continues or is
-// suspended with the reason.
+// TestTextThatIsNotUTF8 runs code that returns text that isn't UTF-8. It isn't written to the journal, and the saga
+// continues or is suspended with the reason.
 func TestTextThatIsNotUTF8(t *testing.T) {
 	for _, what := range []string{"error", "panic", "await"} {
 		t.Run(what, func(t *testing.T) {
@@ -42,7 +42,8 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 				got := w.get(handle.ID)
 				known, _ := w.engine.Loaded()
 				if s := got.GetState(); s != suspended && s != compensated && s != succeeded {
-					t.Errorf("an hour later: %v, in memory %d, steps %v, calls %v", s, known, got.GetSteps()[0].GetState(), w.participant.seen())
+					t.Errorf("an hour later: %v, in memory %d, steps %v, calls %v", s, known,
+						got.GetSteps()[0].GetState(), w.participant.seen())
 				}
 			})
 		})
@@ -78,7 +79,8 @@ func TestTurnThatIsTooLong(t *testing.T) {
 		busy.Store(true)
 		var starts sync.WaitGroup
 		start := func() {
-			if _, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 1)}); err != nil {
+			if _, err := w.engine.Start(t.Context(),
+				engine.StartParams{Definition: definition, Request: request(t, 1)}); err != nil {
 				t.Errorf("another saga's start: %v", err)
 			}
 		}
@@ -91,7 +93,8 @@ func TestTurnThatIsTooLong(t *testing.T) {
 		starts.Wait()
 		pass(time.Hour)
 		synctest.Wait()
-		if got := w.get(tooLong.ID); got.GetState() != suspended || !strings.Contains(got.GetSuspension().GetMessage(), "what follows can't be stored") {
+		if got := w.get(tooLong.ID); got.GetState() != suspended ||
+			!strings.Contains(got.GetSuspension().GetMessage(), "what follows can't be stored") {
 			t.Errorf("an hour later it is %v: %q", got.GetState(), got.GetSuspension().GetMessage())
 		}
 		if known, _ := w.engine.Loaded(); known != 0 {

@@ -12,32 +12,32 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// VerifyParams says what is to be verified.
+// VerifyParams configures Verify.
 type VerifyParams struct {
-	// Store is read, and never written.
+	// Store holds the sagas. It is only read.
 	Store interface {
 		Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error)
 	}
 
-	// Catalog knows the contracts.
+	// Catalog holds the contracts.
 	Catalog *contract.Catalog
 
 	// Definitions holds the code of each saga definition, by its name.
 	Definitions map[string]machine.Code
 }
 
-// Finding is an open saga with which this code can't go on.
+// Finding is an open saga that can't continue with the code.
 type Finding struct {
-	// Saga is its name, "sagas/{saga}".
+	// Saga is the saga's name, "sagas/{saga}".
 	Saga string
 
-	// Definition is its definition.
+	// Definition is the saga's definition.
 	Definition string
 
-	// State is where it stands.
+	// State is the saga's state.
 	State treatyv1.SagaState
 
-	// Step is where code and journal part; empty when the saga can't be run at all.
+	// Step is the step at which the code differs from the journal; empty when the saga can't run at all.
 	Step string
 
 	// Expected is what the journal holds there.
@@ -47,11 +47,13 @@ type Finding struct {
 	Found string
 }
 
-// Verify replays every saga that hasn't ended against this code, without any effect, and returns those with which it can't go on, and how
-// many there are altogether. What the code would do next is tried, and not recorded: a saga that it would suspend is found too. Sagas that are being undone need no code; of them it is verified that they can be read.
+// Verify replays every open saga against the code, without any effect, and returns the sagas that can't continue and
+// how many open sagas there are. It also tries the next turn without recording it, and so finds a saga that the code
+// would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read.
 func Verify(ctx context.Context, params VerifyParams) (findings []Finding, verified int, err error) {
 	for after := ""; ; {
-		page, err := params.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage, Which: journal.Unended})
+		page, err := params.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage,
+			Which: journal.Unended})
 		if err != nil {
 			return findings, verified, fmt.Errorf("reading open sagas: %w", err)
 		}
@@ -59,7 +61,8 @@ func Verify(ctx context.Context, params VerifyParams) (findings []Finding, verif
 			after = stored.Row.ID
 			verified++
 			if finding := params.verify(stored); finding != nil {
-				finding.Saga, finding.Definition, finding.State = wire.SagaName(stored.Row.ID), stored.Row.Definition, stored.Row.State
+				finding.Saga, finding.Definition, finding.State = wire.SagaName(
+					stored.Row.ID), stored.Row.Definition, stored.Row.State
 				findings = append(findings, *finding)
 			}
 		}
@@ -78,7 +81,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 	case err != nil:
 		return &Finding{Expected: "a journal that can be read", Found: err.Error()}
 	case saga.Decided != nil:
-		return nil // it is undone, though it may be suspended in that
+		return nil // it is being compensated, which needs no code
 	}
 	code := p.Definitions[stored.Row.Definition]
 	if code == nil {
@@ -91,8 +94,9 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 	}
 	if suspension := saga.Suspension; suspension != nil {
 		out, err := m.Apply(saga.UpdateTime, machine.Resume{How: machine.Retry})
-		if err != nil || !out.Reload || suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
-			return nil // an operator's decision about a command comes first
+		if err != nil || !out.Reload ||
+			suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
+			return nil // an operator must decide about a command first
 		}
 		m.Close()
 		if m, finding = p.replay(stored, code); finding != nil {
@@ -102,21 +106,22 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 			return &Finding{Expected: "a journal that can be read", Found: err.Error()}
 		}
 	}
-	// What it would do next, without doing it.
+	// What the code would do next, without an effect.
 	if _, err := m.Apply(saga.UpdateTime, machine.Wake{}); err != nil {
-		return &Finding{Expected: "a saga that goes on", Found: err.Error()}
+		return &Finding{Expected: "a saga that continues", Found: err.Error()}
 	}
 	if stuck := m.Saga().Suspension; stuck != nil {
-		return &Finding{Step: stuck.GetStep(), Expected: "code that goes on", Found: stuck.GetMessage()}
+		return &Finding{Step: stuck.GetStep(), Expected: "code that continues", Found: stuck.GetMessage()}
 	}
 	return nil
 }
 
-// replay makes a machine of the saga and says what doesn't fit.
+// replay makes the machine of a saga, and returns what doesn't fit.
 func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *Finding) {
 	config := Config{Catalog: p.Catalog}
 	m := machine.New(machine.Config{
-		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent, Skipped: truncatedTurns(stored),
+		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent,
+		Skipped:     truncatedTurns(stored),
 		Environment: slog.New(slog.DiscardHandler),
 	})
 	for _, turn := range stored.Turns {

@@ -17,8 +17,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// Get returns a saga as it is stored, with its steps and the attempts of its commands in flight. Payloads are complete: the caller
-// redacts them. The errors are journal.ErrNotFound, journal.ErrCorrupt and machine.ErrJournal.
+// Get returns a saga as it is stored, with its steps and the attempts of its commands in flight. Payloads are complete:
+// the caller redacts them. The errors are journal.ErrNotFound, journal.ErrCorrupt and machine.ErrJournal.
 func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	saga, err := e.loader.read(ctx, id)
 	if err != nil {
@@ -37,8 +37,10 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 	view := &treatyv1.Saga{
 		Name: name, Definition: saga.Started.GetDefinition(), State: saga.State, Failure: saga.Decided.GetFailure(),
 		Cause: saga.Decided.GetCause(), Suspension: saga.Suspension, RequestId: saga.Started.GetRequestId(),
-		Labels: saga.Started.GetLabels(), CreateTime: timestamp(saga.CreateTime), UpdateTime: timestamp(saga.UpdateTime),
-		EndTime: timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(), TraceId: hex.EncodeToString(saga.Started.GetTrace().GetTraceId()),
+		Labels: saga.Started.GetLabels(), CreateTime: timestamp(saga.CreateTime),
+		UpdateTime: timestamp(saga.UpdateTime),
+		EndTime:    timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(),
+		TraceId: hex.EncodeToString(saga.Started.GetTrace().GetTraceId()),
 	}
 	var input, output protoreflect.MessageDescriptor
 	if definition, known := c.Catalog.SagaDefinition(saga.Started.GetDefinition()); known {
@@ -48,17 +50,20 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 	if saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
 		view.Reply = packed(output, saga.Reply)
 	}
-	view.Progress, view.ParentStep, view.Round = saga.Progress, saga.Started.GetParent().GetCommandId(), int32(saga.Round)
+	view.Progress, view.ParentStep, view.Round = saga.Progress, saga.Started.GetParent().GetCommandId(), int32(
+		saga.Round)
 	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
 		for _, wait := range saga.Waits {
 			view.Waits = append(view.Waits, &treatyv1.Wait{
-				Wait: wait.Scheduled.GetWait(), DueTime: wait.Scheduled.GetDue(), Events: wait.Scheduled.GetEvents(), ScheduleTime: timestamp(wait.ScheduleTime),
+				Wait: wait.Scheduled.GetWait(), DueTime: wait.Scheduled.GetDue(), Events: wait.Scheduled.GetEvents(),
+				ScheduleTime: timestamp(wait.ScheduleTime),
 			})
 		}
 	}
 	for _, scope := range saga.Scopes {
 		view.Scopes = append(view.Scopes, &treatyv1.Scope{
-			Scope: scope.Decided.GetScope(), Cause: scope.Decided.GetCause(), Failure: scope.Decided.GetFailure(), DecideTime: timestamp(scope.DecideTime),
+			Scope: scope.Decided.GetScope(), Cause: scope.Decided.GetCause(), Failure: scope.Decided.GetFailure(),
+			DecideTime: timestamp(scope.DecideTime),
 		})
 	}
 	for _, step := range saga.Steps {
@@ -70,11 +75,13 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 func (c *Config) viewStep(sagaID string, step *machine.Step) *treatyv1.Step {
 	scheduled := step.Scheduled
 	view := &treatyv1.Step{
-		Name: wire.StepName(sagaID, step.Path()), Method: scheduled.GetMethod(), Kind: scheduled.GetKind(), State: step.State,
+		Name: wire.StepName(sagaID, step.Path()), Method: scheduled.GetMethod(), Kind: scheduled.GetKind(),
+		State:   step.State,
 		Failure: step.Failure, CompensationMethod: scheduled.GetCompensation().GetMethod(), Decision: step.Decision,
 		ScheduleTime: timestamp(step.ScheduleTime), EndTime: timestamp(step.EndTime),
-		CompensationScheduleTime: timestamp(step.CompensationScheduleTime), CompensationEndTime: timestamp(step.CompensationEndTime),
-		Participant: scheduled.GetParticipant(),
+		CompensationScheduleTime: timestamp(step.CompensationScheduleTime),
+		CompensationEndTime:      timestamp(step.CompensationEndTime),
+		Participant:              scheduled.GetParticipant(),
 	}
 	var input, output protoreflect.MessageDescriptor
 	if command, known := c.Catalog.Command(scheduled.GetMethod()); known {

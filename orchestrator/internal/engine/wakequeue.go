@@ -5,7 +5,8 @@ import "sync"
 // maxWaking is how many sagas are woken at the same time.
 const maxWaking = 64
 
-// wakeQueue holds the sagas that are to be woken. However many become due at one moment, few are loaded at the same time.
+// wakeQueue holds the sagas that are to be woken. However many become due at one moment, few are loaded at the same
+// time.
 type wakeQueue struct {
 	wake func(id string)
 

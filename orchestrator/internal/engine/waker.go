@@ -21,7 +21,8 @@ const (
 	dueScanLimit = 1 << 10
 )
 
-// waker wakes sagas: when a timer fires, when an event that they await is published, and when the store says that they are due.
+// waker wakes sagas: when a timer fires, when an event that they await is published, and when the store says that they
+// are due.
 type waker struct {
 	store  Store
 	clock  Clock
@@ -53,8 +54,8 @@ func (w *waker) committed(entry *journal.Entry) {
 	}
 }
 
-// eventsFound is committed for events that were found in the store after a commit in doubt. The store doesn't say which sagas they
-// woke, but those are due.
+// eventsFound is committed for events that were found in the store after a commit in doubt. The store doesn't say which
+// sagas they woke, but those are due.
 func (w *waker) eventsFound(ctx context.Context) {
 	w.events.notify()
 	due, err := w.store.Due(ctx, w.clock.Now(), dueScanLimit)
@@ -99,7 +100,8 @@ func awaitsOf(saga *machine.Saga) []journal.Await {
 	var awaits []journal.Await
 	for _, wait := range saga.Waits {
 		for _, key := range wait.Scheduled.GetEvents() {
-			awaits = append(awaits, journal.Await{Type: key.GetType(), Subject: key.GetSubject(), After: saga.Taken(key)})
+			awaits = append(awaits, journal.Await{Type: key.GetType(), Subject: key.GetSubject(),
+				After: saga.Taken(key)})
 		}
 	}
 	return awaits

@@ -13,8 +13,8 @@ type sagaWatchers struct {
 	byID map[string]map[chan struct{}]struct{}
 }
 
-// subscribe returns a channel that holds a token after each change of the saga, and a function that ends the subscription. Several
-// changes may make one token.
+// subscribe returns a channel that holds a token after each change of the saga, and a function that ends the
+// subscription. Several changes may make one token.
 func (w *sagaWatchers) subscribe(id string) (changes <-chan struct{}, cancel func()) {
 	ch := make(chan struct{}, 1)
 	w.mu.Lock()
@@ -54,7 +54,8 @@ type eventWatchers struct {
 	all map[chan struct{}]struct{}
 }
 
-// subscribe returns a channel that holds a token after events were published, and a function that ends the subscription.
+// subscribe returns a channel that holds a token after events were published, and a function that ends the
+// subscription.
 func (w *eventWatchers) subscribe() (<-chan struct{}, func()) {
 	ch := make(chan struct{}, 1)
 	w.mu.Lock()

@@ -23,8 +23,8 @@ type writer struct {
 	logger  *slog.Logger
 }
 
-// write makes the turn that an instance just made durable. The errors are errUnwritable, journal.ErrExists, journal.ErrPurged and
-// ErrInDoubt.
+// write makes the turn that an instance just made durable. The errors are errUnwritable, journal.ErrExists,
+// journal.ErrPurged and ErrInDoubt.
 func (w *writer) write(inst *instance, out machine.Output) error {
 	saga := inst.machine.Saga()
 	data, err := proto.Marshal(out.Turn)

@@ -16,7 +16,8 @@ type Counter struct {
 // New returns a counter that is open.
 func New() *Counter { return &Counter{idle: make(chan struct{}, 1)} }
 
-// Enter begins a piece of work. It returns false once the counter is closed. Otherwise the caller must call Leave when the work ends.
+// Enter begins a piece of work. It returns false once the counter is closed. Otherwise the caller must call Leave when
+// the work ends.
 func (c *Counter) Enter() bool {
 	c.n.Add(1)
 	if c.closed.Load() {
@@ -42,7 +43,8 @@ func (c *Counter) Close() bool { return !c.closed.Swap(true) }
 // Closed returns whether Close was called.
 func (c *Counter) Closed() bool { return c.closed.Load() }
 
-// Wait waits until no work is in flight or ctx ends, and returns how much is left. Call it after Close, from one goroutine at a time.
+// Wait waits until no work is in flight or ctx ends, and returns how much is left. Call it after Close, from one
+// goroutine at a time.
 func (c *Counter) Wait(ctx context.Context) int64 {
 	for {
 		if c.n.Load() == 0 {

@@ -1,5 +1,5 @@
-// Package sagarequest reads the requests that start sagas: it checks them, and finds the request id and the labels that their contract
-// marks.
+// Package sagarequest reads the requests that start sagas: it checks them, and finds the request id and the labels that
+// their contract marks.
 package sagarequest
 
 import (
@@ -57,7 +57,8 @@ func NewReader(definition *contract.SagaDefinition) *Reader {
 	return &Reader{definition: definition, input: untrusted.MessageType(definition.Input)}
 }
 
-// Read reads a request. A request id that was given beside the request must be the same as the one in it. The error is an *Error.
+// Read reads a request. A request id that was given beside the request must be the same as the one in it. The error is
+// an *Error.
 func (r *Reader) Read(request []byte, requestID string) (Start, error) {
 	message, err := r.unmarshal(request)
 	if err != nil {
@@ -80,8 +81,8 @@ func (r *Reader) Read(request []byte, requestID string) (Start, error) {
 	return start, err
 }
 
-// ReadChild reads the request of a saga that is a step of another saga. The id of such a saga is that of the command, so its request
-// id is ignored. The error is an *Error.
+// ReadChild reads the request of a saga that is a step of another saga. The id of such a saga is that of the command,
+// so its request id is ignored. The error is an *Error.
 func (r *Reader) ReadChild(request []byte) (Start, error) {
 	message, err := r.unmarshal(request)
 	if err != nil {
@@ -112,7 +113,8 @@ func (r *Reader) labels(message protoreflect.Message) (map[string]string, error)
 		case n == 0:
 			continue
 		case n > MaxLabel:
-			return nil, invalid(string(field.Name()), "is a label and has %d characters; at most %d are allowed", n, MaxLabel)
+			return nil, invalid(string(field.Name()), "is a label and has %d characters; at most %d are allowed", n,
+				MaxLabel)
 		}
 		if labels == nil {
 			labels = make(map[string]string, len(r.definition.Labels))

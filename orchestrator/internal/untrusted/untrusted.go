@@ -1,4 +1,5 @@
-// Package untrusted reads and quotes what comes from outside: requests, replies and values that anybody may have written.
+// Package untrusted reads and quotes what comes from outside: requests, replies and values that anybody may have
+// written.
 package untrusted
 
 import (
@@ -37,7 +38,8 @@ func Shorten(s string) string {
 	return strings.ToValidUTF8(s[:maxQuoted], "") + "..."
 }
 
-// MessageType returns the generated type of a message if it is linked, since that is read faster, and a dynamic type otherwise.
+// MessageType returns the generated type of a message if it is linked, since that is read faster, and a dynamic type
+// otherwise.
 func MessageType(message protoreflect.MessageDescriptor) protoreflect.MessageType {
 	if generated, err := protoregistry.GlobalTypes.FindMessageByName(message.FullName()); err == nil {
 		return generated
