@@ -2,8 +2,8 @@
 //
 // Source: bench/v1/bench.proto
 
-// Package benchv1saga is what saga code imports of bench.v1: its commands as functions, and its
-// sagas as interfaces.
+// Package benchv1saga has the commands of bench.v1 as functions for saga code,
+// and its sagas as interfaces.
 package benchv1saga
 
 import (
@@ -11,13 +11,13 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // Work does one step.
 //
-// It is compensatable: UndoWork undoes it.
+// It is compensatable: UndoWork compensates it.
 func Work(ctx saga.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
 	out := new(benchv1.WorkDone)
 	if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, in, out); err != nil {
@@ -26,9 +26,9 @@ func Work(ctx saga.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) 
 	return out, nil
 }
 
-// WorkSagas is the code of the sagas of bench.v1.WorkSagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// WorkSagas has a method for each saga of bench.v1.WorkSagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type WorkSagas interface {
 	// Run runs one saga of some steps.
 	//
@@ -36,7 +36,7 @@ type WorkSagas interface {
 	Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error)
 }
 
-// RegisterWorkSagas makes an orchestrator run the sagas of bench.v1.WorkSagas with this code.
+// RegisterWorkSagas registers the code of the sagas of bench.v1.WorkSagas.
 func RegisterWorkSagas(r saga.Registrar, code WorkSagas) {
 	saga.Register(r, benchv1.WorkSagas_Run_FullMethodName, code.Run)
 }

@@ -9,24 +9,25 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// CardSagas is the code of the sagas of acme.card.v1.CardSagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// CardSagas has a method for each saga of acme.card.v1.CardSagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type CardSagas interface {
 	// IssueCard makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
 	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
 	// the customer are undone.
 	//
-	// It is the saga definition acme.card.v1.CardSagas/IssueCard, and is cancelled after 24h0m0s unless it has passed its pivot.
+	// It is the saga definition acme.card.v1.CardSagas/IssueCard.
+	// It is cancelled after 24h0m0s, unless it has passed its pivot.
 	// It is kept for 720h0m0s after its end.
 	IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*cardv1.CardGranted, error)
 }
 
-// RegisterCardSagas makes an orchestrator run the sagas of acme.card.v1.CardSagas with this code.
+// RegisterCardSagas registers the code of the sagas of acme.card.v1.CardSagas.
 func RegisterCardSagas(r saga.Registrar, code CardSagas) {
 	saga.Register(r, cardv1.CardSagas_IssueCard_FullMethodName, code.IssueCard)
 }

@@ -2,8 +2,8 @@
 //
 // Source: acme/card/v1/card_service.proto
 
-// Package cardv1saga is what saga code imports of acme.card.v1: its commands as functions, and its
-// sagas as interfaces.
+// Package cardv1saga has the commands of acme.card.v1 as functions for saga code,
+// and its sagas as interfaces.
 package cardv1saga
 
 import (
@@ -11,15 +11,15 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // IssueCard issues a card and hands it to the post: from then on there is no way back. Refused with AddressNotServed when the
 // postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
 //
-// It is a pivot: once it is done, the saga can't be undone.
-// A refusal may carry one of:
+// It is a pivot: once it is done, the saga can't be compensated.
+// A refusal may carry one of these rejections:
 //   - acme.card.v1.AddressNotServed
 //   - acme.card.v1.LimitNotOffered
 func IssueCard(ctx saga.Context, in *cardv1.IssueCardRequest) (*cardv1.CardIssued, error) {
@@ -33,7 +33,7 @@ func IssueCard(ctx saga.Context, in *cardv1.IssueCardRequest) (*cardv1.CardIssue
 // IssueExtraCard issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
 // nothing to refuse but a customer who was forgotten.
 //
-// It is retriable: it can't be undone, and is tried until it is done.
+// It is retriable: it can't be compensated, and is retried until it is done.
 func IssueExtraCard(ctx saga.Context, in *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
 	out := new(cardv1.ExtraCardIssued)
 	if err := saga.Call(ctx, cardv1.CardService_IssueExtraCard_FullMethodName, in, out); err != nil {
@@ -45,8 +45,8 @@ func IssueExtraCard(ctx saga.Context, in *cardv1.IssueExtraCardRequest) (*cardv1
 // ChangePostalAddress changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
 // it is a P.O. box.
 //
-// It is compensatable: RestorePostalAddress undoes it.
-// A refusal may carry one of:
+// It is compensatable: RestorePostalAddress compensates it.
+// A refusal may carry one of these rejections:
 //   - acme.card.v1.AddressNotServed
 func ChangePostalAddress(ctx saga.Context, in *cardv1.ChangePostalAddressRequest) (*cardv1.PostalAddressChanged, error) {
 	out := new(cardv1.PostalAddressChanged)

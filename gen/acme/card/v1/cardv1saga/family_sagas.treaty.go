@@ -9,25 +9,26 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// FamilySagas is the code of the sagas of acme.card.v1.FamilySagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// FamilySagas has a method for each saga of acme.card.v1.FamilySagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type FamilySagas interface {
 	// IssueFamilyCards sends a family their cards: the head of the family the main card, each member an extra one. All become customers, and all are verified,
 	// a few at a time. Gold is for families in which everybody passes a credit check; others get classic. After the cooling-off
 	// period, in which the saga can be cancelled, the main card is issued: from then on the rest is done, however long it takes.
 	// Until then whatever goes wrong undoes everything, for all members.
 	//
-	// It is the saga definition acme.card.v1.FamilySagas/IssueFamilyCards, and is cancelled after 2160h0m0s unless it has passed its pivot.
+	// It is the saga definition acme.card.v1.FamilySagas/IssueFamilyCards.
+	// It is cancelled after 2160h0m0s, unless it has passed its pivot.
 	// It is kept for 720h0m0s after its end.
 	IssueFamilyCards(ctx saga.Context, in *cardv1.IssueFamilyCardsRequest) (*cardv1.FamilyCardsGranted, error)
 }
 
-// RegisterFamilySagas makes an orchestrator run the sagas of acme.card.v1.FamilySagas with this code.
+// RegisterFamilySagas registers the code of the sagas of acme.card.v1.FamilySagas.
 func RegisterFamilySagas(r saga.Registrar, code FamilySagas) {
 	saga.Register(r, cardv1.FamilySagas_IssueFamilyCards_FullMethodName, code.IssueFamilyCards)
 }

@@ -2,8 +2,8 @@
 //
 // Source: acme/credit/v1/credit_service.proto
 
-// Package creditv1saga is what saga code imports of acme.credit.v1: its commands as functions, and its
-// sagas as interfaces.
+// Package creditv1saga has the commands of acme.credit.v1 as functions for saga code,
+// and its sagas as interfaces.
 package creditv1saga
 
 import (
@@ -11,15 +11,15 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // CheckCredit checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
 // last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
 //
-// It is compensatable: AbandonCheck undoes it.
-// A refusal may carry one of:
+// It is compensatable: AbandonCheck compensates it.
+// A refusal may carry one of these rejections:
 //   - acme.credit.v1.CreditDeclined
 func CheckCredit(ctx saga.Context, in *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
 	out := new(creditv1.CreditChecked)
@@ -31,7 +31,7 @@ func CheckCredit(ctx saga.Context, in *creditv1.CheckCreditRequest) (*creditv1.C
 
 // GetLastCheck returns the newest check that a person passed.
 //
-// It is a query: it changes nothing, so there is nothing to undo.
+// It is a query: it changes nothing, so there is nothing to compensate.
 func GetLastCheck(ctx saga.Context, in *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
 	out := new(creditv1.LastCheck)
 	if err := saga.Call(ctx, creditv1.CreditService_GetLastCheck_FullMethodName, in, out); err != nil {

@@ -9,13 +9,13 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// CustomerSagas is the code of the sagas of acme.customer.v1.CustomerSagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// CustomerSagas has a method for each saga of acme.customer.v1.CustomerSagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type CustomerSagas interface {
 	// ChangeAddress changes a customer's address everywhere: where the customer lives, and where cards are posted to. When the card
 	// service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
@@ -25,7 +25,7 @@ type CustomerSagas interface {
 	ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error)
 }
 
-// RegisterCustomerSagas makes an orchestrator run the sagas of acme.customer.v1.CustomerSagas with this code.
+// RegisterCustomerSagas registers the code of the sagas of acme.customer.v1.CustomerSagas.
 func RegisterCustomerSagas(r saga.Registrar, code CustomerSagas) {
 	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName, code.ChangeAddress)
 }

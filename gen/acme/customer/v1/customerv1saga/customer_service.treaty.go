@@ -2,8 +2,8 @@
 //
 // Source: acme/customer/v1/customer_service.proto
 
-// Package customerv1saga is what saga code imports of acme.customer.v1: its commands and events as functions, and its
-// sagas as interfaces.
+// Package customerv1saga has the commands and events of acme.customer.v1 as functions for saga code,
+// and its sagas as interfaces.
 package customerv1saga
 
 import (
@@ -11,14 +11,14 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // CreateCustomer takes up a customer. Refused with EmailTaken when another customer has the e-mail address.
 //
-// It is compensatable: RemoveCustomer undoes it.
-// A refusal may carry one of:
+// It is compensatable: RemoveCustomer compensates it.
+// A refusal may carry one of these rejections:
 //   - acme.customer.v1.EmailTaken
 func CreateCustomer(ctx saga.Context, in *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
 	out := new(customerv1.CustomerCreated)
@@ -31,8 +31,8 @@ func CreateCustomer(ctx saga.Context, in *customerv1.CreateCustomerRequest) (*cu
 // ChangeAddress changes where a customer lives. Refused with CustomerClosed when the customer has left, and with NOT_FOUND when there
 // is no such customer.
 //
-// It is compensatable: RestoreAddress undoes it.
-// A refusal may carry one of:
+// It is compensatable: RestoreAddress compensates it.
+// A refusal may carry one of these rejections:
 //   - acme.customer.v1.CustomerClosed
 func ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
 	out := new(customerv1.AddressChanged)
@@ -44,7 +44,7 @@ func ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressRequest) (*cust
 
 // GetCustomer returns one customer. NOT_FOUND when there is none of that name.
 //
-// It is a query: it changes nothing, so there is nothing to undo.
+// It is a query: it changes nothing, so there is nothing to compensate.
 func GetCustomer(ctx saga.Context, in *customerv1.GetCustomerRequest) (*customerv1.Customer, error) {
 	out := new(customerv1.Customer)
 	if err := saga.Call(ctx, customerv1.CustomerService_GetCustomer_FullMethodName, in, out); err != nil {
@@ -53,13 +53,14 @@ func GetCustomer(ctx saga.Context, in *customerv1.GetCustomerRequest) (*customer
 	return out, nil
 }
 
-// AwaitAddressChanged waits for the next AddressChanged whose customer is the given one. The error is saga.ErrTimeout when the time of
-// saga.Within was up.
+// AwaitAddressChanged waits for the next AddressChanged with the given customer.
+// With saga.Within, the error wraps saga.ErrTimeout when none arrives in time.
 func AwaitAddressChanged(ctx saga.Context, customer string, options ...saga.WaitOption) (*customerv1.AddressChanged, error) {
 	return saga.Await(ctx, NextAddressChanged(customer), options...)
 }
 
-// NextAddressChanged is the next AddressChanged whose customer is the given one, for saga.First. See saga.NextEvent for which one that is.
+// NextAddressChanged returns the next AddressChanged with the given customer, for saga.First.
+// saga.NextEvent says which events count.
 func NextAddressChanged(customer string) *saga.Event[*customerv1.AddressChanged] {
 	return saga.NextEvent[*customerv1.AddressChanged](customer)
 }

@@ -9,13 +9,13 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// ReviewSagas is the code of the sagas of acme.customer.v1.ReviewSagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// ReviewSagas has a method for each saga of acme.customer.v1.ReviewSagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type ReviewSagas interface {
 	// ReviewCustomer reviews a customer now and again: sleeps, looks what the customer could owe, and writes to the customer about it. It ends when the
 	// customer has left, or after so many rounds. It lives for years, so each round starts it anew with its next input.
@@ -25,7 +25,7 @@ type ReviewSagas interface {
 	ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerRequest) (*customerv1.CustomerReviewed, error)
 }
 
-// RegisterReviewSagas makes an orchestrator run the sagas of acme.customer.v1.ReviewSagas with this code.
+// RegisterReviewSagas registers the code of the sagas of acme.customer.v1.ReviewSagas.
 func RegisterReviewSagas(r saga.Registrar, code ReviewSagas) {
 	saga.Register(r, customerv1.ReviewSagas_ReviewCustomer_FullMethodName, code.ReviewCustomer)
 }

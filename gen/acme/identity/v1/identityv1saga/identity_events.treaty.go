@@ -2,8 +2,8 @@
 //
 // Source: acme/identity/v1/identity_events.proto
 
-// Package identityv1saga is what saga code imports of acme.identity.v1: its commands and events as functions, and its
-// sagas as interfaces.
+// Package identityv1saga has the commands and events of acme.identity.v1 as functions for saga code,
+// and its sagas as interfaces.
 package identityv1saga
 
 import (
@@ -11,28 +11,30 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// AwaitApplicantVerified waits for the next ApplicantVerified whose applicant is the given one. The error is saga.ErrTimeout when the time of
-// saga.Within was up.
+// AwaitApplicantVerified waits for the next ApplicantVerified with the given applicant.
+// With saga.Within, the error wraps saga.ErrTimeout when none arrives in time.
 func AwaitApplicantVerified(ctx saga.Context, applicant string, options ...saga.WaitOption) (*identityv1.ApplicantVerified, error) {
 	return saga.Await(ctx, NextApplicantVerified(applicant), options...)
 }
 
-// NextApplicantVerified is the next ApplicantVerified whose applicant is the given one, for saga.First. See saga.NextEvent for which one that is.
+// NextApplicantVerified returns the next ApplicantVerified with the given applicant, for saga.First.
+// saga.NextEvent says which events count.
 func NextApplicantVerified(applicant string) *saga.Event[*identityv1.ApplicantVerified] {
 	return saga.NextEvent[*identityv1.ApplicantVerified](applicant)
 }
 
-// AwaitApplicantTurnedDown waits for the next ApplicantTurnedDown whose applicant is the given one. The error is saga.ErrTimeout when the time of
-// saga.Within was up.
+// AwaitApplicantTurnedDown waits for the next ApplicantTurnedDown with the given applicant.
+// With saga.Within, the error wraps saga.ErrTimeout when none arrives in time.
 func AwaitApplicantTurnedDown(ctx saga.Context, applicant string, options ...saga.WaitOption) (*identityv1.ApplicantTurnedDown, error) {
 	return saga.Await(ctx, NextApplicantTurnedDown(applicant), options...)
 }
 
-// NextApplicantTurnedDown is the next ApplicantTurnedDown whose applicant is the given one, for saga.First. See saga.NextEvent for which one that is.
+// NextApplicantTurnedDown returns the next ApplicantTurnedDown with the given applicant, for saga.First.
+// saga.NextEvent says which events count.
 func NextApplicantTurnedDown(applicant string) *saga.Event[*identityv1.ApplicantTurnedDown] {
 	return saga.NextEvent[*identityv1.ApplicantTurnedDown](applicant)
 }

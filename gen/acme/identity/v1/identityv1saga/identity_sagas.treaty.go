@@ -9,8 +9,8 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // VerifyApplicant verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them. Refused with
@@ -19,10 +19,10 @@ const _ = saga.SupportPackageIsVersion1
 //
 // It is a saga of its own and a step of other sagas.
 //
-// It is compensatable: UndoVerifyApplicant undoes it.
-// It is a child saga: the step is done when that saga has succeeded.
-// It may be accepted first and completed later; when it isn't within 720h0m0s, its outcome is unknown.
-// A refusal may carry one of:
+// It is compensatable: UndoVerifyApplicant compensates it.
+// It starts a child saga and is done when that saga has succeeded.
+// The participant may accept it and complete it within 720h0m0s; after that, its outcome is unknown.
+// A refusal may carry one of these rejections:
 //   - acme.identity.v1.ApplicantRejected
 //   - acme.identity.v1.PassportNotGenuine
 //   - acme.identity.v1.ApplicantTurnedDown
@@ -35,9 +35,9 @@ func VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*
 	return out, nil
 }
 
-// IdentitySagas is the code of the sagas of acme.identity.v1.IdentitySagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// IdentitySagas has a method for each saga of acme.identity.v1.IdentitySagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type IdentitySagas interface {
 	// VerifyApplicant verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them. Refused with
 	// ApplicantRejected when the register doesn't take the registration, with PassportNotGenuine when the passport doesn't stand the
@@ -46,11 +46,11 @@ type IdentitySagas interface {
 	// It is a saga of its own and a step of other sagas.
 	//
 	// It is the saga definition acme.identity.v1.IdentitySagas/VerifyApplicant.
-	// As a step of another saga it is undone by UndoVerifyApplicant, which the orchestrator does by itself.
+	// As a step of another saga it is compensated by UndoVerifyApplicant, which the orchestrator implements.
 	VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error)
 }
 
-// RegisterIdentitySagas makes an orchestrator run the sagas of acme.identity.v1.IdentitySagas with this code.
+// RegisterIdentitySagas registers the code of the sagas of acme.identity.v1.IdentitySagas.
 func RegisterIdentitySagas(r saga.Registrar, code IdentitySagas) {
 	saga.Register(r, identityv1.IdentitySagas_VerifyApplicant_FullMethodName, code.VerifyApplicant)
 }

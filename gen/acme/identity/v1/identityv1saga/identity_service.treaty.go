@@ -9,14 +9,14 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // RegisterApplicant registers an applicant. Refused with ApplicantRejected when the register doesn't accept the person.
 //
-// It is compensatable: WithdrawApplicant undoes it.
-// A refusal may carry one of:
+// It is compensatable: WithdrawApplicant compensates it.
+// A refusal may carry one of these rejections:
 //   - acme.identity.v1.ApplicantRejected
 func RegisterApplicant(ctx saga.Context, in *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
 	out := new(identityv1.ApplicantRegistered)
@@ -29,9 +29,9 @@ func RegisterApplicant(ctx saga.Context, in *identityv1.RegisterApplicantRequest
 // InspectPassport inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
 // Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
 //
-// It is compensatable: DiscardInspection undoes it.
-// It may be accepted first and completed later; when it isn't within 168h0m0s, its outcome is unknown.
-// A refusal may carry one of:
+// It is compensatable: DiscardInspection compensates it.
+// The participant may accept it and complete it within 168h0m0s; after that, its outcome is unknown.
+// A refusal may carry one of these rejections:
 //   - acme.identity.v1.PassportNotGenuine
 func InspectPassport(ctx saga.Context, in *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
 	out := new(identityv1.PassportInspected)

@@ -2,8 +2,8 @@
 //
 // Source: acme/notification/v1/notification_service.proto
 
-// Package notificationv1saga is what saga code imports of acme.notification.v1: its commands as functions, and its
-// sagas as interfaces.
+// Package notificationv1saga has the commands of acme.notification.v1 as functions for saga code,
+// and its sagas as interfaces.
 package notificationv1saga
 
 import (
@@ -11,13 +11,13 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // SendWelcome welcomes a new customer.
 //
-// It is retriable: it can't be undone, and is tried until it is done.
+// It is retriable: it can't be compensated, and is retried until it is done.
 func SendWelcome(ctx saga.Context, in *notificationv1.SendWelcomeRequest) (*notificationv1.WelcomeSent, error) {
 	out := new(notificationv1.WelcomeSent)
 	if err := saga.Call(ctx, notificationv1.NotificationService_SendWelcome_FullMethodName, in, out); err != nil {
@@ -28,7 +28,7 @@ func SendWelcome(ctx saga.Context, in *notificationv1.SendWelcomeRequest) (*noti
 
 // SendReview tells a customer what came of a review.
 //
-// It is retriable: it can't be undone, and is tried until it is done.
+// It is retriable: it can't be compensated, and is retried until it is done.
 func SendReview(ctx saga.Context, in *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
 	out := new(notificationv1.ReviewSent)
 	if err := saga.Call(ctx, notificationv1.NotificationService_SendReview_FullMethodName, in, out); err != nil {

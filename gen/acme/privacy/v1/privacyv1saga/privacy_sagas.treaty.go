@@ -9,13 +9,13 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// PrivacySagas is the code of the sagas of acme.privacy.v1.PrivacySagas: a function per saga. Returning a reply
-// ends the saga, returning an error undoes it. The code must be deterministic: time, ids and random numbers come from
-// package saga.
+// PrivacySagas has a method for each saga of acme.privacy.v1.PrivacySagas.
+// If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
+// Methods must be deterministic: time, ids and random numbers come from package saga.
 type PrivacySagas interface {
 	// DeleteUserData deletes what Acme's services hold of a customer: each service that implements UserDataService, however many there are by then. The saga
 	// itself is kept for three years, to be able to show what was done; it holds nothing personal.
@@ -25,7 +25,7 @@ type PrivacySagas interface {
 	DeleteUserData(ctx saga.Context, in *privacyv1.DeleteUserDataSagaRequest) (*privacyv1.UserForgotten, error)
 }
 
-// RegisterPrivacySagas makes an orchestrator run the sagas of acme.privacy.v1.PrivacySagas with this code.
+// RegisterPrivacySagas registers the code of the sagas of acme.privacy.v1.PrivacySagas.
 func RegisterPrivacySagas(r saga.Registrar, code PrivacySagas) {
 	saga.Register(r, privacyv1.PrivacySagas_DeleteUserData_FullMethodName, code.DeleteUserData)
 }

@@ -2,8 +2,8 @@
 //
 // Source: acme/privacy/v1/user_data_service.proto
 
-// Package privacyv1saga is what saga code imports of acme.privacy.v1: its commands as functions, and its
-// sagas as interfaces.
+// Package privacyv1saga has the commands of acme.privacy.v1 as functions for saga code,
+// and its sagas as interfaces.
 package privacyv1saga
 
 import (
@@ -11,15 +11,15 @@ import (
 	saga "github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// When this doesn't compile, the generated code is newer than the saga package that it is built with: update
-// github.com/treatyhq/treaty in go.mod, or generate the code anew with the older plugin.
+// If this doesn't compile, the generated code is newer than the saga package: update github.com/treatyhq/treaty in
+// go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
 // DeleteUserData deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
 // there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
 // back: a saga that was under way may still send it.
 //
-// It is retriable: it can't be undone, and is tried until it is done.
+// It is retriable: it can't be compensated, and is retried until it is done.
 // It is a broadcast: it goes to every participant that serves it, side by side.
 func DeleteUserData(ctx saga.Context, in *privacyv1.DeleteUserDataRequest) ([]saga.Answer[*privacyv1.UserDataDeleted], error) {
 	return saga.Broadcast[*privacyv1.UserDataDeleted](ctx, privacyv1.UserDataService_DeleteUserData_FullMethodName, in)
