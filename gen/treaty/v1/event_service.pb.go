@@ -24,22 +24,23 @@ const (
 )
 
 // PublishedEvent is an event with its CloudEvents attributes. Its CloudEvents specversion is "1.0", its datacontenttype
-// "application/protobuf", its dataschema the type URL of data.
+// "application/protobuf", and its dataschema the type URL of data.
 type PublishedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tells it apart from other events of its source. At most 128 characters, not blank.
+	// Identifies the event among those of its source. Not blank, at most 128 characters.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Who published it, a URI reference, e.g. "register" or "sagas/{saga}/steps/{step}". At most 256 characters, no white space.
+	// The publisher, as a URI reference, e.g. "register" or "sagas/{saga}/steps/{step}". No white space, at most 256
+	// characters.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
-	// The full name of its message. Empty, or the same as that of data.
+	// The full name of the message in data. May be left empty when publishing; otherwise it must match data.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// The value of its correlation key. Empty, or the same as that in data.
+	// The value of the correlation key. May be left empty when publishing; otherwise it must match data.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
-	// When it happened. Absent: when it is published.
+	// When the event happened. Default: when it is published.
 	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
-	// The message. At most 1 MiB.
+	// The event message. At most 1 MiB.
 	Data *anypb.Any `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
-	// Its place among all events of this orchestrator, counted from 1 with gaps. Set when it is read.
+	// The position among all events of this orchestrator. Positions start at 1, and may have gaps. Output only.
 	Position      uint64 `protobuf:"varint,7,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -127,7 +128,7 @@ func (x *PublishedEvent) GetPosition() uint64 {
 // PublishEventsRequest publishes events.
 type PublishEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The events. At most 1000.
+	// The events. At least 1, at most 1000.
 	Events        []*PublishedEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -170,10 +171,10 @@ func (x *PublishEventsRequest) GetEvents() []*PublishedEvent {
 	return nil
 }
 
-// PublishEventsResponse is the answer to PublishEvents.
+// PublishEventsResponse is the response to PublishEvents.
 type PublishEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The place of each event, in the order of the request.
+	// The position of each event, in the order of the request.
 	Positions     []uint64 `protobuf:"varint,1,rep,packed,name=positions,proto3" json:"positions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -219,17 +220,21 @@ func (x *PublishEventsResponse) GetPositions() []uint64 {
 // StreamEventsRequest asks for events.
 type StreamEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name of a durable consumer, 1 to 63 lower-case letters, digits and hyphens. It is made when it is first used, and begins where it
-	// acknowledged last; what it didn't acknowledge comes again. One stream at a time: a new one ends the one before with ABORTED.
-	// It stays with the types and the subject that it was made for: others are FAILED_PRECONDITION, since it has passed them. Empty: nothing is kept.
+	// The name of a durable consumer: 1 to 63 lower-case letters, digits and hyphens. The consumer is created when its
+	// name is first used. Its stream starts where it last acknowledged, and events that it didn't acknowledge are
+	// delivered again. A consumer has one stream at a time: a new stream ends the previous one with ABORTED. A consumer
+	// keeps the types and the subject that it was created with, because it has skipped all other events:
+	// FAILED_PRECONDITION if they differ. Empty: no consumer, and nothing is remembered.
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
-	// The last position that isn't wanted any more: 0 begins with the oldest event that is kept. For a consumer only when it is first used.
+	// Events after this position are streamed. 0 starts with the oldest event that is kept. For a consumer, it applies
+	// only when the consumer is created.
 	AfterPosition uint64 `protobuf:"varint,2,opt,name=after_position,json=afterPosition,proto3" json:"after_position,omitempty"`
-	// The full names of the wanted messages. Empty: all.
+	// The full names of the event messages to stream, at most 100. Empty: all.
 	Types []string `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
-	// The wanted subject. Empty: all.
+	// The subject of the events to stream. Empty: all.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
-	// How many events a consumer may have been sent and not acknowledged. Default 1000, at most 10000.
+	// How many events the consumer may have received but not acknowledged. Default 1000, at most 10000. Only allowed with
+	// a consumer.
 	MaxUnacknowledged int32 `protobuf:"varint,5,opt,name=max_unacknowledged,json=maxUnacknowledged,proto3" json:"max_unacknowledged,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -346,12 +351,12 @@ func (x *StreamEventsResponse) GetEvent() *PublishedEvent {
 	return nil
 }
 
-// AcknowledgeEventsRequest says how far a consumer is.
+// AcknowledgeEventsRequest acknowledges events.
 type AcknowledgeEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The consumer's name.
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
-	// The position of the last event that it is done with.
+	// The position of the last event that the consumer has handled.
 	Position      uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -401,7 +406,7 @@ func (x *AcknowledgeEventsRequest) GetPosition() uint64 {
 	return 0
 }
 
-// AcknowledgeEventsResponse is the answer to AcknowledgeEvents.
+// AcknowledgeEventsResponse is the response to AcknowledgeEvents.
 type AcknowledgeEventsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

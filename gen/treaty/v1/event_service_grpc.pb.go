@@ -28,19 +28,23 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// EventService takes events and hands them on. An event is a message marked with (treaty.v1.event); it wakes the sagas that await it, and
-// whoever wants to know reads it from the stream. Replies of participants and of sagas that are events are published by the orchestrator
-// itself, in the commit that records them.
+// EventService publishes and streams events. An event is a message marked with (treaty.v1.event). It wakes the sagas
+// that await it, and consumers can read it from a stream. The orchestrator itself publishes each reply of a participant
+// or saga that is an event, in the commit that records the reply.
 //
-// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason.
+// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason, which is a treaty.v1.ErrorReason.
 type EventServiceClient interface {
-	// Publishes events, all of them or none. It returns once they are durable. An event whose source and id are known already is not published
-	// again; with other content than then, it is ALREADY_EXISTS. INVALID_ARGUMENT for a message that no contract marks as an event.
+	// Publishes events, either all of them or none. Returns when they are durable. An event whose source and id were
+	// published before isn't published again, and its earlier position is returned. ALREADY_EXISTS if that event has
+	// other content. INVALID_ARGUMENT if no contract marks the message as an event.
 	PublishEvents(ctx context.Context, in *PublishEventsRequest, opts ...grpc.CallOption) (*PublishEventsResponse, error)
-	// Streams events from a position on, or from where a named consumer is, and goes on as more come. Events of one subject come in the
-	// order in which they were published; in fact all of them do. OUT_OF_RANGE when events behind the position are purged already.
+	// Streams events, starting after a position or where a named consumer left off, and continues as more are published.
+	// Events arrive in the order in which they were published. OUT_OF_RANGE if events after the position were purged, or
+	// if no event has reached the position yet.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamEventsResponse], error)
-	// Says that a consumer is done with all events up to a position, durably. Going back is not possible; a position behind is ignored.
+	// Records durably that a consumer has handled all events up to a position. A position before the acknowledged one is
+	// ignored. NOT_FOUND if no stream was ever opened for the consumer. OUT_OF_RANGE if no event has reached the position
+	// yet.
 	AcknowledgeEvents(ctx context.Context, in *AcknowledgeEventsRequest, opts ...grpc.CallOption) (*AcknowledgeEventsResponse, error)
 }
 
@@ -95,19 +99,23 @@ func (c *eventServiceClient) AcknowledgeEvents(ctx context.Context, in *Acknowle
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
 //
-// EventService takes events and hands them on. An event is a message marked with (treaty.v1.event); it wakes the sagas that await it, and
-// whoever wants to know reads it from the stream. Replies of participants and of sagas that are events are published by the orchestrator
-// itself, in the commit that records them.
+// EventService publishes and streams events. An event is a message marked with (treaty.v1.event). It wakes the sagas
+// that await it, and consumers can read it from a stream. The orchestrator itself publishes each reply of a participant
+// or saga that is an event, in the commit that records the reply.
 //
-// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason.
+// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason, which is a treaty.v1.ErrorReason.
 type EventServiceServer interface {
-	// Publishes events, all of them or none. It returns once they are durable. An event whose source and id are known already is not published
-	// again; with other content than then, it is ALREADY_EXISTS. INVALID_ARGUMENT for a message that no contract marks as an event.
+	// Publishes events, either all of them or none. Returns when they are durable. An event whose source and id were
+	// published before isn't published again, and its earlier position is returned. ALREADY_EXISTS if that event has
+	// other content. INVALID_ARGUMENT if no contract marks the message as an event.
 	PublishEvents(context.Context, *PublishEventsRequest) (*PublishEventsResponse, error)
-	// Streams events from a position on, or from where a named consumer is, and goes on as more come. Events of one subject come in the
-	// order in which they were published; in fact all of them do. OUT_OF_RANGE when events behind the position are purged already.
+	// Streams events, starting after a position or where a named consumer left off, and continues as more are published.
+	// Events arrive in the order in which they were published. OUT_OF_RANGE if events after the position were purged, or
+	// if no event has reached the position yet.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[StreamEventsResponse]) error
-	// Says that a consumer is done with all events up to a position, durably. Going back is not possible; a position behind is ignored.
+	// Records durably that a consumer has handled all events up to a position. A position before the acknowledged one is
+	// ignored. NOT_FOUND if no stream was ever opened for the consumer. OUT_OF_RANGE if no event has reached the position
+	// yet.
 	AcknowledgeEvents(context.Context, *AcknowledgeEventsRequest) (*AcknowledgeEventsResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }

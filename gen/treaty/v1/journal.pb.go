@@ -23,17 +23,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// CommandKind is what kind of command a step sends.
+// CommandKind is the kind of a command.
 type CommandKind int32
 
 const (
-	// No kind.
+	// Not set.
 	CommandKind_COMMAND_KIND_UNSPECIFIED CommandKind = 0
 	// Has a compensation.
 	CommandKind_COMMAND_KIND_COMPENSATABLE CommandKind = 1
 	// The point of no return.
 	CommandKind_COMMAND_KIND_PIVOT CommandKind = 2
-	// Tried until it is done.
+	// Retried until it is done.
 	CommandKind_COMMAND_KIND_RETRIABLE CommandKind = 3
 	// Changes nothing.
 	CommandKind_COMMAND_KIND_QUERY CommandKind = 4
@@ -84,19 +84,20 @@ func (CommandKind) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{0}
 }
 
-// CompensationCause is why a saga is undone.
+// CompensationCause is the reason for compensating a saga or a scope.
 type CompensationCause int32
 
 const (
-	// No cause.
+	// Not set.
 	CompensationCause_COMPENSATION_CAUSE_UNSPECIFIED CompensationCause = 0
-	// The saga's code returned an error.
+	// The code returned an error.
 	CompensationCause_COMPENSATION_CAUSE_FAILED CompensationCause = 1
 	// A caller or an operator cancelled the saga.
 	CompensationCause_COMPENSATION_CAUSE_CANCELLED CompensationCause = 2
-	// The deadline of the saga, or of the scope, passed.
+	// The deadline of the saga or scope passed.
 	CompensationCause_COMPENSATION_CAUSE_DEADLINE CompensationCause = 3
-	// The saga is a step of another one, which undoes it. It is the only cause for which a saga that has succeeded is undone.
+	// The saga is a step of a parent saga, which compensates it. A saga that has succeeded is compensated only for this
+	// cause.
 	CompensationCause_COMPENSATION_CAUSE_PARENT CompensationCause = 4
 )
 
@@ -145,23 +146,24 @@ func (CompensationCause) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{1}
 }
 
-// SuspensionReason is why a saga waits for an operator.
+// SuspensionReason is the reason why a saga waits for an operator.
 type SuspensionReason int32
 
 const (
-	// No reason.
+	// Not set.
 	SuspensionReason_SUSPENSION_REASON_UNSPECIFIED SuspensionReason = 0
 	// The saga's code panicked.
 	SuspensionReason_SUSPENSION_REASON_PANIC SuspensionReason = 1
 	// The saga's code doesn't match its journal.
 	SuspensionReason_SUSPENSION_REASON_MISMATCH SuspensionReason = 2
-	// The saga's code broke a rule of the saga language, e.g. a compensatable command after the pivot.
+	// The saga's code broke a rule of the saga language, e.g. it sent a compensatable command after the pivot.
 	SuspensionReason_SUSPENSION_REASON_RULE SuspensionReason = 3
 	// A participant refused a compensation.
 	SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED SuspensionReason = 4
-	// A compensation's retry policy is exhausted.
+	// The retry policy of a compensation is exhausted.
 	SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED SuspensionReason = 5
-	// The orchestrator gave up on a pivot that may have been executed, so the saga can go neither on nor back.
+	// The orchestrator gave up on a pivot that may have been executed, so the saga can neither continue nor be
+	// compensated.
 	SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN SuspensionReason = 6
 	// The saga's code returned an error after the pivot.
 	SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT SuspensionReason = 7
@@ -222,13 +224,13 @@ func (SuspensionReason) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{2}
 }
 
-// Turn is what one turn adds to a saga's journal. It is stored as one row, whole or not at all. Turns are never
-// changed; an old one must always load.
+// Turn holds the records that one turn adds to a saga's journal. It is stored as one row, completely or not at all. A
+// stored turn never changes, and every version of the orchestrator can load the turns of earlier versions.
 type Turn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When the turn was made, by the orchestrator's clock. saga.Now answers with it.
+	// When the turn was made, by the orchestrator's clock. It is the time that saga.Now returns.
 	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	// What happened, in order.
+	// The records, in order.
 	Records       []*Record `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -552,7 +554,7 @@ type Record_StepScheduled struct {
 }
 
 type Record_StepDone struct {
-	// A participant did what a step asked.
+	// A participant executed a step.
 	StepDone *StepDone `protobuf:"bytes,3,opt,name=step_done,json=stepDone,proto3,oneof"`
 }
 
@@ -567,17 +569,17 @@ type Record_StepUnknown struct {
 }
 
 type Record_CompensationDecided struct {
-	// The saga will be undone. Never reversed.
+	// The saga will be compensated. Never reversed.
 	CompensationDecided *CompensationDecided `protobuf:"bytes,6,opt,name=compensation_decided,json=compensationDecided,proto3,oneof"`
 }
 
 type Record_CompensationScheduled struct {
-	// A step's compensation will be sent. Recorded before it is sent.
+	// A compensation will be sent. Recorded before it is sent.
 	CompensationScheduled *CompensationScheduled `protobuf:"bytes,7,opt,name=compensation_scheduled,json=compensationScheduled,proto3,oneof"`
 }
 
 type Record_CompensationDone struct {
-	// A step was undone.
+	// A step was compensated.
 	CompensationDone *CompensationDone `protobuf:"bytes,8,opt,name=compensation_done,json=compensationDone,proto3,oneof"`
 }
 
@@ -587,42 +589,42 @@ type Record_SagaSuspended struct {
 }
 
 type Record_SagaResumed struct {
-	// An operator decided how a suspended saga goes on.
+	// An operator decided how a suspended saga continues.
 	SagaResumed *SagaResumed `protobuf:"bytes,10,opt,name=saga_resumed,json=sagaResumed,proto3,oneof"`
 }
 
 type Record_SagaSucceeded struct {
-	// The saga reached its end; every step is done.
+	// The saga ended with a reply.
 	SagaSucceeded *SagaSucceeded `protobuf:"bytes,11,opt,name=saga_succeeded,json=sagaSucceeded,proto3,oneof"`
 }
 
 type Record_SagaCompensated struct {
-	// The saga reached its end; every step that may have run is undone.
+	// The saga ended, and every step that may have run is compensated.
 	SagaCompensated *SagaCompensated `protobuf:"bytes,12,opt,name=saga_compensated,json=sagaCompensated,proto3,oneof"`
 }
 
 type Record_WaitScheduled struct {
-	// The saga's code waits for a moment, or for an event.
+	// The saga's code waits for a time or an event.
 	WaitScheduled *WaitScheduled `protobuf:"bytes,13,opt,name=wait_scheduled,json=waitScheduled,proto3,oneof"`
 }
 
 type Record_WaitEnded struct {
-	// What the code waited for came, or it waits no longer.
+	// A wait ended, or was stopped.
 	WaitEnded *WaitEnded `protobuf:"bytes,14,opt,name=wait_ended,json=waitEnded,proto3,oneof"`
 }
 
 type Record_ScopeOpened struct {
-	// A scope with a deadline began.
+	// A scope with a deadline started.
 	ScopeOpened *ScopeOpened `protobuf:"bytes,15,opt,name=scope_opened,json=scopeOpened,proto3,oneof"`
 }
 
 type Record_ScopeExpired struct {
-	// A scope's deadline passed: its code is stopped.
+	// The deadline of a scope passed, and its code is stopped.
 	ScopeExpired *ScopeExpired `protobuf:"bytes,16,opt,name=scope_expired,json=scopeExpired,proto3,oneof"`
 }
 
 type Record_ScopeCompensationDecided struct {
-	// A scope failed, and its steps will be undone. Never reversed.
+	// A scope failed, and its steps will be compensated. Never reversed.
 	ScopeCompensationDecided *ScopeCompensationDecided `protobuf:"bytes,17,opt,name=scope_compensation_decided,json=scopeCompensationDecided,proto3,oneof"`
 }
 
@@ -632,17 +634,17 @@ type Record_BroadcastScheduled struct {
 }
 
 type Record_VersionChosen struct {
-	// Which version of a change the saga goes by.
+	// The version of a code change that the saga uses.
 	VersionChosen *VersionChosen `protobuf:"bytes,19,opt,name=version_chosen,json=versionChosen,proto3,oneof"`
 }
 
 type Record_ProgressSet struct {
-	// How far the saga says it has come.
+	// The progress that the saga reports.
 	ProgressSet *ProgressSet `protobuf:"bytes,20,opt,name=progress_set,json=progressSet,proto3,oneof"`
 }
 
 type Record_SagaRestarted struct {
-	// The saga begins anew with another request. The records before are no longer needed.
+	// The saga starts its next round. The records before this one are no longer needed.
 	SagaRestarted *SagaRestarted `protobuf:"bytes,21,opt,name=saga_restarted,json=sagaRestarted,proto3,oneof"`
 }
 
@@ -688,24 +690,24 @@ func (*Record_ProgressSet) isRecord_Kind() {}
 
 func (*Record_SagaRestarted) isRecord_Kind() {}
 
-// SagaStarted opens every journal.
+// SagaStarted is the first record of a saga's first journal.
 type SagaStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The saga definition, e.g. "acme.card.v1.CardSagas/IssueCard".
 	Definition string `protobuf:"bytes,1,opt,name=definition,proto3" json:"definition,omitempty"`
 	// The serialized request.
 	Request []byte `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
-	// The caller's request id, empty when there was none.
+	// The caller's request id. Empty if there was none.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The seed of saga.Rand and saga.NewID.
 	Seed uint64 `protobuf:"fixed64,4,opt,name=seed,proto3" json:"seed,omitempty"`
-	// When the saga is cancelled unless it has passed its pivot. Absent: never.
+	// When the saga is cancelled, unless it is past its pivot. Absent: never.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// By what the saga can be searched.
+	// The labels, for searching.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The saga's trace.
 	Trace *TraceAnchor `protobuf:"bytes,7,opt,name=trace,proto3" json:"trace,omitempty"`
-	// The step that this saga is, of another one; absent for a saga of its own.
+	// The step of the parent saga that this saga is. Absent if the saga has no parent.
 	Parent        *Parent `protobuf:"bytes,8,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -797,14 +799,14 @@ func (x *SagaStarted) GetParent() *Parent {
 	return nil
 }
 
-// Parent is the step of another saga that a child saga is.
+// Parent identifies the step of another saga that a child saga is.
 type Parent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The command id of the step, "sagas/{saga}/steps/{step}".
 	CommandId string `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
-	// The kind that the child's definition has as a command. A compensatable child must stay one that can be undone.
+	// The kind of the child's definition as a command. A compensatable child can't pass a point of no return.
 	Kind CommandKind `protobuf:"varint,2,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
-	// Whether the parent runs at this orchestrator, so that it is told when the child ends.
+	// Whether the parent runs at this orchestrator, which then notifies it when the child ends.
 	Local         bool `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -861,18 +863,18 @@ func (x *Parent) GetLocal() bool {
 	return false
 }
 
-// TraceAnchor is what a saga's spans hang from, so that the trace is whole after a crash.
+// TraceAnchor is the root of a saga's spans. It is stored so that the trace is complete after a crash.
 type TraceAnchor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 16 bytes.
+	// The trace id, 16 bytes.
 	TraceId []byte `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// The anchor span, 8 bytes: the parent of every attempt's span.
+	// The id of the anchor span, 8 bytes. The anchor span is the parent of every attempt's span.
 	SpanId []byte `protobuf:"bytes,2,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
-	// The caller's span, 8 bytes; empty when the trace starts here.
+	// The caller's span id, 8 bytes. Empty if the trace starts here.
 	ParentSpanId []byte `protobuf:"bytes,3,opt,name=parent_span_id,json=parentSpanId,proto3" json:"parent_span_id,omitempty"`
-	// W3C trace flags; bit 0 is "sampled".
+	// The W3C trace flags. Bit 0 is "sampled".
 	Flags uint32 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`
-	// W3C tracestate.
+	// The W3C tracestate.
 	Tracestate    string `protobuf:"bytes,5,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -943,20 +945,20 @@ func (x *TraceAnchor) GetTracestate() string {
 	return ""
 }
 
-// StepScheduled is the intent of one step.
+// StepScheduled is the intent to send a step's command.
 type StepScheduled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step's path in its saga, e.g. "3", or "2.1.4" for the fourth step in the first branch of position 2.
+	// The path of the step in its saga, e.g. "3", or "2.1.4" for the fourth step in the first branch of position 2.
 	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	// The method to call, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// The serialized request.
 	Request []byte `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
-	// The command's kind when it was scheduled.
+	// The command's kind when the step was scheduled.
 	Kind CommandKind `protobuf:"varint,4,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
-	// What undoes the step; set for compensatable commands. It is stored, so that undoing needs no code.
+	// How the step is compensated. Set for compensatable commands. It is stored so that compensation needs no code.
 	Compensation *CompensationPlan `protobuf:"bytes,5,opt,name=compensation,proto3" json:"compensation,omitempty"`
-	// The participant that a broadcast sends it to; empty for every other step. See BroadcastScheduled.
+	// The participant that a broadcast sends the command to. Empty for all other steps. See BroadcastScheduled.
 	Participant   string `protobuf:"bytes,6,opt,name=participant,proto3" json:"participant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1034,14 +1036,15 @@ func (x *StepScheduled) GetParticipant() string {
 	return ""
 }
 
-// CompensationPlan says how a step is undone: the request holds the action's request and reply in two of its fields.
+// CompensationPlan describes how a step is compensated. The request of the compensation holds the action's request and
+// reply in two of its fields.
 type CompensationPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The method to call, e.g. "acme.customer.v1.CustomerService/RestoreAddress".
 	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
-	// The number of the field that takes the action's request; 0 when there is none.
+	// The number of the field for the action's request. 0 if there is none.
 	ActionField int32 `protobuf:"varint,2,opt,name=action_field,json=actionField,proto3" json:"action_field,omitempty"`
-	// The number of the field that takes the action's reply; 0 when there is none.
+	// The number of the field for the action's reply. 0 if there is none.
 	ReplyField    int32 `protobuf:"varint,3,opt,name=reply_field,json=replyField,proto3" json:"reply_field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1103,9 +1106,9 @@ type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The gRPC code.
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	// What went wrong, for a developer.
+	// The error message, for developers.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// Typed details, among them the participant's rejection.
+	// Typed details, including the participant's rejection.
 	Details       []*anypb.Any `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1165,13 +1168,13 @@ func (x *Failure) GetDetails() []*anypb.Any {
 // StepDone is the reply to a step.
 type StepDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// The path of the step.
 	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	// The serialized reply.
 	Reply []byte `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
-	// How many attempts this orchestrator process made.
+	// The number of attempts by this orchestrator process.
 	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Set when an operator decided this by hand.
+	// The operator's decision, if the step was marked as done manually.
 	Decision      *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1235,16 +1238,16 @@ func (x *StepDone) GetDecision() *Decision {
 	return nil
 }
 
-// StepRefused is a participant's refusal, which the saga's code sees as an error.
+// StepRefused is a participant's refusal, which the saga's code receives as an error.
 type StepRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// The path of the step.
 	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	// The participant's status.
 	Failure *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
-	// How many attempts this orchestrator process made.
+	// The number of attempts by this orchestrator process.
 	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Set when an operator decided this by hand.
+	// The operator's decision, if the step was marked as refused manually.
 	Decision      *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1311,11 +1314,11 @@ func (x *StepRefused) GetDecision() *Decision {
 // StepUnknown is the end of a step that may or may not have been executed.
 type StepUnknown struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// The path of the step.
 	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// The last attempt's status.
+	// The status of the last attempt.
 	Failure *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
-	// How many attempts this orchestrator process made.
+	// The number of attempts by this orchestrator process.
 	Attempts      uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1372,14 +1375,14 @@ func (x *StepUnknown) GetAttempts() uint32 {
 	return 0
 }
 
-// CompensationDecided turns a saga around.
+// CompensationDecided is the decision to compensate a saga.
 type CompensationDecided struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The cause.
 	Cause CompensationCause `protobuf:"varint,1,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
 	// The error that the saga ends with.
 	Failure *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Who decided it, for a cancelled saga.
+	// Who cancelled the saga, and why. Set only for a cancelled saga.
 	Decision      *Decision `protobuf:"bytes,3,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1436,12 +1439,12 @@ func (x *CompensationDecided) GetDecision() *Decision {
 	return nil
 }
 
-// CompensationScheduled is the intent to undo one step.
+// CompensationScheduled is the intent to send a step's compensation.
 type CompensationScheduled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// The path of the step.
 	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// A request that an operator put in the place of the derived one; empty when the derived one is sent.
+	// The serialized request that an operator gave instead of the derived one. Empty if the derived one is sent.
 	EditedRequest []byte `protobuf:"bytes,2,opt,name=edited_request,json=editedRequest,proto3" json:"edited_request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1491,16 +1494,16 @@ func (x *CompensationScheduled) GetEditedRequest() []byte {
 	return nil
 }
 
-// CompensationDone is the end of one step's compensation.
+// CompensationDone is the end of a step's compensation.
 type CompensationDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// The path of the step.
 	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	// The serialized reply.
 	Reply []byte `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
-	// How many attempts this orchestrator process made.
+	// The number of attempts by this orchestrator process.
 	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Set when an operator marked it done by hand.
+	// The operator's decision, if the compensation was marked as done manually.
 	Decision      *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1567,19 +1570,19 @@ func (x *CompensationDone) GetDecision() *Decision {
 // SagaSuspended stops a saga until an operator decides.
 type SagaSuspended struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why, for programs.
+	// The reason, for programs.
 	Reason SuspensionReason `protobuf:"varint,1,opt,name=reason,proto3,enum=treaty.v1.SuspensionReason" json:"reason,omitempty"`
-	// Why, for people: what was expected, what was found, what to do.
+	// The reason, for people: what was expected, what was found, and what to do.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The step that it is about; empty when it is about none.
+	// The path of the affected step. Empty if no step is affected.
 	Step string `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
-	// What the journal holds, for a mismatch.
+	// For a mismatch: what the journal holds.
 	Expected string `protobuf:"bytes,4,opt,name=expected,proto3" json:"expected,omitempty"`
-	// What the code did, for a mismatch.
+	// For a mismatch: what the code did.
 	Found string `protobuf:"bytes,5,opt,name=found,proto3" json:"found,omitempty"`
 	// The participant's status, for a refused compensation or an unknown pivot.
 	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
-	// How many attempts were made of the command that is stuck.
+	// The number of attempts of the stuck command.
 	Attempts      uint32 `protobuf:"varint,7,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1664,12 +1667,13 @@ func (x *SagaSuspended) GetAttempts() uint32 {
 	return 0
 }
 
-// Decision is who decided something by hand, and why.
+// Decision says who decided something manually, and why.
 type Decision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person or program: the client certificate's subject where there is one, else what the caller said.
+	// The person or program: the subject of the client certificate if there is one, otherwise what the caller sent. At
+	// most 256 bytes.
 	Actor string `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
-	// Why, for the people who read the journal later.
+	// Why, for people who read the journal later. At most 2048 bytes.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1719,10 +1723,10 @@ func (x *Decision) GetReason() string {
 	return ""
 }
 
-// SagaResumed lets a suspended saga go on: its code is run again against the journal, or its stuck command is sent again.
+// SagaResumed resumes a suspended saga: its code is replayed against the journal, or its stuck command is sent again.
 type SagaResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who decided it.
+	// Who resumed the saga, and why.
 	Decision      *Decision `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1765,7 +1769,7 @@ func (x *SagaResumed) GetDecision() *Decision {
 	return nil
 }
 
-// SagaSucceeded ends a saga.
+// SagaSucceeded ends a saga with a reply.
 type SagaSucceeded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The serialized reply.
@@ -1811,7 +1815,7 @@ func (x *SagaSucceeded) GetReply() []byte {
 	return nil
 }
 
-// SagaCompensated ends a saga. The error that it ends with is the one that CompensationDecided holds.
+// SagaCompensated ends a saga that was compensated. CompensationDecided holds the error that it ends with.
 type SagaCompensated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1848,14 +1852,15 @@ func (*SagaCompensated) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{18}
 }
 
-// WaitScheduled is the intent to wait. It ends with the moment or with the first of the events, whichever comes first.
+// WaitScheduled is the start of a wait. It ends at the given time or with the first of the events, whichever comes
+// first.
 type WaitScheduled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The wait's path in its saga, which has the form of a step's.
+	// The path of the wait in its saga, in the form of a step's path.
 	Wait string `protobuf:"bytes,1,opt,name=wait,proto3" json:"wait,omitempty"`
-	// When it ends if no event comes; absent: never.
+	// When the wait ends if no event arrives. Absent: never.
 	Due *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"`
-	// The events that end it.
+	// The events that end the wait.
 	Events        []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1912,12 +1917,12 @@ func (x *WaitScheduled) GetEvents() []*EventKey {
 	return nil
 }
 
-// EventKey says which events are awaited.
+// EventKey identifies the events that are awaited.
 type EventKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The full name of the event's message.
+	// The full name of the event message.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// The value of its correlation key.
+	// The value of the correlation key.
 	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1970,9 +1975,9 @@ func (x *EventKey) GetSubject() string {
 // WaitEnded is the end of a wait.
 type WaitEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The wait.
+	// The path of the wait.
 	Wait string `protobuf:"bytes,1,opt,name=wait,proto3" json:"wait,omitempty"`
-	// How it ended.
+	// How the wait ended.
 	//
 	// Types that are valid to be assigned to How:
 	//
@@ -2060,17 +2065,17 @@ type isWaitEnded_How interface {
 }
 
 type WaitEnded_Due_ struct {
-	// The moment came.
+	// The time was reached.
 	Due *WaitEnded_Due `protobuf:"bytes,2,opt,name=due,proto3,oneof"`
 }
 
 type WaitEnded_Event struct {
-	// An event came.
+	// An event arrived.
 	Event *EventArrived `protobuf:"bytes,3,opt,name=event,proto3,oneof"`
 }
 
 type WaitEnded_Stopped_ struct {
-	// The code that waited was stopped, since its scope failed.
+	// The waiting code was stopped, because its scope or branch failed.
 	Stopped *WaitEnded_Stopped `protobuf:"bytes,4,opt,name=stopped,proto3,oneof"`
 }
 
@@ -2083,17 +2088,18 @@ func (*WaitEnded_Stopped_) isWaitEnded_How() {}
 // EventArrived is an event that a saga awaited.
 type EventArrived struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which of the awaited ones it is, counted from 0.
+	// The index of its key in WaitScheduled.events, from 0.
 	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// Its place among all events of the orchestrator's store. The saga's next wait for the same key takes a later one.
+	// The position among all events of the orchestrator's store. The saga's next wait for the same key takes a later
+	// event.
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
-	// The CloudEvents source and id.
+	// The CloudEvents source, which identifies the event together with id.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
-	// See source.
+	// The CloudEvents id.
 	Id string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
-	// When it was published.
+	// The event's time: when it happened.
 	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
-	// The serialized message.
+	// The serialized event message.
 	Data          []byte `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2171,12 +2177,12 @@ func (x *EventArrived) GetData() []byte {
 	return nil
 }
 
-// ScopeOpened is the begin of a scope with a deadline.
+// ScopeOpened is the start of a scope with a deadline.
 type ScopeOpened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The scope's path in its saga, which has the form of a step's.
+	// The path of the scope in its saga, in the form of a step's path.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// When its code is stopped, unless it has ended or the saga is past its pivot.
+	// When the scope's code is stopped, unless the scope has ended or the saga is past its pivot.
 	Deadline      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2226,10 +2232,10 @@ func (x *ScopeOpened) GetDeadline() *timestamppb.Timestamp {
 	return nil
 }
 
-// ScopeExpired stops a scope's code. What is in flight is awaited.
+// ScopeExpired stops the code of a scope. Commands in flight are awaited.
 type ScopeExpired struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The scope.
+	// The path of the scope.
 	Scope         string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2272,12 +2278,12 @@ func (x *ScopeExpired) GetScope() string {
 	return ""
 }
 
-// ScopeCompensationDecided is the decision to undo the steps of one scope. The saga itself goes on afterwards.
+// ScopeCompensationDecided is the decision to compensate the steps of one scope. The saga itself continues afterwards.
 type ScopeCompensationDecided struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The scope.
+	// The path of the scope.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Why.
+	// The cause.
 	Cause CompensationCause `protobuf:"varint,2,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
 	// The error that the scope ends with.
 	Failure       *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
@@ -2336,14 +2342,14 @@ func (x *ScopeCompensationDecided) GetFailure() *Failure {
 	return nil
 }
 
-// BroadcastScheduled holds to whom a command is sent. The steps are those of branch 1, 2 and so on of its path.
+// BroadcastScheduled holds the participants of a broadcast. Their steps are in branches 1, 2 and so on of its path.
 type BroadcastScheduled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The broadcast's path in its saga, which has the form of a step's.
+	// The path of the broadcast in its saga, in the form of a step's path.
 	Broadcast string `protobuf:"bytes,1,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
 	// The method to call.
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
-	// The participants that serve it, by name; sorted.
+	// The names of the participants that serve the method, sorted.
 	Participants  []string `protobuf:"bytes,3,rep,name=participants,proto3" json:"participants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2400,12 +2406,12 @@ func (x *BroadcastScheduled) GetParticipants() []string {
 	return nil
 }
 
-// VersionChosen is the version of a change that the saga goes by from its first question on.
+// VersionChosen is the version of a code change that the saga uses from its first call of saga.Version for it.
 type VersionChosen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The change.
+	// The name of the change.
 	Change string `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
-	// The version; at least 1.
+	// The version, at least 1.
 	Version       int32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2455,10 +2461,10 @@ func (x *VersionChosen) GetVersion() int32 {
 	return 0
 }
 
-// ProgressSet is how far a saga says it has come.
+// ProgressSet is the progress that the saga reports.
 type ProgressSet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A message of the saga's own.
+	// A message that the saga's code chose.
 	Progress      *anypb.Any `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2501,22 +2507,23 @@ func (x *ProgressSet) GetProgress() *anypb.Any {
 	return nil
 }
 
-// SagaRestarted opens a journal anew: nothing before it is read again. All steps before it stay as they are.
+// SagaRestarted is the first record of a new round's journal. Nothing before it is read again, and the effects of
+// earlier steps stay.
 type SagaRestarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How the saga goes on: as it was started, but for the request, the seed and the deadline.
+	// The start of the round: that of the saga, with another request, seed and deadline.
 	Started *SagaStarted `protobuf:"bytes,1,opt,name=started,proto3" json:"started,omitempty"`
-	// How many times it was begun, this time included; 2 or more. Paths begin with it: "r2.1".
+	// The round, 2 or more. Paths start with it: "r2.1".
 	Round uint32 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
 	// When the saga was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The events that were taken so far, so that none is taken twice.
+	// The events taken so far, so that none is taken twice.
 	EventsTaken []*EventTaken `protobuf:"bytes,4,rep,name=events_taken,json=eventsTaken,proto3" json:"events_taken,omitempty"`
-	// How far the saga had come.
+	// The last progress of the earlier rounds.
 	Progress *anypb.Any `protobuf:"bytes,5,opt,name=progress,proto3" json:"progress,omitempty"`
-	// When this round began.
+	// When this round started.
 	RoundTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=round_time,json=roundTime,proto3" json:"round_time,omitempty"`
-	// The serialized request of the first round, by which a start that comes again is told from another one with the same request id.
+	// The serialized request of the first round. It tells a repeated start from another start with the same request id.
 	FirstRequest  []byte `protobuf:"bytes,7,opt,name=first_request,json=firstRequest,proto3" json:"first_request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2601,12 +2608,12 @@ func (x *SagaRestarted) GetFirstRequest() []byte {
 	return nil
 }
 
-// EventTaken is how far a saga has taken the events of one key.
+// EventTaken says how far a saga has taken the events of one key.
 type EventTaken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key.
 	Key *EventKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// The place of the last event taken.
+	// The position of the last event taken.
 	Position      uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2656,7 +2663,7 @@ func (x *EventTaken) GetPosition() uint64 {
 	return 0
 }
 
-// Due says that the moment came.
+// Due says that the time was reached.
 type WaitEnded_Due struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2693,7 +2700,7 @@ func (*WaitEnded_Due) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{21, 0}
 }
 
-// Stopped says that nobody waits any more.
+// Stopped says that the waiting code was stopped.
 type WaitEnded_Stopped struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

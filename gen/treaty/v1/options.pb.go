@@ -4,8 +4,8 @@
 // 	protoc        (unknown)
 // source: treaty/v1/options.proto
 
-// Package treaty.v1 holds the annotations that turn a protobuf service into a contract between services, the
-// orchestrator's API, and the records that the orchestrator stores.
+// Package treaty.v1 defines the options that turn a protobuf service into a contract between services, the API of the
+// orchestrator, and the records that the orchestrator stores.
 
 package treatyv1
 
@@ -26,23 +26,24 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Outcome is what one attempt came to.
+// Outcome is the outcome of an attempt.
 type Outcome int32
 
 const (
-	// No outcome.
+	// Not set.
 	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
-	// Done: the reply goes to the saga.
+	// Executed. The saga receives the reply.
 	Outcome_OUTCOME_DONE Outcome = 1
-	// Certainly not executed: the error goes to the saga.
+	// Certainly not executed. The saga receives the error.
 	Outcome_OUTCOME_REFUSED Outcome = 2
-	// Not executed; another try may do. Counts as refused when the orchestrator gives up.
+	// Not executed, but another attempt may succeed. Retried. Counts as refused when the orchestrator gives up.
 	Outcome_OUTCOME_CONFLICT Outcome = 3
-	// Not executed, and nobody's decision: retried slowly and reported loudly.
+	// Not executed because of a deployment problem. Retried slowly, and reported to operators.
 	Outcome_OUTCOME_MISDEPLOYED Outcome = 4
-	// Not executed because of load: retried when the participant says so.
+	// Not executed because of load. Retried when the participant says so, otherwise with backoff.
 	Outcome_OUTCOME_THROTTLED Outcome = 5
-	// May have been executed: retried with the same command id; on giving up, the step is compensated too.
+	// May have been executed. Retried with the same command id. When the orchestrator gives up, the step is compensated
+	// too.
 	Outcome_OUTCOME_UNKNOWN Outcome = 6
 )
 
@@ -95,10 +96,10 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_options_proto_rawDescGZIP(), []int{0}
 }
 
-// Command says what kind of command a method is and how the orchestrator calls it.
+// Command describes a command: its kind, and how the orchestrator calls it.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Exactly one kind. It decides what a saga may do after the command and what undoes it.
+	// The kind. Exactly one is required. It determines what undoes the command and what a saga may do after it.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -107,19 +108,20 @@ type Command struct {
 	//	*Command_Retriable
 	//	*Command_Query
 	Kind isCommand_Kind `protobuf_oneof:"kind"`
-	// How long one attempt may take. Default 10 s. More than 0, at most 1 h.
+	// The time limit of one attempt. Default 10 s. More than 0, at most 1 h.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// How attempts follow each other.
+	// The retry policy.
 	Retry *RetryPolicy `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
-	// Full names of the messages that a refusal may carry as its typed detail.
+	// The full names of the messages that a refusal may carry as its typed detail.
 	Rejections []string `protobuf:"bytes,7,rep,name=rejections,proto3" json:"rejections,omitempty"`
-	// What a gRPC code means where it differs from the default.
+	// The outcomes of gRPC codes that differ from the default.
 	Outcomes []*OutcomeOverride `protobuf:"bytes,8,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	// The command goes to every participant that serves its service, side by side, instead of to one. Who serves it, the
-	// orchestrator learns from the participants themselves, by gRPC reflection.
+	// Sends the command in parallel to every participant that serves its service, instead of to one. The orchestrator
+	// discovers these participants by gRPC server reflection.
 	Broadcast bool `protobuf:"varint,9,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
-	// How long a participant that answered "accepted" may take to complete the command, from when the step was scheduled. When
-	// it passes, the outcome is unknown. Default: no limit. Not allowed on a retriable command. At most 3650 days.
+	// The time limit for a participant that accepts the command and completes it later, from when the step was scheduled.
+	// When it passes, the outcome is unknown. Default: no limit. More than 0, at most 3650 days. Not allowed on a
+	// retriable command.
 	CompleteWithin *durationpb.Duration `protobuf:"bytes,10,opt,name=complete_within,json=completeWithin,proto3" json:"complete_within,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -245,19 +247,19 @@ type isCommand_Kind interface {
 }
 
 type Command_CompensatedBy struct {
-	// Compensatable: the name of the method of the same service that undoes this one. Its request has a field of this
-	// method's request type (what was asked) and, where it needs one, a field of this method's response type (what
-	// happened; absent when the outcome is unknown).
+	// Compensatable: the name of the method in the same service that undoes this one. The request of that method has a
+	// field of this method's request type and, if needed, a field of this method's response type. The latter is absent
+	// when the outcome of this method is unknown.
 	CompensatedBy string `protobuf:"bytes,1,opt,name=compensated_by,json=compensatedBy,proto3,oneof"`
 }
 
 type Command_Pivot struct {
-	// The point of no return: once it is done, the saga can't be undone.
+	// The point of no return. Once it is done, the saga can't be compensated.
 	Pivot *Pivot `protobuf:"bytes,2,opt,name=pivot,proto3,oneof"`
 }
 
 type Command_Retriable struct {
-	// Can't be undone and is tried until it is done. Comes after the pivot.
+	// Can't be undone, and is retried until it is done. Follows the pivot.
 	Retriable *Retriable `protobuf:"bytes,3,opt,name=retriable,proto3,oneof"`
 }
 
@@ -311,7 +313,7 @@ func (*Pivot) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
-// Retriable marks a command that is tried until it is done.
+// Retriable marks a command that is retried until it is done.
 type Retriable struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -385,15 +387,15 @@ func (*Query) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_options_proto_rawDescGZIP(), []int{3}
 }
 
-// Compensation tunes the calls of a compensation.
+// Compensation describes how the orchestrator calls a compensation.
 type Compensation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long one attempt may take. Default: the timeout of the command that it undoes.
+	// The time limit of one attempt. Default: the timeout of the command that it undoes. More than 0, at most 1 h.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// How attempts follow each other. By default a compensation is tried until it is done; when give_up_after is set and
-	// passes, the saga is suspended and waits for an operator.
+	// The retry policy. By default, a compensation is retried until it is done. If give_up_after is set and passes, the
+	// saga is suspended and waits for an operator.
 	Retry *RetryPolicy `protobuf:"bytes,2,opt,name=retry,proto3" json:"retry,omitempty"`
-	// What a gRPC code means where it differs from the default.
+	// The outcomes of gRPC codes that differ from the default.
 	Outcomes      []*OutcomeOverride `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -450,16 +452,16 @@ func (x *Compensation) GetOutcomes() []*OutcomeOverride {
 	return nil
 }
 
-// RetryPolicy says how attempts follow each other. Waits grow by the factor 2 and carry jitter.
+// RetryPolicy describes when a command is retried. The wait between attempts doubles, and carries jitter.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The wait after the first attempt. Default 100 ms.
+	// The wait after the first attempt. Default 100 ms. More than 0, at most 24 h.
 	InitialInterval *durationpb.Duration `protobuf:"bytes,1,opt,name=initial_interval,json=initialInterval,proto3" json:"initial_interval,omitempty"`
-	// The longest wait. Default 30 s.
+	// The longest wait. Default 30 s. At least initial_interval, at most 24 h.
 	MaxInterval *durationpb.Duration `protobuf:"bytes,2,opt,name=max_interval,json=maxInterval,proto3" json:"max_interval,omitempty"`
-	// How long the orchestrator goes on trying. Time during which the participant is known to be down doesn't count.
-	// Default: 10 min for compensatable commands and queries; pivots, retriable commands and compensations are
-	// tried without end. Not allowed on a retriable command.
+	// How long the orchestrator retries. Time during which the participant is known to be down doesn't count. Default: 10
+	// min for compensatable commands and queries, no limit for pivots, retriable commands and compensations. More than 0,
+	// at most 365 days. Not allowed on a retriable command.
 	GiveUpAfter   *durationpb.Duration `protobuf:"bytes,3,opt,name=give_up_after,json=giveUpAfter,proto3" json:"give_up_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -516,12 +518,12 @@ func (x *RetryPolicy) GetGiveUpAfter() *durationpb.Duration {
 	return nil
 }
 
-// OutcomeOverride gives one gRPC code another meaning for one command.
+// OutcomeOverride changes the outcome of one gRPC code for one command.
 type OutcomeOverride struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the gRPC code, e.g. "UNAVAILABLE". Not "OK".
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// What it means.
+	// The outcome of that code. Not OUTCOME_DONE.
 	Outcome       Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=treaty.v1.Outcome" json:"outcome,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -574,10 +576,12 @@ func (x *OutcomeOverride) GetOutcome() Outcome {
 // SagaOptions describes a saga definition.
 type SagaOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long the saga may take from its start. When it passes before the pivot, the saga is cancelled. Default: none.
+	// The time limit of the saga, from its start. When it passes before the pivot, the saga is cancelled. Default: no
+	// limit. More than 0, at most 3650 days.
 	Deadline *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// How long the saga is kept after its end. Default: as long as the orchestrator is told, which is for ever if it isn't. At least 1
-	// min, at most 3650 days. Sagas of a definition that is a compensatable command are kept for ever: a parent may still undo them.
+	// How long the saga is kept after it ends. Default: the orchestrator's retention, which is for ever unless set. At
+	// least 1 min, at most 3650 days. No effect on sagas of a definition that is a compensatable command: they are kept
+	// for ever, because a parent may still compensate them.
 	Retention     *durationpb.Duration `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -627,7 +631,7 @@ func (x *SagaOptions) GetRetention() *durationpb.Duration {
 	return nil
 }
 
-// Event describes an event message. It has no settings so far.
+// Event describes an event message. It has no settings yet.
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -725,16 +729,16 @@ var file_treaty_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// Marks a method as a command: something that a saga asks of a participant.
+	// Marks a method as a command, which a saga sends to a participant.
 	//
 	// optional treaty.v1.Command command = 51870;
 	E_Command = &file_treaty_v1_options_proto_extTypes[0]
-	// Tunes a method that another command names in compensated_by. A compensation needs no annotation; this one sets its
-	// timeout, retry policy and outcomes.
+	// Sets the timeout, retry policy and outcomes of a method that another command names in compensated_by. Optional: a
+	// compensation needs no option.
 	//
 	// optional treaty.v1.Compensation compensation = 51871;
 	E_Compensation = &file_treaty_v1_options_proto_extTypes[1]
-	// Marks a method as the start of a saga. The method is served by the orchestrator.
+	// Marks a method as a saga definition. The orchestrator serves the method, and calling it starts a saga.
 	//
 	// optional treaty.v1.SagaOptions saga = 51872;
 	E_Saga = &file_treaty_v1_options_proto_extTypes[2]
@@ -743,15 +747,17 @@ var (
 // Extension fields to descriptorpb.FieldOptions.
 var (
 	// Marks the string field of a saga's request that makes a start idempotent: a second start of the same saga
-	// definition with the same value attaches to the first one. At most one per message; empty means none was given.
+	// definition with the same value attaches to the first saga. At most one per message. An empty value means that there
+	// is no request id.
 	//
 	// optional bool request_id = 51873;
 	E_RequestId = &file_treaty_v1_options_proto_extTypes[3]
-	// Marks a scalar field of a saga's request by whose value sagas can be searched.
+	// Marks a scalar field of a saga's request as a label, by which sagas can be searched.
 	//
 	// optional bool label = 51874;
 	E_Label = &file_treaty_v1_options_proto_extTypes[4]
-	// Marks the string field of an event by whose value it is awaited: its subject. Exactly one in each message marked as an event.
+	// Marks the string field of an event whose value is the event's subject, by which sagas await it. Every event message
+	// has exactly one.
 	//
 	// optional bool correlation_key = 51876;
 	E_CorrelationKey = &file_treaty_v1_options_proto_extTypes[5]
@@ -759,7 +765,7 @@ var (
 
 // Extension fields to descriptorpb.MessageOptions.
 var (
-	// Marks a message as an event that can be published and awaited.
+	// Marks a message as an event, which can be published and awaited.
 	//
 	// optional treaty.v1.Event event = 51875;
 	E_Event = &file_treaty_v1_options_proto_extTypes[6]

@@ -23,21 +23,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SagaState is where a saga stands.
+// SagaState is the state of a saga.
 type SagaState int32
 
 const (
-	// No state.
+	// Not set.
 	SagaState_SAGA_STATE_UNSPECIFIED SagaState = 0
-	// Goes forward.
+	// Its code runs or waits.
 	SagaState_SAGA_STATE_RUNNING SagaState = 1
-	// Is being undone.
+	// Its steps are being compensated.
 	SagaState_SAGA_STATE_COMPENSATING SagaState = 2
-	// Waits for an operator.
+	// It waits for an operator.
 	SagaState_SAGA_STATE_SUSPENDED SagaState = 3
-	// Final: every step is done.
+	// Final: its code has returned a reply. Only a parent saga can still compensate it.
 	SagaState_SAGA_STATE_SUCCEEDED SagaState = 4
-	// Final: every step that may have run is undone.
+	// Final: every step that may have run is compensated.
 	SagaState_SAGA_STATE_COMPENSATED SagaState = 5
 )
 
@@ -88,13 +88,13 @@ func (SagaState) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{0}
 }
 
-// StepState is where a step stands.
+// StepState is the state of a step.
 type StepState int32
 
 const (
-	// No state.
+	// Not set.
 	StepState_STEP_STATE_UNSPECIFIED StepState = 0
-	// Its command is being sent.
+	// Its command is being sent, or was accepted and isn't completed yet.
 	StepState_STEP_STATE_SCHEDULED StepState = 1
 	// Done.
 	StepState_STEP_STATE_DONE StepState = 2
@@ -102,9 +102,9 @@ const (
 	StepState_STEP_STATE_REFUSED StepState = 3
 	// May or may not have been executed.
 	StepState_STEP_STATE_UNKNOWN StepState = 4
-	// Its compensation is being sent.
+	// Its compensation is being sent, or was accepted and isn't completed yet.
 	StepState_STEP_STATE_COMPENSATING StepState = 5
-	// Undone.
+	// Compensated.
 	StepState_STEP_STATE_COMPENSATED StepState = 6
 )
 
@@ -157,15 +157,15 @@ func (StepState) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
 }
 
-// StepDirection tells the two commands of a step apart.
+// StepDirection distinguishes the two commands of a step.
 type StepDirection int32
 
 const (
-	// The action.
+	// Not set. Requests must set a direction.
 	StepDirection_STEP_DIRECTION_UNSPECIFIED StepDirection = 0
-	// The forward command.
+	// The action, the forward command.
 	StepDirection_STEP_DIRECTION_ACTION StepDirection = 1
-	// The command that undoes it.
+	// The compensation, the command that undoes the action.
 	StepDirection_STEP_DIRECTION_COMPENSATION StepDirection = 2
 )
 
@@ -210,50 +210,51 @@ func (StepDirection) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
 }
 
-// Saga is one running or finished process.
+// Saga is one running or ended process.
 type Saga struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The saga definition, e.g. "acme.card.v1.CardSagas/IssueCard".
 	Definition string `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
-	// Where it stands.
+	// The state.
 	State SagaState `protobuf:"varint,3,opt,name=state,proto3,enum=treaty.v1.SagaState" json:"state,omitempty"`
-	// The request that started it, or its present round. In GetSaga, WaitSaga, WatchSaga and what starts or changes a saga.
+	// The request that started the saga or, after a restart, its current round. Not set in lists.
 	Request *anypb.Any `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
-	// Its reply, once it is SUCCEEDED.
+	// The reply, once the saga is SUCCEEDED. Not set in lists.
 	Reply *anypb.Any `protobuf:"bytes,5,opt,name=reply,proto3" json:"reply,omitempty"`
-	// The error that it ends with, once it is being compensated.
+	// The error that the saga ends with, once it is being compensated.
 	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Why it is undone, once it is being compensated.
+	// Why the saga is compensated, once it is being compensated.
 	Cause CompensationCause `protobuf:"varint,7,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
-	// Why it waits for an operator, while it is SUSPENDED.
+	// Why the saga waits for an operator, while it is SUSPENDED.
 	Suspension *SagaSuspended `protobuf:"bytes,8,opt,name=suspension,proto3" json:"suspension,omitempty"`
-	// The request id that it was started with.
+	// The request id with which the saga was started. Empty if there was none.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// By what it can be searched.
+	// The labels, for searching.
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// When it was accepted.
+	// When the saga was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it changed last. In lists: when its state changed last.
+	// When the saga last changed. In lists: when its state last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// When it reached its final state.
+	// When the saga reached its final state.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// When it is cancelled unless it has passed its pivot.
+	// When the saga is cancelled, unless it is past its pivot. Absent: never.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// Its trace, 32 hexadecimal digits.
+	// The trace id, 32 hexadecimal digits.
 	TraceId string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// Its steps in the order in which they were scheduled. Those before its last restart are left out.
+	// The steps of the current round, in the order in which they were scheduled. Not set in lists.
 	Steps []*Step `protobuf:"bytes,16,rep,name=steps,proto3" json:"steps,omitempty"`
-	// How far its code says it has come; the last message that it set.
+	// The last progress message that the saga's code set.
 	Progress *anypb.Any `protobuf:"bytes,17,opt,name=progress,proto3" json:"progress,omitempty"`
-	// What its code waits for beside commands, while it is RUNNING.
+	// What the saga's code waits for apart from commands, while it is RUNNING.
 	Waits []*Wait `protobuf:"bytes,18,rep,name=waits,proto3" json:"waits,omitempty"`
-	// The scopes of its code that were undone or are being undone while the saga itself goes on, in the order of the decisions.
+	// The scopes that were or are being compensated although the saga continues, in the order of the decisions.
 	Scopes []*Scope `protobuf:"bytes,19,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// The step of another saga that this one is: "sagas/{saga}/steps/{step}", at the parent's orchestrator; empty for a saga of its own.
+	// The parent's step that this saga is, "sagas/{saga}/steps/{step}" at the parent's orchestrator. Empty if the saga
+	// has no parent.
 	ParentStep string `protobuf:"bytes,20,opt,name=parent_step,json=parentStep,proto3" json:"parent_step,omitempty"`
-	// How many times it was begun: 1, and 1 more for each restart.
+	// The round, counted from 1. Each restart adds 1.
 	Round         int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -436,20 +437,22 @@ func (x *Saga) GetRound() int32 {
 	return 0
 }
 
-// Wait is a moment, events, or the answer of participants, for which a saga's code waits.
+// Wait is something that a saga's code waits for: a time, events, or participants that a broadcast needs.
 type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The path in its saga, which has the form of a step's.
+	// The path of the wait in its saga, in the form of a step's path.
 	Wait string `protobuf:"bytes,1,opt,name=wait,proto3" json:"wait,omitempty"`
-	// When it ends if no event comes; absent: never.
+	// When the wait ends if no event arrives. Absent: never.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// The events that end it.
+	// The events that end the wait.
 	Events []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
-	// When the wait began; absent for a broadcast.
+	// When the wait started. Absent for a broadcast.
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	// The method of a broadcast that isn't sent yet, for some participant has never said what it serves; empty otherwise.
+	// The method of a broadcast that isn't sent yet, because some participant has never reported what it serves.
+	// Otherwise empty.
 	Broadcast string `protobuf:"bytes,5,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
-	// The participants that have never said what they serve, as the orchestrator's configuration names them, sorted.
+	// The participants that have never reported what they serve, by their names in the orchestrator's configuration,
+	// sorted.
 	SilentParticipants []string `protobuf:"bytes,6,rep,name=silent_participants,json=silentParticipants,proto3" json:"silent_participants,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -527,16 +530,16 @@ func (x *Wait) GetSilentParticipants() []string {
 	return nil
 }
 
-// Scope is a part of a saga's code that failed while the saga went on.
+// Scope is a part of a saga's code that was compensated while the saga continued.
 type Scope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The path in its saga, which has the form of a step's.
+	// The path of the scope in its saga, in the form of a step's path.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Why it was undone.
+	// Why the scope was compensated.
 	Cause CompensationCause `protobuf:"varint,2,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
-	// The error that it ended with.
+	// The error that the scope ended with.
 	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
-	// When that was decided.
+	// When the decision to compensate was made.
 	DecideTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -603,35 +606,35 @@ func (x *Scope) GetDecideTime() *timestamppb.Timestamp {
 // Step is one command of one saga.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resource name, "sagas/{saga}/steps/{step}".
+	// The resource name, "sagas/{saga}/steps/{step}". It is also the command id.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The method called, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// The command's kind.
 	Kind CommandKind `protobuf:"varint,3,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
-	// Where it stands.
+	// The state.
 	State StepState `protobuf:"varint,4,opt,name=state,proto3,enum=treaty.v1.StepState" json:"state,omitempty"`
-	// What is sent.
+	// The request.
 	Request *anypb.Any `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
-	// What came back.
+	// The reply, once the step is done.
 	Reply *anypb.Any `protobuf:"bytes,6,opt,name=reply,proto3" json:"reply,omitempty"`
-	// The participant's status when it was refused or is unknown.
+	// The participant's status, if the step was refused or its outcome is unknown.
 	Failure *Failure `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`
-	// The method that undoes it; empty when there is none.
+	// The method that compensates the step. Empty if there is none.
 	CompensationMethod string `protobuf:"bytes,8,opt,name=compensation_method,json=compensationMethod,proto3" json:"compensation_method,omitempty"`
-	// When it was scheduled.
+	// When the step was scheduled.
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	// When it was done, refused or given up.
+	// When the step was done or refused, or the orchestrator gave up on it.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// When its compensation was scheduled.
+	// When the compensation was scheduled.
 	CompensationScheduleTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=compensation_schedule_time,json=compensationScheduleTime,proto3" json:"compensation_schedule_time,omitempty"`
-	// When its compensation was done.
+	// When the compensation was done.
 	CompensationEndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=compensation_end_time,json=compensationEndTime,proto3" json:"compensation_end_time,omitempty"`
-	// The attempts so far: of the command that is being sent, else of the action. See Attempts.
+	// The attempts so far: those of the command that is being sent, otherwise those of the action. See Attempts.
 	Attempts *Attempts `protobuf:"bytes,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Who decided this step's outcome, or its compensation's, by hand.
+	// Who decided the outcome of this step or of its compensation manually. Absent if nobody did.
 	Decision *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
-	// The participant that a broadcast sent it to; empty for every other step.
+	// The participant that a broadcast sent the command to. Empty for all other steps.
 	Participant   string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -772,21 +775,21 @@ func (x *Step) GetParticipant() string {
 	return ""
 }
 
-// Attempts tells about a command that is still being sent. It is kept in memory only and starts anew with the
-// orchestrator's process.
+// Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
+// starts over when the orchestrator restarts.
 type Attempts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many were made.
+	// The number of attempts.
 	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// The last one's status.
+	// The status of the last attempt.
 	LastFailure *Failure `protobuf:"bytes,2,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
-	// What the last one came to: one of the names in treaty.v1.Outcome, without its prefix, in lower case.
+	// The outcome of the last attempt: the name of a treaty.v1.Outcome without its prefix, in lower case.
 	LastOutcome string `protobuf:"bytes,3,opt,name=last_outcome,json=lastOutcome,proto3" json:"last_outcome,omitempty"`
-	// When the next one is made. Absent while one is under way or the participant's breaker is open.
+	// When the next attempt is made. Absent while an attempt is in flight or the participant's breaker is open.
 	NextTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
-	// Whether the command waits for its participant, which is down.
+	// Whether the command is parked because its participant is down.
 	Parked bool `protobuf:"varint,5,opt,name=parked,proto3" json:"parked,omitempty"`
-	// Whether the participant has accepted the command and is to complete it later.
+	// Whether the participant has accepted the command, to complete it later.
 	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -867,15 +870,16 @@ func (x *Attempts) GetAccepted() bool {
 // CreateSagaRequest starts a saga.
 type CreateSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The saga definition, e.g. "acme.card.v1.CardSagas/IssueCard".
+	// The saga definition, e.g. "acme.card.v1.CardSagas/IssueCard". Required.
 	Definition string `protobuf:"bytes,1,opt,name=definition,proto3" json:"definition,omitempty"`
-	// The message that the definition's method takes.
+	// The request message of the definition's method. Required.
 	Request *anypb.Any `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
-	// Makes the start idempotent. Where the definition has a request_id field, that field is used and this one is empty or the same.
-	// At most 128 characters.
+	// Makes the start idempotent. If the request has a request_id field, that field is used, and this one must be empty
+	// or the same. At most 128 characters.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The last part of the saga's name. Empty: the orchestrator chooses. 1 to 63 characters: lower-case letters,
-	// digits and hyphens; begins with a letter, doesn't end with a hyphen.
+	// The last part of the saga's name. Default: the orchestrator chooses it. 1 to 63 lower-case letters, digits and
+	// hyphens; the first is a letter and the last isn't a hyphen. Not allowed together with a request id, from which the
+	// name is derived.
 	SagaId        string `protobuf:"bytes,4,opt,name=saga_id,json=sagaId,proto3" json:"saga_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -942,7 +946,7 @@ func (x *CreateSagaRequest) GetSagaId() string {
 // GetSagaRequest names a saga.
 type GetSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}".
+	// The saga, "sagas/{saga}".
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -988,14 +992,14 @@ func (x *GetSagaRequest) GetName() string {
 // ListSagasRequest asks for a page of sagas.
 type ListSagasRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of sagas in the page. Default 50. Values above 1000 count as 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; the other fields must be the same as then.
+	// The next_page_token of the previous page. The other fields must not change between pages. Empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// An AIP-160 filter over definition, state, create_time, update_time and labels.KEY, e.g.
-	// state = "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard".
+	// An AIP-160 filter on definition, state, create_time, update_time and labels.KEY, e.g. state = "SUSPENDED" AND
+	// definition = "acme.card.v1.CardSagas/IssueCard". Empty: all sagas.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
-	// "create_time", "update_time", each with "desc" or without. Default "create_time desc".
+	// "create_time" or "update_time", optionally followed by " desc". Default "create_time desc".
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1064,7 +1068,7 @@ type ListSagasResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sagas.
 	Sagas []*Saga `protobuf:"bytes,1,rep,name=sagas,proto3" json:"sagas,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The page_token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1117,7 +1121,7 @@ func (x *ListSagasResponse) GetNextPageToken() string {
 // WaitSagaRequest names a saga.
 type WaitSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}".
+	// The saga, "sagas/{saga}".
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1163,7 +1167,7 @@ func (x *WaitSagaRequest) GetName() string {
 // WatchSagaRequest names a saga.
 type WatchSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}".
+	// The saga, "sagas/{saga}".
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1206,7 +1210,7 @@ func (x *WatchSagaRequest) GetName() string {
 	return ""
 }
 
-// WatchSagaResponse is a saga as it is after a change.
+// WatchSagaResponse is the state of a saga after a change.
 type WatchSagaResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The saga.
@@ -1255,9 +1259,9 @@ func (x *WatchSagaResponse) GetSaga() *Saga {
 // CancelSagaRequest cancels a saga.
 type CancelSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}".
+	// The saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who asks, and why; journaled.
+	// Who cancels the saga, and why. Journaled.
 	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1310,11 +1314,11 @@ func (x *CancelSagaRequest) GetDecision() *Decision {
 // ResumeSagaRequest is an operator's decision about a suspended saga.
 type ResumeSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}".
+	// The saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who decides, and why; journaled.
+	// Who decides, and why. Journaled. The reason is required.
 	Decision *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
-	// How the saga goes on.
+	// How the saga continues. Required.
 	//
 	// Types that are valid to be assigned to How:
 	//
@@ -1429,12 +1433,12 @@ type ResumeSagaRequest_RetryEdited_ struct {
 }
 
 type ResumeSagaRequest_MarkDone_ struct {
-	// Take the stuck command as done by hand.
+	// Record the stuck command as done.
 	MarkDone *ResumeSagaRequest_MarkDone `protobuf:"bytes,5,opt,name=mark_done,json=markDone,proto3,oneof"`
 }
 
 type ResumeSagaRequest_MarkRefused_ struct {
-	// Take the stuck pivot as certainly not executed.
+	// Record the stuck pivot as refused: certainly not executed.
 	MarkRefused *ResumeSagaRequest_MarkRefused `protobuf:"bytes,6,opt,name=mark_refused,json=markRefused,proto3,oneof"`
 }
 
@@ -1449,11 +1453,12 @@ func (*ResumeSagaRequest_MarkRefused_) isResumeSagaRequest_How() {}
 // ListSagaRecordsRequest asks for a page of a saga's journal.
 type ListSagaRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}".
+	// The saga, "sagas/{saga}".
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// How many records at the most; a page ends with a whole turn, so it may hold a few more. Default 100, at most 1000.
+	// The maximum number of records. A page ends with a complete turn, so it may hold a few more. Default 100. Values
+	// above 1000 count as 1000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before.
+	// The next_page_token of the previous page. Empty for the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1510,14 +1515,14 @@ func (x *ListSagaRecordsRequest) GetPageToken() string {
 	return ""
 }
 
-// SagaRecord is one entry of a saga's journal with its place.
+// SagaRecord is a record of a saga's journal, with its position.
 type SagaRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "sagas/{saga}/records/{turn}-{index}".
+	// The resource name, "sagas/{saga}/records/{turn}-{index}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// When it was recorded.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// The entry.
+	// The record.
 	Record        *Record `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1579,7 +1584,7 @@ type ListSagaRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The records, oldest first.
 	Records []*SagaRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The page_token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1634,9 +1639,9 @@ type CompleteStepRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The command id, "sagas/{saga}/steps/{step}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Which of its two commands is complete.
+	// The command to complete: the action or the compensation. Required.
 	Direction StepDirection `protobuf:"varint,2,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
-	// How it ended.
+	// How the command ended. Required.
 	//
 	// Types that are valid to be assigned to How:
 	//
@@ -1721,12 +1726,13 @@ type isCompleteStepRequest_How interface {
 }
 
 type CompleteStepRequest_Reply struct {
-	// Done: the message that the method returns.
+	// Done: the reply message of the method.
 	Reply *anypb.Any `protobuf:"bytes,3,opt,name=reply,proto3,oneof"`
 }
 
 type CompleteStepRequest_Refusal struct {
-	// Certainly not executed: the status, with a typed rejection as its detail. Its code is one that means "refused" for this command.
+	// Refused, certainly not executed: the status, with a typed rejection as its detail. The code must be one whose
+	// outcome is "refused" for this command. The message has at most 4 KiB, the details 256 KiB in total.
 	Refusal *Failure `protobuf:"bytes,4,opt,name=refusal,proto3,oneof"`
 }
 
@@ -1734,7 +1740,7 @@ func (*CompleteStepRequest_Reply) isCompleteStepRequest_How() {}
 
 func (*CompleteStepRequest_Refusal) isCompleteStepRequest_How() {}
 
-// CompleteStepResponse is the answer to CompleteStep.
+// CompleteStepResponse is the response to CompleteStep.
 type CompleteStepResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1771,12 +1777,12 @@ func (*CompleteStepResponse) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
 }
 
-// HeartbeatStepRequest says that a participant still works on a command.
+// HeartbeatStepRequest reports that a participant is still working on a command.
 type HeartbeatStepRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The command id, "sagas/{saga}/steps/{step}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Which of its two commands is meant.
+	// The command in progress: the action or the compensation. Required.
 	Direction     StepDirection `protobuf:"varint,2,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1826,7 +1832,7 @@ func (x *HeartbeatStepRequest) GetDirection() StepDirection {
 	return StepDirection_STEP_DIRECTION_UNSPECIFIED
 }
 
-// HeartbeatStepResponse is the answer to HeartbeatStep.
+// HeartbeatStepResponse is the response to HeartbeatStep.
 type HeartbeatStepResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1863,7 +1869,7 @@ func (*HeartbeatStepResponse) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
 }
 
-// Retry tries the same again.
+// Retry repeats what failed.
 type ResumeSagaRequest_Retry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1900,10 +1906,10 @@ func (*ResumeSagaRequest_Retry) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 0}
 }
 
-// RetryEdited tries the stuck compensation with another request.
+// RetryEdited retries the stuck compensation with another request.
 type ResumeSagaRequest_RetryEdited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the type that the compensation takes.
+	// The compensation's request message. Required, and not empty.
 	Request       *anypb.Any `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1946,10 +1952,10 @@ func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
 	return nil
 }
 
-// MarkDone takes the stuck command as done.
+// MarkDone records the stuck command as done.
 type ResumeSagaRequest_MarkDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the type that the command returns. Needed for a pivot; for a compensation it may be left out.
+	// The command's reply message. Required for a pivot, optional for a compensation.
 	Reply         *anypb.Any `protobuf:"bytes,1,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1992,7 +1998,7 @@ func (x *ResumeSagaRequest_MarkDone) GetReply() *anypb.Any {
 	return nil
 }
 
-// MarkRefused takes the stuck pivot as refused, so that the saga can be undone.
+// MarkRefused records the stuck pivot as refused, so that the saga can be compensated.
 type ResumeSagaRequest_MarkRefused struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

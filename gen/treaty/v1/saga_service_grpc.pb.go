@@ -35,37 +35,44 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SagaService starts, finds and steers sagas of every definition. A saga can also be started by calling its own method.
+// SagaService starts, finds and controls sagas of every definition. A saga can also be started by calling its own
+// method.
 //
-// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason; where it is about one saga, its
-// metadata holds the saga's name under "saga".
+// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason, which is a treaty.v1.ErrorReason.
+// If the error is about one saga, the metadata holds the saga's name under "saga". Payloads in responses are redacted:
+// fields marked with debug_redact are removed.
 type SagaServiceClient interface {
-	// Starts a saga and returns at once. With a request_id or saga_id that is known already and the same request, returns the
-	// saga that is there; with another request, fails with ALREADY_EXISTS.
+	// Starts a saga and returns without waiting for its end. The saga is durable when the call returns. If the request_id
+	// or saga_id was used before with the same request, returns the existing saga; with another request, fails with
+	// ALREADY_EXISTS. UNAVAILABLE if the saga may or may not have been recorded: repeat the call with the same ids.
+	// DATA_LOSS if the saga of the request_id was purged.
 	CreateSaga(ctx context.Context, in *CreateSagaRequest, opts ...grpc.CallOption) (*Saga, error)
-	// Returns one saga with its steps. NOT_FOUND when there is none of that name.
+	// Returns one saga with its steps. NOT_FOUND if it doesn't exist.
 	GetSaga(ctx context.Context, in *GetSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Lists sagas, without steps and payloads.
 	ListSagas(ctx context.Context, in *ListSagasRequest, opts ...grpc.CallOption) (*ListSagasResponse, error)
-	// Returns a saga as soon as it is SUCCEEDED or COMPENSATED. DEADLINE_EXCEEDED when that takes longer than the call.
+	// Returns a saga as soon as it is SUCCEEDED or COMPENSATED. A SUSPENDED saga hasn't ended. DEADLINE_EXCEEDED if the
+	// call's deadline passes first; the saga continues.
 	WaitSaga(ctx context.Context, in *WaitSagaRequest, opts ...grpc.CallOption) (*Saga, error)
-	// Streams a saga now and after each of its changes, and ends when the saga does. A slow reader may miss changes in
-	// between, never the last one.
+	// Streams a saga now and after each change. The stream ends when the saga does. A slow reader may miss intermediate
+	// changes, but never the last one.
 	WatchSaga(ctx context.Context, in *WatchSagaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSagaResponse], error)
-	// Cancels a saga: it is compensated. Cancelling one that is being compensated, or has been, changes nothing.
-	// FAILED_PRECONDITION when it is past its pivot or has succeeded.
+	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
+	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
+	// flight, or it has succeeded.
 	CancelSaga(ctx context.Context, in *CancelSagaRequest, opts ...grpc.CallOption) (*Saga, error)
-	// Lets a suspended saga go on as an operator decides. FAILED_PRECONDITION when it isn't suspended, or when the decision doesn't
-	// fit why it is.
+	// Resumes a suspended saga in the way that an operator decides. FAILED_PRECONDITION if it isn't suspended, or if the
+	// decision doesn't fit the reason of the suspension.
 	ResumeSaga(ctx context.Context, in *ResumeSagaRequest, opts ...grpc.CallOption) (*Saga, error)
-	// Lists a saga's journal, oldest first.
+	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(ctx context.Context, in *ListSagaRecordsRequest, opts ...grpc.CallOption) (*ListSagaRecordsResponse, error)
-	// Completes a command that its participant accepted before: with a reply, or with a refusal. Completing again in the same way changes
-	// nothing. FAILED_PRECONDITION when the step is over and ended otherwise, e.g. because the saga was turned around; the participant
-	// then undoes what it did, or will be told to.
+	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
+	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
+	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
+	// compensation is due, it undoes what was done.
 	CompleteStep(ctx context.Context, in *CompleteStepRequest, opts ...grpc.CallOption) (*CompleteStepResponse, error)
-	// Says that a participant still works on a command that it accepted. FAILED_PRECONDITION when the step is over: then nobody
-	// waits for it any more.
+	// Reports that a participant is still working on a command that it accepted, which postpones the next attempt.
+	// NOT_FOUND and FAILED_PRECONDITION as for CompleteStep: the orchestrator no longer waits for the step.
 	HeartbeatStep(ctx context.Context, in *HeartbeatStepRequest, opts ...grpc.CallOption) (*HeartbeatStepResponse, error)
 }
 
@@ -190,37 +197,44 @@ func (c *sagaServiceClient) HeartbeatStep(ctx context.Context, in *HeartbeatStep
 // All implementations must embed UnimplementedSagaServiceServer
 // for forward compatibility.
 //
-// SagaService starts, finds and steers sagas of every definition. A saga can also be started by calling its own method.
+// SagaService starts, finds and controls sagas of every definition. A saga can also be started by calling its own
+// method.
 //
-// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason; where it is about one saga, its
-// metadata holds the saga's name under "saga".
+// Every error carries a google.rpc.ErrorInfo with the domain "treaty" and a reason, which is a treaty.v1.ErrorReason.
+// If the error is about one saga, the metadata holds the saga's name under "saga". Payloads in responses are redacted:
+// fields marked with debug_redact are removed.
 type SagaServiceServer interface {
-	// Starts a saga and returns at once. With a request_id or saga_id that is known already and the same request, returns the
-	// saga that is there; with another request, fails with ALREADY_EXISTS.
+	// Starts a saga and returns without waiting for its end. The saga is durable when the call returns. If the request_id
+	// or saga_id was used before with the same request, returns the existing saga; with another request, fails with
+	// ALREADY_EXISTS. UNAVAILABLE if the saga may or may not have been recorded: repeat the call with the same ids.
+	// DATA_LOSS if the saga of the request_id was purged.
 	CreateSaga(context.Context, *CreateSagaRequest) (*Saga, error)
-	// Returns one saga with its steps. NOT_FOUND when there is none of that name.
+	// Returns one saga with its steps. NOT_FOUND if it doesn't exist.
 	GetSaga(context.Context, *GetSagaRequest) (*Saga, error)
 	// Lists sagas, without steps and payloads.
 	ListSagas(context.Context, *ListSagasRequest) (*ListSagasResponse, error)
-	// Returns a saga as soon as it is SUCCEEDED or COMPENSATED. DEADLINE_EXCEEDED when that takes longer than the call.
+	// Returns a saga as soon as it is SUCCEEDED or COMPENSATED. A SUSPENDED saga hasn't ended. DEADLINE_EXCEEDED if the
+	// call's deadline passes first; the saga continues.
 	WaitSaga(context.Context, *WaitSagaRequest) (*Saga, error)
-	// Streams a saga now and after each of its changes, and ends when the saga does. A slow reader may miss changes in
-	// between, never the last one.
+	// Streams a saga now and after each change. The stream ends when the saga does. A slow reader may miss intermediate
+	// changes, but never the last one.
 	WatchSaga(*WatchSagaRequest, grpc.ServerStreamingServer[WatchSagaResponse]) error
-	// Cancels a saga: it is compensated. Cancelling one that is being compensated, or has been, changes nothing.
-	// FAILED_PRECONDITION when it is past its pivot or has succeeded.
+	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
+	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
+	// flight, or it has succeeded.
 	CancelSaga(context.Context, *CancelSagaRequest) (*Saga, error)
-	// Lets a suspended saga go on as an operator decides. FAILED_PRECONDITION when it isn't suspended, or when the decision doesn't
-	// fit why it is.
+	// Resumes a suspended saga in the way that an operator decides. FAILED_PRECONDITION if it isn't suspended, or if the
+	// decision doesn't fit the reason of the suspension.
 	ResumeSaga(context.Context, *ResumeSagaRequest) (*Saga, error)
-	// Lists a saga's journal, oldest first.
+	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error)
-	// Completes a command that its participant accepted before: with a reply, or with a refusal. Completing again in the same way changes
-	// nothing. FAILED_PRECONDITION when the step is over and ended otherwise, e.g. because the saga was turned around; the participant
-	// then undoes what it did, or will be told to.
+	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
+	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
+	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
+	// compensation is due, it undoes what was done.
 	CompleteStep(context.Context, *CompleteStepRequest) (*CompleteStepResponse, error)
-	// Says that a participant still works on a command that it accepted. FAILED_PRECONDITION when the step is over: then nobody
-	// waits for it any more.
+	// Reports that a participant is still working on a command that it accepted, which postpones the next attempt.
+	// NOT_FOUND and FAILED_PRECONDITION as for CompleteStep: the orchestrator no longer waits for the step.
 	HeartbeatStep(context.Context, *HeartbeatStepRequest) (*HeartbeatStepResponse, error)
 	mustEmbedUnimplementedSagaServiceServer()
 }
