@@ -20,7 +20,9 @@ func TestParseMetadata(t *testing.T) {
 		}
 		return md
 	}
-	full := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/2.1.4", Direction: participant.Compensation, Attempt: 3, Epoch: 7}
+	full := participant.Command{
+		Saga: "sagas/s", CommandID: "sagas/s/steps/2.1.4", Direction: participant.Compensation, Attempt: 3, Epoch: 7,
+	}
 	for _, test := range []struct {
 		name string
 		md   metadata.MD
@@ -30,15 +32,20 @@ func TestParseMetadata(t *testing.T) {
 		{name: "full", md: good(), want: full},
 		{name: "a person's call", md: metadata.Pairs("other", "x")},
 		{
-			name: "the least", md: metadata.Pairs(participant.CommandIDKey, "sagas/s/steps/1", participant.DirectionKey, "action"),
-			want: participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1},
+			name: "the least", md: metadata.Pairs(participant.CommandIDKey, "sagas/s/steps/1", participant.DirectionKey,
+				"action"),
+			want: participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action,
+				Attempt: 1},
 		},
 		{name: "command id", md: good(participant.CommandIDKey, "17"), err: participant.CommandIDKey},
 		{name: "empty command id", md: good(participant.CommandIDKey, ""), err: participant.CommandIDKey},
-		{name: "no saga", md: good(participant.SagaKey, "sagas/", participant.CommandIDKey, "sagas//steps/1"), err: participant.CommandIDKey},
-		{name: "a step below a step", md: good(participant.CommandIDKey, "sagas/s/steps/1/steps/2"), err: participant.CommandIDKey},
+		{name: "no saga", md: good(participant.SagaKey, "sagas/", participant.CommandIDKey, "sagas//steps/1"),
+			err: participant.CommandIDKey},
+		{name: "a step below a step", md: good(participant.CommandIDKey, "sagas/s/steps/1/steps/2"),
+			err: participant.CommandIDKey},
 		{name: "two command ids", md: metadata.Join(good(), good()), err: "2 values"},
-		{name: "long command id", md: good(participant.CommandIDKey, "sagas/s/steps/"+strings.Repeat("1", 600)), err: "512 bytes"},
+		{name: "long command id", md: good(participant.CommandIDKey, "sagas/s/steps/"+strings.Repeat("1", 600)),
+			err: "512 bytes"},
 		{name: "another saga", md: good(participant.SagaKey, "sagas/t"), err: participant.SagaKey},
 		{name: "direction", md: good(participant.DirectionKey, "sideways"), err: participant.DirectionKey},
 		{name: "attempt 0", md: good(participant.AttemptKey, "0"), err: participant.AttemptKey},
@@ -64,7 +71,9 @@ func TestParseMetadata(t *testing.T) {
 }
 
 func TestOutgoing(t *testing.T) {
-	want := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 2, Epoch: 3}
+	want := participant.Command{
+		Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 2, Epoch: 3,
+	}
 	md, _ := metadata.FromOutgoingContext(want.Outgoing(t.Context()))
 	got, ok, err := participant.ParseMetadata(md)
 	if err != nil || !ok || got != want {
@@ -76,7 +85,8 @@ func FuzzParseMetadata(f *testing.F) {
 	f.Add("sagas/s", "sagas/s/steps/1", "action", "1", "0")
 	f.Add("", "sagas//steps/", "", "-1", "x")
 	f.Fuzz(func(t *testing.T, saga, id, direction, attempt, epoch string) {
-		md := metadata.Pairs(participant.SagaKey, saga, participant.CommandIDKey, id, participant.DirectionKey, direction,
+		md := metadata.Pairs(participant.SagaKey, saga, participant.CommandIDKey, id, participant.DirectionKey,
+			direction,
 			participant.AttemptKey, attempt, participant.EpochKey, epoch)
 		c, ok, err := participant.ParseMetadata(md)
 		if err != nil {

@@ -39,7 +39,8 @@ func (c *Completer) Complete(ctx context.Context, command Command, reply proto.M
 	if err != nil {
 		return fmt.Errorf("completing %s (%s): packing the reply: %w", command.CommandID, command.Direction, err)
 	}
-	return c.complete(ctx, command, &treatyv1.CompleteStepRequest{How: &treatyv1.CompleteStepRequest_Reply{Reply: packed}})
+	return c.complete(ctx, command,
+		&treatyv1.CompleteStepRequest{How: &treatyv1.CompleteStepRequest_Reply{Reply: packed}})
 }
 
 // Refuse completes a command with a refusal: the command was certainly not executed. The refusal is an error made by

@@ -32,7 +32,7 @@ INSERT INTO addresses (customer, revision, city) VALUES ('customers/1', 1, 'Leid
 
 // docs:begin service
 
-// service is an ordinary gRPC server.
+// service implements an ordinary gRPC service.
 type service struct {
 	customerv1.UnimplementedCustomerServiceServer
 
@@ -40,7 +40,9 @@ type service struct {
 }
 
 // ChangeAddress changes where a customer lives.
-func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+func (s *service) ChangeAddress(
+	ctx context.Context, r *customerv1.ChangeAddressRequest,
+) (*customerv1.AddressChanged, error) {
 	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
 		var closed bool
 		err := tx.QueryRowContext(ctx, `SELECT closed FROM customers WHERE name = ?`, r.GetCustomer()).Scan(&closed)
@@ -54,7 +56,8 @@ func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddress
 			return nil, participant.Refuse(codes.FailedPrecondition, "the customer is closed",
 				&customerv1.CustomerClosed{Customer: r.GetCustomer()})
 		}
-		changed := &customerv1.AddressChanged{Customer: r.GetCustomer()} // the reply is kept, so it names the revision, not the address
+		// The reply is stored, so it contains the revision and not the address.
+		changed := &customerv1.AddressChanged{Customer: r.GetCustomer()}
 		err = tx.QueryRowContext(ctx, `
 			INSERT INTO addresses (customer, revision, city)
 			VALUES (?1, (SELECT max(revision) + 1 FROM addresses WHERE customer = ?1), ?2) RETURNING revision`,
@@ -66,11 +69,13 @@ func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddress
 	})
 }
 
-// RestoreAddress undoes ChangeAddress. The customer lives where the newest revision says that isn't undone.
-func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+// RestoreAddress undoes ChangeAddress. A customer's address is the newest revision that isn't undone.
+func (s *service) RestoreAddress(
+	ctx context.Context, r *customerv1.RestoreAddressRequest,
+) (*customerv1.AddressRestored, error) {
 	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
 		changed := r.GetReply()
-		if changed == nil { // the orchestrator never heard it
+		if changed == nil { // The orchestrator never received it.
 			changed = &customerv1.AddressChanged{}
 			if _, err := inbox.ActionReply(ctx, s.inbox, tx, changed); err != nil {
 				return nil, err
@@ -108,7 +113,7 @@ func serveCustomers(ctx context.Context, path string, ready func(address string)
 
 // docs:end
 
-// A participant, and one command that is sent to it twice and then undone.
+// A participant receives one command twice, and then its compensation.
 func Example() {
 	directory, err := os.MkdirTemp("", "participant")
 	if err != nil {
@@ -123,13 +128,16 @@ func Example() {
 		served <- serveCustomers(ctx, filepath.Join(directory, "customer.db"), func(a string) { address <- a })
 	}()
 
-	connection, err := grpc.NewClient("passthrough:///"+<-address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient("passthrough:///"+<-address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	client := customerv1.NewCustomerServiceClient(connection)
-	command := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1}
+	command := participant.Command{
+		Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1,
+	}
 	request := &customerv1.ChangeAddressRequest{Customer: "customers/1", Address: &customerv1.Address{City: "Delft"}}
 	for range 2 {
 		changed, err := client.ChangeAddress(command.Outgoing(ctx), request)
@@ -150,7 +158,7 @@ func Example() {
 	// stopped: <nil>
 }
 
-// TestDocs keeps the example in docs/participants.md the one that is compiled here.
+// TestDocs checks that docs/participants.md contains the example that is compiled here.
 func TestDocs(t *testing.T) {
 	source, err := os.ReadFile("example_test.go")
 	if err != nil {

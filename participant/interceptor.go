@@ -69,7 +69,9 @@ func (g *guard) unary(
 	return reply, nil
 }
 
-func (g *guard) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (g *guard) stream(
+	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = g.panicked(stream.Context(), info.FullMethod, p)

@@ -69,13 +69,17 @@ func ExampleUnaryServerInterceptor() {
 	client := customerv1.NewCustomerServiceClient(connection)
 	request := &customerv1.ChangeAddressRequest{Customer: "customers/1", Address: &customerv1.Address{City: "Delft"}}
 
-	first := participant.Command{Saga: "sagas/s1", CommandID: "sagas/s1/steps/1", Direction: participant.Action, Attempt: 1}
+	first := participant.Command{
+		Saga: "sagas/s1", CommandID: "sagas/s1/steps/1", Direction: participant.Action, Attempt: 1,
+	}
 	for range 2 {
 		changed, err := client.ChangeAddress(first.Outgoing(ctx), request)
 		fmt.Println("revision:", changed.GetAddressRevision(), err)
 	}
 
-	late := participant.Command{Saga: "sagas/s2", CommandID: "sagas/s2/steps/1", Direction: participant.Compensation, Attempt: 1}
+	late := participant.Command{
+		Saga: "sagas/s2", CommandID: "sagas/s2/steps/1", Direction: participant.Compensation, Attempt: 1,
+	}
 	_, err = client.RestoreAddress(late.Outgoing(ctx), &customerv1.RestoreAddressRequest{Action: request})
 	fmt.Println("compensation:", err)
 	late.Direction = participant.Action

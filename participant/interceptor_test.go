@@ -65,7 +65,10 @@ func servePlain(t *testing.T, log *slog.Logger, register func(*grpc.Server)) *gr
 }
 
 // bothServers runs a test on a plain grpc.Server with the interceptor, and on a server made by NewServer.
-func bothServers(t *testing.T, service customerv1.CustomerServiceServer, test func(*testing.T, customerv1.CustomerServiceClient, *buffer)) {
+func bothServers(
+	t *testing.T, service customerv1.CustomerServiceServer, test func(*testing.T, customerv1.CustomerServiceClient,
+		*buffer),
+) {
 	t.Helper()
 	t.Run("plain", func(t *testing.T) {
 		var log buffer
@@ -89,7 +92,8 @@ func inSaga(ctx context.Context) context.Context {
 	command := participant.Command{
 		Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1,
 	}
-	return metadata.AppendToOutgoingContext(command.Outgoing(ctx), "traceparent", "00-"+testTrace+"-00f067aa0ba902b7-01")
+	return metadata.AppendToOutgoingContext(command.Outgoing(ctx), "traceparent",
+		"00-"+testTrace+"-00f067aa0ba902b7-01")
 }
 
 func TestErrorsForTheCaller(t *testing.T) {
@@ -166,7 +170,8 @@ func TestCommandInTheContext(t *testing.T) {
 			t.Errorf("a person's call: %v, %v", got, err)
 		}
 		bad := metadata.AppendToOutgoingContext(t.Context(), participant.CommandIDKey, "17")
-		if _, err := client.GetCustomer(bad, &customerv1.GetCustomerRequest{}); status.Code(err) != codes.InvalidArgument {
+		if _, err := client.GetCustomer(bad,
+			&customerv1.GetCustomerRequest{}); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("malformed metadata: %v, want INVALID_ARGUMENT", err)
 		}
 	})
@@ -179,7 +184,9 @@ type watcher struct {
 	watch func() error
 }
 
-func (w *watcher) Watch(*healthgrpc.HealthCheckRequest, grpc.ServerStreamingServer[healthgrpc.HealthCheckResponse]) error {
+func (w *watcher) Watch(
+	*healthgrpc.HealthCheckRequest, grpc.ServerStreamingServer[healthgrpc.HealthCheckResponse],
+) error {
 	return w.watch()
 }
 
@@ -198,7 +205,8 @@ func TestStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = stream.Recv()
-		if s := status.Convert(err); s.Code() != codes.Internal || s.Message() != "internal error; see the service's log" {
+		if s := status.Convert(err); s.Code() != codes.Internal ||
+			s.Message() != "internal error; see the service's log" {
 			t.Errorf("%s: %v, want INTERNAL without a cause", name, err)
 		}
 	}

@@ -61,14 +61,16 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 	c := Command{CommandID: ids[0], Saga: first(md, SagaKey), Direction: Direction(first(md, DirectionKey)), Attempt: 1}
 	saga, ok := sagaOf(c.CommandID)
 	if !ok {
-		return Command{}, false, fmt.Errorf("metadata %s: want sagas/{saga}/steps/{step} of at most %d bytes, got %.80q",
+		return Command{}, false, fmt.Errorf(
+			"metadata %s: want sagas/{saga}/steps/{step} of at most %d bytes, got %.80q",
 			CommandIDKey, maxCommandID, c.CommandID)
 	}
 	if c.Saga == "" {
 		c.Saga = saga
 	}
 	if c.Saga != saga {
-		return Command{}, false, fmt.Errorf("metadata %s: want %q as in %s, got %.80q", SagaKey, saga, CommandIDKey, c.Saga)
+		return Command{}, false, fmt.Errorf("metadata %s: want %q as in %s, got %.80q", SagaKey, saga, CommandIDKey,
+			c.Saga)
 	}
 	if c.Direction != Action && c.Direction != Compensation {
 		return Command{}, false, fmt.Errorf("metadata %s: want %q or %q, got %.80q",

@@ -46,14 +46,16 @@ type pendingError struct{ wait time.Duration }
 
 // Error says that the command was accepted.
 func (e *pendingError) Error() string {
-	return fmt.Sprintf("command accepted, to be completed later; send it again after %s without a completion or heartbeat", e.wait)
+	return fmt.Sprintf("command accepted, to be completed later; "+
+		"send it again after %s without a completion or heartbeat", e.wait)
 }
 
 // pend answers a call whose command was accepted.
 func pend(ctx context.Context, wait time.Duration) (any, error) {
 	if _, ok := FromContext(ctx); !ok {
-		return nil, status.Error(codes.FailedPrecondition, "this method is completed later, so only a saga can call it: "+
-			"the call has no metadata "+CommandIDKey+"; start a saga instead")
+		return nil, status.Error(codes.FailedPrecondition,
+			"this method is completed later, so only a saga can call it: "+
+				"the call has no metadata "+CommandIDKey+"; start a saga instead")
 	}
 	seconds := strconv.FormatInt(int64(wait/time.Second), 10)
 	if err := grpc.SetTrailer(ctx, metadata.Pairs(PendingKey, seconds)); err != nil {

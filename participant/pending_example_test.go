@@ -21,22 +21,25 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// inspections is a service whose command takes a clerk's time.
+// inspections is a service with a command that a clerk completes.
 type inspections struct {
 	identityv1.UnimplementedIdentityServiceServer
 
 	inbox     *inbox.Inbox
 	completer *participant.Completer
 
-	// accepted has room for one signal.
+	// accepted holds one token if a command was accepted.
 	accepted chan struct{}
 }
 
 // InspectPassport puts a passport on the clerk's desk.
-func (s *inspections) InspectPassport(ctx context.Context, r *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
+func (s *inspections) InspectPassport(
+	ctx context.Context, r *identityv1.InspectPassportRequest,
+) (*identityv1.PassportInspected, error) {
 	reply, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
 		command, _ := participant.FromContext(ctx)
-		if _, err := tx.ExecContext(ctx, `INSERT INTO desk (command_id, applicant) VALUES (?, ?)`, command.CommandID, r.GetApplicant()); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO desk (command_id, applicant) VALUES (?, ?)`,
+			command.CommandID, r.GetApplicant()); err != nil {
 			return nil, fmt.Errorf("putting the passport on the desk: %w", err)
 		}
 		return nil, participant.Pending(time.Hour)
@@ -50,8 +53,10 @@ func (s *inspections) InspectPassport(ctx context.Context, r *identityv1.Inspect
 	return reply, err
 }
 
-// DiscardInspection undoes InspectPassport, also while the passport is still on the desk: then there is no reply.
-func (s *inspections) DiscardInspection(ctx context.Context, _ *identityv1.DiscardInspectionRequest) (*identityv1.InspectionDiscarded, error) {
+// DiscardInspection undoes InspectPassport. If the passport is still on the desk, the action has no reply.
+func (s *inspections) DiscardInspection(
+	ctx context.Context, _ *identityv1.DiscardInspectionRequest,
+) (*identityv1.InspectionDiscarded, error) {
 	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*identityv1.InspectionDiscarded, error) {
 		command, _ := participant.FromContext(ctx)
 		_, err := tx.ExecContext(ctx, `DELETE FROM desk WHERE command_id = ?`, command.CommandID)
@@ -59,7 +64,7 @@ func (s *inspections) DiscardInspection(ctx context.Context, _ *identityv1.Disca
 	})
 }
 
-// work is the clerk: it completes what was accepted, by this process or by the one before, until ctx ends.
+// work is the clerk. It completes the commands that this process or an earlier one has accepted, until ctx ends.
 func (s *inspections) work(ctx context.Context) {
 	for ctx.Err() == nil {
 		pending, err := inbox.Pending(ctx, s.inbox)
@@ -73,45 +78,48 @@ func (s *inspections) work(ctx context.Context) {
 		}
 		select {
 		case <-s.accepted:
-		case <-time.After(time.Minute): // what failed is tried again
+		case <-time.After(time.Minute): // Retry what failed.
 		case <-ctx.Done():
 		}
 	}
 }
 
-// inspect completes one command: first here, then at the orchestrator.
+// inspect completes one command, first in the inbox and then at the orchestrator.
 func (s *inspections) inspect(ctx context.Context, command participant.Command) error {
 	inspected, err := inbox.Complete(ctx, s.inbox, command, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
 		var applicant string
-		err := tx.QueryRowContext(ctx, `UPDATE desk SET inspected = 1 WHERE command_id = ? RETURNING applicant`, command.CommandID).Scan(&applicant)
+		err := tx.QueryRowContext(ctx, `UPDATE desk SET inspected = 1 WHERE command_id = ? RETURNING applicant`,
+			command.CommandID).Scan(&applicant)
 		return &identityv1.PassportInspected{Applicant: applicant}, err
 	})
 	if errors.Is(err, inbox.ErrCompensated) {
-		return nil // the passport isn't on the desk any more
+		return nil // The passport is no longer on the desk.
 	}
 	if err != nil {
 		return err
 	}
-	// When this doesn't get through, the orchestrator sends the command again after an hour and hears the stored reply.
+	// If this fails, the orchestrator sends the command again after an hour and receives the stored reply.
 	if err := s.completer.Complete(ctx, command, inspected); !errors.Is(err, participant.ErrStepOver) {
 		return err
 	}
-	return nil // the undo will come
+	return nil // The compensation will arrive.
 }
 
-// orchestrator stands in for one: it takes completions.
+// orchestrator is a fake that receives completions.
 type orchestrator struct {
 	treatyv1.UnimplementedSagaServiceServer
 
 	completions chan *treatyv1.CompleteStepRequest
 }
 
-func (o *orchestrator) CompleteStep(_ context.Context, r *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
+func (o *orchestrator) CompleteStep(
+	_ context.Context, r *treatyv1.CompleteStepRequest,
+) (*treatyv1.CompleteStepResponse, error) {
 	o.completions <- r
 	return &treatyv1.CompleteStepResponse{}, nil
 }
 
-// A command that is accepted at once and completed later.
+// A command is accepted at once and completed later.
 func ExamplePending() {
 	directory, err := os.MkdirTemp("", "participant")
 	if err != nil {
@@ -127,7 +135,8 @@ func ExamplePending() {
 		return
 	}
 	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(ctx, `CREATE TABLE desk (command_id TEXT PRIMARY KEY, applicant TEXT NOT NULL, inspected INTEGER NOT NULL DEFAULT 0)`); err != nil {
+	if _, err := db.ExecContext(ctx, `CREATE TABLE desk (
+		command_id TEXT PRIMARY KEY, applicant TEXT NOT NULL, inspected INTEGER NOT NULL DEFAULT 0)`); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -147,7 +156,8 @@ func ExamplePending() {
 	treatyv1.RegisterSagaServiceServer(server, sagas)
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()
-	connection, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient(listener.Addr().String(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -155,8 +165,10 @@ func ExamplePending() {
 	defer func() { _ = connection.Close() }()
 	s := &inspections{inbox: in, completer: participant.NewCompleter(connection), accepted: make(chan struct{}, 1)}
 
-	// The server made by participant.NewServer puts the command into the context and makes the trailer of the error.
-	command := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1}
+	// The interceptor puts the command into the context, and turns the error into OK with a trailer.
+	command := participant.Command{
+		Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1,
+	}
 	request := &identityv1.InspectPassportRequest{Applicant: "applicants/1"}
 	for range 2 {
 		_, err = s.InspectPassport(participant.NewContext(ctx, command), request)

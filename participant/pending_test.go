@@ -38,7 +38,9 @@ func TestPendingAnswer(t *testing.T) {
 		} {
 			wait = test.wait
 			for _, direction := range []participant.Direction{participant.Action, participant.Compensation} {
-				command := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: direction, Attempt: 1}
+				command := participant.Command{
+					Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: direction, Attempt: 1,
+				}
 				var trailer metadata.MD
 				reply, err := client.GetCustomer(
 					command.Outgoing(t.Context()), &customerv1.GetCustomerRequest{}, grpc.Trailer(&trailer))
@@ -65,12 +67,16 @@ type sagas struct {
 	heard     *treatyv1.HeartbeatStepRequest
 }
 
-func (s *sagas) CompleteStep(_ context.Context, r *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
+func (s *sagas) CompleteStep(
+	_ context.Context, r *treatyv1.CompleteStepRequest,
+) (*treatyv1.CompleteStepResponse, error) {
 	s.completed = r
 	return &treatyv1.CompleteStepResponse{}, s.fails
 }
 
-func (s *sagas) HeartbeatStep(_ context.Context, r *treatyv1.HeartbeatStepRequest) (*treatyv1.HeartbeatStepResponse, error) {
+func (s *sagas) HeartbeatStep(
+	_ context.Context, r *treatyv1.HeartbeatStepRequest,
+) (*treatyv1.HeartbeatStepResponse, error) {
 	s.heard = r
 	return &treatyv1.HeartbeatStepResponse{}, s.fails
 }

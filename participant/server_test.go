@@ -87,8 +87,10 @@ func dial(t *testing.T, address string, creds credentials.TransportCredentials) 
 
 func TestMoreServerOptions(t *testing.T) {
 	var command participant.Command
-	server, err := participant.NewServer(participant.Options{MaxMessageBytes: 100, Logger: slog.New(slog.DiscardHandler)},
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	server, err := participant.NewServer(participant.Options{MaxMessageBytes: 100,
+		Logger: slog.New(slog.DiscardHandler)},
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo,
+			handler grpc.UnaryHandler) (any, error) {
 			command, _ = participant.FromContext(ctx)
 			if request.(*customerv1.GetCustomerRequest).GetName() == "panic" {
 				panic("boom")
@@ -104,7 +106,9 @@ func TestMoreServerOptions(t *testing.T) {
 		return &customerv1.Customer{}, nil
 	}})
 	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
-	want := participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1}
+	want := participant.Command{
+		Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1,
+	}
 	request := &customerv1.GetCustomerRequest{Name: strings.Repeat("x", 1000)}
 	if _, err := client.GetCustomer(want.Outgoing(t.Context()), request); err != nil || command != want {
 		t.Errorf("a request over the first limit: %v, command %v", err, command)
@@ -116,9 +120,10 @@ func TestMoreServerOptions(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	server, _ := serve(t, participant.Options{MaxMessageBytes: 1000}, &fake{get: func(context.Context, string) (*customerv1.Customer, error) {
-		return &customerv1.Customer{Name: strings.Repeat("x", 2000)}, nil
-	}})
+	server, _ := serve(t, participant.Options{MaxMessageBytes: 1000},
+		&fake{get: func(context.Context, string) (*customerv1.Customer, error) {
+			return &customerv1.Customer{Name: strings.Repeat("x", 2000)}, nil
+		}})
 	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
 	for name, request := range map[string]string{"request": strings.Repeat("x", 2000), "reply": ""} {
 		_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: request})
@@ -252,7 +257,8 @@ func (a *authority) issue(t *testing.T, serial int64) (certPEM, keyPEM []byte) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "service"}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "service"},
+		NotAfter:    time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}

@@ -23,9 +23,10 @@ func TestTracesCallsInTheCallersTrace(t *testing.T) {
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 
-	server, stopServer := serve(t, participant.Options{}, &fake{get: func(context.Context, string) (*customerv1.Customer, error) {
-		return &customerv1.Customer{}, nil
-	}})
+	server, stopServer := serve(t, participant.Options{},
+		&fake{get: func(context.Context, string) (*customerv1.Customer, error) {
+			return &customerv1.Customer{}, nil
+		}})
 	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
 	ctx := metadata.AppendToOutgoingContext(t.Context(),
 		"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")

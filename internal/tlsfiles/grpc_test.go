@@ -36,7 +36,8 @@ func TestGRPCOverMutualTLS(t *testing.T) {
 
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	for host, fine := range map[string]bool{"localhost": true, "127.0.0.1": false} {
-		conn, err := grpc.NewClient(net.JoinHostPort(host, port), grpc.WithTransportCredentials(credentials.NewTLS(client)))
+		conn, err := grpc.NewClient(net.JoinHostPort(host, port),
+			grpc.WithTransportCredentials(credentials.NewTLS(client)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -88,7 +88,10 @@ func Client(params ClientParams) (*tls.Config, error) {
 	config := base()
 	config.ServerName = params.ServerName
 	if pair != nil {
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.get(), nil }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return pair.get(),
+				nil
+		}
 	}
 	if authorities != nil {
 		// The standard verification can't reload its authorities, so it is turned off and VerifyConnection does all of

@@ -229,18 +229,27 @@ func TestBadFiles(t *testing.T) {
 	f.renew(t, a, "server.test")
 	other := newFiles(t)
 	other.renew(t, a, "server.test")
+	server := func(p ServerParams) func() (*tls.Config, error) {
+		return func() (*tls.Config, error) { return Server(p) }
+	}
+	client := func(p ClientParams) func() (*tls.Config, error) {
+		return func() (*tls.Config, error) { return Client(p) }
+	}
 	for _, test := range []struct {
 		name string
 		make func() (*tls.Config, error)
 		want string
 	}{
-		{"no certificate", func() (*tls.Config, error) { return Server(ServerParams{}) }, "needs a certificate"},
-		{"no key", func() (*tls.Config, error) { return Server(ServerParams{Cert: f.cert}) }, "both or neither"},
-		{"no file", func() (*tls.Config, error) { return Server(ServerParams{Cert: "missing.pem", Key: f.key}) }, "missing.pem"},
-		{"another's key", func() (*tls.Config, error) { return Server(ServerParams{Cert: f.cert, Key: other.key}) }, other.key},
-		{"a key for an authority", func() (*tls.Config, error) { return Server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.key}) }, "no certificate in PEM"},
-		{"no authority", func() (*tls.Config, error) { return Client(ClientParams{CA: "missing.pem"}) }, "missing.pem"},
-		{"a client's certificate without key", func() (*tls.Config, error) { return Client(ClientParams{Cert: f.cert}) }, "both or neither"},
+		{"no certificate", server(ServerParams{}), "needs a certificate"},
+		{"no key", server(ServerParams{Cert: f.cert}), "both or neither"},
+		{"no file", server(ServerParams{Cert: "missing.pem", Key: f.key}), "missing.pem"},
+		{"another's key", server(ServerParams{Cert: f.cert, Key: other.key}), other.key},
+		{
+			"a key for an authority",
+			server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.key}), "no certificate in PEM",
+		},
+		{"no authority", client(ClientParams{CA: "missing.pem"}), "missing.pem"},
+		{"a client's certificate without key", client(ClientParams{Cert: f.cert}), "both or neither"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := test.make(); err == nil || !strings.Contains(err.Error(), test.want) {

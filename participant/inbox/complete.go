@@ -50,7 +50,8 @@ func Complete[R proto.Message](
 		return reply, nil
 	}
 	if err := proto.Unmarshal(stored.answer, reply); err != nil {
-		return none, fmt.Errorf("completing %s (%s): reading the stored reply: %w", command.CommandID, command.Direction, err)
+		return none, fmt.Errorf("completing %s (%s): reading the stored reply: %w", command.CommandID,
+			command.Direction, err)
 	}
 	return reply, nil
 }
@@ -64,14 +65,15 @@ func Complete[R proto.Message](
 func Refuse(
 	ctx context.Context, in *Inbox, command participant.Command, refusal error, handler func(tx *sql.Tx) error,
 ) error {
-	_, err := in.complete(ctx, completion{command: command, verdict: Refused, refusal: refusal, run: func(tx *sql.Tx) ([]byte, error) {
-		if handler != nil {
-			if err := handler(tx); err != nil {
-				return nil, err
+	_, err := in.complete(ctx, completion{command: command, verdict: Refused, refusal: refusal,
+		run: func(tx *sql.Tx) ([]byte, error) {
+			if handler != nil {
+				if err := handler(tx); err != nil {
+					return nil, err
+				}
 			}
-		}
-		return marshalRefusal(command, refusal)
-	}})
+			return marshalRefusal(command, refusal)
+		}})
 	if err != nil {
 		return fmt.Errorf("refusing %s (%s): %w", command.CommandID, command.Direction, err)
 	}

@@ -21,24 +21,28 @@ import (
 
 const pendingCommand = "sagas/s/steps/1"
 
-// act does one thing of a scenario and tells what came of it. Effects are rows of the table effects, as "accept",
-// "complete" and so on.
+// act runs one step of a scenario and describes the answer. An effect is a row of the table effects, such as "accept"
+// or "complete".
 func (s *service) act(ctx context.Context, what string) string {
 	direction := participant.Action
-	what, isUndo := strings.CutPrefix(what, "undo: ")
-	if isUndo {
+	what, compensating := strings.CutPrefix(what, "compensate: ")
+	if compensating {
 		direction = participant.Compensation
 	}
-	command := participant.Command{Saga: "sagas/s", CommandID: pendingCommand, Direction: direction, Attempt: 1, Epoch: 1}
+	command := participant.Command{
+		Saga: "sagas/s", CommandID: pendingCommand, Direction: direction, Attempt: 1, Epoch: 1,
+	}
 	effect := func(tx *sql.Tx, name string) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, pendingCommand, strings.TrimSpace(name))
+		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, pendingCommand,
+			strings.TrimSpace(name))
 		return err
 	}
 	ctx, verdict := traced(participant.NewContext(ctx, command))
 	var answer string
 	switch what {
 	case "complete", "complete fails":
-		reply, err := inbox.Complete(ctx, s.inbox, participant.Command{CommandID: command.CommandID, Direction: direction}, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+		reply, err := inbox.Complete(ctx, s.inbox, participant.Command{CommandID: command.CommandID,
+			Direction: direction}, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
 			if err := effect(tx, what); err != nil || what == "complete" {
 				return &customerv1.AddressChanged{AddressRevision: 7}, err
 			}
@@ -53,12 +57,13 @@ func (s *service) act(ctx context.Context, what string) string {
 		if what == "refuse wrongly" {
 			refusal = status.Error(codes.Unavailable, "later")
 		}
-		err := inbox.Refuse(ctx, s.inbox, participant.Command{CommandID: command.CommandID, Direction: direction}, refusal, func(tx *sql.Tx) error {
-			if err := effect(tx, what); err != nil || what != "refuse fails" {
-				return err
-			}
-			return errors.New("failed")
-		})
+		err := inbox.Refuse(ctx, s.inbox, participant.Command{CommandID: command.CommandID, Direction: direction},
+			refusal, func(tx *sql.Tx) error {
+				if err := effect(tx, what); err != nil || what != "refuse fails" {
+					return err
+				}
+				return errors.New("failed")
+			})
 		answer = "refused"
 		if err != nil {
 			answer = cause(err)
@@ -68,7 +73,7 @@ func (s *service) act(ctx context.Context, what string) string {
 			if err := effect(tx, what); err != nil {
 				return nil, err
 			}
-			if isUndo {
+			if compensating {
 				ok, err := inbox.ActionReply(ctx, s.inbox, tx, &customerv1.AddressChanged{})
 				if err := errors.Join(err, effect(tx, fmt.Sprintf("of a reply: %t", ok))); err != nil {
 					return nil, err
@@ -97,7 +102,8 @@ func (s *service) act(ctx context.Context, what string) string {
 }
 
 func cause(err error) string {
-	for sentinel, name := range map[error]string{inbox.ErrCompensated: "undone", inbox.ErrCompleted: "completed otherwise", inbox.ErrNotAccepted: "not accepted"} {
+	for sentinel, name := range map[error]string{inbox.ErrCompensated: "compensated",
+		inbox.ErrCompleted: "completed differently", inbox.ErrNotAccepted: "not accepted"} {
 		if errors.Is(err, sentinel) {
 			return name
 		}
@@ -113,46 +119,70 @@ func TestAcceptedCommands(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		steps   []step
-		pending string // what is listed in the end
+		pending string // what Pending lists at the end
 		effects []string
 	}{
-		{"completed", []step{accepted, completed, {"accept", "revision 7 (duplicate)"}}, "", []string{"accept", "complete"}},
-		{"duplicates while pending", []step{accepted, again, {"execute", "pending 1m30s (duplicate)"}}, "action", []string{"accept"}},
-		{"completed twice", []step{accepted, completed, {"complete", "revision 7"}}, "", []string{"accept", "complete"}},
-		{"a completion that fails leaves it accepted", []step{accepted, {"complete fails", "failed"}, again, completed}, "", []string{"accept", "complete"}},
-		{"refused", []step{accepted, {"refuse", "refused (refused)"}, {"accept", "FailedPrecondition customers/1 (duplicate)"}}, "", []string{"accept", "refuse"}},
-		{"refused twice", []step{accepted, {"refuse", "refused (refused)"}, {"refuse", "refused"}}, "", []string{"accept", "refuse"}},
-		{"a refusal that fails leaves it accepted", []step{accepted, {"refuse fails", "failed"}, again}, "action", []string{"accept"}},
-		{"a code that doesn't refuse", []step{accepted, {"refuse wrongly", "failed"}, again}, "action", []string{"accept"}},
-		{"refused, then completed", []step{accepted, {"refuse", "refused (refused)"}, {"complete", "completed otherwise"}}, "", []string{"accept", "refuse"}},
-		{"completed, then refused", []step{accepted, completed, {"refuse", "completed otherwise"}}, "", []string{"accept", "complete"}},
-		{"undone after its refusal", []step{accepted, {"refuse", "refused (refused)"}, {"undo: execute", "revision 0 (null-compensated)"}}, "", []string{"accept", "refuse"}},
-		{"undone after its completion", []step{accepted, completed, {"undo: execute", "revision 1 (executed)"}}, "", []string{"accept", "complete", "execute", "of a reply: true"}},
+		{"completed", []step{accepted, completed, {"accept", "revision 7 (duplicate)"}}, "",
+			[]string{"accept", "complete"}},
+		{"duplicates while pending", []step{accepted, again, {"execute", "pending 1m30s (duplicate)"}}, "action",
+			[]string{"accept"}},
+		{"completed twice", []step{accepted, completed, {"complete", "revision 7"}}, "",
+			[]string{"accept", "complete"}},
+		{"a completion that fails leaves it accepted", []step{accepted, {"complete fails", "failed"}, again, completed},
+			"", []string{"accept", "complete"}},
+		{"refused", []step{accepted, {"refuse", "refused (refused)"}, {"accept",
+			"FailedPrecondition customers/1 (duplicate)"}}, "", []string{"accept", "refuse"}},
+		{"refused twice", []step{accepted, {"refuse", "refused (refused)"}, {"refuse", "refused"}}, "",
+			[]string{"accept", "refuse"}},
+		{"a refusal that fails leaves it accepted", []step{accepted, {"refuse fails", "failed"}, again}, "action",
+			[]string{"accept"}},
+		{"a code that doesn't refuse", []step{accepted, {"refuse wrongly", "failed"}, again}, "action",
+			[]string{"accept"}},
+		{"refused, then completed", []step{accepted, {"refuse", "refused (refused)"},
+			{"complete", "completed differently"}}, "", []string{"accept", "refuse"}},
+		{"completed, then refused", []step{accepted, completed, {"refuse", "completed differently"}}, "",
+			[]string{"accept", "complete"}},
+		{"compensated after its refusal", []step{accepted, {"refuse", "refused (refused)"},
+			{"compensate: execute", "revision 0 (null-compensated)"}}, "", []string{"accept", "refuse"}},
+		{"compensated after its completion", []step{accepted, completed,
+			{"compensate: execute", "revision 1 (executed)"}}, "",
+			[]string{"accept", "complete", "execute", "of a reply: true"}},
 		{
-			"undone while pending",
-			[]step{accepted, {"undo: execute", "revision 1 (executed)"}, {"complete", "undone"}, {"refuse", "undone"}, {"accept", "FailedPrecondition treaty/COMPENSATED_BEFORE (refused-late)"}, {"undo: execute", "revision 1 (duplicate)"}},
+			"compensated while pending",
+			[]step{accepted, {"compensate: execute", "revision 1 (executed)"}, {"complete", "compensated"},
+				{"refuse", "compensated"},
+				{"accept", "FailedPrecondition treaty/COMPENSATED_BEFORE (refused-late)"},
+				{"compensate: execute", "revision 1 (duplicate)"}},
 			"",
 			[]string{"accept", "execute", "of a reply: false"},
 		},
-		{"completed between two undos", []step{accepted, {"undo: busy", "Unavailable"}, completed, {"undo: execute", "revision 1 (executed)"}}, "", []string{"accept", "complete", "execute", "of a reply: true"}},
-		{"undone before it came", []step{{"undo: execute", "revision 0 (null-compensated)"}, {"accept", "FailedPrecondition treaty/COMPENSATED_BEFORE (refused-late)"}, {"complete", "not accepted"}}, "", nil},
-		{"never came", []step{{"complete", "not accepted"}, {"refuse", "not accepted"}}, "", nil},
-		{"executed at once", []step{{"execute", "revision 1 (executed)"}, {"refuse", "completed otherwise"}, {"complete", "revision 1"}}, "", []string{"execute"}},
+		{"completed between two compensations", []step{accepted, {"compensate: busy", "Unavailable"}, completed,
+			{"compensate: execute", "revision 1 (executed)"}}, "", []string{"accept", "complete", "execute",
+			"of a reply: true"}},
+		{"compensated before it arrived", []step{{"compensate: execute", "revision 0 (null-compensated)"},
+			{"accept", "FailedPrecondition treaty/COMPENSATED_BEFORE (refused-late)"}, {"complete", "not accepted"}},
+			"", nil},
+		{"never arrived", []step{{"complete", "not accepted"}, {"refuse", "not accepted"}}, "", nil},
+		{"executed at once", []step{{"execute", "revision 1 (executed)"}, {"refuse", "completed differently"},
+			{"complete", "revision 1"}}, "", []string{"execute"}},
 		{
-			"an undo that takes long",
-			[]step{{"execute", "revision 1 (executed)"}, {"undo: accept", "pending 1m30s (accepted)"}, {"undo: accept", "pending 1m30s (duplicate)"}, {"undo: complete", "revision 7 (executed)"}, {"undo: accept", "revision 7 (duplicate)"}},
+			"a compensation that takes long",
+			[]step{{"execute", "revision 1 (executed)"}, {"compensate: accept", "pending 1m30s (accepted)"},
+				{"compensate: accept", "pending 1m30s (duplicate)"}, {"compensate: complete", "revision 7 (executed)"},
+				{"compensate: accept", "revision 7 (duplicate)"}},
 			"",
 			[]string{"execute", "accept", "of a reply: true", "complete"},
 		},
 		{
-			"an undo that takes long, of an action that was accepted only",
-			[]step{accepted, {"undo: accept", "pending 1m30s (accepted)"}, {"complete", "undone"}},
+			"a compensation that takes long, of an action that was only accepted",
+			[]step{accepted, {"compensate: accept", "pending 1m30s (accepted)"}, {"complete", "compensated"}},
 			"compensation",
 			[]string{"accept", "accept", "of a reply: false"},
 		},
 		{
-			"an undo that is refused later is sent again",
-			[]step{{"execute", "revision 1 (executed)"}, {"undo: accept", "pending 1m30s (accepted)"}, {"undo: refuse", "refused (refused)"}, {"undo: execute", "revision 1 (executed)"}},
+			"a compensation that is refused later is sent again",
+			[]step{{"execute", "revision 1 (executed)"}, {"compensate: accept", "pending 1m30s (accepted)"},
+				{"compensate: refuse", "refused (refused)"}, {"compensate: execute", "revision 1 (executed)"}},
 			"",
 			[]string{"execute", "accept", "of a reply: true", "refuse", "execute", "of a reply: true"},
 		},
@@ -162,7 +192,7 @@ func TestAcceptedCommands(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "service.db")
 			var got []step
 			for _, step := range test.steps {
-				// The process is another one at each step.
+				// Each step runs in a new process.
 				s := open(t, path)
 				step.want = s.act(t.Context(), step.does)
 				got = append(got, step)
@@ -184,7 +214,8 @@ func TestAcceptedCommands(t *testing.T) {
 			var listed string
 			for _, p := range pending {
 				listed += string(p.Command.Direction)
-				if p.Command.CommandID != pendingCommand || p.Command.Saga != "sagas/s" || p.Wait != 90*time.Second || p.AcceptTime.IsZero() {
+				if p.Command.CommandID != pendingCommand || p.Command.Saga != "sagas/s" || p.Wait != 90*time.Second ||
+					p.AcceptTime.IsZero() {
 					t.Errorf("listed %+v", p)
 				}
 			}
@@ -195,11 +226,12 @@ func TestAcceptedCommands(t *testing.T) {
 	}
 }
 
-// A call that isn't made for a saga can't be accepted: nobody would hear of its completion.
+// A call that isn't made for a saga can't be accepted: nobody would receive its completion.
 func TestPersonsCallIsNotAccepted(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	_, err := inbox.Handle(t.Context(), s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-		if _, err := tx.ExecContext(t.Context(), `INSERT INTO effects (command_id, direction) VALUES ('', 'action')`); err != nil {
+		if _, err := tx.ExecContext(t.Context(),
+			`INSERT INTO effects (command_id, direction) VALUES ('', 'action')`); err != nil {
 			return nil, err
 		}
 		return nil, participant.Pending(time.Second)
@@ -215,25 +247,26 @@ func TestPersonsCallIsNotAccepted(t *testing.T) {
 func TestMalformedCommandID(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	for _, id := range []string{"", "sagas/s", "/steps/1", "sagas/s/steps/"} {
-		if err := inbox.Refuse(t.Context(), s.inbox, participant.Command{CommandID: id, Direction: participant.Action}, errRefused, nil); !errors.Is(err, inbox.ErrNotAccepted) {
+		if err := inbox.Refuse(t.Context(), s.inbox, participant.Command{CommandID: id, Direction: participant.Action},
+			errRefused, nil); !errors.Is(err, inbox.ErrNotAccepted) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
 }
 
-// A completion and an undo that come together are handled one after the other.
+// A completion and a compensation that arrive at the same time are handled one after the other.
 func TestCompletionRacesUndo(t *testing.T) {
 	for range 20 {
 		s := open(t, filepath.Join(t.TempDir(), "service.db"))
 		s.act(t.Context(), "accept")
 		completed := make(chan string)
 		go func() { completed <- s.act(t.Context(), "complete") }()
-		undone := s.act(t.Context(), "undo: execute")
+		undone := s.act(t.Context(), "compensate: execute")
 		got, effects := <-completed, strings.Join(s.effects(t, pendingCommand), ", ")
 		switch {
 		case undone != "revision 1 (executed)":
 			t.Errorf("the undo: %s", undone)
-		case got == "undone" && effects == "accept, execute, of a reply: false":
+		case got == "compensated" && effects == "accept, execute, of a reply: false":
 		case got == "revision 7 (executed)" && effects == "accept, complete, execute, of a reply: true":
 		default:
 			t.Errorf("%s: %s", got, effects)
@@ -244,7 +277,7 @@ func TestCompletionRacesUndo(t *testing.T) {
 	}
 }
 
-// schemaBefore is the table as it was before commands could be accepted.
+// schemaBefore is the table from before commands could be accepted.
 const schemaBefore = `
 CREATE TABLE treaty_inbox (
 	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -264,26 +297,29 @@ INSERT INTO treaty_inbox VALUES (9, 'sagas/purged/steps/1', 'action', '', 'execu
 DELETE FROM treaty_inbox WHERE sequence = 9;
 `
 
-// An inbox of an earlier version opens, keeps its rows and its sequence, and accepts from then on.
+// An inbox of an earlier version can be opened. It keeps its rows and its sequence, and can accept commands.
 func TestInboxOfAnEarlierVersion(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	if _, err := s.db.ExecContext(t.Context(), `DROP TABLE treaty_inbox;`+schemaBefore); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time there is nothing to do
+	for range 2 { // The second time there is nothing to migrate.
 		in, err := inbox.OpenSQLite(t.Context(), s.db, inbox.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.inbox = in
 	}
-	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/n", CommandID: "sagas/n/steps/1", Direction: participant.Action, Attempt: 1})
+	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/n", CommandID: "sagas/n/steps/1",
+		Direction: participant.Action, Attempt: 1})
 	if _, err := inbox.Handle(ctx, s.inbox, func(*sql.Tx) (*customerv1.AddressChanged, error) {
 		return nil, participant.Pending(time.Second)
 	}); cause(err) != "failed" {
 		t.Error(err)
 	}
-	rows, err := s.db.QueryContext(t.Context(), `SELECT sequence || ' ' || command_id || ' ' || verdict || ' ' || epoch || ' ' || duplicates FROM treaty_inbox ORDER BY sequence`)
+	rows, err := s.db.QueryContext(t.Context(),
+		`SELECT sequence || ' ' || command_id || ' ' || verdict || ' ' || epoch || ' ' || duplicates
+		FROM treaty_inbox ORDER BY sequence`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +335,8 @@ func TestInboxOfAnEarlierVersion(t *testing.T) {
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"3 sagas/s/steps/1 executed 5 2", "10 sagas/n/steps/1 accepted 0 0"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"3 sagas/s/steps/1 executed 5 2", "10 sagas/n/steps/1 accepted 0 0"},
+		got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

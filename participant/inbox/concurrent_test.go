@@ -22,7 +22,7 @@ import (
 
 func timeUnix(seconds int64) time.Time { return time.Unix(seconds, 0) }
 
-// TestInterleavings lets attempts, duplicates and undos of the same commands race each other.
+// TestInterleavings lets attempts, duplicates and compensations of the same commands race each other.
 func TestInterleavings(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	const sagas, callers = 40, 8
@@ -62,23 +62,27 @@ func TestInterleavings(t *testing.T) {
 	audit(t, s.db)
 }
 
-// audit checks a ledger against the effects, whatever has happened to the service.
+// audit checks a ledger against the effects. It must hold no matter what has happened to the service.
 func audit(t *testing.T, db *sql.DB) (executed int) {
 	t.Helper()
 	for name, query := range map[string]string{
 		"effects without exactly one executed row": `
-			SELECT count(*) FROM (SELECT command_id, direction, count(*) AS n FROM effects GROUP BY command_id, direction) AS e
+			SELECT count(*) FROM (
+				SELECT command_id, direction, count(*) AS n FROM effects GROUP BY command_id, direction) AS e
 			WHERE e.n <> 1 OR NOT EXISTS (SELECT * FROM treaty_inbox i
 				WHERE i.command_id = e.command_id AND i.direction = e.direction AND i.verdict = 'executed')`,
 		"executed rows without an effect": `
 			SELECT count(*) FROM treaty_inbox i WHERE verdict = 'executed' AND NOT EXISTS (
 				SELECT * FROM effects e WHERE e.command_id = i.command_id AND e.direction = i.direction)`,
-		"actions that took effect after their undo": `
+		"actions that took effect after their compensation": `
 			SELECT count(*) FROM treaty_inbox a JOIN treaty_inbox c USING (command_id)
-			WHERE a.direction = 'action' AND a.verdict = 'executed' AND c.direction = 'compensation' AND a.sequence > c.sequence`,
-		"undos that ran without their action": `
-			SELECT count(*) FROM treaty_inbox c WHERE direction = 'compensation' AND verdict = 'executed' AND NOT EXISTS (
-				SELECT * FROM treaty_inbox a WHERE a.command_id = c.command_id AND a.direction = 'action' AND a.verdict = 'executed')`,
+			WHERE a.direction = 'action' AND a.verdict = 'executed' AND c.direction = 'compensation'
+				AND a.sequence > c.sequence`,
+		"compensations that ran without their action": `
+			SELECT count(*) FROM treaty_inbox c
+			WHERE direction = 'compensation' AND verdict = 'executed' AND NOT EXISTS (
+				SELECT * FROM treaty_inbox a
+				WHERE a.command_id = c.command_id AND a.direction = 'action' AND a.verdict = 'executed')`,
 	} {
 		var n int
 		if err := db.QueryRow(query).Scan(&n); err != nil {
@@ -100,7 +104,7 @@ func TestKilled(t *testing.T) {
 		workUntilKilled(t, path)
 		return
 	}
-	path := filepath.Join(t.TempDir(), "service.db") // Not in the child: what is killed removes nothing.
+	path := filepath.Join(t.TempDir(), "service.db") // Not in the child: a killed process removes nothing.
 	const rounds = 8
 	for round := range rounds {
 		runAndKill(t, path, round)
@@ -120,7 +124,7 @@ func runAndKill(t *testing.T, path string, round int) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// Killed after a random number of answers.
+	// The process is killed after a random number of answers.
 	lines := bufio.NewScanner(out)
 	for n := rand.IntN(60) + 5; n > 0 && lines.Scan(); n-- {
 		if !strings.HasPrefix(lines.Text(), "answered") {
@@ -137,7 +141,7 @@ func runAndKill(t *testing.T, path string, round int) {
 func workUntilKilled(t *testing.T, path string) {
 	s := open(t, path)
 	for n := 0; ; n++ {
-		// Some of the commands are those of the process before.
+		// Some of the commands repeat those of the previous process.
 		id := fmt.Sprintf("sagas/k%s-%d/steps/1", os.Getenv("INBOX_TEST_ROUND"), n/2)
 		if n%7 == 0 {
 			id = fmt.Sprintf("sagas/k0-%d/steps/1", n)

@@ -17,7 +17,8 @@ import (
 
 const towns = `CREATE TABLE towns (customer TEXT PRIMARY KEY, city TEXT NOT NULL)`
 
-// A handler runs once, however often its command comes; and not at all when its undo came first.
+// A handler runs once, no matter how often its command arrives. It doesn't run at all if its compensation arrived
+// first.
 func ExampleHandle() {
 	directory, err := os.MkdirTemp("", "inbox")
 	if err != nil {
@@ -42,32 +43,41 @@ func ExampleHandle() {
 		return
 	}
 
-	changeAddress := func(ctx context.Context, request *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+	changeAddress := func(
+		ctx context.Context, request *customerv1.ChangeAddressRequest,
+	) (*customerv1.AddressChanged, error) {
 		return inbox.Handle(ctx, in, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
 			fmt.Println("the handler runs")
-			_, err := tx.ExecContext(ctx, `INSERT INTO towns VALUES (?, ?) ON CONFLICT DO UPDATE SET city = excluded.city`,
+			_, err := tx.ExecContext(ctx,
+				`INSERT INTO towns VALUES (?, ?) ON CONFLICT DO UPDATE SET city = excluded.city`,
 				request.GetCustomer(), request.GetAddress().GetCity())
 			return &customerv1.AddressChanged{Customer: request.GetCustomer()}, err
 		})
 	}
-	restoreAddress := func(ctx context.Context, _ *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+	restoreAddress := func(
+		ctx context.Context, _ *customerv1.RestoreAddressRequest,
+	) (*customerv1.AddressRestored, error) {
 		return inbox.Handle(ctx, in, func(*sql.Tx) (*customerv1.AddressRestored, error) {
-			fmt.Println("the undo runs")
+			fmt.Println("the compensation runs")
 			return &customerv1.AddressRestored{}, nil
 		})
 	}
 
-	// The server made by participant.NewServer puts the command into the context.
-	command := participant.Command{Saga: "sagas/s1", CommandID: "sagas/s1/steps/1", Direction: participant.Action, Attempt: 1}
+	// participant.UnaryServerInterceptor puts the command into the context.
+	command := participant.Command{
+		Saga: "sagas/s1", CommandID: "sagas/s1/steps/1", Direction: participant.Action, Attempt: 1,
+	}
 	request := &customerv1.ChangeAddressRequest{Customer: "customers/1", Address: &customerv1.Address{City: "Delft"}}
 	for range 2 {
 		reply, err := changeAddress(participant.NewContext(ctx, command), request)
 		fmt.Println(reply.GetCustomer(), err)
 	}
 
-	command = participant.Command{Saga: "sagas/s2", CommandID: "sagas/s2/steps/1", Direction: participant.Compensation, Attempt: 1}
+	command = participant.Command{
+		Saga: "sagas/s2", CommandID: "sagas/s2/steps/1", Direction: participant.Compensation, Attempt: 1,
+	}
 	_, err = restoreAddress(participant.NewContext(ctx, command), &customerv1.RestoreAddressRequest{Action: request})
-	fmt.Println("undo:", err)
+	fmt.Println("compensation:", err)
 	command.Direction = participant.Action
 	_, err = changeAddress(participant.NewContext(ctx, command), request)
 	fmt.Println("late action:", status.Code(err))
@@ -76,6 +86,6 @@ func ExampleHandle() {
 	// the handler runs
 	// customers/1 <nil>
 	// customers/1 <nil>
-	// undo: <nil>
+	// compensation: <nil>
 	// late action: FailedPrecondition
 }

@@ -142,8 +142,9 @@ func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler r
 	switch {
 	case h.command.Epoch < known.epoch:
 		h.verdict = Stale
-		return nil, refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, which epoch %d has replaced",
-			h.command.CommandID, h.command.Epoch, known.epoch))
+		return nil, refusal(codes.Aborted, ReasonStaleEpoch,
+			fmt.Sprintf("%s was sent under epoch %d, which epoch %d has replaced",
+				h.command.CommandID, h.command.Epoch, known.epoch))
 	case before != nil:
 		return h.repeat(ctx, tx, before, known)
 	case h.command.Direction == participant.Action && known.compensation != nil:

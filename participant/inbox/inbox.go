@@ -169,7 +169,9 @@ func unavailable(doing string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, doing+": the caller cancelled the call")
 	default:
-		return &databaseError{status: status.New(codes.Unavailable, doing+": the service's database failed"), cause: err}
+		return &databaseError{
+			status: status.New(codes.Unavailable, doing+": the service's database failed"), cause: err,
+		}
 	}
 }
 

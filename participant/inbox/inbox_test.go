@@ -24,14 +24,15 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// service is a participant with one command and its undo. Its effects are rows without any constraint, so that an
-// effect that happened twice is seen.
+// service is a participant with one command and its compensation. Its effects are rows without any constraint, so an
+// effect that happens twice is visible.
 type service struct {
 	db    *sql.DB
 	inbox *inbox.Inbox
 }
 
-const effectsTable = `CREATE TABLE IF NOT EXISTS effects (n INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT, direction TEXT)`
+const effectsTable = `CREATE TABLE IF NOT EXISTS effects (
+	n INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT, direction TEXT)`
 
 func open(t *testing.T, path string) *service {
 	t.Helper()
@@ -50,20 +51,25 @@ func open(t *testing.T, path string) *service {
 	return &service{db: db, inbox: in}
 }
 
-var errRefused = participant.Refuse(codes.FailedPrecondition, "closed", &customerv1.CustomerClosed{Customer: "customers/1"})
+var errRefused = participant.Refuse(codes.FailedPrecondition, "closed",
+	&customerv1.CustomerClosed{Customer: "customers/1"})
 
-// call is one call that a scenario makes.
+const insertEffect = `INSERT INTO effects (command_id, direction) VALUES ('sagas/s/steps/1', 'action')`
+
+// call is one call in a scenario.
 type call struct {
 	direction participant.Direction
 	epoch     uint64
-	fails     error // what the handler returns after it has had its effect
+	fails     error // what the handler returns after its effect
 }
 
 func (s *service) call(ctx context.Context, commandID string, c call) (string, error) {
 	saga, _, _ := strings.Cut(commandID, "/steps/")
-	ctx = participant.NewContext(ctx, participant.Command{Saga: saga, CommandID: commandID, Direction: c.direction, Attempt: 1, Epoch: c.epoch})
+	ctx = participant.NewContext(ctx, participant.Command{Saga: saga, CommandID: commandID, Direction: c.direction,
+		Attempt: 1, Epoch: c.epoch})
 	effect := func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, commandID, c.direction)
+		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, commandID,
+			c.direction)
 		return errors.Join(err, c.fails)
 	}
 	if c.direction == participant.Compensation {
@@ -91,7 +97,8 @@ func (s *service) call(ctx context.Context, commandID string, c call) (string, e
 
 func (s *service) effects(t *testing.T, commandID string) (effects []string) {
 	t.Helper()
-	rows, err := s.db.QueryContext(t.Context(), `SELECT direction FROM effects WHERE command_id = ? ORDER BY n`, commandID)
+	rows, err := s.db.QueryContext(t.Context(), `SELECT direction FROM effects WHERE command_id = ? ORDER BY n`,
+		commandID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +178,10 @@ func TestSequences(t *testing.T) {
 		{"action", []call{action}, []answer{executed}, []string{"action"}},
 		{"duplicates", []call{action, action, action}, []answer{executed, again, again}, []string{"action"}},
 		{"undone", []call{action, undo}, []answer{executed, undone}, []string{"action", "compensation"}},
-		{"undone twice", []call{action, undo, undo}, []answer{executed, undone, undoneAgain}, []string{"action", "compensation"}},
-		{"late duplicate after the undo", []call{action, undo, action}, []answer{executed, undone, again}, []string{"action", "compensation"}},
+		{"undone twice", []call{action, undo, undo}, []answer{executed, undone, undoneAgain},
+			[]string{"action", "compensation"}},
+		{"late duplicate after the undo", []call{action, undo, action}, []answer{executed, undone, again},
+			[]string{"action", "compensation"}},
 		{"undo without action", []call{undo}, []answer{noop}, nil},
 		{"undo without action, twice", []call{undo, undo}, []answer{noop, undoneAgain}, nil},
 		{"late action", []call{undo, action}, []answer{noop, late}, nil},
@@ -181,19 +190,23 @@ func TestSequences(t *testing.T) {
 		{"refused", []call{refused}, []answer{closed}, nil},
 		{"refused stays refused", []call{refused, action}, []answer{closed, closedAgain}, nil},
 		{"undo of a refused action", []call{refused, undo, action}, []answer{closed, noop, closedAgain}, nil},
-		{"not executed, then executed", []call{busy, conflict, broken, action}, []answer{{"Unavailable", ""}, {"Aborted", ""}, {"Unknown", ""}, executed}, []string{"action"}},
+		{"not executed, then executed", []call{busy, conflict, broken, action},
+			[]answer{{"Unavailable", ""}, {"Aborted", ""}, {"Unknown", ""}, executed}, []string{"action"}},
 		{"not executed, then undone", []call{busy, undo, action}, []answer{{"Unavailable", ""}, noop, late}, nil},
-		{"a refused undo can be sent again", []call{action, refusedUndo, undo}, []answer{executed, {"FailedPrecondition customers/1", ""}, undone}, []string{"action", "compensation"}},
+		{"a refused undo can be sent again", []call{action, refusedUndo, undo},
+			[]answer{executed, {"FailedPrecondition customers/1", ""}, undone}, []string{"action", "compensation"}},
 		{"stale action", []call{at(2, undo), at(1, action), at(2, action)}, []answer{noop, stale, late}, nil},
-		{"stale duplicate", []call{at(1, action), at(2, action), at(1, undo), at(2, undo)}, []answer{executed, again, stale, undone}, []string{"action", "compensation"}},
-		{"a new epoch goes on", []call{at(1, action), at(7, undo)}, []answer{executed, undone}, []string{"action", "compensation"}},
+		{"stale duplicate", []call{at(1, action), at(2, action), at(1, undo), at(2, undo)},
+			[]answer{executed, again, stale, undone}, []string{"action", "compensation"}},
+		{"a new epoch goes on", []call{at(1, action), at(7, undo)}, []answer{executed, undone},
+			[]string{"action", "compensation"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "service.db")
 			var got []answer
 			for _, c := range test.calls {
-				// The process is another one at each call.
+				// Each call is handled by a new process.
 				s := open(t, path)
 				ctx, verdict := traced(t.Context())
 				reply := describe(s.call(ctx, "sagas/s/steps/1", c))
@@ -212,7 +225,7 @@ func TestSequences(t *testing.T) {
 	}
 }
 
-// TestAllOrders makes every sequence of up to four calls and checks what holds for all of them.
+// TestAllOrders runs every sequence of up to four calls and checks the invariants.
 func TestAllOrders(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	kinds := []call{
@@ -239,11 +252,11 @@ func TestAllOrders(t *testing.T) {
 
 func checkOrder(t *testing.T, s *service, commandID string, calls []call) {
 	t.Helper()
-	var first [2]string // the first lasting answer in each direction
+	var first [2]string // the first stored answer in each direction
 	for i, c := range calls {
 		reply, err := s.call(t.Context(), commandID, c)
 		if status.Code(err) == codes.Unavailable {
-			continue // nothing came of it
+			continue // nothing was stored
 		}
 		answer, d := describe(reply, err), 0
 		if c.direction == participant.Compensation {
@@ -290,7 +303,8 @@ func TestActionReply(t *testing.T) {
 	if _, err := s.call(t.Context(), "sagas/s/steps/1", call{direction: participant.Action}); err != nil {
 		t.Fatal(err)
 	}
-	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Compensation, Attempt: 1})
+	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
+		Direction: participant.Compensation, Attempt: 1})
 	var got customerv1.AddressChanged
 	if _, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
 		if ok, err := inbox.ActionReply(ctx, s.inbox, tx, &got); err != nil || !ok {
@@ -307,17 +321,19 @@ func TestActionReply(t *testing.T) {
 
 func TestPanicLeavesNothing(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
-	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1})
+	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
+		Direction: participant.Action, Attempt: 1})
 	func() {
 		defer func() { _ = recover() }()
 		_, _ = inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-			if _, err := tx.Exec(`INSERT INTO effects (command_id, direction) VALUES ('sagas/s/steps/1', 'action')`); err != nil {
+			if _, err := tx.Exec(insertEffect); err != nil {
 				t.Error(err)
 			}
 			panic("handler")
 		})
 	}()
-	if got := describe(s.call(t.Context(), "sagas/s/steps/1", call{direction: participant.Compensation})); got != "restored" {
+	if got := describe(s.call(t.Context(), "sagas/s/steps/1",
+		call{direction: participant.Compensation})); got != "restored" {
 		t.Errorf("the undo after a panic: %s", got)
 	}
 	if got := s.effects(t, "sagas/s/steps/1"); got != nil {
@@ -328,9 +344,10 @@ func TestPanicLeavesNothing(t *testing.T) {
 func TestCancelledCallLeavesNothing(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	ctx, cancel := context.WithCancel(t.Context())
-	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1})
+	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
+		Direction: participant.Action, Attempt: 1})
 	_, err := inbox.Handle(command, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-		if _, err := tx.Exec(`INSERT INTO effects (command_id, direction) VALUES ('sagas/s/steps/1', 'action')`); err != nil {
+		if _, err := tx.Exec(insertEffect); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -344,17 +361,19 @@ func TestCancelledCallLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestDeadlineInTheDatabase: a statement that the call's deadline interrupts, in the handler or while another process
-// writes, is the deadline's doing and no failure of the database.
+// TestDeadlineInTheDatabase checks that a statement interrupted by the call's deadline, in the handler or while another
+// process writes, counts as DEADLINE_EXCEEDED and not as a failure of the database.
 func TestDeadlineInTheDatabase(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "service.db")
 	s, other := open(t, path), open(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1})
+	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
+		Direction: participant.Action, Attempt: 1})
 	_, err := inbox.Handle(command, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
 		var n int
-		err := tx.QueryRowContext(ctx, `WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c`).Scan(&n)
+		const endless = `WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c`
+		err := tx.QueryRowContext(ctx, endless).Scan(&n)
 		return nil, err
 	})
 	if status.Code(err) != codes.DeadlineExceeded {
@@ -367,25 +386,28 @@ func TestDeadlineInTheDatabase(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := s.call(ctx, "sagas/s/steps/1", call{direction: participant.Action}); status.Code(err) != codes.DeadlineExceeded {
+	if _, err := s.call(ctx, "sagas/s/steps/1",
+		call{direction: participant.Action}); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("while another process writes: %v, want DEADLINE_EXCEEDED", err)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if got := describe(s.call(t.Context(), "sagas/s/steps/1", call{direction: participant.Action})); got != "changed 1" {
+	if got := describe(s.call(t.Context(), "sagas/s/steps/1",
+		call{direction: participant.Action})); got != "changed 1" {
 		t.Errorf("the next attempt: %s", got)
 	}
 }
 
-// TestPurgeLooksBehindYoungRows: rows of commands that were completed late are young and have their places at the
-// front.
+// TestPurgeLooksBehindYoungRows checks that recently completed commands, which keep their place at the front of the
+// table, don't hide the old rows after them.
 func TestPurgeLooksBehindYoungRows(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	if _, err := s.db.Exec(`
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2050)
 		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', x'', 1, 1, CASE WHEN i <= 2000 THEN 3000000 ELSE 1000 END FROM n ORDER BY i`); err != nil {
+		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', x'', 1, 1,
+			CASE WHEN i <= 2000 THEN 3000000 ELSE 1000 END FROM n ORDER BY i`); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := inbox.Purge(t.Context(), s.inbox, timeUnix(2)); err != nil || n != 50 {
@@ -393,8 +415,8 @@ func TestPurgeLooksBehindYoungRows(t *testing.T) {
 	}
 }
 
-// TestPurgeKeepsPending: what was accepted is still to be completed, however long ago that was; once it was undone, it
-// isn't.
+// TestPurgeKeepsPending checks that an accepted command is kept, however old it is, until it is completed or
+// compensated.
 func TestPurgeKeepsPending(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	for step, directions := range map[string][]participant.Direction{
@@ -415,7 +437,8 @@ func TestPurgeKeepsPending(t *testing.T) {
 	if n, err := inbox.Purge(t.Context(), s.inbox, time.Now().Add(time.Hour)); err != nil || n != 2 {
 		t.Errorf("purged %d rows, %v; want the two of the command that was undone", n, err)
 	}
-	if pending, err := inbox.Pending(t.Context(), s.inbox); err != nil || len(pending) != 1 || pending[0].Command.CommandID != "sagas/s/steps/1" {
+	if pending, err := inbox.Pending(t.Context(), s.inbox); err != nil || len(pending) != 1 ||
+		pending[0].Command.CommandID != "sagas/s/steps/1" {
 		t.Errorf("pending are %v, %v; want sagas/s/steps/1", pending, err)
 	}
 }
@@ -423,11 +446,12 @@ func TestPurgeKeepsPending(t *testing.T) {
 func TestPurge(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	for n := range 3 {
-		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s/steps/%d", n), call{direction: participant.Action}); err != nil {
+		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s/steps/%d", n),
+			call{direction: participant.Action}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// Command 0 is old in one direction only, command 1 altogether.
+	// Command 0 is old in one direction only, command 1 in both.
 	for _, set := range []string{
 		`UPDATE treaty_inbox SET executed_at = 1000 WHERE command_id IN ('sagas/s/steps/0', 'sagas/s/steps/1')`,
 		`INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)

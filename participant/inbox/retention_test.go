@@ -10,8 +10,8 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// TestRetention lets an inbox with a retention take so many commands that it purges by itself: the old row goes, the
-// others stay.
+// TestRetention sends so many commands to an inbox with a retention that it purges on its own. The old row is deleted
+// and the others stay.
 func TestRetention(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	in, err := inbox.OpenSQLite(t.Context(), s.db, inbox.Options{Retention: time.Hour})
@@ -21,7 +21,8 @@ func TestRetention(t *testing.T) {
 	s.inbox = in
 	const commands = 1001
 	for n := range commands {
-		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s%d/steps/1", n), call{direction: participant.Action}); err != nil {
+		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s%d/steps/1", n),
+			call{direction: participant.Action}); err != nil {
 			t.Fatal(err)
 		}
 		if n == 0 {
@@ -31,7 +32,8 @@ func TestRetention(t *testing.T) {
 		}
 	}
 	var left int
-	if err := s.db.QueryRowContext(t.Context(), `SELECT count(*) FROM treaty_inbox`).Scan(&left); err != nil || left != commands-1 {
+	if err := s.db.QueryRowContext(t.Context(), `SELECT count(*) FROM treaty_inbox`).Scan(&left); err != nil ||
+		left != commands-1 {
 		t.Errorf("%d rows are left, %v; want %d: the one older than the retention gone", left, err, commands-1)
 	}
 }

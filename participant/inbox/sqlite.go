@@ -38,7 +38,8 @@ CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHER
 // has the settings that the inbox relies on: a commit is on disk when it returns, readers don't block the writer, and
 // foreign keys are enforced. The driver is "sqlite3" of github.com/ncruces/go-sqlite3/driver, which the caller imports.
 func SQLiteDSN(path string) string {
-	settings := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(on)"}}
+	settings := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)",
+		"foreign_keys(on)"}}
 	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + settings.Encode()
 }
 
@@ -104,7 +105,8 @@ func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch), e.command.Attempt,
+		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch),
+		e.command.Attempt,
 		time.Now().UnixMicro())
 	return err
 }
@@ -158,10 +160,13 @@ func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command partic
 	return err
 }
 
-func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error) {
+func (l *sqliteLedger) purge(
+	ctx context.Context, tx *sql.Tx, before time.Time, after int64,
+) (deleted, last int64, err error) {
 	// A batch is a range of rows, so it never scans the whole table.
 	if err := tx.QueryRowContext(ctx, `
-		SELECT coalesce(max(sequence), 0) FROM (SELECT sequence FROM treaty_inbox WHERE sequence > ? ORDER BY sequence LIMIT 2000)`,
+		SELECT coalesce(max(sequence), 0)
+		FROM (SELECT sequence FROM treaty_inbox WHERE sequence > ? ORDER BY sequence LIMIT 2000)`,
 		after).Scan(&last); err != nil || last == 0 {
 		return 0, 0, err
 	}
@@ -170,9 +175,11 @@ func (l *sqliteLedger) purge(ctx context.Context, tx *sql.Tx, before time.Time, 
 		DELETE FROM treaty_inbox WHERE command_id IN (
 			SELECT DISTINCT command_id FROM treaty_inbox AS old WHERE sequence > ? AND sequence <= ?
 			AND (SELECT max(executed_at) FROM treaty_inbox AS newest WHERE newest.command_id = old.command_id) < ?
-			AND NOT EXISTS (SELECT 1 FROM treaty_inbox AS p WHERE p.command_id = old.command_id AND p.verdict = 'accepted'
+			AND NOT EXISTS (
+				SELECT 1 FROM treaty_inbox AS p WHERE p.command_id = old.command_id AND p.verdict = 'accepted'
 				AND (p.direction = 'compensation' OR NOT EXISTS (
-					SELECT 1 FROM treaty_inbox AS c WHERE c.command_id = p.command_id AND c.direction = 'compensation'))))`,
+					SELECT 1 FROM treaty_inbox AS c
+					WHERE c.command_id = p.command_id AND c.direction = 'compensation'))))`,
 		after, last, before.UnixMicro())
 	if err != nil {
 		return 0, 0, fmt.Errorf("deleting old rows: %w", err)

@@ -53,7 +53,8 @@ func schemaOf(ctx context.Context, db interface {
 },
 ) (schema, error) {
 	var table string
-	err := db.QueryRowContext(ctx, `SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'treaty_inbox'`).Scan(&table)
+	const query = `SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'treaty_inbox'`
+	err := db.QueryRowContext(ctx, query).Scan(&table)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return schemaAbsent, nil

@@ -1,5 +1,15 @@
-// Package participanttest is for the tests of participants: a service behind a real gRPC connection, commands as an
-// orchestrator sends them, and the service's ledger.
+// Package participanttest helps to test participants. It serves a service over a real gRPC connection, sends commands
+// as an orchestrator does, and reads the service's ledger.
+//
+//	connection := participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+//		customerv1.RegisterCustomerServiceServer(r, service)
+//	})
+//	client := customerv1.NewCustomerServiceClient(connection)
+//	reply, err := client.ChangeAddress(participanttest.Action(t.Context(), "s1", 1), request)
+//	_, err = client.RestoreAddress(participanttest.Compensation(t.Context(), "s1", 1), undo)
+//
+// Send each command twice, send the compensation first, and send a late action: the results must be those that
+// docs/participants.md describes.
 package participanttest
 
 import (
@@ -23,8 +33,8 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// Serve starts a server made by participant.NewServer on a free port for the time of the test and returns a connection
-// to it.
+// Serve starts a server made by participant.NewServer on a free port and returns a connection to it. The server runs
+// until the test ends and logs to the test's output. If it can't start, the test fails.
 func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
 	t.Helper()
 	server, err := participant.NewServer(participant.Options{
@@ -49,10 +59,11 @@ func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn 
 	return connection
 }
 
-// Dial returns a plaintext connection that is closed when the test ends.
+// Dial returns a plaintext connection without retries. It is closed when the test ends.
 func Dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
-	connection, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	connection, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,12 +71,13 @@ func Dial(t testing.TB, address string) *grpc.ClientConn {
 	return connection
 }
 
-// Action returns a context for calls that are the action of one step, e.g. Action(ctx, "s1", 3) of sagas/s1/steps/3.
+// Action returns a context whose calls are the action of one step. For example, Action(ctx, "s1", 3) is the action of
+// sagas/s1/steps/3. The attempt and the epoch are 1.
 func Action(ctx context.Context, saga string, step int) context.Context {
 	return command(saga, step, participant.Action).Outgoing(ctx)
 }
 
-// Compensation returns a context for calls that undo one step.
+// Compensation returns a context whose calls are the compensation of one step.
 func Compensation(ctx context.Context, saga string, step int) context.Context {
 	return command(saga, step, participant.Compensation).Outgoing(ctx)
 }
@@ -80,43 +92,46 @@ func command(saga string, step int, direction participant.Direction) participant
 	}
 }
 
-// Row is one row of a service's ledger: what became of one command in one direction.
+// Row is one row of a service's ledger: the verdict on one command in one direction.
 type Row struct {
-	// Sequence is the place of the row's transaction among the service's.
+	// Sequence is the order of the row's transaction among the service's transactions.
 	Sequence int64
 
 	// CommandID is "sagas/{saga}/steps/{step}".
 	CommandID string
 
-	// Direction is whether the command did or undid.
+	// Direction says whether the command was an action or a compensation.
 	Direction participant.Direction
 
-	// Method is the method that was called, "/package.Service/Method".
+	// Method is the called method, "/package.Service/Method".
 	Method string
 
 	// Verdict is "executed", "accepted", "refused", "null-compensated" or "refused-late".
 	Verdict string
 
-	// Reply is the stored answer: a serialized reply, or, of a refusal, a serialized google.rpc.Status.
+	// Reply is the stored answer: a serialized reply, the serialized google.rpc.Status of a refusal, or the decimal
+	// seconds of an accepted command.
 	Reply []byte
 
-	// Epoch is the highest epoch under which the command came.
+	// Epoch is the highest fencing epoch with which the command arrived.
 	Epoch int64
 
-	// ExecutedAt is when the row was made, to the microsecond.
+	// ExecutedAt is when the row was created or, for an accepted command, completed. Its precision is a microsecond.
 	ExecutedAt time.Time
 
-	// Duplicates is how many calls got the stored answer.
+	// Duplicates is how many calls were answered with the stored answer.
 	Duplicates int64
 }
 
-// ErrInUse is the error of ReadLedger for the database of a running process that nobody else may open.
-var ErrInUse = errors.New("a running process has the database for itself: stop it first")
+// ErrInUse is returned by ReadLedger if a running process has locked the database.
+var ErrInUse = errors.New("a running process has locked the database: stop it first")
 
-// ReadLedger reads the ledger in a service's SQLite database, oldest first. The service may be running when its
-// database is in WAL mode, as those of the services in Go are; otherwise it returns ErrInUse, because the other
-// SQLite's lock isn't understood by this one. The ledger's table holds at most one row for each command and direction
-// by its own rule, so compare it with the service's own tables to find an effect that happened twice.
+// ReadLedger returns the rows of the ledger in a service's SQLite database, oldest first. The service may be running if
+// its database is in WAL mode, as the databases of the Go services are. Otherwise ReadLedger returns ErrInUse, because
+// it can't see the lock of another SQLite library.
+//
+// The table's own constraint allows one row for each command and direction. To find an effect that happened twice,
+// compare the ledger with the service's own tables.
 func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	if inUse(path) {
 		return nil, fmt.Errorf("reading the ledger in %s: %w", path, ErrInUse)
@@ -128,7 +143,8 @@ func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	rows, err := db.QueryContext(ctx, `
-		SELECT sequence, command_id, direction, method, verdict, reply, epoch, executed_at, duplicates FROM treaty_inbox ORDER BY sequence`)
+		SELECT sequence, command_id, direction, method, verdict, reply, epoch, executed_at, duplicates
+		FROM treaty_inbox ORDER BY sequence`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger in %s: %w", path, err)
 	}
@@ -136,7 +152,8 @@ func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	for rows.Next() {
 		var r Row
 		var micros int64
-		if err := rows.Scan(&r.Sequence, &r.CommandID, &r.Direction, &r.Method, &r.Verdict, &r.Reply, &r.Epoch, &micros, &r.Duplicates); err != nil {
+		if err := rows.Scan(&r.Sequence, &r.CommandID, &r.Direction, &r.Method, &r.Verdict, &r.Reply, &r.Epoch, &micros,
+			&r.Duplicates); err != nil {
 			return nil, fmt.Errorf("reading the ledger in %s: %w", path, err)
 		}
 		r.ExecutedAt = time.UnixMicro(micros)
@@ -148,7 +165,8 @@ func ReadLedger(ctx context.Context, path string) (ledger []Row, err error) {
 	return ledger, nil
 }
 
-// inUse reports whether a participant whose SQLite locks by a directory, as that in TypeScript does, has the file open.
+// inUse reports whether a participant whose SQLite locks with a directory, like the one in TypeScript, has the file
+// open.
 func inUse(path string) bool {
 	text, err := os.ReadFile(path + ".owner")
 	if err != nil {

@@ -14,11 +14,15 @@ import (
 // extraShare is which part of the main card's limit an extra card has.
 const extraShare = 10
 
-// IssueExtraCard issues an extra card. Everything that could be refused was decided with the main card, so a saga that has issued that one can
-// rely on it.
-func (s *service) IssueExtraCard(ctx context.Context, r *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
+// IssueExtraCard issues an extra card. Everything that could be refused was decided with the main card, so a saga that
+// has issued that one can rely on it.
+func (s *service) IssueExtraCard(
+	ctx context.Context, r *cardv1.IssueExtraCardRequest,
+) (*cardv1.ExtraCardIssued, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.ExtraCardIssued, error) {
-		address := &cardv1.PostalAddress{Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision()}
+		address := &cardv1.PostalAddress{
+			Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision(),
+		}
 		if err := checkAddress(address); err != nil {
 			return nil, err
 		}
@@ -44,6 +48,7 @@ func (s *service) IssueExtraCard(ctx context.Context, r *cardv1.IssueExtraCardRe
 		if err := s.store.addPostal(ctx, tx, address); err != nil && !errors.Is(err, errExists) {
 			return nil, err
 		}
-		return &cardv1.ExtraCardIssued{Card: card.GetName(), LastFour: number[12:], LimitCents: card.GetLimitCents()}, nil
+		return &cardv1.ExtraCardIssued{Card: card.GetName(), LastFour: number[12:], LimitCents: card.GetLimitCents()},
+			nil
 	})
 }

@@ -16,7 +16,8 @@ import (
 func issueGold(t *testing.T, client cardv1.CardServiceClient) *cardv1.CardIssued {
 	t.Helper()
 	main, err := client.IssueCard(t.Context(), &cardv1.IssueCardRequest{
-		Customer: "customers/head", Product: "gold", LimitCents: 10_000_00, Postal: postal("Oude Delft 1"), AddressRevision: 1,
+		Customer: "customers/head", Product: "gold", LimitCents: 10_000_00, Postal: postal("Oude Delft 1"),
+		AddressRevision: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,9 @@ func issueGold(t *testing.T, client cardv1.CardServiceClient) *cardv1.CardIssued
 func TestIssueExtraCard(t *testing.T) {
 	client := start(t)
 	main := issueGold(t, client)
-	request := &cardv1.IssueExtraCardRequest{Customer: "customers/child", MainCard: main.GetCard(), Postal: postal("Oude Delft 1"), AddressRevision: 1}
+	request := &cardv1.IssueExtraCardRequest{
+		Customer: "customers/child", MainCard: main.GetCard(), Postal: postal("Oude Delft 1"), AddressRevision: 1,
+	}
 	issued, err := client.IssueExtraCard(participanttest.Action(t.Context(), "s", 9), request)
 	if err != nil {
 		t.Fatal(err)
@@ -43,11 +46,16 @@ func TestIssueExtraCard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &cardv1.Card{Name: issued.GetCard(), Customer: "customers/child", Product: "gold", LimitCents: 1_000_00, MainCard: main.GetCard()}
-	if diff := cmp.Diff(want, card, protocmp.Transform(), protocmp.IgnoreFields(want, "number", "issue_time")); diff != "" {
+	want := &cardv1.Card{
+		Name: issued.GetCard(), Customer: "customers/child", Product: "gold", LimitCents: 1_000_00,
+		MainCard: main.GetCard(),
+	}
+	if diff := cmp.Diff(want, card, protocmp.Transform(), protocmp.IgnoreFields(want, "number",
+		"issue_time")); diff != "" {
 		t.Errorf("the extra card (-want +got):\n%s", diff)
 	}
-	if _, err := client.GetPostalAddress(t.Context(), &cardv1.GetPostalAddressRequest{Customer: "customers/child"}); err != nil {
+	if _, err := client.GetPostalAddress(t.Context(),
+		&cardv1.GetPostalAddressRequest{Customer: "customers/child"}); err != nil {
 		t.Errorf("where it is posted to: %v", err)
 	}
 	request.MainCard = "cards/none"
@@ -69,15 +77,18 @@ func TestDeleteUserData(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.ChangePostalAddress(t.Context(), &cardv1.ChangePostalAddressRequest{Customer: "customers/head", Postal: postal("A"), AddressRevision: 2}); err != nil {
+	if _, err := client.ChangePostalAddress(t.Context(), &cardv1.ChangePostalAddressRequest{Customer: "customers/head",
+		Postal: postal("A"), AddressRevision: 2}); err != nil {
 		t.Fatal(err)
 	}
-	all := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "cards", Deleted: 1}, {Kind: "postal addresses", Deleted: 2}}}
+	all := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "cards", Deleted: 1},
+		{Kind: "postal addresses", Deleted: 2}}}
 	for i, call := range []struct {
 		step int
 		want *privacyv1.UserDataDeleted
 	}{{1, all}, {1, all}, {2, &privacyv1.UserDataDeleted{}}} {
-		got, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "s", call.step), &privacyv1.DeleteUserDataRequest{Customer: "customers/head"})
+		got, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "s", call.step),
+			&privacyv1.DeleteUserDataRequest{Customer: "customers/head"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +104,8 @@ func TestDeleteUserData(t *testing.T) {
 	if err != nil || len(addresses.GetPostalAddresses()) != 1 {
 		t.Errorf("postal addresses left: %v, %v; want the child's", addresses, err)
 	}
-	if _, err := privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
+	if _, err := privacy.DeleteUserData(t.Context(),
+		&privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
 	}
 }

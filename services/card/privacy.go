@@ -13,7 +13,9 @@ import (
 )
 
 // DeleteUserData deletes a customer's cards and all places where they were ever posted to.
-func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+func (s *service) DeleteUserData(
+	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
+) (*privacyv1.UserDataDeleted, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if r.GetCustomer() == "" {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")

@@ -18,7 +18,8 @@ func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 	cards, privacy := cardv1.NewCardServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
 	issue := func(ctx context.Context, customer string) (*cardv1.CardIssued, error) {
 		return cards.IssueCard(ctx, &cardv1.IssueCardRequest{
-			Customer: customer, Product: "classic", LimitCents: 500_00, Postal: postal("Oude Delft 1"), AddressRevision: 1,
+			Customer: customer, Product: "classic", LimitCents: 500_00, Postal: postal("Oude Delft 1"),
+			AddressRevision: 1,
 		})
 	}
 	main, err := issue(participanttest.Action(t.Context(), "bob", 1), "customers/bob")
@@ -28,7 +29,8 @@ func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 	if _, err := issue(participanttest.Action(t.Context(), "ada", 1), "customers/ada"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"}); err != nil {
+	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1),
+		&privacyv1.DeleteUserDataRequest{Customer: "customers/ada"}); err != nil {
 		t.Fatal(err)
 	}
 	for name, send := range map[string]func(context.Context) error{
@@ -57,7 +59,8 @@ func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 			if err != nil || len(list.GetCards()) > 0 {
 				t.Errorf("cards of who was forgotten: %v, %v", list, err)
 			}
-			if where, err := cards.GetPostalAddress(t.Context(), &cardv1.GetPostalAddressRequest{Customer: "customers/ada"}); status.Code(err) != codes.NotFound {
+			if where, err := cards.GetPostalAddress(t.Context(),
+				&cardv1.GetPostalAddressRequest{Customer: "customers/ada"}); status.Code(err) != codes.NotFound {
 				t.Errorf("the address of who was forgotten: %v, %v", where, err)
 			}
 		})

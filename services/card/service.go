@@ -40,7 +40,9 @@ func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*c
 		if err := checkProduct(r); err != nil {
 			return nil, err
 		}
-		address := &cardv1.PostalAddress{Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision()}
+		address := &cardv1.PostalAddress{
+			Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision(),
+		}
 		if err := checkAddress(address); err != nil {
 			return nil, err
 		}
@@ -67,27 +69,36 @@ func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*c
 }
 
 // ChangePostalAddress changes where a customer's cards are posted to.
-func (s *service) ChangePostalAddress(ctx context.Context, r *cardv1.ChangePostalAddressRequest) (*cardv1.PostalAddressChanged, error) {
+func (s *service) ChangePostalAddress(
+	ctx context.Context, r *cardv1.ChangePostalAddressRequest,
+) (*cardv1.PostalAddressChanged, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.PostalAddressChanged, error) {
-		address := &cardv1.PostalAddress{Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision()}
+		address := &cardv1.PostalAddress{
+			Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision(),
+		}
 		if err := checkAddress(address); err != nil {
 			return nil, err
 		}
 		err := s.store.addPostal(ctx, tx, address)
 		if errors.Is(err, errExists) {
-			return nil, status.Errorf(codes.AlreadyExists, "address_revision: %d of %s is known", r.GetAddressRevision(), r.GetCustomer())
+			return nil, status.Errorf(codes.AlreadyExists, "address_revision: %d of %s is known",
+				r.GetAddressRevision(), r.GetCustomer())
 		}
 		return &cardv1.PostalAddressChanged{Customer: r.GetCustomer()}, err
 	})
 }
 
 // RestorePostalAddress undoes ChangePostalAddress.
-func (s *service) RestorePostalAddress(ctx context.Context, r *cardv1.RestorePostalAddressRequest) (*cardv1.PostalAddressRestored, error) {
+func (s *service) RestorePostalAddress(
+	ctx context.Context, r *cardv1.RestorePostalAddressRequest,
+) (*cardv1.PostalAddressRestored, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.PostalAddressRestored, error) {
 		if r.GetAction().GetCustomer() == "" || r.GetAction().GetAddressRevision() == 0 {
-			return nil, status.Error(codes.InvalidArgument, "action: say which change of address to undo, by customer and address_revision")
+			return nil, status.Error(codes.InvalidArgument,
+				"action: say which change of address to undo, by customer and address_revision")
 		}
-		return &cardv1.PostalAddressRestored{}, s.store.undoPostal(ctx, tx, r.GetAction().GetCustomer(), r.GetAction().GetAddressRevision())
+		return &cardv1.PostalAddressRestored{}, s.store.undoPostal(ctx, tx, r.GetAction().GetCustomer(),
+			r.GetAction().GetAddressRevision())
 	})
 }
 
@@ -111,13 +122,17 @@ func (s *service) ListCards(ctx context.Context, r *cardv1.ListCardsRequest) (*c
 }
 
 // GetPostalAddress returns where a customer's cards are posted to.
-func (s *service) GetPostalAddress(ctx context.Context, r *cardv1.GetPostalAddressRequest) (*cardv1.PostalAddress, error) {
+func (s *service) GetPostalAddress(
+	ctx context.Context, r *cardv1.GetPostalAddressRequest,
+) (*cardv1.PostalAddress, error) {
 	address, err := s.store.postalAddress(ctx, r.GetCustomer())
 	return address, public(err, r.GetCustomer())
 }
 
 // ListPostalAddresses lists where cards are posted to.
-func (s *service) ListPostalAddresses(ctx context.Context, r *cardv1.ListPostalAddressesRequest) (*cardv1.ListPostalAddressesResponse, error) {
+func (s *service) ListPostalAddresses(
+	ctx context.Context, r *cardv1.ListPostalAddressesRequest,
+) (*cardv1.ListPostalAddressesResponse, error) {
 	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -144,7 +159,8 @@ func checkProduct(r *cardv1.IssueCardRequest) error {
 	}
 	if r.GetLimitCents() < offered.lowest || r.GetLimitCents() > offered.highest {
 		return participant.Refuse(codes.OutOfRange, "the product doesn't have such a limit",
-			&cardv1.LimitNotOffered{Product: r.GetProduct(), MinLimitCents: offered.lowest, MaxLimitCents: offered.highest})
+			&cardv1.LimitNotOffered{Product: r.GetProduct(), MinLimitCents: offered.lowest,
+				MaxLimitCents: offered.highest})
 	}
 	return nil
 }
@@ -154,7 +170,8 @@ func checkAddress(a *cardv1.PostalAddress) error {
 		return status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 	}
 	if a.GetAddressRevision() < 1 {
-		return status.Error(codes.InvalidArgument, "address_revision: want the revision that the customer service gave, from 1")
+		return status.Error(codes.InvalidArgument,
+			"address_revision: want the revision that the customer service gave, from 1")
 	}
 	return checkPostal(a.GetPostal())
 }

@@ -50,7 +50,10 @@ func postal(lines ...string) *cardv1.Postal {
 
 func TestIssueCard(t *testing.T) {
 	client := start(t)
-	request := &cardv1.IssueCardRequest{Customer: "customers/1", Product: "classic", LimitCents: 500_00, Postal: postal("Oude Delft 1"), AddressRevision: 1}
+	request := &cardv1.IssueCardRequest{
+		Customer: "customers/1", Product: "classic", LimitCents: 500_00,
+		Postal: postal("Oude Delft 1"), AddressRevision: 1,
+	}
 	issued, err := client.IssueCard(participanttest.Action(t.Context(), "s", 4), request)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +79,8 @@ func TestIssueCard(t *testing.T) {
 	if n := card.GetNumber(); len(n) != 16 || n[12:] != issued.GetLastFour() || checkDigit(n[:15]) != int(n[15]-'0') {
 		t.Errorf("card number %q, last four %q", n, issued.GetLastFour())
 	}
-	if _, err := client.GetCard(t.Context(), &cardv1.GetCardRequest{Name: "cards/none"}); status.Code(err) != codes.NotFound {
+	if _, err := client.GetCard(t.Context(),
+		&cardv1.GetCardRequest{Name: "cards/none"}); status.Code(err) != codes.NotFound {
 		t.Errorf("a card that isn't there: %v, want NOT_FOUND", err)
 	}
 }
@@ -98,11 +102,14 @@ func TestRefusals(t *testing.T) {
 		code     codes.Code
 		rejected []any
 	}{
-		{"P.O. Box", func(r *cardv1.IssueCardRequest) { r.Postal = postal("c/o Ada", "P.O. Box 12") }, codes.FailedPrecondition, box},
+		{"P.O. Box", func(r *cardv1.IssueCardRequest) { r.Postal = postal("c/o Ada", "P.O. Box 12") },
+			codes.FailedPrecondition, box},
 		{"PO Box", func(r *cardv1.IssueCardRequest) { r.Postal = postal("PO Box 12") }, codes.FailedPrecondition, box},
 		{"po box", func(r *cardv1.IssueCardRequest) { r.Postal = postal("po box 12") }, codes.FailedPrecondition, box},
-		{"post office box", func(r *cardv1.IssueCardRequest) { r.Postal = postal("Post Office Box 12") }, codes.FailedPrecondition, box},
-		{"limit", func(r *cardv1.IssueCardRequest) { r.LimitCents = 1 }, codes.OutOfRange, []any{&cardv1.LimitNotOffered{Product: "classic", MinLimitCents: 100_00, MaxLimitCents: 5_000_00}}},
+		{"post office box", func(r *cardv1.IssueCardRequest) { r.Postal = postal("Post Office Box 12") },
+			codes.FailedPrecondition, box},
+		{"limit", func(r *cardv1.IssueCardRequest) { r.LimitCents = 1 }, codes.OutOfRange,
+			[]any{&cardv1.LimitNotOffered{Product: "classic", MinLimitCents: 100_00, MaxLimitCents: 5_000_00}}},
 		{"product", func(r *cardv1.IssueCardRequest) { r.Product = "platinum" }, codes.InvalidArgument, nil},
 		{"customer", func(r *cardv1.IssueCardRequest) { r.Customer = "" }, codes.InvalidArgument, nil},
 		{"revision", func(r *cardv1.IssueCardRequest) { r.AddressRevision = 0 }, codes.InvalidArgument, nil},
@@ -110,7 +117,10 @@ func TestRefusals(t *testing.T) {
 		{"line break", func(r *cardv1.IssueCardRequest) { r.Postal = postal("A\nB") }, codes.InvalidArgument, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			request := &cardv1.IssueCardRequest{Customer: "customers/1", Product: "classic", LimitCents: 500_00, Postal: postal("Oude Delft 1"), AddressRevision: 1}
+			request := &cardv1.IssueCardRequest{
+				Customer: "customers/1", Product: "classic", LimitCents: 500_00,
+				Postal: postal("Oude Delft 1"), AddressRevision: 1,
+			}
 			test.change(request)
 			_, err := client.IssueCard(t.Context(), request)
 			s := status.Convert(err)
@@ -158,16 +168,19 @@ func TestCrossingChanges(t *testing.T) {
 		for op := range strings.FieldsSeq(test.sequence) {
 			revision := int64(op[1] - '0')
 			change := &cardv1.ChangePostalAddressRequest{
-				Customer: test.customer, AddressRevision: revision, Postal: postal(map[int64]string{2: "two", 3: "three"}[revision]),
+				Customer: test.customer, AddressRevision: revision,
+				Postal: postal(map[int64]string{2: "two", 3: "three"}[revision]),
 			}
 			saga := strings.ReplaceAll(test.customer, "/", "-")
 			var err error
 			if op[0] == '+' {
 				_, err = client.ChangePostalAddress(participanttest.Action(t.Context(), saga, int(revision)), change)
 			} else {
-				_, err = client.RestorePostalAddress(participanttest.Compensation(t.Context(), saga, int(revision)), &cardv1.RestorePostalAddressRequest{Action: change})
+				_, err = client.RestorePostalAddress(participanttest.Compensation(t.Context(), saga, int(revision)),
+					&cardv1.RestorePostalAddressRequest{Action: change})
 			}
-			if late := test.customer == "customers/6" && op[0] == '+'; late != (status.Code(err) == codes.FailedPrecondition) {
+			if late := test.customer == "customers/6" &&
+				op[0] == '+'; late != (status.Code(err) == codes.FailedPrecondition) {
 				t.Errorf("%s %s: %v", test.customer, op, err)
 			}
 		}

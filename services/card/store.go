@@ -18,8 +18,8 @@ import (
 
 // migrations make the database. Times are microseconds since 1970.
 //
-// Cards are posted to where the highest revision says that isn't undone. Revisions come from the customer service and may
-// come in any order.
+// Cards are posted to where the highest revision says that isn't undone. Revisions come from the customer service and
+// may come in any order.
 var migrations = []string{`
 CREATE TABLE cards (
 	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -63,7 +63,8 @@ var cardRows = sqlitedb.Query[*cardv1.Card]{
 func scanCard(scan func(...any) error) (c *cardv1.Card, sequence int64, err error) {
 	c = &cardv1.Card{}
 	var issued int64
-	if err := scan(&sequence, &c.Name, &c.Customer, &c.Product, &c.Number, &c.LimitCents, &issued, &c.MainCard); err != nil {
+	if err := scan(&sequence, &c.Name, &c.Customer, &c.Product, &c.Number, &c.LimitCents, &issued,
+		&c.MainCard); err != nil {
 		return nil, 0, err
 	}
 	c.IssueTime = timestamppb.New(time.UnixMicro(issued))

@@ -15,7 +15,9 @@ import (
 )
 
 // DeleteUserData takes the person out of the checks. The checks themselves stay on file: the law asks for both.
-func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+func (s *service) DeleteUserData(
+	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
+) (*privacyv1.UserDataDeleted, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
@@ -31,8 +33,8 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 	})
 }
 
-// anonymize takes a person out of their checks, also of those from before they were this customer, and returns how many that were. What
-// stands in the place of the person's number can't be anybody's.
+// anonymize takes a person out of their checks, also of those from before they were this customer, and returns how many
+// that were. What stands in the place of the person's number can't be anybody's.
 func (s *store) anonymize(ctx context.Context, tx *sql.Tx, customer string) (int64, error) {
 	n, err := sqlitedb.Count(ctx, tx, `
 		UPDATE checks SET national_id = '#' || sequence, customer = ''

@@ -13,13 +13,16 @@ import (
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
-// TestDeleteUserData takes a person out of three checks, one from before they were a customer, and leaves another person alone.
+// TestDeleteUserData takes a person out of three checks, one from before they were a customer, and leaves another
+// person alone.
 func TestDeleteUserData(t *testing.T) {
 	connection := serve(t)
 	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
-	for _, who := range []struct{ nationalID, customer string }{{"ada-1815", ""}, {"ada-1815", "customers/ada"}, {"ada-1815", ""}, {"bob-1816", "customers/bob"}, {"eve-1817", ""}} {
+	for _, who := range []struct{ nationalID, customer string }{{"ada-1815", ""}, {"ada-1815", "customers/ada"},
+		{"ada-1815", ""}, {"bob-1816", "customers/bob"}, {"eve-1817", ""}} {
 		if _, err := checks.CheckCredit(t.Context(), &creditv1.CheckCreditRequest{
-			NationalId: who.nationalID, Customer: who.customer, YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00,
+			NationalId: who.nationalID, Customer: who.customer, YearlyIncomeCents: 40_000_00,
+			RequestedLimitCents: 2_000_00,
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +32,8 @@ func TestDeleteUserData(t *testing.T) {
 		step int
 		want *privacyv1.UserDataDeleted
 	}{{1, three}, {1, three}, {2, &privacyv1.UserDataDeleted{}}} {
-		got, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "s", call.step), &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
+		got, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "s", call.step),
+			&privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,25 +52,32 @@ func TestDeleteUserData(t *testing.T) {
 	if diff := cmp.Diff([]string{"#1 ", "#2 ", "#3 ", "bob-1816 customers/bob", "eve-1817 "}, people); diff != "" {
 		t.Errorf("whose checks there are (-want +got):\n%s", diff)
 	}
-	for _, who := range []*creditv1.GetLastCheckRequest{{NationalId: "ada-1815"}, {NationalId: "#1"}, {Customer: "customers/ada"}, {}} {
+	for _, who := range []*creditv1.GetLastCheckRequest{{NationalId: "ada-1815"}, {NationalId: "#1"},
+		{Customer: "customers/ada"}, {}} {
 		if last, err := checks.GetLastCheck(t.Context(), who); err != nil || last.GetCheck() != nil {
 			t.Errorf("the last check of %v: %v, %v; want none", who, last, err)
 		}
 	}
-	if last, err := checks.GetLastCheck(t.Context(), &creditv1.GetLastCheckRequest{Customer: "customers/bob"}); err != nil || last.GetCheck().GetNationalId() != "bob-1816" {
+	if last, err := checks.GetLastCheck(t.Context(),
+		&creditv1.GetLastCheckRequest{Customer: "customers/bob"}); err != nil ||
+		last.GetCheck().GetNationalId() != "bob-1816" {
 		t.Errorf("the last check of another customer: %v, %v", last, err)
 	}
-	if _, err := privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
+	if _, err := privacy.DeleteUserData(t.Context(),
+		&privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
 	}
 }
 
-// TestDeleteUserDataFindsAReusedCheck forgets who applied twice: the first application came to nothing, and the second rests on its check.
+// TestDeleteUserDataFindsAReusedCheck forgets who applied twice: the first application came to nothing, and the second
+// rests on its check.
 func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
 	connection := serve(t)
 	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
 	request := func(customer string) *creditv1.CheckCreditRequest {
-		return &creditv1.CheckCreditRequest{NationalId: "ada-1815", Customer: customer, YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00}
+		return &creditv1.CheckCreditRequest{
+			NationalId: "ada-1815", Customer: customer, YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00,
+		}
 	}
 	first, err := checks.CheckCredit(participanttest.Action(t.Context(), "first", 3), request("customers/first"))
 	if err != nil {
@@ -80,7 +91,8 @@ func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
 	if err != nil || !second.GetCheckTime().AsTime().Equal(first.GetCheckTime().AsTime()) {
 		t.Fatalf("the second application: %v, %v; want the check of the first", second, err)
 	}
-	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/second"}); err != nil {
+	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1),
+		&privacyv1.DeleteUserDataRequest{Customer: "customers/second"}); err != nil {
 		t.Fatal(err)
 	}
 	list, err := checks.ListChecks(t.Context(), &creditv1.ListChecksRequest{})
@@ -98,7 +110,8 @@ func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
 func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 	connection := serve(t)
 	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
-	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"}); err != nil {
+	if _, err := privacy.DeleteUserData(participanttest.Action(t.Context(), "forget", 1),
+		&privacyv1.DeleteUserDataRequest{Customer: "customers/ada"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := checks.CheckCredit(participanttest.Action(t.Context(), "s", 3), &creditv1.CheckCreditRequest{
@@ -106,7 +119,8 @@ func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 	}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v, want FAILED_PRECONDITION", err)
 	}
-	if list, err := checks.ListChecks(t.Context(), &creditv1.ListChecksRequest{}); err != nil || len(list.GetChecks()) > 0 {
+	if list, err := checks.ListChecks(t.Context(), &creditv1.ListChecksRequest{}); err != nil ||
+		len(list.GetChecks()) > 0 {
 		t.Errorf("checks: %v, %v; want none", list, err)
 	}
 }

@@ -36,7 +36,8 @@ const highestLimitCents = 50_000_00
 // checkHolds is how long a check may be relied on.
 const checkHolds = 24 * time.Hour
 
-// affordable returns the highest limit that a person with such an income can carry: a fifth of it, in steps of 100 euros.
+// affordable returns the highest limit that a person with such an income can carry: a fifth of it, in steps of 100
+// euros.
 func affordable(yearlyIncomeCents int64) int64 {
 	const step = 100_00
 	return min(yearlyIncomeCents/5/step*step, highestLimitCents)
@@ -47,8 +48,8 @@ var (
 	customerName = regexp.MustCompile(`^customers/.{1,90}$`)
 )
 
-// CheckCredit checks whether a person can carry a credit limit. A check that is relied on again gets a row of its own, so that all rows of a
-// person are found by any of the customers whom the person was.
+// CheckCredit checks whether a person can carry a credit limit. A check that is relied on again gets a row of its own,
+// so that all rows of a person are found by any of the customers whom the person was.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
 		switch {
@@ -75,7 +76,8 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 		if err := s.store.add(ctx, tx, check); err != nil {
 			return nil, err
 		}
-		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: check.GetApprovedLimitCents(), CheckTime: check.GetCheckTime()}, nil
+		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: check.GetApprovedLimitCents(),
+			CheckTime: check.GetCheckTime()}, nil
 	})
 }
 
@@ -87,7 +89,8 @@ func newCheck(r *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
 			&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
 	}
 	return &creditv1.Check{
-		NationalId: r.GetNationalId(), ApprovedLimitCents: limit, CheckTime: timestamppb.New(time.Now().Truncate(time.Microsecond)),
+		NationalId: r.GetNationalId(), ApprovedLimitCents: limit,
+		CheckTime: timestamppb.New(time.Now().Truncate(time.Microsecond)),
 	}, nil
 }
 

@@ -63,7 +63,9 @@ func TestCheckIsRemembered(t *testing.T) {
 	if err != nil || never.GetCheck() != nil {
 		t.Fatalf("before any check: %v, %v", never, err)
 	}
-	request := &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00}
+	request := &creditv1.CheckCreditRequest{
+		NationalId: "1234-5678", YearlyIncomeCents: 40_000_00, RequestedLimitCents: 2_000_00,
+	}
 	checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", 3), request)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +83,8 @@ func TestCheckIsRemembered(t *testing.T) {
 	}
 	// An abandoned check did take place.
 	for _, reply := range []*creditv1.CreditChecked{nil, checked} {
-		if _, err := client.AbandonCheck(participanttest.Compensation(t.Context(), "s", 3), &creditv1.AbandonCheckRequest{Action: request, Reply: reply}); err != nil {
+		if _, err := client.AbandonCheck(participanttest.Compensation(t.Context(), "s", 3),
+			&creditv1.AbandonCheckRequest{Action: request, Reply: reply}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,12 +100,14 @@ func TestCheckIsRemembered(t *testing.T) {
 	if err != nil || len(list.GetChecks()) != 1 {
 		t.Errorf("checks: %v, %v; want one", list, err)
 	}
-	if _, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: "checks/none"}); status.Code(err) != codes.NotFound {
+	if _, err := client.GetCheck(t.Context(),
+		&creditv1.GetCheckRequest{Name: "checks/none"}); status.Code(err) != codes.NotFound {
 		t.Errorf("a check that isn't there: %v, want NOT_FOUND", err)
 	}
 }
 
-// TestCheckHoldsForADay checks somebody about whom there is an earlier check, which said another limit than the income would now.
+// TestCheckHoldsForADay checks somebody about whom there is an earlier check, which said another limit than the income
+// would now.
 func TestCheckHoldsForADay(t *testing.T) {
 	const asked, said, now = 1_000_00, 3_000_00, 8_000_00
 	for _, test := range []struct {
@@ -113,12 +118,15 @@ func TestCheckHoldsForADay(t *testing.T) {
 	}{
 		{"checked today", 23 * time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: said}, said},
 		{"checked yesterday", 25 * time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: said}, now},
-		{"checked today for less", time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: asked - 1}, now},
-		{"somebody else was checked", time.Hour, &creditv1.Check{NationalId: "bob-1816", ApprovedLimitCents: said}, now},
+		{"checked today for less", time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: asked - 1},
+			now},
+		{"somebody else was checked", time.Hour, &creditv1.Check{NationalId: "bob-1816", ApprovedLimitCents: said},
+			now},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := open(t)
-			test.earlier.Name, test.earlier.CheckTime = "checks/earlier", timestamppb.New(time.Now().Add(-test.ago).Truncate(time.Microsecond))
+			test.earlier.Name, test.earlier.CheckTime = "checks/earlier",
+				timestamppb.New(time.Now().Add(-test.ago).Truncate(time.Microsecond))
 			tx, err := store.DB.BeginTx(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -127,14 +135,17 @@ func TestCheckHoldsForADay(t *testing.T) {
 				t.Fatal(err)
 			}
 			client := creditv1.NewCreditServiceClient(serveStore(t, store))
-			checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", 3), &creditv1.CheckCreditRequest{
-				NationalId: "ada-1815", Customer: "customers/ada", YearlyIncomeCents: 40_000_00, RequestedLimitCents: asked,
-			})
+			checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", 3),
+				&creditv1.CheckCreditRequest{
+					NationalId: "ada-1815", Customer: "customers/ada", YearlyIncomeCents: 40_000_00,
+					RequestedLimitCents: asked,
+				})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if reused := checked.GetCheckTime().AsTime().Equal(test.earlier.GetCheckTime().AsTime()); checked.GetApprovedLimitCents() != test.want || reused != (test.want == said) {
-				t.Errorf("got %v, want a limit of %d, and the time of the earlier check only with its limit", checked, test.want)
+				t.Errorf("got %v, want a limit of %d, and the time of the earlier check only with its limit", checked,
+					test.want)
 			}
 			check, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: checked.GetCheck()})
 			if err != nil || check.GetCustomer() != "customers/ada" || check.GetName() == "checks/earlier" {
@@ -153,16 +164,23 @@ func TestRefusals(t *testing.T) {
 		rejected []any
 	}{
 		{
-			"too much", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 10_000_00, RequestedLimitCents: 2_000_01},
-			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 2_000_01, ApprovedLimitCents: 2_000_00}},
+			"too much", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 10_000_00,
+				RequestedLimitCents: 2_000_01},
+			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 2_000_01,
+				ApprovedLimitCents: 2_000_00}},
 		},
 		{
-			"more than anybody", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1_000_000_00, RequestedLimitCents: 50_000_01},
-			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 50_000_01, ApprovedLimitCents: 50_000_00}},
+			"more than anybody", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1_000_000_00,
+				RequestedLimitCents: 50_000_01},
+			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 50_000_01,
+				ApprovedLimitCents: 50_000_00}},
 		},
-		{"no person", &creditv1.CheckCreditRequest{YearlyIncomeCents: 1, RequestedLimitCents: 1}, codes.InvalidArgument, nil},
-		{"no limit", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1}, codes.InvalidArgument, nil},
-		{"negative income", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: -1, RequestedLimitCents: 1}, codes.InvalidArgument, nil},
+		{"no person", &creditv1.CheckCreditRequest{YearlyIncomeCents: 1, RequestedLimitCents: 1}, codes.InvalidArgument,
+			nil},
+		{"no limit", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1}, codes.InvalidArgument,
+			nil},
+		{"negative income", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: -1,
+			RequestedLimitCents: 1}, codes.InvalidArgument, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := client.CheckCredit(t.Context(), test.request)

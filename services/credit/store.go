@@ -43,7 +43,8 @@ func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err 
 	c = &creditv1.Check{}
 	var state string
 	var checked int64
-	if err := scan(&sequence, &c.Name, &state, &c.NationalId, &c.ApprovedLimitCents, &checked, &c.Customer); err != nil {
+	if err := scan(&sequence, &c.Name, &state, &c.NationalId, &c.ApprovedLimitCents, &checked,
+		&c.Customer); err != nil {
 		return nil, 0, err
 	}
 	c.State = creditv1.CheckState(creditv1.CheckState_value["CHECK_STATE_"+state])
@@ -71,7 +72,9 @@ func (s *store) last(ctx context.Context, r *creditv1.GetLastCheckRequest) (*cre
 
 // covering returns a person's newest check since a point in time that covers the requested limit, in any state, or
 // sqlitedb.ErrNotFound.
-func (s *store) covering(ctx context.Context, tx *sql.Tx, r *creditv1.CheckCreditRequest, since time.Time) (*creditv1.Check, error) {
+func (s *store) covering(
+	ctx context.Context, tx *sql.Tx, r *creditv1.CheckCreditRequest, since time.Time,
+) (*creditv1.Check, error) {
 	return checkRows.One(ctx, tx,
 		`WHERE national_id = ? AND check_time > ? AND approved_limit_cents >= ? ORDER BY check_time DESC LIMIT 1`,
 		r.GetNationalId(), since.UnixMicro(), r.GetRequestedLimitCents())

@@ -12,9 +12,11 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// DeleteUserData deletes a customer with all addresses. No command brings the customer back: each but CreateCustomer, which makes a new name,
-// finds nobody.
-func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+// DeleteUserData deletes a customer with all addresses. No command brings the customer back: each but CreateCustomer,
+// which makes a new name, finds nobody.
+func (s *service) DeleteUserData(
+	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
+) (*privacyv1.UserDataDeleted, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if r.GetCustomer() == "" {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
@@ -32,7 +34,8 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 
 // countAddresses returns how many addresses a customer has or had.
 func (s *store) countAddresses(ctx context.Context, tx *sql.Tx, customer string) (n int64, err error) {
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM addresses WHERE customer = ?`, customer).Scan(&n); err != nil {
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM addresses WHERE customer = ?`,
+		customer).Scan(&n); err != nil {
 		return 0, fmt.Errorf("counting addresses: %w", err)
 	}
 	return n, nil

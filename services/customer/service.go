@@ -28,7 +28,9 @@ type service struct {
 }
 
 // CreateCustomer takes up a customer.
-func (s *service) CreateCustomer(ctx context.Context, r *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
+func (s *service) CreateCustomer(
+	ctx context.Context, r *customerv1.CreateCustomerRequest,
+) (*customerv1.CustomerCreated, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.CustomerCreated, error) {
 		if err := checkPerson(r); err != nil {
 			return nil, err
@@ -41,7 +43,8 @@ func (s *service) CreateCustomer(ctx context.Context, r *customerv1.CreateCustom
 			return nil, err
 		}
 		if taken {
-			return nil, participant.Refuse(codes.AlreadyExists, "another customer has this e-mail address", &customerv1.EmailTaken{})
+			return nil, participant.Refuse(codes.AlreadyExists, "another customer has this e-mail address",
+				&customerv1.EmailTaken{})
 		}
 		name := "customers/" + strings.ToLower(rand.Text())
 		if err := s.store.add(ctx, tx, name, r); err != nil {
@@ -52,7 +55,9 @@ func (s *service) CreateCustomer(ctx context.Context, r *customerv1.CreateCustom
 }
 
 // RemoveCustomer undoes CreateCustomer.
-func (s *service) RemoveCustomer(ctx context.Context, r *customerv1.RemoveCustomerRequest) (*customerv1.CustomerRemoved, error) {
+func (s *service) RemoveCustomer(
+	ctx context.Context, r *customerv1.RemoveCustomerRequest,
+) (*customerv1.CustomerRemoved, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.CustomerRemoved, error) {
 		created := r.GetReply()
 		if created == nil {
@@ -69,7 +74,9 @@ func (s *service) RemoveCustomer(ctx context.Context, r *customerv1.RemoveCustom
 }
 
 // ChangeAddress changes where a customer lives.
-func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+func (s *service) ChangeAddress(
+	ctx context.Context, r *customerv1.ChangeAddressRequest,
+) (*customerv1.AddressChanged, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
 		if err := checkAddress(r.GetAddress()); err != nil {
 			return nil, err
@@ -91,7 +98,9 @@ func (s *service) ChangeAddress(ctx context.Context, r *customerv1.ChangeAddress
 }
 
 // RestoreAddress undoes ChangeAddress.
-func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+func (s *service) RestoreAddress(
+	ctx context.Context, r *customerv1.RestoreAddressRequest,
+) (*customerv1.AddressRestored, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
 		changed := r.GetReply()
 		if changed == nil {
@@ -101,9 +110,11 @@ func (s *service) RestoreAddress(ctx context.Context, r *customerv1.RestoreAddre
 			}
 		}
 		if changed.GetCustomer() == "" || changed.GetAddressRevision() < 2 {
-			return nil, status.Error(codes.InvalidArgument, "reply: say which customer's change of address to undo, by customer and address_revision")
+			return nil, status.Error(codes.InvalidArgument,
+				"reply: say which customer's change of address to undo, by customer and address_revision")
 		}
-		return &customerv1.AddressRestored{}, s.store.undoAddress(ctx, tx, changed.GetCustomer(), changed.GetAddressRevision())
+		return &customerv1.AddressRestored{}, s.store.undoAddress(ctx, tx, changed.GetCustomer(),
+			changed.GetAddressRevision())
 	})
 }
 
@@ -131,7 +142,9 @@ func (s *service) GetCustomer(ctx context.Context, r *customerv1.GetCustomerRequ
 }
 
 // ListCustomers lists customers.
-func (s *service) ListCustomers(ctx context.Context, r *customerv1.ListCustomersRequest) (*customerv1.ListCustomersResponse, error) {
+func (s *service) ListCustomers(
+	ctx context.Context, r *customerv1.ListCustomersRequest,
+) (*customerv1.ListCustomersResponse, error) {
 	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -155,7 +168,8 @@ func checkPerson(r *customerv1.CreateCustomerRequest) error {
 	if n := len(strings.TrimSpace(r.GetDisplayName())); n == 0 || n > 200 {
 		return status.Error(codes.InvalidArgument, "display_name: want 1 to 200 bytes")
 	}
-	if parsed, err := mail.ParseAddress(r.GetEmail()); err != nil || parsed.Address != r.GetEmail() || len(r.GetEmail()) > 254 {
+	if parsed, err := mail.ParseAddress(r.GetEmail()); err != nil || parsed.Address != r.GetEmail() ||
+		len(r.GetEmail()) > 254 {
 		return status.Error(codes.InvalidArgument, "email: want an address like ada@example.com")
 	}
 	return nil
@@ -171,7 +185,8 @@ func checkAddress(a *customerv1.Address) error {
 		return status.Error(codes.InvalidArgument, "address.city: want 1 to 100 bytes")
 	case len(a.GetPostalCode()) > 20:
 		return status.Error(codes.InvalidArgument, "address.postal_code: want at most 20 bytes")
-	case len(a.GetCountry()) != 2 || a.GetCountry() != strings.ToUpper(a.GetCountry()) || strings.Trim(a.GetCountry(), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "":
+	case len(a.GetCountry()) != 2 || a.GetCountry() != strings.ToUpper(a.GetCountry()) ||
+		strings.Trim(a.GetCountry(), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "":
 		return status.Error(codes.InvalidArgument, "address.country: want two capital letters of ISO 3166-1, e.g. NL")
 	}
 	for i, line := range a.GetLines() {

@@ -50,7 +50,9 @@ func address(street string) *customerv1.Address {
 }
 
 func ada() *customerv1.CreateCustomerRequest {
-	return &customerv1.CreateCustomerRequest{DisplayName: "Ada", Email: "ada@example.com", Address: address("Oude Delft 1")}
+	return &customerv1.CreateCustomerRequest{
+		DisplayName: "Ada", Email: "ada@example.com", Address: address("Oude Delft 1"),
+	}
 }
 
 func create(t *testing.T, client customerv1.CustomerServiceClient) string {
@@ -98,7 +100,8 @@ func TestCreateAndRemove(t *testing.T) {
 	if err != nil || len(list.GetCustomers()) != 0 {
 		t.Errorf("customers left: %v, %v", list, err)
 	}
-	checkLedger(t, path, []string{"s/1 action executed +1", "other/1 action refused +0", "s/1 compensation executed +1"})
+	checkLedger(t, path, []string{"s/1 action executed +1", "other/1 action refused +0",
+		"s/1 compensation executed +1"})
 }
 
 func checkLedger(t *testing.T, path string, want []string) {
@@ -172,20 +175,25 @@ func TestRefusals(t *testing.T) {
 		code    codes.Code
 	}{
 		{"closed", &customerv1.ChangeAddressRequest{Customer: name, Address: address("A")}, codes.FailedPrecondition},
-		{"unknown", &customerv1.ChangeAddressRequest{Customer: "customers/none", Address: address("A")}, codes.NotFound},
+		{"unknown", &customerv1.ChangeAddressRequest{Customer: "customers/none", Address: address("A")},
+			codes.NotFound},
 		{"no address", &customerv1.ChangeAddressRequest{Customer: name}, codes.InvalidArgument},
 		{"long line", &customerv1.ChangeAddressRequest{Customer: name, Address: long}, codes.InvalidArgument},
-		{"no lines", &customerv1.ChangeAddressRequest{Customer: name, Address: &customerv1.Address{City: "Delft", Country: "NL"}}, codes.InvalidArgument},
-		{"country", &customerv1.ChangeAddressRequest{Customer: name, Address: &customerv1.Address{Lines: []string{"A"}, City: "Delft", Country: "nl"}}, codes.InvalidArgument},
+		{"no lines", &customerv1.ChangeAddressRequest{Customer: name, Address: &customerv1.Address{City: "Delft",
+			Country: "NL"}}, codes.InvalidArgument},
+		{"country", &customerv1.ChangeAddressRequest{Customer: name, Address: &customerv1.Address{Lines: []string{"A"},
+			City: "Delft", Country: "nl"}}, codes.InvalidArgument},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := client.ChangeAddress(participanttest.Action(t.Context(), "s-"+strings.ReplaceAll(test.name, " ", "-"), 1), test.request)
+			_, err := client.ChangeAddress(participanttest.Action(t.Context(),
+				"s-"+strings.ReplaceAll(test.name, " ", "-"), 1), test.request)
 			if status.Code(err) != test.code {
 				t.Errorf("got %v, want %v", err, test.code)
 			}
 			if test.code == codes.FailedPrecondition {
 				want := []any{&customerv1.CustomerClosed{Customer: name}}
-				if diff := cmp.Diff(want, status.Convert(err).Details(), protocmp.Transform(), protocmp.IgnoreFields(&customerv1.CustomerClosed{}, "close_time")); diff != "" {
+				if diff := cmp.Diff(want, status.Convert(err).Details(), protocmp.Transform(),
+					protocmp.IgnoreFields(&customerv1.CustomerClosed{}, "close_time")); diff != "" {
 					t.Errorf("rejection (-want +got):\n%s", diff)
 				}
 			}

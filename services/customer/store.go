@@ -105,7 +105,8 @@ func (s *store) emailTaken(ctx context.Context, tx *sql.Tx, email string) (taken
 
 // add adds an active customer with the first revision of an address.
 func (s *store) add(ctx context.Context, tx *sql.Tx, name string, r *customerv1.CreateCustomerRequest) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO customers (name, state, display_name, email, create_time) VALUES (?, 'ACTIVE', ?, ?, ?)`,
+	if _, err := tx.ExecContext(ctx,
+		`INSERT INTO customers (name, state, display_name, email, create_time) VALUES (?, 'ACTIVE', ?, ?, ?)`,
 		name, r.GetDisplayName(), r.GetEmail(), time.Now().UnixMicro()); err != nil {
 		return fmt.Errorf("adding a customer: %w", err)
 	}
@@ -114,7 +115,9 @@ func (s *store) add(ctx context.Context, tx *sql.Tx, name string, r *customerv1.
 }
 
 // addAddress adds an address and returns its revision.
-func (s *store) addAddress(ctx context.Context, tx *sql.Tx, customer string, a *customerv1.Address) (revision int64, err error) {
+func (s *store) addAddress(
+	ctx context.Context, tx *sql.Tx, customer string, a *customerv1.Address,
+) (revision int64, err error) {
 	err = tx.QueryRowContext(ctx, `
 		INSERT INTO addresses (customer, revision, lines, postal_code, city, country)
 		VALUES (?1, (SELECT coalesce(max(revision), 0) + 1 FROM addresses WHERE customer = ?1), ?2, ?3, ?4, ?5)
@@ -128,7 +131,8 @@ func (s *store) addAddress(ctx context.Context, tx *sql.Tx, customer string, a *
 
 // undoAddress takes one change of address back. It does nothing when the customer isn't there any more.
 func (s *store) undoAddress(ctx context.Context, tx *sql.Tx, customer string, revision int64) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer, revision); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer,
+		revision); err != nil {
 		return fmt.Errorf("undoing a change of address: %w", err)
 	}
 	return nil
@@ -144,7 +148,9 @@ func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
 
 // end closes a customer.
 func (s *store) end(ctx context.Context, tx *sql.Tx, name string) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE customers SET state = 'CLOSED', close_time = ? WHERE name = ? AND state = 'ACTIVE'`, time.Now().UnixMicro(), name); err != nil {
+	if _, err := tx.ExecContext(ctx,
+		`UPDATE customers SET state = 'CLOSED', close_time = ? WHERE name = ? AND state = 'ACTIVE'`,
+		time.Now().UnixMicro(), name); err != nil {
 		return fmt.Errorf("closing a customer: %w", err)
 	}
 	return nil

@@ -25,7 +25,8 @@ func (d *demo) begin(ctx context.Context, definition string, request identified)
 	if err != nil {
 		return "", fmt.Errorf("starting %s: %w", definition, err)
 	}
-	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: definition, Request: packed})
+	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).CreateSaga(ctx,
+		&treatyv1.CreateSagaRequest{Definition: definition, Request: packed})
 	if err != nil {
 		return "", fmt.Errorf("starting %s: %w", definition, err)
 	}
@@ -37,7 +38,8 @@ func (d *demo) call(ctx context.Context, definition string, request identified, 
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
 	e := ended{definition: definition, requestID: request.GetRequestId()}
-	e.err = d.company.Conn(company.Orchestrator).Invoke(ctx, "/"+definition, request, reply, grpc.Header(&e.header), grpc.WaitForReady(true))
+	e.err = d.company.Conn(company.Orchestrator).Invoke(ctx, "/"+definition, request, reply, grpc.Header(&e.header),
+		grpc.WaitForReady(true))
 	return e
 }
 
@@ -45,7 +47,8 @@ func (d *demo) call(ctx context.Context, definition string, request identified, 
 func (d *demo) watch(ctx context.Context, name string, seen func(*treatyv1.Saga) (enough bool)) error {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
-	stream, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
+	stream, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).WatchSaga(ctx,
+		&treatyv1.WatchSagaRequest{Name: name})
 	for err == nil {
 		var now *treatyv1.WatchSagaResponse
 		if now, err = stream.Recv(); err == nil && (seen(now.GetSaga()) || now.GetSaga().GetEndTime() != nil) {
@@ -58,7 +61,8 @@ func (d *demo) watch(ctx context.Context, name string, seen func(*treatyv1.Saga)
 // children returns the sagas that are steps of a saga here, oldest first.
 func (d *demo) children(ctx context.Context, parent, definition string) (found []*treatyv1.Saga, err error) {
 	client := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator))
-	listed, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 1000, OrderBy: "create_time", Filter: `definition = "` + definition + `"`})
+	listed, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 1000, OrderBy: "create_time",
+		Filter: `definition = "` + definition + `"`})
 	if err != nil {
 		return nil, fmt.Errorf("listing the children of %s: %w", parent, err)
 	}
@@ -93,6 +97,7 @@ func (d *demo) showChild(ctx context.Context, parent, definition string, wanted 
 	if wanted == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		about = "; it had succeeded, and was undone as a whole"
 	}
-	d.out.line(dim, fmt.Sprintf("    Step %s is a saga of its own, one of %d%s:", strings.TrimPrefix(path(children[0].GetParentStep()), "steps/"), len(children), about))
+	d.out.line(dim, fmt.Sprintf("    Step %s is a saga of its own, one of %d%s:",
+		strings.TrimPrefix(path(children[0].GetParentStep()), "steps/"), len(children), about))
 	return d.show(ctx, children[0])
 }

@@ -15,16 +15,23 @@ import (
 
 // The addresses in Ada's life.
 var (
-	firstHome  = &customerv1.Address{Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL"}
-	secondHome = &customerv1.Address{Lines: []string{"Rapenburg 70"}, PostalCode: "2311 EZ", City: "Leiden", Country: "NL"}
-	box        = &customerv1.Address{Lines: []string{"P.O. Box 7"}, PostalCode: "1000 AA", City: "Amsterdam", Country: "NL"}
+	firstHome = &customerv1.Address{
+		Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL",
+	}
+	secondHome = &customerv1.Address{
+		Lines: []string{"Rapenburg 70"}, PostalCode: "2311 EZ", City: "Leiden", Country: "NL",
+	}
+	box = &customerv1.Address{
+		Lines: []string{"P.O. Box 7"}, PostalCode: "1000 AA", City: "Amsterdam", Country: "NL",
+	}
 )
 
 // open makes Ada a customer, by a call of a person and not by a saga.
 func (d *demo) open(ctx context.Context) error {
-	created, err := customerv1.NewCustomerServiceClient(d.company.Conn(company.Customer)).CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
-		DisplayName: "Ada Lovelace", Email: "ada@example.com", Address: firstHome,
-	})
+	created, err := customerv1.NewCustomerServiceClient(d.company.Conn(company.Customer)).CreateCustomer(ctx,
+		&customerv1.CreateCustomerRequest{
+			DisplayName: "Ada Lovelace", Email: "ada@example.com", Address: firstHome,
+		})
 	if err != nil {
 		return fmt.Errorf("making Ada a customer: %w", err)
 	}
@@ -45,7 +52,8 @@ func (d *demo) changeAddress(ctx context.Context) error {
 		return err
 	}
 	d.check(published.GetSource() == saga.GetName()+"/steps/1",
-		fmt.Sprintf("the reply %s of step 1 is an event, too: it was published in the commit that recorded it", lastPart(published.GetType())))
+		fmt.Sprintf("the reply %s of step 1 is an event, too: it was published in the commit that recorded it",
+			lastPart(published.GetType())))
 	return d.livesAt(ctx, secondHome)
 }
 
@@ -55,7 +63,8 @@ func (d *demo) changeAddressToBox(ctx context.Context) error {
 	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
-	d.check(carries[*cardv1.AddressNotServed](e.err), "the caller got the card service's own rejection, AddressNotServed")
+	d.check(carries[*cardv1.AddressNotServed](e.err),
+		"the caller got the card service's own rejection, AddressNotServed")
 	return d.livesAt(ctx, secondHome)
 }
 
@@ -64,9 +73,10 @@ func (d *demo) move(ctx context.Context, requestID string, to *customerv1.Addres
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
 	e := ended{definition: "acme.customer.v1.CustomerSagas/ChangeAddress", requestID: requestID}
-	_, e.err = customerv1.NewCustomerSagasClient(d.company.Conn(company.Orchestrator)).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{
-		RequestId: requestID, Customer: d.ada, Address: to,
-	}, grpc.Header(&e.header))
+	_, e.err = customerv1.NewCustomerSagasClient(d.company.Conn(company.Orchestrator)).ChangeAddress(ctx,
+		&customerv1.ChangeAddressSagaRequest{
+			RequestId: requestID, Customer: d.ada, Address: to,
+		}, grpc.Header(&e.header))
 	return e
 }
 
@@ -89,8 +99,10 @@ func (d *demo) livesAt(ctx context.Context, home *customerv1.Address) error {
 		}
 	}
 	d.holds(
-		held{company.Customer, "Ada lives at " + orNothing(company.Line(lives), "no place"), company.SameAddress(lives, home)},
-		held{company.Card, "Ada's cards are posted to " + orNothing(company.Line(posted), "no place"), company.SameAddress(posted, home)},
+		held{company.Customer, "Ada lives at " + orNothing(company.Line(lives), "no place"),
+			company.SameAddress(lives, home)},
+		held{company.Card, "Ada's cards are posted to " + orNothing(company.Line(posted), "no place"),
+			company.SameAddress(posted, home)},
 	)
 	return nil
 }

@@ -21,7 +21,8 @@ func (d *demo) introduce() {
 		company.Notification: "messages to customers: " + d.company.NotificationAbout,
 	}
 	for _, p := range d.company.Processes() {
-		rows = append(rows, []cell{{p.Name, cyan}, {p.Address, plain}, {fmt.Sprint(p.PID()), dim}, {about[p.Name], dim}})
+		rows = append(rows, []cell{{p.Name, cyan}, {p.Address, plain}, {fmt.Sprint(p.PID()), dim},
+			{about[p.Name], dim}})
 	}
 	d.out.line(plain, "")
 	d.out.table("  ", rows)
@@ -45,7 +46,8 @@ func (d *demo) audit(ctx context.Context) error {
 	d.out.line(plain, fmt.Sprintf("    %d sagas (%d succeeded, %d compensated), %d commands in the services' ledgers, %d effects in their tables",
 		c.Sagas, c.Succeeded, c.Compensated, c.Commands, c.Effects))
 	d.shown++
-	d.check(len(report.Violations) == 0, fmt.Sprintf("%d violations of %d invariants", len(report.Violations), len(audit.Invariants())))
+	d.check(len(report.Violations) == 0, fmt.Sprintf("%d violations of %d invariants", len(report.Violations),
+		len(audit.Invariants())))
 	d.check(len(disagreements) == 0, fmt.Sprintf("%d disagreements between services", len(disagreements)))
 	for _, v := range report.Violations {
 		d.fail("%s", v)
@@ -59,7 +61,8 @@ func (d *demo) audit(ctx context.Context) error {
 // invite says how to call what stays up.
 func (d *demo) invite() {
 	address := d.company.Process(company.Orchestrator).Address
-	move := `{"request_id": "by-hand-1", "customer": "` + d.ada + `", "address": {"lines": ["P.O. Box 9"], "city": "Delft", "country": "NL"}}`
+	move := `{"request_id": "by-hand-1", "customer": "` + d.ada +
+		`", "address": {"lines": ["P.O. Box 9"], "city": "Delft", "country": "NL"}}`
 	d.out.title("It all stays up until Ctrl-C. Try it from another terminal:")
 	say := func(what string, lines ...string) {
 		d.out.line(plain, "")
@@ -68,11 +71,15 @@ func (d *demo) invite() {
 			d.out.line(plain, "  "+line)
 		}
 	}
-	say("# the operator's command line", "export TREATY_ADDRESS="+address, "go run ./cmd/treaty sagas list", "go run ./cmd/treaty sagas get "+d.curies)
-	say("# move Ada to a P.O. box, and see it undone", "go run ./cmd/treaty start acme.customer.v1.CustomerSagas/ChangeAddress --wait --data '"+move+"'")
-	say("# the same by grpcurl, which knows nothing of Treaty", "grpcurl -plaintext -d '"+move+"' "+address+" acme.customer.v1.CustomerSagas/ChangeAddress",
+	say("# the operator's command line", "export TREATY_ADDRESS="+address, "go run ./cmd/treaty sagas list",
+		"go run ./cmd/treaty sagas get "+d.curies)
+	say("# move Ada to a P.O. box, and see it undone",
+		"go run ./cmd/treaty start acme.customer.v1.CustomerSagas/ChangeAddress --wait --data '"+move+"'")
+	say("# the same by grpcurl, which knows nothing of Treaty",
+		"grpcurl -plaintext -d '"+move+"' "+address+" acme.customer.v1.CustomerSagas/ChangeAddress",
 		"grpcurl -plaintext "+address+" list")
-	verify := `{"request_id": "by-hand-2", "customer": "` + d.ada + `", "display_name": "Ada Lovelace", "passport_number": "` + mislaid + `"}`
+	verify := `{"request_id": "by-hand-2", "customer": "` + d.ada +
+		`", "display_name": "Ada Lovelace", "passport_number": "` + mislaid + `"}`
 	say("# a saga that waits for what the register doesn't say, which you can see (waits for ... of applicants/...) and say yourself",
 		"go run ./cmd/treaty start acme.identity.v1.IdentitySagas/VerifyApplicant --data '"+verify+"'",
 		"go run ./cmd/treaty sagas list --state running",
@@ -83,7 +90,8 @@ func (d *demo) invite() {
 	if endpoint := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); endpoint != "" {
 		say("# each saga is one trace", "traces go to "+endpoint)
 	} else {
-		say("# each saga is one trace: start Jaeger, then the demo again with its address", "docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger",
+		say("# each saga is one trace: start Jaeger, then the demo again with its address",
+			"docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger",
 			"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 go run ./services/demo", "open http://127.0.0.1:16686")
 	}
 	d.out.line(plain, "")

@@ -50,17 +50,20 @@ func (d *demo) issueCardOverCrash(ctx context.Context) error {
 		return err
 	}
 	d.check(status.Code(told.err) == codes.Unavailable && again.saga() == name,
-		fmt.Sprintf("the caller saw %s, called again with the same request id, and was attached to the same saga", codeName(told.err)))
+		fmt.Sprintf("the caller saw %s, called again with the same request id, and was attached to the same saga",
+			codeName(told.err)))
 	row, found, err := d.company.Attempted(ctx, company.Identity, command, audit.Action)
 	if err != nil {
 		return err
 	}
-	d.check(found && row.Verdict == audit.Executed && len(saga.GetSteps()) > 1 && saga.GetSteps()[1].GetName() == command,
+	d.check(found && row.Verdict == audit.Executed && len(saga.GetSteps()) > 1 &&
+		saga.GetSteps()[1].GetName() == command,
 		fmt.Sprintf("%s was sent again under the same command id, and took effect once", path(command)))
 	return d.hasCard(ctx, katherine)
 }
 
-// untilIdentity waits until a saga's command to the identity service is under way, and returns the saga's name and the command's id.
+// untilIdentity waits until a saga's command to the identity service is under way, and returns the saga's name and the
+// command's id.
 func (d *demo) untilIdentity(ctx context.Context, definition string) (name, command string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
@@ -68,7 +71,8 @@ func (d *demo) untilIdentity(ctx context.Context, definition string) (name, comm
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		open, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 1, Filter: `state = "RUNNING" AND definition = "` + definition + `"`})
+		open, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 1,
+			Filter: `state = "RUNNING" AND definition = "` + definition + `"`})
 		if err != nil {
 			return "", "", fmt.Errorf("looking for the saga under way: %w", err)
 		}
@@ -78,7 +82,8 @@ func (d *demo) untilIdentity(ctx context.Context, definition string) (name, comm
 				return "", "", fmt.Errorf("looking for the saga under way: %w", err)
 			}
 			for _, step := range saga.GetSteps() {
-				if participant, _ := names(step.GetMethod()); participant == company.Identity && step.GetAttempts().GetCount() > 0 && step.GetEndTime() == nil {
+				if participant, _ := names(step.GetMethod()); participant == company.Identity &&
+					step.GetAttempts().GetCount() > 0 && step.GetEndTime() == nil {
 					return saga.GetName(), step.GetName(), nil
 				}
 			}

@@ -19,9 +19,10 @@ func (d *demo) deleteUserData(ctx context.Context) error {
 		return err
 	}
 	forgotten := &privacyv1.UserForgotten{}
-	if _, err := d.follow(ctx, d.call(ctx, "acme.privacy.v1.PrivacySagas/DeleteUserData", &privacyv1.DeleteUserDataSagaRequest{
-		RequestId: "forget-grace", Customer: f.customer.GetName(),
-	}, forgotten), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	if _, err := d.follow(ctx, d.call(ctx, "acme.privacy.v1.PrivacySagas/DeleteUserData",
+		&privacyv1.DeleteUserDataSagaRequest{
+			RequestId: "forget-grace", Customer: f.customer.GetName(),
+		}, forgotten), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
 	d.out.line(dim, "    What each of them erased, by the saga's reply:")
@@ -33,7 +34,8 @@ func (d *demo) deleteUserData(ctx context.Context) error {
 	if len(rows) > 0 {
 		d.out.table("    ", rows)
 	}
-	d.check(len(forgotten.GetServices()) == len(company.Participants()), fmt.Sprintf("%d services were asked", len(forgotten.GetServices())))
+	d.check(len(forgotten.GetServices()) == len(company.Participants()),
+		fmt.Sprintf("%d services were asked", len(forgotten.GetServices())))
 	return d.hasNothing(ctx, grace, creditv1.CheckState_CHECK_STATE_UNSPECIFIED)
 }
 

@@ -23,17 +23,24 @@ const (
 // The families who apply for cards, the head first.
 var (
 	curies = []*cardv1.Person{
-		{DisplayName: "Marie Curie", Email: "marie@example.com", PassportNumber: "MC186711", NationalId: "marie-1867", YearlyIncomeCents: 90_000_00},
-		{DisplayName: "Pierre Curie", Email: "pierre@example.com", PassportNumber: "PC185905", NationalId: "pierre-1859", YearlyIncomeCents: 60_000_00},
-		{DisplayName: "Irène Curie", Email: "irene@example.com", PassportNumber: "IC189709", NationalId: "irene-1897", YearlyIncomeCents: 2_000_00},
+		{DisplayName: "Marie Curie", Email: "marie@example.com", PassportNumber: "MC186711", NationalId: "marie-1867",
+			YearlyIncomeCents: 90_000_00},
+		{DisplayName: "Pierre Curie", Email: "pierre@example.com", PassportNumber: "PC185905",
+			NationalId: "pierre-1859", YearlyIncomeCents: 60_000_00},
+		{DisplayName: "Irène Curie", Email: "irene@example.com", PassportNumber: "IC189709", NationalId: "irene-1897",
+			YearlyIncomeCents: 2_000_00},
 	}
 	hahns = []*cardv1.Person{
-		{DisplayName: "Edith Hahn", Email: "edith@example.com", PassportNumber: "EH188704", NationalId: "edith-1887", YearlyIncomeCents: 120_000_00},
-		{DisplayName: "Otto Hahn", Email: "otto@example.com", PassportNumber: "OH187903", NationalId: "otto-1879", YearlyIncomeCents: 120_000_00},
+		{DisplayName: "Edith Hahn", Email: "edith@example.com", PassportNumber: "EH188704", NationalId: "edith-1887",
+			YearlyIncomeCents: 120_000_00},
+		{DisplayName: "Otto Hahn", Email: "otto@example.com", PassportNumber: "OH187903", NationalId: "otto-1879",
+			YearlyIncomeCents: 120_000_00},
 	}
 	noethers = []*cardv1.Person{
-		{DisplayName: "Emmy Noether", Email: "emmy@example.com", PassportNumber: "EN188203", NationalId: "emmy-1882", YearlyIncomeCents: 70_000_00},
-		{DisplayName: "Fritz Noether", Email: "fritz@example.com", PassportNumber: "FN188410", NationalId: "fritz-1884", YearlyIncomeCents: 40_000_00},
+		{DisplayName: "Emmy Noether", Email: "emmy@example.com", PassportNumber: "EN188203", NationalId: "emmy-1882",
+			YearlyIncomeCents: 70_000_00},
+		{DisplayName: "Fritz Noether", Email: "fritz@example.com", PassportNumber: "FN188410", NationalId: "fritz-1884",
+			YearlyIncomeCents: 40_000_00},
 	}
 )
 
@@ -41,7 +48,8 @@ var (
 func (d *demo) familyCards(ctx context.Context) error {
 	d.heading("IssueFamilyCards: the Curies ask for gold, two are verified at a time, and they may think better of it for a second")
 	request := &cardv1.IssueFamilyCardsRequest{
-		RequestId: "curies-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(firstHome), Head: curies[0], Members: curies[1:],
+		RequestId: "curies-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(firstHome), Head: curies[0],
+		Members:    curies[1:],
 		CoolingOff: durationpb.New(time.Second),
 	}
 	granted := &cardv1.FamilyCardsGranted{}
@@ -50,7 +58,8 @@ func (d *demo) familyCards(ctx context.Context) error {
 		return err
 	}
 	d.curies = name
-	d.check(granted.GetProduct() == "classic", "gold was tried in a scope of its own: Irène's income doesn't carry it, so the saga took classic")
+	d.check(granted.GetProduct() == "classic",
+		"gold was tried in a scope of its own: Irène's income doesn't carry it, so the saga took classic")
 	if err := d.showChild(ctx, name, verifyApplicant, treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
@@ -66,9 +75,12 @@ func (d *demo) familyCards(ctx context.Context) error {
 	}
 	d.holds(
 		held{company.Customer, fmt.Sprintf("%d customers", f.customers), f.customers == 3},
-		held{company.Identity, fmt.Sprintf("%d applicants with %d passports inspected", f.applicants, f.inspections), f.applicants == 3 && f.inspections == 3},
-		held{company.Credit, fmt.Sprintf("%d check passed for classic, %d for gold abandoned", f.passed, f.abandoned), f.passed == 1 && f.abandoned > 0},
-		held{company.Card, fmt.Sprintf("%d classic cards, %d of them extra ones", len(f.cards), extra), len(f.cards) == 3 && extra == 2},
+		held{company.Identity, fmt.Sprintf("%d applicants with %d passports inspected", f.applicants, f.inspections),
+			f.applicants == 3 && f.inspections == 3},
+		held{company.Credit, fmt.Sprintf("%d check passed for classic, %d for gold abandoned", f.passed, f.abandoned),
+			f.passed == 1 && f.abandoned > 0},
+		held{company.Card, fmt.Sprintf("%d classic cards, %d of them extra ones", len(f.cards), extra),
+			len(f.cards) == 3 && extra == 2},
 		held{company.Notification, fmt.Sprintf("%d welcomes sent", f.messages), f.messages == 3},
 	)
 	return nil
@@ -78,7 +90,8 @@ func (d *demo) familyCards(ctx context.Context) error {
 func (d *demo) familyCardsLate(ctx context.Context) error {
 	d.heading("IssueFamilyCards: the Hahns could have gold, but not within a millisecond, which is all the time that they give it")
 	request := &cardv1.IssueFamilyCardsRequest{
-		RequestId: "hahns-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(secondHome), Head: hahns[0], Members: hahns[1:],
+		RequestId: "hahns-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(secondHome), Head: hahns[0],
+		Members:    hahns[1:],
 		GoldWithin: durationpb.New(time.Millisecond),
 	}
 	granted := &cardv1.FamilyCardsGranted{}
@@ -86,19 +99,23 @@ func (d *demo) familyCardsLate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
+	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).GetSaga(ctx,
+		&treatyv1.GetSagaRequest{Name: name})
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", name, err)
 	}
-	late := len(saga.GetScopes()) == 1 && saga.GetScopes()[0].GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE
-	d.check(late && granted.GetProduct() == "classic", "the deadline of the scope passed, what was in flight was awaited and abandoned, and the saga took classic")
+	late := len(saga.GetScopes()) == 1 &&
+		saga.GetScopes()[0].GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE
+	d.check(late && granted.GetProduct() == "classic",
+		"the deadline of the scope passed, what was in flight was awaited and abandoned, and the saga took classic")
 	f, err := d.familyOf(ctx, hahns)
 	if err != nil {
 		return err
 	}
 	d.holds(
 		held{company.Customer, fmt.Sprintf("%d customers", f.customers), f.customers == 2},
-		held{company.Credit, fmt.Sprintf("%d check passed for classic, %d for gold abandoned", f.passed, f.abandoned), f.passed == 1},
+		held{company.Credit, fmt.Sprintf("%d check passed for classic, %d for gold abandoned", f.passed, f.abandoned),
+			f.passed == 1},
 		held{company.Card, fmt.Sprintf("%d classic cards", len(f.cards)), len(f.cards) == 2},
 		held{company.Notification, fmt.Sprintf("%d welcomes sent", f.messages), f.messages == 2},
 	)
@@ -109,7 +126,8 @@ func (d *demo) familyCardsLate(ctx context.Context) error {
 func (d *demo) familyCardsRefused(ctx context.Context) error {
 	d.heading("IssueFamilyCards: the Noethers pass everything, but a limit of € 8000 isn't offered for classic cards, so all is undone")
 	request := &cardv1.IssueFamilyCardsRequest{
-		RequestId: "noethers-apply", Product: "classic", LimitCents: 8_000_00, Postal: mail(secondHome), Head: noethers[0], Members: noethers[1:],
+		RequestId: "noethers-apply", Product: "classic", LimitCents: 8_000_00, Postal: mail(secondHome),
+		Head: noethers[0], Members: noethers[1:],
 	}
 	name, err := d.familyApplies(ctx, request, &cardv1.FamilyCardsGranted{}, treatyv1.SagaState_SAGA_STATE_COMPENSATED)
 	if err != nil {
@@ -125,7 +143,8 @@ func (d *demo) familyCardsRefused(ctx context.Context) error {
 	d.holds(
 		held{company.Customer, counted(f.customers, "customer"), f.customers == 0},
 		held{company.Identity, counted(f.applicants, "applicant"), f.applicants == 0},
-		held{company.Credit, fmt.Sprintf("%d check on file, abandoned", f.abandoned), f.abandoned == 1 && f.passed == 0},
+		held{company.Credit, fmt.Sprintf("%d check on file, abandoned", f.abandoned), f.abandoned == 1 &&
+			f.passed == 0},
 		held{company.Card, counted(len(f.cards), "card"), len(f.cards) == 0},
 		held{company.Notification, counted(f.messages, "message"), f.messages == 0},
 	)
@@ -140,7 +159,10 @@ func counted(n int, what string) string {
 }
 
 // familyApplies starts the saga, shows how far it says it is while it runs, and then what happened in it.
-func (d *demo) familyApplies(ctx context.Context, request *cardv1.IssueFamilyCardsRequest, granted *cardv1.FamilyCardsGranted, wanted treatyv1.SagaState) (name string, err error) {
+func (d *demo) familyApplies(
+	ctx context.Context, request *cardv1.IssueFamilyCardsRequest, granted *cardv1.FamilyCardsGranted,
+	wanted treatyv1.SagaState,
+) (name string, err error) {
 	if name, err = d.begin(ctx, issueFamilyCards, request); err != nil {
 		return "", err
 	}
@@ -172,12 +194,15 @@ func progress(saga *treatyv1.Saga) string {
 		cardv1.FamilyStage_FAMILY_STAGE_COOLING_OFF: "cooling off",
 		cardv1.FamilyStage_FAMILY_STAGE_ISSUING:     "issuing cards",
 	}[at.GetStage()]
-	return fmt.Sprintf("%-18s%d of %d people verified, %d of %d cards issued", stage, at.GetVerified(), at.GetPeople(), at.GetCardsIssued(), at.GetPeople())
+	return fmt.Sprintf("%-18s%d of %d people verified, %d of %d cards issued", stage, at.GetVerified(), at.GetPeople(),
+		at.GetCardsIssued(), at.GetPeople())
 }
 
 // mail is where letters go to who lives there.
 func mail(home *customerv1.Address) *cardv1.Postal {
-	return &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry()}
+	return &cardv1.Postal{
+		Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry(),
+	}
 }
 
 // families is what all services hold about some people.

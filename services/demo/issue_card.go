@@ -21,16 +21,20 @@ import (
 // The people who apply for a card.
 var (
 	grace = &cardv1.Person{
-		DisplayName: "Grace Hopper", Email: "grace@example.com", PassportNumber: "GH190612", NationalId: "grace-1906", YearlyIncomeCents: 60_000_00,
+		DisplayName: "Grace Hopper", Email: "grace@example.com", PassportNumber: "GH190612", NationalId: "grace-1906",
+		YearlyIncomeCents: 60_000_00,
 	}
 	edsger = &cardv1.Person{
-		DisplayName: "Edsger Dijkstra", Email: "edsger@example.com", PassportNumber: "ED193005", NationalId: "edsger-1930", YearlyIncomeCents: 9_000_00,
+		DisplayName: "Edsger Dijkstra", Email: "edsger@example.com", PassportNumber: "ED193005",
+		NationalId: "edsger-1930", YearlyIncomeCents: 9_000_00,
 	}
 	barbara = &cardv1.Person{
-		DisplayName: "Barbara Liskov", Email: "barbara@example.com", PassportNumber: "BL193911", NationalId: "barbara-1939", YearlyIncomeCents: 80_000_00,
+		DisplayName: "Barbara Liskov", Email: "barbara@example.com", PassportNumber: "BL193911",
+		NationalId: "barbara-1939", YearlyIncomeCents: 80_000_00,
 	}
 	katherine = &cardv1.Person{
-		DisplayName: "Katherine Johnson", Email: "katherine@example.com", PassportNumber: "KJ191808", NationalId: "katherine-1918", YearlyIncomeCents: 70_000_00,
+		DisplayName: "Katherine Johnson", Email: "katherine@example.com", PassportNumber: "KJ191808",
+		NationalId: "katherine-1918", YearlyIncomeCents: 70_000_00,
 	}
 )
 
@@ -39,7 +43,8 @@ const limitCents = 2_500_00
 
 func (d *demo) issueCard(ctx context.Context) error {
 	d.heading("IssueCard: Grace gets a card")
-	if _, err := d.follow(ctx, d.apply(ctx, application("grace-applies", grace, firstHome)), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	if _, err := d.follow(ctx, d.apply(ctx, application("grace-applies", grace, firstHome)),
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
 	return d.hasCard(ctx, grace)
@@ -51,13 +56,15 @@ func (d *demo) issueCardDeclined(ctx context.Context) error {
 	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
-	d.check(carries[*creditv1.CreditDeclined](e.err), "the caller got the credit service's own rejection, CreditDeclined")
+	d.check(carries[*creditv1.CreditDeclined](e.err),
+		"the caller got the credit service's own rejection, CreditDeclined")
 	return d.hasNothing(ctx, edsger, creditv1.CheckState_CHECK_STATE_UNSPECIFIED)
 }
 
 func (d *demo) issueCardToBox(ctx context.Context) error {
 	d.heading("IssueCard: Barbara passes the check, but wants her card at a P.O. box")
-	if _, err := d.follow(ctx, d.apply(ctx, application("barbara-applies", barbara, box)), treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
+	if _, err := d.follow(ctx, d.apply(ctx, application("barbara-applies", barbara, box)),
+		treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
 	return d.hasNothing(ctx, barbara, creditv1.CheckState_CHECK_STATE_ABANDONED)
@@ -65,14 +72,16 @@ func (d *demo) issueCardToBox(ctx context.Context) error {
 
 func (d *demo) issueCardAgain(ctx context.Context) error {
 	d.heading("IssueCard: Barbara applies again, and was checked in the last 24 hours")
-	if _, err := d.follow(ctx, d.apply(ctx, application("barbara-applies-again", barbara, secondHome)), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	if _, err := d.follow(ctx, d.apply(ctx, application("barbara-applies-again", barbara, secondHome)),
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
 	f, err := d.fileOf(ctx, barbara)
 	if err != nil {
 		return err
 	}
-	d.check(len(f.checks) == 2 && f.timesChecked() == 1, "she wasn't checked again: the check of then is on file for both applications")
+	d.check(len(f.checks) == 2 && f.timesChecked() == 1,
+		"she wasn't checked again: the check of then is on file for both applications")
 	return d.hasCard(ctx, barbara)
 }
 
@@ -80,7 +89,8 @@ func (d *demo) issueCardAgain(ctx context.Context) error {
 func application(requestID string, person *cardv1.Person, home *customerv1.Address) *cardv1.IssueCardSagaRequest {
 	return &cardv1.IssueCardSagaRequest{
 		RequestId: requestID, Product: "classic", LimitCents: limitCents, Person: person, Channel: "demo",
-		Postal: &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry()},
+		Postal: &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(),
+			Country: home.GetCountry()},
 	}
 }
 
@@ -89,7 +99,8 @@ func (d *demo) apply(ctx context.Context, request *cardv1.IssueCardSagaRequest, 
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
 	e := ended{definition: "acme.card.v1.CardSagas/IssueCard", requestID: request.GetRequestId()}
-	_, e.err = cardv1.NewCardSagasClient(d.company.Conn(company.Orchestrator)).IssueCard(ctx, request, append(options, grpc.Header(&e.header))...)
+	_, e.err = cardv1.NewCardSagasClient(d.company.Conn(company.Orchestrator)).IssueCard(ctx, request,
+		append(options, grpc.Header(&e.header))...)
 	return e
 }
 
@@ -102,7 +113,8 @@ type file struct {
 	message   *notificationv1.Message
 }
 
-// timesChecked is how often a person's credit was checked: a check that is relied on again is on file again, with the time of then.
+// timesChecked is how often a person's credit was checked: a check that is relied on again is on file again, with the
+// time of then.
 func (f *file) timesChecked() int {
 	times := make(map[time.Time]bool)
 	for _, c := range f.checks {
@@ -163,10 +175,12 @@ func (d *demo) hasCard(ctx context.Context, person *cardv1.Person) error {
 	}
 	d.holds(
 		held{company.Customer, orNothing(customer, "nobody"), customer != ""},
-		held{company.Identity, orNothing(f.applicant.GetName(), "nobody"), f.applicant != nil && f.applicant.GetCustomer() == customer},
+		held{company.Identity, orNothing(f.applicant.GetName(), "nobody"), f.applicant != nil &&
+			f.applicant.GetCustomer() == customer},
 		held{company.Credit, orNothing(check, fmt.Sprintf("%d checks", f.timesChecked())), check != ""},
 		held{company.Card, orNothing(card, "no card"), card != ""},
-		held{company.Notification, orNothing(f.message.GetSubject(), "nothing") + " sent to " + who, f.message != nil && f.message.GetCustomer() == customer},
+		held{company.Notification, orNothing(f.message.GetSubject(), "nothing") + " sent to " + who, f.message != nil &&
+			f.message.GetCustomer() == customer},
 	)
 	return nil
 }

@@ -26,7 +26,8 @@ func (d *demo) records(ctx context.Context, saga string) (all []*treatyv1.SagaRe
 	}
 }
 
-// between returns what a journal says of a saga beside its steps: what its code waited for, which scopes failed, and where it began anew.
+// between returns what a journal says of a saga beside its steps: what its code waited for, which scopes failed, and
+// where it began anew.
 func between(records []*treatyv1.SagaRecord) (events []event) {
 	awaited := make(map[string]*treatyv1.WaitScheduled)
 	for _, r := range records {
@@ -52,7 +53,8 @@ func between(records []*treatyv1.SagaRecord) (events []event) {
 			version := record.GetVersionChosen()
 			text = fmt.Sprintf("⎇ goes by version %d of the change %q", version.GetVersion(), version.GetChange())
 		case *treatyv1.Record_SagaRestarted:
-			text = fmt.Sprintf("↻ round %d begins; the journal of those before isn't needed any more", record.GetSagaRestarted().GetRound())
+			text = fmt.Sprintf("↻ round %d begins; the journal of those before isn't needed any more",
+				record.GetSagaRestarted().GetRound())
 		}
 		if text != "" {
 			events = append(events, event{r.GetTime().AsTime(), text})

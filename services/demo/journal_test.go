@@ -13,30 +13,37 @@ import (
 func TestBetween(t *testing.T) {
 	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	asleep := func(d time.Duration) *treatyv1.Record {
-		return &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "1", Due: timestamppb.New(begin.Add(d))}}}
+		return &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "1",
+			Due: timestamppb.New(begin.Add(d))}}}
 	}
 	ended := func(how *treatyv1.WaitEnded) *treatyv1.Record {
 		return &treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: how}}
 	}
-	awaits := &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "2", Events: []*treatyv1.EventKey{
-		{Type: "acme.identity.v1.ApplicantVerified", Subject: "applicants/1"}, {Type: "acme.identity.v1.ApplicantTurnedDown", Subject: "applicants/1"},
-	}}}}
+	awaits := &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "2",
+		Events: []*treatyv1.EventKey{
+			{Type: "acme.identity.v1.ApplicantVerified", Subject: "applicants/1"},
+			{Type: "acme.identity.v1.ApplicantTurnedDown", Subject: "applicants/1"},
+		}}}}
 	for _, test := range []struct {
 		name    string
 		records []*treatyv1.Record
 		want    []string
 	}{
 		{"a step", []*treatyv1.Record{{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "1"}}}}, nil},
-		{"a sleep", []*treatyv1.Record{asleep(time.Second), ended(&treatyv1.WaitEnded{Wait: "1", How: &treatyv1.WaitEnded_Due_{}})}, []string{"☾ asleep for 1000 ms"}},
+		{"a sleep", []*treatyv1.Record{asleep(time.Second),
+			ended(&treatyv1.WaitEnded{Wait: "1", How: &treatyv1.WaitEnded_Due_{}})}, []string{"☾ asleep for 1000 ms"}},
 		{"a sleep for no time", []*treatyv1.Record{asleep(0)}, nil},
 		{
 			"an event",
-			[]*treatyv1.Record{awaits, ended(&treatyv1.WaitEnded{Wait: "2", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Index: 1, Source: "register"}}})},
-			[]string{"… awaits ApplicantVerified or ApplicantTurnedDown", "✉ ApplicantTurnedDown came from the register"},
+			[]*treatyv1.Record{awaits, ended(&treatyv1.WaitEnded{Wait: "2",
+				How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Index: 1, Source: "register"}}})},
+			[]string{"… awaits ApplicantVerified or ApplicantTurnedDown",
+				"✉ ApplicantTurnedDown came from the register"},
 		},
 		{
 			"an event of a wait that isn't there",
-			[]*treatyv1.Record{ended(&treatyv1.WaitEnded{Wait: "9", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Source: "register"}}})},
+			[]*treatyv1.Record{ended(&treatyv1.WaitEnded{Wait: "9",
+				How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Source: "register"}}})},
 			[]string{"✉ the event came from the register"},
 		},
 		{
@@ -44,7 +51,8 @@ func TestBetween(t *testing.T) {
 			[]string{"↩ scope 2.1 fails: its own steps are undone, and the saga goes on"},
 		},
 		{
-			"a scope whose deadline passes", []*treatyv1.Record{{Kind: &treatyv1.Record_ScopeCompensationDecided{ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{
+			"a scope whose deadline passes",
+			[]*treatyv1.Record{{Kind: &treatyv1.Record_ScopeCompensationDecided{ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{
 				Scope: "2.1", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
 			}}}},
 			[]string{"↩ scope 2.1 is out of time: its own steps are undone, and the saga goes on"},
@@ -53,9 +61,11 @@ func TestBetween(t *testing.T) {
 			"a round of a change",
 			[]*treatyv1.Record{
 				{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{Round: 2}}},
-				{Kind: &treatyv1.Record_VersionChosen{VersionChosen: &treatyv1.VersionChosen{Change: "tell the limit", Version: 1}}},
+				{Kind: &treatyv1.Record_VersionChosen{VersionChosen: &treatyv1.VersionChosen{Change: "tell the limit",
+					Version: 1}}},
 			},
-			[]string{"↻ round 2 begins; the journal of those before isn't needed any more", `⎇ goes by version 1 of the change "tell the limit"`},
+			[]string{"↻ round 2 begins; the journal of those before isn't needed any more",
+				`⎇ goes by version 1 of the change "tell the limit"`},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
-// Command demo starts Acme on this machine, the orchestrator and five services, each a process with its own database, and shows what
-// sagas do: some succeed, some are refused and compensated, some sleep or wait for others, and one outlives a kill -9 of its orchestrator. It
-// needs nothing but Go; the notification service runs on Node where there is one.
+// Command demo starts Acme on this machine, the orchestrator and five services, each a process with its own database,
+// and shows what sagas do: some succeed, some are refused and compensated, some sleep or wait for others, and one
+// outlives a kill -9 of its orchestrator. It needs nothing but Go; the notification service runs on Node where there is
+// one.
 //
 //	go run ./services/demo          stays up afterwards and says how to call it
 //	go run ./services/demo --once   exits afterwards: 0 only if all services agree
@@ -23,7 +24,8 @@ import (
 
 // What takes hours in life is short here, and long enough to see.
 const (
-	// registerLatency is how long the third party behind the identity service takes to answer: long enough to be killed in.
+	// registerLatency is how long the third party behind the identity service takes to answer: long enough to be killed
+	// in.
 	registerLatency = 400 * time.Millisecond
 
 	// inspectionTakes is how long a clerk looks at a passport.
@@ -60,7 +62,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.SetOutput(stderr)
 	flags.BoolVar(&o.once, "once", false, "exit when all has been shown: 0 only if all services agree")
 	flags.BoolVar(&o.verbose, "verbose", false, "show what the processes log")
-	flags.StringVar(&o.dir, "dir", "", "keep databases and logs in this empty or new `directory` (default: a temporary one, which is removed in the end)")
+	flags.StringVar(&o.dir, "dir", "",
+		"keep databases and logs in this empty or new `directory` (default: a temporary one, which is removed in the end)")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err
@@ -127,7 +130,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	params := company.Params{
-		Dir: dir, RegisterLatency: registerLatency, RegisterDecidesAfter: registerDecidesAfter, InspectionTakes: inspectionTakes,
+		Dir: dir, RegisterLatency: registerLatency, RegisterDecidesAfter: registerDecidesAfter,
+		InspectionTakes: inspectionTakes,
 	}
 	if d.verbose {
 		params.Verbose = func(process string) io.Writer { return &prefixWriter{prefix: process, out: d.stderr} }
@@ -170,8 +174,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 func (d *demo) present(ctx context.Context) error {
 	d.introduce()
 	stories := []func(context.Context) error{
-		d.open, d.changeAddress, d.changeAddressToBox, d.issueCard, d.issueCardDeclined, d.issueCardToBox, d.issueCardAgain, d.issueCardOverCrash,
-		d.familyCards, d.familyCardsLate, d.familyCardsRefused, d.verifyByHand, d.reviewCustomer, d.deleteUserData, d.upgrade,
+		d.open, d.changeAddress, d.changeAddressToBox, d.issueCard, d.issueCardDeclined, d.issueCardToBox,
+		d.issueCardAgain, d.issueCardOverCrash,
+		d.familyCards, d.familyCardsLate, d.familyCardsRefused, d.verifyByHand, d.reviewCustomer, d.deleteUserData,
+		d.upgrade,
 	}
 	for _, story := range stories {
 		if err := story(ctx); err != nil {
@@ -215,7 +221,8 @@ func (d *demo) explain(err error) {
 	if concerned == nil || concerned.Starts() == 0 {
 		return
 	}
-	_, _ = fmt.Fprintf(d.stderr, "\nThe end of the log of %s (%s):\n%s\n", concerned.Name, concerned.Log, concerned.Tail(tailLines))
+	_, _ = fmt.Fprintf(d.stderr, "\nThe end of the log of %s (%s):\n%s\n", concerned.Name, concerned.Log,
+		concerned.Tail(tailLines))
 }
 
 // workspace returns the directory for this run, and what removes it.

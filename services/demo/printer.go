@@ -29,7 +29,8 @@ const (
 // plainWidth is how wide lines are where there is no terminal.
 const plainWidth = 100
 
-// printer writes for people: in colour and with bars in a terminal, plain elsewhere. Failures to write are of no interest here.
+// printer writes for people: in colour and with bars in a terminal, plain elsewhere. Failures to write are of no
+// interest here.
 type printer struct {
 	out    io.Writer
 	colour bool
@@ -81,7 +82,8 @@ type cell struct {
 	style style
 }
 
-// table writes rows with aligned columns, as many as the first row has. The last cell of a shorter row runs over the columns that it lacks.
+// table writes rows with aligned columns, as many as the first row has. The last cell of a shorter row runs over the
+// columns that it lacks.
 func (p *printer) table(indent string, rows [][]cell) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

@@ -23,8 +23,8 @@ const (
 	year = 400 * time.Millisecond
 )
 
-// reviewCustomer shows a saga that lives in rounds. It is looked at while the notification service is down, for a round that is over is gone
-// from the journal.
+// reviewCustomer shows a saga that lives in rounds. It is looked at while the notification service is down, for a round
+// that is over is gone from the journal.
 func (d *demo) reviewCustomer(ctx context.Context) error {
 	d.heading(fmt.Sprintf("ReviewCustomer: Katherine is reviewed %d times, with a year of %s in between, while the notification service is down", rounds, short(year)))
 	f, err := d.fileOf(ctx, katherine)
@@ -36,7 +36,8 @@ func (d *demo) reviewCustomer(ctx context.Context) error {
 		return err
 	}
 	request := &customerv1.ReviewCustomerRequest{
-		RequestId: "review-katherine", Customer: f.customer.GetName(), Interval: durationpb.New(year), RoundsLeft: proto.Int32(rounds),
+		RequestId: "review-katherine", Customer: f.customer.GetName(), Interval: durationpb.New(year),
+		RoundsLeft: proto.Int32(rounds),
 	}
 	name, err := d.begin(ctx, reviewCustomer, request)
 	if err != nil {
@@ -70,7 +71,8 @@ func (d *demo) watchRounds(ctx context.Context, name string) error {
 	round := int32(1)
 	return d.watch(ctx, name, func(saga *treatyv1.Saga) bool {
 		if saga.GetRound() > round && saga.GetEndTime() == nil {
-			d.out.line(plain, fmt.Sprintf("      %-9s↻ round %d begins, with an empty journal", short(time.Since(saga.GetCreateTime().AsTime())), saga.GetRound()))
+			d.out.line(plain, fmt.Sprintf("      %-9s↻ round %d begins, with an empty journal",
+				short(time.Since(saga.GetCreateTime().AsTime())), saga.GetRound()))
 		}
 		round = saga.GetRound()
 		return false
@@ -90,14 +92,17 @@ func (d *demo) reviewed(ctx context.Context, name string, request *customerv1.Re
 		}
 	}
 	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && ended.GetRoundsDone() == rounds,
-		fmt.Sprintf("the saga is %s: %d rounds are done, as many as were wanted", stateName(saga.GetState()), ended.GetRoundsDone()))
-	labelled, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).ListSagas(ctx, &treatyv1.ListSagasRequest{
-		PageSize: 10, Filter: `labels.customer = "` + request.GetCustomer() + `"`,
-	})
+		fmt.Sprintf("the saga is %s: %d rounds are done, as many as were wanted", stateName(saga.GetState()),
+			ended.GetRoundsDone()))
+	labelled, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).ListSagas(ctx,
+		&treatyv1.ListSagasRequest{
+			PageSize: 10, Filter: `labels.customer = "` + request.GetCustomer() + `"`,
+		})
 	if err != nil {
 		return fmt.Errorf("looking for sagas by their label: %w", err)
 	}
-	d.check(len(labelled.GetSagas()) == 1 && labelled.GetSagas()[0].GetName() == name, "it is what a search by the label customer finds")
+	d.check(len(labelled.GetSagas()) == 1 && labelled.GetSagas()[0].GetName() == name,
+		"it is what a search by the label customer finds")
 	holdings, err := d.company.Holdings(ctx)
 	if err != nil {
 		return err

@@ -47,20 +47,24 @@ func (e ended) told() treatyv1.SagaState {
 	}
 	for _, detail := range status.Convert(e.err).Details() {
 		info, ok := detail.(*errdetails.ErrorInfo)
-		if ok && info.GetDomain() == "treaty" && (info.GetReason() == "SAGA_COMPENSATED" || info.GetReason() == "SAGA_CANCELLED") {
+		if ok && info.GetDomain() == "treaty" && (info.GetReason() == "SAGA_COMPENSATED" ||
+			info.GetReason() == "SAGA_CANCELLED") {
 			return treatyv1.SagaState_SAGA_STATE_COMPENSATED
 		}
 	}
 	return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
 }
 
-// ended remembers for the audit how a call ended, and returns the saga that it started. The error says that the call told nothing of its end.
+// ended remembers for the audit how a call ended, and returns the saga that it started. The error says that the call
+// told nothing of its end.
 func (d *demo) ended(ctx context.Context, e ended) (*treatyv1.Saga, error) {
 	if e.told() == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return nil, fmt.Errorf("calling %s: %w", e.definition, e.err)
 	}
-	d.starts.list = append(d.starts.list, audit.Start{Definition: e.definition, RequestID: e.requestID, Saga: e.saga(), Told: e.told()})
-	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).GetSaga(ctx, &treatyv1.GetSagaRequest{Name: e.saga()})
+	d.starts.list = append(d.starts.list, audit.Start{Definition: e.definition, RequestID: e.requestID, Saga: e.saga(),
+		Told: e.told()})
+	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).GetSaga(ctx,
+		&treatyv1.GetSagaRequest{Name: e.saga()})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", e.saga(), err)
 	}
@@ -71,17 +75,21 @@ func (d *demo) ended(ctx context.Context, e ended) (*treatyv1.Saga, error) {
 func (d *demo) waited(ctx context.Context, definition, name, requestID string) (*treatyv1.Saga, error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
-	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: name})
+	saga, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).WaitSaga(ctx,
+		&treatyv1.WaitSagaRequest{Name: name})
 	if err != nil {
 		return nil, fmt.Errorf("waiting for %s: %w", name, err)
 	}
-	d.starts.list = append(d.starts.list, audit.Start{Definition: definition, RequestID: requestID, Saga: name, Told: saga.GetState()})
+	d.starts.list = append(d.starts.list, audit.Start{Definition: definition, RequestID: requestID, Saga: name,
+		Told: saga.GetState()})
 	return saga, nil
 }
 
-// follow prints the timeline of the saga that a call started, and checks that the saga ended as wanted. The error says that the call told
-// nothing of its end.
-func (d *demo) follow(ctx context.Context, e ended, wanted treatyv1.SagaState, events ...event) (*treatyv1.Saga, error) {
+// follow prints the timeline of the saga that a call started, and checks that the saga ended as wanted. The error says
+// that the call told nothing of its end.
+func (d *demo) follow(
+	ctx context.Context, e ended, wanted treatyv1.SagaState, events ...event,
+) (*treatyv1.Saga, error) {
 	saga, err := d.ended(ctx, e)
 	if err != nil {
 		return nil, err
@@ -109,7 +117,8 @@ func (d *demo) show(ctx context.Context, saga *treatyv1.Saga, events ...event) e
 	if saga.GetEndTime() == nil {
 		look, took = yellow, " for "+short(time.Since(saga.GetCreateTime().AsTime()))+" so far"
 	}
-	d.out.line(plain, "   "+d.out.styled(dim, saga.GetName())+"  "+d.out.styled(look, stateName(saga.GetState()))+d.out.styled(dim, took))
+	d.out.line(plain, "   "+d.out.styled(dim, saga.GetName())+"  "+d.out.styled(look,
+		stateName(saga.GetState()))+d.out.styled(dim, took))
 	d.out.timeline(saga, append(between(records), events...))
 	return nil
 }

@@ -38,7 +38,10 @@ func moments(saga *treatyv1.Saga, events []event) []moment {
 	}
 	for _, step := range saga.GetSteps() {
 		path := step.GetName()[strings.LastIndexByte(step.GetName(), '/')+1:]
-		m := moment{from: step.GetScheduleTime().AsTime(), to: step.GetEndTime().AsTime(), step: path, method: step.GetMethod(), sentTo: step.GetParticipant()}
+		m := moment{
+			from: step.GetScheduleTime().AsTime(), to: step.GetEndTime().AsTime(), step: path,
+			method: step.GetMethod(), sentTo: step.GetParticipant(),
+		}
 		switch {
 		case step.GetFailure() != nil && step.GetState() == treatyv1.StepState_STEP_STATE_REFUSED:
 			m.outcome, m.style = "refused", red
@@ -57,7 +60,8 @@ func moments(saga *treatyv1.Saga, events []event) []moment {
 		all = append(all, m)
 		if step.GetCompensationScheduleTime() != nil {
 			undo := moment{
-				from: step.GetCompensationScheduleTime().AsTime(), to: step.GetCompensationEndTime().AsTime(), step: path,
+				from: step.GetCompensationScheduleTime().AsTime(), to: step.GetCompensationEndTime().AsTime(),
+				step:   path,
 				method: step.GetCompensationMethod(), outcome: "undone", style: magenta,
 			}
 			if step.GetCompensationEndTime() == nil {
@@ -176,5 +180,6 @@ func (p *printer) bar(m moment, begin, end time.Time) string {
 	}
 	from := min(place(m.from), barWidth-1)
 	length := max(1, place(m.to)-from)
-	return p.styled(dim, strings.Repeat("·", from)) + p.styled(m.style, strings.Repeat("━", length)) + p.styled(dim, strings.Repeat("·", barWidth-from-length))
+	return p.styled(dim, strings.Repeat("·", from)) + p.styled(m.style, strings.Repeat("━", length)) +
+		p.styled(dim, strings.Repeat("·", barWidth-from-length))
 }

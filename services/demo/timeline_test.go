@@ -33,18 +33,23 @@ func compensated(t *testing.T) (saga *treatyv1.Saga, events []event) {
 		Name: "sagas/s", CreateTime: at(0), EndTime: at(1000), State: treatyv1.SagaState_SAGA_STATE_COMPENSATED,
 		Steps: []*treatyv1.Step{
 			{
-				Name: "sagas/s/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress", State: treatyv1.StepState_STEP_STATE_COMPENSATED,
+				Name: "sagas/s/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress",
+				State:        treatyv1.StepState_STEP_STATE_COMPENSATED,
 				ScheduleTime: at(0), EndTime: at(4), CompensationScheduleTime: at(900), CompensationEndTime: at(1000),
-				CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress", Attempts: &treatyv1.Attempts{Count: 2},
+				CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress",
+				Attempts:           &treatyv1.Attempts{Count: 2},
 			},
 			{
-				Name: "sagas/s/steps/2", Method: "acme.identity.v1.IdentityService/RegisterApplicant", State: treatyv1.StepState_STEP_STATE_DONE,
+				Name: "sagas/s/steps/2", Method: "acme.identity.v1.IdentityService/RegisterApplicant",
+				State:        treatyv1.StepState_STEP_STATE_DONE,
 				ScheduleTime: at(4), EndTime: at(850), Attempts: &treatyv1.Attempts{Count: 3},
 			},
 			{
-				Name: "sagas/s/steps/3", Method: "acme.card.v1.CardService/ChangePostalAddress", State: treatyv1.StepState_STEP_STATE_REFUSED,
+				Name: "sagas/s/steps/3", Method: "acme.card.v1.CardService/ChangePostalAddress",
+				State:        treatyv1.StepState_STEP_STATE_REFUSED,
 				ScheduleTime: at(850), EndTime: at(900),
-				Failure: &treatyv1.Failure{Code: 9, Message: "cards are not posted to P.O. boxes", Details: []*anypb.Any{rejection}},
+				Failure: &treatyv1.Failure{Code: 9, Message: "cards are not posted to P.O. boxes",
+					Details: []*anypb.Any{rejection}},
 			},
 		},
 	}, []event{{begin.Add(100 * time.Millisecond), "✗ kill -9"}, {begin.Add(300 * time.Millisecond), "✓ it is back"}}
@@ -73,7 +78,8 @@ func whole() (saga *treatyv1.Saga, events []event) {
 	}
 	step := func(path, method string, from, to int) *treatyv1.Step {
 		return &treatyv1.Step{
-			Name: "sagas/s/steps/" + path, Method: method, State: treatyv1.StepState_STEP_STATE_DONE, ScheduleTime: at(from), EndTime: at(to), Attempts: &treatyv1.Attempts{Count: 1},
+			Name: "sagas/s/steps/" + path, Method: method, State: treatyv1.StepState_STEP_STATE_DONE,
+			ScheduleTime: at(from), EndTime: at(to), Attempts: &treatyv1.Attempts{Count: 1},
 		}
 	}
 	broadcast := step("2.1.1", "acme.privacy.v1.UserDataService/DeleteUserData", 400, 430)
@@ -116,7 +122,8 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestShort(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		250 * time.Microsecond: "0.2 ms", 4 * time.Millisecond: "4.0 ms", 812 * time.Millisecond: "812 ms", 61 * time.Second: "61.0 s",
+		250 * time.Microsecond: "0.2 ms", 4 * time.Millisecond: "4.0 ms", 812 * time.Millisecond: "812 ms",
+		61 * time.Second: "61.0 s",
 	} {
 		if got := short(d); got != want {
 			t.Errorf("%s is %q, want %q", d, got, want)

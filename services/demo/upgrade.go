@@ -17,7 +17,8 @@ import (
 
 // alan is a family of one.
 var alan = &cardv1.Person{
-	DisplayName: "Alan Turing", Email: "alan@example.com", PassportNumber: "AT191206", NationalId: "alan-1912", YearlyIncomeCents: 50_000_00,
+	DisplayName: "Alan Turing", Email: "alan@example.com", PassportNumber: "AT191206", NationalId: "alan-1912",
+	YearlyIncomeCents: 50_000_00,
 }
 
 // sleeper is a saga that waits for long.
@@ -27,7 +28,8 @@ type sleeper struct {
 	name       string
 }
 
-// upgrade shows the gate before a new build is deployed, sagas that sleep over the restart, and what cancelling does to them.
+// upgrade shows the gate before a new build is deployed, sagas that sleep over the restart, and what cancelling does to
+// them.
 func (d *demo) upgrade(ctx context.Context) error {
 	d.heading("The upgrade gate: can this build of the orchestrator go on with the sagas that sleep in its store?")
 	sleepers, err := d.sleepers(ctx)
@@ -55,7 +57,8 @@ func (d *demo) upgrade(ctx context.Context) error {
 	d.out.line(dim, "    Beside the orchestrator that runs:")
 	d.out.line(plain, "      sagas verify --store "+d.company.Store())
 	d.out.line(plain, "      "+said)
-	d.check(said == "3 of 3 open sagas can continue with this build", "all open sagas were replayed without any effect, and passed")
+	d.check(said == "3 of 3 open sagas can continue with this build",
+		"all open sagas were replayed without any effect, and passed")
 	if err := d.redeploy(ctx); err != nil {
 		return err
 	}
@@ -77,13 +80,15 @@ func (d *demo) sleepers(ctx context.Context) ([]*sleeper, error) {
 		{
 			definition: issueFamilyCards,
 			request: &cardv1.IssueFamilyCardsRequest{
-				RequestId: "alan-applies", Product: "classic", LimitCents: limitCents, Postal: mail(firstHome), Head: alan, CoolingOff: durationpb.New(14 * 24 * time.Hour),
+				RequestId: "alan-applies", Product: "classic", LimitCents: limitCents, Postal: mail(firstHome),
+				Head: alan, CoolingOff: durationpb.New(14 * 24 * time.Hour),
 			},
 		},
 		{
 			definition: verifyApplicant,
 			request: &identityv1.VerifyApplicantRequest{
-				RequestId: "verify-barbara", Customer: f.customer.GetName(), DisplayName: barbara.GetDisplayName(), PassportNumber: mislaid,
+				RequestId: "verify-barbara", Customer: f.customer.GetName(), DisplayName: barbara.GetDisplayName(),
+				PassportNumber: mislaid,
 			},
 		},
 		{
@@ -141,15 +146,17 @@ func (d *demo) redeploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing sagas after the deployment: %w", err)
 	}
-	d.check(len(open.GetSagas()) == 3, fmt.Sprintf("deployed: process %d took over from %d, and %d sagas sleep on", orchestrator.PID(), before, len(open.GetSagas())))
+	d.check(len(open.GetSagas()) == 3, fmt.Sprintf("deployed: process %d took over from %d, and %d sagas sleep on",
+		orchestrator.PID(), before, len(open.GetSagas())))
 	return nil
 }
 
 // cancel cancels a saga that sleeps, and says what became of it.
 func (d *demo) cancel(ctx context.Context, s *sleeper) error {
-	if _, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).CancelSaga(ctx, &treatyv1.CancelSagaRequest{
-		Name: s.name, Decision: &treatyv1.Decision{Actor: "demo", Reason: "they thought better of it"},
-	}); err != nil {
+	if _, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).CancelSaga(ctx,
+		&treatyv1.CancelSagaRequest{
+			Name: s.name, Decision: &treatyv1.Decision{Actor: "demo", Reason: "they thought better of it"},
+		}); err != nil {
 		return fmt.Errorf("cancelling %s: %w", s.name, err)
 	}
 	saga, err := d.waited(ctx, s.definition, s.name, s.request.GetRequestId())
@@ -162,6 +169,7 @@ func (d *demo) cancel(ctx context.Context, s *sleeper) error {
 			undone++
 		}
 	}
-	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED, fmt.Sprintf("%s is cancelled: %d steps undone", command(s.definition), undone))
+	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+		fmt.Sprintf("%s is cancelled: %d steps undone", command(s.definition), undone))
 	return nil
 }

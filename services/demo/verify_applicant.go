@@ -17,7 +17,9 @@ const mislaid = "ZZ181512"
 // verifyByHand shows a saga that waits for an event, and somebody who publishes it by hand.
 func (d *demo) verifyByHand(ctx context.Context) error {
 	d.heading("VerifyApplicant: the register has mislaid Ada's papers, and somebody publishes by hand what it should have said")
-	request := &identityv1.VerifyApplicantRequest{RequestId: "verify-ada", Customer: d.ada, DisplayName: "Ada Lovelace", PassportNumber: mislaid}
+	request := &identityv1.VerifyApplicantRequest{
+		RequestId: "verify-ada", Customer: d.ada, DisplayName: "Ada Lovelace", PassportNumber: mislaid,
+	}
 	name, err := d.begin(ctx, verifyApplicant, request)
 	if err != nil {
 		return err
@@ -30,7 +32,8 @@ func (d *demo) verifyByHand(ctx context.Context) error {
 	d.out.line(plain, "    The saga "+waiting(wait.GetEvents()))
 	d.out.line(plain, fmt.Sprintf("    of %s, for %d hours at the most. Meanwhile it is on disk alone.",
 		applicant, int(wait.GetDueTime().AsTime().Sub(wait.GetScheduleTime().AsTime()).Hours())))
-	known, err := identityv1.NewIdentityServiceClient(d.company.Conn(company.Identity)).GetApplicant(ctx, &identityv1.GetApplicantRequest{Name: applicant})
+	known, err := identityv1.NewIdentityServiceClient(d.company.Conn(company.Identity)).GetApplicant(ctx,
+		&identityv1.GetApplicantRequest{Name: applicant})
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", applicant, err)
 	}
@@ -46,15 +49,18 @@ func (d *demo) verifyByHand(ctx context.Context) error {
 	address := d.company.Process(company.Orchestrator).Address
 	d.out.line(dim, "    The third party's event, as grpcurl or any other gRPC client publishes it:")
 	d.out.line(plain, "      grpcurl -plaintext -d '"+body+"' \\\n        "+address+" treaty.v1.EventService/PublishEvents")
-	if _, err := d.follow(ctx, d.call(ctx, verifyApplicant, request, &identityv1.ApplicantConfirmed{}), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	if _, err := d.follow(ctx, d.call(ctx, verifyApplicant, request, &identityv1.ApplicantConfirmed{}),
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
-	d.check(first == again, fmt.Sprintf("it was published twice under the same id, and is there once, at position %d", first))
+	d.check(first == again, fmt.Sprintf("it was published twice under the same id, and is there once, at position %d",
+		first))
 	streamed, err := d.consumed(ctx, applicant)
 	if err != nil {
 		return err
 	}
-	d.check(streamed[0] == first && streamed[1] == first, "a durable consumer of the applicant's events got it, and again after a break, since it hadn't acknowledged it")
+	d.check(streamed[0] == first && streamed[1] == first,
+		"a durable consumer of the applicant's events got it, and again after a break, since it hadn't acknowledged it")
 	return nil
 }
 
@@ -74,7 +80,8 @@ func (d *demo) untilAwaits(ctx context.Context, name string) (found *treatyv1.Wa
 	return found, err
 }
 
-// verdict is the JSON with which an event is published: the register vouches for an applicant. No two lines of it are too long to read.
+// verdict is the JSON with which an event is published: the register vouches for an applicant. No two lines of it are
+// too long to read.
 func verdict(applicant, reference string) string {
 	return fmt.Sprintf(`{"events": [{"id": %q, "source": "register", "data": {
         "@type": "type.googleapis.com/acme.identity.v1.ApplicantVerified",
@@ -94,8 +101,8 @@ func (d *demo) publish(ctx context.Context, body string) (position uint64, err e
 	return published.GetPositions()[0], nil
 }
 
-// consumed reads the first event about a subject as a durable consumer, and once more after a break, and acknowledges it then. It returns the
-// positions that came.
+// consumed reads the first event about a subject as a durable consumer, and once more after a break, and acknowledges
+// it then. It returns the positions that came.
 func (d *demo) consumed(ctx context.Context, subject string) (positions [2]uint64, err error) {
 	const consumer = "demo"
 	for i := range positions {
@@ -105,7 +112,8 @@ func (d *demo) consumed(ctx context.Context, subject string) (positions [2]uint6
 		}
 		positions[i] = event.GetPosition()
 	}
-	if _, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: consumer, Position: positions[1]}); err != nil {
+	if _, err := treatyv1.NewEventServiceClient(d.company.Conn(company.Orchestrator)).AcknowledgeEvents(ctx,
+		&treatyv1.AcknowledgeEventsRequest{Consumer: consumer, Position: positions[1]}); err != nil {
 		return positions, fmt.Errorf("acknowledging an event: %w", err)
 	}
 	return positions, nil

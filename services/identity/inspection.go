@@ -22,7 +22,9 @@ import (
 const patience = 30 * time.Second
 
 // InspectPassport accepts an inspection. The inspector does it later.
-func (s *service) InspectPassport(ctx context.Context, r *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
+func (s *service) InspectPassport(
+	ctx context.Context, r *identityv1.InspectPassportRequest,
+) (*identityv1.PassportInspected, error) {
 	reply, err := inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
 		if _, err := s.store.get(ctx, tx, r.GetApplicant()); errors.Is(err, sqlitedb.ErrNotFound) {
 			return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetApplicant())
@@ -47,18 +49,23 @@ func (s *service) InspectPassport(ctx context.Context, r *identityv1.InspectPass
 }
 
 // DiscardInspection undoes InspectPassport, whether or not the inspection is complete.
-func (s *service) DiscardInspection(ctx context.Context, _ *identityv1.DiscardInspectionRequest) (*identityv1.InspectionDiscarded, error) {
+func (s *service) DiscardInspection(
+	ctx context.Context, _ *identityv1.DiscardInspectionRequest,
+) (*identityv1.InspectionDiscarded, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.InspectionDiscarded, error) {
 		command, inSaga := participant.FromContext(ctx)
 		if !inSaga {
-			return nil, status.Error(codes.InvalidArgument, "an inspection is discarded by the saga that asked for it: cancel it")
+			return nil, status.Error(codes.InvalidArgument,
+				"an inspection is discarded by the saga that asked for it: cancel it")
 		}
 		return &identityv1.InspectionDiscarded{}, s.store.removeInspection(ctx, tx, command.CommandID)
 	})
 }
 
 // ListInspections lists the inspections that are complete.
-func (s *service) ListInspections(ctx context.Context, r *identityv1.ListInspectionsRequest) (*identityv1.ListInspectionsResponse, error) {
+func (s *service) ListInspections(
+	ctx context.Context, r *identityv1.ListInspectionsRequest,
+) (*identityv1.ListInspectionsResponse, error) {
 	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err

@@ -24,7 +24,8 @@ type inspection struct {
 
 // addInspection adds an inspection that is under way.
 func (s *store) addInspection(ctx context.Context, tx *sql.Tx, i *inspection) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO inspections (name, applicant, command_id, due_time) VALUES (?, ?, ?, ?)`,
+	if _, err := tx.ExecContext(ctx,
+		`INSERT INTO inspections (name, applicant, command_id, due_time) VALUES (?, ?, ?, ?)`,
 		i.name, i.applicant, i.commandID, i.due.UnixMicro()); err != nil {
 		return fmt.Errorf("adding an inspection: %w", err)
 	}
@@ -41,7 +42,8 @@ func (s *store) removeInspection(ctx context.Context, tx *sql.Tx, commandID stri
 
 // endInspection notes that an inspection is complete.
 func (s *store) endInspection(ctx context.Context, tx *sql.Tx, commandID string, at time.Time) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE inspections SET inspect_time = ? WHERE command_id = ?`, at.UnixMicro(), commandID); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE inspections SET inspect_time = ? WHERE command_id = ?`, at.UnixMicro(),
+		commandID); err != nil {
 		return fmt.Errorf("ending an inspection: %w", err)
 	}
 	return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// inspector does the inspections that were accepted, plays the clerk, and tells the orchestrator. What is to be done is in the database alone, so
-// it goes on after a restart. Its methods but wake are for one goroutine.
+// inspector does the inspections that were accepted, plays the clerk, and tells the orchestrator. What is to be done is
+// in the database alone, so it goes on after a restart. Its methods but wake are for one goroutine.
 type inspector struct {
 	store     *store
 	completer *participant.Completer
@@ -122,8 +122,12 @@ func (i *inspector) inspect(ctx context.Context, command participant.Command, on
 		})
 	} else {
 		now := time.Now().Truncate(time.Microsecond)
-		end.reply, err = inbox.Complete(ctx, i.store.Inbox, command, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
-			reply := &identityv1.PassportInspected{Inspection: one.name, Applicant: one.applicant, InspectTime: timestamppb.New(now)}
+		end.reply, err = inbox.Complete(ctx, i.store.Inbox, command, func(
+			tx *sql.Tx,
+		) (*identityv1.PassportInspected, error) {
+			reply := &identityv1.PassportInspected{
+				Inspection: one.name, Applicant: one.applicant, InspectTime: timestamppb.New(now),
+			}
 			return reply, i.store.endInspection(ctx, tx, command.CommandID, now)
 		})
 	}
@@ -149,8 +153,8 @@ func (i *inspector) finding(one *inspection) error {
 	}
 }
 
-// tell tells the orchestrator how inspections ended, and returns whether all was told. What can't be told for as long as the orchestrator is
-// patient is dropped: then the command comes again and gets the stored answer.
+// tell tells the orchestrator how inspections ended, and returns whether all was told. What can't be told for as long
+// as the orchestrator is patient is dropped: then the command comes again and gets the stored answer.
 func (i *inspector) tell(ctx context.Context) bool {
 	untold, reachable := i.untold, true
 	i.untold = nil
@@ -160,7 +164,8 @@ func (i *inspector) tell(ctx context.Context) bool {
 			if err == nil || errors.Is(err, participant.ErrStepOver) {
 				continue
 			}
-			slog.WarnContext(ctx, "an inspection is complete, but the orchestrator can't be told", "command_id", end.command.CommandID, "error", err)
+			slog.WarnContext(ctx, "an inspection is complete, but the orchestrator can't be told", "command_id",
+				end.command.CommandID, "error", err)
 			// What is wrong with this one alone holds up no other.
 			reachable = status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded
 		}
@@ -206,17 +211,21 @@ func (i *inspector) beat(ctx context.Context, waiting []participant.Command) (ne
 }
 
 // beatOne sends a heartbeat. It returns when to send the next one, and whether the orchestrator could be reached.
-func (i *inspector) beatOne(ctx context.Context, command participant.Command, now time.Time) (next time.Time, reachable bool) {
+func (i *inspector) beatOne(
+	ctx context.Context, command participant.Command, now time.Time,
+) (next time.Time, reachable bool) {
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
 	switch err := i.completer.Heartbeat(ctx, command); {
 	case err == nil:
 		return now.Add(heartbeatEvery), true
 	case errors.Is(err, participant.ErrStepOver):
-		// Nobody waits any more. Its undo comes, or an operator has decided otherwise; either way it is of no use to be asked again.
+		// Nobody waits any more. Its undo comes, or an operator has decided otherwise; either way it is of no use to be
+		// asked again.
 		return now.Add(idle), true
 	default:
-		slog.WarnContext(ctx, "a heartbeat of an inspection didn't get through", "command_id", command.CommandID, "error", err)
+		slog.WarnContext(ctx, "a heartbeat of an inspection didn't get through", "command_id", command.CommandID,
+			"error", err)
 		return now.Add(retryAfter), false
 	}
 }

@@ -77,7 +77,9 @@ func (o *fakeOrchestrator) Invoke(_ context.Context, _ string, request, _ any, _
 	return err
 }
 
-func (o *fakeOrchestrator) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (o *fakeOrchestrator) NewStream(
+	context.Context, *grpc.StreamDesc, string, ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	return nil, errors.New("no streams")
 }
 
@@ -121,7 +123,8 @@ func (o *office) apply(t *testing.T, name, passport string) {
 		t.Fatal(err)
 	}
 	if err := o.store.add(t.Context(), tx, "", &identityv1.Applicant{
-		Name: name, Customer: "customers/" + passport, DisplayName: "Ada", PassportNumber: passport, RegisterReference: passport,
+		Name: name, Customer: "customers/" + passport, DisplayName: "Ada", PassportNumber: passport,
+		RegisterReference: passport,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +145,8 @@ func commanded(t *testing.T, step string, direction participant.Direction) conte
 func (o *office) ask(t *testing.T, step, applicant string) string {
 	t.Helper()
 	defer synctest.Wait()
-	reply, err := o.InspectPassport(commanded(t, step, participant.Action), &identityv1.InspectPassportRequest{Applicant: applicant})
+	reply, err := o.InspectPassport(commanded(t, step, participant.Action),
+		&identityv1.InspectPassportRequest{Applicant: applicant})
 	if wait, pending := participant.IsPending(err); pending {
 		return "pending for " + wait.String()
 	}
@@ -154,7 +158,8 @@ func (o *office) ask(t *testing.T, step, applicant string) string {
 
 func (o *office) discard(t *testing.T, step string) {
 	t.Helper()
-	if _, err := o.DiscardInspection(commanded(t, step, participant.Compensation), &identityv1.DiscardInspectionRequest{}); err != nil {
+	if _, err := o.DiscardInspection(commanded(t, step, participant.Compensation),
+		&identityv1.DiscardInspectionRequest{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -181,7 +186,8 @@ func expect(t *testing.T, what string, want, got any) {
 
 func TestInspections(t *testing.T) {
 	const ada, forger, ask = "applicants/ada", "applicants/forger", "pending for 30s"
-	over, away := status.Error(codes.FailedPrecondition, "the step is over"), status.Error(codes.Unavailable, "nobody there")
+	over, away := status.Error(codes.FailedPrecondition, "the step is over"),
+		status.Error(codes.Unavailable, "nobody there")
 	later := func(d time.Duration) {
 		<-time.After(d)
 		synctest.Wait()
@@ -267,7 +273,8 @@ func TestInspections(t *testing.T) {
 				orchestrator.fail(nil)
 				later(time.Minute)
 			},
-			told: append(inVain("heartbeat", 10, 24), append(inVain("PassportInspected", 25, 27), "28s 3 PassportInspected")...),
+			told: append(inVain("heartbeat", 10, 24), append(inVain("PassportInspected", 25, 27),
+				"28s 3 PassportInspected")...),
 		},
 		{
 			name: "nobody waits any more",
@@ -282,8 +289,10 @@ func TestInspections(t *testing.T) {
 			name: "the applicant's data are deleted meanwhile",
 			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
 				o.ask(t, "3", ada)
-				got, err := o.DeleteUserData(commanded(t, "4", participant.Action), &privacyv1.DeleteUserDataRequest{Customer: "customers/NP12345"})
-				want := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "inspections", Deleted: 1}, {Kind: "applicants", Deleted: 1}}}
+				got, err := o.DeleteUserData(commanded(t, "4", participant.Action),
+					&privacyv1.DeleteUserDataRequest{Customer: "customers/NP12345"})
+				want := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "inspections", Deleted: 1},
+					{Kind: "applicants", Deleted: 1}}}
 				if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" || err != nil {
 					t.Errorf("deleted, with the error %v (-want +got):\n%s", err, diff)
 				}
@@ -326,7 +335,8 @@ func inVain(what string, from, to int) (told []string) {
 	return told
 }
 
-// TestOneCompletionHoldsUpNoOther: what the orchestrator doesn't take from one inspection keeps neither the others' completions nor their heartbeats.
+// TestOneCompletionHoldsUpNoOther: what the orchestrator doesn't take from one inspection keeps neither the others'
+// completions nor their heartbeats.
 func TestOneCompletionHoldsUpNoOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "identity.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -347,7 +357,8 @@ func TestOneCompletionHoldsUpNoOther(t *testing.T) {
 			}
 		}
 		expect(t, "what was heard of the other inspections", []string{
-			"11s 2 heartbeat", "21s 2 heartbeat", "23s 3 heartbeat", "26s 2 PassportInspected", "33s 3 heartbeat", "38s 3 PassportInspected",
+			"11s 2 heartbeat", "21s 2 heartbeat", "23s 3 heartbeat", "26s 2 PassportInspected", "33s 3 heartbeat",
+			"38s 3 PassportInspected",
 		}, others)
 	})
 }
@@ -359,10 +370,12 @@ func TestInspectionForNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.InspectPassport(t.Context(), &identityv1.InspectPassportRequest{Applicant: registered.GetApplicant()}); status.Code(err) != codes.FailedPrecondition {
+	if _, err := c.InspectPassport(t.Context(),
+		&identityv1.InspectPassportRequest{Applicant: registered.GetApplicant()}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("asked for by a person: %v, want FAILED_PRECONDITION", err)
 	}
-	if _, err := c.DiscardInspection(t.Context(), &identityv1.DiscardInspectionRequest{}); status.Code(err) != codes.InvalidArgument {
+	if _, err := c.DiscardInspection(t.Context(),
+		&identityv1.DiscardInspectionRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("discarded by a person: %v, want INVALID_ARGUMENT", err)
 	}
 }

@@ -1,6 +1,6 @@
-// Command identity is Acme's identity service: it verifies that people are who they say they are. It is a participant that
-// depends on a slow third party, the identity register. Unless --register-url names a register, the service plays one
-// itself, on its own port.
+// Command identity is Acme's identity service: it verifies that people are who they say they are. It is a participant
+// that depends on a slow third party, the identity register. Unless --register-url names a register, the service plays
+// one itself, on its own port.
 package main
 
 import (
@@ -81,7 +81,9 @@ func (s *settings) register(ctx context.Context, p *process.Process) error {
 }
 
 // play starts the third party and returns its URL.
-func play(ctx context.Context, p *process.Process, params thirdparty.Params, publisher thirdparty.Publisher) (url string, err error) {
+func play(
+	ctx context.Context, p *process.Process, params thirdparty.Params, publisher thirdparty.Publisher,
+) (url string, err error) {
 	register, err := thirdparty.Open(ctx, params)
 	if err != nil {
 		return "", err

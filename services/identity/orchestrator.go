@@ -12,15 +12,17 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// orchestrator says where the orchestrator is: the service completes there what it accepted, and the played register publishes there what it
-// decided.
+// orchestrator says where the orchestrator is: the service completes there what it accepted, and the played register
+// publishes there what it decided.
 type orchestrator struct {
 	address, authorities string
 }
 
 func (o *orchestrator) addFlags(flags *flag.FlagSet) {
-	flags.StringVar(&o.address, "orchestrator", "127.0.0.1:7080", "`address` of the orchestrator, host:port, to complete what takes long and to publish events")
-	flags.StringVar(&o.authorities, "orchestrator-tls-ca", "", "PEM `file` with the authorities that the orchestrator's certificate must come from; empty speaks plaintext")
+	flags.StringVar(&o.address, "orchestrator", "127.0.0.1:7080",
+		"`address` of the orchestrator, host:port, to complete what takes long and to publish events")
+	flags.StringVar(&o.authorities, "orchestrator-tls-ca", "",
+		"PEM `file` with the authorities that the orchestrator's certificate must come from; empty speaks plaintext")
 }
 
 // dial connects when the connection is first used, and again whenever it is lost.
@@ -35,7 +37,8 @@ func (o *orchestrator) dial(plaintextAnywhere bool) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("--orchestrator %s: plaintext is spoken on loopback addresses only: give --orchestrator-tls-ca, or --insecure to let anybody on the way read and change what is sent", o.address)
 	}
 	connection, err := grpc.NewClient("dns:///"+o.address,
-		grpc.WithTransportCredentials(transport), grpc.WithDisableRetry(), grpc.WithStatsHandler(otelgrpc.NewClientHandler()))
+		grpc.WithTransportCredentials(transport), grpc.WithDisableRetry(),
+		grpc.WithStatsHandler(otelgrpc.NewClientHandler()))
 	if err != nil {
 		return nil, fmt.Errorf("--orchestrator %s: %w", o.address, err)
 	}

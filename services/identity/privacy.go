@@ -15,13 +15,16 @@ import (
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 )
 
-// DeleteUserData deletes the applicants who are a customer and the inspections of their passports, at the register first, as every command
-// here does it.
-func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+// DeleteUserData deletes the applicants who are a customer and the inspections of their passports, at the register
+// first, as every command here does it.
+func (s *service) DeleteUserData(
+	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
+) (*privacyv1.UserDataDeleted, error) {
 	if !strings.HasPrefix(r.GetCustomer(), "customers/") {
 		return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 	}
-	// Noted first: whoever is registered from here on is refused and taken back, so the keys that are found are all that there are.
+	// Noted first: whoever is registered from here on is refused and taken back, so the keys that are found are all
+	// that there are.
 	if err := forgotten.Add(ctx, s.store.DB, r.GetCustomer()); err != nil {
 		return nil, err
 	}
@@ -44,7 +47,8 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 
 // registerKeys returns the keys under which a customer is registered at the register.
 func (s *store) registerKeys(ctx context.Context, customer string) (keys []string, err error) {
-	rows, err := s.DB.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`, customer)
+	rows, err := s.DB.QueryContext(ctx, `SELECT register_key FROM applicants WHERE customer = ? AND register_key <> ''`,
+		customer)
 	if err != nil {
 		return nil, fmt.Errorf("reading a customer's registrations: %w", err)
 	}

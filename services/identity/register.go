@@ -40,9 +40,11 @@ func newRegister(base string) (*register, error) {
 	return &register{base: parsed, client: &http.Client{Transport: otelhttp.NewTransport(transport)}}, nil
 }
 
-// put registers a person under a key and returns the register's reference. The same key gets the same answer. It returns
-// errWithdrawn or a *rejectedError when the register has decided; after any other error it is open.
-func (r *register) put(ctx context.Context, key string, application thirdparty.Application) (reference string, err error) {
+// put registers a person under a key and returns the register's reference. The same key gets the same answer. It
+// returns errWithdrawn or a *rejectedError when the register has decided; after any other error it is open.
+func (r *register) put(
+	ctx context.Context, key string, application thirdparty.Application,
+) (reference string, err error) {
 	body, err := json.Marshal(application)
 	if err != nil {
 		return "", fmt.Errorf("registering: %w", err)
@@ -83,7 +85,8 @@ func (r *register) withdraw(ctx context.Context, key string) error {
 }
 
 func (r *register) do(ctx context.Context, method, key string, body []byte) (code int, answer []byte, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, r.base.JoinPath("registrations", key).String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, r.base.JoinPath("registrations", key).String(),
+		bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

@@ -26,10 +26,10 @@ import (
 
 // service is the identity service: an ordinary gRPC server.
 //
-// Its commands have an effect that the inbox can't roll back: the one at the register. So each command goes to the register
-// first, under a key made of the command id, and into the inbox after that. A crash in between is mended by the next
-// attempt, which finds the register's answer under the key; and an action that comes after its undo finds the key withdrawn.
-// The register isn't called inside the transaction, which would hold up all other commands.
+// Its commands have an effect that the inbox can't roll back: the one at the register. So each command goes to the
+// register first, under a key made of the command id, and into the inbox after that. A crash in between is mended by
+// the next attempt, which finds the register's answer under the key; and an action that comes after its undo finds the
+// key withdrawn. The register isn't called inside the transaction, which would hold up all other commands.
 type service struct {
 	identityv1.UnimplementedIdentityServiceServer
 	privacyv1.UnimplementedUserDataServiceServer
@@ -42,10 +42,13 @@ type service struct {
 var passport = regexp.MustCompile(`^[A-Z0-9]{6,9}$`)
 
 // RegisterApplicant registers an applicant, at the register and here.
-func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
+func (s *service) RegisterApplicant(
+	ctx context.Context, r *identityv1.RegisterApplicantRequest,
+) (*identityv1.ApplicantRegistered, error) {
 	key := keyOf(ctx)
 	applicant := &identityv1.Applicant{
-		Name: nameOf(key), Customer: r.GetCustomer(), DisplayName: r.GetDisplayName(), PassportNumber: r.GetPassportNumber(),
+		Name: nameOf(key), Customer: r.GetCustomer(), DisplayName: r.GetDisplayName(),
+		PassportNumber: r.GetPassportNumber(),
 	}
 	gone, err := forgotten.Has(ctx, s.store.DB, r.GetCustomer())
 	if err != nil {
@@ -70,7 +73,8 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 		if err := s.store.add(ctx, tx, key, applicant); err != nil {
 			return nil, err
 		}
-		return &identityv1.ApplicantRegistered{Applicant: applicant.GetName(), RegisterReference: applicant.GetRegisterReference()}, nil
+		return &identityv1.ApplicantRegistered{Applicant: applicant.GetName(),
+			RegisterReference: applicant.GetRegisterReference()}, nil
 	})
 	if participant.IsRefusal(status.Code(err)) {
 		return nil, s.takeBack(ctx, key, r.GetCustomer(), err)
@@ -78,8 +82,8 @@ func (s *service) RegisterApplicant(ctx context.Context, r *identityv1.RegisterA
 	return registered, err
 }
 
-// takeBack returns the refusal of a registration. Who was forgotten while the register was asked is withdrawn there first; after a crash in
-// between the command comes again and does it.
+// takeBack returns the refusal of a registration. Who was forgotten while the register was asked is withdrawn there
+// first; after a crash in between the command comes again and does it.
 func (s *service) takeBack(ctx context.Context, key, customer string, refused error) error {
 	gone, err := forgotten.Has(ctx, s.store.DB, customer)
 	if err != nil {
@@ -93,11 +97,14 @@ func (s *service) takeBack(ctx context.Context, key, customer string, refused er
 	return refused
 }
 
-// WithdrawApplicant undoes RegisterApplicant, at the register and here. At the register it is done also when nothing is known
-// here: a process that crashed may have registered the applicant there.
-func (s *service) WithdrawApplicant(ctx context.Context, r *identityv1.WithdrawApplicantRequest) (*identityv1.ApplicantWithdrawn, error) {
+// WithdrawApplicant undoes RegisterApplicant, at the register and here. At the register it is done also when nothing is
+// known here: a process that crashed may have registered the applicant there.
+func (s *service) WithdrawApplicant(
+	ctx context.Context, r *identityv1.WithdrawApplicantRequest,
+) (*identityv1.ApplicantWithdrawn, error) {
 	if _, inSaga := participant.FromContext(ctx); !inSaga {
-		return nil, status.Error(codes.InvalidArgument, "an applicant is withdrawn by the saga that registered them: cancel it")
+		return nil, status.Error(codes.InvalidArgument,
+			"an applicant is withdrawn by the saga that registered them: cancel it")
 	}
 	if err := s.register.withdraw(ctx, keyOf(ctx)); err != nil {
 		return nil, unreachable(ctx, err)
@@ -124,7 +131,9 @@ func (s *service) GetApplicant(ctx context.Context, r *identityv1.GetApplicantRe
 }
 
 // ListApplicants lists applicants.
-func (s *service) ListApplicants(ctx context.Context, r *identityv1.ListApplicantsRequest) (*identityv1.ListApplicantsResponse, error) {
+func (s *service) ListApplicants(
+	ctx context.Context, r *identityv1.ListApplicantsRequest,
+) (*identityv1.ListApplicantsResponse, error) {
 	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -136,8 +145,8 @@ func (s *service) ListApplicants(ctx context.Context, r *identityv1.ListApplican
 	return &identityv1.ListApplicantsResponse{Applicants: applicants, NextPageToken: next}, nil
 }
 
-// keyOf returns the register's key for a command: the same for all attempts and for the undo, and telling nobody which saga it
-// is.
+// keyOf returns the register's key for a command: the same for all attempts and for the undo, and telling nobody which
+// saga it is.
 func keyOf(ctx context.Context) string {
 	command, ok := participant.FromContext(ctx)
 	if !ok {
@@ -147,8 +156,8 @@ func keyOf(ctx context.Context) string {
 	return "command-" + hex.EncodeToString(sum[:16])
 }
 
-// nameOf returns the name of the applicant who is registered under a key. It is known before the registration, because the register tells
-// its decision under it.
+// nameOf returns the name of the applicant who is registered under a key. It is known before the registration, because
+// the register tells its decision under it.
 func nameOf(key string) string {
 	_, id, _ := strings.Cut(key, "-")
 	return "applicants/" + id
@@ -161,7 +170,8 @@ func refusal(cause error) (refused, err error) {
 	case cause == nil:
 		return nil, nil
 	case errors.As(cause, &rejected):
-		return participant.Refuse(codes.FailedPrecondition, "the register rejects the applicant", &identityv1.ApplicantRejected{Reason: rejected.reason}), nil
+		return participant.Refuse(codes.FailedPrecondition, "the register rejects the applicant",
+			&identityv1.ApplicantRejected{Reason: rejected.reason}), nil
 	case errors.Is(cause, errWithdrawn):
 		return status.Error(codes.FailedPrecondition, errWithdrawn.Error()), nil
 	default:

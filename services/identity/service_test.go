@@ -29,7 +29,8 @@ type company struct {
 	privacy  privacyv1.UserDataServiceClient
 	register string
 	lose     atomic.Bool
-	done     atomic.Pointer[func(method string)] // is called when the register has done something, before its answer comes
+	// is called when the register has done something, before its answer comes
+	done atomic.Pointer[func(method string)]
 }
 
 func start(t *testing.T) *company {
@@ -78,7 +79,8 @@ func start(t *testing.T) *company {
 		identityv1.RegisterIdentityServiceServer(r, service)
 		privacyv1.RegisterUserDataServiceServer(r, service)
 	})
-	c.IdentityServiceClient, c.privacy = identityv1.NewIdentityServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
+	c.IdentityServiceClient, c.privacy = identityv1.NewIdentityServiceClient(connection),
+		privacyv1.NewUserDataServiceClient(connection)
 	return c
 }
 
@@ -125,7 +127,8 @@ func TestSequences(t *testing.T) {
 		{"withdrawn", []string{action, undo, undo}, []codes.Code{codes.OK, codes.OK, codes.OK}, 0},
 		{"late duplicate", []string{action, undo, action}, []codes.Code{codes.OK, codes.OK, codes.OK}, 0},
 		{"given up", []string{lost, undo}, []codes.Code{codes.Unavailable, codes.OK}, 0},
-		{"given up, late action", []string{lost, undo, action, undo}, []codes.Code{codes.Unavailable, codes.OK, codes.FailedPrecondition, codes.OK}, 0},
+		{"given up, late action", []string{lost, undo, action, undo}, []codes.Code{codes.Unavailable, codes.OK,
+			codes.FailedPrecondition, codes.OK}, 0},
 		{"undo without action", []string{undo, action}, []codes.Code{codes.OK, codes.FailedPrecondition}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -134,7 +137,8 @@ func TestSequences(t *testing.T) {
 				var err error
 				c.lose.Store(call == lost)
 				if call == undo {
-					_, err = c.WithdrawApplicant(participanttest.Compensation(t.Context(), "s", 2), &identityv1.WithdrawApplicantRequest{Action: ada()})
+					_, err = c.WithdrawApplicant(participanttest.Compensation(t.Context(), "s", 2),
+						&identityv1.WithdrawApplicantRequest{Action: ada()})
 				} else {
 					_, err = c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada())
 				}
@@ -173,7 +177,8 @@ func TestRefusals(t *testing.T) {
 	if got := c.holds(t); got != [2]int{} {
 		t.Errorf("applicants and registrations %v, want none", got)
 	}
-	if _, err := c.GetApplicant(t.Context(), &identityv1.GetApplicantRequest{Name: "applicants/none"}); status.Code(err) != codes.NotFound {
+	if _, err := c.GetApplicant(t.Context(),
+		&identityv1.GetApplicantRequest{Name: "applicants/none"}); status.Code(err) != codes.NotFound {
 		t.Errorf("an applicant that isn't there: %v, want NOT_FOUND", err)
 	}
 	for _, url := range []string{"", "localhost:80", "ftp://host"} {
@@ -196,7 +201,8 @@ func TestDeleteUserData(t *testing.T) {
 	}
 	deletion := &privacyv1.DeleteUserDataRequest{Customer: "customers/1"}
 	c.lose.Store(true)
-	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), deletion); status.Code(err) != codes.Unavailable {
+	if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1),
+		deletion); status.Code(err) != codes.Unavailable {
 		t.Errorf("with the third party's answer lost: %v, want UNAVAILABLE", err)
 	}
 	c.lose.Store(false)
@@ -213,22 +219,26 @@ func TestDeleteUserData(t *testing.T) {
 	if got := c.holds(t); got != [2]int{1, 1} {
 		t.Errorf("applicants and registrations %v, want the other person's", got)
 	}
-	if _, err := c.privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
+	if _, err := c.privacy.DeleteUserData(t.Context(),
+		&privacyv1.DeleteUserDataRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("deleting nobody: %v, want INVALID_ARGUMENT", err)
 	}
 }
 
-// TestForgottenCustomerIsNotRegistered registers who is forgotten before, or meanwhile. Nobody holds the person in the end.
+// TestForgottenCustomerIsNotRegistered registers who is forgotten before, or meanwhile. Nobody holds the person in the
+// end.
 func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 	register := func(t *testing.T, c *company) {
 		t.Helper()
-		if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada()); status.Code(err) != codes.FailedPrecondition {
+		if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2),
+			ada()); status.Code(err) != codes.FailedPrecondition {
 			t.Errorf("the registration: %v, want FAILED_PRECONDITION", err)
 		}
 	}
 	forget := func(t *testing.T, c *company) {
 		t.Helper()
-		if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1), &privacyv1.DeleteUserDataRequest{Customer: "customers/1"}); err != nil {
+		if _, err := c.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", 1),
+			&privacyv1.DeleteUserDataRequest{Customer: "customers/1"}); err != nil {
 			t.Errorf("the deletion: %v", err)
 		}
 	}
@@ -264,7 +274,8 @@ func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 				forget(t, c)
 				c.lose.Store(true)
 			})
-			if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2), ada()); status.Code(err) != codes.Unavailable {
+			if _, err := c.RegisterApplicant(participanttest.Action(t.Context(), "s", 2),
+				ada()); status.Code(err) != codes.Unavailable {
 				t.Errorf("the registration: %v, want UNAVAILABLE", err)
 			}
 			c.lose.Store(false)

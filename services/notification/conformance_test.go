@@ -143,7 +143,9 @@ func (p *process) kill(t *testing.T) {
 }
 
 func welcome() *notificationv1.SendWelcomeRequest {
-	return &notificationv1.SendWelcomeRequest{Customer: "customers/1", DisplayName: "Ada", Email: "ada@example.com", CardLastFour: "1234"}
+	return &notificationv1.SendWelcomeRequest{
+		Customer: "customers/1", DisplayName: "Ada", Email: "ada@example.com", CardLastFour: "1234",
+	}
 }
 
 func describe(err error) string {
@@ -166,11 +168,13 @@ func TestConformance(t *testing.T) {
 	}
 	stale := func(saga string) func(context.Context) context.Context {
 		return func(ctx context.Context) context.Context {
-			return participant.Command{Saga: "sagas/" + saga, CommandID: "sagas/" + saga + "/steps/6", Direction: participant.Action, Attempt: 1}.Outgoing(ctx)
+			return participant.Command{Saga: "sagas/" + saga, CommandID: "sagas/" + saga + "/steps/6",
+				Direction: participant.Action, Attempt: 1}.Outgoing(ctx)
 		}
 	}
 	malformed := func(ctx context.Context) context.Context {
-		return metadata.AppendToOutgoingContext(ctx, participant.CommandIDKey, "sagas/m/steps/6", participant.DirectionKey, "sideways")
+		return metadata.AppendToOutgoingContext(ctx, participant.CommandIDKey, "sagas/m/steps/6",
+			participant.DirectionKey, "sideways")
 	}
 	person := func(ctx context.Context) context.Context { return ctx }
 	invalid := &notificationv1.SendWelcomeRequest{Customer: "customers/1"}
@@ -212,7 +216,8 @@ func TestConformance(t *testing.T) {
 					t.Errorf("%s: %s (%v), want %s", c.name, got, err, c.want)
 				}
 			}
-			health, err := p.health.Check(t.Context(), &healthgrpc.HealthCheckRequest{Service: "acme.notification.v1.NotificationService"})
+			health, err := p.health.Check(t.Context(),
+				&healthgrpc.HealthCheckRequest{Service: "acme.notification.v1.NotificationService"})
 			if err != nil || health.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
 				t.Errorf("health: %v, %v", health, err)
 			}
@@ -228,7 +233,8 @@ func checkPages(t *testing.T, p *process) {
 	t.Helper()
 	var texts []string
 	for token := ""; ; {
-		page, err := p.ListMessages(t.Context(), &notificationv1.ListMessagesRequest{PageSize: 1, PageToken: token, Customer: "customers/1"})
+		page, err := p.ListMessages(t.Context(), &notificationv1.ListMessagesRequest{PageSize: 1, PageToken: token,
+			Customer: "customers/1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +294,8 @@ func TestTakingOver(t *testing.T) {
 		if diff := cmp.Diff(first, reply, protocmp.Transform()); diff != "" {
 			t.Errorf("process %d, %s, has another reply (-first +this):\n%s", i, program, diff)
 		}
-		if _, err := p.SendWelcome(participanttest.Action(t.Context(), fmt.Sprintf("t%d", i), 6), welcome()); err != nil {
+		if _, err := p.SendWelcome(participanttest.Action(t.Context(), fmt.Sprintf("t%d", i), 6),
+			welcome()); err != nil {
 			t.Error(err)
 		}
 		if i%2 == 0 {
@@ -299,7 +306,8 @@ func TestTakingOver(t *testing.T) {
 	}
 	checkLedger(t, path, []string{
 		"sagas/s/steps/6 action executed +4",
-		"sagas/t0/steps/6 action executed +0", "sagas/t1/steps/6 action executed +0", "sagas/t2/steps/6 action executed +0",
+		"sagas/t0/steps/6 action executed +0", "sagas/t1/steps/6 action executed +0",
+		"sagas/t2/steps/6 action executed +0",
 		"sagas/t3/steps/6 action executed +0", "sagas/t4/steps/6 action executed +0",
 	})
 }
@@ -349,11 +357,13 @@ func TestBadStarts(t *testing.T) {
 				want      string
 			}{
 				{"port in use", []string{"--listen=" + running.address, "--db=" + free}, 1, "the port is in use"},
-				{"plaintext", []string{"--listen=0.0.0.0:0", "--db=" + free}, -1, "plaintext is allowed on loopback addresses only"},
+				{"plaintext", []string{"--listen=0.0.0.0:0", "--db=" + free}, -1,
+					"plaintext is allowed on loopback addresses only"},
 				{"unknown flag", []string{"--nonsense"}, 2, "nonsense"},
 				{"argument", []string{"nonsense"}, 2, "nonsense"},
 				{"garbage", []string{"--listen=127.0.0.1:0", "--db=" + garbage}, 1, garbage},
-				{"no directory", []string{"--listen=127.0.0.1:0", "--db=" + filepath.Join(directory, "none", "x.db")}, 1, "its directory isn't there"},
+				{"no directory", []string{"--listen=127.0.0.1:0", "--db=" + filepath.Join(directory, "none", "x.db")},
+					1, "its directory isn't there"},
 				{"half of TLS", []string{"--tls-cert=x", "--db=" + free}, -1, "--tls-key"},
 			} {
 				out, err := exec.Command(program[0], append(program[1:], test.arguments...)...).CombinedOutput()
@@ -363,7 +373,8 @@ func TestBadStarts(t *testing.T) {
 					exit = e
 				}
 				text := string(out)
-				if exit == nil || test.code > 0 && exit.ExitCode() != test.code || !strings.Contains(text, test.want) || strings.Contains(text, "goroutine ") || strings.Contains(text, "    at ") {
+				if exit == nil || test.code > 0 && exit.ExitCode() != test.code || !strings.Contains(text, test.want) ||
+					strings.Contains(text, "goroutine ") || strings.Contains(text, "    at ") {
 					t.Errorf("%s: %v, %q; want exit code %d and %q", test.name, err, text, test.code, test.want)
 				}
 			}

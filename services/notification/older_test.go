@@ -28,8 +28,8 @@ CREATE TABLE treaty_inbox (
 ) STRICT;
 `
 
-// TestOlderInbox starts the twins with a database of an earlier version: what was answered then is answered the same, and the table becomes that
-// of a new database.
+// TestOlderInbox starts the twins with a database of an earlier version: what was answered then is answered the same,
+// and the table becomes that of a new database.
 func TestOlderInbox(t *testing.T) {
 	stored, err := proto.Marshal(&notificationv1.WelcomeSent{Message: "messages/before"})
 	if err != nil {
@@ -60,7 +60,8 @@ func TestOlderInbox(t *testing.T) {
 	}
 }
 
-// older makes a database what it was in an earlier version: without who was forgotten, and with another inbox, which has one answer in it.
+// older makes a database what it was in an earlier version: without who was forgotten, and with another inbox, which
+// has one answer in it.
 func older(t *testing.T, path string, stored []byte) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+path)
@@ -72,7 +73,8 @@ func older(t *testing.T, path string, stored []byte) {
 			t.Error(err)
 		}
 	}()
-	if _, err := db.Exec(`DROP TABLE forgotten; PRAGMA user_version = 1; DROP TABLE treaty_inbox;` + olderInbox); err != nil {
+	if _, err := db.Exec(`DROP TABLE forgotten; PRAGMA user_version = 1; DROP TABLE treaty_inbox;` +
+		olderInbox); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Exec(`

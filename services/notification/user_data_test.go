@@ -34,9 +34,12 @@ func TestReviewsAndUserData(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, build(t), filepath.Join(t.TempDir(), "notification.db"))
 			review := func(customer string, limit int64) *notificationv1.SendReviewRequest {
-				return &notificationv1.SendReviewRequest{Customer: customer, DisplayName: "Ada", Email: "ada@example.com", ApprovedLimitCents: limit}
+				return &notificationv1.SendReviewRequest{
+					Customer: customer, DisplayName: "Ada", Email: "ada@example.com", ApprovedLimitCents: limit,
+				}
 			}
-			for i, r := range []*notificationv1.SendReviewRequest{review("customers/1", 2_500_99), review("customers/1", 0), review("customers/2", 0)} {
+			for i, r := range []*notificationv1.SendReviewRequest{review("customers/1", 2_500_99),
+				review("customers/1", 0), review("customers/2", 0)} {
 				for range 2 {
 					if _, err := p.SendReview(participanttest.Action(t.Context(), "r", i+1), r); err != nil {
 						t.Fatal(err)
@@ -44,7 +47,8 @@ func TestReviewsAndUserData(t *testing.T) {
 				}
 			}
 			const plain = "Your review at Acme: Dear Ada, thank you for being with Acme."
-			if diff := cmp.Diff([]string{plain + " You could have a limit of up to 2500 euros.", plain}, texts(t, p, "customers/1")); diff != "" {
+			if diff := cmp.Diff([]string{plain + " You could have a limit of up to 2500 euros.", plain},
+				texts(t, p, "customers/1")); diff != "" {
 				t.Errorf("messages (-want +got):\n%s", diff)
 			}
 			for _, bad := range []*notificationv1.SendReviewRequest{review("customers/1", -1), review("", 0)} {
@@ -53,10 +57,12 @@ func TestReviewsAndUserData(t *testing.T) {
 				}
 			}
 			checkDeletion(t, p)
-			if _, err := p.SendReview(participanttest.Action(t.Context(), "late", 1), review("customers/1", 0)); status.Code(err) != codes.FailedPrecondition {
+			if _, err := p.SendReview(participanttest.Action(t.Context(), "late", 1),
+				review("customers/1", 0)); status.Code(err) != codes.FailedPrecondition {
 				t.Errorf("a review for who was forgotten: %v, want FAILED_PRECONDITION", err)
 			}
-			if _, err := p.SendWelcome(participanttest.Action(t.Context(), "late", 2), welcome()); status.Code(err) != codes.FailedPrecondition {
+			if _, err := p.SendWelcome(participanttest.Action(t.Context(), "late", 2),
+				welcome()); status.Code(err) != codes.FailedPrecondition {
 				t.Errorf("a welcome for who was forgotten: %v, want FAILED_PRECONDITION", err)
 			}
 			if diff := cmp.Diff([]string{plain}, texts(t, p, "")); diff != "" {
@@ -74,7 +80,8 @@ func checkDeletion(t *testing.T, p *process) {
 		step int
 		want *privacyv1.UserDataDeleted
 	}{{1, two}, {1, two}, {2, &privacyv1.UserDataDeleted{}}} {
-		got, err := p.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", call.step), &privacyv1.DeleteUserDataRequest{Customer: "customers/1"})
+		got, err := p.privacy.DeleteUserData(participanttest.Action(t.Context(), "d", call.step),
+			&privacyv1.DeleteUserDataRequest{Customer: "customers/1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,10 +89,12 @@ func checkDeletion(t *testing.T, p *process) {
 			t.Errorf("deletion %d (-want +got):\n%s", i, diff)
 		}
 	}
-	if _, err := p.privacy.DeleteUserData(t.Context(), &privacyv1.DeleteUserDataRequest{Customer: "Ada"}); status.Code(err) != codes.InvalidArgument {
+	if _, err := p.privacy.DeleteUserData(t.Context(),
+		&privacyv1.DeleteUserDataRequest{Customer: "Ada"}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("deleting of no customer: %v, want INVALID_ARGUMENT", err)
 	}
-	health, err := p.health.Check(t.Context(), &healthgrpc.HealthCheckRequest{Service: "acme.privacy.v1.UserDataService"})
+	health, err := p.health.Check(t.Context(),
+		&healthgrpc.HealthCheckRequest{Service: "acme.privacy.v1.UserDataService"})
 	if err != nil || health.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
 		t.Errorf("health: %v, %v", health, err)
 	}

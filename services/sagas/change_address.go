@@ -33,5 +33,7 @@ func (Sagas) ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressSagaReq
 
 // letterTo is what is written on a letter to an address.
 func letterTo(a *customerv1.Address) *cardv1.Postal {
-	return &cardv1.Postal{Lines: a.GetLines(), PostalCode: a.GetPostalCode(), City: a.GetCity(), Country: a.GetCountry()}
+	return &cardv1.Postal{
+		Lines: a.GetLines(), PostalCode: a.GetPostalCode(), City: a.GetCity(), Country: a.GetCountry(),
+	}
 }

@@ -22,7 +22,8 @@ func moving() *customerv1.ChangeAddressSagaRequest {
 
 func TestChangeAddress(t *testing.T) {
 	acme := &company{}
-	agreed, err := customerv1.NewCustomerSagasClient(open(t, acme)).ChangeAddress(t.Context(), moving(), grpc.WaitForReady(true))
+	agreed, err := customerv1.NewCustomerSagasClient(open(t, acme)).ChangeAddress(t.Context(), moving(),
+		grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,12 +38,14 @@ func TestChangeAddress(t *testing.T) {
 
 func TestChangeAddressToWhereCardsAreNotPosted(t *testing.T) {
 	acme := &company{refusals: map[string]error{"ChangePostalAddress": refused(t, &cardv1.AddressNotServed{})}}
-	_, err := customerv1.NewCustomerSagasClient(open(t, acme)).ChangeAddress(t.Context(), moving(), grpc.WaitForReady(true))
+	_, err := customerv1.NewCustomerSagasClient(open(t, acme)).ChangeAddress(t.Context(), moving(),
+		grpc.WaitForReady(true))
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v, want the card service's refusal", err)
 	}
 	if !carries[*cardv1.AddressNotServed](err) {
-		t.Errorf("%v has the details %v, want the card service's rejection among them", err, status.Convert(err).Details())
+		t.Errorf("%v has the details %v, want the card service's rejection among them", err,
+			status.Convert(err).Details())
 	}
 	want := []string{"action ChangeAddress", "action ChangePostalAddress", "compensation RestoreAddress"}
 	if diff := cmp.Diff(want, acme.seen()); diff != "" {

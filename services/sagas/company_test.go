@@ -32,8 +32,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// company stands in for all of Acme's services at once. It does nothing and remembers which commands came. Who or what has a name is named after
-// the person: ada's applicant is applicants/ada.
+// company stands in for all of Acme's services at once. It does nothing and remembers which commands came. Who or what
+// has a name is named after the person: ada's applicant is applicants/ada.
 type company struct {
 	customerv1.UnimplementedCustomerServiceServer
 	identityv1.UnimplementedIdentityServiceServer
@@ -41,11 +41,13 @@ type company struct {
 	cardv1.UnimplementedCardServiceServer
 	notificationv1.UnimplementedNotificationServiceServer
 
-	lastCheck *creditv1.Check                                 // what GetLastCheck answers
-	decide    func(applicant string) proto.Message            // what the register publishes about a new applicant; nil: nothing
-	inspect   func(context.Context, string) error             // what becomes of an inspection; nil: the passport is genuine
-	credit    func(*creditv1.CheckCreditRequest) error        // what becomes of a credit check; nil: it is passed
-	customer  func(*customerv1.Customer) *customerv1.Customer // what GetCustomer answers; nil: the customer
+	lastCheck *creditv1.Check // what GetLastCheck answers
+	// what the register publishes about a new applicant; nil: nothing
+	decide func(applicant string) proto.Message
+	// what becomes of an inspection; nil: the passport is genuine
+	inspect  func(context.Context, string) error
+	credit   func(*creditv1.CheckCreditRequest) error        // what becomes of a credit check; nil: it is passed
+	customer func(*customerv1.Customer) *customerv1.Customer // what GetCustomer answers; nil: the customer
 
 	orchestrator *grpc.ClientConn
 	turnedAway   chan string // takes the method of each command that is refused, when somebody wants to know
@@ -56,7 +58,9 @@ type company struct {
 }
 
 // note remembers each command, and refuses those that are to be refused.
-func (c *company) note(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (c *company) note(
+	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	method := info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:]
 	direction := metadata.ValueFromIncomingContext(ctx, "treaty-direction")
 	c.mu.Lock()
@@ -73,39 +77,56 @@ func (c *company) note(ctx context.Context, request any, info *grpc.UnaryServerI
 	return nil, refusal
 }
 
-func (c *company) CreateCustomer(_ context.Context, r *customerv1.CreateCustomerRequest) (*customerv1.CustomerCreated, error) {
-	return &customerv1.CustomerCreated{Customer: "customers/" + strings.ToLower(r.GetDisplayName()), AddressRevision: 1}, nil
+func (c *company) CreateCustomer(
+	_ context.Context, r *customerv1.CreateCustomerRequest,
+) (*customerv1.CustomerCreated, error) {
+	return &customerv1.CustomerCreated{Customer: "customers/" + strings.ToLower(r.GetDisplayName()),
+		AddressRevision: 1}, nil
 }
 
-func (c *company) RemoveCustomer(_ context.Context, r *customerv1.RemoveCustomerRequest) (*customerv1.CustomerRemoved, error) {
-	return &customerv1.CustomerRemoved{}, want("customers/"+strings.ToLower(r.GetAction().GetDisplayName()), r.GetReply().GetCustomer())
+func (c *company) RemoveCustomer(
+	_ context.Context, r *customerv1.RemoveCustomerRequest,
+) (*customerv1.CustomerRemoved, error) {
+	return &customerv1.CustomerRemoved{}, want("customers/"+strings.ToLower(r.GetAction().GetDisplayName()),
+		r.GetReply().GetCustomer())
 }
 
 func (c *company) GetCustomer(_ context.Context, r *customerv1.GetCustomerRequest) (*customerv1.Customer, error) {
-	found := &customerv1.Customer{Name: r.GetName(), State: customerv1.CustomerState_CUSTOMER_STATE_ACTIVE, DisplayName: "Ada", Email: "ada@example.com"}
+	found := &customerv1.Customer{
+		Name: r.GetName(), State: customerv1.CustomerState_CUSTOMER_STATE_ACTIVE,
+		DisplayName: "Ada", Email: "ada@example.com",
+	}
 	if c.customer != nil {
 		found = c.customer(found)
 	}
 	return found, nil
 }
 
-func (c *company) ChangeAddress(_ context.Context, r *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+func (c *company) ChangeAddress(
+	_ context.Context, r *customerv1.ChangeAddressRequest,
+) (*customerv1.AddressChanged, error) {
 	return &customerv1.AddressChanged{Customer: r.GetCustomer(), AddressRevision: 2}, nil
 }
 
-func (c *company) RestoreAddress(_ context.Context, r *customerv1.RestoreAddressRequest) (*customerv1.AddressRestored, error) {
+func (c *company) RestoreAddress(
+	_ context.Context, r *customerv1.RestoreAddressRequest,
+) (*customerv1.AddressRestored, error) {
 	return &customerv1.AddressRestored{}, want("customers/ada", r.GetReply().GetCustomer())
 }
 
-// RegisterApplicant lets the register publish what it decides before the reply gets to the saga, which awaits it much later.
-func (c *company) RegisterApplicant(ctx context.Context, r *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
+// RegisterApplicant lets the register publish what it decides before the reply gets to the saga, which awaits it much
+// later.
+func (c *company) RegisterApplicant(
+	ctx context.Context, r *identityv1.RegisterApplicantRequest,
+) (*identityv1.ApplicantRegistered, error) {
 	applicant := "applicants/" + strings.TrimPrefix(r.GetCustomer(), "customers/")
 	if c.decide != nil {
 		if err := c.publish(ctx, applicant, c.decide(applicant)); err != nil {
 			return nil, err
 		}
 	}
-	return &identityv1.ApplicantRegistered{Applicant: applicant}, want("customers/"+strings.ToLower(r.GetDisplayName()), r.GetCustomer())
+	return &identityv1.ApplicantRegistered{Applicant: applicant}, want("customers/"+strings.ToLower(r.GetDisplayName()),
+		r.GetCustomer())
 }
 
 func (c *company) publish(ctx context.Context, id string, event proto.Message) error {
@@ -124,11 +145,16 @@ func verified(applicant string) proto.Message {
 	return &identityv1.ApplicantVerified{Applicant: applicant, RegisterReference: "REG-1"}
 }
 
-func (c *company) WithdrawApplicant(_ context.Context, r *identityv1.WithdrawApplicantRequest) (*identityv1.ApplicantWithdrawn, error) {
-	return &identityv1.ApplicantWithdrawn{}, want("applicants/"+strings.ToLower(r.GetAction().GetDisplayName()), r.GetReply().GetApplicant())
+func (c *company) WithdrawApplicant(
+	_ context.Context, r *identityv1.WithdrawApplicantRequest,
+) (*identityv1.ApplicantWithdrawn, error) {
+	return &identityv1.ApplicantWithdrawn{}, want("applicants/"+strings.ToLower(r.GetAction().GetDisplayName()),
+		r.GetReply().GetApplicant())
 }
 
-func (c *company) InspectPassport(ctx context.Context, r *identityv1.InspectPassportRequest) (*identityv1.PassportInspected, error) {
+func (c *company) InspectPassport(
+	ctx context.Context, r *identityv1.InspectPassportRequest,
+) (*identityv1.PassportInspected, error) {
 	if c.inspect != nil {
 		if err := c.inspect(ctx, r.GetApplicant()); err != nil {
 			return nil, err
@@ -138,10 +164,13 @@ func (c *company) InspectPassport(ctx context.Context, r *identityv1.InspectPass
 }
 
 func inspected(applicant string) *identityv1.PassportInspected {
-	return &identityv1.PassportInspected{Applicant: applicant, Inspection: "inspections/" + strings.TrimPrefix(applicant, "applicants/")}
+	return &identityv1.PassportInspected{Applicant: applicant, Inspection: "inspections/" +
+		strings.TrimPrefix(applicant, "applicants/")}
 }
 
-func (c *company) DiscardInspection(context.Context, *identityv1.DiscardInspectionRequest) (*identityv1.InspectionDiscarded, error) {
+func (c *company) DiscardInspection(
+	context.Context, *identityv1.DiscardInspectionRequest,
+) (*identityv1.InspectionDiscarded, error) {
 	return &identityv1.InspectionDiscarded{}, nil
 }
 
@@ -167,18 +196,25 @@ func (c *company) IssueCard(_ context.Context, r *cardv1.IssueCardRequest) (*car
 }
 
 func (c *company) IssueExtraCard(_ context.Context, r *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
-	return &cardv1.ExtraCardIssued{Card: "cards/" + strings.TrimPrefix(r.GetCustomer(), "customers/"), LastFour: "0043"}, want("cards/ada", r.GetMainCard())
+	return &cardv1.ExtraCardIssued{Card: "cards/" + strings.TrimPrefix(r.GetCustomer(), "customers/"),
+		LastFour: "0043"}, want("cards/ada", r.GetMainCard())
 }
 
-func (c *company) ChangePostalAddress(_ context.Context, r *cardv1.ChangePostalAddressRequest) (*cardv1.PostalAddressChanged, error) {
+func (c *company) ChangePostalAddress(
+	_ context.Context, r *cardv1.ChangePostalAddressRequest,
+) (*cardv1.PostalAddressChanged, error) {
 	return &cardv1.PostalAddressChanged{Customer: r.GetCustomer()}, nil
 }
 
-func (c *company) RestorePostalAddress(context.Context, *cardv1.RestorePostalAddressRequest) (*cardv1.PostalAddressRestored, error) {
+func (c *company) RestorePostalAddress(
+	context.Context, *cardv1.RestorePostalAddressRequest,
+) (*cardv1.PostalAddressRestored, error) {
 	return &cardv1.PostalAddressRestored{}, nil
 }
 
-func (c *company) SendWelcome(_ context.Context, r *notificationv1.SendWelcomeRequest) (*notificationv1.WelcomeSent, error) {
+func (c *company) SendWelcome(
+	_ context.Context, r *notificationv1.SendWelcomeRequest,
+) (*notificationv1.WelcomeSent, error) {
 	lastFour := "0043"
 	if r.GetCustomer() == "customers/ada" {
 		lastFour = "0042"
@@ -186,8 +222,11 @@ func (c *company) SendWelcome(_ context.Context, r *notificationv1.SendWelcomeRe
 	return &notificationv1.WelcomeSent{Message: "messages/ada"}, want(lastFour, r.GetCardLastFour())
 }
 
-func (c *company) SendReview(_ context.Context, r *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
-	return &notificationv1.ReviewSent{Message: "messages/ada"}, want(fmt.Sprint(c.lastCheck.GetApprovedLimitCents()), fmt.Sprint(r.GetApprovedLimitCents()))
+func (c *company) SendReview(
+	_ context.Context, r *notificationv1.SendReviewRequest,
+) (*notificationv1.ReviewSent, error) {
+	return &notificationv1.ReviewSent{Message: "messages/ada"}, want(fmt.Sprint(c.lastCheck.GetApprovedLimitCents()),
+		fmt.Sprint(r.GetApprovedLimitCents()))
 }
 
 // userData holds three records of one kind of everybody.
@@ -197,8 +236,11 @@ type userData struct {
 	kind string
 }
 
-func (d userData) DeleteUserData(_ context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
-	return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: d.kind, Deleted: 3}}}, want("customers/ada", r.GetCustomer())
+func (d userData) DeleteUserData(
+	_ context.Context, r *privacyv1.DeleteUserDataRequest,
+) (*privacyv1.UserDataDeleted, error) {
+	return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: d.kind, Deleted: 3}}},
+		want("customers/ada", r.GetCustomer())
 }
 
 // want refuses a request with something else in it than it should have.
@@ -250,9 +292,12 @@ type served struct {
 
 func (c *company) services() []served {
 	return []served{
-		{customerv1.CustomerService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) { customerv1.RegisterCustomerServiceServer(r, c) }},
-		{identityv1.IdentityService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, c) }},
-		{creditv1.CreditService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) { creditv1.RegisterCreditServiceServer(r, c) }},
+		{customerv1.CustomerService_ServiceDesc.ServiceName,
+			func(r grpc.ServiceRegistrar) { customerv1.RegisterCustomerServiceServer(r, c) }},
+		{identityv1.IdentityService_ServiceDesc.ServiceName,
+			func(r grpc.ServiceRegistrar) { identityv1.RegisterIdentityServiceServer(r, c) }},
+		{creditv1.CreditService_ServiceDesc.ServiceName,
+			func(r grpc.ServiceRegistrar) { creditv1.RegisterCreditServiceServer(r, c) }},
 		{cardv1.CardService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) {
 			cardv1.RegisterCardServiceServer(r, c)
 			privacyv1.RegisterUserDataServiceServer(r, userData{kind: "cards"})
@@ -264,7 +309,8 @@ func (c *company) services() []served {
 	}
 }
 
-// open starts the company with whoever joins it, and an orchestrator with Acme's sagas. It returns a connection to the orchestrator.
+// open starts the company with whoever joins it, and an orchestrator with Acme's sagas. It returns a connection to the
+// orchestrator.
 func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 	t.Helper()
 	conn, _ := orchestrate(t, c, filepath.Join(t.TempDir(), "treaty.db"), c.open(t, joining...), register)
@@ -292,8 +338,11 @@ func (c *company) open(t *testing.T, joining ...served) (participants []orchestr
 	return participants
 }
 
-// orchestrate starts an orchestrator and returns a connection to it once it is ready. It is stopped by the test, or when that ends.
-func orchestrate(t *testing.T, c *company, store string, participants []orchestrator.Option, register func(saga.Registrar)) (conn *grpc.ClientConn, stop func()) {
+// orchestrate starts an orchestrator and returns a connection to it once it is ready. It is stopped by the test, or
+// when that ends.
+func orchestrate(
+	t *testing.T, c *company, store string, participants []orchestrator.Option, register func(saga.Registrar),
+) (conn *grpc.ClientConn, stop func()) {
 	t.Helper()
 	ready, ended := make(chan struct{}), make(chan struct{})
 	o, err := orchestrator.New(append(slices.Clip(participants),
@@ -317,7 +366,8 @@ func orchestrate(t *testing.T, c *company, store string, participants []orchestr
 	case <-ready:
 	case <-ended:
 	}
-	if conn, err = grpc.NewClient(api.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	if conn, err = grpc.NewClient(api.Addr().String(),
+		grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		t.Fatal(err)
 	}
 	c.orchestrator = conn

@@ -8,9 +8,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// DeleteUserData deletes what all services hold of a customer. It names none of them: who is asked is whoever implements the contract when the
-// saga runs.
-func (Sagas) DeleteUserData(ctx saga.Context, in *privacyv1.DeleteUserDataSagaRequest) (*privacyv1.UserForgotten, error) {
+// DeleteUserData deletes what all services hold of a customer. It names none of them: who is asked is whoever
+// implements the contract when the saga runs.
+func (Sagas) DeleteUserData(
+	ctx saga.Context, in *privacyv1.DeleteUserDataSagaRequest,
+) (*privacyv1.UserForgotten, error) {
 	if id, ok := strings.CutPrefix(in.GetCustomer(), "customers/"); !ok || id == "" {
 		return nil, invalid("customer: want customers/{customer}")
 	}
@@ -20,7 +22,8 @@ func (Sagas) DeleteUserData(ctx saga.Context, in *privacyv1.DeleteUserDataSagaRe
 	}
 	forgotten := &privacyv1.UserForgotten{Customer: in.GetCustomer()}
 	for _, answer := range answers {
-		forgotten.Services = append(forgotten.Services, &privacyv1.ServiceErasure{Participant: answer.Participant, Erased: answer.Reply.GetErased()})
+		forgotten.Services = append(forgotten.Services, &privacyv1.ServiceErasure{Participant: answer.Participant,
+			Erased: answer.Reply.GetErased()})
 	}
 	return forgotten, nil
 }

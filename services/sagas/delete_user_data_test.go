@@ -12,12 +12,16 @@ import (
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 )
 
-// TestDeleteUserData asks all services that hold data of persons, and those alone: two at first, and one more that joins later.
+// TestDeleteUserData asks all services that hold data of persons, and those alone: two at first, and one more that
+// joins later.
 func TestDeleteUserData(t *testing.T) {
 	erased := func(participant, kind string) *privacyv1.ServiceErasure {
-		return &privacyv1.ServiceErasure{Participant: participant, Erased: []*privacyv1.ErasedRecords{{Kind: kind, Deleted: 3}}}
+		return &privacyv1.ServiceErasure{
+			Participant: participant, Erased: []*privacyv1.ErasedRecords{{Kind: kind, Deleted: 3}},
+		}
 	}
-	two := []*privacyv1.ServiceErasure{erased("acme.card.v1.CardService", "cards"), erased("acme.notification.v1.NotificationService", "messages")}
+	two := []*privacyv1.ServiceErasure{erased("acme.card.v1.CardService", "cards"),
+		erased("acme.notification.v1.NotificationService", "messages")}
 	loyalty := served{privacyv1.UserDataService_ServiceDesc.ServiceName, func(r grpc.ServiceRegistrar) {
 		privacyv1.RegisterUserDataServiceServer(r, userData{kind: "points"})
 	}}
@@ -27,12 +31,15 @@ func TestDeleteUserData(t *testing.T) {
 		want    []*privacyv1.ServiceErasure
 	}{
 		{"by those who hold some", nil, two},
-		{"by one more that joined", []served{loyalty}, append(two[:2:2], erased("acme.privacy.v1.UserDataService", "points"))},
+		{"by one more that joined", []served{loyalty}, append(two[:2:2],
+			erased("acme.privacy.v1.UserDataService", "points"))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			acme := &company{}
-			forgotten, err := privacyv1.NewPrivacySagasClient(open(t, acme, test.joining...)).DeleteUserData(t.Context(),
-				&privacyv1.DeleteUserDataSagaRequest{RequestId: "forget", Customer: "customers/ada"}, grpc.WaitForReady(true))
+			forgotten, err := privacyv1.NewPrivacySagasClient(open(t, acme,
+				test.joining...)).DeleteUserData(t.Context(),
+				&privacyv1.DeleteUserDataSagaRequest{RequestId: "forget", Customer: "customers/ada"},
+				grpc.WaitForReady(true))
 			if err != nil {
 				t.Fatal(err)
 			}

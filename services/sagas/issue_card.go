@@ -14,8 +14,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// IssueCard makes a person a customer and sends them a card. Whoever refuses before the card is issued ends it: what was done until then is
-// undone. The card itself is the point of no return.
+// IssueCard makes a person a customer and sends them a card. Whoever refuses before the card is issued ends it: what
+// was done until then is undone. The card itself is the point of no return.
 func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*cardv1.CardGranted, error) {
 	customer, err := customerv1saga.CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
 		DisplayName: in.GetPerson().GetDisplayName(),
@@ -72,5 +72,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 
 // homeAt is the address of who gets letters there.
 func homeAt(p *cardv1.Postal) *customerv1.Address {
-	return &customerv1.Address{Lines: p.GetLines(), PostalCode: p.GetPostalCode(), City: p.GetCity(), Country: p.GetCountry()}
+	return &customerv1.Address{
+		Lines: p.GetLines(), PostalCode: p.GetPostalCode(), City: p.GetCity(), Country: p.GetCountry(),
+	}
 }

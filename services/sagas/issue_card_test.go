@@ -29,7 +29,8 @@ func TestIssueCard(t *testing.T) {
 		{name: "granted", check: "checks/new", want: upTo("action IssueCard", "action SendWelcome")},
 		{
 			name: "forgotten before the welcome", check: "checks/new",
-			acme: &company{refusals: map[string]error{"SendWelcome": status.Error(codes.FailedPrecondition, "the customer was forgotten")}},
+			acme: &company{refusals: map[string]error{"SendWelcome": status.Error(codes.FailedPrecondition,
+				"the customer was forgotten")}},
 			want: upTo("action IssueCard", "action SendWelcome"),
 		},
 		{
@@ -39,8 +40,9 @@ func TestIssueCard(t *testing.T) {
 			want:    []string{"action CreateCustomer"},
 		},
 		{
-			name:    "refused by the identity register",
-			acme:    &company{refusals: map[string]error{"RegisterApplicant": refused(t, &identityv1.ApplicantRejected{})}},
+			name: "refused by the identity register",
+			acme: &company{refusals: map[string]error{"RegisterApplicant": refused(t,
+				&identityv1.ApplicantRejected{})}},
 			carries: carries[*identityv1.ApplicantRejected],
 			want:    []string{"action CreateCustomer", "action RegisterApplicant", "compensation RemoveCustomer"},
 		},
@@ -63,18 +65,22 @@ func TestIssueCard(t *testing.T) {
 			if acme == nil {
 				acme = &company{}
 			}
-			granted, err := cardv1.NewCardSagasClient(open(t, acme)).IssueCard(t.Context(), &cardv1.IssueCardSagaRequest{
-				RequestId: "apply", Product: "classic", LimitCents: limit,
-				Person: &cardv1.Person{DisplayName: "Ada", Email: "ada@example.com", PassportNumber: "AB12345", NationalId: "ada-1815"},
-				Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
-			}, grpc.WaitForReady(true))
+			granted, err := cardv1.NewCardSagasClient(open(t, acme)).IssueCard(t.Context(),
+				&cardv1.IssueCardSagaRequest{
+					RequestId: "apply", Product: "classic", LimitCents: limit,
+					Person: &cardv1.Person{DisplayName: "Ada", Email: "ada@example.com", PassportNumber: "AB12345",
+						NationalId: "ada-1815"},
+					Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
+				}, grpc.WaitForReady(true))
 			switch {
 			case test.check != "" && err != nil:
 				t.Errorf("refused: %v", err)
-			case test.check != "" && (granted.GetCheck() != test.check || granted.GetCard() != "cards/ada" || granted.GetApplicant() != "applicants/ada"):
+			case test.check != "" && (granted.GetCheck() != test.check || granted.GetCard() != "cards/ada" ||
+				granted.GetApplicant() != "applicants/ada"):
 				t.Errorf("granted %v, want cards/ada for applicants/ada, resting on %s", granted, test.check)
 			case test.check == "" && (status.Code(err) != codes.FailedPrecondition || !test.carries(err)):
-				t.Errorf("got %v with the details %v, want the refusal with its rejection", err, status.Convert(err).Details())
+				t.Errorf("got %v with the details %v, want the refusal with its rejection", err,
+					status.Convert(err).Details())
 			}
 			if diff := cmp.Diff(test.want, acme.seen()); diff != "" {
 				t.Errorf("commands (-want +got):\n%s", diff)

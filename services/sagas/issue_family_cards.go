@@ -36,9 +36,11 @@ const (
 	goldWithin = time.Hour
 )
 
-// IssueFamilyCards sends a whole family cards. Until the main card is issued, whatever fails undoes everything for everybody; the main card is
-// the point of no return.
-func (Sagas) IssueFamilyCards(ctx saga.Context, in *cardv1.IssueFamilyCardsRequest) (*cardv1.FamilyCardsGranted, error) {
+// IssueFamilyCards sends a whole family cards. Until the main card is issued, whatever fails undoes everything for
+// everybody; the main card is the point of no return.
+func (Sagas) IssueFamilyCards(
+	ctx saga.Context, in *cardv1.IssueFamilyCardsRequest,
+) (*cardv1.FamilyCardsGranted, error) {
 	if err := checkFamily(in); err != nil {
 		return nil, err
 	}
@@ -139,14 +141,16 @@ func (f *family) admit(ctx saga.Context, p *relative) (err error) {
 	return nil
 }
 
-// choose finds the product that the family can have: gold, when that is asked for and everybody passes a check in time, else classic.
+// choose finds the product that the family can have: gold, when that is asked for and everybody passes a check in time,
+// else classic.
 func (f *family) choose(ctx saga.Context) error {
 	f.product, f.limit = f.in.GetProduct(), f.in.GetLimitCents()
 	if f.product == gold {
 		err := saga.Try(ctx, func(ctx saga.Context) error {
 			return saga.Each(ctx, f.people, f.checkCredit, saga.AtMost(atOnce))
 		}, saga.Within(orElse(f.in.GetGoldWithin(), goldWithin)))
-		if _, declined := saga.Rejection[*creditv1.CreditDeclined](err); !declined && !errors.Is(err, saga.ErrDeadline) {
+		if _, declined := saga.Rejection[*creditv1.CreditDeclined](err); !declined &&
+			!errors.Is(err, saga.ErrDeadline) {
 			return err
 		}
 		// The checks that were passed are abandoned.
@@ -210,7 +214,9 @@ func (f *family) issueExtraCard(ctx saga.Context, p *relative) error {
 }
 
 func (f *family) issued(ctx saga.Context, p *relative, card, lastFour string) {
-	p.card = &cardv1.FamilyCard{Card: card, LastFour: lastFour, Customer: p.customer.GetCustomer(), Applicant: p.applicant}
+	p.card = &cardv1.FamilyCard{
+		Card: card, LastFour: lastFour, Customer: p.customer.GetCustomer(), Applicant: p.applicant,
+	}
 	f.progress.CardsIssued++
 	saga.SetProgress(ctx, f.progress)
 }

@@ -24,7 +24,9 @@ import (
 // gilded applies for gold, with 10,000 euros for ada and 1,000 each for bob and eve.
 func gilded() *cardv1.IssueFamilyCardsRequest {
 	person := func(name string) *cardv1.Person {
-		return &cardv1.Person{DisplayName: name, Email: name + "@example.com", PassportNumber: "AB12345", NationalId: name + "-1815"}
+		return &cardv1.Person{
+			DisplayName: name, Email: name + "@example.com", PassportNumber: "AB12345", NationalId: name + "-1815",
+		}
 	}
 	return &cardv1.IssueFamilyCardsRequest{
 		RequestId: "family", Product: gold, LimitCents: 10_000_00,
@@ -36,19 +38,26 @@ func gilded() *cardv1.IssueFamilyCardsRequest {
 
 func granted(product string, limitCents int64) *cardv1.FamilyCardsGranted {
 	card := func(name, lastFour string) *cardv1.FamilyCard {
-		return &cardv1.FamilyCard{Card: "cards/" + name, LastFour: lastFour, Customer: "customers/" + name, Applicant: "applicants/" + name}
+		return &cardv1.FamilyCard{
+			Card: "cards/" + name, LastFour: lastFour, Customer: "customers/" + name, Applicant: "applicants/" + name,
+		}
 	}
-	return &cardv1.FamilyCardsGranted{Product: product, LimitCents: limitCents, Cards: []*cardv1.FamilyCard{card("ada", "0042"), card("bob", "0043"), card("eve", "0043")}}
+	return &cardv1.FamilyCardsGranted{
+		Product: product, LimitCents: limitCents,
+		Cards: []*cardv1.FamilyCard{card("ada", "0042"), card("bob", "0043"), card("eve", "0043")},
+	}
 }
 
 // admitted is what comes before anybody's credit is looked at.
 func admitted(more map[string]int) map[string]int {
-	return with(map[string]int{"action CreateCustomer": 3, "action RegisterApplicant": 3, "action InspectPassport": 3}, more)
+	return with(map[string]int{"action CreateCustomer": 3, "action RegisterApplicant": 3, "action InspectPassport": 3},
+		more)
 }
 
 // dismissed is admitted with its undo.
 func dismissed(more map[string]int) map[string]int {
-	return admitted(with(map[string]int{"compensation RemoveCustomer": 3, "compensation WithdrawApplicant": 3, "compensation DiscardInspection": 3}, more))
+	return admitted(with(map[string]int{"compensation RemoveCustomer": 3, "compensation WithdrawApplicant": 3,
+		"compensation DiscardInspection": 3}, more))
 }
 
 // with returns all commands of both.
@@ -77,7 +86,8 @@ func goldIsSlow(r *creditv1.CheckCreditRequest) error {
 }
 
 func TestIssueFamilyCards(t *testing.T) {
-	issued := map[string]int{"action ChangePostalAddress": 1, "action IssueCard": 1, "action IssueExtraCard": 2, "action SendWelcome": 3}
+	issued := map[string]int{"action ChangePostalAddress": 1, "action IssueCard": 1, "action IssueExtraCard": 2,
+		"action SendWelcome": 3}
 	headAlone := granted(gold, 10_000_00)
 	headAlone.Cards = headAlone.Cards[:1]
 	for _, test := range []struct {
@@ -99,17 +109,21 @@ func TestIssueFamilyCards(t *testing.T) {
 		},
 		{
 			name: "to the head alone, as the members are forgotten meanwhile", granted: headAlone,
-			acme: &company{decide: verified, refusals: map[string]error{"IssueExtraCard": status.Error(codes.FailedPrecondition, "the customer was forgotten")}},
+			acme: &company{decide: verified,
+				refusals: map[string]error{"IssueExtraCard": status.Error(codes.FailedPrecondition,
+					"the customer was forgotten")}},
 			want: admitted(with(issued, map[string]int{"action CheckCredit": 3, "action SendWelcome": 1})),
 		},
 		{
 			// Two were checked for gold and their checks are abandoned, then one is checked for classic.
-			name: "classic because one was declined", acme: &company{decide: verified, credit: eveOwesNothing(t)}, granted: granted(classic, 5_000_00),
-			want: admitted(with(issued, map[string]int{"action CheckCredit": 4, "compensation AbandonCheck": 2})),
+			name: "classic because one was declined", acme: &company{decide: verified, credit: eveOwesNothing(t)},
+			granted: granted(classic, 5_000_00),
+			want:    admitted(with(issued, map[string]int{"action CheckCredit": 4, "compensation AbandonCheck": 2})),
 		},
 		{
 			name: "refused by the card service",
-			acme: &company{decide: verified, refusals: map[string]error{"IssueCard": refused(t, &cardv1.LimitNotOffered{})}}, carries: carries[*cardv1.LimitNotOffered],
+			acme: &company{decide: verified, refusals: map[string]error{"IssueCard": refused(t,
+				&cardv1.LimitNotOffered{})}}, carries: carries[*cardv1.LimitNotOffered],
 			want: dismissed(map[string]int{
 				"action CheckCredit": 3, "action ChangePostalAddress": 1, "action IssueCard": 1,
 				"compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
@@ -126,7 +140,8 @@ func TestIssueFamilyCards(t *testing.T) {
 			want: dismissed(nil),
 		},
 		{
-			name: "impossible", acme: &company{}, change: func(r *cardv1.IssueFamilyCardsRequest) { r.Product = "platinum" },
+			name: "impossible", acme: &company{},
+			change:  func(r *cardv1.IssueFamilyCardsRequest) { r.Product = "platinum" },
 			carries: func(err error) bool { return status.Code(err) == codes.InvalidArgument }, want: map[string]int{},
 		},
 	} {
@@ -135,9 +150,11 @@ func TestIssueFamilyCards(t *testing.T) {
 			if test.change != nil {
 				test.change(request)
 			}
-			got, err := cardv1.NewFamilySagasClient(open(t, test.acme)).IssueFamilyCards(t.Context(), request, grpc.WaitForReady(true))
+			got, err := cardv1.NewFamilySagasClient(open(t, test.acme)).IssueFamilyCards(t.Context(), request,
+				grpc.WaitForReady(true))
 			if test.carries != nil && !test.carries(err) {
-				t.Errorf("got %v with the details %v, want the refusal with its rejection", err, status.Convert(err).Details())
+				t.Errorf("got %v with the details %v, want the refusal with its rejection", err,
+					status.Convert(err).Details())
 			}
 			if diff := cmp.Diff(test.granted, got, protocmp.Transform()); diff != "" {
 				t.Errorf("the reply, with the error %v (-want +got):\n%s", err, diff)
@@ -155,19 +172,22 @@ func checkPivot(t *testing.T, seen []string) {
 	t.Helper()
 	pivot := slices.Index(seen, "action IssueCard")
 	for i, command := range seen {
-		behind := strings.HasPrefix(command, "compensation ") || command == "action IssueExtraCard" || command == "action SendWelcome"
+		behind := strings.HasPrefix(command, "compensation ") || command == "action IssueExtraCard" ||
+			command == "action SendWelcome"
 		if pivot >= 0 && i != pivot && behind != (i > pivot) && !strings.HasSuffix(command, "AbandonCheck") {
 			t.Errorf("%q is at place %d, the pivot at %d", command, i, pivot)
 		}
 	}
 }
 
-// TestGoldThatTakesTooLong: how many checks had been sent for gold when the time was up, if any, depends on the machine.
+// TestGoldThatTakesTooLong: how many checks had been sent for gold when the time was up, if any, depends on the
+// machine.
 func TestGoldThatTakesTooLong(t *testing.T) {
 	acme := &company{decide: verified, credit: goldIsSlow}
 	request := gilded()
 	request.GoldWithin = durationpb.New(time.Millisecond)
-	got, err := cardv1.NewFamilySagasClient(open(t, acme)).IssueFamilyCards(t.Context(), request, grpc.WaitForReady(true))
+	got, err := cardv1.NewFamilySagasClient(open(t, acme)).IssueFamilyCards(t.Context(), request,
+		grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,13 +207,17 @@ func TestThinkingBetterOfIt(t *testing.T) {
 	request := gilded()
 	request.CoolingOff = durationpb.New(14 * 24 * time.Hour)
 	started, err := sagas.CreateSaga(t.Context(), &treatyv1.CreateSagaRequest{
-		Definition: "acme.card.v1.FamilySagas/IssueFamilyCards", Request: packed(t, request), RequestId: request.GetRequestId(),
+		Definition: "acme.card.v1.FamilySagas/IssueFamilyCards", Request: packed(t, request),
+		RequestId: request.GetRequestId(),
 	}, grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cooling := &cardv1.FamilyProgress{Stage: cardv1.FamilyStage_FAMILY_STAGE_COOLING_OFF, People: 3, Verified: 3}
-	await(t, sagas, started.GetName(), func(s *treatyv1.Saga) bool { return proto.Equal(s.GetProgress(), packed(t, cooling)) })
+	await(t, sagas, started.GetName(), func(s *treatyv1.Saga) bool {
+		return proto.Equal(s.GetProgress(),
+			packed(t, cooling))
+	})
 	if _, err := sagas.CancelSaga(t.Context(), &treatyv1.CancelSagaRequest{
 		Name: started.GetName(), Decision: &treatyv1.Decision{Actor: "ada", Reason: "too expensive"},
 	}); err != nil {
@@ -204,7 +228,8 @@ func TestThinkingBetterOfIt(t *testing.T) {
 		t.Errorf("the end: %v, %v; want COMPENSATED", ended.GetState(), err)
 	}
 	want := dismissed(map[string]int{
-		"action CheckCredit": 3, "action ChangePostalAddress": 1, "compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
+		"action CheckCredit": 3, "action ChangePostalAddress": 1, "compensation AbandonCheck": 3,
+		"compensation RestorePostalAddress": 1,
 	})
 	if diff := cmp.Diff(want, acme.counts()); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)

@@ -12,8 +12,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// TestContractsKeepPersonalDataOutOfWhatIsKept looks through Acme's contracts for fields that are marked debug_redact: no command's reply or
-// rejection has one, for the inbox keeps both, and a saga whose request has one isn't kept for good.
+// TestContractsKeepPersonalDataOutOfWhatIsKept looks through Acme's contracts for fields that are marked debug_redact:
+// no command's reply or rejection has one, for the inbox keeps both, and a saga whose request has one isn't kept for
+// good.
 func TestContractsKeepPersonalDataOutOfWhatIsKept(t *testing.T) {
 	for _, method := range acmeMethods() {
 		name := string(method.FullName())
@@ -34,7 +35,8 @@ func TestContractsKeepPersonalDataOutOfWhatIsKept(t *testing.T) {
 			}
 		}
 		// A saga that a parent may undo can't have a retention.
-		if field := personal(method.Input(), nil); saga != nil && command == nil && field != "" && saga.GetRetention() == nil {
+		if field := personal(method.Input(), nil); saga != nil && command == nil && field != "" &&
+			saga.GetRetention() == nil {
 			t.Errorf("%s has no retention, and its request has %s", name, field)
 		}
 	}

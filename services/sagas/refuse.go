@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// refuse is the error with which a saga ends that decides against what was asked. It carries the rejection to whoever started the saga, and to
-// the code of a saga that has it as a step.
+// refuse is the error with which a saga ends that decides against what was asked. It carries the rejection to whoever
+// started the saga, and to the code of a saga that has it as a step.
 func refuse(message string, rejection proto.Message) error {
 	s, err := status.New(codes.FailedPrecondition, message).WithDetails(protoadapt.MessageV1Of(rejection))
 	if err != nil {
@@ -26,8 +26,8 @@ func invalid(format string, arguments ...any) error {
 	return status.Errorf(codes.InvalidArgument, format, arguments...)
 }
 
-// forgotten says whether a service refused a command because its customer was forgotten while the saga was under way. It is for commands that are
-// refused for no other reason.
+// forgotten says whether a service refused a command because its customer was forgotten while the saga was under way.
+// It is for commands that are refused for no other reason.
 func forgotten(err error) bool { return status.Code(err) == codes.FailedPrecondition }
 
 // orElse is a duration of a request, or what holds when there is none.

@@ -20,8 +20,12 @@ import (
 const reviewEvery = 365 * 24 * time.Hour
 
 // ReviewCustomer reviews a customer once, and begins anew for the next time.
-func (Sagas) ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerRequest) (*customerv1.CustomerReviewed, error) {
-	ended := &customerv1.CustomerReviewed{Customer: in.GetCustomer(), RoundsDone: in.GetRoundsDone(), End: customerv1.ReviewEnd_REVIEW_END_ROUNDS_DONE}
+func (Sagas) ReviewCustomer(
+	ctx saga.Context, in *customerv1.ReviewCustomerRequest,
+) (*customerv1.CustomerReviewed, error) {
+	ended := &customerv1.CustomerReviewed{
+		Customer: in.GetCustomer(), RoundsDone: in.GetRoundsDone(), End: customerv1.ReviewEnd_REVIEW_END_ROUNDS_DONE,
+	}
 	if in.RoundsLeft != nil && in.GetRoundsLeft() <= 0 {
 		return ended, nil
 	}

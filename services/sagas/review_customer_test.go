@@ -44,12 +44,15 @@ func TestReviewCustomer(t *testing.T) {
 		want   *customerv1.CustomerReviewed
 		seen   []string
 	}{
-		{"three times", &company{lastCheck: &creditv1.Check{ApprovedLimitCents: 8_000_00}}, proto.Int32(3), &customerv1.CustomerReviewed{RoundsDone: 3, End: done}, slices.Repeat(round, 3)},
+		{"three times", &company{lastCheck: &creditv1.Check{ApprovedLimitCents: 8_000_00}}, proto.Int32(3),
+			&customerv1.CustomerReviewed{RoundsDone: 3, End: done}, slices.Repeat(round, 3)},
 		{"never checked", &company{}, proto.Int32(1), &customerv1.CustomerReviewed{RoundsDone: 1, End: done}, round},
 		{"not at all", &company{}, proto.Int32(0), &customerv1.CustomerReviewed{End: done}, nil},
-		{"until they leave", &company{customer: closedAfterTwo}, nil, &customerv1.CustomerReviewed{RoundsDone: 2, End: left}, append(slices.Repeat(round, 2), round[0])},
+		{"until they leave", &company{customer: closedAfterTwo}, nil, &customerv1.CustomerReviewed{RoundsDone: 2,
+			End: left}, append(slices.Repeat(round, 2), round[0])},
 		{
-			"who was deleted", &company{refusals: map[string]error{"GetCustomer": status.Error(codes.NotFound, "nobody")}}, nil,
+			"who was deleted", &company{refusals: map[string]error{"GetCustomer": status.Error(codes.NotFound,
+				"nobody")}}, nil,
 			&customerv1.CustomerReviewed{End: left}, round[:1],
 		},
 		{
@@ -58,9 +61,11 @@ func TestReviewCustomer(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			reviewed, err := customerv1.NewReviewSagasClient(open(t, test.acme)).ReviewCustomer(t.Context(), &customerv1.ReviewCustomerRequest{
-				RequestId: "review", Customer: "customers/ada", Interval: durationpb.New(time.Millisecond), RoundsLeft: test.rounds,
-			}, grpc.WaitForReady(true))
+			reviewed, err := customerv1.NewReviewSagasClient(open(t, test.acme)).ReviewCustomer(t.Context(),
+				&customerv1.ReviewCustomerRequest{
+					RequestId: "review", Customer: "customers/ada", Interval: durationpb.New(time.Millisecond),
+					RoundsLeft: test.rounds,
+				}, grpc.WaitForReady(true))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +83,9 @@ func TestReviewCustomer(t *testing.T) {
 // earlier is the code of reviews from before they told the limit.
 type earlier struct{}
 
-func (earlier) ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerRequest) (*customerv1.CustomerReviewed, error) {
+func (earlier) ReviewCustomer(
+	ctx saga.Context, in *customerv1.ReviewCustomerRequest,
+) (*customerv1.CustomerReviewed, error) {
 	saga.Sleep(ctx, in.GetInterval().AsDuration())
 	customer, err := customerv1saga.GetCustomer(ctx, &customerv1.GetCustomerRequest{Name: in.GetCustomer()})
 	if err != nil {
@@ -90,16 +97,21 @@ func (earlier) ReviewCustomer(ctx saga.Context, in *customerv1.ReviewCustomerReq
 	return nil, err
 }
 
-// TestReviewFromBeforeTheLimitWasTold begins a review with the earlier code and goes on with the present one: the round that is under way goes on
-// as it began, and the next one asks for the limit.
+// TestReviewFromBeforeTheLimitWasTold begins a review with the earlier code and goes on with the present one: the round
+// that is under way goes on as it began, and the next one asks for the limit.
 func TestReviewFromBeforeTheLimitWasTold(t *testing.T) {
-	acme := &company{turnedAway: make(chan string, 1), refusals: map[string]error{"SendReview": status.Error(codes.Unavailable, "not now")}}
+	acme := &company{
+		turnedAway: make(chan string, 1),
+		refusals:   map[string]error{"SendReview": status.Error(codes.Unavailable, "not now")},
+	}
 	store, participants := filepath.Join(t.TempDir(), "treaty.db"), acme.open(t)
-	conn, stop := orchestrate(t, acme, store, participants, func(r saga.Registrar) { customerv1saga.RegisterReviewSagas(r, earlier{}) })
+	conn, stop := orchestrate(t, acme, store, participants,
+		func(r saga.Registrar) { customerv1saga.RegisterReviewSagas(r, earlier{}) })
 	started, err := treatyv1.NewSagaServiceClient(conn).CreateSaga(t.Context(), &treatyv1.CreateSagaRequest{
 		Definition: "acme.customer.v1.ReviewSagas/ReviewCustomer",
 		Request: packed(t, &customerv1.ReviewCustomerRequest{
-			RequestId: "review", Customer: "customers/ada", Interval: durationpb.New(time.Millisecond), RoundsLeft: proto.Int32(2),
+			RequestId: "review", Customer: "customers/ada", Interval: durationpb.New(time.Millisecond),
+			RoundsLeft: proto.Int32(2),
 		}),
 	})
 	if err != nil {
@@ -109,16 +121,19 @@ func TestReviewFromBeforeTheLimitWasTold(t *testing.T) {
 	stop()
 	acme.allow("SendReview")
 	conn, _ = orchestrate(t, acme, store, participants, register)
-	ended, err := treatyv1.NewSagaServiceClient(conn).WaitSaga(t.Context(), &treatyv1.WaitSagaRequest{Name: started.GetName()})
+	ended, err := treatyv1.NewSagaServiceClient(conn).WaitSaga(t.Context(),
+		&treatyv1.WaitSagaRequest{Name: started.GetName()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := packed(t, &customerv1.CustomerReviewed{Customer: "customers/ada", RoundsDone: 2, End: customerv1.ReviewEnd_REVIEW_END_ROUNDS_DONE})
+	want := packed(t, &customerv1.CustomerReviewed{Customer: "customers/ada", RoundsDone: 2,
+		End: customerv1.ReviewEnd_REVIEW_END_ROUNDS_DONE})
 	if diff := cmp.Diff(want, ended.GetReply(), protocmp.Transform()); diff != "" {
 		t.Errorf("the reply (-want +got):\n%s", diff)
 	}
 	seen := slices.Compact(acme.seen()) // the message was sent again until it was taken
-	if diff := cmp.Diff([]string{"action GetCustomer", "action SendReview", "action GetCustomer", "action GetLastCheck", "action SendReview"}, seen); diff != "" {
+	if diff := cmp.Diff([]string{"action GetCustomer", "action SendReview", "action GetCustomer", "action GetLastCheck",
+		"action SendReview"}, seen); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)
 	}
 }

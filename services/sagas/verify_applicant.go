@@ -13,8 +13,11 @@ import (
 // registerAnswersWithin is how long the identity register may take unless the request says otherwise.
 const registerAnswersWithin = 72 * time.Hour
 
-// VerifyApplicant makes sure that somebody is who they say they are. It is a saga of its own and a step of others, which undo it as a whole.
-func (Sagas) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error) {
+// VerifyApplicant makes sure that somebody is who they say they are. It is a saga of its own and a step of others,
+// which undo it as a whole.
+func (Sagas) VerifyApplicant(
+	ctx saga.Context, in *identityv1.VerifyApplicantRequest,
+) (*identityv1.ApplicantConfirmed, error) {
 	registered, err := identityv1saga.RegisterApplicant(ctx, &identityv1.RegisterApplicantRequest{
 		Customer:       in.GetCustomer(),
 		DisplayName:    in.GetDisplayName(),
@@ -30,13 +33,16 @@ func (Sagas) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantReq
 		return nil, err
 	}
 	patience := orElse(in.GetConfirmWithin(), registerAnswersWithin)
-	verified, turnedDown, silence := identityv1saga.NextApplicantVerified(applicant), identityv1saga.NextApplicantTurnedDown(applicant), saga.After(patience)
+	verified, turnedDown, silence := identityv1saga.NextApplicantVerified(applicant),
+		identityv1saga.NextApplicantTurnedDown(applicant), saga.After(patience)
 	switch saga.First(ctx, verified, turnedDown, silence) {
 	case verified:
-		return &identityv1.ApplicantConfirmed{Applicant: applicant, Verified: verified.Message(), Inspected: inspected}, nil
+		return &identityv1.ApplicantConfirmed{Applicant: applicant, Verified: verified.Message(), Inspected: inspected},
+			nil
 	case turnedDown:
 		return nil, refuse("the identity register turns the applicant down", turnedDown.Message())
 	default:
-		return nil, refuse("the identity register said nothing in time", &identityv1.RegisterSilent{Applicant: applicant, Waited: durationpb.New(patience)})
+		return nil, refuse("the identity register said nothing in time",
+			&identityv1.RegisterSilent{Applicant: applicant, Waited: durationpb.New(patience)})
 	}
 }

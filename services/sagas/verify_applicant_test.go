@@ -21,7 +21,9 @@ import (
 )
 
 func applying() *identityv1.VerifyApplicantRequest {
-	return &identityv1.VerifyApplicantRequest{RequestId: "verify", Customer: "customers/ada", DisplayName: "Ada", PassportNumber: "AB12345"}
+	return &identityv1.VerifyApplicantRequest{
+		RequestId: "verify", Customer: "customers/ada", DisplayName: "Ada", PassportNumber: "AB12345",
+	}
 }
 
 // turnedDown is what the register publishes about whom it doesn't vouch for.
@@ -40,16 +42,21 @@ func TestVerifyApplicant(t *testing.T) {
 		want    []string
 	}{
 		{name: "vouched for", acme: &company{decide: verified}, want: asked},
-		{name: "turned down", acme: &company{decide: turnedDown}, carries: carries[*identityv1.ApplicantTurnedDown], want: undone},
-		{name: "not answered about", acme: &company{}, within: time.Millisecond, carries: carries[*identityv1.RegisterSilent], want: undone},
+		{name: "turned down", acme: &company{decide: turnedDown}, carries: carries[*identityv1.ApplicantTurnedDown],
+			want: undone},
+		{name: "not answered about", acme: &company{}, within: time.Millisecond,
+			carries: carries[*identityv1.RegisterSilent], want: undone},
 		{
 			name: "with a forged passport",
-			acme: &company{decide: verified, refusals: map[string]error{"InspectPassport": refused(t, &identityv1.PassportNotGenuine{})}},
-			want: append(asked[:2:2], "compensation WithdrawApplicant"), carries: carries[*identityv1.PassportNotGenuine],
+			acme: &company{decide: verified, refusals: map[string]error{"InspectPassport": refused(t,
+				&identityv1.PassportNotGenuine{})}},
+			want:    append(asked[:2:2], "compensation WithdrawApplicant"),
+			carries: carries[*identityv1.PassportNotGenuine],
 		},
 		{
 			name: "not taken by the register",
-			acme: &company{refusals: map[string]error{"RegisterApplicant": refused(t, &identityv1.ApplicantRejected{})}},
+			acme: &company{refusals: map[string]error{"RegisterApplicant": refused(t,
+				&identityv1.ApplicantRejected{})}},
 			want: asked[:1], carries: carries[*identityv1.ApplicantRejected],
 		},
 	} {
@@ -58,7 +65,8 @@ func TestVerifyApplicant(t *testing.T) {
 			if test.within > 0 {
 				request.ConfirmWithin = durationpb.New(test.within)
 			}
-			confirmed, err := identityv1.NewIdentitySagasClient(open(t, test.acme)).VerifyApplicant(t.Context(), request, grpc.WaitForReady(true))
+			confirmed, err := identityv1.NewIdentitySagasClient(open(t, test.acme)).VerifyApplicant(t.Context(),
+				request, grpc.WaitForReady(true))
 			want := &identityv1.ApplicantConfirmed{
 				Applicant: "applicants/ada",
 				Verified:  &identityv1.ApplicantVerified{Applicant: "applicants/ada", RegisterReference: "REG-1"},
@@ -66,7 +74,8 @@ func TestVerifyApplicant(t *testing.T) {
 			}
 			switch {
 			case test.carries != nil && (status.Code(err) != codes.FailedPrecondition || !test.carries(err)):
-				t.Errorf("got %v with the details %v, want the refusal with its rejection", err, status.Convert(err).Details())
+				t.Errorf("got %v with the details %v, want the refusal with its rejection", err,
+					status.Convert(err).Details())
 			case test.carries == nil && err != nil:
 				t.Errorf("refused: %v", err)
 			case test.carries == nil && !proto.Equal(confirmed, want):
@@ -79,7 +88,8 @@ func TestVerifyApplicant(t *testing.T) {
 	}
 }
 
-// TestDecisionThatTakesLong publishes the register's decision when the saga waits for nothing else any more, over a restart.
+// TestDecisionThatTakesLong publishes the register's decision when the saga waits for nothing else any more, over a
+// restart.
 func TestDecisionThatTakesLong(t *testing.T) {
 	acme := &company{}
 	store, participants := filepath.Join(t.TempDir(), "treaty.db"), acme.open(t)
@@ -113,7 +123,8 @@ func TestDecisionThatTakesLong(t *testing.T) {
 	}
 }
 
-// TestInspectionThatTakesLong has the inspection accepted, kept alive and completed by a call, with a reply or a refusal.
+// TestInspectionThatTakesLong has the inspection accepted, kept alive and completed by a call, with a reply or a
+// refusal.
 func TestInspectionThatTakesLong(t *testing.T) {
 	accepted := make(chan string)
 	acme := &company{decide: verified, inspect: func(ctx context.Context, _ string) error {
@@ -135,7 +146,8 @@ func TestInspectionThatTakesLong(t *testing.T) {
 		}, codes.OK},
 		{"forged", func(r *treatyv1.CompleteStepRequest) {
 			r.How = &treatyv1.CompleteStepRequest_Refusal{Refusal: &treatyv1.Failure{
-				Code: int32(codes.FailedPrecondition), Details: []*anypb.Any{packed(t, &identityv1.PassportNotGenuine{})},
+				Code: int32(codes.FailedPrecondition), Details: []*anypb.Any{packed(t,
+					&identityv1.PassportNotGenuine{})},
 			}}
 		}, codes.FailedPrecondition},
 	} {
@@ -144,22 +156,28 @@ func TestInspectionThatTakesLong(t *testing.T) {
 			go func() {
 				request := applying()
 				request.RequestId = test.name
-				_, err := identityv1.NewIdentitySagasClient(conn).VerifyApplicant(t.Context(), request, grpc.WaitForReady(true))
+				_, err := identityv1.NewIdentitySagasClient(conn).VerifyApplicant(t.Context(), request,
+					grpc.WaitForReady(true))
 				ended <- err
 			}()
 			step := <-accepted
-			if _, err := steps.HeartbeatStep(t.Context(), &treatyv1.HeartbeatStepRequest{Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}); err != nil {
+			if _, err := steps.HeartbeatStep(t.Context(), &treatyv1.HeartbeatStepRequest{Name: step,
+				Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}); err != nil {
 				t.Errorf("the heartbeat: %v", err)
 			}
-			completion := &treatyv1.CompleteStepRequest{Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}
+			completion := &treatyv1.CompleteStepRequest{
+				Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
+			}
 			test.complete(completion)
 			if _, err := steps.CompleteStep(t.Context(), completion); err != nil {
 				t.Fatalf("the completion: %v", err)
 			}
-			if err := <-ended; status.Code(err) != test.want || test.want != codes.OK && !carries[*identityv1.PassportNotGenuine](err) {
+			if err := <-ended; status.Code(err) != test.want || test.want != codes.OK &&
+				!carries[*identityv1.PassportNotGenuine](err) {
 				t.Errorf("the saga ended with %v, want %v", err, test.want)
 			}
-			if _, err := steps.HeartbeatStep(t.Context(), &treatyv1.HeartbeatStepRequest{Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}); status.Code(err) != codes.FailedPrecondition {
+			if _, err := steps.HeartbeatStep(t.Context(), &treatyv1.HeartbeatStepRequest{Name: step,
+				Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}); status.Code(err) != codes.FailedPrecondition {
 				t.Errorf("a heartbeat of a step that is over: %v, want FAILED_PRECONDITION", err)
 			}
 		})

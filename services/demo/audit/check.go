@@ -10,7 +10,8 @@ import (
 // Check holds the facts against the invariants.
 func Check(facts *Facts) *Report {
 	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed),
-		children: make(map[string]*history), definitions: make(map[string]bool), events: make(map[uint64]*treatyv1.PublishedEvent),
+		children: make(map[string]*history), definitions: make(map[string]bool),
+		events:  make(map[uint64]*treatyv1.PublishedEvent),
 		reached: make(map[string]string),
 	}
 	c.index()
@@ -87,7 +88,8 @@ func (c *checker) index() {
 			c.countRow(row)
 			key := command{row.CommandID, row.Direction}
 			if other := c.rows[key]; other != nil {
-				c.report.add(OneEffect, row.CommandID, "%s is in the ledgers twice: of %s and of %s", row.Direction, other.service, ledger.Service)
+				c.report.add(OneEffect, row.CommandID, "%s is in the ledgers twice: of %s and of %s", row.Direction,
+					other.service, ledger.Service)
 				continue
 			}
 			c.rows[key] = p
@@ -156,7 +158,8 @@ func (c *checker) checkStarts() {
 		if h.end == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 			c.report.add(AcknowledgedIsFinal, name, "isn't final: %s", h.view.GetState())
 		} else if h.view.GetState() != h.end {
-			c.report.add(AcknowledgedIsFinal, name, "is shown as %s, and its journal ends as %s", h.view.GetState(), h.end)
+			c.report.add(AcknowledgedIsFinal, name, "is shown as %s, and its journal ends as %s", h.view.GetState(),
+				h.end)
 		}
 	}
 	for _, start := range c.facts.Starts {
@@ -168,12 +171,14 @@ func (c *checker) checkStarts() {
 		h := c.sagas[start.Saga]
 		switch {
 		case h == nil:
-			c.report.add(AcknowledgedIsFinal, start.Saga, "was acknowledged to the client with request id %s and is gone", start.RequestID)
+			c.report.add(AcknowledgedIsFinal, start.Saga,
+				"was acknowledged to the client with request id %s and is gone", start.RequestID)
 		case h.started.GetDefinition() != start.Definition || h.started.GetRequestId() != start.RequestID:
 			c.report.add(AcknowledgedIsFinal, start.Saga, "was acknowledged as %s with request id %s and is %s with %s",
 				start.Definition, start.RequestID, h.started.GetDefinition(), h.started.GetRequestId())
 		case told && start.Told != h.end:
-			c.report.add(AcknowledgedIsFinal, start.Saga, "ended as %s for its client, and as %s in its journal", start.Told, h.end)
+			c.report.add(AcknowledgedIsFinal, start.Saga, "ended as %s for its client, and as %s in its journal",
+				start.Told, h.end)
 		}
 	}
 }
@@ -183,7 +188,8 @@ func (c *checker) checkLedgers() {
 	last := make(map[string]int64)
 	for _, row := range c.order {
 		if row.Sequence <= last[row.service] {
-			c.report.add(OneEffect, row.CommandID, "the ledger of %s isn't in order: %d after %d", row.service, row.Sequence, last[row.service])
+			c.report.add(OneEffect, row.CommandID, "the ledger of %s isn't in order: %d after %d", row.service,
+				row.Sequence, last[row.service])
 		}
 		last[row.service] = row.Sequence
 		name, path, ok := strings.Cut(row.CommandID, "/steps/")
@@ -201,7 +207,8 @@ func (c *checker) checkLedgers() {
 			end = h.actedUntil
 		}
 		if row.Verdict.took() && !end.IsZero() && row.Time.After(end) {
-			c.report.add(NothingAfterTheEnd, row.CommandID, "its %s took effect at %s %s after the saga's end", row.Direction, row.service, row.Time.Sub(end))
+			c.report.add(NothingAfterTheEnd, row.CommandID, "its %s took effect at %s %s after the saga's end",
+				row.Direction, row.service, row.Time.Sub(end))
 		}
 	}
 }
@@ -209,7 +216,8 @@ func (c *checker) checkLedgers() {
 // checkIntent says whether the journal held the command when it came.
 func (c *checker) checkIntent(h *history, s *step, row *placed) {
 	if s == nil {
-		c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and the journal of %s has no such step", row.service, h.name)
+		c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and the journal of %s has no such step",
+			row.service, h.name)
 		return
 	}
 	intended := s.scheduled
@@ -218,9 +226,11 @@ func (c *checker) checkIntent(h *history, s *step, row *placed) {
 	}
 	switch {
 	case intended.missing():
-		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s without an intent in the journal", row.Direction, row.service)
+		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s without an intent in the journal",
+			row.Direction, row.service)
 	case row.Time.Before(intended.time):
-		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s %s before its intent was recorded", row.Direction, row.service, intended.time.Sub(row.Time))
+		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s %s before its intent was recorded",
+			row.Direction, row.service, intended.time.Sub(row.Time))
 	}
 }
 
@@ -231,16 +241,19 @@ func (c *checker) checkVerdict(row *placed) {
 		other = c.rows[command{row.CommandID, Action}]
 	}
 	switch {
-	case row.Direction == Action && row.Verdict == NullCompensated, row.Direction == Compensation && (row.Verdict == Refused || row.Verdict == RefusedLate):
+	case row.Direction == Action && row.Verdict == NullCompensated, row.Direction == Compensation &&
+		(row.Verdict == Refused || row.Verdict == RefusedLate):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "its %s has the verdict %s", row.Direction, row.Verdict)
 	case row.Direction == Action && row.Verdict.took() && other != nil && other.Sequence < row.Sequence,
 		// One that was accepted keeps its place when it is completed, and has the time of that.
 		row.Direction == Action && row.Verdict == Executed && other != nil && other.Time.Before(row.Time):
 		c.report.add(NoActionAfterUndo, row.CommandID, "took effect at %s after its compensation", row.service)
 	case row.Direction == Action && row.Verdict == RefusedLate && (other == nil || other.Sequence > row.Sequence):
-		c.report.add(NoActionAfterUndo, row.CommandID, "was refused as late at %s, and there was no compensation before it", row.service)
+		c.report.add(NoActionAfterUndo, row.CommandID,
+			"was refused as late at %s, and there was no compensation before it", row.service)
 	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || !other.Verdict.took()):
-		c.report.add(NullCompensationIsNoOp, row.CommandID, "was undone at %s, and it never took effect there", row.service)
+		c.report.add(NullCompensationIsNoOp, row.CommandID, "was undone at %s, and it never took effect there",
+			row.service)
 	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && other.Verdict.took():
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "took effect at %s, and its undo did nothing", row.service)
 	}
@@ -267,15 +280,18 @@ func (c *checker) checkEffects() {
 		for _, resource := range row.Effects {
 			k := key{row.service, resource}
 			if other := wanted[k]; other != "" {
-				c.report.add(OneEffect, resource, "is the effect of %s and of %s at %s", other, row.CommandID, row.service)
+				c.report.add(OneEffect, resource, "is the effect of %s and of %s at %s", other, row.CommandID,
+					row.service)
 			}
 			wanted[k] = row.CommandID
 			live := slices.ContainsFunc(found[k], func(e Effect) bool { return !e.Undone })
 			switch {
 			case undone && live:
-				c.report.add(AllOrNothing, row.CommandID, "was undone at %s, and its effect %s is still there", row.service, resource)
+				c.report.add(AllOrNothing, row.CommandID, "was undone at %s, and its effect %s is still there",
+					row.service, resource)
 			case !undone && !live:
-				c.report.add(AllOrNothing, row.CommandID, "took effect at %s, and its effect %s isn't there", row.service, resource)
+				c.report.add(AllOrNothing, row.CommandID, "took effect at %s, and its effect %s isn't there",
+					row.service, resource)
 			}
 		}
 	}

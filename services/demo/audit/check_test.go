@@ -31,8 +31,8 @@ func TestWhatWasThereBeforeIsNoEffect(t *testing.T) {
 	}
 }
 
-// TestPlantedViolationsAreFound breaks each promise in each way that the audit knows: an audit that finds nothing must be able to
-// find something.
+// TestPlantedViolationsAreFound breaks each promise in each way that the audit knows: an audit that finds nothing must
+// be able to find something.
 func TestPlantedViolationsAreFound(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -45,46 +45,62 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			w.forget("won", "saga_succeeded")
 			w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING
 		}},
-		{"a saga is shown as open", AcknowledgedIsFinal, "is shown as", func(w *world) { w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING }},
-		{"the client was told otherwise", AcknowledgedIsFinal, "ended as", func(w *world) { w.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
-		{"another request", AcknowledgedIsFinal, "was acknowledged as", func(w *world) { w.start("won").RequestID = "another" }},
+		{"a saga is shown as open", AcknowledgedIsFinal, "is shown as",
+			func(w *world) { w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING }},
+		{"the client was told otherwise", AcknowledgedIsFinal, "ended as",
+			func(w *world) { w.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
+		{"another request", AcknowledgedIsFinal, "was acknowledged as",
+			func(w *world) { w.start("won").RequestID = "another" }},
 		{"one request id, two sagas", AcknowledgedIsFinal, "has the request id", func(w *world) {
 			w.saga("won").Records[0].GetRecord().GetSagaStarted().RequestId = "request-lost"
 		}},
-		{"the saga is listed twice", AcknowledgedIsFinal, "is there twice", func(w *world) { w.Sagas = append(w.Sagas, w.Sagas[0]) }},
-		{"the start isn't the first record", AcknowledgedIsFinal, "doesn't begin", func(w *world) { w.saga("won").Records = w.saga("won").Records[1:] }},
+		{"the saga is listed twice", AcknowledgedIsFinal, "is there twice",
+			func(w *world) { w.Sagas = append(w.Sagas, w.Sagas[0]) }},
+		{"the start isn't the first record", AcknowledgedIsFinal, "doesn't begin",
+			func(w *world) { w.saga("won").Records = w.saga("won").Records[1:] }},
 
-		{"done, but the participant doesn't know it", AllOrNothing, "never saw it", func(w *world) { w.drop("won", "3", Action) }},
+		{"done, but the participant doesn't know it", AllOrNothing, "never saw it",
+			func(w *world) { w.drop("won", "3", Action) }},
 		{"done, but the participant refused it", AllOrNothing, "has it as refused", func(w *world) {
 			w.edit("won", "1", Action, func(r *Row) { r.Verdict = Refused })
 		}},
 		{"refused, but the participant executed it", AllOrNothing, "refused in the journal", func(w *world) {
 			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Executed })
 		}},
-		{"refused, but the participant accepted it and goes on", AllOrNothing, "refused in the journal", func(w *world) {
-			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
-		}},
-		{"compensated, and a step isn't undone in the journal", AllOrNothing, "isn't undone", func(w *world) { w.forget("lost", "compensation_done") }},
-		{"compensated, and a step isn't undone at its participant", AllOrNothing, "wasn't undone there", func(w *world) { w.drop("lost", "1", Compensation) }},
-		{"succeeded with a step that is half done", AllOrNothing, "isn't done", func(w *world) { w.forget("won", "step_done") }},
-		{"succeeded, and a step was undone", AllOrNothing, "was undone", func(w *world) { w.row("customer", "won", "1", Compensation, Executed) }},
+		{"refused, but the participant accepted it and goes on", AllOrNothing, "refused in the journal",
+			func(w *world) {
+				w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
+			}},
+		{"compensated, and a step isn't undone in the journal", AllOrNothing, "isn't undone",
+			func(w *world) { w.forget("lost", "compensation_done") }},
+		{"compensated, and a step isn't undone at its participant", AllOrNothing, "wasn't undone there",
+			func(w *world) { w.drop("lost", "1", Compensation) }},
+		{"succeeded with a step that is half done", AllOrNothing, "isn't done",
+			func(w *world) { w.forget("won", "step_done") }},
+		{"succeeded, and a step was undone", AllOrNothing, "was undone",
+			func(w *world) { w.row("customer", "won", "1", Compensation, Executed) }},
 		{"compensated past the pivot", AllOrNothing, "can't be undone", func(w *world) {
 			w.step("lost", "9", pivot)
 			w.done("lost", "9")
 		}},
-		{"the effect of a success is missing", AllOrNothing, "isn't there", func(w *world) { w.Effects = w.Effects[1:] }},
-		{"the effect of a success is undone", AllOrNothing, "isn't there", func(w *world) { w.Effects[0].Undone = true }},
+		{"the effect of a success is missing", AllOrNothing, "isn't there",
+			func(w *world) { w.Effects = w.Effects[1:] }},
+		{"the effect of a success is undone", AllOrNothing, "isn't there",
+			func(w *world) { w.Effects[0].Undone = true }},
 		{"what was undone is still there", AllOrNothing, "still there", func(w *world) { w.Effects[2].Undone = false }},
 
-		{"a command is in the ledgers twice", OneEffect, "ledgers twice", func(w *world) { w.row("card", "won", "1", Action, Executed) }},
-		{"an effect twice", OneEffect, "more than once", func(w *world) { w.Effects = append(w.Effects, w.Effects[0]) }},
+		{"a command is in the ledgers twice", OneEffect, "ledgers twice",
+			func(w *world) { w.row("card", "won", "1", Action, Executed) }},
+		{"an effect twice", OneEffect, "more than once",
+			func(w *world) { w.Effects = append(w.Effects, w.Effects[0]) }},
 		{"an effect that no command made", OneEffect, "no command", func(w *world) {
 			w.Effects = append(w.Effects, Effect{Service: "card", Resource: "cards/second"})
 		}},
 		{"two commands with one effect", OneEffect, "is the effect of", func(w *world) {
 			w.edit("lost", "1", Action, func(r *Row) { r.Effects = []string{"customers/won@2"} })
 		}},
-		{"a step is scheduled twice", OneEffect, "scheduled twice", func(w *world) { w.step("won", "1", compensatable) }},
+		{"a step is scheduled twice", OneEffect, "scheduled twice",
+			func(w *world) { w.step("won", "1", compensatable) }},
 		{"a step ends twice", OneEffect, "ended twice", func(w *world) { w.done("won", "1") }},
 		{"a ledger out of order", OneEffect, "isn't in order", func(w *world) {
 			w.edit("lost", "1", Action, func(r *Row) { r.Sequence = 0 })
@@ -97,7 +113,8 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"undone in the order of the steps at the participants", ReverseOrder, "was undone at", func(w *world) {
 			w.edit("lost", "2", Compensation, func(r *Row) { r.Time = r.Time.Add(time.Hour) })
 		}},
-		{"undone side by side", ReverseOrder, "was scheduled before", func(w *world) { w.swap("lost", "compensation_scheduled 1", "compensation_done 2") }},
+		{"undone side by side", ReverseOrder, "was scheduled before",
+			func(w *world) { w.swap("lost", "compensation_scheduled 1", "compensation_done 2") }},
 
 		{"an action takes effect after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
 			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Executed })
@@ -116,7 +133,8 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"the undo of something did nothing", NullCompensationIsNoOp, "its undo did nothing", func(w *world) {
 			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
 		}},
-		{"a null compensation wasn't kept", NullCompensationIsNoOp, "doesn't know of it", func(w *world) { w.drop("late", "1", Compensation) }},
+		{"a null compensation wasn't kept", NullCompensationIsNoOp, "doesn't know of it",
+			func(w *world) { w.drop("late", "1", Compensation) }},
 		{"an undo was refused", NullCompensationIsNoOp, "has the verdict refused", func(w *world) {
 			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = Refused })
 		}},
@@ -126,10 +144,14 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		}},
 		{"a record after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) { w.decide("won") }},
 
-		{"a command of no saga", DurableBeforeSent, "no such saga", func(w *world) { w.row("card", "nobody", "1", Action, Executed) }},
-		{"a command of no step", DurableBeforeSent, "no such step", func(w *world) { w.row("card", "won", "7", Action, Refused) }},
-		{"an action without an intent", DurableBeforeSent, "its intent was never recorded", func(w *world) { w.forget("won", "step_scheduled") }},
-		{"an undo without an intent", DurableBeforeSent, "without an intent", func(w *world) { w.forget("lost", "compensation_scheduled") }},
+		{"a command of no saga", DurableBeforeSent, "no such saga",
+			func(w *world) { w.row("card", "nobody", "1", Action, Executed) }},
+		{"a command of no step", DurableBeforeSent, "no such step",
+			func(w *world) { w.row("card", "won", "7", Action, Refused) }},
+		{"an action without an intent", DurableBeforeSent, "its intent was never recorded",
+			func(w *world) { w.forget("won", "step_scheduled") }},
+		{"an undo without an intent", DurableBeforeSent, "without an intent",
+			func(w *world) { w.forget("lost", "compensation_scheduled") }},
 		{"sent before it was recorded", DurableBeforeSent, "before its intent was recorded", func(w *world) {
 			w.edit("won", "1", Action, func(r *Row) { r.Time = r.Time.Add(-time.Hour) })
 		}},
@@ -138,7 +160,8 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			w.swap("lost", "compensation_scheduled 2", "step_refused 3")
 			w.step("lost", "4", query)
 		}},
-		{"compensated without a decision", NeverReversed, "without a decision", func(w *world) { w.forget("lost", "compensation_decided") }},
+		{"compensated without a decision", NeverReversed, "without a decision",
+			func(w *world) { w.forget("lost", "compensation_decided") }},
 		{"decided twice", NeverReversed, "decided twice", func(w *world) { w.decide("lost") }},
 		{"succeeded after the decision", NeverReversed, "succeeded after", func(w *world) {
 			w.forget("lost", "saga_compensated")

@@ -14,7 +14,8 @@ type Facts struct {
 	// Sagas are what the orchestrator says.
 	Sagas []Saga
 
-	// Events are all that the orchestrator's store holds. Nil: they weren't gathered, and what sagas took isn't held against them.
+	// Events are all that the orchestrator's store holds. Nil: they weren't gathered, and what sagas took isn't held
+	// against them.
 	Events []*treatyv1.PublishedEvent
 
 	// Ledgers are what the participants' inboxes recorded.

@@ -28,8 +28,8 @@ type history struct {
 	takenFrom  map[string]uint64 // by key, how far earlier rounds had taken events
 	decidedAt  moment
 
-	// end is the final state, unspecified when there is none; endTime is when, and actedUntil when no action could follow any more: of a child
-	// that was undone after it had succeeded, when it succeeded.
+	// end is the final state, unspecified when there is none; endTime is when, and actedUntil when no action could
+	// follow any more: of a child that was undone after it had succeeded, when it succeeded.
 	end                 treatyv1.SagaState
 	endTime, actedUntil time.Time
 }
@@ -76,7 +76,10 @@ type moment struct {
 func (m moment) missing() bool { return m.place == 0 }
 
 func newHistory(s Saga) *history {
-	h := &history{name: s.View.GetName(), view: s.View, records: s.Records, byPath: make(map[string]*step), taken: make(map[uint64]bool)}
+	h := &history{
+		name: s.View.GetName(), view: s.View, records: s.Records, byPath: make(map[string]*step),
+		taken: make(map[uint64]bool),
+	}
 	for i, r := range s.Records {
 		h.read(moment{place: i + 1, time: r.GetTime().AsTime()}, r.GetRecord())
 	}
@@ -209,8 +212,8 @@ func (s *step) compensatable() bool { return s.intent.GetCompensation() != nil }
 
 func (h *history) commandID(s *step) string { return h.name + "/steps/" + s.path }
 
-// follows says whether a step runs after another one, rather than beside it: paths are places and branches in turn, "2.1.4" the fourth place of the
-// first branch at place 2.
+// follows says whether a step runs after another one, rather than beside it: paths are places and branches in turn,
+// "2.1.4" the fourth place of the first branch at place 2.
 func (s *step) follows(other *step) bool {
 	_, mine := roundOf(s.path)
 	_, others := roundOf(other.path)

@@ -21,7 +21,8 @@ func (c *checker) checkJournal(h *history) {
 		switch record.GetKind().(type) {
 		case *treatyv1.Record_StepScheduled:
 			if decided {
-				c.report.add(NeverReversed, r.GetName(), "step %s was scheduled after the decision to compensate", record.GetStepScheduled().GetStep())
+				c.report.add(NeverReversed, r.GetName(), "step %s was scheduled after the decision to compensate",
+					record.GetStepScheduled().GetStep())
 			}
 		case *treatyv1.Record_CompensationDecided:
 			if decided {
@@ -111,7 +112,8 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 		c.report.add(AllOrNothing, id, "is refused in the journal, and its participant %s", ledgerSays(action))
 	}
 	if !s.undoneAt.missing() && undo == nil {
-		c.report.add(NullCompensationIsNoOp, id, "is undone in the journal, and its participant's ledger doesn't know of it")
+		c.report.add(NullCompensationIsNoOp, id,
+			"is undone in the journal, and its participant's ledger doesn't know of it")
 	}
 }
 
@@ -153,7 +155,8 @@ func (c *checker) checkBackward(id string, s *step, action *placed, reason strin
 	}
 }
 
-// checkOrder: of two steps that don't run side by side, the later one is undone before the undo of the earlier one begins.
+// checkOrder: of two steps that don't run side by side, the later one is undone before the undo of the earlier one
+// begins.
 func (c *checker) checkOrder(h *history) {
 	for i, earlier := range h.steps {
 		if earlier.undoScheduled.missing() {
@@ -167,11 +170,14 @@ func (c *checker) checkOrder(h *history) {
 				continue // the earlier one was undone with its scope, and the saga went on
 			}
 			if later.undoneAt.missing() || later.undoneAt.place > earlier.undoScheduled.place {
-				c.report.add(ReverseOrder, h.name, "the undo of step %s was scheduled before step %s was undone", earlier.path, later.path)
+				c.report.add(ReverseOrder, h.name, "the undo of step %s was scheduled before step %s was undone",
+					earlier.path, later.path)
 			}
-			first, second := c.rows[command{h.commandID(later), Compensation}], c.rows[command{h.commandID(earlier), Compensation}]
+			first, second := c.rows[command{h.commandID(later), Compensation}],
+				c.rows[command{h.commandID(earlier), Compensation}]
 			if first != nil && second != nil && second.Time.Before(first.Time) {
-				c.report.add(ReverseOrder, h.name, "step %s was undone at %s before step %s was at %s", earlier.path, second.service, later.path, first.service)
+				c.report.add(ReverseOrder, h.name, "step %s was undone at %s before step %s was at %s", earlier.path,
+					second.service, later.path, first.service)
 			}
 		}
 	}

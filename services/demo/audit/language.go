@@ -8,7 +8,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// checkScopes: a scope that failed is undone as a whole before the code behind it goes on, and nothing is undone that nobody decided to undo.
+// checkScopes: a scope that failed is undone as a whole before the code behind it goes on, and nothing is undone that
+// nobody decided to undo.
 func (c *checker) checkScopes(h *history) {
 	for i, failed := range h.scopes {
 		if slices.ContainsFunc(h.scopes[:i], func(other scope) bool { return other.path == failed.path }) {
@@ -19,16 +20,21 @@ func (c *checker) checkScopes(h *history) {
 				continue
 			}
 			if inside.scheduled.place > failed.decided.place {
-				c.report.add(NeverReversed, h.commandID(inside), "was scheduled after the decision to undo its scope %s", failed.path)
+				c.report.add(NeverReversed, h.commandID(inside),
+					"was scheduled after the decision to undo its scope %s", failed.path)
 			}
 			c.checkScopeLeft(h, failed, inside)
 		}
 	}
 	for _, s := range h.steps {
-		if s.undoScheduled.missing() || s.unknown || !h.decidedAt.missing() && h.decidedAt.place < s.undoScheduled.place {
+		if s.undoScheduled.missing() || s.unknown || !h.decidedAt.missing() &&
+			h.decidedAt.place < s.undoScheduled.place {
 			continue
 		}
-		if !slices.ContainsFunc(h.scopes, func(failed scope) bool { return failed.holds(s) && failed.decided.place < s.undoScheduled.place }) {
+		if !slices.ContainsFunc(h.scopes, func(failed scope) bool {
+			return failed.holds(s) &&
+				failed.decided.place < s.undoScheduled.place
+		}) {
 			c.report.add(NeverReversed, h.commandID(s), "was undone without a decision, of the saga or of a scope")
 		}
 	}
@@ -44,7 +50,8 @@ func (c *checker) checkScopeLeft(h *history, failed scope, inside *step) {
 			continue
 		}
 		if inside.undoneAt.missing() || inside.undoneAt.place > behind.scheduled.place {
-			c.report.add(ReverseOrder, h.name, "step %s was scheduled before step %s of the failed scope %s was undone", behind.path, inside.path, failed.path)
+			c.report.add(ReverseOrder, h.name, "step %s was scheduled before step %s of the failed scope %s was undone",
+				behind.path, inside.path, failed.path)
 		}
 	}
 }
@@ -64,19 +71,23 @@ func (c *checker) checkBroadcasts(h *history) {
 		services := make(map[string]string)
 		for i, participant := range b.GetParticipants() {
 			s := h.byPath[b.to(i)]
-			if h.end == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && !h.inFailedBroadcast(b) && (s == nil || s.intent.GetParticipant() != participant || s.done.missing()) {
-				c.report.add(AllOrNothing, subject, "the broadcast wasn't done by %s, and the saga succeeded", participant)
+			if h.end == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && !h.inFailedBroadcast(b) &&
+				(s == nil || s.intent.GetParticipant() != participant || s.done.missing()) {
+				c.report.add(AllOrNothing, subject, "the broadcast wasn't done by %s, and the saga succeeded",
+					participant)
 			}
 			row := c.rows[command{h.name + "/steps/" + b.to(i), Action}]
 			if row == nil {
 				continue
 			}
 			if other := services[row.service]; other != "" {
-				c.report.add(OneEffect, subject, "the broadcast came to %s twice: for %s and for %s", row.service, other, participant)
+				c.report.add(OneEffect, subject, "the broadcast came to %s twice: for %s and for %s", row.service,
+					other, participant)
 			}
 			services[row.service] = participant
 			if before := c.reached[participant]; before != "" && before != row.service {
-				c.report.add(OneEffect, row.CommandID, "is for %s and came to %s; other commands for it came to %s", participant, row.service, before)
+				c.report.add(OneEffect, row.CommandID, "is for %s and came to %s; other commands for it came to %s",
+					participant, row.service, before)
 			}
 			c.reached[participant] = row.service
 		}
@@ -87,11 +98,14 @@ func (c *checker) checkBroadcasts(h *history) {
 func (b *broadcast) to(index int) string { return fmt.Sprintf("%s.%d.1", b.GetBroadcast(), index+1) }
 
 func (h *history) inFailedBroadcast(b broadcast) bool {
-	return slices.ContainsFunc(h.scopes, func(failed scope) bool { return strings.HasPrefix(b.GetBroadcast(), failed.path+".") })
+	return slices.ContainsFunc(h.scopes, func(failed scope) bool {
+		return strings.HasPrefix(b.GetBroadcast(),
+			failed.path+".")
+	})
 }
 
-// checkWaits: what a saga waited for was recorded first and ended once; the events that it took are there, are those that it awaited, and were
-// taken once.
+// checkWaits: what a saga waited for was recorded first and ended once; the events that it took are there, are those
+// that it awaited, and were taken once.
 func (c *checker) checkWaits(h *history) {
 	for _, w := range h.waits {
 		subject := h.name + " wait " + w.path
@@ -133,9 +147,12 @@ func (c *checker) checkTaken(h *history, w *wait, event *treatyv1.EventArrived) 
 	case stored == nil:
 		c.report.add(DurableBeforeSent, subject, "took an event at position %d, where the store has none", position)
 	case stored.GetType() != key.GetType() || stored.GetSubject() != key.GetSubject():
-		c.report.add(DurableBeforeSent, subject, "awaited %s and took the event at position %d, which is %s of %s", keyOf(key), position, stored.GetType(), stored.GetSubject())
-	case stored.GetSource() != event.GetSource() || stored.GetId() != event.GetId() || string(stored.GetData().GetValue()) != string(event.GetData()):
-		c.report.add(DurableBeforeSent, subject, "took the event %s of %s at position %d, where the store has %s of %s, or other content",
+		c.report.add(DurableBeforeSent, subject, "awaited %s and took the event at position %d, which is %s of %s",
+			keyOf(key), position, stored.GetType(), stored.GetSubject())
+	case stored.GetSource() != event.GetSource() || stored.GetId() != event.GetId() ||
+		string(stored.GetData().GetValue()) != string(event.GetData()):
+		c.report.add(DurableBeforeSent, subject,
+			"took the event %s of %s at position %d, where the store has %s of %s, or other content",
 			event.GetId(), event.GetSource(), position, stored.GetId(), stored.GetSource())
 	}
 }
@@ -150,7 +167,8 @@ func (c *checker) checkParent(child *history) {
 	h := c.sagas[name]
 	if h == nil {
 		if parent.GetLocal() {
-			c.report.add(DurableBeforeSent, child.name, "is the step %s, and there is no such saga", parent.GetCommandId())
+			c.report.add(DurableBeforeSent, child.name, "is the step %s, and there is no such saga",
+				parent.GetCommandId())
 		}
 		return
 	}
@@ -160,18 +178,22 @@ func (c *checker) checkParent(child *history) {
 	s := h.byPath[path]
 	switch {
 	case s == nil || s.scheduled.missing():
-		c.report.add(DurableBeforeSent, child.name, "is the step %s, and the journal has no such step", parent.GetCommandId())
+		c.report.add(DurableBeforeSent, child.name, "is the step %s, and the journal has no such step",
+			parent.GetCommandId())
 		return
 	case s.intent.GetMethod() != child.started.GetDefinition():
-		c.report.add(DurableBeforeSent, child.name, "is a %s, and the step %s that it is calls %s", child.started.GetDefinition(), parent.GetCommandId(), s.intent.GetMethod())
+		c.report.add(DurableBeforeSent, child.name, "is a %s, and the step %s that it is calls %s",
+			child.started.GetDefinition(), parent.GetCommandId(), s.intent.GetMethod())
 	case child.first().GetSagaStarted() != nil && child.records[0].GetTime().AsTime().Before(s.scheduled.time):
-		c.report.add(DurableBeforeSent, child.name, "was started before the step %s that it is was recorded", parent.GetCommandId())
+		c.report.add(DurableBeforeSent, child.name, "was started before the step %s that it is was recorded",
+			parent.GetCommandId())
 	}
 	if child.decided.GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT {
 		return
 	}
 	if s.undoScheduled.missing() || child.decidedAt.time.Before(s.undoScheduled.time) {
-		c.report.add(DurableBeforeSent, child.name, "was undone for its parent, which hadn't recorded that it would undo the step %s", parent.GetCommandId())
+		c.report.add(DurableBeforeSent, child.name,
+			"was undone for its parent, which hadn't recorded that it would undo the step %s", parent.GetCommandId())
 	}
 }
 

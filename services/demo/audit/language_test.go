@@ -12,9 +12,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// language returns a world with what the saga language adds: a saga "tried" that succeeded although a scope of it failed, a saga
-// "beside" whose steps ran side by side and were undone, with the saga "child" as one of them, a broadcast, an awaited event, and a saga
-// "again" in its second round.
+// language returns a world with what the saga language adds: a saga "tried" that succeeded although a scope of it
+// failed, a saga "beside" whose steps ran side by side and were undone, with the saga "child" as one of them, a
+// broadcast, an awaited event, and a saga "again" in its second round.
 func language() *world {
 	w := good()
 	w.begin("tried")
@@ -43,7 +43,8 @@ func language() *world {
 	w.row("customer", "beside", "1.1.1", Action, Executed)
 	w.done("beside", "1.1.1")
 	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-		Step: "1.2.1", Method: "acme.Sagas/Child", Kind: compensatable, Compensation: &treatyv1.CompensationPlan{Method: "Undo"},
+		Step: "1.2.1", Method: "acme.Sagas/Child", Kind: compensatable,
+		Compensation: &treatyv1.CompensationPlan{Method: "Undo"},
 	}}})
 	w.begin("child")
 	w.started("child").Parent = &treatyv1.Parent{CommandId: "sagas/beside/steps/1.2.1", Local: true}
@@ -88,13 +89,15 @@ func (w *world) event(id, path string, position uint64) {
 	}}})
 	w.woken(id, path, position)
 	w.Events = append(w.Events, &treatyv1.PublishedEvent{
-		Id: "1", Source: "somebody", Type: awaitedKey.GetType(), Subject: awaitedKey.GetSubject(), Data: &anypb.Any{Value: []byte("it")}, Position: position,
+		Id: "1", Source: "somebody", Type: awaitedKey.GetType(), Subject: awaitedKey.GetSubject(),
+		Data: &anypb.Any{Value: []byte("it")}, Position: position,
 	})
 }
 
 func (w *world) woken(id, path string, position uint64) {
 	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
-		Wait: path, How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Position: position, Source: "somebody", Id: "1", Data: []byte("it")}},
+		Wait: path, How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Position: position, Source: "somebody",
+			Id: "1", Data: []byte("it")}},
 	}}})
 }
 
@@ -104,7 +107,8 @@ func (w *world) started(id string) *treatyv1.SagaStarted {
 
 // intent returns a step's intent.
 func (w *world) intent(id, path string) *treatyv1.SagaRecord {
-	i := slices.IndexFunc(w.saga(id).Records, func(r *treatyv1.SagaRecord) bool { return r.GetRecord().GetStepScheduled().GetStep() == path })
+	i := slices.IndexFunc(w.saga(id).Records,
+		func(r *treatyv1.SagaRecord) bool { return r.GetRecord().GetStepScheduled().GetStep() == path })
 	return w.saga(id).Records[i]
 }
 
@@ -121,51 +125,67 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		says  string
 		plant func(*world)
 	}{
-		{"a failed scope isn't undone in the journal", AllOrNothing, "isn't undone", func(w *world) { w.forget("tried", "compensation_done") }},
-		{"a failed scope isn't undone at the participant", AllOrNothing, "wasn't undone there", func(w *world) { w.drop("tried", "1.1.1", Compensation) }},
+		{"a failed scope isn't undone in the journal", AllOrNothing, "isn't undone",
+			func(w *world) { w.forget("tried", "compensation_done") }},
+		{"a failed scope isn't undone at the participant", AllOrNothing, "wasn't undone there",
+			func(w *world) { w.drop("tried", "1.1.1", Compensation) }},
 		{"no scope failed, and a step was undone", AllOrNothing, "was undone, and the saga succeeded", func(w *world) {
 			w.forget("tried", "scope_compensation_decided")
 		}},
 		{"a scope is undone after its saga went on", ReverseOrder, "of the failed scope 1 was undone", func(w *world) {
 			w.swap("tried", "step_scheduled 2", "compensation_done 1.1.1")
 		}},
-		{"a scope goes on after it failed", NeverReversed, "after the decision to undo its scope", func(w *world) { w.step("tried", "1.1.2", query) }},
+		{"a scope goes on after it failed", NeverReversed, "after the decision to undo its scope",
+			func(w *world) { w.step("tried", "1.1.2", query) }},
 		{"a scope is decided twice", NeverReversed, "decided twice to undo scope", func(w *world) {
 			w.record("tried", &treatyv1.Record{Kind: &treatyv1.Record_ScopeCompensationDecided{
 				ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{Scope: "1"},
 			}})
 		}},
-		{"a step is undone without a decision", NeverReversed, "was undone without a decision", func(w *world) { w.undo("tried", "2", "customer", Executed) }},
+		{"a step is undone without a decision", NeverReversed, "was undone without a decision",
+			func(w *world) { w.undo("tried", "2", "customer", Executed) }},
 		{"a participant of a broadcast was left out", AllOrNothing, "wasn't done by b.B", func(w *world) {
 			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
 		}},
-		{"a broadcast went to somebody else", DurableBeforeSent, "no broadcast of the journal goes there", func(w *world) {
-			w.intent("tried", "3.1.1").GetRecord().GetStepScheduled().Participant = "b.B"
-		}},
-		{"a broadcast wasn't recorded", DurableBeforeSent, "no broadcast of the journal goes there", func(w *world) { w.forget("tried", "broadcast_scheduled") }},
+		{"a broadcast went to somebody else", DurableBeforeSent, "no broadcast of the journal goes there",
+			func(w *world) {
+				w.intent("tried", "3.1.1").GetRecord().GetStepScheduled().Participant = "b.B"
+			}},
+		{"a broadcast wasn't recorded", DurableBeforeSent, "no broadcast of the journal goes there",
+			func(w *world) { w.forget("tried", "broadcast_scheduled") }},
 		{"a broadcast came to one participant twice", OneEffect, "came to card twice", func(w *world) {
 			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
 			w.row("card", "tried", "3.1.1", Action, Executed)
 			w.row("card", "tried", "3.2.1", Action, Executed)
 		}},
-		{"a broadcast came to another participant than before", OneEffect, "other commands for it came to", func(w *world) {
-			w.row("customer", "tried", "3.1.1", Action, Executed)
-			w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{
-				BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "9", Participants: []string{"a.A"}},
-			}})
-			w.row("card", "won", "9.1.1", Action, Executed)
-		}},
+		{"a broadcast came to another participant than before", OneEffect, "other commands for it came to",
+			func(w *world) {
+				w.row("customer", "tried", "3.1.1", Action, Executed)
+				w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{
+					BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "9", Participants: []string{"a.A"}},
+				}})
+				w.row("card", "won", "9.1.1", Action, Executed)
+			}},
 		{"an event is taken twice", OneEffect, "was taken before", func(w *world) { w.event("tried", "5", 7) }},
-		{"an event is taken again in a later round", OneEffect, "was taken before", func(w *world) { w.event("again", "r2.3", 4) }},
-		{"an event that isn't there", DurableBeforeSent, "where the store has none", func(w *world) { w.Events = w.Events[1:] }},
-		{"an event that was about something else", DurableBeforeSent, "awaited acme.Happened of things/1 and took", func(w *world) { w.Events[0].Subject = "things/2" }},
-		{"an event of another kind", DurableBeforeSent, "awaited acme.Happened of things/1 and took", func(w *world) { w.Events[0].Type = "acme.Ended" }},
-		{"an event by somebody else", DurableBeforeSent, "or other content", func(w *world) { w.Events[0].Source = "another" }},
-		{"an event with other content", DurableBeforeSent, "or other content", func(w *world) { w.Events[0].Data.Value = nil }},
-		{"a wait that wasn't recorded", DurableBeforeSent, "was never scheduled", func(w *world) { w.forget("tried", "wait_scheduled") }},
-		{"a wait that never ended", AcknowledgedIsFinal, "it never ended", func(w *world) { w.forget("tried", "wait_ended") }},
+		{"an event is taken again in a later round", OneEffect, "was taken before",
+			func(w *world) { w.event("again", "r2.3", 4) }},
+		{"an event that isn't there", DurableBeforeSent, "where the store has none",
+			func(w *world) { w.Events = w.Events[1:] }},
+		{"an event that was about something else", DurableBeforeSent, "awaited acme.Happened of things/1 and took",
+			func(w *world) { w.Events[0].Subject = "things/2" }},
+		{"an event of another kind", DurableBeforeSent, "awaited acme.Happened of things/1 and took",
+			func(w *world) { w.Events[0].Type = "acme.Ended" }},
+		{"an event by somebody else", DurableBeforeSent, "or other content",
+			func(w *world) { w.Events[0].Source = "another" }},
+		{"an event with other content", DurableBeforeSent, "or other content",
+			func(w *world) { w.Events[0].Data.Value = nil }},
+		{"a wait that wasn't recorded", DurableBeforeSent, "was never scheduled",
+			func(w *world) { w.forget("tried", "wait_scheduled") }},
+		{"a wait that never ended", AcknowledgedIsFinal, "it never ended",
+			func(w *world) { w.forget("tried", "wait_ended") }},
 		{"a wait that ended twice", OneEffect, "it ended twice", func(w *world) { w.woken("tried", "4", 7) }},
-		{"a wait that is recorded twice", OneEffect, "it was scheduled twice", func(w *world) { w.event("tried", "4", 8) }},
+		{"a wait that is recorded twice", OneEffect, "it was scheduled twice",
+			func(w *world) { w.event("tried", "4", 8) }},
 		{"a child isn't undone", AllOrNothing, "ended as SAGA_STATE_SUCCEEDED", func(w *world) {
 			w.forget("child", "compensation_decided")
 			w.forget("child", "saga_compensated")
@@ -173,39 +193,47 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		{"a child was never started", AllOrNothing, "was never started", func(w *world) {
 			w.started("child").Parent = nil
 		}},
-		{"a child is there, and its parent's step isn't done", AllOrNothing, "is refused, and the saga that it is", func(w *world) {
-			w.forget("child", "compensation_decided")
-			w.forget("child", "saga_compensated")
-			for _, r := range w.saga("beside").Records {
-				if r.GetRecord().GetStepDone().GetStep() == "1.2.1" {
-					r.Record = &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1.2.1"}}}
+		{"a child is there, and its parent's step isn't done", AllOrNothing, "is refused, and the saga that it is",
+			func(w *world) {
+				w.forget("child", "compensation_decided")
+				w.forget("child", "saga_compensated")
+				for _, r := range w.saga("beside").Records {
+					if r.GetRecord().GetStepDone().GetStep() == "1.2.1" {
+						r.Record = &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1.2.1"}}}
+					}
 				}
-			}
-			w.saga("beside").Records = slices.DeleteFunc(w.saga("beside").Records, func(r *treatyv1.SagaRecord) bool {
-				return r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" || r.GetRecord().GetCompensationDone().GetStep() == "1.2.1"
-			})
-		}},
-		{"a child is undone, and its parent's step is done", AllOrNothing, "is done, and the saga that it is", func(w *world) {
-			w.forget("beside", "compensation_scheduled")
-			w.forget("beside", "compensation_done")
-		}},
+				w.saga("beside").Records = slices.DeleteFunc(w.saga("beside").Records, func(r *treatyv1.SagaRecord) bool {
+					return r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" ||
+						r.GetRecord().GetCompensationDone().GetStep() == "1.2.1"
+				})
+			}},
+		{"a child is undone, and its parent's step is done", AllOrNothing, "is done, and the saga that it is",
+			func(w *world) {
+				w.forget("beside", "compensation_scheduled")
+				w.forget("beside", "compensation_done")
+			}},
 		{"one step, two children", OneEffect, "is the saga", func(w *world) {
 			w.begin("twin")
 			w.started("twin").Parent = &treatyv1.Parent{CommandId: "sagas/beside/steps/1.2.1"}
 		}},
-		{"a child of no saga", DurableBeforeSent, "there is no such saga", func(w *world) { w.started("child").Parent.CommandId = "sagas/nobody/steps/1" }},
-		{"a child of no step", DurableBeforeSent, "the journal has no such step", func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/7" }},
-		{"a child that another step is", DurableBeforeSent, "that it is calls", func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/1.1.1" }},
-		{"a child that began before its parent's step", DurableBeforeSent, "was started before the step", func(w *world) {
-			w.intent("beside", "1.2.1").Time = timestamppb.New(w.clock)
-		}},
-		{"a child that is undone before its parent means to", DurableBeforeSent, "hadn't recorded that it would undo", func(w *world) {
-			for _, r := range w.saga("beside").Records {
-				if r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" {
-					r.Time = timestamppb.New(w.clock)
+		{"a child of no saga", DurableBeforeSent, "there is no such saga",
+			func(w *world) { w.started("child").Parent.CommandId = "sagas/nobody/steps/1" }},
+		{"a child of no step", DurableBeforeSent, "the journal has no such step",
+			func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/7" }},
+		{"a child that another step is", DurableBeforeSent, "that it is calls",
+			func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/1.1.1" }},
+		{"a child that began before its parent's step", DurableBeforeSent, "was started before the step",
+			func(w *world) {
+				w.intent("beside", "1.2.1").Time = timestamppb.New(w.clock)
+			}},
+		{"a child that is undone before its parent means to", DurableBeforeSent, "hadn't recorded that it would undo",
+			func(w *world) {
+				for _, r := range w.saga("beside").Records {
+					if r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" {
+						r.Time = timestamppb.New(w.clock)
+					}
 				}
-			}
-		}},
+			}},
 		{"a child acts after it succeeded", NothingAfterTheEnd, "took effect at card", func(w *world) {
 			w.edit("child", "1", Action, func(r *Row) { r.Time = w.clock.Add(-time.Millisecond) })
 		}},
@@ -228,8 +256,10 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 			w.edit("lost", "1", Action, func(r *Row) { r.Verdict = Accepted })
 			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
 		}},
-		{"a step of this round isn't done", AllOrNothing, "isn't done", func(w *world) { w.forget("again", "step_done") }},
-		{"a command of a round that hasn't begun", DurableBeforeSent, "no such step", func(w *world) { w.row("card", "again", "r3.1", Action, Executed) }},
+		{"a step of this round isn't done", AllOrNothing, "isn't done",
+			func(w *world) { w.forget("again", "step_done") }},
+		{"a command of a round that hasn't begun", DurableBeforeSent, "no such step",
+			func(w *world) { w.row("card", "again", "r3.1", Action, Executed) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := language()

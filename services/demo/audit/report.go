@@ -76,10 +76,12 @@ type Counts struct {
 	// Acknowledged counts the starts, Told those whose clients were told the end.
 	Acknowledged, Told int
 
-	// Sagas counts the orchestrator's sagas, Succeeded and Compensated those that ended so, Cancelled those of them that somebody cancelled.
+	// Sagas counts the orchestrator's sagas, Succeeded and Compensated those that ended so, Cancelled those of them
+	// that somebody cancelled.
 	Sagas, Succeeded, Compensated, Cancelled int
 
-	// Records counts the journals' records, Attempts the calls that they tell of: those of the orchestrator process that heard the end.
+	// Records counts the journals' records, Attempts the calls that they tell of: those of the orchestrator process
+	// that heard the end.
 	Records, Attempts int
 
 	// Commands counts the ledgers' rows, Executed and so on those with that verdict; Undone the executed compensations.
@@ -91,11 +93,12 @@ type Counts struct {
 	// Accepted counts the ledgers' rows of commands that their participants accepted and didn't complete.
 	Accepted int
 
-	// Children counts the sagas that are steps of others, Reopened those of them that were undone after they had succeeded.
+	// Children counts the sagas that are steps of others, Reopened those of them that were undone after they had
+	// succeeded.
 	Children, Reopened int
 
-	// Scopes counts those that failed and were undone while their saga went on, Broadcasts the commands to several participants, Restarted the
-	// sagas that are in a later round than the first.
+	// Scopes counts those that failed and were undone while their saga went on, Broadcasts the commands to several
+	// participants, Restarted the sagas that are in a later round than the first.
 	Scopes, Broadcasts, Restarted int
 
 	// Woken counts the waits that ended with an event, Expired those that awaited one in vain.
@@ -127,9 +130,11 @@ func (r *Report) String() string {
 		fmt.Fprintf(&b, "  %-22s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("acknowledged starts", "%d (%d told their end)", c.Acknowledged, c.Told)
-	line("sagas", "%d: %d succeeded, %d compensated (%d of them cancelled)", c.Sagas, c.Succeeded, c.Compensated, c.Cancelled)
+	line("sagas", "%d: %d succeeded, %d compensated (%d of them cancelled)", c.Sagas, c.Succeeded, c.Compensated,
+		c.Cancelled)
 	line("journal records", "%d, which tell of %d attempts", c.Records, c.Attempts)
-	line("commands in ledgers", "%d: %d executed, %d of them undoing; %d refused", c.Commands, c.Executed, c.Undone, c.Refused)
+	line("commands in ledgers", "%d: %d executed, %d of them undoing; %d refused", c.Commands, c.Executed, c.Undone,
+		c.Refused)
 	line("duplicates", "%d answered from the inbox", c.Duplicates)
 	line("null compensations", "%d", c.NullCompensated)
 	line("refused late", "%d", c.RefusedLate)

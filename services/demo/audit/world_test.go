@@ -23,8 +23,8 @@ const (
 	query         = treatyv1.CommandKind_COMMAND_KIND_QUERY
 )
 
-// good returns a saga "won" that succeeded, a saga "lost" that was compensated after its third step was refused and its second
-// one's outcome stayed unknown, and a saga "late" whose only action came after its undo.
+// good returns a saga "won" that succeeded, a saga "lost" that was compensated after its third step was refused and its
+// second one's outcome stayed unknown, and a saga "late" whose only action came after its undo.
 func good() *world {
 	w := &world{clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	w.Ledgers = []Ledger{{Service: "customer"}, {Service: "card"}}
@@ -39,7 +39,8 @@ func good() *world {
 	w.row("card", "won", "3", Action, Executed, "cards/won")
 	w.done("won", "3")
 	w.succeed("won")
-	w.Effects = append(w.Effects, Effect{Service: "customer", Resource: "customers/won@2"}, Effect{Service: "card", Resource: "cards/won"})
+	w.Effects = append(w.Effects, Effect{Service: "customer", Resource: "customers/won@2"},
+		Effect{Service: "card", Resource: "cards/won"})
 
 	w.begin("lost")
 	w.step("lost", "1", compensatable)
@@ -78,7 +79,8 @@ func (w *world) saga(id string) *Saga {
 }
 
 func (w *world) begin(id string) {
-	w.Sagas = append(w.Sagas, Saga{View: &treatyv1.Saga{Name: "sagas/" + id, State: treatyv1.SagaState_SAGA_STATE_RUNNING}})
+	w.Sagas = append(w.Sagas, Saga{View: &treatyv1.Saga{Name: "sagas/" + id,
+		State: treatyv1.SagaState_SAGA_STATE_RUNNING}})
 	w.Starts = append(w.Starts, Start{Definition: "acme.Sagas/Do", RequestID: "request-" + id, Saga: "sagas/" + id})
 	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: "acme.Sagas/Do", RequestId: "request-" + id}}})
 }
@@ -142,7 +144,8 @@ func (w *world) ledger(service string) *Ledger {
 func (w *world) row(service, id, path string, d Direction, v Verdict, effects ...string) {
 	l := w.ledger(service)
 	l.Rows = append(l.Rows, Row{
-		Sequence: int64(len(l.Rows) + 1), CommandID: "sagas/" + id + "/steps/" + path, Direction: d, Verdict: v, Time: w.tick(), Effects: effects,
+		Sequence: int64(len(l.Rows) + 1), CommandID: "sagas/" + id + "/steps/" + path, Direction: d, Verdict: v,
+		Time: w.tick(), Effects: effects,
 	})
 }
 
@@ -175,12 +178,14 @@ func (w *world) forget(id, kind string) {
 	s.Records = slices.DeleteFunc(s.Records, func(r *treatyv1.SagaRecord) bool { return kindOf(r.GetRecord()) == kind })
 }
 
-// swap exchanges the places of two of a saga's records, each named by its kind and step, e.g. "step_done 1", and leaves the times.
+// swap exchanges the places of two of a saga's records, each named by its kind and step, e.g. "step_done 1", and leaves
+// the times.
 func (w *world) swap(id, a, b string) {
 	records := w.saga(id).Records
 	find := func(what string) int {
 		return slices.IndexFunc(records, func(r *treatyv1.SagaRecord) bool {
-			return strings.HasPrefix(what, kindOf(r.GetRecord())) && strings.Contains(r.GetRecord().String(), `step:"`+what[strings.LastIndexByte(what, ' ')+1:]+`"`)
+			return strings.HasPrefix(what, kindOf(r.GetRecord())) && strings.Contains(r.GetRecord().String(),
+				`step:"`+what[strings.LastIndexByte(what, ' ')+1:]+`"`)
 		})
 	}
 	i, j := find(a), find(b)

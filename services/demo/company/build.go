@@ -25,8 +25,8 @@ var packages = map[string]string{
 	Notification: module + "notification/go",
 }
 
-// Build compiles all programs into a directory, which must be there. It needs Go and must be run somewhere in this module. The error holds what
-// the compiler said.
+// Build compiles all programs into a directory, which must be there. It needs Go and must be run somewhere in this
+// module. The error holds what the compiler said.
 func Build(ctx context.Context, dir string) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {

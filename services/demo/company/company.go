@@ -47,13 +47,16 @@ type Params struct {
 	// GoOnly runs the notification service's twin in Go, also where there is Node.
 	GoOnly bool
 
-	// RegisterLatency is how long the third party behind the identity service takes to answer. 0: what the service thinks realistic.
+	// RegisterLatency is how long the third party behind the identity service takes to answer. 0: what the service
+	// thinks realistic.
 	RegisterLatency time.Duration
 
-	// RegisterDecidesAfter is how long after a registration the third party publishes what it decided. 0: what the service thinks realistic.
+	// RegisterDecidesAfter is how long after a registration the third party publishes what it decided. 0: what the
+	// service thinks realistic.
 	RegisterDecidesAfter time.Duration
 
-	// InspectionTakes is how long the identity service's clerk takes for a passport. 0: what the service thinks realistic.
+	// InspectionTakes is how long the identity service's clerk takes for a passport. 0: what the service thinks
+	// realistic.
 	InspectionTakes time.Duration
 
 	// Env is added to every process's environment.
@@ -81,10 +84,12 @@ type Company struct {
 	closeErr  error
 }
 
-// Open builds the programs, starts them, and waits until all of them are healthy. Close the company also when there is an error: it is never nil.
+// Open builds the programs, starts them, and waits until all of them are healthy. Close the company also when there is
+// an error: it is never nil.
 func Open(ctx context.Context, params Params) (*Company, error) {
 	c := &Company{
-		Dir: params.Dir, processes: make(map[string]*Process), conns: make(map[string]*grpc.ClientConn), died: make(chan error, 1),
+		Dir: params.Dir, processes: make(map[string]*Process), conns: make(map[string]*grpc.ClientConn),
+		died: make(chan error, 1),
 	}
 	binaries := filepath.Join(params.Dir, "bin")
 	if err := os.MkdirAll(binaries, 0o700); err != nil {
@@ -148,7 +153,8 @@ func (c *Company) plan(params Params, binaries string, notification []string) er
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDisableRetry(),
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
+				Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
+					MaxDelay: 200 * time.Millisecond},
 				MinConnectTimeout: 2 * time.Second,
 			}),
 		}, params.DialOptions...)
@@ -166,7 +172,8 @@ func (p *Params) identity(orchestrator string) []string {
 		flag  string
 		value time.Duration
 	}{
-		{"--register-latency", p.RegisterLatency}, {"--register-decides-after", p.RegisterDecidesAfter}, {"--inspection-takes", p.InspectionTakes},
+		{"--register-latency", p.RegisterLatency}, {"--register-decides-after", p.RegisterDecidesAfter},
+		{"--inspection-takes", p.InspectionTakes},
 	} {
 		if one.value > 0 {
 			flags = append(flags, one.flag, one.value.String())
@@ -236,7 +243,8 @@ func (c *Company) ReadyProcess(ctx context.Context, name string) error {
 	return p.waitError(ctx)
 }
 
-// Close ends all processes, the orchestrator first, and the connections. The data stays. It may be called more than once.
+// Close ends all processes, the orchestrator first, and the connections. The data stays. It may be called more than
+// once.
 func (c *Company) Close() error {
 	c.close.Do(func() {
 		all := c.Processes()

@@ -10,9 +10,9 @@ import (
 // reviewSubject is the subject of the messages that are no welcome.
 const reviewSubject = "Your review at Acme"
 
-// Disagreements says where two services hold what can't both be true. Every customer lives where their cards are posted to; whoever has a card
-// is verified and was welcomed, once; whoever has none was welcomed by nobody, and is an applicant only if a verification of their own,
-// which comes with an inspection of the passport, made them one.
+// Disagreements says where two services hold what can't both be true. Every customer lives where their cards are posted
+// to; whoever has a card is verified and was welcomed, once; whoever has none was welcomed by nobody, and is an
+// applicant only if a verification of their own, which comes with an inspection of the passport, made them one.
 func (h *Holdings) Disagreements() []string {
 	d := &disagreements{holdings: h, customers: make(map[string]*customerv1.Customer)}
 	for _, c := range h.Customers {
@@ -58,7 +58,8 @@ func (d *disagreements) compare(posted map[string]bool) {
 	for _, i := range d.holdings.Inspections {
 		inspected[i.GetApplicant()] = true
 	}
-	cards, applicants, uninspected, welcomes, messages := make(map[string]int), make(map[string]int), make(map[string]int), make(map[string]int), make(map[string]int)
+	cards, applicants, uninspected, welcomes, messages := make(map[string]int), make(map[string]int),
+		make(map[string]int), make(map[string]int), make(map[string]int)
 	for _, c := range d.holdings.Cards {
 		cards[c.GetCustomer()]++
 	}
@@ -77,16 +78,19 @@ func (d *disagreements) compare(posted map[string]bool) {
 	for _, who := range [...]map[string]int{cards, applicants, messages} {
 		for customer := range who {
 			if d.customers[customer] == nil {
-				d.add("%s has %d cards, %d applicants and %d messages, and customer doesn't know them", customer, cards[customer], applicants[customer], messages[customer])
+				d.add("%s has %d cards, %d applicants and %d messages, and customer doesn't know them", customer,
+					cards[customer], applicants[customer], messages[customer])
 			}
 		}
 	}
 	for n, c := range d.customers {
 		if cards[n] > 1 || cards[n] != welcomes[n] || applicants[n] < cards[n] || uninspected[n] > cards[n] {
-			d.add("%s has %d cards, %d applicants (%d of them without an inspection) and %d welcomes", n, cards[n], applicants[n], uninspected[n], welcomes[n])
+			d.add("%s has %d cards, %d applicants (%d of them without an inspection) and %d welcomes", n, cards[n],
+				applicants[n], uninspected[n], welcomes[n])
 		}
 		if !posted[n] && (cards[n] > 0 || c.GetAddressRevision() > 1) {
-			d.add("%s lives at %q (revision %d) at customer, and card knows no address", n, Line(c.GetAddress()), c.GetAddressRevision())
+			d.add("%s lives at %q (revision %d) at customer, and card knows no address", n, Line(c.GetAddress()),
+				c.GetAddressRevision())
 		}
 	}
 }

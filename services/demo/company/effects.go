@@ -30,11 +30,14 @@ type effects struct {
 }
 
 func newEffects(service string) *effects {
-	return &effects{service: service, about: make(map[string][]*entry), applicants: make(map[string]string), posted: make(map[string]bool)}
+	return &effects{
+		service: service, about: make(map[string][]*entry), applicants: make(map[string]string),
+		posted: make(map[string]bool),
+	}
 }
 
-// add sets an entry's effects; the intent is that of its command, nil when the journal doesn't hold it any more. An erasure takes the effects of
-// the entries before it that were about the same customer.
+// add sets an entry's effects; the intent is that of its command, nil when the journal doesn't hold it any more. An
+// erasure takes the effects of the entries before it that were about the same customer.
 func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 	if e.Direction != audit.Action || e.Verdict != audit.Executed {
 		return nil
@@ -73,13 +76,15 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 	case *privacyv1.UserDataDeleted:
 		f.erase(customerOf(asked))
 	default:
-		return fmt.Errorf("the ledger of %s has %s with the method %s, whose effects nobody here knows", f.service, e.CommandID, e.method)
+		return fmt.Errorf("the ledger of %s has %s with the method %s, whose effects nobody here knows", f.service,
+			e.CommandID, e.method)
 	}
 	f.about[customer] = append(f.about[customer], e)
 	return nil
 }
 
-// settle ends the work: of entries for which nobody knows whom they were about, what isn't there any more may have been erased.
+// settle ends the work: of entries for which nobody knows whom they were about, what isn't there any more may have been
+// erased.
 func (f *effects) settle(held []audit.Effect) {
 	for _, e := range f.unasked {
 		e.Effects = slices.DeleteFunc(e.Effects, func(resource string) bool {
@@ -88,8 +93,8 @@ func (f *effects) settle(held []audit.Effect) {
 	}
 }
 
-// mailed is the effect of a command after which a card, if any, goes to a revision of its customer's address. Who comes second to a revision
-// finds it there.
+// mailed is the effect of a command after which a card, if any, goes to a revision of its customer's address. Who comes
+// second to a revision finds it there.
 func (f *effects) mailed(asked proto.Message, card string) (customer string, left []string) {
 	to, ok := asked.(interface {
 		GetCustomer() string
@@ -143,7 +148,8 @@ func (e *entry) messages(request []byte) (asked, told proto.Message, err error) 
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
 	described, ok := found.(protoreflect.MethodDescriptor)
 	if err != nil || !ok {
-		return nil, nil, fmt.Errorf("the ledger has %s with the method %s, which no contract has", e.CommandID, e.method)
+		return nil, nil, fmt.Errorf("the ledger has %s with the method %s, which no contract has", e.CommandID,
+			e.method)
 	}
 	if asked, err = read(described.Input(), request); err != nil {
 		return nil, nil, fmt.Errorf("reading the request of %s: %w", e.CommandID, err)

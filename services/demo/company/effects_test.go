@@ -35,29 +35,38 @@ func bytesOf(t *testing.T, m proto.Message) []byte {
 func TestEffects(t *testing.T) {
 	const ada, bob = "customers/ada", "customers/bob"
 	created := func(who string) done {
-		return done{customerv1.CustomerService_CreateCustomer_FullMethodName, &customerv1.CreateCustomerRequest{}, &customerv1.CustomerCreated{Customer: who}}
+		return done{customerv1.CustomerService_CreateCustomer_FullMethodName, &customerv1.CreateCustomerRequest{},
+			&customerv1.CustomerCreated{Customer: who}}
 	}
-	forgotten := done{privacyv1.UserDataService_DeleteUserData_FullMethodName, &privacyv1.DeleteUserDataRequest{Customer: ada}, &privacyv1.UserDataDeleted{}}
+	forgotten := done{privacyv1.UserDataService_DeleteUserData_FullMethodName,
+		&privacyv1.DeleteUserDataRequest{Customer: ada}, &privacyv1.UserDataDeleted{}}
 	registered := done{
-		identityv1.IdentityService_RegisterApplicant_FullMethodName, &identityv1.RegisterApplicantRequest{Customer: ada},
+		identityv1.IdentityService_RegisterApplicant_FullMethodName,
+		&identityv1.RegisterApplicantRequest{Customer: ada},
 		&identityv1.ApplicantRegistered{Applicant: "applicants/ada", RegisterReference: "REG-1"},
 	}
 	inspected := done{
-		identityv1.IdentityService_InspectPassport_FullMethodName, &identityv1.InspectPassportRequest{Applicant: "applicants/ada"},
+		identityv1.IdentityService_InspectPassport_FullMethodName,
+		&identityv1.InspectPassportRequest{Applicant: "applicants/ada"},
 		&identityv1.PassportInspected{Applicant: "applicants/ada", Inspection: "inspections/1"},
 	}
 	posted := done{
-		cardv1.CardService_ChangePostalAddress_FullMethodName, &cardv1.ChangePostalAddressRequest{Customer: ada, AddressRevision: 1}, &cardv1.PostalAddressChanged{},
+		cardv1.CardService_ChangePostalAddress_FullMethodName, &cardv1.ChangePostalAddressRequest{Customer: ada,
+			AddressRevision: 1}, &cardv1.PostalAddressChanged{},
 	}
 	issued := done{
-		cardv1.CardService_IssueCard_FullMethodName, &cardv1.IssueCardRequest{Customer: ada, AddressRevision: 1}, &cardv1.CardIssued{Card: "cards/main"},
+		cardv1.CardService_IssueCard_FullMethodName, &cardv1.IssueCardRequest{Customer: ada, AddressRevision: 1},
+		&cardv1.CardIssued{Card: "cards/main"},
 	}
 	extra := done{
-		cardv1.CardService_IssueExtraCard_FullMethodName, &cardv1.IssueExtraCardRequest{Customer: bob, AddressRevision: 1}, &cardv1.ExtraCardIssued{Card: "cards/extra"},
+		cardv1.CardService_IssueExtraCard_FullMethodName, &cardv1.IssueExtraCardRequest{Customer: bob,
+			AddressRevision: 1}, &cardv1.ExtraCardIssued{Card: "cards/extra"},
 	}
-	checked := done{creditv1.CreditService_CheckCredit_FullMethodName, &creditv1.CheckCreditRequest{Customer: ada}, &creditv1.CreditChecked{Check: "checks/1"}}
+	checked := done{creditv1.CreditService_CheckCredit_FullMethodName, &creditv1.CheckCreditRequest{Customer: ada},
+		&creditv1.CreditChecked{Check: "checks/1"}}
 	reviewed := func(request proto.Message) done {
-		return done{notificationv1.NotificationService_SendReview_FullMethodName, request, &notificationv1.ReviewSent{Message: "messages/1"}}
+		return done{notificationv1.NotificationService_SendReview_FullMethodName, request,
+			&notificationv1.ReviewSent{Message: "messages/1"}}
 	}
 	for _, test := range []struct {
 		name   string
@@ -67,19 +76,26 @@ func TestEffects(t *testing.T) {
 	}{
 		{"customers", []done{created(ada), created(bob)}, nil, []string{ada, bob}},
 		{"one of whom is forgotten", []done{created(ada), created(bob), forgotten}, nil, []string{"", bob, ""}},
-		{"an inspected applicant", []done{registered, inspected}, nil, []string{"applicants/ada register/REG-1", "inspections/1"}},
+		{"an inspected applicant", []done{registered, inspected}, nil,
+			[]string{"applicants/ada register/REG-1", "inspections/1"}},
 		{"who is forgotten", []done{registered, inspected, forgotten}, nil, []string{"", "", ""}},
-		{"a card to an address that is known", []done{posted, issued, extra}, nil, []string{"customers/ada@1", "cards/main", "cards/extra customers/bob@1"}},
-		{"and to one that was forgotten", []done{posted, forgotten, issued}, nil, []string{"", "", "cards/main customers/ada@1"}},
+		{"a card to an address that is known", []done{posted, issued, extra}, nil,
+			[]string{"customers/ada@1", "cards/main", "cards/extra customers/bob@1"}},
+		{"and to one that was forgotten", []done{posted, forgotten, issued}, nil,
+			[]string{"", "", "cards/main customers/ada@1"}},
 		{"a check, which is kept", []done{checked, forgotten}, nil, []string{"checks/1", ""}},
 		{"a review", []done{reviewed(&notificationv1.SendReviewRequest{Customer: ada})}, nil, []string{"messages/1"}},
-		{"of a round that is over", []done{reviewed(nil)}, []audit.Effect{{Resource: "messages/1"}}, []string{"messages/1"}},
+		{"of a round that is over", []done{reviewed(nil)}, []audit.Effect{{Resource: "messages/1"}},
+			[]string{"messages/1"}},
 		{"of a round that is over, which may have been erased", []done{reviewed(nil)}, nil, []string{""}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			effects, entries := newEffects("any"), make([]entry, len(test.ledger))
 			for i, d := range test.ledger {
-				entries[i] = entry{Row: audit.Row{Direction: audit.Action, Verdict: audit.Executed}, method: d.method, reply: bytesOf(t, d.reply)}
+				entries[i] = entry{
+					Row: audit.Row{Direction: audit.Action, Verdict: audit.Executed}, method: d.method,
+					reply: bytesOf(t, d.reply),
+				}
 				var intent *treatyv1.StepScheduled
 				if d.request != nil {
 					intent = &treatyv1.StepScheduled{Request: bytesOf(t, d.request)}
@@ -102,7 +118,10 @@ func TestEffects(t *testing.T) {
 
 func TestEffectsOfSomethingUnknown(t *testing.T) {
 	for _, method := range []string{"", "/acme.card.v1.CardService/Paint", "/acme.card.v1.CardService/GetCard"} {
-		e := entry{Row: audit.Row{Direction: audit.Action, Verdict: audit.Executed, CommandID: "sagas/s/steps/1"}, method: method}
+		e := entry{
+			Row:    audit.Row{Direction: audit.Action, Verdict: audit.Executed, CommandID: "sagas/s/steps/1"},
+			method: method,
+		}
 		if err := newEffects(Card).add(&e, nil); err == nil || !strings.Contains(err.Error(), "sagas/s/steps/1") {
 			t.Errorf("%q: %v, want an error that names the command", method, err)
 		}

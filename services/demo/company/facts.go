@@ -9,8 +9,8 @@ import (
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
 
-// tables says where each participant keeps its effects: in which file beside the database, and how they are named. A first address is
-// part of its customer.
+// tables says where each participant keeps its effects: in which file beside the database, and how they are named. A
+// first address is part of its customer.
 var tables = map[string][]struct{ suffix, query string }{
 	Customer: {
 		{"", `SELECT name, 0 FROM customers ORDER BY sequence`},
@@ -29,8 +29,8 @@ var tables = map[string][]struct{ suffix, query string }{
 	Notification: {{"", `SELECT name, 0 FROM messages ORDER BY sequence`}},
 }
 
-// Facts gathers what the orchestrator's API and the participants' databases hold, for an audit. The orchestrator must be running, and no
-// saga may be under way.
+// Facts gathers what the orchestrator's API and the participants' databases hold, for an audit. The orchestrator must
+// be running, and no saga may be under way.
 func (c *Company) Facts(ctx context.Context) (*audit.Facts, error) {
 	sagas, err := c.Sagas(ctx)
 	if err != nil {
@@ -46,7 +46,9 @@ func (c *Company) Facts(ctx context.Context) (*audit.Facts, error) {
 	return facts, nil
 }
 
-func (c *Company) factsOf(ctx context.Context, service string, requests map[string]*treatyv1.StepScheduled, facts *audit.Facts) (err error) {
+func (c *Company) factsOf(
+	ctx context.Context, service string, requests map[string]*treatyv1.StepScheduled, facts *audit.Facts,
+) (err error) {
 	db, err := c.openDatabase(service, "")
 	if err != nil {
 		return err

@@ -55,7 +55,8 @@ func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 	}()
 	h = &Holdings{}
 	if h.Customers, err = all(func(token string) (*customerv1.ListCustomersResponse, error) {
-		return customerv1.NewCustomerServiceClient(c.Conn(Customer)).ListCustomers(ctx, &customerv1.ListCustomersRequest{PageSize: pageSize, PageToken: token})
+		return customerv1.NewCustomerServiceClient(c.Conn(Customer)).ListCustomers(ctx,
+			&customerv1.ListCustomersRequest{PageSize: pageSize, PageToken: token})
 	}, (*customerv1.ListCustomersResponse).GetCustomers); err != nil {
 		return nil, err
 	}
@@ -71,7 +72,8 @@ func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 		return nil, err
 	}
 	if h.Checks, err = all(func(token string) (*creditv1.ListChecksResponse, error) {
-		return creditv1.NewCreditServiceClient(c.Conn(Credit)).ListChecks(ctx, &creditv1.ListChecksRequest{PageSize: pageSize, PageToken: token})
+		return creditv1.NewCreditServiceClient(c.Conn(Credit)).ListChecks(ctx,
+			&creditv1.ListChecksRequest{PageSize: pageSize, PageToken: token})
 	}, (*creditv1.ListChecksResponse).GetChecks); err != nil {
 		return nil, err
 	}
@@ -87,7 +89,8 @@ func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 		return nil, err
 	}
 	h.Messages, err = all(func(token string) (*notificationv1.ListMessagesResponse, error) {
-		return notificationv1.NewNotificationServiceClient(c.Conn(Notification)).ListMessages(ctx, &notificationv1.ListMessagesRequest{PageSize: pageSize, PageToken: token})
+		return notificationv1.NewNotificationServiceClient(c.Conn(Notification)).ListMessages(ctx,
+			&notificationv1.ListMessagesRequest{PageSize: pageSize, PageToken: token})
 	}, (*notificationv1.ListMessagesResponse).GetMessages)
 	return h, err
 }

@@ -32,7 +32,8 @@ type database struct {
 	service string
 }
 
-// openDatabase opens a participant's database, or another file beside it. The participant may be running, as long as it is idle.
+// openDatabase opens a participant's database, or another file beside it. The participant may be running, as long as it
+// is idle.
 func (c *Company) openDatabase(service, suffix string) (*database, error) {
 	path := c.Database(service) + suffix
 	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: filepath.ToSlash(path)}).EscapedPath()+"?mode=rw&_pragma=busy_timeout(10000)")
@@ -70,7 +71,8 @@ func (d *database) ledger(ctx context.Context) ([]entry, error) {
 		func(rows *sql.Rows) error {
 			var e entry
 			var micros int64
-			if err := rows.Scan(&e.Sequence, &e.CommandID, &e.Direction, &e.method, &e.Verdict, &e.reply, &micros, &e.Duplicates); err != nil {
+			if err := rows.Scan(&e.Sequence, &e.CommandID, &e.Direction, &e.method, &e.Verdict, &e.reply, &micros,
+				&e.Duplicates); err != nil {
 				return err
 			}
 			e.Time = time.UnixMicro(micros)
@@ -94,9 +96,11 @@ func (d *database) effects(ctx context.Context, query string) ([]audit.Effect, e
 	return effects, err
 }
 
-// Attempted returns what a participant's ledger says of one command in one direction: its verdict, and how many calls got the stored answer.
-// False: it never came.
-func (c *Company) Attempted(ctx context.Context, service, commandID string, direction audit.Direction) (row audit.Row, found bool, err error) {
+// Attempted returns what a participant's ledger says of one command in one direction: its verdict, and how many calls
+// got the stored answer. False: it never came.
+func (c *Company) Attempted(
+	ctx context.Context, service, commandID string, direction audit.Direction,
+) (row audit.Row, found bool, err error) {
 	db, err := c.openDatabase(service, "")
 	if err != nil {
 		return row, false, err

@@ -33,7 +33,8 @@ func findNotification(ctx context.Context, binaries string) (notification, error
 	if ctx.Err() != nil {
 		return notification{}, ctx.Err()
 	}
-	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, for " + err.Error()}, nil
+	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, for " +
+		err.Error()}, nil
 }
 
 // prepareNode installs the libraries of the service in TypeScript and compiles it, unless that was done before.

@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// The ports that are tried. They lie below those that systems give to outgoing connections, so that no connection takes a port while its
-// process is down.
+// The ports that are tried. They lie below those that systems give to outgoing connections, so that no connection takes
+// a port while its process is down.
 const (
 	lowestPort  = 20000
 	highestPort = 30000
@@ -34,5 +34,6 @@ func freeAddresses(n int) (addresses []string, err error) {
 		listeners = append(listeners, l)
 		addresses = append(addresses, l.Addr().String())
 	}
-	return nil, fmt.Errorf("finding %d free ports on 127.0.0.1 from %d to %d: nearly all are taken", n, lowestPort, highestPort)
+	return nil, fmt.Errorf("finding %d free ports on 127.0.0.1 from %d to %d: nearly all are taken", n, lowestPort,
+		highestPort)
 }

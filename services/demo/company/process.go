@@ -16,7 +16,8 @@ import (
 // stopTime is how long a process may take to end when it is asked to.
 const stopTime = 15 * time.Second
 
-// Process is one program of the company. It keeps its address and its data over all its lives. All methods may be called concurrently.
+// Process is one program of the company. It keeps its address and its data over all its lives. All methods may be
+// called concurrently.
 type Process struct {
 	// Name is the program's name, e.g. "customer".
 	Name string
@@ -98,8 +99,8 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// spawner runs functions on one thread that lives as long as this process: on Linux, a process that is to end with its parent ends with the
-// thread that started it.
+// spawner runs functions on one thread that lives as long as this process: on Linux, a process that is to end with its
+// parent ends with the thread that started it.
 var spawner = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
 	go func() {

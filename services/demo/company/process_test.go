@@ -34,7 +34,8 @@ func play(t *testing.T, role string) (*Process, <-chan error) {
 	t.Helper()
 	died := make(chan error, 1)
 	p := &Process{
-		Name: role, Log: filepath.Join(t.TempDir(), role+".log"), args: []string{os.Args[0]}, env: []string{roleVariable + "=" + role}, died: died,
+		Name: role, Log: filepath.Join(t.TempDir(), role+".log"), args: []string{os.Args[0]},
+		env: []string{roleVariable + "=" + role}, died: died,
 	}
 	t.Cleanup(func() {
 		if err := p.Kill(); err != nil {
@@ -117,7 +118,8 @@ func TestStopTakesNoLongerThanTheProcess(t *testing.T) {
 func TestNotificationWithoutNode(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	got, err := findNotification(t.Context(), "bin")
-	if err != nil || got.about != "its twin in Go, for there is no Node here" || got.command[0] != filepath.Join("bin", "go"+executableSuffix) {
+	if err != nil || got.about != "its twin in Go, for there is no Node here" ||
+		got.command[0] != filepath.Join("bin", "go"+executableSuffix) {
 		t.Errorf("got %+v, %v; want the twin in Go", got, err)
 	}
 }

@@ -23,10 +23,12 @@ const Source = "register"
 
 // Publisher takes the register's decisions. A treatyv1.EventServiceClient is one.
 type Publisher interface {
-	PublishEvents(ctx context.Context, request *treatyv1.PublishEventsRequest, options ...grpc.CallOption) (*treatyv1.PublishEventsResponse, error)
+	PublishEvents(ctx context.Context, request *treatyv1.PublishEventsRequest,
+		options ...grpc.CallOption) (*treatyv1.PublishEventsResponse, error)
 }
 
-// examine says what the register finds about a passport, empty when it vouches for the person, and whether it comes to a decision at all.
+// examine says what the register finds about a passport, empty when it vouches for the person, and whether it comes to
+// a decision at all.
 func examine(passport string) (finding string, decides bool) {
 	switch {
 	case strings.HasPrefix(passport, "YY"):
@@ -46,9 +48,9 @@ const (
 	longestRetry    = 10 * time.Second
 )
 
-// Run publishes each decision when its time has come, until ctx ends. A decision that couldn't be published is published later, also after a
-// restart; one that may have been is published again, with the same id. What was withdrawn by then isn't decided. There must be one Run
-// at a time.
+// Run publishes each decision when its time has come, until ctx ends. A decision that couldn't be published is
+// published later, also after a restart; one that may have been is published again, with the same id. What was
+// withdrawn by then isn't decided. There must be one Run at a time.
 func (r *Register) Run(ctx context.Context, publisher Publisher) {
 	retry := firstRetry
 	for ctx.Err() == nil {
@@ -57,7 +59,8 @@ func (r *Register) Run(ctx context.Context, publisher Publisher) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			slog.WarnContext(ctx, "the register couldn't publish its decisions; it tries again", "error", err, "in", retry.String())
+			slog.WarnContext(ctx, "the register couldn't publish its decisions; it tries again", "error", err, "in",
+				retry.String())
 			wait, retry = retry, min(2*retry, longestRetry)
 		default:
 			retry = firstRetry
@@ -74,7 +77,8 @@ func (r *Register) wake() {
 	}
 }
 
-// pause waits for some time, for ever when that is negative, and not longer than until something is registered, if that is wanted.
+// pause waits for some time, for ever when that is negative, and not longer than until something is registered, if that
+// is wanted.
 func (r *Register) pause(ctx context.Context, wait time.Duration, wakeable bool) {
 	var over <-chan time.Time
 	if wait >= 0 {
@@ -93,7 +97,8 @@ func (r *Register) pause(ctx context.Context, wait time.Duration, wakeable bool)
 	}
 }
 
-// publishDue publishes some of the decisions that are due, and returns how long it is until the next one is; negative when there is none.
+// publishDue publishes some of the decisions that are due, and returns how long it is until the next one is; negative
+// when there is none.
 func (r *Register) publishDue(ctx context.Context, publisher Publisher) (wait time.Duration, err error) {
 	due, next, err := r.due(ctx, time.Now())
 	if err != nil {
@@ -131,7 +136,9 @@ type decision struct {
 func (d *decision) event() (*treatyv1.PublishedEvent, error) {
 	var message proto.Message = &identityv1.ApplicantVerified{Applicant: d.applicant, RegisterReference: d.reference}
 	if d.finding != "" {
-		message = &identityv1.ApplicantTurnedDown{Applicant: d.applicant, RegisterReference: d.reference, Reason: d.finding}
+		message = &identityv1.ApplicantTurnedDown{
+			Applicant: d.applicant, RegisterReference: d.reference, Reason: d.finding,
+		}
 	}
 	data, err := anypb.New(message)
 	if err != nil {
@@ -168,7 +175,8 @@ func (r *Register) due(ctx context.Context, now time.Time) (due []*decision, nex
 func (r *Register) decided(ctx context.Context, decisions []*decision) error {
 	return r.write(ctx, func(tx *sql.Tx) error {
 		for _, d := range decisions {
-			if _, err := tx.ExecContext(ctx, `UPDATE registrations SET decide_time = NULL WHERE sequence = ?`, d.sequence); err != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE registrations SET decide_time = NULL WHERE sequence = ?`,
+				d.sequence); err != nil {
 				return fmt.Errorf("noting a decision: %w", err)
 			}
 		}

@@ -29,7 +29,9 @@ type events struct {
 	began    time.Time
 }
 
-func (e *events) PublishEvents(_ context.Context, r *treatyv1.PublishEventsRequest, _ ...grpc.CallOption) (*treatyv1.PublishEventsResponse, error) {
+func (e *events) PublishEvents(
+	_ context.Context, r *treatyv1.PublishEventsRequest, _ ...grpc.CallOption,
+) (*treatyv1.PublishEventsResponse, error) {
 	if e.calls++; e.calls <= e.failures {
 		return nil, errors.New("nobody there")
 	}
@@ -80,7 +82,8 @@ func call(t *testing.T, r *Register, request *http.Request, want int) {
 	}
 }
 
-// run opens the register, as it is after a restart when it was open before, and lets it decide while the test does something.
+// run opens the register, as it is after a restart when it was open before, and lets it decide while the test does
+// something.
 func run(t *testing.T, path string, e *events, do func(*Register)) {
 	t.Helper()
 	r, err := Open(t.Context(), Params{Path: path, DecideAfter: 3 * time.Hour})
@@ -102,7 +105,8 @@ func run(t *testing.T, path string, e *events, do func(*Register)) {
 	}
 }
 
-// TestDecisions registers people of all kinds, over a restart of the register and an orchestrator that isn't there at first.
+// TestDecisions registers people of all kinds, over a restart of the register and an orchestrator that isn't there at
+// first.
 func TestDecisions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "register.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +128,8 @@ func TestDecisions(t *testing.T) {
 		run(t, path, e, func(*Register) { <-time.After(24 * time.Hour) })
 		want := []proto.Message{
 			&identityv1.ApplicantVerified{Applicant: "applicants/good", RegisterReference: "R"},
-			&identityv1.ApplicantTurnedDown{Applicant: "applicants/bad", RegisterReference: "R", Reason: "the passport was issued to somebody else"},
+			&identityv1.ApplicantTurnedDown{Applicant: "applicants/bad", RegisterReference: "R",
+				Reason: "the passport was issued to somebody else"},
 		}
 		if diff := cmp.Diff(want, e.messages(t), protocmp.Transform()); diff != "" {
 			t.Errorf("published (-want +got):\n%s", diff)

@@ -1,14 +1,15 @@
-// Package thirdparty plays the identity register that the identity service depends on: somebody else's, slow, over HTTP, with a
-// database of its own. It knows nothing of sagas; as good third parties do, it takes a key with each registration, so that a
-// request that is sent twice registers once, and a key that was withdrawn is never registered again.
+// Package thirdparty plays the identity register that the identity service depends on: somebody else's, slow, over
+// HTTP, with a database of its own. It knows nothing of sagas; as good third parties do, it takes a key with each
+// registration, so that a request that is sent twice registers once, and a key that was withdrawn is never registered
+// again.
 //
 //	PUT    /registrations/{key}   {"name": "...", "passport_number": "...", "applicant": "applicants/..."}
 //	                              200 {"reference": "..."} · 422 {"reason": "..."} · 410 the key was withdrawn
 //	DELETE /registrations/{key}   204, also when there is nothing to withdraw
 //	GET    /registrations         200 {"registrations": [{"key": "...", "reference": "...", "withdrawn": false}]}
 //
-// Some time after a registration the register decides whether it vouches for the person, and tells whoever asked it to by publishing an
-// event about the applicant; see [Register.Run].
+// Some time after a registration the register decides whether it vouches for the person, and tells whoever asked it to
+// by publishing an event about the applicant; see [Register.Run].
 package thirdparty
 
 import (
@@ -105,8 +106,8 @@ type Application struct {
 	// PassportNumber is the number in the person's passport.
 	PassportNumber string `json:"passport_number"`
 
-	// Applicant is the person's name where the application comes from. The register's decision is told under it; without one, nobody
-	// is told.
+	// Applicant is the person's name where the application comes from. The register's decision is told under it;
+	// without one, nobody is told.
 	Applicant string `json:"applicant,omitempty"`
 }
 
@@ -195,7 +196,9 @@ func (r *Register) registrations(ctx context.Context) (all []Registration, err e
 	return all, rows.Err()
 }
 
-func (r *Register) register(ctx context.Context, key string, a *Application) (reference string, withdrawn bool, err error) {
+func (r *Register) register(
+	ctx context.Context, key string, a *Application,
+) (reference string, withdrawn bool, err error) {
 	var decideTime sql.NullInt64
 	finding, decides := examine(a.PassportNumber)
 	if decides && a.Applicant != "" {
@@ -207,7 +210,8 @@ func (r *Register) register(ctx context.Context, key string, a *Application) (re
 			ON CONFLICT (key) DO NOTHING`, key, "REG-"+rand.Text()[:12], a.Applicant, finding, decideTime); err != nil {
 			return err
 		}
-		return tx.QueryRowContext(ctx, `SELECT reference, withdrawn FROM registrations WHERE key = ?`, key).Scan(&reference, &withdrawn)
+		return tx.QueryRowContext(ctx, `SELECT reference, withdrawn FROM registrations WHERE key = ?`,
+			key).Scan(&reference, &withdrawn)
 	})
 	if err == nil && decideTime.Valid {
 		r.wake()

@@ -63,7 +63,9 @@ type Deletion struct {
 }
 
 // Delete runs deletions in order, and returns what they deleted.
-func Delete(ctx context.Context, tx *sql.Tx, customer string, deletions ...Deletion) (*privacyv1.UserDataDeleted, error) {
+func Delete(
+	ctx context.Context, tx *sql.Tx, customer string, deletions ...Deletion,
+) (*privacyv1.UserDataDeleted, error) {
 	deleted := &privacyv1.UserDataDeleted{}
 	for _, d := range deletions {
 		n, err := sqlitedb.Count(ctx, tx, d.Statement, customer)

@@ -12,7 +12,8 @@ import (
 )
 
 func TestForgotten(t *testing.T) {
-	db, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: filepath.Join(t.TempDir(), "service.db"), Migrations: []string{forgotten.SQLiteSchema}})
+	db, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: filepath.Join(t.TempDir(), "service.db"),
+		Migrations: []string{forgotten.SQLiteSchema}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,8 @@ func TestForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for customer, want := range map[string]codes.Code{"customers/ada": codes.FailedPrecondition, "customers/bob": codes.OK, "": codes.OK} {
+	for customer, want := range map[string]codes.Code{"customers/ada": codes.FailedPrecondition,
+		"customers/bob": codes.OK, "": codes.OK} {
 		if err := forgotten.Refuse(t.Context(), db, customer); status.Code(err) != want {
 			t.Errorf("%q: %v, want %v", customer, err, want)
 		}

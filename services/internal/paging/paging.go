@@ -34,7 +34,8 @@ func Parse(size int32, token string, conditions ...string) (Page, error) {
 	p := Page{Size: int(size), check: checksum(conditions)}
 	switch {
 	case size < 0:
-		return Page{}, status.Errorf(codes.InvalidArgument, "page_size: want 0 (for the default) to %d, got %d", MaxSize, size)
+		return Page{}, status.Errorf(codes.InvalidArgument, "page_size: want 0 (for the default) to %d, got %d",
+			MaxSize, size)
 	case size == 0:
 		p.Size = DefaultSize
 	case size > MaxSize:
@@ -48,7 +49,8 @@ func Parse(size int32, token string, conditions ...string) (Page, error) {
 		return Page{}, status.Error(codes.InvalidArgument, "page_token: not a token that this method gave out")
 	}
 	if binary.BigEndian.Uint32(raw[8:]) != p.check {
-		return Page{}, status.Error(codes.InvalidArgument, "page_token: it was given out for a request with other fields")
+		return Page{}, status.Error(codes.InvalidArgument,
+			"page_token: it was given out for a request with other fields")
 	}
 	p.After = int64(binary.BigEndian.Uint64(raw))
 	if p.After <= 0 {

@@ -26,7 +26,8 @@ func TestParse(t *testing.T) {
 		flags.SetOutput(io.Discard)
 		err := parse(flags, test.args)
 		var usage *usageError
-		if (err == nil) != test.ok || errors.Is(err, flag.ErrHelp) != test.help || errors.As(err, &usage) == (test.ok || test.help) {
+		if (err == nil) != test.ok || errors.Is(err, flag.ErrHelp) != test.help ||
+			errors.As(err, &usage) == (test.ok || test.help) {
 			t.Errorf("%q: %v", test.args, err)
 		}
 	}

@@ -63,7 +63,8 @@ func startTelemetry(ctx context.Context, service string) (stop func(context.Cont
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf(
-				"setting up the export of metrics: %w; check OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_*", err), stop(ctx))
+				"setting up the export of metrics: %w; check OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_*", err),
+				stop(ctx))
 		}
 		provider := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res), sdkmetric.WithReader(reader))
 		otel.SetMeterProvider(provider)

@@ -44,7 +44,9 @@ func (q Query[T]) One(ctx context.Context, db Querier, rest string, args ...any)
 
 // Page returns one page of the rows that satisfy a condition, in the order of their sequence numbers, and the token of
 // the next page.
-func (q Query[T]) Page(ctx context.Context, db *sql.DB, page paging.Page, condition string, args ...any) (values []T, next string, err error) {
+func (q Query[T]) Page(
+	ctx context.Context, db *sql.DB, page paging.Page, condition string, args ...any,
+) (values []T, next string, err error) {
 	// One row more than the page holds shows whether there is a next page.
 	rows, err := db.QueryContext(ctx,
 		q.Select+` WHERE sequence > ? AND (`+condition+`) ORDER BY sequence LIMIT ?`,

@@ -106,7 +106,8 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) (err error) {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	if version > len(migrations) {
-		return fmt.Errorf("%w: its schema is %d, this program knows up to %d; start the newer version", ErrNewer, version, len(migrations))
+		return fmt.Errorf("%w: its schema is %d, this program knows up to %d; start the newer version", ErrNewer,
+			version, len(migrations))
 	}
 	for ; version < len(migrations); version++ {
 		if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {

@@ -37,12 +37,14 @@ func TestMigrations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path, Migrations: one}); !errors.Is(err, sqlitedb.ErrNewer) {
+	if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path, Migrations: one}); !errors.Is(err,
+		sqlitedb.ErrNewer) {
 		t.Errorf("an older program: %v, want ErrNewer", err)
 	}
 	// A migration that fails changes nothing.
 	broken := append(two, `INSERT INTO a VALUES (3); SELECT nonsense`)
-	if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path, Migrations: broken}); err == nil || !strings.Contains(err.Error(), "from 2 to 3") {
+	if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path, Migrations: broken}); err == nil ||
+		!strings.Contains(err.Error(), "from 2 to 3") {
 		t.Errorf("a broken migration: %v", err)
 	}
 	db, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path, Migrations: two})
@@ -62,11 +64,13 @@ func TestBadFiles(t *testing.T) {
 	if err := os.WriteFile(garbage, bytes.Repeat([]byte("garbage "), 1000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: garbage}); !errors.Is(err, sqlitedb.ErrNotDatabase) || !strings.Contains(err.Error(), garbage) {
+	if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: garbage}); !errors.Is(err, sqlitedb.ErrNotDatabase) ||
+		!strings.Contains(err.Error(), garbage) {
 		t.Errorf("garbage: %v, want ErrNotDatabase with the file's name", err)
 	}
 	for _, path := range []string{filepath.Join(directory, "none", "x.db"), directory} {
-		if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path}); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := sqlitedb.Open(t.Context(), sqlitedb.Params{Path: path}); err == nil ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want an error with its name", path, err)
 		}
 	}

@@ -35,7 +35,9 @@ var (
 )
 
 // SendWelcome sends a message by putting it into the outbox of a mail server, which is the table of messages.
-func (s *service) SendWelcome(ctx context.Context, r *notificationv1.SendWelcomeRequest) (*notificationv1.WelcomeSent, error) {
+func (s *service) SendWelcome(
+	ctx context.Context, r *notificationv1.SendWelcomeRequest,
+) (*notificationv1.WelcomeSent, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.WelcomeSent, error) {
 		if command, ok := participant.FromContext(ctx); ok && command.Direction == participant.Compensation {
 			return nil, status.Error(codes.FailedPrecondition, "a message that was sent can't be called back")
@@ -53,7 +55,9 @@ func (s *service) SendWelcome(ctx context.Context, r *notificationv1.SendWelcome
 }
 
 // SendReview sends a message about a review.
-func (s *service) SendReview(ctx context.Context, r *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {
+func (s *service) SendReview(
+	ctx context.Context, r *notificationv1.SendReviewRequest,
+) (*notificationv1.ReviewSent, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.ReviewSent, error) {
 		if err := checkRecipient(r); err != nil {
 			return nil, err
@@ -89,7 +93,9 @@ func checkRecipient(r recipient) error {
 	return nil
 }
 
-func (s *service) send(ctx context.Context, tx *sql.Tx, to recipient, subject, text string) (*notificationv1.Message, error) {
+func (s *service) send(
+	ctx context.Context, tx *sql.Tx, to recipient, subject, text string,
+) (*notificationv1.Message, error) {
 	if err := forgotten.Refuse(ctx, tx, to.GetCustomer()); err != nil {
 		return nil, err
 	}
@@ -105,7 +111,9 @@ func (s *service) send(ctx context.Context, tx *sql.Tx, to recipient, subject, t
 }
 
 // DeleteUserData deletes the messages that a customer was sent.
-func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+func (s *service) DeleteUserData(
+	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
+) (*privacyv1.UserDataDeleted, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
@@ -119,7 +127,9 @@ func (s *service) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 }
 
 // ListMessages lists the messages that were sent.
-func (s *service) ListMessages(ctx context.Context, r *notificationv1.ListMessagesRequest) (*notificationv1.ListMessagesResponse, error) {
+func (s *service) ListMessages(
+	ctx context.Context, r *notificationv1.ListMessagesRequest,
+) (*notificationv1.ListMessagesResponse, error) {
 	page, err := paging.Parse(r.GetPageSize(), r.GetPageToken(), r.GetCustomer())
 	if err != nil {
 		return nil, err

@@ -49,7 +49,9 @@ func scanMessage(scan func(...any) error) (m *notificationv1.Message, sequence i
 
 // list returns one page of a customer's messages, or of all messages if customer is empty, and the token of the next
 // page.
-func (s *store) list(ctx context.Context, customer string, page paging.Page) ([]*notificationv1.Message, string, error) {
+func (s *store) list(
+	ctx context.Context, customer string, page paging.Page,
+) ([]*notificationv1.Message, string, error) {
 	if customer == "" {
 		return messageRows.Page(ctx, s.DB, page, `true`)
 	}
