@@ -140,8 +140,8 @@ func commanded(t *testing.T, step string, direction participant.Direction) conte
 	})
 }
 
-// ask asks for an inspection and returns the answer. The inspector has seen an accepted inspection by then, so that what the test does next
-// comes after that.
+// ask asks for an inspection and returns the answer. The inspector has seen an accepted inspection by then, so that
+// what the test does next comes after that.
 func (o *office) ask(t *testing.T, step, applicant string) string {
 	t.Helper()
 	defer synctest.Wait()

@@ -202,10 +202,11 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 						r.Record = &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1.2.1"}}}
 					}
 				}
-				w.saga("beside").Records = slices.DeleteFunc(w.saga("beside").Records, func(r *treatyv1.SagaRecord) bool {
-					return r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" ||
-						r.GetRecord().GetCompensationDone().GetStep() == "1.2.1"
-				})
+				w.saga("beside").Records = slices.DeleteFunc(w.saga("beside").Records,
+					func(r *treatyv1.SagaRecord) bool {
+						return r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" ||
+							r.GetRecord().GetCompensationDone().GetStep() == "1.2.1"
+					})
 			}},
 		{"a child is undone, and its parent's step is done", AllOrNothing, "is done, and the saga that it is",
 			func(w *world) {
