@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	command_id  TEXT    NOT NULL,
 	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
 	method      TEXT    NOT NULL,
-	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
+	verdict     TEXT    NOT NULL CHECK (
+		verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
 	reply       BLOB    NOT NULL,
 	epoch       INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,

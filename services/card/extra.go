@@ -11,11 +11,11 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// extraShare is which part of the main card's limit an extra card has.
+// extraShare is the divisor that turns the main card's limit into the limit of an extra card.
 const extraShare = 10
 
-// IssueExtraCard issues an extra card. Everything that could be refused was decided with the main card, so a saga that
-// has issued that one can rely on it.
+// IssueExtraCard issues an extra card. Whatever could refuse it was decided with the main card, so it never refuses a
+// saga that has issued the main card.
 func (s *service) IssueExtraCard(
 	ctx context.Context, r *cardv1.IssueExtraCardRequest,
 ) (*cardv1.ExtraCardIssued, error) {

@@ -11,12 +11,12 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// poBox finds the lines of an address that name a P.O. box: "PO Box 7", "P.O. Box 7", "p. o. box 7", "Post Office Box
+// poBox matches the lines of an address that name a P.O. box: "PO Box 7", "P.O. Box 7", "p. o. box 7", "Post Office Box
 // 7".
 var poBox = regexp.MustCompile(`(?i)\b(p\.?\s*o\.?\s*box|post\s+office\s+box)\b`)
 
-// checkPostal refuses an address that the post doesn't serve. Cards are handed over against a signature, which nobody
-// gives at a P.O. box.
+// checkPostal refuses addresses that can't receive cards. The recipient must sign for a card, which isn't possible at a
+// P.O. box.
 func checkPostal(p *cardv1.Postal) error {
 	switch {
 	case p == nil:

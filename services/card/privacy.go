@@ -12,7 +12,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 )
 
-// DeleteUserData deletes a customer's cards and all places where they were ever posted to.
+// DeleteUserData deletes a customer's cards and all addresses that they were ever posted to.
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {

@@ -20,7 +20,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// service is the card service: an ordinary gRPC server.
+// service implements the card service as an ordinary gRPC service.
 type service struct {
 	cardv1.UnimplementedCardServiceServer
 	privacyv1.UnimplementedUserDataServiceServer
@@ -28,7 +28,7 @@ type service struct {
 	store *store
 }
 
-// limits are what each product offers, in euro cents.
+// limits are the limits of each product, in euro cents.
 var limits = map[string]struct{ lowest, highest int64 }{
 	"classic": {100_00, 5_000_00},
 	"gold":    {1_000_00, 50_000_00},
@@ -60,7 +60,7 @@ func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*c
 		if err := s.store.addCard(ctx, tx, card); err != nil {
 			return nil, err
 		}
-		// A further card of a customer comes to an address that is known.
+		// The address is known already if the customer has another card.
 		if err := s.store.addPostal(ctx, tx, address); err != nil && !errors.Is(err, errExists) {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*c
 	})
 }
 
-// ChangePostalAddress changes where a customer's cards are posted to.
+// ChangePostalAddress changes the address that a customer's cards are posted to.
 func (s *service) ChangePostalAddress(
 	ctx context.Context, r *cardv1.ChangePostalAddressRequest,
 ) (*cardv1.PostalAddressChanged, error) {
@@ -81,7 +81,7 @@ func (s *service) ChangePostalAddress(
 		}
 		err := s.store.addPostal(ctx, tx, address)
 		if errors.Is(err, errExists) {
-			return nil, status.Errorf(codes.AlreadyExists, "address_revision: %d of %s is known",
+			return nil, status.Errorf(codes.AlreadyExists, "address_revision: %d of %s already exists",
 				r.GetAddressRevision(), r.GetCustomer())
 		}
 		return &cardv1.PostalAddressChanged{Customer: r.GetCustomer()}, err
@@ -121,7 +121,7 @@ func (s *service) ListCards(ctx context.Context, r *cardv1.ListCardsRequest) (*c
 	return &cardv1.ListCardsResponse{Cards: cards, NextPageToken: next}, nil
 }
 
-// GetPostalAddress returns where a customer's cards are posted to.
+// GetPostalAddress returns the address that a customer's cards are posted to.
 func (s *service) GetPostalAddress(
 	ctx context.Context, r *cardv1.GetPostalAddressRequest,
 ) (*cardv1.PostalAddress, error) {
@@ -129,7 +129,7 @@ func (s *service) GetPostalAddress(
 	return address, public(err, r.GetCustomer())
 }
 
-// ListPostalAddresses lists where cards are posted to.
+// ListPostalAddresses lists the addresses that cards are posted to.
 func (s *service) ListPostalAddresses(
 	ctx context.Context, r *cardv1.ListPostalAddressesRequest,
 ) (*cardv1.ListPostalAddressesResponse, error) {
@@ -144,10 +144,10 @@ func (s *service) ListPostalAddresses(
 	return &cardv1.ListPostalAddressesResponse{PostalAddresses: addresses, NextPageToken: next}, nil
 }
 
-// public turns something missing into a status.
+// public turns sqlitedb.ErrNotFound into a status.
 func public(err error, name string) error {
 	if errors.Is(err, sqlitedb.ErrNotFound) {
-		return status.Errorf(codes.NotFound, "nothing is known of %.80q", name)
+		return status.Errorf(codes.NotFound, "%.80q doesn't exist", name)
 	}
 	return err
 }
@@ -158,7 +158,7 @@ func checkProduct(r *cardv1.IssueCardRequest) error {
 		return status.Errorf(codes.InvalidArgument, `product: want "classic" or "gold", got %.40q`, r.GetProduct())
 	}
 	if r.GetLimitCents() < offered.lowest || r.GetLimitCents() > offered.highest {
-		return participant.Refuse(codes.OutOfRange, "the product doesn't have such a limit",
+		return participant.Refuse(codes.OutOfRange, "the product doesn't offer this limit",
 			&cardv1.LimitNotOffered{Product: r.GetProduct(), MinLimitCents: offered.lowest,
 				MaxLimitCents: offered.highest})
 	}
@@ -176,7 +176,7 @@ func checkAddress(a *cardv1.PostalAddress) error {
 	return checkPostal(a.GetPostal())
 }
 
-// newNumber returns a random card number under an issuer's number that is nobody's, with its check digit.
+// newNumber returns a random card number with an issuer number that nobody has, and with its check digit.
 func newNumber() (string, error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(1e9))
 	if err != nil {
@@ -186,7 +186,7 @@ func newNumber() (string, error) {
 	return digits + string(rune('0'+checkDigit(digits))), nil
 }
 
-// checkDigit returns what makes a number pass Luhn's test.
+// checkDigit returns the digit with which a number passes the Luhn check.
 func checkDigit(digits string) int {
 	sum := 0
 	for i, c := range digits {

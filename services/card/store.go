@@ -16,10 +16,10 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// migrations make the database. Times are microseconds since 1970.
+// migrations create the database. Times are microseconds since 1970.
 //
-// Cards are posted to where the highest revision says that isn't undone. Revisions come from the customer service and
-// may come in any order.
+// Cards are posted to the address with the highest revision that isn't undone. The customer service assigns the
+// revisions, and they may arrive in any order.
 var migrations = []string{`
 CREATE TABLE cards (
 	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,7 +51,7 @@ ALTER TABLE cards ADD COLUMN main_card TEXT NOT NULL DEFAULT '' CHECK (main_card
 
 var errExists = errors.New("already exists")
 
-// store keeps cards and postal addresses in SQLite.
+// store stores cards and postal addresses in SQLite.
 type store struct{ *sqlitedb.Store }
 
 var cardRows = sqlitedb.Query[*cardv1.Card]{
@@ -116,7 +116,8 @@ func (s *store) postalAddresses(ctx context.Context, page paging.Page) ([]*cardv
 // addCard adds a card.
 func (s *store) addCard(ctx context.Context, tx *sql.Tx, c *cardv1.Card) error {
 	if _, err := tx.ExecContext(ctx, `
-		INSERT INTO cards (name, customer, product, number, limit_cents, issue_time, main_card) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		INSERT INTO cards (name, customer, product, number, limit_cents, issue_time, main_card)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		c.GetName(), c.GetCustomer(), c.GetProduct(), c.GetNumber(), c.GetLimitCents(), time.Now().UnixMicro(),
 		c.GetMainCard()); err != nil {
 		return fmt.Errorf("adding a card: %w", err)

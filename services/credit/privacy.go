@@ -14,7 +14,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// DeleteUserData takes the person out of the checks. The checks themselves stay on file: the law asks for both.
+// DeleteUserData removes the person from the checks. The checks themselves stay on file, as the law requires.
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
@@ -33,8 +33,8 @@ func (s *service) DeleteUserData(
 	})
 }
 
-// anonymize takes a person out of their checks, also of those from before they were this customer, and returns how many
-// that were. What stands in the place of the person's number can't be anybody's.
+// anonymize removes a person from their checks, including checks from before they became this customer, and returns how
+// many checks that were. The placeholder for the national id can't be anybody's.
 func (s *store) anonymize(ctx context.Context, tx *sql.Tx, customer string) (int64, error) {
 	n, err := sqlitedb.Count(ctx, tx, `
 		UPDATE checks SET national_id = '#' || sequence, customer = ''

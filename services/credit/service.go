@@ -22,7 +22,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// service is the credit service: an ordinary gRPC server.
+// service implements the credit service as an ordinary gRPC service.
 type service struct {
 	creditv1.UnimplementedCreditServiceServer
 	privacyv1.UnimplementedUserDataServiceServer
@@ -30,14 +30,13 @@ type service struct {
 	store *store
 }
 
-// highestLimitCents is more than which nobody may owe.
+// highestLimitCents is the highest limit that anybody can get.
 const highestLimitCents = 50_000_00
 
-// checkHolds is how long a check may be relied on.
+// checkHolds is how long a check remains valid.
 const checkHolds = 24 * time.Hour
 
-// affordable returns the highest limit that a person with such an income can carry: a fifth of it, in steps of 100
-// euros.
+// affordable returns the highest limit that an income allows: a fifth of it, in steps of 100 euros.
 func affordable(yearlyIncomeCents int64) int64 {
 	const step = 100_00
 	return min(yearlyIncomeCents/5/step*step, highestLimitCents)
@@ -48,8 +47,8 @@ var (
 	customerName = regexp.MustCompile(`^customers/.{1,90}$`)
 )
 
-// CheckCredit checks whether a person can carry a credit limit. A check that is relied on again gets a row of its own,
-// so that all rows of a person are found by any of the customers whom the person was.
+// CheckCredit checks whether a person can afford a credit limit. If an earlier check is still valid, its result is used
+// again, in a new row. So all checks of a person can be found from any of the customers who are that person.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
 		switch {

@@ -14,7 +14,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// migrations make the database. Times are microseconds since 1970.
+// migrations create the database. Times are microseconds since 1970.
 var migrations = []string{`
 CREATE TABLE checks (
 	sequence             INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,7 +30,7 @@ ALTER TABLE checks ADD COLUMN customer TEXT NOT NULL DEFAULT '';
 CREATE INDEX checks_by_customer ON checks (customer, sequence) WHERE customer <> '';
 `, forgotten.SQLiteSchema}
 
-// store keeps credit checks in SQLite.
+// store stores credit checks in SQLite.
 type store struct{ *sqlitedb.Store }
 
 var checkRows = sqlitedb.Query[*creditv1.Check]{

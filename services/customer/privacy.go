@@ -12,8 +12,8 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// DeleteUserData deletes a customer with all addresses. No command brings the customer back: each but CreateCustomer,
-// which makes a new name, finds nobody.
+// DeleteUserData deletes a customer with all addresses. No later command can bring the customer back: CreateCustomer
+// makes a new name, and all other commands find no customer.
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
@@ -22,7 +22,7 @@ func (s *service) DeleteUserData(
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}
 		addresses, err := s.store.countAddresses(ctx, tx, r.GetCustomer())
-		if err != nil || addresses == 0 { // a customer has an address at least
+		if err != nil || addresses == 0 { // A customer has at least one address.
 			return &privacyv1.UserDataDeleted{}, err
 		}
 		return &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{
@@ -32,7 +32,7 @@ func (s *service) DeleteUserData(
 	})
 }
 
-// countAddresses returns how many addresses a customer has or had.
+// countAddresses returns how many addresses a customer has, including undone ones.
 func (s *store) countAddresses(ctx context.Context, tx *sql.Tx, customer string) (n int64, err error) {
 	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM addresses WHERE customer = ?`,
 		customer).Scan(&n); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// service is the customer service: an ordinary gRPC server.
+// service implements the customer service as an ordinary gRPC service.
 type service struct {
 	customerv1.UnimplementedCustomerServiceServer
 	privacyv1.UnimplementedUserDataServiceServer
@@ -27,7 +27,7 @@ type service struct {
 	store *store
 }
 
-// CreateCustomer takes up a customer.
+// CreateCustomer creates a customer.
 func (s *service) CreateCustomer(
 	ctx context.Context, r *customerv1.CreateCustomerRequest,
 ) (*customerv1.CustomerCreated, error) {
@@ -118,7 +118,7 @@ func (s *service) RestoreAddress(
 	})
 }
 
-// CloseCustomer ends the relation with a customer.
+// CloseCustomer closes a customer. A closed customer's address can't change.
 func (s *service) CloseCustomer(ctx context.Context, r *customerv1.CloseCustomerRequest) (*customerv1.Customer, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.Customer, error) {
 		if err := s.store.end(ctx, tx, r.GetName()); err != nil {
@@ -156,7 +156,7 @@ func (s *service) ListCustomers(
 	return &customerv1.ListCustomersResponse{Customers: customers, NextPageToken: next}, nil
 }
 
-// public turns a missing customer into a status.
+// public turns sqlitedb.ErrNotFound into a status.
 func public(err error, name string) error {
 	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return status.Errorf(codes.NotFound, "there is no %.80q", name)

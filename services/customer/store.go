@@ -14,9 +14,9 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// migrations make the database. Times are microseconds since 1970.
+// migrations create the database. Times are microseconds since 1970.
 //
-// A customer lives where the newest address says that isn't undone: so changes that cross can be undone in any order.
+// A customer's address is the newest one that isn't undone, so changes that cross can be undone in any order.
 var migrations = []string{`
 CREATE TABLE customers (
 	sequence     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,7 +44,7 @@ CREATE VIEW current_addresses AS
 	WHERE a.revision = (SELECT max(revision) FROM addresses b WHERE b.customer = a.customer AND b.undone = 0);
 `}
 
-// store keeps customers in SQLite.
+// store stores customers in SQLite.
 type store struct{ *sqlitedb.Store }
 
 var customerRows = sqlitedb.Query[*row]{
@@ -98,7 +98,7 @@ func (s *store) list(ctx context.Context, page paging.Page) (customers []*custom
 func (s *store) emailTaken(ctx context.Context, tx *sql.Tx, email string) (taken bool, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT * FROM customers WHERE email = ?)`, email).Scan(&taken)
 	if err != nil {
-		return false, fmt.Errorf("looking an e-mail address up: %w", err)
+		return false, fmt.Errorf("looking up an e-mail address: %w", err)
 	}
 	return taken, nil
 }
@@ -129,7 +129,7 @@ func (s *store) addAddress(
 	return revision, nil
 }
 
-// undoAddress takes one change of address back. It does nothing when the customer isn't there any more.
+// undoAddress undoes one change of address. It does nothing if the customer no longer exists.
 func (s *store) undoAddress(ctx context.Context, tx *sql.Tx, customer string, revision int64) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer,
 		revision); err != nil {
@@ -138,7 +138,7 @@ func (s *store) undoAddress(ctx context.Context, tx *sql.Tx, customer string, re
 	return nil
 }
 
-// remove deletes all that is known about a customer.
+// remove deletes a customer with all addresses.
 func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM customers WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("removing a customer: %w", err)

@@ -18,10 +18,10 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// patience is how long the orchestrator waits for a sign of life of an inspection before it asks again.
+// patience is how long the orchestrator waits for a completion or a heartbeat before it sends an inspection again.
 const patience = 30 * time.Second
 
-// InspectPassport accepts an inspection. The inspector does it later.
+// InspectPassport accepts an inspection. The inspector completes it later.
 func (s *service) InspectPassport(
 	ctx context.Context, r *identityv1.InspectPassportRequest,
 ) (*identityv1.PassportInspected, error) {
@@ -31,7 +31,7 @@ func (s *service) InspectPassport(
 		} else if err != nil {
 			return nil, err
 		}
-		command, _ := participant.FromContext(ctx) // without one, nobody can be told later, and nothing is accepted
+		command, _ := participant.FromContext(ctx) // Without a command, Pending is refused.
 		if err := s.store.addInspection(ctx, tx, &inspection{
 			name:      "inspections/" + strings.ToLower(rand.Text()),
 			applicant: r.GetApplicant(),
@@ -56,13 +56,13 @@ func (s *service) DiscardInspection(
 		command, inSaga := participant.FromContext(ctx)
 		if !inSaga {
 			return nil, status.Error(codes.InvalidArgument,
-				"an inspection is discarded by the saga that asked for it: cancel it")
+				"only the saga that requested an inspection can discard it: cancel the saga")
 		}
 		return &identityv1.InspectionDiscarded{}, s.store.removeInspection(ctx, tx, command.CommandID)
 	})
 }
 
-// ListInspections lists the inspections that are complete.
+// ListInspections lists the completed inspections.
 func (s *service) ListInspections(
 	ctx context.Context, r *identityv1.ListInspectionsRequest,
 ) (*identityv1.ListInspectionsResponse, error) {

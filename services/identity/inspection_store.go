@@ -14,15 +14,15 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// inspection is one that was accepted.
+// inspection is an accepted inspection.
 type inspection struct {
 	name, applicant, commandID string
 	due                        time.Time
 
-	passport string // empty when the applicant isn't there any more
+	passport string // empty if the applicant no longer exists
 }
 
-// addInspection adds an inspection that is under way.
+// addInspection adds a pending inspection.
 func (s *store) addInspection(ctx context.Context, tx *sql.Tx, i *inspection) error {
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO inspections (name, applicant, command_id, due_time) VALUES (?, ?, ?, ?)`,
@@ -32,7 +32,7 @@ func (s *store) addInspection(ctx context.Context, tx *sql.Tx, i *inspection) er
 	return nil
 }
 
-// removeInspection deletes the inspection that a command asked for.
+// removeInspection deletes the inspection that a command requested.
 func (s *store) removeInspection(ctx context.Context, tx *sql.Tx, commandID string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM inspections WHERE command_id = ?`, commandID); err != nil {
 		return fmt.Errorf("removing an inspection: %w", err)
@@ -40,7 +40,7 @@ func (s *store) removeInspection(ctx context.Context, tx *sql.Tx, commandID stri
 	return nil
 }
 
-// endInspection notes that an inspection is complete.
+// endInspection marks an inspection as completed.
 func (s *store) endInspection(ctx context.Context, tx *sql.Tx, commandID string, at time.Time) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE inspections SET inspect_time = ? WHERE command_id = ?`, at.UnixMicro(),
 		commandID); err != nil {
@@ -49,13 +49,13 @@ func (s *store) endInspection(ctx context.Context, tx *sql.Tx, commandID string,
 	return nil
 }
 
-// underWay returns the inspections that aren't complete, by the command that asked for them.
-func (s *store) underWay(ctx context.Context) (found map[string]*inspection, err error) {
+// pendingInspections returns the inspections that aren't completed, by the id of the command that requested them.
+func (s *store) pendingInspections(ctx context.Context) (found map[string]*inspection, err error) {
 	rows, err := s.DB.QueryContext(ctx, `
 		SELECT i.name, i.applicant, i.command_id, i.due_time, coalesce(a.passport_number, '')
 		FROM inspections i LEFT JOIN applicants a ON a.name = i.applicant WHERE i.inspect_time IS NULL`)
 	if err != nil {
-		return nil, fmt.Errorf("reading the inspections under way: %w", err)
+		return nil, fmt.Errorf("reading the pending inspections: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	found = make(map[string]*inspection)
@@ -63,12 +63,12 @@ func (s *store) underWay(ctx context.Context) (found map[string]*inspection, err
 		var i inspection
 		var due int64
 		if err := rows.Scan(&i.name, &i.applicant, &i.commandID, &due, &i.passport); err != nil {
-			return nil, fmt.Errorf("reading the inspections under way: %w", err)
+			return nil, fmt.Errorf("reading the pending inspections: %w", err)
 		}
 		i.due, found[i.commandID] = time.UnixMicro(due), &i
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("reading the inspections under way: %w", err)
+		return nil, fmt.Errorf("reading the pending inspections: %w", err)
 	}
 	return found, nil
 }

@@ -17,19 +17,19 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// inspector does the inspections that were accepted, plays the clerk, and tells the orchestrator. What is to be done is
-// in the database alone, so it goes on after a restart. Its methods but wake are for one goroutine.
+// inspector completes the accepted inspections, plays the clerk, and informs the orchestrator. All of its work is in
+// the database, so it continues after a restart. Its methods except wake are for one goroutine.
 type inspector struct {
 	store     *store
 	completer *participant.Completer
 	takes     time.Duration // how long an inspection takes
-	accepted  chan struct{} // holds one token when there is a new one
+	accepted  chan struct{} // holds one token if there is a new one
 
-	heartbeats map[string]time.Time // when the next one is sent, by command id
-	untold     []ending
+	heartbeats  map[string]time.Time // when the next one is due, by command id
+	undelivered []ending
 }
 
-// ending is how an inspection ended, for the orchestrator.
+// ending is the end of an inspection that the orchestrator must learn.
 type ending struct {
 	command participant.Command
 	reply   *identityv1.PassportInspected
@@ -39,7 +39,7 @@ type ending struct {
 
 const (
 	heartbeatEvery = patience / 3
-	tellTimeout    = 5 * time.Second
+	callTimeout    = 5 * time.Second
 	retryAfter     = time.Second
 	idle           = time.Hour
 )
@@ -51,7 +51,7 @@ func newInspector(store *store, completer *participant.Completer, takes time.Dur
 	}
 }
 
-// wake says that an inspection was accepted. It may be called concurrently.
+// wake wakes run after an inspection was accepted. It may be called concurrently.
 func (i *inspector) wake() {
 	select {
 	case i.accepted <- struct{}{}:
@@ -59,12 +59,12 @@ func (i *inspector) wake() {
 	}
 }
 
-// run inspects until ctx ends.
+// run completes inspections until ctx ends.
 func (i *inspector) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		next, err := i.round(ctx)
 		if err != nil && ctx.Err() == nil {
-			slog.WarnContext(ctx, "inspecting failed; it is tried again", "error", err)
+			slog.WarnContext(ctx, "inspections failed; trying again", "error", err)
 			next = time.Now().Add(retryAfter)
 		}
 		timer := time.NewTimer(time.Until(next))
@@ -77,20 +77,20 @@ func (i *inspector) run(ctx context.Context) {
 	}
 }
 
-// round does what is due, and returns when the next thing is.
+// round does what is due, and returns when the next work is due.
 func (i *inspector) round(ctx context.Context) (next time.Time, err error) {
 	pending, err := inbox.Pending(ctx, i.store.Inbox)
 	if err != nil {
 		return next, err
 	}
-	underWay, err := i.store.underWay(ctx)
+	open, err := i.store.pendingInspections(ctx)
 	if err != nil {
 		return next, err
 	}
 	next = time.Now().Add(idle)
 	var waiting []participant.Command
 	for _, p := range pending {
-		one := underWay[p.Command.CommandID]
+		one := open[p.Command.CommandID]
 		if one != nil && one.due.After(time.Now()) {
 			waiting, next = append(waiting, p.Command), earlier(next, one.due)
 			continue
@@ -99,7 +99,7 @@ func (i *inspector) round(ctx context.Context) (next time.Time, err error) {
 			return next, err
 		}
 	}
-	if !i.tell(ctx) {
+	if !i.inform(ctx) {
 		next = earlier(next, time.Now().Add(retryAfter))
 	}
 	return earlier(next, i.beat(ctx, waiting)), nil
@@ -112,7 +112,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// inspect ends one inspection; one is nil when its applicant's data were deleted meanwhile.
+// inspect completes or refuses one inspection. one is nil if the applicant's data were deleted meanwhile.
 func (i *inspector) inspect(ctx context.Context, command participant.Command, one *inspection) error {
 	end := ending{command: command, refusal: i.finding(one), until: time.Now().Add(patience)}
 	var err error
@@ -132,19 +132,19 @@ func (i *inspector) inspect(ctx context.Context, command participant.Command, on
 		})
 	}
 	if errors.Is(err, inbox.ErrCompensated) {
-		return nil // between our look and now
+		return nil // It was compensated after Pending returned it.
 	}
 	if err == nil {
-		i.untold = append(i.untold, end)
+		i.undelivered = append(i.undelivered, end)
 	}
 	return err
 }
 
-// finding is what the clerk sees: nil when the passport is genuine.
+// finding is the clerk's finding: nil if the passport is genuine.
 func (i *inspector) finding(one *inspection) error {
 	switch {
 	case one == nil || one.passport == "":
-		return status.Error(codes.NotFound, "the applicant isn't there any more")
+		return status.Error(codes.NotFound, "the applicant no longer exists")
 	case strings.HasPrefix(one.passport, "FF"):
 		return participant.Refuse(codes.FailedPrecondition, "the passport isn't genuine",
 			&identityv1.PassportNotGenuine{Applicant: one.applicant, Finding: "the watermark is missing"})
@@ -153,31 +153,32 @@ func (i *inspector) finding(one *inspection) error {
 	}
 }
 
-// tell tells the orchestrator how inspections ended, and returns whether all was told. What can't be told for as long
-// as the orchestrator is patient is dropped: then the command comes again and gets the stored answer.
-func (i *inspector) tell(ctx context.Context) bool {
-	untold, reachable := i.untold, true
-	i.untold = nil
-	for _, end := range untold {
+// inform informs the orchestrator of inspections that have ended, and reports whether it was informed of all. An end
+// that can't be delivered while the orchestrator waits is dropped: then the command arrives again and gets the stored
+// answer.
+func (i *inspector) inform(ctx context.Context) bool {
+	undelivered, reachable := i.undelivered, true
+	i.undelivered = nil
+	for _, end := range undelivered {
 		if reachable {
-			err := i.tellOne(ctx, end)
+			err := i.informOne(ctx, end)
 			if err == nil || errors.Is(err, participant.ErrStepOver) {
 				continue
 			}
-			slog.WarnContext(ctx, "an inspection is complete, but the orchestrator can't be told", "command_id",
+			slog.WarnContext(ctx, "an inspection has ended, but the orchestrator can't be informed", "command_id",
 				end.command.CommandID, "error", err)
-			// What is wrong with this one alone holds up no other.
+			// An error of one inspection doesn't stop the others.
 			reachable = status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded
 		}
 		if time.Now().Before(end.until) {
-			i.untold = append(i.untold, end)
+			i.undelivered = append(i.undelivered, end)
 		}
 	}
-	return len(i.untold) == 0
+	return len(i.undelivered) == 0
 }
 
-func (i *inspector) tellOne(ctx context.Context, end ending) error {
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+func (i *inspector) informOne(ctx context.Context, end ending) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if end.refusal != nil {
 		return i.completer.Refuse(ctx, end.command, end.refusal)
@@ -185,7 +186,7 @@ func (i *inspector) tellOne(ctx context.Context, end ending) error {
 	return i.completer.Complete(ctx, end.command, end.reply)
 }
 
-// beat sends the heartbeats that are due for inspections under way, and returns when the next one is.
+// beat sends the heartbeats that are due for pending inspections, and returns when the next one is due.
 func (i *inspector) beat(ctx context.Context, waiting []participant.Command) (next time.Time) {
 	now := time.Now()
 	next = now.Add(idle)
@@ -210,21 +211,21 @@ func (i *inspector) beat(ctx context.Context, waiting []participant.Command) (ne
 	return next
 }
 
-// beatOne sends a heartbeat. It returns when to send the next one, and whether the orchestrator could be reached.
+// beatOne sends a heartbeat. It returns when to send the next one, and whether the orchestrator was reachable.
 func (i *inspector) beatOne(
 	ctx context.Context, command participant.Command, now time.Time,
 ) (next time.Time, reachable bool) {
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	switch err := i.completer.Heartbeat(ctx, command); {
 	case err == nil:
 		return now.Add(heartbeatEvery), true
 	case errors.Is(err, participant.ErrStepOver):
-		// Nobody waits any more. Its undo comes, or an operator has decided otherwise; either way it is of no use to be
-		// asked again.
+		// The saga no longer waits. A compensation arrives, or an operator has decided otherwise. Either way,
+		// heartbeats are useless.
 		return now.Add(idle), true
 	default:
-		slog.WarnContext(ctx, "a heartbeat of an inspection didn't get through", "command_id", command.CommandID,
+		slog.WarnContext(ctx, "can't send the heartbeat of an inspection", "command_id", command.CommandID,
 			"error", err)
 		return now.Add(retryAfter), false
 	}

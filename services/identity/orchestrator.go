@@ -12,20 +12,20 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// orchestrator says where the orchestrator is: the service completes there what it accepted, and the played register
-// publishes there what it decided.
+// orchestrator is the address of the orchestrator. The service completes its accepted commands there, and the played
+// register publishes its decisions there.
 type orchestrator struct {
 	address, authorities string
 }
 
 func (o *orchestrator) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.address, "orchestrator", "127.0.0.1:7080",
-		"`address` of the orchestrator, host:port, to complete what takes long and to publish events")
+		"`address` of the orchestrator, host:port, to complete commands and to publish events")
 	flags.StringVar(&o.authorities, "orchestrator-tls-ca", "",
-		"PEM `file` with the authorities that the orchestrator's certificate must come from; empty speaks plaintext")
+		"PEM `file` with the authorities that may issue the orchestrator's certificate; if empty, the connection is plaintext")
 }
 
-// dial connects when the connection is first used, and again whenever it is lost.
+// dial returns a connection that connects when it is first used, and again whenever it is lost.
 func (o *orchestrator) dial(plaintextAnywhere bool) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
 	if o.authorities != "" {
@@ -34,7 +34,9 @@ func (o *orchestrator) dial(plaintextAnywhere bool) (*grpc.ClientConn, error) {
 			return nil, fmt.Errorf("--orchestrator-tls-ca %s: %w", o.authorities, err)
 		}
 	} else if !plaintextAnywhere && !onLoopback(o.address) {
-		return nil, fmt.Errorf("--orchestrator %s: plaintext is spoken on loopback addresses only: give --orchestrator-tls-ca, or --insecure to let anybody on the way read and change what is sent", o.address)
+		return nil, fmt.Errorf("--orchestrator %s: plaintext is allowed on loopback addresses only: "+
+			"set --orchestrator-tls-ca, or --insecure to let anybody on the network read and change what is sent",
+			o.address)
 	}
 	connection, err := grpc.NewClient("dns:///"+o.address,
 		grpc.WithTransportCredentials(transport), grpc.WithDisableRetry(),

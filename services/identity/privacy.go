@@ -15,16 +15,15 @@ import (
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 )
 
-// DeleteUserData deletes the applicants who are a customer and the inspections of their passports, at the register
-// first, as every command here does it.
+// DeleteUserData deletes the applicants who are a customer, and the inspections of their passports. Like every command
+// here, it goes to the register first.
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
 	if !strings.HasPrefix(r.GetCustomer(), "customers/") {
 		return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 	}
-	// Noted first: whoever is registered from here on is refused and taken back, so the keys that are found are all
-	// that there are.
+	// Add comes first: any later registration is refused and withdrawn, so the keys found below are complete.
 	if err := forgotten.Add(ctx, s.store.DB, r.GetCustomer()); err != nil {
 		return nil, err
 	}

@@ -16,13 +16,13 @@ import (
 	"github.com/treatyhq/treaty/services/identity/thirdparty"
 )
 
-// register calls the third party. It may be used concurrently.
+// register is a client of the third party. It may be used concurrently.
 type register struct {
 	base   *url.URL
 	client *http.Client
 }
 
-// errWithdrawn is the register's answer to a registration under a key that was withdrawn.
+// errWithdrawn is the register's answer to a registration with a withdrawn key.
 var errWithdrawn = errors.New("the registration was withdrawn at the register")
 
 // rejectedError is the register's answer to a person whom it doesn't accept.
@@ -40,8 +40,8 @@ func newRegister(base string) (*register, error) {
 	return &register{base: parsed, client: &http.Client{Transport: otelhttp.NewTransport(transport)}}, nil
 }
 
-// put registers a person under a key and returns the register's reference. The same key gets the same answer. It
-// returns errWithdrawn or a *rejectedError when the register has decided; after any other error it is open.
+// put registers a person under a key and returns the register's reference. The same key always gets the same answer. It
+// returns errWithdrawn or a *rejectedError if the register has decided. With any other error, the decision is unknown.
 func (r *register) put(
 	ctx context.Context, key string, application thirdparty.Application,
 ) (reference string, err error) {
@@ -57,7 +57,7 @@ func (r *register) put(
 	case http.StatusOK:
 		var made thirdparty.Registration
 		if err := json.Unmarshal(answer, &made); err != nil || made.Reference == "" {
-			return "", errors.Join(errors.New("registering: the register's answer holds no reference"), err)
+			return "", errors.Join(errors.New("registering: the register's answer has no reference"), err)
 		}
 		return made.Reference, nil
 	case http.StatusUnprocessableEntity:
@@ -72,7 +72,7 @@ func (r *register) put(
 	return "", fmt.Errorf("registering: the register answered %d", code)
 }
 
-// withdraw takes a registration back, now and for good.
+// withdraw withdraws a registration permanently, even if it is made later.
 func (r *register) withdraw(ctx context.Context, key string) error {
 	code, _, err := r.do(ctx, http.MethodDelete, key, nil)
 	if err != nil {

@@ -24,12 +24,12 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// service is the identity service: an ordinary gRPC server.
+// service implements the identity service as an ordinary gRPC service.
 //
-// Its commands have an effect that the inbox can't roll back: the one at the register. So each command goes to the
-// register first, under a key made of the command id, and into the inbox after that. A crash in between is mended by
-// the next attempt, which finds the register's answer under the key; and an action that comes after its undo finds the
-// key withdrawn. The register isn't called inside the transaction, which would hold up all other commands.
+// Its commands have an effect that the inbox can't roll back: the registration at the register. So each command first
+// goes to the register, with a key derived from the command id, and then into the inbox. After a crash in between, the
+// next attempt gets the register's answer for the same key. An action that arrives after its compensation finds the key
+// withdrawn. The register isn't called inside the transaction, because that would block all other commands.
 type service struct {
 	identityv1.UnimplementedIdentityServiceServer
 	privacyv1.UnimplementedUserDataServiceServer
@@ -82,8 +82,8 @@ func (s *service) RegisterApplicant(
 	return registered, err
 }
 
-// takeBack returns the refusal of a registration. Who was forgotten while the register was asked is withdrawn there
-// first; after a crash in between the command comes again and does it.
+// takeBack returns the refusal of a registration. If the customer was forgotten while the register was called, takeBack
+// first withdraws the registration there. After a crash in between, the command arrives again and does so.
 func (s *service) takeBack(ctx context.Context, key, customer string, refused error) error {
 	gone, err := forgotten.Has(ctx, s.store.DB, customer)
 	if err != nil {
@@ -97,14 +97,14 @@ func (s *service) takeBack(ctx context.Context, key, customer string, refused er
 	return refused
 }
 
-// WithdrawApplicant undoes RegisterApplicant, at the register and here. At the register it is done also when nothing is
-// known here: a process that crashed may have registered the applicant there.
+// WithdrawApplicant undoes RegisterApplicant, at the register and here. It calls the register even if nothing is stored
+// here: a process that crashed may have registered the applicant there.
 func (s *service) WithdrawApplicant(
 	ctx context.Context, r *identityv1.WithdrawApplicantRequest,
 ) (*identityv1.ApplicantWithdrawn, error) {
 	if _, inSaga := participant.FromContext(ctx); !inSaga {
 		return nil, status.Error(codes.InvalidArgument,
-			"an applicant is withdrawn by the saga that registered them: cancel it")
+			"only the saga that registered an applicant can withdraw them: cancel the saga")
 	}
 	if err := s.register.withdraw(ctx, keyOf(ctx)); err != nil {
 		return nil, unreachable(ctx, err)
@@ -145,8 +145,8 @@ func (s *service) ListApplicants(
 	return &identityv1.ListApplicantsResponse{Applicants: applicants, NextPageToken: next}, nil
 }
 
-// keyOf returns the register's key for a command: the same for all attempts and for the undo, and telling nobody which
-// saga it is.
+// keyOf returns the register's key for a command. It is the same for all attempts and for the compensation, and doesn't
+// reveal the saga.
 func keyOf(ctx context.Context) string {
 	command, ok := participant.FromContext(ctx)
 	if !ok {
@@ -157,13 +157,13 @@ func keyOf(ctx context.Context) string {
 }
 
 // nameOf returns the name of the applicant who is registered under a key. It is known before the registration, because
-// the register tells its decision under it.
+// the register publishes its decision under this name.
 func nameOf(key string) string {
 	_, id, _ := strings.Cut(key, "-")
 	return "applicants/" + id
 }
 
-// refusal turns what the register has decided into a refusal; err is what it hasn't decided.
+// refusal returns the refusal that follows from a decision of the register. Other errors are returned as err.
 func refusal(cause error) (refused, err error) {
 	var rejected *rejectedError
 	switch {
@@ -179,7 +179,7 @@ func refusal(cause error) (refused, err error) {
 	}
 }
 
-// unreachable leaves open whether the register did it.
+// unreachable returns an error that leaves open whether the register did what it was asked.
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()

@@ -14,7 +14,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// migrations make the database. Times are microseconds since 1970.
+// migrations create the database. Times are microseconds since 1970.
 var migrations = []string{`
 CREATE TABLE applicants (
 	sequence           INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,7 +39,7 @@ CREATE TABLE inspections (
 CREATE INDEX inspections_by_applicant ON inspections (applicant);
 `, forgotten.SQLiteSchema}
 
-// store keeps applicants in SQLite.
+// store stores applicants and inspections in SQLite.
 type store struct{ *sqlitedb.Store }
 
 var applicantRows = sqlitedb.Query[*identityv1.Applicant]{

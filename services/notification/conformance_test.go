@@ -30,7 +30,7 @@ import (
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
-// implementations says how each of the twins is started.
+// implementations are the commands that start the twins.
 var implementations = map[string]func(*testing.T) []string{
 	"go":         func(*testing.T) []string { return buildGo() },
 	"typescript": buildNode,
@@ -75,7 +75,8 @@ func buildNode(t *testing.T) []string {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("node isn't installed: the notification service in TypeScript can't be tested")
 		}
-		t.Skip("node isn't installed: the notification service in TypeScript is NOT tested; set CI=true to make this a failure")
+		t.Skip("node isn't installed: the notification service in TypeScript is NOT tested; " +
+			"set CI=true to make this a failure")
 	}
 	if err := nodeBuilt(); err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func buildNode(t *testing.T) []string {
 	return []string{node, "dist/main.js"}
 }
 
-// process is one running service.
+// process is a running service.
 type process struct {
 	notificationv1.NotificationServiceClient
 
@@ -158,7 +159,7 @@ func describe(err error) string {
 	return s.Code().String()
 }
 
-// TestConformance makes the same calls of both twins.
+// TestConformance makes the same calls to both twins.
 func TestConformance(t *testing.T) {
 	action := func(saga string) func(context.Context) context.Context {
 		return func(ctx context.Context) context.Context { return participanttest.Action(ctx, saga, 6) }
@@ -277,7 +278,7 @@ func checkLedger(t *testing.T, path string, want []string) {
 	}
 }
 
-// TestTakingOver lets the twins take over one database from each other, also after a kill.
+// TestTakingOver lets the twins replace each other on one database, also after a kill.
 func TestTakingOver(t *testing.T) {
 	node, twin := buildNode(t), buildGo()
 	path := filepath.Join(t.TempDir(), "notification.db")
@@ -338,7 +339,7 @@ func schemaOf(t *testing.T, path string) (schema string) {
 	return schema
 }
 
-// TestBadStarts starts the twins in ways that must fail, with one clear line.
+// TestBadStarts starts the twins in ways that must fail with one clear line.
 func TestBadStarts(t *testing.T) {
 	for name, build := range implementations {
 		t.Run(name, func(t *testing.T) {
@@ -363,7 +364,7 @@ func TestBadStarts(t *testing.T) {
 				{"argument", []string{"nonsense"}, 2, "nonsense"},
 				{"garbage", []string{"--listen=127.0.0.1:0", "--db=" + garbage}, 1, garbage},
 				{"no directory", []string{"--listen=127.0.0.1:0", "--db=" + filepath.Join(directory, "none", "x.db")},
-					1, "its directory isn't there"},
+					1, "its directory doesn't exist"},
 				{"half of TLS", []string{"--tls-cert=x", "--db=" + free}, -1, "--tls-key"},
 			} {
 				out, err := exec.Command(program[0], append(program[1:], test.arguments...)...).CombinedOutput()
@@ -390,7 +391,8 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// TestLedgerOfARunningService: the SQLite in TypeScript locks in a way of its own, so nobody else may open its file.
+// TestLedgerOfARunningService checks that the file of a running service in TypeScript can't be read: its SQLite library
+// has its own kind of lock.
 func TestLedgerOfARunningService(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notification.db")
 	p := start(t, buildNode(t), path)

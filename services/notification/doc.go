@@ -1,3 +1,3 @@
-// Package notification holds no Go code of the notification service, which is written in TypeScript (src), but the
-// tests that it and its twin in Go (go) both pass.
+// Package notification has the tests of the notification service. Both implementations pass them: the service in
+// TypeScript (src) and its twin in Go (go).
 package notification

@@ -28,8 +28,8 @@ CREATE TABLE treaty_inbox (
 ) STRICT;
 `
 
-// TestOlderInbox starts the twins with a database of an earlier version: what was answered then is answered the same,
-// and the table becomes that of a new database.
+// TestOlderInbox starts the twins with a database of an earlier version. Stored answers stay the same, and the table
+// becomes that of a new database.
 func TestOlderInbox(t *testing.T) {
 	stored, err := proto.Marshal(&notificationv1.WelcomeSent{Message: "messages/before"})
 	if err != nil {
@@ -60,8 +60,8 @@ func TestOlderInbox(t *testing.T) {
 	}
 }
 
-// older makes a database what it was in an earlier version: without who was forgotten, and with another inbox, which
-// has one answer in it.
+// older turns a database into one of an earlier version: without the table of forgotten customers, and with the older
+// inbox, which has one answer in it.
 func older(t *testing.T, path string, stored []byte) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+path)

@@ -15,7 +15,7 @@ import (
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
-// texts returns what was sent to a customer; to everybody when none is named.
+// texts returns the messages to a customer, or to everybody if the customer is empty.
 func texts(t *testing.T, p *process, customer string) (all []string) {
 	t.Helper()
 	list, err := p.ListMessages(t.Context(), &notificationv1.ListMessagesRequest{Customer: customer})
@@ -28,7 +28,7 @@ func texts(t *testing.T, p *process, customer string) (all []string) {
 	return all
 }
 
-// TestReviewsAndUserData makes the same calls of both twins.
+// TestReviewsAndUserData makes the same calls to both twins.
 func TestReviewsAndUserData(t *testing.T) {
 	for name, build := range implementations {
 		t.Run(name, func(t *testing.T) {
@@ -59,11 +59,11 @@ func TestReviewsAndUserData(t *testing.T) {
 			checkDeletion(t, p)
 			if _, err := p.SendReview(participanttest.Action(t.Context(), "late", 1),
 				review("customers/1", 0)); status.Code(err) != codes.FailedPrecondition {
-				t.Errorf("a review for who was forgotten: %v, want FAILED_PRECONDITION", err)
+				t.Errorf("a review for a forgotten customer: %v, want FAILED_PRECONDITION", err)
 			}
 			if _, err := p.SendWelcome(participanttest.Action(t.Context(), "late", 2),
 				welcome()); status.Code(err) != codes.FailedPrecondition {
-				t.Errorf("a welcome for who was forgotten: %v, want FAILED_PRECONDITION", err)
+				t.Errorf("a welcome for a forgotten customer: %v, want FAILED_PRECONDITION", err)
 			}
 			if diff := cmp.Diff([]string{plain}, texts(t, p, "")); diff != "" {
 				t.Errorf("what is left (-want +got):\n%s", diff)
@@ -72,7 +72,7 @@ func TestReviewsAndUserData(t *testing.T) {
 	}
 }
 
-// checkDeletion deletes the two messages to customers/1: first, as a duplicate, and when nothing is left.
+// checkDeletion deletes the two messages to customers/1, then sends a duplicate, then deletes when nothing is left.
 func checkDeletion(t *testing.T, p *process) {
 	t.Helper()
 	two := &privacyv1.UserDataDeleted{Erased: []*privacyv1.ErasedRecords{{Kind: "messages", Deleted: 2}}}

@@ -21,26 +21,26 @@ import (
 // Source is the source of the events that the register publishes.
 const Source = "register"
 
-// Publisher takes the register's decisions. A treatyv1.EventServiceClient is one.
+// Publisher publishes the register's decisions. A treatyv1.EventServiceClient is one.
 type Publisher interface {
 	PublishEvents(ctx context.Context, request *treatyv1.PublishEventsRequest,
 		options ...grpc.CallOption) (*treatyv1.PublishEventsResponse, error)
 }
 
-// examine says what the register finds about a passport, empty when it vouches for the person, and whether it comes to
-// a decision at all.
+// examine returns what the register finds about a passport, which is empty if it vouches for the person, and whether it
+// makes a decision at all.
 func examine(passport string) (finding string, decides bool) {
 	switch {
 	case strings.HasPrefix(passport, "YY"):
 		return "the passport was issued to somebody else", true
 	case strings.HasPrefix(passport, "ZZ"):
-		return "", false // the papers were mislaid; somebody has to find them
+		return "", false // The papers were mislaid. Somebody has to find them.
 	default:
 		return "", true
 	}
 }
 
-// publishing is how decisions are published.
+// publishing configures how decisions are published.
 const (
 	publishAtOnce   = 100
 	publishDeadline = 10 * time.Second
@@ -48,9 +48,9 @@ const (
 	longestRetry    = 10 * time.Second
 )
 
-// Run publishes each decision when its time has come, until ctx ends. A decision that couldn't be published is
-// published later, also after a restart; one that may have been is published again, with the same id. What was
-// withdrawn by then isn't decided. There must be one Run at a time.
+// Run publishes each decision when it is due, until ctx ends. A decision that couldn't be published is published later,
+// even after a restart. One that may have been published is published again, with the same id. A registration that is
+// withdrawn before then gets no decision. Only one Run may be active at a time.
 func (r *Register) Run(ctx context.Context, publisher Publisher) {
 	retry := firstRetry
 	for ctx.Err() == nil {
@@ -59,7 +59,7 @@ func (r *Register) Run(ctx context.Context, publisher Publisher) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			slog.WarnContext(ctx, "the register couldn't publish its decisions; it tries again", "error", err, "in",
+			slog.WarnContext(ctx, "the register can't publish its decisions; trying again", "error", err, "in",
 				retry.String())
 			wait, retry = retry, min(2*retry, longestRetry)
 		default:
@@ -69,7 +69,7 @@ func (r *Register) Run(ctx context.Context, publisher Publisher) {
 	}
 }
 
-// wake tells Run that there is something new to decide.
+// wake wakes Run after a registration.
 func (r *Register) wake() {
 	select {
 	case r.registered <- struct{}{}:
@@ -77,8 +77,7 @@ func (r *Register) wake() {
 	}
 }
 
-// pause waits for some time, for ever when that is negative, and not longer than until something is registered, if that
-// is wanted.
+// pause waits for some time, or forever if that is negative. If wanted, it returns early after a registration.
 func (r *Register) pause(ctx context.Context, wait time.Duration, wakeable bool) {
 	var over <-chan time.Time
 	if wait >= 0 {
@@ -97,12 +96,12 @@ func (r *Register) pause(ctx context.Context, wait time.Duration, wakeable bool)
 	}
 }
 
-// publishDue publishes some of the decisions that are due, and returns how long it is until the next one is; negative
-// when there is none.
+// publishDue publishes some of the decisions that are due, and returns how long it is until the next one is due. That
+// is negative if there is none.
 func (r *Register) publishDue(ctx context.Context, publisher Publisher) (wait time.Duration, err error) {
 	due, next, err := r.due(ctx, time.Now())
 	if err != nil {
-		return 0, fmt.Errorf("reading what is to be decided: %w", err)
+		return 0, fmt.Errorf("reading the due decisions: %w", err)
 	}
 	if len(due) == 0 {
 		if next.IsZero() {
@@ -126,7 +125,7 @@ func (r *Register) publishDue(ctx context.Context, publisher Publisher) (wait ti
 	return 0, r.decided(ctx, due)
 }
 
-// decision is one that is due.
+// decision is a decision that is due.
 type decision struct {
 	sequence                      int64
 	reference, applicant, finding string
@@ -144,11 +143,11 @@ func (d *decision) event() (*treatyv1.PublishedEvent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serializing a decision: %w", err)
 	}
-	// There is one decision about each registration.
+	// Each registration has one decision.
 	return &treatyv1.PublishedEvent{Id: d.reference, Source: Source, Time: timestamppb.New(d.at), Data: data}, nil
 }
 
-// due returns some of the decisions whose time has come, and when that of the first other one comes.
+// due returns some of the decisions that are due, and when the first of the others is due.
 func (r *Register) due(ctx context.Context, now time.Time) (due []*decision, next time.Time, err error) {
 	rows, err := r.db.QueryContext(ctx, `
 		SELECT sequence, reference, applicant, finding, decide_time FROM registrations
@@ -171,13 +170,13 @@ func (r *Register) due(ctx context.Context, now time.Time) (due []*decision, nex
 	return due, time.Time{}, rows.Err()
 }
 
-// decided remembers that decisions were published.
+// decided records that decisions were published.
 func (r *Register) decided(ctx context.Context, decisions []*decision) error {
 	return r.write(ctx, func(tx *sql.Tx) error {
 		for _, d := range decisions {
 			if _, err := tx.ExecContext(ctx, `UPDATE registrations SET decide_time = NULL WHERE sequence = ?`,
 				d.sequence); err != nil {
-				return fmt.Errorf("noting a decision: %w", err)
+				return fmt.Errorf("recording a decision: %w", err)
 			}
 		}
 		return nil

@@ -20,7 +20,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// events collects what is published, and fails as often as it is told to.
+// events collects what is published, and fails a given number of times first.
 type events struct {
 	failures int
 	calls    int
@@ -82,8 +82,7 @@ func call(t *testing.T, r *Register, request *http.Request, want int) {
 	}
 }
 
-// run opens the register, as it is after a restart when it was open before, and lets it decide while the test does
-// something.
+// run opens the register, which continues if it was open before, and lets it decide while the test does something.
 func run(t *testing.T, path string, e *events, do func(*Register)) {
 	t.Helper()
 	r, err := Open(t.Context(), Params{Path: path, DecideAfter: 3 * time.Hour})
@@ -105,8 +104,8 @@ func run(t *testing.T, path string, e *events, do func(*Register)) {
 	}
 }
 
-// TestDecisions registers people of all kinds, over a restart of the register and an orchestrator that isn't there at
-// first.
+// TestDecisions registers all kinds of people, across a restart of the register, with an orchestrator that is
+// unreachable at first.
 func TestDecisions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "register.db")
 	synctest.Test(t, func(t *testing.T) {

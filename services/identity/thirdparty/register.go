@@ -1,15 +1,15 @@
-// Package thirdparty plays the identity register that the identity service depends on: somebody else's, slow, over
-// HTTP, with a database of its own. It knows nothing of sagas; as good third parties do, it takes a key with each
-// registration, so that a request that is sent twice registers once, and a key that was withdrawn is never registered
-// again.
+// Package thirdparty plays the identity register that the identity service depends on. The register belongs to another
+// company. It is slow, is called over HTTP, and has its own database. It knows nothing of sagas, but it takes an
+// idempotency key with each registration, as good third parties do: a request that is sent twice registers once, and a
+// withdrawn key is never registered again.
 //
 //	PUT    /registrations/{key}   {"name": "...", "passport_number": "...", "applicant": "applicants/..."}
 //	                              200 {"reference": "..."} · 422 {"reason": "..."} · 410 the key was withdrawn
-//	DELETE /registrations/{key}   204, also when there is nothing to withdraw
+//	DELETE /registrations/{key}   204, even if there is nothing to withdraw
 //	GET    /registrations         200 {"registrations": [{"key": "...", "reference": "...", "withdrawn": false}]}
 //
-// Some time after a registration the register decides whether it vouches for the person, and tells whoever asked it to
-// by publishing an event about the applicant; see [Register.Run].
+// Some time after a registration, the register decides whether it vouches for the person. If the application names an
+// applicant, it publishes the decision as an event; see [Register.Run].
 package thirdparty
 
 import (
@@ -41,24 +41,24 @@ ALTER TABLE registrations ADD COLUMN decide_time INTEGER;
 CREATE INDEX undecided ON registrations (decide_time) WHERE decide_time IS NOT NULL AND withdrawn = 0;
 `}
 
-// Register is the register. It may be used concurrently. Close it when it isn't served any more.
+// Register is the register. It may be used concurrently. Close it when it is no longer served.
 type Register struct {
 	params     Params
 	db         *sql.DB
 	mux        *http.ServeMux
 	writing    chan struct{}
-	registered chan struct{} // holds one token when there is something new to decide
+	registered chan struct{} // holds one token if there is a new registration
 }
 
-// Params says how the register is played.
+// Params configure a Register.
 type Params struct {
-	// Path is its SQLite database file. It is created when it isn't there.
+	// Path is the SQLite database file. It is created if it doesn't exist.
 	Path string
 
-	// Latency is how long each answer takes at the least.
+	// Latency is the minimum time that each answer takes.
 	Latency time.Duration
 
-	// DecideAfter is how long after a registration the register decides about it.
+	// DecideAfter is how long after a registration the register makes its decision.
 	DecideAfter time.Duration
 }
 
@@ -106,20 +106,20 @@ type Application struct {
 	// PassportNumber is the number in the person's passport.
 	PassportNumber string `json:"passport_number"`
 
-	// Applicant is the person's name where the application comes from. The register's decision is told under it;
-	// without one, nobody is told.
+	// Applicant is the person's name at the sender of the application. The register publishes its decision under this
+	// name. If it is empty, nothing is published.
 	Applicant string `json:"applicant,omitempty"`
 }
 
-// Registration is one row of the list, and with only its reference the answer to a registration.
+// Registration is one row of the list. With only its reference, it is the answer to a registration.
 type Registration struct {
-	// Key is what the registration was sent with.
+	// Key is the idempotency key of the registration.
 	Key string `json:"key,omitempty"`
 
-	// Reference is the register's number for it.
+	// Reference is the register's number for the registration.
 	Reference string `json:"reference"`
 
-	// Withdrawn is whether it was withdrawn, perhaps before it was made.
+	// Withdrawn says whether the registration was withdrawn, perhaps before it was made.
 	Withdrawn bool `json:"withdrawn,omitempty"`
 }
 
@@ -131,7 +131,7 @@ type Rejection struct {
 
 // Registrations is the body of the list.
 type Registrations struct {
-	// Registrations holds all of them, oldest first.
+	// Registrations are all registrations, oldest first.
 	Registrations []Registration `json:"registrations"`
 }
 
@@ -141,7 +141,7 @@ func (r *Register) put(w http.ResponseWriter, request *http.Request) {
 		http.Error(w, "the body is not an application in JSON", http.StatusBadRequest)
 		return
 	}
-	// Passports of this series were stolen as blanks.
+	// Blank passports of this series were stolen.
 	if strings.HasPrefix(application.PassportNumber, "XX") {
 		answer(w, http.StatusUnprocessableEntity, Rejection{Reason: "the passport is reported as lost or stolen"})
 		return
@@ -240,7 +240,7 @@ func (r *Register) write(ctx context.Context, do func(*sql.Tx) error) (err error
 func answer(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	// What can't be written, the other side misses by itself.
+	// A client that doesn't receive the answer notices that on its own.
 	_ = json.NewEncoder(w).Encode(body)
 }
 

@@ -1,5 +1,5 @@
-// Package paging reads and makes the page tokens of list methods (AIP-158). A page goes on after the last row of the
-// one before, so rows that are added or deleted meanwhile make no row appear twice or be skipped.
+// Package paging parses and makes the page tokens of list methods (AIP-158). A page continues after the last row of the
+// previous one. So if rows are added or deleted in between, no other row is listed twice or skipped.
 package paging
 
 import (
@@ -11,25 +11,25 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The page sizes.
+// The bounds of page sizes.
 const (
 	DefaultSize = 50
 	MaxSize     = 1000
 )
 
-// Page is which rows are asked for.
+// Page is the range of rows that a request asks for.
 type Page struct {
-	// Size is how many rows at the most, from 1 to MaxSize.
+	// Size is the maximum number of rows, from 1 to MaxSize.
 	Size int
 
-	// After is the sequence number that the rows come after; 0 on the first page.
+	// After is the sequence number before the first row. It is 0 on the first page.
 	After int64
 
 	check uint32
 }
 
-// Parse reads a list request's page size and token. The conditions are the request's other fields: a token is good only
-// with those that it was made for. Errors are INVALID_ARGUMENT statuses.
+// Parse parses the page size and token of a list request. The conditions are the request's other fields: a token is
+// only valid with the conditions that it was made for. Errors are INVALID_ARGUMENT statuses.
 func Parse(size int32, token string, conditions ...string) (Page, error) {
 	p := Page{Size: int(size), check: checksum(conditions)}
 	switch {
@@ -46,15 +46,15 @@ func Parse(size int32, token string, conditions ...string) (Page, error) {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(raw) != 12 {
-		return Page{}, status.Error(codes.InvalidArgument, "page_token: not a token that this method gave out")
+		return Page{}, status.Error(codes.InvalidArgument, "page_token: want a token that this method has returned")
 	}
 	if binary.BigEndian.Uint32(raw[8:]) != p.check {
 		return Page{}, status.Error(codes.InvalidArgument,
-			"page_token: it was given out for a request with other fields")
+			"page_token: the token belongs to a request with other fields")
 	}
 	p.After = int64(binary.BigEndian.Uint64(raw))
 	if p.After <= 0 {
-		return Page{}, status.Error(codes.InvalidArgument, "page_token: not a token that this method gave out")
+		return Page{}, status.Error(codes.InvalidArgument, "page_token: want a token that this method has returned")
 	}
 	return p, nil
 }

@@ -5,7 +5,8 @@
 //
 //	func main() {
 //		process.Main(process.Service{
-//			Name: "card", Listen: "127.0.0.1:7104", Database: sqlitedb.Params{Migrations: migrations}, Register: register,
+//			Name: "card", Listen: "127.0.0.1:7104",
+//			Database: sqlitedb.Params{Migrations: migrations}, Register: register,
 //		})
 //	}
 package process

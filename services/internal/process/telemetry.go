@@ -48,7 +48,8 @@ func startTelemetry(ctx context.Context, service string) (stop func(context.Cont
 	if traces {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("setting up the export of traces: %w; check OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_*", err)
+			return nil, fmt.Errorf(
+				"setting up the export of traces: %w; check OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_*", err)
 		}
 		var batch []sdktrace.BatchSpanProcessorOption
 		if os.Getenv("OTEL_BSP_SCHEDULE_DELAY") == "" {

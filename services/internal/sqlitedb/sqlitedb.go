@@ -1,5 +1,8 @@
-// Package sqlitedb opens a participant's own SQLite database so that what was committed survives a crash of the process
-// and of the machine. It knows nothing of sagas.
+// Package sqlitedb opens a service's own SQLite database and reads rows from it. A committed transaction survives a
+// crash of the process and of the machine.
+//
+// [Open] opens any database and migrates its schema. [OpenStore] opens a participant's database, with the inbox in it.
+// [Query] reads one row or a page of rows.
 package sqlitedb
 
 import (
@@ -15,42 +18,43 @@ import (
 	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
 )
 
-// Journal is how SQLite keeps a transaction whole over a crash.
+// Journal is how SQLite keeps transactions atomic in a crash.
 type Journal string
 
 // The journals.
 const (
-	// WAL lets readers go on while one writes. The default.
+	// WAL lets readers continue while a transaction writes. It is the default.
 	WAL Journal = "wal"
 
-	// Rollback is for files that an SQLite without shared memory opens too.
+	// Rollback is for files that are also opened by an SQLite library without shared memory.
 	Rollback Journal = "delete"
 )
 
-// Params says which database to open.
+// Params describe a database.
 type Params struct {
-	// Path is the file. It is created when it isn't there; its directory must be.
+	// Path is the file. It is created if it doesn't exist. Its directory must exist.
 	Path string
 
-	// Migrations are SQL scripts, oldest first. The database remembers how many it has had (PRAGMA user_version); the
-	// rest is run when it is opened, all or nothing. Never change one that was released, only add.
+	// Migrations are SQL scripts, oldest first. The database stores how many of them it has run (PRAGMA user_version).
+	// Open runs the others, all or none. Never change a released migration, only add new ones.
 	Migrations []string
 
-	// Journal is WAL when empty.
+	// Journal is the journal. Default WAL.
 	Journal Journal
 }
 
-// ErrNewer is the error of Open when the file was written by a later version of the program.
-var ErrNewer = errors.New("the database was written by a newer version")
+// ErrNewer is returned by Open if a later version of the program wrote the file.
+var ErrNewer = errors.New("a newer version of the program wrote the database")
 
-// ErrNotDatabase is the error of Open when the file is damaged or isn't an SQLite database.
+// ErrNotDatabase is returned by Open if the file is damaged or isn't an SQLite database.
 var ErrNotDatabase = errors.New("the file is damaged or not an SQLite database")
 
-// Open opens a database and brings its schema up to date. A commit is on disk when it returns (synchronous=FULL).
-// Foreign keys are enforced. The errors name the file.
+// Open opens a database and migrates its schema. A commit is on disk when it returns (synchronous=FULL). Foreign keys
+// are enforced. Errors name the file.
 func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if info, err := os.Stat(filepath.Dir(p.Path)); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("opening database %s: its directory isn't there; create it or choose another file with --db", p.Path)
+		return nil, fmt.Errorf("opening database %s: its directory doesn't exist; create it or choose another file with --db",
+			p.Path)
 	}
 	if p.Journal == "" {
 		p.Journal = WAL
@@ -59,7 +63,7 @@ func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening database %s: %w", p.Path, err)
 	}
-	// A few connections for readers; writers queue for the one that SQLite lets in.
+	// Readers share a few connections. Writers queue for SQLite's lock.
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(8)
 	if err := migrate(ctx, db, p.Migrations); err != nil {
@@ -81,9 +85,9 @@ func dataSource(p Params) string {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, sqlite3.NOTADB), errors.Is(err, sqlite3.CORRUPT):
-		return fmt.Errorf("%w: restore it from a backup, or move it away to start anew: %w", ErrNotDatabase, err)
+		return fmt.Errorf("%w: restore it from a backup, or move it away to start with an empty one: %w", ErrNotDatabase, err)
 	case errors.Is(err, sqlite3.CANTOPEN), errors.Is(err, sqlite3.READONLY):
-		return fmt.Errorf("the file can't be written; check its permissions: %w", err)
+		return fmt.Errorf("can't write the file; check its permissions: %w", err)
 	case errors.Is(err, sqlite3.FULL):
 		return fmt.Errorf("the disk is full: %w", err)
 	default:
@@ -106,7 +110,7 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) (err error) {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	if version > len(migrations) {
-		return fmt.Errorf("%w: its schema is %d, this program knows up to %d; start the newer version", ErrNewer,
+		return fmt.Errorf("%w: its schema has version %d, this program knows versions up to %d; start the newer program", ErrNewer,
 			version, len(migrations))
 	}
 	for ; version < len(migrations); version++ {
@@ -115,11 +119,11 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) (err error) {
 		}
 	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, version)); err != nil {
-		return fmt.Errorf("noting the schema's version: %w", err)
+		return fmt.Errorf("storing the schema's version: %w", err)
 	}
 	return tx.Commit()
 }
 
-// Immediate returns the options of a transaction that keeps other writers out from its beginning (BEGIN IMMEDIATE), so
-// that what it has read can't change before it writes.
+// Immediate returns the options of a transaction that blocks other writers from its beginning (BEGIN IMMEDIATE), so
+// what it has read can't change before it writes.
 func Immediate() *sql.TxOptions { return &sql.TxOptions{Isolation: sql.LevelSerializable} }

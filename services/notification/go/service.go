@@ -21,7 +21,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/paging"
 )
 
-// service is the notification service: an ordinary gRPC server.
+// service implements the notification service as an ordinary gRPC service.
 type service struct {
 	notificationv1.UnimplementedNotificationServiceServer
 	privacyv1.UnimplementedUserDataServiceServer
@@ -34,13 +34,13 @@ var (
 	emailAddress = regexp.MustCompile(`^[^@\s]+@[^@\s]+$`)
 )
 
-// SendWelcome sends a message by putting it into the outbox of a mail server, which is the table of messages.
+// SendWelcome sends a message by adding it to the outbox of a mail server, which is the table of messages.
 func (s *service) SendWelcome(
 	ctx context.Context, r *notificationv1.SendWelcomeRequest,
 ) (*notificationv1.WelcomeSent, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.WelcomeSent, error) {
 		if command, ok := participant.FromContext(ctx); ok && command.Direction == participant.Compensation {
-			return nil, status.Error(codes.FailedPrecondition, "a message that was sent can't be called back")
+			return nil, status.Error(codes.FailedPrecondition, "a sent message can't be recalled")
 		}
 		if err := checkRecipient(r); err != nil {
 			return nil, err
@@ -74,7 +74,7 @@ func (s *service) SendReview(
 	})
 }
 
-// recipient is in each request to send something.
+// recipient is the part that all requests to send a message share.
 type recipient interface {
 	GetCustomer() string
 	GetDisplayName() string

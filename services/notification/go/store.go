@@ -14,7 +14,7 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// migrations make the same database as the twin in TypeScript. Times are microseconds since 1970.
+// migrations create the same database as the twin in TypeScript. Times are microseconds since 1970.
 var migrations = []string{`
 CREATE TABLE messages (
 	sequence  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -28,7 +28,7 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_customer ON messages (customer, sequence);
 `, forgotten.SQLiteSchema}
 
-// store keeps messages in SQLite.
+// store stores messages in SQLite.
 type store struct{ *sqlitedb.Store }
 
 var messageRows = sqlitedb.Query[*notificationv1.Message]{

@@ -1,4 +1,4 @@
-// What an orchestrator says about a call, in the call's metadata. A call without a command id is made by a person.
+// Reads a command from a call's metadata. A call without a command id isn't made for a saga.
 
 import { status, type Metadata } from "@grpc/grpc-js";
 import { Refusal } from "./status.js";
@@ -8,18 +8,18 @@ export type Direction = "action" | "compensation";
 export interface Command {
   /** "sagas/{saga}" */
   readonly saga: string;
-  /** "sagas/{saga}/steps/{step}": the same for all attempts and for both directions. */
+  /** "sagas/{saga}/steps/{step}": the same for all attempts and in both directions. */
   readonly commandId: string;
   readonly direction: Direction;
-  /** From 1. */
+  /** Starts at 1. */
   readonly attempt: number;
-  /** A lower one than before comes from an orchestrator that was replaced. */
+  /** A call with a lower epoch than before comes from an orchestrator process that was replaced. */
   readonly epoch: bigint;
 }
 
 const maxCommandId = 512;
 
-/** Reads the command; undefined for a call of a person. Throws INVALID_ARGUMENT for malformed metadata. */
+/** Returns the command, or undefined if the call has no command id. Throws INVALID_ARGUMENT for malformed metadata. */
 export function parseCommand(metadata: Metadata): Command | undefined {
   const ids = metadata.get("treaty-command-id");
   if (ids.length === 0) return undefined;

@@ -1,4 +1,4 @@
-// The service's database: SQLite in one file, which is on disk when a transaction has been committed.
+// The service's database: SQLite in one file. A transaction is on disk when its commit returns.
 
 import { existsSync, readFileSync, rmSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	command_id  TEXT    NOT NULL,
 	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
 	method      TEXT    NOT NULL,
-	verdict     TEXT    NOT NULL CHECK (verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
+	verdict     TEXT    NOT NULL CHECK (
+		verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
 	reply       BLOB    NOT NULL,
 	epoch       INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
@@ -39,28 +40,36 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
 `;
 
-/** Opens the database for this process alone. Errors name the file and the way out. */
+/** Opens the database for this process alone. Errors name the file and say what to do. */
 export function openDatabase(path: string): Database {
   if (!existsSync(dirname(path)) || !statSync(dirname(path)).isDirectory()) {
-    throw new Error(`opening database ${path}: its directory isn't there; create it or choose another file with --db`);
+    throw new Error(
+      `opening database ${path}: its directory doesn't exist; create it or choose another file with --db`,
+    );
   }
   takeOwnership(path);
   let database: Database | undefined;
   try {
     database = new sqlite.Database(path);
-    // EXCLUSIVE keeps SQLite's lock for as long as the process lives. EXTRA is FULL, and the directory is synced as well
-    // when a transaction's journal is deleted.
-    database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = ON");
+    // EXCLUSIVE holds SQLite's lock while the process lives. EXTRA is FULL, and also syncs the directory when a
+    // transaction's journal is deleted.
+    database.exec(`
+      PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE;
+      PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = ON
+    `);
     migrate(database);
     return database;
   } catch (error) {
     database?.close();
     releaseOwnership(path);
-    throw new Error(`opening database ${path}: ${message(error)}; if it is damaged, restore it from a backup or move it away to start anew`);
+    throw new Error(
+      `opening database ${path}: ${message(error)}; ` +
+        "if it is damaged, restore it from a backup or move it away to start with an empty one",
+    );
   }
 }
 
-/** Closes the database, so that another process may open it. */
+/** Closes the database, so that another process can open it. */
 export function closeDatabase(database: Database, path: string): void {
   database.close();
   releaseOwnership(path);
@@ -71,11 +80,14 @@ function migrate(database: Database): void {
   try {
     const version = Number(Object.values(database.get("PRAGMA user_version") ?? {})[0]);
     if (version > migrations.length) {
-      throw new Error(`it was written by a newer version: its schema is ${version}, this program knows up to ${migrations.length}`);
+      throw new Error(
+        "a newer version of the program wrote it: " +
+          `its schema has version ${version}, this program knows versions up to ${migrations.length}`,
+      );
     }
     for (const migration of migrations.slice(version)) database.exec(migration);
     database.exec(`PRAGMA user_version = ${migrations.length}`);
-    makeInbox(database);
+    createInbox(database);
     database.exec("COMMIT");
   } catch (error) {
     if (database.inTransaction) database.exec("ROLLBACK");
@@ -83,8 +95,11 @@ function migrate(database: Database): void {
   }
 }
 
-/** Makes the inbox's table. One from before commands could be accepted is made anew, because SQLite can't change a CHECK. */
-function makeInbox(database: Database): void {
+/**
+ * Creates the inbox's table. A table from before commands could be accepted is replaced and its rows are copied,
+ * because SQLite can't change a CHECK constraint.
+ */
+function createInbox(database: Database): void {
   const table = database.get("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'treaty_inbox'");
   if (table === null || String(table["sql"]).includes("'accepted'")) {
     database.exec(inboxSchema);
@@ -95,12 +110,15 @@ function makeInbox(database: Database): void {
   database.exec(inboxSchema);
   database.exec(`INSERT INTO treaty_inbox (${columns}) SELECT ${columns} FROM treaty_inbox_before`);
   database.exec("DELETE FROM sqlite_sequence WHERE name = 'treaty_inbox'");
-  database.exec("INSERT INTO sqlite_sequence (name, seq) SELECT 'treaty_inbox', seq FROM sqlite_sequence WHERE name = 'treaty_inbox_before'");
+  database.exec(`
+    INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'treaty_inbox', seq FROM sqlite_sequence WHERE name = 'treaty_inbox_before'
+  `);
   database.exec("DROP TABLE treaty_inbox_before");
 }
 
-// This SQLite locks a file by making a directory next to it, which stays when the process is killed. So the owner's process
-// id is kept in a file, to tell a lock that is held from one that was left.
+// This SQLite library locks a file by creating a directory next to it, which remains if the process is killed. The id
+// of the owner's process is therefore kept in a file, to distinguish a held lock from one that was left behind.
 
 function takeOwnership(path: string): void {
   const owner = existsSync(`${path}.owner`) ? Number(readFileSync(`${path}.owner`, "utf8")) : 0;
@@ -124,7 +142,7 @@ function alive(pid: number): boolean {
   }
 }
 
-/** Reports whether it is the database that threw an error. */
+/** Reports whether the database threw an error. */
 export function databaseFailed(error: unknown): boolean {
   return error instanceof sqlite.SQLite3Error;
 }

@@ -12,7 +12,7 @@ import { Refusal, response } from "./status.js";
 const refused = new Refusal(status.FAILED_PRECONDITION, "no");
 const conflict = new Refusal(status.ABORTED, "busy");
 
-/** One call: "a" is an action, "u" an undo; "!" refuses, "~" fails for now; a digit is the epoch. */
+/** Makes one call: "a" is an action, "u" its compensation; "!" refuses, "~" fails for now; a digit is the epoch. */
 function call(inbox: Inbox, effects: string[], letter: string): string {
   const direction: Direction = letter.startsWith("a") ? "action" : "compensation";
   const command: Command = {
@@ -25,7 +25,8 @@ function call(inbox: Inbox, effects: string[], letter: string): string {
       effects.push(direction);
       return Buffer.from(direction);
     });
-    return `${verdict} ${"reply" in answer ? Buffer.from(answer.reply).toString() : status[response(answer.refusal).code!]}`.trim();
+    const text = "reply" in answer ? Buffer.from(answer.reply).toString() : status[response(answer.refusal).code!];
+    return `${verdict} ${text}`.trim();
   } catch (error) {
     return error instanceof Refusal ? status[error.code]! : String(error);
   }
@@ -36,13 +37,19 @@ const late = "FAILED_PRECONDITION";
 for (const [calls, want, effects] of [
   ["a", ["executed action"], ["action"]],
   ["a a", ["executed action", "duplicate action"], ["action"]],
-  ["a u u a", ["executed action", "executed compensation", "duplicate compensation", "duplicate action"], ["action", "compensation"]],
+  [
+    "a u u a", ["executed action", "executed compensation", "duplicate compensation", "duplicate action"],
+    ["action", "compensation"],
+  ],
   ["u u", ["null-compensated", "duplicate"], []],
   ["u a a", ["null-compensated", `refused-late ${late}`, `duplicate ${late}`], []],
   ["a! a u a", [`refused ${late}`, `duplicate ${late}`, "null-compensated", `duplicate ${late}`], []],
   ["a~ a", ["ABORTED", "executed action"], ["action"]],
   ["a u! u", ["executed action", late, "executed compensation"], ["action", "compensation"]],
-  ["a2 a1 u1 u2", ["executed action", "stale ABORTED", "stale ABORTED", "executed compensation"], ["action", "compensation"]],
+  [
+    "a2 a1 u1 u2", ["executed action", "stale ABORTED", "stale ABORTED", "executed compensation"],
+    ["action", "compensation"],
+  ],
 ] as [string, string[], string[]][]) {
   test(`sequence ${calls}`, () => {
     const directory = mkdtempSync(join(tmpdir(), "inbox"));
@@ -50,7 +57,7 @@ for (const [calls, want, effects] of [
       const path = join(directory, "test.db");
       const done: string[] = [];
       const got = calls.split(" ").map((letter) => {
-        // The process is another one at each call.
+        // Each call is handled by a new process.
         const database = openDatabase(path);
         try {
           return call(new Inbox(database), done, letter);
@@ -67,13 +74,16 @@ for (const [calls, want, effects] of [
 }
 
 test("metadata", () => {
-  const good = { "treaty-command-id": "sagas/s/steps/1", "treaty-direction": "action", "treaty-attempt": "2", "treaty-epoch": "3" };
+  const good = {
+    "treaty-command-id": "sagas/s/steps/1", "treaty-direction": "action", "treaty-attempt": "2", "treaty-epoch": "3",
+  };
   const parse = (change: Record<string, string>) => {
     const metadata = new Metadata();
     for (const [key, value] of Object.entries({ ...good, ...change })) metadata.set(key, value);
     return parseCommand(metadata);
   };
-  assert.deepEqual(parse({}), { saga: "sagas/s", commandId: "sagas/s/steps/1", direction: "action", attempt: 2, epoch: 3n });
+  const want = { saga: "sagas/s", commandId: "sagas/s/steps/1", direction: "action", attempt: 2, epoch: 3n };
+  assert.deepEqual(parse({}), want);
   assert.equal(parseCommand(new Metadata()), undefined);
   for (const change of [
     { "treaty-command-id": "1" },

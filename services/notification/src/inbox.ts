@@ -1,5 +1,5 @@
-// The inbox: an effect and its reply are committed together, once for each command id and direction. The rules and the table
-// are those of every participant; docs/participants.md tells them.
+// The inbox commits an effect together with its reply, once for each command id and direction. Its rules and its table
+// are the same for every participant; see docs/participants.md.
 
 import { status } from "@grpc/grpc-js";
 import type { Command } from "./command.js";
@@ -24,11 +24,13 @@ export class Inbox {
   constructor(private readonly database: Database) {}
 
   /**
-   * Runs a handler, which returns its serialized reply, in a transaction. This process has one thread and the database for
-   * itself, so no other command comes in between. A Refusal rolls the handler's effect back; anything else it throws
-   * is thrown again, and nothing is stored.
+   * Runs a handler, which returns its serialized reply, in a transaction. This process has one thread and exclusive use
+   * of the database, so no other command runs in between. If the handler throws a Refusal, its effect is rolled back and
+   * the refusal is stored. Anything else that it throws is thrown again, and nothing is stored.
    */
-  handle(command: Command | undefined, method: string, handler: () => Uint8Array): { answer: Answer; verdict?: Verdict } {
+  handle(
+    command: Command | undefined, method: string, handler: () => Uint8Array,
+  ): { answer: Answer; verdict?: Verdict } {
     this.database.exec("BEGIN IMMEDIATE");
     try {
       const handled = command === undefined ? { answer: { reply: handler() } } : this.decide(command, method, handler);
@@ -43,13 +45,15 @@ export class Inbox {
   private decide(command: Command, method: string, handler: () => Uint8Array): { answer: Answer; verdict: Verdict } {
     const { action, compensation, epoch } = this.look(command);
     if (command.epoch < epoch) {
-      const stale = new Refusal(status.ABORTED, `${command.commandId} was sent under epoch ${command.epoch}, and epoch ${epoch} has begun`, "STALE_EPOCH");
+      const message = `${command.commandId} was sent under epoch ${command.epoch}, which epoch ${epoch} has replaced`;
+      const stale = new Refusal(status.ABORTED, message, "STALE_EPOCH");
       return { answer: { refusal: stale.encoded }, verdict: "stale" };
     }
     const before = command.direction === "action" ? action : compensation;
     if (before !== undefined) return this.repeat(command, method, before);
     if (command.direction === "action" && compensation !== undefined) {
-      const late = new Refusal(status.FAILED_PRECONDITION, `${command.commandId} was undone before it arrived`, "COMPENSATED_BEFORE");
+      const message = `${command.commandId} was compensated before it arrived`;
+      const late = new Refusal(status.FAILED_PRECONDITION, message, "COMPENSATED_BEFORE");
       return this.store(command, method, "refused-late", { refusal: late.encoded });
     }
     if (command.direction === "compensation" && action?.verdict !== "executed") {
@@ -63,7 +67,7 @@ export class Inbox {
     try {
       return this.store(command, method, "executed", { reply: handler() });
     } catch (error) {
-      // A refused undo isn't stored, so that an operator can send it again.
+      // A compensation's refusal isn't stored, so that an operator can send it again.
       if (!(error instanceof Refusal) || !error.refuses || command.direction === "compensation") throw error;
       this.database.exec("ROLLBACK TO treaty_handler");
       return this.store(command, method, "refused", { refusal: error.encoded });
@@ -72,17 +76,23 @@ export class Inbox {
 
   private repeat(command: Command, method: string, before: Row): { answer: Answer; verdict: Verdict } {
     if (before.method !== method) {
-      throw new Refusal(status.INTERNAL, `${command.commandId} (${command.direction}) was sent to ${before.method} before and comes to ${method} now`);
+      throw new Refusal(
+        status.INTERNAL,
+        `${command.commandId} (${command.direction}) was sent to ${before.method} before and to ${method} now`,
+      );
     }
     this.database.run(
-      "UPDATE treaty_inbox SET duplicates = duplicates + 1, epoch = max(epoch, ?) WHERE command_id = ? AND direction = ?",
+      `UPDATE treaty_inbox SET duplicates = duplicates + 1, epoch = max(epoch, ?)
+       WHERE command_id = ? AND direction = ?`,
       [command.epoch, command.commandId, command.direction],
     );
     const refused = before.verdict === "refused" || before.verdict === "refused-late";
     return { answer: refused ? { refusal: before.reply } : { reply: before.reply }, verdict: "duplicate" };
   }
 
-  private store(command: Command, method: string, verdict: Verdict, answer: Answer): { answer: Answer; verdict: Verdict } {
+  private store(
+    command: Command, method: string, verdict: Verdict, answer: Answer,
+  ): { answer: Answer; verdict: Verdict } {
     this.database.run(
       `INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -92,11 +102,12 @@ export class Inbox {
     return { answer, verdict };
   }
 
-  /** Returns what is known of a command, and the highest epoch of its saga. */
+  /** Returns the stored rows of a command, and the highest epoch of its saga. */
   private look(command: Command): { action?: Row; compensation?: Row; epoch: bigint } {
-    // The saga's rows lie between "{saga}/steps/" and "{saga}/steps0", "0" being the character after "/".
+    // The saga's rows lie between "{saga}/steps/" and "{saga}/steps0", because "0" follows "/".
     const rows = this.database.all(
-      "SELECT command_id, direction, method, verdict, reply, epoch FROM treaty_inbox WHERE command_id > ? AND command_id < ?",
+      `SELECT command_id, direction, method, verdict, reply, epoch FROM treaty_inbox
+       WHERE command_id > ? AND command_id < ?`,
       [`${command.saga}/steps/`, `${command.saga}/steps0`],
     ) as unknown as Row[];
     const of = (direction: string) => rows.find((r) => r.command_id === command.commandId && r.direction === direction);
@@ -105,7 +116,7 @@ export class Inbox {
   }
 }
 
-/** Microseconds since 1970. */
+/** Returns the current time in microseconds since 1970. */
 export function nowMicros(): bigint {
   return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000));
 }

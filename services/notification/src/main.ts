@@ -1,7 +1,10 @@
-// Acme's notification service: a participant of sagas that uses the ordinary gRPC library of its language and nothing else.
+// Acme's notification service: a participant that uses its language's ordinary gRPC library and nothing else.
 
 import { join } from "node:path";
-import { Server, status, type handleUnaryCall, type MethodDefinition, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from "@grpc/grpc-js";
+import {
+  Server, status,
+  type handleUnaryCall, type MethodDefinition, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition,
+} from "@grpc/grpc-js";
 import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
@@ -17,28 +20,35 @@ const serviceName = "acme.notification.v1.NotificationService";
 const userDataServiceName = "acme.privacy.v1.UserDataService";
 
 function log(level: string, message: string, fields: Record<string, unknown> = {}): void {
-  process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), level, msg: message, service: "notification", ...fields })}\n`);
+  const record = { time: new Date().toISOString(), level, msg: message, service: "notification", ...fields };
+  process.stderr.write(`${JSON.stringify(record)}\n`);
 }
 
-/** The ids that let a log line be found from a trace or a saga. Nothing of the request. */
+/** Returns the ids by which a log record can be found from a trace or a saga. They contain nothing of the request. */
 function ids(call: ServerUnaryCall<unknown, unknown>, command?: Command): Record<string, unknown> {
   const traceparent = String(call.metadata.get("traceparent")[0] ?? "");
-  return { method: call.getPath(), trace_id: traceparent.split("-")[1], saga: command?.saga, command_id: command?.commandId, attempt: command?.attempt };
+  return {
+    method: call.getPath(), trace_id: traceparent.split("-")[1],
+    saga: command?.saga, command_id: command?.commandId, attempt: command?.attempt,
+  };
 }
 
-/** Answers what a handler threw: a Refusal as it is, anything else without its text. */
+/** Answers a call whose handler threw an error. Only the text of a Refusal reaches the caller. */
 function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<never>): void {
   if (error instanceof Refusal) {
     callback(response(error.encoded));
     return;
   }
   log("ERROR", "handler failed", { ...ids(call), error: error instanceof Error ? error.message : String(error) });
-  // Whether a command was executed is open when the database fails, at the commit as well: the next attempt finds out.
+  // If the database fails, also at the commit, it is unknown whether the command was executed. The next attempt finds
+  // out.
   if (databaseFailed(error)) callback({ code: status.UNAVAILABLE, details: "the service's database failed" });
   else callback({ code: status.INTERNAL, details: "internal error; see the service's log" });
 }
 
-function newServer(definition: PackageDefinition, database: Database): { server: Server; health: HealthImplementation } {
+function newServer(
+  definition: PackageDefinition, database: Database,
+): { server: Server; health: HealthImplementation } {
   const service = definition[serviceName] as ServiceDefinition;
   const userData = definition[userDataServiceName] as ServiceDefinition;
   const inbox = new Inbox(database);
@@ -61,21 +71,26 @@ function newServer(definition: PackageDefinition, database: Database): { server:
   server.addService(userData, {
     DeleteUserData: through(inbox, userData["DeleteUserData"]!, database, deleteUserData),
   });
-  const health = new HealthImplementation({ "": "SERVING", [serviceName]: "SERVING", [userDataServiceName]: "SERVING" });
+  const health = new HealthImplementation({
+    "": "SERVING", [serviceName]: "SERVING", [userDataServiceName]: "SERVING",
+  });
   health.addToServer(server);
   new ReflectionService(definition).addToServer(server);
   return { server, health };
 }
 
-/** What a command does, inside the inbox's transaction. */
+/** Executes a command, inside the inbox's transaction. */
 type Handler<Request, Reply> = (database: Database, command: Command | undefined, request: Request) => Reply;
 
-/** Makes a gRPC handler that takes its command through the inbox. */
-function through<Request, Reply>(inbox: Inbox, method: MethodDefinition<unknown, unknown>, database: Database, handler: Handler<Request, Reply>): handleUnaryCall<Request, unknown> {
+/** Returns a gRPC handler that handles its command through the inbox. */
+function through<Request, Reply>(
+  inbox: Inbox, method: MethodDefinition<unknown, unknown>, database: Database, handler: Handler<Request, Reply>,
+): handleUnaryCall<Request, unknown> {
   return (call, callback) => {
     try {
       const command = parseCommand(call.metadata);
-      const { answer, verdict } = inbox.handle(command, call.getPath(), () => method.responseSerialize(handler(database, command, call.request)));
+      const { answer, verdict } = inbox.handle(command, call.getPath(), () =>
+        method.responseSerialize(handler(database, command, call.request)));
       note(verdict, call, command);
       if ("reply" in answer) callback(null, method.responseDeserialize(Buffer.from(answer.reply)));
       else callback(response(answer.refusal));
@@ -95,20 +110,20 @@ function bind(server: Server, options: Options): Promise<number> {
       if (error === null) return resolve(port);
       const inUse = /EADDRINUSE/.test(error.message);
       reject(new Error(inUse
-        ? `listening on ${options.listen}: the port is in use: stop the other process or choose another port with --listen`
+        ? `listening on ${options.listen}: the port is in use: stop the other process or choose another port`
         : `listening on ${options.listen}: ${error.message}`));
     });
   });
 }
 
-/** Stops: no call is taken any more, and those under way get some time to end. */
+/** Stops the server: new calls are refused, and calls in flight have some time to finish. */
 function stop(server: Server, health: HealthImplementation, timeoutMs: number): Promise<void> {
   health.setStatus("", "NOT_SERVING");
   health.setStatus(serviceName, "NOT_SERVING");
   health.setStatus(userDataServiceName, "NOT_SERVING");
   return new Promise((resolve) => {
     const timer = setTimeout(() => {
-      log("WARN", "cutting off calls that didn't end in time");
+      log("WARN", "aborting calls that did not finish in time");
       server.forceShutdown();
       resolve();
     }, timeoutMs);

@@ -1,4 +1,4 @@
-// The command line, and whether it is safe.
+// Parses the command line and refuses unsafe settings.
 
 import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
@@ -17,17 +17,17 @@ export interface Options {
 }
 
 export const help = `Usage of notification:
-  --listen host:port       address to listen on; port 0 takes a free one (default 127.0.0.1:7105)
-  --db file                SQLite database; created when it isn't there (default notification.db)
-  --proto directory        where the contracts are (default: those of this repository)
+  --listen host:port       address to listen on; port 0 picks a free port (default 127.0.0.1:7105)
+  --db file                SQLite database file; created if it doesn't exist (default notification.db)
+  --proto directory        directory of the contracts (default: the one in this repository)
   --tls-cert file          the server's certificate chain (PEM)
   --tls-key file           the server's private key (PEM)
-  --tls-client-ca file     the authorities of clients' certificates (PEM); turns on mTLS
-  --insecure               allow plaintext beyond loopback: anybody on the way can read, change and send commands
-  --stop-timeout seconds   how long calls under way may take to end on SIGTERM (default 10)
+  --tls-client-ca file     the authorities that issue client certificates (PEM); turns on mutual TLS
+  --insecure               allow plaintext beyond loopback: anybody on the network can read, change and send commands
+  --stop-timeout seconds   how long calls in flight may take to finish after SIGTERM (default 10)
 `;
 
-/** Parses and checks the arguments; undefined when they ask for help. */
+/** Parses and checks the arguments. Returns undefined if they contain --help. */
 export function parseOptions(args: string[]): Options | undefined {
   let values;
   try {
@@ -50,30 +50,49 @@ export function parseOptions(args: string[]): Options | undefined {
   }
   if (values.help) return undefined;
   const seconds = Number(values["stop-timeout"].replace(/s$/, ""));
-  if (!(seconds > 0 && seconds <= 3600)) throw new UsageError(`--stop-timeout ${values["stop-timeout"]}: want seconds, e.g. 10`);
+  if (!(seconds > 0 && seconds <= 3600)) {
+    throw new UsageError(`--stop-timeout ${values["stop-timeout"]}: want seconds, e.g. 10`);
+  }
   return {
     listen: values.listen,
     db: values.db,
     proto: values.proto,
     stopTimeoutMs: seconds * 1000,
-    credentials: credentials(values.listen, values["tls-cert"], values["tls-key"], values["tls-client-ca"], values.insecure),
+    credentials: credentials({
+      listen: values.listen, insecure: values.insecure,
+      cert: values["tls-cert"], key: values["tls-key"], clientCa: values["tls-client-ca"],
+    }),
   };
 }
 
-function credentials(listen: string, cert: string | undefined, key: string | undefined, clientCa: string | undefined, insecure: boolean): ServerCredentials {
+interface Transport {
+  listen: string;
+  insecure: boolean;
+  cert: string | undefined;
+  key: string | undefined;
+  clientCa: string | undefined;
+}
+
+function credentials({ listen, insecure, cert, key, clientCa }: Transport): ServerCredentials {
   const host = /^(?:\[(.+)\]|([^:]*)):(\d{1,5})$/.exec(listen);
   if (host === null) throw new UsageError(`--listen ${listen}: want host:port, e.g. 127.0.0.1:7105`);
-  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--tls-cert and --tls-key belong together: give both or neither");
-  if (cert !== undefined && key !== undefined) {
-    if (insecure) throw new UsageError("--insecure and --tls-cert contradict each other: give one of them");
-    const ca = clientCa === undefined ? null : readFileSync(clientCa);
-    return ServerCredentials.createSsl(ca, [{ cert_chain: readFileSync(cert), private_key: readFileSync(key) }], ca !== null);
+  if ((cert === undefined) !== (key === undefined)) {
+    throw new UsageError("--tls-cert and --tls-key belong together: set both or neither");
   }
-  if (clientCa !== undefined) throw new UsageError("--tls-client-ca needs --tls-cert and --tls-key");
+  if (cert !== undefined && key !== undefined) {
+    if (insecure) throw new UsageError("--insecure and --tls-cert contradict each other: set only one of them");
+    const ca = clientCa === undefined ? null : readFileSync(clientCa);
+    const pair = { cert_chain: readFileSync(cert), private_key: readFileSync(key) };
+    return ServerCredentials.createSsl(ca, [pair], ca !== null);
+  }
+  if (clientCa !== undefined) throw new UsageError("--tls-client-ca requires --tls-cert and --tls-key");
   const name = host[1] ?? host[2] ?? "";
   const loopback = name === "localhost" || name === "::1" || (isIPv4(name) && name.startsWith("127."));
   if (!loopback && !insecure) {
-    throw new UsageError(`listening on ${listen}: plaintext is allowed on loopback addresses only: give --tls-cert and --tls-key, or --insecure to let anybody read, change and send commands`);
+    throw new UsageError(
+      `listening on ${listen}: plaintext is allowed on loopback addresses only: set --tls-cert and --tls-key, ` +
+        "or --insecure to let anybody on the network read, change and send commands",
+    );
   }
   return ServerCredentials.createInsecure();
 }

@@ -1,4 +1,4 @@
-// What every service that holds data of persons implements: acme.privacy.v1.UserDataService.
+// Implements acme.privacy.v1.UserDataService, as every service that stores personal data does.
 
 import type { Command } from "./command.js";
 import type { Database } from "./database.js";
@@ -12,7 +12,7 @@ export interface UserDataDeleted {
   erased: { kind: string; deleted: number; anonymized: number }[];
 }
 
-/** Deletes the messages that a customer was sent, and notes that there are to be no more. */
+/** Deletes the messages to a customer, and remembers not to send any more. */
 export function deleteUserData(database: Database, _: Command | undefined, r: DeleteUserDataRequest): UserDataDeleted {
   if (!customerName.test(r.customer)) throw invalid("customer: want customers/{customer}");
   database.run("INSERT INTO forgotten (customer) VALUES (?) ON CONFLICT DO NOTHING", [r.customer]);

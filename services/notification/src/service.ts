@@ -1,4 +1,4 @@
-// The notification service itself: what it sends and what it remembers.
+// The commands and reads of the notification service.
 
 import { randomUUID } from "node:crypto";
 import { status } from "@grpc/grpc-js";
@@ -7,7 +7,7 @@ import type { Database } from "./database.js";
 import { nowMicros } from "./inbox.js";
 import { Refusal } from "./status.js";
 
-/** Whom a message is for. It is in each request to send one. */
+/** The recipient of a message. All requests to send one contain it. */
 interface Recipient {
   customer: string;
   display_name: string;
@@ -27,7 +27,7 @@ export interface Timestamp {
   nanos: number;
 }
 
-/** The reply to each request to send a message. */
+/** The reply to all requests to send a message. */
 export interface Sent {
   message: string;
   send_time: Timestamp;
@@ -44,10 +44,10 @@ export interface ListMessagesResponse {
   next_page_token: string;
 }
 
-/** Sends the message by putting it into the outbox of a mail server, which is this table. */
+/** Sends a message by adding it to the outbox of a mail server, which is the table of messages. */
 export function sendWelcome(database: Database, command: Command | undefined, r: SendWelcomeRequest): Sent {
   if (command?.direction === "compensation") {
-    throw new Refusal(status.FAILED_PRECONDITION, "a message that was sent can't be called back");
+    throw new Refusal(status.FAILED_PRECONDITION, "a sent message can't be recalled");
   }
   check(r);
   const card = r.card_last_four === "" ? "" : ` Your card ending in ${r.card_last_four} is on its way.`;
@@ -65,12 +65,16 @@ export function sendReview(database: Database, _: Command | undefined, r: SendRe
 
 function check(to: Recipient): void {
   if (!customerName.test(to.customer)) throw invalid("customer: want customers/{customer}");
-  if (!/^[^@\s]+@[^@\s]+$/.test(to.email) || Buffer.byteLength(to.email) > 254) throw invalid("email: want an address like ada@example.com");
-  if (to.display_name.trim() === "" || Buffer.byteLength(to.display_name) > 200) throw invalid("display_name: want 1 to 200 bytes");
+  if (!/^[^@\s]+@[^@\s]+$/.test(to.email) || Buffer.byteLength(to.email) > 254) {
+    throw invalid("email: want an address like ada@example.com");
+  }
+  if (to.display_name.trim() === "" || Buffer.byteLength(to.display_name) > 200) {
+    throw invalid("display_name: want 1 to 200 bytes");
+  }
 }
 
 function send(database: Database, to: Recipient, subject: string, text: string): Sent {
-  // A saga that was under way may still send a command about who was forgotten.
+  // A saga in flight may still send a command about a forgotten customer.
   if (database.get("SELECT 1 FROM forgotten WHERE customer = ?", [to.customer]) !== null) {
     throw new Refusal(status.FAILED_PRECONDITION, "the customer was forgotten");
   }
@@ -94,13 +98,29 @@ export function listMessages(database: Database, r: ListMessagesRequest): ListMe
     `SELECT sequence, name, customer, email, subject, text, send_time FROM messages
      WHERE sequence > ?1 AND (?2 = '' OR customer = ?2) ORDER BY sequence LIMIT ?3`,
     [after, r.customer, size + 1],
-  ) as unknown as { sequence: number; name: string; customer: string; email: string; subject: string; text: string; send_time: number | bigint }[];
+  ) as unknown as MessageRow[];
   const page = rows.slice(0, size);
   const last = page.at(-1);
   return {
-    messages: page.map(({ sequence: _, send_time, ...message }) => ({ ...message, send_time: timestamp(BigInt(send_time)) })),
-    next_page_token: rows.length > size && last !== undefined ? Buffer.from(JSON.stringify([last.sequence, r.customer])).toString("base64url") : "",
+    messages: page.map(({ sequence: _, send_time, ...message }) => {
+      return { ...message, send_time: timestamp(BigInt(send_time)) };
+    }),
+    next_page_token: rows.length > size && last !== undefined ? tokenAfter(last.sequence, r.customer) : "",
   };
+}
+
+interface MessageRow {
+  sequence: number;
+  name: string;
+  customer: string;
+  email: string;
+  subject: string;
+  text: string;
+  send_time: number | bigint;
+}
+
+function tokenAfter(sequence: number, customer: string): string {
+  return Buffer.from(JSON.stringify([sequence, customer])).toString("base64url");
 }
 
 function sequenceOf(r: ListMessagesRequest): number {
@@ -108,19 +128,19 @@ function sequenceOf(r: ListMessagesRequest): number {
     const [sequence, customer] = JSON.parse(Buffer.from(r.page_token, "base64url").toString("utf8")) as unknown[];
     if (Number.isSafeInteger(sequence) && customer === r.customer) return sequence as number;
   } catch {
-    // Told below.
+    // Handled below.
   }
-  throw invalid("page_token: not a token that this method gave out for these fields");
+  throw invalid("page_token: want a token that this method has returned for these fields");
 }
 
 function timestamp(micros: bigint): Timestamp {
   return { seconds: String(micros / 1_000_000n), nanos: Number(micros % 1_000_000n) * 1000 };
 }
 
-/** What a customer's name looks like. */
+/** The form of a customer's name. */
 export const customerName = /^customers\/.{1,90}$/;
 
-/** The refusal of a request that could never be right. */
+/** Returns the refusal of an invalid request. */
 export function invalid(message: string): Refusal {
   return new Refusal(status.INVALID_ARGUMENT, message);
 }

@@ -1,4 +1,4 @@
-// gRPC errors with typed details, as google.rpc.Status: what a refusal is sent and stored as.
+// gRPC errors with typed details, in the form of google.rpc.Status, which is how refusals are sent and stored.
 
 import { Metadata, status, type ServerErrorResponse } from "@grpc/grpc-js";
 import protobuf from "protobufjs";
@@ -27,7 +27,7 @@ const ErrorInfo = root.lookupType("ErrorInfo");
 export class Refusal extends Error {
   readonly encoded: Uint8Array;
 
-  /** reason is put into an ErrorInfo of the domain "treaty". */
+  /** If there is a reason, the status has an ErrorInfo with it, in the domain "treaty". */
   constructor(readonly code: status, message: string, reason?: string) {
     super(message);
     const details = [];
@@ -40,7 +40,7 @@ export class Refusal extends Error {
     this.encoded = Status.encode({ code, message, details }).finish();
   }
 
-  /** Reports whether the command was certainly not executed, and another try is of no use. */
+  /** Reports whether the command was certainly not executed and retrying won't help. */
   get refuses(): boolean {
     return [
       status.INVALID_ARGUMENT,
@@ -53,7 +53,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Turns a google.rpc.Status into what gRPC sends. */
+/** Converts a google.rpc.Status into a gRPC response. */
 export function response(encoded: Uint8Array): ServerErrorResponse {
   const decoded = Status.decode(encoded) as unknown as { code: status; message: string };
   const metadata = new Metadata();
