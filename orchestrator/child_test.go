@@ -3,6 +3,7 @@ package orchestrator_test
 import (
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -151,11 +152,13 @@ func TestChildAtAnOrchestratorThatIsDown(t *testing.T) {
 	parent.register = registerParent
 	parent.options = []orchestrator.Option{orchestrator.WithParticipant("acme.identity.v1.IdentitySagas", address)}
 	parent.open()
-	answer := make(chan error, 1)
-	go func() {
-		_, err := parent.acme.ChangeAddress(parent.ctx(), move("1", "fine"))
+	answer, ctx := make(chan error, 1), parent.ctx()
+	var calling sync.WaitGroup
+	t.Cleanup(calling.Wait)
+	calling.Go(func() {
+		_, err := parent.acme.ChangeAddress(ctx, move("1", "fine"))
 		answer <- err
-	}()
+	})
 	waitFor(t, parent, func(saga *treatyv1.Saga) bool {
 		return len(saga.GetSteps()) == 1 && saga.GetSteps()[0].GetAttempts().GetParked()
 	})

@@ -168,9 +168,10 @@ func TestProgramServesSagas(t *testing.T) {
 	defer cancel()
 	lines := make(chan string, 1)
 	done := make(chan int, 1)
+	store := filepath.Join(t.TempDir(), "treaty.db")
 	go func() {
 		done <- program{
-			name: "acme", args: []string{"--listen", "127.0.0.1:0", "--store", filepath.Join(t.TempDir(), "treaty.db")},
+			name: "acme", args: []string{"--listen", "127.0.0.1:0", "--store", store},
 			stderr: io.Discard,
 			stdout: writerFunc(func(line []byte) { lines <- string(line) }), getenv: func(string) string { return "" },
 			register: register,

@@ -121,9 +121,9 @@ func TestSagaGoesOnInTheNextProcess(t *testing.T) {
 	w := newSystem(t)
 	release := w.participants.stall()
 	defer release()
-	errs := make(chan error, 1)
+	errs, ctx := make(chan error, 1), w.ctx()
 	go func() {
-		_, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1"))
+		_, err := w.acme.ChangeAddress(ctx, move("one", "Main Street 1"))
 		errs <- err
 	}()
 	<-w.participants.held

@@ -3,6 +3,7 @@ package tlsfiles
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,8 +32,9 @@ func TestGRPCOverMutualTLS(t *testing.T) {
 	}
 	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(server)))
 	healthpb.RegisterHealthServer(s, health.NewServer())
-	go func() { _ = s.Serve(listener) }()
-	defer s.Stop()
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(listener) })
+	defer func() { s.Stop(); serving.Wait() }()
 
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	for host, fine := range map[string]bool{"localhost": true, "127.0.0.1": false} {

@@ -259,7 +259,7 @@ func TestCompletionRacesUndo(t *testing.T) {
 	for range 20 {
 		s := open(t, filepath.Join(t.TempDir(), "service.db"))
 		s.act(t.Context(), "accept")
-		completed := make(chan string)
+		completed := make(chan string, 1)
 		go func() { completed <- s.act(t.Context(), "complete") }()
 		undone := s.act(t.Context(), "compensate: execute")
 		got, effects := <-completed, strings.Join(s.effects(t, pendingCommand), ", ")

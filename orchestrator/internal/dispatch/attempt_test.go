@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,14 +49,14 @@ func TestAttemptSendsBytesAndMetadata(t *testing.T) {
 		t.Fatalf("got %v", result)
 	}
 	for key, want := range map[string]string{
-		wire.SagaKey:                  "sagas/s1",
-		wire.CommandIDKey:             "sagas/s1/steps/3",
-		wire.DirectionKey:             "compensation",
-		wire.AttemptKey:               "12",
-		wire.EpochKey:                 "7",
+		wire.SagaKey:             "sagas/s1",
+		wire.CommandIDKey:        "sagas/s1/steps/3",
+		wire.DirectionKey:        "compensation",
+		wire.AttemptKey:          "12",
+		wire.EpochKey:            "7",
 		telemetry.TraceparentKey: "00-ab000000000000000000000000000001-cd00000000000002-01",
 		telemetry.TracestateKey:  "vendor=x",
-		"content-type":                "application/grpc+proto",
+		"content-type":           "application/grpc+proto",
 	} {
 		if values := got.Get(key); len(values) != 1 || values[0] != want {
 			t.Errorf("%s is %q, want %q", key, values, want)
@@ -128,12 +129,18 @@ func TestOverrideNeedsTheParticipantsStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
+	var running sync.WaitGroup
+	over := make(chan struct{})
 	var s *grpc.Server
 	s = grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
-		go s.Stop()
-		select {}
+		running.Add(1)
+		defer running.Done()
+		running.Go(s.Stop)
+		<-over
+		return nil
 	}), grpc.WaitForHandlers(false))
-	go func() { _ = s.Serve(listener) }()
+	running.Go(func() { _ = s.Serve(listener) })
+	t.Cleanup(func() { close(over); s.Stop(); running.Wait() })
 
 	d := dispatcher(t, listener.Addr().String())
 	call := attempt()

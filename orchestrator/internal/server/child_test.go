@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,6 +82,10 @@ func TestChildsIDIsNoRequestID(t *testing.T) {
 	}
 }
 
+// answered is the deadline of a call that the server answers before that, as the saga takes longer: after a second, so that it has another one
+// for the answer, however busy the machine is.
+const answered = 2 * time.Second
+
 func TestChildThatTakesLong(t *testing.T) {
 	for name, stop := range map[string]bool{"held": false, "stopping": true} {
 		t.Run(name, func(t *testing.T) {
@@ -90,17 +95,22 @@ func TestChildThatTakesLong(t *testing.T) {
 				started <- struct{}{}
 				return handle{}, nil
 			}
-			timeout := time.Second
+			timeout := answered
 			if stop {
 				timeout = 20 * time.Second
 			}
 			ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), timeout)
 			defer cancel()
+			var draining sync.WaitGroup
+			defer draining.Wait()
 			if stop {
-				go func() {
-					<-started
-					a.server.Drain(ctx)
-				}()
+				draining.Go(func() {
+					select {
+					case <-started:
+						a.server.Drain(ctx)
+					case <-ctx.Done():
+					}
+				})
 			}
 			var trailer metadata.MD
 			reply, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
@@ -125,7 +135,7 @@ func TestSleepingChildIsAskedForSeldom(t *testing.T) {
 		a.engine.get = func(string) (*treatyv1.Saga, error) {
 			return &treatyv1.Saga{UpdateTime: timestamppb.New(time.Now().Add(-unchanged))}, nil
 		}
-		ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), time.Second)
+		ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), answered)
 		var trailer metadata.MD
 		_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
 		cancel()
@@ -250,7 +260,7 @@ func TestUndoingAChildThatTakesLong(t *testing.T) {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(asStep(t.Context(), "compensation"), time.Second)
+	ctx, cancel := context.WithTimeout(asStep(t.Context(), "compensation"), answered)
 	defer cancel()
 	var trailer metadata.MD
 	if _, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(ctx, &identityv1.UndoVerifyApplicantRequest{}, grpc.Trailer(&trailer)); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -185,9 +186,9 @@ func TestWaitSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 		<-ctx.Done()
 		return engine.SagaEnd{}, context.Cause(ctx)
 	}
-	errs := make(chan error, 1)
+	errs, ctx := make(chan error, 1), a.ctx()
 	go func() {
-		_, err := a.sagas.WaitSaga(a.ctx(), &treatyv1.WaitSagaRequest{Name: "sagas/a1"})
+		_, err := a.sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: "sagas/a1"})
 		errs <- err
 	}()
 	<-waiting
@@ -235,7 +236,10 @@ func TestWatchSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	go a.server.Drain(a.ctx())
+	ctx := a.ctx()
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	draining.Go(func() { a.server.Drain(ctx) })
 	_, err = stream.Recv()
 	if got, want := failureOf(t, err), (failure{code: codes.Unavailable, reason: server.ReasonStopping, saga: "sagas/a1"}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
