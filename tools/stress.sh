@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Finds tests that fail by chance: `make stress` runs every package's tests COUNT times with the race detector while all cores are busy. The
-# load is a busy loop per core and twice as many test processes as cores. Tests that take long each time are shortened by -short, so that no
-# package needs more than some minutes. An interrupt, a failure of this script and its end stop everything that it started.
+# Finds tests that fail by chance: `make stress` runs every package's tests COUNT times with the race detector while
+# all cores are busy. The load is a busy loop per core and twice as many test processes as cores. -short shortens what
+# takes long each time: the machine's property test and limits, and the store's tests of disks that fail. An interrupt,
+# a failure of this script and its end stop everything that it started.
 #
 # Usage: COUNT=20 tools/stress.sh ./...
 set -euo pipefail
@@ -54,7 +55,7 @@ done
 
 # The timeout is for all runs of a package.
 (
-	"$go" test ${race:+"$race"} -short -count="$count" -p "$((2 * cores))" -timeout "$((2 * count + 5))m" "$@" 2>&1 | tee "$log"
+	"$go" test ${race:+"$race"} -short -count="$count" -p "$((2 * cores))" -timeout "$((4 * count + 5))m" "$@" 2>&1 | tee "$log"
 ) &
 running=$!
 code=0

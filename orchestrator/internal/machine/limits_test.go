@@ -148,6 +148,9 @@ func TestLimits(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if testing.Short() && strings.Contains(test.name, "side by side") {
+				t.Skip("takes too long with the race detector")
+			}
 			config := machine.Config{
 				ID: "x",
 				Code: func(thread *machine.Thread, _ []byte) ([]byte, *treatyv1.Failure) {

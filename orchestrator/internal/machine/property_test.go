@@ -15,7 +15,11 @@ import (
 // end, and checks what must hold of every journal. After each input the journal is read by a second machine, as in the
 // scenarios. Its seeds alone are a hundred sagas.
 func FuzzMachine(f *testing.F) {
-	for seed := range uint64(100) {
+	seeds := uint64(100)
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range seeds {
 		f.Add(seed, seed*2654435761)
 	}
 	f.Fuzz(func(t *testing.T, a, b uint64) {

@@ -14,7 +14,11 @@ import (
 
 // model makes random calls to the store and to a Memory, and compares every answer.
 func model(f *fixture) {
-	const runs, steps = 8, 250
+	const steps = 250
+	runs := 8
+	if testing.Short() {
+		runs = 2
+	}
 	for seed := range uint64(runs) {
 		f.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			m := &modelRun{

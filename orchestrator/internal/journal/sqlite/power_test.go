@@ -183,16 +183,16 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 // TestPowerLoss loses power a hundred times, at random operations, of which what was not synced gets lost in part. Everything that
 // was acknowledged is there each time, and writing goes on from there.
 func TestPowerLoss(t *testing.T) {
-	rounds := 4
+	rounds, losses := 4, 25
 	if testing.Short() {
-		rounds = 2
+		rounds, losses = 1, 5
 	}
 	for seed := range uint64(rounds) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(seed)
 			dir := t.TempDir()
-			for loss := range 25 {
+			for loss := range losses {
 				left, doubt := losePower(t, l, dir, "PRAGMA wal_autocheckpoint = 12")
 				_, option := newDisk(t) // for speed: it has no power to lose here
 				store := openAt(t, filepath.Join(left, "sagas.db"), option)
@@ -210,6 +210,9 @@ func TestPowerLoss(t *testing.T) {
 
 // TestPowerLossIsNoticed is the control: without syncing, the same test finds that something is lost.
 func TestPowerLossIsNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the control of a test that -short shortens")
+	}
 	for seed := range uint64(100) {
 		l := newLedger(seed)
 		left, doubt := losePower(t, l, t.TempDir(), "PRAGMA synchronous = OFF")
@@ -234,7 +237,7 @@ func TestFullAndFailingDisk(t *testing.T) {
 		stride int
 	}{{syscall.ENOSPC, journal.ErrFull, 17}, {syscall.EDQUOT, journal.ErrFull, 97}, {syscall.EIO, sqlite3.IOERR, 29}, {syscall.EROFS, journal.ErrReadOnly, 41}} {
 		if testing.Short() {
-			cause.stride *= 10
+			cause.stride *= 30
 		}
 		for _, done := range []bool{false, true} {
 			for _, lasting := range []bool{false, true} {
