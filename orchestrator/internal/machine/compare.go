@@ -12,7 +12,7 @@ import (
 // compare holds a record that is about to be read against what the code asked for.
 func (m *Machine) compare(record *treatyv1.Record) {
 	p := m.program
-	if p == nil || p.newer != nil {
+	if p == nil || p.versionMismatch != nil {
 		return
 	}
 	switch r := record.GetKind().(type) {
@@ -22,31 +22,31 @@ func (m *Machine) compare(record *treatyv1.Record) {
 		path := r.WaitScheduled.GetWait()
 		ends := r.WaitScheduled.GetDue() != nil
 		expected := "wait " + describeWait(path, r.WaitScheduled.GetEvents(), ends)
-		t := p.waiter(path)
+		t := p.unscheduled(path)
 		if t == nil {
-			m.mismatches(path, expected, p.describe())
+			m.setMismatch(path, expected, p.describe())
 			return
 		}
-		ask, is := t.ask.(*Wait)
+		op, is := t.op.(*Wait)
 		// How long it waits may change; whether it ever ends without an event may not, or the code would wait for ever, or get an end that it doesn't expect.
-		if !is || !slices.EqualFunc(ask.Events, r.WaitScheduled.GetEvents(), sameKey) || ask.Until.IsZero() == ends {
-			m.mismatches(path, expected, t.describe())
+		if !is || !slices.EqualFunc(op.Events, r.WaitScheduled.GetEvents(), sameKey) || op.Until.IsZero() == ends {
+			m.setMismatch(path, expected, t.describe())
 		}
 	case *treatyv1.Record_BroadcastScheduled:
 		path := r.BroadcastScheduled.GetBroadcast()
 		expected := fmt.Sprintf("broadcast %s %s", path, r.BroadcastScheduled.GetMethod())
-		t := p.waiter(path)
+		t := p.unscheduled(path)
 		if t == nil {
-			m.mismatches(path, expected, p.describe())
+			m.setMismatch(path, expected, p.describe())
 			return
 		}
-		if ask, is := t.ask.(*Broadcast); !is || ask.Method != r.BroadcastScheduled.GetMethod() {
-			m.mismatches(path, expected, t.describe())
+		if op, is := t.op.(*Broadcast); !is || op.Method != r.BroadcastScheduled.GetMethod() {
+			m.setMismatch(path, expected, t.describe())
 		}
 	case *treatyv1.Record_WaitEnded:
 		m.compareWaitEnded(r.WaitEnded)
 	case *treatyv1.Record_CompensationScheduled:
-		m.compareUndo(r.CompensationScheduled.GetStep())
+		m.compareCompensation(r.CompensationScheduled.GetStep())
 	case *treatyv1.Record_ScopeOpened:
 		m.compareScope(r.ScopeOpened.GetScope(), func(s *scope) bool { return !s.opened && s.branches.Within > 0 }, "a scope with a deadline at place ")
 	case *treatyv1.Record_ScopeExpired:
@@ -63,17 +63,17 @@ func sameKey(a, b *treatyv1.EventKey) bool {
 func (m *Machine) compareStep(scheduled *treatyv1.StepScheduled) {
 	path := scheduled.GetStep()
 	expected := fmt.Sprintf("step %s %s", path, scheduled.GetMethod())
-	t := m.program.waiter(path)
+	t := m.program.unscheduled(path)
 	if t == nil {
-		m.mismatches(path, expected, m.program.describe())
+		m.setMismatch(path, expected, m.program.describe())
 		return
 	}
-	call, is := t.ask.(*Call)
+	call, is := t.op.(*Call)
 	switch {
 	case !is || call.Method != scheduled.GetMethod() || call.Participant != scheduled.GetParticipant():
-		m.mismatches(path, expected, t.describe())
+		m.setMismatch(path, expected, t.describe())
 	case !sameRequest(call, scheduled.GetRequest()):
-		m.mismatches(path, expected+" with the journaled request", t.describe()+" with another request")
+		m.setMismatch(path, expected+" with the journaled request", t.describe()+" with another request")
 	}
 }
 
@@ -84,17 +84,17 @@ func sameRequest(call *Call, journaled []byte) bool {
 // compareWaitEnded sees to it that no wait is lost: one that was stopped must be stopped by this code too, any other one must be waited for.
 func (m *Machine) compareWaitEnded(ended *treatyv1.WaitEnded) {
 	path := ended.GetWait()
-	stopped := slices.Contains(m.program.unawaited, path)
+	stopped := slices.Contains(m.program.stoppedWaits, path)
 	switch {
 	case ended.GetStopped() != nil && !stopped:
-		m.mismatches(path, "the end of wait "+path+", whose branch was stopped", "a branch that goes on")
+		m.setMismatch(path, "the end of wait "+path+", whose branch was stopped", "a branch that goes on")
 	case ended.GetStopped() == nil && stopped:
-		m.mismatches(path, "wait "+path, "a branch that was stopped")
+		m.setMismatch(path, "wait "+path, "a branch that was stopped")
 	}
 }
 
-// compareUndo holds a compensation of a saga that isn't undone as a whole against what the code came to: a failed scope, or its end.
-func (m *Machine) compareUndo(path string) {
+// compareCompensation holds a compensation of a saga that isn't undone as a whole against what the code came to: a failed scope, or its end.
+func (m *Machine) compareCompensation(path string) {
 	p := m.program
 	if m.saga.Decided != nil || p.main.ended {
 		return
@@ -104,16 +104,16 @@ func (m *Machine) compareUndo(path string) {
 			return
 		}
 	}
-	m.mismatches(path, "the end of the code, behind which step "+path+" is undone", p.describe())
+	m.setMismatch(path, "the end of the code, behind which step "+path+" is undone", p.describe())
 }
 
 func (m *Machine) compareScope(path string, fits func(*scope) bool, expected string) {
 	if s := m.program.scopeOf(path); s == nil || !fits(s) {
-		m.mismatches(path, expected+path, m.program.describe())
+		m.setMismatch(path, expected+path, m.program.describe())
 	}
 }
 
-func (m *Machine) mismatches(path, expected, found string) {
+func (m *Machine) setMismatch(path, expected, found string) {
 	m.mismatch = &treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
 		Message: fmt.Sprintf("the saga's code doesn't match its journal at step %s: expected %s, found %s; run the code that wrote the journal and resume, "+
@@ -136,7 +136,7 @@ func (p *program) describe() string {
 		return "the code returned its reply"
 	}
 	for _, t := range p.waiting {
-		if !t.intended {
+		if !t.scheduled {
 			return t.describe()
 		}
 	}
@@ -144,16 +144,16 @@ func (p *program) describe() string {
 }
 
 func (t *Thread) describe() string {
-	switch ask := t.ask.(type) {
+	switch op := t.op.(type) {
 	case *Call:
-		if ask.Participant != "" {
-			return fmt.Sprintf("step %s %s at %s", t.asked, ask.Method, ask.Participant)
+		if op.Participant != "" {
+			return fmt.Sprintf("step %s %s at %s", t.opPath, op.Method, op.Participant)
 		}
-		return fmt.Sprintf("step %s %s", t.asked, ask.Method)
+		return fmt.Sprintf("step %s %s", t.opPath, op.Method)
 	case *Wait:
-		return "wait " + describeWait(t.asked, ask.Events, !ask.Until.IsZero())
+		return "wait " + describeWait(t.opPath, op.Events, !op.Until.IsZero())
 	case *Broadcast:
-		return fmt.Sprintf("broadcast %s %s", t.asked, ask.Method)
+		return fmt.Sprintf("broadcast %s %s", t.opPath, op.Method)
 	}
 	return "the code waits for another step"
 }

@@ -7,8 +7,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// decide turns the saga around, once and for all.
-func (m *Machine) decide(decided *treatyv1.CompensationDecided) {
+// startCompensation turns the saga around, once and for all.
+func (m *Machine) startCompensation(decided *treatyv1.CompensationDecided) {
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: decided}})
 	for _, step := range m.saga.Steps {
 		if step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
@@ -34,8 +34,8 @@ func (m *Machine) compensate() {
 
 // compensateNext schedules the compensations whose turn it is: the newest first, side by side where the actions ran side by side. It returns false
 // when none is left or under way.
-func (m *Machine) compensateNext(toUndo func(*Step) bool) bool {
-	wanted := unfinished(toUndo)
+func (m *Machine) compensateNext(needed func(*Step) bool) bool {
+	wanted := unfinished(needed)
 	if !slices.ContainsFunc(m.saga.Steps, wanted) {
 		return false
 	}
@@ -43,9 +43,9 @@ func (m *Machine) compensateNext(toUndo func(*Step) bool) bool {
 }
 
 // unfinished says of a step that it is to be undone, or is being undone.
-func unfinished(toUndo func(*Step) bool) func(*Step) bool {
+func unfinished(needed func(*Step) bool) func(*Step) bool {
 	return func(step *Step) bool {
-		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.Scheduled.GetCompensation() != nil && toUndo(step)
+		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.Scheduled.GetCompensation() != nil && needed(step)
 	}
 }
 
@@ -58,16 +58,16 @@ func (m *Machine) compensateSteps(steps []*Step) bool {
 	return len(steps) > 0
 }
 
-// compensated says whether nothing of a scope is left to be undone.
-func (m *Machine) compensated(s *scope) bool {
-	if m.barred(s) != nil && !s.decided {
+// scopeCompensated says whether nothing of a scope is left to be undone.
+func (m *Machine) scopeCompensated(s *scope) bool {
+	if m.scopeNoReturn(s) != nil && !s.decided {
 		return false
 	}
-	return len(m.nextOf(s)) == 0
+	return len(m.nextInScope(s)) == 0
 }
 
-// nextOf returns the steps of a scope that are to be undone next, or are being undone.
-func (m *Machine) nextOf(s *scope) []*Step {
+// nextInScope returns the steps of a scope that are to be undone next, or are being undone.
+func (m *Machine) nextInScope(s *scope) []*Step {
 	at := m.saga.order().find(s.path)
 	if at == nil {
 		return nil
@@ -75,8 +75,8 @@ func (m *Machine) nextOf(s *scope) []*Step {
 	return at.next(unfinished(mayHaveRun), nil)
 }
 
-// decideScopes turns around the scopes that failed, and goes on undoing them.
-func (m *Machine) decideScopes() bool {
+// compensateScopes turns around the scopes that failed, and goes on undoing them.
+func (m *Machine) compensateScopes() bool {
 	for _, s := range slices.Clone(m.program.scopes) {
 		switch {
 		case !s.ended:
@@ -85,15 +85,15 @@ func (m *Machine) decideScopes() bool {
 			// Going on with it records nothing that the code could wait for, so whatever comes next is not held up.
 			if s.due {
 				s.due = false
-				m.compensateSteps(m.nextOf(s))
+				m.compensateSteps(m.nextInScope(s))
 			}
 			continue
 		}
-		if bar := m.barred(s); bar != nil {
+		if point := m.scopeNoReturn(s); point != nil {
 			m.suspend(&treatyv1.SagaSuspended{
 				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT, Failure: s.failure,
 				Message: fmt.Sprintf("the scope at place %s failed behind step %s (%s), where nothing is undone any more: %s; mend the code so that it goes on, and resume",
-					s.path, bar.Path(), bar.Scheduled.GetMethod(), s.failure.GetMessage()),
+					s.path, point.Path(), point.Scheduled.GetMethod(), s.failure.GetMessage()),
 			})
 			return false
 		}
@@ -126,7 +126,7 @@ func (m *Machine) compensationOutcome(step *Step, in CommandEnded) {
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{
 			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,
 		}}})
-		m.drive()
+		m.proceed()
 	case Refused, Unknown:
 		if m.saga.Suspension != nil {
 			return

@@ -12,9 +12,9 @@ func (m *Machine) Code() string {
 		return "no code"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "ended %v, restart %v, panicked %q, newer %v, unawaited %v\n", p.main.ended, p.restart != nil, p.panicked, p.newer != nil, p.unawaited)
+	fmt.Fprintf(&b, "ended %v, restart %v, panicked %q, newer %v, unawaited %v\n", p.main.ended, p.restart != nil, p.panicked, p.versionMismatch != nil, p.stoppedWaits)
 	for _, t := range p.waiting {
-		fmt.Fprintf(&b, "thread %q: %s, intended %v, stopping %v\n", t.path, t.describe(), t.intended, t.stopping)
+		fmt.Fprintf(&b, "thread %q: %s, intended %v, stopping %v\n", t.path, t.describe(), t.scheduled, t.stopping)
 	}
 	for _, s := range p.scopes {
 		fmt.Fprintf(&b, "scope %s: begun %d, live %d, failed %d, expired %v, stopping %v, opened %v until %v, ended %v, decided %v\n",

@@ -12,8 +12,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// follow tells the code of a record.
-func (m *Machine) follow(record *treatyv1.Record) {
+// applyToCode tells the code of a record.
+func (m *Machine) applyToCode(record *treatyv1.Record) {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
 		m.startCode()
@@ -24,19 +24,19 @@ func (m *Machine) follow(record *treatyv1.Record) {
 		m.stopCode()
 	default:
 		if m.program != nil && !m.program.halted() {
-			m.program.follow(r)
+			m.program.apply(r)
 		}
 	}
 }
 
-func (p *program) follow(record any) {
+func (p *program) apply(record any) {
 	switch r := record.(type) {
 	case *treatyv1.Record_StepScheduled:
-		p.bar(p.intend(r.StepScheduled.GetStep()), r.StepScheduled)
+		p.noteNoReturn(p.markScheduled(r.StepScheduled.GetStep()), r.StepScheduled)
 	case *treatyv1.Record_WaitScheduled:
-		p.intend(r.WaitScheduled.GetWait())
+		p.markScheduled(r.WaitScheduled.GetWait())
 	case *treatyv1.Record_BroadcastScheduled:
-		p.intend(r.BroadcastScheduled.GetBroadcast())
+		p.markScheduled(r.BroadcastScheduled.GetBroadcast())
 		p.deliver(r.BroadcastScheduled.GetBroadcast(), answer{names: r.BroadcastScheduled.GetParticipants()})
 	case *treatyv1.Record_StepDone:
 		p.deliverStep(r.StepDone.GetStep())
@@ -45,10 +45,10 @@ func (p *program) follow(record any) {
 	case *treatyv1.Record_StepUnknown:
 		p.deliverStep(r.StepUnknown.GetStep())
 	case *treatyv1.Record_CompensationDone:
-		p.closeUndone(r.CompensationDone.GetStep())
+		p.resumeCompensatedScopes(r.CompensationDone.GetStep())
 	case *treatyv1.Record_WaitEnded:
 		if r.WaitEnded.GetStopped() != nil {
-			p.unawaited = slices.DeleteFunc(p.unawaited, func(path string) bool { return path == r.WaitEnded.GetWait() })
+			p.stoppedWaits = slices.DeleteFunc(p.stoppedWaits, func(path string) bool { return path == r.WaitEnded.GetWait() })
 			return
 		}
 		p.deliver(r.WaitEnded.GetWait(), answer{wait: WaitResult{Event: r.WaitEnded.GetEvent()}})
@@ -58,7 +58,7 @@ func (p *program) follow(record any) {
 		}
 	case *treatyv1.Record_ScopeExpired:
 		if s := p.scopeOf(r.ScopeExpired.GetScope()); s != nil {
-			p.expire(s)
+			p.expireScope(s)
 		}
 	case *treatyv1.Record_ScopeCompensationDecided:
 		if s := p.scopeOf(r.ScopeCompensationDecided.GetScope()); s != nil {
@@ -67,22 +67,22 @@ func (p *program) follow(record any) {
 	}
 }
 
-func (p *program) intend(path string) *Thread {
-	t := p.waiter(path)
+func (p *program) markScheduled(path string) *Thread {
+	t := p.unscheduled(path)
 	if t != nil {
-		t.intended = true
+		t.scheduled = true
 	}
 	return t
 }
 
 // bar tells the scopes that a step is in of it if it may keep them from being stopped.
-func (p *program) bar(t *Thread, scheduled *treatyv1.StepScheduled) {
+func (p *program) noteNoReturn(t *Thread, scheduled *treatyv1.StepScheduled) {
 	if kind := scheduled.GetKind(); t == nil || kind != treatyv1.CommandKind_COMMAND_KIND_PIVOT && kind != treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
 		return
 	}
 	step := p.machine.saga.Step(scheduled.GetStep())
 	for s := t.scope; s != nil; s = s.parent.scope {
-		s.bars = append(s.bars, step)
+		s.noReturn = append(s.noReturn, step)
 	}
 }
 
@@ -99,24 +99,24 @@ func (p *program) deliverStep(path string) {
 	p.deliver(path, answer{step: result})
 }
 
-// closeUndone goes on behind scopes of which nothing is left to undo.
-func (p *program) closeUndone(path string) {
+// resumeCompensatedScopes goes on behind scopes of which nothing is left to undo.
+func (p *program) resumeCompensatedScopes(path string) {
 	for _, s := range slices.Clone(p.scopes) {
 		if !s.ended || !s.decided || !strings.HasPrefix(path, s.prefix()) {
 			continue
 		}
-		if s.due = true; p.machine.compensated(s) {
+		if s.due = true; p.machine.scopeCompensated(s) {
 			p.resumeParent(s)
 		}
 	}
-	p.settle()
+	p.runReady()
 }
 
 func (m *Machine) startCode() {
 	if m.config.Code == nil {
 		return
 	}
-	m.passed = nil
+	m.unversioned = nil
 	m.program = newProgram(m, m.config.Code, m.saga.Started.GetRequest())
 	m.program.run(m.program.main)
 }
@@ -158,14 +158,14 @@ func (m *Machine) advance() bool {
 				m.saga.Started.GetDefinition()),
 		})
 		return false
-	case p.newer != nil:
-		m.suspend(p.newer)
+	case p.versionMismatch != nil:
+		m.suspend(p.versionMismatch)
 		return false
 	case p.live > maxBranches:
-		m.breakRule("", "the saga", fmt.Sprintf("more than %d branches of it have begun and not ended; let saga.Each do fewer at once", maxBranches), "")
+		m.suspendForRule("", "the saga", fmt.Sprintf("more than %d branches of it have begun and not ended; let saga.Each do fewer at once", maxBranches), "")
 		return false
 	}
-	m.tell()
+	m.flush()
 	switch {
 	case p.panicked != "":
 		m.suspend(&treatyv1.SagaSuspended{
@@ -174,22 +174,22 @@ func (m *Machine) advance() bool {
 		})
 		return false
 	case p.main.ended && p.restart != nil:
-		return m.startAnew()
+		return m.restart()
 	case p.main.ended && p.main.failure != nil:
 		m.fail(p.main.failure)
 		return false
 	case p.main.ended:
-		m.settle(p.main.reply)
+		m.succeed(p.main.reply)
 		return false
 	case m.deadlinePassed():
-		m.decideDeadline()
+		m.compensateForDeadline()
 		return false
 	}
-	return m.expireNext() || m.fireNext() || m.decideScopes() || m.intendNext()
+	return m.expireNextScope() || m.endNextDueWait() || m.compensateScopes() || m.scheduleNext()
 }
 
-// tell records what the code says along the way.
-func (m *Machine) tell() {
+// flush records what the code says along the way.
+func (m *Machine) flush() {
 	p := m.program
 	for _, chosen := range p.versions {
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_VersionChosen{VersionChosen: chosen}})
@@ -199,7 +199,7 @@ func (m *Machine) tell() {
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: p.progress}}})
 		p.progress = nil
 	}
-	for _, path := range slices.Clone(p.unawaited) {
+	for _, path := range slices.Clone(p.stoppedWaits) {
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
 			Wait: path, How: &treatyv1.WaitEnded_Stopped_{Stopped: &treatyv1.WaitEnded_Stopped{}},
 		}}})
@@ -215,10 +215,10 @@ func (m *Machine) where() string {
 	return fmt.Sprintf("after step %s (%s)", last.Path(), last.Scheduled.GetMethod())
 }
 
-// expireNext stops a scope whose time is up.
-func (m *Machine) expireNext() bool {
+// expireNextScope stops a scope whose time is up.
+func (m *Machine) expireNextScope() bool {
 	for _, s := range m.program.scopes {
-		if due := m.dueOf(s); !due.IsZero() && !due.After(m.now) {
+		if due := m.scopeDue(s); !due.IsZero() && !due.After(m.now) {
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeExpired{ScopeExpired: &treatyv1.ScopeExpired{Scope: s.path}}})
 			return true
 		}
@@ -226,17 +226,17 @@ func (m *Machine) expireNext() bool {
 	return false
 }
 
-// dueOf is when a scope's time is up; zero when it has no end, or must not be stopped any more.
-func (m *Machine) dueOf(s *scope) time.Time {
-	if !s.opened || s.ended || s.stopping || m.barred(s) != nil {
+// scopeDue is when a scope's time is up; zero when it has no end, or must not be stopped any more.
+func (m *Machine) scopeDue(s *scope) time.Time {
+	if !s.opened || s.ended || s.stopping || m.scopeNoReturn(s) != nil {
 		return time.Time{}
 	}
 	return s.deadline
 }
 
-// barred returns a step because of which a scope can't be stopped: a pivot that is done or under way, or a retriable command.
-func (m *Machine) barred(s *scope) *Step {
-	for _, step := range s.bars {
+// scopeNoReturn returns a step because of which a scope can't be stopped: a pivot that is done or under way, or a retriable command.
+func (m *Machine) scopeNoReturn(s *scope) *Step {
+	for _, step := range s.noReturn {
 		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE ||
 			step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
 			return step
@@ -245,8 +245,8 @@ func (m *Machine) barred(s *scope) *Step {
 	return nil
 }
 
-// fireNext ends a wait whose moment has come.
-func (m *Machine) fireNext() bool {
+// endNextDueWait ends a wait whose moment has come.
+func (m *Machine) endNextDueWait() bool {
 	for _, wait := range m.saga.Waits {
 		if due := wait.Scheduled.GetDue(); due != nil && !due.AsTime().After(m.now) {
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
@@ -258,8 +258,8 @@ func (m *Machine) fireNext() bool {
 	return false
 }
 
-// intendNext records what the code waits for, or why it must not.
-func (m *Machine) intendNext() bool {
+// scheduleNext records what the code waits for, or why it must not.
+func (m *Machine) scheduleNext() bool {
 	for _, s := range m.program.scopes {
 		if s.branches.Within > 0 && !s.opened {
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeOpened{ScopeOpened: &treatyv1.ScopeOpened{
@@ -269,17 +269,17 @@ func (m *Machine) intendNext() bool {
 		}
 	}
 	for _, t := range m.program.waiting {
-		if t.intended {
+		if t.scheduled {
 			continue
 		}
-		switch ask := t.ask.(type) {
+		switch op := t.op.(type) {
 		case *Call:
-			return m.schedule(t, ask)
+			return m.schedule(t, op)
 		case *Wait:
-			return m.await(t, ask)
+			return m.await(t, op)
 		case *Broadcast:
-			if rule := m.brokenBroadcast(t, ask); rule != "" {
-				m.breakRule(t.asked, "broadcast "+t.asked, rule, ask.Method)
+			if rule := m.checkBroadcast(t, op); rule != "" {
+				m.suspendForRule(t.opPath, "broadcast "+t.opPath, rule, op.Method)
 				return false
 			}
 		}
@@ -287,7 +287,7 @@ func (m *Machine) intendNext() bool {
 	return false
 }
 
-func (m *Machine) breakRule(path, what, rule, found string) {
+func (m *Machine) suspendForRule(path, what, rule, found string) {
 	m.suspend(&treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RULE, Step: path,
 		Message: fmt.Sprintf("%s is against the rules: %s; mend the code and resume%s", what, rule, m.orCancel()),
@@ -298,25 +298,25 @@ func (m *Machine) breakRule(path, what, rule, found string) {
 // schedule intends the step that the code asks for, if the rules of the saga language allow it.
 func (m *Machine) schedule(t *Thread, call *Call) bool {
 	command, known := m.config.Command(call.Method)
-	if rule := m.broken(t, command, known, call); rule != "" {
-		m.breakRule(t.asked, "step "+t.asked, rule, call.Method)
+	if rule := m.checkCall(t, command, known, call); rule != "" {
+		m.suspendForRule(t.opPath, "step "+t.opPath, rule, call.Method)
 		return false
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-		Step: t.asked, Method: call.Method, Request: call.Request, Kind: command.Kind, Compensation: command.Compensation.Plan(),
+		Step: t.opPath, Method: call.Method, Request: call.Request, Kind: command.Kind, Compensation: command.Compensation.Plan(),
 		Participant: call.Participant,
 	}}})
-	m.effects = append(m.effects, Effect{Step: m.saga.Step(t.asked), Direction: Action})
+	m.effects = append(m.effects, Effect{Step: m.saga.Step(t.opPath), Direction: Action})
 	return true
 }
 
 // await intends to wait.
 func (m *Machine) await(t *Thread, wait *Wait) bool {
-	if rule := m.brokenWait(wait); rule != "" {
-		m.breakRule(t.asked, "wait "+t.asked, rule, "")
+	if rule := m.checkWait(wait); rule != "" {
+		m.suspendForRule(t.opPath, "wait "+t.opPath, rule, "")
 		return false
 	}
-	scheduled := &treatyv1.WaitScheduled{Wait: t.asked, Events: wait.Events}
+	scheduled := &treatyv1.WaitScheduled{Wait: t.opPath, Events: wait.Events}
 	if !wait.Until.IsZero() {
 		scheduled.Due = timestamppb.New(ceil(wait.Until))
 	}
@@ -350,12 +350,12 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 		})
 		return
 	}
-	m.decide(&treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: failure})
+	m.startCompensation(&treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: failure})
 }
 
-// settle ends a saga whose code returned a reply. A step whose unknown outcome the code took in its stride may have run, so it is
+// succeed ends a saga whose code returned a reply. A step whose unknown outcome the code took in its stride may have run, so it is
 // undone first.
-func (m *Machine) settle(reply []byte) {
+func (m *Machine) succeed(reply []byte) {
 	if m.compensateNext(isUnknown) {
 		return
 	}
@@ -364,20 +364,20 @@ func (m *Machine) settle(reply []byte) {
 
 func isUnknown(step *Step) bool { return step.State == treatyv1.StepState_STEP_STATE_UNKNOWN }
 
-// startAnew ends a round and begins the next. What the round left unknown is undone first. The new journal begins with a turn of its
+// restart ends a round and begins the next. What the round left unknown is undone first. The new journal begins with a turn of its
 // own.
-func (m *Machine) startAnew() bool {
+func (m *Machine) restart() bool {
 	switch parent := m.saga.Started.GetParent(); {
 	case parent.GetKind() == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
-		m.breakRule("", "the restart", "the saga is a step that its parent can undo, and what came before a restart can't be undone; "+
+		m.suspendForRule("", "the restart", "the saga is a step that its parent can undo, and what came before a restart can't be undone; "+
 			"end it instead, or give its definition another kind", "")
 		return false
-	case len(m.saga.Steps)+m.saga.asked == 0:
-		m.breakRule("", "the restart", "the round did nothing, so the next one would do nothing either, and so on without an end; "+
+	case len(m.saga.Steps)+m.saga.unstepped == 0:
+		m.suspendForRule("", "the restart", "the round did nothing, so the next one would do nothing either, and so on without an end; "+
 			"let each round have a step or a wait, e.g. saga.Sleep", "")
 		return false
 	case len(m.program.restart.request) > MaxPayloadBytes:
-		m.breakRule("", "the restart", fmt.Sprintf("its request has %d bytes, and %d are allowed; keep what is long elsewhere, and hand on where it is",
+		m.suspendForRule("", "the restart", fmt.Sprintf("its request has %d bytes, and %d are allowed; keep what is long elsewhere, and hand on where it is",
 			len(m.program.restart.request), MaxPayloadBytes), "")
 		return false
 	case m.compensateNext(isUnknown):
@@ -386,13 +386,13 @@ func (m *Machine) startAnew() bool {
 		m.again = true
 		return false
 	}
-	started := m.restarted(m.program.restart.request)
+	started := m.restartRecord(m.program.restart.request)
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: started}})
-	m.first = true
+	m.newRound = true
 	return true
 }
 
-func (m *Machine) restarted(request []byte) *treatyv1.SagaRestarted {
+func (m *Machine) restartRecord(request []byte) *treatyv1.SagaRestarted {
 	old := m.saga.Started
 	// The seed of another round is another one, and the same in every replay.
 	next := &treatyv1.SagaStarted{
@@ -419,11 +419,11 @@ func (m *Machine) restarted(request []byte) *treatyv1.SagaRestarted {
 
 func (m *Machine) deadlinePassed() bool {
 	due := m.deadline()
-	return !due.IsZero() && !due.After(m.now) && m.saga.pivotUnderWay() == nil
+	return !due.IsZero() && !due.After(m.now) && m.saga.pivotInFlight() == nil
 }
 
-func (m *Machine) decideDeadline() {
-	m.decide(&treatyv1.CompensationDecided{
+func (m *Machine) compensateForDeadline() {
+	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
 		Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the saga's deadline passed"},
 	})

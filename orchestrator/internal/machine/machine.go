@@ -41,14 +41,14 @@ type Machine struct {
 	now       time.Time
 	replaying bool
 	mismatch  *treatyv1.SagaSuspended // found while replaying, not yet recorded
-	passed    map[string]bool         // changes that the code asked about where the journal knows no version
+	unversioned    map[string]bool         // changes that the code asked about where the journal knows no version
 
 	// Of the turn in the making.
 
 	records   []*treatyv1.Record
 	effects   []Effect
 	turnBytes int
-	first     bool
+	newRound  bool
 	again     bool
 }
 
@@ -91,16 +91,16 @@ func (m *Machine) Close() {
 func (m *Machine) Replay(turn *treatyv1.Turn) error {
 	m.now, m.replaying = turn.GetTime().AsTime(), true
 	defer func() { m.replaying = false }()
-	m.saga.choose(turn)
+	m.saga.readVersions(turn)
 	for _, record := range turn.GetRecords() {
 		m.compare(record)
 		if err := m.saga.fold(m.now, record); err != nil {
 			return err
 		}
 		if record.GetSagaRestarted() != nil {
-			m.saga.choose(turn) // the round before had others
+			m.saga.readVersions(turn) // the round before had others
 		}
-		m.follow(record)
+		m.applyToCode(record)
 	}
 	if m.program != nil {
 		m.program.abandoned = nil // Outstanding tells of them
@@ -109,11 +109,11 @@ func (m *Machine) Replay(turn *treatyv1.Turn) error {
 	return nil
 }
 
-// version answers Thread.Version.
-func (m *Machine) version(change string, latest int32) int32 {
-	if chosen, known := m.chosen(change); known {
+// chooseVersion answers Thread.Version.
+func (m *Machine) chooseVersion(change string, latest int32) int32 {
+	if chosen, known := m.chosenVersion(change); known {
 		if chosen > latest {
-			m.program.newer = &treatyv1.SagaSuspended{
+			m.program.versionMismatch = &treatyv1.SagaSuspended{
 				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
 				Message: fmt.Sprintf("the saga goes by version %d of the change %q, and the code knows none above %d; run the code that wrote the journal, or a newer one, and resume",
 					chosen, change, latest),
@@ -122,22 +122,22 @@ func (m *Machine) version(change string, latest int32) int32 {
 		}
 		return chosen
 	}
-	if m.passed[change] {
+	if m.unversioned[change] {
 		return 0
 	}
 	if m.replaying {
-		if m.passed == nil {
-			m.passed = make(map[string]bool)
+		if m.unversioned == nil {
+			m.unversioned = make(map[string]bool)
 		}
-		m.passed[change] = true
+		m.unversioned[change] = true
 		return 0
 	}
 	m.program.versions = append(m.program.versions, &treatyv1.VersionChosen{Change: change, Version: latest})
 	return latest
 }
 
-// chosen is the version that the saga goes by, also when it isn't recorded yet.
-func (m *Machine) chosen(change string) (int32, bool) {
+// chosenVersion is the version that the saga goes by, also when it isn't recorded yet.
+func (m *Machine) chosenVersion(change string) (int32, bool) {
 	for _, chosen := range m.program.versions {
 		if chosen.GetChange() == change {
 			return chosen.GetVersion(), true
@@ -154,7 +154,7 @@ func (m *Machine) Mismatch() *treatyv1.SagaSuspended {
 		return nil
 	}
 	if m.mismatch == nil && m.program != nil {
-		return m.program.newer
+		return m.program.versionMismatch
 	}
 	return m.mismatch
 }
@@ -175,7 +175,7 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if m.now.Before(m.saga.UpdateTime) {
 		m.now = m.saga.UpdateTime
 	}
-	m.records, m.effects, m.turnBytes, m.first, m.again = nil, nil, 0, false, false
+	m.records, m.effects, m.turnBytes, m.newRound, m.again = nil, nil, 0, false, false
 	var reload bool
 	var err error
 	switch in := in.(type) {
@@ -211,11 +211,11 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if m.program != nil {
 		// The code may have run although the saga goes no further for now. What it said then must not be lost: a version that
 		// isn't recorded is taken for an old path in every replay.
-		m.tell()
+		m.flush()
 	}
 	m.saga.endTurn(m.now)
 	turn := &treatyv1.Turn{Time: timestamppb.New(m.now), Records: m.records}
-	return Output{Turn: turn, Effects: m.effects, Reload: reload, Again: m.again, First: m.first}, nil
+	return Output{Turn: turn, Effects: m.effects, Reload: reload, Again: m.again, First: m.newRound}, nil
 }
 
 func (m *Machine) start(in Start) {
@@ -229,7 +229,7 @@ func (m *Machine) start(in Start) {
 		return
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
-	m.drive()
+	m.proceed()
 }
 
 // Due is when the saga wants to be woken; zero means by no timer.
@@ -240,11 +240,11 @@ func (m *Machine) Due() time.Time {
 	}
 	for _, wait := range m.saga.Waits {
 		if d := wait.Scheduled.GetDue(); d != nil {
-			due = earlier(due, d.AsTime())
+			due = earliest(due, d.AsTime())
 		}
 	}
 	for _, s := range m.program.scopes {
-		due = earlier(due, m.dueOf(s))
+		due = earliest(due, m.scopeDue(s))
 	}
 	return due
 }
@@ -252,13 +252,13 @@ func (m *Machine) Due() time.Time {
 // deadline is when the saga is cancelled; zero when it isn't, or can't be.
 func (m *Machine) deadline() time.Time {
 	deadline := m.saga.deadline()
-	if deadline.IsZero() || m.saga.Final() || m.saga.Decided != nil || m.saga.pointOfNoReturn() != nil || m.saga.settling() {
+	if deadline.IsZero() || m.saga.Final() || m.saga.Decided != nil || m.saga.pointOfNoReturn() != nil || m.saga.compensatingUnknown() {
 		return time.Time{}
 	}
 	return deadline
 }
 
-func earlier(a, b time.Time) time.Time {
+func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
@@ -276,7 +276,7 @@ func (m *Machine) Waiting() bool {
 		}
 	}
 	for _, t := range m.program.waiting {
-		if !t.intended {
+		if !t.scheduled {
 			return false
 		}
 	}
@@ -307,8 +307,8 @@ func (m *Machine) discoveries() []Effect {
 		return nil
 	}
 	for _, t := range m.program.waiting {
-		if ask, is := t.ask.(*Broadcast); is && !t.intended {
-			effects = append(effects, Effect{Discover: &Discover{Path: t.asked, Method: ask.Method}})
+		if op, is := t.op.(*Broadcast); is && !t.scheduled {
+			effects = append(effects, Effect{Discover: &Discover{Path: t.opPath, Method: op.Method}})
 		}
 	}
 	return effects
@@ -323,11 +323,11 @@ func (m *Machine) record(record *treatyv1.Record) {
 		return
 	}
 	m.records = append(m.records, record)
-	m.follow(record)
+	m.applyToCode(record)
 }
 
-// drive does what is due after a record.
-func (m *Machine) drive() {
+// proceed does what is due after a record.
+func (m *Machine) proceed() {
 	switch m.saga.State {
 	case treatyv1.SagaState_SAGA_STATE_RUNNING:
 		m.forward()
@@ -341,9 +341,9 @@ func (m *Machine) wake() {
 	case m.saga.Final():
 		return
 	case m.deadlinePassed():
-		m.decideDeadline()
+		m.compensateForDeadline()
 	default:
-		m.drive()
+		m.proceed()
 	}
 	m.effects = m.PendingEffects()
 }
@@ -382,7 +382,7 @@ func (m *Machine) commandEnded(in CommandEnded) {
 			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
 		}}})
 	}
-	m.drive()
+	m.proceed()
 }
 
 // suspend stops the saga until an operator decides.

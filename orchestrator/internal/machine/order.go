@@ -6,53 +6,59 @@ import (
 	"strings"
 )
 
-// line is the steps of one thread in their order. It is read from the steps' paths alone, so that undoing needs no code: "2.1.4" is the fourth
-// place of the first branch at place 2. Places of a line follow each other; branches of one place run side by side.
-type line struct{ places []*place }
+// sequence holds the steps of one thread in their order. It is built from the paths of the steps alone, so that compensating needs no
+// code: path "2.1.4" is position 4 of branch 1 at position 2. The positions of a sequence follow each other in time; the branches of a
+// position ran side by side.
+type sequence struct{ positions []*position }
 
-// place is one place of a line: a step, or branches.
-type place struct {
-	number   int
-	step     *Step
-	branches []*branch // in the order in which their first steps were scheduled
-	byNumber map[int]*branch
-	most     int // how many of them were under way at one moment; 0 when that isn't known
+// position is one position of a sequence: a step or branches.
+type position struct {
+	number     int
+	step       *Step
+	branches   []*branch // in the order in which their first steps were scheduled
+	byNumber   map[int]*branch
+	concurrent int // how many branches ran at the same time at most; 0 if not computed yet
 }
 
 type branch struct {
 	number int
-	line   line
+	steps  sequence
 }
 
-// order returns the line of the main thread, with all steps in it.
-func (s *Saga) order() *line {
+// order returns the sequence of the main thread, with all steps in it.
+func (s *Saga) order() *sequence {
 	for _, step := range s.Steps[s.ordered:] {
-		s.lines.add(step)
+		s.sequence.add(step)
 	}
 	s.ordered = len(s.Steps)
-	return &s.lines
+	return &s.sequence
 }
 
-func (l *line) add(step *Step) {
-	path := step.Path()
-	if strings.HasPrefix(path, "r") { // the round
-		_, path, _ = strings.Cut(path, ".")
-	}
+func (q *sequence) add(step *Step) {
+	path := withoutRound(step.Path())
 	for {
 		head, rest, more := strings.Cut(path, ".")
-		at := l.place(number(head))
-		at.most = 0
+		at := q.last(number(head))
+		at.concurrent = 0
 		if !more {
 			at.step = step
 			return
 		}
 		head, path, more = strings.Cut(rest, ".")
-		if !more { // no path that a machine makes
+		if !more { // not a path that a machine makes
 			at.step = step
 			return
 		}
-		l = at.line(number(head))
+		q = at.branchSteps(number(head))
 	}
+}
+
+// withoutRound removes the round from a path: "r2.1.4" becomes "1.4".
+func withoutRound(path string) string {
+	if strings.HasPrefix(path, "r") {
+		_, path, _ = strings.Cut(path, ".")
+	}
+	return path
 }
 
 func number(text string) int {
@@ -60,19 +66,19 @@ func number(text string) int {
 	return n
 }
 
-func (l *line) place(number int) *place {
-	// Steps are scheduled in the order of their places.
-	if last := len(l.places) - 1; last >= 0 && l.places[last].number == number {
-		return l.places[last]
+// last returns the last position, which it adds if its number differs. Steps are scheduled in the order of their positions.
+func (q *sequence) last(number int) *position {
+	if last := len(q.positions) - 1; last >= 0 && q.positions[last].number == number {
+		return q.positions[last]
 	}
-	at := &place{number: number}
-	l.places = append(l.places, at)
+	at := &position{number: number}
+	q.positions = append(q.positions, at)
 	return at
 }
 
-func (p *place) line(number int) *line {
+func (p *position) branchSteps(number int) *sequence {
 	if b := p.byNumber[number]; b != nil {
-		return &b.line
+		return &b.steps
 	}
 	b := &branch{number: number}
 	if p.byNumber == nil {
@@ -80,17 +86,15 @@ func (p *place) line(number int) *line {
 	}
 	p.byNumber[number] = b
 	p.branches = append(p.branches, b)
-	return &b.line
+	return &b.steps
 }
 
-// find returns the place of a path; nil when nothing was scheduled there.
-func (l *line) find(path string) *place {
-	if strings.HasPrefix(path, "r") {
-		_, path, _ = strings.Cut(path, ".")
-	}
+// find returns the position of a path, or nil if nothing was scheduled there.
+func (q *sequence) find(path string) *position {
+	path = withoutRound(path)
 	for {
 		head, rest, more := strings.Cut(path, ".")
-		at := l.has(number(head))
+		at := q.lookup(number(head))
 		if at == nil || !more {
 			return at
 		}
@@ -99,22 +103,23 @@ func (l *line) find(path string) *place {
 		if b == nil {
 			return nil
 		}
-		l = &b.line
+		q = &b.steps
 	}
 }
 
-func (l *line) has(number int) *place {
-	// Steps are scheduled in the order of their places.
-	if i, found := slices.BinarySearchFunc(l.places, number, func(at *place, number int) int { return at.number - number }); found {
-		return l.places[i]
+// lookup returns the position with a number, or nil.
+func (q *sequence) lookup(number int) *position {
+	compare := func(at *position, number int) int { return at.number - number }
+	if i, found := slices.BinarySearchFunc(q.positions, number, compare); found {
+		return q.positions[i]
 	}
 	return nil
 }
 
-// next collects the steps whose turn it is when a line is undone: the last place that has something to undo, side by side where its branches
-// ran side by side. A step is to be undone, or is being undone, when unfinished says so.
-func (l *line) next(unfinished func(*Step) bool, found []*Step) []*Step {
-	for _, at := range slices.Backward(l.places) {
+// next appends to found the steps to compensate next: those of the last position that has any, side by side where its branches ran side
+// by side. The function unfinished selects the steps that are to be compensated or are being compensated.
+func (q *sequence) next(unfinished func(*Step) bool, found []*Step) []*Step {
+	for _, at := range slices.Backward(q.positions) {
 		before := len(found)
 		if found = at.next(unfinished, found); len(found) > before {
 			return found
@@ -123,72 +128,73 @@ func (l *line) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	return found
 }
 
-func (p *place) next(unfinished func(*Step) bool, found []*Step) []*Step {
+func (p *position) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	if p.step != nil && unfinished(p.step) {
 		found = append(found, p.step)
 	}
-	most := p.atOnce()
-	if most == len(p.branches) {
+	remaining := p.concurrency()
+	if remaining == len(p.branches) {
 		for _, b := range p.branches {
-			found = b.line.next(unfinished, found)
+			found = b.steps.next(unfinished, found)
 		}
 		return found
 	}
 	for _, b := range slices.Backward(p.branches) {
 		before := len(found)
-		if found = b.line.next(unfinished, found); len(found) > before {
-			most--
+		if found = b.steps.next(unfinished, found); len(found) > before {
+			remaining--
 		}
-		if most == 0 {
+		if remaining == 0 {
 			break
 		}
 	}
 	return found
 }
 
-// atOnce returns how many of the place's branches were under way at one moment: so many are undone at once. Of those that ran one after the other
-// the newest is undone first.
-func (p *place) atOnce() int {
-	if p.most > 0 || len(p.branches) == 0 {
-		return p.most
+// concurrency returns how many of the position's branches ran at the same time at most. As many are compensated at a time, the newest
+// first.
+func (p *position) concurrency() int {
+	if p.concurrent > 0 || len(p.branches) == 0 {
+		return p.concurrent
 	}
 	type change struct{ at, by int }
 	changes := make([]change, 0, 2*len(p.branches))
 	for _, b := range p.branches {
-		began, ended := b.line.span()
-		changes = append(changes, change{began, 1})
-		if ended > 0 {
-			changes = append(changes, change{ended, -1})
+		start, end := b.steps.span()
+		changes = append(changes, change{start, 1})
+		if end > 0 {
+			changes = append(changes, change{end, -1})
 		}
 	}
 	slices.SortStableFunc(changes, func(a, b change) int { return a.at - b.at })
 	now := 0
 	for _, c := range changes {
 		now += c.by
-		p.most = max(p.most, now)
+		p.concurrent = max(p.concurrent, now)
 	}
-	return p.most
+	return p.concurrent
 }
 
-// span returns the records in which a line's first step was scheduled and its last one ended, counted from 1; 0 for one that hasn't ended.
-func (l *line) span() (began, ended int) {
+// span returns the numbers of the records, counted from 1, in which a sequence's first step was scheduled and its last step ended. The end
+// is 0 if a step has not ended.
+func (q *sequence) span() (start, end int) {
 	open := false
-	see := func(b, e int) {
-		if began == 0 || b < began {
-			began = b
+	include := func(from, to int) {
+		if start == 0 || from < start {
+			start = from
 		}
-		ended, open = max(ended, e), open || e == 0
+		end, open = max(end, to), open || to == 0
 	}
-	for _, at := range l.places {
+	for _, at := range q.positions {
 		if at.step != nil {
-			see(at.step.scheduled, at.step.ended)
+			include(at.step.scheduled, at.step.ended)
 		}
 		for _, b := range at.branches {
-			see(b.line.span())
+			include(b.steps.span())
 		}
 	}
 	if open {
-		ended = 0
+		end = 0
 	}
-	return began, ended
+	return start, end
 }

@@ -26,7 +26,7 @@ func (m *Machine) eventReceived(in EventReceived) {
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
 				Wait: wait.Scheduled.GetWait(), How: &treatyv1.WaitEnded_Event{Event: arrived},
 			}}})
-			m.drive()
+			m.proceed()
 			return
 		}
 	}
@@ -36,18 +36,18 @@ func (m *Machine) discovered(in Discovered) {
 	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || m.program == nil {
 		return
 	}
-	t := m.program.waiter(in.Path)
+	t := m.program.unscheduled(in.Path)
 	if t == nil {
 		return
 	}
-	ask, is := t.ask.(*Broadcast)
+	op, is := t.op.(*Broadcast)
 	if !is {
 		return
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{
-		Broadcast: in.Path, Method: ask.Method, Participants: in.Participants,
+		Broadcast: in.Path, Method: op.Method, Participants: in.Participants,
 	}}})
-	m.drive()
+	m.proceed()
 }
 
 // commandCompleted takes the end of a command that its participant accepted.
@@ -91,10 +91,10 @@ func (m *Machine) compensateForParent() error {
 	if back := m.saga.pointOfNoReturn(); back != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, back.Path(), back.Scheduled.GetMethod())
 	}
-	if pivot := m.saga.pivotUnderWay(); pivot != nil {
+	if pivot := m.saga.pivotInFlight(); pivot != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, pivot.Path(), pivot.Scheduled.GetMethod())
 	}
-	m.decide(&treatyv1.CompensationDecided{
+	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
 		Failure: &treatyv1.Failure{Code: int32(codes.Aborted), Message: "the saga that this one is a step of undoes it"},
 	})
@@ -108,18 +108,18 @@ func (m *Machine) cancel(in Cancel) error {
 		return nil
 	case m.saga.Final():
 		return ErrEnded
-	case m.saga.settling():
+	case m.saga.compensatingUnknown():
 		return fmt.Errorf("%w: its code has returned, only steps of unknown outcome are still being undone", ErrEnded)
 	case m.saga.pointOfNoReturn() != nil:
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, m.saga.pointOfNoReturn().Path(), m.saga.pointOfNoReturn().Scheduled.GetMethod())
-	case m.saga.pivotUnderWay() != nil:
-		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, m.saga.pivotUnderWay().Path(), m.saga.pivotUnderWay().Scheduled.GetMethod())
+	case m.saga.pivotInFlight() != nil:
+		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, m.saga.pivotInFlight().Path(), m.saga.pivotInFlight().Scheduled.GetMethod())
 	}
 	message := "the saga was cancelled"
 	if reason := in.Decision.GetReason(); reason != "" {
 		message += ": " + reason
 	}
-	m.decide(&treatyv1.CompensationDecided{
+	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause:    treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
 		Failure:  &treatyv1.Failure{Code: int32(codes.Canceled), Message: message},
 		Decision: in.Decision,

@@ -25,16 +25,16 @@ type program struct {
 
 	progress  *anypb.Any
 	versions  []*treatyv1.VersionChosen
-	unawaited []string // waits whose threads were stopped
+	stoppedWaits []string // waits whose threads were stopped
 	abandoned []*Step  // steps whose threads are stopped
 	restart   *restart
 	panicked  string
-	newer     *treatyv1.SagaSuspended // why the code can't go by a version
+	versionMismatch     *treatyv1.SagaSuspended // why the code can't go by a version
 	live      int                     // branches that have begun and not ended
 }
 
 // halted says whether the code goes no further: it panicked, can't go by a version, or has too many branches at once.
-func (p *program) halted() bool { return p.panicked != "" || p.newer != nil || p.live > maxBranches }
+func (p *program) halted() bool { return p.panicked != "" || p.versionMismatch != nil || p.live > maxBranches }
 
 // scope is a place in saga code where branches run.
 type scope struct {
@@ -57,7 +57,7 @@ type scope struct {
 	decided bool // that its steps are undone is recorded
 	due     bool // it is to be looked up what of it is undone next
 
-	bars []*Step // its pivots and retriable commands, also those of scopes in it
+	noReturn []*Step // its pivots and retriable commands, also those of scopes in it
 }
 
 // prefix begins the path of everything in the scope.
@@ -73,46 +73,46 @@ func newProgram(m *Machine, code Code, request []byte) *program {
 // run lets a thread go on, and whatever can go on in consequence, until everybody waits.
 func (p *program) run(t *Thread) {
 	p.ready = append(p.ready, t)
-	p.settle()
+	p.runReady()
 }
 
-func (p *program) settle() {
+func (p *program) runReady() {
 	for len(p.ready) > 0 && !p.halted() {
 		t := p.ready[0]
 		p.ready = slices.Delete(p.ready, 0, 1)
-		t.ask = nil
+		t.op = nil
 		p.running = t
 		_, waits := t.next()
 		p.running = nil
 		if !waits || t.lost {
-			p.leave(t)
+			p.threadEnded(t)
 			continue
 		}
-		if s, branches := t.ask.(*scope); branches {
-			p.open(s)
+		if s, branches := t.op.(*scope); branches {
+			p.openScope(s)
 			continue
 		}
 		p.waiting = append(p.waiting, t)
 	}
 }
 
-// open begins a scope.
-func (p *program) open(s *scope) {
+// openScope begins a scope.
+func (p *program) openScope(s *scope) {
 	p.scopes = append(p.scopes, s)
 	atOnce := s.branches.Count
 	if s.branches.AtOnce > 0 {
 		atOnce = min(atOnce, s.branches.AtOnce)
 	}
 	for range atOnce {
-		if p.begin(s); p.halted() {
+		if p.startBranch(s); p.halted() {
 			return
 		}
 	}
-	p.close(s)
+	p.closeScope(s)
 }
 
-// begin begins the scope's next branch.
-func (p *program) begin(s *scope) {
+// startBranch begins the scope's next branch.
+func (p *program) startBranch(s *scope) {
 	branch := s.begun
 	t := &Thread{machine: p.machine, program: p, scope: s, branch: branch, path: s.prefix() + strconv.Itoa(branch+1) + "."}
 	t.start(func() { t.failure = s.branches.Body(branch, t) })
@@ -123,9 +123,9 @@ func (p *program) begin(s *scope) {
 	p.ready = append(p.ready, t)
 }
 
-// leave takes a thread whose code has ended.
-func (p *program) leave(t *Thread) {
-	t.ended, t.ask = true, nil
+// threadEnded takes a thread whose code has ended.
+func (p *program) threadEnded(t *Thread) {
+	t.ended, t.op = true, nil
 	if t.panicked != "" {
 		p.panicked = t.panicked
 		return
@@ -142,18 +142,18 @@ func (p *program) leave(t *Thread) {
 		s.failed, s.failure = t.branch, t.failure
 		p.stopScope(s)
 	case !s.stopping && s.begun < s.branches.Count:
-		p.begin(s)
+		p.startBranch(s)
 	}
-	p.close(s)
+	p.closeScope(s)
 }
 
-// close ends a scope once all its branches have ended. One that is to be undone stays open until it is.
-func (p *program) close(s *scope) {
+// closeScope ends a scope once all its branches have ended. One that is to be undone stays open until it is.
+func (p *program) closeScope(s *scope) {
 	if s.live > 0 || s.ended {
 		return
 	}
 	s.ended = true
-	if s.branches.Undo && s.failure != nil && !p.machine.compensated(s) {
+	if s.branches.Undo && s.failure != nil && !p.machine.scopeCompensated(s) {
 		return
 	}
 	p.resumeParent(s)
@@ -164,7 +164,7 @@ func (p *program) resumeParent(s *scope) {
 	p.scopes = slices.DeleteFunc(p.scopes, func(other *scope) bool { return other == s })
 	t := s.parent
 	if t.stopping {
-		p.kill(t)
+		p.unwind(t)
 		return
 	}
 	t.answer = answer{branches: BranchesResult{Failed: s.failed, Expired: s.expired}}
@@ -175,44 +175,44 @@ func (p *program) resumeParent(s *scope) {
 func (p *program) stopScope(s *scope) {
 	s.stopping = true
 	for _, t := range slices.Clone(s.threads) {
-		p.halt(t)
+		p.stopThread(t)
 	}
 }
 
-func (p *program) halt(t *Thread) {
+func (p *program) stopThread(t *Thread) {
 	if t.ended || t.stopping {
 		return
 	}
 	if i := slices.Index(p.ready, t); i >= 0 { // it didn't get to go on
 		p.ready = slices.Delete(p.ready, i, i+1)
-		p.kill(t)
+		p.unwind(t)
 		return
 	}
-	switch ask := t.ask.(type) {
+	switch op := t.op.(type) {
 	case *scope:
 		t.stopping = true
-		if !ask.stopping {
+		if !op.stopping {
 			// A scope is whole or undone, also when the code around it takes the failure beside it in its stride.
-			if ask.branches.Undo && p.machine.barred(ask) == nil {
-				ask.failure = &treatyv1.Failure{Code: int32(codes.Aborted), Message: "what ran beside the scope failed, so it was stopped"}
+			if op.branches.Undo && p.machine.scopeNoReturn(op) == nil {
+				op.failure = &treatyv1.Failure{Code: int32(codes.Aborted), Message: "what ran beside the scope failed, so it was stopped"}
 			}
-			p.stopScope(ask)
-			p.close(ask)
+			p.stopScope(op)
+			p.closeScope(op)
 		}
 		return
 	case *Call:
-		if t.intended {
+		if t.scheduled {
 			t.stopping = true
-			p.abandon(t.asked)
+			p.abandon(t.opPath)
 			return
 		}
 	case *Wait:
-		if t.intended {
-			p.unawaited = append(p.unawaited, t.asked)
+		if t.scheduled {
+			p.stoppedWaits = append(p.stoppedWaits, t.opPath)
 		}
 	}
 	p.waiting = slices.DeleteFunc(p.waiting, func(other *Thread) bool { return other == t })
-	p.kill(t)
+	p.unwind(t)
 }
 
 // abandon sees to it that a step isn't tried any more. One that must be done is.
@@ -225,19 +225,19 @@ func (p *program) abandon(path string) {
 	p.abandoned = append(p.abandoned, step)
 }
 
-// kill ends a thread's code where it is.
-func (p *program) kill(t *Thread) {
-	t.end()
-	p.leave(t)
+// unwind ends a thread's code where it is.
+func (p *program) unwind(t *Thread) {
+	t.unwind()
+	p.threadEnded(t)
 }
 
-// expire stops a scope whose time is up.
-func (p *program) expire(s *scope) {
+// expireScope stops a scope whose time is up.
+func (p *program) expireScope(s *scope) {
 	s.expired = true
 	s.failure = &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the scope's deadline passed"}
 	p.stopScope(s)
-	p.close(s)
-	p.settle()
+	p.closeScope(s)
+	p.runReady()
 }
 
 // deliver hands the end of what a thread waits for to it.
@@ -245,25 +245,25 @@ func (p *program) deliver(path string, end answer) {
 	if p.halted() {
 		return
 	}
-	i := slices.IndexFunc(p.waiting, func(t *Thread) bool { return t.asked == path && t.intended })
+	i := slices.IndexFunc(p.waiting, func(t *Thread) bool { return t.opPath == path && t.scheduled })
 	if i < 0 {
 		return
 	}
 	t := p.waiting[i]
 	p.waiting = slices.Delete(p.waiting, i, i+1)
 	if t.stopping {
-		p.kill(t)
-		p.settle()
+		p.unwind(t)
+		p.runReady()
 		return
 	}
 	t.answer = end
 	p.run(t)
 }
 
-// waiter returns the thread that waits for what has the path and isn't recorded yet; nil when there is none.
-func (p *program) waiter(path string) *Thread {
+// unscheduled returns the thread that waits for what has the path and isn't recorded yet; nil when there is none.
+func (p *program) unscheduled(path string) *Thread {
 	for _, t := range p.waiting {
-		if !t.intended && t.asked == path {
+		if !t.scheduled && t.opPath == path {
 			return t
 		}
 	}
@@ -284,15 +284,15 @@ func (p *program) scopeOf(path string) *scope {
 func (p *program) stopAll() {
 	for _, s := range slices.Backward(p.scopes) {
 		for _, t := range s.threads {
-			t.end()
+			t.unwind()
 		}
 	}
-	p.main.end()
+	p.main.unwind()
 }
 
-// besides returns the innermost scope whose branches run side by side that a thread is in; nil when there is none. How many branches there
+// parallelScope returns the innermost scope whose branches run side by side that a thread is in; nil when there is none. How many branches there
 // happen to be doesn't count, nor do those of a broadcast, whose steps are one command.
-func (p *program) besides(t *Thread) *scope {
+func (p *program) parallelScope(t *Thread) *scope {
 	for s := t.scope; s != nil; s = s.parent.scope {
 		if !s.branches.Undo && !s.broadcast {
 			return s

@@ -38,7 +38,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		// What came meanwhile was recorded, and its code is to see it as any replay will.
 		return true, nil
 	}
-	m.drive()
+	m.proceed()
 	m.effects = m.PendingEffects()
 	return false, nil
 }
@@ -81,7 +81,7 @@ func (m *Machine) resumePivot(step *Step, in Resume) error {
 	case MarkRefused:
 		m.recordResumed(in)
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
-			Step: step.Path(), Failure: refusedByHand(in.Decision), Decision: in.Decision,
+			Step: step.Path(), Failure: markedRefused(in.Decision), Decision: in.Decision,
 		}}})
 	default:
 		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused", ErrDecisionUnfit, step.Path())
@@ -89,6 +89,6 @@ func (m *Machine) resumePivot(step *Step, in Resume) error {
 	return nil
 }
 
-func refusedByHand(decision *treatyv1.Decision) *treatyv1.Failure {
+func markedRefused(decision *treatyv1.Decision) *treatyv1.Failure {
 	return &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "marked as refused by hand: " + decision.GetReason()}
 }

@@ -42,12 +42,12 @@ const (
 // restartHint says what to do against a long history.
 const restartHint = "do the rest in child sagas, or begin anew from time to time with saga.Restart"
 
-// broken says which rule the call breaks; empty when it breaks none.
-func (m *Machine) broken(t *Thread, command *contract.Command, known bool, call *Call) string {
+// checkCall says which rule the call breaks; empty when it breaks none.
+func (m *Machine) checkCall(t *Thread, command *contract.Command, known bool, call *Call) string {
 	if !known {
 		return fmt.Sprintf("%s is no command of a contract that this orchestrator was built with", call.Method)
 	}
-	if rule := m.tooLong(); rule != "" {
+	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
 	if len(call.Request) > MaxPayloadBytes {
@@ -59,11 +59,11 @@ func (m *Machine) broken(t *Thread, command *contract.Command, known bool, call 
 	if command.Broadcast != (call.Participant != "") {
 		return fmt.Sprintf("%s goes to everybody who serves it, so it is sent by its generated function alone", call.Method)
 	}
-	return m.outOfOrder(t, command, call)
+	return m.checkOrder(t, command, call)
 }
 
-// outOfOrder says why a command of this kind must not come here.
-func (m *Machine) outOfOrder(t *Thread, command *contract.Command, call *Call) string {
+// checkOrder says why a command of this kind must not come here.
+func (m *Machine) checkOrder(t *Thread, command *contract.Command, call *Call) string {
 	pivot, retriable := command.Kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT, command.Kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
 	if back := m.saga.pointOfNoReturn(); back != nil {
 		switch {
@@ -83,14 +83,14 @@ func (m *Machine) outOfOrder(t *Thread, command *contract.Command, call *Call) s
 		return fmt.Sprintf("%s can't be undone, but this saga is a step that its parent can undo; make the command compensatable, or give %s another kind",
 			call.Method, m.saga.Started.GetDefinition())
 	}
-	if beside := m.program.besides(t); beside != nil {
+	if parallel := m.program.parallelScope(t); parallel != nil {
 		return fmt.Sprintf("%s is a point of no return, but it runs beside other branches, which might still fail; put it behind the saga.All or saga.Each at place %s",
-			call.Method, beside.path)
+			call.Method, parallel.path)
 	}
 	return ""
 }
 
-func (m *Machine) brokenBroadcast(t *Thread, broadcast *Broadcast) string {
+func (m *Machine) checkBroadcast(t *Thread, broadcast *Broadcast) string {
 	command, known := m.config.Command(broadcast.Method)
 	switch {
 	case !known:
@@ -98,15 +98,15 @@ func (m *Machine) brokenBroadcast(t *Thread, broadcast *Broadcast) string {
 	case !command.Broadcast:
 		return fmt.Sprintf("%s goes to one participant; its contract says nothing of a broadcast", broadcast.Method)
 	}
-	if rule := m.tooLong(); rule != "" {
+	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
 	// What it can't do is told before anybody is asked.
-	return m.outOfOrder(t, command, &Call{Method: broadcast.Method})
+	return m.checkOrder(t, command, &Call{Method: broadcast.Method})
 }
 
-func (m *Machine) brokenWait(wait *Wait) string {
-	if rule := m.tooLong(); rule != "" {
+func (m *Machine) checkWait(wait *Wait) string {
+	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
 	if len(wait.Events) > maxWaitEvents {
@@ -134,10 +134,10 @@ func (m *Machine) brokenWait(wait *Wait) string {
 	return ""
 }
 
-// tooLong says that the journal must not become longer.
-func (m *Machine) tooLong() string {
+// checkSize says that the journal must not become longer.
+func (m *Machine) checkSize() string {
 	switch {
-	case len(m.saga.Steps)+m.saga.asked >= maxSteps:
+	case len(m.saga.Steps)+m.saga.unstepped >= maxSteps:
 		return fmt.Sprintf("a saga has at most %d steps, waits and broadcasts; %s", maxSteps, restartHint)
 	case m.saga.payloadBytes > maxHistoryBytes:
 		return fmt.Sprintf("the requests, replies, events and progress in the saga's journal have %d bytes, and %d are allowed; %s", m.saga.payloadBytes, maxHistoryBytes, restartHint)

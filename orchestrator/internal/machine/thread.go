@@ -94,15 +94,15 @@ type Thread struct {
 	scope   *scope // whose branch it is; nil for the main thread
 	branch  int
 	path    string // before the positions of what it asks for; empty for the main thread
-	asks    int    // so far, for the paths of the next ones
+	ops     int    // so far, for the paths of the next ones
 
 	next  func() (struct{}, bool)
 	stop  func()
 	yield func(struct{}) bool
 
-	ask      any    // *Call, *Wait, *Broadcast or *scope: what the code waits for; nil while it runs
-	asked    string // the path of what it waits for
-	intended bool   // that it waits for it is recorded
+	op       any    // *Call, *Wait, *Broadcast or *scope: what the code waits for; nil while it runs
+	opPath   string // the path of what it waits for
+	scheduled bool   // that it waits for it is recorded
 	stopping bool   // it is stopped once what it waits for has ended
 	stopped  bool   // its code doesn't run any more
 	ended    bool
@@ -127,17 +127,17 @@ type unwind struct{}
 
 // Call asks for a step and waits until it has ended.
 func (t *Thread) Call(call *Call) CallResult {
-	return t.wait(call, t.position()).step
+	return t.wait(call, t.nextPath()).step
 }
 
 // Wait waits for a moment or an event.
 func (t *Thread) Wait(wait *Wait) WaitResult {
-	return t.wait(wait, t.position()).wait
+	return t.wait(wait, t.nextPath()).wait
 }
 
 // Branch runs branches and waits until all have ended. Each has a thread of its own, which its code must use.
 func (t *Thread) Branch(branches *Branches) BranchesResult {
-	return t.enter(&scope{path: t.position(), branches: branches})
+	return t.enter(&scope{path: t.nextPath(), branches: branches})
 }
 
 func (t *Thread) enter(s *scope) BranchesResult {
@@ -154,7 +154,7 @@ type Broadcast struct {
 // Broadcast finds out to which participants a command goes, and runs a branch for each of them. The names of the participants are in the
 // order of the branches.
 func (t *Thread) Broadcast(broadcast *Broadcast, body func(participant string, thread *Thread) *treatyv1.Failure) ([]string, BranchesResult) {
-	path := t.position()
+	path := t.nextPath()
 	names := t.wait(broadcast, path).names
 	branches := &Branches{Count: len(names), Body: func(branch int, thread *Thread) *treatyv1.Failure {
 		return body(names[branch], thread)
@@ -162,23 +162,23 @@ func (t *Thread) Broadcast(broadcast *Broadcast, body func(participant string, t
 	return names, t.enter(&scope{path: path, branches: branches, broadcast: true})
 }
 
-// position is the path of what is asked for next.
-func (t *Thread) position() string {
-	t.asks++
-	return t.path + strconv.Itoa(t.asks)
+// nextPath is the path of what is asked for next.
+func (t *Thread) nextPath() string {
+	t.ops++
+	return t.path + strconv.Itoa(t.ops)
 }
 
-// misused is what a thread panics with whose code isn't running.
-const misused = "a Context was used outside the function that it was handed to: within a branch or a scope, use the Context that its function takes"
+// misuse is what a thread panics with whose code isn't running.
+const misuse = "a Context was used outside the function that it was handed to: within a branch or a scope, use the Context that its function takes"
 
-func (t *Thread) wait(ask any, path string) answer {
+func (t *Thread) wait(op any, path string) answer {
 	if running := t.program.running; running != t {
 		if t.stopped && running == nil { // its own code, on its way out
 			panic(unwind{})
 		}
-		panic(misused)
+		panic(misuse)
 	}
-	t.ask, t.asked, t.intended = ask, path, false
+	t.op, t.opPath, t.scheduled = op, path, false
 	if !t.yield(struct{}{}) {
 		t.stopped = true
 		panic(unwind{})
@@ -215,7 +215,7 @@ func (t *Thread) SetProgress(progress *anypb.Any) {
 // Version returns the version of a change that the saga goes by: the latest when it asks for the first time, 0 when it came by before the change
 // was made.
 func (t *Thread) Version(change string, latest int32) int32 {
-	return t.machine.version(change, latest)
+	return t.machine.chooseVersion(change, latest)
 }
 
 // Abort ends the code with what it did wrong, as a panic does: the saga is suspended. It doesn't return.
@@ -250,8 +250,8 @@ func (t *Thread) start(code func()) {
 	})
 }
 
-// end ends the thread's code where it is.
-func (t *Thread) end() {
+// unwind ends the thread's code where it is.
+func (t *Thread) unwind() {
 	t.stopped = true
 	if !t.lost {
 		t.stop()
@@ -265,7 +265,7 @@ func describePanic(v any) string {
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
 		frame, more := frames.Next()
-		if frame.Function != "" && !plumbing(frame) {
+		if frame.Function != "" && !isPlumbing(frame) {
 			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
 			return fmt.Sprintf("%v (at %s:%d)", v, file, frame.Line)
 		}
@@ -275,8 +275,8 @@ func describePanic(v any) string {
 	}
 }
 
-// plumbing says whether a frame lies between saga code and the machine.
-func plumbing(frame runtime.Frame) bool {
+// isPlumbing says whether a frame lies between saga code and the machine.
+func isPlumbing(frame runtime.Frame) bool {
 	return strings.HasPrefix(frame.Function, "runtime.") || strings.Contains(frame.Function, "/machine.(*Thread).") ||
 		strings.Contains(frame.Function, "/orchestrator/saga.") || strings.HasSuffix(frame.File, ".treaty.go")
 }
