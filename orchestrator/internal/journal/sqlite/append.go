@@ -8,8 +8,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// Append writes a group of turns and events as one transaction, which is on the disk before it returns nil. The errors are ErrInvalid and ErrClosed, with
-// which nothing was written, ErrFull, ErrReadOnly, and what SQLite and the disk say.
+// Append implements journal.Store. It writes the group in one transaction, which is on disk before Append returns nil.
 func (s *Store) Append(ctx context.Context, group []*journal.Entry) error {
 	for _, entry := range group {
 		if err := entry.Validate(); err != nil {
@@ -19,16 +18,16 @@ func (s *Store) Append(ctx context.Context, group []*journal.Entry) error {
 	if len(group) == 0 {
 		return nil
 	}
-	if err := s.enter(ctx); err != nil {
+	if err := s.acquireWriter(ctx); err != nil {
 		return fmt.Errorf("append to the store %s: %w", s.path, err)
 	}
-	defer s.leave()
-	return s.fail(ctx, "append", s.writer.append(group))
+	defer s.releaseWriter()
+	return s.wrap(ctx, "append", s.writer.append(group))
 }
 
 // append writes a group.
 func (w *writer) append(group []*journal.Entry) error {
-	w.settled = w.settled[:0]
+	w.uncached = w.uncached[:0]
 	err := w.transaction(func() error {
 		w.group++
 		for _, entry := range group {
@@ -44,13 +43,13 @@ func (w *writer) append(group []*journal.Entry) error {
 		}
 		return err
 	}
-	for _, saga := range w.settled {
+	for _, saga := range w.uncached {
 		delete(w.sagas, saga)
 	}
 	return nil
 }
 
-// write writes one entry, or sets why it can't be.
+// write writes one entry, or sets its Err.
 func (w *writer) write(entry *journal.Entry) error {
 	entry.Err, entry.Woken = nil, nil
 	if entry.Saga != "" {
@@ -64,7 +63,7 @@ func (w *writer) write(entry *journal.Entry) error {
 	return w.publish(entry)
 }
 
-// writeTurn writes what an entry has of a saga.
+// writeTurn writes the turn and the row of an entry.
 func (w *writer) writeTurn(entry *journal.Entry) error {
 	if entry.Turn == 1 {
 		return w.create(entry)
@@ -87,12 +86,12 @@ func (w *writer) writeTurn(entry *journal.Entry) error {
 		}
 	}
 	if at.waiting {
-		w.settled = append(w.settled, entry.Saga)
+		w.uncached = append(w.uncached, entry.Saga)
 	}
 	return nil
 }
 
-// update writes the row of a saga that is there.
+// update writes the row of an existing saga.
 func (w *writer) update(at *position, entry *journal.Entry) error {
 	row, stmt := entry.Row, w.updateSaga
 	err := errors.Join(
@@ -105,10 +104,10 @@ func (w *writer) update(at *position, entry *journal.Entry) error {
 		return fmt.Errorf("update saga %s: %w", entry.Saga, err)
 	}
 	if at.waiting = row.Waiting; journal.Final(row.State) {
-		w.settled = append(w.settled, entry.Saga)
+		w.uncached = append(w.uncached, entry.Saga)
 	}
 	if entry.First {
-		if err := w.openAnew(at, entry); err != nil {
+		if err := w.restartJournal(at, entry); err != nil {
 			return err
 		}
 	}
@@ -118,10 +117,10 @@ func (w *writer) update(at *position, entry *journal.Entry) error {
 	return nil
 }
 
-// openAnew deletes the turns before the entry's.
-func (w *writer) openAnew(at *position, entry *journal.Entry) error {
-	if err := run(w.beginAnew, at.key, int64(entry.Turn)); err != nil {
-		return fmt.Errorf("open the journal of saga %s anew: %w", entry.Saga, err)
+// restartJournal deletes the turns before the entry's turn.
+func (w *writer) restartJournal(at *position, entry *journal.Entry) error {
+	if err := run(w.setFirstTurn, at.key, int64(entry.Turn)); err != nil {
+		return fmt.Errorf("set the first turn of saga %s: %w", entry.Saga, err)
 	}
 	if err := run(w.deleteTurns, at.key, int64(entry.Turn)-1); err != nil {
 		return fmt.Errorf("delete the earlier turns of saga %s: %w", entry.Saga, err)
@@ -129,8 +128,9 @@ func (w *writer) openAnew(at *position, entry *journal.Entry) error {
 	return nil
 }
 
-// taken says why a saga can't have its id.
-func (w *writer) taken(entry *journal.Entry) error {
+// refuseCreation sets the Err of an entry whose saga can't be created, because its id exists, or was purged and may
+// not be used again.
+func (w *writer) refuseCreation(entry *journal.Entry) error {
 	stmt := w.isPurged
 	if err := bind(stmt, entry.Saga); err != nil {
 		return err
@@ -151,7 +151,8 @@ func (w *writer) create(entry *journal.Entry) error {
 	}
 	key, stmt := w.nextKey, w.insertSaga
 	err = errors.Join(
-		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition), stmt.BindInt64(4, int64(row.State)),
+		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition),
+		stmt.BindInt64(4, int64(row.State)),
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
 		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, w.newest))
@@ -162,25 +163,26 @@ func (w *writer) create(entry *journal.Entry) error {
 		return fmt.Errorf("create saga %s: %w", entry.Saga, err)
 	}
 	if w.conn.Changes() == 0 {
-		return w.taken(entry)
+		return w.refuseCreation(entry)
 	}
 	w.nextKey++
 	if err := w.addTurn(key, entry); err != nil {
 		return err
 	}
 	for label, value := range row.Labels {
-		err := errors.Join(w.insertLabel.BindText(1, label), w.insertLabel.BindText(2, value), w.insertLabel.BindInt64(3, key))
+		stmt := w.insertLabel
+		err := errors.Join(stmt.BindText(1, label), stmt.BindText(2, value), stmt.BindInt64(3, key))
 		if err == nil {
-			err = w.insertLabel.Exec()
+			err = stmt.Exec()
 		}
 		if err != nil {
 			return fmt.Errorf("label saga %s: %w", entry.Saga, err)
 		}
 	}
 	at := &position{key: key, last: 1, created: w.newest, waiting: row.Waiting}
-	w.remember(entry.Saga, at)
+	w.cache(entry.Saga, at)
 	if row.Waiting || journal.Final(row.State) {
-		w.settled = append(w.settled, entry.Saga)
+		w.uncached = append(w.uncached, entry.Saga)
 	}
 	if len(row.Awaits) > 0 {
 		return w.await(at, entry)
@@ -189,9 +191,10 @@ func (w *writer) create(entry *journal.Entry) error {
 }
 
 func (w *writer) addTurn(key int64, entry *journal.Entry) error {
-	err := errors.Join(w.insertTurn.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(w.insertTurn, 2, entry.Data))
+	stmt := w.insertTurn
+	err := errors.Join(stmt.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(stmt, 2, entry.Data))
 	if err == nil {
-		err = w.insertTurn.Exec()
+		err = stmt.Exec()
 	}
 	if err != nil {
 		return fmt.Errorf("add turn %d of saga %s: %w", entry.Turn, entry.Saga, err)
@@ -199,7 +202,7 @@ func (w *writer) addTurn(key int64, entry *journal.Entry) error {
 	return nil
 }
 
-// position finds where a saga stands; nil when there is none.
+// position returns the position of a saga's journal, or nil if there is no such saga.
 func (w *writer) position(saga string) (*position, error) {
 	if at := w.sagas[saga]; at != nil {
 		return at, nil
@@ -219,16 +222,16 @@ func (w *writer) position(saga string) (*position, error) {
 		return nil, fmt.Errorf("find saga %s: %w", saga, err)
 	}
 	if at != nil {
-		w.remember(saga, at)
+		w.cache(saga, at)
 	}
 	return at, nil
 }
 
-// remember keeps where a saga stands, making room at random when there is none.
-func (w *writer) remember(saga string, at *position) {
+// cache keeps the position of a saga's journal. If the cache is full, a random saga leaves it.
+func (w *writer) cache(saga string, at *position) {
 	if len(w.sagas) >= maxCached {
-		for other, stands := range w.sagas {
-			if stands.group != w.group {
+		for other, position := range w.sagas {
+			if position.group != w.group {
 				delete(w.sagas, other)
 				break
 			}

@@ -13,10 +13,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// benchGroup is how many turns share a commit.
+// benchGroup is the number of turns in a commit.
 const benchGroup = 256
 
-// bench is a store under measurement. Sagas look like those that an orchestrator writes.
+// bench is a store in a benchmark. Its sagas look like those of an orchestrator.
 type bench struct {
 	*testing.B
 
@@ -42,7 +42,7 @@ func newBench(b *testing.B) *bench {
 	return s
 }
 
-// append writes the group with the given turn of every saga, and a row if it has a state.
+// append writes a turn of every saga in the group, and a row unless the state is 0.
 func (s *bench) append(turn uint64, state treatyv1.SagaState, labels map[string]string) {
 	s.Helper()
 	now := time.Now()
@@ -54,7 +54,8 @@ func (s *bench) append(turn uint64, state treatyv1.SagaState, labels map[string]
 		entry.Turn, entry.Data, entry.Row = turn, s.data, nil
 		if state != 0 {
 			entry.Row = &journal.Row{
-				ID: entry.Saga, Definition: "acme.card.v1.CardSagas/IssueCard", State: state, Labels: labels, CreateTime: now, UpdateTime: now,
+				ID: entry.Saga, Definition: "acme.card.v1.CardSagas/IssueCard", State: state, Labels: labels,
+				CreateTime: now, UpdateTime: now,
 			}
 			if journal.Final(state) {
 				entry.Row.EndTime = now
@@ -71,7 +72,7 @@ func (s *bench) append(turn uint64, state treatyv1.SagaState, labels map[string]
 	}
 }
 
-// saga runs a group of sagas of three steps: four turns, and two rows.
+// saga writes a group of sagas with three steps: four turns and two rows each.
 func (s *bench) saga(labels map[string]string) {
 	s.append(1, treatyv1.SagaState_SAGA_STATE_RUNNING, labels)
 	s.append(2, 0, nil)
@@ -79,7 +80,7 @@ func (s *bench) saga(labels map[string]string) {
 	s.append(4, treatyv1.SagaState_SAGA_STATE_SUCCEEDED, labels)
 }
 
-// size closes the store and returns how long its file is.
+// size closes the store and returns the size of its file.
 func (s *bench) size() float64 {
 	s.Helper()
 	if err := s.store.Close(); err != nil {
@@ -126,7 +127,8 @@ func BenchmarkAppendSagas(b *testing.B) {
 	}
 }
 
-// BenchmarkRawInserts is what the same rows cost with nothing around them: one table with an integer key, in groups of the same size.
+// BenchmarkRawInserts measures the same rows without the store: one table with an integer key, in groups of the same
+// size.
 func BenchmarkRawInserts(b *testing.B) {
 	s := newBench(b)
 	w := s.store.writer

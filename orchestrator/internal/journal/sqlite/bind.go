@@ -8,15 +8,15 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// run runs a statement that takes arguments and returns no rows.
+// run runs a statement that returns no rows.
 func run(stmt *sqlite3.Stmt, args ...any) error {
 	if err := bind(stmt, args...); err != nil {
 		return err
 	}
-	return stmt.Exec() //nolint:wrapcheck // the caller says what it was for
+	return stmt.Exec()
 }
 
-// bind sets the arguments of a statement.
+// bind sets the arguments of a statement: an int64, a string or a []byte each.
 func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 	for i, arg := range args {
 		switch v := arg.(type) {
@@ -27,7 +27,7 @@ func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 		case []byte:
 			err = bindData(stmt, i+1, v)
 		default:
-			err = fmt.Errorf("an argument of type %T", arg)
+			err = fmt.Errorf("unsupported type %T", arg)
 		}
 		if err != nil {
 			return fmt.Errorf("bind argument %d: %w", i+1, err)
@@ -38,26 +38,26 @@ func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 
 func bindTime(stmt *sqlite3.Stmt, param int, t time.Time) error {
 	if t.IsZero() {
-		return stmt.BindNull(param) //nolint:wrapcheck // the caller says what it was for
+		return stmt.BindNull(param)
 	}
-	return stmt.BindInt64(param, t.UnixMicro()) //nolint:wrapcheck // the caller says what it was for
+	return stmt.BindInt64(param, t.UnixMicro())
 }
 
-// bindData stores no bytes as an empty blob, not as NULL.
+// bindData binds a blob. Empty data becomes an empty blob, not NULL.
 func bindData(stmt *sqlite3.Stmt, param int, data []byte) error {
 	if len(data) == 0 {
-		return stmt.BindZeroBlob(param, 0) //nolint:wrapcheck // the caller says what it was for
+		return stmt.BindZeroBlob(param, 0)
 	}
-	return stmt.BindBlob(param, data) //nolint:wrapcheck // the caller says what it was for
+	return stmt.BindBlob(param, data)
 }
 
 func bindLabels(stmt *sqlite3.Stmt, param int, labels map[string]string) error {
 	if len(labels) == 0 {
-		return stmt.BindNull(param) //nolint:wrapcheck // the caller says what it was for
+		return stmt.BindNull(param)
 	}
 	data, err := json.Marshal(labels)
 	if err != nil {
-		return fmt.Errorf("write labels: %w", err)
+		return fmt.Errorf("serialize labels: %w", err)
 	}
-	return stmt.BindText(param, string(data)) //nolint:wrapcheck // the caller says what it was for
+	return stmt.BindText(param, string(data))
 }

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// busyTimeout is how long to wait for another program that writes to the file.
+	// busyTimeout is how long to wait while another program writes to the file.
 	busyTimeout = 5 * time.Second
 
-	// engineMemory bounds the memory of one connection. It is address space, taken only when a turn needs it.
+	// engineMemory limits the memory of one connection. It is address space, which is allocated only when it is needed.
 	engineMemory = 1 << 30
 )
 
-// connect opens one connection. Pragmas run one by one.
+// connect opens a connection and runs the pragmas in order.
 func connect(ctx context.Context, path string, options options, pragmas ...string) (conn *sqlite3.Conn, err error) {
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	if err := registerFilesystem(); err != nil {
 		return nil, err
 	}
@@ -42,8 +42,7 @@ func connect(ctx context.Context, path string, options options, pragmas ...strin
 	defer func() {
 		opened.SetInterrupt(context.Background())
 		if err != nil {
-			// The error that is under way says more than this one's.
-			_ = opened.Close()
+			_ = opened.Close() // err is more important
 		}
 	}()
 	if err := opened.BusyTimeout(busyTimeout); err != nil {
@@ -57,7 +56,7 @@ func connect(ctx context.Context, path string, options options, pragmas ...strin
 	return opened, nil
 }
 
-// prepare compiles a statement that is kept for the connection's life.
+// prepare compiles a statement for the lifetime of the connection.
 func prepare(conn *sqlite3.Conn, sql string) (*sqlite3.Stmt, error) {
 	stmt, _, err := conn.PrepareFlags(sql, sqlite3.PREPARE_PERSISTENT)
 	if err != nil {

@@ -10,7 +10,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// Consumer returns the consumer of a name, making it when it isn't known.
+const findConsumerQuery = `SELECT position, filter FROM consumers WHERE name = ?`
+
+// Consumer implements journal.Store.
 func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error) {
 	const doing = "find a consumer"
 	if err := journal.ValidateConsumer(given); err != nil {
@@ -18,7 +20,7 @@ func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.C
 	}
 	found, known := journal.Consumer{}, false
 	err := s.read(ctx, doing, func(r *reader) error {
-		return r.query(`SELECT position, filter FROM consumers WHERE name = ?`, []any{given.Name}, func(stmt *sqlite3.Stmt) error {
+		return r.query(findConsumerQuery, []any{given.Name}, func(stmt *sqlite3.Stmt) error {
 			found, known = consumerIn(stmt, given.Name), true
 			return nil
 		})
@@ -26,9 +28,9 @@ func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.C
 	if err != nil || known {
 		return found, err
 	}
-	err = s.write(ctx, "make a consumer", func(w *writer) (err error) {
+	err = s.write(ctx, "create a consumer", func(w *writer) (err error) {
 		if found, known, err = w.consumer(given.Name); err != nil || known {
-			return err // made in the meantime
+			return err // another call has created it
 		}
 		found = given
 		return run(w.insertConsumer, given.Name, signed(given.Position), given.Filter)
@@ -39,7 +41,7 @@ func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.C
 	return found, nil
 }
 
-// Acknowledge moves a consumer forward.
+// Acknowledge implements journal.Store.
 func (s *Store) Acknowledge(ctx context.Context, name string, position uint64) error {
 	return s.write(ctx, "acknowledge events", func(w *writer) error {
 		before, known, err := w.consumer(name)
@@ -65,7 +67,7 @@ func (w *writer) consumer(name string) (found journal.Consumer, known bool, err 
 	return found, known, errors.Join(w.findConsumer.Err(), w.findConsumer.Reset())
 }
 
-// consumerIn reads a consumer from a row with its position and filter.
+// consumerIn returns the consumer in a row of position and filter.
 func consumerIn(stmt *sqlite3.Stmt, name string) journal.Consumer {
 	return journal.Consumer{Name: name, Position: uint64(stmt.ColumnInt64(0)), Filter: stmt.ColumnText(1)}
 }

@@ -16,40 +16,40 @@ import (
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// disk stands between SQLite and the operating system. It fails operations where a test wants it to, and knows what of each file
-// was synced, so that it can tell what a loss of power might leave.
+// disk is a file system between SQLite and the operating system. It injects faults. It also records which changes of
+// each file were synced, so that it can produce what a loss of power might leave.
 type disk struct {
 	vfs.VFSFilename
 
 	mu    sync.Mutex
-	count int // how many operations that change something were made
+	count int // the number of operations so far
 	files map[string]*content
 
-	// fault is asked before each operation; nil means none. It is called with the lock held.
+	// fault is called before each operation, with the lock held. Nil means no faults.
 	fault func(operation) fault
 
-	// off is set when power is lost: nothing reaches a file any more, and every operation fails.
+	// off is set when power is lost. From then on, every operation fails and changes nothing.
 	off bool
 }
 
-// operation is one thing that changes a file.
+// operation is a change of a file.
 type operation struct {
 	kind   string // "write", "sync", "truncate" or "delete"
 	suffix string // of the file: "", "-wal"
 	number int    // counted over all files, from 1
 }
 
-// fault is how an operation fails; no error means that it doesn't.
+// fault is how an operation fails. Without an error, it succeeds.
 type fault struct {
 	err  error
-	done bool // it is done all the same
+	done bool // whether the operation is done all the same
 }
 
 // content is a file as it would be found after a loss of power: what was synced, and any of what was done since.
 type content struct {
 	synced  []byte
 	pending []change
-	named   bool // its name is durable
+	named   bool // whether its name is durable
 	deleted bool
 }
 
@@ -61,7 +61,7 @@ type change struct {
 
 var diskNumber atomic.Int64
 
-// newDisk registers a disk for the test and returns it with the options that use it.
+// newDisk registers a disk for a test, and returns it with the options that use it.
 func newDisk(t testing.TB) (*disk, options) {
 	t.Helper()
 	d := &disk{VFSFilename: vfs.Find("").(vfs.VFSFilename), files: make(map[string]*content)}
@@ -78,7 +78,7 @@ func (d *disk) OpenFilename(filename *vfs.Filename, flags vfs.OpenFlag) (vfs.Fil
 	if d.off {
 		return nil, flags, syscall.EIO
 	}
-	asked := flags
+	requested := flags
 	before, readErr := os.ReadFile(name)
 	file, flags, err := d.VFSFilename.OpenFilename(filename, flags)
 	if err != nil {
@@ -88,10 +88,11 @@ func (d *disk) OpenFilename(filename *vfs.Filename, flags vfs.OpenFlag) (vfs.Fil
 		d.files[name] = &content{synced: before, named: readErr == nil}
 	}
 	const journals = vfs.OPEN_MAIN_JOURNAL | vfs.OPEN_SUPER_JOURNAL | vfs.OPEN_WAL
-	return &diskFile{File: file, disk: d, name: name, syncsNames: asked&vfs.OPEN_CREATE != 0 && asked&journals != 0}, flags, nil
+	syncsNames := requested&vfs.OPEN_CREATE != 0 && requested&journals != 0
+	return &diskFile{File: file, disk: d, name: name, syncsNames: syncsNames}, flags, nil
 }
 
-func (d *disk) Delete(name string, syncDir bool) error { //nolint:revive // the interface is SQLite's
+func (d *disk) Delete(name string, syncDir bool) error { //nolint:revive // The interface is SQLite's.
 	return d.do("delete", name, func(c *content) error {
 		err := d.VFSFilename.Delete(name, syncDir)
 		if err == nil && c != nil {
@@ -104,7 +105,7 @@ func (d *disk) Delete(name string, syncDir bool) error { //nolint:revive // the 
 	})
 }
 
-// syncNames makes durable which files there are.
+// syncNames makes the names of the files durable.
 func (d *disk) syncNames() {
 	for name, c := range d.files {
 		if c.named = true; c.deleted {
@@ -113,7 +114,7 @@ func (d *disk) syncNames() {
 	}
 }
 
-// do performs an operation, unless it is to fail.
+// do performs an operation, or fails it.
 func (d *disk) do(kind, name string, perform func(*content) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,7 +148,7 @@ type diskFile struct {
 
 	disk       *disk
 	name       string
-	syncsNames bool // with its next Sync, as the operating system's files of this kind do
+	syncsNames bool // whether the next Sync syncs names, too, as the operating system does for such files
 }
 
 func (f *diskFile) WriteAt(p []byte, offset int64) (n int, err error) {
@@ -169,7 +170,7 @@ func (f *diskFile) Truncate(size int64) error {
 	})
 }
 
-// Sync doesn't ask the real disk: the process goes on, and only what disk remembers is tested.
+// Sync doesn't sync the real file: the process doesn't end, and tests only use the record of disk.
 func (f *diskFile) Sync(vfs.SyncFlag) error {
 	return f.disk.do("sync", f.name, func(c *content) error {
 		for _, done := range c.pending {
@@ -184,7 +185,7 @@ func (f *diskFile) Sync(vfs.SyncFlag) error {
 	})
 }
 
-// SharedMemory is the operating system's: it needn't survive anything.
+// SharedMemory returns that of the operating system, since it need not be durable.
 func (f *diskFile) SharedMemory() vfs.SharedMemory {
 	if shared, ok := f.File.(vfs.FileSharedMemory); ok {
 		return shared.SharedMemory()
@@ -206,17 +207,17 @@ func (c change) apply(file []byte) []byte {
 	return file
 }
 
-// sector is how much a disk writes at once.
+// sector is the number of bytes that a disk writes atomically.
 const sector = 512
 
-// leave writes what a loss of power might leave into a directory: of what wasn't synced, each sector got there or didn't.
+// leave writes to a directory what a loss of power might leave. Each unsynced sector was written or not.
 func (d *disk) leave(dir string, random *rand.Rand) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.off {
-		return errors.New("the power is on")
+		return errors.New("the power isn't lost")
 	}
-	kept := random.Float64() // of the unsynced sectors
+	kept := random.Float64() // the share of unsynced sectors that were written
 	if random.IntN(4) == 0 {
 		kept = float64(random.IntN(2))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
@@ -12,19 +13,20 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// errBroken says that the SQLite engine itself gave up, so that its connection can't be used again.
+// errBroken means that the SQLite engine itself failed, so its connection can't be used any more.
 var errBroken = errors.New("the SQLite engine failed")
 
-// fail says what was being done when err came up. An error that a context's end caused becomes the context's.
-func (s *Store) fail(ctx context.Context, doing string, err error) error {
+// wrap adds to an error what was being done, and what to do next. An interrupt because ctx has ended becomes ctx's
+// error.
+func (s *Store) wrap(ctx context.Context, doing string, err error) error {
 	if ended := ctx.Err(); ended != nil && errors.Is(err, sqlite3.INTERRUPT) {
 		err = ended
 	}
-	return failure(doing+" in the store", s.path, err)
+	return explain(doing+" in the store", s.path, err)
 }
 
-// failure names a cause and the way out, as far as the operating system and SQLite tell them.
-func failure(doing, path string, err error) error {
+// explain adds to an error what was being done, its cause in terms of package journal, and what to do next.
+func explain(doing, path string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -39,24 +41,30 @@ func failure(doing, path string, err error) error {
 	}
 }
 
-func diagnose(err error) (cause error, advice string) { //nolint:revive,staticcheck // the cause is what it finds, not how it went
+// diagnose returns the cause of an error in terms of package journal, or nil, and what to do next, or "".
+func diagnose(err error) (cause error, advice string) { //nolint:revive,staticcheck // The cause is a result.
 	switch {
-	case errors.Is(err, sqlite3.FULL), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case isAny(err, sqlite3.FULL, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG):
 		return journal.ErrFull, "free some space; nothing that was acknowledged is lost"
-	case errors.Is(err, sqlite3.READONLY), errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		return journal.ErrReadOnly, "let this process write the file and its directory; nothing that was acknowledged is lost"
-	case errors.Is(err, sqlite3.CORRUPT), errors.Is(err, sqlite3.NOTADB), errors.Is(err, sqlite3.IOERR_DATA), errors.Is(err, sqlite3.IOERR_CORRUPTFS):
-		return journal.ErrCorrupt, "stop the orchestrator, keep a copy of the file and its -wal, and restore it from a backup"
-	case errors.Is(err, sqlite3.BUSY), errors.Is(err, sqlite3.LOCKED):
-		return nil, "another program is writing to the file or holds it locked; end it"
+	case isAny(err, sqlite3.READONLY, syscall.EROFS, fs.ErrPermission):
+		return journal.ErrReadOnly,
+			"let this process write the file and its directory; nothing that was acknowledged is lost"
+	case isAny(err, sqlite3.CORRUPT, sqlite3.NOTADB, sqlite3.IOERR_DATA, sqlite3.IOERR_CORRUPTFS):
+		return journal.ErrCorrupt, "stop the orchestrator, copy the file and its -wal, and restore them from a backup"
+	case isAny(err, sqlite3.BUSY, sqlite3.LOCKED):
+		return nil, "another program writes to the file or has locked it; stop it"
 	case errors.Is(err, sqlite3.IOERR):
-		return nil, "look at the disk; nothing that was acknowledged is lost"
+		return nil, "check the disk; nothing that was acknowledged is lost"
 	}
 	return nil, ""
 }
 
-// rescue turns a panic of the SQLite engine, which runs out of its memory that way, into an error.
-func rescue(err *error) {
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// recoverPanic turns a panic of the SQLite engine into an error. The engine panics when it runs out of memory.
+func recoverPanic(err *error) {
 	if cause := recover(); cause != nil {
 		*err = fmt.Errorf("%w: %v", errBroken, cause)
 	}

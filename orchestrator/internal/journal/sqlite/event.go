@@ -11,22 +11,32 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// eventColumns are what scanEvent reads.
-const eventColumns = `e.position, e.source, e.id, (SELECT name FROM event_types WHERE event_types.key = e.type), e.subject, e.time, e.store_time, e.data`
+// eventColumns are the columns that scanEvent reads.
+const eventColumns = `e.position, e.source, e.id, (SELECT name FROM event_types WHERE event_types.key = e.type),
+	e.subject, e.time, e.store_time, e.data`
 
 func scanEvent(stmt *sqlite3.Stmt) *journal.Event {
 	return &journal.Event{
-		Position: uint64(stmt.ColumnInt64(0)), Source: stmt.ColumnText(1), ID: stmt.ColumnText(2), Type: stmt.ColumnText(3),
-		Subject: stmt.ColumnText(4), Time: columnTime(stmt, 5), StoreTime: columnTime(stmt, 6), Data: stmt.ColumnBlob(7, nil),
+		Position:  uint64(stmt.ColumnInt64(0)),
+		Source:    stmt.ColumnText(1),
+		ID:        stmt.ColumnText(2),
+		Type:      stmt.ColumnText(3),
+		Subject:   stmt.ColumnText(4),
+		Time:      columnTime(stmt, 5),
+		StoreTime: columnTime(stmt, 6),
+		Data:      stmt.ColumnBlob(7, nil),
 	}
 }
 
-// nextEventQuery finds the earliest event of one key behind a position and behind the creation of a saga.
-const nextEventQuery = `SELECT position FROM events WHERE subject = ?1 AND type = (SELECT key FROM event_types WHERE name = ?2)
-	AND position > max(?3, ?4) ORDER BY position LIMIT 1`
+// nextEventQuery finds the earliest event of a type and subject after two positions.
+const nextEventQuery = `SELECT position FROM events
+	WHERE subject = ?1 AND type = (SELECT key FROM event_types WHERE name = ?2) AND position > max(?3, ?4)
+	ORDER BY position LIMIT 1`
 
-// NextEvent returns the earliest event that one of the awaits is for.
-func (s *Store) NextEvent(ctx context.Context, saga string, awaits []journal.Await) (event *journal.Event, index int, err error) {
+// NextEvent implements journal.Store.
+func (s *Store) NextEvent(
+	ctx context.Context, saga string, awaits []journal.Await,
+) (event *journal.Event, index int, err error) {
 	err = s.read(ctx, "find an event", func(r *reader) error {
 		created, found := int64(0), false
 		err := r.query(`SELECT created FROM sagas WHERE id = ?`, []any{saga}, func(stmt *sqlite3.Stmt) error {
@@ -41,7 +51,8 @@ func (s *Store) NextEvent(ctx context.Context, saga string, awaits []journal.Awa
 		}
 		earliest := int64(0)
 		for i, await := range awaits {
-			err := r.query(nextEventQuery, []any{await.Subject, await.Type, signed(await.After), created}, func(stmt *sqlite3.Stmt) error {
+			args := []any{await.Subject, await.Type, signed(await.After), created}
+			err := r.query(nextEventQuery, args, func(stmt *sqlite3.Stmt) error {
 				if position := stmt.ColumnInt64(0); earliest == 0 || position < earliest {
 					earliest, index = position, i
 				}
@@ -54,7 +65,8 @@ func (s *Store) NextEvent(ctx context.Context, saga string, awaits []journal.Awa
 		if earliest == 0 {
 			return nil
 		}
-		return r.query(`SELECT `+eventColumns+` FROM events e WHERE e.position = ?`, []any{earliest}, func(stmt *sqlite3.Stmt) error {
+		sql := `SELECT ` + eventColumns + ` FROM events e WHERE e.position = ?`
+		return r.query(sql, []any{earliest}, func(stmt *sqlite3.Stmt) error {
 			event = scanEvent(stmt)
 			return nil
 		})
@@ -62,10 +74,11 @@ func (s *Store) NextEvent(ctx context.Context, saga string, awaits []journal.Awa
 	return event, index, err
 }
 
-// maxMerged is how many types a page of events merges walks along an index for; with more it walks along all events.
+// maxMerged is the maximal number of types for which a page of events merges one search in an index per type. With more
+// types, all events are scanned.
 const maxMerged = 32
 
-// Events returns a page of events.
+// Events implements journal.Store.
 func (s *Store) Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error) {
 	var events []*journal.Event
 	err := s.read(ctx, "read events", func(r *reader) error {
@@ -73,9 +86,10 @@ func (s *Store) Events(ctx context.Context, params journal.EventsParams) ([]*jou
 			return err
 		}
 		if params.Subject != "" && len(params.Types) == 0 {
-			// The index has the events of a subject in order only within one type. Without naming the types, all events of the subject are
-			// read and sorted for each page.
-			err := r.query(`SELECT name FROM event_types LIMIT ?`, []any{int64(maxMerged + 1)}, func(stmt *sqlite3.Stmt) error {
+			// The index sorts the events of a subject by type. If the query doesn't list the types, SQLite reads and
+			// sorts all events of the subject for each page.
+			limit := int64(maxMerged + 1)
+			err := r.query(`SELECT name FROM event_types LIMIT ?`, []any{limit}, func(stmt *sqlite3.Stmt) error {
 				params.Types = append(params.Types, stmt.ColumnText(0))
 				return nil
 			})
@@ -111,7 +125,8 @@ func eventsQuery(params journal.EventsParams) (sql string, args []any) {
 		for i, name := range types {
 			types[i] = c.arg(name)
 		}
-		selects = []string{rows + ` AND +e.type IN (SELECT key FROM event_types WHERE name IN (` + strings.Join(types, ", ") + `))`}
+		keys := `SELECT key FROM event_types WHERE name IN (` + strings.Join(types, ", ") + `)`
+		selects = []string{rows + ` AND +e.type IN (` + keys + `)`}
 	}
 	if len(selects) == 0 {
 		selects = []string{rows}
@@ -119,10 +134,14 @@ func eventsQuery(params journal.EventsParams) (sql string, args []any) {
 	return strings.Join(selects, ` UNION ALL `) + ` ORDER BY 1 LIMIT ` + c.arg(int64(params.Limit)), c.args
 }
 
-// EventRange returns the positions of the oldest and the newest event.
+const eventRangeQuery = `SELECT
+	ifnull((SELECT min(position) FROM events), 0),
+	ifnull((SELECT max(position) FROM events), 0)`
+
+// EventRange implements journal.Store.
 func (s *Store) EventRange(ctx context.Context) (oldest, newest uint64, err error) {
 	err = s.read(ctx, "read the range of events", func(r *reader) error {
-		return r.query(`SELECT ifnull((SELECT min(position) FROM events), 0), ifnull((SELECT max(position) FROM events), 0)`, nil, func(stmt *sqlite3.Stmt) error {
+		return r.query(eventRangeQuery, nil, func(stmt *sqlite3.Stmt) error {
 			oldest, newest = uint64(stmt.ColumnInt64(0)), uint64(stmt.ColumnInt64(1))
 			return nil
 		})

@@ -12,17 +12,17 @@ import (
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// filesystem is the operating system's, but for two things. It tells SQLite that a disk is full or read-only: SQLite's driver
-// reports both as any other failure of the disk, and by the time a statement has failed the cause is gone. And the files that it makes are for
-// their owner alone, because what they hold is others' data.
+// filesystem is the operating system's file system with two changes. It tells SQLite when a disk is full or
+// read-only: SQLite's driver reports both like any other failure of the disk, so a failed statement wouldn't show the
+// cause. And only their owner can read the files that it creates, since they hold other people's data.
 type filesystem struct {
 	vfs.VFSFilename
 }
 
-// filesystemName is what SQLite knows the filesystem by.
+// filesystemName is the name under which SQLite finds the filesystem.
 const filesystemName = "treaty"
 
-// registerFilesystem makes the filesystem known to SQLite.
+// registerFilesystem registers the filesystem with SQLite.
 var registerFilesystem = sync.OnceValue(func() error {
 	system, ok := vfs.Find("").(vfs.VFSFilename)
 	if !ok {
@@ -32,12 +32,12 @@ var registerFilesystem = sync.OnceValue(func() error {
 	return nil
 })
 
-// OpenFilename opens a file of the operating system.
+// OpenFilename opens a file.
 func (f filesystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	if name != nil && flags&vfs.OPEN_CREATE != 0 {
-		makePrivate(name.String())
+		createPrivate(name.String())
 		if log, is := strings.CutSuffix(name.String(), "-wal"); is {
-			makePrivate(log + "-shm")
+			createPrivate(log + "-shm")
 		}
 	}
 	opened, flags, err := f.VFSFilename.OpenFilename(name, flags)
@@ -47,14 +47,15 @@ func (f filesystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.Fi
 	return &file{File: opened}, flags, nil
 }
 
-// makePrivate makes a file that isn't there. When it can't, the driver can't either, and says why.
-func makePrivate(name string) {
+// createPrivate creates a file that only its owner can read, unless it exists. If it can't, the driver will fail,
+// too, and say why.
+func createPrivate(name string) {
 	if file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
-		_ = file.Close() // nothing was written to it
+		_ = file.Close() // it is empty
 	}
 }
 
-// file is an open file. It passes on what SQLite uses of the operating system's files beyond vfs.File.
+// file is an open file. It forwards the optional interfaces of vfs.File that SQLite uses.
 type file struct {
 	vfs.File
 }
@@ -72,19 +73,19 @@ var (
 // Unwrap returns the operating system's file.
 func (f *file) Unwrap() vfs.File { return f.File }
 
-// WriteAt writes.
+// WriteAt writes to the file.
 func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	n, err := f.File.WriteAt(p, offset)
 	return n, classify(err)
 }
 
-// Truncate changes the file's size.
+// Truncate changes the size of the file.
 func (f *file) Truncate(size int64) error { return classify(f.File.Truncate(size)) }
 
-// Sync makes durable what was written.
+// Sync makes all writes durable.
 func (f *file) Sync(flags vfs.SyncFlag) error { return classify(f.File.Sync(flags)) }
 
-// SizeHint takes the room that will be needed.
+// SizeHint reserves space for the file.
 func (f *file) SizeHint(size int64) error {
 	if hinted, ok := f.File.(vfs.FileSizeHint); ok {
 		return classify(hinted.SizeHint(size))
@@ -92,7 +93,7 @@ func (f *file) SizeHint(size int64) error {
 	return nil
 }
 
-// SharedMemory is the index of the write-ahead log.
+// SharedMemory returns the index of the write-ahead log.
 func (f *file) SharedMemory() vfs.SharedMemory {
 	if shared, ok := f.File.(vfs.FileSharedMemory); ok {
 		return shared.SharedMemory()
@@ -100,7 +101,7 @@ func (f *file) SharedMemory() vfs.SharedMemory {
 	return nil
 }
 
-// LockState is the lock that this connection has; one that nobody has when it is unknown.
+// LockState returns the lock that this connection holds, or an invalid one if it is unknown.
 func (f *file) LockState() vfs.LockLevel {
 	if locked, ok := f.File.(vfs.FileLockState); ok {
 		return locked.LockState()
@@ -108,49 +109,49 @@ func (f *file) LockState() vfs.LockLevel {
 	return vfs.LOCK_EXCLUSIVE + 1
 }
 
-// HasMoved says whether the file has another name than when it was opened.
+// HasMoved returns whether the file was renamed since it was opened.
 func (f *file) HasMoved() (bool, error) {
 	if moved, ok := f.File.(vfs.FileHasMoved); ok {
-		return moved.HasMoved() //nolint:wrapcheck // SQLite's driver looks at the type
+		return moved.HasMoved()
 	}
 	return false, nil
 }
 
-// PersistWAL says whether the write-ahead log stays when the last connection closes.
+// PersistWAL returns whether the write-ahead log stays when the last connection closes.
 func (f *file) PersistWAL() bool {
 	kept, ok := f.File.(vfs.FilePersistWAL)
 	return ok && kept.PersistWAL()
 }
 
-// SetPersistWAL changes PersistWAL.
+// SetPersistWAL sets PersistWAL.
 func (f *file) SetPersistWAL(keep bool) {
 	if kept, ok := f.File.(vfs.FilePersistWAL); ok {
 		kept.SetPersistWAL(keep)
 	}
 }
 
-// PowersafeOverwrite says that a write harms nothing beside it when power is lost.
+// PowersafeOverwrite returns whether a power loss during a write leaves the bytes around it intact.
 func (f *file) PowersafeOverwrite() bool {
 	safe, ok := f.File.(vfs.FilePowersafeOverwrite)
 	return ok && safe.PowersafeOverwrite()
 }
 
-// SetPowersafeOverwrite changes PowersafeOverwrite.
+// SetPowersafeOverwrite sets PowersafeOverwrite.
 func (f *file) SetPowersafeOverwrite(on bool) {
 	if safe, ok := f.File.(vfs.FilePowersafeOverwrite); ok {
 		safe.SetPowersafeOverwrite(on)
 	}
 }
 
-// classify gives an error of the operating system the SQLite code that means it.
+// classify adds the SQLite code to an error of the operating system. SQLite's driver looks at the type of the result.
 func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		return vfs.SystemError(err, sqlite3.FULL) //nolint:wrapcheck // SQLite's driver looks at the type
+		return vfs.SystemError(err, sqlite3.FULL)
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		return vfs.SystemError(err, sqlite3.READONLY) //nolint:wrapcheck // SQLite's driver looks at the type
+		return vfs.SystemError(err, sqlite3.READONLY)
 	default:
 		return err
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// listQuery writes a list as SQL. Only operators, column names and the numbers of states are put into the text; what a caller gave is an
-// argument.
+// listQuery returns the SQL of a list. The text holds only operators, column names and the numbers of states. The
+// caller's values are arguments.
 func listQuery(params journal.ListParams) (sql string, args []any) {
 	var where condition
 	where.text.WriteString("true")
@@ -21,43 +21,45 @@ func listQuery(params journal.ListParams) (sql string, args []any) {
 	if params.Order.By == journal.OrderByUpdateTime {
 		column, position = "s.update_time", "6"
 	}
-	direction, behind := " ASC", " > "
+	direction, after := " ASC", " > "
 	if params.Order.Descending {
-		direction, behind = " DESC", " < "
+		direction, after = " DESC", " < "
 	}
 	if params.After != nil {
-		after := params.After.CreateTime
+		last := params.After.CreateTime
 		if params.Order.By == journal.OrderByUpdateTime {
-			after = params.After.UpdateTime
+			last = params.After.UpdateTime
 		}
-		where.text.WriteString(" AND (" + column + ", s.id)" + behind + "(" + where.arg(after.UnixMicro()) + ", " + where.arg(params.After.ID) + ")")
+		where.text.WriteString(" AND (" + column + ", s.id)" + after +
+			"(" + where.arg(last.UnixMicro()) + ", " + where.arg(params.After.ID) + ")")
 	}
 	rows := "SELECT " + rowColumns + " FROM sagas s WHERE " + where.text.String()
 	if params.Order.By == journal.OrderByUpdateTime {
-		// An index has the settled ones in order. The others are few, and sorted.
+		// An index sorts the sagas with these states. The others are few, and SQLite sorts them.
 		rows = rows + " AND s.state >= 3 UNION ALL " + rows + " AND s.state < 3 AND s.state < 4"
 	}
 	sql = rows + " ORDER BY " + position + direction + ", 2" + direction + " LIMIT " + where.arg(int64(params.Limit))
 	return sql, where.args
 }
 
-// condition is SQL in the making.
+// condition builds the text and the arguments of a condition.
 type condition struct {
 	text strings.Builder
 	args []any
 }
 
-// arg adds an argument and returns what stands for it.
+// arg adds an argument and returns its placeholder.
 func (c *condition) arg(value any) string {
 	c.args = append(c.args, value)
 	return "?" + strconv.Itoa(len(c.args))
 }
 
 var operators = map[journal.FilterOp]string{
-	journal.Equal: " = ", journal.NotEqual: " <> ", journal.Less: " < ", journal.LessOrEqual: " <= ", journal.Greater: " > ", journal.GreaterOrEqual: " >= ",
+	journal.Equal: " = ", journal.NotEqual: " <> ", journal.Less: " < ", journal.LessOrEqual: " <= ",
+	journal.Greater: " > ", journal.GreaterOrEqual: " >= ",
 }
 
-// write writes a filter that is known to be valid.
+// write adds a valid filter.
 func (c *condition) write(f *journal.Filter) {
 	switch f.Op {
 	case journal.And:
@@ -83,8 +85,9 @@ func (c *condition) join(args []*journal.Filter, with string) {
 	c.text.WriteString(")")
 }
 
-// compare writes a leaf. SQLite takes every comparison for one that few sagas pass, and would rather read and sort all of those than walk along
-// the index that has them in order until the page is full. A plus before a column keeps it from that where most sagas may pass.
+// compare returns the SQL of a leaf. SQLite assumes that few sagas match a comparison, so it would read and sort all
+// of them instead of reading the index with the right order until the page is full. A plus before a column prevents
+// that where most sagas may match.
 func (c *condition) compare(f *journal.Filter) string {
 	operator := operators[f.Op]
 	switch f.Field {
@@ -102,17 +105,18 @@ func (c *condition) compare(f *journal.Filter) string {
 	case journal.FieldUpdateTime:
 		return "s.update_time" + operator + c.arg(f.Time.UnixMicro())
 	case journal.FieldLabel:
-		// A saga without the label equals nothing.
+		// A saga without the label only matches NotEqual.
 		in := "s.key IN "
 		if f.Op == journal.NotEqual {
 			in, operator = "s.key NOT IN ", " = "
 		}
-		return in + "(SELECT saga FROM labels WHERE label = " + c.arg(f.Label) + " AND value" + operator + c.arg(f.Text) + ")"
+		label, value := c.arg(f.Label), c.arg(f.Text)
+		return in + "(SELECT saga FROM labels WHERE label = " + label + " AND value" + operator + value + ")"
 	}
-	return "false" // no field that Validate lets pass
+	return "false" // Validate refuses other fields
 }
 
-// compareState says the conditions of the partial indexes literally, so that SQLite may use them.
+// compareState repeats the conditions of the partial indexes literally, so that SQLite can use them.
 func compareState(f *journal.Filter) string {
 	state, _ := f.State()
 	number := strconv.Itoa(int(state))

@@ -20,11 +20,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// fillStore is the environment variable that makes the test fill the store that it names, in a process of its own.
+// fillStore is an environment variable with the path of a store. If it is set, the test fills the store.
 const fillStore = "TREATY_TEST_FILL_STORE"
 
-// TestFileSizeLimit meets a file that can't grow as the operating system itself reports it, with no disk of the tests in between.
-// The limit holds for a whole process, and so the test runs in one of its own.
+// TestFileSizeLimit writes to a file that can't grow, with the operating system's own error instead of an injected one.
+// The limit holds for a process, so the test runs in another process.
 func TestFileSizeLimit(t *testing.T) {
 	if path := os.Getenv(fillStore); path != "" {
 		if err := fill(t.Context(), path); err != nil {
@@ -39,7 +39,7 @@ func TestFileSizeLimit(t *testing.T) {
 	}
 }
 
-// fill writes until no file may grow, looks for what was acknowledged, and goes on when files may grow again.
+// fill writes until the file can't grow, checks what was acknowledged, and writes again without the limit.
 func fill(ctx context.Context, path string) error {
 	signal.Ignore(syscall.SIGXFSZ)
 	store, err := Open(ctx, path)
@@ -62,8 +62,10 @@ func fill(ctx context.Context, path string) error {
 		return []*journal.Entry{{Saga: id, Turn: 1, Data: data, Row: row}}
 	}
 	written := 0
-	for err = store.Append(ctx, saga("s0")); err == nil && written < enough; err = store.Append(ctx, saga(fmt.Sprintf("s%d", written))) {
-		written++
+	for err == nil && written < enough {
+		if err = store.Append(ctx, saga(fmt.Sprintf("s%d", written))); err == nil {
+			written++
+		}
 	}
 	if !errors.Is(err, journal.ErrFull) {
 		return fmt.Errorf("after %d sagas: got the error %w, want ErrFull", written, err)
@@ -75,5 +77,5 @@ func fill(ctx context.Context, path string) error {
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &free); err != nil {
 		return fmt.Errorf("lift the limit: %w", err)
 	}
-	return errors.Join(store.Append(ctx, saga("one more")), store.Check(ctx), store.Close())
+	return errors.Join(store.Append(ctx, saga("one more")), store.check(ctx), store.Close())
 }

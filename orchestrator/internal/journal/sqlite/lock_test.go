@@ -15,7 +15,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// holdStore is the environment variable that makes the test binary open the store that it names, and hold it.
+// holdStore is an environment variable with the path of a store. If it is set, the test binary holds the store open.
 const holdStore = "TREATY_TEST_HOLD_STORE"
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// hold opens a store, writes to it, says so, and waits until its input ends.
+// hold opens a store, writes to it, prints "held", and waits until its input ends.
 func hold(path string) error {
 	store, err := Open(context.Background(), path)
 	if err != nil {
@@ -46,12 +46,12 @@ func hold(path string) error {
 		}
 	}
 	fmt.Println("held")
-	_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // whatever ends it
+	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 	return store.Close()
 }
 
-// TestSecondProcess is held off by a process that has the store open, and told which. When that one is killed, the store is
-// free, and has what was written.
+// TestSecondProcess opens a store that another process has open. The error names that process. After it is killed, the
+// store can be opened, and has everything that was written.
 func TestSecondProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	holder := exec.CommandContext(t.Context(), os.Args[0])
@@ -69,11 +69,11 @@ func TestSecondProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		t.Fatalf("the holder says %q, %v", line, err)
+		t.Fatalf("the other process printed %q, %v", line, err)
 	}
 	_, err = Open(t.Context(), path)
 	if !errors.Is(err, journal.ErrLocked) {
-		t.Fatalf("a second process gets %v", err)
+		t.Fatalf("got %v, want ErrLocked", err)
 	}
 	for _, want := range []string{path, "process " + strconv.Itoa(holder.Process.Pid)} {
 		if !strings.Contains(err.Error(), want) {
@@ -101,7 +101,7 @@ func TestSecondProcess(t *testing.T) {
 	}
 }
 
-// TestSecondStore is held off whatever path the file is opened by.
+// TestSecondStore opens a file that this process has open, by different paths.
 func TestSecondStore(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sagas.db")
@@ -117,8 +117,9 @@ func TestSecondStore(t *testing.T) {
 	t.Chdir(dir)
 	for _, other := range []string{path, "sagas.db", filepath.Join(links, "sagas.db"), fileLink} {
 		_, err := Open(t.Context(), other)
-		if !errors.Is(err, journal.ErrLocked) || !strings.Contains(err.Error(), "it is this one, process "+strconv.Itoa(os.Getpid())) {
-			t.Errorf("opened as %s: %v", other, err)
+		want := "it is this process, " + strconv.Itoa(os.Getpid())
+		if !errors.Is(err, journal.ErrLocked) || !strings.Contains(err.Error(), want) {
+			t.Errorf("opening %s: %v", other, err)
 		}
 	}
 	if err := store.Close(); err != nil {
@@ -126,7 +127,7 @@ func TestSecondStore(t *testing.T) {
 	}
 	store = openAt(t, filepath.Join(links, "sagas.db"))
 	if store.Name() != path || store.Epoch() != 2 {
-		t.Errorf("the store is %s with the epoch %d, want %s and 2: who was held off changed nothing", store.Name(), store.Epoch(), path)
+		t.Errorf("the store is %s with the epoch %d, want %s and 2", store.Name(), store.Epoch(), path)
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)

@@ -12,8 +12,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// old makes a file as the given version of the schema has it, with sagas in every state, and returns its path.
-func old(t *testing.T, version int) string {
+// oldStore creates a file with an older version of the schema and sagas in every state, and returns its path.
+func oldStore(t *testing.T, version int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	conn, err := sqlite3.Open(path)
@@ -46,42 +46,46 @@ func old(t *testing.T, version int) string {
 	return path
 }
 
-// TestMigrate opens files of every earlier version and works with them.
+// TestMigrate opens files of every earlier version, and reads and writes them.
 func TestMigrate(t *testing.T) {
 	for version := 1; version < len(migrations); version++ {
 		t.Run(fmt.Sprintf("from %d", version), func(t *testing.T) {
-			path := old(t, version)
+			path := oldStore(t, version)
 			store := openAt(t, path)
 			if store.Epoch() != 8 {
 				t.Errorf("the epoch is %d, want 8", store.Epoch())
 			}
 			ctx := t.Context()
-			for state := treatyv1.SagaState_SAGA_STATE_RUNNING; state <= treatyv1.SagaState_SAGA_STATE_COMPENSATED; state++ {
+			const first, last = treatyv1.SagaState_SAGA_STATE_RUNNING, treatyv1.SagaState_SAGA_STATE_COMPENSATED
+			for state := first; state <= last; state++ {
 				saga, err := store.Load(ctx, fmt.Sprintf("s%d", state))
 				if err != nil {
 					t.Fatal(err)
 				}
 				row := saga.Row
-				if row.State != state || row.Definition != "X/Y" || row.Labels["label"] != "value" || row.Waiting || len(row.Awaits) > 0 ||
+				if row.State != state || row.Definition != "X/Y" || row.Labels["label"] != "value" ||
+					row.Waiting || len(row.Awaits) > 0 ||
 					!row.CreateTime.Equal(time.Unix(1, 0)) || !row.Due.Equal(time.Unix(4, 0)) ||
 					len(saga.Turns) != 2 || saga.Turns[0].Number != 1 || string(saga.Turns[1].Data) != "two" {
 					t.Errorf("got %+v", saga)
 				}
 			}
 			for which, want := range map[journal.OpenSagas]int{journal.Driven: 2, journal.Unended: 3} {
-				if open, err := store.Open(ctx, journal.OpenParams{Limit: 10, Which: which}); err != nil || len(open) != want {
+				open, err := store.Open(ctx, journal.OpenParams{Limit: 10, Which: which})
+				if err != nil || len(open) != want {
 					t.Errorf("%d sagas are open, %v; want %d", len(open), err, want)
 				}
 			}
 
-			// Its sagas do all that new ones do.
+			// Its sagas can do everything that new ones can.
 			waits := &journal.Row{
-				ID: "s1", State: treatyv1.SagaState_SAGA_STATE_RUNNING, UpdateTime: time.Unix(5, 0), Waiting: true, Awaits: []journal.Await{{Type: "T", Subject: "s"}},
+				ID: "s1", State: first, UpdateTime: time.Unix(5, 0),
+				Waiting: true, Awaits: []journal.Await{{Type: "T", Subject: "s"}},
 			}
-			anew := &journal.Row{ID: "s4", State: treatyv1.SagaState_SAGA_STATE_RUNNING, UpdateTime: time.Unix(5, 0)}
+			restarted := &journal.Row{ID: "s4", State: first, UpdateTime: time.Unix(5, 0)}
 			group := []*journal.Entry{
 				{Saga: "s1", Turn: 3, Row: waits},
-				{Saga: "s4", Turn: 3, Row: anew, First: true},
+				{Saga: "s4", Turn: 3, Row: restarted, First: true},
 				{Events: []*journal.Event{{Source: "a", ID: "1", Type: "T", Subject: "s", StoreTime: time.Unix(6, 0)}}},
 			}
 			if err := store.Append(ctx, group); err != nil {
@@ -91,12 +95,13 @@ func TestMigrate(t *testing.T) {
 				t.Errorf("woken are %q", woken)
 			}
 			if saga, err := store.Load(ctx, "s4"); err != nil || len(saga.Turns) != 1 || saga.Turns[0].Number != 3 {
-				t.Errorf("a journal that was opened anew: %+v, %v", saga, err)
+				t.Errorf("the journal that was restarted: %+v, %v", saga, err)
 			}
-			if n, err := store.Purge(ctx, journal.PurgeParams{Definitions: []string{"X/Y"}, EndedBefore: time.Unix(9, 0), Limit: 10}); err != nil || n != 1 {
+			params := journal.PurgeParams{Definitions: []string{"X/Y"}, EndedBefore: time.Unix(9, 0), Limit: 10}
+			if n, err := store.Purge(ctx, params); err != nil || n != 1 {
 				t.Errorf("%d sagas were purged, %v; want 1", n, err)
 			}
-			if err := store.Check(ctx); err != nil {
+			if err := store.check(ctx); err != nil {
 				t.Error(err)
 			}
 			if err := store.Close(); err != nil {

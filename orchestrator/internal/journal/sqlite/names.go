@@ -7,16 +7,16 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// maxNames is how many names are remembered; there are seldom more than some hundred.
+// maxNames is the maximal number of cached names. There are rarely more than a few hundred.
 const maxNames = 1 << 14
 
-// names gives long names that come again and again, of definitions and of event types, short keys.
+// names maps long, frequent names to short keys: those of definitions, or of event types.
 type names struct {
 	find, insert *sqlite3.Stmt
 	keys         map[string]int64
 }
 
-// key returns the key of a name, giving it one when it is new.
+// key returns the key of a name. It stores the name if it is new.
 func (n *names) key(conn *sqlite3.Conn, name string) (int64, error) {
 	if key, known := n.keys[name]; known {
 		return key, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,8 +19,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// written makes a store with something in it, closed, and returns its path and what it holds.
-func written(t *testing.T) (string, *ledger) {
+// writeStore creates a store with some sagas, closes it, and returns its path and contents.
+func writeStore(t *testing.T) (string, *ledger) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	store := openAt(t, path)
@@ -39,7 +40,7 @@ func written(t *testing.T) (string, *ledger) {
 	return path, l
 }
 
-// edit runs SQL on a file as another program would.
+// edit runs SQL on a file with another connection.
 func edit(t *testing.T, path, sql string) {
 	t.Helper()
 	conn, err := sqlite3.Open(path)
@@ -52,13 +53,13 @@ func edit(t *testing.T, path, sql string) {
 	}
 }
 
-// TestOpenRefuses opens what isn't a store, or isn't one that can be used. The error tells which file, and what is wrong with it; the file
-// stays as it was.
-func TestOpenRefuses(t *testing.T) {
+// TestOpenInvalid opens files that aren't stores, and stores that can't be used. The error names the file and the
+// cause, and the file isn't changed.
+func TestOpenInvalid(t *testing.T) {
 	change := func(f func([]byte) []byte) func(*testing.T) string {
 		return func(t *testing.T) string {
 			t.Helper()
-			path, _ := written(t)
+			path, _ := writeStore(t)
 			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -75,46 +76,62 @@ func TestOpenRefuses(t *testing.T) {
 	query := func(sql string) func(*testing.T) string {
 		return func(t *testing.T) string {
 			t.Helper()
-			path, _ := written(t)
+			path, _ := writeStore(t)
 			edit(t, path, sql)
 			return path
 		}
 	}
+	version := func(n int) string { return fmt.Sprintf("PRAGMA user_version = %d", n) }
+	inDir := func(name string) func(*testing.T) string {
+		return func(t *testing.T) string {
+			t.Helper()
+			return filepath.Join(t.TempDir(), name)
+		}
+	}
 	for _, test := range []struct {
-		name string
-		path func(*testing.T) string
-		want error  // nil when no sentinel fits
-		says string // is in the message
-		mend func(t *testing.T, path string)
+		name   string
+		path   func(*testing.T) string
+		want   error  // nil if there is no such sentinel
+		text   string // in the message
+		repair func(t *testing.T, path string)
 	}{
-		{"garbage", content(strings.Repeat("all work and no play ", 500)), journal.ErrCorrupt, "it is not a SQLite file", nil},
+		{"garbage", content(strings.Repeat("garbage ", 500)), journal.ErrCorrupt, "isn't a SQLite file", nil},
 		{"short garbage", content("hello"), journal.ErrCorrupt, "it ends after 5 bytes", nil},
-		{"cut in the header", change(func(data []byte) []byte { return data[:60] }), journal.ErrCorrupt, "it ends after 60 bytes", nil},
-		{"cut behind the header", change(func(data []byte) []byte { return data[:200] }), journal.ErrCorrupt, "backup", nil},
+		{"cut in the header", change(func(data []byte) []byte { return data[:60] }),
+			journal.ErrCorrupt, "it ends after 60 bytes", nil},
+		{"cut after the header", change(func(data []byte) []byte { return data[:200] }),
+			journal.ErrCorrupt, "backup", nil},
 		{"first page overwritten", change(func(data []byte) []byte {
 			copy(data[100:4096], strings.Repeat("x", 4096))
 			return data
 		}), journal.ErrCorrupt, "backup", nil},
-		{"another program's", change(func(data []byte) []byte {
+		{"of another program", change(func(data []byte) []byte {
 			binary.BigEndian.PutUint32(data[headerApplicationID:], 0x1234)
 			return data
 		}), nil, "belongs to another program (application id 0x1234", nil},
-		{"another program's without an id", func(t *testing.T) string {
+		{"of another program, without an id", func(t *testing.T) string {
 			t.Helper()
 			path := filepath.Join(t.TempDir(), "other.db")
 			edit(t, path, "CREATE TABLE theirs (x)")
 			return path
 		}, nil, "belongs to another program", nil},
-		{"newer", query(fmt.Sprintf("PRAGMA user_version = %d", len(migrations)+1)), journal.ErrVersion, fmt.Sprintf("version %d, this program knows %d", len(migrations)+1, len(migrations)), func(t *testing.T, path string) {
-			t.Helper()
-			edit(t, path, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)))
-		}},
-		{"no epoch", query("DELETE FROM meta"), journal.ErrCorrupt, "there is no epoch", func(t *testing.T, path string) {
-			t.Helper()
-			edit(t, path, "INSERT INTO meta VALUES ('epoch', 7)")
-		}},
-		{"directory", func(t *testing.T) string { t.Helper(); return t.TempDir() }, nil, "this is a directory; name a file in it", nil},
-		{"missing directory", func(t *testing.T) string { t.Helper(); return filepath.Join(t.TempDir(), "not", "there.db") }, fs.ErrNotExist, "its directory doesn't exist; create it", nil},
+		{
+			"newer", query(version(len(migrations) + 1)), journal.ErrVersion,
+			fmt.Sprintf("version %d, this program supports %d", len(migrations)+1, len(migrations)),
+			func(t *testing.T, path string) {
+				t.Helper()
+				edit(t, path, version(len(migrations)))
+			},
+		},
+		{
+			"no epoch", query("DELETE FROM meta"), journal.ErrCorrupt, "the epoch is missing",
+			func(t *testing.T, path string) {
+				t.Helper()
+				edit(t, path, "INSERT INTO meta VALUES ('epoch', 7)")
+			},
+		},
+		{"directory", inDir(""), nil, "this is a directory; name a file in it", nil},
+		{"missing directory", inDir("not/there.db"), fs.ErrNotExist, "its directory doesn't exist; create it", nil},
 		{"socket", func(t *testing.T) string {
 			t.Helper()
 			path := filepath.Join(t.TempDir(), "socket")
@@ -122,7 +139,7 @@ func TestOpenRefuses(t *testing.T) {
 			if err != nil {
 				t.Skip(err)
 			}
-			t.Cleanup(func() { _ = listener.Close() }) // of no interest here
+			t.Cleanup(func() { _ = listener.Close() })
 			return path
 		}, nil, "not a regular file", nil},
 		{"no path", func(*testing.T) string { return "" }, nil, "the path is empty", nil},
@@ -133,15 +150,15 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return filepath.Join(dir, "sagas.db")
-		}, nil, "1000 are allowed", nil},
+		}, nil, "the limit is 1000", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := test.path(t)
 			before, _ := os.ReadFile(path)
 			store, err := Open(t.Context(), path)
 			if err == nil {
-				_ = store.Close() // it should not be open
-				t.Fatal("it was opened")
+				_ = store.Close()
+				t.Fatal("the file was opened")
 			}
 			if test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
@@ -149,16 +166,16 @@ func TestOpenRefuses(t *testing.T) {
 			if !strings.Contains(err.Error(), path) {
 				t.Errorf("the error %q doesn't name the file", err)
 			}
-			if !strings.Contains(err.Error(), test.says) {
-				t.Errorf("the error %q doesn't say %q", err, test.says)
+			if !strings.Contains(err.Error(), test.text) {
+				t.Errorf("the error %q doesn't say %q", err, test.text)
 			}
 			after, _ := os.ReadFile(path)
 			if string(before) != string(after) {
 				t.Error("the file was changed")
 			}
-			if test.mend != nil {
-				// The lock was given back.
-				test.mend(t, path)
+			if test.repair != nil {
+				// The lock was released.
+				test.repair(t, path)
 				if err := openAt(t, path).Close(); err != nil {
 					t.Error(err)
 				}
@@ -167,7 +184,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestOpenEmptyFile makes a store of a file that somebody has created, as of one that isn't there.
+// TestOpenEmptyFile opens an empty file, which becomes a store like a new one.
 func TestOpenEmptyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -175,25 +192,26 @@ func TestOpenEmptyFile(t *testing.T) {
 	}
 	store := openAt(t, path)
 	defer store.Close()
-	if version, err := queryInt(store.writer.conn, "PRAGMA user_version"); err != nil || version != int64(len(migrations)) {
+	version, err := queryInt(store.writer.conn, "PRAGMA user_version")
+	if err != nil || version != int64(len(migrations)) {
 		t.Errorf("the schema has version %d, %v", version, err)
 	}
 	if id, err := queryInt(store.writer.conn, "PRAGMA application_id"); err != nil || id != applicationID {
-		t.Errorf("the file belongs to %#x, %v", id, err)
+		t.Errorf("the application id is %#x, %v", id, err)
 	}
 	if err := newLedger(1).audit(t, store, nil); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestOpenReadOnly says so for a file, and for a directory, that may not be written.
-func TestOpenReadOnly(t *testing.T) {
+// TestOpenUnwritable opens a file, or a file in a directory, that may not be written.
+func TestOpenUnwritable(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("root may write everything")
+		t.Skip("root can write every file")
 	}
-	path, l := written(t)
+	path, l := writeStore(t)
 	for name, mode := range map[string]fs.FileMode{path: 0o400, filepath.Dir(path): 0o500} {
-		was, err := os.Stat(name)
+		before, err := os.Stat(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +221,7 @@ func TestOpenReadOnly(t *testing.T) {
 		if _, err := Open(t.Context(), path); !errors.Is(err, journal.ErrReadOnly) {
 			t.Errorf("with %s read-only: %v", name, err)
 		}
-		if err := os.Chmod(name, was.Mode()); err != nil {
+		if err := os.Chmod(name, before.Mode()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -226,8 +244,9 @@ func TestOpenEndedContext(t *testing.T) {
 	}
 }
 
-// TestCheck finds damage that a start doesn't look for.
-func TestCheck(t *testing.T) {
+// TestCheckFindsDamage checks the check of the other tests.
+func TestCheckFindsDamage(t *testing.T) {
+	const replace = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, "
 	for name, sql := range map[string]string{
 		"a turn is missing":       "DELETE FROM turns WHERE position = (1 << 24 | 1)",
 		"all turns are missing":   "DELETE FROM turns WHERE position >> 24 = 1",
@@ -236,27 +255,29 @@ func TestCheck(t *testing.T) {
 		"event without type":      "INSERT INTO events VALUES (1 << 30, 'a', 'b', 99, 's', 0, 0, x'')",
 		"turns without saga":      "DELETE FROM sagas WHERE key = 2",
 		"definition is missing":   "DELETE FROM definitions WHERE key = (SELECT definition FROM sagas WHERE key = 1)",
-		"an index doesn't fit":    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'state = 5', 'state = 4') WHERE name = 'sagas_compensated'",
-		"value of the wrong type": "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'due INTEGER', 'due TEXT') WHERE name = 'sagas'",
+		"an index doesn't fit":    replace + "'state = 5', 'state = 4') WHERE name = 'sagas_compensated'",
+		"value of the wrong type": replace + "'due INTEGER', 'due TEXT') WHERE name = 'sagas'",
 	} {
 		t.Run(name, func(t *testing.T) {
-			path, _ := written(t)
+			path, _ := writeStore(t)
 			edit(t, path, "UPDATE sagas SET due = 5 WHERE key = 1")
 			edit(t, path, sql)
 			store := openAt(t, path)
 			defer store.Close()
-			if err := store.Check(t.Context()); !errors.Is(err, journal.ErrCorrupt) {
+			if err := store.check(t.Context()); !errors.Is(err, journal.ErrCorrupt) {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 }
 
-// TestMissingTurn is noticed by whoever reads the saga.
+// TestMissingTurn reads a saga without its first turn.
 func TestMissingTurn(t *testing.T) {
-	path, l := written(t)
-	longest := slices.MaxFunc(slices.Collect(keys(l)), func(a, b string) int { return len(l.turns[a]) - len(l.turns[b]) })
-	edit(t, path, fmt.Sprintf("DELETE FROM turns WHERE position = (SELECT key << 24 | 1 FROM sagas WHERE id = '%s')", longest))
+	path, l := writeStore(t)
+	longest := slices.MaxFunc(slices.Collect(maps.Keys(l.turns)), func(a, b string) int {
+		return len(l.turns[a]) - len(l.turns[b])
+	})
+	edit(t, path, "DELETE FROM turns WHERE position = (SELECT key << 24 | 1 FROM sagas WHERE id = '"+longest+"')")
 	store := openAt(t, path)
 	defer store.Close()
 	if _, err := store.Load(t.Context(), longest); !errors.Is(err, journal.ErrCorrupt) {
@@ -264,18 +285,8 @@ func TestMissingTurn(t *testing.T) {
 	}
 }
 
-func keys(l *ledger) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for id := range l.turns {
-			if !yield(id) {
-				return
-			}
-		}
-	}
-}
-
-// TestReadByAnotherProgram looks at the file with a connection of its own, as the sqlite3 shell does, while the store writes. Neither waits
-// for the other, and the views tell what there is.
+// TestReadByAnotherProgram reads the file with another connection, as the sqlite3 shell does, while the store writes.
+// Neither waits for the other, and the views show what is stored.
 func TestReadByAnotherProgram(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	store := openAt(t, path)
@@ -300,14 +311,14 @@ func TestReadByAnotherProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := count("SELECT count(*) FROM saga_turns"); n != int64(turns) {
-			t.Fatalf("%d turns are seen, %d were written", n, turns)
+			t.Fatalf("the view has %d turns, %d were written", n, turns)
 		}
-		group := l.group() // written while the other reads
+		group := l.group() // written while the other connection reads
 		if err := store.Append(t.Context(), group); err != nil {
 			t.Fatal(err)
 		}
 		if n := count("SELECT count(*) FROM saga_turns"); n != int64(turns) {
-			t.Fatalf("within one transaction %d turns are seen, then %d", turns, n)
+			t.Fatalf("within one transaction, the view has %d turns and then %d", turns, n)
 		}
 		if err := other.Exec("COMMIT"); err != nil {
 			t.Fatal(err)
@@ -317,14 +328,15 @@ func TestReadByAnotherProgram(t *testing.T) {
 		}
 		turns += len(group)
 	}
-	if n := count("SELECT count(*) FROM saga_list WHERE name LIKE 'sagas/s%' AND state IN ('RUNNING', 'COMPENSATING', 'SUSPENDED', 'SUCCEEDED', 'COMPENSATED')"); n != int64(len(l.turns)) {
-		t.Errorf("%d sagas are listed, want %d", n, len(l.turns))
-	}
-	if n := count("SELECT count(*) FROM saga_events WHERE type = 'T' AND store_time = '1970-01-01T00:00:01.000Z'"); n != int64(len(l.events)) || n == 0 {
-		t.Errorf("%d events are listed, want %d", n, len(l.events))
-	}
-	if n := count("SELECT count(*) FROM saga_list WHERE waiting = 'no' AND awaits IS NULL"); n != int64(len(l.turns)) {
-		t.Errorf("%d sagas are listed as not waiting, want %d", n, len(l.turns))
+	for sql, want := range map[string]int{
+		`saga_list WHERE name LIKE 'sagas/s%' AND
+			state IN ('RUNNING', 'COMPENSATING', 'SUSPENDED', 'SUCCEEDED', 'COMPENSATED')`: len(l.turns),
+		`saga_events WHERE type = 'T' AND store_time = '1970-01-01T00:00:01.000Z'`: len(l.events),
+		`saga_list WHERE waiting = 'no' AND awaits IS NULL`:                        len(l.turns),
+	} {
+		if n := count("SELECT count(*) FROM " + sql); n != int64(want) || n == 0 {
+			t.Errorf("%s has %d rows, want %d", sql, n, want)
+		}
 	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)

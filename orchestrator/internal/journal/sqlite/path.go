@@ -13,10 +13,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// maxPath is how long a path may be; SQLite's files add a suffix, and its driver stops at 1024 bytes.
+// maxPath is the maximal length of a path. SQLite adds suffixes to it, and its driver has a limit of 1024 bytes.
 const maxPath = 1000
 
-// resolve returns the one name of the file, so that the lock holds whatever path it is opened by.
+// resolve returns the canonical path of the file, so that the lock works for all its paths.
 func resolve(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("open a store: the path is empty; name a file")
@@ -27,7 +27,8 @@ func resolve(path string) (string, error) {
 	}
 	directory, err := filepath.EvalSymlinks(filepath.Dir(full))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("open the store %s: its directory doesn't exist; create it or name another: %w", full, err)
+		return "", fmt.Errorf("open the store %s: its directory doesn't exist; create it, or name another: %w",
+			full, err)
 	}
 	if err != nil {
 		return "", fmt.Errorf("open the store %s: %w", full, err)
@@ -37,7 +38,7 @@ func resolve(path string) (string, error) {
 		full = target
 	}
 	if len(full) > maxPath {
-		return "", fmt.Errorf("open the store %s: the path has %d bytes; %d are allowed", full, len(full), maxPath)
+		return "", fmt.Errorf("open the store %s: the path has %d bytes: the limit is %d", full, len(full), maxPath)
 	}
 	info, err := os.Stat(full)
 	switch {
@@ -53,7 +54,7 @@ func resolve(path string) (string, error) {
 	return full, nil
 }
 
-// Where a SQLite file's header says whose it is.
+// Positions in the header of a SQLite file.
 const (
 	headerSize          = 100
 	headerMagic         = "SQLite format 3\x00"
@@ -61,7 +62,8 @@ const (
 	headerApplicationID = 68
 )
 
-// checkHeader refuses a file that SQLite couldn't read or that belongs to another program, before anything touches it.
+// checkHeader returns an error for a file that SQLite can't read or that belongs to another program. It doesn't
+// change the file.
 func checkHeader(path string) error {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,29 +79,33 @@ func checkHeader(path string) error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("open the store %s: %w: it ends after %d bytes; restore it from a copy, or name another file", path, journal.ErrCorrupt, n)
+		return fmt.Errorf("open the store %s: %w: it ends after %d bytes; restore it from a copy, or name another file",
+			path, journal.ErrCorrupt, n)
 	case err != nil:
 		return fmt.Errorf("open the store %s: %w", path, err)
 	case !bytes.HasPrefix(header, []byte(headerMagic)):
-		return fmt.Errorf("open the store %s: %w: it is not a SQLite file; restore it from a copy, or name another file", path, journal.ErrCorrupt)
+		return fmt.Errorf("open the store %s: %w: it isn't a SQLite file; restore it from a copy, or name another file",
+			path, journal.ErrCorrupt)
 	}
 	owner := int32(binary.BigEndian.Uint32(header[headerApplicationID:]))
 	empty := binary.BigEndian.Uint32(header[headerSchemaCookie:]) == 0
 	if owner != applicationID && (owner != 0 || !empty) {
-		return fmt.Errorf("open the store %s: the file belongs to another program (application id %#x, not %#x); name another file", path, uint32(owner), uint32(applicationID))
+		return fmt.Errorf("open the store %s: it belongs to another program (application id %#x, not %#x); "+
+			"name another file", path, uint32(owner), uint32(applicationID))
 	}
 	return nil
 }
 
-// syncDirectory makes the file's name durable; SQLite itself cares only for its log's.
+// syncDirectory makes the file's name durable. SQLite itself does so only for its log.
 func syncDirectory(path string) error {
 	directory, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	defer directory.Close()
-	if err := directory.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, fs.ErrPermission) {
-		return err
+	err = directory.Sync()
+	if isAny(err, errors.ErrUnsupported, fs.ErrInvalid, fs.ErrPermission) {
+		return nil // the operating system can't sync directories
 	}
-	return nil
+	return err
 }

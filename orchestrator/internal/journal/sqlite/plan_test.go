@@ -3,6 +3,7 @@ package sqlite
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// TestPlans holds the queries that must not slow down with the number of finished sagas to the indexes that see to it. A page's
-// size is bound, because SQLite plans with it.
+// TestPlans checks that queries which must not slow down with the number of ended sagas use the right indexes. It binds
+// the limit of a page, since SQLite's plan depends on it.
 func TestPlans(t *testing.T) {
 	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
 	defer store.Close()
@@ -24,22 +25,24 @@ func TestPlans(t *testing.T) {
 	}
 	and := func(args ...*journal.Filter) *journal.Filter { return &journal.Filter{Op: journal.And, Args: args} }
 	succeeded, label := state(journal.Equal, "SUCCEEDED"), compare(journal.Equal, journal.FieldLabel, "c-1")
+	definition := compare(journal.Equal, journal.FieldDefinition, "X/Y")
 	const byCreateTime, byUpdateTime = "sagas_by_create_time", "sagas_by_update_time"
+	const compensated = "sagas_compensated (state=?"
 	for _, test := range []struct {
 		name   string
 		filter *journal.Filter
-		create string // is in the plan when the order is by creation
-		update string // is in the plan when the order is by the last change
+		create string // in the plan of the order by creation time
+		update string // in the plan of the order by update time
 	}{
 		{"all", nil, byCreateTime, byUpdateTime},
 		{"running", state(journal.Equal, "RUNNING"), "sagas_unended (state=?)", "sagas_unended (state=?)"},
 		{"suspended", state(journal.Equal, "SUSPENDED"), "sagas_unended (state=?)", "sagas_unended (state=?)"},
-		{"compensated", state(journal.Equal, "COMPENSATED"), "sagas_compensated (state=?", "sagas_compensated (state=?"},
+		{"compensated", state(journal.Equal, "COMPENSATED"), compensated, compensated},
 		{"succeeded", succeeded, byCreateTime, byUpdateTime},
 		{"not succeeded", state(journal.NotEqual, "SUCCEEDED"), byCreateTime, byUpdateTime},
 		{"not running", state(journal.NotEqual, "RUNNING"), byCreateTime, byUpdateTime},
-		{"definition", compare(journal.Equal, journal.FieldDefinition, "X/Y"), byCreateTime, byUpdateTime},
-		{"definition and state", and(compare(journal.Equal, journal.FieldDefinition, "X/Y"), succeeded), byCreateTime, byUpdateTime},
+		{"definition", definition, byCreateTime, byUpdateTime},
+		{"definition and state", and(definition, succeeded), byCreateTime, byUpdateTime},
 		{"id", compare(journal.Equal, journal.FieldID, "s"), "autoindex_sagas_1 (id=?)", "autoindex_sagas_1 (id=?)"},
 		{"ids from", compare(journal.GreaterOrEqual, journal.FieldID, "s"), byCreateTime, byUpdateTime},
 		{"created from", compare(journal.GreaterOrEqual, journal.FieldCreateTime, ""), byCreateTime, byUpdateTime},
@@ -48,11 +51,14 @@ func TestPlans(t *testing.T) {
 		{"label and state", and(succeeded, label), "INTEGER PRIMARY KEY (rowid=?)", "INTEGER PRIMARY KEY (rowid=?)"},
 		{"other label", compare(journal.NotEqual, journal.FieldLabel, "c-1"), byCreateTime, byUpdateTime},
 	} {
-		for by, want := range map[journal.OrderField]string{journal.OrderByCreateTime: test.create, journal.OrderByUpdateTime: test.update} {
+		for by, want := range map[journal.OrderField]string{
+			journal.OrderByCreateTime: test.create, journal.OrderByUpdateTime: test.update,
+		} {
 			for _, after := range []*journal.Row{nil, {ID: "s"}} {
 				for _, descending := range []bool{false, true} {
 					sql, args := listQuery(journal.ListParams{
-						Filter: test.filter, Order: journal.Order{By: by, Descending: descending}, After: after, Limit: 50,
+						Filter: test.filter, Order: journal.Order{By: by, Descending: descending},
+						After: after, Limit: 50,
 					})
 					store.planned(t, test.name, want, sql, args)
 				}
@@ -61,30 +67,33 @@ func TestPlans(t *testing.T) {
 	}
 	store.planned(t, "due", "sagas_due (due>? AND due<?)", dueQuery, []any{int64(1), int64(50)})
 	for which, sql := range openQueries {
-		store.planned(t, fmt.Sprintf("open %d", which), "sagas_unended (state=? AND waiting=? AND id>?)", sql, []any{"s", int64(50)})
+		const want = "sagas_unended (state=? AND waiting=? AND id>?)"
+		store.planned(t, fmt.Sprintf("open %d", which), want, sql, []any{"s", int64(50)})
 	}
 }
 
-// TestEventPlans holds what is done with events, and with sagas that wait and that have ended, to the indexes that find them.
+// TestEventPlans checks the same for events, and for sagas that wait or have ended.
 func TestEventPlans(t *testing.T) {
 	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
 	defer store.Close()
 	one := int64(1)
+	const allEvents = "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"
+	const eventsOfKey = "events_by_key (subject=? AND type=? AND rowid>?)"
 	store.planned(t, "purge", "sagas_ended (definition=? AND end_time<?)", endedQuery, []any{"X/Y", one, one})
 	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
-	store.planned(t, "is awaited", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})
-	store.planned(t, "is there", "events_by_key (subject=? AND type=? AND rowid>?)", hasEventQuery, []any{"s", one, one})
-	store.planned(t, "next event", "events_by_key (subject=? AND type=? AND rowid>?)", nextEventQuery, []any{"s", "T", one, one})
+	store.planned(t, "has await", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})
+	store.planned(t, "has event", eventsOfKey, hasEventQuery, []any{"s", one, one})
+	store.planned(t, "next event", eventsOfKey, nextEventQuery, []any{"s", "T", one, one})
 	for name, test := range map[string]struct {
 		params journal.EventsParams
 		want   string
 	}{
-		"all":                 {journal.EventsParams{}, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"},
+		"all":                 {journal.EventsParams{}, allEvents},
 		"a type":              {journal.EventsParams{Types: []string{"T"}}, "events_by_type (type=? AND rowid>?)"},
 		"types":               {journal.EventsParams{Types: []string{"T", "U"}}, "events_by_type (type=? AND rowid>?)"},
-		"many types":          {journal.EventsParams{Types: make([]string, 0)}, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"},
+		"many types":          {journal.EventsParams{}, allEvents},
 		"a subject":           {journal.EventsParams{Subject: "s"}, "events_by_key (subject=?)"},
-		"a subject and types": {journal.EventsParams{Subject: "s", Types: []string{"T", "U"}}, "events_by_key (subject=? AND type=? AND rowid>?)"},
+		"a subject and types": {journal.EventsParams{Subject: "s", Types: []string{"T", "U"}}, eventsOfKey},
 	} {
 		params := test.params
 		if name == "many types" {
@@ -98,7 +107,7 @@ func TestEventPlans(t *testing.T) {
 	}
 }
 
-// planned checks that a plan has what is wanted, and doesn't read all sagas in order to sort them.
+// planned checks that a plan contains a text, and that it doesn't scan all sagas or events.
 func (s *Store) planned(t *testing.T, name, want, sql string, args []any) {
 	t.Helper()
 	r := &reader{conn: s.writer.conn, stmts: make(map[string]*sqlite3.Stmt)}
@@ -109,7 +118,8 @@ func (s *Store) planned(t *testing.T, name, want, sql string, args []any) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(plan.String(), want) || strings.Contains(plan.String(), "SCAN s\n") || strings.Contains(plan.String(), "SCAN e\n") || strings.Contains(plan.String(), "SCAN sagas\n") {
-		t.Errorf("%s: the plan should have %q:\n%s\n%s", name, want, plan.String(), sql)
+	scans := regexp.MustCompile(`SCAN (s|e|sagas)\n`).MatchString(plan.String())
+	if !strings.Contains(plan.String(), want) || scans {
+		t.Errorf("%s: the plan should have %q and no scan:\n%s\n%s", name, want, plan.String(), sql)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// ledger is what a store has acknowledged.
+// ledger records what a store has acknowledged.
 type ledger struct {
 	random *rand.Rand
 	turns  map[string][][]byte
@@ -30,7 +30,7 @@ func newLedger(seed uint64) *ledger {
 	return &ledger{random: rand.New(rand.NewPCG(seed, 3)), turns: make(map[string][][]byte)}
 }
 
-// group makes up the next turns of some sagas, and now and then a new saga.
+// group returns the next turns of some sagas, and sometimes a new saga.
 func (l *ledger) group() []*journal.Entry {
 	var group []*journal.Entry
 	in := make(map[string]bool)
@@ -52,13 +52,15 @@ func (l *ledger) group() []*journal.Entry {
 		}
 		if entry.Turn == 1 || l.random.IntN(3) == 0 {
 			entry.Row = &journal.Row{
-				ID: id, Definition: fmt.Sprintf("X/%d", l.random.IntN(9)), State: treatyv1.SagaState(1 + l.random.IntN(5)),
+				ID: id, Definition: fmt.Sprintf("X/%d", l.random.IntN(9)),
+				State:  treatyv1.SagaState(1 + l.random.IntN(5)),
 				Labels: map[string]string{"label": id},
 			}
 		}
 		if l.random.IntN(3) == 0 {
 			entry.Events = []*journal.Event{{
-				Source: "sagas/" + id, ID: fmt.Sprint(entry.Turn), Type: "T", Subject: id, StoreTime: time.Unix(1, 0), Data: entry.Data,
+				Source: "sagas/" + id, ID: fmt.Sprint(entry.Turn), Type: "T", Subject: id, StoreTime: time.Unix(1, 0),
+				Data: entry.Data,
 			}}
 		}
 		group = append(group, entry)
@@ -77,25 +79,25 @@ func (l *ledger) acknowledge(group []*journal.Entry) error {
 	return nil
 }
 
-// audit compares a store with what it acknowledged. The group in doubt may be there as a whole, or not at all; if it is, it counts as
-// acknowledged from now on.
+// audit compares a store with the ledger. The group in doubt must be stored as a whole or not at all. If it is, the
+// ledger records it.
 func (l *ledger) audit(t testing.TB, store *Store, doubt []*journal.Entry) error {
 	t.Helper()
-	there := 0
+	stored := 0
 	for _, entry := range doubt {
 		saga, err := store.Load(t.Context(), entry.Saga)
 		if err != nil && !errors.Is(err, journal.ErrNotFound) {
 			return err
 		}
 		if err == nil && uint64(len(saga.Turns)) >= entry.Turn {
-			there++
+			stored++
 			entry.Err = nil
 		}
 	}
-	if there != 0 && there != len(doubt) {
-		return fmt.Errorf("of a group of %d, %d were written", len(doubt), there)
+	if stored != 0 && stored != len(doubt) {
+		return fmt.Errorf("of a group of %d entries, %d were written", len(doubt), stored)
 	}
-	if there != 0 {
+	if stored != 0 {
 		if err := l.acknowledge(doubt); err != nil {
 			return err
 		}
@@ -110,7 +112,7 @@ func (l *ledger) audit(t testing.TB, store *Store, doubt []*journal.Entry) error
 		}
 		for i, data := range turns {
 			if !bytes.Equal(saga.Turns[i].Data, data) {
-				return fmt.Errorf("turn %d of saga %s isn't what was written", i+1, id)
+				return fmt.Errorf("turn %d of saga %s differs from what was written", i+1, id)
 			}
 		}
 	}
@@ -119,18 +121,19 @@ func (l *ledger) audit(t testing.TB, store *Store, doubt []*journal.Entry) error
 		return err
 	}
 	if len(events) != len(l.events) {
-		return fmt.Errorf("there are %d events; %d were acknowledged", len(events), len(l.events))
+		return fmt.Errorf("%d events are stored; %d were acknowledged", len(events), len(l.events))
 	}
-	for i, event := range l.events {
-		if events[i].Source != event.Source || events[i].ID != event.ID || !bytes.Equal(events[i].Data, event.Data) {
-			return fmt.Errorf("event %d is %s of %s, not %s of %s", i, events[i].ID, events[i].Source, event.ID, event.Source)
+	for i, want := range l.events {
+		got := events[i]
+		if got.Source != want.Source || got.ID != want.ID || !bytes.Equal(got.Data, want.Data) {
+			return fmt.Errorf("event %d is %s of %s, want %s of %s", i, got.ID, got.Source, want.ID, want.Source)
 		}
 	}
-	return store.Check(t.Context())
+	return store.check(t.Context())
 }
 
-// losePower writes groups until the power is lost at a random operation, and returns the directory with what is left, and the group
-// that was being written.
+// losePower writes groups until the power is lost at a random operation. It returns a directory with what is left, and
+// the group that was being written.
 func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt []*journal.Entry) {
 	t.Helper()
 	d, option := newDisk(t)
@@ -153,7 +156,7 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 				t.Fatal(err)
 			}
 			doubt = nil
-			if l.random.IntN(30) == 0 { // close, which may be when it happens
+			if l.random.IntN(30) == 0 { // the power may be lost in Close, too
 				if store.Close() != nil {
 					break
 				}
@@ -163,7 +166,7 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 			}
 		}
 		if store != nil {
-			_ = store.Close() // without power this can't succeed
+			_ = store.Close() // it fails without power
 		}
 	}
 	d.mu.Lock()
@@ -171,7 +174,7 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 	d.off = true
 	d.mu.Unlock()
 	if !off {
-		t.Fatalf("stopped with the power on: %v", err)
+		t.Fatalf("stopped before the power was lost: %v", err)
 	}
 	left = t.TempDir()
 	if err := d.leave(left, l.random); err != nil {
@@ -180,8 +183,8 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 	return left, doubt
 }
 
-// TestPowerLoss loses power a hundred times, at random operations, of which what was not synced gets lost in part. Everything that
-// was acknowledged is there each time, and writing goes on from there.
+// TestPowerLoss loses power a hundred times, at random operations. Some of what was not synced is lost. Each time,
+// everything that was acknowledged is stored, and the store can be written.
 func TestPowerLoss(t *testing.T) {
 	rounds, losses := 4, 25
 	if testing.Short() {
@@ -194,7 +197,7 @@ func TestPowerLoss(t *testing.T) {
 			dir := t.TempDir()
 			for loss := range losses {
 				left, doubt := losePower(t, l, dir, "PRAGMA wal_autocheckpoint = 12")
-				_, option := newDisk(t) // for speed: it has no power to lose here
+				_, option := newDisk(t) // for speed, since it never syncs
 				store := openAt(t, filepath.Join(left, "sagas.db"), option)
 				if err := l.audit(t, store, doubt); err != nil {
 					t.Fatalf("after loss %d: %v", loss+1, err)
@@ -208,7 +211,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// TestPowerLossIsNoticed is the control: without syncing, the same test finds that something is lost.
+// TestPowerLossIsNoticed is the control: without syncs, the same test finds that something is lost.
 func TestPowerLossIsNoticed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the control of a test that -short shortens")
@@ -224,18 +227,21 @@ func TestPowerLossIsNoticed(t *testing.T) {
 			return
 		}
 	}
-	t.Error("power was lost a hundred times, nothing was synced, and nothing was missed")
+	t.Error("power was lost a hundred times without a sync, and nothing was missing")
 }
 
-// TestFullAndFailingDisk fills the disk, or makes it fail otherwise, at one operation after the other of those that some appends
-// make; a stride of 1 tries every single one, and takes minutes. The append says what happened; what was acknowledged stays; and the
-// store can be used as soon as the disk can.
+// TestFullAndFailingDisk fails the disk at some of the operations of a few appends. A stride of 1 fails each of them,
+// and takes minutes. The append returns the right error, nothing that was acknowledged is lost, and the store can be
+// used as soon as the disk can.
 func TestFullAndFailingDisk(t *testing.T) {
 	for _, cause := range []struct {
 		err    error
 		want   error
 		stride int
-	}{{syscall.ENOSPC, journal.ErrFull, 17}, {syscall.EDQUOT, journal.ErrFull, 97}, {syscall.EIO, sqlite3.IOERR, 29}, {syscall.EROFS, journal.ErrReadOnly, 41}} {
+	}{
+		{syscall.ENOSPC, journal.ErrFull, 17}, {syscall.EDQUOT, journal.ErrFull, 97},
+		{syscall.EIO, sqlite3.IOERR, 29}, {syscall.EROFS, journal.ErrReadOnly, 41},
+	} {
 		if testing.Short() {
 			cause.stride *= 30
 		}
@@ -259,7 +265,7 @@ func TestFullAndFailingDisk(t *testing.T) {
 	}
 }
 
-// failAt fails the operation of that number, counted from when the store is open, or that one and all after it.
+// failAt fails one operation, counted from when the store is open, or that one and all after it.
 func failAt(t *testing.T, at int, how fault, lasting bool, want error) (struck bool, failures int) {
 	t.Helper()
 	l := newLedger(1)
@@ -301,7 +307,7 @@ func failAt(t *testing.T, at int, how fault, lasting bool, want error) (struck b
 	d.mu.Unlock()
 	group := l.group()
 	if err := store.Append(t.Context(), group); err != nil {
-		t.Fatalf("operation %d, then mended: %v", at, err)
+		t.Fatalf("operation %d, then without faults: %v", at, err)
 	}
 	if err := l.acknowledge(group); err != nil {
 		t.Fatal(err)

@@ -13,24 +13,25 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// wakeQuery makes the sagas due that await an event of one type and subject at one position. The event is the newest one, so that it is behind
-// the creation of every saga.
+// wakeQuery makes the sagas due that await an event of a type and subject at a position. The event is the newest one,
+// so it was published after every saga was created.
 const wakeQuery = `UPDATE sagas SET due = min(ifnull(due, ?4), ?4)
 	WHERE key IN (SELECT saga FROM awaits WHERE subject = ?1 AND type = ?2 AND after < ?3) AND state = 1 RETURNING id`
 
-// hasAwaitQuery says whether anyone awaits an event of one type and subject. Asking that first is cheap, and most events nobody awaits.
+// hasAwaitQuery finds out whether a saga awaits an event of a type and subject. It is cheap, and most events aren't
+// awaited.
 const hasAwaitQuery = `SELECT 1 FROM awaits WHERE subject = ? AND type = ? LIMIT 1`
 
-// hasEventQuery finds an event of one type and subject behind a position.
+// hasEventQuery finds an event of a type and subject after a position.
 const hasEventQuery = `SELECT 1 FROM events WHERE subject = ? AND type = ? AND position > ? LIMIT 1`
 
-// publish writes an entry's events, unless its turn was refused, and wakes those who await them.
+// publish writes the events of an entry, unless its turn was refused, and wakes the sagas that await them.
 func (w *writer) publish(entry *journal.Entry) error {
 	for _, event := range entry.Events {
 		event.Position, event.Err = 0, nil
 	}
 	if entry.Err != nil {
-		return nil //nolint:nilerr // the entry has the error
+		return nil //nolint:nilerr // The entry has the error.
 	}
 	before, refused := w.newest, false
 	for _, event := range entry.Events {
@@ -40,12 +41,12 @@ func (w *writer) publish(entry *journal.Entry) error {
 		refused = refused || event.Err != nil
 	}
 	if refused && entry.Saga == "" {
-		return w.takeBack(before, entry)
+		return w.discardEvents(before, entry)
 	}
 	for _, event := range entry.Events {
 		if event.Position > uint64(before) && event.Err == nil {
 			if err := w.wake(event, entry); err != nil {
-				return fmt.Errorf("wake who awaits event %s of %s: %w", event.ID, event.Source, err)
+				return fmt.Errorf("wake the sagas that await event %s of %s: %w", event.ID, event.Source, err)
 			}
 		}
 	}
@@ -56,14 +57,16 @@ func (w *writer) publish(entry *journal.Entry) error {
 	return nil
 }
 
-// addEvent writes an event, unless it is there.
+// addEvent writes an event, unless it is stored already.
 func (w *writer) addEvent(event *journal.Event) error {
 	kind, err := w.types.key(w.conn, event.Type)
 	if err != nil {
 		return err
 	}
 	position := w.newest + 1
-	if err := run(w.insertEvent, position, event.Source, event.ID, kind, event.Subject, event.Time.UnixMicro(), event.StoreTime.UnixMicro(), event.Data); err != nil {
+	err = run(w.insertEvent, position, event.Source, event.ID, kind, event.Subject,
+		event.Time.UnixMicro(), event.StoreTime.UnixMicro(), event.Data)
+	if err != nil {
 		return err
 	}
 	if w.conn.Changes() > 0 {
@@ -76,17 +79,20 @@ func (w *writer) addEvent(event *journal.Event) error {
 	}
 	if stmt.Step() {
 		event.Position = uint64(stmt.ColumnInt64(0))
-		if stmt.ColumnInt64(1) != kind || stmt.ColumnText(2) != event.Subject || !bytes.Equal(stmt.ColumnRawBlob(3), event.Data) {
-			event.Err = fmt.Errorf("event %s of %s with another type, subject or data: %w", event.ID, event.Source, journal.ErrExists)
+		same := stmt.ColumnInt64(1) == kind && stmt.ColumnText(2) == event.Subject
+		if !same || !bytes.Equal(stmt.ColumnRawBlob(3), event.Data) {
+			event.Err = fmt.Errorf("event %s of %s, with another type, subject or data: %w",
+				event.ID, event.Source, journal.ErrExists)
 		}
 	}
 	return errors.Join(stmt.Err(), stmt.Reset())
 }
 
-// takeBack deletes the events that an entry has written, which it may only write as a whole.
-func (w *writer) takeBack(before int64, entry *journal.Entry) error {
+// discardEvents deletes the events that an entry has written. The entry only publishes events, so all are written or
+// none.
+func (w *writer) discardEvents(before int64, entry *journal.Entry) error {
 	if err := run(w.deleteEvents, before+1, w.newest); err != nil {
-		return fmt.Errorf("take events back: %w", err)
+		return fmt.Errorf("discard events: %w", err)
 	}
 	w.newest = before
 	for _, event := range entry.Events {
@@ -94,22 +100,22 @@ func (w *writer) takeBack(before int64, entry *journal.Entry) error {
 			event.Position = 0
 		}
 		if event.Err != nil && entry.Err == nil {
-			entry.Err = fmt.Errorf("of %d events none was published: %w", len(entry.Events), event.Err)
+			entry.Err = fmt.Errorf("none of %d events was published: %w", len(entry.Events), event.Err)
 		}
 	}
 	return nil
 }
 
-// wake makes those due who await an event that was just written.
+// wake makes the sagas due that await an event that was just written.
 func (w *writer) wake(event *journal.Event, entry *journal.Entry) error {
 	if event.Subject == "" {
-		return nil // nobody can await it
+		return nil // it can't be awaited
 	}
 	kind, err := w.types.key(w.conn, event.Type)
 	if err != nil {
 		return err
 	}
-	if awaited, err := isThere(w.hasAwait, event.Subject, kind); err != nil || !awaited {
+	if awaited, err := exists(w.hasAwait, event.Subject, kind); err != nil || !awaited {
 		return err
 	}
 	stmt := w.wakeSagas
@@ -122,14 +128,15 @@ func (w *writer) wake(event *journal.Event, entry *journal.Entry) error {
 	return errors.Join(stmt.Err(), stmt.Reset())
 }
 
-// await replaces a saga's awaits by those of the row that was just written, and wakes the saga if one of their events is there.
+// await replaces the awaits of a saga by those of the row that was just written, and wakes the saga if one of their
+// events is stored already.
 func (w *writer) await(at *position, entry *journal.Entry) error {
 	if at.awaits {
 		if err := run(w.deleteAwaits, at.key); err != nil {
 			return fmt.Errorf("delete the awaits of saga %s: %w", entry.Saga, err)
 		}
 	}
-	row, there := entry.Row, false
+	row, found := entry.Row, false
 	at.awaits = len(row.Awaits) > 0
 	for i, await := range row.Awaits {
 		kind, err := w.types.key(w.conn, await.Type)
@@ -139,13 +146,13 @@ func (w *writer) await(at *position, entry *journal.Entry) error {
 		if err := run(w.insertAwait, at.key, int64(i), kind, await.Subject, signed(await.After)); err != nil {
 			return fmt.Errorf("add await %d of saga %s: %w", i, entry.Saga, err)
 		}
-		if behind := max(signed(await.After), at.created); !there && behind < w.newest {
-			if there, err = isThere(w.hasEvent, await.Subject, kind, behind); err != nil {
-				return fmt.Errorf("find what saga %s awaits: %w", entry.Saga, err)
+		if after := max(signed(await.After), at.created); !found && after < w.newest {
+			if found, err = exists(w.hasEvent, await.Subject, kind, after); err != nil {
+				return fmt.Errorf("find the event of await %d of saga %s: %w", i, entry.Saga, err)
 			}
 		}
 	}
-	if !there || row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+	if !found || row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		return nil
 	}
 	if err := run(w.wakeSaga, at.key, row.UpdateTime.UnixMicro()); err != nil {
@@ -155,16 +162,16 @@ func (w *writer) await(at *position, entry *journal.Entry) error {
 	return nil
 }
 
-// isThere says whether a query finds anything.
-func isThere(stmt *sqlite3.Stmt, args ...any) (bool, error) {
+// exists returns whether a query has a row.
+func exists(stmt *sqlite3.Stmt, args ...any) (bool, error) {
 	if err := bind(stmt, args...); err != nil {
 		return false, err
 	}
-	there := stmt.Step()
-	return there, errors.Join(stmt.Err(), stmt.Reset())
+	found := stmt.Step()
+	return found, errors.Join(stmt.Err(), stmt.Reset())
 }
 
-// signed is a position as SQLite stores it; none is greater.
+// signed converts a position to SQLite's integers. No stored position is greater than the result.
 func signed(position uint64) int64 {
 	return int64(min(position, math.MaxInt64))
 }

@@ -12,43 +12,48 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// What one transaction deletes at the most, so that appends wait some milliseconds. A saga that alone has more turns is deleted as a whole.
+// The maximal numbers that one transaction deletes, so that appends wait only some milliseconds. A saga with more
+// turns is still deleted at once.
 const (
 	purgeSagas  = 64
 	purgeTurns  = 4096
 	purgeEvents = 512
 )
 
-// endedQuery finds the sagas of one definition that ended before a time, longest ago first.
+// endedQuery finds the sagas of a definition that ended before a time, the oldest first.
 const endedQuery = `SELECT key, id, labels FROM sagas
-	WHERE state >= 4 AND definition = (SELECT key FROM definitions WHERE name = ?1) AND end_time < ?2 ORDER BY end_time LIMIT ?3`
+	WHERE state >= 4 AND definition = (SELECT key FROM definitions WHERE name = ?1) AND end_time < ?2
+	ORDER BY end_time LIMIT ?3`
 
-// Purge deletes sagas that have ended. SQLite uses their room in the file again.
+// Purge implements journal.Store. SQLite reuses the space in the file.
 func (s *Store) Purge(ctx context.Context, params journal.PurgeParams) (int, error) {
 	if err := journal.ValidateLimit(params.Limit); err != nil {
 		return 0, fmt.Errorf("purge sagas in the store %s: %w", s.path, err)
 	}
-	return s.inSteps(ctx, "purge sagas", params.Limit, func(w *writer, limit int) (int, error) {
+	return s.inTransactions(ctx, "purge sagas", params.Limit, func(w *writer, limit int) (int, error) {
 		return w.purge(&params, min(limit, purgeSagas))
 	})
 }
 
-// PurgeEvents deletes events that were published before a time. SQLite uses their room in the file again.
+// PurgeEvents implements journal.Store. SQLite reuses the space in the file.
 func (s *Store) PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := journal.ValidateLimit(limit); err != nil {
 		return 0, fmt.Errorf("purge events in the store %s: %w", s.path, err)
 	}
-	return s.inSteps(ctx, "purge events", limit, func(w *writer, limit int) (int, error) {
+	return s.inTransactions(ctx, "purge events", limit, func(w *writer, limit int) (int, error) {
 		return w.purgeEvents(before, min(limit, purgeEvents))
 	})
 }
 
-// inSteps deletes in transactions of their own until there is nothing left or the limit is reached, and counts what was committed.
-func (s *Store) inSteps(ctx context.Context, doing string, limit int, step func(w *writer, limit int) (int, error)) (int, error) {
+// inTransactions calls a function that deletes up to a limit, in one transaction each, until nothing is left or the
+// limit is reached. It returns how many were deleted and committed.
+func (s *Store) inTransactions(
+	ctx context.Context, doing string, limit int, purge func(w *writer, limit int) (int, error),
+) (int, error) {
 	for deleted := 0; ; {
 		n := 0
 		err := s.write(ctx, doing, func(w *writer) (err error) {
-			n, err = step(w, limit-deleted)
+			n, err = purge(w, limit-deleted)
 			return err
 		})
 		if err != nil {
@@ -60,7 +65,7 @@ func (s *Store) inSteps(ctx context.Context, doing string, limit int, step func(
 	}
 }
 
-// ended is a saga that is to be deleted.
+// ended is a saga to delete.
 type ended struct {
 	key    int64
 	id     string
@@ -103,20 +108,20 @@ func (w *writer) ended(definition string, before time.Time, limit int) ([]ended,
 	var found []ended
 	var err error
 	for err == nil && stmt.Step() {
-		one := ended{key: stmt.ColumnInt64(0), id: stmt.ColumnText(1)}
+		saga := ended{key: stmt.ColumnInt64(0), id: stmt.ColumnText(1)}
 		if stmt.ColumnType(2) != sqlite3.NULL {
-			if err = json.Unmarshal(stmt.ColumnRawText(2), &one.labels); err != nil {
-				err = fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, one.id, err)
+			if err = json.Unmarshal(stmt.ColumnRawText(2), &saga.labels); err != nil {
+				err = fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, saga.id, err)
 			}
 		}
-		found = append(found, one)
+		found = append(found, saga)
 	}
 	return found, errors.Join(err, stmt.Err(), stmt.Reset())
 }
 
-// delete deletes a saga that has ended, its turns last.
+// delete deletes a saga that has ended, the turns last, so that Changes returns their number.
 func (w *writer) delete(saga ended) error {
-	delete(w.sagas, saga.id) // a turn that came too late may have left it there
+	delete(w.sagas, saga.id) // a late turn may have cached it
 	for label, value := range saga.labels {
 		if err := run(w.deleteLabel, label, value, saga.key); err != nil {
 			return err

@@ -10,22 +10,28 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// TestPurgeLeavesNothing deletes all sagas, some of which have more turns than one transaction deletes, and looks for what is left of them.
+// TestPurgeLeavesNothing purges all sagas, one of which has more turns than a transaction deletes, and checks that
+// nothing is left of them.
 func TestPurgeLeavesNothing(t *testing.T) {
 	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
 	defer store.Close()
 	for i := range 3 {
 		id := fmt.Sprint(i)
-		row := &journal.Row{ID: id, Definition: "X/Y", State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, EndTime: time.Unix(1, 0), Labels: map[string]string{"one": id, "two": "x"}}
+		row := &journal.Row{
+			ID: id, Definition: "X/Y", State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, EndTime: time.Unix(1, 0),
+			Labels: map[string]string{"one": id, "two": "x"},
+		}
 		if err := store.Append(t.Context(), []*journal.Entry{{Saga: id, Turn: 1, Row: row}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := store.writer.conn.Exec(fmt.Sprintf(`WITH RECURSIVE n(i) AS (VALUES (2) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO turns SELECT 2 << 24 | i, x'00' FROM n`, purgeTurns+10)); err != nil {
+	more := fmt.Sprintf(`WITH RECURSIVE n(i) AS (VALUES (2) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO turns SELECT 2 << 24 | i, x'00' FROM n`, purgeTurns+10)
+	if err := store.writer.conn.Exec(more); err != nil {
 		t.Fatal(err)
 	}
-	n, err := store.Purge(t.Context(), journal.PurgeParams{Definitions: []string{"X/Y"}, EndedBefore: time.Unix(2, 0), Limit: 10})
+	params := journal.PurgeParams{Definitions: []string{"X/Y"}, EndedBefore: time.Unix(2, 0), Limit: 10}
+	n, err := store.Purge(t.Context(), params)
 	if err != nil || n != 3 {
 		t.Errorf("%d sagas were purged, %v; want 3", n, err)
 	}

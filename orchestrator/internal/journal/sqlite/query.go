@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,21 +11,21 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// find reads a saga's row; ErrNotFound when there is none.
+// find returns a saga's row, or ErrNotFound.
 func (r *reader) find(id string) (saga found, err error) {
-	there := false
+	exists := false
 	err = r.query(`SELECT `+rowColumns+` FROM sagas s WHERE s.id = ?`, []any{id}, func(stmt *sqlite3.Stmt) error {
-		there = true
+		exists = true
 		saga, err = scanRow(stmt)
 		return err
 	})
-	if err == nil && !there {
+	if err == nil && !exists {
 		err = fmt.Errorf("saga %s: %w", id, journal.ErrNotFound)
 	}
 	return saga, err
 }
 
-// Load returns one saga with its journal.
+// Load implements journal.Store.
 func (s *Store) Load(ctx context.Context, id string) (*journal.Journal, error) {
 	var loaded *journal.Journal
 	err := s.read(ctx, "load a saga", func(r *reader) error {
@@ -40,7 +39,7 @@ func (s *Store) Load(ctx context.Context, id string) (*journal.Journal, error) {
 	return loaded, err
 }
 
-// Get returns one saga's row.
+// Get implements journal.Store.
 func (s *Store) Get(ctx context.Context, id string) (*journal.Row, error) {
 	var saga found
 	err := s.read(ctx, "find a saga", func(r *reader) (err error) {
@@ -53,7 +52,7 @@ func (s *Store) Get(ctx context.Context, id string) (*journal.Row, error) {
 	return &saga.row, nil
 }
 
-// Turns returns a page of a saga's turns.
+// Turns implements journal.Store.
 func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error) {
 	var turns []journal.Turn
 	err := s.read(ctx, "read turns", func(r *reader) error {
@@ -70,21 +69,22 @@ func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) (
 	return turns, err
 }
 
-// openQueries merge walks along an index: one for each state, and for those that wait and those that don't.
+// openQueries merge searches in an index, one for each state and each value of waiting.
 var openQueries = map[journal.OpenSagas]string{
 	journal.Driven: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 2 AND s.waiting = 0"),
-	journal.Unended: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 1 AND s.waiting = 1", "s.state = 2 AND s.waiting = 0",
-		"s.state = 2 AND s.waiting = 1", "s.state = 3 AND s.waiting = 0", "s.state = 3 AND s.waiting = 1"),
+	journal.Unended: openQuery("s.state = 1 AND s.waiting = 0", "s.state = 1 AND s.waiting = 1",
+		"s.state = 2 AND s.waiting = 0", "s.state = 2 AND s.waiting = 1",
+		"s.state = 3 AND s.waiting = 0", "s.state = 3 AND s.waiting = 1"),
 }
 
-func openQuery(walks ...string) string {
-	for i, walk := range walks {
-		walks[i] = `SELECT ` + rowColumns + ` FROM sagas s WHERE ` + walk + ` AND s.state < 4 AND s.id > ?1`
+func openQuery(conditions ...string) string {
+	for i, condition := range conditions {
+		conditions[i] = `SELECT ` + rowColumns + ` FROM sagas s WHERE ` + condition + ` AND s.state < 4 AND s.id > ?1`
 	}
-	return strings.Join(walks, ` UNION ALL `) + ` ORDER BY 2 LIMIT ?2`
+	return strings.Join(conditions, ` UNION ALL `) + ` ORDER BY 2 LIMIT ?2`
 }
 
-// Open returns sagas that haven't ended, with their journals.
+// Open implements journal.Store.
 func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
 	var open []*journal.Journal
 	err := s.read(ctx, "read open sagas", func(r *reader) error {
@@ -96,7 +96,8 @@ func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal
 			err error
 		}
 		var sagas []scanned
-		err := r.query(openQueries[params.Which], []any{params.After, int64(params.Limit)}, func(stmt *sqlite3.Stmt) error {
+		args := []any{params.After, int64(params.Limit)}
+		err := r.query(openQueries[params.Which], args, func(stmt *sqlite3.Stmt) error {
 			saga, err := scanRow(stmt)
 			sagas = append(sagas, scanned{saga, err})
 			return nil
@@ -105,20 +106,19 @@ func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal
 			return err
 		}
 		for _, saga := range sagas {
-			var one *journal.Journal
+			var loaded *journal.Journal
 			if err = saga.err; err == nil {
-				one, err = r.journal(saga.found)
+				loaded, err = r.journal(saga.found)
 			}
 			switch cause, _ := diagnose(err); {
 			case err == nil:
-			case errors.Is(err, journal.ErrCorrupt):
-				one = &journal.Journal{Row: saga.row, Err: failure("read a saga in the store", s.path, err)}
-			case errors.Is(cause, journal.ErrCorrupt):
-				one = &journal.Journal{Row: saga.row, Err: failure("read saga "+saga.row.ID+" in the store", s.path, err)}
+			case isAny(err, journal.ErrCorrupt), isAny(cause, journal.ErrCorrupt):
+				err = explain("read saga "+saga.row.ID+" in the store", s.path, err)
+				loaded = &journal.Journal{Row: saga.row, Err: err}
 			default:
 				return err
 			}
-			open = append(open, one)
+			open = append(open, loaded)
 		}
 		return nil
 	})
@@ -130,7 +130,7 @@ func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal
 
 const dueQuery = `SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`
 
-// Due returns timers, earliest first.
+// Due implements journal.Store.
 func (s *Store) Due(ctx context.Context, until time.Time, limit int) ([]journal.Due, error) {
 	var due []journal.Due
 	err := s.read(ctx, "read timers", func(r *reader) error {
@@ -146,7 +146,7 @@ func (s *Store) Due(ctx context.Context, until time.Time, limit int) ([]journal.
 	return due, err
 }
 
-// List returns a page of rows.
+// List implements journal.Store.
 func (s *Store) List(ctx context.Context, params journal.ListParams) ([]*journal.Row, error) {
 	if err := params.Validate(); err != nil {
 		return nil, fmt.Errorf("list sagas in the store %s: %w", s.path, err)

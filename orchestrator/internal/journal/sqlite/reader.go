@@ -16,11 +16,11 @@ import (
 // maxReaders is how many calls read at the same time; further ones wait. A reader keeps up to 5 MB of memory.
 const maxReaders = 4
 
-// readers are the connections that read. Each is opened when it is first needed.
+// readers are the connections that read. Each is opened when it is needed first.
 type readers struct {
 	path    string
 	options options
-	free    chan *reader // holds one element for each reader that may be used; nil for one that isn't open yet
+	free    chan *reader // has an element for each free reader; nil for one that isn't open
 }
 
 // reader owns one connection. It is not safe for concurrent use.
@@ -37,77 +37,77 @@ func newReaders(path string, options options) *readers {
 	return r
 }
 
-// close waits until nobody reads.
+// close waits for the calls in flight and closes the connections.
 func (r *readers) close() error {
 	var errs []error
 	for range maxReaders {
-		if one := <-r.free; one != nil {
-			errs = append(errs, one.close())
+		if reader := <-r.free; reader != nil {
+			errs = append(errs, reader.close())
 		}
 	}
 	return errors.Join(errs...)
 }
 
 func (r *reader) close() (err error) {
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	for _, stmt := range r.stmts {
 		err = errors.Join(err, stmt.Close())
 	}
 	return errors.Join(err, r.conn.Close())
 }
 
-// read runs f on a connection, in a transaction, so that it sees one moment of the store.
+// read calls f with a connection in a transaction, so that it reads one state of the store.
 func (s *Store) read(ctx context.Context, doing string, f func(*reader) error) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.checkOpen(ctx); err != nil {
 		return fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
 	}
-	var one *reader
+	var r *reader
 	select {
-	case one = <-s.readers.free:
+	case r = <-s.readers.free:
 	case <-s.closed:
 		return fmt.Errorf("%s in the store %s: %w", doing, s.path, journal.ErrClosed)
 	case <-ctx.Done():
 		return fmt.Errorf("%s in the store %s: %w", doing, s.path, ctx.Err())
 	}
-	defer func() { s.readers.free <- one }()
-	if err := s.usable(ctx); err != nil {
+	defer func() { s.readers.free <- r }()
+	if err := s.checkOpen(ctx); err != nil {
 		return fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
 	}
-	if one == nil {
+	if r == nil {
 		conn, err := connect(ctx, s.path, s.options, "query_only = ON", "temp_store = MEMORY", "cache_size = -4096")
 		if err != nil {
-			return s.fail(ctx, doing, err)
+			return s.wrap(ctx, doing, err)
 		}
-		one = &reader{conn: conn, stmts: make(map[string]*sqlite3.Stmt)}
+		r = &reader{conn: conn, stmts: make(map[string]*sqlite3.Stmt)}
 	}
-	err := one.transaction(ctx, f)
+	err := r.transaction(ctx, f)
 	if errors.Is(err, errBroken) {
-		one = nil // the next one begins anew
+		r = nil // the next call opens a new one
 	}
-	return s.fail(ctx, doing, err)
+	return s.wrap(ctx, doing, err)
 }
 
 func (r *reader) transaction(ctx context.Context, f func(*reader) error) (err error) {
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	r.conn.SetInterrupt(ctx)
 	defer r.conn.SetInterrupt(context.Background())
 	if err := r.conn.Exec(`BEGIN`); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() {
-		r.conn.SetInterrupt(context.Background()) // ending a transaction must not be interrupted
+		r.conn.SetInterrupt(context.Background()) // COMMIT must not be interrupted
 		err = errors.Join(err, r.conn.Exec(`COMMIT`))
 	}()
 	return f(r)
 }
 
-// query runs a statement, which is kept, and calls row for each of its rows.
+// query runs a statement and calls row for each of its rows. It caches the statement.
 func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (err error) {
 	stmt := r.stmts[sql]
 	if stmt == nil {
-		if len(r.stmts) >= 64 { // filters make ever new statements
+		if len(r.stmts) >= 64 { // each filter makes another statement
 			for old, stmt := range r.stmts {
-				_ = stmt.Close() // it was reset after its last use
+				_ = stmt.Close() // it isn't in use
 				delete(r.stmts, old)
 			}
 		}
@@ -119,19 +119,20 @@ func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (e
 	if err := bind(stmt, args...); err != nil {
 		return err
 	}
-	defer func() { _ = stmt.Reset() }() // what it failed with is returned below
+	defer func() { _ = stmt.Reset() }() // stmt.Err returns the same error
 	for stmt.Step() {
 		if err := row(stmt); err != nil {
 			return err
 		}
 	}
-	return stmt.Err() //nolint:wrapcheck // the caller says what it was for
+	return stmt.Err()
 }
 
-// rowColumns are what scanRow reads.
-const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state, s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn`
+// rowColumns are the columns that scanRow reads.
+const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state,
+	s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn`
 
-// found is a saga's row with what the store keeps beside it.
+// found is a saga's row with the columns that only the store uses.
 type found struct {
 	row   journal.Row
 	key   int64
@@ -140,17 +141,22 @@ type found struct {
 
 func scanRow(stmt *sqlite3.Stmt) (found, error) {
 	row := journal.Row{
-		ID: stmt.ColumnText(1), Definition: stmt.ColumnText(2), State: treatyv1.SagaState(stmt.ColumnInt64(3)),
-		CreateTime: columnTime(stmt, 4), UpdateTime: columnTime(stmt, 5), EndTime: columnTime(stmt, 6), Due: columnTime(stmt, 7),
-		Waiting: stmt.ColumnBool(9),
+		ID:         stmt.ColumnText(1),
+		Definition: stmt.ColumnText(2),
+		State:      treatyv1.SagaState(stmt.ColumnInt64(3)),
+		CreateTime: columnTime(stmt, 4),
+		UpdateTime: columnTime(stmt, 5),
+		EndTime:    columnTime(stmt, 6),
+		Due:        columnTime(stmt, 7),
+		Waiting:    stmt.ColumnBool(9),
 	}
-	one := found{row: row, key: stmt.ColumnInt64(0), first: uint64(stmt.ColumnInt64(10))}
+	saga := found{row: row, key: stmt.ColumnInt64(0), first: uint64(stmt.ColumnInt64(10))}
 	if stmt.ColumnType(8) != sqlite3.NULL {
-		if err := json.Unmarshal(stmt.ColumnRawText(8), &one.row.Labels); err != nil {
-			return one, fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, row.ID, err)
+		if err := json.Unmarshal(stmt.ColumnRawText(8), &saga.row.Labels); err != nil {
+			return saga, fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, row.ID, err)
 		}
 	}
-	return one, nil
+	return saga, nil
 }
 
 func columnTime(stmt *sqlite3.Stmt, column int) time.Time {
@@ -160,7 +166,7 @@ func columnTime(stmt *sqlite3.Stmt, column int) time.Time {
 	return time.UnixMicro(stmt.ColumnInt64(column)).UTC()
 }
 
-// turns reads a saga's turns with numbers greater than after; limit 0 means all.
+// turns returns the turns of a saga with numbers greater than after. A limit of 0 means all.
 func (r *reader) turns(key int64, after uint64, limit int) ([]journal.Turn, error) {
 	if limit <= 0 {
 		limit = journal.MaxTurns
@@ -176,7 +182,7 @@ func (r *reader) turns(key int64, after uint64, limit int) ([]journal.Turn, erro
 	return turns, err
 }
 
-// journal reads all of a saga's turns and its awaits, and checks that no turn is missing.
+// journal returns a saga with its turns and awaits. It returns ErrCorrupt if a turn is missing.
 func (r *reader) journal(saga found) (*journal.Journal, error) {
 	turns, err := r.turns(saga.key, 0, 0)
 	if err != nil {
@@ -184,7 +190,8 @@ func (r *reader) journal(saga found) (*journal.Journal, error) {
 	}
 	for i, turn := range turns {
 		if want := saga.first + uint64(i); turn.Number != want {
-			return nil, fmt.Errorf("%w: saga %s has turn %d in the place of turn %d", journal.ErrCorrupt, saga.row.ID, turn.Number, want)
+			return nil, fmt.Errorf("%w: saga %s has turn %d instead of turn %d",
+				journal.ErrCorrupt, saga.row.ID, turn.Number, want)
 		}
 	}
 	if len(turns) == 0 {
@@ -200,10 +207,13 @@ func (r *reader) journal(saga found) (*journal.Journal, error) {
 
 func (r *reader) awaits(key int64) ([]journal.Await, error) {
 	var awaits []journal.Await
-	err := r.query(`SELECT (SELECT name FROM event_types WHERE key = type), subject, after FROM awaits WHERE saga = ? ORDER BY number`,
-		[]any{key}, func(stmt *sqlite3.Stmt) error {
-			awaits = append(awaits, journal.Await{Type: stmt.ColumnText(0), Subject: stmt.ColumnText(1), After: uint64(stmt.ColumnInt64(2))})
-			return nil
+	const sql = `SELECT (SELECT name FROM event_types WHERE key = type), subject, after
+		FROM awaits WHERE saga = ? ORDER BY number`
+	err := r.query(sql, []any{key}, func(stmt *sqlite3.Stmt) error {
+		awaits = append(awaits, journal.Await{
+			Type: stmt.ColumnText(0), Subject: stmt.ColumnText(1), After: uint64(stmt.ColumnInt64(2)),
 		})
+		return nil
+	})
 	return awaits, err
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// readOnlyChild names the store that a child process of the test reads.
+// readOnlyChild is an environment variable with the path of a store. If it is set, TestReadOnlyChild reads the store.
 const readOnlyChild = "TREATY_TEST_READ_ONLY"
 
-// TestReadOnlyChild is not a test but the other process of TestReadBesideWriter: it counts the sagas that it sees.
+// TestReadOnlyChild is the other process of TestReadDuringWrites. It counts the sagas in the store.
 func TestReadOnlyChild(t *testing.T) {
 	path := os.Getenv(readOnlyChild)
 	if path == "" {
-		t.Skip("it runs as a child of TestReadBesideWriter")
+		t.Skip("TestReadDuringWrites runs it")
 	}
 	store, err := OpenReadOnly(t.Context(), path)
 	if err != nil {
@@ -36,8 +36,9 @@ func TestReadOnlyChild(t *testing.T) {
 	fmt.Printf("sagas=%d\n", len(rows))
 }
 
-// TestReadBesideWriter reads a store that is being written, from this process and from another one. Neither disturbs the other.
-func TestReadBesideWriter(t *testing.T) {
+// TestReadDuringWrites reads a store from this process and from another one while it is written. Neither disturbs the
+// other.
+func TestReadDuringWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	store := openAt(t, path)
 	l := newLedger(5)
@@ -69,11 +70,11 @@ func TestReadBesideWriter(t *testing.T) {
 	child.Env = append(os.Environ(), readOnlyChild+"="+path)
 	out, err := child.CombinedOutput()
 	if want := fmt.Sprintf("sagas=%d\n", len(l.turns)); err != nil || !strings.Contains(string(out), want) {
-		t.Errorf("another process says %q, %v; want %q", out, err, want)
+		t.Errorf("the other process printed %q, %v; want %q", out, err, want)
 	}
 	write()
 
-	// The writer goes and comes again while it is read.
+	// The store is closed for writing and opened again while the reader is open.
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,8 +86,8 @@ func TestReadBesideWriter(t *testing.T) {
 	if err := l.audit(t, reader, nil); err != nil {
 		t.Error(err)
 	}
-	for _, one := range []*Store{reader, store} {
-		if err := one.Close(); err != nil {
+	for _, s := range []*Store{reader, store} {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -95,9 +96,9 @@ func TestReadBesideWriter(t *testing.T) {
 	}
 }
 
-// TestReadOnlyChangesNothing opens a store that nobody has open, and tries to write to it.
+// TestReadOnlyChangesNothing opens a store for reading and tries to write it.
 func TestReadOnlyChangesNothing(t *testing.T) {
-	path, l := written(t)
+	path, l := writeStore(t)
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +136,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	}
 }
 
-// TestReadOnlyAfterCrash reads what a process left that didn't close the store.
+// TestReadOnlyAfterCrash reads a store that a process didn't close.
 func TestReadOnlyAfterCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	store := openAt(t, path)
@@ -170,8 +171,8 @@ func TestReadOnlyAfterCrash(t *testing.T) {
 	}
 }
 
-func TestOpenReadOnlyRefuses(t *testing.T) {
-	newer, _ := written(t)
+func TestOpenReadOnlyInvalid(t *testing.T) {
+	newer, _ := writeStore(t)
 	edit(t, newer, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)+1))
 	garbage := filepath.Join(t.TempDir(), "garbage.db")
 	empty := filepath.Join(t.TempDir(), "empty.db")
@@ -183,21 +184,23 @@ func TestOpenReadOnlyRefuses(t *testing.T) {
 	for _, test := range []struct {
 		path string
 		want error
-		says string
+		text string
 	}{
-		{filepath.Join(t.TempDir(), "none.db"), fs.ErrNotExist, "there is no such file"},
+		{filepath.Join(t.TempDir(), "none.db"), fs.ErrNotExist, "file does not exist"},
 		{filepath.Join(t.TempDir(), "not", "there.db"), fs.ErrNotExist, "its directory doesn't exist"},
-		{old(t, 1), journal.ErrVersion, fmt.Sprintf("its schema has version 1, this program needs %d", len(migrations))},
+		{oldStore(t, 1), journal.ErrVersion, fmt.Sprintf("version 1, this program needs %d", len(migrations))},
 		{empty, journal.ErrVersion, "its schema has version 0"},
 		{newer, journal.ErrVersion, "use the newer program"},
-		{garbage, journal.ErrCorrupt, "it is not a SQLite file"},
+		{garbage, journal.ErrCorrupt, "isn't a SQLite file"},
 	} {
 		store, err := OpenReadOnly(t.Context(), test.path)
 		if err == nil {
-			_ = store.Close() // it should not be open
+			_ = store.Close()
 		}
-		if !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) || !strings.Contains(fmt.Sprint(err), test.path) {
-			t.Errorf("%s: got %v, want %v and %q", test.path, err, test.want, test.says)
+		message := fmt.Sprint(err)
+		if !errors.Is(err, test.want) ||
+			!strings.Contains(message, test.text) || !strings.Contains(message, test.path) {
+			t.Errorf("%s: got %v, want %v and %q", test.path, err, test.want, test.text)
 		}
 	}
 }

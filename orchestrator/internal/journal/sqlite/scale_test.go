@@ -10,7 +10,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// crowded is a store with so many sagas that wait for an event each, and so many that have ended and are kept.
+// crowded returns a store with sagas that wait for an event each, and sagas that have ended and are kept.
 func crowded(b *testing.B, waiting, kept int) *Store {
 	b.Helper()
 	store := openAt(b, filepath.Join(b.TempDir(), "sagas.db"))
@@ -27,25 +27,28 @@ func crowded(b *testing.B, waiting, kept int) *Store {
 	}
 	fill(`INSERT INTO definitions VALUES (1, 'X/Kept'), (2, 'X/Waiting'); INSERT INTO event_types VALUES (1, 'T')`)
 	fill(`WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time) SELECT i, 'kept' || i, 1, 4, 1, 1, i FROM n`, kept)
+		INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time)
+		SELECT i, 'kept' || i, 1, 4, 1, 1, i FROM n`, kept)
 	fill(`WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO sagas (key, id, definition, state, create_time, update_time, waiting) SELECT i + %d, 'waits' || i, 2, 1, 1, i, 1 FROM n`, waiting, kept)
+		INSERT INTO sagas (key, id, definition, state, create_time, update_time, waiting)
+		SELECT i + %d, 'waits' || i, 2, 1, 1, i, 1 FROM n`, waiting, kept)
 	fill(`INSERT INTO turns SELECT key << 24 | 1, x'00' FROM sagas`)
 	fill(`INSERT INTO awaits SELECT key, 0, 1, id, 0 FROM sagas WHERE waiting = 1`)
 	store.writer.nextKey = int64(kept+waiting) + 1
 	return store
 }
 
-// The sizes of the store that is measured.
+// The sizes of the store in benchmarks.
 const (
 	crowdWaiting = 100_000
 	crowdKept    = 200_000
 )
 
-// BenchmarkOpenBesideWaiting finds the driven sagas among many that wait.
+// BenchmarkOpenBesideWaiting opens one driven saga among many that wait.
 func BenchmarkOpenBesideWaiting(b *testing.B) {
 	store := crowded(b, crowdWaiting, crowdKept)
-	group := []*journal.Entry{{Saga: "driven", Turn: 1, Row: &journal.Row{ID: "driven", State: treatyv1.SagaState_SAGA_STATE_RUNNING}}}
+	row := &journal.Row{ID: "driven", State: treatyv1.SagaState_SAGA_STATE_RUNNING}
+	group := []*journal.Entry{{Saga: "driven", Turn: 1, Row: row}}
 	if err := store.Append(b.Context(), group); err != nil {
 		b.Fatal(err)
 	}
@@ -56,7 +59,7 @@ func BenchmarkOpenBesideWaiting(b *testing.B) {
 	}
 }
 
-// BenchmarkWake publishes events in groups, each of which wakes one of many sagas that wait.
+// BenchmarkWake publishes events in groups. Each event wakes one of many sagas that wait.
 func BenchmarkWake(b *testing.B) {
 	store := crowded(b, crowdWaiting, crowdKept)
 	published := 0
@@ -66,7 +69,8 @@ func BenchmarkWake(b *testing.B) {
 			published++
 			subject := fmt.Sprintf("waits%d", published%crowdWaiting+1)
 			group[i] = &journal.Entry{Events: []*journal.Event{{
-				Source: "bench", ID: fmt.Sprint(published), Type: "T", Subject: subject, StoreTime: time.Unix(1, 0), Data: make([]byte, 100),
+				Source: "bench", ID: fmt.Sprint(published), Type: "T", Subject: subject, StoreTime: time.Unix(1, 0),
+				Data: make([]byte, 100),
 			}}}
 		}
 		if err := store.Append(b.Context(), group); err != nil {
@@ -74,18 +78,24 @@ func BenchmarkWake(b *testing.B) {
 		}
 		for _, entry := range group {
 			if len(entry.Woken) != 1 {
-				b.Fatalf("woken are %q", entry.Woken)
+				b.Fatalf("the event woke %q, want one saga", entry.Woken)
 			}
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*benchGroup), "µs/event")
 }
 
-// BenchmarkPurgeBesideKept deletes sagas of one definition beside many of another. Asking when there is nothing to delete is free.
+// BenchmarkPurgeBesideKept purges sagas of one definition among many of another. A purge without sagas to delete is
+// free.
 func BenchmarkPurgeBesideKept(b *testing.B) {
 	store := crowded(b, crowdWaiting, crowdKept)
-	row := &journal.Row{Definition: "X/Dropped", State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, EndTime: time.Unix(1, 0), Labels: map[string]string{"label": "value"}}
-	params := journal.PurgeParams{Definitions: []string{"X/Waiting", "X/Dropped"}, EndedBefore: time.Unix(2, 0), Limit: 10_000}
+	row := &journal.Row{
+		Definition: "X/Dropped", State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, EndTime: time.Unix(1, 0),
+		Labels: map[string]string{"label": "value"},
+	}
+	params := journal.PurgeParams{
+		Definitions: []string{"X/Waiting", "X/Dropped"}, EndedBefore: time.Unix(2, 0), Limit: 10_000,
+	}
 	group := make([]*journal.Entry, benchGroup)
 	for b.Loop() {
 		b.StopTimer()
@@ -105,7 +115,7 @@ func BenchmarkPurgeBesideKept(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*benchGroup), "µs/saga")
 }
 
-// BenchmarkPublish publishes events that nobody awaits, in groups.
+// BenchmarkPublish publishes events in groups. No saga awaits them.
 func BenchmarkPublish(b *testing.B) {
 	s := newBench(b)
 	published := 0
@@ -115,7 +125,8 @@ func BenchmarkPublish(b *testing.B) {
 			published++
 			id := fmt.Sprint(published)
 			group[i] = &journal.Entry{Events: []*journal.Event{{
-				Source: "sagas/" + id + "/steps/1", ID: "reply", Type: "acme.identity.v1.Verified", Subject: id, StoreTime: time.Unix(1, 0), Data: s.data,
+				Source: "sagas/" + id + "/steps/1", ID: "reply", Type: "acme.identity.v1.Verified", Subject: id,
+				StoreTime: time.Unix(1, 0), Data: s.data,
 			}}}
 		}
 		if err := s.store.Append(b.Context(), group); err != nil {

@@ -8,26 +8,33 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// applicationID marks the file as ours in its header: "Trty".
+// applicationID identifies the file as Treaty's in its header: "Trty".
 const applicationID = 0x54727479
 
-// A saga's turns are found by one integer, its key above its turn's number, so that adding a turn is one insertion into one
-// b-tree and the key of a turn takes at most 8 bytes.
+// turnBits is the number of bits of a turn's number. The key of a turn is one integer: the saga's key, followed by the
+// turn's number. So adding a turn is one insertion into one b-tree, and the key takes at most 8 bytes.
 const turnBits = 24
 
-// migrations lead from each version of the schema to the next: number 0 makes version 1 out of an empty file. One that was
-// released is never changed.
+// migrations migrate the schema from each version to the next. Number 0 creates version 1 in an empty file. A released
+// migration never changes.
 //
-// States are the numbers of treaty.v1.SagaState, times are microseconds since 1970 in UTC, and NULL is no time. A definition's name is
-// stored once. Labels are stored twice: in their saga's row for reading, and apart for searching.
+// # Values
 //
-// Every index costs each saga a microsecond or two, so a partial one holds only what is looked for by it, and finding that takes the same
-// time however many sagas have succeeded. SQLite uses a partial index only when a query says the index's condition literally:
-// queries name states as numbers. Sagas that are driven change all the time and are few: those in sagas_by_update_time have settled. sagas_unended
-// has those that wait apart from those that are driven, and sagas_ended finds what may be purged without looking at what is kept.
+// States are the numbers of treaty.v1.SagaState. Times are microseconds since 1970, in UTC; NULL is no time. The
+// names of definitions and event types are stored once. Labels are stored twice: in the row of the saga for reading,
+// and in their own table for searching. The column created is the position of the newest event when the saga's first
+// turn was written, and first_turn is the number of the first turn in the saga's journal.
 //
-// A saga's created is the newest event's position when its first turn was written, its first_turn the number with which its journal begins.
-// Names of event types are stored once, as those of definitions are. Awaits lie with their saga, and are found by the event that they are for.
+// # Indexes
+//
+// Every index costs a microsecond or two for each saga. So most indexes are partial: they hold only the sagas that
+// queries look for, and a query takes the same time no matter how many sagas have succeeded. SQLite uses a partial
+// index only if the query repeats the condition of the index literally, so queries have states as numbers.
+//
+//   - sagas_by_update_time has no RUNNING and COMPENSATING sagas, which are few and change often.
+//   - sagas_unended separates the sagas that wait from those that don't.
+//   - sagas_ended finds the sagas to purge without reading those to keep.
+//   - awaits_by_key finds the awaits of an event.
 var migrations = []string{
 	`CREATE TABLE meta (
 		name TEXT PRIMARY KEY NOT NULL,
@@ -157,7 +164,7 @@ var migrations = []string{
 	FROM events;`,
 }
 
-// migrate brings the file to this program's schema in one transaction.
+// migrate migrates the file to this program's schema in one transaction.
 func migrate(conn *sqlite3.Conn) (err error) {
 	version, err := queryInt(conn, `PRAGMA user_version`)
 	if err != nil {
@@ -167,7 +174,8 @@ func migrate(conn *sqlite3.Conn) (err error) {
 		return nil
 	}
 	if version < 0 || version > int64(len(migrations)) {
-		return fmt.Errorf("%w: its schema has version %d, this program knows %d; use the newer program", journal.ErrVersion, version, len(migrations))
+		return fmt.Errorf("%w: its schema has version %d, this program supports %d; use the newer program",
+			journal.ErrVersion, version, len(migrations))
 	}
 	tx, err := conn.BeginImmediate()
 	if err != nil {
@@ -179,9 +187,11 @@ func migrate(conn *sqlite3.Conn) (err error) {
 			return fmt.Errorf("migrate the schema to version %d: %w", version+int64(i)+1, err)
 		}
 	}
-	return conn.Exec(fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d`, applicationID, len(migrations)))
+	return conn.Exec(fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d`,
+		applicationID, len(migrations)))
 }
 
+// queryInt returns the first column of the first row, or 0 if there is no row.
 func queryInt(conn *sqlite3.Conn, sql string) (int64, error) {
 	stmt, _, err := conn.Prepare(sql)
 	if err != nil {

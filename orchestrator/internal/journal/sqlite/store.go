@@ -1,11 +1,3 @@
-// Package sqlite keeps sagas in one SQLite file, with nothing to install and nothing to run beside the orchestrator.
-//
-// One file belongs to one process at a time; a lock file next to it holds others off. Programs that only read, such as the
-// sqlite3 shell, may look at it at any time: the views saga_list, saga_turns and saga_events show it in words. One Append is one transaction
-// in write-ahead-log mode with synchronous=FULL: it is on the disk before Append returns. Readers never wait for the writer.
-//
-// Opening checks the file's header and schema, not its contents, so that it takes the same time whatever the size; Check reads it all.
-// The package never interprets a turn's data.
 package sqlite
 
 import (
@@ -23,12 +15,13 @@ var _ journal.Store = (*Store)(nil)
 type Store struct {
 	path    string
 	options options
-	lock    *fileLock // nil when the store is only read
+	lock    *fileLock // nil if the store is open for reading
 	epoch   uint64
 
-	// turnstile holds the one token that lets its owner use the writer. It is a channel so that waiting for it ends with a context.
-	turnstile chan struct{}
-	writer    *writer // nil when the store is only read
+	// writerToken has room for one token, which the user of the writer puts there. It is a channel, so that waiting
+	// for it can end with a context.
+	writerToken chan struct{}
+	writer      *writer // nil if the store is open for reading
 
 	readers *readers
 
@@ -36,7 +29,7 @@ type Store struct {
 	closed  chan struct{}
 }
 
-// options says how a file is opened.
+// options are the options of a connection.
 type options struct {
 	// vfs is the file system that SQLite uses. Tests use one that injects faults.
 	vfs string
@@ -44,11 +37,12 @@ type options struct {
 	readOnly bool
 }
 
-// Open opens the store at path and creates the file, not the directory, if it isn't there. It begins a new epoch.
+// Open opens the store at path for writing and begins a new epoch. It creates the file if it doesn't exist, but not its
+// directory. The context limits only the opening.
 //
-// The errors: ErrLocked when another process, or another Store in this one, has the file open; ErrVersion when a newer
-// version wrote it; ErrCorrupt when it can't be read; ErrReadOnly and ErrFull when it can't be written. A file that belongs
-// to another program is refused and left alone. The context bounds only the opening.
+// It returns ErrLocked if another process, or another Store in this process, has the file open; ErrVersion if a newer
+// version wrote it; ErrCorrupt if it can't be read; and ErrReadOnly or ErrFull if it can't be written. It returns an
+// error for a file that belongs to another program, and doesn't change it.
 func Open(ctx context.Context, path string) (*Store, error) {
 	return openFile(ctx, path, options{vfs: filesystemName})
 }
@@ -71,7 +65,7 @@ func openFile(ctx context.Context, path string, opts options) (*Store, error) {
 }
 
 func newStore(path string, opts options) *Store {
-	return &Store{path: path, options: opts, turnstile: make(chan struct{}, 1), closed: make(chan struct{})}
+	return &Store{path: path, options: opts, writerToken: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 func (s *Store) open(ctx context.Context) error {
@@ -80,13 +74,13 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	writer, err := openWriter(ctx, s.path, s.options)
 	if err != nil {
-		return s.fail(ctx, "open", err)
+		return s.wrap(ctx, "open", err)
 	}
 	if s.epoch, err = writer.beginEpoch(); err != nil {
-		return errors.Join(s.fail(ctx, "begin an epoch", err), writer.close())
+		return errors.Join(s.wrap(ctx, "begin an epoch", err), writer.close())
 	}
 	if err := syncDirectory(s.path); err != nil {
-		return errors.Join(s.fail(ctx, "sync the directory", err), writer.close())
+		return errors.Join(s.wrap(ctx, "sync the directory", err), writer.close())
 	}
 	s.writer = writer
 	s.readers = newReaders(s.path, s.options)
@@ -96,16 +90,16 @@ func (s *Store) open(ctx context.Context) error {
 // Name returns the absolute path of the file, with symbolic links resolved.
 func (s *Store) Name() string { return s.path }
 
-// Epoch is the number of this opening; the one before had a smaller one. It was durable before Open returned.
+// Epoch implements journal.Store. The epoch was durable before Open returned.
 func (s *Store) Epoch() uint64 { return s.epoch }
 
-// Close waits for the calls under way, then folds the write-ahead log into the file, closes it and lets others open it. Later
-// calls of other methods return ErrClosed; closing again does nothing.
+// Close waits for the calls in flight, moves the write-ahead log into the file, closes it, and releases its lock.
+// Later calls of other methods return ErrClosed. Closing again does nothing.
 func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
 		close(s.closed)
-		s.turnstile <- struct{}{}
+		s.writerToken <- struct{}{}
 		err = s.readers.close()
 		if s.writer != nil {
 			err = errors.Join(err, s.writer.close(), s.lock.release())
@@ -117,31 +111,32 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// enter takes the writer; leave gives it back.
-func (s *Store) enter(ctx context.Context) error {
-	if err := s.usable(ctx); err != nil {
+// acquireWriter waits until the writer is free and takes it. The caller calls releaseWriter.
+func (s *Store) acquireWriter(ctx context.Context) error {
+	if err := s.checkOpen(ctx); err != nil {
 		return err
 	}
 	if s.writer == nil {
-		return fmt.Errorf("%w: it was opened for reading", journal.ErrReadOnly)
+		return fmt.Errorf("%w: it is open for reading", journal.ErrReadOnly)
 	}
 	select {
-	case s.turnstile <- struct{}{}:
+	case s.writerToken <- struct{}{}:
 	case <-s.closed:
 		return journal.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := s.usable(ctx); err != nil {
-		s.leave()
+	if err := s.checkOpen(ctx); err != nil {
+		s.releaseWriter()
 		return err
 	}
 	return nil
 }
 
-func (s *Store) leave() { <-s.turnstile }
+func (s *Store) releaseWriter() { <-s.writerToken }
 
-func (s *Store) usable(ctx context.Context) error {
+// checkOpen returns ErrClosed if the store is closed, or the error of a context that has ended.
+func (s *Store) checkOpen(ctx context.Context) error {
 	select {
 	case <-s.closed:
 		return journal.ErrClosed

@@ -13,7 +13,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// openAt opens a store, which the test closes.
+// openAt opens a store. The caller closes it.
 func openAt(t testing.TB, path string, opts ...options) *Store {
 	t.Helper()
 	opts = append(opts, options{vfs: filesystemName})

@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// write runs f alone on the writer, in a transaction that is on the disk when it returns nil.
+// write calls f with the writer in a transaction, which is on disk when write returns nil.
 func (s *Store) write(ctx context.Context, doing string, f func(*writer) error) error {
-	if err := s.enter(ctx); err != nil {
+	if err := s.acquireWriter(ctx); err != nil {
 		return fmt.Errorf("%s in the store %s: %w", doing, s.path, err)
 	}
-	defer s.leave()
-	return s.fail(ctx, doing, s.writer.transaction(func() error { return f(s.writer) }))
+	defer s.releaseWriter()
+	return s.wrap(ctx, doing, s.writer.transaction(func() error { return f(s.writer) }))
 }
 
-// transaction commits what f does, or nothing of it. A transaction once begun is brought to its end whatever becomes of the caller.
+// transaction calls f in a transaction, and commits it if f returns nil. It doesn't end early.
 func (w *writer) transaction(f func() error) (err error) {
 	if w.broken != nil {
 		return w.broken
@@ -25,27 +25,27 @@ func (w *writer) transaction(f func() error) (err error) {
 			w.broken = err
 		}
 	}()
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	if err := w.begin.Exec(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	newest := w.newest
 	if err := f(); err != nil {
-		return w.undo(newest, err)
+		return w.rollBack(newest, err)
 	}
 	if err := w.commit.Exec(); err != nil {
-		return w.undo(newest, fmt.Errorf("commit: %w", err))
+		return w.rollBack(newest, fmt.Errorf("commit: %w", err))
 	}
 	return nil
 }
 
-// undo rolls back and forgets what the writer remembered of the transaction, but for the sagas.
-func (w *writer) undo(newest int64, cause error) error {
+// rollBack rolls the transaction back and drops what the writer cached in it, except for the sagas.
+func (w *writer) rollBack(newest int64, cause error) error {
 	w.newest = newest
 	clear(w.definitions.keys)
 	clear(w.types.keys)
 	if w.conn.GetAutocommit() {
-		return cause // SQLite has rolled back by itself
+		return cause // SQLite has rolled the transaction back
 	}
 	if err := w.rollback.Exec(); err != nil {
 		return errors.Join(cause, fmt.Errorf("roll back: %w", err))

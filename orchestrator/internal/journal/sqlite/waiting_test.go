@@ -13,8 +13,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// TestWaitingCostsNothing looks at what the writer remembers: sagas that wait or have ended are forgotten.
-func TestWaitingCostsNothing(t *testing.T) {
+// TestWaitingSagasLeaveTheCache checks that the writer caches no sagas that wait or have ended.
+func TestWaitingSagasLeaveTheCache(t *testing.T) {
 	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
 	defer store.Close()
 	row := func(i int, state treatyv1.SagaState, waiting bool) *journal.Row {
@@ -35,7 +35,7 @@ func TestWaitingCostsNothing(t *testing.T) {
 			}
 		}
 		if got := len(store.writer.sagas); got != want {
-			t.Errorf("after turn %d %d sagas are remembered, want %d", turn, got, want)
+			t.Errorf("after turn %d, %d sagas are cached, want %d", turn, got, want)
 		}
 	}
 	const running, succeeded = treatyv1.SagaState_SAGA_STATE_RUNNING, treatyv1.SagaState_SAGA_STATE_SUCCEEDED
@@ -47,24 +47,26 @@ func TestWaitingCostsNothing(t *testing.T) {
 	write(6, func(i int) *journal.Row { return row(i, succeeded, false) }, 0)
 }
 
-// TestOpenWithDamage reads the sagas beside one that can't be read.
+// TestOpenWithDamage opens the sagas next to one that can't be read.
 func TestOpenWithDamage(t *testing.T) {
 	for name, test := range map[string]struct {
-		sql  string
-		lost bool // its row can't be read either
+		sql string
+		row bool // whether the row is damaged, too
 	}{
-		"a turn is missing":     {"DELETE FROM turns WHERE position = (2 << 24 | 2)", false},
-		"the first is missing":  {"DELETE FROM turns WHERE position = (2 << 24 | 1)", false},
-		"all turns are missing": {"DELETE FROM turns WHERE position >> 24 = 2", false},
-		"a beginning is back":   {"UPDATE sagas SET first_turn = 2 WHERE key = 2", false},
-		"no labels":             {"UPDATE sagas SET labels = '{' WHERE key = 2", true},
+		"a turn is missing":         {"DELETE FROM turns WHERE position = (2 << 24 | 2)", false},
+		"the first turn is missing": {"DELETE FROM turns WHERE position = (2 << 24 | 1)", false},
+		"all turns are missing":     {"DELETE FROM turns WHERE position >> 24 = 2", false},
+		"a wrong first turn":        {"UPDATE sagas SET first_turn = 2 WHERE key = 2", false},
+		"invalid labels":            {"UPDATE sagas SET labels = '{' WHERE key = 2", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "sagas.db")
 			store := openAt(t, path)
 			for turn := range uint64(3) {
 				for i := range 3 {
-					entry := &journal.Entry{Saga: fmt.Sprint(i), Turn: turn + 1, Row: &journal.Row{ID: fmt.Sprint(i), Definition: "X/Y", State: treatyv1.SagaState_SAGA_STATE_RUNNING}}
+					id := fmt.Sprint(i)
+					row := &journal.Row{ID: id, Definition: "X/Y", State: treatyv1.SagaState_SAGA_STATE_RUNNING}
+					entry := &journal.Entry{Saga: id, Turn: turn + 1, Row: row}
 					if err := store.Append(t.Context(), []*journal.Entry{entry}); err != nil || entry.Err != nil {
 						t.Fatal(err, entry.Err)
 					}
@@ -82,28 +84,29 @@ func TestOpenWithDamage(t *testing.T) {
 			}
 			for i, one := range open {
 				damaged := i == 1
-				if one.Row.ID != fmt.Sprint(i) || one.Row.Definition != "X/Y" || errors.Is(one.Err, journal.ErrCorrupt) != damaged ||
-					(one.Err != nil) != damaged || (len(one.Turns) == 3) == damaged {
+				if one.Row.ID != fmt.Sprint(i) || one.Row.Definition != "X/Y" ||
+					errors.Is(one.Err, journal.ErrCorrupt) != damaged || (one.Err != nil) != damaged ||
+					(len(one.Turns) == 3) == damaged {
 					t.Errorf("saga %d: %+v", i, one)
 				}
 			}
 			if _, err := store.Load(t.Context(), "1"); !errors.Is(err, journal.ErrCorrupt) {
 				t.Errorf("load: %v", err)
 			}
-			if err := store.Check(t.Context()); !test.lost && !errors.Is(err, journal.ErrCorrupt) {
+			if err := store.check(t.Context()); !test.row && !errors.Is(err, journal.ErrCorrupt) {
 				t.Errorf("check: %v", err)
 			}
 		})
 	}
 }
 
-// TestFilesArePrivate looks at who may read the files while a store is open and written.
+// TestFilesArePrivate checks who can read the files of a store.
 func TestFilesArePrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	for range 2 {
 		store := openAt(t, path)
-		group := []*journal.Entry{{Events: []*journal.Event{{Source: "a", ID: "1", Type: "T", StoreTime: time.Unix(1, 0)}}}}
-		if err := store.Append(t.Context(), group); err != nil {
+		event := &journal.Event{Source: "a", ID: "1", Type: "T", StoreTime: time.Unix(1, 0)}
+		if err := store.Append(t.Context(), []*journal.Entry{{Events: []*journal.Event{event}}}); err != nil {
 			t.Fatal(err)
 		}
 		files, err := os.ReadDir(filepath.Dir(path))

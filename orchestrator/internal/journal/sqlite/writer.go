@@ -11,18 +11,18 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// maxCached is how many open sagas the writer remembers. One takes about 150 bytes; a saga that isn't remembered costs one
-// look-up.
+// maxCached is the maximal number of open sagas that the writer caches. Each takes about 150 bytes. A saga that isn't
+// cached costs one query.
 const maxCached = 1 << 16
 
-// writer owns the one connection that writes. It is not safe for concurrent use.
+// writer is the connection that writes. It isn't safe for concurrent use.
 type writer struct {
 	conn *sqlite3.Conn
 
 	begin, commit, rollback                   *sqlite3.Stmt
 	findSaga, insertSaga, updateSaga          *sqlite3.Stmt
 	insertTurn, insertLabel                   *sqlite3.Stmt
-	deleteTurns, beginAnew                    *sqlite3.Stmt
+	deleteTurns, setFirstTurn                 *sqlite3.Stmt
 	deleteAwaits, insertAwait                 *sqlite3.Stmt
 	hasAwait, hasEvent, wakeSaga, wakeSagas   *sqlite3.Stmt
 	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
@@ -31,39 +31,39 @@ type writer struct {
 	isPurged, rememberPurged                  *sqlite3.Stmt
 	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
 
-	// group numbers the groups, to notice a saga that is twice in one.
+	// group is the number of the current group. The cache keeps the sagas of the group.
 	group uint64
 
-	// nextKey is the next new saga's key. It only grows.
+	// nextKey is the key of the next new saga. It only grows.
 	nextKey int64
 
 	// newest is the position of the newest event.
 	newest int64
 
-	// sagas remembers where driven sagas stand, definitions and types the keys of names. All hold what is committed and what the
-	// transaction under way has done; when it fails, what it touched is forgotten.
+	// sagas caches the positions of open sagas that don't wait. definitions and types cache the keys of names. They
+	// include the changes of the current transaction. When it fails, what it may have changed is dropped.
 	sagas              map[string]*position
 	definitions, types names
 
-	// settled are the sagas that need no remembering once the transaction under way is committed.
-	settled []string
+	// uncached are the sagas to drop from the cache when the current transaction is committed.
+	uncached []string
 
-	// broken is set for good when the engine failed.
+	// broken is set forever when the engine has failed.
 	broken error
 }
 
-// position is where one saga stands.
+// position is the position of a saga's journal.
 type position struct {
 	key     int64
-	last    uint64
-	group   uint64
-	created int64 // the newest event's position when the saga was created
+	last    uint64 // the number of the last turn
+	group   uint64 // the group in which it was cached
+	created int64  // the position of the newest event when the saga was created
 	waiting bool
-	awaits  bool // it has stored awaits
+	awaits  bool // whether it has stored awaits
 }
 
 func openWriter(ctx context.Context, path string, options options) (w *writer, err error) {
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	conn, err := connect(ctx, path, options,
 		"synchronous = FULL",
 		"foreign_keys = OFF",
@@ -85,7 +85,7 @@ func (w *writer) setUp() error {
 	if readOnly, _ := w.conn.ReadOnly("main"); readOnly {
 		return sqlite3.READONLY
 	}
-	// Migrating reads the file, so that what can't be read is refused before anything is written to it.
+	// Both read the file before they write to it, so a file that can't be read isn't changed.
 	if err := w.useWAL(); err != nil {
 		return err
 	}
@@ -118,31 +118,36 @@ func (w *writer) prepare() error {
 		{&w.begin, `BEGIN IMMEDIATE`},
 		{&w.commit, `COMMIT`},
 		{&w.rollback, `ROLLBACK`},
-		{&w.findSaga, `SELECT key, (SELECT max(position) FROM turns WHERE position BETWEEN key << 24 AND (key << 24 | 0xffffff)), created, waiting,
-			EXISTS (SELECT 1 FROM awaits WHERE saga = key) FROM sagas WHERE id = ?`},
-		{&w.insertSaga, `INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
+		{&w.findSaga, `SELECT key,
+			(SELECT max(position) FROM turns WHERE position BETWEEN key << 24 AND (key << 24 | 0xffffff)),
+			created, waiting, EXISTS (SELECT 1 FROM awaits WHERE saga = key) FROM sagas WHERE id = ?`},
+		{&w.insertSaga, `INSERT INTO sagas
+				(key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+			WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
 		{&w.isPurged, `SELECT 1 FROM purged WHERE id = ?`},
 		{&w.rememberPurged, `INSERT INTO purged (id) VALUES (?) ON CONFLICT (id) DO NOTHING`},
-		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6 WHERE key = ?1`},
+		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6
+			WHERE key = ?1`},
 		{&w.insertTurn, `INSERT INTO turns (position, data) VALUES (?, ?)`},
 		{&w.insertLabel, `INSERT INTO labels (label, value, saga) VALUES (?, ?, ?)`},
 		{&w.deleteTurns, `DELETE FROM turns WHERE position BETWEEN ?1 << 24 AND (?1 << 24 | ?2)`},
-		{&w.beginAnew, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
+		{&w.setFirstTurn, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
 		{&w.deleteAwaits, `DELETE FROM awaits WHERE saga = ?`},
 		{&w.insertAwait, `INSERT INTO awaits (saga, number, type, subject, after) VALUES (?, ?, ?, ?, ?)`},
 		{&w.hasAwait, hasAwaitQuery},
 		{&w.hasEvent, hasEventQuery},
 		{&w.wakeSaga, `UPDATE sagas SET due = min(ifnull(due, ?2), ?2) WHERE key = ?1`},
 		{&w.wakeSagas, wakeQuery},
-		{&w.insertEvent, `INSERT INTO events (position, source, id, type, subject, time, store_time, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING`},
+		{&w.insertEvent, `INSERT INTO events (position, source, id, type, subject, time, store_time, data)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING`},
 		{&w.findEvent, `SELECT position, type, subject, data FROM events WHERE source = ? AND id = ?`},
 		{&w.deleteEvents, `DELETE FROM events WHERE position BETWEEN ? AND ?`},
 		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
 		{&w.findEnded, endedQuery},
 		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
 		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
-		{&w.findConsumer, `SELECT position, filter FROM consumers WHERE name = ?`},
+		{&w.findConsumer, findConsumerQuery},
 		{&w.insertConsumer, `INSERT INTO consumers (name, position, filter) VALUES (?, ?, ?)`},
 		{&w.setConsumer, `UPDATE consumers SET position = ?2 WHERE name = ?1`},
 		{&w.definitions.find, `SELECT key FROM definitions WHERE name = ?`},
@@ -159,7 +164,8 @@ func (w *writer) prepare() error {
 	}
 	w.definitions.keys, w.types.keys = map[string]int64{}, map[string]int64{}
 	var err error
-	w.nextKey, err = queryInt(w.conn, `SELECT max(ifnull((SELECT max(key) FROM sagas), 0), ifnull((SELECT max(position) >> 24 FROM turns), 0)) + 1`)
+	w.nextKey, err = queryInt(w.conn, `SELECT max(
+		ifnull((SELECT max(key) FROM sagas), 0), ifnull((SELECT max(position) >> 24 FROM turns), 0)) + 1`)
 	if err != nil {
 		return err
 	}
@@ -167,23 +173,23 @@ func (w *writer) prepare() error {
 	return err
 }
 
-// beginEpoch counts this opening, durably.
+// beginEpoch begins a new epoch, durably.
 func (w *writer) beginEpoch() (epoch uint64, err error) {
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	if err := w.conn.Exec(`UPDATE meta SET value = value + 1 WHERE name = 'epoch'`); err != nil {
 		return 0, err
 	}
 	value, err := queryInt(w.conn, `SELECT value FROM meta WHERE name = 'epoch'`)
 	if err == nil && value <= 0 {
-		return 0, fmt.Errorf("%w: there is no epoch", journal.ErrCorrupt)
+		return 0, fmt.Errorf("%w: the epoch is missing", journal.ErrCorrupt)
 	}
 	return uint64(value), err
 }
 
 func (w *writer) close() (err error) {
-	defer rescue(&err)
+	defer recoverPanic(&err)
 	for _, stmt := range slices.Collect(w.conn.Stmts()) {
-		_ = stmt.Close() // what it failed with was returned when it did
+		_ = stmt.Close() // the error was returned before
 	}
 	return w.conn.Close()
 }
