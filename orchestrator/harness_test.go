@@ -18,6 +18,7 @@ import (
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -222,14 +223,14 @@ func move(id, line string) *customerv1.ChangeAddressSagaRequest {
 		Address: &customerv1.Address{Lines: []string{line}}}
 }
 
-// info returns the reason in an error that the orchestrator made.
-func info(err error) (reason, saga string) {
+// info returns the reason and the saga's name in an error of the orchestrator.
+func info(err error) (reason treatyv1.ErrorReason, saga string) {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			return info.GetReason(), info.GetMetadata()["saga"]
+			return wire.ParseReason(info.GetReason()), info.GetMetadata()[wire.ErrorSaga]
 		}
 	}
-	return "", ""
+	return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED, ""
 }
 
 func (p *participants) RestorePostalAddress(

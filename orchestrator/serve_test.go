@@ -23,10 +23,10 @@ import (
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
-	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -40,7 +40,7 @@ func TestSagaSucceeds(t *testing.T) {
 	if got.GetAddressRevision() != 2 {
 		t.Errorf("reply %v", got)
 	}
-	name := header.Get(server.HeaderSaga)[0]
+	name := header.Get(wire.SagaKey)[0]
 	shown, err := w.sagas.WaitSaga(w.ctx(), &treatyv1.WaitSagaRequest{Name: name})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestRefusedSagaIsCompensated(t *testing.T) {
 	w := newSystem(t)
 	_, err := w.acme.ChangeAddress(w.ctx(), move("", "P.O. box 1"))
 	reason, name := info(err)
-	if status.Code(err) != codes.FailedPrecondition || reason != server.ReasonSagaCompensated {
+	if status.Code(err) != codes.FailedPrecondition || reason != treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED {
 		t.Errorf("error %v, reason %s", err, reason)
 	}
 	var rejection *cardv1.AddressNotServed
@@ -93,13 +93,13 @@ func TestStartIsIdempotent(t *testing.T) {
 	if _, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1"), grpc.Header(&second)); err != nil {
 		t.Fatal(err)
 	}
-	if first.Get(server.HeaderSaga)[0] != second.Get(server.HeaderSaga)[0] {
+	if first.Get(wire.SagaKey)[0] != second.Get(wire.SagaKey)[0] {
 		t.Errorf("%v and %v", first, second)
 	}
 	_, err := w.acme.ChangeAddress(w.ctx(), move("one", "Side Street 2"))
 	reason, name := info(err)
-	if status.Code(err) != codes.AlreadyExists || reason != server.ReasonOtherRequest ||
-		name != first.Get(server.HeaderSaga)[0] {
+	if status.Code(err) != codes.AlreadyExists || reason != treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST ||
+		name != first.Get(wire.SagaKey)[0] {
 		t.Errorf("error %v, reason %s, saga %s", err, reason, name)
 	}
 	if got, want := w.participants.seen(), "ChangeAddress ChangePostalAddress"; got != want {
@@ -128,7 +128,7 @@ func TestSagaGoesOnInTheNextProcess(t *testing.T) {
 	}()
 	<-w.participants.held
 	w.stop()
-	if reason, _ := info(<-errs); reason != server.ReasonStopping {
+	if reason, _ := info(<-errs); reason != treatyv1.ErrorReason_ERROR_REASON_STOPPING {
 		t.Errorf("reason %s", reason)
 	}
 	release()

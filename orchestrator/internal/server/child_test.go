@@ -20,6 +20,7 @@ import (
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -30,7 +31,7 @@ const parentStep = "sagas/parent-1/steps/r2.1.4"
 
 // asStep is a call's context as the orchestrator of a parent sends it.
 func asStep(ctx context.Context, direction string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, server.HeaderCommandID, parentStep, server.HeaderDirection, direction)
+	return metadata.AppendToOutgoingContext(ctx, wire.CommandIDKey, parentStep, wire.DirectionKey, direction)
 }
 
 func verification(requestID string) *identityv1.VerifyApplicantRequest {
@@ -53,10 +54,10 @@ func TestChildStarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !proto.Equal(got, want) || len(trailer.Get(server.TrailerPending)) > 0 {
+		if !proto.Equal(got, want) || len(trailer.Get(wire.PendingKey)) > 0 {
 			t.Errorf("reply %v with %v, want %v", got, trailer, want)
 		}
-		if diff := cmp.Diff([]string{"sagas/" + starts[0].SagaID}, header.Get(server.HeaderSaga)); diff != "" {
+		if diff := cmp.Diff([]string{"sagas/" + starts[0].SagaID}, header.Get(wire.SagaKey)); diff != "" {
 			t.Errorf("header (-want +got):\n%s", diff)
 		}
 	}
@@ -82,8 +83,8 @@ func TestChildsIDIsNoRequestID(t *testing.T) {
 	}
 }
 
-// answered is the deadline of a call that the server answers before that, as the saga takes longer: after a second, so that it has another one
-// for the answer, however busy the machine is.
+// answered is the deadline of a call that the server answers before that, as the saga takes longer: after a second, so
+// that it has another one for the answer, however busy the machine is.
 const answered = 2 * time.Second
 
 func TestChildThatTakesLong(t *testing.T) {
@@ -120,7 +121,7 @@ func TestChildThatTakesLong(t *testing.T) {
 			if !proto.Equal(reply, &identityv1.ApplicantConfirmed{}) {
 				t.Errorf("reply %v", reply)
 			}
-			if diff := cmp.Diff([]string{"1"}, trailer.Get(server.TrailerPending)); diff != "" {
+			if diff := cmp.Diff([]string{"1"}, trailer.Get(wire.PendingKey)); diff != "" {
 				t.Errorf("trailer (-want +got):\n%s", diff)
 			}
 		})
@@ -142,7 +143,7 @@ func TestSleepingChildIsAskedForSeldom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{want}, trailer.Get(server.TrailerPending)); diff != "" {
+		if diff := cmp.Diff([]string{want}, trailer.Get(wire.PendingKey)); diff != "" {
 			t.Errorf("unchanged for %s (-want +got):\n%s", unchanged, diff)
 		}
 	}
@@ -157,19 +158,19 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 	}{
 		"refused": {
 			&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
-			failure{code: codes.NotFound, reason: server.ReasonSagaCompensated},
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 		"by another code": {
 			&treatyv1.Failure{Code: int32(codes.Unavailable), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
-			failure{code: codes.FailedPrecondition, reason: server.ReasonSagaCompensated},
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 		"deadline": {
 			&treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
-			failure{code: codes.FailedPrecondition, reason: server.ReasonSagaDeadline},
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_DEADLINE},
 		},
 		"undone before it began": {
 			&treatyv1.Failure{Code: int32(codes.Aborted), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
-			failure{code: codes.FailedPrecondition, reason: server.ReasonSagaUndone},
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,22 +200,22 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 
 func TestChildCallsThatMakeNoSense(t *testing.T) {
 	invalid := func(field string) failure {
-		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: field}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field}
 	}
 	for name, test := range map[string]struct {
 		method   string
 		metadata []string
 		want     failure
 	}{
-		"no kind":            {changeAddress, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "action"}, failure{code: codes.InvalidArgument, reason: server.ReasonNotAStep}},
-		"no command id":      {verifyApplicant, []string{server.HeaderCommandID, "orders/7", server.HeaderDirection, "action"}, invalid(server.HeaderCommandID)},
-		"two command ids":    {verifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderCommandID, parentStep, server.HeaderDirection, "action"}, invalid(server.HeaderCommandID)},
-		"no direction":       {verifyApplicant, []string{server.HeaderCommandID, parentStep}, invalid(server.HeaderDirection)},
-		"start to undo":      {verifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "compensation"}, invalid(server.HeaderDirection)},
-		"undo by hand":       {undoVerifyApplicant, nil, failure{code: codes.FailedPrecondition, reason: server.ReasonNotACommand}},
-		"undo as an action":  {undoVerifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "action"}, failure{code: codes.FailedPrecondition, reason: server.ReasonNotACommand}},
-		"undo of no command": {undoVerifyApplicant, []string{server.HeaderCommandID, "", server.HeaderDirection, "compensation"}, invalid(server.HeaderCommandID)},
-		"unreadable undo":    {undoVerifyApplicant, []string{server.HeaderCommandID, parentStep, server.HeaderDirection, "compensation"}, invalid("request")},
+		"no kind":            {changeAddress, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_STEP}},
+		"no command id":      {verifyApplicant, []string{wire.CommandIDKey, "orders/7", wire.DirectionKey, "action"}, invalid(wire.CommandIDKey)},
+		"two command ids":    {verifyApplicant, []string{wire.CommandIDKey, parentStep, wire.CommandIDKey, parentStep, wire.DirectionKey, "action"}, invalid(wire.CommandIDKey)},
+		"no direction":       {verifyApplicant, []string{wire.CommandIDKey, parentStep}, invalid(wire.DirectionKey)},
+		"start to undo":      {verifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid(wire.DirectionKey)},
+		"undo by hand":       {undoVerifyApplicant, nil, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
+		"undo as an action":  {undoVerifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"}, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
+		"undo of no command": {undoVerifyApplicant, []string{wire.CommandIDKey, "", wire.DirectionKey, "compensation"}, invalid(wire.CommandIDKey)},
+		"unreadable undo":    {undoVerifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid("request")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)
@@ -266,7 +267,7 @@ func TestUndoingAChildThatTakesLong(t *testing.T) {
 	if _, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(ctx, &identityv1.UndoVerifyApplicantRequest{}, grpc.Trailer(&trailer)); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"1"}, trailer.Get(server.TrailerPending)); diff != "" {
+	if diff := cmp.Diff([]string{"1"}, trailer.Get(wire.PendingKey)); diff != "" {
 		t.Errorf("trailer (-want +got):\n%s", diff)
 	}
 }
@@ -276,11 +277,11 @@ func TestUndoingAChildFails(t *testing.T) {
 		err  error
 		want failure
 	}{
-		"past its pivot":  {machine.ErrPastPivot, failure{code: codes.FailedPrecondition, reason: server.ReasonPastPivot}},
-		"pivot under way": {machine.ErrPivotInFlight, failure{code: codes.Aborted, reason: server.ReasonPivotUnderWay}},
-		"in doubt":        {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}},
-		"store full":      {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: server.ReasonStoreFull}},
-		"unforeseen":      {errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}},
+		"past its pivot":  {machine.ErrPastPivot, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT}},
+		"pivot under way": {machine.ErrPivotInFlight, failure{code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT}},
+		"in doubt":        {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}},
+		"store full":      {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}},
+		"unforeseen":      {errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -26,12 +25,7 @@ const (
 
 	// MaxRefusalDetails is how many bytes the details of a refusal may have altogether.
 	MaxRefusalDetails = 256 << 10
-
-	// maxPath is how long a step's path may be.
-	maxPath = 512
 )
-
-var stepPath = regexp.MustCompile(`^[a-z0-9]+(\.[a-z0-9]+)*$`)
 
 // command is one of the two commands of a step.
 type command struct {
@@ -41,12 +35,6 @@ type command struct {
 
 // id is the command id, which is the step's name.
 func (c command) id() string { return wire.StepName(c.saga, c.step) }
-
-// parseCommandID returns the saga's id and the step's path in a command id. It returns false when the text isn't a command id.
-func parseCommandID(id string) (saga, step string, ok bool) {
-	saga, step, ok = wire.ParseStepName(id)
-	return saga, step, ok && validSagaID(saga) && len(step) <= maxPath && stepPath.MatchString(step)
-}
 
 // commandOf reads which command a request is about.
 func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
@@ -71,17 +59,16 @@ func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 
 // CompleteStep ends a command that its participant accepted before.
 func (s *Server) CompleteStep(ctx context.Context, request *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
-	const method = treatyv1.SagaService_CompleteStep_FullMethodName
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
 	completion, err := s.completion(ctx, c, request)
 	if err == nil {
 		err = s.engine.Complete(ctx, completion)
 	}
 	if err != nil {
-		return nil, s.explain(ctx, method, about{saga: c.saga, step: c.id()}, err)
+		return nil, err
 	}
 	return &treatyv1.CompleteStepResponse{}, nil
 }
@@ -108,8 +95,8 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	}
 	call, known := s.catalog.CallConfig(method)
 	if !known {
-		return engine.Completion{}, &problem{
-			code: codes.Unimplemented, reason: ReasonContractUnknown,
+		return engine.Completion{}, &apiError{
+			code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
 			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be checked: link it, and complete the command again", method),
 		}
 	}
@@ -129,12 +116,12 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	return completion, err
 }
 
-// childStep says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent would go on by
-// something else than what its child comes to.
+// childStep says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent
+// would go on by something else than what its child comes to.
 func childStep(c command, definition string) error {
-	child := namePrefix + engine.ChildID(definition, c.id())
-	return &problem{
-		code: codes.FailedPrecondition, reason: ReasonStepIsSaga, metadata: map[string]string{MetadataStep: c.id()},
+	child := wire.SagaName(engine.ChildID(definition, c.id()))
+	return &apiError{
+		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, subject: subject{step: c.id()},
 		message: fmt.Sprintf("the step is a saga, %s of %s, and ends with it: cancel or resume that one, at the orchestrator that runs it", child, definition),
 	}
 }
@@ -196,13 +183,12 @@ func refusing(call *contract.CallConfig) string {
 
 // HeartbeatStep puts off the next attempt of a command that its participant works on.
 func (s *Server) HeartbeatStep(ctx context.Context, request *treatyv1.HeartbeatStepRequest) (*treatyv1.HeartbeatStepResponse, error) {
-	const method = treatyv1.SagaService_HeartbeatStep_FullMethodName
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
 	if err := s.engine.Heartbeat(ctx, c.saga, c.step, c.direction); err != nil {
-		return nil, s.explain(ctx, method, about{saga: c.saga, step: c.id()}, err)
+		return nil, err
 	}
 	return &treatyv1.HeartbeatStepResponse{}, nil
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
-	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
 const (
@@ -108,7 +107,7 @@ func TestCompleteStepAgain(t *testing.T) {
 			if err := complete(again); err != nil {
 				t.Error(err)
 			}
-			if got, want := failureOf(t, complete(other)), (failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}); got != want {
+			if got, want := failureOf(t, complete(other)), (failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		})
@@ -122,7 +121,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 		return &treatyv1.CompleteStepRequest_Refusal{Refusal: f}
 	}
 	field := func(name string) failure {
-		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: name}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name}
 	}
 	about := func(name string) failure {
 		f := field(name)
@@ -140,8 +139,8 @@ func TestCompleteStepRefuses(t *testing.T) {
 		"no path":         {&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/", Direction: action, How: inspected}, nil, field("name"), ""},
 		"broken path":     {&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1..2", Direction: action, How: inspected}, nil, field("name"), ""},
 		"long path":       {&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/" + strings.Repeat("1", 600), Direction: action, How: inspected}, nil, field("name"), ""},
-		"no direction":    {&treatyv1.CompleteStepRequest{Name: name, How: inspected}, nil, field("direction"), ""},
-		"other direction": {&treatyv1.CompleteStepRequest{Name: name, Direction: 7, How: inspected}, nil, field("direction"), ""},
+		"no direction":    {&treatyv1.CompleteStepRequest{Name: name, How: inspected}, nil, about("direction"), ""},
+		"other direction": {&treatyv1.CompleteStepRequest{Name: name, Direction: 7, How: inspected}, nil, about("direction"), ""},
 		"no how":          {&treatyv1.CompleteStepRequest{Name: name, Direction: action}, nil, about("how"), ""},
 		"no reply":        {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(nil)}, nil, about("reply"), "PassportInspected"},
 		"the compensation's reply": {
@@ -159,26 +158,26 @@ func TestCompleteStepRefuses(t *testing.T) {
 		"long details": {
 			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{{Value: make([]byte, 300<<10)}}})}, nil, about("refusal.details"), "",
 		},
-		"no such saga": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, journal.ErrNotFound, failure{code: codes.NotFound, reason: server.ReasonSagaNotFound, saga: "sagas/a1"}, "sagas/a1"},
+		"no such saga": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, journal.ErrNotFound, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND, saga: "sagas/a1"}, "sagas/a1"},
 		"no such step": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/9", Direction: action, How: inspected}, nil, failure{code: codes.NotFound, reason: server.ReasonStepNotFound, saga: "sagas/a1"}, "sagas/a1/steps/9",
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/9", Direction: action, How: inspected}, nil, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"}, "sagas/a1/steps/9",
 		},
 		"no compensation": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1", Direction: compensation, How: inspected}, nil, failure{code: codes.NotFound, reason: server.ReasonStepNotFound, saga: "sagas/a1"}, "",
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1", Direction: compensation, How: inspected}, nil, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"}, "",
 		},
 		"no contract": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/3", Direction: action, How: inspected}, nil, failure{code: codes.Unimplemented, reason: server.ReasonContractUnknown, saga: "sagas/a1"}, "",
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/3", Direction: action, How: inspected}, nil, failure{code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN, saga: "sagas/a1"}, "",
 		},
 		"a child saga": {
 			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: action, How: replied(pack(t, &identityv1.ApplicantConfirmed{}))}, nil,
-			failure{code: codes.FailedPrecondition, reason: server.ReasonStepIsSaga, saga: "sagas/a1"}, "sagas/" + engine.ChildID(verifyApplicant, "sagas/a1/steps/4"),
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, saga: "sagas/a1"}, "sagas/" + engine.ChildID(verifyApplicant, "sagas/a1/steps/4"),
 		},
 		"the undo of a child saga": {
 			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: compensation, How: replied(pack(t, &identityv1.VerifyApplicantUndone{}))}, nil,
-			failure{code: codes.FailedPrecondition, reason: server.ReasonStepIsSaga, saga: "sagas/a1"}, "cancel or resume",
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, saga: "sagas/a1"}, "cancel or resume",
 		},
-		"over":     {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, wrapped(engine.ErrStepEnded, errSecret), failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}, ""},
-		"in doubt": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt, saga: "sagas/a1"}, ""},
+		"over":     {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, wrapped(engine.ErrStepEnded, errSecret), failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}, ""},
+		"in doubt": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT, saga: "sagas/a1"}, ""},
 	} {
 		t.Run(title, func(t *testing.T) {
 			a := newAPI(t)
@@ -207,9 +206,9 @@ func TestHeartbeatStep(t *testing.T) {
 		want    failure
 	}{
 		"heard":     {request: &treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}},
-		"over":      {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepEnded, failure{code: codes.FailedPrecondition, reason: server.ReasonStepOver, saga: "sagas/a1"}},
-		"not there": {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepNotFound, failure{code: codes.NotFound, reason: server.ReasonStepNotFound, saga: "sagas/a1"}},
-		"unnamed":   {&treatyv1.HeartbeatStepRequest{Direction: action}, nil, failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "name"}},
+		"over":      {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepEnded, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}},
+		"not there": {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepNotFound, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"}},
+		"unnamed":   {&treatyv1.HeartbeatStepRequest{Direction: action}, nil, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "name"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)

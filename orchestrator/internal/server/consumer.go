@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 
 	"google.golang.org/grpc/codes"
@@ -108,7 +109,7 @@ func (s *session) heard() <-chan struct{} {
 // AcknowledgeEvents moves a consumer forward, durably.
 func (s *Server) AcknowledgeEvents(ctx context.Context, request *treatyv1.AcknowledgeEventsRequest) (*treatyv1.AcknowledgeEventsResponse, error) {
 	if err := s.acknowledge(ctx, request.GetConsumer(), request.GetPosition()); err != nil {
-		return nil, s.explain(ctx, treatyv1.EventService_AcknowledgeEvents_FullMethodName, about{events: true}, err)
+		return nil, err
 	}
 	return &treatyv1.AcknowledgeEventsResponse{}, nil
 }
@@ -130,8 +131,8 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	err = s.store.Acknowledge(ctx, consumer, position)
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
-		return &problem{
-			code: codes.NotFound, reason: ReasonConsumerNotFound, metadata: map[string]string{MetadataConsumer: consumer},
+		return &apiError{
+			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND, metadata: map[string]string{wire.ErrorConsumer: consumer},
 			message: fmt.Sprintf("there is no consumer %q: it is made when its first stream is opened", consumer),
 		}
 	case err != nil:
@@ -143,8 +144,8 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 
 // ahead says that no event has reached a position yet.
 func ahead(position, newest uint64) error {
-	return &problem{
-		code: codes.OutOfRange, reason: ReasonEventsAhead, metadata: map[string]string{MetadataPosition: strconv.FormatUint(newest, 10)},
+	return &apiError{
+		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(newest, 10)},
 		message: fmt.Sprintf("no event has the position %d yet; the newest has %d", position, newest),
 	}
 }

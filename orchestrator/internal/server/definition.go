@@ -68,8 +68,8 @@ func served(catalog *contract.Catalog, names []string) ([]service, error) {
 	return services, errors.Join(errs...)
 }
 
-// Check says which of the saga definitions that have code can't be served, and why: no linked contract has it, or its service has another
-// method without code.
+// Check says which of the saga definitions that have code can't be served, and why: no linked contract has it, or its
+// service has another method without code.
 func Check(catalog *contract.Catalog, definitions []string) error {
 	_, err := served(catalog, definitions)
 	return err

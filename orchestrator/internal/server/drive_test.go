@@ -16,6 +16,7 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
@@ -105,8 +106,8 @@ func driven(t *testing.T) (*api, *register) {
 	return a, there
 }
 
-// A child saga as its parent's orchestrator sees it, from its start to its undoing: it waits for an event, which comes from outside, then for a
-// participant that completes its command later.
+// A child saga as its parent's orchestrator sees it, from its start to its undoing: it waits for an event, which comes
+// from outside, then for a participant that completes its command later.
 func TestChildsLife(t *testing.T) {
 	a, there := driven(t)
 	client := identityv1.NewIdentitySagasClient(a.conn)
@@ -117,7 +118,7 @@ func TestChildsLife(t *testing.T) {
 		reply, err := client.VerifyApplicant(ctx, verification("order-1"), grpc.Trailer(&trailer))
 		return reply, trailer, err
 	}
-	if reply, trailer, err := attempt(time.Second); err != nil || len(trailer.Get(server.TrailerPending)) == 0 {
+	if reply, trailer, err := attempt(time.Second); err != nil || len(trailer.Get(wire.PendingKey)) == 0 {
 		t.Fatalf("the first attempt: %v with %v, %v", reply, trailer, err)
 	}
 	name := "sagas/" + engine.ChildID(verifyApplicant, parentStep)
@@ -141,11 +142,11 @@ func TestChildsLife(t *testing.T) {
 		}
 	}
 	reply, trailer, err := attempt(20 * time.Second)
-	if err != nil || !proto.Equal(reply.GetInspected(), inspected) || len(trailer.Get(server.TrailerPending)) > 0 {
+	if err != nil || !proto.Equal(reply.GetInspected(), inspected) || len(trailer.Get(wire.PendingKey)) > 0 {
 		t.Fatalf("the last attempt: %v with %v, %v", reply, trailer, err)
 	}
 	_, err = a.sagas.HeartbeatStep(a.ctx(), &treatyv1.HeartbeatStepRequest{Name: command, Direction: action})
-	if got := failureOf(t, err); got.reason != server.ReasonStepOver {
+	if got := failureOf(t, err); got.reason != treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED {
 		t.Errorf("a heartbeat for what is done: %+v (%v)", got, err)
 	}
 
@@ -162,7 +163,7 @@ func TestChildsLife(t *testing.T) {
 	if want := []string{"RegisterApplicant", "InspectPassport", "DiscardInspection", "WithdrawApplicant"}; !slices.Equal(there.calls, want) {
 		t.Errorf("commands %v, want %v", there.calls, want)
 	}
-	if _, _, err := attempt(20 * time.Second); failureOf(t, err).reason != server.ReasonSagaUndone {
+	if _, _, err := attempt(20 * time.Second); failureOf(t, err).reason != treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT {
 		t.Errorf("an attempt after that: %v", err)
 	}
 }
@@ -181,7 +182,7 @@ func TestChildIsUndoneBeforeItStarts(t *testing.T) {
 		}
 	}
 	_, err := client.VerifyApplicant(asStep(a.ctx(), "action"), verification(""))
-	want := failure{code: codes.FailedPrecondition, reason: server.ReasonSagaUndone, saga: "sagas/" + engine.ChildID(verifyApplicant, parentStep)}
+	want := failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT, saga: "sagas/" + engine.ChildID(verifyApplicant, parentStep)}
 	if got := failureOf(t, err); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

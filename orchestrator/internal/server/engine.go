@@ -32,8 +32,8 @@ type Engine interface {
 	EventEngine
 }
 
-// StepEngine is the part of Engine by which others tell of a saga's steps: participants that complete them later, and the sagas that have
-// this one as a step.
+// StepEngine is the part of Engine by which others tell of a saga's steps: participants that complete them later, and
+// the sagas that have this one as a step.
 type StepEngine interface {
 	// Complete ends a command that its participant accepted before.
 	Complete(ctx context.Context, completion engine.Completion) error
@@ -41,10 +41,12 @@ type StepEngine interface {
 	// Heartbeat says that a participant still works on a command that it accepted.
 	Heartbeat(ctx context.Context, saga, step string, direction engine.Direction) error
 
-	// CompensateChild undoes a saga for its parent and returns once that is done; one that was never started is recorded as undone.
+	// CompensateChild undoes a saga for its parent and returns once that is done; one that was never started is
+	// recorded as undone.
 	CompensateChild(ctx context.Context, params engine.StartParams) error
 
-	// BeginCompensateChild undoes a child for its parent. It returns once that is durable, and says whether it is undone already.
+	// BeginCompensateChild undoes a child for its parent. It returns once that is durable, and says whether it is
+	// undone already.
 	BeginCompensateChild(ctx context.Context, params engine.StartParams) (undone bool, err error)
 }
 
@@ -53,7 +55,8 @@ type EventEngine interface {
 	// Publish makes events durable, all of them or none, and sets their positions.
 	Publish(ctx context.Context, events []*journal.Event) error
 
-	// WatchEvents returns a channel that holds a token after each commit that published events, and a function that ends the watch.
+	// WatchEvents returns a channel that holds a token after each commit that published events, and a function that
+	// ends the watch.
 	WatchEvents() (<-chan struct{}, func())
 }
 
@@ -77,7 +80,8 @@ type Store interface {
 	EventReader
 }
 
-// EventReader is the part of journal.EventStore that streams of events are made of. Its promises are those of journal.EventStore.
+// EventReader is the part of journal.EventStore that streams of events are made of. Its promises are those of
+// journal.EventStore.
 type EventReader interface {
 	// Events returns a page of events, by position.
 	Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error)

@@ -21,8 +21,8 @@ const (
 	maxFilterDepth = 50
 )
 
-// parseFilter reads an AIP-160 filter: definition, state, create_time, update_time and labels.KEY with = != < <= > >=, labels:KEY for
-// "has the label", and AND, OR, NOT and parentheses. It returns nil for an empty one, which selects all.
+// parseFilter reads an AIP-160 filter: definition, state, create_time, update_time and labels.KEY with = != < <= > >=,
+// labels:KEY for "has the label", and AND, OR, NOT and parentheses. It returns nil for an empty one, which selects all.
 func parseFilter(text string) (*journal.Filter, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {

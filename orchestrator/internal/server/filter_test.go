@@ -101,7 +101,7 @@ func TestWrongFilters(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v; want %q in it", text, err, want)
 		}
-		var p *problem
+		var p *apiError
 		if !errors.As(err, &p) || len(p.violations) != 1 || p.violations[0].GetField() != "filter" {
 			t.Errorf("%.60s: %v is no violation of filter", text, err)
 		}

@@ -24,6 +24,7 @@ import (
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -316,10 +317,10 @@ func marshal(t *testing.T, m proto.Message) []byte {
 	return data
 }
 
-// failure is what matters of an error.
+// failure is what tests compare of an error.
 type failure struct {
 	code   codes.Code
-	reason string
+	reason treatyv1.ErrorReason
 	saga   string
 	field  string // of the first violation
 }
@@ -331,8 +332,8 @@ func failureOf(t *testing.T, err error) failure {
 	for _, detail := range st.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if detail.GetDomain() == server.Domain {
-				out.reason, out.saga = detail.GetReason(), detail.GetMetadata()[server.MetadataSaga]
+			if detail.GetDomain() == wire.ErrorDomain {
+				out.reason, out.saga = wire.ParseReason(detail.GetReason()), detail.GetMetadata()[wire.ErrorSaga]
 			}
 		case *errdetails.BadRequest:
 			if violations := detail.GetFieldViolations(); len(violations) > 0 {

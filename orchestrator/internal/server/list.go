@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -30,14 +31,6 @@ func pageSize(asked int32, usual int) (int, error) {
 
 // ListSagas lists sagas, without steps and payloads.
 func (s *Server) ListSagas(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
-	response, err := s.listSagas(ctx, request)
-	if err != nil {
-		return nil, s.explain(ctx, treatyv1.SagaService_ListSagas_FullMethodName, about{}, err)
-	}
-	return response, nil
-}
-
-func (s *Server) listSagas(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
 	size, err := pageSize(request.GetPageSize(), defaultSagas)
 	if err != nil {
 		return nil, err
@@ -98,7 +91,7 @@ func (p position) row(order journal.Order) *journal.Row {
 // sagaOf is a row as it is listed.
 func sagaOf(row *journal.Row) *treatyv1.Saga {
 	saga := &treatyv1.Saga{
-		Name: namePrefix + row.ID, Definition: row.Definition, State: row.State, Labels: row.Labels,
+		Name: wire.SagaName(row.ID), Definition: row.Definition, State: row.State, Labels: row.Labels,
 		CreateTime: timestamppb.New(row.CreateTime), UpdateTime: timestamppb.New(row.UpdateTime),
 	}
 	if !row.EndTime.IsZero() {

@@ -15,7 +15,6 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
 func TestEveryPageOfAThousandSagas(t *testing.T) {
@@ -91,7 +90,7 @@ func TestListSagasRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.sagas.ListSagas(a.ctx(), test.request)
-			want := failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: test.field}
+			want := failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: test.field}
 			if got := failureOf(t, err); got != want {
 				t.Errorf("%+v, want %+v (%v)", got, want, err)
 			}

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 
 	"google.golang.org/grpc/codes"
@@ -42,14 +43,7 @@ const (
 
 // PublishEvents makes events durable, all of them or none.
 func (s *Server) PublishEvents(ctx context.Context, request *treatyv1.PublishEventsRequest) (*treatyv1.PublishEventsResponse, error) {
-	response, err := s.publish(ctx, request.GetEvents())
-	if err != nil {
-		return nil, s.explain(ctx, treatyv1.EventService_PublishEvents_FullMethodName, about{events: true}, err)
-	}
-	return response, nil
-}
-
-func (s *Server) publish(ctx context.Context, published []*treatyv1.PublishedEvent) (*treatyv1.PublishEventsResponse, error) {
+	published := request.GetEvents()
 	switch n := len(published); {
 	case n == 0:
 		return nil, invalid("events", "is missing: give 1 to %d of them", MaxEvents)
@@ -106,8 +100,8 @@ func otherEvents(events []*journal.Event) error {
 			names = append(names, fmt.Sprintf("events[%d] (id %q of source %q)", i, event.ID, event.Source))
 		}
 	}
-	return &problem{
-		code: codes.AlreadyExists, reason: ReasonEventExists,
+	return &apiError{
+		code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS,
 		message: "nothing was published, for these were published before with another type, subject or data: " + strings.Join(names, ", ") + "; give what is new a new id",
 	}
 }
@@ -177,14 +171,14 @@ func identified(field string, event *treatyv1.PublishedEvent) error {
 	if _, err := url.Parse(event.GetSource()); err != nil || strings.ContainsFunc(event.GetSource(), unicode.IsSpace) {
 		return invalid(field+".source", "%q is no URI reference: give e.g. the service's name, without white space", event.GetSource())
 	}
-	if strings.HasPrefix(event.GetSource(), namePrefix) && (event.GetId() == engine.EventIDReply || event.GetId() == engine.EventIDCompensation) {
-		return invalid(field+".id", "%q of a source that begins with %q is for the replies that the orchestrator itself publishes: give it another id", event.GetId(), namePrefix)
+	if strings.HasPrefix(event.GetSource(), wire.SagaPrefix) && (event.GetId() == engine.EventIDReply || event.GetId() == engine.EventIDCompensation) {
+		return invalid(field+".id", "%q of a source that begins with %q is for the replies that the orchestrator itself publishes: give it another id", event.GetId(), wire.SagaPrefix)
 	}
 	return nil
 }
 
-// canonicalEvent serializes an event's data in the one way in which it is stored. Serializing isn't stable, above all that of maps, and an
-// event that is published again must be known as the same.
+// canonicalEvent serializes an event's data in the one way in which it is stored. Serializing isn't stable, above all
+// that of maps, and an event that is published again must be known as the same.
 func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([]byte, error) {
 	if n := len(data.GetValue()); n > MaxEventBytes {
 		return nil, invalid(field, "has %d bytes; at most %d are allowed: keep what is long elsewhere, and publish where it is", n, MaxEventBytes)
@@ -203,7 +197,7 @@ func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([
 // unknownEvent says that a type is no event, and what is.
 func (s *Server) unknownEvent(field, name string) error {
 	p := invalid(field, "is a %q, which no contract that is linked into this orchestrator marks with (treaty.v1.event); %s", untrusted.Shorten(name), s.knownEvents())
-	p.reason = ReasonEventTypeUnknown
+	p.reason = treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN
 	return p
 }
 

@@ -104,7 +104,7 @@ func TestPublishEventsAgain(t *testing.T) {
 			}
 			again, err := publish(a, test.again...)
 			switch {
-			case test.other && failureOf(t, err).reason != server.ReasonEventExists:
+			case test.other && failureOf(t, err).reason != treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS:
 				t.Errorf("another event: %d, %v", again, err)
 			case !test.other && (err != nil || again != first):
 				t.Errorf("the same event: %d, %v, want %d", again, err, first)
@@ -120,7 +120,7 @@ func TestPublishEventsRefuses(t *testing.T) {
 		return []*treatyv1.PublishedEvent{verified(t, "1", "applicants/1"), event}
 	}
 	field := func(name string) failure {
-		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: name}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name}
 	}
 	for name, test := range map[string]struct {
 		events []*treatyv1.PublishedEvent
@@ -147,11 +147,11 @@ func TestPublishEventsRefuses(t *testing.T) {
 		"no data": {data(func(e *treatyv1.PublishedEvent) { e.Data = nil }), field("events[1].data"), verifiedType},
 		"no event": {
 			data(func(e *treatyv1.PublishedEvent) { e.Data = pack(t, &identityv1.Applicant{}) }),
-			failure{code: codes.InvalidArgument, reason: server.ReasonEventTypeUnknown, field: "events[1].data"}, turnedDownType + ", " + verifiedType,
+			failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN, field: "events[1].data"}, turnedDownType + ", " + verifiedType,
 		},
 		"unknown type": {
 			data(func(e *treatyv1.PublishedEvent) { e.Data.TypeUrl = "x/acme.gone.v1.Gone" }),
-			failure{code: codes.InvalidArgument, reason: server.ReasonEventTypeUnknown, field: "events[1].data"}, verifiedType,
+			failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN, field: "events[1].data"}, verifiedType,
 		},
 		"too large":     {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = make([]byte, server.MaxEventBytes+1) }), field("events[1].data"), ""},
 		"unreadable":    {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = []byte("\xff") }), field("events[1].data"), ""},
@@ -186,7 +186,7 @@ func TestPublishEventsFails(t *testing.T) {
 	a := newAPI(t)
 	a.publishAll(verified(t, "1", "applicants/1"))
 	_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "2", "applicants/2"), verified(t, "1", "applicants/3")}})
-	if got, want := failureOf(t, err), (failure{code: codes.AlreadyExists, reason: server.ReasonEventExists}); got != want {
+	if got, want := failureOf(t, err), (failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if text := status.Convert(err).Message(); !strings.Contains(text, `events[1] (id "1" of source "register")`) || strings.Contains(text, "events[0]") {
@@ -197,13 +197,13 @@ func TestPublishEventsFails(t *testing.T) {
 		want failure
 		says string
 	}{
-		"in doubt":             {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}, "the same sources and ids"},
-		"stopping":             {engine.ErrStopping, failure{code: codes.Unavailable, reason: server.ReasonStopping}, "ask again when it is back"},
-		"closed":               {wrapped(engine.ErrInDoubt, journal.ErrClosed), failure{code: codes.Unavailable, reason: server.ReasonStopping}, "ask again when it is back"},
-		"a full store":         {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: server.ReasonStoreFull}, "no space left"},
-		"a read-only store":    {wrapped(engine.ErrInDoubt, journal.ErrReadOnly), failure{code: codes.Unavailable, reason: server.ReasonStoreReadOnly}, "can't be written"},
-		"a corrupt store":      {wrapped(engine.ErrInDoubt, journal.ErrCorrupt), failure{code: codes.DataLoss, reason: server.ReasonStoreCorrupt}, "what is stored of events"},
-		"something unheard of": {errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}, ""},
+		"in doubt":             {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}, "the same sources and ids"},
+		"stopping":             {engine.ErrStopping, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, "repeat the call when it runs again"},
+		"closed":               {wrapped(engine.ErrInDoubt, journal.ErrClosed), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, "repeat the call when it runs again"},
+		"a full store":         {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}, "no space left"},
+		"a read-only store":    {wrapped(engine.ErrInDoubt, journal.ErrReadOnly), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY}, "can't be written"},
+		"a corrupt store":      {wrapped(engine.ErrInDoubt, journal.ErrCorrupt), failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT}, "the stored events"},
+		"something unheard of": {errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a.engine.publish = func([]*journal.Event) error { return test.err }

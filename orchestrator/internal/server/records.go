@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 
 	"google.golang.org/protobuf/proto"
@@ -19,19 +20,10 @@ const turnsAtOnce = 100
 
 // ListSagaRecords lists a saga's journal.
 func (s *Server) ListSagaRecords(ctx context.Context, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
-	const method = treatyv1.SagaService_ListSagaRecords_FullMethodName
 	id, err := parseName("parent", request.GetParent())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
-	response, err := s.listRecords(ctx, id, request)
-	if err != nil {
-		return nil, s.explain(ctx, method, about{saga: id}, err)
-	}
-	return response, nil
-}
-
-func (s *Server) listRecords(ctx context.Context, id string, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
 	size, err := pageSize(request.GetPageSize(), defaultRecords)
 	if err != nil {
 		return nil, err
@@ -69,7 +61,7 @@ func (s *Server) listRecords(ctx context.Context, id string, request *treatyv1.L
 				}
 				veil.cover(record)
 				response.Records = append(response.Records, &treatyv1.SagaRecord{
-					Name: fmt.Sprintf("%s%s/records/%d-%d", namePrefix, id, stored.Number, i+1), Time: turn.GetTime(), Record: record,
+					Name: fmt.Sprintf("%s%s/records/%d-%d", wire.SagaPrefix, id, stored.Number, i+1), Time: turn.GetTime(), Record: record,
 				})
 			}
 			read = stored.Number
@@ -168,7 +160,8 @@ func (v *veil) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
 	return event.Message
 }
 
-// covered returns a serialized message without what must not be shown. One that nobody here can read isn't shown at all.
+// covered returns a serialized message without what must not be shown. One that nobody here can read isn't shown at
+// all.
 func covered(message protoreflect.MessageDescriptor, raw []byte) []byte {
 	if message == nil || len(raw) == 0 {
 		return nil

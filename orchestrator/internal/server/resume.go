@@ -14,19 +14,18 @@ import (
 
 // ResumeSaga lets a suspended saga go on as an operator decides.
 func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaRequest) (*treatyv1.Saga, error) {
-	const method = treatyv1.SagaService_ResumeSaga_FullMethodName
 	id, err := parseName("name", request.GetName())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
 	params, err := s.resumeParams(ctx, id, request)
 	if err != nil {
-		return nil, s.explain(ctx, method, about{saga: id}, err)
+		return nil, err
 	}
 	if err := s.engine.Resume(ctx, id, params); err != nil {
-		return nil, s.explain(ctx, method, about{saga: id}, err)
+		return nil, err
 	}
-	return s.view(ctx, method, id)
+	return s.view(ctx, id)
 }
 
 func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.ResumeSagaRequest) (engine.ResumeParams, error) {
@@ -82,8 +81,8 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	}
 	call, known := s.catalog.CallConfig(method)
 	if !known {
-		return nil, &problem{
-			code: codes.FailedPrecondition, reason: ReasonContractUnknown,
+		return nil, &apiError{
+			code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
 			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be checked: link it, or retry", method),
 		}
 	}

@@ -22,34 +22,31 @@ import (
 
 // CreateSaga starts a saga and returns at once.
 func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaRequest) (*treatyv1.Saga, error) {
-	saga, err := s.createSaga(ctx, request)
-	if err != nil {
-		return nil, s.explain(ctx, treatyv1.SagaService_CreateSaga_FullMethodName, saga, err)
-	}
-	return s.view(ctx, treatyv1.SagaService_CreateSaga_FullMethodName, saga.saga)
-}
-
-func (s *Server) createSaga(ctx context.Context, request *treatyv1.CreateSagaRequest) (about, error) {
 	if request.GetDefinition() == "" {
-		return about{}, invalid("definition", "is missing: write package.Service/Method")
+		return nil, invalid("definition", "is missing: write package.Service/Method")
 	}
 	d, known := s.definitions[strings.TrimPrefix(request.GetDefinition(), "/")]
 	if !known {
-		return about{definition: untrusted.Shorten(request.GetDefinition())}, &problem{
-			code: codes.NotFound, reason: ReasonDefinitionNotFound, definition: untrusted.Shorten(request.GetDefinition()),
-			message: fmt.Sprintf("this orchestrator runs no sagas of %q; %s", untrusted.Shorten(request.GetDefinition()), s.offers()),
+		name := untrusted.Shorten(request.GetDefinition())
+		return nil, &apiError{
+			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND,
+			subject: subject{definition: name},
+			message: fmt.Sprintf("this orchestrator doesn't run sagas of %q; %s", name, s.offers()),
 		}
 	}
 	if err := typed("request", request.GetRequest(), d.Input); err != nil {
-		return about{}, err
+		return nil, err
 	}
 	if id := request.GetSagaId(); id != "" && !validSagaID(id) {
-		return about{}, invalid("saga_id", "%q can't be used: 1 to %d lower-case letters, digits and hyphens, a letter first and no hyphen last", untrusted.Shorten(id), maxSagaID)
+		return nil, invalid("saga_id", "%q can't be used: 1 to %d lower-case letters, digits and hyphens, a letter first and no hyphen last", untrusted.Shorten(id), maxSagaID)
 	}
 	saga, _, err := s.start(ctx, d, startParams{
 		request: request.GetRequest().GetValue(), requestID: request.GetRequestId(), sagaID: request.GetSagaId(),
 	})
-	return saga, err
+	if err != nil {
+		return nil, err
+	}
+	return s.view(ctx, saga.saga)
 }
 
 // offers lists the definitions that are served.
@@ -88,10 +85,10 @@ func whole(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor)
 }
 
 // view returns a saga as it is shown.
-func (s *Server) view(ctx context.Context, method, id string) (*treatyv1.Saga, error) {
+func (s *Server) view(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	saga, err := s.engine.Get(ctx, id)
 	if err != nil {
-		return nil, s.explain(ctx, method, about{saga: id}, err)
+		return nil, subject{saga: id}.of(err)
 	}
 	return shown(saga), nil
 }
@@ -105,20 +102,18 @@ func shown(saga *treatyv1.Saga) *treatyv1.Saga {
 
 // GetSaga returns one saga with its steps.
 func (s *Server) GetSaga(ctx context.Context, request *treatyv1.GetSagaRequest) (*treatyv1.Saga, error) {
-	const method = treatyv1.SagaService_GetSaga_FullMethodName
 	id, err := parseName("name", request.GetName())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
-	return s.view(ctx, method, id)
+	return s.view(ctx, id)
 }
 
 // WaitSaga returns a saga once it has ended.
 func (s *Server) WaitSaga(ctx context.Context, request *treatyv1.WaitSagaRequest) (*treatyv1.Saga, error) {
-	const method = treatyv1.SagaService_WaitSaga_FullMethodName
 	id, err := parseName("name", request.GetName())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
 	wait, cancel := s.untilStopping(ctx)
 	defer cancel()
@@ -126,9 +121,9 @@ func (s *Server) WaitSaga(ctx context.Context, request *treatyv1.WaitSagaRequest
 		if cause := context.Cause(wait); errors.Is(cause, engine.ErrStopping) {
 			err = cause
 		}
-		return nil, s.explain(ctx, method, about{saga: id}, err)
+		return nil, err
 	}
-	return s.view(ctx, method, id)
+	return s.view(ctx, id)
 }
 
 // untilStopping returns a context that also ends, with ErrStopping, when draining begins.
@@ -147,16 +142,12 @@ func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
 
 // WatchSaga streams a saga now and after each change, until it ends.
 func (s *Server) WatchSaga(request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse]) error {
-	const method = treatyv1.SagaService_WatchSaga_FullMethodName
 	ctx := stream.Context()
 	id, err := parseName("name", request.GetName())
 	if err != nil {
-		return s.explain(ctx, method, about{}, err)
+		return err
 	}
-	if err := s.watch(ctx, id, stream.Send); err != nil {
-		return s.explain(ctx, method, about{saga: id}, err)
-	}
-	return nil
+	return subject{saga: id}.of(s.watch(ctx, id, stream.Send))
 }
 
 func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.WatchSagaResponse) error) error {
@@ -189,17 +180,16 @@ func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.Watch
 
 // CancelSaga cancels a saga.
 func (s *Server) CancelSaga(ctx context.Context, request *treatyv1.CancelSagaRequest) (*treatyv1.Saga, error) {
-	const method = treatyv1.SagaService_CancelSaga_FullMethodName
 	id, err := parseName("name", request.GetName())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{}, err)
+		return nil, err
 	}
 	decision, err := decisionOf(ctx, request.GetDecision())
 	if err != nil {
-		return nil, s.explain(ctx, method, about{saga: id}, err)
+		return nil, err
 	}
 	if err := s.engine.Cancel(ctx, id, decision); err != nil {
-		return nil, s.explain(ctx, method, about{saga: id}, err)
+		return nil, err
 	}
-	return s.view(ctx, method, id)
+	return s.view(ctx, id)
 }

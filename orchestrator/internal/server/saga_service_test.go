@@ -70,26 +70,26 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 		err  error
 		want failure
 	}{
-		{fmt.Errorf("loading: %w", journal.ErrNotFound), failure{code: codes.NotFound, reason: server.ReasonSagaNotFound}},
-		{fmt.Errorf("turn 3: %w", journal.ErrCorrupt), failure{code: codes.DataLoss, reason: server.ReasonStoreCorrupt}},
-		{machine.ErrJournal, failure{code: codes.DataLoss, reason: server.ReasonStoreCorrupt}},
-		{journal.ErrFull, failure{code: codes.Unavailable, reason: server.ReasonStoreFull}},
-		{journal.ErrReadOnly, failure{code: codes.Unavailable, reason: server.ReasonStoreReadOnly}},
-		{journal.ErrClosed, failure{code: codes.Unavailable, reason: server.ReasonStopping}},
-		{engine.ErrInDoubt, failure{code: codes.Unavailable, reason: server.ReasonInDoubt}},
-		{engine.ErrStopping, failure{code: codes.Unavailable, reason: server.ReasonStopping}},
-		{fmt.Errorf("%w: step 2", machine.ErrPastPivot), failure{code: codes.FailedPrecondition, reason: server.ReasonPastPivot}},
-		{machine.ErrPivotInFlight, failure{code: codes.FailedPrecondition, reason: server.ReasonPivotUnderWay}},
-		{machine.ErrEnded, failure{code: codes.FailedPrecondition, reason: server.ReasonSagaEnded}},
-		{machine.ErrNotSuspended, failure{code: codes.FailedPrecondition, reason: server.ReasonNotSuspended}},
-		{machine.ErrDecisionUnfit, failure{code: codes.FailedPrecondition, reason: server.ReasonUnfit}},
-		{errSecret, failure{code: codes.Internal, reason: server.ReasonInternal}},
+		{fmt.Errorf("loading: %w", journal.ErrNotFound), failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND}},
+		{fmt.Errorf("turn 3: %w", journal.ErrCorrupt), failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT}},
+		{machine.ErrJournal, failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT}},
+		{journal.ErrFull, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}},
+		{journal.ErrReadOnly, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY}},
+		{journal.ErrClosed, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}},
+		{engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}},
+		{engine.ErrStopping, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}},
+		{fmt.Errorf("%w: step 2", machine.ErrPastPivot), failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT}},
+		{machine.ErrPivotInFlight, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT}},
+		{machine.ErrEnded, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_ENDED}},
+		{machine.ErrNotSuspended, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED}},
+		{machine.ErrDecisionUnfit, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT}},
+		{errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	}
 	a := newAPI(t)
 	for method, call := range calls {
 		t.Run(method, func(t *testing.T) {
 			for _, unnamed := range []string{"", "a1", bad, "sagas/" + strings.Repeat("a", 64), "sagas/a1/steps/1"} {
-				want := failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: call.field}
+				want := failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: call.field}
 				if got := failureOf(t, call.call(a.ctx(), a, unnamed)); got != want {
 					t.Errorf("%q: %+v, want %+v", unnamed, got, want)
 				}
@@ -148,7 +148,7 @@ func TestCreateSaga(t *testing.T) {
 
 func TestCreateSagaRefuses(t *testing.T) {
 	invalid := func(field string) failure {
-		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: field}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field}
 	}
 	good := pack(t, address())
 	withID := pack(t, &customerv1.ChangeAddressSagaRequest{RequestId: "a"})
@@ -157,7 +157,7 @@ func TestCreateSagaRefuses(t *testing.T) {
 		want    failure
 	}{
 		"nothing":               {&treatyv1.CreateSagaRequest{}, invalid("definition")},
-		"unknown definition":    {&treatyv1.CreateSagaRequest{Definition: "acme.v1.Sagas/Nope", Request: good}, failure{code: codes.NotFound, reason: server.ReasonDefinitionNotFound}},
+		"unknown definition":    {&treatyv1.CreateSagaRequest{Definition: "acme.v1.Sagas/Nope", Request: good}, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND}},
 		"no request":            {&treatyv1.CreateSagaRequest{Definition: changeAddress}, invalid("request")},
 		"another message":       {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: pack(t, application())}, invalid("request")},
 		"unreadable":            {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: &anypb.Any{TypeUrl: good.GetTypeUrl(), Value: []byte{0xff}}}, invalid("request")},
@@ -193,7 +193,7 @@ func TestWaitSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 	}()
 	<-waiting
 	a.server.Drain(a.ctx())
-	if got, want := failureOf(t, <-errs), (failure{code: codes.Unavailable, reason: server.ReasonStopping, saga: "sagas/a1"}); got != want {
+	if got, want := failureOf(t, <-errs), (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING, saga: "sagas/a1"}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -241,7 +241,7 @@ func TestWatchSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 	defer draining.Wait()
 	draining.Go(func() { a.server.Drain(ctx) })
 	_, err = stream.Recv()
-	if got, want := failureOf(t, err), (failure{code: codes.Unavailable, reason: server.ReasonStopping, saga: "sagas/a1"}); got != want {
+	if got, want := failureOf(t, err), (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING, saga: "sagas/a1"}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -289,9 +289,9 @@ func TestResumeSaga(t *testing.T) {
 	restore := &customerv1.RestoreAddressRequest{Action: &customerv1.ChangeAddressRequest{Customer: "customers/ada"}}
 	issued := &cardv1.CardIssued{Card: "cards/1"}
 	invalid := func(field string) failure {
-		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: field, saga: "sagas/a1"}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field, saga: "sagas/a1"}
 	}
-	unfit := failure{code: codes.FailedPrecondition, reason: server.ReasonUnfit, saga: "sagas/a1"}
+	unfit := failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT, saga: "sagas/a1"}
 	for name, test := range map[string]struct {
 		saga    *treatyv1.Saga
 		request *treatyv1.ResumeSagaRequest
@@ -312,10 +312,10 @@ func TestResumeSaga(t *testing.T) {
 		"edited: empty":               {saga: compensation, request: edited(new(customerv1.RestoreAddressRequest)), reason: "x", failure: invalid("retry_edited.request")},
 		"edited: a pivot":             {saga: pivot, request: edited(restore), reason: "x", failure: unfit},
 		"edited: a panic":             {saga: panicked, request: edited(restore), reason: "x", failure: unfit},
-		"edited: no contract":         {saga: gone, request: edited(restore), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: server.ReasonContractUnknown, saga: "sagas/a1"}},
+		"edited: no contract":         {saga: gone, request: edited(restore), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN, saga: "sagas/a1"}},
 		"done: a pivot without reply": {saga: pivot, request: done(nil), reason: "x", failure: invalid("mark_done.reply")},
 		"done: another message":       {saga: pivot, request: done(pack(t, restore)), reason: "x", failure: invalid("mark_done.reply")},
-		"done: not suspended":         {saga: &treatyv1.Saga{Name: "sagas/a1"}, request: done(nil), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: server.ReasonNotSuspended, saga: "sagas/a1"}},
+		"done: not suspended":         {saga: &treatyv1.Saga{Name: "sagas/a1"}, request: done(nil), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED, saga: "sagas/a1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)

@@ -9,20 +9,12 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// The metadata of a call to a saga's own method.
-const (
-	// HeaderSaga is the header that names the saga, "sagas/{saga}", as soon as its start is durable.
-	HeaderSaga = "treaty-saga"
-
-	// HeaderRequestID is where a client may give a request id, for contracts without a field for it.
-	HeaderRequestID = "treaty-request-id"
-)
-
-// register serves a saga service as itself, with the methods by which parents undo its sagas.
+// register serves a saga service as itself, with the methods by which parents compensate its sagas.
 func (s *Server) register(service service) {
 	desc := &grpc.ServiceDesc{ServiceName: service.name, HandlerType: (*any)(nil)}
 	add := func(method string, handle func(ctx context.Context, request payload) (any, error)) {
@@ -31,7 +23,7 @@ func (s *Server) register(service service) {
 	for _, d := range service.definitions {
 		add(d.Definition, func(ctx context.Context, request payload) (any, error) { return s.run(ctx, d, request) })
 		if d.Compensation != nil {
-			add(d.Compensation.Method, func(ctx context.Context, request payload) (any, error) { return s.undoChild(ctx, d, request) })
+			add(d.Compensation.Method, func(ctx context.Context, request payload) (any, error) { return s.compensateChild(ctx, d, request) })
 		}
 	}
 	s.grpc.RegisterService(desc, struct{}{})
@@ -40,7 +32,7 @@ func (s *Server) register(service service) {
 func handler(method string, serve func(ctx context.Context, request payload) (any, error)) grpc.MethodHandler {
 	info := &grpc.UnaryServerInfo{FullMethod: "/" + method}
 	handle := func(ctx context.Context, request any) (any, error) {
-		return serve(ctx, *request.(*payload)) //nolint:forcetypeassert // made a few lines down
+		return serve(ctx, *request.(*payload)) //nolint:forcetypeassert // made below
 	}
 	return func(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		request := new(payload)
@@ -54,51 +46,51 @@ func handler(method string, serve func(ctx context.Context, request payload) (an
 	}
 }
 
-// run starts a saga, names it to the caller, and waits for its end.
+// run starts a saga, sends its name to the caller, and waits for its end.
 func (s *Server) run(ctx context.Context, d *definition, request payload) (any, error) {
-	command, err := sentBy(ctx)
+	command, err := parentCommandOf(ctx)
 	if err != nil {
-		return nil, s.explain(ctx, d.Definition, about{definition: d.Definition}, err)
+		return nil, err
 	}
 	if command != nil {
 		return s.runChild(ctx, d, command, request)
 	}
 	var requestID string
-	if values := metadata.ValueFromIncomingContext(ctx, HeaderRequestID); len(values) > 0 {
+	if values := metadata.ValueFromIncomingContext(ctx, wire.RequestIDKey); len(values) > 0 {
 		requestID = values[0]
 	}
 	saga, started, err := s.start(ctx, d, startParams{request: request, requestID: requestID})
-	err = s.introduce(ctx, saga, err)
-	if err != nil {
-		return nil, s.explain(ctx, d.Definition, saga, err)
+	if err = s.sendSagaName(ctx, saga, err); err != nil {
+		return nil, saga.of(err)
 	}
 	end, err := started.Await(ctx)
 	if err != nil {
-		return nil, s.explain(ctx, d.Definition, saga, err)
+		return nil, saga.of(err)
 	}
 	if end.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
 		return payload(end.Reply), nil
 	}
-	return nil, ended(saga, s.causeOf(ctx, saga, end), end.Failure)
+	return nil, &sagaEndedError{saga: saga, cause: s.causeOf(ctx, saga, end), failure: end.Failure}
 }
 
-// introduce names a saga to its caller: at once when its start is durable, with the status when that isn't known.
-func (s *Server) introduce(ctx context.Context, saga about, err error) error {
+// sendSagaName sends the saga's name in the header once its start is durable. When it isn't known whether the start is
+// durable, the name comes with the status. It returns the error of the start, or its own.
+func (s *Server) sendSagaName(ctx context.Context, saga subject, err error) error {
 	if saga.saga == "" {
 		return err
 	}
-	name := metadata.Pairs(HeaderSaga, saga.name())
+	header := metadata.Pairs(wire.SagaKey, saga.sagaName())
 	if err == nil {
-		return grpc.SendHeader(ctx, name)
+		return grpc.SendHeader(ctx, header)
 	}
-	if headerErr := grpc.SetHeader(ctx, name); headerErr != nil {
-		s.logger.DebugContext(ctx, "naming a saga to its caller", "saga", saga.name(), "error", headerErr)
+	if headerErr := grpc.SetHeader(ctx, header); headerErr != nil {
+		s.logger.DebugContext(ctx, "setting the header with a saga's name failed", "saga", saga.sagaName(), "error", headerErr)
 	}
 	return err
 }
 
-// causeOf finds out why a saga was undone. Only three codes leave a doubt.
-func (s *Server) causeOf(ctx context.Context, saga about, end engine.SagaEnd) treatyv1.CompensationCause {
+// causeOf returns why a saga was compensated. Only three codes leave that open.
+func (s *Server) causeOf(ctx context.Context, saga subject, end engine.SagaEnd) treatyv1.CompensationCause {
 	switch codes.Code(end.Failure.GetCode()) {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
 		if view, err := s.engine.Get(ctx, saga.saga); err == nil {
@@ -108,28 +100,28 @@ func (s *Server) causeOf(ctx context.Context, saga about, end engine.SagaEnd) tr
 	return treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED
 }
 
-// startParams is what a caller wants to be started.
+// startParams are the parts of a call that starts a saga.
 type startParams struct {
 	request   []byte
 	requestID string
 	sagaID    string
 }
 
-// start starts a saga. What it says about the saga is empty when there certainly is none.
-func (s *Server) start(ctx context.Context, d *definition, params startParams) (about, Started, error) {
+// start starts a saga. The subject is empty when the saga certainly doesn't exist.
+func (s *Server) start(ctx context.Context, d *definition, params startParams) (subject, Started, error) {
 	read, err := d.read(params.request, params.requestID)
 	if err != nil {
-		return about{}, nil, err
+		return subject{}, nil, err
 	}
 	id := params.sagaID
 	if id == "" {
 		id = engine.NewID(time.Now(), d.Definition, read.RequestID)
 	} else if read.RequestID != "" {
-		return about{}, nil, invalid("saga_id", "can't be chosen for a saga with a request id, from which its name is made: leave one of the two out")
+		return subject{}, nil, invalid("saga_id", "can't be combined with a request id, from which the saga's id is derived: leave one of the two out")
 	}
-	saga := about{saga: id, definition: d.Definition}
-	// The anchor hangs from the caller's span itself. A server span in between would be exported only when the call ends, so until then,
-	// and for ever if this process is killed, the anchor would lack its parent.
+	saga := subject{saga: id, definition: d.Definition}
+	// The anchor's parent is the caller's span. A server span between them would be exported only when the call ends,
+	// so until then, and for ever if this process is killed, the anchor would lack its parent.
 	started, err := s.engine.Start(ctx, engine.StartParams{
 		Definition: d.Definition,
 		Request:    params.request,
@@ -137,7 +129,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 		SagaID:     id,
 		Labels:     read.Labels,
 		Deadline:   d.Deadline,
-		Trace:      s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.name(), d.Definition),
+		Trace:      s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.sagaName(), d.Definition),
 	})
-	return saga, started, err
+	return saga, started, saga.of(err)
 }

@@ -20,6 +20,7 @@ import (
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
@@ -50,7 +51,7 @@ func TestSagaIsCalledLikeAnyMethod(t *testing.T) {
 		t.Errorf("reply %v, want %v", got, want)
 	}
 	name := "sagas/" + params.SagaID
-	if diff := cmp.Diff([]string{name}, header.Get(server.HeaderSaga)); diff != "" {
+	if diff := cmp.Diff([]string{name}, header.Get(wire.SagaKey)); diff != "" {
 		t.Errorf("header (-want +got):\n%s", diff)
 	}
 	stored := new(customerv1.ChangeAddressSagaRequest)
@@ -82,7 +83,7 @@ func TestSagaIsNamedBeforeItEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	header, err := stream.Header() // the saga hasn't ended
-	if err != nil || len(header.Get(server.HeaderSaga)) != 1 {
+	if err != nil || len(header.Get(wire.SagaKey)) != 1 {
 		t.Fatalf("header %v, %v", header, err)
 	}
 	close(release)
@@ -151,27 +152,27 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 		"failed": {
 			failure: &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "no P.O. boxes", Details: []*anypb.Any{pack(t, rejection), pack(t, theirs)}},
 			cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
-			want:    failure{code: codes.FailedPrecondition, reason: server.ReasonSagaCompensated},
+			want:    failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 		"cancelled": {
 			failure: &treatyv1.Failure{Code: int32(codes.Canceled), Message: "the saga was cancelled"},
 			cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
-			want:    failure{code: codes.Canceled, reason: server.ReasonSagaCancelled},
+			want:    failure{code: codes.Canceled, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_CANCELLED},
 		},
 		"deadline": {
 			failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "too late"},
 			cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
-			want:    failure{code: codes.DeadlineExceeded, reason: server.ReasonSagaDeadline},
+			want:    failure{code: codes.DeadlineExceeded, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_DEADLINE},
 		},
 		"own code is cancelled": {
 			failure: &treatyv1.Failure{Code: int32(codes.Canceled), Message: "by the saga's code"},
 			cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
-			want:    failure{code: codes.Canceled, reason: server.ReasonSagaCompensated},
+			want:    failure{code: codes.Canceled, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 		"without a code": {
 			failure: &treatyv1.Failure{},
 			cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
-			want:    failure{code: codes.Unknown, reason: server.ReasonSagaCompensated},
+			want:    failure{code: codes.Unknown, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +189,7 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v", got, test.want)
 			}
-			if diff := cmp.Diff([]string{"sagas/" + id}, header.Get(server.HeaderSaga)); diff != "" {
+			if diff := cmp.Diff([]string{"sagas/" + id}, header.Get(wire.SagaKey)); diff != "" {
 				t.Errorf("header (-want +got):\n%s", diff)
 			}
 			st := status.Convert(err)
@@ -228,19 +229,19 @@ func TestRefusedStarts(t *testing.T) {
 		want     failure
 		named    bool
 	}{
-		"not a request":          {request: raw("\xff\xff\xff"), want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "request"}},
-		"not UTF-8":              {request: raw("\x12\x01\xff"), want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "request"}},
-		"long request id":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: long}, want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "request_id"}},
-		"long label":             {request: &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("é", 257)}, want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "customer"}},
-		"two request ids":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "b", want: failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "request_id"}},
+		"not a request":          {request: raw("\xff\xff\xff"), want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request"}},
+		"not UTF-8":              {request: raw("\x12\x01\xff"), want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request"}},
+		"long request id":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: long}, want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request_id"}},
+		"long label":             {request: &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("é", 257)}, want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "customer"}},
+		"two request ids":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "b", want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request_id"}},
 		"oversized":              {request: &customerv1.ChangeAddressSagaRequest{Address: &customerv1.Address{City: strings.Repeat("x", 5<<20)}}, want: failure{code: codes.ResourceExhausted}},
-		"purged":                 {startErr: engine.ErrPurged, want: failure{code: codes.DataLoss, reason: server.ReasonSagaPurged}, named: true},
-		"other request":          {startErr: engine.ErrOtherRequest, want: failure{code: codes.AlreadyExists, reason: server.ReasonOtherRequest}, named: true},
-		"in doubt":               {startErr: engine.ErrInDoubt, want: failure{code: codes.Unavailable, reason: server.ReasonInDoubt}, named: true},
-		"store full":             {startErr: wrapped(engine.ErrInDoubt, journal.ErrFull), want: failure{code: codes.Unavailable, reason: server.ReasonStoreFull}, named: true},
-		"stopping":               {startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: server.ReasonStopping}, named: true},
-		"nobody foresaw it":      {startErr: errSecret, want: failure{code: codes.Internal, reason: server.ReasonInternal}, named: true},
-		"same request id, twice": {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "a", startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: server.ReasonStopping}, named: true},
+		"purged":                 {startErr: engine.ErrPurged, want: failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED}, named: true},
+		"other request":          {startErr: engine.ErrOtherRequest, want: failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST}, named: true},
+		"in doubt":               {startErr: engine.ErrInDoubt, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}, named: true},
+		"store full":             {startErr: wrapped(engine.ErrInDoubt, journal.ErrFull), want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}, named: true},
+		"stopping":               {startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
+		"nobody foresaw it":      {startErr: errSecret, want: failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, named: true},
+		"same request id, twice": {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "a", startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)
@@ -251,7 +252,7 @@ func TestRefusedStarts(t *testing.T) {
 			}
 			ctx := a.ctx()
 			if test.header != "" {
-				ctx = metadata.AppendToOutgoingContext(ctx, server.HeaderRequestID, test.header)
+				ctx = metadata.AppendToOutgoingContext(ctx, wire.RequestIDKey, test.header)
 			}
 			if test.request == nil {
 				test.request = address()
@@ -260,7 +261,7 @@ func TestRefusedStarts(t *testing.T) {
 			err := a.conn.Invoke(ctx, "/"+changeAddress, test.request, new(customerv1.AddressAgreed), grpc.Header(&header), grpc.ForceCodec(rawCodec{}))
 			if test.named {
 				test.want.saga = "sagas/" + id
-				if diff := cmp.Diff([]string{"sagas/" + id}, header.Get(server.HeaderSaga)); diff != "" {
+				if diff := cmp.Diff([]string{"sagas/" + id}, header.Get(wire.SagaKey)); diff != "" {
 					t.Errorf("header (-want +got):\n%s", diff)
 				}
 			}
@@ -289,7 +290,7 @@ func TestPanicIsAnError(t *testing.T) {
 	a := newAPI(t)
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { panic("secret") }
 	_, err := customerv1.NewCustomerSagasClient(a.conn).ChangeAddress(a.ctx(), address())
-	if got, want := failureOf(t, err), (failure{code: codes.Internal, reason: server.ReasonInternal}); got != want {
+	if got, want := failureOf(t, err), (failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if strings.Contains(err.Error(), "secret") {
@@ -297,7 +298,8 @@ func TestPanicIsAnError(t *testing.T) {
 	}
 }
 
-// The saga's anchor hangs from the caller's own span, and there is one in the journal even where this orchestrator exports nothing.
+// The saga's anchor hangs from the caller's own span, and there is one in the journal even where this orchestrator
+// exports nothing.
 func TestCallersTraceIsContinued(t *testing.T) {
 	traced, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: tracetest.NewInMemoryExporter()})
 	if err != nil {

@@ -61,8 +61,8 @@ type Config struct {
 	// Catalog knows the contracts.
 	Catalog *contract.Catalog
 
-	// Definitions names the saga definitions that have code. Each service that one of them belongs to is served, and must have code for
-	// all its methods.
+	// Definitions names the saga definitions that have code. Each service that one of them belongs to is served, and
+	// must have code for all its methods.
 	Definitions []string
 
 	// Telemetry makes the anchors of traces. Nil: none.
@@ -102,8 +102,8 @@ type Server struct {
 	idle     chan struct{} // closed when no call is under way any more
 }
 
-// New returns a server that isn't ready: health says NOT_SERVING until SetReady. The error names each saga service that can't be
-// served.
+// New returns a server that isn't ready: health says NOT_SERVING until SetReady. The error names each saga service that
+// can't be served.
 func New(config Config) (*Server, error) {
 	services, err := served(config.Catalog, config.Definitions)
 	if err != nil {
@@ -151,8 +151,8 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(rawcodec.New()),
-		grpc.UnaryInterceptor(s.guard),
-		grpc.StreamInterceptor(s.guardStream),
+		grpc.UnaryInterceptor(s.interceptUnary),
+		grpc.StreamInterceptor(s.interceptStream),
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -193,8 +193,8 @@ func (s *Server) Serve(listener net.Listener) error {
 	return nil
 }
 
-// Drain makes health say NOT_SERVING, takes no new connections and calls, and ends streams. It returns when no call is under way, or
-// ctx ends.
+// Drain makes health say NOT_SERVING, takes no new connections and calls, and ends streams. It returns when no call is
+// under way, or ctx ends.
 func (s *Server) Drain(ctx context.Context) {
 	s.stop.Do(func() {
 		s.health.Shutdown()

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -40,16 +41,11 @@ const (
 
 // StreamEvents sends events from a position on, or from where a consumer is, and goes on as more come.
 func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
-	const method = treatyv1.EventService_StreamEvents_FullMethodName
-	ctx := stream.Context()
 	r, err := s.reader(request)
 	if err != nil {
-		return s.explain(ctx, method, about{events: true}, err)
+		return err
 	}
-	if err := r.run(ctx, request.GetAfterPosition(), stream); err != nil {
-		return s.explain(ctx, method, about{events: true}, err)
-	}
-	return nil
+	return r.run(stream.Context(), request.GetAfterPosition(), stream)
 }
 
 // reader checks what is asked for.
@@ -192,10 +188,11 @@ func (r *reader) filter() string {
 	return wanted
 }
 
-// otherFilter refuses a consumer that was made for other events: it has passed those that it didn't want, so they wouldn't come.
+// otherFilter refuses a consumer that was made for other events: it has passed those that it didn't want, so they
+// wouldn't come.
 func (r *reader) otherFilter(made string) error {
-	return &problem{
-		code: codes.FailedPrecondition, reason: ReasonConsumerFilter, metadata: map[string]string{MetadataConsumer: r.consumer},
+	return &apiError{
+		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
 		message: fmt.Sprintf("the consumer %q reads %s, and has passed whatever else there was; for %s, use a consumer with another name", r.consumer, made, r.filter()),
 	}
 }
@@ -205,20 +202,21 @@ func (r *reader) complete(oldest uint64) error {
 	if oldest <= r.position+1 {
 		return nil
 	}
-	p := &problem{
-		code: codes.OutOfRange, reason: ReasonEventsPurged, metadata: map[string]string{MetadataPosition: strconv.FormatUint(oldest-1, 10)},
+	p := &apiError{
+		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(oldest-1, 10)},
 		message: fmt.Sprintf("events behind position %d are no longer kept; the oldest that is kept has %d: ", r.position, oldest),
 	}
 	if r.consumer == "" {
 		p.message += fmt.Sprintf("to go on without those in between, begin after position %d", oldest-1)
 	} else {
-		p.metadata[MetadataConsumer] = r.consumer
+		p.metadata[wire.ErrorConsumer] = r.consumer
 		p.message += fmt.Sprintf("to go on without those in between, acknowledge position %d for the consumer %q, and open the stream again", oldest-1, r.consumer)
 	}
 	return p
 }
 
-// catchUp sends what there is, as far as the consumer's window reaches. Nothing more is read while a slow caller takes what was sent.
+// catchUp sends what there is, as far as the consumer's window reaches. Nothing more is read while a slow caller takes
+// what was sent.
 func (r *reader) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
 	for {
 		params := r.wanted
@@ -241,7 +239,8 @@ func (r *reader) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[
 			return err
 		}
 		if len(events) < params.Limit {
-			// The others up to what was the newest before this was read aren't wanted. Later ones have greater positions.
+			// The others up to what was the newest before this was read aren't wanted. Later ones have greater
+			// positions.
 			r.position = max(r.position, r.newest)
 		}
 		if r.newest = newest; r.position >= newest {
@@ -286,14 +285,14 @@ func (r *reader) send(events []*journal.Event, stream grpc.ServerStreamingServer
 }
 
 func (r *reader) takenOver() error {
-	return &problem{
-		code: codes.Aborted, reason: ReasonConsumerTaken, metadata: map[string]string{MetadataConsumer: r.consumer},
+	return &apiError{
+		code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_TAKEN, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
 		message: fmt.Sprintf("another stream of the consumer %q has begun; what this one didn't acknowledge goes there", r.consumer),
 	}
 }
 
-// pass moves a consumer past events that it doesn't want, and so never acknowledges, once they are more than a number. Otherwise its place
-// would be purged some day, although it has missed nothing.
+// pass moves a consumer past events that it doesn't want, and so never acknowledges, once they are more than a number.
+// Otherwise its place would be purged some day, although it has missed nothing.
 func (r *reader) pass(ctx context.Context, most uint64) error {
 	if r.session == nil {
 		return nil

@@ -15,7 +15,6 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
 // listener is a stream of events.
@@ -152,7 +151,7 @@ func TestConsumerGoesOnWhereItAcknowledged(t *testing.T) {
 	second := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail"})
 	second.expect("3")
 	got, err := first.failure()
-	if want := (failure{code: codes.Aborted, reason: server.ReasonConsumerTaken}); got != want {
+	if want := (failure{code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_TAKEN}); got != want {
 		t.Errorf("the first stream ended with %+v (%v), want %+v", got, err, want)
 	}
 	other := a.listen(&treatyv1.StreamEventsRequest{Consumer: "print", AfterPosition: positions[1]})
@@ -203,7 +202,8 @@ func TestConsumerPassesWhatItDoesNotWant(t *testing.T) {
 	}
 }
 
-// A consumer passes what it doesn't want without acknowledging it, so other events can't be asked for in its name: they would be missing.
+// A consumer passes what it doesn't want without acknowledging it, so other events can't be asked for in its name: they
+// would be missing.
 func TestConsumerKeepsWhatItReads(t *testing.T) {
 	both, one := []string{verifiedType, turnedDownType}, []string{verifiedType}
 	for name, test := range map[string]struct {
@@ -239,7 +239,7 @@ func TestConsumerKeepsWhatItReads(t *testing.T) {
 				}
 				return
 			}
-			if got, want := failureOf(t, err), (failure{code: codes.FailedPrecondition, reason: server.ReasonConsumerFilter}); got != want {
+			if got, want := failureOf(t, err), (failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER}); got != want {
 				t.Errorf("%+v, want %+v (%v)", got, want, err)
 			}
 			for _, says := range test.says {
@@ -254,22 +254,22 @@ func TestConsumerKeepsWhatItReads(t *testing.T) {
 
 func TestStreamEventsRefuses(t *testing.T) {
 	field := func(name string) failure {
-		return failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: name}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name}
 	}
 	for name, test := range map[string]struct {
 		request *treatyv1.StreamEventsRequest
 		want    failure
 	}{
-		"unknown type":        {&treatyv1.StreamEventsRequest{Types: []string{verifiedType, "acme.gone.v1.Gone"}}, failure{code: codes.InvalidArgument, reason: server.ReasonEventTypeUnknown, field: "types[1]"}},
+		"unknown type":        {&treatyv1.StreamEventsRequest{Types: []string{verifiedType, "acme.gone.v1.Gone"}}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN, field: "types[1]"}},
 		"many types":          {&treatyv1.StreamEventsRequest{Types: make([]string, 101)}, field("types")},
 		"long subject":        {&treatyv1.StreamEventsRequest{Subject: strings.Repeat("x", 257)}, field("subject")},
 		"consumer's name":     {&treatyv1.StreamEventsRequest{Consumer: "Mail"}, field("consumer")},
 		"window of none":      {&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: -1}, field("max_unacknowledged")},
 		"too large a window":  {&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 10_001}, field("max_unacknowledged")},
 		"window for nobody":   {&treatyv1.StreamEventsRequest{MaxUnacknowledged: 1}, field("max_unacknowledged")},
-		"ahead":               {&treatyv1.StreamEventsRequest{AfterPosition: 99}, failure{code: codes.OutOfRange, reason: server.ReasonEventsAhead}},
-		"purged":              {&treatyv1.StreamEventsRequest{AfterPosition: 1}, failure{code: codes.OutOfRange, reason: server.ReasonEventsPurged}},
-		"purged, by consumer": {&treatyv1.StreamEventsRequest{Consumer: "mail"}, failure{code: codes.OutOfRange, reason: server.ReasonEventsPurged}},
+		"ahead":               {&treatyv1.StreamEventsRequest{AfterPosition: 99}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD}},
+		"purged":              {&treatyv1.StreamEventsRequest{AfterPosition: 1}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED}},
+		"purged, by consumer": {&treatyv1.StreamEventsRequest{Consumer: "mail"}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)
@@ -291,10 +291,10 @@ func TestStreamEventsRefuses(t *testing.T) {
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
 			}
-			if test.want.reason == server.ReasonEventsPurged && !strings.Contains(status.Convert(err).Message(), "position 2") {
+			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED && !strings.Contains(status.Convert(err).Message(), "position 2") {
 				t.Errorf("%v doesn't say how to go on", err)
 			}
-			if test.want.reason == server.ReasonEventsPurged && test.request.GetConsumer() != "" {
+			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED && test.request.GetConsumer() != "" {
 				a.acknowledge("mail", 2)
 				a.listen(test.request).expect("3")
 			}
@@ -321,7 +321,7 @@ func TestStreamEventsEndsWhenTheOrchestratorStops(t *testing.T) {
 	defer draining.Wait()
 	draining.Go(func() { a.server.Drain(ctx) })
 	got, err := l.failure()
-	if got != (failure{code: codes.Unavailable, reason: server.ReasonStopping}) || strings.Contains(status.Convert(err).Message(), "request id") {
+	if got != (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}) || strings.Contains(status.Convert(err).Message(), "request id") {
 		t.Errorf("%+v (%v)", got, err)
 	}
 }
@@ -333,10 +333,10 @@ func TestAcknowledgeEventsRefuses(t *testing.T) {
 		request *treatyv1.AcknowledgeEventsRequest
 		want    failure
 	}{
-		"no consumer":      {&treatyv1.AcknowledgeEventsRequest{Position: 1}, failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "consumer"}},
-		"no position":      {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail"}, failure{code: codes.InvalidArgument, reason: server.ReasonInvalidRequest, field: "position"}},
-		"ahead":            {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 2}, failure{code: codes.OutOfRange, reason: server.ReasonEventsAhead}},
-		"unknown consumer": {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 1}, failure{code: codes.NotFound, reason: server.ReasonConsumerNotFound}},
+		"no consumer":      {&treatyv1.AcknowledgeEventsRequest{Position: 1}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "consumer"}},
+		"no position":      {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail"}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "position"}},
+		"ahead":            {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 2}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD}},
+		"unknown consumer": {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 1}, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.events.AcknowledgeEvents(a.ctx(), test.request)

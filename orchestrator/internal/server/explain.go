@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// cause says what an error of the engine, the machine or the store means to a caller.
+type cause struct {
+	is      error
+	code    codes.Code
+	reason  treatyv1.ErrorReason
+	message string // empty: the error's own text, which has nothing that the caller must not know
+	events  string // the message of a call about events, if it differs
+}
+
+const (
+	stopping       = "the orchestrator is stopping; sagas continue when it runs again: repeat the call then, with the same request id or name"
+	stoppingEvents = "the orchestrator is stopping; repeat the call when it runs again"
+)
+
+// causes is searched in order. What the store says comes before engine.ErrInDoubt, which wraps it.
+var causes = []cause{
+	{
+		is: journal.ErrNotFound, code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND,
+		message: "there is no such saga",
+	},
+	{
+		is: engine.ErrPurged, code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED,
+		message: "the request id was used before, by a saga that ended and was purged; use a new request id for a new saga",
+	},
+	{
+		is: engine.ErrOtherRequest, code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST,
+		message: "the request id or saga id was used before with another request",
+	},
+	{
+		is: engine.ErrNoDefinition, code: codes.NotFound,
+		reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND,
+	},
+	{
+		is: engine.ErrStopping, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,
+		message: stopping, events: stoppingEvents,
+	},
+	{
+		is: journal.ErrClosed, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,
+		message: stopping, events: stoppingEvents,
+	},
+	{
+		is: journal.ErrFull, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL,
+		message: "the orchestrator's store has no space left; repeat the call, with the same request id or name, once it has",
+		events:  "the orchestrator's store has no space left; repeat the call once it has",
+	},
+	{
+		is: journal.ErrReadOnly, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY,
+		message: "the orchestrator's store can't be written; repeat the call, with the same request id or name, once it can",
+		events:  "the orchestrator's store can't be written; repeat the call once it can",
+	},
+	{
+		is: journal.ErrCorrupt, code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT,
+		message: "the stored saga can't be read; the orchestrator's log has the cause",
+		events:  "the stored events can't be read; the orchestrator's log has the cause",
+	},
+	{
+		is: machine.ErrJournal, code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT,
+		message: "this version can't read the stored saga; the orchestrator's log has the cause",
+	},
+	{
+		is: engine.ErrInDoubt, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT,
+		message: "the store didn't say whether it was recorded; repeat the call, with the same request id or name",
+		events: "the store didn't say whether it was recorded; repeat the call with the same sources and ids: " +
+			"no event is published twice",
+	},
+	{
+		is: machine.ErrPastPivot, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT,
+	},
+	{
+		is: machine.ErrPivotInFlight, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT,
+	},
+	{
+		is: machine.ErrEnded, code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_ENDED,
+		message: "the saga has succeeded, so it can't be cancelled",
+	},
+	{
+		is: machine.ErrNotSuspended, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED,
+	},
+	{
+		is: machine.ErrDecisionUnfit, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT,
+	},
+	{is: engine.ErrStepNotFound, code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
+	{
+		is: engine.ErrStepEnded, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED,
+	},
+}
+
+// explain turns the error of a call into the status that its caller receives. It is the only place that does. An error
+// that isn't among the causes is logged under an id, and the caller receives the id alone.
+func (s *Server) explain(ctx context.Context, method string, request any, err error) error {
+	var ended *sagaEndedError
+	if errors.As(err, &ended) {
+		return ended.GRPCStatus().Err()
+	}
+	about := s.subjectOf(method, request, err)
+	var known *apiError
+	if errors.As(err, &known) {
+		complete := *known
+		complete.subject = complete.subject.orElse(about)
+		return complete.GRPCStatus().Err()
+	}
+	if over := ctx.Err(); over != nil && !errors.Is(err, engine.ErrStopping) {
+		return callOver(over, about).GRPCStatus().Err()
+	}
+	for _, cause := range causes {
+		if errors.Is(err, cause.is) {
+			return s.caused(ctx, method, about, cause, err).GRPCStatus().Err()
+		}
+	}
+	return s.unforeseen(ctx, method, about, err)
+}
+
+func (s *Server) caused(ctx context.Context, method string, about subject, cause cause, err error) *apiError {
+	e := &apiError{code: cause.code, reason: cause.reason, message: cause.message, subject: about}
+	switch {
+	case cause.reason == treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND && about.saga != "":
+		e.message = "there is no saga " + about.sagaName()
+	case aboutEvents(method) && cause.events != "":
+		e.message = cause.events
+	case cause.message == "":
+		e.message = err.Error()
+	}
+	if cause.code == codes.DataLoss {
+		e.logID = s.logFailure(ctx, method, about, err)
+	}
+	return e
+}
+
+// unforeseen returns the status of an error that only the log may show.
+func (s *Server) unforeseen(ctx context.Context, method string, about subject, err error) error {
+	id := s.logFailure(ctx, method, about, err)
+	e := &apiError{
+		code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL, subject: about, logID: id,
+		message: "the orchestrator failed; its log has the cause under error " + id,
+	}
+	return e.GRPCStatus().Err()
+}
+
+// logFailure logs an error and returns its id in the log.
+func (s *Server) logFailure(ctx context.Context, method string, about subject, err error) string {
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	id := hex.EncodeToString(raw[:])
+	s.logger.ErrorContext(ctx, "a call failed", "error_id", id, "method", method, "saga", about.sagaName(), "error", err)
+	return id
+}
+
+// callOver returns the error of a call whose deadline passed or that was cancelled, in case the caller still receives
+// it.
+func callOver(over error, about subject) *apiError {
+	e := &apiError{
+		code: codes.Canceled, reason: treatyv1.ErrorReason_ERROR_REASON_CANCELLED, message: "the call was cancelled",
+		subject: about,
+	}
+	if errors.Is(over, context.DeadlineExceeded) {
+		e.code, e.reason = codes.DeadlineExceeded, treatyv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED
+		e.message = "the call's deadline passed"
+	}
+	if about.saga != "" {
+		e.message += "; the saga continues, and the same request id or its name finds it again"
+	}
+	return e
+}

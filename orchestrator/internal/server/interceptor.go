@@ -1,0 +1,68 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+)
+
+// interceptUnary is the interceptor of all unary calls. It turns the errors of handlers into statuses, and panics into
+// errors, and writes a debug log record per call. It never logs a message.
+func (s *Server) interceptUnary(
+	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
+) (reply any, err error) {
+	method := strings.TrimPrefix(info.FullMethod, "/")
+	defer s.logCall(ctx, method, &err)()
+	defer func() {
+		if cause := recover(); cause != nil {
+			reply, err = nil, s.panicked(ctx, method, cause)
+		}
+	}()
+	reply, err = handle(ctx, request)
+	if err != nil && !foreign(method) {
+		return nil, s.explain(ctx, method, request, err)
+	}
+	return reply, err
+}
+
+// interceptStream is interceptUnary for streams.
+func (s *Server) interceptStream(
+	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
+) (err error) {
+	ctx, method := stream.Context(), strings.TrimPrefix(info.FullMethod, "/")
+	defer s.logCall(ctx, method, &err)()
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = s.panicked(ctx, method, cause)
+		}
+	}()
+	err = handle(server, stream)
+	if err != nil && !foreign(method) {
+		return s.explain(ctx, method, nil, err)
+	}
+	return err
+}
+
+// foreign returns whether a method is gRPC's own: health, reflection and channelz return statuses.
+func foreign(method string) bool { return strings.HasPrefix(method, "grpc.") }
+
+// logCall returns a function that logs the call at its end.
+func (s *Server) logCall(ctx context.Context, method string, err *error) func() {
+	if !s.logger.Enabled(ctx, slog.LevelDebug) {
+		return func() {}
+	}
+	began := time.Now()
+	return func() {
+		s.logger.DebugContext(ctx, "call", "method", method, "code", status.Code(*err).String(), "took", time.Since(began))
+	}
+}
+
+func (s *Server) panicked(ctx context.Context, method string, cause any) error {
+	return s.unforeseen(ctx, method, subject{}, fmt.Errorf("panic: %v\n%s", cause, debug.Stack()))
+}
