@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/treatyhq/treaty/internal/testkit"
 )
 
 // authority issues certificates for a test.
@@ -136,11 +138,11 @@ func TestMutualTLSWithReload(t *testing.T) {
 	s, c := newFiles(t), newFiles(t)
 	s.renew(t, old, "server.test")
 	c.renew(t, old, "client.test")
-	server, err := Server(ServerParams{Cert: s.cert, Key: s.key, ClientCA: s.ca})
+	server, err := Server(ServerParams{Cert: s.cert, Key: s.key, ClientCA: s.ca, Logger: testkit.Logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := Client(ClientParams{CA: c.ca, Cert: c.cert, Key: c.key, ServerName: "server.test"})
+	client, err := Client(ClientParams{CA: c.ca, Cert: c.cert, Key: c.key, ServerName: "server.test", Logger: testkit.Logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
