@@ -55,7 +55,8 @@ done
 
 # The timeout is for all runs of a package.
 (
-	"$go" test ${race:+"$race"} -short -count="$count" -p "$((2 * cores))" -timeout "$((4 * count + 5))m" "$@" 2>&1 | tee "$log"
+	"$go" test ${race:+"$race"} -short -count="$count" -p "$((2 * cores))" -timeout "$((4 * count + 5))m" "$@" 2>&1 |
+		tee "$log"
 ) &
 running=$!
 code=0
