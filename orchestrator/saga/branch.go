@@ -55,7 +55,7 @@ func (o atMost) each(branches *machine.Branches) { branches.AtOnce = max(int(o),
 // A scope is also compensated when it stops because a branch beside it failed. A scope that fails after a pivot or a
 // retriable command of its own suspends the saga, because nothing is compensated after those.
 func Try(ctx Context, body func(ctx Context) error, options ...ScopeOption) error {
-	branches := &machine.Branches{Count: 1, Undo: true}
+	branches := &machine.Branches{Count: 1, Compensate: true}
 	for _, option := range options {
 		option.scope(branches)
 	}

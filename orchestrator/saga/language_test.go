@@ -333,7 +333,7 @@ func TestInvalidSagaCode(t *testing.T) {
 	}{
 		"the outer Context in a branch": {func(ctx saga.Context) {
 			_ = saga.All(ctx, func(saga.Context) error { _, err := change(ctx, "a"); return err })
-		}, "use the Context that its function takes (at saga_test.go:"},
+		}, "use the Context that its function receives (at saga_test.go:"},
 		"a version of 0": {
 			func(ctx saga.Context) { saga.Version(ctx, "x", 0) }, `saga.Version("x", 0): a change needs a name`,
 		},

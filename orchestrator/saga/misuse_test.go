@@ -43,7 +43,7 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 				j.at(time.Hour)
 				j.end("1.1.1", machine.Refused)
 			},
-			state: suspended, reason: "a Context was used outside the function that it was handed to",
+			state: suspended, reason: "a Context was used outside of the function that received it",
 		},
 		{
 			name: "the Context of a stopped branch, used after the branches",
@@ -56,7 +56,7 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 				return &agreed{}, err
 			},
 			does:  func(j *journal) { j.end("1.2.1", machine.Refused) },
-			state: suspended, reason: "a Context was used outside the function that it was handed to",
+			state: suspended, reason: "a Context was used outside of the function that received it",
 		},
 		{
 			name:  "a panic with text that isn't UTF-8",
@@ -112,7 +112,7 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 				_, err := change(ctx, "a")
 				return &agreed{}, err
 			},
-			state: suspended, reason: "the saga goes by version 2 of the change \"x\"",
+			state: suspended, reason: "the saga uses version 2 of the change \"x\"",
 		},
 		{
 			name: "a sleep until the zero time",
@@ -132,7 +132,7 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 				return nil, saga.Restart(ctx, &request{Customer: long})
 			},
 			does:  func(j *journal) { j.end("1", machine.Done) },
-			state: suspended, reason: "its request has 4194309 bytes, and 4194304 are allowed",
+			state: suspended, reason: "its request has 4194309 bytes; at most 4194304 are allowed",
 		},
 		{
 			name: "a goroutine that ends, as t.FailNow does",

@@ -94,7 +94,7 @@ func TestTurnThatIsTooLong(t *testing.T) {
 		pass(time.Hour)
 		synctest.Wait()
 		if got := w.get(tooLong.ID); got.GetState() != suspended ||
-			!strings.Contains(got.GetSuspension().GetMessage(), "what follows can't be stored") {
+			!strings.Contains(got.GetSuspension().GetMessage(), "the turn can't be stored") {
 			t.Errorf("an hour later it is %v: %q", got.GetState(), got.GetSuspension().GetMessage())
 		}
 		if known, _ := w.engine.Loaded(); known != 0 {

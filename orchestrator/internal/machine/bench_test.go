@@ -10,8 +10,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// BenchmarkScopes begins a saga with many scopes side by side, each with a deadline, and stops them. What a scope costs should not depend on how
-// many there are.
+// BenchmarkScopes starts a saga with many scopes side by side, each with a deadline, and stops them. The cost of a
+// scope should not depend on their number.
 func BenchmarkScopes(b *testing.B) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, scopes := range []int{100, 1000} {
@@ -20,22 +20,26 @@ func BenchmarkScopes(b *testing.B) {
 				m := machine.New(machine.Config{
 					ID: "x",
 					Code: func(thread *machine.Thread, _ []byte) ([]byte, *treatyv1.Failure) {
-						thread.Branch(&machine.Branches{Count: scopes, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure {
-							thread.Branch(&machine.Branches{Count: 1, Undo: true, Within: time.Hour, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure {
-								return thread.Call(&machine.Call{Method: "A"}).Failure
-							}})
+						call := func(_ int, thread *machine.Thread) *treatyv1.Failure {
+							return thread.Call(&machine.Call{Method: "A"}).Failure
+						}
+						scope := func(_ int, thread *machine.Thread) *treatyv1.Failure {
+							thread.Branch(&machine.Branches{Count: 1, Compensate: true, Within: time.Hour, Body: call})
 							return nil
-						}})
+						}
+						thread.Branch(&machine.Branches{Count: scopes, Body: scope})
 						return []byte{}, nil
 					},
 					Command: func(method string) (*contract.Command, bool) {
 						return &contract.Command{
-							CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+							CallConfig:   contract.CallConfig{Method: method},
+							Kind:         treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
 							Compensation: &contract.Compensation{CallConfig: contract.CallConfig{Method: "Undo"}},
 						}, true
 					},
 				})
-				for at, in := range []machine.Input{machine.Start{Started: &treatyv1.SagaStarted{Definition: "Test/Saga"}}, machine.Wake{}} {
+				start := machine.Start{Started: &treatyv1.SagaStarted{Definition: "Test/Saga"}}
+				for at, in := range []machine.Input{start, machine.Wake{}} {
 					if _, err := m.Apply(now.Add(time.Duration(at)*time.Hour), in); err != nil {
 						b.Fatal(err)
 					}

@@ -9,7 +9,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// compare holds a record that is about to be read against what the code asked for.
+// compare compares a record that is about to be applied with what the code does. It notes the first difference as the
+// machine's mismatch.
 func (m *Machine) compare(record *treatyv1.Record) {
 	p := m.program
 	if p == nil || p.versionMismatch != nil {
@@ -19,45 +20,23 @@ func (m *Machine) compare(record *treatyv1.Record) {
 	case *treatyv1.Record_StepScheduled:
 		m.compareStep(r.StepScheduled)
 	case *treatyv1.Record_WaitScheduled:
-		path := r.WaitScheduled.GetWait()
-		ends := r.WaitScheduled.GetDue() != nil
-		expected := "wait " + describeWait(path, r.WaitScheduled.GetEvents(), ends)
-		t := p.unscheduled(path)
-		if t == nil {
-			m.setMismatch(path, expected, p.describe())
-			return
-		}
-		op, is := t.op.(*Wait)
-		// How long it waits may change; whether it ever ends without an event may not, or the code would wait for ever, or get an end that it doesn't expect.
-		if !is || !slices.EqualFunc(op.Events, r.WaitScheduled.GetEvents(), sameKey) || op.Until.IsZero() == ends {
-			m.setMismatch(path, expected, t.describe())
-		}
+		m.compareWait(r.WaitScheduled)
 	case *treatyv1.Record_BroadcastScheduled:
-		path := r.BroadcastScheduled.GetBroadcast()
-		expected := fmt.Sprintf("broadcast %s %s", path, r.BroadcastScheduled.GetMethod())
-		t := p.unscheduled(path)
-		if t == nil {
-			m.setMismatch(path, expected, p.describe())
-			return
-		}
-		if op, is := t.op.(*Broadcast); !is || op.Method != r.BroadcastScheduled.GetMethod() {
-			m.setMismatch(path, expected, t.describe())
-		}
+		m.compareBroadcast(r.BroadcastScheduled)
 	case *treatyv1.Record_WaitEnded:
 		m.compareWaitEnded(r.WaitEnded)
 	case *treatyv1.Record_CompensationScheduled:
 		m.compareCompensation(r.CompensationScheduled.GetStep())
 	case *treatyv1.Record_ScopeOpened:
-		m.compareScope(r.ScopeOpened.GetScope(), func(s *scope) bool { return !s.opened && s.branches.Within > 0 }, "a scope with a deadline at place ")
+		m.compareScope(r.ScopeOpened.GetScope(), "a scope with a deadline at position ",
+			func(s *scope) bool { return !s.opened && s.branches.Within > 0 })
 	case *treatyv1.Record_ScopeExpired:
-		m.compareScope(r.ScopeExpired.GetScope(), func(s *scope) bool { return s.opened && !s.ended }, "an unfinished scope with a deadline at place ")
+		m.compareScope(r.ScopeExpired.GetScope(), "an open scope with a deadline at position ",
+			func(s *scope) bool { return s.opened && !s.ended })
 	case *treatyv1.Record_ScopeCompensationDecided:
-		m.compareScope(r.ScopeCompensationDecided.GetScope(), func(s *scope) bool { return s.ended && s.branches.Undo }, "a failed scope at place ")
+		m.compareScope(r.ScopeCompensationDecided.GetScope(), "a failed scope at position ",
+			func(s *scope) bool { return s.ended && s.branches.Compensate })
 	}
-}
-
-func sameKey(a, b *treatyv1.EventKey) bool {
-	return a.GetType() == b.GetType() && a.GetSubject() == b.GetSubject()
 }
 
 func (m *Machine) compareStep(scheduled *treatyv1.StepScheduled) {
@@ -81,19 +60,53 @@ func sameRequest(call *Call, journaled []byte) bool {
 	return bytes.Equal(call.Request, journaled) || call.Same != nil && call.Same(journaled)
 }
 
-// compareWaitEnded sees to it that no wait is lost: one that was stopped must be stopped by this code too, any other one must be waited for.
+// compareWait allows another duration. It doesn't allow a wait to get or lose its end: the code would wait forever, or
+// receive a timeout that it doesn't expect.
+func (m *Machine) compareWait(scheduled *treatyv1.WaitScheduled) {
+	path, ends := scheduled.GetWait(), scheduled.GetDue() != nil
+	expected := "wait " + describeWait(path, scheduled.GetEvents(), ends)
+	t := m.program.unscheduled(path)
+	if t == nil {
+		m.setMismatch(path, expected, m.program.describe())
+		return
+	}
+	wait, is := t.op.(*Wait)
+	if !is || !slices.EqualFunc(wait.Events, scheduled.GetEvents(), sameKey) || wait.Until.IsZero() == ends {
+		m.setMismatch(path, expected, t.describe())
+	}
+}
+
+func sameKey(a, b *treatyv1.EventKey) bool {
+	return a.GetType() == b.GetType() && a.GetSubject() == b.GetSubject()
+}
+
+func (m *Machine) compareBroadcast(scheduled *treatyv1.BroadcastScheduled) {
+	path := scheduled.GetBroadcast()
+	expected := fmt.Sprintf("broadcast %s %s", path, scheduled.GetMethod())
+	t := m.program.unscheduled(path)
+	if t == nil {
+		m.setMismatch(path, expected, m.program.describe())
+		return
+	}
+	if broadcast, is := t.op.(*Broadcast); !is || broadcast.Method != scheduled.GetMethod() {
+		m.setMismatch(path, expected, t.describe())
+	}
+}
+
+// compareWaitEnded ensures that no wait is lost: the code must stop exactly those waits that the journal stops.
 func (m *Machine) compareWaitEnded(ended *treatyv1.WaitEnded) {
 	path := ended.GetWait()
 	stopped := slices.Contains(m.program.stoppedWaits, path)
 	switch {
 	case ended.GetStopped() != nil && !stopped:
-		m.setMismatch(path, "the end of wait "+path+", whose branch was stopped", "a branch that goes on")
+		m.setMismatch(path, "the end of wait "+path+", whose branch was stopped", "a branch that continues")
 	case ended.GetStopped() == nil && stopped:
 		m.setMismatch(path, "wait "+path, "a branch that was stopped")
 	}
 }
 
-// compareCompensation holds a compensation of a saga that isn't undone as a whole against what the code came to: a failed scope, or its end.
+// compareCompensation checks that a compensation without a decision for the whole saga belongs to a failed scope, or
+// comes after the end of the code.
 func (m *Machine) compareCompensation(path string) {
 	p := m.program
 	if m.saga.Decided != nil || p.main.ended {
@@ -104,10 +117,10 @@ func (m *Machine) compareCompensation(path string) {
 			return
 		}
 	}
-	m.setMismatch(path, "the end of the code, behind which step "+path+" is undone", p.describe())
+	m.setMismatch(path, "the end of the code, after which step "+path+" is compensated", p.describe())
 }
 
-func (m *Machine) compareScope(path string, fits func(*scope) bool, expected string) {
+func (m *Machine) compareScope(path, expected string, fits func(*scope) bool) {
 	if s := m.program.scopeOf(path); s == nil || !fits(s) {
 		m.setMismatch(path, expected+path, m.program.describe())
 	}
@@ -116,20 +129,21 @@ func (m *Machine) compareScope(path string, fits func(*scope) bool, expected str
 func (m *Machine) setMismatch(path, expected, found string) {
 	m.mismatch = &treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
-		Message: fmt.Sprintf("the saga's code doesn't match its journal at step %s: expected %s, found %s; run the code that wrote the journal and resume, "+
-			"or cancel the saga, which needs no code", path, expected, found),
+		Message: fmt.Sprintf("the saga's code doesn't match its journal at step %s: expected %s, found %s; "+
+			"run the code that wrote the journal and resume, or cancel the saga, which needs no code",
+			path, expected, found),
 		Step: path, Expected: expected, Found: found,
 	}
 	m.stopCode()
 }
 
-// describe says what the code does instead of what the journal says.
+// describe says what the code does, for a mismatch.
 func (p *program) describe() string {
 	switch {
 	case p.panicked != "":
 		return "the code panicked: " + p.panicked
 	case p.main.ended && p.restart != nil:
-		return "the code begins anew"
+		return "the code restarted the saga"
 	case p.main.ended && p.main.failure != nil:
 		return "the code returned the error: " + p.main.failure.GetMessage()
 	case p.main.ended:

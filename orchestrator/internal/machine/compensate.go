@@ -7,7 +7,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// startCompensation turns the saga around, once and for all.
+// startCompensation records the decision to compensate the saga. The decision is final.
 func (m *Machine) startCompensation(decided *treatyv1.CompensationDecided) {
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: decided}})
 	for _, step := range m.saga.Steps {
@@ -18,8 +18,9 @@ func (m *Machine) startCompensation(decided *treatyv1.CompensationDecided) {
 	m.compensate()
 }
 
-// compensate undoes what may have run. An attempt that was under way when the saga turned around is awaited first: its reply may be
-// needed to undo it, and a participant without an inbox must not see the undo overtake the action.
+// compensate schedules the next compensations of everything that may have run. It first waits for the attempts in
+// flight: a compensation may need the reply, and a participant without an inbox must not receive a compensation before
+// its action.
 func (m *Machine) compensate() {
 	for _, step := range m.saga.Steps {
 		if step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
@@ -32,8 +33,8 @@ func (m *Machine) compensate() {
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}})
 }
 
-// compensateNext schedules the compensations whose turn it is: the newest first, side by side where the actions ran side by side. It returns false
-// when none is left or under way.
+// compensateNext schedules the next compensations of the steps that needed selects: the newest first, side by side
+// where the actions ran side by side. It returns false when none is left or in flight.
 func (m *Machine) compensateNext(needed func(*Step) bool) bool {
 	wanted := unfinished(needed)
 	if !slices.ContainsFunc(m.saga.Steps, wanted) {
@@ -42,10 +43,12 @@ func (m *Machine) compensateNext(needed func(*Step) bool) bool {
 	return m.compensateSteps(m.saga.order().next(wanted, nil))
 }
 
-// unfinished says of a step that it is to be undone, or is being undone.
+// unfinished selects the steps that are to be compensated, of those that needed selects, and those that are being
+// compensated.
 func unfinished(needed func(*Step) bool) func(*Step) bool {
 	return func(step *Step) bool {
-		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATING || step.Scheduled.GetCompensation() != nil && needed(step)
+		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATING ||
+			step.Scheduled.GetCompensation() != nil && needed(step)
 	}
 }
 
@@ -58,7 +61,13 @@ func (m *Machine) compensateSteps(steps []*Step) bool {
 	return len(steps) > 0
 }
 
-// scopeCompensated says whether nothing of a scope is left to be undone.
+func (m *Machine) scheduleCompensation(step *Step, edited []byte) {
+	scheduled := &treatyv1.CompensationScheduled{Step: step.Path(), EditedRequest: edited}
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: scheduled}})
+	m.effects = append(m.effects, Effect{Step: step, Direction: Compensation})
+}
+
+// scopeCompensated reports whether a scope has no steps left to compensate.
 func (m *Machine) scopeCompensated(s *scope) bool {
 	if m.scopeNoReturn(s) != nil && !s.decided {
 		return false
@@ -66,7 +75,7 @@ func (m *Machine) scopeCompensated(s *scope) bool {
 	return len(m.nextInScope(s)) == 0
 }
 
-// nextInScope returns the steps of a scope that are to be undone next, or are being undone.
+// nextInScope returns the steps of a scope that are to be compensated next, or are being compensated.
 func (m *Machine) nextInScope(s *scope) []*Step {
 	at := m.saga.order().find(s.path)
 	if at == nil {
@@ -75,25 +84,28 @@ func (m *Machine) nextInScope(s *scope) []*Step {
 	return at.next(unfinished(mayHaveRun), nil)
 }
 
-// compensateScopes turns around the scopes that failed, and goes on undoing them.
+// compensateScopes decides to compensate the next failed scope, and continues to compensate those that were decided. It
+// returns true if it recorded something that the code may wait for.
 func (m *Machine) compensateScopes() bool {
 	for _, s := range slices.Clone(m.program.scopes) {
 		switch {
 		case !s.ended:
 			continue
 		case s.decided:
-			// Going on with it records nothing that the code could wait for, so whatever comes next is not held up.
+			// The code doesn't wait for the scheduling of compensations, so the loop continues.
 			if s.due {
 				s.due = false
 				m.compensateSteps(m.nextInScope(s))
 			}
 			continue
 		}
-		if point := m.scopeNoReturn(s); point != nil {
+		if step := m.scopeNoReturn(s); step != nil {
 			m.suspend(&treatyv1.SagaSuspended{
-				Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT, Failure: s.failure,
-				Message: fmt.Sprintf("the scope at place %s failed behind step %s (%s), where nothing is undone any more: %s; mend the code so that it goes on, and resume",
-					s.path, point.Path(), point.Scheduled.GetMethod(), s.failure.GetMessage()),
+				Reason:  treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
+				Failure: s.failure,
+				Message: fmt.Sprintf("the scope at position %s failed after step %s (%s), so it can't be compensated: "+
+					"%s; fix the code so that it continues, and resume",
+					s.path, step.Path(), step.Scheduled.GetMethod(), s.failure.GetMessage()),
 			})
 			return false
 		}
@@ -109,36 +121,14 @@ func (m *Machine) compensateScopes() bool {
 	return false
 }
 
-func (m *Machine) scheduleCompensation(step *Step, edited []byte) {
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{
-		Step: step.Path(), EditedRequest: edited,
-	}}})
-	m.effects = append(m.effects, Effect{Step: step, Direction: Compensation})
-}
-
-func (m *Machine) compensationOutcome(step *Step, in CommandEnded) {
-	if step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
-		return
+// scopeNoReturn returns the step because of which a scope can't be stopped or compensated: a pivot that is done or in
+// flight, or a retriable command. It returns nil if there is none.
+func (m *Machine) scopeNoReturn(s *scope) *Step {
+	for _, step := range s.noReturn {
+		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE ||
+			step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
+			return step
+		}
 	}
-	method := step.Scheduled.GetCompensation().GetMethod()
-	switch in.Outcome {
-	case Done:
-		m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{
-			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,
-		}}})
-		m.proceed()
-	case Refused, Unknown:
-		if m.saga.Suspension != nil {
-			return
-		}
-		suspended := &treatyv1.SagaSuspended{
-			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
-			Message: fmt.Sprintf("the participant refused to undo step %s (%s); mend it there and retry, retry with an edited request, or mark it done", in.Step, method),
-		}
-		if in.Outcome == Unknown {
-			suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED
-			suspended.Message = fmt.Sprintf("gave up undoing step %s (%s) after the time its contract allows; retry, retry with an edited request, or mark it done", in.Step, method)
-		}
-		m.suspend(suspended)
-	}
+	return nil
 }

@@ -18,10 +18,10 @@ func stateName(s treatyv1.SagaState) string {
 	return strings.TrimPrefix(s.String(), "SAGA_STATE_")
 }
 
-// codeLine is where a panic came from: the file matters, the line changes with every edit.
+// codeLine matches the position of a panic. Its line changes with every edit, so it is not compared.
 var codeLine = regexp.MustCompile(`script_test\.go:\d+\)`)
 
-// describe writes a record as one short line.
+// describe describes a record in one line.
 func describe(record *treatyv1.Record) string {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
@@ -43,18 +43,20 @@ func describe(record *treatyv1.Record) string {
 		return "+ unknown " + r.StepUnknown.GetStep()
 	case *treatyv1.Record_CompensationDecided:
 		cause := strings.TrimPrefix(r.CompensationDecided.GetCause().String(), "COMPENSATION_CAUSE_")
-		return fmt.Sprintf("+ decided to compensate: %s: %s%s", cause, r.CompensationDecided.GetFailure().GetMessage(), by(r.CompensationDecided.GetDecision()))
+		return fmt.Sprintf("+ decided to compensate: %s: %s%s", cause, r.CompensationDecided.GetFailure().GetMessage(),
+			by(r.CompensationDecided.GetDecision()))
 	case *treatyv1.Record_CompensationScheduled:
-		line := "+ undo scheduled " + r.CompensationScheduled.GetStep()
+		line := "+ compensation scheduled " + r.CompensationScheduled.GetStep()
 		if edited := r.CompensationScheduled.GetEditedRequest(); len(edited) > 0 {
 			line += fmt.Sprintf(" with %q", edited)
 		}
 		return line
 	case *treatyv1.Record_CompensationDone:
-		return "+ undone " + r.CompensationDone.GetStep() + by(r.CompensationDone.GetDecision())
+		return "+ compensation done " + r.CompensationDone.GetStep() + by(r.CompensationDone.GetDecision())
 	case *treatyv1.Record_SagaSuspended:
 		message := codeLine.ReplaceAllString(r.SagaSuspended.GetMessage(), "script_test.go)")
-		return fmt.Sprintf("+ suspended: %s: %s", strings.TrimPrefix(r.SagaSuspended.GetReason().String(), "SUSPENSION_REASON_"), message)
+		return fmt.Sprintf("+ suspended: %s: %s",
+			strings.TrimPrefix(r.SagaSuspended.GetReason().String(), "SUSPENSION_REASON_"), message)
 	case *treatyv1.Record_SagaResumed:
 		return "+ resumed" + by(r.SagaResumed.GetDecision())
 	case *treatyv1.Record_SagaSucceeded:
@@ -81,28 +83,34 @@ func describeLanguage(record *treatyv1.Record) string {
 	case *treatyv1.Record_WaitEnded:
 		switch how := r.WaitEnded.GetHow().(type) {
 		case *treatyv1.WaitEnded_Event:
-			return fmt.Sprintf("+ wait %s ended by event %d, its %dth", r.WaitEnded.GetWait(), how.Event.GetPosition(), how.Event.GetIndex())
+			return fmt.Sprintf("+ wait %s ended by event %d, its %dth", r.WaitEnded.GetWait(), how.Event.GetPosition(),
+				how.Event.GetIndex())
 		case *treatyv1.WaitEnded_Stopped_:
 			return fmt.Sprintf("+ wait %s stopped", r.WaitEnded.GetWait())
 		}
 		return fmt.Sprintf("+ wait %s due", r.WaitEnded.GetWait())
 	case *treatyv1.Record_ScopeOpened:
-		return fmt.Sprintf("+ scope %s until %s", r.ScopeOpened.GetScope(), r.ScopeOpened.GetDeadline().AsTime().Format("02 15:04:05"))
+		return fmt.Sprintf("+ scope %s until %s", r.ScopeOpened.GetScope(),
+			r.ScopeOpened.GetDeadline().AsTime().Format("02 15:04:05"))
 	case *treatyv1.Record_ScopeExpired:
 		return "+ scope " + r.ScopeExpired.GetScope() + " expired"
 	case *treatyv1.Record_ScopeCompensationDecided:
 		cause := strings.TrimPrefix(r.ScopeCompensationDecided.GetCause().String(), "COMPENSATION_CAUSE_")
-		return fmt.Sprintf("+ decided to compensate scope %s: %s: %s", r.ScopeCompensationDecided.GetScope(), cause, r.ScopeCompensationDecided.GetFailure().GetMessage())
+		return fmt.Sprintf("+ decided to compensate scope %s: %s: %s", r.ScopeCompensationDecided.GetScope(), cause,
+			r.ScopeCompensationDecided.GetFailure().GetMessage())
 	case *treatyv1.Record_BroadcastScheduled:
-		return fmt.Sprintf("+ broadcast %s %s to %v", r.BroadcastScheduled.GetBroadcast(), r.BroadcastScheduled.GetMethod(), r.BroadcastScheduled.GetParticipants())
+		return fmt.Sprintf("+ broadcast %s %s to %v", r.BroadcastScheduled.GetBroadcast(),
+			r.BroadcastScheduled.GetMethod(), r.BroadcastScheduled.GetParticipants())
 	case *treatyv1.Record_VersionChosen:
 		return fmt.Sprintf("+ version %d of %s", r.VersionChosen.GetVersion(), r.VersionChosen.GetChange())
 	case *treatyv1.Record_ProgressSet:
 		return fmt.Sprintf("+ progress %s", r.ProgressSet.GetProgress().GetValue())
 	case *treatyv1.Record_SagaRestarted:
-		line := fmt.Sprintf("+ restarted with %q, round %d", r.SagaRestarted.GetStarted().GetRequest(), r.SagaRestarted.GetRound())
+		line := fmt.Sprintf("+ restarted with %q, round %d", r.SagaRestarted.GetStarted().GetRequest(),
+			r.SagaRestarted.GetRound())
 		for _, taken := range r.SagaRestarted.GetEventsTaken() {
-			line += fmt.Sprintf(", %s(%s) taken up to %d", taken.GetKey().GetType(), taken.GetKey().GetSubject(), taken.GetPosition())
+			line += fmt.Sprintf(", %s(%s) taken up to %d", taken.GetKey().GetType(), taken.GetKey().GetSubject(),
+				taken.GetPosition())
 		}
 		if deadline := r.SagaRestarted.GetStarted().GetDeadline(); deadline != nil {
 			line += ", until " + deadline.AsTime().Format("02 15:04:05")
@@ -128,7 +136,7 @@ func describeEffect(effect machine.Effect) string {
 	case effect.Abandon:
 		verb = "abandon"
 	case effect.Direction == machine.Compensation:
-		verb = "undo"
+		verb = "compensate"
 	}
 	return fmt.Sprintf("> %s %s", verb, effect.Step.Path())
 }
@@ -136,7 +144,9 @@ func describeEffect(effect machine.Effect) string {
 func (w *world) describeSteps() string {
 	var lines []string
 	for _, step := range w.machine.Saga().Steps {
-		lines = append(lines, fmt.Sprintf("%s %s %s", step.Path(), step.Scheduled.GetMethod(), strings.TrimPrefix(step.State.String(), "STEP_STATE_")))
+		lines = append(lines,
+			fmt.Sprintf("%s %s %s", step.Path(), step.Scheduled.GetMethod(),
+				strings.TrimPrefix(step.State.String(), "STEP_STATE_")))
 	}
 	return strings.Join(lines, "\n")
 }

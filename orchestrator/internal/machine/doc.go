@@ -1,4 +1,29 @@
-// Package machine is the pure core: one saga as a fold over its journal. An input goes in; the records to append and the effects
-// to perform after their commit come out. It runs saga code as a coroutine, never waits, reads no clock, and knows no store
-// and no network.
+// Package machine is the pure core of the orchestrator. It decides what a saga does next, from the saga's journal and
+// an input alone.
+//
+// # Inputs and outputs
+//
+// A [Machine] runs one saga. [Machine.Apply] takes an [Input], e.g. the end of a command, and returns an [Output]: the
+// turn to append to the journal, and the effects to perform after the turn is committed. An [Effect] sends a command or
+// finds out which participants serve a broadcast; its result comes back as an input. Timers need no effect:
+// [Machine.Due] says when to apply a [Wake].
+//
+// # Journal
+//
+// The state of a saga is a fold over its journal; see [Saga]. To recover a saga, pass its turns to [Machine.Replay],
+// then apply a Wake, and perform [Machine.PendingEffects]. The machine creates a record and applies it in one step,
+// with the same code that reads it later, so a replayed machine is in the same state as the one that wrote the journal.
+//
+// # Saga code
+//
+// The machine runs the saga's [Code] as coroutines: a [Thread] for the main function and one for each branch. One
+// thread runs at a time, and only when the machine delivers the result of what it waits for. A replay runs the code
+// from the start and compares what it does with the journal; a difference suspends the saga. Compensating needs no
+// code.
+//
+// # Purity
+//
+// The machine never waits, reads no clock, draws no random numbers, starts no goroutines, logs nothing, and knows
+// neither stores nor networks. The same journal and inputs always give the same outputs. It is not safe for concurrent
+// use.
 package machine

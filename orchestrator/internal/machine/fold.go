@@ -9,8 +9,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// ErrJournal means that a journal can't be folded: a record is of a kind that this version doesn't know, or doesn't fit the records before
-// it.
+// ErrJournal means that a journal can't be folded: a record is of a kind that this version doesn't know, or doesn't fit
+// the records before it.
 var ErrJournal = errors.New("the journal can't be read")
 
 // Fold applies the records of a turn. It returns an error that wraps [ErrJournal] if a record can't be applied.
@@ -103,8 +103,16 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 // restart starts the next round. It drops the state of the round before.
 func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 	*s = Saga{
-		ID: s.ID, Started: r.GetStarted(), State: treatyv1.SagaState_SAGA_STATE_RUNNING, Round: r.GetRound(), Turns: s.Turns,
-		CreateTime: r.GetCreateTime().AsTime(), UpdateTime: s.UpdateTime, Progress: r.GetProgress(), roundTime: r.GetRoundTime().AsTime(), FirstRequest: r.GetFirstRequest(),
+		ID:           s.ID,
+		Started:      r.GetStarted(),
+		State:        treatyv1.SagaState_SAGA_STATE_RUNNING,
+		Turns:        s.Turns,
+		CreateTime:   r.GetCreateTime().AsTime(),
+		UpdateTime:   s.UpdateTime,
+		Progress:     r.GetProgress(),
+		Round:        r.GetRound(),
+		FirstRequest: r.GetFirstRequest(),
+		roundTime:    r.GetRoundTime().AsTime(),
 		payloadBytes: len(r.GetStarted().GetRequest()),
 	}
 	for _, taken := range r.GetEventsTaken() {
@@ -153,7 +161,9 @@ func (s *Saga) foldWaitEnded(ended *treatyv1.WaitEnded) error {
 }
 
 func (s *Saga) schedule(now time.Time, scheduled *treatyv1.StepScheduled) *Step {
-	step := &Step{Scheduled: scheduled, State: treatyv1.StepState_STEP_STATE_SCHEDULED, ScheduleTime: now, scheduled: s.records}
+	step := &Step{
+		Scheduled: scheduled, State: treatyv1.StepState_STEP_STATE_SCHEDULED, ScheduleTime: now, scheduled: s.records,
+	}
 	if s.byPath == nil {
 		s.byPath = make(map[string]*Step, 4)
 	}
@@ -197,9 +207,10 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 func (s *Saga) foldCompensation(now time.Time, record *treatyv1.Record) error {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_CompensationScheduled:
-		step := s.byPath[r.CompensationScheduled.GetStep()]
+		path := r.CompensationScheduled.GetStep()
+		step := s.byPath[path]
 		if step == nil || !mayHaveRun(step) && step.State != treatyv1.StepState_STEP_STATE_COMPENSATING {
-			return s.misfit("compensation_scheduled", "step "+r.CompensationScheduled.GetStep()+" has nothing to compensate")
+			return s.misfit("compensation_scheduled", "step "+path+" has nothing to compensate")
 		}
 		step.State, step.CompensationScheduleTime = treatyv1.StepState_STEP_STATE_COMPENSATING, now
 		step.EditedRequest = r.CompensationScheduled.GetEditedRequest()

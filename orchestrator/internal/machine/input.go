@@ -4,106 +4,111 @@ import (
 	"errors"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
-// Causes for which an input is turned down. Nothing is recorded then.
+// Errors of [Machine.Apply]. Nothing is recorded then.
 var (
-	// ErrPastPivot says that the saga can't be undone any more.
+	// ErrPastPivot means that the saga has passed its pivot, so it can't compensate.
 	ErrPastPivot = errors.New("the saga is past its pivot")
 
-	// ErrPivotInFlight says that the pivot's outcome is open, so that it isn't known yet whether the saga can be undone.
-	ErrPivotInFlight = errors.New("the saga's pivot is under way")
+	// ErrPivotInFlight means that the outcome of the saga's pivot is open, so it isn't known yet whether the saga can
+	// compensate.
+	ErrPivotInFlight = errors.New("the saga's pivot is in flight")
 
-	// ErrEnded says that the saga has ended otherwise.
+	// ErrEnded means that the saga has ended in another way.
 	ErrEnded = errors.New("the saga has ended")
 
-	// ErrNotSuspended says that the saga doesn't wait for an operator.
-	ErrNotSuspended = errors.New("the saga isn't suspended")
+	// ErrNotSuspended means that the saga is not suspended.
+	ErrNotSuspended = errors.New("the saga is not suspended")
 
-	// ErrDecisionUnfit says that the operator's decision doesn't fit why the saga is suspended.
+	// ErrDecisionUnfit means that the operator's decision doesn't fit the reason of the suspension.
 	ErrDecisionUnfit = errors.New("the decision doesn't fit the suspension")
 
-	// ErrStepNotFound says that the saga has no such step, or that it isn't being undone.
+	// ErrStepNotFound means that the saga has no such step, or that the step is not being compensated.
 	ErrStepNotFound = errors.New("no such step")
 
-	// ErrStepEnded says that the step ended otherwise, or that nobody waits for it any more.
-	ErrStepEnded = errors.New("the step is over")
+	// ErrStepEnded means that the step has ended with another outcome, or that its saga no longer waits for it.
+	ErrStepEnded = errors.New("the step has ended")
 )
 
 // Input is something that happened to a saga.
 type Input interface{ input() }
 
-// Start is the acceptance of a saga, the first input of each.
+// Start starts a saga. It is the first input of each saga.
 type Start struct {
-	// Started is recorded as it is.
+	// Started is the first record of the journal.
 	Started *treatyv1.SagaStarted
 
-	// Compensated says that its parent undoes the saga before it began: it ends at once, and nothing runs.
+	// Compensated means that the parent has compensated this child saga before it started. The saga ends at once, and
+	// its code never runs.
 	Compensated bool
 }
 
-// CommandEnded is the end of a command: one of its attempts settled it, or the orchestrator gave up. For a step that isn't waiting for
-// it any more it changes nothing.
+// CommandEnded is the end of a command: an attempt had a final outcome, or the orchestrator gave up. It has no effect
+// if the saga doesn't wait for the command.
 type CommandEnded struct {
 	// Step is the step's path.
 	Step string
 
-	// Direction is whether the action ended or the compensation.
+	// Direction is the direction of the command.
 	Direction Direction
 
-	// Outcome is how it ended.
+	// Outcome is the outcome of the command.
 	Outcome Outcome
 
-	// Reply is the serialized reply when it is done.
+	// Reply is the serialized reply if the command is done.
 	Reply []byte
 
-	// Failure is the participant's status when it isn't.
+	// Failure is the participant's status if the command isn't done.
 	Failure *treatyv1.Failure
 
-	// Attempts is how many attempts were made.
+	// Attempts is the number of attempts.
 	Attempts uint32
 }
 
-// Outcome is how a command ended.
+// Outcome is the outcome of a command.
 type Outcome int
 
-// The ends of a command.
+// The outcomes of a command.
 const (
-	// Done: executed.
+	// Done means that the command was executed.
 	Done Outcome = iota + 1
 
-	// Refused: certainly not executed.
+	// Refused means that the command was certainly not executed.
 	Refused
 
-	// Unknown: given up, may have been executed.
+	// Unknown means that the orchestrator gave up, and that the command may have been executed.
 	Unknown
 )
 
-// Cancel asks to undo the saga. It is turned down with ErrPastPivot, ErrPivotUnderWay or, when the saga has succeeded, ErrFinal.
+// Cancel compensates the saga on request. It fails with [ErrPastPivot], [ErrPivotInFlight] or, if the saga has
+// succeeded, [ErrEnded]. It has no effect if the saga compensates already.
 type Cancel struct {
-	// Decision is who asks, and why.
+	// Decision says who cancels the saga, and why.
 	Decision *treatyv1.Decision
 }
 
-// Resume is an operator's decision about a suspended saga. It is turned down with ErrNotSuspended or ErrUnfit.
+// Resume is an operator's decision about a suspended saga. It fails with [ErrNotSuspended] or [ErrDecisionUnfit].
 type Resume struct {
-	// Decision is who decides, and why.
+	// Decision says who decides, and why.
 	Decision *treatyv1.Decision
 
-	// Step is the step that the decision is about. It doesn't fit when another one is stuck; empty means whichever is.
+	// Step is the step that the decision is about. The decision doesn't fit if another step is stuck. If Step is empty,
+	// the decision is about the stuck step.
 	Step string
 
-	// How is what the operator decided.
+	// How is what to do.
 	How ResumeHow
 
 	// Payload is the serialized request for RetryEdited, or the serialized reply for MarkDone.
 	Payload []byte
 }
 
-// ResumeHow is how a suspended saga goes on.
+// ResumeHow says how to resume a suspended saga.
 type ResumeHow int
 
-// The decisions of an operator.
+// The ways to resume a saga.
 const (
 	// Retry runs the code again, or sends the stuck command again.
 	Retry ResumeHow = iota + 1
@@ -111,44 +116,47 @@ const (
 	// RetryEdited sends the stuck compensation with another request.
 	RetryEdited
 
-	// MarkDone takes the stuck compensation or pivot as done.
+	// MarkDone marks the stuck compensation or pivot as done.
 	MarkDone
 
-	// MarkRefused takes the stuck pivot as certainly not executed.
+	// MarkRefused marks the stuck pivot as refused, that is, not executed.
 	MarkRefused
 )
 
-// EventReceived is an event that came. When no wait is for it, or the saga took a later one of its key, it changes nothing.
+// EventReceived is an event that was published. It has no effect if the saga doesn't wait for it, or has taken a later
+// event with its key.
 type EventReceived struct {
-	// Key is what it is awaited by.
+	// Key is the key by which the event is awaited.
 	Key *treatyv1.EventKey
 
-	// Arrived is the event; its index isn't read.
+	// Arrived is the event. Its index is ignored.
 	Arrived *treatyv1.EventArrived
 }
 
-// Discovered says to whom a broadcast goes. When the code doesn't wait for it any more it changes nothing.
+// Discovered names the participants of a broadcast. It has no effect if the code doesn't wait for the broadcast.
 type Discovered struct {
 	// Path is the broadcast's path.
 	Path string
 
-	// Participants are their names; empty when nobody serves the command.
+	// Participants are the names of the participants. It is empty if no participant serves the command.
 	Participants []string
 }
 
-// CommandCompleted is the end of a command that its participant accepted before. It is turned down with ErrNoStep or ErrStepOver.
+// CommandCompleted is the end of a command that its participant accepted before. It may come more than once. It fails
+// with [ErrStepNotFound] or [ErrStepEnded].
 type CommandCompleted CommandEnded
 
-// CompensateForParent is a parent's wish to undo the saga, which may have succeeded. It is turned down with ErrPastPivot or ErrPivotUnderWay.
+// CompensateForParent compensates a child saga for its parent, even if it has succeeded. It fails with [ErrPastPivot]
+// or [ErrPivotInFlight].
 type CompensateForParent struct{}
 
-// Unwritable says that the turn that the saga's code came to can't be stored. It suspends the saga.
+// Unwritable says that the next turn of the saga can't be stored. It suspends the saga.
 type Unwritable struct {
-	// Message is why.
+	// Message says so, with the reason.
 	Message string
 }
 
-// Wake lets the saga do what is due: after loading, and when a timer fires.
+// Wake makes the saga do what is due. Apply it after Replay, and when a timer fires.
 type Wake struct{}
 
 func (Start) input()               {}
@@ -162,40 +170,43 @@ func (Discovered) input()          {}
 func (CommandCompleted) input()    {}
 func (CompensateForParent) input() {}
 
-// Direction says whether a command is sent to do or to undo.
+// Direction is the direction of a command.
 type Direction int
 
-// The directions.
+// The directions of a command.
 const (
+	// Action is the direction of a forward command.
 	Action Direction = iota + 1
+
+	// Compensation is the direction of a command that compensates an action.
 	Compensation
 )
 
-// String returns the direction as it stands in metadata: "action" or "compensation".
+// String returns the direction as in the metadata of a command: "action" or "compensation".
 func (d Direction) String() string {
 	if d == Compensation {
-		return "compensation"
+		return wire.Compensation
 	}
-	return "action"
+	return wire.Action
 }
 
-// Effect is something to be done once the turn that it came with is committed.
+// Effect is something to do after the turn that it came with is committed.
 type Effect struct {
-	// Discover is the broadcast of which it is to be found out to whom it goes; nil when the effect is about a step.
+	// Discover asks for the participants of a broadcast. If it is nil, the effect is about a step.
 	Discover *Discover
 
-	// Step is the step that it is about.
+	// Step is the step.
 	Step *Step
 
-	// Direction is whether its action or its compensation is meant.
+	// Direction is the direction of the step's command.
 	Direction Direction
 
-	// Abandon says not to send the command any more: wait for the attempt under way, if there is one, and tell its
-	// outcome, or Unknown. False: send the command until it ends.
+	// Abandon means that the command must not be sent again: wait for the attempt in flight, if there is one, and apply
+	// its outcome, or Unknown. If Abandon is false, send the command until it ends.
 	Abandon bool
 }
 
-// Discover is a broadcast of which it isn't known yet to whom it goes. The answer is a Discovered.
+// Discover asks for the participants that serve a broadcast. Apply a [Discovered] with the answer.
 type Discover struct {
 	// Path is the broadcast's path.
 	Path string

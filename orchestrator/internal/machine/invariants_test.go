@@ -9,19 +9,21 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// checkJournal reads the journals of a saga as an outsider would, and knows nothing of the machine.
+// checkJournal checks the journals of all rounds of a saga, independently of the machine.
 func checkJournal(t *testing.T, w *world) {
 	t.Helper()
 	taken := make(map[string]uint64)
 	var last time.Time
 	rounds := append(append([][]*treatyv1.Turn{}, w.rounds...), w.journal)
 	for i, turns := range rounds {
-		a := &auditor{t: t, taken: taken, steps: make(map[string]*audited), waits: make(map[string]*treatyv1.WaitScheduled),
-			open: make(map[string]time.Time), asked: make(map[string]bool), versions: make(map[string]bool), broadcasts: make(map[string][]string)}
+		a := &auditor{t: t, taken: taken, steps: make(map[string]*audited),
+			waits: make(map[string]*treatyv1.WaitScheduled),
+			open:  make(map[string]time.Time), scheduled: make(map[string]bool), versions: make(map[string]bool),
+			broadcasts: make(map[string][]string)}
 		for _, turn := range turns {
 			a.now = turn.GetTime().AsTime()
 			if a.now.Before(last) {
-				a.fail(nil, "time went back")
+				a.fail(nil, "the time decreased")
 			}
 			last = a.now
 			for _, record := range turn.GetRecords() {
@@ -30,49 +32,50 @@ func checkJournal(t *testing.T, w *world) {
 		}
 		switch {
 		case i < len(rounds)-1:
-			a.checkSettled("begun anew")
+			a.checkComplete("restarted")
 		case a.final == "" && w.machine.Saga().Suspension != nil && a.noReturn != "":
-			// Its code is against the rules, or failed, where nothing can be undone any more: that is its author's.
+			// Its code broke a rule or failed after the point of no return. That is the author's mistake.
 		case a.final == "":
-			a.fail(nil, "the saga never ended")
+			a.fail(nil, "the saga didn't end")
 		case a.final == "compensated":
 			a.checkCompensated()
 		default:
-			a.checkSettled(a.final)
+			a.checkComplete(a.final)
 			if len(a.waits) > 0 {
-				a.fail(nil, "succeeded while it waits")
+				a.fail(nil, "succeeded with open waits")
 			}
 		}
 	}
 }
 
-// auditor follows the journal of one round.
+// auditor checks the journal of one round.
 type auditor struct {
 	t     *testing.T
 	now   time.Time
-	taken map[string]uint64 // over all rounds
+	taken map[string]uint64 // in all rounds
 
-	deadline   time.Time
-	steps      map[string]*audited
-	waits      map[string]*treatyv1.WaitScheduled
-	open       map[string]time.Time // scopes with a deadline
-	undone     []string             // scopes that are, or were
-	asked      map[string]bool      // paths of all waits and broadcasts
-	versions   map[string]bool
-	broadcasts map[string][]string
-	decided    bool
-	noReturn   string
-	final      string
+	deadline     time.Time
+	steps        map[string]*audited
+	waits        map[string]*treatyv1.WaitScheduled
+	open         map[string]time.Time // scopes with a deadline
+	failedScopes []string             // scopes that are or were compensated
+	scheduled    map[string]bool      // paths of all waits and broadcasts
+	versions     map[string]bool
+	broadcasts   map[string][]string
+	decided      bool
+	noReturn     string
+	final        string
 }
 
-// audited is one step.
+// audited is the state of a step.
 type audited struct {
 	kind  treatyv1.CommandKind
-	state string // scheduled, done, refused, unknown, undoing, undone
+	state string // scheduled, done, refused, unknown, compensating, compensated
 }
 
 func (s *audited) mayHaveRun() bool {
-	return s.kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE && (s.state == "done" || s.state == "unknown" || s.state == "undoing")
+	return s.kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE &&
+		(s.state == "done" || s.state == "unknown" || s.state == "compensating")
 }
 
 func (a *auditor) fail(record *treatyv1.Record, why string) {
@@ -93,7 +96,7 @@ func (a *auditor) read(record *treatyv1.Record) {
 	case *treatyv1.Record_SagaRestarted:
 		a.start(r.SagaRestarted.GetStarted())
 	case *treatyv1.Record_StepScheduled:
-		a.begins(record, r.StepScheduled.GetStep())
+		a.checkStart(record, r.StepScheduled.GetStep())
 		a.schedule(record, r.StepScheduled)
 	case *treatyv1.Record_StepDone:
 		a.end(record, r.StepDone.GetStep(), "done")
@@ -103,21 +106,22 @@ func (a *auditor) read(record *treatyv1.Record) {
 		a.end(record, r.StepUnknown.GetStep(), "unknown")
 	case *treatyv1.Record_CompensationDecided:
 		if a.decided || a.noReturn != "" {
-			a.fail(record, "decided twice, or behind the point of no return")
+			a.fail(record, "decided twice, or after the point of no return")
 		}
-		if r.CompensationDecided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE && (a.deadline.IsZero() || a.now.Before(a.deadline)) {
+		if r.CompensationDecided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE &&
+			(a.deadline.IsZero() || a.now.Before(a.deadline)) {
 			a.fail(record, "before the deadline")
 		}
 		a.decided = true
 	case *treatyv1.Record_CompensationScheduled:
-		a.undo(record, r.CompensationScheduled.GetStep())
+		a.compensate(record, r.CompensationScheduled.GetStep())
 	case *treatyv1.Record_CompensationDone:
 		step := a.steps[r.CompensationDone.GetStep()]
-		if step == nil || step.state != "undoing" {
-			a.fail(record, "undone, but not being undone")
+		if step == nil || step.state != "compensating" {
+			a.fail(record, "compensation done, but not scheduled")
 			return
 		}
-		step.state = "undone"
+		step.state = "compensated"
 	case *treatyv1.Record_SagaSucceeded:
 		if a.decided {
 			a.fail(record, "succeeded after the decision to compensate")
@@ -136,13 +140,13 @@ func (a *auditor) read(record *treatyv1.Record) {
 func (a *auditor) readLanguage(record *treatyv1.Record) {
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_WaitScheduled:
-		a.begins(record, r.WaitScheduled.GetWait())
-		a.once(record, r.WaitScheduled.GetWait())
+		a.checkStart(record, r.WaitScheduled.GetWait())
+		a.checkOnce(record, r.WaitScheduled.GetWait())
 		a.waits[r.WaitScheduled.GetWait()] = r.WaitScheduled
 	case *treatyv1.Record_WaitEnded:
 		a.endWait(record, r.WaitEnded)
 	case *treatyv1.Record_ScopeOpened:
-		a.begins(record, r.ScopeOpened.GetScope())
+		a.checkStart(record, r.ScopeOpened.GetScope())
 		a.open[r.ScopeOpened.GetScope()] = r.ScopeOpened.GetDeadline().AsTime()
 	case *treatyv1.Record_ScopeExpired:
 		deadline, opened := a.open[r.ScopeExpired.GetScope()]
@@ -151,22 +155,22 @@ func (a *auditor) readLanguage(record *treatyv1.Record) {
 			a.fail(record, "expired early, twice, or too late")
 		}
 		if strings.HasPrefix(a.noReturn, r.ScopeExpired.GetScope()+".") {
-			a.fail(record, "expired behind its point of no return")
+			a.fail(record, "expired after its point of no return")
 		}
 	case *treatyv1.Record_ScopeCompensationDecided:
 		scope := r.ScopeCompensationDecided.GetScope()
 		for path, step := range a.steps {
 			if strings.HasPrefix(path, scope+".") && step.state == "scheduled" {
-				a.fail(record, "undone while step "+path+" is under way")
+				a.fail(record, "compensated while step "+path+" is open")
 			}
 		}
 		if a.decided || strings.HasPrefix(a.noReturn, scope+".") {
-			a.fail(record, "a scope is undone behind a point of no return")
+			a.fail(record, "a scope is compensated after a point of no return")
 		}
-		a.undone = append(a.undone, scope)
+		a.failedScopes = append(a.failedScopes, scope)
 	case *treatyv1.Record_BroadcastScheduled:
-		a.begins(record, r.BroadcastScheduled.GetBroadcast())
-		a.once(record, r.BroadcastScheduled.GetBroadcast())
+		a.checkStart(record, r.BroadcastScheduled.GetBroadcast())
+		a.checkOnce(record, r.BroadcastScheduled.GetBroadcast())
 		a.broadcasts[r.BroadcastScheduled.GetBroadcast()] = r.BroadcastScheduled.GetParticipants()
 	case *treatyv1.Record_VersionChosen:
 		if a.versions[r.VersionChosen.GetChange()] {
@@ -182,37 +186,37 @@ func (a *auditor) start(started *treatyv1.SagaStarted) {
 	}
 }
 
-func (a *auditor) once(record *treatyv1.Record, path string) {
-	if a.asked[path] {
-		a.fail(record, "asked for twice")
+func (a *auditor) checkOnce(record *treatyv1.Record, path string) {
+	if a.scheduled[path] {
+		a.fail(record, "scheduled twice")
 	}
-	a.asked[path] = true
+	a.scheduled[path] = true
 }
 
-// begins checks what holds of everything that code begins: nothing does after the decision, nor in a scope that is undone, nor before what comes
-// before it in its line has ended.
-func (a *auditor) begins(record *treatyv1.Record, path string) {
+// checkStart checks that an operation of the code doesn't start after the decision to compensate, in a scope that is
+// compensated, or before the operations before it in its sequence have ended.
+func (a *auditor) checkStart(record *treatyv1.Record, path string) {
 	if a.decided {
-		a.fail(record, "begun after the decision to compensate")
+		a.fail(record, "started after the decision to compensate")
 	}
 	for other, step := range a.steps {
-		if parted(path, other) > 0 && (step.state == "scheduled" || step.state == "undoing") {
-			a.fail(record, "begun while step "+other+" before it is under way")
+		if parted(path, other) > 0 && (step.state == "scheduled" || step.state == "compensating") {
+			a.fail(record, "started while step "+other+" before it is open")
 		}
-		for _, scope := range a.undone {
+		for _, scope := range a.failedScopes {
 			if strings.HasPrefix(other, scope+".") && parted(path, other) > 0 && step.mayHaveRun() {
-				a.fail(record, "begun behind scope "+scope+" before step "+other+" was undone")
+				a.fail(record, "started after scope "+scope+", but step "+other+" isn't compensated")
 			}
 		}
 	}
 	for other := range a.waits {
 		if parted(path, other) > 0 {
-			a.fail(record, "begun during the wait "+other+" before it")
+			a.fail(record, "started while wait "+other+" before it is open")
 		}
 	}
-	for _, scope := range a.undone {
+	for _, scope := range a.failedScopes {
 		if strings.HasPrefix(path, scope+".") {
-			a.fail(record, "begun in a scope that is undone")
+			a.fail(record, "started in a scope that is compensated")
 		}
 	}
 }
@@ -223,12 +227,14 @@ func (a *auditor) schedule(record *treatyv1.Record, scheduled *treatyv1.StepSche
 		a.fail(record, "scheduled twice")
 	}
 	kind := scheduled.GetKind()
-	if a.noReturn != "" && (kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE || kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT) {
-		a.fail(record, "behind the point of no return")
+	if a.noReturn != "" &&
+		(kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE || kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT) {
+		a.fail(record, "after the point of no return")
 	}
-	if a.noReturn == "" && (kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT || kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE) {
+	if a.noReturn == "" &&
+		(kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT || kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE) {
 		for other, step := range a.steps {
-			if step.state == "scheduled" || step.state == "undoing" {
+			if step.state == "scheduled" || step.state == "compensating" {
 				a.fail(record, "a point of no return beside step "+other)
 			}
 		}
@@ -241,7 +247,7 @@ func (a *auditor) schedule(record *treatyv1.Record, scheduled *treatyv1.StepSche
 		number, _ := strconv.Atoi(parts[len(parts)-2])
 		names := a.broadcasts[strings.Join(parts[:len(parts)-2], ".")]
 		if number > len(names) || names[number-1] != participant {
-			a.fail(record, "a step of a broadcast that goes to nobody of that name")
+			a.fail(record, "a step of a broadcast without such a participant")
 		}
 	}
 	a.steps[path] = &audited{kind: kind, state: "scheduled"}
@@ -250,7 +256,7 @@ func (a *auditor) schedule(record *treatyv1.Record, scheduled *treatyv1.StepSche
 func (a *auditor) end(record *treatyv1.Record, path, state string) {
 	step := a.steps[path]
 	if step == nil || step.state != "scheduled" {
-		a.fail(record, "ended, but not under way")
+		a.fail(record, "ended, but not open")
 		return
 	}
 	step.state = state
@@ -262,7 +268,7 @@ func (a *auditor) end(record *treatyv1.Record, path, state string) {
 func (a *auditor) endWait(record *treatyv1.Record, ended *treatyv1.WaitEnded) {
 	wait := a.waits[ended.GetWait()]
 	if wait == nil || a.decided {
-		a.fail(record, "ended, but not under way")
+		a.fail(record, "ended, but not open")
 		return
 	}
 	delete(a.waits, ended.GetWait())
@@ -281,44 +287,44 @@ func (a *auditor) endWait(record *treatyv1.Record, ended *treatyv1.WaitEnded) {
 	}
 }
 
-// undo checks that a step's turn has come to be undone.
-func (a *auditor) undo(record *treatyv1.Record, path string) {
+// compensate checks that a step is compensated in order.
+func (a *auditor) compensate(record *treatyv1.Record, path string) {
 	step := a.steps[path]
 	if step == nil || !step.mayHaveRun() {
-		a.fail(record, "undone, but never done, or not to be undone")
+		a.fail(record, "compensated, but it has not run or is not compensatable")
 		return
 	}
 	scope, scoped := "", a.decided
 	if !a.decided {
-		for _, s := range a.undone {
+		for _, s := range a.failedScopes {
 			if strings.HasPrefix(path, s+".") {
 				scope, scoped = s+".", true
 			}
 		}
 	}
-	settling := !scoped
-	if settling && step.state == "done" {
-		a.fail(record, "undone, though it is done and nothing failed")
+	unknownOnly := !scoped
+	if unknownOnly && step.state == "done" {
+		a.fail(record, "compensated, but it is done and nothing failed")
 	}
 	for other, s := range a.steps {
 		switch {
 		case !strings.HasPrefix(other, scope) || other == path:
 		case s.state == "scheduled":
-			a.fail(record, "undone while step "+other+" is under way")
-		case parted(other, path) > 0 && s.mayHaveRun() && (!settling || s.state != "done"):
-			a.fail(record, "undone before step "+other+", which came after it")
+			a.fail(record, "compensated while step "+other+" is open")
+		case parted(other, path) > 0 && s.mayHaveRun() && (!unknownOnly || s.state != "done"):
+			a.fail(record, "compensated before step "+other+", which came after it")
 		}
 	}
-	step.state = "undoing"
+	step.state = "compensating"
 }
 
-func (a *auditor) checkSettled(how string) {
+func (a *auditor) checkComplete(how string) {
 	for path, step := range a.steps {
 		compensatable := step.kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE
-		if step.state == "scheduled" || step.state == "undoing" || compensatable && step.state == "unknown" {
+		if step.state == "scheduled" || step.state == "compensating" || compensatable && step.state == "unknown" {
 			a.fail(nil, how+", but step "+path+" is "+step.state)
 		}
-		for _, scope := range a.undone {
+		for _, scope := range a.failedScopes {
 			if strings.HasPrefix(path, scope+".") && step.mayHaveRun() {
 				a.fail(nil, how+", but step "+path+" of scope "+scope+" is "+step.state)
 			}
@@ -332,13 +338,14 @@ func (a *auditor) checkCompensated() {
 		case step.mayHaveRun() || step.state == "scheduled":
 			a.fail(nil, "compensated, but step "+path+" is "+step.state)
 		case step.state == "done" && step.kind != treatyv1.CommandKind_COMMAND_KIND_QUERY:
-			a.fail(nil, "compensated, but step "+path+", which can't be undone, is done")
+			a.fail(nil, "compensated, but step "+path+", which can't be compensated, is done")
 		}
 	}
 }
 
-// parted compares two paths where they part: above 0 when a comes after b in one line, below 0 when it comes before it, and 0 when they are in
-// branches side by side, or one within the other. Even places of a path are positions in a line, odd ones branches.
+// parted compares two paths where they differ. It is positive if a comes after b in one sequence, negative if a comes
+// before b, and 0 if they are in branches side by side, or one is within the other. The even elements of a path are
+// positions in a sequence, the odd ones branches.
 func parted(a, b string) int {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	if strings.HasPrefix(as[0], "r") {

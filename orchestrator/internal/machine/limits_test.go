@@ -13,16 +13,20 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// TestLimits checks that a saga that asks for too much is suspended with a reason, long before anything breaks, and that a crash changes
-// nothing about that.
+// TestLimits checks that a saga that exceeds a limit is suspended with a reason, the same after a crash.
 func TestLimits(t *testing.T) {
 	call := func(thread *machine.Thread, bytes int) *treatyv1.Failure {
 		return thread.Call(&machine.Call{Method: "Q", Request: make([]byte, bytes)}).Failure
 	}
+	callOnce := func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }
+	callLargest := func(_ int,
+		thread *machine.Thread) *treatyv1.Failure {
+		return call(thread, machine.MaxPayloadBytes)
+	}
 	for _, test := range []struct {
 		name string
 		code func(thread *machine.Thread)
-		want string // of the message; empty when it isn't suspended
+		want string // in the message of the suspension; empty if the saga isn't suspended
 	}{
 		{
 			name: "a loop of sleeps",
@@ -31,7 +35,8 @@ func TestLimits(t *testing.T) {
 					thread.Wait(&machine.Wait{Until: thread.Now()})
 				}
 			},
-			want: "wait 10001 is against the rules: a saga has at most 10000 steps, waits and broadcasts; do the rest in child sagas, or begin anew",
+			want: "wait 10001 breaks a rule: a saga has at most 10000 steps, waits and broadcasts; move work to " +
+				"child sagas, or restart",
 		},
 		{
 			name: "a loop of commands",
@@ -40,67 +45,64 @@ func TestLimits(t *testing.T) {
 					call(thread, 0)
 				}
 			},
-			want: "step 10001 is against the rules: a saga has at most 10000 steps",
+			want: "step 10001 breaks a rule: a saga has at most 10000 steps",
 		},
 		{
-			name: "a loop of broadcasts to nobody",
+			name: "a loop of broadcasts without participants",
 			code: func(thread *machine.Thread) {
 				for {
 					thread.Broadcast(&machine.Broadcast{Method: "N"}, nil)
 				}
 			},
-			want: "broadcast 10001 is against the rules: a saga has at most 10000 steps",
+			want: "broadcast 10001 breaks a rule: a saga has at most 10000 steps",
 		},
 		{
-			name: "as many side by side as are allowed",
+			name: "as many branches with a step as are allowed",
 			code: func(thread *machine.Thread) {
-				thread.Branch(&machine.Branches{Count: machine.MaxSteps, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+				thread.Branch(&machine.Branches{Count: machine.MaxSteps, Body: callOnce})
 			},
 		},
 		{
-			name: "one side by side too many",
+			name: "one branch with a step too many",
 			code: func(thread *machine.Thread) {
-				thread.Branch(&machine.Branches{Count: machine.MaxSteps + 1, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+				thread.Branch(&machine.Branches{Count: machine.MaxSteps + 1, Body: callOnce})
 			},
-			want: "step 1.10001.1 is against the rules: a saga has at most 10000 steps",
+			want: "step 1.10001.1 breaks a rule: a saga has at most 10000 steps",
 		},
 		{
-			name: "more side by side than there could be steps",
+			name: "too many open branches",
 			code: func(thread *machine.Thread) {
-				thread.Branch(&machine.Branches{Count: 1 << 30, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure { return call(thread, 0) }})
+				thread.Branch(&machine.Branches{Count: 1 << 30, Body: callOnce})
 			},
-			want: "the saga is against the rules: more than 20000 branches of it have begun and not ended; let saga.Each do fewer at once",
+			want: "the saga breaks a rule: it has more than 20000 open branches; limit saga.Each with saga.AtMost",
 		},
 		{
-			name: "more than that altogether",
+			name: "more branches than that, ten at a time",
 			code: func(thread *machine.Thread) {
-				thread.Branch(&machine.Branches{Count: 3 * machine.MaxSteps, AtOnce: 10, Body: func(int, *machine.Thread) *treatyv1.Failure { return nil }})
+				nothing := func(int, *machine.Thread) *treatyv1.Failure { return nil }
+				thread.Branch(&machine.Branches{Count: 3 * machine.MaxSteps, AtOnce: 10, Body: nothing})
 			},
 		},
 		{
-			name: "the longest request",
+			name: "the largest request",
 			code: func(thread *machine.Thread) { call(thread, machine.MaxPayloadBytes) },
 		},
 		{
-			name: "a request that is too long",
+			name: "a request that is too large",
 			code: func(thread *machine.Thread) { call(thread, machine.MaxPayloadBytes+1) },
-			want: "the request of Q has 4194305 bytes, and 4194304 are allowed; keep what is long elsewhere, and send where it is",
+			want: "the request of Q has 4194305 bytes; at most 4194304 are allowed; store the data elsewhere",
 		},
 		{
-			name: "too much at one moment",
+			name: "too many bytes at the same time",
 			code: func(thread *machine.Thread) {
-				thread.Branch(&machine.Branches{Count: 5, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure {
-					return call(thread, machine.MaxPayloadBytes)
-				}})
+				thread.Branch(&machine.Branches{Count: 5, Body: callLargest})
 			},
-			want: "the requests that are sent at this moment have more than 16777216 bytes altogether; let saga.Each do fewer at once",
+			want: "the requests sent at the same time have more than 16777216 bytes; limit saga.Each with saga.AtMost",
 		},
 		{
-			name: "the same, fewer at once",
+			name: "the same bytes, fewer at a time",
 			code: func(thread *machine.Thread) {
-				thread.Branch(&machine.Branches{Count: 5, AtOnce: 4, Body: func(_ int, thread *machine.Thread) *treatyv1.Failure {
-					return call(thread, machine.MaxPayloadBytes)
-				}})
+				thread.Branch(&machine.Branches{Count: 5, AtOnce: 4, Body: callLargest})
 			},
 		},
 		{
@@ -110,7 +112,7 @@ func TestLimits(t *testing.T) {
 					call(thread, machine.MaxPayloadBytes)
 				}
 			},
-			want: "and 67108864 are allowed; do the rest in child sagas",
+			want: "at most 67108864 are allowed; move work to child sagas",
 		},
 		{
 			name: "a long history of progress",
@@ -123,7 +125,7 @@ func TestLimits(t *testing.T) {
 			want: "the requests, replies, events and progress in the saga's journal have",
 		},
 		{
-			name: "as many events in a wait as are allowed",
+			name: "the most events in a wait",
 			code: func(thread *machine.Thread) { thread.Wait(&machine.Wait{Events: keys(machine.MaxWaitEvents, "k")}) },
 		},
 		{
@@ -131,7 +133,7 @@ func TestLimits(t *testing.T) {
 			code: func(thread *machine.Thread) {
 				thread.Wait(&machine.Wait{Events: keys(machine.MaxWaitEvents+1, "k")})
 			},
-			want: "it awaits 101 events at once, and 100 are allowed; await them side by side, in branches",
+			want: "it awaits 101 events; at most 100 are allowed; await them in several branches",
 		},
 		{
 			name: "the longest key",
@@ -144,7 +146,7 @@ func TestLimits(t *testing.T) {
 			code: func(thread *machine.Thread) {
 				thread.Wait(&machine.Wait{Events: keys(1, strings.Repeat("k", machine.MaxSubjectBytes+1))})
 			},
-			want: "it awaits E with a key of 257 bytes, and 256 are allowed",
+			want: "it awaits E with a key of 257 bytes; at most 256 are allowed",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -158,10 +160,14 @@ func TestLimits(t *testing.T) {
 					return []byte{}, nil
 				},
 				Command: func(method string) (*contract.Command, bool) {
-					return &contract.Command{CallConfig: contract.CallConfig{Method: method}, Kind: treatyv1.CommandKind_COMMAND_KIND_QUERY, Broadcast: method == "N"}, true
+					return &contract.Command{
+						CallConfig: contract.CallConfig{Method: method},
+						Kind:       treatyv1.CommandKind_COMMAND_KIND_QUERY,
+						Broadcast:  method == "N",
+					}, true
 				},
 			}
-			live := runToItsEnd(t, config)
+			live := runToEnd(t, config)
 			defer live.machine.Close()
 			message := live.machine.Saga().Suspension.GetMessage()
 			if !strings.Contains(message, test.want) || test.want == "" && message != "" {
@@ -174,11 +180,12 @@ func TestLimits(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if again.Saga().PayloadBytes() != live.machine.Saga().PayloadBytes() || again.Saga().Suspension.GetMessage() != message {
-				t.Errorf("after a crash it is suspended with %q", again.Saga().Suspension.GetMessage())
+			if again.Saga().PayloadBytes() != live.machine.Saga().PayloadBytes() ||
+				again.Saga().Suspension.GetMessage() != message {
+				t.Errorf("after a crash the saga is suspended with %q", again.Saga().Suspension.GetMessage())
 			}
 			if _, err := again.Apply(live.now, machine.Cancel{}); message != "" && err != nil {
-				t.Errorf("it can't be cancelled: %v", err)
+				t.Errorf("the saga can't be cancelled: %v", err)
 			}
 		})
 	}
@@ -192,8 +199,8 @@ func keys(n int, subject string) []*treatyv1.EventKey {
 	return keys
 }
 
-// runToItsEnd does what a saga of queries asks for until it ends, waits for an event, or is suspended.
-func runToItsEnd(t *testing.T, config machine.Config) *world {
+// runToEnd runs a saga of queries until it ends, waits for an event, or is suspended.
+func runToEnd(t *testing.T, config machine.Config) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), machine: machine.New(config)}
 	inputs := []machine.Input{machine.Start{Started: &treatyv1.SagaStarted{Definition: "Test/Saga"}}}
@@ -211,18 +218,20 @@ func runToItsEnd(t *testing.T, config machine.Config) *world {
 				inputs = append(inputs, machine.Discovered{Path: effect.Discover.Path})
 				continue
 			}
-			inputs = append(inputs, machine.CommandEnded{Step: effect.Step.Path(), Direction: machine.Action, Outcome: machine.Done})
+			inputs = append(inputs,
+				machine.CommandEnded{Step: effect.Step.Path(), Direction: machine.Action, Outcome: machine.Done})
 		}
 	}
 	return w
 }
 
-// TestUnknownRecord checks that a journal of a newer version is refused, with a reason, by whoever reads it.
+// TestUnknownRecord checks that a journal of a newer version can't be read, with a reason.
 func TestUnknownRecord(t *testing.T) {
-	// A record of a kind that comes later: a field of the oneof that this version doesn't know.
+	// A record of a newer kind: a field of the oneof that this version doesn't know.
 	turn := stored(t, &treatyv1.Turn{Records: []*treatyv1.Record{{}}})
 	turn.Records[0].ProtoReflect().SetUnknown([]byte{0xfa, 0x06, 0x00})
-	const want = "the journal can't be read: record in turn 1 of saga x: its kind is unknown to this version; run the version that wrote it, or a newer one"
+	const want = "the journal can't be read: record in turn 1 of saga x: this version doesn't know its kind; " +
+		"run the version that wrote it, or a newer one"
 	if err := machine.New(machine.Config{ID: "x"}).Replay(turn); err == nil || err.Error() != want {
 		t.Errorf("replaying: %v", err)
 	}
@@ -231,33 +240,45 @@ func TestUnknownRecord(t *testing.T) {
 	}
 }
 
-// TestMisfits checks that records that don't fit what came before are refused.
+// TestMisfits checks that records that don't fit the records before them can't be read.
 func TestMisfits(t *testing.T) {
 	started := &treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{}}}
-	scheduled := &treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "1"}}}
+	scheduled := &treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{
+		StepScheduled: &treatyv1.StepScheduled{Step: "1"},
+	}}
 	waits := &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "1"}}}
+	compensationScheduled := &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
+		CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"},
+	}}
+	compensationDone := &treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{
+		CompensationDone: &treatyv1.CompensationDone{Step: "1"},
+	}}
+	done := &treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1"}}}
+	ended := &treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "1"}}}
+	endedByEvent := &treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
+		Wait: "1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Index: 0}},
+	}}}
 	for name, test := range map[string]struct {
 		records []*treatyv1.Record
 		want    string
 	}{
-		"started twice":      {[]*treatyv1.Record{started, started}, "saga_started in turn 1 of saga x: the saga was started before"},
-		"scheduled twice":    {[]*treatyv1.Record{started, scheduled, scheduled}, "step 1 was scheduled before"},
-		"done before it was": {[]*treatyv1.Record{started, {Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1"}}}}, "step 1 isn't under way"},
-		"undone though it isn't done": {
-			[]*treatyv1.Record{started, scheduled, {Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"}}}},
-			"step 1 has nothing to undo",
+		"started twice": {[]*treatyv1.Record{started, started},
+			"saga_started in turn 1 of saga x: the saga has already started"},
+		"scheduled twice":        {[]*treatyv1.Record{started, scheduled, scheduled}, "step 1 is already scheduled"},
+		"done but not scheduled": {[]*treatyv1.Record{started, done}, "step 1 is not open"},
+		"compensation of a step that isn't done": {
+			[]*treatyv1.Record{started, scheduled, compensationScheduled},
+			"step 1 has nothing to compensate",
 		},
-		"undone though nobody asked": {
-			[]*treatyv1.Record{started, scheduled, {Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1"}}}},
-			"step 1 isn't being undone",
+		"compensation done but not scheduled": {
+			[]*treatyv1.Record{started, scheduled, compensationDone},
+			"step 1 is not being compensated",
 		},
-		"a wait that ended before it began": {
-			[]*treatyv1.Record{started, {Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "1"}}}}, "wait 1 isn't under way",
+		"the end of a wait that isn't open": {
+			[]*treatyv1.Record{started, ended}, "wait 1 is not open",
 		},
-		"a wait that ended by an event that it didn't await": {
-			[]*treatyv1.Record{started, waits, {Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
-				Wait: "1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{Index: 0}},
-			}}}}, "wait 1 awaits no such event",
+		"the end of a wait by an event that it doesn't await": {
+			[]*treatyv1.Record{started, waits, endedByEvent}, "wait 1 doesn't await that event",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -266,7 +287,7 @@ func TestMisfits(t *testing.T) {
 				t.Errorf("folded with %v, want %q", err, test.want)
 			}
 			if !strings.HasPrefix(fmt.Sprint(err), machine.ErrJournal.Error()) {
-				t.Errorf("%v is no ErrJournal", err)
+				t.Errorf("%v is not ErrJournal", err)
 			}
 		})
 	}

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// sequence holds the steps of one thread in their order. It is built from the paths of the steps alone, so that compensating needs no
-// code: path "2.1.4" is position 4 of branch 1 at position 2. The positions of a sequence follow each other in time; the branches of a
-// position ran side by side.
+// sequence holds the steps of one thread in their order. It is built from the paths of the steps alone, so that
+// compensating needs no code: path "2.1.4" is position 4 of branch 1 at position 2. The positions of a sequence follow
+// each other in time; the branches of a position ran side by side.
 type sequence struct{ positions []*position }
 
 // position is one position of a sequence: a step or branches.
@@ -66,7 +66,8 @@ func number(text string) int {
 	return n
 }
 
-// last returns the last position, which it adds if its number differs. Steps are scheduled in the order of their positions.
+// last returns the last position, which it adds if its number differs. Steps are scheduled in the order of their
+// positions.
 func (q *sequence) last(number int) *position {
 	if last := len(q.positions) - 1; last >= 0 && q.positions[last].number == number {
 		return q.positions[last]
@@ -116,8 +117,9 @@ func (q *sequence) lookup(number int) *position {
 	return nil
 }
 
-// next appends to found the steps to compensate next: those of the last position that has any, side by side where its branches ran side
-// by side. The function unfinished selects the steps that are to be compensated or are being compensated.
+// next appends to found the steps to compensate next: those of the last position that has any, side by side where its
+// branches ran side by side. The function unfinished selects the steps that are to be compensated or are being
+// compensated.
 func (q *sequence) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	for _, at := range slices.Backward(q.positions) {
 		before := len(found)
@@ -151,8 +153,8 @@ func (p *position) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	return found
 }
 
-// concurrency returns how many of the position's branches ran at the same time at most. As many are compensated at a time, the newest
-// first.
+// concurrency returns how many of the position's branches ran at the same time at most. As many are compensated at a
+// time, the newest first.
 func (p *position) concurrency() int {
 	if p.concurrent > 0 || len(p.branches) == 0 {
 		return p.concurrent
@@ -175,8 +177,8 @@ func (p *position) concurrency() int {
 	return p.concurrent
 }
 
-// span returns the numbers of the records, counted from 1, in which a sequence's first step was scheduled and its last step ended. The end
-// is 0 if a step has not ended.
+// span returns the numbers of the records, counted from 1, in which a sequence's first step was scheduled and its last
+// step ended. The end is 0 if a step has not ended.
 func (q *sequence) span() (start, end int) {
 	open := false
 	include := func(from, to int) {

@@ -13,35 +13,45 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// TestOrder checks which steps are undone next.
+// TestOrder checks which steps are compensated next.
 func TestOrder(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		steps string // in the order in which they were scheduled; those with a bang have nothing to undo; one with a minus ends there
-		waves string // what is undone side by side, one wave after the other
-		scope string // what is undone alone; empty for all
+		steps string // in the order of their records; a bang: nothing to compensate; a minus: the step ends
+		waves string // the steps that are compensated side by side, one wave after the other
+		scope string // the scope to compensate; empty for the saga
 	}{
 		{name: "none"},
 		{name: "one", steps: "1", waves: "1"},
 		{name: "newest first", steps: "1 2 3", waves: "3, 2, 1"},
-		{name: "places without steps", steps: "2 5 9", waves: "9, 5, 2"},
+		{name: "positions without steps", steps: "2 5 9", waves: "9, 5, 2"},
 		{name: "more than nine", steps: "9 10 11 100", waves: "100, 11, 10, 9"},
-		{name: "nothing to undo", steps: "1 2! 3", waves: "3, 1"},
+		{name: "nothing to compensate", steps: "1 2! 3", waves: "3, 1"},
 		{name: "side by side", steps: "1 2.1.1 2.2.1 2.1.2 3", waves: "3, 2.1.2 2.2.1, 2.1.1, 1"},
-		{name: "begun in another order", steps: "2.2.1 2.10.1 2.1.1 2.2.2", waves: "2.1.1 2.10.1 2.2.2, 2.2.1"},
-		{name: "branches in branches", steps: "1.1.1.1.1 1.1.1.2.1 1.2.1 1.1.2", waves: "1.1.2 1.2.1, 1.1.1.1.1 1.1.1.2.1"},
+		{name: "branches scheduled in another order", steps: "2.2.1 2.10.1 2.1.1 2.2.2",
+			waves: "2.1.1 2.10.1 2.2.2, 2.2.1"},
+		{name: "branches in branches", steps: "1.1.1.1.1 1.1.1.2.1 1.2.1 1.1.2",
+			waves: "1.1.2 1.2.1, 1.1.1.1.1 1.1.1.2.1"},
 		{name: "a scope alone", steps: "1 2.1.1 2.1.2 3.1.1", waves: "2.1.2, 2.1.1", scope: "2"},
-		{name: "an inner scope", steps: "1.1.1 1.2.1.1.1 1.2.1.1.2 1.2.2", waves: "1.2.1.1.2, 1.2.1.1.1", scope: "1.2.1"},
+		{name: "an inner scope", steps: "1.1.1 1.2.1.1.1 1.2.1.1.2 1.2.2", waves: "1.2.1.1.2, 1.2.1.1.1",
+			scope: "1.2.1"},
 		{name: "a scope without steps", steps: "1 3.1.1", scope: "2"},
 		{name: "a scope in a branch without steps", steps: "1 3.1.1", scope: "3.2.1"},
-		{name: "a scope of which the number begins alike", steps: "1.1.1 11.1.1", waves: "1.1.1", scope: "1"},
+		{name: "a scope whose number is a prefix of another", steps: "1.1.1 11.1.1", waves: "1.1.1", scope: "1"},
 		{name: "a later round", steps: "r2.1 r2.2.1.1 r2.2.2.1 r2.3", waves: "r2.3, r2.2.1.1 r2.2.2.1, r2.1"},
-		{name: "a scope of a later round", steps: "r12.1 r12.2.1.1 r12.2.2.1 r12.3", waves: "r12.2.1.1 r12.2.2.1", scope: "r12.2"},
-		{name: "branches one after the other", steps: "1.1.1 -1.1.1 1.2.1 -1.2.1 1.3.1 -1.3.1", waves: "1.3.1, 1.2.1, 1.1.1"},
-		{name: "two branches at once", steps: "1.1.1 1.2.1 -1.1.1 1.3.1 -1.2.1 1.4.1 -1.3.1 -1.4.1", waves: "1.3.1 1.4.1, 1.1.1 1.2.1"},
-		{name: "two branches at once, of more steps", steps: "1.1.1 1.2.1 -1.1.1 1.1.2 -1.2.1 1.3.1 -1.1.2 -1.3.1", waves: "1.2.1 1.3.1, 1.1.2, 1.1.1"},
-		{name: "a branch at once with two inside", steps: "1.1.1.1.1 1.1.1.2.1 -1.1.1.1.1 -1.1.1.2.1 1.2.1.1.1 1.2.1.2.1 -1.2.1.1.1 -1.2.1.2.1", waves: "1.2.1.1.1 1.2.1.2.1, 1.1.1.1.1 1.1.1.2.1"},
-		{name: "what has nothing to undo takes nobody's turn", steps: "1.1.1 -1.1.1 1.2.1! -1.2.1 1.3.1! -1.3.1", waves: "1.1.1"},
+		{name: "a scope of a later round", steps: "r12.1 r12.2.1.1 r12.2.2.1 r12.3", waves: "r12.2.1.1 r12.2.2.1",
+			scope: "r12.2"},
+		{name: "branches one after the other", steps: "1.1.1 -1.1.1 1.2.1 -1.2.1 1.3.1 -1.3.1",
+			waves: "1.3.1, 1.2.1, 1.1.1"},
+		{name: "two branches at a time", steps: "1.1.1 1.2.1 -1.1.1 1.3.1 -1.2.1 1.4.1 -1.3.1 -1.4.1",
+			waves: "1.3.1 1.4.1, 1.1.1 1.2.1"},
+		{name: "two branches at a time, with more steps", steps: "1.1.1 1.2.1 -1.1.1 1.1.2 -1.2.1 1.3.1 -1.1.2 -1.3.1",
+			waves: "1.2.1 1.3.1, 1.1.2, 1.1.1"},
+		{name: "one branch at a time, with two inside",
+			steps: "1.1.1.1.1 1.1.1.2.1 -1.1.1.1.1 -1.1.1.2.1 1.2.1.1.1 1.2.1.2.1 -1.2.1.1.1 -1.2.1.2.1",
+			waves: "1.2.1.1.1 1.2.1.2.1, 1.1.1.1.1 1.1.1.2.1"},
+		{name: "branches with nothing to compensate are skipped", steps: "1.1.1 -1.1.1 1.2.1! -1.2.1 1.3.1! -1.3.1",
+			waves: "1.1.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			saga := new(Saga)
@@ -66,7 +76,7 @@ func TestOrder(t *testing.T) {
 				waves = append(waves, strings.Join(wave, " "))
 			}
 			if diff := cmp.Diff(test.waves, strings.Join(waves, ", ")); diff != "" {
-				t.Errorf("undone in another order (-want +got):\n%s", diff)
+				t.Errorf("compensated in another order (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -94,18 +104,19 @@ func nextWave(saga *Saga, scope string) []string {
 	return paths
 }
 
-// TestOrderByChance holds the order against one that is read from each two paths, while steps are added and undone by chance.
-func TestOrderByChance(t *testing.T) {
+// TestOrderRandom compares the order with one that is computed from each pair of paths, while random steps are added
+// and compensated.
+func TestOrderRandom(t *testing.T) {
 	for seed := range uint64(300) {
-		chance := rand.New(rand.NewPCG(seed, 1))
-		root := []string{"", "r3."}[chance.IntN(2)]
+		random := rand.New(rand.NewPCG(seed, 1))
+		root := []string{"", "r3."}[random.IntN(2)]
 		var paths []string
-		growLine(chance, root, 0, &paths)
+		growSequence(random, root, 0, &paths)
 		saga := new(Saga)
 		for _, path := range paths {
-			addStep(saga, path, chance.IntN(4) > 0)
-			if chance.IntN(3) == 0 {
-				saga.order() // what was read before is added to
+			addStep(saga, path, random.IntN(4) > 0)
+			if random.IntN(3) == 0 {
+				saga.order() // later steps are added to the sequence
 			}
 		}
 		for range len(paths) + 1 {
@@ -124,26 +135,27 @@ func TestOrderByChance(t *testing.T) {
 				t.Fatalf("seed %d, steps %v: other steps are next (-want +got):\n%s", seed, paths, diff)
 			}
 			if len(got) > 0 {
-				step := saga.Step(got[chance.IntN(len(got))])
+				step := saga.Step(got[random.IntN(len(got))])
 				step.State = []treatyv1.StepState{
-					treatyv1.StepState_STEP_STATE_COMPENSATED, treatyv1.StepState_STEP_STATE_COMPENSATED, treatyv1.StepState_STEP_STATE_COMPENSATING,
-				}[chance.IntN(3)]
+					treatyv1.StepState_STEP_STATE_COMPENSATED, treatyv1.StepState_STEP_STATE_COMPENSATED,
+					treatyv1.StepState_STEP_STATE_COMPENSATING,
+				}[random.IntN(3)]
 			}
 		}
 	}
 }
 
-// growLine adds the steps of a line that a saga could have made: branches are mixed by chance.
-func growLine(chance *rand.Rand, prefix string, depth int, paths *[]string) {
-	for place := range chance.IntN(5) {
+// growSequence adds the paths of a random sequence. It interleaves the steps of branches randomly.
+func growSequence(random *rand.Rand, prefix string, depth int, paths *[]string) {
+	for place := range random.IntN(5) {
 		path := prefix + strconv.Itoa(place+1)
 		switch {
-		case chance.IntN(5) == 0: // a wait
-		case depth < 3 && chance.IntN(2) == 0:
+		case random.IntN(5) == 0: // a wait
+		case depth < 3 && random.IntN(2) == 0:
 			var lines [][]string
-			for branch := range chance.IntN(4) {
+			for branch := range random.IntN(4) {
 				var line []string
-				growLine(chance, fmt.Sprintf("%s.%d.", path, branch+1), depth+1, &line)
+				growSequence(random, fmt.Sprintf("%s.%d.", path, branch+1), depth+1, &line)
 				lines = append(lines, line)
 			}
 			for {
@@ -151,7 +163,7 @@ func growLine(chance *rand.Rand, prefix string, depth int, paths *[]string) {
 				if len(lines) == 0 {
 					break
 				}
-				i := chance.IntN(len(lines))
+				i := random.IntN(len(lines))
 				*paths = append(*paths, lines[i][0])
 				lines[i] = lines[i][1:]
 			}
@@ -161,8 +173,8 @@ func growLine(chance *rand.Rand, prefix string, depth int, paths *[]string) {
 	}
 }
 
-// follows says whether the step a came after the step b, by their paths alone: where they part, they are at places of one line, or in branches
-// side by side.
+// follows reports whether step a came after step b, by their paths alone. Where the paths differ, the steps are at
+// positions of one sequence, or in branches side by side.
 func follows(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	if strings.HasPrefix(as[0], "r") {

@@ -11,56 +11,59 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// program is saga code on its way: its threads, of which one runs at a time and only when something is delivered to it. What it does depends
-// on nothing but its code and the order of what is delivered, so that a replay comes to the same.
+// program is the running code of a saga. One of its threads runs at a time, and only when a result is delivered to it.
+// What it does depends on the code and the order of the deliveries alone, so a replay has the same effect.
 type program struct {
 	machine *Machine
 	main    *Thread
-	running *Thread   // whose code runs at this moment
-	ready   []*Thread // whose code can go on, in order
-	waiting []*Thread // who wait for something outside, in the order in which they asked
-	scopes  []*scope  // that have begun and not ended, in the order in which they began
+	running *Thread   // the thread whose code runs now, or nil
+	ready   []*Thread // threads that can run, in order
+	waiting []*Thread // threads that wait for a result, in the order in which they asked
+	scopes  []*scope  // open scopes, in the order in which they were opened
 
-	// What the code brought about since the last record that tells it.
+	// What the code has set since the last flush.
 
-	progress  *anypb.Any
-	versions  []*treatyv1.VersionChosen
-	stoppedWaits []string // waits whose threads were stopped
-	abandoned []*Step  // steps whose threads are stopped
-	restart   *restart
-	panicked  string
-	versionMismatch     *treatyv1.SagaSuspended // why the code can't go by a version
-	live      int                     // branches that have begun and not ended
+	progress     *anypb.Any
+	versions     []*treatyv1.VersionChosen
+	stoppedWaits []string // the scheduled waits of threads that were stopped
+	abandoned    []*Step  // the open steps of threads that are stopping
+
+	restart         *restart
+	panicked        string
+	versionMismatch *treatyv1.SagaSuspended // the code doesn't know a version in the journal
+	live            int                     // the number of branches that haven't ended
 }
 
-// halted says whether the code goes no further: it panicked, can't go by a version, or has too many branches at once.
-func (p *program) halted() bool { return p.panicked != "" || p.versionMismatch != nil || p.live > maxBranches }
+// halted reports whether the code can't continue: it panicked, doesn't know a version, or has too many branches.
+func (p *program) halted() bool {
+	return p.panicked != "" || p.versionMismatch != nil || p.live > maxBranches
+}
 
-// scope is a place in saga code where branches run.
+// scope is a place in saga code that runs branches.
 type scope struct {
 	path      string
 	parent    *Thread
 	branches  *Branches
 	broadcast bool
 
-	begun, live int
-	threads     []*Thread // live ones
-	failed      int
-	failure     *treatyv1.Failure
-	expired     bool
-	stopping    bool
+	started, live int       // the numbers of branches
+	threads       []*Thread // those of live branches
+	failed        int       // the branch that failed first, or -1
+	failure       *treatyv1.Failure
+	expired       bool // its deadline passed
+	stopping      bool // its branches are being stopped
 
 	opened   bool // its deadline is recorded
 	deadline time.Time
 
 	ended   bool // its branches have ended
-	decided bool // that its steps are undone is recorded
-	due     bool // it is to be looked up what of it is undone next
+	decided bool // the decision to compensate it is recorded
+	due     bool // its next compensations must be scheduled
 
-	noReturn []*Step // its pivots and retriable commands, also those of scopes in it
+	noReturn []*Step // the pivots and retriable commands in it
 }
 
-// prefix begins the path of everything in the scope.
+// prefix is the prefix of all paths in the scope.
 func (s *scope) prefix() string { return s.path + "." }
 
 func newProgram(m *Machine, code Code, request []byte) *program {
@@ -70,7 +73,7 @@ func newProgram(m *Machine, code Code, request []byte) *program {
 	return p
 }
 
-// run lets a thread go on, and whatever can go on in consequence, until everybody waits.
+// run runs a thread, and the threads that become ready, until all wait.
 func (p *program) run(t *Thread) {
 	p.ready = append(p.ready, t)
 	p.runReady()
@@ -96,7 +99,6 @@ func (p *program) runReady() {
 	}
 }
 
-// openScope begins a scope.
 func (p *program) openScope(s *scope) {
 	p.scopes = append(p.scopes, s)
 	atOnce := s.branches.Count
@@ -111,19 +113,20 @@ func (p *program) openScope(s *scope) {
 	p.closeScope(s)
 }
 
-// startBranch begins the scope's next branch.
+// startBranch starts the scope's next branch.
 func (p *program) startBranch(s *scope) {
-	branch := s.begun
-	t := &Thread{machine: p.machine, program: p, scope: s, branch: branch, path: s.prefix() + strconv.Itoa(branch+1) + "."}
+	branch := s.started
+	path := s.prefix() + strconv.Itoa(branch+1) + "."
+	t := &Thread{machine: p.machine, program: p, scope: s, branch: branch, path: path}
 	t.start(func() { t.failure = s.branches.Body(branch, t) })
-	s.begun++
+	s.started++
 	s.live++
 	p.live++
 	s.threads = append(s.threads, t)
 	p.ready = append(p.ready, t)
 }
 
-// threadEnded takes a thread whose code has ended.
+// threadEnded is called when the code of a thread has ended.
 func (p *program) threadEnded(t *Thread) {
 	t.ended, t.op = true, nil
 	if t.panicked != "" {
@@ -141,25 +144,25 @@ func (p *program) threadEnded(t *Thread) {
 	case t.failure != nil && !t.stopped && !s.stopping:
 		s.failed, s.failure = t.branch, t.failure
 		p.stopScope(s)
-	case !s.stopping && s.begun < s.branches.Count:
+	case !s.stopping && s.started < s.branches.Count:
 		p.startBranch(s)
 	}
 	p.closeScope(s)
 }
 
-// closeScope ends a scope once all its branches have ended. One that is to be undone stays open until it is.
+// closeScope ends a scope if all its branches have ended. A scope that must be compensated stays open until it is.
 func (p *program) closeScope(s *scope) {
 	if s.live > 0 || s.ended {
 		return
 	}
 	s.ended = true
-	if s.branches.Undo && s.failure != nil && !p.machine.scopeCompensated(s) {
+	if s.branches.Compensate && s.failure != nil && !p.machine.scopeCompensated(s) {
 		return
 	}
 	p.resumeParent(s)
 }
 
-// resumeParent hands a scope's end to the code that waits for it.
+// resumeParent delivers the result of a scope to its parent.
 func (p *program) resumeParent(s *scope) {
 	p.scopes = slices.DeleteFunc(p.scopes, func(other *scope) bool { return other == s })
 	t := s.parent
@@ -167,11 +170,11 @@ func (p *program) resumeParent(s *scope) {
 		p.unwind(t)
 		return
 	}
-	t.answer = answer{branches: BranchesResult{Failed: s.failed, Expired: s.expired}}
+	t.result = result{branches: BranchesResult{Failed: s.failed, Expired: s.expired}}
 	p.ready = append(p.ready, t)
 }
 
-// stopScope stops a scope's branches: those that are in flight once that has ended, the others at once.
+// stopScope stops the branches of a scope. A branch with a command in flight stops when the command has ended.
 func (p *program) stopScope(s *scope) {
 	s.stopping = true
 	for _, t := range slices.Clone(s.threads) {
@@ -183,7 +186,7 @@ func (p *program) stopThread(t *Thread) {
 	if t.ended || t.stopping {
 		return
 	}
-	if i := slices.Index(p.ready, t); i >= 0 { // it didn't get to go on
+	if i := slices.Index(p.ready, t); i >= 0 {
 		p.ready = slices.Delete(p.ready, i, i+1)
 		p.unwind(t)
 		return
@@ -192,9 +195,11 @@ func (p *program) stopThread(t *Thread) {
 	case *scope:
 		t.stopping = true
 		if !op.stopping {
-			// A scope is whole or undone, also when the code around it takes the failure beside it in its stride.
-			if op.branches.Undo && p.machine.scopeNoReturn(op) == nil {
-				op.failure = &treatyv1.Failure{Code: int32(codes.Aborted), Message: "what ran beside the scope failed, so it was stopped"}
+			// A stopped scope must be compensated even if the code around it handles the failure beside it.
+			if op.branches.Compensate && p.machine.scopeNoReturn(op) == nil {
+				op.failure = &treatyv1.Failure{
+					Code: int32(codes.Aborted), Message: "the scope was stopped because a branch beside it failed",
+				}
 			}
 			p.stopScope(op)
 			p.closeScope(op)
@@ -215,7 +220,7 @@ func (p *program) stopThread(t *Thread) {
 	p.unwind(t)
 }
 
-// abandon sees to it that a step isn't tried any more. One that must be done is.
+// abandon stops the attempts for a step, unless its command is retriable.
 func (p *program) abandon(path string) {
 	step := p.machine.saga.Step(path)
 	if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
@@ -225,13 +230,13 @@ func (p *program) abandon(path string) {
 	p.abandoned = append(p.abandoned, step)
 }
 
-// unwind ends a thread's code where it is.
+// unwind ends the code of a thread where it waits.
 func (p *program) unwind(t *Thread) {
 	t.unwind()
 	p.threadEnded(t)
 }
 
-// expireScope stops a scope whose time is up.
+// expireScope stops a scope whose deadline passed.
 func (p *program) expireScope(s *scope) {
 	s.expired = true
 	s.failure = &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the scope's deadline passed"}
@@ -240,27 +245,7 @@ func (p *program) expireScope(s *scope) {
 	p.runReady()
 }
 
-// deliver hands the end of what a thread waits for to it.
-func (p *program) deliver(path string, end answer) {
-	if p.halted() {
-		return
-	}
-	i := slices.IndexFunc(p.waiting, func(t *Thread) bool { return t.opPath == path && t.scheduled })
-	if i < 0 {
-		return
-	}
-	t := p.waiting[i]
-	p.waiting = slices.Delete(p.waiting, i, i+1)
-	if t.stopping {
-		p.unwind(t)
-		p.runReady()
-		return
-	}
-	t.answer = end
-	p.run(t)
-}
-
-// unscheduled returns the thread that waits for what has the path and isn't recorded yet; nil when there is none.
+// unscheduled returns the thread that waits for the operation at a path, if the operation isn't recorded yet, or nil.
 func (p *program) unscheduled(path string) *Thread {
 	for _, t := range p.waiting {
 		if !t.scheduled && t.opPath == path {
@@ -270,7 +255,7 @@ func (p *program) unscheduled(path string) *Thread {
 	return nil
 }
 
-// scopeOf returns the open scope of a path; nil when there is none.
+// scopeOf returns the open scope at a path, or nil.
 func (p *program) scopeOf(path string) *scope {
 	for _, s := range p.scopes {
 		if s.path == path {
@@ -280,7 +265,7 @@ func (p *program) scopeOf(path string) *scope {
 	return nil
 }
 
-// stopAll ends all code, the innermost first.
+// stopAll unwinds all threads, the innermost first.
 func (p *program) stopAll() {
 	for _, s := range slices.Backward(p.scopes) {
 		for _, t := range s.threads {
@@ -290,11 +275,11 @@ func (p *program) stopAll() {
 	p.main.unwind()
 }
 
-// parallelScope returns the innermost scope whose branches run side by side that a thread is in; nil when there is none. How many branches there
-// happen to be doesn't count, nor do those of a broadcast, whose steps are one command.
+// parallelScope returns the innermost scope around a thread whose branches run side by side, or nil. It ignores
+// broadcasts, which are one command, and counts a scope with a single branch, because the number of branches may vary.
 func (p *program) parallelScope(t *Thread) *scope {
 	for s := t.scope; s != nil; s = s.parent.scope {
-		if !s.branches.Undo && !s.broadcast {
+		if !s.branches.Compensate && !s.broadcast {
 			return s
 		}
 	}

@@ -7,13 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// FuzzMachine drives sagas whose code, outcomes, events, timers, crashes, cancellations and decisions are all chosen by chance, each to its
-// end, and checks what must hold of every journal. After each input the journal is read by a second machine, as in the
-// scenarios. Its seeds alone are a hundred sagas.
+// FuzzMachine runs sagas with random code, outcomes, events, timers, crashes, cancellations and decisions to their end,
+// and checks the invariants of their journals. After each input a second machine replays the journal, as in the
+// scenarios. The seeds alone are a hundred sagas.
 func FuzzMachine(f *testing.F) {
 	seeds := uint64(100)
 	if testing.Short() {
@@ -23,34 +25,35 @@ func FuzzMachine(f *testing.F) {
 		f.Add(seed, seed*2654435761)
 	}
 	f.Fuzz(func(t *testing.T, a, b uint64) {
-		runByChance(t, rand.New(rand.NewPCG(a, b)))
+		runRandom(t, rand.New(rand.NewPCG(a, b)))
 	})
 }
 
-func runByChance(t *testing.T, chance *rand.Rand) {
+func runRandom(t *testing.T, random *rand.Rand) {
 	w := newWorld(t)
-	w.addCommands("A compensatable\nB compensatable\nC compensatable\nOther compensatable\nQ query\nGot query\nLate query\nP pivot\nR retriable\n" +
+	w.addCommands("A compensatable\nB compensatable\nC compensatable\nOther compensatable\nQ query\nGot query\nLate " +
+		"query\nP pivot\nR retriable\n" +
 		"E compensatable broadcast\nF retriable broadcast")
-	author := &author{chance: chance}
+	author := &author{random: random}
 	w.code = author.saga()
 	w.machine.Close()
 	w.machine = w.newMachine()
 	defer func() { w.machine.Close() }()
 
 	started := &treatyv1.SagaStarted{Definition: "Test/Saga"}
-	if chance.IntN(5) == 0 {
-		started.Deadline = timestamp(w.now.Add(time.Duration(chance.IntN(30)) * time.Second))
+	if random.IntN(5) == 0 {
+		started.Deadline = timestamp(w.now.Add(time.Duration(random.IntN(30)) * time.Second))
 	}
 	w.apply(machine.Start{Started: started})
-	life := &life{world: w, chance: chance}
-	for range chance.IntN(80) {
+	life := &life{world: w, random: random}
+	for range random.IntN(80) {
 		if w.machine.Saga().Final() {
 			break
 		}
-		w.now = w.now.Add(time.Duration(chance.IntN(3)) * time.Second)
+		w.now = w.now.Add(time.Duration(random.IntN(3)) * time.Second)
 		life.step()
 	}
-	// Whatever happened, a world without faults brings every saga to its end, unless its code itself is against the rules.
+	// Without further faults, every saga reaches its end, unless its code breaks a rule.
 	for range 1000 {
 		if w.machine.Saga().Final() || !life.stepWell() {
 			break
@@ -60,29 +63,32 @@ func runByChance(t *testing.T, chance *rand.Rand) {
 		checkJournal(t, w)
 	}
 	if t.Failed() {
-		t.Logf("the code:\n%s\nwhat happened:\n%s", strings.Join(w.code, "\n"), strings.Join(life.log, "\n"))
+		t.Logf("the code:\n%s\nthe inputs and outputs:\n%s", strings.Join(w.code, "\n"), strings.Join(life.log, "\n"))
 	}
 }
 
-// author writes saga code by chance.
-type author struct{ chance *rand.Rand }
+// author writes random saga code.
+type author struct{ random *rand.Rand }
 
-// saga returns code that mostly keeps the rules: what can be undone, then perhaps a pivot and what is tried until it is done.
+// saga returns code that mostly keeps the rules: compensatable commands, then perhaps a pivot and retriable commands.
 func (a *author) saga() []string {
-	code := a.block(1+a.chance.IntN(4), 0)
-	switch a.chance.IntN(6) {
+	code := a.block(1+a.random.IntN(4), 0)
+	switch a.random.IntN(6) {
 	case 0:
-		return append(code, "fail by chance")
+		return append(code, "fail randomly")
 	case 1:
-		code = append(code, []string{"call P", "broadcast F", "try P", "scope-or Q 5s\n  call A\n  call P"}[a.chance.IntN(4)])
-		for range a.chance.IntN(3) {
-			code = append(code, []string{"try R", "try Q", "sleep 2s", "or-all Q\n  branch\n    broadcast F\n  branch\n    call R", "each 1 R Q"}[a.chance.IntN(5)])
+		code = append(code,
+			[]string{"call P", "broadcast F", "try P", "scope-or Q 5s\n  call A\n  call P"}[a.random.IntN(4)])
+		for range a.random.IntN(3) {
+			code = append(code,
+				[]string{"try R", "try Q", "sleep 2s", "or-all Q\n  branch\n    broadcast F\n  branch\n    call R",
+					"each 1 R Q"}[a.random.IntN(5)])
 		}
 	case 2:
 		code = append(code, "restart last")
 	}
-	if a.chance.IntN(20) == 0 {
-		return append(code, "panic by chance")
+	if a.random.IntN(20) == 0 {
+		return append(code, "panic randomly")
 	}
 	return strings.Split(strings.Join(append(code, "return fine"), "\n"), "\n")
 }
@@ -96,24 +102,25 @@ func (a *author) block(length, depth int) []string {
 }
 
 func (a *author) statement(depth int) []string {
-	one := func(texts ...string) []string { return []string{texts[a.chance.IntN(len(texts))]} }
-	if depth < 3 && a.chance.IntN(5) < 2 {
-		switch a.chance.IntN(3) {
+	one := func(texts ...string) []string { return []string{texts[a.random.IntN(len(texts))]} }
+	if depth < 3 && a.random.IntN(5) < 2 {
+		switch a.random.IntN(3) {
 		case 0:
 			code := one("all", "all", "or-all Other")
-			for range 1 + a.chance.IntN(3) {
+			for range 1 + a.random.IntN(3) {
 				code = append(code, "  branch")
-				code = append(code, indented("    ", a.block(a.chance.IntN(3), depth+1))...)
+				code = append(code, indented("    ", a.block(a.random.IntN(3), depth+1))...)
 			}
 			return code
 		case 1:
-			code := one("scope", "scope 3s", "scope-or Other", "scope-or Other 5s", "scope-must", "scope-must 9s", "loop 2")
-			return append(code, indented("  ", a.block(1+a.chance.IntN(3), depth+1))...)
+			code := one("scope", "scope 3s", "scope-or Other", "scope-or Other 5s", "scope-must", "scope-must 9s",
+				"loop 2")
+			return append(code, indented("  ", a.block(1+a.random.IntN(3), depth+1))...)
 		default:
 			return one("each 2 A B C", "each 1 A Q B", "each 0 A A", "each 3")
 		}
 	}
-	switch a.chance.IntN(16) {
+	switch a.random.IntN(16) {
 	case 0:
 		return one("sleep 0s", "sleep 1s", "sleep 7s")
 	case 1:
@@ -125,9 +132,9 @@ func (a *author) statement(depth int) []string {
 	case 4:
 		return one("broadcast E")
 	case 5:
-		return one("add some", "tell A")
+		return one("add some", "call-added A")
 	case 6:
-		if a.chance.IntN(8) == 0 { // against the rules, mostly
+		if a.random.IntN(8) == 0 { // mostly breaks a rule
 			return one("call P", "call R", "broadcast F", "call E", "fail here", "await E()")
 		}
 	}
@@ -141,10 +148,10 @@ func indented(by string, code []string) []string {
 	return code
 }
 
-// life is what happens to a saga.
+// life produces random inputs for a saga.
 type life struct {
 	*world
-	chance   *rand.Rand
+	random   *rand.Rand
 	position uint64 // of the latest event
 	log      []string
 }
@@ -156,9 +163,9 @@ func (l *life) happen(in machine.Input) {
 
 func (l *life) step() {
 	decision := &treatyv1.Decision{Actor: "ann"}
-	switch l.chance.IntN(24) {
+	switch l.random.IntN(24) {
 	case 0:
-		if l.chance.IntN(4) == 0 {
+		if l.random.IntN(4) == 0 {
 			l.happen(machine.Cancel{Decision: decision})
 		}
 	case 1, 2:
@@ -169,61 +176,71 @@ func (l *life) step() {
 	case 3, 4:
 		l.happen(machine.Wake{})
 	case 5, 6:
-		l.happen(machine.Resume{Decision: decision, How: machine.ResumeHow(1 + l.chance.IntN(4)), Payload: []byte("by hand")})
+		l.happen(machine.Resume{Decision: decision, How: machine.ResumeHow(1 + l.random.IntN(4)),
+			Payload: []byte("by hand")})
 	case 7, 8:
-		key := &treatyv1.EventKey{Type: []string{"E", "F"}[l.chance.IntN(2)], Subject: []string{"a", "b"}[l.chance.IntN(2)]}
+		key := &treatyv1.EventKey{Type: []string{"E", "F"}[l.random.IntN(2)],
+			Subject: []string{"a", "b"}[l.random.IntN(2)]}
 		if waits := l.machine.Saga().Waits; len(waits) > 0 {
-			if awaited := waits[l.chance.IntN(len(waits))].Scheduled.GetEvents(); len(awaited) > 0 {
-				key = awaited[l.chance.IntN(len(awaited))]
+			if awaited := waits[l.random.IntN(len(waits))].Scheduled.GetEvents(); len(awaited) > 0 {
+				key = awaited[l.random.IntN(len(awaited))]
 			}
 		}
 		l.event(key)
 	case 9:
 		if steps := l.machine.Saga().Steps; len(steps) > 0 {
-			// Anybody may say anything about a step, also late and twice.
-			out := l.ended(machine.Effect{Step: steps[l.chance.IntN(len(steps))], Direction: machine.Direction(1 + l.chance.IntN(2))}, machine.Done)
-			l.happen(machine.CommandCompleted(out))
+			// A completion may come at any time, also late or twice.
+			step, direction := steps[l.random.IntN(len(steps))], machine.Direction(1+l.random.IntN(2))
+			l.happen(machine.CommandCompleted(l.ended(machine.Effect{Step: step, Direction: direction}, machine.Done)))
 		}
 	default:
-		outstanding := l.machine.PendingEffects()
-		if len(outstanding) == 0 {
+		pending := l.machine.PendingEffects()
+		if len(pending) == 0 {
 			l.happen(machine.Resume{Decision: decision, How: machine.Retry})
 			return
 		}
-		effect := outstanding[l.chance.IntN(len(outstanding))]
+		effect := pending[l.random.IntN(len(pending))]
 		if effect.Discover != nil {
-			l.happen(machine.Discovered{Path: effect.Discover.Path, Participants: []string{"x", "y", "z"}[:l.chance.IntN(4)]})
+			l.happen(machine.Discovered{Path: effect.Discover.Path,
+				Participants: []string{"x", "y", "z"}[:l.random.IntN(4)]})
 			return
 		}
-		verdict := []machine.Outcome{machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Done, machine.Refused, machine.Unknown}[l.chance.IntN(8)]
-		if effect.Step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE && verdict == machine.Unknown {
-			verdict = machine.Done // a retriable command is never given up
+		outcome := machine.Done
+		switch l.random.IntN(8) {
+		case 0:
+			outcome = machine.Refused
+		case 1:
+			outcome = machine.Unknown
 		}
-		l.happen(l.ended(effect, verdict))
+		if effect.Step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE &&
+			outcome == machine.Unknown {
+			outcome = machine.Done // the orchestrator never gives up on a retriable command
+		}
+		l.happen(l.ended(effect, outcome))
 	}
 }
 
-// event publishes an event, or an old one once more.
+// event publishes an event, or an old one again.
 func (l *life) event(key *treatyv1.EventKey) {
 	l.position++
 	position := l.position
-	if l.chance.IntN(4) == 0 {
-		position = 1 + l.chance.Uint64N(l.position)
+	if l.random.IntN(4) == 0 {
+		position = 1 + l.random.Uint64N(l.position)
 	}
 	l.happen(machine.EventReceived{Key: key, Arrived: &treatyv1.EventArrived{Position: position}})
 }
 
-func (w *world) ended(effect machine.Effect, verdict machine.Outcome) machine.CommandEnded {
-	out := machine.CommandEnded{Step: effect.Step.Path(), Direction: effect.Direction, Outcome: verdict, Attempts: 1}
-	if verdict == machine.Done {
+func (w *world) ended(effect machine.Effect, outcome machine.Outcome) machine.CommandEnded {
+	out := machine.CommandEnded{Step: effect.Step.Path(), Direction: effect.Direction, Outcome: outcome, Attempts: 1}
+	if outcome == machine.Done {
 		out.Reply = []byte("reply")
 	} else {
-		out.Failure = &treatyv1.Failure{Code: 9, Message: "by chance"}
+		out.Failure = &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "randomly"}
 	}
 	return out
 }
 
-// stepWell does the next thing that happens where nothing goes wrong. It returns false when nothing can happen any more.
+// stepWell applies the next input without a fault. It returns false when the saga can't continue.
 func (l *life) stepWell() bool {
 	saga := l.machine.Saga()
 	if saga.Suspension != nil {
@@ -234,11 +251,11 @@ func (l *life) stepWell() bool {
 		l.happen(machine.Cancel{Decision: &treatyv1.Decision{}})
 		return l.machine.Saga().Suspension == nil
 	}
-	if outstanding := l.machine.PendingEffects(); len(outstanding) > 0 {
-		if discover := outstanding[0].Discover; discover != nil {
+	if pending := l.machine.PendingEffects(); len(pending) > 0 {
+		if discover := pending[0].Discover; discover != nil {
 			l.happen(machine.Discovered{Path: discover.Path, Participants: []string{"x"}})
 		} else {
-			l.happen(l.ended(outstanding[0], machine.Done))
+			l.happen(l.ended(pending[0], machine.Done))
 		}
 		return true
 	}
@@ -249,7 +266,8 @@ func (l *life) stepWell() bool {
 	l.happen(machine.Wake{})
 	if saga = l.machine.Saga(); saga.Turns == turns && len(saga.Waits) > 0 {
 		l.position++
-		l.happen(machine.EventReceived{Key: saga.Waits[0].Scheduled.GetEvents()[0], Arrived: &treatyv1.EventArrived{Position: l.position}})
+		l.happen(machine.EventReceived{Key: saga.Waits[0].Scheduled.GetEvents()[0],
+			Arrived: &treatyv1.EventArrived{Position: l.position}})
 	}
 	return l.machine.Saga().Turns > turns
 }

@@ -2,21 +2,21 @@ package machine
 
 import (
 	"fmt"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// resume does what an operator decided. It says whether the saga's code is to be run again from the start.
+// resume performs an operator's decision. It reports whether the saga's code must run again from the start.
 func (m *Machine) resume(in Resume) (reload bool, err error) {
 	suspension := m.saga.Suspension
 	if suspension == nil {
 		return false, ErrNotSuspended
 	}
 	if in.Step != "" && in.Step != suspension.GetStep() {
-		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrDecisionUnfit, in.Step, suspension.GetStep())
+		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrDecisionUnfit, in.Step,
+			suspension.GetStep())
 	}
 	switch suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
@@ -26,7 +26,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		err = m.resumePivot(m.saga.Step(suspension.GetStep()), in)
 	default:
 		if in.How != Retry {
-			return false, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", ErrDecisionUnfit)
+			return false, fmt.Errorf("%w: no command is stuck; retry or cancel the saga", ErrDecisionUnfit)
 		}
 		m.recordResumed(in)
 		return true, nil
@@ -35,7 +35,8 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return false, err
 	}
 	if m.saga.Decided == nil {
-		// What came meanwhile was recorded, and its code is to see it as any replay will.
+		// Results that came while the saga was suspended are recorded but not delivered. A replay delivers them to the
+		// code.
 		return true, nil
 	}
 	m.proceed()
@@ -44,7 +45,8 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 }
 
 func (m *Machine) recordResumed(in Resume) {
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaResumed{SagaResumed: &treatyv1.SagaResumed{Decision: in.Decision}}})
+	resumed := &treatyv1.SagaResumed{Decision: in.Decision}
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaResumed{SagaResumed: resumed}})
 }
 
 func (m *Machine) resumeCompensation(step *Step, in Resume) error {
@@ -60,15 +62,17 @@ func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 			Step: step.Path(), Reply: in.Payload, Decision: in.Decision,
 		}}})
 	default:
-		return fmt.Errorf("%w: step %s is a compensation; retry it, retry it with an edited request, or mark it done", ErrDecisionUnfit, step.Path())
+		return fmt.Errorf("%w: the compensation of step %s is stuck; "+
+			"retry it, retry it with an edited request, or mark it done", ErrDecisionUnfit, step.Path())
 	}
 	return nil
 }
 
 func (m *Machine) resumePivot(step *Step, in Resume) error {
 	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED && in.How != Retry {
-		return fmt.Errorf("%w: step %s was completed by its participant meanwhile: it is %s; retry, and the saga goes on from there",
-			ErrDecisionUnfit, step.Path(), strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+		return fmt.Errorf("%w: the participant has completed step %s in the meantime: it is %s; retry to continue "+
+			"the saga",
+			ErrDecisionUnfit, step.Path(), stateName(step))
 	}
 	switch in.How {
 	case Retry:
@@ -84,11 +88,14 @@ func (m *Machine) resumePivot(step *Step, in Resume) error {
 			Step: step.Path(), Failure: markedRefused(in.Decision), Decision: in.Decision,
 		}}})
 	default:
-		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused", ErrDecisionUnfit, step.Path())
+		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused",
+			ErrDecisionUnfit, step.Path())
 	}
 	return nil
 }
 
 func markedRefused(decision *treatyv1.Decision) *treatyv1.Failure {
-	return &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "marked as refused by hand: " + decision.GetReason()}
+	return &treatyv1.Failure{
+		Code: int32(codes.FailedPrecondition), Message: "marked as refused: " + decision.GetReason(),
+	}
 }

@@ -8,71 +8,79 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 )
 
-// Limits of one round of a saga. One that asks for more is suspended: it is a loop without an end, or a process that should be several sagas,
-// or begin anew with a new request from time to time.
 const (
-	// maxSteps is how many steps, waits and broadcasts a saga may have.
-	maxSteps = 10_000
-
-	// maxBranches is how many branches and scopes may be open at one moment: each needs some memory.
-	maxBranches = 2 * maxSteps
-
-	// MaxPayloadBytes is how long one request may be.
+	// MaxPayloadBytes is the size of the largest request.
 	MaxPayloadBytes = 4 << 20
 
-	// maxTurnPayloadBytes is how long the requests may be, altogether, that are sent at one moment.
-	maxTurnPayloadBytes = 16 << 20
-
-	// maxHistoryBytes is how long all requests, replies, events and progress may be.
-	maxHistoryBytes = 64 << 20
-)
-
-// What a wait may ask for at most.
-const (
-	// maxWaitEvents is how many events one wait may await.
-	maxWaitEvents = 100
-
-	// maxAwaits is how many events all waits of a saga may await at one moment.
-	maxAwaits = 1000
-
-	// MaxSubjectBytes is how long an event's correlation key may be.
+	// MaxSubjectBytes is the size of the longest correlation key of an event.
 	MaxSubjectBytes = 256
 )
 
-// restartHint says what to do against a long history.
-const restartHint = "do the rest in child sagas, or begin anew from time to time with saga.Restart"
+// Limits of one round of a saga. A saga that exceeds one is suspended. It contains an endless loop, or should be
+// several sagas or restart from time to time.
+const (
+	// maxSteps limits the number of steps, waits and broadcasts.
+	maxSteps = 10_000
 
-// checkCall says which rule the call breaks; empty when it breaks none.
+	// maxBranches limits the number of branches and scopes that are open at the same time, because each needs memory.
+	maxBranches = 2 * maxSteps
+
+	// maxTurnPayloadBytes limits the size of all requests in one turn.
+	maxTurnPayloadBytes = 16 << 20
+
+	// maxHistoryBytes limits the size of all requests, replies, events and progress in the journal.
+	maxHistoryBytes = 64 << 20
+
+	// maxWaitEvents limits the number of events that one wait awaits.
+	maxWaitEvents = 100
+
+	// maxAwaits limits the number of events that all open waits of a saga await.
+	maxAwaits = 1000
+)
+
+// restartHint is the advice for a journal that is too long.
+const restartHint = "move work to child sagas, or restart from time to time with saga.Restart"
+
+// checkCall returns the rule that a call breaks, or nothing.
 func (m *Machine) checkCall(t *Thread, command *contract.Command, known bool, call *Call) string {
 	if !known {
-		return fmt.Sprintf("%s is no command of a contract that this orchestrator was built with", call.Method)
+		return unknownCommand(call.Method)
 	}
 	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
 	if len(call.Request) > MaxPayloadBytes {
-		return fmt.Sprintf("the request of %s has %d bytes, and %d are allowed; keep what is long elsewhere, and send where it is", call.Method, len(call.Request), MaxPayloadBytes)
+		return fmt.Sprintf("the request of %s has %d bytes; at most %d are allowed; "+
+			"store the data elsewhere and send a reference",
+			call.Method, len(call.Request), MaxPayloadBytes)
 	}
 	if m.turnBytes += len(call.Request); m.turnBytes > maxTurnPayloadBytes {
-		return fmt.Sprintf("the requests that are sent at this moment have more than %d bytes altogether; let saga.Each do fewer at once", maxTurnPayloadBytes)
+		return fmt.Sprintf("the requests sent at the same time have more than %d bytes; limit saga.Each with "+
+			"saga.AtMost",
+			maxTurnPayloadBytes)
 	}
 	if command.Broadcast != (call.Participant != "") {
-		return fmt.Sprintf("%s goes to everybody who serves it, so it is sent by its generated function alone", call.Method)
+		return fmt.Sprintf("%s is a broadcast; send it with its generated function", call.Method)
 	}
-	return m.checkOrder(t, command, call)
+	return m.checkOrder(t, command, call.Method)
 }
 
-// checkOrder says why a command of this kind must not come here.
-func (m *Machine) checkOrder(t *Thread, command *contract.Command, call *Call) string {
-	pivot, retriable := command.Kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT, command.Kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
-	if back := m.saga.pointOfNoReturn(); back != nil {
+func unknownCommand(method string) string {
+	return method + " is not a command of a contract that this orchestrator was built with"
+}
+
+// checkOrder returns why a command of this kind must not be sent here, or nothing.
+func (m *Machine) checkOrder(t *Thread, command *contract.Command, method string) string {
+	pivot := command.Kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT
+	retriable := command.Kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+	if step := m.saga.pointOfNoReturn(); step != nil {
 		switch {
 		case command.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
-			return fmt.Sprintf("%s is compensatable, but behind step %s (%s) nothing is undone any more; put it before that step, or make it retriable",
-				call.Method, back.Path(), back.Scheduled.GetMethod())
+			return fmt.Sprintf("%s is compensatable, but the saga can't compensate after step %s (%s); "+
+				"send it before that step, or make it retriable", method, step.Path(), step.Scheduled.GetMethod())
 		case pivot:
-			return fmt.Sprintf("%s is a pivot, but step %s (%s) is the saga's point of no return already; a saga has one pivot, before its retriable commands",
-				call.Method, back.Path(), back.Scheduled.GetMethod())
+			return fmt.Sprintf("%s is a pivot, but step %s (%s) is already the saga's point of no return; "+
+				"a saga has one pivot, before its retriable commands", method, step.Path(), step.Scheduled.GetMethod())
 		}
 		return ""
 	}
@@ -80,67 +88,81 @@ func (m *Machine) checkOrder(t *Thread, command *contract.Command, call *Call) s
 		return ""
 	}
 	if m.saga.Started.GetParent().GetKind() == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
-		return fmt.Sprintf("%s can't be undone, but this saga is a step that its parent can undo; make the command compensatable, or give %s another kind",
-			call.Method, m.saga.Started.GetDefinition())
+		return fmt.Sprintf("%s can't be compensated, but the saga's parent may compensate this saga; "+
+			"make the command compensatable, or give %s another kind", method, m.saga.Started.GetDefinition())
 	}
 	if parallel := m.program.parallelScope(t); parallel != nil {
-		return fmt.Sprintf("%s is a point of no return, but it runs beside other branches, which might still fail; put it behind the saga.All or saga.Each at place %s",
-			call.Method, parallel.path)
+		return fmt.Sprintf("%s is a point of no return, but a branch beside it might still fail; "+
+			"send it after the saga.All or saga.Each at position %s", method, parallel.path)
 	}
 	return ""
 }
 
+// checkBroadcast returns the rule that a broadcast breaks, or nothing. It is called before the participants are
+// discovered.
 func (m *Machine) checkBroadcast(t *Thread, broadcast *Broadcast) string {
 	command, known := m.config.Command(broadcast.Method)
 	switch {
 	case !known:
-		return fmt.Sprintf("%s is no command of a contract that this orchestrator was built with", broadcast.Method)
+		return unknownCommand(broadcast.Method)
 	case !command.Broadcast:
-		return fmt.Sprintf("%s goes to one participant; its contract says nothing of a broadcast", broadcast.Method)
+		return fmt.Sprintf("%s is not a broadcast in its contract; it goes to one participant", broadcast.Method)
 	}
 	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
-	// What it can't do is told before anybody is asked.
-	return m.checkOrder(t, command, &Call{Method: broadcast.Method})
+	return m.checkOrder(t, command, broadcast.Method)
 }
 
+// checkWait returns the rule that a wait breaks, or nothing.
 func (m *Machine) checkWait(wait *Wait) string {
 	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
 	if len(wait.Events) > maxWaitEvents {
-		return fmt.Sprintf("it awaits %d events at once, and %d are allowed; await them side by side, in branches", len(wait.Events), maxWaitEvents)
+		return fmt.Sprintf("it awaits %d events; at most %d are allowed; await them in several branches",
+			len(wait.Events), maxWaitEvents)
 	}
 	awaits := len(wait.Events)
 	for _, open := range m.saga.Waits {
 		awaits += len(open.Scheduled.GetEvents())
 	}
 	if awaits > maxAwaits {
-		return fmt.Sprintf("the saga awaits %d events at once, and %d are allowed; let saga.Each do fewer at once", awaits, maxAwaits)
+		return fmt.Sprintf("the saga awaits %d events in all; at most %d are allowed; limit saga.Each with saga.AtMost",
+			awaits, maxAwaits)
 	}
 	for _, key := range wait.Events {
-		switch {
-		case key.GetSubject() == "":
-			return fmt.Sprintf("it awaits %s with an empty key, which no event has; a reply probably lacks the field that the key is taken from", key.GetType())
-		case !utf8.ValidString(key.GetSubject()):
-			return fmt.Sprintf("it awaits %s with a key that isn't UTF-8, which no event has", key.GetType())
-		case len(key.GetSubject()) > MaxSubjectBytes:
-			return fmt.Sprintf("it awaits %s with a key of %d bytes, and %d are allowed", key.GetType(), len(key.GetSubject()), MaxSubjectBytes)
-		case m.config.Event != nil && !m.config.Event(key.GetType()):
-			return fmt.Sprintf("%s is no event of a contract that this orchestrator was built with", key.GetType())
+		if rule := m.checkKey(key); rule != "" {
+			return rule
 		}
 	}
 	return ""
 }
 
-// checkSize says that the journal must not become longer.
+func (m *Machine) checkKey(key *treatyv1.EventKey) string {
+	switch {
+	case key.GetSubject() == "":
+		return fmt.Sprintf("it awaits %s with an empty key, which no event has; "+
+			"probably the message that the key comes from lacks the field", key.GetType())
+	case !utf8.ValidString(key.GetSubject()):
+		return fmt.Sprintf("it awaits %s with a key that isn't UTF-8, which no event has", key.GetType())
+	case len(key.GetSubject()) > MaxSubjectBytes:
+		return fmt.Sprintf("it awaits %s with a key of %d bytes; at most %d are allowed",
+			key.GetType(), len(key.GetSubject()), MaxSubjectBytes)
+	case m.config.Event != nil && !m.config.Event(key.GetType()):
+		return key.GetType() + " is not an event of a contract that this orchestrator was built with"
+	}
+	return ""
+}
+
+// checkSize returns why the journal must not become longer, or nothing.
 func (m *Machine) checkSize() string {
 	switch {
 	case len(m.saga.Steps)+m.saga.unstepped >= maxSteps:
 		return fmt.Sprintf("a saga has at most %d steps, waits and broadcasts; %s", maxSteps, restartHint)
 	case m.saga.payloadBytes > maxHistoryBytes:
-		return fmt.Sprintf("the requests, replies, events and progress in the saga's journal have %d bytes, and %d are allowed; %s", m.saga.payloadBytes, maxHistoryBytes, restartHint)
+		return fmt.Sprintf("the requests, replies, events and progress in the saga's journal have %d bytes; "+
+			"at most %d are allowed; %s", m.saga.payloadBytes, maxHistoryBytes, restartHint)
 	}
 	return ""
 }

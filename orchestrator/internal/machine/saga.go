@@ -9,8 +9,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Saga is the state of a saga according to its journal. Folding a journal into a Saga needs no saga code. Callers must not change a Saga
-// that they got from a Machine.
+// Saga is the state of a saga according to its journal. Folding a journal into a Saga needs no saga code. Callers must
+// not change a Saga that they got from a Machine.
 type Saga struct {
 	// ID is the last part of the saga's name.
 	ID string
@@ -24,8 +24,8 @@ type Saga struct {
 	// Turns counts the turns so far, including those of earlier rounds.
 	Turns uint64
 
-	// CreateTime, UpdateTime and EndTime are the times of the first, the latest and the final turn. EndTime is zero until the saga has
-	// ended.
+	// CreateTime, UpdateTime and EndTime are the times of the first, the latest and the final turn. EndTime is zero
+	// until the saga has ended.
 	CreateTime, UpdateTime, EndTime time.Time
 
 	// Steps are the steps of the current round in the order in which they were scheduled.
@@ -100,7 +100,8 @@ type Step struct {
 	// Failure is the status of an action that was refused or whose outcome is unknown.
 	Failure *treatyv1.Failure
 
-	// Attempts and CompensationAttempts are the numbers of attempts in the journal, for the action and for the compensation.
+	// Attempts and CompensationAttempts are the numbers of attempts in the journal, for the action and for the
+	// compensation.
 	Attempts, CompensationAttempts uint32
 
 	// Decision is the operator's decision if an operator set the outcome of the action or the compensation.
@@ -109,8 +110,8 @@ type Step struct {
 	// EditedRequest is the serialized request with which an operator replaced the derived request of the compensation.
 	EditedRequest []byte
 
-	// ScheduleTime, EndTime, CompensationScheduleTime and CompensationEndTime are the times of the step's records. A time is zero until
-	// the record exists.
+	// ScheduleTime, EndTime, CompensationScheduleTime and CompensationEndTime are the times of the step's records. A
+	// time is zero until the record exists.
 	ScheduleTime, EndTime, CompensationScheduleTime, CompensationEndTime time.Time
 
 	abandoned        bool // no more attempts, because the branch was stopped
@@ -164,8 +165,8 @@ func mayHaveRun(step *Step) bool {
 	return step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_UNKNOWN
 }
 
-// pointOfNoReturn returns the first step after which the saga can't compensate: a pivot that is done, or a retriable command. It returns
-// nil if there is none.
+// pointOfNoReturn returns the first step after which the saga can't compensate: a pivot that is done, or a retriable
+// command. It returns nil if there is none.
 func (s *Saga) pointOfNoReturn() *Step { return s.noReturn }
 
 // notePointOfNoReturn is called for each step that is scheduled or done.
@@ -188,8 +189,9 @@ func (s *Saga) pivotInFlight() *Step {
 	return nil
 }
 
-// compensatingUnknown reports whether the code has returned its reply and only steps with unknown outcomes are being compensated. The saga
-// can no longer compensate as a whole then, because that would compensate newer steps after older ones.
+// compensatingUnknown reports whether the code has returned its reply and only steps with unknown outcomes are being
+// compensated. The saga can no longer compensate as a whole then, because that would compensate newer steps after older
+// ones.
 func (s *Saga) compensatingUnknown() bool {
 	if s.Decided != nil {
 		return false

@@ -11,17 +11,19 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// TestScenarios runs the scenarios in testdata. A scenario says what the code does, what happens, and what the machine makes of it. After each
-// line the journal is read again by a second machine, which must come to the same: so every scenario is also one with a crash
-// at each of its durable points. Run with -rewrite to write the outputs anew.
+// TestScenarios runs the scenarios in testdata. A scenario holds the code of a saga, the inputs, and the output of the
+// machine for each. After each input, a second machine replays the journal and must be in the same state, so every
+// scenario also tests a crash after each turn. Run with -rewrite to update the outputs.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		w := newWorld(t)
@@ -33,7 +35,7 @@ func TestScenarios(t *testing.T) {
 	})
 }
 
-// world is one saga with its contracts, its code and its journal.
+// world is a saga with its contracts, its code and its journal.
 type world struct {
 	t        *testing.T
 	commands map[string]*contract.Command
@@ -41,8 +43,8 @@ type world struct {
 	now      time.Time
 	machine  *machine.Machine
 	journal  []*treatyv1.Turn
-	rounds   [][]*treatyv1.Turn // the journals before restarts
-	skipped  uint64             // turns in them
+	rounds   [][]*treatyv1.Turn // the journals of earlier rounds
+	skipped  uint64             // the number of turns in rounds
 }
 
 func newWorld(t *testing.T) *world {
@@ -53,10 +55,15 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) newMachine() *machine.Machine {
-	config := machine.Config{ID: "x", Skipped: w.skipped, Event: func(name string) bool { return name != "Stranger" }, Command: func(method string) (*contract.Command, bool) {
-		command, known := w.commands[method]
-		return command, known
-	}}
+	config := machine.Config{
+		ID:      "x",
+		Skipped: w.skipped,
+		Event:   func(name string) bool { return name != "Stranger" },
+		Command: func(method string) (*contract.Command, bool) {
+			command, known := w.commands[method]
+			return command, known
+		},
+	}
 	if w.code != nil {
 		config.Code = script(w.code)
 	}
@@ -106,15 +113,18 @@ func (w *world) run(d *datadriven.TestData) string {
 
 func (w *world) addCommands(input string) {
 	kinds := map[string]treatyv1.CommandKind{
-		"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, "pivot": treatyv1.CommandKind_COMMAND_KIND_PIVOT,
-		"retriable": treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, "query": treatyv1.CommandKind_COMMAND_KIND_QUERY,
+		"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+		"pivot":         treatyv1.CommandKind_COMMAND_KIND_PIVOT,
+		"retriable":     treatyv1.CommandKind_COMMAND_KIND_RETRIABLE, "query": treatyv1.CommandKind_COMMAND_KIND_QUERY,
 	}
 	for line := range strings.Lines(input) {
 		fields := strings.Fields(line)
 		command := &contract.Command{CallConfig: contract.CallConfig{Method: fields[0]}, Kind: kinds[fields[1]]}
 		command.Broadcast = len(fields) > 2 && fields[2] == "broadcast"
 		if fields[1] == "compensatable" {
-			command.Compensation = &contract.Compensation{CallConfig: contract.CallConfig{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2}
+			command.Compensation = &contract.Compensation{
+				CallConfig: contract.CallConfig{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2,
+			}
 		}
 		w.commands[fields[0]] = command
 	}
@@ -126,18 +136,18 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		arg = d.CmdArgs[0].Key
 	}
 	decision := &treatyv1.Decision{Actor: "ann", Reason: "why not"}
-	failure := &treatyv1.Failure{Code: 9, Message: "not today"}
-	verdicts := map[string]machine.CommandEnded{
-		"done":           {Direction: machine.Action, Outcome: machine.Done, Reply: []byte("reply")},
-		"refused":        {Direction: machine.Action, Outcome: machine.Refused, Failure: failure},
-		"unknown":        {Direction: machine.Action, Outcome: machine.Unknown, Failure: failure},
-		"undone":         {Direction: machine.Compensation, Outcome: machine.Done},
-		"undo-refused":   {Direction: machine.Compensation, Outcome: machine.Refused, Failure: failure},
-		"undo-exhausted": {Direction: machine.Compensation, Outcome: machine.Unknown, Failure: failure},
+	failure := &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "not today"}
+	outcomes := map[string]machine.CommandEnded{
+		"done":                   {Direction: machine.Action, Outcome: machine.Done, Reply: []byte("reply")},
+		"refused":                {Direction: machine.Action, Outcome: machine.Refused, Failure: failure},
+		"unknown":                {Direction: machine.Action, Outcome: machine.Unknown, Failure: failure},
+		"compensated":            {Direction: machine.Compensation, Outcome: machine.Done},
+		"compensation-refused":   {Direction: machine.Compensation, Outcome: machine.Refused, Failure: failure},
+		"compensation-exhausted": {Direction: machine.Compensation, Outcome: machine.Unknown, Failure: failure},
 	}
-	if outcome, ok := verdicts[d.Cmd]; ok {
-		outcome.Step, outcome.Attempts = arg, 1
-		return outcome
+	if ended, ok := outcomes[d.Cmd]; ok {
+		ended.Step, ended.Attempts = arg, 1
+		return ended
 	}
 	switch d.Cmd {
 	case "start":
@@ -152,14 +162,16 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		return machine.Start{Started: started}
 	case "start-child":
 		kinds := map[string]treatyv1.CommandKind{
-			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, "pivot": treatyv1.CommandKind_COMMAND_KIND_PIVOT,
-			"retriable": treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
+			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			"pivot":         treatyv1.CommandKind_COMMAND_KIND_PIVOT,
+			"retriable":     treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
 		}
+		parent := &treatyv1.Parent{CommandId: wire.StepName("p", "1"), Kind: kinds[arg]}
 		return machine.Start{
-			Started:     &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: "sagas/p/steps/1", Kind: kinds[arg]}},
+			Started:     &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: parent},
 			Compensated: len(d.CmdArgs) > 1,
 		}
-	case "undo":
+	case "compensate":
 		return machine.CompensateForParent{}
 	case "event":
 		position, err := strconv.ParseUint(d.CmdArgs[2].Key, 10, 64)
@@ -167,8 +179,10 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 			d.Fatalf(w.t, "event: %v", err)
 		}
 		return machine.EventReceived{
-			Key:     &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
-			Arrived: &treatyv1.EventArrived{Position: position, Id: "e" + d.CmdArgs[2].Key, Source: "test", Data: []byte("data")},
+			Key: &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
+			Arrived: &treatyv1.EventArrived{
+				Position: position, Id: "e" + d.CmdArgs[2].Key, Source: "test", Data: []byte("data"),
+			},
 		}
 	case "discovered":
 		discovered := machine.Discovered{Path: arg}
@@ -176,16 +190,18 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 			discovered.Participants = append(discovered.Participants, participant.Key)
 		}
 		return discovered
-	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-undo":
-		complete := machine.CommandCompleted{Step: arg, Direction: machine.Action, Outcome: machine.Done, Reply: []byte("later")}
+	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-compensation":
+		complete := machine.CommandCompleted{Step: arg, Direction: machine.Action, Outcome: machine.Done,
+			Reply: []byte("later")}
 		switch d.Cmd {
 		case "complete-other":
 			complete.Reply = []byte("other")
 		case "complete-refused":
 			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, failure
 		case "complete-refused-other":
-			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, &treatyv1.Failure{Code: failure.GetCode(), Message: "not tomorrow either"}
-		case "complete-undo":
+			other := &treatyv1.Failure{Code: failure.GetCode(), Message: "not tomorrow either"}
+			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, other
+		case "complete-compensation":
 			complete.Direction = machine.Compensation
 		}
 		return complete
@@ -195,7 +211,8 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		return machine.Wake{}
 	case "resume":
 		hows := map[string]machine.ResumeHow{
-			"retry": machine.Retry, "edited": machine.RetryEdited, "mark-done": machine.MarkDone, "mark-refused": machine.MarkRefused,
+			"retry": machine.Retry, "edited": machine.RetryEdited, "mark-done": machine.MarkDone,
+			"mark-refused": machine.MarkRefused,
 		}
 		return machine.Resume{Decision: decision, How: hows[arg], Payload: []byte("by hand")}
 	}
@@ -213,7 +230,7 @@ func (w *world) apply(in machine.Input) string {
 		w.skipped += uint64(len(w.journal))
 		w.rounds = append(w.rounds, w.journal)
 		w.journal = nil
-		lines = append(lines, "journal begins anew:")
+		lines = append(lines, "new journal:")
 	}
 	if out.Turn != nil {
 		w.journal = append(w.journal, stored(w.t, out.Turn))
@@ -235,7 +252,7 @@ func (w *world) apply(in machine.Input) string {
 		return strings.Join(lines, "\n")
 	}
 	if due := w.machine.Due(); w.machine.Waiting() {
-		line := "only waits"
+		line := "waiting"
 		if !due.IsZero() {
 			line += " until " + due.Format("02 15:04:05")
 		}
@@ -248,7 +265,7 @@ func (w *world) apply(in machine.Input) string {
 	return strings.Join(lines, "\n")
 }
 
-// replayed is a machine that read the journal anew.
+// replayed returns a machine that has replayed the journal.
 func (w *world) replayed() *machine.Machine {
 	m := w.newMachine()
 	for _, turn := range w.journal {
@@ -259,7 +276,8 @@ func (w *world) replayed() *machine.Machine {
 	return m
 }
 
-// sameAfterCrash checks that a machine that reads the journal comes to where this one is, and that folding it without code does.
+// sameAfterCrash checks that a machine that replays the journal is in the same state as this one, and that folding it
+// without code gives the same saga.
 func (w *world) sameAfterCrash() {
 	w.t.Helper()
 	if len(w.journal) == 0 {
@@ -267,12 +285,14 @@ func (w *world) sameAfterCrash() {
 	}
 	again := w.replayed()
 	defer again.Close()
-	same := cmp.Options{protocmp.Transform(), cmpopts.IgnoreUnexported(machine.Saga{}, machine.Step{}), cmpopts.EquateEmpty()}
+	same := cmp.Options{
+		protocmp.Transform(), cmpopts.IgnoreUnexported(machine.Saga{}, machine.Step{}), cmpopts.EquateEmpty(),
+	}
 	if diff := cmp.Diff(w.machine.Saga(), again.Saga(), same); diff != "" {
 		w.t.Errorf("after a crash the saga differs (-live +replayed):\n%s", diff)
 	}
 	if diff := cmp.Diff(effects(w.machine), effects(again)); diff != "" {
-		w.t.Errorf("after a crash other effects are outstanding (-live +replayed):\n%s", diff)
+		w.t.Errorf("after a crash other effects are pending (-live +replayed):\n%s", diff)
 	}
 	folded := &machine.Saga{ID: "x", Turns: w.skipped}
 	for _, turn := range w.journal {
@@ -283,24 +303,24 @@ func (w *world) sameAfterCrash() {
 	if diff := cmp.Diff(w.machine.Saga(), folded, same); diff != "" {
 		w.t.Errorf("folded without code the saga differs (-live +folded):\n%s", diff)
 	}
-	if suspension := w.machine.Saga().Suspension; suspension.GetReason() != treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH {
+	reason := w.machine.Saga().Suspension.GetReason()
+	if reason != treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH {
 		if mismatch := again.Mismatch(); mismatch != nil {
 			w.t.Errorf("after a crash the code doesn't match its own journal: %s", mismatch.GetMessage())
 		}
-		if diff := cmp.Diff(w.machine.Code(), again.Code()); diff != "" && !w.machine.Saga().Final() {
-			w.t.Errorf("after a crash the code stands elsewhere (-live +replayed):\n%s", diff)
+		if diff := cmp.Diff(w.machine.DescribeCode(), again.DescribeCode()); diff != "" && !w.machine.Saga().Final() {
+			w.t.Errorf("after a crash the code is in another state (-live +replayed):\n%s", diff)
 		}
 	}
-	if again.Waiting() != w.machine.Waiting() {
-		t := w.machine.Waiting()
-		w.t.Errorf("after a crash the saga only waits: %v, before: %v", !t, t)
+	if before := w.machine.Waiting(); again.Waiting() != before {
+		w.t.Errorf("after a crash the saga is waiting: %v, before: %v", !before, before)
 	}
 	if !again.Due().Equal(w.machine.Due()) {
 		w.t.Errorf("after a crash the saga is due at %v, before at %v", again.Due(), w.machine.Due())
 	}
 }
 
-// stored takes a turn through its serialized form, as a store does.
+// stored serializes a turn and reads it again, as a store does.
 func stored(t *testing.T, turn *treatyv1.Turn) *treatyv1.Turn {
 	t.Helper()
 	data, err := proto.Marshal(turn)

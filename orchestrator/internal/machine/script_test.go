@@ -6,35 +6,37 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// A script is saga code in lines, for scenarios. Blocks are indented. What fails ends the block that it is in, unless its verb says otherwise:
+// block is a line of a script with the lines indented under it. A script is the saga code of a scenario. A line that
+// fails ends its block, unless stated otherwise:
 //
 //	call A(text)             sends the command A
-//	try A                    sends A and takes its failure in its stride
-//	either A B               sends B when A fails
-//	now A                    sends A with the current second
-//	all                      runs the blocks under it, each begun by "branch", side by side
-//	each 2 A B C             sends a command for each item, two at once
-//	scope [1h]               runs the block under it; when it fails, its steps are undone and the code goes on
-//	scope-or [1h] B          the same, and sends B when it failed
-//	scope-must [1h]          the same, and fails itself when it failed
-//	or-all A                 runs the block under it as "all" does, and sends A when a branch failed
-//	loop 3                   runs the block under it so often
-//	add text                 appends to what all branches share
-//	tell A                   sends A with all that was appended so far
+//	try A                    sends A and ignores its failure
+//	either A B               sends B if A fails
+//	now A                    sends A with the current time as the request
+//	all                      runs blocks, each under a line "branch", side by side
+//	each 2 A B C             sends a command for each item, two at a time
+//	scope [1h]               runs its block as a scope, and continues if it fails
+//	scope-or [1h] B          the same, and sends B if it fails
+//	scope-must [1h]          the same, and fails if it fails
+//	or-all A                 runs branches as "all" does, and sends A if one fails
+//	loop 3                   runs its block three times
+//	add text                 adds to a variable that all branches share
+//	call-added A             sends A with the variable as the request
 //	sleep 1h                 waits; -1h is a moment that has passed
-//	await E(key) [1h]        awaits an event and sends the command "Got(position)", or fails
-//	first E(a) F(b) [1h]     awaits the first of several and sends the command "Got", or "Late"
-//	version x 2 A B C        sends A for version 0 of the change x, B for 1, C for 2; 2 is the latest
-//	progress text            says how far it has come
-//	broadcast B              sends B to everybody
-//	restart text             begins anew with another request, unless the request is "last"
-//	outer A                  sends A with the main thread, which is wrong in a branch
+//	await E(key) [1h]        awaits an event; sends "Got(position)", or "Late" after the timeout
+//	first E(a) F(b) [1h]     awaits the first of several events; sends the same
+//	version x 2 A B C        sends A for version 0 of the change x, B for 1, C for 2; the latest is 2
+//	progress text            sets the progress
+//	broadcast B              broadcasts B
+//	restart text             restarts with another request, unless the request is "last"
+//	outer A                  sends A with the main thread, which is a mistake in a branch
 //	panic text, fail text, return text
 type block struct {
 	line string
@@ -64,7 +66,7 @@ func parse(lines []string) []*block {
 	return blocks
 }
 
-// script makes saga code of lines.
+// script returns the saga code of a script.
 func script(lines []string) machine.Code {
 	blocks := parse(lines)
 	return func(thread *machine.Thread, request []byte) ([]byte, *treatyv1.Failure) {
@@ -120,7 +122,7 @@ func (r *runner) line(t *machine.Thread, b *block) *treatyv1.Failure {
 	case "panic":
 		panic(rest)
 	case "fail":
-		return &treatyv1.Failure{Code: 9, Message: rest}
+		return &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: rest}
 	case "return":
 		r.reply, r.done = []byte(rest), true
 	default:
@@ -130,17 +132,16 @@ func (r *runner) line(t *machine.Thread, b *block) *treatyv1.Failure {
 }
 
 func (r *runner) language(t *machine.Thread, b *block, verb string, words []string) *treatyv1.Failure {
+	branch := func(i int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub[i].sub) }
 	switch verb {
 	case "all":
-		return branched(t, &machine.Branches{Count: len(b.sub)}, func(i int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub[i].sub) })
+		return branched(t, &machine.Branches{Count: len(b.sub)}, branch)
 	case "each":
 		limit, _ := strconv.Atoi(words[0])
-		return branched(t, &machine.Branches{Count: len(words) - 1, AtOnce: limit}, func(i int, t *machine.Thread) *treatyv1.Failure {
-			return call(t, words[i+1])
-		})
+		item := func(i int, t *machine.Thread) *treatyv1.Failure { return call(t, words[i+1]) }
+		return branched(t, &machine.Branches{Count: len(words) - 1, AtOnce: limit}, item)
 	case "or-all":
-		failure := branched(t, &machine.Branches{Count: len(b.sub)}, func(i int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub[i].sub) })
-		if failure != nil {
+		if branched(t, &machine.Branches{Count: len(b.sub)}, branch) != nil {
 			return call(t, words[0])
 		}
 	case "loop":
@@ -152,11 +153,12 @@ func (r *runner) language(t *machine.Thread, b *block, verb string, words []stri
 		}
 	case "add":
 		r.shared = append(r.shared, words...)
-	case "tell":
+	case "call-added":
 		return call(t, words[0]+"("+strings.Join(r.shared, " ")+")")
 	case "scope", "scope-or", "scope-must":
 		within, words := period(words)
-		failure := branched(t, &machine.Branches{Count: 1, Undo: true, Within: within}, func(_ int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub) })
+		body := func(_ int, t *machine.Thread) *treatyv1.Failure { return r.run(t, b.sub) }
+		failure := branched(t, &machine.Branches{Count: 1, Compensate: true, Within: within}, body)
 		switch {
 		case failure != nil && verb == "scope-must":
 			return failure
@@ -174,11 +176,12 @@ func (r *runner) language(t *machine.Thread, b *block, verb string, words []stri
 	case "progress":
 		t.SetProgress(&anypb.Any{Value: []byte(strings.Join(words, " "))})
 	case "broadcast":
-		_, result := t.Broadcast(&machine.Broadcast{Method: words[0]}, func(participant string, t *machine.Thread) *treatyv1.Failure {
+		send := func(participant string, t *machine.Thread) *treatyv1.Failure {
 			return t.Call(&machine.Call{Method: words[0], Participant: participant}).Failure
-		})
+		}
+		_, result := t.Broadcast(&machine.Broadcast{Method: words[0]}, send)
 		if result.Failed >= 0 {
-			return &treatyv1.Failure{Code: 9, Message: "broadcast failed"}
+			return &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "broadcast failed"}
 		}
 	case "restart":
 		if r.request != "last" {
@@ -189,7 +192,9 @@ func (r *runner) language(t *machine.Thread, b *block, verb string, words []stri
 	return nil
 }
 
-func branched(t *machine.Thread, branches *machine.Branches, body func(int, *machine.Thread) *treatyv1.Failure) *treatyv1.Failure {
+func branched(
+	t *machine.Thread, branches *machine.Branches, body func(int, *machine.Thread) *treatyv1.Failure,
+) *treatyv1.Failure {
 	failures := make([]*treatyv1.Failure, branches.Count)
 	branches.Body = func(i int, t *machine.Thread) *treatyv1.Failure {
 		failures[i] = body(i, t)
@@ -197,14 +202,14 @@ func branched(t *machine.Thread, branches *machine.Branches, body func(int, *mac
 	}
 	switch result := t.Branch(branches); {
 	case result.Expired:
-		return &treatyv1.Failure{Code: 4, Message: "too late"}
+		return &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "too late"}
 	case result.Failed >= 0:
 		return failures[result.Failed]
 	}
 	return nil
 }
 
-// period takes a duration from the words, if there is one.
+// period removes a duration from the words, if there is one.
 func period(words []string) (time.Duration, []string) {
 	for i, word := range words {
 		if d, err := time.ParseDuration(word); err == nil {

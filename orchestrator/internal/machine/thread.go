@@ -13,221 +13,145 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Code is a saga definition's code as the machine runs it: it is called on a coroutine, asks for steps through the thread, and returns
-// the serialized reply, or the failure that the saga ends with.
-type Code func(thread *Thread, request []byte) (reply []byte, failure *treatyv1.Failure)
-
-// Call is one command that saga code asks for.
-type Call struct {
-	// Method is the command's method, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
-	Method string
-
-	// Request is the serialized request.
-	Request []byte
-
-	// Participant names the participant of a broadcast's step; empty for every other step.
-	Participant string
-
-	// Same compares the request with a journaled one whose bytes differ: serializing is not stable over versions. Nil: the
-	// bytes decide.
-	Same func(journaled []byte) bool
-}
-
-// CallResult is what a step came to, as saga code sees it.
-type CallResult struct {
-	// Reply is the serialized reply; nil when the step failed.
-	Reply []byte
-
-	// Failure is the participant's status when the step failed.
-	Failure *treatyv1.Failure
-
-	// Unknown says that the step may have been executed all the same.
-	Unknown bool
-}
-
-// Wait is a moment, or events, for which saga code waits.
-type Wait struct {
-	// Until is when the wait ends if no event comes; zero: never.
-	Until time.Time
-
-	// Events are what ends it earlier.
-	Events []*treatyv1.EventKey
-}
-
-// WaitResult is how a wait ended.
-type WaitResult struct {
-	// Event is the event that came; nil when the moment did.
-	Event *treatyv1.EventArrived
-}
-
-// Branches are parts of saga code that run side by side, or one part that can fail by itself.
-type Branches struct {
-	// Count is how many there are.
-	Count int
-
-	// AtOnce is how many run at once at the most; 0 means all.
-	AtOnce int
-
-	// Body is the code of one branch, counted from 0. A failure stops the others before their next command.
-	Body func(branch int, thread *Thread) *treatyv1.Failure
-
-	// Undo says that the steps of the branches are undone when one fails, and the saga goes on.
-	Undo bool
-
-	// Within is how long they may take; 0 means without end.
-	Within time.Duration
-}
-
-// BranchesResult is how branches ended.
-type BranchesResult struct {
-	// Failed is the branch that failed first, counted from 0; -1 when none did.
-	Failed int
-
-	// Expired says that their time was up.
-	Expired bool
-}
-
-// Thread is one line of execution in saga code. Its methods may only be called from that code, on its own coroutine.
+// Thread runs one line of saga code: the main function, or a branch. Only that code may call its methods, on its own
+// coroutine.
 type Thread struct {
 	machine *Machine
 	program *program
-	scope   *scope // whose branch it is; nil for the main thread
+	scope   *scope // the scope of a branch; nil for the main thread
 	branch  int
-	path    string // before the positions of what it asks for; empty for the main thread
-	ops     int    // so far, for the paths of the next ones
+	path    string // the prefix of the paths of its operations
+	ops     int    // how many operations it has performed
 
 	next  func() (struct{}, bool)
 	stop  func()
 	yield func(struct{}) bool
 
-	op       any    // *Call, *Wait, *Broadcast or *scope: what the code waits for; nil while it runs
-	opPath   string // the path of what it waits for
-	scheduled bool   // that it waits for it is recorded
-	stopping bool   // it is stopped once what it waits for has ended
-	stopped  bool   // its code doesn't run any more
-	ended    bool
-	lost     bool // its code left by runtime.Goexit; its coroutine is parked for good
+	op        any    // the operation that the code waits for: *Call, *Wait, *Broadcast or *scope, or nil
+	opPath    string // the path of op
+	scheduled bool   // op is recorded
+	stopping  bool   // the thread stops when op has ended
+	stopped   bool   // the code was unwound
+	ended     bool   // the code has ended
+	lost      bool   // the code called runtime.Goexit; its coroutine never ends
 
-	answer   answer
+	result   result
 	reply    []byte
 	failure  *treatyv1.Failure
-	panicked string // what and where; empty when the code returned
+	panicked string // the panic and where it happened; empty if there was none
 }
 
-// answer is the end of what a thread waited for: the field that fits what it asked is set.
-type answer struct {
-	step     CallResult
+// result is the result of an operation. The field for the kind of the operation is set.
+type result struct {
+	call     CallResult
 	wait     WaitResult
 	branches BranchesResult
 	names    []string
 }
 
-// unwind is what leaves saga code when its coroutine is stopped.
-type unwind struct{}
+// unwinding is the panic that leaves saga code when its coroutine is stopped.
+type unwinding struct{}
 
-// Call asks for a step and waits until it has ended.
+// Call sends a command and waits until its step has ended.
 func (t *Thread) Call(call *Call) CallResult {
-	return t.wait(call, t.nextPath()).step
+	return t.perform(call, t.nextPath()).call
 }
 
 // Wait waits for a moment or an event.
 func (t *Thread) Wait(wait *Wait) WaitResult {
-	return t.wait(wait, t.nextPath()).wait
+	return t.perform(wait, t.nextPath()).wait
 }
 
-// Branch runs branches and waits until all have ended. Each has a thread of its own, which its code must use.
+// Branch runs branches and waits until all have ended. Each has its own thread, which its code must use.
 func (t *Thread) Branch(branches *Branches) BranchesResult {
 	return t.enter(&scope{path: t.nextPath(), branches: branches})
 }
 
 func (t *Thread) enter(s *scope) BranchesResult {
 	s.parent, s.failed = t, -1
-	return t.wait(s, s.path).branches
+	return t.perform(s, s.path).branches
 }
 
-// Broadcast is a command that goes to everybody who serves it.
-type Broadcast struct {
-	// Method is the command's method.
-	Method string
-}
-
-// Broadcast finds out to which participants a command goes, and runs a branch for each of them. The names of the participants are in the
-// order of the branches.
-func (t *Thread) Broadcast(broadcast *Broadcast, body func(participant string, thread *Thread) *treatyv1.Failure) ([]string, BranchesResult) {
+// Broadcast finds out which participants serve a command, and runs a branch for each. It returns the names of the
+// participants in the order of the branches.
+func (t *Thread) Broadcast(
+	broadcast *Broadcast, body func(participant string, thread *Thread) *treatyv1.Failure,
+) ([]string, BranchesResult) {
 	path := t.nextPath()
-	names := t.wait(broadcast, path).names
+	names := t.perform(broadcast, path).names
 	branches := &Branches{Count: len(names), Body: func(branch int, thread *Thread) *treatyv1.Failure {
 		return body(names[branch], thread)
 	}}
 	return names, t.enter(&scope{path: path, branches: branches, broadcast: true})
 }
 
-// nextPath is the path of what is asked for next.
+// nextPath returns the path of the next operation.
 func (t *Thread) nextPath() string {
 	t.ops++
 	return t.path + strconv.Itoa(t.ops)
 }
 
-// misuse is what a thread panics with whose code isn't running.
-const misuse = "a Context was used outside the function that it was handed to: within a branch or a scope, use the Context that its function takes"
+// misuse is the panic of a thread whose code isn't running.
+const misuse = "a Context was used outside of the function that received it; " +
+	"within a branch or a scope, use the Context that its function receives"
 
-func (t *Thread) wait(op any, path string) answer {
+// perform waits for the result of an operation.
+func (t *Thread) perform(op any, path string) result {
 	if running := t.program.running; running != t {
-		if t.stopped && running == nil { // its own code, on its way out
-			panic(unwind{})
+		if t.stopped && running == nil { // a deferred function of code that is being unwound
+			panic(unwinding{})
 		}
 		panic(misuse)
 	}
 	t.op, t.opPath, t.scheduled = op, path, false
 	if !t.yield(struct{}{}) {
 		t.stopped = true
-		panic(unwind{})
+		panic(unwinding{})
 	}
-	return t.answer
+	return t.result
 }
 
-// Saga is the saga's id.
+// Saga returns the saga's id.
 func (t *Thread) Saga() string { return t.machine.saga.ID }
 
-// Started is how the saga was started, or started anew.
+// Started returns how the current round of the saga was started.
 func (t *Thread) Started() *treatyv1.SagaStarted { return t.machine.saga.Started }
 
-// Path is the thread's path; empty for the main thread.
+// Path returns the prefix of the paths of the thread's operations. It is empty for the main thread of the first round.
 func (t *Thread) Path() string { return t.path }
 
-// Now is the time of the turn that the code runs in: the same in every replay.
+// Now returns the time of the turn that the code runs in. It is the same in every replay.
 func (t *Thread) Now() time.Time { return t.machine.now }
 
-// Environment is what the machine was made with.
+// Environment returns Config.Environment.
 func (t *Thread) Environment() any { return t.machine.config.Environment }
 
-// Replaying says whether the code runs to come where its journal is, so that nothing it says is new.
+// Replaying reports whether the code runs to recover the state of its journal, so that it does nothing new.
 func (t *Thread) Replaying() bool { return t.machine.replaying }
 
-// SetProgress says how far the saga has come. It is recorded with the turn; the last one of a turn counts. In a replay it does
-// nothing.
+// SetProgress records the saga's progress with the turn. The last call of a turn counts. In a replay it does nothing.
 func (t *Thread) SetProgress(progress *anypb.Any) {
 	if !t.machine.replaying && !t.stopped {
 		t.program.progress = progress
 	}
 }
 
-// Version returns the version of a change that the saga goes by: the latest when it asks for the first time, 0 when it came by before the change
-// was made.
+// Version returns the version of a change that the saga uses: latest when the code asks for the first time, and 0 if
+// the code passed this place before the change was made.
 func (t *Thread) Version(change string, latest int32) int32 {
 	return t.machine.chooseVersion(change, latest)
 }
 
-// Abort ends the code with what it did wrong, as a panic does: the saga is suspended. It doesn't return.
-func (t *Thread) Abort(wrong string) { panic(wrong) }
+// Abort suspends the saga because of a mistake in its code. It panics with the message.
+func (t *Thread) Abort(message string) { panic(message) }
 
-// Restart says that the saga is to begin anew with another request once its code has returned.
+// Restart makes the saga start a new round with a request when its code has returned.
 func (t *Thread) Restart(request []byte) { t.program.restart = &restart{request: request} }
 
-// restart is how a saga begins anew.
+// restart is the request to start a new round.
 type restart struct{ request []byte }
 
-// start makes the thread's coroutine. It doesn't run yet.
+// start creates the thread's coroutine, which doesn't run yet.
 func (t *Thread) start(code func()) {
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		t.yield = yield
@@ -236,11 +160,11 @@ func (t *Thread) start(code func()) {
 			switch v := recover().(type) {
 			case nil:
 				if !returned && !t.stopped {
-					// Goexit would go on in whoever runs the machine, so this coroutine never ends.
+					// Goexit would continue in the goroutine that runs the machine, so this coroutine never ends.
 					t.panicked, t.lost = describePanic("runtime.Goexit was called"), true
 					yield(struct{}{})
 				}
-			case unwind:
+			case unwinding:
 			default:
 				t.panicked = describePanic(v)
 			}
@@ -250,7 +174,7 @@ func (t *Thread) start(code func()) {
 	})
 }
 
-// unwind ends the thread's code where it is.
+// unwind ends the thread's code where it waits.
 func (t *Thread) unwind() {
 	t.stopped = true
 	if !t.lost {
@@ -258,14 +182,14 @@ func (t *Thread) unwind() {
 	}
 }
 
-// describePanic names the panic and the first line of code that isn't plumbing. It runs in the deferred function, where the
-// panicking frames are still on the stack.
+// describePanic returns the panic and the first line of saga code on the stack. It must run in the deferred function,
+// while the frames of the panic are still on the stack.
 func describePanic(v any) string {
 	var callers [32]uintptr
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
 		frame, more := frames.Next()
-		if frame.Function != "" && !isPlumbing(frame) {
+		if frame.Function != "" && !isInternal(frame) {
 			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
 			return fmt.Sprintf("%v (at %s:%d)", v, file, frame.Line)
 		}
@@ -275,8 +199,8 @@ func describePanic(v any) string {
 	}
 }
 
-// isPlumbing says whether a frame lies between saga code and the machine.
-func isPlumbing(frame runtime.Frame) bool {
+// isInternal reports whether a stack frame is between saga code and the machine.
+func isInternal(frame runtime.Frame) bool {
 	return strings.HasPrefix(frame.Function, "runtime.") || strings.Contains(frame.Function, "/machine.(*Thread).") ||
 		strings.Contains(frame.Function, "/orchestrator/saga.") || strings.HasSuffix(frame.File, ".treaty.go")
 }

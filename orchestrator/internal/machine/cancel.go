@@ -1,0 +1,71 @@
+package machine
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// cancel compensates the saga on request.
+func (m *Machine) cancel(in Cancel) error {
+	switch {
+	case m.saga.Decided != nil:
+		return nil
+	case m.saga.Final():
+		return ErrEnded
+	case m.saga.compensatingUnknown():
+		return fmt.Errorf("%w: its code has returned, and only steps with unknown outcomes are still compensated",
+			ErrEnded)
+	}
+	if err := m.checkReversible(); err != nil {
+		return err
+	}
+	message := "the saga was cancelled"
+	if reason := in.Decision.GetReason(); reason != "" {
+		message += ": " + reason
+	}
+	m.startCompensation(&treatyv1.CompensationDecided{
+		Cause:    treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
+		Failure:  &treatyv1.Failure{Code: int32(codes.Canceled), Message: message},
+		Decision: in.Decision,
+	})
+	m.effects = m.PendingEffects()
+	return nil
+}
+
+// compensateForParent compensates a child saga, even if it has succeeded.
+func (m *Machine) compensateForParent() error {
+	if m.saga.Decided != nil {
+		return nil
+	}
+	if err := m.checkReversible(); err != nil {
+		return err
+	}
+	m.startCompensation(&treatyv1.CompensationDecided{
+		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+		Failure: &treatyv1.Failure{Code: int32(codes.Aborted), Message: "the parent saga compensates this saga"},
+	})
+	m.effects = m.PendingEffects()
+	return nil
+}
+
+// checkReversible returns an error if the saga can no longer compensate, or if that depends on the outcome of a pivot.
+func (m *Machine) checkReversible() error {
+	if step := m.saga.pointOfNoReturn(); step != nil {
+		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
+	}
+	if step := m.saga.pivotInFlight(); step != nil {
+		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, step.Path(), step.Scheduled.GetMethod())
+	}
+	return nil
+}
+
+// compensateForDeadline compensates a saga whose deadline passed.
+func (m *Machine) compensateForDeadline() {
+	m.startCompensation(&treatyv1.CompensationDecided{
+		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
+		Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the saga's deadline passed"},
+	})
+}
