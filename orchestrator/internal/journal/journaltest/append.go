@@ -17,7 +17,7 @@ func appendAndLoad(f *fixture) {
 	f.write(first(r))
 	f.holds(journalOf(r, 1))
 
-	f.write(next("one", 2, nil)) // the row stays as it is
+	f.write(next("one", 2, nil)) // the row doesn't change
 	f.holds(journalOf(r, 2))
 
 	r.State, r.UpdateTime, r.Due = compensating, minute(2), time.Time{}
@@ -29,7 +29,7 @@ func appendAndLoad(f *fixture) {
 	f.holds(journalOf(r, 4))
 
 	_, err := f.Load(f.Context(), "two")
-	f.failsWith("load a saga that isn't there", err, journal.ErrNotFound)
+	f.failsWith("load a saga that doesn't exist", err, journal.ErrNotFound)
 }
 
 func appendRefusals(f *fixture) {
@@ -39,7 +39,7 @@ func appendRefusals(f *fixture) {
 	ended.State, ended.EndTime = succeeded, minute(2)
 	f.write(first(ended))
 
-	twice := row("old", 5) // differs from what is there
+	twice := row("old", 5) // differs from the stored row
 	twice.Definition, twice.Labels = "acme.card.v1.CardSagas/CloseCard", map[string]string{"customer": "c-2"}
 	created, changed := row("new", 3), row("old", 4)
 	group := []*journal.Entry{
@@ -51,7 +51,9 @@ func appendRefusals(f *fixture) {
 		next("ended again", 2, row("ended again", 1)),
 	}
 	f.append(group...)
-	for i, want := range []error{journal.ErrExists, journal.ErrConflict, journal.ErrConflict, nil, journal.ErrConflict, journal.ErrConflict} {
+	for i, want := range []error{
+		journal.ErrExists, journal.ErrConflict, journal.ErrConflict, nil, journal.ErrConflict, journal.ErrConflict,
+	} {
 		f.failsWith(fmt.Sprintf("entry %d", i), group[i].Err, want)
 	}
 	f.holds(journalOf(old, 1))
@@ -59,26 +61,26 @@ func appendRefusals(f *fixture) {
 	f.holds(journalOf(ended, 1))
 	for _, id := range []string{"absent", "absent too", "ended again"} {
 		_, err := f.Load(f.Context(), id)
-		f.failsWith("load what was refused", err, journal.ErrNotFound)
+		f.failsWith("load a refused saga", err, journal.ErrNotFound)
 	}
 
-	// A turn that is there already is a conflict, and so is one that leaves a gap; Err of an entry that is used again is set anew.
+	// A turn that exists is a conflict, and so is one after a gap. When an entry is used again, its Err is set again.
 	again := group[0]
 	again.Turn, again.Row, again.Data = 2, changed, data("old", 2)
 	gap := next("new", 3, nil)
 	f.append(again, gap)
-	f.failsWith("a turn in its place", again.Err, nil)
-	f.failsWith("a turn behind a gap", gap.Err, journal.ErrConflict)
+	f.failsWith("the next turn", again.Err, nil)
+	f.failsWith("a turn after a gap", gap.Err, journal.ErrConflict)
 	repeated := next("old", 2, row("old", 9))
 	f.append(repeated)
-	f.failsWith("a turn that is there", repeated.Err, journal.ErrConflict)
+	f.failsWith("a turn that exists", repeated.Err, journal.ErrConflict)
 	old.UpdateTime = changed.UpdateTime
 	f.holds(journalOf(old, 2))
 	f.holds(journalOf(created, 1))
 
-	// A refused start leaves nothing behind that a search would find.
-	f.sameIDs("search for the refused start's label", f.list(journal.ListParams{
-		Filter: &journal.Filter{Op: journal.Equal, Field: journal.FieldLabel, Label: "customer", Text: "c-2"}, Limit: 10,
+	// Nothing of a refused start is stored.
+	f.sameIDs("search for the label of the refused start", f.list(journal.ListParams{
+		Filter: labelLeaf(journal.Equal, "customer", "c-2"), Limit: 10,
 	}))
 }
 
@@ -123,7 +125,7 @@ func appendEmpty(f *fixture) {
 	f.holds(want)
 }
 
-func appendKeepsNoSlice(f *fixture) {
+func appendKeepsNothing(f *fixture) {
 	entry := first(row("one", 1))
 	entry.Row.Labels = map[string]string{"customer": "c-1"}
 	f.write(entry)
@@ -133,7 +135,7 @@ func appendKeepsNoSlice(f *fixture) {
 	want.Labels = map[string]string{"customer": "c-1"}
 	f.holds(journalOf(want, 1))
 
-	// What is read belongs to the reader.
+	// What a method returns belongs to the caller.
 	read, err := f.Load(f.Context(), "one")
 	if err != nil {
 		f.Fatal(err)
@@ -176,13 +178,14 @@ func appendConstants(f *fixture) {
 	was.Labels = map[string]string{"customer": "c-1"}
 	f.write(first(was))
 	other := row("one", 7)
-	other.Definition, other.State, other.Labels = "acme.card.v1.CardSagas/CloseCard", suspended, map[string]string{"customer": "c-2", "card": "x"}
+	other.Definition, other.State = "acme.card.v1.CardSagas/CloseCard", suspended
+	other.Labels = map[string]string{"customer": "c-2", "card": "x"}
 	f.write(next("one", 2, other))
 	was.State, was.UpdateTime = other.State, other.UpdateTime
 	f.holds(journalOf(was, 2))
 	for value, want := range map[string][]string{"c-1": {"one"}, "c-2": {}} {
 		f.sameIDs("search for "+value, f.list(journal.ListParams{
-			Filter: &journal.Filter{Op: journal.Equal, Field: journal.FieldLabel, Label: "customer", Text: value}, Limit: 10,
+			Filter: labelLeaf(journal.Equal, "customer", value), Limit: 10,
 		}), want...)
 	}
 }
@@ -195,10 +198,63 @@ func appendLong(f *fixture) {
 		f.write(next("long", turn, nil), next("other", turn, nil))
 	}
 	f.holds(journalOf(r, 300))
-	f.reopen() // whatever a store remembers is gone
+	f.reopen() // a cache is lost
 	f.write(next("long", 301, nil))
 	conflict := next("other", 302, nil)
 	f.append(conflict)
 	f.failsWith("a gap", conflict.Err, journal.ErrConflict)
 	f.holds(journalOf(r, 301))
+}
+
+// restartJournal restarts the journals of sagas, which deletes their earlier turns.
+func restartJournal(f *fixture) {
+	r := row("one", 1)
+	r.Labels = map[string]string{"customer": "c-1"}
+	f.write(first(r), first(row("other", 1)))
+	for turn := uint64(2); turn <= 5; turn++ {
+		f.write(next("one", turn, nil), next("other", turn, nil))
+	}
+	ends := *r
+	ends.State, ends.EndTime, ends.UpdateTime = succeeded, minute(6), minute(6)
+	f.write(next("one", 6, &ends))
+	r.UpdateTime = minute(7)
+	restart := next("one", 7, r)
+	restart.First = true
+	f.write(restart)
+	since := func(first, last uint64) *journal.Journal {
+		want := journalOf(r, last)
+		want.Turns = want.Turns[first-1:]
+		return want
+	}
+	f.holds(since(7, 7))
+	f.write(next("one", 8, nil))
+	f.reopen()
+	f.write(next("one", 9, nil))
+	f.holds(since(7, 9))
+	f.holds(journalOf(row("other", 1), 5))
+	for after, want := range map[uint64][]journal.Turn{
+		0: since(7, 8).Turns, 6: since(7, 8).Turns, 7: since(8, 9).Turns, 8: since(9, 9).Turns, 9: nil,
+	} {
+		got, err := f.Turns(f.Context(), "one", after, 2)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.sameTurns(got, want)
+	}
+	open, err := f.Open(f.Context(), journal.OpenParams{Limit: 1})
+	if err != nil || len(open) != 1 {
+		f.Fatalf("open: %v, %v", open, err)
+	}
+	f.sameJournal(open[0], since(7, 9))
+
+	// It is restarted again, after one that is refused.
+	gap := next("one", 11, r)
+	gap.First = true
+	f.append(gap)
+	f.failsWith("a gap", gap.Err, journal.ErrConflict)
+	f.holds(since(7, 9))
+	restart = next("one", 10, r)
+	restart.First = true
+	f.write(restart)
+	f.holds(since(10, 10))
 }

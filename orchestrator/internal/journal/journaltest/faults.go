@@ -10,37 +10,37 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// ErrInjected is the cause of the errors that Faults makes up, unless a fault names another.
+// ErrInjected is the cause of a fault's errors, unless the fault has another.
 var ErrInjected = errors.New("injected fault")
 
-// When says on which side of the commit a fault strikes.
+// When says whether a fault happens before or after the commit.
 type When int
 
-// The sides of a commit. The caller can't tell them apart.
+// The caller of Append can't tell them apart.
 const (
-	// BeforeCommit drops the group.
+	// BeforeCommit doesn't write the group.
 	BeforeCommit When = iota
 
-	// AfterCommit writes the group, and returns the error all the same.
+	// AfterCommit writes the group, and returns an error.
 	AfterCommit
 )
 
-// Fault is one failing Append.
+// Fault is a failure of one Append.
 type Fault struct {
-	// Append is which one fails, counted from 1, which is the first one after Inject; the default is 1.
+	// Append is the number of the Append that fails. The first one after Inject has the number 1, the default.
 	Append int
 
-	// When is the side of the commit.
+	// When is whether it fails before or after the commit. The default is BeforeCommit.
 	When When
 
-	// Loads is how many Loads fail after it, whichever saga they ask for.
+	// Loads is how many Loads fail after it, of any saga.
 	Loads int
 
-	// Err is the cause of the errors; the default is ErrInjected.
+	// Err is the cause of the errors. The default is ErrInjected.
 	Err error
 }
 
-// Faults is a journal.Store that fails where it is told to. All methods may be called concurrently.
+// Faults is a journal.Store that injects faults into another store. All methods may be called concurrently.
 type Faults struct {
 	journal.Store
 
@@ -48,18 +48,19 @@ type Faults struct {
 	appends int
 	pending []*injected
 	loads   int   // how many more Loads fail
-	cause   error // with what
+	cause   error // the cause of their errors
 }
 
 type injected struct {
-	fault  Fault
-	struck chan struct{}
+	fault    Fault
+	happened chan struct{}
 }
 
-// NewFaults returns a store that does what another one does, until a fault is injected.
+// NewFaults returns a store that works like another one until a fault is injected.
 func NewFaults(store journal.Store) *Faults { return &Faults{Store: store} }
 
-// Inject plans a fault, beside those planned before. The channel is closed when the failing Append is about to return.
+// Inject adds a fault to those that haven't happened yet. The channel is closed when the failing Append is about to
+// return.
 func (f *Faults) Inject(fault Fault) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,19 +68,19 @@ func (f *Faults) Inject(fault Fault) <-chan struct{} {
 	if fault.Err == nil {
 		fault.Err = ErrInjected
 	}
-	planned := &injected{fault: fault, struck: make(chan struct{})}
+	planned := &injected{fault: fault, happened: make(chan struct{})}
 	f.pending = append(f.pending, planned)
-	return planned.struck
+	return planned.happened
 }
 
-// Append writes a group, or fails.
+// Append appends to the other store, or fails.
 func (f *Faults) Append(ctx context.Context, group []*journal.Entry) error {
-	strike := f.next()
-	if strike == nil {
+	injected := f.next()
+	if injected == nil {
 		return f.Store.Append(ctx, group)
 	}
-	defer close(strike.struck)
-	fault := strike.fault
+	defer close(injected.happened)
+	fault := injected.fault
 	if fault.When == AfterCommit {
 		if err := f.Store.Append(ctx, group); err != nil {
 			return err
@@ -91,7 +92,7 @@ func (f *Faults) Append(ctx context.Context, group []*journal.Entry) error {
 	return fmt.Errorf("append: %w", fault.Err)
 }
 
-// Load returns one saga, or fails.
+// Load loads from the other store, or fails.
 func (f *Faults) Load(ctx context.Context, id string) (*journal.Journal, error) {
 	f.mu.Lock()
 	fails := f.loads > 0
@@ -106,7 +107,7 @@ func (f *Faults) Load(ctx context.Context, id string) (*journal.Journal, error) 
 	return f.Store.Load(ctx, id)
 }
 
-// next counts an Append and returns what is planned for it.
+// next counts an Append and returns the fault to inject into it, or nil.
 func (f *Faults) next() *injected {
 	f.mu.Lock()
 	defer f.mu.Unlock()

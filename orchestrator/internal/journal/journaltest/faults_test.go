@@ -12,10 +12,11 @@ import (
 )
 
 func start(id string) []*journal.Entry {
-	return []*journal.Entry{{Saga: id, Turn: 1, Row: &journal.Row{ID: id, State: treatyv1.SagaState_SAGA_STATE_RUNNING}}}
+	row := &journal.Row{ID: id, State: treatyv1.SagaState_SAGA_STATE_RUNNING}
+	return []*journal.Entry{{Saga: id, Turn: 1, Row: row}}
 }
 
-// TestFaults fails one append on each side of its commit.
+// TestFaults fails one Append before and one after the commit.
 func TestFaults(t *testing.T) {
 	store := journaltest.NewFaults(journaltest.NewMemory())
 	own := errors.New("no space")
@@ -42,7 +43,7 @@ func TestFaults(t *testing.T) {
 
 func TestFaultsConcurrently(t *testing.T) {
 	store := journaltest.NewFaults(journaltest.NewMemory())
-	struck := store.Inject(journaltest.Fault{Append: 5})
+	happened := store.Inject(journaltest.Fault{Append: 5})
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	failed := 0
@@ -55,7 +56,7 @@ func TestFaultsConcurrently(t *testing.T) {
 			}
 		})
 	}
-	<-struck
+	<-happened
 	all.Wait()
 	if failed != 1 {
 		t.Errorf("%d appends failed, want 1", failed)

@@ -25,13 +25,14 @@ func reopen(f *fixture) {
 	epochs = append(epochs, f.Epoch())
 	for i, epoch := range epochs {
 		if epoch == 0 || i > 0 && epoch <= epochs[i-1] {
-			f.Errorf("epochs %v don't grow from 1", epochs)
+			f.Errorf("the epochs are %v; they must be positive and grow", epochs)
 		}
 	}
-	f.sameIDs("after reopening", f.list(journal.ListParams{Limit: 100}), "one", "new in 2", "new in 3", "new in 4", "new in 5")
+	f.sameIDs("after reopening", f.list(journal.ListParams{Limit: 100}),
+		"one", "new in 2", "new in 3", "new in 4", "new in 5")
 }
 
-// calls makes every call that may fail, and returns the errors.
+// calls calls every method that can fail, and returns the errors.
 func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs := make(map[string]error)
 	errs["append"] = s.Append(ctx, []*journal.Entry{first(row("new", 1))})
@@ -54,19 +55,19 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 
 func closed(f *fixture) {
 	f.write(first(row("one", 1)))
-	was := f.Store
-	epoch := was.Epoch()
+	before := f.Store
+	epoch := before.Epoch()
 	f.reopen()
-	for call, err := range f.calls(f.Context(), was) {
+	for call, err := range f.calls(f.Context(), before) {
 		f.failsWith(call+" after close", err, journal.ErrClosed)
 	}
-	if err := was.Close(); err != nil {
+	if err := before.Close(); err != nil {
 		f.Errorf("closing again: %v", err)
 	}
-	if was.Epoch() != epoch {
-		f.Errorf("a closed store has the epoch %d, before it had %d", was.Epoch(), epoch)
+	if before.Epoch() != epoch {
+		f.Errorf("the epoch of a closed store is %d, before it was %d", before.Epoch(), epoch)
 	}
-	f.sameIDs("what the closed store was asked", f.list(journal.ListParams{Limit: 10}), "one")
+	f.sameIDs("after calls to a closed store", f.list(journal.ListParams{Limit: 10}), "one")
 }
 
 func endedContext(f *fixture) {
@@ -79,7 +80,7 @@ func endedContext(f *fixture) {
 	f.holds(journalOf(row("one", 1), 1))
 }
 
-// concurrent lets writers and readers loose on one store, each saga with one writer.
+// concurrent writes and reads one store concurrently. Each saga has one writer.
 func concurrent(f *fixture) {
 	const writers, sagas, length = 4, 5, 20
 	var all sync.WaitGroup
@@ -104,10 +105,10 @@ func concurrent(f *fixture) {
 						f.Errorf("turn %d of saga %s: %v", entry.Turn, entry.Saga, entry.Err)
 					}
 				}
-				// Whoever wrote it can read it.
+				// A writer reads what it has written.
 				read, err := f.Load(f.Context(), group[0].Saga)
 				if err != nil || uint64(len(read.Turns)) != turn {
-					f.Errorf("load what was just written: %v, %v; want %d turns", read, err, turn)
+					f.Errorf("load after the append: %v, %v; want %d turns", read, err, turn)
 					return
 				}
 			}
@@ -133,7 +134,7 @@ func concurrent(f *fixture) {
 		}
 	}
 
-	// Of those who start the same saga at the same time, one does.
+	// When the same saga is started several times at once, one start succeeds.
 	var mu sync.Mutex
 	started := 0
 	for range writers * 2 {
@@ -147,18 +148,18 @@ func concurrent(f *fixture) {
 			if entry.Err == nil {
 				started++
 			} else {
-				f.failsWith("a start that came second", entry.Err, journal.ErrExists)
+				f.failsWith("a second start", entry.Err, journal.ErrExists)
 			}
 		})
 	}
 	all.Wait()
 	if started != 1 {
-		f.Errorf("%d of the same saga were started", started)
+		f.Errorf("%d starts of the same saga succeeded, want 1", started)
 	}
 }
 
-// seenWhole reads pages of sagas that every group writes together: one call sees all of a group or nothing.
-func seenWhole(f *fixture) {
+// atomicGroups reads pages of sagas while every group writes all of them. A call reads all of a group or nothing.
+func atomicGroups(f *fixture) {
 	const sagas, length = 5, 50
 	group := func(turn uint64) []*journal.Entry {
 		var entries []*journal.Entry
@@ -196,7 +197,7 @@ func seenWhole(f *fixture) {
 				}
 				for _, one := range open {
 					if len(one.Turns) != len(open[0].Turns) || !one.Row.UpdateTime.Equal(minute(len(one.Turns))) {
-						f.Errorf("one call saw saga %s with %d turns, updated at %v, beside one with %d",
+						f.Errorf("one call read saga %s with %d turns, updated at %v, and another saga with %d turns",
 							one.Row.ID, len(one.Turns), one.Row.UpdateTime, len(open[0].Turns))
 					}
 				}

@@ -9,7 +9,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// Leaves and nodes of filters.
+// leaf and the functions below return nodes of filters.
 func leaf(op journal.FilterOp, field journal.FilterField, text string) *journal.Filter {
 	return &journal.Filter{Op: op, Field: field, Text: text}
 }
@@ -30,11 +30,13 @@ var comparisons = []journal.FilterOp{
 	journal.Equal, journal.NotEqual, journal.Less, journal.LessOrEqual, journal.Greater, journal.GreaterOrEqual,
 }
 
-// population is one of everything that filters tell apart.
+// population writes sagas in every state, with several definitions and labels.
 func population(f *fixture) []*journal.Row {
 	var rows []*journal.Row
 	for i, state := range states {
-		for j, definition := range []string{"acme.card.v1.CardSagas/IssueCard", "acme.card.v1.CardSagas/CloseCard", "b.v1.X/Y"} {
+		for j, definition := range []string{
+			"acme.card.v1.CardSagas/IssueCard", "acme.card.v1.CardSagas/CloseCard", "b.v1.X/Y",
+		} {
 			r := row(fmt.Sprintf("s-%d%d", i, j), i*3+j)
 			r.Definition, r.UpdateTime = definition, minute(40-i)
 			switch j {
@@ -55,7 +57,7 @@ func population(f *fixture) []*journal.Row {
 	return rows
 }
 
-// filtered checks what a filter selects against Match.
+// filtered checks that a filter selects the same rows as Match.
 func (f *fixture) filtered(rows []*journal.Row, filter *journal.Filter) {
 	f.T.Helper()
 	var want []*journal.Row
@@ -86,10 +88,14 @@ func listFilters(f *fixture) {
 		for _, definition := range []string{"acme.card.v1.CardSagas/IssueCard", "acme.card.v1.CardSagas/Nothing", ""} {
 			leaves = append(leaves, leaf(op, journal.FieldDefinition, definition))
 		}
-		for _, at := range []time.Time{minute(7), minute(7).Add(time.Nanosecond), minute(7).Add(-time.Nanosecond), minute(38), {}} {
-			leaves = append(leaves, timeLeaf(op, journal.FieldCreateTime, at), timeLeaf(op, journal.FieldUpdateTime, at))
+		for _, at := range []time.Time{
+			minute(7), minute(7).Add(time.Nanosecond), minute(7).Add(-time.Nanosecond), minute(38), {},
+		} {
+			leaves = append(leaves,
+				timeLeaf(op, journal.FieldCreateTime, at), timeLeaf(op, journal.FieldUpdateTime, at))
 		}
-		leaves = append(leaves, labelLeaf(op, "customer", "c-1"), labelLeaf(op, "amount", "2"), labelLeaf(op, "nobody", ""), labelLeaf(op, "", "c-1"))
+		leaves = append(leaves, labelLeaf(op, "customer", "c-1"), labelLeaf(op, "amount", "2"),
+			labelLeaf(op, "unused", ""), labelLeaf(op, "", "c-1"))
 		if op == journal.Equal || op == journal.NotEqual {
 			for _, state := range states {
 				leaves = append(leaves, leaf(op, journal.FieldState, state.String()[len("SAGA_STATE_"):]))
@@ -100,7 +106,7 @@ func listFilters(f *fixture) {
 		f.filtered(rows, filter)
 		f.filtered(rows, node(journal.Not, filter))
 	}
-	for i, filter := range leaves { // each with some others
+	for i, filter := range leaves { // combine each with some others
 		for _, step := range []int{1, 11, 29} {
 			other, third := leaves[(i+step)%len(leaves)], leaves[(i+2*step)%len(leaves)]
 			f.filtered(rows, node(journal.And, filter, node(journal.Not, other)))
@@ -112,7 +118,8 @@ func listFilters(f *fixture) {
 
 func listLabels(f *fixture) {
 	odd := []string{
-		"", " ", "'", `"`, `\`, "%", "_", "?", "a\x00b", "a\x00c", "\n", "\u00e9", "e\u0301", "日本", "\U0001F600", "<&>", "\u2028", "null", "1", "1.0", "a=b", "--",
+		"", " ", "'", `"`, `\`, "%", "_", "?", "a\x00b", "a\x00c", "\n", "\u00e9", "e\u0301", "日本", "\U0001F600",
+		"<&>", "\u2028", "null", "1", "1.0", "a=b", "--",
 	}
 	var rows []*journal.Row
 	for i, text := range odd {
@@ -136,7 +143,7 @@ func listLabels(f *fixture) {
 }
 
 func listPages(f *fixture) {
-	// Three sagas share each creation time, and all the same time of the last change.
+	// Three sagas share each creation time, and half of the sagas share each update time.
 	var rows []*journal.Row
 	for i := range 20 {
 		r := row(fmt.Sprintf("s%02d", (i*7)%20), i/3)
@@ -149,21 +156,25 @@ func listPages(f *fixture) {
 		nil,
 		leaf(journal.NotEqual, journal.FieldState, "SUCCEEDED"),
 		leaf(journal.Equal, journal.FieldState, "SUSPENDED"),
-		node(journal.Or, leaf(journal.Equal, journal.FieldState, "SUSPENDED"), leaf(journal.Greater, journal.FieldID, "s11")),
-		node(journal.And, timeLeaf(journal.GreaterOrEqual, journal.FieldCreateTime, minute(2)), timeLeaf(journal.Less, journal.FieldCreateTime, minute(5))),
+		node(journal.Or,
+			leaf(journal.Equal, journal.FieldState, "SUSPENDED"), leaf(journal.Greater, journal.FieldID, "s11")),
+		node(journal.And,
+			timeLeaf(journal.GreaterOrEqual, journal.FieldCreateTime, minute(2)),
+			timeLeaf(journal.Less, journal.FieldCreateTime, minute(5))),
 	}
 	for _, by := range []journal.OrderField{journal.OrderByCreateTime, journal.OrderByUpdateTime} {
 		for _, descending := range []bool{false, true} {
 			for _, filter := range filters {
+				order := journal.Order{By: by, Descending: descending}
 				for _, limit := range []int{1, 4, 100} {
-					f.paged(rows, journal.ListParams{Filter: filter, Order: journal.Order{By: by, Descending: descending}, Limit: limit})
+					f.paged(rows, journal.ListParams{Filter: filter, Order: order, Limit: limit})
 				}
 			}
 		}
 	}
 }
 
-// paged reads all pages and checks them.
+// paged reads all pages of a list and checks them.
 func (f *fixture) paged(rows []*journal.Row, params journal.ListParams) {
 	f.T.Helper()
 	var want []*journal.Row
@@ -189,7 +200,7 @@ func (f *fixture) paged(rows []*journal.Row, params journal.ListParams) {
 			break
 		}
 		got = append(got, page...)
-		// Only the id and the ordered time of the last row are read.
+		// Only the id and the time of the order are read.
 		last := page[len(page)-1]
 		params.After = &journal.Row{ID: last.ID}
 		if params.Order.By == journal.OrderByUpdateTime {
@@ -198,10 +209,11 @@ func (f *fixture) paged(rows []*journal.Row, params journal.ListParams) {
 			params.After.CreateTime = last.CreateTime
 		}
 	}
-	f.sameIDs(fmt.Sprintf("%+v of %s in pages of %d", params.Order, describe(params.Filter), params.Limit), got, idsOf(want)...)
+	what := fmt.Sprintf("%+v of %s in pages of %d", params.Order, describe(params.Filter), params.Limit)
+	f.sameIDs(what, got, idsOf(want)...)
 }
 
-// listAfter goes on behind a row that doesn't match any more, or never was there.
+// listAfter continues a list after a row that the filter doesn't select any more, and after one that never existed.
 func listAfter(f *fixture) {
 	for i := range 5 {
 		f.write(first(row(fmt.Sprintf("s%d", i), i)))
@@ -215,7 +227,7 @@ func listAfter(f *fixture) {
 	params.After = page[1]
 	f.sameIDs("second page", f.list(params), "s2", "s3")
 	params.After = &journal.Row{ID: "s2zzz", CreateTime: minute(2)}
-	f.sameIDs("behind a row that was never there", f.list(params), "s3", "s4")
+	f.sameIDs("after a row that never existed", f.list(params), "s3", "s4")
 }
 
 func listInvalid(f *fixture) {
@@ -241,7 +253,7 @@ func listInvalid(f *fixture) {
 	f.failsWith("unknown order", err, journal.ErrInvalid)
 }
 
-// listBigFilter has as many conditions as are allowed, side by side and one in the other.
+// listBigFilter uses filters with the maximal number of nodes, side by side and nested.
 func listBigFilter(f *fixture) {
 	rows := population(f)
 	wide := node(journal.Or)
@@ -258,7 +270,7 @@ func listBigFilter(f *fixture) {
 	f.failsWith("one condition too many", err, journal.ErrInvalid)
 }
 
-// describe writes a filter for messages.
+// describe returns a filter in words.
 func describe(f *journal.Filter) string {
 	switch {
 	case f == nil:

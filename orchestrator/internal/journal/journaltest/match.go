@@ -5,11 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// Match says whether a valid filter selects a row. It is what the filters of every store are held against.
+// Match returns whether a valid filter selects a row. The filters of all stores must work like it.
 func Match(f *journal.Filter, row *journal.Row) bool {
 	switch f.Op {
 	case journal.And:
@@ -62,7 +61,7 @@ func holds(op journal.FilterOp, order int) bool {
 	}
 }
 
-// driven says whether an orchestrator has something to do for a saga.
+// driven returns whether Open selects a saga with journal.Driven.
 func driven(row *journal.Row) bool {
-	return !row.Waiting && (row.State == treatyv1.SagaState_SAGA_STATE_RUNNING || row.State == treatyv1.SagaState_SAGA_STATE_COMPENSATING)
+	return !row.Waiting && (row.State == running || row.State == compensating)
 }

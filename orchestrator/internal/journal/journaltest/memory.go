@@ -15,46 +15,49 @@ import (
 
 var _ journal.Store = (*Memory)(nil)
 
-// Memory is a journal.Store without a disk, for tests: it keeps every promise of the interface but durability. Its methods scan
-// all sagas. All methods may be called concurrently.
+// Memory is a journal.Store in memory, for tests. It keeps every promise of the interface except durability. Its
+// methods read all sagas. All methods may be called concurrently.
 type Memory struct {
 	contents *contents
 	epoch    uint64
 
-	mu     sync.RWMutex // held for reading by every call, for writing by Close
+	mu     sync.RWMutex // calls hold it for reading, Close for writing
 	closed bool
 }
 
-// contents outlive the opening.
+// contents are the contents of a store. They stay when it is closed.
 type contents struct {
 	mu    sync.Mutex
 	epoch uint64
 	sagas map[string]*saga
 
-	purged map[string]bool // the ids that are remembered
+	purged map[string]bool // remembered ids
 
 	events    []*journal.Event // by position
 	newest    uint64
 	consumers map[string]journal.Consumer
 }
 
-// saga is a saga with what the store keeps beside it.
+// saga is a saga with what only the store uses.
 type saga struct {
 	journal.Journal
 
-	created uint64 // the newest event's position when its first turn was written
+	created uint64 // the position of the newest event when the first turn was written
 }
 
-// last is the number of the newest turn.
+// last returns the number of the last turn.
 func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
 
-// NewMemory returns an empty store of epoch 1.
+// NewMemory returns an empty store with the epoch 1.
 func NewMemory() *Memory {
-	return (&Memory{contents: &contents{sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer)}}).Reopen()
+	empty := &contents{
+		sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer),
+	}
+	return (&Memory{contents: empty}).Reopen()
 }
 
-// Reopen returns a store with the same contents and the next epoch, as the next process would open it. The one before may be
-// closed or not; nothing holds it off.
+// Reopen returns a store with the same contents and the next epoch, like a new process that opens the store. The old
+// one need not be closed.
 func (m *Memory) Reopen() *Memory {
 	m.contents.mu.Lock()
 	defer m.contents.mu.Unlock()
@@ -62,7 +65,7 @@ func (m *Memory) Reopen() *Memory {
 	return &Memory{contents: m.contents, epoch: m.contents.epoch}
 }
 
-// Append writes a group of turns.
+// Append implements journal.Store.
 func (m *Memory) Append(ctx context.Context, group []*journal.Entry) error {
 	for _, entry := range group {
 		if err := entry.Validate(); err != nil {
@@ -77,7 +80,7 @@ func (m *Memory) Append(ctx context.Context, group []*journal.Entry) error {
 	})
 }
 
-// Load returns one saga with its journal.
+// Load implements journal.Store.
 func (m *Memory) Load(ctx context.Context, id string) (*journal.Journal, error) {
 	var loaded *journal.Journal
 	err := m.use(ctx, "load", func(c *contents) error {
@@ -90,7 +93,7 @@ func (m *Memory) Load(ctx context.Context, id string) (*journal.Journal, error) 
 	return loaded, err
 }
 
-// Open returns sagas that haven't ended, with their journals.
+// Open implements journal.Store.
 func (m *Memory) Open(ctx context.Context, params journal.OpenParams) ([]*journal.Journal, error) {
 	var open []*journal.Journal
 	err := m.use(ctx, "read open sagas", func(c *contents) error {
@@ -113,7 +116,7 @@ func (m *Memory) Open(ctx context.Context, params journal.OpenParams) ([]*journa
 	return open, err
 }
 
-// Due returns timers, earliest first.
+// Due implements journal.Store.
 func (m *Memory) Due(ctx context.Context, until time.Time, limit int) ([]journal.Due, error) {
 	var due []journal.Due
 	err := m.page(ctx, "read timers", limit, func(c *contents) {
@@ -130,7 +133,7 @@ func (m *Memory) Due(ctx context.Context, until time.Time, limit int) ([]journal
 	return due[:min(max(limit, 0), len(due))], err
 }
 
-// Get returns one saga's row.
+// Get implements journal.Store.
 func (m *Memory) Get(ctx context.Context, id string) (*journal.Row, error) {
 	var found *journal.Row
 	err := m.use(ctx, "find a saga", func(c *contents) error {
@@ -143,7 +146,7 @@ func (m *Memory) Get(ctx context.Context, id string) (*journal.Row, error) {
 	return found, err
 }
 
-// List returns a page of rows.
+// List implements journal.Store.
 func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journal.Row, error) {
 	if err := params.Validate(); err != nil {
 		return nil, fmt.Errorf("list sagas in memory: %w", err)
@@ -159,7 +162,8 @@ func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journa
 	err := m.page(ctx, "list sagas", params.Limit, func(c *contents) {
 		for _, saga := range c.sagas {
 			row := &saga.Row
-			if (params.Filter == nil || Match(params.Filter, row)) && (params.After == nil || compare(row, params.After) > 0) {
+			after := params.After == nil || compare(row, params.After) > 0
+			if after && (params.Filter == nil || Match(params.Filter, row)) {
 				rows = append(rows, listed(row))
 			}
 		}
@@ -168,7 +172,7 @@ func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journa
 	return rows[:min(params.Limit, len(rows))], err
 }
 
-// Turns returns a page of a saga's turns.
+// Turns implements journal.Store.
 func (m *Memory) Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error) {
 	var turns []journal.Turn
 	err := m.use(ctx, "read turns", func(c *contents) error {
@@ -187,10 +191,10 @@ func (m *Memory) Turns(ctx context.Context, id string, after uint64, limit int) 
 	return turns, err
 }
 
-// Epoch is the number of this opening.
+// Epoch implements journal.Store.
 func (m *Memory) Epoch() uint64 { return m.epoch }
 
-// Close waits for what is under way. The contents stay, for Reopen.
+// Close waits for the calls in flight. Reopen can still use the contents.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,7 +202,7 @@ func (m *Memory) Close() error {
 	return nil
 }
 
-// use runs f alone on the contents.
+// use calls f with the contents, one call at a time.
 func (m *Memory) use(ctx context.Context, doing string, f func(*contents) error) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -217,6 +221,7 @@ func (m *Memory) use(ctx context.Context, doing string, f func(*contents) error)
 	return nil
 }
 
+// page is use for a method with a limit.
 func (m *Memory) page(ctx context.Context, doing string, limit int, f func(*contents)) error {
 	return m.use(ctx, doing, func(c *contents) error {
 		if err := journal.ValidateLimit(limit); err != nil {
@@ -234,7 +239,7 @@ func (c *contents) find(id string) (*saga, error) {
 	return nil, fmt.Errorf("saga %s: %w", id, journal.ErrNotFound)
 }
 
-// append writes one entry, or sets why it can't be.
+// append writes one entry, or sets its Err.
 func (c *contents) append(entry *journal.Entry) {
 	entry.Err, entry.Woken = nil, nil
 	if entry.Saga != "" {
@@ -280,7 +285,7 @@ func orderedTime(row *journal.Row, order journal.Order) time.Time {
 	return micro(row.CreateTime)
 }
 
-// micro is a time as it is kept.
+// micro returns a time as stores keep it.
 func micro(t time.Time) time.Time {
 	return time.UnixMicro(t.UnixMicro()).UTC()
 }
@@ -295,7 +300,7 @@ func cloneRow(row *journal.Row) *journal.Row {
 	return &copied
 }
 
-// listed is a row as Get and List return it.
+// listed returns a row as Get and List return it.
 func listed(row *journal.Row) *journal.Row {
 	copied := cloneRow(row)
 	copied.Awaits = nil

@@ -12,7 +12,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// model makes random calls to the store and to a Memory, and compares every answer.
+// model makes random calls to the store and to a Memory, and compares the results.
 func model(f *fixture) {
 	const steps = 250
 	runs := 8
@@ -61,7 +61,9 @@ func (m *modelRun) step() {
 		m.compare("get", func(s journal.Store) (any, error) { return s.Get(m.Context(), m.id()) })
 	case 3:
 		m.compare("open", func(s journal.Store) (any, error) {
-			return s.Open(m.Context(), journal.OpenParams{After: m.id(), Limit: 1 + m.random.IntN(8), Which: journal.OpenSagas(m.random.IntN(2))})
+			return s.Open(m.Context(), journal.OpenParams{
+				After: m.id(), Limit: 1 + m.random.IntN(8), Which: journal.OpenSagas(m.random.IntN(2)),
+			})
 		})
 	case 4:
 		m.compare("due", func(s journal.Store) (any, error) { return s.Due(m.Context(), m.time(), 1+m.random.IntN(8)) })
@@ -79,13 +81,13 @@ func (m *modelRun) step() {
 	case 10:
 		m.compare("events", func(s journal.Store) (any, error) { return s.Events(m.Context(), m.eventsParams()) })
 	case 11:
-		m.housekeep()
+		m.consumeAndPurge()
 	default:
 		m.compare("append", m.appendTo)
 	}
 }
 
-// compare makes one call to both stores, with the same random choices.
+// compare makes a call to both stores with the same random numbers.
 func (m *modelRun) compare(what string, call func(journal.Store) (any, error)) {
 	m.Helper()
 	seed := m.random.Uint64()
@@ -129,22 +131,26 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 	var outcomes []string
 	for _, entry := range group {
 		slices.Sort(entry.Woken)
-		outcomes = append(outcomes, fmt.Sprintf("turn %d of %s: %v; woken %q", entry.Turn, entry.Saga, cause(entry.Err), entry.Woken))
-		for _, one := range entry.Events {
-			outcomes = append(outcomes, fmt.Sprintf("event %s at %d: %v", one.ID, one.Position, cause(one.Err)))
+		outcomes = append(outcomes,
+			fmt.Sprintf("turn %d of %s: %v; woken %q", entry.Turn, entry.Saga, cause(entry.Err), entry.Woken))
+		for _, event := range entry.Events {
+			outcomes = append(outcomes, fmt.Sprintf("event %s at %d: %v", event.ID, event.Position, cause(event.Err)))
 		}
-		if entry.Saga != "" && entry.Err == nil && s == m.Store { // the second one to be called
+		if entry.Saga != "" && entry.Err == nil && s == m.Store { // compare calls it last
 			m.length[entry.Saga] = entry.Turn
 		}
 	}
 	return outcomes, nil
 }
 
-// housekeep makes the calls about consumers and about what is no longer kept.
-func (m *modelRun) housekeep() {
+// consumeAndPurge makes one of the calls about consumers, purges and event ranges.
+func (m *modelRun) consumeAndPurge() {
 	switch m.random.IntN(6) {
 	case 0:
-		given := journal.Consumer{Name: fmt.Sprintf("c%d", m.random.IntN(3)), Position: m.random.Uint64N(9), Filter: fmt.Sprintf("f%d", m.random.IntN(3))}
+		given := journal.Consumer{
+			Name: fmt.Sprintf("c%d", m.random.IntN(3)), Position: m.random.Uint64N(9),
+			Filter: fmt.Sprintf("f%d", m.random.IntN(3)),
+		}
 		m.compare("consumer", func(s journal.Store) (any, error) {
 			return s.Consumer(m.Context(), given)
 		})
@@ -162,28 +168,31 @@ func (m *modelRun) housekeep() {
 			return s.PurgeEvents(m.Context(), m.time(), 1+m.random.IntN(10))
 		})
 	case 4:
-		// Which sagas are purged is open when there are more than the limit.
+		// The limit is greater than the number of sagas, since a store may choose which sagas it purges.
 		m.compare("purge", func(s journal.Store) (any, error) {
-			definitions := []string{fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(5)), fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(5))}
-			return s.Purge(m.Context(), journal.PurgeParams{Definitions: definitions, EndedBefore: m.time(), Limit: 1000})
+			return s.Purge(m.Context(), journal.PurgeParams{
+				Definitions: []string{m.definition(5), m.definition(5)}, EndedBefore: m.time(), Limit: 1000,
+			})
 		})
 		clear(m.length)
 		for id, one := range m.memory.contents.sagas {
 			m.length[id] = one.last()
 		}
 	default:
-		m.compare("all events", func(s journal.Store) (any, error) { return s.Events(m.Context(), journal.EventsParams{Limit: 1000}) })
+		m.compare("all events", func(s journal.Store) (any, error) {
+			return s.Events(m.Context(), journal.EventsParams{Limit: 1000})
+		})
 	}
 }
 
-// events makes up events, of which some are there already.
+// events returns random events. Some of them are stored already.
 func (m *modelRun) events(n int) []*journal.Event {
 	var events []*journal.Event
 	for range n {
-		one := event(m.kind(), fmt.Sprint(m.random.IntN(200)), m.subject(), 0)
-		one.Source, one.Time, one.StoreTime = "source", m.time(), minute(m.random.IntN(8)).Add(time.Duration(m.random.IntN(3))*400*time.Nanosecond)
-		one.Data = fmt.Append(nil, m.random.IntN(2))
-		events = append(events, one)
+		made := event(m.kind(), fmt.Sprint(m.random.IntN(200)), m.subject(), 0)
+		made.Source, made.Time, made.StoreTime = "source", m.time(), m.someTime()
+		made.Data = fmt.Append(nil, m.random.IntN(2))
+		events = append(events, made)
 	}
 	return events
 }
@@ -221,12 +230,19 @@ func (m *modelRun) time() time.Time {
 	if m.random.IntN(4) == 0 {
 		return time.Time{}
 	}
+	return m.someTime()
+}
+
+// someTime returns a time that isn't zero.
+func (m *modelRun) someTime() time.Time {
 	return minute(m.random.IntN(8)).Add(time.Duration(m.random.IntN(3)) * 400 * time.Nanosecond)
 }
 
+func (m *modelRun) definition(n int) string { return fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(n)) }
+
 func (m *modelRun) row(id string) *journal.Row {
 	r := &journal.Row{
-		ID: id, Definition: fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(4)), State: states[m.random.IntN(len(states))],
+		ID: id, Definition: m.definition(4), State: states[m.random.IntN(len(states))],
 		CreateTime: m.time(), UpdateTime: m.time(), EndTime: m.time(), Due: m.time(),
 	}
 	if r.Waiting = m.random.IntN(3) == 0; !journal.Final(r.State) {
@@ -273,7 +289,7 @@ func (m *modelRun) filter(depth int) *journal.Filter {
 	case 0:
 		return leaf(op, journal.FieldID, m.id())
 	case 1:
-		return leaf(op, journal.FieldDefinition, fmt.Sprintf("b.v1.X/Y%d", m.random.IntN(5)))
+		return leaf(op, journal.FieldDefinition, m.definition(5))
 	case 2:
 		return timeLeaf(op, journal.FieldCreateTime, m.time())
 	case 3:
@@ -281,11 +297,12 @@ func (m *modelRun) filter(depth int) *journal.Filter {
 	case 4:
 		return labelLeaf(op, fmt.Sprintf("l%d", m.random.IntN(4)), fmt.Sprintf("v%d", m.random.IntN(4)))
 	default:
-		return leaf(comparisons[m.random.IntN(2)], journal.FieldState, states[m.random.IntN(len(states))].String()[len("SAGA_STATE_"):])
+		state := states[m.random.IntN(len(states))].String()[len("SAGA_STATE_"):]
+		return leaf(comparisons[m.random.IntN(2)], journal.FieldState, state)
 	}
 }
 
-// cause is which of the interface's errors an error is.
+// cause returns the error of package journal that an error wraps, or the error itself.
 func cause(err error) error {
 	for _, one := range []error{journal.ErrNotFound, journal.ErrExists, journal.ErrConflict, journal.ErrInvalid} {
 		if errors.Is(err, one) {
@@ -295,7 +312,7 @@ func cause(err error) error {
 	return err
 }
 
-// render writes an answer so that two which mean the same read the same.
+// render returns a result as text. Results that mean the same have the same text.
 func render(answer any) string {
 	switch answer := answer.(type) {
 	case *journal.Journal:

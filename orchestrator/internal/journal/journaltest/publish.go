@@ -8,13 +8,13 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// The events of the suite are about customers; their subject is the customer.
+// The types of the events in the suite. Their subject is a customer.
 const (
 	verified = "acme.identity.v1.Verified"
 	moved    = "acme.customer.v1.Moved"
 )
 
-// event is an event about a customer that was published at that minute.
+// event returns an event about a customer that is published at a minute.
 func event(kind, id, subject string, at int) *journal.Event {
 	return &journal.Event{
 		Source: "sagas/" + subject, ID: id, Type: kind, Subject: subject, Time: minute(at), StoreTime: minute(at),
@@ -22,12 +22,12 @@ func event(kind, id, subject string, at int) *journal.Event {
 	}
 }
 
-// publishing is an entry that publishes events and does nothing else.
+// publishing returns an entry that only publishes events.
 func publishing(events ...*journal.Event) *journal.Entry {
 	return &journal.Entry{Events: events}
 }
 
-// awaiting is the row of a saga that was created at that minute and waits for events.
+// awaiting returns the row of a saga that was created at a minute and waits for events.
 func awaiting(id string, at int, awaits ...journal.Await) *journal.Row {
 	r := row(id, at)
 	r.Waiting, r.Awaits = true, awaits
@@ -47,9 +47,11 @@ func publishAndRead(f *fixture) {
 	f.write(publishing(first, second))
 	f.write(publishing(third))
 	if first.Position == 0 || second.Position <= first.Position || third.Position <= second.Position {
-		f.Fatalf("the positions %d, %d, %d don't grow from 1", first.Position, second.Position, third.Position)
+		f.Fatalf("the positions are %d, %d, %d; they must be positive and grow",
+			first.Position, second.Position, third.Position)
 	}
 	all := []*journal.Event{first, second, third}
+	one, two, many := []string{verified}, []string{verified, moved}, append(manyTypes(), moved)
 	f.reopen()
 	for name, test := range map[string]struct {
 		params journal.EventsParams
@@ -58,20 +60,20 @@ func publishAndRead(f *fixture) {
 		"all":                   {journal.EventsParams{Limit: 10}, all},
 		"a page":                {journal.EventsParams{Limit: 2}, all[:2]},
 		"the next page":         {journal.EventsParams{After: second.Position, Limit: 2}, all[2:]},
-		"behind the last":       {journal.EventsParams{After: third.Position, Limit: 2}, nil},
-		"far behind the last":   {journal.EventsParams{After: 1 << 63, Limit: 2}, nil},
-		"a type":                {journal.EventsParams{Types: []string{verified}, Limit: 10}, []*journal.Event{first, third}},
-		"a type, after":         {journal.EventsParams{After: first.Position, Types: []string{verified}, Limit: 10}, all[2:]},
+		"after the last":        {journal.EventsParams{After: third.Position, Limit: 2}, nil},
+		"far after the last":    {journal.EventsParams{After: 1 << 63, Limit: 2}, nil},
+		"a type":                {journal.EventsParams{Types: one, Limit: 10}, []*journal.Event{first, third}},
+		"a type, after":         {journal.EventsParams{After: first.Position, Types: one, Limit: 10}, all[2:]},
 		"two types":             {journal.EventsParams{Types: []string{verified, moved, verified}, Limit: 10}, all},
-		"two types, a page":     {journal.EventsParams{Types: []string{verified, moved}, Limit: 2}, all[:2]},
+		"two types, a page":     {journal.EventsParams{Types: two, Limit: 2}, all[:2]},
 		"no such type":          {journal.EventsParams{Types: []string{"acme.None"}, Limit: 10}, nil},
-		"many types":            {journal.EventsParams{Types: append(manyTypes(), moved), Limit: 10}, all[1:2]},
+		"many types":            {journal.EventsParams{Types: many, Limit: 10}, all[1:2]},
 		"a subject":             {journal.EventsParams{Subject: "c-2", Limit: 10}, all[1:]},
 		"a subject, after":      {journal.EventsParams{After: second.Position, Subject: "c-2", Limit: 10}, all[2:]},
 		"no such subject":       {journal.EventsParams{Subject: "c-3", Limit: 10}, nil},
-		"a subject and a type":  {journal.EventsParams{Subject: "c-2", Types: []string{verified}, Limit: 10}, all[2:]},
-		"a subject and types":   {journal.EventsParams{Subject: "c-2", Types: []string{verified, moved}, Limit: 10}, all[1:]},
-		"a subject, many types": {journal.EventsParams{Subject: "c-2", Types: append(manyTypes(), moved), Limit: 10}, all[1:2]},
+		"a subject and a type":  {journal.EventsParams{Subject: "c-2", Types: one, Limit: 10}, all[2:]},
+		"a subject and types":   {journal.EventsParams{Subject: "c-2", Types: two, Limit: 10}, all[1:]},
+		"a subject, many types": {journal.EventsParams{Subject: "c-2", Types: many, Limit: 10}, all[1:2]},
 	} {
 		got, err := f.Events(f.Context(), test.params)
 		if err != nil {
@@ -79,7 +81,8 @@ func publishAndRead(f *fixture) {
 		}
 		f.sameEvents(name, got, test.want...)
 	}
-	if oldest, newest, err = f.EventRange(f.Context()); err != nil || oldest != first.Position || newest != third.Position {
+	oldest, newest, err = f.EventRange(f.Context())
+	if err != nil || oldest != first.Position || newest != third.Position {
 		f.Errorf("the range is %d to %d, %v; want %d to %d", oldest, newest, err, first.Position, third.Position)
 	}
 }
@@ -92,16 +95,17 @@ func manyTypes() []string {
 	return types
 }
 
-// publishAgain publishes what is there already, and what contradicts it.
+// publishAgain publishes stored events again, and different events with the same source and id.
 func publishAgain(f *fixture) {
 	was := event(verified, "1", "c-1", 1)
 	f.write(publishing(was))
-	same := event(verified, "1", "c-1", 9) // times don't count
-	otherType, otherSubject, otherData := event(moved, "1", "c-1", 1), event(verified, "1", "c-1", 1), event(verified, "1", "c-1", 1)
+	same := event(verified, "1", "c-1", 9) // times aren't compared
+	otherType := event(moved, "1", "c-1", 1)
+	otherSubject, otherData := event(verified, "1", "c-1", 1), event(verified, "1", "c-1", 1)
 	otherSubject.Subject, otherData.Data = "c-2", []byte("other")
 	fresh := event(verified, "2", "c-1", 2)
 
-	// In the entry of a saga, one event doesn't hold up another, nor the turn.
+	// In the entry of a saga, an event with Err doesn't keep the others and the turn from being written.
 	f.write(&journal.Entry{
 		Saga: "one", Turn: 1, Data: data("one", 1), Row: row("one", 1),
 		Events: []*journal.Event{same, otherType, otherSubject, otherData, fresh},
@@ -118,21 +122,21 @@ func publishAgain(f *fixture) {
 	f.holds(journalOf(row("one", 1), 1))
 	f.hasEvents(was, fresh)
 
-	// By themselves, all are published or none.
+	// In an entry without a saga, all events are published or none.
 	before, after := event(verified, "3", "c-1", 3), event(verified, "4", "c-1", 4)
 	twice := event(verified, "3", "c-1", 3)
 	entry, other := publishing(before, otherData, after, twice), publishing(event(moved, "5", "c-5", 5))
 	f.append(entry, other)
-	f.failsWith("an entry with an event that is another", entry.Err, journal.ErrExists)
+	f.failsWith("an entry with a different event", entry.Err, journal.ErrExists)
 	f.failsWith("the next entry", other.Err, nil)
 	for _, one := range []*journal.Event{before, after, twice} {
 		if one.Err != nil || one.Position != 0 {
-			f.Errorf("an event that wasn't written came back with %d, %v", one.Position, one.Err)
+			f.Errorf("an event that wasn't written has the position %d and the error %v", one.Position, one.Err)
 		}
 	}
 	f.hasEvents(was, fresh, other.Events[0])
 
-	// The same event twice in one entry is one event; another one of the same id isn't.
+	// The same event twice in one entry is one event. A different event with the same id is an error.
 	entry = publishing(before, twice)
 	f.write(entry)
 	if before.Position != twice.Position {
@@ -142,7 +146,7 @@ func publishAgain(f *fixture) {
 	contradiction.Data = nil
 	entry = publishing(event(moved, "6", "c-6", 6), contradiction)
 	f.append(entry)
-	f.failsWith("an entry that contradicts itself", entry.Err, journal.ErrExists)
+	f.failsWith("an entry with different events of one id", entry.Err, journal.ErrExists)
 	f.hasEvents(was, fresh, other.Events[0], before)
 	f.reopen()
 	last := event(moved, "7", "c-7", 7)
@@ -150,24 +154,26 @@ func publishAgain(f *fixture) {
 	f.hasEvents(was, fresh, other.Events[0], before, last)
 }
 
-// publishRefused publishes with turns that are refused.
+// publishRefused publishes events with turns that are refused.
 func publishRefused(f *fixture) {
 	f.write(first(row("one", 1)))
 	f.write(first(awaiting("waits", 1, journal.Await{Type: verified, Subject: "c-1"})))
 	again, gap := first(row("one", 1)), next("one", 3, nil)
-	again.Events, gap.Events = []*journal.Event{event(verified, "1", "c-1", 1)}, []*journal.Event{event(verified, "2", "c-1", 1)}
+	again.Events = []*journal.Event{event(verified, "1", "c-1", 1)}
+	gap.Events = []*journal.Event{event(verified, "2", "c-1", 1)}
 	f.append(again, gap)
-	f.failsWith("a start that came second", again.Err, journal.ErrExists)
-	f.failsWith("a turn behind a gap", gap.Err, journal.ErrConflict)
+	f.failsWith("a second start", again.Err, journal.ErrExists)
+	f.failsWith("a turn after a gap", gap.Err, journal.ErrConflict)
 	for _, entry := range []*journal.Entry{again, gap} {
 		if one := entry.Events[0]; one.Position != 0 || one.Err != nil || len(entry.Woken) > 0 {
-			f.Errorf("the event of a refused turn came back with %d, %v; woken %q", one.Position, one.Err, entry.Woken)
+			f.Errorf("the event of a refused turn has the position %d and the error %v; it woke %q",
+				one.Position, one.Err, entry.Woken)
 		}
 	}
 	f.hasEvents()
 	f.holds(journalOf(awaiting("waits", 1, journal.Await{Type: verified, Subject: "c-1"}), 1))
 
-	// What came back is set anew when the entry is used again.
+	// When the entry is used again, Append sets its results again.
 	gap.Turn = 2
 	f.write(gap)
 	f.woke(gap, "waits")
@@ -175,7 +181,8 @@ func publishRefused(f *fixture) {
 }
 
 func publishInvalid(f *fixture) {
-	broken := string([]byte{0xff})
+	broken, tooLong := string([]byte{0xff}), make([]byte, journal.MaxEventBytes+1)
+	tooMany := slices.Repeat([]journal.Await{{Type: verified, Subject: "c"}}, journal.MaxAwaits+1)
 	with := func(change func(*journal.Entry, *journal.Event)) *journal.Entry {
 		bad := event(verified, "1", "c-1", 1)
 		entry := publishing(event(verified, "2", "c-1", 1), bad)
@@ -192,7 +199,7 @@ func publishInvalid(f *fixture) {
 		"id not UTF-8":      with(func(_ *journal.Entry, bad *journal.Event) { bad.ID = broken }),
 		"type not UTF-8":    with(func(_ *journal.Entry, bad *journal.Event) { bad.Type = broken }),
 		"subject not UTF-8": with(func(_ *journal.Entry, bad *journal.Event) { bad.Subject = broken }),
-		"data too long":     with(func(_ *journal.Entry, bad *journal.Event) { bad.Data = make([]byte, journal.MaxEventBytes+1) }),
+		"data too long":     with(func(_ *journal.Entry, bad *journal.Event) { bad.Data = tooLong }),
 		"no time":           with(func(_ *journal.Entry, bad *journal.Event) { bad.StoreTime = time.Time{} }),
 		"a row":             with(func(e *journal.Entry, _ *journal.Event) { e.Row = row("one", 1) }),
 		"data":              with(func(e *journal.Entry, _ *journal.Event) { e.Data = []byte("turn") }),
@@ -203,13 +210,13 @@ func publishInvalid(f *fixture) {
 		"await, no type":    first(awaiting("one", 1, journal.Await{Subject: "c-1"})),
 		"await, no subject": first(awaiting("one", 1, journal.Await{Type: verified})),
 		"await not UTF-8":   first(awaiting("one", 1, journal.Await{Type: verified, Subject: broken})),
-		"too many awaits":   first(awaiting("one", 1, slices.Repeat([]journal.Await{{Type: verified, Subject: "c"}}, journal.MaxAwaits+1)...)),
+		"too many awaits":   first(awaiting("one", 1, tooMany...)),
 		"await without time": first(func() *journal.Row {
 			r := awaiting("one", 1, journal.Await{Type: verified, Subject: "c"})
 			r.UpdateTime = time.Time{}
 			return r
 		}()),
-		"await at the end": first(func() *journal.Row {
+		"await of an ended saga": first(func() *journal.Row {
 			r := awaiting("one", 1, journal.Await{Type: verified, Subject: "c"})
 			r.State = succeeded
 			return r
@@ -227,7 +234,7 @@ func publishInvalid(f *fixture) {
 	f.hasEvents(without)
 }
 
-// publishInDoubt loses the answer to an Append, on either side of the commit, and publishes again.
+// publishInDoubt repeats an Append that failed before or after the commit.
 func publishInDoubt(f *fixture) {
 	faults := NewFaults(f.Store)
 	want := []*journal.Event{}
@@ -237,15 +244,17 @@ func publishInDoubt(f *fixture) {
 		f.write(first(waits))
 		published := event(verified, "e", id, 5)
 		faults.Inject(Fault{When: when})
-		f.failsWith("the first try", faults.Append(f.Context(), []*journal.Entry{publishing(published)}), ErrInjected)
-		if err := faults.Append(f.Context(), []*journal.Entry{publishing(published)}); err != nil || published.Err != nil || published.Position == 0 {
+		err := faults.Append(f.Context(), []*journal.Entry{publishing(published)})
+		f.failsWith("the first append", err, ErrInjected)
+		err = faults.Append(f.Context(), []*journal.Entry{publishing(published)})
+		if err != nil || published.Err != nil || published.Position == 0 {
 			f.Errorf("publishing again: %v, %v, position %d", err, published.Err, published.Position)
 		}
 		want = append(want, published)
 		waits.Due = minute(5)
 		f.holds(journalOf(waits, 1))
 
-		// The await is in doubt, and the saga is read again.
+		// An await is in doubt, so the saga is read again.
 		late := awaiting("late "+id, 1)
 		f.write(first(late))
 		f.write(publishing(event(moved, "m", id, 6)))
@@ -253,7 +262,8 @@ func publishInDoubt(f *fixture) {
 		late.Awaits = []journal.Await{{Type: moved, Subject: id}}
 		late.UpdateTime = minute(7)
 		faults.Inject(Fault{When: when})
-		f.failsWith("the first try", faults.Append(f.Context(), []*journal.Entry{next(late.ID, 2, late)}), ErrInjected)
+		err = faults.Append(f.Context(), []*journal.Entry{next(late.ID, 2, late)})
+		f.failsWith("the first append", err, ErrInjected)
 		turns := uint64(1)
 		if read, err := f.Load(f.Context(), late.ID); err != nil {
 			f.Fatal(err)
@@ -269,7 +279,7 @@ func publishInDoubt(f *fixture) {
 	f.hasEvents(want...)
 }
 
-// hasEvents checks that these are all events there are, in this order.
+// hasEvents checks that the store has exactly these events, in this order.
 func (f *fixture) hasEvents(want ...*journal.Event) {
 	f.T.Helper()
 	got, err := f.Events(f.Context(), journal.EventsParams{Limit: len(want) + 1})
@@ -287,13 +297,14 @@ func (f *fixture) sameEvents(what string, got []*journal.Event, want ...*journal
 	}
 	for i := range got {
 		g, w := got[i], want[i]
-		same := g.Source == w.Source && g.ID == w.ID && g.Type == w.Type && g.Subject == w.Subject && string(g.Data) == string(w.Data) &&
-			g.Time.Equal(micro(w.Time)) && g.StoreTime.Equal(micro(w.StoreTime)) && g.Err == nil
+		same := g.Source == w.Source && g.ID == w.ID && g.Type == w.Type && g.Subject == w.Subject &&
+			string(g.Data) == string(w.Data) && g.Err == nil &&
+			g.Time.Equal(micro(w.Time)) && g.StoreTime.Equal(micro(w.StoreTime))
 		if !same || w.Position != 0 && g.Position != w.Position {
 			f.Errorf("%s: event %d is\n%+v, want\n%+v", what, i, g, w)
 		}
 		if g.Time.Location() != time.UTC || g.StoreTime.Location() != time.UTC {
-			f.Errorf("%s: event %d has the times %v and %v, which are not in UTC", what, i, g.Time, g.StoreTime)
+			f.Errorf("%s: event %d has the times %v and %v, which aren't in UTC", what, i, g.Time, g.StoreTime)
 		}
 	}
 }
@@ -302,6 +313,6 @@ func (f *fixture) sameEvents(what string, got []*journal.Event, want ...*journal
 func (f *fixture) woke(entry *journal.Entry, want ...string) {
 	f.T.Helper()
 	if got := slices.Sorted(slices.Values(entry.Woken)); fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
-		f.Errorf("woken are %q, want %q", got, want)
+		f.Errorf("the entry woke %q, want %q", got, want)
 	}
 }

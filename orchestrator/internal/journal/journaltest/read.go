@@ -28,7 +28,7 @@ func times(f *fixture) {
 	zone := time.FixedZone("somewhere", 5*3600+1800)
 	r := row("one", 1)
 	r.CreateTime = time.Date(2026, 1, 31, 12, 0, 0, 123456789, zone)
-	r.UpdateTime = time.Date(1969, 12, 31, 23, 59, 59, 999999999, time.UTC) // cut off, not rounded towards zero
+	r.UpdateTime = time.Date(1969, 12, 31, 23, 59, 59, 999999999, time.UTC) // cut off, not rounded to zero
 	r.Due = time.Date(9999, 12, 31, 23, 59, 59, 999999999, zone)
 	r.EndTime = time.Time{}
 	f.write(first(r))
@@ -41,11 +41,11 @@ func times(f *fixture) {
 		f.Errorf("got the time %v, want %v", got.CreateTime, want)
 	}
 	if !got.EndTime.IsZero() {
-		f.Errorf("no end time came back as %v", got.EndTime)
+		f.Errorf("the end time is %v, want none", got.EndTime)
 	}
 }
 
-// inStates creates a saga in each state, and again one in each.
+// inStates creates two sagas in each state.
 func inStates(f *fixture) {
 	for round := range 2 {
 		for i, state := range states {
@@ -70,7 +70,9 @@ func openStates(f *fixture) {
 		want.State, want.CreateTime, want.UpdateTime = one.Row.State, one.Row.CreateTime, one.Row.UpdateTime
 		f.sameJournal(one, journalOf(want, 2))
 	}
-	want := []string{"0-SAGA_STATE_COMPENSATING", "0-SAGA_STATE_RUNNING", "1-SAGA_STATE_COMPENSATING", "1-SAGA_STATE_RUNNING"}
+	want := []string{
+		"0-SAGA_STATE_COMPENSATING", "0-SAGA_STATE_RUNNING", "1-SAGA_STATE_COMPENSATING", "1-SAGA_STATE_RUNNING",
+	}
 	if !reflect.DeepEqual(got, want) {
 		f.Errorf("open are %q, want %q", got, want)
 	}
@@ -167,7 +169,7 @@ func due(f *fixture) {
 			f.Fatal(err)
 		}
 		if len(got) != len(test.want) || len(got) > 0 && !reflect.DeepEqual(got, test.want) {
-			f.Errorf("due until %v, %d at the most: got %v, want %v", test.until, test.limit, got, test.want)
+			f.Errorf("due until %v with limit %d: got %v, want %v", test.until, test.limit, got, test.want)
 		}
 	}
 }
@@ -175,7 +177,7 @@ func due(f *fixture) {
 func turns(f *fixture) {
 	r := row("one", 1)
 	f.write(first(r))
-	f.write(first(row("two", 2))) // its turns lie next to the first one's
+	f.write(first(row("two", 2))) // a store may keep its turns next to the others
 	for turn := uint64(2); turn <= 10; turn++ {
 		f.write(next("one", turn, nil), next("two", turn, nil))
 	}
@@ -185,7 +187,8 @@ func turns(f *fixture) {
 		limit int
 		want  []journal.Turn
 	}{
-		{0, 100, all}, {0, 3, all[:3]}, {3, 3, all[3:6]}, {9, 3, all[9:]}, {10, 3, nil}, {1 << 63, 3, nil}, {journal.MaxTurns, 3, nil}, {4, 1, all[4:5]},
+		{0, 100, all}, {0, 3, all[:3]}, {3, 3, all[3:6]}, {4, 1, all[4:5]}, {9, 3, all[9:]},
+		{10, 3, nil}, {1 << 63, 3, nil}, {journal.MaxTurns, 3, nil},
 	} {
 		got, err := f.Turns(f.Context(), "one", test.after, test.limit)
 		if err != nil {
@@ -194,7 +197,7 @@ func turns(f *fixture) {
 		f.sameTurns(got, test.want)
 	}
 	_, err := f.Turns(f.Context(), "three", 0, 1)
-	f.failsWith("turns of a saga that isn't there", err, journal.ErrNotFound)
+	f.failsWith("turns of a saga that doesn't exist", err, journal.ErrNotFound)
 }
 
 func limits(f *fixture) {
@@ -211,4 +214,70 @@ func limits(f *fixture) {
 		_, err = f.Events(f.Context(), journal.EventsParams{Limit: limit})
 		f.failsWith("events", err, journal.ErrInvalid)
 	}
+}
+
+// openWaiting opens sagas that wait, and sagas that don't.
+func openWaiting(f *fixture) {
+	ids := func(which journal.OpenSagas, after string, limit int) []string {
+		f.T.Helper()
+		open, err := f.Open(f.Context(), journal.OpenParams{After: after, Limit: limit, Which: which})
+		if err != nil {
+			f.Fatal(err)
+		}
+		got := []string{}
+		for _, one := range open {
+			got = append(got, one.Row.ID)
+			if one.Err != nil || len(one.Turns) == 0 {
+				f.Errorf("saga %s has %d turns, %v", one.Row.ID, len(one.Turns), one.Err)
+			}
+		}
+		return got
+	}
+	var unended, driven []string
+	for i, state := range states {
+		for _, waiting := range []bool{false, true} {
+			r := row(fmt.Sprintf("%d %t", i, waiting), 1)
+			r.State, r.Waiting = state, waiting
+			f.write(first(r))
+			got, err := f.Get(f.Context(), r.ID)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.sameRow(got, r)
+			if !journal.Final(state) {
+				unended = append(unended, r.ID)
+			}
+			if !waiting && (state == running || state == compensating) {
+				driven = append(driven, r.ID)
+			}
+		}
+	}
+	same := func(got, want []string) {
+		f.T.Helper()
+		if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+			f.Errorf("open are %q, want %q", got, want)
+		}
+	}
+	same(ids(journal.Driven, "", 100), driven)
+	same(ids(journal.Unended, "", 100), unended)
+	same(ids(journal.Unended, unended[1], 2), unended[2:4])
+	same(ids(journal.Driven, driven[0], 2), driven[1:])
+
+	// A driven saga waits, and then doesn't.
+	r := awaiting(driven[0], 1, journal.Await{Type: verified, Subject: "c-1"})
+	f.write(next(r.ID, 2, r))
+	same(ids(journal.Driven, "", 100), driven[1:])
+	f.write(next(r.ID, 3, nil))
+	same(ids(journal.Driven, "", 100), driven[1:])
+	if rows := f.list(journal.ListParams{Limit: 1}); !rows[0].Waiting || rows[0].Awaits != nil {
+		f.Errorf("List returned %+v", rows[0])
+	}
+	got, err := f.Get(f.Context(), r.ID)
+	if err != nil || !got.Waiting || got.Awaits != nil {
+		f.Errorf("Get returned %+v, %v", got, err)
+	}
+	f.write(next(r.ID, 4, row(r.ID, 1)))
+	same(ids(journal.Driven, "", 100), driven)
+	_, err = f.Open(f.Context(), journal.OpenParams{Limit: 1, Which: 7})
+	f.failsWith("open with an unknown selection", err, journal.ErrInvalid)
 }

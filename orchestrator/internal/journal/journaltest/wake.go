@@ -10,24 +10,27 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// wakeByEvent publishes what sagas already wait for.
+// wakeByEvent publishes events that sagas already await.
 func wakeByEvent(f *fixture) {
-	await := journal.Await{Type: verified, Subject: "c-1"}
+	await, never := journal.Await{Type: verified, Subject: "c-1"}, time.Time{}
+	otherType := journal.Await{Type: moved, Subject: "c-1"}
+	otherSubject := journal.Await{Type: verified, Subject: "c-11"}
+	later := journal.Await{Type: verified, Subject: "c-1", After: 1 << 40}
 	sagas := map[string]struct {
 		row  *journal.Row
 		due  time.Time // before the event
 		want time.Time // after it
 	}{
-		"no timer":     {awaiting("no timer", 1, await), time.Time{}, minute(5)},
+		"no timer":     {awaiting("no timer", 1, await), never, minute(5)},
 		"late timer":   {awaiting("late timer", 1, await), minute(9), minute(5)},
 		"early timer":  {awaiting("early timer", 1, await), minute(2), minute(2)},
-		"second await": {awaiting("second await", 1, journal.Await{Type: moved, Subject: "c-1"}, await, await), time.Time{}, minute(5)},
-		"busy":         {awaiting("busy", 1, await), time.Time{}, minute(5)},
-		"compensating": {awaiting("compensating", 1, await), time.Time{}, time.Time{}},
+		"second await": {awaiting("second await", 1, otherType, await, await), never, minute(5)},
+		"busy":         {awaiting("busy", 1, await), never, minute(5)},
+		"compensating": {awaiting("compensating", 1, await), never, never},
 		"suspended":    {awaiting("suspended", 1, await), minute(9), minute(9)},
-		"other type":   {awaiting("other type", 1, journal.Await{Type: moved, Subject: "c-1"}), time.Time{}, time.Time{}},
-		"other subj":   {awaiting("other subj", 1, journal.Await{Type: verified, Subject: "c-11"}), time.Time{}, time.Time{}},
-		"far behind":   {awaiting("far behind", 1, journal.Await{Type: verified, Subject: "c-1", After: 1 << 40}), time.Time{}, time.Time{}},
+		"other type":   {awaiting("other type", 1, otherType), never, never},
+		"other subj":   {awaiting("other subj", 1, otherSubject), never, never},
+		"later":        {awaiting("later", 1, later), never, never},
 		"no awaits":    {awaiting("no awaits", 1), minute(9), minute(9)},
 	}
 	for id, saga := range sagas {
@@ -48,7 +51,7 @@ func wakeByEvent(f *fixture) {
 	gone := awaiting("gone", 1, await)
 	f.write(first(gone))
 	gone.Awaits = nil
-	f.write(next("gone", 2, gone)) // replaced by none
+	f.write(next("gone", 2, gone)) // without awaits
 	f.reopen()
 
 	entry := publishing(event(verified, "1", "c-1", 5), event(verified, "2", "c-1", 6))
@@ -63,7 +66,7 @@ func wakeByEvent(f *fixture) {
 	f.holds(journalOf(gone, 2))
 	again := publishing(event(verified, "1", "c-1", 5))
 	f.write(again)
-	f.woke(again) // it is not a new event
+	f.woke(again) // the event isn't new
 
 	due, err := f.Due(f.Context(), minute(5), 10)
 	if err != nil {
@@ -79,9 +82,10 @@ func wakeByEvent(f *fixture) {
 	}
 }
 
-// wakeByAwait waits for what is published already.
+// wakeByAwait awaits events that are already published.
 func wakeByAwait(f *fixture) {
 	await := journal.Await{Type: verified, Subject: "c-1"}
+	later := journal.Await{Type: verified, Subject: "c-1", After: 1 << 40}
 	before := event(verified, "before", "c-1", 1)
 	f.write(publishing(before))
 	for id, test := range map[string]struct {
@@ -95,7 +99,7 @@ func wakeByAwait(f *fixture) {
 		"early timer":  {running, minute(2), await, minute(2)},
 		"compensating": {compensating, time.Time{}, await, time.Time{}},
 		"other type":   {running, time.Time{}, journal.Await{Type: moved, Subject: "c-1"}, time.Time{}},
-		"behind":       {running, time.Time{}, journal.Await{Type: verified, Subject: "c-1", After: 1 << 40}, time.Time{}},
+		"later":        {running, time.Time{}, later, time.Time{}},
 	} {
 		r := awaiting(id, 1)
 		f.write(first(r))
@@ -104,7 +108,7 @@ func wakeByAwait(f *fixture) {
 		entry := next(id, 2, r)
 		f.write(entry)
 		if r.Due != test.due {
-			f.Errorf("%s: the row that was passed was changed", id)
+			f.Errorf("%s: Append changed the row", id)
 		}
 		if test.state == running && test.want != (time.Time{}) {
 			f.woke(entry, id)
@@ -114,7 +118,7 @@ func wakeByAwait(f *fixture) {
 		r.Due = test.want
 		f.holds(journalOf(r, 2))
 
-		// A turn without a row changes nothing, a row sets everything anew.
+		// A turn without a row changes nothing. A row replaces everything.
 		f.write(next(id, 3, nil))
 		f.holds(journalOf(r, 3))
 		r.State, r.Awaits, r.Due = running, nil, minute(20)
@@ -122,7 +126,7 @@ func wakeByAwait(f *fixture) {
 		f.holds(journalOf(r, 4))
 	}
 
-	// What was published before a saga was created is not for it, wherever its await begins.
+	// An event that was published before a saga was created is never for it.
 	created := awaiting("created late", 6, await)
 	entry := first(created)
 	f.write(entry)
@@ -135,7 +139,7 @@ func wakeByAwait(f *fixture) {
 	f.holds(journalOf(r, 2))
 }
 
-// wakeInGroup puts events and awaits into one group.
+// wakeInGroup appends events and awaits in one group.
 func wakeInGroup(f *fixture) {
 	await := journal.Await{Type: verified, Subject: "c-1"}
 	early, late, starts, own := row("early", 1), row("late", 1), awaiting("starts", 1, await), row("own", 1)
@@ -144,18 +148,19 @@ func wakeInGroup(f *fixture) {
 		r.Waiting, r.Awaits, r.UpdateTime = true, []journal.Await{await}, minute(4)
 		return next(r.ID, 2, r)
 	}
-	earlyEntry, publishes, lateEntry, startsEntry := waits(early), publishing(event(verified, "1", "c-1", 5)), waits(late), first(starts)
+	earlyEntry, lateEntry, startsEntry := waits(early), waits(late), first(starts)
+	publishes := publishing(event(verified, "1", "c-1", 5))
 	f.write(earlyEntry, publishes, lateEntry, startsEntry)
 	f.woke(earlyEntry)
 	f.woke(publishes, "early")
 	f.woke(lateEntry, "late")
-	f.woke(startsEntry) // it was created behind the event
+	f.woke(startsEntry) // it was created after the event
 	early.Due, late.Due = minute(5), minute(4)
 	f.holds(journalOf(early, 2))
 	f.holds(journalOf(late, 2))
 	f.holds(journalOf(starts, 1))
 
-	// A saga that waits for what the same turn publishes.
+	// A saga awaits the event of its own entry.
 	ownEntry := waits(own)
 	own.Awaits[0].After = publishes.Events[0].Position
 	ownEntry.Events = []*journal.Event{event(verified, "2", "c-1", 6)}
@@ -180,7 +185,8 @@ func nextEvent(f *fixture) {
 	f.write(first(row("saga", 1)))
 	f.write(publishing(one, two, three))
 	f.write(first(row("late", 1)))
-	v, m, none := journal.Await{Type: verified, Subject: "c-1"}, journal.Await{Type: moved, Subject: "c-1"}, journal.Await{Type: moved, Subject: "c-2"}
+	v, m := journal.Await{Type: verified, Subject: "c-1"}, journal.Await{Type: moved, Subject: "c-1"}
+	none := journal.Await{Type: moved, Subject: "c-2"}
 	after := func(await journal.Await, position uint64) journal.Await {
 		await.After = position
 		return await
@@ -191,15 +197,15 @@ func nextEvent(f *fixture) {
 		want   *journal.Event
 		index  int
 	}{
-		"one":                   {"saga", []journal.Await{v}, one, 0},
-		"the earliest":          {"saga", []journal.Await{m, v}, one, 1},
-		"the first that fits":   {"saga", []journal.Await{m, v, v}, one, 1},
-		"behind one":            {"saga", []journal.Await{none, after(v, one.Position), m}, two, 2},
-		"behind two":            {"saga", []journal.Await{after(v, two.Position), after(m, two.Position)}, three, 0},
-		"behind all":            {"saga", []journal.Await{after(v, three.Position), after(m, 1<<63), none}, nil, 0},
-		"none":                  {"saga", nil, nil, 0},
-		"no such type":          {"saga", []journal.Await{{Type: "acme.None", Subject: "c-1"}}, nil, 0},
-		"a saga created behind": {"late", []journal.Await{v, m}, nil, 0},
+		"one":                  {"saga", []journal.Await{v}, one, 0},
+		"the earliest":         {"saga", []journal.Await{m, v}, one, 1},
+		"the first await":      {"saga", []journal.Await{m, v, v}, one, 1},
+		"after one":            {"saga", []journal.Await{none, after(v, one.Position), m}, two, 2},
+		"after two":            {"saga", []journal.Await{after(v, two.Position), after(m, two.Position)}, three, 0},
+		"after all":            {"saga", []journal.Await{after(v, three.Position), after(m, 1<<63), none}, nil, 0},
+		"none":                 {"saga", nil, nil, 0},
+		"no such type":         {"saga", []journal.Await{{Type: "acme.None", Subject: "c-1"}}, nil, 0},
+		"a saga created later": {"late", []journal.Await{v, m}, nil, 0},
 	} {
 		got, index, err := f.NextEvent(f.Context(), test.saga, test.awaits)
 		switch {
@@ -212,15 +218,16 @@ func nextEvent(f *fixture) {
 		case got != nil:
 			f.sameEvents(name, []*journal.Event{got}, test.want)
 			if index != test.index {
-				f.Errorf("%s: it is for the await %d, want %d", name, index, test.index)
+				f.Errorf("%s: it is for await %d, want %d", name, index, test.index)
 			}
 		}
 	}
-	_, _, err := f.NextEvent(f.Context(), "nobody", []journal.Await{v})
-	f.failsWith("the next event of a saga that isn't there", err, journal.ErrNotFound)
+	_, _, err := f.NextEvent(f.Context(), "none", []journal.Await{v})
+	f.failsWith("the next event of a saga that doesn't exist", err, journal.ErrNotFound)
 }
 
-// wakeConcurrently publishes and begins to wait at the same time, in random groups. In the end, every saga whose event is there is due.
+// wakeConcurrently publishes and awaits events concurrently, in random groups. At the end, exactly the sagas with an
+// event are due.
 func wakeConcurrently(f *fixture) {
 	const workers, rounds, keys = 4, 40, 12
 	subject := func(key int) string { return fmt.Sprintf("c-%d", key) }
@@ -233,7 +240,7 @@ func wakeConcurrently(f *fixture) {
 			for round := range rounds {
 				var group []*journal.Entry
 				for i := range 1 + random.IntN(3) {
-					// A saga first starts, so that what is published from then on is for it, and later waits.
+					// A saga waits in its second turn, so that an event may come between the two.
 					r := row(fmt.Sprintf("s-%d-%d-%d", worker, round, i), 1)
 					group = append(group, first(r))
 				}
@@ -244,12 +251,15 @@ func wakeConcurrently(f *fixture) {
 				starts := group
 				group = nil
 				for _, start := range starts {
-					r := awaiting(start.Saga, 1, journal.Await{Type: verified, Subject: subject(random.IntN(keys))}, journal.Await{Type: moved, Subject: subject(random.IntN(keys))})
+					r := awaiting(start.Saga, 1,
+						journal.Await{Type: verified, Subject: subject(random.IntN(keys))},
+						journal.Await{Type: moved, Subject: subject(random.IntN(keys))})
 					group = append(group, next(r.ID, 2, r))
 				}
 				for i := range random.IntN(3) {
 					kind := []string{verified, moved}[random.IntN(2)]
-					group = append(group, publishing(event(kind, fmt.Sprintf("e-%d-%d-%d", worker, round, i), subject(random.IntN(keys)), 5)))
+					id := fmt.Sprintf("e-%d-%d-%d", worker, round, i)
+					group = append(group, publishing(event(kind, id, subject(random.IntN(keys)), 5)))
 				}
 				random.Shuffle(len(group), func(i, j int) { group[i], group[j] = group[j], group[i] })
 				if err := f.Append(f.Context(), group); err != nil {
@@ -273,19 +283,19 @@ func wakeConcurrently(f *fixture) {
 	}
 	wakes := 0
 	for _, saga := range sagas {
-		there, _, err := f.NextEvent(f.Context(), saga.Row.ID, saga.Row.Awaits)
+		found, _, err := f.NextEvent(f.Context(), saga.Row.ID, saga.Row.Awaits)
 		if err != nil {
 			f.Fatal(err)
 		}
-		if due := !saga.Row.Due.IsZero(); due != (there != nil) || due != woken[saga.Row.ID] {
-			f.Errorf("saga %s awaits %v: the next event is %v, it is due at %v, somebody was told so: %t",
-				saga.Row.ID, saga.Row.Awaits, there, saga.Row.Due, woken[saga.Row.ID])
+		if due := !saga.Row.Due.IsZero(); due != (found != nil) || due != woken[saga.Row.ID] {
+			f.Errorf("saga %s awaits %v: the next event is %v, it is due at %v, and Woken had it: %t",
+				saga.Row.ID, saga.Row.Awaits, found, saga.Row.Due, woken[saga.Row.ID])
 		}
-		if there != nil {
+		if found != nil {
 			wakes++
 		}
 	}
 	if wakes == 0 || wakes == len(sagas) {
-		f.Errorf("of %d sagas %d were woken; nothing is learnt from that", len(sagas), wakes)
+		f.Errorf("of %d sagas, %d were woken; the test needs some that were and some that weren't", len(sagas), wakes)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// publish writes an entry's events, unless its turn was refused, and wakes those who await them.
+// publish writes the events of an entry, unless its turn was refused, and wakes the sagas that await them.
 func (c *contents) publish(entry *journal.Entry) {
 	before, refused := len(c.events), error(nil)
 	var written []*journal.Event
@@ -21,7 +21,10 @@ func (c *contents) publish(entry *journal.Entry) {
 		if entry.Err != nil {
 			continue
 		}
-		if i := slices.IndexFunc(c.events, func(other *journal.Event) bool { return other.Source == event.Source && other.ID == event.ID }); i >= 0 {
+		i := slices.IndexFunc(c.events, func(other *journal.Event) bool {
+			return other.Source == event.Source && other.ID == event.ID
+		})
+		if i >= 0 {
 			event.Position, event.Err = c.events[i].Position, differs(c.events[i], event)
 			if refused == nil {
 				refused = event.Err
@@ -36,8 +39,8 @@ func (c *contents) publish(entry *journal.Entry) {
 		written = append(written, event)
 	}
 	if refused != nil && entry.Saga == "" {
-		c.takeBack(before, entry)
-		entry.Err = fmt.Errorf("of %d events none was published: %w", len(entry.Events), refused)
+		c.discard(before, entry)
+		entry.Err = fmt.Errorf("none of %d events was published: %w", len(entry.Events), refused)
 		return
 	}
 	for _, event := range written {
@@ -49,7 +52,8 @@ func (c *contents) publish(entry *journal.Entry) {
 	}
 }
 
-func (c *contents) takeBack(before int, entry *journal.Entry) {
+// discard deletes the events that an entry has written.
+func (c *contents) discard(before int, entry *journal.Entry) {
 	c.newest -= uint64(len(c.events) - before)
 	c.events = c.events[:before]
 	for _, event := range entry.Events {
@@ -59,14 +63,16 @@ func (c *contents) takeBack(before int, entry *journal.Entry) {
 	}
 }
 
+// differs returns ErrExists if an event isn't the same as a stored one.
 func differs(stored, event *journal.Event) error {
 	if stored.Type == event.Type && stored.Subject == event.Subject && bytes.Equal(stored.Data, event.Data) {
 		return nil
 	}
-	return fmt.Errorf("event %s of %s with another type, subject or data: %w", event.ID, event.Source, journal.ErrExists)
+	return fmt.Errorf("event %s of %s, with another type, subject or data: %w",
+		event.ID, event.Source, journal.ErrExists)
 }
 
-// awaits says whether one of the saga's awaits is for the event.
+// awaits returns whether one of the saga's awaits is for the event.
 func (s *saga) awaits(event *journal.Event) bool {
 	return slices.ContainsFunc(s.Row.Awaits, func(await journal.Await) bool { return s.matches(await, event) })
 }
@@ -75,7 +81,7 @@ func (s *saga) matches(await journal.Await, event *journal.Event) bool {
 	return await.Type == event.Type && await.Subject == event.Subject && event.Position > max(await.After, s.created)
 }
 
-// wake makes the saga due at once, because of the entry, if it runs.
+// wake makes the saga due because of the entry, if it runs.
 func (s *saga) wake(now time.Time, entry *journal.Entry) {
 	if s.Row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		return
@@ -86,7 +92,7 @@ func (s *saga) wake(now time.Time, entry *journal.Entry) {
 	entry.Woken = append(entry.Woken, s.Row.ID)
 }
 
-// next is the earliest event that one of the awaits is for.
+// next returns the earliest event that one of the awaits is for.
 func (c *contents) next(one *saga, awaits []journal.Await) (*journal.Event, int) {
 	for _, event := range c.events {
 		if i := slices.IndexFunc(awaits, func(await journal.Await) bool { return one.matches(await, event) }); i >= 0 {
@@ -96,8 +102,10 @@ func (c *contents) next(one *saga, awaits []journal.Await) (*journal.Event, int)
 	return nil, 0
 }
 
-// NextEvent returns the earliest event that one of the awaits is for.
-func (m *Memory) NextEvent(ctx context.Context, saga string, awaits []journal.Await) (event *journal.Event, index int, err error) {
+// NextEvent implements journal.Store.
+func (m *Memory) NextEvent(
+	ctx context.Context, saga string, awaits []journal.Await,
+) (event *journal.Event, index int, err error) {
 	err = m.use(ctx, "find an event", func(c *contents) error {
 		one, err := c.find(saga)
 		if err != nil {
@@ -111,13 +119,14 @@ func (m *Memory) NextEvent(ctx context.Context, saga string, awaits []journal.Aw
 	return event, index, err
 }
 
-// Events returns a page of events.
+// Events implements journal.Store.
 func (m *Memory) Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error) {
 	var events []*journal.Event
 	err := m.page(ctx, "read events", params.Limit, func(c *contents) {
 		for _, event := range c.events {
 			if event.Position > params.After && len(events) < params.Limit &&
-				(len(params.Types) == 0 || slices.Contains(params.Types, event.Type)) && (params.Subject == "" || params.Subject == event.Subject) {
+				(len(params.Types) == 0 || slices.Contains(params.Types, event.Type)) &&
+				(params.Subject == "" || params.Subject == event.Subject) {
 				events = append(events, cloneEvent(event))
 			}
 		}
@@ -125,7 +134,7 @@ func (m *Memory) Events(ctx context.Context, params journal.EventsParams) ([]*jo
 	return events, err
 }
 
-// EventRange returns the positions of the oldest and the newest event.
+// EventRange implements journal.Store.
 func (m *Memory) EventRange(ctx context.Context) (oldest, newest uint64, err error) {
 	err = m.use(ctx, "read the range of events", func(c *contents) error {
 		if len(c.events) > 0 {
@@ -136,7 +145,7 @@ func (m *Memory) EventRange(ctx context.Context) (oldest, newest uint64, err err
 	return oldest, newest, err
 }
 
-// Consumer returns the consumer of a name, making it when it isn't known.
+// Consumer implements journal.Store.
 func (m *Memory) Consumer(ctx context.Context, given journal.Consumer) (found journal.Consumer, err error) {
 	err = m.use(ctx, "find a consumer", func(c *contents) error {
 		if err := journal.ValidateConsumer(given); err != nil {
@@ -151,7 +160,7 @@ func (m *Memory) Consumer(ctx context.Context, given journal.Consumer) (found jo
 	return found, err
 }
 
-// Acknowledge moves a consumer forward.
+// Acknowledge implements journal.Store.
 func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64) error {
 	return m.use(ctx, "acknowledge events", func(c *contents) error {
 		consumer, known := c.consumers[name]
@@ -164,7 +173,7 @@ func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64) 
 	})
 }
 
-// PurgeEvents deletes events that were published before a time.
+// PurgeEvents implements journal.Store.
 func (m *Memory) PurgeEvents(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
 	err = m.page(ctx, "purge events", limit, func(c *contents) {
 		for deleted < limit && len(c.events) > 1 && c.events[0].StoreTime.Before(micro(before)) {
@@ -175,12 +184,13 @@ func (m *Memory) PurgeEvents(ctx context.Context, before time.Time, limit int) (
 	return deleted, err
 }
 
-// Purge deletes sagas that have ended.
+// Purge implements journal.Store.
 func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted int, err error) {
 	err = m.page(ctx, "purge sagas", params.Limit, func(c *contents) {
 		for id, one := range c.sagas {
 			row := &one.Row
-			if deleted < params.Limit && journal.Final(row.State) && slices.Contains(params.Definitions, row.Definition) &&
+			if deleted < params.Limit && journal.Final(row.State) &&
+				slices.Contains(params.Definitions, row.Definition) &&
 				!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore)) {
 				delete(c.sagas, id)
 				deleted++
