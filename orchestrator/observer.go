@@ -60,16 +60,20 @@ func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
 	default:
 		result.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
 	}
-	o.telemetry.RecoverAttempt(&telemetry.AttemptParams{
-		Saga: wire.SagaName(saga.ID), Step: step.Path(), Direction: wire.Action, Number: int(step.Attempts),
-		Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
-	}, step.ScheduleTime, step.EndTime, result)
+	o.telemetry.RecoverAttempt(&telemetry.RecoveredAttempt{
+		AttemptParams: telemetry.AttemptParams{
+			Saga: wire.SagaName(saga.ID), Step: step.Path(), Direction: wire.Action, Number: int(step.Attempts),
+			Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
+		},
+		StartTime: step.ScheduleTime, EndTime: step.EndTime, End: result,
+	})
 }
 
 func (o *observer) anchor(saga *machine.Saga) {
 	if o.telemetry.Tracing() {
-		o.telemetry.EmitAnchor(saga.Started.GetTrace(), wire.SagaName(saga.ID), saga.Started.GetDefinition(),
-			saga.CreateTime)
+		o.telemetry.EmitAnchor(saga.Started.GetTrace(), telemetry.SagaStart{
+			Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(), Time: saga.CreateTime,
+		})
 	}
 }
 

@@ -168,7 +168,7 @@ func TestDiscover(t *testing.T) {
 	if diff := cmp.Diff([]string{"acme.a.v1.A", "acme.one.v1.One"}, awaitKnown(t, d, broadcastService)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := awaitKnown(t, d, "acme.nobody.v1.Nobody"); len(got) != 0 {
+	if got := awaitKnown(t, d, "acme.unserved.v1.Unserved"); len(got) != 0 {
 		t.Errorf("got %q for a service that no participant serves", got)
 	}
 }

@@ -55,7 +55,7 @@ type Reader interface {
 // When a method that writes returns an error other than ErrInvalid, ErrClosed and ErrNotFound, it is unknown whether
 // it wrote: the failure may have come after the commit. This holds for ctx's error, too. The caller reads the sagas
 // again, or repeats a call that may be repeated.
-type Store interface { //nolint:interfacebloat // What must be durable together is kept by one store.
+type Store interface {
 	Reader
 
 	// Append writes a group of entries atomically and durably: when it returns nil, every entry whose Err is nil

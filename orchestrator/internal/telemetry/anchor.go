@@ -52,10 +52,22 @@ func newAnchor(
 	return &a.TraceAnchor
 }
 
+// SagaStart describes the start of a saga.
+type SagaStart struct {
+	// Saga is the saga's name, "sagas/{saga}".
+	Saga string
+
+	// Definition is the saga definition.
+	Definition string
+
+	// Time is when the saga started.
+	Time time.Time
+}
+
 // EmitAnchor exports the anchor's own span, which is named after the definition. Call it right after the commit of the
 // saga's start, and again when the saga is recovered: the span is the same each time. It does nothing if the saga isn't
 // traced.
-func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, saga, definition string, start time.Time) {
+func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, start SagaStart) {
 	if !t.exports(anchor) {
 		return
 	}
@@ -66,9 +78,9 @@ func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, saga, definition st
 	if parent := spanID(anchor.GetParentSpanId()); parent.IsValid() {
 		w.Context = trace.ContextWithRemoteSpanContext(w.Context, spanContext(anchor, parent))
 	}
-	_, span := t.exporting.Start(w, definition,
-		trace.WithTimestamp(start), trace.WithAttributes(sagaAttributes(saga, definition)...))
-	span.End(trace.WithTimestamp(start.Add(time.Microsecond))) // Jaeger warns of a span without a duration
+	_, span := t.exporting.Start(w, start.Definition,
+		trace.WithTimestamp(start.Time), trace.WithAttributes(sagaAttributes(start.Saga, start.Definition)...))
+	span.End(trace.WithTimestamp(start.Time.Add(time.Microsecond))) // Jaeger warns of a span without a duration
 }
 
 // SagaEnd describes the end of a saga.

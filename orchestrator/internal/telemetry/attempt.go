@@ -65,6 +65,17 @@ type AttemptEnd struct {
 	Rejection string
 }
 
+// RecoveredAttempt describes an attempt whose end is journaled.
+type RecoveredAttempt struct {
+	AttemptParams
+
+	// StartTime is when the attempt started, EndTime when it ended.
+	StartTime, EndTime time.Time
+
+	// End is the end of the attempt.
+	End AttemptEnd
+}
+
 // AttemptSpan is the span of an attempt in flight. The zero value is the span of an attempt without a trace.
 type AttemptSpan struct {
 	span   trace.Span
@@ -83,14 +94,14 @@ func (t *Telemetry) StartAttempt(ctx context.Context, a *AttemptParams) (context
 // RecoverAttempt exports the span of an attempt whose end is journaled, with the times of the journal. Call it for an
 // attempt of a process that was killed, which may have lost the span. If it didn't, the span is exported twice with the
 // same id.
-func (t *Telemetry) RecoverAttempt(a *AttemptParams, start, end time.Time, result AttemptEnd) {
+func (t *Telemetry) RecoverAttempt(a *RecoveredAttempt) {
 	if !t.exports(a.Anchor) {
 		return
 	}
-	_, span := t.startAttempt(context.Background(), a,
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(start))
+	_, span := t.startAttempt(context.Background(), &a.AttemptParams,
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(a.StartTime))
 	span.span.SetAttributes(keyRecovered.Bool(true))
-	span.end(result, trace.WithTimestamp(end))
+	span.end(a.End, trace.WithTimestamp(a.EndTime))
 }
 
 func (t *Telemetry) startAttempt(

@@ -110,7 +110,8 @@ func TestExportOverOTLP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tele.EmitAnchor(tele.StartAnchor(t.Context(), saga, definition), saga, definition, begin)
+		anchor := tele.StartAnchor(t.Context(), saga, definition)
+		tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
 		if err := tele.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}

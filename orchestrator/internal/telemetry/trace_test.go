@@ -80,7 +80,7 @@ func TestTraceIsCompleteAfterACrash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.EmitAnchor(anchor, saga, definition, begin)
+		first.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
 		// The span of this attempt is lost with the process. The participant's spans aren't.
 		_, lost := first.StartAttempt(context.Background(), &telemetry.AttemptParams{
 			Saga: saga, Step: "1", Direction: wire.Action, Method: change, Number: 1, Epoch: 1, Target: "h:1",
@@ -209,7 +209,7 @@ func TestUnsampledSaga(t *testing.T) {
 			}
 			var span telemetry.AttemptSpan
 			allocs := testing.AllocsPerRun(100, func() {
-				test.tele.EmitAnchor(test.anchor, saga, definition, begin)
+				test.tele.EmitAnchor(test.anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
 				_, span = test.tele.StartAttempt(ctx, a)
 				span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE})
 				test.tele.EmitEnd(test.anchor, telemetry.SagaEnd{Saga: saga, Definition: definition})
@@ -254,7 +254,7 @@ func TestDamagedAnchor(t *testing.T) {
 		{Flags: 1, TraceId: make([]byte, 16), SpanId: make([]byte, 8)},
 		{Flags: 1, TraceId: make([]byte, 17), SpanId: make([]byte, 9)},
 	} {
-		tele.EmitAnchor(anchor, saga, definition, begin)
+		tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
 		tele.EmitEnd(anchor, telemetry.SagaEnd{})
 		_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor})
 		span.End(telemetry.AttemptEnd{})
