@@ -6,8 +6,8 @@
 // A saga has one trace. Each of its spans is exported as soon as it ends, so that the trace is complete while the
 // saga runs and after a crash:
 //
-//   - The anchor is exported right after the saga's start is committed. It is the parent of the others. The saga's start,
-//     in the journal, holds it as a [treatyv1.TraceAnchor].
+//   - The anchor is exported right after the saga's start is committed. It is the parent of the others. The journal has
+//     it in the saga's start, as a [treatyv1.TraceAnchor].
 //   - Each attempt has a span. The span of a compensation links to that of the action.
 //   - When the saga has ended, a last span covers its duration.
 //

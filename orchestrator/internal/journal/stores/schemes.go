@@ -53,7 +53,7 @@ func store[S Store](open func(context.Context, string) (S, error)) func(context.
 	return func(ctx context.Context, url string) (Store, error) {
 		opened, err := open(ctx, url)
 		if err != nil {
-			return nil, err // not a Store that holds nil
+			return nil, err // opened is a nil pointer, which isn't a nil Store
 		}
 		return opened, nil
 	}
@@ -64,7 +64,7 @@ func reader[R Reader](open func(context.Context, string) (R, error)) func(contex
 	return func(ctx context.Context, url string) (Reader, error) {
 		opened, err := open(ctx, url)
 		if err != nil {
-			return nil, err // not a Reader that holds nil
+			return nil, err // opened is a nil pointer, which isn't a nil Reader
 		}
 		return opened, nil
 	}
