@@ -81,7 +81,7 @@ func TestIssueCard(t *testing.T) {
 	}
 	if _, err := client.GetCard(t.Context(),
 		&cardv1.GetCardRequest{Name: "cards/none"}); status.Code(err) != codes.NotFound {
-		t.Errorf("a card that isn't there: %v, want NOT_FOUND", err)
+		t.Errorf("a card that doesn't exist: %v, want NOT_FOUND", err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 func newCheck(r *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
 	limit := affordable(r.GetYearlyIncomeCents())
 	if r.GetRequestedLimitCents() > limit {
-		return nil, participant.Refuse(codes.FailedPrecondition, "the income doesn't carry the limit",
+		return nil, participant.Refuse(codes.FailedPrecondition, "the income is too low for the limit",
 			&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
 	}
 	return &creditv1.Check{

@@ -102,7 +102,7 @@ func TestCheckIsRemembered(t *testing.T) {
 	}
 	if _, err := client.GetCheck(t.Context(),
 		&creditv1.GetCheckRequest{Name: "checks/none"}); status.Code(err) != codes.NotFound {
-		t.Errorf("a check that isn't there: %v, want NOT_FOUND", err)
+		t.Errorf("a check that doesn't exist: %v, want NOT_FOUND", err)
 	}
 }
 

@@ -19,7 +19,7 @@ type identified interface {
 	GetRequestId() string
 }
 
-// begin starts a saga without waiting for its end, and returns its name.
+// begin starts a saga, doesn't wait for its end, and returns its name.
 func (d *demo) begin(ctx context.Context, definition string, request identified) (name string, err error) {
 	packed, err := anypb.New(request)
 	if err != nil {
@@ -33,7 +33,7 @@ func (d *demo) begin(ctx context.Context, definition string, request identified)
 	return saga.GetName(), nil
 }
 
-// call calls a saga's own method, which returns at its end. For a saga that was begun already, it attaches to that.
+// call calls a saga's own method, which returns at its end. If the saga is running already, the call attaches to it.
 func (d *demo) call(ctx context.Context, definition string, request identified, reply proto.Message) ended {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
@@ -43,7 +43,7 @@ func (d *demo) call(ctx context.Context, definition string, request identified, 
 	return e
 }
 
-// watch shows a saga as it changes to seen, until that has seen enough or the saga has ended.
+// watch passes a saga to seen whenever it changes, until seen has seen enough or the saga has ended.
 func (d *demo) watch(ctx context.Context, name string, seen func(*treatyv1.Saga) (enough bool)) error {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
@@ -58,7 +58,7 @@ func (d *demo) watch(ctx context.Context, name string, seen func(*treatyv1.Saga)
 	return fmt.Errorf("watching %s: %w", name, err)
 }
 
-// children returns the sagas that are steps of a saga here, oldest first.
+// children returns the child sagas of a saga, oldest first.
 func (d *demo) children(ctx context.Context, parent, definition string) (found []*treatyv1.Saga, err error) {
 	client := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator))
 	listed, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 1000, OrderBy: "create_time",
@@ -90,14 +90,14 @@ func (d *demo) showChild(ctx context.Context, parent, definition string, wanted 
 	}
 	for _, child := range children {
 		if child.GetState() != wanted {
-			d.fail("%s is %s, and should be %s", child.GetName(), child.GetState(), wanted)
+			d.fail("%s is %s, want %s", child.GetName(), child.GetState(), wanted)
 		}
 	}
 	about := ""
 	if wanted == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
-		about = "; it had succeeded, and was undone as a whole"
+		about = "; it had succeeded and was compensated as a whole"
 	}
-	d.out.line(dim, fmt.Sprintf("    Step %s is a saga of its own, one of %d%s:",
+	d.out.line(dim, fmt.Sprintf("    Step %s is itself a saga, one of %d%s:",
 		strings.TrimPrefix(path(children[0].GetParentStep()), "steps/"), len(children), about))
 	return d.show(ctx, children[0])
 }

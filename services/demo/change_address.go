@@ -13,7 +13,7 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// The addresses in Ada's life.
+// The addresses in these stories.
 var (
 	firstHome = &customerv1.Address{
 		Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL",
@@ -26,7 +26,7 @@ var (
 	}
 )
 
-// open makes Ada a customer, by a call of a person and not by a saga.
+// open makes Ada a customer with a direct call, outside of any saga.
 func (d *demo) open(ctx context.Context) error {
 	created, err := customerv1.NewCustomerServiceClient(d.company.Conn(company.Customer)).CreateCustomer(ctx,
 		&customerv1.CreateCustomerRequest{
@@ -52,19 +52,19 @@ func (d *demo) changeAddress(ctx context.Context) error {
 		return err
 	}
 	d.check(published.GetSource() == saga.GetName()+"/steps/1",
-		fmt.Sprintf("the reply %s of step 1 is an event, too: it was published in the commit that recorded it",
+		fmt.Sprintf("the reply %s of step 1 is also an event, published in the same commit that recorded it",
 			lastPart(published.GetType())))
 	return d.livesAt(ctx, secondHome)
 }
 
 func (d *demo) changeAddressToBox(ctx context.Context) error {
-	d.heading("ChangeAddress: Ada would like letters at a P.O. box, where cards aren't posted to")
+	d.heading("ChangeAddress: Ada wants her post at a P.O. box, which cards aren't posted to")
 	e := d.move(ctx, "ada-wants-a-box", box)
 	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
 	d.check(carries[*cardv1.AddressNotServed](e.err),
-		"the caller got the card service's own rejection, AddressNotServed")
+		"the caller received the card service's rejection, AddressNotServed")
 	return d.livesAt(ctx, secondHome)
 }
 
@@ -80,7 +80,7 @@ func (d *demo) move(ctx context.Context, requestID string, to *customerv1.Addres
 	return e
 }
 
-// livesAt shows where Ada lives, as each service sees it.
+// livesAt shows Ada's address, as each service stores it.
 func (d *demo) livesAt(ctx context.Context, home *customerv1.Address) error {
 	holdings, err := d.company.Holdings(ctx)
 	if err != nil {
@@ -99,9 +99,9 @@ func (d *demo) livesAt(ctx context.Context, home *customerv1.Address) error {
 		}
 	}
 	d.holds(
-		held{company.Customer, "Ada lives at " + orNothing(company.Line(lives), "no place"),
+		held{company.Customer, "Ada lives at " + orNothing(company.Line(lives), "no address"),
 			company.SameAddress(lives, home)},
-		held{company.Card, "Ada's cards are posted to " + orNothing(company.Line(posted), "no place"),
+		held{company.Card, "Ada's cards are posted to " + orNothing(company.Line(posted), "no address"),
 			company.SameAddress(posted, home)},
 	)
 	return nil

@@ -15,10 +15,10 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// lookEvery is how often it is asked whether the identity step is under way.
+// lookEvery is how often to check whether the identity step is in flight.
 const lookEvery = 5 * time.Millisecond
 
-// issueCardOverCrash kills the orchestrator while the identity service asks its slow third party.
+// issueCardOverCrash kills the orchestrator while the identity service waits for its slow third party.
 func (d *demo) issueCardOverCrash(ctx context.Context) error {
 	d.heading("IssueCard: Katherine applies, and the orchestrator is killed in the middle (kill -9)")
 	request := application("katherine-applies", katherine, firstHome)
@@ -38,7 +38,7 @@ func (d *demo) issueCardOverCrash(ctx context.Context) error {
 	if err := orchestrator.Start(); err != nil {
 		return err
 	}
-	// It answers while the sagas in its journal go on.
+	// It answers while it still recovers the sagas in its journal.
 	if _, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).
 		GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name}, grpc.WaitForReady(true)); err != nil {
 		return fmt.Errorf("reading %s after the crash: %w", name, err)
@@ -50,7 +50,7 @@ func (d *demo) issueCardOverCrash(ctx context.Context) error {
 		return err
 	}
 	d.check(status.Code(told.err) == codes.Unavailable && again.saga() == name,
-		fmt.Sprintf("the caller saw %s, called again with the same request id, and was attached to the same saga",
+		fmt.Sprintf("the caller received %s, called again with the same request id, and was attached to the same saga",
 			codeName(told.err)))
 	row, found, err := d.company.Attempted(ctx, company.Identity, command, audit.Action)
 	if err != nil {
@@ -58,11 +58,11 @@ func (d *demo) issueCardOverCrash(ctx context.Context) error {
 	}
 	d.check(found && row.Verdict == audit.Executed && len(saga.GetSteps()) > 1 &&
 		saga.GetSteps()[1].GetName() == command,
-		fmt.Sprintf("%s was sent again under the same command id, and took effect once", path(command)))
+		fmt.Sprintf("%s was sent again with the same command id, and took effect once", path(command)))
 	return d.hasCard(ctx, katherine)
 }
 
-// untilIdentity waits until a saga's command to the identity service is under way, and returns the saga's name and the
+// untilIdentity waits until a saga's command to the identity service is in flight. It returns the saga's name and the
 // command's id.
 func (d *demo) untilIdentity(ctx context.Context, definition string) (name, command string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
@@ -74,12 +74,12 @@ func (d *demo) untilIdentity(ctx context.Context, definition string) (name, comm
 		open, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 1,
 			Filter: `state = "RUNNING" AND definition = "` + definition + `"`})
 		if err != nil {
-			return "", "", fmt.Errorf("looking for the saga under way: %w", err)
+			return "", "", fmt.Errorf("looking for the running saga: %w", err)
 		}
 		for _, listed := range open.GetSagas() {
 			saga, err := client.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: listed.GetName()})
 			if err != nil {
-				return "", "", fmt.Errorf("looking for the saga under way: %w", err)
+				return "", "", fmt.Errorf("looking for the running saga: %w", err)
 			}
 			for _, step := range saga.GetSteps() {
 				if participant, _ := names(step.GetMethod()); participant == company.Identity &&
@@ -96,12 +96,12 @@ func (d *demo) untilIdentity(ctx context.Context, definition string) (name, comm
 	}
 }
 
-// codeName is the error's code as people write it, e.g. UNAVAILABLE.
+// codeName returns the error's code as people write it, for example UNAVAILABLE.
 func codeName(err error) string {
 	return strings.ToUpper(status.Code(err).String())
 }
 
-// path shortens a command's id to what differs between the commands of a saga.
+// path returns the part of a command id that differs between the commands of a saga.
 func path(command string) string {
 	_, step, _ := strings.Cut(command, "steps/")
 	return "steps/" + step

@@ -11,9 +11,9 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// deleteUserData shows a command that goes to everybody who implements its contract.
+// deleteUserData shows a broadcast: a command to every service that implements its contract.
 func (d *demo) deleteUserData(ctx context.Context) error {
-	d.heading("DeleteUserData: Grace wants to be forgotten; the saga names no service, whoever implements the contract is asked")
+	d.heading("DeleteUserData: Grace wants to be forgotten; the saga asks every service that implements the contract")
 	f, err := d.fileOf(ctx, grace)
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func (d *demo) deleteUserData(ctx context.Context) error {
 		}, forgotten), treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
-	d.out.line(dim, "    What each of them erased, by the saga's reply:")
+	d.out.line(dim, "    What each service erased, according to the saga's reply:")
 	rows := make([][]cell, 0, len(forgotten.GetServices()))
 	for _, service := range forgotten.GetServices() {
 		participant, _ := names(service.GetParticipant())
@@ -39,7 +39,7 @@ func (d *demo) deleteUserData(ctx context.Context) error {
 	return d.hasNothing(ctx, grace, creditv1.CheckState_CHECK_STATE_UNSPECIFIED)
 }
 
-// erased says what was erased.
+// erased describes erased records.
 func erased(records []*privacyv1.ErasedRecords) string {
 	var parts []string
 	for _, r := range records {

@@ -14,13 +14,13 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// The definitions of sagas that are seen here in more than one role.
+// The saga definitions that appear in more than one story.
 const (
 	issueFamilyCards = "acme.card.v1.FamilySagas/IssueFamilyCards"
 	verifyApplicant  = "acme.identity.v1.IdentitySagas/VerifyApplicant"
 )
 
-// The families who apply for cards, the head first.
+// The families who apply for cards. The head of the family comes first.
 var (
 	curies = []*cardv1.Person{
 		{DisplayName: "Marie Curie", Email: "marie@example.com", PassportNumber: "MC186711", NationalId: "marie-1867",
@@ -44,9 +44,10 @@ var (
 	}
 )
 
-// familyCards shows most of the saga language at once.
+// familyCards shows most of the saga language.
 func (d *demo) familyCards(ctx context.Context) error {
-	d.heading("IssueFamilyCards: the Curies ask for gold, two are verified at a time, and they may think better of it for a second")
+	d.heading("IssueFamilyCards: the Curies ask for gold; two people are verified at a time, " +
+		"and the family can change its mind for a second")
 	request := &cardv1.IssueFamilyCardsRequest{
 		RequestId: "curies-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(firstHome), Head: curies[0],
 		Members:    curies[1:],
@@ -59,7 +60,7 @@ func (d *demo) familyCards(ctx context.Context) error {
 	}
 	d.curies = name
 	d.check(granted.GetProduct() == "classic",
-		"gold was tried in a scope of its own: Irène's income doesn't carry it, so the saga took classic")
+		"gold was tried in a scope: Irène's income isn't high enough, so the saga chose classic")
 	if err := d.showChild(ctx, name, verifyApplicant, treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (d *demo) familyCards(ctx context.Context) error {
 
 // familyCardsLate shows a scope whose deadline passes.
 func (d *demo) familyCardsLate(ctx context.Context) error {
-	d.heading("IssueFamilyCards: the Hahns could have gold, but not within a millisecond, which is all the time that they give it")
+	d.heading("IssueFamilyCards: the Hahns could have gold, but not within the millisecond that they allow for it")
 	request := &cardv1.IssueFamilyCardsRequest{
 		RequestId: "hahns-apply", Product: "gold", LimitCents: 10_000_00, Postal: mail(secondHome), Head: hahns[0],
 		Members:    hahns[1:],
@@ -107,7 +108,7 @@ func (d *demo) familyCardsLate(ctx context.Context) error {
 	late := len(saga.GetScopes()) == 1 &&
 		saga.GetScopes()[0].GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE
 	d.check(late && granted.GetProduct() == "classic",
-		"the deadline of the scope passed, what was in flight was awaited and abandoned, and the saga took classic")
+		"the scope's deadline passed, the checks in flight were awaited and abandoned, and the saga chose classic")
 	f, err := d.familyOf(ctx, hahns)
 	if err != nil {
 		return err
@@ -122,9 +123,10 @@ func (d *demo) familyCardsLate(ctx context.Context) error {
 	return nil
 }
 
-// familyCardsRefused shows that children, and what ran side by side, are undone.
+// familyCardsRefused shows the compensation of child sagas and of parallel branches.
 func (d *demo) familyCardsRefused(ctx context.Context) error {
-	d.heading("IssueFamilyCards: the Noethers pass everything, but a limit of € 8000 isn't offered for classic cards, so all is undone")
+	d.heading("IssueFamilyCards: the Noethers pass everything, but classic cards don't offer a limit of € 8000, " +
+		"so everything is compensated")
 	request := &cardv1.IssueFamilyCardsRequest{
 		RequestId: "noethers-apply", Product: "classic", LimitCents: 8_000_00, Postal: mail(secondHome),
 		Head: noethers[0], Members: noethers[1:],
@@ -158,7 +160,7 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d × %s", n, what)
 }
 
-// familyApplies starts the saga, shows how far it says it is while it runs, and then what happened in it.
+// familyApplies starts the saga, shows its progress while it runs, and then its timeline.
 func (d *demo) familyApplies(
 	ctx context.Context, request *cardv1.IssueFamilyCardsRequest, granted *cardv1.FamilyCardsGranted,
 	wanted treatyv1.SagaState,
@@ -166,23 +168,23 @@ func (d *demo) familyApplies(
 	if name, err = d.begin(ctx, issueFamilyCards, request); err != nil {
 		return "", err
 	}
-	d.out.line(dim, "    Its progress, as it says itself:")
-	said := ""
+	d.out.line(dim, "    Its own progress reports:")
+	last := ""
 	if err := d.watch(ctx, name, func(saga *treatyv1.Saga) bool {
-		if text := progress(saga); text != said {
-			said = text
+		if text := progress(saga); text != last {
+			last = text
 			d.out.line(plain, fmt.Sprintf("      %-9s", short(time.Since(saga.GetCreateTime().AsTime())))+text)
 		}
 		return false
 	}); err != nil {
 		return "", err
 	}
-	// The saga's own method, which is called with the same request id, attaches to it.
+	// A call with the same request id attaches to the running saga.
 	_, err = d.follow(ctx, d.call(ctx, issueFamilyCards, request, granted), wanted)
 	return name, err
 }
 
-// progress says how far a family's cards are; empty before the saga has said anything.
+// progress describes a saga's progress. It returns "" before the saga has set any.
 func progress(saga *treatyv1.Saga) string {
 	at := &cardv1.FamilyProgress{}
 	if saga.GetProgress().UnmarshalTo(at) != nil {
@@ -198,14 +200,14 @@ func progress(saga *treatyv1.Saga) string {
 		at.GetCardsIssued(), at.GetPeople())
 }
 
-// mail is where letters go to who lives there.
+// mail returns the postal address for an address.
 func mail(home *customerv1.Address) *cardv1.Postal {
 	return &cardv1.Postal{
 		Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry(),
 	}
 }
 
-// families is what all services hold about some people.
+// families is what all services store about some people.
 type families struct {
 	customers, applicants, inspections, passed, abandoned, messages int
 	cards                                                           []*cardv1.Card

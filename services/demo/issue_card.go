@@ -51,13 +51,13 @@ func (d *demo) issueCard(ctx context.Context) error {
 }
 
 func (d *demo) issueCardDeclined(ctx context.Context) error {
-	d.heading("IssueCard: Edsger's income doesn't carry the limit, so the credit check is declined")
+	d.heading("IssueCard: Edsger's income isn't high enough for the limit, so the credit check is declined")
 	e := d.apply(ctx, application("edsger-applies", edsger, firstHome))
 	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
 	d.check(carries[*creditv1.CreditDeclined](e.err),
-		"the caller got the credit service's own rejection, CreditDeclined")
+		"the caller received the credit service's rejection, CreditDeclined")
 	return d.hasNothing(ctx, edsger, creditv1.CheckState_CHECK_STATE_UNSPECIFIED)
 }
 
@@ -81,7 +81,7 @@ func (d *demo) issueCardAgain(ctx context.Context) error {
 		return err
 	}
 	d.check(len(f.checks) == 2 && f.timesChecked() == 1,
-		"she wasn't checked again: the check of then is on file for both applications")
+		"she wasn't checked again: the earlier check is on file for both applications")
 	return d.hasCard(ctx, barbara)
 }
 
@@ -104,7 +104,7 @@ func (d *demo) apply(ctx context.Context, request *cardv1.IssueCardSagaRequest, 
 	return e
 }
 
-// file is what all services hold about one person.
+// file is what all services store about one person.
 type file struct {
 	customer  *customerv1.Customer
 	applicant *identityv1.Applicant
@@ -113,8 +113,8 @@ type file struct {
 	message   *notificationv1.Message
 }
 
-// timesChecked is how often a person's credit was checked: a check that is relied on again is on file again, with the
-// time of then.
+// timesChecked returns how often a person's credit was checked. A check that is used again has another row with the
+// same time.
 func (f *file) timesChecked() int {
 	times := make(map[time.Time]bool)
 	for _, c := range f.checks {
@@ -158,7 +158,7 @@ func (d *demo) fileOf(ctx context.Context, person *cardv1.Person) (*file, error)
 	return f, nil
 }
 
-// hasCard shows that all services know somebody with a card.
+// hasCard shows that all services know a person who has a card.
 func (d *demo) hasCard(ctx context.Context, person *cardv1.Person) error {
 	f, err := d.fileOf(ctx, person)
 	if err != nil {
@@ -167,7 +167,7 @@ func (d *demo) hasCard(ctx context.Context, person *cardv1.Person) error {
 	customer, who := f.customer.GetName(), person.GetDisplayName()
 	check := ""
 	if f.timesChecked() == 1 {
-		check = fmt.Sprintf("one check, good for %s", euros(f.checks[0].GetApprovedLimitCents()))
+		check = fmt.Sprintf("one check, for up to %s", euros(f.checks[0].GetApprovedLimitCents()))
 	}
 	card := ""
 	if f.card != nil {
@@ -185,7 +185,8 @@ func (d *demo) hasCard(ctx context.Context, person *cardv1.Person) error {
 	return nil
 }
 
-// hasNothing shows that nobody knows somebody whose application came to nothing, but for a check that did take place.
+// hasNothing shows that no service stores anything about a person whose application failed, except a check that took
+// place.
 func (d *demo) hasNothing(ctx context.Context, person *cardv1.Person, check creditv1.CheckState) error {
 	f, err := d.fileOf(ctx, person)
 	if err != nil {
@@ -199,7 +200,7 @@ func (d *demo) hasNothing(ctx context.Context, person *cardv1.Person, check cred
 		checks = "a check on file, abandoned"
 	}
 	d.holds(
-		held{company.Customer, orNothing(f.customer.GetName(), "nobody of that e-mail address"), f.customer == nil},
+		held{company.Customer, orNothing(f.customer.GetName(), "nobody with that e-mail address"), f.customer == nil},
 		held{company.Identity, orNothing(f.applicant.GetName(), "no applicant"), f.applicant == nil},
 		held{company.Credit, checks, right},
 		held{company.Card, orNothing(f.card.GetName(), "no card"), f.card == nil},
@@ -210,7 +211,7 @@ func (d *demo) hasNothing(ctx context.Context, person *cardv1.Person, check cred
 
 func euros(cents int64) string { return fmt.Sprintf("€ %d", cents/100) }
 
-// carries says whether an error has a detail of a type.
+// carries reports whether an error has a detail of a type.
 func carries[T any](err error) bool {
 	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
 		_, ok := detail.(T)

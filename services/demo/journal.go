@@ -26,8 +26,7 @@ func (d *demo) records(ctx context.Context, saga string) (all []*treatyv1.SagaRe
 	}
 }
 
-// between returns what a journal says of a saga beside its steps: what its code waited for, which scopes failed, and
-// where it began anew.
+// between returns what a journal says about a saga apart from its steps: waits, failed scopes, versions and rounds.
 func between(records []*treatyv1.SagaRecord) (events []event) {
 	awaited := make(map[string]*treatyv1.WaitScheduled)
 	for _, r := range records {
@@ -44,16 +43,17 @@ func between(records []*treatyv1.SagaRecord) (events []event) {
 			text = arrival(awaited[record.GetWaitEnded().GetWait()], record.GetWaitEnded())
 		case *treatyv1.Record_ScopeCompensationDecided:
 			scope := record.GetScopeCompensationDecided()
-			why := "fails"
+			why := "failed"
 			if scope.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE {
-				why = "is out of time"
+				why = "has run out of time"
 			}
-			text = fmt.Sprintf("↩ scope %s %s: its own steps are undone, and the saga goes on", scope.GetScope(), why)
+			text = fmt.Sprintf("↩ scope %s %s: its steps are compensated, and the saga continues", scope.GetScope(),
+				why)
 		case *treatyv1.Record_VersionChosen:
 			version := record.GetVersionChosen()
-			text = fmt.Sprintf("⎇ goes by version %d of the change %q", version.GetVersion(), version.GetChange())
+			text = fmt.Sprintf("⎇ uses version %d of the change %q", version.GetVersion(), version.GetChange())
 		case *treatyv1.Record_SagaRestarted:
-			text = fmt.Sprintf("↻ round %d begins; the journal of those before isn't needed any more",
+			text = fmt.Sprintf("↻ round %d starts; the journal of the earlier rounds is no longer needed",
 				record.GetSagaRestarted().GetRound())
 		}
 		if text != "" {
@@ -63,15 +63,15 @@ func between(records []*treatyv1.SagaRecord) (events []event) {
 	return events
 }
 
-// asleep says for how long a saga sleeps; nothing when it doesn't.
+// asleep describes a sleep. It returns "" if there is none.
 func asleep(d time.Duration) string {
 	if d <= 0 {
 		return ""
 	}
-	return "☾ asleep for " + short(d)
+	return "☾ sleeps for " + short(d)
 }
 
-// waiting says which events are awaited.
+// waiting describes the awaited events.
 func waiting(events []*treatyv1.EventKey) string {
 	kinds := make([]string, len(events))
 	for i, e := range events {
@@ -80,7 +80,7 @@ func waiting(events []*treatyv1.EventKey) string {
 	return "awaits " + strings.Join(kinds, " or ")
 }
 
-// arrival says which event ended a wait; nothing when it was none.
+// arrival describes the event that ended a wait. It returns "" if there was none.
 func arrival(wait *treatyv1.WaitScheduled, ended *treatyv1.WaitEnded) string {
 	came := ended.GetEvent()
 	if came == nil {
@@ -90,8 +90,8 @@ func arrival(wait *treatyv1.WaitScheduled, ended *treatyv1.WaitEnded) string {
 	if i := int(came.GetIndex()); i < len(wait.GetEvents()) {
 		name = lastPart(wait.GetEvents()[i].GetType())
 	}
-	return fmt.Sprintf("✉ %s came from the %s", name, came.GetSource())
+	return fmt.Sprintf("✉ received %s from the %s", name, came.GetSource())
 }
 
-// lastPart is a full name without its package.
+// lastPart returns a full name without its package.
 func lastPart(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }

@@ -1,10 +1,9 @@
-// Command demo starts Acme on this machine, the orchestrator and five services, each a process with its own database,
-// and shows what sagas do: some succeed, some are refused and compensated, some sleep or wait for others, and one
-// outlives a kill -9 of its orchestrator. It needs nothing but Go; the notification service runs on Node where there is
-// one.
+// Command demo starts Acme on this machine: the orchestrator and five services, each a process with its own database.
+// It shows what sagas do: some succeed, some are refused and compensated, some sleep or wait for events, and one
+// survives a kill -9 of its orchestrator. It needs only Go. The notification service runs on Node if that is installed.
 //
-//	go run ./services/demo          stays up afterwards and says how to call it
-//	go run ./services/demo --once   exits afterwards: 0 only if all services agree
+//	go run ./services/demo          stays up afterwards and shows how to call it
+//	go run ./services/demo --once   exits afterwards, with code 0 only if all services agree
 package main
 
 import (
@@ -22,16 +21,16 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// What takes hours in life is short here, and long enough to see.
+// These take hours in real life. Here they are short, but long enough to see.
 const (
-	// registerLatency is how long the third party behind the identity service takes to answer: long enough to be killed
-	// in.
+	// registerLatency is how long the identity service's third party takes to answer: long enough for a kill in
+	// between.
 	registerLatency = 400 * time.Millisecond
 
-	// inspectionTakes is how long a clerk looks at a passport.
+	// inspectionTakes is how long a clerk takes to inspect a passport.
 	inspectionTakes = 300 * time.Millisecond
 
-	// registerDecidesAfter is how long after a registration the third party tells whether it vouches for the person.
+	// registerDecidesAfter is how long after a registration the third party publishes its decision.
 	registerDecidesAfter = time.Second
 )
 
@@ -48,22 +47,22 @@ func main() {
 	os.Exit(start(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// options are the command line.
+// options are the values of the flags.
 type options struct {
 	once, verbose bool
 	dir           string
 }
 
-// errUsage says that the command line is wrong, which was told already.
+// errUsage says that the command line is wrong. The reason was printed already.
 var errUsage = errors.New("wrong command line")
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&o.once, "once", false, "exit when all has been shown: 0 only if all services agree")
+	flags.BoolVar(&o.once, "once", false, "exit at the end, with code 0 only if all services agree")
 	flags.BoolVar(&o.verbose, "verbose", false, "show what the processes log")
 	flags.StringVar(&o.dir, "dir", "",
-		"keep databases and logs in this empty or new `directory` (default: a temporary one, which is removed in the end)")
+		"keep databases and logs in this empty or new `directory` (default: a temporary one, removed at the end)")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err
@@ -71,7 +70,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return o, errUsage
 	}
 	if flags.NArg() > 0 {
-		_, _ = fmt.Fprintf(stderr, "demo: unexpected argument %q: it takes flags only; see --help\n", flags.Arg(0))
+		_, _ = fmt.Fprintf(stderr, "demo: unexpected argument %q: the demo takes flags only; see --help\n",
+			flags.Arg(0))
 		return o, errUsage
 	}
 	return o, nil
@@ -112,13 +112,13 @@ type demo struct {
 	curies  string // the saga of a family's cards
 	shown   int
 	starts  starts
-	failed  []string // what wasn't as it should be
+	failed  []string // checks that failed
 }
 
-// errDisagree says that the services don't hold what they should.
+// errDisagree says that the services don't store what they should.
 var errDisagree = errors.New("not everything is as it should be")
 
-// run shows everything. It ends the company's processes in any case, and removes the data unless that is to be kept.
+// run shows everything. It always ends the company's processes, and removes the data unless it must be kept.
 func (d *demo) run(ctx context.Context) (err error) {
 	dir, remove, err := workspace(d.dir)
 	if err != nil {
@@ -170,7 +170,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// present shows the company and all stories, and stays up unless it is to end.
+// present shows the company and all stories, and stays up unless --once is set.
 func (d *demo) present(ctx context.Context) error {
 	d.introduce()
 	stories := []func(context.Context) error{
@@ -205,10 +205,10 @@ func (d *demo) present(ctx context.Context) error {
 	return nil
 }
 
-// tailLines is how much of a log is shown when something went wrong.
+// tailLines is how many lines of a log are shown after an error.
 const tailLines = 25
 
-// explain says what went wrong, and shows the logs of the process that it is about.
+// explain prints an error, and the end of the log of the process that it is about.
 func (d *demo) explain(err error) {
 	_, _ = fmt.Fprintf(d.stderr, "demo: %v\n", err)
 	if d.company == nil || errors.Is(err, errDisagree) {
@@ -225,34 +225,34 @@ func (d *demo) explain(err error) {
 		concerned.Tail(tailLines))
 }
 
-// workspace returns the directory for this run, and what removes it.
+// workspace returns the directory for this run, and a function that removes it.
 func workspace(dir string) (path string, remove func() error, err error) {
 	if dir == "" {
 		if path, err = os.MkdirTemp("", "treaty-demo-"); err != nil {
-			return "", nil, fmt.Errorf("making a directory for the databases: %w; name one with --dir", err)
+			return "", nil, fmt.Errorf("creating a directory for the databases: %w; choose one with --dir", err)
 		}
 		return path, func() error { return os.RemoveAll(path) }, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, fmt.Errorf("--dir: %w", err)
 	}
-	there, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", nil, fmt.Errorf("--dir: %w", err)
 	}
-	if len(there) > 0 {
-		return "", nil, fmt.Errorf("--dir %s isn't empty: name an empty or new directory", dir)
+	if len(entries) > 0 {
+		return "", nil, fmt.Errorf("--dir %s isn't empty: choose an empty or new directory", dir)
 	}
 	return dir, func() error { return nil }, nil
 }
 
-// lockedWriter lets several processes' logs share an output, a write at a time.
+// lockedWriter lets several processes' logs share an output, one write at a time.
 type lockedWriter struct {
 	mu  sync.Mutex
 	out io.Writer
 }
 
-// Write passes on.
+// Write passes on one write.
 func (w *lockedWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// style is how text looks in a terminal, as the parameter of an ANSI "select graphic rendition" sequence.
+// style is the look of text in a terminal: the parameter of an ANSI "select graphic rendition" sequence.
 type style string
 
 // The styles.
@@ -26,11 +26,10 @@ const (
 	cyan    style = "36"
 )
 
-// plainWidth is how wide lines are where there is no terminal.
+// plainWidth is the width of lines without a terminal.
 const plainWidth = 100
 
-// printer writes for people: in colour and with bars in a terminal, plain elsewhere. Failures to write are of no
-// interest here.
+// printer writes text for people: with colours and bars in a terminal, plain elsewhere. It ignores write errors.
 type printer struct {
 	out    io.Writer
 	colour bool
@@ -38,7 +37,7 @@ type printer struct {
 	width  int
 }
 
-// newPrinter looks at where the output goes. NO_COLOR is honoured.
+// newPrinter returns a printer for an output. It respects NO_COLOR.
 func newPrinter(out io.Writer) *printer {
 	p := &printer{out: out, width: plainWidth}
 	file, ok := out.(*os.File)
@@ -52,7 +51,7 @@ func newPrinter(out io.Writer) *printer {
 	return p
 }
 
-// styled returns text that looks as wanted.
+// styled returns text in a style.
 func (p *printer) styled(s style, text string) string {
 	if !p.colour || s == plain || text == "" {
 		return text
@@ -64,26 +63,26 @@ func (p *printer) line(s style, text string) {
 	_, _ = fmt.Fprintln(p.out, p.styled(s, text))
 }
 
-// title is a line that stands out.
+// title prints a line that stands out.
 func (p *printer) title(text string) {
 	p.line(plain, "")
 	p.line(bold, text)
 }
 
-// para is a line with space around it.
+// para prints a line after an empty line.
 func (p *printer) para(text string) {
 	p.line(plain, "")
 	p.line(plain, text)
 }
 
-// cell is a piece of a table's row.
+// cell is one cell of a table.
 type cell struct {
 	text  string
 	style style
 }
 
-// table writes rows with aligned columns, as many as the first row has. The last cell of a shorter row runs over the
-// columns that it lacks.
+// table prints rows with aligned columns, as many as the first row has. The last cell of a shorter row spans the
+// missing columns.
 func (p *printer) table(indent string, rows [][]cell) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -107,14 +106,14 @@ func (p *printer) table(indent string, rows [][]cell) {
 	}
 }
 
-// prefixWriter puts a name before each line.
+// prefixWriter prefixes each line with a name.
 type prefixWriter struct {
 	prefix string
 	out    io.Writer
 	rest   []byte
 }
 
-// Write passes whole lines on.
+// Write passes on complete lines.
 func (w *prefixWriter) Write(p []byte) (int, error) {
 	w.rest = append(w.rest, p...)
 	for {

@@ -19,14 +19,15 @@ const (
 	// rounds is how often Katherine is reviewed.
 	rounds = 3
 
-	// year is how long it is from one review to the next.
+	// year is the time from one review to the next.
 	year = 400 * time.Millisecond
 )
 
-// reviewCustomer shows a saga that lives in rounds. It is looked at while the notification service is down, for a round
-// that is over is gone from the journal.
+// reviewCustomer shows a saga that runs in rounds. It shows the first round while the notification service is down,
+// because the journal drops a round when the next one starts.
 func (d *demo) reviewCustomer(ctx context.Context) error {
-	d.heading(fmt.Sprintf("ReviewCustomer: Katherine is reviewed %d times, with a year of %s in between, while the notification service is down", rounds, short(year)))
+	d.heading(fmt.Sprintf("ReviewCustomer: Katherine is reviewed %d times, once a year (here %s); "+
+		"the notification service is down at first", rounds, short(year)))
 	f, err := d.fileOf(ctx, katherine)
 	if err != nil {
 		return err
@@ -59,19 +60,19 @@ func (d *demo) reviewCustomer(ctx context.Context) error {
 	if err := d.company.ReadyProcess(ctx, company.Notification); err != nil {
 		return err
 	}
-	d.out.line(dim, "    The service is back, and the saga goes on:")
+	d.out.line(dim, "    The service is back, and the saga continues:")
 	if err := d.watchRounds(ctx, name); err != nil {
 		return err
 	}
 	return d.reviewed(ctx, name, request)
 }
 
-// watchRounds shows when each further round begins.
+// watchRounds shows when each later round starts.
 func (d *demo) watchRounds(ctx context.Context, name string) error {
 	round := int32(1)
 	return d.watch(ctx, name, func(saga *treatyv1.Saga) bool {
 		if saga.GetRound() > round && saga.GetEndTime() == nil {
-			d.out.line(plain, fmt.Sprintf("      %-9s↻ round %d begins, with an empty journal",
+			d.out.line(plain, fmt.Sprintf("      %-9s↻ round %d starts with an empty journal",
 				short(time.Since(saga.GetCreateTime().AsTime())), saga.GetRound()))
 		}
 		round = saga.GetRound()
@@ -79,7 +80,7 @@ func (d *demo) watchRounds(ctx context.Context, name string) error {
 	})
 }
 
-// reviewed shows what came of the reviews.
+// reviewed shows the outcome of the reviews.
 func (d *demo) reviewed(ctx context.Context, name string, request *customerv1.ReviewCustomerRequest) error {
 	saga, err := d.waited(ctx, reviewCustomer, name, request.GetRequestId())
 	if err != nil {
@@ -92,7 +93,7 @@ func (d *demo) reviewed(ctx context.Context, name string, request *customerv1.Re
 		}
 	}
 	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && ended.GetRoundsDone() == rounds,
-		fmt.Sprintf("the saga is %s: %d rounds are done, as many as were wanted", stateName(saga.GetState()),
+		fmt.Sprintf("the saga is %s, after all %d rounds", stateName(saga.GetState()),
 			ended.GetRoundsDone()))
 	labelled, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).ListSagas(ctx,
 		&treatyv1.ListSagasRequest{
@@ -102,7 +103,7 @@ func (d *demo) reviewed(ctx context.Context, name string, request *customerv1.Re
 		return fmt.Errorf("looking for sagas by their label: %w", err)
 	}
 	d.check(len(labelled.GetSagas()) == 1 && labelled.GetSagas()[0].GetName() == name,
-		"it is what a search by the label customer finds")
+		"a search by the label customer finds it")
 	holdings, err := d.company.Holdings(ctx)
 	if err != nil {
 		return err

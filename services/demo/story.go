@@ -15,32 +15,32 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// sagaTime is how long one saga may take here.
+// sagaTime is how long one saga may take.
 const sagaTime = time.Minute
 
-// starts are the sagas that the demo was told of, for the audit.
+// starts are the sagas that the demo started, for the audit.
 type starts struct {
 	list  []audit.Start
 	given []audit.Effect
 }
 
-// heading begins a story.
+// heading prints the title of a story.
 func (d *demo) heading(title string) {
 	d.shown++
 	d.out.title(fmt.Sprintf("%d  %s", d.shown, title))
 }
 
-// ended is how a call to a saga's own method ended.
+// ended is the end of a call to a saga's own method.
 type ended struct {
 	definition, requestID string
 	header                metadata.MD
 	err                   error
 }
 
-// saga is the saga's name, which came in the call's header.
+// saga returns the saga's name, from the call's header.
 func (e ended) saga() string { return strings.Join(e.header.Get("treaty-saga"), "") }
 
-// told is the state that the caller was told.
+// told returns the saga's final state according to the call, or UNSPECIFIED if the call doesn't say.
 func (e ended) told() treatyv1.SagaState {
 	if e.err == nil {
 		return treatyv1.SagaState_SAGA_STATE_SUCCEEDED
@@ -55,8 +55,8 @@ func (e ended) told() treatyv1.SagaState {
 	return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
 }
 
-// ended remembers for the audit how a call ended, and returns the saga that it started. The error says that the call
-// told nothing of its end.
+// ended records the end of a call for the audit, and returns the saga that it started. It returns an error if the call
+// doesn't say how the saga ended.
 func (d *demo) ended(ctx context.Context, e ended) (*treatyv1.Saga, error) {
 	if e.told() == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return nil, fmt.Errorf("calling %s: %w", e.definition, e.err)
@@ -71,7 +71,7 @@ func (d *demo) ended(ctx context.Context, e ended) (*treatyv1.Saga, error) {
 	return saga, nil
 }
 
-// waited waits for the end of a saga that was begun, and remembers it for the audit.
+// waited waits for the end of a running saga, and records it for the audit.
 func (d *demo) waited(ctx context.Context, definition, name, requestID string) (*treatyv1.Saga, error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()
@@ -85,8 +85,8 @@ func (d *demo) waited(ctx context.Context, definition, name, requestID string) (
 	return saga, nil
 }
 
-// follow prints the timeline of the saga that a call started, and checks that the saga ended as wanted. The error says
-// that the call told nothing of its end.
+// follow prints the timeline of the saga that a call started, and checks its final state. It returns an error if the
+// call doesn't say how the saga ended.
 func (d *demo) follow(
 	ctx context.Context, e ended, wanted treatyv1.SagaState, events ...event,
 ) (*treatyv1.Saga, error) {
@@ -98,7 +98,7 @@ func (d *demo) follow(
 		return nil, err
 	}
 	if saga.GetState() != wanted {
-		d.fail("%s is %s, and should be %s", saga.GetName(), stateName(saga.GetState()), stateName(wanted))
+		d.fail("%s is %s, want %s", saga.GetName(), stateName(saga.GetState()), stateName(wanted))
 	}
 	return saga, nil
 }
@@ -123,18 +123,18 @@ func (d *demo) show(ctx context.Context, saga *treatyv1.Saga, events ...event) e
 	return nil
 }
 
-// stateName is a state as people write it, e.g. SUCCEEDED.
+// stateName returns a state as people write it, for example SUCCEEDED.
 func stateName(state treatyv1.SagaState) string {
 	return strings.TrimPrefix(state.String(), "SAGA_STATE_")
 }
 
-// held is what one service holds in the end, and whether that is what it should.
+// held is what one service stores in the end, and whether that is correct.
 type held struct {
 	service, text string
 	agrees        bool
 }
 
-// holds prints what the services hold.
+// holds prints what the services store.
 func (d *demo) holds(rows ...held) {
 	d.out.line(dim, "    In the end:")
 	var cells [][]cell
@@ -142,28 +142,28 @@ func (d *demo) holds(rows ...held) {
 		mark := cell{"✓", green}
 		if !row.agrees {
 			mark = cell{"✗", red}
-			d.fail("story %d: %s holds: %s", d.shown, row.service, row.text)
+			d.fail("story %d: %s stores: %s", d.shown, row.service, row.text)
 		}
 		cells = append(cells, []cell{mark, {row.service, cyan}, {row.text, plain}})
 	}
 	d.out.table("    ", cells)
 }
 
-// check prints a fact that must be so.
+// check prints a fact, and fails the demo if it isn't true.
 func (d *demo) check(so bool, text string) {
 	if so {
 		d.out.line(plain, "    "+d.out.styled(green, "✓")+"  "+text)
 		return
 	}
 	d.out.line(plain, "    "+d.out.styled(red, "✗")+"  "+text)
-	d.fail("story %d: not so: %s", d.shown, text)
+	d.fail("story %d: not true: %s", d.shown, text)
 }
 
 func (d *demo) fail(format string, args ...any) {
 	d.failed = append(d.failed, fmt.Sprintf(format, args...))
 }
 
-// orNothing is the text, or that there is nothing.
+// orNothing returns the text, or the replacement if it is empty.
 func orNothing(text, nothing string) string {
 	if text == "" {
 		return nothing

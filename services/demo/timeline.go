@@ -11,7 +11,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// event is something that happened beside the saga's own steps.
+// event is something that happened in a saga apart from its steps.
 type event struct {
 	at   time.Time
 	text string
@@ -32,7 +32,7 @@ type moment struct {
 // moments returns everything that happened in a saga, in order.
 func moments(saga *treatyv1.Saga, events []event) []moment {
 	all := make([]moment, 0, len(events)+2*len(saga.GetSteps()))
-	// What is decided in the same turn as what follows from it comes first.
+	// A decision comes before the commands that follow from it in the same turn.
 	for _, e := range events {
 		all = append(all, moment{from: e.at, to: e.at, event: e.text})
 	}
@@ -50,7 +50,7 @@ func moments(saga *treatyv1.Saga, events []event) []moment {
 			m.outcome, m.style = "unknown", yellow
 			m.notes = append(m.notes, reason(step.GetFailure()))
 		case step.GetEndTime() == nil:
-			m.outcome, m.style = "under way", yellow
+			m.outcome, m.style = "in flight", yellow
 		default:
 			m.outcome, m.style = "done", green
 		}
@@ -59,22 +59,22 @@ func moments(saga *treatyv1.Saga, events []event) []moment {
 		}
 		all = append(all, m)
 		if step.GetCompensationScheduleTime() != nil {
-			undo := moment{
+			compensation := moment{
 				from: step.GetCompensationScheduleTime().AsTime(), to: step.GetCompensationEndTime().AsTime(),
 				step:   path,
-				method: step.GetCompensationMethod(), outcome: "undone", style: magenta,
+				method: step.GetCompensationMethod(), outcome: "compensated", style: magenta,
 			}
 			if step.GetCompensationEndTime() == nil {
-				undo.outcome = "being undone"
+				compensation.outcome = "compensating"
 			}
-			all = append(all, undo)
+			all = append(all, compensation)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b moment) int { return a.from.Compare(b.from) })
 	return all
 }
 
-// once is how many attempts a step takes where nothing goes wrong; they count for both of its directions.
+// once returns how many attempts a step needs if nothing goes wrong. They count for both of its directions.
 func once(step *treatyv1.Step) uint32 {
 	if step.GetCompensationScheduleTime() != nil {
 		return 2
@@ -82,7 +82,7 @@ func once(step *treatyv1.Step) uint32 {
 	return 1
 }
 
-// reason is why a participant refused: the typed rejection's name, and the text.
+// reason returns why a participant refused: the name of the typed rejection, and the message.
 func reason(f *treatyv1.Failure) string {
 	name := ""
 	for _, detail := range (&spb.Status{Details: f.GetDetails()}).GetDetails() {
@@ -94,13 +94,13 @@ func reason(f *treatyv1.Failure) string {
 	return name + f.GetMessage()
 }
 
-// barWidth is how wide the bar is that shows when a command ran; it needs a terminal of barScreen columns.
+// barWidth is the width of the bar that shows when a command ran. It needs a terminal with barScreen columns.
 const (
 	barWidth  = 24
 	barScreen = 100
 )
 
-// timeline prints what happened in a saga.
+// timeline prints the events and steps of a saga.
 func (p *printer) timeline(saga *treatyv1.Saga, events []event) {
 	begin, end := saga.GetCreateTime().AsTime(), saga.GetEndTime().AsTime()
 	if saga.GetEndTime() == nil {
@@ -115,7 +115,7 @@ func (p *printer) timeline(saga *treatyv1.Saga, events []event) {
 			continue
 		}
 		took := short(m.to.Sub(m.from))
-		if m.to.Before(m.from) { // it is under way
+		if m.to.Before(m.from) { // It is in flight.
 			m.to, took = end, ""
 		}
 		participant, command := names(m.method)
@@ -144,10 +144,11 @@ func header(titles ...string) []cell {
 	return cells
 }
 
-// childSaga stands for the participant of a step that is itself a saga.
+// childSaga is shown as the participant of a step that is itself a saga.
 const childSaga = "(saga)"
 
-// names splits a method, e.g. "acme.card.v1.CardService/IssueCard", into its participant, "card", and its command.
+// names splits a method into its participant and its command. For example, "acme.card.v1.CardService/IssueCard" has the
+// participant "card".
 func names(method string) (participant, command string) {
 	service, command, _ := strings.Cut(method, "/")
 	if strings.HasSuffix(service, "Sagas") {
@@ -160,7 +161,7 @@ func names(method string) (participant, command string) {
 	return parts[len(parts)-3], command
 }
 
-// short writes a duration for people.
+// short returns a duration for people.
 func short(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:
@@ -172,7 +173,7 @@ func short(d time.Duration) string {
 	}
 }
 
-// bar draws when a command ran between the saga's begin and end.
+// bar draws when a command ran, between the begin and the end of its saga.
 func (p *printer) bar(m moment, begin, end time.Time) string {
 	total := max(end.Sub(begin), 1)
 	place := func(t time.Time) int {

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// compensated is a saga whose third step was refused, over a crash.
+// compensated returns a saga whose third step was refused, with a crash in between.
 func compensated(t *testing.T) (saga *treatyv1.Saga, events []event) {
 	t.Helper()
 	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -52,7 +52,10 @@ func compensated(t *testing.T) (saga *treatyv1.Saga, events []event) {
 					Details: []*anypb.Any{rejection}},
 			},
 		},
-	}, []event{{begin.Add(100 * time.Millisecond), "✗ kill -9"}, {begin.Add(300 * time.Millisecond), "✓ it is back"}}
+	}, []event{
+		{begin.Add(100 * time.Millisecond), "✗ kill -9"},
+		{begin.Add(300 * time.Millisecond), "✓ it is back"},
+	}
 }
 
 func TestTimeline(t *testing.T) {
@@ -70,7 +73,7 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// whole is a saga of branches, with a broadcast, a child and a sleep, whose last step is under way.
+// whole returns a saga with branches, a broadcast, children and a sleep, whose last step is in flight.
 func whole() (saga *treatyv1.Saga, events []event) {
 	begin := time.Now().Add(-time.Hour)
 	at := func(ms int) *timestamppb.Timestamp {
@@ -84,23 +87,23 @@ func whole() (saga *treatyv1.Saga, events []event) {
 	}
 	broadcast := step("2.1.1", "acme.privacy.v1.UserDataService/DeleteUserData", 400, 430)
 	broadcast.Participant = "acme.card.v1.CardService"
-	underWay := step("3", "acme.notification.v1.NotificationService/SendReview", 700, 0)
-	underWay.EndTime, underWay.State = nil, treatyv1.StepState_STEP_STATE_SCHEDULED
+	inFlight := step("3", "acme.notification.v1.NotificationService/SendReview", 700, 0)
+	inFlight.EndTime, inFlight.State = nil, treatyv1.StepState_STEP_STATE_SCHEDULED
 	return &treatyv1.Saga{
 		Name: "sagas/s", CreateTime: at(0), State: treatyv1.SagaState_SAGA_STATE_RUNNING,
 		Steps: []*treatyv1.Step{
 			step("1.1.1", "acme.identity.v1.IdentitySagas/VerifyApplicant", 0, 300),
 			step("1.2.1", "acme.identity.v1.IdentitySagas/VerifyApplicant", 0, 310),
-			broadcast, underWay,
+			broadcast, inFlight,
 		},
-	}, []event{{begin.Add(400 * time.Millisecond), "☾ asleep for 300 ms"}}
+	}, []event{{begin.Add(400 * time.Millisecond), "☾ sleeps for 300 ms"}}
 }
 
-func TestTimelineOfASagaUnderWay(t *testing.T) {
+func TestTimelineOfARunningSaga(t *testing.T) {
 	var out bytes.Buffer
 	saga, events := whole()
 	(&printer{out: &out, width: plainWidth}).timeline(saga, events)
-	golden(t, "underway.golden", out.Bytes())
+	golden(t, "running.golden", out.Bytes())
 }
 
 func golden(t *testing.T, name string, got []byte) {

@@ -21,17 +21,16 @@ var alan = &cardv1.Person{
 	YearlyIncomeCents: 50_000_00,
 }
 
-// sleeper is a saga that waits for long.
+// sleeper is a saga that waits for a long time.
 type sleeper struct {
 	definition string
 	request    identified
 	name       string
 }
 
-// upgrade shows the gate before a new build is deployed, sagas that sleep over the restart, and what cancelling does to
-// them.
+// upgrade shows the gate before a deployment, sagas that keep sleeping over a restart, and their cancellation.
 func (d *demo) upgrade(ctx context.Context) error {
-	d.heading("The upgrade gate: can this build of the orchestrator go on with the sagas that sleep in its store?")
+	d.heading("The upgrade gate: can this build of the orchestrator continue the sagas that sleep in its store?")
 	sleepers, err := d.sleepers(ctx)
 	if err != nil {
 		return err
@@ -54,11 +53,11 @@ func (d *demo) upgrade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.out.line(dim, "    Beside the orchestrator that runs:")
+	d.out.line(dim, "    While the orchestrator is running:")
 	d.out.line(plain, "      sagas verify --store "+d.company.Store())
 	d.out.line(plain, "      "+said)
 	d.check(said == "3 of 3 open sagas can continue with this build",
-		"all open sagas were replayed without any effect, and passed")
+		"all open sagas were replayed, without any effect, and passed")
 	if err := d.redeploy(ctx); err != nil {
 		return err
 	}
@@ -70,7 +69,7 @@ func (d *demo) upgrade(ctx context.Context) error {
 	return nil
 }
 
-// sleepers are sagas that would end in weeks, in days, and in years.
+// sleepers returns sagas that would end in weeks, in days, and in years.
 func (d *demo) sleepers(ctx context.Context) ([]*sleeper, error) {
 	f, err := d.fileOf(ctx, barbara)
 	if err != nil {
@@ -103,7 +102,7 @@ func (s *sleeper) start(ctx context.Context, d *demo) (err error) {
 	return err
 }
 
-// untilWaits waits until a saga's code waits for something that isn't a command.
+// untilWaits waits until a saga waits for something other than a command.
 func (d *demo) untilWaits(ctx context.Context, name string) (found *treatyv1.Wait, err error) {
 	err = d.watch(ctx, name, func(saga *treatyv1.Saga) bool {
 		if len(saga.GetWaits()) > 0 {
@@ -117,7 +116,7 @@ func (d *demo) untilWaits(ctx context.Context, name string) (found *treatyv1.Wai
 	return found, err
 }
 
-// until says for how long a saga waits, and for what.
+// until describes a wait.
 func until(w *treatyv1.Wait) string {
 	days := int(w.GetDueTime().AsTime().Sub(w.GetScheduleTime().AsTime()).Hours() / 24)
 	if len(w.GetEvents()) == 0 {
@@ -146,16 +145,16 @@ func (d *demo) redeploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing sagas after the deployment: %w", err)
 	}
-	d.check(len(open.GetSagas()) == 3, fmt.Sprintf("deployed: process %d took over from %d, and %d sagas sleep on",
+	d.check(len(open.GetSagas()) == 3, fmt.Sprintf("deployed: process %d replaced %d, and %d sagas keep sleeping",
 		orchestrator.PID(), before, len(open.GetSagas())))
 	return nil
 }
 
-// cancel cancels a saga that sleeps, and says what became of it.
+// cancel cancels a sleeping saga, and shows the outcome.
 func (d *demo) cancel(ctx context.Context, s *sleeper) error {
 	if _, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).CancelSaga(ctx,
 		&treatyv1.CancelSagaRequest{
-			Name: s.name, Decision: &treatyv1.Decision{Actor: "demo", Reason: "they thought better of it"},
+			Name: s.name, Decision: &treatyv1.Decision{Actor: "demo", Reason: "they changed their mind"},
 		}); err != nil {
 		return fmt.Errorf("cancelling %s: %w", s.name, err)
 	}
@@ -163,13 +162,13 @@ func (d *demo) cancel(ctx context.Context, s *sleeper) error {
 	if err != nil {
 		return err
 	}
-	undone := 0
+	compensated := 0
 	for _, step := range saga.GetSteps() {
 		if step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED {
-			undone++
+			compensated++
 		}
 	}
 	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED,
-		fmt.Sprintf("%s is cancelled: %d steps undone", command(s.definition), undone))
+		fmt.Sprintf("%s was cancelled: %d steps compensated", command(s.definition), compensated))
 	return nil
 }

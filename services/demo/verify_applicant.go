@@ -11,12 +11,12 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// mislaid is a passport about which the register comes to no decision: it has mislaid the papers.
+// mislaid is a passport about which the register makes no decision, because it has mislaid the papers.
 const mislaid = "ZZ181512"
 
-// verifyByHand shows a saga that waits for an event, and somebody who publishes it by hand.
+// verifyByHand shows a saga that awaits an event, and publishes the event by hand.
 func (d *demo) verifyByHand(ctx context.Context) error {
-	d.heading("VerifyApplicant: the register has mislaid Ada's papers, and somebody publishes by hand what it should have said")
+	d.heading("VerifyApplicant: the register has mislaid Ada's papers, so somebody publishes its decision by hand")
 	request := &identityv1.VerifyApplicantRequest{
 		RequestId: "verify-ada", Customer: d.ada, DisplayName: "Ada Lovelace", PassportNumber: mislaid,
 	}
@@ -30,7 +30,7 @@ func (d *demo) verifyByHand(ctx context.Context) error {
 	}
 	applicant := wait.GetEvents()[0].GetSubject()
 	d.out.line(plain, "    The saga "+waiting(wait.GetEvents()))
-	d.out.line(plain, fmt.Sprintf("    of %s, for %d hours at the most. Meanwhile it is on disk alone.",
+	d.out.line(plain, fmt.Sprintf("    of %s, for at most %d hours. Meanwhile it exists only on disk.",
 		applicant, int(wait.GetDueTime().AsTime().Sub(wait.GetScheduleTime().AsTime()).Hours())))
 	known, err := identityv1.NewIdentityServiceClient(d.company.Conn(company.Identity)).GetApplicant(ctx,
 		&identityv1.GetApplicantRequest{Name: applicant})
@@ -47,20 +47,22 @@ func (d *demo) verifyByHand(ctx context.Context) error {
 		return err
 	}
 	address := d.company.Process(company.Orchestrator).Address
-	d.out.line(dim, "    The third party's event, as grpcurl or any other gRPC client publishes it:")
-	d.out.line(plain, "      grpcurl -plaintext -d '"+body+"' \\\n        "+address+" treaty.v1.EventService/PublishEvents")
+	d.out.line(dim, "    The third party's event, as grpcurl or any other gRPC client can publish it:")
+	d.out.line(plain, "      grpcurl -plaintext -d '"+body+"' \\\n        "+address+
+		" treaty.v1.EventService/PublishEvents")
 	if _, err := d.follow(ctx, d.call(ctx, verifyApplicant, request, &identityv1.ApplicantConfirmed{}),
 		treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
 		return err
 	}
-	d.check(first == again, fmt.Sprintf("it was published twice under the same id, and is there once, at position %d",
+	d.check(first == again, fmt.Sprintf("it was published twice with the same id, and is stored once, at position %d",
 		first))
 	streamed, err := d.consumed(ctx, applicant)
 	if err != nil {
 		return err
 	}
 	d.check(streamed[0] == first && streamed[1] == first,
-		"a durable consumer of the applicant's events got it, and again after a break, since it hadn't acknowledged it")
+		"a durable consumer of the applicant's events received it, and again after a break, "+
+			"because it hadn't acknowledged it")
 	return nil
 }
 
@@ -80,15 +82,15 @@ func (d *demo) untilAwaits(ctx context.Context, name string) (found *treatyv1.Wa
 	return found, err
 }
 
-// verdict is the JSON with which an event is published: the register vouches for an applicant. No two lines of it are
-// too long to read.
+// verdict returns the request, in JSON, that publishes an event: the register vouches for an applicant. Its lines are
+// short enough to read.
 func verdict(applicant, reference string) string {
 	return fmt.Sprintf(`{"events": [{"id": %q, "source": "register", "data": {
         "@type": "type.googleapis.com/acme.identity.v1.ApplicantVerified",
         "applicant": %q, "register_reference": %q}}]}`, reference, applicant, reference)
 }
 
-// publish publishes the events in a JSON text, and returns the first one's position.
+// publish publishes the events in a JSON request, and returns the position of the first one.
 func (d *demo) publish(ctx context.Context, body string) (position uint64, err error) {
 	request := &treatyv1.PublishEventsRequest{}
 	if err := protojson.Unmarshal([]byte(body), request); err != nil {
@@ -101,8 +103,8 @@ func (d *demo) publish(ctx context.Context, body string) (position uint64, err e
 	return published.GetPositions()[0], nil
 }
 
-// consumed reads the first event about a subject as a durable consumer, and once more after a break, and acknowledges
-// it then. It returns the positions that came.
+// consumed reads the first event about a subject as a durable consumer, reads it again after a break, and then
+// acknowledges it. It returns the positions of both.
 func (d *demo) consumed(ctx context.Context, subject string) (positions [2]uint64, err error) {
 	const consumer = "demo"
 	for i := range positions {
@@ -119,7 +121,7 @@ func (d *demo) consumed(ctx context.Context, subject string) (positions [2]uint6
 	return positions, nil
 }
 
-// streamed returns the first event that a stream brings.
+// streamed returns the first event of a stream.
 func (d *demo) streamed(ctx context.Context, request *treatyv1.StreamEventsRequest) (*treatyv1.PublishedEvent, error) {
 	ctx, cancel := context.WithTimeout(ctx, sagaTime)
 	defer cancel()

@@ -302,7 +302,7 @@ func TestInspections(t *testing.T) {
 			told: []string{"10s 3 NotFound"},
 		},
 		{
-			name: "an applicant who isn't there",
+			name: "an applicant who doesn't exist",
 			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
 				expect(t, "the answer", "NotFound", o.ask(t, "3", "applicants/none"))
 			},

@@ -179,7 +179,7 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := c.GetApplicant(t.Context(),
 		&identityv1.GetApplicantRequest{Name: "applicants/none"}); status.Code(err) != codes.NotFound {
-		t.Errorf("an applicant that isn't there: %v, want NOT_FOUND", err)
+		t.Errorf("an applicant that doesn't exist: %v, want NOT_FOUND", err)
 	}
 	for _, url := range []string{"", "localhost:80", "ftp://host"} {
 		if _, err := newRegister(url); err == nil {

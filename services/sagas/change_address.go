@@ -8,7 +8,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// ChangeAddress changes where a customer lives and where the customer's cards are posted to, or neither.
+// ChangeAddress changes a customer's address and the postal address of the customer's cards. Either both change or
+// neither.
 func (Sagas) ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
 	changed, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{
 		Customer: in.GetCustomer(),
@@ -31,7 +32,7 @@ func (Sagas) ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressSagaReq
 	}, nil
 }
 
-// letterTo is what is written on a letter to an address.
+// letterTo returns the postal form of an address.
 func letterTo(a *customerv1.Address) *cardv1.Postal {
 	return &cardv1.Postal{
 		Lines: a.GetLines(), PostalCode: a.GetPostalCode(), City: a.GetCity(), Country: a.GetCountry(),

@@ -53,7 +53,7 @@ func TestChangeAddressToWhereCardsAreNotPosted(t *testing.T) {
 	}
 }
 
-// carries says whether an error has a detail of a type.
+// carries reports whether an error has a detail of a type.
 func carries[T any](err error) bool {
 	for _, detail := range status.Convert(err).Details() {
 		if _, ok := detail.(T); ok {

@@ -32,8 +32,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// company stands in for all of Acme's services at once. It does nothing and remembers which commands came. Who or what
-// has a name is named after the person: ada's applicant is applicants/ada.
+// company is a fake of all of Acme's services. It has no effects and records the commands that arrive. Things are named
+// after the person: ada's applicant is applicants/ada.
 type company struct {
 	customerv1.UnimplementedCustomerServiceServer
 	identityv1.UnimplementedIdentityServiceServer
@@ -41,23 +41,23 @@ type company struct {
 	cardv1.UnimplementedCardServiceServer
 	notificationv1.UnimplementedNotificationServiceServer
 
-	lastCheck *creditv1.Check // what GetLastCheck answers
-	// what the register publishes about a new applicant; nil: nothing
+	lastCheck *creditv1.Check // the answer of GetLastCheck
+	// what the register publishes about a new applicant; nothing if nil
 	decide func(applicant string) proto.Message
-	// what becomes of an inspection; nil: the passport is genuine
+	// the outcome of an inspection; the passport is genuine if nil
 	inspect  func(context.Context, string) error
-	credit   func(*creditv1.CheckCreditRequest) error        // what becomes of a credit check; nil: it is passed
-	customer func(*customerv1.Customer) *customerv1.Customer // what GetCustomer answers; nil: the customer
+	credit   func(*creditv1.CheckCreditRequest) error        // the outcome of a credit check; passed if nil
+	customer func(*customerv1.Customer) *customerv1.Customer // the answer of GetCustomer; the customer if nil
 
 	orchestrator *grpc.ClientConn
-	turnedAway   chan string // takes the method of each command that is refused, when somebody wants to know
+	turnedAway   chan string // if not nil, receives the method of each refused command
 
 	mu       sync.Mutex
 	refusals map[string]error // by method, e.g. "CheckCredit"
 	commands []string
 }
 
-// note remembers each command, and refuses those that are to be refused.
+// note records each command, and refuses the commands in refusals.
 func (c *company) note(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
@@ -114,8 +114,8 @@ func (c *company) RestoreAddress(
 	return &customerv1.AddressRestored{}, want("customers/ada", r.GetReply().GetCustomer())
 }
 
-// RegisterApplicant lets the register publish what it decides before the reply gets to the saga, which awaits it much
-// later.
+// RegisterApplicant lets the register publish its decision before the saga receives the reply. The saga awaits the
+// decision much later.
 func (c *company) RegisterApplicant(
 	ctx context.Context, r *identityv1.RegisterApplicantRequest,
 ) (*identityv1.ApplicantRegistered, error) {
@@ -137,10 +137,10 @@ func (c *company) publish(ctx context.Context, id string, event proto.Message) e
 	_, err = treatyv1.NewEventServiceClient(c.orchestrator).PublishEvents(ctx, &treatyv1.PublishEventsRequest{
 		Events: []*treatyv1.PublishedEvent{{Id: id, Source: "register", Data: data}},
 	})
-	return err //nolint:wrapcheck // the orchestrator's own words
+	return err
 }
 
-// verified is what the register publishes about whom it vouches for.
+// verified is what the register publishes about a person whom it vouches for.
 func verified(applicant string) proto.Message {
 	return &identityv1.ApplicantVerified{Applicant: applicant, RegisterReference: "REG-1"}
 }
@@ -229,7 +229,7 @@ func (c *company) SendReview(
 		fmt.Sprint(r.GetApprovedLimitCents()))
 }
 
-// userData holds three records of one kind of everybody.
+// userData stores three records of one kind about everybody.
 type userData struct {
 	privacyv1.UnimplementedUserDataServiceServer
 
@@ -243,7 +243,7 @@ func (d userData) DeleteUserData(
 		want("customers/ada", r.GetCustomer())
 }
 
-// want refuses a request with something else in it than it should have.
+// want refuses a request that isn't the expected one.
 func want(want, got string) error {
 	if got == want {
 		return nil
@@ -251,7 +251,7 @@ func want(want, got string) error {
 	return status.Errorf(codes.InvalidArgument, "got %q, want %q", got, want)
 }
 
-// refused is a refusal with a typed rejection.
+// refused returns a refusal with a typed rejection.
 func refused(t *testing.T, rejection protoadapt.MessageV1) error {
 	t.Helper()
 	s, err := status.New(codes.FailedPrecondition, "no").WithDetails(rejection)
@@ -261,21 +261,21 @@ func refused(t *testing.T, rejection protoadapt.MessageV1) error {
 	return s.Err()
 }
 
-// allow refuses a command no more.
+// allow stops refusing a command.
 func (c *company) allow(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.refusals, method)
 }
 
-// seen returns the commands that came.
+// seen returns the commands that arrived.
 func (c *company) seen() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.commands...)
 }
 
-// counts returns how often each command came, for sagas that send some side by side.
+// counts returns how often each command arrived, for sagas that send some in parallel.
 func (c *company) counts() map[string]int {
 	counts := make(map[string]int)
 	for _, command := range c.seen() {
@@ -284,7 +284,7 @@ func (c *company) counts() map[string]int {
 	return counts
 }
 
-// served is one service of the company: a participant.
+// served is one service of the company.
 type served struct {
 	name     string
 	register func(grpc.ServiceRegistrar)
@@ -309,15 +309,15 @@ func (c *company) services() []served {
 	}
 }
 
-// open starts the company with whoever joins it, and an orchestrator with Acme's sagas. It returns a connection to the
-// orchestrator.
+// open starts the company with the services that join it, and an orchestrator with Acme's sagas. It returns a
+// connection to the orchestrator.
 func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 	t.Helper()
 	conn, _ := orchestrate(t, c, filepath.Join(t.TempDir(), "treaty.db"), c.open(t, joining...), register)
 	return conn
 }
 
-// open starts the services and says where they are.
+// open starts the services and returns their addresses.
 func (c *company) open(t *testing.T, joining ...served) (participants []orchestrator.Option) {
 	t.Helper()
 	for _, one := range append(c.services(), joining...) {
@@ -338,8 +338,8 @@ func (c *company) open(t *testing.T, joining ...served) (participants []orchestr
 	return participants
 }
 
-// orchestrate starts an orchestrator and returns a connection to it once it is ready. It is stopped by the test, or
-// when that ends.
+// orchestrate starts an orchestrator and returns a connection to it when it is ready. It runs until the test stops it
+// or ends.
 func orchestrate(
 	t *testing.T, c *company, store string, participants []orchestrator.Option, register func(saga.Registrar),
 ) (conn *grpc.ClientConn, stop func()) {
@@ -380,7 +380,7 @@ func orchestrate(
 	return conn, stop
 }
 
-// await watches a saga until it is as wanted.
+// await watches a saga until it satisfies a condition.
 func await(t *testing.T, sagas treatyv1.SagaServiceClient, name string, wanted func(*treatyv1.Saga) bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -8,8 +8,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// DeleteUserData deletes what all services hold of a customer. It names none of them: who is asked is whoever
-// implements the contract when the saga runs.
+// DeleteUserData deletes the data that all services store about a customer. It names no service: the command goes to
+// every service that implements the contract when the saga runs.
 func (Sagas) DeleteUserData(
 	ctx saga.Context, in *privacyv1.DeleteUserDataSagaRequest,
 ) (*privacyv1.UserForgotten, error) {

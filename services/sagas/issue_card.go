@@ -14,8 +14,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// IssueCard makes a person a customer and sends them a card. Whoever refuses before the card is issued ends it: what
-// was done until then is undone. The card itself is the point of no return.
+// IssueCard makes a person a customer and issues a card to them. If a service refuses before the card is issued,
+// everything done so far is compensated. Issuing the card is the pivot.
 func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*cardv1.CardGranted, error) {
 	customer, err := customerv1saga.CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
 		DisplayName: in.GetPerson().GetDisplayName(),
@@ -31,7 +31,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		PassportNumber: in.GetPerson().GetPassportNumber(),
 	})
 	if err != nil {
-		return nil, err // the customer is removed
+		return nil, err // The customer is removed.
 	}
 	checked, err := creditv1saga.CheckCredit(ctx, &creditv1.CheckCreditRequest{
 		NationalId:          in.GetPerson().GetNationalId(),
@@ -40,7 +40,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		Customer:            customer.GetCustomer(),
 	})
 	if err != nil {
-		return nil, err // the applicant is withdrawn, then the customer removed
+		return nil, err // The applicant is withdrawn, then the customer is removed.
 	}
 	card, err := cardv1saga.IssueCard(ctx, &cardv1.IssueCardRequest{
 		Customer:        customer.GetCustomer(),
@@ -50,9 +50,9 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		AddressRevision: customer.GetAddressRevision(),
 	})
 	if err != nil {
-		return nil, err // the check is abandoned as well
+		return nil, err // The check is abandoned as well.
 	}
-	// The card is on its way, so from here on everything is tried until it is done.
+	// The card is on its way. From here on, every command is retried until it is done.
 	if _, err := notificationv1saga.SendWelcome(ctx, &notificationv1.SendWelcomeRequest{
 		Customer:     customer.GetCustomer(),
 		DisplayName:  in.GetPerson().GetDisplayName(),
@@ -70,7 +70,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 	}, nil
 }
 
-// homeAt is the address of who gets letters there.
+// homeAt returns the address for a postal address.
 func homeAt(p *cardv1.Postal) *customerv1.Address {
 	return &customerv1.Address{
 		Lines: p.GetLines(), PostalCode: p.GetPostalCode(), City: p.GetCity(), Country: p.GetCountry(),

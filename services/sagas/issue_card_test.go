@@ -22,7 +22,7 @@ func TestIssueCard(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		acme    *company
-		check   string // the one that the card rests on; empty when there is no card
+		check   string // the check that the card is based on; empty without a card
 		carries func(error) bool
 		want    []string
 	}{

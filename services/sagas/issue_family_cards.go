@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// atOnce is for how many people of a family something is done at a time.
+	// atOnce is how many people of a family are handled at the same time.
 	atOnce = 2
 
-	// mostMembers is how many people may get extra cards.
+	// mostMembers is the maximum number of extra cards.
 	mostMembers = 20
 
 	classic, gold = "classic", "gold"
@@ -29,15 +29,15 @@ const (
 	// classicLimitCents is the highest limit of a classic card.
 	classicLimitCents = 5_000_00
 
-	// extraShare is which part of the main card's limit an extra card has.
+	// extraShare is the divisor that turns the main card's limit into the limit of an extra card.
 	extraShare = 10
 
-	// goldWithin is how long the checks for gold may take unless the request says otherwise.
+	// goldWithin is how long the checks for gold may take by default.
 	goldWithin = time.Hour
 )
 
-// IssueFamilyCards sends a whole family cards. Until the main card is issued, whatever fails undoes everything for
-// everybody; the main card is the point of no return.
+// IssueFamilyCards issues cards to a whole family. If anything fails before the main card is issued, everything is
+// compensated for everybody. Issuing the main card is the pivot.
 func (Sagas) IssueFamilyCards(
 	ctx saga.Context, in *cardv1.IssueFamilyCardsRequest,
 ) (*cardv1.FamilyCardsGranted, error) {
@@ -47,7 +47,7 @@ func (Sagas) IssueFamilyCards(
 	f := familyOf(in)
 	f.now(ctx, cardv1.FamilyStage_FAMILY_STAGE_VERIFYING)
 	if err := saga.Each(ctx, f.people, f.admit, saga.AtMost(atOnce)); err != nil {
-		return nil, err // all who were admitted are no customers any more
+		return nil, err // Everybody who was admitted is removed again.
 	}
 	f.now(ctx, cardv1.FamilyStage_FAMILY_STAGE_CHECKING)
 	if err := saga.All(ctx, f.choose, f.directLetters); err != nil {
@@ -60,7 +60,7 @@ func (Sagas) IssueFamilyCards(
 	if err := f.issueMainCard(ctx); err != nil {
 		return nil, err
 	}
-	// The main card is on its way, so from here on everything is tried until it is done.
+	// The main card is on its way. From here on, every command is retried until it is done.
 	if err := saga.Each(ctx, f.people[1:], f.issueExtraCard, saga.AtMost(atOnce)); err != nil {
 		return nil, err
 	}
@@ -82,10 +82,10 @@ func checkFamily(in *cardv1.IssueFamilyCardsRequest) error {
 	return nil
 }
 
-// family is what an IssueFamilyCards saga knows. Its branches share it: one of them runs at a time.
+// family is the state of an IssueFamilyCards saga. Its branches share it: only one of them runs at a time.
 type family struct {
 	in       *cardv1.IssueFamilyCardsRequest
-	people   []*relative // the head first
+	people   []*relative // The head of the family comes first.
 	product  string
 	limit    int64
 	progress *cardv1.FamilyProgress
@@ -97,7 +97,7 @@ type relative struct {
 
 	customer  *customerv1.CustomerCreated
 	applicant string
-	share     int64 // which part of the limit is for this person
+	share     int64 // the divisor of the limit for this person
 	card      *cardv1.FamilyCard
 }
 
@@ -110,7 +110,7 @@ func familyOf(in *cardv1.IssueFamilyCardsRequest) *family {
 	return f
 }
 
-// now tells whoever watches what is done next.
+// now publishes the saga's progress.
 func (f *family) now(ctx saga.Context, stage cardv1.FamilyStage) {
 	f.progress.Stage = stage
 	saga.SetProgress(ctx, f.progress)
@@ -141,8 +141,8 @@ func (f *family) admit(ctx saga.Context, p *relative) (err error) {
 	return nil
 }
 
-// choose finds the product that the family can have: gold, when that is asked for and everybody passes a check in time,
-// else classic.
+// choose chooses the family's product: gold, if it is requested and everybody passes a check in time, and otherwise
+// classic.
 func (f *family) choose(ctx saga.Context) error {
 	f.product, f.limit = f.in.GetProduct(), f.in.GetLimitCents()
 	if f.product == gold {
@@ -153,13 +153,13 @@ func (f *family) choose(ctx saga.Context) error {
 			!errors.Is(err, saga.ErrDeadline) {
 			return err
 		}
-		// The checks that were passed are abandoned.
+		// The passed checks are abandoned.
 		f.product, f.limit = classic, min(f.limit, classicLimitCents)
 	}
 	return f.checkCredit(ctx, f.people[0])
 }
 
-// checkCredit has a person checked for what they may owe.
+// checkCredit checks how much a person may owe.
 func (f *family) checkCredit(ctx saga.Context, p *relative) error {
 	_, err := creditv1saga.CheckCredit(ctx, &creditv1.CheckCreditRequest{
 		NationalId:          p.GetNationalId(),
@@ -170,7 +170,7 @@ func (f *family) checkCredit(ctx saga.Context, p *relative) error {
 	return err
 }
 
-// directLetters makes sure that cards can be posted to where the family lives, before anybody is promised one.
+// directLetters ensures that cards can be posted to the family's address, before anybody is promised one.
 func (f *family) directLetters(ctx saga.Context) error {
 	_, err := cardv1saga.ChangePostalAddress(ctx, &cardv1.ChangePostalAddressRequest{
 		Customer:        f.people[0].customer.GetCustomer(),
@@ -204,7 +204,7 @@ func (f *family) issueExtraCard(ctx saga.Context, p *relative) error {
 		AddressRevision: p.customer.GetAddressRevision(),
 	})
 	if forgotten(err) {
-		return nil // who wants to be forgotten gets no card
+		return nil // A forgotten customer gets no card.
 	}
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (f *family) issued(ctx saga.Context, p *relative, card, lastFour string) {
 	saga.SetProgress(ctx, f.progress)
 }
 
-// welcome writes to who has a card.
+// welcome sends a message to a person who has a card.
 func welcome(ctx saga.Context, p *relative) error {
 	if p.card == nil {
 		return nil

@@ -48,19 +48,19 @@ func granted(product string, limitCents int64) *cardv1.FamilyCardsGranted {
 	}
 }
 
-// admitted is what comes before anybody's credit is looked at.
+// admitted are the commands before anybody's credit is checked.
 func admitted(more map[string]int) map[string]int {
 	return with(map[string]int{"action CreateCustomer": 3, "action RegisterApplicant": 3, "action InspectPassport": 3},
 		more)
 }
 
-// dismissed is admitted with its undo.
+// dismissed are the commands of admitted and their compensations.
 func dismissed(more map[string]int) map[string]int {
 	return admitted(with(map[string]int{"compensation RemoveCustomer": 3, "compensation WithdrawApplicant": 3,
 		"compensation DiscardInspection": 3}, more))
 }
 
-// with returns all commands of both.
+// with returns the commands of both.
 func with(some, more map[string]int) map[string]int {
 	all := maps.Clone(some)
 	maps.Copy(all, more)
@@ -77,7 +77,7 @@ func eveOwesNothing(t *testing.T) func(*creditv1.CheckCreditRequest) error {
 	}
 }
 
-// goldIsSlow takes longer for a high limit than the saga waits for gold.
+// goldIsSlow answers for a high limit only after the saga has stopped waiting for gold.
 func goldIsSlow(r *creditv1.CheckCreditRequest) error {
 	if r.GetRequestedLimitCents() > classicLimitCents {
 		<-time.After(50 * time.Millisecond)
@@ -115,7 +115,7 @@ func TestIssueFamilyCards(t *testing.T) {
 			want: admitted(with(issued, map[string]int{"action CheckCredit": 3, "action SendWelcome": 1})),
 		},
 		{
-			// Two were checked for gold and their checks are abandoned, then one is checked for classic.
+			// Two people were checked for gold and their checks are abandoned. Then one is checked for classic.
 			name: "classic because one was declined", acme: &company{decide: verified, credit: eveOwesNothing(t)},
 			granted: granted(classic, 5_000_00),
 			want:    admitted(with(issued, map[string]int{"action CheckCredit": 4, "compensation AbandonCheck": 2})),
@@ -167,7 +167,7 @@ func TestIssueFamilyCards(t *testing.T) {
 	}
 }
 
-// checkPivot holds that nothing that can be undone comes behind the main card, and nothing that can't before it.
+// checkPivot checks that only retriable commands follow the main card, and only compensatable ones precede it.
 func checkPivot(t *testing.T, seen []string) {
 	t.Helper()
 	pivot := slices.Index(seen, "action IssueCard")
@@ -180,7 +180,7 @@ func checkPivot(t *testing.T, seen []string) {
 	}
 }
 
-// TestGoldThatTakesTooLong: how many checks had been sent for gold when the time was up, if any, depends on the
+// TestGoldThatTakesTooLong checks a saga whose time for gold runs out. How many checks were sent by then depends on the
 // machine.
 func TestGoldThatTakesTooLong(t *testing.T) {
 	acme := &company{decide: verified, credit: goldIsSlow}
@@ -200,7 +200,7 @@ func TestGoldThatTakesTooLong(t *testing.T) {
 	}
 }
 
-// TestThinkingBetterOfIt cancels while the family may still think better of it, which is seen by the saga's progress.
+// TestThinkingBetterOfIt cancels the saga while its progress says that the family may still change its mind.
 func TestThinkingBetterOfIt(t *testing.T) {
 	acme := &company{decide: verified}
 	sagas := treatyv1.NewSagaServiceClient(open(t, acme))

@@ -1,5 +1,5 @@
-// Command sagas is Acme's orchestrator: it runs the processes in which more than one of Acme's services takes part. It
-// is the one place that knows all of them; each file holds one saga.
+// Command sagas is Acme's orchestrator. It runs the business processes that involve more than one of Acme's services,
+// and is the only program that knows all of them. Each file contains one saga.
 package main
 
 import (
@@ -25,8 +25,8 @@ func register(r saga.Registrar) {
 	privacyv1saga.RegisterPrivacySagas(r, Sagas{})
 }
 
-// Sagas is the code of Acme's sagas. It holds nothing: what a saga knows is in its request and in the replies to its
-// commands.
+// Sagas implements Acme's sagas. It has no state: everything that a saga knows is in its request and in the replies to
+// its commands.
 type Sagas struct{}
 
 var (

@@ -12,9 +12,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// TestContractsKeepPersonalDataOutOfWhatIsKept looks through Acme's contracts for fields that are marked debug_redact:
-// no command's reply or rejection has one, for the inbox keeps both, and a saga whose request has one isn't kept for
-// good.
+// TestContractsKeepPersonalDataOutOfWhatIsKept searches Acme's contracts for fields marked debug_redact. No reply or
+// rejection of a command may have one, because the inbox stores both. A saga whose request has one needs a retention.
 func TestContractsKeepPersonalDataOutOfWhatIsKept(t *testing.T) {
 	for _, method := range acmeMethods() {
 		name := string(method.FullName())
@@ -34,7 +33,7 @@ func TestContractsKeepPersonalDataOutOfWhatIsKept(t *testing.T) {
 				t.Errorf("%s: the rejection is kept, and has %s", name, field)
 			}
 		}
-		// A saga that a parent may undo can't have a retention.
+		// A saga that a parent may compensate can't have a retention.
 		if field := personal(method.Input(), nil); saga != nil && command == nil && field != "" &&
 			saga.GetRetention() == nil {
 			t.Errorf("%s has no retention, and its request has %s", name, field)
@@ -58,7 +57,7 @@ func acmeMethods() (all []protoreflect.MethodDescriptor) {
 	return all
 }
 
-// personal returns the first field of a message, or of one in it, that is marked; empty when there is none.
+// personal returns the first marked field of a message, or of a message in it. It returns "" if there is none.
 func personal(message protoreflect.MessageDescriptor, around []protoreflect.FullName) string {
 	for _, outer := range around {
 		if outer == message.FullName() {

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// refuse is the error with which a saga ends that decides against what was asked. It carries the rejection to whoever
-// started the saga, and to the code of a saga that has it as a step.
+// refuse returns the error of a saga that decides against its request. It carries the rejection to the caller who
+// started the saga, and to a saga that runs this one as a step.
 func refuse(message string, rejection proto.Message) error {
 	s, err := status.New(codes.FailedPrecondition, message).WithDetails(protoadapt.MessageV1Of(rejection))
 	if err != nil {
@@ -21,16 +21,16 @@ func refuse(message string, rejection proto.Message) error {
 	return s.Err()
 }
 
-// invalid is the error with which a saga ends that was asked for something impossible.
+// invalid returns the error of a saga whose request is invalid.
 func invalid(format string, arguments ...any) error {
 	return status.Errorf(codes.InvalidArgument, format, arguments...)
 }
 
-// forgotten says whether a service refused a command because its customer was forgotten while the saga was under way.
-// It is for commands that are refused for no other reason.
+// forgotten reports whether a service refused a command because its customer was forgotten while the saga was in
+// flight. It is only for commands that are refused for no other reason.
 func forgotten(err error) bool { return status.Code(err) == codes.FailedPrecondition }
 
-// orElse is a duration of a request, or what holds when there is none.
+// orElse returns a duration of a request, or the default if the request has none.
 func orElse(d *durationpb.Duration, otherwise time.Duration) time.Duration {
 	if d == nil {
 		return otherwise

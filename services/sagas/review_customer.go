@@ -16,10 +16,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// reviewEvery is how often a customer is reviewed unless the request says otherwise.
+// reviewEvery is the default interval between reviews of a customer.
 const reviewEvery = 365 * 24 * time.Hour
 
-// ReviewCustomer reviews a customer once, and begins anew for the next time.
+// ReviewCustomer reviews a customer once, and then starts the next round.
 func (Sagas) ReviewCustomer(
 	ctx saga.Context, in *customerv1.ReviewCustomerRequest,
 ) (*customerv1.CustomerReviewed, error) {
@@ -40,7 +40,8 @@ func (Sagas) ReviewCustomer(
 		return nil, err
 	}
 	var limit int64
-	// At first the message said nothing about the limit. Reviews from then that sleep go on as they began.
+	// In the first version, the message didn't mention the limit. Reviews that were sleeping then continue as they
+	// began.
 	if saga.Version(ctx, "tell the limit", 1) >= 1 {
 		last, err := creditv1saga.GetLastCheck(ctx, &creditv1.GetLastCheckRequest{Customer: in.GetCustomer()})
 		if err != nil {

@@ -56,7 +56,7 @@ func TestReviewCustomer(t *testing.T) {
 			&customerv1.CustomerReviewed{End: left}, round[:1],
 		},
 		{
-			"who is forgotten meanwhile", &company{refusals: map[string]error{"SendReview": status.Error(codes.FailedPrecondition, "the customer was forgotten")}}, nil,
+			"a customer who is forgotten meanwhile", &company{refusals: map[string]error{"SendReview": status.Error(codes.FailedPrecondition, "the customer was forgotten")}}, nil,
 			&customerv1.CustomerReviewed{End: left}, round,
 		},
 	} {
@@ -80,7 +80,7 @@ func TestReviewCustomer(t *testing.T) {
 	}
 }
 
-// earlier is the code of reviews from before they told the limit.
+// earlier is the code of reviews from before they mentioned the limit.
 type earlier struct{}
 
 func (earlier) ReviewCustomer(
@@ -97,8 +97,8 @@ func (earlier) ReviewCustomer(
 	return nil, err
 }
 
-// TestReviewFromBeforeTheLimitWasTold begins a review with the earlier code and goes on with the present one: the round
-// that is under way goes on as it began, and the next one asks for the limit.
+// TestReviewFromBeforeTheLimitWasTold starts a review with the earlier code and continues with the current one. The
+// round in flight continues as it began, and the next one asks for the limit.
 func TestReviewFromBeforeTheLimitWasTold(t *testing.T) {
 	acme := &company{
 		turnedAway: make(chan string, 1),
@@ -131,7 +131,7 @@ func TestReviewFromBeforeTheLimitWasTold(t *testing.T) {
 	if diff := cmp.Diff(want, ended.GetReply(), protocmp.Transform()); diff != "" {
 		t.Errorf("the reply (-want +got):\n%s", diff)
 	}
-	seen := slices.Compact(acme.seen()) // the message was sent again until it was taken
+	seen := slices.Compact(acme.seen()) // The message was sent again until it was accepted.
 	if diff := cmp.Diff([]string{"action GetCustomer", "action SendReview", "action GetCustomer", "action GetLastCheck",
 		"action SendReview"}, seen); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)

@@ -10,11 +10,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// registerAnswersWithin is how long the identity register may take unless the request says otherwise.
+// registerAnswersWithin is how long the identity register may take by default.
 const registerAnswersWithin = 72 * time.Hour
 
-// VerifyApplicant makes sure that somebody is who they say they are. It is a saga of its own and a step of others,
-// which undo it as a whole.
+// VerifyApplicant verifies the identity of an applicant. It is a saga of its own, and a step of other sagas, which
+// compensate it as a whole.
 func (Sagas) VerifyApplicant(
 	ctx saga.Context, in *identityv1.VerifyApplicantRequest,
 ) (*identityv1.ApplicantConfirmed, error) {
@@ -27,7 +27,7 @@ func (Sagas) VerifyApplicant(
 		return nil, err
 	}
 	applicant := registered.GetApplicant()
-	// This takes hours. What the register says meanwhile is kept.
+	// This takes hours. The register's events are kept meanwhile.
 	inspected, err := identityv1saga.InspectPassport(ctx, &identityv1.InspectPassportRequest{Applicant: applicant})
 	if err != nil {
 		return nil, err

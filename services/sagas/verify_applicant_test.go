@@ -26,7 +26,7 @@ func applying() *identityv1.VerifyApplicantRequest {
 	}
 }
 
-// turnedDown is what the register publishes about whom it doesn't vouch for.
+// turnedDown is what the register publishes about a person whom it doesn't vouch for.
 func turnedDown(applicant string) proto.Message {
 	return &identityv1.ApplicantTurnedDown{Applicant: applicant, Reason: "not the same person"}
 }
@@ -38,7 +38,7 @@ func TestVerifyApplicant(t *testing.T) {
 		name    string
 		acme    *company
 		within  time.Duration
-		carries func(error) bool // nil when the applicant is confirmed
+		carries func(error) bool // nil if the applicant is verified
 		want    []string
 	}{
 		{name: "vouched for", acme: &company{decide: verified}, want: asked},
@@ -88,8 +88,7 @@ func TestVerifyApplicant(t *testing.T) {
 	}
 }
 
-// TestDecisionThatTakesLong publishes the register's decision when the saga waits for nothing else any more, over a
-// restart.
+// TestDecisionThatTakesLong publishes the register's decision when the saga waits for nothing else, after a restart.
 func TestDecisionThatTakesLong(t *testing.T) {
 	acme := &company{}
 	store, participants := filepath.Join(t.TempDir(), "treaty.db"), acme.open(t)
@@ -123,7 +122,7 @@ func TestDecisionThatTakesLong(t *testing.T) {
 	}
 }
 
-// TestInspectionThatTakesLong has the inspection accepted, kept alive and completed by a call, with a reply or a
+// TestInspectionThatTakesLong accepts the inspection, sends heartbeats, and completes it with a call: with a reply or a
 // refusal.
 func TestInspectionThatTakesLong(t *testing.T) {
 	accepted := make(chan string)
