@@ -36,7 +36,7 @@ var tamperings = []tampering{
 		`UPDATE treaty_inbox SET executed_at = executed_at + 60000000 WHERE sequence = (SELECT max(sequence) FROM treaty_inbox WHERE verdict = 'executed')`},
 	{"an undo that did nothing", company.Customer, audit.NullCompensationIsNoOp,
 		`UPDATE treaty_inbox SET verdict = 'null-compensated' WHERE sequence = (SELECT min(sequence) FROM treaty_inbox WHERE direction = 'compensation')`},
-	{"an action after its undo", company.Customer, audit.NoActionAfterUndo,
+	{"an action after its undo", company.Customer, audit.NoActionAfterCompensation,
 		`UPDATE treaty_inbox SET sequence = sequence + 1000000 WHERE verdict = 'executed' AND direction = 'action' AND command_id =
 		 (SELECT max(command_id) FROM treaty_inbox WHERE direction = 'compensation' AND verdict = 'executed')`},
 	{"undos in another order", company.Customer, audit.ReverseOrder,

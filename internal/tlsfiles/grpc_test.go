@@ -13,7 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// gRPC insists on ALPN, and sets the server name by the target where none is configured.
+// gRPC requires ALPN, and sets the server name from the target if none is configured.
 func TestGRPCOverMutualTLS(t *testing.T) {
 	a := newAuthority(t, "ca")
 	f := newFiles(t)

@@ -46,7 +46,7 @@ func template(name string) *x509.Certificate {
 	}
 }
 
-// issue signs a certificate; an authority without one signs its own.
+// issue signs a certificate. An authority without a certificate signs its own.
 func (a *authority) issue(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -83,7 +83,7 @@ func newFiles(t *testing.T) files {
 	return files{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
 }
 
-// renew writes a new certificate for name, and the authority.
+// renew writes a new certificate for a name, and the authority.
 func (f files) renew(t *testing.T, a *authority, name string) {
 	t.Helper()
 	cert, key := a.issue(t, template(name))
@@ -96,7 +96,7 @@ func (f files) renew(t *testing.T, a *authority, name string) {
 	write(t, f.key, "EC PRIVATE KEY", der)
 }
 
-// handshake returns what both sides say.
+// handshake returns the errors of both sides.
 func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,7 +114,7 @@ func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr e
 		defer func() { _ = conn.Close() }()
 		s := tls.Server(conn, server)
 		if err = s.Handshake(); err == nil {
-			_, err = s.Write([]byte{1}) // TLS 1.3 tells a client of a refused certificate only now
+			_, err = s.Write([]byte{1}) // With TLS 1.3, only this tells a client that its certificate was refused.
 		}
 		done <- err
 	}()
@@ -183,7 +183,7 @@ func TestServerName(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, configured, target string
-		want                     string // in the client's error; empty: it is fine
+		want                     string // part of the client's error; empty for none
 	}{
 		{"configured", "server.test", "", ""},
 		{"from the target", "", "server.test", ""},
@@ -198,7 +198,7 @@ func TestServerName(t *testing.T) {
 			}
 			if test.target != "" {
 				client = client.Clone()
-				client.ServerName = test.target // as gRPC does
+				client.ServerName = test.target // As gRPC does.
 			}
 			got, _ := handshake(t, client, server)
 			if (got == nil) != (test.want == "") || got != nil && !strings.Contains(got.Error(), test.want) {

@@ -12,7 +12,7 @@ import (
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
-// TestForgottenCustomerDoesNotComeBack sends what sagas under way may still send about a customer who was forgotten.
+// TestForgottenCustomerDoesNotComeBack sends commands of sagas in flight about a forgotten customer.
 func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 	connection := serve(t)
 	cards, privacy := cardv1.NewCardServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)

@@ -144,7 +144,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestCrossingChanges applies and undoes revisions in every order: in the end the highest one that isn't undone counts.
+// TestCrossingChanges applies and undoes revisions in every order. In the end, the highest revision that isn't undone
+// counts.
 func TestCrossingChanges(t *testing.T) {
 	client := start(t)
 	where := func(customer string) string {

@@ -13,8 +13,8 @@ import (
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
-// TestDeleteUserData takes a person out of three checks, one from before they were a customer, and leaves another
-// person alone.
+// TestDeleteUserData removes a person from three checks, one from before they were a customer, and leaves another
+// person's check unchanged.
 func TestDeleteUserData(t *testing.T) {
 	connection := serve(t)
 	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
@@ -69,8 +69,8 @@ func TestDeleteUserData(t *testing.T) {
 	}
 }
 
-// TestDeleteUserDataFindsAReusedCheck forgets who applied twice: the first application came to nothing, and the second
-// rests on its check.
+// TestDeleteUserDataFindsAReusedCheck forgets a person who applied twice: the first application failed, and the second
+// uses its check.
 func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
 	connection := serve(t)
 	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
@@ -106,7 +106,7 @@ func TestDeleteUserDataFindsAReusedCheck(t *testing.T) {
 	}
 }
 
-// TestForgottenCustomerDoesNotComeBack sends the check of a saga that was under way when its customer was forgotten.
+// TestForgottenCustomerDoesNotComeBack sends the check of a saga that was in flight when its customer was forgotten.
 func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 	connection := serve(t)
 	checks, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)

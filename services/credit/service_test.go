@@ -81,7 +81,7 @@ func TestCheckIsRemembered(t *testing.T) {
 	if diff := cmp.Diff(want, last.GetCheck(), protocmp.Transform()); diff != "" {
 		t.Errorf("the last check (-want +got):\n%s", diff)
 	}
-	// An abandoned check did take place.
+	// An abandoned check still took place.
 	for _, reply := range []*creditv1.CreditChecked{nil, checked} {
 		if _, err := client.AbandonCheck(participanttest.Compensation(t.Context(), "s", 3),
 			&creditv1.AbandonCheckRequest{Action: request, Reply: reply}); err != nil {
@@ -106,8 +106,7 @@ func TestCheckIsRemembered(t *testing.T) {
 	}
 }
 
-// TestCheckHoldsForADay checks somebody about whom there is an earlier check, which said another limit than the income
-// would now.
+// TestCheckHoldsForADay checks a person who has an earlier check, with another limit than their income would now allow.
 func TestCheckHoldsForADay(t *testing.T) {
 	const asked, said, now = 1_000_00, 3_000_00, 8_000_00
 	for _, test := range []struct {
@@ -143,7 +142,8 @@ func TestCheckHoldsForADay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if reused := checked.GetCheckTime().AsTime().Equal(test.earlier.GetCheckTime().AsTime()); checked.GetApprovedLimitCents() != test.want || reused != (test.want == said) {
+			reused := checked.GetCheckTime().AsTime().Equal(test.earlier.GetCheckTime().AsTime())
+			if checked.GetApprovedLimitCents() != test.want || reused != (test.want == said) {
 				t.Errorf("got %v, want a limit of %d, and the time of the earlier check only with its limit", checked,
 					test.want)
 			}

@@ -56,8 +56,8 @@ func TestDeleteUserData(t *testing.T) {
 	}
 }
 
-// TestInboxHoldsNothingPersonal takes a customer through all commands. What is asked for comes back in no answer that
-// is kept.
+// TestInboxHoldsNothingPersonal sends all commands about a customer. No stored answer contains personal data of the
+// requests.
 func TestInboxHoldsNothingPersonal(t *testing.T) {
 	connection, path := serve(t)
 	customers, privacy := customerv1.NewCustomerServiceClient(connection),

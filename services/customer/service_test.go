@@ -89,7 +89,7 @@ func TestCreateAndRemove(t *testing.T) {
 	} else if _, ok := s.Details()[0].(*customerv1.EmailTaken); !ok {
 		t.Errorf("the rejection is %v, want EmailTaken", s.Details()[0])
 	}
-	// The orchestrator never heard the reply.
+	// The orchestrator never received the reply.
 	undo := &customerv1.RemoveCustomerRequest{Action: ada()}
 	for range 2 {
 		if _, err := client.RemoveCustomer(participanttest.Compensation(t.Context(), "s", 1), undo); err != nil {
@@ -123,7 +123,7 @@ func checkLedger(t *testing.T, path string, want []string) {
 	}
 }
 
-// TestCrossingChanges undoes changes of one customer in the order in which they were made, and the other way round.
+// TestCrossingChanges undoes changes of one customer in the order in which they were made, and in reverse.
 func TestCrossingChanges(t *testing.T) {
 	for _, test := range []struct {
 		name string

@@ -30,32 +30,32 @@ func compensated(t *testing.T) (saga *treatyv1.Saga, events []event) {
 		t.Fatal(err)
 	}
 	return &treatyv1.Saga{
-		Name: "sagas/s", CreateTime: at(0), EndTime: at(1000), State: treatyv1.SagaState_SAGA_STATE_COMPENSATED,
-		Steps: []*treatyv1.Step{
-			{
-				Name: "sagas/s/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress",
-				State:        treatyv1.StepState_STEP_STATE_COMPENSATED,
-				ScheduleTime: at(0), EndTime: at(4), CompensationScheduleTime: at(900), CompensationEndTime: at(1000),
-				CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress",
-				Attempts:           &treatyv1.Attempts{Count: 2},
+			Name: "sagas/s", CreateTime: at(0), EndTime: at(1000), State: treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+			Steps: []*treatyv1.Step{
+				{
+					Name: "sagas/s/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress",
+					State:        treatyv1.StepState_STEP_STATE_COMPENSATED,
+					ScheduleTime: at(0), EndTime: at(4), CompensationScheduleTime: at(900), CompensationEndTime: at(1000),
+					CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress",
+					Attempts:           &treatyv1.Attempts{Count: 2},
+				},
+				{
+					Name: "sagas/s/steps/2", Method: "acme.identity.v1.IdentityService/RegisterApplicant",
+					State:        treatyv1.StepState_STEP_STATE_DONE,
+					ScheduleTime: at(4), EndTime: at(850), Attempts: &treatyv1.Attempts{Count: 3},
+				},
+				{
+					Name: "sagas/s/steps/3", Method: "acme.card.v1.CardService/ChangePostalAddress",
+					State:        treatyv1.StepState_STEP_STATE_REFUSED,
+					ScheduleTime: at(850), EndTime: at(900),
+					Failure: &treatyv1.Failure{Code: 9, Message: "cards are not posted to P.O. boxes",
+						Details: []*anypb.Any{rejection}},
+				},
 			},
-			{
-				Name: "sagas/s/steps/2", Method: "acme.identity.v1.IdentityService/RegisterApplicant",
-				State:        treatyv1.StepState_STEP_STATE_DONE,
-				ScheduleTime: at(4), EndTime: at(850), Attempts: &treatyv1.Attempts{Count: 3},
-			},
-			{
-				Name: "sagas/s/steps/3", Method: "acme.card.v1.CardService/ChangePostalAddress",
-				State:        treatyv1.StepState_STEP_STATE_REFUSED,
-				ScheduleTime: at(850), EndTime: at(900),
-				Failure: &treatyv1.Failure{Code: 9, Message: "cards are not posted to P.O. boxes",
-					Details: []*anypb.Any{rejection}},
-			},
-		},
-	}, []event{
-		{begin.Add(100 * time.Millisecond), "✗ kill -9"},
-		{begin.Add(300 * time.Millisecond), "✓ it is back"},
-	}
+		}, []event{
+			{begin.Add(100 * time.Millisecond), "✗ kill -9"},
+			{begin.Add(300 * time.Millisecond), "✓ it is back"},
+		}
 }
 
 func TestTimeline(t *testing.T) {

@@ -26,11 +26,11 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
-// fakeOrchestrator notes what it is told, with the time since it began. It fails while err is set.
+// fakeOrchestrator records the calls that it receives, with the time since it started. It fails while err is set.
 type fakeOrchestrator struct {
 	began time.Time
 
-	picky string // whose completion it never takes
+	picky string // the command whose completion it always rejects
 
 	mu   sync.Mutex
 	err  error
@@ -83,7 +83,7 @@ func (o *fakeOrchestrator) NewStream(
 	return nil, errors.New("no streams")
 }
 
-// office is the identity service with its inspector at work, and two people's applications in its database.
+// office is the identity service with a running inspector, and the applications of two people in its database.
 type office struct {
 	*service
 
@@ -93,7 +93,7 @@ type office struct {
 // inspecting is how long an inspection takes in these tests.
 const inspecting = 25 * time.Second
 
-// openOffice opens the service, as it is after a restart when it was open before.
+// openOffice opens the service. If it was open before, this is a restart.
 func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
 	t.Helper()
 	params := sqlitedb.Params{Path: path, Migrations: migrations}
@@ -115,7 +115,7 @@ func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
 	}}
 }
 
-// apply puts an applicant into the database.
+// apply adds an applicant to the database.
 func (o *office) apply(t *testing.T, name, passport string) {
 	t.Helper()
 	tx, err := o.store.DB.BeginTx(t.Context(), nil)
@@ -140,8 +140,8 @@ func commanded(t *testing.T, step string, direction participant.Direction) conte
 	})
 }
 
-// ask asks for an inspection and returns the answer. The inspector has seen an accepted inspection by then, so that
-// what the test does next comes after that.
+// ask requests an inspection and returns the answer. By then, the inspector has seen an accepted inspection, so what
+// the test does next happens after that.
 func (o *office) ask(t *testing.T, step, applicant string) string {
 	t.Helper()
 	defer synctest.Wait()
@@ -164,7 +164,7 @@ func (o *office) discard(t *testing.T, step string) {
 	}
 }
 
-// done returns whose inspections are complete.
+// done returns the applicants whose inspections are completed.
 func (o *office) done(t *testing.T) (applicants []string) {
 	t.Helper()
 	list, err := o.ListInspections(t.Context(), &identityv1.ListInspectionsRequest{})
@@ -327,7 +327,7 @@ func TestInspections(t *testing.T) {
 	}
 }
 
-// inVain is what the orchestrator doesn't hear each second.
+// inVain are the calls that the orchestrator doesn't receive each second.
 func inVain(what string, from, to int) (told []string) {
 	for second := from; second <= to; second++ {
 		told = append(told, fmt.Sprintf("%ds 3 %s, in vain", second, what))
@@ -335,8 +335,8 @@ func inVain(what string, from, to int) (told []string) {
 	return told
 }
 
-// TestOneCompletionHoldsUpNoOther: what the orchestrator doesn't take from one inspection keeps neither the others'
-// completions nor their heartbeats.
+// TestOneCompletionHoldsUpNoOther checks that a completion that the orchestrator rejects delays neither the completions
+// nor the heartbeats of other inspections.
 func TestOneCompletionHoldsUpNoOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "identity.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -363,15 +363,15 @@ func TestOneCompletionHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// TestInspectionForNobody: without a saga there is nobody to tell, so nothing is accepted.
+// TestInspectionForNobody checks that nothing is accepted outside of a saga.
 func TestInspectionForNobody(t *testing.T) {
 	c := start(t)
 	registered, err := c.RegisterApplicant(t.Context(), ada())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.InspectPassport(t.Context(),
-		&identityv1.InspectPassportRequest{Applicant: registered.GetApplicant()}); status.Code(err) != codes.FailedPrecondition {
+	request := &identityv1.InspectPassportRequest{Applicant: registered.GetApplicant()}
+	if _, err := c.InspectPassport(t.Context(), request); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("asked for by a person: %v, want FAILED_PRECONDITION", err)
 	}
 	if _, err := c.DiscardInspection(t.Context(),

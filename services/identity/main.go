@@ -45,7 +45,8 @@ type settings struct {
 func (s *settings) addFlags(flags *flag.FlagSet) {
 	s.orchestrator.addFlags(flags)
 	flags.StringVar(&s.registerURL, "register-url", "",
-		"`URL` of the identity register; if empty, the service plays the register, in the database file of --db plus \".register\"")
+		"`URL` of the identity register; if empty, the service plays the register, "+
+			"in the database file of --db plus \".register\"")
 	flags.DurationVar(&s.latency, "register-latency", 250*time.Millisecond,
 		"how long the played register takes to answer")
 	flags.DurationVar(&s.decideAfter, "register-decides-after", 2*time.Second,

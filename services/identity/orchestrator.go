@@ -22,7 +22,8 @@ func (o *orchestrator) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.address, "orchestrator", "127.0.0.1:7080",
 		"`address` of the orchestrator, host:port, to complete commands and to publish events")
 	flags.StringVar(&o.authorities, "orchestrator-tls-ca", "",
-		"PEM `file` with the authorities that may issue the orchestrator's certificate; if empty, the connection is plaintext")
+		"PEM `file` with the authorities that may issue the orchestrator's certificate; "+
+			"if empty, the connection is plaintext")
 }
 
 // dial returns a connection that connects when it is first used, and again whenever it is lost.

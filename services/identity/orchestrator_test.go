@@ -12,7 +12,7 @@ func TestDialingTheOrchestrator(t *testing.T) {
 		name              string
 		orchestrator      orchestrator
 		plaintextAnywhere bool
-		want              string // of the error; empty when there is none
+		want              string // part of the error; empty for none
 	}{
 		{name: "on this machine", orchestrator: orchestrator{address: "127.0.0.1:7080"}},
 		{name: "on this machine by name", orchestrator: orchestrator{address: "localhost:7080"}},

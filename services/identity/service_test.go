@@ -29,7 +29,7 @@ type company struct {
 	privacy  privacyv1.UserDataServiceClient
 	register string
 	lose     atomic.Bool
-	// is called when the register has done something, before its answer comes
+	// called after the register has done something, before it answers
 	done atomic.Pointer[func(method string)]
 }
 
@@ -84,7 +84,7 @@ func start(t *testing.T) *company {
 	return c
 }
 
-// holds returns how many applicants the service holds and how many registrations the third party.
+// holds returns how many applicants the service stores and how many registrations the third party stores.
 func (c *company) holds(t *testing.T) (got [2]int) {
 	t.Helper()
 	list, err := c.ListApplicants(t.Context(), &identityv1.ListApplicantsRequest{})
@@ -225,8 +225,8 @@ func TestDeleteUserData(t *testing.T) {
 	}
 }
 
-// TestForgottenCustomerIsNotRegistered registers who is forgotten before, or meanwhile. Nobody holds the person in the
-// end.
+// TestForgottenCustomerIsNotRegistered registers a person who is forgotten before or meanwhile. In the end, nobody
+// stores the person.
 func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 	register := func(t *testing.T, c *company) {
 		t.Helper()
@@ -242,7 +242,7 @@ func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 			t.Errorf("the deletion: %v", err)
 		}
 	}
-	// once does something when the register has done its first thing of a kind.
+	// once calls a function when the register has first done something of a kind.
 	once := func(c *company, method string, do func()) {
 		done := func(m string) {
 			if m == method {

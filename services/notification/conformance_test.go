@@ -332,7 +332,8 @@ func schemaOf(t *testing.T, path string) (schema string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	query := `SELECT (SELECT * FROM pragma_user_version) || group_concat(sql, char(10) ORDER BY name) FROM sqlite_master`
+	query := `SELECT (SELECT * FROM pragma_user_version) || group_concat(sql, char(10) ORDER BY name)
+		FROM sqlite_master`
 	if err := db.QueryRow(query).Scan(&schema); err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,8 @@ func older(t *testing.T, path string, stored []byte) {
 	}
 	if _, err := db.Exec(`
 		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		VALUES ('sagas/s/steps/6', 'action', '/acme.notification.v1.NotificationService/SendWelcome', 'executed', ?, 1, 1, 1)`, stored); err != nil {
+		VALUES ('sagas/s/steps/6', 'action', '/acme.notification.v1.NotificationService/SendWelcome', 'executed',
+			?, 1, 1, 1)`, stored); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -51,12 +51,15 @@ func TestReviewCustomer(t *testing.T) {
 		{"until they leave", &company{customer: closedAfterTwo}, nil, &customerv1.CustomerReviewed{RoundsDone: 2,
 			End: left}, append(slices.Repeat(round, 2), round[0])},
 		{
-			"who was deleted", &company{refusals: map[string]error{"GetCustomer": status.Error(codes.NotFound,
-				"nobody")}}, nil,
+			"a customer who was deleted",
+			&company{refusals: map[string]error{"GetCustomer": status.Error(codes.NotFound, "nobody")}}, nil,
 			&customerv1.CustomerReviewed{End: left}, round[:1],
 		},
 		{
-			"a customer who is forgotten meanwhile", &company{refusals: map[string]error{"SendReview": status.Error(codes.FailedPrecondition, "the customer was forgotten")}}, nil,
+			"a customer who is forgotten meanwhile",
+			&company{refusals: map[string]error{
+				"SendReview": status.Error(codes.FailedPrecondition, "the customer was forgotten"),
+			}}, nil,
 			&customerv1.CustomerReviewed{End: left}, round,
 		},
 	} {

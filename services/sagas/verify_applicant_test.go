@@ -175,8 +175,10 @@ func TestInspectionThatTakesLong(t *testing.T) {
 				!carries[*identityv1.PassportNotGenuine](err) {
 				t.Errorf("the saga ended with %v, want %v", err, test.want)
 			}
-			if _, err := steps.HeartbeatStep(t.Context(), &treatyv1.HeartbeatStepRequest{Name: step,
-				Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}); status.Code(err) != codes.FailedPrecondition {
+			heartbeat := &treatyv1.HeartbeatStepRequest{
+				Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
+			}
+			if _, err := steps.HeartbeatStep(t.Context(), heartbeat); status.Code(err) != codes.FailedPrecondition {
 				t.Errorf("a heartbeat of a step that is over: %v, want FAILED_PRECONDITION", err)
 			}
 		})

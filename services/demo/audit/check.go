@@ -7,7 +7,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Check holds the facts against the invariants.
+// Check checks the facts against the invariants.
 func Check(facts *Facts) *Report {
 	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed),
 		children: make(map[string]*history), definitions: make(map[string]bool),
@@ -31,24 +31,25 @@ func Check(facts *Facts) *Report {
 	return c.report
 }
 
-// checker is one audit under way.
+// checker is one audit.
 type checker struct {
 	facts  *Facts
 	report *Report
 
 	sagas map[string]*history
-	names []string // the sagas' names in the facts' order
+	names []string // of the sagas, in the order of the facts
 	rows  map[command]*placed
-	order []*placed // the rows in the facts' order
+	order []*placed // the rows, in the order of the facts
 
-	children    map[string]*history // by the command ids of the steps that they are
-	definitions map[string]bool     // of the sagas that there are
+	children    map[string]*history // by the command id of the step
+	definitions map[string]bool     // of all sagas
 
-	events  map[uint64]*treatyv1.PublishedEvent // by position
-	reached map[string]string                   // by a broadcast's participant, the ledger where its commands are
+	events map[uint64]*treatyv1.PublishedEvent // by position
+	// by the participant of a broadcast, the service that received its commands
+	reached map[string]string
 }
 
-// command tells the rows of all ledgers apart.
+// command identifies a row among those of all ledgers.
 type command struct {
 	id        string
 	direction Direction
@@ -67,7 +68,7 @@ func (c *checker) index() {
 	for _, s := range c.facts.Sagas {
 		h := newHistory(s)
 		if c.sagas[h.name] != nil {
-			c.report.add(AcknowledgedIsFinal, h.name, "is there twice")
+			c.report.add(AcknowledgedIsFinal, h.name, "exists twice")
 			continue
 		}
 		c.sagas[h.name] = h
@@ -75,7 +76,7 @@ func (c *checker) index() {
 		c.definitions[h.started.GetDefinition()] = true
 		if parent := h.started.GetParent().GetCommandId(); parent != "" {
 			if other := c.children[parent]; other != nil {
-				c.report.add(OneEffect, parent, "is the saga %s and the saga %s", other.name, h.name)
+				c.report.add(OneEffect, parent, "is both the saga %s and the saga %s", other.name, h.name)
 			}
 			c.children[parent] = h
 		}
@@ -88,7 +89,7 @@ func (c *checker) index() {
 			c.countRow(row)
 			key := command{row.CommandID, row.Direction}
 			if other := c.rows[key]; other != nil {
-				c.report.add(OneEffect, row.CommandID, "%s is in the ledgers twice: of %s and of %s", row.Direction,
+				c.report.add(OneEffect, row.CommandID, "%s is in two ledgers: of %s and of %s", row.Direction,
 					other.service, ledger.Service)
 				continue
 			}
@@ -143,7 +144,7 @@ func (c *checker) countRow(row Row) {
 	}
 }
 
-// checkStarts holds what clients know against what the orchestrator says.
+// checkStarts compares what clients know with the orchestrator.
 func (c *checker) checkStarts() {
 	byRequest := make(map[[2]string]string)
 	for _, name := range c.names {
@@ -151,14 +152,14 @@ func (c *checker) checkStarts() {
 		if id := h.started.GetRequestId(); id != "" {
 			key := [2]string{h.started.GetDefinition(), id}
 			if other := byRequest[key]; other != "" {
-				c.report.add(AcknowledgedIsFinal, name, "has the request id %s, as has %s", id, other)
+				c.report.add(AcknowledgedIsFinal, name, "has the same request id %s as %s", id, other)
 			}
 			byRequest[key] = name
 		}
 		if h.end == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 			c.report.add(AcknowledgedIsFinal, name, "isn't final: %s", h.view.GetState())
 		} else if h.view.GetState() != h.end {
-			c.report.add(AcknowledgedIsFinal, name, "is shown as %s, and its journal ends as %s", h.view.GetState(),
+			c.report.add(AcknowledgedIsFinal, name, "is shown as %s, but its journal ends as %s", h.view.GetState(),
 				h.end)
 		}
 	}
@@ -172,18 +173,19 @@ func (c *checker) checkStarts() {
 		switch {
 		case h == nil:
 			c.report.add(AcknowledgedIsFinal, start.Saga,
-				"was acknowledged to the client with request id %s and is gone", start.RequestID)
+				"was acknowledged to the client with request id %s, but doesn't exist", start.RequestID)
 		case h.started.GetDefinition() != start.Definition || h.started.GetRequestId() != start.RequestID:
-			c.report.add(AcknowledgedIsFinal, start.Saga, "was acknowledged as %s with request id %s and is %s with %s",
+			c.report.add(AcknowledgedIsFinal, start.Saga,
+				"was acknowledged as %s with request id %s, but is %s with %s",
 				start.Definition, start.RequestID, h.started.GetDefinition(), h.started.GetRequestId())
 		case told && start.Told != h.end:
-			c.report.add(AcknowledgedIsFinal, start.Saga, "ended as %s for its client, and as %s in its journal",
+			c.report.add(AcknowledgedIsFinal, start.Saga, "ended as %s for its client, but as %s in its journal",
 				start.Told, h.end)
 		}
 	}
 }
 
-// checkLedgers holds each command that a participant saw against its saga's journal.
+// checkLedgers compares each command that a participant received with its saga's journal.
 func (c *checker) checkLedgers() {
 	last := make(map[string]int64)
 	for _, row := range c.order {
@@ -195,7 +197,7 @@ func (c *checker) checkLedgers() {
 		name, path, ok := strings.Cut(row.CommandID, "/steps/")
 		h := c.sagas[name]
 		if !ok || h == nil {
-			c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and there is no such saga", row.service)
+			c.report.add(DurableBeforeSent, row.CommandID, "reached %s, but there is no such saga", row.service)
 			continue
 		}
 		if round, _ := roundOf(path); round >= h.round {
@@ -213,10 +215,10 @@ func (c *checker) checkLedgers() {
 	}
 }
 
-// checkIntent says whether the journal held the command when it came.
+// checkIntent checks that the journal held the command when it arrived.
 func (c *checker) checkIntent(h *history, s *step, row *placed) {
 	if s == nil {
-		c.report.add(DurableBeforeSent, row.CommandID, "came to %s, and the journal of %s has no such step",
+		c.report.add(DurableBeforeSent, row.CommandID, "reached %s, but the journal of %s has no such step",
 			row.service, h.name)
 		return
 	}
@@ -226,15 +228,15 @@ func (c *checker) checkIntent(h *history, s *step, row *placed) {
 	}
 	switch {
 	case intended.missing():
-		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s without an intent in the journal",
+		c.report.add(DurableBeforeSent, row.CommandID, "its %s reached %s without an intent in the journal",
 			row.Direction, row.service)
 	case row.Time.Before(intended.time):
-		c.report.add(DurableBeforeSent, row.CommandID, "its %s came to %s %s before its intent was recorded",
+		c.report.add(DurableBeforeSent, row.CommandID, "its %s reached %s %s before its intent was recorded",
 			row.Direction, row.service, intended.time.Sub(row.Time))
 	}
 }
 
-// checkVerdict holds a command's action against its compensation.
+// checkVerdict compares the action and the compensation of a command.
 func (c *checker) checkVerdict(row *placed) {
 	other := c.rows[command{row.CommandID, Compensation}]
 	if row.Direction == Compensation {
@@ -245,21 +247,22 @@ func (c *checker) checkVerdict(row *placed) {
 		(row.Verdict == Refused || row.Verdict == RefusedLate):
 		c.report.add(NullCompensationIsNoOp, row.CommandID, "its %s has the verdict %s", row.Direction, row.Verdict)
 	case row.Direction == Action && row.Verdict.took() && other != nil && other.Sequence < row.Sequence,
-		// One that was accepted keeps its place when it is completed, and has the time of that.
+		// An accepted action keeps its sequence when it is completed, and has the time of its completion.
 		row.Direction == Action && row.Verdict == Executed && other != nil && other.Time.Before(row.Time):
-		c.report.add(NoActionAfterUndo, row.CommandID, "took effect at %s after its compensation", row.service)
+		c.report.add(NoActionAfterCompensation, row.CommandID, "took effect at %s after its compensation", row.service)
 	case row.Direction == Action && row.Verdict == RefusedLate && (other == nil || other.Sequence > row.Sequence):
-		c.report.add(NoActionAfterUndo, row.CommandID,
-			"was refused as late at %s, and there was no compensation before it", row.service)
+		c.report.add(NoActionAfterCompensation, row.CommandID,
+			"was refused as late at %s, but no compensation came before it", row.service)
 	case row.Direction == Compensation && row.Verdict == Executed && (other == nil || !other.Verdict.took()):
-		c.report.add(NullCompensationIsNoOp, row.CommandID, "was undone at %s, and it never took effect there",
+		c.report.add(NullCompensationIsNoOp, row.CommandID, "was compensated at %s, but never took effect there",
 			row.service)
 	case row.Direction == Compensation && row.Verdict == NullCompensated && other != nil && other.Verdict.took():
-		c.report.add(NullCompensationIsNoOp, row.CommandID, "took effect at %s, and its undo did nothing", row.service)
+		c.report.add(NullCompensationIsNoOp, row.CommandID, "took effect at %s, but its compensation did nothing",
+			row.service)
 	}
 }
 
-// checkEffects holds the participants' own tables against their ledgers.
+// checkEffects compares the participants' own tables with their ledgers.
 func (c *checker) checkEffects() {
 	type key struct{ service, resource string }
 	found := make(map[key][]Effect)
@@ -267,7 +270,7 @@ func (c *checker) checkEffects() {
 		k := key{e.Service, e.Resource}
 		found[k] = append(found[k], e)
 		if len(found[k]) == 2 {
-			c.report.add(OneEffect, e.Resource, "is there more than once at %s", e.Service)
+			c.report.add(OneEffect, e.Resource, "exists more than once at %s", e.Service)
 		}
 	}
 	wanted := make(map[key]string)
@@ -280,17 +283,17 @@ func (c *checker) checkEffects() {
 		for _, resource := range row.Effects {
 			k := key{row.service, resource}
 			if other := wanted[k]; other != "" {
-				c.report.add(OneEffect, resource, "is the effect of %s and of %s at %s", other, row.CommandID,
+				c.report.add(OneEffect, resource, "is the effect of both %s and %s at %s", other, row.CommandID,
 					row.service)
 			}
 			wanted[k] = row.CommandID
 			live := slices.ContainsFunc(found[k], func(e Effect) bool { return !e.Undone })
 			switch {
 			case undone && live:
-				c.report.add(AllOrNothing, row.CommandID, "was undone at %s, and its effect %s is still there",
+				c.report.add(AllOrNothing, row.CommandID, "was compensated at %s, but its effect %s still exists",
 					row.service, resource)
 			case !undone && !live:
-				c.report.add(AllOrNothing, row.CommandID, "took effect at %s, and its effect %s isn't there",
+				c.report.add(AllOrNothing, row.CommandID, "took effect at %s, but its effect %s doesn't exist",
 					row.service, resource)
 			}
 		}
@@ -300,7 +303,7 @@ func (c *checker) checkEffects() {
 	}
 	for _, e := range c.facts.Effects {
 		if !e.Undone && wanted[key{e.Service, e.Resource}] == "" {
-			c.report.add(OneEffect, e.Resource, "is at %s, and no command in its ledger made it", e.Service)
+			c.report.add(OneEffect, e.Resource, "exists at %s, but no command in the ledger caused it", e.Service)
 		}
 	}
 }

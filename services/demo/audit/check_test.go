@@ -31,8 +31,8 @@ func TestWhatWasThereBeforeIsNoEffect(t *testing.T) {
 	}
 }
 
-// TestPlantedViolationsAreFound breaks each promise in each way that the audit knows: an audit that finds nothing must
-// be able to find something.
+// TestPlantedViolationsAreFound breaks each promise in each way that the audit can detect. An audit that finds nothing
+// must be able to find something.
 func TestPlantedViolationsAreFound(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -40,7 +40,7 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		says  string
 		plant func(*world)
 	}{
-		{"a saga is gone", AcknowledgedIsFinal, "is gone", func(w *world) { w.Sagas = w.Sagas[1:] }},
+		{"a saga is gone", AcknowledgedIsFinal, "doesn't exist", func(w *world) { w.Sagas = w.Sagas[1:] }},
 		{"a saga isn't final", AcknowledgedIsFinal, "isn't final", func(w *world) {
 			w.forget("won", "saga_succeeded")
 			w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING
@@ -51,15 +51,15 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			func(w *world) { w.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
 		{"another request", AcknowledgedIsFinal, "was acknowledged as",
 			func(w *world) { w.start("won").RequestID = "another" }},
-		{"one request id, two sagas", AcknowledgedIsFinal, "has the request id", func(w *world) {
+		{"one request id, two sagas", AcknowledgedIsFinal, "has the same request id", func(w *world) {
 			w.saga("won").Records[0].GetRecord().GetSagaStarted().RequestId = "request-lost"
 		}},
-		{"the saga is listed twice", AcknowledgedIsFinal, "is there twice",
+		{"the saga is listed twice", AcknowledgedIsFinal, "exists twice",
 			func(w *world) { w.Sagas = append(w.Sagas, w.Sagas[0]) }},
 		{"the start isn't the first record", AcknowledgedIsFinal, "doesn't begin",
 			func(w *world) { w.saga("won").Records = w.saga("won").Records[1:] }},
 
-		{"done, but the participant doesn't know it", AllOrNothing, "never saw it",
+		{"done, but the participant doesn't know it", AllOrNothing, "never received it",
 			func(w *world) { w.drop("won", "3", Action) }},
 		{"done, but the participant refused it", AllOrNothing, "has it as refused", func(w *world) {
 			w.edit("won", "1", Action, func(r *Row) { r.Verdict = Refused })
@@ -71,25 +71,26 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			func(w *world) {
 				w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
 			}},
-		{"compensated, and a step isn't undone in the journal", AllOrNothing, "isn't undone",
+		{"compensated, and a step isn't compensated in the journal", AllOrNothing, "isn't compensated",
 			func(w *world) { w.forget("lost", "compensation_done") }},
-		{"compensated, and a step isn't undone at its participant", AllOrNothing, "wasn't undone there",
+		{"compensated, and a step isn't compensated at its participant", AllOrNothing, "wasn't compensated there",
 			func(w *world) { w.drop("lost", "1", Compensation) }},
 		{"succeeded with a step that is half done", AllOrNothing, "isn't done",
 			func(w *world) { w.forget("won", "step_done") }},
-		{"succeeded, and a step was undone", AllOrNothing, "was undone",
+		{"succeeded, and a step was compensated", AllOrNothing, "was compensated",
 			func(w *world) { w.row("customer", "won", "1", Compensation, Executed) }},
-		{"compensated past the pivot", AllOrNothing, "can't be undone", func(w *world) {
+		{"compensated past the pivot", AllOrNothing, "can't be compensated", func(w *world) {
 			w.step("lost", "9", pivot)
 			w.done("lost", "9")
 		}},
-		{"the effect of a success is missing", AllOrNothing, "isn't there",
+		{"the effect of a success is missing", AllOrNothing, "doesn't exist",
 			func(w *world) { w.Effects = w.Effects[1:] }},
-		{"the effect of a success is undone", AllOrNothing, "isn't there",
+		{"the effect of a success is undone", AllOrNothing, "doesn't exist",
 			func(w *world) { w.Effects[0].Undone = true }},
-		{"what was undone is still there", AllOrNothing, "still there", func(w *world) { w.Effects[2].Undone = false }},
+		{"what was compensated still exists", AllOrNothing, "still exists",
+			func(w *world) { w.Effects[2].Undone = false }},
 
-		{"a command is in the ledgers twice", OneEffect, "ledgers twice",
+		{"a command is in the ledgers twice", OneEffect, "is in two ledgers",
 			func(w *world) { w.row("card", "won", "1", Action, Executed) }},
 		{"an effect twice", OneEffect, "more than once",
 			func(w *world) { w.Effects = append(w.Effects, w.Effects[0]) }},
@@ -106,34 +107,38 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			w.edit("lost", "1", Action, func(r *Row) { r.Sequence = 0 })
 		}},
 
-		{"undone in the order of the steps", ReverseOrder, "was scheduled before", func(w *world) {
+		{"compensated in the order of the steps", ReverseOrder, "was scheduled before", func(w *world) {
 			w.swap("lost", "compensation_scheduled 1", "compensation_scheduled 2")
 			w.swap("lost", "compensation_done 1", "compensation_done 2")
 		}},
-		{"undone in the order of the steps at the participants", ReverseOrder, "was undone at", func(w *world) {
-			w.edit("lost", "2", Compensation, func(r *Row) { r.Time = r.Time.Add(time.Hour) })
-		}},
-		{"undone side by side", ReverseOrder, "was scheduled before",
+		{"compensated in the order of the steps at the participants", ReverseOrder, "was compensated at",
+			func(w *world) {
+				w.edit("lost", "2", Compensation, func(r *Row) { r.Time = r.Time.Add(time.Hour) })
+			}},
+		{"compensated in parallel", ReverseOrder, "was scheduled before",
 			func(w *world) { w.swap("lost", "compensation_scheduled 1", "compensation_done 2") }},
 
-		{"an action takes effect after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
+		{"an action takes effect after its undo", NoActionAfterCompensation, "after its compensation", func(w *world) {
 			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Executed })
 		}},
-		{"an accepted action is completed after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
-			undo, at := w.find("lost", "1", Compensation)
-			w.edit("lost", "1", Action, func(r *Row) { r.Time = undo.Rows[at].Time.Add(time.Microsecond) })
-		}},
-		{"refused as late without an undo before it", NoActionAfterUndo, "no compensation before it", func(w *world) {
-			w.edit("won", "1", Action, func(r *Row) { r.Verdict = RefusedLate })
-		}},
+		{"an accepted action is completed after its undo", NoActionAfterCompensation, "after its compensation",
+			func(w *world) {
+				undo, at := w.find("lost", "1", Compensation)
+				w.edit("lost", "1", Action, func(r *Row) { r.Time = undo.Rows[at].Time.Add(time.Microsecond) })
+			}},
+		{"refused as late without a compensation before it", NoActionAfterCompensation,
+			"no compensation came before it",
+			func(w *world) {
+				w.edit("won", "1", Action, func(r *Row) { r.Verdict = RefusedLate })
+			}},
 
 		{"the undo of nothing ran", NullCompensationIsNoOp, "never took effect", func(w *world) {
 			w.edit("late", "1", Compensation, func(r *Row) { r.Verdict = Executed })
 		}},
-		{"the undo of something did nothing", NullCompensationIsNoOp, "its undo did nothing", func(w *world) {
+		{"the undo of something did nothing", NullCompensationIsNoOp, "its compensation did nothing", func(w *world) {
 			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
 		}},
-		{"a null compensation wasn't kept", NullCompensationIsNoOp, "doesn't know of it",
+		{"a null compensation wasn't kept", NullCompensationIsNoOp, "but not in its participant's ledger",
 			func(w *world) { w.drop("late", "1", Compensation) }},
 		{"an undo was refused", NullCompensationIsNoOp, "has the verdict refused", func(w *world) {
 			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = Refused })
@@ -162,7 +167,7 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		}},
 		{"compensated without a decision", NeverReversed, "without a decision",
 			func(w *world) { w.forget("lost", "compensation_decided") }},
-		{"decided twice", NeverReversed, "decided twice", func(w *world) { w.decide("lost") }},
+		{"decided twice", NeverReversed, "was recorded twice", func(w *world) { w.decide("lost") }},
 		{"succeeded after the decision", NeverReversed, "succeeded after", func(w *world) {
 			w.forget("lost", "saga_compensated")
 			w.succeed("lost")
@@ -187,9 +192,9 @@ func TestReportNamesWhatItFound(t *testing.T) {
 	w.drop("lost", "1", Compensation)
 	text := Check(&w.Facts).String()
 	for _, want := range []string{
-		"acknowledged starts    3 (3 told their end)",
+		"acknowledged starts    3 (3 clients learned the end)",
 		"sagas                  3: 1 succeeded, 2 compensated (2 of them cancelled)",
-		"sagas/lost/steps/1: took effect at customer and wasn't undone there",
+		"sagas/lost/steps/1: took effect at customer and wasn't compensated there",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)

@@ -6,41 +6,40 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Facts is everything that was gathered.
+// Facts are all facts for an audit.
 type Facts struct {
-	// Starts are what clients know: the sagas that were acknowledged to them.
+	// Starts are the sagas that were acknowledged to clients.
 	Starts []Start
 
-	// Sagas are what the orchestrator says.
+	// Sagas are the sagas in the orchestrator.
 	Sagas []Saga
 
-	// Events are all that the orchestrator's store holds. Nil: they weren't gathered, and what sagas took isn't held
-	// against them.
+	// Events are all events in the orchestrator's store. If it is nil, the events that sagas took are not checked.
 	Events []*treatyv1.PublishedEvent
 
-	// Ledgers are what the participants' inboxes recorded.
+	// Ledgers are the rows of the participants' inboxes.
 	Ledgers []Ledger
 
-	// Effects are what the participants' own tables hold.
+	// Effects are the contents of the participants' own tables.
 	Effects []Effect
 
-	// Given are those of the effects that no saga made: what was there before.
+	// Given are the effects that no saga caused: those that existed before.
 	Given []Effect
 }
 
 // Start is a saga that was acknowledged to a client.
 type Start struct {
-	// Definition and RequestID are what the client started it with.
+	// Definition and RequestID are from the client's request.
 	Definition, RequestID string
 
-	// Saga is the name that the client was given, "sagas/{saga}".
+	// Saga is the name that the client received, "sagas/{saga}".
 	Saga string
 
-	// Told is how the client was told that the saga ended; unspecified when it wasn't told.
+	// Told is the final state that the client received. It is unspecified if the client received none.
 	Told treatyv1.SagaState
 }
 
-// Saga is one saga as the orchestrator shows it.
+// Saga is one saga in the orchestrator.
 type Saga struct {
 	// View is what GetSaga returns.
 	View *treatyv1.Saga
@@ -49,16 +48,16 @@ type Saga struct {
 	Records []*treatyv1.SagaRecord
 }
 
-// Ledger is one participant's record of the commands that came.
+// Ledger is one participant's record of its commands.
 type Ledger struct {
-	// Service is the participant's name, e.g. "customer".
+	// Service is the participant's name, for example "customer".
 	Service string
 
 	// Rows are in the order of the participant's transactions.
 	Rows []Row
 }
 
-// Direction is whether a command does or undoes, as in the metadata of its calls.
+// Direction says whether a command is an action or a compensation, as in the metadata of its calls.
 type Direction string
 
 // The directions.
@@ -67,7 +66,7 @@ const (
 	Compensation Direction = "compensation"
 )
 
-// Verdict is what an inbox did with a command.
+// Verdict is an inbox's verdict on a command.
 type Verdict string
 
 // The verdicts that a ledger stores.
@@ -77,46 +76,46 @@ const (
 	NullCompensated Verdict = "null-compensated"
 	RefusedLate     Verdict = "refused-late"
 
-	// Accepted is a command whose participant had more to do with it, and that wasn't completed.
+	// Accepted is the verdict on a command that was accepted and never completed.
 	Accepted Verdict = "accepted"
 )
 
-// Row is what became of one command in one direction.
+// Row is the verdict on one command in one direction.
 type Row struct {
-	// Sequence is the place of the row's transaction among the participant's.
+	// Sequence is the order of the row's transaction among the participant's transactions.
 	Sequence int64
 
 	// CommandID is "sagas/{saga}/steps/{step}".
 	CommandID string
 
-	// Direction is whether it did or undid.
+	// Direction says whether the command is an action or a compensation.
 	Direction Direction
 
-	// Verdict is what the inbox did.
+	// Verdict is the inbox's verdict.
 	Verdict Verdict
 
-	// Time is when it did so, by the clock that the orchestrator has too, to the microsecond.
+	// Time is the time of the verdict, to the microsecond, by the same clock as the orchestrator's.
 	Time time.Time
 
-	// Duplicates is how many further calls got the stored answer.
+	// Duplicates is how many further calls were answered with the stored answer.
 	Duplicates int64
 
-	// Effects are what an executed action must have left in the participant's tables; see Effect.Resource.
+	// Effects are the effects that an executed action must have left in the participant's tables; see Effect.Resource.
 	Effects []string
 }
 
-// took says that a command had an effect, or may still have one: a command that was accepted is as good as executed.
+// took reports whether a command had an effect, or may still have one. An accepted command counts as executed.
 func (v Verdict) took() bool { return v == Executed || v == Accepted }
 
-// Effect is something that a participant's own tables hold because of a command.
+// Effect is a record in a participant's own tables that a command caused.
 type Effect struct {
 	// Service is the participant's name.
 	Service string
 
-	// Resource tells the effect apart from the service's others, e.g. "customers/42", or "customers/42@3" for the third
-	// revision of its address.
+	// Resource identifies the effect within the service, for example "customers/42", or "customers/42@3" for the third
+	// revision of the customer's address.
 	Resource string
 
-	// Undone says that the table keeps it as undone. An effect that was deleted isn't listed at all.
+	// Undone says that the table keeps the record as undone. Deleted records aren't listed.
 	Undone bool
 }

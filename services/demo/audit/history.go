@@ -9,7 +9,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// history is one saga's journal, read by somebody who doesn't share the machine's code.
+// history is one saga's journal, read without the machine's code.
 type history struct {
 	name    string
 	view    *treatyv1.Saga
@@ -17,30 +17,30 @@ type history struct {
 
 	started *treatyv1.SagaStarted
 	decided *treatyv1.CompensationDecided
-	steps   []*step // in the order in which they were scheduled; of a saga that was restarted, those of its last round
+	steps   []*step // in the order of their scheduling; only those of the last round
 	byPath  map[string]*step
 	round   int
 
-	scopes     []scope // those that failed while the saga went on
+	scopes     []scope // those that failed while the saga continued
 	waits      []*wait // those of the last round
 	broadcasts []broadcast
-	taken      map[uint64]bool   // the positions of the events that were taken
-	takenFrom  map[string]uint64 // by key, how far earlier rounds had taken events
+	taken      map[uint64]bool   // by position
+	takenFrom  map[string]uint64 // by key, the position of the last event that earlier rounds took
 	decidedAt  moment
 
-	// end is the final state, unspecified when there is none; endTime is when, and actedUntil when no action could
-	// follow any more: of a child that was undone after it had succeeded, when it succeeded.
+	// end is the final state, or unspecified if there is none. endTime is when the saga ended. actedUntil is the time
+	// after which no action could follow: for a child that was compensated after it had succeeded, when it succeeded.
 	end                 treatyv1.SagaState
 	endTime, actedUntil time.Time
 }
 
-// scope is a part of a saga that failed and was undone while the saga went on.
+// scope is a scope that failed and was compensated while the saga continued.
 type scope struct {
 	path    string
 	decided moment
 }
 
-// wait is one wait's part of the journal.
+// wait is the journal's records about one wait.
 type wait struct {
 	path                       string
 	intent                     *treatyv1.WaitScheduled
@@ -56,7 +56,7 @@ type broadcast struct {
 	scheduled moment
 }
 
-// step is one step's part of the journal.
+// step is the journal's records about one step.
 type step struct {
 	path   string
 	intent *treatyv1.StepScheduled
@@ -67,7 +67,7 @@ type step struct {
 	scheduledAgain, endedAgain bool
 }
 
-// moment is a place in the journal: the record's index and time. The zero value is none.
+// moment is a position in the journal: a record's index and time. The zero value is none.
 type moment struct {
 	place int // from 1
 	time  time.Time
@@ -141,12 +141,12 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 	}
 }
 
-// reopens says whether a decision undoes a child that had succeeded, which its parent may do.
+// reopens reports whether a decision compensates a child that had succeeded, as its parent may.
 func (h *history) reopens(decided *treatyv1.CompensationDecided) bool {
 	return decided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT && h.started.GetParent() != nil
 }
 
-// restart forgets the round before, as the orchestrator does, but for the events that it took.
+// restart drops the previous round, as the orchestrator does, except for the events that it took.
 func (h *history) restart(r *treatyv1.SagaRestarted) {
 	h.steps, h.scopes, h.waits, h.broadcasts = nil, nil, nil, nil
 	clear(h.byPath)
@@ -158,7 +158,7 @@ func (h *history) restart(r *treatyv1.SagaRestarted) {
 
 func keyOf(key *treatyv1.EventKey) string { return key.GetType() + " of " + key.GetSubject() }
 
-// waitAt returns a wait, also one without an intent, which is reported.
+// waitAt returns a wait. It may have no intent, which is reported.
 func (h *history) waitAt(path string) *wait {
 	for _, w := range h.waits {
 		if w.path == path {
@@ -170,15 +170,15 @@ func (h *history) waitAt(path string) *wait {
 	return w
 }
 
-// holds says whether a step is one of a scope's.
+// holds reports whether a step is in the scope.
 func (s scope) holds(inside *step) bool { return strings.HasPrefix(inside.path, s.path+".") }
 
-// inFailedScope says whether a step was undone with its scope, while the saga went on.
+// inFailedScope reports whether a step was compensated with its scope while the saga continued.
 func (h *history) inFailedScope(s *step) bool {
 	return slices.ContainsFunc(h.scopes, func(failed scope) bool { return failed.holds(s) })
 }
 
-// finish keeps the first end: what comes after it is a violation.
+// finish keeps the first end. Any record after it is a violation.
 func (h *history) finish(state treatyv1.SagaState, at moment) {
 	if h.end != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return
@@ -189,7 +189,7 @@ func (h *history) finish(state treatyv1.SagaState, at moment) {
 	}
 }
 
-// at returns a step, also one without an intent, which checkJournal reports.
+// at returns a step. It may have no intent, which checkJournal reports.
 func (h *history) at(path string) *step {
 	s := h.byPath[path]
 	if s == nil {
@@ -202,18 +202,18 @@ func (h *history) at(path string) *step {
 
 func (s *step) ended() bool { return !s.done.missing() || !s.refused.missing() }
 
-// mayHaveRun says that the step isn't known to have had no effect.
+// mayHaveRun reports whether the step may have had an effect.
 func (s *step) mayHaveRun() bool { return s.refused.missing() }
 
-// changes says whether the command changes anything.
+// changes reports whether the command changes anything.
 func (s *step) changes() bool { return s.intent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_QUERY }
 
 func (s *step) compensatable() bool { return s.intent.GetCompensation() != nil }
 
 func (h *history) commandID(s *step) string { return h.name + "/steps/" + s.path }
 
-// follows says whether a step runs after another one, rather than beside it: paths are places and branches in turn,
-// "2.1.4" the fourth place of the first branch at place 2.
+// follows reports whether a step runs after another one, rather than in parallel. A path alternates positions and
+// branches: "2.1.4" is the fourth position in the first branch at position 2.
 func (s *step) follows(other *step) bool {
 	_, mine := roundOf(s.path)
 	_, others := roundOf(other.path)
@@ -225,7 +225,7 @@ func (s *step) follows(other *step) bool {
 	return false
 }
 
-// roundOf splits a path into its round and its places and branches: "r2.1.4" is in round 2.
+// roundOf splits a path into its round and the rest: "r2.1.4" is in round 2.
 func roundOf(path string) (round int, parts []int) {
 	round = 1
 	for i, text := range strings.Split(path, ".") {

@@ -4,7 +4,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// checkJournal holds a journal against itself.
+// checkJournal checks that a journal is consistent.
 func (c *checker) checkJournal(h *history) {
 	if first := h.first(); h.started == nil || first.GetSagaStarted() == nil && first.GetSagaRestarted() == nil {
 		c.report.add(AcknowledgedIsFinal, h.name, "its journal doesn't begin with its start")
@@ -26,7 +26,7 @@ func (c *checker) checkJournal(h *history) {
 			}
 		case *treatyv1.Record_CompensationDecided:
 			if decided {
-				c.report.add(NeverReversed, r.GetName(), "it was decided twice to compensate")
+				c.report.add(NeverReversed, r.GetName(), "the decision to compensate was recorded twice")
 			}
 			decided = true
 		case *treatyv1.Record_SagaSucceeded:
@@ -44,7 +44,7 @@ func (c *checker) checkJournal(h *history) {
 	for _, s := range h.steps {
 		switch {
 		case s.scheduled.missing():
-			c.report.add(DurableBeforeSent, h.commandID(s), "it ended, and its intent was never recorded")
+			c.report.add(DurableBeforeSent, h.commandID(s), "it ended, but its intent was never recorded")
 		case s.scheduledAgain:
 			c.report.add(OneEffect, h.commandID(s), "it was scheduled twice")
 		case s.endedAgain:
@@ -68,13 +68,13 @@ func kindOf(record *treatyv1.Record) string {
 	return "nothing"
 }
 
-// attempts returns how many attempts a record tells of.
+// attempts returns how many attempts a record counts.
 func attempts(record *treatyv1.Record) uint32 {
 	return record.GetStepDone().GetAttempts() + record.GetStepRefused().GetAttempts() +
 		record.GetStepUnknown().GetAttempts() + record.GetCompensationDone().GetAttempts()
 }
 
-// checkEnd holds a final saga's steps, in the journal and in the ledgers, against its state.
+// checkEnd compares a final saga's steps, in the journal and in the ledgers, with its state.
 func (c *checker) checkEnd(h *history) {
 	for _, s := range h.steps {
 		id := h.commandID(s)
@@ -90,7 +90,7 @@ func (c *checker) checkEnd(h *history) {
 			case h.inFailedScope(s):
 				c.checkBackward(id, s, action, "its scope failed")
 			case s.unknown:
-				c.checkBackward(id, s, action, "the saga took another way")
+				c.checkBackward(id, s, action, "the saga continued without it")
 			default:
 				c.checkForward(id, s, undo)
 			}
@@ -100,63 +100,64 @@ func (c *checker) checkEnd(h *history) {
 	}
 }
 
-// checkTold holds what the journal says of a step against what the participant did.
+// checkTold compares what the journal says about a step with what the participant did.
 func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.changes() {
 		return
 	}
 	if !s.done.missing() && (action == nil || !action.Verdict.took()) {
-		c.report.add(AllOrNothing, id, "is done in the journal, and its participant %s", ledgerSays(action))
+		c.report.add(AllOrNothing, id, "is done in the journal, but its participant %s", ledgerSays(action))
 	}
 	if !s.refused.missing() && action != nil && action.Verdict.took() {
-		c.report.add(AllOrNothing, id, "is refused in the journal, and its participant %s", ledgerSays(action))
+		c.report.add(AllOrNothing, id, "is refused in the journal, but its participant %s", ledgerSays(action))
 	}
 	if !s.undoneAt.missing() && undo == nil {
 		c.report.add(NullCompensationIsNoOp, id,
-			"is undone in the journal, and its participant's ledger doesn't know of it")
+			"is compensated in the journal, but not in its participant's ledger")
 	}
 }
 
 func ledgerSays(row *placed) string {
 	if row == nil {
-		return "never saw it"
+		return "never received it"
 	}
 	return "has it as " + string(row.Verdict)
 }
 
-// checkForward: in a saga that succeeded, no step is half done and none was undone.
+// checkForward checks that in a saga that succeeded, no step is half done and none was compensated.
 func (c *checker) checkForward(id string, s *step, undo *placed) {
 	if !s.undoneAt.missing() {
-		c.report.add(AllOrNothing, id, "was undone, and the saga succeeded")
+		c.report.add(AllOrNothing, id, "was compensated, but the saga succeeded")
 		return
 	}
 	if s.done.missing() && s.mayHaveRun() {
-		c.report.add(AllOrNothing, id, "may have run and isn't done, and the saga succeeded")
+		c.report.add(AllOrNothing, id, "may have run and isn't done, but the saga succeeded")
 	}
 	if undo != nil {
-		c.report.add(AllOrNothing, id, "was undone by its participant, and the saga succeeded")
+		c.report.add(AllOrNothing, id, "was compensated by its participant, but the saga succeeded")
 	}
 }
 
-// checkBackward: where everything was turned around, what may have run is undone. The reason says why it was.
+// checkBackward checks that everything that may have run is compensated, for a given reason.
 func (c *checker) checkBackward(id string, s *step, action *placed, reason string) {
 	switch {
 	case !s.changes():
 	case s.compensatable():
 		undo := c.rows[command{id, Compensation}]
 		if s.mayHaveRun() && s.undoneAt.missing() {
-			c.report.add(AllOrNothing, id, "may have run and isn't undone, and %s", reason)
+			c.report.add(AllOrNothing, id, "may have run and isn't compensated, but %s", reason)
 		}
 		if action != nil && action.Verdict.took() && (undo == nil || undo.Verdict != Executed) {
-			c.report.add(AllOrNothing, id, "took effect at %s and wasn't undone there, and %s", action.service, reason)
+			c.report.add(AllOrNothing, id, "took effect at %s and wasn't compensated there, but %s", action.service,
+				reason)
 		}
 	case s.mayHaveRun():
-		c.report.add(AllOrNothing, id, "can't be undone and may have run, and %s", reason)
+		c.report.add(AllOrNothing, id, "can't be compensated and may have run, but %s", reason)
 	}
 }
 
-// checkOrder: of two steps that don't run side by side, the later one is undone before the undo of the earlier one
-// begins.
+// checkOrder checks that of two steps that don't run in parallel, the later one is compensated before the compensation
+// of the earlier one starts.
 func (c *checker) checkOrder(h *history) {
 	for i, earlier := range h.steps {
 		if earlier.undoScheduled.missing() {
@@ -170,13 +171,15 @@ func (c *checker) checkOrder(h *history) {
 				continue // the earlier one was undone with its scope, and the saga went on
 			}
 			if later.undoneAt.missing() || later.undoneAt.place > earlier.undoScheduled.place {
-				c.report.add(ReverseOrder, h.name, "the undo of step %s was scheduled before step %s was undone",
+				c.report.add(ReverseOrder, h.name,
+					"the compensation of step %s was scheduled before step %s was compensated",
 					earlier.path, later.path)
 			}
 			first, second := c.rows[command{h.commandID(later), Compensation}],
 				c.rows[command{h.commandID(earlier), Compensation}]
 			if first != nil && second != nil && second.Time.Before(first.Time) {
-				c.report.add(ReverseOrder, h.name, "step %s was undone at %s before step %s was at %s", earlier.path,
+				c.report.add(ReverseOrder, h.name, "step %s was compensated at %s before step %s was at %s",
+					earlier.path,
 					second.service, later.path, first.service)
 			}
 		}

@@ -8,12 +8,12 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// checkScopes: a scope that failed is undone as a whole before the code behind it goes on, and nothing is undone that
-// nobody decided to undo.
+// checkScopes checks that a failed scope is compensated as a whole before the code after it continues, and that nothing
+// is compensated without a decision.
 func (c *checker) checkScopes(h *history) {
 	for i, failed := range h.scopes {
 		if slices.ContainsFunc(h.scopes[:i], func(other scope) bool { return other.path == failed.path }) {
-			c.report.add(NeverReversed, h.name, "it was decided twice to undo scope %s", failed.path)
+			c.report.add(NeverReversed, h.name, "the decision to compensate scope %s was recorded twice", failed.path)
 		}
 		for _, inside := range h.steps {
 			if !failed.holds(inside) {
@@ -21,7 +21,7 @@ func (c *checker) checkScopes(h *history) {
 			}
 			if inside.scheduled.place > failed.decided.place {
 				c.report.add(NeverReversed, h.commandID(inside),
-					"was scheduled after the decision to undo its scope %s", failed.path)
+					"was scheduled after the decision to compensate its scope %s", failed.path)
 			}
 			c.checkScopeLeft(h, failed, inside)
 		}
@@ -35,12 +35,13 @@ func (c *checker) checkScopes(h *history) {
 			return failed.holds(s) &&
 				failed.decided.place < s.undoScheduled.place
 		}) {
-			c.report.add(NeverReversed, h.commandID(s), "was undone without a decision, of the saga or of a scope")
+			c.report.add(NeverReversed, h.commandID(s),
+				"was compensated without a decision for the saga or for a scope")
 		}
 	}
 }
 
-// checkScopeLeft: no step behind a scope that failed was scheduled while this step in it was still to be undone.
+// checkScopeLeft checks that no step after a failed scope was scheduled before this step in the scope was compensated.
 func (c *checker) checkScopeLeft(h *history, failed scope, inside *step) {
 	if !inside.compensatable() || !inside.mayHaveRun() {
 		return
@@ -50,20 +51,21 @@ func (c *checker) checkScopeLeft(h *history, failed scope, inside *step) {
 			continue
 		}
 		if inside.undoneAt.missing() || inside.undoneAt.place > behind.scheduled.place {
-			c.report.add(ReverseOrder, h.name, "step %s was scheduled before step %s of the failed scope %s was undone",
+			c.report.add(ReverseOrder, h.name,
+				"step %s was scheduled before step %s of the failed scope %s was compensated",
 				behind.path, inside.path, failed.path)
 		}
 	}
 }
 
-// checkBroadcasts: a broadcast is one command to each participant that the journal names, and to nobody else.
+// checkBroadcasts checks that a broadcast is one command to each participant that the journal names, and to no other.
 func (c *checker) checkBroadcasts(h *history) {
 	for _, s := range h.steps {
 		if to := s.intent.GetParticipant(); to != "" && !slices.ContainsFunc(h.broadcasts, func(b broadcast) bool {
 			i := slices.Index(b.GetParticipants(), to)
 			return i >= 0 && s.path == b.to(i) && b.scheduled.place < s.scheduled.place
 		}) {
-			c.report.add(DurableBeforeSent, h.commandID(s), "is for %s, and no broadcast of the journal goes there", to)
+			c.report.add(DurableBeforeSent, h.commandID(s), "is for %s, but no broadcast in the journal goes there", to)
 		}
 	}
 	for _, b := range h.broadcasts {
@@ -73,7 +75,7 @@ func (c *checker) checkBroadcasts(h *history) {
 			s := h.byPath[b.to(i)]
 			if h.end == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && !h.inFailedBroadcast(b) &&
 				(s == nil || s.intent.GetParticipant() != participant || s.done.missing()) {
-				c.report.add(AllOrNothing, subject, "the broadcast wasn't done by %s, and the saga succeeded",
+				c.report.add(AllOrNothing, subject, "the broadcast wasn't done by %s, but the saga succeeded",
 					participant)
 			}
 			row := c.rows[command{h.name + "/steps/" + b.to(i), Action}]
@@ -81,12 +83,12 @@ func (c *checker) checkBroadcasts(h *history) {
 				continue
 			}
 			if other := services[row.service]; other != "" {
-				c.report.add(OneEffect, subject, "the broadcast came to %s twice: for %s and for %s", row.service,
+				c.report.add(OneEffect, subject, "the broadcast reached %s twice: for %s and for %s", row.service,
 					other, participant)
 			}
 			services[row.service] = participant
 			if before := c.reached[participant]; before != "" && before != row.service {
-				c.report.add(OneEffect, row.CommandID, "is for %s and came to %s; other commands for it came to %s",
+				c.report.add(OneEffect, row.CommandID, "is for %s but reached %s; other commands for it reached %s",
 					participant, row.service, before)
 			}
 			c.reached[participant] = row.service
@@ -94,7 +96,7 @@ func (c *checker) checkBroadcasts(h *history) {
 	}
 }
 
-// to is the path of the step that goes to the participant with that index.
+// to returns the path of the step for the participant with an index.
 func (b *broadcast) to(index int) string { return fmt.Sprintf("%s.%d.1", b.GetBroadcast(), index+1) }
 
 func (h *history) inFailedBroadcast(b broadcast) bool {
@@ -104,21 +106,21 @@ func (h *history) inFailedBroadcast(b broadcast) bool {
 	})
 }
 
-// checkWaits: what a saga waited for was recorded first and ended once; the events that it took are there, are those
-// that it awaited, and were taken once.
+// checkWaits checks that waits were recorded first and ended once, and that the events taken exist, were awaited, and
+// were taken once.
 func (c *checker) checkWaits(h *history) {
 	for _, w := range h.waits {
 		subject := h.name + " wait " + w.path
 		switch {
 		case w.intent == nil:
-			c.report.add(DurableBeforeSent, subject, "it ended, and was never scheduled")
+			c.report.add(DurableBeforeSent, subject, "it ended, but was never scheduled")
 			continue
 		case w.scheduledAgain:
 			c.report.add(OneEffect, subject, "it was scheduled twice")
 		case w.endedAgain:
 			c.report.add(OneEffect, subject, "it ended twice")
 		case w.end == nil && h.end == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
-			c.report.add(AcknowledgedIsFinal, subject, "it never ended, and the saga succeeded")
+			c.report.add(AcknowledgedIsFinal, subject, "it never ended, but the saga succeeded")
 		}
 		if event := w.end.GetEvent(); event != nil {
 			c.checkTaken(h, w, event)
@@ -126,7 +128,7 @@ func (c *checker) checkWaits(h *history) {
 	}
 }
 
-// checkTaken holds an event that a saga took against what it awaited, what it took before, and what the store holds.
+// checkTaken compares an event that a saga took with what it awaited, what it took before, and what the store holds.
 func (c *checker) checkTaken(h *history, w *wait, event *treatyv1.EventArrived) {
 	subject, position := h.name+" wait "+w.path, event.GetPosition()
 	keys := w.intent.GetEvents()
@@ -147,7 +149,7 @@ func (c *checker) checkTaken(h *history, w *wait, event *treatyv1.EventArrived) 
 	case stored == nil:
 		c.report.add(DurableBeforeSent, subject, "took an event at position %d, where the store has none", position)
 	case stored.GetType() != key.GetType() || stored.GetSubject() != key.GetSubject():
-		c.report.add(DurableBeforeSent, subject, "awaited %s and took the event at position %d, which is %s of %s",
+		c.report.add(DurableBeforeSent, subject, "awaited %s, but took the event at position %d, which is %s of %s",
 			keyOf(key), position, stored.GetType(), stored.GetSubject())
 	case stored.GetSource() != event.GetSource() || stored.GetId() != event.GetId() ||
 		string(stored.GetData().GetValue()) != string(event.GetData()):
@@ -157,7 +159,7 @@ func (c *checker) checkTaken(h *history, w *wait, event *treatyv1.EventArrived) 
 	}
 }
 
-// checkParent holds a saga that is a step of another one against that step.
+// checkParent compares a child saga with the step that started it.
 func (c *checker) checkParent(child *history) {
 	parent := child.started.GetParent()
 	if parent == nil {
@@ -167,7 +169,7 @@ func (c *checker) checkParent(child *history) {
 	h := c.sagas[name]
 	if h == nil {
 		if parent.GetLocal() {
-			c.report.add(DurableBeforeSent, child.name, "is the step %s, and there is no such saga",
+			c.report.add(DurableBeforeSent, child.name, "is the step %s, but there is no such saga",
 				parent.GetCommandId())
 		}
 		return
@@ -178,14 +180,14 @@ func (c *checker) checkParent(child *history) {
 	s := h.byPath[path]
 	switch {
 	case s == nil || s.scheduled.missing():
-		c.report.add(DurableBeforeSent, child.name, "is the step %s, and the journal has no such step",
+		c.report.add(DurableBeforeSent, child.name, "is the step %s, but the journal has no such step",
 			parent.GetCommandId())
 		return
 	case s.intent.GetMethod() != child.started.GetDefinition():
-		c.report.add(DurableBeforeSent, child.name, "is a %s, and the step %s that it is calls %s",
+		c.report.add(DurableBeforeSent, child.name, "is a %s, but its step %s calls %s",
 			child.started.GetDefinition(), parent.GetCommandId(), s.intent.GetMethod())
 	case child.first().GetSagaStarted() != nil && child.records[0].GetTime().AsTime().Before(s.scheduled.time):
-		c.report.add(DurableBeforeSent, child.name, "was started before the step %s that it is was recorded",
+		c.report.add(DurableBeforeSent, child.name, "was started before its step %s was recorded",
 			parent.GetCommandId())
 	}
 	if child.decided.GetCause() != treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT {
@@ -193,16 +195,17 @@ func (c *checker) checkParent(child *history) {
 	}
 	if s.undoScheduled.missing() || child.decidedAt.time.Before(s.undoScheduled.time) {
 		c.report.add(DurableBeforeSent, child.name,
-			"was undone for its parent, which hadn't recorded that it would undo the step %s", parent.GetCommandId())
+			"was compensated for its parent before the parent recorded that it would compensate the step %s",
+			parent.GetCommandId())
 	}
 }
 
-// isChild says whether a step is a saga.
+// isChild reports whether a step is a child saga.
 func (c *checker) isChild(s *step) bool {
 	return c.definitions[s.intent.GetMethod()]
 }
 
-// checkChild holds what the journal says of a step that is a saga against that saga.
+// checkChild compares a step that is a child saga with that saga.
 func (c *checker) checkChild(id string, s *step) {
 	child := c.children[id]
 	end := treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
@@ -212,14 +215,14 @@ func (c *checker) checkChild(id string, s *step) {
 	switch {
 	case !s.undoneAt.missing():
 		if end != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
-			c.report.add(AllOrNothing, id, "is undone, and the saga that it is %s", endSays(child))
+			c.report.add(AllOrNothing, id, "is compensated, but its child saga %s", endSays(child))
 		}
 	case !s.done.missing() && s.undoScheduled.missing():
 		if end != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
-			c.report.add(AllOrNothing, id, "is done, and the saga that it is %s", endSays(child))
+			c.report.add(AllOrNothing, id, "is done, but its child saga %s", endSays(child))
 		}
 	case !s.refused.missing() && child != nil && end != treatyv1.SagaState_SAGA_STATE_COMPENSATED:
-		c.report.add(AllOrNothing, id, "is refused, and the saga that it is %s", endSays(child))
+		c.report.add(AllOrNothing, id, "is refused, but its child saga %s", endSays(child))
 	}
 }
 
@@ -230,7 +233,7 @@ func endSays(child *history) string {
 	return "ended as " + child.end.String()
 }
 
-// language counts what of the saga language a saga used.
+// language counts the parts of the saga language that a saga used.
 func (c *Counts) language(h *history) {
 	if h.started.GetParent() != nil {
 		c.Children++

@@ -12,8 +12,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// language returns a world with what the saga language adds: a saga "tried" that succeeded although a scope of it
-// failed, a saga "beside" whose steps ran side by side and were undone, with the saga "child" as one of them, a
+// language returns a world with the parts of the saga language: a saga "tried" that succeeded although one of its
+// scopes failed, a saga "beside" whose parallel steps were compensated, with the saga "child" as one of them, a
 // broadcast, an awaited event, and a saga "again" in its second round.
 func language() *world {
 	w := good()
@@ -57,23 +57,29 @@ func language() *world {
 	w.done("beside", "1.2.1")
 	w.decide("beside")
 	w.undo("beside", "1.1.1", "customer", Executed)
-	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1.2.1"}}})
+	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
+		CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1.2.1"},
+	}})
 	w.record("child", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{
 		CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT},
 	}})
 	w.undo("child", "1", "card", Executed)
 	w.compensated("child")
-	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1.2.1"}}})
+	w.record("beside", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{
+		CompensationDone: &treatyv1.CompensationDone{Step: "1.2.1"},
+	}})
 	w.compensated("beside")
 
 	w.begin("again")
 	w.row("customer", "again", "1", Action, Executed)
-	w.saga("again").Records[0].Record = &treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
-		Started: w.started("again"), Round: 2, EventsTaken: []*treatyv1.EventTaken{{Key: awaitedKey, Position: 5}},
-	}}}
+	w.saga("again").Records[0].Record = &treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{
+		SagaRestarted: &treatyv1.SagaRestarted{
+			Started: w.started("again"), Round: 2, EventsTaken: []*treatyv1.EventTaken{{Key: awaitedKey, Position: 5}},
+		},
+	}}
 	w.event("again", "r2.2", 6)
 	w.step("again", "r2.1", compensatable)
-	w.row("customer", "again", "r2.1", Action, Accepted) // somebody else completed it
+	w.row("customer", "again", "r2.1", Action, Accepted) // It was completed without the participant.
 	w.done("again", "r2.1")
 	w.succeed("again")
 	return w
@@ -82,7 +88,7 @@ func language() *world {
 // awaitedKey is what the sagas of this world await.
 var awaitedKey = &treatyv1.EventKey{Type: "acme.Happened", Subject: "things/1"}
 
-// event makes a saga await an event, and take one that the store holds.
+// event makes a saga await an event, and take one that is in the store.
 func (w *world) event(id, path string, position uint64) {
 	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{
 		Wait: path, Events: []*treatyv1.EventKey{awaitedKey},
@@ -125,40 +131,42 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		says  string
 		plant func(*world)
 	}{
-		{"a failed scope isn't undone in the journal", AllOrNothing, "isn't undone",
+		{"a failed scope isn't compensated in the journal", AllOrNothing, "isn't compensated",
 			func(w *world) { w.forget("tried", "compensation_done") }},
-		{"a failed scope isn't undone at the participant", AllOrNothing, "wasn't undone there",
+		{"a failed scope isn't compensated at the participant", AllOrNothing, "wasn't compensated there",
 			func(w *world) { w.drop("tried", "1.1.1", Compensation) }},
-		{"no scope failed, and a step was undone", AllOrNothing, "was undone, and the saga succeeded", func(w *world) {
-			w.forget("tried", "scope_compensation_decided")
-		}},
-		{"a scope is undone after its saga went on", ReverseOrder, "of the failed scope 1 was undone", func(w *world) {
-			w.swap("tried", "step_scheduled 2", "compensation_done 1.1.1")
-		}},
-		{"a scope goes on after it failed", NeverReversed, "after the decision to undo its scope",
+		{"no scope failed, and a step was compensated", AllOrNothing, "was compensated, but the saga succeeded",
+			func(w *world) {
+				w.forget("tried", "scope_compensation_decided")
+			}},
+		{"a scope is compensated after its saga continued", ReverseOrder, "of the failed scope 1 was compensated",
+			func(w *world) {
+				w.swap("tried", "step_scheduled 2", "compensation_done 1.1.1")
+			}},
+		{"a scope goes on after it failed", NeverReversed, "after the decision to compensate its scope",
 			func(w *world) { w.step("tried", "1.1.2", query) }},
-		{"a scope is decided twice", NeverReversed, "decided twice to undo scope", func(w *world) {
+		{"a scope is decided twice", NeverReversed, "was recorded twice", func(w *world) {
 			w.record("tried", &treatyv1.Record{Kind: &treatyv1.Record_ScopeCompensationDecided{
 				ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{Scope: "1"},
 			}})
 		}},
-		{"a step is undone without a decision", NeverReversed, "was undone without a decision",
+		{"a step is compensated without a decision", NeverReversed, "was compensated without a decision",
 			func(w *world) { w.undo("tried", "2", "customer", Executed) }},
 		{"a participant of a broadcast was left out", AllOrNothing, "wasn't done by b.B", func(w *world) {
 			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
 		}},
-		{"a broadcast went to somebody else", DurableBeforeSent, "no broadcast of the journal goes there",
+		{"a broadcast went to somebody else", DurableBeforeSent, "no broadcast in the journal goes there",
 			func(w *world) {
 				w.intent("tried", "3.1.1").GetRecord().GetStepScheduled().Participant = "b.B"
 			}},
-		{"a broadcast wasn't recorded", DurableBeforeSent, "no broadcast of the journal goes there",
+		{"a broadcast wasn't recorded", DurableBeforeSent, "no broadcast in the journal goes there",
 			func(w *world) { w.forget("tried", "broadcast_scheduled") }},
-		{"a broadcast came to one participant twice", OneEffect, "came to card twice", func(w *world) {
+		{"a broadcast reached one participant twice", OneEffect, "reached card twice", func(w *world) {
 			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
 			w.row("card", "tried", "3.1.1", Action, Executed)
 			w.row("card", "tried", "3.2.1", Action, Executed)
 		}},
-		{"a broadcast came to another participant than before", OneEffect, "other commands for it came to",
+		{"a broadcast reached another participant than before", OneEffect, "other commands for it reached",
 			func(w *world) {
 				w.row("customer", "tried", "3.1.1", Action, Executed)
 				w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_BroadcastScheduled{
@@ -169,11 +177,11 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		{"an event is taken twice", OneEffect, "was taken before", func(w *world) { w.event("tried", "5", 7) }},
 		{"an event is taken again in a later round", OneEffect, "was taken before",
 			func(w *world) { w.event("again", "r2.3", 4) }},
-		{"an event that isn't there", DurableBeforeSent, "where the store has none",
+		{"an event that doesn't exist", DurableBeforeSent, "where the store has none",
 			func(w *world) { w.Events = w.Events[1:] }},
-		{"an event that was about something else", DurableBeforeSent, "awaited acme.Happened of things/1 and took",
+		{"an event that was about something else", DurableBeforeSent, "awaited acme.Happened of things/1, but took",
 			func(w *world) { w.Events[0].Subject = "things/2" }},
-		{"an event of another kind", DurableBeforeSent, "awaited acme.Happened of things/1 and took",
+		{"an event of another kind", DurableBeforeSent, "awaited acme.Happened of things/1, but took",
 			func(w *world) { w.Events[0].Type = "acme.Ended" }},
 		{"an event by somebody else", DurableBeforeSent, "or other content",
 			func(w *world) { w.Events[0].Source = "another" }},
@@ -186,20 +194,22 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		{"a wait that ended twice", OneEffect, "it ended twice", func(w *world) { w.woken("tried", "4", 7) }},
 		{"a wait that is recorded twice", OneEffect, "it was scheduled twice",
 			func(w *world) { w.event("tried", "4", 8) }},
-		{"a child isn't undone", AllOrNothing, "ended as SAGA_STATE_SUCCEEDED", func(w *world) {
+		{"a child isn't compensated", AllOrNothing, "ended as SAGA_STATE_SUCCEEDED", func(w *world) {
 			w.forget("child", "compensation_decided")
 			w.forget("child", "saga_compensated")
 		}},
 		{"a child was never started", AllOrNothing, "was never started", func(w *world) {
 			w.started("child").Parent = nil
 		}},
-		{"a child is there, and its parent's step isn't done", AllOrNothing, "is refused, and the saga that it is",
+		{"a child exists, but its parent's step isn't done", AllOrNothing, "is refused, but its child saga",
 			func(w *world) {
 				w.forget("child", "compensation_decided")
 				w.forget("child", "saga_compensated")
 				for _, r := range w.saga("beside").Records {
 					if r.GetRecord().GetStepDone().GetStep() == "1.2.1" {
-						r.Record = &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1.2.1"}}}
+						r.Record = &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{
+							StepRefused: &treatyv1.StepRefused{Step: "1.2.1"},
+						}}
 					}
 				}
 				w.saga("beside").Records = slices.DeleteFunc(w.saga("beside").Records,
@@ -208,12 +218,12 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 							r.GetRecord().GetCompensationDone().GetStep() == "1.2.1"
 					})
 			}},
-		{"a child is undone, and its parent's step is done", AllOrNothing, "is done, and the saga that it is",
+		{"a child is undone, and its parent's step is done", AllOrNothing, "is done, but its child saga",
 			func(w *world) {
 				w.forget("beside", "compensation_scheduled")
 				w.forget("beside", "compensation_done")
 			}},
-		{"one step, two children", OneEffect, "is the saga", func(w *world) {
+		{"one step, two children", OneEffect, "is both the saga", func(w *world) {
 			w.begin("twin")
 			w.started("twin").Parent = &treatyv1.Parent{CommandId: "sagas/beside/steps/1.2.1"}
 		}},
@@ -221,13 +231,14 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 			func(w *world) { w.started("child").Parent.CommandId = "sagas/nobody/steps/1" }},
 		{"a child of no step", DurableBeforeSent, "the journal has no such step",
 			func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/7" }},
-		{"a child that another step is", DurableBeforeSent, "that it is calls",
+		{"a child that another step is", DurableBeforeSent, "but its step sagas/beside/steps/1.1.1 calls",
 			func(w *world) { w.started("child").Parent.CommandId = "sagas/beside/steps/1.1.1" }},
-		{"a child that began before its parent's step", DurableBeforeSent, "was started before the step",
+		{"a child that began before its parent's step", DurableBeforeSent, "was started before its step",
 			func(w *world) {
 				w.intent("beside", "1.2.1").Time = timestamppb.New(w.clock)
 			}},
-		{"a child that is undone before its parent means to", DurableBeforeSent, "hadn't recorded that it would undo",
+		{"a child that is compensated before its parent decides so", DurableBeforeSent,
+			"before the parent recorded that it would compensate",
 			func(w *world) {
 				for _, r := range w.saga("beside").Records {
 					if r.GetRecord().GetCompensationScheduled().GetStep() == "1.2.1" {
@@ -240,23 +251,26 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		}},
 		{"a saga of its own is undone after it succeeded", NothingAfterTheEnd, "after the saga's end", func(w *world) {
 			w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{
-				CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT},
+				CompensationDecided: &treatyv1.CompensationDecided{
+					Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+				},
 			}})
 		}},
-		{"an accepted command isn't undone", AllOrNothing, "wasn't undone there", func(w *world) {
+		{"an accepted command isn't compensated", AllOrNothing, "wasn't compensated there", func(w *world) {
 			w.edit("lost", "1", Action, func(r *Row) { r.Verdict = Accepted })
 			w.drop("lost", "1", Compensation)
 		}},
-		{"a command is accepted after its undo", NoActionAfterUndo, "after its compensation", func(w *world) {
+		{"a command is accepted after its undo", NoActionAfterCompensation, "after its compensation", func(w *world) {
 			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Accepted })
 		}},
 		{"a command is accepted after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) {
 			w.edit("won", "3", Action, func(r *Row) { r.Verdict, r.Time = Accepted, w.clock })
 		}},
-		{"the undo of what was accepted did nothing", NullCompensationIsNoOp, "its undo did nothing", func(w *world) {
-			w.edit("lost", "1", Action, func(r *Row) { r.Verdict = Accepted })
-			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
-		}},
+		{"the undo of what was accepted did nothing", NullCompensationIsNoOp, "its compensation did nothing",
+			func(w *world) {
+				w.edit("lost", "1", Action, func(r *Row) { r.Verdict = Accepted })
+				w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
+			}},
 		{"a step of this round isn't done", AllOrNothing, "isn't done",
 			func(w *world) { w.forget("again", "step_done") }},
 		{"a command of a round that hasn't begun", DurableBeforeSent, "no such step",
@@ -285,7 +299,7 @@ func (w *world) broadcast() *treatyv1.BroadcastScheduled {
 	return nil
 }
 
-// TestEventsThatWerentGathered isn't held against who took them.
+// TestEventsThatWerentGathered checks that sagas may take events if the facts contain none.
 func TestEventsThatWerentGathered(t *testing.T) {
 	w := language()
 	w.Events = nil

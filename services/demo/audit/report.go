@@ -6,108 +6,108 @@ import (
 	"strings"
 )
 
-// Invariant is one of the promises, by its number.
+// Invariant is the number of one of the promises.
 type Invariant int
 
-// The invariants that can be checked from outside without other epochs and timers.
+// The invariants that can be checked from outside. The others need other epochs and timers.
 const (
-	AcknowledgedIsFinal    Invariant = 1
-	AllOrNothing           Invariant = 2
-	OneEffect              Invariant = 3
-	ReverseOrder           Invariant = 4
-	NoActionAfterUndo      Invariant = 5
-	NullCompensationIsNoOp Invariant = 6
-	NothingAfterTheEnd     Invariant = 7
-	DurableBeforeSent      Invariant = 8
-	NeverReversed          Invariant = 10
+	AcknowledgedIsFinal       Invariant = 1
+	AllOrNothing              Invariant = 2
+	OneEffect                 Invariant = 3
+	ReverseOrder              Invariant = 4
+	NoActionAfterCompensation Invariant = 5
+	NullCompensationIsNoOp    Invariant = 6
+	NothingAfterTheEnd        Invariant = 7
+	DurableBeforeSent         Invariant = 8
+	NeverReversed             Invariant = 10
 )
 
 var invariantTexts = map[Invariant]string{
-	AcknowledgedIsFinal:    "an acknowledged start exists and is final",
-	AllOrNothing:           "every step done, or every one that may have run undone",
-	OneEffect:              "at most one effect per saga, step and direction",
-	ReverseOrder:           "compensations in reverse order",
-	NoActionAfterUndo:      "no action takes effect after its compensation",
-	NullCompensationIsNoOp: "an undo without its action is a durable no-op",
-	NothingAfterTheEnd:     "no command after a final state",
-	DurableBeforeSent:      "every command is durable before it is sent",
-	NeverReversed:          "a decision to compensate is never reversed",
+	AcknowledgedIsFinal:       "an acknowledged start exists and is final",
+	AllOrNothing:              "all steps done, or all that may have run compensated",
+	OneEffect:                 "at most one effect per saga, step and direction",
+	ReverseOrder:              "compensations in reverse order",
+	NoActionAfterCompensation: "no action takes effect after its compensation",
+	NullCompensationIsNoOp:    "a compensation without its action is a durable no-op",
+	NothingAfterTheEnd:        "no command after a final state",
+	DurableBeforeSent:         "every command is durable before it is sent",
+	NeverReversed:             "a decision to compensate is never reversed",
 }
 
-// Invariants returns all that are checked, in order.
+// Invariants returns all invariants that Check checks, in order.
 func Invariants() []Invariant {
 	return []Invariant{
-		AcknowledgedIsFinal, AllOrNothing, OneEffect, ReverseOrder, NoActionAfterUndo,
+		AcknowledgedIsFinal, AllOrNothing, OneEffect, ReverseOrder, NoActionAfterCompensation,
 		NullCompensationIsNoOp, NothingAfterTheEnd, DurableBeforeSent, NeverReversed,
 	}
 }
 
-// String says what the invariant promises.
+// String returns the invariant's number and text.
 func (i Invariant) String() string { return fmt.Sprintf("%2d %s", int(i), invariantTexts[i]) }
 
-// Violation is a promise that wasn't kept.
+// Violation is a broken promise.
 type Violation struct {
-	// Invariant is the promise.
+	// Invariant is the broken promise.
 	Invariant Invariant
 
-	// Subject is whom it is about: a saga, a command or a resource.
+	// Subject is a saga, a command or a resource.
 	Subject string
 
-	// Text says what was found.
+	// Text describes the violation.
 	Text string
 }
 
-// String is one line for a report.
+// String returns one line for a report.
 func (v Violation) String() string {
 	return fmt.Sprintf("invariant %d: %s: %s", int(v.Invariant), v.Subject, v.Text)
 }
 
-// Report is what an audit found.
+// Report is the result of an audit.
 type Report struct {
-	// Violations are in the order of the invariants.
+	// Violations are sorted by invariant.
 	Violations []Violation
 
-	// Counts say what the facts held.
+	// Counts summarize the facts.
 	Counts Counts
 }
 
-// Counts say how much was audited, and how hard it was for the system.
+// Counts say how much was audited.
 type Counts struct {
-	// Acknowledged counts the starts, Told those whose clients were told the end.
+	// Acknowledged counts the starts, and Told those whose clients learned the end.
 	Acknowledged, Told int
 
-	// Sagas counts the orchestrator's sagas, Succeeded and Compensated those that ended so, Cancelled those of them
-	// that somebody cancelled.
+	// Sagas counts the orchestrator's sagas, Succeeded and Compensated those with that end, and Cancelled those of the
+	// latter that were cancelled.
 	Sagas, Succeeded, Compensated, Cancelled int
 
-	// Records counts the journals' records, Attempts the calls that they tell of: those of the orchestrator process
-	// that heard the end.
+	// Records counts the records of the journals. Attempts counts the attempts in them: those of the orchestrator
+	// process that received the outcome.
 	Records, Attempts int
 
-	// Commands counts the ledgers' rows, Executed and so on those with that verdict; Undone the executed compensations.
+	// Commands counts the rows of the ledgers, Executed and so on those with that verdict, and Undone the executed
+	// compensations.
 	Commands, Executed, Undone, Refused, NullCompensated, RefusedLate int
 
-	// Duplicates counts the calls that got a stored answer.
+	// Duplicates counts the calls that were answered with a stored answer.
 	Duplicates int64
 
-	// Accepted counts the ledgers' rows of commands that their participants accepted and didn't complete.
+	// Accepted counts the rows of commands that were accepted and not completed.
 	Accepted int
 
-	// Children counts the sagas that are steps of others, Reopened those of them that were undone after they had
-	// succeeded.
+	// Children counts the child sagas, and Reopened those of them that were compensated after they had succeeded.
 	Children, Reopened int
 
-	// Scopes counts those that failed and were undone while their saga went on, Broadcasts the commands to several
-	// participants, Restarted the sagas that are in a later round than the first.
+	// Scopes counts the scopes that were compensated while their saga continued, Broadcasts the commands to several
+	// participants, and Restarted the sagas in a later round than the first.
 	Scopes, Broadcasts, Restarted int
 
-	// Woken counts the waits that ended with an event, Expired those that awaited one in vain.
+	// Woken counts the waits that ended with an event, and Expired those that ended without the awaited event.
 	Woken, Expired int
 
-	// Unknown counts the steps whose outcome stayed unknown.
+	// Unknown counts the steps with an unknown outcome.
 	Unknown int
 
-	// Effects counts what the participants' tables hold.
+	// Effects counts the records in the participants' own tables.
 	Effects int
 }
 
@@ -122,25 +122,27 @@ func (r *Report) Of(i Invariant) []Violation {
 	return of
 }
 
-// String is the report for people: the counts, a line for each invariant, and the violations.
+// String returns a report for people: the counts, a line for each invariant, and the violations.
 func (r *Report) String() string {
 	var b strings.Builder
 	c := r.Counts
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-22s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	line("acknowledged starts", "%d (%d told their end)", c.Acknowledged, c.Told)
+	line("acknowledged starts", "%d (%d clients learned the end)", c.Acknowledged, c.Told)
 	line("sagas", "%d: %d succeeded, %d compensated (%d of them cancelled)", c.Sagas, c.Succeeded, c.Compensated,
 		c.Cancelled)
-	line("journal records", "%d, which tell of %d attempts", c.Records, c.Attempts)
-	line("commands in ledgers", "%d: %d executed, %d of them undoing; %d refused", c.Commands, c.Executed, c.Undone,
+	line("journal records", "%d, with %d attempts", c.Records, c.Attempts)
+	line("commands in ledgers", "%d: %d executed, %d of them compensations; %d refused", c.Commands, c.Executed,
+		c.Undone,
 		c.Refused)
 	line("duplicates", "%d answered from the inbox", c.Duplicates)
 	line("null compensations", "%d", c.NullCompensated)
 	line("refused late", "%d", c.RefusedLate)
 	line("unknown outcomes", "%d", c.Unknown)
-	line("the saga language", "%d children (%d undone after they succeeded), %d scopes undone, %d broadcasts, %d in later rounds", c.Children, c.Reopened, c.Scopes, c.Broadcasts, c.Restarted)
-	line("awaited events", "%d came, %d in vain", c.Woken, c.Expired)
+	line("the saga language", "%d children (%d compensated after they succeeded), %d scopes compensated, "+
+		"%d broadcasts, %d in later rounds", c.Children, c.Reopened, c.Scopes, c.Broadcasts, c.Restarted)
+	line("awaited events", "%d received, %d timed out", c.Woken, c.Expired)
 	line("effects in tables", "%d", c.Effects)
 	b.WriteString("  violations\n")
 	for _, i := range Invariants() {
@@ -157,7 +159,7 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-// add notes a violation.
+// add adds a violation.
 func (r *Report) add(i Invariant, subject, format string, args ...any) {
 	r.Violations = append(r.Violations, Violation{Invariant: i, Subject: subject, Text: fmt.Sprintf(format, args...)})
 }

@@ -11,7 +11,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// world is a set of facts in which every promise is kept, for tests to break one.
+// world is a set of facts that keeps every promise, for tests to break one.
 type world struct {
 	Facts
 	clock time.Time
@@ -23,8 +23,8 @@ const (
 	query         = treatyv1.CommandKind_COMMAND_KIND_QUERY
 )
 
-// good returns a saga "won" that succeeded, a saga "lost" that was compensated after its third step was refused and its
-// second one's outcome stayed unknown, and a saga "late" whose only action came after its undo.
+// good returns a saga "won" that succeeded, a saga "lost" that was compensated after its third step was refused and the
+// outcome of its second step stayed unknown, and a saga "late" whose only action arrived after its compensation.
 func good() *world {
 	w := &world{clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	w.Ledgers = []Ledger{{Service: "customer"}, {Service: "card"}}
@@ -48,10 +48,14 @@ func good() *world {
 	w.done("lost", "1")
 	w.step("lost", "2", compensatable)
 	w.row("card", "lost", "2", Action, Executed, "cards/lost")
-	w.record("lost", &treatyv1.Record{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "2"}}})
+	w.record("lost", &treatyv1.Record{Kind: &treatyv1.Record_StepUnknown{
+		StepUnknown: &treatyv1.StepUnknown{Step: "2"},
+	}})
 	w.step("lost", "3", compensatable)
 	w.row("card", "lost", "3", Action, Refused)
-	w.record("lost", &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "3"}}})
+	w.record("lost", &treatyv1.Record{Kind: &treatyv1.Record_StepRefused{
+		StepRefused: &treatyv1.StepRefused{Step: "3"},
+	}})
 	w.decide("lost")
 	w.undo("lost", "2", "card", Executed)
 	w.undo("lost", "1", "customer", Executed)
@@ -60,7 +64,9 @@ func good() *world {
 
 	w.begin("late")
 	w.step("late", "1", compensatable)
-	w.record("late", &treatyv1.Record{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "1"}}})
+	w.record("late", &treatyv1.Record{Kind: &treatyv1.Record_StepUnknown{
+		StepUnknown: &treatyv1.StepUnknown{Step: "1"},
+	}})
 	w.decide("late")
 	w.undo("late", "1", "customer", NullCompensated)
 	w.compensated("late")
@@ -82,7 +88,9 @@ func (w *world) begin(id string) {
 	w.Sagas = append(w.Sagas, Saga{View: &treatyv1.Saga{Name: "sagas/" + id,
 		State: treatyv1.SagaState_SAGA_STATE_RUNNING}})
 	w.Starts = append(w.Starts, Start{Definition: "acme.Sagas/Do", RequestID: "request-" + id, Saga: "sagas/" + id})
-	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: "acme.Sagas/Do", RequestId: "request-" + id}}})
+	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{
+		SagaStarted: &treatyv1.SagaStarted{Definition: "acme.Sagas/Do", RequestId: "request-" + id},
+	}})
 }
 
 func (w *world) record(id string, r *treatyv1.Record) {
@@ -105,15 +113,21 @@ func (w *world) done(id, path string) {
 }
 
 func (w *world) decide(id string) {
-	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{
-		Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
-	}}})
+	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{
+		CompensationDecided: &treatyv1.CompensationDecided{
+			Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_CANCELLED,
+		},
+	}})
 }
 
 func (w *world) undo(id, path, service string, verdict Verdict) {
-	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: path}}})
+	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
+		CompensationScheduled: &treatyv1.CompensationScheduled{Step: path},
+	}})
 	w.row(service, id, path, Compensation, verdict)
-	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: path}}})
+	w.record(id, &treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{
+		CompensationDone: &treatyv1.CompensationDone{Step: path},
+	}})
 }
 
 func (w *world) succeed(id string) {
@@ -149,7 +163,7 @@ func (w *world) row(service, id, path string, d Direction, v Verdict, effects ..
 	})
 }
 
-// find returns one row of a ledger, and its place.
+// find returns one row of a ledger, and its index.
 func (w *world) find(id, path string, d Direction) (*Ledger, int) {
 	for i := range w.Ledgers {
 		for j, row := range w.Ledgers[i].Rows {
@@ -172,14 +186,14 @@ func (w *world) drop(id, path string, d Direction) {
 	l.Rows = slices.Delete(l.Rows, i, i+1)
 }
 
-// forget removes the records of a saga whose kind is named.
+// forget removes the records of some kinds from a saga.
 func (w *world) forget(id, kind string) {
 	s := w.saga(id)
 	s.Records = slices.DeleteFunc(s.Records, func(r *treatyv1.SagaRecord) bool { return kindOf(r.GetRecord()) == kind })
 }
 
-// swap exchanges the places of two of a saga's records, each named by its kind and step, e.g. "step_done 1", and leaves
-// the times.
+// swap swaps two of a saga's records but not their times. Each is named by its kind and step, for example "step_done
+// 1".
 func (w *world) swap(id, a, b string) {
 	records := w.saga(id).Records
 	find := func(what string) int {

@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// module is where the programs come from.
+// module is the module that contains the programs.
 const module = "github.com/treatyhq/treaty/services/"
 
-// packages holds the package of each program. A binary is named after the last part of its package.
+// packages are the packages of the programs. A binary is named after the last element of its package.
 var packages = map[string]string{
 	Orchestrator: module + "sagas",
 	Customer:     module + "customer",
@@ -25,8 +25,8 @@ var packages = map[string]string{
 	Notification: module + "notification/go",
 }
 
-// Build compiles all programs into a directory, which must be there. It needs Go and must be run somewhere in this
-// module. The error holds what the compiler said.
+// Build compiles all programs into an existing directory. It needs Go, and must run in a directory of this module. The
+// error contains the compiler's output.
 func Build(ctx context.Context, dir string) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -39,21 +39,22 @@ func Build(ctx context.Context, dir string) error {
 	return nil
 }
 
-// moduleRoot is the directory of this module's go.mod.
+// moduleRoot returns the directory of this module's go.mod.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/treatyhq/treaty").Output()
 	if err != nil {
-		return "", fmt.Errorf("finding the module github.com/treatyhq/treaty: run this with Go installed, in a directory of the module: %w", err)
+		return "", fmt.Errorf("finding the module github.com/treatyhq/treaty: "+
+			"run this with Go installed, in a directory of the module: %w", err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }
 
-// binary is where Build puts a program.
+// binary returns the path of a program that Build compiled.
 func binary(dir, name string) string {
 	return filepath.Join(dir, path.Base(packages[name])+executableSuffix)
 }
 
-// run runs a program to its end; the error holds what it said.
+// run runs a program to its end. The error contains its output.
 func run(ctx context.Context, dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

@@ -30,7 +30,7 @@ const (
 // Participants are the names of the participants, in the order in which IssueCard needs them.
 func Participants() []string { return []string{Customer, Identity, Credit, Card, Notification} }
 
-// services are the contracts that the participants serve.
+// services are the services of the participants.
 var services = map[string]string{
 	Customer:     "acme.customer.v1.CustomerService",
 	Identity:     "acme.identity.v1.IdentityService",
@@ -39,42 +39,41 @@ var services = map[string]string{
 	Notification: "acme.notification.v1.NotificationService",
 }
 
-// Params says how a company is run.
+// Params configure a company.
 type Params struct {
-	// Dir is where binaries, databases and logs go. It must be there.
+	// Dir is the directory for binaries, databases and logs. It must exist.
 	Dir string
 
-	// GoOnly runs the notification service's twin in Go, also where there is Node.
+	// GoOnly runs the notification service's twin in Go even if Node is installed.
 	GoOnly bool
 
-	// RegisterLatency is how long the third party behind the identity service takes to answer. 0: what the service
-	// thinks realistic.
+	// RegisterLatency is how long the identity service's third party takes to answer. 0 means the service's default.
 	RegisterLatency time.Duration
 
-	// RegisterDecidesAfter is how long after a registration the third party publishes what it decided. 0: what the
-	// service thinks realistic.
+	// RegisterDecidesAfter is how long after a registration the third party publishes its decision. 0 means the
+	// service's default.
 	RegisterDecidesAfter time.Duration
 
-	// InspectionTakes is how long the identity service's clerk takes for a passport. 0: what the service thinks
-	// realistic.
+	// InspectionTakes is how long the identity service's clerk takes for a passport. 0 means the service's default.
 	InspectionTakes time.Duration
 
-	// Env is added to every process's environment.
+	// Env is added to the environment of every process.
 	Env []string
 
-	// Verbose takes the processes' output, which goes to their logs as well. Nil: nobody. It is called concurrently.
+	// Verbose returns a writer for a process's output, which also goes to its log. It may be nil. It is called
+	// concurrently.
 	Verbose func(process string) io.Writer
 
-	// DialOptions are added to those of the connections to the processes.
+	// DialOptions are added to the options of the connections to the processes.
 	DialOptions []grpc.DialOption
 }
 
-// Company is Acme, running. All methods may be called concurrently.
+// Company is a running Acme. All methods may be called concurrently.
 type Company struct {
-	// Dir is where its data is.
+	// Dir is the directory of its data.
 	Dir string
 
-	// NotificationAbout says what the notification service is written in here, and why.
+	// NotificationAbout says which implementation of the notification service is running, and why.
 	NotificationAbout string
 
 	processes map[string]*Process
@@ -84,8 +83,8 @@ type Company struct {
 	closeErr  error
 }
 
-// Open builds the programs, starts them, and waits until all of them are healthy. Close the company also when there is
-// an error: it is never nil.
+// Open builds the programs, starts them, and waits until all of them are healthy. It never returns a nil company: close
+// it even if there is an error.
 func Open(ctx context.Context, params Params) (*Company, error) {
 	c := &Company{
 		Dir: params.Dir, processes: make(map[string]*Process), conns: make(map[string]*grpc.ClientConn),
@@ -117,14 +116,14 @@ func Open(ctx context.Context, params Params) (*Company, error) {
 	return c, c.Ready(ctx)
 }
 
-// plan gives each process its address, its data and its connection.
+// plan sets the address, the data and the connection of each process.
 func (c *Company) plan(params Params, binaries string, notification []string) error {
 	names := append(Participants(), Orchestrator)
 	addresses, err := freeAddresses(len(names))
 	if err != nil {
 		return err
 	}
-	// The identity service calls the orchestrator, so everybody's address is known before anybody starts.
+	// The identity service calls the orchestrator, so all addresses must be known before any process starts.
 	orchestrator := []string{binary(binaries, Orchestrator), "--store", c.Store()}
 	for i, name := range names {
 		p := &Process{
@@ -187,7 +186,7 @@ func (c *Company) file(name string) string { return filepath.Join(c.Dir, name) }
 // Database returns the file of a participant's database.
 func (c *Company) Database(name string) string { return c.file(name + ".db") }
 
-// Process returns one of the processes by its name.
+// Process returns a process by its name.
 func (c *Company) Process(name string) *Process { return c.processes[name] }
 
 // Processes returns all processes, the orchestrator last.
@@ -201,13 +200,13 @@ func (c *Company) Processes() []*Process {
 	return all
 }
 
-// Conn returns the connection to one of the processes. It connects again by itself when the process comes back.
+// Conn returns the connection to a process. It reconnects when the process comes back.
 func (c *Company) Conn(name string) *grpc.ClientConn { return c.conns[name] }
 
-// Died gets a DiedError when a process ends that nobody ended.
+// Died receives a DiedError if a process ends on its own.
 func (c *Company) Died() <-chan error { return c.died }
 
-// Ready waits until all processes say that they are healthy.
+// Ready waits until all processes are healthy.
 func (c *Company) Ready(ctx context.Context) error {
 	for _, p := range c.Processes() {
 		if err := c.ReadyProcess(ctx, p.Name); err != nil {
@@ -217,7 +216,7 @@ func (c *Company) Ready(ctx context.Context) error {
 	return nil
 }
 
-// ReadyProcess waits until one process says that it is healthy. The error is a DiedError when it ends instead.
+// ReadyProcess waits until one process is healthy. If the process ends instead, it returns a DiedError.
 func (c *Company) ReadyProcess(ctx context.Context, name string) error {
 	p := c.processes[name]
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -243,8 +242,8 @@ func (c *Company) ReadyProcess(ctx context.Context, name string) error {
 	return p.waitError(ctx)
 }
 
-// Close ends all processes, the orchestrator first, and the connections. The data stays. It may be called more than
-// once.
+// Close ends all processes, the orchestrator first, and closes the connections. The data stays. It may be called more
+// than once.
 func (c *Company) Close() error {
 	c.close.Do(func() {
 		all := c.Processes()

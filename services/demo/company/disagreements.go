@@ -7,12 +7,12 @@ import (
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 )
 
-// reviewSubject is the subject of the messages that are no welcome.
+// reviewSubject is the subject of the messages that aren't welcomes.
 const reviewSubject = "Your review at Acme"
 
-// Disagreements says where two services hold what can't both be true. Every customer lives where their cards are posted
-// to; whoever has a card is verified and was welcomed, once; whoever has none was welcomed by nobody, and is an
-// applicant only if a verification of their own, which comes with an inspection of the passport, made them one.
+// Disagreements describes contradictions between services. Every customer's address is where their cards are posted to.
+// A customer with a card is verified and was welcomed once. A customer without a card was never welcomed, and is an
+// applicant only because of a separate verification, which comes with an inspection of the passport.
 func (h *Holdings) Disagreements() []string {
 	d := &disagreements{holdings: h, customers: make(map[string]*customerv1.Customer)}
 	for _, c := range h.Customers {
@@ -24,7 +24,7 @@ func (h *Holdings) Disagreements() []string {
 	return slices.Compact(d.found)
 }
 
-// disagreements is one search for them.
+// disagreements is one search for contradictions.
 type disagreements struct {
 	holdings  *Holdings
 	customers map[string]*customerv1.Customer
@@ -35,7 +35,8 @@ func (d *disagreements) add(format string, args ...any) {
 	d.found = append(d.found, fmt.Sprintf(format, args...))
 }
 
-// addresses holds where people live against where their cards go, and returns whose address card knows.
+// addresses compares customers' addresses with the addresses that their cards go to, and returns the customers whose
+// address the card service knows.
 func (d *disagreements) addresses() (posted map[string]bool) {
 	posted = make(map[string]bool)
 	for _, p := range d.holdings.PostalAddresses {
@@ -52,7 +53,7 @@ func (d *disagreements) addresses() (posted map[string]bool) {
 	return posted
 }
 
-// compare holds cards, applicants and messages against each other.
+// compare compares cards, applicants and messages.
 func (d *disagreements) compare(posted map[string]bool) {
 	inspected := make(map[string]bool)
 	for _, i := range d.holdings.Inspections {
@@ -95,7 +96,7 @@ func (d *disagreements) compare(posted map[string]bool) {
 	}
 }
 
-// inspections holds inspections against the applicants whose passports they are of.
+// inspections compares inspections with the applicants whose passports were inspected.
 func (d *disagreements) inspections() {
 	known := make(map[string]bool)
 	for _, a := range d.holdings.Applicants {

@@ -20,13 +20,14 @@ import (
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
 
-// effects works out what a participant's ledger says that its tables hold. The entries are added in the ledger's order.
+// effects derives, from a participant's ledger, what its tables must hold. Entries are added in the order of the
+// ledger.
 type effects struct {
 	service    string
-	about      map[string][]*entry // who did something, by the customer for whom it was done
+	about      map[string][]*entry // by the customer that they are about
 	applicants map[string]string   // the customer of each applicant
-	posted     map[string]bool     // the revisions of postal addresses that are known
-	unasked    []*entry            // whose requests are gone from the journal, with a round of their saga that is over
+	posted     map[string]bool     // the known revisions of postal addresses
+	unasked    []*entry            // whose requests were dropped with an earlier round of their saga
 }
 
 func newEffects(service string) *effects {
@@ -36,8 +37,8 @@ func newEffects(service string) *effects {
 	}
 }
 
-// add sets an entry's effects; the intent is that of its command, nil when the journal doesn't hold it any more. An
-// erasure takes the effects of the entries before it that were about the same customer.
+// add sets an entry's effects. The intent is that of its command, or nil if the journal no longer holds it. A deletion
+// of user data removes the effects of earlier entries about the same customer.
 func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 	if e.Direction != audit.Action || e.Verdict != audit.Executed {
 		return nil
@@ -62,7 +63,7 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 	case *identityv1.PassportInspected:
 		customer, e.Effects = f.applicants[told.GetApplicant()], []string{told.GetInspection()}
 	case *creditv1.CreditChecked:
-		e.Effects = []string{told.GetCheck()} // which stays when its customer is forgotten
+		e.Effects = []string{told.GetCheck()} // It stays when its customer is forgotten.
 	case *cardv1.CardIssued:
 		customer, e.Effects = f.mailed(asked, told.GetCard())
 	case *cardv1.ExtraCardIssued:
@@ -76,15 +77,15 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 	case *privacyv1.UserDataDeleted:
 		f.erase(customerOf(asked))
 	default:
-		return fmt.Errorf("the ledger of %s has %s with the method %s, whose effects nobody here knows", f.service,
+		return fmt.Errorf("the ledger of %s has %s with the method %s, whose effects are unknown here", f.service,
 			e.CommandID, e.method)
 	}
 	f.about[customer] = append(f.about[customer], e)
 	return nil
 }
 
-// settle ends the work: of entries for which nobody knows whom they were about, what isn't there any more may have been
-// erased.
+// settle ends the derivation. An entry whose customer is unknown may have been about a forgotten one, so missing
+// records are no violation.
 func (f *effects) settle(held []audit.Effect) {
 	for _, e := range f.unasked {
 		e.Effects = slices.DeleteFunc(e.Effects, func(resource string) bool {
@@ -93,8 +94,8 @@ func (f *effects) settle(held []audit.Effect) {
 	}
 }
 
-// mailed is the effect of a command after which a card, if any, goes to a revision of its customer's address. Who comes
-// second to a revision finds it there.
+// mailed is the effect of a command that provides a postal address revision for a customer's cards. Only the first
+// command for a revision has this effect.
 func (f *effects) mailed(asked proto.Message, card string) (customer string, left []string) {
 	to, ok := asked.(interface {
 		GetCustomer() string
@@ -113,7 +114,7 @@ func (f *effects) mailed(asked proto.Message, card string) (customer string, lef
 	return to.GetCustomer(), left
 }
 
-// customerOf is the customer whom a request names, if it names one.
+// customerOf returns the customer that a request names, if any.
 func customerOf(asked proto.Message) string {
 	if about, ok := asked.(interface{ GetCustomer() string }); ok {
 		return about.GetCustomer()
@@ -121,7 +122,7 @@ func customerOf(asked proto.Message) string {
 	return ""
 }
 
-// erase forgets what was left about a customer.
+// erase removes the remaining effects about a customer.
 func (f *effects) erase(customer string) {
 	if customer == "" {
 		return
@@ -142,7 +143,7 @@ func (f *effects) erase(customer string) {
 	}
 }
 
-// messages reads what was asked and what was answered.
+// messages returns the request and the reply of an entry.
 func (e *entry) messages(request []byte) (asked, told proto.Message, err error) {
 	service, method, _ := strings.Cut(strings.TrimPrefix(e.method, "/"), "/")
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))

@@ -17,7 +17,7 @@ import (
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
 
-// done is a command that was executed. One with no request is of a round that is over.
+// done is an executed command. One without a request is from an earlier round.
 type done struct {
 	method         string
 	request, reply proto.Message
@@ -72,7 +72,7 @@ func TestEffects(t *testing.T) {
 		name   string
 		ledger []done
 		held   []audit.Effect
-		want   []string // what each entry left
+		want   []string // the effects of each entry
 	}{
 		{"customers", []done{created(ada), created(bob)}, nil, []string{ada, bob}},
 		{"one of whom is forgotten", []done{created(ada), created(bob), forgotten}, nil, []string{"", bob, ""}},

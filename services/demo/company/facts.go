@@ -9,17 +9,19 @@ import (
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
 
-// tables says where each participant keeps its effects: in which file beside the database, and how they are named. A
-// first address is part of its customer.
+// tables are the tables in which each participant stores its effects: the file, by its suffix after the database's
+// name, and the query. The first address of a customer is part of the customer.
 var tables = map[string][]struct{ suffix, query string }{
 	Customer: {
 		{"", `SELECT name, 0 FROM customers ORDER BY sequence`},
-		{"", `SELECT customer || '@' || revision, undone FROM addresses WHERE revision > 1 ORDER BY customer, revision`},
+		{"", `SELECT customer || '@' || revision, undone FROM addresses WHERE revision > 1
+			ORDER BY customer, revision`},
 	},
 	Identity: {
 		{"", `SELECT name, 0 FROM applicants ORDER BY sequence`},
 		{"", `SELECT name, 0 FROM inspections WHERE inspect_time IS NOT NULL ORDER BY sequence`},
-		{".register", `SELECT 'register/' || reference, withdrawn FROM registrations WHERE reference <> '' ORDER BY sequence`},
+		{".register", `SELECT 'register/' || reference, withdrawn FROM registrations WHERE reference <> ''
+			ORDER BY sequence`},
 	},
 	Credit: {{"", `SELECT name, state = 'ABANDONED' FROM checks ORDER BY sequence`}},
 	Card: {
@@ -29,8 +31,8 @@ var tables = map[string][]struct{ suffix, query string }{
 	Notification: {{"", `SELECT name, 0 FROM messages ORDER BY sequence`}},
 }
 
-// Facts gathers what the orchestrator's API and the participants' databases hold, for an audit. The orchestrator must
-// be running, and no saga may be under way.
+// Facts gathers the facts for an audit from the orchestrator's API and the participants' databases. The orchestrator
+// must be running, and no saga may be in flight.
 func (c *Company) Facts(ctx context.Context) (*audit.Facts, error) {
 	sagas, err := c.Sagas(ctx)
 	if err != nil {
@@ -91,7 +93,7 @@ func (c *Company) effectsIn(ctx context.Context, service, suffix, query string) 
 	return db.effects(ctx, query)
 }
 
-// requestsOf finds the intent of each command.
+// requestsOf returns the intent of each command.
 func requestsOf(sagas []audit.Saga) map[string]*treatyv1.StepScheduled {
 	intents := make(map[string]*treatyv1.StepScheduled)
 	for _, s := range sagas {

@@ -15,7 +15,7 @@ import (
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 )
 
-// Holdings is what all participants hold, as their own APIs show it.
+// Holdings are the records of all participants, as their APIs show them.
 type Holdings struct {
 	Customers       []*customerv1.Customer
 	Applicants      []*identityv1.Applicant
@@ -26,10 +26,10 @@ type Holdings struct {
 	Messages        []*notificationv1.Message
 }
 
-// pageSize is how much is asked for at once.
+// pageSize is the size of a page of a list.
 const pageSize = 1000
 
-// page is an answer to a list call.
+// page is the response of a list method.
 type page interface{ GetNextPageToken() string }
 
 // all collects the pages of a list.
@@ -46,11 +46,11 @@ func all[P page, R any](list func(token string) (P, error), results func(P) []R)
 	}
 }
 
-// Holdings asks all participants what they hold.
+// Holdings lists the records of all participants.
 func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("asking the services what they hold: %w", err)
+			err = fmt.Errorf("listing the records of the services: %w", err)
 		}
 	}()
 	h = &Holdings{}
@@ -95,7 +95,7 @@ func (c *Company) Holdings(ctx context.Context) (h *Holdings, err error) {
 	return h, err
 }
 
-// written is an address in either service's words.
+// written is an address in either service's message.
 type written interface {
 	proto.Message
 	GetLines() []string
@@ -104,7 +104,7 @@ type written interface {
 	GetCountry() string
 }
 
-// Line is an address in one line; empty for none.
+// Line returns an address in one line. It returns "" for no address.
 func Line(a written) string {
 	if !a.ProtoReflect().IsValid() {
 		return ""
@@ -113,5 +113,5 @@ func Line(a written) string {
 	return strings.Join(append(slices.Clone(a.GetLines()), town), ", ")
 }
 
-// SameAddress says whether both services mean the same place.
+// SameAddress reports whether two addresses are equal.
 func SameAddress(a, b written) bool { return Line(a) == Line(b) && a.GetCountry() == b.GetCountry() }

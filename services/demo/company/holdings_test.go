@@ -10,7 +10,7 @@ import (
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 )
 
-// agreed is what the services hold when all is well: Ada has moved, and Grace has a card.
+// agreed returns holdings without contradictions: Ada has moved, and Grace has a card.
 func agreed() *Holdings {
 	return &Holdings{
 		Customers: []*customerv1.Customer{
@@ -35,7 +35,7 @@ func agreed() *Holdings {
 
 func TestDisagreements(t *testing.T) {
 	for _, test := range []struct {
-		name, says string // says nothing: all agree
+		name, says string // empty if all agree
 		change     func(*Holdings)
 	}{
 		{"all agree", "", func(*Holdings) {}},

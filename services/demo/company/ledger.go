@@ -14,29 +14,30 @@ import (
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
 
-// entry is a row of a participant's inbox, as it is stored.
+// entry is a row of a participant's inbox.
 type entry struct {
 	audit.Row
 
-	// method is the method that was called, "/package.Service/Method".
+	// method is the called method, "/package.Service/Method".
 	method string
 
 	// reply is the serialized reply of an executed command.
 	reply []byte
 }
 
-// database is a participant's database, opened to be read.
+// database is a participant's database, opened for reading.
 type database struct {
 	*sql.DB
 
 	service string
 }
 
-// openDatabase opens a participant's database, or another file beside it. The participant may be running, as long as it
-// is idle.
+// openDatabase opens a participant's database, or another file next to it. The participant may be running if it is
+// idle.
 func (c *Company) openDatabase(service, suffix string) (*database, error) {
 	path := c.Database(service) + suffix
-	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: filepath.ToSlash(path)}).EscapedPath()+"?mode=rw&_pragma=busy_timeout(10000)")
+	escaped := (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath()
+	db, err := sql.Open("sqlite3", "file:"+escaped+"?mode=rw&_pragma=busy_timeout(10000)")
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
@@ -67,7 +68,8 @@ func (d *database) query(ctx context.Context, query string, scan func(*sql.Rows)
 func (d *database) ledger(ctx context.Context) ([]entry, error) {
 	var entries []entry
 	err := d.query(ctx, `
-		SELECT sequence, command_id, direction, method, verdict, reply, executed_at, duplicates FROM treaty_inbox ORDER BY sequence`,
+		SELECT sequence, command_id, direction, method, verdict, reply, executed_at, duplicates
+		FROM treaty_inbox ORDER BY sequence`,
 		func(rows *sql.Rows) error {
 			var e entry
 			var micros int64
@@ -82,7 +84,7 @@ func (d *database) ledger(ctx context.Context) ([]entry, error) {
 	return entries, err
 }
 
-// effects reads what a participant's own tables hold. The query's columns are the resource and whether it is undone.
+// effects reads a participant's own tables. The columns of the query are the resource and whether it is undone.
 func (d *database) effects(ctx context.Context, query string) ([]audit.Effect, error) {
 	var effects []audit.Effect
 	err := d.query(ctx, query, func(rows *sql.Rows) error {
@@ -96,8 +98,8 @@ func (d *database) effects(ctx context.Context, query string) ([]audit.Effect, e
 	return effects, err
 }
 
-// Attempted returns what a participant's ledger says of one command in one direction: its verdict, and how many calls
-// got the stored answer. False: it never came.
+// Attempted returns the verdict of a participant's ledger on one command in one direction, and how many calls got the
+// stored answer. It returns false if the command never arrived.
 func (c *Company) Attempted(
 	ctx context.Context, service, commandID string, direction audit.Direction,
 ) (row audit.Row, found bool, err error) {

@@ -15,16 +15,16 @@ import (
 // oldestNode is the oldest major version of Node that the notification service runs on.
 const oldestNode = 20
 
-// installTime is how long its libraries may take to come.
+// installTime is how long the installation of its libraries may take.
 const installTime = time.Minute
 
-// notification is how the notification service is run.
+// notification is how to run the notification service.
 type notification struct {
 	command []string // the program and its first arguments
-	about   string   // says what it is written in, and why
+	about   string   // which implementation it is, and why
 }
 
-// findNotification returns the service in TypeScript where Node can run it, else its twin in Go.
+// findNotification returns the service in TypeScript if Node can run it, and otherwise its twin in Go.
 func findNotification(ctx context.Context, binaries string) (notification, error) {
 	node, err := prepareNode(ctx)
 	if err == nil {
@@ -41,7 +41,7 @@ func findNotification(ctx context.Context, binaries string) (notification, error
 func prepareNode(ctx context.Context) (notification, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		return notification{}, errors.New("there is no Node here")
+		return notification{}, errors.New("Node isn't installed")
 	}
 	out, err := exec.CommandContext(ctx, node, "--version").Output()
 	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "v")

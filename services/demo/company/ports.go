@@ -7,14 +7,14 @@ import (
 	"net"
 )
 
-// The ports that are tried. They lie below those that systems give to outgoing connections, so that no connection takes
-// a port while its process is down.
+// The range of ports to choose from. It is below the range that systems use for outgoing connections, so no connection
+// takes a port while its process is down.
 const (
 	lowestPort  = 20000
 	highestPort = 30000
 )
 
-// freeAddresses returns addresses on the loopback interface that nobody listens on.
+// freeAddresses returns loopback addresses on which nothing listens.
 func freeAddresses(n int) (addresses []string, err error) {
 	var listeners []net.Listener
 	defer func() {

@@ -13,24 +13,24 @@ import (
 	"time"
 )
 
-// stopTime is how long a process may take to end when it is asked to.
+// stopTime is how long a process may take to stop.
 const stopTime = 15 * time.Second
 
-// Process is one program of the company. It keeps its address and its data over all its lives. All methods may be
+// Process is one program of the company. It keeps its address and its data when it is restarted. All methods may be
 // called concurrently.
 type Process struct {
-	// Name is the program's name, e.g. "customer".
+	// Name is the program's name, for example "customer".
 	Name string
 
-	// Address is where it serves, "127.0.0.1:port".
+	// Address is the address that it serves on, "127.0.0.1:port".
 	Address string
 
-	// Log is the file that its output is appended to.
+	// Log is the file to which its output is appended.
 	Log string
 
 	args    []string
 	env     []string
-	verbose io.Writer // takes its output too; nil for nobody
+	verbose io.Writer // also receives its output; may be nil
 	died    chan<- error
 
 	mu     sync.Mutex
@@ -41,22 +41,22 @@ type Process struct {
 // life is one run of a program.
 type life struct {
 	cmd    *exec.Cmd
-	ended  chan struct{} // closed when it has ended
-	wanted bool          // whether somebody ended it; guarded by the process's mutex
+	ended  chan struct{} // closed at the end
+	wanted bool          // whether it was ended on purpose; guarded by the process's mutex
 }
 
-// DiedError says that a process ended by itself.
+// DiedError is the error of a process that ended on its own.
 type DiedError struct {
-	// Process is the one that did.
+	// Process is the process.
 	Process *Process
 
 	// Cause is how it ended.
 	Cause error
 }
 
-// Error says who died and of what.
+// Error returns which process died, and how.
 func (e *DiedError) Error() string {
-	return fmt.Sprintf("%s ended by itself: %v", e.Process.Name, e.Cause)
+	return fmt.Sprintf("%s ended on its own: %v", e.Process.Name, e.Cause)
 }
 
 // Unwrap returns the cause.
@@ -65,7 +65,7 @@ func (e *DiedError) Unwrap() error { return e.Cause }
 // errEnded is the cause of a process that ended with exit code 0.
 var errEnded = errors.New("exit status 0")
 
-// Start starts the program. It returns at once; see Company.Ready.
+// Start starts the program. It doesn't wait; see Company.Ready.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,7 +73,7 @@ func (p *Process) Start() error {
 		select {
 		case <-p.life.ended:
 		default:
-			return fmt.Errorf("starting %s: it is running", p.Name)
+			return fmt.Errorf("starting %s: it is already running", p.Name)
 		}
 	}
 	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -99,7 +99,7 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// spawner runs functions on one thread that lives as long as this process: on Linux, a process that is to end with its
+// spawner runs functions on one thread that lives as long as this process. On Linux, a process that must end with its
 // parent ends with the thread that started it.
 var spawner = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
@@ -112,7 +112,7 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return calls
 })
 
-// await tells when a life has ended.
+// await waits for the end of a life, and reports it if nobody asked for it.
 func (p *Process) await(l *life, log io.Closer) {
 	err := l.cmd.Wait()
 	_ = log.Close()
@@ -128,11 +128,11 @@ func (p *Process) await(l *life, log io.Closer) {
 	}
 	select {
 	case p.died <- &DiedError{Process: p, Cause: err}:
-	default: // somebody died before, which is what matters
+	default: // An earlier death was reported already.
 	}
 }
 
-// Kill ends the process as kill -9 does, and returns once it is gone.
+// Kill ends the process as kill -9 does, and returns when it is gone.
 func (p *Process) Kill() error {
 	l := p.doom()
 	if l == nil {
@@ -145,7 +145,7 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// Stop asks the process to end, and kills it when it doesn't in time.
+// Stop asks the process to stop, and kills it if it doesn't stop in time.
 func (p *Process) Stop() error {
 	l := p.doom()
 	if l == nil {
@@ -160,11 +160,12 @@ func (p *Process) Stop() error {
 	case <-l.ended:
 		return nil
 	case <-timeout.C:
-		return errors.Join(fmt.Errorf("stopping %s: it didn't end within %s; killed", p.Name, stopTime), p.Kill())
+		return errors.Join(fmt.Errorf("stopping %s: it didn't stop within %s and was killed", p.Name, stopTime),
+			p.Kill())
 	}
 }
 
-// doom notes that the present life is ended on purpose; nil when there is none.
+// doom marks the current life as ended on purpose. It returns nil if there is none.
 func (p *Process) doom() *life {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +175,7 @@ func (p *Process) doom() *life {
 	return p.life
 }
 
-// PID returns the id of the process, 0 before the first start.
+// PID returns the id of the process, or 0 before the first start.
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,14 +185,14 @@ func (p *Process) PID() int {
 	return p.life.cmd.Process.Pid
 }
 
-// Starts returns how often it was started.
+// Starts returns how often the program was started.
 func (p *Process) Starts() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.starts
 }
 
-// gone is closed when the present life has ended.
+// gone returns a channel that is closed when the current life has ended.
 func (p *Process) gone() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -211,7 +212,7 @@ func (p *Process) Tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// waitError says why waiting for the process ended.
+// waitError returns why waiting for the process ended.
 func (p *Process) waitError(ctx context.Context) error {
 	return fmt.Errorf("waiting for %s at %s: %w", p.Name, p.Address, context.Cause(ctx))
 }

@@ -8,8 +8,8 @@ import (
 
 const executableSuffix = ""
 
-// bindToParent lets the child die with this process, whatever ends it, and keeps the terminal's Ctrl-C from it: this
-// process ends its children in order.
+// bindToParent ensures that the child dies with this process, and that the terminal's Ctrl-C doesn't reach it: this
+// process stops its children in order.
 func bindToParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// roleVariable makes this test's own binary play a process.
+// roleVariable makes the test binary act as a process.
 const roleVariable = "TREATY_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -118,7 +118,7 @@ func TestStopTakesNoLongerThanTheProcess(t *testing.T) {
 func TestNotificationWithoutNode(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	got, err := findNotification(t.Context(), "bin")
-	if err != nil || got.about != "its twin in Go, for there is no Node here" ||
+	if err != nil || got.about != "its twin in Go, for Node isn't installed" ||
 		got.command[0] != filepath.Join("bin", "go"+executableSuffix) {
 		t.Errorf("got %+v, %v; want the twin in Go", got, err)
 	}

@@ -10,7 +10,7 @@ import (
 
 const executableSuffix = ""
 
-// bindToParent keeps the terminal's Ctrl-C from the child: this process ends its children in order.
+// bindToParent ensures that the terminal's Ctrl-C doesn't reach the child: this process stops its children in order.
 func bindToParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }

@@ -9,5 +9,5 @@ const executableSuffix = ".exe"
 
 func bindToParent(*exec.Cmd) {}
 
-// terminate kills: Windows can't ask a process without a window to end.
+// terminate kills the process: Windows can't ask a process without a window to stop.
 func terminate(p *os.Process) error { return p.Kill() }

@@ -8,12 +8,11 @@ import (
 	"strings"
 )
 
-// Store returns the file in which the orchestrator keeps its sagas.
+// Store returns the file of the orchestrator's store.
 func (c *Company) Store() string { return c.file("treaty.db") }
 
-// Verify runs the upgrade gate of the orchestrator's program on its store, beside the orchestrator that runs, and
-// returns what it said. The error says that the program can't go on with one of the open sagas, and holds what the gate
-// said of it.
+// Verify runs the upgrade gate of the orchestrator's program on its store, while the orchestrator is running, and
+// returns its output. If the program can't continue an open saga, it returns an error that contains the output.
 func (c *Company) Verify(ctx context.Context) (said string, err error) {
 	cmd := exec.CommandContext(ctx, binary(filepath.Join(c.Dir, "bin"), Orchestrator), "verify", "--store", c.Store())
 	out, err := cmd.CombinedOutput()

@@ -53,8 +53,8 @@ var ErrNotDatabase = errors.New("the file is damaged or not an SQLite database")
 // are enforced. Errors name the file.
 func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if info, err := os.Stat(filepath.Dir(p.Path)); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("opening database %s: its directory doesn't exist; create it or choose another file with --db",
-			p.Path)
+		return nil, fmt.Errorf(
+			"opening database %s: its directory doesn't exist; create it or choose another file with --db", p.Path)
 	}
 	if p.Journal == "" {
 		p.Journal = WAL
@@ -85,7 +85,8 @@ func dataSource(p Params) string {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, sqlite3.NOTADB), errors.Is(err, sqlite3.CORRUPT):
-		return fmt.Errorf("%w: restore it from a backup, or move it away to start with an empty one: %w", ErrNotDatabase, err)
+		return fmt.Errorf("%w: restore it from a backup, or move it away to start with an empty one: %w",
+			ErrNotDatabase, err)
 	case errors.Is(err, sqlite3.CANTOPEN), errors.Is(err, sqlite3.READONLY):
 		return fmt.Errorf("can't write the file; check its permissions: %w", err)
 	case errors.Is(err, sqlite3.FULL):
@@ -110,8 +111,9 @@ func migrate(ctx context.Context, db *sql.DB, migrations []string) (err error) {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	if version > len(migrations) {
-		return fmt.Errorf("%w: its schema has version %d, this program knows versions up to %d; start the newer program", ErrNewer,
-			version, len(migrations))
+		return fmt.Errorf(
+			"%w: its schema has version %d, this program knows versions up to %d; start the newer program",
+			ErrNewer, version, len(migrations))
 	}
 	for ; version < len(migrations); version++ {
 		if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
