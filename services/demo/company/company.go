@@ -97,15 +97,15 @@ func Open(ctx context.Context, params Params) (*Company, error) {
 	if err := Build(ctx, binaries); err != nil {
 		return c, err
 	}
-	told := notification{command: []string{binary(binaries, Notification)}, about: "its twin in Go, as asked for"}
+	run := notification{command: []string{binary(binaries, Notification)}, about: "its twin in Go, as configured"}
 	if !params.GoOnly {
 		var err error
-		if told, err = findNotification(ctx, binaries); err != nil {
+		if run, err = findNotification(ctx, binaries); err != nil {
 			return c, err
 		}
 	}
-	c.NotificationAbout = told.about
-	if err := c.plan(params, binaries, told.command); err != nil {
+	c.NotificationAbout = run.about
+	if err := c.plan(params, binaries, run.command); err != nil {
 		return c, err
 	}
 	for _, name := range append(Participants(), Orchestrator) {

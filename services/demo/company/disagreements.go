@@ -44,9 +44,10 @@ func (d *disagreements) addresses() (posted map[string]bool) {
 		c := d.customers[p.GetCustomer()]
 		switch {
 		case c == nil:
-			d.add("card posts to %s, whom customer doesn't know", p.GetCustomer())
+			d.add("card has a postal address of %s, but customer has no such customer", p.GetCustomer())
 		case !SameAddress(c.GetAddress(), p.GetPostal()) || c.GetAddressRevision() != p.GetAddressRevision():
-			d.add("%s lives at %q (revision %d) at customer, and gets letters at %q (revision %d) at card", c.GetName(),
+			d.add("%s has the address %q (revision %d) at customer, but the postal address %q (revision %d) at card",
+				c.GetName(),
 				Line(c.GetAddress()), c.GetAddressRevision(), Line(p.GetPostal()), p.GetAddressRevision())
 		}
 	}
@@ -79,7 +80,7 @@ func (d *disagreements) compare(posted map[string]bool) {
 	for _, who := range [...]map[string]int{cards, applicants, messages} {
 		for customer := range who {
 			if d.customers[customer] == nil {
-				d.add("%s has %d cards, %d applicants and %d messages, and customer doesn't know them", customer,
+				d.add("%s has %d cards, %d applicants and %d messages, but customer has no such customer", customer,
 					cards[customer], applicants[customer], messages[customer])
 			}
 		}
@@ -90,7 +91,8 @@ func (d *disagreements) compare(posted map[string]bool) {
 				applicants[n], uninspected[n], welcomes[n])
 		}
 		if !posted[n] && (cards[n] > 0 || c.GetAddressRevision() > 1) {
-			d.add("%s lives at %q (revision %d) at customer, and card knows no address", n, Line(c.GetAddress()),
+			d.add("%s has the address %q (revision %d) at customer, but no postal address at card", n,
+				Line(c.GetAddress()),
 				c.GetAddressRevision())
 		}
 	}
@@ -104,7 +106,7 @@ func (d *disagreements) inspections() {
 	}
 	for _, i := range d.holdings.Inspections {
 		if !known[i.GetApplicant()] {
-			d.add("%s is of %s, who is no applicant", i.GetName(), i.GetApplicant())
+			d.add("%s is an inspection of %s, but there is no such applicant", i.GetName(), i.GetApplicant())
 		}
 	}
 }

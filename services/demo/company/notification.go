@@ -33,7 +33,7 @@ func findNotification(ctx context.Context, binaries string) (notification, error
 	if ctx.Err() != nil {
 		return notification{}, ctx.Err()
 	}
-	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, for " +
+	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, because " +
 		err.Error()}, nil
 }
 
@@ -41,7 +41,7 @@ func findNotification(ctx context.Context, binaries string) (notification, error
 func prepareNode(ctx context.Context) (notification, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		return notification{}, errors.New("Node isn't installed")
+		return notification{}, errors.New("node isn't installed")
 	}
 	out, err := exec.CommandContext(ctx, node, "--version").Output()
 	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "v")

@@ -118,7 +118,7 @@ func TestStopTakesNoLongerThanTheProcess(t *testing.T) {
 func TestNotificationWithoutNode(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	got, err := findNotification(t.Context(), "bin")
-	if err != nil || got.about != "its twin in Go, for Node isn't installed" ||
+	if err != nil || got.about != "its twin in Go, because node isn't installed" ||
 		got.command[0] != filepath.Join("bin", "go"+executableSuffix) {
 		t.Errorf("got %+v, %v; want the twin in Go", got, err)
 	}
