@@ -1,5 +1,5 @@
-// Command treaty is the operator's tool: it starts, finds, watches, cancels and repairs sagas through the orchestrator's
-// public gRPC API.
+// Command treaty is the operator's tool: it starts, finds, watches, cancels and repairs sagas through the
+// orchestrator's public gRPC API.
 package main
 
 import (

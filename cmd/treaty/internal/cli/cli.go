@@ -15,35 +15,36 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 )
 
-// Process is what one run sees of the world around it. The zero value of a field isn't usable; start from System.
+// Process is what one run sees of the operating system. A field's zero value can't be used; start from [System].
 type Process struct {
-	// Args are the arguments without the program's name.
+	// Args are the arguments, without the program's name.
 	Args []string
 
 	// Stdin, Stdout and Stderr are the standard streams.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
-	// Getenv looks up an environment variable; empty when it isn't set.
+	// Getenv returns an environment variable, or "" when it isn't set.
 	Getenv func(string) string
 
-	// Now is the clock.
+	// Now returns the current time.
 	Now func() time.Time
 
 	// Location is the time zone of times shown in a terminal.
 	Location *time.Location
 
-	// Screen measures the terminal that Stdout is. It reports false when Stdout is no terminal.
+	// Screen returns the size of the terminal that Stdout is connected to. It returns false when Stdout isn't a
+	// terminal.
 	Screen func() (render.Screen, bool)
 
-	// Pause waits before a lost connection is tried again. It returns early, with ctx's error, when ctx ends.
+	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
-	// Build says what was built.
+	// Build describes this binary.
 	Build Build
 }
 
-// System is the process as the operating system made it.
+// System returns the process as the operating system started it.
 func System() Process {
 	return Process{
 		Args:     os.Args[1:],
@@ -60,10 +61,10 @@ func System() Process {
 }
 
 // Run runs one command line and returns the exit code. It writes errors to Stderr and never panics or exits. When ctx
-// ends, the running call is given up.
+// ends, Run cancels the call in flight and returns.
 func Run(ctx context.Context, process Process) int {
 	a := &app{Process: process}
-	a.written = &outcomeWriter{w: process.Stdout}
+	a.written = &checkedWriter{w: process.Stdout}
 	a.Stdout = a.written
 	root := a.rootCommand()
 	root.SetArgs(process.Args)
@@ -81,30 +82,30 @@ func Run(ctx context.Context, process Process) int {
 type app struct {
 	Process
 	flags   globalFlags
-	client  *connection.Client // nil until a command connects
-	written *outcomeWriter     // what Stdout is
+	client  *connection.Client // nil until a command calls connect
+	written *checkedWriter     // Stdout
 }
 
-// outcomeWriter remembers the first write that failed, so that a full disk isn't taken for success.
-type outcomeWriter struct {
+// checkedWriter remembers the first write that failed, so that a full disk fails the run.
+type checkedWriter struct {
 	w   io.Writer
 	err error
 }
 
-func (o *outcomeWriter) Write(p []byte) (int, error) {
-	n, err := o.w.Write(p)
-	if err != nil && o.err == nil {
-		o.err = err
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if err != nil && c.err == nil {
+		c.err = err
 	}
 	return n, err
 }
 
-// problem says that a write failed; nil when none did.
-func (o *outcomeWriter) problem() error {
-	if o.err == nil {
+// problem returns the failed write as a problem, or nil.
+func (c *checkedWriter) problem() error {
+	if c.err == nil {
 		return nil
 	}
-	return &problem.Problem{Exit: problem.ExitFailure, Message: "writing the output failed: " + o.err.Error()}
+	return &problem.Problem{Exit: problem.ExitFailure, Message: "writing the output: " + c.err.Error()}
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -113,10 +114,15 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Start, find, watch, cancel and repair sagas",
 		Long: `Start, find, watch, cancel and repair sagas.
 
-treaty speaks to an orchestrator over gRPC. Payloads are shown as JSON with the types that the orchestrator's server
-reflection offers; fields marked debug_redact are shown as "[redacted]".
+treaty calls an orchestrator over gRPC. It shows payloads as JSON, with the types from the orchestrator's server
+reflection. A field marked debug_redact is shown as "[redacted]".
 
-Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the saga ended COMPENSATED (wait, start --wait); 130 interrupted.`,
+Exit codes:
+  0    success
+  1    failure
+  2    invalid command line
+  3    the saga ended COMPENSATED (wait, start --wait)
+  130  interrupted`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -145,7 +151,7 @@ func (a *app) sagasCommand() *cobra.Command {
 		Use:     "sagas",
 		Aliases: []string{"saga"},
 		Short:   "Find, watch, cancel and repair sagas",
-		Long:    "Find, watch, cancel and repair sagas. A saga's NAME is sagas/x or just x.",
+		Long:    "Find, watch, cancel and repair sagas. NAME is the name of a saga, sagas/x or just x.",
 		Args:    cobra.ArbitraryArgs,
 		RunE:    groupHelp,
 	}
@@ -162,7 +168,7 @@ func (a *app) sagasCommand() *cobra.Command {
 	return cmd
 }
 
-// groupHelp runs a command that only holds others: it shows them, or refuses one that isn't there.
+// groupHelp runs a command that only has subcommands. It lists them, or reports an unknown one.
 func groupHelp(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -178,8 +184,8 @@ func groupHelp(cmd *cobra.Command, args []string) error {
 // runner is the body of a command.
 type runner func(ctx context.Context, cmd *cobra.Command, args []string) error
 
-// run makes a command's body out of a runner: whatever it returns is a problem that says what failed, so that what cobra
-// finds by itself can be told apart as wrong usage.
+// run wraps the body of a command so that its every error is a problem or an exitError. Any other error of a run is
+// then one of cobra's own, about the command line.
 func (a *app) run(body runner) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		err := body(cmd.Context(), cmd, args)
@@ -196,7 +202,7 @@ func (a *app) run(body runner) func(*cobra.Command, []string) error {
 	}
 }
 
-// exact accepts a fixed number of arguments and says what is missing otherwise.
+// exact accepts exactly the named arguments.
 func exact(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {

@@ -28,13 +28,13 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// session is one command line and what it came to.
+// session is the outcome of one command line.
 type session struct {
 	stdout, stderr string
 	code           int
 }
 
-// setup is what a command line is run with.
+// setup is a command line and its surroundings.
 type setup struct {
 	args    []string
 	env     map[string]string
@@ -43,7 +43,7 @@ type setup struct {
 	address string
 }
 
-// buffer takes what a command writes, from several goroutines.
+// buffer collects what a command writes from several goroutines.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -80,7 +80,7 @@ func process(s setup, stdout, stderr *buffer) Process {
 	}
 }
 
-// run runs one command line. The address of the server reads ADDRESS in what comes out.
+// run runs one command line. In the output, ADDRESS replaces the address of the server.
 func run(t *testing.T, s setup) session {
 	t.Helper()
 	var stdout, stderr buffer
@@ -90,13 +90,14 @@ func run(t *testing.T, s setup) session {
 		out.stdout = strings.ReplaceAll(out.stdout, s.address, "ADDRESS")
 		out.stderr = strings.ReplaceAll(out.stderr, s.address, "ADDRESS")
 	}
-	if whole := out.stdout + out.stderr; strings.Contains(whole, "secret") && !strings.Contains(strings.Join(s.args, " ")+s.stdin, "secret") {
-		t.Errorf("a debug_redact field came out:\n%s", whole)
+	if whole := out.stdout + out.stderr; strings.Contains(whole, "secret") &&
+		!strings.Contains(strings.Join(s.args, " ")+s.stdin, "secret") {
+		t.Errorf("the output has the value of a debug_redact field:\n%s", whole)
 	}
 	return out
 }
 
-// golden compares a session with its file.
+// golden compares a session with its golden file.
 func golden(t *testing.T, name string, s setup, got session) {
 	t.Helper()
 	var text strings.Builder
@@ -125,7 +126,7 @@ func golden(t *testing.T, name string, s setup, got session) {
 	}
 }
 
-// full serves a saga of each sort.
+// full serves a saga of each kind.
 func full(t *testing.T, f *servertest.Server) {
 	f.Sagas = []*treatyv1.Saga{
 		succeeded(t), compensated(t), running(t), parked(t), foreign(t),
@@ -138,7 +139,7 @@ func full(t *testing.T, f *servertest.Server) {
 	f.Records = journalOf(t, "sagas/order-2")
 }
 
-// history is what a watcher of the compensated saga sees; the connection breaks once.
+// history is what a watcher of the compensated saga receives. The connection breaks once.
 func history(t *testing.T) []servertest.Stage {
 	end := compensated(t)
 	begin := newSaga(t, "order-2", treatyv1.SagaState_SAGA_STATE_RUNNING)
@@ -188,29 +189,40 @@ func TestCommands(t *testing.T) {
 		{name: "get_terminal", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: wide}},
 		{name: "get_terminal_running", setup: setup{args: []string{"sagas", "get", "order-3"}, screen: wide}},
 		{name: "get_terminal_narrow", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: narrow}},
-		{name: "get_terminal_no_color", setup: setup{args: []string{"sagas", "get", "stuck-1", "--no-color"}, screen: wide}},
-		{name: "get_terminal_NO_COLOR", setup: setup{args: []string{"sagas", "get", "stuck-1"}, screen: wide, env: map[string]string{"NO_COLOR": "1"}}},
+		{name: "get_terminal_no_color",
+			setup: setup{args: []string{"sagas", "get", "stuck-1", "--no-color"}, screen: wide}},
+		{name: "get_terminal_NO_COLOR",
+			setup: setup{args: []string{"sagas", "get", "stuck-1"}, screen: wide,
+				env: map[string]string{"NO_COLOR": "1"}}},
 		{name: "watch", setup: setup{args: []string{"sagas", "watch", "order-2"}}, streams: history},
 		{name: "watch_json", setup: setup{args: []string{"sagas", "watch", "order-2", "--json"}}, streams: history},
-		{name: "watch_terminal", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: narrow}, streams: history},
-		{name: "watch_terminal_low", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: &render.Screen{Width: 40, Height: 6}}, streams: history},
+		{name: "watch_terminal", setup: setup{args: []string{"sagas", "watch", "order-2"}, screen: narrow},
+			streams: history},
+		{name: "watch_terminal_low",
+			setup: setup{args: []string{"sagas", "watch", "order-2"},
+				screen: &render.Screen{Width: 40, Height: 6}}, streams: history},
 		{name: "wait_succeeded", setup: setup{args: []string{"sagas", "wait", "order-1"}}},
 		{name: "wait_compensated", setup: setup{args: []string{"sagas", "wait", "order-2"}}, streams: history},
 		{name: "wait_json", setup: setup{args: []string{"sagas", "wait", "order-2", "--json"}}},
 		{name: "wait_timeout", setup: setup{args: []string{"sagas", "wait", "order-3", "--timeout", "2s"}}},
 		{name: "wait_suspended", setup: setup{args: []string{"sagas", "wait", "stuck-1", "--timeout", "2s"}}},
-		{name: "cancel", setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "the customer withdrew"}}},
-		{name: "cancel_json", setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "the customer withdrew", "--json"}}},
+		{name: "cancel",
+			setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "the customer withdrew"}}},
+		{name: "cancel_json",
+			setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "the customer withdrew", "--json"}}},
 		{name: "resume", setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "fixed"}}},
-		{name: "resume_json", setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "fixed", "--retry", "--json"}}},
+		{name: "resume_json",
+			setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "fixed", "--retry", "--json"}}},
 		{name: "records", setup: setup{args: []string{"sagas", "records", "order-2"}}},
 		{name: "records_json", setup: setup{args: []string{"sagas", "records", "order-2", "--json"}}},
 		{name: "records_terminal", setup: setup{args: []string{"sagas", "records", "order-2"}, screen: wide}},
 		{name: "start", setup: setup{args: orderFlags}},
 		{name: "start_json", setup: setup{args: append(slices.Clone(orderFlags), "--json")}},
 		{name: "start_wait", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait")}},
-		{name: "start_wait_json", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait", "--json")}},
-		{name: "start_wait_compensated", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-2", "--wait")}},
+		{name: "start_wait_json",
+			setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait", "--json")}},
+		{name: "start_wait_compensated",
+			setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-2", "--wait")}},
 		{name: "definitions", setup: setup{args: []string{"definitions"}}},
 		{name: "definitions_json", setup: setup{args: []string{"definitions", "--json"}}},
 		{name: "version", setup: setup{args: []string{"version"}}},
@@ -238,13 +250,13 @@ func TestCommands(t *testing.T) {
 				validJSONLines(t, strings.NewReader(got.stdout))
 			}
 			if c.setup.screen == nil && strings.Contains(got.stdout+got.stderr, "\x1b") {
-				t.Error("an escape sequence came out of a pipe")
+				t.Error("the output of a pipe has an escape sequence")
 			}
 		})
 	}
 }
 
-// TestRequests checks what is asked of the orchestrator.
+// TestRequests checks the requests that the commands send.
 func TestRequests(t *testing.T) {
 	f := servertest.New(t)
 	full(t, f)
@@ -255,9 +267,11 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	t.Run("filter", func(t *testing.T) {
-		do(t, "", "sagas", "list", "--state", "running,SAGA_STATE_SUSPENDED", "--definition", "/"+placeOrder, "--filter", "labels.a = \"b\" OR labels.c = \"d\"", "--order-by", "update_time", "--page-size", "7")
+		do(t, "", "sagas", "list", "--state", "running,SAGA_STATE_SUSPENDED", "--definition", "/"+placeOrder,
+			"--filter", "labels.a = \"b\" OR labels.c = \"d\"", "--order-by", "update_time", "--page-size", "7")
 		got := servertest.Last[*treatyv1.ListSagasRequest](t, f)
-		want := `(state = "RUNNING" OR state = "SUSPENDED") AND definition = "shop.v1.OrderSagas/PlaceOrder" AND (labels.a = "b" OR labels.c = "d")`
+		want := `(state = "RUNNING" OR state = "SUSPENDED") AND definition = "shop.v1.OrderSagas/PlaceOrder"` +
+			` AND (labels.a = "b" OR labels.c = "d")`
 		if got.GetFilter() != want || got.GetOrderBy() != "update_time" || got.GetPageSize() != 7 {
 			t.Errorf("got %v, want the filter %s", got, want)
 		}
@@ -265,13 +279,15 @@ func TestRequests(t *testing.T) {
 	t.Run("cancel", func(t *testing.T) {
 		do(t, "", "sagas", "cancel", "order-3", "--reason", " why ", "--actor", "bob")
 		got := servertest.Last[*treatyv1.CancelSagaRequest](t, f)
-		if got.GetName() != "sagas/order-3" || got.GetDecision().GetActor() != "bob" || got.GetDecision().GetReason() != "why" {
+		if got.GetName() != "sagas/order-3" || got.GetDecision().GetActor() != "bob" ||
+			got.GetDecision().GetReason() != "why" {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("retry", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-2", "--reason", "why")
-		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetRetry() == nil || got.GetDecision().GetActor() != "ada" {
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetRetry() == nil ||
+			got.GetDecision().GetActor() != "ada" {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -279,13 +295,15 @@ func TestRequests(t *testing.T) {
 		file := writeFile(t, "request.json", `{"reply":{"reservation":"res-10"}}`)
 		do(t, "", "sagas", "resume", "stuck-1", "--reason", "why", "--retry-edited", "@"+file)
 		got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f).GetRetryEdited().GetRequest()
-		if diff := cmp.Diff(servertest.ShopAny(t, "shop.v1.ReleaseRequest", `{"reply":{"reservation":"res-10"}}`).String(), got.String()); diff != "" {
+		if diff := cmp.Diff(servertest.ShopAny(t, "shop.v1.ReleaseRequest",
+			`{"reply":{"reservation":"res-10"}}`).String(), got.String()); diff != "" {
 			t.Error(diff)
 		}
 	})
 	t.Run("mark done", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-1", "--reason", "why", "--mark-done")
-		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkDone() == nil || got.GetMarkDone().GetReply() != nil {
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkDone() == nil ||
+			got.GetMarkDone().GetReply() != nil {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -315,7 +333,8 @@ func TestRequests(t *testing.T) {
 		do(t, `{"customer":"c-7"}`, "start", "/"+placeOrder, "--data", "-", "--request-id", "r-9", "--saga-id", "x")
 		got := servertest.Last[*treatyv1.CreateSagaRequest](t, f)
 		want := servertest.ShopAny(t, "shop.v1.PlaceOrderRequest", `{"customer":"c-7","requestId":"r-9"}`)
-		if got.GetDefinition() != placeOrder || got.GetRequestId() != "r-9" || got.GetSagaId() != "x" || got.GetRequest().String() != want.String() {
+		if got.GetDefinition() != placeOrder || got.GetRequestId() != "r-9" || got.GetSagaId() != "x" ||
+			got.GetRequest().String() != want.String() {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -324,13 +343,14 @@ func TestRequests(t *testing.T) {
 	})
 	t.Run("start without a request id field", func(t *testing.T) {
 		do(t, "", "start", "shop.v1.OrderSagas/CloseShop", "--request-id", "r-9")
-		if got := servertest.Last[*treatyv1.CreateSagaRequest](t, f); got.GetRequestId() != "r-9" || len(got.GetRequest().GetValue()) != 0 {
+		if got := servertest.Last[*treatyv1.CreateSagaRequest](t, f); got.GetRequestId() != "r-9" ||
+			len(got.GetRequest().GetValue()) != 0 {
 			t.Errorf("got %v", got)
 		}
 	})
 }
 
-// TestWithoutReflection checks that payloads stay closed where nobody tells their types.
+// TestWithoutReflection checks that payloads of unknown types are never shown.
 func TestWithoutReflection(t *testing.T) {
 	f := servertest.New(t, servertest.WithoutReflection)
 	full(t, f)
@@ -346,7 +366,7 @@ func TestWithoutReflection(t *testing.T) {
 	}
 }
 
-// TestInterrupted checks that a signal ends a watch silently.
+// TestInterrupted checks that a signal ends a watch without a message.
 func TestInterrupted(t *testing.T) {
 	f := servertest.New(t)
 	full(t, f)
@@ -364,7 +384,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// signalWriter tells that something was written.
+// signalWriter calls seen at each write.
 type signalWriter struct{ seen func() }
 
 func (w signalWriter) Write(p []byte) (int, error) {
@@ -372,7 +392,7 @@ func (w signalWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestOutputFails checks that a full disk isn't taken for success.
+// TestOutputFails checks that a full disk fails the run.
 func TestOutputFails(t *testing.T) {
 	var stderr buffer
 	p := process(setup{args: []string{"version"}}, &buffer{}, &stderr)

@@ -5,13 +5,11 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
-	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -27,9 +25,9 @@ func (a *app) completeCommand() *cobra.Command {
 	var flags completeFlags
 	cmd := &cobra.Command{
 		Use:   "complete STEP (--reply JSON | --refuse CODE --message WHY)",
-		Short: "Complete a command that its participant accepted",
-		Long: `Complete a command that its participant accepted and never completed, in the participant's place: as done with a reply, or as certainly
-not executed. STEP is sagas/x/steps/2 or just x/2.`,
+		Short: "Complete a pending command",
+		Long: `Complete a command that its participant accepted and never completed, on the participant's behalf: as
+done with a reply, or as certainly not executed. STEP is sagas/x/steps/2 or just x/2.`,
 		Example: `  treaty sagas complete sagas/x/steps/2 --reply '{"inspection":"inspections/7"}'
   treaty sagas complete x/2 --refuse FAILED_PRECONDITION --message 'the passport is forged'
   treaty sagas complete x/2 --compensation --reply '{}'`,
@@ -39,22 +37,15 @@ not executed. STEP is sagas/x/steps/2 or just x/2.`,
 		}),
 	}
 	set := cmd.Flags()
-	set.StringVar(&flags.reply, "reply", "", "the command is done, with this reply: `JSON`, @FILE, or - for standard input")
-	set.StringVar(&flags.refuse, "refuse", "", "the command was certainly not executed: the gRPC `CODE`, e.g. FAILED_PRECONDITION")
-	set.StringVar(&flags.message, "message", "", "`WHY` it was refused")
+	set.StringVar(&flags.reply, "reply", "",
+		"the command is done, with this reply: `JSON`, @FILE, or - for standard input")
+	set.StringVar(&flags.refuse, "refuse", "",
+		"the command was certainly not executed: a gRPC `CODE`, e.g. FAILED_PRECONDITION")
+	set.StringVar(&flags.message, "message", "", "`WHY` the command was refused")
 	set.BoolVar(&flags.compensation, "compensation", false, "complete the step's compensation, not its action")
 	cmd.MarkFlagsMutuallyExclusive("reply", "refuse")
 	cmd.MarkFlagsOneRequired("reply", "refuse")
 	return cmd
-}
-
-// parseCode reads the value of --refuse.
-func parseCode(text string) (codes.Code, error) {
-	code, ok := render.ParseCode(text)
-	if !ok || code == codes.OK {
-		return 0, problem.Usage("there is no gRPC code "+quote(text), "Codes that mean \"certainly not executed\" are INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE and PERMISSION_DENIED.")
-	}
-	return code, nil
 }
 
 func (a *app) complete(ctx context.Context, text string, flags completeFlags) error {
@@ -71,65 +62,65 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 		if err != nil {
 			return err
 		}
-		request.How = &treatyv1.CompleteStepRequest_Refusal{Refusal: &treatyv1.Failure{Code: int32(code), Message: flags.message}}
+		refusal := &treatyv1.Failure{Code: int32(code), Message: flags.message}
+		request.How = &treatyv1.CompleteStepRequest_Refusal{Refusal: refusal}
 	} else if flags.message != "" {
-		return problem.Usage("--message says why a command was refused", "Give it with --refuse, or leave it out.")
+		return problem.Usage("--message says why a command was refused", "Use it with --refuse, or leave it out.")
 	}
-	c, err := a.connect(ctx)
-	if err != nil {
+	if err := a.connect(ctx); err != nil {
 		return err
 	}
 	if request.How == nil {
-		if err := a.completionReply(ctx, c, saga, request, flags); err != nil {
+		reply, err := a.completionReply(ctx, request, flags.reply)
+		if err != nil {
 			return err
 		}
+		request.How = &treatyv1.CompleteStepRequest_Reply{Reply: reply}
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	if _, err := c.Sagas.CompleteStep(call, request); err != nil {
+	if _, err := a.client.Sagas.CompleteStep(call, request); err != nil {
 		return a.explain(err, problem.Subject{Doing: "completing " + step, Saga: saga, Step: true})
 	}
-	after, err := a.getSaga(ctx, c, saga)
+	after, err := a.getSaga(ctx, saga)
 	if err != nil {
 		return err
 	}
-	a.printStanding(c, after)
+	a.printStanding(after)
 	return nil
 }
 
-// completionReply puts the reply into a completion, as the message that the step's method returns.
-func (a *app) completionReply(ctx context.Context, c *connection.Client, saga string, request *treatyv1.CompleteStepRequest, flags completeFlags) error {
-	in, err := a.readInput("--reply", flags.reply)
+// completionReply reads --reply as the message that the method of the request's step returns.
+func (a *app) completionReply(
+	ctx context.Context, request *treatyv1.CompleteStepRequest, reply string,
+) (*anypb.Any, error) {
+	in, err := a.readInput("--reply", reply)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	standing, err := a.getSaga(ctx, c, saga)
+	sagaName, _, err := parseStep(request.GetName())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	steps := standing.GetSteps()
+	saga, err := a.getSaga(ctx, sagaName)
+	if err != nil {
+		return nil, err
+	}
+	steps := saga.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })
 	if i < 0 {
-		return problem.Usage(saga+" has no step "+resource.StepPath(request.GetName()), "treaty sagas get "+render.ShellQuote(saga)+" shows its steps.")
+		return nil, problem.Usage(sagaName+" has no step "+resource.StepPath(request.GetName()),
+			"To show its steps, run treaty sagas get "+render.ShellQuote(sagaName)+".")
 	}
 	name := steps[i].GetMethod()
-	if flags.compensation {
+	if request.GetDirection() == treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION {
 		if name = steps[i].GetCompensationMethod(); name == "" {
-			return problem.Usage(request.GetName() + " has no compensation")
+			return nil, problem.Usage(request.GetName() + " has no compensation")
 		}
 	}
-	method, err := c.Schema.Method(name)
+	method, err := a.client.Schema.Method(name)
 	if err != nil {
-		return a.explainer().ExplainReflection(err)
+		return nil, a.explainer().ExplainReflection(err)
 	}
-	message, err := in.parse(c.Schema, method.Output())
-	if err != nil {
-		return err
-	}
-	reply, err := schema.Pack(message)
-	if err != nil {
-		return err
-	}
-	request.How = &treatyv1.CompleteStepRequest_Reply{Reply: reply}
-	return nil
+	return a.pack(in, method.Output())
 }

@@ -11,20 +11,20 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// completionTimeout bounds how long a shell waits for suggestions.
+// completionTimeout is how long a shell waits for suggestions.
 const completionTimeout = 2 * time.Second
 
-// completionSagas is how many sagas are suggested at most.
+// completionSagas is the largest number of suggested sagas.
 const completionSagas = 100
 
 // openSagas is the filter for sagas that haven't ended.
 const openSagas = `state = "RUNNING" OR state = "COMPENSATING" OR state = "SUSPENDED"`
 
-// completer suggests words. It never fails: what can't be found isn't suggested.
+// completer suggests words. It never fails: if it can't reach the orchestrator, it suggests nothing.
 type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
 
 func (a *app) completeFlag(cmd *cobra.Command, flag string, complete completer) {
-	// It fails only for a flag that isn't there, which a test over all flags would show.
+	// It fails only for an unknown flag, which the tests would show.
 	_ = cmd.RegisterFlagCompletionFunc(flag, complete)
 }
 
@@ -34,7 +34,7 @@ func fixed(words ...string) completer {
 	}
 }
 
-// completeStates suggests the states, in the case in which the word was begun.
+// completeStates suggests the saga states, in lower case if the word begins in lower case.
 func completeStates(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	states := resource.States()
 	if toComplete != "" && toComplete == strings.ToLower(toComplete) {
@@ -46,7 +46,7 @@ func completeStates(_ *cobra.Command, _ []string, toComplete string) ([]string, 
 	return withPrefix(states, toComplete), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-// completeSaga suggests the names of sagas, newest first, as the filter chooses them.
+// completeSaga suggests the names of the sagas that match a filter, newest first.
 func (a *app) completeSaga(filter string) completer {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		none := cobra.ShellCompDirectiveNoFileComp
@@ -55,18 +55,19 @@ func (a *app) completeSaga(filter string) completer {
 		}
 		ctx, cancel := completionContext(cmd)
 		defer cancel()
-		c, err := a.connect(ctx)
-		if err != nil {
+		if err := a.connect(ctx); err != nil {
 			return nil, none
 		}
-		page, err := c.Sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: completionSagas, Filter: filter})
+		page, err := a.client.Sagas.ListSagas(ctx,
+			&treatyv1.ListSagasRequest{PageSize: completionSagas, Filter: filter})
 		if err != nil {
 			return nil, none
 		}
 		var words []string
 		for _, saga := range page.GetSagas() {
 			name := saga.GetName()
-			if toComplete != "" && !strings.HasPrefix(resource.SagaPrefix, toComplete) && !strings.HasPrefix(toComplete, resource.SagaPrefix) {
+			if !strings.HasPrefix(resource.SagaPrefix, toComplete) &&
+				!strings.HasPrefix(toComplete, resource.SagaPrefix) {
 				name = strings.TrimPrefix(name, resource.SagaPrefix)
 			}
 			words = append(words, name+"\t"+resource.StateName(saga.GetState())+" "+saga.GetDefinition())
@@ -75,23 +76,26 @@ func (a *app) completeSaga(filter string) completer {
 	}
 }
 
-// completeMethod suggests definitions for the first argument.
-func (a *app) completeMethod(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+// completeMethod suggests saga definitions for the first argument.
+func (a *app) completeMethod(
+	cmd *cobra.Command, args []string, toComplete string,
+) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return a.completeDefinitions(cmd, args, toComplete)
 }
 
-// completeDefinitions suggests the definitions that are served.
-func (a *app) completeDefinitions(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+// completeDefinitions suggests saga definitions.
+func (a *app) completeDefinitions(
+	cmd *cobra.Command, _ []string, toComplete string,
+) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := completionContext(cmd)
 	defer cancel()
-	c, err := a.connect(ctx)
-	if err != nil {
+	if err := a.connect(ctx); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	served, err := c.Schema.Definitions()
+	served, err := a.client.Schema.Definitions()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

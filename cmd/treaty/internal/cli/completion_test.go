@@ -17,14 +17,18 @@ func TestCompletion(t *testing.T) {
 		want []string
 		not  []string
 	}{
-		{"names", []string{"sagas", "get", ""}, []string{"sagas/order-1\tSUCCEEDED shop.v1.OrderSagas/PlaceOrder", "sagas/order-2\t"}, nil},
-		{"names begun with the prefix", []string{"sagas", "get", "sagas/order-2"}, []string{"sagas/order-2\t"}, []string{"order-1"}},
+		{"names", []string{"sagas", "get", ""},
+			[]string{"sagas/order-1\tSUCCEEDED shop.v1.OrderSagas/PlaceOrder", "sagas/order-2\t"}, nil},
+		{"names begun with the prefix", []string{"sagas", "get", "sagas/order-2"}, []string{"sagas/order-2\t"},
+			[]string{"order-1"}},
 		{"names begun without it", []string{"sagas", "get", "order-2"}, []string{"order-2\t"}, []string{"sagas/"}},
 		{"only one name", []string{"sagas", "get", "order-1", ""}, nil, []string{"order-2"}},
 		{"states", []string{"sagas", "list", "--state", ""}, []string{"RUNNING\n", "SUSPENDED\n"}, nil},
-		{"states in lower case", []string{"sagas", "list", "--state", "su"}, []string{"suspended\n", "succeeded\n"}, []string{"running"}},
+		{"states in lower case", []string{"sagas", "list", "--state", "su"}, []string{"suspended\n", "succeeded\n"},
+			[]string{"running"}},
 		{"definitions", []string{"sagas", "list", "--definition", ""}, []string{placeOrder + "\n"}, nil},
-		{"methods", []string{"start", "shop.v1.OrderSagas/C"}, []string{"shop.v1.OrderSagas/CloseShop\n"}, []string{"PlaceOrder", "CountOrders"}},
+		{"methods", []string{"start", "shop.v1.OrderSagas/C"}, []string{"shop.v1.OrderSagas/CloseShop\n"},
+			[]string{"PlaceOrder", "CountOrders"}},
 		{"order", []string{"sagas", "list", "--order-by", ""}, []string{"update_time desc\n"}, nil},
 		{"commands", []string{"sagas", "w"}, []string{"wait\t", "watch\t"}, []string{"list"}},
 	} {

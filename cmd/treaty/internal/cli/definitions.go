@@ -16,29 +16,21 @@ import (
 func (a *app) definitionsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "definitions",
-		Short: "List the saga definitions that are served",
-		Long:  "List the saga definitions that the orchestrator serves, as its server reflection tells them.",
+		Short: "List the saga definitions",
+		Long:  "List the saga definitions that the orchestrator serves. They are read by server reflection.",
 		Args:  exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error {
-			c, err := a.connect(ctx)
-			if err != nil {
+			if err := a.connect(ctx); err != nil {
 				return err
 			}
-			served, err := c.Schema.Definitions()
+			served, err := a.client.Schema.Definitions()
 			if err != nil {
 				return a.explainer().ExplainReflection(err)
 			}
 			if a.flags.json {
-				for _, definition := range served {
-					line, err := newDefinitionJSON(definition)
-					if err != nil {
-						return err
-					}
-					writeJSON(a.Stdout, line)
-				}
-				return nil
+				return a.printDefinitionsJSON(served)
 			}
-			a.print(a.view(c, render.SagaPayloads).Definitions(served))
+			a.print(a.view(render.SagaPayloads).Definitions(served))
 			return nil
 		}),
 	}
@@ -54,23 +46,26 @@ type definitionJSON struct {
 	Labels         []string        `json:"labels,omitempty"`
 }
 
-func newDefinitionJSON(d schema.Definition) (definitionJSON, error) {
-	input := d.Method.Input()
-	out := definitionJSON{
-		Definition:  d.Name,
-		RequestType: string(input.FullName()),
-		ReplyType:   string(d.Method.Output().FullName()),
-		Labels:      schema.LabelFields(input),
-	}
-	if d.Deadline > 0 {
-		deadline, err := protojson.Marshal(durationpb.New(d.Deadline))
-		if err != nil {
-			return out, fmt.Errorf("the deadline of %s: %w", d.Name, err)
+func (a *app) printDefinitionsJSON(served []schema.Definition) error {
+	for _, definition := range served {
+		input := definition.Method.Input()
+		out := definitionJSON{
+			Definition:  definition.Name,
+			RequestType: string(input.FullName()),
+			ReplyType:   string(definition.Method.Output().FullName()),
+			Labels:      schema.LabelFields(input),
 		}
-		out.Deadline = deadline
+		if definition.Deadline > 0 {
+			deadline, err := protojson.Marshal(durationpb.New(definition.Deadline))
+			if err != nil {
+				return fmt.Errorf("converting the deadline of %s to JSON: %w", definition.Name, err)
+			}
+			out.Deadline = deadline
+		}
+		if field := schema.RequestIDField(input); field != nil {
+			out.RequestIDField = string(field.Name())
+		}
+		writeJSON(a.Stdout, out)
 	}
-	if field := schema.RequestIDField(input); field != nil {
-		out.RequestIDField = string(field.Name())
-	}
-	return out, nil
+	return nil
 }

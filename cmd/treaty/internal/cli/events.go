@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -26,12 +25,14 @@ func (a *app) eventsCommand() *cobra.Command {
 	var flags eventsFlags
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Follow the events that are published",
-		Long: `Follow the events that are published: by services, and by the orchestrator, which publishes the replies that are events. It
-begins with the oldest event that is kept, and goes on until it is interrupted, also when the orchestrator is restarted.
+		Short: "Follow the published events",
+		Long: `Follow the events that services publish, and the replies that the orchestrator publishes as events.
+Begin with the oldest event that is kept, and continue until interrupted. Following survives a restart
+of the orchestrator.
 
-With --consumer it begins where that consumer is, and acknowledges each event once it is written: what one run has
-written, the next one doesn't. A service's own consumer would miss what is acknowledged here; give another name.`,
+With --consumer, begin at the consumer's position and acknowledge each event after printing it, so the
+next run continues with the events after it. Don't use the name of a service's consumer: the service
+would miss the acknowledged events.`,
 		Example: `  treaty events --type acme.identity.v1.ApplicantVerified --subject applicants/1
   treaty events --after 4711 --json
   treaty events --consumer audit --json >> events.jsonl`,
@@ -40,32 +41,33 @@ written, the next one doesn't. A service's own consumer would miss what is ackno
 			if flags.count < 0 {
 				return problem.Usage("--count must be more than 0")
 			}
-			c, err := a.connect(ctx)
-			if err != nil {
+			if err := a.connect(ctx); err != nil {
 				return err
 			}
 			ctx, cancel := a.long(ctx)
 			defer cancel()
-			return a.events(ctx, c, flags)
+			return a.events(ctx, flags)
 		}),
 	}
 	set := cmd.Flags()
-	set.StringSliceVar(&flags.types, "type", nil, "only events of this message `TYPE`; may be given several times")
-	set.StringVar(&flags.subject, "subject", "", "only events of this `SUBJECT`, the value of their correlation key")
-	set.Uint64Var(&flags.after, "after", 0, "begin behind this `POSITION`; for a consumer only when it is new")
-	set.StringVar(&flags.consumer, "consumer", "", "read as the durable consumer of this `NAME`: lower-case letters, digits and hyphens")
+	set.StringSliceVar(&flags.types, "type", nil, "only events of this message `TYPE`; can be repeated")
+	set.StringVar(&flags.subject, "subject", "", "only events with this `SUBJECT`, the value of the correlation key")
+	set.Uint64Var(&flags.after, "after", 0, "begin after this `POSITION`; ignored for an existing consumer")
+	set.StringVar(&flags.consumer, "consumer", "",
+		"read as the durable consumer with this `NAME`: lower-case letters, digits and hyphens")
 	set.IntVar(&flags.count, "count", 0, "end after this many events (default: never)")
 	return cmd
 }
 
-// events writes events until there were enough of them, or ctx ends. A connection that is lost after it once stood is tried again.
-func (a *app) events(ctx context.Context, c *connection.Client, flags eventsFlags) error {
-	reader := &eventReader{app: a, client: c, flags: flags, view: a.view(c, render.SagaPayloads)}
+// events prints events until it has printed enough of them or ctx ends. It retries a connection that is lost after it
+// was established.
+func (a *app) events(ctx context.Context, flags eventsFlags) error {
+	reader := &eventReader{app: a, flags: flags, view: a.view(render.SagaPayloads)}
 	wait := firstPause
 	for {
-		written := reader.written
+		printed := reader.printed
 		err := reader.stream(ctx)
-		if reader.written > written {
+		if reader.printed > printed {
 			wait = firstPause
 		}
 		switch {
@@ -86,28 +88,27 @@ func (a *app) events(ctx context.Context, c *connection.Client, flags eventsFlag
 	}
 }
 
-// eventReader writes the events of one stream after the other.
+// eventReader prints the events of one stream after another.
 type eventReader struct {
 	app     *app
-	client  *connection.Client
 	flags   eventsFlags
 	view    *render.View
 	opened  bool
-	written int
+	printed int
 }
 
-// stream writes what one stream brings. It returns nil when there were enough.
+// stream prints the events of one stream. It returns nil once it has printed enough of them.
 func (r *eventReader) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	request := &treatyv1.StreamEventsRequest{
 		Consumer: r.flags.consumer, AfterPosition: r.flags.after, Types: r.flags.types, Subject: r.flags.subject,
 	}
-	stream, err := r.client.Events.StreamEvents(ctx, request)
+	stream, err := r.app.client.Events.StreamEvents(ctx, request)
 	if err != nil {
 		return err
 	}
-	// The header comes when the stream is open, before any event.
+	// The server sends the header when the stream is open, before any event.
 	if header, err := stream.Header(); err == nil && header != nil {
 		r.opened = true
 	}
@@ -119,29 +120,30 @@ func (r *eventReader) stream(ctx context.Context) error {
 		if err := r.take(ctx, response.GetEvent()); err != nil {
 			return err
 		}
-		if r.written == r.flags.count {
+		if r.printed == r.flags.count {
 			return nil
 		}
 	}
 }
 
-// take writes an event, and acknowledges it for a consumer.
+// take prints an event, and acknowledges it for a consumer.
 func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) error {
 	if r.app.flags.json {
-		r.app.printJSON(r.client, event)
+		r.app.printJSON(event)
 	} else {
 		r.app.print(r.view.Event(event))
 	}
 	if err := r.app.written.problem(); err != nil {
-		return err // before it is acknowledged: nobody has it
+		return err // an event that wasn't written isn't acknowledged
 	}
-	r.written++
+	r.printed++
 	if r.flags.consumer == "" {
 		r.flags.after = event.GetPosition()
 		return nil
 	}
 	ctx, cancel := r.app.unary(ctx)
 	defer cancel()
-	_, err := r.client.Events.AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: r.flags.consumer, Position: event.GetPosition()})
+	request := &treatyv1.AcknowledgeEventsRequest{Consumer: r.flags.consumer, Position: event.GetPosition()}
+	_, err := r.app.client.Events.AcknowledgeEvents(ctx, request)
 	return err
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -16,8 +15,9 @@ func (a *app) getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get NAME",
 		Short: "Show one saga with its timeline",
-		Long: `Show one saga with its timeline: each step with its method, kind, state and duration, its compensation and failure,
-and, while its command is still being sent, its attempts. For a suspended saga: why, and the commands with which it goes on.`,
+		Long: `Show one saga with its timeline: the method, kind, state and duration of each step, its compensation and
+failure, and the attempts of a command that isn't done yet. For a suspended saga, also show why it is
+suspended and how to resume it.`,
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(""),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -25,34 +25,34 @@ and, while its command is still being sent, its attempts. For a suspended saga: 
 			if err != nil {
 				return err
 			}
-			c, err := a.connect(ctx)
-			if err != nil {
+			if err := a.connect(ctx); err != nil {
 				return err
 			}
-			saga, err := a.getSaga(ctx, c, name)
+			saga, err := a.getSaga(ctx, name)
 			if err != nil {
 				return err
 			}
 			if a.flags.json {
-				a.printJSON(c, saga)
+				a.printJSON(saga)
 				return nil
 			}
 			shown := render.SagaPayloads
 			if payloads {
 				shown = render.AllPayloads
 			}
-			a.print(a.view(c, shown).Saga(saga))
+			a.print(a.view(shown).Saga(saga))
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVar(&payloads, "payloads", false, "show the steps' requests and replies too; --json always does")
+	cmd.Flags().BoolVar(&payloads, "payloads", false,
+		"also show the requests and replies of the steps; --json always does")
 	return cmd
 }
 
-func (a *app) getSaga(ctx context.Context, c *connection.Client, name string) (*treatyv1.Saga, error) {
+func (a *app) getSaga(ctx context.Context, name string) (*treatyv1.Saga, error) {
 	ctx, cancel := a.unary(ctx)
 	defer cancel()
-	saga, err := c.Sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
+	saga, err := a.client.Sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
 	if err != nil {
 		return nil, a.explain(err, problem.Subject{Doing: "reading the saga", Saga: name})
 	}

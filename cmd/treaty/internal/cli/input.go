@@ -7,19 +7,20 @@ import (
 	"os"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
-// maxInput bounds what is read from a file or from standard input.
+// maxInput is the largest file or standard input that is read, in bytes.
 const maxInput = 64 << 20
 
-// input is JSON that the operator gave.
+// input is JSON from the command line.
 type input struct {
-	// source says where it is from, for errors.
+	// source names the flag or the file, for errors.
 	source string
 
 	json []byte
@@ -34,10 +35,10 @@ func (a *app) readInput(flag, value string) (*input, error) {
 		path := value[1:]
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, problem.Usage(flag + ": the file can't be read: " + err.Error())
+			return nil, problem.Usage(flag + ": reading the file: " + err.Error())
 		}
 		in, err := readAll(file, path)
-		// It was only read, so closing it loses nothing.
+		// The file was only read, so an error of Close loses nothing.
 		_ = file.Close()
 		return in, err
 	default:
@@ -56,12 +57,15 @@ func readAll(r io.Reader, source string) (*input, error) {
 	return &input{source: source, json: raw}, nil
 }
 
-// parse reads the JSON as a message.
-func (in *input) parse(types *schema.Schema, descriptor protoreflect.MessageDescriptor) (*dynamicpb.Message, error) {
-	message, err := types.Decode(descriptor, in.json)
+// decode reads the input as a message of a type.
+func (a *app) decode(in *input, descriptor protoreflect.MessageDescriptor) (proto.Message, error) {
+	message, err := a.client.Schema.Decode(descriptor, in.json)
+	if err == nil {
+		return message, nil
+	}
 	cause, ok := errors.AsType[*schema.DecodeError](err)
 	if !ok {
-		return message, err
+		return nil, err
 	}
 	p := problem.Usage(in.source + " isn't a " + cause.Detail())
 	if len(cause.Fields) > 0 {
@@ -70,4 +74,21 @@ func (in *input) parse(types *schema.Schema, descriptor protoreflect.MessageDesc
 		p.Hints = append(p.Hints, string(cause.Type)+" has no fields: write {}.")
 	}
 	return nil, p
+}
+
+// pack reads the input as a message of a type and puts it into an Any.
+func (a *app) pack(in *input, descriptor protoreflect.MessageDescriptor) (*anypb.Any, error) {
+	message, err := a.decode(in, descriptor)
+	if err != nil {
+		return nil, err
+	}
+	return packed(message)
+}
+
+func packed(message proto.Message) (*anypb.Any, error) {
+	out, err := schema.Pack(message)
+	if err != nil {
+		return nil, problem.Usage(err.Error())
+	}
+	return out, nil
 }

@@ -17,37 +17,42 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// using is a saga that uses the whole language.
+// using returns a saga that uses every feature of the saga language.
 func using(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "order-8", treatyv1.SagaState_SAGA_STATE_RUNNING)
 	saga.Request = nil
 	saga.ParentStep, saga.Round = "sagas/parent/steps/2.1.1", 3
 	saga.Progress = servertest.ShopAny(t, "shop.v1.Stage", `{"done":"packing","card":{"number":"4111-secret"}}`)
 	saga.Scopes = []*treatyv1.Scope{
-		{Scope: "1", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t), DecideTime: at(ms(400))},
+		{Scope: "1", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t),
+			DecideTime: at(ms(400))},
 		{Scope: "2", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE, DecideTime: at(ms(450))},
 	}
 	saga.Waits = []*treatyv1.Wait{
 		{
 			Wait: "r3.5", DueTime: at(time.Hour), ScheduleTime: at(ms(480)),
-			Events: []*treatyv1.EventKey{{Type: "shop.v1.OrderShipped", Subject: "orders/1"}, {Type: "shop.v1.OrderLost", Subject: "orders/1"}},
+			Events: []*treatyv1.EventKey{{Type: "shop.v1.OrderShipped", Subject: "orders/1"},
+				{Type: "shop.v1.OrderLost", Subject: "orders/1"}},
 		},
 		{Wait: "r3.6.1.1", DueTime: at(2 * time.Hour), ScheduleTime: at(ms(490))},
-		{Wait: "r3.6.2.1", Events: []*treatyv1.EventKey{{Type: "shop.v1.OrderShipped", Subject: "orders/2"}}, ScheduleTime: at(ms(490))},
-		{Wait: "r3.7", Broadcast: "shop.v1.PrivacyService/Forget", SilentParticipants: []string{"shop.v1.MailService", "shop.v1.PaymentService"}},
+		{Wait: "r3.6.2.1", Events: []*treatyv1.EventKey{{Type: "shop.v1.OrderShipped", Subject: "orders/2"}},
+			ScheduleTime: at(ms(490))},
+		{Wait: "r3.7", Broadcast: "shop.v1.PrivacyService/Forget",
+			SilentParticipants: []string{"shop.v1.MailService", "shop.v1.PaymentService"}},
 	}
 	sent := reserveStep(t, "order-8", treatyv1.StepState_STEP_STATE_DONE)
 	sent.Name, sent.Participant = "sagas/order-8/steps/r3.3.1.1", "shop.v1.PaymentService"
 	accepted := captureStep(t, "order-8", treatyv1.StepState_STEP_STATE_SCHEDULED)
 	accepted.Name = "sagas/order-8/steps/r3.4"
 	accepted.Attempts = &treatyv1.Attempts{
-		Count: 1, Accepted: true, LastOutcome: "unknown", NextTime: at(93 * time.Second), LastFailure: &treatyv1.Failure{Code: int32(codes.Unknown), Message: "accepted"},
+		Count: 1, Accepted: true, LastOutcome: "unknown", NextTime: at(93 * time.Second),
+		LastFailure: &treatyv1.Failure{Code: int32(codes.Unknown), Message: "accepted"},
 	}
 	saga.Steps = []*treatyv1.Step{sent, accepted}
 	return saga
 }
 
-// usingHistory is what a watcher of it sees.
+// usingHistory is what a watcher of that saga receives.
 func usingHistory(t testing.TB) []servertest.Stage {
 	begin := using(t)
 	begin.Progress, begin.Waits, begin.Scopes, begin.Round, begin.Steps = nil, nil, nil, 2, nil
@@ -59,41 +64,59 @@ func usingHistory(t testing.TB) []servertest.Stage {
 	return []servertest.Stage{{Sagas: []*treatyv1.Saga{begin, middle, using(t), end}}}
 }
 
-// journalUsing is the journal of a saga with a record of each kind that the language has.
+// journalUsing returns a journal with a record of every kind that saga code causes.
 func journalUsing(t testing.TB, saga string) []*treatyv1.SagaRecord {
 	key := &treatyv1.EventKey{Type: "shop.v1.OrderShipped", Subject: "orders/1"}
 	shipped := servertest.ShopBytes(t, "shop.v1.OrderShipped", `{"order":"orders/1","pickupCode":"secret"}`)
 	records := []*treatyv1.Record{
 		{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
-			Started: &treatyv1.SagaStarted{Definition: placeOrder, Request: servertest.ShopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON)},
-			Round:   2, Progress: servertest.ShopAny(t, "shop.v1.Stage", `{"done":"packing","card":{"number":"4111-secret"}}`),
+			Started: &treatyv1.SagaStarted{Definition: placeOrder,
+				Request: servertest.ShopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON)},
+			Round: 2, Progress: servertest.ShopAny(t, "shop.v1.Stage",
+				`{"done":"packing","card":{"number":"4111-secret"}}`),
 		}}},
-		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1", Due: at(time.Hour), Events: []*treatyv1.EventKey{{Type: "other.v1.Gone", Subject: "1"}, key}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
-			Index: 1, Position: 4711, Source: "warehouse", Id: "7", Data: shipped,
-		}}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
-			Index: 0, Position: 4712, Source: "warehouse", Id: "8", Data: []byte("secret"),
-		}}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.2", How: &treatyv1.WaitEnded_Due_{Due: &treatyv1.WaitEnded_Due{}}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.3", How: &treatyv1.WaitEnded_Stopped_{Stopped: &treatyv1.WaitEnded_Stopped{}}}}},
-		{Kind: &treatyv1.Record_ScopeOpened{ScopeOpened: &treatyv1.ScopeOpened{Scope: "r2.4", Deadline: at(time.Minute)}}},
+		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1", Due: at(time.Hour),
+			Events: []*treatyv1.EventKey{{Type: "other.v1.Gone", Subject: "1"}, key}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1",
+			How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+				Index: 1, Position: 4711, Source: "warehouse", Id: "7", Data: shipped,
+			}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1",
+			How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+				Index: 0, Position: 4712, Source: "warehouse", Id: "8", Data: []byte("secret"),
+			}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.2",
+			How: &treatyv1.WaitEnded_Due_{Due: &treatyv1.WaitEnded_Due{}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.3",
+			How: &treatyv1.WaitEnded_Stopped_{Stopped: &treatyv1.WaitEnded_Stopped{}}}}},
+		{Kind: &treatyv1.Record_ScopeOpened{ScopeOpened: &treatyv1.ScopeOpened{Scope: "r2.4",
+			Deadline: at(time.Minute)}}},
 		{Kind: &treatyv1.Record_ScopeExpired{ScopeExpired: &treatyv1.ScopeExpired{Scope: "r2.4"}}},
 		{Kind: &treatyv1.Record_ScopeCompensationDecided{ScopeCompensationDecided: &treatyv1.ScopeCompensationDecided{
-			Scope: "r2.4", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE, Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "too late"},
+			Scope: "r2.4", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
+			Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "too late"},
 		}}},
-		{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "r2.5", Method: reserve, Participants: []string{"a.v1.A", "b.v1.B"}}}},
+		{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "r2.5",
+			Method: reserve, Participants: []string{"a.v1.A", "b.v1.B"}}}},
 		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-			Step: "r2.5.1.1", Method: reserve, Participant: "a.v1.A", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
+			Step: "r2.5.1.1", Method: reserve, Participant: "a.v1.A",
+			Kind:    treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
 		}}},
-		{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "r2.6", Method: reserve}}},
-		{Kind: &treatyv1.Record_VersionChosen{VersionChosen: &treatyv1.VersionChosen{Change: "pack-first", Version: 2}}},
-		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: servertest.ShopAny(t, "shop.v1.Stage", `{"done":"sent"}`)}}},
-		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT}}},
+		{Kind: &treatyv1.Record_BroadcastScheduled{BroadcastScheduled: &treatyv1.BroadcastScheduled{Broadcast: "r2.6",
+			Method: reserve}}},
+		{Kind: &treatyv1.Record_VersionChosen{VersionChosen: &treatyv1.VersionChosen{Change: "pack-first",
+			Version: 2}}},
+		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: servertest.ShopAny(t,
+			"shop.v1.Stage", `{"done":"sent"}`)}}},
+		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{
+			Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+		}}},
 	}
 	var out []*treatyv1.SagaRecord
 	for i, record := range records {
-		out = append(out, &treatyv1.SagaRecord{Name: fmt.Sprintf("%s/records/%d-1", saga, i+1), Time: at(ms(10 * i)), Record: record})
+		out = append(out,
+			&treatyv1.SagaRecord{Name: fmt.Sprintf("%s/records/%d-1", saga, i+1), Time: at(ms(10 * i)), Record: record})
 	}
 	return out
 }
@@ -101,17 +124,19 @@ func journalUsing(t testing.TB, saga string) []*treatyv1.SagaRecord {
 func shipment(t testing.TB, position uint64) *treatyv1.PublishedEvent {
 	subject := fmt.Sprintf("orders/%d", position)
 	return &treatyv1.PublishedEvent{
-		Id: fmt.Sprint(position), Source: "warehouse", Type: "shop.v1.OrderShipped", Subject: subject, Position: position, Time: at(ms(int(position))),
+		Id: fmt.Sprint(position), Source: "warehouse", Type: "shop.v1.OrderShipped", Subject: subject,
+		Position: position, Time: at(ms(int(position))),
 		Data: servertest.ShopAny(t, "shop.v1.OrderShipped", `{"order":"`+subject+`","pickupCode":"secret"}`),
 	}
 }
 
-// eventHistory is what a reader of events sees; the connection breaks once.
+// eventHistory is what a reader of events receives. The connection breaks once.
 func eventHistory(t testing.TB) []servertest.EventStage {
 	foreign := shipment(t, 14)
 	foreign.Type, foreign.Data.TypeUrl = "other.v1.Gone", "type.googleapis.com/other.v1.Gone"
 	return []servertest.EventStage{
-		{Events: []*treatyv1.PublishedEvent{shipment(t, 11), shipment(t, 12)}, Err: status.Error(codes.Unavailable, "going down")},
+		{Events: []*treatyv1.PublishedEvent{shipment(t, 11), shipment(t, 12)},
+			Err: status.Error(codes.Unavailable, "going down")},
 		{Events: []*treatyv1.PublishedEvent{shipment(t, 13), foreign, shipment(t, 15)}},
 	}
 }
@@ -131,8 +156,11 @@ func TestLanguage(t *testing.T) {
 		{"events", setup{args: []string{"events", "--count", "5"}}},
 		{"events_json", setup{args: []string{"events", "--count", "5", "--json"}}},
 		{"events_terminal", setup{args: []string{"events", "--count", "5"}, screen: wide}},
-		{"publish", setup{args: []string{"publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--id", "7"}}},
-		{"publish_json", setup{args: []string{"publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--id", "7", "--json"}}},
+		{"publish", setup{args: []string{"publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--id",
+			"7"}}},
+		{"publish_json",
+			setup{args: []string{"publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--id", "7",
+				"--json"}}},
 		{"complete", setup{args: []string{"sagas", "complete", "order-8/r3.4", "--reply", `{"receipt":"rcp-3"}`}}},
 		{"help_events", setup{args: []string{"events", "--help"}}},
 		{"help_publish", setup{args: []string{"publish", "--help"}}},
@@ -141,7 +169,8 @@ func TestLanguage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := servertest.New(t)
-			f.Sagas, f.Records, f.Streams, f.Events = []*treatyv1.Saga{using(t)}, journalUsing(t, "sagas/order-8"), usingHistory(t), eventHistory(t)
+			f.Sagas, f.Records = []*treatyv1.Saga{using(t)}, journalUsing(t, "sagas/order-8")
+			f.Streams, f.Events = usingHistory(t), eventHistory(t)
 			c.setup.address = f.Address
 			if strings.HasPrefix(c.name, "help") {
 				c.setup.address = defaultAddress
@@ -155,7 +184,7 @@ func TestLanguage(t *testing.T) {
 	}
 }
 
-// What is asked of the orchestrator.
+// TestLanguageRequests checks the requests that the commands send.
 func TestLanguageRequests(t *testing.T) {
 	f := servertest.New(t)
 	f.Sagas, f.Events = []*treatyv1.Saga{using(t)}, append(eventHistory(t), eventHistory(t)[0])
@@ -170,7 +199,8 @@ func TestLanguageRequests(t *testing.T) {
 	t.Run("events go on behind the last one", func(t *testing.T) {
 		do(t, 0, "events", "--count", "3", "--type", "shop.v1.OrderShipped", "--subject", "orders/1", "--after", "3")
 		got := servertest.Last[*treatyv1.StreamEventsRequest](t, f)
-		want := &treatyv1.StreamEventsRequest{AfterPosition: 12, Types: []string{"shop.v1.OrderShipped"}, Subject: "orders/1"}
+		want := &treatyv1.StreamEventsRequest{AfterPosition: 12, Types: []string{"shop.v1.OrderShipped"},
+			Subject: "orders/1"}
 		if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 			t.Error(diff)
 		}
@@ -184,7 +214,8 @@ func TestLanguageRequests(t *testing.T) {
 	})
 	t.Run("events for a while", func(t *testing.T) { do(t, 0, "events", "--timeout", "1s") })
 	t.Run("publish", func(t *testing.T) {
-		do(t, 0, "publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--source", "warehouse", "--time", "2026-01-31T12:00:00Z")
+		do(t, 0, "publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--source", "warehouse", "--time",
+			"2026-01-31T12:00:00Z")
 		got := servertest.Last[*treatyv1.PublishEventsRequest](t, f).GetEvents()[0]
 		if got.GetId() == "" || got.GetSource() != "warehouse" || got.GetTime().GetSeconds() != 1769860800 {
 			t.Errorf("got %v", got)
@@ -193,28 +224,34 @@ func TestLanguageRequests(t *testing.T) {
 	t.Run("complete a compensation", func(t *testing.T) {
 		do(t, 0, "sagas", "complete", "sagas/order-8/steps/r3.3.1.1", "--compensation", "--reply", "{}")
 		got := servertest.Last[*treatyv1.CompleteStepRequest](t, f)
-		if got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION || got.GetReply().MessageName() != "shop.v1.Released" {
+		if got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION ||
+			got.GetReply().MessageName() != "shop.v1.Released" {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("refuse", func(t *testing.T) {
 		do(t, 0, "sagas", "complete", "order-8/r3.4", "--refuse", "failed_precondition", "--message", "no funds")
 		got := servertest.Last[*treatyv1.CompleteStepRequest](t, f)
-		if got.GetName() != "sagas/order-8/steps/r3.4" || got.GetRefusal().GetCode() != int32(codes.FailedPrecondition) || got.GetRefusal().GetMessage() != "no funds" {
+		if got.GetName() != "sagas/order-8/steps/r3.4" ||
+			got.GetRefusal().GetCode() != int32(codes.FailedPrecondition) ||
+			got.GetRefusal().GetMessage() != "no funds" {
 			t.Errorf("got %v", got)
 		}
 	})
 }
 
-// What couldn't be written isn't acknowledged: nobody has it, and no stream would bring it again.
+// TestUnwrittenEventIsNotAcknowledged checks that an event that couldn't be written isn't acknowledged. No stream would
+// send it again.
 func TestUnwrittenEventIsNotAcknowledged(t *testing.T) {
 	for _, output := range [][]string{nil, {"--json"}} {
 		f := servertest.New(t)
 		f.Events = eventHistory(t)
 		var stderr buffer
-		p := process(setup{args: append([]string{"events", "--count", "2", "--consumer", "audit"}, output...), address: f.Address}, new(buffer), &stderr)
+		p := process(setup{args: append([]string{"events", "--count", "2", "--consumer", "audit"}, output...),
+			address: f.Address}, new(buffer), &stderr)
 		p.Stdout = brokenWriter{}
-		if code := Run(t.Context(), p); code != problem.ExitFailure || !strings.Contains(stderr.String(), "no space left") {
+		if code := Run(t.Context(), p); code != problem.ExitFailure ||
+			!strings.Contains(stderr.String(), "no space left") {
 			t.Errorf("%v: exit %d, stderr %q", output, code, stderr.String())
 		}
 		for _, request := range f.Requests() {
@@ -226,7 +263,8 @@ func TestUnwrittenEventIsNotAcknowledged(t *testing.T) {
 }
 
 func TestLanguageProblems(t *testing.T) {
-	over, err := status.New(codes.NotFound, "no such step: sagas/order-8/steps/9").WithDetails(&errdetails.ErrorInfo{Domain: "treaty", Reason: "STEP_NOT_FOUND"})
+	unknown := status.New(codes.NotFound, "no such step: sagas/order-8/steps/9")
+	over, err := unknown.WithDetails(&errdetails.ErrorInfo{Domain: "treaty", Reason: "STEP_NOT_FOUND"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,18 +274,26 @@ func TestLanguageProblems(t *testing.T) {
 		code int
 		says string
 	}{
-		"no such event":    {[]string{"publish", "shop.v1.Gone"}, nil, 2, `knows no message "shop.v1.Gone"`},
-		"broken event":     {[]string{"publish", "shop.v1.OrderShipped", "--data", `{"orders":1}`}, nil, 2, "The fields of shop.v1.OrderShipped are order, pickupCode."},
-		"no time":          {[]string{"publish", "shop.v1.OrderShipped", "--time", "yesterday"}, nil, 2, "RFC 3339"},
-		"no step's name":   {[]string{"sagas", "complete", "order-8", "--reply", "{}"}, nil, 2, "isn't a step's name"},
-		"no such step":     {[]string{"sagas", "complete", "order-8/9", "--reply", "{}"}, nil, 2, "has no step 9"},
-		"no compensation":  {[]string{"sagas", "complete", "order-8/r3.4", "--compensation", "--reply", "{}"}, nil, 2, "has no compensation"},
-		"neither":          {[]string{"sagas", "complete", "order-8/r3.4"}, nil, 2, "reply"},
-		"no code":          {[]string{"sagas", "complete", "order-8/r3.4", "--refuse", "NOPE"}, nil, 2, "FAILED_PRECONDITION"},
-		"a message alone":  {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}", "--message", "why"}, nil, 2, "--refuse"},
-		"step isn't there": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND"}, over.Err(), 1, "no such step: sagas/order-8/steps/9"},
-		"nobody there":     {[]string{"events"}, status.Error(codes.Unavailable, "down"), 1, "no orchestrator can be reached"},
-		"purged":           {[]string{"events", "--after", "1"}, status.Error(codes.OutOfRange, "begin after position 7"), 1, "begin after position 7"},
+		"no such event": {[]string{"publish", "shop.v1.Gone"}, nil, 2, `knows no message "shop.v1.Gone"`},
+		"broken event": {[]string{"publish", "shop.v1.OrderShipped", "--data", `{"orders":1}`}, nil, 2,
+			"The fields of shop.v1.OrderShipped are order, pickupCode."},
+		"no time": {[]string{"publish", "shop.v1.OrderShipped", "--time", "yesterday"}, nil, 2, "RFC 3339"},
+		"no step's name": {[]string{"sagas", "complete", "order-8", "--reply", "{}"}, nil, 2,
+			"isn't the name of a step"},
+		"no such step": {[]string{"sagas", "complete", "order-8/9", "--reply", "{}"}, nil, 2, "has no step 9"},
+		"no compensation": {[]string{"sagas", "complete", "order-8/r3.4", "--compensation", "--reply", "{}"}, nil, 2,
+			"has no compensation"},
+		"neither": {[]string{"sagas", "complete", "order-8/r3.4"}, nil, 2, "reply"},
+		"no code": {[]string{"sagas", "complete", "order-8/r3.4", "--refuse", "NOPE"}, nil, 2,
+			"FAILED_PRECONDITION"},
+		"a message alone": {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}", "--message", "why"}, nil, 2,
+			"--refuse"},
+		"step isn't there": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND"}, over.Err(), 1,
+			"no such step: sagas/order-8/steps/9"},
+		"nobody there": {[]string{"events"}, status.Error(codes.Unavailable, "down"), 1,
+			"can't reach an orchestrator"},
+		"purged": {[]string{"events", "--after", "1"},
+			status.Error(codes.OutOfRange, "begin after position 7"), 1, "begin after position 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := servertest.New(t)

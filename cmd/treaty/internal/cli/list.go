@@ -7,13 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// maxPageSize is the largest page that the API gives.
+// maxPageSize is the largest page of the API.
 const maxPageSize = 1000
 
 // listFlags are the flags of sagas list.
@@ -31,7 +30,7 @@ func (a *app) listCommand() *cobra.Command {
 	var flags listFlags
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List sagas, the newest first",
+		Short: "List sagas, newest first",
 		Example: `  treaty sagas list --state suspended
   treaty sagas list --definition acme.card.v1.CardSagas/IssueCard --all
   treaty sagas list --filter 'labels.customer = "c-7" AND create_time > "2026-01-31T00:00:00Z"'`,
@@ -39,13 +38,15 @@ func (a *app) listCommand() *cobra.Command {
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error { return a.list(ctx, flags) }),
 	}
 	set := cmd.Flags()
-	set.StringVar(&flags.filter, "filter", "", "an AIP-160 `FILTER` over definition, state, create_time, update_time and labels.KEY")
-	set.StringSliceVar(&flags.states, "state", nil, "only sagas in this `STATE`; may be given several times")
+	set.StringVar(&flags.filter, "filter", "",
+		"an AIP-160 `FILTER` over definition, state, create_time, update_time and labels.KEY")
+	set.StringSliceVar(&flags.states, "state", nil, "only sagas in this `STATE`; can be repeated")
 	set.StringVar(&flags.definition, "definition", "", "only sagas of this `DEFINITION`")
-	set.StringVar(&flags.orderBy, "order-by", "", "create_time or update_time, each with desc or without (default \"create_time desc\")")
-	set.Int32Var(&flags.pageSize, "page-size", 50, "how many sagas a page holds, at most 1000")
+	set.StringVar(&flags.orderBy, "order-by", "",
+		"create_time or update_time, optionally followed by desc (default \"create_time desc\")")
+	set.Int32Var(&flags.pageSize, "page-size", 50, "the number of sagas in a page, at most 1000")
 	set.StringVar(&flags.pageToken, "page-token", "", "the `TOKEN` of the page to show")
-	set.BoolVar(&flags.all, "all", false, "all pages, not only one")
+	set.BoolVar(&flags.all, "all", false, "show all pages")
 	a.completeFlag(cmd, "state", completeStates)
 	a.completeFlag(cmd, "definition", a.completeDefinitions)
 	a.completeFlag(cmd, "order-by", fixed("create_time desc", "create_time", "update_time desc", "update_time"))
@@ -58,22 +59,23 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		return err
 	}
 	if flags.pageSize < 1 || flags.pageSize > maxPageSize {
-		return problem.Usage(fmt.Sprintf("--page-size is from 1 to %d", maxPageSize))
+		return problem.Usage(fmt.Sprintf("--page-size must be from 1 to %d", maxPageSize))
 	}
-	c, err := a.connect(ctx)
-	if err != nil {
+	if err := a.connect(ctx); err != nil {
 		return err
 	}
 	var sagas []*treatyv1.Saga
-	request := &treatyv1.ListSagasRequest{PageSize: flags.pageSize, PageToken: flags.pageToken, Filter: filter, OrderBy: flags.orderBy}
+	request := &treatyv1.ListSagasRequest{
+		PageSize: flags.pageSize, PageToken: flags.pageToken, Filter: filter, OrderBy: flags.orderBy,
+	}
 	for {
-		page, err := a.listPage(ctx, c, request)
+		page, err := a.listPage(ctx, request)
 		if err != nil {
 			return a.explain(err, problem.Subject{Doing: "listing sagas"})
 		}
 		if a.flags.json {
 			for _, saga := range page.GetSagas() {
-				a.printJSON(c, saga)
+				a.printJSON(saga)
 			}
 		} else {
 			sagas = append(sagas, page.GetSagas()...)
@@ -84,21 +86,23 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		}
 	}
 	if !a.flags.json {
-		a.print(a.view(c, render.SagaPayloads).Sagas(sagas))
+		a.print(a.view(render.SagaPayloads).Sagas(sagas))
 	}
 	if request.PageToken != "" {
-		_, _ = fmt.Fprintf(a.Stderr, "There are more: --all shows all, --page-token %s the next page.\n", render.ShellQuote(request.PageToken))
+		_, _ = fmt.Fprintf(a.Stderr,
+			"There are more sagas. Use --page-token %s for the next page, or --all for all pages.\n",
+			render.ShellQuote(request.PageToken))
 	}
 	return nil
 }
 
-func (a *app) listPage(ctx context.Context, c *connection.Client, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
+func (a *app) listPage(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
 	ctx, cancel := a.unary(ctx)
 	defer cancel()
-	return c.Sagas.ListSagas(ctx, request)
+	return a.client.Sagas.ListSagas(ctx, request)
 }
 
-// expression joins the flags that choose sagas into one filter.
+// expression joins --state, --definition and --filter into one filter.
 func (f *listFlags) expression() (string, error) {
 	var parts []string
 	if len(f.states) > 0 {

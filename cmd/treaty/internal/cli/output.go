@@ -6,20 +6,21 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// terminal returns the size of the terminal that Stdout is. It returns false when Stdout isn't a terminal that can be drawn on.
+// terminal returns the size of the terminal that Stdout is. It returns false when Stdout isn't a terminal, or a dumb
+// one.
 func (a *app) terminal() (render.Screen, bool) {
 	screen, ok := a.Screen()
 	return screen, ok && a.Getenv("TERM") != "dumb"
 }
 
-// view makes a view for where the output goes. Color needs a terminal that has it, and neither NO_COLOR nor --no-color.
-func (a *app) view(c *connection.Client, payloads render.Payloads) *render.View {
+// view returns a view for Stdout. It has colors in a terminal unless NO_COLOR or --no-color is set. It needs a
+// connected client.
+func (a *app) view(payloads render.Payloads) *render.View {
 	screen, terminal := a.terminal()
 	return render.New(render.Options{
 		Terminal:        terminal,
@@ -27,30 +28,30 @@ func (a *app) view(c *connection.Client, payloads render.Payloads) *render.View 
 		Screen:          screen,
 		Now:             a.Now(),
 		Zone:            a.Location,
-		Schema:          c.Schema,
+		Schema:          a.client.Schema,
 		ConnectionFlags: a.flags.repeated(),
 		Payloads:        payloads,
 	})
 }
 
-// print prints text. The writer itself keeps a failure to write.
+// print prints text. Stdout remembers an error.
 func (a *app) print(text string) { _, _ = io.WriteString(a.Stdout, text) }
 
 // printStanding prints a saga's name and state.
-func (a *app) printStanding(c *connection.Client, saga *treatyv1.Saga) {
+func (a *app) printStanding(saga *treatyv1.Saga) {
 	if a.flags.json {
-		a.printJSON(c, saga)
+		a.printJSON(saga)
 		return
 	}
-	a.print(a.view(c, render.SagaPayloads).Standing(saga))
+	a.print(a.view(render.SagaPayloads).Standing(saga))
 }
 
 // printJSON prints one message as one line of JSON.
-func (a *app) printJSON(c *connection.Client, message proto.Message) {
-	_, _ = a.Stdout.Write(append(schema.NewEncoder(c.Schema).Encode(message), '\n'))
+func (a *app) printJSON(message proto.Message) {
+	a.print(string(schema.NewEncoder(a.client.Schema).Encode(message)) + "\n")
 }
 
-// writeJSON writes a value as one line of JSON. The writer itself keeps a failure to write.
+// writeJSON writes a value as one line of JSON. Stdout remembers an error.
 func writeJSON(w io.Writer, value any) {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)

@@ -17,7 +17,7 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 )
 
-// failure makes a status with details.
+// failure returns a status with details.
 func failure(t *testing.T, code codes.Code, message string, details ...protoadapt.MessageV1) error {
 	t.Helper()
 	out, err := status.New(code, message).WithDetails(details...)
@@ -27,7 +27,7 @@ func failure(t *testing.T, code codes.Code, message string, details ...protoadap
 	return out.Err()
 }
 
-// TestProblems checks what an operator reads when something fails: the golden file holds it all.
+// TestProblems compares all error messages with a golden file.
 func TestProblems(t *testing.T) {
 	list, get := []string{"sagas", "list"}, []string{"sagas", "get", "x"}
 	start := []string{"start", placeOrder, "--data", `{"customer":"c-7"}`}
@@ -39,32 +39,53 @@ func TestProblems(t *testing.T) {
 		code  int
 	}{
 		{name: "not_found", setup: setup{args: []string{"sagas", "get", "nobody"}}, code: problem.ExitFailure},
-		{name: "not_found_json", setup: setup{args: []string{"sagas", "get", "nobody", "--json"}}, code: problem.ExitFailure},
+		{name: "not_found_json", setup: setup{args: []string{"sagas", "get", "nobody", "--json"}},
+			code: problem.ExitFailure},
 		{name: "watch_not_found", setup: setup{args: []string{"sagas", "watch", "nobody"}}, code: problem.ExitFailure},
-		{name: "records_not_found", setup: setup{args: []string{"sagas", "records", "nobody"}}, code: problem.ExitFailure},
-		{name: "already_exists", setup: setup{args: start}, code: problem.ExitFailure, fail: failure(t, codes.AlreadyExists, "request id r-1 was used with another request",
-			&errdetails.ErrorInfo{Reason: "REQUEST_ID_REUSED", Domain: "treaty", Metadata: map[string]string{"saga": "sagas/order-1"}})},
-		{name: "invalid_argument", setup: setup{args: append(list, "--filter", "colour = 3")}, code: problem.ExitFailure, fail: failure(t, codes.InvalidArgument, "the request is invalid",
-			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
-				{Field: "filter", Description: "unknown field colour"}, {Field: "page_size", Description: "too large"},
-			}})},
-		{name: "invalid_argument_json", setup: setup{args: append(list, "--json")}, code: problem.ExitFailure, fail: failure(t, codes.InvalidArgument, "the request is invalid",
-			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "filter", Description: "unknown field colour"}}})},
-		{name: "failed_precondition", setup: setup{args: []string{"sagas", "cancel", "order-1", "--reason", "why"}}, code: problem.ExitFailure, fail: failure(t, codes.FailedPrecondition, "sagas/order-1 is past its pivot",
-			&errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Type: "STATE", Subject: "sagas/order-1", Description: "step 2 is a pivot and done"}}})},
-		{name: "exhausted", setup: setup{args: start}, code: problem.ExitFailure, fail: failure(t, codes.ResourceExhausted, "too many starts",
-			&errdetails.RetryInfo{RetryDelay: durationpb.New(3 * time.Second)})},
-		{name: "unauthenticated", setup: setup{args: list}, code: problem.ExitFailure, fail: failure(t, codes.Unauthenticated, "no client certificate")},
-		{name: "permission_denied", setup: setup{args: list}, code: problem.ExitFailure, fail: failure(t, codes.PermissionDenied, "ada may not list")},
-		{name: "unimplemented", setup: setup{args: list}, code: problem.ExitFailure, fail: failure(t, codes.Unimplemented, "unknown service treaty.v1.SagaService")},
-		{name: "internal", setup: setup{args: get}, code: problem.ExitFailure, fail: failure(t, codes.Internal, "the journal can't be read")},
-		{name: "purged", setup: setup{args: start}, code: problem.ExitFailure, fail: failure(t, codes.DataLoss, "the request id was used before, by a saga that has ended and is no longer kept; for a new saga use a new request id",
-			&errdetails.ErrorInfo{Reason: "SAGA_PURGED", Domain: "treaty"})},
-		{name: "unavailable", setup: setup{args: start}, code: problem.ExitFailure, fail: failure(t, codes.Unavailable, "shutting down")},
-		{name: "stopping", setup: setup{args: start}, code: problem.ExitFailure, fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas go on when it is back",
-			&errdetails.ErrorInfo{Reason: "STOPPING", Domain: "treaty"})},
-		{name: "deadline", setup: setup{args: start}, code: problem.ExitFailure, fail: failure(t, codes.DeadlineExceeded, "late")},
-		{name: "hostile_message", setup: setup{args: list}, code: problem.ExitFailure, fail: failure(t, codes.Internal, "\x1b[2J\x07 gone")},
+		{name: "records_not_found", setup: setup{args: []string{"sagas", "records", "nobody"}},
+			code: problem.ExitFailure},
+		{name: "already_exists", setup: setup{args: start}, code: problem.ExitFailure,
+			fail: failure(t, codes.AlreadyExists, "request id r-1 was used with another request",
+				&errdetails.ErrorInfo{Reason: "OTHER_REQUEST", Domain: "treaty",
+					Metadata: map[string]string{"saga": "sagas/order-1"}})},
+		{name: "invalid_argument", setup: setup{args: append(list, "--filter", "colour = 3")},
+			code: problem.ExitFailure, fail: failure(t, codes.InvalidArgument, "the request is invalid",
+				&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+					{Field: "filter", Description: "unknown field colour"},
+					{Field: "page_size", Description: "too large"},
+				}})},
+		{name: "invalid_argument_json", setup: setup{args: append(list, "--json")}, code: problem.ExitFailure,
+			fail: failure(t, codes.InvalidArgument, "the request is invalid",
+				&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "filter",
+					Description: "unknown field colour"}}})},
+		{name: "failed_precondition", setup: setup{args: []string{"sagas", "cancel", "order-1", "--reason", "why"}},
+			code: problem.ExitFailure, fail: failure(t, codes.FailedPrecondition, "sagas/order-1 is past its pivot",
+				&errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Type: "STATE",
+					Subject: "sagas/order-1", Description: "step 2 is a pivot and done"}}})},
+		{name: "exhausted", setup: setup{args: start}, code: problem.ExitFailure,
+			fail: failure(t, codes.ResourceExhausted, "too many starts",
+				&errdetails.RetryInfo{RetryDelay: durationpb.New(3 * time.Second)})},
+		{name: "unauthenticated", setup: setup{args: list}, code: problem.ExitFailure,
+			fail: failure(t, codes.Unauthenticated, "no client certificate")},
+		{name: "permission_denied", setup: setup{args: list}, code: problem.ExitFailure,
+			fail: failure(t, codes.PermissionDenied, "ada may not list")},
+		{name: "unimplemented", setup: setup{args: list}, code: problem.ExitFailure,
+			fail: failure(t, codes.Unimplemented, "unknown service treaty.v1.SagaService")},
+		{name: "internal", setup: setup{args: get}, code: problem.ExitFailure,
+			fail: failure(t, codes.Internal, "the journal can't be read")},
+		{name: "purged", setup: setup{args: start}, code: problem.ExitFailure,
+			fail: failure(t, codes.DataLoss,
+				"the saga of this request id ended and was purged; use a new request id for a new saga",
+				&errdetails.ErrorInfo{Reason: "SAGA_PURGED", Domain: "treaty"})},
+		{name: "unavailable", setup: setup{args: start}, code: problem.ExitFailure,
+			fail: failure(t, codes.Unavailable, "shutting down")},
+		{name: "stopping", setup: setup{args: start}, code: problem.ExitFailure,
+			fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas go on when it is back",
+				&errdetails.ErrorInfo{Reason: "STOPPING", Domain: "treaty"})},
+		{name: "deadline", setup: setup{args: start}, code: problem.ExitFailure,
+			fail: failure(t, codes.DeadlineExceeded, "late")},
+		{name: "hostile_message", setup: setup{args: list}, code: problem.ExitFailure,
+			fail: failure(t, codes.Internal, "\x1b[2J\x07 gone")},
 
 		{name: "unknown_command", setup: setup{args: []string{"saags"}}, code: problem.ExitUsage},
 		{name: "unknown_subcommand", setup: setup{args: []string{"sagas", "lsit"}}, code: problem.ExitUsage},
@@ -73,39 +94,66 @@ func TestProblems(t *testing.T) {
 		{name: "name_missing", setup: setup{args: []string{"sagas", "get"}}, code: problem.ExitUsage},
 		{name: "name_too_many", setup: setup{args: append(get, "y")}, code: problem.ExitUsage},
 		{name: "name_empty", setup: setup{args: []string{"sagas", "get", "sagas/"}}, code: problem.ExitUsage},
-		{name: "name_of_a_step", setup: setup{args: []string{"sagas", "get", "sagas/x/steps/1"}}, code: problem.ExitUsage},
+		{name: "name_of_a_step", setup: setup{args: []string{"sagas", "get", "sagas/x/steps/1"}},
+			code: problem.ExitUsage},
 		{name: "state_unknown", setup: setup{args: append(list, "--state", "done")}, code: problem.ExitUsage},
 		{name: "page_size", setup: setup{args: append(list, "--page-size", "1001")}, code: problem.ExitUsage},
 		{name: "timeout_zero", setup: setup{args: append(list, "--timeout", "0s")}, code: problem.ExitUsage},
 		{name: "timeout_bad", setup: setup{args: append(list, "--timeout", "soon")}, code: problem.ExitUsage},
 		{name: "reason_missing", setup: setup{args: []string{"sagas", "cancel", "x"}}, code: problem.ExitUsage},
-		{name: "actor_missing", setup: setup{args: []string{"sagas", "cancel", "x", "--reason", "why"}, env: map[string]string{"USER": ""}}, code: problem.ExitUsage},
-		{name: "resume_two_ways", setup: setup{args: []string{"sagas", "resume", "x", "--reason", "why", "--retry", "--mark-done"}}, code: problem.ExitUsage},
-		{name: "resume_edited_unfit", setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "why", "--retry-edited", "{}"}}, code: problem.ExitFailure},
-		{name: "resume_done_unfit", setup: setup{args: []string{"sagas", "resume", "order-1", "--reason", "why", "--mark-done={}"}}, code: problem.ExitFailure},
-		{name: "resume_bad_data", setup: setup{args: []string{"sagas", "resume", "stuck-1", "--reason", "why", "--retry-edited", `{"action": {"cents": "x"}}`}}, code: problem.ExitUsage},
+		{name: "actor_missing",
+			setup: setup{args: []string{"sagas", "cancel", "x", "--reason", "why"},
+				env: map[string]string{"USER": ""}}, code: problem.ExitUsage},
+		{name: "resume_two_ways",
+			setup: setup{args: []string{"sagas", "resume", "x", "--reason", "why", "--retry",
+				"--mark-done"}}, code: problem.ExitUsage},
+		{name: "resume_edited_unfit",
+			setup: setup{args: []string{"sagas", "resume", "stuck-2", "--reason", "why", "--retry-edited",
+				"{}"}}, code: problem.ExitFailure},
+		{name: "resume_done_unfit",
+			setup: setup{args: []string{"sagas", "resume", "order-1", "--reason", "why",
+				"--mark-done={}"}}, code: problem.ExitFailure},
+		{name: "resume_bad_data",
+			setup: setup{args: []string{"sagas", "resume", "stuck-1", "--reason", "why", "--retry-edited",
+				`{"action": {"cents": "x"}}`}}, code: problem.ExitUsage},
 
-		{name: "method_wrong", setup: setup{args: []string{"start", "shop.v1.OrderSagas/PlaceOder"}}, code: problem.ExitUsage},
+		{name: "method_wrong", setup: setup{args: []string{"start", "shop.v1.OrderSagas/PlaceOder"}},
+			code: problem.ExitUsage},
 		{name: "method_of_no_service", setup: setup{args: []string{"start", "PlaceOrder"}}, code: problem.ExitUsage},
 		{name: "method_of_no_saga", setup: setup{args: []string{"start", reserve}}, code: problem.ExitUsage},
-		{name: "data_unknown_field", setup: setup{args: []string{"start", placeOrder, "--data", `{"custmer": "c-7"}`}}, code: problem.ExitUsage},
-		{name: "data_syntax", setup: setup{args: []string{"start", placeOrder, "--data", "{\n  customer: 1}"}}, code: problem.ExitUsage},
-		{name: "data_cut_off", setup: setup{args: []string{"start", placeOrder, "--data", `{"customer": "c-7"`}}, code: problem.ExitUsage},
-		{name: "data_unknown_any", setup: setup{args: []string{"start", placeOrder, "--data", `{"extra": {"@type": "type.googleapis.com/no.Such"}}`}}, code: problem.ExitUsage},
-		{name: "data_no_fields", setup: setup{args: []string{"start", "shop.v1.OrderSagas/CloseShop", "--data", `{"x": 1}`}}, code: problem.ExitUsage},
-		{name: "data_wrong_type_in_file", setup: setup{args: []string{"start", placeOrder, "--data", "@" + bad}}, code: problem.ExitUsage},
-		{name: "data_on_stdin", setup: setup{args: []string{"start", placeOrder, "--data", "-"}, stdin: "[]"}, code: problem.ExitUsage},
-		{name: "data_no_file", setup: setup{args: []string{"start", placeOrder, "--data", "@/no/such/file"}}, code: problem.ExitUsage},
-		{name: "request_ids_differ", setup: setup{args: []string{"start", placeOrder, "--data", `{"requestId":"a"}`, "--request-id", "b"}}, code: problem.ExitUsage},
+		{name: "data_unknown_field", setup: setup{args: []string{"start", placeOrder, "--data", `{"custmer": "c-7"}`}},
+			code: problem.ExitUsage},
+		{name: "data_syntax", setup: setup{args: []string{"start", placeOrder, "--data", "{\n  customer: 1}"}},
+			code: problem.ExitUsage},
+		{name: "data_cut_off", setup: setup{args: []string{"start", placeOrder, "--data", `{"customer": "c-7"`}},
+			code: problem.ExitUsage},
+		{name: "data_unknown_any",
+			setup: setup{args: []string{"start", placeOrder, "--data",
+				`{"extra": {"@type": "type.googleapis.com/no.Such"}}`}}, code: problem.ExitUsage},
+		{name: "data_no_fields",
+			setup: setup{args: []string{"start", "shop.v1.OrderSagas/CloseShop", "--data",
+				`{"x": 1}`}}, code: problem.ExitUsage},
+		{name: "data_wrong_type_in_file", setup: setup{args: []string{"start", placeOrder, "--data", "@" + bad}},
+			code: problem.ExitUsage},
+		{name: "data_on_stdin", setup: setup{args: []string{"start", placeOrder, "--data", "-"}, stdin: "[]"},
+			code: problem.ExitUsage},
+		{name: "data_no_file", setup: setup{args: []string{"start", placeOrder, "--data", "@/no/such/file"}},
+			code: problem.ExitUsage},
+		{name: "request_ids_differ",
+			setup: setup{args: []string{"start", placeOrder, "--data", `{"requestId":"a"}`, "--request-id",
+				"b"}}, code: problem.ExitUsage},
 
 		{name: "address_bad", setup: setup{args: append(list, "--address", "here")}, code: problem.ExitUsage},
 		{name: "address_url", setup: setup{args: append(list, "--address", "https://here:1")}, code: problem.ExitUsage},
-		{name: "plaintext_refused", setup: setup{args: append(list, "--address", "192.0.2.1:7080")}, code: problem.ExitUsage},
+		{name: "plaintext_refused", setup: setup{args: append(list, "--address", "192.0.2.1:7080")},
+			code: problem.ExitUsage},
 		{name: "insecure_and_tls", setup: setup{args: append(list, "--insecure", "--tls")}, code: problem.ExitUsage},
-		{name: "tls_ca_missing", setup: setup{args: append(list, "--tls-ca", "/no/such/file")}, code: problem.ExitUsage},
+		{name: "tls_ca_missing", setup: setup{args: append(list, "--tls-ca", "/no/such/file")},
+			code: problem.ExitUsage},
 		{name: "tls_ca_empty", setup: setup{args: append(list, "--tls-ca", bad)}, code: problem.ExitUsage},
 		{name: "tls_key_missing", setup: setup{args: append(list, "--tls-cert", bad)}, code: problem.ExitUsage},
-		{name: "tls_cert_bad", setup: setup{args: append(list, "--tls-cert", bad, "--tls-key", bad)}, code: problem.ExitUsage},
+		{name: "tls_cert_bad", setup: setup{args: append(list, "--tls-cert", bad, "--tls-key", bad)},
+			code: problem.ExitUsage},
 		{name: "tls_to_plaintext", setup: setup{args: append(list, "--tls")}, code: problem.ExitFailure},
 	}
 	var whole strings.Builder
@@ -128,13 +176,14 @@ func TestProblems(t *testing.T) {
 			if strings.HasSuffix(c.name, "_json") {
 				validJSONLines(t, strings.NewReader(got.stderr))
 			}
-			fmt.Fprintf(&whole, "=== %s (exit %d)\n%s", c.name, got.code, strings.ReplaceAll(got.stderr, bad, "bad.json"))
+			fmt.Fprintf(&whole, "=== %s (exit %d)\n%s", c.name, got.code,
+				strings.ReplaceAll(got.stderr, bad, "bad.json"))
 		})
 	}
 	golden(t, "problems", setup{}, session{stdout: whole.String()})
 }
 
-// TestUnreachable checks that an address where nobody listens is named, with the way out.
+// TestUnreachable checks the message for an address on which nothing listens.
 func TestUnreachable(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -144,9 +193,10 @@ func TestUnreachable(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"sagas", "list"}, {"sagas", "watch", "x"}, {"definitions"}, {"start", placeOrder}} {
+	for _, args := range [][]string{{"sagas", "list"}, {"sagas", "watch", "x"}, {"definitions"},
+		{"start", placeOrder}} {
 		got := run(t, setup{args: args, address: address})
-		if got.code != problem.ExitFailure || !strings.Contains(got.stderr, "no orchestrator can be reached at ADDRESS") ||
+		if got.code != problem.ExitFailure || !strings.Contains(got.stderr, "can't reach an orchestrator at ADDRESS") ||
 			!strings.Contains(got.stderr, "connection refused") || !strings.Contains(got.stderr, "--address") {
 			t.Errorf("%v: exit %d, %s", args, got.code, got.stderr)
 		}

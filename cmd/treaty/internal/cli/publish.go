@@ -13,7 +13,6 @@ import (
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
-	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -30,9 +29,9 @@ func (a *app) publishCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish TYPE --data JSON",
 		Short: "Publish an event",
-		Long: `Publish an event, a message that a contract marks with (treaty.v1.event). It wakes the sagas that await it. Prints its position
-among all events, and its id.`,
-		Example: `  treaty publish acme.identity.v1.ApplicantVerified --data '{"applicant":"applicants/1"}' --id case-4711 --source register`,
+		Long: `Publish an event, which wakes the sagas that wait for it. TYPE is a message that a contract marks with
+(treaty.v1.event). The event's position among all events and its id are printed.`,
+		Example: `  treaty publish acme.identity.v1.ApplicantVerified --data '{"applicant":"applicants/1"}' --id r-17`,
 		Args:    exact("TYPE"),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			return a.publish(ctx, args[0], flags)
@@ -40,9 +39,10 @@ among all events, and its id.`,
 	}
 	set := cmd.Flags()
 	set.StringVar(&flags.data, "data", "{}", "the event: `JSON`, @FILE, or - for standard input")
-	set.StringVar(&flags.id, "id", "", "makes publishing safe to repeat: an event of the same source and `ID` is published once (default: a new one)")
-	set.StringVar(&flags.source, "source", "treaty-cli", "`WHO` publishes it")
-	set.StringVar(&flags.time, "time", "", "when it happened, a `TIME` by RFC 3339 (default: now)")
+	set.StringVar(&flags.id, "id", "",
+		"make publishing safe to repeat: an event of the same source and `ID` is published once (default: a new id)")
+	set.StringVar(&flags.source, "source", "treaty-cli", "`WHO` publishes the event")
+	set.StringVar(&flags.time, "time", "", "when the event happened, an RFC 3339 `TIME` (default: now)")
 	return cmd
 }
 
@@ -58,38 +58,36 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 	if flags.time != "" {
 		at, err := time.Parse(time.RFC3339, flags.time)
 		if err != nil {
-			return problem.Usage("--time "+quote(flags.time)+" isn't a time by RFC 3339", "Write it as 2026-01-31T12:00:00Z.")
+			return problem.Usage("--time "+quote(flags.time)+" isn't an RFC 3339 time",
+				"Write it as 2026-01-31T12:00:00Z.")
 		}
 		event.Time = timestamppb.New(at)
 	}
-	c, err := a.connect(ctx)
-	if err != nil {
+	if err := a.connect(ctx); err != nil {
 		return err
 	}
-	descriptor, err := c.Schema.Message(protoreflect.FullName(name))
+	descriptor, err := a.client.Schema.Message(protoreflect.FullName(name))
 	switch {
 	case status.Code(err) == codes.NotFound:
-		return problem.Usage("the orchestrator knows no message "+quote(name), "Write its full name, e.g. acme.identity.v1.ApplicantVerified.")
+		return problem.Usage("the orchestrator knows no message "+quote(name),
+			"Write the full name of an event, e.g. acme.identity.v1.ApplicantVerified.")
 	case err != nil:
 		return a.explainer().ExplainReflection(err)
 	}
-	message, err := in.parse(c.Schema, descriptor)
-	if err != nil {
-		return err
-	}
-	if event.Data, err = schema.Pack(message); err != nil {
+	if event.Data, err = a.pack(in, descriptor); err != nil {
 		return err
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	response, err := c.Events.PublishEvents(call, &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}})
+	request := &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}}
+	response, err := a.client.Events.PublishEvents(call, request)
 	if err != nil {
 		return a.explain(err, problem.Subject{Doing: "publishing the event " + event.GetId()})
 	}
 	if a.flags.json {
-		a.printJSON(c, response)
+		a.printJSON(response)
 		return nil
 	}
-	a.print(a.view(c, render.SagaPayloads).Published(response.GetPositions()[0], event.GetId()))
+	a.print(a.view(render.SagaPayloads).Published(response.GetPositions()[0], event.GetId()))
 	return nil
 }

@@ -5,21 +5,20 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// recordsPage is how many records are asked for at a time.
+// recordsPage is the number of records in one request.
 const recordsPage = 500
 
 func (a *app) recordsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "records NAME",
-		Short:             "Show a saga's journal, oldest first",
-		Long:              "Show a saga's journal, oldest first: what happened, and what it was decided by.",
+		Short:             "Show a saga's journal, oldest record first",
+		Long:              "Show a saga's journal, oldest record first: what happened, and who decided it.",
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(""),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -27,29 +26,28 @@ func (a *app) recordsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.connect(ctx)
-			if err != nil {
+			if err := a.connect(ctx); err != nil {
 				return err
 			}
-			return a.records(ctx, c, name)
+			return a.records(ctx, name)
 		}),
 	}
 }
 
-func (a *app) records(ctx context.Context, c *connection.Client, name string) error {
-	types := schema.NewJournalTypes(c.Schema)
+func (a *app) records(ctx context.Context, name string) error {
+	types := schema.NewJournalTypes(a.client.Schema)
 	encoder := types.Encoder()
-	journal := render.NewJournal(a.view(c, render.SagaPayloads), name)
+	journal := render.NewJournal(a.view(render.SagaPayloads), name)
 	request := &treatyv1.ListSagaRecordsRequest{Parent: name, PageSize: recordsPage}
 	for {
-		page, err := a.recordsPage(ctx, c, request)
+		page, err := a.recordsPage(ctx, request)
 		if err != nil {
 			return a.explain(err, problem.Subject{Doing: "reading the journal", Saga: name})
 		}
 		for _, record := range page.GetRecords() {
 			types.Next(record.GetRecord())
 			if a.flags.json {
-				_, _ = a.Stdout.Write(append(encoder.Encode(record), '\n'))
+				a.print(string(encoder.Encode(record)) + "\n")
 				continue
 			}
 			journal.Add(record, types.Payload())
@@ -59,14 +57,14 @@ func (a *app) records(ctx context.Context, c *connection.Client, name string) er
 			break
 		}
 	}
-	if !a.flags.json {
-		a.print(journal.String())
-	}
+	a.print(journal.String())
 	return nil
 }
 
-func (a *app) recordsPage(ctx context.Context, c *connection.Client, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
+func (a *app) recordsPage(
+	ctx context.Context, request *treatyv1.ListSagaRecordsRequest,
+) (*treatyv1.ListSagaRecordsResponse, error) {
 	ctx, cancel := a.unary(ctx)
 	defer cancel()
-	return c.Sagas.ListSagaRecords(ctx, request)
+	return a.client.Sagas.ListSagaRecords(ctx, request)
 }

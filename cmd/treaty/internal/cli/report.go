@@ -15,13 +15,13 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
-// exitError ends the run with a code and says nothing: what there is to say has been printed.
+// exitError ends the run with an exit code and no message.
 type exitError int
 
 // Error names the exit code.
 func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
-// explainer explains the errors of calls over this run's connection.
+// explainer returns an explainer for the errors of calls to the orchestrator.
 func (a *app) explainer() problem.Explainer {
 	return problem.Explainer{
 		Address:          a.flags.connection.Address,
@@ -31,12 +31,12 @@ func (a *app) explainer() problem.Explainer {
 	}
 }
 
-// explain makes a problem of an error that a call returned.
+// explain turns the error of a call into a problem.
 func (a *app) explain(err error, about problem.Subject) error {
 	return a.explainer().Explain(err, about)
 }
 
-// report tells how a run ended and returns the exit code.
+// report prints the error of a run, if any, and returns the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
 		return problem.ExitOK
@@ -49,7 +49,7 @@ func (a *app) report(ctx context.Context, err error) int {
 	}
 	var p *problem.Problem
 	if !errors.As(err, &p) {
-		// Only cobra's own errors come as anything else, and they are all about the command line.
+		// Any other error is one of cobra's own, about the command line.
 		p = problem.Usage(err.Error(), "See treaty --help.")
 	}
 	if a.flags.json {
@@ -91,7 +91,7 @@ func (a *app) reportJSON(p *problem.Problem) {
 	writeJSON(a.Stderr, map[string]problemJSON{"error": out})
 }
 
-// cleanLines is clean for text that may have several lines.
+// cleanLines is render.Clean for text with several lines.
 func cleanLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i := range lines {

@@ -21,11 +21,13 @@ const (
 )
 
 const (
-	orderJSON   = `{"requestId":"r-1","customer":"c-7","card":{"holder":"Ada","number":"4111-secret"},"items":[{"sku":"tea","count":2,"giftNote":"secret note"}],"extra":{"@type":"type.googleapis.com/shop.v1.Card","holder":"Bob","number":"5500-secret"}}`
+	orderJSON = `{"requestId":"r-1","customer":"c-7","card":{"holder":"Ada","number":"4111-secret"},
+		"items":[{"sku":"tea","count":2,"giftNote":"secret note"}],
+		"extra":{"@type":"type.googleapis.com/shop.v1.Card","holder":"Bob","number":"5500-secret"}}`
 	reserveJSON = `{"card":{"holder":"Ada","number":"4111-secret"},"cents":"1250"}`
 )
 
-// began is when every saga of the tests began.
+// began is the time at which every saga of the tests starts.
 var began = servertest.Began
 
 // at returns the time that long after began.
@@ -33,7 +35,7 @@ func at(after time.Duration) *timestamppb.Timestamp { return timestamppb.New(beg
 
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// newSaga makes a saga with what all of them have.
+// newSaga returns a saga with the fields that all of them have.
 func newSaga(t testing.TB, id string, state treatyv1.SagaState) *treatyv1.Saga {
 	return &treatyv1.Saga{
 		Name: "sagas/" + id, Definition: placeOrder, State: state,
@@ -55,7 +57,8 @@ func reserveStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.St
 
 func captureStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.Step {
 	return &treatyv1.Step{
-		Name: "sagas/" + id + "/steps/2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, State: state,
+		Name: "sagas/" + id +
+			"/steps/2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, State: state,
 		Request: servertest.ShopAny(t, "shop.v1.ReserveRequest", reserveJSON), ScheduleTime: at(ms(32)),
 	}
 }
@@ -63,7 +66,8 @@ func captureStep(t testing.TB, id string, state treatyv1.StepState) *treatyv1.St
 func declined(t testing.TB) *treatyv1.Failure {
 	return &treatyv1.Failure{
 		Code: int32(codes.FailedPrecondition), Message: "the card was declined",
-		Details: []*anypb.Any{servertest.ShopAny(t, "shop.v1.CardDeclined", `{"why":"limit","card":{"holder":"Ada","number":"4111-secret"}}`)},
+		Details: []*anypb.Any{servertest.ShopAny(t, "shop.v1.CardDeclined",
+			`{"why":"limit","card":{"holder":"Ada","number":"4111-secret"}}`)},
 	}
 }
 
@@ -113,16 +117,18 @@ func parked(t testing.TB) *treatyv1.Saga {
 	return saga
 }
 
-// suspended makes a saga that waits for an operator, for each reason.
+// suspended returns a saga that is suspended for a reason.
 func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treatyv1.Saga {
 	saga := newSaga(t, id, treatyv1.SagaState_SAGA_STATE_SUSPENDED)
 	saga.Suspension = &treatyv1.SagaSuspended{Reason: reason}
 	saga.Steps = []*treatyv1.Step{reserveStep(t, id, treatyv1.StepState_STEP_STATE_DONE)}
 	switch reason {
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
 		saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
 		saga.Steps[0].CompensationScheduleTime = at(ms(40))
-		saga.Suspension.Step, saga.Suspension.Failure = "1", &treatyv1.Failure{Code: int32(codes.NotFound), Message: "no such reservation"}
+		saga.Suspension.Step, saga.Suspension.Failure = "1", &treatyv1.Failure{Code: int32(codes.NotFound),
+			Message: "no such reservation"}
 		saga.Suspension.Message = "the participant refused to undo step 1\nmend it there, or decide by hand"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH:
 		saga.Suspension.Step = "1"
@@ -155,30 +161,48 @@ func foreign(t testing.TB) *treatyv1.Saga {
 func journalOf(t testing.TB, saga string) []*treatyv1.SagaRecord {
 	why := &treatyv1.Decision{Actor: "ada", Reason: "released by hand"}
 	records := []*treatyv1.Record{
-		{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: placeOrder, Request: servertest.ShopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON), RequestId: "r-1"}}},
+		{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: placeOrder,
+			Request: servertest.ShopBytes(t, "shop.v1.PlaceOrderRequest", orderJSON), RequestId: "r-1"}}},
 		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-			Step: "1", Method: reserve, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
+			Step: "1", Method: reserve, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			Request:      servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON),
 			Compensation: &treatyv1.CompensationPlan{Method: release, ActionField: 1, ReplyField: 2},
 		}}},
-		{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1", Attempts: 1, Reply: servertest.ShopBytes(t, "shop.v1.Reserved", `{"reservation":"res-9"}`)}}},
-		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "2", Method: capturing, Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest", reserveJSON)}}},
-		{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "2", Attempts: 2, Failure: declined(t)}}},
-		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t)}}},
-		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"}}},
-		{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: &treatyv1.SagaSuspended{Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: "1", Message: "refused"}}},
+		{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1", Attempts: 1,
+			Reply: servertest.ShopBytes(t, "shop.v1.Reserved", `{"reservation":"res-9"}`)}}},
+		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "2", Method: capturing,
+			Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Request: servertest.ShopBytes(t, "shop.v1.ReserveRequest",
+				reserveJSON)}}},
+		{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "2", Attempts: 2,
+			Failure: declined(t)}}},
+		{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: &treatyv1.CompensationDecided{
+			Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: declined(t),
+		}}},
+		{Kind: &treatyv1.Record_CompensationScheduled{
+			CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"},
+		}},
+		{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: &treatyv1.SagaSuspended{
+			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: "1", Message: "refused",
+		}}},
 		{Kind: &treatyv1.Record_SagaResumed{SagaResumed: &treatyv1.SagaResumed{Decision: why}}},
-		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1", EditedRequest: servertest.ShopBytes(t, "shop.v1.ReleaseRequest", `{"action":`+reserveJSON+`}`)}}},
-		{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1", Attempts: 1, Decision: why}}},
+		{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1",
+			EditedRequest: servertest.ShopBytes(t, "shop.v1.ReleaseRequest", `{"action":`+reserveJSON+`}`)}}},
+		{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1", Attempts: 1,
+			Decision: why}}},
 		{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}},
-		// What can't follow here, to have it all.
-		{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "2", Attempts: 9, Failure: &treatyv1.Failure{Code: int32(codes.Unavailable)}}}},
-		{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: servertest.ShopBytes(t, "shop.v1.OrderPlaced", `{"order":"orders/1"}`)}}},
-		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "3", Method: "other.v1.Service/Do", Request: []byte("4111-secret")}}},
+		// These can't follow here. They complete the set of record kinds.
+		{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "2", Attempts: 9,
+			Failure: &treatyv1.Failure{Code: int32(codes.Unavailable)}}}},
+		{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: servertest.ShopBytes(t,
+			"shop.v1.OrderPlaced", `{"order":"orders/1"}`)}}},
+		{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "3",
+			Method: "other.v1.Service/Do", Request: []byte("4111-secret")}}},
 		{},
 	}
 	var out []*treatyv1.SagaRecord
 	for i, record := range records {
-		out = append(out, &treatyv1.SagaRecord{Name: fmt.Sprintf("%s/records/%d-1", saga, i+1), Time: at(ms(10 * i)), Record: record})
+		out = append(out,
+			&treatyv1.SagaRecord{Name: fmt.Sprintf("%s/records/%d-1", saga, i+1), Time: at(ms(10 * i)), Record: record})
 	}
 	return out
 }

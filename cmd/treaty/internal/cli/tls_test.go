@@ -22,7 +22,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// authority signs certificates for one test.
+// authority is a certificate authority for one test.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -33,8 +33,11 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		KeyUsage:              x509.KeyUsageCertSign,
 	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -44,7 +47,8 @@ func newAuthority(t *testing.T) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{cert: cert, key: key, pem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))}
+	return &authority{cert: cert, key: key,
+		pem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))}
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -73,10 +77,12 @@ func (a *authority) sign(t *testing.T, name string) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+		Bytes: raw})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey}))
 }
 
-// TestTLS checks that a server is spoken to only when both sides trust each other, and that what is wrong is named.
+// TestTLS checks that a call succeeds only if both sides trust each other, and that the message names the cause
+// otherwise.
 func TestTLS(t *testing.T) {
 	ours := newAuthority(t)
 	certPEM, keyPEM := ours.sign(t, "treaty.test")
@@ -91,20 +97,22 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{pair}, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert,
+		MinVersion: tls.VersionTLS12,
 	})))
 	treatyv1.RegisterSagaServiceServer(server, &servertest.Server{})
 	gone := make(chan error, 1)
 	go func() { gone <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-gone //nolint:errcheck // it was stopped
+		<-gone
 	})
 
 	theirs := newAuthority(t)
 	ca, stranger := writeFile(t, "ca.pem", ours.pem), writeFile(t, "stranger.pem", theirs.pem)
 	strangerPEM, strangerKeyPEM := theirs.sign(t, "treaty.test")
-	strangerCert, strangerKey := writeFile(t, "stranger-cert.pem", strangerPEM), writeFile(t, "stranger-key.pem", strangerKeyPEM)
+	strangerCert, strangerKey := writeFile(t, "stranger-cert.pem", strangerPEM), writeFile(t, "stranger-key.pem",
+		strangerKeyPEM)
 	cert, key := writeFile(t, "cert.pem", certPEM), writeFile(t, "key.pem", keyPEM)
 	for _, c := range []struct {
 		name  string
@@ -112,11 +120,17 @@ func TestTLS(t *testing.T) {
 		code  int
 		want  string
 	}{
-		{"trusted", []string{"--tls-ca", ca, "--tls-cert", cert, "--tls-key", key, "--tls-server-name", "treaty.test"}, problem.ExitOK, ""},
-		{"no client certificate", []string{"--tls-ca", ca, "--tls-server-name", "treaty.test"}, problem.ExitFailure, "--tls-cert"},
-		{"a stranger's client certificate", []string{"--tls-ca", ca, "--tls-cert", strangerCert, "--tls-key", strangerKey, "--tls-server-name", "treaty.test"}, problem.ExitFailure, "--tls-cert"},
-		{"another authority", []string{"--tls-ca", stranger, "--tls-server-name", "treaty.test"}, problem.ExitFailure, "--tls-ca"},
-		{"another name", []string{"--tls-ca", ca, "--tls-server-name", "other.test"}, problem.ExitFailure, "--tls-server-name"},
+		{"trusted", []string{"--tls-ca", ca, "--tls-cert", cert, "--tls-key", key, "--tls-server-name", "treaty.test"},
+			problem.ExitOK, ""},
+		{"no client certificate", []string{"--tls-ca", ca, "--tls-server-name", "treaty.test"}, problem.ExitFailure,
+			"--tls-cert"},
+		{"a stranger's client certificate",
+			[]string{"--tls-ca", ca, "--tls-cert", strangerCert, "--tls-key", strangerKey, "--tls-server-name",
+				"treaty.test"}, problem.ExitFailure, "--tls-cert"},
+		{"another authority", []string{"--tls-ca", stranger, "--tls-server-name", "treaty.test"}, problem.ExitFailure,
+			"--tls-ca"},
+		{"another name", []string{"--tls-ca", ca, "--tls-server-name", "other.test"}, problem.ExitFailure,
+			"--tls-server-name"},
 		{"plaintext", nil, problem.ExitFailure, "--tls-ca"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -126,7 +140,7 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the flags stand in shown commands", func(t *testing.T) {
+	t.Run("suggested commands have the flags", func(t *testing.T) {
 		f := servertest.New(t)
 		full(t, f)
 		got := run(t, setup{args: []string{"sagas", "get", "stuck-2", "--address", f.Address}, address: f.Address})

@@ -2,26 +2,25 @@ package cli
 
 import (
 	"context"
-	"io"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
 
-// Build says what was built.
+// Build describes a binary.
 type Build struct {
-	// Version is the module's version, "devel" when it has none.
+	// Version is the module's version, or "devel" when it has none.
 	Version string `json:"version"`
 
-	// Revision is the commit, empty when it isn't known.
+	// Revision is the commit, or "" when it isn't known.
 	Revision string `json:"revision,omitempty"`
 
 	// Go is the version of Go.
 	Go string `json:"go"`
 }
 
-// readBuild reads what the Go toolchain wrote into the binary.
+// readBuild reads what the Go toolchain recorded in the binary.
 func readBuild() Build {
 	build := Build{Version: "devel", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
@@ -53,7 +52,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if a.Build.Revision != "" {
 				text += " (" + a.Build.Revision + ")"
 			}
-			_, _ = io.WriteString(a.Stdout, text+", "+a.Build.Go+"\n")
+			a.print(text + ", " + a.Build.Go + "\n")
 			return nil
 		}),
 	}

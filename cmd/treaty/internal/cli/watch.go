@@ -2,28 +2,27 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// redrawInterval is how often a terminal is drawn anew while nothing changes, so that the times in it are right.
+// redrawInterval is how often a terminal is redrawn while nothing changes, to update the times.
 const redrawInterval = time.Second
 
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch NAME",
 		Short: "Watch a saga until it has ended",
-		Long: `Watch a saga until it has ended: drawn anew in a terminal after each change, one line for each change elsewhere, and the
-saga after each change with --json. Goes on when the orchestrator is restarted.`,
+		Long: `Watch a saga until it has ended. In a terminal, redraw the saga after each change. Elsewhere, print one
+line for each change. With --json, print the whole saga after each change. The watch survives a restart
+of the orchestrator.`,
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(openSagas),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -31,52 +30,51 @@ saga after each change with --json. Goes on when the orchestrator is restarted.`
 			if err != nil {
 				return err
 			}
-			c, err := a.connect(ctx)
-			if err != nil {
+			if err := a.connect(ctx); err != nil {
 				return err
 			}
 			ctx, cancel := a.long(ctx)
 			defer cancel()
-			return a.watch(ctx, c, name)
+			return a.watch(ctx, name)
 		}),
 	}
 }
 
-func (a *app) watch(ctx context.Context, c *connection.Client, name string) error {
+func (a *app) watch(ctx context.Context, name string) error {
 	if a.flags.json {
-		_, err := a.follow(ctx, c, name, follower{seen: func(saga *treatyv1.Saga) { a.printJSON(c, saga) }, lost: a.lostOnStderr})
+		_, err := a.follow(ctx, name,
+			follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) { a.printJSON(saga) }})
 		return err
 	}
 	if _, terminal := a.terminal(); terminal {
-		s := &sketch{app: a, client: c}
-		stop := s.keepFresh()
-		_, err := a.follow(ctx, c, name, follower{seen: s.draw, lost: s.lost})
+		d := &drawing{app: a}
+		stop := d.keepFresh()
+		_, err := a.follow(ctx, name, follower{lost: d.lost, seen: d.draw})
 		stop()
 		return err
 	}
-	v := a.view(c, render.SagaPayloads)
+	v := a.view(render.SagaPayloads)
 	var before *treatyv1.Saga
-	_, err := a.follow(ctx, c, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
+	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
 		a.print(v.Changes(before, saga))
 		before = saga
 	}})
 	return err
 }
 
-// sketch is a saga that is drawn over and over at the same place of a terminal. Its methods may be called concurrently.
-type sketch struct {
-	app    *app
-	client *connection.Client
+// drawing is a saga that is redrawn at the same place of a terminal. Its methods may be called concurrently.
+type drawing struct {
+	app *app
 
-	mu     sync.Mutex
-	last   *treatyv1.Saga
-	away   bool
-	frames render.Frames
+	mu           sync.Mutex
+	last         *treatyv1.Saga
+	disconnected bool
+	frames       render.Frames
 }
 
-// keepFresh draws anew from time to time until the returned function is called.
-func (s *sketch) keepFresh() (stop func()) {
-	_, _ = fmt.Fprint(s.app.Stdout, render.HideCursor)
+// keepFresh redraws at an interval until the returned function is called.
+func (d *drawing) keepFresh() (stop func()) {
+	_, _ = io.WriteString(d.app.Stdout, render.HideCursor)
 	ticker := time.NewTicker(redrawInterval)
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -84,7 +82,7 @@ func (s *sketch) keepFresh() (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				s.redraw()
+				d.redraw()
 			case <-quit:
 				return
 			}
@@ -94,39 +92,38 @@ func (s *sketch) keepFresh() (stop func()) {
 		ticker.Stop()
 		close(quit)
 		<-gone
-		_, _ = fmt.Fprint(s.app.Stdout, render.ShowCursor)
+		_, _ = io.WriteString(d.app.Stdout, render.ShowCursor)
 	}
 }
 
-// draw draws the saga as it is now.
-func (s *sketch) draw(saga *treatyv1.Saga) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last, s.away = saga, false
-	s.paint()
+// draw draws a new version of the saga.
+func (d *drawing) draw(saga *treatyv1.Saga) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last, d.disconnected = saga, false
+	d.paint()
 }
 
-// lost draws that the connection is lost, so that what stands there isn't taken for the present.
-func (s *sketch) lost() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.away = true
-	s.paint()
+// lost draws that the connection is lost, so the saga on the screen may be out of date.
+func (d *drawing) lost() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.disconnected = true
+	d.paint()
 }
 
-func (s *sketch) redraw() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.last != nil && !resource.IsFinal(s.last.GetState()) {
-		s.paint()
+func (d *drawing) redraw() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last != nil && !resource.IsFinal(d.last.GetState()) {
+		d.paint()
 	}
 }
 
-// paint draws the next frame.
-func (s *sketch) paint() {
+func (d *drawing) paint() {
 	notice := ""
-	if s.away {
-		notice = s.app.lostConnection()
+	if d.disconnected {
+		notice = d.app.lostConnection()
 	}
-	_, _ = io.WriteString(s.app.Stdout, s.frames.Next(s.app.view(s.client, render.ReplyOnly), s.last, notice))
+	d.app.print(d.frames.Next(d.app.view(render.ReplyOnly), d.last, notice))
 }

@@ -15,14 +15,15 @@ import (
 )
 
 const (
-	// maxMessage bounds a message from the orchestrator. A long saga with its payloads may be larger than gRPC's default of 4 MiB.
+	// maxMessage bounds a message from the orchestrator. A long saga with its payloads may be larger than gRPC's
+	// default of 4 MiB.
 	maxMessage = 64 << 20
 
 	// keepaliveTime is just above the five minutes that a gRPC server allows by default.
 	keepaliveTime = 5*time.Minute + 10*time.Second
 )
 
-// Options say how to reach an orchestrator. Each is the flag that its comment names.
+// Options say how to reach an orchestrator. Each field is the value of the flag in its comment.
 type Options struct {
 	// Address is --address: HOST:PORT or unix:PATH.
 	Address string
@@ -62,8 +63,9 @@ type Client struct {
 	certificateAsked *atomic.Bool
 }
 
-// New makes a client. It connects at the first call; the schema asks for types until ctx ends. Options that contradict each other,
-// files that can't be read, and plaintext to an address that isn't loopback are problems of usage.
+// New makes a client. The client dials at the first call, and its schema fetches types until ctx ends. The error is a
+// [*problem.Problem] when options contradict each other, a file can't be read, or plaintext isn't allowed for the
+// address.
 func New(ctx context.Context, options Options) (*Client, error) {
 	if options.Timeout <= 0 {
 		return nil, problem.Usage("--timeout must be more than 0")
@@ -82,7 +84,8 @@ func New(ctx context.Context, options Options) (*Client, error) {
 		grpc.WithUserAgent("treaty-cli/"+options.Version),
 	)
 	if err != nil {
-		return nil, problem.Usage("--address "+strconv.Quote(options.Address)+" can't be used: "+err.Error(), "Write it as HOST:PORT or unix:PATH.")
+		return nil, problem.Usage("--address "+strconv.Quote(options.Address)+" is invalid: "+err.Error(),
+			"Write it as HOST:PORT or unix:PATH.")
 	}
 	return &Client{
 		Sagas:            treatyv1.NewSagaServiceClient(conn),
@@ -93,12 +96,13 @@ func New(ctx context.Context, options Options) (*Client, error) {
 	}, nil
 }
 
-// CertificateAsked reports whether the orchestrator asked for a client certificate. A nil client was never asked.
+// CertificateAsked reports whether the orchestrator has asked for a client certificate. It returns false for a nil
+// client.
 func (c *Client) CertificateAsked() bool { return c != nil && c.certificateAsked.Load() }
 
-// Close closes the connection. Calls that haven't ended fail.
+// Close closes the connection. Calls in flight fail.
 func (c *Client) Close() {
 	c.Schema.Close()
-	// Nothing can be lost by closing: every call has ended.
+	// Every call has ended, so an error loses nothing.
 	_ = c.conn.Close()
 }

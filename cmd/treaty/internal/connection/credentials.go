@@ -15,8 +15,8 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 )
 
-// credentials decides how the orchestrator is spoken to: TLS where any TLS flag is given, plaintext on loopback or with
-// --insecure, and nothing else.
+// credentials returns TLS if any TLS option is set, and plaintext for loopback or with Insecure. Anything else is an
+// error. It sets certificateAsked when the orchestrator asks for a client certificate.
 func (o Options) credentials(certificateAsked *atomic.Bool) (credentials.TransportCredentials, error) {
 	local, err := isLocal(o.Address)
 	if err != nil {
@@ -25,7 +25,7 @@ func (o Options) credentials(certificateAsked *atomic.Bool) (credentials.Transpo
 	wantsTLS := o.TLS || o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" || o.ServerName != ""
 	switch {
 	case wantsTLS && o.Insecure:
-		return nil, problem.Usage("--insecure and the --tls flags exclude each other")
+		return nil, problem.Usage("--insecure can't be combined with the --tls flags")
 	case wantsTLS:
 		config, err := o.tlsConfig(certificateAsked)
 		if err != nil {
@@ -35,8 +35,9 @@ func (o Options) credentials(certificateAsked *atomic.Bool) (credentials.Transpo
 	case local || o.Insecure:
 		return insecure.NewCredentials(), nil
 	default:
-		return nil, problem.Usage(o.Address+" isn't a loopback address, and plaintext is for loopback only",
-			"Give --tls-ca FILE (or --tls to trust the system's authorities), or accept with --insecure that anyone on the way can read and change what is sent.")
+		return nil, problem.Usage(o.Address+" isn't a loopback address, so plaintext isn't allowed",
+			"Set --tls-ca FILE, or --tls to trust the system's authorities.",
+			"To accept that anyone on the network path can read and change payloads, set --insecure.")
 	}
 }
 
@@ -45,21 +46,21 @@ func (o Options) tlsConfig(certificateAsked *atomic.Bool) (*tls.Config, error) {
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return nil, problem.Usage("--tls-ca can't be read: " + err.Error())
+			return nil, problem.Usage("reading --tls-ca: " + err.Error())
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, problem.Usage("--tls-ca " + o.CAFile + " holds no certificate in PEM form")
+			return nil, problem.Usage("--tls-ca " + o.CAFile + " has no certificate in PEM form")
 		}
 	}
 	if (o.CertFile == "") != (o.KeyFile == "") {
-		return nil, problem.Usage("--tls-cert and --tls-key go together")
+		return nil, problem.Usage("--tls-cert and --tls-key must be set together")
 	}
-	var pair tls.Certificate // none, which is a valid answer
+	var pair tls.Certificate // without a certificate, which is a valid answer
 	if o.CertFile != "" {
 		var err error
 		if pair, err = tls.LoadX509KeyPair(o.CertFile, o.KeyFile); err != nil {
-			return nil, problem.Usage("the client certificate can't be used: "+err.Error(), "See --tls-cert and --tls-key.")
+			return nil, problem.Usage("loading the client certificate: "+err.Error(), "Check --tls-cert and --tls-key.")
 		}
 	}
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -69,14 +70,15 @@ func (o Options) tlsConfig(certificateAsked *atomic.Bool) (*tls.Config, error) {
 	return config, nil
 }
 
-// isLocal tells whether an address can't leave this machine.
+// isLocal reports whether an address is on this machine.
 func isLocal(address string) (bool, error) {
 	if strings.HasPrefix(address, "unix:") {
 		return true, nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || port == "" || strings.Contains(host, "/") {
-		return false, problem.Usage("--address "+strconv.Quote(address)+" isn't an address", "Write it as HOST:PORT (an IPv6 host in brackets) or unix:PATH.")
+		return false, problem.Usage("--address "+strconv.Quote(address)+" isn't an address",
+			"Write it as HOST:PORT (an IPv6 host in brackets) or unix:PATH.")
 	}
 	if host == "localhost" {
 		return true, nil

@@ -15,18 +15,18 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Subject is what a failed call was about.
+// Subject says what a failed call was for.
 type Subject struct {
-	// Doing says what was being done, e.g. "starting the saga"; may be empty.
+	// Doing says what was being done, e.g. "starting the saga". It may be empty.
 	Doing string
 
-	// Saga is the saga's name; may be empty.
+	// Saga is the saga's name. It may be empty.
 	Saga string
 
-	// Start says that the call would have started a saga.
+	// Start is true for a call that starts a saga.
 	Start bool
 
-	// Step says that the call was about one of the saga's steps, which may be missing where the saga isn't.
+	// Step is true for a call about one of the saga's steps, which may not exist although the saga does.
 	Step bool
 }
 
@@ -38,14 +38,14 @@ type Explainer struct {
 	// Timeout is how long a call may take.
 	Timeout time.Duration
 
-	// CertFile names the client certificate; empty without one.
+	// CertFile is the file of the client certificate, or "" without one.
 	CertFile string
 
-	// CertificateAsked says that the orchestrator asked for a client certificate.
+	// CertificateAsked is true if the orchestrator asked for a client certificate.
 	CertificateAsked bool
 }
 
-// Explain makes a problem of an error that a call returned.
+// Explain turns the error of a call into a [*Problem]. It returns nil for nil, and a problem unchanged.
 func (e Explainer) Explain(err error, about Subject) error {
 	if err == nil {
 		return nil
@@ -74,7 +74,7 @@ func (e Explainer) Explain(err error, about Subject) error {
 	return out
 }
 
-// read takes what the details say into the notes.
+// read adds notes and hints from the details of the status.
 func (p *Problem) read(failure *status.Status) {
 	for _, detail := range failure.Details() {
 		switch detail := detail.(type) {
@@ -84,7 +84,8 @@ func (p *Problem) read(failure *status.Status) {
 			}
 		case *errdetails.PreconditionFailure:
 			for _, violation := range detail.GetViolations() {
-				p.Notes = append(p.Notes, strings.TrimPrefix(violation.GetSubject()+": "+violation.GetDescription(), ": "))
+				p.Notes = append(p.Notes,
+					strings.TrimPrefix(violation.GetSubject()+": "+violation.GetDescription(), ": "))
 			}
 		case *errdetails.RetryInfo:
 			if wait := detail.GetRetryDelay(); wait != nil {
@@ -94,77 +95,84 @@ func (p *Problem) read(failure *status.Status) {
 	}
 }
 
-// advise adds what to do next, and names what the status alone doesn't.
+// startHint follows an error after which a saga may have been started.
+const startHint = "The saga may have been started. To attach to it, start it again with the same --request-id."
+
+// advise adds hints on what to do next, and makes some messages more specific.
 func (e Explainer) advise(p *Problem, failure *status.Status, about Subject) {
-	address := e.Address
 	switch failure.Code() {
 	case codes.Unavailable:
 		if errorInfo(failure) == nil {
 			e.adviseUnavailable(p, failure.Message(), about)
 			return
 		}
-		// The orchestrator itself says so: it stops, or its store fails.
+		// The orchestrator itself returned the error: it is stopping, or its store failed.
 		if len(p.Hints) == 0 {
 			p.Hints = append(p.Hints, "Try again later.")
 		}
 		if about.Start {
-			p.Hints = append(p.Hints, "The saga may have been started all the same: starting it again with the same --request-id attaches to it.")
+			p.Hints = append(p.Hints, startHint)
 		}
 	case codes.DeadlineExceeded:
-		p.Message = fmt.Sprintf("no answer from %s within %s", address, e.Timeout)
+		p.Message = fmt.Sprintf("no answer from %s within %s", e.Address, e.Timeout)
 		if about.Doing != "" {
 			p.Message = about.Doing + ": " + p.Message
 		}
-		p.Hints = append(p.Hints, "Check --address, or give more time with --timeout.")
+		p.Hints = append(p.Hints, "Check --address, or allow more time with --timeout.")
 		if about.Start {
-			p.Hints = append(p.Hints, "The saga may have been started all the same: starting it again with the same --request-id attaches to it.")
+			p.Hints = append(p.Hints, startHint)
 		}
 	case codes.NotFound:
 		if about.Saga != "" && (!about.Step || reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND) {
-			p.Message = "there is no saga " + about.Saga + " at " + address
-			p.Hints = append(p.Hints, "treaty sagas list shows the sagas that there are.")
+			p.Message = e.Address + " has no saga " + about.Saga
+			p.Hints = append(p.Hints, "To list sagas, run treaty sagas list.")
 		}
 	case codes.AlreadyExists:
 		if name := sagaOf(failure); name != "" {
-			p.Hints = append(p.Hints, "It is "+name+": treaty sagas get "+render.ShellQuote(name)+" shows it.")
+			p.Hints = append(p.Hints, "To show the existing saga, run treaty sagas get "+render.ShellQuote(name)+".")
 		}
 		if about.Start {
-			p.Hints = append(p.Hints, "To attach to it, send the data it was started with; to start another saga, give another --request-id or --saga-id.")
+			p.Hints = append(p.Hints,
+				"To attach to that saga, send the same data.",
+				"To start another one, use another --request-id or --saga-id.")
 		}
 	case codes.FailedPrecondition:
 		if about.Saga != "" {
-			p.Hints = append(p.Hints, "treaty sagas get "+render.ShellQuote(about.Saga)+" shows where it stands and what fits.")
+			p.Hints = append(p.Hints,
+				"To show its state and what fits, run treaty sagas get "+render.ShellQuote(about.Saga)+".")
 		}
 	case codes.Unauthenticated:
-		p.Hints = append(p.Hints, "Show who you are with --tls-cert and --tls-key.")
+		p.Hints = append(p.Hints, "Identify yourself with --tls-cert and --tls-key.")
 	case codes.PermissionDenied:
-		p.Hints = append(p.Hints, "The orchestrator's operator decides who may do this; see --tls-cert for whom you act.")
+		p.Hints = append(p.Hints,
+			"The orchestrator's access rules don't allow this for you. Your identity is the certificate of --tls-cert.")
 	case codes.Unimplemented:
-		p.Message = address + " answers, but doesn't offer this: " + failure.Message()
-		p.Hints = append(p.Hints, "Check --address: is it an orchestrator, and is it as new as this treaty?")
+		p.Message = e.Address + " doesn't offer this call: " + failure.Message()
+		p.Hints = append(p.Hints, "Check that --address is an orchestrator at least as new as this program.")
 	case codes.ResourceExhausted, codes.Aborted:
 		if len(p.Hints) == 0 {
 			p.Hints = append(p.Hints, "Try again later.")
 		}
 	case codes.Internal, codes.Unknown, codes.DataLoss:
 		if reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED {
-			return // the message says it all; nothing went wrong that the log would tell of
+			return // the orchestrator didn't fail, so its log has nothing to add
 		}
-		p.Hints = append(p.Hints, "The orchestrator's log says more.")
+		p.Hints = append(p.Hints, "See the orchestrator's log.")
 	}
 }
 
-// ExplainReflection is Explain for calls of server reflection.
+// ExplainReflection is Explain for the errors of server reflection.
 func (e Explainer) ExplainReflection(err error) error {
 	if status.Code(err) == codes.Unimplemented {
 		return &Problem{
-			Exit:    ExitFailure,
-			Code:    codes.Unimplemented,
-			Message: e.Address + " doesn't offer server reflection (grpc.reflection.v1), from which definitions and types are read",
-			Hints:   []string{"Check --address: is it an orchestrator?"},
+			Exit: ExitFailure,
+			Code: codes.Unimplemented,
+			Message: e.Address +
+				" doesn't offer server reflection (grpc.reflection.v1), which has the definitions and types",
+			Hints: []string{"Check that --address is an orchestrator."},
 		}
 	}
-	// The root of the error is the plain status; what wraps it would repeat itself.
+	// The innermost error is the plain status. The errors around it would repeat its message.
 	if failure, ok := status.FromError(rootCause(err)); ok {
 		err = failure.Err()
 	}

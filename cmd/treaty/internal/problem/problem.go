@@ -7,47 +7,47 @@ import (
 
 // The exit codes of the program.
 const (
-	// ExitOK is success; for wait and start --wait: the saga SUCCEEDED.
+	// ExitOK is success. For wait and start --wait, the saga SUCCEEDED.
 	ExitOK = 0
 
-	// ExitFailure is a failure that has no code of its own.
+	// ExitFailure is any failure without its own exit code.
 	ExitFailure = 1
 
-	// ExitUsage is a wrong command line: an unknown flag or method, JSON that doesn't fit.
+	// ExitUsage is an invalid command line: an unknown flag or method, or JSON that doesn't fit.
 	ExitUsage = 2
 
-	// ExitCompensated means that wait or start --wait saw the saga end COMPENSATED.
+	// ExitCompensated is for wait and start --wait: the saga ended COMPENSATED.
 	ExitCompensated = 3
 
-	// ExitInterrupted means that a signal ended the command.
+	// ExitInterrupted is for a command that a signal ended.
 	ExitInterrupted = 130
 )
 
-// Problem is a failure as the operator reads it.
+// Problem is a failure, explained to the operator.
 type Problem struct {
 	// Exit is the exit code.
 	Exit int
 
-	// Code is the gRPC code; OK when no call failed.
+	// Code is the gRPC code, or OK if no call failed.
 	Code codes.Code
 
-	// Message says what failed, in one sentence without a full stop.
+	// Message says what failed, in one sentence without a period.
 	Message string
 
-	// Notes say more about it, a line each.
+	// Notes are lines with more about the failure.
 	Notes []string
 
-	// Hints say what to do next, a line each.
+	// Hints are lines that say what to do next.
 	Hints []string
 
-	// Details are those of the gRPC status.
+	// Details are the details of the gRPC status.
 	Details []*anypb.Any
 }
 
 // Error returns the message alone.
 func (p *Problem) Error() string { return p.Message }
 
-// Usage makes a problem of a wrong command line.
+// Usage returns a problem of an invalid command line.
 func Usage(message string, hints ...string) *Problem {
 	return &Problem{Exit: ExitUsage, Message: message, Hints: hints}
 }

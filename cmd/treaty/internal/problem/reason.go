@@ -7,8 +7,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// errorInfo returns the ErrorInfo that an orchestrator attaches to each of its errors. It returns nil when the error comes from
-// elsewhere, such as a proxy or gRPC itself.
+// errorInfo returns the ErrorInfo that an orchestrator attaches to each of its errors. It returns nil when the error
+// comes from elsewhere, such as a proxy or gRPC itself.
 func errorInfo(failure *status.Status) *errdetails.ErrorInfo {
 	for _, detail := range failure.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" {
@@ -18,8 +18,8 @@ func errorInfo(failure *status.Status) *errdetails.ErrorInfo {
 	return nil
 }
 
-// reasonOf returns the reason of an orchestrator's error. It returns UNSPECIFIED when the error comes from elsewhere, or when this
-// program doesn't know the reason.
+// reasonOf returns the reason of an orchestrator's error. It returns UNSPECIFIED when the error comes from elsewhere,
+// or when this program doesn't know the reason.
 func reasonOf(failure *status.Status) treatyv1.ErrorReason {
 	return treatyv1.ErrorReason(treatyv1.ErrorReason_value["ERROR_REASON_"+errorInfo(failure).GetReason()])
 }

@@ -16,9 +16,12 @@ func TestReasonOf(t *testing.T) {
 		info *errdetails.ErrorInfo
 		want treatyv1.ErrorReason
 	}{
-		{"known", &errdetails.ErrorInfo{Domain: "treaty", Reason: "SAGA_NOT_FOUND"}, treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND},
-		{"newer", &errdetails.ErrorInfo{Domain: "treaty", Reason: "FROM_THE_FUTURE"}, treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
-		{"from elsewhere", &errdetails.ErrorInfo{Domain: "proxy", Reason: "SAGA_NOT_FOUND"}, treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
+		{"known", &errdetails.ErrorInfo{Domain: "treaty", Reason: "SAGA_NOT_FOUND"},
+			treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND},
+		{"newer", &errdetails.ErrorInfo{Domain: "treaty", Reason: "FROM_THE_FUTURE"},
+			treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
+		{"from elsewhere", &errdetails.ErrorInfo{Domain: "proxy", Reason: "SAGA_NOT_FOUND"},
+			treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED},
 	} {
 		failure, err := status.New(codes.NotFound, "no").WithDetails(c.info)
 		if err != nil {

@@ -13,8 +13,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Changes returns a line for each thing that changed from one state of a saga to another: time, what, and how. Without a
-// state before, everything is new.
+// Changes returns a line for each difference between two versions of a saga, with the time, the resource and its new
+// state. If before is nil, everything is new.
 func (v *View) Changes(before, now *treatyv1.Saga) string {
 	m := moments{}
 	known := map[string]*treatyv1.Step{}
@@ -62,8 +62,11 @@ func (v *View) Changes(before, now *treatyv1.Saga) string {
 	return v.render(out)
 }
 
-// codeChanges adds what changed beside the steps: how far the code says it has come, its scopes, and what it waits for.
-func (v *View) codeChanges(before, now *treatyv1.Saga, add func(at *timestamppb.Timestamp, what, state, more string)) {
+// addChange adds a line.
+type addChange func(at *timestamppb.Timestamp, what, state, more string)
+
+// codeChanges adds the changes of what the saga's code reports and waits for: its round, progress, scopes and waits.
+func (v *View) codeChanges(before, now *treatyv1.Saga, add addChange) {
 	if round := now.GetRound(); before != nil && round > before.GetRound() && round > 1 {
 		add(now.GetUpdateTime(), now.GetName(), "round "+strconv.Itoa(int(round)), "")
 	}
@@ -75,22 +78,24 @@ func (v *View) codeChanges(before, now *treatyv1.Saga, add func(at *timestamppb.
 		add(now.GetUpdateTime(), now.GetName(), "progress", string(shown))
 	}
 	for _, scope := range now.GetScopes() {
-		if !slices.ContainsFunc(before.GetScopes(), func(old *treatyv1.Scope) bool { return old.GetScope() == scope.GetScope() }) {
+		isSame := func(old *treatyv1.Scope) bool { return old.GetScope() == scope.GetScope() }
+		if !slices.ContainsFunc(before.GetScopes(), isSame) {
 			why := scopeCauseText(scope.GetCause())
 			if scope.GetFailure() != nil {
 				why = failureText(scope.GetFailure())
 			}
-			add(scope.GetDecideTime(), now.GetName(), "scope "+scope.GetScope()+" is undone", why)
+			add(scope.GetDecideTime(), now.GetName(), "scope "+scope.GetScope()+" is compensated", why)
 		}
 	}
 	for _, wait := range now.GetWaits() {
-		if !slices.ContainsFunc(before.GetWaits(), func(old *treatyv1.Wait) bool { return old.GetWait() == wait.GetWait() }) {
+		isSame := func(old *treatyv1.Wait) bool { return old.GetWait() == wait.GetWait() }
+		if !slices.ContainsFunc(before.GetWaits(), isSame) {
 			add(wait.GetScheduleTime(), now.GetName(), "waits", moments{}.waiting(wait))
 		}
 	}
 }
 
-// stepChange returns when a step came to its state, the method that brought it there, and what else there is to say.
+// stepChange returns when a step entered its state, the method that was called, and more about it.
 func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more string) {
 	m := moments{}
 	switch step.GetState() {
@@ -101,7 +106,8 @@ func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more st
 	case treatyv1.StepState_STEP_STATE_COMPENSATING:
 		return step.GetCompensationScheduleTime(), step.GetCompensationMethod(), ""
 	case treatyv1.StepState_STEP_STATE_COMPENSATED:
-		return step.GetCompensationEndTime(), step.GetCompensationMethod(), m.between(step.GetCompensationScheduleTime(), step.GetCompensationEndTime())
+		took := m.between(step.GetCompensationScheduleTime(), step.GetCompensationEndTime())
+		return step.GetCompensationEndTime(), step.GetCompensationMethod(), took
 	default:
 		return step.GetScheduleTime(), step.GetMethod(), ""
 	}

@@ -37,7 +37,8 @@ var codeNames = map[codes.Code]string{
 	codes.Unauthenticated:    "UNAUTHENTICATED",
 }
 
-// ParseCode reads a gRPC code as the specification writes it, in upper or lower case. It returns false when there is no such code.
+// ParseCode reads a gRPC code as the gRPC specification writes it, in upper or lower case. It returns false for an
+// unknown code.
 func ParseCode(text string) (codes.Code, bool) {
 	for code, name := range codeNames {
 		if strings.EqualFold(name, text) {
@@ -47,7 +48,7 @@ func ParseCode(text string) (codes.Code, bool) {
 	return 0, false
 }
 
-// failureText returns a failure's code and message.
+// failureText returns the code and message of a failure.
 func failureText(failure *treatyv1.Failure) string {
 	name := CodeName(codes.Code(uint32(failure.GetCode())))
 	if failure.GetMessage() == "" {

@@ -7,7 +7,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// What a terminal is sent around the frames.
+// Send HideCursor to the terminal before the first frame and ShowCursor after the last one.
 const (
 	HideCursor = "\x1b[?25l"
 	ShowCursor = "\x1b[?25h"
@@ -15,14 +15,15 @@ const (
 	clearBelow = "\x1b[J"
 )
 
-// Frames draws a saga again and again at the same place of a terminal. The zero value has drawn nothing yet. Not safe for
+// Frames redraws a saga at the same place of a terminal. The zero value is ready for the first frame. It isn't safe for
 // concurrent use.
 type Frames struct {
 	height int
 }
 
-// Next returns the text that replaces the frame before. notice, if not empty, stands above the saga. What doesn't fit on the screen
-// is cut off, so that the cursor finds its way back; a saga that has ended is drawn whole.
+// Next returns the text that replaces the previous frame. notice, if not empty, is shown above the saga. A frame is cut
+// off at the size of the screen, so that the next one can move the cursor back to its beginning. The frame of a saga
+// that has ended is complete.
 func (f *Frames) Next(v *View, saga *treatyv1.Saga, notice string) string {
 	lines := v.saga(saga)
 	if notice != "" {

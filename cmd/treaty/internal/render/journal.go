@@ -9,7 +9,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Journal collects the records of a saga for a table.
+// Journal is a table of the records of a saga.
 type Journal struct {
 	view  *View
 	saga  string
@@ -17,12 +17,13 @@ type Journal struct {
 	table *table
 }
 
-// NewJournal makes an empty journal of the saga with a name.
+// NewJournal makes an empty table. saga is the saga's name.
 func NewJournal(view *View, saga string) *Journal {
 	return &Journal{view: view, saga: saga, table: newTable("RECORD", "AT", "WHAT", "STEP", "DETAIL")}
 }
 
-// Add adds a record, whose payload is of a type; nil means that the type isn't known. Records are added oldest first.
+// Add adds a record. payload is the type of the record's payload, or nil if it isn't known. Add the oldest record
+// first.
 func (j *Journal) Add(record *treatyv1.SagaRecord, payload protoreflect.MessageDescriptor) {
 	if j.start == nil {
 		j.start = record.GetTime()
@@ -30,7 +31,7 @@ func (j *Journal) Add(record *treatyv1.SagaRecord, payload protoreflect.MessageD
 	j.table.add(j.view.record(record, j.start, payload))
 }
 
-// String returns the table, or "" when no record was added.
+// String returns the table, or "" if it has no records.
 func (j *Journal) String() string {
 	if len(j.table.rows) == 1 {
 		return ""
@@ -40,7 +41,9 @@ func (j *Journal) String() string {
 }
 
 // record returns the row of one record.
-func (v *View) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp, payload protoreflect.MessageDescriptor) row {
+func (v *View) record(
+	record *treatyv1.SagaRecord, start *timestamppb.Timestamp, payload protoreflect.MessageDescriptor,
+) row {
 	what := describe(record.GetRecord())
 	name := record.GetName()
 	r := row{cells: []span{
@@ -71,7 +74,7 @@ func (v *View) record(record *treatyv1.SagaRecord, start *timestamppb.Timestamp,
 func (v *View) recordPayload(raw []byte, descriptor protoreflect.MessageDescriptor) []line {
 	body, ok := v.encoder.EncodeBytes(descriptor, raw)
 	if !ok {
-		return []line{text(dim, "%s, of a type that isn't known here", size(len(raw)))}
+		return []line{text(dim, "%s of an unknown type", size(len(raw)))}
 	}
 	return jsonLines(body)
 }

@@ -5,7 +5,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// Sagas returns sagas as a table.
+// Sagas returns a table of sagas.
 func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 	if len(sagas) == 0 {
 		return v.nothing("No sagas.")
@@ -35,7 +35,7 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 	return v.render(lines)
 }
 
-// Definitions returns saga definitions as a table.
+// Definitions returns a table of saga definitions.
 func (v *View) Definitions(served []schema.Definition) string {
 	if len(served) == 0 {
 		return v.nothing("No saga definitions.")
@@ -56,7 +56,7 @@ func (v *View) Definitions(served []schema.Definition) string {
 	return v.render(t.lines())
 }
 
-// nothing says in a terminal that a list is empty. Elsewhere an empty list has no text.
+// nothing returns the sentence in a terminal. Elsewhere an empty list has no text.
 func (v *View) nothing(sentence string) string {
 	if !v.options.Terminal {
 		return ""

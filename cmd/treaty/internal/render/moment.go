@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Duration writes a duration with about three digits: 0.4ms, 120ms, 1.23s, 12.3s, 3m04s, 2h05m, 3d04h. A negative one
-// counts as 0.
+// Duration returns a duration with about three digits: 0.4ms, 120ms, 1.23s, 12.3s, 3m04s, 2h05m, 3d04h. A negative
+// duration counts as 0.
 func Duration(d time.Duration) string {
 	switch {
 	case d <= 0:
@@ -34,7 +34,7 @@ func Duration(d time.Duration) string {
 	}
 }
 
-// shortFloat writes a number with at most the given digits after the point, and no zeros at its end.
+// shortFloat returns a number with at most the given number of decimals, without trailing zeros.
 func shortFloat(value float64, digits int) string {
 	text := strconv.FormatFloat(value, 'f', digits, 64)
 	for text[len(text)-1] == '0' {
@@ -46,7 +46,7 @@ func shortFloat(value float64, digits int) string {
 	return text
 }
 
-// formatDistance writes how far a time is from now in one unit: "now", "5s ago", "in 3m".
+// formatDistance returns the distance of a time from now in one unit: "now", "5s ago", "in 3m".
 func formatDistance(now, then time.Time) string {
 	distance := now.Sub(then)
 	length := distance.Abs()
@@ -69,15 +69,15 @@ func formatDistance(now, then time.Time) string {
 	return amount + " ago"
 }
 
-// moments writes times: in a terminal in the reader's zone and with the distance from now, else in UTC by RFC 3339, so that
-// output that is kept or compared doesn't depend on when and where it was made.
+// moments formats times. In a terminal they are in the user's time zone, with the distance from now. Elsewhere they are
+// in UTC, as RFC 3339 defines, so that the output doesn't depend on when and where it was made.
 type moments struct {
 	now      time.Time
 	zone     *time.Location
 	terminal bool
 }
 
-// at writes a time of which the distance matters too.
+// at returns a time, in a terminal with its distance.
 func (m moments) at(stamp *timestamppb.Timestamp) string {
 	if !m.terminal {
 		return m.exact(stamp)
@@ -88,7 +88,7 @@ func (m moments) at(stamp *timestamppb.Timestamp) string {
 	return stamp.AsTime().In(m.zone).Format("2006-01-02 15:04:05") + " (" + formatDistance(m.now, stamp.AsTime()) + ")"
 }
 
-// distance writes a time of which only the distance matters.
+// distance returns a time, in a terminal only its distance.
 func (m moments) distance(stamp *timestamppb.Timestamp) string {
 	if !m.terminal || stamp == nil {
 		return m.exact(stamp)
@@ -96,7 +96,7 @@ func (m moments) distance(stamp *timestamppb.Timestamp) string {
 	return formatDistance(m.now, stamp.AsTime())
 }
 
-// coming writes when something is going to be: "in 3m", or "at" a time.
+// coming returns a time in the future: "in 3m", or "at" a time.
 func (m moments) coming(stamp *timestamppb.Timestamp) string {
 	if m.terminal {
 		return m.distance(stamp)
@@ -104,7 +104,7 @@ func (m moments) coming(stamp *timestamppb.Timestamp) string {
 	return "at " + m.exact(stamp)
 }
 
-// exact writes a time to the millisecond.
+// exact returns a time to the millisecond.
 func (m moments) exact(stamp *timestamppb.Timestamp) string {
 	if stamp == nil {
 		return ""
@@ -112,8 +112,8 @@ func (m moments) exact(stamp *timestamppb.Timestamp) string {
 	return stamp.AsTime().UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// between writes how long something took; while it hasn't ended, how long it has been going on in a terminal, and nothing
-// elsewhere.
+// between returns how long something took. If it hasn't ended, between returns how long it has taken so far in a
+// terminal, and nothing elsewhere.
 func (m moments) between(from, to *timestamppb.Timestamp) string {
 	switch {
 	case from == nil:
@@ -127,7 +127,7 @@ func (m moments) between(from, to *timestamppb.Timestamp) string {
 	}
 }
 
-// after writes how long after the saga's start something was: "+120ms".
+// after returns the time since the saga's start: "+120ms".
 func (m moments) after(start, then *timestamppb.Timestamp) string {
 	if start == nil || then == nil {
 		return ""

@@ -38,7 +38,8 @@ func TestFormatDistance(t *testing.T) {
 		want string
 	}{
 		{0, "now"}, {999 * time.Millisecond, "now"}, {-900 * time.Millisecond, "now"}, {5 * time.Second, "5s ago"},
-		{-3 * time.Second, "in 3s"}, {59 * time.Second, "59s ago"}, {61 * time.Second, "1m ago"}, {47 * time.Hour, "47h ago"},
+		{-3 * time.Second, "in 3s"}, {59 * time.Second, "59s ago"}, {61 * time.Second, "1m ago"}, {47 * time.Hour,
+			"47h ago"},
 		{48 * time.Hour, "2d ago"}, {-72 * time.Hour, "in 3d"},
 	} {
 		if got := formatDistance(began, began.Add(-c.ago)); got != c.want {
@@ -50,7 +51,8 @@ func TestFormatDistance(t *testing.T) {
 func TestMomentsAbsent(t *testing.T) {
 	for _, terminal := range []bool{true, false} {
 		m := moments{now: began, zone: time.UTC, terminal: terminal}
-		for _, got := range []string{m.at(nil), m.distance(nil), m.exact(nil), m.between(nil, at(0)), m.after(nil, at(0)), m.after(at(0), nil)} {
+		for _, got := range []string{m.at(nil), m.distance(nil), m.exact(nil), m.between(nil, at(0)),
+			m.after(nil, at(0)), m.after(at(0), nil)} {
 			if got != "" {
 				t.Errorf("an absent time reads %q", got)
 			}

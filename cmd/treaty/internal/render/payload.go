@@ -11,10 +11,10 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
 
-// inlineJSON is how long JSON may be to stand on one line.
+// inlineJSON is the length of the longest JSON that is written in one line.
 const inlineJSON = 100
 
-// typed returns what is in an Any after the name of its type.
+// typed returns the message in an Any after the name of its type.
 func (v *View) typed(value *anypb.Any) []line {
 	body := v.payload(value)
 	if _, known := v.encoder.EncodeAny(value); known {
@@ -31,11 +31,12 @@ func indented(by int, lines []line) []line {
 	return out
 }
 
-// payload returns what is in an Any, at least one line.
+// payload returns the message in an Any as at least one line.
 func (v *View) payload(value *anypb.Any) []line {
 	raw, ok := v.encoder.EncodeAny(value)
 	if !ok {
-		return []line{text(dim, "%s, %s, of a type that isn't known here", schema.TypeName(value.GetTypeUrl()), size(len(value.GetValue())))}
+		return []line{text(dim, "%s of the unknown type %s", size(len(value.GetValue())),
+			schema.TypeName(value.GetTypeUrl()))}
 	}
 	return jsonLines(raw)
 }

@@ -21,88 +21,129 @@ type description struct {
 	progress *anypb.Any
 }
 
-// describe returns a record in words. A kind that isn't known yet is named as such.
+// describe describes a record. It says so if this version doesn't know the record's kind.
 func describe(record *treatyv1.Record) description {
 	switch kind := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
 		r := kind.SagaStarted
 		return description{title: "saga started", detail: r.GetDefinition(), payload: r.GetRequest()}
-	case *treatyv1.Record_StepScheduled:
-		r := kind.StepScheduled
-		return description{title: "step scheduled", style: cyan, step: r.GetStep(), detail: joinNonEmpty(joinNonEmpty(r.GetMethod(), kindName(r.GetKind())), r.GetParticipant()), payload: r.GetRequest()}
-	case *treatyv1.Record_StepDone:
-		r := kind.StepDone
-		return description{title: "step done", style: green, step: r.GetStep(), detail: attemptsText(r.GetAttempts()), payload: r.GetReply(), decision: r.GetDecision()}
-	case *treatyv1.Record_StepRefused:
-		r := kind.StepRefused
-		return description{title: "step refused", style: red, step: r.GetStep(), detail: attemptsText(r.GetAttempts()), failure: r.GetFailure(), decision: r.GetDecision()}
-	case *treatyv1.Record_StepUnknown:
-		r := kind.StepUnknown
-		return description{title: "step unknown", style: yellow, step: r.GetStep(), detail: attemptsText(r.GetAttempts()), failure: r.GetFailure()}
 	case *treatyv1.Record_CompensationDecided:
 		r := kind.CompensationDecided
-		return description{title: "compensation decided", style: yellow, detail: causeText(r.GetCause()), failure: r.GetFailure(), decision: r.GetDecision()}
+		return description{
+			title: "compensation decided", style: yellow, detail: causeText(r.GetCause()),
+			failure: r.GetFailure(), decision: r.GetDecision(),
+		}
+	case *treatyv1.Record_SagaSuspended:
+		r := kind.SagaSuspended
+		return description{
+			title: "saga suspended", style: redBold, step: r.GetStep(),
+			detail: joinNonEmpty(SuspensionText(r.GetReason()), r.GetMessage()), failure: r.GetFailure(),
+		}
+	case *treatyv1.Record_SagaResumed:
+		return description{title: "saga resumed", style: cyan, decision: kind.SagaResumed.GetDecision()}
+	case *treatyv1.Record_SagaRestarted:
+		r := kind.SagaRestarted
+		return description{
+			title: "saga restarted", style: cyan,
+			detail:  fmt.Sprintf("round %d of %s", r.GetRound(), r.GetStarted().GetDefinition()),
+			payload: r.GetStarted().GetRequest(), progress: r.GetProgress(),
+		}
+	case *treatyv1.Record_SagaSucceeded:
+		return description{title: "saga succeeded", style: green, payload: kind.SagaSucceeded.GetReply()}
+	case *treatyv1.Record_SagaCompensated:
+		return description{title: "saga compensated", style: magenta}
+	default:
+		return describeStep(record)
+	}
+}
+
+// describeStep describes a record of a step.
+func describeStep(record *treatyv1.Record) description {
+	switch kind := record.GetKind().(type) {
+	case *treatyv1.Record_StepScheduled:
+		r := kind.StepScheduled
+		return description{
+			title: "step scheduled", style: cyan, step: r.GetStep(),
+			detail:  joinNonEmpty(joinNonEmpty(r.GetMethod(), kindName(r.GetKind())), r.GetParticipant()),
+			payload: r.GetRequest(),
+		}
+	case *treatyv1.Record_StepDone:
+		r := kind.StepDone
+		return description{
+			title: "step done", style: green, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
+			payload: r.GetReply(), decision: r.GetDecision(),
+		}
+	case *treatyv1.Record_StepRefused:
+		r := kind.StepRefused
+		return description{
+			title: "step refused", style: red, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
+			failure: r.GetFailure(), decision: r.GetDecision(),
+		}
+	case *treatyv1.Record_StepUnknown:
+		r := kind.StepUnknown
+		return description{
+			title: "step unknown", style: yellow, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
+			failure: r.GetFailure(),
+		}
 	case *treatyv1.Record_CompensationScheduled:
 		r := kind.CompensationScheduled
 		detail := ""
 		if len(r.GetEditedRequest()) > 0 {
 			detail = "with an edited request"
 		}
-		return description{title: "compensation scheduled", style: yellow, step: r.GetStep(), detail: detail, payload: r.GetEditedRequest()}
+		return description{
+			title: "compensation scheduled", style: yellow, step: r.GetStep(), detail: detail,
+			payload: r.GetEditedRequest(),
+		}
 	case *treatyv1.Record_CompensationDone:
 		r := kind.CompensationDone
-		return description{title: "compensation done", style: magenta, step: r.GetStep(), detail: attemptsText(r.GetAttempts()), payload: r.GetReply(), decision: r.GetDecision()}
-	case *treatyv1.Record_SagaSuspended:
-		r := kind.SagaSuspended
-		detail := joinNonEmpty(SuspensionText(r.GetReason()), r.GetMessage())
-		return description{title: "saga suspended", style: redBold, step: r.GetStep(), detail: detail, failure: r.GetFailure()}
-	case *treatyv1.Record_SagaResumed:
-		return description{title: "saga resumed", style: cyan, decision: kind.SagaResumed.GetDecision()}
-	case *treatyv1.Record_SagaSucceeded:
-		return description{title: "saga succeeded", style: green, payload: kind.SagaSucceeded.GetReply()}
-	case *treatyv1.Record_SagaCompensated:
-		return description{title: "saga compensated", style: magenta}
+		return description{
+			title: "compensation done", style: magenta, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
+			payload: r.GetReply(), decision: r.GetDecision(),
+		}
 	default:
 		return describeCode(record)
 	}
 }
 
-// describeCode returns a record of what the saga's code does beside its steps.
+// describeCode describes a record of anything else that the saga's code does.
 func describeCode(record *treatyv1.Record) description {
 	switch kind := record.GetKind().(type) {
 	case *treatyv1.Record_WaitScheduled:
 		r := kind.WaitScheduled
-		return description{title: "wait scheduled", style: cyan, step: r.GetWait(), detail: moments{}.waiting(&treatyv1.Wait{DueTime: r.GetDue(), Events: r.GetEvents()})}
+		wait := &treatyv1.Wait{DueTime: r.GetDue(), Events: r.GetEvents()}
+		return description{title: "wait scheduled", style: cyan, step: r.GetWait(), detail: moments{}.waiting(wait)}
 	case *treatyv1.Record_WaitEnded:
 		return describeWaitEnded(kind.WaitEnded)
 	case *treatyv1.Record_ScopeOpened:
 		r := kind.ScopeOpened
-		return description{title: "scope opened", style: cyan, step: r.GetScope(), detail: "until " + moments{}.exact(r.GetDeadline())}
+		return description{
+			title: "scope opened", style: cyan, step: r.GetScope(), detail: "until " + moments{}.exact(r.GetDeadline()),
+		}
 	case *treatyv1.Record_ScopeExpired:
 		return description{title: "scope expired", style: yellow, step: kind.ScopeExpired.GetScope()}
 	case *treatyv1.Record_ScopeCompensationDecided:
 		r := kind.ScopeCompensationDecided
-		return description{title: "scope compensation decided", style: yellow, step: r.GetScope(), detail: scopeCauseText(r.GetCause()), failure: r.GetFailure()}
+		return description{
+			title: "scope compensation decided", style: yellow, step: r.GetScope(),
+			detail: scopeCauseText(r.GetCause()), failure: r.GetFailure(),
+		}
 	case *treatyv1.Record_BroadcastScheduled:
 		r := kind.BroadcastScheduled
 		to := "to nobody"
 		if len(r.GetParticipants()) > 0 {
 			to = "to " + strings.Join(r.GetParticipants(), ", ")
 		}
-		return description{title: "broadcast scheduled", style: cyan, step: r.GetBroadcast(), detail: joinNonEmpty(r.GetMethod(), to)}
+		return description{
+			title: "broadcast scheduled", style: cyan, step: r.GetBroadcast(), detail: joinNonEmpty(r.GetMethod(), to),
+		}
 	case *treatyv1.Record_VersionChosen:
 		r := kind.VersionChosen
 		return description{title: "version chosen", detail: fmt.Sprintf("%s: %d", r.GetChange(), r.GetVersion())}
 	case *treatyv1.Record_ProgressSet:
 		return description{title: "progress set", progress: kind.ProgressSet.GetProgress()}
-	case *treatyv1.Record_SagaRestarted:
-		r := kind.SagaRestarted
-		return description{
-			title: "saga restarted", style: cyan, detail: fmt.Sprintf("round %d of %s", r.GetRound(), r.GetStarted().GetDefinition()),
-			payload: r.GetStarted().GetRequest(), progress: r.GetProgress(),
-		}
 	default:
-		return description{title: "unknown record", style: dim, detail: "this treaty is older than the orchestrator"}
+		return description{title: "unknown record", style: dim, detail: "this program is older than the orchestrator"}
 	}
 }
 
@@ -110,12 +151,13 @@ func describeWaitEnded(r *treatyv1.WaitEnded) description {
 	out := description{title: "wait ended", style: green, step: r.GetWait()}
 	switch how := r.GetHow().(type) {
 	case *treatyv1.WaitEnded_Due_:
-		out.detail = "the moment came"
+		out.detail = "the time was reached"
 	case *treatyv1.WaitEnded_Event:
-		out.detail = fmt.Sprintf("event %s of %s, position %d", how.Event.GetId(), how.Event.GetSource(), how.Event.GetPosition())
-		out.payload = how.Event.GetData()
+		event := how.Event
+		out.detail = fmt.Sprintf("event %s of %s, position %d", event.GetId(), event.GetSource(), event.GetPosition())
+		out.payload = event.GetData()
 	case *treatyv1.WaitEnded_Stopped_:
-		out.style, out.detail = yellow, "the code that waited was stopped"
+		out.style, out.detail = yellow, "the waiting code was stopped"
 	}
 	return out
 }

@@ -7,7 +7,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// sagaState returns a state's name in its colour. In a terminal it has a mark too, for those who don't tell the colours
+// sagaState returns a state's name in its color. In a terminal it also has a mark, for people who can't tell the colors
 // apart.
 func (v *View) sagaState(state treatyv1.SagaState) span {
 	name := resource.StateName(state)
@@ -24,7 +24,7 @@ func (v *View) sagaState(state treatyv1.SagaState) span {
 	return v.marked(look.mark, name, look.style)
 }
 
-// stepState returns a step's state as sagaState does a saga's.
+// stepState is sagaState for the state of a step.
 func (v *View) stepState(state treatyv1.StepState) span {
 	name := resource.StepStateName(state)
 	look := map[treatyv1.StepState]struct {
@@ -64,7 +64,7 @@ func causeText(cause treatyv1.CompensationCause) string {
 	case treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE:
 		return "the saga's deadline passed"
 	case treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
-		return "the saga that this one is a step of undid it"
+		return "its parent saga compensated it"
 	default:
 		return ""
 	}
@@ -81,7 +81,7 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED:
 		return "a participant refused a compensation"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
-		return "a compensation was given up"
+		return "a compensation exhausted its retry policy"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		return "the pivot may or may not have been executed"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
@@ -89,7 +89,7 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE:
 		return "the orchestrator has no code for this definition"
 	default:
-		return "it waits for an operator"
+		return "the saga needs an operator"
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// style is how a piece of text looks where colours are on.
+// style is the look of a piece of text if colors are on.
 type style string
 
 // The styles, as the parameters of an ANSI "select graphic rendition" sequence.
@@ -29,7 +29,7 @@ type span struct {
 	style style
 }
 
-// line is one line of output without its end.
+// line is one line of output without its newline.
 type line []span
 
 // text makes a line of one span.
@@ -40,7 +40,7 @@ func text(style style, format string, args ...any) line {
 	return line{{text: format, style: style}}
 }
 
-// width is how many columns the line takes.
+// width returns the number of columns of the line.
 func (l line) width() int {
 	total := 0
 	for _, s := range l {
@@ -49,7 +49,7 @@ func (l line) width() int {
 	return total
 }
 
-// cut returns the line shortened to a width; 0 leaves it as it is.
+// cut returns the line shortened to a width; 0 means no limit.
 func (l line) cut(width int) line {
 	if width <= 0 || l.width() <= width {
 		return l
@@ -67,7 +67,7 @@ func (l line) cut(width int) line {
 	return out
 }
 
-// render returns lines as text, in color where the options say so.
+// render returns lines as text, in color if the options say so.
 func (v *View) render(lines []line) string {
 	var out strings.Builder
 	for _, l := range lines {
@@ -88,7 +88,7 @@ func (v *View) span(out *strings.Builder, s span) {
 	out.WriteString("\x1b[" + string(s.style) + "m" + body + "\x1b[0m")
 }
 
-// trimmed returns the line without white space at its end.
+// trimmed returns the line without trailing spaces.
 func (l line) trimmed() line {
 	for n := len(l); n > 0; n-- {
 		body := strings.TrimRight(l[n-1].text, " ")
@@ -101,8 +101,7 @@ func (l line) trimmed() line {
 	return nil
 }
 
-// Clean makes text that came from elsewhere safe to show: a control character, which could move the cursor or hide text,
-// is shown escaped.
+// Clean makes text from outside safe to show. It escapes control characters, which could move the cursor or hide text.
 func Clean(s string) string {
 	if !strings.ContainsFunc(s, isUnsafe) && utf8.ValidString(s) {
 		return s

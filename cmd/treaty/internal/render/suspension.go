@@ -7,19 +7,19 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// option is one way to go on with a suspended saga.
+// option is a decision on a suspended saga.
 type option struct {
 	// command is "resume" or "cancel".
 	command string
 
-	// flags follow the reason.
+	// flags are the flags after --reason.
 	flags string
 
-	// meaning says what happens then.
+	// meaning says what the decision does.
 	meaning string
 }
 
-// options returns the decisions that fit why a saga is suspended.
+// options returns the decisions that fit the reason why a saga is suspended.
 func options(saga *treatyv1.Saga) []option {
 	suspension := saga.GetSuspension()
 	method, compensation := suspendedMethods(saga)
@@ -27,36 +27,38 @@ func options(saga *treatyv1.Saga) []option {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
 		return []option{
-			{"resume", "--retry", "sends " + compensation + " again as it is"},
+			{"resume", "--retry", "sends " + compensation + " again, unchanged"},
 			{"resume", "--retry-edited @request.json", "sends " + compensation + " with the request in the file"},
-			{"resume", "--mark-done", "takes step " + suspension.GetStep() + " as undone by hand"},
+			{"resume", "--mark-done", "takes step " + suspension.GetStep() + " as compensated by hand"},
 		}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		return []option{
 			{"resume", "--retry", "sends " + method + " again with the same command id"},
-			{"resume", "--mark-done @reply.json", "takes it as done, with the reply in the file"},
-			{"resume", "--mark-refused", "takes it as certainly not executed, so that the saga can be undone"},
+			{"resume", "--mark-done @reply.json", "takes the pivot as done, with the reply in the file"},
+			{"resume", "--mark-refused", "takes the pivot as certainly not executed, so the saga can be compensated"},
 		}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
-		return []option{{"resume", "--retry", "runs the saga's code again, once it is mended"}}
+		return []option{{"resume", "--retry", "runs the saga's code again, after a fix"}}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE:
-		return withCancel(saga, option{"resume", "--retry", "runs the saga's code, once an orchestrator that has it is deployed"})
+		return withCancel(saga,
+			option{"resume", "--retry", "runs the saga's code, after you deploy an orchestrator that has it"})
 	default:
-		return withCancel(saga, option{"resume", "--retry", "runs the saga's code again, once it is mended"})
+		return withCancel(saga, option{"resume", "--retry", "runs the saga's code again, after a fix"})
 	}
 }
 
-// withCancel adds that the saga can be undone, which needs no code but isn't possible after the pivot.
+// withCancel adds the option to cancel, unless the pivot may have run.
 func withCancel(saga *treatyv1.Saga, first option) []option {
 	for _, step := range saga.GetSteps() {
-		if step.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT && step.GetState() != treatyv1.StepState_STEP_STATE_REFUSED {
+		isPivot := step.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT
+		if isPivot && step.GetState() != treatyv1.StepState_STEP_STATE_REFUSED {
 			return []option{first}
 		}
 	}
-	return []option{first, {"cancel", "", "undoes what was done; this needs no code"}}
+	return []option{first, {"cancel", "", "compensates the saga; this doesn't need its code"}}
 }
 
-// suspendedMethods returns the method and the compensation of the step that a suspension is about.
+// suspendedMethods returns the method and the compensation of the step at which a saga is suspended.
 func suspendedMethods(saga *treatyv1.Saga) (method, compensation string) {
 	method, compensation = "the command", "the compensation"
 	if step := resource.SuspendedStep(saga); step != nil {
@@ -68,7 +70,7 @@ func suspendedMethods(saga *treatyv1.Saga) (method, compensation string) {
 	return method, compensation
 }
 
-// suspension says why a saga waits for an operator, and with which commands it goes on.
+// suspension returns why a saga is suspended, and the commands that fit.
 func (v *View) suspension(saga *treatyv1.Saga) []line {
 	suspension := saga.GetSuspension()
 	title := "Suspended: " + SuspensionText(suspension.GetReason())

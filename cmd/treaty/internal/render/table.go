@@ -2,15 +2,15 @@ package render
 
 import "strings"
 
-// columnGap is the space between two columns.
+// columnGap separates two columns.
 const columnGap = "  "
 
-// table lays rows out in columns. The first row is the header.
+// table arranges rows in columns. The first row is the header.
 type table struct {
 	rows []row
 }
 
-// row is one row and the lines under it, which begin at the second column.
+// row is one row and the lines below it, which begin at the second column.
 type row struct {
 	cells []span
 	notes []line
@@ -28,7 +28,7 @@ func newTable(header ...string) *table {
 
 func (t *table) add(r row) { t.rows = append(t.rows, r) }
 
-// lines returns the table, each column as wide as its widest cell. Columns in which only the header stands are left out.
+// lines returns the table. Each column is as wide as its widest cell; a column without any content is left out.
 func (t *table) lines() []line {
 	widths := t.widths()
 	var out []line
@@ -50,7 +50,7 @@ func (t *table) lines() []line {
 	return out
 }
 
-// widths returns the width of each column, 0 for those that are left out.
+// widths returns the width of each column, or 0 for a column that is left out.
 func (t *table) widths() []int {
 	widths := make([]int, len(t.rows[0].cells))
 	for _, r := range t.rows[1:] {

@@ -9,7 +9,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// barWidth is the width of the bar that shows when a step ran, and barScreen how wide a terminal has to be to show it.
+// barWidth is the width of the bar that shows when a step ran. barScreen is the width of the narrowest terminal that
+// shows it.
 const (
 	barWidth  = 24
 	barScreen = 120
@@ -34,7 +35,7 @@ func (v *View) timeline(saga *treatyv1.Saga) []line {
 	if !bars {
 		return lines
 	}
-	// The bars stand at the right of the rows, not of the notes under them.
+	// The bars are to the right of the rows, not of the notes below them.
 	widest := 0
 	for _, l := range lines {
 		widest = max(widest, l.trimmed().width())
@@ -42,7 +43,8 @@ func (v *View) timeline(saga *treatyv1.Saga) []line {
 	at := 1
 	for i, track := range tracks {
 		row := lines[at].trimmed()
-		gap := span{strings.Repeat(" ", max(0, min(widest, v.options.Screen.Width-barWidth-2)-row.width())+2), plain}
+		column := min(widest, v.options.Screen.Width-barWidth-2)
+		gap := span{strings.Repeat(" ", max(0, column-row.width())+2), plain}
 		lines[at] = append(append(row, gap), track...)
 		at += 1 + len(t.rows[i+1].notes)
 	}
@@ -74,7 +76,7 @@ func (v *View) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 	}
 }
 
-// stepNotes says what a step's row has no column for.
+// stepNotes returns what a step's row has no column for.
 func (v *View) stepNotes(step *treatyv1.Step) []line {
 	var out []line
 	if step.GetParticipant() != "" {
@@ -113,18 +115,18 @@ func (v *View) stepPayload(name string, step *treatyv1.Step) []line {
 	return append(out, body[1:]...)
 }
 
-// compensation says how far a step's compensation is; nil when there is nothing to say.
+// compensation returns the progress of a step's compensation, or nil without one.
 func (v *View) compensation(step *treatyv1.Step) line {
 	from, to := step.GetCompensationScheduleTime(), step.GetCompensationEndTime()
 	switch {
 	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED:
-		out := line{{"undone by " + step.GetCompensationMethod(), magenta}}
+		out := line{{"compensated by " + step.GetCompensationMethod(), magenta}}
 		if took := v.moments.between(from, to); took != "" && to != nil {
 			out = append(out, span{" in " + took, plain})
 		}
 		return out
 	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING:
-		out := line{{"being undone by " + step.GetCompensationMethod(), yellow}}
+		out := line{{"being compensated by " + step.GetCompensationMethod(), yellow}}
 		if from != nil {
 			out = append(out, span{" since " + v.moments.distance(from), plain})
 		}
@@ -134,7 +136,7 @@ func (v *View) compensation(step *treatyv1.Step) line {
 	}
 }
 
-// attempts says how the command that is still being sent fares.
+// attempts returns the attempts of a command that isn't done yet.
 func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 	if attempts == nil {
 		return nil
@@ -151,18 +153,19 @@ func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 	case attempts.GetAccepted():
 		l := text(cyan, "accepted: the participant completes it later")
 		if attempts.GetNextTime() != nil {
-			l = append(l, span{"; sent again " + v.moments.coming(attempts.GetNextTime()) + " unless it is heard of", plain})
+			l = append(l,
+				span{"; sent again " + v.moments.coming(attempts.GetNextTime()) + " unless it completes first", plain})
 		}
 		out = append(out, l)
 	case attempts.GetParked():
-		out = append(out, text(yellow, "parked: the participant is down; the command is sent when it is back"))
+		out = append(out, text(yellow, "parked: the participant is down; the command is sent when it is up again"))
 	case attempts.GetNextTime() != nil:
 		out = append(out, text(plain, "next attempt %s", v.moments.coming(attempts.GetNextTime())))
 	}
 	return out
 }
 
-// bar draws when, between a saga's start and its end, a step and its compensation ran.
+// bar returns a bar from a saga's start to its end, which shows when a step and its compensation ran.
 func bar(start, end time.Time, step *treatyv1.Step) line {
 	total := end.Sub(start)
 	cells := make([]span, barWidth)
@@ -201,7 +204,7 @@ func bar(start, end time.Time, step *treatyv1.Step) line {
 	return joined(cells)
 }
 
-// barCell returns the cell in which a moment lies, always one of the bar's.
+// barCell returns the cell of a time after the start, limited to the bar.
 func barCell(at, total time.Duration) int {
 	if total <= 0 {
 		return 0
@@ -209,7 +212,7 @@ func barCell(at, total time.Duration) int {
 	return min(barWidth-1, max(0, int(float64(at)/float64(total)*barWidth)))
 }
 
-// joined puts neighbours of the same style into one span.
+// joined merges neighbors of the same style into one span.
 func joined(cells []span) line {
 	var out line
 	for _, cell := range cells {

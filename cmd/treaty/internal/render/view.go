@@ -27,9 +27,9 @@ const (
 	ReplyOnly
 )
 
-// Options say for whom a View renders.
+// Options say where the text of a View is shown.
 type Options struct {
-	// Terminal says that the text is for a terminal. Times are then distances from Now, and states carry marks.
+	// Terminal is true for text in a terminal: times have their distance from Now, and states have marks.
 	Terminal bool
 
 	// Color turns colors on.
@@ -38,14 +38,14 @@ type Options struct {
 	// Screen is the size of the terminal.
 	Screen Screen
 
-	// Now and Zone are the time and the time zone of a terminal.
+	// Now and Zone are the current time and the user's time zone. They are used in a terminal only.
 	Now  time.Time
 	Zone *time.Location
 
 	// Schema has the types of payloads.
 	Schema *schema.Schema
 
-	// ConnectionFlags are the flags, with a leading space, that the shown commands need to reach the orchestrator.
+	// ConnectionFlags are the flags, with a leading space, with which the suggested commands reach the orchestrator.
 	ConnectionFlags string
 
 	// Payloads says which payloads of a saga are shown.
@@ -57,8 +57,7 @@ type Screen struct {
 	Width, Height int
 }
 
-// View renders messages of the API as text. Its methods have no side effects but the calls of its schema, and are no more safe
-// for concurrent use than that.
+// View renders messages of the API as text. Like its schema, it isn't safe for concurrent use.
 type View struct {
 	options Options
 	moments moments
@@ -74,10 +73,9 @@ func New(options Options) *View {
 	}
 }
 
-// Saga returns a whole saga: its state, the reason for it, and its steps.
+// Saga returns a whole saga: its facts, its timeline and its payloads, and why it is suspended.
 func (v *View) Saga(saga *treatyv1.Saga) string { return v.render(v.saga(saga)) }
 
-// saga returns a whole saga: what it is, why it stands where it does, and its steps.
 func (v *View) saga(saga *treatyv1.Saga) []line {
 	out := []line{v.title(saga), nil}
 	out = append(out, v.facts(saga)...)
@@ -97,7 +95,9 @@ func (v *View) saga(saga *treatyv1.Saga) []line {
 }
 
 func (v *View) title(saga *treatyv1.Saga) line {
-	return line{{saga.GetName(), bold}, {"  ", plain}, v.sagaState(saga.GetState()), {"  ", plain}, {saga.GetDefinition(), plain}}
+	return line{
+		{saga.GetName(), bold}, {"  ", plain}, v.sagaState(saga.GetState()), {"  " + saga.GetDefinition(), plain},
+	}
 }
 
 // factWidth is the width of the names of facts.
@@ -136,7 +136,7 @@ func (v *View) facts(saga *treatyv1.Saga) []line {
 	return append(out, v.waits(saga)...)
 }
 
-// sagaPayloads returns the saga's request and reply, as far as they are wanted.
+// sagaPayloads returns the saga's request and reply, if they are shown.
 func (v *View) sagaPayloads(saga *treatyv1.Saga) []line {
 	var out []line
 	if v.options.Payloads != ReplyOnly {

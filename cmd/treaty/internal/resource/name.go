@@ -7,8 +7,8 @@ const SagaPrefix = "sagas/"
 
 const stepsInfix = "/steps/"
 
-// ParseSaga reads a saga's name as a user writes it, "sagas/x" or "x", and returns it as "sagas/x". It returns false when text
-// isn't the name of a saga.
+// ParseSaga reads a saga's name as a user writes it, "sagas/x" or "x", and returns it as "sagas/x". It returns false
+// when text isn't the name of a saga.
 func ParseSaga(text string) (name string, ok bool) {
 	id := strings.TrimPrefix(text, SagaPrefix)
 	if id == "" || strings.ContainsAny(id, "/ \t\n") {
@@ -17,8 +17,8 @@ func ParseSaga(text string) (name string, ok bool) {
 	return SagaPrefix + id, true
 }
 
-// ParseStep reads a step's name as a user writes it, "sagas/x/steps/2" or "x/2", and returns the names of the saga and of the
-// step. It returns false when text isn't the name of a step.
+// ParseStep reads a step's name as a user writes it, "sagas/x/steps/2" or "x/2", and returns the names of the saga and
+// of the step. It returns false when text isn't the name of a step.
 func ParseStep(text string) (saga, step string, ok bool) {
 	id, path, ok := strings.Cut(strings.TrimPrefix(text, SagaPrefix), "/")
 	path = strings.TrimPrefix(path, "steps/")

@@ -14,8 +14,8 @@ func States() []string {
 	return []string{"RUNNING", "COMPENSATING", "SUSPENDED", "SUCCEEDED", "COMPENSATED"}
 }
 
-// ParseState reads a saga state as a user writes it, in upper or lower case, with or without the prefix SAGA_STATE_. It returns
-// false when there is no such state.
+// ParseState reads a saga state as a user writes it, in upper or lower case, with or without the prefix SAGA_STATE_. It
+// returns false when there is no such state.
 func ParseState(text string) (name string, ok bool) {
 	name = strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(text)), statePrefix)
 	return name, slices.Contains(States(), name)

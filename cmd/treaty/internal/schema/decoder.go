@@ -12,13 +12,13 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// DecodeError reports JSON that isn't the message that it should be. It never repeats a value of the JSON, which may be that of a
+// DecodeError reports JSON that isn't a message of a type. It never repeats a value in the JSON, which may belong to a
 // field marked debug_redact.
 type DecodeError struct {
 	// Type is the full name of the message.
 	Type protoreflect.FullName
 
-	// Place says where in the JSON the error is, e.g. "at line 2, column 3"; empty when it isn't known.
+	// Place is the place of the error in the JSON, e.g. "at line 2, column 3", or "" if it isn't known.
 	Place string
 
 	// Cause says what is wrong there.
@@ -28,7 +28,7 @@ type DecodeError struct {
 	Fields []string
 }
 
-// Error returns the detail as a sentence.
+// Error returns the detail.
 func (e *DecodeError) Error() string { return "not a " + e.Detail() }
 
 // Detail returns the type, the place and the cause: "acme.v1.Card at line 2, column 3: unknown field".

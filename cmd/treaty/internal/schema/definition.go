@@ -21,11 +21,11 @@ type Definition struct {
 	// Method is that method.
 	Method protoreflect.MethodDescriptor
 
-	// Deadline is how long a saga may run; 0 means without limit.
+	// Deadline is how long a saga may run; 0 means no limit.
 	Deadline time.Duration
 }
 
-// Definitions returns the saga definitions that are served, sorted by name.
+// Definitions returns the saga definitions that the orchestrator serves, sorted by name. The error wraps a gRPC status.
 func (s *Schema) Definitions() ([]Definition, error) {
 	services, err := s.services()
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *Schema) Definitions() ([]Definition, error) {
 	for _, name := range services {
 		found, err := s.find(name)
 		if status.Code(err) == codes.NotFound {
-			continue // Served without its descriptor: nothing of it can be told.
+			continue // served without a descriptor
 		}
 		if err != nil {
 			return nil, err
@@ -64,7 +64,7 @@ func (s *Schema) Definitions() ([]Definition, error) {
 // StartsSaga reports whether a method is a saga definition.
 func StartsSaga(method protoreflect.MethodDescriptor) bool { return sagaOptions(method) != nil }
 
-// sagaOptions returns what marks a method as the start of a saga; nil when nothing does.
+// sagaOptions returns the options of a saga definition, or nil for any other method.
 func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
 	options := method.Options()
 	if !proto.HasExtension(options, treatyv1.E_Saga) {
@@ -74,18 +74,19 @@ func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
 	return saga
 }
 
-// RequestIDField returns the field that makes a start idempotent; nil when there is none.
+// RequestIDField returns the field that makes a start idempotent, or nil if the message has none.
 func RequestIDField(message protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
 	for i := range message.Fields().Len() {
 		field := message.Fields().Get(i)
-		if marked, _ := proto.GetExtension(field.Options(), treatyv1.E_RequestId).(bool); marked && field.Kind() == protoreflect.StringKind && !field.IsList() {
+		marked, _ := proto.GetExtension(field.Options(), treatyv1.E_RequestId).(bool)
+		if marked && field.Kind() == protoreflect.StringKind && !field.IsList() {
 			return field
 		}
 	}
 	return nil
 }
 
-// LabelFields returns the names of the fields by which sagas can be searched.
+// LabelFields returns the names of the fields that become labels, for searching sagas.
 func LabelFields(message protoreflect.MessageDescriptor) []string {
 	var names []string
 	for i := range message.Fields().Len() {

@@ -2,12 +2,12 @@
 //
 // # Types
 //
-// A [Schema] asks the orchestrator's server reflection for messages, methods and saga definitions, and keeps the answers. A type
-// that the orchestrator doesn't offer is taken from this program when it is built in.
+// A [Schema] asks the orchestrator's server reflection for messages, methods and saga definitions, and keeps the
+// answers. A type that the orchestrator doesn't offer is taken from this program when it is built in.
 //
 // # Payloads
 //
 // An [Encoder] writes messages as JSON, [Schema.Decode] reads them. An encoder never writes the value of a field marked
-// debug_redact, nor the content of a payload whose type isn't known. [JournalTypes] finds the types of the payloads in journal
-// records, which the journal stores without their types.
+// debug_redact, nor the content of a payload whose type isn't known. [JournalTypes] finds the types of the payloads in
+// journal records, which the journal stores without their types.
 package schema

@@ -18,24 +18,24 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// redacted stands in the place of every field that is marked debug_redact.
+// redacted replaces the value of every field marked debug_redact.
 const redacted = "[redacted]"
 
-// maxDepth bounds how deep a message may nest; what lies deeper is shown as "[too deep]".
+// maxDepth is how deep messages may nest. A deeper message is written as "[too deep]".
 const maxDepth = 100
 
-// Encoder writes messages as JSON, by protobuf's JSON mapping with four differences: fields marked debug_redact hold
-// "[redacted]", an Any of a type that isn't known holds "@size" in the place of its fields, fields without a name
-// aren't shown, and the bytes are always the same for the same message.
+// Encoder writes messages as JSON, by protobuf's JSON mapping with four differences. A field marked debug_redact has
+// the value "[redacted]". An Any of an unknown type has "@size" instead of its fields. Unknown fields are left out. The
+// same message always gives the same bytes.
 type Encoder struct {
 	schema *Schema
 
-	// payload, where it is set, says what is in a bytes field that holds a serialized message. It returns false for fields
-	// that hold plain bytes.
+	// payload, if not nil, returns the type of the serialized message in a bytes field; nil means that the type isn't
+	// known. It returns false for a field with plain bytes.
 	payload func(field protoreflect.FieldDescriptor) (payloadType protoreflect.MessageDescriptor, holds bool)
 }
 
-// NewEncoder makes an encoder that reads its types from a schema.
+// NewEncoder makes an encoder that finds types in a schema.
 func NewEncoder(schema *Schema) *Encoder { return &Encoder{schema: schema} }
 
 // Encode returns a message as compact JSON.
@@ -45,7 +45,8 @@ func (e *Encoder) Encode(message proto.Message) json.RawMessage {
 	return out.Bytes()
 }
 
-// EncodeAny returns what is in an Any as compact JSON without its type; false when it can't be shown.
+// EncodeAny returns the message in an Any as compact JSON without its type. It returns false if the type isn't known or
+// the message is invalid.
 func (e *Encoder) EncodeAny(value *anypb.Any) (json.RawMessage, bool) {
 	message, ok := e.open(value.GetTypeUrl(), value.GetValue())
 	if !ok {
@@ -56,7 +57,8 @@ func (e *Encoder) EncodeAny(value *anypb.Any) (json.RawMessage, bool) {
 	return out.Bytes(), true
 }
 
-// EncodeBytes returns a serialized message as compact JSON without its type; false when it can't be shown.
+// EncodeBytes returns a serialized message as compact JSON without its type. It returns false if descriptor is nil or
+// the message is invalid.
 func (e *Encoder) EncodeBytes(descriptor protoreflect.MessageDescriptor, raw []byte) (json.RawMessage, bool) {
 	message, ok := e.decode(descriptor, raw)
 	if !ok {
@@ -105,7 +107,7 @@ func (e *Encoder) message(out *bytes.Buffer, message protoreflect.Message, depth
 	out.WriteByte('}')
 }
 
-// any writes an Any that may hold another one.
+// any writes an Any, which may contain another one.
 func (e *Encoder) any(out *bytes.Buffer, url string, raw []byte, depth int) {
 	out.WriteString(`{"@type":`)
 	writeString(out, url)
@@ -207,7 +209,8 @@ func (e *Encoder) value(out *bytes.Buffer, field protoreflect.FieldDescriptor, v
 			return
 		}
 		out.WriteString(strconv.Itoa(int(value.Enum())))
-	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind,
+		protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		writeString(out, value.String())
 	case protoreflect.FloatKind:
 		writeFloat(out, value.Float(), 32)
@@ -218,7 +221,7 @@ func (e *Encoder) value(out *bytes.Buffer, field protoreflect.FieldDescriptor, v
 	}
 }
 
-// bytes writes plain bytes in base64 and a serialized message as what it holds.
+// bytes writes plain bytes in base64, and a serialized message like an Any.
 func (e *Encoder) bytes(out *bytes.Buffer, field protoreflect.FieldDescriptor, raw []byte, depth int) {
 	if e.payload != nil {
 		if descriptor, holds := e.payload(field); holds {
@@ -233,20 +236,21 @@ func (e *Encoder) bytes(out *bytes.Buffer, field protoreflect.FieldDescriptor, r
 	writeString(out, base64.StdEncoding.EncodeToString(raw))
 }
 
-// isRedacted tells whether a field must never be shown.
+// isRedacted reports whether a field must never be shown.
 func isRedacted(field protoreflect.FieldDescriptor) bool {
 	options, ok := field.Options().(*descriptorpb.FieldOptions)
 	return ok && options.GetDebugRedact()
 }
 
-// wellKnown returns the JSON of the messages that protobuf's mapping treats specially. A value out of range is shown by
-// its fields.
+// wellKnown returns the JSON of a message that protobuf's mapping treats specially. It returns false for any other
+// message, and for a value out of range, which is written by its fields.
 func wellKnown(message protoreflect.Message) (json.RawMessage, bool) {
 	switch message.Descriptor().FullName() {
 	case "google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask",
 		"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue",
 		"google.protobuf.BoolValue", "google.protobuf.StringValue", "google.protobuf.BytesValue",
-		"google.protobuf.Int32Value", "google.protobuf.Int64Value", "google.protobuf.UInt32Value", "google.protobuf.UInt64Value",
+		"google.protobuf.Int32Value", "google.protobuf.Int64Value",
+		"google.protobuf.UInt32Value", "google.protobuf.UInt64Value",
 		"google.protobuf.FloatValue", "google.protobuf.DoubleValue":
 	default:
 		return nil, false
@@ -266,7 +270,7 @@ func wellKnown(message protoreflect.Message) (json.RawMessage, bool) {
 func writeString(out *bytes.Buffer, text string) {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
-	// A string always encodes, and a buffer always takes it.
+	// Encoding a string into a buffer can't fail.
 	_ = encoder.Encode(text)
 	out.Truncate(out.Len() - 1)
 }

@@ -6,8 +6,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// JournalTypes knows of which type the payload in a record is: the journal stores payloads without their types, which follow
-// from the methods that the records before name.
+// JournalTypes finds the types of the payloads in a journal. The journal stores payloads without their types, which
+// follow from the methods and events in earlier records.
 type JournalTypes struct {
 	schema     *Schema
 	definition string
@@ -17,7 +17,7 @@ type JournalTypes struct {
 	current protoreflect.MessageDescriptor
 }
 
-// NewJournalTypes makes the types of one journal.
+// NewJournalTypes starts at the beginning of a journal.
 func NewJournalTypes(schema *Schema) *JournalTypes {
 	return &JournalTypes{
 		schema: schema,
@@ -26,10 +26,10 @@ func NewJournalTypes(schema *Schema) *JournalTypes {
 	}
 }
 
-// Encoder returns an encoder that writes the payload of the current record as JSON.
+// Encoder returns an encoder for the current record. It writes the payload as JSON.
 func (t *JournalTypes) Encoder() *Encoder { return &Encoder{schema: t.schema, payload: t.payload} }
 
-// Next moves on to a record. Records must come in their order.
+// Next moves to a record. Call it with every record of the journal, oldest first.
 func (t *JournalTypes) Next(record *treatyv1.Record) {
 	t.current = nil
 	switch kind := record.GetKind().(type) {
@@ -57,7 +57,7 @@ func (t *JournalTypes) Next(record *treatyv1.Record) {
 	}
 }
 
-// event returns the type of the event that ended a wait; nil when it isn't known.
+// event returns the type of the event that ended a wait, or nil if it isn't known.
 func (t *JournalTypes) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
 	awaited := t.waits[ended.GetWait()].GetEvents()
 	index := int(ended.GetEvent().GetIndex())
@@ -71,7 +71,7 @@ func (t *JournalTypes) event(ended *treatyv1.WaitEnded) protoreflect.MessageDesc
 	return message
 }
 
-// Payload returns the type of the payload of the record that Next was called with last; nil when it isn't known.
+// Payload returns the type of the payload in the current record, or nil if it isn't known.
 func (t *JournalTypes) Payload() protoreflect.MessageDescriptor { return t.current }
 
 func (t *JournalTypes) types(name string) (input, output protoreflect.MessageDescriptor) {
@@ -82,7 +82,8 @@ func (t *JournalTypes) types(name string) (input, output protoreflect.MessageDes
 	return method.Input(), method.Output()
 }
 
-// payload tells the encoder which bytes hold messages, so that nothing in them that is marked debug_redact gets out.
+// payload tells the encoder which bytes fields contain messages. Otherwise the encoder would write them in base64, with
+// the values of fields marked debug_redact.
 func (t *JournalTypes) payload(field protoreflect.FieldDescriptor) (protoreflect.MessageDescriptor, bool) {
 	if field.ParentFile().Package() != "treaty.v1" {
 		return nil, false

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Schema knows the types and methods that the orchestrator's server reflection offers. It asks for each once and keeps the
-// answer. Not for concurrent use.
+// Schema has the types and methods that the orchestrator's server reflection offers. It asks for each of them once and
+// keeps the answer. It isn't safe for concurrent use.
 type Schema struct {
 	ctx     context.Context
 	client  reflectionv1.ServerReflectionClient
@@ -34,7 +34,7 @@ type Schema struct {
 	missing  map[protoreflect.FullName]error
 }
 
-// New makes a schema that asks over conn until ctx ends. One question may take as long as timeout.
+// New makes a schema that asks over conn until ctx ends. timeout limits each question.
 func New(ctx context.Context, conn grpc.ClientConnInterface, timeout time.Duration) *Schema {
 	return &Schema{
 		ctx:      ctx,
@@ -54,7 +54,7 @@ func (s *Schema) Close() {
 	}
 }
 
-// ask sends one question. The error is a gRPC status: the call's own, or the one that the server answered with.
+// ask sends one question. The error is a gRPC status: of the call, or in the server's answer.
 func (s *Schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
 	if s.stream == nil {
 		ctx, cancel := context.WithCancel(s.ctx)
@@ -65,7 +65,7 @@ func (s *Schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectio
 		}
 		s.stream, s.cancel = stream, cancel
 	}
-	// A stream has one deadline; this gives each question its own.
+	// A stream has only one deadline. The timer gives each question its own.
 	late := time.AfterFunc(s.timeout, s.cancel)
 	answer, err := exchange(s.stream, question)
 	if !late.Stop() && err != nil && s.ctx.Err() == nil {
@@ -81,13 +81,15 @@ func (s *Schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectio
 	return answer, nil
 }
 
-func exchange(stream reflectionv1.ServerReflection_ServerReflectionInfoClient, question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
-	// When Send fails, the cause is what Recv returns.
+func exchange(
+	stream reflectionv1.ServerReflection_ServerReflectionInfoClient, question *reflectionv1.ServerReflectionRequest,
+) (*reflectionv1.ServerReflectionResponse, error) {
+	// If Send fails, Recv returns the cause.
 	_ = stream.Send(question)
 	return stream.Recv()
 }
 
-// services returns the names of the services that are served, sorted.
+// services returns the sorted names of the services that the orchestrator serves.
 func (s *Schema) services() ([]protoreflect.FullName, error) {
 	answer, err := s.ask(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
@@ -103,7 +105,7 @@ func (s *Schema) services() ([]protoreflect.FullName, error) {
 	return names, nil
 }
 
-// find returns a descriptor by its full name. The error wraps a gRPC status, NOT_FOUND when the name isn't known.
+// find returns a descriptor by its full name. The error wraps a gRPC status, which is NOT_FOUND for an unknown name.
 func (s *Schema) find(name protoreflect.FullName) (protoreflect.Descriptor, error) {
 	if found, err := s.files.FindDescriptorByName(name); err == nil {
 		return found, nil
@@ -137,12 +139,12 @@ func (s *Schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, err
 	}
 	found, err := s.files.FindDescriptorByName(name)
 	if err != nil {
-		return nil, status.Error(codes.NotFound, "the answer doesn't hold it")
+		return nil, status.Error(codes.NotFound, "the answer doesn't contain it")
 	}
 	return found, nil
 }
 
-// receive asks for files and keeps what comes.
+// receive asks for files, keeps them, and returns their paths.
 func (s *Schema) receive(question *reflectionv1.ServerReflectionRequest) ([]string, error) {
 	answer, err := s.ask(question)
 	if err != nil {
@@ -152,7 +154,7 @@ func (s *Schema) receive(question *reflectionv1.ServerReflectionRequest) ([]stri
 	for _, raw := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
 		file := new(descriptorpb.FileDescriptorProto)
 		if err := proto.Unmarshal(raw, file); err != nil {
-			return nil, status.Errorf(codes.Internal, "a descriptor that can't be read: %v", err)
+			return nil, status.Errorf(codes.Internal, "reading a descriptor: %v", err)
 		}
 		if s.received[file.GetName()] == nil {
 			s.received[file.GetName()] = file
@@ -162,7 +164,7 @@ func (s *Schema) receive(question *reflectionv1.ServerReflectionRequest) ([]stri
 	return paths, nil
 }
 
-// load makes a received file usable, with all that it imports. Imports that the server doesn't offer are taken from those
+// load registers a received file with its imports. An import that the server doesn't offer is taken from the files
 // built into this program.
 func (s *Schema) load(path string) error {
 	if _, err := s.files.FindFileByPath(path); err == nil {
@@ -187,7 +189,7 @@ func (s *Schema) load(path string) error {
 		return status.Errorf(codes.Internal, "%s isn't a valid file: %v", path, err)
 	}
 	if err := s.files.RegisterFile(descriptor); err != nil {
-		return status.Errorf(codes.Internal, "%s doesn't fit the other files: %v", path, err)
+		return status.Errorf(codes.Internal, "%s conflicts with another file: %v", path, err)
 	}
 	return nil
 }
@@ -211,7 +213,8 @@ func (s *Schema) file(path string) (*descriptorpb.FileDescriptorProto, error) {
 	return nil, err
 }
 
-// Message returns a message type: the server's, else the one built into this program.
+// Message returns a message type by its full name: the server's, or else the one built into this program. The error
+// wraps a gRPC status, which is NOT_FOUND for an unknown name.
 func (s *Schema) Message(name protoreflect.FullName) (protoreflect.MessageDescriptor, error) {
 	found, err := s.find(name)
 	if err == nil {
@@ -226,7 +229,8 @@ func (s *Schema) Message(name protoreflect.FullName) (protoreflect.MessageDescri
 	return nil, err
 }
 
-// Method returns a method by its name as "package.Service/Method". The error wraps a gRPC status.
+// Method returns a method by its name, "package.Service/Method". The error wraps a gRPC status, which is NOT_FOUND for
+// an unknown name.
 func (s *Schema) Method(name string) (protoreflect.MethodDescriptor, error) {
 	service, method, ok := strings.Cut(strings.TrimPrefix(name, "/"), "/")
 	if !ok {
@@ -244,7 +248,7 @@ func (s *Schema) Method(name string) (protoreflect.MethodDescriptor, error) {
 	return nil, status.Errorf(codes.NotFound, "%s has no method %s", service, method)
 }
 
-// FindMessageByName lets protojson and proto resolve messages.
+// FindMessageByName lets packages protojson and proto resolve messages.
 func (s *Schema) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
 	message, err := s.Message(name)
 	if err != nil {
@@ -253,22 +257,24 @@ func (s *Schema) FindMessageByName(name protoreflect.FullName) (protoreflect.Mes
 	return dynamicpb.NewMessageType(message), nil
 }
 
-// FindMessageByURL lets protojson and proto resolve an Any.
+// FindMessageByURL lets packages protojson and proto resolve an Any.
 func (s *Schema) FindMessageByURL(url string) (protoreflect.MessageType, error) {
 	return s.FindMessageByName(TypeName(url))
 }
 
-// FindExtensionByName knows none: proto3 payloads have no extensions, and what isn't resolved is never shown.
+// FindExtensionByName finds none: proto3 payloads have no extensions, and an unresolved one is never shown.
 func (s *Schema) FindExtensionByName(protoreflect.FullName) (protoreflect.ExtensionType, error) {
 	return nil, protoregistry.NotFound
 }
 
-// FindExtensionByNumber knows none, as FindExtensionByName.
-func (s *Schema) FindExtensionByNumber(protoreflect.FullName, protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+// FindExtensionByNumber finds none, like FindExtensionByName.
+func (s *Schema) FindExtensionByNumber(
+	protoreflect.FullName, protoreflect.FieldNumber,
+) (protoreflect.ExtensionType, error) {
 	return nil, protoregistry.NotFound
 }
 
-// TypeName returns the message's full name in the type URL of an Any.
+// TypeName returns the full name of the message in the type URL of an Any.
 func TypeName(url string) protoreflect.FullName {
 	return protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:])
 }

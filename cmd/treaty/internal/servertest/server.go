@@ -1,8 +1,8 @@
 // Package servertest serves the gRPC API of an orchestrator to tests, without an orchestrator.
 //
-// [New] starts a server whose data the test sets. The server answers from that data and remembers every request; see [Last].
-// It also offers server reflection for the contracts of a made-up shop, compiled from testdata/shop/v1/shop.proto. [ShopAny]
-// and [ShopBytes] make messages of them.
+// [New] starts a server whose data the test sets. The server answers from that data and remembers every request; see
+// [Last]. It also offers server reflection for the contracts of a made-up shop, compiled from
+// testdata/shop/v1/shop.proto. [ShopAny] and [ShopBytes] make messages of them.
 package servertest
 
 import (
@@ -28,8 +28,8 @@ import (
 // Began is the time at which the fake orchestrator starts every saga.
 var Began = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 
-// Server serves the API of an orchestrator from fixed data. Set the exported fields before the first call; the methods that tests
-// call may run concurrently with calls.
+// Server serves the API of an orchestrator from fixed data. Set the exported fields before the first call; the methods
+// that tests call may run concurrently with calls.
 type Server struct {
 	treatyv1.UnimplementedSagaServiceServer
 	treatyv1.UnimplementedEventServiceServer
@@ -41,7 +41,8 @@ type Server struct {
 	Sagas   []*treatyv1.Saga
 	Records []*treatyv1.SagaRecord
 
-	// Streams are the WatchSaga streams and Events the StreamEvents streams, one for each call. The server consumes them.
+	// Streams are the WatchSaga streams and Events the StreamEvents streams, one for each call. The server consumes
+	// them.
 	Streams []Stage
 	Events  []EventStage
 
@@ -151,7 +152,8 @@ func (s *Server) CreateSaga(_ context.Context, in *treatyv1.CreateSagaRequest) (
 	}
 	return &treatyv1.Saga{
 		Name: "sagas/" + id, Definition: in.GetDefinition(), State: treatyv1.SagaState_SAGA_STATE_RUNNING,
-		Request: in.GetRequest(), RequestId: in.GetRequestId(), CreateTime: timestamppb.New(Began), UpdateTime: timestamppb.New(Began),
+		Request: in.GetRequest(), RequestId: in.GetRequestId(), CreateTime: timestamppb.New(Began),
+		UpdateTime: timestamppb.New(Began),
 	}, nil
 }
 
@@ -187,7 +189,9 @@ func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*t
 }
 
 // WatchSaga sends the next of the streams, or the saga as it is when none is left.
-func (s *Server) WatchSaga(in *treatyv1.WatchSagaRequest, out grpc.ServerStreamingServer[treatyv1.WatchSagaResponse]) error {
+func (s *Server) WatchSaga(
+	in *treatyv1.WatchSagaRequest, out grpc.ServerStreamingServer[treatyv1.WatchSagaResponse],
+) error {
 	if err := s.take(in); err != nil {
 		return err
 	}
@@ -242,7 +246,9 @@ func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (
 }
 
 // ListSagaRecords returns the first four records, then the rest.
-func (s *Server) ListSagaRecords(_ context.Context, in *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
+func (s *Server) ListSagaRecords(
+	_ context.Context, in *treatyv1.ListSagaRecordsRequest,
+) (*treatyv1.ListSagaRecordsResponse, error) {
 	if err := s.take(in); err != nil {
 		return nil, err
 	}
@@ -256,12 +262,16 @@ func (s *Server) ListSagaRecords(_ context.Context, in *treatyv1.ListSagaRecords
 }
 
 // CompleteStep accepts every completion.
-func (s *Server) CompleteStep(_ context.Context, in *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
+func (s *Server) CompleteStep(
+	_ context.Context, in *treatyv1.CompleteStepRequest,
+) (*treatyv1.CompleteStepResponse, error) {
 	return &treatyv1.CompleteStepResponse{}, s.take(in)
 }
 
 // PublishEvents answers with position 4711.
-func (s *Server) PublishEvents(_ context.Context, in *treatyv1.PublishEventsRequest) (*treatyv1.PublishEventsResponse, error) {
+func (s *Server) PublishEvents(
+	_ context.Context, in *treatyv1.PublishEventsRequest,
+) (*treatyv1.PublishEventsResponse, error) {
 	if err := s.take(in); err != nil {
 		return nil, err
 	}
@@ -269,12 +279,16 @@ func (s *Server) PublishEvents(_ context.Context, in *treatyv1.PublishEventsRequ
 }
 
 // AcknowledgeEvents accepts every acknowledgement.
-func (s *Server) AcknowledgeEvents(_ context.Context, in *treatyv1.AcknowledgeEventsRequest) (*treatyv1.AcknowledgeEventsResponse, error) {
+func (s *Server) AcknowledgeEvents(
+	_ context.Context, in *treatyv1.AcknowledgeEventsRequest,
+) (*treatyv1.AcknowledgeEventsResponse, error) {
 	return &treatyv1.AcknowledgeEventsResponse{}, s.take(in)
 }
 
 // StreamEvents sends the next of the event streams, or nothing when none is left.
-func (s *Server) StreamEvents(in *treatyv1.StreamEventsRequest, out grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (s *Server) StreamEvents(
+	in *treatyv1.StreamEventsRequest, out grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+) error {
 	if err := s.take(in); err != nil {
 		return err
 	}

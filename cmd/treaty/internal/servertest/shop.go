@@ -31,7 +31,8 @@ var ShopFiles = sync.OnceValues(func() (*protoregistry.Files, error) {
 		}
 		return protocompile.SearchResult{Desc: file}, nil
 	})
-	contracts := protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{shopPath: shopSource})}
+	sources := protocompile.SourceAccessorFromMap(map[string]string{shopPath: shopSource})
+	contracts := protocompile.SourceResolver{Accessor: sources}
 	compiler := protocompile.Compiler{Resolver: protocompile.CompositeResolver{&contracts, builtIn}}
 	compiled, err := compiler.Compile(context.Background(), shopPath)
 	if err != nil {
@@ -90,7 +91,9 @@ func (r resolver) FindExtensionByName(protoreflect.FullName) (protoreflect.Exten
 	return nil, protoregistry.NotFound
 }
 
-func (r resolver) FindExtensionByNumber(protoreflect.FullName, protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+func (r resolver) FindExtensionByNumber(
+	protoreflect.FullName, protoreflect.FieldNumber,
+) (protoreflect.ExtensionType, error) {
 	return nil, protoregistry.NotFound
 }
 
@@ -116,7 +119,8 @@ func ShopMessage(t testing.TB, name, text string) proto.Message {
 func ShopAny(t testing.TB, name, text string) *anypb.Any {
 	t.Helper()
 	out := new(anypb.Any)
-	if err := anypb.MarshalFrom(out, ShopMessage(t, name, text), proto.MarshalOptions{Deterministic: true}); err != nil {
+	if err := anypb.MarshalFrom(out, ShopMessage(t, name, text),
+		proto.MarshalOptions{Deterministic: true}); err != nil {
 		t.Fatal(err)
 	}
 	return out

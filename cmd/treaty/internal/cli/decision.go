@@ -1,0 +1,22 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// decision returns who decides and why. The journal keeps both.
+func (a *app) decision(reason string) (*treatyv1.Decision, error) {
+	reason = strings.TrimSpace(reason)
+	if reason == "" {
+		return nil, problem.Usage("a decision needs a reason, which is kept in the journal",
+			"Give the reason with --reason.")
+	}
+	if strings.TrimSpace(a.flags.actor) == "" {
+		return nil, problem.Usage("a decision needs an actor, who is kept in the journal",
+			"Name the actor with --actor.")
+	}
+	return &treatyv1.Decision{Actor: a.flags.actor, Reason: reason}, nil
+}

@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// withoutReply is the value of --mark-done without a reply. It isn't a message in JSON.
+const withoutReply = "true"
+
+// replyFlag is a flag whose value is optional. pflag requires such a flag to have the type bool.
+type replyFlag string
+
+// String returns the value.
+func (f *replyFlag) String() string { return string(*f) }
+
+// Set sets the value.
+func (f *replyFlag) Set(value string) error {
+	*f = replyFlag(value)
+	return nil
+}
+
+// Type returns "bool".
+func (f *replyFlag) Type() string { return "bool" }
+
+// resumeFlags are the flags of sagas resume.
+type resumeFlags struct {
+	reason      string
+	retry       bool
+	retryEdited string
+	markDone    replyFlag
+	markRefused bool
+}
+
+func (a *app) resumeCommand() *cobra.Command {
+	var flags resumeFlags
+	cmd := &cobra.Command{
+		Use:   "resume NAME --reason WHY [--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused]",
+		Short: "Resume a suspended saga",
+		Long: `Resume a suspended saga with a decision. To show which decisions fit, run treaty sagas get NAME.
+
+JSON is the message itself, @FILE, or - for standard input.`,
+		Example: `  treaty sagas resume sagas/x --reason 'fixed in release 7'
+  treaty sagas resume sagas/x --reason 'account number was wrong' --retry-edited @request.json
+  treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if _, _, ok := splitReply(flags, args); ok {
+				return nil
+			}
+			return exact("NAME")(cmd, args)
+		},
+		ValidArgsFunction: a.completeSaga(`state = "SUSPENDED"`),
+		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if name, reply, ok := splitReply(flags, args); ok {
+				flags.markDone, args = replyFlag(reply), []string{name}
+			}
+			return a.resume(ctx, args[0], flags)
+		}),
+	}
+	set := cmd.Flags()
+	set.StringVar(&flags.reason, "reason", "", "`WHY` you decide so, for the journal")
+	set.BoolVar(&flags.retry, "retry", false, "run the code again, or send the stuck command again (the default)")
+	set.StringVar(&flags.retryEdited, "retry-edited", "",
+		"send the stuck compensation with this request, `JSON`, instead of the derived one")
+	set.Var(&flags.markDone, "mark-done",
+		"take the stuck command as done, with this reply, `JSON`; required for a pivot, optional for a compensation")
+	set.Lookup("mark-done").NoOptDefVal = withoutReply
+	set.BoolVar(&flags.markRefused, "mark-refused", false, "take the stuck pivot as certainly not executed")
+	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused")
+	return cmd
+}
+
+// splitReply finds the reply in "--mark-done JSON NAME" and "NAME --mark-done JSON". pflag never takes the next word as
+// the value of a flag whose value is optional, so both words arrive as arguments.
+func splitReply(flags resumeFlags, args []string) (name, reply string, ok bool) {
+	if flags.markDone != withoutReply || len(args) != 2 {
+		return "", "", false
+	}
+	isJSON := func(arg string) bool {
+		arg = strings.TrimSpace(arg)
+		return arg == "-" || strings.HasPrefix(arg, "{") || strings.HasPrefix(arg, "@")
+	}
+	switch {
+	case isJSON(args[1]) && !isJSON(args[0]):
+		return args[0], args[1], true
+	case isJSON(args[0]) && !isJSON(args[1]):
+		return args[1], args[0], true
+	default:
+		return "", "", false
+	}
+}
+
+func (a *app) resume(ctx context.Context, text string, flags resumeFlags) error {
+	name, err := parseName(text)
+	if err != nil {
+		return err
+	}
+	decision, err := a.decision(flags.reason)
+	if err != nil {
+		return err
+	}
+	if err := a.connect(ctx); err != nil {
+		return err
+	}
+	request := &treatyv1.ResumeSagaRequest{Name: name, Decision: decision}
+	if err := a.decideHow(ctx, request, flags); err != nil {
+		return err
+	}
+	call, cancel := a.unary(ctx)
+	defer cancel()
+	saga, err := a.client.Sagas.ResumeSaga(call, request)
+	if err != nil {
+		return a.explain(err, problem.Subject{Doing: "resuming the saga", Saga: name})
+	}
+	a.printStanding(saga)
+	return nil
+}
+
+// decideHow sets the request's decision from the flags.
+func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest, flags resumeFlags) error {
+	switch {
+	case flags.retryEdited != "":
+		saga, err := a.getSaga(ctx, request.GetName())
+		if err != nil {
+			return err
+		}
+		if !resource.IsCompensationStuck(saga) {
+			return unfit(saga, "--retry-edited is for a stuck compensation")
+		}
+		edited, err := a.stuckMessage(saga, "--retry-edited", flags.retryEdited)
+		if err != nil {
+			return err
+		}
+		request.How = &treatyv1.ResumeSagaRequest_RetryEdited_{
+			RetryEdited: &treatyv1.ResumeSagaRequest_RetryEdited{Request: edited},
+		}
+	case flags.markDone == withoutReply:
+		request.How = &treatyv1.ResumeSagaRequest_MarkDone_{MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{}}
+	case flags.markDone != "":
+		saga, err := a.getSaga(ctx, request.GetName())
+		if err != nil {
+			return err
+		}
+		isPivot := saga.GetSuspension().GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN
+		if !isPivot && !resource.IsCompensationStuck(saga) {
+			return unfit(saga, "--mark-done is for a stuck compensation or pivot")
+		}
+		reply, err := a.stuckMessage(saga, "--mark-done", string(flags.markDone))
+		if err != nil {
+			return err
+		}
+		request.How = &treatyv1.ResumeSagaRequest_MarkDone_{
+			MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{Reply: reply},
+		}
+	case flags.markRefused:
+		request.How = &treatyv1.ResumeSagaRequest_MarkRefused_{MarkRefused: &treatyv1.ResumeSagaRequest_MarkRefused{}}
+	default:
+		request.How = &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}}
+	}
+	return nil
+}
+
+// unfit reports that a decision doesn't fit a saga's state or the reason why it is suspended.
+func unfit(saga *treatyv1.Saga, rule string) error {
+	state := "is " + resource.StateName(saga.GetState())
+	if saga.GetSuspension() != nil {
+		state += ": " + render.SuspensionText(saga.GetSuspension().GetReason())
+	}
+	return &problem.Problem{
+		Exit:    problem.ExitFailure,
+		Code:    codes.FailedPrecondition,
+		Message: rule + ", but " + saga.GetName() + " " + state,
+		Hints:   []string{"To show what fits, run treaty sagas get " + render.ShellQuote(saga.GetName()) + "."},
+	}
+}
+
+// stuckMessage reads the request (--retry-edited) or the reply (--mark-done) of the command at which a saga is stuck.
+func (a *app) stuckMessage(saga *treatyv1.Saga, flag, value string) (*anypb.Any, error) {
+	step := resource.SuspendedStep(saga)
+	name := step.GetMethod()
+	if resource.IsCompensationStuck(saga) {
+		name = step.GetCompensationMethod()
+	}
+	method, err := a.client.Schema.Method(name)
+	if err != nil {
+		if code := status.Code(err); code != codes.NotFound && code != codes.Unimplemented {
+			return nil, a.explain(err, problem.Subject{})
+		}
+		return nil, &problem.Problem{
+			Exit: problem.ExitFailure,
+			Message: flag + " can't be read: the orchestrator's server reflection doesn't know the types of " +
+				quote(name),
+			Hints: []string{"Use an orchestrator that is built with this participant's contract."},
+		}
+	}
+	var descriptor protoreflect.MessageDescriptor = method.Input()
+	if flag == "--mark-done" {
+		descriptor = method.Output()
+	}
+	in, err := a.readInput(flag, value)
+	if err != nil {
+		return nil, err
+	}
+	return a.pack(in, descriptor)
+}
