@@ -129,7 +129,7 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 		saga.Steps[0].CompensationScheduleTime = at(ms(40))
 		saga.Suspension.Step, saga.Suspension.Failure = "1", &treatyv1.Failure{Code: int32(codes.NotFound),
 			Message: "no such reservation"}
-		saga.Suspension.Message = "the participant refused to undo step 1\nmend it there, or decide by hand"
+		saga.Suspension.Message = "the participant refused to undo step 1\nfix it there, or decide by hand"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH:
 		saga.Suspension.Step = "1"
 		saga.Suspension.Message = "step 1 isn't what the journal holds"
