@@ -1,8 +1,13 @@
-// Command protoc-gen-go-treaty is a protoc plugin. It checks the contracts of the files that it is given, and generates for
-// each proto package with commands, events or sagas one small Go package: a typed function per command for saga code, two for
-// each event that it can await, and an interface with a Register function per service of sagas.
+// Command protoc-gen-go-treaty is a protoc plugin. It checks contracts and generates code for sagas.
 //
-// It belongs beside protoc-gen-go and protoc-gen-go-grpc in buf.gen.yaml, with the same options:
+// For each proto package with commands, events or sagas, it generates one small Go package. Saga code calls its
+// functions: one for each command, and two for each event. For each service of sagas, the package has an interface to
+// implement and a Register function. If a contract breaks a rule, the plugin reports all violations and generates
+// nothing.
+//
+// # Use
+//
+// In buf.gen.yaml, the plugin follows protoc-gen-go and protoc-gen-go-grpc and has the same options:
 //
 //   - local: protoc-gen-go-treaty
 //     out: gen
@@ -19,6 +24,7 @@ import (
 
 func main() {
 	protogen.Options{ParamFunc: func(name, _ string) error {
-		return fmt.Errorf("unknown parameter %q: protoc-gen-go-treaty knows those of every Go plugin, such as paths=source_relative and module=PREFIX", name)
+		return fmt.Errorf("unknown parameter %q: use the parameters of every Go plugin, such as paths=source_relative or "+
+			"module=PREFIX", name)
 	}}.Run(gen.Run)
 }

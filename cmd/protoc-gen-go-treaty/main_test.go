@@ -23,7 +23,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// The test binary is the plugin when this is set.
+// beThePlugin is an environment variable that makes the test binary act as the plugin.
 const beThePlugin = "PROTOC_GEN_GO_TREATY_TEST"
 
 func TestMain(m *testing.M) {
@@ -41,7 +41,10 @@ type testCase struct {
 
 func TestGenerated(t *testing.T) {
 	for name, test := range map[string]testCase{
-		"kinds":    {files: []string{"card.proto", "language.proto", "pin.proto", "plain.proto"}, parameter: "paths=source_relative"},
+		"kinds": {
+			files:     []string{"card.proto", "language.proto", "pin.proto", "plain.proto"},
+			parameter: "paths=source_relative",
+		},
 		"packages": {files: []string{"acme/in/in.proto"}, parameter: "module=example.com/acme/gen"},
 		"editions": {files: []string{"events.proto", "snake.proto"}},
 	} {
@@ -79,15 +82,16 @@ func TestRefused(t *testing.T) {
 			dir := filepath.Join("testdata", "refused")
 			request := request(t, dir, test)
 			if name == "unknown_parameter" {
-				// Whoever runs the plugin sees it fail, as with every plugin on protogen.
-				if _, stderr, err := plugin(t, request); err == nil || !strings.Contains(stderr, `unknown parameter "colour"`) {
-					t.Errorf("run: %v, %s", err, stderr)
+				// protogen reports a wrong parameter on stderr, not in the response.
+				_, stderr, err := plugin(t, request)
+				if err == nil || !strings.Contains(stderr, `unknown parameter "colour"`) {
+					t.Errorf("run the plugin: %v, %s", err, stderr)
 				}
 				return
 			}
 			response := run(t, request)
 			if len(response.GetFile()) > 0 {
-				t.Errorf("%d files are generated all the same", len(response.GetFile()))
+				t.Errorf("the plugin generated %d files", len(response.GetFile()))
 			}
 			golden(t, filepath.Join(dir, "golden", name), map[string]string{"error.golden": response.GetError() + "\n"})
 		})
@@ -107,7 +111,7 @@ func run(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGen
 	return response
 }
 
-// plugin runs the plugin as buf and protoc do.
+// plugin runs the plugin like buf and protoc do.
 func plugin(t *testing.T, request *pluginpb.CodeGeneratorRequest) (stdout []byte, stderr string, err error) {
 	t.Helper()
 	raw, err := proto.Marshal(request)
@@ -127,7 +131,7 @@ func plugin(t *testing.T, request *pluginpb.CodeGeneratorRequest) (stdout []byte
 	return out.Bytes(), errOut.String(), err
 }
 
-// request compiles files to what a compiler sends to a plugin: all files that are needed, imports first.
+// request compiles files to the request that a compiler sends to a plugin: the files and their imports, imports first.
 func request(t *testing.T, dir string, test testCase) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	compiler := protocompile.Compiler{
@@ -159,7 +163,7 @@ func request(t *testing.T, dir string, test testCase) *pluginpb.CodeGeneratorReq
 	return request
 }
 
-// golden compares files with those in a folder: no more and no less.
+// golden compares the generated files with the files in a directory.
 func golden(t *testing.T, dir string, got map[string]string) {
 	t.Helper()
 	if *update {
@@ -197,6 +201,6 @@ func golden(t *testing.T, dir string, got map[string]string) {
 		t.Errorf("files %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s differs (-want +got); rewrite it with -update if it should:\n%s", dir, diff)
+		t.Errorf("%s differs (-want +got); if that is right, rewrite it with -update:\n%s", dir, diff)
 	}
 }

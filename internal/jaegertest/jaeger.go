@@ -1,6 +1,8 @@
-// Package jaegertest runs a real Jaeger for tests that ask whether a trace is whole. Jaeger is built from its source, pinned in
-// tools/jaeger, which takes minutes the first time; so only tests with the build tag proof use it. It listens on loopback, keeps spans in
-// memory, and ends with its test.
+// Package jaegertest runs a real Jaeger for tests that check complete traces.
+//
+// [Start] builds Jaeger from the source that tools/jaeger pins. The first build takes minutes, so only tests with the
+// build tag proof use this package. Jaeger listens on loopback, keeps spans in memory, and stops at the end of its
+// test.
 package jaegertest
 
 import (
@@ -25,21 +27,23 @@ const (
 	pollInterval = 50 * time.Millisecond
 )
 
-// Jaeger is a running Jaeger. Its methods may be called concurrently.
+// Jaeger is a running Jaeger. Its methods are safe for concurrent use.
 type Jaeger struct {
-	// OTLPEndpoint is where spans are sent to by gRPC, as OTEL_EXPORTER_OTLP_ENDPOINT takes it, e.g. "http://127.0.0.1:4317".
+	// OTLPEndpoint is the URL that receives spans over gRPC, for OTEL_EXPORTER_OTLP_ENDPOINT, e.g.
+	// "http://127.0.0.1:4317".
 	OTLPEndpoint string
 
-	// OTLPHTTPEndpoint is where spans are sent to by HTTP; "/v1/traces" comes behind it.
+	// OTLPHTTPEndpoint is the base URL that receives spans over HTTP. Append "/v1/traces".
 	OTLPHTTPEndpoint string
 
-	// QueryURL is where traces are read from, e.g. "http://127.0.0.1:16686"; "/api/traces/{id}" comes behind it.
+	// QueryURL is the base URL that serves traces, e.g. "http://127.0.0.1:16686". Append "/api/traces/{id}".
 	QueryURL string
 
 	client http.Client
 }
 
-// Env returns the environment variables, as "NAME=value", that make a program send all its spans to this Jaeger at once.
+// Env returns environment variables, as "NAME=value", with which a program sends all its spans to this Jaeger without
+// delay.
 func (j *Jaeger) Env() []string {
 	return []string{
 		"OTEL_TRACES_EXPORTER=otlp",
@@ -50,15 +54,16 @@ func (j *Jaeger) Env() []string {
 	}
 }
 
-// Start builds Jaeger unless that was done before, starts it, and returns when it answers. It stops at the end of the test. It fails
-// the test when Jaeger can't be built or doesn't start; what Jaeger printed is logged then.
+// Start starts Jaeger and returns when it is ready. It builds Jaeger first if bin/jaeger is missing or old. Jaeger
+// stops at the end of the test. Start fails the test if Jaeger can't be built or doesn't start. If the test fails,
+// Jaeger's output is logged.
 func Start(t testing.TB) *Jaeger {
 	t.Helper()
 	program, err := build(t.Context())
 	if err != nil {
 		t.Fatalf("build Jaeger: %v", err)
 	}
-	// A port that was free may be taken when Jaeger opens it.
+	// Another process may take a free port before Jaeger opens it.
 	var problems []error
 	for range startTries {
 		j, err := start(t, program)
@@ -74,7 +79,8 @@ func Start(t testing.TB) *Jaeger {
 func start(t testing.TB, program string) (*Jaeger, error) {
 	t.Helper()
 	flags := []string{
-		"--admin.http.host-port", "--query.http-server.host-port", "--collector.otlp.grpc.host-port", "--collector.otlp.http.host-port",
+		"--admin.http.host-port", "--query.http-server.host-port",
+		"--collector.otlp.grpc.host-port", "--collector.otlp.http.host-port",
 		"--query.grpc-server.host-port", "--collector.grpc-server.host-port", "--collector.http-server.host-port",
 	}
 	addresses, err := freeAddresses(t.Context(), len(flags))
@@ -86,11 +92,11 @@ func start(t testing.TB, program string) (*Jaeger, error) {
 		args = append(args, flag, addresses[i])
 	}
 
-	// The test's own context ends before its cleanups run, and what they read must still be there.
+	// The test's context ends before its cleanups run, and they may still read traces.
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	output := new(strings.Builder)
 	command := exec.CommandContext(ctx, program, args...)
-	command.Env = append(os.Environ(), "OTEL_TRACES_SAMPLER=always_off") // It would send spans of its own.
+	command.Env = append(os.Environ(), "OTEL_TRACES_SAMPLER=always_off") // Jaeger must not send its own spans.
 	command.Stdout, command.Stderr = output, output
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = stopTimeout
@@ -101,7 +107,7 @@ func start(t testing.TB, program string) (*Jaeger, error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = command.Wait() // It was interrupted, or what it printed says more.
+		_ = command.Wait() // The output says more than the error.
 	}()
 	end := sync.OnceFunc(func() {
 		stop()
@@ -115,18 +121,18 @@ func start(t testing.TB, program string) (*Jaeger, error) {
 	}
 	if err := j.awaitReady(ctx, "http://"+addresses[0], ended); err != nil {
 		end()
-		return nil, fmt.Errorf("%w; it printed:\n%s", err, output)
+		return nil, fmt.Errorf("%w; its output:\n%s", err, output)
 	}
 	t.Cleanup(func() {
 		end()
 		if t.Failed() {
-			t.Logf("Jaeger printed:\n%s", output)
+			t.Logf("the output of Jaeger:\n%s", output)
 		}
 	})
 	return j, nil
 }
 
-// awaitReady returns when Jaeger says that all its parts are up.
+// awaitReady waits until Jaeger's health check succeeds.
 func (j *Jaeger) awaitReady(ctx context.Context, health string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -138,7 +144,7 @@ func (j *Jaeger) awaitReady(ctx context.Context, health string, ended <-chan str
 		}
 		select {
 		case <-ended:
-			return errors.New("it ended at once")
+			return errors.New("it exited at once")
 		case <-ctx.Done():
 			return fmt.Errorf("not ready within %v", startTimeout)
 		case <-ticker.C:
@@ -146,7 +152,7 @@ func (j *Jaeger) awaitReady(ctx context.Context, health string, ended <-chan str
 	}
 }
 
-// freeAddresses returns addresses on loopback whose ports are free now.
+// freeAddresses returns loopback addresses whose ports are currently free.
 func freeAddresses(ctx context.Context, n int) ([]string, error) {
 	var addresses []string
 	for range n {
@@ -154,7 +160,7 @@ func freeAddresses(ctx context.Context, n int) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
-		defer listener.Close() // All are held until the last is found, so that they differ.
+		defer listener.Close() // Hold all of them until the last is found, so that they differ.
 		addresses = append(addresses, listener.Addr().String())
 	}
 	return addresses, nil
@@ -162,8 +168,8 @@ func freeAddresses(ctx context.Context, n int) ([]string, error) {
 
 var building sync.Mutex
 
-// build returns the path of Jaeger's program, bin/jaeger below the module's root, and builds it when it is missing or older than its
-// pinned versions.
+// build returns the path of the Jaeger binary, bin/jaeger in the module's root. It builds the binary if it is missing
+// or older than its pinned versions.
 func build(ctx context.Context) (string, error) {
 	building.Lock()
 	defer building.Unlock()
@@ -176,20 +182,20 @@ func build(ctx context.Context) (string, error) {
 	if fresh(program, filepath.Join(pins, "go.mod"), filepath.Join(pins, "go.sum")) {
 		return program, nil
 	}
-	// Another test's process may build, too: the last one to finish wins, with the same program.
+	// Another test process may build at the same time. Both build the same program, so the last rename may win.
 	unfinished := fmt.Sprintf("%s.%d", program, os.Getpid())
 	command := exec.CommandContext(ctx, "go", "build", "-o", unfinished, "github.com/jaegertracing/jaeger/cmd/all-in-one")
 	command.Dir = pins
 	if printed, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w; go build printed:\n%s", err, printed)
+		return "", fmt.Errorf("%w; the output of go build:\n%s", err, printed)
 	}
 	if err := os.Rename(unfinished, program); err != nil {
-		return "", fmt.Errorf("put the program in its place: %w", err)
+		return "", fmt.Errorf("install the program: %w", err)
 	}
 	return program, nil
 }
 
-// fresh says whether a file is there and not older than any of its sources.
+// fresh reports whether a file exists and isn't older than any of its sources.
 func fresh(file string, sources ...string) bool {
 	built, err := os.Stat(file)
 	if err != nil {
@@ -203,7 +209,7 @@ func fresh(file string, sources ...string) bool {
 	return true
 }
 
-// moduleRoot returns the directory above the test's that holds tools/jaeger.
+// moduleRoot returns the nearest parent directory that has tools/jaeger.
 func moduleRoot() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {

@@ -18,7 +18,8 @@ func TestSpansArrive(t *testing.T) {
 		"scopeSpans": [{"spans": [
 			{"traceId": "`+traceID+`", "spanId": "b7ad6b7169203331", "name": "saga", "kind": 1,
 				"startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000001000000000"},
-			{"traceId": "`+traceID+`", "spanId": "00f067aa0ba902b7", "parentSpanId": "b7ad6b7169203331", "name": "attempt", "kind": 3,
+			{"traceId": "`+traceID+`", "spanId": "00f067aa0ba902b7", "parentSpanId": "b7ad6b7169203331",
+				"name": "attempt", "kind": 3,
 				"startTimeUnixNano": "1700000000100000000", "endTimeUnixNano": "1700000000200000000",
 				"links": [{"traceId": "4bf92f3577b34da6a3ce929d0e0e4736", "spanId": "53995c3f42cd8ad8"}],
 				"attributes": [{"key": "treaty.step", "value": {"stringValue": "3"}}]}
@@ -30,7 +31,8 @@ func TestSpansArrive(t *testing.T) {
 		t.Fatalf("got %+v, want one root and no orphans", trace)
 	}
 	attempt := trace.Spans[1]
-	if attempt.Name != "attempt" || attempt.Service != "customer" || attempt.Tags["treaty.step"] != "3" || len(attempt.Links) != 1 {
+	if attempt.Name != "attempt" || attempt.Service != "customer" || attempt.Tags["treaty.step"] != "3" ||
+		len(attempt.Links) != 1 {
 		t.Errorf("got %+v, want the attempt with its tag and link", attempt)
 	}
 }
@@ -48,6 +50,6 @@ func post(t *testing.T, url, body string) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		t.Fatalf("send spans: Jaeger answers %s", response.Status)
+		t.Fatalf("send spans: Jaeger answered %s", response.Status)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 const traceTimeout = 30 * time.Second
 
-// Trace is a trace as Jaeger shows it.
+// Trace is a trace, as Jaeger shows it.
 type Trace struct {
 	// ID is 32 hexadecimal digits.
 	ID string
@@ -28,32 +28,33 @@ type Span struct {
 	// ID is 16 hexadecimal digits.
 	ID string
 
-	// Parent is the parent's ID; empty when it has none.
+	// Parent is the ID of the parent, or "" for a root.
 	Parent string
 
-	// Links are the IDs of the spans that it is linked to, in this trace or in others.
+	// Links are the IDs of linked spans, in this trace or in another one.
 	Links []string
 
-	// Service is the name of the service that it comes from.
+	// Service is the name of the service that sent the span.
 	Service string
 
-	// Name is what it is called.
+	// Name is the name of the span.
 	Name string
 
-	// Start is when it started, to the microsecond.
+	// Start is the start time, to the microsecond.
 	Start time.Time
 
-	// Duration is how long it took, to the microsecond.
+	// Duration is the duration, to the microsecond.
 	Duration time.Duration
 
-	// Tags are its attributes and what Jaeger makes of its kind and status: "span.kind", "error", "otel.status_code".
+	// Tags are the attributes, and the tags that Jaeger adds for the kind and status: "span.kind", "error",
+	// "otel.status_code".
 	Tags map[string]string
 
-	// Warnings are what Jaeger finds wrong with it, e.g. two spans of one id.
+	// Warnings are the problems that Jaeger found, e.g. two spans with the same ID.
 	Warnings []string
 }
 
-// Orphans returns the spans whose parent isn't in the trace: none in a trace that is whole.
+// Orphans returns the spans whose parent isn't in the trace. A complete trace has none.
 func (t *Trace) Orphans() []Span {
 	known := make(map[string]bool)
 	for _, span := range t.Spans {
@@ -68,17 +69,18 @@ func (t *Trace) Orphans() []Span {
 	return orphans
 }
 
-// Roots returns the spans that have no parent: one in a trace that is whole.
+// Roots returns the spans without a parent. A complete trace has one.
 func (t *Trace) Roots() []Span {
 	return slices.DeleteFunc(slices.Clone(t.Spans), func(span Span) bool { return span.Parent != "" })
 }
 
-// Named returns the spans of a name, in the order in which they started.
+// Named returns the spans with a name, in the order in which they started.
 func (t *Trace) Named(name string) []Span {
 	return slices.DeleteFunc(slices.Clone(t.Spans), func(span Span) bool { return span.Name != name })
 }
 
-// Trace returns a trace as soon as Jaeger holds at least so many spans of it. It fails the test when that takes longer than 30 s.
+// Trace waits until Jaeger has at least the given number of spans of a trace, and returns the trace. It fails the test
+// after 30 seconds.
 func (j *Jaeger) Trace(t testing.TB, traceID string, spans int) *Trace {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), traceTimeout)
@@ -118,15 +120,15 @@ func (j *Jaeger) get(ctx context.Context, url string) ([]byte, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("read what Jaeger answers: %w", err)
+		return nil, fmt.Errorf("read Jaeger's answer: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s: %s", url, response.Status, body)
+		return nil, fmt.Errorf("%s answered %s: %s", url, response.Status, body)
 	}
 	return body, nil
 }
 
-// answer is what /api/traces/{id} answers.
+// answer is the answer of /api/traces/{id}.
 type answer struct {
 	Data []struct {
 		TraceID   string       `json:"traceID"`
@@ -157,11 +159,11 @@ type reference struct {
 	SpanID  string `json:"spanID"`
 }
 
-// parse reads what /api/traces/{id} answers.
+// parse reads the answer of /api/traces/{id}.
 func parse(body []byte) (*Trace, error) {
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {
-		return nil, fmt.Errorf("read what Jaeger answers: %w", err)
+		return nil, fmt.Errorf("read Jaeger's answer: %w", err)
 	}
 	if len(a.Data) != 1 {
 		return nil, fmt.Errorf("expected one trace in Jaeger's answer, found %d", len(a.Data))
@@ -190,6 +192,8 @@ func parse(body []byte) (*Trace, error) {
 		}
 		trace.Spans = append(trace.Spans, span)
 	}
-	slices.SortStableFunc(trace.Spans, func(a, b Span) int { return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID)) })
+	slices.SortStableFunc(trace.Spans, func(a, b Span) int {
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID))
+	})
 	return trace, nil
 }

@@ -8,15 +8,18 @@ import (
 const stored = `{"data": [{
 	"traceID": "0102030405060708090a0b0c0d0e0f10",
 	"spans": [
-		{"spanID": "00000000000000b2", "operationName": "attempt", "startTime": 1700000000000200, "duration": 1500, "processID": "p2",
+		{"spanID": "00000000000000b2", "operationName": "attempt", "startTime": 1700000000000200, "duration": 1500,
+			"processID": "p2",
 			"references": [
 				{"refType": "CHILD_OF", "traceID": "0102030405060708090a0b0c0d0e0f10", "spanID": "00000000000000a1"},
 				{"refType": "FOLLOWS_FROM", "traceID": "0102030405060708090a0b0c0d0e0f10", "spanID": "00000000000000c3"}],
 			"tags": [{"key": "treaty.attempt", "type": "int64", "value": 2}], "warnings": ["clock skew"]},
-		{"spanID": "00000000000000a1", "operationName": "saga", "startTime": 1700000000000100, "duration": 0, "processID": "p1",
-			"references": [], "tags": [], "warnings": null},
-		{"spanID": "00000000000000d4", "operationName": "attempt", "startTime": 1700000000000300, "duration": 1, "processID": "p2",
-			"references": [{"refType": "CHILD_OF", "traceID": "0102030405060708090a0b0c0d0e0f10", "spanID": "00000000000000ff"}], "tags": []}
+		{"spanID": "00000000000000a1", "operationName": "saga", "startTime": 1700000000000100, "duration": 0,
+			"processID": "p1", "references": [], "tags": [], "warnings": null},
+		{"spanID": "00000000000000d4", "operationName": "attempt", "startTime": 1700000000000300, "duration": 1,
+			"processID": "p2", "tags": [],
+			"references": [
+				{"refType": "CHILD_OF", "traceID": "0102030405060708090a0b0c0d0e0f10", "spanID": "00000000000000ff"}]}
 	],
 	"processes": {"p1": {"serviceName": "orchestrator"}, "p2": {"serviceName": "customer"}}
 }]}`
@@ -36,7 +39,8 @@ func TestParse(t *testing.T) {
 	if attempt.Parent != saga.ID || attempt.Service != "customer" || attempt.Duration != 1500*time.Microsecond {
 		t.Errorf("second span is %+v, want the attempt below the saga", attempt)
 	}
-	if attempt.Tags["treaty.attempt"] != "2" || len(attempt.Links) != 1 || attempt.Links[0] != "00000000000000c3" || len(attempt.Warnings) != 1 {
+	if attempt.Tags["treaty.attempt"] != "2" || len(attempt.Links) != 1 || attempt.Links[0] != "00000000000000c3" ||
+		len(attempt.Warnings) != 1 {
 		t.Errorf("second span is %+v, want its tag, link and warning", attempt)
 	}
 	if orphans := trace.Orphans(); len(orphans) != 1 || orphans[0].ID != "00000000000000d4" {
