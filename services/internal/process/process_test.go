@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,6 +50,23 @@ func TestRunNamesTheFlags(t *testing.T) {
 	}
 }
 
+// silenceStdout discards what a service writes to standard output until the test ends.
+func silenceStdout(t *testing.T) {
+	t.Helper()
+	discard, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout := os.Stdout
+	os.Stdout = discard
+	t.Cleanup(func() {
+		os.Stdout = stdout
+		if err := discard.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestStopsInOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -70,6 +88,7 @@ func TestStopsInOrder(t *testing.T) {
 		cancel()
 		return nil
 	}}
+	silenceStdout(t)
 	err := run(ctx, service, []string{"--db=" + filepath.Join(t.TempDir(), "x.db")})
 	if !errors.Is(err, failed) {
 		t.Errorf("got %v, want the error of OnStop", err)
