@@ -235,12 +235,13 @@ func TestPagesAndFiltersOnAStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ended := time.Now() // so that none is purged while the test pages through them
 	var group []*journal.Entry
 	for i := range 1000 {
 		id, at := fmt.Sprintf("s%04d", (i*7919)%1000), began.Add(time.Duration(i/3)*time.Second)
 		group = append(group, &journal.Entry{Saga: id, Turn: 1, Row: &journal.Row{
 			ID: id, Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, CreateTime: at,
-			UpdateTime: at, EndTime: at,
+			UpdateTime: at, EndTime: ended,
 			Labels: map[string]string{"customer": fmt.Sprintf("customers/%d", i%4)},
 		}})
 	}
