@@ -39,25 +39,25 @@ type Registrar interface {
 // Register adds the code of a saga definition to a registrar. It is for generated code: call the generated Register
 // function of the saga service. Parameter fullMethod is a gRPC method name with its leading slash.
 func Register[In, Out proto.Message](r Registrar, fullMethod string, code func(Context, In) (Out, error)) {
-	d := definition[In, Out]{name: strings.TrimPrefix(fullMethod, "/"), code: code}
-	r.RegisterSaga(Definition{Name: d.name, code: d.run})
+	a := adapter[In, Out]{name: strings.TrimPrefix(fullMethod, "/"), code: code}
+	r.RegisterSaga(Definition{Name: a.name, code: a.run})
 }
 
-// definition adapts typed saga code to a machine.Code.
-type definition[In, Out proto.Message] struct {
+// adapter adapts typed saga code to a machine.Code.
+type adapter[In, Out proto.Message] struct {
 	name string
 	code func(Context, In) (Out, error)
 }
 
-func (d definition[In, Out]) run(t *machine.Thread, request []byte) ([]byte, *treatyv1.Failure) {
+func (a adapter[In, Out]) run(t *machine.Thread, request []byte) ([]byte, *treatyv1.Failure) {
 	var zero In
 	in := zero.ProtoReflect().New().Interface().(In) //nolint:forcetypeassert // made from In's own type
 	if err := proto.Unmarshal(request, in); err != nil {
 		return nil, &treatyv1.Failure{
-			Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", d.name, err),
+			Code: int32(codes.InvalidArgument), Message: fmt.Sprintf("reading the request of %s: %v", a.name, err),
 		}
 	}
-	out, err := d.code(&thread{machine: t, input: in.ProtoReflect().Descriptor().FullName()}, in)
+	out, err := a.code(&thread{machine: t, input: in.ProtoReflect().Descriptor().FullName()}, in)
 	if restart, ok := errors.AsType[*restartError](err); ok {
 		t.Restart(restart.request)
 		return nil, nil
@@ -67,7 +67,7 @@ func (d definition[In, Out]) run(t *machine.Thread, request []byte) ([]byte, *tr
 	}
 	reply, err := deterministic.Marshal(out)
 	if err != nil {
-		return nil, failureOf(fmt.Errorf("serializing the reply of %s: %w", d.name, err))
+		return nil, failureOf(fmt.Errorf("serializing the reply of %s: %w", a.name, err))
 	}
 	if reply == nil {
 		reply = []byte{}

@@ -11,7 +11,7 @@
 // # Journal
 //
 // The state of a saga is a fold over its journal; see [Saga]. To recover a saga, pass its turns to [Machine.Replay],
-// then apply a Wake, and perform [Machine.PendingEffects]. The machine creates a record and applies it in one step,
+// then apply a Wake. Its output has the effects that are still pending. The machine applies each record that it creates
 // with the same code that reads it later, so a replayed machine is in the same state as the one that wrote the journal.
 //
 // # Saga code
