@@ -22,20 +22,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// IssueCardSagaRequest applies for a card.
+// IssueCardSagaRequest is an application for a card.
 type IssueCardSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Makes the start idempotent.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// "classic", with limits from 100 to 5,000 euros, or "gold", from 1,000 to 50,000.
 	Product string `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`
-	// The limit that is asked for, in euro cents.
+	// The requested limit, in euro cents.
 	LimitCents int64 `protobuf:"varint,3,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
-	// Who applies.
+	// The applicant.
 	Person *Person `protobuf:"bytes,4,opt,name=person,proto3" json:"person,omitempty"`
-	// Where the person lives and the card is posted to.
+	// The person's address, which the card is posted to.
 	Postal *Postal `protobuf:"bytes,5,opt,name=postal,proto3" json:"postal,omitempty"`
-	// By which way the application came, e.g. "web" or "branch".
+	// How the application arrived, for example "web" or "branch".
 	Channel       string `protobuf:"bytes,6,opt,name=channel,proto3" json:"channel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -113,7 +113,7 @@ func (x *IssueCardSagaRequest) GetChannel() string {
 	return ""
 }
 
-// Person is who applies for a card.
+// Person is a person who applies for a card.
 type Person struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's name.
@@ -124,7 +124,7 @@ type Person struct {
 	PassportNumber string `protobuf:"bytes,3,opt,name=passport_number,json=passportNumber,proto3" json:"passport_number,omitempty"`
 	// The person's number in the national register.
 	NationalId string `protobuf:"bytes,4,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
-	// What the person earns in a year, in euro cents.
+	// The person's yearly income, in euro cents.
 	YearlyIncomeCents int64 `protobuf:"varint,5,opt,name=yearly_income_cents,json=yearlyIncomeCents,proto3" json:"yearly_income_cents,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -195,7 +195,7 @@ func (x *Person) GetYearlyIncomeCents() int64 {
 	return 0
 }
 
-// CardGranted is the end of an application: the card is on its way.
+// CardGranted is the reply to a successful application. The card is on its way.
 type CardGranted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The card, "cards/{card}".
@@ -206,7 +206,7 @@ type CardGranted struct {
 	Customer string `protobuf:"bytes,3,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The applicant at the identity service, "applicants/{applicant}".
 	Applicant string `protobuf:"bytes,4,opt,name=applicant,proto3" json:"applicant,omitempty"`
-	// The credit check that it rests on, "checks/{check}".
+	// The credit check that the card is based on, "checks/{check}".
 	Check         string `protobuf:"bytes,5,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,11 +26,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CardSagas are the processes around a card that more than one service takes part in.
+// CardSagas are the processes around a card that involve several services.
 type CardSagasClient interface {
-	// Makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
-	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
-	// the customer are undone.
+	// Makes a person a customer and issues a card to them. The steps are the customer, the applicant at the identity
+	// register, a credit check, the card, and a welcome message. If the credit check is declined or the card isn't
+	// issued, the applicant and the customer are removed again.
 	IssueCard(ctx context.Context, in *IssueCardSagaRequest, opts ...grpc.CallOption) (*CardGranted, error)
 }
 
@@ -56,11 +56,11 @@ func (c *cardSagasClient) IssueCard(ctx context.Context, in *IssueCardSagaReques
 // All implementations must embed UnimplementedCardSagasServer
 // for forward compatibility.
 //
-// CardSagas are the processes around a card that more than one service takes part in.
+// CardSagas are the processes around a card that involve several services.
 type CardSagasServer interface {
-	// Makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
-	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
-	// the customer are undone.
+	// Makes a person a customer and issues a card to them. The steps are the customer, the applicant at the identity
+	// register, a credit check, the card, and a welcome message. If the credit check is declined or the card isn't
+	// issued, the applicant and the customer are removed again.
 	IssueCard(context.Context, *IssueCardSagaRequest) (*CardGranted, error)
 	mustEmbedUnimplementedCardSagasServer()
 }

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: acme/card/v1/card_service.proto
 
-// Package acme.card.v1 is what the card service promises: credit cards, and where they are posted to.
+// Package acme.card.v1 is the contract of the card service: credit cards and their postal addresses.
 
 package cardv1
 
@@ -30,17 +30,17 @@ type Card struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "cards/{card}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Whose card it is, "customers/{customer}".
+	// The owner, "customers/{customer}".
 	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
 	// "classic" or "gold".
 	Product string `protobuf:"bytes,3,opt,name=product,proto3" json:"product,omitempty"`
 	// The card's number.
 	Number string `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
-	// How much can be owed, in euro cents.
+	// The credit limit, in euro cents.
 	LimitCents int64 `protobuf:"varint,5,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
 	// When the card was issued.
 	IssueTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=issue_time,json=issueTime,proto3" json:"issue_time,omitempty"`
-	// The card whose owner answers for this one, "cards/{card}"; empty unless this is an extra card.
+	// The main card whose owner is liable for this card, "cards/{card}". Empty unless this is an extra card.
 	MainCard      string `protobuf:"bytes,7,opt,name=main_card,json=mainCard,proto3" json:"main_card,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -125,16 +125,16 @@ func (x *Card) GetMainCard() string {
 	return ""
 }
 
-// Postal is what is written on a letter.
+// Postal is the address on a letter.
 type Postal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Street and number. One to four lines.
 	Lines []string `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
-	// The postal code, where the country has one.
+	// The postal code, if the country has postal codes.
 	PostalCode string `protobuf:"bytes,2,opt,name=postal_code,json=postalCode,proto3" json:"postal_code,omitempty"`
 	// The town.
 	City string `protobuf:"bytes,3,opt,name=city,proto3" json:"city,omitempty"`
-	// The country, as the two capital letters of ISO 3166-1.
+	// The country, as a two-letter code of ISO 3166-1.
 	Country       string `protobuf:"bytes,4,opt,name=country,proto3" json:"country,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -198,15 +198,15 @@ func (x *Postal) GetCountry() string {
 	return ""
 }
 
-// PostalAddress is where a customer's cards are posted to.
+// PostalAddress is the address that a customer's cards are posted to.
 type PostalAddress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// What is written on the letter.
+	// The address on the letter.
 	Postal *Postal `protobuf:"bytes,2,opt,name=postal,proto3" json:"postal,omitempty"`
-	// The revision that the customer service gave to the address. The highest one that isn't undone is where cards are
-	// posted to, so that both services agree however their changes cross.
+	// The revision that the customer service gave to the address. Cards are posted to the highest revision that isn't
+	// undone, so both services agree even if their changes cross.
 	AddressRevision int64 `protobuf:"varint,3,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -263,16 +263,16 @@ func (x *PostalAddress) GetAddressRevision() int64 {
 	return 0
 }
 
-// IssueCardRequest issues a card.
+// IssueCardRequest is the request of IssueCard.
 type IssueCardRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
 	// "classic", with limits from 100 to 5,000 euros, or "gold", from 1,000 to 50,000.
 	Product string `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`
-	// How much can be owed, in euro cents.
+	// The credit limit, in euro cents.
 	LimitCents int64 `protobuf:"varint,3,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
-	// Where the card is posted to.
+	// The address that the card is posted to.
 	Postal *Postal `protobuf:"bytes,4,opt,name=postal,proto3" json:"postal,omitempty"`
 	// The revision of the customer's address.
 	AddressRevision int64 `protobuf:"varint,5,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
@@ -345,7 +345,7 @@ func (x *IssueCardRequest) GetAddressRevision() int64 {
 	return 0
 }
 
-// CardIssued is the answer to IssueCard.
+// CardIssued is the reply of IssueCard.
 type CardIssued struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new card, "cards/{card}".
@@ -400,16 +400,16 @@ func (x *CardIssued) GetLastFour() string {
 	return ""
 }
 
-// IssueExtraCardRequest issues an extra card.
+// IssueExtraCardRequest is the request of IssueExtraCard.
 type IssueExtraCardRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who gets it, "customers/{customer}".
+	// The new owner, "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// The card whose owner answers for it, "cards/{card}".
+	// The main card whose owner is liable for this card, "cards/{card}". Empty unless this is an extra card.
 	MainCard string `protobuf:"bytes,2,opt,name=main_card,json=mainCard,proto3" json:"main_card,omitempty"`
-	// Where the new customer lives, which is where their own letters go.
+	// The owner's own address, which their letters go to.
 	Postal *Postal `protobuf:"bytes,3,opt,name=postal,proto3" json:"postal,omitempty"`
-	// The revision of the new customer's address.
+	// The revision of the owner's address.
 	AddressRevision int64 `protobuf:"varint,4,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -473,14 +473,14 @@ func (x *IssueExtraCardRequest) GetAddressRevision() int64 {
 	return 0
 }
 
-// ExtraCardIssued is the answer to IssueExtraCard.
+// ExtraCardIssued is the reply of IssueExtraCard.
 type ExtraCardIssued struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new card, "cards/{card}".
 	Card string `protobuf:"bytes,1,opt,name=card,proto3" json:"card,omitempty"`
 	// The last four digits of its number.
 	LastFour string `protobuf:"bytes,2,opt,name=last_four,json=lastFour,proto3" json:"last_four,omitempty"`
-	// How much can be owed with it, in euro cents.
+	// The credit limit, in euro cents.
 	LimitCents    int64 `protobuf:"varint,3,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -537,12 +537,12 @@ func (x *ExtraCardIssued) GetLimitCents() int64 {
 	return 0
 }
 
-// ChangePostalAddressRequest changes where a customer's cards are posted to.
+// ChangePostalAddressRequest is the request of ChangePostalAddress.
 type ChangePostalAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// What is written on letters from now on.
+	// The new address.
 	Postal *Postal `protobuf:"bytes,2,opt,name=postal,proto3" json:"postal,omitempty"`
 	// The revision that the customer service gave to the address.
 	AddressRevision int64 `protobuf:"varint,3,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
@@ -601,7 +601,7 @@ func (x *ChangePostalAddressRequest) GetAddressRevision() int64 {
 	return 0
 }
 
-// PostalAddressChanged is the answer to ChangePostalAddress.
+// PostalAddressChanged is the reply of ChangePostalAddress.
 type PostalAddressChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -647,12 +647,12 @@ func (x *PostalAddressChanged) GetCustomer() string {
 	return ""
 }
 
-// RestorePostalAddressRequest undoes a ChangePostalAddress.
+// RestorePostalAddressRequest is the request of RestorePostalAddress.
 type RestorePostalAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *ChangePostalAddressRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *PostalAddressChanged `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -702,7 +702,7 @@ func (x *RestorePostalAddressRequest) GetReply() *PostalAddressChanged {
 	return nil
 }
 
-// PostalAddressRestored is the answer to RestorePostalAddress.
+// PostalAddressRestored is the reply of RestorePostalAddress.
 type PostalAddressRestored struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -739,7 +739,7 @@ func (*PostalAddressRestored) Descriptor() ([]byte, []int) {
 	return file_acme_card_v1_card_service_proto_rawDescGZIP(), []int{10}
 }
 
-// GetCardRequest names a card.
+// GetCardRequest is the request of GetCard.
 type GetCardRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "cards/{card}".
@@ -785,14 +785,14 @@ func (x *GetCardRequest) GetName() string {
 	return ""
 }
 
-// ListCardsRequest asks for a page of cards.
+// ListCardsRequest is the request of ListCards.
 type ListCardsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; the other fields must be the same as then.
+	// The next_page_token of the previous page. The other fields must be the same.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Whose cards, "customers/{customer}". Empty: everybody's.
+	// The owner, "customers/{customer}". Empty for the cards of all customers.
 	Customer      string `protobuf:"bytes,3,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -849,12 +849,12 @@ func (x *ListCardsRequest) GetCustomer() string {
 	return ""
 }
 
-// ListCardsResponse is a page of cards.
+// ListCardsResponse is the response of ListCards.
 type ListCardsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cards.
 	Cards []*Card `protobuf:"bytes,1,rep,name=cards,proto3" json:"cards,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -904,7 +904,7 @@ func (x *ListCardsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// GetPostalAddressRequest names a customer.
+// GetPostalAddressRequest is the request of GetPostalAddress.
 type GetPostalAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -950,12 +950,12 @@ func (x *GetPostalAddressRequest) GetCustomer() string {
 	return ""
 }
 
-// ListPostalAddressesRequest asks for a page of postal addresses.
+// ListPostalAddressesRequest is the request of ListPostalAddresses.
 type ListPostalAddressesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before.
+	// The next_page_token of the previous page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1005,12 +1005,12 @@ func (x *ListPostalAddressesRequest) GetPageToken() string {
 	return ""
 }
 
-// ListPostalAddressesResponse is a page of postal addresses.
+// ListPostalAddressesResponse is the response of ListPostalAddresses.
 type ListPostalAddressesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The postal addresses.
 	PostalAddresses []*PostalAddress `protobuf:"bytes,1,rep,name=postal_addresses,json=postalAddresses,proto3" json:"postal_addresses,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1060,10 +1060,10 @@ func (x *ListPostalAddressesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// AddressNotServed is why cards can't be posted to an address.
+// AddressNotServed is the rejection of an address that cards can't be posted to.
 type AddressNotServed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why the post doesn't serve it.
+	// Why the address can't be used.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1106,7 +1106,7 @@ func (x *AddressNotServed) GetReason() string {
 	return ""
 }
 
-// LimitNotOffered is why a card with such a limit wasn't issued.
+// LimitNotOffered is the rejection of a limit that the product doesn't offer.
 type LimitNotOffered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The product.

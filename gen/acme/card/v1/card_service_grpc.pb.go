@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: acme/card/v1/card_service.proto
 
-// Package acme.card.v1 is what the card service promises: credit cards, and where they are posted to.
+// Package acme.card.v1 is the contract of the card service: credit cards and their postal addresses.
 
 package cardv1
 
@@ -37,24 +37,24 @@ const (
 //
 // CardService issues cards and posts them.
 type CardServiceClient interface {
-	// Issues a card and hands it to the post: from then on there is no way back. Refused with AddressNotServed when the
-	// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
+	// Issues a card and posts it, which can't be undone. Refused with AddressNotServed if the postal address is a P.O.
+	// box, and with LimitNotOffered if the product doesn't offer the limit.
 	IssueCard(ctx context.Context, in *IssueCardRequest, opts ...grpc.CallOption) (*CardIssued, error)
-	// Issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
-	// nothing to refuse but a customer who was forgotten.
+	// Issues an extra card, for which the owner of the main card is liable. It has the product of the main card and a
+	// tenth of its limit. Only a card for a forgotten customer is refused.
 	IssueExtraCard(ctx context.Context, in *IssueExtraCardRequest, opts ...grpc.CallOption) (*ExtraCardIssued, error)
-	// Changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
-	// it is a P.O. box.
+	// Changes the address that a customer's cards are posted to, even if there are no cards yet. Refused with
+	// AddressNotServed if it is a P.O. box.
 	ChangePostalAddress(ctx context.Context, in *ChangePostalAddressRequest, opts ...grpc.CallOption) (*PostalAddressChanged, error)
-	// Undoes ChangePostalAddress. Cards are posted again to where the newest change that isn't undone says.
+	// Undoes ChangePostalAddress. Cards are posted to the address of the newest change that isn't undone.
 	RestorePostalAddress(ctx context.Context, in *RestorePostalAddressRequest, opts ...grpc.CallOption) (*PostalAddressRestored, error)
-	// Returns one card. NOT_FOUND when there is none of that name.
+	// Returns a card, or NOT_FOUND.
 	GetCard(ctx context.Context, in *GetCardRequest, opts ...grpc.CallOption) (*Card, error)
 	// Lists cards, oldest first.
 	ListCards(ctx context.Context, in *ListCardsRequest, opts ...grpc.CallOption) (*ListCardsResponse, error)
-	// Returns where a customer's cards are posted to. NOT_FOUND when the card service doesn't know the customer.
+	// Returns the address that a customer's cards are posted to, or NOT_FOUND if the card service has none.
 	GetPostalAddress(ctx context.Context, in *GetPostalAddressRequest, opts ...grpc.CallOption) (*PostalAddress, error)
-	// Lists where cards are posted to, by customer.
+	// Lists postal addresses, in the order in which they became known.
 	ListPostalAddresses(ctx context.Context, in *ListPostalAddressesRequest, opts ...grpc.CallOption) (*ListPostalAddressesResponse, error)
 }
 
@@ -152,24 +152,24 @@ func (c *cardServiceClient) ListPostalAddresses(ctx context.Context, in *ListPos
 //
 // CardService issues cards and posts them.
 type CardServiceServer interface {
-	// Issues a card and hands it to the post: from then on there is no way back. Refused with AddressNotServed when the
-	// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
+	// Issues a card and posts it, which can't be undone. Refused with AddressNotServed if the postal address is a P.O.
+	// box, and with LimitNotOffered if the product doesn't offer the limit.
 	IssueCard(context.Context, *IssueCardRequest) (*CardIssued, error)
-	// Issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
-	// nothing to refuse but a customer who was forgotten.
+	// Issues an extra card, for which the owner of the main card is liable. It has the product of the main card and a
+	// tenth of its limit. Only a card for a forgotten customer is refused.
 	IssueExtraCard(context.Context, *IssueExtraCardRequest) (*ExtraCardIssued, error)
-	// Changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
-	// it is a P.O. box.
+	// Changes the address that a customer's cards are posted to, even if there are no cards yet. Refused with
+	// AddressNotServed if it is a P.O. box.
 	ChangePostalAddress(context.Context, *ChangePostalAddressRequest) (*PostalAddressChanged, error)
-	// Undoes ChangePostalAddress. Cards are posted again to where the newest change that isn't undone says.
+	// Undoes ChangePostalAddress. Cards are posted to the address of the newest change that isn't undone.
 	RestorePostalAddress(context.Context, *RestorePostalAddressRequest) (*PostalAddressRestored, error)
-	// Returns one card. NOT_FOUND when there is none of that name.
+	// Returns a card, or NOT_FOUND.
 	GetCard(context.Context, *GetCardRequest) (*Card, error)
 	// Lists cards, oldest first.
 	ListCards(context.Context, *ListCardsRequest) (*ListCardsResponse, error)
-	// Returns where a customer's cards are posted to. NOT_FOUND when the card service doesn't know the customer.
+	// Returns the address that a customer's cards are posted to, or NOT_FOUND if the card service has none.
 	GetPostalAddress(context.Context, *GetPostalAddressRequest) (*PostalAddress, error)
-	// Lists where cards are posted to, by customer.
+	// Lists postal addresses, in the order in which they became known.
 	ListPostalAddresses(context.Context, *ListPostalAddressesRequest) (*ListPostalAddressesResponse, error)
 	mustEmbedUnimplementedCardServiceServer()
 }

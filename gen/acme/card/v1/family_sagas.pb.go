@@ -23,17 +23,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// FamilyStage is a part of what is done for a family.
+// FamilyStage is a stage of an IssueFamilyCards saga.
 type FamilyStage int32
 
 const (
-	// No stage.
+	// Not set.
 	FamilyStage_FAMILY_STAGE_UNSPECIFIED FamilyStage = 0
-	// People are taken up as customers and verified.
+	// People become customers and are verified.
 	FamilyStage_FAMILY_STAGE_VERIFYING FamilyStage = 1
-	// Credit is checked, and letters are directed to the family's address.
+	// Credit is checked, and the postal addresses are set.
 	FamilyStage_FAMILY_STAGE_CHECKING FamilyStage = 2
-	// The family may think better of it.
+	// The family can change its mind.
 	FamilyStage_FAMILY_STAGE_COOLING_OFF FamilyStage = 3
 	// Cards are issued.
 	FamilyStage_FAMILY_STAGE_ISSUING FamilyStage = 4
@@ -84,26 +84,27 @@ func (FamilyStage) EnumDescriptor() ([]byte, []int) {
 	return file_acme_card_v1_family_sagas_proto_rawDescGZIP(), []int{0}
 }
 
-// IssueFamilyCardsRequest applies for a family's cards.
+// IssueFamilyCardsRequest is an application for a family's cards.
 type IssueFamilyCardsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Makes the start idempotent.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// "classic" or "gold"; a family that doesn't qualify for gold gets classic.
+	// "classic" or "gold". A family that doesn't qualify for gold gets classic.
 	Product string `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`
-	// The limit of the main card that is asked for, in euro cents. A family that gets classic instead of gold gets what classic offers at the most.
+	// The requested limit of the main card, in euro cents. A family that gets classic instead of gold gets at most the
+	// highest limit of classic.
 	LimitCents int64 `protobuf:"varint,3,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
-	// Where the family lives and the cards are posted to.
+	// The family's address, which the cards are posted to.
 	Postal *Postal `protobuf:"bytes,4,opt,name=postal,proto3" json:"postal,omitempty"`
-	// Who gets the main card.
+	// The owner of the main card.
 	Head *Person `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`
-	// Who get extra cards. At most 20.
+	// The owners of the extra cards. At most 20.
 	Members []*Person `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`
-	// How long the family may think better of it. Default: not at all.
+	// How long the family can change its mind. Default 0.
 	CoolingOff *durationpb.Duration `protobuf:"bytes,7,opt,name=cooling_off,json=coolingOff,proto3" json:"cooling_off,omitempty"`
 	// How long to wait for the identity register, for each person. Default 72 hours.
 	ConfirmWithin *durationpb.Duration `protobuf:"bytes,8,opt,name=confirm_within,json=confirmWithin,proto3" json:"confirm_within,omitempty"`
-	// How long the checks for gold may take. Default 1 h.
+	// How long the checks for gold may take. Default 1 hour.
 	GoldWithin    *durationpb.Duration `protobuf:"bytes,9,opt,name=gold_within,json=goldWithin,proto3" json:"gold_within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -202,10 +203,10 @@ func (x *IssueFamilyCardsRequest) GetGoldWithin() *durationpb.Duration {
 	return nil
 }
 
-// FamilyProgress is how far a family's cards are. It is the progress of an IssueFamilyCards saga.
+// FamilyProgress is the progress of an IssueFamilyCards saga.
 type FamilyProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is being done.
+	// The current stage.
 	Stage FamilyStage `protobuf:"varint,1,opt,name=stage,proto3,enum=acme.card.v1.FamilyStage" json:"stage,omitempty"`
 	// How many people the family has.
 	People int32 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
@@ -275,14 +276,15 @@ func (x *FamilyProgress) GetCardsIssued() int32 {
 	return 0
 }
 
-// FamilyCardsGranted is the end of an application: the cards are on their way.
+// FamilyCardsGranted is the reply to a successful application. The cards are on their way.
 type FamilyCardsGranted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "classic" or "gold".
 	Product string `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
 	// The limit of the main card, in euro cents.
 	LimitCents int64 `protobuf:"varint,2,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
-	// The cards, that of the head of the family first, then in the order of the request. Who was forgotten meanwhile has none.
+	// The cards: first that of the head of the family, then those of the members in the order of the request. A person
+	// who was forgotten meanwhile has none.
 	Cards         []*FamilyCard `protobuf:"bytes,3,rep,name=cards,proto3" json:"cards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

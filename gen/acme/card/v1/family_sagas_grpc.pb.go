@@ -28,10 +28,10 @@ const (
 //
 // FamilySagas are the processes around the cards of a whole family.
 type FamilySagasClient interface {
-	// Sends a family their cards: the head of the family the main card, each member an extra one. All become customers, and all are verified,
-	// a few at a time. Gold is for families in which everybody passes a credit check; others get classic. After the cooling-off
-	// period, in which the saga can be cancelled, the main card is issued: from then on the rest is done, however long it takes.
-	// Until then whatever goes wrong undoes everything, for all members.
+	// Issues cards to a family: the main card to the head of the family, and an extra card to each member. All become
+	// customers and are verified, a few at a time. A family gets gold if everybody passes a credit check, and otherwise
+	// classic. After a cooling-off period, in which the saga can be cancelled, the main card is issued. From then on,
+	// everything is retried until it is done. Before that, any failure compensates everything, for all members.
 	IssueFamilyCards(ctx context.Context, in *IssueFamilyCardsRequest, opts ...grpc.CallOption) (*FamilyCardsGranted, error)
 }
 
@@ -59,10 +59,10 @@ func (c *familySagasClient) IssueFamilyCards(ctx context.Context, in *IssueFamil
 //
 // FamilySagas are the processes around the cards of a whole family.
 type FamilySagasServer interface {
-	// Sends a family their cards: the head of the family the main card, each member an extra one. All become customers, and all are verified,
-	// a few at a time. Gold is for families in which everybody passes a credit check; others get classic. After the cooling-off
-	// period, in which the saga can be cancelled, the main card is issued: from then on the rest is done, however long it takes.
-	// Until then whatever goes wrong undoes everything, for all members.
+	// Issues cards to a family: the main card to the head of the family, and an extra card to each member. All become
+	// customers and are verified, a few at a time. A family gets gold if everybody passes a credit check, and otherwise
+	// classic. After a cooling-off period, in which the saga can be cancelled, the main card is issued. From then on,
+	// everything is retried until it is done. Before that, any failure compensates everything, for all members.
 	IssueFamilyCards(context.Context, *IssueFamilyCardsRequest) (*FamilyCardsGranted, error)
 	mustEmbedUnimplementedFamilySagasServer()
 }

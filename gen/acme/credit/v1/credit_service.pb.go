@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: acme/credit/v1/credit_service.proto
 
-// Package acme.credit.v1 is what the credit service promises: how much a person may owe.
+// Package acme.credit.v1 is the contract of the credit service: how much a person may owe.
 
 package creditv1
 
@@ -25,15 +25,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// CheckState is what came of a check.
+// CheckState is the state of a check.
 type CheckState int32
 
 const (
-	// No state.
+	// Not set.
 	CheckState_CHECK_STATE_UNSPECIFIED CheckState = 0
-	// The person was found able to carry the limit.
+	// The person can afford the limit.
 	CheckState_CHECK_STATE_PASSED CheckState = 1
-	// As before, but nothing came of it.
+	// The person can afford the limit, but the application failed.
 	CheckState_CHECK_STATE_ABANDONED CheckState = 2
 )
 
@@ -78,20 +78,20 @@ func (CheckState) EnumDescriptor() ([]byte, []int) {
 	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{0}
 }
 
-// Check is one passed credit check. When a person's data is deleted, their checks stay on file without the person.
+// Check is a passed credit check. If a person's data are deleted, their checks stay on file without the person.
 type Check struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "checks/{check}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What came of it.
+	// The state.
 	State CheckState `protobuf:"varint,2,opt,name=state,proto3,enum=acme.credit.v1.CheckState" json:"state,omitempty"`
 	// The person's number in the national register.
 	NationalId string `protobuf:"bytes,3,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
-	// The highest limit that the person can carry, in euro cents.
+	// The highest limit that the person can afford, in euro cents.
 	ApprovedLimitCents int64 `protobuf:"varint,4,opt,name=approved_limit_cents,json=approvedLimitCents,proto3" json:"approved_limit_cents,omitempty"`
 	// When the person was checked.
 	CheckTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=check_time,json=checkTime,proto3" json:"check_time,omitempty"`
-	// Whom the check is about, "customers/{customer}"; empty when the person wasn't a customer then.
+	// The person, "customers/{customer}". Empty if the person wasn't a customer at that time.
 	Customer      string `protobuf:"bytes,6,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -169,16 +169,16 @@ func (x *Check) GetCustomer() string {
 	return ""
 }
 
-// CheckCreditRequest asks for a check.
+// CheckCreditRequest is the request of CheckCredit.
 type CheckCreditRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's number in the national register.
 	NationalId string `protobuf:"bytes,1,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
-	// What the person earns in a year, in euro cents.
+	// The person's yearly income, in euro cents.
 	YearlyIncomeCents int64 `protobuf:"varint,2,opt,name=yearly_income_cents,json=yearlyIncomeCents,proto3" json:"yearly_income_cents,omitempty"`
-	// The limit that is asked for, in euro cents.
+	// The requested limit, in euro cents.
 	RequestedLimitCents int64 `protobuf:"varint,3,opt,name=requested_limit_cents,json=requestedLimitCents,proto3" json:"requested_limit_cents,omitempty"`
-	// Whom the check is about, "customers/{customer}"; empty when the person isn't a customer yet.
+	// The person, "customers/{customer}". Empty if the person isn't a customer yet.
 	Customer      string `protobuf:"bytes,4,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -242,12 +242,12 @@ func (x *CheckCreditRequest) GetCustomer() string {
 	return ""
 }
 
-// CreditChecked is the answer to CheckCredit.
+// CreditChecked is the reply of CheckCredit.
 type CreditChecked struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The check, "checks/{check}".
 	Check string `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
-	// The highest limit that the person can carry, in euro cents.
+	// The highest limit that the person can afford, in euro cents.
 	ApprovedLimitCents int64 `protobuf:"varint,2,opt,name=approved_limit_cents,json=approvedLimitCents,proto3" json:"approved_limit_cents,omitempty"`
 	// When the person was checked.
 	CheckTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=check_time,json=checkTime,proto3" json:"check_time,omitempty"`
@@ -306,12 +306,12 @@ func (x *CreditChecked) GetCheckTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// AbandonCheckRequest undoes a CheckCredit.
+// AbandonCheckRequest is the request of AbandonCheck.
 type AbandonCheckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *CheckCreditRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *CreditChecked `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -361,7 +361,7 @@ func (x *AbandonCheckRequest) GetReply() *CreditChecked {
 	return nil
 }
 
-// CheckAbandoned is the answer to AbandonCheck.
+// CheckAbandoned is the reply of AbandonCheck.
 type CheckAbandoned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -398,12 +398,12 @@ func (*CheckAbandoned) Descriptor() ([]byte, []int) {
 	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{4}
 }
 
-// GetLastCheckRequest names a person, in one of two ways.
+// GetLastCheckRequest is the request of GetLastCheck. It names a person in one of two ways.
 type GetLastCheckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's number in the national register.
 	NationalId string `protobuf:"bytes,1,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
-	// The person as a customer, "customers/{customer}". Looked at when there is no national_id.
+	// The person as a customer, "customers/{customer}". Used if there is no national_id.
 	Customer      string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -453,10 +453,10 @@ func (x *GetLastCheckRequest) GetCustomer() string {
 	return ""
 }
 
-// LastCheck is the answer to GetLastCheck.
+// LastCheck is the reply of GetLastCheck.
 type LastCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The newest check; absent when the person never passed one.
+	// The newest check. Absent if the person never passed one.
 	Check         *Check `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -499,7 +499,7 @@ func (x *LastCheck) GetCheck() *Check {
 	return nil
 }
 
-// GetCheckRequest names a check.
+// GetCheckRequest is the request of GetCheck.
 type GetCheckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "checks/{check}".
@@ -545,12 +545,12 @@ func (x *GetCheckRequest) GetName() string {
 	return ""
 }
 
-// ListChecksRequest asks for a page of checks.
+// ListChecksRequest is the request of ListChecks.
 type ListChecksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before.
+	// The next_page_token of the previous page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -600,12 +600,12 @@ func (x *ListChecksRequest) GetPageToken() string {
 	return ""
 }
 
-// ListChecksResponse is a page of checks.
+// ListChecksResponse is the response of ListChecks.
 type ListChecksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The checks.
 	Checks []*Check `protobuf:"bytes,1,rep,name=checks,proto3" json:"checks,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -655,12 +655,12 @@ func (x *ListChecksResponse) GetNextPageToken() string {
 	return ""
 }
 
-// CreditDeclined is why a person may not owe as much as was asked for.
+// CreditDeclined is the rejection of a limit that the person can't afford.
 type CreditDeclined struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The limit that was asked for, in euro cents.
+	// The requested limit, in euro cents.
 	RequestedLimitCents int64 `protobuf:"varint,1,opt,name=requested_limit_cents,json=requestedLimitCents,proto3" json:"requested_limit_cents,omitempty"`
-	// The highest limit that the person could carry, in euro cents.
+	// The highest limit that the person can afford, in euro cents.
 	ApprovedLimitCents int64 `protobuf:"varint,2,opt,name=approved_limit_cents,json=approvedLimitCents,proto3" json:"approved_limit_cents,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: acme/credit/v1/credit_service.proto
 
-// Package acme.credit.v1 is what the credit service promises: how much a person may owe.
+// Package acme.credit.v1 is the contract of the credit service: how much a person may owe.
 
 package creditv1
 
@@ -32,16 +32,17 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CreditService checks people's credit and remembers the checks.
+// CreditService checks people's credit and stores the checks.
 type CreditServiceClient interface {
-	// Checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
-	// last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
+	// Checks whether a person can afford a credit limit. Refused with CreditDeclined if not. Nobody is checked twice in a
+	// day: a check of the last 24 hours that covers the limit is filed again for this customer, with its original time.
 	CheckCredit(ctx context.Context, in *CheckCreditRequest, opts ...grpc.CallOption) (*CreditChecked, error)
-	// Undoes CheckCredit: the check stays on file as abandoned, for it did take place, still answers GetLastCheck and may be relied on again.
+	// Undoes CheckCredit. The check took place, so it stays on file as abandoned. GetLastCheck still returns it, and it
+	// can be used again.
 	AbandonCheck(ctx context.Context, in *AbandonCheckRequest, opts ...grpc.CallOption) (*CheckAbandoned, error)
 	// Returns the newest check that a person passed.
 	GetLastCheck(ctx context.Context, in *GetLastCheckRequest, opts ...grpc.CallOption) (*LastCheck, error)
-	// Returns one check. NOT_FOUND when there is none of that name.
+	// Returns a check, or NOT_FOUND.
 	GetCheck(ctx context.Context, in *GetCheckRequest, opts ...grpc.CallOption) (*Check, error)
 	// Lists checks, oldest first.
 	ListChecks(ctx context.Context, in *ListChecksRequest, opts ...grpc.CallOption) (*ListChecksResponse, error)
@@ -109,16 +110,17 @@ func (c *creditServiceClient) ListChecks(ctx context.Context, in *ListChecksRequ
 // All implementations must embed UnimplementedCreditServiceServer
 // for forward compatibility.
 //
-// CreditService checks people's credit and remembers the checks.
+// CreditService checks people's credit and stores the checks.
 type CreditServiceServer interface {
-	// Checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
-	// last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
+	// Checks whether a person can afford a credit limit. Refused with CreditDeclined if not. Nobody is checked twice in a
+	// day: a check of the last 24 hours that covers the limit is filed again for this customer, with its original time.
 	CheckCredit(context.Context, *CheckCreditRequest) (*CreditChecked, error)
-	// Undoes CheckCredit: the check stays on file as abandoned, for it did take place, still answers GetLastCheck and may be relied on again.
+	// Undoes CheckCredit. The check took place, so it stays on file as abandoned. GetLastCheck still returns it, and it
+	// can be used again.
 	AbandonCheck(context.Context, *AbandonCheckRequest) (*CheckAbandoned, error)
 	// Returns the newest check that a person passed.
 	GetLastCheck(context.Context, *GetLastCheckRequest) (*LastCheck, error)
-	// Returns one check. NOT_FOUND when there is none of that name.
+	// Returns a check, or NOT_FOUND.
 	GetCheck(context.Context, *GetCheckRequest) (*Check, error)
 	// Lists checks, oldest first.
 	ListChecks(context.Context, *ListChecksRequest) (*ListChecksResponse, error)

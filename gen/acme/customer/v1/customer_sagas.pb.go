@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ChangeAddressSagaRequest starts a change of address.
+// ChangeAddressSagaRequest is the request of a change of address.
 type ChangeAddressSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Makes the start idempotent.
@@ -86,14 +86,14 @@ func (x *ChangeAddressSagaRequest) GetAddress() *Address {
 	return nil
 }
 
-// AddressAgreed is the end of a change of address: every service has the new one.
+// AddressAgreed is the reply to a change of address: all services have the new address.
 type AddressAgreed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// The address that all agree on.
+	// The new address.
 	Address *Address `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	// The revision that it has.
+	// The revision of the new address.
 	AddressRevision int64 `protobuf:"varint,3,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

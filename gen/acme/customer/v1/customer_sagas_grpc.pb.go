@@ -26,10 +26,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CustomerSagas are the processes around a customer that more than one service takes part in.
+// CustomerSagas are the processes around a customer that involve several services.
 type CustomerSagasClient interface {
-	// Changes a customer's address everywhere: where the customer lives, and where cards are posted to. When the card
-	// service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
+	// Changes a customer's address at all services: the customer's own address and the postal address of the cards. If
+	// the card service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
 	ChangeAddress(ctx context.Context, in *ChangeAddressSagaRequest, opts ...grpc.CallOption) (*AddressAgreed, error)
 }
 
@@ -55,10 +55,10 @@ func (c *customerSagasClient) ChangeAddress(ctx context.Context, in *ChangeAddre
 // All implementations must embed UnimplementedCustomerSagasServer
 // for forward compatibility.
 //
-// CustomerSagas are the processes around a customer that more than one service takes part in.
+// CustomerSagas are the processes around a customer that involve several services.
 type CustomerSagasServer interface {
-	// Changes a customer's address everywhere: where the customer lives, and where cards are posted to. When the card
-	// service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
+	// Changes a customer's address at all services: the customer's own address and the postal address of the cards. If
+	// the card service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
 	ChangeAddress(context.Context, *ChangeAddressSagaRequest) (*AddressAgreed, error)
 	mustEmbedUnimplementedCustomerSagasServer()
 }

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: acme/customer/v1/customer_service.proto
 
-// Package acme.customer.v1 is what the customer service promises: who Acme's customers are and where they live.
+// Package acme.customer.v1 is the contract of the customer service: the customers and their addresses.
 
 package customerv1
 
@@ -25,15 +25,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// CustomerState is where the relation with a customer stands.
+// CustomerState is the state of a customer.
 type CustomerState int32
 
 const (
-	// No state.
+	// Not set.
 	CustomerState_CUSTOMER_STATE_UNSPECIFIED CustomerState = 0
-	// A customer.
+	// The customer is active.
 	CustomerState_CUSTOMER_STATE_ACTIVE CustomerState = 1
-	// A customer no more.
+	// The customer was closed.
 	CustomerState_CUSTOMER_STATE_CLOSED CustomerState = 2
 )
 
@@ -78,22 +78,22 @@ func (CustomerState) EnumDescriptor() ([]byte, []int) {
 	return file_acme_customer_v1_customer_service_proto_rawDescGZIP(), []int{0}
 }
 
-// Customer is a person that Acme does business with.
+// Customer is a person who is a customer of Acme.
 type Customer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "customers/{customer}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Where the relation stands.
+	// The state.
 	State CustomerState `protobuf:"varint,2,opt,name=state,proto3,enum=acme.customer.v1.CustomerState" json:"state,omitempty"`
 	// The person's name.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The person's e-mail address. No two customers have the same.
+	// The person's e-mail address. No two customers have the same one.
 	Email string `protobuf:"bytes,4,opt,name=email,proto3" json:"email,omitempty"`
-	// Where the customer lives.
+	// The customer's address.
 	Address *Address `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
-	// The revision of the address: 1 at first, and one more for each change, counting those that were undone.
+	// The revision of the address: 1 at first, increased by each change, including changes that were undone.
 	AddressRevision int64 `protobuf:"varint,6,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
-	// When the customer was taken up.
+	// When the customer was created.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -178,16 +178,16 @@ func (x *Customer) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Address is where a customer lives.
+// Address is a customer's address.
 type Address struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Street and number, or P.O. box. One to four lines.
 	Lines []string `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
-	// The postal code, where the country has one.
+	// The postal code, if the country has postal codes.
 	PostalCode string `protobuf:"bytes,2,opt,name=postal_code,json=postalCode,proto3" json:"postal_code,omitempty"`
 	// The town.
 	City string `protobuf:"bytes,3,opt,name=city,proto3" json:"city,omitempty"`
-	// The country, as the two capital letters of ISO 3166-1.
+	// The country, as a two-letter code of ISO 3166-1.
 	Country       string `protobuf:"bytes,4,opt,name=country,proto3" json:"country,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -251,14 +251,14 @@ func (x *Address) GetCountry() string {
 	return ""
 }
 
-// CreateCustomerRequest takes up a customer.
+// CreateCustomerRequest is the request of CreateCustomer.
 type CreateCustomerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's name.
 	DisplayName string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// The person's e-mail address.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// Where the person lives.
+	// The person's address.
 	Address       *Address `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -315,7 +315,7 @@ func (x *CreateCustomerRequest) GetAddress() *Address {
 	return nil
 }
 
-// CustomerCreated is the answer to CreateCustomer.
+// CustomerCreated is the reply of CreateCustomer.
 type CustomerCreated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new customer, "customers/{customer}".
@@ -370,12 +370,12 @@ func (x *CustomerCreated) GetAddressRevision() int64 {
 	return 0
 }
 
-// RemoveCustomerRequest undoes a CreateCustomer.
+// RemoveCustomerRequest is the request of RemoveCustomer.
 type RemoveCustomerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *CreateCustomerRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *CustomerCreated `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -425,7 +425,7 @@ func (x *RemoveCustomerRequest) GetReply() *CustomerCreated {
 	return nil
 }
 
-// CustomerRemoved is the answer to RemoveCustomer.
+// CustomerRemoved is the reply of RemoveCustomer.
 type CustomerRemoved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -462,7 +462,7 @@ func (*CustomerRemoved) Descriptor() ([]byte, []int) {
 	return file_acme_customer_v1_customer_service_proto_rawDescGZIP(), []int{5}
 }
 
-// ChangeAddressRequest changes a customer's address.
+// ChangeAddressRequest is the request of ChangeAddress.
 type ChangeAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -517,13 +517,14 @@ func (x *ChangeAddressRequest) GetAddress() *Address {
 	return nil
 }
 
-// AddressChanged is the answer to ChangeAddress. It is an event as well: whoever wants to know who has moved reads it from the
-// orchestrator's stream. A change that was undone has been published all the same; read the customer before acting on it.
+// AddressChanged is the reply of ChangeAddress. It is also an event: a consumer that needs to know which customers have
+// moved reads it from the orchestrator's stream. A change that is undone later was published too, so read the customer
+// before acting on it.
 type AddressChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// The revision that the new address has.
+	// The revision of the new address.
 	AddressRevision int64 `protobuf:"varint,2,opt,name=address_revision,json=addressRevision,proto3" json:"address_revision,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -573,12 +574,12 @@ func (x *AddressChanged) GetAddressRevision() int64 {
 	return 0
 }
 
-// RestoreAddressRequest undoes a ChangeAddress.
+// RestoreAddressRequest is the request of RestoreAddress.
 type RestoreAddressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *ChangeAddressRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *AddressChanged `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -628,7 +629,7 @@ func (x *RestoreAddressRequest) GetReply() *AddressChanged {
 	return nil
 }
 
-// AddressRestored is the answer to RestoreAddress.
+// AddressRestored is the reply of RestoreAddress.
 type AddressRestored struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -665,7 +666,7 @@ func (*AddressRestored) Descriptor() ([]byte, []int) {
 	return file_acme_customer_v1_customer_service_proto_rawDescGZIP(), []int{9}
 }
 
-// CloseCustomerRequest names a customer.
+// CloseCustomerRequest is the request of CloseCustomer.
 type CloseCustomerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -711,7 +712,7 @@ func (x *CloseCustomerRequest) GetName() string {
 	return ""
 }
 
-// GetCustomerRequest names a customer.
+// GetCustomerRequest is the request of GetCustomer.
 type GetCustomerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -757,12 +758,12 @@ func (x *GetCustomerRequest) GetName() string {
 	return ""
 }
 
-// ListCustomersRequest asks for a page of customers.
+// ListCustomersRequest is the request of ListCustomers.
 type ListCustomersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before.
+	// The next_page_token of the previous page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -812,12 +813,12 @@ func (x *ListCustomersRequest) GetPageToken() string {
 	return ""
 }
 
-// ListCustomersResponse is a page of customers.
+// ListCustomersResponse is the response of ListCustomers.
 type ListCustomersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customers.
 	Customers []*Customer `protobuf:"bytes,1,rep,name=customers,proto3" json:"customers,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -867,7 +868,7 @@ func (x *ListCustomersResponse) GetNextPageToken() string {
 	return ""
 }
 
-// EmailTaken is why a customer wasn't taken up.
+// EmailTaken is the rejection of an e-mail address that another customer has.
 type EmailTaken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -904,12 +905,12 @@ func (*EmailTaken) Descriptor() ([]byte, []int) {
 	return file_acme_customer_v1_customer_service_proto_rawDescGZIP(), []int{14}
 }
 
-// CustomerClosed is why a customer wasn't changed.
+// CustomerClosed is the rejection of a change to a closed customer.
 type CustomerClosed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// When the customer left.
+	// When the customer was closed.
 	CloseTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=close_time,json=closeTime,proto3" json:"close_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

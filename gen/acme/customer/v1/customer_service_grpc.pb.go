@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: acme/customer/v1/customer_service.proto
 
-// Package acme.customer.v1 is what the customer service promises: who Acme's customers are and where they live.
+// Package acme.customer.v1 is the contract of the customer service: the customers and their addresses.
 
 package customerv1
 
@@ -34,21 +34,21 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CustomerService holds Acme's customers.
+// CustomerService stores Acme's customers.
 type CustomerServiceClient interface {
-	// Takes up a customer. Refused with EmailTaken when another customer has the e-mail address.
+	// Creates a customer. Refused with EmailTaken if another customer has the e-mail address.
 	CreateCustomer(ctx context.Context, in *CreateCustomerRequest, opts ...grpc.CallOption) (*CustomerCreated, error)
-	// Undoes CreateCustomer: the customer and all that is known about the person is deleted.
+	// Undoes CreateCustomer: deletes the customer and everything that is stored about the person.
 	RemoveCustomer(ctx context.Context, in *RemoveCustomerRequest, opts ...grpc.CallOption) (*CustomerRemoved, error)
-	// Changes where a customer lives. Refused with CustomerClosed when the customer has left, and with NOT_FOUND when there
-	// is no such customer.
+	// Changes a customer's address. Refused with CustomerClosed if the customer is closed, and with NOT_FOUND if there is
+	// no such customer.
 	ChangeAddress(ctx context.Context, in *ChangeAddressRequest, opts ...grpc.CallOption) (*AddressChanged, error)
-	// Undoes ChangeAddress. The customer lives again where the newest change that isn't undone says, so changes can be
+	// Undoes ChangeAddress. The customer's address is that of the newest change that isn't undone, so changes can be
 	// undone in any order.
 	RestoreAddress(ctx context.Context, in *RestoreAddressRequest, opts ...grpc.CallOption) (*AddressRestored, error)
-	// Ends the relation with a customer, who then can't be changed any more. Closing a closed customer changes nothing.
+	// Closes a customer. A closed customer can't be changed. Closing a closed customer changes nothing.
 	CloseCustomer(ctx context.Context, in *CloseCustomerRequest, opts ...grpc.CallOption) (*Customer, error)
-	// Returns one customer. NOT_FOUND when there is none of that name.
+	// Returns a customer, or NOT_FOUND.
 	GetCustomer(ctx context.Context, in *GetCustomerRequest, opts ...grpc.CallOption) (*Customer, error)
 	// Lists customers, oldest first.
 	ListCustomers(ctx context.Context, in *ListCustomersRequest, opts ...grpc.CallOption) (*ListCustomersResponse, error)
@@ -136,21 +136,21 @@ func (c *customerServiceClient) ListCustomers(ctx context.Context, in *ListCusto
 // All implementations must embed UnimplementedCustomerServiceServer
 // for forward compatibility.
 //
-// CustomerService holds Acme's customers.
+// CustomerService stores Acme's customers.
 type CustomerServiceServer interface {
-	// Takes up a customer. Refused with EmailTaken when another customer has the e-mail address.
+	// Creates a customer. Refused with EmailTaken if another customer has the e-mail address.
 	CreateCustomer(context.Context, *CreateCustomerRequest) (*CustomerCreated, error)
-	// Undoes CreateCustomer: the customer and all that is known about the person is deleted.
+	// Undoes CreateCustomer: deletes the customer and everything that is stored about the person.
 	RemoveCustomer(context.Context, *RemoveCustomerRequest) (*CustomerRemoved, error)
-	// Changes where a customer lives. Refused with CustomerClosed when the customer has left, and with NOT_FOUND when there
-	// is no such customer.
+	// Changes a customer's address. Refused with CustomerClosed if the customer is closed, and with NOT_FOUND if there is
+	// no such customer.
 	ChangeAddress(context.Context, *ChangeAddressRequest) (*AddressChanged, error)
-	// Undoes ChangeAddress. The customer lives again where the newest change that isn't undone says, so changes can be
+	// Undoes ChangeAddress. The customer's address is that of the newest change that isn't undone, so changes can be
 	// undone in any order.
 	RestoreAddress(context.Context, *RestoreAddressRequest) (*AddressRestored, error)
-	// Ends the relation with a customer, who then can't be changed any more. Closing a closed customer changes nothing.
+	// Closes a customer. A closed customer can't be changed. Closing a closed customer changes nothing.
 	CloseCustomer(context.Context, *CloseCustomerRequest) (*Customer, error)
-	// Returns one customer. NOT_FOUND when there is none of that name.
+	// Returns a customer, or NOT_FOUND.
 	GetCustomer(context.Context, *GetCustomerRequest) (*Customer, error)
 	// Lists customers, oldest first.
 	ListCustomers(context.Context, *ListCustomersRequest) (*ListCustomersResponse, error)

@@ -23,15 +23,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ReviewEnd is why a customer isn't reviewed any more.
+// ReviewEnd is why the reviews of a customer ended.
 type ReviewEnd int32
 
 const (
-	// No reason.
+	// Not set.
 	ReviewEnd_REVIEW_END_UNSPECIFIED ReviewEnd = 0
-	// All rounds that were asked for are done.
+	// All requested rounds are done.
 	ReviewEnd_REVIEW_END_ROUNDS_DONE ReviewEnd = 1
-	// The customer is closed or not known any more.
+	// The customer is closed or no longer exists.
 	ReviewEnd_REVIEW_END_CUSTOMER_LEFT ReviewEnd = 2
 )
 
@@ -76,7 +76,8 @@ func (ReviewEnd) EnumDescriptor() ([]byte, []int) {
 	return file_acme_customer_v1_review_sagas_proto_rawDescGZIP(), []int{0}
 }
 
-// ReviewCustomerRequest starts the reviews of a customer. It holds nothing personal: what a round needs, it asks for.
+// ReviewCustomerRequest is the request of ReviewCustomer. It contains no personal data: each round looks up what it
+// needs.
 type ReviewCustomerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Makes the start idempotent.
@@ -85,9 +86,9 @@ type ReviewCustomerRequest struct {
 	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
 	// How long to sleep before each review. Default 365 days.
 	Interval *durationpb.Duration `protobuf:"bytes,3,opt,name=interval,proto3" json:"interval,omitempty"`
-	// How many reviews are to be done. Absent: as many as it takes until the customer has left.
+	// The number of reviews still to do. Absent: until the customer is closed.
 	RoundsLeft *int32 `protobuf:"varint,4,opt,name=rounds_left,json=roundsLeft,proto3,oneof" json:"rounds_left,omitempty"`
-	// How many reviews were done. A round sets it for the next one.
+	// The number of reviews done. Each round sets it for the next one.
 	RoundsDone    int32 `protobuf:"varint,5,opt,name=rounds_done,json=roundsDone,proto3" json:"rounds_done,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -158,14 +159,14 @@ func (x *ReviewCustomerRequest) GetRoundsDone() int32 {
 	return 0
 }
 
-// CustomerReviewed is the end of the reviews.
+// CustomerReviewed is the reply at the end of the reviews.
 type CustomerReviewed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// How many reviews were done.
+	// The number of reviews done.
 	RoundsDone int32 `protobuf:"varint,2,opt,name=rounds_done,json=roundsDone,proto3" json:"rounds_done,omitempty"`
-	// Why there are no more.
+	// Why the reviews ended.
 	End           ReviewEnd `protobuf:"varint,3,opt,name=end,proto3,enum=acme.customer.v1.ReviewEnd" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,10 +26,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ReviewSagas look after customers for as long as they are customers.
+// ReviewSagas are the processes that run for as long as a customer is active.
 type ReviewSagasClient interface {
-	// Reviews a customer now and again: sleeps, looks what the customer could owe, and writes to the customer about it. It ends when the
-	// customer has left, or after so many rounds. It lives for years, so each round starts it anew with its next input.
+	// Reviews a customer at intervals: sleeps, looks up the limit that the customer could have, and sends the customer a
+	// message about it. It ends when the customer is closed, or after a number of rounds. It runs for years, so each
+	// round restarts the saga with its next input.
 	ReviewCustomer(ctx context.Context, in *ReviewCustomerRequest, opts ...grpc.CallOption) (*CustomerReviewed, error)
 }
 
@@ -55,10 +56,11 @@ func (c *reviewSagasClient) ReviewCustomer(ctx context.Context, in *ReviewCustom
 // All implementations must embed UnimplementedReviewSagasServer
 // for forward compatibility.
 //
-// ReviewSagas look after customers for as long as they are customers.
+// ReviewSagas are the processes that run for as long as a customer is active.
 type ReviewSagasServer interface {
-	// Reviews a customer now and again: sleeps, looks what the customer could owe, and writes to the customer about it. It ends when the
-	// customer has left, or after so many rounds. It lives for years, so each round starts it anew with its next input.
+	// Reviews a customer at intervals: sleeps, looks up the limit that the customer could have, and sends the customer a
+	// message about it. It ends when the customer is closed, or after a number of rounds. It runs for years, so each
+	// round restarts the saga with its next input.
 	ReviewCustomer(context.Context, *ReviewCustomerRequest) (*CustomerReviewed, error)
 	mustEmbedUnimplementedReviewSagasServer()
 }

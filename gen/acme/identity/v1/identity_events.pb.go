@@ -22,8 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ApplicantVerified tells that the identity register vouches for an applicant. The register publishes it some hours after the
-// registration, with the source "register".
+// ApplicantVerified is the event that the identity register vouches for an applicant. The register publishes it some
+// hours after the registration, with the source "register".
 type ApplicantVerified struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "applicants/{applicant}".
@@ -78,15 +78,15 @@ func (x *ApplicantVerified) GetRegisterReference() string {
 	return ""
 }
 
-// ApplicantTurnedDown tells that the identity register doesn't vouch for an applicant. It is published like ApplicantVerified, and it is also
-// why VerifyApplicant is refused then.
+// ApplicantTurnedDown is the event that the identity register doesn't vouch for an applicant. It is published like
+// ApplicantVerified, and is also the rejection of VerifyApplicant in this case.
 type ApplicantTurnedDown struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "applicants/{applicant}".
 	Applicant string `protobuf:"bytes,1,opt,name=applicant,proto3" json:"applicant,omitempty"`
 	// The register's number for the registration.
 	RegisterReference string `protobuf:"bytes,2,opt,name=register_reference,json=registerReference,proto3" json:"register_reference,omitempty"`
-	// What the register says.
+	// The register's reason.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

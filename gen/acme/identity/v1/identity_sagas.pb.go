@@ -23,12 +23,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// VerifyApplicantRequest names who is to be verified.
+// VerifyApplicantRequest is the request of VerifyApplicant.
 type VerifyApplicantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Makes the start idempotent. Not needed when the saga is a step of another one.
+	// Makes the start idempotent. Not needed if the saga is a step of another one.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Whom the applicant wants to become, "customers/{customer}".
+	// The customer whom the applicant is verified for, "customers/{customer}".
 	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The person's name.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -105,14 +105,14 @@ func (x *VerifyApplicantRequest) GetConfirmWithin() *durationpb.Duration {
 	return nil
 }
 
-// ApplicantConfirmed is the end of a verification: the applicant is who they say they are.
+// ApplicantConfirmed is the reply of VerifyApplicant: the applicant is who they say they are.
 type ApplicantConfirmed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The applicant, "applicants/{applicant}".
 	Applicant string `protobuf:"bytes,1,opt,name=applicant,proto3" json:"applicant,omitempty"`
-	// How the register vouched for them.
+	// The register's event.
 	Verified *ApplicantVerified `protobuf:"bytes,2,opt,name=verified,proto3" json:"verified,omitempty"`
-	// The inspection of their passport.
+	// The inspection of the passport.
 	Inspected     *PassportInspected `protobuf:"bytes,3,opt,name=inspected,proto3" json:"inspected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -169,12 +169,12 @@ func (x *ApplicantConfirmed) GetInspected() *PassportInspected {
 	return nil
 }
 
-// UndoVerifyApplicantRequest undoes a VerifyApplicant.
+// UndoVerifyApplicantRequest is the request of UndoVerifyApplicant.
 type UndoVerifyApplicantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *VerifyApplicantRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *ApplicantConfirmed `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -224,7 +224,7 @@ func (x *UndoVerifyApplicantRequest) GetReply() *ApplicantConfirmed {
 	return nil
 }
 
-// VerifyApplicantUndone is the answer to UndoVerifyApplicant.
+// VerifyApplicantUndone is the reply of UndoVerifyApplicant.
 type VerifyApplicantUndone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -261,12 +261,12 @@ func (*VerifyApplicantUndone) Descriptor() ([]byte, []int) {
 	return file_acme_identity_v1_identity_sagas_proto_rawDescGZIP(), []int{3}
 }
 
-// RegisterSilent is why somebody wasn't verified whom the register said nothing about in time.
+// RegisterSilent is the rejection of an applicant about whom the register didn't decide in time.
 type RegisterSilent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "applicants/{applicant}".
 	Applicant string `protobuf:"bytes,1,opt,name=applicant,proto3" json:"applicant,omitempty"`
-	// How long it was waited for.
+	// How long the saga waited.
 	Waited        *durationpb.Duration `protobuf:"bytes,2,opt,name=waited,proto3" json:"waited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

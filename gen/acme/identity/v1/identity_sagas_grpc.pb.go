@@ -27,15 +27,16 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// IdentitySagas are the processes by which Acme makes sure who somebody is.
+// IdentitySagas are the processes that verify people's identity.
 type IdentitySagasClient interface {
-	// Verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them. Refused with
-	// ApplicantRejected when the register doesn't take the registration, with PassportNotGenuine when the passport doesn't stand the
-	// inspection, with ApplicantTurnedDown when the register turns the applicant down, and with RegisterSilent when it says nothing in time.
+	// Verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them.
+	// Refused with ApplicantRejected if the register rejects the registration, with PassportNotGenuine if the passport
+	// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
+	// RegisterSilent if the register doesn't decide in time.
 	//
 	// It is a saga of its own and a step of other sagas.
 	VerifyApplicant(ctx context.Context, in *VerifyApplicantRequest, opts ...grpc.CallOption) (*ApplicantConfirmed, error)
-	// Undoes VerifyApplicant: the saga's steps are undone, newest first. The orchestrator does it by itself.
+	// Undoes VerifyApplicant: the orchestrator compensates the child saga's steps, newest first.
 	UndoVerifyApplicant(ctx context.Context, in *UndoVerifyApplicantRequest, opts ...grpc.CallOption) (*VerifyApplicantUndone, error)
 }
 
@@ -71,15 +72,16 @@ func (c *identitySagasClient) UndoVerifyApplicant(ctx context.Context, in *UndoV
 // All implementations must embed UnimplementedIdentitySagasServer
 // for forward compatibility.
 //
-// IdentitySagas are the processes by which Acme makes sure who somebody is.
+// IdentitySagas are the processes that verify people's identity.
 type IdentitySagasServer interface {
-	// Verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them. Refused with
-	// ApplicantRejected when the register doesn't take the registration, with PassportNotGenuine when the passport doesn't stand the
-	// inspection, with ApplicantTurnedDown when the register turns the applicant down, and with RegisterSilent when it says nothing in time.
+	// Verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them.
+	// Refused with ApplicantRejected if the register rejects the registration, with PassportNotGenuine if the passport
+	// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
+	// RegisterSilent if the register doesn't decide in time.
 	//
 	// It is a saga of its own and a step of other sagas.
 	VerifyApplicant(context.Context, *VerifyApplicantRequest) (*ApplicantConfirmed, error)
-	// Undoes VerifyApplicant: the saga's steps are undone, newest first. The orchestrator does it by itself.
+	// Undoes VerifyApplicant: the orchestrator compensates the child saga's steps, newest first.
 	UndoVerifyApplicant(context.Context, *UndoVerifyApplicantRequest) (*VerifyApplicantUndone, error)
 	mustEmbedUnimplementedIdentitySagasServer()
 }

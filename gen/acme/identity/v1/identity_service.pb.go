@@ -4,8 +4,8 @@
 // 	protoc        (unknown)
 // source: acme/identity/v1/identity_service.proto
 
-// Package acme.identity.v1 is what the identity service promises: that a person is who they say they are. Behind it is a
-// slow register that belongs to somebody else.
+// Package acme.identity.v1 is the contract of the identity service, which verifies that people are who they say they
+// are. It depends on a slow register that belongs to another company.
 
 package identityv1
 
@@ -26,12 +26,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Applicant is a person that the register vouches for.
+// Applicant is a registered person.
 type Applicant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "applicants/{applicant}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Whom the applicant wants to become, "customers/{customer}".
+	// The customer whom the applicant is verified for, "customers/{customer}".
 	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The person's name.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -117,7 +117,7 @@ func (x *Applicant) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// RegisterApplicantRequest registers an applicant.
+// RegisterApplicantRequest is the request of RegisterApplicant.
 type RegisterApplicantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -181,7 +181,7 @@ func (x *RegisterApplicantRequest) GetPassportNumber() string {
 	return ""
 }
 
-// ApplicantRegistered is the answer to RegisterApplicant.
+// ApplicantRegistered is the reply of RegisterApplicant.
 type ApplicantRegistered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new applicant, "applicants/{applicant}".
@@ -236,12 +236,12 @@ func (x *ApplicantRegistered) GetRegisterReference() string {
 	return ""
 }
 
-// WithdrawApplicantRequest undoes a RegisterApplicant.
+// WithdrawApplicantRequest is the request of WithdrawApplicant.
 type WithdrawApplicantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *RegisterApplicantRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *ApplicantRegistered `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -291,7 +291,7 @@ func (x *WithdrawApplicantRequest) GetReply() *ApplicantRegistered {
 	return nil
 }
 
-// ApplicantWithdrawn is the answer to WithdrawApplicant.
+// ApplicantWithdrawn is the reply of WithdrawApplicant.
 type ApplicantWithdrawn struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -328,7 +328,7 @@ func (*ApplicantWithdrawn) Descriptor() ([]byte, []int) {
 	return file_acme_identity_v1_identity_service_proto_rawDescGZIP(), []int{4}
 }
 
-// GetApplicantRequest names an applicant.
+// GetApplicantRequest is the request of GetApplicant.
 type GetApplicantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "applicants/{applicant}".
@@ -374,12 +374,12 @@ func (x *GetApplicantRequest) GetName() string {
 	return ""
 }
 
-// ListApplicantsRequest asks for a page of applicants.
+// ListApplicantsRequest is the request of ListApplicants.
 type ListApplicantsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before.
+	// The next_page_token of the previous page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -429,12 +429,12 @@ func (x *ListApplicantsRequest) GetPageToken() string {
 	return ""
 }
 
-// ListApplicantsResponse is a page of applicants.
+// ListApplicantsResponse is the response of ListApplicants.
 type ListApplicantsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The applicants.
 	Applicants []*Applicant `protobuf:"bytes,1,rep,name=applicants,proto3" json:"applicants,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -484,7 +484,7 @@ func (x *ListApplicantsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// InspectPassportRequest asks for an inspection.
+// InspectPassportRequest is the request of InspectPassport.
 type InspectPassportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "applicants/{applicant}".
@@ -530,7 +530,7 @@ func (x *InspectPassportRequest) GetApplicant() string {
 	return ""
 }
 
-// PassportInspected is the answer to InspectPassport: the passport is genuine.
+// PassportInspected is the reply of InspectPassport: the passport is genuine.
 type PassportInspected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The inspection, "inspections/{inspection}".
@@ -594,12 +594,12 @@ func (x *PassportInspected) GetInspectTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// DiscardInspectionRequest undoes an InspectPassport.
+// DiscardInspectionRequest is the request of DiscardInspection.
 type DiscardInspectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was asked.
+	// The request of the action.
 	Action *InspectPassportRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// What happened; absent when that is unknown.
+	// The reply of the action. Absent if it is unknown.
 	Reply         *PassportInspected `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -649,7 +649,7 @@ func (x *DiscardInspectionRequest) GetReply() *PassportInspected {
 	return nil
 }
 
-// InspectionDiscarded is the answer to DiscardInspection.
+// InspectionDiscarded is the reply of DiscardInspection.
 type InspectionDiscarded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -691,7 +691,7 @@ type Inspection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "inspections/{inspection}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Whose passport it is, "applicants/{applicant}".
+	// The applicant whose passport it is, "applicants/{applicant}".
 	Applicant string `protobuf:"bytes,2,opt,name=applicant,proto3" json:"applicant,omitempty"`
 	// When the inspection was done.
 	InspectTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=inspect_time,json=inspectTime,proto3" json:"inspect_time,omitempty"`
@@ -750,12 +750,12 @@ func (x *Inspection) GetInspectTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// ListInspectionsRequest asks for a page of inspections.
+// ListInspectionsRequest is the request of ListInspections.
 type ListInspectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before.
+	// The next_page_token of the previous page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -805,12 +805,12 @@ func (x *ListInspectionsRequest) GetPageToken() string {
 	return ""
 }
 
-// ListInspectionsResponse is a page of inspections.
+// ListInspectionsResponse is the response of ListInspections.
 type ListInspectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The inspections.
 	Inspections []*Inspection `protobuf:"bytes,1,rep,name=inspections,proto3" json:"inspections,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -860,12 +860,12 @@ func (x *ListInspectionsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// PassportNotGenuine is why a passport didn't stand its inspection.
+// PassportNotGenuine is the rejection of a passport that failed its inspection.
 type PassportNotGenuine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "applicants/{applicant}".
 	Applicant string `protobuf:"bytes,1,opt,name=applicant,proto3" json:"applicant,omitempty"`
-	// What the clerk saw.
+	// The clerk's finding.
 	Finding       string `protobuf:"bytes,2,opt,name=finding,proto3" json:"finding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -915,10 +915,10 @@ func (x *PassportNotGenuine) GetFinding() string {
 	return ""
 }
 
-// ApplicantRejected is why an applicant wasn't registered.
+// ApplicantRejected is the rejection of an applicant by the register.
 type ApplicantRejected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the register said.
+	// The register's reason.
 	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

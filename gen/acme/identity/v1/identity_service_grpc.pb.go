@@ -4,8 +4,8 @@
 // - protoc             (unknown)
 // source: acme/identity/v1/identity_service.proto
 
-// Package acme.identity.v1 is what the identity service promises: that a person is who they say they are. Behind it is a
-// slow register that belongs to somebody else.
+// Package acme.identity.v1 is the contract of the identity service, which verifies that people are who they say they
+// are. It depends on a slow register that belongs to another company.
 
 package identityv1
 
@@ -37,20 +37,21 @@ const (
 //
 // IdentityService registers applicants at the identity register and inspects their passports.
 type IdentityServiceClient interface {
-	// Registers an applicant. Refused with ApplicantRejected when the register doesn't accept the person.
+	// Registers an applicant. Refused with ApplicantRejected if the register doesn't accept the person.
 	RegisterApplicant(ctx context.Context, in *RegisterApplicantRequest, opts ...grpc.CallOption) (*ApplicantRegistered, error)
 	// Undoes RegisterApplicant, here and at the register.
 	WithdrawApplicant(ctx context.Context, in *WithdrawApplicantRequest, opts ...grpc.CallOption) (*ApplicantWithdrawn, error)
-	// Inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
-	// Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
+	// Inspects an applicant's passport. A clerk does it, which takes hours: the service accepts the command and completes
+	// it later. Refused with PassportNotGenuine if the passport fails the inspection, and with NOT_FOUND if there is no
+	// such applicant.
 	InspectPassport(ctx context.Context, in *InspectPassportRequest, opts ...grpc.CallOption) (*PassportInspected, error)
-	// Undoes InspectPassport: the inspection and the copies that were made for it are destroyed. One that is still under way is called off.
+	// Undoes InspectPassport: the inspection and its copies are destroyed. A pending inspection is stopped.
 	DiscardInspection(ctx context.Context, in *DiscardInspectionRequest, opts ...grpc.CallOption) (*InspectionDiscarded, error)
-	// Returns one applicant. NOT_FOUND when there is none of that name.
+	// Returns an applicant, or NOT_FOUND.
 	GetApplicant(ctx context.Context, in *GetApplicantRequest, opts ...grpc.CallOption) (*Applicant, error)
 	// Lists applicants, oldest first.
 	ListApplicants(ctx context.Context, in *ListApplicantsRequest, opts ...grpc.CallOption) (*ListApplicantsResponse, error)
-	// Lists the inspections of passports that are complete, oldest first.
+	// Lists the completed inspections of passports, oldest first.
 	ListInspections(ctx context.Context, in *ListInspectionsRequest, opts ...grpc.CallOption) (*ListInspectionsResponse, error)
 }
 
@@ -138,20 +139,21 @@ func (c *identityServiceClient) ListInspections(ctx context.Context, in *ListIns
 //
 // IdentityService registers applicants at the identity register and inspects their passports.
 type IdentityServiceServer interface {
-	// Registers an applicant. Refused with ApplicantRejected when the register doesn't accept the person.
+	// Registers an applicant. Refused with ApplicantRejected if the register doesn't accept the person.
 	RegisterApplicant(context.Context, *RegisterApplicantRequest) (*ApplicantRegistered, error)
 	// Undoes RegisterApplicant, here and at the register.
 	WithdrawApplicant(context.Context, *WithdrawApplicantRequest) (*ApplicantWithdrawn, error)
-	// Inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
-	// Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
+	// Inspects an applicant's passport. A clerk does it, which takes hours: the service accepts the command and completes
+	// it later. Refused with PassportNotGenuine if the passport fails the inspection, and with NOT_FOUND if there is no
+	// such applicant.
 	InspectPassport(context.Context, *InspectPassportRequest) (*PassportInspected, error)
-	// Undoes InspectPassport: the inspection and the copies that were made for it are destroyed. One that is still under way is called off.
+	// Undoes InspectPassport: the inspection and its copies are destroyed. A pending inspection is stopped.
 	DiscardInspection(context.Context, *DiscardInspectionRequest) (*InspectionDiscarded, error)
-	// Returns one applicant. NOT_FOUND when there is none of that name.
+	// Returns an applicant, or NOT_FOUND.
 	GetApplicant(context.Context, *GetApplicantRequest) (*Applicant, error)
 	// Lists applicants, oldest first.
 	ListApplicants(context.Context, *ListApplicantsRequest) (*ListApplicantsResponse, error)
-	// Lists the inspections of passports that are complete, oldest first.
+	// Lists the completed inspections of passports, oldest first.
 	ListInspections(context.Context, *ListInspectionsRequest) (*ListInspectionsResponse, error)
 	mustEmbedUnimplementedIdentityServiceServer()
 }

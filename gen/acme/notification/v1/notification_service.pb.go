@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: acme/notification/v1/notification_service.proto
 
-// Package acme.notification.v1 is what the notification service promises: messages to customers.
+// Package acme.notification.v1 is the contract of the notification service: messages to customers.
 
 package notificationv1
 
@@ -25,18 +25,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Message is a message that was sent.
+// Message is a sent message.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource name, "messages/{message}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// To whom, "customers/{customer}".
+	// The recipient, "customers/{customer}".
 	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
-	// The e-mail address that it went to.
+	// The e-mail address of the recipient.
 	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
-	// Its subject.
+	// The subject.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Its text.
+	// The text.
 	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
 	// When it was sent.
 	SendTime      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=send_time,json=sendTime,proto3" json:"send_time,omitempty"`
@@ -116,14 +116,14 @@ func (x *Message) GetSendTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// SendWelcomeRequest welcomes a new customer.
+// SendWelcomeRequest is the request of SendWelcome.
 type SendWelcomeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The person's name.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The e-mail address to send it to.
+	// The e-mail address of the recipient.
 	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
 	// The last four digits of the card's number.
 	CardLastFour  string `protobuf:"bytes,4,opt,name=card_last_four,json=cardLastFour,proto3" json:"card_last_four,omitempty"`
@@ -189,7 +189,7 @@ func (x *SendWelcomeRequest) GetCardLastFour() string {
 	return ""
 }
 
-// WelcomeSent is the answer to SendWelcome.
+// WelcomeSent is the reply of SendWelcome.
 type WelcomeSent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message, "messages/{message}".
@@ -244,16 +244,16 @@ func (x *WelcomeSent) GetSendTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// SendReviewRequest tells a customer what came of a review.
+// SendReviewRequest is the request of SendReview.
 type SendReviewRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
 	// The person's name.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The e-mail address to send it to.
+	// The e-mail address of the recipient.
 	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
-	// The highest limit that the customer could carry, in euro cents; 0 when nothing is to be said about it.
+	// The highest limit that the customer could have, in euro cents. If it is 0, the message doesn't mention it.
 	ApprovedLimitCents int64 `protobuf:"varint,4,opt,name=approved_limit_cents,json=approvedLimitCents,proto3" json:"approved_limit_cents,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -317,7 +317,7 @@ func (x *SendReviewRequest) GetApprovedLimitCents() int64 {
 	return 0
 }
 
-// ReviewSent is the answer to SendReview.
+// ReviewSent is the reply of SendReview.
 type ReviewSent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message, "messages/{message}".
@@ -372,14 +372,14 @@ func (x *ReviewSent) GetSendTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// ListMessagesRequest asks for a page of messages.
+// ListMessagesRequest is the request of ListMessages.
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at the most. Default 50, at most 1000.
+	// The maximum number of results. Default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; the other fields must be the same as then.
+	// The next_page_token of the previous page. The other fields must be the same.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// To whom, "customers/{customer}". Empty: to everybody.
+	// The recipient, "customers/{customer}". Empty for the messages to all customers.
 	Customer      string `protobuf:"bytes,3,opt,name=customer,proto3" json:"customer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -436,12 +436,12 @@ func (x *ListMessagesRequest) GetCustomer() string {
 	return ""
 }
 
-// ListMessagesResponse is a page of messages.
+// ListMessagesResponse is the response of ListMessages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The messages.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Asks for the next page; empty on the last one.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: acme/notification/v1/notification_service.proto
 
-// Package acme.notification.v1 is what the notification service promises: messages to customers.
+// Package acme.notification.v1 is the contract of the notification service: messages to customers.
 
 package notificationv1
 
@@ -30,13 +30,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// NotificationService sends messages to customers. A message that was sent can't be called back.
+// NotificationService sends messages to customers. A sent message can't be recalled.
 type NotificationServiceClient interface {
 	// Welcomes a new customer.
 	SendWelcome(ctx context.Context, in *SendWelcomeRequest, opts ...grpc.CallOption) (*WelcomeSent, error)
-	// Tells a customer what came of a review.
+	// Sends a customer a message about a review.
 	SendReview(ctx context.Context, in *SendReviewRequest, opts ...grpc.CallOption) (*ReviewSent, error)
-	// Lists the messages that were sent, oldest first.
+	// Lists the sent messages, oldest first.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 }
 
@@ -82,13 +82,13 @@ func (c *notificationServiceClient) ListMessages(ctx context.Context, in *ListMe
 // All implementations must embed UnimplementedNotificationServiceServer
 // for forward compatibility.
 //
-// NotificationService sends messages to customers. A message that was sent can't be called back.
+// NotificationService sends messages to customers. A sent message can't be recalled.
 type NotificationServiceServer interface {
 	// Welcomes a new customer.
 	SendWelcome(context.Context, *SendWelcomeRequest) (*WelcomeSent, error)
-	// Tells a customer what came of a review.
+	// Sends a customer a message about a review.
 	SendReview(context.Context, *SendReviewRequest) (*ReviewSent, error)
-	// Lists the messages that were sent, oldest first.
+	// Lists the sent messages, oldest first.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	mustEmbedUnimplementedNotificationServiceServer()
 }

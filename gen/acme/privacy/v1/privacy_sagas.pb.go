@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// DeleteUserDataSagaRequest asks to be forgotten.
+// DeleteUserDataSagaRequest is the request of a person to be forgotten.
 type DeleteUserDataSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Makes the start idempotent.
@@ -77,12 +77,12 @@ func (x *DeleteUserDataSagaRequest) GetCustomer() string {
 	return ""
 }
 
-// UserForgotten is the end of it: no service holds data of the person any more.
+// UserForgotten is the reply of DeleteUserData: no service stores data of the person any more.
 type UserForgotten struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
 	Customer string `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
-	// What each service erased, ordered by the service's name.
+	// The records that each service erased, ordered by the service's name.
 	Services      []*ServiceErasure `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -132,12 +132,12 @@ func (x *UserForgotten) GetServices() []*ServiceErasure {
 	return nil
 }
 
-// ServiceErasure is what one service erased.
+// ServiceErasure are the records that one service erased.
 type ServiceErasure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The service's name as a participant, e.g. "acme.card.v1.CardService".
+	// The name of the service as a participant, for example "acme.card.v1.CardService".
 	Participant string `protobuf:"bytes,1,opt,name=participant,proto3" json:"participant,omitempty"`
-	// What was erased, by what it was.
+	// The erased records, by kind.
 	Erased        []*ErasedRecords `protobuf:"bytes,2,rep,name=erased,proto3" json:"erased,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

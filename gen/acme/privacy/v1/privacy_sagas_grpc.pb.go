@@ -26,10 +26,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PrivacySagas are the processes that the law gives every person a right to.
+// PrivacySagas are the processes to which the law entitles every person.
 type PrivacySagasClient interface {
-	// Deletes what Acme's services hold of a customer: each service that implements UserDataService, however many there are by then. The saga
-	// itself is kept for three years, to be able to show what was done; it holds nothing personal.
+	// Deletes the data that Acme's services store about a customer, at every service that implements UserDataService when
+	// the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
 	DeleteUserData(ctx context.Context, in *DeleteUserDataSagaRequest, opts ...grpc.CallOption) (*UserForgotten, error)
 }
 
@@ -55,10 +55,10 @@ func (c *privacySagasClient) DeleteUserData(ctx context.Context, in *DeleteUserD
 // All implementations must embed UnimplementedPrivacySagasServer
 // for forward compatibility.
 //
-// PrivacySagas are the processes that the law gives every person a right to.
+// PrivacySagas are the processes to which the law entitles every person.
 type PrivacySagasServer interface {
-	// Deletes what Acme's services hold of a customer: each service that implements UserDataService, however many there are by then. The saga
-	// itself is kept for three years, to be able to show what was done; it holds nothing personal.
+	// Deletes the data that Acme's services store about a customer, at every service that implements UserDataService when
+	// the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
 	DeleteUserData(context.Context, *DeleteUserDataSagaRequest) (*UserForgotten, error)
 	mustEmbedUnimplementedPrivacySagasServer()
 }

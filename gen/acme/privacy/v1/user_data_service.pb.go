@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: acme/privacy/v1/user_data_service.proto
 
-// Package acme.privacy.v1 is what every service of Acme promises that holds data of persons.
+// Package acme.privacy.v1 is the contract of all services of Acme that store personal data.
 
 package privacyv1
 
@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// DeleteUserDataRequest names the person.
+// DeleteUserDataRequest is the request of DeleteUserData.
 type DeleteUserDataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".
@@ -70,10 +70,10 @@ func (x *DeleteUserDataRequest) GetCustomer() string {
 	return ""
 }
 
-// UserDataDeleted is the answer to DeleteUserData.
+// UserDataDeleted is the reply of DeleteUserData.
 type UserDataDeleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was erased, by what it was. Empty when the service held nothing.
+	// The erased records, by kind. Empty if the service stored none.
 	Erased        []*ErasedRecords `protobuf:"bytes,1,rep,name=erased,proto3" json:"erased,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -116,14 +116,14 @@ func (x *UserDataDeleted) GetErased() []*ErasedRecords {
 	return nil
 }
 
-// ErasedRecords is how many records of one kind were erased.
+// ErasedRecords is the number of erased records of one kind.
 type ErasedRecords struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What they were, in lower case and the plural, e.g. "messages".
+	// The kind, in lower case and in the plural, for example "messages".
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// How many were deleted.
+	// How many records were deleted.
 	Deleted int64 `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	// How many were kept without the person.
+	// How many records were kept without the person.
 	Anonymized    int64 `protobuf:"varint,3,opt,name=anonymized,proto3" json:"anonymized,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: acme/privacy/v1/user_data_service.proto
 
-// Package acme.privacy.v1 is what every service of Acme promises that holds data of persons.
+// Package acme.privacy.v1 is the contract of all services of Acme that store personal data.
 
 package privacyv1
 
@@ -28,12 +28,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// UserDataService is served by each service that holds data of persons, next to its own. To join in, a service implements it and is
-// configured as a participant of the orchestrator; no saga changes.
+// UserDataService is implemented by each service that stores personal data, in addition to its own service. To join, a
+// service implements it and is configured as a participant of the orchestrator. No saga changes.
 type UserDataServiceClient interface {
-	// Deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
-	// there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
-	// back: a saga that was under way may still send it.
+	// Deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
+	// there are none, the reply says that nothing was erased; that is no reason to refuse. From then on, the service
+	// refuses with FAILED_PRECONDITION any command that would store data about the customer again, because a saga in
+	// flight may still send one.
 	DeleteUserData(ctx context.Context, in *DeleteUserDataRequest, opts ...grpc.CallOption) (*UserDataDeleted, error)
 }
 
@@ -59,12 +60,13 @@ func (c *userDataServiceClient) DeleteUserData(ctx context.Context, in *DeleteUs
 // All implementations must embed UnimplementedUserDataServiceServer
 // for forward compatibility.
 //
-// UserDataService is served by each service that holds data of persons, next to its own. To join in, a service implements it and is
-// configured as a participant of the orchestrator; no saga changes.
+// UserDataService is implemented by each service that stores personal data, in addition to its own service. To join, a
+// service implements it and is configured as a participant of the orchestrator. No saga changes.
 type UserDataServiceServer interface {
-	// Deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
-	// there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
-	// back: a saga that was under way may still send it.
+	// Deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
+	// there are none, the reply says that nothing was erased; that is no reason to refuse. From then on, the service
+	// refuses with FAILED_PRECONDITION any command that would store data about the customer again, because a saga in
+	// flight may still send one.
 	DeleteUserData(context.Context, *DeleteUserDataRequest) (*UserDataDeleted, error)
 	mustEmbedUnimplementedUserDataServiceServer()
 }

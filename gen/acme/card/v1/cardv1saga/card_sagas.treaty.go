@@ -17,9 +17,9 @@ const _ = saga.SupportPackageIsVersion1
 // If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type CardSagas interface {
-	// IssueCard makes a person a customer and sends them a card: the customer, the applicant at the identity register, a credit
-	// check, the card, and a welcome message. When the credit check is declined or the card isn't issued, the applicant and
-	// the customer are undone.
+	// IssueCard makes a person a customer and issues a card to them. The steps are the customer, the applicant at the identity
+	// register, a credit check, the card, and a welcome message. If the credit check is declined or the card isn't
+	// issued, the applicant and the customer are removed again.
 	//
 	// It is the saga definition acme.card.v1.CardSagas/IssueCard.
 	// It is cancelled after 24h0m0s, unless it has passed its pivot.

@@ -15,8 +15,8 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// IssueCard issues a card and hands it to the post: from then on there is no way back. Refused with AddressNotServed when the
-// postal address is a P.O. box, and with LimitNotOffered when the product doesn't have such a limit.
+// IssueCard issues a card and posts it, which can't be undone. Refused with AddressNotServed if the postal address is a P.O.
+// box, and with LimitNotOffered if the product doesn't offer the limit.
 //
 // It is a pivot: once it is done, the saga can't be compensated.
 // A refusal may carry one of these rejections:
@@ -30,8 +30,8 @@ func IssueCard(ctx saga.Context, in *cardv1.IssueCardRequest) (*cardv1.CardIssue
 	return out, nil
 }
 
-// IssueExtraCard issues an extra card, which the owner of a main card answers for. It has the main card's product and a tenth of its limit, so there is
-// nothing to refuse but a customer who was forgotten.
+// IssueExtraCard issues an extra card, for which the owner of the main card is liable. It has the product of the main card and a
+// tenth of its limit. Only a card for a forgotten customer is refused.
 //
 // It is retriable: it can't be compensated, and is retried until it is done.
 func IssueExtraCard(ctx saga.Context, in *cardv1.IssueExtraCardRequest) (*cardv1.ExtraCardIssued, error) {
@@ -42,8 +42,8 @@ func IssueExtraCard(ctx saga.Context, in *cardv1.IssueExtraCardRequest) (*cardv1
 	return out, nil
 }
 
-// ChangePostalAddress changes where a customer's cards are posted to, whether or not there are cards yet. Refused with AddressNotServed when
-// it is a P.O. box.
+// ChangePostalAddress changes the address that a customer's cards are posted to, even if there are no cards yet. Refused with
+// AddressNotServed if it is a P.O. box.
 //
 // It is compensatable: RestorePostalAddress compensates it.
 // A refusal may carry one of these rejections:

@@ -17,10 +17,10 @@ const _ = saga.SupportPackageIsVersion1
 // If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type FamilySagas interface {
-	// IssueFamilyCards sends a family their cards: the head of the family the main card, each member an extra one. All become customers, and all are verified,
-	// a few at a time. Gold is for families in which everybody passes a credit check; others get classic. After the cooling-off
-	// period, in which the saga can be cancelled, the main card is issued: from then on the rest is done, however long it takes.
-	// Until then whatever goes wrong undoes everything, for all members.
+	// IssueFamilyCards issues cards to a family: the main card to the head of the family, and an extra card to each member. All become
+	// customers and are verified, a few at a time. A family gets gold if everybody passes a credit check, and otherwise
+	// classic. After a cooling-off period, in which the saga can be cancelled, the main card is issued. From then on,
+	// everything is retried until it is done. Before that, any failure compensates everything, for all members.
 	//
 	// It is the saga definition acme.card.v1.FamilySagas/IssueFamilyCards.
 	// It is cancelled after 2160h0m0s, unless it has passed its pivot.

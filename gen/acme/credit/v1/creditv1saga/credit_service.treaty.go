@@ -15,8 +15,8 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// CheckCredit checks whether a person can carry a credit limit. Refused with CreditDeclined when not. Nobody is checked twice in a day: a check of the
-// last 24 hours that covers the limit is put on file for this customer, too, with the time of then.
+// CheckCredit checks whether a person can afford a credit limit. Refused with CreditDeclined if not. Nobody is checked twice in a
+// day: a check of the last 24 hours that covers the limit is filed again for this customer, with its original time.
 //
 // It is compensatable: AbandonCheck compensates it.
 // A refusal may carry one of these rejections:

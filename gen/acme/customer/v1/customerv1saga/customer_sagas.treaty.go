@@ -17,8 +17,8 @@ const _ = saga.SupportPackageIsVersion1
 // If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type CustomerSagas interface {
-	// ChangeAddress changes a customer's address everywhere: where the customer lives, and where cards are posted to. When the card
-	// service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
+	// ChangeAddress changes a customer's address at all services: the customer's own address and the postal address of the cards. If
+	// the card service doesn't serve the new address (acme.card.v1.AddressNotServed), the old one is restored.
 	//
 	// It is the saga definition acme.customer.v1.CustomerSagas/ChangeAddress.
 	// It is kept for 720h0m0s after its end.

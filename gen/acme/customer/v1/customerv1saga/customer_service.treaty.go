@@ -15,7 +15,7 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// CreateCustomer takes up a customer. Refused with EmailTaken when another customer has the e-mail address.
+// CreateCustomer creates a customer. Refused with EmailTaken if another customer has the e-mail address.
 //
 // It is compensatable: RemoveCustomer compensates it.
 // A refusal may carry one of these rejections:
@@ -28,8 +28,8 @@ func CreateCustomer(ctx saga.Context, in *customerv1.CreateCustomerRequest) (*cu
 	return out, nil
 }
 
-// ChangeAddress changes where a customer lives. Refused with CustomerClosed when the customer has left, and with NOT_FOUND when there
-// is no such customer.
+// ChangeAddress changes a customer's address. Refused with CustomerClosed if the customer is closed, and with NOT_FOUND if there is
+// no such customer.
 //
 // It is compensatable: RestoreAddress compensates it.
 // A refusal may carry one of these rejections:
@@ -42,7 +42,7 @@ func ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressRequest) (*cust
 	return out, nil
 }
 
-// GetCustomer returns one customer. NOT_FOUND when there is none of that name.
+// GetCustomer returns a customer, or NOT_FOUND.
 //
 // It is a query: it changes nothing, so there is nothing to compensate.
 func GetCustomer(ctx saga.Context, in *customerv1.GetCustomerRequest) (*customerv1.Customer, error) {

@@ -17,8 +17,9 @@ const _ = saga.SupportPackageIsVersion1
 // If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type ReviewSagas interface {
-	// ReviewCustomer reviews a customer now and again: sleeps, looks what the customer could owe, and writes to the customer about it. It ends when the
-	// customer has left, or after so many rounds. It lives for years, so each round starts it anew with its next input.
+	// ReviewCustomer reviews a customer at intervals: sleeps, looks up the limit that the customer could have, and sends the customer a
+	// message about it. It ends when the customer is closed, or after a number of rounds. It runs for years, so each
+	// round restarts the saga with its next input.
 	//
 	// It is the saga definition acme.customer.v1.ReviewSagas/ReviewCustomer.
 	// It is kept for 720h0m0s after its end.

@@ -13,9 +13,10 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// VerifyApplicant verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them. Refused with
-// ApplicantRejected when the register doesn't take the registration, with PassportNotGenuine when the passport doesn't stand the
-// inspection, with ApplicantTurnedDown when the register turns the applicant down, and with RegisterSilent when it says nothing in time.
+// VerifyApplicant verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them.
+// Refused with ApplicantRejected if the register rejects the registration, with PassportNotGenuine if the passport
+// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
+// RegisterSilent if the register doesn't decide in time.
 //
 // It is a saga of its own and a step of other sagas.
 //
@@ -39,9 +40,10 @@ func VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*
 // If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type IdentitySagas interface {
-	// VerifyApplicant verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them. Refused with
-	// ApplicantRejected when the register doesn't take the registration, with PassportNotGenuine when the passport doesn't stand the
-	// inspection, with ApplicantTurnedDown when the register turns the applicant down, and with RegisterSilent when it says nothing in time.
+	// VerifyApplicant verifies an applicant: registers them, has their passport inspected, and waits until the register vouches for them.
+	// Refused with ApplicantRejected if the register rejects the registration, with PassportNotGenuine if the passport
+	// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
+	// RegisterSilent if the register doesn't decide in time.
 	//
 	// It is a saga of its own and a step of other sagas.
 	//

@@ -13,7 +13,7 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// RegisterApplicant registers an applicant. Refused with ApplicantRejected when the register doesn't accept the person.
+// RegisterApplicant registers an applicant. Refused with ApplicantRejected if the register doesn't accept the person.
 //
 // It is compensatable: WithdrawApplicant compensates it.
 // A refusal may carry one of these rejections:
@@ -26,8 +26,9 @@ func RegisterApplicant(ctx saga.Context, in *identityv1.RegisterApplicantRequest
 	return out, nil
 }
 
-// InspectPassport inspects an applicant's passport. A clerk's eye is needed, so it takes hours: the service accepts the command and completes it later.
-// Refused with PassportNotGenuine when the passport doesn't stand the inspection, and with NOT_FOUND when there is no such applicant.
+// InspectPassport inspects an applicant's passport. A clerk does it, which takes hours: the service accepts the command and completes
+// it later. Refused with PassportNotGenuine if the passport fails the inspection, and with NOT_FOUND if there is no
+// such applicant.
 //
 // It is compensatable: DiscardInspection compensates it.
 // The participant may accept it and complete it within 168h0m0s; after that, its outcome is unknown.

@@ -26,7 +26,7 @@ func SendWelcome(ctx saga.Context, in *notificationv1.SendWelcomeRequest) (*noti
 	return out, nil
 }
 
-// SendReview tells a customer what came of a review.
+// SendReview sends a customer a message about a review.
 //
 // It is retriable: it can't be compensated, and is retried until it is done.
 func SendReview(ctx saga.Context, in *notificationv1.SendReviewRequest) (*notificationv1.ReviewSent, error) {

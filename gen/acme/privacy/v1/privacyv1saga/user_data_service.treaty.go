@@ -15,9 +15,10 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// DeleteUserData deletes what the service holds of a customer, or takes the person out of what must be kept. It is never refused because nothing is
-// there: the answer then is that nothing was erased. From then on the service refuses with FAILED_PRECONDITION what would bring the customer
-// back: a saga that was under way may still send it.
+// DeleteUserData deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
+// there are none, the reply says that nothing was erased; that is no reason to refuse. From then on, the service
+// refuses with FAILED_PRECONDITION any command that would store data about the customer again, because a saga in
+// flight may still send one.
 //
 // It is retriable: it can't be compensated, and is retried until it is done.
 // It is a broadcast: it goes to every participant that serves it, side by side.
