@@ -5,7 +5,7 @@
 //
 // # The protocol
 //
-// An interceptor, made by [UnaryServerInterceptor], turns the handlers of any [google.golang.org/grpc.Server] into
+// An interceptor, made by [UnaryServerInterceptor], turns the handlers of any grpc.Server into
 // correct participants. It reads the metadata of a call into a [Command], which the handler finds with [FromContext],
 // recovers panics, and keeps the text of internal errors from the caller. What a handler returns decides the outcome:
 //
