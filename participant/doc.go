@@ -5,9 +5,9 @@
 //
 // # The protocol
 //
-// An interceptor, made by [UnaryServerInterceptor], turns the handlers of any grpc.Server into
-// correct participants. It reads the metadata of a call into a [Command], which the handler finds with [FromContext],
-// recovers panics, and keeps the text of internal errors from the caller. What a handler returns decides the outcome:
+// An interceptor, made by [UnaryServerInterceptor], turns the handlers of any grpc.Server into correct participants. It
+// reads the metadata of a call into a [Command], which the handler finds with [FromContext], recovers panics, and keeps
+// the text of internal errors from the caller. What a handler returns decides the outcome:
 //
 //   - a reply: the command is done;
 //   - [Refuse]: the command was not executed, and retrying won't help;

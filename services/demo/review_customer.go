@@ -93,7 +93,7 @@ func (d *demo) reviewed(ctx context.Context, name string, request *customerv1.Re
 		}
 	}
 	d.check(saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUCCEEDED && ended.GetRoundsDone() == rounds,
-		fmt.Sprintf("the saga is %s, after all %d rounds", stateName(saga.GetState()),
+		fmt.Sprintf("the saga is %s after all %d rounds", stateName(saga.GetState()),
 			ended.GetRoundsDone()))
 	labelled, err := treatyv1.NewSagaServiceClient(d.company.Conn(company.Orchestrator)).ListSagas(ctx,
 		&treatyv1.ListSagasRequest{
