@@ -13,15 +13,15 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// eventsOf reads all events that the orchestrator's store holds. A stream of events has no end, so it publishes one that nobody awaits, and reads
-// as far as that.
+// eventsOf reads all events in the orchestrator's store. A stream of events never ends, so it publishes an event that
+// no saga waits for, and reads up to that event.
 func eventsOf(ctx context.Context, acme *company.Company) ([]*treatyv1.PublishedEvent, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	client := treatyv1.NewEventServiceClient(acme.Conn(company.Orchestrator))
 	data, err := anypb.New(&identityv1.ApplicantVerified{Applicant: "applicants/nobody"})
 	if err != nil {
-		return nil, fmt.Errorf("making an event: %w", err)
+		return nil, fmt.Errorf("packing an event: %w", err)
 	}
 	published, err := client.PublishEvents(ctx, &treatyv1.PublishEventsRequest{
 		Events: []*treatyv1.PublishedEvent{{Id: "the last one", Source: "proof", Data: data}},
@@ -37,7 +37,7 @@ func eventsOf(ctx context.Context, acme *company.Company) ([]*treatyv1.Published
 	for {
 		response, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("reading events: the stream ended after %d", len(events))
+			return nil, fmt.Errorf("reading events: the stream ended after %d events", len(events))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading events: %w", err)

@@ -16,38 +16,38 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// stepTag is the attribute that a span of an attempt has, and the anchor of a saga hasn't.
+// stepTag is an attribute of the spans of attempts. The anchors of sagas don't have it.
 const stepTag = "treaty.step"
 
-// wantedFamily is what the trace of a saga with children must show.
+// wantedFamily describes the trace of a saga with children.
 type wantedFamily struct {
 	definition, child string
 	children          int
-	commands          map[string]string // who serves each method that the saga itself calls
-	childCommands     map[string]string // who serves each method that every child calls
-	ends              map[string]int    // how many spans there are of each name that covers a saga, the children's among them
+	commands          map[string]string // the participant that serves each method that the saga calls
+	childCommands     map[string]string // the participant that serves each method that every child calls
+	ends              map[string]int    // the number of spans of each name that covers a saga, with the children's
 }
 
-// faults says what a trace lacks: it is one, the children's anchors hang each from another attempt of their parent, each saga's attempts hang from
-// that saga's own anchor, and the participants' work from the attempts.
+// faults returns what is wrong with a trace. It must have no holes, each child's anchor below another attempt of the
+// parent, the attempts of each saga below that saga's anchor, and the participants' work below the attempts.
 func (w wantedFamily) faults(got *jaegertest.Trace) (faults []string) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	faults = holes(got)
 	parents := anchorsOf(got, w.definition)
-	if len(parents) != 1 || !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == parents[0].Parent && s.Service == "caller" }) {
-		add("it has %d anchors of the saga, want one that hangs from the caller's call", len(parents))
+	if len(parents) != 1 || !isBelowCaller(got, parents[0]) {
+		add("the trace has %d anchors of the saga, want one below the caller's call", len(parents))
 		return faults
 	}
 	faults = append(faults, missing(got, parents[0], w.commands)...)
 	children := anchorsOf(got, w.child)
 	if len(children) != w.children {
-		add("it has %d anchors of children, want %d", len(children), w.children)
+		add("the trace has %d anchors of children, want %d", len(children), w.children)
 	}
 	steps := make(map[string]bool)
 	for _, child := range children {
 		i := slices.IndexFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == child.Parent })
 		if i < 0 || got.Spans[i].Name != w.child || got.Spans[i].Parent != parents[0].ID {
-			add("the anchor of a child doesn't hang from an attempt of its parent")
+			add("the anchor of a child isn't below an attempt of its parent")
 			continue
 		}
 		steps[got.Spans[i].Tags[stepTag]] = true
@@ -69,24 +69,24 @@ func anchorsOf(got *jaegertest.Trace, definition string) []jaegertest.Span {
 	return slices.DeleteFunc(own(got, definition), func(s jaegertest.Span) bool { return s.Tags[stepTag] != "" })
 }
 
-// missing says which of a saga's commands have no attempt below its anchor, or one that reached nobody.
+// missing returns the commands of a saga that have no attempt below its anchor, or one without the participant's work.
 func missing(got *jaegertest.Trace, anchor jaegertest.Span, commands map[string]string) (faults []string) {
 	for method, participant := range commands {
 		attempts := slices.DeleteFunc(own(got, method), func(s jaegertest.Span) bool { return s.Parent != anchor.ID })
 		if len(attempts) == 0 {
-			faults = append(faults, fmt.Sprintf("no attempt of %s hangs from the anchor of %s", method, anchor.Name))
+			faults = append(faults, fmt.Sprintf("no attempt of %s is below the anchor of %s", method, anchor.Name))
 		}
 		for _, attempt := range attempts {
 			if !reaches(got, attempt, participant) {
-				faults = append(faults, fmt.Sprintf("nothing of %s hangs from an attempt of %s", participant, method))
+				faults = append(faults, fmt.Sprintf("no span of %s is below an attempt of %s", participant, method))
 			}
 		}
 	}
 	return faults
 }
 
-// TestFamilyTraces looks at the traces of sagas with children in Jaeger: one that succeeds although one of its scopes fails, and one that is
-// undone, children and all.
+// TestFamilyTraces checks the traces of two sagas with children in Jaeger: one that succeeds although one of its scopes
+// fails, and one that is compensated with its children.
 func TestFamilyTraces(t *testing.T) {
 	acme := openTraced(t)
 	for _, test := range []struct {
@@ -101,17 +101,20 @@ func TestFamilyTraces(t *testing.T) {
 			w.commands["acme.notification.v1.NotificationService/SendWelcome"] = company.Notification
 			w.ends = map[string]int{"saga succeeded": 3, "saga compensated": 0}
 		}},
-		{"undone", func(r *cardv1.IssueFamilyCardsRequest) { r.LimitCents = 8_000_00 }, codes.OutOfRange, func(w *wantedFamily) {
-			w.commands["acme.customer.v1.CustomerService/RemoveCustomer"] = company.Customer
-			w.childCommands["acme.identity.v1.IdentityService/WithdrawApplicant"] = company.Identity
-			w.ends = map[string]int{"saga compensated": 3}
-		}},
+		{"compensated", func(r *cardv1.IssueFamilyCardsRequest) { r.LimitCents = 8_000_00 }, codes.OutOfRange,
+			func(w *wantedFamily) {
+				w.commands["acme.customer.v1.CustomerService/RemoveCustomer"] = company.Customer
+				w.childCommands["acme.identity.v1.IdentityService/WithdrawApplicant"] = company.Identity
+				w.ends = map[string]int{"saga compensated": 3}
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			request := &cardv1.IssueFamilyCardsRequest{
 				RequestId: test.name, Product: "classic", LimitCents: 4_000_00,
-				Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL"},
-				Head:   relative(test.name, "head", 90_000_00), Members: []*cardv1.Person{relative(test.name, "member", 1_000_00)},
+				Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, PostalCode: "2611 AA", City: "Delft",
+					Country: "NL"},
+				Head:    relative(test.name, "head", 90_000_00),
+				Members: []*cardv1.Person{relative(test.name, "member", 1_000_00)},
 			}
 			test.change(request)
 			want := wantedFamily{
@@ -131,15 +134,17 @@ func TestFamilyTraces(t *testing.T) {
 			got := acme.shows(t, want, func(ctx context.Context) {
 				_, err := cardv1.NewFamilySagasClient(acme.Conn(company.Orchestrator)).IssueFamilyCards(ctx, request)
 				if status.Code(err) != test.code {
-					t.Errorf("it ends with %v, want %s", err, test.code)
+					t.Errorf("the saga ends with %v, want %s", err, test.code)
 				}
 			})
-			t.Logf("its trace has %d spans, %d of them of the orchestrator, below one root", len(got.Spans), len(ofService(got, "treaty-orchestrator")))
-			// Without any one of a child's anchors, or of the attempts that they hang from, it would not be whole.
+			t.Logf("the trace has %d spans below one root, %d of them of the orchestrator", len(got.Spans),
+				len(ofService(got, "treaty-orchestrator")))
+			// Every anchor of a child, and every attempt above one, is needed.
 			for _, taken := range own(got, verifyApplicant) {
-				spans := slices.DeleteFunc(slices.Clone(got.Spans), func(s jaegertest.Span) bool { return s.ID == taken.ID })
+				spans := slices.DeleteFunc(slices.Clone(got.Spans),
+					func(s jaegertest.Span) bool { return s.ID == taken.ID })
 				if len(want.faults(&jaegertest.Trace{ID: got.ID, Spans: spans})) == 0 {
-					t.Errorf("nothing is missed of a trace without the span %s of %s", taken.ID, taken.Name)
+					t.Errorf("a trace without the span %s of %s has no faults", taken.ID, taken.Name)
 				}
 			}
 		})
@@ -153,6 +158,7 @@ func ofService(got *jaegertest.Trace, service string) []jaegertest.Span {
 func relative(family, name string, income int64) *cardv1.Person {
 	passport := map[string]string{"head": "PP0000001", "member": "PP0000002"}[name]
 	return &cardv1.Person{
-		DisplayName: name, Email: family + "-" + name + "@example.com", NationalId: family + "-" + name, PassportNumber: passport, YearlyIncomeCents: income,
+		DisplayName: name, Email: family + "-" + name + "@example.com", NationalId: family + "-" + name,
+		PassportNumber: passport, YearlyIncomeCents: income,
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// TestGrpcurlWakesASaga publishes an event by a real grpcurl, which knows of nothing but reflection, and so wakes a saga that awaits it, with the
-// orchestrator killed in between.
+// TestGrpcurlWakesASaga wakes a saga with an event that a real grpcurl publishes, using server reflection only. The
+// orchestrator is killed while the saga waits.
 func TestGrpcurlWakesASaga(t *testing.T) {
 	grpcurl, err := filepath.Abs(filepath.Join("..", "bin", "grpcurl"))
 	if err != nil {
@@ -36,9 +36,10 @@ func TestGrpcurlWakesASaga(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, customers := found(ctx, t, acme, "Waiter")
+	_, customers := createCustomers(ctx, t, acme, "Waiter")
 	request, err := anypb.New(&identityv1.VerifyApplicantRequest{
-		RequestId: "1", Customer: customers[0], DisplayName: "Ada", PassportNumber: "ZZ0000001", ConfirmWithin: durationpb.New(time.Hour),
+		RequestId: "1", Customer: customers[0], DisplayName: "Ada", PassportNumber: "ZZ0000001",
+		ConfirmWithin: durationpb.New(time.Hour),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -58,24 +59,26 @@ func TestGrpcurlWakesASaga(t *testing.T) {
 	if err := acme.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	event := fmt.Sprintf(`{"events": [{"id": "1", "source": "register", "data": {"@type": "type.googleapis.com/acme.identity.v1.ApplicantVerified",
+	event := fmt.Sprintf(`{"events": [{"id": "1", "source": "register", "data": {
+		"@type": "type.googleapis.com/acme.identity.v1.ApplicantVerified",
 		"applicant": %q, "registerReference": "by hand"}}]}`, applicant)
 	out, err := exec.CommandContext(ctx, grpcurl, "-plaintext", "-d", event, acme.Process(company.Orchestrator).Address,
 		"treaty.v1.EventService/PublishEvents").CombinedOutput()
 	if err != nil {
 		t.Fatalf("grpcurl (make bin/grpcurl builds it): %v\n%s", err, out)
 	}
-	t.Logf("grpcurl says %s", out)
+	t.Logf("the output of grpcurl: %s", out)
 	ended, err := sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: saga.GetName()})
 	if err != nil || ended.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
-		t.Fatalf("it ended as %v: %v", ended, err)
+		t.Fatalf("the saga ended as %v: %v", ended, err)
 	}
 }
 
-// awaited returns the subject of the event that a saga awaits, once it does.
+// awaited waits until a saga waits for an event, and returns the event's subject.
 func awaited(t *testing.T, acme *company.Company, name string) string {
 	t.Helper()
-	stream, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).WatchSaga(t.Context(), &treatyv1.WatchSagaRequest{Name: name})
+	sagas := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator))
+	stream, err := sagas.WatchSaga(t.Context(), &treatyv1.WatchSagaRequest{Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,20 +24,22 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// loyaltyService is a service of which no contract that the orchestrator was built with knows: it is described here alone.
+// loyaltyService is a service that is in none of the contracts that the orchestrator is built with.
 var loyaltyService = grpc.ServiceDesc{ServiceName: "acme.loyalty.v1.LoyaltyService", HandlerType: (*any)(nil)}
 
-// loyalty is a service that has come to Acme since the orchestrator was built. It holds points of customers.
+// loyalty is a service that joins Acme after the orchestrator was built. It stores the points of customers.
 type loyalty struct {
 	privacyv1.UnimplementedUserDataServiceServer
 
 	mu       sync.Mutex
 	points   map[string]int64
-	commands []string // the ids of those that came
+	commands []string // the ids of the received commands
 }
 
 // DeleteUserData deletes a customer's points.
-func (l *loyalty) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error) {
+func (l *loyalty) DeleteUserData(
+	ctx context.Context, r *privacyv1.DeleteUserDataRequest) (*privacyv1.UserDataDeleted, error,
+) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if command, ok := participant.FromContext(ctx); ok {
@@ -51,14 +53,14 @@ func (l *loyalty) DeleteUserData(ctx context.Context, r *privacyv1.DeleteUserDat
 	return deleted, nil
 }
 
-// asked returns how many commands came.
+// asked returns the number of received commands.
 func (l *loyalty) asked() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.commands)
 }
 
-// serve serves until the test ends, and returns the address.
+// serve starts the service, which stops at the end of the test, and returns its address.
 func (l *loyalty) serve(t *testing.T) string {
 	t.Helper()
 	server, err := participant.NewServer(participant.Options{Name: "loyalty"})
@@ -79,21 +81,22 @@ func (l *loyalty) serve(t *testing.T) string {
 	return server.Addr().String()
 }
 
-// TestNewServiceJoinsDeleteUserData adds a service with user data to a company whose orchestrator was built before: the service implements the
-// contract, the orchestrator is started again with one more flag, and the saga asks it too. No saga changes, no program is built again.
+// TestNewServiceJoinsDeleteUserData adds a service with user data to a company. The service implements the contract,
+// the orchestrator is restarted with one more flag, and the saga then calls the service, too. No saga changes and no
+// program is rebuilt.
 func TestNewServiceJoinsDeleteUserData(t *testing.T) {
 	ctx := t.Context()
 	acme := openQuick(t)
-	_, customers := found(ctx, t, acme, "Leaver")
+	_, customers := createCustomers(ctx, t, acme, "Leaver")
 	newcomer := &loyalty{points: map[string]int64{customers[0]: 30, customers[1]: 40}}
 	address := newcomer.serve(t)
 
 	before := forget(ctx, t, acme, customers[0])
-	if want := everybody(); !slices.Equal(participantsOf(before), want) {
-		t.Errorf("before it joined, %q were asked, want %q", participantsOf(before), want)
+	if want := allServices(); !slices.Equal(participantsOf(before), want) {
+		t.Errorf("before it joined, the saga called %q, want %q", participantsOf(before), want)
 	}
 	if n := newcomer.asked(); n != 0 {
-		t.Errorf("it was asked %d times before it was configured", n)
+		t.Errorf("the service received %d commands before it was configured", n)
 	}
 
 	if err := acme.Process(company.Orchestrator).Stop(); err != nil {
@@ -101,19 +104,22 @@ func TestNewServiceJoinsDeleteUserData(t *testing.T) {
 	}
 	restartWith(t, acme, loyaltyService.ServiceName+"="+address)
 	after := forget(ctx, t, acme, customers[1])
-	t.Logf("configured as %s, it is asked with the others: %q", loyaltyService.ServiceName, participantsOf(after))
-	want := append(everybody(), loyaltyService.ServiceName)
+	t.Logf("after %s joined, the saga called %q", loyaltyService.ServiceName, participantsOf(after))
+	want := append(allServices(), loyaltyService.ServiceName)
 	slices.Sort(want)
 	if !slices.Equal(participantsOf(after), want) {
-		t.Errorf("%q were asked, want %q", participantsOf(after), want)
+		t.Errorf("the saga called %q, want %q", participantsOf(after), want)
 	}
 	if n := newcomer.asked(); n != 1 {
-		t.Errorf("it was asked %d times, want once", n)
+		t.Errorf("the service received %d commands, want 1", n)
 	}
 	for _, asked := range after.GetServices() {
+		if asked.GetParticipant() != loyaltyService.ServiceName {
+			continue
+		}
 		erased := asked.GetErased()
-		if asked.GetParticipant() == loyaltyService.ServiceName && (len(erased) != 1 || erased[0].GetKind() != "points" || erased[0].GetDeleted() != 40) {
-			t.Errorf("the saga's reply says that it erased %v, want 40 points", erased)
+		if len(erased) != 1 || erased[0].GetKind() != "points" || erased[0].GetDeleted() != 40 {
+			t.Errorf("according to the saga's reply, the service erased %v, want 40 points", erased)
 		}
 	}
 	journaled(ctx, t, acme, want)
@@ -122,7 +128,8 @@ func TestNewServiceJoinsDeleteUserData(t *testing.T) {
 // forget runs DeleteUserData for a customer.
 func forget(ctx context.Context, t *testing.T, acme *company.Company, customer string) *privacyv1.UserForgotten {
 	t.Helper()
-	forgotten, err := privacyv1.NewPrivacySagasClient(acme.Conn(company.Orchestrator)).DeleteUserData(ctx, &privacyv1.DeleteUserDataSagaRequest{
+	sagas := privacyv1.NewPrivacySagasClient(acme.Conn(company.Orchestrator))
+	forgotten, err := sagas.DeleteUserData(ctx, &privacyv1.DeleteUserDataSagaRequest{
 		RequestId: "forget-" + customer, Customer: customer,
 	}, grpc.WaitForReady(true))
 	if err != nil {
@@ -138,7 +145,7 @@ func participantsOf(forgotten *privacyv1.UserForgotten) (names []string) {
 	return names
 }
 
-// services are those that each participant of the company is configured with.
+// services has the service of each participant of the company.
 var services = map[string]string{
 	company.Customer:     customerv1.CustomerService_ServiceDesc.ServiceName,
 	company.Identity:     identityv1.IdentityService_ServiceDesc.ServiceName,
@@ -147,8 +154,8 @@ var services = map[string]string{
 	company.Notification: notificationv1.NotificationService_ServiceDesc.ServiceName,
 }
 
-// everybody is who is asked in a company as it comes, by name.
-func everybody() (names []string) {
+// allServices returns the sorted names of the company's services.
+func allServices() (names []string) {
 	for _, name := range company.Participants() {
 		names = append(names, services[name])
 	}
@@ -156,8 +163,8 @@ func everybody() (names []string) {
 	return names
 }
 
-// restartWith starts the company's orchestrator again, the same program on the same store and address, with further participants. It ends
-// with the test.
+// restartWith starts the company's orchestrator with additional participants: the same program on the same store and
+// address. It stops at the end of the test.
 func restartWith(t *testing.T, acme *company.Company, further ...string) {
 	t.Helper()
 	args := []string{"--store", acme.Store(), "--listen", acme.Process(company.Orchestrator).Address}
@@ -178,12 +185,12 @@ func restartWith(t *testing.T, acme *company.Company, further ...string) {
 		cancel()
 		_ = command.Wait() // it was killed
 		if t.Failed() {
-			t.Logf("the orchestrator that was started with further participants said:\n%s", said)
+			t.Logf("the output of the restarted orchestrator:\n%s", said)
 		}
 	})
 }
 
-// journaled wants the last DeleteUserData to have journaled to whom it goes.
+// journaled checks the participants that the last DeleteUserData journaled.
 func journaled(ctx context.Context, t *testing.T, acme *company.Company, want []string) {
 	t.Helper()
 	sagas, err := acme.Sagas(ctx)
@@ -202,6 +209,6 @@ func journaled(ctx context.Context, t *testing.T, acme *company.Company, want []
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("the journal says that it goes to %q, want %q", got, want)
+		t.Errorf("the journal has the participants %q, want %q", got, want)
 	}
 }

@@ -16,33 +16,34 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// ordeal says what the company goes through.
+// ordeal is a test of the whole company under load, while its processes are killed.
 type ordeal struct {
-	kills    int           // how many processes are killed
-	inFlight int           // how many clients there are, each with one saga under way
+	kills    int           // the number of kills
+	inFlight int           // the number of clients, each with one saga in flight
 	moment   time.Duration // the longest time between two kills
-	heal     time.Duration // how long everything may take to become final afterwards; see longestHeal
-	goOnly   bool          // whether the notification service runs as its twin in Go
-	seed     uint64        // what is chosen by chance is chosen alike for the same seed
+	heal     time.Duration // the longest time until all sagas have ended; see longestHeal
+	goOnly   bool          // run the Go version of the notification service
+	seed     uint64        // the seed of all random choices
 }
 
-// longestHeal is how long healing may take. It is much longer than 30 s, the time after which the orchestrator asks again about an inspection of
-// which it heard nothing: the identity service may be killed when one is complete and before it has told so.
+// longestHeal is the longest time until all sagas have ended after the last kill. If the identity service is killed
+// between completing an inspection and reporting it, the orchestrator asks again only after 30 s.
 const longestHeal = 2 * time.Minute
 
-// movers is how many customers there are who move; they are moved by several sagas at once.
+// movers is the number of customers who move. Several sagas change the address of a customer at the same time.
 const movers = 24
 
-// pick are the processes that are killed in one round, in any order: the orchestrator twice.
+// pick has the processes that are killed in one round, in random order. The orchestrator is killed twice.
 var pick = append(company.Participants(), company.Orchestrator, company.Orchestrator)
 
-// run runs the ordeal and returns what it left, with the participants stopped, and what an audit finds in it.
+// run runs the ordeal. It returns the company, whose participants are stopped, and the report of the audit.
 func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	t.Helper()
 	ctx := t.Context()
-	acme, err := company.Open(ctx, company.Params{Dir: t.TempDir(), GoOnly: o.goOnly, RegisterLatency: 150 * time.Millisecond,
-		RegisterDecidesAfter: 300 * time.Millisecond, InspectionTakes: 200 * time.Millisecond,
-	})
+	acme, err := company.Open(ctx,
+		company.Params{Dir: t.TempDir(), GoOnly: o.goOnly, RegisterLatency: 150 * time.Millisecond,
+			RegisterDecidesAfter: 300 * time.Millisecond, InspectionTakes: 200 * time.Millisecond,
+		})
 	t.Cleanup(func() {
 		if t.Failed() {
 			showOpen(t, acme)
@@ -57,8 +58,8 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	given, customers := found(ctx, t, acme, "Mover")
-	leaving, leavers := found(ctx, t, acme, "Leaver")
+	given, customers := createCustomers(ctx, t, acme, "Mover")
+	leaving, leavers := createCustomers(ctx, t, acme, "Leaver")
 	given = append(given, leaving...)
 	began := time.Now()
 	clients, told := o.load(t, acme, customers, leavers)
@@ -78,18 +79,25 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 		}
 	}
 	report := audit.Check(facts)
-	t.Logf("an ordeal of %s with %d sagas in flight (seed %d), final %s after the last kill\n  kills                  %d: %s\n"+
-		"  clients' calls         %d, %d of them again with the same request id; %d impatient, %d cancels (%d accepted)\n%s",
-		stopped.Sub(began).Round(time.Millisecond), o.inFlight, o.seed, healed.Sub(stopped).Round(time.Millisecond), o.kills, perProcess,
-		told.calls.Load(), told.retries.Load(), told.impatient.Load(), told.cancels.Load(), told.cancelled.Load(), report)
+	t.Logf("an ordeal of %s with %d sagas in flight (seed %d), all ended %s after the last kill\n"+
+		"  kills                  %d: %s\n"+
+		"  clients' calls         %d, %d of them repeated with the same request id\n"+
+		"  impatient calls        %d\n"+
+		"  cancels                %d, %d of them accepted\n%s",
+		stopped.Sub(began).Round(time.Millisecond), o.inFlight, o.seed, healed.Sub(stopped).Round(time.Millisecond),
+		o.kills, perProcess, told.calls.Load(), told.retries.Load(), told.impatient.Load(),
+		told.cancels.Load(), told.cancelled.Load(), report)
 	return acme, report
 }
 
-// found makes customers, by calls that are no sagas.
-func found(ctx context.Context, t *testing.T, acme *company.Company, kind string) (given []audit.Effect, customers []string) {
+// createCustomers creates customers without sagas.
+func createCustomers(
+	ctx context.Context, t *testing.T, acme *company.Company, kind string) (given []audit.Effect, customers []string,
+) {
 	t.Helper()
+	service := customerv1.NewCustomerServiceClient(acme.Conn(company.Customer))
 	for i := range movers {
-		created, err := customerv1.NewCustomerServiceClient(acme.Conn(company.Customer)).CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
+		created, err := service.CreateCustomer(ctx, &customerv1.CreateCustomerRequest{
 			DisplayName: fmt.Sprint(kind, " ", i), Email: fmt.Sprintf("%s-%d@example.com", strings.ToLower(kind), i),
 			Address: &customerv1.Address{Lines: []string{fmt.Sprint("First Street ", i)}, City: "Delft", Country: "NL"},
 		})
@@ -102,10 +110,10 @@ func found(ctx context.Context, t *testing.T, acme *company.Company, kind string
 	return given, customers
 }
 
-// loading is the load under way.
+// loading is a running load.
 type loading struct {
 	tally
-	stop func() // ends the load and waits until each client knows how its last saga ended
+	stop func() // stops the load and waits until each client knows how its last saga ended
 }
 
 // load starts the clients.
@@ -135,7 +143,7 @@ func (o ordeal) load(t *testing.T, acme *company.Company, customers, leavers []s
 	return clients, l
 }
 
-// kill kills processes at random and starts each again at once. It returns how often each was killed.
+// kill kills processes at random and restarts each at once. It returns the number of kills of each process.
 func (o ordeal) kill(t *testing.T, acme *company.Company) string {
 	t.Helper()
 	chance := rand.New(rand.NewPCG(o.seed, 1<<32))
@@ -147,7 +155,7 @@ func (o ordeal) kill(t *testing.T, acme *company.Company) string {
 			chance.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 		}
 		select {
-		case <-time.After(time.Duration(chance.Int64N(int64(o.moment)))): // the moment is what is tried out
+		case <-time.After(time.Duration(chance.Int64N(int64(o.moment)))): // random times are the point of this test
 		case err := <-acme.Died():
 			t.Fatal(err)
 		}
@@ -168,13 +176,13 @@ func (o ordeal) kill(t *testing.T, acme *company.Company) string {
 	return strings.Join(told, ", ")
 }
 
-// lookEvery is how often it is asked whether sagas are still open.
+// lookEvery is the interval at which a test asks for open sagas.
 const lookEvery = 20 * time.Millisecond
 
 // stillOpen is the filter for sagas that haven't ended.
 const stillOpen = `state = "RUNNING" OR state = "COMPENSATING" OR state = "SUSPENDED"`
 
-// awaitFinal returns when no saga is open any more, and when that was.
+// awaitFinal waits until no saga is open, and returns the time.
 func awaitFinal(ctx context.Context, t *testing.T, acme *company.Company, within time.Duration) time.Time {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -197,13 +205,13 @@ func awaitFinal(ctx context.Context, t *testing.T, acme *company.Company, within
 		case died := <-acme.Died():
 			t.Fatal(died)
 		case <-ctx.Done():
-			t.Fatalf("after %s sagas are still open: %v (%v)", within, open.GetSagas(), err)
+			t.Fatalf("sagas are still open after %s: %v (%v)", within, open.GetSagas(), err)
 		}
 	}
 }
 
-// gather collects the facts. It first asks the services what they hold, and then stops them, so that nothing happens any more while
-// their databases are read.
+// gather collects the facts. It asks the services for their data, then stops them before it reads their databases, so
+// that the data no longer changes.
 func gather(ctx context.Context, t *testing.T, acme *company.Company) *audit.Facts {
 	t.Helper()
 	holdings, err := acme.Holdings(ctx)
@@ -228,7 +236,7 @@ func gather(ctx context.Context, t *testing.T, acme *company.Company) *audit.Fac
 	return facts
 }
 
-// showOpen shows what the sagas that haven't ended are at.
+// showOpen logs the sagas that haven't ended.
 func showOpen(t *testing.T, acme *company.Company) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), callTime)
@@ -236,7 +244,7 @@ func showOpen(t *testing.T, acme *company.Company) {
 	sagas := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator))
 	open, err := sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 100, Filter: stillOpen})
 	if err != nil {
-		t.Log("which sagas are open isn't known:", err)
+		t.Log("listing the open sagas:", err)
 		return
 	}
 	for _, listed := range open.GetSagas() {
@@ -245,7 +253,8 @@ func showOpen(t *testing.T, acme *company.Company) {
 			t.Log(listed.GetName(), err)
 			continue
 		}
-		t.Logf("%s, a %s, is %s; it waits for %v", saga.GetName(), saga.GetDefinition(), saga.GetState(), saga.GetWaits())
+		t.Logf("%s, a %s, is %s; it waits for %v", saga.GetName(), saga.GetDefinition(), saga.GetState(),
+			saga.GetWaits())
 		for _, step := range saga.GetSteps() {
 			if step.GetEndTime() == nil || saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATING {
 				t.Logf("  %s %s is %s: %v", step.GetName(), step.GetMethod(), step.GetState(), step.GetAttempts())
@@ -254,15 +263,15 @@ func showOpen(t *testing.T, acme *company.Company) {
 	}
 }
 
-// showLogs shows how the processes' logs end.
+// showLogs logs the ends of the processes' logs.
 func showLogs(t *testing.T, acme *company.Company) {
 	t.Helper()
 	for _, p := range acme.Processes() {
-		t.Logf("the log of %s ends:\n%s", p.Name, p.Tail(30))
+		t.Logf("the end of the log of %s:\n%s", p.Name, p.Tail(30))
 	}
 }
 
-// judge fails the test for each promise that wasn't kept, and for an ordeal that was none.
+// judge fails the test for each broken promise, and for an ordeal that tested too little.
 func judge(t *testing.T, report *audit.Report) {
 	t.Helper()
 	if n := len(report.Violations); n > 0 {
@@ -270,20 +279,21 @@ func judge(t *testing.T, report *audit.Report) {
 	}
 	c := report.Counts
 	if c.Acknowledged == 0 || c.Succeeded == 0 || c.Compensated == 0 {
-		t.Errorf("the ordeal didn't try enough to prove anything: %+v", c)
+		t.Errorf("the ordeal tested too little to prove anything: %+v", c)
 	}
-	// The third party decides about everybody, so a saga that waited in vain slept through an event.
+	// The register decides about every applicant, so a saga whose wait timed out missed an event.
 	if c.Expired > 0 {
-		t.Errorf("%d sagas weren't woken by the event that they awaited", c.Expired)
+		t.Errorf("%d sagas missed the event that they waited for", c.Expired)
 	}
 }
 
-// TestKillsBriefly kills a few processes; the build tag proof has the test that kills many.
+// TestKillsBriefly kills a few processes. TestKills, with the build tag proof, kills many.
 func TestKillsBriefly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and runs six programs")
 	}
-	acme, report := ordeal{kills: 8, inFlight: 16, moment: 400 * time.Millisecond, heal: longestHeal, goOnly: true, seed: 1}.run(t)
+	brief := ordeal{kills: 8, inFlight: 16, moment: 400 * time.Millisecond, heal: longestHeal, goOnly: true, seed: 1}
+	acme, report := brief.run(t)
 	judge(t, report)
 	if t.Failed() {
 		return

@@ -41,37 +41,37 @@ const (
 	deleteUserData   = "acme.privacy.v1.PrivacySagas/DeleteUserData"
 )
 
-// callTime is how long one call of a patient client may take; then it calls again.
+// callTime is how long one call of a patient client may take. Then the client calls again.
 const callTime = 10 * time.Second
 
-// client is one of those who put load on the company. It starts sagas one after the other, calls again with the same request id through
-// outages, and remembers what it was told.
+// client puts load on the company. It starts one saga after another, repeats calls with the same request id during
+// outages, and remembers the answers.
 type client struct {
 	t         *testing.T
 	company   *company.Company
 	name      string
 	number    int // from 0
 	chance    *rand.Rand
-	customers []string // who can move
-	leavers   []string // who want to be forgotten
+	customers []string // for changes of address
+	leavers   []string // for the deletion of their data
 
 	started int
-	starts  map[string]*audit.Start // by request id, those that were acknowledged
+	starts  map[string]*audit.Start // the acknowledged starts, by request id
 	tally   *tally
 }
 
-// tally counts what all clients did.
+// tally counts the calls of all clients.
 type tally struct {
 	calls, retries, cancels, cancelled, impatient atomic.Int64
 }
 
-// request is one saga to be started.
+// request is a saga to start.
 type request struct {
 	definition, id string
 	message        proto.Message
 }
 
-// work starts sagas until stop is closed, and ends when it knows how the last one ended, or when ctx ends.
+// work starts sagas until stop is closed or ctx ends. It returns when it knows how the last saga ended.
 func (c *client) work(ctx context.Context, stop <-chan struct{}) {
 	for {
 		select {
@@ -90,14 +90,14 @@ func (c *client) work(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
-// choose makes up a saga: most succeed, the others are refused by one service or another.
+// choose makes up a saga. Most succeed; some are refused by one of the services.
 func (c *client) choose() request {
 	id := fmt.Sprintf("%s-%d", c.name, c.started)
 	home := &customerv1.Address{Lines: []string{"Street " + id}, PostalCode: "2611 AA", City: "Delft", Country: "NL"}
 	if c.chance.IntN(10) < 3 {
 		home.Lines = []string{"P.O. Box 7", id}
 	}
-	if c.started == 1 { // so that each kind is there, and a family that is undone, children and all, however little time there is
+	if c.started == 1 { // even a short load has each kind, and a family that is compensated with its children
 		home.Lines[0] = []string{"P.O. Box 7", "Street " + id}[c.number/kinds%2]
 		return c.chooseOfTheLanguage(c.number%kinds, id, home)
 	}
@@ -115,7 +115,7 @@ func (c *client) choose() request {
 	}
 	apply := &cardv1.IssueCardSagaRequest{
 		RequestId: id, Product: "classic", LimitCents: 1_000_00, Person: person, Channel: "proof",
-		Postal: &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry()},
+		Postal: postal(home),
 	}
 	switch c.chance.IntN(10) {
 	case 0: // declined by the credit check
@@ -130,19 +130,22 @@ func (c *client) choose() request {
 	return request{issueCard, id, apply}
 }
 
-// kinds is of how many kinds the sagas are that use the whole saga language.
+// kinds is the number of kinds of sagas in chooseOfTheLanguage.
 const kinds = 6
 
-// chooseOfTheLanguage makes up a saga of a kind that does what only the whole saga language can: children, branches, scopes, sleeps, events, commands that take
-// long, broadcasts and restarts.
+// chooseOfTheLanguage makes up a saga of a kind. Together the kinds use the whole saga language: children, branches,
+// scopes, sleeps, events, pending commands, broadcasts and restarts.
 func (c *client) chooseOfTheLanguage(kind int, id string, home *customerv1.Address) request {
 	switch kind {
 	case 0:
-		return request{deleteUserData, id, &privacyv1.DeleteUserDataSagaRequest{RequestId: id, Customer: c.leavers[c.chance.IntN(len(c.leavers))]}}
+		return request{deleteUserData, id, &privacyv1.DeleteUserDataSagaRequest{
+			RequestId: id, Customer: c.leavers[c.chance.IntN(len(c.leavers))],
+		}}
 	case 1:
 		return request{reviewCustomer, id, &customerv1.ReviewCustomerRequest{
 			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))],
-			Interval: durationpb.New(time.Duration(50+c.chance.IntN(300)) * time.Millisecond), RoundsLeft: new(int32(1 + c.chance.IntN(3))),
+			Interval:   durationpb.New(time.Duration(50+c.chance.IntN(300)) * time.Millisecond),
+			RoundsLeft: new(int32(1 + c.chance.IntN(3))),
 		}}
 	case 2, 3:
 		return request{verifyApplicant, id, &identityv1.VerifyApplicantRequest{
@@ -152,7 +155,7 @@ func (c *client) chooseOfTheLanguage(kind int, id string, home *customerv1.Addre
 	}
 	family := &cardv1.IssueFamilyCardsRequest{
 		RequestId: id, Product: []string{"classic", "gold"}[c.chance.IntN(2)], LimitCents: 2_000_00,
-		Postal:     &cardv1.Postal{Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry()},
+		Postal:     postal(home),
 		Head:       c.person(id + "-head"),
 		CoolingOff: durationpb.New(time.Duration(c.chance.IntN(400)) * time.Millisecond),
 	}
@@ -162,6 +165,12 @@ func (c *client) chooseOfTheLanguage(kind int, id string, home *customerv1.Addre
 	return request{issueFamilyCards, id, family}
 }
 
+func postal(home *customerv1.Address) *cardv1.Postal {
+	return &cardv1.Postal{
+		Lines: home.GetLines(), PostalCode: home.GetPostalCode(), City: home.GetCity(), Country: home.GetCountry(),
+	}
+}
+
 func (c *client) person(id string) *cardv1.Person {
 	return &cardv1.Person{
 		DisplayName: "Person " + id, Email: id + "@example.com", NationalId: "nid-" + id, PassportNumber: c.passport(),
@@ -169,7 +178,7 @@ func (c *client) person(id string) *cardv1.Person {
 	}
 }
 
-// passport makes up a passport: most are in order, some are rejected, turned down later, or forged.
+// passport makes up a passport number. Most are valid; some are rejected at once, rejected later, or forged.
 func (c *client) passport() string {
 	prefix := "PP"
 	if c.chance.IntN(8) == 0 {
@@ -178,7 +187,7 @@ func (c *client) passport() string {
 	return fmt.Sprintf("%s%07d", prefix, c.chance.IntN(1e7))
 }
 
-// see starts a saga and calls until it is told how it ended.
+// see starts a saga and repeats the call until an answer says how the saga ended.
 func (c *client) see(ctx context.Context, r request) error {
 	byName := c.chance.IntN(3) == 0
 	cancel := byName && c.chance.IntN(3) == 0
@@ -204,23 +213,25 @@ func (c *client) see(ctx context.Context, r request) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("the end isn't known in time; the last call: %w", err)
+			return fmt.Errorf("it isn't known in time how the saga ended; the last call: %w", err)
 		}
-		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.Canceled {
+		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded &&
+			code != codes.Canceled {
 			return err
 		}
 	}
 }
 
-// errCompensated is what a saga that was compensated comes to for who waits for it by name.
+// errCompensated is the outcome of waiting for a saga by name if the saga was compensated.
 var errCompensated = errors.New("compensated")
 
-// toldBy says what state an answer tells of; false: none.
+// toldBy returns the final state of the saga according to an answer, or false if the answer has none.
 func toldBy(err error) (treatyv1.SagaState, bool) {
 	switch {
 	case err == nil:
 		return treatyv1.SagaState_SAGA_STATE_SUCCEEDED, true
-	case errors.Is(err, errCompensated), slices.Contains([]string{"SAGA_COMPENSATED", "SAGA_CANCELLED", "SAGA_DEADLINE"}, reasonOf(err)):
+	case errors.Is(err, errCompensated),
+		slices.Contains([]string{"SAGA_COMPENSATED", "SAGA_CANCELLED", "SAGA_DEADLINE"}, reasonOf(err)):
 		return treatyv1.SagaState_SAGA_STATE_COMPENSATED, true
 	default:
 		return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, false
@@ -242,16 +253,17 @@ func (c *client) call(ctx context.Context, r request, patience time.Duration) er
 	defer cancel()
 	var header metadata.MD
 	options := []grpc.CallOption{grpc.WaitForReady(true), grpc.Header(&header)}
-	// What the reply holds is the saga's business; that it is one is told by the status.
+	// The content of the reply doesn't matter, so an empty message receives it.
 	err := c.company.Conn(company.Orchestrator).Invoke(ctx, "/"+r.definition, r.message, new(emptypb.Empty), options...)
-	// A saga whose start is in doubt is named, too, and isn't acknowledged.
+	// The header also names a saga whose start is in doubt. Such a start isn't acknowledged.
 	if name := strings.Join(header.Get("treaty-saga"), ""); name != "" && reasonOf(err) != "IN_DOUBT" {
 		c.acknowledged(r, name)
 	}
 	return err
 }
 
-// createAndWait starts a saga by SagaService, perhaps cancels it at some moment, and waits for its end.
+// createAndWait starts a saga by CreateSaga, cancels it at a random time if cancelIt is true, and waits until it has
+// ended.
 func (c *client) createAndWait(ctx context.Context, r request, patience time.Duration, cancelIt bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -260,7 +272,8 @@ func (c *client) createAndWait(ctx context.Context, r request, patience time.Dur
 		return err
 	}
 	sagas := treatyv1.NewSagaServiceClient(c.company.Conn(company.Orchestrator))
-	saga, err := sagas.CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: r.definition, Request: message}, grpc.WaitForReady(true))
+	create := &treatyv1.CreateSagaRequest{Definition: r.definition, Request: message}
+	saga, err := sagas.CreateSaga(ctx, create, grpc.WaitForReady(true))
 	if err != nil {
 		return err
 	}
@@ -279,20 +292,21 @@ func (c *client) createAndWait(ctx context.Context, r request, patience time.Dur
 	case saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED:
 		return errCompensated
 	case saga.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
-		return fmt.Errorf("waiting for %s ended while it is %s", name, saga.GetState())
+		return fmt.Errorf("waiting for %s returned while it is %s", name, saga.GetState())
 	}
 	return nil
 }
 
-// cancel cancels a saga at some moment, which may be too late.
+// cancel cancels a saga after some time, which may be too late.
 func (c *client) cancel(ctx context.Context, name string, after time.Duration) {
 	select {
-	case <-time.After(after): // the moment is what is tried out
+	case <-time.After(after): // random times are the point of this test
 	case <-ctx.Done():
 		return
 	}
 	c.tally.cancels.Add(1)
-	_, err := treatyv1.NewSagaServiceClient(c.company.Conn(company.Orchestrator)).CancelSaga(ctx, &treatyv1.CancelSagaRequest{
+	sagas := treatyv1.NewSagaServiceClient(c.company.Conn(company.Orchestrator))
+	_, err := sagas.CancelSaga(ctx, &treatyv1.CancelSagaRequest{
 		Name: name, Decision: &treatyv1.Decision{Actor: c.name, Reason: "to see what happens"},
 	}, grpc.WaitForReady(true))
 	switch status.Code(err) {
@@ -300,7 +314,7 @@ func (c *client) cancel(ctx context.Context, name string, after time.Duration) {
 		c.tally.cancelled.Add(1)
 	case codes.FailedPrecondition, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 	default:
-		c.t.Errorf("%s: cancelling %s: %v", c.name, name, err)
+		c.t.Errorf("%s: canceling %s: %v", c.name, name, err)
 	}
 }
 

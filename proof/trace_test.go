@@ -29,7 +29,7 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// traced is a company whose processes, and whose caller, send their spans to a Jaeger.
+// traced is a company whose processes and caller send their spans to a Jaeger.
 type traced struct {
 	*company.Company
 
@@ -56,8 +56,11 @@ func openTraced(t *testing.T) *traced {
 		Dir: t.TempDir(), GoOnly: true, RegisterLatency: 500 * time.Millisecond,
 		DialOptions: []grpc.DialOption{grpc.WithStatsHandler(otelgrpc.NewClientHandler(
 			otelgrpc.WithTracerProvider(provider), otelgrpc.WithPropagators(propagation.TraceContext{}),
-			// What the test itself asks is not the caller's.
-			otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool { return strings.HasPrefix(info.FullMethodName, "/acme.") }),
+			// The test's own calls don't belong to the trace.
+			otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool {
+				return strings.HasPrefix(info.FullMethodName,
+					"/acme.")
+			}),
 		))},
 	})
 	t.Cleanup(func() {
@@ -77,21 +80,21 @@ func openTraced(t *testing.T) *traced {
 	return &traced{Company: acme, jaeger: jaeger, tracer: provider.Tracer("proof"), flush: provider.ForceFlush}
 }
 
-// caller is what the root of each trace is named.
+// caller is the name of the root of each trace.
 const caller = "the caller's own work"
 
-// wanted is what a trace must show.
+// wanted describes the trace of a saga.
 type wanted struct {
 	definition string            // of the saga
-	commands   map[string]string // who serves each method that is called
-	undone     map[string]string // by which compensation each action is undone
+	commands   map[string]string // the participant that serves each called method
+	undone     map[string]string // the compensation of each action
 	end        string            // the name of the span that covers the saga
 }
 
 // exportTime is how long spans may take to arrive.
 const exportTime = 20 * time.Second
 
-// shows does something as a caller with a trace, fails the test unless that becomes what it must be, and returns it.
+// shows calls do as a traced caller, waits for the trace, and returns it. It fails the test if the trace has faults.
 func (c *traced) shows(t *testing.T, want interface {
 	faults(got *jaegertest.Trace) []string
 }, do func(ctx context.Context)) *jaegertest.Trace {
@@ -124,34 +127,35 @@ func (c *traced) shows(t *testing.T, want interface {
 	}
 }
 
-// faults says what a trace lacks: one root, the caller's, no span without its parent, the anchor under the caller's call, each command's
-// attempt under the anchor, the participant's work under the attempt, a link from each compensation to what it undoes, one end.
+// faults returns what is wrong with a trace. It must have no holes, the saga's anchor below the caller's call, the
+// attempts of each command below the anchor, the participant's work below each attempt, a link from each compensation
+// to its action, and one span that covers the saga.
 func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	faults = holes(got)
 	anchors := own(got, w.definition)
-	if len(anchors) != 1 || !slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == anchors[0].Parent && s.Service == "caller" }) {
-		add("it has %d anchors of the saga, want one that hangs from the caller's call", len(anchors))
+	if len(anchors) != 1 || !isBelowCaller(got, anchors[0]) {
+		add("the trace has %d anchors of the saga, want one below the caller's call", len(anchors))
 		return faults
 	}
 	for method, participant := range w.commands {
 		attempts := own(got, method)
 		if len(attempts) == 0 {
-			add("it has no attempt of %s", method)
+			add("the trace has no attempt of %s", method)
 		}
 		for _, attempt := range attempts {
 			if attempt.Parent != anchors[0].ID {
-				add("an attempt of %s doesn't hang from the anchor", method)
+				add("an attempt of %s isn't below the anchor", method)
 			}
 			if !reaches(got, attempt, participant) {
-				add("nothing of %s hangs from an attempt of %s", participant, method)
+				add("no span of %s is below an attempt of %s", participant, method)
 			}
 		}
 	}
 	for action, compensation := range w.undone {
 		of, by := own(got, action), own(got, compensation)
 		if len(of) == 0 || len(by) == 0 || !slices.Contains(by[0].Links, of[len(of)-1].ID) {
-			add("%s doesn't link to %s, which it undoes", compensation, action)
+			add("%s has no link to %s, which it compensates", compensation, action)
 		}
 	}
 	if n := len(own(got, w.end)); n != 1 {
@@ -160,43 +164,55 @@ func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
 	return faults
 }
 
-// holes says where a trace isn't one: it has one root, the caller's, no span without its parent, and nothing that Jaeger warns of.
+// holes returns where a trace is incomplete. It must have one root, which is the caller's, no span without its parent,
+// and no warning by Jaeger.
 func holes(got *jaegertest.Trace) (faults []string) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if roots := got.Roots(); len(roots) != 1 || roots[0].Name != caller {
-		add("it has %d roots, want the caller's alone", len(roots))
+		add("the trace has %d roots, want only the caller's", len(roots))
 	}
 	for _, orphan := range got.Orphans() {
 		add("the span %s of %s lacks its parent", orphan.Name, orphan.Service)
 	}
 	for _, span := range got.Spans {
 		for _, warning := range span.Warnings {
-			// What a killed process had asked for began before the attempt that was made again; and an anchor takes no time.
+			// A participant may have started its work for a killed orchestrator, before the attempt that was repeated;
+			// and an anchor takes no time.
 			if !strings.Contains(warning, "clock skew") && !strings.Contains(warning, "Negative duration") {
-				add("Jaeger warns of the span %s of %s: %s", span.Name, span.Service, warning)
+				add("Jaeger has a warning for the span %s of %s: %s", span.Name, span.Service, warning)
 			}
 		}
 	}
 	return faults
 }
 
-// reaches says whether a participant's own work hangs from an attempt.
+// isBelowCaller reports whether the parent of a span is the caller's.
+func isBelowCaller(got *jaegertest.Trace, span jaegertest.Span) bool {
+	return slices.ContainsFunc(got.Spans,
+		func(s jaegertest.Span) bool { return s.ID == span.Parent && s.Service == "caller" })
+}
+
+// reaches reports whether an attempt has a span of a participant below it.
 func reaches(got *jaegertest.Trace, attempt jaegertest.Span, participant string) bool {
-	return slices.ContainsFunc(got.Spans, func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant })
+	return slices.ContainsFunc(got.Spans,
+		func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant })
 }
 
-// own returns the orchestrator's own spans of a name.
+// own returns the orchestrator's spans with a name.
 func own(got *jaegertest.Trace, name string) []jaegertest.Span {
-	return slices.DeleteFunc(got.Named(name), func(s jaegertest.Span) bool { return s.Service != "treaty-orchestrator" })
+	return slices.DeleteFunc(got.Named(name),
+		func(s jaegertest.Span) bool { return s.Service != "treaty-orchestrator" })
 }
 
-// TestTraces looks at the traces of two sagas in Jaeger: one that is compensated, and one that goes on after a crash.
+// TestTraces checks the traces of two sagas in Jaeger: one that is compensated, and one that continues after a crash.
 func TestTraces(t *testing.T) {
 	acme := openTraced(t)
 
 	t.Run("compensated", func(t *testing.T) {
-		created, err := customerv1.NewCustomerServiceClient(acme.Conn(company.Customer)).CreateCustomer(t.Context(), &customerv1.CreateCustomerRequest{
-			DisplayName: "Ada", Email: "ada@example.com", Address: &customerv1.Address{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
+		service := customerv1.NewCustomerServiceClient(acme.Conn(company.Customer))
+		created, err := service.CreateCustomer(t.Context(), &customerv1.CreateCustomerRequest{
+			DisplayName: "Ada", Email: "ada@example.com",
+			Address: &customerv1.Address{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -208,11 +224,15 @@ func TestTraces(t *testing.T) {
 				"acme.card.v1.CardService/ChangePostalAddress":    "card",
 				"acme.customer.v1.CustomerService/RestoreAddress": "customer",
 			},
-			undone: map[string]string{"acme.customer.v1.CustomerService/ChangeAddress": "acme.customer.v1.CustomerService/RestoreAddress"},
-			end:    "saga compensated",
+			undone: map[string]string{
+				"acme.customer.v1.CustomerService/ChangeAddress": "acme.customer.v1.CustomerService/RestoreAddress",
+			},
+			end: "saga compensated",
 		}, func(ctx context.Context) {
-			_, err := customerv1.NewCustomerSagasClient(acme.Conn(company.Orchestrator)).ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{
-				RequestId: "move", Customer: created.GetCustomer(), Address: &customerv1.Address{Lines: []string{"P.O. Box 7"}, City: "Delft", Country: "NL"},
+			sagas := customerv1.NewCustomerSagasClient(acme.Conn(company.Orchestrator))
+			_, err := sagas.ChangeAddress(ctx, &customerv1.ChangeAddressSagaRequest{
+				RequestId: "move", Customer: created.GetCustomer(),
+				Address: &customerv1.Address{Lines: []string{"P.O. Box 7"}, City: "Delft", Country: "NL"},
 			})
 			if status.Code(err) != codes.FailedPrecondition {
 				t.Errorf("got %v, want the card service's refusal", err)
@@ -235,12 +255,14 @@ func TestTraces(t *testing.T) {
 	})
 }
 
-// issueCardOverCrash calls IssueCard, kills the orchestrator while the identity service is at work, starts it again, and calls again.
+// issueCardOverCrash calls IssueCard, kills the orchestrator while the identity service works, restarts it, and repeats
+// the call.
 func (c *traced) issueCardOverCrash(ctx context.Context, t *testing.T) {
 	t.Helper()
 	request := &cardv1.IssueCardSagaRequest{
 		RequestId: "apply", Product: "classic", LimitCents: 1_000_00, Channel: "proof",
-		Person: &cardv1.Person{DisplayName: "Grace", Email: "grace@example.com", PassportNumber: "GH190612", NationalId: "grace-1906", YearlyIncomeCents: 60_000_00},
+		Person: &cardv1.Person{DisplayName: "Grace", Email: "grace@example.com", PassportNumber: "GH190612",
+			NationalId: "grace-1906", YearlyIncomeCents: 60_000_00},
 		Postal: &cardv1.Postal{Lines: []string{"Oude Delft 1"}, City: "Delft", Country: "NL"},
 	}
 	client := cardv1.NewCardSagasClient(c.Conn(company.Orchestrator))
@@ -249,12 +271,12 @@ func (c *traced) issueCardOverCrash(ctx context.Context, t *testing.T) {
 		_, err := client.IssueCard(ctx, request)
 		first <- err
 	}()
-	underWay(t, c.Company, "acme.identity.v1.IdentityService/RegisterApplicant")
+	awaitInFlight(t, c.Company, "acme.identity.v1.IdentityService/RegisterApplicant")
 	if err := c.Process(company.Orchestrator).Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-first; status.Code(err) != codes.Unavailable {
-		t.Errorf("the call that the crash cut off: %v, want UNAVAILABLE", err)
+		t.Errorf("the call during the crash: %v, want UNAVAILABLE", err)
 	}
 	if err := c.Process(company.Orchestrator).Start(); err != nil {
 		t.Fatal(err)
@@ -264,18 +286,19 @@ func (c *traced) issueCardOverCrash(ctx context.Context, t *testing.T) {
 	}
 }
 
-// drawn is a trace as text, for failures.
+// drawn returns a trace as text, for failures.
 func drawn(got *jaegertest.Trace) string {
 	var b strings.Builder
 	b.WriteString("the trace:\n")
 	for _, s := range got.Spans {
-		b.WriteString("  " + s.ID + " < " + s.Parent + "  " + s.Service + "  " + s.Name + "  " + strings.Join(s.Links, ",") + "\n")
+		b.WriteString("  " + s.ID + " < " + s.Parent + "  " + s.Service + "  " + s.Name + "  " +
+			strings.Join(s.Links, ",") + "\n")
 	}
 	return b.String()
 }
 
-// underWay waits until a command of that method has been sent and not answered.
-func underWay(t *testing.T, acme *company.Company, method string) {
+// awaitInFlight waits until a command with this method is in flight.
+func awaitInFlight(t *testing.T, acme *company.Company, method string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -301,7 +324,7 @@ func underWay(t *testing.T, acme *company.Company, method string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("no command %s was under way in time", method)
+			t.Fatalf("no command %s was in flight in time", method)
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// openQuick starts a company whose third party and clerk are quick.
+// openQuick starts a company whose register and inspections are fast.
 func openQuick(t *testing.T) *company.Company {
 	t.Helper()
 	acme, err := company.Open(t.Context(), company.Params{
@@ -41,85 +41,92 @@ func openQuick(t *testing.T) *company.Company {
 	return acme
 }
 
-// begin starts a saga by name and returns its name.
+// begin starts a saga of a definition and returns its name.
 func begin(ctx context.Context, t *testing.T, acme *company.Company, definition string, message proto.Message) string {
 	t.Helper()
 	request, err := anypb.New(message)
 	if err != nil {
 		t.Fatal(err)
 	}
-	saga, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).CreateSaga(ctx, &treatyv1.CreateSagaRequest{
-		Definition: definition, Request: request,
-	})
+	saga, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).CreateSaga(ctx,
+		&treatyv1.CreateSagaRequest{
+			Definition: definition, Request: request,
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return saga.GetName()
 }
 
-// TestUpgradeGate verifies the store of a running orchestrator, in which two sagas wait: with the program that runs, and with one whose sagas
-// are others. Nothing of that disturbs the sagas.
+// TestUpgradeGate verifies the store of a running orchestrator with two waiting sagas: with the same program, and with
+// one that has other sagas. Verifying doesn't disturb the sagas.
 func TestUpgradeGate(t *testing.T) {
 	ctx := t.Context()
 	acme := openQuick(t)
-	_, customers := found(ctx, t, acme, "Sleeper")
+	_, customers := createCustomers(ctx, t, acme, "Sleeper")
 	verification := begin(ctx, t, acme, verifyApplicant, &identityv1.VerifyApplicantRequest{
-		RequestId: "verify", Customer: customers[0], DisplayName: "Ada", PassportNumber: "ZZ0000001", ConfirmWithin: durationpb.New(time.Hour),
+		RequestId: "verify", Customer: customers[0], DisplayName: "Ada", PassportNumber: "ZZ0000001",
+		ConfirmWithin: durationpb.New(time.Hour),
 	})
-	review := begin(ctx, t, acme, reviewCustomer, &customerv1.ReviewCustomerRequest{RequestId: "review", Customer: customers[1]})
+	review := begin(ctx, t, acme, reviewCustomer,
+		&customerv1.ReviewCustomerRequest{RequestId: "review", Customer: customers[1]})
 	applicant := awaited(t, acme, verification)
 
 	said, err := acme.Verify(ctx)
-	t.Logf("the same build says: %s", said)
+	t.Logf("the output of the same build: %s", said)
 	if err != nil || said != "2 of 2 open sagas can continue with this build" {
-		t.Errorf("the program that runs can't go on: %v", err)
+		t.Errorf("verify fails with the running build: %v", err)
 	}
 
 	other := filepath.Join(acme.Dir, "bin", "otherbuild")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", other, "./testdata/otherbuild").CombinedOutput(); err != nil {
-		t.Fatalf("building another program: %v\n%s", err, out)
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", other,
+		"./testdata/otherbuild").CombinedOutput(); err != nil {
+		t.Fatalf("building the other build: %v\n%s", err, out)
 	}
 	out, err := exec.CommandContext(ctx, other, "verify", "--store", acme.Store()).CombinedOutput()
-	t.Logf("another build says:\n%s", out)
+	t.Logf("the output of the other build:\n%s", out)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("the other program ends with %v, want exit code 1", err)
+		t.Errorf("the other build ends with %v, want exit code 1", err)
 	}
 	for saga, wants := range map[string][]string{
-		verification: {verifyApplicant, "  1  ", "acme.identity.v1.IdentityService/RegisterApplicant", "acme.identity.v1.IdentityService/InspectPassport"},
-		review:       {reviewCustomer, "code for " + reviewCustomer, "none is registered"},
+		verification: {verifyApplicant, "  1  ", "acme.identity.v1.IdentityService/RegisterApplicant",
+			"acme.identity.v1.IdentityService/InspectPassport"},
+		review: {reviewCustomer, "code for " + reviewCustomer, "none is registered"},
 	} {
 		if finding := lineWith(string(out), saga); !containsInOrder(finding, wants) {
-			t.Errorf("of %s it says %q, want %q in that order", saga, finding, wants)
+			t.Errorf("its line on %s is %q, want %q in this order", saga, finding, wants)
 		}
 	}
 	if last := "2 of 2 open sagas can't continue with this build"; !strings.Contains(string(out), last) {
-		t.Errorf("it doesn't say %q", last)
+		t.Errorf("the output of the other build lacks %q", last)
 	}
 
-	// The gate had no effect: the saga goes on where it was.
+	// The saga continues where it was.
 	publish(ctx, t, acme, applicant)
-	ended, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: verification})
+	ended, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).WaitSaga(ctx,
+		&treatyv1.WaitSagaRequest{Name: verification})
 	if err != nil || ended.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
 		t.Errorf("the verification ended as %s: %v", ended.GetState(), err)
 	}
 }
 
-// publish says by an event that the register vouches for an applicant.
+// publish publishes the event that an applicant is verified.
 func publish(ctx context.Context, t *testing.T, acme *company.Company, applicant string) {
 	t.Helper()
 	data, err := anypb.New(&identityv1.ApplicantVerified{Applicant: applicant, RegisterReference: "by hand"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := treatyv1.NewEventServiceClient(acme.Conn(company.Orchestrator)).PublishEvents(ctx, &treatyv1.PublishEventsRequest{
-		Events: []*treatyv1.PublishedEvent{{Id: applicant, Source: "proof", Data: data}},
-	}); err != nil {
+	if _, err := treatyv1.NewEventServiceClient(acme.Conn(company.Orchestrator)).PublishEvents(ctx,
+		&treatyv1.PublishEventsRequest{
+			Events: []*treatyv1.PublishedEvent{{Id: applicant, Source: "proof", Data: data}},
+		}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// lineWith returns the first line of a text that holds a string.
+// lineWith returns the first line of text that contains a string.
 func lineWith(text, what string) string {
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, what) {

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	protogen.Options{ParamFunc: func(name, _ string) error {
-		return fmt.Errorf("unknown parameter %q: use the parameters of every Go plugin, such as paths=source_relative or "+
-			"module=PREFIX", name)
+		return fmt.Errorf("unknown parameter %q: use the parameters of every Go plugin, such as paths=source_relative "+
+			"or module=PREFIX", name)
 	}}.Run(gen.Run)
 }

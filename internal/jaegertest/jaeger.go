@@ -184,7 +184,8 @@ func build(ctx context.Context) (string, error) {
 	}
 	// Another test process may build at the same time. Both build the same program, so the last rename may win.
 	unfinished := fmt.Sprintf("%s.%d", program, os.Getpid())
-	command := exec.CommandContext(ctx, "go", "build", "-o", unfinished, "github.com/jaegertracing/jaeger/cmd/all-in-one")
+	command := exec.CommandContext(ctx, "go", "build", "-o", unfinished,
+		"github.com/jaegertracing/jaeger/cmd/all-in-one")
 	command.Dir = pins
 	if printed, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w; the output of go build:\n%s", err, printed)

@@ -102,7 +102,8 @@ func (j *Jaeger) Trace(t testing.TB, traceID string, spans int) *Trace {
 			if err != nil {
 				t.Fatalf("read trace %s: %v", traceID, err)
 			}
-			t.Fatalf("trace %s has %d spans after %v, want %d; see %s", traceID, len(found.Spans), traceTimeout, spans, url)
+			t.Fatalf("trace %s has %d spans after %v, want %d; see %s", traceID, len(found.Spans), traceTimeout, spans,
+				url)
 		case <-ticker.C:
 		}
 	}

@@ -12,7 +12,8 @@ const stored = `{"data": [{
 			"processID": "p2",
 			"references": [
 				{"refType": "CHILD_OF", "traceID": "0102030405060708090a0b0c0d0e0f10", "spanID": "00000000000000a1"},
-				{"refType": "FOLLOWS_FROM", "traceID": "0102030405060708090a0b0c0d0e0f10", "spanID": "00000000000000c3"}],
+				{"refType": "FOLLOWS_FROM", "traceID": "0102030405060708090a0b0c0d0e0f10",
+					"spanID": "00000000000000c3"}],
 			"tags": [{"key": "treaty.attempt", "type": "int64", "value": 2}], "warnings": ["clock skew"]},
 		{"spanID": "00000000000000a1", "operationName": "saga", "startTime": 1700000000000100, "duration": 0,
 			"processID": "p1", "references": [], "tags": [], "warnings": null},
@@ -55,7 +56,8 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	for _, body := range []string{``, `{`, `{"data": []}`, `{"data": [{}, {}]}`, `{"data": [{"spans": [{"spanID": 1}]}]}`} {
+	for _, body := range []string{``, `{`, `{"data": []}`, `{"data": [{}, {}]}`,
+		`{"data": [{"spans": [{"spanID": 1}]}]}`} {
 		if trace, err := parse([]byte(body)); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", body, trace)
 		}

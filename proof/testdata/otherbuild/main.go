@@ -1,5 +1,5 @@
-// Command otherbuild is another build of Acme's orchestrator: it verifies applicants in another order, and doesn't know of reviews. It is for
-// the upgrade gate to find out.
+// Command otherbuild is another build of Acme's orchestrator. Its code of VerifyApplicant has another order of steps,
+// and the code of ReviewCustomer is missing. The upgrade gate must report both.
 package main
 
 import (
@@ -17,8 +17,10 @@ func main() {
 
 type sagas struct{}
 
-// VerifyApplicant inspects a passport before anybody is registered.
-func (sagas) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error) {
+// VerifyApplicant inspects the passport before it registers the applicant.
+func (sagas) VerifyApplicant(
+	ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error,
+) {
 	inspected, err := identityv1saga.InspectPassport(ctx, &identityv1.InspectPassportRequest{})
 	if err != nil {
 		return nil, err
