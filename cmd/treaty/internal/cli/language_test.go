@@ -196,7 +196,7 @@ func TestLanguageRequests(t *testing.T) {
 		}
 		return got
 	}
-	t.Run("events go on behind the last one", func(t *testing.T) {
+	t.Run("events continue after the last one", func(t *testing.T) {
 		do(t, 0, "events", "--count", "3", "--type", "shop.v1.OrderShipped", "--subject", "orders/1", "--after", "3")
 		got := servertest.Last[*treatyv1.StreamEventsRequest](t, f)
 		want := &treatyv1.StreamEventsRequest{AfterPosition: 12, Types: []string{"shop.v1.OrderShipped"},
@@ -274,11 +274,11 @@ func TestLanguageProblems(t *testing.T) {
 		code int
 		says string
 	}{
-		"no such event": {[]string{"publish", "shop.v1.Gone"}, nil, 2, `knows no message "shop.v1.Gone"`},
+		"unknown event": {[]string{"publish", "shop.v1.Gone"}, nil, 2, `knows no message "shop.v1.Gone"`},
 		"broken event": {[]string{"publish", "shop.v1.OrderShipped", "--data", `{"orders":1}`}, nil, 2,
 			"The fields of shop.v1.OrderShipped are order, pickupCode."},
 		"no time": {[]string{"publish", "shop.v1.OrderShipped", "--time", "yesterday"}, nil, 2, "RFC 3339"},
-		"no step's name": {[]string{"sagas", "complete", "order-8", "--reply", "{}"}, nil, 2,
+		"invalid step": {[]string{"sagas", "complete", "order-8", "--reply", "{}"}, nil, 2,
 			"isn't the name of a step"},
 		"no such step": {[]string{"sagas", "complete", "order-8/9", "--reply", "{}"}, nil, 2, "has no step 9"},
 		"no compensation": {[]string{"sagas", "complete", "order-8/r3.4", "--compensation", "--reply", "{}"}, nil, 2,
@@ -290,7 +290,7 @@ func TestLanguageProblems(t *testing.T) {
 			"--refuse"},
 		"step isn't there": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND"}, over.Err(), 1,
 			"no such step: sagas/order-8/steps/9"},
-		"nobody there": {[]string{"events"}, status.Error(codes.Unavailable, "down"), 1,
+		"unreachable": {[]string{"events"}, status.Error(codes.Unavailable, "down"), 1,
 			"can't reach an orchestrator"},
 		"purged": {[]string{"events", "--after", "1"},
 			status.Error(codes.OutOfRange, "begin after position 7"), 1, "begin after position 7"},

@@ -80,7 +80,7 @@ func TestProblems(t *testing.T) {
 		{name: "unavailable", setup: setup{args: start}, code: problem.ExitFailure,
 			fail: failure(t, codes.Unavailable, "shutting down")},
 		{name: "stopping", setup: setup{args: start}, code: problem.ExitFailure,
-			fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas go on when it is back",
+			fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas continue when it runs again",
 				&errdetails.ErrorInfo{Reason: "STOPPING", Domain: "treaty"})},
 		{name: "deadline", setup: setup{args: start}, code: problem.ExitFailure,
 			fail: failure(t, codes.DeadlineExceeded, "late")},

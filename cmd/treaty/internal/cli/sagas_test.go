@@ -147,7 +147,7 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 	return saga
 }
 
-// foreign is a saga whose types nobody knows.
+// foreign returns a saga with unknown types.
 func foreign(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "foreign-1", treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
 	saga.Definition = "other.v1.Sagas/Do"

@@ -130,7 +130,7 @@ func describeCode(record *treatyv1.Record) description {
 		}
 	case *treatyv1.Record_BroadcastScheduled:
 		r := kind.BroadcastScheduled
-		to := "to nobody"
+		to := "to no participant"
 		if len(r.GetParticipants()) > 0 {
 			to = "to " + strings.Join(r.GetParticipants(), ", ")
 		}

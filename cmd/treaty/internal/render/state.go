@@ -70,6 +70,7 @@ func causeText(cause treatyv1.CompensationCause) string {
 	}
 }
 
+// SuspensionText returns why a saga is suspended, e.g. "the saga's code panicked".
 func SuspensionText(reason treatyv1.SuspensionReason) string {
 	switch reason {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC:

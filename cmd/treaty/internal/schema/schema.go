@@ -47,6 +47,7 @@ func New(ctx context.Context, conn grpc.ClientConnInterface, timeout time.Durati
 	}
 }
 
+// Close ends the stream to the server. A later question opens another one.
 func (s *Schema) Close() {
 	if s.stream != nil {
 		s.cancel()

@@ -97,8 +97,8 @@ func (r resolver) FindExtensionByNumber(
 	return nil, protoregistry.NotFound
 }
 
-// ShopMessage returns a message of the shop, read from JSON. name is its full name, e.g. "shop.v1.Card".
-func ShopMessage(t testing.TB, name, text string) proto.Message {
+// shopMessage returns a message of the shop, read from JSON. name is its full name, e.g. "shop.v1.Card".
+func shopMessage(t testing.TB, name, text string) proto.Message {
 	t.Helper()
 	files, err := ShopFiles()
 	if err != nil {
@@ -119,7 +119,7 @@ func ShopMessage(t testing.TB, name, text string) proto.Message {
 func ShopAny(t testing.TB, name, text string) *anypb.Any {
 	t.Helper()
 	out := new(anypb.Any)
-	if err := anypb.MarshalFrom(out, ShopMessage(t, name, text),
+	if err := anypb.MarshalFrom(out, shopMessage(t, name, text),
 		proto.MarshalOptions{Deterministic: true}); err != nil {
 		t.Fatal(err)
 	}
