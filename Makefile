@@ -2,7 +2,8 @@
 
 GO ?= go
 
-# The linters have a module of their own, apart from the project's dependencies.
+# Tools have modules of their own, so that nobody who imports this module inherits their dependencies.
+BUF = $(GO) tool -modfile=tools/buf/go.mod buf
 GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 
 # The race detector needs a C compiler.
@@ -21,17 +22,17 @@ all: generate lint test ## Generate, lint and test.
 
 .PHONY: generate
 generate: ## Generate gen/ from proto/. The first run compiles buf, which takes minutes.
-	$(GO) tool buf generate
+	$(BUF) generate
 
 .PHONY: lint
 lint: lint-proto lint-go ## Check the contracts, the Go code and go.mod.
 
 .PHONY: lint-proto
 lint-proto: ## Check the style of the contracts, and their compatibility with the last release.
-	$(GO) tool buf lint
+	$(BUF) lint
 	@if [ -n "$(RELEASE)" ]; then \
-		echo "$(GO) tool buf breaking --against .git#tag=$(RELEASE)"; \
-		$(GO) tool buf breaking --against '.git#tag=$(RELEASE)'; \
+		echo "$(BUF) breaking --against .git#tag=$(RELEASE)"; \
+		$(BUF) breaking --against '.git#tag=$(RELEASE)'; \
 	else \
 		echo "no release yet: skipping the compatibility check"; \
 	fi
