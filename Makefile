@@ -10,12 +10,15 @@ GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 CC_FOUND := $(shell command -v "$$($(GO) env CC | cut -d' ' -f1)" 2>/dev/null)
 RACE := $(if $(CC_FOUND),-race)
 
-# The last release. Contracts must stay compatible with it.
-RELEASE = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+# The contracts of the last release. Those in proto/treaty must stay compatible with them.
+RELEASE_IMAGE = tools/buf/release.binpb
+
+# Contracts that make no such promise.
+UNRELEASED = --exclude-path proto/acme --exclude-path proto/bench
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: all
 all: generate lint test ## Generate, lint and test.
@@ -30,12 +33,11 @@ lint: lint-proto lint-go ## Check the contracts, the Go code and go.mod.
 .PHONY: lint-proto
 lint-proto: ## Check the style of the contracts, and their compatibility with the last release.
 	$(BUF) lint
-	@if [ -n "$(RELEASE)" ]; then \
-		echo "$(BUF) breaking --against .git#tag=$(RELEASE)"; \
-		$(BUF) breaking --against '.git#tag=$(RELEASE)'; \
-	else \
-		echo "no release yet: skipping the compatibility check"; \
-	fi
+	$(BUF) breaking $(UNRELEASED) --against $(RELEASE_IMAGE)
+
+.PHONY: release-image
+release-image: ## Record the contracts as those of a release, which later ones must stay compatible with.
+	$(BUF) build $(UNRELEASED) --exclude-source-info -o $(RELEASE_IMAGE)
 
 .PHONY: lint-go
 lint-go: ## Check the Go code and go.mod.
