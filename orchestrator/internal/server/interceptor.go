@@ -42,10 +42,27 @@ func (s *Server) interceptStream(
 			err = s.panicked(ctx, method, cause)
 		}
 	}()
-	err = handle(server, stream)
-	if err != nil && !foreign(method) {
-		return s.explain(ctx, method, nil, err)
+	received := &requestStream{ServerStream: stream}
+	err = handle(server, received)
+	if err != nil && !received.failed && !foreign(method) {
+		return s.explain(ctx, method, received.request, err)
 	}
+	return err
+}
+
+// requestStream is a stream that keeps the request that was received last. When receiving failed, the error is gRPC's
+// own status, as for a unary call whose request can't be read.
+type requestStream struct {
+	grpc.ServerStream
+
+	request any
+	failed  bool
+}
+
+// RecvMsg receives a request.
+func (r *requestStream) RecvMsg(request any) error {
+	err := r.ServerStream.RecvMsg(request)
+	r.request, r.failed = request, err != nil
 	return err
 }
 

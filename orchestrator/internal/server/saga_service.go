@@ -142,12 +142,11 @@ func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
 
 // WatchSaga streams a saga now and after each change, until it ends.
 func (s *Server) WatchSaga(request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse]) error {
-	ctx := stream.Context()
 	id, err := parseName("name", request.GetName())
 	if err != nil {
 		return err
 	}
-	return subject{saga: id}.of(s.watch(ctx, id, stream.Send))
+	return s.watch(stream.Context(), id, stream.Send)
 }
 
 func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.WatchSagaResponse) error) error {
