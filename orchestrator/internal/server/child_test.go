@@ -39,7 +39,7 @@ func verification(requestID string) *identityv1.VerifyApplicantRequest {
 }
 
 func TestChildStarts(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var starts []engine.StartParams
 	want := &identityv1.ApplicantConfirmed{Applicant: "applicants/1"}
 	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
@@ -90,7 +90,7 @@ const answered = 2 * time.Second
 func TestChildThatTakesLong(t *testing.T) {
 	for name, stop := range map[string]bool{"held": false, "stopping": true} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			started := make(chan struct{}, 1)
 			a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
 				started <- struct{}{}
@@ -130,7 +130,7 @@ func TestChildThatTakesLong(t *testing.T) {
 
 // The longer a child hasn't changed, the later its parent asks again.
 func TestSleepingChildIsAskedForSeldom(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { return handle{}, nil }
 	for unchanged, want := range map[time.Duration]string{0: "1", 155 * time.Second: "15", 24 * time.Hour: "30"} {
 		a.engine.get = func(string) (*treatyv1.Saga, error) {
@@ -174,7 +174,7 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
 				return handle{end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
 			}
@@ -218,7 +218,7 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 		"unreadable undo":    {undoVerifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid("request")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			var request any = raw("")
 			if name == "unreadable undo" {
 				request = raw("\x0a\x05x")
@@ -233,7 +233,7 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 }
 
 func TestChildIsUndone(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var params engine.StartParams
 	a.engine.undo = func(_ context.Context, p engine.StartParams) error {
 		params = p
@@ -256,7 +256,7 @@ func TestChildIsUndone(t *testing.T) {
 }
 
 func TestUndoingAChildThatTakesLong(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.engine.undo = func(ctx context.Context, _ engine.StartParams) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
@@ -284,7 +284,7 @@ func TestUndoingAChildFails(t *testing.T) {
 		"unforeseen":      {errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.undo = func(context.Context, engine.StartParams) error { return test.err }
 			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"), &identityv1.UndoVerifyApplicantRequest{})
 			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)

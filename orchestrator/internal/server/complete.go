@@ -6,17 +6,16 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/treatyhq/treaty/internal/wire"
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 const (
@@ -86,7 +85,7 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	step := saga.GetSteps()[i]
 	method := step.GetMethod()
 	if _, is := s.catalog.SagaDefinition(method); is {
-		return engine.Completion{}, childStep(c, method)
+		return engine.Completion{}, stepIsSagaError(c, method)
 	}
 	if c.direction == engine.Compensation {
 		if method = step.GetCompensationMethod(); method == "" {
@@ -103,22 +102,22 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	completion := engine.Completion{Saga: c.saga, Step: c.step, Direction: c.direction}
 	switch how := request.GetHow().(type) {
 	case *treatyv1.CompleteStepRequest_Reply:
-		completion.Reply, err = completedBy(how.Reply, call)
+		completion.Reply, err = checkReply(how.Reply, call)
 		if err == nil && c.direction == engine.Action && step.GetReply() != nil && sameMessage(call, step.GetReply(), how.Reply) {
 			// Serializing isn't stable: the same reply may come in other bytes than before.
 			completion.Reply = nonNil(step.GetReply().GetValue())
 		}
 	case *treatyv1.CompleteStepRequest_Refusal:
-		completion.Refusal, err = refusedWith(how.Refusal, call)
+		completion.Refusal, err = checkRefusal(how.Refusal, call)
 	default:
 		err = invalid("how", "is missing: give a reply or a refusal")
 	}
 	return completion, err
 }
 
-// childStep says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent
+// stepIsSagaError says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent
 // would go on by something else than what its child comes to.
-func childStep(c command, definition string) error {
+func stepIsSagaError(c command, definition string) error {
 	child := wire.SagaName(engine.ChildID(definition, c.id()))
 	return &apiError{
 		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, subject: subject{step: c.id()},
@@ -126,11 +125,11 @@ func childStep(c command, definition string) error {
 	}
 }
 
-func completedBy(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
+func checkReply(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
 	if n := len(reply.GetValue()); n > machine.MaxPayloadBytes {
 		return nil, invalid("reply", "has %d bytes; at most %d are allowed", n, machine.MaxPayloadBytes)
 	}
-	if err := whole("reply", reply, call.Output); err != nil {
+	if err := checkMessage("reply", reply, call.Output); err != nil {
 		return nil, err
 	}
 	return nonNil(reply.GetValue()), nil
@@ -149,10 +148,10 @@ func sameMessage(call *contract.CallConfig, a, b *anypb.Any) bool {
 	return untrusted.Unmarshal(a.GetValue(), left) == nil && untrusted.Unmarshal(b.GetValue(), right) == nil && proto.Equal(left, right)
 }
 
-func refusedWith(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv1.Failure, error) {
+func checkRefusal(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv1.Failure, error) {
 	code := codes.Code(uint32(refusal.GetCode()))
 	if contract.OutcomeOf(call, code) != treatyv1.Outcome_OUTCOME_REFUSED {
-		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: give %s", code, call.Method, refusing(call))
+		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: give %s", code, call.Method, refusalCodes(call))
 	}
 	if n := len(refusal.GetMessage()); n > MaxRefusalMessage {
 		return nil, invalid("refusal.message", "has %d bytes; at most %d are allowed", n, MaxRefusalMessage)
@@ -167,8 +166,8 @@ func refusedWith(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv
 	return refusal, nil
 }
 
-// refusing lists the codes that mean "refused" for a call.
-func refusing(call *contract.CallConfig) string {
+// refusalCodes lists the codes that mean "refused" for a call.
+func refusalCodes(call *contract.CallConfig) string {
 	var names []string
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		if contract.OutcomeOf(call, code) == treatyv1.Outcome_OUTCOME_REFUSED {

@@ -60,7 +60,7 @@ func TestCompleteStep(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			var got engine.Completion
 			a.engine.get = func(id string) (*treatyv1.Saga, error) { return inspecting(id), nil }
 			a.engine.complete = func(c engine.Completion) error {
@@ -88,7 +88,7 @@ func TestCompleteStepAgain(t *testing.T) {
 	other := pack(t, &identityv1.PassportInspected{Inspection: "inspections/2"})
 	for _, state := range []treatyv1.StepState{treatyv1.StepState_STEP_STATE_DONE, treatyv1.StepState_STEP_STATE_COMPENSATING, treatyv1.StepState_STEP_STATE_COMPENSATED} {
 		t.Run(state.String(), func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.get = func(id string) (*treatyv1.Saga, error) {
 				saga := inspecting(id)
 				saga.Steps[1].State, saga.Steps[1].Reply = state, &anypb.Any{TypeUrl: "x/acme.identity.v1.PassportInspected", Value: first}
@@ -180,7 +180,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 		"in doubt": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT, saga: "sagas/a1"}, ""},
 	} {
 		t.Run(title, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.get = func(id string) (*treatyv1.Saga, error) { return inspecting(id), nil }
 			a.engine.complete = func(engine.Completion) error {
 				if test.err == nil {
@@ -211,7 +211,7 @@ func TestHeartbeatStep(t *testing.T) {
 		"unnamed":   {&treatyv1.HeartbeatStepRequest{Direction: action}, nil, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "name"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.heartbeat = func(saga, step string, direction engine.Direction) error {
 				if saga != "a1" || step != "r2.1" || direction != engine.Compensation {
 					t.Errorf("heard of %s, %s, %s", saga, step, direction)

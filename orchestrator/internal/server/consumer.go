@@ -8,14 +8,13 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/treatyhq/treaty/internal/wire"
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 var consumerName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -35,20 +34,20 @@ type consumers struct {
 
 // session is one stream of a named consumer.
 type session struct {
-	taken chan struct{} // closed when another stream of the same consumer has begun
-	acked chan struct{} // holds a token after each acknowledgement
+	superseded chan struct{} // closed when another stream of the same consumer has begun
+	acks       chan struct{} // holds a token after each acknowledgement
 
 	mu       sync.Mutex
 	position uint64 // acknowledged since the stream began
 }
 
-// take opens a session and ends the one before.
-func (c *consumers) take(name string) *session {
-	opened := &session{taken: make(chan struct{}), acked: make(chan struct{}, 1)}
+// open opens a session and ends the one before.
+func (c *consumers) open(name string) *session {
+	opened := &session{superseded: make(chan struct{}), acks: make(chan struct{}, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if before := c.live[name]; before != nil {
-		close(before.taken)
+		close(before.superseded)
 	}
 	if c.live == nil {
 		c.live = make(map[string]*session)
@@ -57,8 +56,8 @@ func (c *consumers) take(name string) *session {
 	return opened
 }
 
-// leave forgets a session, unless another has taken its place.
-func (c *consumers) leave(name string, left *session) {
+// remove removes a session, unless another has superseded its place.
+func (c *consumers) remove(name string, left *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.live[name] == left {
@@ -66,8 +65,8 @@ func (c *consumers) leave(name string, left *session) {
 	}
 }
 
-// acknowledged tells the session of a consumer, if there is one.
-func (c *consumers) acknowledged(name string, position uint64) {
+// acknowledge notifies the session of a consumer, if there is one.
+func (c *consumers) acknowledge(name string, position uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	opened := c.live[name]
@@ -78,7 +77,7 @@ func (c *consumers) acknowledged(name string, position uint64) {
 	opened.position = max(opened.position, position)
 	opened.mu.Unlock()
 	select {
-	case opened.acked <- struct{}{}:
+	case opened.acks <- struct{}{}:
 	default:
 	}
 }
@@ -90,20 +89,20 @@ func (s *session) acknowledgedPosition() uint64 {
 	return s.position
 }
 
-// over returns a channel that is closed when another stream has taken over; nil for a stream that isn't a consumer's.
-func (s *session) over() <-chan struct{} {
+// replaced returns a channel that is closed when another stream has taken over; nil for a stream that isn't a consumer's.
+func (s *session) replaced() <-chan struct{} {
 	if s == nil {
 		return nil
 	}
-	return s.taken
+	return s.superseded
 }
 
-// heard returns a channel that holds a token after each acknowledgement; nil for a stream that isn't a consumer's.
-func (s *session) heard() <-chan struct{} {
+// acknowledgements returns a channel that holds a token after each acknowledgement; nil for a stream that isn't a consumer's.
+func (s *session) acknowledgements() <-chan struct{} {
 	if s == nil {
 		return nil
 	}
-	return s.acked
+	return s.acks
 }
 
 // AcknowledgeEvents moves a consumer forward, durably.
@@ -126,7 +125,7 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 		return err
 	}
 	if position > newest {
-		return ahead(position, newest)
+		return eventsAheadError(position, newest)
 	}
 	err = s.store.Acknowledge(ctx, consumer, position)
 	switch {
@@ -138,12 +137,12 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	case err != nil:
 		return fmt.Errorf("%w: %w", engine.ErrInDoubt, err)
 	}
-	s.consumers.acknowledged(consumer, position)
+	s.consumers.acknowledge(consumer, position)
 	return nil
 }
 
-// ahead says that no event has reached a position yet.
-func ahead(position, newest uint64) error {
+// eventsAheadError says that no event has reached a position yet.
+func eventsAheadError(position, newest uint64) error {
 	return &apiError{
 		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(newest, 10)},
 		message: fmt.Sprintf("no event has the position %d yet; the newest has %d", position, newest),

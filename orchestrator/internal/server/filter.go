@@ -8,12 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"go.einride.tech/aip/filtering"
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 const (

@@ -43,10 +43,10 @@ func (s *Server) ListSagas(ctx context.Context, request *treatyv1.ListSagasReque
 	if err != nil {
 		return nil, err
 	}
-	scope := tokenScope("sagas", request.GetFilter(), request.GetOrderBy())
+	list := newPageList("sagas", request.GetFilter(), request.GetOrderBy())
 	params := journal.ListParams{Filter: filter, Order: order, Limit: size + 1}
 	if request.GetPageToken() != "" {
-		at, err := parseToken(request.GetPageToken(), scope)
+		at, err := parseToken(request.GetPageToken(), list)
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +60,7 @@ func (s *Server) ListSagas(ctx context.Context, request *treatyv1.ListSagasReque
 	if len(rows) > size {
 		rows = rows[:size]
 		last := rows[size-1]
-		response.NextPageToken = position{id: last.ID, number: ordered(last, order).UnixMicro()}.token(scope)
+		response.NextPageToken = pagePosition{id: last.ID, number: ordered(last, order).UnixMicro()}.token(list)
 	}
 	for _, row := range rows {
 		response.Sagas = append(response.Sagas, sagaOf(row))
@@ -77,7 +77,7 @@ func ordered(row *journal.Row, order journal.Order) time.Time {
 }
 
 // row is the last row of the page before.
-func (p position) row(order journal.Order) *journal.Row {
+func (p pagePosition) row(order journal.Order) *journal.Row {
 	row := &journal.Row{ID: p.id}
 	at := time.UnixMicro(p.number).UTC()
 	if order.By == journal.OrderByUpdateTime {

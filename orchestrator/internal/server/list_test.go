@@ -18,7 +18,7 @@ import (
 )
 
 func TestEveryPageOfAThousandSagas(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	began := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	for i := range 1000 {
 		at := began.Add(time.Duration(i/7) * time.Microsecond) // many at the same time
@@ -57,7 +57,7 @@ func TestEveryPageOfAThousandSagas(t *testing.T) {
 }
 
 func TestPageSizes(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	for asked, want := range map[int32]int{0: 51, 1: 2, 1000: 1001, 5000: 1001} {
 		if _, err := a.sagas.ListSagas(a.ctx(), &treatyv1.ListSagasRequest{PageSize: asked}); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestPageSizes(t *testing.T) {
 }
 
 func TestListSagasRefuses(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.store.rows = []*journal.Row{{ID: "a1"}, {ID: "a2"}}
 	first, err := a.sagas.ListSagas(a.ctx(), &treatyv1.ListSagasRequest{PageSize: 1, Filter: `state = "RUNNING"`})
 	if err != nil || first.GetNextPageToken() == "" {
@@ -99,7 +99,7 @@ func TestListSagasRefuses(t *testing.T) {
 }
 
 func TestRecords(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	const changed, restored = "acme.customer.v1.CustomerService/CreateCustomer", "acme.customer.v1.CustomerService/RemoveCustomer"
 	customer := &customerv1.CreateCustomerRequest{DisplayName: "Ada Byron", Email: "ada@example.com", Address: &customerv1.Address{City: "Springfield", Country: "Freedonia"}}
 	record := func(r *treatyv1.Record) *treatyv1.Turn { return &treatyv1.Turn{Records: []*treatyv1.Record{r}} }
@@ -160,7 +160,7 @@ func TestRecords(t *testing.T) {
 
 // The new round's payloads are covered as those of the one before, also where that is no longer kept.
 func TestRecordsOfTheSagaLanguage(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	verified := &identityv1.ApplicantVerified{Applicant: "applicants/1", RegisterReference: "R-1"}
 	a.store.turns = []*treatyv1.Turn{{Records: []*treatyv1.Record{
 		{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{

@@ -3,9 +3,8 @@ package server
 import (
 	"go.einride.tech/aip/ordering"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 // parseOrder reads order_by.

@@ -12,19 +12,18 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/treatyhq/treaty/internal/wire"
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 const (
@@ -57,13 +56,13 @@ func (s *Server) PublishEvents(ctx context.Context, request *treatyv1.PublishEve
 			return nil, err
 		}
 	}
-	if err := contradiction(events); err != nil {
+	if err := checkDuplicates(events); err != nil {
 		return nil, err
 	}
 	err := s.engine.Publish(ctx, events)
 	switch {
 	case errors.Is(err, engine.ErrOtherEvent):
-		return nil, otherEvents(events)
+		return nil, eventsExistError(events)
 	case err != nil:
 		return nil, err
 	}
@@ -74,8 +73,8 @@ func (s *Server) PublishEvents(ctx context.Context, request *treatyv1.PublishEve
 	return response, nil
 }
 
-// contradiction finds an event that is another one than that of the same source and id before it in the request.
-func contradiction(events []*journal.Event) error {
+// checkDuplicates finds an event that is another one than that of the same source and id before it in the request.
+func checkDuplicates(events []*journal.Event) error {
 	type key struct{ source, id string }
 	seen := make(map[key]int, len(events))
 	for i, event := range events {
@@ -91,8 +90,8 @@ func contradiction(events []*journal.Event) error {
 	return nil
 }
 
-// otherEvents names the events for which nothing was published.
-func otherEvents(events []*journal.Event) error {
+// eventsExistError names the events for which nothing was published.
+func eventsExistError(events []*journal.Event) error {
 	const most = 10
 	var names []string
 	for i, event := range events {
@@ -108,7 +107,7 @@ func otherEvents(events []*journal.Event) error {
 
 // eventOf checks an event against its contract. The field is where it stands in the request.
 func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*journal.Event, error) {
-	if err := identified(field, published); err != nil {
+	if err := checkIdentity(field, published); err != nil {
 		return nil, err
 	}
 	data := published.GetData()
@@ -117,7 +116,7 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	}
 	known, is := s.catalog.EventType(string(data.MessageName()))
 	if !is {
-		return nil, s.unknownEvent(field+".data", data.GetTypeUrl())
+		return nil, s.eventTypeUnknownError(field+".data", data.GetTypeUrl())
 	}
 	canonical, err := canonicalEvent(field+".data", data, known)
 	if err != nil {
@@ -151,8 +150,8 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	return event, nil
 }
 
-// identified checks what tells an event apart.
-func identified(field string, event *treatyv1.PublishedEvent) error {
+// checkIdentity checks what tells an event apart.
+func checkIdentity(field string, event *treatyv1.PublishedEvent) error {
 	switch n := utf8.RuneCountInString(event.GetId()); {
 	case n == 0:
 		return invalid(field+".id", "is missing: with it, publishing again after a lost answer publishes nothing twice")
@@ -194,8 +193,8 @@ func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([
 	return nonNil(canonical), nil
 }
 
-// unknownEvent says that a type is no event, and what is.
-func (s *Server) unknownEvent(field, name string) error {
+// eventTypeUnknownError says that a type is no event, and what is.
+func (s *Server) eventTypeUnknownError(field, name string) error {
 	p := invalid(field, "is a %q, which no contract that is linked into this orchestrator marks with (treaty.v1.event); %s", untrusted.Shorten(name), s.knownEvents())
 	p.reason = treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN
 	return p

@@ -32,7 +32,7 @@ func turnedDown(t *testing.T, id, applicant string) *treatyv1.PublishedEvent {
 }
 
 // publishAll publishes events and returns their positions.
-func (a *api) publishAll(events ...*treatyv1.PublishedEvent) []uint64 {
+func (a *testServer) publishAll(events ...*treatyv1.PublishedEvent) []uint64 {
 	a.t.Helper()
 	response, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: events})
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *api) publishAll(events ...*treatyv1.PublishedEvent) []uint64 {
 }
 
 func TestPublishEvents(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	at := time.Date(2026, 3, 4, 5, 6, 7, 123456789, time.UTC)
 	full := verified(t, "1", "applicants/1")
 	full.Type, full.Subject, full.Time, full.Position = verifiedType, "applicants/1", timestamppb.New(at), 77
@@ -77,7 +77,7 @@ func TestPublishEvents(t *testing.T) {
 // The same event in other bytes is published once: serializing isn't stable.
 func TestPublishEventsAgain(t *testing.T) {
 	applicant, reference := []byte("\x0a\x01a"), []byte("\x12\x01r")
-	publish := func(a *api, parts ...[]byte) (uint64, error) {
+	publish := func(a *testServer, parts ...[]byte) (uint64, error) {
 		event := verified(t, "1", "a")
 		event.Data.Value = slices.Concat(parts...)
 		response, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}})
@@ -97,7 +97,7 @@ func TestPublishEventsAgain(t *testing.T) {
 		"another value of a field": {again: [][]byte{applicant, []byte("\x12\x01s")}, other: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			first, err := publish(a, applicant, reference)
 			if err != nil {
 				t.Fatal(err)
@@ -166,7 +166,7 @@ func TestPublishEventsRefuses(t *testing.T) {
 		"no time": {data(func(e *treatyv1.PublishedEvent) { e.Time = &timestamppb.Timestamp{Seconds: 1 << 50} }), field("events[1].time"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.publish = func([]*journal.Event) error {
 				t.Error("something is published")
 				return nil
@@ -183,7 +183,7 @@ func TestPublishEventsRefuses(t *testing.T) {
 }
 
 func TestPublishEventsFails(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.publishAll(verified(t, "1", "applicants/1"))
 	_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "2", "applicants/2"), verified(t, "1", "applicants/3")}})
 	if got, want := failureOf(t, err), (failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS}); got != want {

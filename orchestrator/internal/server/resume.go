@@ -64,7 +64,7 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 
 // decidedPayload checks the message that comes with a decision against the contract of the stuck command.
 func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
-	step, pivot := stuck(saga)
+	step, pivot := suspendedStep(saga)
 	switch {
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
@@ -90,7 +90,7 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	if how == machine.RetryEdited {
 		field, wanted = "retry_edited.request", call.Input
 	}
-	if err := whole(field, held, wanted); err != nil {
+	if err := checkMessage(field, held, wanted); err != nil {
 		return nil, err
 	}
 	if how == machine.RetryEdited && len(held.GetValue()) == 0 {
@@ -102,8 +102,8 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	return held.GetValue(), nil
 }
 
-// stuck returns the step that a saga is suspended for, and whether that is its pivot; nil when it is for none.
-func stuck(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
+// suspendedStep returns the step that a saga is suspended for, and whether that is its pivot; nil when it is for none.
+func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
 	switch saga.GetSuspension().GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		pivot = true

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +16,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 // CreateSaga starts a saga and returns at once.
@@ -31,10 +30,10 @@ func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaReq
 		return nil, &apiError{
 			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND,
 			subject: subject{definition: name},
-			message: fmt.Sprintf("this orchestrator doesn't run sagas of %q; %s", name, s.offers()),
+			message: fmt.Sprintf("this orchestrator doesn't run sagas of %q; %s", name, s.listDefinitions()),
 		}
 	}
-	if err := typed("request", request.GetRequest(), d.Input); err != nil {
+	if err := checkType("request", request.GetRequest(), d.Input); err != nil {
 		return nil, err
 	}
 	if id := request.GetSagaId(); id != "" && !validSagaID(id) {
@@ -49,8 +48,8 @@ func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaReq
 	return s.view(ctx, saga.saga)
 }
 
-// offers lists the definitions that are served.
-func (s *Server) offers() string {
+// listDefinitions lists the definitions that are served.
+func (s *Server) listDefinitions() string {
 	if len(s.definitions) == 0 {
 		return "it runs none at all"
 	}
@@ -62,8 +61,8 @@ func (s *Server) offers() string {
 	return "it runs " + strings.Join(names, ", ")
 }
 
-// typed checks that an Any holds the wanted message.
-func typed(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
+// checkType checks that an Any holds the wanted message.
+func checkType(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
 	if held.GetTypeUrl() == "" {
 		return invalid(field, "is missing: give a %s", wanted.FullName())
 	}
@@ -73,9 +72,9 @@ func typed(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor)
 	return nil
 }
 
-// whole checks that an Any holds the wanted message, and that it can be read.
-func whole(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
-	if err := typed(field, held, wanted); err != nil {
+// checkMessage checks that an Any holds the wanted message, and that it can be read.
+func checkMessage(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
+	if err := checkType(field, held, wanted); err != nil {
 		return err
 	}
 	if err := untrusted.Unmarshal(held.GetValue(), untrusted.MessageType(wanted).New().Interface()); err != nil {
@@ -90,11 +89,11 @@ func (s *Server) view(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	if err != nil {
 		return nil, subject{saga: id}.of(err)
 	}
-	return shown(saga), nil
+	return redacted(saga), nil
 }
 
-// shown redacts a saga. It works on a copy: what the engine hands out may share messages with what it keeps.
-func shown(saga *treatyv1.Saga) *treatyv1.Saga {
+// redacted redacts a saga. It works on a copy: what the engine hands out may share messages with what it keeps.
+func redacted(saga *treatyv1.Saga) *treatyv1.Saga {
 	copied := proto.CloneOf(saga)
 	contract.Redact(copied)
 	return copied
@@ -161,7 +160,7 @@ func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.Watch
 		if err != nil {
 			return err
 		}
-		if err := send(&treatyv1.WatchSagaResponse{Saga: shown(saga)}); err != nil {
+		if err := send(&treatyv1.WatchSagaResponse{Saga: redacted(saga)}); err != nil {
 			return fmt.Errorf("sending a change: %w", err)
 		}
 		if saga.GetEndTime() != nil {

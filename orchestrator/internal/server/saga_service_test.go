@@ -32,18 +32,18 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 	const name, bad = "sagas/a1", "sagas/A_1"
 	decision := &treatyv1.Decision{Actor: "ada", Reason: "told so"}
 	calls := map[string]struct {
-		call  func(ctx context.Context, a *api, name string) error
+		call  func(ctx context.Context, a *testServer, name string) error
 		field string // that holds the name
 	}{
-		"GetSaga": {func(ctx context.Context, a *api, name string) error {
+		"GetSaga": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
 			return err
 		}, "name"},
-		"WaitSaga": {func(ctx context.Context, a *api, name string) error {
+		"WaitSaga": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: name})
 			return err
 		}, "name"},
-		"WatchSaga": {func(ctx context.Context, a *api, name string) error {
+		"WatchSaga": {func(ctx context.Context, a *testServer, name string) error {
 			stream, err := a.sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: name})
 			if err != nil {
 				return err
@@ -51,17 +51,17 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			_, err = stream.Recv()
 			return err
 		}, "name"},
-		"CancelSaga": {func(ctx context.Context, a *api, name string) error {
+		"CancelSaga": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.CancelSaga(ctx, &treatyv1.CancelSagaRequest{Name: name, Decision: decision})
 			return err
 		}, "name"},
-		"ResumeSaga": {func(ctx context.Context, a *api, name string) error {
+		"ResumeSaga": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.ResumeSaga(ctx, &treatyv1.ResumeSagaRequest{
 				Name: name, Decision: decision, How: &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}},
 			})
 			return err
 		}, "name"},
-		"ListSagaRecords": {func(ctx context.Context, a *api, name string) error {
+		"ListSagaRecords": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.ListSagaRecords(ctx, &treatyv1.ListSagaRecordsRequest{Parent: name})
 			return err
 		}, "parent"},
@@ -85,7 +85,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 		{machine.ErrDecisionUnfit, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT}},
 		{errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	}
-	a := newAPI(t)
+	a := newTestServer(t)
 	for method, call := range calls {
 		t.Run(method, func(t *testing.T) {
 			for _, unnamed := range []string{"", "a1", bad, "sagas/" + strings.Repeat("a", 64), "sagas/a1/steps/1"} {
@@ -114,7 +114,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 }
 
 func TestCreateSaga(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var params engine.StartParams
 	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 		params = p
@@ -169,7 +169,7 @@ func TestCreateSagaRefuses(t *testing.T) {
 		"a definition's sooner": {&treatyv1.CreateSagaRequest{Definition: "/" + changeAddress, Request: good, SagaId: "A"}, invalid("saga_id")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			_, err := a.sagas.CreateSaga(a.ctx(), test.request)
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
@@ -179,7 +179,7 @@ func TestCreateSagaRefuses(t *testing.T) {
 }
 
 func TestWaitSagaEndsWhenTheOrchestratorStops(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	waiting := make(chan struct{})
 	a.engine.await = func(ctx context.Context, _ string) (engine.SagaEnd, error) {
 		close(waiting)
@@ -199,7 +199,7 @@ func TestWaitSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 }
 
 func TestWatchSaga(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	state := make(chan treatyv1.SagaState, 1)
 	a.engine.get = func(id string) (*treatyv1.Saga, error) {
 		saga := &treatyv1.Saga{Name: "sagas/" + id, State: <-state}
@@ -228,7 +228,7 @@ func TestWatchSaga(t *testing.T) {
 }
 
 func TestWatchSagaEndsWhenTheOrchestratorStops(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	stream, err := a.sagas.WatchSaga(a.ctx(), &treatyv1.WatchSagaRequest{Name: "sagas/a1"})
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestWatchSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 }
 
 func TestCancelSaga(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var got *treatyv1.Decision
 	a.engine.cancel = func(_ string, decision *treatyv1.Decision) error { got = decision; return nil }
 	want := &treatyv1.Decision{Actor: "ada", Reason: "wrong customer"}
@@ -318,7 +318,7 @@ func TestResumeSaga(t *testing.T) {
 		"done: not suspended":         {saga: &treatyv1.Saga{Name: "sagas/a1"}, request: done(nil), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED, saga: "sagas/a1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.engine.get = func(string) (*treatyv1.Saga, error) { return test.saga, nil }
 			var got engine.ResumeParams
 			a.engine.resume = func(_ string, params engine.ResumeParams) error { got = params; return nil }
@@ -339,7 +339,7 @@ func TestResumeSaga(t *testing.T) {
 }
 
 func TestShownSagaIsRedacted(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	whole := &treatyv1.Saga{
 		Name: "sagas/a1", Request: pack(t, application()),
 		Steps:   []*treatyv1.Step{{Request: pack(t, &customerv1.CreateCustomerRequest{DisplayName: "Ada Byron", Email: "ada@example.com"})}},

@@ -40,14 +40,14 @@ const (
 	// handshakeTimeout bounds the set-up of a connection.
 	handshakeTimeout = 20 * time.Second
 
-	// pingInterval is the shortest time between a client's keepalive pings; one that pings more often is cut off.
-	pingInterval = 10 * time.Second
+	// minPingInterval is the shortest time between a client's keepalive pings; one that pings more often is cut off.
+	minPingInterval = 10 * time.Second
 
 	// idlePing is after how long without a sign of life a client is pinged, so that a vanished one is noticed.
 	idlePing = 2 * time.Minute
 
-	// hangUp is how long a call that has been answered may take to reach its caller.
-	hangUp = 500 * time.Millisecond
+	// closeGrace is how long a call that has been answered may take to reach its caller.
+	closeGrace = 500 * time.Millisecond
 )
 
 // Config is what a Server is made of.
@@ -157,7 +157,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingInterval, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
 	}
@@ -212,7 +212,7 @@ func (s *Server) Drain(ctx context.Context) {
 
 // Close ends what is left: calls that have been answered get a moment to reach their callers.
 func (s *Server) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), hangUp)
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	s.Drain(ctx)
 	s.grpc.Stop()

@@ -33,7 +33,7 @@ func succeeded(t *testing.T, reply proto.Message) engine.SagaEnd {
 }
 
 func TestSagaIsCalledLikeAnyMethod(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var params engine.StartParams
 	want := &customerv1.AddressAgreed{Customer: "customers/ada", AddressRevision: 2}
 	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
@@ -67,7 +67,7 @@ func TestSagaIsCalledLikeAnyMethod(t *testing.T) {
 }
 
 func TestSagaIsNamedBeforeItEnds(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	release := make(chan struct{})
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
 		return waiting{release, succeeded(t, new(customerv1.AddressAgreed))}, nil
@@ -118,7 +118,7 @@ func (w waiting) Ended(context.Context) (engine.SagaEnd, bool, error) {
 }
 
 func TestSameRequestIDIsTheSameSaga(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var ids []string
 	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 		ids = append(ids, p.SagaID)
@@ -176,7 +176,7 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			var id string
 			a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 				id = p.SagaID
@@ -210,7 +210,7 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 }
 
 func TestCallersDeadlineLeavesTheSagaAlone(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { return handle{}, nil }
 	ctx, cancel := context.WithTimeout(a.ctx(), 50*time.Millisecond)
 	defer cancel()
@@ -244,7 +244,7 @@ func TestRefusedStarts(t *testing.T) {
 		"same request id, twice": {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "a", startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			var id string
 			a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 				id = p.SagaID
@@ -287,7 +287,7 @@ func TestServiceIsServedWholeOrNotAtAll(t *testing.T) {
 }
 
 func TestPanicIsAnError(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { panic("secret") }
 	_, err := customerv1.NewCustomerSagasClient(a.conn).ChangeAddress(a.ctx(), address())
 	if got, want := failureOf(t, err), (failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}); got != want {
@@ -314,7 +314,7 @@ func TestCallersTraceIsContinued(t *testing.T) {
 		"untraced": {span: "00f067aa0ba902b7"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newSecureAPI(t, security{telemetry: test.telemetry})
+			a := newSecureTestServer(t, security{telemetry: test.telemetry})
 			var trace *treatyv1.TraceAnchor
 			a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 				trace = p.Trace

@@ -207,8 +207,8 @@ func (f *fakeStore) Turns(_ context.Context, _ string, after uint64, limit int) 
 	return out, nil
 }
 
-// api is a server over fakes with a client.
-type api struct {
+// testServer is a server with fakes for its engine and store, and a client that is connected to it.
+type testServer struct {
 	t      *testing.T
 	engine *fakeEngine
 	store  *fakeStore
@@ -225,11 +225,11 @@ type security struct {
 	telemetry      *telemetry.Telemetry
 }
 
-func newAPI(t *testing.T) *api { return newSecureAPI(t, security{}) }
+func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
 
-func newSecureAPI(t *testing.T, tls security) *api {
+func newSecureTestServer(t *testing.T, tls security) *testServer {
 	t.Helper()
-	a := &api{t: t, engine: new(fakeEngine), store: new(fakeStore), memory: journaltest.NewMemory()}
+	a := &testServer{t: t, engine: new(fakeEngine), store: new(fakeStore), memory: journaltest.NewMemory()}
 	a.store.EventReader = a.memory
 	a.engine.publish = a.append
 	a.serve(server.Config{
@@ -239,7 +239,7 @@ func newSecureAPI(t *testing.T, tls security) *api {
 }
 
 // serve serves the API until the test ends, and connects to it.
-func (a *api) serve(config server.Config, client *tls.Config) {
+func (a *testServer) serve(config server.Config, client *tls.Config) {
 	t := a.t
 	t.Helper()
 	var err error
@@ -275,7 +275,7 @@ func (a *api) serve(config server.Config, client *tls.Config) {
 }
 
 // append stores events as the engine does.
-func (a *api) append(events []*journal.Event) error {
+func (a *testServer) append(events []*journal.Event) error {
 	for _, event := range events {
 		event.StoreTime = time.Unix(1_800_000_000, 0)
 		if event.Time.IsZero() {
@@ -293,7 +293,7 @@ func (a *api) append(events []*journal.Event) error {
 }
 
 // ctx bounds a test's calls.
-func (a *api) ctx() context.Context {
+func (a *testServer) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
 	a.t.Cleanup(cancel)
 	return ctx

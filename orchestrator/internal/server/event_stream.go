@@ -29,39 +29,39 @@ const (
 	// MaxEventTypes is how many types a stream may ask for.
 	MaxEventTypes = 100
 
-	// eventsAtOnce is how many events are read from the store at a time; each may have MaxEventBytes.
-	eventsAtOnce = 32
+	// maxEventsRead is how many events are read from the store at a time; each may have MaxEventBytes.
+	maxEventsRead = 32
 
-	// passedAtMost is how many positions a consumer may pass without being sent anything until the store is told.
-	passedAtMost = 1000
+	// maxUnwanted is how many positions a consumer may pass without being sent anything until the store is told.
+	maxUnwanted = 1000
 
-	// farewell bounds what is written when a consumer's stream ends.
-	farewell = 2 * time.Second
+	// closeTimeout bounds what is written when a consumer's stream ends.
+	closeTimeout = 2 * time.Second
 )
 
 // StreamEvents sends events from a position on, or from where a consumer is, and goes on as more come.
 func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
-	r, err := s.reader(request)
+	r, err := s.newEventStream(request)
 	if err != nil {
 		return err
 	}
 	return r.run(stream.Context(), request.GetAfterPosition(), stream)
 }
 
-// reader checks what is asked for.
-func (s *Server) reader(request *treatyv1.StreamEventsRequest) (*reader, error) {
+// newEventStream checks what is asked for.
+func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventStream, error) {
 	if n := len(request.GetTypes()); n > MaxEventTypes {
 		return nil, invalid("types", "has %d of them; at most %d are allowed: leave it out for all", n, MaxEventTypes)
 	}
 	for i, name := range request.GetTypes() {
 		if _, known := s.catalog.EventType(name); !known {
-			return nil, s.unknownEvent(fmt.Sprintf("types[%d]", i), name)
+			return nil, s.eventTypeUnknownError(fmt.Sprintf("types[%d]", i), name)
 		}
 	}
 	if n := len(request.GetSubject()); n > machine.MaxSubjectBytes {
 		return nil, invalid("subject", "has %d bytes; a correlation key has at most %d", n, machine.MaxSubjectBytes)
 	}
-	r := &reader{server: s, wanted: journal.EventsParams{Types: request.GetTypes(), Subject: request.GetSubject()}}
+	r := &eventStream{server: s, wanted: journal.EventsParams{Types: request.GetTypes(), Subject: request.GetSubject()}}
 	if r.consumer = request.GetConsumer(); r.consumer == "" {
 		if request.GetMaxUnacknowledged() != 0 {
 			return nil, invalid("max_unacknowledged", "is for a consumer with a name: give consumer, or leave it out")
@@ -82,8 +82,8 @@ func (s *Server) reader(request *treatyv1.StreamEventsRequest) (*reader, error) 
 	return r, nil
 }
 
-// reader sends one stream its events.
-type reader struct {
+// eventStream sends one stream its events.
+type eventStream struct {
 	server *Server
 	wanted journal.EventsParams // but for where and how many
 
@@ -91,14 +91,14 @@ type reader struct {
 	newest   uint64 // of all events, when it was asked for last
 
 	// For a consumer with a name.
-	consumer string
-	session  *session
-	window   int
-	unacked  []uint64 // the positions that were sent and not acknowledged, ascending
-	stored   uint64   // what the store knows it to be done with
+	consumer       string
+	session        *session
+	window         int
+	unacknowledged []uint64 // the positions that were sent and not acknowledged, ascending
+	stored         uint64   // what the store knows it to be done with
 }
 
-func (r *reader) run(ctx context.Context, after uint64, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (r *eventStream) run(ctx context.Context, after uint64, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
 	// First the watch, so that no event slips through between reading and watching.
 	published, cancel := r.server.engine.WatchEvents()
 	defer cancel()
@@ -109,19 +109,19 @@ func (r *reader) run(ctx context.Context, after uint64, stream grpc.ServerStream
 	if err := stream.SendHeader(nil); err != nil {
 		return fmt.Errorf("opening a stream of events: %w", err)
 	}
-	defer r.end(ctx)
+	defer r.close(ctx)
 	for {
 		if err := r.catchUp(ctx, stream); err != nil {
 			return err
 		}
-		if err := r.pass(ctx, passedAtMost); err != nil {
+		if err := r.skipUnwanted(ctx, maxUnwanted); err != nil {
 			return err
 		}
 		select {
 		case <-published:
-		case <-r.session.heard():
-		case <-r.session.over():
-			return r.takenOver()
+		case <-r.session.acknowledgements():
+		case <-r.session.replaced():
+			return r.takenError()
 		case <-r.server.stopping:
 			return engine.ErrStopping
 		case <-ctx.Done():
@@ -131,13 +131,13 @@ func (r *reader) run(ctx context.Context, after uint64, stream grpc.ServerStream
 }
 
 // begin finds out where the stream begins.
-func (r *reader) begin(ctx context.Context, after uint64) error {
+func (r *eventStream) begin(ctx context.Context, after uint64) error {
 	oldest, newest, err := r.server.store.EventRange(ctx)
 	if err != nil {
 		return err
 	}
 	if after > newest {
-		return ahead(after, newest)
+		return eventsAheadError(after, newest)
 	}
 	if after == 0 && oldest > 0 {
 		after = oldest - 1
@@ -145,14 +145,14 @@ func (r *reader) begin(ctx context.Context, after uint64) error {
 	if r.consumer != "" {
 		// Before the stream that is open already is ended for this one.
 		var known journal.Consumer
-		if known, err = r.known(ctx, after); err != nil {
+		if known, err = r.storedConsumer(ctx, after); err != nil {
 			return err
 		}
 		if known.Filter != r.filter() {
-			return r.otherFilter(known.Filter)
+			return r.filterError(known.Filter)
 		}
-		r.session = r.server.consumers.take(r.consumer)
-		if known, err = r.known(ctx, after); err == nil {
+		r.session = r.server.consumers.open(r.consumer)
+		if known, err = r.storedConsumer(ctx, after); err == nil {
 			oldest, newest, err = r.server.store.EventRange(ctx)
 		}
 		after = known.Position
@@ -160,24 +160,24 @@ func (r *reader) begin(ctx context.Context, after uint64) error {
 	}
 	if err == nil {
 		r.position, r.newest = after, newest
-		err = r.complete(oldest)
+		err = r.checkPurged(oldest)
 	}
 	if err == nil && after > newest {
-		err = ahead(after, newest)
+		err = eventsAheadError(after, newest)
 	}
 	if err != nil && r.session != nil {
-		r.server.consumers.leave(r.consumer, r.session)
+		r.server.consumers.remove(r.consumer, r.session)
 	}
 	return err
 }
 
-// known returns the consumer as the store knows it.
-func (r *reader) known(ctx context.Context, after uint64) (journal.Consumer, error) {
+// storedConsumer returns the consumer as the store knows it.
+func (r *eventStream) storedConsumer(ctx context.Context, after uint64) (journal.Consumer, error) {
 	return r.server.store.Consumer(ctx, journal.Consumer{Name: r.consumer, Position: after, Filter: r.filter()})
 }
 
 // filter says which events are wanted, the same whatever the order in which they were asked for.
-func (r *reader) filter() string {
+func (r *eventStream) filter() string {
 	wanted := "all types"
 	if len(r.wanted.Types) > 0 {
 		wanted = strings.Join(slices.Compact(slices.Sorted(slices.Values(r.wanted.Types))), ", ")
@@ -188,17 +188,17 @@ func (r *reader) filter() string {
 	return wanted
 }
 
-// otherFilter refuses a consumer that was made for other events: it has passed those that it didn't want, so they
+// filterError refuses a consumer that was made for other events: it has passed those that it didn't want, so they
 // wouldn't come.
-func (r *reader) otherFilter(made string) error {
+func (r *eventStream) filterError(made string) error {
 	return &apiError{
 		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
 		message: fmt.Sprintf("the consumer %q reads %s, and has passed whatever else there was; for %s, use a consumer with another name", r.consumer, made, r.filter()),
 	}
 }
 
-// complete makes sure that nothing behind the position has been purged.
-func (r *reader) complete(oldest uint64) error {
+// checkPurged makes sure that nothing behind the position has been purged.
+func (r *eventStream) checkPurged(oldest uint64) error {
 	if oldest <= r.position+1 {
 		return nil
 	}
@@ -217,10 +217,10 @@ func (r *reader) complete(oldest uint64) error {
 
 // catchUp sends what there is, as far as the consumer's window reaches. Nothing more is read while a slow caller takes
 // what was sent.
-func (r *reader) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (r *eventStream) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
 	for {
 		params := r.wanted
-		if params.Limit = r.room(); params.Limit == 0 {
+		if params.Limit = r.capacity(); params.Limit == 0 {
 			return nil
 		}
 		params.After = r.position
@@ -232,7 +232,7 @@ func (r *reader) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[
 		if err != nil {
 			return err
 		}
-		if err := r.complete(oldest); err != nil {
+		if err := r.checkPurged(oldest); err != nil {
 			return err
 		}
 		if err := r.send(events, stream); err != nil {
@@ -249,32 +249,32 @@ func (r *reader) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[
 	}
 }
 
-// room is how many events may be read now.
-func (r *reader) room() int {
+// capacity is how many events may be read now.
+func (r *eventStream) capacity() int {
 	if r.session == nil {
-		return eventsAtOnce
+		return maxEventsRead
 	}
 	done := r.session.acknowledgedPosition()
 	n := 0
-	for n < len(r.unacked) && r.unacked[n] <= done {
+	for n < len(r.unacknowledged) && r.unacknowledged[n] <= done {
 		n++
 	}
-	r.unacked = append(r.unacked[:0], r.unacked[n:]...)
+	r.unacknowledged = append(r.unacknowledged[:0], r.unacknowledged[n:]...)
 	r.stored, r.position = max(r.stored, done), max(r.position, done)
-	return min(r.window-len(r.unacked), eventsAtOnce)
+	return min(r.window-len(r.unacknowledged), maxEventsRead)
 }
 
-func (r *reader) send(events []*journal.Event, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (r *eventStream) send(events []*journal.Event, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
 	for _, event := range events {
 		select {
-		case <-r.session.over():
-			return r.takenOver()
+		case <-r.session.replaced():
+			return r.takenError()
 		case <-r.server.stopping:
 			return engine.ErrStopping
 		default:
 		}
 		if r.session != nil {
-			r.unacked = append(r.unacked, event.Position)
+			r.unacknowledged = append(r.unacknowledged, event.Position)
 		}
 		if err := stream.Send(&treatyv1.StreamEventsResponse{Event: publishedOf(event)}); err != nil {
 			return fmt.Errorf("sending an event: %w", err)
@@ -284,23 +284,23 @@ func (r *reader) send(events []*journal.Event, stream grpc.ServerStreamingServer
 	return nil
 }
 
-func (r *reader) takenOver() error {
+func (r *eventStream) takenError() error {
 	return &apiError{
 		code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_TAKEN, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
 		message: fmt.Sprintf("another stream of the consumer %q has begun; what this one didn't acknowledge goes there", r.consumer),
 	}
 }
 
-// pass moves a consumer past events that it doesn't want, and so never acknowledges, once they are more than a number.
+// skipUnwanted moves a consumer past events that it doesn't want, and so never acknowledges, once they are more than a number.
 // Otherwise its place would be purged some day, although it has missed nothing.
-func (r *reader) pass(ctx context.Context, most uint64) error {
+func (r *eventStream) skipUnwanted(ctx context.Context, most uint64) error {
 	if r.session == nil {
 		return nil
 	}
-	r.room() // takes what was acknowledged
+	r.capacity() // takes what was acknowledged
 	passed := r.position
-	if len(r.unacked) > 0 {
-		passed = r.unacked[0] - 1
+	if len(r.unacknowledged) > 0 {
+		passed = r.unacknowledged[0] - 1
 	}
 	if passed <= r.stored || passed-r.stored <= most {
 		return nil
@@ -312,20 +312,20 @@ func (r *reader) pass(ctx context.Context, most uint64) error {
 	return nil
 }
 
-// end takes leave of a consumer.
-func (r *reader) end(ctx context.Context) {
+// close takes leave of a consumer.
+func (r *eventStream) close(ctx context.Context) {
 	if r.session == nil {
 		return
 	}
-	defer r.server.consumers.leave(r.consumer, r.session)
+	defer r.server.consumers.remove(r.consumer, r.session)
 	select {
-	case <-r.session.over():
+	case <-r.session.replaced():
 		return // it is another stream's now
 	default:
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	if err := r.pass(ctx, 0); err != nil && !errors.Is(err, journal.ErrClosed) {
+	if err := r.skipUnwanted(ctx, 0); err != nil && !errors.Is(err, journal.ErrClosed) {
 		r.server.logger.WarnContext(ctx, "the place of a consumer of events isn't kept; it is sent nothing twice for that", "consumer", r.consumer, "error", err)
 	}
 }

@@ -17,7 +17,7 @@ const (
 // decisionOf is the decision as it is journaled: where the caller showed a certificate, its subject is the actor,
 // whatever the caller says.
 func decisionOf(ctx context.Context, said *treatyv1.Decision) (*treatyv1.Decision, error) {
-	actor := certified(ctx)
+	actor := certificateName(ctx)
 	if actor == "" {
 		actor = said.GetActor()
 	}
@@ -30,9 +30,9 @@ func decisionOf(ctx context.Context, said *treatyv1.Decision) (*treatyv1.Decisio
 	return &treatyv1.Decision{Actor: actor, Reason: said.GetReason()}, nil
 }
 
-// certified returns whom the verified certificate of the caller names: its subject, or else its first URI (as SPIFFE
+// certificateName returns whom the verified certificate of the caller names: its subject, or else its first URI (as SPIFFE
 // has it) or DNS name. It is empty without one.
-func certified(ctx context.Context) string {
+func certificateName(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return ""

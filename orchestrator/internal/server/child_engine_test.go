@@ -87,11 +87,11 @@ func (*register) Discover(string, func()) (engine.Discovered, func()) {
 }
 
 // driven is the API over a whole engine.
-func driven(t *testing.T) (*api, *register) {
+func driven(t *testing.T) (*testServer, *register) {
 	t.Helper()
 	code := registry{}
 	identityv1saga.RegisterIdentitySagas(code, verifying{})
-	a, there := &api{t: t, memory: journaltest.NewMemory()}, &register{accepted: make(chan string, 10)}
+	a, there := &testServer{t: t, memory: journaltest.NewMemory()}, &register{accepted: make(chan string, 10)}
 	e, err := engine.New(engine.Config{Store: a.memory, Dispatcher: there, Catalog: catalogOf(t), Definitions: code})
 	if err != nil {
 		t.Fatal(err)

@@ -3,8 +3,8 @@ package server
 import "testing"
 
 func TestTokenIsGoodForOneListOnly(t *testing.T) {
-	here, there := tokenScope("sagas", "a", "b"), tokenScope("sagas", "a", "c")
-	want := position{id: "s01", number: 1767323045000006}
+	here, there := newPageList("sagas", "a", "b"), newPageList("sagas", "a", "c")
+	want := pagePosition{id: "s01", number: 1767323045000006}
 	got, err := parseToken(want.token(here), here)
 	if err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
@@ -16,14 +16,14 @@ func TestTokenIsGoodForOneListOnly(t *testing.T) {
 
 // A token is read only as what it was made of.
 func FuzzToken(f *testing.F) {
-	scope := tokenScope("sagas", "", "")
-	f.Add(position{id: "s01", number: 1}.token(scope))
+	list := newPageList("sagas", "", "")
+	f.Add(pagePosition{id: "s01", number: 1}.token(list))
 	f.Add("")
 	f.Add("AQ")
 	f.Fuzz(func(t *testing.T, token string) {
-		at, err := parseToken(token, scope)
-		if err == nil && at.token(scope) != token {
-			t.Errorf("%q is read as %+v, which is %q", token, at, at.token(scope))
+		at, err := parseToken(token, list)
+		if err == nil && at.token(list) != token {
+			t.Errorf("%q is read as %+v, which is %q", token, at, at.token(list))
 		}
 	})
 }

@@ -34,7 +34,7 @@ import (
 )
 
 func TestHealth(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	client := healthv1.NewHealthClient(a.conn)
 	check := func(service string, want healthv1.HealthCheckResponse_ServingStatus) {
 		t.Helper()
@@ -75,7 +75,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestChannelz(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	got, err := channelzv1.NewChannelzClient(a.conn).GetServers(a.ctx(), &channelzv1.GetServersRequest{})
 	if err != nil || len(got.GetServer()) == 0 {
 		t.Errorf("servers %v, %v", got, err)
@@ -84,7 +84,7 @@ func TestChannelz(t *testing.T) {
 
 // A client that knows nothing finds a saga by reflection, starts it from JSON and reads its reply, as grpcurl does.
 func TestSagaIsStartedKnowingNothing(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 		in := new(customerv1.ChangeAddressSagaRequest)
 		if err := proto.Unmarshal(p.Request, in); err != nil {
@@ -161,7 +161,7 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 		"name":    {x509.Certificate{DNSNames: []string{"ops.acme.example"}}, "ops.acme.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newSecureAPI(t, security{
+			a := newSecureTestServer(t, security{
 				server: &tls.Config{
 					Certificates: []tls.Certificate{authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
 					ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
@@ -183,7 +183,7 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 
 func TestStrangersAreTurnedAway(t *testing.T) {
 	authority, stranger := newAuthority(t), newAuthority(t)
-	a := newSecureAPI(t, security{
+	a := newSecureTestServer(t, security{
 		server: &tls.Config{
 			Certificates: []tls.Certificate{authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
 			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// position is where a page ends.
-type position struct {
+// pagePosition is where a page ends.
+type pagePosition struct {
 	// id is the last saga's id; empty in a list of records.
 	id string
 
@@ -23,16 +23,16 @@ const (
 	tokenHead    = 1 + tokenSum + 8
 )
 
-// scope is what a list's pages have in common: a token is good for no other list.
-type scope string
+// pageList is what a list's pages have in common: a token is good for no other list.
+type pageList string
 
-// tokenScope joins what a list depends on.
-func tokenScope(kind string, parts ...string) scope {
-	return scope(kind + "\x00" + strings.Join(parts, "\x00"))
+// newPageList joins what a list depends on.
+func newPageList(kind string, parts ...string) pageList {
+	return pageList(kind + "\x00" + strings.Join(parts, "\x00"))
 }
 
 // token renders the position: the version, a checksum over everything, the number and the id.
-func (p position) token(in scope) string {
+func (p pagePosition) token(in pageList) string {
 	raw := make([]byte, tokenHead, tokenHead+len(p.id))
 	raw[0] = tokenVersion
 	binary.BigEndian.PutUint64(raw[1+tokenSum:], uint64(p.number))
@@ -42,7 +42,7 @@ func (p position) token(in scope) string {
 }
 
 // checksum doesn't keep anybody from making tokens up: they say nothing that a caller may not know. It finds mistakes.
-func checksum(raw []byte, in scope) []byte {
+func checksum(raw []byte, in pageList) []byte {
 	hash := sha256.New()
 	hash.Write(raw[:1])
 	hash.Write(raw[1+tokenSum:])
@@ -52,12 +52,12 @@ func checksum(raw []byte, in scope) []byte {
 }
 
 // parseToken reads a token of the same list.
-func parseToken(token string, in scope) (position, error) {
+func parseToken(token string, in pageList) (pagePosition, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(raw) < tokenHead || raw[0] != tokenVersion || !bytes.Equal(raw[1:1+tokenSum], checksum(raw, in)) {
-		return position{}, invalid("page_token", "isn't a token of this list: give the next_page_token of the page before, with the same other fields, or none to begin anew")
+		return pagePosition{}, invalid("page_token", "isn't a token of this list: give the next_page_token of the page before, with the same other fields, or none to begin anew")
 	}
-	return position{
+	return pagePosition{
 		id:     string(raw[tokenHead:]),
 		number: int64(binary.BigEndian.Uint64(raw[1+tokenSum:])),
 	}, nil

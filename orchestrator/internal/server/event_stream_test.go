@@ -25,7 +25,7 @@ type listener struct {
 }
 
 // listen opens a stream and waits until it is open, if it can be.
-func (a *api) listen(request *treatyv1.StreamEventsRequest) *listener {
+func (a *testServer) listen(request *treatyv1.StreamEventsRequest) *listener {
 	a.t.Helper()
 	ctx, cancel := context.WithCancel(a.ctx())
 	a.t.Cleanup(cancel)
@@ -70,7 +70,7 @@ func (l *listener) expect(want string) {
 	}
 }
 
-func (a *api) acknowledge(consumer string, position uint64) {
+func (a *testServer) acknowledge(consumer string, position uint64) {
 	a.t.Helper()
 	if _, err := a.events.AcknowledgeEvents(a.ctx(), &treatyv1.AcknowledgeEventsRequest{Consumer: consumer, Position: position}); err != nil {
 		a.t.Fatal(err)
@@ -90,7 +90,7 @@ func TestStreamEvents(t *testing.T) {
 		"to a consumer":   {&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 5, Subject: "applicants/3"}, "3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			a.publishAll(verified(t, "1", "applicants/1"), turnedDown(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
 			l := a.listen(test.request)
 			a.publishAll(verified(t, "4", "applicants/2"), turnedDown(t, "5", "applicants/1"))
@@ -100,7 +100,7 @@ func TestStreamEvents(t *testing.T) {
 }
 
 func TestStreamedEventIsWhole(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	position := a.publishAll(verified(t, "1", "applicants/1"))[0]
 	l := a.listen(&treatyv1.StreamEventsRequest{})
 	response, err := l.stream.Recv()
@@ -117,7 +117,7 @@ func TestStreamedEventIsWhole(t *testing.T) {
 
 // Many events, far more than are read at a time, each once and in order, while they are published.
 func TestStreamEventsInOrder(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	const n = 500
 	l := a.listen(&treatyv1.StreamEventsRequest{Types: []string{verifiedType}})
 	var want []string
@@ -142,7 +142,7 @@ func TestStreamEventsInOrder(t *testing.T) {
 }
 
 func TestConsumerGoesOnWhereItAcknowledged(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	positions := a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
 	first := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail"})
 	first.expect("1 2 3")
@@ -163,7 +163,7 @@ func TestConsumerGoesOnWhereItAcknowledged(t *testing.T) {
 }
 
 func TestConsumersWindow(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	var events []*treatyv1.PublishedEvent
 	for i := range 7 {
 		// Every second event isn't wanted, and so isn't acknowledged either.
@@ -184,7 +184,7 @@ func TestConsumersWindow(t *testing.T) {
 
 // A consumer is moved past what it doesn't want, so that it isn't told that it missed something once that is purged.
 func TestConsumerPassesWhatItDoesNotWant(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	l := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail", Types: []string{verifiedType}})
 	first := a.publishAll(verified(t, "v1", "applicants/1"))[0]
 	l.expect("v1")
@@ -224,7 +224,7 @@ func TestConsumerKeepsWhatItReads(t *testing.T) {
 		"no subject":      {&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, &treatyv1.StreamEventsRequest{}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			test.first.Consumer, test.second.Consumer = "mail", "mail"
 			first := a.listen(test.first)
 			second, err := a.events.StreamEvents(a.ctx(), test.second)
@@ -272,7 +272,7 @@ func TestStreamEventsRefuses(t *testing.T) {
 		"purged, by consumer": {&treatyv1.StreamEventsRequest{Consumer: "mail"}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t)
+			a := newTestServer(t)
 			if test.request.GetConsumer() == "mail" {
 				a.publishAll(verified(t, "1", "applicants/1"))
 				l := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail"})
@@ -304,7 +304,7 @@ func TestStreamEventsRefuses(t *testing.T) {
 
 // The oldest event that is kept is where a stream begins that doesn't say where.
 func TestStreamBeginsWithTheOldest(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
 	if _, err := a.memory.PurgeEvents(t.Context(), time.Unix(1_900_000_000, 0), 1); err != nil {
 		t.Fatal(err)
@@ -314,7 +314,7 @@ func TestStreamBeginsWithTheOldest(t *testing.T) {
 }
 
 func TestStreamEventsEndsWhenTheOrchestratorStops(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	l := a.listen(&treatyv1.StreamEventsRequest{})
 	ctx := a.ctx()
 	var draining sync.WaitGroup
@@ -327,7 +327,7 @@ func TestStreamEventsEndsWhenTheOrchestratorStops(t *testing.T) {
 }
 
 func TestAcknowledgeEventsRefuses(t *testing.T) {
-	a := newAPI(t)
+	a := newTestServer(t)
 	a.publishAll(verified(t, "1", "applicants/1"))
 	for name, test := range map[string]struct {
 		request *treatyv1.AcknowledgeEventsRequest
