@@ -45,22 +45,23 @@ func (verifying) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplican
 	return &identityv1.ApplicantConfirmed{Applicant: registered.GetApplicant(), Verified: verified, Inspected: inspected}, nil
 }
 
-// registry is the code of definitions by name, as they are registered.
+// registry holds the registered saga code by definition.
 type registry map[string]machine.Code
 
 func (r registry) RegisterSaga(definition saga.Definition) {
 	r[definition.Name] = sagacode.Of(definition)
 }
 
-// register answers for the identity service: it accepts inspections, and does everything else at once.
-type register struct {
+// identityService is a dispatcher that replies as the identity service: inspections stay pending, and every other command
+// is done at once.
+type identityService struct {
 	accepted chan string // the command ids of inspections
 
 	mu    sync.Mutex
 	calls []string
 }
 
-func (r *register) Attempt(_ context.Context, a *engine.Attempt) engine.Answer {
+func (r *identityService) Attempt(_ context.Context, a *engine.Attempt) engine.Answer {
 	r.mu.Lock()
 	r.calls = append(r.calls, a.Call.Method[len("acme.identity.v1.IdentityService/"):])
 	r.mu.Unlock()
@@ -78,21 +79,21 @@ func (r *register) Attempt(_ context.Context, a *engine.Attempt) engine.Answer {
 	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE}
 }
 
-func (*register) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return 0 }
+func (*identityService) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return 0 }
 
-func (*register) Parked(engine.Destination, func()) (func(), bool) { return func() {}, false }
+func (*identityService) Parked(engine.Destination, func()) (func(), bool) { return func() {}, false }
 
-func (*register) Discover(string, func()) (engine.Discovered, func()) {
+func (*identityService) Discover(string, func()) (engine.Discovered, func()) {
 	return engine.Discovered{Known: true}, func() {}
 }
 
-// driven is the API over a whole engine.
-func driven(t *testing.T) (*testServer, *register) {
+// newEngineServer returns a server with a real engine.
+func newEngineServer(t *testing.T) (*testServer, *identityService) {
 	t.Helper()
 	code := registry{}
 	identityv1saga.RegisterIdentitySagas(code, verifying{})
-	a, there := &testServer{t: t, memory: journaltest.NewMemory()}, &register{accepted: make(chan string, 10)}
-	e, err := engine.New(engine.Config{Store: a.memory, Dispatcher: there, Catalog: catalogOf(t), Definitions: code})
+	a, identity := &testServer{t: t, memory: journaltest.NewMemory()}, &identityService{accepted: make(chan string, 10)}
+	e, err := engine.New(engine.Config{Store: a.memory, Dispatcher: identity, Catalog: catalogOf(t), Definitions: code})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,13 +104,13 @@ func driven(t *testing.T) (*testServer, *register) {
 		e.Stop(context.Background())
 	})
 	a.serve(server.Config{Engine: server.Drive(e), Store: a.memory, Definitions: []string{verifyApplicant}}, nil)
-	return a, there
+	return a, identity
 }
 
-// A child saga as its parent's orchestrator sees it, from its start to its undoing: it waits for an event, which comes
-// from outside, then for a participant that completes its command later.
-func TestChildsLife(t *testing.T) {
-	a, there := driven(t)
+// A child saga, called as its parent's orchestrator calls it: it starts, waits for an event, then for a pending command,
+// succeeds, and is compensated.
+func TestChildFromStartToCompensation(t *testing.T) {
+	a, identity := newEngineServer(t)
 	client := identityv1.NewIdentitySagasClient(a.conn)
 	attempt := func(timeout time.Duration) (*identityv1.ApplicantConfirmed, metadata.MD, error) {
 		ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), timeout)
@@ -131,12 +132,12 @@ func TestChildsLife(t *testing.T) {
 	}
 
 	a.publishAll(verified(t, "1", "applicants/1"))
-	command := <-there.accepted
+	command := <-identity.accepted
 	inspected := &identityv1.PassportInspected{Inspection: "inspections/1"}
 	if _, err := a.sagas.HeartbeatStep(a.ctx(), &treatyv1.HeartbeatStepRequest{Name: command, Direction: action}); err != nil {
 		t.Error(err)
 	}
-	for range 2 { // the answer to the first is lost
+	for range 2 { // as if the first reply were lost
 		if _, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{Name: command, Direction: action, How: replied(pack(t, inspected))}); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +152,7 @@ func TestChildsLife(t *testing.T) {
 	}
 
 	undo := &identityv1.UndoVerifyApplicantRequest{Action: verification("order-1"), Reply: reply}
-	for range 2 { // the answer to the first is lost
+	for range 2 { // as if the first reply were lost
 		if _, err := client.UndoVerifyApplicant(asStep(a.ctx(), "compensation"), undo); err != nil {
 			t.Fatal(err)
 		}
@@ -160,17 +161,17 @@ func TestChildsLife(t *testing.T) {
 	if err != nil || undone.GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		t.Errorf("the undone child is %v (%v)", undone, err)
 	}
-	if want := []string{"RegisterApplicant", "InspectPassport", "DiscardInspection", "WithdrawApplicant"}; !slices.Equal(there.calls, want) {
-		t.Errorf("commands %v, want %v", there.calls, want)
+	if want := []string{"RegisterApplicant", "InspectPassport", "DiscardInspection", "WithdrawApplicant"}; !slices.Equal(identity.calls, want) {
+		t.Errorf("commands %v, want %v", identity.calls, want)
 	}
 	if _, _, err := attempt(20 * time.Second); failureOf(t, err).reason != treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT {
 		t.Errorf("an attempt after that: %v", err)
 	}
 }
 
-// The undo of a child that never started is kept, and turns its start down when that still arrives.
-func TestChildIsUndoneBeforeItStarts(t *testing.T) {
-	a, there := driven(t)
+// Compensating a child that never started is recorded, and refuses its start when that arrives later.
+func TestChildIsCompensatedBeforeItStarts(t *testing.T) {
+	a, identity := newEngineServer(t)
 	client := identityv1.NewIdentitySagasClient(a.conn)
 	for ctx := asStep(a.ctx(), "compensation"); ; {
 		_, err := client.UndoVerifyApplicant(ctx, &identityv1.UndoVerifyApplicantRequest{Action: verification("")})
@@ -186,7 +187,7 @@ func TestChildIsUndoneBeforeItStarts(t *testing.T) {
 	if got := failureOf(t, err); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if len(there.calls) > 0 {
-		t.Errorf("commands %v", there.calls)
+	if len(identity.calls) > 0 {
+		t.Errorf("commands %v", identity.calls)
 	}
 }

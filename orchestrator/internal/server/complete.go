@@ -19,30 +19,30 @@ import (
 )
 
 const (
-	// MaxRefusalMessage is how many bytes the message of a refusal may have.
+	// MaxRefusalMessage limits the message of a refusal, in bytes.
 	MaxRefusalMessage = 4 << 10
 
-	// MaxRefusalDetails is how many bytes the details of a refusal may have altogether.
+	// MaxRefusalDetails limits the details of a refusal, in bytes for all of them.
 	MaxRefusalDetails = 256 << 10
 )
 
-// command is one of the two commands of a step.
+// command identifies one of the two commands of a step.
 type command struct {
 	saga, step string
 	direction  engine.Direction
 }
 
-// id is the command id, which is the step's name.
+// id returns the command id, which is the step's name.
 func (c command) id() string { return wire.StepName(c.saga, c.step) }
 
-// commandOf reads which command a request is about.
+// commandOf returns the command that a request names.
 func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 	if name == "" {
-		return command{}, invalid("name", "is missing: give the command id, sagas/ID/steps/STEP, as it came in the command's metadata")
+		return command{}, invalid("name", "is missing: want the command id from the command's metadata, sagas/ID/steps/STEP")
 	}
 	saga, step, ok := parseCommandID(name)
 	if !ok {
-		return command{}, invalid("name", "%q is no command id: give it as it came in the command's metadata, sagas/ID/steps/STEP", untrusted.Shorten(name))
+		return command{}, invalid("name", "%q isn't a command id: want the one from the command's metadata, sagas/ID/steps/STEP", untrusted.Shorten(name))
 	}
 	c := command{saga: saga, step: step}
 	switch direction {
@@ -51,12 +51,12 @@ func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 	case treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION:
 		c.direction = engine.Compensation
 	default:
-		return command{}, invalid("direction", "is missing: give the one that came in the command's metadata, action or compensation")
+		return command{}, invalid("direction", "is missing: want the one from the command's metadata, action or compensation")
 	}
 	return c, nil
 }
 
-// CompleteStep ends a command that its participant accepted before.
+// CompleteStep completes a pending command.
 func (s *Server) CompleteStep(ctx context.Context, request *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Server) CompleteStep(ctx context.Context, request *treatyv1.CompleteSte
 	return &treatyv1.CompleteStepResponse{}, nil
 }
 
-// completion checks a completion against the contract of the step's method.
+// completion checks the request against the contract of the step's method and returns what the engine needs.
 func (s *Server) completion(ctx context.Context, c command, request *treatyv1.CompleteStepRequest) (engine.Completion, error) {
 	saga, err := s.engine.Get(ctx, c.saga)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	if !known {
 		return engine.Completion{}, &apiError{
 			code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
-			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be checked: link it, and complete the command again", method),
+			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be checked: link it and complete the command again", method),
 		}
 	}
 	completion := engine.Completion{Saga: c.saga, Step: c.step, Direction: c.direction}
@@ -104,24 +104,24 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	case *treatyv1.CompleteStepRequest_Reply:
 		completion.Reply, err = checkReply(how.Reply, call)
 		if err == nil && c.direction == engine.Action && step.GetReply() != nil && sameMessage(call, step.GetReply(), how.Reply) {
-			// Serializing isn't stable: the same reply may come in other bytes than before.
+			// Serialization isn't stable: the same reply may have other bytes than before.
 			completion.Reply = nonNil(step.GetReply().GetValue())
 		}
 	case *treatyv1.CompleteStepRequest_Refusal:
 		completion.Refusal, err = checkRefusal(how.Refusal, call)
 	default:
-		err = invalid("how", "is missing: give a reply or a refusal")
+		err = invalid("how", "is missing: want a reply or a refusal")
 	}
 	return completion, err
 }
 
-// stepIsSagaError says that a step is a saga, here or at another orchestrator, which alone completes it. Otherwise the parent
-// would go on by something else than what its child comes to.
+// stepIsSagaError returns the error for completing a step that is a child saga, here or at another orchestrator. Only the
+// end of the child completes the step, so that the parent continues with the child's real outcome.
 func stepIsSagaError(c command, definition string) error {
 	child := wire.SagaName(engine.ChildID(definition, c.id()))
 	return &apiError{
 		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, subject: subject{step: c.id()},
-		message: fmt.Sprintf("the step is a saga, %s of %s, and ends with it: cancel or resume that one, at the orchestrator that runs it", child, definition),
+		message: fmt.Sprintf("the step is the child saga %s of %s and ends with it: cancel or resume the child at the orchestrator that runs it", child, definition),
 	}
 }
 
@@ -135,7 +135,7 @@ func checkReply(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
 	return nonNil(reply.GetValue()), nil
 }
 
-// nonNil tells an empty message from none.
+// nonNil returns an empty slice for nil. The engine reads nil as an absent message.
 func nonNil(data []byte) []byte {
 	if data == nil {
 		return []byte{}
@@ -151,7 +151,7 @@ func sameMessage(call *contract.CallConfig, a, b *anypb.Any) bool {
 func checkRefusal(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv1.Failure, error) {
 	code := codes.Code(uint32(refusal.GetCode()))
 	if contract.OutcomeOf(call, code) != treatyv1.Outcome_OUTCOME_REFUSED {
-		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: give %s", code, call.Method, refusalCodes(call))
+		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: want %s", code, call.Method, refusalCodes(call))
 	}
 	if n := len(refusal.GetMessage()); n > MaxRefusalMessage {
 		return nil, invalid("refusal.message", "has %d bytes; at most %d are allowed", n, MaxRefusalMessage)
@@ -166,7 +166,7 @@ func checkRefusal(refusal *treatyv1.Failure, call *contract.CallConfig) (*treaty
 	return refusal, nil
 }
 
-// refusalCodes lists the codes that mean "refused" for a call.
+// refusalCodes lists the codes with the outcome refused for a call.
 func refusalCodes(call *contract.CallConfig) string {
 	var names []string
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
@@ -175,12 +175,12 @@ func refusalCodes(call *contract.CallConfig) string {
 		}
 	}
 	if len(names) == 0 {
-		return "a reply, since no code means that here"
+		return "a reply, because no code means that for this method"
 	}
 	return strings.Join(names, ", ")
 }
 
-// HeartbeatStep puts off the next attempt of a command that its participant works on.
+// HeartbeatStep postpones the next attempt of a pending command.
 func (s *Server) HeartbeatStep(ctx context.Context, request *treatyv1.HeartbeatStepRequest) (*treatyv1.HeartbeatStepResponse, error) {
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {

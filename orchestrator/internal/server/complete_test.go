@@ -81,7 +81,7 @@ func TestCompleteStep(t *testing.T) {
 	}
 }
 
-// The same reply in other bytes is the same completion, also once what was done is undone.
+// The same reply in other bytes is the same completion, also while and after the step is compensated.
 func TestCompleteStepAgain(t *testing.T) {
 	first := marshal(t, &identityv1.PassportInspected{Inspection: "inspections/1"})
 	again := &anypb.Any{TypeUrl: "type.googleapis.com/acme.identity.v1.PassportInspected", Value: slices.Concat([]byte("\x0a\x01x"), first)} // the last value of a field counts
@@ -144,7 +144,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 		"no how":          {&treatyv1.CompleteStepRequest{Name: name, Direction: action}, nil, about("how"), ""},
 		"no reply":        {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(nil)}, nil, about("reply"), "PassportInspected"},
 		"the compensation's reply": {
-			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(pack(t, &identityv1.InspectionDiscarded{}))}, nil, about("reply"), "give a acme.identity.v1.PassportInspected",
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(pack(t, &identityv1.InspectionDiscarded{}))}, nil, about("reply"), "want a acme.identity.v1.PassportInspected",
 		},
 		"the action's reply": {&treatyv1.CompleteStepRequest{Name: name, Direction: compensation, How: inspected}, nil, about("reply"), "InspectionDiscarded"},
 		"unreadable": {
@@ -184,7 +184,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 			a.engine.get = func(id string) (*treatyv1.Saga, error) { return inspecting(id), nil }
 			a.engine.complete = func(engine.Completion) error {
 				if test.err == nil {
-					t.Error("the engine was asked")
+					t.Error("the engine was called")
 				}
 				return test.err
 			}

@@ -21,12 +21,12 @@ var consumerName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 func checkConsumer(name string) error {
 	if !consumerName.MatchString(name) {
-		return invalid("consumer", "%q can't be used: 1 to 63 lower-case letters, digits and hyphens", untrusted.Shorten(name))
+		return invalid("consumer", "%q is invalid: want 1 to 63 lower-case letters, digits and hyphens", untrusted.Shorten(name))
 	}
 	return nil
 }
 
-// consumers are the named consumers that are being sent events.
+// consumers are the named consumers that have an open stream.
 type consumers struct {
 	mu   sync.Mutex
 	live map[string]*session
@@ -34,14 +34,14 @@ type consumers struct {
 
 // session is one stream of a named consumer.
 type session struct {
-	superseded chan struct{} // closed when another stream of the same consumer has begun
+	superseded chan struct{} // closed when another stream of the same consumer starts
 	acks       chan struct{} // holds a token after each acknowledgement
 
 	mu       sync.Mutex
-	position uint64 // acknowledged since the stream began
+	position uint64 // the highest that was acknowledged since the stream started
 }
 
-// open opens a session and ends the one before.
+// open opens a session and ends the consumer's previous one.
 func (c *consumers) open(name string) *session {
 	opened := &session{superseded: make(chan struct{}), acks: make(chan struct{}, 1)}
 	c.mu.Lock()
@@ -56,7 +56,7 @@ func (c *consumers) open(name string) *session {
 	return opened
 }
 
-// remove removes a session, unless another has superseded its place.
+// remove removes a session, unless another has superseded it.
 func (c *consumers) remove(name string, left *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,7 +65,7 @@ func (c *consumers) remove(name string, left *session) {
 	}
 }
 
-// acknowledge notifies the session of a consumer, if there is one.
+// acknowledge notifies the consumer's open session, if there is one.
 func (c *consumers) acknowledge(name string, position uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,14 +82,15 @@ func (c *consumers) acknowledge(name string, position uint64) {
 	}
 }
 
-// acknowledgedPosition is how far the consumer is, as far as was said since the stream began.
+// acknowledgedPosition returns the highest position that was acknowledged since the stream started.
 func (s *session) acknowledgedPosition() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.position
 }
 
-// replaced returns a channel that is closed when another stream has taken over; nil for a stream that isn't a consumer's.
+// replaced returns a channel that is closed when another stream supersedes this one. It returns nil for a stream without
+// a consumer.
 func (s *session) replaced() <-chan struct{} {
 	if s == nil {
 		return nil
@@ -97,7 +98,8 @@ func (s *session) replaced() <-chan struct{} {
 	return s.superseded
 }
 
-// acknowledgements returns a channel that holds a token after each acknowledgement; nil for a stream that isn't a consumer's.
+// acknowledgements returns a channel that holds a token after each acknowledgement. It returns nil for a stream without
+// a consumer.
 func (s *session) acknowledgements() <-chan struct{} {
 	if s == nil {
 		return nil
@@ -105,7 +107,7 @@ func (s *session) acknowledgements() <-chan struct{} {
 	return s.acks
 }
 
-// AcknowledgeEvents moves a consumer forward, durably.
+// AcknowledgeEvents moves a consumer forward and makes that durable.
 func (s *Server) AcknowledgeEvents(ctx context.Context, request *treatyv1.AcknowledgeEventsRequest) (*treatyv1.AcknowledgeEventsResponse, error) {
 	if err := s.acknowledge(ctx, request.GetConsumer(), request.GetPosition()); err != nil {
 		return nil, err
@@ -118,7 +120,7 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 		return err
 	}
 	if position == 0 {
-		return invalid("position", "is missing: give that of the last event that the consumer is done with")
+		return invalid("position", "is missing: want that of the last event that the consumer has processed")
 	}
 	_, newest, err := s.store.EventRange(ctx)
 	if err != nil {
@@ -132,7 +134,7 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	case errors.Is(err, journal.ErrNotFound):
 		return &apiError{
 			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND, metadata: map[string]string{wire.ErrorConsumer: consumer},
-			message: fmt.Sprintf("there is no consumer %q: it is made when its first stream is opened", consumer),
+			message: fmt.Sprintf("there is no consumer %q: open a stream for it first, which creates it", consumer),
 		}
 	case err != nil:
 		return fmt.Errorf("%w: %w", engine.ErrInDoubt, err)
@@ -141,10 +143,10 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	return nil
 }
 
-// eventsAheadError says that no event has reached a position yet.
+// eventsAheadError returns the error for a position that no event has reached yet.
 func eventsAheadError(position, newest uint64) error {
 	return &apiError{
 		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(newest, 10)},
-		message: fmt.Sprintf("no event has the position %d yet; the newest has %d", position, newest),
+		message: fmt.Sprintf("no event has the position %d yet; the newest event has %d", position, newest),
 	}
 }

@@ -14,24 +14,24 @@ const (
 	maxReason = 2048
 )
 
-// decisionOf is the decision as it is journaled: where the caller showed a certificate, its subject is the actor,
-// whatever the caller says.
-func decisionOf(ctx context.Context, said *treatyv1.Decision) (*treatyv1.Decision, error) {
+// decisionOf returns the decision to journal. The name in the caller's certificate, if there is one, replaces the actor
+// in the request.
+func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decision, error) {
 	actor := certificateName(ctx)
 	if actor == "" {
-		actor = said.GetActor()
+		actor = given.GetActor()
 	}
 	switch {
 	case len(actor) > maxActor:
 		return nil, invalid("decision.actor", "has %d bytes; at most %d are allowed", len(actor), maxActor)
-	case len(said.GetReason()) > maxReason:
-		return nil, invalid("decision.reason", "has %d bytes; at most %d are allowed", len(said.GetReason()), maxReason)
+	case len(given.GetReason()) > maxReason:
+		return nil, invalid("decision.reason", "has %d bytes; at most %d are allowed", len(given.GetReason()), maxReason)
 	}
-	return &treatyv1.Decision{Actor: actor, Reason: said.GetReason()}, nil
+	return &treatyv1.Decision{Actor: actor, Reason: given.GetReason()}, nil
 }
 
-// certificateName returns whom the verified certificate of the caller names: its subject, or else its first URI (as SPIFFE
-// has it) or DNS name. It is empty without one.
+// certificateName returns the name in the caller's verified certificate: its subject, or else its first URI, as SPIFFE
+// uses it, or its first DNS name. It returns an empty string when there is no certificate.
 func certificateName(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {

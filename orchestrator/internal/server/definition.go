@@ -10,20 +10,20 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/sagarequest"
 )
 
-// definition is a saga definition that is served.
+// definition is a saga definition that the server runs.
 type definition struct {
 	*contract.SagaDefinition
 
 	requests *sagarequest.Reader
 }
 
-// read reads a request that starts a saga.
+// read parses a request that starts a saga.
 func (d *definition) read(request []byte, requestID string) (sagarequest.Start, error) {
 	start, err := d.requests.Read(request, requestID)
 	return start, asInvalid(err)
 }
 
-// asInvalid makes a problem of an error of package sagarequest.
+// asInvalid converts an error of package sagarequest.
 func asInvalid(err error) error {
 	var wrong *sagarequest.Error
 	if errors.As(err, &wrong) {
@@ -32,20 +32,20 @@ func asInvalid(err error) error {
 	return err
 }
 
-// service is a saga service that is served.
+// service is a saga service with its definitions.
 type service struct {
 	name        string
 	definitions []*definition
 }
 
-// served groups the definitions that have code by their service. A service is served whole or not at all.
+// served groups the definitions that have code by their service. Every definition of a service must have code.
 func served(catalog *contract.Catalog, names []string) ([]service, error) {
 	var services []service
 	var errs []error
 	registered := make(map[string]bool, len(names))
 	for _, name := range names {
 		if _, known := catalog.SagaDefinition(name); !known {
-			errs = append(errs, fmt.Errorf("saga %s has code, but no linked contract defines it: import the package that is generated from its .proto, and register by it", name))
+			errs = append(errs, fmt.Errorf("saga %s has code, but no linked contract defines it: import the package that is generated from its .proto and register the code with it", name))
 		}
 		registered[name] = true
 	}
@@ -68,8 +68,8 @@ func served(catalog *contract.Catalog, names []string) ([]service, error) {
 	return services, errors.Join(errs...)
 }
 
-// Check says which of the saga definitions that have code can't be served, and why: no linked contract has it, or its
-// service has another method without code.
+// Check returns an error that names each saga definition that can't be served: no linked contract defines it, or another
+// definition of its service has no code. It returns nil when all can be served.
 func Check(catalog *contract.Catalog, definitions []string) error {
 	_, err := served(catalog, definitions)
 	return err

@@ -1,7 +1,22 @@
-// Package server is the orchestrator's gRPC API: every saga service served as itself, treaty.v1.SagaService, health,
-// reflection and channelz. It checks what comes in, asks the engine, and is the only place where an internal error
-// becomes a gRPC status.
+// Package server is the orchestrator's gRPC API.
 //
-// It never changes what is sent or stored. What it shows of a saga is always redacted; only who calls a saga's own
-// method gets the saga's own reply.
+// # Services
+//
+// [New] returns a [Server] with these services: every saga service whose definitions have code, treaty.v1.SagaService,
+// treaty.v1.EventService, health, reflection and channelz. A call to a saga's own method starts the saga and waits for
+// its end. Requests and replies of sagas pass through as bytes; only what the API needs of them is parsed.
+//
+// # Errors
+//
+// Handlers return plain errors. One interceptor, for unary calls and streams, turns each into a status with a
+// google.rpc.ErrorInfo. An error that it doesn't know is logged under an id, and the caller receives only the id.
+//
+// # Lifecycle
+//
+// Serve accepts connections. SetReady sets the health to SERVING. Drain lets calls in flight end, and Close ends them.
+//
+// # What it never does
+//
+// The server decides nothing about a saga and stores nothing: the [Engine] does. It never returns or logs what a
+// contract marks with debug_redact. There is one exception: the caller of a saga's own method receives the whole reply.
 package server

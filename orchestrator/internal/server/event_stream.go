@@ -20,26 +20,27 @@ import (
 )
 
 const (
-	// DefaultUnacknowledged is how many events a consumer may have been sent and not acknowledged when it doesn't say.
+	// DefaultUnacknowledged limits the events that a consumer was sent and hasn't acknowledged, unless its request says
+	// otherwise.
 	DefaultUnacknowledged = 1000
 
-	// MaxUnacknowledged is how many it may ask for.
+	// MaxUnacknowledged is the highest limit of unacknowledged events that a request may set.
 	MaxUnacknowledged = 10_000
 
-	// MaxEventTypes is how many types a stream may ask for.
+	// MaxEventTypes limits the event types in the request for a stream.
 	MaxEventTypes = 100
 
-	// maxEventsRead is how many events are read from the store at a time; each may have MaxEventBytes.
+	// maxEventsRead limits the events that are read from the store at a time. Each may have MaxEventBytes.
 	maxEventsRead = 32
 
-	// maxUnwanted is how many positions a consumer may pass without being sent anything until the store is told.
+	// maxUnwanted is how far a consumer may get ahead of its stored position because of events that it doesn't want.
 	maxUnwanted = 1000
 
-	// closeTimeout bounds what is written when a consumer's stream ends.
+	// closeTimeout limits how long storing a consumer's position may take when its stream ends.
 	closeTimeout = 2 * time.Second
 )
 
-// StreamEvents sends events from a position on, or from where a consumer is, and goes on as more come.
+// StreamEvents streams the events after a position, or after a consumer's position, and continues with new events.
 func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
 	r, err := s.newEventStream(request)
 	if err != nil {
@@ -48,7 +49,7 @@ func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc
 	return r.run(stream.Context(), request.GetAfterPosition(), stream)
 }
 
-// newEventStream checks what is asked for.
+// newEventStream checks the request for a stream.
 func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventStream, error) {
 	if n := len(request.GetTypes()); n > MaxEventTypes {
 		return nil, invalid("types", "has %d of them; at most %d are allowed: leave it out for all", n, MaxEventTypes)
@@ -64,7 +65,7 @@ func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventSt
 	r := &eventStream{server: s, wanted: journal.EventsParams{Types: request.GetTypes(), Subject: request.GetSubject()}}
 	if r.consumer = request.GetConsumer(); r.consumer == "" {
 		if request.GetMaxUnacknowledged() != 0 {
-			return nil, invalid("max_unacknowledged", "is for a consumer with a name: give consumer, or leave it out")
+			return nil, invalid("max_unacknowledged", "is only for a named consumer: set consumer, or leave it out")
 		}
 		return r, nil
 	}
@@ -75,37 +76,37 @@ func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventSt
 	case n == 0:
 		r.window = DefaultUnacknowledged
 	case n < 0 || n > MaxUnacknowledged:
-		return nil, invalid("max_unacknowledged", "is %d: leave it out, or give 1 to %d", n, MaxUnacknowledged)
+		return nil, invalid("max_unacknowledged", "is %d: want 1 to %d, or leave it out", n, MaxUnacknowledged)
 	default:
 		r.window = n
 	}
 	return r, nil
 }
 
-// eventStream sends one stream its events.
+// eventStream sends events to one client.
 type eventStream struct {
 	server *Server
-	wanted journal.EventsParams // but for where and how many
+	wanted journal.EventsParams // without position and limit
 
-	position uint64 // all events up to here were sent, or aren't wanted
-	newest   uint64 // of all events, when it was asked for last
+	position uint64 // all wanted events up to here were sent
+	newest   uint64 // the position of the newest event of all, when last read
 
-	// For a consumer with a name.
+	// Only for a named consumer.
 	consumer       string
 	session        *session
 	window         int
 	unacknowledged []uint64 // the positions that were sent and not acknowledged, ascending
-	stored         uint64   // what the store knows it to be done with
+	stored         uint64   // the consumer's position in the store
 }
 
 func (r *eventStream) run(ctx context.Context, after uint64, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
-	// First the watch, so that no event slips through between reading and watching.
+	// The watch begins before the first read, so that no event is missed in between.
 	published, cancel := r.server.engine.WatchEvents()
 	defer cancel()
 	if err := r.begin(ctx, after); err != nil {
 		return err
 	}
-	// So that a caller who waits for the first event knows that the stream is open.
+	// The header says that the stream is open, even when no event follows for a while.
 	if err := stream.SendHeader(nil); err != nil {
 		return fmt.Errorf("opening a stream of events: %w", err)
 	}
@@ -130,7 +131,7 @@ func (r *eventStream) run(ctx context.Context, after uint64, stream grpc.ServerS
 	}
 }
 
-// begin finds out where the stream begins.
+// begin determines the position at which the stream begins.
 func (r *eventStream) begin(ctx context.Context, after uint64) error {
 	oldest, newest, err := r.server.store.EventRange(ctx)
 	if err != nil {
@@ -143,7 +144,7 @@ func (r *eventStream) begin(ctx context.Context, after uint64) error {
 		after = oldest - 1
 	}
 	if r.consumer != "" {
-		// Before the stream that is open already is ended for this one.
+		// This is checked before the consumer's open stream is ended.
 		var known journal.Consumer
 		if known, err = r.storedConsumer(ctx, after); err != nil {
 			return err
@@ -171,12 +172,12 @@ func (r *eventStream) begin(ctx context.Context, after uint64) error {
 	return err
 }
 
-// storedConsumer returns the consumer as the store knows it.
+// storedConsumer returns the consumer from the store, which creates it if necessary.
 func (r *eventStream) storedConsumer(ctx context.Context, after uint64) (journal.Consumer, error) {
 	return r.server.store.Consumer(ctx, journal.Consumer{Name: r.consumer, Position: after, Filter: r.filter()})
 }
 
-// filter says which events are wanted, the same whatever the order in which they were asked for.
+// filter describes the wanted events. It doesn't depend on the order of the types in the request.
 func (r *eventStream) filter() string {
 	wanted := "all types"
 	if len(r.wanted.Types) > 0 {
@@ -188,35 +189,35 @@ func (r *eventStream) filter() string {
 	return wanted
 }
 
-// filterError refuses a consumer that was made for other events: it has passed those that it didn't want, so they
-// wouldn't come.
+// filterError returns the error for a consumer that was created with another filter. It has skipped events that it
+// didn't want then, so those would be missing now.
 func (r *eventStream) filterError(made string) error {
 	return &apiError{
 		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
-		message: fmt.Sprintf("the consumer %q reads %s, and has passed whatever else there was; for %s, use a consumer with another name", r.consumer, made, r.filter()),
+		message: fmt.Sprintf("the consumer %q reads %s and has skipped all other events; for %s, use a consumer with another name", r.consumer, made, r.filter()),
 	}
 }
 
-// checkPurged makes sure that nothing behind the position has been purged.
+// checkPurged returns an error when events after the position were purged.
 func (r *eventStream) checkPurged(oldest uint64) error {
 	if oldest <= r.position+1 {
 		return nil
 	}
 	p := &apiError{
 		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(oldest-1, 10)},
-		message: fmt.Sprintf("events behind position %d are no longer kept; the oldest that is kept has %d: ", r.position, oldest),
+		message: fmt.Sprintf("events after position %d were purged; the oldest that is left has %d: ", r.position, oldest),
 	}
 	if r.consumer == "" {
-		p.message += fmt.Sprintf("to go on without those in between, begin after position %d", oldest-1)
+		p.message += fmt.Sprintf("to continue without the purged events, begin after position %d", oldest-1)
 	} else {
 		p.metadata[wire.ErrorConsumer] = r.consumer
-		p.message += fmt.Sprintf("to go on without those in between, acknowledge position %d for the consumer %q, and open the stream again", oldest-1, r.consumer)
+		p.message += fmt.Sprintf("to continue without the purged events, acknowledge position %d for the consumer %q and open the stream again", oldest-1, r.consumer)
 	}
 	return p
 }
 
-// catchUp sends what there is, as far as the consumer's window reaches. Nothing more is read while a slow caller takes
-// what was sent.
+// catchUp sends the stored events that the consumer's window allows. It reads no further events while a slow client
+// receives the ones before.
 func (r *eventStream) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
 	for {
 		params := r.wanted
@@ -239,7 +240,7 @@ func (r *eventStream) catchUp(ctx context.Context, stream grpc.ServerStreamingSe
 			return err
 		}
 		if len(events) < params.Limit {
-			// The others up to what was the newest before this was read aren't wanted. Later ones have greater
+			// No other event up to the one that was the newest before this read is wanted. Later events have higher
 			// positions.
 			r.position = max(r.position, r.newest)
 		}
@@ -249,7 +250,7 @@ func (r *eventStream) catchUp(ctx context.Context, stream grpc.ServerStreamingSe
 	}
 }
 
-// capacity is how many events may be read now.
+// capacity takes in what was acknowledged and returns how many events may be read now.
 func (r *eventStream) capacity() int {
 	if r.session == nil {
 		return maxEventsRead
@@ -287,22 +288,22 @@ func (r *eventStream) send(events []*journal.Event, stream grpc.ServerStreamingS
 func (r *eventStream) takenError() error {
 	return &apiError{
 		code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_TAKEN, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
-		message: fmt.Sprintf("another stream of the consumer %q has begun; what this one didn't acknowledge goes there", r.consumer),
+		message: fmt.Sprintf("another stream of the consumer %q has started; it receives what this one didn't acknowledge", r.consumer),
 	}
 }
 
-// skipUnwanted moves a consumer past events that it doesn't want, and so never acknowledges, once they are more than a number.
-// Otherwise its place would be purged some day, although it has missed nothing.
-func (r *eventStream) skipUnwanted(ctx context.Context, most uint64) error {
+// skipUnwanted moves a consumer past events that it doesn't want, and so never acknowledges, when its stored position is
+// more than limit behind. Otherwise those events would be purged one day and the consumer would seem to have missed some.
+func (r *eventStream) skipUnwanted(ctx context.Context, limit uint64) error {
 	if r.session == nil {
 		return nil
 	}
-	r.capacity() // takes what was acknowledged
+	r.capacity() // takes in what was acknowledged
 	passed := r.position
 	if len(r.unacknowledged) > 0 {
 		passed = r.unacknowledged[0] - 1
 	}
-	if passed <= r.stored || passed-r.stored <= most {
+	if passed <= r.stored || passed-r.stored <= limit {
 		return nil
 	}
 	if err := r.server.store.Acknowledge(ctx, r.consumer, passed); err != nil {
@@ -312,7 +313,7 @@ func (r *eventStream) skipUnwanted(ctx context.Context, most uint64) error {
 	return nil
 }
 
-// close takes leave of a consumer.
+// close stores the consumer's position and removes its session.
 func (r *eventStream) close(ctx context.Context) {
 	if r.session == nil {
 		return
@@ -320,12 +321,12 @@ func (r *eventStream) close(ctx context.Context) {
 	defer r.server.consumers.remove(r.consumer, r.session)
 	select {
 	case <-r.session.replaced():
-		return // it is another stream's now
+		return // another stream has superseded this one
 	default:
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := r.skipUnwanted(ctx, 0); err != nil && !errors.Is(err, journal.ErrClosed) {
-		r.server.logger.WarnContext(ctx, "the place of a consumer of events isn't kept; it is sent nothing twice for that", "consumer", r.consumer, "error", err)
+		r.server.logger.WarnContext(ctx, "storing the position of an event consumer failed; its next stream skips the same unwanted events again", "consumer", r.consumer, "error", err)
 	}
 }

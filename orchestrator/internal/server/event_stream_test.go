@@ -115,7 +115,7 @@ func TestStreamedEventIsWhole(t *testing.T) {
 	}
 }
 
-// Many events, far more than are read at a time, each once and in order, while they are published.
+// A stream receives each event once and in order while many more than are read at a time are published.
 func TestStreamEventsInOrder(t *testing.T) {
 	a := newTestServer(t)
 	const n = 500
@@ -129,7 +129,7 @@ func TestStreamEventsInOrder(t *testing.T) {
 		}})
 	}
 	var publishing sync.WaitGroup
-	defer publishing.Wait() // the last event may arrive before the publisher hears that it was stored
+	defer publishing.Wait() // the last event may arrive before the publisher's reply
 	publishing.Go(func() {
 		for _, request := range requests {
 			if _, err := a.events.PublishEvents(t.Context(), request); err != nil {
@@ -141,7 +141,7 @@ func TestStreamEventsInOrder(t *testing.T) {
 	l.expect(strings.Join(want, " "))
 }
 
-func TestConsumerGoesOnWhereItAcknowledged(t *testing.T) {
+func TestConsumerContinuesAfterAcknowledgedEvent(t *testing.T) {
 	a := newTestServer(t)
 	positions := a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
 	first := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail"})
@@ -182,8 +182,8 @@ func TestConsumersWindow(t *testing.T) {
 	l.expect("v6")
 }
 
-// A consumer is moved past what it doesn't want, so that it isn't told that it missed something once that is purged.
-func TestConsumerPassesWhatItDoesNotWant(t *testing.T) {
+// A consumer is moved past events that it doesn't want, so purging them doesn't end its stream.
+func TestConsumerSkipsUnwantedEvents(t *testing.T) {
 	a := newTestServer(t)
 	l := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail", Types: []string{verifiedType}})
 	first := a.publishAll(verified(t, "v1", "applicants/1"))[0]
@@ -202,9 +202,8 @@ func TestConsumerPassesWhatItDoesNotWant(t *testing.T) {
 	}
 }
 
-// A consumer passes what it doesn't want without acknowledging it, so other events can't be asked for in its name: they
-// would be missing.
-func TestConsumerKeepsWhatItReads(t *testing.T) {
+// A consumer's filter can't change: events that it has skipped would be missing.
+func TestConsumerKeepsItsFilter(t *testing.T) {
 	both, one := []string{verifiedType, turnedDownType}, []string{verifiedType}
 	for name, test := range map[string]struct {
 		first, second *treatyv1.StreamEventsRequest
@@ -247,7 +246,7 @@ func TestConsumerKeepsWhatItReads(t *testing.T) {
 					t.Errorf("%v doesn't say %q", err, says)
 				}
 			}
-			first.expect("1") // the one before goes on
+			first.expect("1") // the first stream continues
 		})
 	}
 }
@@ -292,7 +291,7 @@ func TestStreamEventsRefuses(t *testing.T) {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
 			}
 			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED && !strings.Contains(status.Convert(err).Message(), "position 2") {
-				t.Errorf("%v doesn't say how to go on", err)
+				t.Errorf("%v doesn't say how to continue", err)
 			}
 			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED && test.request.GetConsumer() != "" {
 				a.acknowledge("mail", 2)
@@ -302,8 +301,8 @@ func TestStreamEventsRefuses(t *testing.T) {
 	}
 }
 
-// The oldest event that is kept is where a stream begins that doesn't say where.
-func TestStreamBeginsWithTheOldest(t *testing.T) {
+// A stream without a position begins with the oldest event in the store.
+func TestStreamBeginsWithOldestEvent(t *testing.T) {
 	a := newTestServer(t)
 	a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
 	if _, err := a.memory.PurgeEvents(t.Context(), time.Unix(1_900_000_000, 0), 1); err != nil {

@@ -45,12 +45,12 @@ func parseFilter(text string) (*journal.Filter, error) {
 		return nil, err
 	}
 	if err := filter.Validate(); err != nil {
-		return nil, invalid("filter", "can't be used: %v", err)
+		return nil, invalid("filter", "is invalid: %v", err)
 	}
 	return filter, nil
 }
 
-// syntaxError takes the innermost of the parser's nested errors, which is the one that says where it stopped.
+// syntaxError returns the innermost of the parser's nested errors, which has the position at which parsing stopped.
 func syntaxError(err error, length int) string {
 	at, message := int32(length), "ends too early"
 	for ; err != nil; err = errors.Unwrap(err) {
@@ -65,10 +65,10 @@ func syntaxError(err error, length int) string {
 			at, message = located.Position().Offset, "isn't a filter: "+located.Message()
 		}
 	}
-	return message + " (at character " + strconv.Itoa(int(at)+1) + `); write for example state = "SUSPENDED" AND labels.customer = "customers/ada"`
+	return message + " (at character " + strconv.Itoa(int(at)+1) + `); write, for example, state = "SUSPENDED" AND labels.customer = "customers/ada"`
 }
 
-// filterReader turns what the parser understood into a condition on rows.
+// filterReader converts a parsed filter into a condition on rows.
 type filterReader struct{ positions map[int64]int32 }
 
 func (r filterReader) wrong(at *expr.Expr, format string, args ...any) error {
@@ -87,7 +87,7 @@ var comparisons = map[string]journal.FilterOp{
 func (r filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
 	call := e.GetCallExpr()
 	if call == nil {
-		return nil, r.wrong(e, `compares nothing: write a field, an operator and a value, for example state = "RUNNING"`)
+		return nil, r.wrong(e, `compares nothing: write a field, an operator and a value, for example, state = "RUNNING"`)
 	}
 	switch call.GetFunction() {
 	case filtering.FunctionAnd, filtering.FunctionFuzzyAnd:
@@ -114,7 +114,7 @@ func (r filterReader) combined(op journal.FilterOp, args []*expr.Expr) (*journal
 			return nil, err
 		}
 		if condition.Op == op && op != journal.Not {
-			filter.Args = append(filter.Args, condition.Args...) // the parser pairs what stands in a row
+			filter.Args = append(filter.Args, condition.Args...) // the parser nests a list of conditions in pairs
 			continue
 		}
 		filter.Args = append(filter.Args, condition)
@@ -122,21 +122,21 @@ func (r filterReader) combined(op journal.FilterOp, args []*expr.Expr) (*journal
 	return filter, nil
 }
 
-// has reads labels:KEY, and labels.KEY:VALUE, where * stands for any value.
+// has converts labels:KEY and labels.KEY:VALUE. The value * matches any value.
 func (r filterReader) has(e *expr.Expr, args []*expr.Expr) (*journal.Filter, error) {
 	if len(args) != 2 {
 		return nil, r.wrong(e, "has an unreadable condition")
 	}
 	value, ok := textOf(args[1])
 	if !ok {
-		return nil, r.wrong(args[1], "asks for something that is no text: put it in quotes")
+		return nil, r.wrong(args[1], "asks for a value that isn't text: put it in quotes")
 	}
 	if args[0].GetIdentExpr().GetName() == "labels" {
 		return hasLabel(value), nil
 	}
 	key, ok := labelKey(args[0])
 	if !ok {
-		return nil, r.wrong(e, `uses ":" on something else than labels: write =, or labels:KEY`)
+		return nil, r.wrong(e, `uses ":" with a field other than labels: write =, or labels:KEY`)
 	}
 	if value == "*" {
 		return hasLabel(key), nil
@@ -144,7 +144,7 @@ func (r filterReader) has(e *expr.Expr, args []*expr.Expr) (*journal.Filter, err
 	return &journal.Filter{Op: journal.Equal, Field: journal.FieldLabel, Label: key, Text: value}, nil
 }
 
-// hasLabel holds for every value, and only for rows that have one.
+// hasLabel returns a condition that holds for every value of a label, and only for rows that have the label.
 func hasLabel(key string) *journal.Filter {
 	return &journal.Filter{Op: journal.GreaterOrEqual, Field: journal.FieldLabel, Label: key}
 }
@@ -172,7 +172,7 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 			return nil, err
 		}
 		if strings.Contains(filter.Text, "*") {
-			return nil, r.wrong(right, `has a wildcard, which definitions don't know: compare with the whole name, or with >= and <`)
+			return nil, r.wrong(right, `has a wildcard, which isn't supported for definitions: compare with the whole name, or use >= and <`)
 		}
 		return filter, nil
 	case "state":
@@ -191,21 +191,21 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 		field = name
 	}
 	if after, ok := strings.CutPrefix(field, "labels."); ok {
-		return nil, r.wrong(left, `has a label with dots: put the key in quotes, labels.%q`, untrusted.Shorten(after))
+		return nil, r.wrong(left, `has a label with dots in its key: put the key in quotes, labels.%q`, untrusted.Shorten(after))
 	}
-	return nil, r.wrong(left, `has the unknown field %q: there are definition, state, create_time, update_time and labels.KEY`, untrusted.Shorten(field))
+	return nil, r.wrong(left, `has the unknown field %q: want definition, state, create_time, update_time or labels.KEY`, untrusted.Shorten(field))
 }
 
 func (r filterReader) text(filter *journal.Filter, value *expr.Expr) error {
 	text, ok := textOf(value)
 	if !ok {
-		return r.wrong(value, "compares with something that is no text: put it in quotes")
+		return r.wrong(value, "compares with a value that isn't text: put it in quotes")
 	}
 	filter.Text = text
 	return nil
 }
 
-// textOf returns a value as text: in quotes, without them where it has no operators in it, or a whole number.
+// textOf returns a value as text. The value may be quoted, a name without quotes, or an integer.
 func textOf(e *expr.Expr) (string, bool) {
 	switch kind := e.GetExprKind().(type) {
 	case *expr.Expr_ConstExpr:
@@ -226,14 +226,14 @@ func textOf(e *expr.Expr) (string, bool) {
 
 func (r filterReader) state(filter *journal.Filter, e, value *expr.Expr) error {
 	if filter.Op != journal.Equal && filter.Op != journal.NotEqual {
-		return r.wrong(e, "orders states: they are only equal (=) or not (!=)")
+		return r.wrong(e, "orders states: compare them with = or != only")
 	}
 	if err := r.text(filter, value); err != nil {
 		return err
 	}
 	filter.Text = strings.TrimPrefix(filter.Text, "SAGA_STATE_")
 	if !slices.Contains(stateNames, filter.Text) {
-		return r.wrong(value, "has the unknown state %q: there are %s", untrusted.Shorten(filter.Text), strings.Join(stateNames, ", "))
+		return r.wrong(value, "has the unknown state %q: want one of %s", untrusted.Shorten(filter.Text), strings.Join(stateNames, ", "))
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ func (r filterReader) time(filter *journal.Filter, value *expr.Expr) error {
 	text, _ := textOf(value)
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return r.wrong(value, `compares with %q, which is no time: write it as "2026-01-31T12:00:00Z"`, untrusted.Shorten(text))
+		return r.wrong(value, `compares with %q, which isn't a time: write it as "2026-01-31T12:00:00Z"`, untrusted.Shorten(text))
 	}
 	filter.Time = at.UTC()
 	return nil

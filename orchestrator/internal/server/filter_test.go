@@ -76,19 +76,19 @@ func TestWrongFilters(t *testing.T) {
 		`(state = "RUNNING"`:                  "(at character",
 		`state = "ASLEEP"`:                    `unknown state "ASLEEP"`,
 		`state > "RUNNING"`:                   "orders states",
-		`state:"RUNNING"`:                     `uses ":" on something else`,
-		`state = 1.5`:                         "no text",
+		`state:"RUNNING"`:                     `uses ":" with a field other than labels`,
+		`state = 1.5`:                         "isn't text",
 		`name = "sagas/a"`:                    `unknown field "name"`,
 		`a.b = "c"`:                           `unknown field "a.b"`,
 		`labels = "x"`:                        "compares all labels",
 		`labels.a.b = "x"`:                    `labels."a.b"`,
 		`definition = "acme.*"`:               "wildcard",
-		`create_time > "yesterday"`:           "which is no time",
-		`create_time > 5`:                     "which is no time",
-		`create_time > duration("5s")`:        "which is no time",
+		`create_time > "yesterday"`:           "which isn't a time",
+		`create_time > 5`:                     "which isn't a time",
+		`create_time > duration("5s")`:        "which isn't a time",
 		`has(labels.x)`:                       "unknown function",
-		`labels.x = lower("X")`:               "no text",
-		`labels:(a b)`:                        "no text",
+		`labels.x = lower("X")`:               "isn't text",
+		`labels:(a b)`:                        "isn't text",
 		strings.Repeat("x", 5000):             "at most 4096",
 		strings.Repeat("(", 51) + "state":     "parentheses",
 		strings.Repeat(`state=RUNNING `, 260): "more than",
@@ -103,12 +103,12 @@ func TestWrongFilters(t *testing.T) {
 		}
 		var p *apiError
 		if !errors.As(err, &p) || len(p.violations) != 1 || p.violations[0].GetField() != "filter" {
-			t.Errorf("%.60s: %v is no violation of filter", text, err)
+			t.Errorf("%.60s: %v isn't a violation of the field filter", text, err)
 		}
 	}
 }
 
-// What the reader lets through, every store can answer.
+// Every store can evaluate a filter that the parser accepts.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
 		`state = "RUNNING" AND labels.customer = "customers/ada"`, `NOT (a OR -b)`, `labels."a.b":*`, `create_time > timestamp("2026-01-31T12:00:00Z")`,

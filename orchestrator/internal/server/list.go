@@ -17,11 +17,11 @@ const (
 	maxPage        = 1000
 )
 
-// pageSize is how many entries a page has; more than the most means the most.
+// pageSize returns the size of a page. It limits a larger request to maxPage.
 func pageSize(asked int32, usual int) (int, error) {
 	switch {
 	case asked < 0:
-		return 0, invalid("page_size", "is %d: leave it out, or ask for 1 to %d", asked, maxPage)
+		return 0, invalid("page_size", "is %d: want 1 to %d, or leave it out", asked, maxPage)
 	case asked == 0:
 		return usual, nil
 	default:
@@ -29,7 +29,7 @@ func pageSize(asked int32, usual int) (int, error) {
 	}
 }
 
-// ListSagas lists sagas, without steps and payloads.
+// ListSagas lists sagas, without their steps and payloads.
 func (s *Server) ListSagas(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
 	size, err := pageSize(request.GetPageSize(), defaultSagas)
 	if err != nil {
@@ -76,7 +76,7 @@ func ordered(row *journal.Row, order journal.Order) time.Time {
 	return row.CreateTime
 }
 
-// row is the last row of the page before.
+// row returns the last row of the previous page.
 func (p pagePosition) row(order journal.Order) *journal.Row {
 	row := &journal.Row{ID: p.id}
 	at := time.UnixMicro(p.number).UTC()
@@ -88,7 +88,7 @@ func (p pagePosition) row(order journal.Order) *journal.Row {
 	return row
 }
 
-// sagaOf is a row as it is listed.
+// sagaOf returns the saga of a row.
 func sagaOf(row *journal.Row) *treatyv1.Saga {
 	saga := &treatyv1.Saga{
 		Name: wire.SagaName(row.ID), Definition: row.Definition, State: row.State, Labels: row.Labels,

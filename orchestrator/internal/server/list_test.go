@@ -158,8 +158,8 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// The new round's payloads are covered as those of the one before, also where that is no longer kept.
-func TestRecordsOfTheSagaLanguage(t *testing.T) {
+// The payloads of restarts, waits and progress are redacted, also when the journal begins with a later round.
+func TestRecordsOfLaterRoundAreRedacted(t *testing.T) {
 	a := newTestServer(t)
 	verified := &identityv1.ApplicantVerified{Applicant: "applicants/1", RegisterReference: "R-1"}
 	a.store.turns = []*treatyv1.Turn{{Records: []*treatyv1.Record{

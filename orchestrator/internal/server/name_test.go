@@ -1,10 +1,8 @@
 package server
 
-import (
-	"testing"
-)
+import "testing"
 
-// A command id that is read is written as it was.
+// A parsed command id has the same text when it is built again.
 func FuzzCommandID(f *testing.F) {
 	for _, id := range []string{"sagas/a1/steps/2.1.4", "sagas/a1/steps/r2.1", "sagas/a1", "sagas/A/steps/1", "sagas/a/steps/1/steps/2", "sagas//steps/", "sagas/a/steps/1."} {
 		f.Add(id)
@@ -12,7 +10,7 @@ func FuzzCommandID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id string) {
 		saga, step, ok := parseCommandID(id)
 		if ok && (command{saga: saga, step: step}).id() != id {
-			t.Errorf("%q was read as %q and %q", id, saga, step)
+			t.Errorf("%q is parsed as %q and %q", id, saga, step)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
-// parseOrder reads order_by.
+// parseOrder parses the field order_by.
 func parseOrder(text string) (journal.Order, error) {
 	const field, help = "order_by", `: write "create_time" or "update_time", with " desc" for the newest first`
 	var parsed ordering.OrderBy

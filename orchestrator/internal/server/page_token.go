@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// pagePosition is where a page ends.
+// pagePosition is the last entry of a page.
 type pagePosition struct {
 	// id is the last saga's id; empty in a list of records.
 	id string
@@ -23,15 +23,15 @@ const (
 	tokenHead    = 1 + tokenSum + 8
 )
 
-// pageList is what a list's pages have in common: a token is good for no other list.
+// pageList identifies the list that a page token belongs to. A token isn't valid for another list.
 type pageList string
 
-// newPageList joins what a list depends on.
+// newPageList identifies a list by its kind and by the fields of the request that select and order its entries.
 func newPageList(kind string, parts ...string) pageList {
 	return pageList(kind + "\x00" + strings.Join(parts, "\x00"))
 }
 
-// token renders the position: the version, a checksum over everything, the number and the id.
+// token encodes the position: the version, a checksum, the number and the id.
 func (p pagePosition) token(in pageList) string {
 	raw := make([]byte, tokenHead, tokenHead+len(p.id))
 	raw[0] = tokenVersion
@@ -41,7 +41,8 @@ func (p pagePosition) token(in pageList) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// checksum doesn't keep anybody from making tokens up: they say nothing that a caller may not know. It finds mistakes.
+// checksum detects tokens that were changed or belong to another list. It isn't a protection against forged tokens,
+// which give access to nothing more.
 func checksum(raw []byte, in pageList) []byte {
 	hash := sha256.New()
 	hash.Write(raw[:1])
@@ -51,11 +52,11 @@ func checksum(raw []byte, in pageList) []byte {
 	return hash.Sum(nil)[:tokenSum]
 }
 
-// parseToken reads a token of the same list.
+// parseToken decodes a token of the same list.
 func parseToken(token string, in pageList) (pagePosition, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(raw) < tokenHead || raw[0] != tokenVersion || !bytes.Equal(raw[1:1+tokenSum], checksum(raw, in)) {
-		return pagePosition{}, invalid("page_token", "isn't a token of this list: give the next_page_token of the page before, with the same other fields, or none to begin anew")
+		return pagePosition{}, invalid("page_token", "isn't valid for this list: want the next_page_token of the previous page with the same other fields, or none for the first page")
 	}
 	return pagePosition{
 		id:     string(raw[tokenHead:]),

@@ -2,7 +2,7 @@ package server
 
 import "testing"
 
-func TestTokenIsGoodForOneListOnly(t *testing.T) {
+func TestTokenIsValidForOneList(t *testing.T) {
 	here, there := newPageList("sagas", "a", "b"), newPageList("sagas", "a", "c")
 	want := pagePosition{id: "s01", number: 1767323045000006}
 	got, err := parseToken(want.token(here), here)
@@ -14,7 +14,7 @@ func TestTokenIsGoodForOneListOnly(t *testing.T) {
 	}
 }
 
-// A token is read only as what it was made of.
+// A token that is accepted encodes the position that it is decoded to.
 func FuzzToken(f *testing.F) {
 	list := newPageList("sagas", "", "")
 	f.Add(pagePosition{id: "s01", number: 1}.token(list))

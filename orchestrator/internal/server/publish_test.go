@@ -74,7 +74,7 @@ func TestPublishEvents(t *testing.T) {
 	}
 }
 
-// The same event in other bytes is published once: serializing isn't stable.
+// The same event in other bytes is published once, because serialization isn't stable.
 func TestPublishEventsAgain(t *testing.T) {
 	applicant, reference := []byte("\x0a\x01a"), []byte("\x12\x01r")
 	publish := func(a *testServer, parts ...[]byte) (uint64, error) {

@@ -13,10 +13,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 )
 
-// raw is a request that is no message.
+// raw is a serialized request, which may be malformed.
 type raw string
 
-// rawCodec sends raw requests as they are.
+// rawCodec sends raw requests unchanged.
 type rawCodec struct{}
 
 var _ encoding.Codec = rawCodec{}

@@ -9,7 +9,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
-// recordRedactor redacts the records of one saga. It is shown them in order.
+// recordRedactor redacts the records of one saga, which it must observe in order.
 type recordRedactor struct {
 	catalog    *contract.Catalog
 	definition string
@@ -17,13 +17,13 @@ type recordRedactor struct {
 	waits      map[string]*treatyv1.WaitScheduled
 }
 
-// observe notes what tells the types of later payloads.
+// observe keeps what determines the types of later payloads.
 func (r *recordRedactor) observe(record *treatyv1.Record) {
 	switch kind := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
 		r.definition = kind.SagaStarted.GetDefinition()
 	case *treatyv1.Record_StepScheduled:
-		// What stays here is read for its methods alone.
+		// Only the methods of the kept record are read. Its payloads may be redacted already.
 		r.steps[kind.StepScheduled.GetStep()] = kind.StepScheduled
 	case *treatyv1.Record_WaitScheduled:
 		r.waits[kind.WaitScheduled.GetWait()] = kind.WaitScheduled
@@ -32,7 +32,7 @@ func (r *recordRedactor) observe(record *treatyv1.Record) {
 	}
 }
 
-// redact redacts a record in place: its serialized payloads, and what its failures carry.
+// redact redacts a record in place: its serialized payloads and the details of its failures.
 func (r *recordRedactor) redact(record *treatyv1.Record) {
 	switch kind := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
@@ -62,7 +62,7 @@ func (r *recordRedactor) redact(record *treatyv1.Record) {
 	contract.Redact(record)
 }
 
-// messageTypes is the types of a request and its reply; nil when the contract isn't linked.
+// messageTypes are the types of a request and its reply; nil when the contract isn't linked.
 type messageTypes struct {
 	input, output protoreflect.MessageDescriptor
 }
@@ -83,7 +83,7 @@ func (r *recordRedactor) call(method string) messageTypes {
 	return messageTypes{call.Input, call.Output}
 }
 
-// event returns the type of the event that ended a wait; nil when its contract isn't linked.
+// event returns the type of the event that ended a wait. It returns nil when the contract isn't linked.
 func (r *recordRedactor) event(ended *treatyv1.WaitEnded) protoreflect.MessageDescriptor {
 	awaited := r.waits[ended.GetWait()].GetEvents()
 	index := int(ended.GetEvent().GetIndex())

@@ -11,10 +11,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// maxTurnsRead is how many turns are read from the store at a time.
+// maxTurnsRead limits the turns that are read from the store at a time.
 const maxTurnsRead = 100
 
-// ListSagaRecords lists a saga's journal.
+// ListSagaRecords lists the records of a saga's journal, redacted.
 func (s *Server) ListSagaRecords(ctx context.Context, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
 	id, err := parseName("parent", request.GetParent())
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *Server) ListSagaRecords(ctx context.Context, request *treatyv1.ListSaga
 	}
 	response := new(treatyv1.ListSagaRecordsResponse)
 	redactor := recordRedactor{catalog: s.catalog, steps: make(map[string]*treatyv1.StepScheduled), waits: make(map[string]*treatyv1.WaitScheduled)}
-	// From the first turn on, for a reply's type is known by its step, which may have been scheduled long before.
+	// Reading begins with the first turn: the type of a reply depends on its step, which an early turn may have scheduled.
 	for read := uint64(0); ; {
 		turns, err := s.store.Turns(ctx, id, read, maxTurnsRead)
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// ResumeSaga lets a suspended saga go on as an operator decides.
+// ResumeSaga resumes a suspended saga as an operator decides.
 func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaRequest) (*treatyv1.Saga, error) {
 	id, err := parseName("name", request.GetName())
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 		return engine.ResumeParams{}, err
 	}
 	if decision.GetReason() == "" {
-		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, for the people who read the journal later")
+		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, for people who read the journal later")
 	}
 	params := engine.ResumeParams{Decision: decision}
 	var held *anypb.Any
@@ -52,7 +52,7 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 	default:
 		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, mark_done or mark_refused")
 	}
-	// The message is checked against the step that is stuck now; the decision holds for no other one.
+	// The decision applies only to the step for which the saga is suspended now, and the message is checked against it.
 	saga, err := s.engine.Get(ctx, id)
 	if err != nil {
 		return engine.ResumeParams{}, err
@@ -62,14 +62,14 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 	return params, err
 }
 
-// decidedPayload checks the message that comes with a decision against the contract of the stuck command.
+// decidedPayload checks the message of a decision against the contract of the command that it is for.
 func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
 	step, pivot := suspendedStep(saga)
 	switch {
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
 	case step == nil:
-		return nil, fmt.Errorf("%w: no command is stuck, so the saga can only be retried or cancelled", machine.ErrDecisionUnfit)
+		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; retry or cancel it", machine.ErrDecisionUnfit)
 	case pivot && how == machine.RetryEdited:
 		return nil, fmt.Errorf("%w: %s is a pivot; retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
 	case how == machine.MarkDone && held == nil && !pivot:
@@ -83,7 +83,7 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	if !known {
 		return nil, &apiError{
 			code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
-			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be checked: link it, or retry", method),
+			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be checked: link it, or choose retry", method),
 		}
 	}
 	field, wanted := "mark_done.reply", call.Output
@@ -94,7 +94,7 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 		return nil, err
 	}
 	if how == machine.RetryEdited && len(held.GetValue()) == 0 {
-		return nil, invalid(field, "is empty, which can't be told from the derived request: set a field, or retry")
+		return nil, invalid(field, "is empty, which would mean the derived request: set a field, or choose retry")
 	}
 	if held.GetValue() == nil {
 		return []byte{}, nil
@@ -102,7 +102,8 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	return held.GetValue(), nil
 }
 
-// suspendedStep returns the step that a saga is suspended for, and whether that is its pivot; nil when it is for none.
+// suspendedStep returns the step for which a saga is suspended, and whether it is the pivot. It returns nil when the saga
+// isn't suspended for a step.
 func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
 	switch saga.GetSuspension().GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:

@@ -107,7 +107,7 @@ func (w waiting) Await(ctx context.Context) (engine.SagaEnd, error) {
 	}
 }
 
-// Ended returns how it ended, if it has.
+// Ended returns how the saga ended; false when it hasn't.
 func (w waiting) Ended(context.Context) (engine.SagaEnd, bool, error) {
 	select {
 	case <-w.release:
@@ -209,7 +209,7 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 	}
 }
 
-func TestCallersDeadlineLeavesTheSagaAlone(t *testing.T) {
+func TestCallersDeadlineDoesNotEndSaga(t *testing.T) {
 	a := newTestServer(t)
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { return handle{}, nil }
 	ctx, cancel := context.WithTimeout(a.ctx(), 50*time.Millisecond)
@@ -240,7 +240,7 @@ func TestRefusedStarts(t *testing.T) {
 		"in doubt":               {startErr: engine.ErrInDoubt, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}, named: true},
 		"store full":             {startErr: wrapped(engine.ErrInDoubt, journal.ErrFull), want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}, named: true},
 		"stopping":               {startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
-		"nobody foresaw it":      {startErr: errSecret, want: failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, named: true},
+		"unforeseen":             {startErr: errSecret, want: failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, named: true},
 		"same request id, twice": {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "a", startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -269,13 +269,13 @@ func TestRefusedStarts(t *testing.T) {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
 			}
 			if strings.Contains(status.Convert(err).Message(), "secret") {
-				t.Errorf("the message tells internals: %v", err)
+				t.Errorf("the message has internals: %v", err)
 			}
 		})
 	}
 }
 
-func TestServiceIsServedWholeOrNotAtAll(t *testing.T) {
+func TestEveryDefinitionOfServiceNeedsCode(t *testing.T) {
 	catalog := catalogOf(t)
 	if err := server.Check(catalog, []string{changeAddress}); err != nil {
 		t.Error(err)
@@ -294,12 +294,11 @@ func TestPanicIsAnError(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if strings.Contains(err.Error(), "secret") {
-		t.Errorf("the message tells internals: %v", err)
+		t.Errorf("the message has internals: %v", err)
 	}
 }
 
-// The saga's anchor hangs from the caller's own span, and there is one in the journal even where this orchestrator
-// exports nothing.
+// The parent of the saga's anchor is the caller's span. The journal has an anchor even when spans aren't exported.
 func TestCallersTraceIsContinued(t *testing.T) {
 	traced, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: tracetest.NewInMemoryExporter()})
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
-// CreateSaga starts a saga and returns at once.
+// CreateSaga starts a saga and returns it without waiting for its end.
 func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaRequest) (*treatyv1.Saga, error) {
 	if request.GetDefinition() == "" {
-		return nil, invalid("definition", "is missing: write package.Service/Method")
+		return nil, invalid("definition", "is missing: want package.Service/Method")
 	}
 	d, known := s.definitions[strings.TrimPrefix(request.GetDefinition(), "/")]
 	if !known {
@@ -37,7 +37,7 @@ func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaReq
 		return nil, err
 	}
 	if id := request.GetSagaId(); id != "" && !validSagaID(id) {
-		return nil, invalid("saga_id", "%q can't be used: 1 to %d lower-case letters, digits and hyphens, a letter first and no hyphen last", untrusted.Shorten(id), maxSagaID)
+		return nil, invalid("saga_id", "%q is invalid: want 1 to %d lower-case letters, digits and hyphens that begin with a letter and don't end with a hyphen", untrusted.Shorten(id), maxSagaID)
 	}
 	saga, _, err := s.start(ctx, d, startParams{
 		request: request.GetRequest().GetValue(), requestID: request.GetRequestId(), sagaID: request.GetSagaId(),
@@ -48,10 +48,10 @@ func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaReq
 	return s.view(ctx, saga.saga)
 }
 
-// listDefinitions lists the definitions that are served.
+// listDefinitions lists the definitions that this orchestrator runs, for an error message.
 func (s *Server) listDefinitions() string {
 	if len(s.definitions) == 0 {
-		return "it runs none at all"
+		return "it doesn't run any"
 	}
 	var names []string
 	for name := range s.definitions {
@@ -61,18 +61,18 @@ func (s *Server) listDefinitions() string {
 	return "it runs " + strings.Join(names, ", ")
 }
 
-// checkType checks that an Any holds the wanted message.
+// checkType checks that an Any holds a message of the wanted type.
 func checkType(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
 	if held.GetTypeUrl() == "" {
-		return invalid(field, "is missing: give a %s", wanted.FullName())
+		return invalid(field, "is missing: want a %s", wanted.FullName())
 	}
 	if held.MessageName() != wanted.FullName() {
-		return invalid(field, "is a %q: give a %s", untrusted.Shorten(held.GetTypeUrl()), wanted.FullName())
+		return invalid(field, "is a %q: want a %s", untrusted.Shorten(held.GetTypeUrl()), wanted.FullName())
 	}
 	return nil
 }
 
-// checkMessage checks that an Any holds the wanted message, and that it can be read.
+// checkMessage checks that an Any holds a valid message of the wanted type.
 func checkMessage(field string, held *anypb.Any, wanted protoreflect.MessageDescriptor) error {
 	if err := checkType(field, held, wanted); err != nil {
 		return err
@@ -83,7 +83,7 @@ func checkMessage(field string, held *anypb.Any, wanted protoreflect.MessageDesc
 	return nil
 }
 
-// view returns a saga as it is shown.
+// view returns a redacted saga.
 func (s *Server) view(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	saga, err := s.engine.Get(ctx, id)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Server) view(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	return redacted(saga), nil
 }
 
-// redacted redacts a saga. It works on a copy: what the engine hands out may share messages with what it keeps.
+// redacted returns a redacted copy of a saga. The original may share messages with the engine.
 func redacted(saga *treatyv1.Saga) *treatyv1.Saga {
 	copied := proto.CloneOf(saga)
 	contract.Redact(copied)
@@ -108,7 +108,7 @@ func (s *Server) GetSaga(ctx context.Context, request *treatyv1.GetSagaRequest) 
 	return s.view(ctx, id)
 }
 
-// WaitSaga returns a saga once it has ended.
+// WaitSaga waits for the end of a saga and returns it.
 func (s *Server) WaitSaga(ctx context.Context, request *treatyv1.WaitSagaRequest) (*treatyv1.Saga, error) {
 	id, err := parseName("name", request.GetName())
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *Server) WaitSaga(ctx context.Context, request *treatyv1.WaitSagaRequest
 	return s.view(ctx, id)
 }
 
-// untilStopping returns a context that also ends, with ErrStopping, when draining begins.
+// untilStopping returns a context that also ends when the server begins to drain; its cause is then ErrStopping.
 func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
 	wait, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -139,7 +139,7 @@ func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
 	return wait, func() { close(done); cancel(nil) }
 }
 
-// WatchSaga streams a saga now and after each change, until it ends.
+// WatchSaga streams a saga as it is now and after each change, until it ends.
 func (s *Server) WatchSaga(request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse]) error {
 	id, err := parseName("name", request.GetName())
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Server) WatchSaga(request *treatyv1.WatchSagaRequest, stream grpc.Serve
 }
 
 func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.WatchSagaResponse) error) error {
-	// First the watch, so that no change slips through between reading and watching.
+	// The watch begins before the first read, so that no change is missed in between.
 	changes, cancel, err := s.engine.Watch(ctx, id)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.Watch
 	}
 }
 
-// CancelSaga cancels a saga.
+// CancelSaga cancels a saga, which compensates it.
 func (s *Server) CancelSaga(ctx context.Context, request *treatyv1.CancelSagaRequest) (*treatyv1.Saga, error) {
 	id, err := parseName("name", request.GetName())
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
-// Every RPC tells every error as it should.
+// Every method returns every error with the right code, reason and saga.
 func TestErrorsOfEveryMethod(t *testing.T) {
 	const name, bad = "sagas/a1", "sagas/A_1"
 	decision := &treatyv1.Decision{Actor: "ada", Reason: "told so"}
@@ -106,7 +106,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 					t.Errorf("%v: %+v, want %+v", test.err, got, test.want)
 				}
 				if strings.Contains(status.Convert(err).Message(), "secret") {
-					t.Errorf("the message tells internals: %v", err)
+					t.Errorf("the message has internals: %v", err)
 				}
 			}
 		})
@@ -338,7 +338,7 @@ func TestResumeSaga(t *testing.T) {
 	}
 }
 
-func TestShownSagaIsRedacted(t *testing.T) {
+func TestReturnedSagaIsRedacted(t *testing.T) {
 	a := newTestServer(t)
 	whole := &treatyv1.Saga{
 		Name: "sagas/a1", Request: pack(t, application()),

@@ -27,58 +27,58 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// DefaultMaxMessageBytes bounds a request when nothing else is configured.
+// DefaultMaxMessageBytes is the default limit of a request, in bytes.
 const DefaultMaxMessageBytes = 4 << 20
 
 const (
-	// maxStreams bounds the calls of one connection; further ones wait at the client.
+	// maxStreams limits the calls of one connection. Further calls wait at the client.
 	maxStreams = 4096
 
-	// maxHeaderBytes bounds the metadata of a call.
+	// maxHeaderBytes limits the metadata of a call.
 	maxHeaderBytes = 64 << 10
 
-	// handshakeTimeout bounds the set-up of a connection.
+	// handshakeTimeout limits how long a connection may take to be established.
 	handshakeTimeout = 20 * time.Second
 
-	// minPingInterval is the shortest time between a client's keepalive pings; one that pings more often is cut off.
+	// minPingInterval is the shortest time between a client's keepalive pings. A client that pings more often is
+	// disconnected.
 	minPingInterval = 10 * time.Second
 
-	// idlePing is after how long without a sign of life a client is pinged, so that a vanished one is noticed.
+	// idlePing is how long a connection may be silent before the client is pinged, to detect a broken connection.
 	idlePing = 2 * time.Minute
 
-	// closeGrace is how long a call that has been answered may take to reach its caller.
+	// closeGrace is how long Close waits for the last replies to reach their callers.
 	closeGrace = 500 * time.Millisecond
 )
 
-// Config is what a Server is made of.
+// Config configures a Server.
 type Config struct {
-	// Engine drives the sagas.
+	// Engine runs the sagas.
 	Engine Engine
 
-	// Store is read for lists and records.
+	// Store has the lists, records and events.
 	Store Store
 
-	// Catalog knows the contracts.
+	// Catalog has the contracts.
 	Catalog *contract.Catalog
 
-	// Definitions names the saga definitions that have code. Each service that one of them belongs to is served, and
-	// must have code for all its methods.
+	// Definitions names the saga definitions that have code. All definitions of a service must have code.
 	Definitions []string
 
-	// Telemetry makes the anchors of traces. Nil: none.
+	// Telemetry creates the anchors of traces. Optional.
 	Telemetry *telemetry.Telemetry
 
-	// Logger is told of failures, and at debug level of each call. Nil: slog.Default().
+	// Logger receives failures and, at debug level, each call. The default is slog.Default().
 	Logger *slog.Logger
 
-	// TLS is how clients are spoken to. Nil: plaintext.
+	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
-	// MaxMessageBytes bounds a request. 0: DefaultMaxMessageBytes.
+	// MaxMessageBytes limits a request, in bytes. The default is DefaultMaxMessageBytes.
 	MaxMessageBytes int
 }
 
-// Server serves the orchestrator's API. All methods may be called concurrently.
+// Server serves the orchestrator's API. Its methods are safe for concurrent use.
 type Server struct {
 	treatyv1.UnimplementedSagaServiceServer
 	treatyv1.UnimplementedEventServiceServer
@@ -95,15 +95,15 @@ type Server struct {
 	services []string
 
 	consumers consumers
-	held      atomic.Int64 // calls of parents that wait for their children
+	held      atomic.Int64 // the calls of parents that wait for their children
 
-	stopping chan struct{} // closed when streams are to end
+	stopping chan struct{} // closed when draining begins
 	stop     sync.Once
-	idle     chan struct{} // closed when no call is under way any more
+	idle     chan struct{} // closed when no call is in flight
 }
 
-// New returns a server that isn't ready: health says NOT_SERVING until SetReady. The error names each saga service that
-// can't be served.
+// New returns a server. Its health is NOT_SERVING until SetReady. It returns the error of Check when a saga service can't
+// be served.
 func New(config Config) (*Server, error) {
 	services, err := served(config.Catalog, config.Definitions)
 	if err != nil {
@@ -167,7 +167,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 	return options
 }
 
-// Services returns the full names of the saga services that are served, sorted.
+// Services returns the full names of the saga services, sorted.
 func (s *Server) Services() []string {
 	var names []string
 	for name := range s.definitions {
@@ -178,14 +178,14 @@ func (s *Server) Services() []string {
 	return slices.Compact(names)
 }
 
-// SetReady makes health say SERVING. It does nothing once draining began.
+// SetReady sets the health to SERVING. It does nothing after Drain or Close.
 func (s *Server) SetReady() {
 	for _, name := range append([]string{""}, s.services...) {
 		s.health.SetServingStatus(name, healthv1.HealthCheckResponse_SERVING)
 	}
 }
 
-// Serve answers calls on the listener, which it closes in the end, until Close. It returns nil then.
+// Serve accepts connections on the listener until Drain or Close, which close it and make Serve return nil.
 func (s *Server) Serve(listener net.Listener) error {
 	if err := s.grpc.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
@@ -193,8 +193,8 @@ func (s *Server) Serve(listener net.Listener) error {
 	return nil
 }
 
-// Drain makes health say NOT_SERVING, takes no new connections and calls, and ends streams. It returns when no call is
-// under way, or ctx ends.
+// Drain sets the health to NOT_SERVING, accepts no new connections and calls, and ends streams. It returns when no call
+// is in flight or ctx ends. Calls in flight continue after ctx ends.
 func (s *Server) Drain(ctx context.Context) {
 	s.stop.Do(func() {
 		s.health.Shutdown()
@@ -210,7 +210,7 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-// Close ends what is left: calls that have been answered get a moment to reach their callers.
+// Close drains the server for a moment, so that the last replies reach their callers, and then ends all calls.
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()

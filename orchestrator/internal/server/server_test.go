@@ -70,7 +70,7 @@ func TestHealth(t *testing.T) {
 	next(healthv1.HealthCheckResponse_NOT_SERVING)
 	a.server.SetReady()
 	if _, err := client.Check(a.ctx(), &healthv1.HealthCheckRequest{Service: "acme.v1.Nope"}); err == nil {
-		t.Error("an unknown service has a health, or a draining server takes calls")
+		t.Error("an unknown service has a health, or a draining server accepts calls")
 	}
 }
 
@@ -82,8 +82,8 @@ func TestChannelz(t *testing.T) {
 	}
 }
 
-// A client that knows nothing finds a saga by reflection, starts it from JSON and reads its reply, as grpcurl does.
-func TestSagaIsStartedKnowingNothing(t *testing.T) {
+// A client without generated code starts a saga by reflection and JSON, as grpcurl does.
+func TestSagaIsStartedByReflection(t *testing.T) {
 	a := newTestServer(t)
 	a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 		in := new(customerv1.ChangeAddressSagaRequest)
@@ -136,7 +136,7 @@ func TestSagaIsStartedKnowingNothing(t *testing.T) {
 	}
 	method, ok := found.(protoreflect.MethodDescriptor)
 	if !ok {
-		t.Fatalf("%v is no method", found)
+		t.Fatalf("%v isn't a method", found)
 	}
 	request, reply := dynamicpb.NewMessage(method.Input()), dynamicpb.NewMessage(method.Output())
 	if err := protojson.Unmarshal([]byte(`{"customer": "customers/ada", "address": {"city": "Springfield"}}`), request); err != nil {
@@ -181,7 +181,7 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 	}
 }
 
-func TestStrangersAreTurnedAway(t *testing.T) {
+func TestClientWithoutCertificateIsRejected(t *testing.T) {
 	authority, stranger := newAuthority(t), newAuthority(t)
 	a := newSecureTestServer(t, security{
 		server: &tls.Config{

@@ -41,7 +41,7 @@ const (
 	undoVerifyApplicant = "acme.identity.v1.IdentitySagas/UndoVerifyApplicant"
 )
 
-// fakeEngine answers as a test says.
+// fakeEngine returns what a test configures.
 type fakeEngine struct {
 	start  func(ctx context.Context, params engine.StartParams) (server.Started, error)
 	await  func(ctx context.Context, id string) (engine.SagaEnd, error)
@@ -122,7 +122,7 @@ func (f *fakeEngine) Watch(context.Context, string) (<-chan struct{}, func(), er
 	return ch, func() {}, nil
 }
 
-// changed tells all watchers.
+// changed notifies all watchers.
 func (f *fakeEngine) changed() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,7 +134,7 @@ func (f *fakeEngine) changed() {
 	}
 }
 
-// handle is a started saga that ends as a test says.
+// handle is a started saga with the end that a test configures.
 type handle struct {
 	end engine.SagaEnd
 	err error
@@ -148,12 +148,12 @@ func (h handle) Await(ctx context.Context) (engine.SagaEnd, error) {
 	return h.end, h.err
 }
 
-// Ended returns how it ended, if it has.
+// Ended returns how the saga ended; false when it hasn't.
 func (h handle) Ended(context.Context) (engine.SagaEnd, bool, error) {
 	return h.end, h.end.State != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, h.err
 }
 
-// fakeStore holds rows and turns, and has events in another store.
+// fakeStore holds rows and turns. Its events are in another store.
 type fakeStore struct {
 	server.EventReader
 
@@ -219,7 +219,7 @@ type testServer struct {
 	memory *journaltest.Memory // holds the events
 }
 
-// security is how the server and its client speak, and where traces go.
+// security configures TLS and telemetry of a test server.
 type security struct {
 	server, client *tls.Config
 	telemetry      *telemetry.Telemetry
@@ -238,7 +238,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 	return a
 }
 
-// serve serves the API until the test ends, and connects to it.
+// serve runs the server until the test ends and connects the client.
 func (a *testServer) serve(config server.Config, client *tls.Config) {
 	t := a.t
 	t.Helper()
@@ -292,7 +292,7 @@ func (a *testServer) append(events []*journal.Event) error {
 	return nil
 }
 
-// ctx bounds a test's calls.
+// ctx returns a context with a deadline for the calls of a test.
 func (a *testServer) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
 	a.t.Cleanup(cancel)
@@ -317,7 +317,7 @@ func marshal(t *testing.T, m proto.Message) []byte {
 	return data
 }
 
-// failure is what tests compare of an error.
+// failure holds the parts of an error that tests compare.
 type failure struct {
 	code   codes.Code
 	reason treatyv1.ErrorReason
