@@ -35,8 +35,8 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return false, err
 	}
 	if m.saga.Decided == nil {
-		// Results that came while the saga was suspended are recorded but not delivered. A replay delivers them to the
-		// code.
+		// Results may have come while the saga was suspended. The code runs again from the start, so that it sees them
+		// as every replay does.
 		return true, nil
 	}
 	m.proceed()
