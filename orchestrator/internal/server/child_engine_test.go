@@ -29,8 +29,12 @@ import (
 // verifying is saga code that waits for an event between two commands.
 type verifying struct{}
 
-func (verifying) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error) {
-	registered, err := identityv1saga.RegisterApplicant(ctx, &identityv1.RegisterApplicantRequest{Customer: in.GetCustomer()})
+func (verifying) VerifyApplicant(
+	ctx saga.Context, in *identityv1.VerifyApplicantRequest,
+) (*identityv1.ApplicantConfirmed, error) {
+	registered, err := identityv1saga.RegisterApplicant(
+		ctx, &identityv1.RegisterApplicantRequest{Customer: in.GetCustomer()},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +42,15 @@ func (verifying) VerifyApplicant(ctx saga.Context, in *identityv1.VerifyApplican
 	if err != nil {
 		return nil, err
 	}
-	inspected, err := identityv1saga.InspectPassport(ctx, &identityv1.InspectPassportRequest{Applicant: verified.GetApplicant()})
+	inspected, err := identityv1saga.InspectPassport(
+		ctx, &identityv1.InspectPassportRequest{Applicant: verified.GetApplicant()},
+	)
 	if err != nil {
 		return nil, err
 	}
-	return &identityv1.ApplicantConfirmed{Applicant: registered.GetApplicant(), Verified: verified, Inspected: inspected}, nil
+	return &identityv1.ApplicantConfirmed{
+		Applicant: registered.GetApplicant(), Verified: verified, Inspected: inspected,
+	}, nil
 }
 
 // registry holds the registered saga code by definition.
@@ -52,8 +60,8 @@ func (r registry) RegisterSaga(definition saga.Definition) {
 	r[definition.Name] = sagacode.Of(definition)
 }
 
-// identityService is a dispatcher that replies as the identity service: inspections stay pending, and every other command
-// is done at once.
+// identityService is a dispatcher that replies as the identity service: inspections stay pending, and every other
+// command is done at once.
 type identityService struct {
 	accepted chan string // the command ids of inspections
 
@@ -69,12 +77,18 @@ func (r *identityService) Attempt(_ context.Context, a *engine.Attempt) engine.A
 	case identityv1.IdentityService_RegisterApplicant_FullMethodName[1:]:
 		reply, err := proto.Marshal(&identityv1.ApplicantRegistered{Applicant: "applicants/1"})
 		if err != nil {
-			return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Internal)}}
+			return engine.Answer{
+				Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Internal)},
+			}
 		}
 		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
 	case identityv1.IdentityService_InspectPassport_FullMethodName[1:]:
 		r.accepted <- a.Saga + "/steps/" + a.Step
-		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: &treatyv1.Failure{Code: int32(codes.Unknown)}, Pending: time.Hour}
+		return engine.Answer{
+			Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN,
+			Failure: &treatyv1.Failure{Code: int32(codes.Unknown)},
+			Pending: time.Hour,
+		}
 	}
 	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE}
 }
@@ -107,8 +121,8 @@ func newEngineServer(t *testing.T) (*testServer, *identityService) {
 	return a, identity
 }
 
-// A child saga, called as its parent's orchestrator calls it: it starts, waits for an event, then for a pending command,
-// succeeds, and is compensated.
+// A child saga, called as its parent's orchestrator calls it: it starts, waits for an event, then for a pending
+// command, succeeds, and is compensated.
 func TestChildFromStartToCompensation(t *testing.T) {
 	a, identity := newEngineServer(t)
 	client := identityv1.NewIdentitySagasClient(a.conn)
@@ -127,18 +141,23 @@ func TestChildFromStartToCompensation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if waits := waiting.GetWaits(); len(waits) != 1 || waits[0].GetEvents()[0].GetSubject() != "applicants/1" || waiting.GetParentStep() != parentStep {
+	if waits := waiting.GetWaits(); len(waits) != 1 || waits[0].GetEvents()[0].GetSubject() != "applicants/1" ||
+		waiting.GetParentStep() != parentStep {
 		t.Errorf("the child is %v", waiting)
 	}
 
 	a.publishAll(verified(t, "1", "applicants/1"))
 	command := <-identity.accepted
 	inspected := &identityv1.PassportInspected{Inspection: "inspections/1"}
-	if _, err := a.sagas.HeartbeatStep(a.ctx(), &treatyv1.HeartbeatStepRequest{Name: command, Direction: action}); err != nil {
+	if _, err := a.sagas.HeartbeatStep(
+		a.ctx(), &treatyv1.HeartbeatStepRequest{Name: command, Direction: action},
+	); err != nil {
 		t.Error(err)
 	}
 	for range 2 { // as if the first reply were lost
-		if _, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{Name: command, Direction: action, How: replied(pack(t, inspected))}); err != nil {
+		if _, err := a.sagas.CompleteStep(
+			a.ctx(), &treatyv1.CompleteStepRequest{Name: command, Direction: action, How: replied(pack(t, inspected))},
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -161,10 +180,12 @@ func TestChildFromStartToCompensation(t *testing.T) {
 	if err != nil || undone.GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		t.Errorf("the undone child is %v (%v)", undone, err)
 	}
-	if want := []string{"RegisterApplicant", "InspectPassport", "DiscardInspection", "WithdrawApplicant"}; !slices.Equal(identity.calls, want) {
+	if want := []string{"RegisterApplicant", "InspectPassport", "DiscardInspection",
+		"WithdrawApplicant"}; !slices.Equal(identity.calls, want) {
 		t.Errorf("commands %v, want %v", identity.calls, want)
 	}
-	if _, _, err := attempt(20 * time.Second); failureOf(t, err).reason != treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT {
+	if _, _, err := attempt(20 * time.Second); failureOf(t,
+		err).reason != treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT {
 		t.Errorf("an attempt after that: %v", err)
 	}
 }
@@ -183,7 +204,11 @@ func TestChildIsCompensatedBeforeItStarts(t *testing.T) {
 		}
 	}
 	_, err := client.VerifyApplicant(asStep(a.ctx(), "action"), verification(""))
-	want := failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT, saga: "sagas/" + engine.ChildID(verifyApplicant, parentStep)}
+	want := failure{
+		code:   codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT,
+		saga:   "sagas/" + engine.ChildID(verifyApplicant, parentStep),
+	}
 	if got := failureOf(t, err); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

@@ -38,11 +38,13 @@ func (c command) id() string { return wire.StepName(c.saga, c.step) }
 // commandOf returns the command that a request names.
 func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 	if name == "" {
-		return command{}, invalid("name", "is missing: want the command id from the command's metadata, sagas/ID/steps/STEP")
+		return command{}, invalid("name", "is missing: want the command id from the command's metadata, "+
+			"sagas/ID/steps/STEP")
 	}
 	saga, step, ok := parseCommandID(name)
 	if !ok {
-		return command{}, invalid("name", "%q isn't a command id: want the one from the command's metadata, sagas/ID/steps/STEP", untrusted.Shorten(name))
+		return command{}, invalid("name", "%q isn't a command id: want the one from the command's metadata, "+
+			"sagas/ID/steps/STEP", untrusted.Shorten(name))
 	}
 	c := command{saga: saga, step: step}
 	switch direction {
@@ -51,13 +53,16 @@ func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 	case treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION:
 		c.direction = engine.Compensation
 	default:
-		return command{}, invalid("direction", "is missing: want the one from the command's metadata, action or compensation")
+		return command{}, invalid("direction", "is missing: want the one from the command's metadata, "+
+			"action or compensation")
 	}
 	return c, nil
 }
 
 // CompleteStep completes a pending command.
-func (s *Server) CompleteStep(ctx context.Context, request *treatyv1.CompleteStepRequest) (*treatyv1.CompleteStepResponse, error) {
+func (s *Server) CompleteStep(
+	ctx context.Context, request *treatyv1.CompleteStepRequest,
+) (*treatyv1.CompleteStepResponse, error) {
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {
 		return nil, err
@@ -73,7 +78,9 @@ func (s *Server) CompleteStep(ctx context.Context, request *treatyv1.CompleteSte
 }
 
 // completion checks the request against the contract of the step's method and returns what the engine needs.
-func (s *Server) completion(ctx context.Context, c command, request *treatyv1.CompleteStepRequest) (engine.Completion, error) {
+func (s *Server) completion(
+	ctx context.Context, c command, request *treatyv1.CompleteStepRequest,
+) (engine.Completion, error) {
 	saga, err := s.engine.Get(ctx, c.saga)
 	if err != nil {
 		return engine.Completion{}, err
@@ -96,14 +103,16 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	if !known {
 		return engine.Completion{}, &apiError{
 			code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
-			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be checked: link it and complete the command again", method),
+			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be "+
+				"checked: link it and complete the command again", method),
 		}
 	}
 	completion := engine.Completion{Saga: c.saga, Step: c.step, Direction: c.direction}
 	switch how := request.GetHow().(type) {
 	case *treatyv1.CompleteStepRequest_Reply:
 		completion.Reply, err = checkReply(how.Reply, call)
-		if err == nil && c.direction == engine.Action && step.GetReply() != nil && sameMessage(call, step.GetReply(), how.Reply) {
+		if err == nil && c.direction == engine.Action && step.GetReply() != nil &&
+			sameMessage(call, step.GetReply(), how.Reply) {
 			// Serialization isn't stable: the same reply may have other bytes than before.
 			completion.Reply = nonNil(step.GetReply().GetValue())
 		}
@@ -115,13 +124,15 @@ func (s *Server) completion(ctx context.Context, c command, request *treatyv1.Co
 	return completion, err
 }
 
-// stepIsSagaError returns the error for completing a step that is a child saga, here or at another orchestrator. Only the
-// end of the child completes the step, so that the parent continues with the child's real outcome.
+// stepIsSagaError returns the error for completing a step that is a child saga, here or at another orchestrator. Only
+// the end of the child completes the step, so that the parent continues with the child's real outcome.
 func stepIsSagaError(c command, definition string) error {
 	child := wire.SagaName(engine.ChildID(definition, c.id()))
 	return &apiError{
-		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, subject: subject{step: c.id()},
-		message: fmt.Sprintf("the step is the child saga %s of %s and ends with it: cancel or resume the child at the orchestrator that runs it", child, definition),
+		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA,
+		subject: subject{step: c.id()},
+		message: fmt.Sprintf("the step is the child saga %s of %s and ends with it: cancel or resume the child at "+
+			"the orchestrator that runs it", child, definition),
 	}
 }
 
@@ -144,14 +155,17 @@ func nonNil(data []byte) []byte {
 }
 
 func sameMessage(call *contract.CallConfig, a, b *anypb.Any) bool {
-	left, right := untrusted.MessageType(call.Output).New().Interface(), untrusted.MessageType(call.Output).New().Interface()
-	return untrusted.Unmarshal(a.GetValue(), left) == nil && untrusted.Unmarshal(b.GetValue(), right) == nil && proto.Equal(left, right)
+	output := untrusted.MessageType(call.Output)
+	left, right := output.New().Interface(), output.New().Interface()
+	return untrusted.Unmarshal(a.GetValue(), left) == nil && untrusted.Unmarshal(b.GetValue(), right) == nil &&
+		proto.Equal(left, right)
 }
 
 func checkRefusal(refusal *treatyv1.Failure, call *contract.CallConfig) (*treatyv1.Failure, error) {
 	code := codes.Code(uint32(refusal.GetCode()))
 	if contract.OutcomeOf(call, code) != treatyv1.Outcome_OUTCOME_REFUSED {
-		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not executed: want %s", code, call.Method, refusalCodes(call))
+		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not "+
+			"executed: want %s", code, call.Method, refusalCodes(call))
 	}
 	if n := len(refusal.GetMessage()); n > MaxRefusalMessage {
 		return nil, invalid("refusal.message", "has %d bytes; at most %d are allowed", n, MaxRefusalMessage)
@@ -181,7 +195,9 @@ func refusalCodes(call *contract.CallConfig) string {
 }
 
 // HeartbeatStep postpones the next attempt of a pending command.
-func (s *Server) HeartbeatStep(ctx context.Context, request *treatyv1.HeartbeatStepRequest) (*treatyv1.HeartbeatStepResponse, error) {
+func (s *Server) HeartbeatStep(
+	ctx context.Context, request *treatyv1.HeartbeatStepRequest,
+) (*treatyv1.HeartbeatStepResponse, error) {
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {
 		return nil, err

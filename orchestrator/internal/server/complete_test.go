@@ -28,10 +28,16 @@ func inspecting(id string) *treatyv1.Saga {
 		{Name: "sagas/" + id + "/steps/1", Method: "acme.identity.v1.IdentityService/RegisterApplicant"},
 		{
 			Name: "sagas/" + id + "/steps/2.1.1", Method: "acme.identity.v1.IdentityService/InspectPassport",
-			CompensationMethod: "acme.identity.v1.IdentityService/DiscardInspection", State: treatyv1.StepState_STEP_STATE_SCHEDULED,
+			CompensationMethod: "acme.identity.v1.IdentityService/DiscardInspection",
+			State:              treatyv1.StepState_STEP_STATE_SCHEDULED,
 		},
 		{Name: "sagas/" + id + "/steps/3", Method: "acme.gone.v1.Gone/Do"},
-		{Name: "sagas/" + id + "/steps/4", Method: verifyApplicant, CompensationMethod: undoVerifyApplicant, State: treatyv1.StepState_STEP_STATE_SCHEDULED},
+		{
+			Name:               "sagas/" + id + "/steps/4",
+			Method:             verifyApplicant,
+			CompensationMethod: undoVerifyApplicant,
+			State:              treatyv1.StepState_STEP_STATE_SCHEDULED,
+		},
 	}}
 }
 
@@ -41,7 +47,11 @@ func replied(held *anypb.Any) *treatyv1.CompleteStepRequest_Reply {
 
 func TestCompleteStep(t *testing.T) {
 	inspected := &identityv1.PassportInspected{Inspection: "inspections/1", Applicant: "applicants/1"}
-	rejected := &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "forged", Details: []*anypb.Any{pack(t, &identityv1.PassportNotGenuine{Finding: "glue"})}}
+	rejected := &treatyv1.Failure{
+		Code:    int32(codes.FailedPrecondition),
+		Message: "forged",
+		Details: []*anypb.Any{pack(t, &identityv1.PassportNotGenuine{Finding: "glue"})},
+	}
 	for name, test := range map[string]struct {
 		request *treatyv1.CompleteStepRequest
 		want    engine.Completion
@@ -51,11 +61,15 @@ func TestCompleteStep(t *testing.T) {
 			engine.Completion{Direction: engine.Action, Reply: marshal(t, inspected)},
 		},
 		"refusal": {
-			&treatyv1.CompleteStepRequest{Direction: action, How: &treatyv1.CompleteStepRequest_Refusal{Refusal: rejected}},
+			&treatyv1.CompleteStepRequest{
+				Direction: action, How: &treatyv1.CompleteStepRequest_Refusal{Refusal: rejected},
+			},
 			engine.Completion{Direction: engine.Action, Refusal: rejected},
 		},
 		"empty reply of a compensation": {
-			&treatyv1.CompleteStepRequest{Direction: compensation, How: replied(pack(t, &identityv1.InspectionDiscarded{}))},
+			&treatyv1.CompleteStepRequest{
+				Direction: compensation, How: replied(pack(t, &identityv1.InspectionDiscarded{})),
+			},
 			engine.Completion{Direction: engine.Compensation, Reply: []byte{}},
 		},
 	} {
@@ -74,8 +88,11 @@ func TestCompleteStep(t *testing.T) {
 			if got.Saga != "a1" || got.Step != "2.1.1" || got.Direction != test.want.Direction {
 				t.Errorf("completed %+v", got)
 			}
-			if (got.Reply == nil) != (test.want.Reply == nil) || string(got.Reply) != string(test.want.Reply) || !proto.Equal(got.Refusal, test.want.Refusal) {
-				t.Errorf("completed with %q, %v, want %q, %v", got.Reply, got.Refusal, test.want.Reply, test.want.Refusal)
+			if (got.Reply == nil) != (test.want.Reply == nil) || string(got.Reply) != string(test.want.Reply) ||
+				!proto.Equal(got.Refusal, test.want.Refusal) {
+				t.Errorf(
+					"completed with %q, %v, want %q, %v", got.Reply, got.Refusal, test.want.Reply, test.want.Refusal,
+				)
 			}
 		})
 	}
@@ -84,14 +101,21 @@ func TestCompleteStep(t *testing.T) {
 // The same reply in other bytes is the same completion, also while and after the step is compensated.
 func TestCompleteStepAgain(t *testing.T) {
 	first := marshal(t, &identityv1.PassportInspected{Inspection: "inspections/1"})
-	again := &anypb.Any{TypeUrl: "type.googleapis.com/acme.identity.v1.PassportInspected", Value: slices.Concat([]byte("\x0a\x01x"), first)} // the last value of a field counts
+	// the last value of a field counts
+	again := &anypb.Any{
+		TypeUrl: "type.googleapis.com/acme.identity.v1.PassportInspected",
+		Value:   slices.Concat([]byte("\x0a\x01x"), first),
+	}
 	other := pack(t, &identityv1.PassportInspected{Inspection: "inspections/2"})
-	for _, state := range []treatyv1.StepState{treatyv1.StepState_STEP_STATE_DONE, treatyv1.StepState_STEP_STATE_COMPENSATING, treatyv1.StepState_STEP_STATE_COMPENSATED} {
+	for _, state := range []treatyv1.StepState{treatyv1.StepState_STEP_STATE_DONE,
+		treatyv1.StepState_STEP_STATE_COMPENSATING, treatyv1.StepState_STEP_STATE_COMPENSATED} {
 		t.Run(state.String(), func(t *testing.T) {
 			a := newTestServer(t)
 			a.engine.get = func(id string) (*treatyv1.Saga, error) {
 				saga := inspecting(id)
-				saga.Steps[1].State, saga.Steps[1].Reply = state, &anypb.Any{TypeUrl: "x/acme.identity.v1.PassportInspected", Value: first}
+				saga.Steps[1].State, saga.Steps[1].Reply = state, &anypb.Any{
+					TypeUrl: "x/acme.identity.v1.PassportInspected", Value: first,
+				}
 				return saga, nil
 			}
 			a.engine.complete = func(c engine.Completion) error {
@@ -101,13 +125,17 @@ func TestCompleteStepAgain(t *testing.T) {
 				return nil
 			}
 			complete := func(reply *anypb.Any) error {
-				_, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/2.1.1", Direction: action, How: replied(reply)})
+				_, err := a.sagas.CompleteStep(
+					a.ctx(),
+					&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/2.1.1", Direction: action, How: replied(reply)},
+				)
 				return err
 			}
 			if err := complete(again); err != nil {
 				t.Error(err)
 			}
-			if got, want := failureOf(t, complete(other)), (failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}); got != want {
+			if got, want := failureOf(t, complete(other)), (failure{code: codes.FailedPrecondition,
+				reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		})
@@ -121,7 +149,9 @@ func TestCompleteStepRefuses(t *testing.T) {
 		return &treatyv1.CompleteStepRequest_Refusal{Refusal: f}
 	}
 	field := func(name string) failure {
-		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name}
+		return failure{
+			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name,
+		}
 	}
 	about := func(name string) failure {
 		f := field(name)
@@ -134,50 +164,151 @@ func TestCompleteStepRefuses(t *testing.T) {
 		want    failure
 		says    string
 	}{
-		"no name":         {&treatyv1.CompleteStepRequest{Direction: action, How: inspected}, nil, field("name"), "command id"},
-		"a saga's name":   {&treatyv1.CompleteStepRequest{Name: "sagas/a1", Direction: action, How: inspected}, nil, field("name"), ""},
-		"no path":         {&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/", Direction: action, How: inspected}, nil, field("name"), ""},
-		"broken path":     {&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1..2", Direction: action, How: inspected}, nil, field("name"), ""},
-		"long path":       {&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/" + strings.Repeat("1", 600), Direction: action, How: inspected}, nil, field("name"), ""},
-		"no direction":    {&treatyv1.CompleteStepRequest{Name: name, How: inspected}, nil, about("direction"), ""},
-		"other direction": {&treatyv1.CompleteStepRequest{Name: name, Direction: 7, How: inspected}, nil, about("direction"), ""},
-		"no how":          {&treatyv1.CompleteStepRequest{Name: name, Direction: action}, nil, about("how"), ""},
-		"no reply":        {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(nil)}, nil, about("reply"), "PassportInspected"},
+		"no name": {
+			&treatyv1.CompleteStepRequest{Direction: action, How: inspected}, nil, field("name"), "command id",
+		},
+		"a saga's name": {
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1", Direction: action, How: inspected}, nil, field("name"), "",
+		},
+		"no path": {
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/", Direction: action, How: inspected},
+			nil,
+			field("name"),
+			"",
+		},
+		"broken path": {
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1..2", Direction: action, How: inspected},
+			nil,
+			field("name"),
+			"",
+		},
+		"long path": {
+			&treatyv1.CompleteStepRequest{
+				Name: "sagas/a1/steps/" + strings.Repeat("1", 600), Direction: action, How: inspected,
+			},
+			nil,
+			field("name"),
+			"",
+		},
+		"no direction": {&treatyv1.CompleteStepRequest{Name: name, How: inspected}, nil, about("direction"), ""},
+		"other direction": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: 7, How: inspected}, nil, about("direction"), "",
+		},
+		"no how": {&treatyv1.CompleteStepRequest{Name: name, Direction: action}, nil, about("how"), ""},
+		"no reply": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(nil)},
+			nil,
+			about("reply"),
+			"PassportInspected",
+		},
 		"the compensation's reply": {
-			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(pack(t, &identityv1.InspectionDiscarded{}))}, nil, about("reply"), "want a acme.identity.v1.PassportInspected",
+			&treatyv1.CompleteStepRequest{
+				Name: name, Direction: action, How: replied(pack(t, &identityv1.InspectionDiscarded{})),
+			}, nil, about("reply"), "want a acme.identity.v1.PassportInspected",
 		},
-		"the action's reply": {&treatyv1.CompleteStepRequest{Name: name, Direction: compensation, How: inspected}, nil, about("reply"), "InspectionDiscarded"},
+		"the action's reply": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: compensation, How: inspected},
+			nil,
+			about("reply"),
+			"InspectionDiscarded",
+		},
 		"unreadable": {
-			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: replied(&anypb.Any{TypeUrl: "x/acme.identity.v1.PassportInspected", Value: []byte("\xff")})}, nil, about("reply"), "",
+			&treatyv1.CompleteStepRequest{
+				Name:      name,
+				Direction: action,
+				How:       replied(&anypb.Any{TypeUrl: "x/acme.identity.v1.PassportInspected", Value: []byte("\xff")}),
+			}, nil, about("reply"), "",
 		},
-		"no code":   {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{})}, nil, about("refusal.code"), ""},
-		"retriable": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{Code: int32(codes.Unavailable)})}, nil, about("refusal.code"), "FailedPrecondition"},
+		"no code": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{})},
+			nil,
+			about("refusal.code"),
+			"",
+		},
+		"retriable": {
+			&treatyv1.CompleteStepRequest{
+				Name: name, Direction: action, How: refusal(&treatyv1.Failure{Code: int32(codes.Unavailable)}),
+			},
+			nil,
+			about("refusal.code"),
+			"FailedPrecondition",
+		},
 		"long message": {
-			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{Code: int32(codes.NotFound), Message: strings.Repeat("x", 5000)})}, nil, about("refusal.message"), "",
+			&treatyv1.CompleteStepRequest{
+				Name:      name,
+				Direction: action,
+				How:       refusal(&treatyv1.Failure{Code: int32(codes.NotFound), Message: strings.Repeat("x", 5000)}),
+			}, nil, about("refusal.message"), "",
 		},
 		"long details": {
-			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: refusal(&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{{Value: make([]byte, 300<<10)}}})}, nil, about("refusal.details"), "",
+			&treatyv1.CompleteStepRequest{
+				Name:      name,
+				Direction: action,
+				How: refusal(
+					&treatyv1.Failure{
+						Code: int32(codes.NotFound), Details: []*anypb.Any{{Value: make([]byte, 300<<10)}},
+					},
+				),
+			}, nil, about("refusal.details"), "",
 		},
-		"no such saga": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, journal.ErrNotFound, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND, saga: "sagas/a1"}, "sagas/a1"},
+		"no such saga": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected},
+			journal.ErrNotFound,
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND, saga: "sagas/a1"},
+			"sagas/a1",
+		},
 		"no such step": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/9", Direction: action, How: inspected}, nil, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"}, "sagas/a1/steps/9",
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/9", Direction: action, How: inspected}, nil, failure{
+				code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1",
+			}, "sagas/a1/steps/9",
 		},
 		"no compensation": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1", Direction: compensation, How: inspected}, nil, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"}, "",
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/1", Direction: compensation, How: inspected}, nil,
+			failure{
+				code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1",
+			}, "",
 		},
 		"no contract": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/3", Direction: action, How: inspected}, nil, failure{code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN, saga: "sagas/a1"}, "",
+			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/3", Direction: action, How: inspected}, nil, failure{
+				code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN, saga: "sagas/a1",
+			}, "",
 		},
 		"a child saga": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: action, How: replied(pack(t, &identityv1.ApplicantConfirmed{}))}, nil,
-			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, saga: "sagas/a1"}, "sagas/" + engine.ChildID(verifyApplicant, "sagas/a1/steps/4"),
+			&treatyv1.CompleteStepRequest{
+				Name: "sagas/a1/steps/4", Direction: action, How: replied(pack(t, &identityv1.ApplicantConfirmed{})),
+			}, nil,
+			failure{
+				code:   codes.FailedPrecondition,
+				reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA,
+				saga:   "sagas/a1",
+			}, "sagas/" + engine.ChildID(verifyApplicant, "sagas/a1/steps/4"),
 		},
 		"the undo of a child saga": {
-			&treatyv1.CompleteStepRequest{Name: "sagas/a1/steps/4", Direction: compensation, How: replied(pack(t, &identityv1.VerifyApplicantUndone{}))}, nil,
-			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA, saga: "sagas/a1"}, "cancel or resume",
+			&treatyv1.CompleteStepRequest{
+				Name:      "sagas/a1/steps/4",
+				Direction: compensation,
+				How:       replied(pack(t, &identityv1.VerifyApplicantUndone{})),
+			}, nil,
+			failure{
+				code:   codes.FailedPrecondition,
+				reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA,
+				saga:   "sagas/a1",
+			}, "cancel or resume",
 		},
-		"over":     {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, wrapped(engine.ErrStepEnded, errSecret), failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}, ""},
-		"in doubt": {&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT, saga: "sagas/a1"}, ""},
+		"over": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected},
+			wrapped(engine.ErrStepEnded, errSecret),
+			failure{
+				code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1",
+			},
+			"",
+		},
+		"in doubt": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected},
+			engine.ErrInDoubt,
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT, saga: "sagas/a1"},
+			"",
+		},
 	} {
 		t.Run(title, func(t *testing.T) {
 			a := newTestServer(t)
@@ -205,10 +336,26 @@ func TestHeartbeatStep(t *testing.T) {
 		err     error
 		want    failure
 	}{
-		"heard":     {request: &treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}},
-		"over":      {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepEnded, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1"}},
-		"not there": {&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}, engine.ErrStepNotFound, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"}},
-		"unnamed":   {&treatyv1.HeartbeatStepRequest{Direction: action}, nil, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "name"}},
+		"heard": {request: &treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation}},
+		"over": {
+			&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation},
+			engine.ErrStepEnded,
+			failure{
+				code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED, saga: "sagas/a1",
+			},
+		},
+		"not there": {
+			&treatyv1.HeartbeatStepRequest{Name: "sagas/a1/steps/r2.1", Direction: compensation},
+			engine.ErrStepNotFound,
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND, saga: "sagas/a1"},
+		},
+		"unnamed": {
+			&treatyv1.HeartbeatStepRequest{Direction: action},
+			nil,
+			failure{
+				code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "name",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)

@@ -21,7 +21,8 @@ var consumerName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 func checkConsumer(name string) error {
 	if !consumerName.MatchString(name) {
-		return invalid("consumer", "%q is invalid: want 1 to 63 lower-case letters, digits and hyphens", untrusted.Shorten(name))
+		return invalid("consumer", "%q is invalid: want 1 to 63 lower-case letters, "+
+			"digits and hyphens", untrusted.Shorten(name))
 	}
 	return nil
 }
@@ -89,8 +90,8 @@ func (s *session) acknowledgedPosition() uint64 {
 	return s.position
 }
 
-// replaced returns a channel that is closed when another stream supersedes this one. It returns nil for a stream without
-// a consumer.
+// replaced returns a channel that is closed when another stream supersedes this one. It returns nil for a stream
+// without a consumer.
 func (s *session) replaced() <-chan struct{} {
 	if s == nil {
 		return nil
@@ -108,7 +109,9 @@ func (s *session) acknowledgements() <-chan struct{} {
 }
 
 // AcknowledgeEvents moves a consumer forward and makes that durable.
-func (s *Server) AcknowledgeEvents(ctx context.Context, request *treatyv1.AcknowledgeEventsRequest) (*treatyv1.AcknowledgeEventsResponse, error) {
+func (s *Server) AcknowledgeEvents(
+	ctx context.Context, request *treatyv1.AcknowledgeEventsRequest,
+) (*treatyv1.AcknowledgeEventsResponse, error) {
 	if err := s.acknowledge(ctx, request.GetConsumer(), request.GetPosition()); err != nil {
 		return nil, err
 	}
@@ -133,8 +136,9 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
 		return &apiError{
-			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND, metadata: map[string]string{wire.ErrorConsumer: consumer},
-			message: fmt.Sprintf("there is no consumer %q: open a stream for it first, which creates it", consumer),
+			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND,
+			metadata: map[string]string{wire.ErrorConsumer: consumer},
+			message:  fmt.Sprintf("there is no consumer %q: open a stream for it first, which creates it", consumer),
 		}
 	case err != nil:
 		return fmt.Errorf("%w: %w", engine.ErrInDoubt, err)
@@ -146,7 +150,9 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 // eventsAheadError returns the error for a position that no event has reached yet.
 func eventsAheadError(position, newest uint64) error {
 	return &apiError{
-		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(newest, 10)},
+		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD, metadata: map[string]string{
+			wire.ErrorPosition: strconv.FormatUint(newest, 10),
+		},
 		message: fmt.Sprintf("no event has the position %d yet; the newest event has %d", position, newest),
 	}
 }

@@ -25,7 +25,9 @@ func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decisi
 	case len(actor) > maxActor:
 		return nil, invalid("decision.actor", "has %d bytes; at most %d are allowed", len(actor), maxActor)
 	case len(given.GetReason()) > maxReason:
-		return nil, invalid("decision.reason", "has %d bytes; at most %d are allowed", len(given.GetReason()), maxReason)
+		return nil, invalid(
+			"decision.reason", "has %d bytes; at most %d are allowed", len(given.GetReason()), maxReason,
+		)
 	}
 	return &treatyv1.Decision{Actor: actor, Reason: given.GetReason()}, nil
 }

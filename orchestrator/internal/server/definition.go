@@ -45,7 +45,8 @@ func served(catalog *contract.Catalog, names []string) ([]service, error) {
 	registered := make(map[string]bool, len(names))
 	for _, name := range names {
 		if _, known := catalog.SagaDefinition(name); !known {
-			errs = append(errs, fmt.Errorf("saga %s has code, but no linked contract defines it: import the package that is generated from its .proto and register the code with it", name))
+			errs = append(errs, fmt.Errorf("saga %s has code, but no linked contract defines it: import the package "+
+				"that is generated from its .proto and register the code with it", name))
 		}
 		registered[name] = true
 	}
@@ -60,16 +61,19 @@ func served(catalog *contract.Catalog, names []string) ([]service, error) {
 			i = len(services) - 1
 		}
 		if !registered[saga.Definition] {
-			errs = append(errs, fmt.Errorf("saga service %s can't be served: %s has no code; register its code too, or move it to another service", name, saga.Definition))
+			errs = append(errs, fmt.Errorf("saga service %s can't be served: %s has no code; register its code too, "+
+				"or move it to another service", name, saga.Definition))
 			continue
 		}
-		services[i].definitions = append(services[i].definitions, &definition{SagaDefinition: saga, requests: sagarequest.NewReader(saga)})
+		services[i].definitions = append(
+			services[i].definitions, &definition{SagaDefinition: saga, requests: sagarequest.NewReader(saga)},
+		)
 	}
 	return services, errors.Join(errs...)
 }
 
-// Check returns an error that names each saga definition that can't be served: no linked contract defines it, or another
-// definition of its service has no code. It returns nil when all can be served.
+// Check returns an error that names each saga definition that can't be served: no linked contract defines it, or
+// another definition of its service has no code. It returns nil when all can be served.
 func Check(catalog *contract.Catalog, definitions []string) error {
 	_, err := served(catalog, definitions)
 	return err

@@ -41,7 +41,9 @@ const (
 )
 
 // StreamEvents streams the events after a position, or after a consumer's position, and continues with new events.
-func (s *Server) StreamEvents(request *treatyv1.StreamEventsRequest, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (s *Server) StreamEvents(
+	request *treatyv1.StreamEventsRequest, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+) error {
 	r, err := s.newEventStream(request)
 	if err != nil {
 		return err
@@ -99,7 +101,9 @@ type eventStream struct {
 	stored         uint64   // the consumer's position in the store
 }
 
-func (r *eventStream) run(ctx context.Context, after uint64, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (r *eventStream) run(
+	ctx context.Context, after uint64, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+) error {
 	// The watch begins before the first read, so that no event is missed in between.
 	published, cancel := r.server.engine.WatchEvents()
 	defer cancel()
@@ -193,8 +197,10 @@ func (r *eventStream) filter() string {
 // didn't want then, so those would be missing now.
 func (r *eventStream) filterError(made string) error {
 	return &apiError{
-		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
-		message: fmt.Sprintf("the consumer %q reads %s and has skipped all other events; for %s, use a consumer with another name", r.consumer, made, r.filter()),
+		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER,
+		metadata: map[string]string{wire.ErrorConsumer: r.consumer},
+		message: fmt.Sprintf("the consumer %q reads %s and has skipped all other events; "+
+			"for %s, use a consumer with another name", r.consumer, made, r.filter()),
 	}
 }
 
@@ -204,21 +210,27 @@ func (r *eventStream) checkPurged(oldest uint64) error {
 		return nil
 	}
 	p := &apiError{
-		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED, metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(oldest-1, 10)},
-		message: fmt.Sprintf("events after position %d were purged; the oldest that is left has %d: ", r.position, oldest),
+		code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED, metadata: map[string]string{
+			wire.ErrorPosition: strconv.FormatUint(oldest-1, 10),
+		},
+		message: fmt.Sprintf("events after position %d were purged; "+
+			"the oldest that is left has %d: ", r.position, oldest),
 	}
 	if r.consumer == "" {
 		p.message += fmt.Sprintf("to continue without the purged events, begin after position %d", oldest-1)
 	} else {
 		p.metadata[wire.ErrorConsumer] = r.consumer
-		p.message += fmt.Sprintf("to continue without the purged events, acknowledge position %d for the consumer %q and open the stream again", oldest-1, r.consumer)
+		p.message += fmt.Sprintf("to continue without the purged events, acknowledge position %d for the consumer %q "+
+			"and open the stream again", oldest-1, r.consumer)
 	}
 	return p
 }
 
 // catchUp sends the stored events that the consumer's window allows. It reads no further events while a slow client
 // receives the ones before.
-func (r *eventStream) catchUp(ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (r *eventStream) catchUp(
+	ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+) error {
 	for {
 		params := r.wanted
 		if params.Limit = r.capacity(); params.Limit == 0 {
@@ -265,7 +277,9 @@ func (r *eventStream) capacity() int {
 	return min(r.window-len(r.unacknowledged), maxEventsRead)
 }
 
-func (r *eventStream) send(events []*journal.Event, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse]) error {
+func (r *eventStream) send(
+	events []*journal.Event, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+) error {
 	for _, event := range events {
 		select {
 		case <-r.session.replaced():
@@ -287,13 +301,17 @@ func (r *eventStream) send(events []*journal.Event, stream grpc.ServerStreamingS
 
 func (r *eventStream) takenError() error {
 	return &apiError{
-		code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_TAKEN, metadata: map[string]string{wire.ErrorConsumer: r.consumer},
-		message: fmt.Sprintf("another stream of the consumer %q has started; it receives what this one didn't acknowledge", r.consumer),
+		code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_TAKEN, metadata: map[string]string{
+			wire.ErrorConsumer: r.consumer,
+		},
+		message: fmt.Sprintf("another stream of the consumer %q has started; "+
+			"it receives what this one didn't acknowledge", r.consumer),
 	}
 }
 
-// skipUnwanted moves a consumer past events that it doesn't want, and so never acknowledges, when its stored position is
-// more than limit behind. Otherwise those events would be purged one day and the consumer would seem to have missed some.
+// skipUnwanted moves a consumer past events that it doesn't want, and so never acknowledges, when its stored position
+// is more than limit behind. Otherwise those events would be purged one day and the consumer would seem to have missed
+// some.
 func (r *eventStream) skipUnwanted(ctx context.Context, limit uint64) error {
 	if r.session == nil {
 		return nil
@@ -327,6 +345,7 @@ func (r *eventStream) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := r.skipUnwanted(ctx, 0); err != nil && !errors.Is(err, journal.ErrClosed) {
-		r.server.logger.WarnContext(ctx, "storing the position of an event consumer failed; its next stream skips the same unwanted events again", "consumer", r.consumer, "error", err)
+		r.server.logger.WarnContext(ctx, "storing the position of an event consumer failed; its next stream skips "+
+			"the same unwanted events again", "consumer", r.consumer, "error", err)
 	}
 }

@@ -72,7 +72,9 @@ func (l *listener) expect(want string) {
 
 func (a *testServer) acknowledge(consumer string, position uint64) {
 	a.t.Helper()
-	if _, err := a.events.AcknowledgeEvents(a.ctx(), &treatyv1.AcknowledgeEventsRequest{Consumer: consumer, Position: position}); err != nil {
+	if _, err := a.events.AcknowledgeEvents(
+		a.ctx(), &treatyv1.AcknowledgeEventsRequest{Consumer: consumer, Position: position},
+	); err != nil {
 		a.t.Fatal(err)
 	}
 }
@@ -86,12 +88,19 @@ func TestStreamEvents(t *testing.T) {
 		"from a position": {&treatyv1.StreamEventsRequest{AfterPosition: 2}, "3 4 5"},
 		"of a type":       {&treatyv1.StreamEventsRequest{Types: []string{turnedDownType}}, "2 5"},
 		"of a subject":    {&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, "1 5"},
-		"of both":         {&treatyv1.StreamEventsRequest{Types: []string{turnedDownType, verifiedType}, Subject: "applicants/2"}, "2 4"},
-		"to a consumer":   {&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 5, Subject: "applicants/3"}, "3"},
+		"of both": {
+			&treatyv1.StreamEventsRequest{Types: []string{turnedDownType, verifiedType}, Subject: "applicants/2"},
+			"2 4",
+		},
+		"to a consumer": {
+			&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 5, Subject: "applicants/3"}, "3",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
-			a.publishAll(verified(t, "1", "applicants/1"), turnedDown(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
+			a.publishAll(
+				verified(t, "1", "applicants/1"), turnedDown(t, "2", "applicants/2"), verified(t, "3", "applicants/3"),
+			)
 			l := a.listen(test.request)
 			a.publishAll(verified(t, "4", "applicants/2"), turnedDown(t, "5", "applicants/1"))
 			l.expect(test.want)
@@ -143,7 +152,9 @@ func TestStreamEventsInOrder(t *testing.T) {
 
 func TestConsumerContinuesAfterAcknowledgedEvent(t *testing.T) {
 	a := newTestServer(t)
-	positions := a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
+	positions := a.publishAll(
+		verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"),
+	)
 	first := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail"})
 	first.expect("1 2 3")
 	a.acknowledge("mail", positions[1])
@@ -167,7 +178,11 @@ func TestConsumersWindow(t *testing.T) {
 	var events []*treatyv1.PublishedEvent
 	for i := range 7 {
 		// Every second event isn't wanted, and so isn't acknowledged either.
-		events = append(events, verified(t, fmt.Sprintf("v%d", i), "applicants/1"), turnedDown(t, fmt.Sprintf("t%d", i), "applicants/1"))
+		events = append(
+			events,
+			verified(t, fmt.Sprintf("v%d", i), "applicants/1"),
+			turnedDown(t, fmt.Sprintf("t%d", i), "applicants/1"),
+		)
 	}
 	positions := a.publishAll(events...)
 	l := a.listen(&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 2, Types: []string{verifiedType}})
@@ -210,17 +225,40 @@ func TestConsumerKeepsItsFilter(t *testing.T) {
 		refused       bool
 		says          []string
 	}{
-		"the same":         {first: &treatyv1.StreamEventsRequest{Types: one, Subject: "applicants/1"}, second: &treatyv1.StreamEventsRequest{Types: one, Subject: "applicants/1"}},
-		"all":              {first: &treatyv1.StreamEventsRequest{}, second: &treatyv1.StreamEventsRequest{MaxUnacknowledged: 3}},
-		"in another order": {first: &treatyv1.StreamEventsRequest{Types: both}, second: &treatyv1.StreamEventsRequest{Types: []string{turnedDownType, verifiedType, turnedDownType}}},
-		"another type": {
-			&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{Types: []string{turnedDownType}}, true, []string{verifiedType, turnedDownType, "another name"},
+		"the same": {
+			first:  &treatyv1.StreamEventsRequest{Types: one, Subject: "applicants/1"},
+			second: &treatyv1.StreamEventsRequest{Types: one, Subject: "applicants/1"},
 		},
-		"more types":      {&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{Types: both}, true, nil},
-		"fewer types":     {&treatyv1.StreamEventsRequest{Types: both}, &treatyv1.StreamEventsRequest{Types: one}, true, nil},
-		"no types":        {&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{}, true, []string{"all types"}},
-		"another subject": {&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, &treatyv1.StreamEventsRequest{Subject: "applicants/2"}, true, []string{"applicants/1", "applicants/2"}},
-		"no subject":      {&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, &treatyv1.StreamEventsRequest{}, true, nil},
+		"all": {
+			first: &treatyv1.StreamEventsRequest{}, second: &treatyv1.StreamEventsRequest{MaxUnacknowledged: 3},
+		},
+		"in another order": {
+			first:  &treatyv1.StreamEventsRequest{Types: both},
+			second: &treatyv1.StreamEventsRequest{Types: []string{turnedDownType, verifiedType, turnedDownType}},
+		},
+		"another type": {
+			&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{
+				Types: []string{turnedDownType},
+			}, true, []string{verifiedType, turnedDownType, "another name"},
+		},
+		"more types": {
+			&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{Types: both}, true, nil,
+		},
+		"fewer types": {
+			&treatyv1.StreamEventsRequest{Types: both}, &treatyv1.StreamEventsRequest{Types: one}, true, nil,
+		},
+		"no types": {
+			&treatyv1.StreamEventsRequest{Types: one}, &treatyv1.StreamEventsRequest{}, true, []string{"all types"},
+		},
+		"another subject": {
+			&treatyv1.StreamEventsRequest{Subject: "applicants/1"},
+			&treatyv1.StreamEventsRequest{Subject: "applicants/2"},
+			true,
+			[]string{"applicants/1", "applicants/2"},
+		},
+		"no subject": {
+			&treatyv1.StreamEventsRequest{Subject: "applicants/1"}, &treatyv1.StreamEventsRequest{}, true, nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -238,7 +276,8 @@ func TestConsumerKeepsItsFilter(t *testing.T) {
 				}
 				return
 			}
-			if got, want := failureOf(t, err), (failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER}); got != want {
+			if got, want := failureOf(t, err), (failure{code: codes.FailedPrecondition,
+				reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_FILTER}); got != want {
 				t.Errorf("%+v, want %+v (%v)", got, want, err)
 			}
 			for _, says := range test.says {
@@ -253,22 +292,44 @@ func TestConsumerKeepsItsFilter(t *testing.T) {
 
 func TestStreamEventsRefuses(t *testing.T) {
 	field := func(name string) failure {
-		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name}
+		return failure{
+			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name,
+		}
 	}
 	for name, test := range map[string]struct {
 		request *treatyv1.StreamEventsRequest
 		want    failure
 	}{
-		"unknown type":        {&treatyv1.StreamEventsRequest{Types: []string{verifiedType, "acme.gone.v1.Gone"}}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN, field: "types[1]"}},
-		"many types":          {&treatyv1.StreamEventsRequest{Types: make([]string, 101)}, field("types")},
-		"long subject":        {&treatyv1.StreamEventsRequest{Subject: strings.Repeat("x", 257)}, field("subject")},
-		"consumer's name":     {&treatyv1.StreamEventsRequest{Consumer: "Mail"}, field("consumer")},
-		"window of none":      {&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: -1}, field("max_unacknowledged")},
-		"too large a window":  {&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 10_001}, field("max_unacknowledged")},
-		"window for nobody":   {&treatyv1.StreamEventsRequest{MaxUnacknowledged: 1}, field("max_unacknowledged")},
-		"ahead":               {&treatyv1.StreamEventsRequest{AfterPosition: 99}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD}},
-		"purged":              {&treatyv1.StreamEventsRequest{AfterPosition: 1}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED}},
-		"purged, by consumer": {&treatyv1.StreamEventsRequest{Consumer: "mail"}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED}},
+		"unknown type": {
+			&treatyv1.StreamEventsRequest{Types: []string{verifiedType, "acme.gone.v1.Gone"}},
+			failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN,
+				field:  "types[1]",
+			},
+		},
+		"many types":      {&treatyv1.StreamEventsRequest{Types: make([]string, 101)}, field("types")},
+		"long subject":    {&treatyv1.StreamEventsRequest{Subject: strings.Repeat("x", 257)}, field("subject")},
+		"consumer's name": {&treatyv1.StreamEventsRequest{Consumer: "Mail"}, field("consumer")},
+		"window of none": {
+			&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: -1}, field("max_unacknowledged"),
+		},
+		"too large a window": {
+			&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 10_001}, field("max_unacknowledged"),
+		},
+		"window for nobody": {&treatyv1.StreamEventsRequest{MaxUnacknowledged: 1}, field("max_unacknowledged")},
+		"ahead": {
+			&treatyv1.StreamEventsRequest{AfterPosition: 99},
+			failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD},
+		},
+		"purged": {
+			&treatyv1.StreamEventsRequest{AfterPosition: 1},
+			failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED},
+		},
+		"purged, by consumer": {
+			&treatyv1.StreamEventsRequest{Consumer: "mail"},
+			failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -278,7 +339,9 @@ func TestStreamEventsRefuses(t *testing.T) {
 				l.expect("1")
 				l.cancel()
 			}
-			a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"))
+			a.publishAll(
+				verified(t, "1", "applicants/1"), verified(t, "2", "applicants/2"), verified(t, "3", "applicants/3"),
+			)
 			if _, err := a.memory.PurgeEvents(t.Context(), time.Unix(1_900_000_000, 0), 2); err != nil {
 				t.Fatal(err)
 			}
@@ -290,7 +353,8 @@ func TestStreamEventsRefuses(t *testing.T) {
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
 			}
-			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED && !strings.Contains(status.Convert(err).Message(), "position 2") {
+			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED &&
+				!strings.Contains(status.Convert(err).Message(), "position 2") {
 				t.Errorf("%v doesn't say how to continue", err)
 			}
 			if test.want.reason == treatyv1.ErrorReason_ERROR_REASON_EVENTS_PURGED && test.request.GetConsumer() != "" {
@@ -320,7 +384,8 @@ func TestStreamEventsEndsWhenTheOrchestratorStops(t *testing.T) {
 	defer draining.Wait()
 	draining.Go(func() { a.server.Drain(ctx) })
 	got, err := l.failure()
-	if got != (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}) || strings.Contains(status.Convert(err).Message(), "request id") {
+	if got != (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}) ||
+		strings.Contains(status.Convert(err).Message(), "request id") {
 		t.Errorf("%+v (%v)", got, err)
 	}
 }
@@ -332,10 +397,30 @@ func TestAcknowledgeEventsRefuses(t *testing.T) {
 		request *treatyv1.AcknowledgeEventsRequest
 		want    failure
 	}{
-		"no consumer":      {&treatyv1.AcknowledgeEventsRequest{Position: 1}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "consumer"}},
-		"no position":      {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail"}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "position"}},
-		"ahead":            {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 2}, failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD}},
-		"unknown consumer": {&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 1}, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND}},
+		"no consumer": {
+			&treatyv1.AcknowledgeEventsRequest{Position: 1},
+			failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "consumer",
+			},
+		},
+		"no position": {
+			&treatyv1.AcknowledgeEventsRequest{Consumer: "mail"},
+			failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "position",
+			},
+		},
+		"ahead": {
+			&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 2},
+			failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD},
+		},
+		"unknown consumer": {
+			&treatyv1.AcknowledgeEventsRequest{Consumer: "mail", Position: 1},
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.events.AcknowledgeEvents(a.ctx(), test.request)

@@ -24,7 +24,8 @@ type cause struct {
 }
 
 const (
-	stopping       = "the orchestrator is stopping; sagas continue when it runs again: repeat the call then, with the same request id or name"
+	stopping = "the orchestrator is stopping; sagas continue when it runs again: repeat the call then, with " +
+		"the same request id or name"
 	stoppingEvents = "the orchestrator is stopping; repeat the call when it runs again"
 )
 
@@ -36,7 +37,8 @@ var causes = []cause{
 	},
 	{
 		is: engine.ErrPurged, code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED,
-		message: "the request id was used before, by a saga that ended and was purged; use a new request id for a new saga",
+		message: "the request id was used before, by a saga that ended and was purged; " +
+			"use a new request id for a new saga",
 	},
 	{
 		is: engine.ErrOtherRequest, code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST,
@@ -56,13 +58,15 @@ var causes = []cause{
 	},
 	{
 		is: journal.ErrFull, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL,
-		message: "the orchestrator's store has no space left; repeat the call, with the same request id or name, once it has",
-		events:  "the orchestrator's store has no space left; repeat the call once it has",
+		message: "the orchestrator's store has no space left; " +
+			"repeat the call, with the same request id or name, once it has",
+		events: "the orchestrator's store has no space left; repeat the call once it has",
 	},
 	{
 		is: journal.ErrReadOnly, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY,
-		message: "the orchestrator's store can't be written; repeat the call, with the same request id or name, once it can",
-		events:  "the orchestrator's store can't be written; repeat the call once it can",
+		message: "the orchestrator's store can't be written; " +
+			"repeat the call, with the same request id or name, once it can",
+		events: "the orchestrator's store can't be written; repeat the call once it can",
 	},
 	{
 		is: journal.ErrCorrupt, code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT,
@@ -162,7 +166,9 @@ func (s *Server) logFailure(ctx context.Context, method string, about subject, e
 	var raw [8]byte
 	_, _ = rand.Read(raw[:]) // never fails
 	id := hex.EncodeToString(raw[:])
-	s.logger.ErrorContext(ctx, "a call failed", "error_id", id, "method", method, "saga", about.sagaName(), "error", err)
+	s.logger.ErrorContext(
+		ctx, "a call failed", "error_id", id, "method", method, "saga", about.sagaName(), "error", err,
+	)
 	return id
 }
 

@@ -65,7 +65,8 @@ func syntaxError(err error, length int) string {
 			at, message = located.Position().Offset, "isn't a filter: "+located.Message()
 		}
 	}
-	return message + " (at character " + strconv.Itoa(int(at)+1) + `); write, for example, state = "SUSPENDED" AND labels.customer = "customers/ada"`
+	return message + " (at character " + strconv.Itoa(int(at)+1) +
+		`); write, for example, state = "SUSPENDED" AND labels.customer = "customers/ada"`
 }
 
 // filterReader converts a parsed filter into a condition on rows.
@@ -87,7 +88,9 @@ var comparisons = map[string]journal.FilterOp{
 func (r filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
 	call := e.GetCallExpr()
 	if call == nil {
-		return nil, r.wrong(e, `compares nothing: write a field, an operator and a value, for example, state = "RUNNING"`)
+		return nil, r.wrong(
+			e, `compares nothing: write a field, an operator and a value, for example, state = "RUNNING"`,
+		)
 	}
 	switch call.GetFunction() {
 	case filtering.FunctionAnd, filtering.FunctionFuzzyAnd:
@@ -172,7 +175,10 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 			return nil, err
 		}
 		if strings.Contains(filter.Text, "*") {
-			return nil, r.wrong(right, `has a wildcard, which isn't supported for definitions: compare with the whole name, or use >= and <`)
+			return nil, r.wrong(
+				right,
+				`has a wildcard, which isn't supported for definitions: compare with the whole name, or use >= and <`,
+			)
 		}
 		return filter, nil
 	case "state":
@@ -191,9 +197,15 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 		field = name
 	}
 	if after, ok := strings.CutPrefix(field, "labels."); ok {
-		return nil, r.wrong(left, `has a label with dots in its key: put the key in quotes, labels.%q`, untrusted.Shorten(after))
+		return nil, r.wrong(
+			left, `has a label with dots in its key: put the key in quotes, labels.%q`, untrusted.Shorten(after),
+		)
 	}
-	return nil, r.wrong(left, `has the unknown field %q: want definition, state, create_time, update_time or labels.KEY`, untrusted.Shorten(field))
+	return nil, r.wrong(
+		left,
+		`has the unknown field %q: want definition, state, create_time, update_time or labels.KEY`,
+		untrusted.Shorten(field),
+	)
 }
 
 func (r filterReader) text(filter *journal.Filter, value *expr.Expr) error {
@@ -233,7 +245,12 @@ func (r filterReader) state(filter *journal.Filter, e, value *expr.Expr) error {
 	}
 	filter.Text = strings.TrimPrefix(filter.Text, "SAGA_STATE_")
 	if !slices.Contains(stateNames, filter.Text) {
-		return r.wrong(value, "has the unknown state %q: want one of %s", untrusted.Shorten(filter.Text), strings.Join(stateNames, ", "))
+		return r.wrong(
+			value,
+			"has the unknown state %q: want one of %s",
+			untrusted.Shorten(filter.Text),
+			strings.Join(stateNames, ", "),
+		)
 	}
 	return nil
 }
@@ -247,7 +264,9 @@ func (r filterReader) time(filter *journal.Filter, value *expr.Expr) error {
 	text, _ := textOf(value)
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return r.wrong(value, `compares with %q, which isn't a time: write it as "2026-01-31T12:00:00Z"`, untrusted.Shorten(text))
+		return r.wrong(
+			value, `compares with %q, which isn't a time: write it as "2026-01-31T12:00:00Z"`, untrusted.Shorten(text),
+		)
 	}
 	filter.Time = at.UTC()
 	return nil

@@ -24,16 +24,22 @@ func TestFilters(t *testing.T) {
 	}
 	running, customer := state(journal.Equal, "RUNNING"), label(journal.Equal, "customer", "customers/ada")
 	for text, want := range map[string]*journal.Filter{
-		``:                                     nil,
-		`  `:                                   nil,
-		`state = "RUNNING"`:                    running,
-		`state = RUNNING`:                      running,
-		`state = "SAGA_STATE_RUNNING"`:         running,
-		`(state = "RUNNING")`:                  running,
-		`state != "SUSPENDED"`:                 state(journal.NotEqual, "SUSPENDED"),
-		`definition = "a.v1.Sagas/Do"`:         {Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do"},
-		`definition = a.v1.Sagas/Do`:           {Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do"},
-		`definition >= "a."`:                   {Op: journal.GreaterOrEqual, Field: journal.FieldDefinition, Text: "a."},
+		``:                             nil,
+		`  `:                           nil,
+		`state = "RUNNING"`:            running,
+		`state = RUNNING`:              running,
+		`state = "SAGA_STATE_RUNNING"`: running,
+		`(state = "RUNNING")`:          running,
+		`state != "SUSPENDED"`:         state(journal.NotEqual, "SUSPENDED"),
+		`definition = "a.v1.Sagas/Do"`: {
+			Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do",
+		},
+		`definition = a.v1.Sagas/Do`: {
+			Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do",
+		},
+		`definition >= "a."`: {
+			Op: journal.GreaterOrEqual, Field: journal.FieldDefinition, Text: "a.",
+		},
 		`labels.customer="customers/ada"`:      customer,
 		`labels."customer" = 'customers/ada'`:  customer,
 		`labels."a.b" < "x"`:                   label(journal.Less, "a.b", "x"),
@@ -45,15 +51,29 @@ func TestFilters(t *testing.T) {
 		`labels.customer:*`:                    label(journal.GreaterOrEqual, "customer", ""),
 		`labels.customer:"customers/ada"`:      customer,
 		`create_time > "2026-01-31T12:00:00Z"`: {Op: journal.Greater, Field: journal.FieldCreateTime, Time: at},
-		`update_time <= timestamp("2026-01-31T13:00:00+01:00")`:                      {Op: journal.LessOrEqual, Field: journal.FieldUpdateTime, Time: at},
-		`NOT state = "RUNNING"`:                                                      join(journal.Not, running),
-		`-state = "RUNNING"`:                                                         join(journal.Not, running),
-		`state = "RUNNING" AND labels.customer = "customers/ada"`:                    join(journal.And, running, customer),
-		`state = "RUNNING" labels.customer = "customers/ada"`:                        join(journal.And, running, customer),
-		`state = "RUNNING" AND state = "RUNNING" AND state = "RUNNING"`:              join(journal.And, running, running, running),
-		`state = "RUNNING" AND labels.customer = "customers/ada" OR labels:customer`: join(journal.And, running, join(journal.Or, customer, label(journal.GreaterOrEqual, "customer", ""))),
-		`NOT (state = "RUNNING" OR state = "RUNNING")`:                               join(journal.Not, join(journal.Or, running, running)),
-		`NOT (NOT state = "RUNNING")`:                                                join(journal.Not, join(journal.Not, running)),
+		`update_time <= timestamp("2026-01-31T13:00:00+01:00")`: {
+			Op: journal.LessOrEqual, Field: journal.FieldUpdateTime, Time: at,
+		},
+		`NOT state = "RUNNING"`: join(journal.Not, running),
+		`-state = "RUNNING"`:    join(journal.Not, running),
+		`state = "RUNNING" AND labels.customer = "customers/ada"`: join(
+			journal.And, running, customer,
+		),
+		`state = "RUNNING" labels.customer = "customers/ada"`: join(
+			journal.And, running, customer,
+		),
+		`state = "RUNNING" AND state = "RUNNING" AND state = "RUNNING"`: join(
+			journal.And, running, running, running,
+		),
+		`state = "RUNNING" AND labels.customer = "customers/ada" OR labels:customer`: join(
+			journal.And, running, join(journal.Or, customer, label(journal.GreaterOrEqual, "customer", "")),
+		),
+		`NOT (state = "RUNNING" OR state = "RUNNING")`: join(
+			journal.Not, join(journal.Or, running, running),
+		),
+		`NOT (NOT state = "RUNNING")`: join(
+			journal.Not, join(journal.Not, running),
+		),
 	} {
 		got, err := parseFilter(text)
 		if err != nil {
@@ -111,7 +131,8 @@ func TestWrongFilters(t *testing.T) {
 // Every store can evaluate a filter that the parser accepts.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
-		`state = "RUNNING" AND labels.customer = "customers/ada"`, `NOT (a OR -b)`, `labels."a.b":*`, `create_time > timestamp("2026-01-31T12:00:00Z")`,
+		`state = "RUNNING" AND labels.customer = "customers/ada"`, `NOT (a OR -b)`, `labels."a.b":*`,
+		`create_time > timestamp("2026-01-31T12:00:00Z")`,
 		`f(f(f(f(`, `a.b.c.1.2 != -0x1F`, "\"\\\"", `state = "RUNNING" state != 'X'`,
 	} {
 		f.Add(seed)

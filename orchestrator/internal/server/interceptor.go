@@ -76,7 +76,9 @@ func (s *Server) logCall(ctx context.Context, method string, err *error) func() 
 	}
 	began := time.Now()
 	return func() {
-		s.logger.DebugContext(ctx, "call", "method", method, "code", status.Code(*err).String(), "took", time.Since(began))
+		s.logger.DebugContext(
+			ctx, "call", "method", method, "code", status.Code(*err).String(), "took", time.Since(began),
+		)
 	}
 }
 

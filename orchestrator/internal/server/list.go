@@ -30,7 +30,9 @@ func pageSize(asked int32, usual int) (int, error) {
 }
 
 // ListSagas lists sagas, without their steps and payloads.
-func (s *Server) ListSagas(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
+func (s *Server) ListSagas(
+	ctx context.Context, request *treatyv1.ListSagasRequest,
+) (*treatyv1.ListSagasResponse, error) {
 	size, err := pageSize(request.GetPageSize(), defaultSagas)
 	if err != nil {
 		return nil, err

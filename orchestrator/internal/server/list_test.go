@@ -23,7 +23,8 @@ func TestEveryPageOfAThousandSagas(t *testing.T) {
 	for i := range 1000 {
 		at := began.Add(time.Duration(i/7) * time.Microsecond) // many at the same time
 		a.store.rows = append(a.store.rows, &journal.Row{
-			ID: fmt.Sprintf("s%04d", (i*7919)%1000), Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_RUNNING,
+			ID: fmt.Sprintf("s%04d", (i*7919)%1000), Definition: changeAddress,
+			State:      treatyv1.SagaState_SAGA_STATE_RUNNING,
 			CreateTime: at, UpdateTime: began.Add(-time.Duration(i/5) * time.Second),
 		})
 	}
@@ -82,15 +83,22 @@ func TestListSagasRefuses(t *testing.T) {
 		"page size":       {&treatyv1.ListSagasRequest{PageSize: -1}, "page_size"},
 		"token":           {&treatyv1.ListSagasRequest{PageToken: "nonsense"}, "page_token"},
 		"another's token": {&treatyv1.ListSagasRequest{PageToken: first.GetNextPageToken()}, "page_token"},
-		"changed token":   {&treatyv1.ListSagasRequest{PageToken: first.GetNextPageToken() + "AAAA", Filter: `state = "RUNNING"`}, "page_token"},
-		"filter":          {&treatyv1.ListSagasRequest{Filter: "state ="}, "filter"},
-		"order":           {&treatyv1.ListSagasRequest{OrderBy: "name"}, "order_by"},
-		"two orders":      {&treatyv1.ListSagasRequest{OrderBy: "create_time, update_time"}, "order_by"},
-		"no order":        {&treatyv1.ListSagasRequest{OrderBy: "create_time up"}, "order_by"},
+		"changed token": {
+			&treatyv1.ListSagasRequest{PageToken: first.GetNextPageToken() + "AAAA", Filter: `state = "RUNNING"`},
+			"page_token",
+		},
+		"filter":     {&treatyv1.ListSagasRequest{Filter: "state ="}, "filter"},
+		"order":      {&treatyv1.ListSagasRequest{OrderBy: "name"}, "order_by"},
+		"two orders": {&treatyv1.ListSagasRequest{OrderBy: "create_time, update_time"}, "order_by"},
+		"no order":   {&treatyv1.ListSagasRequest{OrderBy: "create_time up"}, "order_by"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.sagas.ListSagas(a.ctx(), test.request)
-			want := failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: test.field}
+			want := failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  test.field,
+			}
 			if got := failureOf(t, err); got != want {
 				t.Errorf("%+v, want %+v (%v)", got, want, err)
 			}
@@ -100,23 +108,55 @@ func TestListSagasRefuses(t *testing.T) {
 
 func TestRecords(t *testing.T) {
 	a := newTestServer(t)
-	const changed, restored = "acme.customer.v1.CustomerService/CreateCustomer", "acme.customer.v1.CustomerService/RemoveCustomer"
-	customer := &customerv1.CreateCustomerRequest{DisplayName: "Ada Byron", Email: "ada@example.com", Address: &customerv1.Address{City: "Springfield", Country: "Freedonia"}}
+	const changed, restored = "acme.customer.v1.CustomerService/CreateCustomer",
+		"acme.customer.v1.CustomerService/RemoveCustomer"
+	customer := &customerv1.CreateCustomerRequest{
+		DisplayName: "Ada Byron",
+		Email:       "ada@example.com",
+		Address:     &customerv1.Address{City: "Springfield", Country: "Freedonia"},
+	}
 	record := func(r *treatyv1.Record) *treatyv1.Turn { return &treatyv1.Turn{Records: []*treatyv1.Record{r}} }
 	a.store.turns = []*treatyv1.Turn{
 		{Records: []*treatyv1.Record{
-			{Kind: &treatyv1.Record_SagaStarted{SagaStarted: &treatyv1.SagaStarted{Definition: issueCard, Request: marshal(t, application())}}},
+			{
+				Kind: &treatyv1.Record_SagaStarted{
+					SagaStarted: &treatyv1.SagaStarted{Definition: issueCard, Request: marshal(t, application())},
+				},
+			},
 			{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-				Step: "1", Method: changed, Request: marshal(t, customer), Compensation: &treatyv1.CompensationPlan{Method: restored},
+				Step: "1", Method: changed, Request: marshal(t, customer),
+				Compensation: &treatyv1.CompensationPlan{Method: restored},
 			}}},
 		}},
-		record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1", Reply: marshal(t, &customerv1.CustomerCreated{Customer: "customers/ada"})}}}),
-		record(&treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{Step: "2", Method: "acme.gone.v1.Gone/Do", Request: []byte("secret")}}}),
+		record(
+			&treatyv1.Record{
+				Kind: &treatyv1.Record_StepDone{
+					StepDone: &treatyv1.StepDone{
+						Step: "1", Reply: marshal(t, &customerv1.CustomerCreated{Customer: "customers/ada"}),
+					},
+				},
+			},
+		),
+		record(
+			&treatyv1.Record{
+				Kind: &treatyv1.Record_StepScheduled{
+					StepScheduled: &treatyv1.StepScheduled{
+						Step: "2", Method: "acme.gone.v1.Gone/Do", Request: []byte("secret"),
+					},
+				},
+			},
+		),
 		record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "2"}}}),
-		record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: &treatyv1.CompensationScheduled{
-			Step: "1", EditedRequest: marshal(t, &customerv1.RemoveCustomerRequest{Action: customer}),
-		}}}),
-		record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1"}}}),
+		record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
+			CompensationScheduled: &treatyv1.CompensationScheduled{
+				Step: "1", EditedRequest: marshal(t, &customerv1.RemoveCustomerRequest{Action: customer}),
+			},
+		}}),
+		record(
+			&treatyv1.Record{
+				Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{Step: "1"}},
+			},
+		),
 		record(&treatyv1.Record{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}}),
 	}
 	for size := range int32(5) {
@@ -152,7 +192,9 @@ func TestRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = a.sagas.ListSagaRecords(a.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: "sagas/a2", PageToken: page.GetNextPageToken()})
+	_, err = a.sagas.ListSagaRecords(
+		a.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: "sagas/a2", PageToken: page.GetNextPageToken()},
+	)
 	if got := failureOf(t, err).field; got != "page_token" {
 		t.Errorf("another saga's token: field %q (%v)", got, err)
 	}
@@ -164,22 +206,36 @@ func TestRecordsOfLaterRoundAreRedacted(t *testing.T) {
 	verified := &identityv1.ApplicantVerified{Applicant: "applicants/1", RegisterReference: "R-1"}
 	a.store.turns = []*treatyv1.Turn{{Records: []*treatyv1.Record{
 		{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: &treatyv1.SagaRestarted{
-			Started: &treatyv1.SagaStarted{Definition: issueCard, Request: marshal(t, application())}, Round: 2, Progress: pack(t, application()), FirstRequest: marshal(t, application()),
+			Started: &treatyv1.SagaStarted{
+				Definition: issueCard, Request: marshal(t, application()),
+			}, Round: 2, Progress: pack(t, application()), FirstRequest: marshal(t, application()),
 		}}},
-		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1", Events: []*treatyv1.EventKey{
-			{Type: "acme.gone.v1.Gone", Subject: "1"}, {Type: "acme.identity.v1.ApplicantVerified", Subject: "applicants/1"},
-		}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
-			Index: 1, Data: marshal(t, verified),
-		}}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
-			Index: 0, Data: []byte("secret"),
-		}}}}},
-		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.9", How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
-			Index: -1, Data: []byte("secret"),
-		}}}}},
+		{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: &treatyv1.WaitScheduled{Wait: "r2.1",
+			Events: []*treatyv1.EventKey{
+				{Type: "acme.gone.v1.Gone", Subject: "1"}, {
+					Type: "acme.identity.v1.ApplicantVerified", Subject: "applicants/1",
+				},
+			}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1",
+			How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+				Index: 1, Data: marshal(t, verified),
+			}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.1",
+			How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+				Index: 0, Data: []byte("secret"),
+			}}}}},
+		{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{Wait: "r2.9",
+			How: &treatyv1.WaitEnded_Event{Event: &treatyv1.EventArrived{
+				Index: -1, Data: []byte("secret"),
+			}}}}},
 		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: pack(t, application())}}},
-		{Kind: &treatyv1.Record_ProgressSet{ProgressSet: &treatyv1.ProgressSet{Progress: &anypb.Any{TypeUrl: "x/acme.gone.v1.Gone", Value: []byte("secret")}}}},
+		{
+			Kind: &treatyv1.Record_ProgressSet{
+				ProgressSet: &treatyv1.ProgressSet{
+					Progress: &anypb.Any{TypeUrl: "x/acme.gone.v1.Gone", Value: []byte("secret")},
+				},
+			},
+		},
 	}}}
 	page, err := a.sagas.ListSagaRecords(a.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: "sagas/a1"})
 	if err != nil {
@@ -198,11 +254,13 @@ func TestRecordsOfLaterRoundAreRedacted(t *testing.T) {
 	if !strings.Contains(string(records[0].GetRecord().GetSagaRestarted().GetStarted().GetRequest()), "gold") {
 		t.Errorf("the new round's request isn't shown: %v", records[0])
 	}
-	if !bytes.Contains(records[0].GetRecord().GetSagaRestarted().GetProgress().GetValue(), []byte("gold")) || !bytes.Contains(records[5].GetRecord().GetProgressSet().GetProgress().GetValue(), []byte("gold")) {
+	if !bytes.Contains(records[0].GetRecord().GetSagaRestarted().GetProgress().GetValue(), []byte("gold")) ||
+		!bytes.Contains(records[5].GetRecord().GetProgressSet().GetProgress().GetValue(), []byte("gold")) {
 		t.Errorf("progress isn't shown: %v", page)
 	}
 	shown := new(identityv1.ApplicantVerified)
-	if err := proto.Unmarshal(records[2].GetRecord().GetWaitEnded().GetEvent().GetData(), shown); err != nil || !proto.Equal(shown, verified) {
+	if err := proto.Unmarshal(records[2].GetRecord().GetWaitEnded().GetEvent().GetData(), shown); err != nil ||
+		!proto.Equal(shown, verified) {
 		t.Errorf("event %v (%v), want %v", shown, err, verified)
 	}
 }

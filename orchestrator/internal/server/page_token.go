@@ -55,8 +55,10 @@ func checksum(raw []byte, in pageList) []byte {
 // parseToken decodes a token of the same list.
 func parseToken(token string, in pageList) (pagePosition, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) < tokenHead || raw[0] != tokenVersion || !bytes.Equal(raw[1:1+tokenSum], checksum(raw, in)) {
-		return pagePosition{}, invalid("page_token", "isn't valid for this list: want the next_page_token of the previous page with the same other fields, or none for the first page")
+	if err != nil || len(raw) < tokenHead || raw[0] != tokenVersion ||
+		!bytes.Equal(raw[1:1+tokenSum], checksum(raw, in)) {
+		return pagePosition{}, invalid("page_token", "isn't valid for this list: want the next_page_token of the "+
+			"previous page with the same other fields, or none for the first page")
 	}
 	return pagePosition{
 		id:     string(raw[tokenHead:]),

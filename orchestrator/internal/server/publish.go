@@ -41,7 +41,9 @@ const (
 )
 
 // PublishEvents publishes events durably, all of them or none.
-func (s *Server) PublishEvents(ctx context.Context, request *treatyv1.PublishEventsRequest) (*treatyv1.PublishEventsResponse, error) {
+func (s *Server) PublishEvents(
+	ctx context.Context, request *treatyv1.PublishEventsRequest,
+) (*treatyv1.PublishEventsResponse, error) {
 	published := request.GetEvents()
 	switch n := len(published); {
 	case n == 0:
@@ -83,8 +85,10 @@ func checkDuplicates(events []*journal.Event) error {
 			seen[key{event.Source, event.ID}] = i
 			continue
 		}
-		if before := events[first]; before.Type != event.Type || before.Subject != event.Subject || !bytes.Equal(before.Data, event.Data) {
-			return invalid(fmt.Sprintf("events[%d].id", i), "%q of source %q is also that of events[%d], which has another type, subject or data: want a new id for a new event", event.ID, event.Source, first)
+		if before := events[first]; before.Type != event.Type || before.Subject != event.Subject ||
+			!bytes.Equal(before.Data, event.Data) {
+			return invalid(fmt.Sprintf("events[%d].id", i), "%q of source %q is also that of events[%d], which has "+
+				"another type, subject or data: want a new id for a new event", event.ID, event.Source, first)
 		}
 	}
 	return nil
@@ -101,7 +105,8 @@ func eventsExistError(events []*journal.Event) error {
 	}
 	return &apiError{
 		code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS,
-		message: "nothing was published, because these events exist with another type, subject or data: " + strings.Join(names, ", ") + "; use a new id for a new event",
+		message: "nothing was published, because these events exist with another type, subject or data: " +
+			strings.Join(names, ", ") + "; use a new id for a new event",
 	}
 }
 
@@ -123,7 +128,8 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 		return nil, err
 	}
 	if t := published.GetType(); t != "" && t != string(known.Type) {
-		return nil, invalid(field+".type", "is %q, but the data is a %s: leave the type out, or make them equal", untrusted.Shorten(t), known.Type)
+		return nil, invalid(field+".type", "is %q, but the data is a %s: "+
+			"leave the type out, or make them equal", untrusted.Shorten(t), known.Type)
 	}
 	key := field + ".data." + string(known.Key.Name())
 	subject, err := known.Subject(canonical)
@@ -133,18 +139,29 @@ func (s *Server) eventOf(field string, published *treatyv1.PublishedEvent) (*jou
 	case err != nil:
 		return nil, invalid(key, "can't be parsed: %s", untrusted.Reason(err))
 	case len(subject) > machine.MaxSubjectBytes:
-		return nil, invalid(key, "has %d bytes; a correlation key has at most %d", len(subject), machine.MaxSubjectBytes)
+		return nil, invalid(
+			key, "has %d bytes; a correlation key has at most %d", len(subject), machine.MaxSubjectBytes,
+		)
 	}
 	if given := published.GetSubject(); given != "" && given != subject {
-		return nil, invalid(field+".subject", "is %q, but %s in the data is %q: leave the subject out, or make them equal", untrusted.Shorten(given), known.Key.Name(), untrusted.Shorten(subject))
+		return nil, invalid(field+".subject", "is %q, but %s in the data is %q: "+
+			"leave the subject out, or make them equal",
+			untrusted.Shorten(given), known.Key.Name(), untrusted.Shorten(subject))
 	}
-	event := &journal.Event{Source: published.GetSource(), ID: published.GetId(), Type: string(known.Type), Subject: subject, Data: canonical}
+	event := &journal.Event{
+		Source:  published.GetSource(),
+		ID:      published.GetId(),
+		Type:    string(known.Type),
+		Subject: subject,
+		Data:    canonical,
+	}
 	if at := published.GetTime(); at != nil {
 		if err := at.CheckValid(); err != nil {
 			return nil, invalid(field+".time", "isn't a time between the years 1 and 9999")
 		}
 		if event.Time = at.AsTime().UTC().Truncate(time.Microsecond); event.Time.IsZero() {
-			return nil, invalid(field+".time", "is 0001-01-01T00:00:00Z, which many programs use for an unset time: leave it out for the time of publishing")
+			return nil, invalid(field+".time", "is 0001-01-01T00:00:00Z, which many programs use for an unset time: "+
+				"leave it out for the time of publishing")
 		}
 	}
 	return event, nil
@@ -168,19 +185,22 @@ func checkIdentity(field string, event *treatyv1.PublishedEvent) error {
 		return invalid(field+".id", "is blank: want an id that is unique for its source")
 	}
 	if _, err := url.Parse(event.GetSource()); err != nil || strings.ContainsFunc(event.GetSource(), unicode.IsSpace) {
-		return invalid(field+".source", "%q isn't a URI reference: want, for example, the service's name, without white space", event.GetSource())
+		return invalid(field+".source", "%q isn't a URI reference: "+
+			"want, for example, the service's name, without white space", event.GetSource())
 	}
-	if strings.HasPrefix(event.GetSource(), wire.SagaPrefix) && (event.GetId() == engine.EventIDReply || event.GetId() == engine.EventIDCompensation) {
-		return invalid(field+".id", "%q with a source that begins with %q is reserved for replies, which the orchestrator publishes: want another id", event.GetId(), wire.SagaPrefix)
+	if strings.HasPrefix(event.GetSource(), wire.SagaPrefix) &&
+		(event.GetId() == engine.EventIDReply || event.GetId() == engine.EventIDCompensation) {
+		return invalid(field+".id", "%q with a source that begins with %q is reserved for replies, which the "+
+			"orchestrator publishes: want another id", event.GetId(), wire.SagaPrefix)
 	}
 	return nil
 }
 
-// canonicalEvent serializes an event's data in the one way in which it is stored. Serializing isn't stable, above all
-// that of maps, and an event that is published again must be known as the same.
+// canonicalEvent serializes an event's data deterministically, so that an event that is published again is recognized.
 func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([]byte, error) {
 	if n := len(data.GetValue()); n > MaxEventBytes {
-		return nil, invalid(field, "has %d bytes; at most %d are allowed: store large data elsewhere and publish a reference to it", n, MaxEventBytes)
+		return nil, invalid(field, "has %d bytes; at most %d are allowed: store large data elsewhere and publish a "+
+			"reference to it", n, MaxEventBytes)
 	}
 	message := untrusted.MessageType(event.Message).New().Interface()
 	if err := untrusted.Unmarshal(data.GetValue(), message); err != nil {
@@ -195,7 +215,8 @@ func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([
 
 // eventTypeUnknownError returns the error for a type that isn't an event. It names the known events.
 func (s *Server) eventTypeUnknownError(field, name string) error {
-	p := invalid(field, "is a %q, which isn't marked with (treaty.v1.event) in a contract that is linked into this orchestrator; %s", untrusted.Shorten(name), s.knownEvents())
+	p := invalid(field, "is a %q, which isn't marked with (treaty.v1.event) in a contract that is linked into this "+
+		"orchestrator; %s", untrusted.Shorten(name), s.knownEvents())
 	p.reason = treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN
 	return p
 }
@@ -215,7 +236,8 @@ func (s *Server) knownEvents() string {
 // publishedOf returns an event as the API returns it.
 func publishedOf(event *journal.Event) *treatyv1.PublishedEvent {
 	return &treatyv1.PublishedEvent{
-		Id: event.ID, Source: event.Source, Type: event.Type, Subject: event.Subject, Time: timestamppb.New(event.Time), Position: event.Position,
-		Data: &anypb.Any{TypeUrl: "type.googleapis.com/" + event.Type, Value: event.Data},
+		Id: event.ID, Source: event.Source, Type: event.Type, Subject: event.Subject, Time: timestamppb.New(event.Time),
+		Position: event.Position,
+		Data:     &anypb.Any{TypeUrl: "type.googleapis.com/" + event.Type, Value: event.Data},
 	}
 }

@@ -23,12 +23,16 @@ const verifiedType, turnedDownType = "acme.identity.v1.ApplicantVerified", "acme
 
 func verified(t *testing.T, id, applicant string) *treatyv1.PublishedEvent {
 	t.Helper()
-	return &treatyv1.PublishedEvent{Id: id, Source: "register", Data: pack(t, &identityv1.ApplicantVerified{Applicant: applicant})}
+	return &treatyv1.PublishedEvent{
+		Id: id, Source: "register", Data: pack(t, &identityv1.ApplicantVerified{Applicant: applicant}),
+	}
 }
 
 func turnedDown(t *testing.T, id, applicant string) *treatyv1.PublishedEvent {
 	t.Helper()
-	return &treatyv1.PublishedEvent{Id: id, Source: "register", Data: pack(t, &identityv1.ApplicantTurnedDown{Applicant: applicant})}
+	return &treatyv1.PublishedEvent{
+		Id: id, Source: "register", Data: pack(t, &identityv1.ApplicantTurnedDown{Applicant: applicant}),
+	}
 }
 
 // publishAll publishes events and returns their positions.
@@ -65,7 +69,12 @@ func TestPublishEvents(t *testing.T) {
 	for _, event := range stored {
 		got = append(got, fmt.Sprintf("%s %s %s %s", event.Source, event.ID, event.Type, event.Subject))
 	}
-	want := []string{"register 1 " + verifiedType + " applicants/1", "register 2 " + turnedDownType + " applicants/2", "register 3 " + turnedDownType + " applicants/3", "register 4 " + verifiedType + " applicants/4"}
+	want := []string{
+		"register 1 " + verifiedType + " applicants/1",
+		"register 2 " + turnedDownType + " applicants/2",
+		"register 3 " + turnedDownType + " applicants/3",
+		"register 4 " + verifiedType + " applicants/4",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
@@ -80,7 +89,9 @@ func TestPublishEventsAgain(t *testing.T) {
 	publish := func(a *testServer, parts ...[]byte) (uint64, error) {
 		event := verified(t, "1", "a")
 		event.Data.Value = slices.Concat(parts...)
-		response, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}})
+		response, err := a.events.PublishEvents(
+			a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{event}},
+		)
 		if err != nil {
 			return 0, err
 		}
@@ -120,50 +131,106 @@ func TestPublishEventsRefuses(t *testing.T) {
 		return []*treatyv1.PublishedEvent{verified(t, "1", "applicants/1"), event}
 	}
 	field := func(name string) failure {
-		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name}
+		return failure{
+			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: name,
+		}
 	}
 	for name, test := range map[string]struct {
 		events []*treatyv1.PublishedEvent
 		want   failure
 		says   string
 	}{
-		"none":                       {nil, field("events"), ""},
-		"too many":                   {make([]*treatyv1.PublishedEvent, 1001), field("events"), "1000"},
-		"no id":                      {data(func(e *treatyv1.PublishedEvent) { e.Id = "" }), field("events[1].id"), ""},
-		"long id":                    {data(func(e *treatyv1.PublishedEvent) { e.Id = strings.Repeat("é", 129) }), field("events[1].id"), ""},
-		"no source":                  {data(func(e *treatyv1.PublishedEvent) { e.Source = "" }), field("events[1].source"), ""},
-		"blank id":                   {data(func(e *treatyv1.PublishedEvent) { e.Id = " \t" }), field("events[1].id"), "blank"},
-		"an id twice":                {data(func(e *treatyv1.PublishedEvent) { e.Id = "1" }), field("events[1].id"), "events[0]"},
-		"source with a blank":        {data(func(e *treatyv1.PublishedEvent) { e.Source = "the register" }), field("events[1].source"), "URI reference"},
-		"source that is no URI":      {data(func(e *treatyv1.PublishedEvent) { e.Source = "%%%" }), field("events[1].source"), "URI reference"},
-		"source with a control code": {data(func(e *treatyv1.PublishedEvent) { e.Source = "register\x00" }), field("events[1].source"), "URI reference"},
-		"zero time": {
-			data(func(e *treatyv1.PublishedEvent) { e.Time = timestamppb.New(time.Time{}) }), field("events[1].time"), "leave it out",
+		"none":     {nil, field("events"), ""},
+		"too many": {make([]*treatyv1.PublishedEvent, 1001), field("events"), "1000"},
+		"no id":    {data(func(e *treatyv1.PublishedEvent) { e.Id = "" }), field("events[1].id"), ""},
+		"long id": {
+			data(func(e *treatyv1.PublishedEvent) { e.Id = strings.Repeat("é", 129) }), field("events[1].id"), "",
 		},
-		"long source": {data(func(e *treatyv1.PublishedEvent) { e.Source = strings.Repeat("é", 257) }), field("events[1].source"), ""},
+		"no source": {
+			data(func(e *treatyv1.PublishedEvent) { e.Source = "" }), field("events[1].source"), "",
+		},
+		"blank id": {
+			data(func(e *treatyv1.PublishedEvent) { e.Id = " \t" }), field("events[1].id"), "blank",
+		},
+		"an id twice": {
+			data(func(e *treatyv1.PublishedEvent) { e.Id = "1" }), field("events[1].id"), "events[0]",
+		},
+		"source with a blank": {
+			data(func(e *treatyv1.PublishedEvent) { e.Source = "the register" }),
+			field("events[1].source"),
+			"URI reference",
+		},
+		"source that is no URI": {
+			data(func(e *treatyv1.PublishedEvent) { e.Source = "%%%" }), field("events[1].source"), "URI reference",
+		},
+		"source with a control code": {
+			data(func(e *treatyv1.PublishedEvent) { e.Source = "register\x00" }),
+			field("events[1].source"),
+			"URI reference",
+		},
+		"zero time": {
+			data(
+				func(e *treatyv1.PublishedEvent) { e.Time = timestamppb.New(time.Time{}) },
+			), field("events[1].time"), "leave it out",
+		},
+		"long source": {
+			data(func(e *treatyv1.PublishedEvent) { e.Source = strings.Repeat("é", 257) }),
+			field("events[1].source"),
+			"",
+		},
 		"a reply's id": {
-			data(func(e *treatyv1.PublishedEvent) { e.Source, e.Id = "sagas/a/steps/1", "reply" }), field("events[1].id"), "",
+			data(
+				func(e *treatyv1.PublishedEvent) { e.Source, e.Id = "sagas/a/steps/1", "reply" },
+			), field("events[1].id"), "",
 		},
 		"no data": {data(func(e *treatyv1.PublishedEvent) { e.Data = nil }), field("events[1].data"), verifiedType},
 		"no event": {
 			data(func(e *treatyv1.PublishedEvent) { e.Data = pack(t, &identityv1.Applicant{}) }),
-			failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN, field: "events[1].data"}, turnedDownType + ", " + verifiedType,
+			failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN,
+				field:  "events[1].data",
+			}, turnedDownType + ", " + verifiedType,
 		},
 		"unknown type": {
 			data(func(e *treatyv1.PublishedEvent) { e.Data.TypeUrl = "x/acme.gone.v1.Gone" }),
-			failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN, field: "events[1].data"}, verifiedType,
+			failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN,
+				field:  "events[1].data",
+			}, verifiedType,
 		},
-		"too large":     {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = make([]byte, server.MaxEventBytes+1) }), field("events[1].data"), ""},
-		"unreadable":    {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = []byte("\xff") }), field("events[1].data"), ""},
-		"other type":    {data(func(e *treatyv1.PublishedEvent) { e.Type = turnedDownType }), field("events[1].type"), verifiedType},
-		"other subject": {data(func(e *treatyv1.PublishedEvent) { e.Subject = "applicants/3" }), field("events[1].subject"), "applicants/2"},
-		"empty key":     {data(func(e *treatyv1.PublishedEvent) { e.Data.Value = nil }), field("events[1].data.applicant"), "correlation key"},
+		"too large": {
+			data(func(e *treatyv1.PublishedEvent) { e.Data.Value = make([]byte, server.MaxEventBytes+1) }),
+			field("events[1].data"),
+			"",
+		},
+		"unreadable": {
+			data(func(e *treatyv1.PublishedEvent) { e.Data.Value = []byte("\xff") }), field("events[1].data"), "",
+		},
+		"other type": {
+			data(func(e *treatyv1.PublishedEvent) { e.Type = turnedDownType }), field("events[1].type"), verifiedType,
+		},
+		"other subject": {
+			data(func(e *treatyv1.PublishedEvent) { e.Subject = "applicants/3" }),
+			field("events[1].subject"),
+			"applicants/2",
+		},
+		"empty key": {
+			data(func(e *treatyv1.PublishedEvent) { e.Data.Value = nil }),
+			field("events[1].data.applicant"),
+			"correlation key",
+		},
 		"long key": {
 			data(func(e *treatyv1.PublishedEvent) {
 				e.Data = pack(t, &identityv1.ApplicantVerified{Applicant: strings.Repeat("x", 257)})
 			}), field("events[1].data.applicant"), "",
 		},
-		"no time": {data(func(e *treatyv1.PublishedEvent) { e.Time = &timestamppb.Timestamp{Seconds: 1 << 50} }), field("events[1].time"), ""},
+		"no time": {
+			data(func(e *treatyv1.PublishedEvent) { e.Time = &timestamppb.Timestamp{Seconds: 1 << 50} }),
+			field("events[1].time"),
+			"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -185,11 +252,18 @@ func TestPublishEventsRefuses(t *testing.T) {
 func TestPublishEventsFails(t *testing.T) {
 	a := newTestServer(t)
 	a.publishAll(verified(t, "1", "applicants/1"))
-	_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "2", "applicants/2"), verified(t, "1", "applicants/3")}})
-	if got, want := failureOf(t, err), (failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS}); got != want {
+	_, err := a.events.PublishEvents(
+		a.ctx(),
+		&treatyv1.PublishEventsRequest{
+			Events: []*treatyv1.PublishedEvent{verified(t, "2", "applicants/2"), verified(t, "1", "applicants/3")},
+		},
+	)
+	if got, want := failureOf(t, err), (failure{code: codes.AlreadyExists,
+		reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if text := status.Convert(err).Message(); !strings.Contains(text, `events[1] (id "1" of source "register")`) || strings.Contains(text, "events[0]") {
+	if text := status.Convert(err).Message(); !strings.Contains(text, `events[1] (id "1" of source "register")`) ||
+		strings.Contains(text, "events[0]") {
 		t.Errorf("message %q", text)
 	}
 	for name, test := range map[string]struct {
@@ -197,21 +271,51 @@ func TestPublishEventsFails(t *testing.T) {
 		want failure
 		says string
 	}{
-		"in doubt":             {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}, "the same sources and ids"},
-		"stopping":             {engine.ErrStopping, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, "repeat the call when it runs again"},
-		"closed":               {wrapped(engine.ErrInDoubt, journal.ErrClosed), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, "repeat the call when it runs again"},
-		"a full store":         {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}, "no space left"},
-		"a read-only store":    {wrapped(engine.ErrInDoubt, journal.ErrReadOnly), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY}, "can't be written"},
-		"a corrupt store":      {wrapped(engine.ErrInDoubt, journal.ErrCorrupt), failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT}, "the stored events"},
-		"something unheard of": {errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, ""},
+		"in doubt": {
+			engine.ErrInDoubt,
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT},
+			"the same sources and ids",
+		},
+		"stopping": {
+			engine.ErrStopping,
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING},
+			"repeat the call when it runs again",
+		},
+		"closed": {
+			wrapped(engine.ErrInDoubt, journal.ErrClosed),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING},
+			"repeat the call when it runs again",
+		},
+		"a full store": {
+			wrapped(engine.ErrInDoubt, journal.ErrFull),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL},
+			"no space left",
+		},
+		"a read-only store": {
+			wrapped(engine.ErrInDoubt, journal.ErrReadOnly),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY},
+			"can't be written",
+		},
+		"a corrupt store": {
+			wrapped(engine.ErrInDoubt, journal.ErrCorrupt),
+			failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT},
+			"the stored events",
+		},
+		"something unheard of": {
+			errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a.engine.publish = func([]*journal.Event) error { return test.err }
-			_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "3", "applicants/3")}})
+			_, err := a.events.PublishEvents(
+				a.ctx(),
+				&treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{verified(t, "3", "applicants/3")}},
+			)
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
 			}
-			if text := status.Convert(err).Message(); !strings.Contains(text, test.says) || strings.Contains(text, "saga") {
+			if text := status.Convert(err).Message(); !strings.Contains(text, test.says) ||
+				strings.Contains(text, "saga") {
 				t.Errorf("message %q doesn't say %q", text, test.says)
 			}
 		})

@@ -38,15 +38,23 @@ func (r *recordRedactor) redact(record *treatyv1.Record) {
 	case *treatyv1.Record_SagaStarted:
 		kind.SagaStarted.Request = redactPayload(r.saga().input, kind.SagaStarted.GetRequest())
 	case *treatyv1.Record_StepScheduled:
-		kind.StepScheduled.Request = redactPayload(r.call(kind.StepScheduled.GetMethod()).input, kind.StepScheduled.GetRequest())
+		kind.StepScheduled.Request = redactPayload(
+			r.call(kind.StepScheduled.GetMethod()).input, kind.StepScheduled.GetRequest(),
+		)
 	case *treatyv1.Record_StepDone:
-		kind.StepDone.Reply = redactPayload(r.call(r.steps[kind.StepDone.GetStep()].GetMethod()).output, kind.StepDone.GetReply())
+		kind.StepDone.Reply = redactPayload(
+			r.call(r.steps[kind.StepDone.GetStep()].GetMethod()).output, kind.StepDone.GetReply(),
+		)
 	case *treatyv1.Record_CompensationScheduled:
 		scheduled := r.steps[kind.CompensationScheduled.GetStep()]
-		kind.CompensationScheduled.EditedRequest = redactPayload(r.call(scheduled.GetCompensation().GetMethod()).input, kind.CompensationScheduled.GetEditedRequest())
+		kind.CompensationScheduled.EditedRequest = redactPayload(
+			r.call(scheduled.GetCompensation().GetMethod()).input, kind.CompensationScheduled.GetEditedRequest(),
+		)
 	case *treatyv1.Record_CompensationDone:
 		scheduled := r.steps[kind.CompensationDone.GetStep()]
-		kind.CompensationDone.Reply = redactPayload(r.call(scheduled.GetCompensation().GetMethod()).output, kind.CompensationDone.GetReply())
+		kind.CompensationDone.Reply = redactPayload(
+			r.call(scheduled.GetCompensation().GetMethod()).output, kind.CompensationDone.GetReply(),
+		)
 	case *treatyv1.Record_SagaSucceeded:
 		kind.SagaSucceeded.Reply = redactPayload(r.saga().output, kind.SagaSucceeded.GetReply())
 	case *treatyv1.Record_WaitEnded:
@@ -97,8 +105,7 @@ func (r *recordRedactor) event(ended *treatyv1.WaitEnded) protoreflect.MessageDe
 	return event.Message
 }
 
-// redactPayload returns a serialized message without what must not be shown. One that nobody here can read isn't shown at
-// all.
+// redactPayload redacts a serialized message. It returns nil for a message that can't be parsed.
 func redactPayload(message protoreflect.MessageDescriptor, raw []byte) []byte {
 	if message == nil || len(raw) == 0 {
 		return nil

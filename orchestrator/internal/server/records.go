@@ -15,7 +15,9 @@ import (
 const maxTurnsRead = 100
 
 // ListSagaRecords lists the records of a saga's journal, redacted.
-func (s *Server) ListSagaRecords(ctx context.Context, request *treatyv1.ListSagaRecordsRequest) (*treatyv1.ListSagaRecordsResponse, error) {
+func (s *Server) ListSagaRecords(
+	ctx context.Context, request *treatyv1.ListSagaRecordsRequest,
+) (*treatyv1.ListSagaRecordsResponse, error) {
 	id, err := parseName("parent", request.GetParent())
 	if err != nil {
 		return nil, err
@@ -34,8 +36,13 @@ func (s *Server) ListSagaRecords(ctx context.Context, request *treatyv1.ListSaga
 		after = uint64(at.number)
 	}
 	response := new(treatyv1.ListSagaRecordsResponse)
-	redactor := recordRedactor{catalog: s.catalog, steps: make(map[string]*treatyv1.StepScheduled), waits: make(map[string]*treatyv1.WaitScheduled)}
-	// Reading begins with the first turn: the type of a reply depends on its step, which an early turn may have scheduled.
+	redactor := recordRedactor{
+		catalog: s.catalog,
+		steps:   make(map[string]*treatyv1.StepScheduled),
+		waits:   make(map[string]*treatyv1.WaitScheduled),
+	}
+	// Reading begins with the first turn: the type of a reply depends on its step, which an early turn may have
+	// scheduled.
 	for read := uint64(0); ; {
 		turns, err := s.store.Turns(ctx, id, read, maxTurnsRead)
 		if err != nil {
@@ -57,7 +64,8 @@ func (s *Server) ListSagaRecords(ctx context.Context, request *treatyv1.ListSaga
 				}
 				redactor.redact(record)
 				response.Records = append(response.Records, &treatyv1.SagaRecord{
-					Name: fmt.Sprintf("%s%s/records/%d-%d", wire.SagaPrefix, id, stored.Number, i+1), Time: turn.GetTime(), Record: record,
+					Name: wire.RecordName(id, fmt.Sprintf("%d-%d", stored.Number, i+1)),
+					Time: turn.GetTime(), Record: record,
 				})
 			}
 			read = stored.Number

@@ -28,13 +28,16 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 	return s.view(ctx, id)
 }
 
-func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.ResumeSagaRequest) (engine.ResumeParams, error) {
+func (s *Server) resumeParams(
+	ctx context.Context, id string, request *treatyv1.ResumeSagaRequest,
+) (engine.ResumeParams, error) {
 	decision, err := decisionOf(ctx, request.GetDecision())
 	if err != nil {
 		return engine.ResumeParams{}, err
 	}
 	if decision.GetReason() == "" {
-		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, for people who read the journal later")
+		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, "+
+			"for people who read the journal later")
 	}
 	params := engine.ResumeParams{Decision: decision}
 	var held *anypb.Any
@@ -50,7 +53,8 @@ func (s *Server) resumeParams(ctx context.Context, id string, request *treatyv1.
 	case *treatyv1.ResumeSagaRequest_MarkDone_:
 		params.How, held = machine.MarkDone, how.MarkDone.GetReply()
 	default:
-		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, mark_done or mark_refused")
+		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, "+
+			"mark_done or mark_refused")
 	}
 	// The decision applies only to the step for which the saga is suspended now, and the message is checked against it.
 	saga, err := s.engine.Get(ctx, id)
@@ -69,9 +73,11 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
 	case step == nil:
-		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; retry or cancel it", machine.ErrDecisionUnfit)
+		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; "+
+			"retry or cancel it", machine.ErrDecisionUnfit)
 	case pivot && how == machine.RetryEdited:
-		return nil, fmt.Errorf("%w: %s is a pivot; retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
+		return nil, fmt.Errorf("%w: %s is a pivot; "+
+			"retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
 	case how == machine.MarkDone && held == nil && !pivot:
 		return nil, nil
 	}
@@ -83,7 +89,8 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	if !known {
 		return nil, &apiError{
 			code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
-			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be checked: link it, or choose retry", method),
+			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the message can't be "+
+				"checked: link it, or choose retry", method),
 		}
 	}
 	field, wanted := "mark_done.reply", call.Output
@@ -102,8 +109,8 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held
 	return held.GetValue(), nil
 }
 
-// suspendedStep returns the step for which a saga is suspended, and whether it is the pivot. It returns nil when the saga
-// isn't suspended for a step.
+// suspendedStep returns the step for which a saga is suspended, and whether it is the pivot. It returns nil when the
+// saga isn't suspended for a step.
 func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
 	switch saga.GetSuspension().GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:

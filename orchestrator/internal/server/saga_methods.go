@@ -18,12 +18,17 @@ import (
 func (s *Server) register(service service) {
 	desc := &grpc.ServiceDesc{ServiceName: service.name, HandlerType: (*any)(nil)}
 	add := func(method string, handle func(ctx context.Context, request payload) (any, error)) {
-		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: method[len(service.name)+1:], Handler: handler(method, handle)})
+		desc.Methods = append(
+			desc.Methods, grpc.MethodDesc{MethodName: method[len(service.name)+1:], Handler: handler(method, handle)},
+		)
 	}
 	for _, d := range service.definitions {
 		add(d.Definition, func(ctx context.Context, request payload) (any, error) { return s.run(ctx, d, request) })
 		if d.Compensation != nil {
-			add(d.Compensation.Method, func(ctx context.Context, request payload) (any, error) { return s.compensateChild(ctx, d, request) })
+			add(
+				d.Compensation.Method,
+				func(ctx context.Context, request payload) (any, error) { return s.compensateChild(ctx, d, request) },
+			)
 		}
 	}
 	s.grpc.RegisterService(desc, struct{}{})
@@ -34,7 +39,9 @@ func handler(method string, serve func(ctx context.Context, request payload) (an
 	handle := func(ctx context.Context, request any) (any, error) {
 		return serve(ctx, *request.(*payload)) //nolint:forcetypeassert // made below
 	}
-	return func(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+	return func(
+		_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor,
+	) (any, error) {
 		request := new(payload)
 		if err := decode(request); err != nil {
 			return nil, err
@@ -84,7 +91,9 @@ func (s *Server) sendSagaName(ctx context.Context, saga subject, err error) erro
 		return grpc.SendHeader(ctx, header)
 	}
 	if headerErr := grpc.SetHeader(ctx, header); headerErr != nil {
-		s.logger.DebugContext(ctx, "setting the header with a saga's name failed", "saga", saga.sagaName(), "error", headerErr)
+		s.logger.DebugContext(
+			ctx, "setting the header with a saga's name failed", "saga", saga.sagaName(), "error", headerErr,
+		)
 	}
 	return err
 }
@@ -117,7 +126,8 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	if id == "" {
 		id = engine.NewID(time.Now(), d.Definition, read.RequestID)
 	} else if read.RequestID != "" {
-		return subject{}, nil, invalid("saga_id", "can't be combined with a request id, from which the saga's id is derived: leave one of the two out")
+		return subject{}, nil, invalid("saga_id", "can't be combined with a request id, from which the saga's id is "+
+			"derived: leave one of the two out")
 	}
 	saga := subject{saga: id, definition: d.Definition}
 	// The anchor's parent is the caller's span. A server span between them would be exported only when the call ends,

@@ -150,9 +150,15 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 		want    failure
 	}{
 		"failed": {
-			failure: &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "no P.O. boxes", Details: []*anypb.Any{pack(t, rejection), pack(t, theirs)}},
-			cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
-			want:    failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
+			failure: &treatyv1.Failure{
+				Code:    int32(codes.FailedPrecondition),
+				Message: "no P.O. boxes",
+				Details: []*anypb.Any{pack(t, rejection), pack(t, theirs)},
+			},
+			cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
+			want: failure{
+				code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED,
+			},
 		},
 		"cancelled": {
 			failure: &treatyv1.Failure{Code: int32(codes.Canceled), Message: "the saga was cancelled"},
@@ -180,7 +186,9 @@ func TestFailedSagaIsAStatus(t *testing.T) {
 			var id string
 			a.engine.start = func(_ context.Context, p engine.StartParams) (server.Started, error) {
 				id = p.SagaID
-				return handle{end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
+				return handle{
+					end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure},
+				}, nil
 			}
 			a.engine.get = func(string) (*treatyv1.Saga, error) { return &treatyv1.Saga{Cause: test.cause}, nil }
 			var header metadata.MD
@@ -229,19 +237,90 @@ func TestRefusedStarts(t *testing.T) {
 		want     failure
 		named    bool
 	}{
-		"not a request":          {request: raw("\xff\xff\xff"), want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request"}},
-		"not UTF-8":              {request: raw("\x12\x01\xff"), want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request"}},
-		"long request id":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: long}, want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request_id"}},
-		"long label":             {request: &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("é", 257)}, want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "customer"}},
-		"two request ids":        {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "b", want: failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: "request_id"}},
-		"oversized":              {request: &customerv1.ChangeAddressSagaRequest{Address: &customerv1.Address{City: strings.Repeat("x", 5<<20)}}, want: failure{code: codes.ResourceExhausted}},
-		"purged":                 {startErr: engine.ErrPurged, want: failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED}, named: true},
-		"other request":          {startErr: engine.ErrOtherRequest, want: failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST}, named: true},
-		"in doubt":               {startErr: engine.ErrInDoubt, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}, named: true},
-		"store full":             {startErr: wrapped(engine.ErrInDoubt, journal.ErrFull), want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}, named: true},
-		"stopping":               {startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
-		"unforeseen":             {startErr: errSecret, want: failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, named: true},
-		"same request id, twice": {request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"}, header: "a", startErr: engine.ErrStopping, want: failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}, named: true},
+		"not a request": {
+			request: raw("\xff\xff\xff"),
+			want: failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "request",
+			},
+		},
+		"not UTF-8": {
+			request: raw("\x12\x01\xff"),
+			want: failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "request",
+			},
+		},
+		"long request id": {
+			request: &customerv1.ChangeAddressSagaRequest{RequestId: long},
+			want: failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "request_id",
+			},
+		},
+		"long label": {
+			request: &customerv1.ChangeAddressSagaRequest{Customer: strings.Repeat("é", 257)},
+			want: failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "customer",
+			},
+		},
+		"two request ids": {
+			request: &customerv1.ChangeAddressSagaRequest{RequestId: "a"},
+			header:  "b",
+			want: failure{
+				code:   codes.InvalidArgument,
+				reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				field:  "request_id",
+			},
+		},
+		"oversized": {
+			request: &customerv1.ChangeAddressSagaRequest{
+				Address: &customerv1.Address{City: strings.Repeat("x", 5<<20)},
+			},
+			want: failure{code: codes.ResourceExhausted},
+		},
+		"purged": {
+			startErr: engine.ErrPurged,
+			want:     failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED},
+			named:    true,
+		},
+		"other request": {
+			startErr: engine.ErrOtherRequest,
+			want:     failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST},
+			named:    true,
+		},
+		"in doubt": {
+			startErr: engine.ErrInDoubt,
+			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT},
+			named:    true,
+		},
+		"store full": {
+			startErr: wrapped(engine.ErrInDoubt, journal.ErrFull),
+			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL},
+			named:    true,
+		},
+		"stopping": {
+			startErr: engine.ErrStopping,
+			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING},
+			named:    true,
+		},
+		"unforeseen": {
+			startErr: errSecret,
+			want:     failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL},
+			named:    true,
+		},
+		"same request id, twice": {
+			request:  &customerv1.ChangeAddressSagaRequest{RequestId: "a"},
+			header:   "a",
+			startErr: engine.ErrStopping,
+			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING},
+			named:    true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -258,7 +337,14 @@ func TestRefusedStarts(t *testing.T) {
 				test.request = address()
 			}
 			var header metadata.MD
-			err := a.conn.Invoke(ctx, "/"+changeAddress, test.request, new(customerv1.AddressAgreed), grpc.Header(&header), grpc.ForceCodec(rawCodec{}))
+			err := a.conn.Invoke(
+				ctx,
+				"/"+changeAddress,
+				test.request,
+				new(customerv1.AddressAgreed),
+				grpc.Header(&header),
+				grpc.ForceCodec(rawCodec{}),
+			)
 			if test.named {
 				test.want.saga = "sagas/" + id
 				if diff := cmp.Diff([]string{"sagas/" + id}, header.Get(wire.SagaKey)); diff != "" {
@@ -281,7 +367,8 @@ func TestEveryDefinitionOfServiceNeedsCode(t *testing.T) {
 		t.Error(err)
 	}
 	err := server.Check(catalog, []string{"acme.customer.v1.CustomerSagas/MoveOut"})
-	if err == nil || !strings.Contains(err.Error(), "MoveOut has code, but no linked contract") || !strings.Contains(err.Error(), changeAddress+" has no code") {
+	if err == nil || !strings.Contains(err.Error(), "MoveOut has code, but no linked contract") ||
+		!strings.Contains(err.Error(), changeAddress+" has no code") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -290,7 +377,8 @@ func TestPanicIsAnError(t *testing.T) {
 	a := newTestServer(t)
 	a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) { panic("secret") }
 	_, err := customerv1.NewCustomerSagasClient(a.conn).ChangeAddress(a.ctx(), address())
-	if got, want := failureOf(t, err), (failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}); got != want {
+	if got, want := failureOf(t, err), (failure{code: codes.Internal,
+		reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if strings.Contains(err.Error(), "secret") {
@@ -319,11 +407,14 @@ func TestCallersTraceIsContinued(t *testing.T) {
 				trace = p.Trace
 				return handle{end: succeeded(t, new(customerv1.AddressAgreed))}, nil
 			}
-			ctx := metadata.AppendToOutgoingContext(a.ctx(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+			ctx := metadata.AppendToOutgoingContext(
+				a.ctx(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+			)
 			if _, err := customerv1.NewCustomerSagasClient(a.conn).ChangeAddress(ctx, address()); err != nil {
 				t.Fatal(err)
 			}
-			if got := hex.EncodeToString(trace.GetTraceId()); got != "4bf92f3577b34da6a3ce929d0e0e4736" || trace.GetFlags() != 1 {
+			if got := hex.EncodeToString(trace.GetTraceId()); got != "4bf92f3577b34da6a3ce929d0e0e4736" ||
+				trace.GetFlags() != 1 {
 				t.Errorf("trace %v", trace)
 			}
 			if got := hex.EncodeToString(trace.GetParentSpanId()); got != test.parent {

@@ -37,7 +37,8 @@ func (s *Server) CreateSaga(ctx context.Context, request *treatyv1.CreateSagaReq
 		return nil, err
 	}
 	if id := request.GetSagaId(); id != "" && !validSagaID(id) {
-		return nil, invalid("saga_id", "%q is invalid: want 1 to %d lower-case letters, digits and hyphens that begin with a letter and don't end with a hyphen", untrusted.Shorten(id), maxSagaID)
+		return nil, invalid("saga_id", "%q is invalid: want 1 to %d lower-case letters, digits and hyphens that "+
+			"begin with a letter and don't end with a hyphen", untrusted.Shorten(id), maxSagaID)
 	}
 	saga, _, err := s.start(ctx, d, startParams{
 		request: request.GetRequest().GetValue(), requestID: request.GetRequestId(), sagaID: request.GetSagaId(),
@@ -140,7 +141,9 @@ func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
 }
 
 // WatchSaga streams a saga as it is now and after each change, until it ends.
-func (s *Server) WatchSaga(request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse]) error {
+func (s *Server) WatchSaga(
+	request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse],
+) error {
 	id, err := parseName("name", request.GetName())
 	if err != nil {
 		return err

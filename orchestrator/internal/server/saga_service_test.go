@@ -57,7 +57,9 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 		}, "name"},
 		"ResumeSaga": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.ResumeSaga(ctx, &treatyv1.ResumeSagaRequest{
-				Name: name, Decision: decision, How: &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}},
+				Name: name, Decision: decision, How: &treatyv1.ResumeSagaRequest_Retry_{
+					Retry: &treatyv1.ResumeSagaRequest_Retry{},
+				},
 			})
 			return err
 		}, "name"},
@@ -70,26 +72,54 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 		err  error
 		want failure
 	}{
-		{fmt.Errorf("loading: %w", journal.ErrNotFound), failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND}},
-		{fmt.Errorf("turn 3: %w", journal.ErrCorrupt), failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT}},
+		{
+			fmt.Errorf("loading: %w", journal.ErrNotFound),
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND},
+		},
+		{
+			fmt.Errorf("turn 3: %w", journal.ErrCorrupt),
+			failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT},
+		},
 		{machine.ErrJournal, failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT}},
 		{journal.ErrFull, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}},
-		{journal.ErrReadOnly, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY}},
+		{
+			journal.ErrReadOnly,
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY},
+		},
 		{journal.ErrClosed, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}},
 		{engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}},
 		{engine.ErrStopping, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING}},
-		{fmt.Errorf("%w: step 2", machine.ErrPastPivot), failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT}},
-		{machine.ErrPivotInFlight, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT}},
-		{machine.ErrEnded, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_ENDED}},
-		{machine.ErrNotSuspended, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED}},
-		{machine.ErrDecisionUnfit, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT}},
+		{
+			fmt.Errorf("%w: step 2", machine.ErrPastPivot),
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT},
+		},
+		{
+			machine.ErrPivotInFlight,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT},
+		},
+		{
+			machine.ErrEnded,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_ENDED},
+		},
+		{
+			machine.ErrNotSuspended,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED},
+		},
+		{
+			machine.ErrDecisionUnfit,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT},
+		},
 		{errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	}
 	a := newTestServer(t)
 	for method, call := range calls {
 		t.Run(method, func(t *testing.T) {
 			for _, unnamed := range []string{"", "a1", bad, "sagas/" + strings.Repeat("a", 64), "sagas/a1/steps/1"} {
-				want := failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: call.field}
+				want := failure{
+					code:   codes.InvalidArgument,
+					reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+					field:  call.field,
+				}
 				if got := failureOf(t, call.call(a.ctx(), a, unnamed)); got != want {
 					t.Errorf("%q: %+v, want %+v", unnamed, got, want)
 				}
@@ -97,7 +127,9 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			for _, test := range errs {
 				a.store.err = test.err
 				a.engine.get = func(string) (*treatyv1.Saga, error) { return nil, test.err }
-				a.engine.await = func(context.Context, string) (engine.SagaEnd, error) { return engine.SagaEnd{}, test.err }
+				a.engine.await = func(context.Context, string) (engine.SagaEnd, error) {
+					return engine.SagaEnd{}, test.err
+				}
 				a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
 				a.engine.resume = func(string, engine.ResumeParams) error { return test.err }
 				err := call.call(a.ctx(), a, name)
@@ -123,7 +155,10 @@ func TestCreateSaga(t *testing.T) {
 	a.engine.get = func(id string) (*treatyv1.Saga, error) {
 		return &treatyv1.Saga{Name: "sagas/" + id, Request: pack(t, application())}, nil
 	}
-	got, err := a.sagas.CreateSaga(a.ctx(), &treatyv1.CreateSagaRequest{Definition: issueCard, Request: pack(t, application()), SagaId: "the-first"})
+	got, err := a.sagas.CreateSaga(
+		a.ctx(),
+		&treatyv1.CreateSagaRequest{Definition: issueCard, Request: pack(t, application()), SagaId: "the-first"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +172,8 @@ func TestCreateSaga(t *testing.T) {
 	if err := got.GetRequest().UnmarshalTo(shown); err != nil {
 		t.Fatal(err)
 	}
-	if shown.GetPerson().GetPassportNumber() == application().GetPerson().GetPassportNumber() || shown.GetProduct() != "gold" {
+	if shown.GetPerson().GetPassportNumber() == application().GetPerson().GetPassportNumber() ||
+		shown.GetProduct() != "gold" {
 		t.Errorf("shown %v", shown)
 	}
 	stored := new(cardv1.IssueCardSagaRequest)
@@ -148,7 +184,9 @@ func TestCreateSaga(t *testing.T) {
 
 func TestCreateSagaRefuses(t *testing.T) {
 	invalid := func(field string) failure {
-		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field}
+		return failure{
+			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field,
+		}
 	}
 	good := pack(t, address())
 	withID := pack(t, &customerv1.ChangeAddressSagaRequest{RequestId: "a"})
@@ -156,17 +194,43 @@ func TestCreateSagaRefuses(t *testing.T) {
 		request *treatyv1.CreateSagaRequest
 		want    failure
 	}{
-		"nothing":               {&treatyv1.CreateSagaRequest{}, invalid("definition")},
-		"unknown definition":    {&treatyv1.CreateSagaRequest{Definition: "acme.v1.Sagas/Nope", Request: good}, failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND}},
-		"no request":            {&treatyv1.CreateSagaRequest{Definition: changeAddress}, invalid("request")},
-		"another message":       {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: pack(t, application())}, invalid("request")},
-		"unreadable":            {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: &anypb.Any{TypeUrl: good.GetTypeUrl(), Value: []byte{0xff}}}, invalid("request")},
-		"bad saga id":           {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: good, SagaId: "-a"}, invalid("saga_id")},
-		"long saga id":          {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: good, SagaId: strings.Repeat("a", 64)}, invalid("saga_id")},
-		"two ids":               {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: withID, SagaId: "a"}, invalid("saga_id")},
-		"two request ids":       {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: withID, RequestId: "b"}, invalid("request_id")},
-		"request id not in it":  {&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: good, RequestId: "b"}, invalid("request_id")},
-		"a definition's sooner": {&treatyv1.CreateSagaRequest{Definition: "/" + changeAddress, Request: good, SagaId: "A"}, invalid("saga_id")},
+		"nothing": {&treatyv1.CreateSagaRequest{}, invalid("definition")},
+		"unknown definition": {
+			&treatyv1.CreateSagaRequest{Definition: "acme.v1.Sagas/Nope", Request: good},
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND},
+		},
+		"no request": {&treatyv1.CreateSagaRequest{Definition: changeAddress}, invalid("request")},
+		"another message": {
+			&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: pack(t, application())}, invalid("request"),
+		},
+		"unreadable": {
+			&treatyv1.CreateSagaRequest{
+				Definition: changeAddress, Request: &anypb.Any{TypeUrl: good.GetTypeUrl(), Value: []byte{0xff}},
+			},
+			invalid("request"),
+		},
+		"bad saga id": {
+			&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: good, SagaId: "-a"}, invalid("saga_id"),
+		},
+		"long saga id": {
+			&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: good, SagaId: strings.Repeat("a", 64)},
+			invalid("saga_id"),
+		},
+		"two ids": {
+			&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: withID, SagaId: "a"}, invalid("saga_id"),
+		},
+		"two request ids": {
+			&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: withID, RequestId: "b"},
+			invalid("request_id"),
+		},
+		"request id not in it": {
+			&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: good, RequestId: "b"},
+			invalid("request_id"),
+		},
+		"a definition's sooner": {
+			&treatyv1.CreateSagaRequest{Definition: "/" + changeAddress, Request: good, SagaId: "A"},
+			invalid("saga_id"),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -193,7 +257,8 @@ func TestWaitSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 	}()
 	<-waiting
 	a.server.Drain(a.ctx())
-	if got, want := failureOf(t, <-errs), (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING, saga: "sagas/a1"}); got != want {
+	if got, want := failureOf(t, <-errs), (failure{code: codes.Unavailable,
+		reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING, saga: "sagas/a1"}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -213,7 +278,8 @@ func TestWatchSaga(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []treatyv1.SagaState{
-		treatyv1.SagaState_SAGA_STATE_RUNNING, treatyv1.SagaState_SAGA_STATE_COMPENSATING, treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+		treatyv1.SagaState_SAGA_STATE_RUNNING, treatyv1.SagaState_SAGA_STATE_COMPENSATING,
+		treatyv1.SagaState_SAGA_STATE_COMPENSATED,
 	} {
 		state <- want
 		a.engine.changed()
@@ -241,7 +307,8 @@ func TestWatchSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 	defer draining.Wait()
 	draining.Go(func() { a.server.Drain(ctx) })
 	_, err = stream.Recv()
-	if got, want := failureOf(t, err), (failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING, saga: "sagas/a1"}); got != want {
+	if got, want := failureOf(t, err), (failure{code: codes.Unavailable,
+		reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING, saga: "sagas/a1"}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -251,13 +318,18 @@ func TestCancelSaga(t *testing.T) {
 	var got *treatyv1.Decision
 	a.engine.cancel = func(_ string, decision *treatyv1.Decision) error { got = decision; return nil }
 	want := &treatyv1.Decision{Actor: "ada", Reason: "wrong customer"}
-	if _, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: want}); err != nil {
+	if _, err := a.sagas.CancelSaga(
+		a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: want},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
 	}
-	_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Reason: strings.Repeat("x", 3000)}})
+	_, err := a.sagas.CancelSaga(
+		a.ctx(),
+		&treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Reason: strings.Repeat("x", 3000)}},
+	)
 	if got, want := failureOf(t, err).field, "decision.reason"; got != want {
 		t.Errorf("field %q, want %q", got, want)
 	}
@@ -268,9 +340,17 @@ func TestResumeSaga(t *testing.T) {
 		return &treatyv1.Saga{
 			Name: "sagas/a1", Suspension: &treatyv1.SagaSuspended{Reason: reason, Step: step},
 			Steps: []*treatyv1.Step{
-				{Name: "sagas/a1/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress", CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress"},
+				{
+					Name:               "sagas/a1/steps/1",
+					Method:             "acme.customer.v1.CustomerService/ChangeAddress",
+					CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress",
+				},
 				{Name: "sagas/a1/steps/2", Method: "acme.card.v1.CardService/IssueCard"},
-				{Name: "sagas/a1/steps/3", Method: "acme.gone.v1.Gone/Do", CompensationMethod: "acme.gone.v1.Gone/Undo"},
+				{
+					Name:               "sagas/a1/steps/3",
+					Method:             "acme.gone.v1.Gone/Do",
+					CompensationMethod: "acme.gone.v1.Gone/Undo",
+				},
 			},
 		}
 	}
@@ -279,19 +359,32 @@ func TestResumeSaga(t *testing.T) {
 	gone := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED, "3")
 	panicked := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC, "")
 	edited := func(m proto.Message) *treatyv1.ResumeSagaRequest {
-		return &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_RetryEdited_{RetryEdited: &treatyv1.ResumeSagaRequest_RetryEdited{Request: pack(t, m)}}}
+		return &treatyv1.ResumeSagaRequest{
+			How: &treatyv1.ResumeSagaRequest_RetryEdited_{
+				RetryEdited: &treatyv1.ResumeSagaRequest_RetryEdited{Request: pack(t, m)},
+			},
+		}
 	}
 	done := func(reply *anypb.Any) *treatyv1.ResumeSagaRequest {
-		return &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_MarkDone_{MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{Reply: reply}}}
+		return &treatyv1.ResumeSagaRequest{
+			How: &treatyv1.ResumeSagaRequest_MarkDone_{MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{Reply: reply}},
+		}
 	}
 	retry := &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_Retry_{}}
 	refused := &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_MarkRefused_{}}
 	restore := &customerv1.RestoreAddressRequest{Action: &customerv1.ChangeAddressRequest{Customer: "customers/ada"}}
 	issued := &cardv1.CardIssued{Card: "cards/1"}
 	invalid := func(field string) failure {
-		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field, saga: "sagas/a1"}
+		return failure{
+			code:   codes.InvalidArgument,
+			reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+			field:  field,
+			saga:   "sagas/a1",
+		}
 	}
-	unfit := failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT, saga: "sagas/a1"}
+	unfit := failure{
+		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT, saga: "sagas/a1",
+	}
 	for name, test := range map[string]struct {
 		saga    *treatyv1.Saga
 		request *treatyv1.ResumeSagaRequest
@@ -299,23 +392,83 @@ func TestResumeSaga(t *testing.T) {
 		want    engine.ResumeParams
 		failure failure
 	}{
-		"retry":                       {saga: panicked, request: retry, reason: "fixed", want: engine.ResumeParams{How: machine.Retry}},
-		"mark refused":                {saga: pivot, request: refused, reason: "asked them", want: engine.ResumeParams{How: machine.MarkRefused}},
-		"retry edited":                {saga: compensation, request: edited(restore), reason: "typo", want: engine.ResumeParams{Step: "1", How: machine.RetryEdited, Payload: marshal(t, restore)}},
-		"mark pivot done":             {saga: pivot, request: done(pack(t, issued)), reason: "asked them", want: engine.ResumeParams{Step: "2", How: machine.MarkDone, Payload: marshal(t, issued)}},
-		"mark compensation done":      {saga: compensation, request: done(nil), reason: "by hand", want: engine.ResumeParams{Step: "1", How: machine.MarkDone}},
-		"mark done with reply":        {saga: compensation, request: done(pack(t, new(customerv1.AddressRestored))), reason: "by hand", want: engine.ResumeParams{Step: "1", How: machine.MarkDone, Payload: []byte{}}},
-		"mark gone done":              {saga: gone, request: done(nil), reason: "by hand", want: engine.ResumeParams{Step: "3", How: machine.MarkDone}},
-		"no reason":                   {saga: panicked, request: retry, failure: invalid("decision.reason")},
-		"no decision":                 {saga: panicked, request: new(treatyv1.ResumeSagaRequest), reason: "x", failure: invalid("how")},
-		"edited: another message":     {saga: compensation, request: edited(issued), reason: "x", failure: invalid("retry_edited.request")},
-		"edited: empty":               {saga: compensation, request: edited(new(customerv1.RestoreAddressRequest)), reason: "x", failure: invalid("retry_edited.request")},
-		"edited: a pivot":             {saga: pivot, request: edited(restore), reason: "x", failure: unfit},
-		"edited: a panic":             {saga: panicked, request: edited(restore), reason: "x", failure: unfit},
-		"edited: no contract":         {saga: gone, request: edited(restore), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN, saga: "sagas/a1"}},
-		"done: a pivot without reply": {saga: pivot, request: done(nil), reason: "x", failure: invalid("mark_done.reply")},
-		"done: another message":       {saga: pivot, request: done(pack(t, restore)), reason: "x", failure: invalid("mark_done.reply")},
-		"done: not suspended":         {saga: &treatyv1.Saga{Name: "sagas/a1"}, request: done(nil), reason: "x", failure: failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED, saga: "sagas/a1"}},
+		"retry": {
+			saga: panicked, request: retry, reason: "fixed", want: engine.ResumeParams{How: machine.Retry},
+		},
+		"mark refused": {
+			saga: pivot, request: refused, reason: "asked them", want: engine.ResumeParams{How: machine.MarkRefused},
+		},
+		"retry edited": {
+			saga:    compensation,
+			request: edited(restore),
+			reason:  "typo",
+			want:    engine.ResumeParams{Step: "1", How: machine.RetryEdited, Payload: marshal(t, restore)},
+		},
+		"mark pivot done": {
+			saga:    pivot,
+			request: done(pack(t, issued)),
+			reason:  "asked them",
+			want:    engine.ResumeParams{Step: "2", How: machine.MarkDone, Payload: marshal(t, issued)},
+		},
+		"mark compensation done": {
+			saga:    compensation,
+			request: done(nil),
+			reason:  "by hand",
+			want:    engine.ResumeParams{Step: "1", How: machine.MarkDone},
+		},
+		"mark done with reply": {
+			saga:    compensation,
+			request: done(pack(t, new(customerv1.AddressRestored))),
+			reason:  "by hand",
+			want:    engine.ResumeParams{Step: "1", How: machine.MarkDone, Payload: []byte{}},
+		},
+		"mark gone done": {
+			saga:    gone,
+			request: done(nil),
+			reason:  "by hand",
+			want:    engine.ResumeParams{Step: "3", How: machine.MarkDone},
+		},
+		"no reason": {saga: panicked, request: retry, failure: invalid("decision.reason")},
+		"no decision": {
+			saga: panicked, request: new(treatyv1.ResumeSagaRequest), reason: "x", failure: invalid("how"),
+		},
+		"edited: another message": {
+			saga: compensation, request: edited(issued), reason: "x", failure: invalid("retry_edited.request"),
+		},
+		"edited: empty": {
+			saga:    compensation,
+			request: edited(new(customerv1.RestoreAddressRequest)),
+			reason:  "x",
+			failure: invalid("retry_edited.request"),
+		},
+		"edited: a pivot": {saga: pivot, request: edited(restore), reason: "x", failure: unfit},
+		"edited: a panic": {saga: panicked, request: edited(restore), reason: "x", failure: unfit},
+		"edited: no contract": {
+			saga:    gone,
+			request: edited(restore),
+			reason:  "x",
+			failure: failure{
+				code:   codes.FailedPrecondition,
+				reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
+				saga:   "sagas/a1",
+			},
+		},
+		"done: a pivot without reply": {
+			saga: pivot, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"done: another message": {
+			saga: pivot, request: done(pack(t, restore)), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"done: not suspended": {
+			saga:    &treatyv1.Saga{Name: "sagas/a1"},
+			request: done(nil),
+			reason:  "x",
+			failure: failure{
+				code:   codes.FailedPrecondition,
+				reason: treatyv1.ErrorReason_ERROR_REASON_NOT_SUSPENDED,
+				saga:   "sagas/a1",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -342,8 +495,15 @@ func TestReturnedSagaIsRedacted(t *testing.T) {
 	a := newTestServer(t)
 	whole := &treatyv1.Saga{
 		Name: "sagas/a1", Request: pack(t, application()),
-		Steps:   []*treatyv1.Step{{Request: pack(t, &customerv1.CreateCustomerRequest{DisplayName: "Ada Byron", Email: "ada@example.com"})}},
-		Failure: &treatyv1.Failure{Details: []*anypb.Any{pack(t, &cardv1.Card{Number: "4000"}), {TypeUrl: "type.googleapis.com/acme.gone.v1.Gone", Value: []byte("secret")}}},
+		Steps: []*treatyv1.Step{
+			{Request: pack(t, &customerv1.CreateCustomerRequest{DisplayName: "Ada Byron", Email: "ada@example.com"})},
+		},
+		Failure: &treatyv1.Failure{
+			Details: []*anypb.Any{
+				pack(t, &cardv1.Card{Number: "4000"}),
+				{TypeUrl: "type.googleapis.com/acme.gone.v1.Gone", Value: []byte("secret")},
+			},
+		},
 	}
 	a.engine.get = func(string) (*treatyv1.Saga, error) { return whole, nil }
 	before := proto.CloneOf(whole)

@@ -102,8 +102,8 @@ type Server struct {
 	idle     chan struct{} // closed when no call is in flight
 }
 
-// New returns a server. Its health is NOT_SERVING until SetReady. It returns the error of Check when a saga service can't
-// be served.
+// New returns a server. Its health is NOT_SERVING until SetReady. It returns the error of Check when a saga service
+// can't be served.
 func New(config Config) (*Server, error) {
 	services, err := served(config.Catalog, config.Definitions)
 	if err != nil {
@@ -157,7 +157,9 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(
+			keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true},
+		),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
 	}

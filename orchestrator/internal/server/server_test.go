@@ -43,7 +43,14 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%q is %v (%v), want %v", service, got.GetStatus(), err, want)
 		}
 	}
-	services := []string{"", "treaty.v1.SagaService", "treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas"}
+	services := []string{
+		"",
+		"treaty.v1.SagaService",
+		"treaty.v1.EventService",
+		"acme.identity.v1.IdentitySagas",
+		"acme.customer.v1.CustomerSagas",
+		"acme.card.v1.CardSagas",
+	}
 	for _, service := range services {
 		check(service, healthv1.HealthCheckResponse_NOT_SERVING)
 	}
@@ -108,17 +115,22 @@ func TestSagaIsStartedByReflection(t *testing.T) {
 		return answer
 	}
 	var services []string
-	for _, s := range ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}).GetListServicesResponse().GetService() {
+	for _, s := range ask(
+		&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}},
+	).GetListServicesResponse().GetService() {
 		services = append(services, s.GetName())
 	}
-	for _, want := range []string{"acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas", "treaty.v1.SagaService", "treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "grpc.health.v1.Health"} {
+	for _, want := range []string{"acme.customer.v1.CustomerSagas", "acme.card.v1.CardSagas", "treaty.v1.SagaService",
+		"treaty.v1.EventService", "acme.identity.v1.IdentitySagas", "grpc.health.v1.Health"} {
 		if !slices.Contains(services, want) {
 			t.Errorf("%s isn't among %v", want, services)
 		}
 	}
 	set := new(descriptorpb.FileDescriptorSet)
 	for _, file := range ask(&reflectionv1.ServerReflectionRequest{
-		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "acme.customer.v1.CustomerSagas"},
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{
+			FileContainingSymbol: "acme.customer.v1.CustomerSagas",
+		},
 	}).GetFileDescriptorResponse().GetFileDescriptorProto() {
 		descriptor := new(descriptorpb.FileDescriptorProto)
 		if err := proto.Unmarshal(file, descriptor); err != nil {
@@ -139,7 +151,9 @@ func TestSagaIsStartedByReflection(t *testing.T) {
 		t.Fatalf("%v isn't a method", found)
 	}
 	request, reply := dynamicpb.NewMessage(method.Input()), dynamicpb.NewMessage(method.Output())
-	if err := protojson.Unmarshal([]byte(`{"customer": "customers/ada", "address": {"city": "Springfield"}}`), request); err != nil {
+	if err := protojson.Unmarshal(
+		[]byte(`{"customer": "customers/ada", "address": {"city": "Springfield"}}`), request,
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.conn.Invoke(a.ctx(), "/acme.customer.v1.CustomerSagas/ChangeAddress", request, reply); err != nil {
@@ -156,21 +170,35 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 		template x509.Certificate
 		want     string
 	}{
-		"subject": {x509.Certificate{Subject: pkix.Name{CommonName: "ada", Organization: []string{"Acme"}}}, "CN=ada,O=Acme"},
-		"uri":     {x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "acme", Path: "/ops"}}}, "spiffe://acme/ops"},
-		"name":    {x509.Certificate{DNSNames: []string{"ops.acme.example"}}, "ops.acme.example"},
+		"subject": {
+			x509.Certificate{Subject: pkix.Name{CommonName: "ada", Organization: []string{"Acme"}}}, "CN=ada,O=Acme",
+		},
+		"uri": {
+			x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "acme", Path: "/ops"}}}, "spiffe://acme/ops",
+		},
+		"name": {x509.Certificate{DNSNames: []string{"ops.acme.example"}}, "ops.acme.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newSecureTestServer(t, security{
 				server: &tls.Config{
-					Certificates: []tls.Certificate{authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
-					ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
+					Certificates: []tls.Certificate{
+						authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}),
+					},
+					ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.pool,
+					MinVersion: tls.VersionTLS12,
 				},
-				client: &tls.Config{RootCAs: authority.pool, Certificates: []tls.Certificate{authority.issue(t, test.template)}, MinVersion: tls.VersionTLS12},
+				client: &tls.Config{
+					RootCAs:      authority.pool,
+					Certificates: []tls.Certificate{authority.issue(t, test.template)},
+					MinVersion:   tls.VersionTLS12,
+				},
 			})
 			var got *treatyv1.Decision
 			a.engine.cancel = func(_ string, decision *treatyv1.Decision) error { got = decision; return nil }
-			_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Actor: "somebody else"}})
+			_, err := a.sagas.CancelSaga(
+				a.ctx(),
+				&treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Actor: "somebody else"}},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,10 +213,16 @@ func TestClientWithoutCertificateIsRejected(t *testing.T) {
 	authority, stranger := newAuthority(t), newAuthority(t)
 	a := newSecureTestServer(t, security{
 		server: &tls.Config{
-			Certificates: []tls.Certificate{authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
-			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
+			Certificates: []tls.Certificate{
+				authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}),
+			},
+			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
 		},
-		client: &tls.Config{RootCAs: authority.pool, Certificates: []tls.Certificate{stranger.issue(t, x509.Certificate{})}, MinVersion: tls.VersionTLS12},
+		client: &tls.Config{
+			RootCAs:      authority.pool,
+			Certificates: []tls.Certificate{stranger.issue(t, x509.Certificate{})},
+			MinVersion:   tls.VersionTLS12,
+		},
 	})
 	_, err := a.sagas.GetSaga(a.ctx(), &treatyv1.GetSagaRequest{Name: "sagas/a1"})
 	if status.Code(err) != codes.Unavailable { // by its cause, or as a connection that broke while it said it
@@ -210,8 +244,9 @@ func newAuthority(t *testing.T) *authority {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -232,7 +267,8 @@ func (a *authority) issue(t *testing.T, template x509.Certificate) tls.Certifica
 	if err != nil {
 		t.Fatal(err)
 	}
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(2), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(2), time.Now().Add(-time.Hour),
+		time.Now().Add(time.Hour)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
 	der, err := x509.CreateCertificate(rand.Reader, &template, a.cert, key.Public(), a.key)
 	if err != nil {

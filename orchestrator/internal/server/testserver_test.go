@@ -233,7 +233,9 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 	a.store.EventReader = a.memory
 	a.engine.publish = a.append
 	a.serve(server.Config{
-		Engine: a.engine, Store: a.store, Definitions: []string{changeAddress, issueCard, verifyApplicant}, TLS: tls.server, Telemetry: tls.telemetry,
+		Engine: a.engine, Store: a.store, Definitions: []string{
+			changeAddress, issueCard, verifyApplicant,
+		}, TLS: tls.server, Telemetry: tls.telemetry,
 	}, tls.client)
 	return a
 }
@@ -260,7 +262,9 @@ func (a *testServer) serve(config server.Config, client *tls.Config) {
 	if client != nil {
 		creds = credentials.NewTLS(client)
 	}
-	a.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig())
+	a.conn, err = grpc.NewClient(
+		listener.Addr().String(), grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
