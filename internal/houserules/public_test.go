@@ -64,8 +64,8 @@ func internalNames(files *token.FileSet, file *ast.File) []string {
 				if left, ok := node.X.(*ast.Ident); ok && slices.Contains(internal, left.Name) {
 					report(node.Pos(), "an exported declaration uses "+left.Name+"."+node.Sel.Name)
 				}
-			case *ast.StructType:
-				for _, field := range node.Fields.List {
+			case *ast.StructType, *ast.InterfaceType:
+				for _, field := range members(node) {
 					if len(field.Names) == 0 || slices.ContainsFunc(field.Names, (*ast.Ident).IsExported) {
 						inDoc(field.Doc)
 						inType(field.Type)
@@ -110,6 +110,14 @@ func internalNames(files *token.FileSet, file *ast.File) []string {
 		}
 	}
 	return found
+}
+
+// members returns the fields of a struct type, or the methods of an interface type.
+func members(typ ast.Node) []*ast.Field {
+	if t, is := typ.(*ast.StructType); is {
+		return t.Fields.List
+	}
+	return typ.(*ast.InterfaceType).Methods.List
 }
 
 // internalImports returns the names under which a file imports internal packages of the module.
@@ -158,6 +166,7 @@ func TestInternalNamesAreFound(t *testing.T) {
 		{"a parameter and a result", `func F(a *machine.Code) []machine.Code { return nil }`, 2},
 		{"a method of an interface", `type X interface{ F(machine.Code) }`, 1},
 		{"a method of an unexported type", `type x int; func (x) F(machine.Code) {}`, 0},
+		{"an unexported method of an interface", `type X interface{ f(machine.Code) }`, 0},
 		{"an alias", `type X = machine.Code`, 1},
 		{"a value", `var ErrX = machine.ErrX`, 0},
 		{"a variable's type", `var X machine.Code`, 1},
