@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// MaxRefusalMessage limits the message of a refusal, in bytes.
-	MaxRefusalMessage = 4 << 10
+	// maxRefusalMessage limits the message of a refusal, in bytes.
+	maxRefusalMessage = 4 << 10
 
-	// MaxRefusalDetails limits the details of a refusal, in bytes for all of them.
-	MaxRefusalDetails = 256 << 10
+	// maxRefusalDetails limits the details of a refusal, in bytes for all of them.
+	maxRefusalDetails = 256 << 10
 )
 
 // command identifies one of the two commands of a step.
@@ -167,15 +167,15 @@ func checkRefusal(refusal *treatyv1.Failure, call *contract.CallConfig) (*treaty
 		return nil, invalid("refusal.code", "is %s, which doesn't mean that %s was certainly not "+
 			"executed: want %s", code, call.Method, refusalCodes(call))
 	}
-	if n := len(refusal.GetMessage()); n > MaxRefusalMessage {
-		return nil, invalid("refusal.message", "has %d bytes; at most %d are allowed", n, MaxRefusalMessage)
+	if n := len(refusal.GetMessage()); n > maxRefusalMessage {
+		return nil, invalid("refusal.message", "has %d bytes; at most %d are allowed", n, maxRefusalMessage)
 	}
 	size := 0
 	for _, detail := range refusal.GetDetails() {
 		size += proto.Size(detail)
 	}
-	if size > MaxRefusalDetails {
-		return nil, invalid("refusal.details", "have %d bytes; at most %d are allowed", size, MaxRefusalDetails)
+	if size > maxRefusalDetails {
+		return nil, invalid("refusal.details", "have %d bytes; at most %d are allowed", size, maxRefusalDetails)
 	}
 	return refusal, nil
 }

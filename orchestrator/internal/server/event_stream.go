@@ -20,17 +20,17 @@ import (
 )
 
 const (
-	// DefaultUnacknowledged limits the events that a consumer was sent and hasn't acknowledged, unless its request says
+	// defaultUnacknowledged limits the events that a consumer was sent and hasn't acknowledged, unless its request says
 	// otherwise.
-	DefaultUnacknowledged = 1000
+	defaultUnacknowledged = 1000
 
-	// MaxUnacknowledged is the highest limit of unacknowledged events that a request may set.
-	MaxUnacknowledged = 10_000
+	// maxUnacknowledged is the highest limit of unacknowledged events that a request may set.
+	maxUnacknowledged = 10_000
 
-	// MaxEventTypes limits the event types in the request for a stream.
-	MaxEventTypes = 100
+	// maxEventTypes limits the event types in the request for a stream.
+	maxEventTypes = 100
 
-	// maxEventsRead limits the events that are read from the store at a time. Each may have MaxEventBytes.
+	// maxEventsRead limits the events that are read from the store at a time. Each may have maxEventBytes.
 	maxEventsRead = 32
 
 	// maxUnwanted is how far a consumer may get ahead of its stored position because of events that it doesn't want.
@@ -53,8 +53,8 @@ func (s *Server) StreamEvents(
 
 // newEventStream checks the request for a stream.
 func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventStream, error) {
-	if n := len(request.GetTypes()); n > MaxEventTypes {
-		return nil, invalid("types", "has %d of them; at most %d are allowed: leave it out for all", n, MaxEventTypes)
+	if n := len(request.GetTypes()); n > maxEventTypes {
+		return nil, invalid("types", "has %d of them; at most %d are allowed: leave it out for all", n, maxEventTypes)
 	}
 	for i, name := range request.GetTypes() {
 		if _, known := s.catalog.EventType(name); !known {
@@ -76,9 +76,9 @@ func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventSt
 	}
 	switch n := int(request.GetMaxUnacknowledged()); {
 	case n == 0:
-		r.window = DefaultUnacknowledged
-	case n < 0 || n > MaxUnacknowledged:
-		return nil, invalid("max_unacknowledged", "is %d: want 1 to %d, or leave it out", n, MaxUnacknowledged)
+		r.window = defaultUnacknowledged
+	case n < 0 || n > maxUnacknowledged:
+		return nil, invalid("max_unacknowledged", "is %d: want 1 to %d, or leave it out", n, maxUnacknowledged)
 	default:
 		r.window = n
 	}

@@ -27,17 +27,17 @@ import (
 )
 
 const (
-	// MaxEvents limits the events of one request.
-	MaxEvents = 1000
+	// maxEvents limits the events of one request.
+	maxEvents = 1000
 
-	// MaxEventID limits an event's id, in characters.
-	MaxEventID = 128
+	// maxEventID limits an event's id, in characters.
+	maxEventID = 128
 
-	// MaxEventSource limits an event's source, in characters.
-	MaxEventSource = 256
+	// maxEventSource limits an event's source, in characters.
+	maxEventSource = 256
 
-	// MaxEventBytes limits an event's data, in bytes.
-	MaxEventBytes = 1 << 20
+	// maxEventBytes limits an event's data, in bytes.
+	maxEventBytes = 1 << 20
 )
 
 // PublishEvents publishes events durably, all of them or none.
@@ -47,9 +47,9 @@ func (s *Server) PublishEvents(
 	published := request.GetEvents()
 	switch n := len(published); {
 	case n == 0:
-		return nil, invalid("events", "is missing: want 1 to %d events", MaxEvents)
-	case n > MaxEvents:
-		return nil, invalid("events", "has %d events; at most %d are allowed", n, MaxEvents)
+		return nil, invalid("events", "is missing: want 1 to %d events", maxEvents)
+	case n > maxEvents:
+		return nil, invalid("events", "has %d events; at most %d are allowed", n, maxEvents)
 	}
 	events := make([]*journal.Event, len(published))
 	for i, event := range published {
@@ -172,14 +172,14 @@ func checkIdentity(field string, event *treatyv1.PublishedEvent) error {
 	switch n := utf8.RuneCountInString(event.GetId()); {
 	case n == 0:
 		return invalid(field+".id", "is missing: it keeps a repeated request from publishing the event twice")
-	case n > MaxEventID:
-		return invalid(field+".id", "has %d characters; at most %d are allowed", n, MaxEventID)
+	case n > maxEventID:
+		return invalid(field+".id", "has %d characters; at most %d are allowed", n, maxEventID)
 	}
 	switch n := utf8.RuneCountInString(event.GetSource()); {
 	case n == 0:
 		return invalid(field+".source", "is missing: want the publisher, such as the service's name")
-	case n > MaxEventSource:
-		return invalid(field+".source", "has %d characters; at most %d are allowed", n, MaxEventSource)
+	case n > maxEventSource:
+		return invalid(field+".source", "has %d characters; at most %d are allowed", n, maxEventSource)
 	}
 	if strings.TrimSpace(event.GetId()) == "" {
 		return invalid(field+".id", "is blank: want an id that is unique for its source")
@@ -198,9 +198,9 @@ func checkIdentity(field string, event *treatyv1.PublishedEvent) error {
 
 // canonicalEvent serializes an event's data deterministically, so that an event that is published again is recognized.
 func canonicalEvent(field string, data *anypb.Any, event *contract.EventType) ([]byte, error) {
-	if n := len(data.GetValue()); n > MaxEventBytes {
+	if n := len(data.GetValue()); n > maxEventBytes {
 		return nil, invalid(field, "has %d bytes; at most %d are allowed: store large data elsewhere and publish a "+
-			"reference to it", n, MaxEventBytes)
+			"reference to it", n, maxEventBytes)
 	}
 	message := untrusted.MessageType(event.Message).New().Interface()
 	if err := untrusted.Unmarshal(data.GetValue(), message); err != nil {

@@ -16,7 +16,6 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
 const verifiedType, turnedDownType = "acme.identity.v1.ApplicantVerified", "acme.identity.v1.ApplicantTurnedDown"
@@ -201,7 +200,7 @@ func TestPublishEventsRefuses(t *testing.T) {
 			}, verifiedType,
 		},
 		"too large": {
-			data(func(e *treatyv1.PublishedEvent) { e.Data.Value = make([]byte, server.MaxEventBytes+1) }),
+			data(func(e *treatyv1.PublishedEvent) { e.Data.Value = make([]byte, 1<<20+1) }),
 			field("events[1].data"),
 			"",
 		},

@@ -27,8 +27,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// DefaultMaxMessageBytes is the default limit of a request, in bytes.
-const DefaultMaxMessageBytes = 4 << 20
+// defaultMaxMessageBytes is the default limit of a request, in bytes.
+const defaultMaxMessageBytes = 4 << 20
 
 const (
 	// maxStreams limits the calls of one connection. Further calls wait at the client.
@@ -74,7 +74,7 @@ type Config struct {
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
-	// MaxMessageBytes limits a request, in bytes. The default is DefaultMaxMessageBytes.
+	// MaxMessageBytes limits a request, in bytes. The default is 4 MiB.
 	MaxMessageBytes int
 }
 
@@ -147,7 +147,7 @@ func New(config Config) (*Server, error) {
 
 func (s *Server) options(config Config) []grpc.ServerOption {
 	if config.MaxMessageBytes <= 0 {
-		config.MaxMessageBytes = DefaultMaxMessageBytes
+		config.MaxMessageBytes = defaultMaxMessageBytes
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(rawcodec.New()),
