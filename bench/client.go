@@ -38,7 +38,7 @@ func clientCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(result) //nolint:wrapcheck // says all there is
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(result)
 		},
 	}
 	cmd.Flags().StringVar(&target, "target", "", "the server to call")

@@ -53,7 +53,7 @@ func command() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(report) //nolint:wrapcheck // says all there is
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 			}
 			report.print(cmd.OutOrStdout())
 			return nil

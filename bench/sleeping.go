@@ -67,14 +67,14 @@ func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer)
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(out).Encode(r) //nolint:wrapcheck // says all there is
+		return json.NewEncoder(out).Encode(r)
 	}
 	_, err = fmt.Fprintf(out, "%d sagas asleep: %.0f MB resident against %.0f MB with none (%.0f MB in the process "+
 		"that took their starts, %.0f a second); "+
 		"serving again %.2f s after a restart; %.0f bytes on disk each; one that woke behind the restart was %.0f ms "+
 		"late\n",
 		r.Sleeping, r.RSS, r.RSSEmpty, r.RSSLoaded, r.Starts, r.Restart, r.Bytes, r.WokeLate)
-	return err //nolint:wrapcheck // says all there is
+	return err
 }
 
 // fill starts the sagas.

@@ -26,7 +26,7 @@ func (sagas) Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, er
 		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload(),
 			Refuse: in.GetRefuse() && i == in.GetSteps()-1}
 		if _, err := benchv1saga.Work(ctx, request); err != nil {
-			return nil, err //nolint:wrapcheck // the refusal is the answer
+			return nil, err
 		}
 	}
 	return &benchv1.RunDone{Steps: in.GetSteps()}, nil
@@ -58,7 +58,7 @@ func treatyCommand() *cobra.Command {
 				return fmt.Errorf("making the orchestrator: %w", err)
 			}
 			benchv1saga.RegisterWorkSagas(o, sagas{})
-			return o.ListenAndServe(cmd.Context(), "127.0.0.1:0") //nolint:wrapcheck // says all there is
+			return o.ListenAndServe(cmd.Context(), "127.0.0.1:0")
 		},
 	}
 	cmd.Flags().StringVar(&participant, "participant", "", "the participant to call")

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestExamplesAreReal compares the code blocks in the documentation with the source files that they name, which are compiled and
-// tested. Each Go or proto block that names a file must be part of that file verbatim, and each one in the README must name a
-// file.
+// TestExamplesAreReal compares the code blocks in the documentation with the source files that they name, which are
+// compiled and tested. Each Go or proto block that names a file must be part of that file verbatim, and each one in the
+// README must name a file.
 func TestExamplesAreReal(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil {

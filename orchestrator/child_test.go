@@ -28,7 +28,7 @@ func registerParent(r saga.Registrar) {
 			confirmed, err := identityv1saga.VerifyApplicant(ctx,
 				&identityv1.VerifyApplicantRequest{RequestId: "ignored", Customer: in.GetCustomer()})
 			if err != nil {
-				return nil, err //nolint:wrapcheck // as saga code does
+				return nil, err
 			}
 			if in.GetAddress().GetLines()[0] == "fail" {
 				return nil, status.Error(codes.FailedPrecondition, "after all not")
@@ -47,7 +47,7 @@ func registerChild(r saga.Registrar) {
 			}
 			if _, err := customerv1saga.ChangeAddress(ctx,
 				&customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}); err != nil {
-				return nil, err //nolint:wrapcheck // as saga code does
+				return nil, err
 			}
 			return &identityv1.ApplicantConfirmed{Applicant: "applicants/ada"}, nil
 		})

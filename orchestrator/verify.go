@@ -47,7 +47,7 @@ func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified
 	}
 	store, err := stores.OpenReadOnly(ctx, o.settings.store)
 	if err != nil {
-		return nil, 0, err //nolint:wrapcheck // it names the file and what to do
+		return nil, 0, err
 	}
 	defer func() { _ = store.Close() }() // it was only read
 	found, verified, err := engine.Verify(ctx, engine.VerifyParams{Store: store, Catalog: o.catalog, Definitions: code})

@@ -93,7 +93,7 @@ func (o *Options) checkTransport() error {
 	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):
 		return errors.New("TLSCertFile and TLSKeyFile belong together: set both or neither")
 	case o.TLSCertFile != "" && o.Insecure:
-		return errors.New("Insecure and TLSCertFile contradict each other: set only one of them")
+		return errors.New("options Insecure and TLSCertFile contradict each other: set only one of them")
 	case o.TLSCertFile != "":
 		return nil
 	case o.TLSClientCAFile != "":

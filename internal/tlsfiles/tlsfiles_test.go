@@ -142,7 +142,8 @@ func TestMutualTLSWithReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := Client(ClientParams{CA: c.ca, Cert: c.cert, Key: c.key, ServerName: "server.test", Logger: testkit.Logger(t)})
+	client, err := Client(ClientParams{CA: c.ca, Cert: c.cert, Key: c.key, ServerName: "server.test",
+		Logger: testkit.Logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func wrapped(text string) string {
 	const longest = 120
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case line == "":
 			line = word

@@ -39,7 +39,8 @@ func TestBetween(t *testing.T) {
 		},
 		{
 			"a sleep",
-			[]*treatyv1.Record{asleep(time.Second), ended(&treatyv1.WaitEnded{Wait: "1", How: &treatyv1.WaitEnded_Due_{}})},
+			[]*treatyv1.Record{asleep(time.Second),
+				ended(&treatyv1.WaitEnded{Wait: "1", How: &treatyv1.WaitEnded_Due_{}})},
 			[]string{"☾ sleeps for 1000 ms"},
 		},
 		{"a sleep for no time", []*treatyv1.Record{asleep(0)}, nil},

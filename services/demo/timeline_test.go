@@ -35,9 +35,10 @@ func compensated(t *testing.T) (saga *treatyv1.Saga, events []event) {
 				{
 					Name: "sagas/s/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress",
 					State:        treatyv1.StepState_STEP_STATE_COMPENSATED,
-					ScheduleTime: at(0), EndTime: at(4), CompensationScheduleTime: at(900), CompensationEndTime: at(1000),
-					CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress",
-					Attempts:           &treatyv1.Attempts{Count: 2},
+					ScheduleTime: at(0), EndTime: at(4), CompensationScheduleTime: at(900),
+					CompensationEndTime: at(1000),
+					CompensationMethod:  "acme.customer.v1.CustomerService/RestoreAddress",
+					Attempts:            &treatyv1.Attempts{Count: 2},
 				},
 				{
 					Name: "sagas/s/steps/2", Method: "acme.identity.v1.IdentityService/RegisterApplicant",

@@ -10,7 +10,9 @@ import (
 
 // ChangeAddress changes a customer's address and the postal address of the customer's cards. Either both change or
 // neither.
-func (Sagas) ChangeAddress(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+func (Sagas) ChangeAddress(
+	ctx saga.Context, in *customerv1.ChangeAddressSagaRequest,
+) (*customerv1.AddressAgreed, error) {
 	changed, err := customerv1saga.ChangeAddress(ctx, &customerv1.ChangeAddressRequest{
 		Customer: in.GetCustomer(),
 		Address:  in.GetAddress(),

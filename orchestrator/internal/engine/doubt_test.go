@@ -120,7 +120,7 @@ func (f *fullDisk) Append(ctx context.Context, group []*journal.Entry) error {
 		f.refused.Add(1)
 		return journal.ErrFull
 	}
-	return f.Store.Append(ctx, group) //nolint:wrapcheck // it stands for the store
+	return f.Store.Append(ctx, group)
 }
 
 // TestAwaitOfADoubtfulEnd fails the last commit of a saga after its write. Callers that await the saga receive its end.

@@ -116,7 +116,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	}
 	out, err := inst.machine.Apply(d.config.Clock.Now(), m.input)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the machine's errors are part of the engine's interface
+		return nil, err
 	}
 	if out.Turn != nil {
 		if err := d.writer.write(inst, out); err != nil {

@@ -199,7 +199,7 @@ func run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, error) {
 	for i := range in.GetSteps() {
 		request := &benchv1.WorkRequest{Step: i, Payload: in.GetPayload()}
 		if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, request, new(benchv1.WorkDone)); err != nil {
-			return nil, err //nolint:wrapcheck // it is what saga code does
+			return nil, err
 		}
 	}
 	return &benchv1.RunDone{Steps: in.GetSteps()}, nil

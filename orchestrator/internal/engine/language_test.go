@@ -599,7 +599,7 @@ func (s *staleStore) Open(ctx context.Context, params journal.OpenParams) ([]*jo
 		s.between = nil
 		between()
 	}
-	return page, err //nolint:wrapcheck // a fake
+	return page, err
 }
 
 // TestRecoveryDoesntGoBack ends a saga after the recovery has read it and before it continues it.

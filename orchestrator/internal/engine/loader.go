@@ -74,7 +74,7 @@ func replayTurn(m *machine.Machine, stored journal.Turn) error {
 	if err := proto.Unmarshal(stored.Data, turn); err != nil {
 		return fmt.Errorf("%w: turn %d: %w", journal.ErrCorrupt, stored.Number, err)
 	}
-	return m.Replay(turn) //nolint:wrapcheck // it names the saga, the turn and the record
+	return m.Replay(turn)
 }
 
 // newMachine returns an empty machine for a saga. truncated is how many turns of its journal are no longer stored.

@@ -14,7 +14,7 @@ type work struct {
 	clock Clock
 
 	// ctx ends when attempts in flight are cut off.
-	ctx    context.Context //nolint:containedctx // the engine's lifetime, not a request's
+	ctx    context.Context
 	cutOff context.CancelFunc
 }
 

@@ -78,7 +78,8 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *parentCom
 		return nil, &apiError{
 			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_STEP,
 			subject: subject{definition: d.Definition, step: command.id},
-			message: fmt.Sprintf("%s isn't a command, so it can't be the step %s: give it a kind with (treaty.v1.command)",
+			message: fmt.Sprintf("%s isn't a command, so it can't be the step %s: give it a kind with "+
+				"(treaty.v1.command)",
 				d.Definition, command.id),
 		}
 	case command.direction != engine.Action:

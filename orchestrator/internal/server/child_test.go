@@ -35,7 +35,8 @@ func asStep(ctx context.Context, direction string) context.Context {
 }
 
 func verification(requestID string) *identityv1.VerifyApplicantRequest {
-	return &identityv1.VerifyApplicantRequest{RequestId: requestID, Customer: "customers/ada", PassportNumber: "P1234567"}
+	return &identityv1.VerifyApplicantRequest{RequestId: requestID, Customer: "customers/ada",
+		PassportNumber: "P1234567"}
 }
 
 func TestChildStarts(t *testing.T) {
@@ -50,7 +51,8 @@ func TestChildStarts(t *testing.T) {
 	request := verification("order-1")
 	for range 2 { // two attempts
 		var header, trailer metadata.MD
-		got, err := client.VerifyApplicant(asStep(a.ctx(), "action"), request, grpc.Header(&header), grpc.Trailer(&trailer))
+		got, err := client.VerifyApplicant(asStep(a.ctx(), "action"), request, grpc.Header(&header),
+			grpc.Trailer(&trailer))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,14 +66,16 @@ func TestChildStarts(t *testing.T) {
 	if _, err := client.VerifyApplicant(a.ctx(), request); err != nil { // by itself
 		t.Fatal(err)
 	}
-	if starts[0].SagaID != engine.ChildID(verifyApplicant, parentStep) || starts[1].SagaID != starts[0].SagaID || starts[2].SagaID == starts[0].SagaID {
+	if starts[0].SagaID != engine.ChildID(verifyApplicant, parentStep) || starts[1].SagaID != starts[0].SagaID ||
+		starts[2].SagaID == starts[0].SagaID {
 		t.Errorf("ids %s, %s and %s", starts[0].SagaID, starts[1].SagaID, starts[2].SagaID)
 	}
 	parent := &treatyv1.Parent{CommandId: parentStep, Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE}
 	if diff := cmp.Diff(parent, starts[0].Parent, protocmp.Transform()); diff != "" {
 		t.Errorf("parent (-want +got):\n%s", diff)
 	}
-	if starts[0].RequestID != "" || starts[2].RequestID != "order-1" || starts[2].Parent != nil || starts[0].Labels["customer"] != "customers/ada" {
+	if starts[0].RequestID != "" || starts[2].RequestID != "order-1" || starts[2].Parent != nil ||
+		starts[0].Labels["customer"] != "customers/ada" {
 		t.Errorf("starts %+v", starts)
 	}
 }
@@ -114,7 +118,8 @@ func TestChildThatTakesLong(t *testing.T) {
 				})
 			}
 			var trailer metadata.MD
-			reply, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
+			reply, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""),
+				grpc.Trailer(&trailer))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +143,8 @@ func TestSleepingChildIsAskedForSeldom(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(asStep(t.Context(), "action"), answered)
 		var trailer metadata.MD
-		_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""), grpc.Trailer(&trailer))
+		_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(ctx, verification(""),
+			grpc.Trailer(&trailer))
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -157,29 +163,35 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 		want    failure
 	}{
 		"refused": {
-			&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
+			&treatyv1.Failure{Code: int32(codes.NotFound), Details: []*anypb.Any{rejection}},
+			treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
 			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 		"by another code": {
-			&treatyv1.Failure{Code: int32(codes.Unavailable), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
+			&treatyv1.Failure{Code: int32(codes.Unavailable), Details: []*anypb.Any{rejection}},
+			treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED},
 		},
 		"deadline": {
-			&treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
+			&treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Details: []*anypb.Any{rejection}},
+			treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_DEADLINE},
 		},
 		"undone before it began": {
-			&treatyv1.Failure{Code: int32(codes.Aborted), Details: []*anypb.Any{rejection}}, treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+			&treatyv1.Failure{Code: int32(codes.Aborted), Details: []*anypb.Any{rejection}},
+			treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
 			a.engine.start = func(context.Context, engine.StartParams) (server.Started, error) {
-				return handle{end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Failure: test.failure}}, nil
+				return handle{end: engine.SagaEnd{State: treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+					Failure: test.failure}}, nil
 			}
 			a.engine.get = func(string) (*treatyv1.Saga, error) { return &treatyv1.Saga{Cause: test.cause}, nil }
-			_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(asStep(a.ctx(), "action"), verification(""))
+			_, err := identityv1.NewIdentitySagasClient(a.conn).VerifyApplicant(asStep(a.ctx(), "action"),
+				verification(""))
 			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v", got, test.want)
@@ -190,7 +202,8 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 			}
 			original := new(treatyv1.Failure)
 			if code := codes.Code(uint32(test.failure.GetCode())); code != test.want.code {
-				if err := details[len(details)-1].UnmarshalTo(original); err != nil || original.GetCode() != test.failure.GetCode() {
+				if err := details[len(details)-1].UnmarshalTo(original); err != nil ||
+					original.GetCode() != test.failure.GetCode() {
 					t.Errorf("details %v lack the original status (%v)", details, err)
 				}
 			}
@@ -200,22 +213,33 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 
 func TestChildCallsThatMakeNoSense(t *testing.T) {
 	invalid := func(field string) failure {
-		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, field: field}
+		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+			field: field}
 	}
 	for name, test := range map[string]struct {
 		method   string
 		metadata []string
 		want     failure
 	}{
-		"no kind":            {changeAddress, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"}, failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_STEP}},
-		"no command id":      {verifyApplicant, []string{wire.CommandIDKey, "orders/7", wire.DirectionKey, "action"}, invalid(wire.CommandIDKey)},
-		"two command ids":    {verifyApplicant, []string{wire.CommandIDKey, parentStep, wire.CommandIDKey, parentStep, wire.DirectionKey, "action"}, invalid(wire.CommandIDKey)},
-		"no direction":       {verifyApplicant, []string{wire.CommandIDKey, parentStep}, invalid(wire.DirectionKey)},
-		"start to undo":      {verifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid(wire.DirectionKey)},
-		"undo by hand":       {undoVerifyApplicant, nil, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
-		"undo as an action":  {undoVerifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"}, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
-		"undo of no command": {undoVerifyApplicant, []string{wire.CommandIDKey, "", wire.DirectionKey, "compensation"}, invalid(wire.CommandIDKey)},
-		"unreadable undo":    {undoVerifyApplicant, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid("request")},
+		"no kind": {changeAddress, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"},
+			failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_STEP}},
+		"no command id": {verifyApplicant, []string{wire.CommandIDKey, "orders/7", wire.DirectionKey, "action"},
+			invalid(wire.CommandIDKey)},
+		"two command ids": {verifyApplicant,
+			[]string{wire.CommandIDKey, parentStep, wire.CommandIDKey, parentStep, wire.DirectionKey, "action"},
+			invalid(wire.CommandIDKey)},
+		"no direction": {verifyApplicant, []string{wire.CommandIDKey, parentStep}, invalid(wire.DirectionKey)},
+		"start to undo": {verifyApplicant,
+			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid(wire.DirectionKey)},
+		"undo by hand": {undoVerifyApplicant, nil,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
+		"undo as an action": {undoVerifyApplicant,
+			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"},
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
+		"undo of no command": {undoVerifyApplicant, []string{wire.CommandIDKey, "", wire.DirectionKey, "compensation"},
+			invalid(wire.CommandIDKey)},
+		"unreadable undo": {undoVerifyApplicant,
+			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid("request")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -224,7 +248,8 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 				request = raw("\x0a\x05x")
 			}
 			ctx := metadata.AppendToOutgoingContext(a.ctx(), test.metadata...)
-			err := a.conn.Invoke(ctx, "/"+test.method, request, new(customerv1.AddressAgreed), grpc.ForceCodec(rawCodec{}))
+			err := a.conn.Invoke(ctx, "/"+test.method, request, new(customerv1.AddressAgreed),
+				grpc.ForceCodec(rawCodec{}))
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)
 			}
@@ -240,9 +265,10 @@ func TestChildIsUndone(t *testing.T) {
 		return nil
 	}
 	request := verification("order-1")
-	_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"), &identityv1.UndoVerifyApplicantRequest{
-		Action: request, Reply: &identityv1.ApplicantConfirmed{Applicant: "applicants/1"},
-	})
+	_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"),
+		&identityv1.UndoVerifyApplicantRequest{
+			Action: request, Reply: &identityv1.ApplicantConfirmed{Applicant: "applicants/1"},
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +276,8 @@ func TestChildIsUndone(t *testing.T) {
 	if err := proto.Unmarshal(params.Request, got); err != nil || !proto.Equal(got, request) {
 		t.Errorf("request %v (%v), want %v", got, err, request)
 	}
-	if params.Definition != verifyApplicant || params.SagaID != engine.ChildID(verifyApplicant, parentStep) || params.Parent.GetCommandId() != parentStep || params.Labels["customer"] == "" {
+	if params.Definition != verifyApplicant || params.SagaID != engine.ChildID(verifyApplicant, parentStep) ||
+		params.Parent.GetCommandId() != parentStep || params.Labels["customer"] == "" {
 		t.Errorf("undone %+v", params)
 	}
 }
@@ -264,7 +291,8 @@ func TestUndoingAChildThatTakesLong(t *testing.T) {
 	ctx, cancel := context.WithTimeout(asStep(t.Context(), "compensation"), answered)
 	defer cancel()
 	var trailer metadata.MD
-	if _, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(ctx, &identityv1.UndoVerifyApplicantRequest{}, grpc.Trailer(&trailer)); err != nil {
+	if _, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(ctx,
+		&identityv1.UndoVerifyApplicantRequest{}, grpc.Trailer(&trailer)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"1"}, trailer.Get(wire.PendingKey)); diff != "" {
@@ -277,16 +305,22 @@ func TestUndoingAChildFails(t *testing.T) {
 		err  error
 		want failure
 	}{
-		"past its pivot":  {machine.ErrPastPivot, failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT}},
-		"pivot under way": {machine.ErrPivotInFlight, failure{code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT}},
-		"in doubt":        {engine.ErrInDoubt, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}},
-		"store full":      {wrapped(engine.ErrInDoubt, journal.ErrFull), failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}},
-		"unforeseen":      {errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
+		"past its pivot": {machine.ErrPastPivot,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT}},
+		"pivot under way": {machine.ErrPivotInFlight,
+			failure{code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT}},
+		"in doubt": {engine.ErrInDoubt,
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}},
+		"store full": {wrapped(engine.ErrInDoubt, journal.ErrFull),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL}},
+		"unforeseen": {errSecret, failure{code: codes.Internal,
+			reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
 			a.engine.undo = func(context.Context, engine.StartParams) error { return test.err }
-			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"), &identityv1.UndoVerifyApplicantRequest{})
+			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"),
+				&identityv1.UndoVerifyApplicantRequest{})
 			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v", got, test.want)

@@ -25,8 +25,7 @@ func (d *definition) read(request []byte, requestID string) (sagarequest.Start, 
 
 // asInvalid converts an error of package sagarequest.
 func asInvalid(err error) error {
-	var wrong *sagarequest.Error
-	if errors.As(err, &wrong) {
+	if wrong, is := errors.AsType[*sagarequest.Error](err); is {
 		return invalid(wrong.Field, "%s", wrong.Problem)
 	}
 	return err

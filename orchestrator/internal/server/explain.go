@@ -113,13 +113,11 @@ var causes = []cause{
 // explain turns the error of a call into the status that its caller receives. It is the only place that does. An error
 // that isn't among the causes is logged under an id, and the caller receives the id alone.
 func (s *Server) explain(ctx context.Context, method string, request any, err error) error {
-	var ended *sagaEndedError
-	if errors.As(err, &ended) {
+	if ended, is := errors.AsType[*sagaEndedError](err); is {
 		return ended.GRPCStatus().Err()
 	}
 	about := s.subjectOf(method, request, err)
-	var known *apiError
-	if errors.As(err, &known) {
+	if known, is := errors.AsType[*apiError](err); is {
 		complete := *known
 		complete.subject = complete.subject.orElse(about)
 		return complete.GRPCStatus().Err()

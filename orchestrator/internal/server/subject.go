@@ -60,8 +60,7 @@ func (e *subjectError) Unwrap() error { return e.cause }
 // subjectOf returns what a call is about, from its method, its request and its error.
 func (s *Server) subjectOf(method string, request any, err error) subject {
 	var found subject
-	var known *subjectError
-	if errors.As(err, &known) {
+	if known, is := errors.AsType[*subjectError](err); is {
 		found = known.subject
 	}
 	return found.orElse(s.subjectOfRequest(method, request))

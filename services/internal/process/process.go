@@ -17,6 +17,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,8 +73,8 @@ func (p *Process) OnStop(f func() error) { p.stops = append(p.stops, f) }
 func (p *Process) stop() error {
 	p.running.Wait()
 	var errs []error
-	for i := len(p.stops) - 1; i >= 0; i-- {
-		errs = append(errs, p.stops[i]())
+	for _, stop := range slices.Backward(p.stops) {
+		errs = append(errs, stop())
 	}
 	return errors.Join(errs...)
 }

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// imports imports each package under its declared name if that is free, so that generated code reads as if written by
-// hand. (protogen would name packages after the last part of their paths, which is "v1" for all of them.)
+// imports adds an import of each package under its declared name if that is free, so that generated code reads as if
+// written by hand. (protogen would name packages after the last part of their paths, which is "v1" for all of them.)
 type imports struct {
 	declared map[protogen.GoImportPath]protogen.GoPackageName // declared in the files that the plugin received
 	names    map[protogen.GoImportPath]string                 // of the imported packages

@@ -105,7 +105,7 @@ func (c *checkedWriter) problem() error {
 	if c.err == nil {
 		return nil
 	}
-	return &problem.Problem{Exit: problem.ExitFailure, Message: "writing the output: " + c.err.Error()}
+	return &problem.Error{Exit: problem.ExitFailure, Message: "writing the output: " + c.err.Error()}
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -192,7 +192,7 @@ func (a *app) run(body runner) func(*cobra.Command, []string) error {
 		if err == nil {
 			return nil
 		}
-		if known, ok := errors.AsType[*problem.Problem](err); ok {
+		if known, ok := errors.AsType[*problem.Error](err); ok {
 			return known
 		}
 		if code, ok := errors.AsType[exitError](err); ok {

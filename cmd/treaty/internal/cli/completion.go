@@ -66,8 +66,8 @@ func (a *app) completeSaga(filter string) completer {
 		var words []string
 		for _, saga := range page.GetSagas() {
 			name := saga.GetName()
-			if !strings.HasPrefix(resource.SagaPrefix, toComplete) &&
-				!strings.HasPrefix(toComplete, resource.SagaPrefix) {
+			begun := min(len(toComplete), len(resource.SagaPrefix))
+			if toComplete[:begun] != resource.SagaPrefix[:begun] {
 				name = strings.TrimPrefix(name, resource.SagaPrefix)
 			}
 			words = append(words, name+"\t"+resource.StateName(saga.GetState())+" "+saga.GetDefinition())

@@ -115,7 +115,7 @@ func (a *app) gaveUp(cause error, name string, last *treatyv1.Saga) error {
 	if last == nil {
 		return a.explain(cause, problem.Subject{Doing: "watching the saga"})
 	}
-	return &problem.Problem{
+	return &problem.Error{
 		Exit: problem.ExitFailure,
 		Code: codes.DeadlineExceeded,
 		Message: fmt.Sprintf("%s is still %s after %s", name, resource.StateName(last.GetState()),

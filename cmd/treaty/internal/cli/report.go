@@ -47,7 +47,7 @@ func (a *app) report(ctx context.Context, err error) int {
 	if ctx.Err() != nil {
 		return problem.ExitInterrupted
 	}
-	var p *problem.Problem
+	var p *problem.Error
 	if !errors.As(err, &p) {
 		// Any other error is one of cobra's own, about the command line.
 		p = problem.Usage(err.Error(), "See treaty --help.")
@@ -77,7 +77,7 @@ type problemJSON struct {
 	Details []json.RawMessage `json:"details,omitempty"`
 }
 
-func (a *app) reportJSON(p *problem.Problem) {
+func (a *app) reportJSON(p *problem.Error) {
 	out := problemJSON{Message: p.Message, Notes: p.Notes, Hints: p.Hints}
 	if p.Code != codes.OK {
 		out.Code = render.CodeName(p.Code)

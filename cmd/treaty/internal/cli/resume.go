@@ -177,7 +177,7 @@ func unfit(saga *treatyv1.Saga, rule string) error {
 	if saga.GetSuspension() != nil {
 		state += ": " + render.SuspensionText(saga.GetSuspension().GetReason())
 	}
-	return &problem.Problem{
+	return &problem.Error{
 		Exit:    problem.ExitFailure,
 		Code:    codes.FailedPrecondition,
 		Message: rule + ", but " + saga.GetName() + " " + state,
@@ -197,7 +197,7 @@ func (a *app) stuckMessage(saga *treatyv1.Saga, flag, value string) (*anypb.Any,
 		if code := status.Code(err); code != codes.NotFound && code != codes.Unimplemented {
 			return nil, a.explain(err, problem.Subject{})
 		}
-		return nil, &problem.Problem{
+		return nil, &problem.Error{
 			Exit: problem.ExitFailure,
 			Message: flag + " can't be read: the orchestrator's server reflection doesn't know the types of " +
 				quote(name),

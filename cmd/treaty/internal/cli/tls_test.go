@@ -105,7 +105,7 @@ func TestTLS(t *testing.T) {
 	go func() { gone <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-gone
+		<-gone //nolint:errcheck // the server was stopped
 	})
 
 	theirs := newAuthority(t)

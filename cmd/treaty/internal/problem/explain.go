@@ -50,7 +50,7 @@ func (e Explainer) Explain(err error, about Subject) error {
 	if err == nil {
 		return nil
 	}
-	if known, ok := errors.AsType[*Problem](err); ok {
+	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
 	failure, ok := status.FromError(err)
@@ -59,13 +59,13 @@ func (e Explainer) Explain(err error, about Subject) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		failure = status.FromContextError(err)
 	default:
-		return &Problem{Exit: ExitFailure, Message: err.Error()}
+		return &Error{Exit: ExitFailure, Message: err.Error()}
 	}
 	message := failure.Message()
 	if message == "" {
 		message = strings.ToLower(strings.ReplaceAll(render.CodeName(failure.Code()), "_", " "))
 	}
-	out := &Problem{Exit: ExitFailure, Code: failure.Code(), Message: message, Details: failure.Proto().GetDetails()}
+	out := &Error{Exit: ExitFailure, Code: failure.Code(), Message: message, Details: failure.Proto().GetDetails()}
 	if about.Doing != "" {
 		out.Message = about.Doing + ": " + out.Message
 	}
@@ -75,7 +75,7 @@ func (e Explainer) Explain(err error, about Subject) error {
 }
 
 // read adds notes and hints from the details of the status.
-func (p *Problem) read(failure *status.Status) {
+func (p *Error) read(failure *status.Status) {
 	for _, detail := range failure.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.BadRequest:
@@ -99,7 +99,7 @@ func (p *Problem) read(failure *status.Status) {
 const startHint = "The saga may have been started. To attach to it, start it again with the same --request-id."
 
 // advise adds hints on what to do next, and makes some messages more specific.
-func (e Explainer) advise(p *Problem, failure *status.Status, about Subject) {
+func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 	switch failure.Code() {
 	case codes.Unavailable:
 		if errorInfo(failure) == nil {
@@ -164,7 +164,7 @@ func (e Explainer) advise(p *Problem, failure *status.Status, about Subject) {
 // ExplainReflection is Explain for the errors of server reflection.
 func (e Explainer) ExplainReflection(err error) error {
 	if status.Code(err) == codes.Unimplemented {
-		return &Problem{
+		return &Error{
 			Exit: ExitFailure,
 			Code: codes.Unimplemented,
 			Message: e.Address +

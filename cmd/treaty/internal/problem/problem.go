@@ -23,8 +23,8 @@ const (
 	ExitInterrupted = 130
 )
 
-// Problem is a failure, explained to the operator.
-type Problem struct {
+// Error is a failure, explained to the operator.
+type Error struct {
 	// Exit is the exit code.
 	Exit int
 
@@ -45,9 +45,9 @@ type Problem struct {
 }
 
 // Error returns the message alone.
-func (p *Problem) Error() string { return p.Message }
+func (p *Error) Error() string { return p.Message }
 
 // Usage returns a problem of an invalid command line.
-func Usage(message string, hints ...string) *Problem {
-	return &Problem{Exit: ExitUsage, Message: message, Hints: hints}
+func Usage(message string, hints ...string) *Error {
+	return &Error{Exit: ExitUsage, Message: message, Hints: hints}
 }

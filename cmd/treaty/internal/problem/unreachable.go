@@ -3,7 +3,7 @@ package problem
 import "strings"
 
 // adviseUnavailable says why an orchestrator can't be reached. gRPC reports the cause as text only.
-func (e Explainer) adviseUnavailable(p *Problem, message string, about Subject) {
+func (e Explainer) adviseUnavailable(p *Error, message string, about Subject) {
 	cause := message
 	// gRPC wraps the cause: connection error: desc = "transport: Error while dialing: dial tcp ...: connection
 	// refused".

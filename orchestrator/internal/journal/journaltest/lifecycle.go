@@ -32,7 +32,7 @@ func reopen(f *fixture) {
 		"one", "new in 2", "new in 3", "new in 4", "new in 5")
 }
 
-// calls calls every method that can fail, and returns the errors.
+// calls runs every method that can fail, and returns the errors.
 func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs := make(map[string]error)
 	errs["append"] = s.Append(ctx, []*journal.Entry{first(row("new", 1))})
