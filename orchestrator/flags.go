@@ -188,3 +188,8 @@ func (f *flags) logger(out io.Writer) (*slog.Logger, error) {
 		return nil, usageError{fmt.Errorf("--log-format %q is unknown: want text or json", f.logFormat)}
 	}
 }
+
+// usageError is a wrong command line or environment.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }

@@ -2,19 +2,15 @@ package orchestrator
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
-	"syscall"
 
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/treatyhq/treaty/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
@@ -72,31 +68,6 @@ func (s *settings) checkRetention() error {
 	return nil
 }
 
-func (s *settings) serverTLS() (*tls.Config, error) {
-	switch {
-	case s.tlsCert == "" && s.tlsKey == "" && s.tlsClientCA == "":
-		return nil, nil
-	case s.tlsCert == "" || s.tlsKey == "":
-		return nil, errors.New("TLS for the API needs both a certificate and its key")
-	}
-	config, err := tlsfiles.Server(tlsfiles.ServerParams{Cert: s.tlsCert, Key: s.tlsKey, ClientCA: s.tlsClientCA})
-	if err != nil {
-		return nil, fmt.Errorf("setting up TLS for the API: %w", err)
-	}
-	return config, nil
-}
-
-func (s *settings) transport() string {
-	switch {
-	case s.tlsCert == "":
-		return "plaintext"
-	case s.tlsClientCA == "":
-		return "TLS"
-	default:
-		return "mutual TLS"
-	}
-}
-
 // RegisterSaga adds a saga definition. Generated functions call it. Register all definitions before Serve, which
 // returns what is wrong with them.
 func (o *Orchestrator) RegisterSaga(definition saga.Definition) {
@@ -134,50 +105,4 @@ func (o *Orchestrator) checked() (map[string]machine.Code, error) {
 	slices.Sort(names)
 	errs = append(errs, server.Check(o.catalog, names))
 	return code, errors.Join(errs...)
-}
-
-// ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080". Port 0 is a free port.
-func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listening on %s: the port is in use: stop the program that uses it, or choose another port",
-			address)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("listening on %s: not allowed: choose a port above 1023", address)
-	case err != nil:
-		return fmt.Errorf("listening on %s: %w", address, cause(err))
-	}
-	return o.Serve(ctx, listener)
-}
-
-// cause returns the cause of a network error, without the address that the message names anyway.
-func cause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		return op.Err
-	}
-	return err
-}
-
-// checkTransport refuses plaintext on an address that other machines can reach.
-func (o *Orchestrator) checkTransport(listener net.Listener) error {
-	if o.tls != nil || o.settings.insecure || local(listener.Addr()) {
-		return nil
-	}
-	return fmt.Errorf("serving on %s: other machines can reach it, and it has no TLS: "+
-		"give it a certificate and its key, listen on 127.0.0.1, or allow plaintext explicitly (insecure)",
-		listener.Addr())
-}
-
-// local returns whether only this machine can reach an address.
-func local(address net.Addr) bool {
-	switch address := address.(type) {
-	case *net.TCPAddr:
-		return address.IP.IsLoopback()
-	case *net.UnixAddr:
-		return true
-	default:
-		return false
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -140,18 +141,20 @@ func listed(names []string) string {
 // warnAboutServices logs the services that no participant serves, and the participants whose services no contract has.
 // Neither is an error: a program may link contracts that its sagas don't use, and a saga that does use one waits and
 // loses nothing.
-func (o *Orchestrator) warnAboutServices(local func(method string) bool) {
-	known := commandServices(o.catalog)
-	for _, p := range o.settings.participants {
+func (s *settings) warnAboutServices(
+	logger *slog.Logger, catalog *contract.Catalog, local func(method string) bool,
+) {
+	known := commandServices(catalog)
+	for _, p := range s.participants {
 		if !slices.Contains(known, p.service) {
-			o.logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; "+
+			logger.Warn("no linked contract has a participant's service, so it only takes part in broadcasts; "+
 				"check its spelling",
 				"service", p.service, "participant", p.target)
 		}
 	}
-	for _, service := range remoteServices(o.catalog, local) {
-		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
-			o.logger.Warn("no participant is configured for a service; sagas that send it commands wait until one is",
+	for _, service := range remoteServices(catalog, local) {
+		if !slices.ContainsFunc(s.participants, func(p participant) bool { return p.service == service }) {
+			logger.Warn("no participant is configured for a service; sagas that send it commands wait until one is",
 				"service", service)
 		}
 	}

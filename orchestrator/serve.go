@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -47,7 +48,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	if err := o.checkTransport(listener); err != nil {
+	if err := o.settings.checkTransport(listener); err != nil {
 		return err
 	}
 
@@ -90,8 +91,32 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	o.warnAboutServices(children.Local)
+	o.settings.warnAboutServices(o.logger, o.catalog, children.Local)
 	return o.run(ctx, &r, listener)
+}
+
+// ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080". Port 0 is a free port.
+func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("listening on %s: the port is in use: stop the program that uses it, or choose another port",
+			address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listening on %s: not allowed: choose a port above 1023", address)
+	case err != nil:
+		return fmt.Errorf("listening on %s: %w", address, cause(err))
+	}
+	return o.Serve(ctx, listener)
+}
+
+// cause returns the cause of a network error, without the address that the message names anyway.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
 }
 
 // retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept for ever are left

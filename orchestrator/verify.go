@@ -3,11 +3,6 @@ package orchestrator
 import (
 	"context"
 	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
-
-	"github.com/spf13/cobra"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -65,51 +60,4 @@ func (o *Orchestrator) registered() (map[string]machine.Code, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.checked()
-}
-
-// verify runs the upgrade gate and prints its findings.
-func (p program) verify(cmd *cobra.Command, f *flags) error {
-	logger, err := f.logger(p.stderr)
-	if err != nil {
-		return err
-	}
-	o, err := New(f.options(logger)...)
-	if err != nil {
-		return err
-	}
-	p.register(o)
-	findings, verified, err := o.Verify(cmd.Context())
-	if err != nil {
-		return err
-	}
-	printFindings(p.stdout, findings)
-	if len(findings) > 0 {
-		return fmt.Errorf("%d of %s can't continue with this build", len(findings), counted(verified))
-	}
-	_, _ = fmt.Fprintf(p.stdout, "%d of %s can continue with this build\n", verified, counted(verified))
-	return nil
-}
-
-func counted(sagas int) string {
-	if sagas == 1 {
-		return "1 open saga"
-	}
-	return fmt.Sprintf("%d open sagas", sagas)
-}
-
-func printFindings(out io.Writer, findings []Finding) {
-	if len(findings) == 0 {
-		return
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SAGA\tDEFINITION\tSTATE\tSTEP\tEXPECTED\tFOUND")
-	for _, f := range findings {
-		step := f.Step
-		if step == "" {
-			step = "-"
-		}
-		state := strings.TrimPrefix(f.State.String(), "SAGA_STATE_")
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Saga, f.Definition, state, step, f.Expected, f.Found)
-	}
-	_ = table.Flush() // nothing more can be reported when the output fails
 }
