@@ -84,7 +84,8 @@ func (o *observer) SagaEnded(saga *machine.Saga) {
 	if o.telemetry.Tracing() {
 		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.SagaEnd{
 			Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
-			Start: saga.CreateTime, Time: saga.EndTime, State: saga.State, Code: saga.Decided.GetFailure().GetCode(),
+			Start: saga.CreateTime, Time: saga.EndTime, State: saga.State,
+			Code: saga.CompensationDecided.GetFailure().GetCode(),
 		})
 	}
 }

@@ -34,7 +34,7 @@ func TestAnchorIsTheSameAfterRecovery(t *testing.T) {
 	saga := &machine.Saga{
 		ID: "a1", CreateTime: began, State: treatyv1.SagaState_SAGA_STATE_RUNNING,
 		Started: &treatyv1.SagaStarted{Definition: "acme.v1.Sagas/Do",
-			Trace: tel.StartAnchor(t.Context(), "sagas/a1", "acme.v1.Sagas/Do")},
+			Trace: tel.NewAnchor(t.Context(), "sagas/a1", "acme.v1.Sagas/Do")},
 	}
 	o.SagaStarted(saga)
 	first := spans.GetSpans().Snapshots()

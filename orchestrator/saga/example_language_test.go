@@ -225,7 +225,7 @@ func TestLanguageExamples(t *testing.T) {
 			func(ctx saga.Context) error { return registerAgrees(ctx, "applicants/1") },
 			func(j *journal) {
 				j.at(48 * time.Hour)
-				failure := j.machine.Saga().Decided.GetFailure()
+				failure := j.machine.Saga().CompensationDecided.GetFailure()
 				if !strings.Contains(failure.GetMessage(), "no decision of the register") {
 					t.Errorf("the saga failed with %v", failure)
 				}

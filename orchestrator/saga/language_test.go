@@ -204,8 +204,8 @@ func (j *journal) at(d time.Duration) {
 func arrived(position uint64, customer string) machine.EventReceived {
 	data, _ := proto.Marshal(&customerv1.AddressChanged{Customer: customer})
 	return machine.EventReceived{
-		Key:     &treatyv1.EventKey{Type: "acme.customer.v1.AddressChanged", Subject: customer},
-		Arrived: &treatyv1.EventArrived{Position: position, Id: "1", Source: "test", Data: data},
+		Key:   &treatyv1.EventKey{Type: "acme.customer.v1.AddressChanged", Subject: customer},
+		Event: &treatyv1.EventArrived{Position: position, Id: "1", Source: "test", Data: data},
 	}
 }
 
@@ -262,7 +262,7 @@ func TestAwait(t *testing.T) {
 	t.Run("times out", func(t *testing.T) {
 		j := language(t, code)
 		j.at(time.Hour)
-		failure := j.machine.Saga().Decided.GetFailure()
+		failure := j.machine.Saga().CompensationDecided.GetFailure()
 		if failure.GetCode() != int32(codes.DeadlineExceeded) || !strings.Contains(failure.GetMessage(), "ada") {
 			t.Errorf("the saga failed with %v", failure)
 		}

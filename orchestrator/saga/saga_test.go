@@ -227,7 +227,7 @@ func TestErrors(t *testing.T) {
 			return nil, fmt.Errorf("moving: %w", err)
 		})
 		j.fail(machine.Refused, refusal)
-		failure := j.machine.Saga().Decided.GetFailure()
+		failure := j.machine.Saga().CompensationDecided.GetFailure()
 		if failure.GetCode() != int32(codes.FailedPrecondition) || len(failure.GetDetails()) != 1 ||
 			!strings.Contains(failure.GetMessage(), "moving") {
 			t.Errorf("the saga failed with %v", failure)
@@ -248,7 +248,7 @@ func TestErrors(t *testing.T) {
 		j := begin(t, nil, func(saga.Context, *request) (*agreed, error) {
 			return nil, errors.New("no thanks")
 		})
-		failure := j.machine.Saga().Decided.GetFailure()
+		failure := j.machine.Saga().CompensationDecided.GetFailure()
 		if failure.GetCode() != int32(codes.Aborted) || failure.GetMessage() != "no thanks" {
 			t.Errorf("got %v", failure)
 		}
@@ -270,7 +270,7 @@ func TestUnreadableReply(t *testing.T) {
 		return nil, err
 	})
 	j.apply(machine.CommandEnded{Step: "1", Direction: machine.Action, Outcome: machine.Done, Reply: []byte{0xff}})
-	failure := j.machine.Saga().Decided.GetFailure()
+	failure := j.machine.Saga().CompensationDecided.GetFailure()
 	if !strings.Contains(failure.GetMessage(), "acme.customer.v1.AddressChanged") {
 		t.Errorf("got %v", failure)
 	}

@@ -149,7 +149,7 @@ func (c *Children) attempt(ctx context.Context, attempt *engine.Attempt) engine.
 	if err != nil {
 		return failed(codes.InvalidArgument, err.Error())
 	}
-	params.Trace = c.telemetry.StartAnchor(telemetry.Extract(ctx), wire.SagaName(params.SagaID), params.Definition)
+	params.Trace = c.telemetry.NewAnchor(telemetry.Extract(ctx), wire.SagaName(params.SagaID), params.Definition)
 	if starts {
 		return c.start(ctx, params)
 	}
@@ -215,12 +215,12 @@ func (c *Children) completeParent(saga *machine.Saga) {
 	completion := engine.Completion{Saga: id, Step: step, Direction: engine.Action}
 	compensated := false
 	switch {
-	case saga.Decided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
+	case saga.CompensationDecided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
 		completion.Direction = engine.Compensation
 	case saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
 		completion.Reply = saga.Reply
 	default:
-		completion.Refusal, compensated = Refusal(saga.Decided.GetFailure()), true
+		completion.Refusal, compensated = Refusal(saga.CompensationDecided.GetFailure()), true
 	}
 	// On its own goroutine, since the parent may continue at once with a long command.
 	go func() {

@@ -92,11 +92,11 @@ func (d *discovery) find(service string, wake func()) (engine.Discovered, func()
 			found.Participants = append(found.Participants, name)
 		}
 		if services == nil {
-			found.Silent = append(found.Silent, name)
+			found.Unanswered = append(found.Unanswered, name)
 		}
 	}
 	slices.Sort(found.Participants)
-	slices.Sort(found.Silent)
+	slices.Sort(found.Unanswered)
 	if found.Known {
 		return found, func() {}
 	}

@@ -205,7 +205,8 @@ func TestDiscoverWaitsForEveryParticipant(t *testing.T) {
 	if found, _ := d.Discover(broadcastService, func() { close(woken) }); found.Known {
 		t.Fatalf("Known is true while a participant has never answered: %+v", found)
 	}
-	if found, cancel := d.Discover(broadcastService, func() {}); !slices.Contains(found.Silent, "acme.late.v1.Late") {
+	if found, cancel := d.Discover(broadcastService, func() {}); !slices.Contains(found.Unanswered,
+		"acme.late.v1.Late") {
 		t.Errorf("%+v lacks the participant that has never answered", found)
 	} else {
 		cancel()

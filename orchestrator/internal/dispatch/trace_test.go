@@ -23,7 +23,7 @@ func TestAttemptIsTraced(t *testing.T) {
 	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.Telemetry = tele })
 	call := attempt()
-	call.Trace = tele.StartAnchor(t.Context(), call.Saga, "acme.test.v1.TestSagas/Do")
+	call.Trace = tele.NewAnchor(t.Context(), call.Saga, "acme.test.v1.TestSagas/Do")
 	d.Attempt(t.Context(), call)
 	spans := exporter.GetSpans()
 	if len(spans) != 1 || spans[0].Name != testMethod {

@@ -40,5 +40,5 @@ func (s *sender) discover(inst *instance, wanted *machine.Discover) {
 	if inst.discoveries == nil {
 		inst.discoveries = make(map[string]*discovery)
 	}
-	inst.discoveries[wanted.Path] = &discovery{method: wanted.Method, silent: found.Silent, cancel: cancel}
+	inst.discoveries[wanted.Path] = &discovery{method: wanted.Method, silent: found.Unanswered, cancel: cancel}
 }

@@ -49,8 +49,8 @@ type Discovered struct {
 	// Known is false while a configured participant hasn't said which services it serves.
 	Known bool
 
-	// Silent are the names of the participants that haven't said it, sorted.
-	Silent []string
+	// Unanswered are the names of the participants that haven't said it, sorted.
+	Unanswered []string
 }
 
 // Direction says whether a command is an action or a compensation.

@@ -143,7 +143,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if out.Reload {
 		inst.unload()
 	}
-	if out.Reload || out.Again || woken {
+	if out.Reload || out.WakeAgain || woken {
 		inst.putFirst(message{input: machine.Wake{}})
 		return deliveries, nil
 	}
@@ -169,10 +169,10 @@ func sentBefore(in machine.Input) earlierAttempts {
 func (d *driver) suspendUnwritable(inst *instance, m message, err error) {
 	d.config.Logger.Error("a turn can't be stored; suspending the saga", "saga", wire.SagaName(inst.id), "error", err)
 	switch m.input.(type) {
-	case machine.Start, machine.Unwritable:
+	case machine.Start, machine.TurnUnwritable:
 		return // the caller of Start receives the error
 	}
-	inst.putFirst(message{input: machine.Unwritable{Message: strings.ToValidUTF8(err.Error(), "\uFFFD")}})
+	inst.putFirst(message{input: machine.TurnUnwritable{Message: strings.ToValidUTF8(err.Error(), "\uFFFD")}})
 }
 
 // evictIfIdle drops or unloads an instance that has nothing to do. The caller holds its lock; nobody runs it.

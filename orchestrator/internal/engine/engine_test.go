@@ -316,13 +316,13 @@ func TestSuspendedGoesOn(t *testing.T) {
 		w.stop()
 		w.open()
 		if err := w.engine.Resume(t.Context(), handle.ID,
-			engine.ResumeParams{How: machine.Retry, Decision: &treatyv1.Decision{Actor: "ann"}}); err != nil {
+			engine.ResumeParams{Action: machine.Retry, Decision: &treatyv1.Decision{Actor: "ann"}}); err != nil {
 			t.Fatal(err)
 		}
 		if end, err := w.engine.Await(t.Context(), handle.ID); err != nil || end.State != compensated {
 			t.Fatalf("got %v, %v", end, err)
 		}
-		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{How: machine.Retry}); !errors.Is(err,
+		if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{Action: machine.Retry}); !errors.Is(err,
 			machine.ErrNotSuspended) {
 			t.Errorf("got %v", err)
 		}

@@ -57,7 +57,7 @@ func TestWaitingSagasAreEvicted(t *testing.T) {
 		}()
 		synctest.Wait()
 		if err := w.engine.Resume(t.Context(), handle.ID,
-			engine.ResumeParams{How: machine.MarkDone,
+			engine.ResumeParams{Action: machine.MarkDone,
 				Decision: &treatyv1.Decision{Actor: "ann", Reason: "by hand"}}); err != nil {
 			t.Fatal(err)
 		}

@@ -135,7 +135,7 @@ func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()
 	p.wakeNext++
 	n := p.wakeNext
 	p.wakes[n] = wake
-	return engine.Discovered{Silent: []string{"b.B", "c.C"}}, func() {
+	return engine.Discovered{Unanswered: []string{"b.B", "c.C"}}, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.wakes, n)

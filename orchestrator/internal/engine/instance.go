@@ -130,9 +130,9 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	now := storedRow{
 		state: saga.State, due: i.machine.Due(), awaits: awaitsOf(saga),
 		// A saga whose code has to run again isn't waiting: it must be driven even when this process ends before that.
-		waiting: i.machine.Waiting() && !out.Reload && !out.Again,
+		waiting: i.machine.Waiting() && !out.Reload && !out.WakeAgain,
 	}
-	if saga.Turns > 1 && now.equal(i.stored) && !out.First {
+	if saga.Turns > 1 && now.equal(i.stored) && !out.NewRound {
 		return nil
 	}
 	return &journal.Row{

@@ -46,5 +46,5 @@ func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
 }
 
 func endOf(saga *machine.Saga) SagaEnd {
-	return SagaEnd{State: saga.State, Reply: saga.Reply, Failure: saga.Decided.GetFailure()}
+	return SagaEnd{State: saga.State, Reply: saga.Reply, Failure: saga.CompensationDecided.GetFailure()}
 }

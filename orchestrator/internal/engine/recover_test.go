@@ -105,7 +105,7 @@ func TestCrashAfterResume(t *testing.T) {
 		w.store = h
 		w.open()
 		if err := w.engine.Resume(t.Context(), handle.ID,
-			engine.ResumeParams{How: machine.Retry,
+			engine.ResumeParams{Action: machine.Retry,
 				Decision: &treatyv1.Decision{Actor: "ann", Reason: "x"}}); err != nil {
 			t.Fatal(err)
 		}

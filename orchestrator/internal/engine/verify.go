@@ -80,7 +80,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 	switch {
 	case err != nil:
 		return &Finding{Expected: "a journal that can be read", Found: err.Error()}
-	case saga.Decided != nil:
+	case saga.CompensationDecided != nil:
 		return nil // it is being compensated, which needs no code
 	}
 	code := p.Definitions[stored.Row.Definition]
@@ -93,7 +93,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 		return finding
 	}
 	if suspension := saga.Suspension; suspension != nil {
-		out, err := m.Apply(saga.UpdateTime, machine.Resume{How: machine.Retry})
+		out, err := m.Apply(saga.UpdateTime, machine.Resume{Action: machine.Retry})
 		if err != nil || !out.Reload ||
 			suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
 			return nil // an operator must decide about a command first

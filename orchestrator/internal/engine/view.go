@@ -35,8 +35,9 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 	name := wire.SagaName(saga.ID)
 	view := &treatyv1.Saga{
-		Name: name, Definition: saga.Started.GetDefinition(), State: saga.State, Failure: saga.Decided.GetFailure(),
-		Cause: saga.Decided.GetCause(), Suspension: saga.Suspension, RequestId: saga.Started.GetRequestId(),
+		Name: name, Definition: saga.Started.GetDefinition(), State: saga.State,
+		Failure: saga.CompensationDecided.GetFailure(), Cause: saga.CompensationDecided.GetCause(),
+		Suspension: saga.Suspension, RequestId: saga.Started.GetRequestId(),
 		Labels: saga.Started.GetLabels(), CreateTime: timestamp(saga.CreateTime),
 		UpdateTime: timestamp(saga.UpdateTime),
 		EndTime:    timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(),

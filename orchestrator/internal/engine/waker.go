@@ -85,7 +85,7 @@ func (w *waker) nextEvent(ctx context.Context, saga *machine.Saga) (machine.Even
 	}
 	return machine.EventReceived{
 		Key: &treatyv1.EventKey{Type: awaits[index].Type, Subject: awaits[index].Subject},
-		Arrived: &treatyv1.EventArrived{
+		Event: &treatyv1.EventArrived{
 			Position: event.Position, Source: event.Source, Id: event.ID,
 			Time: timestamppb.New(event.Time), Data: event.Data,
 		},

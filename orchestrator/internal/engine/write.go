@@ -34,7 +34,8 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 	row := inst.changedRow(out)
 	entry := &inst.turn.entry
 	*entry = journal.Entry{
-		Saga: inst.id, Turn: saga.Turns, Data: data, Row: row, First: out.First, Events: w.replies.in(saga, out.Turn),
+		Saga: inst.id, Turn: saga.Turns, Data: data, Row: row, NewRound: out.NewRound,
+		Events: w.replies.in(saga, out.Turn),
 	}
 	if err := entry.Validate(); err != nil {
 		// It must not join a group: the store would reject the whole group, again and again.

@@ -16,9 +16,9 @@ type Entry struct {
 	// unchanged, and the fields that never change are ignored.
 	Row *Row
 
-	// First makes this turn the first of the saga's journal: all earlier turns are deleted. It needs a Row and a turn
-	// greater than 1.
-	First bool
+	// NewRound makes this turn the first of the saga's journal: all earlier turns are deleted. It needs a Row and a
+	// turn greater than 1.
+	NewRound bool
 
 	// Events are published in this order, after the turn. If the turn isn't written, they aren't either. An event
 	// with Err doesn't keep the turn and the other events from being written, unless the entry only publishes events:

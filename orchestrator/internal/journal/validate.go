@@ -29,8 +29,8 @@ func (e *Entry) Validate() error {
 	case len(e.Data) > MaxTurnBytes:
 		return fmt.Errorf("%w: turn %d of saga %q has %d bytes: the limit is %d",
 			ErrInvalid, e.Turn, e.Saga, len(e.Data), MaxTurnBytes)
-	case e.First && (e.Turn == 1 || e.Row == nil):
-		return fmt.Errorf("%w: turn %d of saga %q is marked First: it needs a row, and a number greater than 1",
+	case e.NewRound && (e.Turn == 1 || e.Row == nil):
+		return fmt.Errorf("%w: turn %d of saga %q starts a new round: it needs a row, and a number greater than 1",
 			ErrInvalid, e.Turn, e.Saga)
 	case e.Row != nil:
 		return e.validateRow()
@@ -42,7 +42,7 @@ func (e *Entry) Validate() error {
 
 // onlyEvents returns whether the entry only publishes events.
 func (e *Entry) onlyEvents() bool {
-	return len(e.Events) > 0 && e.Saga == "" && e.Turn == 0 && len(e.Data) == 0 && e.Row == nil && !e.First
+	return len(e.Events) > 0 && e.Saga == "" && e.Turn == 0 && len(e.Data) == 0 && e.Row == nil && !e.NewRound
 }
 
 func (e *Event) validate() error {

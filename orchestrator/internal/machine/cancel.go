@@ -11,7 +11,7 @@ import (
 // cancel compensates the saga on request.
 func (m *Machine) cancel(in Cancel) error {
 	switch {
-	case m.saga.Decided != nil:
+	case m.saga.CompensationDecided != nil:
 		return nil
 	case m.saga.Final():
 		return ErrEnded
@@ -37,7 +37,7 @@ func (m *Machine) cancel(in Cancel) error {
 
 // compensateForParent compensates a child saga, even if it has succeeded.
 func (m *Machine) compensateForParent() error {
-	if m.saga.Decided != nil {
+	if m.saga.CompensationDecided != nil {
 		return nil
 	}
 	if err := m.checkReversible(); err != nil {

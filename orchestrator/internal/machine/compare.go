@@ -109,7 +109,7 @@ func (m *Machine) compareWaitEnded(ended *treatyv1.WaitEnded) {
 // comes after the end of the code.
 func (m *Machine) compareCompensation(path string) {
 	p := m.program
-	if m.saga.Decided != nil || p.main.ended {
+	if m.saga.CompensationDecided != nil || p.main.ended {
 		return
 	}
 	for _, s := range p.scopes {

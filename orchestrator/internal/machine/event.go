@@ -11,13 +11,13 @@ func (m *Machine) eventReceived(in EventReceived) {
 	}
 	for _, wait := range m.saga.Waits {
 		for i, key := range wait.Scheduled.GetEvents() {
-			if !sameKey(key, in.Key) || in.Arrived.GetPosition() <= m.saga.Taken(key) {
+			if !sameKey(key, in.Key) || in.Event.GetPosition() <= m.saga.Taken(key) {
 				continue
 			}
 			arrived := &treatyv1.EventArrived{
-				Index: int32(i), Position: in.Arrived.GetPosition(), Source: in.Arrived.GetSource(),
-				Id:   in.Arrived.GetId(),
-				Time: in.Arrived.GetTime(), Data: in.Arrived.GetData(),
+				Index: int32(i), Position: in.Event.GetPosition(), Source: in.Event.GetSource(),
+				Id:   in.Event.GetId(),
+				Time: in.Event.GetTime(), Data: in.Event.GetData(),
 			}
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
 				Wait: wait.Scheduled.GetWait(), How: &treatyv1.WaitEnded_Event{Event: arrived},

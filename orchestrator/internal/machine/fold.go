@@ -55,7 +55,8 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 	case *treatyv1.Record_StepDone, *treatyv1.Record_StepRefused, *treatyv1.Record_StepUnknown:
 		return s.foldOutcome(now, record)
 	case *treatyv1.Record_CompensationDecided:
-		s.Decided, s.State, s.Suspension = r.CompensationDecided, treatyv1.SagaState_SAGA_STATE_COMPENSATING, nil
+		s.CompensationDecided, s.Suspension = r.CompensationDecided, nil
+		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATING
 		s.Waits, s.EndTime = nil, time.Time{} // a child that had succeeded continues
 	case *treatyv1.Record_CompensationScheduled, *treatyv1.Record_CompensationDone:
 		return s.foldCompensation(now, record)
@@ -64,7 +65,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		s.countAttempts(r.SagaSuspended)
 	case *treatyv1.Record_SagaResumed:
 		s.Suspension, s.State = nil, treatyv1.SagaState_SAGA_STATE_RUNNING
-		if s.Decided != nil {
+		if s.CompensationDecided != nil {
 			s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATING
 		}
 	case *treatyv1.Record_SagaSucceeded:

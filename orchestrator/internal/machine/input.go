@@ -98,20 +98,20 @@ type Resume struct {
 	// the decision is about the stuck step.
 	Step string
 
-	// How is what to do.
-	How ResumeHow
+	// Action is what to do.
+	Action ResumeAction
 
 	// Payload is the serialized request for RetryEdited, or the serialized reply for MarkDone.
 	Payload []byte
 }
 
-// ResumeHow says how to resume a suspended saga.
-type ResumeHow int
+// ResumeAction says how to resume a suspended saga.
+type ResumeAction int
 
 // The ways to resume a saga.
 const (
 	// Retry runs the code again, or sends the stuck command again.
-	Retry ResumeHow = iota + 1
+	Retry ResumeAction = iota + 1
 
 	// RetryEdited sends the stuck compensation with another request.
 	RetryEdited
@@ -129,8 +129,8 @@ type EventReceived struct {
 	// Key is the key by which the event is awaited.
 	Key *treatyv1.EventKey
 
-	// Arrived is the event. Its index is ignored.
-	Arrived *treatyv1.EventArrived
+	// Event is the event. Its index is ignored.
+	Event *treatyv1.EventArrived
 }
 
 // Discovered names the participants of a broadcast. It has no effect if the code doesn't wait for the broadcast.
@@ -150,8 +150,8 @@ type CommandCompleted CommandEnded
 // or [ErrPivotInFlight].
 type CompensateForParent struct{}
 
-// Unwritable says that the next turn of the saga can't be stored. It suspends the saga.
-type Unwritable struct {
+// TurnUnwritable says that the next turn of the saga can't be stored. It suspends the saga.
+type TurnUnwritable struct {
 	// Message says so, with the reason.
 	Message string
 }
@@ -164,7 +164,7 @@ func (CommandEnded) input()        {}
 func (Cancel) input()              {}
 func (Resume) input()              {}
 func (Wake) input()                {}
-func (Unwritable) input()          {}
+func (TurnUnwritable) input()      {}
 func (EventReceived) input()       {}
 func (Discovered) input()          {}
 func (CommandCompleted) input()    {}

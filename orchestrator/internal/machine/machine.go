@@ -67,11 +67,11 @@ type Output struct {
 	// runs again from the start.
 	Reload bool
 
-	// Again means that after the commit, the saga must be woken at once.
-	Again bool
+	// WakeAgain means that after the commit, the saga must be woken at once.
+	WakeAgain bool
 
-	// First means that the turn is the first one of a new round. The turns before it are no longer needed.
-	First bool
+	// NewRound means that the turn is the first one of a new round. The turns before it are no longer needed.
+	NewRound bool
 }
 
 // New returns the machine of a saga with an empty journal.
@@ -115,7 +115,7 @@ func (m *Machine) Replay(turn *treatyv1.Turn) error {
 // Mismatch returns how the code differs from the journal that was replayed. It returns nil if the code matches, and if
 // the saga has ended or compensates, which needs no code. The next Wake records a mismatch.
 func (m *Machine) Mismatch() *treatyv1.SagaSuspended {
-	if m.saga.Decided != nil || m.saga.Final() {
+	if m.saga.CompensationDecided != nil || m.saga.Final() {
 		return nil
 	}
 	if m.mismatch == nil && m.program != nil {
@@ -153,7 +153,7 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	}
 	m.saga.endTurn(m.now)
 	turn := &treatyv1.Turn{Time: timestamppb.New(m.now), Records: m.records}
-	return Output{Turn: turn, Effects: m.effects, Reload: reload, Again: m.again, First: m.newRound}, nil
+	return Output{Turn: turn, Effects: m.effects, Reload: reload, WakeAgain: m.again, NewRound: m.newRound}, nil
 }
 
 func (m *Machine) apply(in Input) (reload bool, err error) {
@@ -176,7 +176,7 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 		err = m.commandCompleted(in)
 	case CompensateForParent:
 		err = m.compensateForParent()
-	case Unwritable:
+	case TurnUnwritable:
 		m.unwritable(in)
 	}
 	return reload, err
@@ -208,7 +208,7 @@ func (m *Machine) wake() {
 	m.effects = m.PendingEffects()
 }
 
-func (m *Machine) unwritable(in Unwritable) {
+func (m *Machine) unwritable(in TurnUnwritable) {
 	if m.saga.Final() || m.saga.Suspension != nil {
 		return
 	}
@@ -238,7 +238,7 @@ func (m *Machine) Due() time.Time {
 // deadline returns when the saga must be cancelled. It is zero if the saga has no deadline or can't be cancelled.
 func (m *Machine) deadline() time.Time {
 	deadline := m.saga.deadline()
-	if deadline.IsZero() || m.saga.Final() || m.saga.Decided != nil || m.saga.pointOfNoReturn() != nil ||
+	if deadline.IsZero() || m.saga.Final() || m.saga.CompensationDecided != nil || m.saga.pointOfNoReturn() != nil ||
 		m.saga.compensatingUnknown() {
 		return time.Time{}
 	}
@@ -288,7 +288,7 @@ func (m *Machine) PendingEffects() []Effect {
 		switch step.State {
 		case treatyv1.StepState_STEP_STATE_SCHEDULED:
 			effects = append(effects, Effect{
-				Step: step, Direction: Action, Abandon: m.saga.Decided != nil || step.abandoned,
+				Step: step, Direction: Action, Abandon: m.saga.CompensationDecided != nil || step.abandoned,
 			})
 		case treatyv1.StepState_STEP_STATE_COMPENSATING:
 			effects = append(effects, Effect{Step: step, Direction: Compensation})

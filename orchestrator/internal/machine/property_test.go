@@ -176,7 +176,7 @@ func (l *life) step() {
 	case 3, 4:
 		l.happen(machine.Wake{})
 	case 5, 6:
-		l.happen(machine.Resume{Decision: decision, How: machine.ResumeHow(1 + l.random.IntN(4)),
+		l.happen(machine.Resume{Decision: decision, Action: machine.ResumeAction(1 + l.random.IntN(4)),
 			Payload: []byte("by hand")})
 	case 7, 8:
 		key := &treatyv1.EventKey{Type: []string{"E", "F"}[l.random.IntN(2)],
@@ -196,7 +196,7 @@ func (l *life) step() {
 	default:
 		pending := l.machine.PendingEffects()
 		if len(pending) == 0 {
-			l.happen(machine.Resume{Decision: decision, How: machine.Retry})
+			l.happen(machine.Resume{Decision: decision, Action: machine.Retry})
 			return
 		}
 		effect := pending[l.random.IntN(len(pending))]
@@ -227,7 +227,7 @@ func (l *life) event(key *treatyv1.EventKey) {
 	if l.random.IntN(4) == 0 {
 		position = 1 + l.random.Uint64N(l.position)
 	}
-	l.happen(machine.EventReceived{Key: key, Arrived: &treatyv1.EventArrived{Position: position}})
+	l.happen(machine.EventReceived{Key: key, Event: &treatyv1.EventArrived{Position: position}})
 }
 
 func (w *world) ended(effect machine.Effect, outcome machine.Outcome) machine.CommandEnded {
@@ -244,7 +244,7 @@ func (w *world) ended(effect machine.Effect, outcome machine.Outcome) machine.Co
 func (l *life) stepWell() bool {
 	saga := l.machine.Saga()
 	if saga.Suspension != nil {
-		l.happen(machine.Resume{Decision: &treatyv1.Decision{}, How: machine.Retry})
+		l.happen(machine.Resume{Decision: &treatyv1.Decision{}, Action: machine.Retry})
 		if l.machine.Saga().Suspension == nil {
 			return true
 		}
@@ -267,7 +267,7 @@ func (l *life) stepWell() bool {
 	if saga = l.machine.Saga(); saga.Turns == turns && len(saga.Waits) > 0 {
 		l.position++
 		l.happen(machine.EventReceived{Key: saga.Waits[0].Scheduled.GetEvents()[0],
-			Arrived: &treatyv1.EventArrived{Position: l.position}})
+			Event: &treatyv1.EventArrived{Position: l.position}})
 	}
 	return l.machine.Saga().Turns > turns
 }

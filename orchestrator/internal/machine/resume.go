@@ -25,7 +25,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		err = m.resumePivot(m.saga.Step(suspension.GetStep()), in)
 	default:
-		if in.How != Retry {
+		if in.Action != Retry {
 			return false, fmt.Errorf("%w: no command is stuck; retry or cancel the saga", ErrDecisionUnfit)
 		}
 		m.recordResumed(in)
@@ -34,7 +34,7 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if m.saga.Decided == nil {
+	if m.saga.CompensationDecided == nil {
 		// Results may have come while the saga was suspended. The code runs again from the start, so that it sees them
 		// as every replay does.
 		return true, nil
@@ -50,7 +50,7 @@ func (m *Machine) recordResumed(in Resume) {
 }
 
 func (m *Machine) resumeCompensation(step *Step, in Resume) error {
-	switch in.How {
+	switch in.Action {
 	case Retry:
 		m.recordResumed(in)
 	case RetryEdited:
@@ -69,12 +69,12 @@ func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 }
 
 func (m *Machine) resumePivot(step *Step, in Resume) error {
-	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED && in.How != Retry {
+	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED && in.Action != Retry {
 		return fmt.Errorf("%w: the participant has completed step %s in the meantime: it is %s; retry to continue "+
 			"the saga",
 			ErrDecisionUnfit, step.Path(), stateName(step))
 	}
-	switch in.How {
+	switch in.Action {
 	case Retry:
 		m.recordResumed(in)
 	case MarkDone:

@@ -31,8 +31,8 @@ type Saga struct {
 	// Steps are the steps of the current round in the order in which they were scheduled.
 	Steps []*Step
 
-	// Decided says why the saga compensates. It is nil if the saga doesn't.
-	Decided *treatyv1.CompensationDecided
+	// CompensationDecided says why the saga compensates. It is nil if the saga doesn't.
+	CompensationDecided *treatyv1.CompensationDecided
 
 	// Suspension says why the saga waits for an operator. It is nil if the saga isn't suspended.
 	Suspension *treatyv1.SagaSuspended
@@ -193,7 +193,7 @@ func (s *Saga) pivotInFlight() *Step {
 // compensated. The saga can no longer compensate as a whole then, because that would compensate newer steps after older
 // ones.
 func (s *Saga) compensatingUnknown() bool {
-	if s.Decided != nil {
+	if s.CompensationDecided != nil {
 		return false
 	}
 	for _, step := range s.Steps {

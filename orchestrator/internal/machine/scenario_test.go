@@ -180,7 +180,7 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		}
 		return machine.EventReceived{
 			Key: &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
-			Arrived: &treatyv1.EventArrived{
+			Event: &treatyv1.EventArrived{
 				Position: position, Id: "e" + d.CmdArgs[2].Key, Source: "test", Data: []byte("data"),
 			},
 		}
@@ -210,11 +210,11 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 	case "wake":
 		return machine.Wake{}
 	case "resume":
-		hows := map[string]machine.ResumeHow{
+		hows := map[string]machine.ResumeAction{
 			"retry": machine.Retry, "edited": machine.RetryEdited, "mark-done": machine.MarkDone,
 			"mark-refused": machine.MarkRefused,
 		}
-		return machine.Resume{Decision: decision, How: hows[arg], Payload: []byte("by hand")}
+		return machine.Resume{Decision: decision, Action: hows[arg], Payload: []byte("by hand")}
 	}
 	d.Fatalf(w.t, "unknown directive %q", d.Cmd)
 	return nil
@@ -226,7 +226,7 @@ func (w *world) apply(in machine.Input) string {
 	if err != nil {
 		lines = append(lines, "error: "+err.Error())
 	}
-	if out.First {
+	if out.NewRound {
 		w.skipped += uint64(len(w.journal))
 		w.rounds = append(w.rounds, w.journal)
 		w.journal = nil
@@ -259,7 +259,7 @@ func (w *world) apply(in machine.Input) string {
 		lines = append(lines, line)
 	}
 	w.sameAfterCrash()
-	if out.Again {
+	if out.WakeAgain {
 		lines = append(lines, "again:", w.apply(machine.Wake{}))
 	}
 	return strings.Join(lines, "\n")

@@ -43,15 +43,15 @@ func (s *Server) resumeParams(
 	var held *anypb.Any
 	switch how := request.GetHow().(type) {
 	case *treatyv1.ResumeSagaRequest_Retry_:
-		params.How = machine.Retry
+		params.Action = machine.Retry
 		return params, nil
 	case *treatyv1.ResumeSagaRequest_MarkRefused_:
-		params.How = machine.MarkRefused
+		params.Action = machine.MarkRefused
 		return params, nil
 	case *treatyv1.ResumeSagaRequest_RetryEdited_:
-		params.How, held = machine.RetryEdited, how.RetryEdited.GetRequest()
+		params.Action, held = machine.RetryEdited, how.RetryEdited.GetRequest()
 	case *treatyv1.ResumeSagaRequest_MarkDone_:
-		params.How, held = machine.MarkDone, how.MarkDone.GetReply()
+		params.Action, held = machine.MarkDone, how.MarkDone.GetReply()
 	default:
 		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, "+
 			"mark_done or mark_refused")
@@ -62,12 +62,12 @@ func (s *Server) resumeParams(
 		return engine.ResumeParams{}, err
 	}
 	params.Step = saga.GetSuspension().GetStep()
-	params.Payload, err = s.decidedPayload(saga, params.How, held)
+	params.Payload, err = s.decidedPayload(saga, params.Action, held)
 	return params, err
 }
 
 // decidedPayload checks the message of a decision against the contract of the command that it is for.
-func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeHow, held *anypb.Any) ([]byte, error) {
+func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, held *anypb.Any) ([]byte, error) {
 	step, pivot := suspendedStep(saga)
 	switch {
 	case saga.GetSuspension() == nil:

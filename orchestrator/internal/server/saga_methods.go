@@ -139,7 +139,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 		SagaID:     id,
 		Labels:     read.Labels,
 		Deadline:   d.Deadline,
-		Trace:      s.telemetry.StartAnchor(telemetry.Extract(ctx), saga.sagaName(), d.Definition),
+		Trace:      s.telemetry.NewAnchor(telemetry.Extract(ctx), saga.sagaName(), d.Definition),
 	})
 	return saga, started, saga.of(err)
 }

@@ -393,40 +393,40 @@ func TestResumeSaga(t *testing.T) {
 		failure failure
 	}{
 		"retry": {
-			saga: panicked, request: retry, reason: "fixed", want: engine.ResumeParams{How: machine.Retry},
+			saga: panicked, request: retry, reason: "fixed", want: engine.ResumeParams{Action: machine.Retry},
 		},
 		"mark refused": {
-			saga: pivot, request: refused, reason: "asked them", want: engine.ResumeParams{How: machine.MarkRefused},
+			saga: pivot, request: refused, reason: "asked them", want: engine.ResumeParams{Action: machine.MarkRefused},
 		},
 		"retry edited": {
 			saga:    compensation,
 			request: edited(restore),
 			reason:  "typo",
-			want:    engine.ResumeParams{Step: "1", How: machine.RetryEdited, Payload: marshal(t, restore)},
+			want:    engine.ResumeParams{Step: "1", Action: machine.RetryEdited, Payload: marshal(t, restore)},
 		},
 		"mark pivot done": {
 			saga:    pivot,
 			request: done(pack(t, issued)),
 			reason:  "asked them",
-			want:    engine.ResumeParams{Step: "2", How: machine.MarkDone, Payload: marshal(t, issued)},
+			want:    engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},
 		},
 		"mark compensation done": {
 			saga:    compensation,
 			request: done(nil),
 			reason:  "by hand",
-			want:    engine.ResumeParams{Step: "1", How: machine.MarkDone},
+			want:    engine.ResumeParams{Step: "1", Action: machine.MarkDone},
 		},
 		"mark done with reply": {
 			saga:    compensation,
 			request: done(pack(t, new(customerv1.AddressRestored))),
 			reason:  "by hand",
-			want:    engine.ResumeParams{Step: "1", How: machine.MarkDone, Payload: []byte{}},
+			want:    engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: []byte{}},
 		},
 		"mark gone done": {
 			saga:    gone,
 			request: done(nil),
 			reason:  "by hand",
-			want:    engine.ResumeParams{Step: "3", How: machine.MarkDone},
+			want:    engine.ResumeParams{Step: "3", Action: machine.MarkDone},
 		},
 		"no reason": {saga: panicked, request: retry, failure: invalid("decision.reason")},
 		"no decision": {

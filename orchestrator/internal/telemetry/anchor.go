@@ -10,7 +10,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// StartAnchor returns the trace anchor of a new saga, the parent of its other spans. The caller journals it with the
+// NewAnchor returns the trace anchor of a new saga, the parent of its other spans. The caller journals it with the
 // saga's start. StartAnchor exports nothing, since the start isn't durable yet.
 //
 // If ctx has a span context, the saga continues that trace. Otherwise it starts one, and the configured sampler decides
@@ -18,7 +18,7 @@ import (
 //
 // While tracing is off, the anchor is the caller's own span, so that it becomes the parent of the participants'
 // spans, or nil if there is none.
-func (t *Telemetry) StartAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
+func (t *Telemetry) NewAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
 	caller := trace.SpanContextFromContext(ctx)
 	if !t.Tracing() {
 		if !caller.IsValid() {

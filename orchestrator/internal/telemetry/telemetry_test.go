@@ -110,7 +110,7 @@ func TestExportOverOTLP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		anchor := tele.StartAnchor(t.Context(), saga, definition)
+		anchor := tele.NewAnchor(t.Context(), saga, definition)
 		tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
 		if err := tele.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
@@ -145,7 +145,7 @@ func TestSamplerFromEnvironment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := tele.StartAnchor(t.Context(), saga, definition).GetFlags() & 1; got != want {
+		if got := tele.NewAnchor(t.Context(), saga, definition).GetFlags() & 1; got != want {
 			t.Errorf("%q: sampled is %d, want %d", sampler, got, want)
 		}
 		if err := tele.Shutdown(t.Context()); err != nil {

@@ -72,7 +72,7 @@ func TestTraceIsCompleteAfterACrash(t *testing.T) {
 			ctx, callerSpan = caller(trace.FlagsSampled)
 		}
 		first := tracing(t, exporter, nil)
-		anchor := first.StartAnchor(ctx, saga, definition)
+		anchor := first.NewAnchor(ctx, saga, definition)
 		if n := len(exporter.GetSpans()); n != 0 {
 			t.Fatalf("%d spans were exported before the start is durable", n)
 		}
@@ -149,7 +149,7 @@ func TestTraceIsCompleteAfterACrash(t *testing.T) {
 func TestAttemptSpan(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
 	tele := tracing(t, exporter, nil)
-	anchor := tele.StartAnchor(t.Context(), saga, definition)
+	anchor := tele.NewAnchor(t.Context(), saga, definition)
 	ctx, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{
 		Saga: saga, Step: "2.1", Direction: wire.Action, Number: 3, Epoch: 9, Method: change, Target: "customer:80",
 		Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Anchor: anchor,
@@ -197,10 +197,10 @@ func TestUnsampledSaga(t *testing.T) {
 		anchor *treatyv1.TraceAnchor
 		sent   bool // whether participants receive a traceparent
 	}{
-		{"off", off, off.StartAnchor(context.Background(), saga, definition), false},
-		{"off, with a caller", off, off.StartAnchor(unsampled, saga, definition), true},
-		{"not sampled by the caller", on, on.StartAnchor(unsampled, saga, definition), true},
-		{"not sampled by the sampler", never, never.StartAnchor(context.Background(), saga, definition), true},
+		{"off", off, off.NewAnchor(context.Background(), saga, definition), false},
+		{"off, with a caller", off, off.NewAnchor(unsampled, saga, definition), true},
+		{"not sampled by the caller", on, on.NewAnchor(unsampled, saga, definition), true},
+		{"not sampled by the sampler", never, never.NewAnchor(context.Background(), saga, definition), true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx := context.Background()
@@ -238,7 +238,7 @@ func TestTracingOffForwardsTheCallersTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, span := tele.StartAttempt(ctx, &telemetry.AttemptParams{Anchor: tele.StartAnchor(ctx, saga, definition)})
+	_, span := tele.StartAttempt(ctx, &telemetry.AttemptParams{Anchor: tele.NewAnchor(ctx, saga, definition)})
 	if want := "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"; span.Traceparent() != want {
 		t.Errorf("got %q, want %q", span.Traceparent(), want)
 	}
@@ -272,7 +272,7 @@ func TestTracestate(t *testing.T) {
 	tele := tracing(t, exporter, nil)
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(
 		"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate", "vendor=x"))
-	anchor := tele.StartAnchor(telemetry.Extract(ctx), saga, definition)
+	anchor := tele.NewAnchor(telemetry.Extract(ctx), saga, definition)
 	id := trace.TraceID(anchor.GetTraceId()).String()
 	if anchor.GetTracestate() != "vendor=x" || id != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("got %v", anchor)

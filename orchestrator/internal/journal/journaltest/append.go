@@ -219,7 +219,7 @@ func restartJournal(f *fixture) {
 	f.write(next("one", 6, &ends))
 	r.UpdateTime = minute(7)
 	restart := next("one", 7, r)
-	restart.First = true
+	restart.NewRound = true
 	f.write(restart)
 	since := func(first, last uint64) *journal.Journal {
 		want := journalOf(r, last)
@@ -249,12 +249,12 @@ func restartJournal(f *fixture) {
 
 	// It is restarted again, after one that is refused.
 	gap := next("one", 11, r)
-	gap.First = true
+	gap.NewRound = true
 	f.append(gap)
 	f.failsWith("a gap", gap.Err, journal.ErrConflict)
 	f.holds(since(7, 9))
 	restart = next("one", 10, r)
-	restart.First = true
+	restart.NewRound = true
 	f.write(restart)
 	f.holds(since(10, 10))
 }

@@ -264,7 +264,7 @@ func (c *contents) write(entry *journal.Entry) error {
 		c.sagas[entry.Saga] = one
 	case one == nil || one.last()+1 != entry.Turn:
 		return fmt.Errorf("turn %d of saga %s: %w", entry.Turn, entry.Saga, journal.ErrConflict)
-	case entry.First:
+	case entry.NewRound:
 		one.Turns = nil
 	}
 	one.Turns = append(one.Turns, journal.Turn{Number: entry.Turn, Data: slices.Clone(entry.Data)})

@@ -120,7 +120,7 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 		entry := next(id, turn, nil)
 		if turn == 1 || m.random.IntN(3) > 0 {
 			entry.Row = m.row(id)
-			entry.First = turn > 1 && m.random.IntN(6) == 0
+			entry.NewRound = turn > 1 && m.random.IntN(6) == 0
 		}
 		entry.Events = m.events(max(m.random.IntN(6)-3, 0))
 		group = append(group, entry)

@@ -106,7 +106,7 @@ func (w *writer) update(at *position, entry *journal.Entry) error {
 	if at.waiting = row.Waiting; journal.Final(row.State) {
 		w.uncached = append(w.uncached, entry.Saga)
 	}
-	if entry.First {
+	if entry.NewRound {
 		if err := w.restartJournal(at, entry); err != nil {
 			return err
 		}

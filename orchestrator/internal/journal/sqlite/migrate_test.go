@@ -85,7 +85,7 @@ func TestMigrate(t *testing.T) {
 			restarted := &journal.Row{ID: "s4", State: first, UpdateTime: time.Unix(5, 0)}
 			group := []*journal.Entry{
 				{Saga: "s1", Turn: 3, Row: waits},
-				{Saga: "s4", Turn: 3, Row: restarted, First: true},
+				{Saga: "s4", Turn: 3, Row: restarted, NewRound: true},
 				{Events: []*journal.Event{{Source: "a", ID: "1", Type: "T", Subject: "s", StoreTime: time.Unix(6, 0)}}},
 			}
 			if err := store.Append(ctx, group); err != nil {
