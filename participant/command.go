@@ -1,14 +1,18 @@
 package participant
 
-import "context"
+import (
+	"context"
+
+	"github.com/treatyhq/treaty/internal/wire"
+)
 
 // Direction says whether a command is an action or the compensation of one.
 type Direction string
 
 // The directions.
 const (
-	Action       Direction = "action"
-	Compensation Direction = "compensation"
+	Action       Direction = wire.Action
+	Compensation Direction = wire.Compensation
 )
 
 // Command is what the orchestrator says about a call, apart from the request.

@@ -4,37 +4,35 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // The gRPC metadata of a call made for a saga.
 const (
 	// SagaKey holds the saga's name, "sagas/{saga}".
-	SagaKey = "treaty-saga"
+	SagaKey = wire.SagaKey
 
 	// CommandIDKey holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step have the same command id,
 	// in both directions.
-	CommandIDKey = "treaty-command-id"
+	CommandIDKey = wire.CommandIDKey
 
 	// DirectionKey holds "action" or "compensation".
-	DirectionKey = "treaty-direction"
+	DirectionKey = wire.DirectionKey
 
 	// AttemptKey holds the number of the attempt in decimal, starting at 1.
-	AttemptKey = "treaty-attempt"
+	AttemptKey = wire.AttemptKey
 
 	// EpochKey holds the fencing epoch of the orchestrator that sent the command, in decimal.
-	EpochKey = "treaty-epoch"
+	EpochKey = wire.EpochKey
 )
 
 // PendingKey is the trailer of a call that is answered OK although its command is completed later. It holds the number
 // of seconds, in decimal from 1 to 86400, after which the orchestrator sends the command again unless it has received a
 // completion or a heartbeat.
-const PendingKey = "treaty-pending"
-
-// maxCommandID is the length in bytes of the longest accepted command id. The id is a key in the inbox.
-const maxCommandID = 512
+const PendingKey = wire.PendingKey
 
 // Outgoing returns a context whose outgoing calls carry the command's metadata. Use it in a participant's tests to send
 // commands as an orchestrator does.
@@ -59,11 +57,11 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 		return Command{}, false, fmt.Errorf("metadata %s: %d values, want one", CommandIDKey, len(ids))
 	}
 	c := Command{CommandID: ids[0], Saga: first(md, SagaKey), Direction: Direction(first(md, DirectionKey)), Attempt: 1}
-	saga, ok := sagaOf(c.CommandID)
-	if !ok {
+	saga, _, ok := wire.SplitStep(c.CommandID)
+	if !ok || len(c.CommandID) > wire.MaxCommandID {
 		return Command{}, false, fmt.Errorf(
 			"metadata %s: want sagas/{saga}/steps/{step} of at most %d bytes, got %.80q",
-			CommandIDKey, maxCommandID, c.CommandID)
+			CommandIDKey, wire.MaxCommandID, c.CommandID)
 	}
 	if c.Saga == "" {
 		c.Saga = saga
@@ -92,13 +90,6 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 		c.Epoch = n
 	}
 	return c, true, nil
-}
-
-// sagaOf returns the saga in a command id. It returns false if the command id is malformed.
-func sagaOf(commandID string) (saga string, ok bool) {
-	saga, step, _ := strings.Cut(commandID, "/steps/")
-	id, ok := strings.CutPrefix(saga, "sagas/")
-	return saga, ok && id != "" && step != "" && !strings.Contains(step, "/") && len(commandID) <= maxCommandID
 }
 
 func first(md metadata.MD, key string) string {

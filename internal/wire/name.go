@@ -37,6 +37,18 @@ func ParseStepName(name string) (sagaID, path string, ok bool) {
 	return sagaID, path, true
 }
 
+// JoinStep returns the name of a step from the name of its saga: "{saga}/steps/{step}".
+func JoinStep(saga, path string) string { return saga + stepsInfix + path }
+
+// SplitStep is ParseStepName, but returns the saga's name instead of its id.
+func SplitStep(name string) (saga, path string, ok bool) {
+	id, path, ok := ParseStepName(name)
+	if !ok {
+		return "", "", false
+	}
+	return SagaName(id), path, true
+}
+
 // StepPath returns the path in the name of a step, or the whole text when it isn't the name of a step.
 func StepPath(name string) string {
 	if _, path, ok := ParseStepName(name); ok {

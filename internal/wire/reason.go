@@ -6,7 +6,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// ErrorDomain is the domain of every google.rpc.ErrorInfo that an orchestrator returns.
+// ErrorDomain is the domain of every google.rpc.ErrorInfo that an orchestrator returns, and of those that a
+// participant's inbox returns for its own refusals.
 const ErrorDomain = "treaty"
 
 // The keys of the metadata in a google.rpc.ErrorInfo.

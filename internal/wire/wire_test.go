@@ -30,6 +30,18 @@ func TestParseStepName(t *testing.T) {
 			t.Errorf("ParseStepName(%q) = %q, %q, %v; want %q, %q, %v", test.name, saga, path, ok, test.saga, test.path,
 				test.ok)
 		}
+		wantName := ""
+		if test.ok {
+			wantName = wire.SagaName(test.saga)
+		}
+		name, path, ok := wire.SplitStep(test.name)
+		if name != wantName || path != test.path || ok != test.ok {
+			t.Errorf("SplitStep(%q) = %q, %q, %v; want %q, %q, %v", test.name, name, path, ok, wantName, test.path,
+				test.ok)
+		}
+		if ok && wire.JoinStep(name, path) != test.name {
+			t.Errorf("JoinStep(%q, %q) = %q, want %q", name, path, wire.JoinStep(name, path), test.name)
+		}
 	}
 }
 

@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -91,7 +91,7 @@ type completion struct {
 // complete returns the stored entry if the command already ended the same way.
 func (i *Inbox) complete(ctx context.Context, c completion) (stored *entry, err error) {
 	var ok bool
-	if c.command.Saga, ok = sagaOf(c.command.CommandID); !ok {
+	if c.command.Saga, _, ok = wire.SplitStep(c.command.CommandID); !ok {
 		return nil, fmt.Errorf("%w: a command id is sagas/{saga}/steps/{step}", ErrNotAccepted)
 	}
 	tx, done, err := i.ledger.begin(ctx, i.db, c.command.CommandID)
@@ -153,10 +153,4 @@ func (i *Inbox) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
 		return i.ledger.drop(ctx, tx, e.command)
 	}
 	return i.ledger.settle(ctx, tx, e)
-}
-
-// sagaOf returns the saga in a command id.
-func sagaOf(commandID string) (string, bool) {
-	saga, step, ok := strings.Cut(commandID, "/steps/")
-	return saga, ok && saga != "" && step != ""
 }

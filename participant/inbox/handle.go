@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -286,7 +287,7 @@ func methodOf(ctx context.Context) string {
 }
 
 func refusal(code codes.Code, reason, message string) error {
-	s, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Domain: "treaty", Reason: reason})
+	s, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Domain: wire.ErrorDomain, Reason: reason})
 	if err != nil {
 		return status.Error(code, message)
 	}

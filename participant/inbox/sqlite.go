@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -73,9 +74,11 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant.Command) (found seen, err error) {
 	// Read all rows of the saga, to find its highest epoch. They lie between "{saga}/steps/" and "{saga}/steps0",
 	// because '0' follows '/'.
+	after := wire.JoinStep(command.Saga, "")
+	before := after[:len(after)-1] + "0"
 	rows, err := tx.QueryContext(ctx, `
 		SELECT command_id, direction, method, verdict, CASE command_id WHEN ? THEN reply END, epoch FROM treaty_inbox
-		WHERE command_id > ? AND command_id < ?`, command.CommandID, command.Saga+"/steps/", command.Saga+"/steps0")
+		WHERE command_id > ? AND command_id < ?`, command.CommandID, after, before)
 	if err != nil {
 		return seen{}, err
 	}
@@ -146,7 +149,7 @@ func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) (found []Pendin
 			&e.answer, &micros); err != nil {
 			return nil, err
 		}
-		e.command.Saga, _ = sagaOf(e.command.CommandID)
+		e.command.Saga, _, _ = wire.SplitStep(e.command.CommandID)
 		found = append(found, PendingCommand{
 			Command: e.command, Method: e.method, Wait: e.wait(), AcceptTime: time.UnixMicro(micros),
 		})

@@ -30,6 +30,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -84,8 +85,8 @@ func Compensation(ctx context.Context, saga string, step int) context.Context {
 
 func command(saga string, step int, direction participant.Direction) participant.Command {
 	return participant.Command{
-		Saga:      "sagas/" + saga,
-		CommandID: fmt.Sprintf("sagas/%s/steps/%d", saga, step),
+		Saga:      wire.SagaName(saga),
+		CommandID: wire.StepName(saga, strconv.Itoa(step)),
 		Direction: direction,
 		Attempt:   1,
 		Epoch:     1,
