@@ -29,9 +29,9 @@ func StepName(sagaID, path string) string { return SagaPrefix + sagaID + stepsIn
 // ParseStepName returns the saga's id and the step's path in the name of a step, which is also its command id. It
 // returns false when the text isn't the name of a step.
 func ParseStepName(name string) (sagaID, path string, ok bool) {
-	saga, path, found := strings.Cut(name, stepsInfix)
-	sagaID, ok = ParseSagaName(saga)
-	if !found || !ok || path == "" || strings.Contains(path, "/") {
+	rest, ok := strings.CutPrefix(name, SagaPrefix)
+	sagaID, path, found := strings.Cut(rest, stepsInfix)
+	if !ok || !found || sagaID == "" || path == "" || strings.Contains(sagaID, "/") || strings.Contains(path, "/") {
 		return "", "", false
 	}
 	return sagaID, path, true

@@ -15,6 +15,7 @@ func TestParseStepName(t *testing.T) {
 		{"sagas/a/steps/1", "a", "1", true},
 		{"sagas/a/steps/1.2.3", "a", "1.2.3", true},
 		{wire.StepName("a-b", "4"), "a-b", "4", true},
+		{"sagas/steps/steps/1", "steps", "1", true},
 		{"", "", "", false},
 		{"sagas/a", "", "", false},
 		{"sagas/a/steps/", "", "", false},
@@ -41,6 +42,14 @@ func TestParseStepName(t *testing.T) {
 		}
 		if ok && wire.JoinStep(name, path) != test.name {
 			t.Errorf("JoinStep(%q, %q) = %q, want %q", name, path, wire.JoinStep(name, path), test.name)
+		}
+	}
+}
+
+func TestStepPath(t *testing.T) {
+	for name, want := range map[string]string{"sagas/x/steps/2.1": "2.1", "2.1": "2.1", "sagas/x": "sagas/x", "": ""} {
+		if got := wire.StepPath(name); got != want {
+			t.Errorf("StepPath(%q) = %q, want %q", name, got, want)
 		}
 	}
 }
