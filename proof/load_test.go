@@ -27,6 +27,7 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/services/demo/audit"
 	"github.com/treatyhq/treaty/services/demo/company"
 )
@@ -225,26 +226,33 @@ func (c *client) see(ctx context.Context, r request) error {
 // errCompensated is the outcome of waiting for a saga by name if the saga was compensated.
 var errCompensated = errors.New("compensated")
 
+// compensatedReasons are the reasons of the errors that say that a saga was compensated.
+var compensatedReasons = []treatyv1.ErrorReason{
+	treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED, treatyv1.ErrorReason_ERROR_REASON_SAGA_CANCELLED,
+	treatyv1.ErrorReason_ERROR_REASON_SAGA_DEADLINE,
+}
+
 // toldBy returns the final state of the saga according to an answer, or false if the answer has none.
 func toldBy(err error) (treatyv1.SagaState, bool) {
 	switch {
 	case err == nil:
 		return treatyv1.SagaState_SAGA_STATE_SUCCEEDED, true
 	case errors.Is(err, errCompensated),
-		slices.Contains([]string{"SAGA_COMPENSATED", "SAGA_CANCELLED", "SAGA_DEADLINE"}, reasonOf(err)):
+		slices.Contains(compensatedReasons, reasonOf(err)):
 		return treatyv1.SagaState_SAGA_STATE_COMPENSATED, true
 	default:
 		return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, false
 	}
 }
 
-func reasonOf(err error) string {
+// reasonOf returns the reason of an orchestrator's error, or UNSPECIFIED.
+func reasonOf(err error) treatyv1.ErrorReason {
 	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" {
-			return info.GetReason()
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == wire.ErrorDomain {
+			return wire.ParseReason(info.GetReason())
 		}
 	}
-	return ""
+	return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 }
 
 // call calls the saga's own method.
@@ -256,7 +264,7 @@ func (c *client) call(ctx context.Context, r request, patience time.Duration) er
 	// The content of the reply doesn't matter, so an empty message receives it.
 	err := c.company.Conn(company.Orchestrator).Invoke(ctx, "/"+r.definition, r.message, new(emptypb.Empty), options...)
 	// The header also names a saga whose start is in doubt. Such a start isn't acknowledged.
-	if name := strings.Join(header.Get("treaty-saga"), ""); name != "" && reasonOf(err) != "IN_DOUBT" {
+	if name := strings.Join(header.Get(wire.SagaKey), ""); name != "" && reasonOf(err) != treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT {
 		c.acknowledged(r, name)
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
@@ -98,6 +99,6 @@ func (d *demo) showChild(ctx context.Context, parent, definition string, wanted 
 		about = "; it had succeeded and was compensated as a whole"
 	}
 	d.out.line(dim, fmt.Sprintf("    Step %s is itself a saga, one of %d%s:",
-		strings.TrimPrefix(path(children[0].GetParentStep()), "steps/"), len(children), about))
+		wire.StepPath(children[0].GetParentStep()), len(children), about))
 	return d.show(ctx, children[0])
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/services/demo/audit"
 	"github.com/treatyhq/treaty/services/demo/company"
 )
@@ -58,7 +59,7 @@ func (d *demo) issueCardOverCrash(ctx context.Context) error {
 	}
 	d.check(found && row.Verdict == audit.Executed && len(saga.GetSteps()) > 1 &&
 		saga.GetSteps()[1].GetName() == command,
-		fmt.Sprintf("%s was sent again with the same command id, and took effect once", path(command)))
+		fmt.Sprintf("steps/%s was sent again with the same command id, and took effect once", wire.StepPath(command)))
 	return d.hasCard(ctx, katherine)
 }
 
@@ -99,10 +100,4 @@ func (d *demo) untilIdentity(ctx context.Context, definition string) (name, comm
 // codeName returns the error's code as people write it, for example UNAVAILABLE.
 func codeName(err error) string {
 	return strings.ToUpper(status.Code(err).String())
-}
-
-// path returns the part of a command id that differs between the commands of a saga.
-func path(command string) string {
-	_, step, _ := strings.Cut(command, "steps/")
-	return "steps/" + step
 }

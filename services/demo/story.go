@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/services/demo/audit"
 	"github.com/treatyhq/treaty/services/demo/company"
 )
@@ -38,7 +39,7 @@ type ended struct {
 }
 
 // saga returns the saga's name, from the call's header.
-func (e ended) saga() string { return strings.Join(e.header.Get("treaty-saga"), "") }
+func (e ended) saga() string { return strings.Join(e.header.Get(wire.SagaKey), "") }
 
 // told returns the saga's final state according to the call, or UNSPECIFIED if the call doesn't say.
 func (e ended) told() treatyv1.SagaState {
@@ -47,9 +48,13 @@ func (e ended) told() treatyv1.SagaState {
 	}
 	for _, detail := range status.Convert(e.err).Details() {
 		info, ok := detail.(*errdetails.ErrorInfo)
-		if ok && info.GetDomain() == "treaty" && (info.GetReason() == "SAGA_COMPENSATED" ||
-			info.GetReason() == "SAGA_CANCELLED") {
+		if !ok || info.GetDomain() != wire.ErrorDomain {
+			continue
+		}
+		switch wire.ParseReason(info.GetReason()) {
+		case treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED, treatyv1.ErrorReason_ERROR_REASON_SAGA_CANCELLED:
 			return treatyv1.SagaState_SAGA_STATE_COMPENSATED
+		default:
 		}
 	}
 	return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED

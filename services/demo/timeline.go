@@ -9,6 +9,7 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // event is something that happened in a saga apart from its steps.
@@ -37,7 +38,7 @@ func moments(saga *treatyv1.Saga, events []event) []moment {
 		all = append(all, moment{from: e.at, to: e.at, event: e.text})
 	}
 	for _, step := range saga.GetSteps() {
-		path := step.GetName()[strings.LastIndexByte(step.GetName(), '/')+1:]
+		path := wire.StepPath(step.GetName())
 		m := moment{
 			from: step.GetScheduleTime().AsTime(), to: step.GetEndTime().AsTime(), step: path,
 			method: step.GetMethod(), sentTo: step.GetParticipant(),

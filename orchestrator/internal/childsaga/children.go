@@ -144,7 +144,7 @@ func (c *Children) attempt(ctx context.Context, attempt *engine.Attempt) engine.
 			return failed(codes.InvalidArgument, fmt.Sprintf("the request of %s can't be read: %v", method, err))
 		}
 	}
-	parent := &treatyv1.Parent{CommandId: attempt.Saga + "/steps/" + attempt.Step, Kind: definition.Kind, Local: true}
+	parent := &treatyv1.Parent{CommandId: wire.JoinStep(attempt.Saga, attempt.Step), Kind: definition.Kind, Local: true}
 	params, err := StartParams(definition, parent, request)
 	if err != nil {
 		return failed(codes.InvalidArgument, err.Error())

@@ -123,11 +123,10 @@ func (d *Dispatcher) send(
 
 // withMetadata adds a call's metadata to ctx.
 func withMetadata(ctx context.Context, call *engine.Attempt, span telemetry.AttemptSpan) context.Context {
-	sagaID, _ := wire.ParseSagaName(call.Saga)
 	var space [14]string
 	kv := append(space[:0],
 		wire.SagaKey, call.Saga,
-		wire.CommandIDKey, wire.StepName(sagaID, call.Step),
+		wire.CommandIDKey, wire.JoinStep(call.Saga, call.Step),
 		wire.DirectionKey, call.Direction.String(),
 		wire.AttemptKey, strconv.Itoa(call.Number),
 		wire.EpochKey, strconv.FormatUint(call.Epoch, 10),

@@ -2,9 +2,9 @@ package audit
 
 import (
 	"slices"
-	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // Check checks the facts against the invariants.
@@ -194,7 +194,7 @@ func (c *checker) checkLedgers() {
 				row.Sequence, last[row.service])
 		}
 		last[row.service] = row.Sequence
-		name, path, ok := strings.Cut(row.CommandID, "/steps/")
+		name, path, ok := wire.SplitStep(row.CommandID)
 		h := c.sagas[name]
 		if !ok || h == nil {
 			c.report.add(DurableBeforeSent, row.CommandID, "reached %s, but there is no such saga", row.service)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // Facts are all facts for an audit.
@@ -62,8 +63,8 @@ type Direction string
 
 // The directions.
 const (
-	Action       Direction = "action"
-	Compensation Direction = "compensation"
+	Action       Direction = wire.Action
+	Compensation Direction = wire.Compensation
 )
 
 // Verdict is an inbox's verdict on a command.

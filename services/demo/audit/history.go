@@ -7,6 +7,7 @@ import (
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // history is one saga's journal, read without the machine's code.
@@ -210,7 +211,7 @@ func (s *step) changes() bool { return s.intent.GetKind() != treatyv1.CommandKin
 
 func (s *step) compensatable() bool { return s.intent.GetCompensation() != nil }
 
-func (h *history) commandID(s *step) string { return h.name + "/steps/" + s.path }
+func (h *history) commandID(s *step) string { return wire.JoinStep(h.name, s.path) }
 
 // follows reports whether a step runs after another one, rather than in parallel. A path alternates positions and
 // branches: "2.1.4" is the fourth position in the first branch at position 2.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // checkScopes checks that a failed scope is compensated as a whole before the code after it continues, and that nothing
@@ -69,7 +70,7 @@ func (c *checker) checkBroadcasts(h *history) {
 		}
 	}
 	for _, b := range h.broadcasts {
-		subject := h.name + "/steps/" + b.GetBroadcast()
+		subject := wire.JoinStep(h.name, b.GetBroadcast())
 		services := make(map[string]string)
 		for i, participant := range b.GetParticipants() {
 			s := h.byPath[b.to(i)]
@@ -78,7 +79,7 @@ func (c *checker) checkBroadcasts(h *history) {
 				c.report.add(AllOrNothing, subject, "the broadcast wasn't done by %s, but the saga succeeded",
 					participant)
 			}
-			row := c.rows[command{h.name + "/steps/" + b.to(i), Action}]
+			row := c.rows[command{wire.JoinStep(h.name, b.to(i)), Action}]
 			if row == nil {
 				continue
 			}
@@ -165,7 +166,7 @@ func (c *checker) checkParent(child *history) {
 	if parent == nil {
 		return
 	}
-	name, path, _ := strings.Cut(parent.GetCommandId(), "/steps/")
+	name, path, _ := wire.SplitStep(parent.GetCommandId())
 	h := c.sagas[name]
 	if h == nil {
 		if parent.GetLocal() {

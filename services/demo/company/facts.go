@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/services/demo/audit"
 )
 
@@ -99,7 +100,7 @@ func requestsOf(sagas []audit.Saga) map[string]*treatyv1.StepScheduled {
 	for _, s := range sagas {
 		for _, r := range s.Records {
 			if scheduled := r.GetRecord().GetStepScheduled(); scheduled != nil {
-				intents[s.View.GetName()+"/steps/"+scheduled.GetStep()] = scheduled
+				intents[wire.JoinStep(s.View.GetName(), scheduled.GetStep())] = scheduled
 			}
 		}
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
-	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // completeFlags are the flags of sagas complete.
@@ -109,7 +109,7 @@ func (a *app) completionReply(
 	steps := saga.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })
 	if i < 0 {
-		return nil, problem.Usage(sagaName+" has no step "+resource.StepPath(request.GetName()),
+		return nil, problem.Usage(sagaName+" has no step "+wire.StepPath(request.GetName()),
 			"To show its steps, run treaty sagas get "+render.ShellQuote(sagaName)+".")
 	}
 	name := steps[i].GetMethod()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // completionTimeout is how long a shell waits for suggestions.
@@ -66,9 +67,9 @@ func (a *app) completeSaga(filter string) completer {
 		var words []string
 		for _, saga := range page.GetSagas() {
 			name := saga.GetName()
-			begun := min(len(toComplete), len(resource.SagaPrefix))
-			if toComplete[:begun] != resource.SagaPrefix[:begun] {
-				name = strings.TrimPrefix(name, resource.SagaPrefix)
+			begun := min(len(toComplete), len(wire.SagaPrefix))
+			if toComplete[:begun] != wire.SagaPrefix[:begun] {
+				name = strings.TrimPrefix(name, wire.SagaPrefix)
 			}
 			words = append(words, name+"\t"+resource.StateName(saga.GetState())+" "+saga.GetDefinition())
 		}

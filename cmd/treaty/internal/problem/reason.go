@@ -5,13 +5,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // errorInfo returns the ErrorInfo that an orchestrator attaches to each of its errors. It returns nil when the error
 // comes from elsewhere, such as a proxy or gRPC itself.
 func errorInfo(failure *status.Status) *errdetails.ErrorInfo {
 	for _, detail := range failure.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "treaty" {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == wire.ErrorDomain {
 			return info
 		}
 	}
@@ -21,8 +22,8 @@ func errorInfo(failure *status.Status) *errdetails.ErrorInfo {
 // reasonOf returns the reason of an orchestrator's error. It returns UNSPECIFIED when the error comes from elsewhere,
 // or when this program doesn't know the reason.
 func reasonOf(failure *status.Status) treatyv1.ErrorReason {
-	return treatyv1.ErrorReason(treatyv1.ErrorReason_value["ERROR_REASON_"+errorInfo(failure).GetReason()])
+	return wire.ParseReason(errorInfo(failure).GetReason())
 }
 
 // sagaOf returns the name of the saga that an orchestrator's error is about, or "".
-func sagaOf(failure *status.Status) string { return errorInfo(failure).GetMetadata()["saga"] }
+func sagaOf(failure *status.Status) string { return errorInfo(failure).GetMetadata()[wire.ErrorSaga] }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // option is a decision on a suspended saga.
@@ -75,7 +76,7 @@ func (v *View) suspension(saga *treatyv1.Saga) []line {
 	suspension := saga.GetSuspension()
 	title := "Suspended: " + SuspensionText(suspension.GetReason())
 	if step := suspension.GetStep(); step != "" {
-		title += " (step " + resource.StepPath(step) + ")"
+		title += " (step " + wire.StepPath(step) + ")"
 	}
 	out := []line{text(redBold, "%s", title)}
 	if message := strings.TrimSpace(suspension.GetMessage()); message != "" {

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // barWidth is the width of the bar that shows when a step ran. barScreen is the width of the narrowest terminal that
@@ -63,7 +63,7 @@ func (v *View) step(saga *treatyv1.Saga, step *treatyv1.Step) row {
 	}
 	return row{
 		cells: []span{
-			{resource.StepPath(step.GetName()), bold},
+			{wire.StepPath(step.GetName()), bold},
 			{v.moments.after(saga.GetCreateTime(), step.GetScheduleTime()), dim},
 			{method, plain},
 			{kindName(step.GetKind()), plain},

@@ -17,6 +17,9 @@ func TestParseStep(t *testing.T) {
 		"x/2":                 {"sagas/x", "sagas/x/steps/2"},
 		"sagas/x/steps/2.1":   {"sagas/x", "sagas/x/steps/2.1"},
 		"x/steps/r3.4":        {"sagas/x", "sagas/x/steps/r3.4"},
+		"sagas/x/2":           {"sagas/x", "sagas/x/steps/2"},
+		"steps/2":             {"sagas/steps", "sagas/steps/steps/2"},
+		"x/2\n":               {},
 		"x":                   {},
 		"x/":                  {},
 		"/2":                  {},
@@ -28,14 +31,6 @@ func TestParseStep(t *testing.T) {
 		saga, step, ok := ParseStep(text)
 		if saga != want[0] || step != want[1] || ok != (want[0] != "") {
 			t.Errorf("%q: %q, %q, %t, want %q", text, saga, step, ok, want)
-		}
-	}
-}
-
-func TestStepPath(t *testing.T) {
-	for name, want := range map[string]string{"sagas/x/steps/2.1": "2.1", "2.1": "2.1", "": ""} {
-		if got := StepPath(name); got != want {
-			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
 }

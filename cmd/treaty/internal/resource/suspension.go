@@ -1,15 +1,18 @@
 package resource
 
-import treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+import (
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+)
 
 // SuspendedStep returns the step at which a saga is suspended. It returns nil when the saga isn't suspended at a step.
 func SuspendedStep(saga *treatyv1.Saga) *treatyv1.Step {
-	path := StepPath(saga.GetSuspension().GetStep())
+	path := wire.StepPath(saga.GetSuspension().GetStep())
 	if path == "" {
 		return nil
 	}
 	for _, step := range saga.GetSteps() {
-		if StepPath(step.GetName()) == path {
+		if wire.StepPath(step.GetName()) == path {
 			return step
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // Began is the time at which the fake orchestrator starts every saga.
@@ -151,7 +152,7 @@ func (s *Server) CreateSaga(_ context.Context, in *treatyv1.CreateSagaRequest) (
 		id = "new-1"
 	}
 	return &treatyv1.Saga{
-		Name: "sagas/" + id, Definition: in.GetDefinition(), State: treatyv1.SagaState_SAGA_STATE_RUNNING,
+		Name: wire.SagaName(id), Definition: in.GetDefinition(), State: treatyv1.SagaState_SAGA_STATE_RUNNING,
 		Request: in.GetRequest(), RequestId: in.GetRequestId(), CreateTime: timestamppb.New(Began),
 		UpdateTime: timestamppb.New(Began),
 	}, nil

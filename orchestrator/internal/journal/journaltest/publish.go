@@ -17,7 +17,7 @@ const (
 // event returns an event about a customer that is published at a minute.
 func event(kind, id, subject string, at int) *journal.Event {
 	return &journal.Event{
-		Source: "sagas/" + subject, ID: id, Type: kind, Subject: subject, Time: minute(at), StoreTime: minute(at),
+		Source: "publishers/" + subject, ID: id, Type: kind, Subject: subject, Time: minute(at), StoreTime: minute(at),
 		Data: fmt.Appendf(nil, "%s %s of %s", kind, id, subject),
 	}
 }
