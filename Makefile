@@ -2,7 +2,7 @@
 
 GO ?= go
 
-# Tools have modules of their own, so that nobody who imports this module inherits their dependencies.
+# Tools have their own modules, so users of this module don't inherit their dependencies.
 BUF = $(GO) tool -modfile=tools/buf/go.mod buf
 GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 
@@ -57,7 +57,7 @@ COUNT = 20
 PKGS = ./...
 
 .PHONY: stress
-stress: ## Run the tests COUNT=20 times on busy cores, to find those that fail by chance. PKGS=./participant/... runs fewer.
+stress: ## Run the tests COUNT=20 times on busy cores, to find flaky ones. PKGS=./participant/... runs fewer.
 	GO='$(GO)' RACE=$(RACE) COUNT=$(COUNT) tools/stress.sh $(PKGS)
 
 .PHONY: proof

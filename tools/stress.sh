@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Finds tests that fail by chance: `make stress` runs every package's tests COUNT times with the race detector while
 # all cores are busy. The load is a busy loop per core and twice as many test processes as cores. -short shortens what
-# takes long each time: the machine's property test and limits, and the store's tests of disks that fail. An interrupt,
-# a failure of this script and its end stop everything that it started.
+# takes long each time: the machine's property test and limits, and the store's tests of disks that fail. Everything
+# that this script started stops when it is interrupted, fails or ends.
 #
 # Usage: COUNT=20 tools/stress.sh ./...
 set -euo pipefail
@@ -17,7 +17,7 @@ fi
 cores=$(getconf _NPROCESSORS_ONLN)
 readonly cores
 
-# Job control puts every job into a process group of its own, so that a signal reaches its children too.
+# Job control puts every job into its own process group, so that a signal reaches its children too.
 set -m
 log=$(mktemp)
 jobs=()
@@ -40,7 +40,7 @@ interrupted() {
 trap interrupted INT TERM HUP
 trap 'stop KILL; rm -f "$log"' EXIT
 
-# A busy loop looks for this script from time to time, so it can't outlive it.
+# A busy loop checks from time to time that this script still runs, so it can't outlive the script.
 busy() {
 	local i
 	while kill -0 "$$" 2>/dev/null; do
