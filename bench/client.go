@@ -17,7 +17,7 @@ import (
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 )
 
-// round is what one round of the client came to.
+// round is the result of one round of the client.
 type round struct {
 	Sagas    int           `json:"sagas"`    // measured
 	AllSagas int           `json:"all"`      // with those of the warm-up
@@ -25,7 +25,7 @@ type round struct {
 	P50      time.Duration `json:"p50"`      // from call to answer
 	P99      time.Duration `json:"p99"`      // likewise
 	CPU      time.Duration `json:"cpu"`      // of the client's process, with the warm-up
-	Refusals int           `json:"refusals"` // sagas that came back undone, as asked for
+	Refusals int           `json:"refusals"` // sagas that were compensated, as requested
 }
 
 func clientCommand() *cobra.Command {

@@ -28,7 +28,7 @@ func (c *collector) Export(
 	return &tracepb.ExportTraceServiceResponse{}, nil
 }
 
-// startCollector serves a collector until ctx ends and returns the environment by which others find it.
+// startCollector serves a collector until ctx ends and returns the environment variables that point to it.
 func startCollector(ctx context.Context) (*collector, []string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

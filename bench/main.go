@@ -1,11 +1,11 @@
 // Command bench measures Treaty against the floor: the same gRPC calls made by hand, with no orchestrator and nothing
-// durable. Client, server and participant are processes of their own on loopback. Rounds of the floor and of Treaty
-// alternate, so that a machine whose speed drifts doesn't favour one of them: trust the ratio, not the figures.
+// durable. Client, server and participant are separate processes on loopback. Rounds of the floor and of Treaty
+// alternate, so that a machine whose speed drifts doesn't favor one of them: trust the ratio, not the figures.
 //
 //	go run ./bench
 //	go run ./bench --json --steps 5 --in-flight 64
 //
-// With --sleeping it measures instead what sagas cost that only wait:
+// With --sleeping, it measures the cost of sagas that only wait instead:
 //
 //	go run ./bench --sleeping 100000 --json
 package main

@@ -63,10 +63,10 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 	return result, nil
 }
 
-// processes are all processes but the client's.
+// processes are all processes except the client's.
 type processes struct {
 	participant *process // of Treaty
-	plain       *process // of the floor: the same one unless Treaty's has an inbox or spans
+	plain       *process // of the floor: the same one, unless Treaty's participant has an inbox or spans
 	floor       *process
 	treaty      *process
 }

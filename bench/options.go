@@ -27,7 +27,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Steps, "steps", 3, "steps in each saga")
 	flags.IntVar(&o.InFlight, "in-flight", 256, "sagas in flight at once")
 	flags.IntVar(&o.Payload, "payload", 32, "bytes of ballast in each step's request and reply")
-	flags.IntVar(&o.Refused, "refused", 0, "percent of sagas whose last step is refused, so that the others are undone")
+	flags.IntVar(&o.Refused, "refused", 0, "percent of sagas whose last step is refused, which compensates the others")
 	flags.IntVar(&o.Rounds, "rounds", 4, "rounds of each, alternating")
 	flags.DurationVar(&o.Round, "round", 4*time.Second, "how long a round is measured")
 	flags.DurationVar(&o.WarmUp, "warm-up", time.Second, "how long each round runs before it is measured")
@@ -35,7 +35,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.Inbox, "inbox", false, "give the participant an inbox (a durable transaction for each command); "+
 		"the floor's has none")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
-	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure instead what so many sagas cost that are asleep")
+	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure the cost of this many sleeping sagas instead")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 

@@ -30,10 +30,10 @@ func serve(ctx context.Context, out io.Writer, server *grpc.Server) error {
 	return nil
 }
 
-// ready begins the line by which a child says where it serves.
+// ready begins the line with which a child reports its address.
 const ready = "serving "
 
-// process is a child of the benchmark.
+// process is a child process of the benchmark.
 type process struct {
 	cmd     *exec.Cmd
 	address string

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// report is what a measurement came to. Figures are medians over the rounds; the ratio is the median of the ratios of
-// neighbouring rounds.
+// report is the result of a measurement. Figures are medians over the rounds; the ratio is the median of the ratios of
+// neighboring rounds.
 type report struct {
 	options
 
@@ -22,7 +22,7 @@ type report struct {
 	CPU             float64 `json:"cpu_us_per_saga"`       // client, orchestrator and participant
 	FloorCPU        float64 `json:"floor_cpu_us_per_saga"` // client, server and participant
 	Bytes           float64 `json:"bytes_per_saga"`        // on disk, after the store was closed
-	Sagas           int     `json:"sagas"`                 // that Treaty ran in all, warm-up included
+	Sagas           int     `json:"sagas"`                 // that Treaty ran in total, warm-up included
 	Spans           int64   `json:"spans,omitempty"`
 }
 

@@ -24,7 +24,7 @@ const (
 	// longSleep is longer than any measurement.
 	longSleep = 30 * 24 * time.Hour
 
-	// shortSleep is how long one more saga sleeps, over the restart, to show that sleepers wake.
+	// shortSleep is how long one more saga sleeps, across the restart, to show that sleeping sagas wake.
 	shortSleep = 10 * time.Second
 
 	// settling is how long a process is left alone before its memory is read, so that what it no longer needs is given
@@ -32,16 +32,16 @@ const (
 	settling = 10 * time.Second
 )
 
-// sleepReport is what sagas cost that are asleep. Memory is the orchestrator's resident set.
+// sleepReport is the cost of sleeping sagas. Memory is the orchestrator's resident set.
 type sleepReport struct {
 	Sleeping  int     `json:"sleeping"`
-	RSSEmpty  float64 `json:"rss_empty_mb"`        // of a process over an empty store
+	RSSEmpty  float64 `json:"rss_empty_mb"`        // of a process with an empty store
 	RSS       float64 `json:"rss_mb"`              // of a process that was started while they were asleep
 	RSSLoaded float64 `json:"rss_after_starts_mb"` // of the process that took all their starts, a while later
 	Restart   float64 `json:"restart_s"`           // from the start of the process until it serves and has recovered
 	Starts    float64 `json:"starts_per_s"`
 	Bytes     float64 `json:"bytes_per_saga"`
-	WokeLate  float64 `json:"woke_late_ms"` // how late a saga woke whose sleep ended behind the restart
+	WokeLate  float64 `json:"woke_late_ms"` // how late a saga woke whose sleep ended after the restart
 }
 
 // sleep puts sagas to sleep and reads what they cost.
@@ -71,7 +71,7 @@ func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer)
 	}
 	_, err = fmt.Fprintf(out, "%d sagas asleep: %.0f MB resident against %.0f MB with none (%.0f MB in the process "+
 		"that took their starts, %.0f a second); "+
-		"serving again %.2f s after a restart; %.0f bytes on disk each; one that woke behind the restart was %.0f ms "+
+		"serving again %.2f s after a restart; %.0f bytes on disk each; one that woke after the restart was %.0f ms "+
 		"late\n",
 		r.Sleeping, r.RSS, r.RSSEmpty, r.RSSLoaded, r.Starts, r.Restart, r.Bytes, r.WokeLate)
 	return err
@@ -155,7 +155,7 @@ func dialSagas(target string) (treatyv1.SagaServiceClient, func(), error) {
 	return treatyv1.NewSagaServiceClient(conn), func() { _ = conn.Close() }, nil
 }
 
-// startAsleep starts sagas that sleep for long, many at once.
+// startAsleep starts sagas that sleep for a long time, many at once.
 func startAsleep(ctx context.Context, client treatyv1.SagaServiceClient, o options, progress io.Writer) error {
 	var next atomic.Int64
 	errs := make(chan error, o.InFlight)
