@@ -579,9 +579,9 @@ type SagaOptions struct {
 	// The time limit of the saga, from its start. When it passes before the pivot, the saga is cancelled. Default: no
 	// limit. More than 0, at most 3650 days.
 	Deadline *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// How long the saga is kept after it ends. Default: the orchestrator's retention, which is for ever unless set. At
+	// How long the saga is kept after it ends. Default: the orchestrator's retention, which is forever unless set. At
 	// least 1 min, at most 3650 days. No effect on sagas of a definition that is a compensatable command: they are kept
-	// for ever, because a parent may still compensate them.
+	// forever, because a parent may still compensate them.
 	Retention     *durationpb.Duration `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -67,7 +67,7 @@ func lowered(word string) string {
 	return string(unicode.ToLower(first)) + word[size:]
 }
 
-// commandSentences says what the author of saga code must know about a command.
+// commandSentences returns what the author of saga code must know about a command.
 func commandSentences(c command) []string {
 	var sentences []string
 	switch c.contract.Kind {
@@ -89,7 +89,7 @@ func commandSentences(c command) []string {
 			"The participant may accept it and complete it within %s; after that, its outcome is unknown.", within))
 	}
 	if c.contract.Broadcast {
-		sentences = append(sentences, "It is a broadcast: it goes to every participant that serves it, side by side.")
+		sentences = append(sentences, "It is a broadcast: it goes to every participant that serves it, in parallel.")
 	}
 	if len(c.contract.Rejections) > 0 {
 		sentences = append(sentences, "A refusal may carry one of these rejections:")
@@ -100,7 +100,7 @@ func commandSentences(c command) []string {
 	return sentences
 }
 
-// sagaSentences says what the implementer of a saga must know.
+// sagaSentences returns what the implementer of a saga must know.
 func sagaSentences(s saga) []string {
 	sentences := []string{fmt.Sprintf("It is the saga definition %s.", s.contract.Definition)}
 	if s.contract.Deadline > 0 {

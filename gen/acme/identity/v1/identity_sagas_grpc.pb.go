@@ -34,7 +34,7 @@ type IdentitySagasClient interface {
 	// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
 	// RegisterSilent if the register doesn't decide in time.
 	//
-	// It is a saga of its own and a step of other sagas.
+	// It can run on its own or as a step of another saga.
 	VerifyApplicant(ctx context.Context, in *VerifyApplicantRequest, opts ...grpc.CallOption) (*ApplicantConfirmed, error)
 	// Undoes VerifyApplicant: the orchestrator compensates the child saga's steps, newest first.
 	UndoVerifyApplicant(ctx context.Context, in *UndoVerifyApplicantRequest, opts ...grpc.CallOption) (*VerifyApplicantUndone, error)
@@ -79,7 +79,7 @@ type IdentitySagasServer interface {
 	// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
 	// RegisterSilent if the register doesn't decide in time.
 	//
-	// It is a saga of its own and a step of other sagas.
+	// It can run on its own or as a step of another saga.
 	VerifyApplicant(context.Context, *VerifyApplicantRequest) (*ApplicantConfirmed, error)
 	// Undoes VerifyApplicant: the orchestrator compensates the child saga's steps, newest first.
 	UndoVerifyApplicant(context.Context, *UndoVerifyApplicantRequest) (*VerifyApplicantUndone, error)

@@ -18,7 +18,7 @@ const _ = saga.SupportPackageIsVersion1
 // fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
 // RegisterSilent if the register doesn't decide in time.
 //
-// It is a saga of its own and a step of other sagas.
+// It can run on its own or as a step of another saga.
 //
 // It is compensatable: UndoVerifyApplicant compensates it.
 // It starts a child saga and is done when that saga has succeeded.
@@ -45,7 +45,7 @@ type IdentitySagas interface {
 	// fails the inspection, with ApplicantTurnedDown if the register doesn't vouch for the applicant, and with
 	// RegisterSilent if the register doesn't decide in time.
 	//
-	// It is a saga of its own and a step of other sagas.
+	// It can run on its own or as a step of another saga.
 	//
 	// It is the saga definition acme.identity.v1.IdentitySagas/VerifyApplicant.
 	// As a step of another saga it is compensated by UndoVerifyApplicant, which the orchestrator implements.
