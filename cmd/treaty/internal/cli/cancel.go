@@ -15,7 +15,7 @@ func (a *app) cancelCommand() *cobra.Command {
 		Use:   "cancel NAME --reason WHY",
 		Short: "Cancel a saga and compensate its steps",
 		Long: `Cancel a saga and compensate its steps. This doesn't need the saga's code. A saga that is past its pivot
-or has succeeded can't be canceled. Canceling a saga that is being compensated, or has been, changes
+or has succeeded can't be cancelled. Cancelling a saga that is being compensated, or has been, changes
 nothing.`,
 		Example:           `  treaty sagas cancel sagas/x --reason 'the customer withdrew'`,
 		Args:              exact("NAME"),
@@ -24,7 +24,7 @@ nothing.`,
 			return a.cancel(ctx, args[0], reason)
 		}),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "`WHY` you cancel it, for the journal")
+	cmd.Flags().StringVar(&reason, "reason", "", "explain `WHY`; the journal keeps it")
 	return cmd
 }
 
@@ -44,7 +44,7 @@ func (a *app) cancel(ctx context.Context, text, reason string) error {
 	defer cancel()
 	saga, err := a.client.Sagas.CancelSaga(call, &treatyv1.CancelSagaRequest{Name: name, Decision: decision})
 	if err != nil {
-		return a.explain(err, problem.Subject{Doing: "canceling the saga", Saga: name})
+		return a.explain(err, problem.Subject{Doing: "cancelling the saga", Saga: name})
 	}
 	a.printStanding(saga)
 	return nil

@@ -69,14 +69,14 @@ JSON is the message itself, @FILE, or - for standard input.`,
 		}),
 	}
 	set := cmd.Flags()
-	set.StringVar(&flags.reason, "reason", "", "`WHY` you decide so, for the journal")
+	set.StringVar(&flags.reason, "reason", "", "explain `WHY`; the journal keeps it")
 	set.BoolVar(&flags.retry, "retry", false, "run the code again, or send the stuck command again (the default)")
 	set.StringVar(&flags.retryEdited, "retry-edited", "",
 		"send the stuck compensation with this request, `JSON`, instead of the derived one")
 	set.Var(&flags.markDone, "mark-done",
-		"take the stuck command as done, with this reply, `JSON`; required for a pivot, optional for a compensation")
+		"mark the stuck command as done, with this reply, `JSON`; required for a pivot, optional for a compensation")
 	set.Lookup("mark-done").NoOptDefVal = withoutReply
-	set.BoolVar(&flags.markRefused, "mark-refused", false, "take the stuck pivot as certainly not executed")
+	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck pivot as certainly not executed")
 	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused")
 	return cmd
 }

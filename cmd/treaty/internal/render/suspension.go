@@ -35,8 +35,8 @@ func options(saga *treatyv1.Saga) []option {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		return []option{
 			{"resume", "--retry", "sends " + method + " again with the same command id"},
-			{"resume", "--mark-done @reply.json", "takes the pivot as done, with the reply in the file"},
-			{"resume", "--mark-refused", "takes the pivot as certainly not executed, so the saga can be compensated"},
+			{"resume", "--mark-done @reply.json", "marks the pivot as done, with the reply in the file"},
+			{"resume", "--mark-refused", "marks the pivot as certainly not executed, so the saga can be compensated"},
 		}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
 		return []option{{"resume", "--retry", "runs the saga's code again, after a fix"}}
