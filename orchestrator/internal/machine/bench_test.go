@@ -10,7 +10,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// BenchmarkScopes starts a saga with many scopes side by side, each with a deadline, and stops them. The cost of a
+// BenchmarkScopes starts a saga with many scopes in parallel, each with a deadline, and stops them. The cost of a
 // scope should not depend on their number.
 func BenchmarkScopes(b *testing.B) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)

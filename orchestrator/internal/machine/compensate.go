@@ -33,8 +33,8 @@ func (m *Machine) compensate() {
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}})
 }
 
-// compensateNext schedules the next compensations of the steps that needed selects: the newest first, side by side
-// where the actions ran side by side. It returns false when none is left or in flight.
+// compensateNext schedules the next compensations of the steps that the function needed selects: the newest first, in
+// parallel where the actions ran in parallel. It returns false when none is left or in flight.
 func (m *Machine) compensateNext(needed func(*Step) bool) bool {
 	wanted := unfinished(needed)
 	if !slices.ContainsFunc(m.saga.Steps, wanted) {
@@ -43,7 +43,7 @@ func (m *Machine) compensateNext(needed func(*Step) bool) bool {
 	return m.compensateSteps(m.saga.order().next(wanted, nil))
 }
 
-// unfinished selects the steps that are to be compensated, of those that needed selects, and those that are being
+// unfinished selects the steps that are being compensated and, of those that needed selects, the ones still to be
 // compensated.
 func unfinished(needed func(*Step) bool) func(*Step) bool {
 	return func(step *Step) bool {

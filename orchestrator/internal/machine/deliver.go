@@ -137,8 +137,8 @@ func (p *program) deliver(path string, r result) {
 	p.run(t)
 }
 
-// resumeCompensatedScopes runs the code after scopes that are compensated completely, once the compensation of a step
-// is done.
+// resumeCompensatedScopes runs the code after each scope whose steps are all compensated. It is called when the
+// compensation of a step is done.
 func (p *program) resumeCompensatedScopes(path string) {
 	for _, s := range slices.Clone(p.scopes) {
 		if !s.ended || !s.decided || !strings.HasPrefix(path, s.prefix()) {

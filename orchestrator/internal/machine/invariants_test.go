@@ -235,7 +235,7 @@ func (a *auditor) schedule(record *treatyv1.Record, scheduled *treatyv1.StepSche
 		(kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT || kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE) {
 		for other, step := range a.steps {
 			if step.state == "scheduled" || step.state == "compensating" {
-				a.fail(record, "a point of no return beside step "+other)
+				a.fail(record, "a point of no return parallel to step "+other)
 			}
 		}
 	}
@@ -281,7 +281,7 @@ func (a *auditor) endWait(record *treatyv1.Record, ended *treatyv1.WaitEnded) {
 		key := wait.GetEvents()[how.Event.GetIndex()]
 		name := key.GetType() + "/" + key.GetSubject()
 		if how.Event.GetPosition() <= a.taken[name] {
-			a.fail(record, "an event that was taken before, or an older one")
+			a.fail(record, "an event that was already taken, or an older one")
 		}
 		a.taken[name] = how.Event.GetPosition()
 	}
@@ -344,7 +344,7 @@ func (a *auditor) checkCompensated() {
 }
 
 // parted compares two paths where they differ. It is positive if a comes after b in one sequence, negative if a comes
-// before b, and 0 if they are in branches side by side, or one is within the other. The even elements of a path are
+// before b, and 0 if they are in parallel branches, or one is within the other. The even elements of a path are
 // positions in a sequence, the odd ones branches.
 func parted(a, b string) int {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")

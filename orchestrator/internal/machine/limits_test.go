@@ -27,6 +27,7 @@ func TestLimits(t *testing.T) {
 		name string
 		code func(thread *machine.Thread)
 		want string // in the message of the suspension; empty if the saga isn't suspended
+		slow bool   // takes too long with the race detector
 	}{
 		{
 			name: "a loop of sleeps",
@@ -58,12 +59,14 @@ func TestLimits(t *testing.T) {
 		},
 		{
 			name: "as many branches with a step as are allowed",
+			slow: true,
 			code: func(thread *machine.Thread) {
 				thread.Branch(&machine.Branches{Count: machine.MaxSteps, Body: callOnce})
 			},
 		},
 		{
 			name: "one branch with a step too many",
+			slow: true,
 			code: func(thread *machine.Thread) {
 				thread.Branch(&machine.Branches{Count: machine.MaxSteps + 1, Body: callOnce})
 			},
@@ -71,6 +74,7 @@ func TestLimits(t *testing.T) {
 		},
 		{
 			name: "too many open branches",
+			slow: true,
 			code: func(thread *machine.Thread) {
 				thread.Branch(&machine.Branches{Count: 1 << 30, Body: callOnce})
 			},
@@ -78,6 +82,7 @@ func TestLimits(t *testing.T) {
 		},
 		{
 			name: "more branches than that, ten at a time",
+			slow: true,
 			code: func(thread *machine.Thread) {
 				nothing := func(int, *machine.Thread) *treatyv1.Failure { return nil }
 				thread.Branch(&machine.Branches{Count: 3 * machine.MaxSteps, AtOnce: 10, Body: nothing})
@@ -150,7 +155,7 @@ func TestLimits(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if testing.Short() && strings.Contains(test.name, "side by side") {
+			if testing.Short() && test.slow {
 				t.Skip("takes too long with the race detector")
 			}
 			config := machine.Config{

@@ -84,7 +84,7 @@ func (m *Machine) Saga() *Saga { return m.saga }
 
 // Close stops the saga's code. The machine must not be used afterwards, but its Saga stays readable.
 func (m *Machine) Close() {
-	m.replaying = true // what deferred functions of the code do is not new
+	m.replaying = true // operations of deferred functions don't count
 	m.stopCode()
 }
 
@@ -258,7 +258,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// Waiting reports whether the saga only waits for moments and events, so that it can be evicted.
+// Waiting reports whether the saga only waits for timers and events, so that it can be evicted.
 func (m *Machine) Waiting() bool {
 	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || len(m.saga.Waits) == 0 || m.program == nil ||
 		len(m.program.ready) > 0 {

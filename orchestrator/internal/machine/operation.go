@@ -38,7 +38,7 @@ type CallResult struct {
 	Unknown bool
 }
 
-// Wait is an operation of saga code: wait for a moment or an event.
+// Wait is an operation of saga code: wait for a time or an event.
 type Wait struct {
 	// Until is when the wait ends if no event comes. Zero means never.
 	Until time.Time
@@ -53,7 +53,7 @@ type WaitResult struct {
 	Event *treatyv1.EventArrived
 }
 
-// Branches is an operation of saga code: run branches side by side, or run one part that can fail on its own.
+// Branches is an operation of saga code: run branches in parallel, or run one part that can fail on its own.
 type Branches struct {
 	// Count is the number of branches.
 	Count int
@@ -61,8 +61,8 @@ type Branches struct {
 	// AtOnce is how many branches run at a time. 0 means all.
 	AtOnce int
 
-	// Body is the code of a branch, which is counted from 0. When it returns a failure, the other branches stop before
-	// their next command.
+	// Body is the code of the branch with the given index, counted from 0. When it returns a failure, the other
+	// branches stop before their next command.
 	Body func(branch int, thread *Thread) *treatyv1.Failure
 
 	// Compensate makes the branches a scope: if one fails, their steps are compensated, and the saga continues.

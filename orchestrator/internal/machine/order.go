@@ -7,8 +7,8 @@ import (
 )
 
 // sequence holds the steps of one thread in their order. It is built from the paths of the steps alone, so that
-// compensating needs no code: path "2.1.4" is position 4 of branch 1 at position 2. The positions of a sequence follow
-// each other in time; the branches of a position ran side by side.
+// compensating needs no code: path "2.1.4" is position 4 of branch 1 at position 2. The positions of a sequence ran one
+// after the other; the branches of a position ran in parallel.
 type sequence struct{ positions []*position }
 
 // position is one position of a sequence: a step or branches.
@@ -17,7 +17,7 @@ type position struct {
 	step       *Step
 	branches   []*branch // in the order in which their first steps were scheduled
 	byNumber   map[int]*branch
-	concurrent int // how many branches ran at the same time at most; 0 if not computed yet
+	concurrent int // the most branches that ran at the same time; 0 if not computed yet
 }
 
 type branch struct {
@@ -117,8 +117,8 @@ func (q *sequence) lookup(number int) *position {
 	return nil
 }
 
-// next appends to found the steps to compensate next: those of the last position that has any, side by side where its
-// branches ran side by side. The function unfinished selects the steps that are to be compensated or are being
+// next appends to found the steps to compensate next: those of the last position that has any, in parallel where its
+// branches ran in parallel. The function unfinished selects the steps that are to be compensated or are being
 // compensated.
 func (q *sequence) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	for _, at := range slices.Backward(q.positions) {
@@ -153,8 +153,8 @@ func (p *position) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	return found
 }
 
-// concurrency returns how many of the position's branches ran at the same time at most. As many are compensated at a
-// time, the newest first.
+// concurrency returns the largest number of the position's branches that ran at the same time. At most that many are
+// compensated at a time, the newest first.
 func (p *position) concurrency() int {
 	if p.concurrent > 0 || len(p.branches) == 0 {
 		return p.concurrent

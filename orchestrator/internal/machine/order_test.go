@@ -17,8 +17,8 @@ import (
 func TestOrder(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		steps string // in the order of their records; a bang: nothing to compensate; a minus: the step ends
-		waves string // the steps that are compensated side by side, one wave after the other
+		steps string // in the order of their records; "!": nothing to compensate; "-": the step ends
+		waves string // the steps that are compensated in parallel, one wave after the other
 		scope string // the scope to compensate; empty for the saga
 	}{
 		{name: "none"},
@@ -27,7 +27,7 @@ func TestOrder(t *testing.T) {
 		{name: "positions without steps", steps: "2 5 9", waves: "9, 5, 2"},
 		{name: "more than nine", steps: "9 10 11 100", waves: "100, 11, 10, 9"},
 		{name: "nothing to compensate", steps: "1 2! 3", waves: "3, 1"},
-		{name: "side by side", steps: "1 2.1.1 2.2.1 2.1.2 3", waves: "3, 2.1.2 2.2.1, 2.1.1, 1"},
+		{name: "in parallel", steps: "1 2.1.1 2.2.1 2.1.2 3", waves: "3, 2.1.2 2.2.1, 2.1.1, 1"},
 		{name: "branches scheduled in another order", steps: "2.2.1 2.10.1 2.1.1 2.2.2",
 			waves: "2.1.1 2.10.1 2.2.2, 2.2.1"},
 		{name: "branches in branches", steps: "1.1.1.1.1 1.1.1.2.1 1.2.1 1.1.2",
@@ -76,7 +76,7 @@ func TestOrder(t *testing.T) {
 				waves = append(waves, strings.Join(wave, " "))
 			}
 			if diff := cmp.Diff(test.waves, strings.Join(waves, ", ")); diff != "" {
-				t.Errorf("compensated in another order (-want +got):\n%s", diff)
+				t.Errorf("compensated in the wrong order (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -132,7 +132,7 @@ func TestOrderRandom(t *testing.T) {
 			slices.Sort(want)
 			slices.Sort(got)
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Fatalf("seed %d, steps %v: other steps are next (-want +got):\n%s", seed, paths, diff)
+				t.Fatalf("seed %d, steps %v: the wrong steps are next (-want +got):\n%s", seed, paths, diff)
 			}
 			if len(got) > 0 {
 				step := saga.Step(got[random.IntN(len(got))])
@@ -174,7 +174,7 @@ func growSequence(random *rand.Rand, prefix string, depth int, paths *[]string) 
 }
 
 // follows reports whether step a came after step b, by their paths alone. Where the paths differ, the steps are at
-// positions of one sequence, or in branches side by side.
+// positions of one sequence, or in parallel branches.
 func follows(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	if strings.HasPrefix(as[0], "r") {

@@ -12,7 +12,7 @@ import (
 )
 
 // program is the running code of a saga. One of its threads runs at a time, and only when a result is delivered to it.
-// What it does depends on the code and the order of the deliveries alone, so a replay has the same effect.
+// What it does depends only on the code and the order of the deliveries, so a replay has the same effect.
 type program struct {
 	machine *Machine
 	main    *Thread
@@ -195,10 +195,11 @@ func (p *program) stopThread(t *Thread) {
 	case *scope:
 		t.stopping = true
 		if !op.stopping {
-			// A stopped scope must be compensated even if the code around it handles the failure beside it.
+			// A stopped scope must be compensated even if the code around it handles the failure of the parallel
+			// branch.
 			if op.branches.Compensate && p.machine.scopeNoReturn(op) == nil {
 				op.failure = &treatyv1.Failure{
-					Code: int32(codes.Aborted), Message: "the scope was stopped because a branch beside it failed",
+					Code: int32(codes.Aborted), Message: "the scope was stopped because a parallel branch failed",
 				}
 			}
 			p.stopScope(op)
@@ -275,7 +276,7 @@ func (p *program) stopAll() {
 	p.main.unwind()
 }
 
-// parallelScope returns the innermost scope around a thread whose branches run side by side, or nil. It ignores
+// parallelScope returns the innermost scope around a thread whose branches run in parallel, or nil. It ignores
 // broadcasts, which are one command, and counts a scope with a single branch, because the number of branches may vary.
 func (p *program) parallelScope(t *Thread) *scope {
 	for s := t.scope; s != nil; s = s.parent.scope {

@@ -13,7 +13,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// FuzzMachine runs sagas with random code, outcomes, events, timers, crashes, cancellations and decisions to their end,
+// FuzzMachine runs sagas to their end with random code, outcomes, events, timers, crashes, cancellations and decisions,
 // and checks the invariants of their journals. After each input a second machine replays the journal, as in the
 // scenarios. The seeds alone are a hundred sagas.
 func FuzzMachine(f *testing.F) {
@@ -220,7 +220,7 @@ func (l *life) step() {
 	}
 }
 
-// event publishes an event, or an old one again.
+// event publishes a new event, or an old one again.
 func (l *life) event(key *treatyv1.EventKey) {
 	l.position++
 	position := l.position

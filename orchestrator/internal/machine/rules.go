@@ -92,7 +92,7 @@ func (m *Machine) checkOrder(t *Thread, command *contract.Command, method string
 			"make the command compensatable, or give %s another kind", method, m.saga.Started.GetDefinition())
 	}
 	if parallel := m.program.parallelScope(t); parallel != nil {
-		return fmt.Sprintf("%s is a point of no return, but a branch beside it might still fail; "+
+		return fmt.Sprintf("%s is a point of no return, but a parallel branch might still fail; "+
 			"send it after the saga.All or saga.Each at position %s", method, parallel.path)
 	}
 	return ""
@@ -128,7 +128,7 @@ func (m *Machine) checkWait(wait *Wait) string {
 		awaits += len(open.Scheduled.GetEvents())
 	}
 	if awaits > maxAwaits {
-		return fmt.Sprintf("the saga awaits %d events in all; at most %d are allowed; limit saga.Each with saga.AtMost",
+		return fmt.Sprintf("the saga awaits %d events in total; at most %d are allowed; limit saga.Each with saga.AtMost",
 			awaits, maxAwaits)
 	}
 	for _, key := range wait.Events {

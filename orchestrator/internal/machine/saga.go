@@ -40,7 +40,7 @@ type Saga struct {
 	// Reply is the serialized reply of a saga that has succeeded.
 	Reply []byte
 
-	// Waits are the open waits for moments and events, in the order in which they were scheduled.
+	// Waits are the open waits for timers and events, in the order in which they were scheduled.
 	Waits []*OpenWait
 
 	// Scopes are the scopes that failed and were compensated on their own, in the order of the decisions.

@@ -20,7 +20,7 @@ import (
 //	try A                    sends A and ignores its failure
 //	either A B               sends B if A fails
 //	now A                    sends A with the current time as the request
-//	all                      runs blocks, each under a line "branch", side by side
+//	all                      runs blocks, each under a line "branch", in parallel
 //	each 2 A B C             sends a command for each item, two at a time
 //	scope [1h]               runs its block as a scope, and continues if it fails
 //	scope-or [1h] B          the same, and sends B if it fails

@@ -57,7 +57,7 @@ func (t *Thread) Call(call *Call) CallResult {
 	return t.perform(call, t.nextPath()).call
 }
 
-// Wait waits for a moment or an event.
+// Wait waits for a time or an event.
 func (t *Thread) Wait(wait *Wait) WaitResult {
 	return t.perform(wait, t.nextPath()).wait
 }
@@ -137,7 +137,7 @@ func (t *Thread) SetProgress(progress *anypb.Any) {
 }
 
 // Version returns the version of a change that the saga uses: latest when the code asks for the first time, and 0 if
-// the code passed this place before the change was made.
+// the saga passed this point before the change was made.
 func (t *Thread) Version(change string, latest int32) int32 {
 	return t.machine.chooseVersion(change, latest)
 }
