@@ -30,8 +30,8 @@ func StartParams(
 }
 
 // Refusal returns the status of a child that was compensated, as its parent receives it. Everything that the child did
-// is compensated, so its code must mean "refused": a status whose code means something else becomes the detail of one
-// that does.
+// is compensated, so its code must mean "refused": a status with another code becomes the detail of one that means
+// that.
 func Refusal(failure *treatyv1.Failure) *treatyv1.Failure {
 	code := codes.Code(uint32(failure.GetCode()))
 	if contract.OutcomeOf(nil, code) == treatyv1.Outcome_OUTCOME_REFUSED {

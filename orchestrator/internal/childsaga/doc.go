@@ -4,8 +4,8 @@
 // # Children of this orchestrator
 //
 // [Children] plugs into the engine in two places. As its dispatcher it starts and compensates the children that this
-// orchestrator runs, in this process and without a network; every other command goes on to the participants. As its
-// observer it completes the step of a parent when a child has ended.
+// orchestrator runs, in this process and without a network; it passes every other command on to the participants. As
+// its observer it completes the step of a parent when a child has ended.
 //
 // # Children of other orchestrators
 //

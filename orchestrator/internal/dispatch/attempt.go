@@ -158,7 +158,7 @@ func (d *Dispatcher) notConfigured(ctx context.Context, call *engine.Attempt) en
 	var message string
 	if name := call.Participant; name != "" {
 		message = fmt.Sprintf("dispatch: command not sent: this saga sends %s to %s, "+
-			"for which no participant is configured any more: start the orchestrator with it again, "+
+			"for which no participant is configured now: start the orchestrator with it again, "+
 			"such as --participant %s=HOST:PORT", call.Call.Method, name, name)
 		attributes = append(attributes, "participant", name)
 	} else {

@@ -72,8 +72,8 @@ const (
 	halfOpen
 )
 
-// generation is the time between two changes of a breaker's state. It is a state in the lowest bits, and a count of
-// the changes in the others. A call that ends in a later generation than it began in doesn't change the breaker.
+// generation is the time between two changes of a breaker's state. The lowest bits hold the state, the others count the
+// changes. A call that ends in a later generation than it began in doesn't change the breaker.
 type generation uint64
 
 const (

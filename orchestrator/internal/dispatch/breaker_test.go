@@ -270,7 +270,7 @@ func TestBreakerCancelsWaits(t *testing.T) {
 			t.Errorf("woken: %v, want %v", b.wokenNow(), want)
 		}
 		for _, cancel := range cancels {
-			cancel() // has no effect any more
+			cancel() // no longer has an effect
 		}
 	})
 }

@@ -19,8 +19,8 @@ const (
 	minPending = time.Second
 	maxPending = 24 * time.Hour
 
-	// defaultPending replaces a value that isn't a number of seconds. The participant has accepted the command all
-	// the same, and sending it again does no harm.
+	// defaultPending replaces a value that isn't a number of seconds. The participant has accepted the command anyway,
+	// and sending it again does no harm.
 	defaultPending = 30 * time.Second
 )
 

@@ -13,7 +13,7 @@ const (
 	maxProbeDelay     = 5 * time.Second
 
 	// waveTimeout is how long a half-open breaker waits for the calls of a wave, if none fails, before it lets the
-	// next wave go. A saga that was woken may have no call to make any more, and a call may take an hour.
+	// next wave go. A saga that was woken may no longer have a call to make, and a call may take an hour.
 	waveTimeout = 2 * time.Second
 
 	// lastWave is the size of the last wave. After it the breaker is closed.

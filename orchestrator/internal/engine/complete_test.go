@@ -48,8 +48,8 @@ func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 	})
 }
 
-// TestChildUndoneForItsOwnReason lets a parent start to compensate while its child is compensated for its own reason.
-// The child's end completes the parent's compensation.
+// TestChildUndoneForItsOwnReason makes a parent start to compensate while its child is already compensating because of
+// its own failure. The child's end completes the parent's compensation.
 func TestChildUndoneForItsOwnReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)

@@ -10,7 +10,7 @@ import (
 // discovery is a broadcast that waits until all configured participants have said which services they serve.
 type discovery struct {
 	method string
-	silent []string // the participants that haven't said it yet
+	silent []string // the participants that haven't said so yet
 	cancel func()
 }
 

@@ -25,9 +25,9 @@ type Dispatcher interface {
 	// calls wake.
 	Parked(to Destination, wake func()) (cancel func(), parked bool)
 
-	// Discover returns the participants that serve a service, as they said themselves. While a configured participant
-	// hasn't said yet which services it serves, Known is false, and wake is called when asking again may help. cancel
-	// prevents that.
+	// Discover returns the participants that serve a service, according to the participants themselves. While a
+	// configured participant hasn't said yet which services it serves, Known is false, and wake is called when asking
+	// again may help. cancel prevents that.
 	Discover(service string, wake func()) (found Discovered, cancel func())
 }
 
@@ -49,7 +49,7 @@ type Discovered struct {
 	// Known is false while a configured participant hasn't said which services it serves.
 	Known bool
 
-	// Unanswered are the names of the participants that haven't said it, sorted.
+	// Unanswered are the names of the participants that haven't said so yet, sorted.
 	Unanswered []string
 }
 

@@ -66,7 +66,7 @@ func (d *driver) reload(inst *instance) {
 	}
 }
 
-// catchUp does what would have followed a commit that failed, if the turn was written all the same.
+// catchUp does what follows a commit, for a commit that failed although the turn was written.
 func (d *driver) catchUp(inst *instance, stored *journal.Journal) {
 	inst.mu.Lock()
 	for key, delivery := range inst.deliveries {

@@ -201,8 +201,8 @@ func (d *driver) evictIfIdle(inst *instance) {
 	}
 }
 
-// dropMissing drops the instance of a saga that isn't in the store, before the caller gets its answer, so that a start
-// that follows doesn't find it. It returns false when the instance is needed: others wait for it.
+// dropMissing drops the instance of a saga that isn't in the store before replying to the caller, so a later start
+// won't find the stale instance. It returns false when the instance is needed: others wait for it.
 func (d *driver) dropMissing(inst *instance) bool {
 	inst.mu.Lock()
 	defer inst.mu.Unlock()

@@ -33,11 +33,11 @@ type Config struct {
 	// Clock tells the time. Default: the machine's clock.
 	Clock Clock
 
-	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept for
-	// ever.
+	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept
+	// forever.
 	Retention map[string]time.Duration
 
-	// EventRetention says how long events are kept. 0 means for ever.
+	// EventRetention says how long events are kept. 0 means forever.
 	EventRetention time.Duration
 
 	// EvictAfter is how long a command must wait until its saga leaves memory. Default 5 s.

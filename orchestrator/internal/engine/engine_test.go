@@ -104,7 +104,7 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-// TestOutageBurnsNoBudget keeps the participant down for longer than its retry policy allows.
+// TestOutageBurnsNoBudget keeps the participant down for longer than the command's retry policy allows.
 func TestOutageBurnsNoBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -213,7 +213,7 @@ func TestCancel(t *testing.T) {
 			}
 			synctest.Wait()
 			if seen := w.participant.seen(); slices.Contains(seen, "compensation 1#1") {
-				t.Fatalf("undone while the attempt was under way: %v", seen)
+				t.Fatalf("compensated while the attempt was in flight: %v", seen)
 			}
 			release()
 			if got := w.await(handle.ID); got != compensated {
@@ -276,7 +276,7 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestDeadline lets a deadline pass while a step waits for its next attempt, after a restart.
+// TestDeadline checks that a deadline passes while a step waits for its next attempt, after a restart.
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)

@@ -6,8 +6,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// The errors of the engine, to be compared with errors.Is. Methods also return journal.ErrNotFound when there is no
-// such saga, and the machine's errors when a decision is rejected.
+// The errors of the engine. Compare them with errors.Is. Methods also return journal.ErrNotFound when there is no such
+// saga, and the machine's errors when a decision is rejected.
 var (
 	// ErrPurged says that the saga of that request id or saga id has ended and was purged.
 	ErrPurged = journal.ErrPurged

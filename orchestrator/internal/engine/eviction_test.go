@@ -62,7 +62,7 @@ func TestWaitingSagasAreEvicted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if end := <-resumed; end.State != compensated {
-			t.Errorf("whoever waited since before the suspension got %v", end)
+			t.Errorf("a caller that waited since before the suspension got %v", end)
 		}
 		expect("at the end", 0, 0)
 	})

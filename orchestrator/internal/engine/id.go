@@ -19,7 +19,7 @@ const (
 var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // NewID returns an id for a saga. An id that is derived from a request id is always the same, so that the store rejects
-// a second start. Any other id is new and begins with the time, so that new sagas are neighbours in the store's index.
+// a second start. Any other id is new and begins with the time, so that new sagas are neighbors in the store's index.
 func NewID(now time.Time, definition, requestID string) string {
 	if requestID != "" {
 		return idFromRequestID + derivedID(definition, requestID)

@@ -20,7 +20,7 @@ type instance struct {
 	mu          sync.Mutex
 	mailbox     []message
 	running     bool // a goroutine runs the instance; the fields below "owned" are its own
-	dropped     bool // the register dropped it; it must not be used any more
+	dropped     bool // the register dropped it; it must no longer be used
 	deliveries  map[deliveryKey]*delivery
 	discoveries map[string]*discovery // the broadcasts whose participants aren't known yet, by their paths
 

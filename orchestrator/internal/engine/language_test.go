@@ -156,7 +156,7 @@ func TestEventWakes(t *testing.T) {
 			w.crash()
 			w.publish(verified("applicants/ada"))
 		},
-		"and the process dies before the saga hears of it": func(w *fixture) {
+		"and the process dies before the saga receives it": func(w *fixture) {
 			synctest.Wait()
 			w.stop()
 			memory := w.store.(*journaltest.Memory).Reopen()
@@ -187,7 +187,7 @@ func TestEventWakes(t *testing.T) {
 	t.Run("before it is awaited", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := language(t, awaiter)
-			w.publish(verified("applicants/ada")) // before the saga began: not for it
+			w.publish(verified("applicants/ada")) // before the saga started, so it doesn't count
 			release := w.participant.stall("action 1")
 			handle := w.start(1)
 			<-w.participant.held
@@ -301,7 +301,7 @@ func TestPending(t *testing.T) {
 			}
 		})
 	})
-	t.Run("is sent again when nothing is heard", func(t *testing.T) {
+	t.Run("is sent again without a completion or heartbeat", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := language(t, twoSteps)
 			w.participant.answer("action 1", slices.Repeat([]engine.Answer{pending(time.Minute)}, 30)...)
@@ -324,7 +324,7 @@ func TestPending(t *testing.T) {
 			}
 			if err := w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action); !errors.Is(err,
 				engine.ErrStepEnded) {
-				t.Errorf("a heartbeat for a step that is over: %v", err)
+				t.Errorf("a heartbeat for a step that has ended: %v", err)
 			}
 		})
 	})
@@ -380,21 +380,21 @@ func TestBroadcastWaitsForEverybody(t *testing.T) {
 		handle := w.start(1)
 		synctest.Wait()
 		if seen := w.participant.seen(); len(seen) > 0 {
-			t.Fatalf("sent to %v before everybody was known", seen)
+			t.Fatalf("sent to %v before all participants were known", seen)
 		}
 		w.crash()
 		synctest.Wait()
 		want := []*treatyv1.Wait{{Wait: "1", Broadcast: "acme.privacy.v1.UserDataService/DeleteUserData",
 			SilentParticipants: []string{"b.B", "c.C"}}}
 		if diff := cmp.Diff(want, w.get(handle.ID).GetWaits(), protocmp.Transform()); diff != "" {
-			t.Errorf("it is seen to wait for (-want +got):\n%s", diff)
+			t.Errorf("it waits for (-want +got):\n%s", diff)
 		}
 		w.participant.discovered("a.A", "b.B", "c.C")
 		if w.await(handle.ID) != succeeded {
 			t.Fatal("it didn't succeed")
 		}
 		if waits := w.get(handle.ID).GetWaits(); len(waits) > 0 {
-			t.Errorf("it is seen to wait for %v behind its end", waits)
+			t.Errorf("it waits for %v after its end", waits)
 		}
 		seen := w.participant.seen()
 		slices.Sort(seen)
@@ -602,7 +602,7 @@ func (s *staleStore) Open(ctx context.Context, params journal.OpenParams) ([]*jo
 	return page, err
 }
 
-// TestRecoveryDoesntGoBack ends a saga after the recovery has read it and before it continues it.
+// TestRecoveryDoesntGoBack ends a saga after the recovery has read it and before the recovery continues it.
 func TestRecoveryDoesntGoBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)

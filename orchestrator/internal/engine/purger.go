@@ -25,14 +25,14 @@ type purger struct {
 	work           *work
 	logger         *slog.Logger
 	retention      map[string]time.Duration // of sagas, by definition
-	eventRetention time.Duration            // 0 means for ever
+	eventRetention time.Duration            // 0 means forever
 
 	mu      sync.Mutex
 	stop    func() bool
 	stopped bool
 }
 
-// start schedules the next purge, unless everything is kept for ever.
+// start schedules the next purge, unless everything is kept forever.
 func (p *purger) start() {
 	if len(p.retention) == 0 && p.eventRetention <= 0 {
 		return

@@ -58,7 +58,7 @@ func (r *register) drop(inst *instance) {
 	}
 }
 
-// trackDropped starts to note which sagas leave memory. The returned function ends it.
+// trackDropped starts to record which sagas leave memory. The returned function ends it.
 func (r *register) trackDropped() (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

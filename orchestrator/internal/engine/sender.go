@@ -81,8 +81,8 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect, earlier earl
 	return d
 }
 
-// callConfig returns how a command is called. A command whose contract isn't linked any more is called with the
-// defaults, since that must not keep a saga from being compensated.
+// callConfig returns how a command is called. A command whose contract is no longer linked is called with the defaults,
+// so that the saga can still be compensated.
 func (s *sender) callConfig(effect machine.Effect) *contract.CallConfig {
 	method := effect.Step.Scheduled.GetMethod()
 	if effect.Direction == Compensation {

@@ -65,7 +65,7 @@ func (c *stepped) Now() time.Time {
 
 func (c *stepped) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 
-// TestClockIsPutBack sets the clock back before a timer fires. The timer is set again and fires when it is due.
+// TestClockIsPutBack turns the clock back before a timer fires. The timer is set again and fires when it is due.
 func TestClockIsPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {

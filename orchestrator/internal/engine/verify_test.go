@@ -77,7 +77,7 @@ func TestVerifyLooksOneStepAhead(t *testing.T) {
 				got.GetSuspension().GetMessage())
 		}
 		if verify() == 0 {
-			t.Error("the gate finds nothing of a saga that is suspended for breaking a rule that the code still breaks")
+			t.Error("the gate finds nothing about a suspended saga whose code still breaks a rule")
 		}
 	})
 }

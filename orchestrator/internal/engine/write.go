@@ -38,7 +38,7 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 		Events: w.replies.in(saga, out.Turn),
 	}
 	if err := entry.Validate(); err != nil {
-		// It must not join a group: the store would reject the whole group, again and again.
+		// It must not join a group: the store would reject the whole group each time.
 		return fmt.Errorf("%w: %w", errUnwritable, err)
 	}
 	err = w.groups.commit(&inst.turn)

@@ -1,4 +1,4 @@
-// Package inflight counts work in flight, so that whoever stops can refuse new work and wait for the rest.
+// Package inflight counts work in flight, so that a component that stops can refuse new work and wait for the rest.
 package inflight
 
 import (

@@ -17,7 +17,7 @@ func TestWaitReturnsWhenTheLastWorkEnds(t *testing.T) {
 			}
 		}
 		if !c.Close() || c.Close() || !c.Closed() {
-			t.Error("Close must return true the first time alone")
+			t.Error("Close must return true only the first time")
 		}
 		if c.Enter() {
 			t.Error("a closed counter took work")

@@ -57,8 +57,8 @@ func NewReader(definition *contract.SagaDefinition) *Reader {
 	return &Reader{definition: definition, input: untrusted.MessageType(definition.Input)}
 }
 
-// Read reads a request. A request id that was given beside the request must be the same as the one in it. The error is
-// an *Error.
+// Read reads a request. A request id outside of the request, for example in the metadata, must be the same as the one
+// in it. The error is an *Error.
 func (r *Reader) Read(request []byte, requestID string) (Start, error) {
 	message, err := r.unmarshal(request)
 	if err != nil {
@@ -69,7 +69,7 @@ func (r *Reader) Read(request []byte, requestID string) (Start, error) {
 		marked := message.Get(fieldOf(message, field)).String()
 		if requestID != "" && requestID != marked {
 			return Start{}, invalid(string(field.Name()),
-				"is %q, but the request id given beside the request is %q: leave that one out, or make both the same",
+				"is %q, but the request id outside of the request is %q: leave that one out, or make both the same",
 				untrusted.Shorten(marked), untrusted.Shorten(requestID))
 		}
 		start.RequestID = marked

@@ -17,7 +17,7 @@
 // # Configuration
 //
 // Telemetry is off unless the OTEL_* environment variables turn it on; see [New]. A nil [*Telemetry] is off, too.
-// Then, and for a saga that isn't sampled, it costs next to nothing.
+// In that case, and for a saga that isn't sampled, it costs next to nothing.
 //
 // # What it never does
 //
