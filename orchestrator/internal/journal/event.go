@@ -57,7 +57,7 @@ type EventsParams struct {
 	// Subject is the subject to return. Empty means all.
 	Subject string
 
-	// Limit is the maximal number of events. It must be positive.
+	// Limit is the maximum number of events. It must be positive.
 	Limit int
 }
 

@@ -2,18 +2,18 @@ package journal
 
 // The limits of all stores. They are the same, so that a saga can move from one store to another.
 const (
-	// MaxTurns is the greatest number of a turn.
+	// MaxTurns is the highest turn number.
 	MaxTurns = 1<<24 - 1
 
-	// MaxTurnBytes is the maximal size of a turn's data.
+	// MaxTurnBytes is the maximum size of a turn's data.
 	MaxTurnBytes = 32 << 20
 
-	// MaxEventBytes is the maximal size of an event's data.
+	// MaxEventBytes is the maximum size of an event's data.
 	MaxEventBytes = MaxTurnBytes
 
-	// MaxAwaits is the maximal number of events for which a saga waits.
+	// MaxAwaits is the maximum number of events for which a saga waits.
 	MaxAwaits = 1000
 
-	// MaxFilterNodes is the maximal number of nodes in a filter.
+	// MaxFilterNodes is the maximum number of nodes in a filter.
 	MaxFilterNodes = 250
 )

@@ -7,7 +7,7 @@ type OpenParams struct {
 	// After is the id after which the page begins.
 	After string
 
-	// Limit is the maximal number of sagas. It must be positive.
+	// Limit is the maximum number of sagas. It must be positive.
 	Limit int
 
 	// Which selects the sagas. The default is Driven.
@@ -37,7 +37,7 @@ type ListParams struct {
 	// read.
 	After *Row
 
-	// Limit is the maximal number of rows. It must be positive.
+	// Limit is the maximum number of rows. It must be positive.
 	Limit int
 }
 
@@ -71,6 +71,6 @@ type PurgeParams struct {
 	// Remember returns whether no other saga may ever have an id. Nil returns false. It must not call the store.
 	Remember func(id string) bool
 
-	// Limit is the maximal number of sagas. It must be positive.
+	// Limit is the maximum number of sagas. It must be positive.
 	Limit int
 }

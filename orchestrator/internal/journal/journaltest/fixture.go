@@ -47,7 +47,7 @@ func (f *fixture) append(group ...*journal.Entry) {
 	}
 }
 
-// holds checks that a saga is stored as wanted.
+// holds checks that a saga is stored as expected.
 func (f *fixture) holds(want *journal.Journal) {
 	f.T.Helper()
 	got, err := f.Load(f.Context(), want.Row.ID)

@@ -213,7 +213,7 @@ func (f *fixture) paged(rows []*journal.Row, params journal.ListParams) {
 	f.sameIDs(what, got, idsOf(want)...)
 }
 
-// listAfter continues a list after a row that the filter doesn't select any more, and after one that never existed.
+// listAfter continues a list after a row that the filter no longer selects, and after one that never existed.
 func listAfter(f *fixture) {
 	for i := range 5 {
 		f.write(first(row(fmt.Sprintf("s%d", i), i)))
@@ -253,7 +253,7 @@ func listInvalid(f *fixture) {
 	f.failsWith("unknown order", err, journal.ErrInvalid)
 }
 
-// listBigFilter uses filters with the maximal number of nodes, side by side and nested.
+// listBigFilter uses filters with the maximum number of nodes, flat and nested.
 func listBigFilter(f *fixture) {
 	rows := population(f)
 	wide := node(journal.Or)

@@ -113,11 +113,11 @@ func publishAgain(f *fixture) {
 	for name, one := range map[string]*journal.Event{"type": otherType, "subject": otherSubject, "data": otherData} {
 		f.failsWith("another "+name, one.Err, journal.ErrExists)
 		if one.Position != was.Position {
-			f.Errorf("an event that is there at %d came back with %d", was.Position, one.Position)
+			f.Errorf("the event stored at position %d came back with position %d", was.Position, one.Position)
 		}
 	}
 	if same.Err != nil || same.Position != was.Position || fresh.Err != nil || fresh.Position <= was.Position {
-		f.Errorf("the same event: %d, %v; a fresh one: %d, %v", same.Position, same.Err, fresh.Position, fresh.Err)
+		f.Errorf("the same event: %d, %v; a new one: %d, %v", same.Position, same.Err, fresh.Position, fresh.Err)
 	}
 	f.holds(journalOf(row("one", 1), 1))
 	f.hasEvents(was, fresh)

@@ -126,7 +126,7 @@ func wakeByAwait(f *fixture) {
 		f.holds(journalOf(r, 4))
 	}
 
-	// An event that was published before a saga was created is never for it.
+	// An event that was published before a saga was created never counts for it.
 	created := awaiting("created late", 6, await)
 	entry := first(created)
 	f.write(entry)
@@ -218,7 +218,7 @@ func nextEvent(f *fixture) {
 		case got != nil:
 			f.sameEvents(name, []*journal.Event{got}, test.want)
 			if index != test.index {
-				f.Errorf("%s: it is for await %d, want %d", name, index, test.index)
+				f.Errorf("%s: it ends await %d, want %d", name, index, test.index)
 			}
 		}
 	}

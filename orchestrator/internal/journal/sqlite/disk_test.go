@@ -32,7 +32,7 @@ type disk struct {
 	off bool
 }
 
-// operation is a change of a file.
+// operation is a change to a file.
 type operation struct {
 	kind   string // "write", "sync", "truncate" or "delete"
 	suffix string // of the file: "", "-wal"
@@ -42,10 +42,10 @@ type operation struct {
 // fault is how an operation fails. Without an error, it succeeds.
 type fault struct {
 	err  error
-	done bool // whether the operation is done all the same
+	done bool // whether the operation is carried out anyway
 }
 
-// content is a file as it would be found after a loss of power: what was synced, and any of what was done since.
+// content is a file as it may be found after a loss of power: what was synced, and any part of what was written since.
 type content struct {
 	synced  []byte
 	pending []change

@@ -13,7 +13,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// errBroken means that the SQLite engine itself failed, so its connection can't be used any more.
+// errBroken means that the SQLite engine itself failed, so its connection is unusable.
 var errBroken = errors.New("the SQLite engine failed")
 
 // wrap adds to an error what was being done, and what to do next. An interrupt because ctx has ended becomes ctx's

@@ -74,7 +74,7 @@ func (s *Store) NextEvent(
 	return event, index, err
 }
 
-// maxMerged is the maximal number of types for which a page of events merges one search in an index per type. With more
+// maxMerged is the maximum number of types for which a page of events merges one search in an index per type. With more
 // types, all events are scanned.
 const maxMerged = 32
 

@@ -7,7 +7,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// maxNames is the maximal number of cached names. There are rarely more than a few hundred.
+// maxNames is the maximum number of cached names. There are rarely more than a few hundred.
 const maxNames = 1 << 14
 
 // names maps long, frequent names to short keys: those of definitions, or of event types.

@@ -13,7 +13,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// maxPath is the maximal length of a path. SQLite adds suffixes to it, and its driver has a limit of 1024 bytes.
+// maxPath is the maximum length of a path. SQLite adds suffixes to it, and its driver has a limit of 1024 bytes.
 const maxPath = 1000
 
 // resolve returns the canonical path of the file, so that the lock works for all its paths.

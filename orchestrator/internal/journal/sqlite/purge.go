@@ -12,7 +12,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// The maximal numbers that one transaction deletes, so that appends wait only some milliseconds. A saga with more
+// The maximum numbers that one transaction deletes, so that appends wait only a few milliseconds. A saga with more
 // turns is still deleted at once.
 const (
 	purgeSagas  = 64

@@ -11,7 +11,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// maxCached is the maximal number of open sagas that the writer caches. Each takes about 150 bytes. A saga that isn't
+// maxCached is the maximum number of open sagas that the writer caches. Each takes about 150 bytes. A saga that isn't
 // cached costs one query.
 const maxCached = 1 << 16
 
