@@ -138,7 +138,7 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// TestChildAtAnOrchestratorThatIsDown lets the parent wait until the child's orchestrator is there.
+// TestChildAtAnOrchestratorThatIsDown checks that the parent waits until the child's orchestrator is up.
 func TestChildAtAnOrchestratorThatIsDown(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -170,7 +170,7 @@ func TestChildAtAnOrchestratorThatIsDown(t *testing.T) {
 	}
 }
 
-// waitFor watches the orchestrator's only saga until it is as wanted.
+// waitFor watches the orchestrator's only saga until it satisfies a condition.
 func waitFor(t *testing.T, w *system, wanted func(*treatyv1.Saga) bool) {
 	t.Helper()
 	ctx := w.ctx()

@@ -1,4 +1,4 @@
-// Package orchestrator runs sagas. Besides the saga code itself, it is all that a main function needs.
+// Package orchestrator runs sagas. It is all that a main function needs, besides the saga code itself.
 //
 // # A program
 //
@@ -14,8 +14,21 @@
 //
 // # Your own main
 //
-// If you write your own main, use [New] with options and [Orchestrator.Serve]. Between the two, register the saga
-// definitions with the generated functions: an Orchestrator is a saga.Registrar.
+// If you write your own main, call [New] with options, register the saga definitions, and then serve. Generated
+// functions register them; an Orchestrator is a saga.Registrar:
+//
+//	o, err := orchestrator.New(
+//		orchestrator.WithStore("treaty.db"),
+//		orchestrator.WithParticipant("acme.customer.v1.CustomerService", "127.0.0.1:7101"),
+//	)
+//	if err != nil {
+//		return err
+//	}
+//	customerv1saga.RegisterCustomerSagas(o, Sagas{})
+//	return o.ListenAndServe(ctx, orchestrator.DefaultListen) // until ctx ends
+//
+// An Orchestrator handles no signals and reads no flags. The only environment variables that it reads are
+// OpenTelemetry's OTEL_* variables.
 //
 // # The API
 //

@@ -2,7 +2,8 @@ package orchestrator
 
 import "github.com/treatyhq/treaty/orchestrator/internal/journal"
 
-// The errors of opening a store, to be compared with errors.Is. The text of each names the store and says what to do.
+// The errors of opening a store. Compare them with errors.Is. The text of a returned error names the store and says
+// what to do.
 var (
 	// ErrStoreLocked says that another process has the store open.
 	ErrStoreLocked = journal.ErrLocked

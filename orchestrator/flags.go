@@ -57,10 +57,10 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"anybody on the network can read and change payloads, start and cancel sagas, and impersonate participants")
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
-			"for ever")
+			"forever")
 	f.eventRetention = DefaultEventRetention
 	set.Var((*retentionFlag)(&f.eventRetention), "event-retention",
-		"delete events this `TIME` after they were published; 0 keeps them for ever")
+		"delete events this `TIME` after they were published; 0 keeps them forever")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -123,7 +123,7 @@ func (f *participantFlag) Set(text string) error {
 // retentionFlag is how long something is kept.
 type retentionFlag time.Duration
 
-// String returns the time, or 0 for ever.
+// String returns the time; 0 means forever.
 func (f *retentionFlag) String() string {
 	if *f == 0 {
 		return "0"
@@ -141,7 +141,7 @@ func (f *retentionFlag) Set(text string) error {
 		return err
 	}
 	if kept < 0 {
-		return errors.New("want a time such as 720h, or 0 to keep for ever")
+		return errors.New("want a time such as 720h, or 0 to keep forever")
 	}
 	*f = retentionFlag(kept)
 	return nil

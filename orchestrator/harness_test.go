@@ -88,7 +88,7 @@ func (p *participants) seen() string {
 	return strings.Join(p.calls, " ")
 }
 
-// stall lets the card service wait until the returned function is called.
+// stall makes the card service wait until the returned function is called.
 func (p *participants) stall() (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

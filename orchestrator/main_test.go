@@ -162,7 +162,7 @@ func TestOnlyThisMachine(t *testing.T) {
 	}
 }
 
-// The store that a program left behind is found by the next one.
+// A program finds the store that an earlier one left behind.
 func TestProgramServesSagas(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -16,8 +16,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// A recovered saga's anchor is exported again, the same in every bit: a killed process may have taken the first one
-// along.
+// A recovered saga's anchor is exported again, the same in every bit: a killed process may have lost the first one.
 func TestAnchorIsTheSameAfterRecovery(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	reader := metric.NewManualReader()

@@ -29,8 +29,8 @@ type participant struct{ service, target string }
 // DefaultStore is the default of WithStore.
 const DefaultStore = "treaty.db"
 
-// WithStore sets the URL of the store that keeps the sagas. A path names a SQLite file; it is created if it doesn't
-// exist, but its directory is not. One process at a time can have it open. Default DefaultStore.
+// WithStore sets the URL of the store that keeps the sagas. A path names a SQLite file, which is created if it doesn't
+// exist; its directory must exist. One process at a time can have it open. Default DefaultStore.
 func WithStore(url string) Option { return func(s *settings) { s.store = url } }
 
 // WithParticipant sets the target that serves a service, e.g. "acme.customer.v1.CustomerService". The target is
@@ -40,9 +40,8 @@ func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
 }
 
-// WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means for
-// ever. Default
-// 0. Sagas that haven't ended, and those that a parent may still compensate, are always kept.
+// WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means
+// forever. Default 0. Sagas that haven't ended, and those that a parent may still compensate, are always kept.
 func WithRetention(retention time.Duration) Option {
 	return func(s *settings) { s.retention = retention }
 }
@@ -50,8 +49,8 @@ func WithRetention(retention time.Duration) Option {
 // DefaultEventRetention is the default of WithEventRetention.
 const DefaultEventRetention = 7 * 24 * time.Hour
 
-// WithEventRetention sets how long events are kept, for sagas that await them later and for consumers. 0 means for
-// ever. Default DefaultEventRetention.
+// WithEventRetention sets how long events are kept, for sagas that await them later and for consumers. 0 means
+// forever. Default DefaultEventRetention.
 func WithEventRetention(retention time.Duration) Option {
 	return func(s *settings) { s.eventRetention = retention }
 }
@@ -81,8 +80,9 @@ func WithParticipantTLS(params ParticipantTLS) Option {
 	return func(s *settings) { s.participantTLS = &params }
 }
 
-// WithInsecure allows plaintext beyond loopback, for the API and to participants. It gives up secrecy and identity:
-// anybody on the network can read and change requests, start and cancel sagas, and impersonate a participant.
+// WithInsecure allows plaintext beyond loopback, for the API and to participants. It gives up confidentiality and
+// authentication: anybody on the network can read and change requests, start and cancel sagas, and impersonate a
+// participant.
 func WithInsecure() Option { return func(s *settings) { s.insecure = true } }
 
 // WithLogger sets the logger of the orchestrator and of saga code. Payloads are never logged. Default: slog.Default().

@@ -61,9 +61,9 @@ func New(options ...Option) (*Orchestrator, error) {
 func (s *settings) checkRetention() error {
 	switch {
 	case s.retention < 0:
-		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them for ever, or more", s.retention)
+		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them forever, or more", s.retention)
 	case s.eventRetention < 0:
-		return fmt.Errorf("the retention of events is %v: want 0, which keeps them for ever, or more", s.eventRetention)
+		return fmt.Errorf("the retention of events is %v: want 0, which keeps them forever, or more", s.eventRetention)
 	}
 	return nil
 }

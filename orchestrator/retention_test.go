@@ -13,8 +13,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// TestRetention says how long sagas are kept: as their contract says, else as the orchestrator is told, and for ever
-// when a parent may undo them.
+// TestRetention checks how long sagas are kept: as their contract says, otherwise as the orchestrator is configured,
+// and forever when a parent may compensate them.
 func TestRetention(t *testing.T) {
 	o, err := New(WithRetention(time.Hour), WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// drainTimeout is how long callers may wait for the end of a saga after the stop began.
+	// drainTimeout is how long callers may wait for the end of a saga once the orchestrator is stopping.
 	drainTimeout = 2 * time.Second
 
 	// stopTimeout is how long attempts in flight may take to end.
@@ -119,7 +119,7 @@ func cause(err error) error {
 	return err
 }
 
-// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept for ever are left
+// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept forever are left
 // out. So are those whose sagas a parent may compensate long after they succeeded, since a purged saga can't be
 // compensated.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {

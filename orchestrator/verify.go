@@ -24,10 +24,10 @@ type Finding struct {
 	// Step is the step at which the code differs from the journal; empty when the saga can't run at all.
 	Step string
 
-	// Expected is what the journal holds there.
+	// Expected is what the journal holds at that step.
 	Expected string
 
-	// Found is what the code does there.
+	// Found is what the code does at that step.
 	Found string
 }
 

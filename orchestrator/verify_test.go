@@ -27,7 +27,7 @@ func sleeper(r saga.Registrar) {
 		})
 }
 
-// TestUpgradeGate verifies a store beside the orchestrator that has it open: with its own code, and with another
+// TestUpgradeGate verifies a store while an orchestrator has it open: with that orchestrator's code, and with another
 // build's.
 func TestUpgradeGate(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "treaty.db")

@@ -21,7 +21,7 @@ const (
 	DefaultMaxInterval = 30 * time.Second
 
 	// DefaultGiveUpAfter is how long the orchestrator retries a compensatable command or a query. It retries other
-	// commands, and compensations, without end.
+	// commands, and compensations, without a limit.
 	DefaultGiveUpAfter = 10 * time.Minute
 )
 
@@ -64,7 +64,7 @@ type Retry struct {
 	// InitialInterval is the wait after the first attempt. The wait doubles after each attempt, up to MaxInterval.
 	InitialInterval, MaxInterval time.Duration
 
-	// GiveUpAfter is how long the orchestrator retries while the participant is reachable. 0 means without end.
+	// GiveUpAfter is how long the orchestrator retries while the participant is reachable. 0 means no limit.
 	GiveUpAfter time.Duration
 }
 

@@ -22,5 +22,5 @@
 //
 // # Redacting
 //
-// [Redact] removes the values of fields with debug_redact from a message that is to be shown.
+// [Redact] removes the values of fields with debug_redact from a message before it is shown.
 package contract

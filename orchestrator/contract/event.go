@@ -30,7 +30,7 @@ var (
 	// ErrEmptyKey means that the correlation key of the event is empty.
 	ErrEmptyKey = errors.New("the correlation key is empty")
 
-	// ErrMalformed means that the event is not a valid message, or that its correlation key is not UTF-8.
+	// ErrMalformed means that the event is not a valid message, or that its correlation key is not valid UTF-8.
 	ErrMalformed = errors.New("the message can't be read")
 )
 

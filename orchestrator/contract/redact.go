@@ -22,8 +22,8 @@ func isRedacted(field protoreflect.FieldDescriptor) bool {
 	return readOptions(field, options) != nil || options.GetDebugRedact()
 }
 
-// Redact removes the values that must not be shown from a message, in place. Use it on a copy that is to be shown,
-// never on a message that is sent or stored. It may be called concurrently for different messages.
+// Redact removes the values that must not be shown from a message, in place. Use it on a copy made for showing, never
+// on a message that is sent or stored. It may be called concurrently for different messages.
 //
 // A string field with debug_redact that isn't empty becomes "[REDACTED]". Any other field with debug_redact is cleared:
 // lists, maps, messages, bytes, numbers, bools and enums. Redact descends into messages, lists, maps and

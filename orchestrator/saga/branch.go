@@ -7,9 +7,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// All runs branches side by side and returns when all have ended. It returns nil when none failed, else the error of
+// All runs branches in parallel and returns when all have ended. It returns nil when none failed, else the error of
 // the branch that failed first. When a branch fails, the others stop before their next command, and All waits for the
-// commands in flight. When the saga compensates, branches that ran side by side are compensated side by side.
+// commands in flight. When the saga compensates, branches that ran in parallel are compensated in parallel.
 //
 // Code that handles the error and continues keeps what the branches did. To compensate it, run All within [Try].
 //
@@ -21,8 +21,8 @@ func All(ctx Context, branches ...func(ctx Context) error) error {
 	})
 }
 
-// Each runs one branch for each item, all side by side unless [AtMost] sets a limit. It behaves as [All] does. When the
-// saga compensates, it compensates no more branches at a time than ran at a time.
+// Each runs one branch for each item, all in parallel unless [AtMost] sets a limit. Otherwise it behaves like [All].
+// When the saga compensates, it compensates no more branches at a time than ran at a time.
 func Each[T any](ctx Context, items []T, do func(ctx Context, item T) error, options ...EachOption) error {
 	branches := &machine.Branches{Count: len(items)}
 	for _, option := range options {
@@ -45,15 +45,15 @@ type atMost int
 func (o atMost) each(branches *machine.Branches) { branches.AtOnce = max(int(o), 0) }
 
 // Try runs a scope. When its body returns an error, the orchestrator compensates the scope's steps, newest first. Then
-// Try returns the error, and the code may take another way; the rest of the saga is not compensated. The body must use
+// Try returns the error, and the code may take another path; the rest of the saga is not compensated. The body must use
 // the Context that it receives.
 //
 // With [Within], the scope has a deadline. When it passes, the body stops before its next command, Try waits for the
 // commands in flight, and the scope is compensated. Then Try returns [ErrDeadline]. The deadline no longer counts once
 // the scope has sent a pivot or a retriable command.
 //
-// A scope is also compensated when it stops because a branch beside it failed. A scope that fails after a pivot or a
-// retriable command of its own suspends the saga, because nothing is compensated after those.
+// A scope is also compensated when it stops because a parallel branch failed. A scope that fails after its own pivot or
+// retriable command suspends the saga, because nothing is compensated after those.
 func Try(ctx Context, body func(ctx Context) error, options ...ScopeOption) error {
 	branches := &machine.Branches{Count: 1, Compensate: true}
 	for _, option := range options {

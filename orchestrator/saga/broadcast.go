@@ -13,14 +13,14 @@ import (
 
 // Answer is the reply of one participant to a broadcast.
 type Answer[T proto.Message] struct {
-	// Participant is the name of the participant: the first service that the orchestrator is configured with for it.
+	// Participant is the name of the participant: the first service in its configuration at the orchestrator.
 	Participant string
 
 	// Reply is the participant's reply.
 	Reply T
 }
 
-// Broadcast sends a command to every participant that serves it, side by side. It returns the replies, ordered by the
+// Broadcast sends a command to every participant that serves it, in parallel. It returns the replies, ordered by the
 // names of the participants. It is for generated code: call the generated function of the command. Parameter fullMethod
 // is a gRPC method name with its leading slash.
 //

@@ -80,7 +80,8 @@ func pathSeed(path string) uint64 {
 }
 
 // Logger returns the orchestrator's logger with the saga's name. It writes nothing while the code is replayed, so each
-// line is written once. A line may be written twice when the orchestrator stops right after writing it.
+// line is written once. The exception is a line that the code logs right before the orchestrator stops: it may be
+// written twice.
 func Logger(ctx Context) *slog.Logger {
 	t := ctx.thread()
 	if t.logger == nil {

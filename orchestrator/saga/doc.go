@@ -19,19 +19,20 @@
 //	}
 //
 // If the function returns an error, the orchestrator compensates the steps of the saga, newest first. If it returns a
-// reply, the saga has succeeded. A command that a participant refuses returns an [*Error]; [Rejection] finds the typed
-// reason, and the code may take another way. A failure that another attempt may overcome is retried and never returned.
+// reply, the saga has succeeded. A command that a participant refuses returns an [*Error]. [Rejection] finds the typed
+// reason, and the code may take another path. A failure that another attempt may overcome is retried and never
+// returned.
 //
 // # Branches and scopes
 //
-// [All] and [Each] run branches side by side. [Try] runs a scope, which compensates its own steps when it fails, so
+// [All] and [Each] run branches in parallel. [Try] runs a scope, which compensates its own steps when it fails, so
 // that the saga can continue in another way.
 //
 // # Waiting
 //
-// [Sleep] and [SleepUntil] wait for a moment, [Await] for an event, and [First] for the first of several. A
-// wait survives restarts of the orchestrator. The orchestrator evicts a saga that only waits, so a wait of a year costs
-// no memory.
+// [Sleep] and [SleepUntil] wait for a time, [Await] for an event, and [First] for the first of several events and
+// timers. A wait survives restarts of the orchestrator. The orchestrator evicts a saga that only waits, so a wait of a
+// year costs no memory.
 //
 // # Determinism
 //

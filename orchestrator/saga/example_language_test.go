@@ -24,7 +24,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// moveBoth changes a customer's address and the address to which the customer's cards are posted, side by side.
+// moveBoth changes a customer's address and the address to which the customer's cards are posted, in parallel.
 func moveBoth(ctx saga.Context, customer string, home *customerv1.Address, postal *cardv1.Postal) error {
 	return saga.All(ctx,
 		func(ctx saga.Context) error {

@@ -8,7 +8,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// mover is saga code that takes another way when a command is refused for a known reason.
+// mover is saga code that takes another path when a command is refused for a known reason.
 type mover struct{}
 
 func (mover) ChangeAddress(

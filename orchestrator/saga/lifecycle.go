@@ -11,10 +11,10 @@ import (
 // MaxProgressBytes is the size of the largest progress message, serialized.
 const MaxProgressBytes = 64 << 10
 
-// SetProgress records how far the saga has come, in a message of the saga's own. GetSaga and WatchSaga return the
-// latest one. It is recorded together with the saga's next step or wait, so it costs no write of its own; if the code
-// sets it several times before that, the last one counts. Calls may be added and removed freely while sagas run. A
-// message larger than [MaxProgressBytes] suspends the saga.
+// SetProgress records how far the saga has come, in a message of any type. GetSaga and WatchSaga return the latest one.
+// It is recorded together with the saga's next step or wait, so it costs no extra write; if the code sets it several
+// times before that, the last one counts. Calls may be added and removed freely while sagas run. A message larger than
+// [MaxProgressBytes] suspends the saga.
 func SetProgress(ctx Context, progress proto.Message) {
 	t := ctx.thread()
 	if t.machine.Replaying() {
@@ -36,8 +36,8 @@ func SetProgress(ctx Context, progress proto.Message) {
 const maxVersion = 1 << 30
 
 // Version lets code change while sagas run. It returns the version of the named change that this saga uses: latest if
-// the saga gets here for the first time, and the same one ever after. It returns 0 if the saga passed this place before
-// the change was made.
+// the saga gets here for the first time, and the same version from then on. It returns 0 if the saga passed this point
+// before the change was made.
 //
 //	if saga.Version(ctx, "ask the register", 1) == 0 {
 //		// the old code
@@ -45,9 +45,9 @@ const maxVersion = 1 << 30
 //		// the new code
 //	}
 //
-// Delete the old code once no open saga uses it; the orchestrator's verify command tells. Versions count from 1; a
-// latest version below 1 suspends the saga. So does a journal with a later version than latest, which newer code has
-// written.
+// Delete the old code once no open saga uses it; the orchestrator's verify command lists the sagas that do. Versions
+// count from 1; a latest version below 1 suspends the saga. So does a journal with a later version than latest, which
+// newer code has written.
 func Version(ctx Context, change string, latest int) int {
 	if change == "" || !utf8.ValidString(change) || latest < 1 || latest > maxVersion {
 		const message = "saga.Version(%q, %d): a change needs a name in UTF-8 and a version from 1 to %d"

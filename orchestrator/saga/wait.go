@@ -14,7 +14,7 @@ import (
 // meanwhile. A duration that isn't positive returns at once.
 func Sleep(ctx Context, d time.Duration) { SleepUntil(ctx, Now(ctx).Add(d)) }
 
-// SleepUntil waits until a moment. A moment that has passed returns at once.
+// SleepUntil waits until a point in time. If that time has passed, it returns at once.
 func SleepUntil(ctx Context, moment time.Time) {
 	if moment.IsZero() {
 		moment = time.Unix(0, 0) // the zero time would mean a wait without end
