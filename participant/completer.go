@@ -44,7 +44,7 @@ func (c *Completer) Complete(ctx context.Context, command Command, reply proto.M
 }
 
 // Refuse completes a command with a refusal: the command was certainly not executed. The refusal is an error made by
-// the function [Refuse], with a code that refuses. Otherwise this method is like Complete.
+// the function [Refuse], with a code that refuses. In all other respects, this method is like Complete.
 func (c *Completer) Refuse(ctx context.Context, command Command, refusal error) error {
 	s, ok := status.FromError(refusal)
 	if !ok || s.Code() == codes.OK {

@@ -1,4 +1,4 @@
-// Package participant makes a gRPC service written in Go a participant of sagas.
+// Package participant turns a gRPC service written in Go into a participant of sagas.
 //
 // A participant handles commands: ordinary unary gRPC calls that an orchestrator makes for a saga. What travels over
 // the network is plain gRPC, so a participant in another language needs no library, and this package is a convenience.
@@ -19,7 +19,16 @@
 // # The server
 //
 // [NewServer] returns a server with that interceptor and sensible settings: health, reflection, limits, TLS with
-// reload, tracing and a graceful stop. A team that has its own grpc.Server doesn't need it.
+// reload, tracing and a graceful stop:
+//
+//	server, err := participant.NewServer(participant.Options{Name: "customer", Listen: "127.0.0.1:7101"})
+//	if err != nil {
+//		return err
+//	}
+//	customerv1.RegisterCustomerServiceServer(server, service)
+//	return server.Serve(ctx) // until ctx ends
+//
+// A team that has its own grpc.Server doesn't need it.
 //
 // # Exactly-once effects
 //

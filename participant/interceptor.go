@@ -37,7 +37,7 @@ func StreamServerInterceptor(log *slog.Logger) grpc.StreamServerInterceptor {
 	return newGuard(log).stream
 }
 
-// guard stands between gRPC and the handlers.
+// guard wraps the handlers of a server.
 type guard struct{ log *slog.Logger }
 
 func newGuard(log *slog.Logger) *guard {

@@ -12,14 +12,15 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// The errors of [Complete] and [Refuse] for a command that can't be ended that way. Retrying won't help.
+// The errors of [Complete] and [Refuse] for a command that can't end in this way. Retrying won't help.
 var (
-	// ErrCompensated says that the action was compensated meanwhile. The compensation has undone what the acceptance
-	// did, so the work can be discarded.
+	// ErrCompensated says that the action was compensated before it was completed. The compensation has undone what the
+	// acceptance did, so the work can be discarded.
 	ErrCompensated = errors.New("the command was compensated meanwhile")
 
-	// ErrCompleted says that the command already ended in the other way: executed instead of refused, or the reverse.
-	ErrCompleted = errors.New("the command was completed differently before")
+	// ErrCompleted says that the command already ended in the opposite way: executed instead of refused, or refused
+	// instead of executed.
+	ErrCompleted = errors.New("the command was already completed in another way")
 
 	// ErrNotAccepted says that the inbox has no such accepted command. It never arrived, its compensation arrived
 	// first, its row was purged, or it is a compensation that was refused before. A command that was executed or

@@ -20,6 +20,19 @@
 //   - [ActionReply] gives a compensation's handler the reply of its action.
 //   - [Purge] deletes old commands, as does [Options.Retention].
 //
+// A gRPC handler writes its effect through the transaction that Handle passes to it:
+//
+//	func (s *service) ChangeAddress(
+//		ctx context.Context, in *customerv1.ChangeAddressRequest,
+//	) (*customerv1.AddressChanged, error) {
+//		return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+//			if _, err := tx.ExecContext(ctx, "UPDATE ...", in.GetCustomer()); err != nil {
+//				return nil, err
+//			}
+//			return &customerv1.AddressChanged{...}, nil
+//		})
+//	}
+//
 // A command that takes no time needs Handle alone. A command that takes long goes through Handle, then Pending, then
 // Complete or Refuse, and the orchestrator learns the end from a participant.Completer. If that fails, the orchestrator
 // sends the command again, and Handle answers with what Complete or Refuse stored.
