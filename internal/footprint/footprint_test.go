@@ -19,8 +19,8 @@ const (
 )
 
 // A limit is the number of modules that a program may have, apart from its own, if it imports some of Treaty's
-// packages. The numbers may only fall. If a change exceeds a limit, find another way; if it needs fewer modules, lower
-// the limit in the same change.
+// packages. The numbers may only fall. If a change exceeds a limit, find another solution; if it needs fewer modules,
+// lower the limit in the same change.
 type limit struct {
 	name    string
 	imports []string

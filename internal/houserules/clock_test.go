@@ -16,7 +16,7 @@ var clock = map[string]bool{
 	"Sleep": true, "Tick": true, "Ticker": true, "Timer": true, "Until": true,
 }
 
-// The machine knows times only as values that it is given, and runs nothing side by side.
+// The machine knows times only as values that it is given, and runs nothing in parallel.
 func TestMachineHasNoClock(t *testing.T) {
 	for _, dir := range []string{"orchestrator/internal/machine"} {
 		p := readModule(t)[dir]

@@ -37,8 +37,8 @@ const (
 	transitive              // what code files import over any number of the module's packages
 )
 
-// inner are the orchestrator's packages that a company's own code must not need. For the packages below
-// orchestrator/internal the compiler sees to that outside of orchestrator; these rules hold inside it too.
+// inner are the orchestrator's packages that a company's own code must not need. Outside of orchestrator, the compiler
+// enforces this for the packages below orchestrator/internal; these rules also hold inside it.
 var inner = []string{"orchestrator/contract/...", "orchestrator/internal/..."}
 
 var participants = []string{
@@ -49,7 +49,7 @@ var participants = []string{
 var rules = append(participantRules(), []rule{
 	{
 		name:  "wire",
-		why:   "everybody may use it, so it depends on nobody",
+		why:   "every package may use it, so it depends on none",
 		from:  []string{"internal/wire"},
 		allow: []string{"gen/treaty/v1"},
 	},
@@ -83,7 +83,7 @@ var rules = append(participantRules(), []rule{
 	},
 	{
 		name: "journal seam",
-		why:  "the interface must not know who implements it",
+		why:  "the interface must not know its implementations",
 		from: []string{"orchestrator/internal/journal"},
 		deny: []string{"orchestrator/internal/journal/*"},
 	},
@@ -127,7 +127,7 @@ var rules = append(participantRules(), []rule{
 	},
 	{
 		name:  "leaves",
-		why:   "they are small tools, and know nothing of sagas",
+		why:   "they are small tools, and know nothing about sagas",
 		from:  []string{"orchestrator/internal/inflight", "orchestrator/internal/untrusted"},
 		allow: []string{"google.golang.org/protobuf/..."},
 	},
@@ -140,13 +140,13 @@ var rules = append(participantRules(), []rule{
 	},
 	{
 		name: "server",
-		why:  "it serves the API and knows neither the stores nor who calls participants",
+		why:  "it serves the API and knows neither the stores nor the dispatcher",
 		from: []string{"orchestrator/internal/server/..."},
 		deny: []string{"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/journal/*"},
 	},
 	{
 		name: "telemetry",
-		why:  "everybody may name spans and metrics, so it depends on nobody",
+		why:  "every package may record spans and metrics, so it depends on none",
 		from: []string{"orchestrator/internal/telemetry/..."},
 		deny: []string{
 			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...",
@@ -332,7 +332,7 @@ func (r rule) about(dir string) bool {
 	return (all || matchesAny(r.from, dir)) && !matchesAny(r.except, dir)
 }
 
-// follow returns the denied packages that dir reaches over others, each with the shortest way.
+// follow returns the denied packages that dir reaches through others, each with the shortest path.
 func (r rule) follow(packages map[string]*source, dir string) []string {
 	var violations []string
 	way := map[string]string{dir: dir}
@@ -359,7 +359,7 @@ func (r rule) follow(packages map[string]*source, dir string) []string {
 	return violations
 }
 
-// The rules must find what they are there for, in packages that are made up here.
+// The rules must find violations, in packages that are made up here.
 func TestRulesFindViolations(t *testing.T) {
 	scenarios := []struct {
 		rule     string

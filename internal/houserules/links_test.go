@@ -32,7 +32,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 				continue // somebody else's
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), filepath.FromSlash(link[1]))); err != nil {
-				t.Errorf("%s links to %s, which isn't there", strings.TrimPrefix(file, root+"/"), link[1])
+				t.Errorf("%s links to %s, which doesn't exist", strings.TrimPrefix(file, root+"/"), link[1])
 			}
 		}
 		return nil

@@ -57,11 +57,11 @@ func TestForgottenCustomerDoesNotComeBack(t *testing.T) {
 			}
 			list, err := cards.ListCards(t.Context(), &cardv1.ListCardsRequest{Customer: "customers/ada"})
 			if err != nil || len(list.GetCards()) > 0 {
-				t.Errorf("cards of who was forgotten: %v, %v", list, err)
+				t.Errorf("cards of the forgotten customer: %v, %v", list, err)
 			}
 			if where, err := cards.GetPostalAddress(t.Context(),
 				&cardv1.GetPostalAddressRequest{Customer: "customers/ada"}); status.Code(err) != codes.NotFound {
-				t.Errorf("the address of who was forgotten: %v, %v", where, err)
+				t.Errorf("the address of the forgotten customer: %v, %v", where, err)
 			}
 		})
 	}

@@ -144,8 +144,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestCrossingChanges applies and undoes revisions in every order. In the end, the highest revision that isn't undone
-// counts.
+// TestCrossingChanges applies and undoes revisions in every order. The highest revision that isn't undone must count in
+// each case.
 func TestCrossingChanges(t *testing.T) {
 	client := start(t)
 	where := func(customer string) string {

@@ -149,7 +149,7 @@ func TestCheckHoldsForADay(t *testing.T) {
 			}
 			check, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: checked.GetCheck()})
 			if err != nil || check.GetCustomer() != "customers/ada" || check.GetName() == "checks/earlier" {
-				t.Errorf("on file is %v, %v; want a check of its own for the customer", check, err)
+				t.Errorf("on file is %v, %v; want a separate check for the customer", check, err)
 			}
 		})
 	}

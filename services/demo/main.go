@@ -53,7 +53,7 @@ type options struct {
 	dir           string
 }
 
-// errUsage says that the command line is wrong. The reason was printed already.
+// errUsage means that the command line is wrong. The reason was printed already.
 var errUsage = errors.New("wrong command line")
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
@@ -115,7 +115,7 @@ type demo struct {
 	failed  []string // checks that failed
 }
 
-// errDisagree says that the services don't store what they should.
+// errDisagree means that the services don't store what they should.
 var errDisagree = errors.New("not everything is as it should be")
 
 // run shows everything. It always ends the company's processes, and removes the data unless it must be kept.

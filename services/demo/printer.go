@@ -29,7 +29,7 @@ const (
 // plainWidth is the width of lines without a terminal.
 const plainWidth = 100
 
-// printer writes text for people: with colours and bars in a terminal, plain elsewhere. It ignores write errors.
+// printer writes text for people: with colors and bars in a terminal, plain elsewhere. It ignores write errors.
 type printer struct {
 	out    io.Writer
 	colour bool

@@ -133,7 +133,7 @@ func stateName(state treatyv1.SagaState) string {
 	return strings.TrimPrefix(state.String(), "SAGA_STATE_")
 }
 
-// held is what one service stores in the end, and whether that is correct.
+// held is what one service stores after a story, and whether that is correct.
 type held struct {
 	service, text string
 	agrees        bool

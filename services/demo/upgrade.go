@@ -28,7 +28,7 @@ type sleeper struct {
 	name       string
 }
 
-// upgrade shows the gate before a deployment, sagas that keep sleeping over a restart, and their cancellation.
+// upgrade shows the gate before a deployment, sagas that keep sleeping across a restart, and their cancellation.
 func (d *demo) upgrade(ctx context.Context) error {
 	d.heading("The upgrade gate: can this build of the orchestrator continue the sagas that sleep in its store?")
 	sleepers, err := d.sleepers(ctx)

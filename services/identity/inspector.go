@@ -29,7 +29,7 @@ type inspector struct {
 	undelivered []ending
 }
 
-// ending is the end of an inspection that the orchestrator must learn.
+// ending is the end of an inspection that must be reported to the orchestrator.
 type ending struct {
 	command participant.Command
 	reply   *identityv1.PassportInspected

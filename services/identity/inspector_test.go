@@ -71,7 +71,7 @@ func (o *fakeOrchestrator) Invoke(_ context.Context, _ string, request, _ any, _
 		err = status.Error(codes.Unimplemented, "the reply's contract isn't linked")
 	}
 	if err != nil {
-		said += ", in vain"
+		said += ", rejected"
 	}
 	o.told = append(o.told, said)
 	return err
@@ -140,8 +140,8 @@ func commanded(t *testing.T, step string, direction participant.Direction) conte
 	})
 }
 
-// ask requests an inspection and returns the answer. By then, the inspector has seen an accepted inspection, so what
-// the test does next happens after that.
+// ask requests an inspection and returns the answer. By then, the inspector has seen an accepted inspection, so the
+// test's next action comes after that.
 func (o *office) ask(t *testing.T, step, applicant string) string {
 	t.Helper()
 	defer synctest.Wait()
@@ -235,7 +235,7 @@ func TestInspections(t *testing.T) {
 			told: []string{"5m5s 3 PassportInspected"},
 		},
 		{
-			name: "over a restart, under way before and after",
+			name: "across a restart, in progress before and after",
 			do: func(t *testing.T, o *office, _ *fakeOrchestrator, reopen func() *office) {
 				o.ask(t, "3", ada)
 				later(5 * time.Second)
@@ -277,13 +277,13 @@ func TestInspections(t *testing.T) {
 				"28s 3 PassportInspected")...),
 		},
 		{
-			name: "nobody waits any more",
+			name: "the saga no longer waits",
 			do: func(t *testing.T, o *office, orchestrator *fakeOrchestrator, _ func() *office) {
 				orchestrator.fail(over)
 				o.ask(t, "3", ada)
 				later(time.Hour)
 			},
-			told: []string{"10s 3 heartbeat, in vain", "25s 3 PassportInspected, in vain"},
+			told: []string{"10s 3 heartbeat, rejected", "25s 3 PassportInspected, rejected"},
 		},
 		{
 			name: "the applicant's data are deleted meanwhile",
@@ -327,10 +327,10 @@ func TestInspections(t *testing.T) {
 	}
 }
 
-// inVain are the calls that the orchestrator doesn't receive each second.
+// inVain are the calls, one each second, that the orchestrator rejects.
 func inVain(what string, from, to int) (told []string) {
 	for second := from; second <= to; second++ {
-		told = append(told, fmt.Sprintf("%ds 3 %s, in vain", second, what))
+		told = append(told, fmt.Sprintf("%ds 3 %s, rejected", second, what))
 	}
 	return told
 }
@@ -356,7 +356,7 @@ func TestOneCompletionHoldsUpNoOther(t *testing.T) {
 				others = append(others, said)
 			}
 		}
-		expect(t, "what was heard of the other inspections", []string{
+		expect(t, "the calls about the other inspections", []string{
 			"11s 2 heartbeat", "21s 2 heartbeat", "23s 3 heartbeat", "26s 2 PassportInspected", "33s 3 heartbeat",
 			"38s 3 PassportInspected",
 		}, others)

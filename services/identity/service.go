@@ -83,7 +83,8 @@ func (s *service) RegisterApplicant(
 }
 
 // takeBack returns the refusal of a registration. If the customer was forgotten while the register was called, takeBack
-// first withdraws the registration there. After a crash in between, the command arrives again and does so.
+// first withdraws the registration there. If the process crashes in between, the command arrives again and takeBack
+// withdraws it then.
 func (s *service) takeBack(ctx context.Context, key, customer string, refused error) error {
 	gone, err := forgotten.Has(ctx, s.store.DB, customer)
 	if err != nil {

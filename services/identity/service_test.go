@@ -225,8 +225,8 @@ func TestDeleteUserData(t *testing.T) {
 	}
 }
 
-// TestForgottenCustomerIsNotRegistered registers a person who is forgotten before or meanwhile. In the end, nobody
-// stores the person.
+// TestForgottenCustomerIsNotRegistered registers a person who is forgotten before or meanwhile. Afterwards, neither the
+// service nor the third party stores the person.
 func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 	register := func(t *testing.T, c *company) {
 		t.Helper()
@@ -269,7 +269,7 @@ func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 			register(t, c)
 			register(t, c)
 		},
-		"likewise, and the register's answer to taking it back is lost": func(t *testing.T, c *company) {
+		"the same, and the register's answer to the withdrawal is lost": func(t *testing.T, c *company) {
 			once(c, http.MethodPut, func() {
 				forget(t, c)
 				c.lose.Store(true)

@@ -114,7 +114,7 @@ func (c *company) RestoreAddress(
 	return &customerv1.AddressRestored{}, want("customers/ada", r.GetReply().GetCustomer())
 }
 
-// RegisterApplicant lets the register publish its decision before the saga receives the reply. The saga awaits the
+// RegisterApplicant makes the register publish its decision before the saga receives the reply. The saga awaits the
 // decision much later.
 func (c *company) RegisterApplicant(
 	ctx context.Context, r *identityv1.RegisterApplicantRequest,
@@ -243,7 +243,7 @@ func (d userData) DeleteUserData(
 		want("customers/ada", r.GetCustomer())
 }
 
-// want refuses a request that isn't the expected one.
+// want refuses a request that differs from the expected one.
 func want(want, got string) error {
 	if got == want {
 		return nil

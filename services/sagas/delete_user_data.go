@@ -8,7 +8,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// DeleteUserData deletes the data that all services store about a customer. It names no service: the command goes to
+// DeleteUserData deletes the data that all services store about a customer. It names no services: the command goes to
 // every service that implements the contract when the saga runs.
 func (Sagas) DeleteUserData(
 	ctx saga.Context, in *privacyv1.DeleteUserDataSagaRequest,

@@ -77,7 +77,7 @@ func TestIssueCard(t *testing.T) {
 				t.Errorf("refused: %v", err)
 			case test.check != "" && (granted.GetCheck() != test.check || granted.GetCard() != "cards/ada" ||
 				granted.GetApplicant() != "applicants/ada"):
-				t.Errorf("granted %v, want cards/ada for applicants/ada, resting on %s", granted, test.check)
+				t.Errorf("granted %v, want cards/ada for applicants/ada, based on %s", granted, test.check)
 			case test.check == "" && (status.Code(err) != codes.FailedPrecondition || !test.carries(err)):
 				t.Errorf("got %v with the details %v, want the refusal with its rejection", err,
 					status.Convert(err).Details())

@@ -13,8 +13,8 @@ import (
 // registerAnswersWithin is how long the identity register may take by default.
 const registerAnswersWithin = 72 * time.Hour
 
-// VerifyApplicant verifies the identity of an applicant. It is a saga of its own, and a step of other sagas, which
-// compensate it as a whole.
+// VerifyApplicant verifies the identity of an applicant. It can run on its own or as a step of another saga, which
+// compensates it as a whole.
 func (Sagas) VerifyApplicant(
 	ctx saga.Context, in *identityv1.VerifyApplicantRequest,
 ) (*identityv1.ApplicantConfirmed, error) {
@@ -42,7 +42,7 @@ func (Sagas) VerifyApplicant(
 	case turnedDown:
 		return nil, refuse("the identity register turns the applicant down", turnedDown.Message())
 	default:
-		return nil, refuse("the identity register said nothing in time",
+		return nil, refuse("the identity register didn't decide in time",
 			&identityv1.RegisterSilent{Applicant: applicant, Waited: durationpb.New(patience)})
 	}
 }

@@ -179,7 +179,7 @@ func TestInspectionThatTakesLong(t *testing.T) {
 				Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
 			}
 			if _, err := steps.HeartbeatStep(t.Context(), heartbeat); status.Code(err) != codes.FailedPrecondition {
-				t.Errorf("a heartbeat of a step that is over: %v, want FAILED_PRECONDITION", err)
+				t.Errorf("a heartbeat for a step that has ended: %v, want FAILED_PRECONDITION", err)
 			}
 		})
 	}

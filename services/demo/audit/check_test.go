@@ -67,7 +67,7 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"refused, but the participant executed it", AllOrNothing, "refused in the journal", func(w *world) {
 			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Executed })
 		}},
-		{"refused, but the participant accepted it and goes on", AllOrNothing, "refused in the journal",
+		{"refused, but the participant accepted it and continues", AllOrNothing, "refused in the journal",
 			func(w *world) {
 				w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
 			}},

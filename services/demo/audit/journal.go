@@ -168,7 +168,7 @@ func (c *checker) checkOrder(h *history) {
 				continue
 			}
 			if later.scheduled.place > earlier.undoScheduled.place {
-				continue // the earlier one was undone with its scope, and the saga went on
+				continue // the earlier one was undone with its scope, and the saga continued
 			}
 			if later.undoneAt.missing() || later.undoneAt.place > earlier.undoScheduled.place {
 				c.report.add(ReverseOrder, h.name,

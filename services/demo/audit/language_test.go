@@ -143,7 +143,7 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 			func(w *world) {
 				w.swap("tried", "step_scheduled 2", "compensation_done 1.1.1")
 			}},
-		{"a scope goes on after it failed", NeverReversed, "after the decision to compensate its scope",
+		{"a scope continues after it failed", NeverReversed, "after the decision to compensate its scope",
 			func(w *world) { w.step("tried", "1.1.2", query) }},
 		{"a scope is decided twice", NeverReversed, "was recorded twice", func(w *world) {
 			w.record("tried", &treatyv1.Record{Kind: &treatyv1.Record_ScopeCompensationDecided{
@@ -155,7 +155,7 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		{"a participant of a broadcast was left out", AllOrNothing, "wasn't done by b.B", func(w *world) {
 			w.broadcast().Participants = append(w.broadcast().Participants, "b.B")
 		}},
-		{"a broadcast went to somebody else", DurableBeforeSent, "no broadcast in the journal goes there",
+		{"a broadcast went to another participant", DurableBeforeSent, "no broadcast in the journal goes there",
 			func(w *world) {
 				w.intent("tried", "3.1.1").GetRecord().GetStepScheduled().Participant = "b.B"
 			}},
@@ -237,7 +237,7 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 			func(w *world) {
 				w.intent("beside", "1.2.1").Time = timestamppb.New(w.clock)
 			}},
-		{"a child that is compensated before its parent decides so", DurableBeforeSent,
+		{"a child that is compensated before its parent decides to", DurableBeforeSent,
 			"before the parent recorded that it would compensate",
 			func(w *world) {
 				for _, r := range w.saga("beside").Records {
@@ -249,7 +249,7 @@ func TestPlantedViolationsOfTheLanguageAreFound(t *testing.T) {
 		{"a child acts after it succeeded", NothingAfterTheEnd, "took effect at card", func(w *world) {
 			w.edit("child", "1", Action, func(r *Row) { r.Time = w.clock.Add(-time.Millisecond) })
 		}},
-		{"a saga of its own is undone after it succeeded", NothingAfterTheEnd, "after the saga's end", func(w *world) {
+		{"a saga without a parent is undone after success", NothingAfterTheEnd, "after the saga's end", func(w *world) {
 			w.record("won", &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{
 				CompensationDecided: &treatyv1.CompensationDecided{
 					Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,

@@ -79,7 +79,7 @@ func TestEffects(t *testing.T) {
 		{"an inspected applicant", []done{registered, inspected}, nil,
 			[]string{"applicants/ada register/REG-1", "inspections/1"}},
 		{"who is forgotten", []done{registered, inspected, forgotten}, nil, []string{"", "", ""}},
-		{"a card to an address that is known", []done{posted, issued, extra}, nil,
+		{"a card posted to a known address", []done{posted, issued, extra}, nil,
 			[]string{"customers/ada@1", "cards/main", "cards/extra customers/bob@1"}},
 		{"and to one that was forgotten", []done{posted, forgotten, issued}, nil,
 			[]string{"", "", "cards/main customers/ada@1"}},
@@ -87,7 +87,7 @@ func TestEffects(t *testing.T) {
 		{"a review", []done{reviewed(&notificationv1.SendReviewRequest{Customer: ada})}, nil, []string{"messages/1"}},
 		{"of a round that is over", []done{reviewed(nil)}, []audit.Effect{{Resource: "messages/1"}},
 			[]string{"messages/1"}},
-		{"of a round that is over, which may have been erased", []done{reviewed(nil)}, nil, []string{""}},
+		{"of an earlier round, which may have been erased", []done{reviewed(nil)}, nil, []string{""}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			effects, entries := newEffects("any"), make([]entry, len(test.ledger))

@@ -65,7 +65,7 @@ func TestProcessIsKilledAndStartedAgain(t *testing.T) {
 	}
 	select {
 	case err := <-died:
-		t.Errorf("told of a death that was wanted: %v", err)
+		t.Errorf("a death on purpose was reported: %v", err)
 	default:
 	}
 }
@@ -78,7 +78,7 @@ func TestProcessThatEndsByItselfIsTold(t *testing.T) {
 	err := <-died
 	dead := new(DiedError)
 	if !errors.As(err, &dead) || dead.Process != p || !strings.Contains(err.Error(), "exit status 3") {
-		t.Errorf("told %v, want that failer ended with exit status 3", err)
+		t.Errorf("got %v, want that failer ended with exit status 3", err)
 	}
 	if tail := p.Tail(5); tail != "no database" {
 		t.Errorf("its log ends %q", tail)

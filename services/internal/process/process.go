@@ -1,5 +1,5 @@
-// Package process runs one of Acme's services as a process of its own. It holds what the services' main functions have
-// in common: flags, signals, logging, OpenTelemetry, the database with its inbox, and the gRPC server.
+// Package process runs one of Acme's services as a separate process. It holds what the services' main functions have in
+// common: flags, signals, logging, OpenTelemetry, the database with its inbox, and the gRPC server.
 //
 // A service describes itself with a [Service] and passes it to [Main]:
 //
@@ -27,7 +27,7 @@ import (
 
 // Service describes a service to [Main].
 type Service struct {
-	// Name is the service's name in its flags, logs and telemetry. The database file is called after it by default.
+	// Name is the service's name in its flags, logs and telemetry. The database file is named after it by default.
 	Name string
 
 	// Listen is the default address to listen on, "host:port".

@@ -26,7 +26,7 @@ const (
 	// WAL lets readers continue while a transaction writes. It is the default.
 	WAL Journal = "wal"
 
-	// Rollback is for files that are also opened by an SQLite library without shared memory.
+	// Rollback is for files that are also opened by a SQLite library without shared memory.
 	Rollback Journal = "delete"
 )
 
@@ -46,8 +46,8 @@ type Params struct {
 // ErrNewer is returned by Open if a later version of the program wrote the file.
 var ErrNewer = errors.New("a newer version of the program wrote the database")
 
-// ErrNotDatabase is returned by Open if the file is damaged or isn't an SQLite database.
-var ErrNotDatabase = errors.New("the file is damaged or not an SQLite database")
+// ErrNotDatabase is returned by Open if the file is damaged or isn't a SQLite database.
+var ErrNotDatabase = errors.New("the file is damaged or not a SQLite database")
 
 // Open opens a database and migrates its schema. A commit is on disk when it returns (synchronous=FULL). Foreign keys
 // are enforced. Errors name the file.

@@ -12,7 +12,7 @@ export interface UserDataDeleted {
   erased: { kind: string; deleted: number; anonymized: number }[];
 }
 
-/** Deletes the messages to a customer, and remembers not to send any more. */
+/** Deletes the messages to a customer, and remembers not to send more. */
 export function deleteUserData(database: Database, _: Command | undefined, r: DeleteUserDataRequest): UserDataDeleted {
   if (!customerName.test(r.customer)) throw invalid("customer: want customers/{customer}");
   database.run("INSERT INTO forgotten (customer) VALUES (?) ON CONFLICT DO NOTHING", [r.customer]);
