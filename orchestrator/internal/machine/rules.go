@@ -128,7 +128,7 @@ func (m *Machine) checkWait(wait *Wait) string {
 		awaits += len(open.Scheduled.GetEvents())
 	}
 	if awaits > maxAwaits {
-		return fmt.Sprintf("the saga awaits %d events in total; at most %d are allowed; limit saga.Each with saga.AtMost",
+		return fmt.Sprintf("the saga awaits %d events; at most %d are allowed; limit saga.Each with saga.AtMost",
 			awaits, maxAwaits)
 	}
 	for _, key := range wait.Events {
