@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -120,7 +121,7 @@ func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
 	default:
 		return nil, false
 	}
-	name := saga.GetName() + "/steps/" + saga.GetSuspension().GetStep()
+	name := wire.JoinStep(saga.GetName(), saga.GetSuspension().GetStep())
 	for _, step := range saga.GetSteps() {
 		if step.GetName() == name {
 			return step, pivot
