@@ -12,26 +12,26 @@ import (
 
 // The gRPC metadata of a call made for a saga.
 const (
-	// SagaKey holds the saga's name, "sagas/{saga}".
+	// SagaKey, treaty-saga, holds the saga's name, "sagas/{saga}".
 	SagaKey = wire.SagaKey
 
-	// CommandIDKey holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step have the same command id,
-	// in both directions.
+	// CommandIDKey, treaty-command-id, holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step have
+	// the same command id, in both directions.
 	CommandIDKey = wire.CommandIDKey
 
-	// DirectionKey holds "action" or "compensation".
+	// DirectionKey, treaty-direction, holds "action" or "compensation".
 	DirectionKey = wire.DirectionKey
 
-	// AttemptKey holds the number of the attempt in decimal, starting at 1.
+	// AttemptKey, treaty-attempt, holds the number of the attempt in decimal, starting at 1.
 	AttemptKey = wire.AttemptKey
 
-	// EpochKey holds the fencing epoch of the orchestrator that sent the command, in decimal.
+	// EpochKey, treaty-epoch, holds the fencing epoch of the orchestrator that sent the command, in decimal.
 	EpochKey = wire.EpochKey
 )
 
-// PendingKey is the trailer of a call that is answered OK although its command is completed later. It holds the number
-// of seconds, in decimal from 1 to 86400, after which the orchestrator sends the command again unless it has received a
-// completion or a heartbeat.
+// PendingKey, treaty-pending, is the trailer of a call that is answered OK although its command is completed later. It
+// holds the number of seconds, in decimal from 1 to 86400, after which the orchestrator sends the command again unless
+// it has received a completion or a heartbeat.
 const PendingKey = wire.PendingKey
 
 // Outgoing returns a context whose outgoing calls carry the command's metadata. Use it in a participant's tests to send
