@@ -264,7 +264,8 @@ func (c *client) call(ctx context.Context, r request, patience time.Duration) er
 	// The content of the reply doesn't matter, so an empty message receives it.
 	err := c.company.Conn(company.Orchestrator).Invoke(ctx, "/"+r.definition, r.message, new(emptypb.Empty), options...)
 	// The header also names a saga whose start is in doubt. Such a start isn't acknowledged.
-	if name := strings.Join(header.Get(wire.SagaKey), ""); name != "" && reasonOf(err) != treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT {
+	inDoubt := reasonOf(err) == treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT
+	if name := strings.Join(header.Get(wire.SagaKey), ""); name != "" && !inDoubt {
 		c.acknowledged(r, name)
 	}
 	return err

@@ -3,7 +3,6 @@ package tlsfiles
 import (
 	"context"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,11 +10,13 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/treatyhq/treaty/internal/testkit"
 )
 
 // gRPC requires ALPN, and sets the server name from the target if none is configured.
 func TestGRPCOverMutualTLS(t *testing.T) {
-	a := newAuthority(t, "ca")
+	a := testkit.NewAuthority(t)
 	f := newFiles(t)
 	f.renew(t, a, "localhost")
 	server, err := Server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.ca})
@@ -26,29 +27,17 @@ func TestGRPCOverMutualTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(server)))
 	healthpb.RegisterHealthServer(s, health.NewServer())
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(listener) })
-	defer func() { s.Stop(); serving.Wait() }()
-
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	_, port, _ := net.SplitHostPort(testkit.Serve(t, s))
 	for host, fine := range map[string]bool{"localhost": true, "127.0.0.1": false} {
-		conn, err := grpc.NewClient(net.JoinHostPort(host, port),
+		conn := testkit.Dial(t, net.JoinHostPort(host, port),
 			grpc.WithTransportCredentials(credentials.NewTLS(client)))
-		if err != nil {
-			t.Fatal(err)
-		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 		cancel()
 		if (err == nil) != fine {
 			t.Errorf("%s: got %v", host, err)
 		}
-		_ = conn.Close()
 	}
 }

@@ -1,99 +1,30 @@
 package tlsfiles
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/treatyhq/treaty/internal/testkit"
 )
-
-// authority issues certificates for a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	a := &authority{}
-	template := template(name)
-	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
-	a.cert, a.key = a.issue(t, template)
-	return a
-}
-
-func template(name string) *x509.Certificate {
-	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
-	return &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-		DNSNames:     []string{name},
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-}
-
-// issue signs a certificate. An authority without a certificate signs its own.
-func (a *authority) issue(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
-
-func write(t *testing.T, file, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // files are the files of one side.
 type files struct{ ca, cert, key string }
 
 func newFiles(t *testing.T) files {
 	dir := t.TempDir()
-	return files{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	return files{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "own.pem"), filepath.Join(dir, "own.key")}
 }
 
 // renew writes a new certificate for a name, and the authority.
-func (f files) renew(t *testing.T, a *authority, name string) {
+func (f files) renew(t *testing.T, a *testkit.Authority, name string) {
 	t.Helper()
-	cert, key := a.issue(t, template(name))
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, f.ca, "CERTIFICATE", a.cert.Raw)
-	write(t, f.cert, "CERTIFICATE", cert.Raw)
-	write(t, f.key, "EC PRIVATE KEY", der)
+	dir := filepath.Dir(f.ca)
+	testkit.WriteFile(t, dir, "ca.pem", a.PEM())
+	a.Issue(t, name).Write(t, dir, "own")
 }
 
 // handshake returns the errors of both sides.
@@ -134,7 +65,7 @@ func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr e
 }
 
 func TestMutualTLSWithReload(t *testing.T) {
-	old := newAuthority(t, "old")
+	old := testkit.NewAuthority(t)
 	s, c := newFiles(t), newFiles(t)
 	s.renew(t, old, "server.test")
 	c.renew(t, old, "client.test")
@@ -156,7 +87,7 @@ func TestMutualTLSWithReload(t *testing.T) {
 	}
 	expect("at first", true)
 
-	next := newAuthority(t, "next")
+	next := testkit.NewAuthority(t)
 	s.renew(t, next, "server.test")
 	expect("the server's files changed, the client's didn't", false)
 	c.renew(t, next, "client.test")
@@ -175,7 +106,7 @@ func TestMutualTLSWithReload(t *testing.T) {
 }
 
 func TestServerName(t *testing.T) {
-	a := newAuthority(t, "ca")
+	a := testkit.NewAuthority(t)
 	f := newFiles(t)
 	f.renew(t, a, "server.test")
 	server, err := Server(ServerParams{Cert: f.cert, Key: f.key})
@@ -210,7 +141,7 @@ func TestServerName(t *testing.T) {
 }
 
 func TestClientWithoutCertificateIsRefused(t *testing.T) {
-	a := newAuthority(t, "ca")
+	a := testkit.NewAuthority(t)
 	f := newFiles(t)
 	f.renew(t, a, "server.test")
 	server, err := Server(ServerParams{Cert: f.cert, Key: f.key, ClientCA: f.ca})
@@ -227,7 +158,7 @@ func TestClientWithoutCertificateIsRefused(t *testing.T) {
 }
 
 func TestBadFiles(t *testing.T) {
-	a := newAuthority(t, "ca")
+	a := testkit.NewAuthority(t)
 	f := newFiles(t)
 	f.renew(t, a, "server.test")
 	other := newFiles(t)

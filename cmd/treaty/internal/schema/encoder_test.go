@@ -10,28 +10,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
+	"github.com/treatyhq/treaty/internal/testkit"
 )
 
 // connected returns an encoder that finds types at a server.
 func connected(t testing.TB, address string) *Encoder {
 	t.Helper()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	types := New(context.Background(), conn, 10*time.Second)
-	t.Cleanup(func() {
-		types.Close()
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	types := New(context.Background(), testkit.Dial(t, address), 10*time.Second)
+	t.Cleanup(types.Close)
 	return &Encoder{schema: types}
 }
 

@@ -7,8 +7,6 @@ package servertest
 
 import (
 	"context"
-	"errors"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -23,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -79,11 +78,7 @@ func New(t *testing.T, options ...Option) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Address: listener.Addr().String()}
+	s := &Server{}
 	server := grpc.NewServer()
 	treatyv1.RegisterSagaServiceServer(server, s)
 	treatyv1.RegisterEventServiceServer(server, s)
@@ -93,14 +88,7 @@ func New(t *testing.T, options ...Option) *Server {
 			DescriptorResolver: resolver{files},
 		}))
 	}
-	gone := make(chan error, 1)
-	go func() { gone <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-gone; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			t.Error(err)
-		}
-	})
+	s.Address = testkit.Serve(t, server)
 	return s
 }
 
