@@ -14,10 +14,10 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// ErrStepOver is returned by a [Completer] if the saga no longer waits for the command. For example, the command took
+// ErrStepEnded is returned by a [Completer] if the saga no longer waits for the command. For example, the command took
 // too long and the saga is already compensating, or the saga no longer exists. Retrying won't help. The effect of the
 // command stays until its compensation arrives.
-var ErrStepOver = errors.New("the saga no longer waits for this command")
+var ErrStepEnded = errors.New("the saga no longer waits for this command")
 
 // Completer completes commands that were accepted with [Pending], by calling the orchestrator. It stores nothing and
 // doesn't retry. If a completion doesn't get through, the orchestrator sends the command again after the wait given to
@@ -33,7 +33,7 @@ func NewCompleter(connection grpc.ClientConnInterface) *Completer {
 
 // Complete completes a command with the reply of its method. Only the command's id and direction are used. Complete
 // returns after the orchestrator has stored the reply durably. Completing a command again with the same reply changes
-// nothing. The error is ErrStepOver or wraps the status of the call. The context should have a deadline.
+// nothing. The error is ErrStepEnded or wraps the status of the call. The context should have a deadline.
 func (c *Completer) Complete(ctx context.Context, command Command, reply proto.Message) error {
 	packed, err := anypb.New(reply)
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *Completer) complete(ctx context.Context, command Command, request *trea
 }
 
 // Heartbeat says that the participant is still working on a command: the orchestrator starts to wait again, for the
-// time given to [Pending]. Send heartbeats more often than that. If the error is ErrStepOver, stop the work. Any other
+// time given to [Pending]. Send heartbeats more often than that. If the error is ErrStepEnded, stop the work. Any other
 // error wraps the status of the call and can be ignored until the next heartbeat.
 func (c *Completer) Heartbeat(ctx context.Context, command Command) error {
 	_, err := c.sagas.HeartbeatStep(ctx, &treatyv1.HeartbeatStepRequest{
@@ -93,7 +93,7 @@ func completerError(doing string, command Command, err error) error {
 	case codes.OK:
 		return nil
 	case codes.FailedPrecondition, codes.NotFound:
-		return fmt.Errorf("%s %s (%s): %w: %w", doing, command.CommandID, command.Direction, ErrStepOver, err)
+		return fmt.Errorf("%s %s (%s): %w: %w", doing, command.CommandID, command.Direction, ErrStepEnded, err)
 	default:
 		return fmt.Errorf("%s %s (%s): %w", doing, command.CommandID, command.Direction, err)
 	}

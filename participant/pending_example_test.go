@@ -99,7 +99,7 @@ func (s *inspections) inspect(ctx context.Context, command participant.Command) 
 		return err
 	}
 	// If this fails, the orchestrator sends the command again after an hour and receives the stored reply.
-	if err := s.completer.Complete(ctx, command, inspected); !errors.Is(err, participant.ErrStepOver) {
+	if err := s.completer.Complete(ctx, command, inspected); !errors.Is(err, participant.ErrStepEnded) {
 		return err
 	}
 	return nil // The compensation will arrive.

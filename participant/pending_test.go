@@ -127,7 +127,7 @@ func TestCompleter(t *testing.T) {
 			"refuse":    completer.Refuse(t.Context(), action, refusal),
 			"heartbeat": completer.Heartbeat(t.Context(), action),
 		} {
-			if errors.Is(err, participant.ErrStepOver) != over || status.Code(err) != code {
+			if errors.Is(err, participant.ErrStepEnded) != over || status.Code(err) != code {
 				t.Errorf("%s, %s: %v", name, code, err)
 			}
 		}

@@ -162,7 +162,7 @@ func (i *inspector) inform(ctx context.Context) bool {
 	for _, end := range undelivered {
 		if reachable {
 			err := i.informOne(ctx, end)
-			if err == nil || errors.Is(err, participant.ErrStepOver) {
+			if err == nil || errors.Is(err, participant.ErrStepEnded) {
 				continue
 			}
 			slog.WarnContext(ctx, "an inspection has ended, but the orchestrator can't be informed", "command_id",
@@ -220,7 +220,7 @@ func (i *inspector) beatOne(
 	switch err := i.completer.Heartbeat(ctx, command); {
 	case err == nil:
 		return now.Add(heartbeatEvery), true
-	case errors.Is(err, participant.ErrStepOver):
+	case errors.Is(err, participant.ErrStepEnded):
 		// The saga no longer waits. A compensation arrives, or an operator has decided otherwise. Either way,
 		// heartbeats are useless.
 		return now.Add(idle), true
