@@ -246,7 +246,7 @@ func TestInspections(t *testing.T) {
 			told: []string{"15s 3 heartbeat", "25s 3 PassportInspected"},
 		},
 		{
-			name: "undone while it is under way",
+			name: "compensated while it is in flight",
 			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
 				o.ask(t, "3", ada)
 				later(5 * time.Second)

@@ -66,7 +66,7 @@ func TestRetriesUntilItIsDone(t *testing.T) {
 			t.Errorf("four waits of 100 ms took %v", took)
 		}
 		if saga := w.get(handle.ID); saga.GetSteps()[0].GetAttempts().GetCount() != 5 {
-			t.Errorf("the journal tells of %v", saga.GetSteps()[0].GetAttempts())
+			t.Errorf("the journal has %v", saga.GetSteps()[0].GetAttempts())
 		}
 	})
 }
@@ -202,7 +202,7 @@ func TestStartsOnce(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	decision := &treatyv1.Decision{Actor: "ann", Reason: "changed her mind"}
-	t.Run("while an attempt is under way", func(t *testing.T) {
+	t.Run("while an attempt is in flight", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newFixture(t)
 			release := w.participant.stall("action 2")

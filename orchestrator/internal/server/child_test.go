@@ -307,7 +307,7 @@ func TestUndoingAChildFails(t *testing.T) {
 	}{
 		"past its pivot": {machine.ErrPastPivot,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT}},
-		"pivot under way": {machine.ErrPivotInFlight,
+		"pivot in flight": {machine.ErrPivotInFlight,
 			failure{code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT}},
 		"in doubt": {engine.ErrInDoubt,
 			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT}},
