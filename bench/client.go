@@ -19,10 +19,10 @@ import (
 
 // round is the result of one round of the client.
 type round struct {
-	Sagas    int           `json:"sagas"`    // measured
-	AllSagas int           `json:"all"`      // with those of the warm-up
-	Elapsed  time.Duration `json:"elapsed"`  // of the measured part
-	P50      time.Duration `json:"p50"`      // from call to answer
+	Sagas    int           `json:"sagas"`   // measured
+	AllSagas int           `json:"all"`     // with those of the warm-up
+	Elapsed  time.Duration `json:"elapsed"` // of the measured part
+	P50      time.Duration `json:"p50"`     // from call to answer
 	P99      time.Duration `json:"p99"`
 	CPU      time.Duration `json:"cpu"`      // of the client's process, with the warm-up
 	Refusals int           `json:"refusals"` // sagas that were compensated, as requested
