@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -45,10 +47,15 @@ func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified
 		return nil, 0, err
 	}
 	defer func() { _ = store.Close() }() // it was only read
-	found, verified, err := engine.Verify(ctx, engine.VerifyParams{Store: store, Catalog: o.catalog, Definitions: code})
-	for _, f := range found {
-		findings = append(findings, Finding(f))
-	}
+	verified, err = engine.Verify(ctx, engine.VerifyParams{
+		Store: store, Catalog: o.catalog, Definitions: code,
+		Report: func(saga *journal.Row, wrong *treatyv1.SagaSuspended) {
+			findings = append(findings, Finding{
+				Saga: wire.SagaName(saga.ID), Definition: saga.Definition, State: saga.State,
+				Step: wrong.GetStep(), Expected: wrong.GetExpected(), Found: wrong.GetFound(),
+			})
+		},
+	})
 	if err != nil {
 		return findings, verified, fmt.Errorf("verifying the store %s: %w", store.Name(), err)
 	}

@@ -1,6 +1,6 @@
 // Package engine drives sagas. It keeps the open ones, feeds their machines, commits turns in groups, sends commands
 // once their intent is durable, retries them, fires timers, and recovers everything after a crash. It declares the
-// interfaces that it needs ([Store], [Dispatcher], [Observer], [Clock]), and knows neither the database nor how
+// interfaces that it needs ([Store], [Dispatcher] and [Observer]), and knows neither the database nor how
 // participants are called.
 //
 // # A start

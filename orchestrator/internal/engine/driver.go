@@ -114,7 +114,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if err := d.loader.ensureLoaded(inst, m); err != nil {
 		return nil, err
 	}
-	out, err := inst.machine.Apply(d.config.Clock.Now(), m.input)
+	out, err := inst.machine.Apply(d.config.now(), m.input)
 	if err != nil {
 		return nil, err
 	}

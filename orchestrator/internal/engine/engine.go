@@ -30,8 +30,8 @@ type Config struct {
 	// Logger receives what an operator should know, and the log records of saga code. Default slog.Default.
 	Logger *slog.Logger
 
-	// Clock tells the time. Default: the machine's clock.
-	Clock Clock
+	// now tells the time. Default time.Now. Tests set it to turn the clock back, which testing/synctest can't.
+	now func() time.Time
 
 	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept
 	// forever.
@@ -72,13 +72,13 @@ func New(config Config) (*Engine, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	if config.Clock == nil {
-		config.Clock = wallClock{}
+	if config.now == nil {
+		config.now = time.Now
 	}
 	if config.EvictAfter <= 0 {
 		config.EvictAfter = 5 * time.Second
 	}
-	e := &Engine{config: &config, work: newWork(config.Clock), register: newRegister()}
+	e := &Engine{config: &config, work: newWork(), register: newRegister()}
 	e.loader = &loader{config: e.config, work: e.work}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}
@@ -94,7 +94,7 @@ func New(config Config) (*Engine, error) {
 	}
 	sender.driver = e.driver
 	e.purger = &purger{
-		store: config.Store, clock: config.Clock, work: e.work, logger: config.Logger,
+		store: config.Store, now: config.now, work: e.work, logger: config.Logger,
 		retention: config.Retention, eventRetention: config.EventRetention,
 	}
 	return e, nil

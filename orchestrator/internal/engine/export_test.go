@@ -1,5 +1,7 @@
 package engine
 
+import "time"
+
 // Loaded returns how many sagas are in memory, and how many of them are loaded.
 func (e *Engine) Loaded() (known, loaded int) {
 	e.register.mu.Lock()
@@ -13,4 +15,10 @@ func (e *Engine) Loaded() (known, loaded int) {
 		inst.mu.Unlock()
 	}
 	return known, loaded
+}
+
+// WithNow returns the configuration with another clock.
+func WithNow(config Config, now func() time.Time) Config {
+	config.now = now
+	return config
 }

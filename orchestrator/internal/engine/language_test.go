@@ -555,28 +555,23 @@ func TestVerify(t *testing.T) {
 		w := language(t, awaiter)
 		handle := w.start(1)
 		synctest.Wait()
-		verify := func(code registrar) []engine.Finding {
-			findings, verified, err := engine.Verify(t.Context(),
-				engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: code})
-			if err != nil || verified != 1 {
-				t.Fatalf("verified %d: %v", verified, err)
-			}
-			return findings
+		if n, findings := w.verify(w.code); n != 1 || len(findings) > 0 {
+			t.Errorf("%d sagas, found %v", n, findings)
 		}
-		if findings := verify(w.code); len(findings) > 0 {
-			t.Errorf("found %v", findings)
-		}
-		if findings := verify(registrar{}); len(findings) != 1 || findings[0].Found != "none is registered" {
+		if _, findings := w.verify(nil); len(findings) != 1 || findings[0].GetFound() != "none is registered" {
 			t.Errorf("without code: found %v", findings)
 		}
 		other := make(registrar)
 		saga.Register(other, benchv1.WorkSagas_Run_FullMethodName, twoSteps)
-		want := []engine.Finding{{
-			Saga: "sagas/" + handle.ID, Definition: definition, State: treatyv1.SagaState_SAGA_STATE_RUNNING, Step: "2",
-			Expected: "wait 2 for acme.identity.v1.ApplicantVerified of applicants/ada with a timeout",
-			Found:    "step 2 " + action,
-		}}
-		if diff := cmp.Diff(want, verify(other)); diff != "" {
+		_, findings := w.verify(other)
+		if len(findings) != 1 {
+			t.Fatalf("with other code: found %v", findings)
+		}
+		got := [3]string{findings[0].GetStep(), findings[0].GetExpected(), findings[0].GetFound()}
+		want := [3]string{
+			"2", "wait 2 for acme.identity.v1.ApplicantVerified of applicants/ada with a timeout", "step 2 " + action,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("with other code (-want +got):\n%s", diff)
 		}
 		if row, err := w.store.Get(t.Context(), handle.ID); err != nil ||
@@ -659,10 +654,8 @@ func TestJournalOfANewerVersion(t *testing.T) {
 		if err := w.engine.Cancel(t.Context(), newer.ID, nil); !errors.Is(err, machine.ErrJournal) {
 			t.Errorf("cancelling it: %v", err)
 		}
-		findings, _, err := engine.Verify(t.Context(),
-			engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: w.code})
-		if err != nil || len(findings) != 1 || !strings.Contains(findings[0].Found, "newer") {
-			t.Errorf("the gate found %v: %v", findings, err)
+		if _, findings := w.verify(w.code); len(findings) != 1 || !strings.Contains(findings[0].GetFound(), "newer") {
+			t.Errorf("the gate found %v", findings)
 		}
 	})
 }

@@ -18,7 +18,7 @@ func (e *Engine) Publish(ctx context.Context, events []*journal.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	now := e.config.Clock.Now().UTC()
+	now := e.config.now().UTC()
 	for _, event := range events {
 		event.StoreTime = now
 		if event.Time.IsZero() {

@@ -21,14 +21,14 @@ const (
 // saga that hasn't ended.
 type purger struct {
 	store          Store
-	clock          Clock
+	now            func() time.Time
 	work           *work
 	logger         *slog.Logger
 	retention      map[string]time.Duration // of sagas, by definition
 	eventRetention time.Duration            // 0 means forever
 
 	mu      sync.Mutex
-	stop    func() bool
+	timer   *time.Timer
 	stopped bool
 }
 
@@ -42,7 +42,7 @@ func (p *purger) start() {
 	if p.stopped {
 		return
 	}
-	p.stop = p.clock.AfterFunc(purgeInterval, func() {
+	p.timer = time.AfterFunc(purgeInterval, func() {
 		if !p.work.Enter() {
 			return
 		}
@@ -57,14 +57,14 @@ func (p *purger) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
-	if p.stop != nil {
-		p.stop()
+	if p.timer != nil {
+		p.timer.Stop()
 	}
 }
 
 // purge deletes all that is older than its retention.
 func (p *purger) purge(ctx context.Context) {
-	now := p.clock.Now()
+	now := p.now()
 	byRetention := make(map[time.Duration][]string)
 	for definition, retention := range p.retention {
 		byRetention[retention] = append(byRetention[retention], definition)

@@ -68,7 +68,7 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect, earlier earl
 		request: requestOf(effect),
 		trace:   inst.machine.Saga().Started.GetTrace(), kind: step.Scheduled.GetKind(),
 		participant: step.Scheduled.GetParticipant(), attempts: int(step.Attempts),
-		mayHaveRun: earlier == maybeSent, startTime: s.config.Clock.Now(),
+		mayHaveRun: earlier == maybeSent, startTime: s.config.now(),
 	}
 	scheduled := step.ScheduleTime
 	if effect.Direction == Compensation {
@@ -202,14 +202,14 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.Outcome, bool) {
 		}
 		d.mayHaveRun = true
 		if answer.Pending > 0 {
-			inTime := d.completeBy.IsZero() || s.config.Clock.Now().Before(d.completeBy)
+			inTime := d.completeBy.IsZero() || s.config.now().Before(d.completeBy)
 			if !d.abandoned && inTime {
 				return 0, false
 			}
 			return d.outcomeOnGivingUp(), true
 		}
 	}
-	if d.abandoned || d.exhausted(s.config.Clock.Now()) {
+	if d.abandoned || d.exhausted(s.config.now()) {
 		return d.outcomeOnGivingUp(), true
 	}
 	return 0, false
@@ -224,7 +224,7 @@ func (s *sender) waitForParticipant(d *delivery) bool {
 		return false
 	}
 	d.waiting, d.parked, d.waitsLong = true, true, true
-	d.pauseStart, d.stopWait = s.config.Clock.Now(), cancel
+	d.pauseStart, d.stopWait = s.config.now(), cancel
 	s.driver.evictIfIdle(d.inst)
 	return true
 }
@@ -240,7 +240,7 @@ func (s *sender) waitForRetry(d *delivery, delay time.Duration) {
 
 // waitForCompletion makes an accepted command wait for its completion. The caller holds the lock.
 func (s *sender) waitForCompletion(d *delivery) {
-	now := s.config.Clock.Now()
+	now := s.config.now()
 	wait := d.patience
 	if !d.completeBy.IsZero() {
 		wait = min(wait, max(d.completeBy.Sub(now), 0))
@@ -254,9 +254,9 @@ func (s *sender) waitForCompletion(d *delivery) {
 }
 
 func (s *sender) startTimer(d *delivery, wait time.Duration) {
-	d.nextTime = s.config.Clock.Now().Add(wait)
-	stop := s.config.Clock.AfterFunc(wait, func() { s.resume(d) })
-	d.stopWait = func() { stop() }
+	d.nextTime = s.config.now().Add(wait)
+	timer := time.AfterFunc(wait, func() { s.resume(d) })
+	d.stopWait = func() { timer.Stop() }
 }
 
 // postpone restarts the wait of an accepted command, since its participant still works on it. It returns false when no
@@ -287,7 +287,7 @@ func (s *sender) resume(d *delivery) {
 		return
 	}
 	if d.parked || d.accepted {
-		d.paused += s.config.Clock.Now().Sub(d.pauseStart)
+		d.paused += s.config.now().Sub(d.pauseStart)
 	}
 	d.waiting, d.parked, d.accepted, d.waitsLong, d.stopWait, d.nextTime = false, false, false, false, nil, time.Time{}
 	unloaded := d.request == nil

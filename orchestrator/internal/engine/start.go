@@ -82,7 +82,7 @@ func (e *Engine) start(ctx context.Context, params StartParams, mode startMode) 
 }
 
 func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMode) (*Handle, error) {
-	now := e.config.Clock.Now()
+	now := e.config.now()
 	id := params.SagaID
 	if id == "" {
 		id = NewID(now, params.Definition, params.RequestID)

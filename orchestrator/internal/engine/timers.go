@@ -17,27 +17,27 @@ const (
 
 // timers wake sagas when they are due.
 type timers struct {
-	clock  Clock
+	now    func() time.Time
 	store  Store
 	logger *slog.Logger
 	fire   func(id string) // doesn't block
 
-	mu      sync.Mutex
-	armed   map[string]*timer
-	until   time.Time           // all timers due before this moment are in memory
-	newer   map[string]struct{} // the sagas whose timers were set during the current scan; nil while no scan runs
-	stop    func() bool
-	stopped bool
+	mu       sync.Mutex
+	armed    map[string]*timer
+	until    time.Time           // all timers due before this moment are in memory
+	newer    map[string]struct{} // the sagas whose timers were set during the current scan; nil while no scan runs
+	nextScan *time.Timer
+	stopped  bool
 }
 
 type timer struct {
-	due  time.Time
-	stop func() bool
+	due   time.Time
+	clock *time.Timer
 }
 
 func newTimers(config *Config, fire func(id string)) *timers {
 	return &timers{
-		clock: config.Clock, store: config.Store, logger: config.Logger, fire: fire, armed: make(map[string]*timer),
+		now: config.now, store: config.Store, logger: config.Logger, fire: fire, armed: make(map[string]*timer),
 	}
 }
 
@@ -58,18 +58,18 @@ func (t *timers) setLocked(id string, due time.Time) {
 		return
 	}
 	if old != nil {
-		old.stop()
+		old.clock.Stop()
 		delete(t.armed, id)
 	}
 	if due.IsZero() || due.After(t.until) || t.stopped {
 		return
 	}
-	if !due.After(t.clock.Now()) {
+	if !due.After(t.now()) {
 		t.fire(id)
 		return
 	}
 	next := &timer{due: due}
-	next.stop = t.clock.AfterFunc(due.Sub(t.clock.Now()), func() { t.fired(id, next) })
+	next.clock = time.AfterFunc(due.Sub(t.now()), func() { t.fired(id, next) })
 	t.armed[id] = next
 }
 
@@ -81,7 +81,7 @@ func (t *timers) fired(id string, timer *timer) {
 		return // it was set again
 	}
 	delete(t.armed, id)
-	if timer.due.After(t.clock.Now()) {
+	if timer.due.After(t.now()) {
 		t.setLocked(id, timer.due) // the clock was set back
 		t.mu.Unlock()
 		return
@@ -92,7 +92,7 @@ func (t *timers) fired(id string, timer *timer) {
 
 // scan reads the timers within the horizon from the store, and schedules the next scan.
 func (t *timers) scan() {
-	now := t.clock.Now()
+	now := t.now()
 	t.mu.Lock()
 	if t.stopped {
 		t.mu.Unlock()
@@ -118,7 +118,7 @@ func (t *timers) scan() {
 	defer t.mu.Unlock()
 	t.newer = nil
 	if !t.stopped {
-		t.stop = t.clock.AfterFunc(timerHorizon, t.scan)
+		t.nextScan = time.AfterFunc(timerHorizon, t.scan)
 	}
 }
 
@@ -127,11 +127,11 @@ func (t *timers) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
-	if t.stop != nil {
-		t.stop()
+	if t.nextScan != nil {
+		t.nextScan.Stop()
 	}
 	for id, timer := range t.armed {
-		timer.stop()
+		timer.clock.Stop()
 		delete(t.armed, id)
 	}
 }

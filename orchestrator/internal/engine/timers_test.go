@@ -56,15 +56,6 @@ func TestScanKeepsNewerTimers(t *testing.T) {
 	})
 }
 
-// stepped is a clock that is set back.
-type stepped struct{ back atomic.Int64 }
-
-func (c *stepped) Now() time.Time {
-	return time.Now().Add(-time.Duration(c.back.Load()))
-}
-
-func (c *stepped) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
-
 // TestClockIsPutBack turns the clock back before a timer fires. The timer is set again and fires when it is due.
 func TestClockIsPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -73,15 +64,17 @@ func TestClockIsPutBack(t *testing.T) {
 			return &benchv1.RunDone{}, nil
 		})
 		w.stop()
-		clock := new(stepped)
-		w.engine, _ = engine.New(engine.Config{Store: w.store, Dispatcher: w.participant, Catalog: w.catalog,
-			Definitions: w.code, Clock: clock})
+		var back atomic.Int64
+		config := engine.Config{Store: w.store, Dispatcher: w.participant, Catalog: w.catalog, Definitions: w.code}
+		w.engine, _ = engine.New(engine.WithNow(config, func() time.Time {
+			return time.Now().Add(-time.Duration(back.Load()))
+		}))
 		if _, err := w.engine.Recover(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		handle := w.start(1)
-		clock.back.Store(int64(time.Millisecond))
+		back.Store(int64(time.Millisecond))
 		w.await(handle.ID)
 		if took := time.Since(began); took > 11*time.Second {
 			t.Errorf("a sleep of 10 s took %v after the clock was put back by 1 ms", took)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -24,73 +23,56 @@ type VerifyParams struct {
 
 	// Definitions holds the code of each saga definition, by its name.
 	Definitions map[string]machine.Code
+
+	// Report is called for each saga that can't continue: Step says where the code differs from the journal, or is
+	// empty when the saga can't run at all, Expected what the journal holds there, and Found what the code does.
+	Report func(saga *journal.Row, wrong *treatyv1.SagaSuspended)
 }
 
-// Finding is an open saga that can't continue with the code.
-type Finding struct {
-	// Saga is the saga's name, "sagas/{saga}".
-	Saga string
-
-	// Definition is the saga's definition.
-	Definition string
-
-	// State is the saga's state.
-	State treatyv1.SagaState
-
-	// Step is the step at which the code differs from the journal; empty when the saga can't run at all.
-	Step string
-
-	// Expected is what the journal holds there.
-	Expected string
-
-	// Found is what the code does there.
-	Found string
-}
-
-// Verify replays every open saga against the code, without any effect, and returns the sagas that can't continue and
-// how many open sagas there are. It also tries the next turn without recording it, and so finds a saga that the code
-// would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read.
-func Verify(ctx context.Context, params VerifyParams) (findings []Finding, verified int, err error) {
+// Verify replays every open saga against the code, without any effect, and returns how many open sagas there are. It
+// reports the sagas that can't continue. It also tries the next turn without recording it, and so finds a saga that the
+// code would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read.
+func Verify(ctx context.Context, params VerifyParams) (verified int, err error) {
 	for after := ""; ; {
-		page, err := params.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage,
-			Which: journal.Unended})
+		page, err := params.Store.Open(ctx, journal.OpenParams{
+			After: after, Limit: recoverPage, Which: journal.Unended,
+		})
 		if err != nil {
-			return findings, verified, fmt.Errorf("reading open sagas: %w", err)
+			return verified, fmt.Errorf("reading open sagas: %w", err)
 		}
 		for _, stored := range page {
 			after = stored.Row.ID
 			verified++
-			if finding := params.verify(stored); finding != nil {
-				finding.Saga, finding.Definition, finding.State = wire.SagaName(
-					stored.Row.ID), stored.Row.Definition, stored.Row.State
-				findings = append(findings, *finding)
+			if wrong := params.verify(stored); wrong != nil {
+				params.Report(&stored.Row, wrong)
 			}
 		}
 		if len(page) < recoverPage {
-			return findings, verified, nil
+			return verified, nil
 		}
 	}
 }
 
-func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
+// verify returns why a saga can't continue, or nil.
+func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 	if stored.Err != nil {
-		return &Finding{Expected: "a journal that can be read", Found: stored.Err.Error()}
+		return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: stored.Err.Error()}
 	}
 	saga, err := fold(stored)
 	switch {
 	case err != nil:
-		return &Finding{Expected: "a journal that can be read", Found: err.Error()}
+		return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: err.Error()}
 	case saga.CompensationDecided != nil:
 		return nil // it is being compensated, which needs no code
 	}
 	code := p.Definitions[stored.Row.Definition]
 	if code == nil {
-		return &Finding{Expected: "code for " + stored.Row.Definition, Found: "none is registered"}
+		return &treatyv1.SagaSuspended{Expected: "code for " + stored.Row.Definition, Found: "none is registered"}
 	}
-	m, finding := p.replay(stored, code)
+	m, wrong := p.replay(stored, code)
 	defer func() { m.Close() }()
-	if finding != nil {
-		return finding
+	if wrong != nil {
+		return wrong
 	}
 	if suspension := saga.Suspension; suspension != nil {
 		out, err := m.Apply(saga.UpdateTime, machine.Resume{Action: machine.Retry})
@@ -99,25 +81,27 @@ func (p *VerifyParams) verify(stored *journal.Journal) *Finding {
 			return nil // an operator must decide about a command first
 		}
 		m.Close()
-		if m, finding = p.replay(stored, code); finding != nil {
-			return finding
+		if m, wrong = p.replay(stored, code); wrong != nil {
+			return wrong
 		}
 		if err := m.Replay(out.Turn); err != nil {
-			return &Finding{Expected: "a journal that can be read", Found: err.Error()}
+			return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: err.Error()}
 		}
 	}
 	// What the code would do next, without an effect.
 	if _, err := m.Apply(saga.UpdateTime, machine.Wake{}); err != nil {
-		return &Finding{Expected: "a saga that continues", Found: err.Error()}
+		return &treatyv1.SagaSuspended{Expected: "a saga that continues", Found: err.Error()}
 	}
 	if stuck := m.Saga().Suspension; stuck != nil {
-		return &Finding{Step: stuck.GetStep(), Expected: "code that continues", Found: stuck.GetMessage()}
+		return &treatyv1.SagaSuspended{
+			Step: stuck.GetStep(), Expected: "code that continues", Found: stuck.GetMessage(),
+		}
 	}
 	return nil
 }
 
 // replay makes the machine of a saga, and returns what doesn't fit.
-func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *Finding) {
+func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *treatyv1.SagaSuspended) {
 	config := Config{Catalog: p.Catalog}
 	m := machine.New(machine.Config{
 		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent,
@@ -126,14 +110,14 @@ func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*mach
 	})
 	for _, turn := range stored.Turns {
 		if err := replayTurn(m, turn); err != nil {
-			return m, &Finding{Expected: "a journal that can be read", Found: err.Error()}
+			return m, &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: err.Error()}
 		}
 		if mismatch := m.Mismatch(); mismatch != nil {
-			return m, &Finding{Step: mismatch.GetStep(), Expected: mismatch.GetExpected(), Found: mismatch.GetFound()}
+			return m, mismatch
 		}
 	}
 	if panicked := m.Panicked(); panicked != "" {
-		return m, &Finding{Expected: "code that doesn't panic", Found: panicked}
+		return m, &treatyv1.SagaSuspended{Expected: "code that doesn't panic", Found: panicked}
 	}
 	return m, nil
 }

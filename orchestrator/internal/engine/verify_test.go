@@ -6,10 +6,24 @@ import (
 	"time"
 
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
+
+// verify verifies the open sagas against other code, and returns how many there are and what was reported.
+func (w *fixture) verify(code registrar) (verified int, reported []*treatyv1.SagaSuspended) {
+	w.t.Helper()
+	verified, err := engine.Verify(w.t.Context(), engine.VerifyParams{
+		Store: w.store, Catalog: w.catalog, Definitions: code,
+		Report: func(_ *journal.Row, wrong *treatyv1.SagaSuspended) { reported = append(reported, wrong) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return verified, reported
+}
 
 // TestVerifyOfAStuckCompensation verifies a saga that is suspended while it compensates. It needs no code.
 func TestVerifyOfAStuckCompensation(t *testing.T) {
@@ -22,10 +36,8 @@ func TestVerifyOfAStuckCompensation(t *testing.T) {
 		if got := w.get(handle.ID); got.GetState() != suspended {
 			t.Fatal(got.GetState())
 		}
-		findings, n, err := engine.Verify(t.Context(),
-			engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: map[string]machine.Code{}})
-		if err != nil || n != 1 || len(findings) != 0 {
-			t.Errorf("no code: %+v, %d, %v", findings, n, err)
+		if n, findings := w.verify(nil); n != 1 || len(findings) != 0 {
+			t.Errorf("no code: %v, %d", findings, n)
 		}
 		other := make(registrar)
 		saga.Register(other, benchv1.WorkSagas_Run_FullMethodName,
@@ -33,10 +45,8 @@ func TestVerifyOfAStuckCompensation(t *testing.T) {
 				saga.Sleep(ctx, time.Hour)
 				return run(ctx, in)
 			})
-		findings, n, err = engine.Verify(t.Context(),
-			engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: other})
-		if err != nil || n != 1 || len(findings) != 0 {
-			t.Errorf("other code: %+v, %d, %v", findings, n, err)
+		if n, findings := w.verify(other); n != 1 || len(findings) != 0 {
+			t.Errorf("other code: %v, %d", findings, n)
 		}
 	})
 }
@@ -61,11 +71,7 @@ func TestVerifyLooksOneStepAhead(t *testing.T) {
 					func(ctx saga.Context) error { saga.Sleep(ctx, time.Hour); return work(ctx, 1) }, broken)
 			})
 		verify := func() int {
-			findings, _, err := engine.Verify(t.Context(),
-				engine.VerifyParams{Store: w.store, Catalog: w.catalog, Definitions: w.code})
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, findings := w.verify(w.code)
 			return len(findings)
 		}
 		before := verify()

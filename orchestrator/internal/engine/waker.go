@@ -25,7 +25,7 @@ const (
 // are due.
 type waker struct {
 	store  Store
-	clock  Clock
+	now    func() time.Time
 	logger *slog.Logger
 
 	timers *timers
@@ -35,7 +35,7 @@ type waker struct {
 
 func newWaker(config *Config, wake func(id string)) *waker {
 	w := &waker{
-		store: config.Store, clock: config.Clock, logger: config.Logger,
+		store: config.Store, now: config.now, logger: config.Logger,
 		queue: &wakeQueue{wake: wake}, events: new(eventWatchers),
 	}
 	w.timers = newTimers(config, w.queue.add)
@@ -58,7 +58,7 @@ func (w *waker) committed(entry *journal.Entry) {
 // sagas they woke, but those are due.
 func (w *waker) eventsFound(ctx context.Context) {
 	w.events.notify()
-	due, err := w.store.Due(ctx, w.clock.Now(), dueScanLimit)
+	due, err := w.store.Due(ctx, w.now(), dueScanLimit)
 	if err != nil {
 		return // the next scan of the timers finds them
 	}
@@ -77,7 +77,7 @@ func (w *waker) nextEvent(ctx context.Context, saga *machine.Saga) (machine.Even
 	if err != nil {
 		w.logger.Error("looking for an event that a saga awaits failed; trying again",
 			"saga", wire.SagaName(saga.ID), "error", err)
-		w.clock.AfterFunc(nextEventRetry, func() { w.queue.add(saga.ID) })
+		time.AfterFunc(nextEventRetry, func() { w.queue.add(saga.ID) })
 		return machine.EventReceived{}, false
 	}
 	if event == nil {

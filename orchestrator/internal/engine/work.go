@@ -11,15 +11,13 @@ import (
 type work struct {
 	*inflight.Counter
 
-	clock Clock
-
 	// ctx ends when attempts in flight are cut off.
 	ctx    context.Context
 	cutOff context.CancelFunc
 }
 
-func newWork(clock Clock) *work {
-	w := &work{Counter: inflight.New(), clock: clock}
+func newWork() *work {
+	w := &work{Counter: inflight.New()}
 	w.ctx, w.cutOff = context.WithCancel(context.Background())
 	return w
 }
@@ -48,13 +46,12 @@ func (w *work) pause(d time.Duration) bool {
 	if w.Closed() {
 		return false
 	}
-	elapsed := make(chan struct{})
-	stop := w.clock.AfterFunc(d, func() { close(elapsed) })
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-elapsed:
+	case <-timer.C:
 		return !w.Closed()
 	case <-w.ctx.Done():
-		stop()
 		return false
 	}
 }
