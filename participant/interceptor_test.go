@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -14,12 +13,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -49,19 +48,7 @@ func servePlain(t *testing.T, log *slog.Logger, register func(*grpc.Server)) *gr
 		grpc.ChainStreamInterceptor(participant.StreamServerInterceptor(log)),
 	)
 	register(server)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return dial(t, listener.Addr().String(), insecure.NewCredentials())
+	return testkit.Dial(t, testkit.Serve(t, server))
 }
 
 // bothServers runs a test on a plain grpc.Server with the interceptor, and on a server made by NewServer.
@@ -80,7 +67,7 @@ func bothServers(
 	t.Run("NewServer", func(t *testing.T) {
 		var log buffer
 		server, _ := serve(t, participant.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, service)
-		connection := dial(t, server.Addr().String(), insecure.NewCredentials())
+		connection := testkit.Dial(t, server.Addr().String())
 		test(t, customerv1.NewCustomerServiceClient(connection), &log)
 	})
 }

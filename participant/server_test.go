@@ -2,16 +2,9 @@ package participant_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,11 +16,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -74,17 +67,6 @@ func start(t *testing.T, server *participant.Server, service customerv1.Customer
 	return stop
 }
 
-func dial(t *testing.T, address string, creds credentials.TransportCredentials) *grpc.ClientConn {
-	t.Helper()
-	connection, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(creds), grpc.WithDisableRetry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = connection.Close() })
-	return connection
-}
-
 func TestMoreServerOptions(t *testing.T) {
 	var command participant.Command
 	server, err := participant.NewServer(participant.Options{MaxMessageBytes: 100,
@@ -105,7 +87,7 @@ func TestMoreServerOptions(t *testing.T) {
 	start(t, server, &fake{get: func(context.Context, string) (*customerv1.Customer, error) {
 		return &customerv1.Customer{}, nil
 	}})
-	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
+	client := customerv1.NewCustomerServiceClient(testkit.Dial(t, server.Addr().String()))
 	want := participant.Command{
 		Saga: "sagas/s", CommandID: "sagas/s/steps/1", Direction: participant.Action, Attempt: 1,
 	}
@@ -124,7 +106,7 @@ func TestLimits(t *testing.T) {
 		&fake{get: func(context.Context, string) (*customerv1.Customer, error) {
 			return &customerv1.Customer{Name: strings.Repeat("x", 2000)}, nil
 		}})
-	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
+	client := customerv1.NewCustomerServiceClient(testkit.Dial(t, server.Addr().String()))
 	for name, request := range map[string]string{"request": strings.Repeat("x", 2000), "reply": ""} {
 		_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: request})
 		if status.Code(err) != codes.ResourceExhausted {
@@ -153,7 +135,7 @@ func TestGracefulStop(t *testing.T) {
 				return &customerv1.Customer{}, nil
 			}}
 			server, stop := serve(t, participant.Options{StopTimeout: test.timeout}, service)
-			connection := dial(t, server.Addr().String(), insecure.NewCredentials())
+			connection := testkit.Dial(t, server.Addr().String())
 			watch, err := healthgrpc.NewHealthClient(connection).Watch(t.Context(),
 				&healthgrpc.HealthCheckRequest{Service: "acme.customer.v1.CustomerService"})
 			if err != nil {
@@ -222,77 +204,23 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
-// authority makes certificates.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{key: key, cert: cert, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
-func (a *authority) issue(t *testing.T, serial int64) (certPEM, keyPEM []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "service"},
-		NotAfter:    time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
-}
-
 func TestTLS(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testkit.NewAuthority(t)
 	directory := t.TempDir()
 	file := func(name string) string { return filepath.Join(directory, name) }
 	written := time.Now()
 	write := func(name string, content []byte) {
 		t.Helper()
-		if err := os.WriteFile(file(name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, directory, name, content)
 		written = written.Add(time.Second)
 		if err := os.Chtimes(file(name), written, written); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cert, key := ca.issue(t, 2)
-	write("cert.pem", cert)
-	write("key.pem", key)
-	write("ca.pem", ca.pem)
+	first := ca.Issue(t, "service")
+	write("cert.pem", first.CertPEM)
+	write("key.pem", first.KeyPEM)
+	write("ca.pem", ca.PEM())
 	server, _ := serve(t, participant.Options{
 		Listen:      "0.0.0.0:0",
 		TLSCertFile: file("cert.pem"), TLSKeyFile: file("key.pem"), TLSClientCAFile: file("ca.pem"),
@@ -301,43 +229,38 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
+	client := ca.Issue(t, "client")
+	// call returns the serial number of the server's certificate.
 	call := func(own ...tls.Certificate) (serial int64, err error) {
-		config := &tls.Config{RootCAs: pool, Certificates: own, VerifyConnection: func(s tls.ConnectionState) error {
+		config := &tls.Config{RootCAs: ca.Pool, Certificates: own, VerifyConnection: func(s tls.ConnectionState) error {
 			serial = s.PeerCertificates[0].SerialNumber.Int64()
 			return nil
 		}}
-		client := customerv1.NewCustomerServiceClient(dial(t, "127.0.0.1:"+port, credentials.NewTLS(config)))
-		_, err = client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{})
+		connection := testkit.Dial(t, "127.0.0.1:"+port, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+		_, err = customerv1.NewCustomerServiceClient(connection).GetCustomer(t.Context(),
+			&customerv1.GetCustomerRequest{})
 		return serial, err
 	}
-	client, err := tls.X509KeyPair(ca.issue(t, 3))
-	if err != nil {
-		t.Fatal(err)
+	expect := func(when string, want testkit.Certificate) {
+		t.Helper()
+		serial, err := call(client.Certificate)
+		if want := want.Leaf.SerialNumber.Int64(); err != nil || serial != want {
+			t.Errorf("%s: serial %d, %v; want serial %d", when, serial, err, want)
+		}
 	}
-	if serial, err := call(client); err != nil || serial != 2 {
-		t.Errorf("with a certificate: serial %d, %v", serial, err)
-	}
+	expect("with a certificate", first)
 	if _, err := call(); status.Code(err) != codes.Unavailable {
 		t.Errorf("without a certificate: %v, want UNAVAILABLE", err)
 	}
-	stranger, err := tls.X509KeyPair(newAuthority(t).issue(t, 4))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := call(stranger); status.Code(err) != codes.Unavailable {
+	stranger := testkit.NewAuthority(t).Issue(t, "client")
+	if _, err := call(stranger.Certificate); status.Code(err) != codes.Unavailable {
 		t.Errorf("with a stranger's certificate: %v, want UNAVAILABLE", err)
 	}
 	// A half-written file changes nothing. A complete one does.
-	write("cert.pem", cert[:100])
-	if serial, err := call(client); err != nil || serial != 2 {
-		t.Errorf("with a half-written file: serial %d, %v", serial, err)
-	}
-	cert, key = ca.issue(t, 5)
-	write("key.pem", key)
-	write("cert.pem", cert)
-	if serial, err := call(client); err != nil || serial != 5 {
-		t.Errorf("with a new certificate: serial %d, %v", serial, err)
-	}
+	write("cert.pem", first.CertPEM[:100])
+	expect("with a half-written file", first)
+	second := ca.Issue(t, "service")
+	write("key.pem", second.KeyPEM)
+	write("cert.pem", second.CertPEM)
+	expect("with a new certificate", second)
 }

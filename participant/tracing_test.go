@@ -8,10 +8,10 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -27,7 +27,7 @@ func TestTracesCallsInTheCallersTrace(t *testing.T) {
 		&fake{get: func(context.Context, string) (*customerv1.Customer, error) {
 			return &customerv1.Customer{}, nil
 		}})
-	client := customerv1.NewCustomerServiceClient(dial(t, server.Addr().String(), insecure.NewCredentials()))
+	client := customerv1.NewCustomerServiceClient(testkit.Dial(t, server.Addr().String()))
 	ctx := metadata.AppendToOutgoingContext(t.Context(),
 		"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	if _, err := client.GetCustomer(ctx, &customerv1.GetCustomerRequest{}); err != nil {

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -29,7 +29,7 @@ import (
 func TestAttemptSendsBytesAndMetadata(t *testing.T) {
 	expectNoLeak(t)
 	var got metadata.MD
-	s := serve(t, "", func(ctx context.Context, request []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(ctx context.Context, request []byte) ([]byte, error) {
 		got = incoming(ctx)
 		return append([]byte("reply to "), request...), nil
 	})
@@ -65,7 +65,7 @@ func TestAttemptSendsBytesAndMetadata(t *testing.T) {
 }
 
 func TestAttemptWithEmptyMessages(t *testing.T) {
-	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(_ context.Context, request []byte) ([]byte, error) {
 		if len(request) != 0 {
 			return nil, errors.New("not empty")
 		}
@@ -81,7 +81,9 @@ func TestAttemptWithEmptyMessages(t *testing.T) {
 
 func TestOutcomesByCode(t *testing.T) {
 	var answer codes.Code
-	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return nil, status.Error(answer, "because") })
+	s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) {
+		return nil, status.Error(answer, "because")
+	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1000 })
 	for code, want := range map[codes.Code]treatyv1.Outcome{
 		codes.Canceled:           outcomeUnknown,
@@ -124,11 +126,6 @@ func TestOutcomesByCode(t *testing.T) {
 // When a contract declares that UNAVAILABLE means refused, a connection that breaks during a command still isn't a
 // refusal.
 func TestOverrideNeedsTheParticipantsStatus(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
 	var running sync.WaitGroup
 	over := make(chan struct{})
 	var s *grpc.Server
@@ -139,10 +136,10 @@ func TestOverrideNeedsTheParticipantsStatus(t *testing.T) {
 		<-over
 		return nil
 	}), grpc.WaitForHandlers(false))
-	running.Go(func() { _ = s.Serve(listener) })
+	address := testkit.Serve(t, s)
 	t.Cleanup(func() { close(over); s.Stop(); running.Wait() })
 
-	d := dispatcher(t, listener.Addr().String())
+	d := dispatcher(t, address)
 	call := attempt()
 	override := *call.Call
 	override.Outcomes = map[codes.Code]treatyv1.Outcome{codes.Unavailable: outcomeRefused}
@@ -161,7 +158,7 @@ func TestFailureKeepsDetailsOfAnyType(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign := &anypb.Any{TypeUrl: "type.googleapis.com/acme.unknown.v1.Detail", Value: []byte{1, 2, 3}}
-	s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) {
 		p := status.New(codes.FailedPrecondition, "closed").Proto()
 		p.Details = []*anypb.Any{rejection, foreign}
 		return nil, status.ErrorProto(p)
@@ -198,7 +195,7 @@ func TestRetryAfter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+			s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) {
 				p := status.New(test.code, "").Proto()
 				p.Details = []*anypb.Any{detail}
 				return nil, status.ErrorProto(p)
@@ -226,7 +223,7 @@ func TestFailureIsBounded(t *testing.T) {
 
 func TestTimeoutIsUnknown(t *testing.T) {
 	release := make(chan struct{})
-	s := serve(t, "", func(context.Context, []byte) ([]byte, error) { <-release; return nil, nil })
+	s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) { <-release; return nil, nil })
 	defer close(release)
 	call := attempt()
 	short := *call.Call
@@ -240,7 +237,7 @@ func TestTimeoutIsUnknown(t *testing.T) {
 
 func TestCancelledIsUnknown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(ctx context.Context, _ []byte) ([]byte, error) {
 		cancel()
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -276,7 +273,7 @@ func TestNoParticipantServes(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
-	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(_ context.Context, request []byte) ([]byte, error) {
 		return append(request, request...), nil
 	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.MaxMessageBytes = 1000 })
@@ -315,7 +312,7 @@ func TestUnreadableReply(t *testing.T) {
 		{"text that isn't UTF-8 in a string", "\x0a\x01\xff", outcomeUnknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := serve(t, "", func(context.Context, []byte) ([]byte, error) { return []byte(test.reply), nil })
+			s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) { return []byte(test.reply), nil })
 			call := attempt()
 			call.Call.Output = (*wrapperspb.StringValue)(nil).ProtoReflect().Descriptor()
 			result := dispatcher(t, s.addr).Attempt(t.Context(), call)
@@ -345,7 +342,7 @@ func TestReplyTooLargeToSend(t *testing.T) {
 		{"Sending message exceeds the maximum configured message size.", outcomeUnknown},
 		{"too many requests", outcomeThrottled},
 	} {
-		s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+		s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) {
 			return nil, status.Error(codes.ResourceExhausted, test.message)
 		})
 		if result := dispatcher(t, s.addr).Attempt(t.Context(), attempt()); result.Outcome != test.want {
@@ -357,7 +354,7 @@ func TestReplyTooLargeToSend(t *testing.T) {
 func TestCloseWaitsForCalls(t *testing.T) {
 	expectNoLeak(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
-	s := serve(t, "", func(context.Context, []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) {
 		close(arrived)
 		<-release
 		return []byte("late"), nil
@@ -389,7 +386,7 @@ func TestCloseWaitsForCalls(t *testing.T) {
 
 func TestCloseCancelsCalls(t *testing.T) {
 	arrived := make(chan struct{})
-	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(ctx context.Context, _ []byte) ([]byte, error) {
 		close(arrived)
 		<-ctx.Done()
 		return nil, ctx.Err()

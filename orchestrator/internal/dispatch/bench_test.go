@@ -10,7 +10,7 @@ import (
 
 // BenchmarkAttempt measures a call with both ends in this process.
 func BenchmarkAttempt(b *testing.B) {
-	s := serve(b, "", echo).addr
+	s := serve(b, anyPort, echo).addr
 	d, err := New(Config{Participants: []Participant{{Services: []string{testService}, Target: s}}, Logger: quiet})
 	if err != nil {
 		b.Fatal(err)
@@ -32,7 +32,7 @@ func BenchmarkAttempt(b *testing.B) {
 // BenchmarkTrailer measures what it costs to receive the trailer, as every attempt does: the same call with and
 // without.
 func BenchmarkTrailer(b *testing.B) {
-	s := serve(b, "", echo).addr
+	s := serve(b, anyPort, echo).addr
 	d, err := New(Config{Participants: []Participant{{Services: []string{testService}, Target: s}}, Logger: quiet})
 	if err != nil {
 		b.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	reflectiongrpc "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
@@ -78,7 +78,7 @@ type reflectionServer struct {
 }
 
 func newReflectionServer(services ...string) *reflectionServer {
-	l := &reflectionServer{asked: make(chan struct{}, 1000)}
+	l := &reflectionServer{asked: make(chan struct{}, 1000), addr: anyPort}
 	l.services.Store(&services)
 	return l
 }
@@ -103,24 +103,12 @@ func (l *reflectionServer) ServerReflectionInfo(
 	})
 }
 
-// start serves, at the same address as before.
+// start serves, the second time at the same address.
 func (l *reflectionServer) start(t *testing.T) *reflectionServer {
 	t.Helper()
-	addr := l.addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.addr = listener.Addr().String()
-	s := grpc.NewServer()
-	reflectiongrpc.RegisterServerReflectionServer(s, l)
-	l.server = s
-	var done sync.WaitGroup
-	done.Go(func() { _ = s.Serve(listener) })
-	t.Cleanup(func() { s.Stop(); done.Wait() })
+	l.server = grpc.NewServer()
+	reflectiongrpc.RegisterServerReflectionServer(l.server, l)
+	l.addr = testkit.ServeOn(t, l.server, l.addr)
 	return l
 }
 
@@ -320,8 +308,8 @@ func TestAttemptToANamedParticipant(t *testing.T) {
 	}
 	log := &capture{}
 	d, err := New(Config{Logger: log.logger(), Participants: []Participant{
-		{Services: []string{testService}, Target: serve(t, "", name("configured")).addr},
-		{Services: []string{"acme.two.v1.Two", "acme.more.v1.More"}, Target: serve(t, "", name("two")).addr},
+		{Services: []string{testService}, Target: serve(t, anyPort, name("configured")).addr},
+		{Services: []string{"acme.two.v1.Two", "acme.more.v1.More"}, Target: serve(t, anyPort, name("two")).addr},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -352,10 +340,10 @@ func TestAttemptToANamedParticipant(t *testing.T) {
 }
 
 func TestParkedAtANamedParticipant(t *testing.T) {
-	down := serve(t, "", echo)
+	down := serve(t, anyPort, echo)
 	down.Stop()
 	d, err := New(Config{Logger: quiet, Participants: []Participant{
-		{Services: []string{testService}, Target: serve(t, "", echo).addr},
+		{Services: []string{testService}, Target: serve(t, anyPort, echo).addr},
 		{Services: []string{"acme.down.v1.Down"}, Target: down.addr},
 	}})
 	if err != nil {

@@ -3,10 +3,8 @@ package dispatch
 import (
 	"context"
 	"log/slog"
-	"net"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
@@ -44,36 +43,26 @@ type server struct {
 	addr string
 }
 
-// serve starts a participant. An empty addr means any free port.
+// anyPort is the address of a server that may have any free port.
+const anyPort = "127.0.0.1:0"
+
+// serve starts a participant.
 func serve(t testing.TB, addr string, h handler) *server {
 	t.Helper()
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{
-		Server: grpc.NewServer(
-			grpc.ForceServerCodecV2(rawcodec.New()),
-			grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-				var request rawcodec.Message
-				if err := stream.RecvMsg(&request); err != nil {
-					return err
-				}
-				reply, err := h(stream.Context(), request)
-				if err != nil {
-					return err
-				}
-				return stream.SendMsg(rawcodec.Message(reply))
-			})),
-		addr: listener.Addr().String(),
-	}
-	var done sync.WaitGroup
-	done.Go(func() { _ = s.Serve(listener) })
-	t.Cleanup(func() { s.Stop(); done.Wait() })
-	return s
+	s := grpc.NewServer(
+		grpc.ForceServerCodecV2(rawcodec.New()),
+		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			var request rawcodec.Message
+			if err := stream.RecvMsg(&request); err != nil {
+				return err
+			}
+			reply, err := h(stream.Context(), request)
+			if err != nil {
+				return err
+			}
+			return stream.SendMsg(rawcodec.Message(reply))
+		}))
+	return &server{Server: s, addr: testkit.ServeOn(t, s, addr)}
 }
 
 // echo returns the request.

@@ -43,7 +43,7 @@ func attemptUntilDone(t *testing.T, d *Dispatcher) (attempts int) {
 // A participant is killed under load and restarted on the same port: the commands wait and are then all done.
 func TestParticipantIsKilledAndRestarted(t *testing.T) {
 	expectNoLeak(t)
-	s := serve(t, "", echo)
+	s := serve(t, anyPort, echo)
 	d := dispatcher(t, s.addr)
 	if result := d.Attempt(t.Context(), attempt()); result.Outcome != outcomeDone {
 		t.Fatalf("got %v", result)
@@ -76,7 +76,7 @@ func TestParticipantIsKilledAndRestarted(t *testing.T) {
 // When a participant isn't up at its first call, the command waits after one attempt.
 func TestParticipantIsNotUpYet(t *testing.T) {
 	expectNoLeak(t)
-	s := serve(t, "", echo)
+	s := serve(t, anyPort, echo)
 	s.Stop()
 	d := dispatcher(t, s.addr)
 	result := d.Attempt(t.Context(), attempt())
@@ -100,7 +100,7 @@ func TestParticipantIsUnavailable(t *testing.T) {
 	var down atomic.Bool
 	var calls atomic.Int64
 	down.Store(true)
-	s := serve(t, "", func(_ context.Context, request []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(_ context.Context, request []byte) ([]byte, error) {
 		calls.Add(1)
 		if down.Load() {
 			return nil, status.Error(codes.Unavailable, "the database is down")

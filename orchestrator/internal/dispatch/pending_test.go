@@ -47,7 +47,7 @@ func TestPending(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := &capture{}
-			s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+			s := serve(t, anyPort, func(ctx context.Context, _ []byte) ([]byte, error) {
 				md := metadata.MD{}
 				md.Append(wire.PendingKey, test.values...)
 				return []byte("ignored when pending"), errors.Join(test.fails, grpc.SetTrailer(ctx, md))
@@ -67,7 +67,7 @@ func TestPending(t *testing.T) {
 
 // The breaker of a participant that accepts commands stays closed.
 func TestPendingKeepsTheBreakerClosed(t *testing.T) {
-	s := serve(t, "", func(ctx context.Context, _ []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(ctx context.Context, _ []byte) ([]byte, error) {
 		return nil, grpc.SetTrailer(ctx, metadata.Pairs(wire.PendingKey, "1"))
 	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })

@@ -17,7 +17,7 @@ func TestAttemptIsTraced(t *testing.T) {
 		t.Fatal(err)
 	}
 	var parent []string
-	s := serve(t, "", func(ctx context.Context, request []byte) ([]byte, error) {
+	s := serve(t, anyPort, func(ctx context.Context, request []byte) ([]byte, error) {
 		parent = incoming(ctx).Get(telemetry.TraceparentKey)
 		return request, nil
 	})
