@@ -1,14 +1,11 @@
 package orchestrator_test
 
 import (
-	"net"
 	"strings"
 	"sync"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
@@ -16,6 +13,7 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -140,14 +138,7 @@ func TestChild(t *testing.T) {
 
 // TestChildAtAnOrchestratorThatIsDown checks that the parent waits until the child's orchestrator is up.
 func TestChildAtAnOrchestratorThatIsDown(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := testkit.UnusedAddress(t)
 	parent := unopened(t, newParticipants(t))
 	parent.register = registerParent
 	parent.options = []orchestrator.Option{orchestrator.WithParticipant("acme.identity.v1.IdentitySagas", address)}
@@ -196,12 +187,8 @@ func TestUndoIsNotForClients(t *testing.T) {
 	w := unopened(t, newParticipants(t))
 	w.register = registerChild
 	w.open()
-	conn, err := grpc.NewClient(w.ready.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, err = identityv1.NewIdentitySagasClient(conn).UndoVerifyApplicant(w.ctx(),
+	conn := testkit.Dial(t, w.ready.Address)
+	_, err := identityv1.NewIdentitySagasClient(conn).UndoVerifyApplicant(w.ctx(),
 		&identityv1.UndoVerifyApplicantRequest{})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v", err)

@@ -10,11 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -78,11 +76,7 @@ func TestProgramServesUntilItIsStopped(t *testing.T) {
 }
 
 func TestProgramRefuses(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken := testkit.Listen(t)
 	store := "--store=" + filepath.Join(t.TempDir(), "treaty.db")
 	for name, test := range map[string]struct {
 		env  map[string]string
@@ -178,11 +172,7 @@ func TestProgramServesSagas(t *testing.T) {
 		}.run(ctx)
 	}()
 	address := strings.Fields(<-lines)[3]
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := testkit.Dial(t, address)
 	if _, err := customerv1.NewCustomerSagasClient(conn).ChangeAddress(ctx,
 		&customerv1.ChangeAddressSagaRequest{}); err != nil {
 		t.Error(err)

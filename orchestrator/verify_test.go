@@ -9,12 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -46,11 +45,7 @@ func TestUpgradeGate(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	conn, err := grpc.NewClient((<-ready).Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := testkit.Dial(t, (<-ready).Address)
 	request, err := anypb.New(&customerv1.ChangeAddressSagaRequest{Customer: "customers/ada"})
 	if err != nil {
 		t.Fatal(err)

@@ -168,15 +168,8 @@ func TestGracefulStop(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = taken.Close() }()
-	garbage := filepath.Join(t.TempDir(), "garbage.pem")
-	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	taken := testkit.Listen(t)
+	garbage := testkit.WriteFile(t, t.TempDir(), "garbage.pem", []byte("garbage"))
 	for _, test := range []struct {
 		name    string
 		options participant.Options
@@ -198,7 +191,7 @@ func TestBadOptions(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", test.name, err, test.want)
 		}
 	}
-	_, err = participant.NewServer(participant.Options{Listen: "0.0.0.0:0"})
+	_, err := participant.NewServer(participant.Options{Listen: "0.0.0.0:0"})
 	if !errors.Is(err, participant.ErrPlaintext) {
 		t.Errorf("plaintext: %v, want ErrPlaintext", err)
 	}

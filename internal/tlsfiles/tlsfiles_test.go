@@ -30,11 +30,7 @@ func (f files) renew(t *testing.T, a *testkit.Authority, name string) {
 // handshake returns the errors of both sides.
 func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
+	listener := testkit.Listen(t)
 	done := make(chan error, 1)
 	go func() {
 		conn, err := listener.Accept()

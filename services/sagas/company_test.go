@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
@@ -28,6 +26,7 @@ import (
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -321,19 +320,10 @@ func open(t *testing.T, c *company, joining ...served) *grpc.ClientConn {
 func (c *company) open(t *testing.T, joining ...served) (participants []orchestrator.Option) {
 	t.Helper()
 	for _, one := range append(c.services(), joining...) {
-		server, listener := grpc.NewServer(grpc.UnaryInterceptor(c.note)), listen(t)
+		server := grpc.NewServer(grpc.UnaryInterceptor(c.note))
 		one.register(server)
 		reflection.Register(server)
-		participants = append(participants, orchestrator.WithParticipant(one.name, listener.Addr().String()))
-		stopped := make(chan struct{})
-		go func() {
-			defer close(stopped)
-			_ = server.Serve(listener)
-		}()
-		t.Cleanup(func() {
-			server.Stop()
-			<-stopped
-		})
+		participants = append(participants, orchestrator.WithParticipant(one.name, testkit.Serve(t, server)))
 	}
 	return participants
 }
@@ -354,7 +344,7 @@ func orchestrate(
 		t.Fatal(err)
 	}
 	register(o)
-	api := listen(t)
+	api := testkit.Listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer close(ended)
@@ -366,10 +356,7 @@ func orchestrate(
 	case <-ready:
 	case <-ended:
 	}
-	if conn, err = grpc.NewClient(api.Addr().String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
-		t.Fatal(err)
-	}
+	conn = testkit.Dial(t, api.Addr().String())
 	c.orchestrator = conn
 	stop = sync.OnceFunc(func() {
 		_ = conn.Close()
@@ -398,13 +385,4 @@ func await(t *testing.T, sagas treatyv1.SagaServiceClient, name string, wanted f
 			return
 		}
 	}
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }

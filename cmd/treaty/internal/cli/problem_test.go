@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
+	"github.com/treatyhq/treaty/internal/testkit"
 )
 
 // failure returns a status with details.
@@ -185,14 +185,7 @@ func TestProblems(t *testing.T) {
 
 // TestUnreachable checks the message for an address on which nothing listens.
 func TestUnreachable(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := testkit.UnusedAddress(t)
 	for _, args := range [][]string{{"sagas", "list"}, {"sagas", "watch", "x"}, {"definitions"},
 		{"start", placeOrder}} {
 		got := run(t, setup{args: args, address: address})
