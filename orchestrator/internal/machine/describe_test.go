@@ -141,9 +141,9 @@ func describeEffect(effect machine.Effect) string {
 	return fmt.Sprintf("> %s %s", verb, effect.Step.Path())
 }
 
-func (w *world) describeSteps() string {
+func (s *scenario) describeSteps() string {
 	var lines []string
-	for _, step := range w.machine.Saga().Steps {
+	for _, step := range s.machine.Saga().Steps {
 		lines = append(lines,
 			fmt.Sprintf("%s %s %s", step.Path(), step.Scheduled.GetMethod(),
 				strings.TrimPrefix(step.State.String(), "STEP_STATE_")))

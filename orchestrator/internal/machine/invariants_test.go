@@ -10,11 +10,11 @@ import (
 )
 
 // checkJournal checks the journals of all rounds of a saga, independently of the machine.
-func checkJournal(t *testing.T, w *world) {
+func checkJournal(t *testing.T, s *scenario) {
 	t.Helper()
 	taken := make(map[string]uint64)
 	var last time.Time
-	rounds := append(append([][]*treatyv1.Turn{}, w.rounds...), w.journal)
+	rounds := append(append([][]*treatyv1.Turn{}, s.rounds...), s.journal)
 	for i, turns := range rounds {
 		a := &auditor{t: t, taken: taken, steps: make(map[string]*audited),
 			waits: make(map[string]*treatyv1.WaitScheduled),
@@ -33,7 +33,7 @@ func checkJournal(t *testing.T, w *world) {
 		switch {
 		case i < len(rounds)-1:
 			a.checkComplete("restarted")
-		case a.final == "" && w.machine.Saga().Suspension != nil && a.noReturn != "":
+		case a.final == "" && s.machine.Saga().Suspension != nil && a.noReturn != "":
 			// Its code broke a rule or failed after the point of no return. That is the author's mistake.
 		case a.final == "":
 			a.fail(nil, "the saga didn't end")

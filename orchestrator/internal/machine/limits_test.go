@@ -205,18 +205,18 @@ func keys(n int, subject string) []*treatyv1.EventKey {
 }
 
 // runToEnd runs a saga of queries until it ends, waits for an event, or is suspended.
-func runToEnd(t *testing.T, config machine.Config) *world {
+func runToEnd(t *testing.T, config machine.Config) *scenario {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), machine: machine.New(config)}
+	s := &scenario{t: t, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), machine: machine.New(config)}
 	inputs := []machine.Input{machine.Start{Started: &treatyv1.SagaStarted{Definition: "Test/Saga"}}}
 	for len(inputs) > 0 {
-		out, err := w.machine.Apply(w.now, inputs[0])
+		out, err := s.machine.Apply(s.now, inputs[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		inputs = inputs[1:]
 		if out.Turn != nil {
-			w.journal = append(w.journal, out.Turn)
+			s.journal = append(s.journal, out.Turn)
 		}
 		for _, effect := range out.Effects {
 			if effect.Discover != nil {
@@ -227,7 +227,7 @@ func runToEnd(t *testing.T, config machine.Config) *world {
 				machine.CommandEnded{Step: effect.Step.Path(), Direction: machine.Action, Outcome: machine.Done})
 		}
 	}
-	return w
+	return s
 }
 
 // TestUnknownRecord checks that a journal of a newer version can't be read, with a reason.

@@ -30,40 +30,40 @@ func FuzzMachine(f *testing.F) {
 }
 
 func runRandom(t *testing.T, random *rand.Rand) {
-	w := newWorld(t)
-	w.addCommands("A compensatable\nB compensatable\nC compensatable\nOther compensatable\nQ query\nGot query\nLate " +
+	s := newScenario(t)
+	s.addCommands("A compensatable\nB compensatable\nC compensatable\nOther compensatable\nQ query\nGot query\nLate " +
 		"query\nP pivot\nR retriable\n" +
 		"E compensatable broadcast\nF retriable broadcast")
 	author := &author{random: random}
-	w.code = author.saga()
-	w.machine.Close()
-	w.machine = w.newMachine()
-	defer func() { w.machine.Close() }()
+	s.code = author.saga()
+	s.machine.Close()
+	s.machine = s.newMachine()
+	defer func() { s.machine.Close() }()
 
 	started := &treatyv1.SagaStarted{Definition: "Test/Saga"}
 	if random.IntN(5) == 0 {
-		started.Deadline = timestamp(w.now.Add(time.Duration(random.IntN(30)) * time.Second))
+		started.Deadline = timestamp(s.now.Add(time.Duration(random.IntN(30)) * time.Second))
 	}
-	w.apply(machine.Start{Started: started})
-	life := &life{world: w, random: random}
+	s.apply(machine.Start{Started: started})
+	life := &life{scenario: s, random: random}
 	for range random.IntN(80) {
-		if w.machine.Saga().Final() {
+		if s.machine.Saga().Final() {
 			break
 		}
-		w.now = w.now.Add(time.Duration(random.IntN(3)) * time.Second)
+		s.now = s.now.Add(time.Duration(random.IntN(3)) * time.Second)
 		life.step()
 	}
 	// Without further faults, every saga reaches its end, unless its code breaks a rule.
 	for range 1000 {
-		if w.machine.Saga().Final() || !life.stepWell() {
+		if s.machine.Saga().Final() || !life.stepWell() {
 			break
 		}
 	}
 	if !t.Failed() {
-		checkJournal(t, w)
+		checkJournal(t, s)
 	}
 	if t.Failed() {
-		t.Logf("the code:\n%s\nthe inputs and outputs:\n%s", strings.Join(w.code, "\n"), strings.Join(life.log, "\n"))
+		t.Logf("the code:\n%s\nthe inputs and outputs:\n%s", strings.Join(s.code, "\n"), strings.Join(life.log, "\n"))
 	}
 }
 
@@ -150,7 +150,7 @@ func indented(by string, code []string) []string {
 
 // life produces random inputs for a saga.
 type life struct {
-	*world
+	*scenario
 	random   *rand.Rand
 	position uint64 // of the latest event
 	log      []string
@@ -230,7 +230,7 @@ func (l *life) event(key *treatyv1.EventKey) {
 	l.happen(machine.EventReceived{Key: key, Event: &treatyv1.EventArrived{Position: position}})
 }
 
-func (w *world) ended(effect machine.Effect, outcome machine.Outcome) machine.CommandEnded {
+func (s *scenario) ended(effect machine.Effect, outcome machine.Outcome) machine.CommandEnded {
 	out := machine.CommandEnded{Step: effect.Step.Path(), Direction: effect.Direction, Outcome: outcome, Attempts: 1}
 	if outcome == machine.Done {
 		out.Reply = []byte("reply")

@@ -26,17 +26,17 @@ import (
 // scenario also tests a crash after each turn. Run with -rewrite to update the outputs.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		w := newWorld(t)
-		defer func() { w.machine.Close() }()
+		s := newScenario(t)
+		defer func() { s.machine.Close() }()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			w.t = t
-			return w.run(d)
+			s.t = t
+			return s.run(d)
 		})
 	})
 }
 
-// world is a saga with its contracts, its code and its journal.
-type world struct {
+// scenario is a saga with its contracts, its code and its journal.
+type scenario struct {
 	t        *testing.T
 	commands map[string]*contract.Command
 	code     []string
@@ -47,71 +47,73 @@ type world struct {
 	skipped  uint64             // the number of turns in rounds
 }
 
-func newWorld(t *testing.T) *world {
+func newScenario(t *testing.T) *scenario {
 	t.Helper()
-	w := &world{t: t, commands: make(map[string]*contract.Command), now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)}
-	w.machine = w.newMachine()
-	return w
+	s := &scenario{
+		t: t, commands: make(map[string]*contract.Command), now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC),
+	}
+	s.machine = s.newMachine()
+	return s
 }
 
-func (w *world) newMachine() *machine.Machine {
+func (s *scenario) newMachine() *machine.Machine {
 	config := machine.Config{
 		ID:      "x",
-		Skipped: w.skipped,
+		Skipped: s.skipped,
 		Event:   func(name string) bool { return name != "Stranger" },
 		Command: func(method string) (*contract.Command, bool) {
-			command, known := w.commands[method]
+			command, known := s.commands[method]
 			return command, known
 		},
 	}
-	if w.code != nil {
-		config.Code = script(w.code)
+	if s.code != nil {
+		config.Code = script(s.code)
 	}
 	return machine.New(config)
 }
 
-func (w *world) run(d *datadriven.TestData) string {
+func (s *scenario) run(d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "commands":
-		w.addCommands(d.Input)
+		s.addCommands(d.Input)
 		return ""
 	case "code", "new-code":
-		w.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
+		s.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
 		if d.Cmd == "code" {
-			w.machine.Close()
-			w.journal, w.rounds, w.skipped = nil, nil, 0
-			w.machine = w.newMachine()
+			s.machine.Close()
+			s.journal, s.rounds, s.skipped = nil, nil, 0
+			s.machine = s.newMachine()
 		}
 		return ""
 	case "no-code":
-		w.code = nil
+		s.code = nil
 		return ""
 	case "advance":
 		duration, err := time.ParseDuration(d.CmdArgs[0].Key)
 		if err != nil {
-			d.Fatalf(w.t, "advance: %v", err)
+			d.Fatalf(s.t, "advance: %v", err)
 		}
-		w.now = w.now.Add(duration)
+		s.now = s.now.Add(duration)
 		return ""
 	case "crash":
-		w.machine.Close()
-		w.machine = w.replayed()
-		return w.apply(machine.Wake{})
+		s.machine.Close()
+		s.machine = s.replayed()
+		return s.apply(machine.Wake{})
 	case "steps":
-		return w.describeSteps()
+		return s.describeSteps()
 	case "mismatch":
-		again := w.replayed()
+		again := s.replayed()
 		defer again.Close()
 		if mismatch := again.Mismatch(); mismatch != nil {
 			return fmt.Sprintf("expected %s\nfound %s", mismatch.GetExpected(), mismatch.GetFound())
 		}
 		return "none"
 	default:
-		return w.apply(w.input(d))
+		return s.apply(s.input(d))
 	}
 }
 
-func (w *world) addCommands(input string) {
+func (s *scenario) addCommands(input string) {
 	kinds := map[string]treatyv1.CommandKind{
 		"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
 		"pivot":         treatyv1.CommandKind_COMMAND_KIND_PIVOT,
@@ -126,11 +128,11 @@ func (w *world) addCommands(input string) {
 				CallConfig: contract.CallConfig{Method: "Undo" + fields[0]}, ActionField: 1, ReplyField: 2,
 			}
 		}
-		w.commands[fields[0]] = command
+		s.commands[fields[0]] = command
 	}
 }
 
-func (w *world) input(d *datadriven.TestData) machine.Input {
+func (s *scenario) input(d *datadriven.TestData) machine.Input {
 	arg := ""
 	if len(d.CmdArgs) > 0 {
 		arg = d.CmdArgs[0].Key
@@ -155,9 +157,9 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		if arg != "" {
 			duration, err := time.ParseDuration(arg)
 			if err != nil {
-				d.Fatalf(w.t, "start: %v", err)
+				d.Fatalf(s.t, "start: %v", err)
 			}
-			started.Deadline = timestamp(w.now.Add(duration))
+			started.Deadline = timestamp(s.now.Add(duration))
 		}
 		return machine.Start{Started: started}
 	case "start-child":
@@ -176,7 +178,7 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 	case "event":
 		position, err := strconv.ParseUint(d.CmdArgs[2].Key, 10, 64)
 		if err != nil {
-			d.Fatalf(w.t, "event: %v", err)
+			d.Fatalf(s.t, "event: %v", err)
 		}
 		return machine.EventReceived{
 			Key: &treatyv1.EventKey{Type: arg, Subject: d.CmdArgs[1].Key},
@@ -216,24 +218,24 @@ func (w *world) input(d *datadriven.TestData) machine.Input {
 		}
 		return machine.Resume{Decision: decision, Action: hows[arg], Payload: []byte("by hand")}
 	}
-	d.Fatalf(w.t, "unknown directive %q", d.Cmd)
+	d.Fatalf(s.t, "unknown directive %q", d.Cmd)
 	return nil
 }
 
-func (w *world) apply(in machine.Input) string {
-	out, err := w.machine.Apply(w.now, in)
+func (s *scenario) apply(in machine.Input) string {
+	out, err := s.machine.Apply(s.now, in)
 	var lines []string
 	if err != nil {
 		lines = append(lines, "error: "+err.Error())
 	}
 	if out.NewRound {
-		w.skipped += uint64(len(w.journal))
-		w.rounds = append(w.rounds, w.journal)
-		w.journal = nil
+		s.skipped += uint64(len(s.journal))
+		s.rounds = append(s.rounds, s.journal)
+		s.journal = nil
 		lines = append(lines, "new journal:")
 	}
 	if out.Turn != nil {
-		w.journal = append(w.journal, stored(w.t, out.Turn))
+		s.journal = append(s.journal, stored(s.t, out.Turn))
 		for _, record := range out.Turn.GetRecords() {
 			lines = append(lines, describe(record))
 		}
@@ -244,33 +246,33 @@ func (w *world) apply(in machine.Input) string {
 	if len(lines) == 0 {
 		lines = append(lines, "nothing")
 	}
-	lines = append(lines, stateName(w.machine.Saga().State))
+	lines = append(lines, stateName(s.machine.Saga().State))
 	if out.Reload {
-		w.machine.Close()
-		w.machine = w.replayed()
-		lines = append(lines, "reloaded:", w.apply(machine.Wake{}))
+		s.machine.Close()
+		s.machine = s.replayed()
+		lines = append(lines, "reloaded:", s.apply(machine.Wake{}))
 		return strings.Join(lines, "\n")
 	}
-	if due := w.machine.Due(); w.machine.Waiting() {
+	if due := s.machine.Due(); s.machine.Waiting() {
 		line := "waiting"
 		if !due.IsZero() {
 			line += " until " + due.Format("02 15:04:05")
 		}
 		lines = append(lines, line)
 	}
-	w.sameAfterCrash()
+	s.sameAfterCrash()
 	if out.WakeAgain {
-		lines = append(lines, "again:", w.apply(machine.Wake{}))
+		lines = append(lines, "again:", s.apply(machine.Wake{}))
 	}
 	return strings.Join(lines, "\n")
 }
 
 // replayed returns a machine that has replayed the journal.
-func (w *world) replayed() *machine.Machine {
-	m := w.newMachine()
-	for _, turn := range w.journal {
+func (s *scenario) replayed() *machine.Machine {
+	m := s.newMachine()
+	for _, turn := range s.journal {
 		if err := m.Replay(turn); err != nil {
-			w.t.Fatalf("replaying: %v", err)
+			s.t.Fatalf("replaying: %v", err)
 		}
 	}
 	return m
@@ -278,45 +280,45 @@ func (w *world) replayed() *machine.Machine {
 
 // sameAfterCrash checks that a machine that replays the journal is in the same state as this one, and that folding it
 // without code gives the same saga.
-func (w *world) sameAfterCrash() {
-	w.t.Helper()
-	if len(w.journal) == 0 {
+func (s *scenario) sameAfterCrash() {
+	s.t.Helper()
+	if len(s.journal) == 0 {
 		return
 	}
-	again := w.replayed()
+	again := s.replayed()
 	defer again.Close()
 	same := cmp.Options{
 		protocmp.Transform(), cmpopts.IgnoreUnexported(machine.Saga{}, machine.Step{}), cmpopts.EquateEmpty(),
 	}
-	if diff := cmp.Diff(w.machine.Saga(), again.Saga(), same); diff != "" {
-		w.t.Errorf("after a crash the saga differs (-live +replayed):\n%s", diff)
+	if diff := cmp.Diff(s.machine.Saga(), again.Saga(), same); diff != "" {
+		s.t.Errorf("after a crash the saga differs (-live +replayed):\n%s", diff)
 	}
-	if diff := cmp.Diff(effects(w.machine), effects(again)); diff != "" {
-		w.t.Errorf("after a crash other effects are pending (-live +replayed):\n%s", diff)
+	if diff := cmp.Diff(effects(s.machine), effects(again)); diff != "" {
+		s.t.Errorf("after a crash other effects are pending (-live +replayed):\n%s", diff)
 	}
-	folded := &machine.Saga{ID: "x", Turns: w.skipped}
-	for _, turn := range w.journal {
+	folded := &machine.Saga{ID: "x", Turns: s.skipped}
+	for _, turn := range s.journal {
 		if err := folded.Fold(turn); err != nil {
-			w.t.Fatalf("folding: %v", err)
+			s.t.Fatalf("folding: %v", err)
 		}
 	}
-	if diff := cmp.Diff(w.machine.Saga(), folded, same); diff != "" {
-		w.t.Errorf("folded without code the saga differs (-live +folded):\n%s", diff)
+	if diff := cmp.Diff(s.machine.Saga(), folded, same); diff != "" {
+		s.t.Errorf("folded without code the saga differs (-live +folded):\n%s", diff)
 	}
-	reason := w.machine.Saga().Suspension.GetReason()
+	reason := s.machine.Saga().Suspension.GetReason()
 	if reason != treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH {
 		if mismatch := again.Mismatch(); mismatch != nil {
-			w.t.Errorf("after a crash the code doesn't match its own journal: %s", mismatch.GetMessage())
+			s.t.Errorf("after a crash the code doesn't match its own journal: %s", mismatch.GetMessage())
 		}
-		if diff := cmp.Diff(w.machine.DescribeCode(), again.DescribeCode()); diff != "" && !w.machine.Saga().Final() {
-			w.t.Errorf("after a crash the code is in another state (-live +replayed):\n%s", diff)
+		if diff := cmp.Diff(s.machine.DescribeCode(), again.DescribeCode()); diff != "" && !s.machine.Saga().Final() {
+			s.t.Errorf("after a crash the code is in another state (-live +replayed):\n%s", diff)
 		}
 	}
-	if before := w.machine.Waiting(); again.Waiting() != before {
-		w.t.Errorf("after a crash the saga is waiting: %v, before: %v", !before, before)
+	if before := s.machine.Waiting(); again.Waiting() != before {
+		s.t.Errorf("after a crash the saga is waiting: %v, before: %v", !before, before)
 	}
-	if !again.Due().Equal(w.machine.Due()) {
-		w.t.Errorf("after a crash the saga is due at %v, before at %v", again.Due(), w.machine.Due())
+	if !again.Due().Equal(s.machine.Due()) {
+		s.t.Errorf("after a crash the saga is due at %v, before at %v", again.Due(), s.machine.Due())
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func TestNothingIsFoundWhereAllIsWell(t *testing.T) {
 	report := Check(&good().Facts)
 	if len(report.Violations) > 0 {
-		t.Fatalf("violations in a good world:\n%s", report)
+		t.Fatalf("violations in good facts:\n%s", report)
 	}
 	want := Counts{
 		Acknowledged: 3, Told: 3, Sagas: 3, Succeeded: 1, Compensated: 2, Cancelled: 2, Records: 28, Commands: 9,
@@ -23,10 +23,10 @@ func TestNothingIsFoundWhereAllIsWell(t *testing.T) {
 }
 
 func TestWhatWasThereBeforeIsNoEffect(t *testing.T) {
-	w := good()
-	w.Given = []Effect{{Service: "customer", Resource: "customers/old"}}
-	w.Effects = append(w.Effects, w.Given...)
-	if report := Check(&w.Facts); len(report.Violations) > 0 {
+	f := good()
+	f.Given = []Effect{{Service: "customer", Resource: "customers/old"}}
+	f.Effects = append(f.Effects, f.Given...)
+	if report := Check(&f.Facts); len(report.Violations) > 0 {
 		t.Errorf("violations:\n%s", report)
 	}
 }
@@ -38,145 +38,147 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		name  string
 		wants Invariant
 		says  string
-		plant func(*world)
+		plant func(*testFacts)
 	}{
-		{"a saga is gone", AcknowledgedIsFinal, "doesn't exist", func(w *world) { w.Sagas = w.Sagas[1:] }},
-		{"a saga isn't final", AcknowledgedIsFinal, "isn't final", func(w *world) {
-			w.forget("won", "saga_succeeded")
-			w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING
+		{"a saga is gone", AcknowledgedIsFinal, "doesn't exist", func(f *testFacts) { f.Sagas = f.Sagas[1:] }},
+		{"a saga isn't final", AcknowledgedIsFinal, "isn't final", func(f *testFacts) {
+			f.forget("won", "saga_succeeded")
+			f.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING
 		}},
 		{"a saga is shown as open", AcknowledgedIsFinal, "is shown as",
-			func(w *world) { w.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING }},
+			func(f *testFacts) { f.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING }},
 		{"the client was told otherwise", AcknowledgedIsFinal, "ended as",
-			func(w *world) { w.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
+			func(f *testFacts) { f.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
 		{"another request", AcknowledgedIsFinal, "was acknowledged as",
-			func(w *world) { w.start("won").RequestID = "another" }},
-		{"one request id, two sagas", AcknowledgedIsFinal, "has the same request id", func(w *world) {
-			w.saga("won").Records[0].GetRecord().GetSagaStarted().RequestId = "request-lost"
+			func(f *testFacts) { f.start("won").RequestID = "another" }},
+		{"one request id, two sagas", AcknowledgedIsFinal, "has the same request id", func(f *testFacts) {
+			f.saga("won").Records[0].GetRecord().GetSagaStarted().RequestId = "request-lost"
 		}},
 		{"the saga is listed twice", AcknowledgedIsFinal, "exists twice",
-			func(w *world) { w.Sagas = append(w.Sagas, w.Sagas[0]) }},
+			func(f *testFacts) { f.Sagas = append(f.Sagas, f.Sagas[0]) }},
 		{"the start isn't the first record", AcknowledgedIsFinal, "doesn't begin",
-			func(w *world) { w.saga("won").Records = w.saga("won").Records[1:] }},
+			func(f *testFacts) { f.saga("won").Records = f.saga("won").Records[1:] }},
 
 		{"done, but the participant doesn't know it", AllOrNothing, "never received it",
-			func(w *world) { w.drop("won", "3", Action) }},
-		{"done, but the participant refused it", AllOrNothing, "has it as refused", func(w *world) {
-			w.edit("won", "1", Action, func(r *Row) { r.Verdict = Refused })
+			func(f *testFacts) { f.drop("won", "3", Action) }},
+		{"done, but the participant refused it", AllOrNothing, "has it as refused", func(f *testFacts) {
+			f.edit("won", "1", Action, func(r *Row) { r.Verdict = Refused })
 		}},
-		{"refused, but the participant executed it", AllOrNothing, "refused in the journal", func(w *world) {
-			w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Executed })
+		{"refused, but the participant executed it", AllOrNothing, "refused in the journal", func(f *testFacts) {
+			f.edit("lost", "3", Action, func(r *Row) { r.Verdict = Executed })
 		}},
 		{"refused, but the participant accepted it and continues", AllOrNothing, "refused in the journal",
-			func(w *world) {
-				w.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
+			func(f *testFacts) {
+				f.edit("lost", "3", Action, func(r *Row) { r.Verdict = Accepted })
 			}},
 		{"compensated, and a step isn't compensated in the journal", AllOrNothing, "isn't compensated",
-			func(w *world) { w.forget("lost", "compensation_done") }},
+			func(f *testFacts) { f.forget("lost", "compensation_done") }},
 		{"compensated, and a step isn't compensated at its participant", AllOrNothing, "wasn't compensated there",
-			func(w *world) { w.drop("lost", "1", Compensation) }},
+			func(f *testFacts) { f.drop("lost", "1", Compensation) }},
 		{"succeeded with a step that is half done", AllOrNothing, "isn't done",
-			func(w *world) { w.forget("won", "step_done") }},
+			func(f *testFacts) { f.forget("won", "step_done") }},
 		{"succeeded, and a step was compensated", AllOrNothing, "was compensated",
-			func(w *world) { w.row("customer", "won", "1", Compensation, Executed) }},
-		{"compensated past the pivot", AllOrNothing, "can't be compensated", func(w *world) {
-			w.step("lost", "9", pivot)
-			w.done("lost", "9")
+			func(f *testFacts) { f.row("customer", "won", "1", Compensation, Executed) }},
+		{"compensated past the pivot", AllOrNothing, "can't be compensated", func(f *testFacts) {
+			f.step("lost", "9", pivot)
+			f.done("lost", "9")
 		}},
 		{"the effect of a success is missing", AllOrNothing, "doesn't exist",
-			func(w *world) { w.Effects = w.Effects[1:] }},
+			func(f *testFacts) { f.Effects = f.Effects[1:] }},
 		{"the effect of a success is undone", AllOrNothing, "doesn't exist",
-			func(w *world) { w.Effects[0].Undone = true }},
+			func(f *testFacts) { f.Effects[0].Undone = true }},
 		{"what was compensated still exists", AllOrNothing, "still exists",
-			func(w *world) { w.Effects[2].Undone = false }},
+			func(f *testFacts) { f.Effects[2].Undone = false }},
 
 		{"a command is in the ledgers twice", OneEffect, "is in two ledgers",
-			func(w *world) { w.row("card", "won", "1", Action, Executed) }},
+			func(f *testFacts) { f.row("card", "won", "1", Action, Executed) }},
 		{"an effect twice", OneEffect, "more than once",
-			func(w *world) { w.Effects = append(w.Effects, w.Effects[0]) }},
-		{"an effect that no command made", OneEffect, "no command", func(w *world) {
-			w.Effects = append(w.Effects, Effect{Service: "card", Resource: "cards/second"})
+			func(f *testFacts) { f.Effects = append(f.Effects, f.Effects[0]) }},
+		{"an effect that no command made", OneEffect, "no command", func(f *testFacts) {
+			f.Effects = append(f.Effects, Effect{Service: "card", Resource: "cards/second"})
 		}},
-		{"two commands with one effect", OneEffect, "is the effect of", func(w *world) {
-			w.edit("lost", "1", Action, func(r *Row) { r.Effects = []string{"customers/won@2"} })
+		{"two commands with one effect", OneEffect, "is the effect of", func(f *testFacts) {
+			f.edit("lost", "1", Action, func(r *Row) { r.Effects = []string{"customers/won@2"} })
 		}},
 		{"a step is scheduled twice", OneEffect, "scheduled twice",
-			func(w *world) { w.step("won", "1", compensatable) }},
-		{"a step ends twice", OneEffect, "ended twice", func(w *world) { w.done("won", "1") }},
-		{"a ledger out of order", OneEffect, "isn't in order", func(w *world) {
-			w.edit("lost", "1", Action, func(r *Row) { r.Sequence = 0 })
+			func(f *testFacts) { f.step("won", "1", compensatable) }},
+		{"a step ends twice", OneEffect, "ended twice", func(f *testFacts) { f.done("won", "1") }},
+		{"a ledger out of order", OneEffect, "isn't in order", func(f *testFacts) {
+			f.edit("lost", "1", Action, func(r *Row) { r.Sequence = 0 })
 		}},
 
-		{"compensated in the order of the steps", ReverseOrder, "was scheduled before", func(w *world) {
-			w.swap("lost", "compensation_scheduled 1", "compensation_scheduled 2")
-			w.swap("lost", "compensation_done 1", "compensation_done 2")
+		{"compensated in the order of the steps", ReverseOrder, "was scheduled before", func(f *testFacts) {
+			f.swap("lost", "compensation_scheduled 1", "compensation_scheduled 2")
+			f.swap("lost", "compensation_done 1", "compensation_done 2")
 		}},
 		{"compensated in the order of the steps at the participants", ReverseOrder, "was compensated at",
-			func(w *world) {
-				w.edit("lost", "2", Compensation, func(r *Row) { r.Time = r.Time.Add(time.Hour) })
+			func(f *testFacts) {
+				f.edit("lost", "2", Compensation, func(r *Row) { r.Time = r.Time.Add(time.Hour) })
 			}},
 		{"compensated in parallel", ReverseOrder, "was scheduled before",
-			func(w *world) { w.swap("lost", "compensation_scheduled 1", "compensation_done 2") }},
+			func(f *testFacts) { f.swap("lost", "compensation_scheduled 1", "compensation_done 2") }},
 
-		{"an action takes effect after its undo", NoActionAfterCompensation, "after its compensation", func(w *world) {
-			w.edit("late", "1", Action, func(r *Row) { r.Verdict = Executed })
-		}},
+		{"an action takes effect after its undo", NoActionAfterCompensation, "after its compensation",
+			func(f *testFacts) {
+				f.edit("late", "1", Action, func(r *Row) { r.Verdict = Executed })
+			}},
 		{"an accepted action is completed after its undo", NoActionAfterCompensation, "after its compensation",
-			func(w *world) {
-				undo, at := w.find("lost", "1", Compensation)
-				w.edit("lost", "1", Action, func(r *Row) { r.Time = undo.Rows[at].Time.Add(time.Microsecond) })
+			func(f *testFacts) {
+				undo, at := f.find("lost", "1", Compensation)
+				f.edit("lost", "1", Action, func(r *Row) { r.Time = undo.Rows[at].Time.Add(time.Microsecond) })
 			}},
 		{"refused as late without a compensation before it", NoActionAfterCompensation,
 			"no compensation came before it",
-			func(w *world) {
-				w.edit("won", "1", Action, func(r *Row) { r.Verdict = RefusedLate })
+			func(f *testFacts) {
+				f.edit("won", "1", Action, func(r *Row) { r.Verdict = RefusedLate })
 			}},
 
-		{"the undo of nothing ran", NullCompensationIsNoOp, "never took effect", func(w *world) {
-			w.edit("late", "1", Compensation, func(r *Row) { r.Verdict = Executed })
+		{"the undo of nothing ran", NullCompensationIsNoOp, "never took effect", func(f *testFacts) {
+			f.edit("late", "1", Compensation, func(r *Row) { r.Verdict = Executed })
 		}},
-		{"the undo of something did nothing", NullCompensationIsNoOp, "its compensation did nothing", func(w *world) {
-			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
-		}},
+		{"the undo of something did nothing", NullCompensationIsNoOp, "its compensation did nothing",
+			func(f *testFacts) {
+				f.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = NullCompensated })
+			}},
 		{"a null compensation wasn't kept", NullCompensationIsNoOp, "but not in its participant's ledger",
-			func(w *world) { w.drop("late", "1", Compensation) }},
-		{"an undo was refused", NullCompensationIsNoOp, "has the verdict refused", func(w *world) {
-			w.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = Refused })
+			func(f *testFacts) { f.drop("late", "1", Compensation) }},
+		{"an undo was refused", NullCompensationIsNoOp, "has the verdict refused", func(f *testFacts) {
+			f.edit("lost", "1", Compensation, func(r *Row) { r.Verdict = Refused })
 		}},
 
-		{"an effect after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) {
-			w.edit("won", "3", Action, func(r *Row) { r.Time = w.clock })
+		{"an effect after the end", NothingAfterTheEnd, "after the saga's end", func(f *testFacts) {
+			f.edit("won", "3", Action, func(r *Row) { r.Time = f.clock })
 		}},
-		{"a record after the end", NothingAfterTheEnd, "after the saga's end", func(w *world) { w.decide("won") }},
+		{"a record after the end", NothingAfterTheEnd, "after the saga's end", func(f *testFacts) { f.decide("won") }},
 
 		{"a command of no saga", DurableBeforeSent, "no such saga",
-			func(w *world) { w.row("card", "nobody", "1", Action, Executed) }},
+			func(f *testFacts) { f.row("card", "nobody", "1", Action, Executed) }},
 		{"a command of no step", DurableBeforeSent, "no such step",
-			func(w *world) { w.row("card", "won", "7", Action, Refused) }},
+			func(f *testFacts) { f.row("card", "won", "7", Action, Refused) }},
 		{"an action without an intent", DurableBeforeSent, "its intent was never recorded",
-			func(w *world) { w.forget("won", "step_scheduled") }},
+			func(f *testFacts) { f.forget("won", "step_scheduled") }},
 		{"an undo without an intent", DurableBeforeSent, "without an intent",
-			func(w *world) { w.forget("lost", "compensation_scheduled") }},
-		{"sent before it was recorded", DurableBeforeSent, "before its intent was recorded", func(w *world) {
-			w.edit("won", "1", Action, func(r *Row) { r.Time = r.Time.Add(-time.Hour) })
+			func(f *testFacts) { f.forget("lost", "compensation_scheduled") }},
+		{"sent before it was recorded", DurableBeforeSent, "before its intent was recorded", func(f *testFacts) {
+			f.edit("won", "1", Action, func(r *Row) { r.Time = r.Time.Add(-time.Hour) })
 		}},
 
-		{"forward after the decision", NeverReversed, "scheduled after the decision", func(w *world) {
-			w.swap("lost", "compensation_scheduled 2", "step_refused 3")
-			w.step("lost", "4", query)
+		{"forward after the decision", NeverReversed, "scheduled after the decision", func(f *testFacts) {
+			f.swap("lost", "compensation_scheduled 2", "step_refused 3")
+			f.step("lost", "4", query)
 		}},
 		{"compensated without a decision", NeverReversed, "without a decision",
-			func(w *world) { w.forget("lost", "compensation_decided") }},
-		{"decided twice", NeverReversed, "was recorded twice", func(w *world) { w.decide("lost") }},
-		{"succeeded after the decision", NeverReversed, "succeeded after", func(w *world) {
-			w.forget("lost", "saga_compensated")
-			w.succeed("lost")
+			func(f *testFacts) { f.forget("lost", "compensation_decided") }},
+		{"decided twice", NeverReversed, "was recorded twice", func(f *testFacts) { f.decide("lost") }},
+		{"succeeded after the decision", NeverReversed, "succeeded after", func(f *testFacts) {
+			f.forget("lost", "saga_compensated")
+			f.succeed("lost")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := good()
-			test.plant(w)
-			report := Check(&w.Facts)
+			f := good()
+			test.plant(f)
+			report := Check(&f.Facts)
 			for _, v := range report.Of(test.wants) {
 				if strings.Contains(v.Text, test.says) {
 					return
@@ -188,9 +190,9 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 }
 
 func TestReportNamesWhatItFound(t *testing.T) {
-	w := good()
-	w.drop("lost", "1", Compensation)
-	text := Check(&w.Facts).String()
+	f := good()
+	f.drop("lost", "1", Compensation)
+	text := Check(&f.Facts).String()
 	for _, want := range []string{
 		"acknowledged starts    3 (3 clients learned the end)",
 		"sagas                  3: 1 succeeded, 2 compensated (2 of them cancelled)",
