@@ -4,10 +4,9 @@ import (
 	"context"
 	"time"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
-
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 // Dispatcher calls participants. All methods may be called concurrently.
