@@ -28,8 +28,8 @@ const (
 // of each value names the gRPC code that it comes with.
 //
 // The metadata of the ErrorInfo may hold: "saga", the saga's name; "step", the step's name; "definition", the saga
-// definition; "consumer", the name of an event consumer; "position", a position in the stream of events; and "error", an
-// id under which the orchestrator's log has the cause.
+// definition; "consumer", the name of an event consumer; "position", a position in the stream of events; and "error",
+// an id with which the cause can be found in the orchestrator's log.
 type ErrorReason int32
 
 const (

@@ -284,7 +284,7 @@ type FamilyCardsGranted struct {
 	// The limit of the main card, in euro cents.
 	LimitCents int64 `protobuf:"varint,2,opt,name=limit_cents,json=limitCents,proto3" json:"limit_cents,omitempty"`
 	// The cards: first that of the head of the family, then those of the members in the order of the request. A person
-	// who was forgotten meanwhile has none.
+	// who was forgotten during the saga has none.
 	Cards         []*FamilyCard `protobuf:"bytes,3,rep,name=cards,proto3" json:"cards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

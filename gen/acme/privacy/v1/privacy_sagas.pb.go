@@ -77,7 +77,7 @@ func (x *DeleteUserDataSagaRequest) GetCustomer() string {
 	return ""
 }
 
-// UserForgotten is the reply of DeleteUserData: no service stores data of the person any more.
+// UserForgotten is the reply of DeleteUserData: no service stores data about the person any longer.
 type UserForgotten struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "customers/{customer}".

@@ -32,7 +32,7 @@ const (
 // service implements it and is configured as a participant of the orchestrator. No saga changes.
 type UserDataServiceClient interface {
 	// Deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
-	// there are none, the reply says that nothing was erased; that is no reason to refuse. From then on, the service
+	// there are none, the reply says that nothing was erased; the command isn't refused. From then on, the service
 	// refuses with FAILED_PRECONDITION any command that would store data about the customer again, because a saga in
 	// flight may still send one.
 	DeleteUserData(ctx context.Context, in *DeleteUserDataRequest, opts ...grpc.CallOption) (*UserDataDeleted, error)
@@ -64,7 +64,7 @@ func (c *userDataServiceClient) DeleteUserData(ctx context.Context, in *DeleteUs
 // service implements it and is configured as a participant of the orchestrator. No saga changes.
 type UserDataServiceServer interface {
 	// Deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
-	// there are none, the reply says that nothing was erased; that is no reason to refuse. From then on, the service
+	// there are none, the reply says that nothing was erased; the command isn't refused. From then on, the service
 	// refuses with FAILED_PRECONDITION any command that would store data about the customer again, because a saga in
 	// flight may still send one.
 	DeleteUserData(context.Context, *DeleteUserDataRequest) (*UserDataDeleted, error)

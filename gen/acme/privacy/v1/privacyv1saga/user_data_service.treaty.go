@@ -16,7 +16,7 @@ import (
 const _ = saga.SupportPackageIsVersion1
 
 // DeleteUserData deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
-// there are none, the reply says that nothing was erased; that is no reason to refuse. From then on, the service
+// there are none, the reply says that nothing was erased; the command isn't refused. From then on, the service
 // refuses with FAILED_PRECONDITION any command that would store data about the customer again, because a saga in
 // flight may still send one.
 //
