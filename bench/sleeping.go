@@ -27,8 +27,8 @@ const (
 	// shortSleep is how long one more saga sleeps, across the restart, to show that sleeping sagas wake.
 	shortSleep = 10 * time.Second
 
-	// settling is how long a process is left alone before its memory is read, so that what it no longer needs is given
-	// back.
+	// settling is how long a process idles before its memory is read, so that it returns memory that it no longer
+	// needs.
 	settling = 10 * time.Second
 )
 
@@ -197,7 +197,7 @@ func createAsleep(
 	return saga.GetName(), nil
 }
 
-// settled returns the child's resident memory in MB, once it had time to give back what it doesn't need.
+// settled returns the child's resident memory in MB, once it had time to return memory that it no longer needs.
 func (p *process) settled(ctx context.Context) (float64, error) {
 	select {
 	case <-time.After(settling):

@@ -40,7 +40,7 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// servePlain starts a grpc.Server that has the interceptors of package participant and nothing else of it.
+// servePlain starts a grpc.Server that has only the interceptors of package participant.
 func servePlain(t *testing.T, log *slog.Logger, register func(*grpc.Server)) *grpc.ClientConn {
 	t.Helper()
 	server := grpc.NewServer(

@@ -228,7 +228,7 @@ var rules = append(participantRules(), []rule{
 	},
 	{
 		name: "sagas",
-		why:  "a company's own sagas need the public surface alone: packages orchestrator and saga",
+		why:  "a company's own sagas need only the public packages: orchestrator and saga",
 		from: []string{"services/sagas/...", "services/demo/...", "bench/..."},
 		deny: append([]string{"cmd/...", "proof/..."}, inner...),
 	},

@@ -31,8 +31,8 @@ type source struct {
 	imports, testImports []string
 }
 
-// readModule reads the imports of all packages of the module, by directory. It opens the files itself, so a cached test
-// result is renewed when any of them changes.
+// readModule reads the imports of all packages of the module, by directory. It opens the files itself, so go test
+// doesn't reuse a cached result when any of them has changed.
 func readModule(t *testing.T) map[string]*source {
 	t.Helper()
 	packages := make(map[string]*source)

@@ -28,7 +28,7 @@ const (
 	// EVENTS_PURGED, and that of the newest event for EVENTS_AHEAD.
 	ErrorPosition = "position"
 
-	// ErrorID holds an id under which the orchestrator's log has the cause.
+	// ErrorID holds an id with which the cause can be found in the orchestrator's log.
 	ErrorID = "error"
 )
 

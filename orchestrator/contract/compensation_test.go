@@ -94,8 +94,8 @@ func FuzzCompensationRequest(f *testing.F) {
 			}
 		}
 
-		// Bytes that are no message are kept too: google.protobuf.BytesValue has the same wire format as a message
-		// field.
+		// Bytes that aren't a valid message are kept too: google.protobuf.BytesValue has the same wire format as a
+		// message field.
 		held := new(wrapperspb.BytesValue)
 		request = contract.CompensationRequest(&treatyv1.CompensationPlan{ActionField: 1}, action, reply)
 		if err := proto.Unmarshal(request, held); err != nil {

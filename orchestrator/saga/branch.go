@@ -7,9 +7,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// All runs branches in parallel and returns when all have ended. It returns nil when none failed, else the error of
-// the branch that failed first. When a branch fails, the others stop before their next command, and All waits for the
-// commands in flight. When the saga compensates, branches that ran in parallel are compensated in parallel.
+// All runs branches in parallel and returns when all have ended. It returns nil if none failed, and otherwise the error
+// of the branch that failed first. When a branch fails, the others stop before their next command, and All waits for
+// the commands in flight. When the saga compensates, branches that ran in parallel are compensated in parallel.
 //
 // Code that handles the error and continues keeps what the branches did. To compensate it, run All within [Try].
 //

@@ -157,7 +157,7 @@ func TestReplayIsTheSame(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, id := range ids {
 		if parsed, err := uuid.Parse(id); err != nil || parsed.Version() != 8 || seen[id] {
-			t.Errorf("%s is no new UUID of version 8: %v", id, err)
+			t.Errorf("%s isn't a new UUID of version 8: %v", id, err)
 		}
 		seen[id] = true
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Sleep waits for a duration. It never returns early, continues after restarts of the orchestrator, and uses no memory
-// meanwhile. A duration that isn't positive returns at once.
+// while it waits. A duration that isn't positive returns at once.
 func Sleep(ctx Context, d time.Duration) { SleepUntil(ctx, Now(ctx).Add(d)) }
 
 // SleepUntil waits until a point in time. If that time has passed, it returns at once.

@@ -33,9 +33,9 @@
 //		})
 //	}
 //
-// A command that takes no time needs Handle alone. A command that takes long goes through Handle, then Pending, then
-// Complete or Refuse, and the orchestrator learns the end from a participant.Completer. If that fails, the orchestrator
-// sends the command again, and Handle answers with what Complete or Refuse stored.
+// A command that completes at once needs only Handle. A command that takes long goes through Handle, then Pending, then
+// Complete or Refuse, and a participant.Completer reports the outcome to the orchestrator. If that fails, the
+// orchestrator sends the command again, and Handle answers with what Complete or Refuse stored.
 //
 // # The ledger
 //

@@ -18,7 +18,7 @@ const (
 	// ended a command that had been accepted.
 	Refused Verdict = "refused"
 
-	// Duplicate: the command was known and got the stored answer.
+	// Duplicate: the command was handled before, and the call got the stored answer.
 	Duplicate Verdict = "duplicate"
 
 	// NullCompensated: a compensation whose action had no effect. The handler didn't run, the reply is empty, and the

@@ -34,7 +34,7 @@ func (s *service) DeleteUserData(
 }
 
 // anonymize removes a person from their checks, including checks from before they became this customer, and returns how
-// many checks that were. The placeholder for the national id can't be anybody's.
+// many checks that were. The placeholder can't be a real national id.
 func (s *store) anonymize(ctx context.Context, tx *sql.Tx, customer string) (int64, error) {
 	n, err := sqlitedb.Count(ctx, tx, `
 		UPDATE checks SET national_id = '#' || sequence, customer = ''

@@ -112,7 +112,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// inspect completes or refuses one inspection. one is nil if the applicant's data were deleted meanwhile.
+// inspect completes or refuses one inspection. one is nil if the applicant's data were deleted in between.
 func (i *inspector) inspect(ctx context.Context, command participant.Command, one *inspection) error {
 	end := ending{command: command, refusal: i.finding(one), until: time.Now().Add(patience)}
 	var err error

@@ -225,8 +225,8 @@ func TestDeleteUserData(t *testing.T) {
 	}
 }
 
-// TestForgottenCustomerIsNotRegistered registers a person who is forgotten before or meanwhile. Afterwards, neither the
-// service nor the third party stores the person.
+// TestForgottenCustomerIsNotRegistered registers a person who is forgotten before or during the registration.
+// Afterwards, neither the service nor the third party stores the person.
 func TestForgottenCustomerIsNotRegistered(t *testing.T) {
 	register := func(t *testing.T, c *company) {
 		t.Helper()

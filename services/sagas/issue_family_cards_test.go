@@ -108,7 +108,7 @@ func TestIssueFamilyCards(t *testing.T) {
 			want:   admitted(with(issued, map[string]int{"action CheckCredit": 1})),
 		},
 		{
-			name: "to the head alone, as the members are forgotten meanwhile", granted: headAlone,
+			name: "only to the head, as the members are forgotten during the saga", granted: headAlone,
 			acme: &company{decide: verified,
 				refusals: map[string]error{"IssueExtraCard": status.Error(codes.FailedPrecondition,
 					"the customer was forgotten")}},

@@ -56,7 +56,7 @@ func TestReviewCustomer(t *testing.T) {
 			&customerv1.CustomerReviewed{End: left}, round[:1],
 		},
 		{
-			"a customer who is forgotten meanwhile",
+			"a customer who is forgotten during the saga",
 			&company{refusals: map[string]error{
 				"SendReview": status.Error(codes.FailedPrecondition, "the customer was forgotten"),
 			}}, nil,

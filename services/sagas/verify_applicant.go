@@ -27,7 +27,7 @@ func (Sagas) VerifyApplicant(
 		return nil, err
 	}
 	applicant := registered.GetApplicant()
-	// This takes hours. The register's events are kept meanwhile.
+	// This takes hours. Until then, the register's events are kept.
 	inspected, err := identityv1saga.InspectPassport(ctx, &identityv1.InspectPassportRequest{Applicant: applicant})
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
-// A child's id depends on the command id alone, and is never one that a request id could lead to.
+// A child's id depends only on the command id, and is never one that a request id could lead to.
 func TestID(t *testing.T) {
 	const definition, command = "acme.identity.v1.IdentitySagas/VerifyApplicant", "sagas/a/steps/1"
 	id := engine.ChildID(definition, command)

@@ -17,7 +17,7 @@ import (
 )
 
 // completionTimeout is how long a parent waits for a child of this orchestrator until it asks again. The child
-// completes the parent's step when it ends, so this matters only when that is lost.
+// completes the parent's step when it ends, so this matters only when that completion is lost.
 const completionTimeout = time.Hour
 
 // localTarget is the target of a local child in spans.

@@ -30,7 +30,7 @@ func TestCompletedBeforeItIsSentAgain(t *testing.T) {
 		handle := w.start(1)
 		synctest.Wait()
 		block.Store(true)
-		pass(time.Minute) // the patience is over, and the saga is read
+		pass(time.Minute) // the wait for a completion ends, and the saga is read
 		synctest.Wait()
 		if err := w.engine.Complete(t.Context(),
 			engine.Completion{Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{}}); err != nil {

@@ -29,7 +29,7 @@ type instance struct {
 	machine       *machine.Machine // nil while the saga isn't loaded
 	turn          pendingTurn
 	failedCommits int       // in a row
-	unannounced   bool      // the turn may be written although its commit failed, and nobody was notified of it
+	unannounced   bool      // the turn may be written although its commit failed; nothing was notified of it
 	stored        storedRow // what the store holds
 
 	ended chan struct{} // closed when the saga has ended or is dropped; nil unless the saga was started by this process

@@ -274,7 +274,7 @@ func TestPending(t *testing.T) {
 				t.Errorf("completing what isn't there: %v", err)
 			}
 			if err := w.complete("nobody", "1", engine.Action, nil); !errors.Is(err, journal.ErrNotFound) {
-				t.Errorf("completing a step of nobody: %v", err)
+				t.Errorf("completing a step of a saga that doesn't exist: %v", err)
 			}
 			if diff := cmp.Diff([]string{"action 1#1", "action 2#1"}, w.participant.seen()); diff != "" {
 				t.Error(diff)

@@ -1,5 +1,5 @@
-// Package machine is the pure core of the orchestrator. It decides what a saga does next, from the saga's journal and
-// an input alone.
+// Package machine is the pure core of the orchestrator. It decides what a saga does next, only from the saga's journal
+// and an input.
 //
 // # Inputs and outputs
 //

@@ -89,7 +89,7 @@ func (m *Machine) Close() {
 }
 
 // Replay applies a stored turn and runs the saga's code up to it. It returns an error that wraps [ErrJournal] if the
-// turn can't be read. Code that doesn't match the journal is no error: Mismatch returns the difference, and the next
+// turn can't be read. Code that doesn't match the journal isn't an error: Mismatch returns the difference, and the next
 // Wake suspends the saga.
 func (m *Machine) Replay(turn *treatyv1.Turn) error {
 	m.now, m.replaying = turn.GetTime().AsTime(), true

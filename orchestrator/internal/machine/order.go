@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// sequence holds the steps of one thread in their order. It is built from the paths of the steps alone, so that
+// sequence holds the steps of one thread in their order. It is built only from the paths of the steps, so that
 // compensating needs no code: path "2.1.4" is position 4 of branch 1 at position 2. The positions of a sequence ran one
 // after the other; the branches of a position ran in parallel.
 type sequence struct{ positions []*position }

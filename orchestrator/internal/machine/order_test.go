@@ -173,8 +173,8 @@ func growSequence(random *rand.Rand, prefix string, depth int, paths *[]string) 
 	}
 }
 
-// follows reports whether step a came after step b, by their paths alone. Where the paths differ, the steps are at
-// positions of one sequence, or in parallel branches.
+// follows reports whether step a came after step b, judging only by their paths. Where the paths differ, the steps are
+// at positions of one sequence, or in parallel branches.
 func follows(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	if strings.HasPrefix(as[0], "r") {

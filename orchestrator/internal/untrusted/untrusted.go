@@ -1,5 +1,4 @@
-// Package untrusted reads and quotes what comes from outside: requests, replies and values that anybody may have
-// written.
+// Package untrusted reads and quotes data from outside: requests, replies and values that anyone may have written.
 package untrusted
 
 import (

@@ -85,7 +85,7 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 }
 
 // settle ends the derivation. An entry whose customer is unknown may have been about a forgotten one, so missing
-// records are no violation.
+// records aren't a violation.
 func (f *effects) settle(held []audit.Effect) {
 	for _, e := range f.unasked {
 		e.Effects = slices.DeleteFunc(e.Effects, func(resource string) bool {

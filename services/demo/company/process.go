@@ -112,7 +112,7 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return calls
 })
 
-// await waits for the end of a life, and reports it if nobody asked for it.
+// await waits until a run of the program ends, and reports the end if it wasn't on purpose.
 func (p *Process) await(l *life, log io.Closer) {
 	err := l.cmd.Wait()
 	_ = log.Close()

@@ -39,8 +39,8 @@ type Service struct {
 	// AddFlags defines flags beyond those that every service has. It may be nil.
 	AddFlags func(*flag.FlagSet)
 
-	// Register registers the service's handlers with p.Server, and starts what else the service needs. The context ends
-	// when the process stops. If Register returns an error, the process stops.
+	// Register registers the service's handlers with p.Server, and starts everything else that the service needs. The
+	// context ends when the process stops. If Register returns an error, the process stops.
 	Register func(ctx context.Context, p *Process) error
 }
 

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
 `;
 
-/** Opens the database for this process alone. Errors name the file and say what to do. */
+/** Opens the database for this process only. Errors name the file and say what to do. */
 export function openDatabase(path: string): Database {
   if (!existsSync(dirname(path)) || !statSync(dirname(path)).isDirectory()) {
     throw new Error(
