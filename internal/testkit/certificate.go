@@ -57,13 +57,22 @@ func (a *Authority) PEM() []byte { return encode("CERTIFICATE", a.Cert.Raw) }
 // localhost and for the common name.
 func (a *Authority) Issue(t testing.TB, commonName string) Certificate {
 	t.Helper()
-	template := newTemplate(t, commonName)
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	template.DNSNames = []string{"localhost"}
+	names := []string{"localhost"}
 	if commonName != "" {
-		template.DNSNames = append(template.DNSNames, commonName)
+		names = append(names, commonName)
 	}
+	return a.IssueAs(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: commonName}, DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	})
+}
+
+// IssueAs returns a certificate for a client or server with the subject and the alternative names of another.
+func (a *Authority) IssueAs(t testing.TB, names *x509.Certificate) Certificate {
+	t.Helper()
+	template := newTemplate(t, "")
+	template.Subject, template.DNSNames = names.Subject, names.DNSNames
+	template.IPAddresses, template.URIs = names.IPAddresses, names.URIs
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	key := newKey(t)
 	cert := sign(t, template, a.Cert, key, a.key)
 	der, err := x509.MarshalPKCS8PrivateKey(key)

@@ -7,18 +7,17 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/treatyhq/treaty/internal/wire"
-	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
+	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
 const (

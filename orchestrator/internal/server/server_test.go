@@ -2,18 +2,12 @@ package server_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"math/big"
-	"net"
 	"net/url"
 	"slices"
 	"testing"
-	"time"
 
 	channelzv1 "google.golang.org/grpc/channelz/grpc_channelz_v1"
 	"google.golang.org/grpc/codes"
@@ -29,6 +23,7 @@ import (
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
@@ -165,10 +160,10 @@ func TestSagaIsStartedByReflection(t *testing.T) {
 }
 
 func TestClientCertificateIsTheActor(t *testing.T) {
-	authority := newAuthority(t)
+	authority := testkit.NewAuthority(t)
 	for name, test := range map[string]struct {
-		template x509.Certificate
-		want     string
+		names x509.Certificate
+		want  string
 	}{
 		"subject": {
 			x509.Certificate{Subject: pkix.Name{CommonName: "ada", Organization: []string{"Acme"}}}, "CN=ada,O=Acme",
@@ -181,15 +176,13 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newSecureTestServer(t, security{
 				server: &tls.Config{
-					Certificates: []tls.Certificate{
-						authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}),
-					},
-					ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.pool,
+					Certificates: []tls.Certificate{authority.Issue(t, "orchestrator").Certificate},
+					ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool,
 					MinVersion: tls.VersionTLS12,
 				},
 				client: &tls.Config{
-					RootCAs:      authority.pool,
-					Certificates: []tls.Certificate{authority.issue(t, test.template)},
+					RootCAs:      authority.Pool,
+					Certificates: []tls.Certificate{authority.IssueAs(t, &test.names).Certificate},
 					MinVersion:   tls.VersionTLS12,
 				},
 			})
@@ -210,17 +203,15 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 }
 
 func TestClientWithoutCertificateIsRejected(t *testing.T) {
-	authority, stranger := newAuthority(t), newAuthority(t)
+	authority, stranger := testkit.NewAuthority(t), testkit.NewAuthority(t)
 	a := newSecureTestServer(t, security{
 		server: &tls.Config{
-			Certificates: []tls.Certificate{
-				authority.issue(t, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}),
-			},
-			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.pool, MinVersion: tls.VersionTLS12,
+			Certificates: []tls.Certificate{authority.Issue(t, "orchestrator").Certificate},
+			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool, MinVersion: tls.VersionTLS12,
 		},
 		client: &tls.Config{
-			RootCAs:      authority.pool,
-			Certificates: []tls.Certificate{stranger.issue(t, x509.Certificate{})},
+			RootCAs:      authority.Pool,
+			Certificates: []tls.Certificate{stranger.Issue(t, "stranger").Certificate},
 			MinVersion:   tls.VersionTLS12,
 		},
 	})
@@ -228,51 +219,4 @@ func TestClientWithoutCertificateIsRejected(t *testing.T) {
 	if status.Code(err) != codes.Unavailable { // by its cause, or as a connection that broke while it said it
 		t.Errorf("error %v", err)
 	}
-}
-
-// authority issues certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour),
-		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &authority{cert, key, pool}
-}
-
-func (a *authority) issue(t *testing.T, template x509.Certificate) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(2), time.Now().Add(-time.Hour),
-		time.Now().Add(time.Hour)
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
-	der, err := x509.CreateCertificate(rand.Reader, &template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -252,22 +252,14 @@ func (a *testServer) serve(config server.Config, client *tls.Config) {
 	if a.server, err = server.New(config); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := testkit.Listen(t)
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()
 	creds := insecure.NewCredentials()
 	if client != nil {
 		creds = credentials.NewTLS(client)
 	}
-	a.conn, err = grpc.NewClient(
-		listener.Addr().String(), grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(),
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a.conn = testkit.Dial(t, listener.Addr().String(), grpc.WithTransportCredentials(creds))
 	a.sagas, a.events = treatyv1.NewSagaServiceClient(a.conn), treatyv1.NewEventServiceClient(a.conn)
 	t.Cleanup(func() {
 		_ = a.conn.Close()
