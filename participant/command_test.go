@@ -30,6 +30,12 @@ func TestParseMetadata(t *testing.T) {
 		err  string // part of the error
 	}{
 		{name: "full", md: good(), want: full},
+		{
+			name: "a saga with the id steps",
+			md:   metadata.Pairs(participant.CommandIDKey, "sagas/steps/steps/1", participant.DirectionKey, "action"),
+			want: participant.Command{Saga: "sagas/steps", CommandID: "sagas/steps/steps/1",
+				Direction: participant.Action, Attempt: 1},
+		},
 		{name: "a person's call", md: metadata.Pairs("other", "x")},
 		{
 			name: "the least", md: metadata.Pairs(participant.CommandIDKey, "sagas/s/steps/1", participant.DirectionKey,
