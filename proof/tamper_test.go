@@ -42,7 +42,8 @@ var tamperings = []tampering{
 		 WHERE sequence = (SELECT max(sequence) FROM treaty_inbox WHERE verdict = 'executed')`},
 	{"an undo that did nothing", company.Customer, audit.NullCompensationIsNoOp,
 		`UPDATE treaty_inbox SET verdict = 'null-compensated'
-		 WHERE sequence = (SELECT min(sequence) FROM treaty_inbox WHERE direction = 'compensation')`},
+		 WHERE sequence = (SELECT min(sequence) FROM treaty_inbox
+		 WHERE direction = 'compensation' AND verdict = 'executed')`},
 	{"an action after its undo", company.Customer, audit.NoActionAfterCompensation,
 		`UPDATE treaty_inbox SET sequence = sequence + 1000000
 		 WHERE verdict = 'executed' AND direction = 'action' AND command_id =
