@@ -31,7 +31,7 @@ func TestKills(t *testing.T) {
 		return
 	}
 	if c.Duplicates == 0 || c.NullCompensated == 0 || c.Cancelled == 0 {
-		t.Errorf("a hundred kills caused no duplicate, no null compensation or no canceled saga: "+
+		t.Errorf("a hundred kills caused no duplicate, no null compensation or no cancelled saga: "+
 			"the ordeal tests too little: %+v", c)
 	}
 	if c.Children == 0 || c.Reopened == 0 || c.Scopes == 0 || c.Broadcasts == 0 || c.Restarted == 0 || c.Woken == 0 {

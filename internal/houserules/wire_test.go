@@ -16,8 +16,8 @@ import (
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
-// wireNames matches a literal from which code builds the name of a saga, step or record, or with which it takes one
-// apart: a prefix or an infix, alone or before a verb of package fmt. It doesn't match a whole name.
+// wireNames matches a literal with which code builds or parses the name of a saga, step or record: a prefix or an
+// infix, on its own or before a verb of package fmt. It doesn't match a whole name.
 var wireNames = regexp.MustCompile(`^` + wire.SagaPrefix + `(%|$)|/(steps|records)/(%|$)`)
 
 // Only internal/wire writes the keys of the metadata, the parts of names and the reasons of errors. Tests may write

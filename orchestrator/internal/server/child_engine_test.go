@@ -121,7 +121,7 @@ func newEngineServer(t *testing.T) (*testServer, *identityService) {
 	return a, identity
 }
 
-// A child saga, called as its parent's orchestrator calls it: it starts, waits for an event, then for a pending
+// A child saga, called the way a parent's orchestrator calls it: it starts, waits for an event, then for a pending
 // command, succeeds, and is compensated.
 func TestChildFromStartToCompensation(t *testing.T) {
 	a, identity := newEngineServer(t)
@@ -167,7 +167,7 @@ func TestChildFromStartToCompensation(t *testing.T) {
 	}
 	_, err = a.sagas.HeartbeatStep(a.ctx(), &treatyv1.HeartbeatStepRequest{Name: command, Direction: action})
 	if got := failureOf(t, err); got.reason != treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED {
-		t.Errorf("a heartbeat for what is done: %+v (%v)", got, err)
+		t.Errorf("a heartbeat for a step that is done: %+v (%v)", got, err)
 	}
 
 	undo := &identityv1.UndoVerifyApplicantRequest{Action: verification("order-1"), Reply: reply}

@@ -87,8 +87,8 @@ func TestChildsIDIsNoRequestID(t *testing.T) {
 	}
 }
 
-// answered is the deadline of a call that the server answers before that, as the saga takes longer: after a second, so
-// that it has another one for the answer, however busy the machine is.
+// answered is a deadline for calls that the server answers before it, because the saga takes longer. The server answers
+// after a second, which leaves another second for the answer, however busy the machine is.
 const answered = 2 * time.Second
 
 func TestChildThatTakesLong(t *testing.T) {

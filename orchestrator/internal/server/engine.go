@@ -8,21 +8,22 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// Engine is what the API needs of engine.Engine; Drive makes one of it. The errors are those of the engine's methods.
+// Engine is the part of engine.Engine that the API uses; Drive adapts one. The errors are those of the engine's
+// methods.
 type Engine interface {
-	// Start returns once the start is durable, or the saga that is there already is found.
+	// Start starts a saga, or finds the existing one, and returns once the start is durable.
 	Start(ctx context.Context, params engine.StartParams) (Started, error)
 
-	// Await returns how a saga ended, once it has.
+	// Await waits for a saga's end and returns it.
 	Await(ctx context.Context, id string) (engine.SagaEnd, error)
 
-	// Cancel undoes a saga.
+	// Cancel cancels a saga, which compensates it.
 	Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error
 
-	// Resume lets a suspended saga go on.
+	// Resume resumes a suspended saga.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
 
-	// Get returns a saga with its steps and whole payloads. The caller may change it.
+	// Get returns a saga with its steps and complete payloads. The caller may change it.
 	Get(ctx context.Context, id string) (*treatyv1.Saga, error)
 
 	// Watch returns a channel that holds a token after each change of the saga, and a function that ends the watch.
@@ -32,25 +33,25 @@ type Engine interface {
 	EventEngine
 }
 
-// StepEngine is the part of Engine by which others tell of a saga's steps: participants that complete them later, and
-// the sagas that have this one as a step.
+// StepEngine is the part of Engine for callers outside of a saga that change its steps: participants that complete them
+// later, and parents that compensate a child saga.
 type StepEngine interface {
-	// Complete ends a command that its participant accepted before.
+	// Complete completes a command that its participant accepted earlier.
 	Complete(ctx context.Context, completion engine.Completion) error
 
-	// Heartbeat says that a participant still works on a command that it accepted.
+	// Heartbeat reports that a participant is still working on a command that it accepted.
 	Heartbeat(ctx context.Context, saga, step string, direction engine.Direction) error
 
-	// CompensateChild undoes a saga for its parent and returns once that is done; one that was never started is
-	// recorded as undone.
+	// CompensateChild compensates a saga for its parent and returns once the saga is compensated. A saga that was never
+	// started is recorded as compensated.
 	CompensateChild(ctx context.Context, params engine.StartParams) error
 
-	// BeginCompensateChild undoes a child for its parent. It returns once that is durable, and says whether it is
-	// undone already.
+	// BeginCompensateChild is CompensateChild without the wait: it returns once the decision is durable, and whether
+	// the saga is compensated already.
 	BeginCompensateChild(ctx context.Context, params engine.StartParams) (undone bool, err error)
 }
 
-// EventEngine is the part of Engine that events are published with.
+// EventEngine is the part of Engine that publishes events.
 type EventEngine interface {
 	// Publish makes events durable, all of them or none, and sets their positions.
 	Publish(ctx context.Context, events []*journal.Event) error
@@ -62,14 +63,14 @@ type EventEngine interface {
 
 // Started is a saga that was started, or found.
 type Started interface {
-	// Await returns how the saga ended, once it has.
+	// Await waits for the saga's end and returns it.
 	Await(ctx context.Context) (engine.SagaEnd, error)
 
-	// Ended returns how the saga ended; false when it hasn't.
+	// Ended returns the saga's end, or false when it hasn't ended.
 	Ended(ctx context.Context) (engine.SagaEnd, bool, error)
 }
 
-// Store is what the API reads from journal.Store by itself.
+// Store is the part of journal.Store that the API reads directly.
 type Store interface {
 	// List returns a page of rows.
 	List(ctx context.Context, params journal.ListParams) ([]*journal.Row, error)
@@ -80,23 +81,22 @@ type Store interface {
 	EventReader
 }
 
-// EventReader is the part of journal.EventStore that streams of events are made of. Its promises are those of
-// journal.EventStore.
+// EventReader is the part of journal.Store that streams of events use.
 type EventReader interface {
-	// Events returns a page of events, by position.
+	// Events returns a page of events, ordered by position.
 	Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error)
 
-	// EventRange returns the positions of the oldest and of the newest event that are kept.
+	// EventRange returns the positions of the oldest and the newest stored event.
 	EventRange(ctx context.Context) (oldest, newest uint64, err error)
 
-	// Consumer returns the consumer of a name; one that isn't known is made as it is given.
+	// Consumer returns the consumer with the name of given, or stores given if there is none.
 	Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error)
 
 	// Acknowledge moves a consumer forward.
 	Acknowledge(ctx context.Context, name string, position uint64) error
 }
 
-// Drive returns the engine as the API sees it.
+// Drive adapts an engine to the API.
 func Drive(e *engine.Engine) Engine { return driven{e} }
 
 // driven adapts Start, which returns a concrete type.

@@ -262,7 +262,7 @@ func (r *eventStream) catchUp(
 	}
 }
 
-// capacity takes in what was acknowledged and returns how many events may be read now.
+// capacity processes acknowledgements and returns how many events may be read now.
 func (r *eventStream) capacity() int {
 	if r.session == nil {
 		return maxEventsRead
@@ -310,8 +310,8 @@ func (r *eventStream) takenError() error {
 }
 
 // skipUnwanted moves a consumer past events that it doesn't want, and so never acknowledges, when its stored position
-// is more than limit behind. Otherwise those events would be purged one day and the consumer would seem to have missed
-// some.
+// is more than limit behind. Otherwise those events would be purged at some point, and the consumer would seem to have
+// missed some.
 func (r *eventStream) skipUnwanted(ctx context.Context, limit uint64) error {
 	if r.session == nil {
 		return nil

@@ -111,7 +111,7 @@ var causes = []cause{
 }
 
 // explain turns the error of a call into the status that its caller receives. It is the only place that does. An error
-// that isn't among the causes is logged under an id, and the caller receives the id alone.
+// that isn't among the causes is logged under an id, and the caller receives only the id.
 func (s *Server) explain(ctx context.Context, method string, request any, err error) error {
 	if ended, is := errors.AsType[*sagaEndedError](err); is {
 		return ended.GRPCStatus().Err()

@@ -131,7 +131,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	}
 	saga := subject{saga: id, definition: d.Definition}
 	// The anchor's parent is the caller's span. A server span between them would be exported only when the call ends,
-	// so until then, and for ever if this process is killed, the anchor would lack its parent.
+	// so until then, and forever if this process is killed, the anchor would lack its parent.
 	started, err := s.engine.Start(ctx, engine.StartParams{
 		Definition: d.Definition,
 		Request:    params.request,

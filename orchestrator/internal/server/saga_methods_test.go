@@ -107,7 +107,7 @@ func (w waiting) Await(ctx context.Context) (engine.SagaEnd, error) {
 	}
 }
 
-// Ended returns how the saga ended; false when it hasn't.
+// Ended returns the saga's end, or false when it hasn't ended.
 func (w waiting) Ended(context.Context) (engine.SagaEnd, bool, error) {
 	select {
 	case <-w.release:

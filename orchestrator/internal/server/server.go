@@ -212,7 +212,7 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-// Close drains the server for a moment, so that the last replies reach their callers, and then ends all calls.
+// Close drains the server briefly, so that the last replies reach their callers, and then ends all calls.
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()

@@ -216,7 +216,7 @@ func TestClientWithoutCertificateIsRejected(t *testing.T) {
 		},
 	})
 	_, err := a.sagas.GetSaga(a.ctx(), &treatyv1.GetSagaRequest{Name: "sagas/a1"})
-	if status.Code(err) != codes.Unavailable { // by its cause, or as a connection that broke while it said it
+	if status.Code(err) != codes.Unavailable { // from the server, or from a broken connection
 		t.Errorf("error %v", err)
 	}
 }

@@ -23,7 +23,7 @@ func (s subject) sagaName() string {
 	return wire.SagaName(s.saga)
 }
 
-// orElse fills in from another subject what this one doesn't have.
+// orElse takes from another subject what this one doesn't have.
 func (s subject) orElse(other subject) subject {
 	if s.saga == "" {
 		s.saga = other.saga
@@ -37,7 +37,7 @@ func (s subject) orElse(other subject) subject {
 	return s
 }
 
-// of returns an error that says what it is about. It returns nil for nil.
+// of adds the subject to an error. It returns nil for nil.
 func (s subject) of(err error) error {
 	if err == nil {
 		return nil

@@ -148,7 +148,7 @@ func (h handle) Await(ctx context.Context) (engine.SagaEnd, error) {
 	return h.end, h.err
 }
 
-// Ended returns how the saga ended; false when it hasn't.
+// Ended returns the saga's end, or false when it hasn't ended.
 func (h handle) Ended(context.Context) (engine.SagaEnd, bool, error) {
 	return h.end, h.end.State != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, h.err
 }
