@@ -23,9 +23,9 @@ const (
 
 // ErrorReason is the reason of an error that the orchestrator returns.
 //
-// Every error carries a google.rpc.ErrorInfo whose domain is "treaty" and whose reason is the name of one of these values
-// without its prefix: SAGA_NOT_FOUND for ERROR_REASON_SAGA_NOT_FOUND. Branch on the reason, not on the message. The comment
-// of each value names the gRPC code that it comes with.
+// Every error carries a google.rpc.ErrorInfo whose domain is "treaty" and whose reason is the name of one of these
+// values without its prefix: SAGA_NOT_FOUND for ERROR_REASON_SAGA_NOT_FOUND. Branch on the reason, not on the message.
+// The comment of each value names the gRPC code that it comes with.
 //
 // The metadata of the ErrorInfo may hold: "saga", the saga's name; "step", the step's name; "definition", the saga
 // definition; "consumer", the name of an event consumer; "position", a position in the stream of events; and "error",
@@ -72,10 +72,10 @@ const (
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 17
 	// CANCELLED. The caller cancelled the call. The saga continues.
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 18
-	// INTERNAL. The orchestrator failed. Its log has the cause under the id in the metadata's "error".
+	// INTERNAL. The orchestrator failed. To find the cause in its log, search for the id in the metadata's "error".
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 19
-	// The saga code returned an error, and the saga was compensated. The code, the message and the other details are those of
-	// that error.
+	// The saga code returned an error, and the saga was compensated. The code, the message and the other details are
+	// those of that error.
 	ErrorReason_ERROR_REASON_SAGA_COMPENSATED ErrorReason = 20
 	// CANCELLED. The saga was cancelled, and compensated.
 	ErrorReason_ERROR_REASON_SAGA_CANCELLED ErrorReason = 21
@@ -91,13 +91,15 @@ const (
 	ErrorReason_ERROR_REASON_STEP_IS_SAGA ErrorReason = 26
 	// INVALID_ARGUMENT. The call was made for a step of a saga, but the definition isn't a command.
 	ErrorReason_ERROR_REASON_NOT_A_STEP ErrorReason = 27
-	// FAILED_PRECONDITION. The method compensates a saga for its parent, but the call wasn't made by a parent's orchestrator.
+	// FAILED_PRECONDITION. The method compensates a saga for its parent, but the call wasn't made by a parent's
+	// orchestrator.
 	ErrorReason_ERROR_REASON_NOT_A_COMMAND ErrorReason = 28
 	// INVALID_ARGUMENT. No contract linked into this orchestrator marks the message as an event.
 	ErrorReason_ERROR_REASON_EVENT_TYPE_UNKNOWN ErrorReason = 29
 	// ALREADY_EXISTS. An event with the same source and id but other content was published before.
 	ErrorReason_ERROR_REASON_EVENT_EXISTS ErrorReason = 30
-	// OUT_OF_RANGE. Events after the position were purged. The metadata's "position" is one from which reading can continue.
+	// OUT_OF_RANGE. Events after the position were purged. The metadata's "position" is one from which reading can
+	// continue.
 	ErrorReason_ERROR_REASON_EVENTS_PURGED ErrorReason = 31
 	// OUT_OF_RANGE. No event has reached the position yet. The metadata's "position" is that of the newest event.
 	ErrorReason_ERROR_REASON_EVENTS_AHEAD ErrorReason = 32
