@@ -25,8 +25,8 @@ export class Inbox {
 
   /**
    * Runs a handler, which returns its serialized reply, in a transaction. This process has one thread and exclusive use
-   * of the database, so no other command runs in between. If the handler throws a Refusal, its effect is rolled back and
-   * the refusal is stored. Anything else that it throws is thrown again, and nothing is stored.
+   * of the database, so no other command runs in between. If the handler throws a Refusal, its effect is rolled back
+   * and the refusal is stored. Anything else that it throws is thrown again, and nothing is stored.
    */
   handle(
     command: Command | undefined, method: string, handler: () => Uint8Array,
