@@ -24,7 +24,7 @@ export function parseCommand(metadata: Metadata): Command | undefined {
   const ids = metadata.get("treaty-command-id");
   if (ids.length === 0) return undefined;
   const commandId = String(ids[0]);
-  const parts = /^(sagas\/(?:(?!\/steps\/).)+)\/steps\/[^/]+$/.exec(commandId);
+  const parts = /^(sagas\/[^/]+)\/steps\/[^/]+$/.exec(commandId);
   if (ids.length > 1 || parts === null || Buffer.byteLength(commandId) > maxCommandId) {
     throw malformed("treaty-command-id", "one sagas/{saga}/steps/{step}");
   }
