@@ -288,7 +288,7 @@ func TestLanguageProblems(t *testing.T) {
 			"FAILED_PRECONDITION"},
 		"a message alone": {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}", "--message", "why"}, nil, 2,
 			"--refuse"},
-		"step isn't there": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND"}, over.Err(), 1,
+		"step doesn't exist": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND"}, over.Err(), 1,
 			"no such step: sagas/order-8/steps/9"},
 		"unreachable": {[]string{"events"}, status.Error(codes.Unavailable, "down"), 1,
 			"can't reach an orchestrator"},

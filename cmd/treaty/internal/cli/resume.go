@@ -181,7 +181,9 @@ func unfit(saga *treatyv1.Saga, rule string) error {
 		Exit:    problem.ExitFailure,
 		Code:    codes.FailedPrecondition,
 		Message: rule + ", but " + saga.GetName() + " " + state,
-		Hints:   []string{"To show what fits, run treaty sagas get " + render.ShellQuote(saga.GetName()) + "."},
+		Hints: []string{
+			"To show the possible decisions, run treaty sagas get " + render.ShellQuote(saga.GetName()) + ".",
+		},
 	}
 }
 

@@ -139,7 +139,7 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 	case codes.FailedPrecondition:
 		if about.Saga != "" {
 			p.Hints = append(p.Hints,
-				"To show its state and what fits, run treaty sagas get "+render.ShellQuote(about.Saga)+".")
+				"To show its state and the possible decisions, run treaty sagas get "+render.ShellQuote(about.Saga)+".")
 		}
 	case codes.Unauthenticated:
 		p.Hints = append(p.Hints, "Identify yourself with --tls-cert and --tls-key.")

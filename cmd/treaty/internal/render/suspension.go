@@ -30,7 +30,7 @@ func options(saga *treatyv1.Saga) []option {
 		return []option{
 			{"resume", "--retry", "sends " + compensation + " again, unchanged"},
 			{"resume", "--retry-edited @request.json", "sends " + compensation + " with the request in the file"},
-			{"resume", "--mark-done", "takes step " + suspension.GetStep() + " as compensated by hand"},
+			{"resume", "--mark-done", "marks step " + suspension.GetStep() + " as compensated by hand"},
 		}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		return []option{
@@ -93,7 +93,7 @@ func (v *View) suspension(saga *treatyv1.Saga) []line {
 		}
 	}
 	out = append(out, v.failure("failure", suspension.GetFailure())...)
-	out = append(out, nil, text(bold, "What fits:"))
+	out = append(out, nil, text(bold, "Possible decisions:"))
 	for _, option := range options(saga) {
 		command := "treaty sagas " + option.command + " " + ShellQuote(saga.GetName()) + " --reason 'WHY'"
 		if option.flags != "" {
