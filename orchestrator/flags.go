@@ -53,8 +53,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"use TLS to all participants, and present this certificate, a PEM `FILE`; requires --participant-tls-key")
 	set.StringVar(&f.partTLSKey, "participant-tls-key", "", "the key of --participant-tls-cert, a PEM `FILE`")
 	set.BoolVar(&f.insecure, "insecure", false,
-		"allow plaintext beyond this machine, for the API and to participants. Gives up secrecy and identity: "+
-			"anybody on the network can read and change payloads, start and cancel sagas, and impersonate participants")
+		"allow plaintext beyond this machine, for the API and to participants. "+
+			"Gives up confidentiality and authentication: anybody on the network can read and change payloads, "+
+			"start and cancel sagas, and impersonate participants")
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
 			"forever")

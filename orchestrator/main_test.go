@@ -127,8 +127,8 @@ func TestProgramRefuses(t *testing.T) {
 
 func TestHelpSaysWhatInsecureGivesUp(t *testing.T) {
 	code, stdout, _ := runProgram(t, nil, "--help")
-	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca", "Gives up secrecy and identity",
-		"127.0.0.1:7080", "treaty.db"} {
+	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca",
+		"Gives up confidentiality and authentication", "127.0.0.1:7080", "treaty.db"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("help doesn't say %q:\n%s", want, stdout)
 		}

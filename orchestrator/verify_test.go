@@ -65,7 +65,7 @@ func TestUpgradeGate(t *testing.T) {
 	}{
 		{"the same build", sleeper, store, ExitOK, []string{"1 of 1 open saga can continue with this build"}},
 		{"another build", register, store, ExitFailure, []string{
-			"SAGA", "EXPECTED", "FOUND", asleep.GetName(), "RUNNING", "wait 1 for a moment",
+			"SAGA", "EXPECTED", "FOUND", asleep.GetName(), "RUNNING", "wait 1 until a time",
 			"the code returned its reply",
 			"1 of 1 open saga can't continue with this build",
 		}},

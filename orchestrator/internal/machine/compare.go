@@ -174,7 +174,7 @@ func (t *Thread) describe() string {
 
 func describeWait(path string, keys []*treatyv1.EventKey, ends bool) string {
 	if len(keys) == 0 {
-		return path + " for a moment"
+		return path + " until a time"
 	}
 	events := make([]string, len(keys))
 	for i, key := range keys {

@@ -75,7 +75,7 @@ func (m *Machine) scopeCompensated(s *scope) bool {
 	return len(m.nextInScope(s)) == 0
 }
 
-// nextInScope returns the steps of a scope that are to be compensated next, or are being compensated.
+// nextInScope returns the steps of a scope to compensate next, and those that are being compensated.
 func (m *Machine) nextInScope(s *scope) []*Step {
 	at := m.saga.order().find(s.path)
 	if at == nil {

@@ -118,8 +118,7 @@ func (q *sequence) lookup(number int) *position {
 }
 
 // next appends to found the steps to compensate next: those of the last position that has any, in parallel where its
-// branches ran in parallel. The function unfinished selects the steps that are to be compensated or are being
-// compensated.
+// branches ran in parallel. The function unfinished selects the steps that must be or are being compensated.
 func (q *sequence) next(unfinished func(*Step) bool, found []*Step) []*Step {
 	for _, at := range slices.Backward(q.positions) {
 		before := len(found)
