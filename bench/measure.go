@@ -104,7 +104,7 @@ func (p *processes) end() {
 	}
 	for _, running := range []*process{p.treaty, p.floor, p.participant, p.plain} {
 		if running != nil && running.cmd.ProcessState == nil {
-			_ = running.stop() // the measurement is over
+			_ = running.stop() // the measurement has ended
 		}
 	}
 }

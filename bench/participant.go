@@ -32,7 +32,7 @@ type work struct {
 
 func (work) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
 	if in.GetRefuse() {
-		return nil, status.Error(codes.FailedPrecondition, "refused, as asked for")
+		return nil, status.Error(codes.FailedPrecondition, "refused, as requested")
 	}
 	return &benchv1.WorkDone{Payload: in.GetPayload()}, nil
 }

@@ -29,7 +29,7 @@ func registerParent(r saga.Registrar) {
 				return nil, err
 			}
 			if in.GetAddress().GetLines()[0] == "fail" {
-				return nil, status.Error(codes.FailedPrecondition, "after all not")
+				return nil, status.Error(codes.FailedPrecondition, "no longer wanted")
 			}
 			return &customerv1.AddressAgreed{Customer: confirmed.GetApplicant()}, nil
 		})
@@ -41,7 +41,7 @@ func registerChild(r saga.Registrar) {
 		func(ctx saga.Context, in *identityv1.VerifyApplicantRequest) (*identityv1.ApplicantConfirmed, error) {
 			if in.GetCustomer() == "customers/nobody" {
 				// a code that means something else to a parent
-				return nil, status.Error(codes.Unavailable, "nobody is there")
+				return nil, status.Error(codes.Unavailable, "the house is empty")
 			}
 			if _, err := customerv1saga.ChangeAddress(ctx,
 				&customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}); err != nil {
@@ -129,7 +129,7 @@ func TestChild(t *testing.T) {
 			request := move("1", "fine")
 			request.Customer = "customers/nobody"
 			_, err := f.parent.acme.ChangeAddress(f.parent.ctx(), request)
-			if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "nobody is there") {
+			if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "the house is empty") {
 				t.Fatalf("got %v", err)
 			}
 		})

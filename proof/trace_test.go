@@ -240,7 +240,7 @@ func TestTraces(t *testing.T) {
 		})
 	})
 
-	t.Run("over a crash", func(t *testing.T) {
+	t.Run("across a crash", func(t *testing.T) {
 		acme.shows(t, wanted{
 			definition: issueCard,
 			commands: map[string]string{

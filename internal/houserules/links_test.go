@@ -29,7 +29,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 		for _, link := range markdownLink.FindAllStringSubmatch(string(content), -1) {
 			if strings.Contains(link[1], ":") {
-				continue // somebody else's
+				continue // a link to another site
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), filepath.FromSlash(link[1]))); err != nil {
 				t.Errorf("%s links to %s, which doesn't exist", strings.TrimPrefix(file, root+"/"), link[1])

@@ -92,11 +92,11 @@ func TestMutualTLSWithReload(t *testing.T) {
 	if err := os.WriteFile(s.key, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect("a key half written", true)
+	expect("a half-written key", true)
 	if err := os.Remove(c.ca); err != nil {
 		t.Fatal(err)
 	}
-	expect("a file gone", true)
+	expect("a missing file", true)
 	s.renew(t, next, "another.test")
 	expect("a certificate for another name", false)
 }

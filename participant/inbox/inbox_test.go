@@ -198,7 +198,7 @@ func TestSequences(t *testing.T) {
 		{"stale action", []call{at(2, undo), at(1, action), at(2, action)}, []answer{noop, stale, late}, nil},
 		{"stale duplicate", []call{at(1, action), at(2, action), at(1, undo), at(2, undo)},
 			[]answer{executed, again, stale, undone}, []string{"action", "compensation"}},
-		{"a new epoch goes on", []call{at(1, action), at(7, undo)}, []answer{executed, undone},
+		{"a new epoch continues", []call{at(1, action), at(7, undo)}, []answer{executed, undone},
 			[]string{"action", "compensation"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

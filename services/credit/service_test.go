@@ -170,7 +170,7 @@ func TestRefusals(t *testing.T) {
 				ApprovedLimitCents: 2_000_00}},
 		},
 		{
-			"more than anybody", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1_000_000_00,
+			"above the maximum", &creditv1.CheckCreditRequest{NationalId: "1234-5678", YearlyIncomeCents: 1_000_000_00,
 				RequestedLimitCents: 50_000_01},
 			codes.FailedPrecondition, []any{&creditv1.CreditDeclined{RequestedLimitCents: 50_000_01,
 				ApprovedLimitCents: 50_000_00}},

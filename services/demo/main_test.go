@@ -23,7 +23,7 @@ func TestWrongCommandLine(t *testing.T) {
 		{"an argument", []string{"now"}, exitUsage, `unexpected argument "now"`},
 		{"help", []string{"--help"}, 0, "-once"},
 		{"a directory with something in it", []string{"--dir", full}, exitFailed, "isn't empty"},
-		{"a directory that can't be", []string{"--dir", filepath.Join(full, "file", "below")}, exitFailed, "--dir"},
+		{"an impossible directory", []string{"--dir", filepath.Join(full, "file", "below")}, exitFailed, "--dir"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errOut bytes.Buffer

@@ -141,7 +141,7 @@ type held struct {
 
 // holds prints what the services store.
 func (d *demo) holds(rows ...held) {
-	d.out.line(dim, "    In the end:")
+	d.out.line(dim, "    Result:")
 	var cells [][]cell
 	for _, row := range rows {
 		mark := cell{"✓", green}

@@ -204,7 +204,7 @@ func TestInspections(t *testing.T) {
 				expect(t, "the duplicate's answer", ask, o.ask(t, "3", ada))
 				expect(t, "done at once", []string(nil), o.done(t))
 				later(time.Minute)
-				expect(t, "done in the end", []string{ada}, o.done(t))
+				expect(t, "the completed inspections", []string{ada}, o.done(t))
 				expect(t, "the late duplicate's answer", "inspected "+ada, o.ask(t, "3", ada))
 				o.discard(t, "3")
 				expect(t, "done after the undo", []string(nil), o.done(t))
@@ -222,7 +222,7 @@ func TestInspections(t *testing.T) {
 			told: []string{"10s 3 heartbeat", "20s 3 heartbeat", "25s 3 PassportNotGenuineFailedPrecondition"},
 		},
 		{
-			name: "over a restart",
+			name: "across a restart",
 			do: func(t *testing.T, o *office, _ *fakeOrchestrator, reopen func() *office) {
 				o.ask(t, "3", ada)
 				later(5 * time.Second)
@@ -258,7 +258,7 @@ func TestInspections(t *testing.T) {
 			},
 		},
 		{
-			name: "undone before it comes",
+			name: "compensated before it arrives",
 			do: func(t *testing.T, o *office, _ *fakeOrchestrator, _ func() *office) {
 				o.discard(t, "3")
 				expect(t, "the late answer", "FailedPrecondition", o.ask(t, "3", ada))
@@ -321,7 +321,7 @@ func TestInspections(t *testing.T) {
 				})
 				synctest.Wait()
 				o.stop()
-				expect(t, "what the orchestrator heard", test.told, orchestrator.heard())
+				expect(t, "the calls to the orchestrator", test.told, orchestrator.heard())
 			})
 		})
 	}

@@ -30,8 +30,8 @@ func TestDeleteUserData(t *testing.T) {
 		joining []served
 		want    []*privacyv1.ServiceErasure
 	}{
-		{"by those who hold some", nil, two},
-		{"by one more that joined", []served{loyalty}, append(two[:2:2],
+		{"by the services that store some", nil, two},
+		{"and by a service that joined", []served{loyalty}, append(two[:2:2],
 			erased("acme.privacy.v1.UserDataService", "points"))},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -44,7 +44,7 @@ func TestVerifyApplicant(t *testing.T) {
 		{name: "vouched for", acme: &company{decide: verified}, want: asked},
 		{name: "turned down", acme: &company{decide: turnedDown}, carries: carries[*identityv1.ApplicantTurnedDown],
 			want: undone},
-		{name: "not answered about", acme: &company{}, within: time.Millisecond,
+		{name: "without an answer", acme: &company{}, within: time.Millisecond,
 			carries: carries[*identityv1.RegisterSilent], want: undone},
 		{
 			name: "with a forged passport",
@@ -54,7 +54,7 @@ func TestVerifyApplicant(t *testing.T) {
 			carries: carries[*identityv1.PassportNotGenuine],
 		},
 		{
-			name: "not taken by the register",
+			name: "rejected by the register",
 			acme: &company{refusals: map[string]error{"RegisterApplicant": refused(t,
 				&identityv1.ApplicantRejected{})}},
 			want: asked[:1], carries: carries[*identityv1.ApplicantRejected],

@@ -34,8 +34,8 @@ func TestDelay(t *testing.T) {
 		{"misdeployed", usual, 1, misdeployed, 5 * s, 10 * s},
 		{"misdeployed, later", usual, 10, misdeployed, 15 * s, 30 * s},
 		{"misdeployed, short", contract.Retry{InitialInterval: ms, MaxInterval: s}, 1, misdeployed, 500 * ms, s},
-		{"as asked", usual, 1, asked, 10 * s, 10*s + 50*ms},
-		{"longer than asked", usual, 10, asked, 15 * s, 30 * s},
+		{"as requested", usual, 1, asked, 10 * s, 10*s + 50*ms},
+		{"longer than requested", usual, 10, asked, 15 * s, 30 * s},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			call := &contract.CallConfig{Retry: test.retry}

@@ -268,10 +268,10 @@ func TestPending(t *testing.T) {
 			}
 			if err := w.complete(handle.ID, "1", engine.Action, &treatyv1.Failure{Code: 9}); !errors.Is(err,
 				engine.ErrStepEnded) {
-				t.Errorf("completing otherwise: %v", err)
+				t.Errorf("completing in another way: %v", err)
 			}
 			if err := w.complete(handle.ID, "7", engine.Action, nil); !errors.Is(err, engine.ErrStepNotFound) {
-				t.Errorf("completing what isn't there: %v", err)
+				t.Errorf("completing a step that doesn't exist: %v", err)
 			}
 			if err := w.complete("nobody", "1", engine.Action, nil); !errors.Is(err, journal.ErrNotFound) {
 				t.Errorf("completing a step of a saga that doesn't exist: %v", err)
@@ -289,7 +289,7 @@ func TestPending(t *testing.T) {
 			handle := w.start(1)
 			synctest.Wait()
 			if err := w.complete(handle.ID, "2", engine.Action,
-				&treatyv1.Failure{Code: 9, Message: "after all not"}); err != nil {
+				&treatyv1.Failure{Code: 9, Message: "no longer wanted"}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -453,7 +453,7 @@ func TestUndoChild(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that never began", func(t *testing.T) {
+	t.Run("that never started", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := language(t, twoSteps)
 			if err := w.engine.CompensateChild(t.Context(), child("c")); err != nil {
@@ -645,7 +645,7 @@ func TestJournalOfANewerVersion(t *testing.T) {
 		}
 		w.open()
 		if w.await(other.ID) != succeeded {
-			t.Error("the other saga doesn't go on")
+			t.Error("the other saga doesn't continue")
 		}
 		if _, err := w.engine.Get(t.Context(), newer.ID); !errors.Is(err, machine.ErrJournal) ||
 			!strings.Contains(err.Error(), newer.ID) {

@@ -34,7 +34,7 @@ func TestScanKeepsNewerTimers(t *testing.T) {
 			if watching.Swap(false) { // the scan after a minute has read
 				release()
 				began <- time.Now()
-				<-time.After(time.Second) // while the saga goes on
+				<-time.After(time.Second) // while the saga continues
 			}
 		}}
 		w.open()

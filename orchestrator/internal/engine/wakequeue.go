@@ -5,14 +5,13 @@ import "sync"
 // maxWaking is how many sagas are woken at the same time.
 const maxWaking = 64
 
-// wakeQueue holds the sagas that are to be woken. However many become due at one moment, few are loaded at the same
-// time.
+// wakeQueue holds the sagas to wake. However many become due at the same time, only a few are loaded at once.
 type wakeQueue struct {
 	wake func(id string)
 
 	mu      sync.Mutex
 	waiting []string
-	known   map[string]struct{} // the sagas in waiting
+	known   map[string]struct{} // the sagas in the queue
 	working int
 }
 

@@ -177,7 +177,7 @@ func TestChildThatFailedIsRefused(t *testing.T) {
 			treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_DEADLINE},
 		},
-		"undone before it began": {
+		"compensated before it started": {
 			&treatyv1.Failure{Code: int32(codes.Aborted), Details: []*anypb.Any{rejection}},
 			treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BY_PARENT},
@@ -326,7 +326,7 @@ func TestUndoingAChildFails(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, test.want)
 			}
 			if strings.Contains(err.Error(), "secret") {
-				t.Errorf("the message tells internals: %v", err)
+				t.Errorf("the message reveals internals: %v", err)
 			}
 		})
 	}

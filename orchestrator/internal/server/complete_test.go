@@ -361,7 +361,7 @@ func TestHeartbeatStep(t *testing.T) {
 			a := newTestServer(t)
 			a.engine.heartbeat = func(saga, step string, direction engine.Direction) error {
 				if saga != "a1" || step != "r2.1" || direction != engine.Compensation {
-					t.Errorf("heard of %s, %s, %s", saga, step, direction)
+					t.Errorf("heartbeat of %s, %s, %s", saga, step, direction)
 				}
 				return test.err
 			}

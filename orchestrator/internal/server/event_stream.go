@@ -316,7 +316,7 @@ func (r *eventStream) skipUnwanted(ctx context.Context, limit uint64) error {
 	if r.session == nil {
 		return nil
 	}
-	r.capacity() // takes in what was acknowledged
+	r.capacity() // processes acknowledgements
 	passed := r.position
 	if len(r.unacknowledged) > 0 {
 		passed = r.unacknowledged[0] - 1

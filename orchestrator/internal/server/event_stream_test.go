@@ -317,7 +317,7 @@ func TestStreamEventsRefuses(t *testing.T) {
 		"too large a window": {
 			&treatyv1.StreamEventsRequest{Consumer: "mail", MaxUnacknowledged: 10_001}, field("max_unacknowledged"),
 		},
-		"window for nobody": {&treatyv1.StreamEventsRequest{MaxUnacknowledged: 1}, field("max_unacknowledged")},
+		"window without a consumer": {&treatyv1.StreamEventsRequest{MaxUnacknowledged: 1}, field("max_unacknowledged")},
 		"ahead": {
 			&treatyv1.StreamEventsRequest{AfterPosition: 99},
 			failure{code: codes.OutOfRange, reason: treatyv1.ErrorReason_ERROR_REASON_EVENTS_AHEAD},

@@ -159,7 +159,7 @@ func TestPublishEventsRefuses(t *testing.T) {
 			field("events[1].source"),
 			"URI reference",
 		},
-		"source that is no URI": {
+		"source that is not a URI": {
 			data(func(e *treatyv1.PublishedEvent) { e.Source = "%%%" }), field("events[1].source"), "URI reference",
 		},
 		"source with a control code": {
@@ -300,7 +300,7 @@ func TestPublishEventsFails(t *testing.T) {
 			failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT},
 			"the stored events",
 		},
-		"something unheard of": {
+		"an unknown error": {
 			errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}, "",
 		},
 	} {

@@ -30,7 +30,7 @@ import (
 // Every method returns every error with the right code, reason and saga.
 func TestErrorsOfEveryMethod(t *testing.T) {
 	const name, bad = "sagas/a1", "sagas/A_1"
-	decision := &treatyv1.Decision{Actor: "ada", Reason: "told so"}
+	decision := &treatyv1.Decision{Actor: "ada", Reason: "by request"}
 	calls := map[string]struct {
 		call  func(ctx context.Context, a *testServer, name string) error
 		field string // that holds the name
@@ -396,7 +396,7 @@ func TestResumeSaga(t *testing.T) {
 			saga: panicked, request: retry, reason: "fixed", want: engine.ResumeParams{Action: machine.Retry},
 		},
 		"mark refused": {
-			saga: pivot, request: refused, reason: "asked them", want: engine.ResumeParams{Action: machine.MarkRefused},
+			saga: pivot, request: refused, reason: "asked", want: engine.ResumeParams{Action: machine.MarkRefused},
 		},
 		"retry edited": {
 			saga:    compensation,
@@ -407,7 +407,7 @@ func TestResumeSaga(t *testing.T) {
 		"mark pivot done": {
 			saga:    pivot,
 			request: done(pack(t, issued)),
-			reason:  "asked them",
+			reason:  "asked",
 			want:    engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},
 		},
 		"mark compensation done": {

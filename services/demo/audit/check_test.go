@@ -47,7 +47,7 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		}},
 		{"a saga is shown as open", AcknowledgedIsFinal, "is shown as",
 			func(f *testFacts) { f.saga("won").View.State = treatyv1.SagaState_SAGA_STATE_RUNNING }},
-		{"the client was told otherwise", AcknowledgedIsFinal, "ended as",
+		{"the client received another state", AcknowledgedIsFinal, "ended as",
 			func(f *testFacts) { f.start("won").Told = treatyv1.SagaState_SAGA_STATE_COMPENSATED }},
 		{"another request", AcknowledgedIsFinal, "was acknowledged as",
 			func(f *testFacts) { f.start("won").RequestID = "another" }},

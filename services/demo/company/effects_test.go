@@ -78,7 +78,7 @@ func TestEffects(t *testing.T) {
 		{"one of whom is forgotten", []done{created(ada), created(bob), forgotten}, nil, []string{"", bob, ""}},
 		{"an inspected applicant", []done{registered, inspected}, nil,
 			[]string{"applicants/ada register/REG-1", "inspections/1"}},
-		{"who is forgotten", []done{registered, inspected, forgotten}, nil, []string{"", "", ""}},
+		{"an applicant who is forgotten", []done{registered, inspected, forgotten}, nil, []string{"", "", ""}},
 		{"a card posted to a known address", []done{posted, issued, extra}, nil,
 			[]string{"customers/ada@1", "cards/main", "cards/extra customers/bob@1"}},
 		{"and to one that was forgotten", []done{posted, forgotten, issued}, nil,

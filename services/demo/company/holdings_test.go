@@ -47,8 +47,8 @@ func TestDisagreements(t *testing.T) {
 			func(h *Holdings) { h.PostalAddresses[0].AddressRevision = 1 }},
 		{"moved at one service only", "but no postal address at card",
 			func(h *Holdings) { h.PostalAddresses = h.PostalAddresses[1:] }},
-		{"letters to nobody", "but customer has no such customer", func(h *Holdings) { h.Customers = h.Customers[1:] }},
-		{"a card of nobody", "but customer has no such customer",
+		{"an orphan address", "but customer has no such customer", func(h *Holdings) { h.Customers = h.Customers[1:] }},
+		{"a card without a customer", "but customer has no such customer",
 			func(h *Holdings) { h.Cards[0].Customer = "customers/nobody" }},
 		{"an applicant without a card", "0 cards, 1 applicants (1 of them without an inspection)",
 			func(h *Holdings) { h.Applicants[0].Customer = "customers/new" }},
@@ -58,7 +58,7 @@ func TestDisagreements(t *testing.T) {
 			h.Inspections = append(h.Inspections, &identityv1.Inspection{Name: "inspections/new",
 				Applicant: "applicants/new"})
 		}},
-		{"an inspection of nobody", "but there is no such applicant", func(h *Holdings) {
+		{"an inspection without an applicant", "but there is no such applicant", func(h *Holdings) {
 			h.Inspections = append(h.Inspections, &identityv1.Inspection{Name: "inspections/new",
 				Applicant: "applicants/new"})
 		}},
@@ -68,7 +68,7 @@ func TestDisagreements(t *testing.T) {
 			h.Messages = append(h.Messages, &notificationv1.Message{Name: "messages/review", Customer: "customers/new",
 				Subject: reviewSubject})
 		}},
-		{"a review of nobody", "but customer has no such customer", func(h *Holdings) {
+		{"a review without a customer", "but customer has no such customer", func(h *Holdings) {
 			h.Messages = append(h.Messages, &notificationv1.Message{Name: "messages/review",
 				Customer: "customers/nobody", Subject: reviewSubject})
 		}},

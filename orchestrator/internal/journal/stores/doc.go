@@ -4,8 +4,8 @@
 //
 // # URLs
 //
-// A URL without a scheme is the path of a SQLite file: "treaty.db", "/var/lib/acme/treaty.db". [Check] tells whether
-// a URL can be opened, without opening it, so that a program can refuse a wrong one when it reads its configuration.
+// A URL without a scheme is the path of a SQLite file: "treaty.db", "/var/lib/acme/treaty.db". [Check] checks whether a
+// URL can be opened, without opening it, so that a program can refuse a wrong one when it reads its configuration.
 //
 // # A new store
 //
