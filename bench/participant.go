@@ -69,6 +69,7 @@ func participantCommand() *cobra.Command {
 					return fmt.Errorf("opening the participant's database: %w", err)
 				}
 				defer db.Close()
+				db.SetMaxOpenConns(8) // as the example services
 				in, err := inbox.OpenSQLite(cmd.Context(), db, inbox.Options{})
 				if err != nil {
 					return fmt.Errorf("opening the participant's inbox: %w", err)

@@ -178,6 +178,7 @@ type watched[T any] struct {
 	mu       sync.Mutex
 	versions []version
 	value    T
+	warned   string // the error of the last warning, until the files are valid again
 }
 
 // version distinguishes one version of a file from another.
@@ -223,10 +224,13 @@ func (w *watched[T]) get() T {
 	}
 	value, err := w.load()
 	if err != nil {
-		clear(w.versions) // Try again at the next call.
-		w.log.Warn("tls: changed files are invalid; keeping the ones in use", "error", err)
+		clear(w.versions) // Try again at the next call, but warn once.
+		if text := err.Error(); text != w.warned {
+			w.warned = text
+			w.log.Warn("tls: changed files are invalid; keeping the ones in use", "error", err)
+		}
 		return w.value
 	}
-	w.value = value
+	w.value, w.warned = value, ""
 	return value
 }

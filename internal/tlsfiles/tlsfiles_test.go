@@ -2,6 +2,7 @@ package tlsfiles
 
 import (
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -186,5 +187,44 @@ func TestBadFiles(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// Changed files that are invalid are read again at each handshake, but logged once. The files in use stay in use.
+func TestInvalidChangeIsLoggedOnce(t *testing.T) {
+	var log strings.Builder
+	authority, s := testkit.NewAuthority(t), newFiles(t)
+	s.renew(t, authority, "server")
+	config, err := Server(ServerParams{Cert: s.cert, Key: s.key, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handshake := func() {
+		t.Helper()
+		if cert, err := config.GetCertificate(&tls.ClientHelloInfo{}); err != nil || cert == nil {
+			t.Fatalf("no certificate: %v", err)
+		}
+	}
+	warnings := func() int { return strings.Count(log.String(), "changed files are invalid") }
+	for range 2 {
+		write := []byte("not a certificate")
+		if err := os.WriteFile(s.cert, write, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			handshake()
+		}
+	}
+	if got := warnings(); got != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", got, log.String())
+	}
+	s.renew(t, authority, "server")
+	handshake()
+	if err := os.WriteFile(s.cert, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	handshake()
+	if got := warnings(); got != 2 {
+		t.Errorf("%d warnings after the files were valid in between, want 2:\n%s", got, log.String())
 	}
 }

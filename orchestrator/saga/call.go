@@ -35,7 +35,7 @@ func call(t *machine.Thread, c *machine.Call, in, out proto.Message) error {
 	}
 	if err := proto.Unmarshal(result.Reply, out); err != nil {
 		wanted := out.ProtoReflect().Descriptor().FullName()
-		return fmt.Errorf("reading the reply of %s as %s: %w", c.Method, wanted, err)
+		return fmt.Errorf("reading the reply of %s, which isn't a %s: %w", c.Method, wanted, err)
 	}
 	return nil
 }

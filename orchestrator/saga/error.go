@@ -13,12 +13,14 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
+// Saga code sees these texts, and those of the other errors of this package, in every replay. It may put them into a
+// command's request, so a changed text would break the replay of open sagas. TestErrorTextsDoNotChange pins them.
 var (
 	// ErrDeadline is returned by [Try] when the scope's deadline passed. Its code is DEADLINE_EXCEEDED.
 	ErrDeadline = status.Error(codes.DeadlineExceeded, "the scope's deadline passed")
 
 	// ErrTimeout is returned by [Await] when no event arrived in time. Its code is DEADLINE_EXCEEDED.
-	ErrTimeout = status.Error(codes.DeadlineExceeded, "no event arrived in time")
+	ErrTimeout = status.Error(codes.DeadlineExceeded, "the event didn't come in time")
 )
 
 // Error is the error of a command that wasn't done. status.FromError and status.Code read the participant's status from
