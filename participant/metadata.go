@@ -12,24 +12,24 @@ import (
 
 // The gRPC metadata of a call made for a saga.
 const (
-	// SagaKey, treaty-saga, holds the saga's name, "sagas/{saga}".
+	// SagaKey is "treaty-saga". It holds the saga's name, "sagas/{saga}".
 	SagaKey = wire.SagaKey
 
-	// CommandIDKey, treaty-command-id, holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step have
-	// the same command id, in both directions.
+	// CommandIDKey is "treaty-command-id". It holds the command id, "sagas/{saga}/steps/{step}". All attempts of a step
+	// have the same command id, in both directions.
 	CommandIDKey = wire.CommandIDKey
 
-	// DirectionKey, treaty-direction, holds "action" or "compensation".
+	// DirectionKey is "treaty-direction". It holds "action" or "compensation".
 	DirectionKey = wire.DirectionKey
 
-	// AttemptKey, treaty-attempt, holds the number of the attempt in decimal, starting at 1.
+	// AttemptKey is "treaty-attempt". It holds the number of the attempt in decimal, starting at 1.
 	AttemptKey = wire.AttemptKey
 
-	// EpochKey, treaty-epoch, holds the fencing epoch of the orchestrator that sent the command, in decimal.
+	// EpochKey is "treaty-epoch". It holds the fencing epoch of the orchestrator that sent the command, in decimal.
 	EpochKey = wire.EpochKey
 )
 
-// PendingKey, treaty-pending, is the trailer of a call that is answered OK although its command is completed later. It
+// PendingKey is "treaty-pending", the trailer of a call that is answered OK although its command is completed later. It
 // holds the number of seconds, in decimal from 1 to 86400, after which the orchestrator sends the command again unless
 // it has received a completion or a heartbeat.
 const PendingKey = wire.PendingKey

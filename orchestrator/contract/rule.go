@@ -249,7 +249,8 @@ var (
 	outcomeInvalid = rule{
 		id:      "OUTCOME_INVALID",
 		summary: "An outcome is set and is not OUTCOME_DONE.",
-		doc:     "A call that fails has no reply, so it can't be done. A participant that has nothing to do returns OK.",
+		doc: "A call that fails has no reply, so it can't be done. " +
+			"A participant that has nothing to do returns OK.",
 	}
 	outcomeDuplicate = rule{
 		id:      "OUTCOME_DUPLICATE",
