@@ -260,7 +260,7 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 func TestChildIsUndone(t *testing.T) {
 	a := newTestServer(t)
 	var params engine.StartParams
-	a.engine.undo = func(_ context.Context, p engine.StartParams) error {
+	a.engine.compensateChild = func(_ context.Context, p engine.StartParams) error {
 		params = p
 		return nil
 	}
@@ -284,7 +284,7 @@ func TestChildIsUndone(t *testing.T) {
 
 func TestUndoingAChildThatTakesLong(t *testing.T) {
 	a := newTestServer(t)
-	a.engine.undo = func(ctx context.Context, _ engine.StartParams) error {
+	a.engine.compensateChild = func(ctx context.Context, _ engine.StartParams) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
@@ -318,7 +318,7 @@ func TestUndoingAChildFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
-			a.engine.undo = func(context.Context, engine.StartParams) error { return test.err }
+			a.engine.compensateChild = func(context.Context, engine.StartParams) error { return test.err }
 			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"),
 				&identityv1.UndoVerifyApplicantRequest{})
 			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)

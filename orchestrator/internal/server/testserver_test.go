@@ -49,10 +49,10 @@ type fakeEngine struct {
 	resume func(id string, params engine.ResumeParams) error
 	get    func(id string) (*treatyv1.Saga, error)
 
-	complete  func(completion engine.Completion) error
-	heartbeat func(saga, step string, direction engine.Direction) error
-	undo      func(ctx context.Context, params engine.StartParams) error
-	publish   func(events []*journal.Event) error
+	complete        func(completion engine.Completion) error
+	heartbeat       func(saga, step string, direction engine.Direction) error
+	compensateChild func(ctx context.Context, params engine.StartParams) error
+	publish         func(events []*journal.Event) error
 
 	mu       sync.Mutex
 	watchers []chan struct{}
@@ -67,11 +67,11 @@ func (f *fakeEngine) Heartbeat(_ context.Context, saga, step string, direction e
 }
 
 func (f *fakeEngine) CompensateChild(ctx context.Context, params engine.StartParams) error {
-	return f.undo(ctx, params)
+	return f.compensateChild(ctx, params)
 }
 
 func (f *fakeEngine) BeginCompensateChild(ctx context.Context, params engine.StartParams) (bool, error) {
-	return false, f.undo(ctx, params)
+	return false, f.compensateChild(ctx, params)
 }
 
 func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
