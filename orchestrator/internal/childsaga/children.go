@@ -31,8 +31,8 @@ type Engine interface {
 	// BeginCompensateChild compensates a saga for its parent, and returns whether it is compensated already.
 	BeginCompensateChild(ctx context.Context, params engine.StartParams) (compensated bool, err error)
 
-	// CompleteUnattended completes a step.
-	CompleteUnattended(completion engine.Completion)
+	// CompleteUnattended completes steps, one after the other, and returns at once.
+	CompleteUnattended(completions ...engine.Completion)
 }
 
 // Params configures Children.
@@ -213,21 +213,17 @@ func (c *Children) completeParent(saga *machine.Saga) {
 		return
 	}
 	completion := engine.Completion{Saga: id, Step: step, Direction: engine.Action}
-	compensated := false
 	switch {
 	case saga.CompensationDecided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
 		completion.Direction = engine.Compensation
 	case saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
 		completion.Reply = saga.Reply
 	default:
-		completion.Refusal, compensated = Refusal(saga.CompensationDecided.GetFailure()), true
+		completion.Refusal = Refusal(saga.CompensationDecided.GetFailure())
+		// The parent may have started to compensate the child while the child was compensated for its own reason.
+		compensation := engine.Completion{Saga: id, Step: step, Direction: engine.Compensation}
+		c.engine.CompleteUnattended(completion, compensation)
+		return
 	}
-	// On its own goroutine, since the parent may continue at once with a long command.
-	go func() {
-		c.engine.CompleteUnattended(completion)
-		if compensated {
-			// The parent may have started to compensate the child while the child was compensated for its own reason.
-			c.engine.CompleteUnattended(engine.Completion{Saga: id, Step: step, Direction: engine.Compensation})
-		}
-	}()
+	c.engine.CompleteUnattended(completion)
 }

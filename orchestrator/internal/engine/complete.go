@@ -46,10 +46,14 @@ func (e *Engine) Complete(ctx context.Context, completion Completion) error {
 	return e.ask(ctx, completion.Saga, completion.input())
 }
 
-// CompleteUnattended is Complete for a caller that doesn't wait for the result. The completion isn't lost while the
-// store fails. It blocks while it runs the saga's turn, and sends the command that follows from it.
-func (e *Engine) CompleteUnattended(completion Completion) {
-	e.driver.deliver(completion.Saga, completion.input())
+// CompleteUnattended is Complete for a caller that doesn't wait for the result. It returns at once, and applies the
+// completions one after the other. They aren't lost while the store fails, but are when the engine is stopping.
+func (e *Engine) CompleteUnattended(completions ...Completion) {
+	e.work.spawn(func() {
+		for _, completion := range completions {
+			e.driver.deliver(completion.Saga, completion.input())
+		}
+	})
 }
 
 // Heartbeat says that a participant still works on a command that it accepted. It isn't durable. The errors are

@@ -22,12 +22,12 @@ func (s *sender) discover(inst *instance, wanted *machine.Discover) {
 	}
 	service, _, _ := strings.Cut(wanted.Method, "/")
 	found, cancel := s.config.Dispatcher.Discover(service, func() {
-		go func() {
+		s.work.spawn(func() {
 			inst.mu.Lock()
 			delete(inst.discoveries, wanted.Path)
 			inst.mu.Unlock()
 			s.driver.deliver(inst.id, machine.Wake{})
-		}()
+		})
 	})
 	if found.Known {
 		inst.mailbox = append(inst.mailbox, message{

@@ -219,7 +219,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.Outcome, bool) {
 // is closed. The caller holds the lock.
 func (s *sender) waitForParticipant(d *delivery) bool {
 	to := Destination{Method: d.call.Method, Participant: d.participant}
-	cancel, parked := s.config.Dispatcher.Parked(to, func() { go s.resume(d) })
+	cancel, parked := s.config.Dispatcher.Parked(to, func() { s.work.spawn(func() { s.resume(d) }) })
 	if !parked {
 		return false
 	}
