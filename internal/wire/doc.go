@@ -10,8 +10,9 @@
 //
 // # Metadata
 //
-// A command carries [SagaKey], [CommandIDKey], [DirectionKey], [AttemptKey] and [EpochKey]. A participant that accepts
-// a command and completes it later answers with the trailer [PendingKey]. A client that starts a saga may send
+// A command carries [SagaKey], [CommandIDKey], [DirectionKey], [AttemptKey], [EpochKey], [ScopeKey], [StartKey] and
+// [RequestDigestKey]. A participant says with the trailer [AnswerKey] what its answer covers. One that accepts a
+// command and completes it later answers with the trailer [PendingKey]. A client that starts a saga may send
 // [RequestIDKey] and receives [SagaKey] in the header.
 //
 // # Errors

@@ -7,7 +7,7 @@ import (
 )
 
 // ErrorDomain is the domain of every google.rpc.ErrorInfo that an orchestrator returns, and of those that a
-// participant's inbox returns for its own refusals.
+// participant's library and inbox return for themselves.
 const ErrorDomain = "treaty"
 
 // The keys of the metadata in a google.rpc.ErrorInfo.
@@ -30,6 +30,18 @@ const (
 
 	// ErrorID holds an id with which the cause can be found in the orchestrator's log.
 	ErrorID = "error"
+)
+
+// The keys of the metadata in a participant's google.rpc.ErrorInfo.
+const (
+	// ErrorEpoch holds the epoch that has replaced the call's, in decimal, for STALE_EPOCH.
+	ErrorEpoch = "epoch"
+
+	// ErrorMethod holds the method that the participant knows under the command id, for OTHER_REQUEST.
+	ErrorMethod = "method"
+
+	// ErrorDigest holds the request digest that the participant knows under the command id, for OTHER_REQUEST.
+	ErrorDigest = "digest"
 )
 
 const reasonPrefix = "ERROR_REASON_"

@@ -43,7 +43,8 @@ const (
 	ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND ErrorReason = 3
 	// DATA_LOSS. The saga of this request id ended and was purged, so its result is no longer known here.
 	ErrorReason_ERROR_REASON_SAGA_PURGED ErrorReason = 4
-	// ALREADY_EXISTS. The request id or saga id was used before with another request.
+	// ALREADY_EXISTS. The request id or saga id was used before with another request. As the answer to a command, it is
+	// INTERNAL: the command id was used before with another request, and the command wasn't executed.
 	ErrorReason_ERROR_REASON_OTHER_REQUEST ErrorReason = 5
 	// UNAVAILABLE. It isn't known whether the store recorded the request. Repeat the call with the same ids.
 	ErrorReason_ERROR_REASON_IN_DOUBT ErrorReason = 6
@@ -109,6 +110,30 @@ const (
 	ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND ErrorReason = 34
 	// FAILED_PRECONDITION. The consumer exists with another filter.
 	ErrorReason_ERROR_REASON_CONSUMER_FILTER ErrorReason = 35
+	// UNAVAILABLE. Another store has taken over this store's sagas, so this one drives none. An operator has to decide
+	// which of the two is right.
+	ErrorReason_ERROR_REASON_STORE_REPLACED ErrorReason = 36
+	// UNAVAILABLE. The store was restored from a backup, and participants haven't said yet what they know.
+	ErrorReason_ERROR_REASON_RESTORING ErrorReason = 37
+	// UNAVAILABLE. A decision needs to know what the participant knows, and it can't be asked now.
+	ErrorReason_ERROR_REASON_PARTICIPANT_UNAVAILABLE ErrorReason = 38
+	// FAILED_PRECONDITION. The saga was restored from a backup and hasn't caught up with what its participants know.
+	ErrorReason_ERROR_REASON_CATCHING_UP ErrorReason = 39
+	// ABORTED. A participant's answer: the call was sent under an epoch that a later one has replaced. Nothing was done.
+	ErrorReason_ERROR_REASON_STALE_EPOCH ErrorReason = 40
+	// UNAUTHENTICATED. A participant's answer: the call's epoch is more than a day ahead of the participant's clock.
+	// Nothing was done.
+	ErrorReason_ERROR_REASON_EPOCH_AHEAD ErrorReason = 41
+	// FAILED_PRECONDITION. A participant's answer: the action's compensation arrived before it, or has undone it.
+	ErrorReason_ERROR_REASON_COMPENSATED_BEFORE ErrorReason = 42
+	// FAILED_PRECONDITION. A participant's answer: the orchestrator has closed the action, so it is never executed.
+	ErrorReason_ERROR_REASON_CLOSED_BEFORE ErrorReason = 43
+	// INTERNAL. A participant's answer: the command's saga started before the horizon, so what became of the command is
+	// no longer known. Nothing was done.
+	ErrorReason_ERROR_REASON_PURGED ErrorReason = 44
+	// UNAUTHENTICATED. A participant's answer: the caller isn't an orchestrator that the participant believes. Nothing
+	// was done.
+	ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED ErrorReason = 45
 )
 
 // Enum value maps for ErrorReason.
@@ -150,44 +175,64 @@ var (
 		33: "ERROR_REASON_CONSUMER_TAKEN",
 		34: "ERROR_REASON_CONSUMER_NOT_FOUND",
 		35: "ERROR_REASON_CONSUMER_FILTER",
+		36: "ERROR_REASON_STORE_REPLACED",
+		37: "ERROR_REASON_RESTORING",
+		38: "ERROR_REASON_PARTICIPANT_UNAVAILABLE",
+		39: "ERROR_REASON_CATCHING_UP",
+		40: "ERROR_REASON_STALE_EPOCH",
+		41: "ERROR_REASON_EPOCH_AHEAD",
+		42: "ERROR_REASON_COMPENSATED_BEFORE",
+		43: "ERROR_REASON_CLOSED_BEFORE",
+		44: "ERROR_REASON_PURGED",
+		45: "ERROR_REASON_CALLER_NOT_BELIEVED",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":           0,
-		"ERROR_REASON_INVALID_REQUEST":       1,
-		"ERROR_REASON_SAGA_NOT_FOUND":        2,
-		"ERROR_REASON_DEFINITION_NOT_FOUND":  3,
-		"ERROR_REASON_SAGA_PURGED":           4,
-		"ERROR_REASON_OTHER_REQUEST":         5,
-		"ERROR_REASON_IN_DOUBT":              6,
-		"ERROR_REASON_STOPPING":              7,
-		"ERROR_REASON_STORE_FULL":            8,
-		"ERROR_REASON_STORE_READ_ONLY":       9,
-		"ERROR_REASON_STORE_CORRUPT":         10,
-		"ERROR_REASON_PAST_PIVOT":            11,
-		"ERROR_REASON_PIVOT_IN_FLIGHT":       12,
-		"ERROR_REASON_SAGA_ENDED":            13,
-		"ERROR_REASON_NOT_SUSPENDED":         14,
-		"ERROR_REASON_DECISION_UNFIT":        15,
-		"ERROR_REASON_CONTRACT_UNKNOWN":      16,
-		"ERROR_REASON_DEADLINE_EXCEEDED":     17,
-		"ERROR_REASON_CANCELLED":             18,
-		"ERROR_REASON_INTERNAL":              19,
-		"ERROR_REASON_SAGA_COMPENSATED":      20,
-		"ERROR_REASON_SAGA_CANCELLED":        21,
-		"ERROR_REASON_SAGA_DEADLINE":         22,
-		"ERROR_REASON_COMPENSATED_BY_PARENT": 23,
-		"ERROR_REASON_STEP_NOT_FOUND":        24,
-		"ERROR_REASON_STEP_ENDED":            25,
-		"ERROR_REASON_STEP_IS_SAGA":          26,
-		"ERROR_REASON_NOT_A_STEP":            27,
-		"ERROR_REASON_NOT_A_COMMAND":         28,
-		"ERROR_REASON_EVENT_TYPE_UNKNOWN":    29,
-		"ERROR_REASON_EVENT_EXISTS":          30,
-		"ERROR_REASON_EVENTS_PURGED":         31,
-		"ERROR_REASON_EVENTS_AHEAD":          32,
-		"ERROR_REASON_CONSUMER_TAKEN":        33,
-		"ERROR_REASON_CONSUMER_NOT_FOUND":    34,
-		"ERROR_REASON_CONSUMER_FILTER":       35,
+		"ERROR_REASON_UNSPECIFIED":             0,
+		"ERROR_REASON_INVALID_REQUEST":         1,
+		"ERROR_REASON_SAGA_NOT_FOUND":          2,
+		"ERROR_REASON_DEFINITION_NOT_FOUND":    3,
+		"ERROR_REASON_SAGA_PURGED":             4,
+		"ERROR_REASON_OTHER_REQUEST":           5,
+		"ERROR_REASON_IN_DOUBT":                6,
+		"ERROR_REASON_STOPPING":                7,
+		"ERROR_REASON_STORE_FULL":              8,
+		"ERROR_REASON_STORE_READ_ONLY":         9,
+		"ERROR_REASON_STORE_CORRUPT":           10,
+		"ERROR_REASON_PAST_PIVOT":              11,
+		"ERROR_REASON_PIVOT_IN_FLIGHT":         12,
+		"ERROR_REASON_SAGA_ENDED":              13,
+		"ERROR_REASON_NOT_SUSPENDED":           14,
+		"ERROR_REASON_DECISION_UNFIT":          15,
+		"ERROR_REASON_CONTRACT_UNKNOWN":        16,
+		"ERROR_REASON_DEADLINE_EXCEEDED":       17,
+		"ERROR_REASON_CANCELLED":               18,
+		"ERROR_REASON_INTERNAL":                19,
+		"ERROR_REASON_SAGA_COMPENSATED":        20,
+		"ERROR_REASON_SAGA_CANCELLED":          21,
+		"ERROR_REASON_SAGA_DEADLINE":           22,
+		"ERROR_REASON_COMPENSATED_BY_PARENT":   23,
+		"ERROR_REASON_STEP_NOT_FOUND":          24,
+		"ERROR_REASON_STEP_ENDED":              25,
+		"ERROR_REASON_STEP_IS_SAGA":            26,
+		"ERROR_REASON_NOT_A_STEP":              27,
+		"ERROR_REASON_NOT_A_COMMAND":           28,
+		"ERROR_REASON_EVENT_TYPE_UNKNOWN":      29,
+		"ERROR_REASON_EVENT_EXISTS":            30,
+		"ERROR_REASON_EVENTS_PURGED":           31,
+		"ERROR_REASON_EVENTS_AHEAD":            32,
+		"ERROR_REASON_CONSUMER_TAKEN":          33,
+		"ERROR_REASON_CONSUMER_NOT_FOUND":      34,
+		"ERROR_REASON_CONSUMER_FILTER":         35,
+		"ERROR_REASON_STORE_REPLACED":          36,
+		"ERROR_REASON_RESTORING":               37,
+		"ERROR_REASON_PARTICIPANT_UNAVAILABLE": 38,
+		"ERROR_REASON_CATCHING_UP":             39,
+		"ERROR_REASON_STALE_EPOCH":             40,
+		"ERROR_REASON_EPOCH_AHEAD":             41,
+		"ERROR_REASON_COMPENSATED_BEFORE":      42,
+		"ERROR_REASON_CLOSED_BEFORE":           43,
+		"ERROR_REASON_PURGED":                  44,
+		"ERROR_REASON_CALLER_NOT_BELIEVED":     45,
 	}
 )
 
@@ -222,7 +267,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x94\t\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xd9\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -260,7 +305,17 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x19ERROR_REASON_EVENTS_AHEAD\x10 \x12\x1f\n" +
 	"\x1bERROR_REASON_CONSUMER_TAKEN\x10!\x12#\n" +
 	"\x1fERROR_REASON_CONSUMER_NOT_FOUND\x10\"\x12 \n" +
-	"\x1cERROR_REASON_CONSUMER_FILTER\x10#B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x1cERROR_REASON_CONSUMER_FILTER\x10#\x12\x1f\n" +
+	"\x1bERROR_REASON_STORE_REPLACED\x10$\x12\x1a\n" +
+	"\x16ERROR_REASON_RESTORING\x10%\x12(\n" +
+	"$ERROR_REASON_PARTICIPANT_UNAVAILABLE\x10&\x12\x1c\n" +
+	"\x18ERROR_REASON_CATCHING_UP\x10'\x12\x1c\n" +
+	"\x18ERROR_REASON_STALE_EPOCH\x10(\x12\x1c\n" +
+	"\x18ERROR_REASON_EPOCH_AHEAD\x10)\x12#\n" +
+	"\x1fERROR_REASON_COMPENSATED_BEFORE\x10*\x12\x1e\n" +
+	"\x1aERROR_REASON_CLOSED_BEFORE\x10+\x12\x17\n" +
+	"\x13ERROR_REASON_PURGED\x10,\x12$\n" +
+	" ERROR_REASON_CALLER_NOT_BELIEVED\x10-B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

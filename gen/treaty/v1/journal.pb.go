@@ -169,20 +169,36 @@ const (
 	SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT SuspensionReason = 7
 	// This orchestrator has no code for the saga's definition.
 	SuspensionReason_SUSPENSION_REASON_NO_CODE SuspensionReason = 8
+	// The participant accepted the pivot and hasn't completed it, and the orchestrator gave up waiting. The saga
+	// continues when the participant completes it.
+	SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING SuspensionReason = 9
+	// The orchestrator doesn't know whether a retriable command was executed, and the participant can't say.
+	SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN SuspensionReason = 10
+	// The participant knows another request under the command id of a step.
+	SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST SuspensionReason = 11
+	// The participant no longer knows what became of a step, because the saga started too long ago.
+	SuspensionReason_SUSPENSION_REASON_PURGED SuspensionReason = 12
+	// The saga was restored from a backup, and what it would do doesn't fit what its participants know.
+	SuspensionReason_SUSPENSION_REASON_RESTORED SuspensionReason = 13
 )
 
 // Enum value maps for SuspensionReason.
 var (
 	SuspensionReason_name = map[int32]string{
-		0: "SUSPENSION_REASON_UNSPECIFIED",
-		1: "SUSPENSION_REASON_PANIC",
-		2: "SUSPENSION_REASON_MISMATCH",
-		3: "SUSPENSION_REASON_RULE",
-		4: "SUSPENSION_REASON_COMPENSATION_REFUSED",
-		5: "SUSPENSION_REASON_COMPENSATION_EXHAUSTED",
-		6: "SUSPENSION_REASON_PIVOT_UNKNOWN",
-		7: "SUSPENSION_REASON_FAILED_AFTER_PIVOT",
-		8: "SUSPENSION_REASON_NO_CODE",
+		0:  "SUSPENSION_REASON_UNSPECIFIED",
+		1:  "SUSPENSION_REASON_PANIC",
+		2:  "SUSPENSION_REASON_MISMATCH",
+		3:  "SUSPENSION_REASON_RULE",
+		4:  "SUSPENSION_REASON_COMPENSATION_REFUSED",
+		5:  "SUSPENSION_REASON_COMPENSATION_EXHAUSTED",
+		6:  "SUSPENSION_REASON_PIVOT_UNKNOWN",
+		7:  "SUSPENSION_REASON_FAILED_AFTER_PIVOT",
+		8:  "SUSPENSION_REASON_NO_CODE",
+		9:  "SUSPENSION_REASON_PIVOT_PENDING",
+		10: "SUSPENSION_REASON_RETRIABLE_UNKNOWN",
+		11: "SUSPENSION_REASON_OTHER_REQUEST",
+		12: "SUSPENSION_REASON_PURGED",
+		13: "SUSPENSION_REASON_RESTORED",
 	}
 	SuspensionReason_value = map[string]int32{
 		"SUSPENSION_REASON_UNSPECIFIED":            0,
@@ -194,6 +210,11 @@ var (
 		"SUSPENSION_REASON_PIVOT_UNKNOWN":          6,
 		"SUSPENSION_REASON_FAILED_AFTER_PIVOT":     7,
 		"SUSPENSION_REASON_NO_CODE":                8,
+		"SUSPENSION_REASON_PIVOT_PENDING":          9,
+		"SUSPENSION_REASON_RETRIABLE_UNKNOWN":      10,
+		"SUSPENSION_REASON_OTHER_REQUEST":          11,
+		"SUSPENSION_REASON_PURGED":                 12,
+		"SUSPENSION_REASON_RESTORED":               13,
 	}
 )
 
@@ -308,6 +329,7 @@ type Record struct {
 	//	*Record_VersionChosen
 	//	*Record_ProgressSet
 	//	*Record_SagaRestarted
+	//	*Record_SagaRestored
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -539,6 +561,15 @@ func (x *Record) GetSagaRestarted() *SagaRestarted {
 	return nil
 }
 
+func (x *Record) GetSagaRestored() *SagaRestored {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_SagaRestored); ok {
+			return x.SagaRestored
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -559,7 +590,7 @@ type Record_StepDone struct {
 }
 
 type Record_StepRefused struct {
-	// A participant refused a step: certainly not executed.
+	// A participant refused a step.
 	StepRefused *StepRefused `protobuf:"bytes,4,opt,name=step_refused,json=stepRefused,proto3,oneof"`
 }
 
@@ -648,6 +679,11 @@ type Record_SagaRestarted struct {
 	SagaRestarted *SagaRestarted `protobuf:"bytes,21,opt,name=saga_restarted,json=sagaRestarted,proto3,oneof"`
 }
 
+type Record_SagaRestored struct {
+	// The saga was restored from a backup, and this is what its participants know.
+	SagaRestored *SagaRestored `protobuf:"bytes,22,opt,name=saga_restored,json=sagaRestored,proto3,oneof"`
+}
+
 func (*Record_SagaStarted) isRecord_Kind() {}
 
 func (*Record_StepScheduled) isRecord_Kind() {}
@@ -689,6 +725,8 @@ func (*Record_VersionChosen) isRecord_Kind() {}
 func (*Record_ProgressSet) isRecord_Kind() {}
 
 func (*Record_SagaRestarted) isRecord_Kind() {}
+
+func (*Record_SagaRestored) isRecord_Kind() {}
 
 // SagaStarted is the first record of a saga's first journal.
 type SagaStarted struct {
@@ -1175,7 +1213,10 @@ type StepDone struct {
 	// The number of attempts by this orchestrator process.
 	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// The operator's decision, if the step was marked as done manually.
-	Decision      *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	Decision *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The digest under which the participant keeps the command, in hex, if an operator took over what the participant has
+	// although its request was another one. The step's compensation then names this digest. Empty otherwise.
+	RequestDigest string `protobuf:"bytes,5,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1238,7 +1279,15 @@ func (x *StepDone) GetDecision() *Decision {
 	return nil
 }
 
-// StepRefused is a participant's refusal, which the saga's code receives as an error.
+func (x *StepDone) GetRequestDigest() string {
+	if x != nil {
+		return x.RequestDigest
+	}
+	return ""
+}
+
+// StepRefused is a participant's refusal, which the saga's code receives as an error. The step certainly has no effect,
+// unless may_have_run is set.
 type StepRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The path of the step.
@@ -1248,7 +1297,10 @@ type StepRefused struct {
 	// The number of attempts by this orchestrator process.
 	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// The operator's decision, if the step was marked as refused manually.
-	Decision      *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	Decision *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Whether the refusal is only the last attempt's, and an earlier attempt may have been executed. Such a step is
+	// compensated like one that was done.
+	MayHaveRun    bool `protobuf:"varint,5,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1309,6 +1361,13 @@ func (x *StepRefused) GetDecision() *Decision {
 		return x.Decision
 	}
 	return nil
+}
+
+func (x *StepRefused) GetMayHaveRun() bool {
+	if x != nil {
+		return x.MayHaveRun
+	}
+	return false
 }
 
 // StepUnknown is the end of a step that may or may not have been executed.
@@ -2663,6 +2722,163 @@ func (x *EventTaken) GetPosition() uint64 {
 	return 0
 }
 
+// SagaRestored says that the saga's store was restored from a backup, and what the participants know that the journal
+// doesn't hold.
+type SagaRestored struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the backup was made.
+	BackupTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=backup_time,json=backupTime,proto3" json:"backup_time,omitempty"`
+	// When the store was opened again.
+	RestoreTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=restore_time,json=restoreTime,proto3" json:"restore_time,omitempty"`
+	// The commands whose answers the journal doesn't hold. Until it does, the saga sends no other command that has an
+	// effect, and doesn't end.
+	Commands      []*RestoredCommand `protobuf:"bytes,3,rep,name=commands,proto3" json:"commands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SagaRestored) Reset() {
+	*x = SagaRestored{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SagaRestored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SagaRestored) ProtoMessage() {}
+
+func (x *SagaRestored) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SagaRestored.ProtoReflect.Descriptor instead.
+func (*SagaRestored) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SagaRestored) GetBackupTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BackupTime
+	}
+	return nil
+}
+
+func (x *SagaRestored) GetRestoreTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RestoreTime
+	}
+	return nil
+}
+
+func (x *SagaRestored) GetCommands() []*RestoredCommand {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+// RestoredCommand is a command that a participant has answered, but whose answer the journal doesn't hold.
+type RestoredCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The path of the step.
+	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// Whether it is the compensation of the step, not its action.
+	Compensation bool `protobuf:"varint,2,opt,name=compensation,proto3" json:"compensation,omitempty"`
+	// The method that was called.
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// The digest that the command carried, in hex. Empty if the participant doesn't know it.
+	RequestDigest string `protobuf:"bytes,4,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
+	// Whether the command had an effect: it was executed or accepted.
+	HasEffect bool `protobuf:"varint,5,opt,name=has_effect,json=hasEffect,proto3" json:"has_effect,omitempty"`
+	// The name of the participant that knows it.
+	Participant   string `protobuf:"bytes,6,opt,name=participant,proto3" json:"participant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoredCommand) Reset() {
+	*x = RestoredCommand{}
+	mi := &file_treaty_v1_journal_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoredCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoredCommand) ProtoMessage() {}
+
+func (x *RestoredCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_journal_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoredCommand.ProtoReflect.Descriptor instead.
+func (*RestoredCommand) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_journal_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RestoredCommand) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *RestoredCommand) GetCompensation() bool {
+	if x != nil {
+		return x.Compensation
+	}
+	return false
+}
+
+func (x *RestoredCommand) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *RestoredCommand) GetRequestDigest() string {
+	if x != nil {
+		return x.RequestDigest
+	}
+	return ""
+}
+
+func (x *RestoredCommand) GetHasEffect() bool {
+	if x != nil {
+		return x.HasEffect
+	}
+	return false
+}
+
+func (x *RestoredCommand) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
 // Due says that the time was reached.
 type WaitEnded_Due struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2672,7 +2888,7 @@ type WaitEnded_Due struct {
 
 func (x *WaitEnded_Due) Reset() {
 	*x = WaitEnded_Due{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[32]
+	mi := &file_treaty_v1_journal_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2900,7 @@ func (x *WaitEnded_Due) String() string {
 func (*WaitEnded_Due) ProtoMessage() {}
 
 func (x *WaitEnded_Due) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[32]
+	mi := &file_treaty_v1_journal_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2925,7 @@ type WaitEnded_Stopped struct {
 
 func (x *WaitEnded_Stopped) Reset() {
 	*x = WaitEnded_Stopped{}
-	mi := &file_treaty_v1_journal_proto_msgTypes[33]
+	mi := &file_treaty_v1_journal_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2937,7 @@ func (x *WaitEnded_Stopped) String() string {
 func (*WaitEnded_Stopped) ProtoMessage() {}
 
 func (x *WaitEnded_Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_journal_proto_msgTypes[33]
+	mi := &file_treaty_v1_journal_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2960,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x17treaty/v1/journal.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"c\n" +
 	"\x04Turn\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12+\n" +
-	"\arecords\x18\x02 \x03(\v2\x11.treaty.v1.RecordR\arecords\"\xb7\v\n" +
+	"\arecords\x18\x02 \x03(\v2\x11.treaty.v1.RecordR\arecords\"\xf7\v\n" +
 	"\x06Record\x12;\n" +
 	"\fsaga_started\x18\x01 \x01(\v2\x16.treaty.v1.SagaStartedH\x00R\vsagaStarted\x12A\n" +
 	"\x0estep_scheduled\x18\x02 \x01(\v2\x18.treaty.v1.StepScheduledH\x00R\rstepScheduled\x122\n" +
@@ -2768,7 +2984,8 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x13broadcast_scheduled\x18\x12 \x01(\v2\x1d.treaty.v1.BroadcastScheduledH\x00R\x12broadcastScheduled\x12A\n" +
 	"\x0eversion_chosen\x18\x13 \x01(\v2\x18.treaty.v1.VersionChosenH\x00R\rversionChosen\x12;\n" +
 	"\fprogress_set\x18\x14 \x01(\v2\x16.treaty.v1.ProgressSetH\x00R\vprogressSet\x12A\n" +
-	"\x0esaga_restarted\x18\x15 \x01(\v2\x18.treaty.v1.SagaRestartedH\x00R\rsagaRestartedB\x06\n" +
+	"\x0esaga_restarted\x18\x15 \x01(\v2\x18.treaty.v1.SagaRestartedH\x00R\rsagaRestarted\x12>\n" +
+	"\rsaga_restored\x18\x16 \x01(\v2\x17.treaty.v1.SagaRestoredH\x00R\fsagaRestoredB\x06\n" +
 	"\x04kind\"\x82\x03\n" +
 	"\vSagaStarted\x12\x1e\n" +
 	"\n" +
@@ -2813,17 +3030,20 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\x81\x01\n" +
+	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\xa8\x01\n" +
 	"\bStepDone\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\fR\x05reply\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12/\n" +
-	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x9c\x01\n" +
+	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12%\n" +
+	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\"\xbe\x01\n" +
 	"\vStepRefused\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12,\n" +
 	"\afailure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12/\n" +
-	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"k\n" +
+	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
+	"\fmay_have_run\x18\x05 \x01(\bR\n" +
+	"mayHaveRun\"k\n" +
 	"\vStepUnknown\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12,\n" +
 	"\afailure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12\x1a\n" +
@@ -2909,7 +3129,20 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"EventTaken\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x04R\bposition*\x97\x01\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\"\xc2\x01\n" +
+	"\fSagaRestored\x12;\n" +
+	"\vbackup_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"backupTime\x12=\n" +
+	"\frestore_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vrestoreTime\x126\n" +
+	"\bcommands\x18\x03 \x03(\v2\x1a.treaty.v1.RestoredCommandR\bcommands\"\xc9\x01\n" +
+	"\x0fRestoredCommand\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\"\n" +
+	"\fcompensation\x18\x02 \x01(\bR\fcompensation\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12%\n" +
+	"\x0erequest_digest\x18\x04 \x01(\tR\rrequestDigest\x12\x1d\n" +
+	"\n" +
+	"has_effect\x18\x05 \x01(\bR\thasEffect\x12 \n" +
+	"\vparticipant\x18\x06 \x01(\tR\vparticipant*\x97\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aCOMMAND_KIND_COMPENSATABLE\x10\x01\x12\x16\n" +
@@ -2921,7 +3154,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x19COMPENSATION_CAUSE_FAILED\x10\x01\x12 \n" +
 	"\x1cCOMPENSATION_CAUSE_CANCELLED\x10\x02\x12\x1f\n" +
 	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03\x12\x1d\n" +
-	"\x19COMPENSATION_CAUSE_PARENT\x10\x04*\xd6\x02\n" +
+	"\x19COMPENSATION_CAUSE_PARENT\x10\x04*\x87\x04\n" +
 	"\x10SuspensionReason\x12!\n" +
 	"\x1dSUSPENSION_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_PANIC\x10\x01\x12\x1e\n" +
@@ -2931,7 +3164,13 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"(SUSPENSION_REASON_COMPENSATION_EXHAUSTED\x10\x05\x12#\n" +
 	"\x1fSUSPENSION_REASON_PIVOT_UNKNOWN\x10\x06\x12(\n" +
 	"$SUSPENSION_REASON_FAILED_AFTER_PIVOT\x10\a\x12\x1d\n" +
-	"\x19SUSPENSION_REASON_NO_CODE\x10\bB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x19SUSPENSION_REASON_NO_CODE\x10\b\x12#\n" +
+	"\x1fSUSPENSION_REASON_PIVOT_PENDING\x10\t\x12'\n" +
+	"#SUSPENSION_REASON_RETRIABLE_UNKNOWN\x10\n" +
+	"\x12#\n" +
+	"\x1fSUSPENSION_REASON_OTHER_REQUEST\x10\v\x12\x1c\n" +
+	"\x18SUSPENSION_REASON_PURGED\x10\f\x12\x1e\n" +
+	"\x1aSUSPENSION_REASON_RESTORED\x10\rB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_journal_proto_rawDescOnce sync.Once
@@ -2946,7 +3185,7 @@ func file_treaty_v1_journal_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_journal_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_treaty_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_treaty_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_treaty_v1_journal_proto_goTypes = []any{
 	(CommandKind)(0),                 // 0: treaty.v1.CommandKind
 	(CompensationCause)(0),           // 1: treaty.v1.CompensationCause
@@ -2982,14 +3221,16 @@ var file_treaty_v1_journal_proto_goTypes = []any{
 	(*ProgressSet)(nil),              // 31: treaty.v1.ProgressSet
 	(*SagaRestarted)(nil),            // 32: treaty.v1.SagaRestarted
 	(*EventTaken)(nil),               // 33: treaty.v1.EventTaken
-	nil,                              // 34: treaty.v1.SagaStarted.LabelsEntry
-	(*WaitEnded_Due)(nil),            // 35: treaty.v1.WaitEnded.Due
-	(*WaitEnded_Stopped)(nil),        // 36: treaty.v1.WaitEnded.Stopped
-	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
-	(*anypb.Any)(nil),                // 38: google.protobuf.Any
+	(*SagaRestored)(nil),             // 34: treaty.v1.SagaRestored
+	(*RestoredCommand)(nil),          // 35: treaty.v1.RestoredCommand
+	nil,                              // 36: treaty.v1.SagaStarted.LabelsEntry
+	(*WaitEnded_Due)(nil),            // 37: treaty.v1.WaitEnded.Due
+	(*WaitEnded_Stopped)(nil),        // 38: treaty.v1.WaitEnded.Stopped
+	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
+	(*anypb.Any)(nil),                // 40: google.protobuf.Any
 }
 var file_treaty_v1_journal_proto_depIdxs = []int32{
-	37, // 0: treaty.v1.Turn.time:type_name -> google.protobuf.Timestamp
+	39, // 0: treaty.v1.Turn.time:type_name -> google.protobuf.Timestamp
 	4,  // 1: treaty.v1.Turn.records:type_name -> treaty.v1.Record
 	5,  // 2: treaty.v1.Record.saga_started:type_name -> treaty.v1.SagaStarted
 	8,  // 3: treaty.v1.Record.step_scheduled:type_name -> treaty.v1.StepScheduled
@@ -3012,46 +3253,50 @@ var file_treaty_v1_journal_proto_depIdxs = []int32{
 	30, // 20: treaty.v1.Record.version_chosen:type_name -> treaty.v1.VersionChosen
 	31, // 21: treaty.v1.Record.progress_set:type_name -> treaty.v1.ProgressSet
 	32, // 22: treaty.v1.Record.saga_restarted:type_name -> treaty.v1.SagaRestarted
-	37, // 23: treaty.v1.SagaStarted.deadline:type_name -> google.protobuf.Timestamp
-	34, // 24: treaty.v1.SagaStarted.labels:type_name -> treaty.v1.SagaStarted.LabelsEntry
-	7,  // 25: treaty.v1.SagaStarted.trace:type_name -> treaty.v1.TraceAnchor
-	6,  // 26: treaty.v1.SagaStarted.parent:type_name -> treaty.v1.Parent
-	0,  // 27: treaty.v1.Parent.kind:type_name -> treaty.v1.CommandKind
-	0,  // 28: treaty.v1.StepScheduled.kind:type_name -> treaty.v1.CommandKind
-	9,  // 29: treaty.v1.StepScheduled.compensation:type_name -> treaty.v1.CompensationPlan
-	38, // 30: treaty.v1.Failure.details:type_name -> google.protobuf.Any
-	18, // 31: treaty.v1.StepDone.decision:type_name -> treaty.v1.Decision
-	10, // 32: treaty.v1.StepRefused.failure:type_name -> treaty.v1.Failure
-	18, // 33: treaty.v1.StepRefused.decision:type_name -> treaty.v1.Decision
-	10, // 34: treaty.v1.StepUnknown.failure:type_name -> treaty.v1.Failure
-	1,  // 35: treaty.v1.CompensationDecided.cause:type_name -> treaty.v1.CompensationCause
-	10, // 36: treaty.v1.CompensationDecided.failure:type_name -> treaty.v1.Failure
-	18, // 37: treaty.v1.CompensationDecided.decision:type_name -> treaty.v1.Decision
-	18, // 38: treaty.v1.CompensationDone.decision:type_name -> treaty.v1.Decision
-	2,  // 39: treaty.v1.SagaSuspended.reason:type_name -> treaty.v1.SuspensionReason
-	10, // 40: treaty.v1.SagaSuspended.failure:type_name -> treaty.v1.Failure
-	18, // 41: treaty.v1.SagaResumed.decision:type_name -> treaty.v1.Decision
-	37, // 42: treaty.v1.WaitScheduled.due:type_name -> google.protobuf.Timestamp
-	23, // 43: treaty.v1.WaitScheduled.events:type_name -> treaty.v1.EventKey
-	35, // 44: treaty.v1.WaitEnded.due:type_name -> treaty.v1.WaitEnded.Due
-	25, // 45: treaty.v1.WaitEnded.event:type_name -> treaty.v1.EventArrived
-	36, // 46: treaty.v1.WaitEnded.stopped:type_name -> treaty.v1.WaitEnded.Stopped
-	37, // 47: treaty.v1.EventArrived.time:type_name -> google.protobuf.Timestamp
-	37, // 48: treaty.v1.ScopeOpened.deadline:type_name -> google.protobuf.Timestamp
-	1,  // 49: treaty.v1.ScopeCompensationDecided.cause:type_name -> treaty.v1.CompensationCause
-	10, // 50: treaty.v1.ScopeCompensationDecided.failure:type_name -> treaty.v1.Failure
-	38, // 51: treaty.v1.ProgressSet.progress:type_name -> google.protobuf.Any
-	5,  // 52: treaty.v1.SagaRestarted.started:type_name -> treaty.v1.SagaStarted
-	37, // 53: treaty.v1.SagaRestarted.create_time:type_name -> google.protobuf.Timestamp
-	33, // 54: treaty.v1.SagaRestarted.events_taken:type_name -> treaty.v1.EventTaken
-	38, // 55: treaty.v1.SagaRestarted.progress:type_name -> google.protobuf.Any
-	37, // 56: treaty.v1.SagaRestarted.round_time:type_name -> google.protobuf.Timestamp
-	23, // 57: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	34, // 23: treaty.v1.Record.saga_restored:type_name -> treaty.v1.SagaRestored
+	39, // 24: treaty.v1.SagaStarted.deadline:type_name -> google.protobuf.Timestamp
+	36, // 25: treaty.v1.SagaStarted.labels:type_name -> treaty.v1.SagaStarted.LabelsEntry
+	7,  // 26: treaty.v1.SagaStarted.trace:type_name -> treaty.v1.TraceAnchor
+	6,  // 27: treaty.v1.SagaStarted.parent:type_name -> treaty.v1.Parent
+	0,  // 28: treaty.v1.Parent.kind:type_name -> treaty.v1.CommandKind
+	0,  // 29: treaty.v1.StepScheduled.kind:type_name -> treaty.v1.CommandKind
+	9,  // 30: treaty.v1.StepScheduled.compensation:type_name -> treaty.v1.CompensationPlan
+	40, // 31: treaty.v1.Failure.details:type_name -> google.protobuf.Any
+	18, // 32: treaty.v1.StepDone.decision:type_name -> treaty.v1.Decision
+	10, // 33: treaty.v1.StepRefused.failure:type_name -> treaty.v1.Failure
+	18, // 34: treaty.v1.StepRefused.decision:type_name -> treaty.v1.Decision
+	10, // 35: treaty.v1.StepUnknown.failure:type_name -> treaty.v1.Failure
+	1,  // 36: treaty.v1.CompensationDecided.cause:type_name -> treaty.v1.CompensationCause
+	10, // 37: treaty.v1.CompensationDecided.failure:type_name -> treaty.v1.Failure
+	18, // 38: treaty.v1.CompensationDecided.decision:type_name -> treaty.v1.Decision
+	18, // 39: treaty.v1.CompensationDone.decision:type_name -> treaty.v1.Decision
+	2,  // 40: treaty.v1.SagaSuspended.reason:type_name -> treaty.v1.SuspensionReason
+	10, // 41: treaty.v1.SagaSuspended.failure:type_name -> treaty.v1.Failure
+	18, // 42: treaty.v1.SagaResumed.decision:type_name -> treaty.v1.Decision
+	39, // 43: treaty.v1.WaitScheduled.due:type_name -> google.protobuf.Timestamp
+	23, // 44: treaty.v1.WaitScheduled.events:type_name -> treaty.v1.EventKey
+	37, // 45: treaty.v1.WaitEnded.due:type_name -> treaty.v1.WaitEnded.Due
+	25, // 46: treaty.v1.WaitEnded.event:type_name -> treaty.v1.EventArrived
+	38, // 47: treaty.v1.WaitEnded.stopped:type_name -> treaty.v1.WaitEnded.Stopped
+	39, // 48: treaty.v1.EventArrived.time:type_name -> google.protobuf.Timestamp
+	39, // 49: treaty.v1.ScopeOpened.deadline:type_name -> google.protobuf.Timestamp
+	1,  // 50: treaty.v1.ScopeCompensationDecided.cause:type_name -> treaty.v1.CompensationCause
+	10, // 51: treaty.v1.ScopeCompensationDecided.failure:type_name -> treaty.v1.Failure
+	40, // 52: treaty.v1.ProgressSet.progress:type_name -> google.protobuf.Any
+	5,  // 53: treaty.v1.SagaRestarted.started:type_name -> treaty.v1.SagaStarted
+	39, // 54: treaty.v1.SagaRestarted.create_time:type_name -> google.protobuf.Timestamp
+	33, // 55: treaty.v1.SagaRestarted.events_taken:type_name -> treaty.v1.EventTaken
+	40, // 56: treaty.v1.SagaRestarted.progress:type_name -> google.protobuf.Any
+	39, // 57: treaty.v1.SagaRestarted.round_time:type_name -> google.protobuf.Timestamp
+	23, // 58: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
+	39, // 59: treaty.v1.SagaRestored.backup_time:type_name -> google.protobuf.Timestamp
+	39, // 60: treaty.v1.SagaRestored.restore_time:type_name -> google.protobuf.Timestamp
+	35, // 61: treaty.v1.SagaRestored.commands:type_name -> treaty.v1.RestoredCommand
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_journal_proto_init() }
@@ -3081,6 +3326,7 @@ func file_treaty_v1_journal_proto_init() {
 		(*Record_VersionChosen)(nil),
 		(*Record_ProgressSet)(nil),
 		(*Record_SagaRestarted)(nil),
+		(*Record_SagaRestored)(nil),
 	}
 	file_treaty_v1_journal_proto_msgTypes[21].OneofWrappers = []any{
 		(*WaitEnded_Due_)(nil),
@@ -3093,7 +3339,7 @@ func file_treaty_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_journal_proto_rawDesc), len(file_treaty_v1_journal_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1647,7 +1647,10 @@ type CompleteStepRequest struct {
 	//
 	//	*CompleteStepRequest_Reply
 	//	*CompleteStepRequest_Refusal
-	How           isCompleteStepRequest_How `protobuf_oneof:"how"`
+	How isCompleteStepRequest_How `protobuf_oneof:"how"`
+	// Whether the participant stored the refusal durably and answers every other attempt of the command with it, as an
+	// inbox does. Otherwise a refusal says nothing about earlier attempts that may have been executed.
+	Settled       bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1719,6 +1722,13 @@ func (x *CompleteStepRequest) GetRefusal() *Failure {
 		}
 	}
 	return nil
+}
+
+func (x *CompleteStepRequest) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
 }
 
 type isCompleteStepRequest_How interface {
@@ -2165,12 +2175,13 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x06record\x18\x03 \x01(\v2\x11.treaty.v1.RecordR\x06record\"r\n" +
 	"\x17ListSagaRecordsResponse\x12/\n" +
 	"\arecords\x18\x01 \x03(\v2\x15.treaty.v1.SagaRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc6\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe0\x01\n" +
 	"\x13CompleteStepRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
 	"\x05reply\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\x05reply\x12.\n" +
-	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusalB\x05\n" +
+	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusal\x12\x18\n" +
+	"\asettled\x18\x05 \x01(\bR\asettledB\x05\n" +
 	"\x03how\"\x16\n" +
 	"\x14CompleteStepResponse\"b\n" +
 	"\x14HeartbeatStepRequest\x12\x12\n" +

@@ -20,7 +20,9 @@ func failed(outcome treatyv1.Outcome, st *status.Status) engine.Answer {
 	if outcome == treatyv1.Outcome_OUTCOME_REFUSED {
 		retryAfter = 0
 	}
-	return engine.Answer{Outcome: outcome, Failure: failure, RetryAfter: retryAfter}
+	return engine.Answer{
+		Outcome: outcome, Evidence: evidenceOf(outcome), Failure: failure, RetryAfter: retryAfter,
+	}
 }
 
 // outcomeOf returns the outcome of a call that ended with a status. A contract's own outcome for a code holds only if
@@ -80,5 +82,17 @@ func (p *participant) health(ctx context.Context, code codes.Code) health {
 		return unavailable
 	default:
 		return timedOut
+	}
+}
+
+// evidenceOf returns what an outcome proves.
+func evidenceOf(outcome treatyv1.Outcome) engine.Evidence {
+	switch outcome {
+	case treatyv1.Outcome_OUTCOME_DONE, treatyv1.Outcome_OUTCOME_REFUSED:
+		return engine.Settled
+	case treatyv1.Outcome_OUTCOME_UNKNOWN:
+		return engine.NoEvidence
+	default:
+		return engine.AttemptNotRun
 	}
 }

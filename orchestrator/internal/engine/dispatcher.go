@@ -24,6 +24,14 @@ type Dispatcher interface {
 	// calls wake.
 	Parked(to Destination, wake func()) (cancel func(), parked bool)
 
+	// CloseCommand asks an action's participant what became of it, and makes sure that it isn't executed any more if
+	// nothing did. It makes one gRPC call, which may be repeated.
+	CloseCommand(ctx context.Context, attempt *Attempt) Closed
+
+	// LookUp returns what an action's participant holds about the step, without changing anything. It makes one or a few
+	// gRPC calls.
+	LookUp(ctx context.Context, attempt *Attempt) Known
+
 	// Discover returns the participants that serve a service, according to the participants themselves. While a
 	// configured participant hasn't said yet which services it serves, Known is false, and wake is called when asking
 	// again may help. cancel prevents that.
@@ -94,14 +102,29 @@ type Attempt struct {
 	// Request is the serialized request.
 	Request []byte
 
+	// Digest is the digest of the action's request, for both directions. See wire.RequestDigest.
+	Digest string
+
+	// SagaStart is when the saga started.
+	SagaStart time.Time
+
 	// Trace is the parent of the attempt's span; nil when the saga has no trace.
 	Trace *treatyv1.TraceAnchor
 }
 
 // Answer is what an attempt returned.
 type Answer struct {
-	// Outcome is never unspecified.
+	// Outcome is never unspecified. It also says how long to wait before the next attempt.
 	Outcome treatyv1.Outcome
+
+	// Evidence says what the answer proves about this attempt and earlier ones.
+	Evidence Evidence
+
+	// Repeated says that the transport sent the command more than once, so an earlier sending may have been executed.
+	Repeated bool
+
+	// Halt is set when sending the command again can't help, and a person has to look.
+	Halt Halt
 
 	// Reply is the serialized reply when the outcome is done.
 	Reply []byte
@@ -115,4 +138,93 @@ type Answer struct {
 	// Pending is set, and the outcome unknown, when the participant accepted the command and completes it later. It is
 	// how long to wait for a completion or a heartbeat before the command is sent again.
 	Pending time.Duration
+}
+
+// Evidence is what an answer proves about whether a command was executed.
+type Evidence int
+
+const (
+	// NoEvidence: this attempt may have been executed. It is the zero value, so that what nobody has thought of leaves a
+	// doubt.
+	NoEvidence Evidence = iota
+
+	// AttemptNotRun: this attempt certainly wasn't executed and never will be. Nothing follows for other attempts.
+	AttemptNotRun
+
+	// Settled: the answer holds for all attempts, earlier and later.
+	Settled
+)
+
+// Halt is a reason not to send a command again.
+type Halt int
+
+const (
+	// NoHalt: the outcome says what follows.
+	NoHalt Halt = iota
+
+	// HaltReplaced: the participant knows a later epoch of this store's scope, so another store has taken over.
+	HaltReplaced
+
+	// HaltOtherRequest: the participant knows another request under the command id.
+	HaltOtherRequest
+
+	// HaltPurged: the participant no longer knows what became of the command.
+	HaltPurged
+)
+
+// Closed is what a participant answered to CloseCommand.
+type Closed struct {
+	// Verdict is what became of the action. It is NotAnswered when the call failed and may be repeated.
+	Verdict Verdict
+
+	// Halt is set when the participant answered and the question can't be asked again. Then Verdict is NotAnswered.
+	Halt Halt
+
+	// Reply is the serialized reply of an action that was executed.
+	Reply []byte
+
+	// Failure is the stored refusal of an action that was refused, and the failure of a call that wasn't answered.
+	Failure *treatyv1.Failure
+}
+
+// Verdict is what a participant says became of a command.
+type Verdict int
+
+const (
+	// NotAnswered: the participant couldn't be asked, or its answer can't be read.
+	NotAnswered Verdict = iota
+
+	// NotKept: the participant can't say, because it doesn't keep what became of the method's commands.
+	NotKept
+
+	// NeverSeen: the participant has never received the command. CloseCommand answers ClosedNow instead.
+	NeverSeen
+
+	// WasExecuted: the command was executed.
+	WasExecuted
+
+	// WasAccepted: the command was accepted and isn't completed yet.
+	WasAccepted
+
+	// WasRefused: the command was refused.
+	WasRefused
+
+	// WasCompensated: the action was compensated, or its compensation arrived first.
+	WasCompensated
+
+	// ClosedNow: the command had never arrived, and is refused from now on.
+	ClosedNow
+)
+
+// Known is what a participant holds about a step.
+type Known struct {
+	// Verdict is what became of the action.
+	Verdict Verdict
+
+	// Method and Digest are the method that was called and the digest that came with it. They are empty when the
+	// participant doesn't know them.
+	Method, Digest string
+
+	// Failure says why the participant couldn't be asked, when Verdict is NotAnswered.
+	Failure *treatyv1.Failure
 }

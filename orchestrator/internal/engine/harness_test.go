@@ -42,6 +42,9 @@ type participant struct {
 	wakeNext int
 	delay    time.Duration
 
+	closes map[string][]engine.Closed // by step
+	known  map[string]engine.Known    // by step
+
 	unknown bool // which participants serve what
 	servers []string
 }
@@ -50,6 +53,7 @@ func newParticipant() *participant {
 	return &participant{
 		answers: make(map[string][]engine.Answer), hold: make(map[string]chan struct{}), held: make(chan string, 100),
 		wakes: make(map[int]func()), delay: 100 * time.Millisecond,
+		closes: make(map[string][]engine.Closed), known: make(map[string]engine.Known),
 	}
 }
 
@@ -106,6 +110,27 @@ func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Ans
 		return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, codes.Internal)
 	}
 	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
+}
+
+func (p *participant) CloseCommand(_ context.Context, a *engine.Attempt) engine.Closed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, "close "+a.Step)
+	if queued := p.closes[a.Step]; len(queued) > 0 {
+		p.closes[a.Step] = queued[1:]
+		return queued[0]
+	}
+	return engine.Closed{Verdict: engine.NotKept}
+}
+
+func (p *participant) LookUp(_ context.Context, a *engine.Attempt) engine.Known {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, "look up "+a.Step)
+	if known, ok := p.known[a.Step]; ok {
+		return known
+	}
+	return engine.Known{Verdict: engine.NotKept}
 }
 
 func (p *participant) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return p.delay }

@@ -97,6 +97,14 @@ func (*identityService) Delay(*contract.CallConfig, int, engine.Answer) time.Dur
 
 func (*identityService) Parked(engine.Destination, func()) (func(), bool) { return func() {}, false }
 
+func (*identityService) CloseCommand(context.Context, *engine.Attempt) engine.Closed {
+	return engine.Closed{Verdict: engine.NotKept}
+}
+
+func (*identityService) LookUp(context.Context, *engine.Attempt) engine.Known {
+	return engine.Known{Verdict: engine.NotKept}
+}
+
 func (*identityService) Discover(string, func()) (engine.Discovered, func()) {
 	return engine.Discovered{Known: true}, func() {}
 }
