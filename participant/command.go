@@ -2,6 +2,7 @@ package participant
 
 import (
 	"context"
+	"time"
 
 	"github.com/treatyhq/treaty/internal/wire"
 )
@@ -30,10 +31,23 @@ type Command struct {
 	// Attempt counts the attempts that one orchestrator process has made for this step and direction, starting at 1.
 	Attempt int
 
-	// Epoch is the fencing epoch, which increases whenever another orchestrator process takes over the saga. A call
-	// with a lower epoch than an earlier call for the same saga comes from a process that was replaced. It is 0 if the
-	// orchestrator sent no epoch.
+	// Epoch is the fencing epoch, which increases whenever another orchestrator process takes over the sagas of the
+	// scope. A call with a lower epoch than an earlier one of the same scope comes from a process that was replaced. It
+	// is 0 if the orchestrator sent no epoch.
 	Epoch uint64
+
+	// Scope is the scope of the epoch, "{name}/{shard}". It is empty if the orchestrator is an older one, whose epochs
+	// belong to each saga on its own.
+	Scope string
+
+	// Start is when the saga started, by the orchestrator's clock, in UTC and with microseconds. It is zero if the
+	// orchestrator is an older one.
+	Start time.Time
+
+	// RequestDigest identifies the action's request, in hex. It is the same for all attempts and both directions. A
+	// command with another digest under the same id is another command. It is empty if the orchestrator is an older
+	// one.
+	RequestDigest string
 }
 
 type commandContextKey struct{}
