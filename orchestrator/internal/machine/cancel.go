@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 
@@ -56,10 +57,38 @@ func (m *Machine) checkReversible() error {
 	if step := m.saga.pointOfNoReturn(); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
 	}
-	if step := m.saga.pivotInFlight(); step != nil {
+	if step := m.withdrawPivots(m.saga.Steps); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, step.Path(), step.Scheduled.GetMethod())
 	}
 	return nil
+}
+
+// withdrawPivots holds back the pivots in flight among the steps. It returns a pivot that may have been sent, so that
+// its outcome must be awaited, or nil.
+func (m *Machine) withdrawPivots(steps []*Step) *Step {
+	for _, step := range steps {
+		switch {
+		case !isPivotInFlight(step) || slices.Contains(m.withdrawn, step):
+		case m.config.Withdraw == nil || !m.config.Withdraw(step.Path()):
+			return step
+		default:
+			m.withdrawn = append(m.withdrawn, step)
+		}
+	}
+	return nil
+}
+
+// refuseWithdrawn records that the withdrawn pivots were never sent. It belongs into the turn with the decision that
+// made them superfluous.
+func (m *Machine) refuseWithdrawn(why string) {
+	for _, step := range m.withdrawn {
+		if isPivotInFlight(step) {
+			m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
+				Step:    step.Path(),
+				Failure: &treatyv1.Failure{Code: int32(codes.Canceled), Message: "never sent: " + why},
+			}}})
+		}
+	}
 }
 
 // compensateForDeadline compensates a saga whose deadline passed.

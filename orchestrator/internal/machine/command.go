@@ -21,6 +21,17 @@ func (m *Machine) commandEnded(in CommandEnded) {
 	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
 		return
 	}
+	if suspended := m.stuck(step, in); suspended != nil {
+		if m.saga.Suspension == nil { // otherwise the command is sent again when the saga is resumed
+			m.suspend(suspended)
+		}
+		return
+	}
+	m.recordOutcome(step, in)
+	m.proceed()
+}
+
+func (m *Machine) recordOutcome(step *Step, in CommandEnded) {
 	switch in.Outcome {
 	case Done:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
@@ -29,28 +40,70 @@ func (m *Machine) commandEnded(in CommandEnded) {
 	case Refused:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
 			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
+			MayHaveRun: in.MayHaveRun && step.Scheduled.GetCompensation() != nil,
 		}}})
-	case Unknown:
-		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
-			m.suspendForPivot(step, in)
-			return
-		}
+	case Unknown, Accepted:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{
 			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
 		}}})
 	}
-	m.proceed()
 }
 
-// suspendForPivot suspends a saga whose pivot has an unknown outcome.
-func (m *Machine) suspendForPivot(step *Step, in CommandEnded) {
-	m.suspend(&treatyv1.SagaSuspended{
-		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
-		Step:   in.Step, Failure: in.Failure, Attempts: in.Attempts,
-		Message: fmt.Sprintf("gave up on step %s (%s), the pivot; it may have been executed, so the saga can neither "+
-			"continue nor compensate; find out at the participant, then retry the step, mark it done with its reply, "+
-			"or mark it refused", in.Step, step.Scheduled.GetMethod()),
-	})
+// stuck returns why a saga can't continue after an action has ended in this way, or nil if it can.
+func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
+	suspended := &treatyv1.SagaSuspended{Step: in.Step, Failure: in.Failure, Attempts: in.Attempts}
+	kind, method := step.Scheduled.GetKind(), step.Scheduled.GetMethod()
+	decisive := kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT || kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+	switch {
+	case in.Outcome == OtherRequest:
+		return otherRequest(suspended, "step "+in.Step, method, in.Other)
+	case in.Outcome == Purged:
+		return purged(suspended, "step "+in.Step, method)
+	case !decisive:
+		return nil
+	case in.Outcome == Accepted:
+		suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING
+		suspended.Message = fmt.Sprintf("gave up waiting for step %s (%s), which the participant has accepted and "+
+			"hasn't completed; the saga continues when the participant completes it; retry to wait again", in.Step, method)
+		return suspended
+	case in.Outcome == Refused && in.MayHaveRun:
+		suspended.Message = fmt.Sprintf("step %s (%s) was refused, but an earlier attempt may have been executed, ",
+			in.Step, method)
+	case in.Outcome == Unknown:
+		suspended.Message = fmt.Sprintf("gave up on step %s (%s); it may have been executed, ", in.Step, method)
+	default:
+		return nil
+	}
+	suspended.Message += "so the saga can neither continue nor compensate; find out at the participant, then retry the " +
+		"step, mark it done with its reply, or mark it refused"
+	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN
+	if kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
+		suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN
+	}
+	return suspended
+}
+
+// otherRequest completes the suspension of a saga one of whose command ids a participant knows with another request.
+func otherRequest(
+	suspended *treatyv1.SagaSuspended, what, method string, other *OtherCommand,
+) *treatyv1.SagaSuspended {
+	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST
+	suspended.Message = fmt.Sprintf("the participant of %s (%s) knows another request under its command id, and has not "+
+		"executed this one; find out which is right, then mark the step done or refused, or take over what the "+
+		"participant has", what, method)
+	suspended.Expected = method
+	if other != nil {
+		suspended.Found = strings.TrimSpace(other.Method + " " + other.Digest)
+	}
+	return suspended
+}
+
+// purged completes the suspension of a saga of whose command a participant no longer knows what became.
+func purged(suspended *treatyv1.SagaSuspended, what, method string) *treatyv1.SagaSuspended {
+	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED
+	suspended.Message = fmt.Sprintf("the participant of %s (%s) no longer knows what became of it, since the saga started "+
+		"too long ago; find out, then mark the step done or refused", what, method)
+	return suspended
 }
 
 // compensationEnded records the outcome of a compensation.
@@ -65,7 +118,7 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,
 		}}})
 		m.proceed()
-	case Refused, Unknown:
+	default:
 		if m.saga.Suspension != nil {
 			return
 		}
@@ -75,7 +128,13 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 			Message: fmt.Sprintf("the participant refused to compensate step %s (%s); fix it there and retry, "+
 				"retry with an edited request, or mark it done", in.Step, method),
 		}
-		if in.Outcome == Unknown {
+		what := "the compensation of step " + in.Step
+		switch in.Outcome {
+		case OtherRequest:
+			otherRequest(suspended, what, method, in.Other)
+		case Purged:
+			purged(suspended, what, method)
+		case Unknown, Accepted:
 			suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED
 			suspended.Message = fmt.Sprintf("gave up on compensating step %s (%s) after the time in its contract; "+
 				"retry, retry with an edited request, or mark it done", in.Step, method)
@@ -85,32 +144,52 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 }
 
 // commandCompleted records the outcome of a command that its participant accepted before. The same completion may come
-// twice.
-func (m *Machine) commandCompleted(in CommandCompleted) error {
+// twice. A saga that is suspended because the outcome was unknown is resumed: it reports whether the saga's code must
+// run again from the start.
+func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error) {
 	step := m.saga.Step(in.Step)
 	if step == nil {
-		return fmt.Errorf("%w: %s", ErrStepNotFound, in.Step)
+		return false, fmt.Errorf("%w: %s", ErrStepNotFound, in.Step)
 	}
 	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, sameOutcome(step, in)
 	if in.Direction == Compensation {
 		if step.CompensationScheduleTime.IsZero() {
-			return fmt.Errorf("%w: step %s is not being compensated", ErrStepNotFound, in.Step)
+			return false, fmt.Errorf("%w: step %s is not being compensated", ErrStepNotFound, in.Step)
 		}
 		open = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING
 		same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Outcome == Done
 		if open && m.saga.Suspension.GetStep() == in.Step {
-			return fmt.Errorf("%w: the compensation of step %s is stuck, and an operator must decide about it",
+			return false, fmt.Errorf("%w: the compensation of step %s is stuck, and an operator must decide about it",
 				ErrStepEnded, in.Step)
 		}
 	}
 	switch {
+	case open && m.awaitsOutcome(in.Step) && m.stuck(step, CommandEnded(in)) == nil:
+		m.recordResumed(Resume{})
+		m.recordOutcome(step, CommandEnded(in))
+		return m.continueResumed(), nil
 	case open:
 		m.commandEnded(CommandEnded(in))
-		return nil
+		return false, nil
 	case same:
-		return nil
+		return false, nil
 	}
-	return fmt.Errorf("%w: step %s is %s", ErrStepEnded, in.Step, stateName(step))
+	return false, fmt.Errorf("%w: step %s is %s", ErrStepEnded, in.Step, stateName(step))
+}
+
+// awaitsOutcome reports whether the saga is suspended because the outcome of a step is unknown.
+func (m *Machine) awaitsOutcome(step string) bool {
+	if m.saga.Suspension.GetStep() != step {
+		return false
+	}
+	switch m.saga.Suspension.GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		return true
+	default:
+		return false
+	}
 }
 
 // sameOutcome reports whether the action of a step has the outcome of a completion. An action that was done stays done

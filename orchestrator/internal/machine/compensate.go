@@ -10,6 +10,7 @@ import (
 // startCompensation records the decision to compensate the saga. The decision is final.
 func (m *Machine) startCompensation(decided *treatyv1.CompensationDecided) {
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{CompensationDecided: decided}})
+	m.refuseWithdrawn(decided.GetFailure().GetMessage())
 	for _, step := range m.saga.Steps {
 		if step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
 			m.effects = append(m.effects, Effect{Step: step, Direction: Action, Abandon: true})

@@ -36,9 +36,17 @@ func describe(record *treatyv1.Record) string {
 		}
 		return line
 	case *treatyv1.Record_StepDone:
-		return "+ done " + r.StepDone.GetStep() + by(r.StepDone.GetDecision())
+		line := "+ done " + r.StepDone.GetStep() + by(r.StepDone.GetDecision())
+		if digest := r.StepDone.GetRequestDigest(); digest != "" {
+			line += " as " + digest
+		}
+		return line
 	case *treatyv1.Record_StepRefused:
-		return "+ refused " + r.StepRefused.GetStep() + by(r.StepRefused.GetDecision())
+		line := "+ refused " + r.StepRefused.GetStep() + by(r.StepRefused.GetDecision())
+		if r.StepRefused.GetMayHaveRun() {
+			line += ", may have run"
+		}
+		return line
 	case *treatyv1.Record_StepUnknown:
 		return "+ unknown " + r.StepUnknown.GetStep()
 	case *treatyv1.Record_CompensationDecided:

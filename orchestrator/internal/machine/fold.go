@@ -194,10 +194,12 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())
 		s.payloadBytes += len(step.Reply)
 		step.Attempts, step.Decision = r.StepDone.GetAttempts(), r.StepDone.GetDecision()
+		step.Digest = r.StepDone.GetRequestDigest()
 		s.notePointOfNoReturn(step)
 	case *treatyv1.Record_StepRefused:
 		step.State, step.Failure = treatyv1.StepState_STEP_STATE_REFUSED, r.StepRefused.GetFailure()
 		step.Attempts, step.Decision = r.StepRefused.GetAttempts(), r.StepRefused.GetDecision()
+		step.MayHaveRun = r.StepRefused.GetMayHaveRun()
 	case *treatyv1.Record_StepUnknown:
 		step.State, step.Failure = treatyv1.StepState_STEP_STATE_UNKNOWN, r.StepUnknown.GetFailure()
 		step.Attempts = r.StepUnknown.GetAttempts()

@@ -109,18 +109,23 @@ func (m *Machine) lastStep() string {
 // expireNextScope stops a scope whose deadline passed.
 func (m *Machine) expireNextScope() bool {
 	for _, s := range m.program.scopes {
-		if due := m.scopeDue(s); !due.IsZero() && !due.After(m.now) {
-			expired := &treatyv1.ScopeExpired{Scope: s.path}
-			m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeExpired{ScopeExpired: expired}})
-			return true
+		if due := m.scopeDue(s); due.IsZero() || due.After(m.now) || m.withdrawPivots(s.noReturn) != nil {
+			continue
 		}
+		expired := &treatyv1.ScopeExpired{Scope: s.path}
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_ScopeExpired{ScopeExpired: expired}})
+		m.refuseWithdrawn("the scope's deadline passed")
+		return true
 	}
 	return false
 }
 
 // scopeDue returns the deadline of a scope. It is zero if the scope has none or can no longer be stopped.
 func (m *Machine) scopeDue(s *scope) time.Time {
-	if !s.opened || s.ended || s.stopping || m.scopeNoReturn(s) != nil {
+	if !s.opened || s.ended || s.stopping {
+		return time.Time{}
+	}
+	if step := m.scopeNoReturn(s); step != nil && !isPivotInFlight(step) {
 		return time.Time{}
 	}
 	return s.deadline
@@ -230,14 +235,12 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 	})
 }
 
-// succeed ends a saga whose code returned a reply. Steps with an unknown outcome, whose errors the code handled, may
-// have run, so they are compensated first.
+// succeed ends a saga whose code returned a reply. Steps that are in doubt, whose errors the code handled, are
+// compensated first.
 func (m *Machine) succeed(reply []byte) {
-	if m.compensateNext(isUnknown) {
+	if m.compensateNext(inDoubt) {
 		return
 	}
 	succeeded := &treatyv1.SagaSucceeded{Reply: reply}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: succeeded}})
 }
-
-func isUnknown(step *Step) bool { return step.State == treatyv1.StepState_STEP_STATE_UNKNOWN }

@@ -60,11 +60,25 @@ type CommandEnded struct {
 	// Reply is the serialized reply if the command is done.
 	Reply []byte
 
+	// MayHaveRun means that an attempt before the one that was refused may have been executed. Only an action that is
+	// Refused has it.
+	MayHaveRun bool
+
 	// Failure is the participant's status if the command isn't done.
 	Failure *treatyv1.Failure
 
+	// Other is what the participant knows under the command id, if the outcome is OtherRequest.
+	Other *OtherCommand
+
 	// Attempts is the number of attempts.
 	Attempts uint32
+}
+
+// OtherCommand is the command that a participant knows under the command id of a step with another request.
+type OtherCommand struct {
+	// Method is the command's method, and Digest the digest of its request, in hex. They are empty if the participant
+	// doesn't say.
+	Method, Digest string
 }
 
 // Outcome is the outcome of a command.
@@ -75,11 +89,23 @@ const (
 	// Done means that the command was executed.
 	Done Outcome = iota + 1
 
-	// Refused means that the command was certainly not executed.
+	// Refused means that the participant refused the command, or that it was never sent. It was certainly not executed,
+	// unless MayHaveRun is set.
 	Refused
 
 	// Unknown means that the orchestrator gave up, and that the command may have been executed.
 	Unknown
+
+	// Accepted means that the orchestrator gave up waiting, and that the participant has accepted the command and
+	// hasn't completed it.
+	Accepted
+
+	// OtherRequest means that the participant knows another request under the command id, so it executes neither this
+	// one nor its compensation.
+	OtherRequest
+
+	// Purged means that the participant no longer knows what became of the command.
+	Purged
 )
 
 // Cancel compensates the saga on request. It fails with [ErrPastPivot], [ErrPivotInFlight] or, if the saga has
@@ -101,8 +127,14 @@ type Resume struct {
 	// Action is what to do.
 	Action ResumeAction
 
-	// Payload is the serialized request for RetryEdited, or the serialized reply for MarkDone.
+	// Payload is the serialized request for RetryEdited, or the serialized reply for MarkDone and TakeOver.
 	Payload []byte
+
+	// Refusal is the participant's refusal for TakeOver. If it is nil, the participant has executed the command.
+	Refusal *treatyv1.Failure
+
+	// Digest is the digest under which the participant keeps the command, for TakeOver.
+	Digest string
 }
 
 // ResumeAction says how to resume a suspended saga.
@@ -121,6 +153,9 @@ const (
 
 	// MarkRefused marks the stuck pivot as refused, that is, not executed.
 	MarkRefused
+
+	// TakeOver takes over what the participant knows under the command id of the stuck action.
+	TakeOver
 )
 
 // EventReceived is an event that was published. It has no effect if the saga doesn't wait for it, or has taken a later

@@ -26,6 +26,10 @@ type Config struct {
 	// nil, every message is an event.
 	Event func(name string) bool
 
+	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn in
+	// the making is stored or has failed. If Withdraw is nil, every action may have been sent.
+	Withdraw func(step string) bool
+
 	// Skipped is how many turns of earlier rounds are no longer in the journal.
 	Skipped uint64
 
@@ -50,6 +54,7 @@ type Machine struct {
 	records   []*treatyv1.Record
 	effects   []Effect
 	turnBytes int // size of the requests
+	withdrawn []*Step
 	newRound  bool
 	again     bool
 }
@@ -141,7 +146,7 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if m.now.Before(m.saga.UpdateTime) {
 		m.now = m.saga.UpdateTime
 	}
-	m.records, m.effects, m.turnBytes, m.newRound, m.again = nil, nil, 0, false, false
+	m.records, m.effects, m.turnBytes, m.withdrawn, m.newRound, m.again = nil, nil, 0, nil, false, false
 	reload, err := m.apply(in)
 	if err != nil || len(m.records) == 0 {
 		return Output{Effects: m.effects}, err
@@ -173,7 +178,7 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 	case Discovered:
 		m.discovered(in)
 	case CommandCompleted:
-		err = m.commandCompleted(in)
+		reload, err = m.commandCompleted(in)
 	case CompensateForParent:
 		err = m.compensateForParent()
 	case TurnUnwritable:
@@ -247,7 +252,21 @@ func (m *Machine) deadline() time.Time {
 
 func (m *Machine) deadlinePassed() bool {
 	due := m.deadline()
-	return !due.IsZero() && !due.After(m.now) && m.saga.pivotInFlight() == nil
+	return !due.IsZero() && !due.After(m.now) && m.withdrawPivots(m.saga.Steps) == nil
+}
+
+// DeadlineOf returns when the action of a step must no longer be sent if it wasn't sent before: when its saga is
+// cancelled or a scope around it is stopped. It is zero if there is no such time.
+func (m *Machine) DeadlineOf(step string) time.Time {
+	due := m.deadline()
+	if m.program != nil {
+		for _, s := range m.program.scopes {
+			if strings.HasPrefix(step, s.prefix()) {
+				due = earliest(due, m.scopeDue(s))
+			}
+		}
+	}
+	return due
 }
 
 // earliest returns the earlier of two times. A zero time is no time.

@@ -10,7 +10,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// restart ends a round and starts the next one. Steps of the round with an unknown outcome are compensated first. The
+// restart ends a round and starts the next one. Steps of the round that are in doubt are compensated first. The
 // new round starts with its own turn, so records of the old round are committed first.
 func (m *Machine) restart() bool {
 	if rule := m.checkRestart(); rule != "" {
@@ -18,7 +18,7 @@ func (m *Machine) restart() bool {
 		return false
 	}
 	switch {
-	case m.compensateNext(isUnknown):
+	case m.compensateNext(inDoubt):
 		return false
 	case len(m.records) > 0:
 		m.again = true

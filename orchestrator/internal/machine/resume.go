@@ -18,12 +18,22 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrDecisionUnfit, in.Step,
 			suspension.GetStep())
 	}
+	step := m.saga.Step(suspension.GetStep())
 	switch suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
-		err = m.resumeCompensation(m.saga.Step(suspension.GetStep()), in)
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
-		err = m.resumePivot(m.saga.Step(suspension.GetStep()), in)
+		err = m.resumeCompensation(step, in)
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		err = m.resumeAction(step, in)
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		if step.CompensationScheduleTime.IsZero() {
+			err = m.resumeAction(step, in)
+		} else {
+			err = m.resumeCompensation(step, in)
+		}
 	default:
 		if in.Action != Retry {
 			return false, fmt.Errorf("%w: no command is stuck; retry or cancel the saga", ErrDecisionUnfit)
@@ -34,14 +44,18 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	return m.continueResumed(), nil
+}
+
+// continueResumed continues a saga after it was resumed. It reports whether the saga's code must run again from the
+// start: results may have come while the saga was suspended, and so the code sees them as every replay does.
+func (m *Machine) continueResumed() (reload bool) {
 	if m.saga.CompensationDecided == nil {
-		// Results may have come while the saga was suspended. The code runs again from the start, so that it sees them
-		// as every replay does.
-		return true, nil
+		return true
 	}
 	m.proceed()
 	m.effects = m.PendingEffects()
-	return false, nil
+	return false
 }
 
 func (m *Machine) recordResumed(in Resume) {
@@ -68,7 +82,8 @@ func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 	return nil
 }
 
-func (m *Machine) resumePivot(step *Step, in Resume) error {
+// resumeAction performs a decision about an action whose outcome the orchestrator can't find out.
+func (m *Machine) resumeAction(step *Step, in Resume) error {
 	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED && in.Action != Retry {
 		return fmt.Errorf("%w: the participant has completed step %s in the meantime: it is %s; retry to continue "+
 			"the saga",
@@ -79,19 +94,40 @@ func (m *Machine) resumePivot(step *Step, in Resume) error {
 		m.recordResumed(in)
 	case MarkDone:
 		m.recordResumed(in)
-		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
-			Step: step.Path(), Reply: in.Payload, Decision: in.Decision,
-		}}})
+		m.recordDone(step, in)
 	case MarkRefused:
 		m.recordResumed(in)
-		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
-			Step: step.Path(), Failure: markedRefused(in.Decision), Decision: in.Decision,
-		}}})
+		in.Refusal = markedRefused(in.Decision)
+		m.recordRefused(step, in)
+	case TakeOver:
+		if reason := m.saga.Suspension.GetReason(); reason !=
+			treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST {
+			return fmt.Errorf("%w: the participant knows no other request under the id of step %s; "+
+				"retry it, mark it done with its reply, or mark it refused", ErrDecisionUnfit, step.Path())
+		}
+		m.recordResumed(in)
+		if in.Refusal == nil {
+			m.recordDone(step, in)
+		} else {
+			m.recordRefused(step, in)
+		}
 	default:
-		return fmt.Errorf("%w: step %s is a pivot; retry it, mark it done with its reply, or mark it refused",
+		return fmt.Errorf("%w: the outcome of step %s is open; retry it, mark it done with its reply, or mark it refused",
 			ErrDecisionUnfit, step.Path())
 	}
 	return nil
+}
+
+func (m *Machine) recordDone(step *Step, in Resume) {
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
+		Step: step.Path(), Reply: in.Payload, Decision: in.Decision, RequestDigest: in.Digest,
+	}}})
+}
+
+func (m *Machine) recordRefused(step *Step, in Resume) {
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
+		Step: step.Path(), Failure: in.Refusal, Decision: in.Decision,
+	}}})
 }
 
 func markedRefused(decision *treatyv1.Decision) *treatyv1.Failure {

@@ -100,6 +100,12 @@ type Step struct {
 	// Failure is the status of an action that was refused or whose outcome is unknown.
 	Failure *treatyv1.Failure
 
+	// MayHaveRun means that the action was refused, but that an earlier attempt may have been executed.
+	MayHaveRun bool
+
+	// Digest is the digest under which the participant keeps the action, if it differs from that of the request.
+	Digest string
+
 	// Attempts and CompensationAttempts are the numbers of attempts in the journal, for the action and for the
 	// compensation.
 	Attempts, CompensationAttempts uint32
@@ -160,9 +166,15 @@ func (s *Saga) allowed() time.Duration {
 	return 0
 }
 
-// mayHaveRun reports whether a step's action is done or unknown and is not being compensated.
+// mayHaveRun reports whether a step's action is done, or may have been executed, and is not being compensated.
 func mayHaveRun(step *Step) bool {
-	return step.State == treatyv1.StepState_STEP_STATE_DONE || step.State == treatyv1.StepState_STEP_STATE_UNKNOWN
+	return step.State == treatyv1.StepState_STEP_STATE_DONE || inDoubt(step)
+}
+
+// inDoubt reports whether a step's action may have been executed, but isn't done, and is not being compensated.
+func inDoubt(step *Step) bool {
+	return step.State == treatyv1.StepState_STEP_STATE_UNKNOWN ||
+		step.State == treatyv1.StepState_STEP_STATE_REFUSED && step.MayHaveRun
 }
 
 // pointOfNoReturn returns the first step after which the saga can't compensate: a pivot that is done, or a retriable
@@ -178,15 +190,10 @@ func (s *Saga) notePointOfNoReturn(step *Step) {
 	}
 }
 
-// pivotInFlight returns the pivot whose outcome is open, or nil.
-func (s *Saga) pivotInFlight() *Step {
-	for _, step := range s.Steps {
-		if step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT &&
-			step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
-			return step
-		}
-	}
-	return nil
+// isPivotInFlight reports whether a step is a pivot whose outcome is open.
+func isPivotInFlight(step *Step) bool {
+	return step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT &&
+		step.State == treatyv1.StepState_STEP_STATE_SCHEDULED
 }
 
 // compensatingUnknown reports whether the code has returned its reply and only steps with unknown outcomes are being

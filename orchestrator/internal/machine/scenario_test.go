@@ -3,6 +3,7 @@ package machine_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,6 +46,7 @@ type scenario struct {
 	journal  []*treatyv1.Turn
 	rounds   [][]*treatyv1.Turn // the journals of earlier rounds
 	skipped  uint64             // the number of turns in rounds
+	unsent   []string           // the steps whose commands were certainly never sent
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -58,9 +60,10 @@ func newScenario(t *testing.T) *scenario {
 
 func (s *scenario) newMachine() *machine.Machine {
 	config := machine.Config{
-		ID:      "x",
-		Skipped: s.skipped,
-		Event:   func(name string) bool { return name != "Stranger" },
+		ID:       "x",
+		Skipped:  s.skipped,
+		Withdraw: func(step string) bool { return slices.Contains(s.unsent, step) },
+		Event:    func(name string) bool { return name != "Stranger" },
 		Command: func(method string) (*contract.Command, bool) {
 			command, known := s.commands[method]
 			return command, known
@@ -78,6 +81,7 @@ func (s *scenario) run(d *datadriven.TestData) string {
 		s.addCommands(d.Input)
 		return ""
 	case "code", "new-code":
+		s.unsent = nil
 		s.code = strings.Split(strings.TrimRight(d.Input, "\n"), "\n")
 		if d.Cmd == "code" {
 			s.machine.Close()
@@ -95,7 +99,15 @@ func (s *scenario) run(d *datadriven.TestData) string {
 		}
 		s.now = s.now.Add(duration)
 		return ""
+	case "unsent":
+		// The orchestrator knows that it has never sent these commands.
+		s.unsent = nil
+		for _, step := range d.CmdArgs {
+			s.unsent = append(s.unsent, step.Key)
+		}
+		return ""
 	case "crash":
+		s.unsent = nil
 		s.machine.Close()
 		s.machine = s.replayed()
 		return s.apply(machine.Wake{})
@@ -139,10 +151,21 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 	}
 	decision := &treatyv1.Decision{Actor: "ann", Reason: "why not"}
 	failure := &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "not today"}
+	other := &machine.OtherCommand{Method: "Other", Digest: "0123"}
 	outcomes := map[string]machine.CommandEnded{
-		"done":                   {Direction: machine.Action, Outcome: machine.Done, Reply: []byte("reply")},
-		"refused":                {Direction: machine.Action, Outcome: machine.Refused, Failure: failure},
-		"unknown":                {Direction: machine.Action, Outcome: machine.Unknown, Failure: failure},
+		"done":          {Direction: machine.Action, Outcome: machine.Done, Reply: []byte("reply")},
+		"refused":       {Direction: machine.Action, Outcome: machine.Refused, Failure: failure},
+		"unknown":       {Direction: machine.Action, Outcome: machine.Unknown, Failure: failure},
+		"accepted":      {Direction: machine.Action, Outcome: machine.Accepted, Failure: failure},
+		"other-request": {Direction: machine.Action, Outcome: machine.OtherRequest, Failure: failure, Other: other},
+		"purged":        {Direction: machine.Action, Outcome: machine.Purged, Failure: failure},
+		"refused-in-doubt": {
+			Direction: machine.Action, Outcome: machine.Refused, MayHaveRun: true, Failure: failure,
+		},
+		"compensation-other-request": {
+			Direction: machine.Compensation, Outcome: machine.OtherRequest, Failure: failure, Other: other,
+		},
+		"compensation-purged":    {Direction: machine.Compensation, Outcome: machine.Purged, Failure: failure},
 		"compensated":            {Direction: machine.Compensation, Outcome: machine.Done},
 		"compensation-refused":   {Direction: machine.Compensation, Outcome: machine.Refused, Failure: failure},
 		"compensation-exhausted": {Direction: machine.Compensation, Outcome: machine.Unknown, Failure: failure},
@@ -214,9 +237,16 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 	case "resume":
 		hows := map[string]machine.ResumeAction{
 			"retry": machine.Retry, "edited": machine.RetryEdited, "mark-done": machine.MarkDone,
-			"mark-refused": machine.MarkRefused,
+			"mark-refused": machine.MarkRefused, "take-over": machine.TakeOver, "take-over-refusal": machine.TakeOver,
 		}
-		return machine.Resume{Decision: decision, Action: hows[arg], Payload: []byte("by hand")}
+		resume := machine.Resume{Decision: decision, Action: hows[arg], Payload: []byte("by hand")}
+		if resume.Action == machine.TakeOver {
+			resume.Digest = "0123"
+		}
+		if arg == "take-over-refusal" {
+			resume.Refusal = failure
+		}
+		return resume
 	}
 	d.Fatalf(s.t, "unknown directive %q", d.Cmd)
 	return nil
