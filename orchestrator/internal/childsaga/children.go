@@ -2,6 +2,7 @@ package childsaga
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,6 +31,12 @@ type Engine interface {
 
 	// BeginCompensateChild compensates a saga for its parent, and returns whether it is compensated already.
 	BeginCompensateChild(ctx context.Context, params engine.StartParams) (compensated bool, err error)
+
+	// CloseChild returns what became of a child, and makes sure that it isn't started later if it wasn't before.
+	CloseChild(ctx context.Context, params engine.StartParams) (engine.Closed, error)
+
+	// KnownChild returns what became of a child.
+	KnownChild(ctx context.Context, params engine.StartParams) (engine.Known, error)
 
 	// CompleteUnattended completes steps, one after the other, and returns at once.
 	CompleteUnattended(completions ...engine.Completion)
@@ -133,6 +140,63 @@ func (c *Children) Attempt(ctx context.Context, attempt *engine.Attempt) engine.
 	return answer
 }
 
+// CloseCommand returns what became of a local child, and makes sure that it isn't started later.
+func (c *Children) CloseCommand(ctx context.Context, attempt *engine.Attempt) engine.Closed {
+	if !c.Local(attempt.Call.Method) {
+		return c.Dispatcher.CloseCommand(ctx, attempt)
+	}
+	params, err := c.startParams(c.definitionOf(attempt.Call.Method), attempt, attempt.Request)
+	if err == nil {
+		var closed engine.Closed
+		if closed, err = c.engine.CloseChild(ctx, params); err == nil {
+			if closed.Failure != nil {
+				closed.Failure = Refusal(closed.Failure)
+			}
+			return closed
+		}
+	}
+	return engine.Closed{Halt: haltOf(err), Failure: unavailable(err)}
+}
+
+// LookUp returns what became of a local child.
+func (c *Children) LookUp(ctx context.Context, attempt *engine.Attempt) engine.Known {
+	if !c.Local(attempt.Call.Method) {
+		return c.Dispatcher.LookUp(ctx, attempt)
+	}
+	params, err := c.startParams(c.definitionOf(attempt.Call.Method), attempt, attempt.Request)
+	if err == nil {
+		var known engine.Known
+		if known, err = c.engine.KnownChild(ctx, params); err == nil {
+			return known
+		}
+	}
+	return engine.Known{Failure: unavailable(err)}
+}
+
+// haltOf returns why asking the engine again is of no use.
+func haltOf(err error) engine.Halt {
+	switch {
+	case errors.Is(err, engine.ErrOtherRequest):
+		return engine.HaltOtherRequest
+	case errors.Is(err, engine.ErrPurged):
+		return engine.HaltPurged
+	default:
+		return engine.NoHalt
+	}
+}
+
+func unavailable(err error) *treatyv1.Failure {
+	return &treatyv1.Failure{Code: int32(codes.Unavailable), Message: err.Error()}
+}
+
+// startParams returns how the local child of a step is started, apart from the trace.
+func (c *Children) startParams(
+	definition *contract.SagaDefinition, attempt *engine.Attempt, request []byte,
+) (engine.StartParams, error) {
+	parent := &treatyv1.Parent{CommandId: wire.JoinStep(attempt.Saga, attempt.Step), Kind: definition.Kind, Local: true}
+	return StartParams(definition, parent, request)
+}
+
 func (c *Children) attempt(ctx context.Context, attempt *engine.Attempt) engine.Answer {
 	method := attempt.Call.Method
 	definition := c.definitionOf(method)
@@ -144,8 +208,7 @@ func (c *Children) attempt(ctx context.Context, attempt *engine.Attempt) engine.
 			return failed(codes.InvalidArgument, fmt.Sprintf("the request of %s can't be read: %v", method, err))
 		}
 	}
-	parent := &treatyv1.Parent{CommandId: wire.JoinStep(attempt.Saga, attempt.Step), Kind: definition.Kind, Local: true}
-	params, err := StartParams(definition, parent, request)
+	params, err := c.startParams(definition, attempt, request)
 	if err != nil {
 		return failed(codes.InvalidArgument, err.Error())
 	}
@@ -177,7 +240,9 @@ func (c *Children) start(ctx context.Context, params engine.StartParams) engine.
 	case end.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
 		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: end.Reply}
 	}
-	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Failure: Refusal(end.Failure)}
+	return engine.Answer{
+		Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Evidence: engine.Settled, Failure: Refusal(end.Failure),
+	}
 }
 
 // pending is the answer of a child that hasn't ended.
@@ -191,10 +256,15 @@ func pending() engine.Answer {
 // inDoubt is the answer when the engine rejects an attempt. Nothing is known, so the command is sent again.
 func inDoubt(err error) engine.Answer { return failed(codes.Unavailable, err.Error()) }
 
+// failed is the answer with a code. A refusal holds for all attempts, since they all have the same request.
 func failed(code codes.Code, message string) engine.Answer {
-	return engine.Answer{
+	answer := engine.Answer{
 		Outcome: contract.OutcomeOf(nil, code), Failure: &treatyv1.Failure{Code: int32(code), Message: message},
 	}
+	if answer.Outcome == treatyv1.Outcome_OUTCOME_REFUSED {
+		answer.Evidence = engine.Settled
+	}
+	return answer
 }
 
 // SagaEnded completes the step of a parent that runs here. It returns at once.
@@ -219,6 +289,7 @@ func (c *Children) completeParent(saga *machine.Saga) {
 	case saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
 		completion.Reply = saga.Reply
 	default:
+		completion.Settled = true
 		completion.Refusal = Refusal(saga.CompensationDecided.GetFailure())
 		// The parent may have started to compensate the child while the child was compensated for its own reason.
 		compensation := engine.Completion{Saga: id, Step: step, Direction: engine.Compensation}

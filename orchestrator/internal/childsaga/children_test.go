@@ -46,6 +46,7 @@ type fakeEngine struct {
 	compensated bool
 	started     []engine.StartParams
 	undone      []engine.StartParams
+	closed      []engine.StartParams
 	completed   chan engine.Completion
 }
 
@@ -57,6 +58,15 @@ func (f *fakeEngine) Start(_ context.Context, params engine.StartParams) (*engin
 func (f *fakeEngine) BeginCompensateChild(_ context.Context, params engine.StartParams) (bool, error) {
 	f.undone = append(f.undone, params)
 	return f.compensated, f.err
+}
+
+func (f *fakeEngine) CloseChild(_ context.Context, params engine.StartParams) (engine.Closed, error) {
+	f.closed = append(f.closed, params)
+	return engine.Closed{Verdict: engine.ClosedNow}, f.err
+}
+
+func (f *fakeEngine) KnownChild(context.Context, engine.StartParams) (engine.Known, error) {
+	return engine.Known{Verdict: engine.NeverSeen}, f.err
 }
 
 func (f *fakeEngine) CompleteUnattended(completions ...engine.Completion) {
@@ -214,4 +224,23 @@ func TestSagaEndedCompletesTheParent(t *testing.T) {
 			t.Error("the step of a parent elsewhere was completed here")
 		}
 	})
+}
+
+func TestClosesLocalChildren(t *testing.T) {
+	children, _, e := newChildren(t)
+	a := attempt(t, verifyApplicant, &identityv1.VerifyApplicantRequest{DisplayName: "a"})
+	if closed := children.CloseCommand(t.Context(), a); closed.Verdict != engine.ClosedNow {
+		t.Errorf("got %v", closed)
+	}
+	if len(e.closed) != 1 || e.closed[0].SagaID != engine.ChildID(verifyApplicant, "sagas/p/steps/3") {
+		t.Errorf("closed %v", e.closed)
+	}
+	if known := children.LookUp(t.Context(), a); known.Verdict != engine.NeverSeen {
+		t.Errorf("got %v", known)
+	}
+	e.err = engine.ErrOtherRequest
+	if closed := children.CloseCommand(t.Context(), a); closed.Verdict != engine.NotAnswered ||
+		closed.Halt != engine.HaltOtherRequest {
+		t.Errorf("got %v", closed)
+	}
 }

@@ -42,3 +42,49 @@ func (e *Engine) BeginCompensateChild(ctx context.Context, params StartParams) (
 	}
 	return row.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED, nil
 }
+
+// CloseChild returns what became of a child saga. A saga that was never started is recorded as compensated, so that a
+// start that arrives later is refused. params are those of its start; its SagaID must be set. The errors are
+// ErrOtherRequest, ErrPurged, ErrInDoubt, ErrStopping and ctx's.
+func (e *Engine) CloseChild(ctx context.Context, params StartParams) (Closed, error) {
+	handle, err := e.start(ctx, params, startCompensated)
+	if err != nil {
+		return Closed{}, err
+	}
+	if !handle.Existing {
+		return Closed{Verdict: ClosedNow}, nil
+	}
+	saga, err := e.loader.read(ctx, params.SagaID)
+	if err != nil {
+		return Closed{}, err
+	}
+	return closedChild(saga), nil
+}
+
+func closedChild(saga *machine.Saga) Closed {
+	switch {
+	case saga.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
+		return Closed{Verdict: WasExecuted, Reply: nonNil(saga.Reply)}
+	case saga.CompensationDecided.GetCause() == treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
+		return Closed{Verdict: WasCompensated, Failure: saga.CompensationDecided.GetFailure()}
+	case saga.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED:
+		return Closed{Verdict: WasRefused, Failure: saga.CompensationDecided.GetFailure()}
+	default:
+		return Closed{Verdict: WasAccepted}
+	}
+}
+
+// KnownChild returns what became of a child saga, without changing anything. The errors are ErrOtherRequest and those
+// of the store. A child that doesn't exist is NeverSeen.
+func (e *Engine) KnownChild(ctx context.Context, params StartParams) (Known, error) {
+	saga, err := e.loader.read(ctx, params.SagaID)
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		return Known{Verdict: NeverSeen}, nil
+	case err != nil:
+		return Known{}, err
+	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params, saga.FirstRequest):
+		return Known{}, fmt.Errorf("%w: %s", ErrOtherRequest, params.SagaID)
+	}
+	return Known{Verdict: closedChild(saga).Verdict, Method: params.Definition}, nil
+}

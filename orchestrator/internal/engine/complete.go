@@ -30,19 +30,26 @@ type Completion struct {
 
 	// Refusal is the status when the command was refused; nil when it is done.
 	Refusal *treatyv1.Failure
+
+	// Settled says that the participant has stored the refusal and answers every other attempt with it. Otherwise
+	// another attempt may have been executed.
+	Settled bool
 }
 
 func (c Completion) input() machine.CommandCompleted {
 	in := machine.CommandCompleted{Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply)}
 	if c.Refusal != nil {
-		in.Outcome, in.Reply, in.Failure = machine.Refused, nil, c.Refusal
+		in.Outcome, in.Reply, in.Failure, in.MayHaveRun = machine.Refused, nil, c.Refusal, !c.Settled
 	}
 	return in
 }
 
 // Complete ends a command. It returns once that is durable. Completing again in the same way changes nothing. The
-// errors are journal.ErrNotFound, ErrStepNotFound, ErrStepEnded, ErrInDoubt and ErrStopping.
+// errors are journal.ErrNotFound, ErrStepNotFound, ErrStepEnded, ErrNotAsked, ErrInDoubt and ErrStopping.
 func (e *Engine) Complete(ctx context.Context, completion Completion) error {
+	if err := e.settleCompletion(ctx, &completion); err != nil {
+		return err
+	}
 	return e.ask(ctx, completion.Saga, completion.input())
 }
 

@@ -17,8 +17,12 @@ func (e *Engine) Cancel(ctx context.Context, id string, decision *treatyv1.Decis
 	return e.ask(ctx, id, machine.Cancel{Decision: decision})
 }
 
-// Resume continues a suspended saga. It returns once the decision is durable. The errors are journal.ErrNotFound,
-// machine.ErrNotSuspended, machine.ErrDecisionUnfit, ErrInDoubt and ErrStopping.
+// Resume continues a suspended saga. It returns once the decision is durable. Before it marks an action as done or
+// refused, it asks the participant, which must not say the opposite. The errors are journal.ErrNotFound,
+// machine.ErrNotSuspended, machine.ErrDecisionUnfit, ErrNotAsked, ErrInDoubt and ErrStopping.
 func (e *Engine) Resume(ctx context.Context, id string, params ResumeParams) error {
+	if err := e.checkDecision(ctx, id, &params); err != nil {
+		return err
+	}
 	return e.ask(ctx, id, params)
 }

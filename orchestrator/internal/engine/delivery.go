@@ -20,14 +20,20 @@ type delivery struct {
 	// The rest is guarded by inst.mu.
 
 	request     []byte // nil while the saga is unloaded
+	digest      string // of the action's request
+	sagaStart   time.Time
 	trace       *treatyv1.TraceAnchor
 	kind        treatyv1.CommandKind
 	participant string // that a broadcast's step goes to; empty otherwise
 	undoes      int    // for a compensation: the number of the action's last attempt
 	attempts    int
 	last        Answer
-	mayHaveRun  bool // an attempt may have been executed
+	inDoubt     bool // an attempt may have been executed
+	sending     bool // an attempt is being made
 	abandoned   bool // no further attempt is made
+	held        bool // nothing is sent, since a turn in the making may withdraw it
+	due         bool // it would have been sent while it was held
+	closing     bool // the participant is asked what became of it, instead of sending it
 	ended       bool // its end is recorded, or is in the saga's mailbox
 
 	waiting    bool // for a timer, a completion or its participant
@@ -42,6 +48,8 @@ type delivery struct {
 
 	patience   time.Duration // how long it waits for a completion or a heartbeat before the command is sent again
 	completeBy time.Time     // when an accepted command is given up; zero means never
+	deadline   time.Time     // when a pivot that was never sent is no longer to be sent; zero means never
+	closeStart time.Time     // when the participant was first asked what became of it
 }
 
 // deliveryKey identifies a command within its saga.
@@ -60,7 +68,7 @@ func (d *delivery) exhausted(now time.Time) bool {
 // outcomeOnGivingUp is unknown when an attempt may have been executed. An action that was certainly not executed counts
 // as refused. A compensation never does, since only an operator may decide that it was refused.
 func (d *delivery) outcomeOnGivingUp() machine.Outcome {
-	if d.mayHaveRun || d.key.direction == Compensation {
+	if d.inDoubt || d.key.direction == Compensation {
 		return machine.Unknown
 	}
 	return machine.Refused
@@ -71,9 +79,14 @@ func (d *delivery) commandEnded(outcome machine.Outcome) machine.CommandEnded {
 	end := machine.CommandEnded{
 		Step: d.key.step, Direction: d.key.direction, Outcome: outcome, Attempts: uint32(d.attempts),
 	}
-	if outcome == machine.Done {
+	switch outcome {
+	case machine.Done:
 		end.Reply = nonNil(d.last.Reply)
 		return end
+	case machine.Refused:
+		end.MayHaveRun = d.inDoubt
+	case machine.OtherRequest:
+		end.Other = otherCommand(d.last.Failure)
 	}
 	end.Failure = d.last.Failure
 	if end.Failure == nil {
@@ -88,7 +101,7 @@ func (d *delivery) abandon() {
 		return
 	}
 	d.abandoned = true
-	if d.waiting {
+	if d.waiting && !d.closing {
 		d.cancelWait()
 		d.ended = true
 		end := d.commandEnded(d.outcomeOnGivingUp())

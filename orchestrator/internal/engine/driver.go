@@ -116,6 +116,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	}
 	out, err := inst.machine.Apply(d.config.now(), m.input)
 	if err != nil {
+		d.release(inst)
 		return nil, err
 	}
 	if out.Turn != nil {
@@ -124,17 +125,21 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 			if errors.Is(err, errUnwritable) {
 				d.suspendUnwritable(inst, m, err)
 			}
+			if !errors.Is(err, ErrInDoubt) {
+				d.release(inst)
+			}
 			return nil, err
 		}
 	}
 	inst.mu.Lock()
+	d.sender.release(inst)
 	if m.delivery != nil {
 		delete(inst.deliveries, m.delivery.key)
 	}
 	if completed, is := m.input.(machine.CommandCompleted); is {
 		inst.endCompleted(completed)
 	}
-	deliveries := d.sender.deliveriesOf(inst, out.Effects, sentBefore(m.input))
+	deliveries := d.sender.deliveriesOf(inst, out.Effects)
 	inst.mu.Unlock()
 	if out.Turn != nil {
 		d.notifier.turnCommitted(inst, out.Turn)
@@ -155,14 +160,11 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	return deliveries, nil
 }
 
-// sentBefore returns whether the commands that follow from an input may have been sent before.
-func sentBefore(in machine.Input) earlierAttempts {
-	switch in.(type) {
-	case machine.Wake, machine.Resume:
-		return maybeSent
-	default:
-		return neverSent
-	}
+// release lets the commands continue that a turn without effect may have held back.
+func (d *driver) release(inst *instance) {
+	inst.mu.Lock()
+	defer inst.mu.Unlock()
+	d.sender.release(inst)
 }
 
 // suspendUnwritable suspends a saga whose turn can't be stored, so that an operator sees that it doesn't continue.

@@ -22,6 +22,10 @@ var (
 	// either way once the store answers. Repeat the call with the same ids.
 	ErrInDoubt = errors.New("the store didn't say whether it was recorded")
 
+	// ErrNotAsked says that a decision needs to know what the step's participant knows, and that it can't be asked now.
+	// Nothing was recorded.
+	ErrNotAsked = errors.New("the participant can't be asked")
+
 	// ErrStopping says that the engine is stopping. Nothing was recorded.
 	ErrStopping = errors.New("the orchestrator is stopping")
 )

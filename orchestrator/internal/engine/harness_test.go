@@ -45,6 +45,8 @@ type participant struct {
 	closes map[string][]engine.Closed // by step
 	known  map[string]engine.Known    // by step
 
+	digests map[string]string // by command
+
 	unknown bool // which participants serve what
 	servers []string
 }
@@ -54,6 +56,7 @@ func newParticipant() *participant {
 		answers: make(map[string][]engine.Answer), hold: make(map[string]chan struct{}), held: make(chan string, 100),
 		wakes: make(map[int]func()), delay: 100 * time.Millisecond,
 		closes: make(map[string][]engine.Closed), known: make(map[string]engine.Known),
+		digests: make(map[string]string),
 	}
 }
 
@@ -86,6 +89,7 @@ func (p *participant) Attempt(ctx context.Context, a *engine.Attempt) engine.Ans
 		line += " at " + a.Participant
 	}
 	p.calls = append(p.calls, line)
+	p.digests[command] = a.Digest
 	hold := p.hold[command]
 	p.mu.Unlock()
 	if hold != nil {
@@ -205,8 +209,17 @@ func (p *participant) seen() []string {
 }
 
 func failed(outcome treatyv1.Outcome, code codes.Code) engine.Answer {
-	return engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{Code: int32(code),
-		Message: "answered by the fake"}}
+	answer := engine.Answer{Outcome: outcome, Failure: &treatyv1.Failure{
+		Code: int32(code), Message: "answered by the fake",
+	}}
+	switch outcome {
+	case treatyv1.Outcome_OUTCOME_REFUSED:
+		answer.Evidence = engine.Settled
+	case treatyv1.Outcome_OUTCOME_UNKNOWN:
+	default:
+		answer.Evidence = engine.AttemptNotRun
+	}
+	return answer
 }
 
 var (

@@ -52,7 +52,7 @@ func (l *loader) replay(inst *instance, stored *journal.Journal) error {
 	if !stored.Row.EndTime.IsZero() {
 		definition = "" // a saga that has ended needs no code
 	}
-	m := l.newMachine(inst.id, definition, truncatedTurns(stored))
+	m := l.newMachine(inst, definition, truncatedTurns(stored))
 	for _, turn := range stored.Turns {
 		if err := replayTurn(m, turn); err != nil {
 			m.Close()
@@ -78,9 +78,10 @@ func replayTurn(m *machine.Machine, stored journal.Turn) error {
 }
 
 // newMachine returns an empty machine for a saga. truncated is how many turns of its journal are no longer stored.
-func (l *loader) newMachine(id, definition string, truncated uint64) *machine.Machine {
+func (l *loader) newMachine(inst *instance, definition string, truncated uint64) *machine.Machine {
 	return machine.New(machine.Config{
-		ID: id, Code: l.config.Definitions[definition], Command: l.config.Catalog.Command, Environment: l.config.Logger,
+		ID: inst.id, Withdraw: inst.withdraw, Code: l.config.Definitions[definition],
+		Command: l.config.Catalog.Command, Environment: l.config.Logger,
 		Event: l.config.isEvent, Skipped: truncated,
 	})
 }

@@ -22,7 +22,7 @@ type sender struct {
 
 // deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and
 // runs it.
-func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect, earlier earlierAttempts) []*delivery {
+func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect) []*delivery {
 	var deliveries []*delivery
 	for _, effect := range effects {
 		if effect.Discover != nil {
@@ -42,7 +42,7 @@ func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect, earlier 
 				Failure: cancelled("the saga started to compensate while the command was in flight"),
 			}})
 		default:
-			d = s.newDelivery(inst, effect, earlier)
+			d = s.newDelivery(inst, effect)
 			if inst.deliveries == nil {
 				inst.deliveries = make(map[deliveryKey]*delivery, 1)
 			}
@@ -53,22 +53,18 @@ func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect, earlier 
 	return deliveries
 }
 
-// earlierAttempts says whether an earlier process, or an earlier delivery, may have sent a command.
-type earlierAttempts bool
-
-const (
-	neverSent earlierAttempts = false
-	maybeSent earlierAttempts = true
-)
-
-func (s *sender) newDelivery(inst *instance, effect machine.Effect, earlier earlierAttempts) *delivery {
-	step := effect.Step
+func (s *sender) newDelivery(inst *instance, effect machine.Effect) *delivery {
+	step, saga := effect.Step, inst.machine.Saga()
 	d := &delivery{
 		inst: inst, key: deliveryKey{step.Path(), effect.Direction}, call: s.callConfig(effect),
-		request: requestOf(effect),
-		trace:   inst.machine.Saga().Started.GetTrace(), kind: step.Scheduled.GetKind(),
+		request: requestOf(effect), digest: digestOf(step), sagaStart: saga.CreateTime,
+		trace: saga.Started.GetTrace(), kind: step.Scheduled.GetKind(),
 		participant: step.Scheduled.GetParticipant(), attempts: int(step.Attempts),
-		mayHaveRun: earlier == maybeSent, startTime: s.config.now(),
+		inDoubt:   !effect.Fresh, // an earlier process, or an earlier delivery, may have sent it
+		startTime: s.config.now(),
+	}
+	if effect.Direction == Action && d.kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
+		d.deadline = inst.machine.DeadlineOf(step.Path())
 	}
 	scheduled := step.ScheduleTime
 	if effect.Direction == Compensation {
@@ -113,6 +109,14 @@ func requestOf(effect machine.Effect) []byte {
 	}
 }
 
+// digestOf returns the digest of a step's action, for both directions.
+func digestOf(step *machine.Step) string {
+	if step.Digest != "" {
+		return step.Digest
+	}
+	return wire.RequestDigest(step.Scheduled.GetMethod(), step.Scheduled.GetRequest())
+}
+
 // sendAsync sends a command on its own goroutine. It does nothing for nil.
 func (s *sender) sendAsync(d *delivery) {
 	if d != nil {
@@ -138,40 +142,60 @@ func (s *sender) send(d *delivery) {
 	}
 }
 
-// attempt makes one attempt. It returns the command's end, or false when the command waits for its next attempt.
+// attempt makes one attempt, or asks the participant what became of the earlier ones. It returns the command's end, or
+// false when the command waits for its next attempt.
 func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 	d.inst.mu.Lock()
-	if d.ended || d.inst.dropped {
-		d.inst.mu.Unlock() // it was completed before it was sent
+	switch {
+	case d.ended || d.inst.dropped: // it was completed before it was sent
+		d.inst.mu.Unlock()
 		return machine.CommandEnded{}, false
-	}
-	if d.abandoned {
-		defer d.inst.mu.Unlock()
-		return d.commandEnded(d.outcomeOnGivingUp()), true
+	case d.held:
+		d.waiting, d.due = true, true
+		d.inst.mu.Unlock()
+		return machine.CommandEnded{}, false
+	case d.abandoned && !d.closing:
+		if end, final := s.giveUp(d); final {
+			d.inst.mu.Unlock()
+			return end, true
+		}
+	case s.tooLate(d):
+		d.held, d.waiting, d.due = true, true, true
+		d.inst.mu.Unlock()
+		s.work.spawn(func() { s.driver.wake(d.inst.id) })
+		return machine.CommandEnded{}, false
 	}
 	if s.waitForParticipant(d) {
 		d.inst.mu.Unlock()
 		return machine.CommandEnded{}, false
 	}
-	d.attempts++
+	closing := d.closing
+	if !closing {
+		d.attempts++
+	}
+	d.sending = true
 	attempt := &Attempt{
 		Saga: wire.SagaName(d.inst.id), Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
 		Epoch: s.config.Store.Epoch(), Call: d.call, Request: d.request, Trace: d.trace,
-		Kind: d.kind, Undoes: d.undoes, Participant: d.participant,
+		Kind: d.kind, Undoes: d.undoes, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
 	}
 	d.inst.mu.Unlock()
 
+	if closing {
+		return s.askToClose(d, attempt)
+	}
 	answer := s.config.Dispatcher.Attempt(s.work.ctx, attempt)
 
 	d.inst.mu.Lock()
 	defer d.inst.mu.Unlock()
-	d.last = answer
-	outcome, final := s.outcome(d, answer)
-	if final {
-		return d.commandEnded(outcome), true
+	d.sending, d.last = false, answer
+	if end, final := s.outcome(d, answer); final {
+		return end, true
 	}
 	switch {
 	case s.work.ctx.Err() != nil || d.ended:
+	case d.closing:
+		s.waitForRetry(d, 0)
 	case answer.Pending > 0:
 		d.patience = answer.Pending
 		s.waitForCompletion(d)
@@ -181,38 +205,48 @@ func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 	return machine.CommandEnded{}, false
 }
 
-// outcome returns how the command ended with this answer, or false when it isn't over.
-func (s *sender) outcome(d *delivery, answer Answer) (machine.Outcome, bool) {
+// outcome returns how the command ended with this answer, or false when it isn't over. The caller holds the lock.
+func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool) {
+	if answer.Repeated || answer.Evidence == NoEvidence && answer.Outcome != treatyv1.Outcome_OUTCOME_DONE {
+		d.inDoubt = true
+	}
+	if s.work.ctx.Err() != nil && answer.Outcome == treatyv1.Outcome_OUTCOME_UNKNOWN {
+		return machine.CommandEnded{}, false // Stop cut the attempt off; the next process sends the command again
+	}
+	switch answer.Halt {
+	case HaltOtherRequest:
+		return d.commandEnded(machine.OtherRequest), true
+	case HaltPurged:
+		return d.commandEnded(machine.Purged), true
+	case HaltReplaced, NoHalt:
+	}
 	switch answer.Outcome {
 	case treatyv1.Outcome_OUTCOME_DONE:
-		return machine.Done, true
+		return d.commandEnded(machine.Done), true
 	case treatyv1.Outcome_OUTCOME_REFUSED:
-		return machine.Refused, true
+		if answer.Evidence == Settled {
+			d.inDoubt = false
+		}
+		if d.inDoubt && d.decisive() {
+			return s.startClosing(d)
+		}
+		return d.commandEnded(machine.Refused), true
 	case treatyv1.Outcome_OUTCOME_MISDEPLOYED:
 		s.config.Logger.Error("a participant doesn't serve a command; trying again",
 			"saga", wire.SagaName(d.inst.id), "step", d.key.step, "method", d.call.Method,
 			"attempt", d.attempts, "error", answer.Failure.GetMessage())
 		if !d.abandoned {
-			return 0, false
-		}
-	case treatyv1.Outcome_OUTCOME_CONFLICT, treatyv1.Outcome_OUTCOME_THROTTLED:
-	default:
-		if s.work.ctx.Err() != nil {
-			return 0, false // Stop cut the attempt off; the next process sends the command again
-		}
-		d.mayHaveRun = true
-		if answer.Pending > 0 {
-			inTime := d.completeBy.IsZero() || s.config.now().Before(d.completeBy)
-			if !d.abandoned && inTime {
-				return 0, false
-			}
-			return d.outcomeOnGivingUp(), true
+			return machine.CommandEnded{}, false
 		}
 	}
-	if d.abandoned || d.exhausted(s.config.now()) {
-		return d.outcomeOnGivingUp(), true
+	overdue := d.exhausted(s.config.now())
+	if answer.Pending > 0 {
+		overdue = !d.completeBy.IsZero() && !s.config.now().Before(d.completeBy)
 	}
-	return 0, false
+	if d.abandoned || overdue {
+		return s.giveUp(d)
+	}
+	return machine.CommandEnded{}, false
 }
 
 // waitForParticipant makes the command wait while its participant's breaker is open. It returns false when the breaker
@@ -283,6 +317,11 @@ func (s *sender) resume(d *delivery) {
 	defer s.work.Leave()
 	d.inst.mu.Lock()
 	if !d.waiting || d.ended || d.inst.dropped {
+		d.inst.mu.Unlock()
+		return
+	}
+	if d.held {
+		d.due = true // a turn in the making decides whether it is still to be sent
 		d.inst.mu.Unlock()
 		return
 	}

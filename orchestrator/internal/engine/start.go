@@ -3,7 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -91,8 +91,8 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	answer := make(chan error, 1)
 	inst := newInstance(id)
 	inst.ended, inst.running = make(chan struct{}), true
-	inst.machine = e.loader.newMachine(id, params.Definition, 0)
-	started := machine.Start{Started: newStarted(now, params), Compensated: mode == startCompensated}
+	inst.machine = e.loader.newMachine(inst, params.Definition, 0)
+	started := machine.Start{Started: newStarted(now, id, params), Compensated: mode == startCompensated}
 	inst.mailbox = []message{{input: started, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
@@ -121,17 +121,22 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	}
 }
 
-func newStarted(now time.Time, params StartParams) *treatyv1.SagaStarted {
-	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // never fails
+func newStarted(now time.Time, id string, params StartParams) *treatyv1.SagaStarted {
 	started := &treatyv1.SagaStarted{
 		Definition: params.Definition, Request: params.Request, RequestId: params.RequestID,
-		Seed: binary.LittleEndian.Uint64(seed[:]), Labels: params.Labels, Trace: params.Trace, Parent: params.Parent,
+		Seed: seedOf(id), Labels: params.Labels, Trace: params.Trace, Parent: params.Parent,
 	}
 	if params.Deadline > 0 {
 		started.Deadline = timestamppb.New(now.Add(params.Deadline).UTC().Truncate(time.Microsecond))
 	}
 	return started
+}
+
+// seedOf returns the seed of saga.NewID and saga.Rand. It follows from the saga's id: a saga whose start was lost with
+// the store, and that is started again with the same request id, sends the same requests.
+func seedOf(id string) uint64 {
+	sum := sha256.Sum256([]byte("seed\x00" + id))
+	return binary.LittleEndian.Uint64(sum[:])
 }
 
 // attach returns the saga that exists already, if it was started with the same request.

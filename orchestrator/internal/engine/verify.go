@@ -76,8 +76,8 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 	}
 	if suspension := saga.Suspension; suspension != nil {
 		out, err := m.Apply(saga.UpdateTime, machine.Resume{Action: machine.Retry})
-		if err != nil || !out.Reload ||
-			suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN {
+		if step := saga.Step(suspension.GetStep()); err != nil || !out.Reload ||
+			step != nil && step.State == treatyv1.StepState_STEP_STATE_SCHEDULED {
 			return nil // an operator must decide about a command first
 		}
 		m.Close()

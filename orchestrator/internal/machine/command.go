@@ -101,8 +101,8 @@ func otherRequest(
 // purged completes the suspension of a saga of whose command a participant no longer knows what became.
 func purged(suspended *treatyv1.SagaSuspended, what, method string) *treatyv1.SagaSuspended {
 	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED
-	suspended.Message = fmt.Sprintf("the participant of %s (%s) no longer knows what became of it, since the saga started "+
-		"too long ago; find out, then mark the step done or refused", what, method)
+	suspended.Message = fmt.Sprintf("the participant of %s (%s) no longer knows what became of it, since the saga "+
+		"started too long ago; find out, then mark the step done or refused", what, method)
 	return suspended
 }
 

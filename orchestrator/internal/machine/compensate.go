@@ -65,7 +65,10 @@ func (m *Machine) compensateSteps(steps []*Step) bool {
 func (m *Machine) scheduleCompensation(step *Step, edited []byte) {
 	scheduled := &treatyv1.CompensationScheduled{Step: step.Path(), EditedRequest: edited}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{CompensationScheduled: scheduled}})
-	m.effects = append(m.effects, Effect{Step: step, Direction: Compensation})
+	if edited == nil {
+		m.scheduled = append(m.scheduled, step)
+	}
+	m.effects = append(m.effects, Effect{Step: step, Direction: Compensation, Fresh: edited == nil})
 }
 
 // scopeCompensated reports whether a scope has no steps left to compensate.

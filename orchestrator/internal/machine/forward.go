@@ -184,7 +184,9 @@ func (m *Machine) scheduleCall(t *Thread, call *Call) bool {
 		Step: t.opPath, Method: call.Method, Request: call.Request, Kind: command.Kind,
 		Compensation: command.Compensation.Plan(), Participant: call.Participant,
 	}}})
-	m.effects = append(m.effects, Effect{Step: m.saga.Step(t.opPath), Direction: Action})
+	step := m.saga.Step(t.opPath)
+	m.scheduled = append(m.scheduled, step)
+	m.effects = append(m.effects, Effect{Step: step, Direction: Action, Fresh: true})
 	return true
 }
 

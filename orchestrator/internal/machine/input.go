@@ -236,6 +236,9 @@ type Effect struct {
 	// Direction is the direction of the step's command.
 	Direction Direction
 
+	// Fresh means that the command was scheduled in this turn, so that it was never sent before.
+	Fresh bool
+
 	// Abandon means that the command must not be sent again: wait for the attempt in flight, if there is one, and apply
 	// its outcome, or Unknown. If Abandon is false, send the command until it ends.
 	Abandon bool

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,7 @@ type Machine struct {
 	effects   []Effect
 	turnBytes int // size of the requests
 	withdrawn []*Step
+	scheduled []*Step // the steps whose action or compensation was scheduled
 	newRound  bool
 	again     bool
 }
@@ -146,7 +148,8 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if m.now.Before(m.saga.UpdateTime) {
 		m.now = m.saga.UpdateTime
 	}
-	m.records, m.effects, m.turnBytes, m.withdrawn, m.newRound, m.again = nil, nil, 0, nil, false, false
+	m.records, m.effects, m.turnBytes, m.newRound, m.again = nil, nil, 0, false, false
+	m.withdrawn, m.scheduled = nil, nil
 	reload, err := m.apply(in)
 	if err != nil || len(m.records) == 0 {
 		return Output{Effects: m.effects}, err
@@ -308,9 +311,12 @@ func (m *Machine) PendingEffects() []Effect {
 		case treatyv1.StepState_STEP_STATE_SCHEDULED:
 			effects = append(effects, Effect{
 				Step: step, Direction: Action, Abandon: m.saga.CompensationDecided != nil || step.abandoned,
+				Fresh: slices.Contains(m.scheduled, step),
 			})
 		case treatyv1.StepState_STEP_STATE_COMPENSATING:
-			effects = append(effects, Effect{Step: step, Direction: Compensation})
+			effects = append(effects, Effect{
+				Step: step, Direction: Compensation, Fresh: slices.Contains(m.scheduled, step),
+			})
 		}
 	}
 	return append(effects, m.discoveries()...)

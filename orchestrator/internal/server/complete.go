@@ -118,6 +118,7 @@ func (s *Server) completion(
 		}
 	case *treatyv1.CompleteStepRequest_Refusal:
 		completion.Refusal, err = checkRefusal(how.Refusal, call)
+		completion.Settled = request.GetSettled()
 	default:
 		err = invalid("how", "is missing: want a reply or a refusal")
 	}
