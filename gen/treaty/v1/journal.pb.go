@@ -99,6 +99,8 @@ const (
 	// The saga is a step of a parent saga, which compensates it. A saga that has succeeded is compensated only for this
 	// cause.
 	CompensationCause_COMPENSATION_CAUSE_PARENT CompensationCause = 4
+	// The saga's store was restored from a backup, and the saga had been compensated since.
+	CompensationCause_COMPENSATION_CAUSE_RESTORED CompensationCause = 5
 )
 
 // Enum value maps for CompensationCause.
@@ -109,6 +111,7 @@ var (
 		2: "COMPENSATION_CAUSE_CANCELLED",
 		3: "COMPENSATION_CAUSE_DEADLINE",
 		4: "COMPENSATION_CAUSE_PARENT",
+		5: "COMPENSATION_CAUSE_RESTORED",
 	}
 	CompensationCause_value = map[string]int32{
 		"COMPENSATION_CAUSE_UNSPECIFIED": 0,
@@ -116,6 +119,7 @@ var (
 		"COMPENSATION_CAUSE_CANCELLED":   2,
 		"COMPENSATION_CAUSE_DEADLINE":    3,
 		"COMPENSATION_CAUSE_PARENT":      4,
+		"COMPENSATION_CAUSE_RESTORED":    5,
 	}
 )
 
@@ -2728,11 +2732,16 @@ type SagaRestored struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the backup was made.
 	BackupTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=backup_time,json=backupTime,proto3" json:"backup_time,omitempty"`
-	// When the store was opened again.
+	// When the store was opened again. Deadlines and timeouts between the two times suspend the saga, since what they
+	// waited for may have been lost.
 	RestoreTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=restore_time,json=restoreTime,proto3" json:"restore_time,omitempty"`
-	// The commands whose answers the journal doesn't hold. Until it does, the saga sends no other command that has an
-	// effect, and doesn't end.
-	Commands      []*RestoredCommand `protobuf:"bytes,3,rep,name=commands,proto3" json:"commands,omitempty"`
+	// The commands that participants have answered and whose answers the journal doesn't hold. Until it does, the saga
+	// sends no other command that has an effect, and doesn't end.
+	Commands []*RestoredCommand `protobuf:"bytes,3,rep,name=commands,proto3" json:"commands,omitempty"`
+	// Why the journal can't be right, or what can't be found out. The saga is suspended for it. Empty: nothing.
+	Contradiction string `protobuf:"bytes,4,opt,name=contradiction,proto3" json:"contradiction,omitempty"`
+	// Whether the saga was compensated after the backup, so that it is compensated now.
+	Compensated   bool `protobuf:"varint,5,opt,name=compensated,proto3" json:"compensated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2788,7 +2797,21 @@ func (x *SagaRestored) GetCommands() []*RestoredCommand {
 	return nil
 }
 
-// RestoredCommand is a command that a participant has answered, but whose answer the journal doesn't hold.
+func (x *SagaRestored) GetContradiction() string {
+	if x != nil {
+		return x.Contradiction
+	}
+	return ""
+}
+
+func (x *SagaRestored) GetCompensated() bool {
+	if x != nil {
+		return x.Compensated
+	}
+	return false
+}
+
+// RestoredCommand is a command that a participant has answered.
 type RestoredCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The path of the step.
@@ -2799,7 +2822,7 @@ type RestoredCommand struct {
 	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
 	// The digest that the command carried, in hex. Empty if the participant doesn't know it.
 	RequestDigest string `protobuf:"bytes,4,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
-	// Whether the command had an effect: it was executed or accepted.
+	// Whether the command has an effect that wasn't undone.
 	HasEffect bool `protobuf:"varint,5,opt,name=has_effect,json=hasEffect,proto3" json:"has_effect,omitempty"`
 	// The name of the participant that knows it.
 	Participant   string `protobuf:"bytes,6,opt,name=participant,proto3" json:"participant,omitempty"`
@@ -3129,12 +3152,14 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"EventTaken\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x04R\bposition\"\xc2\x01\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\"\x8a\x02\n" +
 	"\fSagaRestored\x12;\n" +
 	"\vbackup_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"backupTime\x12=\n" +
 	"\frestore_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vrestoreTime\x126\n" +
-	"\bcommands\x18\x03 \x03(\v2\x1a.treaty.v1.RestoredCommandR\bcommands\"\xc9\x01\n" +
+	"\bcommands\x18\x03 \x03(\v2\x1a.treaty.v1.RestoredCommandR\bcommands\x12$\n" +
+	"\rcontradiction\x18\x04 \x01(\tR\rcontradiction\x12 \n" +
+	"\vcompensated\x18\x05 \x01(\bR\vcompensated\"\xc9\x01\n" +
 	"\x0fRestoredCommand\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\"\n" +
 	"\fcompensation\x18\x02 \x01(\bR\fcompensation\x12\x16\n" +
@@ -3148,13 +3173,14 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x1aCOMMAND_KIND_COMPENSATABLE\x10\x01\x12\x16\n" +
 	"\x12COMMAND_KIND_PIVOT\x10\x02\x12\x1a\n" +
 	"\x16COMMAND_KIND_RETRIABLE\x10\x03\x12\x16\n" +
-	"\x12COMMAND_KIND_QUERY\x10\x04*\xb8\x01\n" +
+	"\x12COMMAND_KIND_QUERY\x10\x04*\xd9\x01\n" +
 	"\x11CompensationCause\x12\"\n" +
 	"\x1eCOMPENSATION_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19COMPENSATION_CAUSE_FAILED\x10\x01\x12 \n" +
 	"\x1cCOMPENSATION_CAUSE_CANCELLED\x10\x02\x12\x1f\n" +
 	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03\x12\x1d\n" +
-	"\x19COMPENSATION_CAUSE_PARENT\x10\x04*\x87\x04\n" +
+	"\x19COMPENSATION_CAUSE_PARENT\x10\x04\x12\x1f\n" +
+	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\x87\x04\n" +
 	"\x10SuspensionReason\x12!\n" +
 	"\x1dSUSPENSION_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_PANIC\x10\x01\x12\x1e\n" +

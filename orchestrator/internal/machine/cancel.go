@@ -54,6 +54,9 @@ func (m *Machine) compensateForParent() error {
 
 // checkReversible returns an error if the saga can no longer compensate, or if that depends on the outcome of a pivot.
 func (m *Machine) checkReversible() error {
+	if err := m.checkCaughtUp(); err != nil {
+		return err
+	}
 	if step := m.saga.pointOfNoReturn(); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
 	}
@@ -93,6 +96,10 @@ func (m *Machine) refuseWithdrawn(why string) {
 
 // compensateForDeadline compensates a saga whose deadline passed.
 func (m *Machine) compensateForDeadline() {
+	if m.saga.lostInWindow(m.saga.deadline()) {
+		m.suspendRestored("", "its deadline fell into the time that was lost")
+		return
+	}
 	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
 		Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the saga's deadline passed"},

@@ -93,7 +93,7 @@ func (m *Machine) nextInScope(s *scope) []*Step {
 func (m *Machine) compensateScopes() bool {
 	for _, s := range slices.Clone(m.program.scopes) {
 		switch {
-		case !s.ended:
+		case !s.ended, !s.decided && m.mustCatchUp():
 			continue
 		case s.decided:
 			// The code doesn't wait for the scheduling of compensations, so the loop continues.

@@ -71,6 +71,16 @@ func describe(record *treatyv1.Record) string {
 		return fmt.Sprintf("+ succeeded %q", r.SagaSucceeded.GetReply())
 	case *treatyv1.Record_SagaCompensated:
 		return "+ compensated"
+	case *treatyv1.Record_SagaRestored:
+		line := "+ restored"
+		for _, command := range r.SagaRestored.GetCommands() {
+			line += " "
+			if command.GetCompensation() {
+				line += "undo-"
+			}
+			line += command.GetStep() + "=" + command.GetMethod()
+		}
+		return line
 	default:
 		return describeLanguage(record)
 	}

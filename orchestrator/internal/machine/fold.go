@@ -56,6 +56,9 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		return s.foldOutcome(now, record)
 	case *treatyv1.Record_CompensationDecided:
 		s.CompensationDecided, s.Suspension = r.CompensationDecided, nil
+		if s.restored != nil {
+			s.restored.accepted = true // what the participants know was considered
+		}
 		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATING
 		s.Waits, s.EndTime = nil, time.Time{} // a child that had succeeded continues
 	case *treatyv1.Record_CompensationScheduled, *treatyv1.Record_CompensationDone:
@@ -64,6 +67,9 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		s.Suspension, s.State = r.SagaSuspended, treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		s.countAttempts(r.SagaSuspended)
 	case *treatyv1.Record_SagaResumed:
+		if s.Suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED && s.restored != nil {
+			s.restored.accepted = true
+		}
 		s.Suspension, s.State = nil, treatyv1.SagaState_SAGA_STATE_RUNNING
 		if s.CompensationDecided != nil {
 			s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATING
@@ -73,6 +79,8 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		s.payloadBytes += len(s.Reply)
 	case *treatyv1.Record_SagaCompensated:
 		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATED
+	case *treatyv1.Record_SagaRestored:
+		s.restored = &restoration{SagaRestored: r.SagaRestored}
 	case *treatyv1.Record_SagaRestarted:
 		s.restart(r.SagaRestarted)
 	case *treatyv1.Record_WaitScheduled:
@@ -114,6 +122,7 @@ func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 		Round:        r.GetRound(),
 		FirstRequest: r.GetFirstRequest(),
 		roundTime:    r.GetRoundTime().AsTime(),
+		restored:     s.restored,
 		payloadBytes: len(r.GetStarted().GetRequest()),
 	}
 	for _, taken := range r.GetEventsTaken() {

@@ -62,6 +62,8 @@ func (m *Machine) advance() bool {
 				m.lastStep(), p.panicked, m.orCancel()),
 		})
 		return false
+	case p.main.ended && m.mustCatchUp():
+		return false // Stalled suspends the saga once nothing is in flight
 	case p.main.ended && p.restart != nil:
 		return m.restart()
 	case p.main.ended && p.main.failure != nil:
@@ -109,7 +111,16 @@ func (m *Machine) lastStep() string {
 // expireNextScope stops a scope whose deadline passed.
 func (m *Machine) expireNextScope() bool {
 	for _, s := range m.program.scopes {
-		if due := m.scopeDue(s); due.IsZero() || due.After(m.now) || m.withdrawPivots(s.noReturn) != nil {
+		due := m.scopeDue(s)
+		if due.IsZero() || due.After(m.now) {
+			continue
+		}
+		if m.saga.lostInWindow(due) {
+			m.suspendRestored("", fmt.Sprintf("the deadline of the scope at position %s fell into the time that was lost",
+				s.path))
+			return true
+		}
+		if m.withdrawPivots(s.noReturn) != nil {
 			continue
 		}
 		expired := &treatyv1.ScopeExpired{Scope: s.path}
@@ -122,7 +133,7 @@ func (m *Machine) expireNextScope() bool {
 
 // scopeDue returns the deadline of a scope. It is zero if the scope has none or can no longer be stopped.
 func (m *Machine) scopeDue(s *scope) time.Time {
-	if !s.opened || s.ended || s.stopping {
+	if !s.opened || s.ended || s.stopping || m.saga.CatchingUp() || m.saga.overruled(s.deadline) {
 		return time.Time{}
 	}
 	if step := m.scopeNoReturn(s); step != nil && !isPivotInFlight(step) {
@@ -135,6 +146,11 @@ func (m *Machine) scopeDue(s *scope) time.Time {
 func (m *Machine) endNextDueWait() bool {
 	for _, wait := range m.saga.Waits {
 		if due := wait.Scheduled.GetDue(); due != nil && !due.AsTime().After(m.now) {
+			if len(wait.Scheduled.GetEvents()) > 0 && m.saga.lostInWindow(due.AsTime()) {
+				m.suspendRestored("", fmt.Sprintf("the timeout of wait %s fell into the time that was lost, and its event "+
+					"may have been lost, too", wait.Scheduled.GetWait()))
+				return true
+			}
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
 				Wait: wait.Scheduled.GetWait(), How: &treatyv1.WaitEnded_Due_{Due: &treatyv1.WaitEnded_Due{}},
 			}}})
@@ -160,6 +176,9 @@ func (m *Machine) scheduleNext() bool {
 		}
 		switch op := t.op.(type) {
 		case *Call:
+			if command, known := m.config.Command(op.Method); known && m.heldBack(t.opPath, op, command.Kind) {
+				continue
+			}
 			return m.scheduleCall(t, op)
 		case *Wait:
 			return m.scheduleWait(t, op)

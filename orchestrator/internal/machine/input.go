@@ -40,6 +40,10 @@ type Start struct {
 	// Started is the first record of the journal.
 	Started *treatyv1.SagaStarted
 
+	// Restored says what participants know about a saga whose start was lost with the store. It is nil for any other
+	// saga.
+	Restored *treatyv1.SagaRestored
+
 	// Compensated means that the parent has compensated this child saga before it started. The saga ends at once, and
 	// its code never runs.
 	Compensated bool

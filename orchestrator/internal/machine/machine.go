@@ -27,6 +27,9 @@ type Config struct {
 	// nil, every message is an event.
 	Event func(name string) bool
 
+	// Local reports whether a method starts a child saga of this orchestrator. If it is nil, no method does.
+	Local func(method string) bool
+
 	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn in
 	// the making is stored or has failed. If Withdraw is nil, every action may have been sent.
 	Withdraw func(step string) bool
@@ -186,6 +189,10 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 		err = m.compensateForParent()
 	case TurnUnwritable:
 		m.unwritable(in)
+	case Restored:
+		m.restore(in)
+	case Stalled:
+		m.stalled()
 	}
 	return reload, err
 }
@@ -195,19 +202,27 @@ func (m *Machine) start(in Start) {
 		// Its code never runs.
 		code := m.config.Code
 		m.config.Code = nil
-		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
+		m.recordStarted(in)
 		m.config.Code = code
 		_ = m.compensateForParent() // can't fail: there are no steps
 		return
 	}
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
+	m.recordStarted(in)
 	m.proceed()
+}
+
+func (m *Machine) recordStarted(in Start) {
+	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
+	if in.Restored != nil {
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestored{SagaRestored: in.Restored}})
+	}
 }
 
 func (m *Machine) wake() {
 	switch {
 	case m.saga.Final():
 		return
+	case m.saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING && !m.reconcile():
 	case m.deadlinePassed():
 		m.compensateForDeadline()
 	default:
@@ -246,8 +261,8 @@ func (m *Machine) Due() time.Time {
 // deadline returns when the saga must be cancelled. It is zero if the saga has no deadline or can't be cancelled.
 func (m *Machine) deadline() time.Time {
 	deadline := m.saga.deadline()
-	if deadline.IsZero() || m.saga.Final() || m.saga.CompensationDecided != nil || m.saga.pointOfNoReturn() != nil ||
-		m.saga.compensatingUnknown() {
+	if deadline.IsZero() || m.saga.overruled(deadline) || m.saga.CatchingUp() || m.saga.Final() ||
+		m.saga.CompensationDecided != nil || m.saga.pointOfNoReturn() != nil || m.saga.compensatingUnknown() {
 		return time.Time{}
 	}
 	return deadline
@@ -351,6 +366,9 @@ func (m *Machine) record(record *treatyv1.Record) {
 
 // proceed does what is due after a record.
 func (m *Machine) proceed() {
+	if m.saga.Suspension == nil && !m.saga.Final() && !m.reconcile() {
+		return
+	}
 	switch m.saga.State {
 	case treatyv1.SagaState_SAGA_STATE_RUNNING:
 		m.forward()

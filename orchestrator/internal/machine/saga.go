@@ -55,6 +55,7 @@ type Saga struct {
 	// FirstRequest is the serialized request of the first round.
 	FirstRequest []byte
 
+	restored     *restoration        // nil unless the saga was restored from a backup
 	versions     map[string]int32    // the chosen versions of changes
 	roundTime    time.Time           // when the current round started
 	payloadBytes int                 // the size of all requests, replies, events and progress in the journal

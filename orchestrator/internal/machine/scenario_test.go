@@ -230,6 +230,15 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 			complete.Direction = machine.Compensation
 		}
 		return complete
+	case "restored":
+		return machine.Restored{Record: s.restoredRecord(d.CmdArgs)}
+	case "start-restored":
+		return machine.Start{
+			Started:  &treatyv1.SagaStarted{Definition: "Test/Saga", Request: []byte("request")},
+			Restored: s.restoredRecord(d.CmdArgs),
+		}
+	case "stalled":
+		return machine.Stalled{}
 	case "cancel":
 		return machine.Cancel{Decision: decision}
 	case "wake":
@@ -250,6 +259,28 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 	}
 	d.Fatalf(s.t, "unknown directive %q", d.Cmd)
 	return nil
+}
+
+// restoredRecord returns what participants know: "2=B" is the action B of step 2, "undo-2=B" its compensation. The backup
+// was made an hour ago. "contradiction" and "compensated" set these fields.
+func (s *scenario) restoredRecord(args []datadriven.CmdArg) *treatyv1.SagaRestored {
+	record := &treatyv1.SagaRestored{
+		BackupTime: timestamp(s.now.Add(-time.Hour)), RestoreTime: timestamp(s.now),
+	}
+	for _, arg := range args {
+		switch arg.Key {
+		case "contradiction":
+			record.Contradiction = "the journal says one thing, the participant another"
+		case "compensated":
+			record.Compensated = true
+		default:
+			step, undo := strings.CutPrefix(arg.Key, "undo-")
+			record.Commands = append(record.Commands, &treatyv1.RestoredCommand{
+				Step: step, Compensation: undo, Method: arg.Vals[0], HasEffect: !undo, Participant: "p.P",
+			})
+		}
+	}
+	return record
 }
 
 func (s *scenario) apply(in machine.Input) string {
@@ -277,6 +308,9 @@ func (s *scenario) apply(in machine.Input) string {
 		lines = append(lines, "nothing")
 	}
 	lines = append(lines, stateName(s.machine.Saga().State))
+	if s.machine.Stalled() {
+		lines = append(lines, "stalled")
+	}
 	if out.Reload {
 		s.machine.Close()
 		s.machine = s.replayed()
