@@ -22,5 +22,7 @@
 //		return hostile.Give(hostile.Reset(http2.ErrCodeRefusedStream), hostile.AfterAnswer)
 //	})
 //
+// [Random] is a program that does all this by chance, for tests that run for minutes.
+//
 // The middle records every call. Tests wait for a record with [Middle.Await] or [Middle.Finished] instead of sleeping.
 package hostile
