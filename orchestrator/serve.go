@@ -16,6 +16,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
@@ -57,7 +58,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
 		return err
 	}
-	if r.store, err = stores.Open(ctx, o.settings.store); err != nil {
+	if r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{}); err != nil {
 		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{

@@ -230,7 +230,7 @@ func TestOperatorResumesASuspendedSaga(t *testing.T) {
 
 func TestPagesAndFiltersOnAStore(t *testing.T) {
 	w := &system{t: t, store: filepath.Join(t.TempDir(), "treaty.db"), participants: newParticipants(t)}
-	store, err := stores.Open(t.Context(), w.store)
+	store, err := stores.Open(t.Context(), w.store, journal.Opening{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestCannotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	locked := filepath.Join(dir, "locked.db")
-	other, err := stores.Open(t.Context(), locked)
+	other, err := stores.Open(t.Context(), locked, journal.Opening{})
 	if err != nil {
 		t.Fatal(err)
 	}

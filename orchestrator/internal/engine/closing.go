@@ -65,7 +65,10 @@ func (s *sender) askToClose(d *delivery, attempt *Attempt) (machine.CommandEnded
 		return d.commandEnded(machine.OtherRequest), true
 	case HaltPurged:
 		return d.commandEnded(machine.Purged), true
-	case HaltReplaced, NoHalt:
+	case HaltReplaced:
+		s.gate.replaced(replacedBy(d.call.Method, closed.Failure))
+		return machine.CommandEnded{}, false
+	case NoHalt:
 	}
 	if s.work.ctx.Err() != nil || d.ended {
 		return machine.CommandEnded{}, false
@@ -83,6 +86,11 @@ func (s *sender) askToClose(d *delivery, attempt *Attempt) (machine.CommandEnded
 		Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: closed.Failure,
 	}))
 	return machine.CommandEnded{}, false
+}
+
+// replacedBy says which participant knows that the store was replaced.
+func replacedBy(method string, failure *treatyv1.Failure) string {
+	return "the participant of " + method + " knows a later epoch: " + failure.GetMessage()
 }
 
 // outcomeInDoubt is the outcome of a command of which nobody can say what became of it: the refusal of its last

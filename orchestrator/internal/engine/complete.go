@@ -70,6 +70,9 @@ func (e *Engine) Heartbeat(ctx context.Context, saga, step string, direction Dir
 		return ErrStopping
 	}
 	defer e.work.Leave()
+	if err := e.gate.err(); err != nil {
+		return err
+	}
 	inst := e.register.find(saga)
 	if inst != nil && e.driver.sender.postpone(inst, deliveryKey{step, direction}) {
 		return nil

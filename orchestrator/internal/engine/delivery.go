@@ -31,6 +31,7 @@ type delivery struct {
 	inDoubt     bool // an attempt may have been executed
 	sending     bool // an attempt is being made
 	abandoned   bool // no further attempt is made
+	patient     bool // it is never given up, since a participant has answered it
 	held        bool // nothing is sent, since a turn in the making may withdraw it
 	due         bool // it would have been sent while it was held
 	closing     bool // the participant is asked what became of it, instead of sending it
@@ -62,7 +63,7 @@ type deliveryKey struct {
 // down doesn't count.
 func (d *delivery) exhausted(now time.Time) bool {
 	limit := d.call.Retry.GiveUpAfter
-	return limit > 0 && now.Sub(d.startTime)-d.paused >= limit
+	return !d.patient && limit > 0 && now.Sub(d.startTime)-d.paused >= limit
 }
 
 // outcomeOnGivingUp is unknown when an attempt may have been executed. An action that was certainly not executed counts

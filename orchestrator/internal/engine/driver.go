@@ -18,6 +18,7 @@ import (
 // goroutine that ran the saga, which saves a hand-off.
 type driver struct {
 	work     *work
+	gate     *gate
 	register *register
 	loader   *loader
 	writer   *writer
@@ -56,7 +57,7 @@ func (d *driver) enqueue(inst *instance, m message) *delivery {
 // deliver puts an input for which nobody waits into a saga's mailbox, and sends the command that follows. The input
 // isn't lost when the store fails.
 func (d *driver) deliver(id string, input machine.Input) {
-	if !d.work.Enter() {
+	if d.gate.closed() || !d.work.Enter() {
 		return
 	}
 	defer d.work.Leave()
@@ -65,7 +66,7 @@ func (d *driver) deliver(id string, input machine.Input) {
 
 // wake lets a saga do what is due. The commands that follow are sent a bounded number at a time, as after a recovery.
 func (d *driver) wake(id string) {
-	if !d.work.Enter() {
+	if d.gate.closed() || !d.work.Enter() {
 		return
 	}
 	defer d.work.Leave()
@@ -155,9 +156,22 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if _, wakes := m.input.(machine.Wake); wakes && inst.machine != nil {
 		if event, found := d.waker.nextEvent(d.work.ctx, inst.machine.Saga()); found {
 			inst.putFirst(message{input: event})
+			return deliveries, nil
 		}
 	}
+	if inst.machine != nil && inst.machine.Stalled() {
+		d.continueStalled(inst)
+	}
 	return deliveries, nil
+}
+
+// continueStalled gives a saga that is catching up the next event that it awaits, or suspends it if there is none.
+func (d *driver) continueStalled(inst *instance) {
+	if event, found := d.waker.nextEvent(d.work.ctx, inst.machine.Saga()); found {
+		inst.putFirst(message{input: event})
+		return
+	}
+	inst.putFirst(message{input: machine.Stalled{}})
 }
 
 // release lets the commands continue that a turn without effect may have held back.

@@ -18,6 +18,12 @@ type Config struct {
 	// Dispatcher calls the participants. The engine doesn't close it.
 	Dispatcher Dispatcher
 
+	// Participants are asked what they know when the store was restored from a backup. It is needed only then.
+	Participants Participants
+
+	// Local returns whether a method starts a child saga of this engine. Nil: no method does.
+	Local func(method string) bool
+
 	// Catalog holds the contracts.
 	Catalog *contract.Catalog
 
@@ -52,6 +58,8 @@ type Config struct {
 type Engine struct {
 	config   *Config
 	work     *work
+	gate     *gate
+	lost     *lostSagas
 	register *register
 	loader   *loader
 	driver   *driver
@@ -87,9 +95,11 @@ func New(config Config) (*Engine, error) {
 		replies: newReplyEvents(config.Catalog, config.Logger),
 		waker:   e.waker, logger: config.Logger,
 	}
-	sender := &sender{config: e.config, work: e.work, loader: e.loader}
+	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger}
+	e.lost = &lostSagas{store: config.Store, catalog: config.Catalog}
+	sender := &sender{config: e.config, work: e.work, gate: e.gate, loader: e.loader}
 	e.driver = &driver{
-		config: e.config, work: e.work, register: e.register, loader: e.loader,
+		config: e.config, work: e.work, gate: e.gate, register: e.register, loader: e.loader,
 		writer: e.writer, waker: e.waker, sender: sender, notifier: e.notifier,
 	}
 	sender.driver = e.driver
@@ -115,6 +125,9 @@ func (e *Engine) Stop(ctx context.Context) {
 
 // ask puts an input into a saga's mailbox and waits until its turn is durable.
 func (e *Engine) ask(ctx context.Context, id string, in machine.Input) error {
+	if err := e.gate.err(); err != nil {
+		return err
+	}
 	answer := make(chan error, 1)
 	if !e.work.spawn(func() {
 		e.driver.sender.send(e.driver.submit(id, message{input: in, answer: answer}))

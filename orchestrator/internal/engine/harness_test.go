@@ -252,6 +252,7 @@ type fixture struct {
 	catalog     *contract.Catalog
 	code        registrar
 
+	participants   engine.Participants
 	retention      map[string]time.Duration
 	eventRetention time.Duration
 }
@@ -279,7 +280,7 @@ func (w *fixture) open() {
 	})
 	var err error
 	w.engine, err = engine.New(engine.Config{
-		Store: w.store, Dispatcher: children, Observer: children, Catalog: w.catalog, Definitions: w.code,
+		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog, Definitions: w.code,
 		Logger: slog.New(slog.DiscardHandler), Retention: w.retention, EventRetention: w.eventRetention,
 	})
 	if err != nil {

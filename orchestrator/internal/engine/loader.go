@@ -80,7 +80,7 @@ func replayTurn(m *machine.Machine, stored journal.Turn) error {
 // newMachine returns an empty machine for a saga. truncated is how many turns of its journal are no longer stored.
 func (l *loader) newMachine(inst *instance, definition string, truncated uint64) *machine.Machine {
 	return machine.New(machine.Config{
-		ID: inst.id, Withdraw: inst.withdraw, Code: l.config.Definitions[definition],
+		ID: inst.id, Withdraw: inst.withdraw, Local: l.config.Local, Code: l.config.Definitions[definition],
 		Command: l.config.Catalog.Command, Environment: l.config.Logger,
 		Event: l.config.isEvent, Skipped: truncated,
 	})

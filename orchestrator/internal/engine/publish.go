@@ -12,11 +12,14 @@ import (
 var ErrOtherEvent = errors.New("an event of this source and id was published before with other content")
 
 // Publish makes events durable, all of them or none, and wakes the sagas that await them. It sets their positions and
-// store times. The errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same ids)
-// and ErrStopping.
+// store times. The errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same
+// ids), ErrReplaced, ErrRestoring and ErrStopping.
 func (e *Engine) Publish(ctx context.Context, events []*journal.Event) error {
 	if len(events) == 0 {
 		return nil
+	}
+	if err := e.gate.err(); err != nil {
+		return err
 	}
 	now := e.config.now().UTC()
 	for _, event := range events {

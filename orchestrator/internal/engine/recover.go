@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -19,7 +20,48 @@ const (
 // Recover loads every open saga and continues it, and starts the timers. It returns how many open sagas there were,
 // once each was loaded and its pending commands were handed to the sender. A saga whose journal can't be read is logged
 // and doesn't continue.
+//
+// If the store was restored from a backup, Recover returns at once. Sagas continue once all participants have said what
+// they know. If it was replaced, no saga continues.
 func (e *Engine) Recover(ctx context.Context) (int, error) {
+	if err := e.lost.load(ctx); err != nil {
+		return 0, err
+	}
+	identity := e.config.Store.Identity()
+	switch {
+	case identity.Replaced != "":
+		e.gate.stop(identity.Replaced)
+		return 0, nil
+	case identity.EpochAhead:
+		e.gate.stop("its epoch is more than a day ahead of this machine's clock, which participants don't believe: " +
+			"correct the clock, or use the subcommand restore with --epoch-from-clock")
+		return 0, nil
+	case identity.Restored != nil:
+		return 0, e.recoverRestored()
+	}
+	return e.recoverSagas(ctx)
+}
+
+// recoverRestored compares a restored store with its participants in the background, and then recovers the sagas.
+func (e *Engine) recoverRestored() error {
+	if e.config.Participants == nil {
+		return errors.New("recovering a restored store: its participants are missing")
+	}
+	e.gate.restoring.Store(true)
+	e.work.spawn(func() {
+		if !e.reconcileStore() {
+			return
+		}
+		e.gate.restoring.Store(false)
+		if _, err := e.recoverSagas(e.work.ctx); err != nil && !errors.Is(err, ErrStopping) {
+			e.config.Logger.Error("recovering the sagas of a restored store failed; start the orchestrator again",
+				"error", err)
+		}
+	})
+	return nil
+}
+
+func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 	e.waker.timers.scan()
 	e.purger.start()
 	defer e.register.trackDropped()()

@@ -14,6 +14,7 @@ import (
 type sender struct {
 	config *Config
 	work   *work
+	gate   *gate
 	loader *loader
 	driver *driver // takes the ends of commands
 
@@ -60,7 +61,9 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect) *delivery {
 		request: requestOf(effect), digest: digestOf(step), sagaStart: saga.CreateTime,
 		trace: saga.Started.GetTrace(), kind: step.Scheduled.GetKind(),
 		participant: step.Scheduled.GetParticipant(), attempts: int(step.Attempts),
-		inDoubt:   !effect.Fresh, // an earlier process, or an earlier delivery, may have sent it
+		// An earlier process, or an earlier delivery, may have sent it.
+		inDoubt:   !effect.Fresh || saga.KnownToParticipant(step.Path(), effect.Direction),
+		patient:   saga.KnownToParticipant(step.Path(), effect.Direction),
 		startTime: s.config.now(),
 	}
 	if effect.Direction == Action && d.kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
@@ -147,7 +150,7 @@ func (s *sender) send(d *delivery) {
 func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 	d.inst.mu.Lock()
 	switch {
-	case d.ended || d.inst.dropped: // it was completed before it was sent
+	case d.ended || d.inst.dropped || s.gate.closed(): // it was completed before it was sent, or isn't sent any more
 		d.inst.mu.Unlock()
 		return machine.CommandEnded{}, false
 	case d.held:
@@ -193,7 +196,7 @@ func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 		return end, true
 	}
 	switch {
-	case s.work.ctx.Err() != nil || d.ended:
+	case s.work.ctx.Err() != nil || d.ended || s.gate.closed():
 	case d.closing:
 		s.waitForRetry(d, 0)
 	case answer.Pending > 0:
@@ -218,7 +221,10 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 		return d.commandEnded(machine.OtherRequest), true
 	case HaltPurged:
 		return d.commandEnded(machine.Purged), true
-	case HaltReplaced, NoHalt:
+	case HaltReplaced:
+		s.gate.replaced(replacedBy(d.call.Method, answer.Failure))
+		return machine.CommandEnded{}, false
+	case NoHalt:
 	}
 	switch answer.Outcome {
 	case treatyv1.Outcome_OUTCOME_DONE:
@@ -241,7 +247,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 	}
 	overdue := d.exhausted(s.config.now())
 	if answer.Pending > 0 {
-		overdue = !d.completeBy.IsZero() && !s.config.now().Before(d.completeBy)
+		overdue = !d.patient && !d.completeBy.IsZero() && !s.config.now().Before(d.completeBy)
 	}
 	if d.abandoned || overdue {
 		return s.giveUp(d)

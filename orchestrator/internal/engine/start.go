@@ -72,6 +72,9 @@ func (e *Engine) Start(ctx context.Context, params StartParams) (*Handle, error)
 }
 
 func (e *Engine) start(ctx context.Context, params StartParams, mode startMode) (*Handle, error) {
+	if err := e.gate.err(); err != nil {
+		return nil, err
+	}
 	for range maxStartTries {
 		handle, err := e.tryStart(ctx, params, mode)
 		if !errors.Is(err, errStartFailed) {
@@ -87,12 +90,16 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	if id == "" {
 		id = NewID(now, params.Definition, params.RequestID)
 	}
+	restored, err := e.lost.restored(id, mode)
+	if err != nil {
+		return nil, err
+	}
 	// The instance is complete before others can find it in the register.
 	answer := make(chan error, 1)
 	inst := newInstance(id)
 	inst.ended, inst.running = make(chan struct{}), true
 	inst.machine = e.loader.newMachine(inst, params.Definition, 0)
-	started := machine.Start{Started: newStarted(now, id, params), Compensated: mode == startCompensated}
+	started := machine.Start{Started: newStarted(now, id, params), Compensated: mode == startCompensated, Restored: restored}
 	inst.mailbox = []message{{input: started, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
@@ -114,6 +121,9 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 		}
 		if err != nil {
 			return nil, err
+		}
+		if restored != nil {
+			e.lost.found(id)
 		}
 		return handle, nil
 	case <-ctx.Done():

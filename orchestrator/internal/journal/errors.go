@@ -21,6 +21,12 @@ var (
 	// ErrLocked means that another process has the store open.
 	ErrLocked = errors.New("another process has the store open")
 
+	// ErrName means that the store belongs to an orchestrator with another name.
+	ErrName = errors.New("the store belongs to another orchestrator")
+
+	// ErrBackup means that the store is a backup, which must be restored before it is opened for writing.
+	ErrBackup = errors.New("the store is a backup")
+
 	// ErrCorrupt means that stored data can't be read as what was written.
 	ErrCorrupt = errors.New("the store is corrupt")
 

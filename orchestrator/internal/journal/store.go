@@ -48,6 +48,19 @@ type Reader interface {
 	// Epoch returns the fencing epoch of the last opening for writing, which is greater than those of all earlier
 	// ones. It is 0 if there was none.
 	Epoch() uint64
+
+	// Identity returns what the store said about itself when it was opened.
+	Identity() Identity
+
+	// Participants returns what the store remembers about participants, sorted by service.
+	Participants(ctx context.Context) ([]Participant, error)
+
+	// Lost returns a page of the sagas that participants know and the store doesn't. It returns ErrInvalid if the limit
+	// isn't positive.
+	Lost(ctx context.Context, params LostParams) ([]LostSaga, error)
+
+	// Purged returns whether a saga with the id has ended, was purged, and is remembered.
+	Purged(ctx context.Context, id string) (bool, error)
 }
 
 // Store stores sagas and events. What Reader promises holds for all its methods.
@@ -91,4 +104,27 @@ type Store interface {
 	// stays, so that positions never start over. PurgeEvents works in small transactions, so others can write in
 	// between. It returns ErrInvalid if limit isn't positive. The call may be repeated.
 	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// RaisePosition raises a number durably and returns it. It is told to participants, so that an older copy of the
+	// store is recognized by its lower number.
+	RaisePosition(ctx context.Context) (uint64, error)
+
+	// MarkReplaced stores durably that another store has taken over, and why. The first cause stays. Identity returns it
+	// from the next opening on. The call may be repeated.
+	MarkReplaced(ctx context.Context, cause string) error
+
+	// EndRestore stores durably that the store was compared with its participants since it was restored. The call may be
+	// repeated.
+	EndRestore(ctx context.Context) error
+
+	// PutParticipant stores what to remember about a participant's service, instead of what was stored before. It
+	// returns ErrInvalid if the service is empty. The call may be repeated.
+	PutParticipant(ctx context.Context, participant Participant) error
+
+	// AddLost adds lost sagas. Commands of a saga that is lost already are added to it, see MergeLost. The call may be
+	// repeated. A saga is no longer lost once Append has written its first turn.
+	AddLost(ctx context.Context, lost []LostSaga) error
+
+	// RemoveLost removes a lost saga. The call may be repeated.
+	RemoveLost(ctx context.Context, id string) error
 }

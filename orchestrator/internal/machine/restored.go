@@ -67,7 +67,7 @@ func (s *Saga) uncovered() []*treatyv1.RestoredCommand {
 
 // covers reports whether the journal holds the answer to a command.
 func (s *Saga) covers(command *treatyv1.RestoredCommand) bool {
-	if roundOf(command.GetStep()) < s.Round {
+	if RoundOf(command.GetStep()) < s.Round {
 		return true
 	}
 	step := s.byPath[command.GetStep()]
@@ -115,11 +115,6 @@ func (m *Machine) restore(in Restored) {
 		return
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestored{SagaRestored: in.Record}})
-	if m.saga.Suspension != nil {
-		return // what is recorded counts when the saga is resumed
-	}
-	m.proceed()
-	m.effects = m.PendingEffects()
 }
 
 // reconcile does what follows from a restoration before the saga continues. It returns false if the saga mustn't
@@ -262,12 +257,12 @@ func (m *Machine) mustCatchUp() bool {
 		return false
 	}
 	return slices.ContainsFunc(m.saga.uncovered(), func(command *treatyv1.RestoredCommand) bool {
-		return roundOf(command.GetStep()) == m.saga.Round || m.program == nil || m.program.restart == nil
+		return RoundOf(command.GetStep()) == m.saga.Round || m.program == nil || m.program.restart == nil
 	})
 }
 
-// roundOf returns the round in a step's path: 2 for "r2.1", and 1 for a path without one.
-func roundOf(path string) uint32 {
+// RoundOf returns the round in a step's path: 2 for "r2.1", and 1 for a path without one.
+func RoundOf(path string) uint32 {
 	number, is := strings.CutPrefix(path, "r")
 	if !is {
 		return 1

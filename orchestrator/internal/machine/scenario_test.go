@@ -120,6 +120,8 @@ func (s *scenario) run(d *datadriven.TestData) string {
 			return fmt.Sprintf("expected %s\nfound %s", mismatch.GetExpected(), mismatch.GetFound())
 		}
 		return "none"
+	case "restored":
+		return s.apply(s.input(d)) + "\n" + s.apply(machine.Wake{})
 	default:
 		return s.apply(s.input(d))
 	}

@@ -50,6 +50,15 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs["acknowledge"] = s.Acknowledge(ctx, "one", 1)
 	_, errs["purge events"] = s.PurgeEvents(ctx, minute(1), 1)
 	_, errs["purge"] = s.Purge(ctx, journal.PurgeParams{EndedBefore: minute(1), Limit: 1})
+	_, errs["raise position"] = s.RaisePosition(ctx)
+	errs["mark replaced"] = s.MarkReplaced(ctx, "a test")
+	errs["end restore"] = s.EndRestore(ctx)
+	_, errs["participants"] = s.Participants(ctx)
+	errs["put participant"] = s.PutParticipant(ctx, journal.Participant{Service: "a.A"})
+	_, errs["lost"] = s.Lost(ctx, journal.LostParams{Limit: 1})
+	errs["add lost"] = s.AddLost(ctx, []journal.LostSaga{{ID: "lost"}})
+	errs["remove lost"] = s.RemoveLost(ctx, "lost")
+	_, errs["purged"] = s.Purged(ctx, "one")
 	return errs
 }
 

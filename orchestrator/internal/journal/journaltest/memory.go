@@ -19,7 +19,7 @@ var _ journal.Store = (*Memory)(nil)
 // methods read all sagas. All methods may be called concurrently.
 type Memory struct {
 	contents *contents
-	epoch    uint64
+	identity journal.Identity
 
 	mu     sync.RWMutex // calls hold it for reading, Close for writing
 	closed bool
@@ -28,8 +28,11 @@ type Memory struct {
 // contents are the contents of a store. They stay when it is closed.
 type contents struct {
 	mu    sync.Mutex
-	epoch uint64
 	sagas map[string]*saga
+
+	identity     journal.Identity
+	participants map[string]journal.Participant // by service
+	lost         map[string]journal.LostSaga
 
 	purged map[string]bool // remembered ids
 
@@ -48,10 +51,12 @@ type saga struct {
 // last returns the number of the last turn.
 func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
 
-// NewMemory returns an empty store with the epoch 1.
+// NewMemory returns an empty store.
 func NewMemory() *Memory {
 	empty := &contents{
 		sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer),
+		identity:     journal.Identity{StoreID: "memory"},
+		participants: make(map[string]journal.Participant), lost: make(map[string]journal.LostSaga),
 	}
 	return (&Memory{contents: empty}).Reopen()
 }
@@ -61,8 +66,34 @@ func NewMemory() *Memory {
 func (m *Memory) Reopen() *Memory {
 	m.contents.mu.Lock()
 	defer m.contents.mu.Unlock()
-	m.contents.epoch++
-	return &Memory{contents: m.contents, epoch: m.contents.epoch}
+	identity := &m.contents.identity
+	identity.PreviousEpoch = identity.Epoch
+	identity.Epoch, identity.EpochAhead = journal.Opening{}.NextEpoch(identity.PreviousEpoch)
+	return &Memory{contents: m.contents, identity: *identity}
+}
+
+// Restore returns a store with the same contents that was restored from a backup.
+func (m *Memory) Restore(restored journal.Restored) *Memory {
+	m.contents.mu.Lock()
+	m.contents.identity.Restored, m.contents.identity.Replaced = &restored, ""
+	m.contents.mu.Unlock()
+	return m.Reopen()
+}
+
+// Copy returns a store with a copy of the contents, like a backup.
+func (m *Memory) Copy() *Memory {
+	m.contents.mu.Lock()
+	defer m.contents.mu.Unlock()
+	copied := &contents{
+		sagas: make(map[string]*saga), purged: maps.Clone(m.contents.purged),
+		events: slices.Clone(m.contents.events), newest: m.contents.newest,
+		consumers: maps.Clone(m.contents.consumers), identity: m.contents.identity,
+		participants: maps.Clone(m.contents.participants), lost: maps.Clone(m.contents.lost),
+	}
+	for id, s := range m.contents.sagas {
+		copied.sagas[id] = &saga{Journal: *clone(s), created: s.created}
+	}
+	return &Memory{contents: copied, identity: copied.identity}
 }
 
 // Append implements journal.Store.
@@ -191,9 +222,6 @@ func (m *Memory) Turns(ctx context.Context, id string, after uint64, limit int) 
 	return turns, err
 }
 
-// Epoch implements journal.Store.
-func (m *Memory) Epoch() uint64 { return m.epoch }
-
 // Close waits for the calls in flight. Reopen can still use the contents.
 func (m *Memory) Close() error {
 	m.mu.Lock()
@@ -262,6 +290,7 @@ func (c *contents) write(entry *journal.Entry) error {
 		row.CreateTime = micro(row.CreateTime)
 		one = &saga{Journal: journal.Journal{Row: *row}, created: c.newest}
 		c.sagas[entry.Saga] = one
+		delete(c.lost, entry.Saga)
 	case one == nil || one.last()+1 != entry.Turn:
 		return fmt.Errorf("turn %d of saga %s: %w", entry.Turn, entry.Saga, journal.ErrConflict)
 	case entry.NewRound:

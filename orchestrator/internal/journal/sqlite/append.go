@@ -166,6 +166,9 @@ func (w *writer) create(entry *journal.Entry) error {
 		return w.refuseCreation(entry)
 	}
 	w.nextKey++
+	if err := w.removeLost(entry.Saga); err != nil {
+		return err
+	}
 	if err := w.addTurn(key, entry); err != nil {
 		return err
 	}

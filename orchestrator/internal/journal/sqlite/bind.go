@@ -16,7 +16,7 @@ func run(stmt *sqlite3.Stmt, args ...any) error {
 	return stmt.Exec()
 }
 
-// bind sets the arguments of a statement: an int64, a string or a []byte each.
+// bind sets the arguments of a statement: an int64, a string, a []byte or a time.Time each.
 func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 	for i, arg := range args {
 		switch v := arg.(type) {
@@ -26,6 +26,8 @@ func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 			err = stmt.BindText(i+1, v)
 		case []byte:
 			err = bindData(stmt, i+1, v)
+		case time.Time:
+			err = bindTime(stmt, i+1, v)
 		default:
 			err = fmt.Errorf("unsupported type %T", arg)
 		}

@@ -42,7 +42,7 @@ func TestFileSizeLimit(t *testing.T) {
 // fill writes until the file can't grow, checks what was acknowledged, and writes again without the limit.
 func fill(ctx context.Context, path string) error {
 	signal.Ignore(syscall.SIGXFSZ)
-	store, err := Open(ctx, path)
+	store, err := Open(ctx, path, journal.Opening{})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 
 // hold opens a store, writes to it, prints "held", and waits until its input ends.
 func hold(path string) error {
-	store, err := Open(context.Background(), path)
+	store, err := Open(context.Background(), path, journal.Opening{})
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func TestSecondProcess(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
 		t.Fatalf("the other process printed %q, %v", line, err)
 	}
-	_, err = Open(t.Context(), path)
+	_, err = Open(t.Context(), path, journal.Opening{})
 	if !errors.Is(err, journal.ErrLocked) {
 		t.Fatalf("got %v, want ErrLocked", err)
 	}
@@ -87,8 +87,8 @@ func TestSecondProcess(t *testing.T) {
 	_ = holder.Wait() // it was killed
 	store := openAt(t, path)
 	defer store.Close()
-	if epoch := store.Epoch(); epoch != 2 {
-		t.Errorf("the epoch is %d, want 2", epoch)
+	if id := store.Identity(); id.PreviousEpoch == 0 || id.Epoch <= id.PreviousEpoch {
+		t.Errorf("the store says %+v, want a second epoch", id)
 	}
 	l := newLedger(1)
 	for range 20 {
@@ -116,7 +116,7 @@ func TestSecondStore(t *testing.T) {
 	}
 	t.Chdir(dir)
 	for _, other := range []string{path, "sagas.db", filepath.Join(links, "sagas.db"), fileLink} {
-		_, err := Open(t.Context(), other)
+		_, err := Open(t.Context(), other, journal.Opening{})
 		want := "it is this process, " + strconv.Itoa(os.Getpid())
 		if !errors.Is(err, journal.ErrLocked) || !strings.Contains(err.Error(), want) {
 			t.Errorf("opening %s: %v", other, err)
@@ -126,8 +126,8 @@ func TestSecondStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	store = openAt(t, filepath.Join(links, "sagas.db"))
-	if store.Name() != path || store.Epoch() != 2 {
-		t.Errorf("the store is %s with the epoch %d, want %s and 2", store.Name(), store.Epoch(), path)
+	if store.Name() != path || store.Identity().PreviousEpoch == 0 {
+		t.Errorf("the store is %s and says %+v, want %s and a second epoch", store.Name(), store.Identity(), path)
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)

@@ -52,8 +52,8 @@ func TestMigrate(t *testing.T) {
 		t.Run(fmt.Sprintf("from %d", version), func(t *testing.T) {
 			path := oldStore(t, version)
 			store := openAt(t, path)
-			if store.Epoch() != 8 {
-				t.Errorf("the epoch is %d, want 8", store.Epoch())
+			if got := store.Identity().PreviousEpoch; got != 7 {
+				t.Errorf("the epoch before is %d, want 7", got)
 			}
 			ctx := t.Context()
 			const first, last = treatyv1.SagaState_SAGA_STATE_RUNNING, treatyv1.SagaState_SAGA_STATE_COMPENSATED
@@ -107,8 +107,9 @@ func TestMigrate(t *testing.T) {
 			if err := store.Close(); err != nil {
 				t.Error(err)
 			}
-			if store = openAt(t, path); store.Epoch() != 9 {
-				t.Errorf("the epoch is %d, want 9", store.Epoch())
+			epoch := store.Epoch()
+			if store = openAt(t, path); store.Identity().PreviousEpoch != epoch {
+				t.Errorf("the store says %+v, want the epoch %d before", store.Identity(), epoch)
 			}
 			if err := store.Close(); err != nil {
 				t.Error(err)

@@ -155,7 +155,7 @@ func TestOpenInvalid(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			path := test.path(t)
 			before, _ := os.ReadFile(path)
-			store, err := Open(t.Context(), path)
+			store, err := Open(t.Context(), path, journal.Opening{})
 			if err == nil {
 				_ = store.Close()
 				t.Fatal("the file was opened")
@@ -218,7 +218,7 @@ func TestOpenUnwritable(t *testing.T) {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(t.Context(), path); !errors.Is(err, journal.ErrReadOnly) {
+		if _, err := Open(t.Context(), path, journal.Opening{}); !errors.Is(err, journal.ErrReadOnly) {
 			t.Errorf("with %s read-only: %v", name, err)
 		}
 		if err := os.Chmod(name, before.Mode()); err != nil {
@@ -236,7 +236,7 @@ func TestOpenEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	path := filepath.Join(t.TempDir(), "sagas.db")
-	if _, err := Open(ctx, path); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ctx, path, journal.Opening{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if err := openAt(t, path).Close(); err != nil {

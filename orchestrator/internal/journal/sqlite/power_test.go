@@ -219,7 +219,7 @@ func TestPowerLossIsNoticed(t *testing.T) {
 	for seed := range uint64(100) {
 		l := newLedger(seed)
 		left, doubt := losePower(t, l, t.TempDir(), "PRAGMA synchronous = OFF")
-		store, err := Open(t.Context(), filepath.Join(left, "sagas.db"))
+		store, err := Open(t.Context(), filepath.Join(left, "sagas.db"), journal.Opening{})
 		if err == nil {
 			err = errors.Join(l.audit(t, store, doubt), store.Close())
 		}

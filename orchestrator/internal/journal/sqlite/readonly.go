@@ -51,7 +51,6 @@ func (s *Store) checkVersion(r *reader) error {
 			"start an orchestrator of this version on the file, or on a copy, to migrate it",
 			journal.ErrVersion, version, known)
 	}
-	epoch, err := queryInt(r.conn, `SELECT value FROM meta WHERE name = 'epoch'`)
-	s.epoch = uint64(epoch)
+	s.identity, err = readIdentity(r.conn)
 	return err
 }

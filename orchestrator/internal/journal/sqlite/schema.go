@@ -35,6 +35,11 @@ const turnBits = 24
 //   - sagas_unended separates the sagas that wait from those that don't.
 //   - sagas_ended finds the sagas to purge without reading those to keep.
 //   - awaits_by_key finds the awaits of an event.
+//
+// # Identity
+//
+// The table identity holds what the store says about itself, by name: "name", "store_id", "position", "replaced",
+// "backup_time", "restored". Lost sagas are stored as JSON.
 var migrations = []string{
 	`CREATE TABLE meta (
 		name TEXT PRIMARY KEY NOT NULL,
@@ -162,6 +167,22 @@ var migrations = []string{
 		strftime('%Y-%m-%dT%H:%M:%fZ', store_time / 1e6, 'unixepoch') AS store_time,
 		length(data) AS bytes, data
 	FROM events;`,
+
+	`CREATE TABLE identity (
+		name TEXT PRIMARY KEY NOT NULL,
+		value TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE participants (
+		service TEXT PRIMARY KEY NOT NULL,
+		proven INTEGER NOT NULL,
+		horizon INTEGER
+	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE lost (
+		id TEXT PRIMARY KEY NOT NULL,
+		data TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

@@ -16,7 +16,9 @@ type Store struct {
 	path    string
 	options options
 	lock    *fileLock // nil if the store is open for reading
-	epoch   uint64
+
+	// identity is what the store said when it was opened.
+	identity journal.Identity
 
 	// writerToken has room for one token, which the user of the writer puts there. It is a channel, so that waiting
 	// for it can end with a context.
@@ -35,16 +37,19 @@ type options struct {
 	vfs string
 
 	readOnly bool
+
+	opening journal.Opening
 }
 
-// Open opens the store at path for writing and begins a new epoch. It creates the file if it doesn't exist, but not its
-// directory. The context limits only the opening.
+// Open opens the store at path for writing and begins a new epoch, as journal.Opening says. It creates the file if it
+// doesn't exist, but not its directory. The context limits only the opening.
 //
 // It returns ErrLocked if another process, or another Store in this process, has the file open; ErrVersion if a newer
-// version wrote it; ErrCorrupt if it can't be read; and ErrReadOnly or ErrFull if it can't be written. It returns an
-// error for a file that belongs to another program, and doesn't change it.
-func Open(ctx context.Context, path string) (*Store, error) {
-	return openFile(ctx, path, options{vfs: filesystemName})
+// version wrote it; ErrName if it belongs to an orchestrator with another name; ErrBackup if it is a backup; ErrCorrupt
+// if it can't be read; and ErrReadOnly or ErrFull if it can't be written. It returns an error for a file that belongs
+// to another program, and doesn't change it.
+func Open(ctx context.Context, path string, opening journal.Opening) (*Store, error) {
+	return openFile(ctx, path, options{vfs: filesystemName, opening: opening})
 }
 
 func openFile(ctx context.Context, path string, opts options) (*Store, error) {
@@ -76,7 +81,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return s.wrap(ctx, "open", err)
 	}
-	if s.epoch, err = writer.beginEpoch(); err != nil {
+	if s.identity, err = writer.identify(s.options.opening); err != nil {
 		return errors.Join(s.wrap(ctx, "begin an epoch", err), writer.close())
 	}
 	if err := syncDirectory(s.path); err != nil {
@@ -91,7 +96,10 @@ func (s *Store) open(ctx context.Context) error {
 func (s *Store) Name() string { return s.path }
 
 // Epoch implements journal.Store. The epoch was durable before Open returned.
-func (s *Store) Epoch() uint64 { return s.epoch }
+func (s *Store) Epoch() uint64 { return s.identity.Epoch }
+
+// Identity implements journal.Store.
+func (s *Store) Identity() journal.Identity { return s.identity }
 
 // Close waits for the calls in flight, moves the write-ahead log into the file, closes it, and releases its lock.
 // Later calls of other methods return ErrClosed. Closing again does nothing.

@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"github.com/ncruces/go-sqlite3"
-
-	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 // maxCached is the maximum number of open sagas that the writer caches. Each takes about 150 bytes. A saga that isn't
@@ -39,6 +37,9 @@ type writer struct {
 
 	// newest is the position of the newest event.
 	newest int64
+
+	// hasLost is false if there is certainly no lost saga.
+	hasLost bool
 
 	// sagas caches the positions of open sagas that don't wait. definitions and types cache the keys of names. They
 	// include the changes of the current transaction. When it fails, what it may have changed is dropped.
@@ -169,21 +170,12 @@ func (w *writer) prepare() error {
 	if err != nil {
 		return err
 	}
-	w.newest, err = queryInt(w.conn, `SELECT ifnull(max(position), 0) FROM events`)
+	if w.newest, err = queryInt(w.conn, `SELECT ifnull(max(position), 0) FROM events`); err != nil {
+		return err
+	}
+	lost, err := queryInt(w.conn, `SELECT EXISTS (SELECT 1 FROM lost)`)
+	w.hasLost = lost != 0
 	return err
-}
-
-// beginEpoch begins a new epoch, durably.
-func (w *writer) beginEpoch() (epoch uint64, err error) {
-	defer recoverPanic(&err)
-	if err := w.conn.Exec(`UPDATE meta SET value = value + 1 WHERE name = 'epoch'`); err != nil {
-		return 0, err
-	}
-	value, err := queryInt(w.conn, `SELECT value FROM meta WHERE name = 'epoch'`)
-	if err == nil && value <= 0 {
-		return 0, fmt.Errorf("%w: the epoch is missing", journal.ErrCorrupt)
-	}
-	return uint64(value), err
 }
 
 func (w *writer) close() (err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
 )
 
@@ -17,7 +18,7 @@ var schemes = []scheme{
 type scheme struct {
 	name         string // what its URLs have before "://"; empty for a path
 	example      string // a URL, in words, to end the sentence "name ..."
-	open         func(ctx context.Context, url string) (Store, error)
+	open         func(ctx context.Context, url string, opening journal.Opening) (Store, error)
 	openReadOnly func(ctx context.Context, url string) (Reader, error)
 }
 
@@ -49,9 +50,11 @@ func examples() string {
 }
 
 // store makes a function that opens one kind of store open any store.
-func store[S Store](open func(context.Context, string) (S, error)) func(context.Context, string) (Store, error) {
-	return func(ctx context.Context, url string) (Store, error) {
-		opened, err := open(ctx, url)
+func store[S Store](
+	open func(context.Context, string, journal.Opening) (S, error),
+) func(context.Context, string, journal.Opening) (Store, error) {
+	return func(ctx context.Context, url string, opening journal.Opening) (Store, error) {
+		opened, err := open(ctx, url, opening)
 		if err != nil {
 			return nil, err // opened is a nil pointer, which isn't a nil Store
 		}

@@ -32,14 +32,14 @@ type Handle interface {
 // Open opens the store that a URL names, creates it if it doesn't exist, and begins a new fencing epoch. The context
 // bounds only the opening.
 //
-// The errors are those of Check, and journal.ErrLocked, ErrVersion, ErrCorrupt, ErrReadOnly and ErrFull. Each says
-// which store it is about and what to do.
-func Open(ctx context.Context, url string) (Store, error) {
+// The errors are those of Check, and journal.ErrLocked, ErrVersion, ErrName, ErrBackup, ErrCorrupt, ErrReadOnly and
+// ErrFull. Each says which store it is about and what to do.
+func Open(ctx context.Context, url string, opening journal.Opening) (Store, error) {
 	scheme, err := find(url)
 	if err != nil {
 		return nil, err
 	}
-	return scheme.open(ctx, url)
+	return scheme.open(ctx, url, opening)
 }
 
 // OpenReadOnly opens the store that a URL names for reading. It changes nothing that is stored, and works while an

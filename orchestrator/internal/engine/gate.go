@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// ErrReplaced says that another store has taken over the sagas of this store's scope, so that this one drives none.
+// Nothing was recorded. An operator has to find out which of the two is right.
+var ErrReplaced = errors.New("another store has taken over")
+
+// ErrRestoring says that the store was restored from a backup, and that the participants haven't said yet what they
+// know. Nothing was recorded.
+var ErrRestoring = errors.New("the store was restored from a backup, and waits for its participants")
+
+// gate says whether sagas may be driven. It is open unless the store was replaced or is being compared with its
+// participants after a restore. All methods may be called concurrently.
+type gate struct {
+	store  Store
+	work   *work
+	logger *slog.Logger
+
+	restoring atomic.Bool
+	cause     atomic.Pointer[string] // why the store was replaced, or nil
+}
+
+// closed returns whether no saga may be driven.
+func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() }
+
+// err returns why no saga may be driven: ErrReplaced or ErrRestoring. It returns nil if the gate is open.
+func (g *gate) err() error {
+	if cause := g.cause.Load(); cause != nil {
+		return fmt.Errorf("%w: %s", ErrReplaced, *cause)
+	}
+	if g.restoring.Load() {
+		return ErrRestoring
+	}
+	return nil
+}
+
+// stop closes the gate for good, without remembering it: the cause is found again at the next start.
+func (g *gate) stop(cause string) bool {
+	if !g.cause.CompareAndSwap(nil, &cause) {
+		return false
+	}
+	g.logger.Error("this store was replaced, so it drives no saga any more: if it is the right one, stop the other "+
+		"orchestrator and use the subcommand restore on this store; if not, remove it", "cause", cause)
+	return true
+}
+
+// replaced closes the gate for good and stores that, so that it holds after a restart. It returns at once.
+func (g *gate) replaced(cause string) {
+	if !g.stop(cause) {
+		return
+	}
+	g.work.spawn(func() {
+		for {
+			err := g.store.MarkReplaced(g.work.ctx, cause)
+			if err == nil {
+				return
+			}
+			g.logger.Error("storing that the store was replaced failed; trying again", "error", err)
+			if !g.work.pause(time.Second) {
+				return
+			}
+		}
+	})
+}
+
+// Replaced says that another store has taken over the sagas of this store's scope. No saga is driven from now on, also
+// after a restart. It may be called more than once; the first cause stays.
+func (e *Engine) Replaced(cause string) { e.gate.replaced(cause) }
+
+// Condition returns ErrReplaced or ErrRestoring while no saga is driven, and nil otherwise.
+func (e *Engine) Condition() error { return e.gate.err() }

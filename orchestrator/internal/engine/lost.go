@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+)
+
+// ErrLost says that a saga was lost when the store was restored from a backup, so that it can't be compensated. A
+// person has to decide what becomes of its effects.
+var ErrLost = errors.New("the saga was lost when the store was restored from a backup")
+
+// lostSagas are the sagas that participants know and a restored store doesn't. All methods may be called concurrently.
+type lostSagas struct {
+	store   Store
+	catalog *contract.Catalog
+
+	mu    sync.Mutex
+	sagas map[string]journal.LostSaga // nil if there is none
+}
+
+// load reads the lost sagas from the store.
+func (l *lostSagas) load(ctx context.Context) error {
+	const page = 256
+	for after := ""; ; {
+		found, err := l.store.Lost(ctx, journal.LostParams{After: after, Limit: page})
+		if err != nil {
+			return fmt.Errorf("reading lost sagas: %w", err)
+		}
+		l.add(found)
+		if len(found) < page {
+			return nil
+		}
+		after = found[len(found)-1].ID
+	}
+}
+
+func (l *lostSagas) add(found []journal.LostSaga) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, saga := range found {
+		if l.sagas == nil {
+			l.sagas = make(map[string]journal.LostSaga)
+		}
+		l.sagas[saga.ID] = saga
+	}
+}
+
+// found removes a saga that isn't lost any more.
+func (l *lostSagas) found(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.sagas, id)
+}
+
+// restored returns what participants know about a saga that is started again after its start was lost, or nil if it
+// wasn't lost. It returns ErrLost if the saga is to be compensated without ever being started.
+func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	saga, lost := l.sagas[id]
+	switch {
+	case !lost:
+		return nil, nil
+	case mode == startCompensated:
+		return nil, fmt.Errorf("%w: %s", ErrLost, wire.SagaName(id))
+	}
+	known := make([]knownCommand, len(saga.Commands))
+	for i, command := range saga.Commands {
+		known[i] = knownLost(saga.ID, command)
+	}
+	// Its journal is empty.
+	empty := &machine.Saga{ID: saga.ID, Round: 1}
+	return (&comparer{catalog: l.catalog, backup: saga.FoundTime, restore: saga.FoundTime}).compare(empty, known), nil
+}
+
+// knownLost returns a lost command as its participant knows it.
+func knownLost(saga string, command journal.LostCommand) knownCommand {
+	direction := treatyv1.StepDirection_STEP_DIRECTION_ACTION
+	if command.Compensation {
+		direction = treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
+	}
+	return knownCommand{
+		KnownCommand: &treatyv1.KnownCommand{
+			CommandId: command.CommandID, Direction: direction, Method: command.Method,
+			Verdict: treatyv1.CommandVerdict(command.Verdict), RequestDigest: command.Digest,
+		},
+		participant: command.Participant, saga: saga, path: wire.StepPath(command.CommandID),
+	}
+}

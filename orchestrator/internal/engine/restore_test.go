@@ -1,0 +1,377 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/saga"
+)
+
+// keeper is a participant that keeps what became of commands, as an inbox does. It answers through the fake participant.
+type keeper struct {
+	*participant
+
+	states  []engine.ParticipantState
+	rows    []*treatyv1.KnownCommand
+	listErr error
+}
+
+func (k *keeper) Participants() []engine.ParticipantState {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.states)
+}
+
+func (k *keeper) NameOf(to engine.Destination) string {
+	service, _, _ := strings.Cut(to.Method, "/")
+	if service == "bench.v1.WorkService" || service == "acme.card.v1.CardService" {
+		return "bench.v1.WorkService"
+	}
+	return service
+}
+
+func (k *keeper) ListCommands(
+	_ context.Context, name string, request *treatyv1.ListCommandsRequest, yield func(*treatyv1.KnownCommand) error,
+) error {
+	k.mu.Lock()
+	rows, err := slices.Clone(k.rows), k.listErr
+	k.mu.Unlock()
+	if err != nil || name != "bench.v1.WorkService" {
+		return err
+	}
+	for _, row := range rows {
+		id, _, _ := wire.SplitStep(row.GetCommandId())
+		if len(request.GetSagas()) > 0 && !slices.Contains(request.GetSagas(), id) {
+			continue
+		}
+		if err := yield(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// knows adds what the participant has answered: "1" for the action of step 1, "undo 1" for its compensation.
+func (k *keeper) knows(saga, method string, verdict treatyv1.CommandVerdict, commands ...string) {
+	for _, command := range commands {
+		step, undo := strings.CutPrefix(command, "undo ")
+		direction := treatyv1.StepDirection_STEP_DIRECTION_ACTION
+		if undo {
+			direction = treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
+		}
+		k.rows = append(k.rows, &treatyv1.KnownCommand{
+			CommandId: wire.StepName(saga, step), Direction: direction, Method: method, Verdict: verdict,
+		})
+	}
+}
+
+const (
+	executed = treatyv1.CommandVerdict_COMMAND_VERDICT_EXECUTED
+	rejected = treatyv1.CommandVerdict_COMMAND_VERDICT_REFUSED
+	closed   = treatyv1.CommandVerdict_COMMAND_VERDICT_CLOSED
+)
+
+// restore opens a backup as a store that was restored, with a participant that keeps what became of commands.
+func (w *fixture) restore(backup *journaltest.Memory, restored journal.Restored) *keeper {
+	w.t.Helper()
+	w.store = backup.Restore(restored)
+	k := &keeper{participant: w.participant, states: []engine.ParticipantState{{
+		Name: "bench.v1.WorkService", Described: true, Lists: true,
+		KeptMethods: []string{cardv1.CardService_IssueCard_FullMethodName[1:], undo, action},
+	}}}
+	w.participants = k
+	return k
+}
+
+func stepsOf(saga *treatyv1.Saga) string {
+	var steps []string
+	for _, step := range saga.GetSteps() {
+		steps = append(steps, fmt.Sprintf("%s %s", wire.StepPath(step.GetName()),
+			strings.TrimPrefix(step.GetState().String(), "STEP_STATE_")))
+	}
+	return strings.Join(steps, ", ")
+}
+
+// TestRestore takes a backup in the middle of sagas of three steps, lets them continue in different ways, and restores
+// the backup. The participant's answer to a command that it knows is what it answered before.
+func TestRestore(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		known  func(k *keeper, id string) // besides step 1, which is in the backup
+		state  treatyv1.SagaState
+		steps  string
+		reason string // of the suspension, in part
+	}{
+		{
+			"nothing happened since", func(*keeper, string) {}, succeeded, "1 DONE, 2 DONE, 3 DONE", "",
+		},
+		{
+			"it succeeded", func(k *keeper, id string) { k.knows(id, action, executed, "2", "3") },
+			succeeded, "1 DONE, 2 DONE, 3 DONE", "",
+		},
+		{
+			"it was compensated", func(k *keeper, id string) {
+				k.knows(id, action, executed, "2")
+				k.knows(id, undo, executed, "undo 2", "undo 1")
+			}, compensated, "1 COMPENSATED, 2 COMPENSATED", "",
+		},
+		{
+			"it was being compensated", func(k *keeper, id string) {
+				k.knows(id, action, executed, "2")
+				k.knows(id, undo, executed, "undo 2")
+			}, suspended, "1 DONE, 2 SCHEDULED", "step 2 was compensated since the backup, but step 1 stands",
+		},
+		{
+			"another saga has its id", func(k *keeper, id string) { k.knows(id, action, executed, "2", "3", "4") },
+			suspended, "1 DONE, 2 DONE, 3 DONE", "the saga's code has ended, but participants have answered more",
+		},
+		{
+			"a closed command never arrived", func(k *keeper, id string) { k.knows(id, action, closed, "4") },
+			succeeded, "1 DONE, 2 DONE, 3 DONE", "",
+		},
+		{
+			"the participant lost step 1", func(k *keeper, _ string) { k.rows = nil },
+			suspended, "1 DONE, 2 SCHEDULED", "step 1 (bench.v1.WorkService/Work) is done, but the participant doesn't know it",
+		},
+		{
+			"the participant refused step 1", func(k *keeper, _ string) { k.rows[0].Verdict = rejected },
+			suspended, "1 DONE, 2 SCHEDULED", "is done, but the participant has refused it",
+		},
+		{
+			"a participant can't list", func(k *keeper, _ string) {
+				k.states = append(k.states, engine.ParticipantState{Name: "plain.P", Described: true})
+			}, suspended, "1 DONE, 2 SCHEDULED", "may have sent commands to plain.P",
+		},
+		{
+			"a participant that can't list is trusted", func(k *keeper, _ string) {
+				k.states = append(k.states, engine.ParticipantState{Name: "trusted.P", Described: true})
+			}, succeeded, "1 DONE, 2 DONE, 3 DONE", "",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFixture(t)
+				w.participant.stall("action 2")
+				handle := w.start(3)
+				<-w.participant.held
+				backup := w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				w.participant.hold = make(map[string]chan struct{})
+				w.participant.calls = nil
+
+				k := w.restore(backup, journal.Restored{
+					BackupTime: time.Now(), RestoreTime: time.Now(), Trusted: []string{"trusted.P"},
+				})
+				k.knows(handle.ID, action, executed, "1")
+				test.known(k, handle.ID)
+				w.open()
+				pass(time.Minute)
+				got := w.get(handle.ID)
+				if got.GetState() != test.state || stepsOf(got) != test.steps ||
+					!strings.Contains(got.GetSuspension().GetMessage(), test.reason) {
+					t.Errorf("got %v: %s; %v", got.GetState(), stepsOf(got), got.GetSuspension())
+				}
+				if test.state == suspended && got.GetSuspension().GetReason() !=
+					treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED {
+					t.Errorf("suspended for %v", got.GetSuspension().GetReason())
+				}
+				w.stop()
+				w.store = w.store.(*journaltest.Memory).Reopen()
+				if w.store.Identity().Restored != nil {
+					t.Error("the store still has to be compared with its participants")
+				}
+			})
+		})
+	}
+}
+
+// TestRestoreWaits restores a backup while a participant doesn't answer. No saga is driven, and nothing can be started,
+// until it does.
+func TestRestoreWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		w.participant.stall("action 1")
+		handle := w.start(1)
+		<-w.participant.held
+		backup := w.store.(*journaltest.Memory).Copy()
+		w.stop()
+		w.participant.hold = make(map[string]chan struct{})
+		w.participant.calls = nil
+
+		k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+		k.states[0].Described = false
+		w.open()
+		pass(time.Hour)
+		if calls := w.participant.seen(); len(calls) > 0 {
+			t.Errorf("commands were sent: %v", calls)
+		}
+		for name, call := range map[string]func() error{
+			"start": func() error {
+				_, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 1)})
+				return err
+			},
+			"cancel":   func() error { return w.engine.Cancel(t.Context(), handle.ID, nil) },
+			"complete": func() error { return w.complete(handle.ID, "1", engine.Action, nil) },
+			"heartbeat": func() error {
+				return w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action)
+			},
+			"publish": func() error {
+				return w.engine.Publish(t.Context(), []*journal.Event{{Source: "s", ID: "1"}})
+			},
+		} {
+			if err := call(); !errors.Is(err, engine.ErrRestoring) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+		k.mu.Lock()
+		k.states[0].Described, k.listErr = true, errors.New("not now")
+		k.mu.Unlock()
+		pass(time.Hour)
+		if calls := w.participant.seen(); len(calls) > 0 {
+			t.Errorf("commands were sent before the participant had listed what it knows: %v", calls)
+		}
+		k.mu.Lock()
+		k.listErr = nil
+		k.mu.Unlock()
+		if w.await(handle.ID) != succeeded {
+			t.Error("it didn't succeed")
+		}
+	})
+}
+
+// TestLostSaga restores a backup from before a saga's start. Started again with the same request id, it catches up.
+func TestLostSaga(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		known func(k *keeper, id string)
+		want  treatyv1.SagaState
+	}{
+		{"it had succeeded", func(k *keeper, id string) { k.knows(id, action, executed, "1", "2") }, succeeded},
+		{"it was in the middle", func(k *keeper, id string) { k.knows(id, action, executed, "1") }, succeeded},
+		{"it had been compensated", func(k *keeper, id string) {
+			k.knows(id, action, executed, "1")
+			k.knows(id, undo, executed, "undo 1")
+		}, compensated},
+		{"it did more", func(k *keeper, id string) { k.knows(id, action, executed, "1", "2", "3") }, suspended},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFixture(t)
+				backup := w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				id := engine.NewID(time.Now(), definition, "order-7")
+				k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+				test.known(k, id)
+				w.open()
+				pass(time.Minute)
+				lost, err := w.store.Lost(t.Context(), journal.LostParams{Limit: 10})
+				if err != nil || len(lost) != 1 || lost[0].ID != id || len(lost[0].Commands) != len(k.rows) {
+					t.Errorf("lost are %+v, %v", lost, err)
+				}
+				if err := w.engine.CompensateChild(t.Context(), engine.StartParams{
+					Definition: definition, SagaID: id, Request: request(t, 2),
+				}); !errors.Is(err, engine.ErrLost) {
+					t.Errorf("compensating it: got %v", err)
+				}
+				w.crash() // it stays lost
+				handle, err := w.engine.Start(t.Context(), engine.StartParams{
+					Definition: definition, Request: request(t, 2), RequestID: "order-7",
+				})
+				if err != nil || handle.ID != id {
+					t.Fatalf("got %v, %v", handle, err)
+				}
+				pass(time.Minute)
+				if got := w.get(id); got.GetState() != test.want {
+					t.Errorf("got %v: %s; %v", got.GetState(), stepsOf(got), got.GetSuspension())
+				}
+				if lost, err = w.store.Lost(t.Context(), journal.LostParams{Limit: 10}); err != nil || len(lost) > 0 {
+					t.Errorf("still lost: %+v, %v", lost, err)
+				}
+			})
+		})
+	}
+}
+
+// TestRestoredEvent restores a saga whose event was lost.
+func TestRestoredEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+			if err := work(ctx, 1); err != nil {
+				return nil, err
+			}
+			saga.Sleep(ctx, time.Hour)
+			return &benchv1.RunDone{}, work(ctx, 2)
+		})
+		handle := w.start(1)
+		synctest.Wait()
+		backup := w.store.(*journaltest.Memory).Copy()
+		w.stop()
+		pass(2 * time.Hour)
+		k := w.restore(backup, journal.Restored{BackupTime: time.Now().Add(-2 * time.Hour), RestoreTime: time.Now()})
+		k.knows(handle.ID, action, executed, "1", "3")
+		w.open()
+		if w.await(handle.ID) != succeeded {
+			t.Errorf("a saga that sleeps: %v", w.get(handle.ID))
+		}
+	})
+}
+
+// TestReplaced hears of another store. Nothing is driven any more, also after a restart.
+func TestReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		stale := failed(treatyv1.Outcome_OUTCOME_CONFLICT, 10)
+		stale.Halt = engine.HaltReplaced
+		w.participant.answer("action 1", stale)
+		handle := w.start(2)
+		pass(time.Hour)
+		check := func() {
+			t.Helper()
+			if err := w.engine.Condition(); !errors.Is(err, engine.ErrReplaced) {
+				t.Errorf("the engine's condition is %v", err)
+			}
+			_, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 1)})
+			if !errors.Is(err, engine.ErrReplaced) {
+				t.Errorf("a start: got %v", err)
+			}
+			if err := w.complete(handle.ID, "1", engine.Action, nil); !errors.Is(err, engine.ErrReplaced) {
+				t.Errorf("a completion: got %v", err)
+			}
+			if got := w.get(handle.ID); got.GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING {
+				t.Errorf("the saga is %v", got.GetState())
+			}
+		}
+		check()
+		w.crash()
+		pass(time.Hour)
+		check()
+		if diff := cmp.Diff([]string{"action 1#1"}, w.participant.seen()); diff != "" {
+			t.Error(diff)
+		}
+		// An operator restores it.
+		k := w.restore(w.store.(*journaltest.Memory).Copy(), journal.Restored{
+			BackupTime: time.Now(), RestoreTime: time.Now(),
+		})
+		_ = k
+		w.stop()
+		w.open()
+		if w.await(handle.ID) != succeeded {
+			t.Error("it didn't succeed")
+		}
+	})
+}

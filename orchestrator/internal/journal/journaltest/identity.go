@@ -1,0 +1,121 @@
+package journaltest
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+// identity checks what a store says about itself over several openings.
+func identity(f *fixture) {
+	before := f.Identity()
+	if before.StoreID == "" || before.Epoch == 0 || before.Epoch != f.Epoch() || before.Position != 0 ||
+		before.Replaced != "" || before.Restored != nil || before.EpochAhead {
+		f.Errorf("a new store says %+v", before)
+	}
+	if clock := journal.ClockEpoch(time.Now().Add(-time.Minute)); before.Epoch < clock {
+		f.Errorf("the epoch %d is behind the clock's %d", before.Epoch, clock)
+	}
+	for want := uint64(1); want < 4; want++ {
+		if got, err := f.RaisePosition(f.Context()); err != nil || got != want {
+			f.Errorf("the position is %d, %v; want %d", got, err, want)
+		}
+	}
+	if got := f.Identity(); !reflect.DeepEqual(got, before) {
+		f.Errorf("the identity changed while the store was open: %+v", got)
+	}
+	f.reopen()
+	after := f.Identity()
+	if after.StoreID != before.StoreID || after.PreviousEpoch != before.Epoch || after.Epoch <= before.Epoch ||
+		after.Position != 3 {
+		f.Errorf("after reopening the store says %+v, before it said %+v", after, before)
+	}
+	if err := f.EndRestore(f.Context()); err != nil {
+		f.Errorf("ending a restoration that never was: %v", err)
+	}
+	for _, cause := range []string{"the first cause", "another cause"} {
+		if err := f.MarkReplaced(f.Context(), cause); err != nil {
+			f.Errorf("mark replaced: %v", err)
+		}
+	}
+	for range 2 {
+		f.reopen()
+		if got := f.Identity().Replaced; got != "the first cause" {
+			f.Errorf("the store was replaced because of %q", got)
+		}
+	}
+}
+
+func participants(f *fixture) {
+	put := func(p journal.Participant) {
+		f.T.Helper()
+		if err := f.PutParticipant(f.Context(), p); err != nil {
+			f.Errorf("put %+v: %v", p, err)
+		}
+	}
+	horizon := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	put(journal.Participant{Service: "b.B", Proven: true})
+	put(journal.Participant{Service: "a.A"})
+	put(journal.Participant{Service: "a.A", Proven: true, Horizon: horizon})
+	want := []journal.Participant{{Service: "a.A", Proven: true, Horizon: horizon}, {Service: "b.B", Proven: true}}
+	for range 2 {
+		if got, err := f.Participants(f.Context()); err != nil || !reflect.DeepEqual(got, want) {
+			f.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+		f.reopen()
+	}
+	f.failsWith("a participant without a service", f.PutParticipant(f.Context(), journal.Participant{}),
+		journal.ErrInvalid)
+}
+
+func lostSagas(f *fixture) {
+	command := func(step string, compensation bool, verdict int32) journal.LostCommand {
+		return journal.LostCommand{
+			CommandID: "sagas/one/steps/" + step, Participant: "a.A", Method: "a.A/Do", Digest: "0123",
+			Compensation: compensation, Verdict: verdict, Start: minute(1),
+		}
+	}
+	add := func(lost ...journal.LostSaga) {
+		f.T.Helper()
+		if err := f.AddLost(f.Context(), lost); err != nil {
+			f.Errorf("add: %v", err)
+		}
+	}
+	add(journal.LostSaga{ID: "one", FoundTime: minute(2), Commands: []journal.LostCommand{command("1", false, 1)}},
+		journal.LostSaga{ID: "two", FoundTime: minute(2)})
+	add(journal.LostSaga{ID: "one", FoundTime: minute(3), Commands: []journal.LostCommand{
+		command("1", false, 3), command("1", true, 1), command("2", false, 1),
+	}})
+	want := []journal.LostSaga{
+		{ID: "one", FoundTime: minute(2), Commands: []journal.LostCommand{
+			command("1", false, 3), command("1", true, 1), command("2", false, 1),
+		}},
+		{ID: "two", FoundTime: minute(2)},
+	}
+	has := func(want ...journal.LostSaga) {
+		f.T.Helper()
+		got, err := f.Lost(f.Context(), journal.LostParams{Limit: 10})
+		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+			f.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+	}
+	has(want...)
+	f.reopen()
+	has(want...)
+	page, err := f.Lost(f.Context(), journal.LostParams{After: "one", Limit: 1})
+	if err != nil || len(page) != 1 || page[0].ID != "two" {
+		f.Errorf("the second page is %+v, %v", page, err)
+	}
+	f.write(first(row("one", 1)), first(row("three", 1)))
+	has(want[1])
+	for range 2 {
+		if err := f.RemoveLost(f.Context(), "two"); err != nil {
+			f.Errorf("remove: %v", err)
+		}
+	}
+	has()
+	_, err = f.Lost(f.Context(), journal.LostParams{})
+	f.failsWith("a page of no size", err, journal.ErrInvalid)
+}
