@@ -19,7 +19,6 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
@@ -35,12 +34,12 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 		return d.notConfigured(ctx, call)
 	}
 	if len(call.Request) > d.maxMessageBytes {
-		return failed(treatyv1.Outcome_OUTCOME_REFUSED, status.Newf(codes.InvalidArgument,
+		return notSent(treatyv1.Outcome_OUTCOME_REFUSED, status.Newf(codes.InvalidArgument,
 			"dispatch: command not sent: the request to %s has %d bytes, more than the limit of %d",
 			call.Call.Method, len(call.Request), d.maxMessageBytes))
 	}
 	if !d.calls.Enter() {
-		return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Unavailable, closedMessage))
+		return notSent(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Unavailable, closedMessage))
 	}
 	defer d.calls.Leave()
 
@@ -85,45 +84,59 @@ func endOf(answer engine.Answer) telemetry.AttemptEnd {
 	return end
 }
 
-// exchange holds what gRPC needs pointers to during a call, so that a call takes one allocation for all three.
-type exchange struct {
-	request, reply rawcodec.Message
-	trailer        metadata.MD
-}
-
 // send makes the call and reports its end to the participant's breaker.
 func (d *Dispatcher) send(
 	ctx context.Context, r route, call *engine.Attempt, span telemetry.AttemptSpan,
 ) engine.Answer {
 	callCtx, cancel := context.WithTimeout(ctx, call.Call.Timeout)
 	defer cancel()
-	callCtx = withMetadata(callCtx, call, span)
+	x := &exchange{request: call.Request}
+	callCtx = exchangeContext{d.withMetadata(callCtx, call, span), x}
 
 	p := r.participant
 	began := p.breaker.begin()
-	x := &exchange{request: call.Request}
 	err := p.conn.Invoke(callCtx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
 	if err != nil {
 		st := status.Convert(err)
 		p.breaker.end(began, p.health(ctx, st.Code()))
-		return failed(outcomeOf(call.Call, st, x.trailer), st)
+		return p.failed(call.Call, x, st)
 	}
 	p.breaker.end(began, answered)
+	answer := d.replied(ctx, p, call, x)
+	answer.Repeated = x.sendings.Load() > 1
+	return answer
+}
+
+// replied returns the answer of a call that ended with OK.
+func (d *Dispatcher) replied(ctx context.Context, p *participant, call *engine.Attempt, x *exchange) engine.Answer {
+	mark := x.mark()
+	if mark != "" {
+		p.prove()
+	}
 	if values := x.trailer[wire.PendingKey]; len(values) > 0 {
 		return d.accepted(ctx, call, values)
+	}
+	if call.Call.CompleteWithin > 0 && mark != wire.AnswerDone && !p.isPlain() {
+		// An answer that accepts the command says so in a trailer, which somebody may have dropped.
+		st := status.New(codes.Unknown, "the participant's OK came without its trailers, so it may have accepted the command "+
+			"and not completed it")
+		p.warnUnmarked(st)
+		return unknown(st)
 	}
 	if err := checkReply(call.Call.Output, x.reply); err != nil {
 		// A recorded reply stays in the journal, and neither saga code nor the compensation could use this one.
 		message := fmt.Sprintf("dispatch: the reply of %s isn't a %s: %v",
 			call.Call.Method, call.Call.Output.FullName(), err)
-		return failed(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Internal, message))
+		return unknown(status.New(codes.Internal, message))
 	}
-	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: x.reply}
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Evidence: engine.Settled, Reply: x.reply}
 }
 
 // withMetadata adds a call's metadata to ctx.
-func withMetadata(ctx context.Context, call *engine.Attempt, span telemetry.AttemptSpan) context.Context {
-	var space [14]string
+func (d *Dispatcher) withMetadata(
+	ctx context.Context, call *engine.Attempt, span telemetry.AttemptSpan,
+) context.Context {
+	var space [20]string
 	kv := append(space[:0],
 		wire.SagaKey, call.Saga,
 		wire.CommandIDKey, wire.JoinStep(call.Saga, call.Step),
@@ -131,6 +144,15 @@ func withMetadata(ctx context.Context, call *engine.Attempt, span telemetry.Atte
 		wire.AttemptKey, strconv.Itoa(call.Number),
 		wire.EpochKey, strconv.FormatUint(call.Epoch, 10),
 	)
+	if d.scope != "" {
+		kv = append(kv, wire.ScopeKey, d.scope)
+	}
+	if !call.SagaStart.IsZero() {
+		kv = append(kv, wire.StartKey, strconv.FormatInt(call.SagaStart.UnixMicro(), 10))
+	}
+	if call.Digest != "" {
+		kv = append(kv, wire.RequestDigestKey, call.Digest)
+	}
 	if parent := span.Traceparent(); parent != "" {
 		kv = append(kv, telemetry.TraceparentKey, parent)
 		if state := span.Tracestate(); state != "" {
@@ -167,5 +189,5 @@ func (d *Dispatcher) notConfigured(ctx context.Context, call *engine.Attempt) en
 			"start the orchestrator with one, such as --participant %s=HOST:PORT", service, service)
 	}
 	d.logger.ErrorContext(ctx, message, attributes...)
-	return failed(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))
+	return notSent(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))
 }

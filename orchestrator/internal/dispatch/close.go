@@ -2,16 +2,257 @@ package dispatch
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
+const (
+	// inquiryTimeout limits a question about commands.
+	inquiryTimeout = 10 * time.Second
+
+	// listPage is how many commands are asked for at a time.
+	listPage = 1000
+)
+
+// inquiry is a call of treaty.v1.ParticipantService.
+type inquiry struct {
+	*exchange
+
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// inquire prepares a call of treaty.v1.ParticipantService. The caller calls its cancel.
+func (d *Dispatcher) inquire(ctx context.Context, epoch uint64) *inquiry {
+	q := &inquiry{exchange: new(exchange)}
+	callCtx, cancel := context.WithTimeout(exchangeContext{ctx, q.exchange}, inquiryTimeout)
+	q.ctx, q.cancel = metadata.AppendToOutgoingContext(callCtx,
+		wire.EpochKey, strconv.FormatUint(epoch, 10), wire.ScopeKey, d.scope), cancel
+	return q
+}
+
+// believed returns whether an error of the call is the participant's word.
+func (q *inquiry) believed(p *participant) bool {
+	return q.answered.Load() && (q.mark() != "" || p.isPlain())
+}
+
+// halt returns why the question can't be asked again.
+func (q *inquiry) halt(p *participant, st *status.Status) engine.Halt {
+	if !q.believed(p) {
+		return engine.NoHalt
+	}
+	var answer engine.Answer
+	p.believe(&answer, st)
+	return answer.Halt
+}
+
 // CloseCommand implements engine.Dispatcher.
-func (d *Dispatcher) CloseCommand(context.Context, *engine.Attempt) engine.Closed {
-	return engine.Closed{Verdict: engine.NotKept}
+func (d *Dispatcher) CloseCommand(ctx context.Context, attempt *engine.Attempt) engine.Closed {
+	r, ok := d.find(engine.Destination{Method: attempt.Call.Method, Participant: attempt.Participant})
+	if !ok || !d.calls.Enter() {
+		return engine.Closed{Failure: failureFor(attempt.Call.Method)}
+	}
+	defer d.calls.Leave()
+	p := r.participant
+	if p.isPlain() {
+		return engine.Closed{Verdict: engine.NotKept}
+	}
+	q := d.inquire(ctx, attempt.Epoch)
+	defer q.cancel()
+	response, err := treatyv1.NewParticipantServiceClient(p.conn).CloseCommand(q.ctx, &treatyv1.CloseCommandRequest{
+		CommandId: wire.JoinStep(attempt.Saga, attempt.Step), Method: attempt.Call.Method,
+		RequestDigest: attempt.Digest, SagaStart: timestamppb.New(attempt.SagaStart),
+	}, grpc.Trailer(&q.trailer))
+	if err != nil {
+		st := status.Convert(err)
+		failure, _ := failureOf(st)
+		if st.Code() == codes.Unimplemented && (q.believed(p) || q.answered.Load() && p.described() != nil &&
+			!p.has(treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_CLOSE_COMMAND)) {
+			return engine.Closed{Verdict: engine.NotKept}
+		}
+		return engine.Closed{Halt: q.halt(p, st), Failure: failure}
+	}
+	return d.closed(attempt, response)
+}
+
+func (d *Dispatcher) closed(attempt *engine.Attempt, response *treatyv1.CloseCommandResponse) engine.Closed {
+	switch outcome := response.GetOutcome().(type) {
+	case *treatyv1.CloseCommandResponse_Executed_:
+		reply := outcome.Executed.GetReply()
+		if err := checkReply(attempt.Call.Output, reply); err != nil {
+			return engine.Closed{Failure: &treatyv1.Failure{
+				Code: int32(codes.Internal), Message: fmt.Sprintf("the reply of %s can't be read: %v", attempt.Call.Method, err),
+			}}
+		}
+		return engine.Closed{Verdict: engine.WasExecuted, Reply: reply}
+	case *treatyv1.CloseCommandResponse_Accepted_:
+		return engine.Closed{Verdict: engine.WasAccepted}
+	case *treatyv1.CloseCommandResponse_Refused_:
+		failure := outcome.Refused.GetFailure()
+		if failure == nil || failure.GetCode() == int32(codes.OK) {
+			failure = &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "the participant has refused it"}
+		}
+		failure, _ = failureOf(status.FromProto(&spb.Status{
+			Code: failure.GetCode(), Message: failure.GetMessage(), Details: failure.GetDetails(),
+		}))
+		return engine.Closed{Verdict: engine.WasRefused, Failure: failure}
+	case *treatyv1.CloseCommandResponse_Compensated_:
+		return engine.Closed{Verdict: engine.WasCompensated}
+	case *treatyv1.CloseCommandResponse_Closed_:
+		return engine.Closed{Verdict: engine.ClosedNow}
+	case *treatyv1.CloseCommandResponse_NotKept_:
+		return engine.Closed{Verdict: engine.NotKept}
+	default:
+		return engine.Closed{Failure: &treatyv1.Failure{
+			Code: int32(codes.Internal), Message: "the participant's answer to CloseCommand is of a later version",
+		}}
+	}
+}
+
+func failureFor(method string) *treatyv1.Failure {
+	return &treatyv1.Failure{
+		Code: int32(codes.Unavailable), Message: "no participant is configured for " + method,
+	}
 }
 
 // LookUp implements engine.Dispatcher.
-func (d *Dispatcher) LookUp(context.Context, *engine.Attempt) engine.Known {
-	return engine.Known{Verdict: engine.NotKept}
+func (d *Dispatcher) LookUp(ctx context.Context, attempt *engine.Attempt) engine.Known {
+	r, ok := d.find(engine.Destination{Method: attempt.Call.Method, Participant: attempt.Participant})
+	if !ok {
+		return engine.Known{Failure: failureFor(attempt.Call.Method)}
+	}
+	p := r.participant
+	if p.isPlain() || !p.keeps(attempt.Call.Method) {
+		return engine.Known{Verdict: engine.NotKept}
+	}
+	id := wire.JoinStep(attempt.Saga, attempt.Step)
+	known := engine.Known{Verdict: engine.NeverSeen}
+	err := d.list(ctx, p, attempt.Epoch, &treatyv1.ListCommandsRequest{Sagas: []string{attempt.Saga}},
+		func(command *treatyv1.KnownCommand) error {
+			switch {
+			case command.GetCommandId() != id:
+			case command.GetDirection() == treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION:
+				known.Verdict = engine.WasCompensated
+			default:
+				known.Method, known.Digest = command.GetMethod(), command.GetRequestDigest()
+				if known.Verdict == engine.NeverSeen {
+					known.Verdict = verdictOf(command.GetVerdict())
+				}
+			}
+			return nil
+		})
+	if err != nil {
+		failure, _ := failureOf(status.Convert(err))
+		return engine.Known{Failure: failure}
+	}
+	return known
+}
+
+func verdictOf(verdict treatyv1.CommandVerdict) engine.Verdict {
+	switch verdict {
+	case treatyv1.CommandVerdict_COMMAND_VERDICT_EXECUTED:
+		return engine.WasExecuted
+	case treatyv1.CommandVerdict_COMMAND_VERDICT_ACCEPTED:
+		return engine.WasAccepted
+	case treatyv1.CommandVerdict_COMMAND_VERDICT_REFUSED, treatyv1.CommandVerdict_COMMAND_VERDICT_REFUSED_LATE:
+		return engine.WasRefused
+	case treatyv1.CommandVerdict_COMMAND_VERDICT_CLOSED:
+		return engine.ClosedNow
+	default:
+		return engine.NotAnswered
+	}
+}
+
+// keeps returns whether the participant has said that it keeps what became of a method's commands.
+func (p *participant) keeps(method string) bool {
+	return p.has(treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_LIST_COMMANDS) &&
+		slices.Contains(p.described().GetKeptMethods(), method)
+}
+
+// Participants returns the state of each participant.
+func (d *Dispatcher) Participants() []engine.ParticipantState {
+	states := make([]engine.ParticipantState, 0, len(d.participants))
+	for _, p := range d.participants {
+		description := p.described()
+		p.greeting.mu.Lock()
+		state := engine.ParticipantState{Name: p.name, Described: p.told, Problem: p.problem}
+		p.greeting.mu.Unlock()
+		state.Lists = p.has(treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_LIST_COMMANDS)
+		state.KeptMethods = slices.Sorted(slices.Values(description.GetKeptMethods()))
+		states = append(states, state)
+	}
+	return states
+}
+
+// NameOf returns the name of the participant to which commands for a destination go, or nothing.
+func (d *Dispatcher) NameOf(to engine.Destination) string {
+	r, ok := d.find(to)
+	if !ok {
+		return ""
+	}
+	return r.participant.name
+}
+
+// ListCommands calls yield for each command that a participant returns, over all pages. It stops at the first error.
+func (d *Dispatcher) ListCommands(
+	ctx context.Context, name string, request *treatyv1.ListCommandsRequest,
+	yield func(*treatyv1.KnownCommand) error,
+) error {
+	p, ok := d.services[name]
+	if !ok || d.self == nil {
+		return fmt.Errorf("dispatch: no participant %s is configured that can be asked what it knows", name)
+	}
+	return d.list(ctx, p, d.self.Epoch, request, yield)
+}
+
+func (d *Dispatcher) list(
+	ctx context.Context, p *participant, epoch uint64, request *treatyv1.ListCommandsRequest,
+	yield func(*treatyv1.KnownCommand) error,
+) error {
+	client := treatyv1.NewParticipantServiceClient(p.conn)
+	page := &treatyv1.ListCommandsRequest{Sagas: request.GetSagas(), Since: request.GetSince(), PageSize: listPage}
+	for {
+		if !d.calls.Enter() {
+			return status.Error(codes.Unavailable, closedMessage)
+		}
+		response, err := d.listOnce(ctx, client, p, epoch, page)
+		d.calls.Leave()
+		if err != nil {
+			return err
+		}
+		for _, command := range response.GetCommands() {
+			if err := yield(command); err != nil {
+				return err
+			}
+		}
+		if page.PageToken = response.GetNextPageToken(); page.PageToken == "" {
+			return nil
+		}
+	}
+}
+
+func (d *Dispatcher) listOnce(
+	ctx context.Context, client treatyv1.ParticipantServiceClient, p *participant, epoch uint64,
+	page *treatyv1.ListCommandsRequest,
+) (*treatyv1.ListCommandsResponse, error) {
+	q := d.inquire(ctx, epoch)
+	defer q.cancel()
+	response, err := client.ListCommands(q.ctx, page, grpc.Trailer(&q.trailer))
+	if err != nil && q.halt(p, status.Convert(err)) == engine.HaltReplaced && d.self != nil {
+		d.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err))
+	}
+	return response, err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -39,6 +40,13 @@ type Config struct {
 	// broadcast.
 	Discovery bool
 
+	// Self is what participants are told about this orchestrator. Nil: they are told nothing, and are taken for plain
+	// unless the memory or the configuration says otherwise.
+	Self *Self
+
+	// Memory remembers what is known about participants. Nil remembers nothing.
+	Memory Memory
+
 	// MaxMessageBytes limits the size of a request and of a reply. Default 4 MiB.
 	MaxMessageBytes int
 
@@ -60,6 +68,8 @@ type Dispatcher struct {
 	logger          *slog.Logger
 	rand            func() float64
 	maxMessageBytes int
+	scope           string // of the epochs; empty if participants aren't told
+	self            *Self  // nil if participants aren't told
 
 	// services maps the full name of a service to the participant that serves it. It never changes.
 	services map[string]*participant
@@ -70,6 +80,11 @@ type Dispatcher struct {
 	routes atomic.Pointer[map[string]route]
 
 	calls *inflight.Counter
+
+	// greeting ends when the dispatcher is closed, and with it the goroutines that ask participants what they are.
+	greeting context.Context
+	stop     context.CancelFunc
+	greeters sync.WaitGroup
 
 	// discovery is nil unless it was configured.
 	discovery *discovery
@@ -100,9 +115,18 @@ func New(config Config) (*Dispatcher, error) {
 	}
 	d.routes.Store(&map[string]route{})
 	d.calls = inflight.New()
+	d.greeting, d.stop = context.WithCancel(context.Background())
+	if d.self = config.Self; d.self != nil {
+		d.scope = d.self.Scope
+	}
 	for _, p := range config.Participants {
 		if err := d.add(p, config); err != nil {
 			return nil, errors.Join(err, d.Close(context.Background()))
+		}
+	}
+	if config.Self != nil {
+		for _, p := range d.participants {
+			d.greeters.Go(func() { p.run(d.greeting) })
 		}
 	}
 	if config.Discovery {
@@ -130,7 +154,10 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	if err != nil {
 		return err
 	}
-	added := &participant{name: p.Services[0], target: p.Target, conn: conn}
+	added := &participant{
+		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target, conn: conn,
+	}
+	added.greeting = newGreeting(added, config.Self, d.logger, d.rand)
 	added.breaker = newBreaker(breakerParams{
 		target:     p.Target,
 		connection: conn,
@@ -146,16 +173,16 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	return nil
 }
 
-// Parked returns false when the destination's participant may be called now. Otherwise its breaker is open: Parked
-// returns true, and wake is called once when the participant may be called. cancel removes wake; a call of wake that
-// has begun isn't stopped. Wake functions are called one after the other by one goroutine, so they must not block.
-// After Close, none is called.
+// Parked returns false when the destination's participant may be called now. Otherwise its breaker is open, or it
+// hasn't been asked yet what it is: Parked returns true, and wake is called once when the participant may be called.
+// cancel removes wake; a call of wake that has begun isn't stopped. Wake functions are called one after the other by
+// one goroutine, so they must not block. After Close, none is called.
 func (d *Dispatcher) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
 	r, ok := d.find(to)
 	if !ok {
 		return nil, false
 	}
-	return r.participant.breaker.wait(wake)
+	return r.participant.wait(wake)
 }
 
 // Close waits until the calls in flight have ended, and closes the connections. When ctx ends first, it cancels the
@@ -170,7 +197,10 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	if d.discovery != nil {
 		d.discovery.close()
 	}
+	d.stop()
+	d.greeters.Wait()
 	for _, p := range d.participants {
+		p.greeting.close()
 		p.breaker.close()
 		err := p.conn.Close()
 		if err != nil && !errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // A second Close returns it.

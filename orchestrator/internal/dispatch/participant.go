@@ -33,6 +33,9 @@ type Participant struct {
 
 	// Plaintext says where plaintext is allowed. It must not be set when TLS is.
 	Plaintext Plaintext
+
+	// Answers says what may be believed of its answers. Default AnswersAuto.
+	Answers Answers
 }
 
 // Plaintext says where a connection without TLS may go.
@@ -48,11 +51,23 @@ const (
 
 // participant is a participant with its connection.
 type participant struct {
+	*credit
+	*greeting
+
 	// name is the first of its services. Journals hold it.
 	name    string
 	target  string
 	conn    *grpc.ClientConn
 	breaker *breaker
+}
+
+// wait returns false when a command may be sent to the participant now. Otherwise it returns true, and wake is called
+// when that may have changed. cancel removes wake.
+func (p *participant) wait(wake func()) (cancel func(), waiting bool) {
+	if cancel, waiting := p.greeting.wait(wake); waiting {
+		return cancel, true
+	}
+	return p.breaker.wait(wake)
 }
 
 const (
@@ -90,6 +105,7 @@ func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.Cli
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableRetry(),
+		grpc.WithStatsHandler(transportWatcher{}),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),

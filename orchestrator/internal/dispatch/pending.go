@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
@@ -32,8 +31,7 @@ func (d *Dispatcher) accepted(ctx context.Context, call *engine.Attempt, values 
 			"send one decimal number of seconds from 1 to 86400",
 			"saga", call.Saga, "step", call.Step, "method", call.Call.Method, "values", values, "used", wait)
 	}
-	answer := failed(treatyv1.Outcome_OUTCOME_UNKNOWN,
-		status.New(codes.Unknown, "the participant has accepted the command and completes it later"))
+	answer := unknown(status.New(codes.Unknown, "the participant has accepted the command and completes it later"))
 	answer.Pending = wait
 	return answer
 }

@@ -1,10 +1,6 @@
 package dispatch
 
-import (
-	"time"
-
-	"google.golang.org/grpc/connectivity"
-)
+import "time"
 
 const (
 	// initialProbeDelay and maxProbeDelay bound the wait before a participant that answered UNAVAILABLE is called
@@ -23,41 +19,8 @@ const (
 // awaitRecovery brings an open breaker back to closed. It waits for the given time before the first probe, and longer
 // before each further one.
 func (b *breaker) awaitRecovery(delay time.Duration) {
-	for b.sleep(delay) && b.connect() && !b.probe() {
+	for sleepJittered(b.ctx, delay, b.rand) && awaitReady(b.ctx, b.connection, nil) && !b.probe() {
 		delay = min(max(2*delay, initialProbeDelay), maxProbeDelay)
-	}
-}
-
-// sleep waits for a time with jitter. It returns false when the breaker is stopped.
-func (b *breaker) sleep(delay time.Duration) bool {
-	if delay == 0 {
-		return b.ctx.Err() == nil
-	}
-	timer := time.NewTimer(delay/2 + time.Duration(b.rand()*float64(delay/2)))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-b.ctx.Done():
-		return false
-	}
-}
-
-// connect waits until there is a connection. It returns false when the breaker is stopped.
-func (b *breaker) connect() bool {
-	for {
-		state := b.connection.GetState()
-		switch state {
-		case connectivity.Ready:
-			return b.ctx.Err() == nil
-		case connectivity.Shutdown:
-			return false
-		case connectivity.Idle:
-			b.connection.Connect()
-		}
-		if !b.connection.WaitForStateChange(b.ctx, state) {
-			return false
-		}
 	}
 }
 

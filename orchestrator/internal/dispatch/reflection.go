@@ -43,59 +43,20 @@ type serviceLister struct {
 
 func (l *serviceLister) run() {
 	delay := initialListDelay
-	for l.connect() {
+	unreachable := func() { l.warn("can't be reached", nil) }
+	for awaitReady(l.ctx, l.participant.conn, unreachable) {
 		services, err := l.list()
 		if err == nil {
 			l.setServices(l.participant.name, services)
 			l.warned, delay = nil, initialListDelay
-			l.waitWhileConnected(listInterval)
+			waitWhileReady(l.ctx, l.participant.conn, listInterval)
 			continue
 		}
 		l.explain(err)
-		if !l.sleep(delay) {
+		if !sleepJittered(l.ctx, delay, l.rand) {
 			return
 		}
 		delay = min(2*delay, maxListDelay)
-	}
-}
-
-// connect waits until there is a connection. It returns false when the discovery is closed.
-func (l *serviceLister) connect() bool {
-	conn := l.participant.conn
-	for {
-		state := conn.GetState()
-		switch state {
-		case connectivity.Ready:
-			return l.ctx.Err() == nil
-		case connectivity.Shutdown:
-			return false
-		case connectivity.Idle:
-			conn.Connect()
-		case connectivity.TransientFailure:
-			l.warn("can't be reached", nil)
-		}
-		if !conn.WaitForStateChange(l.ctx, state) {
-			return false
-		}
-	}
-}
-
-// waitWhileConnected waits until the connection breaks, the time has passed, or the discovery is closed.
-func (l *serviceLister) waitWhileConnected(limit time.Duration) {
-	ctx, cancel := context.WithTimeout(l.ctx, limit)
-	defer cancel()
-	l.participant.conn.WaitForStateChange(ctx, connectivity.Ready)
-}
-
-// sleep waits for a time with jitter. It returns false when the discovery is closed.
-func (l *serviceLister) sleep(delay time.Duration) bool {
-	timer := time.NewTimer(delay/2 + time.Duration(l.rand()*float64(delay/2)))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-l.ctx.Done():
-		return false
 	}
 }
 

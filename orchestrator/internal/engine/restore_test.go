@@ -22,7 +22,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
-// keeper is a participant that keeps what became of commands, as an inbox does. It answers through the fake participant.
+// keeper is a participant that keeps what became of commands, as an inbox does. It answers through the fake
+// participant.
 type keeper struct {
 	*participant
 

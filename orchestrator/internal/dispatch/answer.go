@@ -1,0 +1,152 @@
+package dispatch
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+)
+
+// failed returns the answer of a call that ended with a status other than OK. It says what happened to the command,
+// and what that proves. Anybody on the way can make up a status, so a status counts only if it is the participant's
+// word: it came as gRPC, and is marked or comes from a participant that marks nothing.
+func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.Status) engine.Answer {
+	failure, retryAfter := failureOf(st)
+	answer := engine.Answer{
+		Outcome: contract.OutcomeOf(call, st.Code()), Failure: failure, RetryAfter: retryAfter,
+		Repeated: x.sendings.Load() > 1 || p.answers == AnswersRepeated,
+	}
+	mark := x.mark()
+	if mark != "" {
+		p.prove()
+	}
+	switch {
+	case mark == "" && replyTooLarge(st):
+		answer.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
+	case x.sendings.Load() == 0:
+		answer.Outcome, answer.Evidence = madeHere(st.Code()), engine.AttemptNotRun
+	case !x.answered.Load():
+		answer.Outcome = madeHere(st.Code())
+	case mark == wire.AnswerSettled:
+		answer.Outcome, answer.Evidence = treatyv1.Outcome_OUTCOME_REFUSED, engine.Settled
+	case mark == wire.AnswerAttempt || mark == "" && p.isPlain():
+		p.believe(&answer, st)
+	default:
+		p.doubt(&answer, st)
+	}
+	if answer.Outcome == treatyv1.Outcome_OUTCOME_REFUSED {
+		if answer.Evidence == engine.NoEvidence {
+			answer.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
+		} else {
+			answer.RetryAfter = 0
+		}
+	}
+	return answer
+}
+
+// believe completes an answer that is the participant's word about this attempt.
+func (p *participant) believe(answer *engine.Answer, st *status.Status) {
+	switch reasonOf(st) {
+	case treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH:
+		answer.Halt, answer.Evidence = engine.HaltReplaced, engine.AttemptNotRun
+		return
+	case treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST:
+		answer.Halt, answer.Evidence = engine.HaltOtherRequest, engine.AttemptNotRun
+		return
+	case treatyv1.ErrorReason_ERROR_REASON_PURGED:
+		answer.Halt, answer.Evidence = engine.HaltPurged, engine.AttemptNotRun
+		return
+	}
+	switch answer.Outcome {
+	case treatyv1.Outcome_OUTCOME_UNKNOWN:
+	case treatyv1.Outcome_OUTCOME_REFUSED:
+		answer.Evidence = engine.AttemptNotRun
+		if p.answers == AnswersSettled {
+			answer.Evidence = engine.Settled
+		}
+	default:
+		answer.Evidence = engine.AttemptNotRun
+	}
+}
+
+// doubt completes an answer that somebody else may have made up. Its code still says how long to wait.
+func (p *participant) doubt(answer *engine.Answer, st *status.Status) {
+	switch answer.Outcome {
+	case treatyv1.Outcome_OUTCOME_UNKNOWN:
+		return
+	case treatyv1.Outcome_OUTCOME_REFUSED:
+		answer.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
+	}
+	p.warnUnmarked(st)
+}
+
+// madeHere returns the default outcome of a code that this side made. What a contract says of the code holds for
+// the participant's answers only. A refusal isn't one: it is made for an answer that isn't gRPC.
+func madeHere(code codes.Code) treatyv1.Outcome {
+	if outcome := contract.OutcomeOf(nil, code); outcome != treatyv1.Outcome_OUTCOME_REFUSED {
+		return outcome
+	}
+	return treatyv1.Outcome_OUTCOME_UNKNOWN
+}
+
+// reasonOf returns the reason in a status of a participant's library or inbox, or UNSPECIFIED.
+func reasonOf(st *status.Status) treatyv1.ErrorReason {
+	switch st.Code() {
+	case codes.Aborted, codes.Internal, codes.Unauthenticated:
+	default:
+		return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
+	}
+	for _, detail := range st.Proto().GetDetails() {
+		var info errdetails.ErrorInfo
+		if detail.UnmarshalTo(&info) == nil && info.GetDomain() == wire.ErrorDomain {
+			return wire.ParseReason(info.GetReason())
+		}
+	}
+	return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
+}
+
+// notSent is the answer to a command that was certainly not sent.
+func notSent(outcome treatyv1.Outcome, st *status.Status) engine.Answer {
+	failure, _ := failureOf(st)
+	return engine.Answer{Outcome: outcome, Evidence: engine.AttemptNotRun, Failure: failure}
+}
+
+// unknown is the answer to a command that may have been executed.
+func unknown(st *status.Status) engine.Answer {
+	failure, _ := failureOf(st)
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Failure: failure}
+}
+
+// replyTooLarge returns whether gRPC may have refused a reply for its size. It did so either here, in the same words
+// in which a participant's gRPC refuses a request; or at the participant, whose own limit kept it from sending the
+// reply. The words are those of gRPC for Go, of gRPC's core (Python, Ruby, C++), of Node and of .NET.
+func replyTooLarge(st *status.Status) bool {
+	return st.Code() == codes.ResourceExhausted && (strings.Contains(st.Message(), "larger than max") ||
+		strings.Contains(st.Message(), "exceeds the maximum configured message size"))
+}
+
+// health returns what a failed call says about the participant.
+func (p *participant) health(ctx context.Context, code codes.Code) health {
+	if ctx.Err() != nil {
+		return cancelled
+	}
+	if code != codes.Unavailable && code != codes.DeadlineExceeded {
+		return answered
+	}
+	switch {
+	case p.conn.GetState() != connectivity.Ready:
+		return disconnected
+	case code == codes.Unavailable:
+		return unavailable
+	default:
+		return timedOut
+	}
+}

@@ -1,0 +1,323 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+)
+
+const (
+	// protocolVersion is the newest version of the protocol that this orchestrator speaks.
+	protocolVersion = 1
+
+	// describeTimeout limits one Describe. Commands wait for the first one of a participant for no longer.
+	describeTimeout = 5 * time.Second
+
+	// describeInterval is how often a participant is asked while its connection lasts, and so how old the horizon can be
+	// that it knows.
+	describeInterval = 30 * time.Minute
+
+	// initialDescribeDelay and maxDescribeDelay bound the wait before a participant is asked again after a failure. The
+	// wait doubles with each failure.
+	initialDescribeDelay = time.Second
+	maxDescribeDelay     = 30 * time.Second
+)
+
+// Self is what the orchestrator tells participants about itself, and learns from them about itself.
+type Self struct {
+	// Scope is the scope of its epochs.
+	Scope string
+
+	// StoreID is the id of its store.
+	StoreID string
+
+	// Build is its version, for people.
+	Build string
+
+	// Epoch is the epoch of its store, and PreviousEpoch the one before this opening.
+	Epoch, PreviousEpoch uint64
+
+	// Position is the store's position at its opening.
+	Position uint64
+
+	// Restored says that the store was restored from a backup, so that participants are expected to know more.
+	Restored bool
+
+	// NextPosition raises the store's position durably.
+	NextPosition func(ctx context.Context) (uint64, error)
+
+	// Horizon returns the time before which no saga started whose commands will still be sent, or zero.
+	Horizon func() time.Time
+
+	// Replaced is called when a participant knows more than this store, so that another one has taken over. It must not
+	// block.
+	Replaced func(cause string)
+}
+
+// greeting is what a participant has said about itself. Commands wait for the first time that it was asked, so that a
+// store that was replaced finds that out before it sends one.
+type greeting struct {
+	participant *participant
+	self        *Self // nil: nobody asks, and no command waits
+	logger      *slog.Logger
+	rand        func() float64
+
+	// open is set when commands may be sent.
+	open atomic.Bool
+
+	mu          sync.Mutex
+	waiting     waitlist
+	description *treatyv1.DescribeResponse // the last one; nil if it never answered
+	told        bool                       // it was told the epoch, or has said that it doesn't want to know
+	problem     string                     // why it hasn't answered the last time
+	warned      string                     // the last problem that was logged
+}
+
+func newGreeting(p *participant, self *Self, logger *slog.Logger, rand func() float64) *greeting {
+	g := &greeting{participant: p, self: self, logger: logger, rand: rand}
+	g.open.Store(self == nil)
+	return g
+}
+
+// wait returns false when commands may be sent. Otherwise it returns true, and wake is called when they may. cancel
+// removes wake.
+func (g *greeting) wait(wake func()) (cancel func(), waiting bool) {
+	if g.open.Load() {
+		return nil, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open.Load() {
+		return nil, false
+	}
+	w := g.waiting.add(wake)
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.waiting.remove(w)
+	}, true
+}
+
+// run asks the participant until ctx ends: on each connection, and now and then while it lasts.
+func (g *greeting) run(ctx context.Context) {
+	conn := g.participant.conn
+	delay := initialDescribeDelay
+	for awaitReady(ctx, conn, nil) {
+		problem := g.describe(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if problem == nil {
+			delay = initialDescribeDelay
+			waitWhileReady(ctx, conn, describeInterval)
+			continue
+		}
+		g.report(problem)
+		if !sleepJittered(ctx, delay, g.rand) {
+			return
+		}
+		delay = min(2*delay, maxDescribeDelay)
+	}
+}
+
+// close forgets those who wait.
+func (g *greeting) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = waitlist{}
+}
+
+// greetingProblem is why a participant hasn't said what it is.
+type greetingProblem struct {
+	message string
+	holds   bool // no command may be sent
+}
+
+// describe asks the participant once. It returns nil if it needn't be asked again soon.
+func (g *greeting) describe(ctx context.Context) *greetingProblem {
+	position, err := g.self.NextPosition(ctx)
+	if err != nil {
+		return &greetingProblem{message: fmt.Sprintf("the store's position can't be raised: %v", err), holds: true}
+	}
+	request := &treatyv1.DescribeRequest{
+		ProtocolVersion: protocolVersion, Build: g.self.Build, StoreId: g.self.StoreID, Position: position,
+	}
+	horizon := g.self.Horizon()
+	if !horizon.IsZero() {
+		request.Horizon = timestamppb.New(horizon)
+	}
+	keys := g.self.probe()
+	x := new(exchange)
+	callCtx, cancel := context.WithTimeout(exchangeContext{ctx, x}, describeTimeout)
+	defer cancel()
+	response, err := treatyv1.NewParticipantServiceClient(g.participant.conn).Describe(
+		metadata.AppendToOutgoingContext(callCtx, keys...), request, grpc.Trailer(&x.trailer))
+	if ctx.Err() != nil {
+		return nil
+	}
+	problem := g.conclude(x, response, err, keys)
+	if problem == nil && err == nil && !horizon.IsZero() && g.participant.memory != nil {
+		if err := g.participant.memory.SetHorizon(ctx, g.participant.services, horizon); err != nil {
+			g.logger.Error("storing which horizon a participant was told failed; telling it again later",
+				"participant", g.participant.name, "error", err)
+		}
+	}
+	g.settle(problem)
+	return problem
+}
+
+// probe returns metadata with every key that a command has, to find out which ones get through.
+func (s *Self) probe() []string {
+	const step = "describe"
+	return []string{
+		wire.SagaKey, wire.SagaName(step), wire.CommandIDKey, wire.StepName(step, "1"),
+		wire.DirectionKey, wire.Action, wire.AttemptKey, "1",
+		wire.EpochKey, strconv.FormatUint(s.Epoch, 10), wire.ScopeKey, s.Scope,
+		wire.StartKey, "0", wire.RequestDigestKey, strings.Repeat("0", wire.DigestLength),
+	}
+}
+
+// conclude takes note of the participant's answer.
+func (g *greeting) conclude(
+	x *exchange, response *treatyv1.DescribeResponse, err error, keys []string,
+) *greetingProblem {
+	p := g.participant
+	mark := x.mark()
+	if err != nil {
+		st := status.Convert(err)
+		asGRPC := x.answered.Load()
+		switch {
+		case asGRPC && mark != "":
+			p.prove()
+		case asGRPC && st.Code() == codes.Unimplemented:
+			p.plain()
+			g.setTold(nil)
+			return nil
+		}
+		if asGRPC && (mark != "" || p.isPlain()) && reasonOf(st) == treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH {
+			g.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %s", p.name, st.Message()))
+		}
+		if mark == wire.AnswerAttempt && st.Code() == codes.Unimplemented {
+			g.setTold(nil) // a library that marks its answers but doesn't describe itself
+			return nil
+		}
+		return &greetingProblem{message: fmt.Sprintf("it doesn't describe itself: %v", err)}
+	}
+	for _, service := range p.services {
+		if !slices.Contains(response.GetServices(), service) {
+			return &greetingProblem{message: fmt.Sprintf("whoever answers at %s isn't the participant: it serves %s, but not %s",
+				p.target, strings.Join(response.GetServices(), ", "), service)}
+		}
+	}
+	if slices.Contains(response.GetFeatures(), treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_ANSWER_MARKS) {
+		p.prove()
+	}
+	g.checkHeard(response.GetHeard())
+	if dropped := droppedKeys(keys, response.GetReceivedKeys()); len(dropped) > 0 {
+		return &greetingProblem{holds: true, message: "METADATA_DROPPED: something on the way drops the metadata " +
+			strings.Join(dropped, ", ") + ", so that a command can't be recognized; no command is sent to it"}
+	}
+	g.setTold(response)
+	if mark != wire.AnswerDone {
+		g.logger.Warn("TRAILERS_DROPPED: something on the way to a participant drops trailers, so its refusals can't be "+
+			"told from those of others, and stay in doubt", "participant", p.name, "target", p.target)
+	}
+	return nil
+}
+
+// checkHeard finds out whether another store has taken over.
+func (g *greeting) checkHeard(heard *treatyv1.HeardScope) {
+	switch name := g.participant.name; {
+	case heard == nil || g.self.Restored || heard.GetEpoch() == g.self.Epoch:
+	case heard.GetEpoch() > g.self.PreviousEpoch:
+		g.self.Replaced(fmt.Sprintf("the participant %s has heard the epoch %d, and this store had %d before it was opened",
+			name, heard.GetEpoch(), g.self.PreviousEpoch))
+	case heard.GetPosition() > g.self.Position:
+		g.self.Replaced(fmt.Sprintf("the participant %s has heard the position %d, and this store had %d when it was opened: "+
+			"it is an older copy", name, heard.GetPosition(), g.self.Position))
+	case heard.GetStoreId() != "" && heard.GetStoreId() != g.self.StoreID:
+		g.logger.Error("another store has the same orchestrator's name: give each orchestrator a name of its own (--name)",
+			"participant", name, "store", g.self.StoreID, "other", heard.GetStoreId(), "scope", g.self.Scope)
+	}
+}
+
+// droppedKeys returns which of the keys that were sent didn't arrive.
+func droppedKeys(sent, received []string) (dropped []string) {
+	for i := 0; i < len(sent); i += 2 {
+		if !slices.Contains(received, sent[i]) {
+			dropped = append(dropped, sent[i])
+		}
+	}
+	return dropped
+}
+
+// setTold records that the participant knows the epoch. response is nil if it doesn't describe itself.
+func (g *greeting) setTold(response *treatyv1.DescribeResponse) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told, g.problem, g.warned = true, "", ""
+	if response != nil {
+		g.description = response
+	}
+}
+
+// settle lets the commands go that wait for the participant, or holds back those to come.
+func (g *greeting) settle(problem *greetingProblem) {
+	g.mu.Lock()
+	if problem != nil {
+		g.problem = problem.message
+	}
+	open := problem == nil || !problem.holds
+	g.open.Store(open)
+	var woken waitlist
+	if open {
+		woken = g.waiting.take(g.waiting.len)
+	}
+	g.mu.Unlock()
+	woken.wakeAll()
+}
+
+// report logs a problem once.
+func (g *greeting) report(problem *greetingProblem) {
+	g.mu.Lock()
+	known := g.warned == problem.message
+	g.warned = problem.message
+	g.mu.Unlock()
+	if known || g.participant.conn.GetState() != connectivity.Ready {
+		return
+	}
+	level := slog.LevelWarn
+	if problem.holds {
+		level = slog.LevelError
+	}
+	g.logger.Log(context.Background(), level, "a participant has a problem: "+problem.message,
+		"participant", g.participant.name, "target", g.participant.target)
+}
+
+// features returns what the participant has said about itself, or nil.
+func (g *greeting) described() *treatyv1.DescribeResponse {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.description
+}
+
+// has returns whether the participant has said that it has a feature.
+func (g *greeting) has(feature treatyv1.ParticipantFeature) bool {
+	return slices.Contains(g.described().GetFeatures(), feature)
+}
