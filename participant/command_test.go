@@ -1,6 +1,7 @@
 package participant_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -102,4 +103,13 @@ func FuzzParseMetadata(f *testing.F) {
 			t.Errorf("%v became %+v", md, c)
 		}
 	})
+}
+
+func mustAddrPort(t *testing.T, text string) netip.AddrPort {
+	t.Helper()
+	address, err := netip.ParseAddrPort(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }

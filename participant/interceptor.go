@@ -6,17 +6,24 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // UnaryServerInterceptor returns the interceptor that makes the handlers of a server correct participants:
 //
 //   - It puts the call's [Command] into the context, for [FromContext]. A call with malformed metadata is answered with
 //     INVALID_ARGUMENT and doesn't reach the handler.
+//   - It answers commands of callers that aren't believed with UNAUTHENTICATED, see [Believe].
+//   - It marks answers with the trailer [AnswerKey], so that an orchestrator can tell them from those of a proxy. A
+//     handler must not set that trailer itself.
 //   - It answers [Pending] with OK, an empty reply and the trailer [PendingKey].
 //   - It returns an error's status to the caller without the text of errors that wrap it. An error without a status
 //     becomes DEADLINE_EXCEEDED or CANCELLED if the call has ended, and otherwise INTERNAL without the error's text.
@@ -27,46 +34,75 @@ import (
 //
 // Make it the first interceptor of the server, so that it also covers the others. A server made by [NewServer] already
 // has it.
-func UnaryServerInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
-	return newGuard(log).unary
+func UnaryServerInterceptor(log *slog.Logger, trust ...Trust) grpc.UnaryServerInterceptor {
+	return newGuard(log, trust).unary
 }
 
-// StreamServerInterceptor returns the interceptor for a server's streaming methods. Commands are unary, so it only
-// recovers panics and withholds the text of internal errors, as [UnaryServerInterceptor] does.
-func StreamServerInterceptor(log *slog.Logger) grpc.StreamServerInterceptor {
-	return newGuard(log).stream
+// StreamServerInterceptor returns the interceptor for a server's streaming methods. Commands are unary, so a stream
+// with a command's metadata is answered with UNAUTHENTICATED unless its caller is believed. Otherwise it recovers
+// panics and withholds the text of internal errors, as [UnaryServerInterceptor] does.
+func StreamServerInterceptor(log *slog.Logger, trust ...Trust) grpc.StreamServerInterceptor {
+	return newGuard(log, trust).stream
 }
 
 // guard wraps the handlers of a server.
-type guard struct{ log *slog.Logger }
+type guard struct {
+	log     *slog.Logger
+	trust   Trust
+	accepts acceptingMethods
+	now     func() time.Time
+	warned  sync.Map // of callers that aren't believed
+}
 
-func newGuard(log *slog.Logger) *guard {
+func newGuard(log *slog.Logger, trust []Trust) *guard {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &guard{log: slog.New(LogHandler(log.Handler()))}
+	g := &guard{log: slog.New(LogHandler(log.Handler())), now: time.Now}
+	if len(trust) > 0 {
+		g.trust = trust[0]
+	}
+	return g
 }
 
 func (g *guard) unary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (reply any, err error) {
-	ctx, err = withCommand(ctx)
-	if err != nil {
-		return nil, err
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			reply, err = nil, g.panicked(ctx, info.FullMethod, p)
+			mark(ctx, wire.AnswerAttempt)
 		}
 	}()
+	ctx, err = g.withCommand(ctx, info.FullMethod)
+	if err != nil {
+		mark(ctx, wire.AnswerAttempt)
+		return nil, err
+	}
 	reply, err = handler(ctx, request)
 	if wait, ok := IsPending(err); ok {
-		return pend(ctx, wait)
+		if reply, err = pend(ctx, wait); err == nil {
+			return reply, nil
+		}
+	}
+	switch {
+	case err == nil && g.accepts.can(info.FullMethod):
+		mark(ctx, wire.AnswerDone)
+	case err == nil:
+	case IsSettled(err):
+		mark(ctx, wire.AnswerSettled)
+	default:
+		mark(ctx, wire.AnswerAttempt)
 	}
 	if err != nil {
 		return nil, g.public(ctx, info.FullMethod, err)
 	}
 	return reply, nil
+}
+
+// mark sets the trailer that says what the answer covers. Without it, the answer only leaves a doubt.
+func mark(ctx context.Context, answer string) {
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(wire.AnswerKey, answer))
 }
 
 func (g *guard) stream(
@@ -77,23 +113,38 @@ func (g *guard) stream(
 			err = g.panicked(stream.Context(), info.FullMethod, p)
 		}
 	}()
+	if md, _ := metadata.FromIncomingContext(stream.Context()); hasCommandKey(md) {
+		if err := g.checkCaller(stream.Context(), info.FullMethod); err != nil {
+			return err
+		}
+	}
 	if err := handler(server, stream); err != nil {
 		return g.public(stream.Context(), info.FullMethod, err)
 	}
 	return nil
 }
 
-func withCommand(ctx context.Context) (context.Context, error) {
+// withCommand puts the command of a call into its context. A caller that isn't believed never reaches the handler,
+// since a command must not be executed as an ordinary call either.
+func (g *guard) withCommand(ctx context.Context, method string) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	command, ok, err := ParseMetadata(md)
-	switch {
-	case err != nil:
-		return ctx, status.Error(codes.InvalidArgument, err.Error())
-	case ok:
-		return NewContext(ctx, command), nil
-	default:
+	if !hasCommandKey(md) && !isParticipantService(method) {
 		return ctx, nil
 	}
+	if err := g.checkCaller(ctx, method); err != nil {
+		return ctx, err
+	}
+	if isParticipantService(method) {
+		return ctx, nil
+	}
+	command, _, err := ParseMetadata(md)
+	if err != nil {
+		return ctx, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := CheckEpoch(command.Epoch, g.now()); err != nil {
+		return ctx, err
+	}
+	return NewContext(ctx, command), nil
 }
 
 // panicked logs a handler's panic and returns the error for the caller.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -27,6 +28,16 @@ const (
 
 	// EpochKey is "treaty-epoch". It holds the fencing epoch of the orchestrator that sent the command, in decimal.
 	EpochKey = wire.EpochKey
+
+	// ScopeKey is "treaty-scope". It holds the scope of the epoch, "{name}/{shard}".
+	ScopeKey = wire.ScopeKey
+
+	// StartKey is "treaty-start". It holds the time of the saga's start, in decimal microseconds since 1970 in UTC.
+	StartKey = wire.StartKey
+
+	// RequestDigestKey is "treaty-request-digest". It holds the SHA-256 of the action's method, a zero byte and the
+	// action's request as the orchestrator stores it, in hex.
+	RequestDigestKey = wire.RequestDigestKey
 )
 
 // PendingKey is "treaty-pending", the trailer of a call that is answered OK although its command is completed later. It
@@ -34,29 +45,61 @@ const (
 // it has received a completion or a heartbeat.
 const PendingKey = wire.PendingKey
 
+// AnswerKey is "treaty-answer", the trailer that says whose word an answer is and what it covers: "settled" for an
+// error that an inbox has stored (see [Settle]), "attempt" for every other error of this package or a handler, and
+// "done" for an OK of a method whose contract sets complete_within.
+const AnswerKey = wire.AnswerKey
+
 // Outgoing returns a context whose outgoing calls carry the command's metadata. Use it in a participant's tests to send
 // commands as an orchestrator does.
 func (c Command) Outgoing(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx,
+	ctx = metadata.AppendToOutgoingContext(ctx,
 		SagaKey, c.Saga,
 		CommandIDKey, c.CommandID,
 		DirectionKey, string(c.Direction),
 		AttemptKey, strconv.Itoa(c.Attempt),
 		EpochKey, strconv.FormatUint(c.Epoch, 10))
+	if c.Scope != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, ScopeKey, c.Scope)
+	}
+	if !c.Start.IsZero() {
+		ctx = metadata.AppendToOutgoingContext(ctx, StartKey, strconv.FormatInt(c.Start.UnixMicro(), 10))
+	}
+	if c.RequestDigest != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, RequestDigestKey, c.RequestDigest)
+	}
+	return ctx
 }
 
-// ParseMetadata reads a command from the metadata of a call. It returns false and no error if there is no command id:
-// the call was not made for a saga. If the metadata is malformed, it returns an error that names the key. Such a call
+// commandKeys are the keys of a command's metadata.
+var commandKeys = []string{
+	SagaKey, CommandIDKey, DirectionKey, AttemptKey, EpochKey, ScopeKey, StartKey, RequestDigestKey,
+}
+
+// hasCommandKey reports whether a call has a key of a command's metadata.
+func hasCommandKey(md metadata.MD) bool {
+	for _, key := range commandKeys {
+		if len(md[key]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseMetadata reads a command from the metadata of a call. It returns false and no error if there is no key of a
+// command: the call was not made for a saga. If the metadata is malformed or lacks the command id, or if a key comes
+// twice, it returns an error that names the key. Such a call
 // must not be executed, because it can't be recognized as a duplicate. [UnaryServerInterceptor] calls ParseMetadata.
 func ParseMetadata(md metadata.MD) (Command, bool, error) {
-	ids := md.Get(CommandIDKey)
-	if len(ids) == 0 {
+	if !hasCommandKey(md) {
 		return Command{}, false, nil
 	}
-	if len(ids) > 1 {
-		return Command{}, false, fmt.Errorf("metadata %s: %d values, want one", CommandIDKey, len(ids))
+	for _, key := range commandKeys {
+		if n := len(md[key]); n > 1 {
+			return Command{}, false, fmt.Errorf("metadata %s: %d values, want one", key, n)
+		}
 	}
-	c := Command{CommandID: ids[0], Saga: first(md, SagaKey), Direction: Direction(first(md, DirectionKey)), Attempt: 1}
+	c := Command{CommandID: first(md, CommandIDKey), Saga: first(md, SagaKey), Direction: Direction(first(md, DirectionKey)), Attempt: 1}
 	saga, _, ok := wire.SplitStep(c.CommandID)
 	if !ok || len(c.CommandID) > wire.MaxCommandID {
 		return Command{}, false, fmt.Errorf(
@@ -89,7 +132,35 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 		}
 		c.Epoch = n
 	}
+	if c.Scope = first(md, ScopeKey); c.Scope != "" && !wire.ValidScope(c.Scope) {
+		return Command{}, false, fmt.Errorf("metadata %s: want {name}/{shard} of at most %d bytes, got %.80q", ScopeKey,
+			wire.MaxScope, c.Scope)
+	}
+	if s := first(md, StartKey); s != "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n < 0 {
+			return Command{}, false, fmt.Errorf("metadata %s: want decimal microseconds since 1970, got %.80q", StartKey, s)
+		}
+		c.Start = time.UnixMicro(n).UTC()
+	}
+	c.RequestDigest = first(md, RequestDigestKey)
+	if c.RequestDigest != "" && !isDigest(c.RequestDigest) {
+		return Command{}, false, fmt.Errorf("metadata %s: want %d hex digits in lower case, got %.80q", RequestDigestKey,
+			wire.DigestLength, c.RequestDigest)
+	}
 	return c, true, nil
+}
+
+func isDigest(text string) bool {
+	if len(text) != wire.DigestLength {
+		return false
+	}
+	for _, r := range text {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 func first(md metadata.MD, key string) string {

@@ -44,6 +44,15 @@ type Options struct {
 	// change and send commands.
 	Insecure bool
 
+	// Orchestrators are the identities of the orchestrators whose commands are believed, see [Believe]. By default it is
+	// every caller with a client certificate of TLSClientCAFile; every caller if Insecure is set; and otherwise the
+	// callers on this machine. Commands of others are answered with UNAUTHENTICATED and not executed.
+	Orchestrators []string
+
+	// Keepers are the service's inboxes. The server then serves what orchestrators may ask about the commands in them,
+	// treaty.v1.ParticipantService, so that a command of unknown outcome is resolved without a person.
+	Keepers []Keeper
+
 	// MaxMessageBytes is the size of the largest request and of the largest reply. Default DefaultMaxMessageBytes.
 	MaxMessageBytes int
 
@@ -78,6 +87,14 @@ func (o *Options) setDefaults() {
 	if o.Name != "" {
 		o.Logger = o.Logger.With("service", o.Name)
 	}
+}
+
+// trust returns whose commands are believed.
+func (o *Options) trust() Trust {
+	if len(o.Orchestrators) == 0 && o.Insecure {
+		return Believe(AnyCaller)
+	}
+	return Believe(o.Orchestrators...)
 }
 
 // ErrPlaintext is returned by [NewServer] if the options would allow plaintext on an address that is not loopback.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -14,10 +16,15 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
 	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // Server is a gRPC server configured for a participant: it has the interceptors of this package, health, reflection,
@@ -69,13 +76,25 @@ func NewServer(options Options, more ...grpc.ServerOption) (*Server, error) {
 	s.grpc = grpc.NewServer(append(append(s.serverOptions(), more...), grpc.Creds(creds))...)
 	healthgrpc.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
+	RegisterParticipantService(s.grpc, s.services, options.Keepers...)
 	return s, nil
+}
+
+// services returns the full names of the services served.
+func (s *Server) services() []string { return slices.Collect(maps.Keys(s.grpc.GetServiceInfo())) }
+
+// unknownMethod answers a call of a method that isn't served. The mark says that it is the participant who says so.
+func unknownMethod(_ any, stream grpc.ServerStream) error {
+	stream.SetTrailer(metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
+	method, _ := grpc.MethodFromServerStream(stream)
+	return status.Errorf(codes.Unimplemented, "this participant doesn't serve the method %.200s", method)
 }
 
 func (s *Server) serverOptions() []grpc.ServerOption {
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(UnaryServerInterceptor(s.options.Logger)),
-		grpc.ChainStreamInterceptor(StreamServerInterceptor(s.options.Logger), s.endHealthWatches),
+		grpc.ChainUnaryInterceptor(UnaryServerInterceptor(s.options.Logger, s.options.trust())),
+		grpc.ChainStreamInterceptor(StreamServerInterceptor(s.options.Logger, s.options.trust()), s.endHealthWatches),
+		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxRecvMsgSize(s.options.MaxMessageBytes),
 		grpc.MaxSendMsgSize(s.options.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(s.options.MaxConcurrentStreams),
