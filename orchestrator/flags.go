@@ -31,6 +31,8 @@ type flags struct {
 	insecure       bool
 	retention      time.Duration
 	eventRetention time.Duration
+	name           string
+	answers        answersFlag
 	logLevel       string
 	logFormat      string
 }
@@ -56,6 +58,12 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"allow plaintext beyond this machine, for the API and to participants. "+
 			"Gives up confidentiality and authentication: anybody on the network can read and change payloads, "+
 			"start and cancel sagas, and impersonate participants")
+	set.StringVar(&f.name, "name", "",
+		"the orchestrator's `NAME`; orchestrators that call the same participants need different names")
+	set.Var(&f.answers, "answers",
+		"what to believe of a participant's answers, `SERVICE=KIND`: proven, plain, settled (an older library whose "+
+			"refusals all come from its inbox) or repeated (behind a proxy that repeats calls); found out by default; "+
+			"repeat the flag for more participants")
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
 			"forever")
@@ -82,7 +90,8 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 			return
 		}
 		values := []string{value}
-		if _, many := flag.Value.(*participantFlag); many {
+		switch flag.Value.(type) {
+		case *participantFlag, *answersFlag:
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -121,6 +130,28 @@ func (f *participantFlag) Set(text string) error {
 	return nil
 }
 
+// answersFlag collects SERVICE=KIND.
+type answersFlag map[string]Answers
+
+// String returns nothing: help shows no default.
+func (f *answersFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *answersFlag) Type() string { return "answers" }
+
+// Set adds one participant.
+func (f *answersFlag) Set(text string) error {
+	service, kind, ok := strings.Cut(text, "=")
+	if !ok || service == "" || kind == "" {
+		return fmt.Errorf("%q says nothing: want SERVICE=KIND, for example acme.customer.v1.CustomerService=plain", text)
+	}
+	if *f == nil {
+		*f = make(answersFlag)
+	}
+	(*f)[strings.TrimSpace(service)] = Answers(strings.TrimSpace(kind))
+	return nil
+}
+
 // retentionFlag is how long something is kept.
 type retentionFlag time.Duration
 
@@ -151,11 +182,14 @@ func (f *retentionFlag) Set(text string) error {
 // options returns the flags as options of New.
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
-		WithStore(f.store), WithRetention(f.retention), WithEventRetention(f.eventRetention),
+		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))
+	}
+	for service, answers := range f.answers {
+		options = append(options, WithAnswers(service, answers))
 	}
 	if f.partTLSCA != "" || f.partTLSCert != "" || f.partTLSKey != "" {
 		options = append(options, WithParticipantTLS(ParticipantTLS{

@@ -21,6 +21,8 @@ type settings struct {
 	ready          func(Ready)
 	retention      time.Duration
 	eventRetention time.Duration
+	name           string
+	answers        map[string]Answers // by service
 }
 
 // participant says that a target serves a service.
@@ -38,6 +40,42 @@ func WithStore(url string) Option { return func(s *settings) { s.store = url } }
 // same.
 func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
+}
+
+// WithName sets the orchestrator's name. Orchestrators that call the same participants need different names: the name is
+// part of what saga ids are derived from, and of what participants tell orchestrators apart by. A store belongs to the
+// name with which it was first opened. At most 64 letters, digits, "-", "_" and ".". Default: no name.
+func WithName(name string) Option { return func(s *settings) { s.name = name } }
+
+// Answers says what may be believed of a participant's answers.
+type Answers string
+
+// What may be believed of a participant's answers.
+const (
+	// AnswersProven is a participant that marks its answers. What isn't marked comes from somebody on the way.
+	AnswersProven Answers = "proven"
+
+	// AnswersPlain is a participant that marks nothing. Its errors are believed if they come as gRPC.
+	AnswersPlain Answers = "plain"
+
+	// AnswersSettled is a participant that marks nothing and whose refusals all come from an inbox, so that they hold for
+	// every attempt: one with an earlier version of the library.
+	AnswersSettled Answers = "settled"
+
+	// AnswersRepeated is a participant behind a proxy that repeats calls. Every refusal leaves a doubt.
+	AnswersRepeated Answers = "repeated"
+)
+
+// WithAnswers declares what may be believed of the answers of the participant that serves a service. By default the
+// orchestrator finds it out: a participant that has ever marked an answer is proven for good, and one that doesn't know
+// treaty.v1.ParticipantService is plain. Declare a participant to take that back.
+func WithAnswers(service string, answers Answers) Option {
+	return func(s *settings) {
+		if s.answers == nil {
+			s.answers = make(map[string]Answers)
+		}
+		s.answers[service] = answers
+	}
 }
 
 // WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means

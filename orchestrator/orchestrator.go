@@ -44,7 +44,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [5]error
+	var errs [6]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -52,6 +52,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	o.tls, errs[2] = o.settings.serverTLS()
 	errs[3] = o.settings.checkRetention()
 	errs[4] = stores.Check(o.settings.store)
+	errs[5] = o.settings.checkName()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

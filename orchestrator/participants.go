@@ -51,7 +51,33 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 		}
 		out[i].Services = append(out[i].Services, p.service)
 	}
+	for service, answers := range s.answers {
+		errs = append(errs, declare(out, service, answers))
+	}
 	return out, errors.Join(errs...)
+}
+
+// declare sets what may be believed of the participant that serves a service.
+func declare(participants []dispatch.Participant, service string, answers Answers) error {
+	kinds := map[Answers]dispatch.Answers{
+		AnswersProven: dispatch.AnswersProven, AnswersPlain: dispatch.AnswersPlain,
+		AnswersSettled: dispatch.AnswersSettled, AnswersRepeated: dispatch.AnswersRepeated,
+	}
+	kind, known := kinds[answers]
+	if !known {
+		return fmt.Errorf("the answers of %s can't be %q: want proven, plain, settled or repeated", service, answers)
+	}
+	i := slices.IndexFunc(participants, func(p dispatch.Participant) bool {
+		return slices.Contains(p.Services, service)
+	})
+	if i < 0 {
+		return fmt.Errorf("the answers of %s are declared, but no participant is configured for it", service)
+	}
+	if before := participants[i].Answers; before != dispatch.AnswersAuto && before != kind {
+		return fmt.Errorf("the participant %s has two kinds of answers: declare one", participants[i].Target)
+	}
+	participants[i].Answers = kind
+	return nil
 }
 
 func (s *settings) plaintext() dispatch.Plaintext {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,16 +54,21 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 
-	r := running{logger: o.logger}
+	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
 		return err
 	}
-	if r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{}); err != nil {
+	if r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{Name: o.settings.name}); err != nil {
+		return err
+	}
+	memory, err := newParticipantMemory(ctx, r.store)
+	if err != nil {
 		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{
 		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Discovery: broadcasts(o.catalog),
+		Self: r.self(), Memory: memory,
 	})
 	if err != nil {
 		return err
@@ -78,15 +84,16 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	})
 	r.engine, err = engine.New(engine.Config{
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
-		Logger:    o.logger,
+		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 	})
 	if err != nil {
 		return err
 	}
 	children.SetEngine(r.engine)
+	close(r.engineSet)
 	r.server, err = server.New(server.Config{
-		Engine: server.Drive(r.engine), Store: r.store, Catalog: o.catalog, Definitions: definitions,
+		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog, Definitions: definitions,
 		Telemetry: r.telemetry, Logger: o.logger, TLS: o.tls,
 	})
 	if err != nil {
@@ -158,7 +165,7 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 		return fmt.Errorf("recovering sagas: %w", err)
 	}
 	if ctx.Err() == nil {
-		r.server.SetReady()
+		r.recovered()
 		o.logger.InfoContext(ctx, "serving", "address", listener.Addr().String(), "transport", o.settings.transport(),
 			"store", r.store.Name(), "recovered", recovered, "services", r.server.Services())
 		if o.settings.ready != nil {
@@ -186,6 +193,11 @@ type running struct {
 	engine     *engine.Engine
 	server     *server.Server
 	serving    chan struct{} // closed when the server has stopped; nil before it was started
+	engineSet  chan struct{} // closed when engine is set
+
+	mu        sync.Mutex
+	condition error // why the engine drives no saga, or nil
+	ready     bool  // all open sagas have been recovered
 }
 
 // stop stops what was started, in an order that loses nothing: first the calls, then the attempts, then the store.
@@ -196,7 +208,9 @@ func (r *running) stop() error {
 		r.server.Drain(ctx)
 		cancel()
 	}
-	if r.engine != nil {
+	if r.engine == nil {
+		close(r.engineSet) // those who wait for it find none
+	} else {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		r.engine.Stop(ctx)
 		cancel()

@@ -44,7 +44,9 @@ type customers struct {
 	panics bool
 }
 
-func (s customers) ChangeAddress(context.Context, *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+func (s customers) ChangeAddress(
+	context.Context, *customerv1.ChangeAddressRequest,
+) (*customerv1.AddressChanged, error) {
 	if s.panics {
 		panic("oh")
 	}
@@ -62,7 +64,10 @@ func TestMarks(t *testing.T) {
 		{"a reply", customers{}, ""},
 		{"a refusal", customers{err: refusal}, "attempt"},
 		{"a stored refusal", customers{err: participant.Settle(refusal)}, "settled"},
-		{"a stored refusal that the handler has wrapped", customers{err: errors.Join(participant.Settle(refusal))}, "settled"},
+		{
+			"a stored refusal that the handler has wrapped", customers{err: errors.Join(participant.Settle(refusal))},
+			"settled",
+		},
 		{"a stored refusal that the handler has replaced", customers{err: status.Error(codes.Internal, "oh")}, "attempt"},
 		{"an error without a status", customers{err: errors.New("oh")}, "attempt"},
 		{"a panic", customers{panics: true}, "attempt"},
@@ -176,8 +181,8 @@ func TestCallers(t *testing.T) {
 		{"a person's call from elsewhere", participant.Trust{}, address("192.0.2.1:1"), false, codes.OK},
 		{"a command from elsewhere, when all are believed", participant.Believe(participant.AnyCaller),
 			address("192.0.2.1:1"), true, codes.OK},
-		{"a command from this machine without the identity", participant.Believe("orchestrator"), address("127.0.0.1:1"), true,
-			codes.Unauthenticated},
+		{"a command from this machine without the identity", participant.Believe("orchestrator"),
+			address("127.0.0.1:1"), true, codes.Unauthenticated},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: test.from})

@@ -44,7 +44,9 @@ func (c *Completer) Complete(ctx context.Context, command Command, reply proto.M
 }
 
 // Refuse completes a command with a refusal: the command was certainly not executed. The refusal is an error made by
-// the function [Refuse], with a code that refuses. In all other respects, this method is like Complete.
+// the function [Refuse], with a code that refuses. Wrap it with [Settle] if it was stored before, as inbox.Refuse does:
+// otherwise the orchestrator must assume that another attempt of the command was executed. In all other respects, this
+// method is like Complete.
 func (c *Completer) Refuse(ctx context.Context, command Command, refusal error) error {
 	s, ok := status.FromError(refusal)
 	if !ok || s.Code() == codes.OK {
@@ -57,7 +59,7 @@ func (c *Completer) Refuse(ctx context.Context, command Command, refusal error) 
 	}
 	failure := &treatyv1.Failure{Code: int32(s.Code()), Message: s.Message(), Details: s.Proto().GetDetails()}
 	return c.complete(ctx, command, &treatyv1.CompleteStepRequest{
-		How: &treatyv1.CompleteStepRequest_Refusal{Refusal: failure},
+		How: &treatyv1.CompleteStepRequest_Refusal{Refusal: failure}, Settled: IsSettled(refusal),
 	})
 }
 

@@ -21,8 +21,8 @@ type Keeper interface {
 	// nothing was. told is nil if the orchestrator only sent its epoch.
 	Hear(ctx context.Context, caller Caller, told *treatyv1.DescribeRequest) (*treatyv1.HeardScope, error)
 
-	// ListCommands returns a page of what is known about commands of the caller's scope, in the order of their command
-	// ids and directions. Commands without a scope, which older orchestrators sent, belong to every scope.
+	// ListCommands returns a page of what is known about commands of the caller's scope, in any order. Commands without
+	// a scope, which older orchestrators sent, belong to every scope.
 	ListCommands(
 		ctx context.Context, caller Caller, request *treatyv1.ListCommandsRequest,
 	) (*treatyv1.ListCommandsResponse, error)

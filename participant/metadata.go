@@ -99,7 +99,10 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 			return Command{}, false, fmt.Errorf("metadata %s: %d values, want one", key, n)
 		}
 	}
-	c := Command{CommandID: first(md, CommandIDKey), Saga: first(md, SagaKey), Direction: Direction(first(md, DirectionKey)), Attempt: 1}
+	c := Command{
+		CommandID: first(md, CommandIDKey), Saga: first(md, SagaKey), Direction: Direction(first(md, DirectionKey)),
+		Attempt: 1,
+	}
 	saga, _, ok := wire.SplitStep(c.CommandID)
 	if !ok || len(c.CommandID) > wire.MaxCommandID {
 		return Command{}, false, fmt.Errorf(

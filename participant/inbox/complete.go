@@ -62,7 +62,8 @@ func Complete[R proto.Message](
 // is nothing to undo. Its effect is committed together with the refusal, at most once. From then on, duplicates get the
 // refusal. A compensation is forgotten instead, so that an operator can send it again.
 //
-// Otherwise Refuse is like [Complete]. ErrCompleted says that the command was executed.
+// Otherwise Refuse is like [Complete]. ErrCompleted says that the command was executed. Inform the orchestrator with
+// completer.Refuse(ctx, command, participant.Settle(refusal)).
 func Refuse(
 	ctx context.Context, in *Inbox, command participant.Command, refusal error, handler func(tx *sql.Tx) error,
 ) error {

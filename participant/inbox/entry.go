@@ -23,7 +23,28 @@ type entry struct {
 // seen is what the ledger holds about one command.
 type seen struct {
 	action, compensation *entry
-	epoch                uint64 // The saga's highest.
+	epoch                uint64 // The highest of the scope, or of the saga if the command has no scope.
+	horizon              time.Time
+}
+
+// other returns the entry of the command id that is for another request than a call, or nil. An entry or a call without
+// a digest, from an older orchestrator, matches everything. The digest is the action's for both directions.
+func (s seen) other(command participant.Command, method string) *entry {
+	for _, e := range []*entry{s.action, s.compensation} {
+		switch {
+		case e == nil:
+		case e.command.Direction == command.Direction && e.method != "" && method != "" && e.method != method,
+			e.command.RequestDigest != "" && command.RequestDigest != "" &&
+				e.command.RequestDigest != command.RequestDigest:
+			return e
+		}
+	}
+	return nil
+}
+
+// purged reports whether the rows of a command may have been purged.
+func (s seen) purged(command participant.Command) bool {
+	return s.action == nil && s.compensation == nil && !command.Start.IsZero() && command.Start.Before(s.horizon)
 }
 
 func (s seen) in(d participant.Direction) *entry {
@@ -38,7 +59,9 @@ func (s seen) hasEffect() bool {
 	return s.action != nil && (s.action.verdict == Executed || s.action.verdict == Accepted)
 }
 
-func (e *entry) refused() bool { return e.verdict == Refused || e.verdict == RefusedLate }
+func (e *entry) refused() bool {
+	return e.verdict == Refused || e.verdict == RefusedLate || e.verdict == Closed
+}
 
 // refusal returns the stored refusal.
 func (e *entry) refusal() error {

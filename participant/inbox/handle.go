@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -38,9 +41,14 @@ import (
 //   - A duplicate gets the stored answer.
 //   - The compensation of an action that had no effect, because it never arrived or was refused, is a durable no-op
 //     with an empty reply. The compensation of an accepted action does run its handler.
-//   - An action that arrives after its compensation is refused with FAILED_PRECONDITION and ReasonCompensatedBefore.
-//   - A call with a lower fencing epoch than an earlier call for the same saga is answered with ABORTED and
-//     ReasonStaleEpoch.
+//   - An action whose compensation has arrived is refused with FAILED_PRECONDITION and ReasonCompensatedBefore, also if
+//     it was executed before. One that its orchestrator has closed is refused with ReasonClosedBefore.
+//   - A call with a lower fencing epoch than an earlier call of the same scope is answered with ABORTED and
+//     ReasonStaleEpoch. A higher one is stored before anything else, and stays whatever the call comes to.
+//   - A call for another request than that of an earlier call with the same command id is answered with INTERNAL and
+//     ReasonOtherRequest, and a call of which it is no longer known whether it was handled before with ReasonPurged.
+//
+// A stored refusal of an action is settled, see participant.Settle: it holds for every attempt.
 //
 // An action and its compensation that arrive at the same time are handled one after the other. A call that isn't made
 // for a saga runs the handler in a transaction and stores nothing.
@@ -112,9 +120,33 @@ func (h *handling) ended(ctx context.Context, err error) error {
 }
 
 func (h *handling) handle(ctx context.Context, handler run) (answer []byte, err error) {
+	if h.inSaga {
+		if err := participant.CheckEpoch(h.command.Epoch, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		answer, raise, err := h.tryHandle(ctx, handler)
+		if !raise {
+			return answer, err
+		}
+		// The scope's epoch is raised first, and stays whatever the handler comes to.
+		caller := participant.Caller{Scope: h.command.Scope, Epoch: h.command.Epoch}
+		if _, err := h.inbox.Hear(ctx, caller, nil); err != nil {
+			if status.Code(err) == codes.Aborted {
+				h.verdict = Stale
+				h.report(ctx)
+			}
+			return nil, err
+		}
+	}
+}
+
+// tryHandle handles the call, unless the scope's epoch has to be raised before.
+func (h *handling) tryHandle(ctx context.Context, handler run) (answer []byte, raise bool, err error) {
 	tx, done, err := h.inbox.ledger.begin(ctx, h.inbox.db, h.command.CommandID)
 	if err != nil {
-		return nil, unavailable("beginning a transaction", err)
+		return nil, false, unavailable("beginning a transaction", err)
 	}
 	defer done()
 	// This also runs if the handler panics. After the commit it does nothing.
@@ -122,34 +154,43 @@ func (h *handling) handle(ctx context.Context, handler run) (answer []byte, err 
 
 	if !h.inSaga {
 		if answer, err = handler(tx); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		return answer, commit(tx)
+		return answer, false, commit(tx)
 	}
 	known, err := h.inbox.ledger.look(ctx, tx, h.command)
 	if err != nil {
-		return nil, unavailable("looking the command up", err)
+		return nil, false, unavailable("looking the command up", err)
+	}
+	if h.command.Scope != "" && h.command.Epoch > known.epoch {
+		return nil, true, nil
 	}
 	answer, err = h.decide(ctx, tx, known, handler)
 	if h.verdict != "" {
 		h.report(ctx)
 	}
-	return answer, err
+	return answer, false, err
 }
 
 // decide finds the verdict and acts on it. It leaves the verdict empty if nothing was committed.
 func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler run) ([]byte, error) {
 	before := known.in(h.command.Direction)
+	other := known.other(h.command, h.method)
+	undone := h.command.Direction == participant.Action && known.compensation != nil
 	switch {
 	case h.command.Epoch < known.epoch:
 		h.verdict = Stale
-		return nil, refusal(codes.Aborted, ReasonStaleEpoch,
-			fmt.Sprintf("%s was sent under epoch %d, which epoch %d has replaced",
-				h.command.CommandID, h.command.Epoch, known.epoch))
+		return nil, stale(h.command.CommandID, h.command.Epoch, known.epoch)
+	case other != nil:
+		h.verdict = OtherRequest
+		return nil, otherRequest(h.command, other)
 	case before != nil:
-		return h.repeat(ctx, tx, before, known)
-	case h.command.Direction == participant.Action && known.compensation != nil:
+		return h.repeat(ctx, tx, before, undone)
+	case undone:
 		return nil, h.store(ctx, tx, RefusedLate, nil, compensatedBefore(h.command))
+	case known.purged(h.command):
+		h.verdict = Purged
+		return nil, purgedBefore(h.command)
 	case h.command.Direction == participant.Compensation && !known.hasEffect():
 		return nil, h.store(ctx, tx, NullCompensated, nil, nil)
 	default:
@@ -157,12 +198,8 @@ func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler r
 	}
 }
 
-// repeat answers a duplicate.
-func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, known seen) ([]byte, error) {
-	if before.method != h.method && before.method != "" && h.method != "" {
-		return nil, status.Errorf(codes.Internal, "%s (%s) was sent to %s before and to %s now",
-			h.command.CommandID, h.command.Direction, before.method, h.method)
-	}
+// repeat answers a duplicate. An action that was compensated is refused, whatever it was answered before.
+func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, undone bool) ([]byte, error) {
 	if err := h.inbox.ledger.duplicate(ctx, tx, h.command); err != nil {
 		return nil, unavailable("counting a duplicate", err)
 	}
@@ -171,22 +208,51 @@ func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, known 
 	}
 	h.verdict = Duplicate
 	switch {
-	case before.verdict == Accepted && h.command.Direction == participant.Action && known.compensation != nil:
-		h.verdict = RefusedLate // It was never completed, and its compensation has undone what the acceptance did.
-		return nil, compensatedBefore(h.command)
+	case undone:
+		if before.verdict != RefusedLate {
+			h.verdict = RefusedLate
+		}
+		return nil, participant.Settle(compensatedBefore(h.command))
 	case before.verdict == Accepted:
 		return nil, participant.Pending(before.wait())
 	case before.refused():
-		return nil, before.refusal()
+		return nil, participant.Settle(before.refusal())
 	default:
 		return before.answer, nil
 	}
 }
 
-// compensatedBefore refuses an action whose compensation came first.
+// compensatedBefore refuses an action whose compensation has arrived.
 func compensatedBefore(command participant.Command) error {
-	return refusal(codes.FailedPrecondition, ReasonCompensatedBefore,
-		command.CommandID+" was compensated before it arrived or was completed")
+	return refusal(codes.FailedPrecondition, ReasonCompensatedBefore, command.CommandID+" was compensated", nil)
+}
+
+// closedBefore refuses an action that its orchestrator has closed.
+func closedBefore(command participant.Command) error {
+	return refusal(codes.FailedPrecondition, ReasonClosedBefore,
+		command.CommandID+" was closed by its orchestrator before it arrived", nil)
+}
+
+// stale refuses a call of an orchestrator process that was replaced.
+func stale(what string, epoch, known uint64) error {
+	return refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, which epoch %d has replaced",
+		what, epoch, known), map[string]string{wire.ErrorEpoch: strconv.FormatUint(known, 10)})
+}
+
+// otherRequest refuses a command whose id is known for another request.
+func otherRequest(command participant.Command, known *entry) error {
+	return refusal(codes.Internal, ReasonOtherRequest, fmt.Sprintf(
+		"another request is known under %s: %s %s, with the digest %q", command.CommandID, known.method,
+		known.command.Direction, known.command.RequestDigest),
+		map[string]string{
+			wire.ErrorMethod: strings.TrimPrefix(known.method, "/"), wire.ErrorDigest: known.command.RequestDigest,
+		})
+}
+
+// purgedBefore refuses a command whose row may have been purged.
+func purgedBefore(command participant.Command) error {
+	return refusal(codes.Internal, ReasonPurged, "it is no longer known what became of "+command.CommandID+
+		": its orchestrator had said that it sends no more commands of sagas that started before it", nil)
 }
 
 // execute runs the handler. The effect of a refused action is rolled back to a savepoint, so that no other transaction
@@ -231,7 +297,7 @@ func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answe
 		return err
 	}
 	h.verdict = verdict
-	return refused
+	return participant.Settle(refused)
 }
 
 func marshalRefusal(command participant.Command, refused error) ([]byte, error) {
@@ -286,8 +352,10 @@ func methodOf(ctx context.Context) string {
 	return method
 }
 
-func refusal(code codes.Code, reason, message string) error {
-	s, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Domain: wire.ErrorDomain, Reason: reason})
+func refusal(code codes.Code, reason, message string, more map[string]string) error {
+	s, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{
+		Domain: wire.ErrorDomain, Reason: reason, Metadata: more,
+	})
 	if err != nil {
 		return status.Error(code, message)
 	}

@@ -23,18 +23,27 @@ type Inbox struct {
 	ledger   ledger
 	options  Options
 	verdicts metric.Int64Counter
+	kept     []string // methods
 	recorded atomic.Int64
 	purged   atomic.Int64 // The sequence number up to which the last purge looked.
 }
 
 // Options configure an inbox.
 type Options struct {
-	// Retention is how long a command's rows are kept after the newest of them. 0 keeps them forever.
+	// Retention is how long a command's rows are kept at least, after the newest of them. 0 keeps them forever.
 	//
-	// A duplicate that arrives after its row was purged is executed again, and a compensation that arrives after its
-	// action's row was purged does nothing. So the retention must be longer than any saga can last, including suspended
-	// sagas and sagas that wait for a participant that is down: months rather than days.
+	// A row is purged when it is older than the retention and the orchestrator has said, at least every hour, that it
+	// sends no more commands of the row's saga. A command whose row may have been purged isn't executed; it is answered
+	// with INTERNAL and ReasonPurged. So any retention is safe. A longer one keeps the ledger readable for people.
+	//
+	// Orchestrators of earlier versions say nothing. Rows of their commands are purged by the retention alone, so while
+	// there are such orchestrators, it must be longer than any saga can last: months rather than days.
 	Retention time.Duration
+
+	// Methods are the full names of the services or methods whose handlers use this inbox for every command, such as
+	// "acme.card.v1.CardService" or "acme.card.v1.CardService/IssueCard". Of these, an orchestrator may ask what became of
+	// a command. A service stands for all methods in its contract.
+	Methods []string
 }
 
 // ledger stores an inbox's rows in one kind of database. Methods with a tx are called in a transaction that begin
@@ -65,14 +74,25 @@ type ledger interface {
 	// duplicate counts a duplicate and stores its epoch if it is higher.
 	duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error
 
-	// purge looks at a batch of rows after a sequence number. It deletes the commands among them that aren't pending
-	// and whose newest row is older than before. It returns how many rows it deleted and the last sequence number that
-	// it looked at, which is 0 if there was no row.
+	// scope returns what is known of a scope, or nil.
+	scope(ctx context.Context, tx *sql.Tx, name string) (*scopeRow, error)
+
+	// putScope stores what is known of a scope.
+	putScope(ctx context.Context, tx *sql.Tx, row *scopeRow) error
+
+	// list calls yield for the rows of a scope and those without one. They are the rows of a saga after a command id and
+	// direction, in their order, if saga isn't empty; and otherwise those last changed at or after a time, with a sequence
+	// number greater than after, in the order of these. It stops after limit rows.
+	list(ctx context.Context, tx *sql.Tx, selection listSelection, yield func(*listedRow) error) error
+
+	// purge looks at a batch of rows after a sequence number. It deletes the commands among them that aren't pending,
+	// whose newest row is older than before, and whose saga started before the horizon of its scope, if it has one. It
+	// returns how many rows it deleted and the last sequence number that it looked at, which is 0 if there was no row.
 	purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error)
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {
-	verdicts, err := otel.Meter(scope).Int64Counter("treaty.inbox.verdicts",
+	verdicts, err := otel.Meter(meterName).Int64Counter("treaty.inbox.verdicts",
 		metric.WithDescription("Commands by the inbox's verdict."), metric.WithUnit("{command}"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox: %w", err)
@@ -80,10 +100,14 @@ func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbo
 	if err := l.create(ctx, db); err != nil {
 		return nil, fmt.Errorf("opening the inbox: creating its table: %w", err)
 	}
-	return &Inbox{db: db, ledger: l, options: options, verdicts: verdicts}, nil
+	kept, err := keptMethods(options.Methods)
+	if err != nil {
+		return nil, fmt.Errorf("opening the inbox: %w", err)
+	}
+	return &Inbox{db: db, ledger: l, options: options, verdicts: verdicts, kept: kept}, nil
 }
 
-const scope = "github.com/treatyhq/treaty/participant/inbox"
+const meterName = "github.com/treatyhq/treaty/participant/inbox"
 
 // ActionReply reads the reply of the action that a compensation undoes into out. Use it if the request doesn't contain
 // the reply because the orchestrator never received it. Call it in the handler of the compensation, with the handler's
@@ -110,9 +134,9 @@ func ActionReply(ctx context.Context, in *Inbox, tx *sql.Tx, out proto.Message) 
 	return true, nil
 }
 
-// Purge deletes the commands whose newest row is older than before. It deletes one batch at a time, until none is left
-// or ctx ends, and keeps pending commands. It returns how many rows it deleted. See Options.Retention for the
-// consequences.
+// Purge deletes the commands whose newest row is older than before, and whose saga sends no more commands as far as its
+// orchestrator has said so. It deletes one batch at a time, until none is left or ctx ends, and keeps pending commands.
+// It returns how many rows it deleted. See Options.Retention for the consequences.
 func Purge(ctx context.Context, in *Inbox, before time.Time) (int64, error) {
 	var total, after int64
 	for {

@@ -31,6 +31,8 @@ type service struct {
 	inbox *inbox.Inbox
 }
 
+const changeAddress = "acme.customer.v1.CustomerService/ChangeAddress"
+
 const effectsTable = `CREATE TABLE IF NOT EXISTS effects (
 	n INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT, direction TEXT)`
 
@@ -44,7 +46,7 @@ func open(t *testing.T, path string) *service {
 	if _, err := db.ExecContext(t.Context(), effectsTable); err != nil {
 		t.Fatal(err)
 	}
-	in, err := inbox.OpenSQLite(t.Context(), db, inbox.Options{})
+	in, err := inbox.OpenSQLite(t.Context(), db, inbox.Options{Methods: []string{changeAddress}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +62,16 @@ const insertEffect = `INSERT INTO effects (command_id, direction) VALUES ('sagas
 type call struct {
 	direction participant.Direction
 	epoch     uint64
+	scope     string
+	digest    string
+	start     time.Time
 	fails     error // what the handler returns after its effect
 }
 
 func (s *service) call(ctx context.Context, commandID string, c call) (string, error) {
 	saga, _, _ := strings.Cut(commandID, "/steps/")
 	ctx = participant.NewContext(ctx, participant.Command{Saga: saga, CommandID: commandID, Direction: c.direction,
-		Attempt: 1, Epoch: c.epoch})
+		Attempt: 1, Epoch: c.epoch, Scope: c.scope, RequestDigest: c.digest, Start: c.start})
 	effect := func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, commandID,
 			c.direction)
@@ -180,7 +185,7 @@ func TestSequences(t *testing.T) {
 		{"undone", []call{action, undo}, []answer{executed, undone}, []string{"action", "compensation"}},
 		{"undone twice", []call{action, undo, undo}, []answer{executed, undone, undoneAgain},
 			[]string{"action", "compensation"}},
-		{"late duplicate after the undo", []call{action, undo, action}, []answer{executed, undone, again},
+		{"late duplicate after the undo", []call{action, undo, action}, []answer{executed, undone, late},
 			[]string{"action", "compensation"}},
 		{"undo without action", []call{undo}, []answer{noop}, nil},
 		{"undo without action, twice", []call{undo, undo}, []answer{noop, undoneAgain}, nil},
@@ -189,7 +194,7 @@ func TestSequences(t *testing.T) {
 		{"undo again after the late action", []call{undo, action, undo}, []answer{noop, late, undoneAgain}, nil},
 		{"refused", []call{refused}, []answer{closed}, nil},
 		{"refused stays refused", []call{refused, action}, []answer{closed, closedAgain}, nil},
-		{"undo of a refused action", []call{refused, undo, action}, []answer{closed, noop, closedAgain}, nil},
+		{"undo of a refused action", []call{refused, undo, action}, []answer{closed, noop, late}, nil},
 		{"not executed, then executed", []call{busy, conflict, broken, action},
 			[]answer{{"Unavailable", ""}, {"Aborted", ""}, {"Unknown", ""}, executed}, []string{"action"}},
 		{"not executed, then undone", []call{busy, undo, action}, []answer{{"Unavailable", ""}, noop, late}, nil},
@@ -261,6 +266,9 @@ func checkOrder(t *testing.T, s *service, commandID string, calls []call) {
 		answer, d := describe(reply, err), 0
 		if c.direction == participant.Compensation {
 			d = 1
+		}
+		if d == 0 && first[1] != "" && strings.Contains(answer, "COMPENSATED_BEFORE") {
+			continue // whatever it was answered before
 		}
 		if first[d] == "" {
 			first[d] = answer

@@ -15,9 +15,15 @@ import (
 
 // SQLiteSchema is the ledger's table in SQLite. A participant in another language creates the same table.
 //
-// The column sequence is the order of the transactions. reply is the serialized reply. For "refused" and "refused-late"
-// it is the serialized google.rpc.Status, and for "accepted" a decimal number of seconds. executed_at is in
-// microseconds since 1970. duplicates counts the calls that got the stored answer.
+// The column sequence is the order of the transactions. reply is the serialized reply. For "refused", "refused-late"
+// and "closed" it is the serialized google.rpc.Status, and for "accepted" a decimal number of seconds. executed_at is
+// when the row was stored, or the accepted command was completed, and saga_start is treaty-start, both in microseconds
+// since
+// 1970. duplicates counts the calls that got the stored answer. scope, saga_start and request_digest are empty or 0 for
+// commands of orchestrators that don't send them.
+//
+// The second table has a row for each scope: its highest epoch, and what its orchestrator says about itself with
+// Describe. horizon and heard_at are in microseconds since 1970, or 0.
 const SQLiteSchema = `
 CREATE TABLE IF NOT EXISTS treaty_inbox (
 	sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -25,15 +31,26 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
 	method      TEXT    NOT NULL,
 	verdict     TEXT    NOT NULL CHECK (
-		verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
+		verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late', 'closed')),
 	reply       BLOB    NOT NULL,
 	epoch       INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
 	executed_at INTEGER NOT NULL,
 	duplicates  INTEGER NOT NULL DEFAULT 0,
+	scope          TEXT    NOT NULL DEFAULT '',
+	saga_start     INTEGER NOT NULL DEFAULT 0,
+	request_digest TEXT    NOT NULL DEFAULT '',
 	UNIQUE (command_id, direction)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
+CREATE TABLE IF NOT EXISTS treaty_inbox_scopes (
+	scope    TEXT    PRIMARY KEY NOT NULL,
+	epoch    INTEGER NOT NULL,
+	position INTEGER NOT NULL,
+	store_id TEXT    NOT NULL,
+	horizon  INTEGER NOT NULL,
+	heard_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 `
 
 // SQLiteDSN returns the data source name, for [sql.Open], of a participant's SQLite database in the file at path. It
@@ -72,13 +89,20 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 }
 
 func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant.Command) (found seen, err error) {
-	// Read all rows of the saga, to find its highest epoch. They lie between "{saga}/steps/" and "{saga}/steps0",
-	// because '0' follows '/'.
-	after := wire.JoinStep(command.Saga, "")
-	before := after[:len(after)-1] + "0"
+	scope, err := l.scope(ctx, tx, command.Scope)
+	if err != nil {
+		return seen{}, err
+	}
+	first, last := command.CommandID, command.CommandID
+	if command.Scope == "" {
+		// Without a scope, the epoch is that of the saga, so read all of its rows.
+		first, last = sagaRange(command.Saga)
+	} else if scope != nil {
+		found.epoch, found.horizon = scope.epoch, scope.horizon
+	}
 	rows, err := tx.QueryContext(ctx, `
-		SELECT command_id, direction, method, verdict, CASE command_id WHEN ? THEN reply END, epoch FROM treaty_inbox
-		WHERE command_id > ? AND command_id < ?`, command.CommandID, after, before)
+		SELECT command_id, direction, method, verdict, CASE command_id WHEN ?1 THEN reply END, epoch, request_digest
+		FROM treaty_inbox WHERE command_id >= ?2 AND command_id <= ?3`, command.CommandID, first, last)
 	if err != nil {
 		return seen{}, err
 	}
@@ -86,10 +110,12 @@ func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant
 	for rows.Next() {
 		var e entry
 		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.verdict, &e.answer,
-			&e.command.Epoch); err != nil {
+			&e.command.Epoch, &e.command.RequestDigest); err != nil {
 			return seen{}, err
 		}
-		found.epoch = max(found.epoch, e.command.Epoch)
+		if command.Scope == "" {
+			found.epoch = max(found.epoch, e.command.Epoch)
+		}
 		switch {
 		case e.command.CommandID != command.CommandID:
 		case e.command.Direction == participant.Action:
@@ -107,11 +133,11 @@ func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
 		answer = []byte{}
 	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at,
+			scope, saga_start, request_digest)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.command.CommandID, e.command.Direction, e.method, e.verdict, answer, int64(e.command.Epoch),
-		e.command.Attempt,
-		time.Now().UnixMicro())
+		e.command.Attempt, time.Now().UnixMicro(), e.command.Scope, micros(e.command.Start), e.command.RequestDigest)
 	return err
 }
 
@@ -179,6 +205,9 @@ func (l *sqliteLedger) purge(
 		DELETE FROM treaty_inbox WHERE command_id IN (
 			SELECT DISTINCT command_id FROM treaty_inbox AS old WHERE sequence > ? AND sequence <= ?
 			AND (SELECT max(executed_at) FROM treaty_inbox AS newest WHERE newest.command_id = old.command_id) < ?
+			AND NOT EXISTS (
+				SELECT 1 FROM treaty_inbox AS r WHERE r.command_id = old.command_id AND r.scope <> ''
+				AND r.saga_start >= coalesce((SELECT horizon FROM treaty_inbox_scopes AS s WHERE s.scope = r.scope), 0))
 			AND NOT EXISTS (
 				SELECT 1 FROM treaty_inbox AS p WHERE p.command_id = old.command_id AND p.verdict = 'accepted'
 				AND (p.direction = 'compensation' OR NOT EXISTS (

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// create creates the table unless it exists. A table from before commands could be accepted is replaced and its rows
-// are copied, because SQLite can't change a CHECK constraint.
+// create creates the tables unless they exist. A table of an earlier version is replaced and its rows are copied,
+// because SQLite can't change a CHECK constraint.
 func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) (err error) {
 	if s, err := schemaOf(ctx, db); err != nil || s == schemaPresent {
 		return err
@@ -60,7 +60,7 @@ func schemaOf(ctx context.Context, db interface {
 		return schemaAbsent, nil
 	case err != nil:
 		return schemaAbsent, err
-	case strings.Contains(table, "'accepted'"):
+	case strings.Contains(table, "'closed'"):
 		return schemaPresent, nil
 	default:
 		return schemaOld, nil

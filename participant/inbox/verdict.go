@@ -1,10 +1,16 @@
 package inbox
 
+import (
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+)
+
 // Verdict is what the inbox did with one call. It is the span attribute "treaty.inbox.verdict" and is counted by the
 // metric "treaty.inbox.verdicts".
 type Verdict string
 
-// The verdicts. All but Duplicate and Stale are also stored in the ledger, in the column "verdict".
+// The verdicts. All but Duplicate, Stale, OtherRequest and Purged are also stored in the ledger, in the column
+// "verdict".
 const (
 	// Executed: the handler ran, or an accepted command was completed. Its effect was committed together with the
 	// reply.
@@ -29,15 +35,35 @@ const (
 	// compensated before it was completed. The handler didn't run.
 	RefusedLate Verdict = "refused-late"
 
+	// Closed: an action that the orchestrator has closed before it arrived, so that it is never executed.
+	Closed Verdict = "closed"
+
 	// Stale: a call from an orchestrator process that was replaced. The handler didn't run and nothing was stored.
 	Stale Verdict = "stale"
+
+	// OtherRequest: a call under the command id of another request. The handler didn't run and nothing was stored.
+	OtherRequest Verdict = "other-request"
+
+	// Purged: a command whose row may have been purged, so that it isn't known what became of it. The handler didn't run
+	// and nothing was stored.
+	Purged Verdict = "purged"
 )
 
-// The reasons of the inbox's own refusals, in an ErrorInfo with the domain "treaty".
-const (
-	// ReasonCompensatedBefore comes with FAILED_PRECONDITION: the action arrived after its compensation.
-	ReasonCompensatedBefore = "COMPENSATED_BEFORE"
+// The reasons of the inbox's own errors, in an ErrorInfo with the domain "treaty".
+var (
+	// ReasonCompensatedBefore comes with FAILED_PRECONDITION: the action's compensation arrived before it, or has undone
+	// it.
+	ReasonCompensatedBefore = wire.Reason(treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BEFORE)
+
+	// ReasonClosedBefore comes with FAILED_PRECONDITION: the orchestrator has closed the action before it arrived.
+	ReasonClosedBefore = wire.Reason(treatyv1.ErrorReason_ERROR_REASON_CLOSED_BEFORE)
 
 	// ReasonStaleEpoch comes with ABORTED: the call was sent under an outdated fencing epoch.
-	ReasonStaleEpoch = "STALE_EPOCH"
+	ReasonStaleEpoch = wire.Reason(treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH)
+
+	// ReasonOtherRequest comes with INTERNAL: another request is known under the command id.
+	ReasonOtherRequest = wire.Reason(treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST)
+
+	// ReasonPurged comes with INTERNAL: it is no longer known what became of the command.
+	ReasonPurged = wire.Reason(treatyv1.ErrorReason_ERROR_REASON_PURGED)
 )

@@ -10,11 +10,17 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
+// keptServices are the services all of whose commands go through the inbox.
+var keptServices = []string{
+	cardv1.CardService_ServiceDesc.ServiceName, privacyv1.UserDataService_ServiceDesc.ServiceName,
+}
+
 func main() {
 	process.Main(process.Service{
 		Name:     "card",
 		Listen:   "127.0.0.1:7104",
 		Database: sqlitedb.Params{Migrations: migrations},
+		Kept:     keptServices,
 		Register: register,
 	})
 }

@@ -10,11 +10,17 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
+// keptServices are the services all of whose commands go through the inbox.
+var keptServices = []string{
+	customerv1.CustomerService_ServiceDesc.ServiceName, privacyv1.UserDataService_ServiceDesc.ServiceName,
+}
+
 func main() {
 	process.Main(process.Service{
 		Name:     "customer",
 		Listen:   "127.0.0.1:7101",
 		Database: sqlitedb.Params{Migrations: migrations},
+		Kept:     keptServices,
 		Register: register,
 	})
 }

@@ -181,7 +181,7 @@ func (i *inspector) informOne(ctx context.Context, end ending) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if end.refusal != nil {
-		return i.completer.Refuse(ctx, end.command, end.refusal)
+		return i.completer.Refuse(ctx, end.command, participant.Settle(end.refusal))
 	}
 	return i.completer.Complete(ctx, end.command, end.reply)
 }

@@ -22,12 +22,18 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
+// keptServices are the services all of whose commands go through the inbox.
+var keptServices = []string{
+	identityv1.IdentityService_ServiceDesc.ServiceName, privacyv1.UserDataService_ServiceDesc.ServiceName,
+}
+
 func main() {
 	var s settings
 	process.Main(process.Service{
 		Name:     "identity",
 		Listen:   "127.0.0.1:7102",
 		Database: sqlitedb.Params{Migrations: migrations},
+		Kept:     keptServices,
 		AddFlags: s.addFlags,
 		Register: s.register,
 	})

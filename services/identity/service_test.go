@@ -125,7 +125,7 @@ func TestSequences(t *testing.T) {
 		{"registered", []string{action, action}, []codes.Code{codes.OK, codes.OK}, 1},
 		{"retried", []string{lost, lost, action}, []codes.Code{codes.Unavailable, codes.Unavailable, codes.OK}, 1},
 		{"withdrawn", []string{action, undo, undo}, []codes.Code{codes.OK, codes.OK, codes.OK}, 0},
-		{"late duplicate", []string{action, undo, action}, []codes.Code{codes.OK, codes.OK, codes.OK}, 0},
+		{"late duplicate", []string{action, undo, action}, []codes.Code{codes.OK, codes.OK, codes.FailedPrecondition}, 0},
 		{"given up", []string{lost, undo}, []codes.Code{codes.Unavailable, codes.OK}, 0},
 		{"given up, late action", []string{lost, undo, action, undo}, []codes.Code{codes.Unavailable, codes.OK,
 			codes.FailedPrecondition, codes.OK}, 0},

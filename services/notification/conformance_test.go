@@ -10,22 +10,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	_ "github.com/ncruces/go-sqlite3/driver"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
@@ -88,11 +93,12 @@ func buildNode(t *testing.T) []string {
 type process struct {
 	notificationv1.NotificationServiceClient
 
-	command *exec.Cmd
-	address string
-	health  healthgrpc.HealthClient
-	privacy privacyv1.UserDataServiceClient
-	stderr  bytes.Buffer
+	command   *exec.Cmd
+	address   string
+	health    healthgrpc.HealthClient
+	privacy   privacyv1.UserDataServiceClient
+	questions treatyv1.ParticipantServiceClient
+	stderr    bytes.Buffer
 }
 
 func start(t *testing.T, program []string, path string) *process {
@@ -121,6 +127,7 @@ func start(t *testing.T, program []string, path string) *process {
 	connection := participanttest.Dial(t, address)
 	p.NotificationServiceClient = notificationv1.NewNotificationServiceClient(connection)
 	p.health = healthgrpc.NewHealthClient(connection)
+	p.questions = treatyv1.NewParticipantServiceClient(connection)
 	p.privacy = privacyv1.NewUserDataServiceClient(connection)
 	return p
 }
@@ -177,6 +184,13 @@ func TestConformance(t *testing.T) {
 		return metadata.AppendToOutgoingContext(ctx, participant.CommandIDKey, "sagas/m/steps/6",
 			participant.DirectionKey, "sideways")
 	}
+	ahead := func(ctx context.Context) context.Context {
+		return participant.Command{Saga: "sagas/e", CommandID: "sagas/e/steps/6", Direction: participant.Action, Attempt: 1,
+			Epoch: 1<<63 - 1}.Outgoing(ctx)
+	}
+	lost := func(ctx context.Context) context.Context {
+		return metadata.AppendToOutgoingContext(ctx, participant.SagaKey, "sagas/m")
+	}
 	person := func(ctx context.Context) context.Context { return ctx }
 	invalid := &notificationv1.SendWelcomeRequest{Customer: "customers/1"}
 	calls := []struct {
@@ -196,6 +210,8 @@ func TestConformance(t *testing.T) {
 		{"refused", action("r"), invalid, "InvalidArgument"},
 		{"refused stays refused", action("r"), welcome(), "InvalidArgument"},
 		{"undo of a refused action", undo("r"), welcome(), "OK"},
+		{"an epoch far ahead", ahead, welcome(), "Unauthenticated treaty/EPOCH_AHEAD"},
+		{"metadata without a command id", lost, welcome(), "InvalidArgument"},
 		{"malformed metadata", malformed, welcome(), "InvalidArgument"},
 		{"a person's call", person, welcome(), "OK"},
 		{"a person's bad call", person, invalid, "InvalidArgument"},
@@ -275,6 +291,104 @@ func checkLedger(t *testing.T, path string, want []string) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ledger (-want +got):\n%s", diff)
+	}
+}
+
+// TestQuestions asks both twins what they know, under epochs of a scope.
+func TestQuestions(t *testing.T) {
+	const method = "acme.notification.v1.NotificationService/SendWelcome"
+	digest, other := strings.Repeat("1", 64), strings.Repeat("2", 64)
+	for name, build := range implementations {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, build(t), filepath.Join(t.TempDir(), "notification.db"))
+			command := func(saga string, direction participant.Direction, epoch uint64, digest string) context.Context {
+				return participant.Command{
+					Saga: "sagas/" + saga, CommandID: "sagas/" + saga + "/steps/6", Direction: direction, Attempt: 1,
+					Epoch: epoch, Scope: "/0", RequestDigest: digest, Start: time.UnixMicro(1_000_000).UTC(),
+				}.Outgoing(t.Context())
+			}
+			send := func(ctx context.Context, request *notificationv1.SendWelcomeRequest) string {
+				var trailer metadata.MD
+				_, err := p.SendWelcome(ctx, request, grpc.Trailer(&trailer))
+				return strings.TrimSpace(describe(err) + " " + strings.Join(trailer[participant.AnswerKey], " "))
+			}
+			asking := func(epoch string) context.Context {
+				return metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey, epoch)
+			}
+			closing := func(saga, digest string) string {
+				response, err := p.questions.CloseCommand(asking("5"), &treatyv1.CloseCommandRequest{
+					CommandId: "sagas/" + saga + "/steps/6", Method: method, RequestDigest: digest,
+					SagaStart: timestamppb.New(time.UnixMicro(1_000_000)),
+				})
+				if err != nil {
+					return describe(err)
+				}
+				outcome := response.ProtoReflect().WhichOneof(response.ProtoReflect().Descriptor().Oneofs().Get(0))
+				return string(outcome.Name())
+			}
+			first, err := p.questions.Describe(asking("4"), &treatyv1.DescribeRequest{StoreId: "a", Position: 7})
+			if err != nil || first.GetHeard() != nil || len(first.GetFeatures()) != 3 ||
+				!slices.Contains(first.GetKeptMethods(), method) ||
+				!slices.Contains(first.GetServices(), "acme.notification.v1.NotificationService") ||
+				!slices.Equal(first.GetReceivedKeys(), []string{participant.EpochKey, participant.ScopeKey}) {
+				t.Errorf("at first: %v, %v", first, err)
+			}
+			var got []string
+			for _, step := range []func() string{
+				func() string { return send(command("a", participant.Action, 5, digest), welcome()) },
+				func() string { return send(command("b", participant.Action, 4, digest), welcome()) },
+				func() string { return send(command("a", participant.Action, 5, other), welcome()) },
+				func() string {
+					return send(command("r", participant.Action, 5, digest), &notificationv1.SendWelcomeRequest{})
+				},
+				func() string { return closing("a", digest) },
+				func() string { return closing("a", other) },
+				func() string { return closing("r", digest) },
+				func() string { return closing("c", digest) },
+				func() string { return send(command("c", participant.Action, 5, digest), welcome()) },
+				func() string { return send(command("c", participant.Compensation, 5, digest), welcome()) },
+				func() string { return closing("c", digest) },
+			} {
+				got = append(got, step())
+			}
+			want := []string{
+				"OK", "Aborted treaty/STALE_EPOCH attempt", "Internal treaty/OTHER_REQUEST attempt",
+				"InvalidArgument settled", "executed", "Internal treaty/OTHER_REQUEST", "refused", "closed",
+				"FailedPrecondition treaty/CLOSED_BEFORE settled", "OK", "compensated",
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("answers (-want +got):\n%s", diff)
+			}
+			listed, err := p.questions.ListCommands(asking("5"), &treatyv1.ListCommandsRequest{
+				Sagas: []string{"sagas/a", "sagas/c"},
+			})
+			var rows []string
+			for _, c := range listed.GetCommands() {
+				rows = append(rows, fmt.Sprintf("%s %v %v %d", c.GetCommandId(), c.GetDirection(), c.GetVerdict(),
+					c.GetSagaStart().GetSeconds()))
+			}
+			slices.Sort(rows)
+			if diff := cmp.Diff([]string{
+				"sagas/a/steps/6 STEP_DIRECTION_ACTION COMMAND_VERDICT_EXECUTED 1",
+				"sagas/c/steps/6 STEP_DIRECTION_ACTION COMMAND_VERDICT_CLOSED 1",
+				"sagas/c/steps/6 STEP_DIRECTION_COMPENSATION COMMAND_VERDICT_NULL_COMPENSATED 1",
+			}, rows); err != nil || diff != "" {
+				t.Errorf("listed: %v (-want +got):\n%s", err, diff)
+			}
+			again, err := p.questions.Describe(asking("6"), &treatyv1.DescribeRequest{StoreId: "a", Horizon: timestamppb.Now()})
+			if err != nil || again.GetHeard().GetEpoch() != 5 || again.GetHeard().GetPosition() != 7 ||
+				again.GetHeard().GetStoreId() != "a" {
+				t.Errorf("then: %v, %v", again, err)
+			}
+			if got := send(command("p", participant.Action, 6, digest), welcome()); got !=
+				"Internal treaty/PURGED attempt" {
+				t.Errorf("a command from before the horizon: %s", got)
+			}
+			if _, err := p.questions.Describe(asking("5"), &treatyv1.DescribeRequest{}); describe(err) !=
+				"Aborted treaty/STALE_EPOCH" {
+				t.Errorf("under an epoch that was replaced: %v", err)
+			}
+		})
 	}
 }
 

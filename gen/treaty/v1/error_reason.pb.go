@@ -134,6 +134,9 @@ const (
 	// UNAUTHENTICATED. A participant's answer: the caller isn't an orchestrator that the participant believes. Nothing
 	// was done.
 	ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED ErrorReason = 45
+	// UNAVAILABLE. The saga was lost when the store was restored from a backup. An operator has to decide what becomes of
+	// its effects.
+	ErrorReason_ERROR_REASON_SAGA_LOST ErrorReason = 46
 )
 
 // Enum value maps for ErrorReason.
@@ -185,6 +188,7 @@ var (
 		43: "ERROR_REASON_CLOSED_BEFORE",
 		44: "ERROR_REASON_PURGED",
 		45: "ERROR_REASON_CALLER_NOT_BELIEVED",
+		46: "ERROR_REASON_SAGA_LOST",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -233,6 +237,7 @@ var (
 		"ERROR_REASON_CLOSED_BEFORE":           43,
 		"ERROR_REASON_PURGED":                  44,
 		"ERROR_REASON_CALLER_NOT_BELIEVED":     45,
+		"ERROR_REASON_SAGA_LOST":               46,
 	}
 )
 
@@ -267,7 +272,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xd9\v\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xf5\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -315,7 +320,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_COMPENSATED_BEFORE\x10*\x12\x1e\n" +
 	"\x1aERROR_REASON_CLOSED_BEFORE\x10+\x12\x17\n" +
 	"\x13ERROR_REASON_PURGED\x10,\x12$\n" +
-	" ERROR_REASON_CALLER_NOT_BELIEVED\x10-B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	" ERROR_REASON_CALLER_NOT_BELIEVED\x10-\x12\x1a\n" +
+	"\x16ERROR_REASON_SAGA_LOST\x10.B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

@@ -41,7 +41,7 @@ type ParticipantServiceClient interface {
 	// participant stores what the request says about the scope. The response has the trailer "treaty-answer: done".
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 	// ListCommands returns what the participant's inboxes hold about commands of the caller's scope, without requests and
-	// replies. The rows are in the order of their command ids and directions.
+	// replies. Commands of older orchestrators, which have no scope, belong to every scope. The order isn't specified.
 	ListCommands(ctx context.Context, in *ListCommandsRequest, opts ...grpc.CallOption) (*ListCommandsResponse, error)
 	// CloseCommand returns what became of an action. If nothing did, nothing shall: the action is refused from now on. It
 	// may be repeated.
@@ -105,7 +105,7 @@ type ParticipantServiceServer interface {
 	// participant stores what the request says about the scope. The response has the trailer "treaty-answer: done".
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	// ListCommands returns what the participant's inboxes hold about commands of the caller's scope, without requests and
-	// replies. The rows are in the order of their command ids and directions.
+	// replies. Commands of older orchestrators, which have no scope, belong to every scope. The order isn't specified.
 	ListCommands(context.Context, *ListCommandsRequest) (*ListCommandsResponse, error)
 	// CloseCommand returns what became of an action. If nothing did, nothing shall: the action is refused from now on. It
 	// may be repeated.

@@ -25,7 +25,7 @@ func TestID(t *testing.T) {
 	if id == engine.ChildID(definition, "sagas/a/steps/2") {
 		t.Error("two steps have one child")
 	}
-	if id == engine.NewID(time.Time{}, definition, command) {
+	if id == engine.NewID(time.Time{}, "", definition, command) {
 		t.Error("a client can choose a request id that leads to the child")
 	}
 }

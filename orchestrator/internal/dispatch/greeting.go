@@ -158,8 +158,7 @@ func (g *greeting) describe(ctx context.Context) *greetingProblem {
 	request := &treatyv1.DescribeRequest{
 		ProtocolVersion: protocolVersion, Build: g.self.Build, StoreId: g.self.StoreID, Position: position,
 	}
-	horizon := g.self.Horizon()
-	if !horizon.IsZero() {
+	if horizon := g.horizon(ctx); !horizon.IsZero() {
 		request.Horizon = timestamppb.New(horizon)
 	}
 	keys := g.self.probe()
@@ -172,14 +171,22 @@ func (g *greeting) describe(ctx context.Context) *greetingProblem {
 		return nil
 	}
 	problem := g.conclude(x, response, err, keys)
-	if problem == nil && err == nil && !horizon.IsZero() && g.participant.memory != nil {
-		if err := g.participant.memory.SetHorizon(ctx, g.participant.services, horizon); err != nil {
-			g.logger.Error("storing which horizon a participant was told failed; telling it again later",
-				"participant", g.participant.name, "error", err)
-		}
-	}
 	g.settle(problem)
 	return problem
+}
+
+// horizon returns the horizon to tell, after it was stored that it is told.
+func (g *greeting) horizon(ctx context.Context) time.Time {
+	horizon := g.self.Horizon()
+	if horizon.IsZero() || g.participant.memory == nil {
+		return horizon
+	}
+	if err := g.participant.memory.SetHorizon(ctx, g.participant.services, horizon); err != nil {
+		g.logger.Error("storing which horizon a participant is told failed; it isn't told one now",
+			"participant", g.participant.name, "error", err)
+		return time.Time{}
+	}
+	return horizon
 }
 
 // probe returns metadata with every key that a command has, to find out which ones get through.

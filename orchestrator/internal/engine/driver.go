@@ -19,6 +19,7 @@ import (
 type driver struct {
 	work     *work
 	gate     *gate
+	horizons *horizons
 	register *register
 	loader   *loader
 	writer   *writer
@@ -115,7 +116,11 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if err := d.loader.ensureLoaded(inst, m); err != nil {
 		return nil, err
 	}
-	out, err := inst.machine.Apply(d.config.now(), m.input)
+	now := d.config.now()
+	if _, starts := m.input.(machine.Start); starts {
+		now = d.horizons.startTime(now)
+	}
+	out, err := inst.machine.Apply(now, m.input)
 	if err != nil {
 		d.release(inst)
 		return nil, err

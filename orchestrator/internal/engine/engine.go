@@ -21,6 +21,10 @@ type Config struct {
 	// Participants are asked what they know when the store was restored from a backup. It is needed only then.
 	Participants Participants
 
+	// Changed is called with nil when sagas begin to be driven, and with ErrReplaced or ErrRestoring when they aren't
+	// driven any more or not yet. It must not block. Default: it isn't called.
+	Changed func(condition error)
+
 	// Local returns whether a method starts a child saga of this engine. Nil: no method does.
 	Local func(method string) bool
 
@@ -60,6 +64,7 @@ type Engine struct {
 	work     *work
 	gate     *gate
 	lost     *lostSagas
+	horizons *horizons
 	register *register
 	loader   *loader
 	driver   *driver
@@ -80,6 +85,9 @@ func New(config Config) (*Engine, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	if config.Changed == nil {
+		config.Changed = func(error) {}
+	}
 	if config.now == nil {
 		config.now = time.Now
 	}
@@ -95,11 +103,12 @@ func New(config Config) (*Engine, error) {
 		replies: newReplyEvents(config.Catalog, config.Logger),
 		waker:   e.waker, logger: config.Logger,
 	}
-	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger}
+	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger, changed: config.Changed}
 	e.lost = &lostSagas{store: config.Store, catalog: config.Catalog}
+	e.horizons = &horizons{store: config.Store, now: config.now, logger: config.Logger}
 	sender := &sender{config: e.config, work: e.work, gate: e.gate, loader: e.loader}
 	e.driver = &driver{
-		config: e.config, work: e.work, gate: e.gate, register: e.register, loader: e.loader,
+		config: e.config, work: e.work, gate: e.gate, horizons: e.horizons, register: e.register, loader: e.loader,
 		writer: e.writer, waker: e.waker, sender: sender, notifier: e.notifier,
 	}
 	sender.driver = e.driver

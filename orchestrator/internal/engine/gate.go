@@ -23,6 +23,8 @@ type gate struct {
 	work   *work
 	logger *slog.Logger
 
+	changed func(condition error)
+
 	restoring atomic.Bool
 	cause     atomic.Pointer[string] // why the store was replaced, or nil
 }
@@ -48,6 +50,7 @@ func (g *gate) stop(cause string) bool {
 	}
 	g.logger.Error("this store was replaced, so it drives no saga any more: if it is the right one, stop the other "+
 		"orchestrator and use the subcommand restore on this store; if not, remove it", "cause", cause)
+	g.changed(g.err())
 	return true
 }
 

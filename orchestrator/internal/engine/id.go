@@ -18,10 +18,14 @@ const (
 
 var lowerBase32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// NewID returns an id for a saga. An id that is derived from a request id is always the same, so that the store rejects
-// a second start. Any other id is new and begins with the time, so that new sagas are neighbors in the store's index.
-func NewID(now time.Time, definition, requestID string) string {
+// NewID returns an id for a saga of the orchestrator with a name. An id that is derived from a request id is always the
+// same, so that the store rejects a second start; orchestrators with different names derive different ids. Any other id
+// is new and begins with the time, so that new sagas are neighbors in the store's index.
+func NewID(now time.Time, name, definition, requestID string) string {
 	if requestID != "" {
+		if name != "" {
+			definition = name + "\x00" + definition
+		}
 		return idFromRequestID + derivedID(definition, requestID)
 	}
 	var raw [16]byte

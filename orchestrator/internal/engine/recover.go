@@ -27,6 +27,9 @@ func (e *Engine) Recover(ctx context.Context) (int, error) {
 	if err := e.lost.load(ctx); err != nil {
 		return 0, err
 	}
+	if err := e.horizons.load(ctx); err != nil {
+		return 0, err
+	}
 	identity := e.config.Store.Identity()
 	switch {
 	case identity.Replaced != "":
@@ -48,6 +51,7 @@ func (e *Engine) recoverRestored() error {
 		return errors.New("recovering a restored store: its participants are missing")
 	}
 	e.gate.restoring.Store(true)
+	e.config.Changed(ErrRestoring)
 	e.work.spawn(func() {
 		if !e.reconcileStore() {
 			return
@@ -62,6 +66,7 @@ func (e *Engine) recoverRestored() error {
 }
 
 func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
+	e.config.Changed(nil)
 	e.waker.timers.scan()
 	e.purger.start()
 	defer e.register.trackDropped()()

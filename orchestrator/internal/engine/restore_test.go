@@ -275,7 +275,7 @@ func TestLostSaga(t *testing.T) {
 				w := newFixture(t)
 				backup := w.store.(*journaltest.Memory).Copy()
 				w.stop()
-				id := engine.NewID(time.Now(), definition, "order-7")
+				id := engine.NewID(time.Now(), "", definition, "order-7")
 				k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
 				test.known(k, id)
 				w.open()

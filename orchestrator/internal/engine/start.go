@@ -88,7 +88,10 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	now := e.config.now()
 	id := params.SagaID
 	if id == "" {
-		id = NewID(now, params.Definition, params.RequestID)
+		id = NewID(now, e.config.Store.Identity().Name, params.Definition, params.RequestID)
+	}
+	if err := e.horizons.noteStart(ctx, params.Parent); err != nil {
+		return nil, err
 	}
 	restored, err := e.lost.restored(id, mode)
 	if err != nil {

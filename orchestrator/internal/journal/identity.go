@@ -70,6 +70,9 @@ type Identity struct {
 	// Replaced says why the store was replaced by another one. It is empty if it wasn't.
 	Replaced string
 
+	// RemoteChildren is what NoteRemoteChildren stored before this opening, or zero.
+	RemoteChildren time.Time
+
 	// Restored is not nil if the store was restored from a backup, and EndRestore wasn't called since.
 	Restored *Restored
 }

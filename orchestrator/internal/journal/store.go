@@ -55,6 +55,9 @@ type Reader interface {
 	// Participants returns what the store remembers about participants, sorted by service.
 	Participants(ctx context.Context) ([]Participant, error)
 
+	// OldestOpen returns the earliest CreateTime of the sagas that haven't ended, or zero if there is none.
+	OldestOpen(ctx context.Context) (time.Time, error)
+
 	// Lost returns a page of the sagas that participants know and the store doesn't. It returns ErrInvalid if the limit
 	// isn't positive.
 	Lost(ctx context.Context, params LostParams) ([]LostSaga, error)
@@ -120,6 +123,10 @@ type Store interface {
 	// PutParticipant stores what to remember about a participant's service, instead of what was stored before. It
 	// returns ErrInvalid if the service is empty. The call may be repeated.
 	PutParticipant(ctx context.Context, participant Participant) error
+
+	// NoteRemoteChildren stores durably since when other orchestrators have started sagas that they may compensate. The
+	// first time stays. The call may be repeated.
+	NoteRemoteChildren(ctx context.Context, since time.Time) error
 
 	// AddLost adds lost sagas. Commands of a saga that is lost already are added to it, see MergeLost. The call may be
 	// repeated. A saga is no longer lost once Append has written its first turn.

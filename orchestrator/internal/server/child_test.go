@@ -82,7 +82,7 @@ func TestChildStarts(t *testing.T) {
 
 // A client can't choose a request id that leads to a child.
 func TestChildsIDIsNoRequestID(t *testing.T) {
-	if engine.ChildID(verifyApplicant, parentStep) == engine.NewID(time.Time{}, verifyApplicant, parentStep) {
+	if engine.ChildID(verifyApplicant, parentStep) == engine.NewID(time.Time{}, "", verifyApplicant, parentStep) {
 		t.Error("the command id as a request id leads to the child")
 	}
 }

@@ -48,6 +48,21 @@ var causes = []cause{
 		is: engine.ErrNoDefinition, code: codes.NotFound,
 		reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND,
 	},
+	{is: engine.ErrReplaced, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED},
+	{
+		is: engine.ErrRestoring, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING,
+		message: "the store was restored from a backup, and its participants haven't said yet what they know; " +
+			"repeat the call, with the same request id or name, once they have",
+	},
+	{is: engine.ErrLost, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST},
+	{
+		is: engine.ErrNotAsked, code: codes.Unavailable,
+		reason: treatyv1.ErrorReason_ERROR_REASON_PARTICIPANT_UNAVAILABLE,
+	},
+	{
+		is: machine.ErrCatchingUp, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_CATCHING_UP,
+	},
 	{
 		is: engine.ErrStopping, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,
 		message: stopping, events: stoppingEvents,

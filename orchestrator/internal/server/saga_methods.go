@@ -124,7 +124,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	}
 	id := params.sagaID
 	if id == "" {
-		id = engine.NewID(time.Now(), d.Definition, read.RequestID)
+		id = engine.NewID(time.Now(), s.name, d.Definition, read.RequestID)
 	} else if read.RequestID != "" {
 		return subject{}, nil, invalid("saga_id", "can't be combined with a request id, from which the saga's id is "+
 			"derived: leave one of the two out")

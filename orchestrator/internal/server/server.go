@@ -62,6 +62,9 @@ type Config struct {
 	// Catalog has the contracts.
 	Catalog *contract.Catalog
 
+	// Name is the orchestrator's name, from which the ids of sagas are derived.
+	Name string
+
 	// Definitions names the saga definitions that have code. All definitions of a service must have code.
 	Definitions []string
 
@@ -83,6 +86,7 @@ type Server struct {
 	treatyv1.UnimplementedSagaServiceServer
 	treatyv1.UnimplementedEventServiceServer
 
+	name        string
 	engine      Engine
 	store       Store
 	catalog     *contract.Catalog
@@ -110,6 +114,7 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("setting up the API: %w", err)
 	}
 	s := &Server{
+		name:        config.Name,
 		engine:      config.Engine,
 		store:       config.Store,
 		catalog:     config.Catalog,
@@ -142,6 +147,7 @@ func New(config Config) (*Server, error) {
 	}
 	slices.Sort(s.services)
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	s.health.SetServingStatus(LiveService, healthv1.HealthCheckResponse_SERVING)
 	return s, nil
 }
 
@@ -179,6 +185,17 @@ func (s *Server) Services() []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// SetUnready sets the health to NOT_SERVING, except for LiveService: the process answers, but drives no saga.
+func (s *Server) SetUnready() {
+	for _, name := range append([]string{""}, s.services...) {
+		s.health.SetServingStatus(name, healthv1.HealthCheckResponse_NOT_SERVING)
+	}
+}
+
+// LiveService is the service in health checks whose status says only that the process answers. A supervisor that
+// restarts processes asks for this one. A restart doesn't help an orchestrator that drives no saga.
+const LiveService = "live"
 
 // SetReady sets the health to SERVING. It does nothing after Drain or Close.
 func (s *Server) SetReady() {

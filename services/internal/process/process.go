@@ -36,6 +36,9 @@ type Service struct {
 	// Database describes the service's own database. Path is set from the flag --db.
 	Database sqlitedb.Params
 
+	// Kept are the gRPC services all of whose commands go through the inbox, by their full names.
+	Kept []string
+
 	// AddFlags defines flags beyond those that every service has. It may be nil.
 	AddFlags func(*flag.FlagSet)
 
@@ -102,11 +105,13 @@ func run(ctx context.Context, service Service, args []string) (err error) {
 	}()
 	database := service.Database
 	database.Path = settings.database
+	settings.inbox.Methods = service.Kept
 	store, err := sqlitedb.OpenStore(ctx, database, settings.inbox)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	settings.server.Keepers = []participant.Keeper{store.Inbox}
 	server, err := participant.NewServer(settings.server)
 	if err != nil {
 		return err

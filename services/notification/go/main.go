@@ -11,12 +11,18 @@ import (
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
+// keptServices are the services all of whose commands go through the inbox.
+var keptServices = []string{
+	notificationv1.NotificationService_ServiceDesc.ServiceName, privacyv1.UserDataService_ServiceDesc.ServiceName,
+}
+
 func main() {
 	process.Main(process.Service{
 		Name:   "notification",
 		Listen: "127.0.0.1:7105",
 		// The SQLite of the twin in TypeScript can't open a file in WAL mode.
 		Database: sqlitedb.Params{Migrations: migrations, Journal: sqlitedb.Rollback},
+		Kept:     keptServices,
 		Register: register,
 	})
 }

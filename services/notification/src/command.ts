@@ -1,4 +1,4 @@
-// Reads a command from a call's metadata. A call without a command id isn't made for a saga.
+// Reads a command from a call's metadata. A call without any key of a command isn't made for a saga.
 
 import { status, type Metadata } from "@grpc/grpc-js";
 import { Refusal } from "./status.js";
@@ -15,17 +15,55 @@ export interface Command {
   readonly attempt: number;
   /** A call with a lower epoch than before comes from an orchestrator process that was replaced. */
   readonly epoch: bigint;
+  /** The scope of the epoch, "{name}/{shard}". Empty: an older orchestrator, whose epochs belong to each saga. */
+  readonly scope: string;
+  /** The saga's start in microseconds since 1970, or 0. */
+  readonly start: bigint;
+  /** The digest of the action's request, for both directions. Empty: an older orchestrator. */
+  readonly digest: string;
 }
+
+/** The keys of a command's metadata. */
+export const commandKeys = [
+  "treaty-saga", "treaty-command-id", "treaty-direction", "treaty-attempt", "treaty-epoch", "treaty-scope",
+  "treaty-start", "treaty-request-digest",
+];
 
 const maxCommandId = 512;
 
-/** Returns the command, or undefined if the call has no command id. Throws INVALID_ARGUMENT for malformed metadata. */
+/** How far an epoch may be ahead of the clock. Its upper bits are milliseconds since 1970. */
+const maxEpochAheadMs = 24 * 60 * 60 * 1000;
+
+/** Throws UNAUTHENTICATED for an epoch that no later one could follow. */
+export function checkEpoch(epoch: bigint): void {
+  if (epoch >> 20n > BigInt(Date.now() + maxEpochAheadMs)) {
+    throw new Refusal(
+      status.UNAUTHENTICATED, `the epoch ${epoch} is more than a day ahead of this participant's clock`, "EPOCH_AHEAD",
+    );
+  }
+}
+
+/** Returns the scope and the epoch of a call's metadata. Throws INVALID_ARGUMENT if they are malformed. */
+export function parseEpoch(metadata: Metadata): { scope: string; epoch: bigint } {
+  const epoch = first(metadata, "treaty-epoch") || "0";
+  if (!/^[0-9]{1,19}$/.test(epoch) || BigInt(epoch) >= 2n ** 63n) {
+    throw malformed("treaty-epoch", "a decimal number below 2^63");
+  }
+  const scope = first(metadata, "treaty-scope");
+  if (scope !== "" && (!/^[!-.0-~]*\/[!-.0-~]+$/.test(scope) || scope.length > 128)) {
+    throw malformed("treaty-scope", "{name}/{shard} of at most 128 bytes");
+  }
+  checkEpoch(BigInt(epoch));
+  return { scope, epoch: BigInt(epoch) };
+}
+
+/** Returns the command, or undefined if the call has no key of one. Throws INVALID_ARGUMENT for malformed metadata. */
 export function parseCommand(metadata: Metadata): Command | undefined {
-  const ids = metadata.get("treaty-command-id");
-  if (ids.length === 0) return undefined;
-  const commandId = String(ids[0]);
+  if (commandKeys.every((key) => metadata.get(key).length === 0)) return undefined;
+  for (const key of commandKeys) if (metadata.get(key).length > 1) throw malformed(key, "one value");
+  const commandId = first(metadata, "treaty-command-id");
   const parts = /^(sagas\/[^/]+)\/steps\/[^/]+$/.exec(commandId);
-  if (ids.length > 1 || parts === null || Buffer.byteLength(commandId) > maxCommandId) {
+  if (parts === null || Buffer.byteLength(commandId) > maxCommandId) {
     throw malformed("treaty-command-id", "one sagas/{saga}/steps/{step}");
   }
   const saga = first(metadata, "treaty-saga") || parts[1]!;
@@ -38,11 +76,13 @@ export function parseCommand(metadata: Metadata): Command | undefined {
   if (!/^[0-9]{1,10}$/.test(attempt) || Number(attempt) === 0 || Number(attempt) >= 2 ** 31) {
     throw malformed("treaty-attempt", "a decimal number from 1");
   }
-  const epoch = first(metadata, "treaty-epoch") || "0";
-  if (!/^[0-9]{1,19}$/.test(epoch) || BigInt(epoch) >= 2n ** 63n) {
-    throw malformed("treaty-epoch", "a decimal number below 2^63");
-  }
-  return { saga, commandId, direction, attempt: Number(attempt), epoch: BigInt(epoch) };
+  const start = first(metadata, "treaty-start") || "0";
+  if (!/^[0-9]{1,18}$/.test(start)) throw malformed("treaty-start", "decimal microseconds since 1970");
+  const digest = first(metadata, "treaty-request-digest");
+  if (!/^([0-9a-f]{64})?$/.test(digest)) throw malformed("treaty-request-digest", "64 hex digits in lower case");
+  return {
+    saga, commandId, direction, attempt: Number(attempt), ...parseEpoch(metadata), start: BigInt(start), digest,
+  };
 }
 
 function first(metadata: Metadata, key: string): string {

@@ -29,15 +29,26 @@ CREATE TABLE IF NOT EXISTS treaty_inbox (
 	direction   TEXT    NOT NULL CHECK (direction IN ('action', 'compensation')),
 	method      TEXT    NOT NULL,
 	verdict     TEXT    NOT NULL CHECK (
-		verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late')),
+		verdict IN ('executed', 'accepted', 'refused', 'null-compensated', 'refused-late', 'closed')),
 	reply       BLOB    NOT NULL,
 	epoch       INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
 	executed_at INTEGER NOT NULL,
 	duplicates  INTEGER NOT NULL DEFAULT 0,
+	scope          TEXT    NOT NULL DEFAULT '',
+	saga_start     INTEGER NOT NULL DEFAULT 0,
+	request_digest TEXT    NOT NULL DEFAULT '',
 	UNIQUE (command_id, direction)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS treaty_inbox_accepted ON treaty_inbox (sequence) WHERE verdict = 'accepted';
+CREATE TABLE IF NOT EXISTS treaty_inbox_scopes (
+	scope    TEXT    PRIMARY KEY NOT NULL,
+	epoch    INTEGER NOT NULL,
+	position INTEGER NOT NULL,
+	store_id TEXT    NOT NULL,
+	horizon  INTEGER NOT NULL,
+	heard_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 `;
 
 /** Opens the database for this process only. Errors name the file and say what to do. */
@@ -96,12 +107,12 @@ function migrate(database: Database): void {
 }
 
 /**
- * Creates the inbox's table. A table from before commands could be accepted is replaced and its rows are copied,
- * because SQLite can't change a CHECK constraint.
+ * Creates the inbox's tables. A table of an earlier version is replaced and its rows are copied, because SQLite can't
+ * change a CHECK constraint.
  */
 function createInbox(database: Database): void {
   const table = database.get("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'treaty_inbox'");
-  if (table === null || String(table["sql"]).includes("'accepted'")) {
+  if (table === null || String(table["sql"]).includes("'closed'")) {
     database.exec(inboxSchema);
     return;
   }

@@ -12,11 +12,15 @@ import { Refusal, response } from "./status.js";
 const refused = new Refusal(status.FAILED_PRECONDITION, "no");
 const conflict = new Refusal(status.ABORTED, "busy");
 
-/** Makes one call: "a" is an action, "u" its compensation; "!" refuses, "~" fails for now; a digit is the epoch. */
+/**
+ * Makes one call: "a" is an action, "u" its compensation; "!" refuses, "~" fails for now; a digit is the epoch, "s" sends
+ * a scope, "x" and "y" are digests.
+ */
 function call(inbox: Inbox, effects: string[], letter: string): string {
   const direction: Direction = letter.startsWith("a") ? "action" : "compensation";
   const command: Command = {
     saga: "sagas/s", commandId: "sagas/s/steps/1", direction, attempt: 1, epoch: BigInt(/\d/.exec(letter)?.[0] ?? 0),
+    scope: letter.includes("s") ? "/0" : "", start: 0n, digest: /[xy]/.exec(letter)?.[0] ?? "",
   };
   try {
     const { answer, verdict } = inbox.handle(command, "/m", () => {
@@ -25,7 +29,9 @@ function call(inbox: Inbox, effects: string[], letter: string): string {
       effects.push(direction);
       return Buffer.from(direction);
     });
-    const text = "reply" in answer ? Buffer.from(answer.reply).toString() : status[response(answer.refusal).code!];
+    const text = "reply" in answer
+      ? Buffer.from(answer.reply).toString()
+      : status[response(answer.refusal, "settled").code!];
     return `${verdict} ${text}`.trim();
   } catch (error) {
     return error instanceof Refusal ? status[error.code]! : String(error);
@@ -38,18 +44,23 @@ for (const [calls, want, effects] of [
   ["a", ["executed action"], ["action"]],
   ["a a", ["executed action", "duplicate action"], ["action"]],
   [
-    "a u u a", ["executed action", "executed compensation", "duplicate compensation", "duplicate action"],
+    "a u u a", ["executed action", "executed compensation", "duplicate compensation", `refused-late ${late}`],
     ["action", "compensation"],
   ],
   ["u u", ["null-compensated", "duplicate"], []],
   ["u a a", ["null-compensated", `refused-late ${late}`, `duplicate ${late}`], []],
-  ["a! a u a", [`refused ${late}`, `duplicate ${late}`, "null-compensated", `duplicate ${late}`], []],
+  ["a! a u a", [`refused ${late}`, `duplicate ${late}`, "null-compensated", `refused-late ${late}`], []],
   ["a~ a", ["ABORTED", "executed action"], ["action"]],
   ["a u! u", ["executed action", late, "executed compensation"], ["action", "compensation"]],
   [
     "a2 a1 u1 u2", ["executed action", "stale ABORTED", "stale ABORTED", "executed compensation"],
     ["action", "compensation"],
   ],
+  ["as2 as1 us2", ["executed action", "stale ABORTED", "executed compensation"], ["action", "compensation"]],
+  ["as2~ as1", ["ABORTED", "stale ABORTED"], []],
+  ["ax ay uy a ux", [
+    "executed action", "other-request INTERNAL", "other-request INTERNAL", "duplicate action", "executed compensation",
+  ], ["action", "compensation"]],
 ] as [string, string[], string[]][]) {
   test(`sequence ${calls}`, () => {
     const directory = mkdtempSync(join(tmpdir(), "inbox"));
@@ -82,7 +93,10 @@ test("metadata", () => {
     for (const [key, value] of Object.entries({ ...good, ...change })) metadata.set(key, value);
     return parseCommand(metadata);
   };
-  const want = { saga: "sagas/s", commandId: "sagas/s/steps/1", direction: "action", attempt: 2, epoch: 3n };
+  const want = {
+    saga: "sagas/s", commandId: "sagas/s/steps/1", direction: "action", attempt: 2, epoch: 3n, scope: "", start: 0n,
+    digest: "",
+  };
   assert.deepEqual(parse({}), want);
   assert.equal(parseCommand(new Metadata()), undefined);
   for (const change of [
@@ -93,6 +107,9 @@ test("metadata", () => {
     { "treaty-direction": "sideways" },
     { "treaty-attempt": "0" },
     { "treaty-epoch": "-1" },
+    { "treaty-scope": "nothing" },
+    { "treaty-start": "soon" },
+    { "treaty-request-digest": "0123" },
   ] as Record<string, string>[]) {
     assert.throws(() => parse(change), (error) => error instanceof Refusal && error.code === status.INVALID_ARGUMENT);
   }

@@ -8,16 +8,18 @@ import {
 import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
-import { parseCommand, type Command } from "./command.js";
+import { commandKeys, parseCommand, type Command } from "./command.js";
 import { closeDatabase, databaseFailed, openDatabase, type Database } from "./database.js";
 import { Inbox, type Verdict } from "./inbox.js";
 import { help, parseOptions, UsageError, type Options } from "./options.js";
+import { Participant } from "./participant.js";
 import { deleteUserData } from "./privacy.js";
 import { listMessages, sendReview, sendWelcome, type ListMessagesRequest } from "./service.js";
-import { Refusal, response } from "./status.js";
+import { marked, Refusal, response } from "./status.js";
 
 const serviceName = "acme.notification.v1.NotificationService";
 const userDataServiceName = "acme.privacy.v1.UserDataService";
+const participantServiceName = "treaty.v1.ParticipantService";
 
 function log(level: string, message: string, fields: Record<string, unknown> = {}): void {
   const record = { time: new Date().toISOString(), level, msg: message, service: "notification", ...fields };
@@ -36,18 +38,29 @@ function ids(call: ServerUnaryCall<unknown, unknown>, command?: Command): Record
 /** Answers a call whose handler threw an error. Only the text of a Refusal reaches the caller. */
 function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<never>): void {
   if (error instanceof Refusal) {
-    callback(response(error.encoded));
+    callback(response(error.encoded, "attempt"));
     return;
   }
   log("ERROR", "handler failed", { ...ids(call), error: error instanceof Error ? error.message : String(error) });
   // If the database fails, also at the commit, it is unknown whether the command was executed. The next attempt finds
   // out.
-  if (databaseFailed(error)) callback({ code: status.UNAVAILABLE, details: "the service's database failed" });
-  else callback({ code: status.INTERNAL, details: "internal error; see the service's log" });
+  const metadata = marked("attempt");
+  if (databaseFailed(error)) callback({ code: status.UNAVAILABLE, details: "the service's database failed", metadata });
+  else callback({ code: status.INTERNAL, details: "internal error; see the service's log", metadata });
+}
+
+/**
+ * Throws UNAUTHENTICATED if the caller isn't believed. Such a call isn't executed as an ordinary call either, since
+ * that would bypass the inbox.
+ */
+function checkCaller(call: ServerUnaryCall<unknown, unknown>, believesAll: boolean): void {
+  if (believesAll || /^(127\.|\[?::1\]?:|\[?::ffff:127\.|unix:)/.test(call.getPeer())) return;
+  const message = "the caller isn't an orchestrator that this participant believes";
+  throw new Refusal(status.UNAUTHENTICATED, message, "CALLER_NOT_BELIEVED");
 }
 
 function newServer(
-  definition: PackageDefinition, database: Database,
+  definition: PackageDefinition, database: Database, believesAll: boolean,
 ): { server: Server; health: HealthImplementation } {
   const service = definition[serviceName] as ServiceDefinition;
   const userData = definition[userDataServiceName] as ServiceDefinition;
@@ -58,8 +71,8 @@ function newServer(
     "grpc.max_concurrent_streams": 1024,
   });
   server.addService(service, {
-    SendWelcome: through(inbox, service["SendWelcome"]!, database, sendWelcome),
-    SendReview: through(inbox, service["SendReview"]!, database, sendReview),
+    SendWelcome: through(inbox, service["SendWelcome"]!, database, sendWelcome, believesAll),
+    SendReview: through(inbox, service["SendReview"]!, database, sendReview, believesAll),
     ListMessages(call: ServerUnaryCall<ListMessagesRequest, unknown>, callback: sendUnaryData<unknown>) {
       try {
         callback(null, listMessages(database, call.request));
@@ -69,7 +82,18 @@ function newServer(
     },
   });
   server.addService(userData, {
-    DeleteUserData: through(inbox, userData["DeleteUserData"]!, database, deleteUserData),
+    DeleteUserData: through(inbox, userData["DeleteUserData"]!, database, deleteUserData, believesAll),
+  });
+  const kept = [
+    `${serviceName}/SendReview`, `${serviceName}/SendWelcome`, `${userDataServiceName}/DeleteUserData`,
+  ];
+  const participant = new Participant(
+    database, inbox, [serviceName, userDataServiceName], kept, (message, fields) => log("ERROR", message, fields),
+  );
+  server.addService(definition[participantServiceName] as ServiceDefinition, {
+    Describe: answer(participant.describe, believesAll),
+    ListCommands: answer(participant.listCommands, believesAll),
+    CloseCommand: answer(participant.closeCommand, believesAll),
   });
   const health = new HealthImplementation({
     "": "SERVING", [serviceName]: "SERVING", [userDataServiceName]: "SERVING",
@@ -85,15 +109,31 @@ type Handler<Request, Reply> = (database: Database, command: Command | undefined
 /** Returns a gRPC handler that handles its command through the inbox. */
 function through<Request, Reply>(
   inbox: Inbox, method: MethodDefinition<unknown, unknown>, database: Database, handler: Handler<Request, Reply>,
+  believesAll: boolean,
 ): handleUnaryCall<Request, unknown> {
   return (call, callback) => {
     try {
+      if (commandKeys.some((key) => call.metadata.get(key).length > 0)) checkCaller(call, believesAll);
       const command = parseCommand(call.metadata);
       const { answer, verdict } = inbox.handle(command, call.getPath(), () =>
         method.responseSerialize(handler(database, command, call.request)));
       note(verdict, call, command);
       if ("reply" in answer) callback(null, method.responseDeserialize(Buffer.from(answer.reply)));
-      else callback(response(answer.refusal));
+      else callback(response(answer.refusal, answer.settled ? "settled" : "attempt"));
+    } catch (error) {
+      fail(error, call, callback as sendUnaryData<never>);
+    }
+  };
+}
+
+/** Returns a gRPC handler for a question of an orchestrator. */
+function answer<Request>(
+  question: (call: ServerUnaryCall<Request, unknown>) => object, believesAll: boolean,
+): handleUnaryCall<Request, unknown> {
+  return (call, callback) => {
+    try {
+      checkCaller(call, believesAll);
+      callback(null, question(call), marked("done"));
     } catch (error) {
       fail(error, call, callback as sendUnaryData<never>);
     }
@@ -140,16 +180,21 @@ async function main(): Promise<void> {
     process.stdout.write(help);
     return;
   }
-  const contracts = ["acme/notification/v1/notification_service.proto", "acme/privacy/v1/user_data_service.proto"];
+  const contracts = [
+    "acme/notification/v1/notification_service.proto", "acme/privacy/v1/user_data_service.proto",
+    "treaty/v1/participant_service.proto",
+  ];
   const definition = loadSync(contracts.map((file) => join(options.proto, file)), {
     includeDirs: [options.proto],
     keepCase: true,
     defaults: true,
     longs: String,
+    enums: String,
+    oneofs: true,
   });
   const database = openDatabase(options.db);
   try {
-    const { server, health } = newServer(definition, database);
+    const { server, health } = newServer(definition, database, options.believesAll);
     const port = await bind(server, options);
     const signalled = new Promise<void>((resolve) => {
       process.once("SIGTERM", resolve);

@@ -14,6 +14,8 @@ export interface Options {
   readonly proto: string;
   readonly stopTimeoutMs: number;
   readonly credentials: ServerCredentials;
+  /** Whether every caller's command metadata counts. Otherwise only that of callers on this machine does. */
+  readonly believesAll: boolean;
 }
 
 export const help = `Usage of notification:
@@ -58,6 +60,8 @@ export function parseOptions(args: string[]): Options | undefined {
     db: values.db,
     proto: values.proto,
     stopTimeoutMs: seconds * 1000,
+    // With --tls-client-ca, every caller has a certificate of that authority.
+    believesAll: values.insecure || values["tls-client-ca"] !== undefined,
     credentials: credentials({
       listen: values.listen, insecure: values.insecure,
       cert: values["tls-cert"], key: values["tls-key"], clientCa: values["tls-client-ca"],

@@ -51,6 +51,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"reopen", reopen},
 		{"identity", identity},
 		{"participants", participants},
+		{"oldest open", oldestOpen},
 		{"lost sagas", lostSagas},
 		{"closed", closed},
 		{"ended context", endedContext},

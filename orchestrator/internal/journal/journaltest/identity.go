@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"time"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -32,6 +33,12 @@ func identity(f *fixture) {
 		after.Position != 3 {
 		f.Errorf("after reopening the store says %+v, before it said %+v", after, before)
 	}
+	since := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	for _, at := range []time.Time{since, since.Add(time.Hour)} {
+		if err := f.NoteRemoteChildren(f.Context(), at); err != nil {
+			f.Errorf("note remote children: %v", err)
+		}
+	}
 	if err := f.EndRestore(f.Context()); err != nil {
 		f.Errorf("ending a restoration that never was: %v", err)
 	}
@@ -42,6 +49,9 @@ func identity(f *fixture) {
 	}
 	for range 2 {
 		f.reopen()
+		if got := f.Identity().RemoteChildren; !got.Equal(since) {
+			f.Errorf("the store has remote children since %v, want %v", got, since)
+		}
 		if got := f.Identity().Replaced; got != "the first cause" {
 			f.Errorf("the store was replaced because of %q", got)
 		}
@@ -118,4 +128,22 @@ func lostSagas(f *fixture) {
 	has()
 	_, err = f.Lost(f.Context(), journal.LostParams{})
 	f.failsWith("a page of no size", err, journal.ErrInvalid)
+}
+
+func oldestOpen(f *fixture) {
+	is := func(want time.Time) {
+		f.T.Helper()
+		if got, err := f.OldestOpen(f.Context()); err != nil || !got.Equal(want) {
+			f.Errorf("the oldest open saga is of %v, %v; want %v", got, err, want)
+		}
+	}
+	is(time.Time{})
+	ended := row("ended", 1)
+	ended.State, ended.EndTime = treatyv1.SagaState_SAGA_STATE_SUCCEEDED, ended.UpdateTime
+	f.write(first(ended))
+	is(time.Time{})
+	f.write(first(row("later", 7)), first(row("open", 5)))
+	is(row("open", 5).CreateTime)
+	f.reopen()
+	is(row("open", 5).CreateTime)
 }

@@ -58,6 +58,8 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	_, errs["lost"] = s.Lost(ctx, journal.LostParams{Limit: 1})
 	errs["add lost"] = s.AddLost(ctx, []journal.LostSaga{{ID: "lost"}})
 	errs["remove lost"] = s.RemoveLost(ctx, "lost")
+	errs["note remote children"] = s.NoteRemoteChildren(ctx, minute(1))
+	_, errs["oldest open"] = s.OldestOpen(ctx)
 	_, errs["purged"] = s.Purged(ctx, "one")
 	return errs
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
@@ -30,6 +31,30 @@ func (m *Memory) MarkReplaced(ctx context.Context, cause string) error {
 		c.identity.Replaced = cmp.Or(c.identity.Replaced, cause)
 		return nil
 	})
+}
+
+// NoteRemoteChildren implements journal.Store.
+func (m *Memory) NoteRemoteChildren(ctx context.Context, since time.Time) error {
+	return m.use(ctx, "store that it has remote children", func(c *contents) error {
+		if c.identity.RemoteChildren.IsZero() {
+			c.identity.RemoteChildren = micro(since)
+		}
+		return nil
+	})
+}
+
+// OldestOpen implements journal.Store.
+func (m *Memory) OldestOpen(ctx context.Context) (oldest time.Time, err error) {
+	err = m.use(ctx, "read the oldest open saga", func(c *contents) error {
+		for _, saga := range c.sagas {
+			if created := saga.Row.CreateTime; !journal.Final(saga.Row.State) &&
+				(oldest.IsZero() || created.Before(oldest)) {
+				oldest = created
+			}
+		}
+		return nil
+	})
+	return oldest, err
 }
 
 // EndRestore implements journal.Store.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -21,6 +22,7 @@ const (
 	replacedRow   = "replaced"
 	backupTimeRow = "backup_time" // the store is a backup, of this time
 	restoredRow   = "restored"    // a journal.Restored as JSON
+	remoteRow     = "remote_children"
 )
 
 // identify begins a new epoch, and makes the store belong to the name of the opening if it is new.
@@ -93,6 +95,13 @@ func readIdentity(conn *sqlite3.Conn) (identity journal.Identity, err error) {
 	if identity.Position, err = readPosition(conn); err != nil {
 		return identity, err
 	}
+	if text, known, err := readText(conn, remoteRow); err != nil {
+		return identity, err
+	} else if known {
+		if identity.RemoteChildren, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return identity, fmt.Errorf("%w: since when it has remote children: %w", journal.ErrCorrupt, err)
+		}
+	}
 	text, restored, err := readText(conn, restoredRow)
 	if err == nil && restored {
 		identity.Restored = new(journal.Restored)
@@ -163,6 +172,25 @@ func (s *Store) MarkReplaced(ctx context.Context, cause string) error {
 		return execute(w.conn, `INSERT INTO identity (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`,
 			replacedRow, cause)
 	})
+}
+
+// NoteRemoteChildren implements journal.Store.
+func (s *Store) NoteRemoteChildren(ctx context.Context, since time.Time) error {
+	return s.write(ctx, "store that it has remote children", func(w *writer) error {
+		return execute(w.conn, `INSERT INTO identity (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`,
+			remoteRow, since.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano))
+	})
+}
+
+// OldestOpen implements journal.Store.
+func (s *Store) OldestOpen(ctx context.Context) (oldest time.Time, err error) {
+	err = s.read(ctx, "read the oldest open saga", func(r *reader) error {
+		return r.query(`SELECT min(create_time) FROM sagas WHERE state < 4`, nil, func(stmt *sqlite3.Stmt) error {
+			oldest = columnTime(stmt, 0)
+			return nil
+		})
+	})
+	return oldest, err
 }
 
 // EndRestore implements journal.Store.

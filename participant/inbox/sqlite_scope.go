@@ -1,0 +1,120 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/participant"
+)
+
+// scopeRow is what an inbox remembers of a scope.
+type scopeRow struct {
+	name     string
+	epoch    uint64
+	position uint64
+	storeID  string
+	horizon  time.Time
+}
+
+// micros returns a time in microseconds since 1970, and 0 for no time.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// fromMicros is the opposite of micros.
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+// sagaRange returns texts between which all command ids of a saga lie, and no others: '0' follows '/'.
+func sagaRange(saga string) (first, last string) {
+	first = wire.JoinStep(saga, "")
+	return first, first[:len(first)-1] + "0"
+}
+
+func (l *sqliteLedger) scope(ctx context.Context, tx *sql.Tx, name string) (*scopeRow, error) {
+	if name == "" {
+		return nil, nil
+	}
+	row := &scopeRow{name: name}
+	var horizon int64
+	err := tx.QueryRowContext(ctx, `
+		SELECT epoch, position, store_id, horizon FROM treaty_inbox_scopes WHERE scope = ?`, name).
+		Scan(&row.epoch, &row.position, &row.storeID, &horizon)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	row.horizon = fromMicros(horizon)
+	return row, err
+}
+
+func (l *sqliteLedger) putScope(ctx context.Context, tx *sql.Tx, row *scopeRow) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO treaty_inbox_scopes (scope, epoch, position, store_id, horizon, heard_at) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (scope) DO UPDATE SET epoch = excluded.epoch, position = excluded.position,
+			store_id = excluded.store_id, horizon = excluded.horizon, heard_at = excluded.heard_at`,
+		row.name, int64(row.epoch), int64(row.position), row.storeID, micros(row.horizon), time.Now().UnixMicro())
+	return err
+}
+
+// listSelection selects rows, see ledger.list.
+type listSelection struct {
+	scope     string
+	saga      string
+	commandID string // after which the rows of a saga begin
+	direction participant.Direction
+	since     time.Time
+	after     int64
+	limit     int
+}
+
+// listedRow is a row as orchestrators see it.
+type listedRow struct {
+	entry
+
+	sequence int64
+	updated  time.Time
+}
+
+func (l *sqliteLedger) list(
+	ctx context.Context, tx *sql.Tx, selection listSelection, yield func(*listedRow) error,
+) (err error) {
+	const columns = `SELECT sequence, command_id, direction, method, verdict, executed_at, saga_start, request_digest
+		FROM treaty_inbox WHERE scope IN ('', ?1) AND `
+	var rows *sql.Rows
+	if selection.saga != "" {
+		first, last := sagaRange(selection.saga)
+		rows, err = tx.QueryContext(ctx, columns+`command_id >= ?2 AND command_id <= ?3
+			AND (command_id, direction) > (?4, ?5) ORDER BY command_id, direction LIMIT ?6`,
+			selection.scope, first, last, selection.commandID, selection.direction, selection.limit)
+	} else {
+		rows, err = tx.QueryContext(ctx, columns+`sequence > ?2 AND executed_at >= ?3 ORDER BY sequence LIMIT ?4`,
+			selection.scope, selection.after, selection.since.UnixMicro(), selection.limit)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var row listedRow
+		var updated, start int64
+		if err := rows.Scan(&row.sequence, &row.command.CommandID, &row.command.Direction, &row.method, &row.verdict,
+			&updated, &start, &row.command.RequestDigest); err != nil {
+			return err
+		}
+		row.updated, row.command.Start = fromMicros(updated), fromMicros(start)
+		if err := yield(&row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
