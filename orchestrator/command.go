@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,7 +98,95 @@ func (p program) command() *cobra.Command {
 			return p.verify(cmd, &f)
 		},
 	})
+	root.AddCommand(p.backupCommand(&f), p.restoreCommand(&f))
 	return root
+}
+
+// backupCommand returns the subcommand that copies the store.
+func (p program) backupCommand(f *flags) *cobra.Command {
+	var to string
+	backup := &cobra.Command{
+		Use: "backup --to FILE", Short: "Copy the store to a new file, while it may be open",
+		Long: "Copies --store to a new file. An orchestrator may have the store open: the copy is the state of one moment.\n" +
+			"The copy can't be served before it was restored, so that it never runs next to the original by accident.\n" +
+			"Sagas that start or continue after the backup aren't in it: see restore.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if to == "" {
+				return usageError{errors.New("--to is missing: name the new file")}
+			}
+			o, err := p.configured(cmd, f)
+			if err != nil {
+				return err
+			}
+			taken, err := o.Backup(cmd.Context(), to)
+			if err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintf(p.stdout, "backup of %s as of %s in %s\n", f.store, taken.Format(time.RFC3339), to)
+			return nil
+		},
+	}
+	backup.Flags().StringVar(&to, "to", "", "the new `FILE`")
+	return backup
+}
+
+// restoreCommand returns the subcommand after which a backup can be served.
+func (p program) restoreCommand(f *flags) *cobra.Command {
+	var params RestoreParams
+	var since string
+	restore := &cobra.Command{
+		Use: "restore", Short: "Make a copied backup, or a replaced store, one that can be served again",
+		Long: "Copy the backup to where --store is, with no orchestrator running, and run this. When the store is served " +
+			"next,\n" +
+			"no saga continues before all participants have said what they know since the backup. Then sagas catch up " +
+			"with it.\n" +
+			"A saga that can't is suspended (RESTORED). Sagas that were started after the backup are listed as lost; " +
+			"started\n" +
+			"again with the same request ids, they catch up, too.\n" +
+			"It is also the way on for a store that was replaced by another one, if it is the right one after all.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if since != "" {
+				var err error
+				if params.Since, err = time.Parse(time.RFC3339, since); err != nil {
+					return usageError{fmt.Errorf("--since %q isn't a time: want one such as 2026-01-31T12:00:00Z", since)}
+				}
+			}
+			o, err := p.configured(cmd, f)
+			if err != nil {
+				return err
+			}
+			from, err := o.Restore(cmd.Context(), params)
+			if err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintf(p.stdout, "%s can be served; it may lack what happened since %s\n", f.store,
+				from.Format(time.RFC3339))
+			return nil
+		},
+	}
+	set := restore.Flags()
+	set.StringVar(&since, "since", "",
+		"since when the store may lack what happened, a `TIME` such as 2026-01-31T12:00:00Z; for copies that weren't made by "+
+			"backup")
+	set.StringArrayVar(&params.Trusted, "trust", nil,
+		"believe what the store says of the participant of this `SERVICE`, which can't say what it knows; repeatable")
+	set.BoolVar(&params.EpochFromClock, "epoch-from-clock", false,
+		"set the store's epoch back to the clock, after a clock that was far ahead was corrected")
+	return restore
+}
+
+// configured returns an orchestrator that is configured by the flags and the environment.
+func (p program) configured(cmd *cobra.Command, f *flags) (*Orchestrator, error) {
+	if err := fromEnvironment(cmd.Flags(), p.getenv); err != nil {
+		return nil, err
+	}
+	logger, err := f.logger(p.stderr)
+	if err != nil {
+		return nil, err
+	}
+	return New(f.options(logger)...)
 }
 
 func noArguments(_ *cobra.Command, args []string) error {

@@ -89,6 +89,22 @@ type Restored struct {
 	Trusted []string
 }
 
+// RestoreParams says how a store is restored.
+type RestoreParams struct {
+	// Since is since when the store may lack what happened, for a copy that isn't marked as a backup. Of several times,
+	// the earliest counts.
+	Since time.Time
+
+	// Trusted are the names of the participants that can't say what they know. What the journals say of them is believed.
+	Trusted []string
+
+	// EpochFromClock sets the epoch back to the clock, after a clock that was ahead was corrected.
+	EpochFromClock bool
+
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+}
+
 // Participant is what a store remembers about a participant's service.
 type Participant struct {
 	// Service is the full name of the service.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -84,7 +83,7 @@ func participants(f *fixture) {
 func lostSagas(f *fixture) {
 	command := func(step string, compensation bool, verdict int32) journal.LostCommand {
 		return journal.LostCommand{
-			CommandID: wire.StepName("one", step), Participant: "a.A", Method: "a.A/Do", Digest: "0123",
+			CommandID: "command " + step, Participant: "a.A", Method: "a.A/Do", Digest: "0123",
 			Compensation: compensation, Verdict: verdict, Start: minute(1),
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
@@ -11,7 +12,8 @@ import (
 
 // schemes lists the kinds of stores.
 var schemes = []scheme{
-	{"", `a SQLite file ("treaty.db")`, store(sqlite.Open), reader(sqlite.OpenReadOnly)},
+	{"", `a SQLite file ("treaty.db")`, store(sqlite.Open), reader(sqlite.OpenReadOnly), sqlite.Backup,
+		sqlite.Restore},
 }
 
 // scheme is a kind of store.
@@ -20,6 +22,8 @@ type scheme struct {
 	example      string // a URL, in words, to end the sentence "name ..."
 	open         func(ctx context.Context, url string, opening journal.Opening) (Store, error)
 	openReadOnly func(ctx context.Context, url string) (Reader, error)
+	backup       func(ctx context.Context, url, to string) (time.Time, error)
+	restore      func(ctx context.Context, url string, params journal.RestoreParams) (journal.Restored, error)
 }
 
 // find returns the kind of store that a URL names.

@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
@@ -60,4 +61,24 @@ func OpenReadOnly(ctx context.Context, url string) (Reader, error) {
 func Check(url string) error {
 	_, err := find(url)
 	return err
+}
+
+// Backup copies the store that a URL names to a new file, while it may be open. It returns the time of the backup. The
+// copy can't be opened for writing before it is restored.
+func Backup(ctx context.Context, url, to string) (time.Time, error) {
+	scheme, err := find(url)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return scheme.backup(ctx, url, to)
+}
+
+// Restore makes a store that was restored from a backup, or that was replaced, one that may be opened again. It must
+// not be open. The errors are those of Open, fs.ErrNotExist, and journal.ErrInvalid for parameters that don't fit.
+func Restore(ctx context.Context, url string, params journal.RestoreParams) (journal.Restored, error) {
+	scheme, err := find(url)
+	if err != nil {
+		return journal.Restored{}, err
+	}
+	return scheme.restore(ctx, url, params)
 }
