@@ -139,7 +139,7 @@ func (g *guard) withCommand(ctx context.Context, method string) (context.Context
 	}
 	command, _, err := ParseMetadata(md)
 	if err != nil {
-		return ctx, status.Error(codes.InvalidArgument, err.Error())
+		return ctx, invalidMetadata(err)
 	}
 	if err := CheckEpoch(command.Epoch, g.now()); err != nil {
 		return ctx, err

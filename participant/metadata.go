@@ -6,8 +6,10 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -135,7 +137,10 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 		}
 		c.Epoch = n
 	}
-	if c.Scope = first(md, ScopeKey); c.Scope != "" && !wire.ValidScope(c.Scope) {
+	if c.Scope = first(md, ScopeKey); c.Scope != "" && c.Epoch == 0 {
+		return Command{}, false, fmt.Errorf("metadata %s: is missing, but there is a %s", EpochKey, ScopeKey)
+	}
+	if c.Scope != "" && !wire.ValidScope(c.Scope) {
 		return Command{}, false, fmt.Errorf("metadata %s: want {name}/{shard} of at most %d bytes, got %.80q", ScopeKey,
 			wire.MaxScope, c.Scope)
 	}
@@ -152,6 +157,11 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 			wire.DigestLength, c.RequestDigest)
 	}
 	return c, true, nil
+}
+
+// invalidMetadata returns the status for malformed metadata.
+func invalidMetadata(err error) error {
+	return withReason(codes.InvalidArgument, treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID, err.Error(), nil)
 }
 
 func isDigest(text string) bool {

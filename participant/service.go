@@ -66,7 +66,7 @@ func callerOf(ctx context.Context) (Caller, metadata.MD, error) {
 	probe.Set(DirectionKey, wire.Action)
 	command, _, err := ParseMetadata(probe)
 	if err != nil {
-		return Caller{}, md, status.Error(codes.InvalidArgument, err.Error())
+		return Caller{}, md, invalidMetadata(err)
 	}
 	if command.Scope == "" {
 		return Caller{}, md, status.Error(codes.InvalidArgument, "metadata "+ScopeKey+": is missing; want {name}/{shard}")

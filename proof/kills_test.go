@@ -23,6 +23,7 @@ type ordeal struct {
 	moment   time.Duration // the longest time between two kills
 	heal     time.Duration // the longest time until all sagas have ended; see longestHeal
 	goOnly   bool          // run the Go version of the notification service
+	hostile  *hostility    // what stands between the orchestrator and its participants; nil for nothing
 	seed     uint64        // the seed of all random choices
 }
 
@@ -43,9 +44,10 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	acme, err := company.Open(ctx,
 		company.Params{Dir: t.TempDir(), GoOnly: o.goOnly, RegisterLatency: 150 * time.Millisecond,
 			RegisterDecidesAfter: 300 * time.Millisecond, InspectionTakes: 200 * time.Millisecond,
+			Between: o.hostile.between(t),
 		})
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() && acme.Conn(company.Orchestrator) != nil {
 			showOpen(t, acme)
 		}
 		if err := acme.Close(); err != nil {
@@ -58,6 +60,7 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer o.hostile.operate(t, acme)()
 	given, customers := createCustomers(ctx, t, acme, "Mover")
 	leaving, leavers := createCustomers(ctx, t, acme, "Leaver")
 	given = append(given, leaving...)
@@ -70,6 +73,7 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 	if t.Failed() {
 		t.FailNow()
 	}
+	o.hostile.relent()
 	healed := awaitFinal(ctx, t, acme, o.heal)
 	facts := gather(ctx, t, acme)
 	facts.Given = given
@@ -83,10 +87,10 @@ func (o ordeal) run(t *testing.T) (*company.Company, *audit.Report) {
 		"  kills                  %d: %s\n"+
 		"  clients' calls         %d, %d of them repeated with the same request id\n"+
 		"  impatient calls        %d\n"+
-		"  cancels                %d, %d of them accepted\n%s",
+		"  cancels                %d, %d of them accepted\n%s%s",
 		stopped.Sub(began).Round(time.Millisecond), o.inFlight, o.seed, healed.Sub(stopped).Round(time.Millisecond),
 		o.kills, perProcess, told.calls.Load(), told.retries.Load(), told.impatient.Load(),
-		told.cancels.Load(), told.cancelled.Load(), report)
+		told.cancels.Load(), told.cancelled.Load(), o.hostile, report)
 	return acme, report
 }
 

@@ -39,3 +39,21 @@ func TestKills(t *testing.T) {
 			"no broadcast, no restart or no event: the ordeal tests too little: %+v", c)
 	}
 }
+
+// TestKillsThroughHostileMiddle is TestKills with a hostile middle in front of every participant.
+func TestKillsThroughHostileMiddle(t *testing.T) {
+	chosen := *seed
+	if chosen == 0 {
+		chosen = rand.Uint64()
+	}
+	many := ordeal{
+		kills: *kills, inFlight: *inFlight, moment: 800 * time.Millisecond, heal: longestHeal, seed: chosen,
+		hostile: &hostility{seed: chosen, chance: 0.02},
+	}
+	_, report := many.run(t)
+	judge(t, report)
+	if c := report.Counts; *kills >= 100 && (c.InDoubt == 0 || c.NullCompensated == 0 || c.RefusedLate == 0) {
+		t.Errorf("a hundred kills in a hostile environment left no doubt, no null compensation or no late action: "+
+			"the ordeal tests too little: %+v", c)
+	}
+}

@@ -211,8 +211,8 @@ func TestConformance(t *testing.T) {
 		{"refused stays refused", action("r"), welcome(), "InvalidArgument"},
 		{"undo of a refused action", undo("r"), welcome(), "OK"},
 		{"an epoch far ahead", ahead, welcome(), "Unauthenticated treaty/EPOCH_AHEAD"},
-		{"metadata without a command id", lost, welcome(), "InvalidArgument"},
-		{"malformed metadata", malformed, welcome(), "InvalidArgument"},
+		{"metadata without a command id", lost, welcome(), "InvalidArgument treaty/METADATA_INVALID"},
+		{"malformed metadata", malformed, welcome(), "InvalidArgument treaty/METADATA_INVALID"},
 		{"a person's call", person, welcome(), "OK"},
 		{"a person's bad call", person, invalid, "InvalidArgument"},
 	}

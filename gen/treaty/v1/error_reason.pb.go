@@ -137,6 +137,9 @@ const (
 	// UNAVAILABLE. The saga was lost when the store was restored from a backup. An operator has to decide what becomes of
 	// its effects.
 	ErrorReason_ERROR_REASON_SAGA_LOST ErrorReason = 46
+	// INVALID_ARGUMENT. A participant's answer: the metadata of the command is malformed or incomplete. Nothing was done.
+	// It doesn't refuse the command, since something on the way may have dropped a key.
+	ErrorReason_ERROR_REASON_METADATA_INVALID ErrorReason = 47
 )
 
 // Enum value maps for ErrorReason.
@@ -189,6 +192,7 @@ var (
 		44: "ERROR_REASON_PURGED",
 		45: "ERROR_REASON_CALLER_NOT_BELIEVED",
 		46: "ERROR_REASON_SAGA_LOST",
+		47: "ERROR_REASON_METADATA_INVALID",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -238,6 +242,7 @@ var (
 		"ERROR_REASON_PURGED":                  44,
 		"ERROR_REASON_CALLER_NOT_BELIEVED":     45,
 		"ERROR_REASON_SAGA_LOST":               46,
+		"ERROR_REASON_METADATA_INVALID":        47,
 	}
 )
 
@@ -272,7 +277,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xf5\v\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x98\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -321,7 +326,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_CLOSED_BEFORE\x10+\x12\x17\n" +
 	"\x13ERROR_REASON_PURGED\x10,\x12$\n" +
 	" ERROR_REASON_CALLER_NOT_BELIEVED\x10-\x12\x1a\n" +
-	"\x16ERROR_REASON_SAGA_LOST\x10.B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x16ERROR_REASON_SAGA_LOST\x10.\x12!\n" +
+	"\x1dERROR_REASON_METADATA_INVALID\x10/B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

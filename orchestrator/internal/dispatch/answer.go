@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -54,9 +55,16 @@ func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.
 
 // believe completes an answer that is the participant's word about this attempt.
 func (p *participant) believe(answer *engine.Answer, st *status.Status) {
-	switch reasonOf(st) {
+	switch reason, more := reasonOf(st); reason {
 	case treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH:
-		answer.Halt, answer.Evidence = engine.HaltReplaced, engine.AttemptNotRun
+		answer.Evidence = engine.AttemptNotRun
+		if p.isLater(more[wire.ErrorEpoch]) {
+			answer.Halt = engine.HaltReplaced
+		}
+		return
+	case treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID:
+		// Something on the way has dropped a key, which is nobody's decision about the command.
+		answer.Outcome, answer.Evidence = treatyv1.Outcome_OUTCOME_MISDEPLOYED, engine.AttemptNotRun
 		return
 	case treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST:
 		answer.Halt, answer.Evidence = engine.HaltOtherRequest, engine.AttemptNotRun
@@ -97,20 +105,28 @@ func madeHere(code codes.Code) treatyv1.Outcome {
 	return treatyv1.Outcome_OUTCOME_UNKNOWN
 }
 
-// reasonOf returns the reason in a status of a participant's library or inbox, or UNSPECIFIED.
-func reasonOf(st *status.Status) treatyv1.ErrorReason {
+// isLater returns whether an epoch that a participant knows has replaced this store's. A participant that knows none
+// later has received another epoch than was sent: something on the way has dropped it. One that doesn't say which epoch
+// it knows, of an earlier version, is believed.
+func (p *participant) isLater(epoch string) bool {
+	known, err := strconv.ParseUint(epoch, 10, 64)
+	return err != nil || p.self == nil || known > p.self.Epoch
+}
+
+// reasonOf returns the reason in a status of a participant's library or inbox, or UNSPECIFIED, and its metadata.
+func reasonOf(st *status.Status) (reason treatyv1.ErrorReason, more map[string]string) {
 	switch st.Code() {
-	case codes.Aborted, codes.Internal, codes.Unauthenticated:
+	case codes.Aborted, codes.Internal, codes.Unauthenticated, codes.InvalidArgument:
 	default:
-		return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
+		return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED, nil
 	}
 	for _, detail := range st.Proto().GetDetails() {
 		var info errdetails.ErrorInfo
 		if detail.UnmarshalTo(&info) == nil && info.GetDomain() == wire.ErrorDomain {
-			return wire.ParseReason(info.GetReason())
+			return wire.ParseReason(info.GetReason()), info.GetMetadata()
 		}
 	}
-	return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
+	return treatyv1.ErrorReason_ERROR_REASON_UNSPECIFIED, nil
 }
 
 // notSent is the answer to a command that was certainly not sent.

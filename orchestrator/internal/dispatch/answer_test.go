@@ -168,6 +168,9 @@ func TestWhoseWord(t *testing.T) {
 			outcome{outcome: outcomeUnknown, evidence: engine.AttemptNotRun, halt: engine.HaltOtherRequest}},
 		{"purged", proven, saysReason(codes.Internal, treatyv1.ErrorReason_ERROR_REASON_PURGED, once), hostile.Pass(), false,
 			outcome{outcome: outcomeUnknown, evidence: engine.AttemptNotRun, halt: engine.HaltPurged}},
+		{"metadata that was dropped on the way", proven,
+			saysReason(codes.InvalidArgument, treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID, once), hostile.Pass(), false,
+			outcome{outcome: outcomeMisdeployed, evidence: engine.AttemptNotRun}},
 		{"epoch ahead", proven, saysReason(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD, once),
 			hostile.Pass(), false, outcome{outcome: outcomeMisdeployed, evidence: engine.AttemptNotRun}},
 	}
@@ -262,5 +265,33 @@ func TestUnmarkedThenRefused(t *testing.T) {
 	}
 	if executed.Load() != 2 {
 		t.Errorf("executed %d times, want once for each of two commands", executed.Load())
+	}
+}
+
+// TestStaleEpochOfAnotherStore tells an epoch that has replaced this store's from one that was dropped on the way.
+func TestStaleEpochOfAnotherStore(t *testing.T) {
+	for known, want := range map[string]engine.Halt{
+		"": engine.HaltReplaced, "101": engine.HaltReplaced, "100": engine.NoHalt, "7": engine.NoHalt,
+	} {
+		up := serve(t, anyPort, func(ctx context.Context, _ []byte) ([]byte, error) {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
+			info := &errdetails.ErrorInfo{
+				Domain: wire.ErrorDomain, Reason: wire.Reason(treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH),
+			}
+			if known != "" {
+				info.Metadata = map[string]string{wire.ErrorEpoch: known}
+			}
+			st, err := status.New(codes.Aborted, "stale").WithDetails(info)
+			if err != nil {
+				return nil, err
+			}
+			return nil, st.Err()
+		})
+		me, _ := self()
+		d := dispatcher(t, up.addr, func(c *Config) { c.Self = me })
+		awaitOpen(t, d)
+		if got := d.Attempt(t.Context(), attempt()); got.Halt != want || got.Evidence != engine.AttemptNotRun {
+			t.Errorf("known %q: got %+v", known, outcomeOf(got))
+		}
 	}
 }

@@ -217,7 +217,8 @@ func (g *greeting) conclude(
 			g.setTold(nil)
 			return nil
 		}
-		if asGRPC && (mark != "" || p.isPlain()) && reasonOf(st) == treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH {
+		if reason, more := reasonOf(st); asGRPC && (mark != "" || p.isPlain()) && p.isLater(more[wire.ErrorEpoch]) &&
+			reason == treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH {
 			g.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %s", p.name, st.Message()))
 		}
 		if mark == wire.AnswerAttempt && st.Code() == codes.Unimplemented {

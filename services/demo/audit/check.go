@@ -116,6 +116,9 @@ func (c *checker) countSaga(h *history) {
 		if s.unknown {
 			counts.Unknown++
 		}
+		if s.inDoubt {
+			counts.InDoubt++
+		}
 	}
 	counts.language(h)
 	for _, r := range h.records {

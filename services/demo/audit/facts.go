@@ -77,6 +77,9 @@ const (
 	NullCompensated Verdict = "null-compensated"
 	RefusedLate     Verdict = "refused-late"
 
+	// Closed is the verdict on an action that never arrived and was closed by its orchestrator.
+	Closed Verdict = "closed"
+
 	// Accepted is the verdict on a command that was accepted and never completed.
 	Accepted Verdict = "accepted"
 )

@@ -65,6 +65,7 @@ type step struct {
 	scheduled, done, refused   moment
 	undoScheduled, undoneAt    moment
 	unknown                    bool
+	inDoubt                    bool // it was refused, but an earlier attempt may have run
 	scheduledAgain, endedAgain bool
 }
 
@@ -121,7 +122,7 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 	case *treatyv1.Record_StepRefused:
 		s := h.at(r.StepRefused.GetStep())
 		s.endedAgain = s.endedAgain || s.ended()
-		s.refused = at
+		s.refused, s.inDoubt = at, r.StepRefused.GetMayHaveRun()
 	case *treatyv1.Record_StepUnknown:
 		h.at(r.StepUnknown.GetStep()).unknown = true
 	case *treatyv1.Record_CompensationDecided:
@@ -204,7 +205,11 @@ func (h *history) at(path string) *step {
 func (s *step) ended() bool { return !s.done.missing() || !s.refused.missing() }
 
 // mayHaveRun reports whether the step may have had an effect.
-func (s *step) mayHaveRun() bool { return s.refused.missing() }
+func (s *step) mayHaveRun() bool { return s.refused.missing() || s.inDoubt }
+
+// settledByUndo reports whether nobody knows what became of the step, so that it is compensated even if its saga
+// succeeds.
+func (s *step) settledByUndo() bool { return s.done.missing() && (s.unknown || s.inDoubt) && s.compensatable() }
 
 // changes reports whether the command changes anything.
 func (s *step) changes() bool { return s.intent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_QUERY }

@@ -108,7 +108,7 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.done.missing() && (action == nil || !action.Verdict.took()) {
 		c.report.add(AllOrNothing, id, "is done in the journal, but its participant %s", ledgerSays(action))
 	}
-	if !s.refused.missing() && action != nil && action.Verdict.took() {
+	if !s.refused.missing() && !s.inDoubt && action != nil && action.Verdict.took() {
 		c.report.add(AllOrNothing, id, "is refused in the journal, but its participant %s", ledgerSays(action))
 	}
 	if !s.undoneAt.missing() && undo == nil {
@@ -126,6 +126,12 @@ func ledgerSays(row *placed) string {
 
 // checkForward checks that in a saga that succeeded, no step is half done and none was compensated.
 func (c *checker) checkForward(id string, s *step, undo *placed) {
+	if s.settledByUndo() {
+		if s.undoneAt.missing() {
+			c.report.add(AllOrNothing, id, "may have run and isn't compensated, but the saga succeeded")
+		}
+		return
+	}
 	if !s.undoneAt.missing() {
 		c.report.add(AllOrNothing, id, "was compensated, but the saga succeeded")
 		return

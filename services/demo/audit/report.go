@@ -107,6 +107,9 @@ type Counts struct {
 	// Unknown counts the steps with an unknown outcome.
 	Unknown int
 
+	// InDoubt counts the steps that were refused although an earlier attempt may have run.
+	InDoubt int
+
 	// Effects counts the records in the participants' own tables.
 	Effects int
 }
@@ -139,7 +142,7 @@ func (r *Report) String() string {
 	line("duplicates", "%d answered from the inbox", c.Duplicates)
 	line("null compensations", "%d", c.NullCompensated)
 	line("refused late", "%d", c.RefusedLate)
-	line("unknown outcomes", "%d", c.Unknown)
+	line("unknown outcomes", "%d; %d refused in doubt", c.Unknown, c.InDoubt)
 	line("the saga language", "%d children (%d compensated after they succeeded), %d scopes compensated, "+
 		"%d broadcasts, %d in later rounds", c.Children, c.Reopened, c.Scopes, c.Broadcasts, c.Restarted)
 	line("awaited events", "%d received, %d timed out", c.Woken, c.Expired)

@@ -60,6 +60,10 @@ type Params struct {
 	// Env is added to the environment of every process.
 	Env []string
 
+	// Between returns the address at which the orchestrator reaches a participant, given the participant's own. It may be
+	// that of something in between. Nil: the participant's own.
+	Between func(participant, address string) (string, error)
+
 	// Verbose returns a writer for a process's output, which also goes to its log. It may be nil. It is called
 	// concurrently.
 	Verbose func(process string) io.Writer
@@ -142,7 +146,13 @@ func (c *Company) plan(params Params, binaries string, notification []string) er
 			p.args = append(p.args, params.identity(addresses[len(names)-1])...)
 		}
 		if services[name] != "" {
-			orchestrator = append(orchestrator, "--participant", services[name]+"="+p.Address)
+			reached := p.Address
+			if params.Between != nil {
+				if reached, err = params.Between(name, p.Address); err != nil {
+					return fmt.Errorf("putting something in front of %s: %w", name, err)
+				}
+			}
+			orchestrator = append(orchestrator, "--participant", services[name]+"="+reached)
 		}
 		if params.Verbose != nil {
 			p.verbose = params.Verbose(name)

@@ -53,6 +53,7 @@ export function parseEpoch(metadata: Metadata): { scope: string; epoch: bigint }
   if (scope !== "" && (!/^[!-.0-~]*\/[!-.0-~]+$/.test(scope) || scope.length > 128)) {
     throw malformed("treaty-scope", "{name}/{shard} of at most 128 bytes");
   }
+  if (scope !== "" && epoch === "0") throw malformed("treaty-epoch", "one, as there is a treaty-scope");
   checkEpoch(BigInt(epoch));
   return { scope, epoch: BigInt(epoch) };
 }
@@ -90,5 +91,5 @@ function first(metadata: Metadata, key: string): string {
 }
 
 function malformed(key: string, want: string): Refusal {
-  return new Refusal(status.INVALID_ARGUMENT, `metadata ${key}: want ${want}`);
+  return new Refusal(status.INVALID_ARGUMENT, `metadata ${key}: want ${want}`, "METADATA_INVALID");
 }
