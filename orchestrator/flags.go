@@ -31,6 +31,7 @@ type flags struct {
 	insecure       bool
 	retention      time.Duration
 	eventRetention time.Duration
+	eventIDs       time.Duration
 	name           string
 	answers        answersFlag
 	logLevel       string
@@ -70,6 +71,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 	f.eventRetention = DefaultEventRetention
 	set.Var((*retentionFlag)(&f.eventRetention), "event-retention",
 		"delete events this `TIME` after they were published; 0 keeps them forever")
+	f.eventIDs = DefaultEventIDRetention
+	set.Var((*retentionFlag)(&f.eventIDs), "event-id-retention",
+		"this `TIME` after an event was deleted, forget that it was published")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -183,6 +187,7 @@ func (f *retentionFlag) Set(text string) error {
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
+		WithEventIDRetention(f.eventIDs),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {

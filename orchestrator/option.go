@@ -21,6 +21,7 @@ type settings struct {
 	ready          func(Ready)
 	retention      time.Duration
 	eventRetention time.Duration
+	eventIDs       time.Duration
 	name           string
 	answers        map[string]Answers // by service
 }
@@ -91,6 +92,15 @@ const DefaultEventRetention = 7 * 24 * time.Hour
 // forever. Default DefaultEventRetention.
 func WithEventRetention(retention time.Duration) Option {
 	return func(s *settings) { s.eventRetention = retention }
+}
+
+// DefaultEventIDRetention is the default of WithEventIDRetention.
+const DefaultEventIDRetention = 30 * 24 * time.Hour
+
+// WithEventIDRetention sets how long the source and id of an event are kept after the event itself. An event that is
+// published again within that time isn't taken as a new one. Default DefaultEventIDRetention. It must be positive.
+func WithEventIDRetention(retention time.Duration) Option {
+	return func(s *settings) { s.eventIDs = retention }
 }
 
 // WithTLS serves the API over TLS with a certificate and its key. Both are PEM files, and are read again when they

@@ -39,7 +39,7 @@ type Orchestrator struct {
 // everything that is wrong with the options and the contracts. Each violation of a contract rule is a
 // contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
-	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention}}
+	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention, eventIDs: DefaultEventIDRetention}}
 	for _, option := range options {
 		option(&o.settings)
 	}
@@ -63,6 +63,8 @@ func (s *settings) checkRetention() error {
 	switch {
 	case s.retention < 0:
 		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them forever, or more", s.retention)
+	case s.eventIDs <= 0:
+		return fmt.Errorf("the retention of the ids of events is %v: want more than 0", s.eventIDs)
 	case s.eventRetention < 0:
 		return fmt.Errorf("the retention of events is %v: want 0, which keeps them forever, or more", s.eventRetention)
 	}

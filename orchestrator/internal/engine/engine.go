@@ -50,6 +50,9 @@ type Config struct {
 	// EventRetention says how long events are kept. 0 means forever.
 	EventRetention time.Duration
 
+	// EventIDRetention says how long the ids of events are kept after the events. Default 30 days.
+	EventIDRetention time.Duration
+
 	// EvictAfter is how long a command must wait until its saga leaves memory. Default 5 s.
 	EvictAfter time.Duration
 }
@@ -91,6 +94,9 @@ func New(config Config) (*Engine, error) {
 	if config.now == nil {
 		config.now = time.Now
 	}
+	if config.EventIDRetention <= 0 {
+		config.EventIDRetention = 30 * 24 * time.Hour
+	}
 	if config.EvictAfter <= 0 {
 		config.EvictAfter = 5 * time.Second
 	}
@@ -114,7 +120,7 @@ func New(config Config) (*Engine, error) {
 	sender.driver = e.driver
 	e.purger = &purger{
 		store: config.Store, now: config.now, work: e.work, logger: config.Logger,
-		retention: config.Retention, eventRetention: config.EventRetention,
+		retention: config.Retention, eventRetention: config.EventRetention, idRetention: config.EventIDRetention,
 	}
 	return e, nil
 }

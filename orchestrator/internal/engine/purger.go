@@ -26,6 +26,7 @@ type purger struct {
 	logger         *slog.Logger
 	retention      map[string]time.Duration // of sagas, by definition
 	eventRetention time.Duration            // 0 means forever
+	idRetention    time.Duration            // of the ids of events, after the events
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -79,6 +80,9 @@ func (p *purger) purge(ctx context.Context) {
 	if p.eventRetention > 0 {
 		p.repeat("events", func() (int, error) {
 			return p.store.PurgeEvents(ctx, now.Add(-p.eventRetention), purgeLimit)
+		})
+		p.repeat("the ids of events", func() (int, error) {
+			return p.store.PurgeEventIDs(ctx, now.Add(-p.eventRetention-p.idRetention), purgeLimit)
 		})
 	}
 }

@@ -106,7 +106,14 @@ type Store interface {
 	// isn't before the given time. It returns how many it deleted, also together with an error. The newest event
 	// stays, so that positions never start over. PurgeEvents works in small transactions, so others can write in
 	// between. It returns ErrInvalid if limit isn't positive. The call may be repeated.
+	//
+	// The ids of the deleted events are kept: an event that is published again stays the same event, or another one with a
+	// used id, as long as PurgeEventIDs hasn't deleted its id.
 	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// PurgeEventIDs deletes up to limit ids of deleted events, in the order of their positions, until it finds one whose
+	// event's StoreTime isn't before the given time. Otherwise it is like PurgeEvents.
+	PurgeEventIDs(ctx context.Context, before time.Time, limit int) (int, error)
 
 	// RaisePosition raises a number durably and returns it. It is told to participants, so that an older copy of the
 	// store is recognized by its lower number.

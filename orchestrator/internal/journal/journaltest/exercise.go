@@ -34,6 +34,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"purge/many", purgeMany},
 		{"purge/remembered", purgeRemembered},
 		{"purge/events", purgeEvents},
+		{"purge/ids of events", purgeEventIDs},
 		{"get", get},
 		{"times", times},
 		{"open/states", openStates},

@@ -39,6 +39,7 @@ type contents struct {
 	events    []*journal.Event // by position
 	newest    uint64
 	consumers map[string]journal.Consumer
+	past      []*journal.Event // events that were purged and whose ids are kept, by position
 }
 
 // saga is a saga with what only the store uses.
@@ -86,7 +87,7 @@ func (m *Memory) Copy() *Memory {
 	defer m.contents.mu.Unlock()
 	copied := &contents{
 		sagas: make(map[string]*saga), purged: maps.Clone(m.contents.purged),
-		events: slices.Clone(m.contents.events), newest: m.contents.newest,
+		events: slices.Clone(m.contents.events), past: slices.Clone(m.contents.past), newest: m.contents.newest,
 		consumers: maps.Clone(m.contents.consumers), identity: m.contents.identity,
 		participants: maps.Clone(m.contents.participants), lost: maps.Clone(m.contents.lost),
 	}

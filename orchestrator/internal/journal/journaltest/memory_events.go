@@ -24,8 +24,15 @@ func (c *contents) publish(entry *journal.Entry) {
 		i := slices.IndexFunc(c.events, func(other *journal.Event) bool {
 			return other.Source == event.Source && other.ID == event.ID
 		})
+		stored := c.events
+		if i < 0 {
+			stored = c.past
+			i = slices.IndexFunc(stored, func(other *journal.Event) bool {
+				return other.Source == event.Source && other.ID == event.ID
+			})
+		}
 		if i >= 0 {
-			event.Position, event.Err = c.events[i].Position, differs(c.events[i], event)
+			event.Position, event.Err = stored[i].Position, differs(stored[i], event)
 			if refused == nil {
 				refused = event.Err
 			}
@@ -177,7 +184,19 @@ func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64) 
 func (m *Memory) PurgeEvents(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
 	err = m.page(ctx, "purge events", limit, func(c *contents) {
 		for deleted < limit && len(c.events) > 1 && c.events[0].StoreTime.Before(micro(before)) {
+			c.past = append(c.past, c.events[0])
 			c.events = c.events[1:]
+			deleted++
+		}
+	})
+	return deleted, err
+}
+
+// PurgeEventIDs implements journal.Store.
+func (m *Memory) PurgeEventIDs(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
+	err = m.page(ctx, "purge the ids of events", limit, func(c *contents) {
+		for deleted < limit && len(c.past) > 0 && c.past[0].StoreTime.Before(micro(before)) {
+			c.past = c.past[1:]
 			deleted++
 		}
 	})

@@ -42,7 +42,10 @@ func purgeEvents(f *fixture) {
 		f.Errorf("the range is %d to %d, %v; want %d", oldest, newest, err, events[5].Position)
 	}
 
-	// A purged event can be published again, with a greater position.
+	// An event whose id was purged too can be published again, with a greater position.
+	if _, err := f.PurgeEventIDs(f.Context(), minute(59), 100); err != nil {
+		f.Error(err)
+	}
 	again := event(verified, "0", "c-1", 7)
 	entry := publishing(again)
 	f.write(entry)

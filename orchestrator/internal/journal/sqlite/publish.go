@@ -59,6 +59,9 @@ func (w *writer) publish(entry *journal.Entry) error {
 
 // addEvent writes an event, unless it is stored already.
 func (w *writer) addEvent(event *journal.Event) error {
+	if past, err := w.pastEvent(event); err != nil || past {
+		return err
+	}
 	kind, err := w.types.key(w.conn, event.Type)
 	if err != nil {
 		return err

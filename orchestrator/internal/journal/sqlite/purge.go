@@ -149,6 +149,9 @@ func (w *writer) purgeEvents(before time.Time, limit int) (int, error) {
 	if deleted == 0 {
 		return 0, nil
 	}
+	if err := w.remember(last); err != nil {
+		return 0, fmt.Errorf("remember the ids of old events: %w", err)
+	}
 	if err := run(w.deleteEvents, int64(1), last); err != nil {
 		return 0, fmt.Errorf("delete old events: %w", err)
 	}

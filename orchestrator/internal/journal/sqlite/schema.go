@@ -36,6 +36,10 @@ const turnBits = 24
 //   - sagas_ended finds the sagas to purge without reading those to keep.
 //   - awaits_by_key finds the awaits of an event.
 //
+// # Past events
+//
+// The table past_events holds the ids of events that were purged, with the SHA-256 of their type, subject and data.
+//
 // # Identity
 //
 // The table identity holds what the store says about itself, by name: "name", "store_id", "position", "replaced",
@@ -178,6 +182,15 @@ var migrations = []string{
 		proven INTEGER NOT NULL,
 		horizon INTEGER
 	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE past_events (
+		position INTEGER PRIMARY KEY NOT NULL,
+		source TEXT NOT NULL,
+		id TEXT NOT NULL,
+		store_time INTEGER NOT NULL,
+		digest BLOB NOT NULL,
+		UNIQUE (source, id)
+	) STRICT;
 
 	CREATE TABLE lost (
 		id TEXT PRIMARY KEY NOT NULL,

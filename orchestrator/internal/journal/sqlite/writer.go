@@ -28,6 +28,7 @@ type writer struct {
 	findEnded, deleteLabel, deleteSaga        *sqlite3.Stmt
 	isPurged, rememberPurged                  *sqlite3.Stmt
 	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
+	findPast, insertPast, pastFrom            *sqlite3.Stmt
 
 	// group is the number of the current group. The cache keeps the sagas of the group.
 	group uint64
@@ -37,6 +38,9 @@ type writer struct {
 
 	// newest is the position of the newest event.
 	newest int64
+
+	// hasPast is false if certainly no id of a purged event is kept.
+	hasPast bool
 
 	// hasLost is false if there is certainly no lost saga.
 	hasLost bool
@@ -171,6 +175,9 @@ func (w *writer) prepare() error {
 		return err
 	}
 	if w.newest, err = queryInt(w.conn, `SELECT ifnull(max(position), 0) FROM events`); err != nil {
+		return err
+	}
+	if err := w.preparePast(); err != nil {
 		return err
 	}
 	lost, err := queryInt(w.conn, `SELECT EXISTS (SELECT 1 FROM lost)`)
