@@ -59,8 +59,8 @@ type Self struct {
 	// Restored says that the store was restored from a backup, so that participants are expected to know more.
 	Restored bool
 
-	// NextPosition raises the store's position durably.
-	NextPosition func(ctx context.Context) (uint64, error)
+	// NextPosition raises the store's position durably, above a number that a participant has heard.
+	NextPosition func(ctx context.Context, above uint64) (uint64, error)
 
 	// Horizon returns the time before which no saga started whose commands will still be sent, or zero.
 	Horizon func() time.Time
@@ -151,7 +151,7 @@ type greetingProblem struct {
 
 // describe asks the participant once. It returns nil if it needn't be asked again soon.
 func (g *greeting) describe(ctx context.Context) *greetingProblem {
-	position, err := g.self.NextPosition(ctx)
+	position, err := g.self.NextPosition(ctx, 0)
 	if err != nil {
 		return &greetingProblem{message: fmt.Sprintf("the store's position can't be raised: %v", err), holds: true}
 	}
@@ -170,7 +170,7 @@ func (g *greeting) describe(ctx context.Context) *greetingProblem {
 	if ctx.Err() != nil {
 		return nil
 	}
-	problem := g.conclude(x, response, err, keys)
+	problem := g.conclude(ctx, x, response, err, keys)
 	g.settle(problem)
 	return problem
 }
@@ -202,7 +202,7 @@ func (s *Self) probe() []string {
 
 // conclude takes note of the participant's answer.
 func (g *greeting) conclude(
-	x *exchange, response *treatyv1.DescribeResponse, err error, keys []string,
+	ctx context.Context, x *exchange, response *treatyv1.DescribeResponse, err error, keys []string,
 ) *greetingProblem {
 	p := g.participant
 	mark := x.mark()
@@ -236,7 +236,9 @@ func (g *greeting) conclude(
 	if slices.Contains(response.GetFeatures(), treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_ANSWER_MARKS) {
 		p.prove()
 	}
-	g.checkHeard(response.GetHeard())
+	if problem := g.checkHeard(ctx, response.GetHeard()); problem != nil {
+		return problem
+	}
 	if dropped := droppedKeys(keys, response.GetReceivedKeys()); len(dropped) > 0 {
 		return &greetingProblem{holds: true, message: "METADATA_DROPPED: something on the way drops the metadata " +
 			strings.Join(dropped, ", ") + ", so that a command can't be recognized; no command is sent to it"}
@@ -249,20 +251,25 @@ func (g *greeting) conclude(
 	return nil
 }
 
-// checkHeard finds out whether another store has taken over.
-func (g *greeting) checkHeard(heard *treatyv1.HeardScope) {
+// checkHeard finds out whether another store has taken over. A restored store continues from where the other one was.
+func (g *greeting) checkHeard(ctx context.Context, heard *treatyv1.HeardScope) *greetingProblem {
 	switch name := g.participant.name; {
-	case heard == nil || g.self.Restored || heard.GetEpoch() == g.self.Epoch:
+	case heard == nil || heard.GetEpoch() == g.self.Epoch:
+	case g.self.Restored:
+		if _, err := g.self.NextPosition(ctx, heard.GetPosition()); err != nil {
+			return &greetingProblem{message: fmt.Sprintf("the store's position can't be raised: %v", err), holds: true}
+		}
 	case heard.GetEpoch() > g.self.PreviousEpoch:
 		g.self.Replaced(fmt.Sprintf("the participant %s has heard the epoch %d, and this store had %d before it was opened",
 			name, heard.GetEpoch(), g.self.PreviousEpoch))
 	case heard.GetPosition() > g.self.Position:
-		g.self.Replaced(fmt.Sprintf("the participant %s has heard the position %d, and this store had %d when it was opened: "+
-			"it is an older copy", name, heard.GetPosition(), g.self.Position))
+		g.self.Replaced(fmt.Sprintf("the participant %s has heard the position %d, and this store had %d when it was "+
+			"opened: it is an older copy", name, heard.GetPosition(), g.self.Position))
 	case heard.GetStoreId() != "" && heard.GetStoreId() != g.self.StoreID:
 		g.logger.Error("another store has the same orchestrator's name: give each orchestrator a name of its own (--name)",
 			"participant", name, "store", g.self.StoreID, "other", heard.GetStoreId(), "scope", g.self.Scope)
 	}
+	return nil
 }
 
 // droppedKeys returns which of the keys that were sent didn't arrive.

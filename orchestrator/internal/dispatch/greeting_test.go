@@ -167,9 +167,12 @@ func self(change ...func(*Self)) (*Self, chan string) {
 	position := uint64(10)
 	s := &Self{
 		Scope: "/0", StoreID: "store", Epoch: 100, PreviousEpoch: 90, Position: position,
-		NextPosition: func(context.Context) (uint64, error) { position++; return position, nil },
-		Horizon:      func() time.Time { return time.UnixMilli(1000) },
-		Replaced:     func(cause string) { replaced <- cause },
+		NextPosition: func(_ context.Context, above uint64) (uint64, error) {
+			position = max(position, above) + 1
+			return position, nil
+		},
+		Horizon:  func() time.Time { return time.UnixMilli(1000) },
+		Replaced: func(cause string) { replaced <- cause },
 	}
 	for _, c := range change {
 		c(s)
@@ -201,7 +204,10 @@ func TestGreeting(t *testing.T) {
 		problem  string
 	}{
 		{"it marks its answers", func(*describer) {}, false, true, false, true, ""},
-		{"it marks nothing", func(s *describer) { s.response.Features, s.unmarked = nil, true }, false, false, false, true, ""},
+		{
+			"it marks nothing", func(s *describer) { s.response.Features, s.unmarked = nil, true },
+			false, false, false, true, "",
+		},
 		{"it doesn't know the service", func(s *describer) {
 			s.err, s.unmarked = status.Error(codes.Unimplemented, "unknown service"), true
 		}, false, false, true, true, ""},
@@ -278,6 +284,13 @@ func TestHeardScope(t *testing.T) {
 			}
 			if (cause == "") != (test.replaced == "") || !strings.Contains(cause, test.replaced) {
 				t.Errorf("replaced: %q, want %q", cause, test.replaced)
+			}
+			if !test.restored {
+				return
+			}
+			if next, err := me.NextPosition(t.Context(), 0); err != nil || next <= test.heard.GetPosition() {
+				t.Errorf("a restored store continues with the position %d, %v; the participant has heard %d", next, err,
+					test.heard.GetPosition())
 			}
 		})
 	}

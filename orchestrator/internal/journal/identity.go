@@ -117,6 +117,9 @@ type Participant struct {
 	Horizon time.Time
 }
 
+// MaxPosition is the highest number that RaisePosition accepts. No store that counts comes near it.
+const MaxPosition = 1 << 62
+
 // LostSaga is a saga that participants know and a restored store doesn't.
 type LostSaga struct {
 	// ID is the saga's id.
@@ -127,6 +130,9 @@ type LostSaga struct {
 
 	// Commands are the commands that participants know.
 	Commands []LostCommand
+
+	// EventsAfter is the position of the newest event when the saga was added. AddLost sets it.
+	EventsAfter uint64
 }
 
 // LostCommand is a command of a lost saga.
@@ -173,9 +179,9 @@ func (p LostParams) Validate() error {
 // MergeLost adds the commands of a lost saga to those that are known, and returns the result. A command that is known
 // already is replaced.
 func MergeLost(known, found LostSaga) LostSaga {
-	merged := LostSaga{ID: found.ID, FoundTime: known.FoundTime}
+	merged := LostSaga{ID: found.ID, FoundTime: known.FoundTime, EventsAfter: known.EventsAfter}
 	if known.ID == "" {
-		merged.FoundTime = found.FoundTime
+		merged.FoundTime, merged.EventsAfter = found.FoundTime, found.EventsAfter
 	}
 	type key struct {
 		id, participant string

@@ -115,9 +115,10 @@ type Store interface {
 	// event's StoreTime isn't before the given time. Otherwise it is like PurgeEvents.
 	PurgeEventIDs(ctx context.Context, before time.Time, limit int) (int, error)
 
-	// RaisePosition raises a number durably and returns it. It is told to participants, so that an older copy of the
-	// store is recognized by its lower number.
-	RaisePosition(ctx context.Context) (uint64, error)
+	// RaisePosition raises a number durably, to one above both its own value and the given one, and returns it. It is told
+	// to participants, so that an older copy of the store is recognized by its lower number. It returns ErrInvalid if the
+	// given number is above MaxPosition.
+	RaisePosition(ctx context.Context, above uint64) (uint64, error)
 
 	// MarkReplaced stores durably that another store has taken over, and why. The first cause stays. Identity returns it
 	// from the next opening on. The call may be repeated.
@@ -136,7 +137,8 @@ type Store interface {
 	NoteRemoteChildren(ctx context.Context, since time.Time) error
 
 	// AddLost adds lost sagas. Commands of a saga that is lost already are added to it, see MergeLost. The call may be
-	// repeated. A saga is no longer lost once Append has written its first turn.
+	// repeated. A saga is no longer lost once Append has written its first turn. It can receive the events that were
+	// stored since it was added, as if it had been created then.
 	AddLost(ctx context.Context, lost []LostSaga) error
 
 	// RemoveLost removes a lost saga. The call may be repeated.

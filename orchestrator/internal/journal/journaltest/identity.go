@@ -19,18 +19,20 @@ func identity(f *fixture) {
 	if clock := journal.ClockEpoch(time.Now().Add(-time.Minute)); before.Epoch < clock {
 		f.Errorf("the epoch %d is behind the clock's %d", before.Epoch, clock)
 	}
-	for want := uint64(1); want < 4; want++ {
-		if got, err := f.RaisePosition(f.Context()); err != nil || got != want {
-			f.Errorf("the position is %d, %v; want %d", got, err, want)
+	for _, raise := range []struct{ above, want uint64 }{{0, 1}, {0, 2}, {1, 3}, {9, 10}, {10, 11}} {
+		if got, err := f.RaisePosition(f.Context(), raise.above); err != nil || got != raise.want {
+			f.Errorf("the position above %d is %d, %v; want %d", raise.above, got, err, raise.want)
 		}
 	}
+	_, err := f.RaisePosition(f.Context(), journal.MaxPosition+1)
+	f.failsWith("raising the position above the highest one", err, journal.ErrInvalid)
 	if got := f.Identity(); !reflect.DeepEqual(got, before) {
 		f.Errorf("the identity changed while the store was open: %+v", got)
 	}
 	f.reopen()
 	after := f.Identity()
 	if after.StoreID != before.StoreID || after.PreviousEpoch != before.Epoch || after.Epoch <= before.Epoch ||
-		after.Position != 3 {
+		after.Position != 11 {
 		f.Errorf("after reopening the store says %+v, before it said %+v", after, before)
 	}
 	since := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
@@ -93,16 +95,20 @@ func lostSagas(f *fixture) {
 			f.Errorf("add: %v", err)
 		}
 	}
+	before := event(verified, "1", "c-1", 1)
+	f.write(publishing(before))
 	add(journal.LostSaga{ID: "one", FoundTime: minute(2), Commands: []journal.LostCommand{command("1", false, 1)}},
 		journal.LostSaga{ID: "two", FoundTime: minute(2)})
+	since := event(verified, "2", "c-1", 3)
+	f.write(publishing(since))
 	add(journal.LostSaga{ID: "one", FoundTime: minute(3), Commands: []journal.LostCommand{
 		command("1", false, 3), command("1", true, 1), command("2", false, 1),
 	}})
 	want := []journal.LostSaga{
 		{ID: "one", FoundTime: minute(2), Commands: []journal.LostCommand{
 			command("1", false, 3), command("1", true, 1), command("2", false, 1),
-		}},
-		{ID: "two", FoundTime: minute(2)},
+		}, EventsAfter: before.Position},
+		{ID: "two", FoundTime: minute(2), EventsAfter: before.Position},
 	}
 	has := func(want ...journal.LostSaga) {
 		f.T.Helper()
@@ -118,7 +124,12 @@ func lostSagas(f *fixture) {
 	if err != nil || len(page) != 1 || page[0].ID != "two" {
 		f.Errorf("the second page is %+v, %v", page, err)
 	}
-	f.write(first(row("one", 1)), first(row("three", 1)))
+	await := journal.Await{Type: verified, Subject: "c-1"}
+	again, other := first(awaiting("one", 1, await)), first(awaiting("three", 1, await))
+	f.write(again)
+	f.write(other)
+	f.woke(again, "one")
+	f.woke(other)
 	has(want[1])
 	for range 2 {
 		if err := f.RemoveLost(f.Context(), "two"); err != nil {

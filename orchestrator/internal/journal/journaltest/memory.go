@@ -290,6 +290,9 @@ func (c *contents) write(entry *journal.Entry) error {
 		row := cloneRow(entry.Row)
 		row.CreateTime = micro(row.CreateTime)
 		one = &saga{Journal: journal.Journal{Row: *row}, created: c.newest}
+		if lost, found := c.lost[entry.Saga]; found {
+			one.created = lost.EventsAfter
+		}
 		c.sagas[entry.Saga] = one
 		delete(c.lost, entry.Saga)
 	case one == nil || one.last()+1 != entry.Turn:

@@ -16,9 +16,12 @@ func (m *Memory) Epoch() uint64 { return m.identity.Epoch }
 func (m *Memory) Identity() journal.Identity { return m.identity }
 
 // RaisePosition implements journal.Store.
-func (m *Memory) RaisePosition(ctx context.Context) (position uint64, err error) {
+func (m *Memory) RaisePosition(ctx context.Context, above uint64) (position uint64, err error) {
 	err = m.use(ctx, "raise the position", func(c *contents) error {
-		c.identity.Position++
+		if above > journal.MaxPosition {
+			return journal.ErrInvalid
+		}
+		c.identity.Position = max(c.identity.Position, above) + 1
 		position = c.identity.Position
 		return nil
 	})
@@ -120,6 +123,7 @@ func (m *Memory) Lost(ctx context.Context, params journal.LostParams) (lost []jo
 func (m *Memory) AddLost(ctx context.Context, lost []journal.LostSaga) error {
 	return m.use(ctx, "store lost sagas", func(c *contents) error {
 		for _, found := range lost {
+			found.EventsAfter = c.newest
 			c.lost[found.ID] = journal.MergeLost(c.lost[found.ID], found)
 		}
 		return nil

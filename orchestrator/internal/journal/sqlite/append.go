@@ -149,13 +149,17 @@ func (w *writer) create(entry *journal.Entry) error {
 	if err != nil {
 		return err
 	}
+	created, err := w.createdAt(entry.Saga)
+	if err != nil {
+		return err
+	}
 	key, stmt := w.nextKey, w.insertSaga
 	err = errors.Join(
 		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition),
 		stmt.BindInt64(4, int64(row.State)),
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
-		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, w.newest))
+		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, created))
 	if err == nil {
 		err = stmt.Exec()
 	}
@@ -182,7 +186,7 @@ func (w *writer) create(entry *journal.Entry) error {
 			return fmt.Errorf("label saga %s: %w", entry.Saga, err)
 		}
 	}
-	at := &position{key: key, last: 1, created: w.newest, waiting: row.Waiting}
+	at := &position{key: key, last: 1, created: created, waiting: row.Waiting}
 	w.cache(entry.Saga, at)
 	if row.Waiting || journal.Final(row.State) {
 		w.uncached = append(w.uncached, entry.Saga)

@@ -155,12 +155,15 @@ func execute(conn *sqlite3.Conn, sql string, args ...any) error {
 }
 
 // RaisePosition implements journal.Store.
-func (s *Store) RaisePosition(ctx context.Context) (position uint64, err error) {
+func (s *Store) RaisePosition(ctx context.Context, above uint64) (position uint64, err error) {
+	if above > journal.MaxPosition {
+		return 0, fmt.Errorf("raise the position of %s above %d: %w", s.path, above, journal.ErrInvalid)
+	}
 	err = s.write(ctx, "raise the position", func(w *writer) error {
 		if position, err = readPosition(w.conn); err != nil {
 			return err
 		}
-		position++
+		position = max(position, above) + 1
 		return writeText(w.conn, positionRow, strconv.FormatUint(position, 10))
 	})
 	return position, err
@@ -275,6 +278,9 @@ func (s *Store) AddLost(ctx context.Context, lost []journal.LostSaga) error {
 			if err != nil {
 				return err
 			}
+			if known.ID == "" {
+				found.EventsAfter = uint64(w.newest)
+			}
 			data, err := json.Marshal(journal.MergeLost(known, found))
 			if err != nil {
 				return err
@@ -307,6 +313,18 @@ func (w *writer) lost(id string) (saga journal.LostSaga, err error) {
 // RemoveLost implements journal.Store.
 func (s *Store) RemoveLost(ctx context.Context, id string) error {
 	return s.write(ctx, "remove a lost saga", func(w *writer) error { return w.removeLost(id) })
+}
+
+// createdAt returns the position of the newest event that a new saga can't receive.
+func (w *writer) createdAt(id string) (int64, error) {
+	if !w.hasLost {
+		return w.newest, nil
+	}
+	saga, err := w.lost(id)
+	if err != nil || saga.ID == "" {
+		return w.newest, err
+	}
+	return int64(saga.EventsAfter), nil
 }
 
 // removeLost is called for every saga that is created.
