@@ -82,7 +82,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Participants: r.dispatcher, Observer: observer, Catalog: o.catalog, Definitions: definitions,
 		Remote: o.settings.services(), Telemetry: r.telemetry,
 	})
-	r.engine, err = engine.New(engine.Config{
+	r.engine, err = engine.New(ctx, engine.Config{
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,

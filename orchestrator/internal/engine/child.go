@@ -29,7 +29,7 @@ func (e *Engine) CompensateChild(ctx context.Context, params StartParams) error 
 func (e *Engine) BeginCompensateChild(ctx context.Context, params StartParams) (compensated bool, err error) {
 	err = e.ask(ctx, params.SagaID, machine.CompensateForParent{})
 	if errors.Is(err, journal.ErrNotFound) {
-		if _, err = e.start(ctx, params, startCompensated); err == nil {
+		if _, err = e.closeChild(ctx, params); err == nil {
 			err = e.ask(ctx, params.SagaID, machine.CompensateForParent{}) // in case it was started in between
 		}
 	}
@@ -47,7 +47,7 @@ func (e *Engine) BeginCompensateChild(ctx context.Context, params StartParams) (
 // start that arrives later is refused. params are those of its start; its SagaID must be set. The errors are
 // ErrOtherRequest, ErrPurged, ErrInDoubt, ErrStopping and ctx's.
 func (e *Engine) CloseChild(ctx context.Context, params StartParams) (Closed, error) {
-	handle, err := e.start(ctx, params, startCompensated)
+	handle, err := e.closeChild(ctx, params)
 	if err != nil {
 		return Closed{}, err
 	}
@@ -59,6 +59,19 @@ func (e *Engine) CloseChild(ctx context.Context, params StartParams) (Closed, er
 		return Closed{}, err
 	}
 	return closedChild(saga), nil
+}
+
+// closeChild records a child saga as compensated unless it exists. A child that was lost with the store is started
+// again, so that it catches up, if its parent was in the same store, so that it is the same child. Of another parent's
+// child, closeChild returns ErrLost.
+func (e *Engine) closeChild(ctx context.Context, params StartParams) (*Handle, error) {
+	handle, err := e.start(ctx, params, startCompensated)
+	if errors.Is(err, ErrLost) && params.Parent.GetLocal() {
+		if handle, err = e.start(ctx, params, startNormally); err == nil {
+			handle.Existing = true
+		}
+	}
+	return handle, err
 }
 
 func closedChild(saga *machine.Saga) Closed {

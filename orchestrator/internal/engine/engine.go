@@ -77,8 +77,10 @@ type Engine struct {
 	purger   *purger
 }
 
-// New returns an engine. Call Recover before anything else, and Stop at the end.
-func New(config Config) (*Engine, error) {
+// New returns an engine that may be called at once. Call Recover, so that the store's open sagas continue, and Stop at
+// the end. It returns an error if the store can't be read. A restored or replaced store drives no saga from the
+// beginning.
+func New(ctx context.Context, config Config) (*Engine, error) {
 	if config.Store == nil || config.Dispatcher == nil || config.Catalog == nil {
 		return nil, errors.New("making an engine: a store, a dispatcher and a catalog are required")
 	}
@@ -122,7 +124,23 @@ func New(config Config) (*Engine, error) {
 		store: config.Store, now: config.now, work: e.work, logger: config.Logger,
 		retention: config.Retention, eventRetention: config.EventRetention, idRetention: config.EventIDRetention,
 	}
+	if err := e.load(ctx); err != nil {
+		e.Stop(ctx)
+		return nil, err
+	}
 	return e, nil
+}
+
+// load reads what the engine must know before the first call.
+func (e *Engine) load(ctx context.Context) error {
+	if err := e.lost.load(ctx); err != nil {
+		return err
+	}
+	if err := e.horizons.load(ctx); err != nil {
+		return err
+	}
+	e.gate.open(e.config.Store.Identity())
+	return nil
 }
 
 // Stop takes no new input, waits for the attempts in flight until ctx ends, cuts off the rest, and commits the

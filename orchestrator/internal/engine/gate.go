@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 // ErrReplaced says that another store has taken over the sagas of this store's scope, so that this one drives none.
@@ -41,6 +43,28 @@ func (g *gate) err() error {
 		return ErrRestoring
 	}
 	return nil
+}
+
+// open opens the gate, or not, as the store's identity says.
+func (g *gate) open(identity journal.Identity) {
+	switch {
+	case identity.Replaced != "":
+		g.stop(identity.Replaced)
+	case identity.EpochAhead:
+		g.stop("its epoch is more than a day ahead of this machine's clock, which participants don't believe: " +
+			"correct the clock, or use the subcommand restore with --epoch-from-clock")
+	case identity.Restored != nil:
+		g.restoring.Store(true)
+		g.changed(ErrRestoring)
+	default:
+		g.changed(nil)
+	}
+}
+
+// restored opens the gate of a restored store, unless the store was replaced in the meantime.
+func (g *gate) restored() {
+	g.restoring.Store(false)
+	g.changed(g.err())
 }
 
 // stop closes the gate for good, without remembering it: the cause is found again at the next start.

@@ -252,6 +252,8 @@ type fixture struct {
 	catalog     *contract.Catalog
 	code        registrar
 
+	beforeRecover func() // called between New and Recover, if set
+
 	participants   engine.Participants
 	retention      map[string]time.Duration
 	eventRetention time.Duration
@@ -279,14 +281,17 @@ func (w *fixture) open() {
 		Participants: w.participant, Observer: engine.NoObserver{}, Catalog: w.catalog,
 	})
 	var err error
-	w.engine, err = engine.New(engine.Config{
-		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog, Definitions: w.code,
-		Logger: slog.New(slog.DiscardHandler), Retention: w.retention, EventRetention: w.eventRetention,
+	w.engine, err = engine.New(w.t.Context(), engine.Config{
+		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
+		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention, EventRetention: w.eventRetention,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	children.SetEngine(w.engine)
+	if w.beforeRecover != nil {
+		w.beforeRecover()
+	}
 	if _, err := w.engine.Recover(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -61,16 +62,13 @@ func (l *lostSagas) found(id string) {
 }
 
 // restored returns what participants know about a saga that is started again after its start was lost, or nil if it
-// wasn't lost. It returns ErrLost if the saga is to be compensated without ever being started.
+// wasn't lost. It returns ErrLost if the saga is to be recorded as compensated, but has effects.
 func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	saga, lost := l.sagas[id]
-	switch {
-	case !lost:
+	if !lost {
 		return nil, nil
-	case mode == startCompensated:
-		return nil, fmt.Errorf("%w: %s", ErrLost, wire.SagaName(id))
 	}
 	known := make([]knownCommand, len(saga.Commands))
 	for i, command := range saga.Commands {
@@ -78,7 +76,16 @@ func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored,
 	}
 	// Its journal is empty.
 	empty := &machine.Saga{ID: saga.ID, Round: 1}
-	return (&comparer{catalog: l.catalog, backup: saga.FoundTime, restore: saga.FoundTime}).compare(empty, known), nil
+	record := (&comparer{catalog: l.catalog, backup: saga.FoundTime, restore: saga.FoundTime}).compare(empty, known)
+	hasEffect := slices.ContainsFunc(record.GetCommands(), (*treatyv1.RestoredCommand).GetHasEffect)
+	switch {
+	case mode == startNormally || record.GetCompensated():
+		return record, nil
+	case hasEffect:
+		return nil, fmt.Errorf("%w: %s", ErrLost, wire.SagaName(id))
+	default:
+		return nil, nil
+	}
 }
 
 // knownLost returns a lost command as its participant knows it.

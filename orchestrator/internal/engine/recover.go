@@ -24,25 +24,14 @@ const (
 // If the store was restored from a backup, Recover returns at once. Sagas continue once all participants have said what
 // they know. If it was replaced, no saga continues.
 func (e *Engine) Recover(ctx context.Context) (int, error) {
-	if err := e.lost.load(ctx); err != nil {
-		return 0, err
-	}
-	if err := e.horizons.load(ctx); err != nil {
-		return 0, err
-	}
-	identity := e.config.Store.Identity()
-	switch {
-	case identity.Replaced != "":
-		e.gate.stop(identity.Replaced)
-		return 0, nil
-	case identity.EpochAhead:
-		e.gate.stop("its epoch is more than a day ahead of this machine's clock, which participants don't believe: " +
-			"correct the clock, or use the subcommand restore with --epoch-from-clock")
-		return 0, nil
-	case identity.Restored != nil:
+	switch condition := e.gate.err(); {
+	case condition == nil:
+		return e.recoverSagas(ctx)
+	case errors.Is(condition, ErrRestoring):
 		return 0, e.recoverRestored()
+	default:
+		return 0, nil
 	}
-	return e.recoverSagas(ctx)
 }
 
 // recoverRestored compares a restored store with its participants in the background, and then recovers the sagas.
@@ -50,13 +39,11 @@ func (e *Engine) recoverRestored() error {
 	if e.config.Participants == nil {
 		return errors.New("recovering a restored store: its participants are missing")
 	}
-	e.gate.restoring.Store(true)
-	e.config.Changed(ErrRestoring)
 	e.work.spawn(func() {
 		if !e.reconcileStore() {
 			return
 		}
-		e.gate.restoring.Store(false)
+		e.gate.restored()
 		if _, err := e.recoverSagas(e.work.ctx); err != nil && !errors.Is(err, ErrStopping) {
 			e.config.Logger.Error("recovering the sagas of a restored store failed; start the orchestrator again",
 				"error", err)
@@ -66,7 +53,6 @@ func (e *Engine) recoverRestored() error {
 }
 
 func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
-	e.config.Changed(nil)
 	e.waker.timers.scan()
 	e.purger.start()
 	defer e.register.trackDropped()()

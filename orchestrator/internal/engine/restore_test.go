@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
@@ -19,6 +20,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -135,11 +137,32 @@ func TestRestore(t *testing.T) {
 			"it was being compensated", func(k *keeper, id string) {
 				k.knows(id, action, executed, "2")
 				k.knows(id, undo, executed, "undo 2")
-			}, suspended, "1 DONE, 2 SCHEDULED", "step 2 was compensated since the backup, but step 1 stands",
+				k.answer("action 2", failed(treatyv1.Outcome_OUTCOME_REFUSED, codes.FailedPrecondition))
+			}, compensated, "1 COMPENSATED, 2 REFUSED", "",
+		},
+		{
+			"the step that the journal has was compensated", func(k *keeper, id string) {
+				k.knows(id, action, executed, "2")
+				k.knows(id, undo, executed, "undo 1")
+			}, suspended, "1 DONE, 2 DONE", "step 1 (bench.v1.WorkService/Work) was compensated since the backup",
+		},
+		{
+			"it was being compensated after it had failed", func(k *keeper, id string) {
+				k.knows(id, action, executed, "2")
+				k.knows(id, action, rejected, "3")
+				k.knows(id, undo, executed, "undo 1")
+				k.answer("action 3", failed(treatyv1.Outcome_OUTCOME_REFUSED, codes.FailedPrecondition))
+			}, compensated, "1 COMPENSATED, 2 COMPENSATED, 3 REFUSED", "",
 		},
 		{
 			"another saga has its id", func(k *keeper, id string) { k.knows(id, action, executed, "2", "3", "4") },
 			suspended, "1 DONE, 2 DONE, 3 DONE", "the saga's code has ended, but participants have answered more",
+		},
+		{
+			"a command that isn't sent again was refused", func(k *keeper, id string) {
+				k.knows(id, action, executed, "2", "3")
+				k.knows(id, action, rejected, "4")
+			}, succeeded, "1 DONE, 2 DONE, 3 DONE", "",
 		},
 		{
 			"a closed command never arrived", func(k *keeper, id string) { k.knows(id, action, closed, "4") },
@@ -255,6 +278,59 @@ func TestRestoreWaits(t *testing.T) {
 	})
 }
 
+// TestCallsBeforeRecovery calls a restored and a replaced store before their sagas are recovered, as clients do while the
+// server starts. A saga that was lost is still known as lost.
+func TestCallsBeforeRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		w.participant.stall("action 1")
+		open := w.start(1)
+		<-w.participant.held
+		backup := w.store.(*journaltest.Memory).Copy()
+		w.stop()
+		w.participant.hold = make(map[string]chan struct{})
+		lost := engine.StartParams{Definition: definition, SagaID: "lost", Request: request(t, 1)}
+
+		k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+		k.knows(lost.SagaID, action, executed, "1")
+		refuses := func(want error) func() {
+			return func() {
+				for name, call := range map[string]func() error{
+					"start":  func() error { _, err := w.engine.Start(t.Context(), lost); return err },
+					"cancel": func() error { return w.engine.Cancel(t.Context(), open.ID, nil) },
+				} {
+					if err := call(); !errors.Is(err, want) {
+						t.Errorf("%s: got %v, want %v", name, err, want)
+					}
+				}
+			}
+		}
+		w.beforeRecover = refuses(engine.ErrRestoring)
+		w.open()
+		pass(time.Minute)
+
+		w.stop()
+		w.store = w.store.(*journaltest.Memory).Reopen()
+		w.participant.stall("action 1")
+		w.beforeRecover = func() {
+			if _, err := w.engine.Start(t.Context(), lost); err != nil {
+				t.Error(err)
+			}
+			if err := w.engine.Cancel(t.Context(), lost.SagaID, nil); !errors.Is(err, machine.ErrCatchingUp) {
+				t.Errorf("canceling a lost saga that was started again: got %v", err)
+			}
+		}
+		w.open()
+
+		w.engine.Replaced("another store")
+		pass(time.Second)
+		w.stop()
+		w.store = w.store.(*journaltest.Memory).Reopen()
+		w.beforeRecover = refuses(engine.ErrReplaced)
+		w.open()
+	})
+}
+
 // TestLostSaga restores a backup from before a saga's start. Started again with the same request id, it catches up.
 func TestLostSaga(t *testing.T) {
 	for _, test := range []struct {
@@ -284,10 +360,12 @@ func TestLostSaga(t *testing.T) {
 				if err != nil || len(lost) != 1 || lost[0].ID != id || len(lost[0].Commands) != len(k.rows) {
 					t.Errorf("lost are %+v, %v", lost, err)
 				}
-				if err := w.engine.CompensateChild(t.Context(), engine.StartParams{
-					Definition: definition, SagaID: id, Request: request(t, 2),
-				}); !errors.Is(err, engine.ErrLost) {
-					t.Errorf("compensating it: got %v", err)
+				if test.want != compensated {
+					if err := w.engine.CompensateChild(t.Context(), engine.StartParams{
+						Definition: definition, SagaID: id, Request: request(t, 2),
+					}); !errors.Is(err, engine.ErrLost) {
+						t.Errorf("compensating it for another orchestrator: got %v", err)
+					}
 				}
 				w.crash() // it stays lost
 				handle, err := w.engine.Start(t.Context(), engine.StartParams{
@@ -375,4 +453,52 @@ func TestReplaced(t *testing.T) {
 			t.Error("it didn't succeed")
 		}
 	})
+}
+
+// TestLostChild compensates a child saga whose start was lost, for a parent in the same store.
+func TestLostChild(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		known func(k *keeper, id string)
+		steps string
+	}{
+		{"it had succeeded", func(k *keeper, id string) { k.knows(id, action, executed, "1", "2") },
+			"1 COMPENSATED, 2 COMPENSATED"},
+		{"it had been compensated", func(k *keeper, id string) {
+			k.knows(id, action, executed, "1")
+			k.knows(id, undo, executed, "undo 1")
+		}, ""},
+		{"it was refused", func(k *keeper, id string) { k.knows(id, action, rejected, "1") }, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFixture(t)
+				backup := w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				id := engine.NewID(time.Now(), "", definition, "order-7")
+				k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+				test.known(k, id)
+				w.open()
+				pass(time.Minute)
+				child := engine.StartParams{
+					Definition: definition, SagaID: id, Request: request(t, 2),
+					Parent: &treatyv1.Parent{
+						CommandId: wire.StepName("parent", "1"), Local: true,
+						Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+					},
+				}
+				for err := machine.ErrCatchingUp; errors.Is(err, machine.ErrCatchingUp); pass(time.Second) {
+					if err = w.engine.CompensateChild(t.Context(), child); err != nil && !errors.Is(err, machine.ErrCatchingUp) {
+						t.Fatal(err)
+					}
+				}
+				if got := w.get(id); got.GetState() != compensated || stepsOf(got) != test.steps {
+					t.Errorf("got %v: %s; %v", got.GetState(), stepsOf(got), got.GetSuspension())
+				}
+				if lost, err := w.store.Lost(t.Context(), journal.LostParams{Limit: 10}); err != nil || len(lost) > 0 {
+					t.Errorf("still lost: %+v, %v", lost, err)
+				}
+			})
+		})
+	}
 }

@@ -102,7 +102,9 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	inst := newInstance(id)
 	inst.ended, inst.running = make(chan struct{}), true
 	inst.machine = e.loader.newMachine(inst, params.Definition, 0)
-	started := machine.Start{Started: newStarted(now, id, params), Compensated: mode == startCompensated, Restored: restored}
+	started := machine.Start{
+		Started: newStarted(now, id, params), Compensated: mode == startCompensated, Restored: restored,
+	}
 	inst.mailbox = []message{{input: started, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
@@ -125,9 +127,7 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 		if err != nil {
 			return nil, err
 		}
-		if restored != nil {
-			e.lost.found(id)
-		}
+		e.lost.found(id)
 		return handle, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrInDoubt, context.Cause(ctx))

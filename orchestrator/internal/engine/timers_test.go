@@ -66,7 +66,7 @@ func TestClockIsPutBack(t *testing.T) {
 		w.stop()
 		var back atomic.Int64
 		config := engine.Config{Store: w.store, Dispatcher: w.participant, Catalog: w.catalog, Definitions: w.code}
-		w.engine, _ = engine.New(engine.WithNow(config, func() time.Time {
+		w.engine, _ = engine.New(w.t.Context(), engine.WithNow(config, func() time.Time {
 			return time.Now().Add(-time.Duration(back.Load()))
 		}))
 		if _, err := w.engine.Recover(t.Context()); err != nil {

@@ -62,7 +62,7 @@ func (m *Machine) advance() bool {
 				m.lastStep(), p.panicked, m.orCancel()),
 		})
 		return false
-	case p.main.ended && m.mustCatchUp():
+	case p.main.ended && (m.mustCatchUp() || p.main.failure == nil && m.saga.CatchingUp() && m.saga.undone() != nil):
 		return false // Stalled suspends the saga once nothing is in flight
 	case p.main.ended && p.restart != nil:
 		return m.restart()

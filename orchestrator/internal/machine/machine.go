@@ -387,7 +387,7 @@ func (m *Machine) suspend(suspended *treatyv1.SagaSuspended) {
 
 // orCancel completes the advice in a suspension with the alternative to cancel, if the saga can be cancelled.
 func (m *Machine) orCancel() string {
-	if m.saga.pointOfNoReturn() != nil {
+	if m.saga.pointOfNoReturn() != nil || m.checkCaughtUp() != nil {
 		return ""
 	}
 	return ", or cancel the saga, which needs no code"

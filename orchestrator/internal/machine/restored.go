@@ -65,7 +65,8 @@ func (s *Saga) uncovered() []*treatyv1.RestoredCommand {
 	return left
 }
 
-// covers reports whether the journal holds the answer to a command.
+// covers reports whether the journal holds the answer to a command. A command without effect that the journal doesn't
+// know at all, refused or undone, may stay unknown: nothing has to be undone, and the participant refuses it again.
 func (s *Saga) covers(command *treatyv1.RestoredCommand) bool {
 	if RoundOf(command.GetStep()) < s.Round {
 		return true
@@ -73,7 +74,7 @@ func (s *Saga) covers(command *treatyv1.RestoredCommand) bool {
 	step := s.byPath[command.GetStep()]
 	switch {
 	case step == nil:
-		return false
+		return !command.GetHasEffect()
 	case command.GetCompensation():
 		return step.State == treatyv1.StepState_STEP_STATE_COMPENSATED
 	default:
@@ -152,12 +153,15 @@ func (m *Machine) compensateAsBefore() {
 }
 
 func (m *Machine) suspendRestored(step, why string) {
+	alternative := m.orCancel()
+	if m.checkCaughtUp() != nil {
+		alternative = "; then undo by hand what only the participants know"
+	}
 	suspended := &treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED, Step: step,
 		Message: "the saga's store was restored from a backup: " + why +
 			"; compare the journal with what the participants know, then retry to let the saga continue as it is, without " +
-			"deadlines of that time" +
-			m.orCancel(),
+			"deadlines of that time" + alternative,
 		Found: describeCommands(m.saga.uncovered()),
 	}
 	m.suspend(suspended)
@@ -224,7 +228,10 @@ func (m *Machine) stalled() {
 		return
 	}
 	why := "the saga waits for an event that isn't stored, but participants have answered later commands"
-	switch {
+	switch undone := m.saga.undone(); {
+	case undone != nil && !m.mustCatchUp():
+		why = fmt.Sprintf("step %s (%s) was compensated since the backup, but now the saga doesn't fail as it did then",
+			undone.Path(), undone.Scheduled.GetMethod())
 	case m.program.main.ended:
 		why = "the saga's code has ended, but participants have answered more commands"
 	case slices.ContainsFunc(m.program.waiting, func(t *Thread) bool {
@@ -240,24 +247,39 @@ func (m *Machine) stalled() {
 // checkCaughtUp returns an error if a restored saga must not be compensated yet: what its participants know must be in
 // the journal first, since only the journal says how it is undone.
 func (m *Machine) checkCaughtUp() error {
+	if m.saga.restored != nil && m.saga.restored.GetCompensated() {
+		return nil
+	}
 	for _, command := range m.saga.uncovered() {
 		step := m.saga.byPath[command.GetStep()]
 		switch {
-		case m.saga.Suspension == nil && !m.saga.restored.accepted, step == nil && command.GetHasEffect():
+		case command.GetCompensation() || m.saga.restored.accepted:
+		case m.saga.Suspension == nil, step == nil:
 			return fmt.Errorf("%w: step %s (%s)", ErrCatchingUp, command.GetStep(), command.GetMethod())
 		}
 	}
 	return nil
 }
 
-// mustCatchUp reports whether participants have answered commands of this round that the journal doesn't hold. Those of
+// undone returns a step that the journal has as done and that was compensated since the backup, or nil.
+func (s *Saga) undone() *Step {
+	for _, command := range s.uncovered() {
+		if step := s.byPath[command.GetStep()]; command.GetCompensation() && step.State == treatyv1.StepState_STEP_STATE_DONE {
+			return step
+		}
+	}
+	return nil
+}
+
+// mustCatchUp reports whether participants have answered actions of this round that the journal doesn't hold. Those of
 // later rounds come after a restart.
 func (m *Machine) mustCatchUp() bool {
 	if !m.saga.CatchingUp() {
 		return false
 	}
 	return slices.ContainsFunc(m.saga.uncovered(), func(command *treatyv1.RestoredCommand) bool {
-		return RoundOf(command.GetStep()) == m.saga.Round || m.program == nil || m.program.restart == nil
+		return !command.GetCompensation() &&
+			(RoundOf(command.GetStep()) == m.saga.Round || m.program == nil || m.program.restart == nil)
 	})
 }
 
