@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"context"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -11,21 +10,18 @@ import (
 	"testing"
 	"time"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/hostile"
 	"github.com/treatyhq/treaty/internal/wire"
-	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// hostility puts a hostile middle in front of each participant: it resets, cuts, stalls, drops, repeats and delays calls,
-// and answers them itself. A nil hostility does nothing.
+// hostility puts a hostile middle in front of each participant: it resets, cuts, stalls, drops, repeats and delays
+// calls, and answers them itself. A nil hostility does nothing.
 type hostility struct {
 	seed   uint64
 	chance float64 // of each of the things that it does
 
 	mu      sync.Mutex
 	middles map[string]*hostile.Middle // by participant
-	resumed map[string]int             // the sagas that a person had to resume, by reason
 }
 
 // between starts the middles.
@@ -33,7 +29,7 @@ func (h *hostility) between(t *testing.T) func(participant, address string) (str
 	if h == nil {
 		return nil
 	}
-	h.middles, h.resumed = make(map[string]*hostile.Middle), make(map[string]int)
+	h.middles = make(map[string]*hostile.Middle)
 	return func(participant, address string) (string, error) {
 		middle, err := hostile.Listen(address, hostile.Options{})
 		if err != nil {
@@ -74,57 +70,6 @@ func (h *hostility) relent() {
 	}
 }
 
-// operate resumes suspended sagas, as a person who retries does, until the returned function is called.
-func (h *hostility) operate(t *testing.T, acme *company.Company) (stop func()) {
-	t.Helper()
-	if h == nil {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var operating sync.WaitGroup
-	operating.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				h.resume(ctx, acme)
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return func() {
-		cancel()
-		operating.Wait()
-	}
-}
-
-func (h *hostility) resume(ctx context.Context, acme *company.Company) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	sagas := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator))
-	stuck, err := sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{PageSize: 100, Filter: `state = "SUSPENDED"`})
-	if err != nil {
-		return // the orchestrator was killed
-	}
-	for _, listed := range stuck.GetSagas() {
-		saga, err := sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: listed.GetName()})
-		if err != nil || saga.GetSuspension() == nil {
-			continue
-		}
-		_, err = sagas.ResumeSaga(ctx, &treatyv1.ResumeSagaRequest{
-			Name: saga.GetName(), Decision: &treatyv1.Decision{Actor: "operator", Reason: "tried again"},
-			How: &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}},
-		})
-		if err == nil {
-			h.mu.Lock()
-			h.resumed[strings.TrimPrefix(saga.GetSuspension().GetReason().String(), "SUSPENSION_REASON_")]++
-			h.mu.Unlock()
-		}
-	}
-}
-
 // String says what the middles did.
 func (h *hostility) String() string {
 	if h == nil {
@@ -140,9 +85,6 @@ func (h *hostility) String() string {
 			kinds[kind] += n
 		}
 		lines = append(lines, fmt.Sprintf("  in front of %-10s %v", name, strings.TrimPrefix(fmt.Sprint(kinds), "map")))
-	}
-	if len(h.resumed) > 0 {
-		lines = append(lines, fmt.Sprintf("  resumed by a person    %v", h.resumed))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

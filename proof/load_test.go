@@ -59,11 +59,15 @@ type client struct {
 	started int
 	starts  map[string]*audit.Start // the acknowledged starts, by request id
 	tally   *tally
+
+	disaster *disaster
+	restores int    // the replacements of the store that the client knows of
+	seen     []seen // in order
 }
 
 // tally counts the calls of all clients.
 type tally struct {
-	calls, retries, cancels, cancelled, impatient atomic.Int64
+	calls, retries, again, cancels, cancelled, impatient atomic.Int64
 }
 
 // request is a saga to start.
@@ -72,9 +76,19 @@ type request struct {
 	message        proto.Message
 }
 
+// seen is a saga whose end its client knows.
+type seen struct {
+	request
+
+	told time.Time
+}
+
 // work starts sagas until stop is closed or ctx ends. It returns when it knows how the last saga ended.
 func (c *client) work(ctx context.Context, stop <-chan struct{}) {
 	for {
+		if !c.startAgain(ctx) {
+			return
+		}
 		select {
 		case <-stop:
 			return
@@ -84,10 +98,76 @@ func (c *client) work(ctx context.Context, stop <-chan struct{}) {
 		}
 		c.started++
 		r := c.choose()
-		if err := c.see(ctx, r); err != nil {
-			c.t.Errorf("%s: %s with request id %s: %v", c.name, r.definition, r.id, err)
+		if !c.learn(ctx, r, c.see) {
 			return
 		}
+		c.seen = append(c.seen, seen{r, time.Now()})
+	}
+}
+
+// learn learns how a saga ends. It returns false if that failed.
+func (c *client) learn(ctx context.Context, r request, how func(context.Context, request) error) bool {
+	if err := how(ctx, r); err != nil {
+		c.t.Errorf("%s: %s with request id %s: %v", c.name, r.definition, r.id, err)
+		return false
+	}
+	return true
+}
+
+// startAgain starts the sagas again, with the same request ids, that may have been lost since a backup that replaced
+// the orchestrator's store. It returns false if that failed.
+func (c *client) startAgain(ctx context.Context) bool {
+	for {
+		restores := c.disaster.since(c.restores)
+		if len(restores) == 0 {
+			return true
+		}
+		c.restores++
+		for i, s := range c.seen {
+			if s.told.Before(restores[0].Backup) || s.told.After(restores[0].Done) {
+				continue
+			}
+			if !c.learn(ctx, s.request, c.seeAgain) {
+				return false
+			}
+			c.seen[i].told = time.Now()
+		}
+	}
+}
+
+// seeAgain starts a saga again whose end is known already.
+func (c *client) seeAgain(ctx context.Context, r request) error {
+	start := c.starts[r.id]
+	before := start.Told
+	for {
+		c.tally.calls.Add(1)
+		c.tally.again.Add(1)
+		err := c.call(ctx, r, callTime)
+		if told, final := toldBy(err); final {
+			if start.Told = told; told != before {
+				start.Before = before
+			}
+			return nil
+		}
+		if err := c.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits a moment after a call that didn't say how the saga ended. It returns an error if the call must not be
+// repeated.
+func (c *client) pause(ctx context.Context, err error) error {
+	code := status.Code(err)
+	if code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.Canceled &&
+		(code != codes.NotFound || c.disaster == nil) {
+		return err
+	}
+	select {
+	case <-time.After(lookEvery): // such an answer comes at once from an orchestrator that isn't ready
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("it isn't known in time how the saga ended; the last call: %w", err)
 	}
 }
 
@@ -151,7 +231,7 @@ func (c *client) chooseOfTheLanguage(kind int, id string, home *customerv1.Addre
 	case 2, 3:
 		return request{verifyApplicant, id, &identityv1.VerifyApplicantRequest{
 			RequestId: id, Customer: c.customers[c.chance.IntN(len(c.customers))], DisplayName: "Person " + id,
-			PassportNumber: c.passport(), ConfirmWithin: durationpb.New(time.Minute),
+			PassportNumber: c.passport(), ConfirmWithin: c.confirmWithin(),
 		}}
 	}
 	family := &cardv1.IssueFamilyCardsRequest{
@@ -160,10 +240,22 @@ func (c *client) chooseOfTheLanguage(kind int, id string, home *customerv1.Addre
 		Head:       c.person(id + "-head"),
 		CoolingOff: durationpb.New(time.Duration(c.chance.IntN(400)) * time.Millisecond),
 	}
+	if c.disaster != nil {
+		family.ConfirmWithin = c.confirmWithin()
+	}
 	for i := range 1 + c.chance.IntN(2) {
 		family.Members = append(family.Members, c.person(fmt.Sprintf("%s-%d", id, i)))
 	}
 	return request{issueFamilyCards, id, family}
+}
+
+// confirmWithin returns how long a saga waits for the register's decision. If the store is replaced, the decision may
+// have been published again before its saga was started again.
+func (c *client) confirmWithin() *durationpb.Duration {
+	if c.disaster != nil {
+		return durationpb.New(15 * time.Second)
+	}
+	return durationpb.New(time.Minute)
 }
 
 func postal(home *customerv1.Address) *cardv1.Postal {
@@ -213,11 +305,7 @@ func (c *client) see(ctx context.Context, r request) error {
 			c.starts[r.id].Told = told
 			return nil
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("it isn't known in time how the saga ended; the last call: %w", err)
-		}
-		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded &&
-			code != codes.Canceled {
+		if err := c.pause(ctx, err); err != nil {
 			return err
 		}
 	}
@@ -322,6 +410,10 @@ func (c *client) cancel(ctx context.Context, name string, after time.Duration) {
 	case codes.OK:
 		c.tally.cancelled.Add(1)
 	case codes.FailedPrecondition, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+	case codes.NotFound:
+		if c.disaster == nil {
+			c.t.Errorf("%s: canceling %s: %v", c.name, name, err)
+		}
 	default:
 		c.t.Errorf("%s: canceling %s: %v", c.name, name, err)
 	}

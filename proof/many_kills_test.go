@@ -57,3 +57,23 @@ func TestKillsThroughHostileMiddle(t *testing.T) {
 			"the ordeal tests too little: %+v", c)
 	}
 }
+
+// TestRestores is TestKillsThroughHostileMiddle with an orchestrator whose store is replaced by a backup at every fifth
+// kill.
+func TestRestores(t *testing.T) {
+	chosen := *seed
+	if chosen == 0 {
+		chosen = rand.Uint64()
+	}
+	many := ordeal{
+		kills: *kills, inFlight: *inFlight, moment: 800 * time.Millisecond, heal: longestHeal, seed: chosen,
+		hostile: &hostility{seed: chosen, chance: 0.02}, disaster: &disaster{every: 5},
+	}
+	_, report := many.run(t)
+	judge(t, report)
+	if c := report.Counts; *kills >= 100 && (c.InDoubt+c.Unknown == 0 || c.NullCompensated == 0 || c.RefusedLate == 0 ||
+		c.CaughtUp == 0) {
+		t.Errorf("twenty restores in a hostile environment left no doubt, no null compensation, no late action or no "+
+			"saga that caught up: the ordeal tests too little: %+v", c)
+	}
+}

@@ -12,7 +12,7 @@ func Check(facts *Facts) *Report {
 	c := &checker{facts: facts, report: &Report{}, sagas: make(map[string]*history), rows: make(map[command]*placed),
 		children: make(map[string]*history), definitions: make(map[string]bool),
 		events:  make(map[uint64]*treatyv1.PublishedEvent),
-		reached: make(map[string]string),
+		reached: make(map[string]string), lost: make(map[string]bool),
 	}
 	c.index()
 	c.checkStarts()
@@ -43,6 +43,7 @@ type checker struct {
 
 	children    map[string]*history // by the command id of the step
 	definitions map[string]bool     // of all sagas
+	lost        map[string]bool     // the sagas that the orchestrator lists as lost
 
 	events map[uint64]*treatyv1.PublishedEvent // by position
 	// by the participant of a broadcast, the service that received its commands
@@ -65,6 +66,10 @@ func (c *checker) index() {
 	for _, event := range c.facts.Events {
 		c.events[event.GetPosition()] = event
 	}
+	for _, name := range c.facts.Lost {
+		c.lost[name] = true
+	}
+	c.report.Lost = c.facts.Lost
 	for _, s := range c.facts.Sagas {
 		h := newHistory(s)
 		if c.sagas[h.name] != nil {
@@ -120,6 +125,15 @@ func (c *checker) countSaga(h *history) {
 			counts.InDoubt++
 		}
 	}
+	if h.restored != nil {
+		counts.Restored++
+		if len(h.restored.GetCommands()) > 0 && !h.decidedByPerson {
+			counts.CaughtUp++
+		}
+		if h.decidedByPerson {
+			counts.DecidedByPerson++
+		}
+	}
 	counts.language(h)
 	for _, r := range h.records {
 		counts.Attempts += int(attempts(r.GetRecord()))
@@ -168,6 +182,9 @@ func (c *checker) checkStarts() {
 	}
 	for _, start := range c.facts.Starts {
 		c.report.Counts.Acknowledged++
+		if start.Before != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
+			c.report.Counts.EndedOtherwise++
+		}
 		told := start.Told != treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
 		if told {
 			c.report.Counts.Told++
@@ -199,6 +216,10 @@ func (c *checker) checkLedgers() {
 		last[row.service] = row.Sequence
 		name, path, ok := wire.SplitStep(row.CommandID)
 		h := c.sagas[name]
+		if ok && h == nil && c.lost[name] {
+			c.checkVerdict(row)
+			continue
+		}
 		if !ok || h == nil {
 			c.report.add(DurableBeforeSent, row.CommandID, "reached %s, but there is no such saga", row.service)
 			continue
@@ -220,6 +241,9 @@ func (c *checker) checkLedgers() {
 
 // checkIntent checks that the journal held the command when it arrived.
 func (c *checker) checkIntent(h *history, s *step, row *placed) {
+	if s == nil && c.explained(h, row) {
+		return
+	}
 	if s == nil {
 		c.report.add(DurableBeforeSent, row.CommandID, "reached %s, but the journal of %s has no such step",
 			row.service, h.name)
@@ -230,13 +254,35 @@ func (c *checker) checkIntent(h *history, s *step, row *placed) {
 		intended = s.undoScheduled
 	}
 	switch {
+	case intended.missing() && row.Direction == Compensation && c.undoneWhileLost(s, row):
 	case intended.missing():
 		c.report.add(DurableBeforeSent, row.CommandID, "its %s reached %s without an intent in the journal",
 			row.Direction, row.service)
-	case row.Time.Before(intended.time):
+	case row.Time.Before(intended.time) && !c.facts.lost(row.Time):
 		c.report.add(DurableBeforeSent, row.CommandID, "its %s reached %s %s before its intent was recorded",
 			row.Direction, row.service, intended.time.Sub(row.Time))
 	}
+}
+
+// explained reports whether a command that the saga's journal doesn't have was lost with the store, without an effect
+// that nobody was told of.
+func (c *checker) explained(h *history, row *placed) bool {
+	if h.restored == nil || !c.facts.lost(row.Time) {
+		return false
+	}
+	undo := c.rows[command{row.CommandID, Compensation}]
+	if row.Direction == Compensation || !row.Verdict.took() || undo != nil && undo.Verdict == Executed {
+		return true
+	}
+	_, path, _ := wire.SplitStep(row.CommandID)
+	told := slices.ContainsFunc(h.restored.GetCommands(), func(known *treatyv1.RestoredCommand) bool {
+		return known.GetStep() == path && !known.GetCompensation() && known.GetHasEffect()
+	})
+	if told && h.decidedByPerson {
+		c.report.ByHand = append(c.report.ByHand, row.CommandID)
+		return true
+	}
+	return false
 }
 
 // checkVerdict compares the action and the compensation of a command.

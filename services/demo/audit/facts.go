@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -26,6 +27,20 @@ type Facts struct {
 
 	// Given are the effects that no saga caused: those that existed before.
 	Given []Effect
+
+	// Restores are the times at which the orchestrator's store was replaced by a backup.
+	Restores []Restore
+
+	// Lost are the names of the sagas that the orchestrator lists as lost: participants know them, and the orchestrator
+	// doesn't.
+	Lost []string
+}
+
+// Restore is one replacement of the orchestrator's store by a backup. What the orchestrator recorded in between is
+// lost.
+type Restore struct {
+	// Backup is the time before the backup began, and Done the time at which the orchestrator was ready again.
+	Backup, Done time.Time
 }
 
 // Start is a saga that was acknowledged to a client.
@@ -38,6 +53,9 @@ type Start struct {
 
 	// Told is the final state that the client received. It is unspecified if the client received none.
 	Told treatyv1.SagaState
+
+	// Before is another final state that the client received earlier, before the store was replaced by a backup.
+	Before treatyv1.SagaState
 }
 
 // Saga is one saga in the orchestrator.
@@ -122,4 +140,9 @@ type Effect struct {
 
 	// Undone says that the table keeps the record as undone. Deleted records aren't listed.
 	Undone bool
+}
+
+// lost reports whether what the orchestrator recorded at a time may have been lost with its store.
+func (f *Facts) lost(at time.Time) bool {
+	return slices.ContainsFunc(f.Restores, func(r Restore) bool { return at.After(r.Backup) && at.Before(r.Done) })
 }

@@ -29,6 +29,11 @@ type history struct {
 	takenFrom  map[string]uint64 // by key, the position of the last event that earlier rounds took
 	decidedAt  moment
 
+	// restored is what participants knew when the store was last restored from a backup, and decidedByPerson whether a
+	// person then decided how the saga continues.
+	restored        *treatyv1.SagaRestored
+	decidedByPerson bool
+
 	// end is the final state, or unspecified if there is none. endTime is when the saga ended. actedUntil is the time
 	// after which no action could follow: for a child that was compensated after it had succeeded, when it succeeded.
 	end                 treatyv1.SagaState
@@ -136,6 +141,10 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 		}
 	case *treatyv1.Record_CompensationDone:
 		h.at(r.CompensationDone.GetStep()).undoneAt = at
+	case *treatyv1.Record_SagaRestored:
+		h.restored = r.SagaRestored
+	case *treatyv1.Record_SagaResumed:
+		h.decidedByPerson = h.decidedByPerson || h.restored != nil && r.SagaResumed.GetDecision() != nil
 	case *treatyv1.Record_SagaSucceeded:
 		h.finish(treatyv1.SagaState_SAGA_STATE_SUCCEEDED, at)
 	case *treatyv1.Record_SagaCompensated:
@@ -209,7 +218,9 @@ func (s *step) mayHaveRun() bool { return s.refused.missing() || s.inDoubt }
 
 // settledByUndo reports whether nobody knows what became of the step, so that it is compensated even if its saga
 // succeeds.
-func (s *step) settledByUndo() bool { return s.done.missing() && (s.unknown || s.inDoubt) && s.compensatable() }
+func (s *step) settledByUndo() bool {
+	return s.done.missing() && (s.unknown || s.inDoubt) && s.compensatable()
+}
 
 // changes reports whether the command changes anything.
 func (s *step) changes() bool { return s.intent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_QUERY }

@@ -108,13 +108,19 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	if !s.done.missing() && (action == nil || !action.Verdict.took()) {
 		c.report.add(AllOrNothing, id, "is done in the journal, but its participant %s", ledgerSays(action))
 	}
-	if !s.refused.missing() && !s.inDoubt && action != nil && action.Verdict.took() {
+	if !s.refused.missing() && !s.inDoubt && action != nil && action.Verdict.took() && !c.undoneWhileLost(s, undo) {
 		c.report.add(AllOrNothing, id, "is refused in the journal, but its participant %s", ledgerSays(action))
 	}
 	if !s.undoneAt.missing() && undo == nil {
 		c.report.add(NullCompensationIsNoOp, id,
 			"is compensated in the journal, but not in its participant's ledger")
 	}
+}
+
+// undoneWhileLost reports whether a step was compensated and its saga's store was then replaced by a backup from before.
+// Its participant refused the action when the restored saga sent it again.
+func (c *checker) undoneWhileLost(s *step, undo *placed) bool {
+	return !s.refused.missing() && undo != nil && undo.Verdict == Executed && c.facts.lost(undo.Time)
 }
 
 func ledgerSays(row *placed) string {
@@ -183,7 +189,9 @@ func (c *checker) checkOrder(h *history) {
 			}
 			first, second := c.rows[command{h.commandID(later), Compensation}],
 				c.rows[command{h.commandID(earlier), Compensation}]
-			if first != nil && second != nil && second.Time.Before(first.Time) {
+			// A restored store doesn't know that a step was refused, and compensates it although that does nothing.
+			nothing := first != nil && first.Verdict == NullCompensated && second != nil && c.facts.lost(second.Time)
+			if first != nil && second != nil && second.Time.Before(first.Time) && !nothing {
 				c.report.add(ReverseOrder, h.name, "step %s was compensated at %s before step %s was at %s",
 					earlier.path,
 					second.service, later.path, first.service)

@@ -69,6 +69,13 @@ type Report struct {
 
 	// Counts summarize the facts.
 	Counts Counts
+
+	// Lost are the names of the sagas that the orchestrator lists as lost.
+	Lost []string
+
+	// ByHand are the commands whose effects stand although their sagas don't know them any more, since the sagas' store
+	// was restored. The orchestrator showed them to the person who let their sagas continue.
+	ByHand []string
 }
 
 // Counts say how much was audited.
@@ -112,6 +119,14 @@ type Counts struct {
 
 	// Effects counts the records in the participants' own tables.
 	Effects int
+
+	// Restored counts the sagas that were open in a restored store, or that were started again after their start was
+	// lost. CaughtUp counts those of them whose participants knew more than the journal and that continued without a
+	// person, and DecidedByPerson those that a person resumed.
+	Restored, CaughtUp, DecidedByPerson int
+
+	// EndedOtherwise counts the sagas whose client was told another end before the store was restored.
+	EndedOtherwise int
 }
 
 // Of returns the violations of one invariant.
@@ -147,6 +162,12 @@ func (r *Report) String() string {
 		"%d broadcasts, %d in later rounds", c.Children, c.Reopened, c.Scopes, c.Broadcasts, c.Restarted)
 	line("awaited events", "%d received, %d timed out", c.Woken, c.Expired)
 	line("effects in tables", "%d", c.Effects)
+	if c.Restored > 0 {
+		line("restored", "%d sagas: %d caught up, %d were decided by a person; %d ended otherwise than their clients "+
+			"had been told", c.Restored, c.CaughtUp, c.DecidedByPerson, c.EndedOtherwise)
+		line("lost", "%d sagas %v", len(r.Lost), r.Lost)
+		line("left to a person", "%d commands %v", len(r.ByHand), r.ByHand)
+	}
 	b.WriteString("  violations\n")
 	for _, i := range Invariants() {
 		fmt.Fprintf(&b, "    %-58s %d\n", i, len(r.Of(i)))

@@ -40,6 +40,9 @@ func (c *Company) Facts(ctx context.Context) (*audit.Facts, error) {
 		return nil, err
 	}
 	facts := &audit.Facts{Sagas: sagas}
+	if facts.Lost, err = c.lost(ctx); err != nil {
+		return nil, err
+	}
 	requests := requestsOf(sagas)
 	for _, service := range Participants() {
 		if err := c.factsOf(ctx, service, requests, facts); err != nil {

@@ -151,7 +151,7 @@ func (d *decision) event() (*treatyv1.PublishedEvent, error) {
 func (r *Register) due(ctx context.Context, now time.Time) (due []*decision, next time.Time, err error) {
 	rows, err := r.db.QueryContext(ctx, `
 		SELECT sequence, reference, applicant, finding, decide_time FROM registrations
-		WHERE decide_time IS NOT NULL AND withdrawn = 0 ORDER BY decide_time LIMIT ?`, publishAtOnce)
+		WHERE decide_time IS NOT NULL AND withdrawn = 0 AND published = 0 ORDER BY decide_time LIMIT ?`, publishAtOnce)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -174,7 +174,7 @@ func (r *Register) due(ctx context.Context, now time.Time) (due []*decision, nex
 func (r *Register) decided(ctx context.Context, decisions []*decision) error {
 	return r.write(ctx, func(tx *sql.Tx) error {
 		for _, d := range decisions {
-			if _, err := tx.ExecContext(ctx, `UPDATE registrations SET decide_time = NULL WHERE sequence = ?`,
+			if _, err := tx.ExecContext(ctx, `UPDATE registrations SET published = 1 WHERE sequence = ?`,
 				d.sequence); err != nil {
 				return fmt.Errorf("recording a decision: %w", err)
 			}

@@ -39,6 +39,11 @@ ALTER TABLE registrations ADD COLUMN applicant TEXT NOT NULL DEFAULT '';
 ALTER TABLE registrations ADD COLUMN finding TEXT NOT NULL DEFAULT '';
 ALTER TABLE registrations ADD COLUMN decide_time INTEGER;
 CREATE INDEX undecided ON registrations (decide_time) WHERE decide_time IS NOT NULL AND withdrawn = 0;
+`, `
+ALTER TABLE registrations ADD COLUMN published INTEGER NOT NULL DEFAULT 0 CHECK (published IN (0, 1));
+DROP INDEX undecided;
+CREATE INDEX unpublished ON registrations (decide_time)
+	WHERE decide_time IS NOT NULL AND withdrawn = 0 AND published = 0;
 `}
 
 // Register is the register. It may be used concurrently. Close it when it is no longer served.
