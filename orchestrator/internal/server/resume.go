@@ -69,21 +69,21 @@ func (s *Server) resumeParams(
 
 // decidedPayload checks the message of a decision against the contract of the command that it is for.
 func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, held *anypb.Any) ([]byte, error) {
-	step, pivot := suspendedStep(saga)
+	step, action := suspendedStep(saga)
 	switch {
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
 	case step == nil:
 		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; "+
 			"retry or cancel it", machine.ErrDecisionUnfit)
-	case pivot && how == machine.RetryEdited:
-		return nil, fmt.Errorf("%w: %s is a pivot; "+
-			"retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
-	case how == machine.MarkDone && held == nil && !pivot:
+	case action && how == machine.RetryEdited:
+		return nil, fmt.Errorf("%w: the action of %s is stuck, and only a compensation can be sent with another "+
+			"request; retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
+	case how == machine.MarkDone && held == nil && !action:
 		return nil, nil
 	}
 	method := step.GetCompensationMethod()
-	if pivot {
+	if action {
 		method = step.GetMethod()
 	}
 	call, known := s.catalog.CallConfig(method)
@@ -110,22 +110,27 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, h
 	return held.GetValue(), nil
 }
 
-// suspendedStep returns the step for which a saga is suspended, and whether it is the pivot. It returns nil when the
-// saga isn't suspended for a step.
-func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
+// suspendedStep returns the step for which a saga is suspended, and whether its action is stuck, not its compensation.
+// It returns nil when the saga isn't suspended for a step.
+func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, action bool) {
+	name := wire.JoinStep(saga.GetName(), saga.GetSuspension().GetStep())
+	for _, candidate := range saga.GetSteps() {
+		if candidate.GetName() == name {
+			step = candidate
+		}
+	}
 	switch saga.GetSuspension().GetReason() {
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
-		pivot = true
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		return step, false
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		return step, true
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		return step, step.GetState() != treatyv1.StepState_STEP_STATE_COMPENSATING
 	default:
 		return nil, false
 	}
-	name := wire.JoinStep(saga.GetName(), saga.GetSuspension().GetStep())
-	for _, step := range saga.GetSteps() {
-		if step.GetName() == name {
-			return step, pivot
-		}
-	}
-	return nil, false
 }

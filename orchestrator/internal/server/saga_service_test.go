@@ -354,7 +354,18 @@ func TestResumeSaga(t *testing.T) {
 			},
 		}
 	}
+	compensating := func(saga *treatyv1.Saga) *treatyv1.Saga {
+		saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
+		return saga
+	}
 	compensation := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, "1")
+	pending := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING, "2")
+	retriable := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN, "2")
+	other := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST, "1")
+	otherUndo := compensating(suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST, "1"))
+	purged := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED, "1")
+	purgedUndo := compensating(suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED, "1"))
+	restored := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED, "")
 	pivot := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN, "2")
 	gone := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED, "3")
 	panicked := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC, "")
@@ -374,6 +385,7 @@ func TestResumeSaga(t *testing.T) {
 	refused := &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_MarkRefused_{}}
 	restore := &customerv1.RestoreAddressRequest{Action: &customerv1.ChangeAddressRequest{Customer: "customers/ada"}}
 	issued := &cardv1.CardIssued{Card: "cards/1"}
+	changed := &customerv1.AddressChanged{Customer: "customers/ada"}
 	invalid := func(field string) failure {
 		return failure{
 			code:   codes.InvalidArgument,
@@ -428,7 +440,51 @@ func TestResumeSaga(t *testing.T) {
 			reason:  "by hand",
 			want:    engine.ResumeParams{Step: "3", Action: machine.MarkDone},
 		},
-		"no reason": {saga: panicked, request: retry, failure: invalid("decision.reason")},
+		"mark a pending pivot done": {
+			saga: pending, request: done(pack(t, issued)), reason: "asked",
+			want: engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},
+		},
+		"mark a retriable done": {
+			saga: retriable, request: done(pack(t, issued)), reason: "asked",
+			want: engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},
+		},
+		"mark another request's action done": {
+			saga: other, request: done(pack(t, changed)), reason: "asked",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: marshal(t, changed)},
+		},
+		"mark another request's compensation done": {
+			saga: otherUndo, request: done(nil), reason: "by hand",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone},
+		},
+		"edit another request's compensation": {
+			saga: otherUndo, request: edited(restore), reason: "typo",
+			want: engine.ResumeParams{Step: "1", Action: machine.RetryEdited, Payload: marshal(t, restore)},
+		},
+		"mark a purged action done": {
+			saga: purged, request: done(pack(t, changed)), reason: "asked",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: marshal(t, changed)},
+		},
+		"mark a purged compensation done": {
+			saga: purgedUndo, request: done(pack(t, new(customerv1.AddressRestored))), reason: "by hand",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: []byte{}},
+		},
+		"done: a purged action without reply": {
+			saga: purged, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"done: a purged action with the compensation's reply": {
+			saga: purged, request: done(pack(t, new(customerv1.AddressRestored))), reason: "x",
+			failure: invalid("mark_done.reply"),
+		},
+		"done: another request's action without reply": {
+			saga: other, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"done: a pending pivot without reply": {
+			saga: pending, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"edited: a purged action": {saga: purged, request: edited(restore), reason: "x", failure: unfit},
+		"edited: a retriable":     {saga: retriable, request: edited(restore), reason: "x", failure: unfit},
+		"done: restored":          {saga: restored, request: done(nil), reason: "x", failure: unfit},
+		"no reason":               {saga: panicked, request: retry, failure: invalid("decision.reason")},
 		"no decision": {
 			saga: panicked, request: new(treatyv1.ResumeSagaRequest), reason: "x", failure: invalid("how"),
 		},
