@@ -1326,6 +1326,7 @@ type ResumeSagaRequest struct {
 	//	*ResumeSagaRequest_RetryEdited_
 	//	*ResumeSagaRequest_MarkDone_
 	//	*ResumeSagaRequest_MarkRefused_
+	//	*ResumeSagaRequest_TakeOver_
 	How           isResumeSagaRequest_How `protobuf_oneof:"how"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1418,6 +1419,15 @@ func (x *ResumeSagaRequest) GetMarkRefused() *ResumeSagaRequest_MarkRefused {
 	return nil
 }
 
+func (x *ResumeSagaRequest) GetTakeOver() *ResumeSagaRequest_TakeOver {
+	if x != nil {
+		if x, ok := x.How.(*ResumeSagaRequest_TakeOver_); ok {
+			return x.TakeOver
+		}
+	}
+	return nil
+}
+
 type isResumeSagaRequest_How interface {
 	isResumeSagaRequest_How()
 }
@@ -1438,8 +1448,13 @@ type ResumeSagaRequest_MarkDone_ struct {
 }
 
 type ResumeSagaRequest_MarkRefused_ struct {
-	// Record the stuck pivot as refused: certainly not executed.
+	// Record the stuck action as refused: certainly not executed.
 	MarkRefused *ResumeSagaRequest_MarkRefused `protobuf:"bytes,6,opt,name=mark_refused,json=markRefused,proto3,oneof"`
+}
+
+type ResumeSagaRequest_TakeOver_ struct {
+	// Take what the participant has under the command id of the stuck action.
+	TakeOver *ResumeSagaRequest_TakeOver `protobuf:"bytes,7,opt,name=take_over,json=takeOver,proto3,oneof"`
 }
 
 func (*ResumeSagaRequest_Retry_) isResumeSagaRequest_How() {}
@@ -1449,6 +1464,8 @@ func (*ResumeSagaRequest_RetryEdited_) isResumeSagaRequest_How() {}
 func (*ResumeSagaRequest_MarkDone_) isResumeSagaRequest_How() {}
 
 func (*ResumeSagaRequest_MarkRefused_) isResumeSagaRequest_How() {}
+
+func (*ResumeSagaRequest_TakeOver_) isResumeSagaRequest_How() {}
 
 // ListSagaRecordsRequest asks for a page of a saga's journal.
 type ListSagaRecordsRequest struct {
@@ -1965,7 +1982,7 @@ func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
 // MarkDone records the stuck command as done.
 type ResumeSagaRequest_MarkDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command's reply message. Required for a pivot, optional for a compensation.
+	// The command's reply message. Required for an action, optional for a compensation.
 	Reply         *anypb.Any `protobuf:"bytes,1,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2008,7 +2025,7 @@ func (x *ResumeSagaRequest_MarkDone) GetReply() *anypb.Any {
 	return nil
 }
 
-// MarkRefused records the stuck pivot as refused, so that the saga can be compensated.
+// MarkRefused records the stuck action as refused, so that the saga can be compensated.
 type ResumeSagaRequest_MarkRefused struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2043,6 +2060,44 @@ func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ResumeSagaRequest_MarkRefused.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_MarkRefused) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 3}
+}
+
+// TakeOver is for a saga that is suspended with OTHER_REQUEST. It records the outcome of the request that the
+// participant has: its reply, or its refusal. A later compensation undoes that request.
+type ResumeSagaRequest_TakeOver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSagaRequest_TakeOver) Reset() {
+	*x = ResumeSagaRequest_TakeOver{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSagaRequest_TakeOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSagaRequest_TakeOver) ProtoMessage() {}
+
+func (x *ResumeSagaRequest_TakeOver) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSagaRequest_TakeOver.ProtoReflect.Descriptor instead.
+func (*ResumeSagaRequest_TakeOver) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 4}
 }
 
 var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
@@ -2148,20 +2203,23 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x04saga\x18\x01 \x01(\v2\x0f.treaty.v1.SagaR\x04saga\"X\n" +
 	"\x11CancelSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x8e\x04\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xe0\x04\n" +
 	"\x11ResumeSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12:\n" +
 	"\x05retry\x18\x03 \x01(\v2\".treaty.v1.ResumeSagaRequest.RetryH\x00R\x05retry\x12M\n" +
 	"\fretry_edited\x18\x04 \x01(\v2(.treaty.v1.ResumeSagaRequest.RetryEditedH\x00R\vretryEdited\x12D\n" +
 	"\tmark_done\x18\x05 \x01(\v2%.treaty.v1.ResumeSagaRequest.MarkDoneH\x00R\bmarkDone\x12M\n" +
-	"\fmark_refused\x18\x06 \x01(\v2(.treaty.v1.ResumeSagaRequest.MarkRefusedH\x00R\vmarkRefused\x1a\a\n" +
+	"\fmark_refused\x18\x06 \x01(\v2(.treaty.v1.ResumeSagaRequest.MarkRefusedH\x00R\vmarkRefused\x12D\n" +
+	"\ttake_over\x18\a \x01(\v2%.treaty.v1.ResumeSagaRequest.TakeOverH\x00R\btakeOver\x1a\a\n" +
 	"\x05Retry\x1a=\n" +
 	"\vRetryEdited\x12.\n" +
 	"\arequest\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\arequest\x1a6\n" +
 	"\bMarkDone\x12*\n" +
 	"\x05reply\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x1a\r\n" +
-	"\vMarkRefusedB\x05\n" +
+	"\vMarkRefused\x1a\n" +
+	"\n" +
+	"\bTakeOverB\x05\n" +
 	"\x03how\"l\n" +
 	"\x16ListSagaRecordsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
@@ -2235,7 +2293,7 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
 	(StepState)(0),                        // 1: treaty.v1.StepState
@@ -2266,94 +2324,96 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(*ResumeSagaRequest_RetryEdited)(nil), // 26: treaty.v1.ResumeSagaRequest.RetryEdited
 	(*ResumeSagaRequest_MarkDone)(nil),    // 27: treaty.v1.ResumeSagaRequest.MarkDone
 	(*ResumeSagaRequest_MarkRefused)(nil), // 28: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*anypb.Any)(nil),                     // 29: google.protobuf.Any
-	(*Failure)(nil),                       // 30: treaty.v1.Failure
-	(CompensationCause)(0),                // 31: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 32: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 33: google.protobuf.Timestamp
-	(*EventKey)(nil),                      // 34: treaty.v1.EventKey
-	(CommandKind)(0),                      // 35: treaty.v1.CommandKind
-	(*Decision)(nil),                      // 36: treaty.v1.Decision
-	(*Record)(nil),                        // 37: treaty.v1.Record
+	(*ResumeSagaRequest_TakeOver)(nil),    // 29: treaty.v1.ResumeSagaRequest.TakeOver
+	(*anypb.Any)(nil),                     // 30: google.protobuf.Any
+	(*Failure)(nil),                       // 31: treaty.v1.Failure
+	(CompensationCause)(0),                // 32: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 33: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 34: google.protobuf.Timestamp
+	(*EventKey)(nil),                      // 35: treaty.v1.EventKey
+	(CommandKind)(0),                      // 36: treaty.v1.CommandKind
+	(*Decision)(nil),                      // 37: treaty.v1.Decision
+	(*Record)(nil),                        // 38: treaty.v1.Record
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	29, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	29, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	30, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	31, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	32, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	30, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	30, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	31, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	32, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	33, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
 	24, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	33, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	33, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	33, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	33, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	34, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	34, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	34, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	34, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
 	6,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	29, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	30, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
 	4,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
 	5,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
-	33, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	34, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	33, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	31, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	30, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	33, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	35, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	34, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	35, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	34, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	32, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	31, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	34, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	36, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
 	1,  // 22: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	29, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	29, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	30, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	33, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	33, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	33, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	33, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	30, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	30, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	31, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	34, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	34, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	34, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	34, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
 	7,  // 30: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	36, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	30, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	33, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	29, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	37, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	31, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	34, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	30, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
 	3,  // 35: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
 	3,  // 36: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	36, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	36, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	37, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	37, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
 	25, // 39: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
 	26, // 40: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
 	27, // 41: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
 	28, // 42: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	33, // 43: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	37, // 44: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	18, // 45: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	2,  // 46: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	29, // 47: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	30, // 48: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	2,  // 49: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	29, // 50: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	29, // 51: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	8,  // 52: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	9,  // 53: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	10, // 54: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	12, // 55: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	13, // 56: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	15, // 57: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	16, // 58: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	17, // 59: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	20, // 60: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	22, // 61: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	3,  // 62: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	3,  // 63: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	11, // 64: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	3,  // 65: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	14, // 66: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	3,  // 67: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	3,  // 68: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	19, // 69: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	21, // 70: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	23, // 71: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	62, // [62:72] is the sub-list for method output_type
-	52, // [52:62] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	29, // 43: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	34, // 44: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	38, // 45: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	18, // 46: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	2,  // 47: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	30, // 48: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	31, // 49: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	2,  // 50: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	30, // 51: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	30, // 52: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	8,  // 53: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	9,  // 54: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	10, // 55: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	12, // 56: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	13, // 57: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	15, // 58: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	16, // 59: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	17, // 60: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	20, // 61: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	22, // 62: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	3,  // 63: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	3,  // 64: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	11, // 65: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	3,  // 66: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	14, // 67: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	3,  // 68: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	3,  // 69: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	19, // 70: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	21, // 71: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	23, // 72: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	63, // [63:73] is the sub-list for method output_type
+	53, // [53:63] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -2367,6 +2427,7 @@ func file_treaty_v1_saga_service_proto_init() {
 		(*ResumeSagaRequest_RetryEdited_)(nil),
 		(*ResumeSagaRequest_MarkDone_)(nil),
 		(*ResumeSagaRequest_MarkRefused_)(nil),
+		(*ResumeSagaRequest_TakeOver_)(nil),
 	}
 	file_treaty_v1_saga_service_proto_msgTypes[17].OneofWrappers = []any{
 		(*CompleteStepRequest_Reply)(nil),
@@ -2378,7 +2439,7 @@ func file_treaty_v1_saga_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

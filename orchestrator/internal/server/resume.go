@@ -49,13 +49,16 @@ func (s *Server) resumeParams(
 	case *treatyv1.ResumeSagaRequest_MarkRefused_:
 		params.Action = machine.MarkRefused
 		return params, nil
+	case *treatyv1.ResumeSagaRequest_TakeOver_:
+		params.Action = machine.TakeOver
+		return params, nil
 	case *treatyv1.ResumeSagaRequest_RetryEdited_:
 		params.Action, held = machine.RetryEdited, how.RetryEdited.GetRequest()
 	case *treatyv1.ResumeSagaRequest_MarkDone_:
 		params.Action, held = machine.MarkDone, how.MarkDone.GetReply()
 	default:
 		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, "+
-			"mark_done or mark_refused")
+			"mark_done, mark_refused or take_over")
 	}
 	// The decision applies only to the step for which the saga is suspended now, and the message is checked against it.
 	saga, err := s.engine.Get(ctx, id)

@@ -440,6 +440,10 @@ func TestResumeSaga(t *testing.T) {
 			reason:  "by hand",
 			want:    engine.ResumeParams{Step: "3", Action: machine.MarkDone},
 		},
+		"take over": {
+			saga: other, request: &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_TakeOver_{}}, reason: "asked",
+			want: engine.ResumeParams{Action: machine.TakeOver},
+		},
 		"mark a pending pivot done": {
 			saga: pending, request: done(pack(t, issued)), reason: "asked",
 			want: engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},

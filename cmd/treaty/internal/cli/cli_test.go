@@ -329,6 +329,12 @@ func TestRequests(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("take over", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "stuck-3", "--reason", "why", "--take-over")
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetTakeOver() == nil {
+			t.Errorf("got %v", got)
+		}
+	})
 	t.Run("start", func(t *testing.T) {
 		do(t, `{"customer":"c-7"}`, "start", "/"+placeOrder, "--data", "-", "--request-id", "r-9", "--saga-id", "x")
 		got := servertest.Last[*treatyv1.CreateSagaRequest](t, f)

@@ -41,12 +41,14 @@ type resumeFlags struct {
 	retryEdited string
 	markDone    replyFlag
 	markRefused bool
+	takeOver    bool
 }
 
 func (a *app) resumeCommand() *cobra.Command {
 	var flags resumeFlags
 	cmd := &cobra.Command{
-		Use:   "resume NAME --reason WHY [--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused]",
+		Use: "resume NAME --reason WHY " +
+			"[--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused | --take-over]",
 		Short: "Resume a suspended saga",
 		Long: `Resume a suspended saga with a decision. To show which decisions fit, run treaty sagas get NAME.
 
@@ -74,10 +76,12 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	set.StringVar(&flags.retryEdited, "retry-edited", "",
 		"send the stuck compensation with this request, `JSON`, instead of the derived one")
 	set.Var(&flags.markDone, "mark-done",
-		"mark the stuck command as done, with this reply, `JSON`; required for a pivot, optional for a compensation")
+		"mark the stuck command as done, with this reply, `JSON`; required for an action, optional for a compensation")
 	set.Lookup("mark-done").NoOptDefVal = withoutReply
-	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck pivot as certainly not executed")
-	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused")
+	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck action as certainly not executed")
+	set.BoolVar(&flags.takeOver, "take-over", false,
+		"take what the participant has under the command id of the stuck action, which is another request")
+	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused", "take-over")
 	return cmd
 }
 
@@ -165,6 +169,8 @@ func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest
 		}
 	case flags.markRefused:
 		request.How = &treatyv1.ResumeSagaRequest_MarkRefused_{MarkRefused: &treatyv1.ResumeSagaRequest_MarkRefused{}}
+	case flags.takeOver:
+		request.How = &treatyv1.ResumeSagaRequest_TakeOver_{TakeOver: &treatyv1.ResumeSagaRequest_TakeOver{}}
 	default:
 		request.How = &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}}
 	}
