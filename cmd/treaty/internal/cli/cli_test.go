@@ -135,6 +135,13 @@ func full(t *testing.T, f *servertest.Server) {
 		suspended(t, "stuck-3", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN),
 		suspended(t, "stuck-4", treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT),
 		suspended(t, "stuck-5", treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE),
+		suspended(t, "pending-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING),
+		suspended(t, "retriable-1", treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN),
+		suspended(t, "other-1", treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST),
+		undoing(suspended(t, "other-2", treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST)),
+		suspended(t, "purged-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED),
+		undoing(suspended(t, "purged-2", treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED)),
+		suspended(t, "restored-1", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED),
 	}
 	f.Records = journalOf(t, "sagas/order-2")
 }
@@ -185,6 +192,13 @@ func TestCommands(t *testing.T) {
 		{name: "get_pivot_unknown", setup: setup{args: []string{"sagas", "get", "stuck-3"}}},
 		{name: "get_failed_after_pivot", setup: setup{args: []string{"sagas", "get", "stuck-4"}}},
 		{name: "get_no_code", setup: setup{args: []string{"sagas", "get", "stuck-5"}}},
+		{name: "get_pivot_pending", setup: setup{args: []string{"sagas", "get", "pending-1"}}},
+		{name: "get_retriable_unknown", setup: setup{args: []string{"sagas", "get", "retriable-1"}}},
+		{name: "get_other_request", setup: setup{args: []string{"sagas", "get", "other-1"}}},
+		{name: "get_other_request_undo", setup: setup{args: []string{"sagas", "get", "other-2"}}},
+		{name: "get_purged", setup: setup{args: []string{"sagas", "get", "purged-1"}}},
+		{name: "get_purged_undo", setup: setup{args: []string{"sagas", "get", "purged-2"}}},
+		{name: "get_restored", setup: setup{args: []string{"sagas", "get", "restored-1"}}},
 		{name: "get_json", setup: setup{args: []string{"sagas", "get", "order-2", "--json"}}},
 		{name: "get_terminal", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: wide}},
 		{name: "get_terminal_running", setup: setup{args: []string{"sagas", "get", "order-3"}, screen: wide}},
@@ -323,6 +337,24 @@ func TestRequests(t *testing.T) {
 			}
 		})
 	}
+	reserved := `{"reservation":"res-9"}`
+	for saga, reply := range map[string]struct{ message, json string }{
+		"pending-1":   {"shop.v1.Captured", receipt},
+		"retriable-1": {"shop.v1.Captured", receipt},
+		"other-1":     {"shop.v1.Reserved", reserved},
+		"other-2":     {"shop.v1.Released", "{}"},
+		"purged-1":    {"shop.v1.Reserved", reserved},
+		"purged-2":    {"shop.v1.Released", "{}"},
+	} {
+		t.Run("mark done "+saga, func(t *testing.T) {
+			do(t, "", "sagas", "resume", saga, "--reason", "why", "--mark-done="+reply.json)
+			got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f)
+			want := servertest.ShopAny(t, reply.message, reply.json)
+			if got.GetName() != "sagas/"+saga || got.GetMarkDone().GetReply().String() != want.String() {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
 	t.Run("mark refused", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-3", "--reason", "why", "--mark-refused")
 		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkRefused() == nil {
@@ -330,7 +362,7 @@ func TestRequests(t *testing.T) {
 		}
 	})
 	t.Run("take over", func(t *testing.T) {
-		do(t, "", "sagas", "resume", "stuck-3", "--reason", "why", "--take-over")
+		do(t, "", "sagas", "resume", "other-1", "--reason", "why", "--take-over")
 		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetTakeOver() == nil {
 			t.Errorf("got %v", got)
 		}

@@ -156,9 +156,8 @@ func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest
 		if err != nil {
 			return err
 		}
-		isPivot := saga.GetSuspension().GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN
-		if !isPivot && !resource.IsCompensationStuck(saga) {
-			return unfit(saga, "--mark-done is for a stuck compensation or pivot")
+		if !resource.IsActionStuck(saga) && !resource.IsCompensationStuck(saga) {
+			return unfit(saga, "--mark-done is for a stuck compensation or action")
 		}
 		reply, err := a.stuckMessage(saga, "--mark-done", string(flags.markDone))
 		if err != nil {
