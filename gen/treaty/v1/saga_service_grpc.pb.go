@@ -59,10 +59,12 @@ type SagaServiceClient interface {
 	WatchSaga(ctx context.Context, in *WatchSagaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSagaResponse], error)
 	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
 	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
-	// flight, or it has succeeded.
+	// flight, or it has succeeded. UNAVAILABLE if it was restored from a backup and hasn't caught up with its
+	// participants.
 	CancelSaga(ctx context.Context, in *CancelSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Resumes a suspended saga in the way that an operator decides. FAILED_PRECONDITION if it isn't suspended, or if the
-	// decision doesn't fit the reason of the suspension.
+	// decision doesn't fit the reason of the suspension, or what the participant says. UNAVAILABLE if the participant has
+	// to be asked and can't be.
 	ResumeSaga(ctx context.Context, in *ResumeSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(ctx context.Context, in *ListSagaRecordsRequest, opts ...grpc.CallOption) (*ListSagaRecordsResponse, error)
@@ -221,10 +223,12 @@ type SagaServiceServer interface {
 	WatchSaga(*WatchSagaRequest, grpc.ServerStreamingServer[WatchSagaResponse]) error
 	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
 	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
-	// flight, or it has succeeded.
+	// flight, or it has succeeded. UNAVAILABLE if it was restored from a backup and hasn't caught up with its
+	// participants.
 	CancelSaga(context.Context, *CancelSagaRequest) (*Saga, error)
 	// Resumes a suspended saga in the way that an operator decides. FAILED_PRECONDITION if it isn't suspended, or if the
-	// decision doesn't fit the reason of the suspension.
+	// decision doesn't fit the reason of the suspension, or what the participant says. UNAVAILABLE if the participant has
+	// to be asked and can't be.
 	ResumeSaga(context.Context, *ResumeSagaRequest) (*Saga, error)
 	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error)

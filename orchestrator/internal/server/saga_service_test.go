@@ -109,6 +109,43 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			machine.ErrDecisionUnfit,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT},
 		},
+		{
+			engine.ErrPurged,
+			failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED},
+		},
+		{
+			engine.ErrOtherRequest,
+			failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST},
+		},
+		{
+			engine.ErrNoDefinition,
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND},
+		},
+		{
+			fmt.Errorf("%w: a later epoch", engine.ErrReplaced),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED},
+		},
+		{engine.ErrRestoring, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING}},
+		{engine.ErrLost, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST}},
+		{
+			fmt.Errorf("%w: step 2", engine.ErrNotAsked),
+			failure{
+				code:   codes.Unavailable,
+				reason: treatyv1.ErrorReason_ERROR_REASON_PARTICIPANT_UNAVAILABLE,
+			},
+		},
+		{
+			fmt.Errorf("%w: step 2", machine.ErrCatchingUp),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_CATCHING_UP},
+		},
+		{
+			engine.ErrStepNotFound,
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
+		},
+		{
+			engine.ErrStepEnded,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED},
+		},
 		{errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	}
 	a := newTestServer(t)
@@ -142,6 +179,29 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An error that passes says when to repeat the call, and an error that a person must end says what the person does.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{
+		{fmt.Errorf("%w: a later epoch", engine.ErrReplaced), []string{"a later epoch", "which of the two stores is right"}},
+		{engine.ErrRestoring, []string{"restored from a backup", "repeat the call"}},
+		{fmt.Errorf("%w: sagas/a1", engine.ErrLost), []string{"sagas/a1", "same request id", "undo its effects"}},
+		{fmt.Errorf("%w: step 2: no route", engine.ErrNotAsked), []string{"step 2: no route", "nothing was recorded"}},
+		{fmt.Errorf("%w: step 2", machine.ErrCatchingUp), []string{"step 2", "repeat the call", "resume it first"}},
+	} {
+		a := newTestServer(t)
+		a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
+		_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1"})
+		for _, want := range test.want {
+			if message := status.Convert(err).Message(); !strings.Contains(message, want) {
+				t.Errorf("%v: %q doesn't say %q", test.err, message, want)
+			}
+		}
 	}
 }
 
