@@ -635,7 +635,9 @@ type Step struct {
 	// Who decided the outcome of this step or of its compensation manually. Absent if nobody did.
 	Decision *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
 	// The participant that a broadcast sent the command to. Empty for all other steps.
-	Participant   string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
+	Participant string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
+	// Whether the action was refused, but an earlier attempt may have run, so that the step is compensated.
+	MayHaveRun    bool `protobuf:"varint,16,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +775,13 @@ func (x *Step) GetParticipant() string {
 		return x.Participant
 	}
 	return ""
+}
+
+func (x *Step) GetMayHaveRun() bool {
+	if x != nil {
+		return x.MayHaveRun
+	}
+	return false
 }
 
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
@@ -2151,7 +2160,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\xeb\x05\n" +
+	"decideTime\"\x8d\x06\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -2168,7 +2177,9 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x15compensation_end_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x13compensationEndTime\x12/\n" +
 	"\battempts\x18\r \x01(\v2\x13.treaty.v1.AttemptsR\battempts\x12/\n" +
 	"\bdecision\x18\x0e \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
-	"\vparticipant\x18\x0f \x01(\tR\vparticipant\"\xe7\x01\n" +
+	"\vparticipant\x18\x0f \x01(\tR\vparticipant\x12 \n" +
+	"\fmay_have_run\x18\x10 \x01(\bR\n" +
+	"mayHaveRun\"\xe7\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +

@@ -90,6 +90,9 @@ func TestRefusedInDoubt(t *testing.T) {
 				if undone := slices.Contains(seen, "compensation 1#1"); undone != test.undone {
 					t.Errorf("undone: %v; calls: %v", undone, seen)
 				}
+				if step := w.get(handle.ID).GetSteps()[0]; step.GetMayHaveRun() != test.undone {
+					t.Errorf("the step is shown as %v", step)
+				}
 			})
 		})
 	}

@@ -96,6 +96,17 @@ func compensated(t testing.TB) *treatyv1.Saga {
 	return saga
 }
 
+// doubtful returns a saga with a step that was refused, but may have run before.
+func doubtful(t testing.TB) *treatyv1.Saga {
+	saga := compensated(t)
+	saga.Name = "sagas/doubt-1"
+	first := reserveStep(t, "doubt-1", treatyv1.StepState_STEP_STATE_COMPENSATED)
+	first.Reply, first.Failure, first.MayHaveRun = nil, declined(t), true
+	first.CompensationScheduleTime, first.CompensationEndTime = at(ms(2000)), at(ms(2009))
+	saga.Steps = []*treatyv1.Step{first}
+	return saga
+}
+
 func running(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "order-3", treatyv1.SagaState_SAGA_STATE_RUNNING)
 	saga.Deadline = at(time.Hour)
@@ -227,6 +238,8 @@ func journalOf(t testing.TB, saga string) []*treatyv1.SagaRecord {
 			Decision: why}}},
 		{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}},
 		// These can't follow here. They complete the set of record kinds.
+		{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1", Attempts: 2,
+			Failure: declined(t), MayHaveRun: true}}},
 		{Kind: &treatyv1.Record_SagaRestored{SagaRestored: &treatyv1.SagaRestored{BackupTime: at(0),
 			RestoreTime: at(ms(900)), Contradiction: "the participant doesn't know step 1", Compensated: true,
 			Commands: []*treatyv1.RestoredCommand{{Step: "2"}, {Step: "1", Compensation: true}}}}},

@@ -82,8 +82,12 @@ func describeStep(record *treatyv1.Record) description {
 		}
 	case *treatyv1.Record_StepRefused:
 		r := kind.StepRefused
+		detail := attemptsText(r.GetAttempts())
+		if r.GetMayHaveRun() {
+			detail = joinNonEmpty(detail, "an earlier attempt may have run")
+		}
 		return description{
-			title: "step refused", style: red, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
+			title: "step refused", style: red, step: r.GetStep(), detail: detail,
 			failure: r.GetFailure(), decision: r.GetDecision(),
 		}
 	case *treatyv1.Record_StepUnknown:
