@@ -32,13 +32,9 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 func (s *Server) resumeParams(
 	ctx context.Context, id string, request *treatyv1.ResumeSagaRequest,
 ) (engine.ResumeParams, error) {
-	decision, err := decisionOf(ctx, request.GetDecision())
+	decision, err := reasonedDecisionOf(ctx, request.GetDecision(), "for people who read the journal later")
 	if err != nil {
 		return engine.ResumeParams{}, err
-	}
-	if decision.GetReason() == "" {
-		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, "+
-			"for people who read the journal later")
 	}
 	params := engine.ResumeParams{Decision: decision}
 	var held *anypb.Any

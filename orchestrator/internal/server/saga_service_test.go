@@ -63,6 +63,10 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			})
 			return err
 		}, "name"},
+		"DeleteLostSaga": {func(ctx context.Context, a *testServer, name string) error {
+			_, err := a.sagas.DeleteLostSaga(ctx, &treatyv1.DeleteLostSagaRequest{Name: name, Decision: decision})
+			return err
+		}, "name"},
 		"ListSagaRecords": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.ListSagaRecords(ctx, &treatyv1.ListSagaRecordsRequest{Parent: name})
 			return err
@@ -169,6 +173,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 				}
 				a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
 				a.engine.resume = func(string, engine.ResumeParams) error { return test.err }
+				a.engine.forget = func(string, *treatyv1.Decision) error { return test.err }
 				err := call.call(a.ctx(), a, name)
 				test.want.saga = name
 				if got := failureOf(t, err); got != test.want {
