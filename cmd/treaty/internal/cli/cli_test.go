@@ -145,6 +145,7 @@ func full(t *testing.T, f *servertest.Server) {
 		suspended(t, "restored-1", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED),
 	}
 	f.Records = journalOf(t, "sagas/order-2")
+	f.Lost = lost()
 }
 
 // history is what a watcher of the compensated saga receives. The connection breaks once.
@@ -232,6 +233,15 @@ func TestCommands(t *testing.T) {
 		{name: "records", setup: setup{args: []string{"sagas", "records", "order-2"}}},
 		{name: "records_json", setup: setup{args: []string{"sagas", "records", "order-2", "--json"}}},
 		{name: "records_terminal", setup: setup{args: []string{"sagas", "records", "order-2"}, screen: wide}},
+		{name: "lost", setup: setup{args: []string{"sagas", "lost", "--all"}}},
+		{name: "lost_page", setup: setup{args: []string{"sagas", "lost"}}},
+		{name: "lost_json", setup: setup{args: []string{"sagas", "lost", "--all", "--json"}}},
+		{name: "lost_terminal", setup: setup{args: []string{"sagas", "lost", "--all"}, screen: wide}},
+		{name: "lost_forget",
+			setup: setup{args: []string{"sagas", "lost", "--forget", "gone-1", "--reason", "refunded by hand"}}},
+		{name: "lost_forget_json",
+			setup: setup{args: []string{"sagas", "lost", "--forget", "gone-1", "--reason", "refunded by hand", "--json"}}},
+		{name: "help_lost", setup: setup{args: []string{"sagas", "lost", "--help"}}},
 		{name: "start", setup: setup{args: orderFlags}},
 		{name: "start_json", setup: setup{args: append(slices.Clone(orderFlags), "--json")}},
 		{name: "start_wait", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait")}},
@@ -297,6 +307,21 @@ func TestRequests(t *testing.T) {
 		got := servertest.Last[*treatyv1.CancelSagaRequest](t, f)
 		if got.GetName() != "sagas/order-3" || got.GetDecision().GetActor() != "bob" ||
 			got.GetDecision().GetReason() != "why" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("forget", func(t *testing.T) {
+		do(t, "", "sagas", "lost", "--forget", "gone-2", "--reason", " why ", "--actor", "bob")
+		got := servertest.Last[*treatyv1.DeleteLostSagaRequest](t, f)
+		if got.GetName() != "sagas/gone-2" || got.GetDecision().GetActor() != "bob" ||
+			got.GetDecision().GetReason() != "why" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("lost", func(t *testing.T) {
+		do(t, "", "sagas", "lost", "--page-size", "7", "--page-token", "rest")
+		got := servertest.Last[*treatyv1.ListLostSagasRequest](t, f)
+		if got.GetPageSize() != 7 || got.GetPageToken() != "rest" {
 			t.Errorf("got %v", got)
 		}
 	})

@@ -194,6 +194,24 @@ func undoing(saga *treatyv1.Saga) *treatyv1.Saga {
 	return saga
 }
 
+// lost returns lost sagas.
+func lost() []*treatyv1.LostSaga {
+	action, undo := treatyv1.StepDirection_STEP_DIRECTION_ACTION, treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
+	const payment = "shop.v1.PaymentService"
+	return []*treatyv1.LostSaga{
+		{Name: "sagas/gone-1", CreateTime: at(0), FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
+			{Name: "sagas/gone-1/steps/1", Direction: action, Method: reserve, Participant: payment, Verdict: "executed",
+				RequestDigest: strings.Repeat("ab", 32)},
+			{Name: "sagas/gone-1/steps/2", Direction: action, Method: capturing, Participant: payment, Verdict: "refused"},
+		}},
+		{Name: "sagas/gone-2", FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
+			{Name: "sagas/gone-2/steps/1", Direction: undo, Method: release, Participant: payment,
+				Verdict: "null_compensated"},
+		}},
+		{Name: "sagas/gone-3", CreateTime: at(ms(500)), FindTime: at(time.Minute)},
+	}
+}
+
 // foreign returns a saga with unknown types.
 func foreign(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "foreign-1", treatyv1.SagaState_SAGA_STATE_SUCCEEDED)

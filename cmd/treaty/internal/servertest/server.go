@@ -41,6 +41,9 @@ type Server struct {
 	Sagas   []*treatyv1.Saga
 	Records []*treatyv1.SagaRecord
 
+	// Lost are the lost sagas.
+	Lost []*treatyv1.LostSaga
+
 	// Streams are the WatchSaga streams and Events the StreamEvents streams, one for each call. The server consumes
 	// them.
 	Streams []Stage
@@ -232,6 +235,34 @@ func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (
 		return nil, err
 	}
 	return &treatyv1.Saga{Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING}, nil
+}
+
+// ListLostSagas returns two lost sagas per page.
+func (s *Server) ListLostSagas(
+	_ context.Context, in *treatyv1.ListLostSagasRequest,
+) (*treatyv1.ListLostSagasResponse, error) {
+	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	if in.GetPageToken() == "" && len(s.Lost) > 2 {
+		return &treatyv1.ListLostSagasResponse{LostSagas: s.Lost[:2], NextPageToken: "rest"}, nil
+	}
+	return &treatyv1.ListLostSagasResponse{LostSagas: s.Lost[min(2, len(s.Lost)):]}, nil
+}
+
+// DeleteLostSaga accepts every lost saga.
+func (s *Server) DeleteLostSaga(
+	_ context.Context, in *treatyv1.DeleteLostSagaRequest,
+) (*treatyv1.DeleteLostSagaResponse, error) {
+	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	for _, saga := range s.Lost {
+		if saga.GetName() == in.GetName() {
+			return &treatyv1.DeleteLostSagaResponse{}, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "%s isn't lost", in.GetName())
 }
 
 // ListSagaRecords returns the first four records, then the rest.
