@@ -227,7 +227,8 @@ type Saga struct {
 	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Why the saga is compensated, once it is being compensated.
 	Cause CompensationCause `protobuf:"varint,7,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
-	// Why the saga waits for an operator, while it is SUSPENDED.
+	// Why the saga waits for an operator, while it is SUSPENDED. In lists, only the reason is set; not even that for a
+	// saga that was suspended before the store kept it.
 	Suspension *SagaSuspended `protobuf:"bytes,8,opt,name=suspension,proto3" json:"suspension,omitempty"`
 	// The request id with which the saga was started. Empty if there was none.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1005,8 +1006,9 @@ type ListSagasRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the previous page. The other fields must not change between pages. Empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// An AIP-160 filter on definition, state, create_time, update_time and labels.KEY, e.g. state = "SUSPENDED" AND
-	// definition = "acme.card.v1.CardSagas/IssueCard". Empty: all sagas.
+	// An AIP-160 filter on definition, state, suspension_reason, create_time, update_time and labels.KEY, e.g. state =
+	// "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name of a
+	// SuspensionReason without its prefix. Empty: all sagas.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// "create_time" or "update_time", optionally followed by " desc". Default "create_time desc".
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`

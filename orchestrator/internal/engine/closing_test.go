@@ -172,6 +172,10 @@ func TestClosesDecisiveCommand(t *testing.T) {
 				if got.GetState() != test.pivot || got.GetSuspension().GetReason() != test.reason {
 					t.Errorf("got %v, %v; calls: %v", got.GetState(), got.GetSuspension(), w.participant.seen())
 				}
+				row, err := w.store.Get(t.Context(), handle.ID)
+				if err != nil || row.Suspension != test.reason {
+					t.Errorf("the store lists %+v, %v", row, err)
+				}
 				if test.reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN &&
 					got.GetSuspension().GetFailure().GetMessage() != "not you" {
 					t.Errorf("the suspension doesn't show the refusal: %v", got.GetSuspension())
