@@ -394,6 +394,16 @@ func TestRequests(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("take over many", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "--filter", "labels:a OR labels:b", "--reason", "why", "--take-over")
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetTakeOver() == nil {
+			t.Errorf("got %v", got)
+		}
+		list := servertest.Last[*treatyv1.ListSagasRequest](t, f)
+		if want := `state = "SUSPENDED" AND (labels:a OR labels:b)`; list.GetFilter() != want {
+			t.Errorf("the filter is %s, want %s", list.GetFilter(), want)
+		}
+	})
 	t.Run("start", func(t *testing.T) {
 		do(t, `{"customer":"c-7"}`, "start", "/"+placeOrder, "--data", "-", "--request-id", "r-9", "--saga-id", "x")
 		got := servertest.Last[*treatyv1.CreateSagaRequest](t, f)

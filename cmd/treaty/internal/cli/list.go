@@ -52,13 +52,14 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List sagas, newest first",
 		Example: `  treaty sagas list --state suspended
   treaty sagas list --definition acme.card.v1.CardSagas/IssueCard --all
+  treaty sagas list --filter 'suspension_reason = "RESTORED"' --all
   treaty sagas list --filter 'labels.customer = "c-7" AND create_time > "2026-01-31T00:00:00Z"'`,
 		Args: exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error { return a.list(ctx, flags) }),
 	}
 	set := cmd.Flags()
 	set.StringVar(&flags.filter, "filter", "",
-		"an AIP-160 `FILTER` over definition, state, create_time, update_time and labels.KEY")
+		"an AIP-160 `FILTER` over definition, state, suspension_reason, create_time, update_time and labels.KEY")
 	set.StringSliceVar(&flags.states, "state", nil, "only sagas in this `STATE`; can be repeated")
 	set.StringVar(&flags.definition, "definition", "", "only sagas of this `DEFINITION`")
 	set.StringVar(&flags.orderBy, "order-by", "",

@@ -42,21 +42,32 @@ type resumeFlags struct {
 	markDone    replyFlag
 	markRefused bool
 	takeOver    bool
+	filter      string
+	dryRun      bool
 }
 
 func (a *app) resumeCommand() *cobra.Command {
 	var flags resumeFlags
 	cmd := &cobra.Command{
-		Use: "resume NAME --reason WHY " +
+		Use: "resume (NAME | --filter FILTER) --reason WHY " +
 			"[--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused | --take-over]",
-		Short: "Resume a suspended saga",
+		Short: "Resume a suspended saga, or many",
 		Long: `Resume a suspended saga with a decision. To show which decisions fit, run treaty sagas get NAME.
+
+With --filter, resume all suspended sagas that it selects, one after the other, with the same decision,
+and print the outcome of each. The exit code is 1 if any of them couldn't be resumed. With --dry-run, only
+list them.
 
 JSON is the message itself, @FILE, or - for standard input.`,
 		Example: `  treaty sagas resume sagas/x --reason 'fixed in release 7'
   treaty sagas resume sagas/x --reason 'account number was wrong' --retry-edited @request.json
-  treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done`,
+  treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done
+  treaty sagas resume --filter 'suspension_reason = "RESTORED"' --dry-run
+  treaty sagas resume --filter 'suspension_reason = "RESTORED"' --reason 'compared, ticket 4711' --retry`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if flags.filter != "" {
+				return exact()(cmd, args)
+			}
 			if _, _, ok := splitReply(flags, args); ok {
 				return nil
 			}
@@ -64,6 +75,12 @@ JSON is the message itself, @FILE, or - for standard input.`,
 		},
 		ValidArgsFunction: a.completeSaga(`state = "SUSPENDED"`),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if flags.filter != "" {
+				return a.resumeAll(ctx, flags)
+			}
+			if flags.dryRun {
+				return problem.Usage("--dry-run is for --filter")
+			}
 			if name, reply, ok := splitReply(flags, args); ok {
 				flags.markDone, args = replyFlag(reply), []string{name}
 			}
@@ -81,7 +98,11 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck action as certainly not executed")
 	set.BoolVar(&flags.takeOver, "take-over", false,
 		"take what the participant has under the command id of the stuck action, which is another request")
+	set.StringVar(&flags.filter, "filter", "",
+		"resume all suspended sagas that this AIP-160 `FILTER` selects, as for treaty sagas list")
+	set.BoolVar(&flags.dryRun, "dry-run", false, "with --filter, only list the sagas")
 	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused", "take-over")
+	cmd.MarkFlagsMutuallyExclusive("filter", "retry-edited")
 	return cmd
 }
 

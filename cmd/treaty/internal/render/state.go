@@ -72,6 +72,14 @@ func causeText(cause treatyv1.CompensationCause) string {
 	}
 }
 
+// reasonName returns the name of the reason why a saga is suspended, as filters have it, or "" without one.
+func reasonName(reason treatyv1.SuspensionReason) string {
+	if reason == treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED {
+		return ""
+	}
+	return strings.TrimPrefix(reason.String(), "SUSPENSION_REASON_")
+}
+
 // SuspensionText returns why a saga is suspended, e.g. "the saga's code panicked".
 func SuspensionText(reason treatyv1.SuspensionReason) string {
 	switch reason {

@@ -49,6 +49,9 @@ type Server struct {
 	Streams []Stage
 	Events  []EventStage
 
+	// FailFor are the errors of the calls that resume a saga, by its name.
+	FailFor map[string]error
+
 	// Fail is the error of every call; nil lets calls succeed.
 	Fail error
 
@@ -172,6 +175,9 @@ func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*t
 	for _, saga := range s.Sagas[from:min(from+2, len(s.Sagas))] {
 		short := proto.Clone(saga).(*treatyv1.Saga)
 		short.Steps, short.Request, short.Reply = nil, nil, nil
+		if reason := short.GetSuspension().GetReason(); reason != 0 {
+			short.Suspension = &treatyv1.SagaSuspended{Reason: reason}
+		}
 		out.Sagas = append(out.Sagas, short)
 	}
 	if from == 0 && len(s.Sagas) > 2 {
@@ -232,6 +238,9 @@ func (s *Server) CancelSaga(_ context.Context, in *treatyv1.CancelSagaRequest) (
 // ResumeSaga answers with a running saga.
 func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (*treatyv1.Saga, error) {
 	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	if err := s.FailFor[in.GetName()]; err != nil {
 		return nil, err
 	}
 	return &treatyv1.Saga{Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING}, nil
