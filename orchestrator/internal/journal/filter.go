@@ -22,8 +22,8 @@ type Filter struct {
 	Label string
 
 	// Text is the value to compare FieldID, FieldDefinition or FieldLabel with, byte by byte. For FieldState, it is
-	// the name of the enum value without its prefix, such as "SUSPENDED". So it is for FieldSuspension, such as "PANIC";
-	// a row that has no reason differs from all of them.
+	// the name of the enum value without its prefix, such as "SUSPENDED". For FieldSuspension too, such as "PANIC"; a
+	// row without a reason differs from all of them.
 	Text string
 
 	// Time is the value to compare FieldCreateTime or FieldUpdateTime with. It is cut off to microseconds.

@@ -63,8 +63,8 @@ var causes = []cause{
 	},
 	{
 		is: engine.ErrLost, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST,
-		advice: "an operator has to start it again with the same request id, or to undo its effects and remove it from " +
-			"the lost sagas; repeat the call then",
+		advice: "an operator has to start it again with the same request id, or to undo its effects and remove it " +
+			"from the lost sagas; repeat the call then",
 	},
 	{
 		is: engine.ErrNotAsked, code: codes.Unavailable,

@@ -78,7 +78,8 @@ func TestListedSaga(t *testing.T) {
 	want := []*treatyv1.Saga{{
 		Name: "sagas/a1", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUSPENDED,
 		Suspension: &treatyv1.SagaSuspended{Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED},
-		Labels:     map[string]string{"a": "b"}, CreateTime: timestamppb.New(at), UpdateTime: timestamppb.New(at.Add(time.Second)),
+		Labels:     map[string]string{"a": "b"},
+		CreateTime: timestamppb.New(at), UpdateTime: timestamppb.New(at.Add(time.Second)),
 	}, {
 		Name: "sagas/a2", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED,
 		CreateTime: timestamppb.New(at.Add(-time.Hour)), UpdateTime: timestamppb.New(at), EndTime: timestamppb.New(at),

@@ -77,7 +77,8 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, h
 			"retry or cancel it", machine.ErrDecisionUnfit)
 	case action && how == machine.RetryEdited:
 		return nil, fmt.Errorf("%w: the action of %s is stuck, and only a compensation can be sent with another "+
-			"request; retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
+			"request; retry it, mark it done with its reply, or mark it refused",
+			machine.ErrDecisionUnfit, step.GetName())
 	case how == machine.MarkDone && held == nil && !action:
 		return nil, nil
 	}

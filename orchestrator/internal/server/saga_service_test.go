@@ -193,7 +193,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		err  error
 		want []string
 	}{
-		{fmt.Errorf("%w: a later epoch", engine.ErrReplaced), []string{"a later epoch", "which of the two stores is right"}},
+		{
+			fmt.Errorf("%w: a later epoch", engine.ErrReplaced),
+			[]string{"a later epoch", "which of the two stores is right"},
+		},
 		{engine.ErrRestoring, []string{"restored from a backup", "repeat the call"}},
 		{fmt.Errorf("%w: sagas/a1", engine.ErrLost), []string{"sagas/a1", "same request id", "undo its effects"}},
 		{fmt.Errorf("%w: step 2: no route", engine.ErrNotAsked), []string{"step 2: no route", "nothing was recorded"}},
@@ -506,8 +509,8 @@ func TestResumeSaga(t *testing.T) {
 			want:    engine.ResumeParams{Step: "3", Action: machine.MarkDone},
 		},
 		"take over": {
-			saga: other, request: &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_TakeOver_{}}, reason: "asked",
-			want: engine.ResumeParams{Action: machine.TakeOver},
+			saga: other, request: &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_TakeOver_{}},
+			reason: "asked", want: engine.ResumeParams{Action: machine.TakeOver},
 		},
 		"mark a pending pivot done": {
 			saga: pending, request: done(pack(t, issued)), reason: "asked",

@@ -175,7 +175,8 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 		saga.Suspension.Step = "1"
 		saga.Suspension.Message = "the participant of step 1 no longer knows what became of it"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
-		saga.Suspension.Message = "the saga's store was restored from a backup: its deadline fell into the time that was lost"
+		saga.Suspension.Message = "the saga's store was restored from a backup: " +
+			"its deadline fell into the time that was lost"
 		saga.Suspension.Found = "action 2 (" + capturing + ")\naction 3 (" + reserve + ")"
 	}
 	return saga
@@ -200,9 +201,10 @@ func lost() []*treatyv1.LostSaga {
 	const payment = "shop.v1.PaymentService"
 	return []*treatyv1.LostSaga{
 		{Name: "sagas/gone-1", CreateTime: at(0), FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
-			{Name: "sagas/gone-1/steps/1", Direction: action, Method: reserve, Participant: payment, Verdict: "executed",
-				RequestDigest: strings.Repeat("ab", 32)},
-			{Name: "sagas/gone-1/steps/2", Direction: action, Method: capturing, Participant: payment, Verdict: "refused"},
+			{Name: "sagas/gone-1/steps/1", Direction: action, Method: reserve, Participant: payment,
+				Verdict: "executed", RequestDigest: strings.Repeat("ab", 32)},
+			{Name: "sagas/gone-1/steps/2", Direction: action, Method: capturing, Participant: payment,
+				Verdict: "refused"},
 		}},
 		{Name: "sagas/gone-2", FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
 			{Name: "sagas/gone-2/steps/1", Direction: undo, Method: release, Participant: payment,

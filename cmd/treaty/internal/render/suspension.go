@@ -77,7 +77,8 @@ func actionOptions(saga *treatyv1.Saga) []option {
 		refused.meaning += "; have it refused at the participant first"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST:
 		return []option{retry, {
-			"resume", "--take-over", "takes what the participant has: its reply or its refusal; a later compensation undoes that",
+			"resume", "--take-over",
+			"takes what the participant has: its reply or its refusal; a later compensation undoes that",
 		}, done, refused}
 	}
 	return []option{retry, done, refused}

@@ -153,10 +153,10 @@ func (w *writer) create(entry *journal.Entry) error {
 	key, stmt := w.nextKey, w.insertSaga
 	err = errors.Join(
 		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition),
-		stmt.BindInt64(4, int64(row.State)),
+		stmt.BindInt64(4, int64(row.State)), stmt.BindInt64(12, int64(row.Suspension)),
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
-		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, w.newest), stmt.BindInt64(12, int64(row.Suspension)))
+		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, w.newest))
 	if err == nil {
 		err = stmt.Exec()
 	}
