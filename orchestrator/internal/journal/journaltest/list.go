@@ -103,7 +103,7 @@ func listFilters(f *fixture) {
 			for _, state := range states {
 				leaves = append(leaves, leaf(op, journal.FieldState, state.String()[len("SAGA_STATE_"):]))
 			}
-			for _, reason := range []string{"PANIC", "RESTORED", "PURGED"} {
+			for _, reason := range []string{"PANIC", "RESTORED", "NO_CODE"} {
 				leaves = append(leaves, leaf(op, journal.FieldSuspension, reason))
 			}
 		}
