@@ -117,7 +117,7 @@ const (
 	ErrorReason_ERROR_REASON_RESTORING ErrorReason = 37
 	// UNAVAILABLE. A decision needs to know what the participant knows, and it can't be asked now.
 	ErrorReason_ERROR_REASON_PARTICIPANT_UNAVAILABLE ErrorReason = 38
-	// FAILED_PRECONDITION. The saga was restored from a backup and hasn't caught up with what its participants know.
+	// UNAVAILABLE. The saga was restored from a backup and hasn't caught up with what its participants know.
 	ErrorReason_ERROR_REASON_CATCHING_UP ErrorReason = 39
 	// ABORTED. A participant's answer: the call was sent under an epoch that a later one has replaced. Nothing was done.
 	ErrorReason_ERROR_REASON_STALE_EPOCH ErrorReason = 40

@@ -227,7 +227,8 @@ type Saga struct {
 	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Why the saga is compensated, once it is being compensated.
 	Cause CompensationCause `protobuf:"varint,7,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
-	// Why the saga waits for an operator, while it is SUSPENDED.
+	// Why the saga waits for an operator, while it is SUSPENDED. In lists, only the reason is set; not even that for a
+	// saga that was suspended before the store kept it.
 	Suspension *SagaSuspended `protobuf:"bytes,8,opt,name=suspension,proto3" json:"suspension,omitempty"`
 	// The request id with which the saga was started. Empty if there was none.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -635,7 +636,9 @@ type Step struct {
 	// Who decided the outcome of this step or of its compensation manually. Absent if nobody did.
 	Decision *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
 	// The participant that a broadcast sent the command to. Empty for all other steps.
-	Participant   string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
+	Participant string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
+	// Whether the action was refused, but an earlier attempt may have run, so that the step is compensated.
+	MayHaveRun    bool `protobuf:"varint,16,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +776,13 @@ func (x *Step) GetParticipant() string {
 		return x.Participant
 	}
 	return ""
+}
+
+func (x *Step) GetMayHaveRun() bool {
+	if x != nil {
+		return x.MayHaveRun
+	}
+	return false
 }
 
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
@@ -996,8 +1006,9 @@ type ListSagasRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the previous page. The other fields must not change between pages. Empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// An AIP-160 filter on definition, state, create_time, update_time and labels.KEY, e.g. state = "SUSPENDED" AND
-	// definition = "acme.card.v1.CardSagas/IssueCard". Empty: all sagas.
+	// An AIP-160 filter on definition, state, suspension_reason, create_time, update_time and labels.KEY, e.g. state =
+	// "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name of a
+	// SuspensionReason without its prefix. Empty: all sagas.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// "create_time" or "update_time", optionally followed by " desc". Default "create_time desc".
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
@@ -1326,6 +1337,7 @@ type ResumeSagaRequest struct {
 	//	*ResumeSagaRequest_RetryEdited_
 	//	*ResumeSagaRequest_MarkDone_
 	//	*ResumeSagaRequest_MarkRefused_
+	//	*ResumeSagaRequest_TakeOver_
 	How           isResumeSagaRequest_How `protobuf_oneof:"how"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1418,6 +1430,15 @@ func (x *ResumeSagaRequest) GetMarkRefused() *ResumeSagaRequest_MarkRefused {
 	return nil
 }
 
+func (x *ResumeSagaRequest) GetTakeOver() *ResumeSagaRequest_TakeOver {
+	if x != nil {
+		if x, ok := x.How.(*ResumeSagaRequest_TakeOver_); ok {
+			return x.TakeOver
+		}
+	}
+	return nil
+}
+
 type isResumeSagaRequest_How interface {
 	isResumeSagaRequest_How()
 }
@@ -1438,8 +1459,13 @@ type ResumeSagaRequest_MarkDone_ struct {
 }
 
 type ResumeSagaRequest_MarkRefused_ struct {
-	// Record the stuck pivot as refused: certainly not executed.
+	// Record the stuck action as refused: certainly not executed.
 	MarkRefused *ResumeSagaRequest_MarkRefused `protobuf:"bytes,6,opt,name=mark_refused,json=markRefused,proto3,oneof"`
+}
+
+type ResumeSagaRequest_TakeOver_ struct {
+	// Take what the participant has under the command id of the stuck action.
+	TakeOver *ResumeSagaRequest_TakeOver `protobuf:"bytes,7,opt,name=take_over,json=takeOver,proto3,oneof"`
 }
 
 func (*ResumeSagaRequest_Retry_) isResumeSagaRequest_How() {}
@@ -1449,6 +1475,8 @@ func (*ResumeSagaRequest_RetryEdited_) isResumeSagaRequest_How() {}
 func (*ResumeSagaRequest_MarkDone_) isResumeSagaRequest_How() {}
 
 func (*ResumeSagaRequest_MarkRefused_) isResumeSagaRequest_How() {}
+
+func (*ResumeSagaRequest_TakeOver_) isResumeSagaRequest_How() {}
 
 // ListSagaRecordsRequest asks for a page of a saga's journal.
 type ListSagaRecordsRequest struct {
@@ -1634,6 +1662,372 @@ func (x *ListSagaRecordsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// LostSaga is a saga that participants know and this orchestrator doesn't.
+type LostSaga struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource name that the saga had, "sagas/{saga}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// When the saga was accepted. Absent if no participant knows it.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When the saga was found missing.
+	FindTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=find_time,json=findTime,proto3" json:"find_time,omitempty"`
+	// The commands that participants know.
+	Commands      []*LostCommand `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LostSaga) Reset() {
+	*x = LostSaga{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LostSaga) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LostSaga) ProtoMessage() {}
+
+func (x *LostSaga) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LostSaga.ProtoReflect.Descriptor instead.
+func (*LostSaga) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *LostSaga) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LostSaga) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *LostSaga) GetFindTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FindTime
+	}
+	return nil
+}
+
+func (x *LostSaga) GetCommands() []*LostCommand {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+// LostCommand is a command of a lost saga, as its participant knows it.
+type LostCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The command id, "sagas/{saga}/steps/{step}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether the command was the step's action or its compensation.
+	Direction StepDirection `protobuf:"varint,2,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
+	// The method that was called.
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// The participant that knows the command, by its name in the orchestrator's configuration.
+	Participant string `protobuf:"bytes,4,opt,name=participant,proto3" json:"participant,omitempty"`
+	// What became of the command: the name of a treaty.v1.CommandVerdict without its prefix, in lower case.
+	Verdict string `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// The digest that the command carried, in hex. Empty if the participant doesn't know it.
+	RequestDigest string `protobuf:"bytes,6,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LostCommand) Reset() {
+	*x = LostCommand{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LostCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LostCommand) ProtoMessage() {}
+
+func (x *LostCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LostCommand.ProtoReflect.Descriptor instead.
+func (*LostCommand) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LostCommand) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LostCommand) GetDirection() StepDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StepDirection_STEP_DIRECTION_UNSPECIFIED
+}
+
+func (x *LostCommand) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *LostCommand) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
+func (x *LostCommand) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *LostCommand) GetRequestDigest() string {
+	if x != nil {
+		return x.RequestDigest
+	}
+	return ""
+}
+
+// ListLostSagasRequest asks for a page of lost sagas.
+type ListLostSagasRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The maximum number of sagas in the page. Default 50. Values above 1000 count as 1000.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the previous page. Empty for the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLostSagasRequest) Reset() {
+	*x = ListLostSagasRequest{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLostSagasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLostSagasRequest) ProtoMessage() {}
+
+func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLostSagasRequest.ProtoReflect.Descriptor instead.
+func (*ListLostSagasRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListLostSagasRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListLostSagasRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListLostSagasResponse is a page of lost sagas.
+type ListLostSagasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lost sagas.
+	LostSagas []*LostSaga `protobuf:"bytes,1,rep,name=lost_sagas,json=lostSagas,proto3" json:"lost_sagas,omitempty"`
+	// The page_token of the next page. Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLostSagasResponse) Reset() {
+	*x = ListLostSagasResponse{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLostSagasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLostSagasResponse) ProtoMessage() {}
+
+func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLostSagasResponse.ProtoReflect.Descriptor instead.
+func (*ListLostSagasResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListLostSagasResponse) GetLostSagas() []*LostSaga {
+	if x != nil {
+		return x.LostSagas
+	}
+	return nil
+}
+
+func (x *ListLostSagasResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// DeleteLostSagaRequest removes a saga from the lost sagas.
+type DeleteLostSagaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lost saga, "sagas/{saga}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who decides, and why. The reason is required. The orchestrator logs both.
+	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLostSagaRequest) Reset() {
+	*x = DeleteLostSagaRequest{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLostSagaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteLostSagaRequest) ProtoMessage() {}
+
+func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLostSagaRequest.ProtoReflect.Descriptor instead.
+func (*DeleteLostSagaRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeleteLostSagaRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteLostSagaRequest) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// DeleteLostSagaResponse is the response to DeleteLostSaga.
+type DeleteLostSagaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLostSagaResponse) Reset() {
+	*x = DeleteLostSagaResponse{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLostSagaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteLostSagaResponse) ProtoMessage() {}
+
+func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLostSagaResponse.ProtoReflect.Descriptor instead.
+func (*DeleteLostSagaResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
+}
+
 // CompleteStepRequest completes a command that was accepted.
 type CompleteStepRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1657,7 +2051,7 @@ type CompleteStepRequest struct {
 
 func (x *CompleteStepRequest) Reset() {
 	*x = CompleteStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +2063,7 @@ func (x *CompleteStepRequest) String() string {
 func (*CompleteStepRequest) ProtoMessage() {}
 
 func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2076,7 @@ func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepRequest.ProtoReflect.Descriptor instead.
 func (*CompleteStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CompleteStepRequest) GetName() string {
@@ -1759,7 +2153,7 @@ type CompleteStepResponse struct {
 
 func (x *CompleteStepResponse) Reset() {
 	*x = CompleteStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +2165,7 @@ func (x *CompleteStepResponse) String() string {
 func (*CompleteStepResponse) ProtoMessage() {}
 
 func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +2178,7 @@ func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepResponse.ProtoReflect.Descriptor instead.
 func (*CompleteStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
 }
 
 // HeartbeatStepRequest reports that a participant is still working on a command.
@@ -1800,7 +2194,7 @@ type HeartbeatStepRequest struct {
 
 func (x *HeartbeatStepRequest) Reset() {
 	*x = HeartbeatStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2206,7 @@ func (x *HeartbeatStepRequest) String() string {
 func (*HeartbeatStepRequest) ProtoMessage() {}
 
 func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2219,7 @@ func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HeartbeatStepRequest) GetName() string {
@@ -1851,7 +2245,7 @@ type HeartbeatStepResponse struct {
 
 func (x *HeartbeatStepResponse) Reset() {
 	*x = HeartbeatStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2257,7 @@ func (x *HeartbeatStepResponse) String() string {
 func (*HeartbeatStepResponse) ProtoMessage() {}
 
 func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2270,7 @@ func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
 }
 
 // Retry repeats what failed.
@@ -1888,7 +2282,7 @@ type ResumeSagaRequest_Retry struct {
 
 func (x *ResumeSagaRequest_Retry) Reset() {
 	*x = ResumeSagaRequest_Retry{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2294,7 @@ func (x *ResumeSagaRequest_Retry) String() string {
 func (*ResumeSagaRequest_Retry) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2321,7 @@ type ResumeSagaRequest_RetryEdited struct {
 
 func (x *ResumeSagaRequest_RetryEdited) Reset() {
 	*x = ResumeSagaRequest_RetryEdited{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2333,7 @@ func (x *ResumeSagaRequest_RetryEdited) String() string {
 func (*ResumeSagaRequest_RetryEdited) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2359,7 @@ func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
 // MarkDone records the stuck command as done.
 type ResumeSagaRequest_MarkDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command's reply message. Required for a pivot, optional for a compensation.
+	// The command's reply message. Required for an action, optional for a compensation.
 	Reply         *anypb.Any `protobuf:"bytes,1,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1973,7 +2367,7 @@ type ResumeSagaRequest_MarkDone struct {
 
 func (x *ResumeSagaRequest_MarkDone) Reset() {
 	*x = ResumeSagaRequest_MarkDone{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2379,7 @@ func (x *ResumeSagaRequest_MarkDone) String() string {
 func (*ResumeSagaRequest_MarkDone) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2402,7 @@ func (x *ResumeSagaRequest_MarkDone) GetReply() *anypb.Any {
 	return nil
 }
 
-// MarkRefused records the stuck pivot as refused, so that the saga can be compensated.
+// MarkRefused records the stuck action as refused, so that the saga can be compensated.
 type ResumeSagaRequest_MarkRefused struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2017,7 +2411,7 @@ type ResumeSagaRequest_MarkRefused struct {
 
 func (x *ResumeSagaRequest_MarkRefused) Reset() {
 	*x = ResumeSagaRequest_MarkRefused{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2423,7 @@ func (x *ResumeSagaRequest_MarkRefused) String() string {
 func (*ResumeSagaRequest_MarkRefused) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,6 +2437,44 @@ func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ResumeSagaRequest_MarkRefused.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_MarkRefused) Descriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 3}
+}
+
+// TakeOver is for a saga that is suspended with OTHER_REQUEST. It records the outcome of the request that the
+// participant has: its reply, or its refusal. A later compensation undoes that request.
+type ResumeSagaRequest_TakeOver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSagaRequest_TakeOver) Reset() {
+	*x = ResumeSagaRequest_TakeOver{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSagaRequest_TakeOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSagaRequest_TakeOver) ProtoMessage() {}
+
+func (x *ResumeSagaRequest_TakeOver) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSagaRequest_TakeOver.ProtoReflect.Descriptor instead.
+func (*ResumeSagaRequest_TakeOver) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 4}
 }
 
 var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
@@ -2096,7 +2528,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\xeb\x05\n" +
+	"decideTime\"\x8d\x06\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -2113,7 +2545,9 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x15compensation_end_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x13compensationEndTime\x12/\n" +
 	"\battempts\x18\r \x01(\v2\x13.treaty.v1.AttemptsR\battempts\x12/\n" +
 	"\bdecision\x18\x0e \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
-	"\vparticipant\x18\x0f \x01(\tR\vparticipant\"\xe7\x01\n" +
+	"\vparticipant\x18\x0f \x01(\tR\vparticipant\x12 \n" +
+	"\fmay_have_run\x18\x10 \x01(\bR\n" +
+	"mayHaveRun\"\xe7\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +
@@ -2148,20 +2582,23 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x04saga\x18\x01 \x01(\v2\x0f.treaty.v1.SagaR\x04saga\"X\n" +
 	"\x11CancelSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x8e\x04\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xe0\x04\n" +
 	"\x11ResumeSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12:\n" +
 	"\x05retry\x18\x03 \x01(\v2\".treaty.v1.ResumeSagaRequest.RetryH\x00R\x05retry\x12M\n" +
 	"\fretry_edited\x18\x04 \x01(\v2(.treaty.v1.ResumeSagaRequest.RetryEditedH\x00R\vretryEdited\x12D\n" +
 	"\tmark_done\x18\x05 \x01(\v2%.treaty.v1.ResumeSagaRequest.MarkDoneH\x00R\bmarkDone\x12M\n" +
-	"\fmark_refused\x18\x06 \x01(\v2(.treaty.v1.ResumeSagaRequest.MarkRefusedH\x00R\vmarkRefused\x1a\a\n" +
+	"\fmark_refused\x18\x06 \x01(\v2(.treaty.v1.ResumeSagaRequest.MarkRefusedH\x00R\vmarkRefused\x12D\n" +
+	"\ttake_over\x18\a \x01(\v2%.treaty.v1.ResumeSagaRequest.TakeOverH\x00R\btakeOver\x1a\a\n" +
 	"\x05Retry\x1a=\n" +
 	"\vRetryEdited\x12.\n" +
 	"\arequest\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\arequest\x1a6\n" +
 	"\bMarkDone\x12*\n" +
 	"\x05reply\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x1a\r\n" +
-	"\vMarkRefusedB\x05\n" +
+	"\vMarkRefused\x1a\n" +
+	"\n" +
+	"\bTakeOverB\x05\n" +
 	"\x03how\"l\n" +
 	"\x16ListSagaRecordsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
@@ -2175,7 +2612,32 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x06record\x18\x03 \x01(\v2\x11.treaty.v1.RecordR\x06record\"r\n" +
 	"\x17ListSagaRecordsResponse\x12/\n" +
 	"\arecords\x18\x01 \x03(\v2\x15.treaty.v1.SagaRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe0\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x01\n" +
+	"\bLostSaga\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
+	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x127\n" +
+	"\tfind_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bfindTime\x122\n" +
+	"\bcommands\x18\x04 \x03(\v2\x16.treaty.v1.LostCommandR\bcommands\"\xd4\x01\n" +
+	"\vLostCommand\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12 \n" +
+	"\vparticipant\x18\x04 \x01(\tR\vparticipant\x12\x18\n" +
+	"\averdict\x18\x05 \x01(\tR\averdict\x12%\n" +
+	"\x0erequest_digest\x18\x06 \x01(\tR\rrequestDigest\"R\n" +
+	"\x14ListLostSagasRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"s\n" +
+	"\x15ListLostSagasResponse\x122\n" +
+	"\n" +
+	"lost_sagas\x18\x01 \x03(\v2\x13.treaty.v1.LostSagaR\tlostSagas\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n" +
+	"\x15DeleteLostSagaRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x18\n" +
+	"\x16DeleteLostSagaResponse\"\xe0\x01\n" +
 	"\x13CompleteStepRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
@@ -2206,7 +2668,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\rStepDirection\x12\x1e\n" +
 	"\x1aSTEP_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STEP_DIRECTION_ACTION\x10\x01\x12\x1f\n" +
-	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xc5\x05\n" +
+	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xf0\x06\n" +
 	"\vSagaService\x12;\n" +
 	"\n" +
 	"CreateSaga\x12\x1c.treaty.v1.CreateSagaRequest\x1a\x0f.treaty.v1.Saga\x125\n" +
@@ -2218,7 +2680,9 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"CancelSaga\x12\x1c.treaty.v1.CancelSagaRequest\x1a\x0f.treaty.v1.Saga\x12;\n" +
 	"\n" +
 	"ResumeSaga\x12\x1c.treaty.v1.ResumeSagaRequest\x1a\x0f.treaty.v1.Saga\x12X\n" +
-	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponse\x12O\n" +
+	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponse\x12R\n" +
+	"\rListLostSagas\x12\x1f.treaty.v1.ListLostSagasRequest\x1a .treaty.v1.ListLostSagasResponse\x12U\n" +
+	"\x0eDeleteLostSaga\x12 .treaty.v1.DeleteLostSagaRequest\x1a!.treaty.v1.DeleteLostSagaResponse\x12O\n" +
 	"\fCompleteStep\x12\x1e.treaty.v1.CompleteStepRequest\x1a\x1f.treaty.v1.CompleteStepResponse\x12R\n" +
 	"\rHeartbeatStep\x12\x1f.treaty.v1.HeartbeatStepRequest\x1a .treaty.v1.HeartbeatStepResponseB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
@@ -2235,7 +2699,7 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
 	(StepState)(0),                        // 1: treaty.v1.StepState
@@ -2257,103 +2721,121 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(*ListSagaRecordsRequest)(nil),        // 17: treaty.v1.ListSagaRecordsRequest
 	(*SagaRecord)(nil),                    // 18: treaty.v1.SagaRecord
 	(*ListSagaRecordsResponse)(nil),       // 19: treaty.v1.ListSagaRecordsResponse
-	(*CompleteStepRequest)(nil),           // 20: treaty.v1.CompleteStepRequest
-	(*CompleteStepResponse)(nil),          // 21: treaty.v1.CompleteStepResponse
-	(*HeartbeatStepRequest)(nil),          // 22: treaty.v1.HeartbeatStepRequest
-	(*HeartbeatStepResponse)(nil),         // 23: treaty.v1.HeartbeatStepResponse
-	nil,                                   // 24: treaty.v1.Saga.LabelsEntry
-	(*ResumeSagaRequest_Retry)(nil),       // 25: treaty.v1.ResumeSagaRequest.Retry
-	(*ResumeSagaRequest_RetryEdited)(nil), // 26: treaty.v1.ResumeSagaRequest.RetryEdited
-	(*ResumeSagaRequest_MarkDone)(nil),    // 27: treaty.v1.ResumeSagaRequest.MarkDone
-	(*ResumeSagaRequest_MarkRefused)(nil), // 28: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*anypb.Any)(nil),                     // 29: google.protobuf.Any
-	(*Failure)(nil),                       // 30: treaty.v1.Failure
-	(CompensationCause)(0),                // 31: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 32: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 33: google.protobuf.Timestamp
-	(*EventKey)(nil),                      // 34: treaty.v1.EventKey
-	(CommandKind)(0),                      // 35: treaty.v1.CommandKind
-	(*Decision)(nil),                      // 36: treaty.v1.Decision
-	(*Record)(nil),                        // 37: treaty.v1.Record
+	(*LostSaga)(nil),                      // 20: treaty.v1.LostSaga
+	(*LostCommand)(nil),                   // 21: treaty.v1.LostCommand
+	(*ListLostSagasRequest)(nil),          // 22: treaty.v1.ListLostSagasRequest
+	(*ListLostSagasResponse)(nil),         // 23: treaty.v1.ListLostSagasResponse
+	(*DeleteLostSagaRequest)(nil),         // 24: treaty.v1.DeleteLostSagaRequest
+	(*DeleteLostSagaResponse)(nil),        // 25: treaty.v1.DeleteLostSagaResponse
+	(*CompleteStepRequest)(nil),           // 26: treaty.v1.CompleteStepRequest
+	(*CompleteStepResponse)(nil),          // 27: treaty.v1.CompleteStepResponse
+	(*HeartbeatStepRequest)(nil),          // 28: treaty.v1.HeartbeatStepRequest
+	(*HeartbeatStepResponse)(nil),         // 29: treaty.v1.HeartbeatStepResponse
+	nil,                                   // 30: treaty.v1.Saga.LabelsEntry
+	(*ResumeSagaRequest_Retry)(nil),       // 31: treaty.v1.ResumeSagaRequest.Retry
+	(*ResumeSagaRequest_RetryEdited)(nil), // 32: treaty.v1.ResumeSagaRequest.RetryEdited
+	(*ResumeSagaRequest_MarkDone)(nil),    // 33: treaty.v1.ResumeSagaRequest.MarkDone
+	(*ResumeSagaRequest_MarkRefused)(nil), // 34: treaty.v1.ResumeSagaRequest.MarkRefused
+	(*ResumeSagaRequest_TakeOver)(nil),    // 35: treaty.v1.ResumeSagaRequest.TakeOver
+	(*anypb.Any)(nil),                     // 36: google.protobuf.Any
+	(*Failure)(nil),                       // 37: treaty.v1.Failure
+	(CompensationCause)(0),                // 38: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 39: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
+	(*EventKey)(nil),                      // 41: treaty.v1.EventKey
+	(CommandKind)(0),                      // 42: treaty.v1.CommandKind
+	(*Decision)(nil),                      // 43: treaty.v1.Decision
+	(*Record)(nil),                        // 44: treaty.v1.Record
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	29, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	29, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	30, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	31, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	32, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
-	24, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	33, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	33, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	33, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	33, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	36, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	36, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	37, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	38, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	39, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	30, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
+	40, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	40, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	40, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	40, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
 	6,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	29, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	36, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
 	4,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
 	5,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
-	33, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	34, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	33, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	31, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	30, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	33, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	35, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	40, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	41, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	40, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	38, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	37, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	40, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	42, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
 	1,  // 22: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	29, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	29, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	30, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	33, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	33, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	33, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	33, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	36, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	36, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	37, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	40, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	40, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	40, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	40, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
 	7,  // 30: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	36, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	30, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	33, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	29, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	43, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	37, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	40, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	36, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
 	3,  // 35: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
 	3,  // 36: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	36, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	36, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	25, // 39: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	26, // 40: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	27, // 41: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	28, // 42: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	33, // 43: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	37, // 44: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	18, // 45: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	2,  // 46: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	29, // 47: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	30, // 48: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	2,  // 49: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	29, // 50: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	29, // 51: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	8,  // 52: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	9,  // 53: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	10, // 54: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	12, // 55: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	13, // 56: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	15, // 57: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	16, // 58: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	17, // 59: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	20, // 60: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	22, // 61: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	3,  // 62: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	3,  // 63: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	11, // 64: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	3,  // 65: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	14, // 66: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	3,  // 67: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	3,  // 68: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	19, // 69: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	21, // 70: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	23, // 71: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	62, // [62:72] is the sub-list for method output_type
-	52, // [52:62] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	43, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	43, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	31, // 39: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	32, // 40: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	33, // 41: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	34, // 42: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	35, // 43: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	40, // 44: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	44, // 45: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	18, // 46: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	40, // 47: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	40, // 48: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	21, // 49: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	2,  // 50: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	20, // 51: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	43, // 52: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	2,  // 53: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	36, // 54: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	37, // 55: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	2,  // 56: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	36, // 57: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	36, // 58: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	8,  // 59: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	9,  // 60: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	10, // 61: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	12, // 62: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	13, // 63: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	15, // 64: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	16, // 65: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	17, // 66: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	22, // 67: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	24, // 68: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	26, // 69: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	28, // 70: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	3,  // 71: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	3,  // 72: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	11, // 73: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	3,  // 74: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	14, // 75: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	3,  // 76: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	3,  // 77: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	19, // 78: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	23, // 79: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	25, // 80: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	27, // 81: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	29, // 82: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	71, // [71:83] is the sub-list for method output_type
+	59, // [59:71] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -2367,8 +2849,9 @@ func file_treaty_v1_saga_service_proto_init() {
 		(*ResumeSagaRequest_RetryEdited_)(nil),
 		(*ResumeSagaRequest_MarkDone_)(nil),
 		(*ResumeSagaRequest_MarkRefused_)(nil),
+		(*ResumeSagaRequest_TakeOver_)(nil),
 	}
-	file_treaty_v1_saga_service_proto_msgTypes[17].OneofWrappers = []any{
+	file_treaty_v1_saga_service_proto_msgTypes[23].OneofWrappers = []any{
 		(*CompleteStepRequest_Reply)(nil),
 		(*CompleteStepRequest_Refusal)(nil),
 	}
@@ -2378,7 +2861,7 @@ func file_treaty_v1_saga_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,8 @@ const (
 	SagaService_CancelSaga_FullMethodName      = "/treaty.v1.SagaService/CancelSaga"
 	SagaService_ResumeSaga_FullMethodName      = "/treaty.v1.SagaService/ResumeSaga"
 	SagaService_ListSagaRecords_FullMethodName = "/treaty.v1.SagaService/ListSagaRecords"
+	SagaService_ListLostSagas_FullMethodName   = "/treaty.v1.SagaService/ListLostSagas"
+	SagaService_DeleteLostSaga_FullMethodName  = "/treaty.v1.SagaService/DeleteLostSaga"
 	SagaService_CompleteStep_FullMethodName    = "/treaty.v1.SagaService/CompleteStep"
 	SagaService_HeartbeatStep_FullMethodName   = "/treaty.v1.SagaService/HeartbeatStep"
 )
@@ -59,13 +61,22 @@ type SagaServiceClient interface {
 	WatchSaga(ctx context.Context, in *WatchSagaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSagaResponse], error)
 	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
 	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
-	// flight, or it has succeeded.
+	// flight, or it has succeeded. UNAVAILABLE if it was restored from a backup and hasn't caught up with its
+	// participants.
 	CancelSaga(ctx context.Context, in *CancelSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Resumes a suspended saga in the way that an operator decides. FAILED_PRECONDITION if it isn't suspended, or if the
-	// decision doesn't fit the reason of the suspension.
+	// decision doesn't fit the reason of the suspension, or what the participant says. UNAVAILABLE if the participant has
+	// to be asked and can't be.
 	ResumeSaga(ctx context.Context, in *ResumeSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(ctx context.Context, in *ListSagaRecordsRequest, opts ...grpc.CallOption) (*ListSagaRecordsResponse, error)
+	// Lists the lost sagas, in the order of their names: participants know them, and this orchestrator doesn't, since its
+	// store was restored from a backup that was made before they started. A lost saga continues when it is started again
+	// with the same request id.
+	ListLostSagas(ctx context.Context, in *ListLostSagasRequest, opts ...grpc.CallOption) (*ListLostSagasResponse, error)
+	// Removes a saga from the lost sagas, once an operator has dealt with its effects. A parent saga's compensation of it
+	// succeeds from then on. NOT_FOUND if it isn't lost.
+	DeleteLostSaga(ctx context.Context, in *DeleteLostSagaRequest, opts ...grpc.CallOption) (*DeleteLostSagaResponse, error)
 	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
 	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
 	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
@@ -173,6 +184,26 @@ func (c *sagaServiceClient) ListSagaRecords(ctx context.Context, in *ListSagaRec
 	return out, nil
 }
 
+func (c *sagaServiceClient) ListLostSagas(ctx context.Context, in *ListLostSagasRequest, opts ...grpc.CallOption) (*ListLostSagasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListLostSagasResponse)
+	err := c.cc.Invoke(ctx, SagaService_ListLostSagas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sagaServiceClient) DeleteLostSaga(ctx context.Context, in *DeleteLostSagaRequest, opts ...grpc.CallOption) (*DeleteLostSagaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteLostSagaResponse)
+	err := c.cc.Invoke(ctx, SagaService_DeleteLostSaga_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sagaServiceClient) CompleteStep(ctx context.Context, in *CompleteStepRequest, opts ...grpc.CallOption) (*CompleteStepResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CompleteStepResponse)
@@ -221,13 +252,22 @@ type SagaServiceServer interface {
 	WatchSaga(*WatchSagaRequest, grpc.ServerStreamingServer[WatchSagaResponse]) error
 	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
 	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
-	// flight, or it has succeeded.
+	// flight, or it has succeeded. UNAVAILABLE if it was restored from a backup and hasn't caught up with its
+	// participants.
 	CancelSaga(context.Context, *CancelSagaRequest) (*Saga, error)
 	// Resumes a suspended saga in the way that an operator decides. FAILED_PRECONDITION if it isn't suspended, or if the
-	// decision doesn't fit the reason of the suspension.
+	// decision doesn't fit the reason of the suspension, or what the participant says. UNAVAILABLE if the participant has
+	// to be asked and can't be.
 	ResumeSaga(context.Context, *ResumeSagaRequest) (*Saga, error)
 	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error)
+	// Lists the lost sagas, in the order of their names: participants know them, and this orchestrator doesn't, since its
+	// store was restored from a backup that was made before they started. A lost saga continues when it is started again
+	// with the same request id.
+	ListLostSagas(context.Context, *ListLostSagasRequest) (*ListLostSagasResponse, error)
+	// Removes a saga from the lost sagas, once an operator has dealt with its effects. A parent saga's compensation of it
+	// succeeds from then on. NOT_FOUND if it isn't lost.
+	DeleteLostSaga(context.Context, *DeleteLostSagaRequest) (*DeleteLostSagaResponse, error)
 	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
 	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
 	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
@@ -269,6 +309,12 @@ func (UnimplementedSagaServiceServer) ResumeSaga(context.Context, *ResumeSagaReq
 }
 func (UnimplementedSagaServiceServer) ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSagaRecords not implemented")
+}
+func (UnimplementedSagaServiceServer) ListLostSagas(context.Context, *ListLostSagasRequest) (*ListLostSagasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLostSagas not implemented")
+}
+func (UnimplementedSagaServiceServer) DeleteLostSaga(context.Context, *DeleteLostSagaRequest) (*DeleteLostSagaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteLostSaga not implemented")
 }
 func (UnimplementedSagaServiceServer) CompleteStep(context.Context, *CompleteStepRequest) (*CompleteStepResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompleteStep not implemented")
@@ -434,6 +480,42 @@ func _SagaService_ListSagaRecords_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SagaService_ListLostSagas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLostSagasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SagaServiceServer).ListLostSagas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SagaService_ListLostSagas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SagaServiceServer).ListLostSagas(ctx, req.(*ListLostSagasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SagaService_DeleteLostSaga_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteLostSagaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SagaServiceServer).DeleteLostSaga(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SagaService_DeleteLostSaga_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SagaServiceServer).DeleteLostSaga(ctx, req.(*DeleteLostSagaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SagaService_CompleteStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CompleteStepRequest)
 	if err := dec(in); err != nil {
@@ -504,6 +586,14 @@ var SagaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSagaRecords",
 			Handler:    _SagaService_ListSagaRecords_Handler,
+		},
+		{
+			MethodName: "ListLostSagas",
+			Handler:    _SagaService_ListLostSagas_Handler,
+		},
+		{
+			MethodName: "DeleteLostSaga",
+			Handler:    _SagaService_DeleteLostSaga_Handler,
 		},
 		{
 			MethodName: "CompleteStep",

@@ -90,6 +90,9 @@ func TestRefusedInDoubt(t *testing.T) {
 				if undone := slices.Contains(seen, "compensation 1#1"); undone != test.undone {
 					t.Errorf("undone: %v; calls: %v", undone, seen)
 				}
+				if step := w.get(handle.ID).GetSteps()[0]; step.GetMayHaveRun() != test.undone {
+					t.Errorf("the step is shown as %v", step)
+				}
 			})
 		})
 	}
@@ -168,6 +171,10 @@ func TestClosesDecisiveCommand(t *testing.T) {
 				got := w.get(handle.ID)
 				if got.GetState() != test.pivot || got.GetSuspension().GetReason() != test.reason {
 					t.Errorf("got %v, %v; calls: %v", got.GetState(), got.GetSuspension(), w.participant.seen())
+				}
+				row, err := w.store.Get(t.Context(), handle.ID)
+				if err != nil || row.Suspension != test.reason {
+					t.Errorf("the store lists %+v, %v", row, err)
 				}
 				if test.reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN &&
 					got.GetSuspension().GetFailure().GetMessage() != "not you" {

@@ -38,19 +38,22 @@ type instance struct {
 
 // storedRow is what the store holds in a saga's row and what changes over its life.
 type storedRow struct {
-	state   treatyv1.SagaState
-	due     time.Time
-	waiting bool
-	awaits  []journal.Await
+	state      treatyv1.SagaState
+	suspension treatyv1.SuspensionReason
+	due        time.Time
+	waiting    bool
+	awaits     []journal.Await
 }
 
 func storedRowOf(row *journal.Row) storedRow {
-	return storedRow{state: row.State, due: row.Due, waiting: row.Waiting, awaits: row.Awaits}
+	return storedRow{
+		state: row.State, suspension: row.Suspension, due: row.Due, waiting: row.Waiting, awaits: row.Awaits,
+	}
 }
 
 func (r storedRow) equal(other storedRow) bool {
-	return r.state == other.state && r.due.Equal(other.due) && r.waiting == other.waiting &&
-		slices.Equal(r.awaits, other.awaits)
+	return r.state == other.state && r.suspension == other.suspension && r.due.Equal(other.due) &&
+		r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
 }
 
 // message is an input in a mailbox.
@@ -132,11 +135,15 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 		// A saga whose code has to run again isn't waiting: it must be driven even when this process ends before that.
 		waiting: i.machine.Waiting() && !out.Reload && !out.WakeAgain,
 	}
+	if saga.State == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
+		now.suspension = saga.Suspension.GetReason()
+	}
 	if saga.Turns > 1 && now.equal(i.stored) && !out.NewRound {
 		return nil
 	}
 	return &journal.Row{
-		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Labels: saga.Started.GetLabels(),
+		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
+		Labels:     saga.Started.GetLabels(),
 		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
 		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}

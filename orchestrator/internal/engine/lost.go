@@ -61,6 +61,35 @@ func (l *lostSagas) found(id string) {
 	delete(l.sagas, id)
 }
 
+// ForgetLost removes a saga from the lost sagas. It returns once that is durable. The errors are journal.ErrNotFound if
+// the saga isn't lost, ErrReplaced, ErrRestoring, ErrInDoubt and ErrStopping.
+func (e *Engine) ForgetLost(ctx context.Context, id string, decision *treatyv1.Decision) error {
+	if !e.work.Enter() {
+		return ErrStopping
+	}
+	defer e.work.Leave()
+	if err := e.gate.err(); err != nil {
+		return err
+	}
+	if !e.lost.has(id) {
+		return fmt.Errorf("%w: %s isn't lost", journal.ErrNotFound, wire.SagaName(id))
+	}
+	if err := e.config.Store.RemoveLost(ctx, id); err != nil {
+		return fmt.Errorf("%w: removing the lost saga %s: %w", ErrInDoubt, wire.SagaName(id), err)
+	}
+	e.lost.found(id)
+	e.config.Logger.Info("a lost saga was removed from the list", "saga", wire.SagaName(id),
+		"actor", decision.GetActor(), "reason", decision.GetReason())
+	return nil
+}
+
+func (l *lostSagas) has(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, lost := l.sagas[id]
+	return lost
+}
+
 // restored returns what participants know about a saga that is started again after its start was lost, or nil if it
 // wasn't lost. It returns ErrLost if the saga is to be recorded as compensated, but has effects.
 func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored, error) {

@@ -32,10 +32,14 @@ func (c knownCommand) executed() bool {
 }
 
 func (c knownCommand) lost() journal.LostCommand {
-	return journal.LostCommand{
+	lost := journal.LostCommand{
 		CommandID: c.GetCommandId(), Participant: c.participant, Method: c.GetMethod(), Digest: c.GetRequestDigest(),
-		Compensation: c.compensation(), Verdict: int32(c.GetVerdict()), Start: c.GetSagaStart().AsTime(),
+		Compensation: c.compensation(), Verdict: int32(c.GetVerdict()),
 	}
+	if start := c.GetSagaStart(); start != nil {
+		lost.Start = start.AsTime()
+	}
+	return lost
 }
 
 // comparer compares journals with what participants know.

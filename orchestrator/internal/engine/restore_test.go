@@ -367,6 +367,9 @@ func TestLostSaga(t *testing.T) {
 						t.Errorf("compensating it for another orchestrator: got %v", err)
 					}
 				}
+				if start := lost[0].Commands[0].Start; !start.IsZero() {
+					t.Errorf("the start of a command without one is %v", start)
+				}
 				w.crash() // it stays lost
 				handle, err := w.engine.Start(t.Context(), engine.StartParams{
 					Definition: definition, Request: request(t, 2), RequestID: "order-7",
@@ -384,6 +387,45 @@ func TestLostSaga(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestForgetLost removes a lost saga from the list. Its parent can compensate it then.
+func TestForgetLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		backup := w.store.(*journaltest.Memory).Copy()
+		w.stop()
+		id := engine.NewID(time.Now(), "", definition, "order-7")
+		k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+		k.knows(id, action, executed, "1")
+		k.states[0].Described = false
+		w.open()
+		decision := &treatyv1.Decision{Actor: "ada", Reason: "undone by hand"}
+		if err := w.engine.ForgetLost(t.Context(), id, decision); !errors.Is(err, engine.ErrRestoring) {
+			t.Errorf("before the participants have answered: %v", err)
+		}
+		k.mu.Lock()
+		k.states[0].Described = true
+		k.mu.Unlock()
+		pass(time.Minute)
+		if err := w.engine.ForgetLost(t.Context(), "another", decision); !errors.Is(err, journal.ErrNotFound) {
+			t.Errorf("a saga that isn't lost: %v", err)
+		}
+		if err := w.engine.ForgetLost(t.Context(), id, decision); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.engine.ForgetLost(t.Context(), id, decision); !errors.Is(err, journal.ErrNotFound) {
+			t.Errorf("again: %v", err)
+		}
+		if lost, err := w.store.Lost(t.Context(), journal.LostParams{Limit: 10}); err != nil || len(lost) > 0 {
+			t.Errorf("still lost: %+v, %v", lost, err)
+		}
+		if err := w.engine.CompensateChild(t.Context(), engine.StartParams{
+			Definition: definition, SagaID: id, Request: request(t, 2),
+		}); err != nil {
+			t.Errorf("compensating it: %v", err)
+		}
+	})
 }
 
 // TestRestoredEvent restores a saga whose event was lost.

@@ -82,7 +82,7 @@ func (c *Config) viewStep(sagaID string, step *machine.Step) *treatyv1.Step {
 		ScheduleTime: timestamp(step.ScheduleTime), EndTime: timestamp(step.EndTime),
 		CompensationScheduleTime: timestamp(step.CompensationScheduleTime),
 		CompensationEndTime:      timestamp(step.CompensationEndTime),
-		Participant:              scheduled.GetParticipant(),
+		Participant:              scheduled.GetParticipant(), MayHaveRun: step.MayHaveRun,
 	}
 	var input, output protoreflect.MessageDescriptor
 	if command, known := c.Catalog.Command(scheduled.GetMethod()); known {

@@ -22,7 +22,8 @@ type Filter struct {
 	Label string
 
 	// Text is the value to compare FieldID, FieldDefinition or FieldLabel with, byte by byte. For FieldState, it is
-	// the name of the enum value without its prefix, such as "SUSPENDED".
+	// the name of the enum value without its prefix, such as "SUSPENDED". For FieldSuspension too, such as "PANIC"; a
+	// row without a reason differs from all of them.
 	Text string
 
 	// Time is the value to compare FieldCreateTime or FieldUpdateTime with. It is cut off to microseconds.
@@ -32,7 +33,7 @@ type Filter struct {
 // FilterOp is the operation of a node of a Filter.
 type FilterOp int
 
-// The operations. FieldState can only be compared with Equal and NotEqual.
+// The operations. FieldState and FieldSuspension can only be compared with Equal and NotEqual.
 const (
 	And FilterOp = iota + 1
 	Or
@@ -56,10 +57,17 @@ const (
 	FieldCreateTime
 	FieldUpdateTime
 	FieldLabel
+	FieldSuspension
 )
 
 // State returns the state that Text names, and false if there is no such state.
 func (f *Filter) State() (treatyv1.SagaState, bool) {
 	state, ok := treatyv1.SagaState_value["SAGA_STATE_"+f.Text]
 	return treatyv1.SagaState(state), ok
+}
+
+// Suspension returns the reason that Text names, and false if there is no such reason.
+func (f *Filter) Suspension() (treatyv1.SuspensionReason, bool) {
+	reason := treatyv1.SuspensionReason(treatyv1.SuspensionReason_value["SUSPENSION_REASON_"+f.Text])
+	return reason, reason != treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED
 }

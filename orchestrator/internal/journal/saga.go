@@ -17,6 +17,10 @@ type Row struct {
 	// State is the saga's state.
 	State treatyv1.SagaState
 
+	// Suspension is why the saga is SUSPENDED. It is 0 in every other state, and for a saga that was suspended before
+	// stores kept the reason.
+	Suspension treatyv1.SuspensionReason
+
 	// Labels are for searching. They are written with the first turn and never change.
 	Labels map[string]string
 

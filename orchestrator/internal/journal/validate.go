@@ -97,6 +97,10 @@ func (e *Entry) validateRow() error {
 	if !known || row.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {
 		return fmt.Errorf("%w: turn %d of saga %q has the state %v", ErrInvalid, e.Turn, e.Saga, row.State)
 	}
+	if row.Suspension != 0 && row.State != treatyv1.SagaState_SAGA_STATE_SUSPENDED {
+		return fmt.Errorf("%w: turn %d of saga %q has the state %v and a reason to be suspended, %v",
+			ErrInvalid, e.Turn, e.Saga, row.State, row.Suspension)
+	}
 	if err := e.validateAwaits(); err != nil {
 		return err
 	}
@@ -200,6 +204,14 @@ func (f *Filter) validateLeaf() error {
 		}
 		if _, ok := f.State(); !ok {
 			return fmt.Errorf("%w: unknown state %q", ErrInvalid, f.Text)
+		}
+		return nil
+	case FieldSuspension:
+		if f.Op != Equal && f.Op != NotEqual {
+			return fmt.Errorf("%w: a reason can only be compared with Equal and NotEqual", ErrInvalid)
+		}
+		if _, ok := f.Suspension(); !ok {
+			return fmt.Errorf("%w: unknown reason %q", ErrInvalid, f.Text)
 		}
 		return nil
 	default:

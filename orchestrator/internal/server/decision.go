@@ -32,6 +32,15 @@ func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decisi
 	return &treatyv1.Decision{Actor: actor, Reason: given.GetReason()}, nil
 }
 
+// reasonedDecisionOf is decisionOf for a decision that needs a reason. audience says whom the reason is for.
+func reasonedDecisionOf(ctx context.Context, given *treatyv1.Decision, audience string) (*treatyv1.Decision, error) {
+	decision, err := decisionOf(ctx, given)
+	if err == nil && decision.GetReason() == "" {
+		err = invalid("decision.reason", "is missing: say why, %s", audience)
+	}
+	return decision, err
+}
+
 // certificateName returns the name in the caller's verified certificate: its subject, or else its first URI, as SPIFFE
 // uses it, or its first DNS name. It returns an empty string when there is no certificate.
 func certificateName(ctx context.Context) string {

@@ -23,6 +23,9 @@ type Engine interface {
 	// Resume resumes a suspended saga.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
 
+	// ForgetLost removes a saga from the lost sagas.
+	ForgetLost(ctx context.Context, id string, decision *treatyv1.Decision) error
+
 	// Get returns a saga with its steps and complete payloads. The caller may change it.
 	Get(ctx context.Context, id string) (*treatyv1.Saga, error)
 
@@ -77,6 +80,9 @@ type Store interface {
 
 	// Turns returns up to limit turns of a saga with numbers greater than after, oldest first.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]journal.Turn, error)
+
+	// Lost returns a page of the sagas that participants know and the store doesn't.
+	Lost(ctx context.Context, params journal.LostParams) ([]journal.LostSaga, error)
 
 	EventReader
 }

@@ -20,6 +20,7 @@ type cause struct {
 	code    codes.Code
 	reason  treatyv1.ErrorReason
 	message string // empty: the error's own text, which has nothing that the caller must not know
+	advice  string // what to do, after the error's own text
 	events  string // the message of a call about events, if it differs
 }
 
@@ -48,20 +49,32 @@ var causes = []cause{
 		is: engine.ErrNoDefinition, code: codes.NotFound,
 		reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND,
 	},
-	{is: engine.ErrReplaced, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED},
+	{
+		is: engine.ErrReplaced, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED,
+		advice: "this orchestrator drives no saga until an operator has decided which of the two stores is right: " +
+			"call the other orchestrator",
+	},
 	{
 		is: engine.ErrRestoring, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING,
 		message: "the store was restored from a backup, and its participants haven't said yet what they know; " +
 			"repeat the call, with the same request id or name, once they have",
+		events: "the store was restored from a backup, and its participants haven't said yet what they know; " +
+			"repeat the call once they have",
 	},
-	{is: engine.ErrLost, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST},
+	{
+		is: engine.ErrLost, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST,
+		advice: "an operator has to start it again with the same request id, or to undo its effects and remove it " +
+			"from the lost sagas; repeat the call then",
+	},
 	{
 		is: engine.ErrNotAsked, code: codes.Unavailable,
 		reason: treatyv1.ErrorReason_ERROR_REASON_PARTICIPANT_UNAVAILABLE,
+		advice: "nothing was recorded: repeat the call when the participant answers",
 	},
 	{
-		is: machine.ErrCatchingUp, code: codes.FailedPrecondition,
+		is: machine.ErrCatchingUp, code: codes.Unavailable,
 		reason: treatyv1.ErrorReason_ERROR_REASON_CATCHING_UP,
+		advice: "repeat the call once it has; if the saga is suspended, resume it first",
 	},
 	{
 		is: engine.ErrStopping, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,
@@ -157,6 +170,9 @@ func (s *Server) caused(ctx context.Context, method string, about subject, cause
 		e.message = cause.events
 	case cause.message == "":
 		e.message = err.Error()
+		if cause.advice != "" {
+			e.message += "; " + cause.advice
+		}
 	}
 	if cause.code == codes.DataLoss {
 		e.logID = s.logFailure(ctx, method, about, err)

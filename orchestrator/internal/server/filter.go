@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"go.einride.tech/aip/filtering"
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
@@ -20,8 +22,9 @@ const (
 	maxFilterDepth = 50
 )
 
-// parseFilter reads an AIP-160 filter: definition, state, create_time, update_time and labels.KEY with = != < <= > >=,
-// labels:KEY for "has the label", and AND, OR, NOT and parentheses. It returns nil for an empty one, which selects all.
+// parseFilter reads an AIP-160 filter: definition, state, suspension_reason, create_time, update_time and labels.KEY
+// with = != < <= > >=, labels:KEY for "has the label", and AND, OR, NOT and parentheses. It returns nil for an empty
+// one, which selects all.
 func parseFilter(text string) (*journal.Filter, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -168,6 +171,9 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 		filter.Field, filter.Label = journal.FieldLabel, key
 		return filter, r.text(filter, right)
 	}
+	if of, is := enums[field]; is {
+		return filter, r.enum(of, filter, e, right)
+	}
 	switch field {
 	case "definition":
 		filter.Field = journal.FieldDefinition
@@ -181,9 +187,6 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 			)
 		}
 		return filter, nil
-	case "state":
-		filter.Field = journal.FieldState
-		return filter, r.state(filter, e, right)
 	case "create_time":
 		filter.Field = journal.FieldCreateTime
 		return filter, r.time(filter, right)
@@ -203,7 +206,8 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 	}
 	return nil, r.wrong(
 		left,
-		`has the unknown field %q: want definition, state, create_time, update_time or labels.KEY`,
+		"has the unknown field %q: want definition, state, suspension_reason, create_time, update_time or "+
+			"labels.KEY",
 		untrusted.Shorten(field),
 	)
 }
@@ -236,26 +240,47 @@ func textOf(e *expr.Expr) (string, bool) {
 	return "", false
 }
 
-func (r filterReader) state(filter *journal.Filter, e, value *expr.Expr) error {
+// enum is a field whose values are names.
+type enum struct {
+	field  journal.FilterField
+	what   string // for messages
+	prefix string // that the value may have
+	names  []string
+}
+
+// enums are the fields whose values are names.
+var enums = map[string]enum{
+	"state": {journal.FieldState, "state", "SAGA_STATE_", namesOf(treatyv1.SagaState_name, "SAGA_STATE_")},
+	"suspension_reason": {
+		journal.FieldSuspension, "reason", "SUSPENSION_REASON_",
+		namesOf(treatyv1.SuspensionReason_name, "SUSPENSION_REASON_"),
+	},
+}
+
+// namesOf returns the names of the values of an enum except the first, without their prefix, sorted by number.
+func namesOf(names map[int32]string, prefix string) []string {
+	var out []string
+	for _, number := range slices.Sorted(maps.Keys(names))[1:] {
+		out = append(out, strings.TrimPrefix(names[number], prefix))
+	}
+	return out
+}
+
+func (r filterReader) enum(of enum, filter *journal.Filter, e, value *expr.Expr) error {
+	filter.Field = of.field
 	if filter.Op != journal.Equal && filter.Op != journal.NotEqual {
-		return r.wrong(e, "orders states: compare them with = or != only")
+		return r.wrong(e, "orders %ss: compare them with = or != only", of.what)
 	}
 	if err := r.text(filter, value); err != nil {
 		return err
 	}
-	filter.Text = strings.TrimPrefix(filter.Text, "SAGA_STATE_")
-	if !slices.Contains(stateNames, filter.Text) {
-		return r.wrong(
-			value,
-			"has the unknown state %q: want one of %s",
-			untrusted.Shorten(filter.Text),
-			strings.Join(stateNames, ", "),
-		)
+	filter.Text = strings.TrimPrefix(filter.Text, of.prefix)
+	if !slices.Contains(of.names, filter.Text) {
+		return r.wrong(value, "has the unknown %s %q: want one of %s", of.what, untrusted.Shorten(filter.Text),
+			strings.Join(of.names, ", "))
 	}
 	return nil
 }
-
-var stateNames = []string{"RUNNING", "COMPENSATING", "SUSPENDED", "SUCCEEDED", "COMPENSATED"}
 
 func (r filterReader) time(filter *journal.Filter, value *expr.Expr) error {
 	if call := value.GetCallExpr(); call.GetFunction() == filtering.FunctionTimestamp && len(call.GetArgs()) == 1 {

@@ -16,6 +16,9 @@ func TestFilters(t *testing.T) {
 	state := func(op journal.FilterOp, name string) *journal.Filter {
 		return &journal.Filter{Op: op, Field: journal.FieldState, Text: name}
 	}
+	suspension := func(op journal.FilterOp, name string) *journal.Filter {
+		return &journal.Filter{Op: op, Field: journal.FieldSuspension, Text: name}
+	}
 	label := func(op journal.FilterOp, key, value string) *journal.Filter {
 		return &journal.Filter{Op: op, Field: journal.FieldLabel, Label: key, Text: value}
 	}
@@ -24,13 +27,15 @@ func TestFilters(t *testing.T) {
 	}
 	running, customer := state(journal.Equal, "RUNNING"), label(journal.Equal, "customer", "customers/ada")
 	for text, want := range map[string]*journal.Filter{
-		``:                             nil,
-		`  `:                           nil,
-		`state = "RUNNING"`:            running,
-		`state = RUNNING`:              running,
-		`state = "SAGA_STATE_RUNNING"`: running,
-		`(state = "RUNNING")`:          running,
-		`state != "SUSPENDED"`:         state(journal.NotEqual, "SUSPENDED"),
+		``:                               nil,
+		`  `:                             nil,
+		`state = "RUNNING"`:              running,
+		`state = RUNNING`:                running,
+		`state = "SAGA_STATE_RUNNING"`:   running,
+		`(state = "RUNNING")`:            running,
+		`state != "SUSPENDED"`:           state(journal.NotEqual, "SUSPENDED"),
+		`suspension_reason = "RESTORED"`: suspension(journal.Equal, "RESTORED"),
+		`suspension_reason != SUSPENSION_REASON_PIVOT_PENDING`: suspension(journal.NotEqual, "PIVOT_PENDING"),
 		`definition = "a.v1.Sagas/Do"`: {
 			Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Do",
 		},
@@ -96,6 +101,11 @@ func TestWrongFilters(t *testing.T) {
 		`(state = "RUNNING"`:                  "(at character",
 		`state = "ASLEEP"`:                    `unknown state "ASLEEP"`,
 		`state > "RUNNING"`:                   "orders states",
+		`suspension_reason = "BORED"`:         `unknown reason "BORED": want one of PANIC, MISMATCH`,
+		`suspension_reason = "UNSPECIFIED"`:   "unknown reason",
+		`suspension_reason > "PANIC"`:         "orders reasons",
+		`suspension_reason = 1.5`:             "isn't text",
+		`suspension_reason:"PANIC"`:           `uses ":" with a field other than labels`,
 		`state:"RUNNING"`:                     `uses ":" with a field other than labels`,
 		`state = 1.5`:                         "isn't text",
 		`name = "sagas/a"`:                    `unknown field "name"`,

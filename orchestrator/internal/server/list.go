@@ -96,6 +96,9 @@ func sagaOf(row *journal.Row) *treatyv1.Saga {
 		Name: wire.SagaName(row.ID), Definition: row.Definition, State: row.State, Labels: row.Labels,
 		CreateTime: timestamppb.New(row.CreateTime), UpdateTime: timestamppb.New(row.UpdateTime),
 	}
+	if row.Suspension != treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED {
+		saga.Suspension = &treatyv1.SagaSuspended{Reason: row.Suspension}
+	}
 	if !row.EndTime.IsZero() {
 		saga.EndTime = timestamppb.New(row.EndTime)
 	}

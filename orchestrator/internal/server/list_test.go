@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
@@ -54,6 +57,39 @@ func TestEveryPageOfAThousandSagas(t *testing.T) {
 				t.Errorf("%d sagas", len(seen))
 			}
 		})
+	}
+}
+
+func TestListedSaga(t *testing.T) {
+	a := newTestServer(t)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	a.store.rows = []*journal.Row{{
+		ID: "a1", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUSPENDED,
+		Suspension: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED, Labels: map[string]string{"a": "b"},
+		CreateTime: at, UpdateTime: at.Add(time.Second),
+	}, {
+		ID: "a2", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED,
+		CreateTime: at.Add(-time.Hour), UpdateTime: at, EndTime: at,
+	}}
+	got, err := a.sagas.ListSagas(a.ctx(), &treatyv1.ListSagasRequest{Filter: `suspension_reason != "PANIC"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*treatyv1.Saga{{
+		Name: "sagas/a1", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUSPENDED,
+		Suspension: &treatyv1.SagaSuspended{Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED},
+		Labels:     map[string]string{"a": "b"},
+		CreateTime: timestamppb.New(at), UpdateTime: timestamppb.New(at.Add(time.Second)),
+	}, {
+		Name: "sagas/a2", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_SUCCEEDED,
+		CreateTime: timestamppb.New(at.Add(-time.Hour)), UpdateTime: timestamppb.New(at), EndTime: timestamppb.New(at),
+	}}
+	if diff := cmp.Diff(want, got.GetSagas(), protocmp.Transform()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	filter := &journal.Filter{Op: journal.NotEqual, Field: journal.FieldSuspension, Text: "PANIC"}
+	if diff := cmp.Diff(filter, a.store.listed.Filter); diff != "" {
+		t.Errorf("filter (-want +got):\n%s", diff)
 	}
 }
 

@@ -32,13 +32,9 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 func (s *Server) resumeParams(
 	ctx context.Context, id string, request *treatyv1.ResumeSagaRequest,
 ) (engine.ResumeParams, error) {
-	decision, err := decisionOf(ctx, request.GetDecision())
+	decision, err := reasonedDecisionOf(ctx, request.GetDecision(), "for people who read the journal later")
 	if err != nil {
 		return engine.ResumeParams{}, err
-	}
-	if decision.GetReason() == "" {
-		return engine.ResumeParams{}, invalid("decision.reason", "is missing: say why, "+
-			"for people who read the journal later")
 	}
 	params := engine.ResumeParams{Decision: decision}
 	var held *anypb.Any
@@ -49,13 +45,16 @@ func (s *Server) resumeParams(
 	case *treatyv1.ResumeSagaRequest_MarkRefused_:
 		params.Action = machine.MarkRefused
 		return params, nil
+	case *treatyv1.ResumeSagaRequest_TakeOver_:
+		params.Action = machine.TakeOver
+		return params, nil
 	case *treatyv1.ResumeSagaRequest_RetryEdited_:
 		params.Action, held = machine.RetryEdited, how.RetryEdited.GetRequest()
 	case *treatyv1.ResumeSagaRequest_MarkDone_:
 		params.Action, held = machine.MarkDone, how.MarkDone.GetReply()
 	default:
 		return engine.ResumeParams{}, invalid("how", "is missing: choose retry, retry_edited, "+
-			"mark_done or mark_refused")
+			"mark_done, mark_refused or take_over")
 	}
 	// The decision applies only to the step for which the saga is suspended now, and the message is checked against it.
 	saga, err := s.engine.Get(ctx, id)
@@ -69,21 +68,22 @@ func (s *Server) resumeParams(
 
 // decidedPayload checks the message of a decision against the contract of the command that it is for.
 func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, held *anypb.Any) ([]byte, error) {
-	step, pivot := suspendedStep(saga)
+	step, action := suspendedStep(saga)
 	switch {
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
 	case step == nil:
 		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; "+
 			"retry or cancel it", machine.ErrDecisionUnfit)
-	case pivot && how == machine.RetryEdited:
-		return nil, fmt.Errorf("%w: %s is a pivot; "+
-			"retry it, mark it done with its reply, or mark it refused", machine.ErrDecisionUnfit, step.GetName())
-	case how == machine.MarkDone && held == nil && !pivot:
+	case action && how == machine.RetryEdited:
+		return nil, fmt.Errorf("%w: the action of %s is stuck, and only a compensation can be sent with another "+
+			"request; retry it, mark it done with its reply, or mark it refused",
+			machine.ErrDecisionUnfit, step.GetName())
+	case how == machine.MarkDone && held == nil && !action:
 		return nil, nil
 	}
 	method := step.GetCompensationMethod()
-	if pivot {
+	if action {
 		method = step.GetMethod()
 	}
 	call, known := s.catalog.CallConfig(method)
@@ -110,22 +110,27 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, h
 	return held.GetValue(), nil
 }
 
-// suspendedStep returns the step for which a saga is suspended, and whether it is the pivot. It returns nil when the
-// saga isn't suspended for a step.
-func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, pivot bool) {
+// suspendedStep returns the step for which a saga is suspended, and whether its action is stuck, not its compensation.
+// It returns nil when the saga isn't suspended for a step.
+func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, action bool) {
+	name := wire.JoinStep(saga.GetName(), saga.GetSuspension().GetStep())
+	for _, candidate := range saga.GetSteps() {
+		if candidate.GetName() == name {
+			step = candidate
+		}
+	}
 	switch saga.GetSuspension().GetReason() {
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
-		pivot = true
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		return step, false
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		return step, true
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		return step, step.GetState() != treatyv1.StepState_STEP_STATE_COMPENSATING
 	default:
 		return nil, false
 	}
-	name := wire.JoinStep(saga.GetName(), saga.GetSuspension().GetStep())
-	for _, step := range saga.GetSteps() {
-		if step.GetName() == name {
-			return step, pivot
-		}
-	}
-	return nil, false
 }

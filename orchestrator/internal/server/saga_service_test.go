@@ -63,6 +63,10 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			})
 			return err
 		}, "name"},
+		"DeleteLostSaga": {func(ctx context.Context, a *testServer, name string) error {
+			_, err := a.sagas.DeleteLostSaga(ctx, &treatyv1.DeleteLostSagaRequest{Name: name, Decision: decision})
+			return err
+		}, "name"},
 		"ListSagaRecords": {func(ctx context.Context, a *testServer, name string) error {
 			_, err := a.sagas.ListSagaRecords(ctx, &treatyv1.ListSagaRecordsRequest{Parent: name})
 			return err
@@ -109,6 +113,43 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			machine.ErrDecisionUnfit,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT},
 		},
+		{
+			engine.ErrPurged,
+			failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED},
+		},
+		{
+			engine.ErrOtherRequest,
+			failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST},
+		},
+		{
+			engine.ErrNoDefinition,
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_DEFINITION_NOT_FOUND},
+		},
+		{
+			fmt.Errorf("%w: a later epoch", engine.ErrReplaced),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED},
+		},
+		{engine.ErrRestoring, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING}},
+		{engine.ErrLost, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST}},
+		{
+			fmt.Errorf("%w: step 2", engine.ErrNotAsked),
+			failure{
+				code:   codes.Unavailable,
+				reason: treatyv1.ErrorReason_ERROR_REASON_PARTICIPANT_UNAVAILABLE,
+			},
+		},
+		{
+			fmt.Errorf("%w: step 2", machine.ErrCatchingUp),
+			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_CATCHING_UP},
+		},
+		{
+			engine.ErrStepNotFound,
+			failure{code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
+		},
+		{
+			engine.ErrStepEnded,
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_ENDED},
+		},
 		{errSecret, failure{code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_INTERNAL}},
 	}
 	a := newTestServer(t)
@@ -132,6 +173,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 				}
 				a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
 				a.engine.resume = func(string, engine.ResumeParams) error { return test.err }
+				a.engine.forget = func(string, *treatyv1.Decision) error { return test.err }
 				err := call.call(a.ctx(), a, name)
 				test.want.saga = name
 				if got := failureOf(t, err); got != test.want {
@@ -142,6 +184,32 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An error that passes says when to repeat the call, and an error that a person must end says what the person does.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{
+		{
+			fmt.Errorf("%w: a later epoch", engine.ErrReplaced),
+			[]string{"a later epoch", "which of the two stores is right"},
+		},
+		{engine.ErrRestoring, []string{"restored from a backup", "repeat the call"}},
+		{fmt.Errorf("%w: sagas/a1", engine.ErrLost), []string{"sagas/a1", "same request id", "undo its effects"}},
+		{fmt.Errorf("%w: step 2: no route", engine.ErrNotAsked), []string{"step 2: no route", "nothing was recorded"}},
+		{fmt.Errorf("%w: step 2", machine.ErrCatchingUp), []string{"step 2", "repeat the call", "resume it first"}},
+	} {
+		a := newTestServer(t)
+		a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
+		_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1"})
+		for _, want := range test.want {
+			if message := status.Convert(err).Message(); !strings.Contains(message, want) {
+				t.Errorf("%v: %q doesn't say %q", test.err, message, want)
+			}
+		}
 	}
 }
 
@@ -354,7 +422,18 @@ func TestResumeSaga(t *testing.T) {
 			},
 		}
 	}
+	compensating := func(saga *treatyv1.Saga) *treatyv1.Saga {
+		saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
+		return saga
+	}
 	compensation := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, "1")
+	pending := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING, "2")
+	retriable := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN, "2")
+	other := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST, "1")
+	otherUndo := compensating(suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST, "1"))
+	purged := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED, "1")
+	purgedUndo := compensating(suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED, "1"))
+	restored := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED, "")
 	pivot := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN, "2")
 	gone := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED, "3")
 	panicked := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC, "")
@@ -374,6 +453,7 @@ func TestResumeSaga(t *testing.T) {
 	refused := &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_MarkRefused_{}}
 	restore := &customerv1.RestoreAddressRequest{Action: &customerv1.ChangeAddressRequest{Customer: "customers/ada"}}
 	issued := &cardv1.CardIssued{Card: "cards/1"}
+	changed := &customerv1.AddressChanged{Customer: "customers/ada"}
 	invalid := func(field string) failure {
 		return failure{
 			code:   codes.InvalidArgument,
@@ -428,7 +508,55 @@ func TestResumeSaga(t *testing.T) {
 			reason:  "by hand",
 			want:    engine.ResumeParams{Step: "3", Action: machine.MarkDone},
 		},
-		"no reason": {saga: panicked, request: retry, failure: invalid("decision.reason")},
+		"take over": {
+			saga: other, request: &treatyv1.ResumeSagaRequest{How: &treatyv1.ResumeSagaRequest_TakeOver_{}},
+			reason: "asked", want: engine.ResumeParams{Action: machine.TakeOver},
+		},
+		"mark a pending pivot done": {
+			saga: pending, request: done(pack(t, issued)), reason: "asked",
+			want: engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},
+		},
+		"mark a retriable done": {
+			saga: retriable, request: done(pack(t, issued)), reason: "asked",
+			want: engine.ResumeParams{Step: "2", Action: machine.MarkDone, Payload: marshal(t, issued)},
+		},
+		"mark another request's action done": {
+			saga: other, request: done(pack(t, changed)), reason: "asked",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: marshal(t, changed)},
+		},
+		"mark another request's compensation done": {
+			saga: otherUndo, request: done(nil), reason: "by hand",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone},
+		},
+		"edit another request's compensation": {
+			saga: otherUndo, request: edited(restore), reason: "typo",
+			want: engine.ResumeParams{Step: "1", Action: machine.RetryEdited, Payload: marshal(t, restore)},
+		},
+		"mark a purged action done": {
+			saga: purged, request: done(pack(t, changed)), reason: "asked",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: marshal(t, changed)},
+		},
+		"mark a purged compensation done": {
+			saga: purgedUndo, request: done(pack(t, new(customerv1.AddressRestored))), reason: "by hand",
+			want: engine.ResumeParams{Step: "1", Action: machine.MarkDone, Payload: []byte{}},
+		},
+		"done: a purged action without reply": {
+			saga: purged, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"done: a purged action with the compensation's reply": {
+			saga: purged, request: done(pack(t, new(customerv1.AddressRestored))), reason: "x",
+			failure: invalid("mark_done.reply"),
+		},
+		"done: another request's action without reply": {
+			saga: other, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"done: a pending pivot without reply": {
+			saga: pending, request: done(nil), reason: "x", failure: invalid("mark_done.reply"),
+		},
+		"edited: a purged action": {saga: purged, request: edited(restore), reason: "x", failure: unfit},
+		"edited: a retriable":     {saga: retriable, request: edited(restore), reason: "x", failure: unfit},
+		"done: restored":          {saga: restored, request: done(nil), reason: "x", failure: unfit},
+		"no reason":               {saga: panicked, request: retry, failure: invalid("decision.reason")},
 		"no decision": {
 			saga: panicked, request: new(treatyv1.ResumeSagaRequest), reason: "x", failure: invalid("how"),
 		},

@@ -47,6 +47,7 @@ type fakeEngine struct {
 	await  func(ctx context.Context, id string) (engine.SagaEnd, error)
 	cancel func(id string, decision *treatyv1.Decision) error
 	resume func(id string, params engine.ResumeParams) error
+	forget func(id string, decision *treatyv1.Decision) error
 	get    func(id string) (*treatyv1.Saga, error)
 
 	complete        func(completion engine.Completion) error
@@ -107,6 +108,10 @@ func (f *fakeEngine) Resume(_ context.Context, id string, params engine.ResumePa
 	return f.resume(id, params)
 }
 
+func (f *fakeEngine) ForgetLost(_ context.Context, id string, decision *treatyv1.Decision) error {
+	return f.forget(id, decision)
+}
+
 func (f *fakeEngine) Get(_ context.Context, id string) (*treatyv1.Saga, error) {
 	if f.get == nil {
 		return &treatyv1.Saga{Name: "sagas/" + id}, nil
@@ -158,6 +163,7 @@ type fakeStore struct {
 	server.EventReader
 
 	rows   []*journal.Row
+	lost   []journal.LostSaga // sorted
 	turns  []*treatyv1.Turn
 	err    error
 	listed journal.ListParams
@@ -188,6 +194,11 @@ func (f *fakeStore) List(_ context.Context, params journal.ListParams) ([]*journ
 		rows = slices.DeleteFunc(rows, func(r *journal.Row) bool { return compare(r, params.After) <= 0 })
 	}
 	return rows[:min(len(rows), params.Limit)], nil
+}
+
+func (f *fakeStore) Lost(_ context.Context, params journal.LostParams) ([]journal.LostSaga, error) {
+	lost := slices.DeleteFunc(slices.Clone(f.lost), func(l journal.LostSaga) bool { return l.ID <= params.After })
+	return lost[:min(len(lost), params.Limit)], f.err
 }
 
 func (f *fakeStore) Turns(_ context.Context, _ string, after uint64, limit int) ([]journal.Turn, error) {

@@ -164,6 +164,7 @@ func (a *app) sagasCommand() *cobra.Command {
 		a.resumeCommand(),
 		a.completeCommand(),
 		a.recordsCommand(),
+		a.lostCommand(),
 	)
 	return cmd
 }

@@ -135,8 +135,17 @@ func full(t *testing.T, f *servertest.Server) {
 		suspended(t, "stuck-3", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN),
 		suspended(t, "stuck-4", treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT),
 		suspended(t, "stuck-5", treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE),
+		doubtful(t),
+		suspended(t, "pending-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING),
+		suspended(t, "retriable-1", treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN),
+		suspended(t, "other-1", treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST),
+		undoing(suspended(t, "other-2", treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST)),
+		suspended(t, "purged-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED),
+		undoing(suspended(t, "purged-2", treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED)),
+		suspended(t, "restored-1", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED),
 	}
 	f.Records = journalOf(t, "sagas/order-2")
+	f.Lost = lost()
 }
 
 // history is what a watcher of the compensated saga receives. The connection breaks once.
@@ -185,6 +194,14 @@ func TestCommands(t *testing.T) {
 		{name: "get_pivot_unknown", setup: setup{args: []string{"sagas", "get", "stuck-3"}}},
 		{name: "get_failed_after_pivot", setup: setup{args: []string{"sagas", "get", "stuck-4"}}},
 		{name: "get_no_code", setup: setup{args: []string{"sagas", "get", "stuck-5"}}},
+		{name: "get_may_have_run", setup: setup{args: []string{"sagas", "get", "doubt-1"}}},
+		{name: "get_pivot_pending", setup: setup{args: []string{"sagas", "get", "pending-1"}}},
+		{name: "get_retriable_unknown", setup: setup{args: []string{"sagas", "get", "retriable-1"}}},
+		{name: "get_other_request", setup: setup{args: []string{"sagas", "get", "other-1"}}},
+		{name: "get_other_request_undo", setup: setup{args: []string{"sagas", "get", "other-2"}}},
+		{name: "get_purged", setup: setup{args: []string{"sagas", "get", "purged-1"}}},
+		{name: "get_purged_undo", setup: setup{args: []string{"sagas", "get", "purged-2"}}},
+		{name: "get_restored", setup: setup{args: []string{"sagas", "get", "restored-1"}}},
 		{name: "get_json", setup: setup{args: []string{"sagas", "get", "order-2", "--json"}}},
 		{name: "get_terminal", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: wide}},
 		{name: "get_terminal_running", setup: setup{args: []string{"sagas", "get", "order-3"}, screen: wide}},
@@ -216,6 +233,16 @@ func TestCommands(t *testing.T) {
 		{name: "records", setup: setup{args: []string{"sagas", "records", "order-2"}}},
 		{name: "records_json", setup: setup{args: []string{"sagas", "records", "order-2", "--json"}}},
 		{name: "records_terminal", setup: setup{args: []string{"sagas", "records", "order-2"}, screen: wide}},
+		{name: "lost", setup: setup{args: []string{"sagas", "lost", "--all"}}},
+		{name: "lost_page", setup: setup{args: []string{"sagas", "lost"}}},
+		{name: "lost_json", setup: setup{args: []string{"sagas", "lost", "--all", "--json"}}},
+		{name: "lost_terminal", setup: setup{args: []string{"sagas", "lost", "--all"}, screen: wide}},
+		{name: "lost_forget",
+			setup: setup{args: []string{"sagas", "lost", "--forget", "gone-1", "--reason", "refunded by hand"}}},
+		{name: "lost_forget_json",
+			setup: setup{args: []string{"sagas", "lost", "--forget", "gone-1", "--reason", "refunded by hand",
+				"--json"}}},
+		{name: "help_lost", setup: setup{args: []string{"sagas", "lost", "--help"}}},
 		{name: "start", setup: setup{args: orderFlags}},
 		{name: "start_json", setup: setup{args: append(slices.Clone(orderFlags), "--json")}},
 		{name: "start_wait", setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait")}},
@@ -284,6 +311,21 @@ func TestRequests(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("forget", func(t *testing.T) {
+		do(t, "", "sagas", "lost", "--forget", "gone-2", "--reason", " why ", "--actor", "bob")
+		got := servertest.Last[*treatyv1.DeleteLostSagaRequest](t, f)
+		if got.GetName() != "sagas/gone-2" || got.GetDecision().GetActor() != "bob" ||
+			got.GetDecision().GetReason() != "why" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("lost", func(t *testing.T) {
+		do(t, "", "sagas", "lost", "--page-size", "7", "--page-token", "rest")
+		got := servertest.Last[*treatyv1.ListLostSagasRequest](t, f)
+		if got.GetPageSize() != 7 || got.GetPageToken() != "rest" {
+			t.Errorf("got %v", got)
+		}
+	})
 	t.Run("retry", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-2", "--reason", "why")
 		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetRetry() == nil ||
@@ -323,10 +365,44 @@ func TestRequests(t *testing.T) {
 			}
 		})
 	}
+	reserved := `{"reservation":"res-9"}`
+	for saga, reply := range map[string]struct{ message, json string }{
+		"pending-1":   {"shop.v1.Captured", receipt},
+		"retriable-1": {"shop.v1.Captured", receipt},
+		"other-1":     {"shop.v1.Reserved", reserved},
+		"other-2":     {"shop.v1.Released", "{}"},
+		"purged-1":    {"shop.v1.Reserved", reserved},
+		"purged-2":    {"shop.v1.Released", "{}"},
+	} {
+		t.Run("mark done "+saga, func(t *testing.T) {
+			do(t, "", "sagas", "resume", saga, "--reason", "why", "--mark-done="+reply.json)
+			got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f)
+			want := servertest.ShopAny(t, reply.message, reply.json)
+			if got.GetName() != "sagas/"+saga || got.GetMarkDone().GetReply().String() != want.String() {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
 	t.Run("mark refused", func(t *testing.T) {
 		do(t, "", "sagas", "resume", "stuck-3", "--reason", "why", "--mark-refused")
 		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetMarkRefused() == nil {
 			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("take over", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "other-1", "--reason", "why", "--take-over")
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetTakeOver() == nil {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("take over many", func(t *testing.T) {
+		do(t, "", "sagas", "resume", "--filter", "labels:a OR labels:b", "--reason", "why", "--take-over")
+		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetTakeOver() == nil {
+			t.Errorf("got %v", got)
+		}
+		list := servertest.Last[*treatyv1.ListSagasRequest](t, f)
+		if want := `state = "SUSPENDED" AND (labels:a OR labels:b)`; list.GetFilter() != want {
+			t.Errorf("the filter is %s, want %s", list.GetFilter(), want)
 		}
 	})
 	t.Run("start", func(t *testing.T) {

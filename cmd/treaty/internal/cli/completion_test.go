@@ -30,6 +30,7 @@ func TestCompletion(t *testing.T) {
 		{"methods", []string{"start", "shop.v1.OrderSagas/C"}, []string{"shop.v1.OrderSagas/CloseShop\n"},
 			[]string{"PlaceOrder", "CountOrders"}},
 		{"order", []string{"sagas", "list", "--order-by", ""}, []string{"update_time desc\n"}, nil},
+		{"lost sagas", []string{"sagas", "lost", "--forget", ""}, []string{"sagas/gone-1\n"}, nil},
 		{"commands", []string{"sagas", "w"}, []string{"wait\t", "watch\t"}, []string{"list"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
@@ -21,9 +22,27 @@ type listFlags struct {
 	states     []string
 	definition string
 	orderBy    string
-	pageSize   int32
-	pageToken  string
-	all        bool
+	pageFlags
+}
+
+// pageFlags are the flags of lists.
+type pageFlags struct {
+	pageSize  int32
+	pageToken string
+	all       bool
+}
+
+func (f *pageFlags) register(set *pflag.FlagSet) {
+	set.Int32Var(&f.pageSize, "page-size", 50, "the number of sagas in a page, at most 1000")
+	set.StringVar(&f.pageToken, "page-token", "", "the `TOKEN` of the page to show")
+	set.BoolVar(&f.all, "all", false, "show all pages")
+}
+
+func (f *pageFlags) check() error {
+	if f.pageSize < 1 || f.pageSize > maxPageSize {
+		return problem.Usage(fmt.Sprintf("--page-size must be from 1 to %d", maxPageSize))
+	}
+	return nil
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -33,20 +52,19 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List sagas, newest first",
 		Example: `  treaty sagas list --state suspended
   treaty sagas list --definition acme.card.v1.CardSagas/IssueCard --all
+  treaty sagas list --filter 'suspension_reason = "RESTORED"' --all
   treaty sagas list --filter 'labels.customer = "c-7" AND create_time > "2026-01-31T00:00:00Z"'`,
 		Args: exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error { return a.list(ctx, flags) }),
 	}
 	set := cmd.Flags()
 	set.StringVar(&flags.filter, "filter", "",
-		"an AIP-160 `FILTER` over definition, state, create_time, update_time and labels.KEY")
+		"an AIP-160 `FILTER` over definition, state, suspension_reason, create_time, update_time and labels.KEY")
 	set.StringSliceVar(&flags.states, "state", nil, "only sagas in this `STATE`; can be repeated")
 	set.StringVar(&flags.definition, "definition", "", "only sagas of this `DEFINITION`")
 	set.StringVar(&flags.orderBy, "order-by", "",
 		"create_time or update_time, optionally followed by desc (default \"create_time desc\")")
-	set.Int32Var(&flags.pageSize, "page-size", 50, "the number of sagas in a page, at most 1000")
-	set.StringVar(&flags.pageToken, "page-token", "", "the `TOKEN` of the page to show")
-	set.BoolVar(&flags.all, "all", false, "show all pages")
+	flags.register(set)
 	a.completeFlag(cmd, "state", completeStates)
 	a.completeFlag(cmd, "definition", a.completeDefinitions)
 	a.completeFlag(cmd, "order-by", fixed("create_time desc", "create_time", "update_time desc", "update_time"))
@@ -58,8 +76,8 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 	if err != nil {
 		return err
 	}
-	if flags.pageSize < 1 || flags.pageSize > maxPageSize {
-		return problem.Usage(fmt.Sprintf("--page-size must be from 1 to %d", maxPageSize))
+	if err := flags.check(); err != nil {
+		return err
 	}
 	if err := a.connect(ctx); err != nil {
 		return err
@@ -88,12 +106,17 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 	if !a.flags.json {
 		a.print(a.view(render.SagaPayloads).Sagas(sagas))
 	}
-	if request.PageToken != "" {
+	a.announcePage(request.GetPageToken())
+	return nil
+}
+
+// announcePage says how to show the next page, if there is one.
+func (a *app) announcePage(token string) {
+	if token != "" {
 		_, _ = fmt.Fprintf(a.Stderr,
 			"There are more sagas. Use --page-token %s for the next page, or --all for all pages.\n",
-			render.ShellQuote(request.PageToken))
+			render.ShellQuote(token))
 	}
-	return nil
 }
 
 func (a *app) listPage(ctx context.Context, request *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {

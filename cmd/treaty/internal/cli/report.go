@@ -78,6 +78,10 @@ type problemJSON struct {
 }
 
 func (a *app) reportJSON(p *problem.Error) {
+	writeJSON(a.Stderr, map[string]problemJSON{"error": a.problemJSON(p)})
+}
+
+func (a *app) problemJSON(p *problem.Error) problemJSON {
 	out := problemJSON{Message: p.Message, Notes: p.Notes, Hints: p.Hints}
 	if p.Code != codes.OK {
 		out.Code = render.CodeName(p.Code)
@@ -88,7 +92,7 @@ func (a *app) reportJSON(p *problem.Error) {
 			out.Details = append(out.Details, encoder.Encode(detail))
 		}
 	}
-	writeJSON(a.Stderr, map[string]problemJSON{"error": out})
+	return out
 }
 
 // cleanLines is render.Clean for text with several lines.

@@ -41,20 +41,33 @@ type resumeFlags struct {
 	retryEdited string
 	markDone    replyFlag
 	markRefused bool
+	takeOver    bool
+	filter      string
+	dryRun      bool
 }
 
 func (a *app) resumeCommand() *cobra.Command {
 	var flags resumeFlags
 	cmd := &cobra.Command{
-		Use:   "resume NAME --reason WHY [--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused]",
-		Short: "Resume a suspended saga",
+		Use: "resume (NAME | --filter FILTER) --reason WHY " +
+			"[--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused | --take-over]",
+		Short: "Resume a suspended saga, or many",
 		Long: `Resume a suspended saga with a decision. To show which decisions fit, run treaty sagas get NAME.
+
+With --filter, resume all suspended sagas that it selects, one after the other, with the same decision,
+and print the outcome of each. The exit code is 1 if any of them couldn't be resumed. With --dry-run, only
+list them.
 
 JSON is the message itself, @FILE, or - for standard input.`,
 		Example: `  treaty sagas resume sagas/x --reason 'fixed in release 7'
   treaty sagas resume sagas/x --reason 'account number was wrong' --retry-edited @request.json
-  treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done`,
+  treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done
+  treaty sagas resume --filter 'suspension_reason = "RESTORED"' --dry-run
+  treaty sagas resume --filter 'suspension_reason = "RESTORED"' --reason 'compared, ticket 4711' --retry`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if flags.filter != "" {
+				return exact()(cmd, args)
+			}
 			if _, _, ok := splitReply(flags, args); ok {
 				return nil
 			}
@@ -62,6 +75,12 @@ JSON is the message itself, @FILE, or - for standard input.`,
 		},
 		ValidArgsFunction: a.completeSaga(`state = "SUSPENDED"`),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if flags.filter != "" {
+				return a.resumeAll(ctx, flags)
+			}
+			if flags.dryRun {
+				return problem.Usage("--dry-run is for --filter")
+			}
 			if name, reply, ok := splitReply(flags, args); ok {
 				flags.markDone, args = replyFlag(reply), []string{name}
 			}
@@ -74,10 +93,16 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	set.StringVar(&flags.retryEdited, "retry-edited", "",
 		"send the stuck compensation with this request, `JSON`, instead of the derived one")
 	set.Var(&flags.markDone, "mark-done",
-		"mark the stuck command as done, with this reply, `JSON`; required for a pivot, optional for a compensation")
+		"mark the stuck command as done, with this reply, `JSON`; required for an action, optional for a compensation")
 	set.Lookup("mark-done").NoOptDefVal = withoutReply
-	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck pivot as certainly not executed")
-	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused")
+	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck action as certainly not executed")
+	set.BoolVar(&flags.takeOver, "take-over", false,
+		"take what the participant has under the command id of the stuck action, which is another request")
+	set.StringVar(&flags.filter, "filter", "",
+		"resume all suspended sagas that this AIP-160 `FILTER` selects, as for treaty sagas list")
+	set.BoolVar(&flags.dryRun, "dry-run", false, "with --filter, only list the sagas")
+	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused", "take-over")
+	cmd.MarkFlagsMutuallyExclusive("filter", "retry-edited")
 	return cmd
 }
 
@@ -152,9 +177,8 @@ func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest
 		if err != nil {
 			return err
 		}
-		isPivot := saga.GetSuspension().GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN
-		if !isPivot && !resource.IsCompensationStuck(saga) {
-			return unfit(saga, "--mark-done is for a stuck compensation or pivot")
+		if !resource.IsActionStuck(saga) && !resource.IsCompensationStuck(saga) {
+			return unfit(saga, "--mark-done is for a stuck compensation or action")
 		}
 		reply, err := a.stuckMessage(saga, "--mark-done", string(flags.markDone))
 		if err != nil {
@@ -165,6 +189,8 @@ func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest
 		}
 	case flags.markRefused:
 		request.How = &treatyv1.ResumeSagaRequest_MarkRefused_{MarkRefused: &treatyv1.ResumeSagaRequest_MarkRefused{}}
+	case flags.takeOver:
+		request.How = &treatyv1.ResumeSagaRequest_TakeOver_{TakeOver: &treatyv1.ResumeSagaRequest_TakeOver{}}
 	default:
 		request.How = &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}}
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,17 @@ func compensated(t testing.TB) *treatyv1.Saga {
 	return saga
 }
 
+// doubtful returns a saga with a step that was refused, but may have run before.
+func doubtful(t testing.TB) *treatyv1.Saga {
+	saga := compensated(t)
+	saga.Name = "sagas/doubt-1"
+	first := reserveStep(t, "doubt-1", treatyv1.StepState_STEP_STATE_COMPENSATED)
+	first.Reply, first.Failure, first.MayHaveRun = nil, declined(t), true
+	first.CompensationScheduleTime, first.CompensationEndTime = at(ms(2000)), at(ms(2009))
+	saga.Steps = []*treatyv1.Step{first}
+	return saga
+}
+
 func running(t testing.TB) *treatyv1.Saga {
 	saga := newSaga(t, "order-3", treatyv1.SagaState_SAGA_STATE_RUNNING)
 	saga.Deadline = at(time.Hour)
@@ -143,8 +155,63 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 		second := captureStep(t, id, treatyv1.StepState_STEP_STATE_DONE)
 		second.EndTime = at(ms(900))
 		saga.Steps = append(saga.Steps, second)
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING:
+		saga.Steps = append(saga.Steps, captureStep(t, id, treatyv1.StepState_STEP_STATE_SCHEDULED))
+		saga.Suspension.Step = "2"
+		saga.Suspension.Message = "gave up waiting for step 2, which the participant has accepted and hasn't completed"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		second := captureStep(t, id, treatyv1.StepState_STEP_STATE_SCHEDULED)
+		second.Kind = treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+		saga.Steps = append(saga.Steps, second)
+		saga.Suspension.Step, saga.Suspension.Failure = "2", declined(t)
+		saga.Suspension.Message = "step 2 was refused, but an earlier attempt may have been executed"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST:
+		saga.Steps[0] = unended(reserveStep(t, id, treatyv1.StepState_STEP_STATE_SCHEDULED))
+		saga.Suspension.Step = "1"
+		saga.Suspension.Message = "the participant of step 1 knows another request under its command id"
+		saga.Suspension.Expected, saga.Suspension.Found = reserve, reserve+" "+strings.Repeat("ab", 32)
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		saga.Steps[0] = unended(reserveStep(t, id, treatyv1.StepState_STEP_STATE_SCHEDULED))
+		saga.Suspension.Step = "1"
+		saga.Suspension.Message = "the participant of step 1 no longer knows what became of it"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
+		saga.Suspension.Message = "the saga's store was restored from a backup: " +
+			"its deadline fell into the time that was lost"
+		saga.Suspension.Found = "action 2 (" + capturing + ")\naction 3 (" + reserve + ")"
 	}
 	return saga
+}
+
+// unended removes from a step what is known only once its action has ended.
+func unended(step *treatyv1.Step) *treatyv1.Step {
+	step.EndTime, step.Reply = nil, nil
+	return step
+}
+
+// undoing returns a suspended saga whose step 1 is being compensated.
+func undoing(saga *treatyv1.Saga) *treatyv1.Saga {
+	saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
+	saga.Steps[0].EndTime, saga.Steps[0].CompensationScheduleTime = at(ms(31)), at(ms(40))
+	return saga
+}
+
+// lost returns lost sagas.
+func lost() []*treatyv1.LostSaga {
+	action, undo := treatyv1.StepDirection_STEP_DIRECTION_ACTION, treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
+	const payment = "shop.v1.PaymentService"
+	return []*treatyv1.LostSaga{
+		{Name: "sagas/gone-1", CreateTime: at(0), FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
+			{Name: "sagas/gone-1/steps/1", Direction: action, Method: reserve, Participant: payment,
+				Verdict: "executed", RequestDigest: strings.Repeat("ab", 32)},
+			{Name: "sagas/gone-1/steps/2", Direction: action, Method: capturing, Participant: payment,
+				Verdict: "refused"},
+		}},
+		{Name: "sagas/gone-2", FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
+			{Name: "sagas/gone-2/steps/1", Direction: undo, Method: release, Participant: payment,
+				Verdict: "null_compensated"},
+		}},
+		{Name: "sagas/gone-3", CreateTime: at(ms(500)), FindTime: at(time.Minute)},
+	}
 }
 
 // foreign returns a saga with unknown types.
@@ -191,6 +258,13 @@ func journalOf(t testing.TB, saga string) []*treatyv1.SagaRecord {
 			Decision: why}}},
 		{Kind: &treatyv1.Record_SagaCompensated{SagaCompensated: &treatyv1.SagaCompensated{}}},
 		// These can't follow here. They complete the set of record kinds.
+		{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{Step: "1", Attempts: 2,
+			Failure: declined(t), MayHaveRun: true}}},
+		{Kind: &treatyv1.Record_SagaRestored{SagaRestored: &treatyv1.SagaRestored{BackupTime: at(0),
+			RestoreTime: at(ms(900)), Contradiction: "the participant doesn't know step 1", Compensated: true,
+			Commands: []*treatyv1.RestoredCommand{{Step: "2"}, {Step: "1", Compensation: true}}}}},
+		{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "2", Decision: why, RequestDigest: "ab12",
+			Reply: servertest.ShopBytes(t, "shop.v1.Captured", `{"receipt":"rcp-3"}`)}}},
 		{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{Step: "2", Attempts: 9,
 			Failure: &treatyv1.Failure{Code: int32(codes.Unavailable)}}}},
 		{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{Reply: servertest.ShopBytes(t,

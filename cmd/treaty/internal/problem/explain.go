@@ -106,8 +106,11 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 			e.adviseUnavailable(p, failure.Message(), about)
 			return
 		}
-		// The orchestrator itself returned the error: it is stopping, or its store failed.
-		if len(p.Hints) == 0 {
+		// The orchestrator itself returned the error: it is stopping, for example, or its store failed.
+		switch {
+		case reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED:
+			p.Hints = append(p.Hints, "Call the other orchestrator. See the log of this one.")
+		case len(p.Hints) == 0:
 			p.Hints = append(p.Hints, "Try again later.")
 		}
 		if about.Start {

@@ -10,7 +10,7 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 	if len(sagas) == 0 {
 		return v.nothing("No sagas.")
 	}
-	t := newTable("NAME", "DEFINITION", "STATE", "STARTED", "CHANGED", "TOOK", "LABELS")
+	t := newTable("NAME", "DEFINITION", "STATE", "REASON", "STARTED", "CHANGED", "TOOK", "LABELS")
 	for _, saga := range sagas {
 		took := ""
 		if saga.GetEndTime() != nil {
@@ -20,6 +20,7 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 			{saga.GetName(), bold},
 			{saga.GetDefinition(), plain},
 			v.sagaState(saga.GetState()),
+			{reasonName(saga.GetSuspension().GetReason()), red},
 			{v.moments.distance(saga.GetCreateTime()), plain},
 			{v.moments.distance(saga.GetUpdateTime()), dim},
 			{took, plain},

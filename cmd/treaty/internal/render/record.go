@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // description is a record in words.
@@ -41,6 +42,8 @@ func describe(record *treatyv1.Record) description {
 		}
 	case *treatyv1.Record_SagaResumed:
 		return description{title: "saga resumed", style: cyan, decision: kind.SagaResumed.GetDecision()}
+	case *treatyv1.Record_SagaRestored:
+		return description{title: "saga restored", style: yellow, detail: restoredText(kind.SagaRestored)}
 	case *treatyv1.Record_SagaRestarted:
 		r := kind.SagaRestarted
 		return description{
@@ -69,14 +72,22 @@ func describeStep(record *treatyv1.Record) description {
 		}
 	case *treatyv1.Record_StepDone:
 		r := kind.StepDone
+		detail := attemptsText(r.GetAttempts())
+		if r.GetRequestDigest() != "" {
+			detail = joinNonEmpty(detail, "as the participant has it, with the digest "+r.GetRequestDigest())
+		}
 		return description{
-			title: "step done", style: green, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
-			payload: r.GetReply(), decision: r.GetDecision(),
+			title: "step done", style: green, step: r.GetStep(), detail: detail, payload: r.GetReply(),
+			decision: r.GetDecision(),
 		}
 	case *treatyv1.Record_StepRefused:
 		r := kind.StepRefused
+		detail := attemptsText(r.GetAttempts())
+		if r.GetMayHaveRun() {
+			detail = joinNonEmpty(detail, "an earlier attempt may have run")
+		}
 		return description{
-			title: "step refused", style: red, step: r.GetStep(), detail: attemptsText(r.GetAttempts()),
+			title: "step refused", style: red, step: r.GetStep(), detail: detail,
 			failure: r.GetFailure(), decision: r.GetDecision(),
 		}
 	case *treatyv1.Record_StepUnknown:
@@ -160,6 +171,29 @@ func describeWaitEnded(r *treatyv1.WaitEnded) description {
 		out.style, out.detail = yellow, "the waiting code was stopped"
 	}
 	return out
+}
+
+// restoredText says what was found when a saga was restored from a backup.
+func restoredText(r *treatyv1.SagaRestored) string {
+	text := "from the backup of " + moments{}.exact(r.GetBackupTime())
+	if r.GetCompensated() {
+		text += "; it had been compensated since"
+	}
+	if commands := r.GetCommands(); len(commands) > 0 {
+		var known []string
+		for _, command := range commands {
+			direction := wire.Action
+			if command.GetCompensation() {
+				direction = wire.Compensation
+			}
+			known = append(known, direction+" "+command.GetStep())
+		}
+		text += "; participants know more: " + strings.Join(known, ", ")
+	}
+	if r.GetContradiction() != "" {
+		text += "; " + r.GetContradiction()
+	}
+	return text
 }
 
 func attemptsText(attempts uint32) string {

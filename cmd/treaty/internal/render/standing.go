@@ -9,6 +9,11 @@ func (v *View) Standing(saga *treatyv1.Saga) string {
 	return v.render([]line{{{saga.GetName(), bold}, {"  ", plain}, v.sagaState(saga.GetState())}})
 }
 
+// Failed returns a saga's name and why a call about it failed, in one line.
+func (v *View) Failed(name, why string) string {
+	return v.render([]line{{{name, bold}, {"  ", plain}, v.marked("✗", "failed", red), {": " + why, plain}}})
+}
+
 // End returns how a saga ended: its state, duration, failure and reply.
 func (v *View) End(saga *treatyv1.Saga) string {
 	title := line{{saga.GetName(), bold}, {"  ", plain}, v.sagaState(saga.GetState())}

@@ -65,9 +65,19 @@ func causeText(cause treatyv1.CompensationCause) string {
 		return "the saga's deadline passed"
 	case treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT:
 		return "its parent saga compensated it"
+	case treatyv1.CompensationCause_COMPENSATION_CAUSE_RESTORED:
+		return "it had been compensated before its store was restored from a backup"
 	default:
 		return ""
 	}
+}
+
+// reasonName returns the name of the reason why a saga is suspended, as filters have it, or "" without one.
+func reasonName(reason treatyv1.SuspensionReason) string {
+	if reason == treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED {
+		return ""
+	}
+	return strings.TrimPrefix(reason.String(), "SUSPENSION_REASON_")
 }
 
 // SuspensionText returns why a saga is suspended, e.g. "the saga's code panicked".
@@ -89,6 +99,16 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 		return "the saga's code returned an error after the pivot"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE:
 		return "the orchestrator has no code for this definition"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING:
+		return "the participant accepted the command and hasn't completed it"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		return "a retriable command may or may not have been executed"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST:
+		return "the participant knows another request under the command id"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		return "the participant no longer knows what became of the command"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
+		return "it was restored from a backup and doesn't fit what its participants know"
 	default:
 		return "the saga needs an operator"
 	}

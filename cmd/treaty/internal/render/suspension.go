@@ -23,7 +23,7 @@ type option struct {
 // options returns the decisions that fit the reason why a saga is suspended.
 func options(saga *treatyv1.Saga) []option {
 	suspension := saga.GetSuspension()
-	method, compensation := suspendedMethods(saga)
+	_, compensation := suspendedMethods(saga)
 	switch suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
@@ -32,12 +32,23 @@ func options(saga *treatyv1.Saga) []option {
 			{"resume", "--retry-edited @request.json", "sends " + compensation + " with the request in the file"},
 			{"resume", "--mark-done", "marks step " + suspension.GetStep() + " as compensated by hand"},
 		}
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
-		return []option{
-			{"resume", "--retry", "sends " + method + " again with the same command id"},
-			{"resume", "--mark-done @reply.json", "marks the pivot as done, with the reply in the file"},
-			{"resume", "--mark-refused", "marks the pivot as certainly not executed, so the saga can be compensated"},
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		return actionOptions(saga)
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		if resource.IsActionStuck(saga) {
+			return actionOptions(saga)
 		}
+		return []option{
+			{"resume", "--retry", "sends " + compensation + " again, after you corrected it at the participant"},
+			{"resume", "--mark-done", "marks step " + suspension.GetStep() + " as compensated by hand"},
+		}
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
+		return withCancel(saga, option{
+			"resume", "--retry", "lets the saga continue as it is, without the deadlines of the lost time",
+		})
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
 		return []option{{"resume", "--retry", "runs the saga's code again, after a fix"}}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE:
@@ -48,11 +59,37 @@ func options(saga *treatyv1.Saga) []option {
 	}
 }
 
-// withCancel adds the option to cancel, unless the pivot may have run.
+// actionOptions returns the decisions about an action whose outcome is open.
+func actionOptions(saga *treatyv1.Saga) []option {
+	method, _ := suspendedMethods(saga)
+	what, after := "the step", "; the saga's code receives the refusal"
+	if resource.SuspendedStep(saga).GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT {
+		what, after = "the pivot", ", so the saga can be compensated"
+	}
+	retry := option{"resume", "--retry", "sends " + method + " again with the same command id"}
+	done := option{"resume", "--mark-done @reply.json", "marks " + what + " as done, with the reply in the file"}
+	refused := option{
+		"resume", "--mark-refused", "marks " + what + " as certainly not executed" + after,
+	}
+	switch saga.GetSuspension().GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING:
+		retry.meaning += ", and waits for the participant again"
+		refused.meaning += "; have it refused at the participant first"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST:
+		return []option{retry, {
+			"resume", "--take-over",
+			"takes what the participant has: its reply or its refusal; a later compensation undoes that",
+		}, done, refused}
+	}
+	return []option{retry, done, refused}
+}
+
+// withCancel adds the option to cancel, unless the pivot may have run or there is a retriable command.
 func withCancel(saga *treatyv1.Saga, first option) []option {
 	for _, step := range saga.GetSteps() {
 		isPivot := step.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT
-		if isPivot && step.GetState() != treatyv1.StepState_STEP_STATE_REFUSED {
+		if isPivot && step.GetState() != treatyv1.StepState_STEP_STATE_REFUSED ||
+			step.GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
 			return []option{first}
 		}
 	}
@@ -88,8 +125,10 @@ func (v *View) suspension(saga *treatyv1.Saga) []line {
 		{"expected", suspension.GetExpected()},
 		{"found", suspension.GetFound()},
 	} {
-		if fact.value != "" {
-			out = append(out, line{{"  " + pad(fact.name), dim}, {fact.value, plain}})
+		name := fact.name
+		for part := range strings.Lines(fact.value) {
+			out = append(out, line{{"  " + pad(name), dim}, {strings.TrimSuffix(part, "\n"), plain}})
+			name = ""
 		}
 	}
 	out = append(out, v.failure("failure", suspension.GetFailure())...)

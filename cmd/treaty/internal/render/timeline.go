@@ -92,6 +92,9 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 			out = append(out, indented(2, v.typed(detail))...)
 		}
 	}
+	if step.GetMayHaveRun() {
+		out = append(out, text(yellow, "an earlier attempt may have run, so the step is compensated"))
+	}
 	if compensation := v.compensation(step); compensation != nil {
 		out = append(out, compensation)
 	}

@@ -25,7 +25,29 @@ func IsCompensationStuck(saga *treatyv1.Saga) bool {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
 		return true
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		return isCompensating(saga)
 	default:
 		return false
 	}
+}
+
+// IsActionStuck reports whether a saga is suspended because the outcome of a step's action is open.
+func IsActionStuck(saga *treatyv1.Saga) bool {
+	switch saga.GetSuspension().GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
+		return true
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		return !isCompensating(saga)
+	default:
+		return false
+	}
+}
+
+func isCompensating(saga *treatyv1.Saga) bool {
+	return SuspendedStep(saga).GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING
 }

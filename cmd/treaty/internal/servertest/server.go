@@ -41,10 +41,16 @@ type Server struct {
 	Sagas   []*treatyv1.Saga
 	Records []*treatyv1.SagaRecord
 
+	// Lost are the lost sagas.
+	Lost []*treatyv1.LostSaga
+
 	// Streams are the WatchSaga streams and Events the StreamEvents streams, one for each call. The server consumes
 	// them.
 	Streams []Stage
 	Events  []EventStage
+
+	// FailFor are the errors of the calls that resume a saga, by its name.
+	FailFor map[string]error
 
 	// Fail is the error of every call; nil lets calls succeed.
 	Fail error
@@ -169,6 +175,9 @@ func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*t
 	for _, saga := range s.Sagas[from:min(from+2, len(s.Sagas))] {
 		short := proto.Clone(saga).(*treatyv1.Saga)
 		short.Steps, short.Request, short.Reply = nil, nil, nil
+		if reason := short.GetSuspension().GetReason(); reason != 0 {
+			short.Suspension = &treatyv1.SagaSuspended{Reason: reason}
+		}
 		out.Sagas = append(out.Sagas, short)
 	}
 	if from == 0 && len(s.Sagas) > 2 {
@@ -231,7 +240,38 @@ func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (
 	if err := s.take(in); err != nil {
 		return nil, err
 	}
+	if err := s.FailFor[in.GetName()]; err != nil {
+		return nil, err
+	}
 	return &treatyv1.Saga{Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING}, nil
+}
+
+// ListLostSagas returns two lost sagas per page.
+func (s *Server) ListLostSagas(
+	_ context.Context, in *treatyv1.ListLostSagasRequest,
+) (*treatyv1.ListLostSagasResponse, error) {
+	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	if in.GetPageToken() == "" && len(s.Lost) > 2 {
+		return &treatyv1.ListLostSagasResponse{LostSagas: s.Lost[:2], NextPageToken: "rest"}, nil
+	}
+	return &treatyv1.ListLostSagasResponse{LostSagas: s.Lost[min(2, len(s.Lost)):]}, nil
+}
+
+// DeleteLostSaga accepts every lost saga.
+func (s *Server) DeleteLostSaga(
+	_ context.Context, in *treatyv1.DeleteLostSagaRequest,
+) (*treatyv1.DeleteLostSagaResponse, error) {
+	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	for _, saga := range s.Lost {
+		if saga.GetName() == in.GetName() {
+			return &treatyv1.DeleteLostSagaResponse{}, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "%s isn't lost", in.GetName())
 }
 
 // ListSagaRecords returns the first four records, then the rest.

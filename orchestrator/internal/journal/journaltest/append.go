@@ -101,6 +101,7 @@ func appendInvalid(f *fixture) {
 		"another saga's row": with(func(e *journal.Entry) { e.Row.ID = "good" }),
 		"no state":           with(func(e *journal.Entry) { e.Row.State = 0 }),
 		"unknown state":      with(func(e *journal.Entry) { e.Row.State = treatyv1.SagaState(99) }),
+		"reason if running":  with(func(e *journal.Entry) { e.Row.Suspension = reasons[0] }),
 		"definition":         with(func(e *journal.Entry) { e.Row.Definition = broken }),
 		"label":              with(func(e *journal.Entry) { e.Row.Labels = map[string]string{broken: "x"} }),
 		"label's value":      with(func(e *journal.Entry) { e.Row.Labels = map[string]string{"x": broken} }),

@@ -148,6 +148,12 @@ const (
 
 var states = []treatyv1.SagaState{running, compensating, suspended, succeeded, compensated}
 
+// reasons are reasons to be suspended, and none.
+var reasons = []treatyv1.SuspensionReason{
+	treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC, treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
+	treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED,
+}
+
 // minute returns the time n minutes after an arbitrary one.
 func minute(n int) time.Time {
 	return time.Date(2026, time.January, 31, 12, n, 0, 0, time.UTC)

@@ -47,6 +47,9 @@ func population(f *fixture) []*journal.Row {
 			}
 			f.write(first(r))
 			r.State = state
+			if state == suspended {
+				r.Suspension = reasons[j]
+			}
 			if journal.Final(state) {
 				r.EndTime = r.UpdateTime
 			}
@@ -99,6 +102,9 @@ func listFilters(f *fixture) {
 		if op == journal.Equal || op == journal.NotEqual {
 			for _, state := range states {
 				leaves = append(leaves, leaf(op, journal.FieldState, state.String()[len("SAGA_STATE_"):]))
+			}
+			for _, reason := range []string{"PANIC", "RESTORED", "NO_CODE"} {
+				leaves = append(leaves, leaf(op, journal.FieldSuspension, reason))
 			}
 		}
 	}
@@ -244,6 +250,9 @@ func listInvalid(f *fixture) {
 		"state by order":    leaf(journal.Less, journal.FieldState, "RUNNING"),
 		"unknown state":     leaf(journal.Equal, journal.FieldState, "SLEEPING"),
 		"state's full name": leaf(journal.Equal, journal.FieldState, "SAGA_STATE_RUNNING"),
+		"reason by order":   leaf(journal.Less, journal.FieldSuspension, "PANIC"),
+		"unknown reason":    leaf(journal.Equal, journal.FieldSuspension, "BORED"),
+		"no reason":         leaf(journal.Equal, journal.FieldSuspension, "UNSPECIFIED"),
 		"nested":            node(journal.Not, node(journal.Or, id, node(journal.Not))),
 	} {
 		_, err := f.List(f.Context(), journal.ListParams{Filter: filter, Limit: 1})

@@ -31,6 +31,9 @@ func matchLeaf(f *journal.Filter, row *journal.Row) bool {
 	case journal.FieldState:
 		state, _ := f.State()
 		return holds(f.Op, cmp.Compare(row.State, state))
+	case journal.FieldSuspension:
+		reason, _ := f.Suspension()
+		return holds(f.Op, cmp.Compare(row.Suspension, reason))
 	case journal.FieldCreateTime:
 		return holds(f.Op, row.CreateTime.Compare(micro(f.Time)))
 	case journal.FieldUpdateTime:

@@ -250,6 +250,9 @@ func (m *modelRun) row(id string) *journal.Row {
 			r.UpdateTime = minute(1)
 		}
 	}
+	if r.State == suspended {
+		r.Suspension = reasons[m.random.IntN(len(reasons))]
+	}
 	for range m.random.IntN(3) {
 		if r.Labels == nil {
 			r.Labels = make(map[string]string)
@@ -285,7 +288,7 @@ func (m *modelRun) filter(depth int) *journal.Filter {
 		}
 	}
 	op := comparisons[m.random.IntN(len(comparisons))]
-	switch m.random.IntN(6) {
+	switch m.random.IntN(7) {
 	case 0:
 		return leaf(op, journal.FieldID, m.id())
 	case 1:
@@ -296,6 +299,8 @@ func (m *modelRun) filter(depth int) *journal.Filter {
 		return timeLeaf(op, journal.FieldUpdateTime, m.time())
 	case 4:
 		return labelLeaf(op, fmt.Sprintf("l%d", m.random.IntN(4)), fmt.Sprintf("v%d", m.random.IntN(4)))
+	case 5:
+		return leaf(comparisons[m.random.IntN(2)], journal.FieldSuspension, "RESTORED")
 	default:
 		state := states[m.random.IntN(len(states))].String()[len("SAGA_STATE_"):]
 		return leaf(comparisons[m.random.IntN(2)], journal.FieldState, state)

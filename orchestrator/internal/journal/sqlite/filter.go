@@ -100,6 +100,8 @@ func (c *condition) compare(f *journal.Filter) string {
 		return "+s.definition IN (SELECT key FROM definitions WHERE name" + operator + c.arg(f.Text) + ")"
 	case journal.FieldState:
 		return compareState(f)
+	case journal.FieldSuspension:
+		return compareSuspension(f)
 	case journal.FieldCreateTime:
 		return "s.create_time" + operator + c.arg(f.Time.UnixMicro())
 	case journal.FieldUpdateTime:
@@ -127,4 +129,14 @@ func compareState(f *journal.Filter) string {
 		return "s.state = 5"
 	}
 	return "+s.state" + operators[f.Op] + number
+}
+
+// compareSuspension adds to a comparison with a reason that the saga is suspended, so that SQLite reads only those.
+func compareSuspension(f *journal.Filter) string {
+	reason, _ := f.Suspension()
+	number := strconv.Itoa(int(reason))
+	if f.Op == journal.Equal {
+		return "(s.state = 3 AND s.state < 4 AND s.suspension = " + number + ")"
+	}
+	return "+s.suspension <> " + number
 }

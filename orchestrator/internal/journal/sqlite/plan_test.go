@@ -37,6 +37,11 @@ func TestPlans(t *testing.T) {
 		{"all", nil, byCreateTime, byUpdateTime},
 		{"running", state(journal.Equal, "RUNNING"), "sagas_unended (state=?)", "sagas_unended (state=?)"},
 		{"suspended", state(journal.Equal, "SUSPENDED"), "sagas_unended (state=?)", "sagas_unended (state=?)"},
+		{
+			"suspended for a reason", compare(journal.Equal, journal.FieldSuspension, "RESTORED"),
+			"sagas_unended (state=?)", "sagas_unended (state=?)",
+		},
+		{"other reason", compare(journal.NotEqual, journal.FieldSuspension, "RESTORED"), byCreateTime, byUpdateTime},
 		{"compensated", state(journal.Equal, "COMPENSATED"), compensated, compensated},
 		{"succeeded", succeeded, byCreateTime, byUpdateTime},
 		{"not succeeded", state(journal.NotEqual, "SUCCEEDED"), byCreateTime, byUpdateTime},

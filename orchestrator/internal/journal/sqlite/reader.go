@@ -130,7 +130,7 @@ func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (e
 
 // rowColumns are the columns that scanRow reads.
 const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state,
-	s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn`
+	s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn, s.suspension`
 
 // found is a saga's row with the columns that only the store uses.
 type found struct {
@@ -149,6 +149,7 @@ func scanRow(stmt *sqlite3.Stmt) (found, error) {
 		EndTime:    columnTime(stmt, 6),
 		Due:        columnTime(stmt, 7),
 		Waiting:    stmt.ColumnBool(9),
+		Suspension: treatyv1.SuspensionReason(stmt.ColumnInt64(11)),
 	}
 	saga := found{row: row, key: stmt.ColumnInt64(0), first: uint64(stmt.ColumnInt64(10))}
 	if stmt.ColumnType(8) != sqlite3.NULL {

@@ -20,10 +20,11 @@ const turnBits = 24
 //
 // # Values
 //
-// States are the numbers of treaty.v1.SagaState. Times are microseconds since 1970, in UTC; NULL is no time. The
-// names of definitions and event types are stored once. Labels are stored twice: in the row of the saga for reading,
-// and in their own table for searching. The column created is the position of the newest event when the saga's first
-// turn was written, and first_turn is the number of the first turn in the saga's journal.
+// States are the numbers of treaty.v1.SagaState. Suspensions are those of treaty.v1.SuspensionReason; 0 is none, or
+// that of a saga that was suspended before the column existed. Times are microseconds since 1970, in UTC; NULL is none.
+// The names of definitions and event types are stored once. Labels are stored twice: in the row of the saga for
+// reading, and in their own table for searching. The column created is the position of the newest event when the
+// saga's first turn was written, and first_turn is the number of the first turn in the saga's journal.
 //
 // # Indexes
 //
@@ -196,6 +197,8 @@ var migrations = []string{
 		id TEXT PRIMARY KEY NOT NULL,
 		data TEXT NOT NULL
 	) STRICT, WITHOUT ROWID;`,
+
+	`ALTER TABLE sagas ADD COLUMN suspension INTEGER NOT NULL DEFAULT 0;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.
