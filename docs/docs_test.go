@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -48,7 +49,8 @@ func TestExamplesAreReal(t *testing.T) {
 	}
 }
 
-// TestLinksResolve checks that each relative link between the pages leads to a file.
+// TestLinksResolve checks that each relative link between the pages leads to a file, and to a heading of it if the link
+// names one.
 func TestLinksResolve(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil {
@@ -59,16 +61,41 @@ func TestLinksResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages = append(append(pages, adrs...), "../README.md", "../CHANGELOG.md")
-	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, match := range link.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
+			target, anchor := page, match[2]
+			if match[1] != "" {
+				target = filepath.Join(filepath.Dir(page), match[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links to %s: %v", page, match[1], err)
+				continue
+			}
+			if anchor != "" && !slices.Contains(anchors(t, target), anchor) {
+				t.Errorf("%s links to %s#%s, but there is no such heading", page, match[1], anchor)
 			}
 		}
 	}
+}
+
+// anchors returns the anchors of a page's headings, as they are made on GitHub. Headings have no links and no accents.
+func anchors(t *testing.T, page string) []string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped := regexp.MustCompile(`[^a-z0-9_ -]`)
+	var found []string
+	for _, match := range heading.FindAllStringSubmatch(string(text), -1) {
+		anchor := dropped.ReplaceAllString(strings.ToLower(match[1]), "")
+		found = append(found, strings.ReplaceAll(anchor, " ", "-"))
+	}
+	return found
 }

@@ -97,12 +97,13 @@ func serveCustomers(ctx context.Context, path string, ready func(address string)
 	if _, err := db.ExecContext(ctx, customerTables); err != nil {
 		return err
 	}
-	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{})
+	// All commands of the service go through the inbox, so orchestrators may ask it what became of them.
+	in, err := inbox.OpenSQLite(ctx, db, inbox.Options{Methods: []string{"acme.customer.v1.CustomerService"}})
 	if err != nil {
 		return err
 	}
 
-	server, err := participant.NewServer(participant.Options{Name: "customer"})
+	server, err := participant.NewServer(participant.Options{Name: "customer", Keepers: []participant.Keeper{in}})
 	if err != nil {
 		return err
 	}

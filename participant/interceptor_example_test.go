@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -17,15 +19,20 @@ import (
 	"github.com/treatyhq/treaty/participant/inbox"
 )
 
-// newServer returns a grpc.Server that the team has configured itself.
-func newServer(in *inbox.Inbox) *grpc.Server {
+// newServer returns a grpc.Server that the team has configured itself. It believes the orchestrator whose client
+// certificate has the identity.
+func newServer(in *inbox.Inbox, orchestrator string) *grpc.Server {
+	trust := participant.Believe(orchestrator)
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(
-			participant.UnaryServerInterceptor(nil), // First, so that it covers the interceptors after it.
+			participant.UnaryServerInterceptor(nil, trust), // First, so that it covers the interceptors after it.
 		),
-		grpc.ChainStreamInterceptor(participant.StreamServerInterceptor(nil)),
+		grpc.ChainStreamInterceptor(participant.StreamServerInterceptor(nil, trust)),
 	)
 	customerv1.RegisterCustomerServiceServer(server, &service{inbox: in})
+	participant.RegisterParticipantService(server, func() []string {
+		return slices.Collect(maps.Keys(server.GetServiceInfo()))
+	}, in)
 	return server
 }
 
@@ -55,7 +62,7 @@ func ExampleUnaryServerInterceptor() {
 		fmt.Println(err)
 		return
 	}
-	server := newServer(in)
+	server := newServer(in, participant.AnyCaller) // whoever reaches the loopback interface
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()
 
