@@ -33,7 +33,7 @@ func findNotification(ctx context.Context, binaries string) (notification, error
 	if ctx.Err() != nil {
 		return notification{}, ctx.Err()
 	}
-	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, because " +
+	return notification{command: []string{Binary(binaries, "notification")}, about: "its twin in Go, because " +
 		err.Error()}, nil
 }
 
