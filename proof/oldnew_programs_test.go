@@ -6,9 +6,11 @@ import (
 	"archive/zip"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -32,28 +34,48 @@ const (
 
 func (a age) String() string { return [...]string{"older", "newer"}[a] }
 
-// builds are the directories of the programs of each age.
-type builds [newer + 1]string
+// builds are the programs of both ages.
+type builds struct {
+	dirs [2]string // by age
+
+	// scripts run the notification service in TypeScript, by age. They are empty if it can't run here.
+	scripts [2]string
+}
 
 // buildBoth builds the programs of both ages.
 func buildBoth(t *testing.T) builds {
 	t.Helper()
-	both := builds{t.TempDir(), t.TempDir()}
-	if err := company.BuildFrom(t.Context(), olderSources(t), both[older]); err != nil {
-		t.Fatalf("commit %s: %v", olderCommit, err)
-	}
-	if err := company.Build(t.Context(), both[newer]); err != nil {
+	root, err := filepath.Abs("..")
+	if err != nil {
 		t.Fatal(err)
+	}
+	var both builds
+	for a, sources := range [...]string{older: olderSources(t, root), newer: root} {
+		both.dirs[a] = t.TempDir()
+		if err := company.BuildFrom(t.Context(), sources, both.dirs[a]); err != nil {
+			t.Fatalf("the %s programs: %v", age(a), err)
+		}
+		command, about, err := company.BuildTypeScript(t.Context(), sources)
+		if err != nil {
+			t.Logf("the %s notification service is only its twin in Go, because %v", age(a), err)
+			continue
+		}
+		t.Logf("the %s notification service is also in %s", age(a), about)
+		both.scripts[a] = filepath.Join(both.dirs[a], "typescript")
+		script := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", strings.Join(command, "' '"))
+		if err := os.WriteFile(both.scripts[a], []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return both
 }
 
 // olderSources copies the sources of olderCommit to a new directory.
-func olderSources(t *testing.T) string {
+func olderSources(t *testing.T, root string) string {
 	t.Helper()
 	archive := filepath.Join(t.TempDir(), "older.zip")
 	git := exec.CommandContext(t.Context(), "git", "archive", "--format=zip", "--output="+archive, olderCommit)
-	git.Dir = ".." // it archives the directory that it runs in
+	git.Dir = root // it archives the directory that it runs in
 	if out, err := git.CombinedOutput(); err != nil {
 		t.Fatalf("this test builds programs from commit %s, so it needs git and a clone that contains the commit "+
 			"(git fetch --unshallow): %s: %v\n%s", olderCommit, git, err, out)
@@ -73,14 +95,14 @@ func olderSources(t *testing.T) string {
 type mixture struct {
 	*company.Company
 
-	builds builds
-	ages   map[string]age // by process
+	builds     builds
+	ages       map[string]age // by process
+	typeScript bool           // run the notification service in TypeScript if it can run here
 }
 
-// openMixture starts a company with a program of each process's age.
-func openMixture(t *testing.T, both builds, ages map[string]age, params company.Params) *mixture {
+// open starts the company.
+func (m *mixture) open(t *testing.T, params company.Params) {
 	t.Helper()
-	m := &mixture{builds: both, ages: ages}
 	params.Dir, params.Programs, params.GoOnly = t.TempDir(), t.TempDir(), true
 	for _, name := range append(company.Participants(), company.Orchestrator) {
 		m.place(t, params.Programs, name)
@@ -102,17 +124,19 @@ func openMixture(t *testing.T, both builds, ages map[string]age, params company.
 		t.Fatal(err)
 	}
 	m.check(t)
-	return m
 }
 
 // place places a process's program of its age among the programs.
 func (m *mixture) place(t *testing.T, programs, name string) {
 	t.Helper()
-	link := company.Binary(programs, name)
+	program, link := company.Binary(m.builds.dirs[m.ages[name]], name), company.Binary(programs, name)
+	if script := m.builds.scripts[m.ages[name]]; m.typeScript && name == company.Notification && script != "" {
+		program = script
+	}
 	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(company.Binary(m.builds[m.ages[name]], name), link); err != nil {
+	if err := os.Symlink(program, link); err != nil {
 		t.Fatal(err)
 	}
 }

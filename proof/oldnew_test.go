@@ -5,12 +5,14 @@ package proof
 import (
 	"context"
 	"errors"
-	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
@@ -34,43 +36,78 @@ type coexistence struct {
 	name   string
 	newer  []string // the processes that are newer from the start
 	stages []stage  // what follows
-	env    []string // the environment of the processes
+
+	typeScript bool     // run the notification service in TypeScript if it can run here
+	env        []string // the environment of the processes
+	persons    bool     // persons may have to retry pivots that older participants refused in doubt
 }
 
 // TestOldAndNew runs programs from before participants marked their answers together with those of today. It kills them
 // under load, replaces older ones by newer ones while sagas are in flight, and audits what is left.
 func TestOldAndNew(t *testing.T) {
+	chosen := *seed
+	if chosen == 0 {
+		chosen = rand.Uint64()
+	}
+	t.Logf("seed %d", chosen)
 	both := buildBoth(t)
 	stop, kill := (*company.Process).Stop, (*company.Process).Kill
 	participants, orchestrator := company.Participants(), []string{company.Orchestrator}
 	for i, test := range []coexistence{
-		{name: "older orchestrator, newer participants", newer: participants},
-		{name: "newer orchestrator, older participants", newer: orchestrator},
-		{name: "participants first", stages: []stage{{participants, stop}, {orchestrator, stop}}},
-		{name: "the orchestrator first", stages: []stage{{orchestrator, stop}, {participants, stop}}},
+		{name: "older orchestrator, newer participants", newer: participants, typeScript: true},
+		{name: "newer orchestrator, older participants", newer: orchestrator, typeScript: true, env: declaredSettled()},
+		{
+			name: "participants first", typeScript: true,
+			stages: []stage{{participants, stop}, {orchestrator, stop}},
+		},
+		{
+			name: "the orchestrator first", typeScript: true, persons: true,
+			stages: []stage{{orchestrator, stop}, {participants, stop}},
+		},
 		{name: "participants first, after crashes", stages: []stage{{participants, kill}, {orchestrator, kill}}},
-		{name: "the orchestrator first, after crashes", stages: []stage{{orchestrator, kill}, {participants, kill}}},
+		{
+			name: "the orchestrator first, after crashes", persons: true,
+			stages: []stage{{orchestrator, kill}, {participants, kill}},
+		},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, both, uint64(i+1)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, both, chosen+uint64(i)) })
+	}
+	for _, test := range refusalsInDoubt() {
+		t.Run("a refusal in doubt, "+test.name, func(t *testing.T) { test.run(t, both) })
 	}
 	t.Run("an older orchestrator refuses a newer store", func(t *testing.T) { rollBack(t, both) })
 }
 
+// declaredSettled is an environment that declares the participants to be older ones whose refusals all come from their
+// inboxes. Otherwise a person has to decide when they refuse a pivot after an attempt without an answer.
+func declaredSettled() []string {
+	var answers []string
+	for _, service := range allServices() {
+		answers = append(answers, service+"=settled")
+	}
+	return []string{"TREATY_ANSWERS=" + strings.Join(answers, ";")}
+}
+
 // run runs the coexistence and judges what is left.
 func (c coexistence) run(t *testing.T, both builds, seed uint64) {
+	t.Helper()
 	ctx := t.Context()
-	o := ordeal{kills: 7, inFlight: 12, moment: 400 * time.Millisecond, heal: longestHeal, seed: seed}
+	o := ordeal{kills: 14, inFlight: 16, moment: 400 * time.Millisecond, heal: longestHeal, seed: seed}
 	ages := allOf(older)
 	for _, name := range c.newer {
 		ages[name] = newer
 	}
-	m := openMixture(t, both, ages, company.Params{
+	m := &mixture{builds: both, ages: ages, typeScript: c.typeScript}
+	m.open(t, company.Params{
 		RegisterLatency: 100 * time.Millisecond, RegisterDecidesAfter: 200 * time.Millisecond,
 		InspectionTakes: 200 * time.Millisecond, Env: c.env,
 	})
 	given, customers := createCustomers(ctx, t, m.Company, "Mover")
 	leaving, leavers := createCustomers(ctx, t, m.Company, "Leaver")
 	s := startSleepers(ctx, t, m.Company, customers[0])
+	persons := &hostility{resumed: make(map[string]int)}
+	retire := sync.OnceFunc(persons.operate(t, m.Company))
+	defer retire()
 	clients, told := o.load(t, m.Company, customers, leavers)
 	t.Logf("killed: %s", o.kill(t, m.Company))
 	for _, stage := range c.stages {
@@ -94,20 +131,26 @@ func (c coexistence) run(t *testing.T, both builds, seed uint64) {
 	}
 	s.wake(ctx, t, m.Company)
 	awaitFinal(ctx, t, m.Company, o.heal)
+	retire()
 
 	facts := gather(ctx, t, m.Company)
 	facts.Given = append(given, leaving...)
 	for _, client := range clients {
-		for start := range maps.Values(client.starts) {
+		for _, start := range client.starts {
 			facts.Starts = append(facts.Starts, *start)
 		}
 	}
 	for _, sleeper := range s {
-		facts.Starts = append(facts.Starts, sleeper.start())
+		facts.Starts = append(facts.Starts, sleeper.Start)
 	}
 	report := audit.Check(facts)
-	t.Logf("%d calls of clients, %d of them repeated\n%s", told.calls.Load(), told.retries.Load(), report)
+	t.Logf("%d calls of clients, %d of them repeated\n%s%s", told.calls.Load(), told.retries.Load(), persons, report)
 	judge(t, report)
+	for reason, n := range persons.resumed {
+		if !c.persons || !strings.HasSuffix(reason, "_UNKNOWN") {
+			t.Errorf("persons had to retry %d sagas: %s", n, reason)
+		}
+	}
 }
 
 // inFlightNow returns the number of sagas that haven't ended.
@@ -126,59 +169,48 @@ func inFlightNow(ctx context.Context, t *testing.T, acme *company.Company) int {
 
 // sleeper is a saga that waits for the whole coexistence, so that what one program has begun another one ends.
 type sleeper struct {
-	definition, request string
+	audit.Start // with the state in which it has to end
 
-	saga string
-	ends treatyv1.SagaState // how it ends
-	// asked makes it end.
-	asked func(context.Context, *testing.T, *company.Company)
+	applicant string // about whom it awaits an event; if it is empty, the saga is cancelled
 }
 
-type sleepers []*sleeper
+type sleepers []sleeper
 
 // startSleepers starts sagas that wait: for an event that comes, for an event that doesn't, and for the end of a long
-// sleep. The latter two are canceled, so that newer programs undo what older ones did, with children and commands that
-// were completed long after they were accepted.
+// sleep. The latter two are cancelled, so that newer programs undo what older ones did, with child sagas and commands
+// that were completed long after they were accepted.
 func startSleepers(ctx context.Context, t *testing.T, acme *company.Company, customer string) sleepers {
 	t.Helper()
 	anHour := durationpb.New(time.Hour)
-	verify := func(id string) string {
-		return begin(ctx, t, acme, verifyApplicant, &identityv1.VerifyApplicantRequest{
+	start := func(definition, id string, request proto.Message, ends treatyv1.SagaState) sleeper {
+		return sleeper{Start: audit.Start{
+			Definition: definition, RequestID: id, Saga: begin(ctx, t, acme, definition, request), Told: ends,
+		}}
+	}
+	verify := func(id string, ends treatyv1.SagaState) sleeper {
+		return start(verifyApplicant, id, &identityv1.VerifyApplicantRequest{
 			RequestId: id, Customer: customer, DisplayName: "Sleeper", PassportNumber: "ZZ0000001",
 			ConfirmWithin: anHour,
-		})
+		}, ends)
 	}
-	woken := &sleeper{definition: verifyApplicant, request: "woken", saga: verify("woken"),
-		ends: treatyv1.SagaState_SAGA_STATE_SUCCEEDED}
-	canceled := &sleeper{definition: verifyApplicant, request: "canceled", saga: verify("canceled")}
-	family := &sleeper{definition: issueFamilyCards, request: "family"}
-	head := &cardv1.Person{DisplayName: "Sleeper", Email: "sleeper@example.com", NationalId: "nid-sleeper",
-		PassportNumber: "PP0000001", YearlyIncomeCents: 90_000_00}
-	family.saga = begin(ctx, t, acme, issueFamilyCards, &cardv1.IssueFamilyCardsRequest{
-		RequestId: family.request, Product: "gold", LimitCents: 2_000_00, Head: head, CoolingOff: anHour,
+	woken := verify("woken", treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	cancelled := verify("cancelled", treatyv1.SagaState_SAGA_STATE_COMPENSATED)
+	family := start(issueFamilyCards, "family", &cardv1.IssueFamilyCardsRequest{
+		RequestId: "family", Product: "gold", LimitCents: 2_000_00, CoolingOff: anHour,
+		Head: &cardv1.Person{DisplayName: "Sleeper", Email: "sleeper@example.com", NationalId: "nid-sleeper",
+			PassportNumber: "PP0000001", YearlyIncomeCents: 90_000_00},
 		Postal: &cardv1.Postal{Lines: []string{"Long Street 1"}, PostalCode: "2611 AA", City: "Delft", Country: "NL"},
-	})
-	applicant := awaited(t, acme, woken.saga)
-	awaited(t, acme, canceled.saga)
-	coolsOff(ctx, t, acme, family.saga)
-	woken.asked = func(ctx context.Context, t *testing.T, acme *company.Company) { publish(ctx, t, acme, applicant) }
-	for _, s := range []*sleeper{canceled, family} {
-		s.ends = treatyv1.SagaState_SAGA_STATE_COMPENSATED
-		s.asked = func(ctx context.Context, t *testing.T, acme *company.Company) {
-			_, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).CancelSaga(ctx,
-				&treatyv1.CancelSagaRequest{
-					Name: s.saga, Decision: &treatyv1.Decision{Actor: "proof", Reason: "time is up"},
-				})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return sleepers{woken, canceled, family}
+	}, treatyv1.SagaState_SAGA_STATE_COMPENSATED)
+	woken.applicant = awaited(t, acme, woken.Saga)
+	awaited(t, acme, cancelled.Saga)
+	see(ctx, t, acme, family.Saga, coolsOff)
+	return sleepers{woken, cancelled, family}
 }
 
-// coolsOff waits until a family's saga is in its long sleep.
-func coolsOff(ctx context.Context, t *testing.T, acme *company.Company, saga string) {
+// see watches a saga until it is as wanted, and returns it.
+func see(
+	ctx context.Context, t *testing.T, acme *company.Company, saga string, wanted func(*treatyv1.Saga) bool,
+) *treatyv1.Saga {
 	t.Helper()
 	stream, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).WatchSaga(ctx,
 		&treatyv1.WatchSagaRequest{Name: saga})
@@ -190,12 +222,17 @@ func coolsOff(ctx context.Context, t *testing.T, acme *company.Company, saga str
 		if err != nil {
 			t.Fatal(err)
 		}
-		var progress cardv1.FamilyProgress
-		if change.GetSaga().GetProgress().UnmarshalTo(&progress) == nil &&
-			progress.GetStage() == cardv1.FamilyStage_FAMILY_STAGE_COOLING_OFF {
-			return
+		if wanted(change.GetSaga()) {
+			return change.GetSaga()
 		}
 	}
+}
+
+// coolsOff returns whether a family's saga is in its long sleep.
+func coolsOff(saga *treatyv1.Saga) bool {
+	var progress cardv1.FamilyProgress
+	return saga.GetProgress().UnmarshalTo(&progress) == nil &&
+		progress.GetStage() == cardv1.FamilyStage_FAMILY_STAGE_COOLING_OFF
 }
 
 // wake makes the sagas end, and checks how.
@@ -204,31 +241,36 @@ func (all sleepers) wake(ctx context.Context, t *testing.T, acme *company.Compan
 	if err := acme.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
+	sagas := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator))
 	for _, s := range all {
-		s.asked(ctx, t, acme)
+		if s.applicant != "" {
+			publish(ctx, t, acme, s.applicant)
+			continue
+		}
+		if _, err := sagas.CancelSaga(ctx, &treatyv1.CancelSagaRequest{
+			Name: s.Saga, Decision: &treatyv1.Decision{Actor: "proof", Reason: "time is up"},
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, s := range all {
-		ended, err := treatyv1.NewSagaServiceClient(acme.Conn(company.Orchestrator)).WaitSaga(ctx,
-			&treatyv1.WaitSagaRequest{Name: s.saga})
+		ended, err := sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: s.Saga})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ended.GetState() != s.ends {
-			t.Errorf("the saga %s, which waited, ended as %s, want %s", s.request, ended.GetState(), s.ends)
+		if ended.GetState() != s.Told {
+			t.Errorf("the saga %s, which waited, ended as %s, want %s", s.RequestID, ended.GetState(), s.Told)
 		}
 	}
-}
-
-// start is the sleeper's start for the audit.
-func (s *sleeper) start() audit.Start {
-	return audit.Start{Definition: s.definition, RequestID: s.request, Saga: s.saga, Told: s.ends}
 }
 
 // rollBack rolls an orchestrator back behind its newer store. The older one doesn't start, says why, and leaves the
 // store as it is.
 func rollBack(t *testing.T, both builds) {
+	t.Helper()
 	ctx := t.Context()
-	m := openMixture(t, both, allOf(newer), company.Params{})
+	m := &mixture{builds: both, ages: allOf(newer)}
+	m.open(t, company.Params{})
 	_, customers := createCustomers(ctx, t, m.Company, "Leaver")
 	forget(ctx, t, m.Company, customers[0])
 

@@ -64,8 +64,8 @@ type Params struct {
 	// Env is added to the environment of every process.
 	Env []string
 
-	// Between returns the address at which the orchestrator reaches a participant, given the participant's own. It may be
-	// that of something in between. Nil: the participant's own.
+	// Between returns the address at which the orchestrator reaches a participant, given the participant's own. It may
+	// be that of something in between. Nil: the participant's own.
 	Between func(participant, address string) (string, error)
 
 	// Verbose returns a writer for a process's output, which also goes to its log. It may be nil. It is called
