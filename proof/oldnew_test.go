@@ -22,10 +22,11 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// stage is a part of a coexistence: some processes are replaced by their newer programs, one after the other, and then
-// some are killed.
+// stage is a part of a coexistence: some processes are replaced by their programs of another age, one after the other.
+// Then processes are killed at random.
 type stage struct {
 	replaced []string
+	by       age
 
 	// end ends each of the processes to replace.
 	end func(*company.Process) error
@@ -58,16 +59,25 @@ func TestOldAndNew(t *testing.T) {
 		{name: "newer orchestrator, older participants", newer: orchestrator, typeScript: true, env: declaredSettled()},
 		{
 			name: "participants first", typeScript: true,
-			stages: []stage{{participants, stop}, {orchestrator, stop}},
+			stages: []stage{{participants, newer, stop}, {orchestrator, newer, stop}},
 		},
 		{
 			name: "the orchestrator first", typeScript: true, persons: true,
-			stages: []stage{{orchestrator, stop}, {participants, stop}},
+			stages: []stage{{orchestrator, newer, stop}, {participants, newer, stop}},
 		},
-		{name: "participants first, after crashes", stages: []stage{{participants, kill}, {orchestrator, kill}}},
+		{
+			name:   "participants first, after crashes",
+			stages: []stage{{participants, newer, kill}, {orchestrator, newer, kill}},
+		},
 		{
 			name: "the orchestrator first, after crashes", persons: true,
-			stages: []stage{{orchestrator, kill}, {participants, kill}},
+			stages: []stage{{orchestrator, newer, kill}, {participants, newer, kill}},
+		},
+		{
+			// The orchestrator knows that participants mark their answers, so refusals wait until they do again.
+			name:  "participants rolled back and upgraded again",
+			newer: slices.Concat(participants, orchestrator), typeScript: true,
+			stages: []stage{{participants, older, stop}, {participants, newer, stop}},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, both, chosen+uint64(i)) })
@@ -113,9 +123,9 @@ func (c coexistence) run(t *testing.T, both builds, seed uint64) {
 	for _, stage := range c.stages {
 		open := inFlightNow(ctx, t, m.Company)
 		for _, name := range stage.replaced {
-			m.replace(t, name, newer, stage.end)
+			m.replace(t, name, stage.by, stage.end)
 		}
-		t.Logf("replaced %s with %d sagas in flight", strings.Join(stage.replaced, ", "), open)
+		t.Logf("replaced %s by %s ones with %d sagas in flight", strings.Join(stage.replaced, ", "), stage.by, open)
 		if open <= len(s) {
 			t.Errorf("%d sagas were in flight, of which %d only waited: the test tests too little", open, len(s))
 		}
