@@ -3,6 +3,7 @@
 package proof
 
 import (
+	"context"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -37,7 +38,8 @@ func refusalsInDoubt() []refusalInDoubt {
 // run runs one saga. However it gets there, it is compensated.
 func (r refusalInDoubt) run(t *testing.T, both builds) {
 	t.Helper()
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), atMost)
+	defer cancel()
 	m := &mixture{builds: both, ages: allOf(older)}
 	for _, name := range r.newer {
 		m.ages[name] = newer

@@ -22,6 +22,9 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
+// atMost is how long a part of TestOldAndNew may take.
+const atMost = 5 * time.Minute
+
 // stage is a part of a coexistence: some processes are replaced by their programs of another age, one after the other.
 // Then processes are killed at random.
 type stage struct {
@@ -101,7 +104,8 @@ func declaredSettled() []string {
 // run runs the coexistence and judges what is left.
 func (c coexistence) run(t *testing.T, both builds, seed uint64) {
 	t.Helper()
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), atMost)
+	defer cancel()
 	o := ordeal{kills: 14, inFlight: 16, moment: 400 * time.Millisecond, heal: longestHeal, seed: seed}
 	ages := allOf(older)
 	for _, name := range c.newer {
@@ -278,7 +282,8 @@ func (all sleepers) wake(ctx context.Context, t *testing.T, acme *company.Compan
 // store as it is.
 func rollBack(t *testing.T, both builds) {
 	t.Helper()
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), atMost)
+	defer cancel()
 	m := &mixture{builds: both, ages: allOf(newer)}
 	m.open(t, company.Params{})
 	_, customers := createCustomers(ctx, t, m.Company, "Leaver")
