@@ -32,6 +32,11 @@ func Build(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	return BuildFrom(ctx, root, dir)
+}
+
+// BuildFrom is Build with the sources in a directory that contains this module, which may be an earlier version of it.
+func BuildFrom(ctx context.Context, root, dir string) error {
 	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, slices.Sorted(maps.Values(packages))...)
 	if err := run(ctx, root, "go", args...); err != nil {
 		return fmt.Errorf("building the company: %w", err)
@@ -49,8 +54,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// binary returns the path of a program that Build compiled.
-func binary(dir, name string) string {
+// Binary returns the path of a process's program that Build compiled into a directory.
+func Binary(dir, name string) string {
 	return filepath.Join(dir, path.Base(packages[name])+executableSuffix)
 }
 

@@ -44,6 +44,10 @@ type Params struct {
 	// Dir is the directory for binaries, databases and logs. It must exist.
 	Dir string
 
+	// Programs is a directory with the programs, under the names that Binary returns. They may come from different
+	// versions of this module. A process runs what is there when it starts. Empty: Open builds them in Dir.
+	Programs string
+
 	// GoOnly runs the notification service's twin in Go even if Node is installed.
 	GoOnly bool
 
@@ -60,8 +64,8 @@ type Params struct {
 	// Env is added to the environment of every process.
 	Env []string
 
-	// Between returns the address at which the orchestrator reaches a participant, given the participant's own. It may be
-	// that of something in between. Nil: the participant's own.
+	// Between returns the address at which the orchestrator reaches a participant, given the participant's own. It may
+	// be that of something in between. Nil: the participant's own.
 	Between func(participant, address string) (string, error)
 
 	// Verbose returns a writer for a process's output, which also goes to its log. It may be nil. It is called
@@ -77,6 +81,9 @@ type Company struct {
 	// Dir is the directory of its data.
 	Dir string
 
+	// Programs is the directory of its programs.
+	Programs string
+
 	// NotificationAbout says which implementation of the notification service is running, and why.
 	NotificationAbout string
 
@@ -87,29 +94,31 @@ type Company struct {
 	closeErr  error
 }
 
-// Open builds the programs, starts them, and waits until all of them are healthy. It never returns a nil company: close
-// it even if there is an error.
+// Open builds the programs if need be, starts them, and waits until all of them are healthy. It never returns a nil
+// company: close it even if there is an error.
 func Open(ctx context.Context, params Params) (*Company, error) {
 	c := &Company{
-		Dir: params.Dir, processes: make(map[string]*Process), conns: make(map[string]*grpc.ClientConn),
-		died: make(chan error, 1),
+		Dir: params.Dir, Programs: params.Programs, processes: make(map[string]*Process),
+		conns: make(map[string]*grpc.ClientConn), died: make(chan error, 1),
 	}
-	binaries := filepath.Join(params.Dir, "bin")
-	if err := os.MkdirAll(binaries, 0o700); err != nil {
-		return c, fmt.Errorf("opening the company: %w", err)
+	if c.Programs == "" {
+		c.Programs = filepath.Join(params.Dir, "bin")
+		if err := os.MkdirAll(c.Programs, 0o700); err != nil {
+			return c, fmt.Errorf("opening the company: %w", err)
+		}
+		if err := Build(ctx, c.Programs); err != nil {
+			return c, err
+		}
 	}
-	if err := Build(ctx, binaries); err != nil {
-		return c, err
-	}
-	run := notification{command: []string{binary(binaries, Notification)}, about: "its twin in Go, as configured"}
+	run := notification{command: []string{Binary(c.Programs, Notification)}, about: "its twin in Go, as configured"}
 	if !params.GoOnly {
 		var err error
-		if run, err = findNotification(ctx, binaries); err != nil {
+		if run, err = findNotification(ctx, c.Programs); err != nil {
 			return c, err
 		}
 	}
 	c.NotificationAbout = run.about
-	if err := c.plan(params, binaries, run.command); err != nil {
+	if err := c.plan(params, run.command); err != nil {
 		return c, err
 	}
 	for _, name := range append(Participants(), Orchestrator) {
@@ -121,14 +130,14 @@ func Open(ctx context.Context, params Params) (*Company, error) {
 }
 
 // plan sets the address, the data and the connection of each process.
-func (c *Company) plan(params Params, binaries string, notification []string) error {
+func (c *Company) plan(params Params, notification []string) error {
 	names := append(Participants(), Orchestrator)
 	addresses, err := freeAddresses(len(names))
 	if err != nil {
 		return err
 	}
 	// The identity service calls the orchestrator, so all addresses must be known before any process starts.
-	orchestrator := []string{binary(binaries, Orchestrator), "--store", c.Store()}
+	orchestrator := []string{Binary(c.Programs, Orchestrator), "--store", c.Store()}
 	for i, name := range names {
 		p := &Process{
 			Name: name, Address: addresses[i], Log: c.file(name + ".log"), died: c.died,
@@ -140,7 +149,7 @@ func (c *Company) plan(params Params, binaries string, notification []string) er
 		case Notification:
 			p.args = append(append([]string(nil), notification...), "--listen", p.Address, "--db", c.Database(name))
 		default:
-			p.args = []string{binary(binaries, name), "--listen", p.Address, "--db", c.Database(name)}
+			p.args = []string{Binary(c.Programs, name), "--listen", p.Address, "--db", c.Database(name)}
 		}
 		if name == Identity {
 			p.args = append(p.args, params.identity(addresses[len(names)-1])...)

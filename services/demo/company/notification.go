@@ -26,48 +26,49 @@ type notification struct {
 
 // findNotification returns the service in TypeScript if Node can run it, and otherwise its twin in Go.
 func findNotification(ctx context.Context, binaries string) (notification, error) {
-	node, err := prepareNode(ctx)
+	command, about, err := BuildTypeScript(ctx, "")
 	if err == nil {
-		return node, nil
+		return notification{command: command, about: about}, nil
 	}
 	if ctx.Err() != nil {
 		return notification{}, ctx.Err()
 	}
-	return notification{command: []string{binary(binaries, "notification")}, about: "its twin in Go, because " +
+	return notification{command: []string{Binary(binaries, "notification")}, about: "its twin in Go, because " +
 		err.Error()}, nil
 }
 
-// prepareNode installs the libraries of the service in TypeScript and compiles it, unless that was done before.
-func prepareNode(ctx context.Context) (notification, error) {
+// BuildTypeScript compiles the notification service in TypeScript, with the sources in a directory that contains this
+// module, which may be an earlier version of it. Without a directory it takes this module's own. It installs the
+// service's libraries unless that was done before. It returns the command that runs the service, and what it is. The
+// error says why the service can't run here.
+func BuildTypeScript(ctx context.Context, root string) (command []string, about string, err error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		return notification{}, errors.New("node isn't installed")
+		return nil, "", errors.New("node isn't installed")
 	}
 	out, err := exec.CommandContext(ctx, node, "--version").Output()
 	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "v")
 	major, _, _ := strings.Cut(version, ".")
 	if n, atoiErr := strconv.Atoi(major); err != nil || atoiErr != nil || n < oldestNode {
-		return notification{}, fmt.Errorf("node %s is older than %d", version, oldestNode)
+		return nil, "", fmt.Errorf("node %s is older than %d", version, oldestNode)
 	}
-	root, err := moduleRoot(ctx)
-	if err != nil {
-		return notification{}, err
+	if root == "" {
+		if root, err = moduleRoot(ctx); err != nil {
+			return nil, "", err
+		}
 	}
 	dir := filepath.Join(root, "services", "notification")
 	if !exists(filepath.Join(dir, "node_modules", "@grpc", "grpc-js")) {
 		install, cancel := context.WithTimeout(ctx, installTime)
 		defer cancel()
 		if err := run(install, dir, "npm", "ci", "--no-audit", "--no-fund"); err != nil {
-			return notification{}, errors.New("npm can't install its libraries")
+			return nil, "", errors.New("npm can't install its libraries")
 		}
 	}
 	if err := run(ctx, dir, "npm", "run", "--silent", "build"); err != nil {
-		return notification{}, errors.New("it can't be compiled here")
+		return nil, "", errors.New("it can't be compiled here")
 	}
-	return notification{
-		command: []string{node, filepath.Join(dir, "dist", "main.js")},
-		about:   "TypeScript on Node " + version,
-	}, nil
+	return []string{node, filepath.Join(dir, "dist", "main.js")}, "TypeScript on Node " + version, nil
 }
 
 func exists(path string) bool {

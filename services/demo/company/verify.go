@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 )
 
@@ -14,7 +13,7 @@ func (c *Company) Store() string { return c.file("treaty.db") }
 // Verify runs the upgrade gate of the orchestrator's program on its store, while the orchestrator is running, and
 // returns its output. If the program can't continue an open saga, it returns an error that contains the output.
 func (c *Company) Verify(ctx context.Context) (said string, err error) {
-	cmd := exec.CommandContext(ctx, binary(filepath.Join(c.Dir, "bin"), Orchestrator), "verify", "--store", c.Store())
+	cmd := exec.CommandContext(ctx, Binary(c.Programs, Orchestrator), "verify", "--store", c.Store())
 	out, err := cmd.CombinedOutput()
 	said = strings.TrimSpace(string(out))
 	if err != nil {
