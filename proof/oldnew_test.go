@@ -119,7 +119,7 @@ func (c coexistence) run(t *testing.T, both builds, seed uint64) {
 	given, customers := createCustomers(ctx, t, m.Company, "Mover")
 	leaving, leavers := createCustomers(ctx, t, m.Company, "Leaver")
 	s := startSleepers(ctx, t, m.Company, customers[0])
-	persons := &hostility{resumed: make(map[string]int)}
+	persons := &operator{}
 	retire := sync.OnceFunc(persons.operate(t, m.Company))
 	defer retire()
 	clients, told := o.load(t, m.Company, customers, leavers)
@@ -147,7 +147,10 @@ func (c coexistence) run(t *testing.T, both builds, seed uint64) {
 	awaitFinal(ctx, t, m.Company, o.heal)
 	retire()
 
-	facts := gather(ctx, t, m.Company)
+	facts, disagreements := gather(ctx, t, m.Company)
+	for _, d := range disagreements {
+		t.Error("the services disagree:", d)
+	}
 	facts.Given = append(given, leaving...)
 	for _, client := range clients {
 		for _, start := range client.starts {
@@ -160,9 +163,9 @@ func (c coexistence) run(t *testing.T, both builds, seed uint64) {
 	report := audit.Check(facts)
 	t.Logf("%d calls of clients, %d of them repeated\n%s%s", told.calls.Load(), told.retries.Load(), persons, report)
 	judge(t, report)
-	for reason, n := range persons.resumed {
-		if !c.persons || !strings.HasSuffix(reason, "_UNKNOWN") {
-			t.Errorf("persons had to retry %d sagas: %s", n, reason)
+	for what, n := range persons.decided {
+		if !c.persons || !strings.HasSuffix(what, "_UNKNOWN") {
+			t.Errorf("persons had to decide %d sagas: %s", n, what)
 		}
 	}
 }

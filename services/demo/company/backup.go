@@ -2,14 +2,15 @@ package company
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
-	"github.com/treatyhq/treaty/internal/wire"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 // Backup backs the orchestrator's store up into a new file, while the orchestrator may be running.
@@ -60,24 +61,29 @@ func (c *Company) RepublishDecisions(ctx context.Context) (err error) {
 	return p.Start()
 }
 
-// lost returns the names of the sagas that the orchestrator lists as lost.
+// lost returns the names of the sagas that the orchestrator lists as lost. An older orchestrator lists none.
 func (c *Company) lost(ctx context.Context) (names []string, err error) {
-	db, err := c.openDatabase("treaty", "")
-	if err != nil {
-		return nil, err
+	client := treatyv1.NewSagaServiceClient(c.Conn(Orchestrator))
+	request := &treatyv1.ListLostSagasRequest{PageSize: 1000}
+	for {
+		page, err := client.ListLostSagas(ctx, request)
+		switch {
+		case status.Code(err) == codes.Unimplemented:
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("listing lost sagas: %w", err)
+		}
+		for _, saga := range page.GetLostSagas() {
+			names = append(names, saga.GetName())
+		}
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			return names, nil
+		}
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	err = db.query(ctx, `SELECT id FROM lost ORDER BY id`, func(rows *sql.Rows) error {
-		var id string
-		err := rows.Scan(&id)
-		names = append(names, wire.SagaName(id))
-		return err
-	})
-	return names, err
 }
 
 // orchestrator runs a subcommand of the orchestrator's program on its store.
 func (c *Company) orchestrator(ctx context.Context, subcommand string, args ...string) error {
 	args = append([]string{subcommand, "--store", c.Store()}, args...)
-	return run(ctx, c.Dir, binary(filepath.Join(c.Dir, "bin"), Orchestrator), args...)
+	return run(ctx, c.Dir, Binary(c.Programs, Orchestrator), args...)
 }
