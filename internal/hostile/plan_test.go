@@ -255,6 +255,34 @@ func TestHeldRequest(t *testing.T) {
 }
 
 // On a half-open connection, nothing passes for other calls either.
+// A half-open connection closes when its time is over, even if the call that it is for has ended by then.
+func TestHalfOpenConnectionCloses(t *testing.T) {
+	u := startUpstream(t)
+	middle := startMiddle(t, u.address, hostile.Options{})
+	release := make(chan struct{})
+	plans := []hostile.Plan{
+		hostile.Give(hostile.GoAway(http2.ErrCodeNo).Held(release), hostile.BeforeRequest),
+		hostile.Give(hostile.HalfOpen().For(100*time.Millisecond), hostile.AfterAnswer),
+	}
+	middle.Program(func(call *hostile.Call) hostile.Plan { return plans[call.Number-1] })
+	conn := dial(t, middle)
+	done := make(chan answer, len(plans))
+	for i := range plans {
+		go func() { done <- call(patient(t), conn, echoMethod, "") }()
+		if err := middle.Await(patient(t), func(calls []hostile.Record) bool {
+			return len(calls) == i+1 && (i == 0 || calls[i].Struck)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release) // The GOAWAY ends the second call for the middle.
+	for range plans {
+		if got := <-done; got.code() != codes.Unavailable {
+			t.Errorf("got %v", got.err)
+		}
+	}
+}
+
 func TestHalfOpenConnection(t *testing.T) {
 	u, middle, conn := start(t, hostile.Give(hostile.HalfOpen(), hostile.AfterAnswer))
 	ctx, cancel := context.WithCancel(patient(t))

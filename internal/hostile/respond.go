@@ -205,9 +205,10 @@ func (s *stream) strike() {
 			s.giveReset(http2.ErrCodeCancel)
 		}
 	case halfOpen:
+		// The call may end before: the connection stays as it is until its own time is over.
 		if answer.bound <= 0 {
-			<-s.ctx.Done()
-		} else if pause(s.ctx, nil, answer.bound) {
+			<-s.conn.ctx.Done()
+		} else if pause(s.conn.ctx, nil, answer.bound) {
 			s.end(Closed, func(*Record) {})
 			s.conn.cut.Store(true)
 			s.conn.hangUp()
