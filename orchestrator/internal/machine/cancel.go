@@ -97,7 +97,7 @@ func (m *Machine) refuseWithdrawn(why string) {
 // compensateForDeadline compensates a saga whose deadline passed.
 func (m *Machine) compensateForDeadline() {
 	if m.saga.lostInWindow(m.saga.deadline()) {
-		m.suspendRestored("", "its deadline fell into the time that was lost")
+		m.suspendRestored("its deadline fell into the time that was lost")
 		return
 	}
 	m.startCompensation(&treatyv1.CompensationDecided{
