@@ -20,8 +20,8 @@ const (
 	// restoreMargin is how long before the backup a participant's clock may have been behind the orchestrator's.
 	restoreMargin = 24 * time.Hour
 
-	// restorePoll is how often the participants are looked at until all have answered, and restoreReport how often those
-	// that haven't are logged.
+	// restorePoll is how often the participants are looked at until all have answered, and restoreReport how often
+	// those that haven't are logged.
 	restorePoll   = 200 * time.Millisecond
 	restoreReport = 10 * time.Second
 )
@@ -32,7 +32,8 @@ type Participants interface {
 	// Participants returns the state of each participant.
 	Participants() []ParticipantState
 
-	// ListCommands calls yield for each command that a participant returns, over all pages. It stops at the first error.
+	// ListCommands calls yield for each command that a participant returns, over all pages. It stops at the first
+	// error.
 	ListCommands(
 		ctx context.Context, participant string, request *treatyv1.ListCommandsRequest,
 		yield func(*treatyv1.KnownCommand) error,

@@ -171,7 +171,8 @@ func TestRestore(t *testing.T) {
 		},
 		{
 			"the participant lost step 1", func(k *keeper, _ string) { k.rows = nil },
-			suspended, "1 DONE, 2 SCHEDULED", "step 1 (bench.v1.WorkService/Work) is done, but the participant doesn't know it",
+			suspended, "1 DONE, 2 SCHEDULED", "step 1 (bench.v1.WorkService/Work) is done, but the participant " +
+				"doesn't know it",
 		},
 		{
 			"the participant refused step 1", func(k *keeper, _ string) { k.rows[0].Verdict = rejected },
@@ -244,7 +245,8 @@ func TestRestoreOfWaitingSaga(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
-					if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, new(benchv1.WorkRequest), new(benchv1.WorkDone)); err != nil {
+					if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, new(benchv1.WorkRequest),
+						new(benchv1.WorkDone)); err != nil {
 						return nil, err
 					}
 					_, err := identityv1saga.AwaitApplicantVerified(ctx, "applicants/ada")
@@ -288,7 +290,8 @@ func TestRestoreWaits(t *testing.T) {
 		}
 		for name, call := range map[string]func() error{
 			"start": func() error {
-				_, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 1)})
+				_, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t,
+					1)})
 				return err
 			},
 			"cancel":   func() error { return w.engine.Cancel(t.Context(), handle.ID, nil) },
@@ -320,8 +323,8 @@ func TestRestoreWaits(t *testing.T) {
 	})
 }
 
-// TestCallsBeforeRecovery calls a restored and a replaced store before their sagas are recovered, as clients do while the
-// server starts. A saga that was lost is still known as lost.
+// TestCallsBeforeRecovery calls a restored and a replaced store before their sagas are recovered, as clients do while
+// the server starts. A saga that was lost is still known as lost.
 func TestCallsBeforeRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -572,7 +575,8 @@ func TestLostChild(t *testing.T) {
 					},
 				}
 				for err := machine.ErrCatchingUp; errors.Is(err, machine.ErrCatchingUp); pass(time.Second) {
-					if err = w.engine.CompensateChild(t.Context(), child); err != nil && !errors.Is(err, machine.ErrCatchingUp) {
+					if err = w.engine.CompensateChild(t.Context(), child); err != nil &&
+						!errors.Is(err, machine.ErrCatchingUp) {
 						t.Fatal(err)
 					}
 				}

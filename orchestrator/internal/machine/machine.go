@@ -30,8 +30,8 @@ type Config struct {
 	// Local reports whether a method starts a child saga of this orchestrator. If it is nil, no method does.
 	Local func(method string) bool
 
-	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn in
-	// the making is stored or has failed. If Withdraw is nil, every action may have been sent.
+	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn
+	// in the making is stored or has failed. If Withdraw is nil, every action may have been sent.
 	Withdraw func(step string) bool
 
 	// Skipped is how many turns of earlier rounds are no longer in the journal.

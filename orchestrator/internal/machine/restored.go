@@ -88,8 +88,8 @@ func (s *Saga) CatchingUp() bool {
 	return s.restored != nil && !s.restored.accepted && !s.Final() && len(s.uncovered()) > 0
 }
 
-// mustReconcile reports whether the saga was restored from a backup and has to act on what its participants know. It must
-// be driven until it has.
+// mustReconcile reports whether the saga was restored from a backup and has to act on what its participants know. It
+// must be driven until it has.
 func (s *Saga) mustReconcile() bool {
 	return s.restored != nil && !s.restored.accepted && (s.restored.GetContradiction() != "" ||
 		s.restored.GetCompensated() && s.CompensationDecided == nil || s.CatchingUp())
@@ -167,8 +167,8 @@ func (m *Machine) suspendRestored(why string) {
 	suspended := &treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
 		Message: "the saga's store was restored from a backup: " + why +
-			"; compare the journal with what the participants know, then retry to let the saga continue as it is, without " +
-			"deadlines of that time" + alternative,
+			"; compare the journal with what the participants know, then retry to let the saga continue as it is, " +
+			"without deadlines of that time" + alternative,
 		Found: describeCommands(m.saga.uncovered()),
 	}
 	m.suspend(suspended)
@@ -271,7 +271,8 @@ func (m *Machine) checkCaughtUp() error {
 // undone returns a step that the journal has as done and that was compensated since the backup, or nil.
 func (s *Saga) undone() *Step {
 	for _, command := range s.uncovered() {
-		if step := s.byPath[command.GetStep()]; command.GetCompensation() && step.State == treatyv1.StepState_STEP_STATE_DONE {
+		if step := s.byPath[command.GetStep()]; command.GetCompensation() &&
+			step.State == treatyv1.StepState_STEP_STATE_DONE {
 			return step
 		}
 	}
