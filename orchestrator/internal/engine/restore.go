@@ -72,7 +72,8 @@ type restorer struct {
 func (r *restorer) comparer() *comparer {
 	return &comparer{
 		catalog: r.engine.config.Catalog, nameOf: r.engine.config.Participants.NameOf,
-		backup: r.restored.BackupTime, restore: r.restored.RestoreTime,
+		// Until now, events were refused.
+		backup: r.restored.BackupTime, restore: r.engine.config.now(),
 		participants: r.participants, untrusted: r.untrusted,
 	}
 }

@@ -268,6 +268,45 @@ func TestRestoreOfWaitingSaga(t *testing.T) {
 	}
 }
 
+// TestRestoreAfterTimeout restores a backup after the time of a wait for an event is over. The saga waits for a person.
+// The event counts if it is stored when the person lets the saga continue.
+func TestRestoreAfterTimeout(t *testing.T) {
+	for _, published := range []bool{true, false} {
+		t.Run(fmt.Sprint("published again: ", published), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+					_, err := identityv1saga.AwaitApplicantVerified(ctx, "applicants/ada", saga.Within(time.Hour))
+					return new(benchv1.RunDone), err
+				})
+				handle := w.start(1)
+				pass(time.Minute)
+				taken, backup := time.Now(), w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				// The subcommand restore ran before the time was over, and the orchestrator starts after it.
+				w.restore(backup, journal.Restored{BackupTime: taken, RestoreTime: time.Now()})
+				pass(2 * time.Hour)
+				w.open()
+				pass(time.Minute)
+				if got := w.get(handle.ID); got.GetState() != suspended {
+					t.Fatalf("it is %v", got)
+				}
+				want := compensated
+				if published {
+					w.publish(verified("applicants/ada"))
+					want = succeeded
+				}
+				if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{Action: machine.Retry}); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Minute)
+				if got := w.get(handle.ID); got.GetState() != want {
+					t.Errorf("it ended as %v, want %v", got.GetState(), want)
+				}
+			})
+		})
+	}
+}
+
 // TestRestoreWaits restores a backup while a participant doesn't answer. No saga is driven, and nothing can be started,
 // until it does.
 func TestRestoreWaits(t *testing.T) {
