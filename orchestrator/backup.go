@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -39,8 +41,16 @@ type RestoreParams struct {
 // The errors are those of the store (ErrStoreLocked, ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull),
 // and fs.ErrNotExist.
 func (o *Orchestrator) Restore(ctx context.Context, params RestoreParams) (since time.Time, err error) {
+	for _, service := range params.Trusted {
+		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
+			return since, fmt.Errorf("restoring the store %s: no participant is configured for the trusted service "+
+				"%s: "+
+				"correct its name, or restore with the settings with which the orchestrator serves", o.settings.store,
+				service)
+		}
+	}
 	restored, err := stores.Restore(ctx, o.settings.store, journal.RestoreParams{
-		Since: params.Since, Trusted: o.settings.participantNames(params.Trusted),
+		Name: o.settings.name, Since: params.Since, Trusted: o.settings.participantNames(params.Trusted),
 		EpochFromClock: params.EpochFromClock,
 	})
 	return restored.BackupTime, err
