@@ -113,8 +113,13 @@ func (g *guard) stream(
 			err = g.panicked(stream.Context(), info.FullMethod, p)
 		}
 	}()
-	if md, _ := metadata.FromIncomingContext(stream.Context()); hasCommandKey(md) {
+	// The metadata of a stream comes with its first frame, and its caller stays the same. So what is checked here holds
+	// for all its frames.
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	if hasCommandKey(md) || isParticipantService(info.FullMethod) {
 		if err := g.checkCaller(stream.Context(), info.FullMethod); err != nil {
+			// A call of a method that isn't served arrives here, too, and may be a command.
+			stream.SetTrailer(metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
 			return err
 		}
 	}
