@@ -52,7 +52,7 @@ func (g *gate) open(identity journal.Identity) {
 		g.stop(identity.Replaced)
 	case identity.EpochAhead:
 		g.stop("its epoch is more than a day ahead of this machine's clock, which participants don't believe: " +
-			"correct the clock, or use the subcommand restore with --epoch-from-clock")
+			"correct the clock, or use the subcommand restore with --epoch-from-clock and --since")
 	case identity.Restored != nil:
 		g.restoring.Store(true)
 		g.changed(ErrRestoring)
