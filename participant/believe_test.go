@@ -1,12 +1,14 @@
 package participant_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"database/sql"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +23,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -385,5 +388,25 @@ func TestBelieveBehindHTTP(t *testing.T) {
 			_ = connection.Close()
 			b.check(t, got, test.believed)
 		})
+	}
+}
+
+// TestWarnsOfCallers sends commands from many machines that aren't believed, each of them twice.
+func TestWarnsOfCallers(t *testing.T) {
+	for _, test := range []struct{ callers, want int }{{1, 1}, {3, 3}, {1000, 1000}, {1500, 1000}} {
+		var log bytes.Buffer
+		intercept := participant.UnaryServerInterceptor(slog.New(slog.NewTextHandler(&log, nil)))
+		for i := range 2 * test.callers {
+			from := &net.TCPAddr{IP: net.IPv4(192, 0, byte(i/2/256), byte(i/2%256)), Port: i}
+			ctx := metadata.NewIncomingContext(peer.NewContext(t.Context(), &peer.Peer{Addr: from}),
+				metadata.Pairs(participant.CommandIDKey, "sagas/s/steps/1"))
+			_, err := intercept(ctx, nil, &grpc.UnaryServerInfo{FullMethod: "/acme/Do"}, nil)
+			if status.Code(err) != codes.Unauthenticated {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Count(log.String(), "isn't believed"); got != test.want {
+			t.Errorf("%d callers: %d warnings, want %d", test.callers, got, test.want)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,7 +52,8 @@ type guard struct {
 	trust   Trust
 	accepts acceptingMethods
 	now     func() time.Time
-	warned  sync.Map // of callers that aren't believed
+	warned  sync.Map     // callers that aren't believed
+	callers atomic.Int32 // how many there are in warned
 }
 
 func newGuard(log *slog.Logger, trust []Trust) *guard {

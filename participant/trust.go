@@ -83,12 +83,24 @@ func (g *guard) checkCaller(ctx context.Context, method string) error {
 	if believed {
 		return nil
 	}
-	if _, warned := g.warned.LoadOrStore(who, true); !warned {
+	if g.warns(who) {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "a command of a caller that isn't believed was refused: if it is an "+
 			"orchestrator, configure its identity", slog.String("caller", who), slog.String("method", method))
 	}
 	return withReason(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED,
 		"the call has a command's metadata, but its caller isn't an orchestrator that this participant believes", nil)
+}
+
+// maxWarnings is how many callers that aren't believed are logged, so that strangers fill neither the log nor memory.
+const maxWarnings = 1000
+
+// warns returns whether a caller that isn't believed is logged: once each.
+func (g *guard) warns(who string) bool {
+	if g.callers.Load() >= maxWarnings {
+		return false
+	}
+	_, warned := g.warned.LoadOrStore(who, true)
+	return !warned && g.callers.Add(1) <= maxWarnings
 }
 
 // maxEpochAhead is how far an epoch may be ahead of the clock.
