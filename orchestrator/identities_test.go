@@ -156,8 +156,9 @@ func TestParticipantIdentities(t *testing.T) {
 }
 
 // until waits until a saga is as wanted.
-func until(ctx context.Context, t *testing.T, client treatyv1.SagaServiceClient, name string,
-	wanted func(*treatyv1.Saga) bool) {
+func until(
+	ctx context.Context, t *testing.T, client treatyv1.SagaServiceClient, name string, wanted func(*treatyv1.Saga) bool,
+) {
 	t.Helper()
 	for {
 		got, err := client.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: name})
