@@ -30,7 +30,8 @@ type RestoreParams struct {
 	// sent them a command since the backup waits for a person.
 	Trusted []string
 
-	// EpochFromClock sets the store's epoch back to the clock, after a clock that was far ahead was corrected.
+	// EpochFromClock sets the store's epoch back to the clock, after a clock that was far ahead was corrected. A store
+	// that wasn't made by Backup needs Since, too.
 	EpochFromClock bool
 }
 

@@ -60,7 +60,7 @@ func (g *gate) open(identity journal.Identity) {
 		g.cause.Store(&err)
 		g.logger.Error("this store drives no saga, since its epoch is more than a day ahead of this machine's clock, " +
 			"which participants don't believe: correct the clock and start again, or use the subcommand restore with " +
-			"--epoch-from-clock")
+			"--epoch-from-clock and --since")
 		g.changed(err)
 	case identity.Restored != nil:
 		g.restoring.Store(true)
