@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -71,12 +72,12 @@ func (g *guard) unary(
 	defer func() {
 		if p := recover(); p != nil {
 			reply, err = nil, g.panicked(ctx, info.FullMethod, p)
-			mark(ctx, wire.AnswerAttempt)
+			incoming.Mark(ctx, wire.AnswerAttempt)
 		}
 	}()
 	ctx, err = g.withCommand(ctx, info.FullMethod)
 	if err != nil {
-		mark(ctx, wire.AnswerAttempt)
+		incoming.Mark(ctx, wire.AnswerAttempt)
 		return nil, err
 	}
 	reply, err = handler(ctx, request)
@@ -87,22 +88,17 @@ func (g *guard) unary(
 	}
 	switch {
 	case err == nil && g.accepts.can(info.FullMethod):
-		mark(ctx, wire.AnswerDone)
+		incoming.Mark(ctx, wire.AnswerDone)
 	case err == nil:
 	case IsSettled(err):
-		mark(ctx, wire.AnswerSettled)
+		incoming.Mark(ctx, wire.AnswerSettled)
 	default:
-		mark(ctx, wire.AnswerAttempt)
+		incoming.Mark(ctx, wire.AnswerAttempt)
 	}
 	if err != nil {
 		return nil, g.public(ctx, info.FullMethod, err)
 	}
 	return reply, nil
-}
-
-// mark sets the trailer that says what the answer covers. Without it, the answer only leaves a doubt.
-func mark(ctx context.Context, answer string) {
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(wire.AnswerKey, answer))
 }
 
 func (g *guard) stream(
@@ -113,7 +109,7 @@ func (g *guard) stream(
 			err = g.panicked(stream.Context(), info.FullMethod, p)
 		}
 	}()
-	if md, _ := metadata.FromIncomingContext(stream.Context()); hasCommandKey(md) {
+	if md, _ := metadata.FromIncomingContext(stream.Context()); incoming.HasCommandKey(md) {
 		if err := g.checkCaller(stream.Context(), info.FullMethod); err != nil {
 			return err
 		}
@@ -128,18 +124,18 @@ func (g *guard) stream(
 // since a command must not be executed as an ordinary call either.
 func (g *guard) withCommand(ctx context.Context, method string) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	if !hasCommandKey(md) && !isParticipantService(method) {
+	if !incoming.HasCommandKey(md) && !incoming.IsParticipantService(method) {
 		return ctx, nil
 	}
 	if err := g.checkCaller(ctx, method); err != nil {
 		return ctx, err
 	}
-	if isParticipantService(method) {
+	if incoming.IsParticipantService(method) {
 		return ctx, nil
 	}
 	command, _, err := ParseMetadata(md)
 	if err != nil {
-		return ctx, invalidMetadata(err)
+		return ctx, incoming.InvalidMetadata(err)
 	}
 	if err := CheckEpoch(command.Epoch, g.now()); err != nil {
 		return ctx, err
