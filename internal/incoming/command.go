@@ -76,8 +76,8 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 		c.Saga = saga
 	}
 	if c.Saga != saga {
-		return Command{}, false, fmt.Errorf("metadata %s: want %q as in %s, got %.80q", wire.SagaKey, saga, wire.CommandIDKey,
-			c.Saga)
+		return Command{}, false, fmt.Errorf("metadata %s: want %q as in %s, got %.80q", wire.SagaKey, saga,
+			wire.CommandIDKey, c.Saga)
 	}
 	if c.Direction != wire.Action && c.Direction != wire.Compensation {
 		return Command{}, false, fmt.Errorf("metadata %s: want %q or %q, got %.80q",
@@ -86,7 +86,8 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 	if s := first(md, wire.AttemptKey); s != "" {
 		n, err := strconv.ParseUint(s, 10, 31)
 		if err != nil || n == 0 {
-			return Command{}, false, fmt.Errorf("metadata %s: want a decimal number from 1, got %.80q", wire.AttemptKey, s)
+			return Command{}, false, fmt.Errorf("metadata %s: want a decimal number from 1, got %.80q",
+				wire.AttemptKey, s)
 		}
 		c.Attempt = int(n)
 	}
@@ -94,7 +95,8 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 		// 63 bits fit into the integers of any database.
 		n, err := strconv.ParseUint(s, 10, 63)
 		if err != nil {
-			return Command{}, false, fmt.Errorf("metadata %s: want a decimal number below 2^63, got %.80q", wire.EpochKey, s)
+			return Command{}, false, fmt.Errorf("metadata %s: want a decimal number below 2^63, got %.80q",
+				wire.EpochKey, s)
 		}
 		c.Epoch = n
 	}
@@ -102,20 +104,21 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 		return Command{}, false, fmt.Errorf("metadata %s: is missing, but there is a %s", wire.EpochKey, wire.ScopeKey)
 	}
 	if c.Scope != "" && !wire.ValidScope(c.Scope) {
-		return Command{}, false, fmt.Errorf("metadata %s: want {name}/{shard} of at most %d bytes, got %.80q", wire.ScopeKey,
-			wire.MaxScope, c.Scope)
+		return Command{}, false, fmt.Errorf("metadata %s: want {name}/{shard} of at most %d bytes, got %.80q",
+			wire.ScopeKey, wire.MaxScope, c.Scope)
 	}
 	if s := first(md, wire.StartKey); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil || n < 0 {
-			return Command{}, false, fmt.Errorf("metadata %s: want decimal microseconds since 1970, got %.80q", wire.StartKey, s)
+			return Command{}, false, fmt.Errorf("metadata %s: want decimal microseconds since 1970, got %.80q",
+				wire.StartKey, s)
 		}
 		c.Start = time.UnixMicro(n).UTC()
 	}
 	c.RequestDigest = first(md, wire.RequestDigestKey)
 	if c.RequestDigest != "" && !isDigest(c.RequestDigest) {
-		return Command{}, false, fmt.Errorf("metadata %s: want %d hex digits in lower case, got %.80q", wire.RequestDigestKey,
-			wire.DigestLength, c.RequestDigest)
+		return Command{}, false, fmt.Errorf("metadata %s: want %d hex digits in lower case, got %.80q",
+			wire.RequestDigestKey, wire.DigestLength, c.RequestDigest)
 	}
 	return c, true, nil
 }

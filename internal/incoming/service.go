@@ -87,7 +87,8 @@ func callerOf(ctx context.Context) (Caller, metadata.MD, error) {
 		return Caller{}, md, InvalidMetadata(err)
 	}
 	if command.Scope == "" {
-		return Caller{}, md, status.Error(codes.InvalidArgument, "metadata "+wire.ScopeKey+": is missing; want {name}/{shard}")
+		return Caller{}, md, status.Error(codes.InvalidArgument,
+			"metadata "+wire.ScopeKey+": is missing; want {name}/{shard}")
 	}
 	return Caller{Scope: command.Scope, Epoch: command.Epoch}, md, CheckEpoch(command.Epoch, time.Now())
 }
@@ -106,8 +107,8 @@ func (s *participantService) Describe(
 	}
 	services := s.servicesServed()
 	response := &treatyv1.DescribeResponse{
-		ProtocolVersion: protocolVersion, Build: build(), Services: services, ContractsDigest: contractsDigest(services),
-		KeptMethods: s.keptMethods(), Heard: heard,
+		ProtocolVersion: protocolVersion, Build: build(),
+		Services: services, ContractsDigest: contractsDigest(services), KeptMethods: s.keptMethods(), Heard: heard,
 		Features: []treatyv1.ParticipantFeature{treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_ANSWER_MARKS},
 	}
 	if len(s.keepers) > 0 {
@@ -264,8 +265,9 @@ func (s *participantService) CloseCommand(
 	if len(keepers) == 0 {
 		return notKept(), nil
 	}
-	// Several inboxes keep a method only if its handler chooses between them, so the one that knows the command answers.
-	// Only the first that doesn't is told to refuse it from now on, and then the others, in the same order every time.
+	// Several inboxes keep a method only if its handler chooses between them, so the one that knows the command
+	// answers. Only the first that doesn't is told to refuse it from now on, and then the others, in the same order
+	// every time.
 	var best *treatyv1.CloseCommandResponse
 	for _, keeper := range keepers {
 		response, err := keeper.CloseCommand(ctx, caller, request)

@@ -24,7 +24,8 @@ func CheckEpoch(epoch uint64, now time.Time) error {
 		return nil
 	}
 	return Error(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD, fmt.Sprintf(
-		"the epoch %d is more than a day ahead of this participant's clock, %s: correct the clock of the two that is wrong",
+		"the epoch %d is more than a day ahead of this participant's clock, %s: correct the clock of the two that is "+
+			"wrong",
 		epoch, now.UTC().Format(time.RFC3339)), nil)
 }
 

@@ -54,6 +54,8 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"participants", participants},
 		{"oldest open", oldestOpen},
 		{"lost sagas", lostSagas},
+		{"children", children},
+		{"scopes", scopes},
 		{"closed", closed},
 		{"ended context", endedContext},
 		{"concurrent", concurrent},

@@ -2,10 +2,13 @@ package sqlite
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 // run runs a statement that returns no rows.
@@ -51,6 +54,13 @@ func bindData(stmt *sqlite3.Stmt, param int, data []byte) error {
 		return stmt.BindZeroBlob(param, 0)
 	}
 	return stmt.BindBlob(param, data)
+}
+
+func bindParent(stmt *sqlite3.Stmt, scope, saga int, parent journal.Parent) error {
+	if parent.Saga == "" {
+		return errors.Join(stmt.BindNull(scope), stmt.BindNull(saga))
+	}
+	return errors.Join(stmt.BindText(scope, parent.Scope), stmt.BindText(saga, parent.Saga))
 }
 
 func bindLabels(stmt *sqlite3.Stmt, param int, labels map[string]string) error {

@@ -1,0 +1,106 @@
+package journaltest
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+func children(f *fixture) {
+	child := func(id, scope, parent string, minute int) *journal.Row {
+		r := row(id, minute)
+		r.Parent = journal.Parent{Scope: scope, Saga: parent}
+		return r
+	}
+	changes := child("b", "x/0", "p1", 1)
+	rows := []*journal.Row{
+		child("a", "x/0", "p2", 2), changes, child("c", "x/0", "p1", 3), child("d", "y/0", "p1", 4),
+		child("e", "", "p1", 5), row("f", 6),
+	}
+	for _, r := range rows {
+		f.write(first(r))
+		f.holds(&journal.Journal{Row: *r, Turns: []journal.Turn{{Number: 1, Data: first(r).Data}}})
+	}
+	// A later row doesn't change the parent.
+	later := row("b", 1)
+	later.UpdateTime = minute(9)
+	f.write(next("b", 2, later))
+	for _, test := range []struct {
+		name   string
+		params journal.ChildrenParams
+		want   []string
+	}{
+		{"of a scope", journal.ChildrenParams{Scope: "x/0"}, []string{"b", "c", "e", "a"}},
+		{"of another scope", journal.ChildrenParams{Scope: "y/0"}, []string{"d", "e"}},
+		{"of an unknown scope", journal.ChildrenParams{Scope: "z/0"}, []string{"e"}},
+		{"of a saga", journal.ChildrenParams{Scope: "x/0", Parent: "p1"}, []string{"b", "c", "e"}},
+		{"of another saga", journal.ChildrenParams{Scope: "x/0", Parent: "p2"}, []string{"a"}},
+		{"of an unknown saga", journal.ChildrenParams{Scope: "x/0", Parent: "p3"}, []string{}},
+		{"since a time", journal.ChildrenParams{Scope: "x/0", Since: row("c", 3).UpdateTime}, []string{"b", "c", "e"}},
+		{"after a time", journal.ChildrenParams{Scope: "x/0", Since: minute(9).Add(time.Microsecond)}, []string{}},
+	} {
+		params := test.params
+		params.Limit = 10
+		all, err := f.Children(f.Context(), params)
+		if err != nil {
+			f.Errorf("%s: %v", test.name, err)
+		}
+		f.sameIDs(test.name, all, test.want...)
+		var paged []*journal.Row
+		for params.Limit = 1; ; params.After = paged[len(paged)-1] {
+			page, err := f.Children(f.Context(), params)
+			if err != nil {
+				f.Errorf("%s: %v", test.name, err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			paged = append(paged, page...)
+		}
+		f.sameIDs(test.name+", in pages", paged, test.want...)
+	}
+	if got, err := f.Get(f.Context(), "b"); err != nil || got.Parent != changes.Parent {
+		f.Errorf("the parent is %+v, %v; want %+v", got, err, changes.Parent)
+	}
+	_, err := f.Children(f.Context(), journal.ChildrenParams{})
+	f.failsWith("a page of no size", err, journal.ErrInvalid)
+	for _, parent := range []journal.Parent{{Scope: "x/0"}, {Scope: "x\xff", Saga: "p"}, {Saga: "p\xff"}} {
+		bad := row("bad", 1)
+		bad.Parent = parent
+		f.failsWith("an invalid parent", f.Append(f.Context(), []*journal.Entry{first(bad)}), journal.ErrInvalid)
+	}
+}
+
+func scopes(f *fixture) {
+	horizon := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	known := journal.HeardScope{Scope: "x/0", Epoch: 7, Position: 3, StoreID: "s", Horizon: horizon}
+	for _, step := range []struct {
+		name               string
+		told, before, then journal.HeardScope
+	}{
+		{"the first", known, journal.HeardScope{}, known},
+		{"an epoch alone", journal.HeardScope{Scope: "x/0", Epoch: 7}, known, known},
+		{"an older one", journal.HeardScope{Scope: "x/0", Epoch: 6, Position: 9, StoreID: "t"}, known, known},
+		{
+			"a later one", journal.HeardScope{Scope: "x/0", Epoch: 8, Position: 2, StoreID: "t"}, known,
+			journal.HeardScope{Scope: "x/0", Epoch: 8, Position: 3, StoreID: "t", Horizon: horizon},
+		},
+	} {
+		if before, err := f.Hear(f.Context(), step.told); err != nil || before != step.before {
+			f.Errorf("%s: before it was %+v, %v; want %+v", step.name, before, err, step.before)
+		}
+		f.reopen()
+		then, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1})
+		if err != nil || !reflect.DeepEqual(then, step.then) {
+			f.Errorf("%s: then it is %+v, %v; want %+v", step.name, then, err, step.then)
+		}
+	}
+	if other, err := f.Hear(f.Context(), journal.HeardScope{Scope: "y/0", Epoch: 1}); err != nil || other.Scope != "" {
+		f.Errorf("another scope is known as %+v, %v", other, err)
+	}
+	for _, told := range []journal.HeardScope{{Epoch: 1}, {Scope: "x\xff", Epoch: 1}, {Scope: "x/0", Epoch: 1 << 63}} {
+		_, err := f.Hear(f.Context(), told)
+		f.failsWith("an invalid scope", err, journal.ErrInvalid)
+	}
+}
