@@ -850,8 +850,8 @@ type Parent struct {
 	Kind CommandKind `protobuf:"varint,2,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
 	// Whether the parent runs at this orchestrator, which then notifies it when the child ends.
 	Local bool `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
-	// The scope of the parent's orchestrator, "{name}/{shard}". Empty if the parent is local, or its orchestrator is of an
-	// earlier version.
+	// The scope of the parent's orchestrator, "{name}/{shard}". Empty if the parent is local, or its orchestrator is of
+	// an earlier version.
 	Scope string `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
 	// The digest of the request that the command carried, in hex. Empty if it carried none.
 	RequestDigest string `protobuf:"bytes,5,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
