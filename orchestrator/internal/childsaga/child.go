@@ -29,6 +29,15 @@ func StartParams(
 	}, nil
 }
 
+// CloseParams returns which child a command would have started that its parent closes. Its request isn't known.
+func CloseParams(definition *contract.SagaDefinition, parent *treatyv1.Parent) engine.StartParams {
+	parent.Closed = true
+	return engine.StartParams{
+		Definition: definition.Definition, SagaID: engine.ChildID(definition.Definition, parent.GetCommandId()),
+		Parent: parent,
+	}
+}
+
 // Refusal returns the status of a child that was compensated, as its parent receives it. Everything that the child did
 // is compensated, so its code must mean "refused": a status with another code becomes the detail of one that means
 // that.

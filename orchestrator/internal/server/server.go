@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -99,6 +100,7 @@ type Server struct {
 	services []string
 
 	consumers consumers
+	scopes    scopes
 	held      atomic.Int64 // the calls of parents that wait for their children
 
 	stopping chan struct{} // closed when draining begins
@@ -122,11 +124,13 @@ func New(config Config) (*Server, error) {
 		telemetry:   config.Telemetry,
 		logger:      config.Logger,
 		health:      health.NewServer(),
+		scopes:      scopes{store: config.Store, logger: config.Logger},
 		stopping:    make(chan struct{}),
 		idle:        make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
+		s.scopes.logger = s.logger
 	}
 	s.grpc = grpc.NewServer(s.options(config)...)
 	for _, service := range services {
@@ -137,6 +141,7 @@ func New(config Config) (*Server, error) {
 	}
 	treatyv1.RegisterSagaServiceServer(s.grpc, s)
 	treatyv1.RegisterEventServiceServer(s.grpc, s)
+	incoming.RegisterParticipantService(s.grpc, s.Services, childKeeper{s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
@@ -159,6 +164,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.UnaryInterceptor(s.interceptUnary),
 		grpc.StreamInterceptor(s.interceptStream),
+		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
