@@ -73,12 +73,13 @@ func parentCommandOf(ctx context.Context) (*parentCommand, error) {
 		return nil, nil
 	}
 	if _, _, ok := parseCommandID(command.ID); err == nil && !ok {
-		err = fmt.Errorf("metadata %s: %q isn't a command id: want one, sagas/ID/steps/STEP, or none when the call isn't "+
-			"made for a step of a saga", wire.CommandIDKey, untrusted.Shorten(command.ID))
+		err = fmt.Errorf("metadata %s: %q isn't a command id: want one, sagas/ID/steps/STEP, or none when the call "+
+			"isn't made for a step of a saga", wire.CommandIDKey, untrusted.Shorten(command.ID))
 	}
 	if err != nil {
 		return nil, &apiError{
-			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID, message: err.Error(),
+			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID,
+			message: err.Error(),
 		}
 	}
 	direction := engine.Action
@@ -165,7 +166,8 @@ func forParent(err error) error {
 	if errors.Is(err, engine.ErrPurged) || errors.Is(err, journal.ErrNotFound) {
 		return &apiError{
 			code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_PURGED,
-			message: "it is no longer known what became of the command: the saga that it started has ended and was purged",
+			message: "it is no longer known what became of the command: the saga that it started has ended and was " +
+				"purged",
 		}
 	}
 	return err

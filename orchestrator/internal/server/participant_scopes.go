@@ -22,8 +22,8 @@ type scopes struct {
 	store  ChildStore
 	logger *slog.Logger
 
-	// mu is held for reading while a child is started or compensated under an epoch, and for writing while a higher epoch
-	// is heard. So nothing happens under an epoch once a higher one was answered.
+	// mu is held for reading while a child is started or compensated under an epoch, and for writing while a higher
+	// epoch is heard. So nothing happens under an epoch once a higher one was answered.
 	mu     sync.RWMutex
 	epochs map[string]uint64 // the highest of each scope, as far as this process knows; they are stored
 }
@@ -76,8 +76,8 @@ func (s *scopes) tell(ctx context.Context, told journal.HeardScope) (before jour
 	}
 	s.epochs[told.Scope] = max(before.Epoch, told.Epoch)
 	if before.StoreID != "" && told.StoreID != "" && before.StoreID != told.StoreID {
-		s.logger.ErrorContext(ctx, "two orchestrators with different stores have the same name: give each a name of its own",
-			"scope", told.Scope, "store", told.StoreID, "other", before.StoreID)
+		s.logger.ErrorContext(ctx, "two orchestrators with different stores have the same name: give each a name of "+
+			"its own", "scope", told.Scope, "store", told.StoreID, "other", before.StoreID)
 	}
 	return before, checkStale(incoming.Caller{Scope: told.Scope, Epoch: told.Epoch}, before.Epoch)
 }
@@ -89,8 +89,8 @@ func checkStale(caller incoming.Caller, known uint64) error {
 	}
 	return &apiError{
 		code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH,
-		message: fmt.Sprintf("a call of %s was sent under epoch %d, which epoch %d has replaced", caller.Scope, caller.Epoch,
-			known),
+		message: fmt.Sprintf("a call of %s was sent under epoch %d, which epoch %d has replaced", caller.Scope,
+			caller.Epoch, known),
 		metadata: map[string]string{wire.ErrorEpoch: strconv.FormatUint(known, 10)},
 	}
 }
