@@ -96,8 +96,8 @@ func (c *Catalog) addMethod(m protoreflect.MethodDescriptor) error {
 	if saga != nil {
 		if command != nil {
 			command.OfSaga = true
-			if command.Compensation != nil {
-				command.Compensation.OfSaga = true
+			if compensation := command.Compensation; compensation != nil {
+				compensation.OfSaga, c.compensations[compensation.Method].OfSaga = true, true
 			}
 		}
 		if saga.Compensation != nil {

@@ -319,7 +319,9 @@ func TestUndoingAChildFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
-			a.engine.compensateChild = func(context.Context, engine.StartParams) (bool, error) { return false, test.err }
+			a.engine.compensateChild = func(context.Context, engine.StartParams) (bool, error) {
+				return false, test.err
+			}
 			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"),
 				&identityv1.UndoVerifyApplicantRequest{})
 			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)

@@ -93,9 +93,10 @@ func (r *relatives) succeed() {
 
 // undo sends the compensation until it is done.
 func (r *relatives) undo(digest string) error {
+	client, ctx := identityv1.NewIdentitySagasClient(r.conn), sentBy(r.ctx(), wire.Compensation, digest)
 	for {
 		var trailer metadata.MD
-		_, err := identityv1.NewIdentitySagasClient(r.conn).UndoVerifyApplicant(sentBy(r.ctx(), wire.Compensation, digest),
+		_, err := client.UndoVerifyApplicant(ctx,
 			&identityv1.UndoVerifyApplicantRequest{Action: r.request}, grpc.Trailer(&trailer))
 		if status.Code(err) == codes.Unavailable {
 			continue // a parent sends the command again
@@ -154,7 +155,8 @@ func (r *relatives) list(request *treatyv1.ListCommandsRequest) []string {
 func (r *relatives) close(digest string) (*treatyv1.CloseCommandResponse, error) {
 	return treatyv1.NewParticipantServiceClient(r.conn).CloseCommand(askingAs(r.ctx(), parentScope, parentEpoch),
 		&treatyv1.CloseCommandRequest{
-			CommandId: parentStep, Method: verifyApplicant, RequestDigest: digest, SagaStart: timestamppb.New(parentStart),
+			CommandId: parentStep, Method: verifyApplicant, RequestDigest: digest,
+			SagaStart: timestamppb.New(parentStart),
 		})
 }
 

@@ -82,7 +82,8 @@ func TestAnswersToAParentAreMarked(t *testing.T) {
 			err := a.conn.Invoke(ctx, "/"+test.method, raw(""), new(identityv1.ApplicantConfirmed),
 				grpc.ForceCodec(rawCodec{}), grpc.Trailer(&trailer))
 			if status.Code(err) != test.code || strings.Join(trailer.Get(wire.AnswerKey), " ") != test.mark {
-				t.Errorf("got %v with the marks %q, want %v and %q", err, trailer.Get(wire.AnswerKey), test.code, test.mark)
+				t.Errorf("got %v with the marks %q, want %v and %q", err, trailer.Get(wire.AnswerKey), test.code,
+					test.mark)
 			}
 		})
 	}
@@ -101,7 +102,8 @@ func TestScopesFence(t *testing.T) {
 	command := func(method, direction string, request raw) func(*testServer, context.Context) error {
 		return func(a *testServer, ctx context.Context) error {
 			ctx = metadata.AppendToOutgoingContext(ctx, wire.CommandIDKey, parentStep, wire.DirectionKey, direction)
-			return a.conn.Invoke(ctx, "/"+method, request, new(identityv1.ApplicantConfirmed), grpc.ForceCodec(rawCodec{}))
+			return a.conn.Invoke(ctx, "/"+method, request, new(identityv1.ApplicantConfirmed),
+				grpc.ForceCodec(rawCodec{}))
 		}
 	}
 	calls := map[string]func(a *testServer, ctx context.Context) error{
@@ -219,7 +221,8 @@ func TestOrchestratorDescribesItself(t *testing.T) {
 			KeptMethods: []string{verifyApplicant},
 			Heard:       heard,
 			ReceivedKeys: []string{
-				wire.CommandIDKey, wire.DirectionKey, wire.EpochKey, wire.RequestDigestKey, wire.ScopeKey, wire.StartKey,
+				wire.CommandIDKey, wire.DirectionKey, wire.EpochKey, wire.RequestDigestKey, wire.ScopeKey,
+				wire.StartKey,
 			},
 		}
 		if diff := cmp.Diff(want, got, protocmp.Transform(),
@@ -261,7 +264,8 @@ func TestQuestionsThatMakeNoSense(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	response, err := client.CloseCommand(ctx, &treatyv1.CloseCommandRequest{CommandId: parentStep, Method: changeAddress})
+	response, err := client.CloseCommand(ctx,
+		&treatyv1.CloseCommandRequest{CommandId: parentStep, Method: changeAddress})
 	if err != nil || response.GetNotKept() == nil {
 		t.Errorf("closing a command of a saga that isn't a step: %v, %v", response, err)
 	}
