@@ -61,6 +61,7 @@ func (r *running) conditionChanged(condition error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.condition = condition
+	r.telemetry.Driving(condition == nil)
 	r.setHealth()
 }
 

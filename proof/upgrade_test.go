@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -114,11 +115,17 @@ func TestUpgradeGate(t *testing.T) {
 // publish publishes the event that an applicant is verified.
 func publish(ctx context.Context, t *testing.T, acme *company.Company, applicant string) {
 	t.Helper()
+	publishTo(ctx, t, acme.Conn(company.Orchestrator), applicant)
+}
+
+// publishTo is publish at one of several orchestrators.
+func publishTo(ctx context.Context, t *testing.T, orchestrator *grpc.ClientConn, applicant string) {
+	t.Helper()
 	data, err := anypb.New(&identityv1.ApplicantVerified{Applicant: applicant, RegisterReference: "by hand"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := treatyv1.NewEventServiceClient(acme.Conn(company.Orchestrator)).PublishEvents(ctx,
+	if _, err := treatyv1.NewEventServiceClient(orchestrator).PublishEvents(ctx,
 		&treatyv1.PublishEventsRequest{
 			Events: []*treatyv1.PublishedEvent{{Id: applicant, Source: "proof", Data: data}},
 		}); err != nil {

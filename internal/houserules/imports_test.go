@@ -266,8 +266,9 @@ var rules = append(participantRules(), []rule{
 		name:   "test support",
 		why:    "packages for tests, and package testing, stay out of programs",
 		from:   []string{"..."},
-		except: []string{"internal/testkit", "*test", "*/*test", "*/*/*test", "*/*/*/*test"},
-		deny:   []string{"internal/testkit", "*test", "*/*test", "*/*/*test", "*/*/*/*test", "testing/..."},
+		except: []string{"internal/testkit", "internal/hostile", "*test", "*/*test", "*/*/*test", "*/*/*/*test"},
+		deny: []string{"internal/testkit", "internal/hostile", "*test", "*/*test", "*/*/*test", "*/*/*/*test",
+			"testing/..."},
 	},
 }...)
 

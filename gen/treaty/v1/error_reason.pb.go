@@ -122,7 +122,8 @@ const (
 	// ABORTED. A participant's answer: the call was sent under an epoch that a later one has replaced. Nothing was done.
 	ErrorReason_ERROR_REASON_STALE_EPOCH ErrorReason = 40
 	// UNAUTHENTICATED. A participant's answer: the call's epoch is more than a day ahead of the participant's clock.
-	// Nothing was done.
+	// Nothing was done. An orchestrator whose own epoch is that far ahead of its clock answers UNAVAILABLE: it drives no
+	// saga.
 	ErrorReason_ERROR_REASON_EPOCH_AHEAD ErrorReason = 41
 	// FAILED_PRECONDITION. A participant's answer: the action's compensation arrived before it, or has undone it.
 	ErrorReason_ERROR_REASON_COMPENSATED_BEFORE ErrorReason = 42

@@ -39,7 +39,7 @@ func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.
 	case mark == wire.AnswerSettled:
 		answer.Outcome, answer.Evidence = treatyv1.Outcome_OUTCOME_REFUSED, engine.Settled
 	case mark == wire.AnswerAttempt || mark == "" && p.isPlain():
-		p.believe(&answer, st)
+		p.believe(&answer, st, mark)
 	default:
 		p.doubt(&answer, st)
 	}
@@ -53,8 +53,9 @@ func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.
 	return answer
 }
 
-// believe completes an answer that is the participant's word about this attempt.
-func (p *participant) believe(answer *engine.Answer, st *status.Status) {
+// believe completes an answer that is the participant's word about this attempt. A mark says more than a declaration,
+// which may be older than the participant.
+func (p *participant) believe(answer *engine.Answer, st *status.Status, mark string) {
 	switch reason, more := reasonOf(st); reason {
 	case treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH:
 		answer.Evidence = engine.AttemptNotRun
@@ -77,7 +78,7 @@ func (p *participant) believe(answer *engine.Answer, st *status.Status) {
 	case treatyv1.Outcome_OUTCOME_UNKNOWN:
 	case treatyv1.Outcome_OUTCOME_REFUSED:
 		answer.Evidence = engine.AttemptNotRun
-		if p.answers == AnswersSettled {
+		if mark == "" && p.answers == AnswersSettled {
 			answer.Evidence = engine.Settled
 		}
 	default:

@@ -55,7 +55,7 @@ func (q *inquiry) halt(p *participant, st *status.Status) engine.Halt {
 		return engine.NoHalt
 	}
 	var answer engine.Answer
-	p.believe(&answer, st)
+	p.believe(&answer, st, q.mark())
 	return answer.Halt
 }
 

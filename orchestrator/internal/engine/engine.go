@@ -21,7 +21,7 @@ type Config struct {
 	// Participants are asked what they know when the store was restored from a backup. It is needed only then.
 	Participants Participants
 
-	// Changed is called with nil when sagas begin to be driven, and with ErrReplaced or ErrRestoring when they aren't
+	// Changed is called with nil when sagas begin to be driven, and with the error of Condition when they aren't
 	// driven any more or not yet. It must not block. Default: it isn't called.
 	Changed func(condition error)
 

@@ -14,6 +14,10 @@ import (
 // Nothing was recorded. An operator has to find out which of the two is right.
 var ErrReplaced = errors.New("another store has taken over")
 
+// ErrEpochAhead says that the store's epoch is more than a day ahead of the clock, which participants don't believe, so
+// that no saga is driven. Nothing was recorded.
+var ErrEpochAhead = errors.New("the store's epoch is more than a day ahead of this machine's clock")
+
 // ErrRestoring says that the store was restored from a backup, and that the participants haven't said yet what they
 // know. Nothing was recorded.
 var ErrRestoring = errors.New("the store was restored from a backup, and waits for its participants")
@@ -28,16 +32,16 @@ type gate struct {
 	changed func(condition error)
 
 	restoring atomic.Bool
-	cause     atomic.Pointer[string] // why the store was replaced, or nil
+	cause     atomic.Pointer[error] // why no saga will be driven: ErrReplaced or ErrEpochAhead; or nil
 }
 
 // closed returns whether no saga may be driven.
 func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() }
 
-// err returns why no saga may be driven: ErrReplaced or ErrRestoring. It returns nil if the gate is open.
+// err returns why no saga may be driven: ErrReplaced, ErrEpochAhead or ErrRestoring. It returns nil if the gate is open.
 func (g *gate) err() error {
 	if cause := g.cause.Load(); cause != nil {
-		return fmt.Errorf("%w: %s", ErrReplaced, *cause)
+		return *cause
 	}
 	if g.restoring.Load() {
 		return ErrRestoring
@@ -51,8 +55,12 @@ func (g *gate) open(identity journal.Identity) {
 	case identity.Replaced != "":
 		g.stop(identity.Replaced)
 	case identity.EpochAhead:
-		g.stop("its epoch is more than a day ahead of this machine's clock, which participants don't believe: " +
-			"correct the clock, or use the subcommand restore with --epoch-from-clock")
+		err := ErrEpochAhead
+		g.cause.Store(&err)
+		g.logger.Error("this store drives no saga, since its epoch is more than a day ahead of this machine's clock, which " +
+			"participants don't believe: correct the clock and start again, or use the subcommand restore with " +
+			"--epoch-from-clock")
+		g.changed(err)
 	case identity.Restored != nil:
 		g.restoring.Store(true)
 		g.changed(ErrRestoring)
@@ -69,12 +77,13 @@ func (g *gate) restored() {
 
 // stop closes the gate for good, without remembering it: the cause is found again at the next start.
 func (g *gate) stop(cause string) bool {
-	if !g.cause.CompareAndSwap(nil, &cause) {
+	err := fmt.Errorf("%w: %s", ErrReplaced, cause)
+	if !g.cause.CompareAndSwap(nil, &err) {
 		return false
 	}
 	g.logger.Error("this store was replaced, so it drives no saga any more: if it is the right one, stop the other "+
 		"orchestrator and use the subcommand restore on this store; if not, remove it", "cause", cause)
-	g.changed(g.err())
+	g.changed(err)
 	return true
 }
 
@@ -101,5 +110,5 @@ func (g *gate) replaced(cause string) {
 // after a restart. It may be called more than once; the first cause stays.
 func (e *Engine) Replaced(cause string) { e.gate.replaced(cause) }
 
-// Condition returns ErrReplaced or ErrRestoring while no saga is driven, and nil otherwise.
+// Condition returns ErrReplaced, ErrEpochAhead or ErrRestoring while no saga is driven, and nil otherwise.
 func (e *Engine) Condition() error { return e.gate.err() }

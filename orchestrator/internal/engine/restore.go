@@ -207,7 +207,8 @@ func (e *Engine) exists(ctx context.Context, id string) (bool, error) {
 // reconcileSagas records in each open saga's journal what the participants know.
 func (r *restorer) reconcileSagas(ctx context.Context) error {
 	for after := ""; ; {
-		page, err := r.engine.config.Store.Open(ctx, journal.OpenParams{After: after, Limit: recoverPage})
+		page, err := r.engine.config.Store.Open(ctx,
+			journal.OpenParams{After: after, Limit: recoverPage, Which: journal.Unended})
 		if err != nil {
 			return fmt.Errorf("reading open sagas: %w", err)
 		}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
@@ -218,6 +219,47 @@ func TestRestore(t *testing.T) {
 				w.store = w.store.(*journaltest.Memory).Reopen()
 				if w.store.Identity().Restored != nil {
 					t.Error("the store still has to be compared with its participants")
+				}
+			})
+		})
+	}
+}
+
+// TestRestoreOfWaitingSaga restores a backup with a saga that only waits for an event, so that it isn't in memory.
+func TestRestoreOfWaitingSaga(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		known func(k *keeper, id string)
+		state treatyv1.SagaState
+	}{
+		{"nothing happened since", func(k *keeper, id string) { k.knows(id, action, executed, "1") },
+			treatyv1.SagaState_SAGA_STATE_RUNNING},
+		{"it was compensated", func(k *keeper, id string) {
+			k.knows(id, action, executed, "1")
+			k.knows(id, undo, executed, "undo 1")
+		}, compensated},
+		{"it went on", func(k *keeper, id string) { k.knows(id, action, executed, "1", "3") }, suspended},
+		{"the participant lost step 1", func(*keeper, string) {}, suspended},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+					if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, new(benchv1.WorkRequest), new(benchv1.WorkDone)); err != nil {
+						return nil, err
+					}
+					_, err := identityv1saga.AwaitApplicantVerified(ctx, "applicants/ada")
+					return new(benchv1.RunDone), err
+				})
+				handle := w.start(1)
+				pass(time.Minute)
+				backup := w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+				test.known(k, handle.ID)
+				w.open()
+				pass(time.Minute)
+				if got := w.get(handle.ID); got.GetState() != test.state {
+					t.Errorf("got %v: %v", got.GetState(), got.GetSuspension())
 				}
 			})
 		})

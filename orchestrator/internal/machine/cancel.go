@@ -97,11 +97,11 @@ func (m *Machine) refuseWithdrawn(why string) {
 // compensateForDeadline compensates a saga whose deadline passed.
 func (m *Machine) compensateForDeadline() {
 	if m.saga.lostInWindow(m.saga.deadline()) {
-		m.suspendRestored("", "its deadline fell into the time that was lost")
+		m.suspendRestored("its deadline fell into the time that was lost")
 		return
 	}
 	if m.saga.parentMayHaveReply() {
-		m.suspendRestored("", "its deadline passed, but its parent at another orchestrator may have received its reply")
+		m.suspendRestored("its deadline passed, but its parent at another orchestrator may have received its reply")
 		return
 	}
 	m.startCompensation(&treatyv1.CompensationDecided{

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // commandEnded records the outcome of a command.
@@ -56,9 +57,13 @@ func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
 	decisive := kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT || kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
 	switch {
 	case in.Outcome == OtherRequest:
-		return otherRequest(suspended, "step "+in.Step, method, in.Other)
+		otherRequest(suspended, step, "step "+in.Step, method, in.Other)
+		suspended.Message += "mark the step done or refused, or take over what the participant has"
+		return suspended
 	case in.Outcome == Purged:
-		return purged(suspended, "step "+in.Step, method)
+		purged(suspended, "step "+in.Step, method)
+		suspended.Message += "mark the step done or refused"
+		return suspended
 	case !decisive:
 		return nil
 	case in.Outcome == Accepted:
@@ -83,27 +88,29 @@ func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
 	return suspended
 }
 
-// otherRequest completes the suspension of a saga one of whose command ids a participant knows with another request.
-func otherRequest(
-	suspended *treatyv1.SagaSuspended, what, method string, other *OtherCommand,
-) *treatyv1.SagaSuspended {
+// otherRequest completes the suspension of a saga one of whose command ids a participant knows with another request. The
+// caller completes the message with the decisions that fit.
+func otherRequest(suspended *treatyv1.SagaSuspended, step *Step, what, method string, other *OtherCommand) {
 	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST
 	suspended.Message = fmt.Sprintf("the participant of %s (%s) knows another request under its command id, and has not "+
-		"executed this one; find out which is right, then mark the step done or refused, or take over what the "+
-		"participant has", what, method)
-	suspended.Expected = method
+		"executed this one; find out which is right, then ", what, method)
+	// A command names the request of its action, also when it compensates that.
+	digest := step.Digest
+	if digest == "" {
+		digest = wire.RequestDigest(step.Scheduled.GetMethod(), step.Scheduled.GetRequest())
+	}
+	suspended.Expected = method + " " + digest
 	if other != nil {
 		suspended.Found = strings.TrimSpace(other.Method + " " + other.Digest)
 	}
-	return suspended
 }
 
-// purged completes the suspension of a saga of whose command a participant no longer knows what became.
-func purged(suspended *treatyv1.SagaSuspended, what, method string) *treatyv1.SagaSuspended {
+// purged completes the suspension of a saga of whose command a participant no longer knows what became. The caller
+// completes the message with the decisions that fit.
+func purged(suspended *treatyv1.SagaSuspended, what, method string) {
 	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED
 	suspended.Message = fmt.Sprintf("the participant of %s (%s) no longer knows what became of it, since the saga "+
-		"started too long ago; find out, then mark the step done or refused", what, method)
-	return suspended
+		"started too long ago; find out, then ", what, method)
 }
 
 // compensationEnded records the outcome of a compensation.
@@ -131,9 +138,11 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 		what := "the compensation of step " + in.Step
 		switch in.Outcome {
 		case OtherRequest:
-			otherRequest(suspended, what, method, in.Other)
+			otherRequest(suspended, step, what, method, in.Other)
+			suspended.Message += "retry, retry with an edited request, or mark it done"
 		case Purged:
 			purged(suspended, what, method)
+			suspended.Message += "mark it done"
 		case Unknown, Accepted:
 			suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED
 			suspended.Message = fmt.Sprintf("gave up on compensating step %s (%s) after the time in its contract; "+

@@ -116,7 +116,7 @@ func (m *Machine) expireNextScope() bool {
 			continue
 		}
 		if m.saga.lostInWindow(due) {
-			m.suspendRestored("", fmt.Sprintf("the deadline of the scope at position %s fell into the time that was lost",
+			m.suspendRestored(fmt.Sprintf("the deadline of the scope at position %s fell into the time that was lost",
 				s.path))
 			return true
 		}
@@ -147,7 +147,7 @@ func (m *Machine) endNextDueWait() bool {
 	for _, wait := range m.saga.Waits {
 		if due := wait.Scheduled.GetDue(); due != nil && !due.AsTime().After(m.now) {
 			if len(wait.Scheduled.GetEvents()) > 0 && m.saga.lostInWindow(due.AsTime()) {
-				m.suspendRestored("", fmt.Sprintf("the timeout of wait %s fell into the time that was lost, and its event "+
+				m.suspendRestored(fmt.Sprintf("the timeout of wait %s fell into the time that was lost, and its event "+
 					"may have been lost, too", wait.Scheduled.GetWait()))
 				return true
 			}
@@ -252,7 +252,7 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 		return
 	}
 	if m.saga.parentMayHaveReply() {
-		m.suspendRestored("", "it fails now, but its parent at another orchestrator may have received its reply: "+
+		m.suspendRestored("it fails now, but its parent at another orchestrator may have received its reply: "+
 			failure.GetMessage())
 		return
 	}

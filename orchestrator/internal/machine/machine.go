@@ -298,7 +298,7 @@ func earliest(a, b time.Time) time.Time {
 // Waiting reports whether the saga only waits for timers and events, so that it can be evicted.
 func (m *Machine) Waiting() bool {
 	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || len(m.saga.Waits) == 0 || m.program == nil ||
-		len(m.program.ready) > 0 {
+		len(m.program.ready) > 0 || m.saga.mustReconcile() {
 		return false
 	}
 	for _, step := range m.saga.Steps {

@@ -88,6 +88,13 @@ func (s *Saga) CatchingUp() bool {
 	return s.restored != nil && !s.restored.accepted && !s.Final() && len(s.uncovered()) > 0
 }
 
+// mustReconcile reports whether the saga was restored from a backup and has to act on what its participants know. It must
+// be driven until it has.
+func (s *Saga) mustReconcile() bool {
+	return s.restored != nil && !s.restored.accepted && (s.restored.GetContradiction() != "" ||
+		s.restored.GetCompensated() && s.CompensationDecided == nil || s.CatchingUp())
+}
+
 // KnownToParticipant reports whether a participant has answered a command of a restored saga whose answer the journal
 // doesn't hold. Such a command is never given up, and may have been executed.
 func (s *Saga) KnownToParticipant(step string, direction Direction) bool {
@@ -134,7 +141,7 @@ func (m *Machine) reconcile() bool {
 	case restored == nil || restored.accepted:
 		return true
 	case restored.GetContradiction() != "":
-		m.suspendRestored("", restored.GetContradiction())
+		m.suspendRestored(restored.GetContradiction())
 		return false
 	case restored.GetCompensated() && m.saga.CompensationDecided == nil:
 		m.compensateAsBefore()
@@ -160,13 +167,13 @@ func (m *Machine) compensateAsBefore() {
 	})
 }
 
-func (m *Machine) suspendRestored(step, why string) {
+func (m *Machine) suspendRestored(why string) {
 	alternative := m.orCancel()
 	if m.checkCaughtUp() != nil {
 		alternative = "; then undo by hand what only the participants know"
 	}
 	suspended := &treatyv1.SagaSuspended{
-		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED, Step: step,
+		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
 		Message: "the saga's store was restored from a backup: " + why +
 			"; compare the journal with what the participants know, then retry to let the saga continue as it is, without " +
 			"deadlines of that time" + alternative,
@@ -249,7 +256,7 @@ func (m *Machine) stalled() {
 		why = "the saga would now send a command that no participant has received, instead of those that they have " +
 			"answered"
 	}
-	m.suspendRestored("", why)
+	m.suspendRestored(why)
 }
 
 // checkCaughtUp returns an error if a restored saga must not be compensated yet: what its participants know must be in

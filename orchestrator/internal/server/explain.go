@@ -57,6 +57,11 @@ var causes = []cause{
 			"call the other orchestrator",
 	},
 	{
+		is: engine.ErrEpochAhead, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD,
+		advice: "this orchestrator drives no saga until an operator has corrected the clock, or has restored the store " +
+			"with --epoch-from-clock",
+	},
+	{
 		is: engine.ErrRestoring, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING,
 		message: "the store was restored from a backup, and its participants haven't said yet what they know; " +
 			"repeat the call, with the same request id or name, once they have",

@@ -129,6 +129,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			fmt.Errorf("%w: a later epoch", engine.ErrReplaced),
 			failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED},
 		},
+		{engine.ErrEpochAhead, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD}},
 		{engine.ErrRestoring, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING}},
 		{engine.ErrLost, failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST}},
 		{
@@ -197,6 +198,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			fmt.Errorf("%w: a later epoch", engine.ErrReplaced),
 			[]string{"a later epoch", "which of the two stores is right"},
 		},
+		{engine.ErrEpochAhead, []string{"corrected the clock", "--epoch-from-clock"}},
 		{engine.ErrRestoring, []string{"restored from a backup", "repeat the call"}},
 		{fmt.Errorf("%w: sagas/a1", engine.ErrLost), []string{"sagas/a1", "same request id", "undo its effects"}},
 		{fmt.Errorf("%w: step 2: no route", engine.ErrNotAsked), []string{"step 2: no route", "nothing was recorded"}},

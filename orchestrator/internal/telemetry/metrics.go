@@ -24,7 +24,7 @@ type metrics struct {
 
 	commitGroupSize metric.Int64Histogram
 
-	breakerOpen metric.Int64Gauge
+	breakerOpen, driving metric.Int64Gauge
 
 	// sets caches attribute sets. There are a few for each method and definition.
 	mu   sync.RWMutex
@@ -48,7 +48,7 @@ var (
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{meter: meter, sets: map[setKey]metric.MeasurementOption{}}
-	var errs [9]error
+	var errs [10]error
 	m.sagasStarted, errs[0] = meter.Int64Counter(metricSagasStarted,
 		metric.WithUnit("{saga}"), metric.WithDescription("Sagas that were started."))
 	m.sagasEnded, errs[1] = meter.Int64Counter(metricSagasEnded,
@@ -71,6 +71,8 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithExplicitBucketBoundaries(groupBounds...))
 	m.breakerOpen, errs[8] = meter.Int64Gauge(metricBreakerOpen,
 		metric.WithUnit("1"), metric.WithDescription("1 while the participant's breaker is open, else 0."))
+	m.driving, errs[9] = meter.Int64Gauge(metricDriving,
+		metric.WithUnit("1"), metric.WithDescription("1 while the orchestrator drives sagas, else 0."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("telemetry: creating the metrics: %w", err)
 	}
@@ -153,6 +155,19 @@ func (t *Telemetry) breaker(target string, value int64) {
 		return
 	}
 	t.metrics.breakerOpen.Record(context.Background(), value, t.metrics.set(setKey{key: keyTarget, value: target}))
+}
+
+// Driving records whether the orchestrator drives sagas. It doesn't while its store is compared with the participants
+// after a restore, nor once the store was replaced.
+func (t *Telemetry) Driving(driving bool) {
+	if !t.Metering() {
+		return
+	}
+	value := int64(0)
+	if driving {
+		value = 1
+	}
+	t.metrics.driving.Record(context.Background(), value)
 }
 
 // ObserveOpenSagas sets the function that returns the number of open sagas. It is called whenever metrics are read, and

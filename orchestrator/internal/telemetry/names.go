@@ -90,4 +90,7 @@ const (
 
 	// metricBreakerOpen is 1 for a participant whose breaker is open or half open, and 0 otherwise, by target.
 	metricBreakerOpen = "treaty.breaker.open"
+
+	// metricDriving is 1 while the orchestrator drives sagas, and 0 while it was restored or replaced.
+	metricDriving = "treaty.driving"
 )

@@ -167,6 +167,7 @@ func TestMetrics(t *testing.T) {
 	tele.AttemptEnded(change, treatyv1.Outcome_OUTCOME_DONE, time.Millisecond)
 	tele.Committed(12, time.Millisecond)
 	tele.BreakerOpened("h:1")
+	tele.Driving(false)
 	if err := tele.ObserveOpenSagas(func() int64 { return 5 }); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ func TestMetrics(t *testing.T) {
 	sort.Strings(names)
 	want := []string{
 		"treaty.attempt.duration", "treaty.attempts", "treaty.breaker.open", "treaty.commit.duration",
-		"treaty.commit.group.size", "treaty.saga.duration", "treaty.sagas.ended", "treaty.sagas.open",
+		"treaty.commit.group.size", "treaty.driving", "treaty.saga.duration", "treaty.sagas.ended", "treaty.sagas.open",
 		"treaty.sagas.started", "treaty.sagas.suspended",
 	}
 	sort.Strings(want)

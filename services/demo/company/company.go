@@ -267,6 +267,9 @@ func (c *Company) Close() error {
 	c.close.Do(func() {
 		all := c.Processes()
 		var errs []error
+		if p := c.processes[Copy]; p != nil {
+			errs = append(errs, p.Stop())
+		}
 		for _, a := range slices.Backward(all) {
 			errs = append(errs, a.Stop())
 		}
