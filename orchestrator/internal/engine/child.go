@@ -15,8 +15,8 @@ import (
 // CompensateChild compensates a saga for its parent, even if it has succeeded. It returns once the saga is compensated.
 // A saga that was never started is recorded as compensated, so that a start that arrives later is refused. params are
 // those of its start; its SagaID must be set. The errors are machine.ErrPastPivot, machine.ErrPivotInFlight,
-// ErrOtherRequest, ErrLost, ErrInDoubt, ErrStopping and ctx's. Once the decision is durable, the saga is compensated whether or not the caller
-// waits.
+// ErrOtherRequest, ErrLost, ErrInDoubt, ErrStopping and ctx's. Once the decision is durable, the saga is compensated
+// whether or not the caller waits.
 func (e *Engine) CompensateChild(ctx context.Context, params StartParams) error {
 	compensated, err := e.BeginCompensateChild(ctx, params)
 	if err != nil || compensated {
@@ -84,8 +84,14 @@ func (e *Engine) CloseChild(ctx context.Context, params StartParams) (Closed, er
 
 // closeChild records a child saga as compensated unless it exists. A child that was lost with the store is started
 // again, so that it catches up, if its parent was in the same store, so that it is the same child. Of another parent's
-// child, closeChild returns ErrLost.
+// child, closeChild returns ErrLost, until a person has decided. So it does of a child that isn't known although its
+// parent has its reply.
 func (e *Engine) closeChild(ctx context.Context, params StartParams) (*Handle, error) {
+	if params.Executed && !params.Parent.GetLocal() && e.lost.parentCommand(params.SagaID) == nil {
+		if err := e.loseChild(ctx, params); err != nil {
+			return nil, err
+		}
+	}
 	handle, err := e.start(ctx, params, startCompensated)
 	if errors.Is(err, ErrLost) && params.Parent.GetLocal() {
 		if handle, err = e.start(ctx, params, startNormally); err == nil {

@@ -44,6 +44,9 @@ type StartParams struct {
 
 	// Parent is the step of the parent saga that this saga is; nil for a saga without a parent.
 	Parent *treatyv1.Parent
+
+	// Executed says that the parent has received the saga's reply. It matters only when the saga is to be compensated.
+	Executed bool
 }
 
 // startMode says how a saga starts.

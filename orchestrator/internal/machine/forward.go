@@ -252,7 +252,7 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 		return
 	}
 	if m.saga.parentMayHaveReply() {
-		m.suspendRestored("it fails now, but its parent at another orchestrator may have received its reply: "+
+		m.suspendRestored("it fails now, but its parent at another orchestrator may have received its reply: " +
 			failure.GetMessage())
 		return
 	}

@@ -89,6 +89,16 @@ func parentCommandOf(ctx context.Context) (*parentCommand, error) {
 	return &parentCommand{command, direction}, nil
 }
 
+// parentCommand is parentCommandOf, and takes note of the epoch under which the command was sent, whatever becomes of
+// the call.
+func (s *Server) parentCommand(ctx context.Context) (*parentCommand, error) {
+	command, err := parentCommandOf(ctx)
+	if err == nil && command != nil {
+		err = s.scopes.hear(ctx, command.caller())
+	}
+	return command, err
+}
+
 // runChild starts a child saga or finds it, and waits for its end for as long as the call may be held.
 func (s *Server) runChild(ctx context.Context, d *definition, command *parentCommand, request payload) (any, error) {
 	switch {
@@ -103,9 +113,6 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *parentCom
 	case command.direction != engine.Action:
 		return nil, invalid(wire.DirectionKey, "is compensation, but %s starts a saga: "+
 			"call the method that its contract names in compensated_by", d.Definition)
-	}
-	if err := s.scopes.hear(ctx, command.caller()); err != nil {
-		return nil, err
 	}
 	saga, params, err := s.childParams(ctx, d, command, request)
 	if err != nil {
@@ -229,7 +236,7 @@ func (s *Server) answerPending(ctx context.Context, saga subject) (any, error) {
 // may be held.
 func (s *Server) compensateChild(ctx context.Context, d *definition, request payload) (any, error) {
 	method := d.Compensation.Method
-	command, err := parentCommandOf(ctx)
+	command, err := s.parentCommand(ctx)
 	switch {
 	case err != nil:
 		return nil, err
@@ -239,9 +246,6 @@ func (s *Server) compensateChild(ctx context.Context, d *definition, request pay
 			message: method + " compensates a saga for its parent, and only the parent's orchestrator calls it; " +
 				"to cancel a saga without a parent, call treaty.v1.SagaService/CancelSaga",
 		}
-	}
-	if err := s.scopes.hear(ctx, command.caller()); err != nil {
-		return nil, err
 	}
 	input := d.Compensation.Input
 	if err := untrusted.Unmarshal(request, untrusted.MessageType(input).New().Interface()); err != nil {
@@ -254,6 +258,9 @@ func (s *Server) compensateChild(ctx context.Context, d *definition, request pay
 	}
 	saga, params, err := s.childParams(ctx, d, command, action)
 	if err != nil {
+		return nil, saga.of(err)
+	}
+	if params.Executed, err = childsaga.HasReply(d.Compensation, request); err != nil {
 		return nil, saga.of(err)
 	}
 	wait, cancel := s.hold(ctx)

@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
@@ -239,6 +241,59 @@ func TestParentAsksAboutItsChild(t *testing.T) {
 				t.Errorf("another request is answered with the mark %q, %v", mark, err)
 			}
 		})
+	}
+}
+
+// A child whose reply its parent has, but which the store doesn't know, was lost with the store. Its compensation waits
+// for a person, who undoes its effects and removes it from the lost sagas.
+func TestLostChildWaitsForAPerson(t *testing.T) {
+	r := newRelatives(t)
+	name := "sagas/" + engine.ChildID(verifyApplicant, parentStep)
+	undo := func() (mark string, err error) {
+		var trailer metadata.MD
+		_, err = identityv1.NewIdentitySagasClient(r.conn).UndoVerifyApplicant(
+			sentBy(r.ctx(), wire.Compensation, r.digest), &identityv1.UndoVerifyApplicantRequest{
+				Action: r.request, Reply: &identityv1.ApplicantConfirmed{Applicant: "applicants/1"},
+			}, grpc.Trailer(&trailer))
+		return strings.Join(trailer.Get(wire.AnswerKey), " "), err
+	}
+	want := failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST, saga: name}
+	for range 2 {
+		if mark, err := undo(); failureOf(t, err) != want || mark != wire.AnswerAttempt {
+			t.Errorf("undoing a lost child is answered with the mark %q, %v", mark, err)
+		}
+		if _, err := r.close(r.digest); failureOf(t, err) != want {
+			t.Errorf("closing a lost child: %v", err)
+		}
+	}
+	lost, err := r.sagas.ListLostSagas(r.ctx(), &treatyv1.ListLostSagasRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := &treatyv1.LostCommand{
+		Name: parentStep, Direction: action, Method: verifyApplicant, Participant: parentScope, Verdict: "executed",
+		RequestDigest: r.digest,
+	}
+	listed := []*treatyv1.LostSaga{{
+		Name: name, CreateTime: timestamppb.New(parentStart), Commands: []*treatyv1.LostCommand{command},
+	}}
+	if diff := cmp.Diff(listed, lost.GetLostSagas(), protocmp.Transform(),
+		protocmp.IgnoreFields(listed[0], "find_time")); diff != "" {
+		t.Errorf("lost sagas (-want +got):\n%s", diff)
+	}
+	if _, err := r.sagas.DeleteLostSaga(r.ctx(), &treatyv1.DeleteLostSagaRequest{
+		Name: name, Decision: &treatyv1.Decision{Reason: "undone by hand"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if mark, err := undo(); err != nil || mark != wire.AnswerDone {
+		t.Errorf("then undoing it is answered with the mark %q, %v", mark, err)
+	}
+	if mark, err := r.start(time.Second); mark != wire.AnswerSettled {
+		t.Errorf("then starting it is answered with the mark %q, %v", mark, err)
+	}
+	if len(r.identity.calls) > 0 {
+		t.Errorf("commands %v", r.identity.calls)
 	}
 }
 

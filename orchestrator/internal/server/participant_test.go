@@ -110,6 +110,8 @@ func TestScopesFence(t *testing.T) {
 		"start":         command(verifyApplicant, wire.Action, ""),
 		"invalid start": command(verifyApplicant, wire.Action, "\x0a\x05x"),
 		"undo":          command(undoVerifyApplicant, wire.Compensation, ""),
+		"no command":    command(changeAddress, wire.Action, ""),
+		"wrong undo":    command(undoVerifyApplicant, wire.Action, ""),
 		"describe": func(a *testServer, ctx context.Context) error {
 			_, err := treatyv1.NewParticipantServiceClient(a.conn).Describe(ctx, &treatyv1.DescribeRequest{})
 			return err
@@ -126,17 +128,22 @@ func TestScopesFence(t *testing.T) {
 		},
 	}
 	epoch := uint64(1)
-	for _, raising := range []string{"start", "invalid start", "undo", "describe", "list", "close"} {
+	for _, raising := range []string{"start", "invalid start", "undo", "no command", "wrong undo", "describe", "list", "close"} {
 		epoch++
 		wantCode := codes.OK
-		if raising == "invalid start" {
+		switch raising {
+		case "invalid start", "no command":
 			wantCode = codes.InvalidArgument
+		case "wrong undo":
+			wantCode = codes.FailedPrecondition
 		}
 		if err := calls[raising](a, askingAs(a.ctx(), "x/0", epoch)); status.Code(err) != wantCode {
 			t.Errorf("%s with the epoch %d: %v", raising, epoch, err)
 		}
 		restarted := &testServer{t: t, engine: a.engine, store: a.store}
-		restarted.serve(server.Config{Engine: a.engine, Store: a.store, Definitions: []string{verifyApplicant}}, nil)
+		restarted.serve(server.Config{Engine: a.engine, Store: a.store, Definitions: []string{
+			verifyApplicant, changeAddress,
+		}}, nil)
 		for _, to := range []*testServer{a, restarted} {
 			for fenced, call := range calls {
 				err := call(to, askingAs(a.ctx(), "x/0", epoch-1))
