@@ -134,7 +134,11 @@ func rowParent(parent *treatyv1.Parent) journal.Parent {
 	if !ok || parent.GetLocal() {
 		return journal.Parent{}
 	}
-	return journal.Parent{Scope: parent.GetScope(), Saga: id}
+	row := journal.Parent{Scope: parent.GetScope(), Saga: id}
+	if parent.GetSagaStart() != nil {
+		row.Start = parent.GetSagaStart().AsTime()
+	}
+	return row
 }
 
 // changedRow returns the saga's row after the turn that was just made, or nil when the store needs no new row.

@@ -12,6 +12,9 @@ type Parent struct {
 
 	// Saga is the saga's id. It isn't empty.
 	Saga string
+
+	// Start is when the saga started, by the clock of its orchestrator, or zero if it isn't known.
+	Start time.Time
 }
 
 // ChildrenParams are the parameters of Reader.Children.

@@ -67,6 +67,10 @@ type Reader interface {
 	// had no parents have none.
 	Children(ctx context.Context, params ChildrenParams) ([]*Row, error)
 
+	// OldestChild returns the earliest CreateTime of the rows whose Parent may still send commands: its Start is known,
+	// and no horizon after it was heard of its scope. It is zero if there is none.
+	OldestChild(ctx context.Context) (time.Time, error)
+
 	// Purged returns whether a saga with the id has ended, was purged, and is remembered.
 	Purged(ctx context.Context, id string) (bool, error)
 }

@@ -8,9 +8,9 @@ import (
 )
 
 func children(f *fixture) {
-	child := func(id, scope, parent string, minute int) *journal.Row {
-		r := row(id, minute)
-		r.Parent = journal.Parent{Scope: scope, Saga: parent}
+	child := func(id, scope, parent string, at int) *journal.Row {
+		r := row(id, at)
+		r.Parent = journal.Parent{Scope: scope, Saga: parent, Start: minute(0)}
 		return r
 	}
 	changes := child("b", "x/0", "p1", 1)
@@ -65,7 +65,7 @@ func children(f *fixture) {
 	}
 	_, err := f.Children(f.Context(), journal.ChildrenParams{})
 	f.failsWith("a page of no size", err, journal.ErrInvalid)
-	for _, parent := range []journal.Parent{{Scope: "x/0"}, {Scope: "x\xff", Saga: "p"}, {Saga: "p\xff"}} {
+	for _, parent := range []journal.Parent{{Scope: "x/0"}, {Start: minute(1)}, {Scope: "x\xff", Saga: "p"}, {Saga: "p\xff"}} {
 		bad := row("bad", 1)
 		bad.Parent = parent
 		f.failsWith("an invalid parent", f.Append(f.Context(), []*journal.Entry{first(bad)}), journal.ErrInvalid)
@@ -103,4 +103,47 @@ func scopes(f *fixture) {
 		_, err := f.Hear(f.Context(), told)
 		f.failsWith("an invalid scope", err, journal.ErrInvalid)
 	}
+}
+
+func oldestChild(f *fixture) {
+	is := func(what string, want time.Time) {
+		f.T.Helper()
+		if got, err := f.OldestChild(f.Context()); err != nil || !got.Equal(want) {
+			f.Errorf("%s: the oldest child is of %v, %v; want %v", what, got, err, want)
+		}
+	}
+	for _, child := range []struct {
+		id, scope string
+		at        int
+		start     time.Time
+	}{
+		{"not a child", "", 1, time.Time{}}, {"no scope", "", 2, minute(1)}, {"no start", "x/0", 3, time.Time{}},
+		{"a", "x/0", 4, minute(3)}, {"b", "x/0", 5, minute(2)}, {"c", "y/0", 6, minute(1)},
+	} {
+		r := row(child.id, child.at)
+		if child.id != "not a child" {
+			r.Parent = journal.Parent{Scope: child.scope, Saga: "p", Start: child.start}
+		}
+		f.write(first(r))
+	}
+	is("no scope was heard", time.Time{})
+	hear := func(scope string, horizon time.Time) {
+		if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: scope, Epoch: 1, Horizon: horizon}); err != nil {
+			f.Error(err)
+		}
+	}
+	hear("x/0", time.Time{})
+	hear("y/0", time.Time{})
+	is("no horizon was heard", minute(4))
+	ended := row("a", 4)
+	ended.State, ended.EndTime = succeeded, minute(7)
+	f.write(next("a", 2, ended))
+	is("a child has succeeded", minute(4))
+	hear("x/0", minute(3))
+	is("the horizon is at the start of a parent", minute(4))
+	hear("x/0", minute(3).Add(time.Microsecond))
+	f.reopen()
+	is("the horizon is after the start of a parent", minute(6))
+	hear("y/0", minute(8))
+	is("all parents are over", time.Time{})
 }

@@ -56,6 +56,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"lost sagas", lostSagas},
 		{"children", children},
 		{"scopes", scopes},
+		{"oldest child", oldestChild},
 		{"closed", closed},
 		{"ended context", endedContext},
 		{"concurrent", concurrent},

@@ -292,6 +292,9 @@ func (c *contents) write(entry *journal.Entry) error {
 	case entry.Turn == 1:
 		row := cloneRow(entry.Row)
 		row.CreateTime = micro(row.CreateTime)
+		if !row.Parent.Start.IsZero() {
+			row.Parent.Start = micro(row.Parent.Start)
+		}
 		one = &saga{Journal: journal.Journal{Row: *row}, created: c.newest}
 		if lost, found := c.lost[entry.Saga]; found {
 			one.created = lost.EventsAfter

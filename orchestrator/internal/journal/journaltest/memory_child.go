@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
@@ -28,6 +29,22 @@ func (m *Memory) Children(ctx context.Context, params journal.ChildrenParams) ([
 		slices.SortFunc(rows, compare)
 	})
 	return rows[:min(max(params.Limit, 0), len(rows))], err
+}
+
+// OldestChild implements journal.Store.
+func (m *Memory) OldestChild(ctx context.Context) (oldest time.Time, err error) {
+	err = m.use(ctx, "read the oldest child", func(c *contents) error {
+		for _, saga := range c.sagas {
+			parent, created := saga.Row.Parent, saga.Row.CreateTime
+			scope, heard := c.scopes[parent.Scope]
+			if heard && !parent.Start.IsZero() && !parent.Start.Before(scope.Horizon) &&
+				(oldest.IsZero() || created.Before(oldest)) {
+				oldest = created
+			}
+		}
+		return nil
+	})
+	return oldest, err
 }
 
 // Hear implements journal.Store.

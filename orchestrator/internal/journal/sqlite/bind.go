@@ -56,11 +56,13 @@ func bindData(stmt *sqlite3.Stmt, param int, data []byte) error {
 	return stmt.BindBlob(param, data)
 }
 
-func bindParent(stmt *sqlite3.Stmt, scope, saga int, parent journal.Parent) error {
+// bindParent binds the scope, the saga and the start of a parent to three parameters.
+func bindParent(stmt *sqlite3.Stmt, first int, parent journal.Parent) error {
 	if parent.Saga == "" {
-		return errors.Join(stmt.BindNull(scope), stmt.BindNull(saga))
+		return errors.Join(stmt.BindNull(first), stmt.BindNull(first+1), stmt.BindNull(first+2))
 	}
-	return errors.Join(stmt.BindText(scope, parent.Scope), stmt.BindText(saga, parent.Saga))
+	return errors.Join(stmt.BindText(first, parent.Scope), stmt.BindText(first+1, parent.Saga),
+		bindTime(stmt, first+2, parent.Start))
 }
 
 func bindLabels(stmt *sqlite3.Stmt, param int, labels map[string]string) error {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -12,7 +13,7 @@ import (
 // childrenQuery returns the SQL of a page of children.
 func childrenQuery(params journal.ChildrenParams) (sql string, args []any) {
 	var where condition
-	where.text.WriteString("s.parent IS NOT NULL AND s.parent_scope IN ('', " + where.arg(params.Scope) + ")")
+	where.text.WriteString("s.parent IS NOT NULL AND +s.parent_scope IN ('', " + where.arg(params.Scope) + ")")
 	if params.Parent != "" {
 		where.text.WriteString(" AND s.parent = " + where.arg(params.Parent))
 	}
@@ -44,6 +45,22 @@ func (s *Store) Children(ctx context.Context, params journal.ChildrenParams) ([]
 		})
 	})
 	return rows, err
+}
+
+// oldestChildQuery reads only the children whose parents may still send commands.
+const oldestChildQuery = `SELECT min(oldest) FROM (SELECT (SELECT min(s.create_time) FROM sagas s
+		WHERE s.parent IS NOT NULL AND s.parent_scope = scopes.scope AND s.parent_start >= ifnull(scopes.horizon, 0)
+	) AS oldest FROM scopes)`
+
+// OldestChild implements journal.Store.
+func (s *Store) OldestChild(ctx context.Context) (oldest time.Time, err error) {
+	err = s.read(ctx, "read the oldest child", func(r *reader) error {
+		return r.query(oldestChildQuery, nil, func(stmt *sqlite3.Stmt) error {
+			oldest = columnTime(stmt, 0)
+			return nil
+		})
+	})
+	return oldest, err
 }
 
 // Hear implements journal.Store.

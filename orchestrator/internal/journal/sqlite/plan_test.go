@@ -83,6 +83,7 @@ func TestPlans(t *testing.T) {
 		sql, args := childrenQuery(test.params)
 		store.planned(t, "children "+name, test.want, sql, args)
 	}
+	store.planned(t, "oldest child", "sagas_by_parent_start (parent_scope=? AND parent_start>?)", oldestChildQuery, nil)
 	store.planned(t, "due", "sagas_due (due>? AND due<?)", dueQuery, []any{int64(1), int64(50)})
 	for which, sql := range openQueries {
 		const want = "sagas_unended (state=? AND waiting=? AND id>?)"

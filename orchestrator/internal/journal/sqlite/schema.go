@@ -36,12 +36,12 @@ const turnBits = 24
 //   - sagas_unended separates the sagas that wait from those that don't.
 //   - sagas_ended finds the sagas to purge without reading those to keep.
 //   - awaits_by_key finds the awaits of an event.
-//   - sagas_by_parent holds the children of other orchestrators' sagas.
+//   - sagas_by_parent and sagas_by_parent_start hold the children of other orchestrators' sagas.
 //
 // # Children
 //
-// The columns parent_scope and parent say which saga of another orchestrator has started a saga as its step. The table
-// scopes holds what was heard of such orchestrators.
+// The columns parent, parent_scope and parent_start say which saga of another orchestrator has started a saga as its
+// step. The table scopes holds what was heard of such orchestrators.
 //
 // # Past events
 //
@@ -208,7 +208,9 @@ var migrations = []string{
 
 	`ALTER TABLE sagas ADD COLUMN parent_scope TEXT;
 	ALTER TABLE sagas ADD COLUMN parent TEXT;
+	ALTER TABLE sagas ADD COLUMN parent_start INTEGER;
 	CREATE INDEX sagas_by_parent ON sagas (parent, id) WHERE parent IS NOT NULL;
+	CREATE INDEX sagas_by_parent_start ON sagas (parent_scope, parent_start) WHERE parent IS NOT NULL;
 
 	CREATE TABLE scopes (
 		scope TEXT PRIMARY KEY NOT NULL,
