@@ -40,7 +40,8 @@ type RestoreParams struct {
 // and fs.ErrNotExist.
 func (o *Orchestrator) Restore(ctx context.Context, params RestoreParams) (since time.Time, err error) {
 	restored, err := stores.Restore(ctx, o.settings.store, journal.RestoreParams{
-		Since: params.Since, Trusted: o.settings.participantNames(params.Trusted), EpochFromClock: params.EpochFromClock,
+		Since: params.Since, Trusted: o.settings.participantNames(params.Trusted),
+		EpochFromClock: params.EpochFromClock,
 	})
 	return restored.BackupTime, err
 }

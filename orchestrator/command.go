@@ -107,9 +107,9 @@ func (p program) backupCommand(f *flags) *cobra.Command {
 	var to string
 	backup := &cobra.Command{
 		Use: "backup --to FILE", Short: "Copy the store to a new file, while it may be open",
-		Long: "Copies --store to a new file. An orchestrator may have the store open: the copy is the state of one moment.\n" +
-			"The copy can't be served before it was restored, so that it never runs next to the original by accident.\n" +
-			"Sagas that start or continue after the backup aren't in it: see restore.",
+		Long: "Copies --store to a new file. An orchestrator may have the store open: the copy is the state of\n" +
+			"one moment. The copy can't be served before it was restored, so that it never runs next to the\n" +
+			"original by accident. Sagas that start or continue after the backup aren't in it: see restore.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to == "" {
@@ -137,20 +137,18 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 	var since string
 	restore := &cobra.Command{
 		Use: "restore", Short: "Make a copied backup, or a replaced store, one that can be served again",
-		Long: "Copy the backup to where --store is, with no orchestrator running, and run this. When the store is served " +
-			"next,\n" +
-			"no saga continues before all participants have said what they know since the backup. Then sagas catch up " +
-			"with it.\n" +
-			"A saga that can't is suspended (RESTORED). Sagas that were started after the backup are listed as lost; " +
-			"started\n" +
-			"again with the same request ids, they catch up, too.\n" +
+		Long: "Copy the backup to where --store is, with no orchestrator running, and run this. When the store is\n" +
+			"served next, no saga continues before all participants have said what they know since the backup.\n" +
+			"Then sagas catch up with it. A saga that can't is suspended (RESTORED). Sagas that were started after\n" +
+			"the backup are listed as lost; started again with the same request ids, they catch up, too.\n" +
 			"It is also the way on for a store that was replaced by another one, if it is the right one after all.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if since != "" {
 				var err error
 				if params.Since, err = time.Parse(time.RFC3339, since); err != nil {
-					return usageError{fmt.Errorf("--since %q isn't a time: want one such as 2026-01-31T12:00:00Z", since)}
+					return usageError{fmt.Errorf("--since %q isn't a time: want one such as 2026-01-31T12:00:00Z",
+						since)}
 				}
 			}
 			o, err := p.configured(cmd, f)
@@ -168,8 +166,8 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 	}
 	set := restore.Flags()
 	set.StringVar(&since, "since", "",
-		"since when the store may lack what happened, a `TIME` such as 2026-01-31T12:00:00Z; for copies that weren't made by "+
-			"backup")
+		"since when the store may lack what happened, a `TIME` such as 2026-01-31T12:00:00Z; for copies that weren't "+
+			"made by backup")
 	set.StringArrayVar(&params.Trusted, "trust", nil,
 		"believe what the store says of the participant of this `SERVICE`, which can't say what it knows; repeatable")
 	set.BoolVar(&params.EpochFromClock, "epoch-from-clock", false,

@@ -147,7 +147,8 @@ func (f *answersFlag) Type() string { return "answers" }
 func (f *answersFlag) Set(text string) error {
 	service, kind, ok := strings.Cut(text, "=")
 	if !ok || service == "" || kind == "" {
-		return fmt.Errorf("%q says nothing: want SERVICE=KIND, for example acme.customer.v1.CustomerService=plain", text)
+		return fmt.Errorf("%q says nothing: want SERVICE=KIND, for example acme.customer.v1.CustomerService=plain",
+			text)
 	}
 	if *f == nil {
 		*f = make(answersFlag)

@@ -61,7 +61,11 @@ func (r *running) conditionChanged(condition error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.condition = condition
-	r.telemetry.Driving(condition == nil)
+	if condition == nil {
+		r.telemetry.DrivingBegan()
+	} else {
+		r.telemetry.DrivingEnded()
+	}
 	r.setHealth()
 }
 

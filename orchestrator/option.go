@@ -43,9 +43,9 @@ func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
 }
 
-// WithName sets the orchestrator's name. Orchestrators that call the same participants need different names: the name is
-// part of what saga ids are derived from, and of what participants tell orchestrators apart by. A store belongs to the
-// name with which it was first opened. At most 64 letters, digits, "-", "_" and ".". Default: no name.
+// WithName sets the orchestrator's name. Orchestrators that call the same participants need different names: the name
+// is part of what saga ids are derived from, and of what participants tell orchestrators apart by. A store belongs to
+// the name with which it was first opened. At most 64 letters, digits, "-", "_" and ".". Default: no name.
 func WithName(name string) Option { return func(s *settings) { s.name = name } }
 
 // Answers says what may be believed of a participant's answers.
@@ -59,8 +59,8 @@ const (
 	// AnswersPlain is a participant that marks nothing. Its errors are believed if they come as gRPC.
 	AnswersPlain Answers = "plain"
 
-	// AnswersSettled is a participant that marks nothing and whose refusals all come from an inbox, so that they hold for
-	// every attempt: one with an earlier version of the library.
+	// AnswersSettled is a participant that marks nothing and whose refusals all come from an inbox, so that they hold
+	// for every attempt: one with an earlier version of the library.
 	AnswersSettled Answers = "settled"
 
 	// AnswersRepeated is a participant behind a proxy that repeats calls. Every refusal leaves a doubt.

@@ -39,7 +39,8 @@ type Orchestrator struct {
 // everything that is wrong with the options and the contracts. Each violation of a contract rule is a
 // contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
-	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention, eventIDs: DefaultEventIDRetention}}
+	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention,
+		eventIDs: DefaultEventIDRetention}}
 	for _, option := range options {
 		option(&o.settings)
 	}

@@ -94,8 +94,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	children.SetEngine(r.engine)
 	close(r.engineSet)
 	r.server, err = server.New(server.Config{
-		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog, Definitions: definitions,
-		Telemetry: r.telemetry, Logger: o.logger, TLS: o.tls,
+		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
+		Definitions: definitions,
+		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls,
 	})
 	if err != nil {
 		return err

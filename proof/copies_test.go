@@ -22,8 +22,8 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// TestTwoCopies serves a backup while the original store is still served. The original notices that it was replaced, and
-// drives no saga any more, also after a restart. The copy drives all of them.
+// TestTwoCopies serves a backup while the original store is still served. The original notices that it was replaced,
+// and drives no saga any more, also after a restart. The copy drives all of them.
 func TestTwoCopies(t *testing.T) {
 	ctx := t.Context()
 	acme := openQuick(t)

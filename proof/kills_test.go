@@ -293,8 +293,8 @@ func judge(t *testing.T, report *audit.Report) {
 	if c.Acknowledged == 0 || c.Succeeded == 0 || c.Compensated == 0 {
 		t.Errorf("the ordeal tested too little to prove anything: %+v", c)
 	}
-	// The register decides about every applicant, so a saga whose wait timed out missed an event. A saga whose start was
-	// lost with the store misses it if it was published again before.
+	// The register decides about every applicant, so a saga whose wait timed out missed an event. A saga whose start
+	// was lost with the store misses it if it was published again before.
 	if c.Expired > 0 && c.Restored == 0 {
 		t.Errorf("%d sagas missed the event that they waited for", c.Expired)
 	}

@@ -27,12 +27,17 @@ type fate struct {
 	definition string
 	request    proto.Message
 
-	afterBackup bool                                          // it starts after the backup, else before it
-	until       func(saga *treatyv1.Saga) bool                // how far it is at the backup; nil means that it has ended
-	then        func(t *testing.T, p *procedure, name string) // what happens between the backup and the restore
-	before      treatyv1.SagaState                            // how it is when the store is lost
-	ends        treatyv1.SagaState                            // how it ends after the restore
-	published   bool                                          // the event that it awaits is published again after the restore
+	afterBackup bool // it starts after the backup, else before it
+
+	// until says how far it is at the backup. Nil means that it has ended.
+	until func(saga *treatyv1.Saga) bool
+
+	// then is what happens between the backup and the restore.
+	then func(t *testing.T, p *procedure, name string)
+
+	before    treatyv1.SagaState // how it is when the store is lost
+	ends      treatyv1.SagaState // how it ends after the restore
+	published bool               // the event that it awaits is published again after the restore
 
 	name, applicant string
 }

@@ -44,7 +44,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, stack := range strings.Split(string(stacks), "\n\n") {
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
 		if strings.Contains(stack, "hostile.(*Middle).") || strings.Contains(stack, "hostile.(*side).") ||
 			strings.Contains(stack, "hostile.(*stream).") || strings.Contains(stack, "hostile.(*delivery).") {
 			t.Errorf("a goroutine is left:\n%s", stack)

@@ -86,7 +86,9 @@ func chatBriefly(ctx context.Context, conn *grpc.ClientConn) {
 	}
 	_ = stream.SendMsg(wrapperspb.Bytes([]byte("hello")))
 	_ = stream.CloseSend()
-	for stream.RecvMsg(new(wrapperspb.BytesValue)) == nil {
+	var received error
+	for received == nil {
+		received = stream.RecvMsg(new(wrapperspb.BytesValue))
 	}
 }
 

@@ -18,15 +18,15 @@ const (
 	// EpochKey holds the fencing epoch of the orchestrator that sent the command, in decimal.
 	EpochKey = "treaty-epoch"
 
-	// ScopeKey holds the scope of the epoch, "{name}/{shard}": the orchestrator's name, which may be empty, and the shard
-	// of its store. Epochs of different scopes have nothing to do with each other.
+	// ScopeKey holds the scope of the epoch, "{name}/{shard}": the orchestrator's name, which may be empty, and the
+	// shard of its store. Epochs of different scopes have nothing to do with each other.
 	ScopeKey = "treaty-scope"
 
 	// StartKey holds the time of the saga's start, in decimal microseconds since 1970 in UTC.
 	StartKey = "treaty-start"
 
-	// RequestDigestKey holds the digest of the action's request, see [RequestDigest]. It is the same for all attempts of a
-	// step and for both directions.
+	// RequestDigestKey holds the digest of the action's request, see [RequestDigest]. It is the same for all attempts
+	// of a step and for both directions.
 	RequestDigestKey = "treaty-request-digest"
 
 	// RequestIDKey holds the request id of a call that starts a saga whose request has no request id field.
@@ -37,8 +37,8 @@ const (
 	// command again unless it receives a completion or a heartbeat.
 	PendingKey = "treaty-pending"
 
-	// AnswerKey is a trailer. It says whose word an answer is and which attempts it covers. Its values are AnswerSettled,
-	// AnswerAttempt and AnswerDone.
+	// AnswerKey is a trailer. It says whose word an answer is and which attempts it covers. Its values are
+	// AnswerSettled, AnswerAttempt and AnswerDone.
 	AnswerKey = "treaty-answer"
 
 	// KeyPrefix begins every key.
@@ -51,8 +51,8 @@ const (
 	// direction, earlier and later.
 	AnswerSettled = "settled"
 
-	// AnswerAttempt marks any other error that the participant's library lets out. It is the participant's word about this
-	// attempt only.
+	// AnswerAttempt marks any other error that the participant's library lets out. It is the participant's word about
+	// this attempt only.
 	AnswerAttempt = "attempt"
 
 	// AnswerDone marks an OK of a method whose contract sets complete_within. Without it, an answer whose trailers were

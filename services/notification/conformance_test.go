@@ -185,8 +185,9 @@ func TestConformance(t *testing.T) {
 			participant.DirectionKey, "sideways")
 	}
 	ahead := func(ctx context.Context) context.Context {
-		return participant.Command{Saga: "sagas/e", CommandID: "sagas/e/steps/6", Direction: participant.Action, Attempt: 1,
-			Epoch: 1<<63 - 1}.Outgoing(ctx)
+		return participant.Command{Saga: "sagas/e", CommandID: "sagas/e/steps/6", Direction: participant.Action,
+			Attempt: 1,
+			Epoch:   1<<63 - 1}.Outgoing(ctx)
 	}
 	lost := func(ctx context.Context) context.Context {
 		return metadata.AppendToOutgoingContext(ctx, participant.SagaKey, "sagas/m")
@@ -313,7 +314,8 @@ func TestQuestions(t *testing.T) {
 				return strings.TrimSpace(describe(err) + " " + strings.Join(trailer[participant.AnswerKey], " "))
 			}
 			asking := func(epoch string) context.Context {
-				return metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey, epoch)
+				return metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey,
+					epoch)
 			}
 			closing := func(saga, digest string) string {
 				response, err := p.questions.CloseCommand(asking("5"), &treatyv1.CloseCommandRequest{
@@ -375,7 +377,8 @@ func TestQuestions(t *testing.T) {
 			}, rows); err != nil || diff != "" {
 				t.Errorf("listed: %v (-want +got):\n%s", err, diff)
 			}
-			again, err := p.questions.Describe(asking("6"), &treatyv1.DescribeRequest{StoreId: "a", Horizon: timestamppb.Now()})
+			again, err := p.questions.Describe(asking("6"), &treatyv1.DescribeRequest{StoreId: "a",
+				Horizon: timestamppb.Now()})
 			if err != nil || again.GetHeard().GetEpoch() != 5 || again.GetHeard().GetPosition() != 7 ||
 				again.GetHeard().GetStoreId() != "a" {
 				t.Errorf("then: %v, %v", again, err)

@@ -118,8 +118,8 @@ func (d *Dispatcher) replied(ctx context.Context, p *participant, call *engine.A
 	}
 	if (call.Call.CompleteWithin > 0 || call.Call.OfSaga) && mark != wire.AnswerDone && !p.isPlain() {
 		// An answer that accepts the command says so in a trailer, which somebody may have dropped.
-		st := status.New(codes.Unknown, "the participant's OK came without its trailers, so it may have accepted the command "+
-			"and not completed it")
+		st := status.New(codes.Unknown, "the participant's OK came without its trailers, so it may have accepted the "+
+			"command and not completed it")
 		p.warnUnmarked(st)
 		return unknown(st)
 	}

@@ -94,7 +94,8 @@ func (d *Dispatcher) closed(attempt *engine.Attempt, response *treatyv1.CloseCom
 		reply := outcome.Executed.GetReply()
 		if err := checkReply(attempt.Call.Output, reply); err != nil {
 			return engine.Closed{Failure: &treatyv1.Failure{
-				Code: int32(codes.Internal), Message: fmt.Sprintf("the reply of %s can't be read: %v", attempt.Call.Method, err),
+				Code: int32(codes.Internal), Message: fmt.Sprintf("the reply of %s can't be read: %v",
+					attempt.Call.Method, err),
 			}}
 		}
 		return engine.Closed{Verdict: engine.WasExecuted, Reply: reply}
@@ -103,7 +104,8 @@ func (d *Dispatcher) closed(attempt *engine.Attempt, response *treatyv1.CloseCom
 	case *treatyv1.CloseCommandResponse_Refused_:
 		failure := outcome.Refused.GetFailure()
 		if failure == nil || failure.GetCode() == int32(codes.OK) {
-			failure = &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "the participant has refused it"}
+			failure = &treatyv1.Failure{Code: int32(codes.FailedPrecondition),
+				Message: "the participant has refused it"}
 		}
 		failure, _ = failureOf(status.FromProto(&spb.Status{
 			Code: failure.GetCode(), Message: failure.GetMessage(), Details: failure.GetDetails(),

@@ -155,7 +155,8 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		return err
 	}
 	added := &participant{
-		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target, conn: conn,
+		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
+		conn: conn,
 	}
 	added.greeting = newGreeting(added, config.Self, d.logger, d.rand)
 	added.breaker = newBreaker(breakerParams{

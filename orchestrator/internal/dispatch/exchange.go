@@ -21,8 +21,8 @@ type exchange struct {
 	// repeated it.
 	sendings atomic.Int32
 
-	// answered is set when trailers arrived as gRPC. Otherwise the status was made on this side: for a broken connection,
-	// a reset stream, or an answer that isn't gRPC.
+	// answered is set when trailers arrived as gRPC. Otherwise the status was made on this side: for a broken
+	// connection, a reset stream, or an answer that isn't gRPC.
 	answered atomic.Bool
 }
 

@@ -29,8 +29,8 @@ const (
 	// describeTimeout limits one Describe. Commands wait for the first one of a participant for no longer.
 	describeTimeout = 5 * time.Second
 
-	// describeInterval is how often a participant is asked while its connection lasts, and so how old the horizon can be
-	// that it knows.
+	// describeInterval is how often a participant is asked while its connection lasts, and so how old the horizon can
+	// be that it knows.
 	describeInterval = 30 * time.Minute
 
 	// initialDescribeDelay and maxDescribeDelay bound the wait before a participant is asked again after a failure. The
@@ -229,7 +229,8 @@ func (g *greeting) conclude(
 	}
 	for _, service := range p.services {
 		if !slices.Contains(response.GetServices(), service) {
-			return &greetingProblem{message: fmt.Sprintf("whoever answers at %s isn't the participant: it serves %s, but not %s",
+			return &greetingProblem{message: fmt.Sprintf("whoever answers at %s isn't the participant: it serves %s, "+
+				"but not %s",
 				p.target, strings.Join(response.GetServices(), ", "), service)}
 		}
 	}
@@ -245,8 +246,8 @@ func (g *greeting) conclude(
 	}
 	g.setTold(response)
 	if mark != wire.AnswerDone {
-		g.logger.Warn("TRAILERS_DROPPED: something on the way to a participant drops trailers, so its refusals can't be "+
-			"told from those of others, and stay in doubt", "participant", p.name, "target", p.target)
+		g.logger.Warn("TRAILERS_DROPPED: something on the way to a participant drops trailers, so its refusals can't "+
+			"be told from those of others, and stay in doubt", "participant", p.name, "target", p.target)
 	}
 	return nil
 }
@@ -260,13 +261,15 @@ func (g *greeting) checkHeard(ctx context.Context, heard *treatyv1.HeardScope) *
 			return &greetingProblem{message: fmt.Sprintf("the store's position can't be raised: %v", err), holds: true}
 		}
 	case heard.GetEpoch() > g.self.PreviousEpoch:
-		g.self.Replaced(fmt.Sprintf("the participant %s has heard the epoch %d, and this store had %d before it was opened",
+		g.self.Replaced(fmt.Sprintf("the participant %s has heard the epoch %d, and this store had %d before it was "+
+			"opened",
 			name, heard.GetEpoch(), g.self.PreviousEpoch))
 	case heard.GetPosition() > g.self.Position:
 		g.self.Replaced(fmt.Sprintf("the participant %s has heard the position %d, and this store had %d when it was "+
 			"opened: it is an older copy", name, heard.GetPosition(), g.self.Position))
 	case heard.GetStoreId() != "" && heard.GetStoreId() != g.self.StoreID:
-		g.logger.Error("another store has the same orchestrator's name: give each orchestrator a name of its own (--name)",
+		g.logger.Error("another store has the same orchestrator's name: give each orchestrator a name of its own "+
+			"(--name)",
 			"participant", name, "store", g.self.StoreID, "other", heard.GetStoreId(), "scope", g.self.Scope)
 	}
 	return nil

@@ -219,7 +219,8 @@ func TestGreeting(t *testing.T) {
 		{"somebody fails", func(s *describer) {
 			s.err, s.unmarked = status.Error(codes.PermissionDenied, "not you"), true
 		}, false, false, false, false, "doesn't describe itself"},
-		{"somebody else answers", func(s *describer) { s.response.Services = []string{"acme.other.v1.Other"} }, false, false,
+		{"somebody else answers", func(s *describer) { s.response.Services = []string{"acme.other.v1.Other"} }, false,
+			false,
 			false, false, "isn't the participant"},
 	}
 	for _, test := range tests {
@@ -235,7 +236,8 @@ func TestGreeting(t *testing.T) {
 			awaitOpen(t, d)
 			p := d.participants[0]
 			state := d.Participants()[0]
-			if p.isProven() != test.proven || p.isPlain() != test.plain || remembered.Proven(testService) != test.proven {
+			if p.isProven() != test.proven || p.isPlain() != test.plain ||
+				remembered.Proven(testService) != test.proven {
 				t.Errorf("proven %v, plain %v, remembered %v; want %v, %v", p.isProven(), p.isPlain(),
 					remembered.Proven(testService), test.proven, test.plain)
 			}
@@ -389,7 +391,8 @@ func TestCloseCommand(t *testing.T) {
 				test.want == engine.WasRefused && got.Failure.GetMessage() != "no such thing" {
 				t.Errorf("got %+v", got)
 			}
-			if asked := service.asked[0]; asked.GetCommandId() != "sagas/s1/steps/3" || asked.GetMethod() != testMethod ||
+			if asked := service.asked[0]; asked.GetCommandId() != "sagas/s1/steps/3" ||
+				asked.GetMethod() != testMethod ||
 				asked.GetRequestDigest() != "0123" {
 				t.Errorf("it was asked %v", asked)
 			}

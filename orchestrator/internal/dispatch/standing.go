@@ -15,8 +15,8 @@ import (
 type Answers int
 
 const (
-	// AnswersAuto finds it out: a participant that has ever marked an answer is proven for good, and one that doesn't know
-	// treaty.v1.ParticipantService is plain. It is the default.
+	// AnswersAuto finds it out: a participant that has ever marked an answer is proven for good, and one that doesn't
+	// know treaty.v1.ParticipantService is plain. It is the default.
 	AnswersAuto Answers = iota
 
 	// AnswersProven says that the participant marks its answers. What isn't marked comes from somebody else.
@@ -145,8 +145,8 @@ func (c *credit) warnUnmarked(st *status.Status) {
 		return
 	}
 	c.warnings[st.Code()] = now
-	c.logger.Warn("something between here and a participant has answered in its name, so the command is in doubt and is "+
-		"sent again: look at the proxies and load balancers on the way; if there are none, the participant's library is an "+
-		"older one, and can be declared as such",
+	c.logger.Warn("something between here and a participant has answered in its name, so the command is in doubt and "+
+		"is sent again: look at the proxies and load balancers on the way; if there are none, the participant's "+
+		"library is an older one, and can be declared as such",
 		"participant", c.services[0], "target", c.target, "code", st.Code().String(), "message", truncate(st.Message()))
 }

@@ -296,7 +296,8 @@ func TestUnsettledCompletion(t *testing.T) {
 		{"the participant confirms it", engine.WasRefused, compensated, nil},
 		{"the participant knows better", engine.WasExecuted, succeeded, nil},
 		{"the participant can't say", engine.NotKept, suspended, nil},
-		{"the participant doesn't answer", engine.NotAnswered, treatyv1.SagaState_SAGA_STATE_RUNNING, engine.ErrNotAsked},
+		{"the participant doesn't answer", engine.NotAnswered, treatyv1.SagaState_SAGA_STATE_RUNNING,
+			engine.ErrNotAsked},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -28,8 +28,8 @@ type Dispatcher interface {
 	// nothing did. It makes one gRPC call, which may be repeated.
 	CloseCommand(ctx context.Context, attempt *Attempt) Closed
 
-	// LookUp returns what an action's participant holds about the step, without changing anything. It makes one or a few
-	// gRPC calls.
+	// LookUp returns what an action's participant holds about the step, without changing anything. It makes one or a
+	// few gRPC calls.
 	LookUp(ctx context.Context, attempt *Attempt) Known
 
 	// Discover returns the participants that serve a service, according to the participants themselves. While a
@@ -144,14 +144,15 @@ type Answer struct {
 type Evidence int
 
 const (
-	// NoEvidence: this attempt may have been executed. It is the zero value, so that what nobody has thought of leaves a
-	// doubt.
+	// NoEvidence means that this attempt may have been executed. It is the zero value, so that what nobody has thought
+	// of leaves a doubt.
 	NoEvidence Evidence = iota
 
-	// AttemptNotRun: this attempt certainly wasn't executed and never will be. Nothing follows for other attempts.
+	// AttemptNotRun means that this attempt certainly wasn't executed and never will be. Nothing follows for other
+	// attempts.
 	AttemptNotRun
 
-	// Settled: the answer holds for all attempts, earlier and later.
+	// Settled means that the answer holds for all attempts, earlier and later.
 	Settled
 )
 
@@ -159,16 +160,17 @@ const (
 type Halt int
 
 const (
-	// NoHalt: the outcome says what follows.
+	// NoHalt means that the outcome says what follows.
 	NoHalt Halt = iota
 
-	// HaltReplaced: the participant knows a later epoch of this store's scope, so another store has taken over.
+	// HaltReplaced means that the participant knows a later epoch of this store's scope, so another store has taken
+	// over.
 	HaltReplaced
 
-	// HaltOtherRequest: the participant knows another request under the command id.
+	// HaltOtherRequest means that the participant knows another request under the command id.
 	HaltOtherRequest
 
-	// HaltPurged: the participant no longer knows what became of the command.
+	// HaltPurged means that the participant no longer knows what became of the command.
 	HaltPurged
 )
 
@@ -191,28 +193,28 @@ type Closed struct {
 type Verdict int
 
 const (
-	// NotAnswered: the participant couldn't be asked, or its answer can't be read.
+	// NotAnswered means that the participant couldn't be asked, or its answer can't be read.
 	NotAnswered Verdict = iota
 
-	// NotKept: the participant can't say, because it doesn't keep what became of the method's commands.
+	// NotKept means that the participant can't say, because it doesn't keep what became of the method's commands.
 	NotKept
 
-	// NeverSeen: the participant has never received the command. CloseCommand answers ClosedNow instead.
+	// NeverSeen means that the participant has never received the command. CloseCommand answers ClosedNow instead.
 	NeverSeen
 
-	// WasExecuted: the command was executed.
+	// WasExecuted means that the command was executed.
 	WasExecuted
 
-	// WasAccepted: the command was accepted and isn't completed yet.
+	// WasAccepted means that the command was accepted and isn't completed yet.
 	WasAccepted
 
-	// WasRefused: the command was refused.
+	// WasRefused means that the command was refused.
 	WasRefused
 
-	// WasCompensated: the action was compensated, or its compensation arrived first.
+	// WasCompensated means that the action was compensated, or its compensation arrived first.
 	WasCompensated
 
-	// ClosedNow: the command had never arrived, and is refused from now on.
+	// ClosedNow means that the command had never arrived, and is refused from now on.
 	ClosedNow
 )
 

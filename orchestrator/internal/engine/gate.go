@@ -38,7 +38,8 @@ type gate struct {
 // closed returns whether no saga may be driven.
 func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() }
 
-// err returns why no saga may be driven: ErrReplaced, ErrEpochAhead or ErrRestoring. It returns nil if the gate is open.
+// err returns why no saga may be driven: ErrReplaced, ErrEpochAhead or ErrRestoring. It returns nil if the gate is
+// open.
 func (g *gate) err() error {
 	if cause := g.cause.Load(); cause != nil {
 		return *cause
@@ -57,8 +58,8 @@ func (g *gate) open(identity journal.Identity) {
 	case identity.EpochAhead:
 		err := ErrEpochAhead
 		g.cause.Store(&err)
-		g.logger.Error("this store drives no saga, since its epoch is more than a day ahead of this machine's clock, which " +
-			"participants don't believe: correct the clock and start again, or use the subcommand restore with " +
+		g.logger.Error("this store drives no saga, since its epoch is more than a day ahead of this machine's clock, " +
+			"which participants don't believe: correct the clock and start again, or use the subcommand restore with " +
 			"--epoch-from-clock")
 		g.changed(err)
 	case identity.Restored != nil:

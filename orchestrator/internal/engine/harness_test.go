@@ -283,7 +283,8 @@ func (w *fixture) open() {
 	var err error
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
-		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention, EventRetention: w.eventRetention,
+		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
+		EventRetention: w.eventRetention,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 // horizonMargin is how long a start may take until it is stored, at most. The horizon is older than that.
 const horizonMargin = time.Hour
 
-// horizons knows the horizon: no command of a saga that started before it will be sent any more. Participants may forget
-// such sagas. All methods may be called concurrently.
+// horizons knows the horizon: no command of a saga that started before it will be sent any more. Participants may
+// forget such sagas. All methods may be called concurrently.
 type horizons struct {
 	store  Store
 	now    func() time.Time
@@ -43,9 +43,9 @@ func (h *horizons) load(ctx context.Context) error {
 	return nil
 }
 
-// noteStart stores durably that another orchestrator starts a saga that it may compensate after it has ended, if nobody
-// says when the parent is over. Such sagas hold the horizon back for ever. Other children hold it back until their
-// parent's orchestrator has told a horizon after the parent's start.
+// noteStart stores durably that another orchestrator starts a saga that it may compensate after it has ended, if
+// nobody says when the parent is over. Such sagas hold the horizon back for ever. Other children hold it back until
+// their parent's orchestrator has told a horizon after the parent's start.
 func (h *horizons) noteStart(ctx context.Context, parent *treatyv1.Parent) error {
 	if parent == nil || parent.GetLocal() || parent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE ||
 		parent.GetScope() != "" && parent.GetSagaStart() != nil {
@@ -64,7 +64,8 @@ func (h *horizons) noteStart(ctx context.Context, parent *treatyv1.Parent) error
 	return nil
 }
 
-// startTime returns the time of a saga that starts now: not before what participants were told, whatever the clock does.
+// startTime returns the time of a saga that starts now: not before what participants were told, whatever the clock
+// does.
 func (h *horizons) startTime(now time.Time) time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -74,9 +75,9 @@ func (h *horizons) startTime(now time.Time) time.Time {
 	return now
 }
 
-// Horizon returns the time before which no saga started whose commands will still be sent. A local child needs no care of
-// its own: its root started before it, and holds the horizon back until it has ended. Horizon returns zero when it isn't
-// known. What it returns counts as told.
+// Horizon returns the time before which no saga started whose commands will still be sent. A local child needs no care
+// of its own: its root started before it, and holds the horizon back until it has ended. Horizon returns zero when it
+// isn't known. What it returns counts as told.
 func (e *Engine) Horizon() time.Time {
 	h := e.horizons
 	oldest, err := h.store.OldestOpen(e.work.ctx)

@@ -126,8 +126,8 @@ func (q *inquiry) takeOver(ctx context.Context, params *ResumeParams) error {
 	}
 	method := q.step.Scheduled.GetMethod()
 	if known.Digest == "" || known.Method != method {
-		return fmt.Errorf("%w: the participant doesn't say what it has for step %s as %s (it knows %q); mark the step done "+
-			"or refused", machine.ErrDecisionUnfit, q.step.Path(), method, known.Method)
+		return fmt.Errorf("%w: the participant doesn't say what it has for step %s as %s (it knows %q); mark the "+
+			"step done or refused", machine.ErrDecisionUnfit, q.step.Path(), method, known.Method)
 	}
 	attempt := q.attempt()
 	attempt.Digest = known.Digest
@@ -144,7 +144,8 @@ func (q *inquiry) takeOver(ctx context.Context, params *ResumeParams) error {
 			}
 		}
 	case WasAccepted:
-		return fmt.Errorf("%w: the participant has accepted what it has for step %s and hasn't completed it; wait for it",
+		return fmt.Errorf("%w: the participant has accepted what it has for step %s and hasn't completed it; wait "+
+			"for it",
 			machine.ErrDecisionUnfit, q.step.Path())
 	default:
 		return q.notAsked(closed.Failure)

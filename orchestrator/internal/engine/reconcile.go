@@ -129,19 +129,23 @@ func (c *comparison) compareSteps() {
 			switch {
 			case byHand || step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_QUERY:
 			case !acted && c.kept(step, method):
-				c.contradict("the journal says that step %s (%s) is done, but the participant doesn't know it", path, method)
+				c.contradict("the journal says that step %s (%s) is done, but the participant doesn't know it", path,
+					method)
 			case acted && !action.executed():
-				c.contradict("the journal says that step %s (%s) is done, but the participant has refused it", path, method)
+				c.contradict("the journal says that step %s (%s) is done, but the participant has refused it", path,
+					method)
 			}
 		case treatyv1.StepState_STEP_STATE_REFUSED:
 			if acted && action.executed() && !undone && !step.MayHaveRun && !byHand {
-				c.contradict("the journal says that step %s (%s) was not executed, but the participant has executed it", path,
+				c.contradict("the journal says that step %s (%s) was not executed, but the participant has executed it",
+					path,
 					method)
 			}
 		case treatyv1.StepState_STEP_STATE_COMPENSATED:
 			compensation := step.Scheduled.GetCompensation().GetMethod()
 			if !undone && !byHand && c.kept(step, compensation) {
-				c.contradict("the journal says that step %s (%s) was compensated, but the participant doesn't know that", path,
+				c.contradict("the journal says that step %s (%s) was compensated, but the participant doesn't know "+
+					"that", path,
 					method)
 			}
 		}
@@ -178,8 +182,9 @@ func (c *comparison) compareCommands() {
 			continue
 		}
 		undone = true
-		if c.saga.CompensationDecided != nil || step != nil && (step.State == treatyv1.StepState_STEP_STATE_COMPENSATING ||
-			step.State == treatyv1.StepState_STEP_STATE_DONE) {
+		if c.saga.CompensationDecided != nil || step != nil &&
+			(step.State == treatyv1.StepState_STEP_STATE_COMPENSATING ||
+				step.State == treatyv1.StepState_STEP_STATE_DONE) {
 			c.record.Commands = append(c.record.Commands, c.compensations[path].restored(false))
 		}
 	}

@@ -20,8 +20,8 @@ const (
 	// restoreMargin is how long before the backup a participant's clock may have been behind the orchestrator's.
 	restoreMargin = 24 * time.Hour
 
-	// restorePoll is how often the participants are looked at until all have answered, and restoreReport how often those
-	// that haven't are logged.
+	// restorePoll is how often the participants are looked at until all have answered, and restoreReport how often
+	// those that haven't are logged.
 	restorePoll   = 200 * time.Millisecond
 	restoreReport = 10 * time.Second
 )
@@ -32,7 +32,8 @@ type Participants interface {
 	// Participants returns the state of each participant.
 	Participants() []ParticipantState
 
-	// ListCommands calls yield for each command that a participant returns, over all pages. It stops at the first error.
+	// ListCommands calls yield for each command that a participant returns, over all pages. It stops at the first
+	// error.
 	ListCommands(
 		ctx context.Context, participant string, request *treatyv1.ListCommandsRequest,
 		yield func(*treatyv1.KnownCommand) error,
@@ -71,7 +72,8 @@ type restorer struct {
 func (r *restorer) comparer() *comparer {
 	return &comparer{
 		catalog: r.engine.config.Catalog, nameOf: r.engine.config.Participants.NameOf,
-		backup: r.restored.BackupTime, restore: r.restored.RestoreTime,
+		// Until now, events were refused.
+		backup: r.restored.BackupTime, restore: r.engine.config.now(),
 		participants: r.participants, untrusted: r.untrusted,
 	}
 }

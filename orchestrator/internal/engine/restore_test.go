@@ -171,7 +171,8 @@ func TestRestore(t *testing.T) {
 		},
 		{
 			"the participant lost step 1", func(k *keeper, _ string) { k.rows = nil },
-			suspended, "1 DONE, 2 SCHEDULED", "step 1 (bench.v1.WorkService/Work) is done, but the participant doesn't know it",
+			suspended, "1 DONE, 2 SCHEDULED", "step 1 (bench.v1.WorkService/Work) is done, but the participant " +
+				"doesn't know it",
 		},
 		{
 			"the participant refused step 1", func(k *keeper, _ string) { k.rows[0].Verdict = rejected },
@@ -244,7 +245,8 @@ func TestRestoreOfWaitingSaga(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
-					if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, new(benchv1.WorkRequest), new(benchv1.WorkDone)); err != nil {
+					if err := saga.Call(ctx, benchv1.WorkService_Work_FullMethodName, new(benchv1.WorkRequest),
+						new(benchv1.WorkDone)); err != nil {
 						return nil, err
 					}
 					_, err := identityv1saga.AwaitApplicantVerified(ctx, "applicants/ada")
@@ -260,6 +262,45 @@ func TestRestoreOfWaitingSaga(t *testing.T) {
 				pass(time.Minute)
 				if got := w.get(handle.ID); got.GetState() != test.state {
 					t.Errorf("got %v: %v", got.GetState(), got.GetSuspension())
+				}
+			})
+		})
+	}
+}
+
+// TestRestoreAfterTimeout restores a backup after the time of a wait for an event is over. The saga waits for a person.
+// The event counts if it is stored when the person lets the saga continue.
+func TestRestoreAfterTimeout(t *testing.T) {
+	for _, published := range []bool{true, false} {
+		t.Run(fmt.Sprint("published again: ", published), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+					_, err := identityv1saga.AwaitApplicantVerified(ctx, "applicants/ada", saga.Within(time.Hour))
+					return new(benchv1.RunDone), err
+				})
+				handle := w.start(1)
+				pass(time.Minute)
+				taken, backup := time.Now(), w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				// The subcommand restore ran before the time was over, and the orchestrator starts after it.
+				w.restore(backup, journal.Restored{BackupTime: taken, RestoreTime: time.Now()})
+				pass(2 * time.Hour)
+				w.open()
+				pass(time.Minute)
+				if got := w.get(handle.ID); got.GetState() != suspended {
+					t.Fatalf("it is %v", got)
+				}
+				want := compensated
+				if published {
+					w.publish(verified("applicants/ada"))
+					want = succeeded
+				}
+				if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{Action: machine.Retry}); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Minute)
+				if got := w.get(handle.ID); got.GetState() != want {
+					t.Errorf("it ended as %v, want %v", got.GetState(), want)
 				}
 			})
 		})
@@ -288,7 +329,8 @@ func TestRestoreWaits(t *testing.T) {
 		}
 		for name, call := range map[string]func() error{
 			"start": func() error {
-				_, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 1)})
+				_, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t,
+					1)})
 				return err
 			},
 			"cancel":   func() error { return w.engine.Cancel(t.Context(), handle.ID, nil) },
@@ -320,8 +362,8 @@ func TestRestoreWaits(t *testing.T) {
 	})
 }
 
-// TestCallsBeforeRecovery calls a restored and a replaced store before their sagas are recovered, as clients do while the
-// server starts. A saga that was lost is still known as lost.
+// TestCallsBeforeRecovery calls a restored and a replaced store before their sagas are recovered, as clients do while
+// the server starts. A saga that was lost is still known as lost.
 func TestCallsBeforeRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -572,7 +614,8 @@ func TestLostChild(t *testing.T) {
 					},
 				}
 				for err := machine.ErrCatchingUp; errors.Is(err, machine.ErrCatchingUp); pass(time.Second) {
-					if err = w.engine.CompensateChild(t.Context(), child); err != nil && !errors.Is(err, machine.ErrCatchingUp) {
+					if err = w.engine.CompensateChild(t.Context(), child); err != nil &&
+						!errors.Is(err, machine.ErrCatchingUp) {
 						t.Fatal(err)
 					}
 				}

@@ -40,10 +40,7 @@ func (o Opening) NextEpoch(before uint64) (epoch uint64, ahead bool) {
 		random = o.Rand
 	}
 	clock := uint64(max(now().UnixMilli(), 0)) << epochBits
-	epoch = max(before+1, clock) + random()&(1<<epochBits-1)
-	if epoch > math.MaxInt64 {
-		epoch = math.MaxInt64
-	}
+	epoch = min(max(before+1, clock)+random()&(1<<epochBits-1), math.MaxInt64)
 	return epoch, epoch > clock+uint64(MaxEpochAhead.Milliseconds())<<epochBits
 }
 
@@ -80,13 +77,13 @@ type Identity struct {
 // Restored describes a store that was restored from a backup.
 type Restored struct {
 	// BackupTime is when the backup was made.
-	BackupTime time.Time
+	BackupTime time.Time `json:"backupTime"`
 
 	// RestoreTime is when the store was restored.
-	RestoreTime time.Time
+	RestoreTime time.Time `json:"restoreTime"`
 
 	// Trusted are the names of the participants that can't say what they know, and whose journals are believed.
-	Trusted []string
+	Trusted []string `json:"trusted,omitempty"`
 }
 
 // RestoreParams says how a store is restored.
@@ -95,7 +92,8 @@ type RestoreParams struct {
 	// the earliest counts.
 	Since time.Time
 
-	// Trusted are the names of the participants that can't say what they know. What the journals say of them is believed.
+	// Trusted are the names of the participants that can't say what they know. What the journals say of them is
+	// believed.
 	Trusted []string
 
 	// EpochFromClock sets the epoch back to the clock, after a clock that was ahead was corrected.
@@ -123,40 +121,40 @@ const MaxPosition = 1 << 62
 // LostSaga is a saga that participants know and a restored store doesn't.
 type LostSaga struct {
 	// ID is the saga's id.
-	ID string
+	ID string `json:"id"`
 
 	// FoundTime is when the saga was found missing.
-	FoundTime time.Time
+	FoundTime time.Time `json:"foundTime"`
 
 	// Commands are the commands that participants know.
-	Commands []LostCommand
+	Commands []LostCommand `json:"commands"`
 
 	// EventsAfter is the position of the newest event when the saga was added. AddLost sets it.
-	EventsAfter uint64
+	EventsAfter uint64 `json:"eventsAfter"`
 }
 
 // LostCommand is a command of a lost saga.
 type LostCommand struct {
 	// CommandID is the command id.
-	CommandID string
+	CommandID string `json:"commandId"`
 
 	// Participant is the name of the participant that knows the command.
-	Participant string
+	Participant string `json:"participant"`
 
 	// Method is the method that was called.
-	Method string
+	Method string `json:"method"`
 
 	// Digest is the digest of the request. It is empty if the participant doesn't know it.
-	Digest string
+	Digest string `json:"digest,omitempty"`
 
 	// Compensation says that the command is a compensation.
-	Compensation bool
+	Compensation bool `json:"compensation,omitempty"`
 
 	// Verdict is the number of a treaty.v1.CommandVerdict.
-	Verdict int32
+	Verdict int32 `json:"verdict"`
 
 	// Start is the saga's start. It is zero if the participant doesn't know it.
-	Start time.Time
+	Start time.Time `json:"start,omitzero"`
 }
 
 // LostParams selects a page of lost sagas, in the order of their ids.

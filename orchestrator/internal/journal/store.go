@@ -116,25 +116,25 @@ type Store interface {
 	// stays, so that positions never start over. PurgeEvents works in small transactions, so others can write in
 	// between. It returns ErrInvalid if limit isn't positive. The call may be repeated.
 	//
-	// The ids of the deleted events are kept: an event that is published again stays the same event, or another one with a
-	// used id, as long as PurgeEventIDs hasn't deleted its id.
+	// The ids of the deleted events are kept: an event that is published again stays the same event, or another one
+	// with a used id, as long as PurgeEventIDs hasn't deleted its id.
 	PurgeEvents(ctx context.Context, before time.Time, limit int) (int, error)
 
-	// PurgeEventIDs deletes up to limit ids of deleted events, in the order of their positions, until it finds one whose
-	// event's StoreTime isn't before the given time. Otherwise it is like PurgeEvents.
+	// PurgeEventIDs deletes up to limit ids of deleted events, in the order of their positions, until it finds one
+	// whose event's StoreTime isn't before the given time. Otherwise it is like PurgeEvents.
 	PurgeEventIDs(ctx context.Context, before time.Time, limit int) (int, error)
 
-	// RaisePosition raises a number durably, to one above both its own value and the given one, and returns it. It is told
-	// to participants, so that an older copy of the store is recognized by its lower number. It returns ErrInvalid if the
-	// given number is above MaxPosition.
+	// RaisePosition raises a number durably, to one above both its own value and the given one, and returns it. It is
+	// told to participants, so that an older copy of the store is recognized by its lower number. It returns ErrInvalid
+	// if the given number is above MaxPosition.
 	RaisePosition(ctx context.Context, above uint64) (uint64, error)
 
-	// MarkReplaced stores durably that another store has taken over, and why. The first cause stays. Identity returns it
-	// from the next opening on. The call may be repeated.
+	// MarkReplaced stores durably that another store has taken over, and why. The first cause stays. Identity returns
+	// it from the next opening on. The call may be repeated.
 	MarkReplaced(ctx context.Context, cause string) error
 
-	// EndRestore stores durably that the store was compared with its participants since it was restored. The call may be
-	// repeated.
+	// EndRestore stores durably that the store was compared with its participants since it was restored. The call may
+	// be repeated.
 	EndRestore(ctx context.Context) error
 
 	// PutParticipant stores what to remember about a participant's service, instead of what was stored before. It

@@ -69,7 +69,8 @@ func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
 	case in.Outcome == Accepted:
 		suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING
 		suspended.Message = fmt.Sprintf("gave up waiting for step %s (%s), which the participant has accepted and "+
-			"hasn't completed; the saga continues when the participant completes it; retry to wait again", in.Step, method)
+			"hasn't completed; the saga continues when the participant completes it; retry to wait again", in.Step,
+			method)
 		return suspended
 	case in.Outcome == Refused && in.MayHaveRun:
 		suspended.Message = fmt.Sprintf("step %s (%s) was refused, but an earlier attempt may have been executed, ",
@@ -79,8 +80,8 @@ func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
 	default:
 		return nil
 	}
-	suspended.Message += "so the saga can neither continue nor compensate; find out at the participant, then retry the " +
-		"step, mark it done with its reply, or mark it refused"
+	suspended.Message += "so the saga can neither continue nor compensate; find out at the participant, then retry " +
+		"the step, mark it done with its reply, or mark it refused"
 	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN
 	if kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
 		suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN
@@ -88,12 +89,12 @@ func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
 	return suspended
 }
 
-// otherRequest completes the suspension of a saga one of whose command ids a participant knows with another request. The
-// caller completes the message with the decisions that fit.
+// otherRequest completes the suspension of a saga one of whose command ids a participant knows with another request.
+// The caller completes the message with the decisions that fit.
 func otherRequest(suspended *treatyv1.SagaSuspended, step *Step, what, method string, other *OtherCommand) {
 	suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST
-	suspended.Message = fmt.Sprintf("the participant of %s (%s) knows another request under its command id, and has not "+
-		"executed this one; find out which is right, then ", what, method)
+	suspended.Message = fmt.Sprintf("the participant of %s (%s) knows another request under its command id, and has "+
+		"not executed this one; find out which is right, then ", what, method)
 	// A command names the request of its action, also when it compensates that.
 	digest := step.Digest
 	if digest == "" {

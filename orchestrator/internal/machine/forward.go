@@ -146,6 +146,9 @@ func (m *Machine) scopeDue(s *scope) time.Time {
 func (m *Machine) endNextDueWait() bool {
 	for _, wait := range m.saga.Waits {
 		if due := wait.Scheduled.GetDue(); due != nil && !due.AsTime().After(m.now) {
+			if m.overdueForEvent(wait) && !m.noEvent {
+				continue
+			}
 			if len(wait.Scheduled.GetEvents()) > 0 && m.saga.lostInWindow(due.AsTime()) {
 				m.suspendRestored(fmt.Sprintf("the timeout of wait %s fell into the time that was lost, and its event "+
 					"may have been lost, too", wait.Scheduled.GetWait()))

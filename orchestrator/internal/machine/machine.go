@@ -30,8 +30,8 @@ type Config struct {
 	// Local reports whether a method starts a child saga of this orchestrator. If it is nil, no method does.
 	Local func(method string) bool
 
-	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn in
-	// the making is stored or has failed. If Withdraw is nil, every action may have been sent.
+	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn
+	// in the making is stored or has failed. If Withdraw is nil, every action may have been sent.
 	Withdraw func(step string) bool
 
 	// Skipped is how many turns of earlier rounds are no longer in the journal.
@@ -59,6 +59,9 @@ type Machine struct {
 	effects   []Effect
 	turnBytes int // size of the requests
 	withdrawn []*Step
+
+	// noEvent says that no event is stored that the saga waits for.
+	noEvent   bool
 	scheduled []*Step // the steps whose action or compensation was scheduled
 	newRound  bool
 	again     bool
@@ -298,7 +301,7 @@ func earliest(a, b time.Time) time.Time {
 // Waiting reports whether the saga only waits for timers and events, so that it can be evicted.
 func (m *Machine) Waiting() bool {
 	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || len(m.saga.Waits) == 0 || m.program == nil ||
-		len(m.program.ready) > 0 || m.saga.mustReconcile() {
+		len(m.program.ready) > 0 || m.saga.mustReconcile() || m.waitsForLostEvent() {
 		return false
 	}
 	for _, step := range m.saga.Steps {

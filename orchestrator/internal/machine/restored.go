@@ -26,7 +26,7 @@ type Restored struct {
 }
 
 // Stalled says that no event is stored that the saga waits for. It suspends a saga that is catching up and can't
-// continue. Apply it when [Machine.Stalled] returns true.
+// continue, and ends a wait whose time is over. Apply it when [Machine.Stalled] returns true.
 type Stalled struct{}
 
 func (Restored) input() {}
@@ -88,8 +88,8 @@ func (s *Saga) CatchingUp() bool {
 	return s.restored != nil && !s.restored.accepted && !s.Final() && len(s.uncovered()) > 0
 }
 
-// mustReconcile reports whether the saga was restored from a backup and has to act on what its participants know. It must
-// be driven until it has.
+// mustReconcile reports whether the saga was restored from a backup and has to act on what its participants know. It
+// must be driven until it has.
 func (s *Saga) mustReconcile() bool {
 	return s.restored != nil && !s.restored.accepted && (s.restored.GetContradiction() != "" ||
 		s.restored.GetCompensated() && s.CompensationDecided == nil || s.CatchingUp())
@@ -175,8 +175,8 @@ func (m *Machine) suspendRestored(why string) {
 	suspended := &treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
 		Message: "the saga's store was restored from a backup: " + why +
-			"; compare the journal with what the participants know, then retry to let the saga continue as it is, without " +
-			"deadlines of that time" + alternative,
+			"; compare the journal with what the participants know, then retry to let the saga continue as it is, " +
+			"without deadlines of that time" + alternative,
 		Found: describeCommands(m.saga.uncovered()),
 	}
 	m.suspend(suspended)
@@ -217,9 +217,12 @@ func (m *Machine) heldBack(path string, call *Call, kind treatyv1.CommandKind) b
 	return true
 }
 
-// Stalled reports whether a saga that is catching up has nothing in flight, and no timer that would let it continue.
-// Unless an event comes that is stored already, it can't continue on its own.
-func (m *Machine) Stalled() bool {
+// Stalled reports whether a restored saga can't continue on its own unless an event comes that is stored already: it is
+// catching up, with nothing in flight and no timer that would let it continue, or the time of a wait for an event is
+// over.
+func (m *Machine) Stalled() bool { return m.stuckCatchingUp() || m.waitsForLostEvent() }
+
+func (m *Machine) stuckCatchingUp() bool {
 	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING || m.program == nil || len(m.program.ready) > 0 ||
 		!m.saga.CatchingUp() {
 		return false
@@ -231,17 +234,41 @@ func (m *Machine) Stalled() bool {
 		}
 	}
 	for _, wait := range m.saga.Waits {
-		if wait.Scheduled.GetDue() != nil {
+		// What was undone isn't made good by a sleep: the saga would go on over it later.
+		if wait.Scheduled.GetDue() != nil && m.saga.undone() == nil {
 			return false
 		}
 	}
 	return len(m.discoveries()) == 0
 }
 
+// overdueForEvent reports whether the time of a wait for an event fell into the time that was lost, and a person has
+// let the saga continue. The event comes first, if it was published again.
+func (m *Machine) overdueForEvent(wait *OpenWait) bool {
+	due := wait.Scheduled.GetDue()
+	return due != nil && !due.AsTime().After(m.now) && len(wait.Scheduled.GetEvents()) > 0 &&
+		m.saga.overruled(due.AsTime())
+}
+
+func (m *Machine) waitsForLostEvent() bool {
+	return m.saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING && m.program != nil && len(m.program.ready) == 0 &&
+		slices.ContainsFunc(m.saga.Waits, m.overdueForEvent)
+}
+
+// stalled suspends a saga that can't catch up, or ends a wait for an event that isn't stored.
 func (m *Machine) stalled() {
-	if !m.Stalled() {
-		return
+	switch {
+	case m.stuckCatchingUp():
+		m.suspendStuck()
+	case m.waitsForLostEvent():
+		m.noEvent = true
+		m.proceed()
+		m.noEvent = false
+		m.effects = m.PendingEffects()
 	}
+}
+
+func (m *Machine) suspendStuck() {
 	why := "the saga waits for an event that isn't stored, but participants have answered later commands"
 	switch undone := m.saga.undone(); {
 	case undone != nil && !m.mustCatchUp():
@@ -279,7 +306,8 @@ func (m *Machine) checkCaughtUp() error {
 // undone returns a step that the journal has as done and that was compensated since the backup, or nil.
 func (s *Saga) undone() *Step {
 	for _, command := range s.uncovered() {
-		if step := s.byPath[command.GetStep()]; command.GetCompensation() && step.State == treatyv1.StepState_STEP_STATE_DONE {
+		if step := s.byPath[command.GetStep()]; command.GetCompensation() &&
+			step.State == treatyv1.StepState_STEP_STATE_DONE {
 			return step
 		}
 	}

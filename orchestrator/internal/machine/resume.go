@@ -112,7 +112,8 @@ func (m *Machine) resumeAction(step *Step, in Resume) error {
 			m.recordRefused(step, in)
 		}
 	default:
-		return fmt.Errorf("%w: the outcome of step %s is open; retry it, mark it done with its reply, or mark it refused",
+		return fmt.Errorf("%w: the outcome of step %s is open; retry it, mark it done with its reply, or mark it "+
+			"refused",
 			ErrDecisionUnfit, step.Path())
 	}
 	return nil

@@ -263,8 +263,8 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 	return nil
 }
 
-// restoredRecord returns what participants know: "2=B" is the action B of step 2, "undo-2=B" its compensation. The backup
-// was made an hour ago. "contradiction" and "compensated" set these fields.
+// restoredRecord returns what participants know: "2=B" is the action B of step 2, "undo-2=B" its compensation. The
+// backup was made an hour ago. "contradiction" and "compensated" set these fields.
 func (s *scenario) restoredRecord(args []datadriven.CmdArg) *treatyv1.SagaRestored {
 	record := &treatyv1.SagaRestored{
 		BackupTime: timestamp(s.now.Add(-time.Hour)), RestoreTime: timestamp(s.now),

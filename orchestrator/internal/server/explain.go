@@ -58,8 +58,8 @@ var causes = []cause{
 	},
 	{
 		is: engine.ErrEpochAhead, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD,
-		advice: "this orchestrator drives no saga until an operator has corrected the clock, or has restored the store " +
-			"with --epoch-from-clock",
+		advice: "this orchestrator drives no saga until an operator has corrected the clock, or has restored the " +
+			"store with --epoch-from-clock",
 	},
 	{
 		is: engine.ErrRestoring, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_RESTORING,

@@ -157,17 +157,17 @@ func (t *Telemetry) breaker(target string, value int64) {
 	t.metrics.breakerOpen.Record(context.Background(), value, t.metrics.set(setKey{key: keyTarget, value: target}))
 }
 
-// Driving records whether the orchestrator drives sagas. It doesn't while its store is compared with the participants
-// after a restore, nor once the store was replaced.
-func (t *Telemetry) Driving(driving bool) {
-	if !t.Metering() {
-		return
+// DrivingBegan records that the orchestrator drives sagas.
+func (t *Telemetry) DrivingBegan() { t.drives(1) }
+
+// DrivingEnded records that the orchestrator drives no sagas: its store is compared with the participants after a
+// restore, or it was replaced.
+func (t *Telemetry) DrivingEnded() { t.drives(0) }
+
+func (t *Telemetry) drives(value int64) {
+	if t.Metering() {
+		t.metrics.driving.Record(context.Background(), value)
 	}
-	value := int64(0)
-	if driving {
-		value = 1
-	}
-	t.metrics.driving.Record(context.Background(), value)
 }
 
 // ObserveOpenSagas sets the function that returns the number of open sagas. It is called whenever metrics are read, and

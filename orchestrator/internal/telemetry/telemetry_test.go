@@ -167,7 +167,8 @@ func TestMetrics(t *testing.T) {
 	tele.AttemptEnded(change, treatyv1.Outcome_OUTCOME_DONE, time.Millisecond)
 	tele.Committed(12, time.Millisecond)
 	tele.BreakerOpened("h:1")
-	tele.Driving(false)
+	tele.DrivingBegan()
+	tele.DrivingEnded()
 	if err := tele.ObserveOpenSagas(func() int64 { return 5 }); err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 		c.report.add(AllOrNothing, id, "is done in the journal, but its participant %s", ledgerSays(action))
 	}
 	if !s.refused.missing() && !s.inDoubt && action != nil && action.Verdict.took() &&
-		!(c.undoneWhileLost(s, undo) && undo.Verdict == Executed) {
+		(!c.undoneWhileLost(s, undo) || undo.Verdict != Executed) {
 		c.report.add(AllOrNothing, id, "is refused in the journal, but its participant %s", ledgerSays(action))
 	}
 	if !s.undoneAt.missing() && undo == nil {
@@ -118,8 +118,8 @@ func (c *checker) checkTold(id string, s *step, action, undo *placed) {
 	}
 }
 
-// undoneWhileLost reports whether a step was compensated and its saga's store was then replaced by a backup from before.
-// Its participant refused the action when the restored saga sent it again.
+// undoneWhileLost reports whether a step was compensated and its saga's store was then replaced by a backup from
+// before. Its participant refused the action when the restored saga sent it again.
 func (c *checker) undoneWhileLost(s *step, undo *placed) bool {
 	return !s.refused.missing() && undo != nil && c.facts.lost(undo.Time)
 }

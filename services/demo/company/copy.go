@@ -11,8 +11,8 @@ import (
 // Copy is the name of a second orchestrator, which runs on a copy of the store. See Company.AddCopy.
 const Copy = "copy"
 
-// AddCopy adds a second orchestrator with the same participants, on a copy of the store. It isn't started: call Start of
-// its process. It isn't among Processes.
+// AddCopy adds a second orchestrator with the same participants, on a copy of the store. It isn't started: call Start
+// of its process. It isn't among Processes.
 func (c *Company) AddCopy(store string) (*Process, error) {
 	addresses, err := freeAddresses(1)
 	if err != nil {

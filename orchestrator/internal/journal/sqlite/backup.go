@@ -181,6 +181,7 @@ func (w *writer) restoredSince(
 	if err != nil {
 		return restored, err
 	}
-	return restored, fmt.Errorf("%w: it has no mark of a backup; say since when it may lack what happened, such as --since %s, "+
-		"when its newest saga last changed", journal.ErrInvalid, time.UnixMicro(newest).UTC().Format(time.RFC3339))
+	return restored, fmt.Errorf("%w: it has no mark of a backup; say since when it may lack what happened, such as "+
+		"--since %s, when its newest saga last changed", journal.ErrInvalid,
+		time.UnixMicro(newest).UTC().Format(time.RFC3339))
 }

@@ -55,8 +55,8 @@ func (w *writer) identify(opening journal.Opening) (identity journal.Identity, e
 func (w *writer) claim(identity *journal.Identity, name string) error {
 	if identity.StoreID != "" {
 		if identity.Name != name {
-			return fmt.Errorf("%w: it belongs to the one named %q, and this one is named %q; start it with that name, or "+
-				"with another store", journal.ErrName, identity.Name, name)
+			return fmt.Errorf("%w: it belongs to the one named %q, and this one is named %q; start it with that "+
+				"name, or with another store", journal.ErrName, identity.Name, name)
 		}
 		return nil
 	}
@@ -253,7 +253,8 @@ func (s *Store) Lost(ctx context.Context, params journal.LostParams) (lost []jou
 	}
 	err = s.read(ctx, "read lost sagas", func(r *reader) error {
 		lost = nil
-		return r.query(`SELECT data FROM lost WHERE id > ? ORDER BY id LIMIT ?`, []any{params.After, int64(params.Limit)},
+		return r.query(`SELECT data FROM lost WHERE id > ? ORDER BY id LIMIT ?`,
+			[]any{params.After, int64(params.Limit)},
 			func(stmt *sqlite3.Stmt) error {
 				saga, err := lostIn(stmt)
 				lost = append(lost, saga)

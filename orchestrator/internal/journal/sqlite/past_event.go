@@ -21,8 +21,8 @@ func eventDigest(kind, subject string, data []byte) []byte {
 	return hash.Sum(nil)
 }
 
-// pastEvent finds out whether an event was published before and purged. It sets the event's position, and its Err if its
-// content differs.
+// pastEvent finds out whether an event was published before and purged. It sets the event's position, and its Err if
+// its content differs.
 func (w *writer) pastEvent(event *journal.Event) (past bool, err error) {
 	if !w.hasPast {
 		return false, nil
@@ -94,8 +94,8 @@ func (w *writer) preparePast() error {
 		&w.findPast: `SELECT position, digest FROM past_events WHERE source = ? AND id = ?`,
 		&w.insertPast: `INSERT INTO past_events (position, source, id, store_time, digest) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`,
-		&w.pastFrom: `SELECT position, source, id, (SELECT name FROM event_types WHERE key = type), subject, data, store_time
-			FROM events WHERE position <= ? ORDER BY position`,
+		&w.pastFrom: `SELECT position, source, id, (SELECT name FROM event_types WHERE key = type), subject, data,
+			store_time FROM events WHERE position <= ? ORDER BY position`,
 	} {
 		prepared, err := prepare(w.conn, sql)
 		if err != nil {

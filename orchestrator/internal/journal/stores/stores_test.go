@@ -59,7 +59,8 @@ func TestOpenFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if other, err := stores.Open(t.Context(), path, journal.Opening{}); !errors.Is(err, journal.ErrLocked) || other != nil {
+	if other, err := stores.Open(t.Context(), path, journal.Opening{}); !errors.Is(err, journal.ErrLocked) ||
+		other != nil {
 		t.Errorf("second Open = %v, %v; want nil and ErrLocked", other, err)
 	}
 	reader, err := stores.OpenReadOnly(t.Context(), path)
