@@ -630,8 +630,8 @@ func TestLostChild(t *testing.T) {
 	}
 }
 
-// TestLostChildOfAnotherOrchestrator compensates a child whose reply its parent has, and whose start was lost. The parent
-// is in another store, so the child isn't started again.
+// TestLostChildOfAnotherOrchestrator compensates a child whose reply its parent has, and whose start was lost. The
+// parent is in another store, so the child isn't started again.
 func TestLostChildOfAnotherOrchestrator(t *testing.T) {
 	for _, test := range []struct {
 		name  string

@@ -4,8 +4,8 @@
 //
 // [New] returns a [Server] with these services: every saga service whose definitions have code, treaty.v1.SagaService,
 // treaty.v1.EventService, treaty.v1.ParticipantService, health, reflection and channelz. A call to a saga's own method
-// starts the saga and waits for its end. Requests and replies of sagas pass through as bytes; only what the API needs of
-// them is parsed.
+// starts the saga and waits for its end. Requests and replies of sagas pass through as bytes; only what the API needs
+// of them is parsed.
 //
 // # Parents
 //

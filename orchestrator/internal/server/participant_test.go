@@ -128,7 +128,9 @@ func TestScopesFence(t *testing.T) {
 		},
 	}
 	epoch := uint64(1)
-	for _, raising := range []string{"start", "invalid start", "undo", "no command", "wrong undo", "describe", "list", "close"} {
+	for _, raising := range []string{
+		"start", "invalid start", "undo", "no command", "wrong undo", "describe", "list", "close",
+	} {
 		epoch++
 		wantCode := codes.OK
 		switch raising {

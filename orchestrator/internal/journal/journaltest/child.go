@@ -65,7 +65,9 @@ func children(f *fixture) {
 	}
 	_, err := f.Children(f.Context(), journal.ChildrenParams{})
 	f.failsWith("a page of no size", err, journal.ErrInvalid)
-	for _, parent := range []journal.Parent{{Scope: "x/0"}, {Start: minute(1)}, {Scope: "x\xff", Saga: "p"}, {Saga: "p\xff"}} {
+	for _, parent := range []journal.Parent{
+		{Scope: "x/0"}, {Start: minute(1)}, {Scope: "x\xff", Saga: "p"}, {Saga: "p\xff"},
+	} {
 		bad := row("bad", 1)
 		bad.Parent = parent
 		f.failsWith("an invalid parent", f.Append(f.Context(), []*journal.Entry{first(bad)}), journal.ErrInvalid)
