@@ -154,7 +154,7 @@ func (r *relatives) list(request *treatyv1.ListCommandsRequest) []string {
 	}
 }
 
-func (r *relatives) close(digest string) (*treatyv1.CloseCommandResponse, error) {
+func (r *relatives) closeCommand(digest string) (*treatyv1.CloseCommandResponse, error) {
 	return treatyv1.NewParticipantServiceClient(r.conn).CloseCommand(askingAs(r.ctx(), parentScope, parentEpoch),
 		&treatyv1.CloseCommandRequest{
 			CommandId: parentStep, Method: verifyApplicant, RequestDigest: digest,
@@ -205,7 +205,7 @@ func TestParentAsksAboutItsChild(t *testing.T) {
 				}
 			}
 			for range 2 {
-				response, err := r.close(r.digest)
+				response, err := r.closeCommand(r.digest)
 				if err != nil || fmt.Sprintf("%T", response.GetOutcome()) != fmt.Sprintf("%T", test.closed) {
 					t.Fatalf("closed as %v, %v; want %T", response, err, test.closed)
 				}
@@ -224,7 +224,7 @@ func TestParentAsksAboutItsChild(t *testing.T) {
 				}
 			}
 			other := strings.Repeat("0", wire.DigestLength)
-			_, err := r.close(other)
+			_, err := r.closeCommand(other)
 			for what, err := range map[string]error{"close": err, "undo": r.undo(other)} {
 				if got := failureOf(t, err); got.code != codes.Internal ||
 					got.reason != treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST {
@@ -262,7 +262,7 @@ func TestLostChildWaitsForAPerson(t *testing.T) {
 		if mark, err := undo(); failureOf(t, err) != want || mark != wire.AnswerAttempt {
 			t.Errorf("undoing a lost child is answered with the mark %q, %v", mark, err)
 		}
-		if _, err := r.close(r.digest); failureOf(t, err) != want {
+		if _, err := r.closeCommand(r.digest); failureOf(t, err) != want {
 			t.Errorf("closing a lost child: %v", err)
 		}
 	}

@@ -99,29 +99,29 @@ func TestScopesFence(t *testing.T) {
 	a.engine.closeChild = func(engine.StartParams) (engine.Closed, error) {
 		return engine.Closed{Verdict: engine.WasAccepted}, nil
 	}
-	command := func(method, direction string, request raw) func(*testServer, context.Context) error {
-		return func(a *testServer, ctx context.Context) error {
+	command := func(method, direction string, request raw) func(context.Context, *testServer) error {
+		return func(ctx context.Context, a *testServer) error {
 			ctx = metadata.AppendToOutgoingContext(ctx, wire.CommandIDKey, parentStep, wire.DirectionKey, direction)
 			return a.conn.Invoke(ctx, "/"+method, request, new(identityv1.ApplicantConfirmed),
 				grpc.ForceCodec(rawCodec{}))
 		}
 	}
-	calls := map[string]func(a *testServer, ctx context.Context) error{
+	calls := map[string]func(ctx context.Context, a *testServer) error{
 		"start":         command(verifyApplicant, wire.Action, ""),
 		"invalid start": command(verifyApplicant, wire.Action, "\x0a\x05x"),
 		"undo":          command(undoVerifyApplicant, wire.Compensation, ""),
 		"no command":    command(changeAddress, wire.Action, ""),
 		"wrong undo":    command(undoVerifyApplicant, wire.Action, ""),
-		"describe": func(a *testServer, ctx context.Context) error {
+		"describe": func(ctx context.Context, a *testServer) error {
 			_, err := treatyv1.NewParticipantServiceClient(a.conn).Describe(ctx, &treatyv1.DescribeRequest{})
 			return err
 		},
-		"list": func(a *testServer, ctx context.Context) error {
+		"list": func(ctx context.Context, a *testServer) error {
 			_, err := treatyv1.NewParticipantServiceClient(a.conn).ListCommands(ctx,
 				&treatyv1.ListCommandsRequest{Since: timestamppb.Now()})
 			return err
 		},
-		"close": func(a *testServer, ctx context.Context) error {
+		"close": func(ctx context.Context, a *testServer) error {
 			_, err := treatyv1.NewParticipantServiceClient(a.conn).CloseCommand(ctx,
 				&treatyv1.CloseCommandRequest{CommandId: parentStep, Method: verifyApplicant})
 			return err
@@ -139,7 +139,7 @@ func TestScopesFence(t *testing.T) {
 		case "wrong undo":
 			wantCode = codes.FailedPrecondition
 		}
-		if err := calls[raising](a, askingAs(a.ctx(), "x/0", epoch)); status.Code(err) != wantCode {
+		if err := calls[raising](askingAs(a.ctx(), "x/0", epoch), a); status.Code(err) != wantCode {
 			t.Errorf("%s with the epoch %d: %v", raising, epoch, err)
 		}
 		restarted := &testServer{t: t, engine: a.engine, store: a.store}
@@ -148,7 +148,7 @@ func TestScopesFence(t *testing.T) {
 		}}, nil)
 		for _, to := range []*testServer{a, restarted} {
 			for fenced, call := range calls {
-				err := call(to, askingAs(a.ctx(), "x/0", epoch-1))
+				err := call(askingAs(a.ctx(), "x/0", epoch-1), to)
 				if got := failureOf(t, err); got.code != codes.Aborted ||
 					got.reason != treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH {
 					t.Errorf("after %s, %s with a lower epoch: %v", raising, fenced, err)
@@ -157,16 +157,16 @@ func TestScopesFence(t *testing.T) {
 		}
 	}
 	for name, call := range calls {
-		err := call(a, askingAs(a.ctx(), "y/0", math.MaxInt64))
+		err := call(askingAs(a.ctx(), "y/0", math.MaxInt64), a)
 		if got := failureOf(t, err); got.code != codes.Unauthenticated ||
 			got.reason != treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD {
 			t.Errorf("%s with an epoch of the future: %v", name, err)
 		}
-		if err := call(a, askingAs(a.ctx(), "y/0", 1)); status.Code(err) == codes.Aborted {
+		if err := call(askingAs(a.ctx(), "y/0", 1), a); status.Code(err) == codes.Aborted {
 			t.Errorf("%s: an epoch of the future is remembered: %v", name, err)
 		}
 	}
-	if err := calls["start"](a, a.ctx()); err != nil {
+	if err := calls["start"](a.ctx(), a); err != nil {
 		t.Errorf("a start of an orchestrator of an earlier version: %v", err)
 	}
 }

@@ -149,3 +149,34 @@ func oldestChild(f *fixture) {
 	hear("y/0", minute(8))
 	is("all parents are over", time.Time{})
 }
+
+// purgeChildren checks that a child stays until its parent is over.
+func purgeChildren(f *fixture) {
+	for id, parent := range map[string]journal.Parent{
+		"open": {Scope: "x/0", Saga: "p", Start: minute(3)}, "over": {Scope: "x/0", Saga: "q", Start: minute(2)},
+		"unheard": {Scope: "y/0", Saga: "p", Start: minute(3)}, "no scope": {Saga: "p"}, "no child": {},
+	} {
+		r := row(id, 4)
+		r.Parent, r.State, r.EndTime = parent, succeeded, minute(5)
+		f.write(first(r))
+	}
+	purge := func(want int) {
+		f.T.Helper()
+		params := journal.PurgeParams{
+			Definitions: []string{row("", 0).Definition}, EndedBefore: minute(6), Limit: 10,
+		}
+		if got, err := f.Purge(f.Context(), params); err != nil || got != want {
+			f.Errorf("%d sagas were purged, %v; want %d", got, err, want)
+		}
+	}
+	hear := func(horizon time.Time) {
+		if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1, Horizon: horizon}); err != nil {
+			f.Error(err)
+		}
+	}
+	hear(minute(3))
+	purge(4)
+	f.sameIDs("after the purge", f.list(journal.ListParams{Limit: 10}), "open")
+	hear(minute(4))
+	purge(1)
+}

@@ -35,16 +35,20 @@ func (m *Memory) Children(ctx context.Context, params journal.ChildrenParams) ([
 func (m *Memory) OldestChild(ctx context.Context) (oldest time.Time, err error) {
 	err = m.use(ctx, "read the oldest child", func(c *contents) error {
 		for _, saga := range c.sagas {
-			parent, created := saga.Row.Parent, saga.Row.CreateTime
-			scope, heard := c.scopes[parent.Scope]
-			if heard && !parent.Start.IsZero() && !parent.Start.Before(scope.Horizon) &&
-				(oldest.IsZero() || created.Before(oldest)) {
+			created := saga.Row.CreateTime
+			if c.parentIsOpen(saga.Row.Parent) && (oldest.IsZero() || created.Before(oldest)) {
 				oldest = created
 			}
 		}
 		return nil
 	})
 	return oldest, err
+}
+
+// parentIsOpen returns whether a parent may still send commands, as far as it is known.
+func (c *contents) parentIsOpen(parent journal.Parent) bool {
+	scope, heard := c.scopes[parent.Scope]
+	return heard && !parent.Start.IsZero() && !parent.Start.Before(scope.Horizon)
 }
 
 // Hear implements journal.Store.
