@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -73,12 +74,12 @@ func (g *guard) unary(
 	defer func() {
 		if p := recover(); p != nil {
 			reply, err = nil, g.panicked(ctx, info.FullMethod, p)
-			mark(ctx, wire.AnswerAttempt)
+			incoming.Mark(ctx, wire.AnswerAttempt)
 		}
 	}()
 	ctx, err = g.withCommand(ctx, info.FullMethod)
 	if err != nil {
-		mark(ctx, wire.AnswerAttempt)
+		incoming.Mark(ctx, wire.AnswerAttempt)
 		return nil, err
 	}
 	reply, err = handler(ctx, request)
@@ -89,22 +90,17 @@ func (g *guard) unary(
 	}
 	switch {
 	case err == nil && g.accepts.can(info.FullMethod):
-		mark(ctx, wire.AnswerDone)
+		incoming.Mark(ctx, wire.AnswerDone)
 	case err == nil:
 	case IsSettled(err):
-		mark(ctx, wire.AnswerSettled)
+		incoming.Mark(ctx, wire.AnswerSettled)
 	default:
-		mark(ctx, wire.AnswerAttempt)
+		incoming.Mark(ctx, wire.AnswerAttempt)
 	}
 	if err != nil {
 		return nil, g.public(ctx, info.FullMethod, err)
 	}
 	return reply, nil
-}
-
-// mark sets the trailer that says what the answer covers. Without it, the answer only leaves a doubt.
-func mark(ctx context.Context, answer string) {
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(wire.AnswerKey, answer))
 }
 
 func (g *guard) stream(
@@ -118,7 +114,7 @@ func (g *guard) stream(
 	// The metadata of a stream comes with its first frame, and its caller stays the same. So what is checked here holds
 	// for all its frames.
 	md, _ := metadata.FromIncomingContext(stream.Context())
-	if hasCommandKey(md) || isParticipantService(info.FullMethod) {
+	if incoming.HasCommandKey(md) || incoming.IsParticipantService(info.FullMethod) {
 		if err := g.checkCaller(stream.Context(), info.FullMethod); err != nil {
 			// A call of a method that isn't served arrives here, too, and may be a command.
 			stream.SetTrailer(metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
@@ -135,18 +131,18 @@ func (g *guard) stream(
 // since a command must not be executed as an ordinary call either.
 func (g *guard) withCommand(ctx context.Context, method string) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	if !hasCommandKey(md) && !isParticipantService(method) {
+	if !incoming.HasCommandKey(md) && !incoming.IsParticipantService(method) {
 		return ctx, nil
 	}
 	if err := g.checkCaller(ctx, method); err != nil {
 		return ctx, err
 	}
-	if isParticipantService(method) {
+	if incoming.IsParticipantService(method) {
 		return ctx, nil
 	}
 	command, _, err := ParseMetadata(md)
 	if err != nil {
-		return ctx, invalidMetadata(err)
+		return ctx, incoming.InvalidMetadata(err)
 	}
 	if err := CheckEpoch(command.Epoch, g.now()); err != nil {
 		return ctx, err

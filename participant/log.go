@@ -52,7 +52,10 @@ func traceID(ctx context.Context) string {
 		if !ok {
 			return ""
 		}
-		carrier := propagation.MapCarrier{"traceparent": first(md, "traceparent")}
+		carrier := propagation.MapCarrier{}
+		if values := md.Get("traceparent"); len(values) > 0 {
+			carrier.Set("traceparent", values[0])
+		}
 		span = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
 	}
 	if !span.IsValid() {

@@ -12,14 +12,12 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/caller"
-	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/internal/incoming"
 )
 
 // AnyCaller is the identity of every caller, for [Believe].
@@ -87,7 +85,7 @@ func (g *guard) checkCaller(ctx context.Context, method string) error {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "a command of a caller that isn't believed was refused: if it is an "+
 			"orchestrator, configure its identity", slog.String("caller", who), slog.String("method", method))
 	}
-	return withReason(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED,
+	return incoming.Error(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED,
 		"the call has a command's metadata, but its caller isn't an orchestrator that this participant believes", nil)
 }
 
@@ -103,29 +101,7 @@ func (g *guard) warns(who string) bool {
 	return !warned && g.callers.Add(1) <= maxWarnings
 }
 
-// maxEpochAhead is how far an epoch may be ahead of the clock.
-const maxEpochAhead = 24 * time.Hour
-
 // CheckEpoch returns the error, UNAUTHENTICATED with the reason EPOCH_AHEAD, for an epoch that is more than a day ahead
 // of the clock, or nil. The highest bits of an epoch are milliseconds since 1970. A participant must not remember such
 // an epoch, since no later one could follow it. [UnaryServerInterceptor] and package inbox call it.
-func CheckEpoch(epoch uint64, now time.Time) error {
-	if epoch>>20 <= uint64(max(now.Add(maxEpochAhead).UnixMilli(), 0)) {
-		return nil
-	}
-	return withReason(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD, fmt.Sprintf(
-		"the epoch %d is more than a day ahead of this participant's clock, %s: correct the clock of the two that is wrong",
-		epoch, now.UTC().Format(time.RFC3339)), nil)
-}
-
-// withReason returns a status with a reason.
-func withReason(code codes.Code, reason treatyv1.ErrorReason, message string, more map[string]string) error {
-	st := status.New(code, message)
-	detailed, err := st.WithDetails(&errdetails.ErrorInfo{
-		Domain: wire.ErrorDomain, Reason: wire.Reason(reason), Metadata: more,
-	})
-	if err != nil {
-		return st.Err()
-	}
-	return detailed.Err()
-}
+func CheckEpoch(epoch uint64, now time.Time) error { return incoming.CheckEpoch(epoch, now) }

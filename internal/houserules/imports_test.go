@@ -54,6 +54,15 @@ var rules = append(participantRules(), []rule{
 		allow: []string{"gen/treaty/v1"},
 	},
 	{
+		name: "incoming",
+		why:  "participants and orchestrators share it, so it knows neither",
+		from: []string{"internal/incoming"},
+		allow: []string{
+			"gen/treaty/v1", "internal/wire", "google.golang.org/genproto/...", "google.golang.org/grpc/...",
+			"google.golang.org/protobuf/...",
+		},
+	},
+	{
 		name:  "tlsfiles",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/tlsfiles"},

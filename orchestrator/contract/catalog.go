@@ -94,6 +94,12 @@ func (c *Catalog) addMethod(m protoreflect.MethodDescriptor) error {
 		return err
 	}
 	if saga != nil {
+		if command != nil {
+			command.OfSaga = true
+			if compensation := command.Compensation; compensation != nil {
+				compensation.OfSaga, c.compensations[compensation.Method].OfSaga = true, true
+			}
+		}
 		if saga.Compensation != nil {
 			c.compensatedSagas[saga.Compensation.Method] = saga
 		}

@@ -54,6 +54,10 @@ type CallConfig struct {
 	// CompleteWithin is how long a participant that accepted the command may take to complete it. 0 means no limit.
 	CompleteWithin time.Duration
 
+	// OfSaga says that the method starts or compensates a saga. The orchestrator that runs the saga may accept the
+	// command and complete it later, whether or not there is a limit for that.
+	OfSaga bool
+
 	// Outcomes holds the gRPC codes whose meaning differs from the default; see [OutcomeOf]. It is nil when there are
 	// none.
 	Outcomes map[codes.Code]treatyv1.Outcome

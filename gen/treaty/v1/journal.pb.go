@@ -849,7 +849,16 @@ type Parent struct {
 	// The kind of the child's definition as a command. A compensatable child can't pass a point of no return.
 	Kind CommandKind `protobuf:"varint,2,opt,name=kind,proto3,enum=treaty.v1.CommandKind" json:"kind,omitempty"`
 	// Whether the parent runs at this orchestrator, which then notifies it when the child ends.
-	Local         bool `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
+	Local bool `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
+	// The scope of the parent's orchestrator, "{name}/{shard}". Empty if the parent is local, or its orchestrator is of
+	// an earlier version.
+	Scope string `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
+	// The digest of the request that the command carried, in hex. Empty if it carried none.
+	RequestDigest string `protobuf:"bytes,5,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
+	// The start of the parent. Absent if the command didn't say it.
+	SagaStart *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=saga_start,json=sagaStart,proto3" json:"saga_start,omitempty"`
+	// The parent has closed the command before it arrived: the child never starts. Its request is unknown.
+	Closed        bool `protobuf:"varint,7,opt,name=closed,proto3" json:"closed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -901,6 +910,34 @@ func (x *Parent) GetKind() CommandKind {
 func (x *Parent) GetLocal() bool {
 	if x != nil {
 		return x.Local
+	}
+	return false
+}
+
+func (x *Parent) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Parent) GetRequestDigest() string {
+	if x != nil {
+		return x.RequestDigest
+	}
+	return ""
+}
+
+func (x *Parent) GetSagaStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SagaStart
+	}
+	return nil
+}
+
+func (x *Parent) GetClosed() bool {
+	if x != nil {
+		return x.Closed
 	}
 	return false
 }
@@ -3024,12 +3061,17 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x06parent\x18\b \x01(\v2\x11.treaty.v1.ParentR\x06parent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x01\n" +
 	"\x06Parent\x12\x1d\n" +
 	"\n" +
 	"command_id\x18\x01 \x01(\tR\tcommandId\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.treaty.v1.CommandKindR\x04kind\x12\x14\n" +
-	"\x05local\x18\x03 \x01(\bR\x05local\"\x9d\x01\n" +
+	"\x05local\x18\x03 \x01(\bR\x05local\x12\x14\n" +
+	"\x05scope\x18\x04 \x01(\tR\x05scope\x12%\n" +
+	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\x129\n" +
+	"\n" +
+	"saga_start\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tsagaStart\x12\x16\n" +
+	"\x06closed\x18\a \x01(\bR\x06closed\"\x9d\x01\n" +
 	"\vTraceAnchor\x12\x19\n" +
 	"\btrace_id\x18\x01 \x01(\fR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x02 \x01(\fR\x06spanId\x12$\n" +
@@ -3285,44 +3327,45 @@ var file_treaty_v1_journal_proto_depIdxs = []int32{
 	7,  // 26: treaty.v1.SagaStarted.trace:type_name -> treaty.v1.TraceAnchor
 	6,  // 27: treaty.v1.SagaStarted.parent:type_name -> treaty.v1.Parent
 	0,  // 28: treaty.v1.Parent.kind:type_name -> treaty.v1.CommandKind
-	0,  // 29: treaty.v1.StepScheduled.kind:type_name -> treaty.v1.CommandKind
-	9,  // 30: treaty.v1.StepScheduled.compensation:type_name -> treaty.v1.CompensationPlan
-	40, // 31: treaty.v1.Failure.details:type_name -> google.protobuf.Any
-	18, // 32: treaty.v1.StepDone.decision:type_name -> treaty.v1.Decision
-	10, // 33: treaty.v1.StepRefused.failure:type_name -> treaty.v1.Failure
-	18, // 34: treaty.v1.StepRefused.decision:type_name -> treaty.v1.Decision
-	10, // 35: treaty.v1.StepUnknown.failure:type_name -> treaty.v1.Failure
-	1,  // 36: treaty.v1.CompensationDecided.cause:type_name -> treaty.v1.CompensationCause
-	10, // 37: treaty.v1.CompensationDecided.failure:type_name -> treaty.v1.Failure
-	18, // 38: treaty.v1.CompensationDecided.decision:type_name -> treaty.v1.Decision
-	18, // 39: treaty.v1.CompensationDone.decision:type_name -> treaty.v1.Decision
-	2,  // 40: treaty.v1.SagaSuspended.reason:type_name -> treaty.v1.SuspensionReason
-	10, // 41: treaty.v1.SagaSuspended.failure:type_name -> treaty.v1.Failure
-	18, // 42: treaty.v1.SagaResumed.decision:type_name -> treaty.v1.Decision
-	39, // 43: treaty.v1.WaitScheduled.due:type_name -> google.protobuf.Timestamp
-	23, // 44: treaty.v1.WaitScheduled.events:type_name -> treaty.v1.EventKey
-	37, // 45: treaty.v1.WaitEnded.due:type_name -> treaty.v1.WaitEnded.Due
-	25, // 46: treaty.v1.WaitEnded.event:type_name -> treaty.v1.EventArrived
-	38, // 47: treaty.v1.WaitEnded.stopped:type_name -> treaty.v1.WaitEnded.Stopped
-	39, // 48: treaty.v1.EventArrived.time:type_name -> google.protobuf.Timestamp
-	39, // 49: treaty.v1.ScopeOpened.deadline:type_name -> google.protobuf.Timestamp
-	1,  // 50: treaty.v1.ScopeCompensationDecided.cause:type_name -> treaty.v1.CompensationCause
-	10, // 51: treaty.v1.ScopeCompensationDecided.failure:type_name -> treaty.v1.Failure
-	40, // 52: treaty.v1.ProgressSet.progress:type_name -> google.protobuf.Any
-	5,  // 53: treaty.v1.SagaRestarted.started:type_name -> treaty.v1.SagaStarted
-	39, // 54: treaty.v1.SagaRestarted.create_time:type_name -> google.protobuf.Timestamp
-	33, // 55: treaty.v1.SagaRestarted.events_taken:type_name -> treaty.v1.EventTaken
-	40, // 56: treaty.v1.SagaRestarted.progress:type_name -> google.protobuf.Any
-	39, // 57: treaty.v1.SagaRestarted.round_time:type_name -> google.protobuf.Timestamp
-	23, // 58: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
-	39, // 59: treaty.v1.SagaRestored.backup_time:type_name -> google.protobuf.Timestamp
-	39, // 60: treaty.v1.SagaRestored.restore_time:type_name -> google.protobuf.Timestamp
-	35, // 61: treaty.v1.SagaRestored.commands:type_name -> treaty.v1.RestoredCommand
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	39, // 29: treaty.v1.Parent.saga_start:type_name -> google.protobuf.Timestamp
+	0,  // 30: treaty.v1.StepScheduled.kind:type_name -> treaty.v1.CommandKind
+	9,  // 31: treaty.v1.StepScheduled.compensation:type_name -> treaty.v1.CompensationPlan
+	40, // 32: treaty.v1.Failure.details:type_name -> google.protobuf.Any
+	18, // 33: treaty.v1.StepDone.decision:type_name -> treaty.v1.Decision
+	10, // 34: treaty.v1.StepRefused.failure:type_name -> treaty.v1.Failure
+	18, // 35: treaty.v1.StepRefused.decision:type_name -> treaty.v1.Decision
+	10, // 36: treaty.v1.StepUnknown.failure:type_name -> treaty.v1.Failure
+	1,  // 37: treaty.v1.CompensationDecided.cause:type_name -> treaty.v1.CompensationCause
+	10, // 38: treaty.v1.CompensationDecided.failure:type_name -> treaty.v1.Failure
+	18, // 39: treaty.v1.CompensationDecided.decision:type_name -> treaty.v1.Decision
+	18, // 40: treaty.v1.CompensationDone.decision:type_name -> treaty.v1.Decision
+	2,  // 41: treaty.v1.SagaSuspended.reason:type_name -> treaty.v1.SuspensionReason
+	10, // 42: treaty.v1.SagaSuspended.failure:type_name -> treaty.v1.Failure
+	18, // 43: treaty.v1.SagaResumed.decision:type_name -> treaty.v1.Decision
+	39, // 44: treaty.v1.WaitScheduled.due:type_name -> google.protobuf.Timestamp
+	23, // 45: treaty.v1.WaitScheduled.events:type_name -> treaty.v1.EventKey
+	37, // 46: treaty.v1.WaitEnded.due:type_name -> treaty.v1.WaitEnded.Due
+	25, // 47: treaty.v1.WaitEnded.event:type_name -> treaty.v1.EventArrived
+	38, // 48: treaty.v1.WaitEnded.stopped:type_name -> treaty.v1.WaitEnded.Stopped
+	39, // 49: treaty.v1.EventArrived.time:type_name -> google.protobuf.Timestamp
+	39, // 50: treaty.v1.ScopeOpened.deadline:type_name -> google.protobuf.Timestamp
+	1,  // 51: treaty.v1.ScopeCompensationDecided.cause:type_name -> treaty.v1.CompensationCause
+	10, // 52: treaty.v1.ScopeCompensationDecided.failure:type_name -> treaty.v1.Failure
+	40, // 53: treaty.v1.ProgressSet.progress:type_name -> google.protobuf.Any
+	5,  // 54: treaty.v1.SagaRestarted.started:type_name -> treaty.v1.SagaStarted
+	39, // 55: treaty.v1.SagaRestarted.create_time:type_name -> google.protobuf.Timestamp
+	33, // 56: treaty.v1.SagaRestarted.events_taken:type_name -> treaty.v1.EventTaken
+	40, // 57: treaty.v1.SagaRestarted.progress:type_name -> google.protobuf.Any
+	39, // 58: treaty.v1.SagaRestarted.round_time:type_name -> google.protobuf.Timestamp
+	23, // 59: treaty.v1.EventTaken.key:type_name -> treaty.v1.EventKey
+	39, // 60: treaty.v1.SagaRestored.backup_time:type_name -> google.protobuf.Timestamp
+	39, // 61: treaty.v1.SagaRestored.restore_time:type_name -> google.protobuf.Timestamp
+	35, // 62: treaty.v1.SagaRestored.commands:type_name -> treaty.v1.RestoredCommand
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_journal_proto_init() }

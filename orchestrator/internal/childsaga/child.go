@@ -29,6 +29,15 @@ func StartParams(
 	}, nil
 }
 
+// CloseParams returns which child a command would have started that its parent closes. Its request isn't known.
+func CloseParams(definition *contract.SagaDefinition, parent *treatyv1.Parent) engine.StartParams {
+	parent.Closed = true
+	return engine.StartParams{
+		Definition: definition.Definition, SagaID: engine.ChildID(definition.Definition, parent.GetCommandId()),
+		Parent: parent,
+	}
+}
+
 // Refusal returns the status of a child that was compensated, as its parent receives it. Everything that the child did
 // is compensated, so its code must mean "refused": a status with another code becomes the detail of one that means
 // that.
@@ -51,25 +60,37 @@ func Refusal(failure *treatyv1.Failure) *treatyv1.Failure {
 // ActionRequest returns the request that started a child, from the request of its compensation. It is empty when the
 // field is missing.
 func ActionRequest(compensation *contract.Compensation, request []byte) ([]byte, error) {
-	found := []byte{}
-	for len(request) > 0 {
-		number, kind, n := protowire.ConsumeTag(request)
+	action, _, err := field(request, compensation.ActionField)
+	return action, err
+}
+
+// HasReply returns whether the request of a compensation holds the reply of the child.
+func HasReply(compensation *contract.Compensation, request []byte) (bool, error) {
+	_, found, err := field(request, compensation.ReplyField)
+	return found, err
+}
+
+// field returns a message in a field of another one, and whether it is there.
+func field(message []byte, wanted protowire.Number) (value []byte, found bool, err error) {
+	value = []byte{}
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeTag(message)
 		if n < 0 {
-			return nil, protowire.ParseError(n)
+			return nil, false, protowire.ParseError(n)
 		}
-		request = request[n:]
-		if number == compensation.ActionField && kind == protowire.BytesType {
-			value, n := protowire.ConsumeBytes(request)
+		message = message[n:]
+		if number == wanted && kind == protowire.BytesType {
+			part, n := protowire.ConsumeBytes(message)
 			if n < 0 {
-				return nil, protowire.ParseError(n)
+				return nil, false, protowire.ParseError(n)
 			}
-			found, request = append(found, value...), request[n:] // a message may come in several parts
+			value, message, found = append(value, part...), message[n:], true // a message may come in several parts
 			continue
 		}
-		if n = protowire.ConsumeFieldValue(number, kind, request); n < 0 {
-			return nil, protowire.ParseError(n)
+		if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
+			return nil, false, protowire.ParseError(n)
 		}
-		request = request[n:]
+		message = message[n:]
 	}
-	return found, nil
+	return value, found, nil
 }

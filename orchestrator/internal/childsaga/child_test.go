@@ -64,7 +64,8 @@ func FuzzActionRequest(f *testing.F) {
 	f.Add(append(bytes.Clone(whole), whole...)) // split in two
 	f.Add([]byte{0x0a, 0x05})
 	f.Add([]byte{})
-	compensation := &contract.Compensation{ActionField: 1}
+	f.Add([]byte{0x12, 0x00})
+	compensation := &contract.Compensation{ActionField: 1, ReplyField: 2}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		request := new(identityv1.UndoVerifyApplicantRequest)
 		if proto.Unmarshal(data, request) != nil {
@@ -80,6 +81,9 @@ func FuzzActionRequest(f *testing.F) {
 		}
 		if err := proto.Unmarshal(cut, got); err != nil || !proto.Equal(got, want) {
 			t.Errorf("found %v (%v), want %v", got, err, want)
+		}
+		if found, err := childsaga.HasReply(compensation, data); err != nil || found != (request.GetReply() != nil) {
+			t.Errorf("%x has a reply: %v, %v; want %v", data, found, err, request.GetReply() != nil)
 		}
 	})
 }

@@ -75,7 +75,7 @@ func TestWhoseWord(t *testing.T) {
 		answers Answers
 		handler handler
 		plan    hostile.Plan
-		pending bool // the method's contract has complete_within
+		pending bool // the method's contract has complete_within, or the method is a saga's
 		want    outcome
 	}{
 		{"OK", plain, says(codes.OK), hostile.Pass(), false, outcome{outcome: outcomeDone, evidence: engine.Settled}},
@@ -210,6 +210,14 @@ func TestWhoseWord(t *testing.T) {
 			}
 			if got := outcomeOf(d.Attempt(t.Context(), a)); got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+			if !test.pending {
+				return
+			}
+			calls.Store(0)
+			a.Call.CompleteWithin, a.Call.OfSaga = 0, true
+			if got := outcomeOf(d.Attempt(t.Context(), a)); got != test.want {
+				t.Errorf("of a saga: got %+v, want %+v", got, test.want)
 			}
 		})
 	}

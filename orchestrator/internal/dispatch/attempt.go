@@ -116,7 +116,7 @@ func (d *Dispatcher) replied(ctx context.Context, p *participant, call *engine.A
 	if values := x.trailer[wire.PendingKey]; len(values) > 0 {
 		return d.accepted(ctx, call, values)
 	}
-	if call.Call.CompleteWithin > 0 && mark != wire.AnswerDone && !p.isPlain() {
+	if (call.Call.CompleteWithin > 0 || call.Call.OfSaga) && mark != wire.AnswerDone && !p.isPlain() {
 		// An answer that accepts the command says so in a trailer, which somebody may have dropped.
 		st := status.New(codes.Unknown, "the participant's OK came without its trailers, so it may have accepted the "+
 			"command and not completed it")

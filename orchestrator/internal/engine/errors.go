@@ -2,8 +2,10 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 // The errors of the engine. Compare them with errors.Is. Methods also return journal.ErrNotFound when there is no such
@@ -29,3 +31,26 @@ var (
 	// ErrStopping says that the engine is stopping. Nothing was recorded.
 	ErrStopping = errors.New("the orchestrator is stopping")
 )
+
+// OtherRequestError is an ErrOtherRequest that says what the id was used for before.
+type OtherRequestError struct {
+	// Saga is the saga's id, and Definition its definition.
+	Saga, Definition string
+
+	// Digest is the digest that came with the command of a saga's parent. It is empty if none came.
+	Digest string
+}
+
+func otherRequest(saga *machine.Saga) error {
+	return &OtherRequestError{
+		Saga: saga.ID, Definition: saga.Started.GetDefinition(), Digest: saga.Started.GetParent().GetRequestDigest(),
+	}
+}
+
+// Error says which saga has the id.
+func (e *OtherRequestError) Error() string {
+	return fmt.Sprintf("%v: saga %s of %s", ErrOtherRequest, e.Saga, e.Definition)
+}
+
+// Is returns whether target is ErrOtherRequest.
+func (e *OtherRequestError) Is(target error) bool { return target == ErrOtherRequest }

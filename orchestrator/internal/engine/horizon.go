@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,7 +23,7 @@ type horizons struct {
 
 	mu     sync.Mutex
 	told   time.Time // the latest that a participant may have been told; it never goes back
-	remote time.Time // since when other orchestrators have started sagas here that they may compensate; zero: never
+	remote time.Time // since when orchestrators that tell no horizon have started sagas here that they may compensate
 }
 
 // load reads what was told before this process began.
@@ -42,10 +43,12 @@ func (h *horizons) load(ctx context.Context) error {
 	return nil
 }
 
-// noteStart stores durably that another orchestrator starts a saga that it may compensate after it has ended. Such
-// sagas hold the horizon back, since nobody says when their parents are over.
+// noteStart stores durably that another orchestrator starts a saga that it may compensate after it has ended, if
+// nobody says when the parent is over. Such sagas hold the horizon back for ever. Other children hold it back until
+// their parent's orchestrator has told a horizon after the parent's start.
 func (h *horizons) noteStart(ctx context.Context, parent *treatyv1.Parent) error {
-	if parent == nil || parent.GetLocal() || parent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
+	if parent == nil || parent.GetLocal() || parent.GetKind() != treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE ||
+		parent.GetScope() != "" && parent.GetSagaStart() != nil {
 		return nil
 	}
 	h.mu.Lock()
@@ -78,14 +81,15 @@ func (h *horizons) startTime(now time.Time) time.Time {
 func (e *Engine) Horizon() time.Time {
 	h := e.horizons
 	oldest, err := h.store.OldestOpen(e.work.ctx)
-	if err != nil {
+	child, childErr := h.store.OldestChild(e.work.ctx)
+	if err := errors.Join(err, childErr); err != nil {
 		h.logger.Warn("reading the oldest open saga failed; participants keep their rows for longer", "error", err)
 		return time.Time{}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	horizon := h.now().Add(-horizonMargin)
-	for _, limit := range []time.Time{oldest, h.remote} {
+	for _, limit := range []time.Time{oldest, child, h.remote} {
 		if !limit.IsZero() && limit.Before(horizon) {
 			horizon = limit
 		}

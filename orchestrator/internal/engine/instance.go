@@ -6,6 +6,7 @@ import (
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -127,6 +128,19 @@ func (i *instance) unload() {
 	}
 }
 
+// rowParent returns the parent of a saga as its row holds it: only that of another orchestrator.
+func rowParent(parent *treatyv1.Parent) journal.Parent {
+	id, _, ok := wire.ParseStepName(parent.GetCommandId())
+	if !ok || parent.GetLocal() {
+		return journal.Parent{}
+	}
+	row := journal.Parent{Scope: parent.GetScope(), Saga: id}
+	if parent.GetSagaStart() != nil {
+		row.Start = parent.GetSagaStart().AsTime()
+	}
+	return row
+}
+
 // changedRow returns the saga's row after the turn that was just made, or nil when the store needs no new row.
 func (i *instance) changedRow(out machine.Output) *journal.Row {
 	saga := i.machine.Saga()
@@ -143,7 +157,7 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	}
 	return &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
-		Labels:     saga.Started.GetLabels(),
+		Labels: saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
 		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
 		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}

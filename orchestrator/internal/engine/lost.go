@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
@@ -50,7 +52,7 @@ func (l *lostSagas) add(found []journal.LostSaga) {
 		if l.sagas == nil {
 			l.sagas = make(map[string]journal.LostSaga)
 		}
-		l.sagas[saga.ID] = saga
+		l.sagas[saga.ID] = journal.MergeLost(l.sagas[saga.ID], saga)
 	}
 }
 
@@ -74,13 +76,76 @@ func (e *Engine) ForgetLost(ctx context.Context, id string, decision *treatyv1.D
 	if !e.lost.has(id) {
 		return fmt.Errorf("%w: %s isn't lost", journal.ErrNotFound, wire.SagaName(id))
 	}
+	command := e.lost.parentCommand(id)
 	if err := e.config.Store.RemoveLost(ctx, id); err != nil {
 		return fmt.Errorf("%w: removing the lost saga %s: %w", ErrInDoubt, wire.SagaName(id), err)
 	}
 	e.lost.found(id)
+	if command != nil {
+		if _, err := e.start(ctx, lostChild(id, command), startCompensated); err != nil {
+			return err
+		}
+	}
 	e.config.Logger.Info("a lost saga was removed from the list", "saga", wire.SagaName(id),
 		"actor", decision.GetActor(), "reason", decision.GetReason())
 	return nil
+}
+
+// loseChild stores that another orchestrator's child was lost: its parent has a reply of it, but the store doesn't know
+// it.
+func (e *Engine) loseChild(ctx context.Context, params StartParams) error {
+	if err := e.gate.err(); err != nil {
+		return err
+	}
+	parent := params.Parent
+	command := journal.LostCommand{
+		CommandID: parent.GetCommandId(), Participant: parent.GetScope(), Method: params.Definition,
+		Digest: parent.GetRequestDigest(), Verdict: int32(treatyv1.CommandVerdict_COMMAND_VERDICT_EXECUTED),
+	}
+	if parent.GetSagaStart() != nil {
+		command.Start = parent.GetSagaStart().AsTime()
+	}
+	lost := []journal.LostSaga{{
+		ID: params.SagaID, FoundTime: e.config.now(), Commands: []journal.LostCommand{command},
+	}}
+	if err := e.config.Store.AddLost(ctx, lost); err != nil {
+		return fmt.Errorf("%w: storing the lost saga %s: %w", ErrInDoubt, wire.SagaName(params.SagaID), err)
+	}
+	e.lost.add(lost)
+	e.config.Logger.Error("a child saga was lost: its parent has received its reply and compensates it, but the store "+
+		"doesn't know it; undo its effects by hand and remove it from the lost sagas",
+		"saga", wire.SagaName(params.SagaID), "parent", parent.GetCommandId())
+	return nil
+}
+
+// lostChild returns the parameters with which a lost child is recorded as compensated.
+func lostChild(id string, command *journal.LostCommand) StartParams {
+	parent := &treatyv1.Parent{
+		CommandId: command.CommandID, Scope: command.Participant, RequestDigest: command.Digest,
+		Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE, Closed: true,
+	}
+	if !command.Start.IsZero() {
+		parent.SagaStart = timestamppb.New(command.Start)
+	}
+	return StartParams{Definition: command.Method, SagaID: id, Parent: parent}
+}
+
+// parentCommand returns the command of a lost child's parent, if that is how it was found, or nil.
+func (l *lostSagas) parentCommand(id string) *journal.LostCommand {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, command := range l.sagas[id].Commands {
+		if ofParent(id, command) {
+			return &command
+		}
+	}
+	return nil
+}
+
+// ofParent returns whether a command of a lost saga is that of its parent and not one that the saga has sent.
+func ofParent(id string, command journal.LostCommand) bool {
+	saga, _, _ := wire.ParseStepName(command.CommandID)
+	return saga != id
 }
 
 func (l *lostSagas) has(id string) bool {
@@ -99,9 +164,14 @@ func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored,
 	if !lost {
 		return nil, nil
 	}
-	known := make([]knownCommand, len(saga.Commands))
-	for i, command := range saga.Commands {
-		known[i] = knownLost(saga.ID, command)
+	var known []knownCommand
+	hasReply := false // its parent has a reply
+	for _, command := range saga.Commands {
+		if ofParent(id, command) {
+			hasReply = true
+			continue
+		}
+		known = append(known, knownLost(saga.ID, command))
 	}
 	// Its journal is empty.
 	empty := &machine.Saga{ID: saga.ID, Round: 1}
@@ -110,7 +180,7 @@ func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored,
 	switch {
 	case mode == startNormally || record.GetCompensated():
 		return record, nil
-	case hasEffect:
+	case hasEffect || hasReply:
 		return nil, fmt.Errorf("%w: %s", ErrLost, wire.SagaName(id))
 	default:
 		return nil, nil

@@ -630,3 +630,59 @@ func TestLostChild(t *testing.T) {
 		})
 	}
 }
+
+// TestLostChildOfAnotherOrchestrator compensates a child whose reply its parent has, and whose start was lost. The
+// parent is in another store, so the child isn't started again.
+func TestLostChildOfAnotherOrchestrator(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		known func(k *keeper, id string)
+		err   error
+	}{
+		{"nobody knows it", func(*keeper, string) {}, engine.ErrLost},
+		{"it had an effect", func(k *keeper, id string) { k.knows(id, action, executed, "1") }, engine.ErrLost},
+		{"it had been compensated", func(k *keeper, id string) {
+			k.knows(id, action, executed, "1")
+			k.knows(id, undo, executed, "undo 1")
+		}, nil},
+		{"only a refusal is known", func(k *keeper, id string) { k.knows(id, action, rejected, "1") }, engine.ErrLost},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFixture(t)
+				backup := w.store.(*journaltest.Memory).Copy()
+				w.stop()
+				id := engine.NewID(time.Now(), "", definition, "order-7")
+				k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
+				test.known(k, id)
+				w.open()
+				pass(time.Minute)
+				child := engine.StartParams{
+					Definition: definition, SagaID: id, Request: request(t, 2), Executed: true,
+					Parent: &treatyv1.Parent{
+						CommandId: wire.StepName("parent", "1"), Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+					},
+				}
+				for range 2 {
+					if err := w.engine.CompensateChild(t.Context(), child); !errors.Is(err, test.err) {
+						t.Fatalf("got %v, want %v", err, test.err)
+					}
+				}
+				if test.err != nil {
+					if err := w.engine.ForgetLost(t.Context(), id, new(treatyv1.Decision)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := w.engine.CompensateChild(t.Context(), child); err != nil {
+					t.Fatal(err)
+				}
+				if got := w.get(id); got.GetState() != compensated || stepsOf(got) != "" {
+					t.Errorf("got %v: %s", got.GetState(), stepsOf(got))
+				}
+				if lost, err := w.store.Lost(t.Context(), journal.LostParams{Limit: 10}); err != nil || len(lost) > 0 {
+					t.Errorf("still lost: %+v, %v", lost, err)
+				}
+			})
+		})
+	}
+}

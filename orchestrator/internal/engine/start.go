@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -45,6 +44,9 @@ type StartParams struct {
 
 	// Parent is the step of the parent saga that this saga is; nil for a saga without a parent.
 	Parent *treatyv1.Parent
+
+	// Executed says that the parent has received the saga's reply. It matters only when the saga is to be compensated.
+	Executed bool
 }
 
 // startMode says how a saga starts.
@@ -164,19 +166,29 @@ func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Ha
 		return nil, fmt.Errorf("%w: %s", errStartFailed, id)
 	case err != nil:
 		return nil, err
-	case saga.Started.GetDefinition() != params.Definition || !e.sameRequest(params, saga.FirstRequest):
-		return nil, fmt.Errorf("%w: %s", ErrOtherRequest, wire.SagaName(id))
+	case !e.sameRequest(params, saga):
+		return nil, otherRequest(saga)
 	}
 	return &Handle{ID: id, Existing: true, engine: e}, nil
 }
 
-// sameRequest compares two requests by value, since serialization isn't stable.
-func (e *Engine) sameRequest(params StartParams, request []byte) bool {
-	if bytes.Equal(params.Request, request) {
+// sameRequest returns whether a saga was started with the same definition and request. The digests of commands decide,
+// if both are known. A command that was closed has no request: it matches every one. Otherwise requests are compared by
+// value, since serialization isn't stable.
+func (e *Engine) sameRequest(params StartParams, saga *machine.Saga) bool {
+	if saga.Started.GetDefinition() != params.Definition {
+		return false
+	}
+	parent, request := saga.Started.GetParent(), saga.FirstRequest
+	asked, known := params.Parent.GetRequestDigest(), parent.GetRequestDigest()
+	switch {
+	case asked != "" && known != "":
+		return asked == known
+	case params.Parent.GetClosed() || parent.GetClosed() || bytes.Equal(params.Request, request):
 		return true
 	}
-	definition, known := e.config.Catalog.SagaDefinition(params.Definition)
-	if !known {
+	definition, defined := e.config.Catalog.SagaDefinition(params.Definition)
+	if !defined {
 		return false
 	}
 	a, b := dynamicpb.NewMessage(definition.Input), dynamicpb.NewMessage(definition.Input)

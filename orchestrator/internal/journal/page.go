@@ -65,7 +65,7 @@ type PurgeParams struct {
 	Definitions []string
 
 	// EndedBefore is the time before which a saga must have ended, by its row's EndTime. A saga in a state that isn't
-	// final is never deleted.
+	// final is never deleted. Nor is one whose Parent may still send commands, see Reader.OldestChild.
 	EndedBefore time.Time
 
 	// Remember returns whether no other saga may ever have an id. Nil returns false. It must not call the store.

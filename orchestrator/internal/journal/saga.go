@@ -24,6 +24,10 @@ type Row struct {
 	// Labels are for searching. They are written with the first turn and never change.
 	Labels map[string]string
 
+	// Parent says which saga of another orchestrator has started the saga as its step; zero for all other sagas. It is
+	// written with the first turn and never changes.
+	Parent Parent
+
 	// CreateTime is when the saga was created. It never changes. UpdateTime is when the row was last written. EndTime
 	// is when the saga ended, or zero. Stores keep microseconds, in UTC, and cut off the rest.
 	CreateTime, UpdateTime, EndTime time.Time

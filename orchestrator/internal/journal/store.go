@@ -62,6 +62,15 @@ type Reader interface {
 	// isn't positive.
 	Lost(ctx context.Context, params LostParams) ([]LostSaga, error)
 
+	// Children returns a page of the rows that have a Parent, without their awaits, sorted by Parent.Saga and then by
+	// ID. It returns ErrInvalid if the limit isn't positive. Sagas that were created by a version of the store that
+	// had no parents have none.
+	Children(ctx context.Context, params ChildrenParams) ([]*Row, error)
+
+	// OldestChild returns the earliest CreateTime of the rows whose Parent may still send commands: its Start is known,
+	// and no horizon after it was heard of its scope. It is zero if there is none.
+	OldestChild(ctx context.Context) (time.Time, error)
+
 	// Purged returns whether a saga with the id has ended, was purged, and is remembered.
 	Purged(ctx context.Context, id string) (bool, error)
 }
@@ -136,6 +145,10 @@ type Store interface {
 	// NoteRemoteChildren stores durably since when other orchestrators have started sagas that they may compensate. The
 	// first time stays. The call may be repeated.
 	NoteRemoteChildren(ctx context.Context, since time.Time) error
+
+	// Hear stores durably what was heard of a scope, merged with what was heard before, and returns that. What it
+	// returns is zero if nothing was heard before. It returns ErrInvalid if told is invalid. The call may be repeated.
+	Hear(ctx context.Context, told HeardScope) (before HeardScope, err error)
 
 	// AddLost adds lost sagas. Commands of a saga that is lost already are added to it, see MergeLost. The call may be
 	// repeated. A saga is no longer lost once Append has written its first turn. It can receive the events that were

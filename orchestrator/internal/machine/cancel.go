@@ -100,6 +100,10 @@ func (m *Machine) compensateForDeadline() {
 		m.suspendRestored("its deadline fell into the time that was lost")
 		return
 	}
+	if m.saga.parentMayHaveReply() {
+		m.suspendRestored("its deadline passed, but its parent at another orchestrator may have received its reply")
+		return
+	}
 	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
 		Failure: &treatyv1.Failure{Code: int32(codes.DeadlineExceeded), Message: "the saga's deadline passed"},

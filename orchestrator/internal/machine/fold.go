@@ -76,6 +76,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		}
 	case *treatyv1.Record_SagaSucceeded:
 		s.Reply, s.State = r.SagaSucceeded.GetReply(), treatyv1.SagaState_SAGA_STATE_SUCCEEDED
+		s.HasSucceeded = true
 		s.payloadBytes += len(s.Reply)
 	case *treatyv1.Record_SagaCompensated:
 		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATED

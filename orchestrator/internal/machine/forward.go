@@ -254,6 +254,11 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 		})
 		return
 	}
+	if m.saga.parentMayHaveReply() {
+		m.suspendRestored("it fails now, but its parent at another orchestrator may have received its reply: " +
+			failure.GetMessage())
+		return
+	}
 	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED, Failure: failure,
 	})

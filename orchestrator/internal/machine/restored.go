@@ -117,6 +117,14 @@ func (s *Saga) inWindow(due time.Time) bool {
 		!due.After(s.restored.GetRestoreTime().AsTime())
 }
 
+// parentMayHaveReply reports whether the saga is a restored child of another orchestrator's saga, which may have
+// received a reply that was lost with the store. Such a child must not be compensated unless its parent or a person
+// wants it.
+func (s *Saga) parentMayHaveReply() bool {
+	parent := s.Started.GetParent()
+	return parent != nil && !parent.GetLocal() && s.restored != nil && !s.restored.accepted
+}
+
 // restore records what the participants know.
 func (m *Machine) restore(in Restored) {
 	if m.saga.Final() {

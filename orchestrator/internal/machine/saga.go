@@ -40,6 +40,9 @@ type Saga struct {
 	// Reply is the serialized reply of a saga that has succeeded.
 	Reply []byte
 
+	// HasSucceeded reports that the saga has succeeded, although its parent may have compensated it since.
+	HasSucceeded bool
+
 	// Waits are the open waits for timers and events, in the order in which they were scheduled.
 	Waits []*OpenWait
 

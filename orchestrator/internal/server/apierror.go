@@ -53,6 +53,12 @@ func (e *apiError) GRPCStatus() *status.Status {
 	return plain
 }
 
+// statusError is a status that its caller receives as it is.
+type statusError struct{ status error }
+
+// Error returns the status's text.
+func (e *statusError) Error() string { return e.status.Error() }
+
 // invalid returns the error for an invalid field of a request. The text continues a sentence that begins with the
 // field.
 func invalid(field, format string, args ...any) *apiError {

@@ -10,11 +10,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
@@ -43,31 +46,57 @@ var errHeld = errors.New("held for long enough")
 
 // parentCommand is the command of a parent saga, which a call to a saga's own method carries.
 type parentCommand struct {
-	id        string
+	incoming.Command
+
 	direction engine.Direction
+}
+
+// caller returns the orchestrator that sends the command.
+func (c *parentCommand) caller() incoming.Caller {
+	return incoming.Caller{Scope: c.Scope, Epoch: c.Epoch}
+}
+
+// parent returns the parent of a child that the command starts.
+func (c *parentCommand) parent(kind treatyv1.CommandKind) *treatyv1.Parent {
+	parent := &treatyv1.Parent{CommandId: c.ID, Kind: kind, Scope: c.Scope, RequestDigest: c.RequestDigest}
+	if !c.Start.IsZero() {
+		parent.SagaStart = timestamppb.New(c.Start)
+	}
+	return parent
 }
 
 // parentCommandOf returns the command that a call carries, or nil when the call isn't made for a step of another saga.
 func parentCommandOf(ctx context.Context) (*parentCommand, error) {
-	ids := metadata.ValueFromIncomingContext(ctx, wire.CommandIDKey)
-	if len(ids) == 0 {
+	md, _ := metadata.FromIncomingContext(ctx)
+	command, found, err := incoming.ParseCommand(md)
+	if err == nil && !found {
 		return nil, nil
 	}
-	if _, _, ok := parseCommandID(ids[0]); !ok || len(ids) > 1 {
-		return nil, invalid(wire.CommandIDKey, "%q isn't a command id: want one, sagas/ID/steps/STEP, "+
-			"or none when the call isn't made for a step of a saga", untrusted.Shorten(ids[0]))
+	if _, _, ok := parseCommandID(command.ID); err == nil && !ok {
+		err = fmt.Errorf("metadata %s: %q isn't a command id: want one, sagas/ID/steps/STEP, or none when the call "+
+			"isn't made for a step of a saga", wire.CommandIDKey, untrusted.Shorten(command.ID))
 	}
-	var direction string
-	if values := metadata.ValueFromIncomingContext(ctx, wire.DirectionKey); len(values) > 0 {
-		direction = values[0]
+	if err != nil {
+		return nil, &apiError{
+			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID,
+			message: err.Error(),
+		}
 	}
-	switch direction {
-	case wire.Action:
-		return &parentCommand{ids[0], engine.Action}, nil
-	case wire.Compensation:
-		return &parentCommand{ids[0], engine.Compensation}, nil
+	direction := engine.Action
+	if command.Direction == wire.Compensation {
+		direction = engine.Compensation
 	}
-	return nil, invalid(wire.DirectionKey, "is %q: want action or compensation", untrusted.Shorten(direction))
+	return &parentCommand{command, direction}, nil
+}
+
+// parentCommand is parentCommandOf, and takes note of the epoch under which the command was sent, whatever becomes of
+// the call.
+func (s *Server) parentCommand(ctx context.Context) (*parentCommand, error) {
+	command, err := parentCommandOf(ctx)
+	if err == nil && command != nil {
+		err = s.scopes.hear(ctx, command.caller())
+	}
+	return command, err
 }
 
 // runChild starts a child saga or finds it, and waits for its end for as long as the call may be held.
@@ -76,10 +105,10 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *parentCom
 	case d.Kind == treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED:
 		return nil, &apiError{
 			code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_STEP,
-			subject: subject{definition: d.Definition, step: command.id},
+			subject: subject{definition: d.Definition, step: command.ID},
 			message: fmt.Sprintf("%s isn't a command, so it can't be the step %s: give it a kind with "+
 				"(treaty.v1.command)",
-				d.Definition, command.id),
+				d.Definition, command.ID),
 		}
 	case command.direction != engine.Action:
 		return nil, invalid(wire.DirectionKey, "is compensation, but %s starts a saga: "+
@@ -89,9 +118,9 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *parentCom
 	if err != nil {
 		return nil, saga.of(err)
 	}
-	started, err := s.engine.Start(ctx, params)
+	started, err := s.startChild(ctx, command, params)
 	if err = s.sendSagaName(ctx, saga, err); err != nil {
-		return nil, saga.of(err)
+		return nil, saga.of(forParent(err))
 	}
 	wait, cancel := s.hold(ctx)
 	defer cancel()
@@ -100,12 +129,55 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *parentCom
 	case err != nil && s.heldLongEnough(ctx, wait):
 		return s.answerPending(ctx, saga)
 	case err != nil:
-		return nil, saga.of(err)
+		return nil, saga.of(forParent(err))
 	case end.State == treatyv1.SagaState_SAGA_STATE_SUCCEEDED:
+		incoming.Mark(ctx, wire.AnswerDone)
 		return payload(end.Reply), nil
 	}
 	// Everything that the child did is compensated, so its parent receives a refusal, whatever the child failed with.
 	return nil, &sagaEndedError{saga: saga, cause: s.causeOf(ctx, saga, end), failure: childsaga.Refusal(end.Failure)}
+}
+
+// startChild starts a child under its parent's epoch. Once a higher epoch of the scope was heard, none is started under
+// a lower one. So the start doesn't end early.
+func (s *Server) startChild(ctx context.Context, command *parentCommand, params engine.StartParams) (Started, error) {
+	leave, err := s.scopes.enter(ctx, command.caller())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return s.engine.Start(context.WithoutCancel(ctx), params)
+}
+
+// undoChild is startChild for the compensation of a child. It returns whether the child is compensated already.
+func (s *Server) undoChild(ctx context.Context, command *parentCommand, params engine.StartParams) (bool, error) {
+	leave, err := s.scopes.enter(ctx, command.caller())
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	return s.engine.BeginCompensateChild(context.WithoutCancel(ctx), params)
+}
+
+// forParent returns an error as the orchestrator of a parent understands it: a code that means "refused" would say that
+// nothing was done.
+func forParent(err error) error {
+	if other, is := errors.AsType[*engine.OtherRequestError](err); is {
+		return &apiError{
+			code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST,
+			message: fmt.Sprintf("another request is known under the command id: %s, with the digest %q",
+				other.Definition, other.Digest),
+			metadata: map[string]string{wire.ErrorMethod: other.Definition, wire.ErrorDigest: other.Digest},
+		}
+	}
+	if errors.Is(err, engine.ErrPurged) || errors.Is(err, journal.ErrNotFound) {
+		return &apiError{
+			code: codes.Internal, reason: treatyv1.ErrorReason_ERROR_REASON_PURGED,
+			message: "it is no longer known what became of the command: the saga that it started has ended and was " +
+				"purged",
+		}
+	}
+	return err
 }
 
 // childParams returns how the child that a command starts is started. The subject has no saga when the request is
@@ -113,9 +185,8 @@ func (s *Server) runChild(ctx context.Context, d *definition, command *parentCom
 func (s *Server) childParams(
 	ctx context.Context, d *definition, command *parentCommand, request []byte,
 ) (subject, engine.StartParams, error) {
-	about := subject{definition: d.Definition, step: command.id}
-	parent := &treatyv1.Parent{CommandId: command.id, Kind: d.Kind}
-	params, err := childsaga.StartParams(d.SagaDefinition, parent, request)
+	about := subject{definition: d.Definition, step: command.ID}
+	params, err := childsaga.StartParams(d.SagaDefinition, command.parent(d.Kind), request)
 	if err != nil {
 		return about, engine.StartParams{}, asInvalid(err)
 	}
@@ -165,7 +236,7 @@ func (s *Server) answerPending(ctx context.Context, saga subject) (any, error) {
 // may be held.
 func (s *Server) compensateChild(ctx context.Context, d *definition, request payload) (any, error) {
 	method := d.Compensation.Method
-	command, err := parentCommandOf(ctx)
+	command, err := s.parentCommand(ctx)
 	switch {
 	case err != nil:
 		return nil, err
@@ -189,11 +260,18 @@ func (s *Server) compensateChild(ctx context.Context, d *definition, request pay
 	if err != nil {
 		return nil, saga.of(err)
 	}
+	if params.Executed, err = childsaga.HasReply(d.Compensation, request); err != nil {
+		return nil, saga.of(err)
+	}
 	wait, cancel := s.hold(ctx)
 	defer cancel()
-	err = s.engine.CompensateChild(wait, params)
+	undone, err := s.undoChild(ctx, command, params)
+	if err == nil && !undone {
+		_, err = s.engine.Await(wait, saga.saga)
+	}
 	switch {
 	case err == nil:
+		incoming.Mark(ctx, wire.AnswerDone)
 		return payload(nil), nil
 	case s.heldLongEnough(ctx, wait) && !errors.Is(err, engine.ErrInDoubt):
 		return s.answerPending(ctx, saga)
@@ -203,6 +281,6 @@ func (s *Server) compensateChild(ctx context.Context, d *definition, request pay
 			code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT, message: err.Error(),
 		})
 	default:
-		return nil, saga.of(err)
+		return nil, saga.of(forParent(err))
 	}
 }

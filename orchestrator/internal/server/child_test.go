@@ -216,6 +216,7 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 		return failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
 			field: field}
 	}
+	malformed := failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID}
 	for name, test := range map[string]struct {
 		method   string
 		metadata []string
@@ -224,11 +225,14 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 		"no kind": {changeAddress, []string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"},
 			failure{code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_STEP}},
 		"no command id": {verifyApplicant, []string{wire.CommandIDKey, "orders/7", wire.DirectionKey, "action"},
-			invalid(wire.CommandIDKey)},
+			malformed},
+		"a dropped command id": {verifyApplicant, []string{wire.SagaKey, "sagas/parent-1"}, malformed},
+		"a dropped epoch": {verifyApplicant,
+			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action", wire.ScopeKey, "x/0"}, malformed},
 		"two command ids": {verifyApplicant,
 			[]string{wire.CommandIDKey, parentStep, wire.CommandIDKey, parentStep, wire.DirectionKey, "action"},
-			invalid(wire.CommandIDKey)},
-		"no direction": {verifyApplicant, []string{wire.CommandIDKey, parentStep}, invalid(wire.DirectionKey)},
+			malformed},
+		"no direction": {verifyApplicant, []string{wire.CommandIDKey, parentStep}, malformed},
 		"start to undo": {verifyApplicant,
 			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid(wire.DirectionKey)},
 		"undo by hand": {undoVerifyApplicant, nil,
@@ -237,7 +241,7 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "action"},
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_A_COMMAND}},
 		"undo of no command": {undoVerifyApplicant, []string{wire.CommandIDKey, "", wire.DirectionKey, "compensation"},
-			invalid(wire.CommandIDKey)},
+			malformed},
 		"unreadable undo": {undoVerifyApplicant,
 			[]string{wire.CommandIDKey, parentStep, wire.DirectionKey, "compensation"}, invalid("request")},
 	} {
@@ -260,9 +264,9 @@ func TestChildCallsThatMakeNoSense(t *testing.T) {
 func TestChildIsUndone(t *testing.T) {
 	a := newTestServer(t)
 	var params engine.StartParams
-	a.engine.compensateChild = func(_ context.Context, p engine.StartParams) error {
+	a.engine.compensateChild = func(_ context.Context, p engine.StartParams) (bool, error) {
 		params = p
-		return nil
+		return true, nil
 	}
 	request := verification("order-1")
 	_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"),
@@ -284,10 +288,7 @@ func TestChildIsUndone(t *testing.T) {
 
 func TestUndoingAChildThatTakesLong(t *testing.T) {
 	a := newTestServer(t)
-	a.engine.compensateChild = func(ctx context.Context, _ engine.StartParams) error {
-		<-ctx.Done()
-		return context.Cause(ctx)
-	}
+	a.engine.compensateChild = func(context.Context, engine.StartParams) (bool, error) { return false, nil }
 	ctx, cancel := context.WithTimeout(asStep(t.Context(), "compensation"), answered)
 	defer cancel()
 	var trailer metadata.MD
@@ -318,7 +319,9 @@ func TestUndoingAChildFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
-			a.engine.compensateChild = func(context.Context, engine.StartParams) error { return test.err }
+			a.engine.compensateChild = func(context.Context, engine.StartParams) (bool, error) {
+				return false, test.err
+			}
 			_, err := identityv1.NewIdentitySagasClient(a.conn).UndoVerifyApplicant(asStep(a.ctx(), "compensation"),
 				&identityv1.UndoVerifyApplicantRequest{})
 			test.want.saga = "sagas/" + engine.ChildID(verifyApplicant, parentStep)

@@ -3,8 +3,14 @@
 // # Services
 //
 // [New] returns a [Server] with these services: every saga service whose definitions have code, treaty.v1.SagaService,
-// treaty.v1.EventService, health, reflection and channelz. A call to a saga's own method starts the saga and waits for
-// its end. Requests and replies of sagas pass through as bytes; only what the API needs of them is parsed.
+// treaty.v1.EventService, treaty.v1.ParticipantService, health, reflection and channelz. A call to a saga's own method
+// starts the saga and waits for its end. Requests and replies of sagas pass through as bytes; only what the API needs
+// of them is parsed.
+//
+// # Parents
+//
+// Other orchestrators start sagas as steps of theirs. To them, this one is a participant: it marks its answers, refuses
+// the epochs that it knows as replaced, and says what became of their commands.
 //
 // # Errors
 //

@@ -45,13 +45,23 @@ type StepEngine interface {
 	// Heartbeat reports that a participant is still working on a command that it accepted.
 	Heartbeat(ctx context.Context, saga, step string, direction engine.Direction) error
 
-	// CompensateChild compensates a saga for its parent and returns once the saga is compensated. A saga that was never
-	// started is recorded as compensated.
-	CompensateChild(ctx context.Context, params engine.StartParams) error
+	ChildEngine
+}
 
-	// BeginCompensateChild is CompensateChild without the wait: it returns once the decision is durable, and whether
-	// the saga is compensated already.
+// ChildEngine is the part of Engine for the parents of sagas at other orchestrators.
+type ChildEngine interface {
+	// BeginCompensateChild compensates a saga for its parent. It returns once the decision is durable, and whether the
+	// saga is compensated already. A saga that was never started is recorded as compensated.
 	BeginCompensateChild(ctx context.Context, params engine.StartParams) (undone bool, err error)
+
+	// CloseChild returns what became of a child, and makes sure that it isn't started later if it wasn't before.
+	CloseChild(ctx context.Context, params engine.StartParams) (engine.Closed, error)
+
+	// ChildCommands returns what is known about the commands of the parent of a child.
+	ChildCommands(ctx context.Context, id string) ([]*treatyv1.KnownCommand, error)
+
+	// Condition returns why no saga is driven, or nil.
+	Condition() error
 }
 
 // EventEngine is the part of Engine that publishes events.
@@ -84,7 +94,17 @@ type Store interface {
 	// Lost returns a page of the sagas that participants know and the store doesn't.
 	Lost(ctx context.Context, params journal.LostParams) ([]journal.LostSaga, error)
 
+	ChildStore
 	EventReader
+}
+
+// ChildStore is the part of journal.Store for the parents of sagas at other orchestrators.
+type ChildStore interface {
+	// Children returns a page of the sagas that other orchestrators have started.
+	Children(ctx context.Context, params journal.ChildrenParams) ([]*journal.Row, error)
+
+	// Hear stores what was heard of the scope of another orchestrator, and returns what was heard before.
+	Hear(ctx context.Context, told journal.HeardScope) (before journal.HeardScope, err error)
 }
 
 // EventReader is the part of journal.Store that streams of events use.

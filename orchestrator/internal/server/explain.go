@@ -7,8 +7,10 @@ import (
 	"errors"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -149,11 +151,17 @@ func (s *Server) explain(ctx context.Context, method string, request any, err er
 	if ended, is := errors.AsType[*sagaEndedError](err); is {
 		return ended.GRPCStatus().Err()
 	}
+	if made, is := errors.AsType[*statusError](err); is {
+		return made.status
+	}
 	about := s.subjectOf(method, request, err)
 	if known, is := errors.AsType[*apiError](err); is {
 		complete := *known
 		complete.subject = complete.subject.orElse(about)
 		return complete.GRPCStatus().Err()
+	}
+	if made, is := status.FromError(err); is && incoming.IsParticipantService(method) {
+		return made.Err()
 	}
 	if over := ctx.Err(); over != nil && !errors.Is(err, engine.ErrStopping) {
 		return callOver(over, about).GRPCStatus().Err()

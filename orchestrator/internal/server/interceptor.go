@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -9,7 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // interceptUnary is the interceptor of all unary calls. It turns the errors of handlers into statuses, and panics into
@@ -22,13 +26,24 @@ func (s *Server) interceptUnary(
 	defer func() {
 		if cause := recover(); cause != nil {
 			reply, err = nil, s.panicked(ctx, method, cause)
+			_ = grpc.SetTrailer(ctx, markOf(nil))
 		}
 	}()
 	reply, err = handle(ctx, request)
 	if err != nil && !foreign(method) {
+		_ = grpc.SetTrailer(ctx, markOf(err))
 		return nil, s.explain(ctx, method, request, err)
 	}
 	return reply, err
+}
+
+// markOf returns the trailer that says what an error covers. The end of a saga is stored, so it holds for every attempt
+// to start the saga. Any other error says something about one call.
+func markOf(err error) metadata.MD {
+	if _, ended := errors.AsType[*sagaEndedError](err); ended {
+		return metadata.Pairs(wire.AnswerKey, wire.AnswerSettled)
+	}
+	return metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt)
 }
 
 // interceptStream is interceptUnary for streams.

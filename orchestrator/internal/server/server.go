@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -104,6 +105,7 @@ type Server struct {
 	services []string
 
 	consumers consumers
+	scopes    scopes
 	held      atomic.Int64 // the calls of parents that wait for their children
 
 	stopping chan struct{} // closed when draining begins
@@ -128,11 +130,13 @@ func New(config Config) (*Server, error) {
 		logger:      config.Logger,
 		identities:  config.Identities,
 		health:      health.NewServer(),
+		scopes:      scopes{store: config.Store, logger: config.Logger},
 		stopping:    make(chan struct{}),
 		idle:        make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
+		s.scopes.logger = s.logger
 	}
 	s.grpc = grpc.NewServer(s.options(config)...)
 	for _, service := range services {
@@ -143,6 +147,7 @@ func New(config Config) (*Server, error) {
 	}
 	treatyv1.RegisterSagaServiceServer(s.grpc, s)
 	treatyv1.RegisterEventServiceServer(s.grpc, s)
+	incoming.RegisterParticipantService(s.grpc, s.Services, childKeeper{s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
@@ -165,6 +170,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.UnaryInterceptor(s.interceptUnary),
 		grpc.StreamInterceptor(s.interceptStream),
+		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),

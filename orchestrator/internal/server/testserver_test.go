@@ -52,7 +52,10 @@ type fakeEngine struct {
 
 	complete        func(completion engine.Completion) error
 	heartbeat       func(saga, step string, direction engine.Direction) error
-	compensateChild func(ctx context.Context, params engine.StartParams) error
+	compensateChild func(ctx context.Context, params engine.StartParams) (undone bool, err error)
+	closeChild      func(params engine.StartParams) (engine.Closed, error)
+	childCommands   func(id string) ([]*treatyv1.KnownCommand, error)
+	condition       error
 	publish         func(events []*journal.Event) error
 
 	mu       sync.Mutex
@@ -67,13 +70,19 @@ func (f *fakeEngine) Heartbeat(_ context.Context, saga, step string, direction e
 	return f.heartbeat(saga, step, direction)
 }
 
-func (f *fakeEngine) CompensateChild(ctx context.Context, params engine.StartParams) error {
+func (f *fakeEngine) BeginCompensateChild(ctx context.Context, params engine.StartParams) (bool, error) {
 	return f.compensateChild(ctx, params)
 }
 
-func (f *fakeEngine) BeginCompensateChild(ctx context.Context, params engine.StartParams) (bool, error) {
-	return false, f.compensateChild(ctx, params)
+func (f *fakeEngine) CloseChild(_ context.Context, params engine.StartParams) (engine.Closed, error) {
+	return f.closeChild(params)
 }
+
+func (f *fakeEngine) ChildCommands(_ context.Context, id string) ([]*treatyv1.KnownCommand, error) {
+	return f.childCommands(id)
+}
+
+func (f *fakeEngine) Condition() error { return f.condition }
 
 func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
 	if err := f.publish(events); err != nil {
@@ -160,6 +169,7 @@ func (h handle) Ended(context.Context) (engine.SagaEnd, bool, error) {
 
 // fakeStore holds rows and turns. Its events are in another store.
 type fakeStore struct {
+	server.ChildStore
 	server.EventReader
 
 	rows   []*journal.Row
@@ -242,7 +252,7 @@ func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, sec
 func newSecureTestServer(t *testing.T, tls security) *testServer {
 	t.Helper()
 	a := &testServer{t: t, engine: new(fakeEngine), store: new(fakeStore), memory: journaltest.NewMemory()}
-	a.store.EventReader = a.memory
+	a.store.ChildStore, a.store.EventReader = a.memory, a.memory
 	a.engine.publish = a.append
 	a.serve(server.Config{
 		Engine: a.engine, Store: a.store, Definitions: []string{

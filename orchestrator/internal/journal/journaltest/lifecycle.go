@@ -61,6 +61,9 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs["remove lost"] = s.RemoveLost(ctx, "lost")
 	errs["note remote children"] = s.NoteRemoteChildren(ctx, minute(1))
 	_, errs["oldest open"] = s.OldestOpen(ctx)
+	_, errs["children"] = s.Children(ctx, journal.ChildrenParams{Limit: 1})
+	_, errs["oldest child"] = s.OldestChild(ctx)
+	_, errs["hear"] = s.Hear(ctx, journal.HeardScope{Scope: "a/0", Epoch: 1})
 	_, errs["purged"] = s.Purged(ctx, "one")
 	return errs
 }

@@ -33,6 +33,7 @@ type contents struct {
 	identity     journal.Identity
 	participants map[string]journal.Participant // by service
 	lost         map[string]journal.LostSaga
+	scopes       map[string]journal.HeardScope
 
 	purged map[string]bool // remembered ids
 
@@ -58,6 +59,7 @@ func NewMemory() *Memory {
 		sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer),
 		identity:     journal.Identity{StoreID: "memory"},
 		participants: make(map[string]journal.Participant), lost: make(map[string]journal.LostSaga),
+		scopes: make(map[string]journal.HeardScope),
 	}
 	return (&Memory{contents: empty}).Reopen()
 }
@@ -90,6 +92,7 @@ func (m *Memory) Copy() *Memory {
 		events: slices.Clone(m.contents.events), past: slices.Clone(m.contents.past), newest: m.contents.newest,
 		consumers: maps.Clone(m.contents.consumers), identity: m.contents.identity,
 		participants: maps.Clone(m.contents.participants), lost: maps.Clone(m.contents.lost),
+		scopes: maps.Clone(m.contents.scopes),
 	}
 	for id, s := range m.contents.sagas {
 		copied.sagas[id] = &saga{Journal: *clone(s), created: s.created}
@@ -289,6 +292,9 @@ func (c *contents) write(entry *journal.Entry) error {
 	case entry.Turn == 1:
 		row := cloneRow(entry.Row)
 		row.CreateTime = micro(row.CreateTime)
+		if !row.Parent.Start.IsZero() {
+			row.Parent.Start = micro(row.Parent.Start)
+		}
 		one = &saga{Journal: journal.Journal{Row: *row}, created: c.newest}
 		if lost, found := c.lost[entry.Saga]; found {
 			one.created = lost.EventsAfter

@@ -208,7 +208,7 @@ func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted
 	err = m.page(ctx, "purge sagas", params.Limit, func(c *contents) {
 		for id, one := range c.sagas {
 			row := &one.Row
-			if deleted < params.Limit && journal.Final(row.State) &&
+			if deleted < params.Limit && journal.Final(row.State) && !c.parentIsOpen(row.Parent) &&
 				slices.Contains(params.Definitions, row.Definition) &&
 				!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore)) {
 				delete(c.sagas, id)

@@ -2,10 +2,13 @@ package sqlite
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 // run runs a statement that returns no rows.
@@ -51,6 +54,15 @@ func bindData(stmt *sqlite3.Stmt, param int, data []byte) error {
 		return stmt.BindZeroBlob(param, 0)
 	}
 	return stmt.BindBlob(param, data)
+}
+
+// bindParent binds the scope, the saga and the start of a parent to three parameters.
+func bindParent(stmt *sqlite3.Stmt, first int, parent journal.Parent) error {
+	if parent.Saga == "" {
+		return errors.Join(stmt.BindNull(first), stmt.BindNull(first+1), stmt.BindNull(first+2))
+	}
+	return errors.Join(stmt.BindText(first, parent.Scope), stmt.BindText(first+1, parent.Saga),
+		bindTime(stmt, first+2, parent.Start))
 }
 
 func bindLabels(stmt *sqlite3.Stmt, param int, labels map[string]string) error {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -70,6 +71,19 @@ func TestPlans(t *testing.T) {
 			}
 		}
 	}
+	for name, test := range map[string]struct {
+		params journal.ChildrenParams
+		want   string
+	}{
+		"of all":  {journal.ChildrenParams{Since: time.Unix(1, 0)}, "sagas_by_parent (parent>?)"},
+		"of one":  {journal.ChildrenParams{Parent: "p"}, "sagas_by_parent (parent=?)"},
+		"further": {journal.ChildrenParams{Parent: "p", After: &journal.Row{ID: "s"}}, "sagas_by_parent (parent=?"},
+	} {
+		test.params.Scope, test.params.Limit = "x/0", 50
+		sql, args := childrenQuery(test.params)
+		store.planned(t, "children "+name, test.want, sql, args)
+	}
+	store.planned(t, "oldest child", "sagas_by_parent_start (parent_scope=? AND parent_start>?)", oldestChildQuery, nil)
 	store.planned(t, "due", "sagas_due (due>? AND due<?)", dueQuery, []any{int64(1), int64(50)})
 	for which, sql := range openQueries {
 		const want = "sagas_unended (state=? AND waiting=? AND id>?)"

@@ -36,6 +36,12 @@ const turnBits = 24
 //   - sagas_unended separates the sagas that wait from those that don't.
 //   - sagas_ended finds the sagas to purge without reading those to keep.
 //   - awaits_by_key finds the awaits of an event.
+//   - sagas_by_parent and sagas_by_parent_start hold the children of other orchestrators' sagas.
+//
+// # Children
+//
+// The columns parent, parent_scope and parent_start say which saga of another orchestrator has started a saga as its
+// step. The table scopes holds what was heard of such orchestrators.
 //
 // # Past events
 //
@@ -199,6 +205,20 @@ var migrations = []string{
 	) STRICT, WITHOUT ROWID;`,
 
 	`ALTER TABLE sagas ADD COLUMN suspension INTEGER NOT NULL DEFAULT 0;`,
+
+	`ALTER TABLE sagas ADD COLUMN parent_scope TEXT;
+	ALTER TABLE sagas ADD COLUMN parent TEXT;
+	ALTER TABLE sagas ADD COLUMN parent_start INTEGER;
+	CREATE INDEX sagas_by_parent ON sagas (parent, id) WHERE parent IS NOT NULL;
+	CREATE INDEX sagas_by_parent_start ON sagas (parent_scope, parent_start) WHERE parent IS NOT NULL;
+
+	CREATE TABLE scopes (
+		scope TEXT PRIMARY KEY NOT NULL,
+		epoch INTEGER NOT NULL,
+		position INTEGER NOT NULL,
+		store_id TEXT NOT NULL,
+		horizon INTEGER
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

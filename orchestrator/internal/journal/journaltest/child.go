@@ -1,0 +1,182 @@
+package journaltest
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+)
+
+func children(f *fixture) {
+	child := func(id, scope, parent string, at int) *journal.Row {
+		r := row(id, at)
+		r.Parent = journal.Parent{Scope: scope, Saga: parent, Start: minute(0)}
+		return r
+	}
+	changes := child("b", "x/0", "p1", 1)
+	rows := []*journal.Row{
+		child("a", "x/0", "p2", 2), changes, child("c", "x/0", "p1", 3), child("d", "y/0", "p1", 4),
+		child("e", "", "p1", 5), row("f", 6),
+	}
+	for _, r := range rows {
+		f.write(first(r))
+		f.holds(&journal.Journal{Row: *r, Turns: []journal.Turn{{Number: 1, Data: first(r).Data}}})
+	}
+	// A later row doesn't change the parent.
+	later := row("b", 1)
+	later.UpdateTime = minute(9)
+	f.write(next("b", 2, later))
+	for _, test := range []struct {
+		name   string
+		params journal.ChildrenParams
+		want   []string
+	}{
+		{"of a scope", journal.ChildrenParams{Scope: "x/0"}, []string{"b", "c", "e", "a"}},
+		{"of another scope", journal.ChildrenParams{Scope: "y/0"}, []string{"d", "e"}},
+		{"of an unknown scope", journal.ChildrenParams{Scope: "z/0"}, []string{"e"}},
+		{"of a saga", journal.ChildrenParams{Scope: "x/0", Parent: "p1"}, []string{"b", "c", "e"}},
+		{"of another saga", journal.ChildrenParams{Scope: "x/0", Parent: "p2"}, []string{"a"}},
+		{"of an unknown saga", journal.ChildrenParams{Scope: "x/0", Parent: "p3"}, []string{}},
+		{"since a time", journal.ChildrenParams{Scope: "x/0", Since: row("c", 3).UpdateTime}, []string{"b", "c", "e"}},
+		{"after a time", journal.ChildrenParams{Scope: "x/0", Since: minute(9).Add(time.Microsecond)}, []string{}},
+	} {
+		params := test.params
+		params.Limit = 10
+		all, err := f.Children(f.Context(), params)
+		if err != nil {
+			f.Errorf("%s: %v", test.name, err)
+		}
+		f.sameIDs(test.name, all, test.want...)
+		var paged []*journal.Row
+		for params.Limit = 1; ; params.After = paged[len(paged)-1] {
+			page, err := f.Children(f.Context(), params)
+			if err != nil {
+				f.Errorf("%s: %v", test.name, err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			paged = append(paged, page...)
+		}
+		f.sameIDs(test.name+", in pages", paged, test.want...)
+	}
+	if got, err := f.Get(f.Context(), "b"); err != nil || got.Parent != changes.Parent {
+		f.Errorf("the parent is %+v, %v; want %+v", got, err, changes.Parent)
+	}
+	_, err := f.Children(f.Context(), journal.ChildrenParams{})
+	f.failsWith("a page of no size", err, journal.ErrInvalid)
+	for _, parent := range []journal.Parent{
+		{Scope: "x/0"}, {Start: minute(1)}, {Scope: "x\xff", Saga: "p"}, {Saga: "p\xff"},
+	} {
+		bad := row("bad", 1)
+		bad.Parent = parent
+		f.failsWith("an invalid parent", f.Append(f.Context(), []*journal.Entry{first(bad)}), journal.ErrInvalid)
+	}
+}
+
+func scopes(f *fixture) {
+	horizon := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	known := journal.HeardScope{Scope: "x/0", Epoch: 7, Position: 3, StoreID: "s", Horizon: horizon}
+	for _, step := range []struct {
+		name               string
+		told, before, then journal.HeardScope
+	}{
+		{"the first", known, journal.HeardScope{}, known},
+		{"an epoch alone", journal.HeardScope{Scope: "x/0", Epoch: 7}, known, known},
+		{"an older one", journal.HeardScope{Scope: "x/0", Epoch: 6, Position: 9, StoreID: "t"}, known, known},
+		{
+			"a later one", journal.HeardScope{Scope: "x/0", Epoch: 8, Position: 2, StoreID: "t"}, known,
+			journal.HeardScope{Scope: "x/0", Epoch: 8, Position: 3, StoreID: "t", Horizon: horizon},
+		},
+	} {
+		if before, err := f.Hear(f.Context(), step.told); err != nil || before != step.before {
+			f.Errorf("%s: before it was %+v, %v; want %+v", step.name, before, err, step.before)
+		}
+		f.reopen()
+		then, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1})
+		if err != nil || !reflect.DeepEqual(then, step.then) {
+			f.Errorf("%s: then it is %+v, %v; want %+v", step.name, then, err, step.then)
+		}
+	}
+	if other, err := f.Hear(f.Context(), journal.HeardScope{Scope: "y/0", Epoch: 1}); err != nil || other.Scope != "" {
+		f.Errorf("another scope is known as %+v, %v", other, err)
+	}
+	for _, told := range []journal.HeardScope{{Epoch: 1}, {Scope: "x\xff", Epoch: 1}, {Scope: "x/0", Epoch: 1 << 63}} {
+		_, err := f.Hear(f.Context(), told)
+		f.failsWith("an invalid scope", err, journal.ErrInvalid)
+	}
+}
+
+func oldestChild(f *fixture) {
+	is := func(what string, want time.Time) {
+		f.T.Helper()
+		if got, err := f.OldestChild(f.Context()); err != nil || !got.Equal(want) {
+			f.Errorf("%s: the oldest child is of %v, %v; want %v", what, got, err, want)
+		}
+	}
+	for _, child := range []struct {
+		id, scope string
+		at        int
+		start     time.Time
+	}{
+		{"not a child", "", 1, time.Time{}}, {"no scope", "", 2, minute(1)}, {"no start", "x/0", 3, time.Time{}},
+		{"a", "x/0", 4, minute(3)}, {"b", "x/0", 5, minute(2)}, {"c", "y/0", 6, minute(1)},
+	} {
+		r := row(child.id, child.at)
+		if child.id != "not a child" {
+			r.Parent = journal.Parent{Scope: child.scope, Saga: "p", Start: child.start}
+		}
+		f.write(first(r))
+	}
+	is("no scope was heard", time.Time{})
+	hear := func(scope string, horizon time.Time) {
+		if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: scope, Epoch: 1, Horizon: horizon}); err != nil {
+			f.Error(err)
+		}
+	}
+	hear("x/0", time.Time{})
+	hear("y/0", time.Time{})
+	is("no horizon was heard", minute(4))
+	ended := row("a", 4)
+	ended.State, ended.EndTime = succeeded, minute(7)
+	f.write(next("a", 2, ended))
+	is("a child has succeeded", minute(4))
+	hear("x/0", minute(3))
+	is("the horizon is at the start of a parent", minute(4))
+	hear("x/0", minute(3).Add(time.Microsecond))
+	f.reopen()
+	is("the horizon is after the start of a parent", minute(6))
+	hear("y/0", minute(8))
+	is("all parents are over", time.Time{})
+}
+
+// purgeChildren checks that a child stays until its parent is over.
+func purgeChildren(f *fixture) {
+	for id, parent := range map[string]journal.Parent{
+		"open": {Scope: "x/0", Saga: "p", Start: minute(3)}, "over": {Scope: "x/0", Saga: "q", Start: minute(2)},
+		"unheard": {Scope: "y/0", Saga: "p", Start: minute(3)}, "no scope": {Saga: "p"}, "no child": {},
+	} {
+		r := row(id, 4)
+		r.Parent, r.State, r.EndTime = parent, succeeded, minute(5)
+		f.write(first(r))
+	}
+	purge := func(want int) {
+		f.T.Helper()
+		params := journal.PurgeParams{
+			Definitions: []string{row("", 0).Definition}, EndedBefore: minute(6), Limit: 10,
+		}
+		if got, err := f.Purge(f.Context(), params); err != nil || got != want {
+			f.Errorf("%d sagas were purged, %v; want %d", got, err, want)
+		}
+	}
+	hear := func(horizon time.Time) {
+		if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1, Horizon: horizon}); err != nil {
+			f.Error(err)
+		}
+	}
+	hear(minute(3))
+	purge(4)
+	f.sameIDs("after the purge", f.list(journal.ListParams{Limit: 10}), "open")
+	hear(minute(4))
+	purge(1)
+}
