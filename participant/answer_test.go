@@ -68,7 +68,8 @@ func TestMarks(t *testing.T) {
 			"a stored refusal that the handler has wrapped", customers{err: errors.Join(participant.Settle(refusal))},
 			"settled",
 		},
-		{"a stored refusal that the handler has replaced", customers{err: status.Error(codes.Internal, "oh")}, "attempt"},
+		{"a stored refusal that the handler has replaced", customers{err: status.Error(codes.Internal, "oh")},
+			"attempt"},
 		{"an error without a status", customers{err: errors.New("oh")}, "attempt"},
 		{"a panic", customers{panics: true}, "attempt"},
 		{"a command that is accepted", customers{err: participant.Pending(time.Minute)}, ""},
@@ -101,7 +102,8 @@ func TestMarksOfLibrary(t *testing.T) {
 		code   codes.Code
 		mark   string
 	}{
-		{"a method that can accept commands", action, identityv1.IdentityService_InspectPassport_FullMethodName, codes.OK,
+		{"a method that can accept commands", action, identityv1.IdentityService_InspectPassport_FullMethodName,
+			codes.OK,
 			"done"},
 		{"an unknown service", action, "/acme.Unknown/Do", codes.Unimplemented, "attempt"},
 		{"an unknown method", action, "/acme.customer.v1.CustomerService/Do", codes.Unimplemented, "attempt"},
@@ -109,14 +111,16 @@ func TestMarksOfLibrary(t *testing.T) {
 			codes.Unimplemented, "attempt"},
 		{"malformed metadata", metadata.AppendToOutgoingContext(t.Context(), participant.CommandIDKey, "1"),
 			customerv1.CustomerService_ChangeAddress_FullMethodName, codes.InvalidArgument, "attempt"},
-		{"metadata without the command id", metadata.AppendToOutgoingContext(t.Context(), participant.SagaKey, "sagas/s"),
+		{"metadata without the command id", metadata.AppendToOutgoingContext(t.Context(), participant.SagaKey,
+			"sagas/s"),
 			customerv1.CustomerService_ChangeAddress_FullMethodName, codes.InvalidArgument, "attempt"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var trailer metadata.MD
 			err := connection.Invoke(test.ctx, test.method, &customerv1.ChangeAddressRequest{},
 				&customerv1.AddressChanged{}, grpc.Trailer(&trailer))
-			if got := strings.Join(trailer[participant.AnswerKey], " "); status.Code(err) != test.code || got != test.mark {
+			if got := strings.Join(trailer[participant.AnswerKey], " "); status.Code(err) != test.code ||
+				got != test.mark {
 				t.Errorf("got %v with the mark %q, want %v and %q", err, got, test.code, test.mark)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"database/sql"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -88,7 +89,7 @@ var echo = grpc.ServiceDesc{
 			for {
 				frame := new(emptypb.Empty)
 				switch err := stream.RecvMsg(frame); {
-				case err == io.EOF:
+				case errors.Is(err, io.EOF):
 					return nil
 				case err != nil:
 					return err
@@ -331,7 +332,9 @@ func TestBelieveOtherTransports(t *testing.T) {
 			got := call(t, connection)
 			_ = connection.Close()
 			server.Stop()
-			<-served
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
 			b.check(t, got, test.believed)
 		})
 	}

@@ -112,9 +112,9 @@ func (o *Options) checkTransport() error {
 	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):
 		return errors.New("TLSCertFile and TLSKeyFile belong together: set both or neither")
 	case len(o.Orchestrators) > 0 && o.TLSClientCAFile == "" && !slices.Contains(o.Orchestrators, AnyCaller):
-		return errors.New("Orchestrators requires TLSClientCAFile: callers without certificates have no identity")
+		return errors.New("the option Orchestrators requires TLSClientCAFile: callers without certificates have no identity")
 	case slices.Contains(o.Orchestrators, ""):
-		return errors.New("one of Orchestrators is empty: want a URI such as a SPIFFE id, or a DNS name")
+		return errors.New("one of the Orchestrators is empty: want a URI such as a SPIFFE id, or a DNS name")
 	case o.TLSCertFile != "" && o.Insecure:
 		return errors.New("options Insecure and TLSCertFile contradict each other: set only one of them")
 	case o.TLSCertFile != "":

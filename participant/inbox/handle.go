@@ -235,7 +235,8 @@ func closedBefore(command participant.Command) error {
 
 // stale refuses a call of an orchestrator process that was replaced.
 func stale(what string, epoch, known uint64) error {
-	return refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, which epoch %d has replaced",
+	return refusal(codes.Aborted, ReasonStaleEpoch, fmt.Sprintf("%s was sent under epoch %d, which epoch %d has "+
+		"replaced",
 		what, epoch, known), map[string]string{wire.ErrorEpoch: strconv.FormatUint(known, 10)})
 }
 

@@ -41,14 +41,16 @@ type Options struct {
 	Retention time.Duration
 
 	// Methods are the full names of the services or methods whose handlers use this inbox for every command, such as
-	// "acme.card.v1.CardService" or "acme.card.v1.CardService/IssueCard". Of these, an orchestrator may ask what became of
-	// a command. A service stands for all methods in its contract.
+	// "acme.card.v1.CardService" or "acme.card.v1.CardService/IssueCard". Of these, an orchestrator may ask what became
+	// of a command. A service stands for all methods in its contract.
 	Methods []string
 }
 
 // ledger stores an inbox's rows in one kind of database. Methods with a tx are called in a transaction that begin
 // started.
 type ledger interface {
+	scopeLedger
+
 	// create creates the table unless it exists.
 	create(ctx context.Context, db *sql.DB) error
 
@@ -74,21 +76,24 @@ type ledger interface {
 	// duplicate counts a duplicate and stores its epoch if it is higher.
 	duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error
 
+	// purge looks at a batch of rows after a sequence number. It deletes the commands among them that aren't pending,
+	// whose newest row is older than before, and whose saga started before the horizon of its scope, if it has one. It
+	// returns how many rows it deleted and the last sequence number that it looked at, which is 0 if there was no row.
+	purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error)
+}
+
+// scopeLedger is the part of a ledger that a Keeper needs.
+type scopeLedger interface {
 	// scope returns what is known of a scope, or nil.
 	scope(ctx context.Context, tx *sql.Tx, name string) (*scopeRow, error)
 
 	// putScope stores what is known of a scope.
 	putScope(ctx context.Context, tx *sql.Tx, row *scopeRow) error
 
-	// list calls yield for the rows of a scope and those without one. They are the rows of a saga after a command id and
-	// direction, in their order, if saga isn't empty; and otherwise those last changed at or after a time, with a sequence
-	// number greater than after, in the order of these. It stops after limit rows.
+	// list calls yield for the rows of a scope and those without one. They are the rows of a saga after a command id
+	// and direction, in their order, if saga isn't empty; and otherwise those last changed at or after a time, with a
+	// sequence number greater than after, in the order of these. It stops after limit rows.
 	list(ctx context.Context, tx *sql.Tx, selection listSelection, yield func(*listedRow) error) error
-
-	// purge looks at a batch of rows after a sequence number. It deletes the commands among them that aren't pending,
-	// whose newest row is older than before, and whose saga started before the horizon of its scope, if it has one. It
-	// returns how many rows it deleted and the last sequence number that it looked at, which is 0 if there was no row.
-	purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error)
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {

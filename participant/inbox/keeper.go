@@ -92,7 +92,8 @@ func (i *Inbox) Hear(
 		if told != nil {
 			next.position = max(next.position, told.GetPosition())
 			if next.storeID != "" && told.GetStoreId() != "" && next.storeID != told.GetStoreId() {
-				slog.ErrorContext(ctx, "two orchestrators with different stores have the same name: give each a name of its own",
+				slog.ErrorContext(ctx, "two orchestrators with different stores have the same name: give each a name "+
+					"of its own",
 					"scope", caller.Scope, "store", told.GetStoreId(), "other", next.storeID)
 			}
 			if told.GetStoreId() != "" {

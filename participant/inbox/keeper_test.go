@@ -60,7 +60,8 @@ func (s *service) hear(t *testing.T, epoch uint64, told *treatyv1.DescribeReques
 func TestScopes(t *testing.T) {
 	at := func(epoch uint64, scope, commandID string) func(*service) string {
 		return func(s *service) string {
-			return describe(s.call(t.Context(), commandID, call{direction: participant.Action, epoch: epoch, scope: scope}))
+			return describe(s.call(t.Context(), commandID, call{direction: participant.Action, epoch: epoch,
+				scope: scope}))
 		}
 	}
 	failing := func(epoch uint64, scope, commandID string) func(*service) string {
@@ -76,7 +77,8 @@ func TestScopes(t *testing.T) {
 		calls []func(*service) string
 		want  []string
 	}{
-		{"another saga of the scope", []func(*service) string{at(5, "/0", "sagas/a/steps/1"), at(4, "/0", "sagas/b/steps/1")},
+		{"another saga of the scope", []func(*service) string{at(5, "/0", "sagas/a/steps/1"), at(4, "/0",
+			"sagas/b/steps/1")},
 			[]string{"changed 1", stale}},
 		{"another scope", []func(*service) string{at(5, "/0", "sagas/a/steps/1"), at(4, "east/0", "sagas/b/steps/1")},
 			[]string{"changed 1", "changed 2"}},
@@ -300,7 +302,8 @@ func TestListCommands(t *testing.T) {
 		if got := strings.Join(list(since), " "); got != all {
 			t.Errorf("since an hour ago, %d at a time: %s", size, got)
 		}
-		sagas := &treatyv1.ListCommandsRequest{Sagas: []string{"sagas/c", "sagas/b", "sagas/a", "sagas/x"}, PageSize: size}
+		sagas := &treatyv1.ListCommandsRequest{Sagas: []string{"sagas/c", "sagas/b", "sagas/a", "sagas/x"},
+			PageSize: size}
 		want := "a/steps/0 a/steps/1 a/steps/2 a/steps/3 undo a/steps/3 a/steps/4 b/steps/1"
 		if got := strings.Join(list(sagas), " "); got != want {
 			t.Errorf("of sagas, %d at a time: %s", size, got)
@@ -321,7 +324,8 @@ func TestHorizon(t *testing.T) {
 	other, none := early, early
 	other.scope, none.scope, none.start = "east/0", "", time.Time{}
 	for commandID, c := range map[string]call{
-		"sagas/early/steps/1": early, "sagas/late/steps/1": late, "sagas/other/steps/1": other, "sagas/none/steps/1": none,
+		"sagas/early/steps/1": early, "sagas/late/steps/1": late, "sagas/other/steps/1": other,
+		"sagas/none/steps/1": none,
 	} {
 		if _, err := s.call(t.Context(), commandID, c); err != nil {
 			t.Fatal(err)

@@ -44,15 +44,15 @@ const (
 	// OtherRequest: a call under the command id of another request. The handler didn't run and nothing was stored.
 	OtherRequest Verdict = "other-request"
 
-	// Purged: a command whose row may have been purged, so that it isn't known what became of it. The handler didn't run
-	// and nothing was stored.
+	// Purged: a command whose row may have been purged, so that it isn't known what became of it. The handler didn't
+	// run and nothing was stored.
 	Purged Verdict = "purged"
 )
 
 // The reasons of the inbox's own errors, in an ErrorInfo with the domain "treaty".
 var (
-	// ReasonCompensatedBefore comes with FAILED_PRECONDITION: the action's compensation arrived before it, or has undone
-	// it.
+	// ReasonCompensatedBefore comes with FAILED_PRECONDITION: the action's compensation arrived before it, or has
+	// undone it.
 	ReasonCompensatedBefore = wire.Reason(treatyv1.ErrorReason_ERROR_REASON_COMPENSATED_BEFORE)
 
 	// ReasonClosedBefore comes with FAILED_PRECONDITION: the orchestrator has closed the action before it arrived.

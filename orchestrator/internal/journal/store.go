@@ -11,6 +11,13 @@ import (
 // Epoch returns ErrClosed once the store is closed, and the database's own error when the database fails. Times are
 // in UTC and have microseconds. What a method returns belongs to the caller.
 type Reader interface {
+	SagaReader
+	EventReader
+	IdentityReader
+}
+
+// SagaReader is the part of Reader about sagas.
+type SagaReader interface {
 	// Load returns one saga with its journal. It returns ErrNotFound if there is no such saga, and ErrCorrupt if a
 	// turn is missing or unreadable.
 	Load(ctx context.Context, id string) (*Journal, error)
@@ -35,32 +42,8 @@ type Reader interface {
 	// if there is no such saga, and ErrInvalid if limit isn't positive.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]Turn, error)
 
-	// NextEvent returns the earliest event that one of a saga's awaits is for, and the index of that await; nil if
-	// there is no such event. It returns ErrNotFound if there is no such saga.
-	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
-
-	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive.
-	Events(ctx context.Context, params EventsParams) ([]*Event, error)
-
-	// EventRange returns the positions of the oldest and the newest stored event. Both are 0 if none was ever stored.
-	EventRange(ctx context.Context) (oldest, newest uint64, err error)
-
-	// Epoch returns the fencing epoch of the last opening for writing, which is greater than those of all earlier
-	// ones. It is 0 if there was none.
-	Epoch() uint64
-
-	// Identity returns what the store said about itself when it was opened.
-	Identity() Identity
-
-	// Participants returns what the store remembers about participants, sorted by service.
-	Participants(ctx context.Context) ([]Participant, error)
-
 	// OldestOpen returns the earliest CreateTime of the sagas that haven't ended, or zero if there is none.
 	OldestOpen(ctx context.Context) (time.Time, error)
-
-	// Lost returns a page of the sagas that participants know and the store doesn't. It returns ErrInvalid if the limit
-	// isn't positive.
-	Lost(ctx context.Context, params LostParams) ([]LostSaga, error)
 
 	// Children returns a page of the rows that have a Parent, without their awaits, sorted by Parent.Saga and then by
 	// ID. It returns ErrInvalid if the limit isn't positive. Sagas that were created by a version of the store that
@@ -75,6 +58,36 @@ type Reader interface {
 	Purged(ctx context.Context, id string) (bool, error)
 }
 
+// EventReader is the part of Reader about events.
+type EventReader interface {
+	// NextEvent returns the earliest event that one of a saga's awaits is for, and the index of that await; nil if
+	// there is no such event. It returns ErrNotFound if there is no such saga.
+	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
+
+	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive.
+	Events(ctx context.Context, params EventsParams) ([]*Event, error)
+
+	// EventRange returns the positions of the oldest and the newest stored event. Both are 0 if none was ever stored.
+	EventRange(ctx context.Context) (oldest, newest uint64, err error)
+}
+
+// IdentityReader is the part of Reader about the store itself, and about what it knows of others.
+type IdentityReader interface {
+	// Epoch returns the fencing epoch of the last opening for writing, which is greater than those of all earlier
+	// ones. It is 0 if there was none.
+	Epoch() uint64
+
+	// Identity returns what the store said about itself when it was opened.
+	Identity() Identity
+
+	// Participants returns what the store remembers about participants, sorted by service.
+	Participants(ctx context.Context) ([]Participant, error)
+
+	// Lost returns a page of the sagas that participants know and the store doesn't. It returns ErrInvalid if the limit
+	// isn't positive.
+	Lost(ctx context.Context, params LostParams) ([]LostSaga, error)
+}
+
 // Store stores sagas and events. What Reader promises holds for all its methods.
 //
 // When a method that writes returns an error other than ErrInvalid, ErrClosed and ErrNotFound, it is unknown whether
@@ -82,7 +95,13 @@ type Reader interface {
 // again, or repeats a call that may be repeated.
 type Store interface {
 	Reader
+	SagaWriter
+	EventWriter
+	IdentityWriter
+}
 
+// SagaWriter is the part of Store about sagas.
+type SagaWriter interface {
 	// Append writes a group of entries atomically and durably: when it returns nil, every entry whose Err is nil
 	// survives the loss of the process and of power. An entry with Err wrote nothing, and doesn't keep the others
 	// from being written. A group holds each saga at most once. An empty group does nothing. The store keeps no
@@ -97,6 +116,15 @@ type Store interface {
 	// causes that an operator can remove.
 	Append(ctx context.Context, group []*Entry) error
 
+	// Purge deletes up to params.Limit sagas that have ended, with their journals and labels, and returns how many it
+	// deleted, also together with an error. The id of a deleted saga can be used again, unless params.Remember
+	// returns true for it: such an id is stored forever. Purge works in small transactions, so others can write in
+	// between. It returns ErrInvalid if the limit isn't positive. The call may be repeated.
+	Purge(ctx context.Context, params PurgeParams) (int, error)
+}
+
+// EventWriter is the part of Store about events. Append publishes them.
+type EventWriter interface {
 	// Consumer returns the consumer with the name of given, or stores given durably if there is none. It returns
 	// ErrInvalid if the name is empty or a text isn't UTF-8. The call may be repeated.
 	Consumer(ctx context.Context, given Consumer) (Consumer, error)
@@ -104,12 +132,6 @@ type Store interface {
 	// Acknowledge moves a consumer forward to a position, durably. A position before its own changes nothing. It
 	// returns ErrNotFound if there is no such consumer. The call may be repeated.
 	Acknowledge(ctx context.Context, name string, position uint64) error
-
-	// Purge deletes up to params.Limit sagas that have ended, with their journals and labels, and returns how many it
-	// deleted, also together with an error. The id of a deleted saga can be used again, unless params.Remember
-	// returns true for it: such an id is stored forever. Purge works in small transactions, so others can write in
-	// between. It returns ErrInvalid if the limit isn't positive. The call may be repeated.
-	Purge(ctx context.Context, params PurgeParams) (int, error)
 
 	// PurgeEvents deletes up to limit events, in the order of their positions, until it finds one whose StoreTime
 	// isn't before the given time. It returns how many it deleted, also together with an error. The newest event
@@ -123,7 +145,10 @@ type Store interface {
 	// PurgeEventIDs deletes up to limit ids of deleted events, in the order of their positions, until it finds one
 	// whose event's StoreTime isn't before the given time. Otherwise it is like PurgeEvents.
 	PurgeEventIDs(ctx context.Context, before time.Time, limit int) (int, error)
+}
 
+// IdentityWriter is the part of Store about the store itself, and about what it knows of others.
+type IdentityWriter interface {
 	// RaisePosition raises a number durably, to one above both its own value and the given one, and returns it. It is
 	// told to participants, so that an older copy of the store is recognized by its lower number. It returns ErrInvalid
 	// if the given number is above MaxPosition.

@@ -115,7 +115,8 @@ func newEngineServer(t *testing.T) (*testServer, *identityService) {
 	code := registry{}
 	identityv1saga.RegisterIdentitySagas(code, verifying{})
 	a, identity := &testServer{t: t, memory: journaltest.NewMemory()}, &identityService{accepted: make(chan string, 10)}
-	e, err := engine.New(t.Context(), engine.Config{Store: a.memory, Dispatcher: identity, Catalog: catalogOf(t), Definitions: code})
+	e, err := engine.New(t.Context(), engine.Config{Store: a.memory, Dispatcher: identity, Catalog: catalogOf(t),
+		Definitions: code})
 	if err != nil {
 		t.Fatal(err)
 	}

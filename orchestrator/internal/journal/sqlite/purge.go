@@ -20,8 +20,8 @@ const (
 	purgeEvents = 512
 )
 
-// endedQuery finds the sagas of a definition that ended before a time, the oldest first, without those whose parents may
-// still send commands.
+// endedQuery finds the sagas of a definition that ended before a time, the oldest first, without those whose parents
+// may still send commands.
 const endedQuery = `SELECT key, id, labels FROM sagas
 	WHERE state >= 4 AND definition = (SELECT key FROM definitions WHERE name = ?1) AND end_time < ?2
 		AND NOT ifnull(parent_start >= (SELECT ifnull(horizon, 0) FROM scopes WHERE scope = parent_scope), false)
