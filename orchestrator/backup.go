@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -28,7 +30,8 @@ type RestoreParams struct {
 	// sent them a command since the backup waits for a person.
 	Trusted []string
 
-	// EpochFromClock sets the store's epoch back to the clock, after a clock that was far ahead was corrected.
+	// EpochFromClock sets the store's epoch back to the clock, after a clock that was far ahead was corrected. A store
+	// that wasn't made by Backup needs Since, too.
 	EpochFromClock bool
 }
 
@@ -39,8 +42,16 @@ type RestoreParams struct {
 // The errors are those of the store (ErrStoreLocked, ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull),
 // and fs.ErrNotExist.
 func (o *Orchestrator) Restore(ctx context.Context, params RestoreParams) (since time.Time, err error) {
+	for _, service := range params.Trusted {
+		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
+			return since, fmt.Errorf("restoring the store %s: no participant is configured for the trusted service "+
+				"%s: "+
+				"correct its name, or restore with the settings with which the orchestrator serves", o.settings.store,
+				service)
+		}
+	}
 	restored, err := stores.Restore(ctx, o.settings.store, journal.RestoreParams{
-		Since: params.Since, Trusted: o.settings.participantNames(params.Trusted),
+		Name: o.settings.name, Since: params.Since, Trusted: o.settings.participantNames(params.Trusted),
 		EpochFromClock: params.EpochFromClock,
 	})
 	return restored.BackupTime, err

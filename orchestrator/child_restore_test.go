@@ -41,7 +41,11 @@ func TestRestoredParentAsksItsChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.parent.stop()
-	copied, err := orchestrator.New(orchestrator.WithStore(backup), orchestrator.WithLogger(testkit.Logger(t)))
+	copied, err := orchestrator.New(
+		orchestrator.WithStore(backup), orchestrator.WithLogger(testkit.Logger(t)),
+		orchestrator.WithParticipant(customerService, f.parent.participants.address),
+		orchestrator.WithParticipant(cardService, f.parent.participants.address),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,12 +166,13 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 	}
 	set := restore.Flags()
 	set.StringVar(&since, "since", "",
-		"since when the store may lack what happened, a `TIME` such as 2026-01-31T12:00:00Z; for copies that weren't "+
-			"made by backup")
+		"since when the store may lack what happened, a `TIME` such as 2026-01-31T12:00:00Z; needed for a store that "+
+			"backup hasn't made, also with --epoch-from-clock")
 	set.StringArrayVar(&params.Trusted, "trust", nil,
 		"believe what the store says of the participant of this `SERVICE`, which can't say what it knows; repeatable")
 	set.BoolVar(&params.EpochFromClock, "epoch-from-clock", false,
-		"set the store's epoch back to the clock, after a clock that was far ahead was corrected")
+		"set the store's epoch back to the clock, after a clock that was far ahead was corrected; needs --since, too, "+
+			"unless backup has made the store")
 	return restore
 }
 

@@ -34,6 +34,7 @@ type flags struct {
 	eventIDs       time.Duration
 	name           string
 	answers        answersFlag
+	identities     identityFlag
 	logLevel       string
 	logFormat      string
 }
@@ -65,6 +66,10 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"what to believe of a participant's answers, `SERVICE=KIND`: proven, plain, settled (an older library whose "+
 			"refusals all come from its inbox) or repeated (behind a proxy that repeats calls); found out by default; "+
 			"repeat the flag for more participants")
+	set.Var(&f.identities, "participant-identity",
+		"who completes the commands that a participant has accepted, `SERVICE=IDENTITY`: a URI such as a SPIFFE id, "+
+			"or a DNS name, in the caller's certificate; requires --tls-client-ca; everybody by default; repeat the "+
+			"flag for more identities and participants")
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
 			"forever")
@@ -95,7 +100,7 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 		}
 		values := []string{value}
 		switch flag.Value.(type) {
-		case *participantFlag, *answersFlag:
+		case *participantFlag, *answersFlag, *identityFlag:
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -157,6 +162,29 @@ func (f *answersFlag) Set(text string) error {
 	return nil
 }
 
+// identityFlag collects SERVICE=IDENTITY.
+type identityFlag []participantIdentity
+
+// participantIdentity is an identity of the participant that serves a service.
+type participantIdentity struct{ service, identity string }
+
+// String returns nothing: help shows no default.
+func (f *identityFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *identityFlag) Type() string { return "identity" }
+
+// Set adds one identity.
+func (f *identityFlag) Set(text string) error {
+	service, identity, ok := strings.Cut(text, "=")
+	if !ok || service == "" || identity == "" {
+		return fmt.Errorf("%q names no identity: want SERVICE=IDENTITY, "+
+			"for example acme.identity.v1.IdentityService=spiffe://acme.example/identity", text)
+	}
+	*f = append(*f, participantIdentity{strings.TrimSpace(service), strings.TrimSpace(identity)})
+	return nil
+}
+
 // retentionFlag is how long something is kept.
 type retentionFlag time.Duration
 
@@ -196,6 +224,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	}
 	for service, answers := range f.answers {
 		options = append(options, WithAnswers(service, answers))
+	}
+	for _, i := range f.identities {
+		options = append(options, WithParticipantIdentity(i.service, i.identity))
 	}
 	if f.partTLSCA != "" || f.partTLSCert != "" || f.partTLSKey != "" {
 		options = append(options, WithParticipantTLS(ParticipantTLS{

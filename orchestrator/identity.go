@@ -39,9 +39,9 @@ func (r *running) self() *dispatch.Self {
 			}
 			return r.engine.Horizon()
 		},
-		Replaced: func(cause string) {
+		Replaced: func(cause string, epoch uint64) {
 			if <-r.engineSet; r.engine != nil {
-				r.engine.Replaced(cause)
+				r.engine.Replaced(cause, epoch)
 			}
 		},
 	}

@@ -93,6 +93,17 @@ func TestProgramRefuses(t *testing.T) {
 			want: `"acme/x" isn't a service`},
 		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure,
 			want: `no linked contract has a service "acme.v1.X"`},
+		"identity": {args: []string{"--participant-identity", "acme.identity.v1.IdentityService"}, code: ExitUsage,
+			want: "want SERVICE=IDENTITY"},
+		"identities in the environment": {
+			env:  map[string]string{"TREATY_PARTICIPANT_IDENTITY": "acme.v1.X=spiffe://acme.example/x;acme.v1.X=y z"},
+			code: ExitUsage, want: `"z" names no identity`,
+		},
+		"identity without certificates": {
+			args: []string{store, "--participant", "acme.customer.v1.CustomerService=127.0.0.1:1",
+				"--participant-identity", "acme.customer.v1.CustomerService=spiffe://acme.example/customer"},
+			code: ExitFailure, want: "need client certificates",
+		},
 		"environment": {env: map[string]string{"TREATY_INSECURE": "perhaps"}, code: ExitUsage,
 			want: "TREATY_INSECURE"},
 		"retention": {args: []string{"--retention", "-1h"}, code: ExitUsage,

@@ -23,7 +23,8 @@ type settings struct {
 	eventRetention time.Duration
 	eventIDs       time.Duration
 	name           string
-	answers        map[string]Answers // by service
+	answers        map[string]Answers  // by service
+	identities     map[string][]string // of participants' certificates, by service
 }
 
 // participant says that a target serves a service.
@@ -76,6 +77,20 @@ func WithAnswers(service string, answers Answers) Option {
 			s.answers = make(map[string]Answers)
 		}
 		s.answers[service] = answers
+	}
+}
+
+// WithParticipantIdentity declares an identity in the client certificate of the participant that serves a service: a
+// URI such as a SPIFFE id, or a DNS name. The subject's common name counts only in a certificate that has neither. If a
+// participant has identities, only callers with one of them complete the commands that it has accepted, and send
+// heartbeats for them. Declare those of people who may, too. It requires WithClientCA. By default, everybody who can
+// call the API may.
+func WithParticipantIdentity(service, identity string) Option {
+	return func(s *settings) {
+		if s.identities == nil {
+			s.identities = make(map[string][]string)
+		}
+		s.identities[service] = append(s.identities[service], identity)
 	}
 }
 

@@ -28,6 +28,7 @@ type Orchestrator struct {
 	logger       *slog.Logger
 	catalog      *contract.Catalog
 	participants []dispatch.Participant
+	identities   map[string][]string // of participants, by service
 	tls          *tls.Config
 
 	mu          sync.Mutex
@@ -45,7 +46,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [6]error
+	var errs [7]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -54,6 +55,9 @@ func New(options ...Option) (*Orchestrator, error) {
 	errs[3] = o.settings.checkRetention()
 	errs[4] = stores.Check(o.settings.store)
 	errs[5] = o.settings.checkName()
+	if errs[1] == nil {
+		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

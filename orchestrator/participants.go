@@ -67,9 +67,7 @@ func declare(participants []dispatch.Participant, service string, answers Answer
 	if !known {
 		return fmt.Errorf("the answers of %s can't be %q: want proven, plain, settled or repeated", service, answers)
 	}
-	i := slices.IndexFunc(participants, func(p dispatch.Participant) bool {
-		return slices.Contains(p.Services, service)
-	})
+	i := serving(participants, service)
 	if i < 0 {
 		return fmt.Errorf("the answers of %s are declared, but no participant is configured for it", service)
 	}
@@ -78,6 +76,60 @@ func declare(participants []dispatch.Participant, service string, answers Answer
 	}
 	participants[i].Answers = kind
 	return nil
+}
+
+// serving returns the index of the participant that serves a service, or -1.
+func serving(participants []dispatch.Participant, service string) int {
+	return slices.IndexFunc(participants, func(p dispatch.Participant) bool {
+		return slices.Contains(p.Services, service)
+	})
+}
+
+// participantIdentities returns the declared identities of participants, by all services that they serve.
+func (s *settings) participantIdentities(participants []dispatch.Participant) (map[string][]string, error) {
+	if len(s.identities) > 0 && s.tlsClientCA == "" {
+		return nil, errors.New("identities of participants need client certificates: set the authorities that issue " +
+			"them, with --tls-client-ca")
+	}
+	identities := make(map[string][]string)
+	var errs []error
+	for service, own := range s.identities {
+		i := serving(participants, service)
+		switch {
+		case i < 0:
+			errs = append(errs, fmt.Errorf("an identity of %s is declared, but no participant is configured for it",
+				service))
+			continue
+		case slices.Contains(own, ""):
+			errs = append(errs, fmt.Errorf("an identity of %s is empty: want a URI such as a SPIFFE id, or a DNS name",
+				service))
+		}
+		for _, served := range participants[i].Services {
+			identities[served] = append(identities[served], own...)
+		}
+	}
+	return identities, errors.Join(errs...)
+}
+
+// warnAboutIdentities logs the participants that complete commands later and have no declared identity, if callers have
+// certificates: anybody with one completes their steps. A step that is a child saga ends with it, whoever calls.
+func (o *Orchestrator) warnAboutIdentities() {
+	if o.settings.tlsClientCA == "" {
+		return
+	}
+	for _, p := range o.participants {
+		for command := range o.catalog.Commands() {
+			service, _, _ := strings.Cut(command.Method, "/")
+			_, child := o.catalog.SagaDefinition(command.Method)
+			if command.CompleteWithin > 0 && !child && slices.Contains(p.Services, service) &&
+				len(o.identities[service]) == 0 {
+				o.logger.Warn("a participant completes commands later, and everybody with a client certificate may do "+
+					"it in its name; declare its identity with --participant-identity",
+					"service", service, "participant", p.Target)
+				break
+			}
+		}
+	}
 }
 
 func (s *settings) plaintext() dispatch.Plaintext {

@@ -96,12 +96,13 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r.server, err = server.New(server.Config{
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
-		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls,
+		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities,
 	})
 	if err != nil {
 		return err
 	}
 	o.settings.warnAboutServices(o.logger, o.catalog, children.Local)
+	o.warnAboutIdentities()
 	return o.run(ctx, &r, listener)
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -52,7 +53,8 @@ type guard struct {
 	trust   Trust
 	accepts acceptingMethods
 	now     func() time.Time
-	warned  sync.Map // of callers that aren't believed
+	warned  sync.Map     // callers that aren't believed
+	callers atomic.Int32 // how many there are in warned
 }
 
 func newGuard(log *slog.Logger, trust []Trust) *guard {
@@ -109,8 +111,13 @@ func (g *guard) stream(
 			err = g.panicked(stream.Context(), info.FullMethod, p)
 		}
 	}()
-	if md, _ := metadata.FromIncomingContext(stream.Context()); incoming.HasCommandKey(md) {
+	// The metadata of a stream comes with its first frame, and its caller stays the same. So what is checked here holds
+	// for all its frames.
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	if incoming.HasCommandKey(md) || incoming.IsParticipantService(info.FullMethod) {
 		if err := g.checkCaller(stream.Context(), info.FullMethod); err != nil {
+			// A call of a method that isn't served arrives here, too, and may be a command.
+			stream.SetTrailer(metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -44,9 +45,10 @@ type Options struct {
 	// change and send commands.
 	Insecure bool
 
-	// Orchestrators are the identities of the orchestrators whose commands are believed, see [Believe]. By default it is
-	// every caller with a client certificate of TLSClientCAFile; every caller if Insecure is set; and otherwise the
-	// callers on this machine. Commands of others are answered with UNAUTHENTICATED and not executed.
+	// Orchestrators are the identities of the orchestrators whose commands are believed, see [Believe]. They need
+	// TLSClientCAFile, unless AnyCaller is among them. By default it is every caller with a client certificate of
+	// TLSClientCAFile; every caller if Insecure is set; and otherwise the callers on this machine. Commands of others
+	// are answered with UNAUTHENTICATED and not executed.
 	Orchestrators []string
 
 	// Keepers are the service's inboxes. The server then serves what orchestrators may ask about the commands in them,
@@ -109,6 +111,10 @@ func (o *Options) checkTransport() error {
 	switch {
 	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):
 		return errors.New("TLSCertFile and TLSKeyFile belong together: set both or neither")
+	case len(o.Orchestrators) > 0 && o.TLSClientCAFile == "" && !slices.Contains(o.Orchestrators, AnyCaller):
+		return errors.New("Orchestrators requires TLSClientCAFile: callers without certificates have no identity")
+	case slices.Contains(o.Orchestrators, ""):
+		return errors.New("one of Orchestrators is empty: want a URI such as a SPIFFE id, or a DNS name")
 	case o.TLSCertFile != "" && o.Insecure:
 		return errors.New("options Insecure and TLSCertFile contradict each other: set only one of them")
 	case o.TLSCertFile != "":

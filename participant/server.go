@@ -46,7 +46,9 @@ var _ grpc.ServiceRegistrar = (*Server)(nil)
 // OpenTelemetry's tracer provider was set before.
 //
 // More server options may add to the server or change its limits: NewServer applies its own first. Interceptors in them
-// run inside those of this package. Transport credentials can't be changed this way; they always follow from options.
+// run inside those of this package, unless they are set with [grpc.UnaryInterceptor] or [grpc.StreamInterceptor]: gRPC
+// runs those first, also for callers that aren't believed. Use the functions with Chain in their names. Transport
+// credentials can't be changed this way; they always follow from options.
 //
 // If the address is malformed or in use, or a TLS file is invalid, the error names it. If the options would allow
 // plaintext on an address that other machines can reach, the error is ErrPlaintext.

@@ -181,6 +181,12 @@ func TestBadOptions(t *testing.T) {
 		{"plaintext on all", participant.Options{Listen: ":0"}, "plaintext is allowed on loopback"},
 		{"half of TLS", participant.Options{TLSCertFile: "x"}, "TLSKeyFile"},
 		{"client CA alone", participant.Options{TLSClientCAFile: "x"}, "requires TLSCertFile"},
+		{"identities without client certificates", participant.Options{
+			TLSCertFile: "x", TLSKeyFile: "y", Orchestrators: []string{"sagas.acme.example"},
+		}, "requires TLSClientCAFile"},
+		{"an empty identity", participant.Options{
+			TLSCertFile: "x", TLSKeyFile: "y", TLSClientCAFile: "z", Orchestrators: []string{""},
+		}, "is empty"},
 		{"TLS and insecure", participant.Options{TLSCertFile: "x", TLSKeyFile: "y", Insecure: true}, "contradict"},
 		{"no such file", participant.Options{TLSCertFile: "x", TLSKeyFile: "y"}, "no such file"},
 		{"not PEM", participant.Options{TLSCertFile: garbage, TLSKeyFile: garbage}, garbage},

@@ -1,20 +1,22 @@
 package participant
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/incoming"
 )
 
@@ -26,56 +28,46 @@ const AnyCaller = "*"
 type Trust struct{ identities []string }
 
 // Believe returns the Trust that believes callers whose verified client certificate has one of the identities: a URI
-// such as a SPIFFE id, a DNS name, or the subject's common name. [AnyCaller] believes everybody who can reach the
-// participant, with or without a certificate. Without identities, Believe returns the zero Trust.
+// such as a SPIFFE id, or a DNS name. The subject's common name counts only in a certificate that has neither.
+// [AnyCaller] believes everybody who can reach the participant, with or without a certificate. Without identities,
+// Believe returns the zero Trust.
 func Believe(identities ...string) Trust { return Trust{identities: slices.Clone(identities)} }
 
 // believes returns whether a call's metadata counts, and who made the call.
-func (t Trust) believes(ctx context.Context) (caller string, believed bool) {
+func (t Trust) believes(ctx context.Context) (who string, believed bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return "a caller in this process", true // not a network call
 	}
-	certificate := verifiedCertificate(p)
+	certificate := caller.Certificate(p)
 	if len(t.identities) > 0 {
 		return describeCaller(p, certificate), slices.Contains(t.identities, AnyCaller) ||
-			certificate != nil && slices.ContainsFunc(identitiesOf(certificate), func(identity string) bool {
-				return slices.Contains(t.identities, identity)
-			})
+			caller.Has(certificate, t.identities)
 	}
 	return describeCaller(p, certificate), certificate != nil || isLocal(p.Addr)
 }
 
-// verifiedCertificate returns the client certificate of a caller, or nil if it has none that was verified.
-func verifiedCertificate(p *peer.Peer) *x509.Certificate {
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
-		return nil
-	}
-	return info.State.VerifiedChains[0][0]
-}
-
-func identitiesOf(certificate *x509.Certificate) []string {
-	identities := slices.Clone(certificate.DNSNames)
-	for _, uri := range certificate.URIs {
-		identities = append(identities, uri.String())
-	}
-	if name := certificate.Subject.CommonName; name != "" {
-		identities = append(identities, name)
-	}
-	return identities
-}
-
-// isLocal reports whether an address is on this machine. An address that isn't one of the network, such as that of a
-// connection in memory, is.
+// isLocal reports whether an address is on this machine: that of a loopback interface, of a Unix socket, or of a
+// connection in memory. Behind [grpc.Server.ServeHTTP], the address of a network isn't a [net.TCPAddr].
 func isLocal(address net.Addr) bool {
-	tcp, ok := address.(*net.TCPAddr)
-	return !ok || tcp.IP.IsLoopback()
+	if address == nil {
+		return false
+	}
+	if _, ok := address.(*net.UnixAddr); ok {
+		return true
+	}
+	switch address.Network() {
+	case "pipe", "bufconn":
+		return true
+	}
+	at, err := netip.ParseAddrPort(address.String())
+	return err == nil && at.Addr().Unmap().IsLoopback()
 }
 
 func describeCaller(p *peer.Peer, certificate *x509.Certificate) string {
 	if certificate != nil {
-		return strings.Join(identitiesOf(certificate), ", ")
+		return cmp.Or(strings.Join(caller.Identities(certificate), ", "), certificate.Subject.String(),
+			"certificate "+certificate.SerialNumber.Text(16))
 	}
 	if host, _, err := net.SplitHostPort(fmt.Sprint(p.Addr)); err == nil {
 		return host
@@ -85,16 +77,28 @@ func describeCaller(p *peer.Peer, certificate *x509.Certificate) string {
 
 // checkCaller returns the error for a caller whose metadata doesn't count, or nil.
 func (g *guard) checkCaller(ctx context.Context, method string) error {
-	caller, believed := g.trust.believes(ctx)
+	who, believed := g.trust.believes(ctx)
 	if believed {
 		return nil
 	}
-	if _, warned := g.warned.LoadOrStore(caller, true); !warned {
+	if g.warns(who) {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "a command of a caller that isn't believed was refused: if it is an "+
-			"orchestrator, configure its identity", slog.String("caller", caller), slog.String("method", method))
+			"orchestrator, configure its identity", slog.String("caller", who), slog.String("method", method))
 	}
 	return incoming.Error(codes.Unauthenticated, treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED,
 		"the call has a command's metadata, but its caller isn't an orchestrator that this participant believes", nil)
+}
+
+// maxWarnings is how many callers that aren't believed are logged, so that strangers fill neither the log nor memory.
+const maxWarnings = 1000
+
+// warns returns whether a caller that isn't believed is logged: once each.
+func (g *guard) warns(who string) bool {
+	if g.callers.Load() >= maxWarnings {
+		return false
+	}
+	_, warned := g.warned.LoadOrStore(who, true)
+	return !warned && g.callers.Add(1) <= maxWarnings
 }
 
 // CheckEpoch returns the error, UNAUTHENTICATED with the reason EPOCH_AHEAD, for an epoch that is more than a day ahead

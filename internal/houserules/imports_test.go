@@ -69,6 +69,12 @@ var rules = append(participantRules(), []rule{
 		allow: []string{},
 	},
 	{
+		name:  "caller",
+		why:   "orchestrators and participants share it, so it knows neither",
+		from:  []string{"internal/caller"},
+		allow: []string{"google.golang.org/grpc/credentials", "google.golang.org/grpc/peer"},
+	},
+	{
 		name: "internal packages",
 		why:  "the example company's services and sagas need nothing that another company can't import",
 		from: append([]string{"services/sagas/..."}, participants...),

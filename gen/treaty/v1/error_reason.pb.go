@@ -141,6 +141,9 @@ const (
 	// INVALID_ARGUMENT. A participant's answer: the metadata of the command is malformed or incomplete. Nothing was done.
 	// It doesn't refuse the command, since something on the way may have dropped a key.
 	ErrorReason_ERROR_REASON_METADATA_INVALID ErrorReason = 47
+	// PERMISSION_DENIED. The orchestrator knows the identities of the step's participant, and the caller has none of
+	// them. Nothing was done.
+	ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT ErrorReason = 48
 )
 
 // Enum value maps for ErrorReason.
@@ -194,6 +197,7 @@ var (
 		45: "ERROR_REASON_CALLER_NOT_BELIEVED",
 		46: "ERROR_REASON_SAGA_LOST",
 		47: "ERROR_REASON_METADATA_INVALID",
+		48: "ERROR_REASON_CALLER_NOT_PARTICIPANT",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -244,6 +248,7 @@ var (
 		"ERROR_REASON_CALLER_NOT_BELIEVED":     45,
 		"ERROR_REASON_SAGA_LOST":               46,
 		"ERROR_REASON_METADATA_INVALID":        47,
+		"ERROR_REASON_CALLER_NOT_PARTICIPANT":  48,
 	}
 )
 
@@ -278,7 +283,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x98\f\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xc1\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -328,7 +333,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x13ERROR_REASON_PURGED\x10,\x12$\n" +
 	" ERROR_REASON_CALLER_NOT_BELIEVED\x10-\x12\x1a\n" +
 	"\x16ERROR_REASON_SAGA_LOST\x10.\x12!\n" +
-	"\x1dERROR_REASON_METADATA_INVALID\x10/B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x1dERROR_REASON_METADATA_INVALID\x10/\x12'\n" +
+	"#ERROR_REASON_CALLER_NOT_PARTICIPANT\x100B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

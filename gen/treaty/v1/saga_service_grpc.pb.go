@@ -80,10 +80,12 @@ type SagaServiceClient interface {
 	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
 	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
 	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
-	// compensation is due, it undoes what was done.
+	// compensation is due, it undoes what was done. PERMISSION_DENIED if the orchestrator knows the identities of the
+	// step's participant, and the caller's certificate has none of them.
 	CompleteStep(ctx context.Context, in *CompleteStepRequest, opts ...grpc.CallOption) (*CompleteStepResponse, error)
 	// Reports that a participant is still working on a command that it accepted, which postpones the next attempt.
 	// NOT_FOUND and FAILED_PRECONDITION as for CompleteStep: the orchestrator no longer waits for the step.
+	// PERMISSION_DENIED as for CompleteStep, too.
 	HeartbeatStep(ctx context.Context, in *HeartbeatStepRequest, opts ...grpc.CallOption) (*HeartbeatStepResponse, error)
 }
 
@@ -271,10 +273,12 @@ type SagaServiceServer interface {
 	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
 	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
 	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
-	// compensation is due, it undoes what was done.
+	// compensation is due, it undoes what was done. PERMISSION_DENIED if the orchestrator knows the identities of the
+	// step's participant, and the caller's certificate has none of them.
 	CompleteStep(context.Context, *CompleteStepRequest) (*CompleteStepResponse, error)
 	// Reports that a participant is still working on a command that it accepted, which postpones the next attempt.
 	// NOT_FOUND and FAILED_PRECONDITION as for CompleteStep: the orchestrator no longer waits for the step.
+	// PERMISSION_DENIED as for CompleteStep, too.
 	HeartbeatStep(context.Context, *HeartbeatStepRequest) (*HeartbeatStepResponse, error)
 	mustEmbedUnimplementedSagaServiceServer()
 }

@@ -60,7 +60,7 @@ func (p *participant) believe(answer *engine.Answer, st *status.Status, mark str
 	case treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH:
 		answer.Evidence = engine.AttemptNotRun
 		if p.isLater(more[wire.ErrorEpoch]) {
-			answer.Halt = engine.HaltReplaced
+			answer.Halt, answer.LaterEpoch = engine.HaltReplaced, laterEpoch(more)
 		}
 		return
 	case treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID:
@@ -112,6 +112,15 @@ func madeHere(code codes.Code) treatyv1.Outcome {
 func (p *participant) isLater(epoch string) bool {
 	known, err := strconv.ParseUint(epoch, 10, 64)
 	return err != nil || p.self == nil || known > p.self.Epoch
+}
+
+// laterEpoch returns the epoch that a participant says it knows, or 0.
+func laterEpoch(more map[string]string) uint64 {
+	epoch, err := strconv.ParseUint(more[wire.ErrorEpoch], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
 }
 
 // reasonOf returns the reason in a status of a participant's library or inbox, or UNSPECIFIED, and its metadata.

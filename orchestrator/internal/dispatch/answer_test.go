@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -313,6 +314,10 @@ func TestStaleEpochOfAnotherStore(t *testing.T) {
 		awaitOpen(t, d)
 		if got := d.Attempt(t.Context(), attempt()); got.Halt != want || got.Evidence != engine.AttemptNotRun {
 			t.Errorf("known %q: got %+v", known, outcomeOf(got))
+		} else if later := got.LaterEpoch; later != 0 && strconv.FormatUint(later, 10) != known {
+			t.Errorf("known %q: the later epoch is %d", known, later)
+		} else if known == "101" && later == 0 {
+			t.Error("the later epoch is lost")
 		}
 	}
 }

@@ -254,7 +254,7 @@ func (d *Dispatcher) listOnce(
 	defer q.cancel()
 	response, err := client.ListCommands(q.ctx, page, grpc.Trailer(&q.trailer))
 	if err != nil && q.halt(p, status.Convert(err)) == engine.HaltReplaced && d.self != nil {
-		d.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err))
+		d.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err), 0)
 	}
 	return response, err
 }

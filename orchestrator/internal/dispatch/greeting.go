@@ -66,8 +66,8 @@ type Self struct {
 	Horizon func() time.Time
 
 	// Replaced is called when a participant knows more than this store, so that another one has taken over. It must not
-	// block.
-	Replaced func(cause string)
+	// block. epoch is what the participant has heard from that one, or 0.
+	Replaced func(cause string, epoch uint64)
 }
 
 // greeting is what a participant has said about itself. Commands wait for the first time that it was asked, so that a
@@ -219,7 +219,8 @@ func (g *greeting) conclude(
 		}
 		if reason, more := reasonOf(st); asGRPC && (mark != "" || p.isPlain()) && p.isLater(more[wire.ErrorEpoch]) &&
 			reason == treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH {
-			g.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %s", p.name, st.Message()))
+			g.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %s", p.name, st.Message()),
+				laterEpoch(more))
 		}
 		if mark == wire.AnswerAttempt && st.Code() == codes.Unimplemented {
 			g.setTold(nil) // a library that marks its answers but doesn't describe itself
@@ -263,10 +264,10 @@ func (g *greeting) checkHeard(ctx context.Context, heard *treatyv1.HeardScope) *
 	case heard.GetEpoch() > g.self.PreviousEpoch:
 		g.self.Replaced(fmt.Sprintf("the participant %s has heard the epoch %d, and this store had %d before it was "+
 			"opened",
-			name, heard.GetEpoch(), g.self.PreviousEpoch))
+			name, heard.GetEpoch(), g.self.PreviousEpoch), heard.GetEpoch())
 	case heard.GetPosition() > g.self.Position:
 		g.self.Replaced(fmt.Sprintf("the participant %s has heard the position %d, and this store had %d when it was "+
-			"opened: it is an older copy", name, heard.GetPosition(), g.self.Position))
+			"opened: it is an older copy", name, heard.GetPosition(), g.self.Position), heard.GetEpoch())
 	case heard.GetStoreId() != "" && heard.GetStoreId() != g.self.StoreID:
 		g.logger.Error("another store has the same orchestrator's name: give each orchestrator a name of its own "+
 			"(--name)",

@@ -172,7 +172,7 @@ func self(change ...func(*Self)) (*Self, chan string) {
 			return position, nil
 		},
 		Horizon:  func() time.Time { return time.UnixMilli(1000) },
-		Replaced: func(cause string) { replaced <- cause },
+		Replaced: func(cause string, _ uint64) { replaced <- cause },
 	}
 	for _, c := range change {
 		c(s)

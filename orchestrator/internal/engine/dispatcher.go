@@ -126,6 +126,9 @@ type Answer struct {
 	// Halt is set when sending the command again can't help, and a person has to look.
 	Halt Halt
 
+	// LaterEpoch is the epoch that the participant knows, if Halt is HaltReplaced and the participant says it.
+	LaterEpoch uint64
+
 	// Reply is the serialized reply when the outcome is done.
 	Reply []byte
 

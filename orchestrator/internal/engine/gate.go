@@ -60,7 +60,7 @@ func (g *gate) open(identity journal.Identity) {
 		g.cause.Store(&err)
 		g.logger.Error("this store drives no saga, since its epoch is more than a day ahead of this machine's clock, " +
 			"which participants don't believe: correct the clock and start again, or use the subcommand restore with " +
-			"--epoch-from-clock")
+			"--epoch-from-clock and --since")
 		g.changed(err)
 	case identity.Restored != nil:
 		g.restoring.Store(true)
@@ -89,13 +89,13 @@ func (g *gate) stop(cause string) bool {
 }
 
 // replaced closes the gate for good and stores that, so that it holds after a restart. It returns at once.
-func (g *gate) replaced(cause string) {
+func (g *gate) replaced(cause string, epoch uint64) {
 	if !g.stop(cause) {
 		return
 	}
 	g.work.spawn(func() {
 		for {
-			err := g.store.MarkReplaced(g.work.ctx, cause)
+			err := g.store.MarkReplaced(g.work.ctx, cause, epoch)
 			if err == nil {
 				return
 			}
@@ -108,8 +108,9 @@ func (g *gate) replaced(cause string) {
 }
 
 // Replaced says that another store has taken over the sagas of this store's scope. No saga is driven from now on, also
-// after a restart. It may be called more than once; the first cause stays.
-func (e *Engine) Replaced(cause string) { e.gate.replaced(cause) }
+// after a restart. epoch is the one that a participant has heard from that store, or 0. Replaced may be called more
+// than once; the first cause stays.
+func (e *Engine) Replaced(cause string, epoch uint64) { e.gate.replaced(cause, epoch) }
 
 // Condition returns ErrReplaced, ErrEpochAhead or ErrRestoring while no saga is driven, and nil otherwise.
 func (e *Engine) Condition() error { return e.gate.err() }

@@ -295,7 +295,8 @@ func TestRestoreAfterTimeout(t *testing.T) {
 					w.publish(verified("applicants/ada"))
 					want = succeeded
 				}
-				if err := w.engine.Resume(t.Context(), handle.ID, engine.ResumeParams{Action: machine.Retry}); err != nil {
+				if err := w.engine.Resume(t.Context(), handle.ID,
+					engine.ResumeParams{Action: machine.Retry}); err != nil {
 					t.Fatal(err)
 				}
 				pass(time.Minute)
@@ -406,7 +407,7 @@ func TestCallsBeforeRecovery(t *testing.T) {
 		}
 		w.open()
 
-		w.engine.Replaced("another store")
+		w.engine.Replaced("another store", 7)
 		pass(time.Second)
 		w.stop()
 		w.store = w.store.(*journaltest.Memory).Reopen()

@@ -222,7 +222,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 	case HaltPurged:
 		return d.commandEnded(machine.Purged), true
 	case HaltReplaced:
-		s.gate.replaced(replacedBy(d.call.Method, answer.Failure))
+		s.gate.replaced(replacedBy(d.call.Method, answer.Failure), answer.LaterEpoch)
 		return machine.CommandEnded{}, false
 	case NoHalt:
 	}

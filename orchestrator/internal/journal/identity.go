@@ -88,6 +88,9 @@ type Restored struct {
 
 // RestoreParams says how a store is restored.
 type RestoreParams struct {
+	// Name is the name of the orchestrator that the store must belong to.
+	Name string
+
 	// Since is since when the store may lack what happened, for a copy that isn't marked as a backup. Of several times,
 	// the earliest counts.
 	Since time.Time

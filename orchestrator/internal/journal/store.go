@@ -129,9 +129,10 @@ type Store interface {
 	// if the given number is above MaxPosition.
 	RaisePosition(ctx context.Context, above uint64) (uint64, error)
 
-	// MarkReplaced stores durably that another store has taken over, and why. The first cause stays. Identity returns
-	// it from the next opening on. The call may be repeated.
-	MarkReplaced(ctx context.Context, cause string) error
+	// MarkReplaced stores durably that another store has taken over, why, and the epoch that a participant has heard
+	// from that one, or 0 if it isn't known. The first cause and the highest epoch stay. Identity returns the cause
+	// from the next opening on. Once this store is restored, its epochs are higher. The call may be repeated.
+	MarkReplaced(ctx context.Context, cause string, epoch uint64) error
 
 	// EndRestore stores durably that the store was compared with its participants since it was restored. The call may
 	// be repeated.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -67,7 +68,11 @@ func (s *Server) CompleteStep(
 	if err != nil {
 		return nil, err
 	}
-	completion, err := s.completion(ctx, c, request)
+	step, method, err := s.stepOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	completion, err := s.completion(c, step, method, request)
 	if err == nil {
 		err = s.engine.Complete(ctx, completion)
 	}
@@ -77,37 +82,70 @@ func (s *Server) CompleteStep(
 	return &treatyv1.CompleteStepResponse{}, nil
 }
 
-// completion checks the request against the contract of the step's method and returns what the engine needs.
-func (s *Server) completion(
-	ctx context.Context, c command, request *treatyv1.CompleteStepRequest,
-) (engine.Completion, error) {
+// stepOf returns a command's step and method, if the caller may speak for its participant.
+func (s *Server) stepOf(ctx context.Context, c command) (step *treatyv1.Step, method string, err error) {
 	saga, err := s.engine.Get(ctx, c.saga)
 	if err != nil {
-		return engine.Completion{}, err
+		return nil, "", err
 	}
 	i := slices.IndexFunc(saga.GetSteps(), func(step *treatyv1.Step) bool { return step.GetName() == c.id() })
 	if i < 0 {
-		return engine.Completion{}, fmt.Errorf("%w: %s", engine.ErrStepNotFound, c.id())
+		return nil, "", fmt.Errorf("%w: %s", engine.ErrStepNotFound, c.id())
 	}
-	step := saga.GetSteps()[i]
-	method := step.GetMethod()
-	if _, is := s.catalog.SagaDefinition(method); is {
-		return engine.Completion{}, stepIsSagaError(c, method)
-	}
+	step = saga.GetSteps()[i]
+	method = step.GetMethod()
 	if c.direction == engine.Compensation {
 		if method = step.GetCompensationMethod(); method == "" {
-			return engine.Completion{}, fmt.Errorf("%w: %s has no compensation", engine.ErrStepNotFound, c.id())
+			return nil, "", fmt.Errorf("%w: %s has no compensation", engine.ErrStepNotFound, c.id())
 		}
+	}
+	service := step.GetParticipant()
+	if service == "" {
+		service, _, _ = strings.Cut(method, "/")
+	}
+	return step, method, s.checkParticipant(ctx, c, service)
+}
+
+// checkParticipant returns an error if the identities of the participant that serves a service are known, and the
+// caller has none of them.
+func (s *Server) checkParticipant(ctx context.Context, c command, service string) error {
+	identities := s.identities[service]
+	if len(identities) == 0 {
+		return nil
+	}
+	certificate := callersCertificate(ctx)
+	if caller.Has(certificate, identities) {
+		return nil
+	}
+	who := "has no client certificate"
+	if certificate != nil {
+		who = fmt.Sprintf("is %q", caller.Identities(certificate))
+	}
+	return &apiError{
+		code: codes.PermissionDenied, reason: treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT,
+		subject: subject{step: c.id()},
+		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller %s: use the "+
+			"participant's certificate, or declare the caller's identity at the orchestrator, with "+
+			"--participant-identity %s=IDENTITY", service, who, service),
+	}
+}
+
+// completion checks the request against the contract of the step's method and returns what the engine needs.
+func (s *Server) completion(
+	c command, step *treatyv1.Step, method string, request *treatyv1.CompleteStepRequest,
+) (completion engine.Completion, err error) {
+	if _, is := s.catalog.SagaDefinition(step.GetMethod()); is {
+		return completion, stepIsSagaError(c, step.GetMethod())
 	}
 	call, known := s.catalog.CallConfig(method)
 	if !known {
-		return engine.Completion{}, &apiError{
+		return completion, &apiError{
 			code: codes.Unimplemented, reason: treatyv1.ErrorReason_ERROR_REASON_CONTRACT_UNKNOWN,
 			message: fmt.Sprintf("the contract of %s isn't linked into this orchestrator, so the completion can't be "+
 				"checked: link it and complete the command again", method),
 		}
 	}
-	completion := engine.Completion{Saga: c.saga, Step: c.step, Direction: c.direction}
+	completion = engine.Completion{Saga: c.saga, Step: c.step, Direction: c.direction}
 	switch how := request.GetHow().(type) {
 	case *treatyv1.CompleteStepRequest_Reply:
 		completion.Reply, err = checkReply(how.Reply, call)
@@ -202,6 +240,11 @@ func (s *Server) HeartbeatStep(
 	c, err := commandOf(request.GetName(), request.GetDirection())
 	if err != nil {
 		return nil, err
+	}
+	if len(s.identities) > 0 {
+		if _, _, err := s.stepOf(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.engine.Heartbeat(ctx, c.saga, c.step, c.direction); err != nil {
 		return nil, err

@@ -2,11 +2,12 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/caller"
 )
 
 const (
@@ -41,19 +42,22 @@ func reasonedDecisionOf(ctx context.Context, given *treatyv1.Decision, audience 
 	return decision, err
 }
 
+// callersCertificate returns the caller's verified certificate, or nil if there is none.
+func callersCertificate(ctx context.Context) *x509.Certificate {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	return caller.Certificate(p)
+}
+
 // certificateName returns the name in the caller's verified certificate: its subject, or else its first URI, as SPIFFE
 // uses it, or its first DNS name. It returns an empty string when there is no certificate.
 func certificateName(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
-		return ""
-	}
-	leaf := info.State.VerifiedChains[0][0]
+	leaf := callersCertificate(ctx)
 	switch {
+	case leaf == nil:
+		return ""
 	case len(leaf.Subject.Names) > 0:
 		return leaf.Subject.String()
 	case len(leaf.URIs) > 0:

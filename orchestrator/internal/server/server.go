@@ -75,6 +75,10 @@ type Config struct {
 	// Logger receives failures and, at debug level, each call. The default is slog.Default().
 	Logger *slog.Logger
 
+	// Identities are those of participants, in their certificates, by the services that they serve. If a participant
+	// has identities, only callers with one of them complete its steps. Anybody completes those of the others.
+	Identities map[string][]string
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -94,6 +98,7 @@ type Server struct {
 	definitions map[string]*definition
 	telemetry   *telemetry.Telemetry
 	logger      *slog.Logger
+	identities  map[string][]string
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -123,6 +128,7 @@ func New(config Config) (*Server, error) {
 		definitions: make(map[string]*definition),
 		telemetry:   config.Telemetry,
 		logger:      config.Logger,
+		identities:  config.Identities,
 		health:      health.NewServer(),
 		scopes:      scopes{store: config.Store, logger: config.Logger},
 		stopping:    make(chan struct{}),

@@ -34,7 +34,8 @@ func newFlags(service Service) (*flag.FlagSet, *settings) {
 		"how long calls in flight may take to finish after SIGTERM")
 	flags.StringVar(&s.database, "db", service.Name+".db", "SQLite database `file`; created if it doesn't exist")
 	flags.DurationVar(&s.inbox.Retention, "inbox-retention", 0,
-		"how long the inbox keeps its answers, which must be longer than any saga lasts; 0 keeps them forever")
+		"how long the inbox keeps its rows at least; an older row goes once the orchestrator has said that no more "+
+			"commands of its saga come, so any time is safe; 0 keeps all rows forever")
 	if service.AddFlags != nil {
 		service.AddFlags(flags)
 	}

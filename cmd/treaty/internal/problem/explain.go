@@ -98,6 +98,18 @@ func (p *Error) read(failure *status.Status) {
 // startHint follows an error after which a saga may have been started.
 const startHint = "The saga may have been started. To attach to it, start it again with the same --request-id."
 
+// drivesNothing returns whether an orchestrator answers with a reason while it drives no saga, so that it has recorded
+// nothing.
+func drivesNothing(reason treatyv1.ErrorReason) bool {
+	switch reason {
+	case treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED, treatyv1.ErrorReason_ERROR_REASON_RESTORING,
+		treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD:
+		return true
+	default:
+		return false
+	}
+}
+
 // advise adds hints on what to do next, and makes some messages more specific.
 func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 	switch failure.Code() {
@@ -113,7 +125,7 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		case len(p.Hints) == 0:
 			p.Hints = append(p.Hints, "Try again later.")
 		}
-		if about.Start {
+		if about.Start && !drivesNothing(reasonOf(failure)) {
 			p.Hints = append(p.Hints, startHint)
 		}
 	case codes.DeadlineExceeded:

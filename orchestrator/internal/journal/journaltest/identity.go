@@ -45,7 +45,7 @@ func identity(f *fixture) {
 		f.Errorf("ending a restoration that never was: %v", err)
 	}
 	for _, cause := range []string{"the first cause", "another cause"} {
-		if err := f.MarkReplaced(f.Context(), cause); err != nil {
+		if err := f.MarkReplaced(f.Context(), cause, 7); err != nil {
 			f.Errorf("mark replaced: %v", err)
 		}
 	}

@@ -52,7 +52,7 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	_, errs["purge event ids"] = s.PurgeEventIDs(ctx, minute(1), 1)
 	_, errs["purge"] = s.Purge(ctx, journal.PurgeParams{EndedBefore: minute(1), Limit: 1})
 	_, errs["raise position"] = s.RaisePosition(ctx, 0)
-	errs["mark replaced"] = s.MarkReplaced(ctx, "a test")
+	errs["mark replaced"] = s.MarkReplaced(ctx, "a test", 0)
 	errs["end restore"] = s.EndRestore(ctx)
 	_, errs["participants"] = s.Participants(ctx)
 	errs["put participant"] = s.PutParticipant(ctx, journal.Participant{Service: "a.A"})

@@ -29,7 +29,7 @@ func (m *Memory) RaisePosition(ctx context.Context, above uint64) (position uint
 }
 
 // MarkReplaced implements journal.Store.
-func (m *Memory) MarkReplaced(ctx context.Context, cause string) error {
+func (m *Memory) MarkReplaced(ctx context.Context, cause string, _ uint64) error {
 	return m.use(ctx, "store that it was replaced", func(c *contents) error {
 		c.identity.Replaced = cmp.Or(c.identity.Replaced, cause)
 		return nil

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -41,7 +43,7 @@ func Backup(ctx context.Context, path, to string) (taken time.Time, err error) {
 	if err := source.copyTo(ctx, unfinished); err != nil {
 		return time.Time{}, err
 	}
-	if err := markBackup(ctx, unfinished, taken); err != nil {
+	if taken, err = markBackup(ctx, unfinished, taken); err != nil {
 		return time.Time{}, explain("back the store "+source.path+" up to", to, err)
 	}
 	if err := os.Link(unfinished, to); err != nil { // unlike a renaming, it overwrites nothing
@@ -63,24 +65,44 @@ func (s *Store) copyTo(ctx context.Context, path string) (err error) {
 	return s.wrap(ctx, "back up", execute(conn, `VACUUM INTO ?`, path))
 }
 
-// markBackup marks a copy as a backup, and makes it durable.
-func markBackup(ctx context.Context, path string, taken time.Time) (err error) {
+// markBackup marks a copy as a backup, and makes it durable. The copy of a backup keeps its time, which it returns.
+func markBackup(ctx context.Context, path string, taken time.Time) (since time.Time, err error) {
 	defer recoverPanic(&err)
 	conn, err := connect(ctx, path, options{vfs: filesystemName}, "journal_mode = DELETE", "synchronous = EXTRA")
 	if err != nil {
-		return err
+		return since, err
 	}
-	if err := writeText(conn, backupTimeRow, taken.Format(time.RFC3339Nano)); err != nil {
-		return errors.Join(err, conn.Close())
+	if since, err = writeMark(conn, taken); err != nil {
+		return since, errors.Join(err, conn.Close())
 	}
 	if err := conn.Close(); err != nil {
-		return err
+		return since, err
 	}
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return since, err
 	}
-	return errors.Join(file.Sync(), file.Close())
+	return since, errors.Join(file.Sync(), file.Close())
+}
+
+func writeMark(conn *sqlite3.Conn, taken time.Time) (since time.Time, err error) {
+	before, marked, err := readMark(conn)
+	if err != nil || marked {
+		return before, err
+	}
+	return taken, writeText(conn, backupTimeRow, taken.Format(time.RFC3339Nano))
+}
+
+// readMark returns the time of a backup.
+func readMark(conn *sqlite3.Conn) (taken time.Time, marked bool, err error) {
+	text, marked, err := readText(conn, backupTimeRow)
+	if err != nil || !marked {
+		return taken, false, err
+	}
+	if taken, err = time.Parse(time.RFC3339Nano, text); err != nil {
+		return taken, false, fmt.Errorf("%w: when it was backed up: %w", journal.ErrCorrupt, err)
+	}
+	return taken, true, nil
 }
 
 // Restore makes a store that was restored from a backup, or that was replaced, one that may be opened again. It must
@@ -92,8 +114,12 @@ func Restore(ctx context.Context, path string, params journal.RestoreParams) (re
 	if err != nil {
 		return restored, err
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	switch file, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
 		return restored, fmt.Errorf("restore the store %s: %w; copy the backup there first", path, fs.ErrNotExist)
+	case err == nil && file.Size() == 0:
+		return restored, fmt.Errorf("restore the store %s: %w: the file is empty; copy the backup there first", path,
+			journal.ErrInvalid)
 	}
 	lock, err := acquireLock(path)
 	if err != nil {
@@ -120,6 +146,10 @@ func (w *writer) restore(params journal.RestoreParams) (restored journal.Restore
 	if err != nil {
 		return restored, err
 	}
+	if identity.StoreID != "" && identity.Name != params.Name {
+		return restored, fmt.Errorf("%w: it belongs to the one named %q, and this one is named %q", journal.ErrName,
+			identity.Name, params.Name)
+	}
 	now := time.Now()
 	if params.Now != nil {
 		now = params.Now()
@@ -127,15 +157,8 @@ func (w *writer) restore(params journal.RestoreParams) (restored journal.Restore
 	if restored, err = w.restoredSince(identity, params, now); err != nil {
 		return restored, err
 	}
-	if params.EpochFromClock {
-		clock := journal.ClockEpoch(now)
-		if identity.Epoch <= clock {
-			return restored, fmt.Errorf("%w: its epoch isn't ahead of this machine's clock, so it needn't be set back",
-				journal.ErrInvalid)
-		}
-		if err := execute(w.conn, `UPDATE meta SET value = ? WHERE name = 'epoch'`, signed(clock)); err != nil {
-			return restored, err
-		}
+	if err := w.moveEpoch(identity, params, now); err != nil {
+		return restored, err
 	}
 	text, err := json.Marshal(restored)
 	if err != nil {
@@ -144,7 +167,25 @@ func (w *writer) restore(params journal.RestoreParams) (restored journal.Restore
 	if err := writeText(w.conn, restoredRow, string(text)); err != nil {
 		return restored, err
 	}
-	return restored, execute(w.conn, `DELETE FROM identity WHERE name IN (?, ?)`, backupTimeRow, replacedRow)
+	return restored, execute(w.conn, `DELETE FROM identity WHERE name IN (?, ?, ?)`, backupTimeRow, replacedRow,
+		heardEpochRow)
+}
+
+// moveEpoch sets the epoch back to the clock, or above that of another store that participants have heard.
+func (w *writer) moveEpoch(identity journal.Identity, params journal.RestoreParams, now time.Time) error {
+	heard, err := readHeardEpoch(w.conn)
+	if err != nil {
+		return err
+	}
+	epoch := max(identity.Epoch, heard)
+	if params.EpochFromClock {
+		if epoch = journal.ClockEpoch(now); identity.Epoch <= journal.ClockEpoch(now.Add(journal.MaxEpochAhead)) {
+			return fmt.Errorf("%w: its epoch isn't more than a day ahead of this machine's clock, so participants "+
+				"believe "+
+				"it: restore the store without setting it back", journal.ErrInvalid)
+		}
+	}
+	return execute(w.conn, `UPDATE meta SET value = ? WHERE name = 'epoch'`, signed(epoch))
 }
 
 // restoredSince returns since when the store doesn't know what happened.
@@ -154,16 +195,17 @@ func (w *writer) restoredSince(
 	restored = journal.Restored{
 		RestoreTime: now.UTC().Truncate(time.Microsecond), Trusted: slices.Sorted(slices.Values(params.Trusted)),
 	}
-	text, marked, err := readText(w.conn, backupTimeRow)
+	if params.Since.After(now) {
+		return restored, fmt.Errorf("%w: it can't lack what happened since %s, which is in the future",
+			journal.ErrInvalid,
+			params.Since.UTC().Format(time.RFC3339))
+	}
+	taken, marked, err := readMark(w.conn)
 	if err != nil {
 		return restored, err
 	}
 	times := []time.Time{params.Since}
 	if marked {
-		taken, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			return restored, fmt.Errorf("%w: when it was backed up: %w", journal.ErrCorrupt, err)
-		}
 		times = append(times, taken)
 	}
 	if identity.Restored != nil {

@@ -101,7 +101,7 @@ func TestRestoreOtherCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(store.MarkReplaced(t.Context(), "a test"), store.Close()); err != nil {
+	if err := errors.Join(store.MarkReplaced(t.Context(), "a test", 0), store.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if store = openAt(t, path); store.Identity().Replaced != "a test" || !store.Identity().EpochAhead {
@@ -132,4 +132,115 @@ func TestRestoreOtherCopies(t *testing.T) {
 	}); !errors.Is(err, journal.ErrInvalid) {
 		t.Errorf("a clock that isn't behind: %v", err)
 	}
+}
+
+// TestRestoreRefuses restores what can't be right.
+func TestRestoreRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sagas.db")
+	store, err := Open(t.Context(), path, journal.Opening{Name: "ours"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(dir, "empty.db")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	past := time.Now().Add(-time.Hour)
+	for _, test := range []struct {
+		name   string
+		path   string
+		params journal.RestoreParams
+		want   error
+		says   string
+	}{
+		{"an empty file", empty, journal.RestoreParams{Since: past}, journal.ErrInvalid, "copy the backup there first"},
+		{"another name", path, journal.RestoreParams{Since: past}, journal.ErrName, `"ours"`},
+		{"a time in the future", path, journal.RestoreParams{Name: "ours", Since: time.Now().Add(time.Hour)},
+			journal.ErrInvalid, "in the future"},
+		{"an epoch that is believed", path, journal.RestoreParams{Name: "ours", Since: past, EpochFromClock: true},
+			journal.ErrInvalid, "more than a day ahead"},
+	} {
+		if _, err := Restore(t.Context(), test.path, test.params); !errors.Is(err, test.want) ||
+			!strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+	if _, err := Restore(t.Context(), path, journal.RestoreParams{Name: "ours", Since: past}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRestoreAboveHeardEpoch restores a store that was replaced by one whose clock was ahead.
+func TestRestoreAboveHeardEpoch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sagas.db")
+	store := openAt(t, path)
+	heard := journal.ClockEpoch(time.Now().Add(10 * time.Hour))
+	for _, epoch := range []uint64{heard, heard - 1, 0} {
+		if err := store.MarkReplaced(t.Context(), "a test", epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), path, journal.RestoreParams{Since: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if store = openAt(t, path); store.Epoch() <= heard || store.Identity().EpochAhead {
+		t.Errorf("the epoch is %d, and participants have heard %d", store.Epoch(), heard)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBackupOfBackup copies a backup. The copy lacks what the backup lacks.
+func TestBackupOfBackup(t *testing.T) {
+	dir := t.TempDir()
+	path, first, second := filepath.Join(dir, "sagas.db"), filepath.Join(dir, "1.db"), filepath.Join(dir, "2.db")
+	if err := openAt(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := Backup(t.Context(), path, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := Backup(t.Context(), first, second); err != nil || !again.Equal(taken) {
+		t.Errorf("got %v, %v; the first one is of %v", again, err, taken)
+	}
+	if restored, err := Restore(t.Context(), second, journal.RestoreParams{}); err != nil ||
+		!restored.BackupTime.Equal(taken) {
+		t.Errorf("restored since %v, %v; want %v", restored.BackupTime, err, taken)
+	}
+}
+
+// TestLogOfAnotherStore copies a backup next to the log that a killed orchestrator has left.
+func TestLogOfAnotherStore(t *testing.T) {
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "sagas.db"), filepath.Join(dir, "backup.db")
+	if err := openAt(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Backup(t.Context(), path, backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(backup+"-wal", []byte("pages"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(how string, err error) {
+		t.Helper()
+		if !errors.Is(err, journal.ErrInvalid) || !strings.Contains(err.Error(), "backup.db-wal") {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	_, err := Open(t.Context(), backup, journal.Opening{})
+	check("open", err)
+	_, err = OpenReadOnly(t.Context(), backup)
+	check("open for reading", err)
+	_, err = Restore(t.Context(), backup, journal.RestoreParams{})
+	check("restore", err)
 }

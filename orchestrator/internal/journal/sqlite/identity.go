@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	storeIDRow    = "store_id"
 	positionRow   = "position"
 	replacedRow   = "replaced"
+	heardEpochRow = "heard_epoch" // of the store that has taken over
 	backupTimeRow = "backup_time" // the store is a backup, of this time
 	restoredRow   = "restored"    // a journal.Restored as JSON
 	remoteRow     = "remote_children"
@@ -170,11 +172,33 @@ func (s *Store) RaisePosition(ctx context.Context, above uint64) (position uint6
 }
 
 // MarkReplaced implements journal.Store.
-func (s *Store) MarkReplaced(ctx context.Context, cause string) error {
+func (s *Store) MarkReplaced(ctx context.Context, cause string, epoch uint64) error {
 	return s.write(ctx, "store that it was replaced", func(w *writer) error {
+		before, err := readHeardEpoch(w.conn)
+		if err != nil {
+			return err
+		}
+		if epoch > before {
+			if err := writeText(w.conn, heardEpochRow, strconv.FormatUint(epoch, 10)); err != nil {
+				return err
+			}
+		}
 		return execute(w.conn, `INSERT INTO identity (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`,
 			replacedRow, cause)
 	})
+}
+
+// readHeardEpoch returns the highest epoch of another store that participants have heard, or 0.
+func readHeardEpoch(conn *sqlite3.Conn) (uint64, error) {
+	text, known, err := readText(conn, heardEpochRow)
+	if err != nil || !known {
+		return 0, err
+	}
+	epoch, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: the epoch of another store: %w", journal.ErrCorrupt, err)
+	}
+	return min(epoch, math.MaxInt64), nil
 }
 
 // NoteRemoteChildren implements journal.Store.

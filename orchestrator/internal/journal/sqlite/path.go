@@ -57,6 +57,8 @@ func resolve(path string) (string, error) {
 // Positions in the header of a SQLite file.
 const (
 	headerSize          = 100
+	headerFormat        = 18 // how the file is written
+	rollbackFormat      = 1  // without a write-ahead log
 	headerMagic         = "SQLite format 3\x00"
 	headerSchemaCookie  = 40
 	headerApplicationID = 68
@@ -86,6 +88,13 @@ func checkHeader(path string) error {
 	case !bytes.HasPrefix(header, []byte(headerMagic)):
 		return fmt.Errorf("open the store %s: %w: it isn't a SQLite file; restore it from a copy, or name another file",
 			path, journal.ErrCorrupt)
+	}
+	if header[headerFormat] == rollbackFormat {
+		// SQLite would put the pages of another store's log into this file.
+		if left, err := os.Stat(path + "-wal"); err == nil && left.Size() > 0 {
+			return fmt.Errorf("open the store %s: %w: %s-wal belongs to another file, which was here before; remove it",
+				path, journal.ErrInvalid, path)
+		}
 	}
 	owner := int32(binary.BigEndian.Uint32(header[headerApplicationID:]))
 	empty := binary.BigEndian.Uint32(header[headerSchemaCookie:]) == 0
