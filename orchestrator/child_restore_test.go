@@ -2,6 +2,7 @@ package orchestrator_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -41,13 +42,16 @@ func TestRestoredParentAsksItsChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.parent.stop()
-	copied, err := orchestrator.New(
-		orchestrator.WithStore(backup), orchestrator.WithLogger(testkit.Logger(t)),
+	copied, err := orchestrator.New(orchestrator.WithStore(backup), orchestrator.WithLogger(testkit.Logger(t)),
 		orchestrator.WithParticipant(customerService, f.parent.participants.address),
-		orchestrator.WithParticipant(cardService, f.parent.participants.address),
-	)
+		orchestrator.WithParticipant(cardService, f.parent.participants.address))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := copied.Restore(t.Context(), orchestrator.RestoreParams{
+		Trusted: []string{"acme.crad.v1.CardService"},
+	}); err == nil || !strings.Contains(err.Error(), "acme.crad.v1.CardService") {
+		t.Errorf("trusting a participant that isn't configured: %v", err)
 	}
 	if _, err := copied.Restore(t.Context(), orchestrator.RestoreParams{
 		Trusted: []string{customerService, cardService},
