@@ -1738,13 +1738,15 @@ func (x *LostSaga) GetCommands() []*LostCommand {
 // LostCommand is a command of a lost saga, as its participant knows it.
 type LostCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command id, "sagas/{saga}/steps/{step}".
+	// The command id, "sagas/{saga}/steps/{step}". It is a step of another saga if that saga has started the lost one as
+	// its child, and only its orchestrator knows of it.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether the command was the step's action or its compensation.
 	Direction StepDirection `protobuf:"varint,2,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
 	// The method that was called.
 	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
-	// The participant that knows the command, by its name in the orchestrator's configuration.
+	// The participant that knows the command, by its name in the orchestrator's configuration. For a command of a parent,
+	// the scope of the parent's orchestrator.
 	Participant string `protobuf:"bytes,4,opt,name=participant,proto3" json:"participant,omitempty"`
 	// What became of the command: the name of a treaty.v1.CommandVerdict without its prefix, in lower case.
 	Verdict string `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`
