@@ -65,8 +65,9 @@ func (e *Engine) checkDigest(ctx context.Context, params StartParams) error {
 }
 
 // CloseChild returns what became of a child saga. A saga that was never started is recorded as compensated, so that a
-// start that arrives later is refused. params are those of its start; its SagaID must be set. The request may be missing
-// if the parent is Closed. The errors are ErrOtherRequest, ErrPurged, ErrLost, ErrInDoubt, ErrStopping and ctx's.
+// start that arrives later is refused. params are those of its start; its SagaID must be set. The request may be
+// missing if the parent is Closed. The errors are ErrOtherRequest, ErrPurged, ErrLost, ErrInDoubt, ErrStopping and
+// ctx's.
 func (e *Engine) CloseChild(ctx context.Context, params StartParams) (Closed, error) {
 	handle, err := e.closeChild(ctx, params)
 	if err != nil {
