@@ -112,7 +112,7 @@ func (o *Options) checkTransport() error {
 	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):
 		return errors.New("TLSCertFile and TLSKeyFile belong together: set both or neither")
 	case len(o.Orchestrators) > 0 && o.TLSClientCAFile == "" && !slices.Contains(o.Orchestrators, AnyCaller):
-		return errors.New("the option Orchestrators requires TLSClientCAFile: without a certificate, a caller has no name")
+		return errors.New("the option Orchestrators requires TLSClientCAFile: a caller needs a certificate to be known")
 	case slices.Contains(o.Orchestrators, ""):
 		return errors.New("one of the Orchestrators is empty: want a URI such as a SPIFFE id, or a DNS name")
 	case o.TLSCertFile != "" && o.Insecure:
