@@ -234,8 +234,9 @@ func (m *Machine) stuckCatchingUp() bool {
 		}
 	}
 	for _, wait := range m.saga.Waits {
-		// What was undone isn't made good by a sleep: the saga would go on over it later.
-		if wait.Scheduled.GetDue() != nil && m.saga.undone() == nil {
+		// An event may come that lets the saga fail as before. What was undone isn't made good by a sleep, though: the
+		// saga would go on over it later.
+		if wait.Scheduled.GetDue() != nil && (m.saga.undone() == nil || len(wait.Scheduled.GetEvents()) > 0) {
 			return false
 		}
 	}
