@@ -148,6 +148,11 @@ func (m *mixture) replace(t *testing.T, name string, by age, end func(*company.P
 	if err := end(p); err != nil {
 		t.Fatal(err)
 	}
+	if name == company.Identity && by == older && m.ages[name] == newer {
+		if err := m.DowngradeRegister(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m.ages[name] = by
 	m.place(t, m.Programs, name)
 	if err := p.Start(); err != nil {

@@ -43,24 +43,6 @@ func (c *Company) Restore(ctx context.Context, backup string) error {
 	return p.Start()
 }
 
-// RepublishDecisions makes the register publish all of its decisions again, as publishers do after the store with their
-// events was restored. The identity service is restarted.
-func (c *Company) RepublishDecisions(ctx context.Context) (err error) {
-	p := c.Process(Identity)
-	if err := p.Kill(); err != nil {
-		return err
-	}
-	db, err := c.openDatabase(Identity, ".register")
-	if err != nil {
-		return err
-	}
-	_, err = db.ExecContext(ctx, `UPDATE registrations SET published = 0`)
-	if err := errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("publishing the register's decisions again: %w", err)
-	}
-	return p.Start()
-}
-
 // lost returns the names of the sagas that the orchestrator lists as lost. An older orchestrator lists none.
 func (c *Company) lost(ctx context.Context) (names []string, err error) {
 	client := treatyv1.NewSagaServiceClient(c.Conn(Orchestrator))
