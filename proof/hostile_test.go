@@ -38,7 +38,7 @@ func (h *hostility) between(t *testing.T) func(participant, address string) (str
 		t.Cleanup(middle.Close)
 		chances := hostile.Each(h.chance)
 		chances.MaxStall, chances.MaxLate = 500*time.Millisecond, 2*time.Second
-		chances.Late *= 3 // an action has to be later than its compensation, and of the same epoch
+		chances.Late *= 6 // an action has to be later than its compensation, and of the same epoch
 		chances.MetadataKeys = []string{wire.EpochKey, wire.CommandIDKey, wire.RequestDigestKey, wire.ScopeKey}
 		chances.TrailerKeys = []string{wire.AnswerKey, wire.PendingKey, "grpc-status-details-bin"}
 		chances.Places = []hostile.Place{
