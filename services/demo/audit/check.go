@@ -2,6 +2,7 @@ package audit
 
 import (
 	"slices"
+	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
@@ -311,6 +312,10 @@ func (c *checker) checkVerdict(row *placed) {
 	}
 }
 
+// thirdParty begins the names of records that a third party keeps, outside of the participant's transaction. If the
+// participant is killed in between, the command is sent again, unless its saga was lost with the orchestrator's store.
+const thirdParty = "register/"
+
 // checkEffects compares the participants' own tables with their ledgers.
 func (c *checker) checkEffects() {
 	type key struct{ service, resource string }
@@ -351,7 +356,12 @@ func (c *checker) checkEffects() {
 		wanted[key{e.Service, e.Resource}] = "somebody else"
 	}
 	for _, e := range c.facts.Effects {
-		if !e.Undone && wanted[key{e.Service, e.Resource}] == "" {
+		if e.Undone || wanted[key{e.Service, e.Resource}] != "" {
+			continue
+		}
+		if len(c.facts.Restores) > 0 && strings.HasPrefix(e.Resource, thirdParty) {
+			c.report.Orphans = append(c.report.Orphans, e.Resource)
+		} else {
 			c.report.add(OneEffect, e.Resource, "exists at %s, but no command in the ledger caused it", e.Service)
 		}
 	}

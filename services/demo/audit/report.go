@@ -76,6 +76,10 @@ type Report struct {
 	// ByHand are the commands whose effects stand although their sagas don't know them any more, since the sagas' store
 	// was restored. The orchestrator showed them to the person who let their sagas continue.
 	ByHand []string
+
+	// Orphans are the records of a third party that no command caused, since their sagas were lost while the command
+	// was executed. Nobody can know them.
+	Orphans []string
 }
 
 // Counts say how much was audited.
@@ -166,6 +170,7 @@ func (r *Report) String() string {
 		line("restored", "%d sagas: %d caught up, %d were decided by a person; %d ended otherwise than their clients "+
 			"had been told", c.Restored, c.CaughtUp, c.DecidedByPerson, c.EndedOtherwise)
 		line("lost", "%d sagas %v", len(r.Lost), r.Lost)
+		line("orphans", "%d records of a third party %v", len(r.Orphans), r.Orphans)
 		line("left to a person", "%d commands %v", len(r.ByHand), r.ByHand)
 	}
 	b.WriteString("  violations\n")
