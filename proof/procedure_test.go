@@ -35,7 +35,6 @@ type fate struct {
 	// then is what happens between the backup and the restore.
 	then func(t *testing.T, p *procedure, name string)
 
-	before    treatyv1.SagaState // how it is when the store is lost
 	ends      treatyv1.SagaState // how it ends after the restore
 	published bool               // the event that it awaits is published again after the restore
 
@@ -69,7 +68,6 @@ func TestBackupProcedure(t *testing.T) {
 	const (
 		succeeded   = treatyv1.SagaState_SAGA_STATE_SUCCEEDED
 		compensated = treatyv1.SagaState_SAGA_STATE_COMPENSATED
-		running     = treatyv1.SagaState_SAGA_STATE_RUNNING
 	)
 	ctx := t.Context()
 	p := &procedure{acme: openQuick(t)}
@@ -99,13 +97,13 @@ func TestBackupProcedure(t *testing.T) {
 	}
 	fates := []*fate{
 		{id: "waits", definition: verifyApplicant, request: verify("waits", time.Hour), until: awaitsEvent,
-			before: running, ends: succeeded, published: true},
+			ends: succeeded, published: true},
 		{id: "woken", definition: verifyApplicant, request: verify("woken", time.Hour), until: awaitsEvent,
 			then: func(t *testing.T, p *procedure, name string) {
 				t.Helper()
 				publish(ctx, t, p.acme, awaited(t, p.acme, name))
 				p.ends(ctx, t, name, succeeded)
-			}, before: succeeded, ends: succeeded, published: true},
+			}, ends: succeeded, published: true},
 		{id: "cancelled", definition: verifyApplicant, request: verify("cancelled", time.Hour), until: awaitsEvent,
 			then: func(t *testing.T, p *procedure, name string) {
 				t.Helper()
@@ -115,20 +113,20 @@ func TestBackupProcedure(t *testing.T) {
 					t.Fatal(err)
 				}
 				p.ends(ctx, t, name, compensated)
-			}, before: compensated, ends: compensated},
+			}, ends: compensated},
 		{id: "timed-out", definition: verifyApplicant, request: verify("timed-out", 8*time.Second), until: awaitsEvent,
-			then: ends(compensated), before: compensated, ends: compensated},
+			then: ends(compensated), ends: compensated},
 		{id: "sleeps", definition: issueFamilyCards, request: &cardv1.IssueFamilyCardsRequest{
 			RequestId: "sleeps", Product: "gold", LimitCents: 2_000_00, CoolingOff: durationpb.New(8 * time.Second),
 			Head: person("sleeps"), Postal: home,
-		}, until: coolsOff, then: ends(succeeded), before: succeeded, ends: succeeded},
-		{id: "done", definition: changeAddress, request: move("done"), before: succeeded, ends: succeeded},
+		}, until: coolsOff, then: ends(succeeded), ends: succeeded},
+		{id: "done", definition: changeAddress, request: move("done"), ends: succeeded},
 		{id: "pivot", definition: issueCard, request: &cardv1.IssueCardSagaRequest{
 			RequestId: "pivot", Product: "classic", LimitCents: 1_000_00, Person: person("pivot"), Channel: "proof",
 			Postal: home,
-		}, until: atPivot, then: ends(succeeded), before: succeeded, ends: succeeded},
+		}, until: atPivot, then: ends(succeeded), ends: succeeded},
 		{id: "lost", definition: changeAddress, request: move("lost"), afterBackup: true, then: ends(succeeded),
-			before: succeeded, ends: succeeded},
+			ends: succeeded},
 	}
 	// The pivot can't be sent while the card service is down, so its saga comes last.
 	start := func(f *fate) {
@@ -139,7 +137,7 @@ func TestBackupProcedure(t *testing.T) {
 		}
 		f.name = begin(ctx, t, p.acme, f.definition, f.request)
 		if f.until == nil {
-			p.ends(ctx, t, f.name, f.before)
+			p.ends(ctx, t, f.name, f.ends)
 		} else {
 			see(ctx, t, p.acme, f.name, f.until)
 		}

@@ -64,7 +64,7 @@ func (l *lostSagas) found(id string) {
 }
 
 // ForgetLost removes a saga from the lost sagas. It returns once that is durable. The errors are journal.ErrNotFound if
-// the saga isn't lost, ErrReplaced, ErrRestoring, ErrInDoubt and ErrStopping.
+// the saga isn't lost, those of Condition, ErrInDoubt and ErrStopping.
 func (e *Engine) ForgetLost(ctx context.Context, id string, decision *treatyv1.Decision) error {
 	if !e.work.Enter() {
 		return ErrStopping

@@ -33,6 +33,7 @@ type history struct {
 	// person then decided how the saga continues.
 	restored        *treatyv1.SagaRestored
 	decidedByPerson bool
+	waitsForPerson  bool // it is suspended for that
 
 	// end is the final state, or unspecified if there is none. endTime is when the saga ended. actedUntil is the time
 	// after which no action could follow: for a child that was compensated after it had succeeded, when it succeeded.
@@ -132,6 +133,7 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 		h.at(r.StepUnknown.GetStep()).unknown = true
 	case *treatyv1.Record_CompensationDecided:
 		h.decided, h.decidedAt = r.CompensationDecided, at
+		h.decide()
 		if h.reopens(r.CompensationDecided) {
 			h.end, h.endTime = treatyv1.SagaState_SAGA_STATE_UNSPECIFIED, time.Time{}
 		}
@@ -143,13 +145,21 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 		h.at(r.CompensationDone.GetStep()).undoneAt = at
 	case *treatyv1.Record_SagaRestored:
 		h.restored = r.SagaRestored
+	case *treatyv1.Record_SagaSuspended:
+		h.waitsForPerson = r.SagaSuspended.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED
 	case *treatyv1.Record_SagaResumed:
-		h.decidedByPerson = h.decidedByPerson || h.restored != nil && r.SagaResumed.GetDecision() != nil
+		h.decide()
 	case *treatyv1.Record_SagaSucceeded:
 		h.finish(treatyv1.SagaState_SAGA_STATE_SUCCEEDED, at)
 	case *treatyv1.Record_SagaCompensated:
 		h.finish(treatyv1.SagaState_SAGA_STATE_COMPENSATED, at)
 	}
+}
+
+// decide notes that a saga which waited for a person after a restore continues.
+func (h *history) decide() {
+	h.decidedByPerson = h.decidedByPerson || h.waitsForPerson
+	h.waitsForPerson = false
 }
 
 // reopens reports whether a decision compensates a child that had succeeded, as its parent may.

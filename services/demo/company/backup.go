@@ -15,7 +15,7 @@ import (
 
 // Backup backs the orchestrator's store up into a new file, while the orchestrator may be running.
 func (c *Company) Backup(ctx context.Context, to string) error {
-	return c.orchestrator(ctx, "backup", "--to", to)
+	return c.orchestrator(ctx, c.Store(), "backup", "--to", to)
 }
 
 // Restore kills the orchestrator, replaces its store by a backup, as an operator does after a disk has failed, and
@@ -37,7 +37,7 @@ func (c *Company) Restore(ctx context.Context, backup string) error {
 	if err := os.WriteFile(c.Store(), copied, 0o600); err != nil {
 		return fmt.Errorf("restoring the store: %w", err)
 	}
-	if err := c.orchestrator(ctx, "restore"); err != nil {
+	if err := c.orchestrator(ctx, c.Store(), "restore"); err != nil {
 		return err
 	}
 	return p.Start()
@@ -64,8 +64,8 @@ func (c *Company) lost(ctx context.Context) (names []string, err error) {
 	}
 }
 
-// orchestrator runs a subcommand of the orchestrator's program on its store.
-func (c *Company) orchestrator(ctx context.Context, subcommand string, args ...string) error {
-	args = append([]string{subcommand, "--store", c.Store()}, args...)
+// orchestrator runs a subcommand of the orchestrator's program on a store.
+func (c *Company) orchestrator(ctx context.Context, store, subcommand string, args ...string) error {
+	args = append([]string{subcommand, "--store", store}, args...)
 	return run(ctx, c.Dir, Binary(c.Programs, Orchestrator), args...)
 }

@@ -42,5 +42,5 @@ func (c *Company) AddCopy(store string) (*Process, error) {
 
 // RestoreCopy makes a copied backup one that can be served.
 func (c *Company) RestoreCopy(ctx context.Context, store string) error {
-	return run(ctx, c.Dir, Binary(c.Programs, Orchestrator), "restore", "--store", store)
+	return c.orchestrator(ctx, store, "restore")
 }
