@@ -178,7 +178,7 @@ func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 	}
 	d.sending = true
 	attempt := &Attempt{
-		Saga: wire.SagaName(d.inst.id), Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
+		Saga: d.inst.name, Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
 		Epoch: s.config.Store.Epoch(), Call: d.call, Request: d.request, Trace: d.trace,
 		Kind: d.kind, Undoes: d.undoes, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
 	}
@@ -239,7 +239,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 		return d.commandEnded(machine.Refused), true
 	case treatyv1.Outcome_OUTCOME_MISDEPLOYED:
 		s.config.Logger.Error("a participant doesn't serve a command; trying again",
-			"saga", wire.SagaName(d.inst.id), "step", d.key.step, "method", d.call.Method,
+			"saga", d.inst.name, "step", d.key.step, "method", d.call.Method,
 			"attempt", d.attempts, "error", answer.Failure.GetMessage())
 		if !d.abandoned {
 			return machine.CommandEnded{}, false
@@ -356,7 +356,7 @@ func (s *sender) reloadRequest(d *delivery) bool {
 		}
 	}
 	s.config.Logger.Error("loading a saga whose command is due failed; trying again",
-		"saga", wire.SagaName(d.inst.id), "error", err)
+		"saga", d.inst.name, "error", err)
 	s.waitForRetry(d, s.config.EvictAfter)
 	return false
 }
