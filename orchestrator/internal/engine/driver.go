@@ -70,7 +70,7 @@ func (d *driver) wake(id string) {
 		return
 	}
 	defer d.work.Leave()
-	d.sender.sendBounded(d.submit(id, message{input: machine.Wake{}}))
+	d.sender.sendAsync(d.submit(id, message{input: machine.Wake{}}))
 }
 
 // run takes the messages in an instance's mailbox until it is empty.

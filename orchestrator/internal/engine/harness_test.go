@@ -15,6 +15,7 @@ import (
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -38,6 +39,7 @@ type participant struct {
 	hold     map[string]chan struct{} // calls that wait until the channel is closed
 	held     chan string              // receives each call that waits
 	parked   bool
+	claims   []admission.Claim
 	wakes    map[int]func()
 	wakeNext int
 	delay    time.Duration
@@ -139,20 +141,23 @@ func (p *participant) LookUp(_ context.Context, a *engine.Attempt) engine.Known 
 
 func (p *participant) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return p.delay }
 
-func (p *participant) Parked(_ engine.Destination, wake func()) (func(), bool) {
+func (p *participant) Admit(
+	_ engine.Destination, _ *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.claims = append(p.claims, claim)
 	if !p.parked {
-		return nil, false
+		return nil, nil
 	}
 	p.wakeNext++
 	n := p.wakeNext
-	p.wakes[n] = wake
-	return func() {
+	p.wakes[n] = func() { granted(nil) }
+	return nil, &admission.Wait{Cancel: func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.wakes, n)
-	}, true
+	}, Held: func() bool { return true }, Long: true}
 }
 
 func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
