@@ -87,7 +87,11 @@ func (m *Method) hasRoom() bool { return m.limit.hasRoom() }
 // allowed returns how long a call should take at most.
 func (m *Method) allowed() time.Duration {
 	timeout := float64(m.timeout)
-	return time.Duration(max(patience*timeout, min(2*m.usual, 0.75*timeout)))
+	most := mostPatience * timeout
+	if m.usual == 0 {
+		return time.Duration(most)
+	}
+	return time.Duration(max(patience*timeout, min(2*m.usual, most)))
 }
 
 // learn remembers how long a call took. If calls take longer than before, that is only what they usually take if the

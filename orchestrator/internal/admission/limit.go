@@ -9,6 +9,9 @@ const (
 	// patience is the share of a method's timeout that its calls should take at most.
 	patience = 0.25
 
+	// mostPatience is the share for calls that usually take long, and for those of which nothing is known yet.
+	mostPatience = 0.75
+
 	// smoothing is the weight of one call in the pressure.
 	smoothing = 1.0 / 16
 
