@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"log/slog"
 	"time"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
 // Option configures an Orchestrator.
@@ -25,6 +27,9 @@ type settings struct {
 	name           string
 	answers        map[string]Answers  // by service
 	identities     map[string][]string // of participants' certificates, by service
+	starts         engine.StartLimits
+
+	participantLimits map[string]ParticipantLimits // by service
 }
 
 // participant says that a target serves a service.

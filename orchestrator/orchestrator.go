@@ -46,10 +46,11 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [7]error
+	var errs [8]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
+		errs[7] = o.settings.checkStarts(o.catalog)
 	}
 	o.tls, errs[2] = o.settings.serverTLS()
 	errs[3] = o.settings.checkRetention()

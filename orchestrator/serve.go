@@ -89,7 +89,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
-		EventIDRetention: o.settings.eventIDs,
+		EventIDRetention: o.settings.eventIDs, StartLimits: o.settings.starts,
 	})
 	if err != nil {
 		return err

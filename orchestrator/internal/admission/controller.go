@@ -2,6 +2,7 @@ package admission
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -42,6 +43,9 @@ type Controller struct {
 	notBefore time.Time // nothing is sent before this time
 	timer     *time.Timer
 	closed    bool
+
+	// waiting is the length of the queue, to be read without the lock.
+	waiting atomic.Int64
 }
 
 // New returns a controller.
@@ -162,6 +166,7 @@ func (c *Controller) cancel(w *waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue.remove(w)
+	c.waiting.Store(int64(c.queue.len))
 }
 
 // isHeld returns whether the participant can't be called now.
@@ -285,6 +290,7 @@ func (c *Controller) grantAll() grants {
 		c.queue.remove(w)
 		all = append(all, granted{w, c.take(w.group.key.method)})
 	}
+	c.waiting.Store(int64(c.queue.len))
 	return all
 }
 
@@ -375,15 +381,18 @@ func (c *Controller) State() State {
 	return State{Limit: int(c.limit.value), InFlight: c.limit.inFlight, Waiting: c.queue.len}
 }
 
-// OldestNew returns the start of the saga of a definition that has waited longest for its first command. It returns
-// false if none waits, or if none is given slots because the participant is down.
-func (c *Controller) OldestNew(definition string) (time.Time, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.held || c.queue.len == 0 {
+// FirstWaitsSince returns since when the command of class First of a definition waits that is next. It returns false if
+// none waits, or if it isn't other commands that they wait for.
+func (c *Controller) FirstWaitsSince(definition string) (since time.Time, waits bool) {
+	if c.waiting.Load() == 0 {
 		return time.Time{}, false
 	}
-	return c.queue.oldest(First, definition)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held {
+		return time.Time{}, false
+	}
+	return c.queue.waitsSince(First, definition)
 }
 
 // Close gives no further slots. Those who wait are never told.

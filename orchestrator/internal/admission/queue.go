@@ -38,6 +38,7 @@ type Claim struct {
 // waiter is a command that waits.
 type waiter struct {
 	claim   Claim
+	since   time.Time
 	number  uint64 // of the waiter, to keep the order of those whose sagas started at the same time
 	granted func(*Slot)
 	group   *group
@@ -83,7 +84,7 @@ func (q *queue) add(m *Method, claim Claim, granted func(*Slot)) *waiter {
 		t.groups = append(t.groups, g)
 	}
 	q.number++
-	w := &waiter{claim: claim, number: q.number, granted: granted, group: g}
+	w := &waiter{claim: claim, since: time.Now(), number: q.number, granted: granted, group: g}
 	heap.Push(g, w)
 	q.len++
 	return w
@@ -124,15 +125,15 @@ func (q *queue) next(hasRoom func(*Method) bool) *waiter {
 	return nil
 }
 
-// oldest returns when the saga of a definition's waiter of a class started that started first. It returns false if none
-// waits.
-func (q *queue) oldest(class Class, definition string) (start time.Time, found bool) {
+// waitsSince returns since when the waiter of a class and definition waits that is next. It returns false if there is
+// none.
+func (q *queue) waitsSince(class Class, definition string) (since time.Time, waits bool) {
 	for _, g := range q.turns[class].groups {
-		if g.key.definition == definition && (!found || g.waiters[0].claim.Start.Before(start)) {
-			start, found = g.waiters[0].claim.Start, true
+		if g.key.definition == definition && (!waits || g.waiters[0].since.Before(since)) {
+			since, waits = g.waiters[0].since, true
 		}
 	}
-	return start, found
+	return since, waits
 }
 
 // Len implements heap.Interface.

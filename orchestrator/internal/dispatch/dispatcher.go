@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -180,8 +181,8 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 }
 
 // Admit implements engine.Dispatcher. A command waits while the breaker of its participant is open, while the
-// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. After Close,
-// no command that waits is admitted.
+// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. No command
+// that waits is admitted after Close.
 func (d *Dispatcher) Admit(
 	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
 ) (*admission.Slot, *admission.Wait) {
@@ -190,6 +191,16 @@ func (d *Dispatcher) Admit(
 		return nil, nil // Attempt says that no participant is configured
 	}
 	return r.participant.admission.Admit(r.participant.method(call), claim, granted)
+}
+
+// FirstWaitsSince implements engine.Dispatcher.
+func (d *Dispatcher) FirstWaitsSince(definition string) (since time.Time, waits bool) {
+	for _, p := range d.participants {
+		if first, found := p.admission.FirstWaitsSince(definition); found && (!waits || first.Before(since)) {
+			since, waits = first, true
+		}
+	}
+	return since, waits
 }
 
 // Close waits until the calls in flight have ended, and closes the connections. When ctx ends first, it cancels the

@@ -26,6 +26,10 @@ type Dispatcher interface {
 	Admit(to Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot)) (
 		*admission.Slot, *admission.Wait)
 
+	// FirstWaitsSince returns since when the first command of a saga of a definition waits for a slot, of the saga that
+	// gets the next one. It returns false if none waits, or if they wait because the participant is down.
+	FirstWaitsSince(definition string) (since time.Time, waits bool)
+
 	// CloseCommand asks an action's participant what became of it, and makes sure that it isn't executed any more if
 	// nothing did. It makes one gRPC call, which may be repeated.
 	CloseCommand(ctx context.Context, attempt *Attempt) Closed

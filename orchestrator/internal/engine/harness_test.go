@@ -33,16 +33,18 @@ const (
 
 // participant is a fake dispatcher with one participant. It answers at once unless a test says otherwise.
 type participant struct {
-	mu       sync.Mutex
-	calls    []string // "action 1#2 SAGA" for the second attempt of step 1
-	answers  map[string][]engine.Answer
-	hold     map[string]chan struct{} // calls that wait until the channel is closed
-	held     chan string              // receives each call that waits
-	parked   bool
-	claims   []admission.Claim
-	wakes    map[int]func()
-	wakeNext int
-	delay    time.Duration
+	mu      sync.Mutex
+	calls   []string // "action 1#2 SAGA" for the second attempt of step 1
+	answers map[string][]engine.Answer
+	hold    map[string]chan struct{} // calls that wait until the channel is closed
+	held    chan string              // receives each call that waits
+	parked  bool
+	claims  []admission.Claim
+
+	waitsSince time.Time // of the first command of a saga
+	wakes      map[int]func()
+	wakeNext   int
+	delay      time.Duration
 
 	closes map[string][]engine.Closed // by step
 	known  map[string]engine.Known    // by step
@@ -160,6 +162,12 @@ func (p *participant) Admit(
 	}, Held: func() bool { return true }, Long: true}
 }
 
+func (p *participant) FirstWaitsSince(string) (time.Time, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waitsSince, !p.waitsSince.IsZero()
+}
+
 func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,6 +270,7 @@ type fixture struct {
 	participants   engine.Participants
 	retention      map[string]time.Duration
 	eventRetention time.Duration
+	startLimits    engine.StartLimits
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -289,7 +298,7 @@ func (w *fixture) open() {
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
-		EventRetention: w.eventRetention,
+		EventRetention: w.eventRetention, StartLimits: w.startLimits,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -102,6 +102,8 @@ func (*identityService) Admit(
 	return nil, nil
 }
 
+func (*identityService) FirstWaitsSince(string) (time.Time, bool) { return time.Time{}, false }
+
 func (*identityService) CloseCommand(context.Context, *engine.Attempt) engine.Closed {
 	return engine.Closed{Verdict: engine.NotKept}
 }
