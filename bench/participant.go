@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -57,11 +58,12 @@ func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) 
 }
 
 func participantCommand() *cobra.Command {
-	var dir string
+	var dir, calls string
 	var tracing bool
+	var capacity float64
 	cmd := &cobra.Command{
 		Use: "participant", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			var service benchv1.WorkServiceServer = work{}
 			if dir != "" {
 				db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
@@ -76,6 +78,13 @@ func participantCommand() *cobra.Command {
 				}
 				service = durableWork{inbox: in}
 			}
+			if capacity > 0 {
+				limited := newLimitedWork(capacity)
+				service = limited
+				defer func() {
+					err = errors.Join(err, os.WriteFile(calls, fmt.Append(nil, limited.calls.Load()), 0o600))
+				}()
+			}
 			if !tracing {
 				server := grpc.NewServer()
 				benchv1.RegisterWorkServiceServer(server, service)
@@ -86,6 +95,8 @@ func participantCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "inbox", "", "the directory of the inbox's database; empty: no inbox")
 	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as participant does, with spans")
+	cmd.Flags().Float64Var(&capacity, "capacity", 0, "execute commands one at a time, and this many per second")
+	cmd.Flags().StringVar(&calls, "calls", "", "the file that gets the number of calls, with --capacity")
 	return cmd
 }
 
