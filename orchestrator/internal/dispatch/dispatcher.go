@@ -127,6 +127,9 @@ func New(config Config) (*Dispatcher, error) {
 			return nil, errors.Join(err, d.Close(context.Background()))
 		}
 	}
+	if err := d.telemetry.ObserveLoads(d.loads); err != nil {
+		return nil, errors.Join(err, d.Close(context.Background()))
+	}
 	if config.Self != nil {
 		for _, p := range d.participants {
 			d.greeters.Go(func() { p.run(d.greeting) })
@@ -191,6 +194,18 @@ func (d *Dispatcher) Admit(
 		return nil, nil // Attempt says that no participant is configured
 	}
 	return r.participant.admission.Admit(r.participant.method(call), claim, granted)
+}
+
+// loads returns what the participants have to do.
+func (d *Dispatcher) loads() []telemetry.Load {
+	loads := make([]telemetry.Load, 0, len(d.participants))
+	for _, p := range d.participants {
+		state := p.admission.State()
+		loads = append(loads, telemetry.Load{
+			Target: p.target, Limit: state.Limit, InFlight: state.InFlight, Waiting: state.Waiting,
+		})
+	}
+	return loads
 }
 
 // FirstWaitsSince implements engine.Dispatcher.
