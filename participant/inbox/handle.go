@@ -320,10 +320,14 @@ func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answe
 
 // handlerName says in errors which handler it is.
 func handlerName(method string, command participant.Command) string {
-	if method == "" {
+	switch {
+	case method != "":
+		return "the handler of " + strings.TrimPrefix(method, "/")
+	case command.CommandID != "":
 		return "the handler of " + command.CommandID
+	default:
+		return "the handler"
 	}
-	return "the handler of " + strings.TrimPrefix(method, "/")
 }
 
 // checkReply returns the error for a reply that the orchestrator couldn't receive.
