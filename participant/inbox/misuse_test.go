@@ -143,8 +143,8 @@ func TestMistakesOfHandlers(t *testing.T) {
 	}{
 		{"writes through the database", around, writesAround},
 		{"writes through the database without the call's context",
-			func(_ context.Context, s *service, _ *inbox.Tx) error {
-				return around(context.Background(), s, nil)
+			func(ctx context.Context, s *service, _ *inbox.Tx) error {
+				return around(context.WithoutCancel(ctx), s, nil)
 			}, writesAround},
 		{"writes through both", both(write, around), writesAround},
 		{"writes through the database and ignores the error", both(write, ignoring(around)), writesAround},
@@ -300,9 +300,9 @@ func TestLockOutlivesCall(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "service.db")
 	s := openWith(t, "file:"+path+"?_pragma=busy_timeout(300)&_pragma=journal_mode(wal)", inbox.Options{})
 	ctx, end := context.WithCancel(inCommand(t, participant.Action))
-	err := s.do(ctx, func(context.Context, *service, *inbox.Tx) error {
+	err := s.do(ctx, func(ctx context.Context, _ *service, _ *inbox.Tx) error {
 		written := make(chan error, 1)
-		go func() { written <- around(context.Background(), s, nil) }()
+		go func() { written <- around(context.WithoutCancel(ctx), s, nil) }()
 		end()
 		return <-written
 	})
@@ -318,8 +318,8 @@ func TestPoolOfOneConnection(t *testing.T) {
 	log := logged(t)
 	for name, do := range map[string]effect{
 		"with the call's context": around,
-		"without the call's context": func(_ context.Context, s *service, _ *inbox.Tx) error {
-			return around(context.Background(), s, nil)
+		"without the call's context": func(ctx context.Context, s *service, _ *inbox.Tx) error {
+			return around(context.WithoutCancel(ctx), s, nil)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -417,6 +417,20 @@ func TestOpenSQLiteNeedsGuard(t *testing.T) {
 	}
 	if _, err := inbox.OpenSQLiteDB("file:x?_txlock=nonsense"); err == nil {
 		t.Error("a data source name that makes no sense is taken")
+	}
+}
+
+// TestReplyLimitIsReceivable checks that the limit of replies can't exceed what orchestrators receive.
+func TestReplyLimitIsReceivable(t *testing.T) {
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(t.TempDir(), "service.db")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	for limit, want := range map[int]bool{0: true, 4 << 20: true, 4<<20 + 1: false} {
+		if _, err := inbox.OpenSQLite(t.Context(), db, inbox.Options{MaxReplyBytes: limit}); (err == nil) != want {
+			t.Errorf("a limit of %d: %v", limit, err)
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func (g *guard) attach(ctx context.Context, conn driver.Conn) error {
 	hooks.RollbackHook(g.rolledBack)
 	// It takes the place of the connection's timeout. SQLite has one such callback.
 	var first time.Time
-	return hooks.BusyHandler(func(_ context.Context, count int) bool {
+	return hooks.BusyHandler(func(ctx context.Context, count int) bool {
 		switch {
 		case count == 0 && !g.busy():
 			return false
@@ -119,8 +119,14 @@ func (g *guard) attach(ctx context.Context, conn driver.Conn) error {
 			g.timedOut()
 			return false
 		}
-		time.Sleep(rand.N(maxBusyPause))
-		return true
+		pause := time.NewTimer(rand.N(maxBusyPause))
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
 	})
 }
 

@@ -108,9 +108,11 @@ type failureKey struct{}
 // failingConnector fails with the error in the context.
 type failingConnector struct{}
 
+// Connect implements driver.Connector.
 func (failingConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	err, _ := ctx.Value(failureKey{}).(error)
 	return nil, err
 }
 
+// Driver implements driver.Connector.
 func (failingConnector) Driver() driver.Driver { return nil }
