@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -50,11 +49,11 @@ type durableWork struct {
 }
 
 func (d durableWork) Work(ctx context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
-	return inbox.Handle(ctx, d.inbox, func(*sql.Tx) (*benchv1.WorkDone, error) { return work{}.Work(ctx, in) })
+	return inbox.Handle(ctx, d.inbox, func(*inbox.Tx) (*benchv1.WorkDone, error) { return work{}.Work(ctx, in) })
 }
 
 func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) (*benchv1.WorkUndone, error) {
-	return inbox.Handle(ctx, d.inbox, func(*sql.Tx) (*benchv1.WorkUndone, error) { return work{}.UndoWork(ctx, in) })
+	return inbox.Handle(ctx, d.inbox, func(*inbox.Tx) (*benchv1.WorkUndone, error) { return work{}.UndoWork(ctx, in) })
 }
 
 func participantCommand() *cobra.Command {
@@ -66,7 +65,7 @@ func participantCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			var service benchv1.WorkServiceServer = work{}
 			if dir != "" {
-				db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
+				db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
 				if err != nil {
 					return fmt.Errorf("opening the participant's database: %w", err)
 				}
