@@ -1,9 +1,8 @@
 package render
 
 import (
-	"strings"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // NotDriven returns why the orchestrator drives no saga and what to do, or "" if it does.
@@ -21,5 +20,5 @@ func notDrivenName(why *treatyv1.NotDriven) string {
 	if why == nil {
 		return ""
 	}
-	return strings.TrimPrefix(why.GetReason().String(), "ERROR_REASON_")
+	return wire.Reason(why.GetReason())
 }
