@@ -139,6 +139,16 @@ func TestReplacedHeardByClosing(t *testing.T) {
 	}
 }
 
+// awaitChange waits for a change, for an hour at most.
+func awaitChange(t *testing.T, changes <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-changes:
+	case <-time.After(time.Hour):
+		t.Error("there is no change")
+	}
+}
+
 // TestConditionIsWatched watches a saga while its store is replaced.
 func TestConditionIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +166,7 @@ func TestConditionIsWatched(t *testing.T) {
 		}
 		defer cancel()
 		w.engine.Replaced("another store", 7)
-		<-changes
+		awaitChange(t, changes)
 		attempts := w.get(handle.ID).GetSteps()[0].GetAttempts()
 		if attempts.GetCount() != 1 || attempts.GetNextTime() != nil {
 			t.Errorf("the attempts are %v", attempts)
@@ -199,7 +209,7 @@ func TestRestoringNamesParticipants(t *testing.T) {
 		defer cancel()
 		seen := []string{fmt.Sprint(w.engine.Condition())}
 		note := func() {
-			<-changes
+			awaitChange(t, changes)
 			seen = append(seen, fmt.Sprint(w.engine.Condition()))
 		}
 		k.mu.Lock()
