@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/treatyhq/treaty/internal/caller"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
 // Option configures an Orchestrator.
@@ -29,6 +30,9 @@ type settings struct {
 	answers        map[string]Answers  // by service
 	identities     map[string][]string // of participants' certificates, by service
 	parents        []string            // the identities of parents' orchestrators
+	starts         engine.StartLimits
+
+	participantLimits map[string]ParticipantLimits // by service
 }
 
 // participant says that a target serves a service.

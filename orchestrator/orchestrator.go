@@ -47,10 +47,11 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [8]error
+	var errs [9]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
+		errs[7] = o.settings.checkStarts(o.catalog)
 	}
 	o.tls, errs[2] = o.settings.serverTLS()
 	errs[3] = o.settings.checkRetention()
@@ -59,7 +60,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	if errs[1] == nil {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
-	o.parents, errs[7] = o.settings.parentIdentities()
+	o.parents, errs[8] = o.settings.parentIdentities()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

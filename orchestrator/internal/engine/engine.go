@@ -57,6 +57,9 @@ type Config struct {
 	// EventIDRetention says how long the ids of events are kept after the events. Default 30 days.
 	EventIDRetention time.Duration
 
+	// StartLimits limit how many sagas are started.
+	StartLimits StartLimits
+
 	// EvictAfter is how long a command must wait until its saga leaves memory. Default 5 s.
 	EvictAfter time.Duration
 }
@@ -79,6 +82,7 @@ type Engine struct {
 	waker    *waker
 	notifier *notifier
 	purger   *purger
+	starts   *startLimiter
 }
 
 // New returns an engine that may be called at once. Call Recover, so that the store's open sagas continue, and Stop at
@@ -106,7 +110,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if config.EvictAfter <= 0 {
 		config.EvictAfter = 5 * time.Second
 	}
-	e := &Engine{config: &config, work: newWork(), register: newRegister()}
+	e := &Engine{config: &config, work: newWork(), register: newRegister(), starts: newStartLimiter(&config)}
+	config.Observer = e.starts
 	e.loader = &loader{config: e.config, work: e.work}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}

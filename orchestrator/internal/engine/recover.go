@@ -104,7 +104,7 @@ func (d *driver) recover(stored *journal.Journal) {
 			d.config.Observer.SagaRecovered(saga)
 		}
 		// That call need not have sent the pending commands.
-		d.sender.sendBounded(d.submit(stored.Row.ID, message{input: machine.Wake{}}))
+		d.sender.sendAsync(d.submit(stored.Row.ID, message{input: machine.Wake{}}))
 		return
 	}
 	inst.running = true
@@ -125,5 +125,5 @@ func (d *driver) recover(stored *journal.Journal) {
 	if saga := inst.machine.Saga(); !saga.Final() {
 		d.config.Observer.SagaRecovered(saga)
 	}
-	d.sender.sendBounded(d.run(inst))
+	d.sender.sendAsync(d.run(inst))
 }

@@ -134,7 +134,7 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 			continue
 		}
 		step.Attempts = &treatyv1.Attempts{
-			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.parked, Accepted: d.accepted,
+			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.queued && d.isDown(), Queued: d.queued && !d.isDown(), Accepted: d.accepted,
 			NextTime: timestamp(d.nextTime),
 		}
 		// An answer that the store was replaced says nothing about the command.
