@@ -30,11 +30,13 @@ type flags struct {
 	partTLSKey     string
 	insecure       bool
 	retention      time.Duration
+	sagaIDs        time.Duration
 	eventRetention time.Duration
 	eventIDs       time.Duration
 	name           string
 	answers        answersFlag
 	identities     identityFlag
+	parents        parentFlag
 	startLimits    limitFlag
 	labelLimits    limitFlag
 	logLevel       string
@@ -74,9 +76,16 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"who completes the commands that a participant has accepted, `SERVICE=IDENTITY`: a URI such as a SPIFFE id, "+
 			"or a DNS name, in the caller's certificate; requires --tls-client-ca; everybody by default; repeat the "+
 			"flag for more identities and participants")
+	set.Var(&f.parents, "parent-identity",
+		"the `IDENTITY` of an orchestrator whose sagas may have children here: a URI such as a SPIFFE id, or a DNS "+
+			"name, in its certificate; requires --tls-client-ca, except for *, which is everybody; every caller with "+
+			"a certificate by default, and callers on this machine; repeat the flag for more orchestrators")
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
 			"forever")
+	set.Var((*retentionFlag)(&f.sagaIDs), "saga-id-retention",
+		"forget the ids of deleted sagas this `TIME` after they ended, so that the same start runs a new saga; 0 "+
+			"keeps them forever")
 	f.eventRetention = DefaultEventRetention
 	set.Var((*retentionFlag)(&f.eventRetention), "event-retention",
 		"delete events this `TIME` after they were published; 0 keeps them forever")
@@ -113,7 +122,7 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 		}
 		values := []string{value}
 		switch flag.Value.(type) {
-		case *participantFlag, *answersFlag, *identityFlag, *limitFlag:
+		case *participantFlag, *answersFlag, *identityFlag, *limitFlag, *parentFlag:
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -225,11 +234,26 @@ func (f *retentionFlag) Set(text string) error {
 	return nil
 }
 
+// parentFlag collects identities of parents' orchestrators.
+type parentFlag []string
+
+// String returns nothing: help shows no default.
+func (f *parentFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *parentFlag) Type() string { return "identity" }
+
+// Set adds one identity.
+func (f *parentFlag) Set(identity string) error {
+	*f = append(*f, strings.TrimSpace(identity))
+	return nil
+}
+
 // options returns the flags as options of New.
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
-		WithEventIDRetention(f.eventIDs),
+		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {
@@ -240,6 +264,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	}
 	for _, i := range f.identities {
 		options = append(options, WithParticipantIdentity(i.service, i.identity))
+	}
+	for _, identity := range f.parents {
+		options = append(options, WithParentIdentity(identity))
 	}
 	if f.partTLSCA != "" || f.partTLSCert != "" || f.partTLSKey != "" {
 		options = append(options, WithParticipantTLS(ParticipantTLS{

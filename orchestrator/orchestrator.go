@@ -29,6 +29,7 @@ type Orchestrator struct {
 	catalog      *contract.Catalog
 	participants []dispatch.Participant
 	identities   map[string][]string // of participants, by service
+	parents      []string            // the identities of parents' orchestrators
 	tls          *tls.Config
 
 	mu          sync.Mutex
@@ -46,7 +47,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [8]error
+	var errs [9]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -59,6 +60,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	if errs[1] == nil {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
+	o.parents, errs[8] = o.settings.parentIdentities()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -69,6 +71,9 @@ func (s *settings) checkRetention() error {
 	switch {
 	case s.retention < 0:
 		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them forever, or more", s.retention)
+	case s.sagaIDs != 0 && s.sagaIDs < MinSagaIDRetention:
+		return fmt.Errorf("the retention of the ids of sagas is %v: want 0, which keeps them forever, or at least %v",
+			s.sagaIDs, MinSagaIDRetention)
 	case s.eventIDs <= 0:
 		return fmt.Errorf("the retention of the ids of events is %v: want more than 0", s.eventIDs)
 	case s.eventRetention < 0:

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
@@ -112,6 +113,22 @@ func (s *settings) participantIdentities(participants []dispatch.Participant) (m
 		}
 	}
 	return identities, errors.Join(errs...)
+}
+
+// parentIdentities returns whose calls count as those of parents' orchestrators; see server.Config.
+func (s *settings) parentIdentities() ([]string, error) {
+	switch {
+	case len(s.parents) == 0 && s.insecure && s.tlsClientCA == "":
+		return []string{caller.Any}, nil
+	case slices.Contains(s.parents, ""):
+		return nil, errors.New("an identity of a parent's orchestrator is empty: want a URI such as a SPIFFE id, or " +
+			"a DNS name")
+	case len(s.parents) > 0 && s.tlsClientCA == "" && !slices.Contains(s.parents, caller.Any):
+		return nil, errors.New("identities of parents' orchestrators need client certificates: set the authorities " +
+			"that issue them, with --tls-client-ca")
+	default:
+		return s.parents, nil
+	}
 }
 
 // warnAboutIdentities logs the participants that complete commands later and have no declared identity, if callers have

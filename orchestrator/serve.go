@@ -89,7 +89,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
-		EventIDRetention: o.settings.eventIDs, StartLimits: o.settings.starts,
+		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
 	})
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r.server, err = server.New(server.Config{
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
-		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities,
+		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 	})
 	if err != nil {
 		return err

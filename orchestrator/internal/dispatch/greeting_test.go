@@ -31,6 +31,7 @@ type describer struct {
 	unmarked bool
 	heard    []*treatyv1.DescribeRequest
 	listed   [][]*treatyv1.KnownCommand // pages
+	listErr  error
 	closed   *treatyv1.CloseCommandResponse
 	closeErr error
 	asked    []*treatyv1.CloseCommandRequest
@@ -76,10 +77,14 @@ func (s *describer) Describe(
 }
 
 func (s *describer) ListCommands(
-	_ context.Context, request *treatyv1.ListCommandsRequest,
+	ctx context.Context, request *treatyv1.ListCommandsRequest,
 ) (*treatyv1.ListCommandsResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.listErr != nil {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
+		return nil, s.listErr
+	}
 	if len(s.listed) == 0 {
 		return &treatyv1.ListCommandsResponse{}, nil
 	}

@@ -194,6 +194,9 @@ type Closed struct {
 	// Halt is set when the participant answered and the question can't be asked again. Then Verdict is NotAnswered.
 	Halt Halt
 
+	// LaterEpoch is the epoch that the participant knows, if Halt is HaltReplaced and the participant says it.
+	LaterEpoch uint64
+
 	// Reply is the serialized reply of an action that was executed.
 	Reply []byte
 

@@ -269,6 +269,7 @@ type fixture struct {
 
 	participants   engine.Participants
 	retention      map[string]time.Duration
+	idRetention    time.Duration
 	eventRetention time.Duration
 	startLimits    engine.StartLimits
 }
@@ -298,7 +299,7 @@ func (w *fixture) open() {
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
-		EventRetention: w.eventRetention, StartLimits: w.startLimits,
+		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
 	})
 	if err != nil {
 		w.t.Fatal(err)

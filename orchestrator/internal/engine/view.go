@@ -29,6 +29,13 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 		inst.viewDeliveries(view)
 		inst.viewDiscoveries(view)
 	}
+	if e.gate.closed() {
+		for _, step := range view.GetSteps() {
+			if step.GetAttempts() != nil {
+				step.Attempts.NextTime = nil // there is none
+			}
+		}
+	}
 	return view, nil
 }
 
@@ -130,7 +137,8 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.queued && d.isDown(), Queued: d.queued && !d.isDown(), Accepted: d.accepted,
 			NextTime: timestamp(d.nextTime),
 		}
-		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
+		// An answer that the store was replaced says nothing about the command.
+		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED && d.last.Halt != HaltReplaced {
 			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(d.last.Outcome.String(), "OUTCOME_"))
 		}
 	}

@@ -189,7 +189,7 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 	case CommandCompleted:
 		reload, err = m.commandCompleted(in)
 	case CompensateForParent:
-		err = m.compensateForParent()
+		err = m.compensateForParent(nil)
 	case TurnUnwritable:
 		m.unwritable(in)
 	case Restored:
@@ -207,7 +207,7 @@ func (m *Machine) start(in Start) {
 		m.config.Code = nil
 		m.recordStarted(in)
 		m.config.Code = code
-		_ = m.compensateForParent() // can't fail: there are no steps
+		_ = m.compensateForParent(in.Decision) // can't fail: there are no steps
 		return
 	}
 	m.recordStarted(in)

@@ -264,7 +264,8 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 }
 
 // restoredRecord returns what participants know: "2=B" is the action B of step 2, "undo-2=B" its compensation. The
-// backup was made an hour ago. "contradiction" and "compensated" set these fields.
+// backup was made an hour ago. "contradiction" and "compensated" set these fields, "unlisted" and "later-reason" the
+// reason of a contradiction, too.
 func (s *scenario) restoredRecord(args []datadriven.CmdArg) *treatyv1.SagaRestored {
 	record := &treatyv1.SagaRestored{
 		BackupTime: timestamp(s.now.Add(-time.Hour)), RestoreTime: timestamp(s.now),
@@ -273,6 +274,12 @@ func (s *scenario) restoredRecord(args []datadriven.CmdArg) *treatyv1.SagaRestor
 		switch arg.Key {
 		case "contradiction":
 			record.Contradiction = "the journal says one thing, the participant another"
+		case "unlisted":
+			record.Contradiction = "a participant can't say what was executed"
+			record.ContradictionReason = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED
+		case "later-reason":
+			record.Contradiction = "a later version says why"
+			record.ContradictionReason = 99
 		case "compensated":
 			record.Compensated = true
 		default:
