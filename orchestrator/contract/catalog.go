@@ -30,8 +30,17 @@ func Load(files *protoregistry.Files) (*Catalog, error) {
 		return true
 	})
 	slices.SortFunc(all, func(a, b protoreflect.FileDescriptor) int { return cmp.Compare(a.Path(), b.Path()) })
-	if violations := Check(all...); len(violations) > 0 {
-		return nil, fmt.Errorf("load the contracts: %w", joined(violations))
+	r := report{violations: Check(all...)}
+	for _, file := range all {
+		if !annotated(file) {
+			continue
+		}
+		if read := compiled(file); read != nil {
+			r.understoodFile(read)
+		}
+	}
+	if err := r.err(); err != nil {
+		return nil, fmt.Errorf("load the contracts: %w", err)
 	}
 	c := &Catalog{
 		commands:         make(map[string]*Command),

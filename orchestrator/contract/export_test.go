@@ -40,5 +40,8 @@ const (
 	RedactedText      = redactedText
 )
 
+// Compiled returns a linked file as its compiler wrote it.
+var Compiled = compiled
+
 // RedactWith is Redact with types that aren't linked.
 func RedactWith(types *dynamicpb.Types, m proto.Message) { redactor{types: types}.redact(m) }

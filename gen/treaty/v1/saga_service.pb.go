@@ -256,7 +256,10 @@ type Saga struct {
 	// has no parent.
 	ParentStep string `protobuf:"bytes,20,opt,name=parent_step,json=parentStep,proto3" json:"parent_step,omitempty"`
 	// The round, counted from 1. Each restart adds 1.
-	Round         int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
+	Round int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
+	// The kind of the command that this saga is to its parent. A saga that is a retriable command can't be cancelled. Not
+	// set if the saga has no parent, and in lists.
+	ParentKind    CommandKind `protobuf:"varint,24,opt,name=parent_kind,json=parentKind,proto3,enum=treaty.v1.CommandKind" json:"parent_kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,7 +441,14 @@ func (x *Saga) GetRound() int32 {
 	return 0
 }
 
-// Wait is something that a saga's code waits for: a time, events, or participants that a broadcast needs.
+func (x *Saga) GetParentKind() CommandKind {
+	if x != nil {
+		return x.ParentKind
+	}
+	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+// Wait is something that a saga's code waits for: a time, events, or participants for a broadcast.
 type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The path of the wait in its saga, in the form of a step's path.
@@ -449,11 +459,12 @@ type Wait struct {
 	Events []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	// When the wait started. Absent for a broadcast.
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	// The method of a broadcast that isn't sent yet, because some participant has never reported what it serves.
-	// Otherwise empty.
+	// The method of a broadcast that isn't sent yet, because the orchestrator's configuration names no participant that
+	// takes part in it. Otherwise empty.
 	Broadcast string `protobuf:"bytes,5,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
-	// The participants that have never reported what they serve, by their names in the orchestrator's configuration,
-	// sorted.
+	// Always empty. Orchestrators of earlier versions listed participants that hadn't reported what they serve.
+	//
+	// Deprecated: Marked as deprecated in treaty/v1/saga_service.proto.
 	SilentParticipants []string `protobuf:"bytes,6,rep,name=silent_participants,json=silentParticipants,proto3" json:"silent_participants,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -524,6 +535,7 @@ func (x *Wait) GetBroadcast() string {
 	return ""
 }
 
+// Deprecated: Marked as deprecated in treaty/v1/saga_service.proto.
 func (x *Wait) GetSilentParticipants() []string {
 	if x != nil {
 		return x.SilentParticipants
@@ -2492,7 +2504,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/journal.proto\"\xd2\a\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/journal.proto\"\x8b\b\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2523,17 +2535,19 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x06scopes\x18\x13 \x03(\v2\x10.treaty.v1.ScopeR\x06scopes\x12\x1f\n" +
 	"\vparent_step\x18\x14 \x01(\tR\n" +
 	"parentStep\x12\x14\n" +
-	"\x05round\x18\x15 \x01(\x05R\x05round\x1a9\n" +
+	"\x05round\x18\x15 \x01(\x05R\x05round\x127\n" +
+	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
+	"parentKind\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x92\x02\n" +
 	"\x04Wait\x12\x12\n" +
 	"\x04wait\x18\x01 \x01(\tR\x04wait\x125\n" +
 	"\bdue_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12+\n" +
 	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\x12?\n" +
 	"\rschedule_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12\x1c\n" +
-	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x12/\n" +
-	"\x13silent_participants\x18\x06 \x03(\tR\x12silentParticipants\"\xbc\x01\n" +
+	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x123\n" +
+	"\x13silent_participants\x18\x06 \x03(\tB\x02\x18\x01R\x12silentParticipants\"\xbc\x01\n" +
 	"\x05Scope\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x122\n" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
@@ -2754,8 +2768,8 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(CompensationCause)(0),                // 38: treaty.v1.CompensationCause
 	(*SagaSuspended)(nil),                 // 39: treaty.v1.SagaSuspended
 	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
-	(*EventKey)(nil),                      // 41: treaty.v1.EventKey
-	(CommandKind)(0),                      // 42: treaty.v1.CommandKind
+	(CommandKind)(0),                      // 41: treaty.v1.CommandKind
+	(*EventKey)(nil),                      // 42: treaty.v1.EventKey
 	(*Decision)(nil),                      // 43: treaty.v1.Decision
 	(*Record)(nil),                        // 44: treaty.v1.Record
 }
@@ -2775,79 +2789,80 @@ var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	36, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
 	4,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
 	5,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
-	40, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	41, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	40, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	38, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	37, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	40, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	42, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
-	1,  // 22: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	36, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	36, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	37, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	40, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	40, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
-	7,  // 30: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	43, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	37, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	40, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	36, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
-	3,  // 35: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
-	3,  // 36: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	43, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	43, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	31, // 39: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	32, // 40: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	33, // 41: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	34, // 42: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	35, // 43: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	40, // 44: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	44, // 45: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	18, // 46: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	40, // 47: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	40, // 48: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	21, // 49: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	2,  // 50: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	20, // 51: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	43, // 52: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	2,  // 53: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	36, // 54: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	37, // 55: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	2,  // 56: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	36, // 57: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	36, // 58: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	8,  // 59: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	9,  // 60: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	10, // 61: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	12, // 62: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	13, // 63: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	15, // 64: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	16, // 65: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	17, // 66: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	22, // 67: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	24, // 68: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	26, // 69: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	28, // 70: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	3,  // 71: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	3,  // 72: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	11, // 73: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	3,  // 74: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	14, // 75: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	3,  // 76: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	3,  // 77: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	19, // 78: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	23, // 79: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	25, // 80: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	27, // 81: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	29, // 82: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	71, // [71:83] is the sub-list for method output_type
-	59, // [59:71] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	41, // 15: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
+	40, // 16: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	42, // 17: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	40, // 18: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	38, // 19: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	37, // 20: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	40, // 21: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	41, // 22: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	1,  // 23: treaty.v1.Step.state:type_name -> treaty.v1.StepState
+	36, // 24: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	36, // 25: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	37, // 26: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	40, // 27: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	40, // 28: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	40, // 29: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	40, // 30: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	7,  // 31: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
+	43, // 32: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	37, // 33: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	40, // 34: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	36, // 35: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	3,  // 36: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
+	3,  // 37: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
+	43, // 38: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	43, // 39: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	31, // 40: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	32, // 41: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	33, // 42: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	34, // 43: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	35, // 44: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	40, // 45: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	44, // 46: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	18, // 47: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	40, // 48: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	40, // 49: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	21, // 50: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	2,  // 51: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	20, // 52: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	43, // 53: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	2,  // 54: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	36, // 55: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	37, // 56: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	2,  // 57: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	36, // 58: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	36, // 59: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	8,  // 60: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	9,  // 61: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	10, // 62: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	12, // 63: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	13, // 64: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	15, // 65: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	16, // 66: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	17, // 67: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	22, // 68: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	24, // 69: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	26, // 70: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	28, // 71: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	3,  // 72: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	3,  // 73: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	11, // 74: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	3,  // 75: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	14, // 76: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	3,  // 77: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	3,  // 78: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	19, // 79: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	23, // 80: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	25, // 81: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	27, // 82: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	29, // 83: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	72, // [72:84] is the sub-list for method output_type
+	60, // [60:72] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
