@@ -23,7 +23,12 @@ type Catalog struct {
 
 // Load reads a set of files, usually protoregistry.GlobalFiles. If a contract breaks a rule, it returns an error that
 // joins all violations; errors.As finds them as [Violation].
-func Load(files *protoregistry.Files) (*Catalog, error) {
+func Load(files *protoregistry.Files) (*Catalog, error) { return load(files, compiled) }
+
+// load is Load. compiled returns a file as its compiler wrote it, or nil if that isn't known.
+func load(
+	files *protoregistry.Files, compiled func(protoreflect.FileDescriptor) protoreflect.FileDescriptor,
+) (*Catalog, error) {
 	var all []protoreflect.FileDescriptor
 	files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		all = append(all, file)

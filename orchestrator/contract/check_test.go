@@ -190,8 +190,25 @@ func TestLinkedFilesAreReadAsCompiled(t *testing.T) {
 		treatyv1.E_Command.TypeDescriptor().Number() {
 		t.Errorf("the options are %v, want (treaty.v1.command) as it is serialized", options)
 	}
-	if contract.Compiled(mustCompile(t, "testdata/valid", "card")) != nil {
+	other := mustCompile(t, "testdata/valid", "other")
+	if contract.Compiled(other) != nil {
 		t.Error("a file that isn't linked is found")
+	}
+	written := protodesc.ToFileDescriptorProto(other)
+	written.Service[0].Method[0].Options = withCommand(kind(3), kind(2)) // of which a program sees the last one
+	files := new(protoregistry.Files)
+	if err := files.RegisterFile(other); err != nil {
+		t.Fatal(err)
+	}
+	_, err := contract.LoadCompiled(files, func(protoreflect.FileDescriptor) protoreflect.FileDescriptor {
+		read, err := protodesc.NewFile(written, protoregistry.GlobalFiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return read
+	})
+	if err == nil || !strings.Contains(err.Error(), "DoOther sets both retriable and pivot") {
+		t.Errorf("loading a linked file with two kinds: %v", err)
 	}
 }
 

@@ -475,16 +475,15 @@ func TestRetriableChild(t *testing.T) {
 	params.Parent.Kind = treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
 	t.Run("fails, and succeeds with other code", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			handles := false
+			fixed := false
 			w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
-				_, err := privacyv1saga.DeleteUserData(ctx, &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
-				if handles {
-					err = nil
+				if !fixed {
+					return nil, errors.New("no such customer")
 				}
+				_, err := privacyv1saga.DeleteUserData(ctx, &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
 				return &benchv1.RunDone{}, err
 			})
 			w.participant.configure("a.A")
-			w.participant.answer("action 1.1.1", refused)
 			if _, err := w.engine.Start(t.Context(), params); err != nil {
 				t.Fatal(err)
 			}
@@ -498,7 +497,7 @@ func TestRetriableChild(t *testing.T) {
 			if err := w.engine.Cancel(t.Context(), "c", &treatyv1.Decision{}); !errors.Is(err, machine.ErrPastPivot) {
 				t.Errorf("cancelling it: %v", err)
 			}
-			handles = true
+			fixed = true
 			w.crash()
 			if err := w.engine.Resume(t.Context(), "c", engine.ResumeParams{Action: machine.Retry}); err != nil {
 				t.Fatal(err)
