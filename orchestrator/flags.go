@@ -22,6 +22,7 @@ type flags struct {
 	listen         string
 	store          string
 	participants   participantFlag
+	broadcasts     broadcastFlag
 	tlsCert        string
 	tlsKey         string
 	tlsClientCA    string
@@ -52,6 +53,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
 	set.Var(&f.participants, "participant",
 		"a participant and its services, `SERVICE[,SERVICE...]=HOST:PORT`; repeat the flag for more participants")
+	set.Var(&f.broadcasts, "broadcast",
+		"who takes part in the broadcasts of a service, `SERVICE=PARTICIPANT[,PARTICIPANT...]`, each by a service of "+
+			"its --participant; a participant of SERVICE itself always does; repeat the flag for more services")
 	set.StringVar(&f.tlsCert, "tls-cert", "",
 		"serve the API over TLS with this certificate, a PEM `FILE`; requires --tls-key")
 	set.StringVar(&f.tlsKey, "tls-key", "", "the key of --tls-cert, a PEM `FILE`")
@@ -111,8 +115,8 @@ func variable(flag string) string {
 	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// fromEnvironment sets the flags that the command line doesn't set. The variable of --participant holds several
-// participants, separated by white space or semicolons.
+// fromEnvironment sets the flags that the command line doesn't set. The variable of a flag that can be repeated holds
+// several values, separated by white space or semicolons.
 func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 	var failure error
 	set.VisitAll(func(flag *pflag.Flag) {
@@ -122,7 +126,7 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 		}
 		values := []string{value}
 		switch flag.Value.(type) {
-		case *participantFlag, *answersFlag, *identityFlag, *limitFlag, *parentFlag:
+		case *participantFlag, *broadcastFlag, *answersFlag, *identityFlag, *limitFlag, *parentFlag:
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -157,6 +161,28 @@ func (f *participantFlag) Set(text string) error {
 				service)
 		}
 		*f = append(*f, participant{service: service, target: strings.TrimSpace(target)})
+	}
+	return nil
+}
+
+// broadcastFlag collects SERVICE=PARTICIPANT[,PARTICIPANT...].
+type broadcastFlag []broadcast
+
+// String returns nothing: help shows no default.
+func (f *broadcastFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *broadcastFlag) Type() string { return "broadcast" }
+
+// Set adds participants of the broadcasts of one service.
+func (f *broadcastFlag) Set(text string) error {
+	service, participants, ok := strings.Cut(text, "=")
+	if !ok || service == "" || participants == "" {
+		return fmt.Errorf("%q names nobody: want SERVICE=PARTICIPANT[,PARTICIPANT...], "+
+			"for example acme.privacy.v1.UserDataService=acme.card.v1.CardService", text)
+	}
+	for name := range strings.SplitSeq(participants, ",") {
+		*f = append(*f, broadcast{service: strings.TrimSpace(service), participant: strings.TrimSpace(name)})
 	}
 	return nil
 }
@@ -258,6 +284,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))
+	}
+	for _, b := range f.broadcasts {
+		options = append(options, WithBroadcast(b.service, b.participant))
 	}
 	for service, answers := range f.answers {
 		options = append(options, WithAnswers(service, answers))

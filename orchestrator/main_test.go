@@ -94,6 +94,12 @@ func TestProgramRefuses(t *testing.T) {
 			want: `"acme/x" isn't a service`},
 		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure,
 			want: `no linked contract has a service "acme.v1.X"`},
+		"broadcast": {args: []string{"--broadcast", "acme.privacy.v1.UserDataService"}, code: ExitUsage,
+			want: "want SERVICE=PARTICIPANT[,PARTICIPANT...]"},
+		"broadcasts in the environment": {
+			env:  map[string]string{"TREATY_BROADCAST": "acme.v1.X=acme.v1.Y;z"},
+			code: ExitUsage, want: `"z" names nobody`,
+		},
 		"identity": {args: []string{"--participant-identity", "acme.identity.v1.IdentityService"}, code: ExitUsage,
 			want: "want SERVICE=IDENTITY"},
 		"identities in the environment": {
@@ -145,7 +151,7 @@ func TestProgramRefuses(t *testing.T) {
 
 func TestHelpSaysWhatInsecureGivesUp(t *testing.T) {
 	code, stdout, _ := runProgram(t, nil, "--help")
-	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca",
+	for _, want := range []string{"--listen", "TREATY_LISTEN", "--broadcast", "--participant-tls-ca",
 		"Gives up confidentiality and authentication", "127.0.0.1:7080", "treaty.db"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("help doesn't say %q:\n%s", want, stdout)

@@ -15,6 +15,7 @@ type Option func(*settings)
 type settings struct {
 	store          string
 	participants   []participant
+	broadcasts     []broadcast
 	tlsCert        string
 	tlsKey         string
 	tlsClientCA    string
@@ -38,6 +39,9 @@ type settings struct {
 // participant says that a target serves a service.
 type participant struct{ service, target string }
 
+// broadcast says that a participant takes part in the broadcasts of a service.
+type broadcast struct{ service, participant string }
+
 // DefaultStore is the default of WithStore.
 const DefaultStore = "treaty.db"
 
@@ -50,6 +54,19 @@ func WithStore(url string) Option { return func(s *settings) { s.store = url } }
 // same.
 func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
+}
+
+// WithBroadcast names participants that take part in the broadcasts of a service, e.g. those of
+// "acme.privacy.v1.UserDataService": each by a service that [WithParticipant] configures it for, which no linked
+// contract needs to have. It can be used several times. A participant that is configured for the service itself takes
+// part anyway, and no other does. If nobody takes part, a saga that sends a broadcast of the service waits until an
+// orchestrator is started with participants.
+func WithBroadcast(service string, participants ...string) Option {
+	return func(s *settings) {
+		for _, name := range participants {
+			s.broadcasts = append(s.broadcasts, broadcast{service, name})
+		}
+	}
 }
 
 // WithName sets the orchestrator's name. Orchestrators that call the same participants need different names: the name

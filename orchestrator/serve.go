@@ -70,8 +70,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{
-		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Discovery: broadcasts(o.catalog),
-		Self: r.self(), Memory: memory,
+		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Self: r.self(),
+		Memory: memory,
 	})
 	if err != nil {
 		return err

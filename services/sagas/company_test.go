@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
@@ -337,10 +336,10 @@ func (c *company) open(t *testing.T, joining ...served) (participants []orchestr
 	for _, one := range append(c.services(), joining...) {
 		server := grpc.NewServer(grpc.UnaryInterceptor(c.note))
 		one.register(server)
-		reflection.Register(server)
 		participants = append(participants, orchestrator.WithParticipant(one.name, testkit.Serve(t, server)))
 	}
-	return participants
+	return append(participants, orchestrator.WithBroadcast(privacyv1.UserDataService_ServiceDesc.ServiceName,
+		cardv1.CardService_ServiceDesc.ServiceName, notificationv1.NotificationService_ServiceDesc.ServiceName))
 }
 
 // orchestrate starts an orchestrator and returns a connection to it when it is ready. It runs until the test stops it

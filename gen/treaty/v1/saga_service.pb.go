@@ -322,7 +322,10 @@ type Saga struct {
 	Round int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
 	// Why the orchestrator drives no saga, so that this one stands still. Absent: it drives sagas, or this one has ended.
 	// Not set in lists.
-	NotDriven     *NotDriven `protobuf:"bytes,22,opt,name=not_driven,json=notDriven,proto3" json:"not_driven,omitempty"`
+	NotDriven *NotDriven `protobuf:"bytes,22,opt,name=not_driven,json=notDriven,proto3" json:"not_driven,omitempty"`
+	// The kind of the command that this saga is to its parent. A saga that is a retriable command can't be cancelled. Not
+	// set if the saga has no parent, and in lists.
+	ParentKind    CommandKind `protobuf:"varint,24,opt,name=parent_kind,json=parentKind,proto3,enum=treaty.v1.CommandKind" json:"parent_kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +514,13 @@ func (x *Saga) GetNotDriven() *NotDriven {
 	return nil
 }
 
+func (x *Saga) GetParentKind() CommandKind {
+	if x != nil {
+		return x.ParentKind
+	}
+	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
 // NotDriven says why an orchestrator drives no saga. Until an operator has acted, sagas that haven't ended stand still,
 // and nothing of them is given up or compensated.
 type NotDriven struct {
@@ -576,7 +586,7 @@ func (x *NotDriven) GetAdvice() string {
 	return ""
 }
 
-// Wait is something that a saga's code waits for: a time, events, or participants that a broadcast needs.
+// Wait is something that a saga's code waits for: a time, events, or participants for a broadcast.
 type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The path of the wait in its saga, in the form of a step's path.
@@ -587,11 +597,12 @@ type Wait struct {
 	Events []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	// When the wait started. Absent for a broadcast.
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	// The method of a broadcast that isn't sent yet, because some participant has never reported what it serves.
-	// Otherwise empty.
+	// The method of a broadcast that isn't sent yet, because the orchestrator's configuration names no participant that
+	// takes part in it. Otherwise empty.
 	Broadcast string `protobuf:"bytes,5,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
-	// The participants that have never reported what they serve, by their names in the orchestrator's configuration,
-	// sorted.
+	// Always empty. Orchestrators of earlier versions listed participants that hadn't reported what they serve.
+	//
+	// Deprecated: Marked as deprecated in treaty/v1/saga_service.proto.
 	SilentParticipants []string `protobuf:"bytes,6,rep,name=silent_participants,json=silentParticipants,proto3" json:"silent_participants,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -662,6 +673,7 @@ func (x *Wait) GetBroadcast() string {
 	return ""
 }
 
+// Deprecated: Marked as deprecated in treaty/v1/saga_service.proto.
 func (x *Wait) GetSilentParticipants() []string {
 	if x != nil {
 		return x.SilentParticipants
@@ -2670,7 +2682,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\x87\b\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xc0\b\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2703,21 +2715,23 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"parentStep\x12\x14\n" +
 	"\x05round\x18\x15 \x01(\x05R\x05round\x123\n" +
 	"\n" +
-	"not_driven\x18\x16 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\x1a9\n" +
+	"not_driven\x18\x16 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\x127\n" +
+	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
+	"parentKind\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
 	"\tNotDriven\x12.\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x16.treaty.v1.ErrorReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06advice\x18\x03 \x01(\tR\x06advice\"\x8e\x02\n" +
+	"\x06advice\x18\x03 \x01(\tR\x06advice\"\x92\x02\n" +
 	"\x04Wait\x12\x12\n" +
 	"\x04wait\x18\x01 \x01(\tR\x04wait\x125\n" +
 	"\bdue_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12+\n" +
 	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\x12?\n" +
 	"\rschedule_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12\x1c\n" +
-	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x12/\n" +
-	"\x13silent_participants\x18\x06 \x03(\tR\x12silentParticipants\"\xbc\x01\n" +
+	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x123\n" +
+	"\x13silent_participants\x18\x06 \x03(\tB\x02\x18\x01R\x12silentParticipants\"\xbc\x01\n" +
 	"\x05Scope\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x122\n" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
@@ -2954,9 +2968,9 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(CompensationCause)(0),                // 40: treaty.v1.CompensationCause
 	(*SagaSuspended)(nil),                 // 41: treaty.v1.SagaSuspended
 	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
-	(ErrorReason)(0),                      // 43: treaty.v1.ErrorReason
-	(*EventKey)(nil),                      // 44: treaty.v1.EventKey
-	(CommandKind)(0),                      // 45: treaty.v1.CommandKind
+	(CommandKind)(0),                      // 43: treaty.v1.CommandKind
+	(ErrorReason)(0),                      // 44: treaty.v1.ErrorReason
+	(*EventKey)(nil),                      // 45: treaty.v1.EventKey
 	(*Decision)(nil),                      // 46: treaty.v1.Decision
 	(*Record)(nil),                        // 47: treaty.v1.Record
 }
@@ -2977,82 +2991,83 @@ var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	6,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
 	7,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
 	5,  // 15: treaty.v1.Saga.not_driven:type_name -> treaty.v1.NotDriven
-	43, // 16: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
-	42, // 17: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	44, // 18: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	42, // 19: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 20: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	39, // 21: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	42, // 22: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	45, // 23: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
-	1,  // 24: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	38, // 25: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	38, // 26: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	39, // 27: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	42, // 28: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	42, // 29: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	42, // 30: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	42, // 31: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
-	9,  // 32: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	46, // 33: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	39, // 34: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	42, // 35: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	38, // 36: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
-	4,  // 37: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
-	5,  // 38: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
-	4,  // 39: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	46, // 40: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	46, // 41: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	33, // 42: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	34, // 43: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	35, // 44: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	36, // 45: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	37, // 46: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	42, // 47: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	47, // 48: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	20, // 49: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	42, // 50: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	42, // 51: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	23, // 52: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	2,  // 53: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
-	3,  // 54: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	22, // 55: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	46, // 56: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	3,  // 57: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 58: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	39, // 59: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	3,  // 60: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 61: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	38, // 62: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	10, // 63: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	11, // 64: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	12, // 65: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	14, // 66: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	15, // 67: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	17, // 68: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	18, // 69: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	19, // 70: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	24, // 71: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	26, // 72: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	28, // 73: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	30, // 74: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	4,  // 75: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	4,  // 76: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	13, // 77: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	4,  // 78: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	16, // 79: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	4,  // 80: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	4,  // 81: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 82: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	25, // 83: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	27, // 84: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	29, // 85: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	31, // 86: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	75, // [75:87] is the sub-list for method output_type
-	63, // [63:75] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	43, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
+	44, // 17: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
+	42, // 18: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	45, // 19: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	42, // 20: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	40, // 21: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	39, // 22: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	42, // 23: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	43, // 24: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	1,  // 25: treaty.v1.Step.state:type_name -> treaty.v1.StepState
+	38, // 26: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	38, // 27: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	39, // 28: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	42, // 29: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	42, // 30: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	42, // 31: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	42, // 32: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	9,  // 33: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
+	46, // 34: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	39, // 35: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	42, // 36: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	38, // 37: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	4,  // 38: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
+	5,  // 39: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
+	4,  // 40: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
+	46, // 41: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	46, // 42: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	33, // 43: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	34, // 44: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	35, // 45: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	36, // 46: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	37, // 47: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	42, // 48: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	47, // 49: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	20, // 50: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	42, // 51: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	42, // 52: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	23, // 53: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	2,  // 54: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
+	3,  // 55: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	22, // 56: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	46, // 57: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	3,  // 58: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	38, // 59: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	39, // 60: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	3,  // 61: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	38, // 62: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	38, // 63: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	10, // 64: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	11, // 65: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	12, // 66: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	14, // 67: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	15, // 68: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	17, // 69: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	18, // 70: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	19, // 71: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	24, // 72: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	26, // 73: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	28, // 74: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	30, // 75: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	4,  // 76: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	4,  // 77: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	13, // 78: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	4,  // 79: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	16, // 80: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	4,  // 81: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	4,  // 82: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 83: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	25, // 84: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	27, // 85: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	29, // 86: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	31, // 87: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	76, // [76:88] is the sub-list for method output_type
+	64, // [64:76] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,7 +30,7 @@ const (
 
 // Config configures a Dispatcher.
 type Config struct {
-	// Participants are the participants to call. No service may be listed twice.
+	// Participants are the participants to call. No service may be listed twice, except in their Broadcasts.
 	Participants []Participant
 
 	// Telemetry records spans and metrics. Nil records none.
@@ -38,10 +39,6 @@ type Config struct {
 	// Logger logs participants that go down and come back, and commands that no participant serves. Default
 	// slog.Default().
 	Logger *slog.Logger
-
-	// Discovery asks participants which services they serve, for [Dispatcher.Discover]. Set it if a contract has a
-	// broadcast.
-	Discovery bool
 
 	// Self is what participants are told about this orchestrator. Nil: they are told nothing, and are taken for plain
 	// unless the memory or the configuration says otherwise.
@@ -77,6 +74,10 @@ type Dispatcher struct {
 	// services maps the full name of a service to the participant that serves it. It never changes.
 	services map[string]*participant
 
+	// broadcasts maps the full name of a service to the names of the participants that take part in its broadcasts,
+	// sorted. It never changes.
+	broadcasts map[string][]string
+
 	participants []*participant
 
 	// routes caches the methods that were called. It is replaced when one is added, so that reading takes no lock.
@@ -88,14 +89,10 @@ type Dispatcher struct {
 	greeting context.Context
 	stop     context.CancelFunc
 	greeters sync.WaitGroup
-
-	// discovery is nil unless it was configured.
-	discovery *discovery
 }
 
-// New returns a dispatcher for the configured participants. It connects to a participant when that is first called,
-// or, with Config.Discovery, at once in the background. The error says which participant is configured wrongly, and
-// how to correct it.
+// New returns a dispatcher for the configured participants. It connects to a participant when that is first called. The
+// error says which participant is configured wrongly, and how to correct it.
 func New(config Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		telemetry:       config.Telemetry,
@@ -103,6 +100,7 @@ func New(config Config) (*Dispatcher, error) {
 		rand:            config.Rand,
 		maxMessageBytes: config.MaxMessageBytes,
 		services:        make(map[string]*participant),
+		broadcasts:      make(map[string][]string),
 	}
 	if d.logger == nil {
 		d.logger = slog.Default()
@@ -135,8 +133,8 @@ func New(config Config) (*Dispatcher, error) {
 			d.greeters.Go(func() { p.run(d.greeting) })
 		}
 	}
-	if config.Discovery {
-		d.discovery = newDiscovery(d.participants, d.logger, d.rand)
+	for _, names := range d.broadcasts {
+		slices.Sort(names)
 	}
 	return d, nil
 }
@@ -146,11 +144,13 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		return fmt.Errorf("dispatch: participant %q has no services: "+
 			"list their full names, such as acme.customer.v1.CustomerService", p.Target)
 	}
-	for _, service := range p.Services {
+	for _, service := range slices.Concat(p.Services, p.Broadcasts) {
 		if service == "" || strings.Contains(service, "/") {
 			return fmt.Errorf("dispatch: participant %q: %q isn't a service name: "+
 				"write the full name, such as acme.customer.v1.CustomerService", p.Target, service)
 		}
+	}
+	for _, service := range p.Services {
 		if other, ok := d.services[service]; ok {
 			return fmt.Errorf("dispatch: service %s has two participants, %q and %q: configure one",
 				service, other.target, p.Target)
@@ -179,6 +179,9 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	d.participants = append(d.participants, added)
 	for _, service := range p.Services {
 		d.services[service] = added
+	}
+	for _, service := range p.Broadcasts {
+		d.broadcasts[service] = append(d.broadcasts[service], added.name)
 	}
 	return nil
 }
@@ -226,9 +229,6 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	if n := d.calls.Wait(ctx); n > 0 {
 		errs = append(errs,
 			fmt.Errorf("dispatch: closing: %d calls to participants were cancelled: %w", n, context.Cause(ctx)))
-	}
-	if d.discovery != nil {
-		d.discovery.close()
 	}
 	d.stop()
 	d.greeters.Wait()

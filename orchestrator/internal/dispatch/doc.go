@@ -13,10 +13,10 @@
 // back, so that an outage uses up no retries. When the participant is back, the breaker lets the waiting commands go
 // in growing numbers.
 //
-// # Discovery
+// # Broadcasts
 //
-// A broadcast goes to every participant that serves its service. [Dispatcher.Discover] finds them with gRPC server
-// reflection.
+// A broadcast goes to every participant that is configured to take part in those of its service.
+// [Dispatcher.TakingPart] names them.
 //
 // # What it never does
 //

@@ -28,6 +28,10 @@ type Participant struct {
 	// The first is also the participant's name, which a saga records when it sends a broadcast to the participant.
 	Services []string
 
+	// Broadcasts are the full names of the services in whose broadcasts it takes part. Several participants may take
+	// part in the same ones.
+	Broadcasts []string
+
 	// Target is its address: "host:port", or any other gRPC target.
 	Target string
 

@@ -19,7 +19,7 @@ const (
 // awaitRecovery brings an open breaker back to closed. It waits for the given time before the first probe, and longer
 // before each further one.
 func (b *breaker) awaitRecovery(delay time.Duration) {
-	for sleepJittered(b.ctx, delay, b.rand) && awaitReady(b.ctx, b.connection, nil) && !b.probe() {
+	for sleepJittered(b.ctx, delay, b.rand) && awaitReady(b.ctx, b.connection) && !b.probe() {
 		delay = min(max(2*delay, initialProbeDelay), maxProbeDelay)
 	}
 }

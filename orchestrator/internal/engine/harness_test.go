@@ -51,7 +51,6 @@ type participant struct {
 
 	digests map[string]string // by command
 
-	unknown bool // which participants serve what
 	servers []string
 }
 
@@ -168,34 +167,17 @@ func (p *participant) FirstWaitsSince(string) (time.Time, bool) {
 	return p.waitsSince, !p.waitsSince.IsZero()
 }
 
-func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
+func (p *participant) TakingPart(string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.unknown {
-		return engine.Discovered{Participants: p.servers, Known: true}, func() {}
-	}
-	p.wakeNext++
-	n := p.wakeNext
-	p.wakes[n] = wake
-	return engine.Discovered{Unanswered: []string{"b.B", "c.C"}}, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.wakes, n)
-	}
+	return p.servers
 }
 
-// discoverLater leaves unknown which participant serves what, until discovered is called.
-func (p *participant) discoverLater() {
+// configure sets the participants that take part in broadcasts.
+func (p *participant) configure(servers ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unknown = true
-}
-
-func (p *participant) discovered(servers ...string) {
-	p.mu.Lock()
-	p.unknown, p.servers = false, servers
-	p.mu.Unlock()
-	p.up()
+	p.servers = servers
 }
 
 func (p *participant) down() {

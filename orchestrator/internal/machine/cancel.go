@@ -45,13 +45,18 @@ func (m *Machine) compensateForParent(decision *treatyv1.Decision) error {
 	if err := m.checkReversible(); err != nil {
 		return err
 	}
+	m.compensateNow(decision)
+	return nil
+}
+
+// compensateNow decides to compensate a child saga for its parent. The decision is that of compensateForParent.
+func (m *Machine) compensateNow(decision *treatyv1.Decision) {
 	m.startCompensation(&treatyv1.CompensationDecided{
 		Cause:    treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
 		Failure:  &treatyv1.Failure{Code: int32(codes.Aborted), Message: "the parent saga compensates this saga"},
 		Decision: decision,
 	})
 	m.effects = m.PendingEffects()
-	return nil
 }
 
 // checkReversible returns an error if the saga can no longer compensate, or if that depends on the outcome of a pivot.
@@ -61,6 +66,9 @@ func (m *Machine) checkReversible() error {
 	}
 	if step := m.saga.pointOfNoReturn(); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
+	}
+	if m.saga.mustSucceed() {
+		return fmt.Errorf("%w: its parent has sent it as a retriable command, so it must succeed", ErrPastPivot)
 	}
 	if step := m.withdrawPivots(m.saga.Steps); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, step.Path(), step.Scheduled.GetMethod())

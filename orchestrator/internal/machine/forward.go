@@ -255,6 +255,16 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 		})
 		return
 	}
+	if m.saga.mustSucceed() {
+		m.suspend(&treatyv1.SagaSuspended{
+			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
+			Message: fmt.Sprintf("the saga's code returned an error, but its parent has sent the saga as a retriable "+
+				"command, so it must succeed and can't compensate: %s; fix the code so that it continues, and resume",
+				failure.GetMessage()),
+			Failure: failure,
+		})
+		return
+	}
 	if m.saga.parentMayHaveReply() {
 		m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD,
 			"it fails now, but its parent at another orchestrator may have received its reply: "+failure.GetMessage())

@@ -252,7 +252,7 @@ type Effect struct {
 	Abandon bool
 }
 
-// Discover asks for the participants that serve a broadcast. Apply a [Discovered] with the answer.
+// Discover asks for the participants that take part in a broadcast. Apply a [Discovered] with the answer.
 type Discover struct {
 	// Path is the broadcast's path.
 	Path string

@@ -207,7 +207,7 @@ func (m *Machine) start(in Start) {
 		m.config.Code = nil
 		m.recordStarted(in)
 		m.config.Code = code
-		_ = m.compensateForParent(in.Decision) // can't fail: there are no steps
+		m.compensateNow(in.Decision)
 		return
 	}
 	m.recordStarted(in)
@@ -265,7 +265,7 @@ func (m *Machine) Due() time.Time {
 func (m *Machine) deadline() time.Time {
 	deadline := m.saga.deadline()
 	if deadline.IsZero() || m.saga.overruled(deadline) || m.saga.CatchingUp() || m.saga.Final() ||
-		m.saga.CompensationDecided != nil || m.saga.pointOfNoReturn() != nil || m.saga.compensatingUnknown() {
+		m.saga.CompensationDecided != nil || m.saga.irreversible() || m.saga.compensatingUnknown() {
 		return time.Time{}
 	}
 	return deadline
@@ -390,7 +390,7 @@ func (m *Machine) suspend(suspended *treatyv1.SagaSuspended) {
 
 // orCancel completes the advice in a suspension with the alternative to cancel, if the saga can be cancelled.
 func (m *Machine) orCancel() string {
-	if m.saga.pointOfNoReturn() != nil || m.checkCaughtUp() != nil {
+	if m.saga.irreversible() || m.checkCaughtUp() != nil {
 		return ""
 	}
 	return ", or cancel the saga, which needs no code"

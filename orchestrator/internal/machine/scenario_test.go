@@ -192,12 +192,20 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
 			"pivot":         treatyv1.CommandKind_COMMAND_KIND_PIVOT,
 			"retriable":     treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
+			"query":         treatyv1.CommandKind_COMMAND_KIND_QUERY,
 		}
-		parent := &treatyv1.Parent{CommandId: wire.StepName("p", "1"), Kind: kinds[arg]}
-		return machine.Start{
-			Started:     &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: parent},
-			Compensated: len(d.CmdArgs) > 1,
+		started := &treatyv1.SagaStarted{
+			Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: wire.StepName("p", "1"), Kind: kinds[arg]},
 		}
+		undone := len(d.CmdArgs) > 1 && d.CmdArgs[1].Key == "undone"
+		if len(d.CmdArgs) > 1 && !undone {
+			duration, err := time.ParseDuration(d.CmdArgs[1].Key)
+			if err != nil {
+				d.Fatalf(s.t, "start-child: %v", err)
+			}
+			started.Deadline = timestamp(s.now.Add(duration))
+		}
+		return machine.Start{Started: started, Compensated: undone}
 	case "compensate":
 		return machine.CompensateForParent{}
 	case "event":

@@ -107,6 +107,9 @@ func restoredOptions(saga *treatyv1.Saga) []option {
 
 // withCancel adds the option to cancel, unless the pivot may have run or there is a retriable command.
 func withCancel(saga *treatyv1.Saga, first option) []option {
+	if saga.GetParentKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
+		return []option{first}
+	}
 	for _, step := range saga.GetSteps() {
 		isPivot := step.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT
 		if isPivot && step.GetState() != treatyv1.StepState_STEP_STATE_REFUSED ||
