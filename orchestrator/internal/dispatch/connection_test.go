@@ -108,54 +108,56 @@ func TestHalfOpenConnection(t *testing.T) {
 // Calls in flight stay on a connection that is replaced, until they end.
 func TestReplacedConnectionKeepsItsCalls(t *testing.T) {
 	expectNoLeak(t)
-	var handled atomic.Int32
 	var connection atomic.Value
 	arrived, release := make(chan struct{}), make(chan struct{})
 	s := newServer(func(ctx context.Context, request []byte) ([]byte, error) {
 		connection.Store(peerOf(ctx))
-		switch handled.Add(1) {
-		case 1:
+		switch string(request) {
+		case "long":
 			close(arrived)
 			<-release
-		case 2:
-			<-release // it isn't answered in time
+		case "hang":
+			<-release
 		}
 		return request, nil
 	})
-	healthgrpc.RegisterHealthServer(s, hangingHealth{})
+	healthgrpc.RegisterHealthServer(s, hangingHealth{until: release})
 	port := freePort(t)
 	serveAt(t, s, firstHost, port)
 	d := dispatcher(t, net.JoinHostPort(firstHost, strconv.Itoa(port)), quick)
 
-	long := make(chan engine.Answer, 1)
-	go func() { long <- d.Attempt(t.Context(), attempt()) }()
+	long, hang := attempt(), impatient(50*time.Millisecond)
+	long.Request, hang.Request = []byte("long"), []byte("hang")
+	long.Call.Timeout = time.Minute
+	answers := make(chan engine.Answer, 1)
+	go func() { answers <- d.Attempt(t.Context(), long) }()
 	<-arrived
 	before := connection.Load()
-	d.Attempt(t.Context(), impatient(50*time.Millisecond))
 	for n := 0; connection.Load() == before; n++ {
-		if n == manyAttempts {
+		if n == 100 {
 			t.Fatal("the connection isn't replaced")
 		}
-		if answer := d.Attempt(t.Context(), impatient(time.Second)); answer.Outcome != outcomeDone {
+		d.Attempt(t.Context(), hang)
+		if answer := d.Attempt(t.Context(), attempt()); answer.Outcome != outcomeDone {
 			t.Fatalf("got %v", answer)
 		}
 	}
 	close(release)
-	if answer := <-long; answer.Outcome != outcomeDone || answer.Repeated {
+	if answer := <-answers; answer.Outcome != outcomeDone || answer.Repeated {
 		t.Errorf("the call on the old connection: got %v", answer)
 	}
 }
 
-// hangingHealth is a health service that answers nothing.
+// hangingHealth is a health service that answers nothing until a channel is closed.
 type hangingHealth struct {
 	healthgrpc.UnimplementedHealthServer
+
+	until <-chan struct{}
 }
 
-func (hangingHealth) Check(
-	ctx context.Context, _ *healthgrpc.HealthCheckRequest,
-) (*healthgrpc.HealthCheckResponse, error) {
-	<-ctx.Done()
-	return nil, status.FromContextError(ctx.Err()).Err()
+func (h hangingHealth) Check(context.Context, *healthgrpc.HealthCheckRequest) (*healthgrpc.HealthCheckResponse, error) {
+	<-h.until
+	return nil, status.Error(codes.Unavailable, "too late")
 }
 
 func (hangingHealth) Watch(_ *healthgrpc.HealthCheckRequest, stream healthgrpc.Health_WatchServer) error {
@@ -398,6 +400,35 @@ func TestOneOfTwoAddressesIsSilent(t *testing.T) {
 	if len(silent.Calls()) == 0 {
 		t.Error("no command went to the other address")
 	}
+}
+
+// An address that hasn't answered, also on its next connections, is called again when it does.
+func TestSilentAddressComesBack(t *testing.T) {
+	expectNoLeak(t)
+	up := serve(t, anyPort, echo).addr
+	port := freePort(t)
+	at := func(host string) hostile.Options {
+		return hostile.Options{Address: net.JoinHostPort(host, strconv.Itoa(port))}
+	}
+	middle(t, up, at(firstHost), nil)
+	silent := middle(t, up, at(secondHost), func(call *hostile.Call) hostile.Plan {
+		if call.Connection < 4 {
+			return hostile.Give(hostile.HalfOpen(), hostile.BeforeRequest)
+		}
+		return hostile.Pass()
+	})
+	names := startNameServer(t, firstHost, secondHost)
+	d := dispatcher(t, names.target(port), named, func(c *Config) {
+		c.pace.probe, c.pace.replace = 50*time.Millisecond, 200*time.Millisecond
+	})
+	for range 10 * manyAttempts {
+		d.Attempt(t.Context(), impatient(100*time.Millisecond))
+		calls := silent.Calls()
+		if n := len(calls); n > 0 && calls[n-1].Call.Connection >= 4 {
+			return
+		}
+	}
+	t.Fatalf("the address isn't called any more; it got %d commands", len(silent.Calls()))
 }
 
 // A name moves to another address. That is noticed about a second after the connection broke, and not after half a

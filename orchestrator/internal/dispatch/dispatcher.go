@@ -197,8 +197,8 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 
 // Admit implements engine.Dispatcher. A command waits while the breaker of its participant is open, while the
 // participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. Commands of
-// a method that doesn't answer, while others do, don't wait, so that their clocks go on: Attempt sends one at a time. No
-// command that waits is admitted after Close.
+// a method that doesn't answer, while others do, don't wait, so that their clocks go on: Attempt sends one at a time.
+// No command that waits is admitted after Close.
 func (d *Dispatcher) Admit(
 	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
 ) (*admission.Slot, *admission.Wait) {

@@ -80,7 +80,7 @@ func (c *subConn) callEnded(info balancer.DoneInfo) {
 	}
 }
 
-// probe replaces the connection if it doesn't answer. Any answer will do, also that health checking isn't served.
+// probe replaces the connection if it doesn't answer. It ends when the connection answers or is gone.
 func (c *subConn) probe() {
 	defer c.probing.Store(false)
 	c.mu.Lock()
@@ -89,20 +89,34 @@ func (c *subConn) probe() {
 	if ctx == nil {
 		return
 	}
-	asked, cancel := context.WithTimeout(ctx, c.policy.pace().probe)
+	pace := c.policy.pace()
+	for {
+		answers := c.answers(ctx, pace.probe)
+		if ctx.Err() != nil {
+			return
+		}
+		c.silent.Store(!answers)
+		if answers {
+			return
+		}
+		c.policy.replace()
+		if !sleep(ctx, pace.replace) {
+			return
+		}
+	}
+}
+
+// answers returns whether anything comes back within a time. Any answer will do, also that health checking isn't
+// served.
+func (c *subConn) answers(ctx context.Context, within time.Duration) bool {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	_ = c.withConn(func(conn grpc.ClientConnInterface) error {
-		_, err := healthgrpc.NewHealthClient(conn).Check(asked, new(healthgrpc.HealthCheckRequest))
+		_, err := healthgrpc.NewHealthClient(conn).Check(ctx, new(healthgrpc.HealthCheckRequest))
 		return err
 	})
-	if ctx.Err() != nil {
-		return // the connection is gone, and gRPC opens another one
-	}
-	silent := asked.Err() != nil
-	c.silent.Store(silent)
-	if silent {
-		c.policy.replace()
-	}
+	return time.Since(start) < within // ctx may end a little later
 }
 
 // watch watches the health of the address until ctx ends.
