@@ -26,6 +26,7 @@ var _ engine.Dispatcher = (*Dispatcher)(nil)
 const (
 	defaultMaxMessageBytes = 4 << 20
 	defaultBreakAfter      = 5
+	defaultSilentAfter     = 5 * time.Second
 )
 
 // Config configures a Dispatcher.
@@ -50,9 +51,14 @@ type Config struct {
 	// MaxMessageBytes limits the size of a request and of a reply. Default 4 MiB.
 	MaxMessageBytes int
 
-	// BreakAfter is how many calls in a row must end with UNAVAILABLE before the participant's breaker opens. It
-	// opens at once when there is no connection. Default 5.
+	// BreakAfter is how many calls in a row must end with UNAVAILABLE before the participant's breaker opens. Calls
+	// that were cut off together count once. It opens at once when there is no connection. Default 5.
 	BreakAfter int
+
+	// SilentAfter is for how long a participant must not have answered any of several calls, although there is a
+	// connection, before its breaker opens. When it answers other methods, the calls of the method are limited instead.
+	// Default 5 s.
+	SilentAfter time.Duration
 
 	// Rand returns random numbers in [0, 1) for jitter, for tests. It must be safe for concurrent use. Default
 	// math/rand/v2.
@@ -60,6 +66,8 @@ type Config struct {
 
 	// DialOptions are added to those of every connection, for tests.
 	DialOptions []grpc.DialOption
+
+	pace pace
 }
 
 // Dispatcher calls participants. All methods may be called concurrently.
@@ -114,6 +122,9 @@ func New(config Config) (*Dispatcher, error) {
 	if config.BreakAfter <= 0 {
 		config.BreakAfter = defaultBreakAfter
 	}
+	if config.SilentAfter <= 0 {
+		config.SilentAfter = defaultSilentAfter
+	}
 	d.routes.Store(&map[string]route{})
 	d.calls = inflight.New()
 	d.greeting, d.stop = context.WithCancel(context.Background())
@@ -156,13 +167,14 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 				service, other.target, p.Target)
 		}
 	}
-	conn, err := dial(p, d.maxMessageBytes, config.DialOptions)
+	l := &link{pace: config.pace.defaults(), logger: d.logger, target: p.Target}
+	conn, err := dial(p, l, d.maxMessageBytes, config.DialOptions)
 	if err != nil {
 		return err
 	}
 	added := &participant{
 		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
-		conn: conn,
+		conn: conn, silentAfter: config.SilentAfter,
 	}
 	added.admission = admission.New(admission.Params{
 		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,
@@ -187,8 +199,9 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 }
 
 // Admit implements engine.Dispatcher. A command waits while the breaker of its participant is open, while the
-// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. No command
-// that waits is admitted after Close.
+// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. Commands of
+// a method that doesn't answer, while others do, don't wait, so that their clocks go on: Attempt sends one at a time.
+// No command that waits is admitted after Close.
 func (d *Dispatcher) Admit(
 	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
 ) (*admission.Slot, *admission.Wait) {
@@ -196,7 +209,12 @@ func (d *Dispatcher) Admit(
 	if !ok {
 		return nil, nil // Attempt says that no participant is configured
 	}
-	return r.participant.admission.Admit(r.participant.method(call), claim, granted)
+	p := r.participant
+	m := p.method(call)
+	if m.limited.Load() && p.greeting.open.Load() && p.breaker.current().is(closed) {
+		return nil, nil // Attempt sends one at a time, and the others' clocks go on
+	}
+	return p.admission.Admit(m.limits, claim, granted)
 }
 
 // loads returns what the participants have to do.

@@ -18,7 +18,6 @@ import (
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
 // describer is a participant that describes itself as a test says.
@@ -110,19 +109,7 @@ func (s *describer) CloseCommand(
 // serveDescriber starts a participant that describes itself and handles commands.
 func serveDescriber(t *testing.T, service *describer, h handler) string {
 	t.Helper()
-	s := grpc.NewServer(
-		grpc.ForceServerCodecV2(rawcodec.New()),
-		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-			var request rawcodec.Message
-			if err := stream.RecvMsg(&request); err != nil {
-				return err
-			}
-			reply, err := h(stream.Context(), request)
-			if err != nil {
-				return err
-			}
-			return stream.SendMsg(rawcodec.Message(reply))
-		}))
+	s := newServer(h)
 	treatyv1.RegisterParticipantServiceServer(s, service)
 	return testkit.ServeOn(t, s, anyPort)
 }
