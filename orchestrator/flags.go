@@ -32,6 +32,7 @@ type flags struct {
 	retention      time.Duration
 	eventRetention time.Duration
 	eventIDs       time.Duration
+	turnLimit      time.Duration
 	name           string
 	answers        answersFlag
 	identities     identityFlag
@@ -79,6 +80,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 	f.eventIDs = DefaultEventIDRetention
 	set.Var((*retentionFlag)(&f.eventIDs), "event-id-retention",
 		"this `TIME` after an event was deleted, forget that it was published")
+	set.DurationVar(&f.turnLimit, "turn-limit", DefaultTurnLimit,
+		"suspend a saga whose code runs for this `TIME` without sending a command, waiting or returning")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -216,7 +219,7 @@ func (f *retentionFlag) Set(text string) error {
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
-		WithEventIDRetention(f.eventIDs),
+		WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {

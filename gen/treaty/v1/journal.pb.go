@@ -184,6 +184,8 @@ const (
 	SuspensionReason_SUSPENSION_REASON_PURGED SuspensionReason = 12
 	// The saga was restored from a backup, and what it would do doesn't fit what its participants know.
 	SuspensionReason_SUSPENSION_REASON_RESTORED SuspensionReason = 13
+	// The saga's code blocked: it ran for too long without sending a command, waiting or returning.
+	SuspensionReason_SUSPENSION_REASON_STUCK SuspensionReason = 14
 )
 
 // Enum value maps for SuspensionReason.
@@ -203,6 +205,7 @@ var (
 		11: "SUSPENSION_REASON_OTHER_REQUEST",
 		12: "SUSPENSION_REASON_PURGED",
 		13: "SUSPENSION_REASON_RESTORED",
+		14: "SUSPENSION_REASON_STUCK",
 	}
 	SuspensionReason_value = map[string]int32{
 		"SUSPENSION_REASON_UNSPECIFIED":            0,
@@ -219,6 +222,7 @@ var (
 		"SUSPENSION_REASON_OTHER_REQUEST":          11,
 		"SUSPENSION_REASON_PURGED":                 12,
 		"SUSPENSION_REASON_RESTORED":               13,
+		"SUSPENSION_REASON_STUCK":                  14,
 	}
 )
 
@@ -3222,7 +3226,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x1cCOMPENSATION_CAUSE_CANCELLED\x10\x02\x12\x1f\n" +
 	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03\x12\x1d\n" +
 	"\x19COMPENSATION_CAUSE_PARENT\x10\x04\x12\x1f\n" +
-	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\x87\x04\n" +
+	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\xa4\x04\n" +
 	"\x10SuspensionReason\x12!\n" +
 	"\x1dSUSPENSION_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_PANIC\x10\x01\x12\x1e\n" +
@@ -3238,7 +3242,8 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x12#\n" +
 	"\x1fSUSPENSION_REASON_OTHER_REQUEST\x10\v\x12\x1c\n" +
 	"\x18SUSPENSION_REASON_PURGED\x10\f\x12\x1e\n" +
-	"\x1aSUSPENSION_REASON_RESTORED\x10\rB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x1aSUSPENSION_REASON_RESTORED\x10\r\x12\x1b\n" +
+	"\x17SUSPENSION_REASON_STUCK\x10\x0eB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_journal_proto_rawDescOnce sync.Once

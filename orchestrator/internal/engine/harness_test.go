@@ -257,6 +257,8 @@ type fixture struct {
 	participants   engine.Participants
 	retention      map[string]time.Duration
 	eventRetention time.Duration
+	turnLimit      time.Duration
+	observer       engine.Observer // default: none
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -277,14 +279,17 @@ func newFixture(t *testing.T) *fixture {
 func (w *fixture) open() {
 	w.t.Helper()
 	// Every command goes to the fake participant, but a child saga that a test starts completes its parent.
+	if w.observer == nil {
+		w.observer = engine.NoObserver{}
+	}
 	children := childsaga.New(childsaga.Params{
-		Participants: w.participant, Observer: engine.NoObserver{}, Catalog: w.catalog,
+		Participants: w.participant, Observer: w.observer, Catalog: w.catalog,
 	})
 	var err error
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
-		EventRetention: w.eventRetention,
+		EventRetention: w.eventRetention, TurnLimit: w.turnLimit,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -109,6 +109,8 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 		return "the participant no longer knows what became of the command"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
 		return "it was restored from a backup and doesn't fit what its participants know"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_STUCK:
+		return "the saga's code blocked"
 	default:
 		return "the saga needs an operator"
 	}
