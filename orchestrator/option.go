@@ -124,10 +124,9 @@ func WithEventIDRetention(retention time.Duration) Option {
 // DefaultTurnLimit is the default of WithTurnLimit.
 const DefaultTurnLimit = engine.DefaultTurnLimit
 
-// WithTurnLimit sets how long the code of a saga may run until it sends a command, waits or ends. The orchestrator
-// suspends the saga of code that takes longer, and leaves the goroutine behind on which it runs. Time in which the process
-// stands still doesn't count: when it is stopped, for example, or its machine sleeps. Default DefaultTurnLimit. It must be
-// positive.
+// WithTurnLimit sets how long the code of a saga may run until it sends a command, waits or ends. The saga of code that
+// takes longer is suspended, and the goroutine on which it runs is left behind. Time in which the process stands still
+// doesn't count: when it is stopped, for example, or its machine sleeps. Default DefaultTurnLimit. It must be positive.
 func WithTurnLimit(limit time.Duration) Option { return func(s *settings) { s.turnLimit = limit } }
 
 // WithTLS serves the API over TLS with a certificate and its key. Both are PEM files, and are read again when they

@@ -35,9 +35,8 @@ type Finding struct {
 
 // Verify is the upgrade gate. It replays every open saga in the store against the registered code, without any effect,
 // and returns the sagas that can't continue with this code and how many open sagas there are. Code that blocks is a
-// finding, too; its goroutine is left behind. Verify may run while an
-// orchestrator has the store open. The errors are those of the registered definitions and of the store (fs.ErrNotExist,
-// ErrStoreCorrupt, ErrStoreVersion).
+// finding, too; its goroutine is left behind. Verify may run while an orchestrator has the store open. The errors are
+// those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion).
 func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified int, err error) {
 	code, err := o.registered()
 	if err != nil {

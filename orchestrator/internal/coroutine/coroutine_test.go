@@ -249,8 +249,8 @@ func TestKnowsItsGoroutine(t *testing.T) {
 	}
 }
 
-// TestGoroutineLeftBehindIsNotAnother runs code that was left behind next to another coroutine. Neither is taken for the
-// other.
+// TestGoroutineLeftBehindIsNotAnother runs code that was left behind next to another coroutine. Neither is taken for
+// the other.
 func TestGoroutineLeftBehindIsNotAnother(t *testing.T) {
 	var a, b coroutine.Group
 	o := observed(&a)

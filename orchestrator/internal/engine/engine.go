@@ -111,7 +111,9 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e := &Engine{config: &config, work: newWork(), register: newRegister()}
 	e.watchdog = newWatchdog(config.TurnLimit, config.Logger, config.Observer)
 	replies := newReplyEvents(config.Catalog, config.Logger)
-	e.loader = &loader{config: e.config, work: e.work, watchdog: e.watchdog, replies: replies, misused: e.misused}
+	e.loader = &loader{
+		config: e.config, work: e.work, watchdog: e.watchdog, replies: replies, misused: e.misused,
+	}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}
 	e.writer = &writer{

@@ -464,7 +464,8 @@ func TestContextOfAnotherSaga(t *testing.T) {
 	var sagas sync.WaitGroup
 	for range 20 {
 		sagas.Go(func() {
-			handle, err := w.engine.Start(t.Context(), engine.StartParams{Definition: definition, Request: request(t, 0)})
+			handle, err := w.engine.Start(t.Context(),
+				engine.StartParams{Definition: definition, Request: request(t, 0)})
 			if err != nil {
 				t.Error(err)
 				return

@@ -64,7 +64,8 @@ func (m *Machine) advance() bool {
 	case p.stuck != nil:
 		m.suspendBlocked(p.stuck)
 		return false
-	case p.main.ended && (m.mustCatchUp() || p.main.end.failure == nil && m.saga.CatchingUp() && m.saga.undone() != nil):
+	case p.main.ended && (m.mustCatchUp() ||
+		p.main.end.failure == nil && m.saga.CatchingUp() && m.saga.undone() != nil):
 		return false // Stalled suspends the saga once nothing is in flight
 	case p.main.ended && p.restart != nil:
 		return m.restart()

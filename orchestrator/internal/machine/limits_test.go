@@ -208,8 +208,8 @@ func TestReplyThatCanNotBePublished(t *testing.T) {
 		},
 	})
 	defer s.machine.Close()
-	const want = `the saga breaks a rule: its reply is an event that can't be published: Test/Saga returned "too long"; ` +
-		"fix the code and resume, or cancel the saga, which needs no code"
+	const want = "the saga breaks a rule: its reply is an event that can't be published: " +
+		`Test/Saga returned "too long"; ` + "fix the code and resume, or cancel the saga, which needs no code"
 	if got := s.machine.Saga().Suspension; got.GetMessage() != want {
 		t.Errorf("got %v", got)
 	}

@@ -31,8 +31,8 @@ type Config struct {
 	// Local reports whether a method starts a child saga of this orchestrator. If it is nil, no method does.
 	Local func(method string) bool
 
-	// Publishable returns why the reply of a method, which is an event, can't be published. It returns nil if it can, and
-	// if the reply isn't an event. If Publishable is nil, every reply can be published.
+	// Publishable returns why the reply of a method, which is an event, can't be published. It returns nil if it can,
+	// and if the reply isn't an event. If Publishable is nil, every reply can be published.
 	Publishable func(method string, reply []byte) error
 
 	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn

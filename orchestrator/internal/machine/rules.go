@@ -89,8 +89,8 @@ func checkTypes(command *contract.Command, call *Call) string {
 // checkReply returns the rule that the reply of the saga breaks, or nothing.
 func (m *Machine) checkReply(reply []byte) string {
 	if len(reply) > MaxPayloadBytes {
-		return fmt.Sprintf("its reply has %d bytes; at most %d are allowed, because no caller could read it; store the "+
-			"data elsewhere and return a reference", len(reply), MaxPayloadBytes)
+		return fmt.Sprintf("its reply has %d bytes; at most %d are allowed, because no caller could read it; "+
+			"store the data elsewhere and return a reference", len(reply), MaxPayloadBytes)
 	}
 	if err := m.checkPublishable(m.saga.Started.GetDefinition(), reply); err != nil {
 		return fmt.Sprintf("its reply is an event that can't be published: %v", err)
