@@ -159,7 +159,8 @@ func (e *Engine) misused(saga, message string) {
 }
 
 // Stop takes no new input, waits for the attempts in flight and for saga code that runs until ctx ends, cuts off the
-// rest, and commits the outcomes. Sagas that haven't ended continue when the store is opened again. Later calls do nothing.
+// rest, and commits the outcomes. Sagas that haven't ended continue when the store is opened again. Later calls do
+// nothing.
 func (e *Engine) Stop(ctx context.Context) {
 	if !e.work.Close() {
 		return
