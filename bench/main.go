@@ -8,6 +8,10 @@
 // With --sleeping, it measures the cost of sagas that only wait instead:
 //
 //	go run ./bench --sleeping 100000 --json
+//
+// With --overload, it measures what becomes of sagas that are all due at the same moment:
+//
+//	go run ./bench --overload 8000 --capacity 200 --json
 package main
 
 import (
@@ -47,6 +51,9 @@ func command() *cobra.Command {
 			progress := cmd.ErrOrStderr()
 			if o.Sleeping > 0 {
 				return sleep(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+			}
+			if o.Overload > 0 {
+				return overload(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
 			}
 			report, err := measure(cmd.Context(), o, progress)
 			if err != nil {

@@ -20,6 +20,8 @@ type options struct {
 	Inbox    bool          `json:"inbox"`
 	Conns    int           `json:"client_connections"`
 	Sleeping int           `json:"-"`
+	Overload int           `json:"-"`
+	Capacity float64       `json:"-"`
 	Profile  string        `json:"-"`
 }
 
@@ -36,6 +38,8 @@ func (o *options) register(flags *pflag.FlagSet) {
 		"the floor's has none")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure the cost of this many sleeping sagas instead")
+	flags.IntVar(&o.Overload, "overload", 0, "measure this many sagas that are due at the same moment instead")
+	flags.Float64Var(&o.Capacity, "capacity", 200, "commands per second that the participant does, with --overload")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 
@@ -46,7 +50,7 @@ func (o *options) validate() error {
 	}{
 		{"steps", o.Steps, 1, 1000}, {"in-flight", o.InFlight, 1, 100_000}, {"payload", o.Payload, 0, 1 << 20},
 		{"refused", o.Refused, 0, 100}, {"rounds", o.Rounds, 1, 1000}, {"connections", o.Conns, 1, 64},
-		{"sleeping", o.Sleeping, 0, 10_000_000},
+		{"sleeping", o.Sleeping, 0, 10_000_000}, {"overload", o.Overload, 0, 1_000_000},
 	} {
 		if limit.value < limit.low || limit.value > limit.top {
 			return fmt.Errorf("--%s is %d; it must be between %d and %d", limit.name, limit.value, limit.low, limit.top)

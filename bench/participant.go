@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -49,22 +49,23 @@ type durableWork struct {
 }
 
 func (d durableWork) Work(ctx context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
-	return inbox.Handle(ctx, d.inbox, func(*sql.Tx) (*benchv1.WorkDone, error) { return work{}.Work(ctx, in) })
+	return inbox.Handle(ctx, d.inbox, func(*inbox.Tx) (*benchv1.WorkDone, error) { return work{}.Work(ctx, in) })
 }
 
 func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) (*benchv1.WorkUndone, error) {
-	return inbox.Handle(ctx, d.inbox, func(*sql.Tx) (*benchv1.WorkUndone, error) { return work{}.UndoWork(ctx, in) })
+	return inbox.Handle(ctx, d.inbox, func(*inbox.Tx) (*benchv1.WorkUndone, error) { return work{}.UndoWork(ctx, in) })
 }
 
 func participantCommand() *cobra.Command {
-	var dir string
+	var dir, calls string
 	var tracing bool
+	var capacity float64
 	cmd := &cobra.Command{
 		Use: "participant", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			var service benchv1.WorkServiceServer = work{}
 			if dir != "" {
-				db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
+				db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
 				if err != nil {
 					return fmt.Errorf("opening the participant's database: %w", err)
 				}
@@ -76,6 +77,13 @@ func participantCommand() *cobra.Command {
 				}
 				service = durableWork{inbox: in}
 			}
+			if capacity > 0 {
+				limited := newLimitedWork(capacity)
+				service = limited
+				defer func() {
+					err = errors.Join(err, os.WriteFile(calls, fmt.Append(nil, limited.calls.Load()), 0o600))
+				}()
+			}
 			if !tracing {
 				server := grpc.NewServer()
 				benchv1.RegisterWorkServiceServer(server, service)
@@ -86,6 +94,8 @@ func participantCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "inbox", "", "the directory of the inbox's database; empty: no inbox")
 	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as participant does, with spans")
+	cmd.Flags().Float64Var(&capacity, "capacity", 0, "execute commands one at a time, and this many per second")
+	cmd.Flags().StringVar(&calls, "calls", "", "the file that gets the number of calls, with --capacity")
 	return cmd
 }
 

@@ -92,7 +92,7 @@ func (r *sleepReport) fill(ctx context.Context, o options, args []string, progre
 	}
 	defer closeConn()
 	began := time.Now()
-	if err := startAsleep(ctx, client, o, progress); err != nil {
+	if err := startAll(ctx, client, o.InFlight, o.Sleeping, func() time.Duration { return longSleep }); err != nil {
 		return err
 	}
 	r.Starts = float64(o.Sleeping) / time.Since(began).Seconds()
@@ -155,20 +155,19 @@ func dialSagas(target string) (treatyv1.SagaServiceClient, func(), error) {
 	return treatyv1.NewSagaServiceClient(conn), func() { _ = conn.Close() }, nil
 }
 
-// startAsleep starts sagas that sleep for a long time, many at once.
-func startAsleep(ctx context.Context, client treatyv1.SagaServiceClient, o options, progress io.Writer) error {
+// startAll starts sagas that sleep, many at once.
+func startAll(
+	ctx context.Context, client treatyv1.SagaServiceClient, inFlight, sagas int, sleep func() time.Duration,
+) error {
 	var next atomic.Int64
-	errs := make(chan error, o.InFlight)
+	errs := make(chan error, inFlight)
 	var group sync.WaitGroup
-	for range o.InFlight {
+	for range inFlight {
 		group.Go(func() {
-			for n := next.Add(1); n <= int64(o.Sleeping); n = next.Add(1) {
-				if _, err := createAsleep(ctx, client, longSleep, ""); err != nil {
+			for next.Add(1) <= int64(sagas) {
+				if _, err := createAsleep(ctx, client, sleep(), ""); err != nil {
 					errs <- err
 					return
-				}
-				if n%50_000 == 0 {
-					fmt.Fprintf(progress, "started %d\n", n)
 				}
 			}
 		})
@@ -204,12 +203,17 @@ func (p *process) settled(ctx context.Context) (float64, error) {
 	case <-ctx.Done():
 		return 0, fmt.Errorf("measuring memory: %w", ctx.Err())
 	}
+	return p.memory("VmRSS:")
+}
+
+// memory returns a figure of the child's memory in MB, as the kernel names it.
+func (p *process) memory(figure string) (float64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the memory of bench %s (it takes Linux): %w", p.cmd.Args[1], err)
 	}
 	for line := range strings.Lines(string(data)) {
-		if rest, found := strings.CutPrefix(line, "VmRSS:"); found {
+		if rest, found := strings.CutPrefix(line, figure); found {
 			var kb float64
 			if _, err := fmt.Sscan(rest, &kb); err != nil {
 				return 0, fmt.Errorf("reading the memory of bench %s: %w", p.cmd.Args[1], err)
@@ -217,5 +221,5 @@ func (p *process) settled(ctx context.Context) (float64, error) {
 			return kb / 1024, nil
 		}
 	}
-	return 0, fmt.Errorf("reading the memory of bench %s: no VmRSS", p.cmd.Args[1])
+	return 0, fmt.Errorf("reading the memory of bench %s: no %s", p.cmd.Args[1], figure)
 }

@@ -36,8 +36,12 @@ type flags struct {
 	name           string
 	answers        answersFlag
 	identities     identityFlag
+	startLimits    limitFlag
+	labelLimits    limitFlag
 	logLevel       string
 	logFormat      string
+
+	participantLimits limitFlag
 }
 
 func (f *flags) register(set *pflag.FlagSet) {
@@ -82,6 +86,15 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"this `TIME` after an event was deleted, forget that it was published")
 	set.DurationVar(&f.turnLimit, "turn-limit", DefaultTurnLimit,
 		"suspend a saga whose code runs for this `TIME` without sending a command, waiting or returning")
+	f.participantLimits.rates, f.startLimits.rates = true, true
+	set.Var(&f.participantLimits, "participant-limit",
+		"how many commands are in flight to a participant, and are sent to it per second, at most: "+
+			"`SERVICE=LIMIT[,LIMIT/s]`; repeat the flag for more participants")
+	set.Var(&f.startLimits, "start-limit",
+		"how many sagas of a definition may be open, and may be started per second: `DEFINITION=LIMIT[,LIMIT/s]`; "+
+			"repeat the flag for more definitions")
+	set.Var(&f.labelLimits, "label-limit",
+		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -103,7 +116,7 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 		}
 		values := []string{value}
 		switch flag.Value.(type) {
-		case *participantFlag, *answersFlag, *identityFlag:
+		case *participantFlag, *answersFlag, *identityFlag, *limitFlag:
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -236,6 +249,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 			CAFile: f.partTLSCA, CertFile: f.partTLSCert, KeyFile: f.partTLSKey,
 		}))
 	}
+	options = append(options, f.limitOptions()...)
 	if f.insecure {
 		options = append(options, WithInsecure())
 	}

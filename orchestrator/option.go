@@ -28,6 +28,9 @@ type settings struct {
 	name           string
 	answers        map[string]Answers  // by service
 	identities     map[string][]string // of participants' certificates, by service
+	starts         engine.StartLimits
+
+	participantLimits map[string]ParticipantLimits // by service
 }
 
 // participant says that a target serves a service.

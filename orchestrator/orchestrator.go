@@ -46,16 +46,17 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [8]error
+	var errs [9]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
+		errs[7] = o.settings.checkStarts(o.catalog)
 	}
 	o.tls, errs[2] = o.settings.serverTLS()
 	errs[3] = o.settings.checkRetention()
 	errs[4] = stores.Check(o.settings.store)
 	errs[5] = o.settings.checkName()
-	errs[7] = o.settings.checkTurnLimit()
+	errs[8] = o.settings.checkTurnLimit()
 	if errs[1] == nil {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}

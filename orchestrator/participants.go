@@ -54,6 +54,9 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}
+	for service, limits := range s.participantLimits {
+		errs = append(errs, limit(out, service, limits))
+	}
 	return out, errors.Join(errs...)
 }
 

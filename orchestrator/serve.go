@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -54,6 +55,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 
+	reserved := reserveHeap()
+	defer runtime.KeepAlive(reserved)
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
@@ -86,7 +89,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
-		EventIDRetention: o.settings.eventIDs, TurnLimit: o.settings.turnLimit,
+		EventIDRetention: o.settings.eventIDs, StartLimits: o.settings.starts, TurnLimit: o.settings.turnLimit,
 	})
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"database/sql"
 	"errors"
 	"io"
 	"log/slog"
@@ -55,7 +54,7 @@ type believing struct {
 func newBelieving(t *testing.T) *believing {
 	t.Helper()
 	b := &believing{ledger: filepath.Join(t.TempDir(), "customer.db")}
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(b.ledger))
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(b.ledger))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +69,7 @@ func (b *believing) ChangeAddress(
 	ctx context.Context, request *customerv1.ChangeAddressRequest,
 ) (*customerv1.AddressChanged, error) {
 	b.runs.Add(1)
-	return inbox.Handle(ctx, b.inbox, func(*sql.Tx) (*customerv1.AddressChanged, error) {
+	return inbox.Handle(ctx, b.inbox, func(*inbox.Tx) (*customerv1.AddressChanged, error) {
 		return &customerv1.AddressChanged{Customer: request.GetCustomer()}, nil
 	})
 }

@@ -43,7 +43,7 @@ type service struct {
 func (s *service) ChangeAddress(
 	ctx context.Context, r *customerv1.ChangeAddressRequest,
 ) (*customerv1.AddressChanged, error) {
-	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+	return inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 		var closed bool
 		err := tx.QueryRowContext(ctx, `SELECT closed FROM customers WHERE name = ?`, r.GetCustomer()).Scan(&closed)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -73,7 +73,7 @@ func (s *service) ChangeAddress(
 func (s *service) RestoreAddress(
 	ctx context.Context, r *customerv1.RestoreAddressRequest,
 ) (*customerv1.AddressRestored, error) {
-	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
+	return inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressRestored, error) {
 		changed := r.GetReply()
 		if changed == nil { // The orchestrator never received it.
 			changed = &customerv1.AddressChanged{}
@@ -89,7 +89,7 @@ func (s *service) RestoreAddress(
 
 // serveCustomers runs the service until ctx ends.
 func serveCustomers(ctx context.Context, path string, ready func(address string)) (err error) {
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(path))
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(path))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
@@ -29,39 +31,45 @@ import (
 //   - It answers [Pending] with OK, an empty reply and the trailer [PendingKey].
 //   - It returns an error's status to the caller without the text of errors that wrap it. An error without a status
 //     becomes DEADLINE_EXCEEDED or CANCELLED if the call has ended, and otherwise INTERNAL without the error's text.
-//   - It recovers panics and answers them with INTERNAL.
+//   - It recovers panics and answers them with INTERNAL, and also a handler that returns neither a reply nor an error.
+//   - It answers a command whose reply is larger than 4 MiB, or than the MaxMessageBytes of a server made by
+//     [NewServer], with INTERNAL, since the orchestrator couldn't receive it. A query, which changes nothing, is
+//     refused with OUT_OF_RANGE. Package inbox does the same before the effect is committed.
+//   - It leaves out the details of an error that is larger than [MaxErrorBytes].
 //
-// Panics and the errors whose text it withholds are logged with the attributes of [LogHandler]. They go to log, or to
-// slog.Default if log is nil. Calls that aren't made for a saga get the same treatment.
+// Panics, the errors whose text it withholds, and what is too large are logged with the attributes of [LogHandler].
+// They go to log, or to slog.Default if log is nil. Calls that aren't made for a saga get the same treatment.
 //
 // Make it the first interceptor of the server, so that it also covers the others. A server made by [NewServer] already
 // has it.
 func UnaryServerInterceptor(log *slog.Logger, trust ...Trust) grpc.UnaryServerInterceptor {
-	return newGuard(log, trust).unary
+	return newGuard(log, trust, DefaultMaxMessageBytes).unary
 }
 
 // StreamServerInterceptor returns the interceptor for a server's streaming methods. Commands are unary, so a stream
 // with a command's metadata is answered with UNAUTHENTICATED unless its caller is believed. Otherwise it recovers
 // panics and withholds the text of internal errors, as [UnaryServerInterceptor] does.
 func StreamServerInterceptor(log *slog.Logger, trust ...Trust) grpc.StreamServerInterceptor {
-	return newGuard(log, trust).stream
+	return newGuard(log, trust, DefaultMaxMessageBytes).stream
 }
 
 // guard wraps the handlers of a server.
 type guard struct {
-	log     *slog.Logger
-	trust   Trust
-	accepts acceptingMethods
-	now     func() time.Time
-	warned  sync.Map     // callers that aren't believed
-	callers atomic.Int32 // how many there are in warned
+	log       *slog.Logger
+	trust     Trust
+	maxReply  int // of a command, in bytes
+	contracts contracts
+	now       func() time.Time
+	warned    sync.Map     // callers that aren't believed
+	callers   atomic.Int32 // how many there are in warned
 }
 
-func newGuard(log *slog.Logger, trust []Trust) *guard {
+func newGuard(log *slog.Logger, trust []Trust, maxReply int) *guard {
 	if log == nil {
 		log = slog.Default()
 	}
-	g := &guard{log: slog.New(LogHandler(log.Handler())), now: time.Now}
+	g := &guard{log: slog.New(LogHandler(log.Handler())), maxReply: min(maxReply, DefaultMaxMessageBytes),
+		now: time.Now}
 	if len(trust) > 0 {
 		g.trust = trust[0]
 	}
@@ -88,8 +96,11 @@ func (g *guard) unary(
 			return reply, nil
 		}
 	}
+	if err == nil {
+		err = g.checkReply(ctx, info.FullMethod, reply)
+	}
 	switch {
-	case err == nil && g.accepts.can(info.FullMethod):
+	case err == nil && g.contracts.of(info.FullMethod).GetCompleteWithin() != nil:
 		incoming.Mark(ctx, wire.AnswerDone)
 	case err == nil:
 	case IsSettled(err):
@@ -147,7 +158,59 @@ func (g *guard) withCommand(ctx context.Context, method string) (context.Context
 	if err := CheckEpoch(command.Epoch, g.now()); err != nil {
 		return ctx, err
 	}
+	if g.maxReply < DefaultMaxMessageBytes {
+		ctx = incoming.WithMaxReplyBytes(ctx, g.maxReply)
+	}
 	return NewContext(ctx, command), nil
+}
+
+// checkReply returns the error for a reply that is missing or that the orchestrator couldn't receive.
+func (g *guard) checkReply(ctx context.Context, method string, reply any) error {
+	message, ok := reply.(proto.Message)
+	if reply == nil || ok && !message.ProtoReflect().IsValid() {
+		return status.Error(codes.Internal, "the handler of "+strings.TrimPrefix(method, "/")+
+			" has returned neither a reply nor an error: to reply with nothing, return an empty message")
+	}
+	if _, isCommand := FromContext(ctx); !isCommand || !ok {
+		return nil
+	}
+	size := proto.Size(message)
+	if size <= g.maxReply {
+		return nil
+	}
+	text := fmt.Sprintf("the reply has %d bytes, and at most %d are allowed: store the data and reply with its name",
+		size, g.maxReply)
+	if g.contracts.of(method).GetQuery() == nil {
+		return status.Error(codes.Internal, text)
+	}
+	g.log.LogAttrs(ctx, slog.LevelError, "a query's reply is too large", slog.String("method", method),
+		slog.Int("bytes", size), slog.Int("limit", g.maxReply))
+	return status.Error(codes.OutOfRange, text)
+}
+
+// MaxErrorBytes is the size of the largest error that reaches a caller with its details, in bytes of the serialized
+// google.rpc.Status. Errors are sent in a trailer. Proxies and clients limit those, and a refusal that is dropped on
+// its way is sent for again without end.
+const MaxErrorBytes = 16 << 10
+
+// maxErrorMessageBytes is the length of the message of an error that was too large.
+const maxErrorMessageBytes = 1 << 10
+
+// limitError leaves out what is too much of an error.
+func (g *guard) limitError(ctx context.Context, method string, s *status.Status) *status.Status {
+	size := proto.Size(s.Proto())
+	if size <= MaxErrorBytes {
+		return s
+	}
+	g.log.LogAttrs(ctx, slog.LevelError, "a handler's error is too large, and reaches the caller without its details",
+		slog.String("method", method), slog.String("code", s.Code().String()), slog.Int("bytes", size),
+		slog.Int("limit", MaxErrorBytes))
+	message := s.Message()
+	if len(message) > maxErrorMessageBytes {
+		message = strings.ToValidUTF8(message[:maxErrorMessageBytes], "")
+	}
+	return status.New(s.Code(), fmt.Sprintf("%s (without its details: it has %d bytes, and at most %d are allowed)",
+		message, size, MaxErrorBytes))
 }
 
 // panicked logs a handler's panic and returns the error for the caller.
@@ -168,7 +231,7 @@ func (g *guard) public(ctx context.Context, method string, err error) error {
 		if hidesCause(s.Code(), err) {
 			g.failed(ctx, method, err)
 		}
-		return s.Err()
+		return g.limitError(ctx, method, s).Err()
 	}
 	// An interrupted database returns its own error, which doesn't wrap the context's.
 	switch err := errors.Join(err, ctx.Err()); {

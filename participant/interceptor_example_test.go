@@ -102,7 +102,7 @@ func ExampleUnaryServerInterceptor() {
 
 // openCustomers opens a database with one customer.
 func openCustomers(ctx context.Context, path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(path))
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(path))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -55,7 +56,10 @@ type Options struct {
 	// treaty.v1.ParticipantService, so that a command of unknown outcome is resolved without a person.
 	Keepers []Keeper
 
-	// MaxMessageBytes is the size of the largest request and of the largest reply. Default DefaultMaxMessageBytes.
+	// MaxMessageBytes is the size of the largest request and of the largest reply. The request of a compensation
+	// contains both, so requests of twice the size, and a little more, are accepted. Replies to commands never have
+	// more than the default, which is what orchestrators receive; see [UnaryServerInterceptor]. Default
+	// DefaultMaxMessageBytes.
 	MaxMessageBytes int
 
 	// MaxConcurrentStreams is how many calls of one connection may be in flight. Default DefaultMaxConcurrentStreams.
@@ -89,6 +93,12 @@ func (o *Options) setDefaults() {
 	if o.Name != "" {
 		o.Logger = o.Logger.With("service", o.Name)
 	}
+}
+
+// maxRequestBytes is the size of the largest request, which is that of a compensation.
+func (o *Options) maxRequestBytes() int {
+	const around = 64 << 10
+	return int(min(2*int64(o.MaxMessageBytes)+around, math.MaxInt32))
 }
 
 // trust returns whose commands are believed.

@@ -2,7 +2,6 @@ package participant_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,7 +35,7 @@ type inspections struct {
 func (s *inspections) InspectPassport(
 	ctx context.Context, r *identityv1.InspectPassportRequest,
 ) (*identityv1.PassportInspected, error) {
-	reply, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
+	reply, err := inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*identityv1.PassportInspected, error) {
 		command, _ := participant.FromContext(ctx)
 		if _, err := tx.ExecContext(ctx, `INSERT INTO desk (command_id, applicant) VALUES (?, ?)`,
 			command.CommandID, r.GetApplicant()); err != nil {
@@ -57,7 +56,7 @@ func (s *inspections) InspectPassport(
 func (s *inspections) DiscardInspection(
 	ctx context.Context, _ *identityv1.DiscardInspectionRequest,
 ) (*identityv1.InspectionDiscarded, error) {
-	return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*identityv1.InspectionDiscarded, error) {
+	return inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*identityv1.InspectionDiscarded, error) {
 		command, _ := participant.FromContext(ctx)
 		_, err := tx.ExecContext(ctx, `DELETE FROM desk WHERE command_id = ?`, command.CommandID)
 		return &identityv1.InspectionDiscarded{}, err
@@ -86,7 +85,7 @@ func (s *inspections) work(ctx context.Context) {
 
 // inspect completes one command, first in the inbox and then at the orchestrator.
 func (s *inspections) inspect(ctx context.Context, command participant.Command) error {
-	inspected, err := inbox.Complete(ctx, s.inbox, command, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
+	inspected, err := inbox.Complete(ctx, s.inbox, command, func(tx *inbox.Tx) (*identityv1.PassportInspected, error) {
 		var applicant string
 		err := tx.QueryRowContext(ctx, `UPDATE desk SET inspected = 1 WHERE command_id = ? RETURNING applicant`,
 			command.CommandID).Scan(&applicant)
@@ -129,7 +128,7 @@ func ExamplePending() {
 	defer func() { _ = os.RemoveAll(directory) }()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(directory, "identity.db")))
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(directory, "identity.db")))
 	if err != nil {
 		fmt.Println(err)
 		return

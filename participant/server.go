@@ -93,11 +93,12 @@ func unknownMethod(_ any, stream grpc.ServerStream) error {
 }
 
 func (s *Server) serverOptions() []grpc.ServerOption {
+	guard := newGuard(s.options.Logger, []Trust{s.options.trust()}, s.options.MaxMessageBytes)
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(UnaryServerInterceptor(s.options.Logger, s.options.trust())),
-		grpc.ChainStreamInterceptor(StreamServerInterceptor(s.options.Logger, s.options.trust()), s.endHealthWatches),
+		grpc.ChainUnaryInterceptor(guard.unary),
+		grpc.ChainStreamInterceptor(guard.stream, s.endHealthWatches),
 		grpc.UnknownServiceHandler(unknownMethod),
-		grpc.MaxRecvMsgSize(s.options.MaxMessageBytes),
+		grpc.MaxRecvMsgSize(s.options.maxRequestBytes()),
 		grpc.MaxSendMsgSize(s.options.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(s.options.MaxConcurrentStreams),
 		grpc.MaxHeaderListSize(16 << 10),

@@ -107,7 +107,7 @@ func TestLimits(t *testing.T) {
 			return &customerv1.Customer{Name: strings.Repeat("x", 2000)}, nil
 		}})
 	client := customerv1.NewCustomerServiceClient(testkit.Dial(t, server.Addr().String()))
-	for name, request := range map[string]string{"request": strings.Repeat("x", 2000), "reply": ""} {
+	for name, request := range map[string]string{"request": strings.Repeat("x", 100_000), "reply": ""} {
 		_, err := client.GetCustomer(t.Context(), &customerv1.GetCustomerRequest{Name: request})
 		if status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a large %s: %v, want RESOURCE_EXHAUSTED", name, err)

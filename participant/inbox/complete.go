@@ -35,10 +35,11 @@ var (
 //
 // If the command was completed before, Complete returns the stored reply and doesn't run the handler. If the handler
 // fails, Complete returns its error, stores nothing, and the command stays accepted. If the database fails, the command
-// also stays accepted, unless the commit failed: then it is unknown, and calling Complete again is safe. The other
+// also stays accepted, unless the commit failed: then it is unknown, and calling Complete again is safe. A reply that
+// is larger than Options.MaxReplyBytes and the mistakes that [Handle] lists are errors of the handler, too. The other
 // errors wrap ErrCompensated, ErrCompleted or ErrNotAccepted.
 func Complete[R proto.Message](
-	ctx context.Context, in *Inbox, command participant.Command, handler func(tx *sql.Tx) (R, error),
+	ctx context.Context, in *Inbox, command participant.Command, handler func(tx *Tx) (R, error),
 ) (R, error) {
 	var none R
 	reply := empty[R]()
@@ -65,10 +66,10 @@ func Complete[R proto.Message](
 // Otherwise Refuse is like [Complete]. ErrCompleted says that the command was executed. Inform the orchestrator with
 // completer.Refuse(ctx, command, participant.Settle(refusal)).
 func Refuse(
-	ctx context.Context, in *Inbox, command participant.Command, refusal error, handler func(tx *sql.Tx) error,
+	ctx context.Context, in *Inbox, command participant.Command, refusal error, handler func(tx *Tx) error,
 ) error {
 	_, err := in.complete(ctx, completion{command: command, verdict: Refused, refusal: refusal,
-		run: func(tx *sql.Tx) ([]byte, error) {
+		run: func(tx *Tx) ([]byte, error) {
 			if handler != nil {
 				if err := handler(tx); err != nil {
 					return nil, err
@@ -118,7 +119,10 @@ func (i *Inbox) complete(ctx context.Context, c completion) (stored *entry, err 
 		return nil, fmt.Errorf("the code %s doesn't refuse this command: use participant.Refuse with a code that does",
 			statusOf(c.refusal).Code())
 	}
-	answer, err := c.run(tx)
+	answer, err := i.run(ctx, tx, handlerName(e.method, c.command), c.run)
+	if err == nil && c.verdict == Executed {
+		err = i.checkReply(ctx, e.method, c.command, answer)
+	}
 	if err != nil {
 		return nil, err
 	}

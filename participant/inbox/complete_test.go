@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -32,7 +31,7 @@ func (s *service) act(ctx context.Context, what string) string {
 	command := participant.Command{
 		Saga: "sagas/s", CommandID: pendingCommand, Direction: direction, Attempt: 1, Epoch: 1,
 	}
-	effect := func(tx *sql.Tx, name string) error {
+	effect := func(tx *inbox.Tx, name string) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, pendingCommand,
 			strings.TrimSpace(name))
 		return err
@@ -42,7 +41,7 @@ func (s *service) act(ctx context.Context, what string) string {
 	switch what {
 	case "complete", "complete fails":
 		reply, err := inbox.Complete(ctx, s.inbox, participant.Command{CommandID: command.CommandID,
-			Direction: direction}, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+			Direction: direction}, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 			if err := effect(tx, what); err != nil || what == "complete" {
 				return &customerv1.AddressChanged{AddressRevision: 7}, err
 			}
@@ -58,7 +57,7 @@ func (s *service) act(ctx context.Context, what string) string {
 			refusal = status.Error(codes.Unavailable, "later")
 		}
 		err := inbox.Refuse(ctx, s.inbox, participant.Command{CommandID: command.CommandID, Direction: direction},
-			refusal, func(tx *sql.Tx) error {
+			refusal, func(tx *inbox.Tx) error {
 				if err := effect(tx, what); err != nil || what != "refuse fails" {
 					return err
 				}
@@ -69,7 +68,7 @@ func (s *service) act(ctx context.Context, what string) string {
 			answer = cause(err)
 		}
 	case "accept", "execute", "busy":
-		reply, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+		reply, err := inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 			if err := effect(tx, what); err != nil {
 				return nil, err
 			}
@@ -229,7 +228,7 @@ func TestAcceptedCommands(t *testing.T) {
 // A call that isn't made for a saga can't be accepted: nobody would receive its completion.
 func TestPersonsCallIsNotAccepted(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
-	_, err := inbox.Handle(t.Context(), s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+	_, err := inbox.Handle(t.Context(), s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 		if _, err := tx.ExecContext(t.Context(),
 			`INSERT INTO effects (command_id, direction) VALUES ('', 'action')`); err != nil {
 			return nil, err
@@ -312,7 +311,7 @@ func TestInboxOfAnEarlierVersion(t *testing.T) {
 	}
 	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/n", CommandID: "sagas/n/steps/1",
 		Direction: participant.Action, Attempt: 1})
-	if _, err := inbox.Handle(ctx, s.inbox, func(*sql.Tx) (*customerv1.AddressChanged, error) {
+	if _, err := inbox.Handle(ctx, s.inbox, func(*inbox.Tx) (*customerv1.AddressChanged, error) {
 		return nil, participant.Pending(time.Second)
 	}); cause(err) != "failed" {
 		t.Error(err)

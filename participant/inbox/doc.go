@@ -8,8 +8,9 @@
 //
 // # Use
 //
-// Open an [Inbox] once, with [OpenSQLite], in the database that holds the service's own tables. All operations are
-// functions that take it, because some of them are generic over the reply and Go has no generic methods:
+// Open the database that holds the service's own tables with [OpenSQLiteDB], and an [Inbox] in it once, with
+// [OpenSQLite]. All operations are functions that take it, because some of them are generic over the reply and Go has
+// no generic methods:
 //
 //   - [Handle] is for gRPC handlers. What the handler that it runs returns decides the verdict: a reply, a refusal
 //     (participant.Refuse), or participant.Pending to accept the command now and complete it later.
@@ -25,7 +26,7 @@
 //	func (s *service) ChangeAddress(
 //		ctx context.Context, in *customerv1.ChangeAddressRequest,
 //	) (*customerv1.AddressChanged, error) {
-//		return inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+//		return inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 //			if _, err := tx.ExecContext(ctx, "UPDATE ...", in.GetCustomer()); err != nil {
 //				return nil, err
 //			}
@@ -44,7 +45,8 @@
 //
 // # What it never does
 //
-// The inbox covers effects in its own database. An effect elsewhere, such as a call to a third party, needs an
-// idempotency key; see the example service services/identity. The inbox never calls the orchestrator and starts no
-// goroutines.
+// The inbox covers effects in its own database, through the handler's [Tx]. It notices a handler that writes to this
+// database in another way; see [Handle]. An effect elsewhere, such as a call to a third party, can't be noticed. It
+// needs an idempotency key; see the example service services/identity. The inbox never calls the orchestrator and
+// starts no goroutines.
 package inbox

@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,7 +26,7 @@ func ExampleHandle() {
 	}
 	defer func() { _ = os.RemoveAll(directory) }()
 	ctx := context.Background()
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(filepath.Join(directory, "customer.db")))
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(directory, "customer.db")))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -46,7 +45,7 @@ func ExampleHandle() {
 	changeAddress := func(
 		ctx context.Context, request *customerv1.ChangeAddressRequest,
 	) (*customerv1.AddressChanged, error) {
-		return inbox.Handle(ctx, in, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+		return inbox.Handle(ctx, in, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 			fmt.Println("the handler runs")
 			_, err := tx.ExecContext(ctx,
 				`INSERT INTO towns VALUES (?, ?) ON CONFLICT DO UPDATE SET city = excluded.city`,
@@ -57,7 +56,7 @@ func ExampleHandle() {
 	restoreAddress := func(
 		ctx context.Context, _ *customerv1.RestoreAddressRequest,
 	) (*customerv1.AddressRestored, error) {
-		return inbox.Handle(ctx, in, func(*sql.Tx) (*customerv1.AddressRestored, error) {
+		return inbox.Handle(ctx, in, func(*inbox.Tx) (*customerv1.AddressRestored, error) {
 			fmt.Println("the compensation runs")
 			return &customerv1.AddressRestored{}, nil
 		})

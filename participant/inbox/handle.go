@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -19,13 +20,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant"
 )
 
 // Handle runs a handler in a transaction and commits its effect together with its answer, at most once for the command
-// id and direction in ctx. The handler must write through tx only and must neither commit nor roll it back. What the
-// handler returns decides the verdict:
+// id and direction in ctx. The handler must write through tx only. What it returns decides the verdict:
 //
 //   - A reply: the effect and the reply are committed.
 //   - A refusal, which is a status that refuses (see participant.IsRefusal and the contract's outcomes): the effect is
@@ -35,6 +36,20 @@ import (
 //   - participant.Pending: the command is accepted. The effect is committed, and duplicates get the same answer without
 //     the handler, until [Complete] or [Refuse] stores another one.
 //   - Any other error: the effect is rolled back and nothing is stored. The next attempt runs the handler again.
+//   - A reply that is larger than Options.MaxReplyBytes: a refusal with OUT_OF_RANGE in place of the reply, because the
+//     orchestrator could never receive it. For a retriable command, which can't be refused for good, it is INTERNAL, so
+//     that the command can succeed once the service is mended. Both are logged as errors.
+//   - Neither a reply nor an error: INTERNAL.
+//
+// A handler that does any of the following fails, and nothing is committed. The caller gets INTERNAL, with what to
+// write instead:
+//
+//   - It writes through the [sql.DB], which would wait for the handler's own transaction, or commits in another way.
+//   - It calls the inbox again, except [ActionReply].
+//   - It continues after its transaction was rolled back.
+//
+// An effect elsewhere can't be noticed: in another database, at another service, or by a goroutine that the handler
+// doesn't wait for.
 //
 // In these cases the handler doesn't run:
 //
@@ -55,7 +70,7 @@ import (
 //
 // Errors are gRPC statuses. If the database fails, also at the commit, the status is UNAVAILABLE: it is unknown whether
 // the command was executed, and the next attempt finds out.
-func Handle[R proto.Message](ctx context.Context, in *Inbox, handler func(tx *sql.Tx) (R, error)) (R, error) {
+func Handle[R proto.Message](ctx context.Context, in *Inbox, handler func(tx *Tx) (R, error)) (R, error) {
 	var none R
 	reply := empty[R]()
 	command, ok, err := commandOf(ctx)
@@ -78,19 +93,21 @@ func Handle[R proto.Message](ctx context.Context, in *Inbox, handler func(tx *sq
 }
 
 // run is a handler that returns its reply serialized.
-type run func(tx *sql.Tx) ([]byte, error)
+type run func(tx *Tx) ([]byte, error)
 
-// replying returns a run that sets reply to what the handler replies, unless that is nil.
-func replying[R proto.Message](handler func(tx *sql.Tx) (R, error), reply *R) run {
-	return func(tx *sql.Tx) ([]byte, error) {
+// replying returns a run that sets reply to what the handler replies.
+func replying[R proto.Message](handler func(tx *Tx) (R, error), reply *R) run {
+	return func(tx *Tx) ([]byte, error) {
 		made, err := handler(tx)
 		if err != nil {
 			return nil, err
 		}
-		if made.ProtoReflect().IsValid() {
-			*reply = made
+		if !made.ProtoReflect().IsValid() {
+			return nil, misused(tx.handler, "has returned neither a reply nor an error: to reply with nothing, return "+
+				"an empty "+mistake(made.ProtoReflect().Descriptor().FullName()), nil)
 		}
-		return proto.Marshal(*reply)
+		*reply = made
+		return proto.Marshal(made)
 	}
 }
 
@@ -153,7 +170,7 @@ func (h *handling) tryHandle(ctx context.Context, handler run) (answer []byte, r
 	defer func() { _ = rollback(tx) }()
 
 	if !h.inSaga {
-		if answer, err = handler(tx); err != nil {
+		if answer, err = h.inbox.run(ctx, tx, handlerName(h.method, h.command), handler); err != nil {
 			return nil, false, err
 		}
 		return answer, false, commit(tx)
@@ -259,10 +276,10 @@ func purgedBefore(command participant.Command) error {
 // execute runs the handler. The effect of a refused action is rolled back to a savepoint, so that no other transaction
 // can run before the refusal is stored.
 func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte, error) {
-	if _, err := tx.ExecContext(ctx, `SAVEPOINT treaty_handler`); err != nil {
-		return nil, unavailable("setting a savepoint", err)
+	answer, err := h.inbox.run(ctx, tx, handlerName(h.method, h.command), handler)
+	if err == nil {
+		err = h.inbox.checkReply(ctx, h.method, h.command, answer)
 	}
-	answer, err := handler(tx)
 	wait, accepted := participant.IsPending(err)
 	switch {
 	case err == nil:
@@ -299,6 +316,37 @@ func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answe
 	}
 	h.verdict = verdict
 	return participant.Settle(refused)
+}
+
+// handlerName says in errors which handler it is.
+func handlerName(method string, command participant.Command) string {
+	switch {
+	case method != "":
+		return "the handler of " + strings.TrimPrefix(method, "/")
+	case command.CommandID != "":
+		return "the handler of " + command.CommandID
+	default:
+		return "the handler"
+	}
+}
+
+// checkReply returns the error for a reply that the orchestrator couldn't receive.
+func (i *Inbox) checkReply(ctx context.Context, method string, command participant.Command, answer []byte) error {
+	limit := i.options.MaxReplyBytes
+	if server := incoming.MaxReplyBytes(ctx); server > 0 {
+		limit = min(limit, server)
+	}
+	if len(answer) <= limit {
+		return nil
+	}
+	text := fmt.Sprintf("the reply has %d bytes, and at most %d are allowed: store the data and reply with its name",
+		len(answer), limit)
+	slog.ErrorContext(ctx, "a handler's reply is too large; its effect was rolled back", "method", method,
+		"command_id", command.CommandID, "direction", string(command.Direction), "bytes", len(answer), "limit", limit)
+	if contractOf(method).GetRetriable() != nil && command.Direction == participant.Action {
+		return status.Error(codes.Internal, text)
+	}
+	return status.Error(codes.OutOfRange, text)
 }
 
 func marshalRefusal(command participant.Command, refused error) ([]byte, error) {

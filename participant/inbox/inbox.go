@@ -21,12 +21,17 @@ import (
 type Inbox struct {
 	db       *sql.DB
 	ledger   ledger
+	guard    *guard
 	options  Options
 	verdicts metric.Int64Counter
 	kept     []string // methods
 	recorded atomic.Int64
 	purged   atomic.Int64 // The sequence number up to which the last purge looked.
 }
+
+// DefaultMaxReplyBytes is the default of Options.MaxReplyBytes: 4 MiB, which is what orchestrators receive, less 64 KiB
+// for the message that contains the reply if it is reported later.
+const DefaultMaxReplyBytes = 4<<20 - 64<<10
 
 // Options configure an inbox.
 type Options struct {
@@ -40,6 +45,11 @@ type Options struct {
 	// there are such orchestrators, it must be longer than any saga can last: months rather than days.
 	Retention time.Duration
 
+	// MaxReplyBytes is the size of the largest reply. A handler with a larger one fails before anything is committed,
+	// see [Handle]. If the server's limit is lower, that one counts (participant.Options.MaxMessageBytes). It is at
+	// most 4 MiB, which is what orchestrators receive. Default DefaultMaxReplyBytes.
+	MaxReplyBytes int
+
 	// Methods are the full names of the services or methods whose handlers use this inbox for every command, such as
 	// "acme.card.v1.CardService" or "acme.card.v1.CardService/IssueCard". Of these, an orchestrator may ask what became
 	// of a command. A service stands for all methods in its contract.
@@ -50,6 +60,9 @@ type Options struct {
 // started.
 type ledger interface {
 	scopeLedger
+
+	// guarding returns the guard of the database.
+	guarding() *guard
 
 	// create creates the table unless it exists.
 	create(ctx context.Context, db *sql.DB) error
@@ -109,7 +122,14 @@ func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbo
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox: %w", err)
 	}
-	return &Inbox{db: db, ledger: l, options: options, verdicts: verdicts, kept: kept}, nil
+	if options.MaxReplyBytes <= 0 {
+		options.MaxReplyBytes = DefaultMaxReplyBytes
+	}
+	if options.MaxReplyBytes > participant.DefaultMaxMessageBytes {
+		return nil, fmt.Errorf("opening the inbox: MaxReplyBytes is %d: orchestrators receive at most %d",
+			options.MaxReplyBytes, participant.DefaultMaxMessageBytes)
+	}
+	return &Inbox{db: db, ledger: l, guard: l.guarding(), options: options, verdicts: verdicts, kept: kept}, nil
 }
 
 const meterName = "github.com/treatyhq/treaty/participant/inbox"
@@ -121,12 +141,16 @@ const meterName = "github.com/treatyhq/treaty/participant/inbox"
 // It returns false if the action was accepted and never completed: then the compensation must undo what the acceptance
 // did. It also returns false if the call isn't a compensation made for a saga. [Handle] runs the handler of a
 // compensation only if its action was executed or accepted.
-func ActionReply(ctx context.Context, in *Inbox, tx *sql.Tx, out proto.Message) (bool, error) {
+func ActionReply(ctx context.Context, in *Inbox, tx *Tx, out proto.Message) (bool, error) {
 	command, ok, err := commandOf(ctx)
 	if err != nil || !ok || command.Direction != participant.Compensation {
 		return false, err
 	}
-	known, err := in.ledger.look(ctx, tx, command)
+	if err := tx.enter(ctx); err != nil {
+		return false, err
+	}
+	defer tx.mu.RUnlock()
+	known, err := in.ledger.look(ctx, tx.tx, command)
 	if err != nil {
 		return false, unavailable("reading the action's reply", err)
 	}
@@ -192,7 +216,10 @@ func rollback(tx *sql.Tx) error {
 // unavailable turns a database's error into a status that leaves open whether the command was executed. The error's
 // text doesn't reach the caller.
 func unavailable(doing string, err error) error {
+	var misuse *misuseError
 	switch {
+	case errors.As(err, &misuse):
+		return misuse
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, doing+": the call's deadline passed")
 	case errors.Is(err, context.Canceled):

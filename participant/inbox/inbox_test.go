@@ -38,7 +38,12 @@ const effectsTable = `CREATE TABLE IF NOT EXISTS effects (
 
 func open(t *testing.T, path string) *service {
 	t.Helper()
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(path))
+	return openWith(t, inbox.SQLiteDSN(path), inbox.Options{Methods: []string{changeAddress}})
+}
+
+func openWith(t *testing.T, dataSource string, options inbox.Options) *service {
+	t.Helper()
+	db, err := inbox.OpenSQLiteDB(dataSource)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +51,7 @@ func open(t *testing.T, path string) *service {
 	if _, err := db.ExecContext(t.Context(), effectsTable); err != nil {
 		t.Fatal(err)
 	}
-	in, err := inbox.OpenSQLite(t.Context(), db, inbox.Options{Methods: []string{changeAddress}})
+	in, err := inbox.OpenSQLite(t.Context(), db, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +77,13 @@ func (s *service) call(ctx context.Context, commandID string, c call) (string, e
 	saga, _, _ := strings.Cut(commandID, "/steps/")
 	ctx = participant.NewContext(ctx, participant.Command{Saga: saga, CommandID: commandID, Direction: c.direction,
 		Attempt: 1, Epoch: c.epoch, Scope: c.scope, RequestDigest: c.digest, Start: c.start})
-	effect := func(tx *sql.Tx) error {
+	effect := func(tx *inbox.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, commandID,
 			c.direction)
 		return errors.Join(err, c.fails)
 	}
 	if c.direction == participant.Compensation {
-		reply, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
+		reply, err := inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressRestored, error) {
 			return &customerv1.AddressRestored{}, effect(tx)
 		})
 		if err == nil && reply == nil {
@@ -86,7 +91,7 @@ func (s *service) call(ctx context.Context, commandID string, c call) (string, e
 		}
 		return "restored", err
 	}
-	reply, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+	reply, err := inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 		if err := effect(tx); err != nil {
 			return nil, err
 		}
@@ -293,8 +298,8 @@ func checkOrder(t *testing.T, s *service, commandID string, calls []call) {
 func TestCallOfAPerson(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "service.db"))
 	for range 2 {
-		_, err := inbox.Handle(t.Context(), s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-			_, err := tx.Exec(`INSERT INTO effects (command_id, direction) VALUES ('', 'action')`)
+		_, err := inbox.Handle(t.Context(), s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
+			_, err := tx.ExecContext(t.Context(), `INSERT INTO effects (command_id, direction) VALUES ('', 'action')`)
 			return &customerv1.AddressChanged{}, err
 		})
 		if err != nil {
@@ -314,7 +319,7 @@ func TestActionReply(t *testing.T) {
 	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
 		Direction: participant.Compensation, Attempt: 1})
 	var got customerv1.AddressChanged
-	if _, err := inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
+	if _, err := inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressRestored, error) {
 		if ok, err := inbox.ActionReply(ctx, s.inbox, tx, &got); err != nil || !ok {
 			t.Errorf("ActionReply: %t, %v", ok, err)
 		}
@@ -333,8 +338,8 @@ func TestPanicLeavesNothing(t *testing.T) {
 		Direction: participant.Action, Attempt: 1})
 	func() {
 		defer func() { _ = recover() }()
-		_, _ = inbox.Handle(ctx, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-			if _, err := tx.Exec(insertEffect); err != nil {
+		_, _ = inbox.Handle(ctx, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
+			if _, err := tx.ExecContext(t.Context(), insertEffect); err != nil {
 				t.Error(err)
 			}
 			panic("handler")
@@ -354,8 +359,8 @@ func TestCancelledCallLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
 		Direction: participant.Action, Attempt: 1})
-	_, err := inbox.Handle(command, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
-		if _, err := tx.Exec(insertEffect); err != nil {
+	_, err := inbox.Handle(command, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
+		if _, err := tx.ExecContext(t.Context(), insertEffect); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -378,7 +383,7 @@ func TestDeadlineInTheDatabase(t *testing.T) {
 	defer cancel()
 	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
 		Direction: participant.Action, Attempt: 1})
-	_, err := inbox.Handle(command, s.inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+	_, err := inbox.Handle(command, s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 		var n int
 		const endless = `WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c`
 		err := tx.QueryRowContext(ctx, endless).Scan(&n)

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/participant"
@@ -28,20 +29,26 @@ func refuses(method string, direction participant.Direction, err error) bool {
 // outcomes returns the outcomes in the method's contract, or nil if the method's descriptor isn't linked into the
 // program.
 func outcomes(method string, direction participant.Direction) []*treatyv1.OutcomeOverride {
-	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-	if err != nil {
-		return nil
-	}
-	options := found.Options()
 	if direction == participant.Compensation {
-		if c, ok := proto.GetExtension(options, treatyv1.E_Compensation).(*treatyv1.Compensation); ok {
-			return c.GetOutcomes()
-		}
-		return nil
-	}
-	if c, ok := proto.GetExtension(options, treatyv1.E_Command).(*treatyv1.Command); ok {
+		c, _ := proto.GetExtension(optionsOf(method), treatyv1.E_Compensation).(*treatyv1.Compensation)
 		return c.GetOutcomes()
 	}
-	return nil
+	return contractOf(method).GetOutcomes()
+}
+
+// contractOf returns the contract of a command, or nil if the method has none or its descriptor isn't linked into the
+// program.
+func contractOf(method string) *treatyv1.Command {
+	command, _ := proto.GetExtension(optionsOf(method), treatyv1.E_Command).(*treatyv1.Command)
+	return command
+}
+
+// optionsOf returns the options of a method, or those of no method.
+func optionsOf(method string) proto.Message {
+	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	if _, is := found.(protoreflect.MethodDescriptor); err != nil || !is {
+		return (*descriptorpb.MethodOptions)(nil)
+	}
+	return found.Options()
 }

@@ -53,9 +53,9 @@ CREATE TABLE IF NOT EXISTS treaty_inbox_scopes (
 ) STRICT, WITHOUT ROWID;
 `
 
-// SQLiteDSN returns the data source name, for [sql.Open], of a participant's SQLite database in the file at path. It
-// has the settings that the inbox relies on: a commit is on disk when it returns, readers don't block the writer, and
-// foreign keys are enforced. The driver is "sqlite3" of github.com/ncruces/go-sqlite3/driver, which the caller imports.
+// SQLiteDSN returns the data source name, for [OpenSQLiteDB], of a participant's SQLite database in the file at path.
+// It has the settings that the inbox relies on: a commit is on disk when it returns, readers don't block the writer,
+// and foreign keys are enforced.
 func SQLiteDSN(path string) string {
 	settings := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)",
 		"foreign_keys(on)"}}
@@ -63,27 +63,74 @@ func SQLiteDSN(path string) string {
 }
 
 // OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its
-// table if it doesn't exist. The service's own tables must be in the same database. Open one inbox for each database
-// and share it: its transactions queue in memory instead of polling for SQLite's lock.
+// table if it doesn't exist. The database must have been opened with [OpenSQLiteDB], and the service's own tables must
+// be in it. Open one inbox for each database and share it: its transactions queue in memory instead of polling for
+// SQLite's lock.
 func OpenSQLite(ctx context.Context, db *sql.DB, options Options) (*Inbox, error) {
-	return newInbox(ctx, db, &sqliteLedger{turn: make(chan struct{}, 1)}, options)
+	g, err := guardOf(db)
+	if err != nil {
+		return nil, fmt.Errorf("opening the inbox: %w", err)
+	}
+	return newInbox(ctx, db, &sqliteLedger{turn: make(chan struct{}, 1), guard: g}, options)
 }
 
 // sqliteLedger stores the rows in SQLite, where only one transaction writes at a time.
-type sqliteLedger struct{ turn chan struct{} }
+type sqliteLedger struct {
+	turn  chan struct{}
+	guard *guard
+}
 
-func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
+func (l *sqliteLedger) guarding() *guard { return l.guard }
+
+// nestedAfter is how long a call waits for its turn before it finds out whether a handler has made it. Many calls wait
+// for a short time, and looking at the stack costs more than that.
+const nestedAfter = 100 * time.Millisecond
+
+// wait waits for the turn of a transaction.
+func (l *sqliteLedger) wait(ctx context.Context) error {
 	select {
 	case l.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil
+	default:
 	}
-	done := func() { <-l.turn }
+	long := time.NewTimer(nestedAfter)
+	defer long.Stop()
+	for {
+		select {
+		case l.turn <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-long.C:
+			if err := l.guard.nested(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
+	if err := l.wait(ctx); err != nil {
+		return nil, nil, err
+	}
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	detach := context.AfterFunc(ctx, cancel)
+	done := func() {
+		detach()
+		cancel()
+		<-l.turn
+	}
 	// Serializable is BEGIN IMMEDIATE: no other process can write until this transaction ends.
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	tx, err := db.BeginTx(lasting, &sql.TxOptions{Isolation: sql.LevelSerializable})
 	if err != nil {
 		done()
-		return nil, nil, err
+		return nil, nil, errors.Join(ctx.Err(), err)
+	}
+	// The transaction keeps the write lock until the handler returns, even if the call ends before. Otherwise, what the
+	// handler has begun to write around its transaction would go through then. With a single connection that would wait
+	// for ever; there, the guard finds it.
+	if db.Stats().MaxOpenConnections != 1 {
+		detach()
 	}
 	return tx, done, nil
 }

@@ -9,7 +9,10 @@
 //	_, err = client.RestoreAddress(participanttest.Compensation(t.Context(), "s1", 1), undo)
 //
 // Send each command twice, send the compensation first, and send a late action: the results must be those that
-// docs/participants.md describes.
+// docs/participants.md describes. Compare the effects, too, with the ledger ([ReadLedger]): as many as there are
+// executed commands. Neither the inbox nor the ledger can show an effect that a handler has outside of its transaction,
+// for example in another database, at another service, or in a goroutine that it doesn't wait for. Such an effect
+// happens with each attempt, so it only shows if you count it, after attempts that failed.
 package participanttest
 
 import (

@@ -2,7 +2,6 @@ package participanttest_test
 
 import (
 	"context"
-	"database/sql"
 	"path/filepath"
 	"testing"
 
@@ -27,7 +26,7 @@ type service struct {
 func (s *service) ChangeAddress(
 	ctx context.Context, r *customerv1.ChangeAddressRequest,
 ) (*customerv1.AddressChanged, error) {
-	return inbox.Handle(ctx, s.inbox, func(*sql.Tx) (*customerv1.AddressChanged, error) {
+	return inbox.Handle(ctx, s.inbox, func(*inbox.Tx) (*customerv1.AddressChanged, error) {
 		return &customerv1.AddressChanged{Customer: r.GetCustomer()}, nil
 	})
 }
@@ -35,14 +34,14 @@ func (s *service) ChangeAddress(
 func (s *service) RestoreAddress(
 	ctx context.Context, _ *customerv1.RestoreAddressRequest,
 ) (*customerv1.AddressRestored, error) {
-	return inbox.Handle(ctx, s.inbox, func(*sql.Tx) (*customerv1.AddressRestored, error) {
+	return inbox.Handle(ctx, s.inbox, func(*inbox.Tx) (*customerv1.AddressRestored, error) {
 		return &customerv1.AddressRestored{}, nil
 	})
 }
 
 func TestServeAndReadLedger(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "customer.db")
-	db, err := sql.Open("sqlite3", inbox.SQLiteDSN(path))
+	db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(path))
 	if err != nil {
 		t.Fatal(err)
 	}

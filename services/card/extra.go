@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"strings"
 
@@ -19,7 +18,7 @@ const extraShare = 10
 func (s *service) IssueExtraCard(
 	ctx context.Context, r *cardv1.IssueExtraCardRequest,
 ) (*cardv1.ExtraCardIssued, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.ExtraCardIssued, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*cardv1.ExtraCardIssued, error) {
 		address := &cardv1.PostalAddress{
 			Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision(),
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,7 +15,7 @@ import (
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*privacyv1.UserDataDeleted, error) {
 		if r.GetCustomer() == "" {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}

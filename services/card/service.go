@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/big"
@@ -36,7 +35,7 @@ var limits = map[string]struct{ lowest, highest int64 }{
 
 // IssueCard issues a card.
 func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*cardv1.CardIssued, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.CardIssued, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*cardv1.CardIssued, error) {
 		if err := checkProduct(r); err != nil {
 			return nil, err
 		}
@@ -72,7 +71,7 @@ func (s *service) IssueCard(ctx context.Context, r *cardv1.IssueCardRequest) (*c
 func (s *service) ChangePostalAddress(
 	ctx context.Context, r *cardv1.ChangePostalAddressRequest,
 ) (*cardv1.PostalAddressChanged, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.PostalAddressChanged, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*cardv1.PostalAddressChanged, error) {
 		address := &cardv1.PostalAddress{
 			Customer: r.GetCustomer(), Postal: r.GetPostal(), AddressRevision: r.GetAddressRevision(),
 		}
@@ -92,7 +91,7 @@ func (s *service) ChangePostalAddress(
 func (s *service) RestorePostalAddress(
 	ctx context.Context, r *cardv1.RestorePostalAddressRequest,
 ) (*cardv1.PostalAddressRestored, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*cardv1.PostalAddressRestored, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*cardv1.PostalAddressRestored, error) {
 		if r.GetAction().GetCustomer() == "" || r.GetAction().GetAddressRevision() == 0 {
 			return nil, status.Error(codes.InvalidArgument,
 				"action: say which change of address to undo, by customer and address_revision")

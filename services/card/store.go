@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -114,7 +114,7 @@ func (s *store) postalAddresses(ctx context.Context, page paging.Page) ([]*cardv
 }
 
 // addCard adds a card.
-func (s *store) addCard(ctx context.Context, tx *sql.Tx, c *cardv1.Card) error {
+func (s *store) addCard(ctx context.Context, tx *inbox.Tx, c *cardv1.Card) error {
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO cards (name, customer, product, number, limit_cents, issue_time, main_card)
 		VALUES (?, ?, ?, ?, ?, ?, ?)`,
@@ -127,7 +127,7 @@ func (s *store) addCard(ctx context.Context, tx *sql.Tx, c *cardv1.Card) error {
 
 // addPostal adds a revision of a postal address. It refuses to do so for a forgotten customer, and returns errExists if
 // the revision already exists.
-func (s *store) addPostal(ctx context.Context, tx *sql.Tx, a *cardv1.PostalAddress) error {
+func (s *store) addPostal(ctx context.Context, tx *inbox.Tx, a *cardv1.PostalAddress) error {
 	if err := forgotten.Refuse(ctx, tx, a.GetCustomer()); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (s *store) addPostal(ctx context.Context, tx *sql.Tx, a *cardv1.PostalAddre
 }
 
 // undoPostal undoes one change of a postal address.
-func (s *store) undoPostal(ctx context.Context, tx *sql.Tx, customer string, revision int64) error {
+func (s *store) undoPostal(ctx context.Context, tx *inbox.Tx, customer string, revision int64) error {
 	if _, err := tx.ExecContext(ctx,
 		`UPDATE postal_addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer, revision); err != nil {
 		return fmt.Errorf("undoing a change of postal address: %w", err)

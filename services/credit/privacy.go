@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"google.golang.org/grpc/codes"
@@ -18,7 +17,7 @@ import (
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}
@@ -35,7 +34,7 @@ func (s *service) DeleteUserData(
 
 // anonymize removes a person from their checks, including checks from before they became this customer, and returns how
 // many checks that were. The placeholder can't be a real national id.
-func (s *store) anonymize(ctx context.Context, tx *sql.Tx, customer string) (int64, error) {
+func (s *store) anonymize(ctx context.Context, tx *inbox.Tx, customer string) (int64, error) {
 	n, err := sqlitedb.Count(ctx, tx, `
 		UPDATE checks SET national_id = '#' || sequence, customer = ''
 		WHERE national_id IN (SELECT national_id FROM checks WHERE customer = ?1 AND customer <> '')`, customer)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"regexp"
 	"strings"
@@ -50,7 +49,7 @@ var (
 // CheckCredit checks whether a person can afford a credit limit. If an earlier check is still valid, its result is used
 // again, in a new row. So all checks of a person can be found from any of the customers who are that person.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*creditv1.CreditChecked, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*creditv1.CreditChecked, error) {
 		switch {
 		case !nationalID.MatchString(r.GetNationalId()):
 			return nil, status.Error(codes.InvalidArgument, "national_id: want 4 to 32 letters, digits and hyphens")
@@ -95,7 +94,7 @@ func newCheck(r *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
 
 // AbandonCheck undoes CheckCredit.
 func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequest) (*creditv1.CheckAbandoned, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*creditv1.CheckAbandoned, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*creditv1.CheckAbandoned, error) {
 		checked := r.GetReply()
 		if checked == nil {
 			checked = &creditv1.CreditChecked{}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -126,11 +125,9 @@ func TestCheckHoldsForADay(t *testing.T) {
 			store := open(t)
 			test.earlier.Name, test.earlier.CheckTime = "checks/earlier",
 				timestamppb.New(time.Now().Add(-test.ago).Truncate(time.Microsecond))
-			tx, err := store.DB.BeginTx(t.Context(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(store.add(t.Context(), tx, test.earlier), tx.Commit()); err != nil {
+			if _, err := inbox.Handle(t.Context(), store.Inbox, func(tx *inbox.Tx) (*creditv1.Check, error) {
+				return test.earlier, store.add(t.Context(), tx, test.earlier)
+			}); err != nil {
 				t.Fatal(err)
 			}
 			client := creditv1.NewCreditServiceClient(serveStore(t, store))

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -73,7 +73,7 @@ func (s *store) last(ctx context.Context, r *creditv1.GetLastCheckRequest) (*cre
 // covering returns a person's newest check since a point in time that covers the requested limit, in any state, or
 // sqlitedb.ErrNotFound.
 func (s *store) covering(
-	ctx context.Context, tx *sql.Tx, r *creditv1.CheckCreditRequest, since time.Time,
+	ctx context.Context, tx *inbox.Tx, r *creditv1.CheckCreditRequest, since time.Time,
 ) (*creditv1.Check, error) {
 	return checkRows.One(ctx, tx,
 		`WHERE national_id = ? AND check_time > ? AND approved_limit_cents >= ? ORDER BY check_time DESC LIMIT 1`,
@@ -86,7 +86,7 @@ func (s *store) list(ctx context.Context, page paging.Page) ([]*creditv1.Check, 
 }
 
 // add adds a passed check.
-func (s *store) add(ctx context.Context, tx *sql.Tx, c *creditv1.Check) error {
+func (s *store) add(ctx context.Context, tx *inbox.Tx, c *creditv1.Check) error {
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO checks (name, state, national_id, approved_limit_cents, check_time, customer)
 		VALUES (?, 'PASSED', ?, ?, ?, ?)`,
@@ -98,7 +98,7 @@ func (s *store) add(ctx context.Context, tx *sql.Tx, c *creditv1.Check) error {
 }
 
 // abandon marks a check as abandoned.
-func (s *store) abandon(ctx context.Context, tx *sql.Tx, name string) error {
+func (s *store) abandon(ctx context.Context, tx *inbox.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE checks SET state = 'ABANDONED' WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("abandoning a check: %w", err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"google.golang.org/grpc/codes"
@@ -17,7 +16,7 @@ import (
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*privacyv1.UserDataDeleted, error) {
 		if r.GetCustomer() == "" {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}
@@ -33,7 +32,7 @@ func (s *service) DeleteUserData(
 }
 
 // countAddresses returns how many addresses a customer has, including undone ones.
-func (s *store) countAddresses(ctx context.Context, tx *sql.Tx, customer string) (n int64, err error) {
+func (s *store) countAddresses(ctx context.Context, tx *inbox.Tx, customer string) (n int64, err error) {
 	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM addresses WHERE customer = ?`,
 		customer).Scan(&n); err != nil {
 		return 0, fmt.Errorf("counting addresses: %w", err)

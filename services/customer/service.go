@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"net/mail"
 	"strings"
@@ -31,7 +30,7 @@ type service struct {
 func (s *service) CreateCustomer(
 	ctx context.Context, r *customerv1.CreateCustomerRequest,
 ) (*customerv1.CustomerCreated, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.CustomerCreated, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*customerv1.CustomerCreated, error) {
 		if err := checkPerson(r); err != nil {
 			return nil, err
 		}
@@ -58,7 +57,7 @@ func (s *service) CreateCustomer(
 func (s *service) RemoveCustomer(
 	ctx context.Context, r *customerv1.RemoveCustomerRequest,
 ) (*customerv1.CustomerRemoved, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.CustomerRemoved, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*customerv1.CustomerRemoved, error) {
 		created := r.GetReply()
 		if created == nil {
 			created = &customerv1.CustomerCreated{}
@@ -77,7 +76,7 @@ func (s *service) RemoveCustomer(
 func (s *service) ChangeAddress(
 	ctx context.Context, r *customerv1.ChangeAddressRequest,
 ) (*customerv1.AddressChanged, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.AddressChanged, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 		if err := checkAddress(r.GetAddress()); err != nil {
 			return nil, err
 		}
@@ -101,7 +100,7 @@ func (s *service) ChangeAddress(
 func (s *service) RestoreAddress(
 	ctx context.Context, r *customerv1.RestoreAddressRequest,
 ) (*customerv1.AddressRestored, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.AddressRestored, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*customerv1.AddressRestored, error) {
 		changed := r.GetReply()
 		if changed == nil {
 			changed = &customerv1.AddressChanged{}
@@ -120,7 +119,7 @@ func (s *service) RestoreAddress(
 
 // CloseCustomer closes a customer. A closed customer's address can't change.
 func (s *service) CloseCustomer(ctx context.Context, r *customerv1.CloseCustomerRequest) (*customerv1.Customer, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*customerv1.Customer, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*customerv1.Customer, error) {
 		if err := s.store.end(ctx, tx, r.GetName()); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
@@ -95,7 +96,7 @@ func (s *store) list(ctx context.Context, page paging.Page) (customers []*custom
 }
 
 // emailTaken reports whether a customer has the e-mail address.
-func (s *store) emailTaken(ctx context.Context, tx *sql.Tx, email string) (taken bool, err error) {
+func (s *store) emailTaken(ctx context.Context, tx *inbox.Tx, email string) (taken bool, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT * FROM customers WHERE email = ?)`, email).Scan(&taken)
 	if err != nil {
 		return false, fmt.Errorf("looking up an e-mail address: %w", err)
@@ -104,7 +105,7 @@ func (s *store) emailTaken(ctx context.Context, tx *sql.Tx, email string) (taken
 }
 
 // add adds an active customer with the first revision of an address.
-func (s *store) add(ctx context.Context, tx *sql.Tx, name string, r *customerv1.CreateCustomerRequest) error {
+func (s *store) add(ctx context.Context, tx *inbox.Tx, name string, r *customerv1.CreateCustomerRequest) error {
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO customers (name, state, display_name, email, create_time) VALUES (?, 'ACTIVE', ?, ?, ?)`,
 		name, r.GetDisplayName(), r.GetEmail(), time.Now().UnixMicro()); err != nil {
@@ -116,7 +117,7 @@ func (s *store) add(ctx context.Context, tx *sql.Tx, name string, r *customerv1.
 
 // addAddress adds an address and returns its revision.
 func (s *store) addAddress(
-	ctx context.Context, tx *sql.Tx, customer string, a *customerv1.Address,
+	ctx context.Context, tx *inbox.Tx, customer string, a *customerv1.Address,
 ) (revision int64, err error) {
 	err = tx.QueryRowContext(ctx, `
 		INSERT INTO addresses (customer, revision, lines, postal_code, city, country)
@@ -130,7 +131,7 @@ func (s *store) addAddress(
 }
 
 // undoAddress undoes one change of address. It does nothing if the customer no longer exists.
-func (s *store) undoAddress(ctx context.Context, tx *sql.Tx, customer string, revision int64) error {
+func (s *store) undoAddress(ctx context.Context, tx *inbox.Tx, customer string, revision int64) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE addresses SET undone = 1 WHERE customer = ? AND revision = ?`, customer,
 		revision); err != nil {
 		return fmt.Errorf("undoing a change of address: %w", err)
@@ -139,7 +140,7 @@ func (s *store) undoAddress(ctx context.Context, tx *sql.Tx, customer string, re
 }
 
 // remove deletes a customer with all addresses.
-func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
+func (s *store) remove(ctx context.Context, tx *inbox.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM customers WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("removing a customer: %w", err)
 	}
@@ -147,7 +148,7 @@ func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
 }
 
 // end closes a customer.
-func (s *store) end(ctx context.Context, tx *sql.Tx, name string) error {
+func (s *store) end(ctx context.Context, tx *inbox.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx,
 		`UPDATE customers SET state = 'CLOSED', close_time = ? WHERE name = ? AND state = 'ACTIVE'`,
 		time.Now().UnixMicro(), name); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"strings"
 	"time"
@@ -25,7 +24,7 @@ const patience = 30 * time.Second
 func (s *service) InspectPassport(
 	ctx context.Context, r *identityv1.InspectPassportRequest,
 ) (*identityv1.PassportInspected, error) {
-	reply, err := inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.PassportInspected, error) {
+	reply, err := inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*identityv1.PassportInspected, error) {
 		if _, err := s.store.get(ctx, tx, r.GetApplicant()); errors.Is(err, sqlitedb.ErrNotFound) {
 			return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetApplicant())
 		} else if err != nil {
@@ -52,7 +51,7 @@ func (s *service) InspectPassport(
 func (s *service) DiscardInspection(
 	ctx context.Context, _ *identityv1.DiscardInspectionRequest,
 ) (*identityv1.InspectionDiscarded, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.InspectionDiscarded, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*identityv1.InspectionDiscarded, error) {
 		command, inSaga := participant.FromContext(ctx)
 		if !inSaga {
 			return nil, status.Error(codes.InvalidArgument,

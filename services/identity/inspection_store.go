@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
@@ -23,7 +23,7 @@ type inspection struct {
 }
 
 // addInspection adds a pending inspection.
-func (s *store) addInspection(ctx context.Context, tx *sql.Tx, i *inspection) error {
+func (s *store) addInspection(ctx context.Context, tx *inbox.Tx, i *inspection) error {
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO inspections (name, applicant, command_id, due_time) VALUES (?, ?, ?, ?)`,
 		i.name, i.applicant, i.commandID, i.due.UnixMicro()); err != nil {
@@ -33,7 +33,7 @@ func (s *store) addInspection(ctx context.Context, tx *sql.Tx, i *inspection) er
 }
 
 // removeInspection deletes the inspection that a command requested.
-func (s *store) removeInspection(ctx context.Context, tx *sql.Tx, commandID string) error {
+func (s *store) removeInspection(ctx context.Context, tx *inbox.Tx, commandID string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM inspections WHERE command_id = ?`, commandID); err != nil {
 		return fmt.Errorf("removing an inspection: %w", err)
 	}
@@ -41,7 +41,7 @@ func (s *store) removeInspection(ctx context.Context, tx *sql.Tx, commandID stri
 }
 
 // endInspection marks an inspection as completed.
-func (s *store) endInspection(ctx context.Context, tx *sql.Tx, commandID string, at time.Time) error {
+func (s *store) endInspection(ctx context.Context, tx *inbox.Tx, commandID string, at time.Time) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE inspections SET inspect_time = ? WHERE command_id = ?`, at.UnixMicro(),
 		commandID); err != nil {
 		return fmt.Errorf("ending an inspection: %w", err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"log/slog"
 	"strings"
@@ -117,13 +116,13 @@ func (i *inspector) inspect(ctx context.Context, command participant.Command, on
 	end := ending{command: command, refusal: i.finding(one), until: time.Now().Add(patience)}
 	var err error
 	if end.refusal != nil {
-		err = inbox.Refuse(ctx, i.store.Inbox, command, end.refusal, func(tx *sql.Tx) error {
+		err = inbox.Refuse(ctx, i.store.Inbox, command, end.refusal, func(tx *inbox.Tx) error {
 			return i.store.removeInspection(ctx, tx, command.CommandID)
 		})
 	} else {
 		now := time.Now().Truncate(time.Microsecond)
 		end.reply, err = inbox.Complete(ctx, i.store.Inbox, command, func(
-			tx *sql.Tx,
+			tx *inbox.Tx,
 		) (*identityv1.PassportInspected, error) {
 			reply := &identityv1.PassportInspected{
 				Inspection: one.name, Applicant: one.applicant, InspectTime: timestamppb.New(now),

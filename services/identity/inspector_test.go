@@ -118,17 +118,13 @@ func openOffice(t *testing.T, path string, o *fakeOrchestrator) *office {
 // apply adds an applicant to the database.
 func (o *office) apply(t *testing.T, name, passport string) {
 	t.Helper()
-	tx, err := o.store.DB.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := o.store.add(t.Context(), tx, "", &identityv1.Applicant{
+	applicant := &identityv1.Applicant{
 		Name: name, Customer: "customers/" + passport, DisplayName: "Ada", PassportNumber: passport,
 		RegisterReference: passport,
-	}); err != nil {
-		t.Fatal(err)
 	}
-	if err := tx.Commit(); err != nil {
+	if _, err := inbox.Handle(t.Context(), o.store.Inbox, func(tx *inbox.Tx) (*identityv1.Applicant, error) {
+		return applicant, o.store.add(t.Context(), tx, "", applicant)
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

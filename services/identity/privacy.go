@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,7 +35,7 @@ func (s *service) DeleteUserData(
 			return nil, unreachable(ctx, err)
 		}
 	}
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*privacyv1.UserDataDeleted, error) {
 		return forgotten.Delete(ctx, tx, r.GetCustomer(),
 			forgotten.Deletion{Kind: "inspections", Statement: `DELETE FROM inspections
 				WHERE applicant IN (SELECT name FROM applicants WHERE customer = ?)`},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -63,7 +62,7 @@ func (s *service) RegisterApplicant(
 			return nil, unreachable(ctx, err)
 		}
 	}
-	registered, err := inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.ApplicantRegistered, error) {
+	registered, err := inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*identityv1.ApplicantRegistered, error) {
 		if refused != nil {
 			return nil, refused
 		}
@@ -110,7 +109,7 @@ func (s *service) WithdrawApplicant(
 	if err := s.register.withdraw(ctx, keyOf(ctx)); err != nil {
 		return nil, unreachable(ctx, err)
 	}
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*identityv1.ApplicantWithdrawn, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*identityv1.ApplicantWithdrawn, error) {
 		registered := r.GetReply()
 		if registered == nil {
 			registered = &identityv1.ApplicantRegistered{}

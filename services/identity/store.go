@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -71,7 +71,7 @@ func (s *store) list(ctx context.Context, page paging.Page) ([]*identityv1.Appli
 }
 
 // add adds an applicant who is registered at the register under a key.
-func (s *store) add(ctx context.Context, tx *sql.Tx, registerKey string, a *identityv1.Applicant) error {
+func (s *store) add(ctx context.Context, tx *inbox.Tx, registerKey string, a *identityv1.Applicant) error {
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO applicants
 			(name, customer, display_name, passport_number, register_reference, create_time, register_key)
@@ -84,7 +84,7 @@ func (s *store) add(ctx context.Context, tx *sql.Tx, registerKey string, a *iden
 }
 
 // remove deletes an applicant.
-func (s *store) remove(ctx context.Context, tx *sql.Tx, name string) error {
+func (s *store) remove(ctx context.Context, tx *inbox.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM applicants WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("removing an applicant: %w", err)
 	}

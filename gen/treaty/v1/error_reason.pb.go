@@ -144,6 +144,9 @@ const (
 	// PERMISSION_DENIED. The orchestrator knows the identities of the step's participant, and the caller has none of
 	// them. Nothing was done.
 	ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT ErrorReason = 48
+	// RESOURCE_EXHAUSTED. There are as many sagas as the limits allow, or as can be driven, so none was started. The
+	// status carries a google.rpc.RetryInfo.
+	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 49
 )
 
 // Enum value maps for ErrorReason.
@@ -198,6 +201,7 @@ var (
 		46: "ERROR_REASON_SAGA_LOST",
 		47: "ERROR_REASON_METADATA_INVALID",
 		48: "ERROR_REASON_CALLER_NOT_PARTICIPANT",
+		49: "ERROR_REASON_OVERLOADED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -249,6 +253,7 @@ var (
 		"ERROR_REASON_SAGA_LOST":               46,
 		"ERROR_REASON_METADATA_INVALID":        47,
 		"ERROR_REASON_CALLER_NOT_PARTICIPANT":  48,
+		"ERROR_REASON_OVERLOADED":              49,
 	}
 )
 
@@ -283,7 +288,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xc1\f\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xde\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -334,7 +339,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_CALLER_NOT_BELIEVED\x10-\x12\x1a\n" +
 	"\x16ERROR_REASON_SAGA_LOST\x10.\x12!\n" +
 	"\x1dERROR_REASON_METADATA_INVALID\x10/\x12'\n" +
-	"#ERROR_REASON_CALLER_NOT_PARTICIPANT\x100B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"#ERROR_REASON_CALLER_NOT_PARTICIPANT\x100\x12\x1b\n" +
+	"\x17ERROR_REASON_OVERLOADED\x101B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

@@ -795,12 +795,14 @@ type Attempts struct {
 	LastFailure *Failure `protobuf:"bytes,2,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
 	// The outcome of the last attempt: the name of a treaty.v1.Outcome without its prefix, in lower case.
 	LastOutcome string `protobuf:"bytes,3,opt,name=last_outcome,json=lastOutcome,proto3" json:"last_outcome,omitempty"`
-	// When the next attempt is made. Absent while an attempt is in flight or the participant's breaker is open.
+	// When the next attempt is made. Absent while an attempt is in flight, or the command is parked or queued.
 	NextTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
 	// Whether the command is parked because its participant is down.
 	Parked bool `protobuf:"varint,5,opt,name=parked,proto3" json:"parked,omitempty"`
 	// Whether the participant has accepted the command, to complete it later.
-	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Accepted bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Whether the command waits for its turn, because its participant has as many commands as it can answer in time.
+	Queued        bool `protobuf:"varint,7,opt,name=queued,proto3" json:"queued,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,6 +875,13 @@ func (x *Attempts) GetParked() bool {
 func (x *Attempts) GetAccepted() bool {
 	if x != nil {
 		return x.Accepted
+	}
+	return false
+}
+
+func (x *Attempts) GetQueued() bool {
+	if x != nil {
+		return x.Queued
 	}
 	return false
 }
@@ -2549,14 +2558,15 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\bdecision\x18\x0e \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
 	"\vparticipant\x18\x0f \x01(\tR\vparticipant\x12 \n" +
 	"\fmay_have_run\x18\x10 \x01(\bR\n" +
-	"mayHaveRun\"\xe7\x01\n" +
+	"mayHaveRun\"\xff\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +
 	"\flast_outcome\x18\x03 \x01(\tR\vlastOutcome\x127\n" +
 	"\tnext_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnextTime\x12\x16\n" +
 	"\x06parked\x18\x05 \x01(\bR\x06parked\x12\x1a\n" +
-	"\baccepted\x18\x06 \x01(\bR\baccepted\"\x9b\x01\n" +
+	"\baccepted\x18\x06 \x01(\bR\baccepted\x12\x16\n" +
+	"\x06queued\x18\a \x01(\bR\x06queued\"\x9b\x01\n" +
 	"\x11CreateSagaRequest\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\tR\n" +

@@ -12,6 +12,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -73,6 +74,9 @@ type Children struct {
 	remote      map[string]bool                     // services
 	telemetry   *telemetry.Telemetry
 	engine      Engine
+
+	admission *admission.Controller // of local children
+	starts    *admission.Method     // all commands of local children
 }
 
 // New returns the children of an engine that is made next. Call SetEngine before the engine starts or recovers a saga.
@@ -81,7 +85,9 @@ func New(params Params) *Children {
 		Dispatcher: params.Participants, Observer: params.Observer, catalog: params.Catalog,
 		telemetry:   params.Telemetry,
 		definitions: make(map[string]*contract.SagaDefinition), remote: make(map[string]bool),
+		admission: admission.New(admission.Params{}),
 	}
+	c.starts = c.admission.NewMethod(completionTimeout, true)
 	for _, name := range params.Definitions {
 		if definition, known := params.Catalog.SagaDefinition(name); known {
 			c.definitions[name] = definition
@@ -114,12 +120,14 @@ func (c *Children) definitionOf(method string) *contract.SagaDefinition {
 	return nil
 }
 
-// Parked returns false for a local child: nothing holds back its commands.
-func (c *Children) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
+// Admit admits a limited number of commands of local children at a time.
+func (c *Children) Admit(
+	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
 	if c.Local(to.Method) {
-		return nil, false
+		return c.admission.Admit(c.starts, claim, granted)
 	}
-	return c.Dispatcher.Parked(to, wake)
+	return c.Dispatcher.Admit(to, call, claim, granted)
 }
 
 // Attempt starts or compensates a local child. It doesn't wait for the child's end: then the command is pending, and
@@ -128,6 +136,7 @@ func (c *Children) Attempt(ctx context.Context, attempt *engine.Attempt) engine.
 	if !c.Local(attempt.Call.Method) {
 		return c.Dispatcher.Attempt(ctx, attempt)
 	}
+	defer attempt.Slot.Release()
 	ctx, span := c.telemetry.StartAttempt(ctx, &telemetry.AttemptParams{
 		Saga: attempt.Saga, Step: attempt.Step, Direction: attempt.Direction.String(), Number: attempt.Number,
 		Epoch: attempt.Epoch, Method: attempt.Call.Method, Target: localTarget, Kind: attempt.Kind,

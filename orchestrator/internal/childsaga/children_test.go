@@ -13,6 +13,7 @@ import (
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -36,8 +37,10 @@ func (p *participants) Attempt(context.Context, *engine.Attempt) engine.Answer {
 	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE}
 }
 
-func (p *participants) Parked(engine.Destination, func()) (cancel func(), parked bool) {
-	return func() {}, true
+func (p *participants) Admit(
+	engine.Destination, *contract.CallConfig, admission.Claim, func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
+	return nil, &admission.Wait{}
 }
 
 // fakeEngine answers as a test says.
@@ -120,10 +123,15 @@ func TestOtherCommandsGoToParticipants(t *testing.T) {
 	if p.attempts != 1 || len(e.started) > 0 {
 		t.Errorf("%d attempts reached participants, %d sagas were started", p.attempts, len(e.started))
 	}
-	if _, parked := children.Parked(engine.Destination{Method: changeAddress}, func() {}); !parked {
+	waits := func(method string) bool {
+		to, call := engine.Destination{Method: method}, &contract.CallConfig{Method: method}
+		_, wait := children.Admit(to, call, admission.Claim{}, func(*admission.Slot) {})
+		return wait != nil
+	}
+	if !waits(changeAddress) {
 		t.Error("an open breaker doesn't hold back a participant's command")
 	}
-	if _, parked := children.Parked(engine.Destination{Method: verifyApplicant}, func() {}); parked {
+	if waits(verifyApplicant) {
 		t.Error("a local child's command is held back")
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
@@ -29,6 +30,7 @@ const closedMessage = "dispatch: command not sent: the orchestrator is shutting 
 // or ctx ends. The request's bytes must never change, not even after Attempt has returned, since the connection may
 // still be sending them.
 func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.Answer {
+	defer call.Slot.Release()
 	r, ok := d.find(engine.Destination{Method: call.Call.Method, Participant: call.Participant})
 	if !ok {
 		return d.notConfigured(ctx, call)
@@ -94,17 +96,36 @@ func (d *Dispatcher) send(
 	callCtx = exchangeContext{d.withMetadata(callCtx, call, span), x}
 
 	p := r.participant
+	call.Slot.Begin()
 	began := p.breaker.begin()
 	err := p.conn.Invoke(callCtx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
 	if err != nil {
 		st := status.Convert(err)
-		p.breaker.end(began, p.health(ctx, st.Code()))
-		return p.failed(call.Call, x, st)
+		health := p.health(ctx, st.Code())
+		p.breaker.end(began, health)
+		answer := p.failed(call.Call, x, st)
+		endSlot(call.Slot, health, answer)
+		return answer
 	}
 	p.breaker.end(began, answered)
+	call.Slot.End(admission.Answered, 0)
 	answer := d.replied(ctx, p, call, x)
 	answer.Repeated = x.sendings.Load() > 1
 	return answer
+}
+
+// endSlot says what the end of a call that failed means for the limits of its participant.
+func endSlot(slot *admission.Slot, h health, answer engine.Answer) {
+	switch {
+	case answer.Outcome == treatyv1.Outcome_OUTCOME_THROTTLED:
+		slot.End(admission.Throttled, answer.RetryAfter)
+	case h == answered:
+		slot.End(admission.Answered, 0)
+	case h == timedOut:
+		slot.End(admission.TimedOut, 0)
+	default:
+		slot.End(admission.NoSample, 0)
+	}
 }
 
 // replied returns the answer of a call that ended with OK.

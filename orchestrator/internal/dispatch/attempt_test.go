@@ -247,7 +247,7 @@ func TestCancelledIsUnknown(t *testing.T) {
 	if result.Outcome != outcomeUnknown || codes.Code(result.Failure.GetCode()) != codes.Canceled {
 		t.Errorf("got %v", result)
 	}
-	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() {}); parked {
+	if waits(d, destination("")) {
 		t.Error("a call that was cancelled here opened the breaker")
 	}
 }
@@ -267,7 +267,7 @@ func TestNoParticipantServes(t *testing.T) {
 			t.Errorf("%q doesn't name %q", result.Failure.GetMessage(), want)
 		}
 	}
-	if _, parked := d.Parked(engine.Destination{Method: other.Method}, func() {}); parked {
+	if waits(d, engine.Destination{Method: other.Method}) {
 		t.Error("the call waits for no participant")
 	}
 }

@@ -61,6 +61,7 @@ func (q *inquiry) halt(p *participant, st *status.Status) engine.Halt {
 
 // CloseCommand implements engine.Dispatcher.
 func (d *Dispatcher) CloseCommand(ctx context.Context, attempt *engine.Attempt) engine.Closed {
+	defer attempt.Slot.Release()
 	r, ok := d.find(engine.Destination{Method: attempt.Call.Method, Participant: attempt.Participant})
 	if !ok || !d.calls.Enter() {
 		return engine.Closed{Failure: failureFor(attempt.Call.Method)}

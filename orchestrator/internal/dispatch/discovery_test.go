@@ -334,7 +334,7 @@ func TestAttemptToANamedParticipant(t *testing.T) {
 	if got.Outcome != outcomeMisdeployed || !strings.Contains(got.Failure.GetMessage(), advice) {
 		t.Errorf("got %+v", got)
 	}
-	if _, parked := d.Parked(destination("acme.gone.v1.Gone"), func() {}); parked {
+	if waits(d, destination("acme.gone.v1.Gone")) {
 		t.Error("the call waits for no participant")
 	}
 }
@@ -353,10 +353,10 @@ func TestParkedAtANamedParticipant(t *testing.T) {
 	call := attempt()
 	call.Participant = "acme.down.v1.Down"
 	d.Attempt(t.Context(), call)
-	if _, parked := d.Parked(destination("acme.down.v1.Down"), func() {}); !parked {
+	if !waits(d, destination("acme.down.v1.Down")) {
 		t.Error("the call doesn't wait for the participant that is down")
 	}
-	if _, parked := d.Parked(destination(""), func() {}); parked {
+	if waits(d, destination("")) {
 		t.Error("the call waits for the participant that is up")
 	}
 }

@@ -9,9 +9,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/inflight"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -124,6 +127,9 @@ func New(config Config) (*Dispatcher, error) {
 			return nil, errors.Join(err, d.Close(context.Background()))
 		}
 	}
+	if err := d.telemetry.ObserveLoads(d.loads); err != nil {
+		return nil, errors.Join(err, d.Close(context.Background()))
+	}
 	if config.Self != nil {
 		for _, p := range d.participants {
 			d.greeters.Go(func() { p.run(d.greeting) })
@@ -158,6 +164,9 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
 		conn: conn,
 	}
+	added.admission = admission.New(admission.Params{
+		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,
+	})
 	added.greeting = newGreeting(added, config.Self, d.logger, d.rand)
 	added.breaker = newBreaker(breakerParams{
 		target:     p.Target,
@@ -174,16 +183,39 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	return nil
 }
 
-// Parked returns false when the destination's participant may be called now. Otherwise its breaker is open, or it
-// hasn't been asked yet what it is: Parked returns true, and wake is called once when the participant may be called.
-// cancel removes wake; a call of wake that has begun isn't stopped. Wake functions are called one after the other by
-// one goroutine, so they must not block. After Close, none is called.
-func (d *Dispatcher) Parked(to engine.Destination, wake func()) (cancel func(), parked bool) {
+// Admit implements engine.Dispatcher. A command waits while the breaker of its participant is open, while the
+// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. No command
+// that waits is admitted after Close.
+func (d *Dispatcher) Admit(
+	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
 	r, ok := d.find(to)
 	if !ok {
-		return nil, false
+		return nil, nil // Attempt says that no participant is configured
 	}
-	return r.participant.wait(wake)
+	return r.participant.admission.Admit(r.participant.method(call), claim, granted)
+}
+
+// loads returns what the participants have to do.
+func (d *Dispatcher) loads() []telemetry.Load {
+	loads := make([]telemetry.Load, 0, len(d.participants))
+	for _, p := range d.participants {
+		state := p.admission.State()
+		loads = append(loads, telemetry.Load{
+			Target: p.target, Limit: state.Limit, InFlight: state.InFlight, Waiting: state.Waiting,
+		})
+	}
+	return loads
+}
+
+// FirstWaitsSince implements engine.Dispatcher.
+func (d *Dispatcher) FirstWaitsSince(definition string) (since time.Time, waits bool) {
+	for _, p := range d.participants {
+		if first, found := p.admission.FirstWaitsSince(definition); found && (!waits || first.Before(since)) {
+			since, waits = first, true
+		}
+	}
+	return since, waits
 }
 
 // Close waits until the calls in flight have ended, and closes the connections. When ctx ends first, it cancels the
@@ -201,6 +233,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	d.stop()
 	d.greeters.Wait()
 	for _, p := range d.participants {
+		p.admission.Close()
 		p.greeting.close()
 		p.breaker.close()
 		err := p.conn.Close()

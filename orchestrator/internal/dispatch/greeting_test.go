@@ -183,12 +183,10 @@ func self(change ...func(*Self)) (*Self, chan string) {
 // awaitOpen waits until commands may be sent.
 func awaitOpen(t *testing.T, d *Dispatcher) {
 	t.Helper()
-	woken := make(chan struct{})
-	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); parked {
-		select {
-		case <-woken:
-		case <-t.Context().Done():
-		}
+	select {
+	case slot := <-admit(d):
+		slot.Release()
+	case <-t.Context().Done():
 	}
 }
 
@@ -324,9 +322,8 @@ func TestDroppedMetadata(t *testing.T) {
 	})
 	me, _ := self()
 	d := dispatcher(t, middle.Addr(), func(c *Config) { c.Self, c.Rand = me, func() float64 { return 0 } })
-	woken := make(chan struct{})
-	_, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) })
-	if !parked {
+	granted := admit(d)
+	if waitingCalls(d) != 1 {
 		t.Fatal("commands may be sent at once")
 	}
 	if err := middle.Await(t.Context(), func(calls []hostile.Record) bool { return len(calls) >= 2 }); err != nil {
@@ -337,12 +334,12 @@ func TestDroppedMetadata(t *testing.T) {
 		t.Errorf("the problem is %q", problem)
 	}
 	select {
-	case <-woken:
+	case <-granted:
 		t.Error("commands may be sent although their metadata is dropped")
 	default:
 	}
 	middle.Program(func(*hostile.Call) hostile.Plan { return hostile.Pass() })
-	<-woken
+	<-granted
 }
 
 // TestCloseCommand asks what became of a command.

@@ -9,32 +9,49 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
 // waitingCalls returns how many calls wait for the only participant.
 func waitingCalls(d *Dispatcher) int {
-	b := d.participants[0].breaker
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.waiting.len
+	return d.participants[0].admission.State().Waiting
+}
+
+// waits returns whether a command has to wait for its participant.
+func waits(d *Dispatcher, to engine.Destination) bool {
+	slot, wait := d.Admit(to, attempt().Call, admission.Claim{}, (*admission.Slot).Release)
+	slot.Release()
+	if wait != nil {
+		wait.Cancel()
+	}
+	return wait != nil
+}
+
+// admit returns a channel on which the slot for a command arrives.
+func admit(d *Dispatcher) <-chan *admission.Slot {
+	granted := make(chan *admission.Slot, 1)
+	slot, wait := d.Admit(destination(""), attempt().Call, admission.Claim{}, func(slot *admission.Slot) {
+		granted <- slot
+	})
+	if wait == nil {
+		granted <- slot
+	}
+	return granted
 }
 
 // attemptUntilDone does what the engine does: it waits while the breaker is open, makes an attempt, and starts over.
 // It doesn't wait between attempts, so only the breaker holds it back.
 func attemptUntilDone(t *testing.T, d *Dispatcher) (attempts int) {
 	for {
-		woken := make(chan struct{})
-		if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); parked {
-			select {
-			case <-woken:
-			case <-t.Context().Done():
-				return attempts
-			}
-			continue
+		call := attempt()
+		select {
+		case call.Slot = <-admit(d):
+		case <-t.Context().Done():
+			return attempts
 		}
 		attempts++
-		if d.Attempt(t.Context(), attempt()).Outcome == outcomeDone {
+		if d.Attempt(t.Context(), call).Outcome == outcomeDone {
 			return attempts
 		}
 	}
@@ -83,13 +100,14 @@ func TestParticipantIsNotUpYet(t *testing.T) {
 	if result.Outcome != outcomeUnknown || codes.Code(result.Failure.GetCode()) != codes.Unavailable {
 		t.Fatalf("got %v", result)
 	}
-	woken := make(chan struct{})
-	if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); !parked {
+	granted := admit(d)
+	if waitingCalls(d) != 1 {
 		t.Fatal("the breaker is closed after a refused connection")
 	}
 	serve(t, s.addr, echo)
-	<-woken
-	if result := d.Attempt(t.Context(), attempt()); result.Outcome != outcomeDone {
+	call := attempt()
+	call.Slot = <-granted
+	if result := d.Attempt(t.Context(), call); result.Outcome != outcomeDone {
 		t.Fatalf("got %v", result)
 	}
 }
@@ -108,18 +126,15 @@ func TestParticipantIsUnavailable(t *testing.T) {
 		return request, nil
 	})
 	d := dispatcher(t, s.addr)
-	woken := make(chan struct{})
-	for calls.Load() < 4*defaultBreakAfter {
-		if _, parked := d.Parked(engine.Destination{Method: testMethod}, func() { close(woken) }); parked {
-			break
-		}
+	for calls.Load() < 4*defaultBreakAfter && !waits(d, destination("")) {
 		d.Attempt(t.Context(), attempt())
 	}
 	if calls.Load() >= 4*defaultBreakAfter {
 		t.Fatalf("the breaker is closed after %d calls", calls.Load())
 	}
-	<-woken // the probe
+	slot := <-admit(d) // the probe
 	down.Store(false)
+	slot.Release()
 	if attempts := attemptUntilDone(t, d); attempts > 2 {
 		t.Errorf("%d attempts after it was available again", attempts)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +17,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
@@ -36,6 +39,12 @@ type Participant struct {
 
 	// Answers says what may be believed of its answers. Default AnswersAuto.
 	Answers Answers
+
+	// MaxInFlight is how many commands may be in flight to it at most. Default admission.DefaultCeiling.
+	MaxInFlight int
+
+	// MaxPerSecond is how many commands may be sent to it per second at most. 0 means no limit.
+	MaxPerSecond float64
 }
 
 // Plaintext says where a connection without TLS may go.
@@ -59,15 +68,29 @@ type participant struct {
 	target  string
 	conn    *grpc.ClientConn
 	breaker *breaker
+
+	admission *admission.Controller
+	methods   sync.Map // names of methods to *admission.Method
 }
 
-// wait returns false when a command may be sent to the participant now. Otherwise it returns true, and wake is called
-// when that may have changed. cancel removes wake.
-func (p *participant) wait(wake func()) (cancel func(), waiting bool) {
-	if cancel, waiting := p.greeting.wait(wake); waiting {
-		return cancel, true
+// method returns the limits of a method.
+func (p *participant) method(call *contract.CallConfig) *admission.Method {
+	if m, known := p.methods.Load(call.Method); known {
+		return m.(*admission.Method) //nolint:forcetypeassert // only this method stores
 	}
-	return p.breaker.wait(wake)
+	m, _ := p.methods.LoadOrStore(call.Method,
+		p.admission.NewMethod(call.Timeout, call.OfSaga || call.CompleteWithin > 0))
+	return m.(*admission.Method) //nolint:forcetypeassert // only this method stores
+}
+
+// hold returns false when a command may be sent to the participant now, apart from its limits. Otherwise it returns
+// true, and wake is called when that may have changed.
+func (p *participant) hold(wake func()) bool {
+	if _, waiting := p.greeting.wait(wake); waiting {
+		return true
+	}
+	_, waiting := p.breaker.wait(wake)
+	return waiting
 }
 
 const (

@@ -73,7 +73,7 @@ func TestPendingKeepsTheBreakerClosed(t *testing.T) {
 	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })
 	for range 3 {
 		d.Attempt(t.Context(), attempt())
-		if _, parked := d.Parked(destination(""), func() {}); parked {
+		if waits(d, destination("")) {
 			t.Fatal("the breaker is open")
 		}
 	}

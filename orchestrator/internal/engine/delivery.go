@@ -7,6 +7,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -24,6 +25,7 @@ type delivery struct {
 	sagaStart   time.Time
 	trace       *treatyv1.TraceAnchor
 	kind        treatyv1.CommandKind
+	claim       admission.Claim
 	participant string // that a broadcast's step goes to; empty otherwise
 	undoes      int    // for a compensation: the number of the action's last attempt
 	attempts    int
@@ -39,12 +41,13 @@ type delivery struct {
 
 	waiting    bool // for a timer, a completion or its participant
 	waitsLong  bool // so the saga may leave memory
-	parked     bool // waiting for its participant, whose breaker is open
+	queued     bool // waiting for a slot
 	accepted   bool // waiting for the completion by its participant
 	nextTime   time.Time
-	stopWait   func() // cancels what it waits for
+	stopWait   func()      // cancels what it waits for
+	isDown     func() bool // returns whether the participant can't be called; nil unless it is queued
 	startTime  time.Time
-	pauseStart time.Time     // when it was parked or accepted
+	pauseStart time.Time     // when it was queued or accepted
 	paused     time.Duration // altogether; this time doesn't count against the command's retry policy
 
 	patience   time.Duration // how long it waits for a completion or a heartbeat before the command is sent again
@@ -59,8 +62,8 @@ type deliveryKey struct {
 	direction machine.Direction
 }
 
-// exhausted returns whether the command's retry policy says to give up. Time in which the participant was known to be
-// down doesn't count.
+// exhausted returns whether the command's retry policy says to give up. Time in which it waited for a slot
+// doesn't count.
 func (d *delivery) exhausted(now time.Time) bool {
 	limit := d.call.Retry.GiveUpAfter
 	return !d.patient && limit > 0 && now.Sub(d.startTime)-d.paused >= limit

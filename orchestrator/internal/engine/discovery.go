@@ -3,7 +3,6 @@ package engine
 import (
 	"strings"
 
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -36,7 +35,7 @@ func (s *sender) discover(inst *instance, wanted *machine.Discover) {
 		return
 	}
 	s.config.Logger.Warn("a broadcast waits until every configured participant has said which services it serves",
-		"saga", wire.SagaName(inst.id), "service", service)
+		"saga", inst.name, "service", service)
 	if inst.discoveries == nil {
 		inst.discoveries = make(map[string]*discovery)
 	}

@@ -6,6 +6,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -19,10 +20,15 @@ type Dispatcher interface {
 	// retry policy and by what the participant asked for.
 	Delay(call *contract.CallConfig, attempt int, answer Answer) time.Duration
 
-	// Parked returns true while the breaker of the destination's participant is open, and calls wake once the
-	// participant may be called again. cancel prevents that. When the breaker is closed, it returns false and never
-	// calls wake.
-	Parked(to Destination, wake func()) (cancel func(), parked bool)
+	// Admit asks for the slot that Attempt or CloseCommand needs. It returns the slot, which may be nil; or a wait if
+	// the participant is down or has enough to do. Then granted is called once with the slot when it is the command's
+	// turn, unless the wait was cancelled before. It must not block. Pass the slot in the attempt, or release it.
+	Admit(to Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot)) (
+		*admission.Slot, *admission.Wait)
+
+	// FirstWaitsSince returns since when the first command of a saga of a definition waits for a slot, of the saga that
+	// gets the next one. It returns false if none waits, or if they wait because the participant is down.
+	FirstWaitsSince(definition string) (since time.Time, waits bool)
 
 	// CloseCommand asks an action's participant what became of it, and makes sure that it isn't executed any more if
 	// nothing did. It makes one gRPC call, which may be repeated.
@@ -98,6 +104,9 @@ type Attempt struct {
 
 	// Participant names the participant that a broadcast's step goes to; empty for every other step. See Destination.
 	Participant string
+
+	// Slot is the permission to call the participant. The call ends it.
+	Slot *admission.Slot
 
 	// Request is the serialized request.
 	Request []byte

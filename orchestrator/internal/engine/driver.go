@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -71,7 +70,7 @@ func (d *driver) wake(id string) {
 		return
 	}
 	defer d.work.Leave()
-	d.sender.sendBounded(d.submit(id, message{input: machine.Wake{}}))
+	d.sender.sendAsync(d.submit(id, message{input: machine.Wake{}}))
 }
 
 // run takes the messages in an instance's mailbox until it is empty.
@@ -194,7 +193,7 @@ func (d *driver) release(inst *instance) {
 
 // suspendUnwritable suspends a saga whose turn can't be stored, so that an operator sees that it doesn't continue.
 func (d *driver) suspendUnwritable(inst *instance, m message, err error) {
-	d.config.Logger.Error("a turn can't be stored; suspending the saga", "saga", wire.SagaName(inst.id), "error", err)
+	d.config.Logger.Error("a turn can't be stored; suspending the saga", "saga", inst.name, "error", err)
 	switch m.input.(type) {
 	case machine.Start, machine.TurnUnwritable:
 		return // the caller of Start receives the error

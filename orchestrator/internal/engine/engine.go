@@ -58,6 +58,9 @@ type Config struct {
 	// DefaultTurnLimit.
 	TurnLimit time.Duration
 
+	// StartLimits limit how many sagas are started.
+	StartLimits StartLimits
+
 	// EvictAfter is how long a command must wait until its saga leaves memory. Default 5 s.
 	EvictAfter time.Duration
 }
@@ -81,6 +84,7 @@ type Engine struct {
 	notifier *notifier
 	purger   *purger
 	watchdog *watchdog
+	starts   *startLimiter
 }
 
 // New returns an engine that may be called at once. Call Recover, so that the store's open sagas continue, and Stop at
@@ -108,7 +112,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if config.EvictAfter <= 0 {
 		config.EvictAfter = 5 * time.Second
 	}
-	e := &Engine{config: &config, work: newWork(), register: newRegister()}
+	e := &Engine{config: &config, work: newWork(), register: newRegister(), starts: newStartLimiter(&config)}
+	config.Observer = e.starts
 	e.watchdog = newWatchdog(config.TurnLimit, config.Logger, config.Observer)
 	replies := newReplyEvents(config.Catalog, config.Logger)
 	e.loader = &loader{

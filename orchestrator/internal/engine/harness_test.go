@@ -15,6 +15,7 @@ import (
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -32,15 +33,18 @@ const (
 
 // participant is a fake dispatcher with one participant. It answers at once unless a test says otherwise.
 type participant struct {
-	mu       sync.Mutex
-	calls    []string // "action 1#2 SAGA" for the second attempt of step 1
-	answers  map[string][]engine.Answer
-	hold     map[string]chan struct{} // calls that wait until the channel is closed
-	held     chan string              // receives each call that waits
-	parked   bool
-	wakes    map[int]func()
-	wakeNext int
-	delay    time.Duration
+	mu      sync.Mutex
+	calls   []string // "action 1#2 SAGA" for the second attempt of step 1
+	answers map[string][]engine.Answer
+	hold    map[string]chan struct{} // calls that wait until the channel is closed
+	held    chan string              // receives each call that waits
+	parked  bool
+	claims  []admission.Claim
+
+	waitsSince time.Time // of the first command of a saga
+	wakes      map[int]func()
+	wakeNext   int
+	delay      time.Duration
 
 	closes map[string][]engine.Closed // by step
 	known  map[string]engine.Known    // by step
@@ -139,20 +143,29 @@ func (p *participant) LookUp(_ context.Context, a *engine.Attempt) engine.Known 
 
 func (p *participant) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return p.delay }
 
-func (p *participant) Parked(_ engine.Destination, wake func()) (func(), bool) {
+func (p *participant) Admit(
+	_ engine.Destination, _ *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.claims = append(p.claims, claim)
 	if !p.parked {
-		return nil, false
+		return nil, nil
 	}
 	p.wakeNext++
 	n := p.wakeNext
-	p.wakes[n] = wake
-	return func() {
+	p.wakes[n] = func() { granted(nil) }
+	return nil, &admission.Wait{Cancel: func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.wakes, n)
-	}, true
+	}, Held: func() bool { return true }, Long: true}
+}
+
+func (p *participant) FirstWaitsSince(string) (time.Time, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waitsSince, !p.waitsSince.IsZero()
 }
 
 func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
@@ -259,6 +272,7 @@ type fixture struct {
 	eventRetention time.Duration
 	turnLimit      time.Duration
 	observer       engine.Observer // default: none
+	startLimits    engine.StartLimits
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -289,7 +303,7 @@ func (w *fixture) open() {
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
-		EventRetention: w.eventRetention, TurnLimit: w.turnLimit,
+		EventRetention: w.eventRetention, StartLimits: w.startLimits, TurnLimit: w.turnLimit,
 	})
 	if err != nil {
 		w.t.Fatal(err)

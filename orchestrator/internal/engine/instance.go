@@ -16,7 +16,8 @@ import (
 // An instance has no goroutine. The goroutine that adds an input to the mailbox while nobody runs the instance runs it
 // until the mailbox is empty.
 type instance struct {
-	id string
+	id   string
+	name string // of the saga, with the id
 
 	mu          sync.Mutex
 	mailbox     []message
@@ -74,7 +75,7 @@ func (m message) reply(err error) {
 }
 
 func newInstance(id string) *instance {
-	return &instance{id: id, turn: pendingTurn{done: make(chan struct{}, 1)}}
+	return &instance{id: id, name: wire.SagaName(id), turn: pendingTurn{done: make(chan struct{}, 1)}}
 }
 
 // takeNext removes the next message from the mailbox. It returns false when the mailbox is empty. The caller holds mu.

@@ -41,7 +41,7 @@ func (l *loader) ensureLoaded(inst *instance, m message) error {
 		return fmt.Errorf("loading saga %s: %w", inst.id, err)
 	}
 	// Nobody waits for an answer, so nobody would repeat the input: it must not be lost.
-	l.config.Logger.Error("loading a saga failed; trying again", "saga", wire.SagaName(inst.id), "error", err)
+	l.config.Logger.Error("loading a saga failed; trying again", "saga", inst.name, "error", err)
 	return ErrInDoubt
 }
 

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -24,7 +23,7 @@ func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
 		case *treatyv1.Record_SagaStarted:
 			n.observer.SagaStarted(saga)
 		case *treatyv1.Record_SagaSuspended:
-			n.logger.Warn("saga suspended", "saga", wire.SagaName(inst.id),
+			n.logger.Warn("saga suspended", "saga", inst.name,
 				"reason", r.SagaSuspended.GetReason().String(), "message", r.SagaSuspended.GetMessage())
 			n.observer.SagaSuspended(saga, r.SagaSuspended.GetReason())
 		case *treatyv1.Record_CompensationDecided:

@@ -107,7 +107,7 @@ func (d *driver) recover(stored *journal.Journal, slow func()) {
 			d.config.Observer.SagaRecovered(saga)
 		}
 		// That call need not have sent the pending commands.
-		d.sender.sendBounded(d.submit(stored.Row.ID, message{input: machine.Wake{}}))
+		d.sender.sendAsync(d.submit(stored.Row.ID, message{input: machine.Wake{}}))
 		return
 	}
 	inst.running = true
@@ -129,5 +129,5 @@ func (d *driver) recover(stored *journal.Journal, slow func()) {
 	if saga := inst.machine.Saga(); !saga.Final() {
 		d.config.Observer.SagaRecovered(saga)
 	}
-	d.sender.sendBounded(d.run(inst))
+	d.sender.sendAsync(d.run(inst))
 }

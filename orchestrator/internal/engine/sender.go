@@ -6,6 +6,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -17,8 +18,6 @@ type sender struct {
 	gate   *gate
 	loader *loader
 	driver *driver // takes the ends of commands
-
-	bounded sendQueue
 }
 
 // deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and
@@ -60,6 +59,7 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect) *delivery {
 		inst: inst, key: deliveryKey{step.Path(), effect.Direction}, call: s.callConfig(effect),
 		request: requestOf(effect), digest: digestOf(step), sagaStart: saga.CreateTime,
 		trace: saga.Started.GetTrace(), kind: step.Scheduled.GetKind(),
+		claim:       claimOf(saga, effect.Direction),
 		participant: step.Scheduled.GetParticipant(), attempts: int(step.Attempts),
 		// An earlier process, or an earlier delivery, may have sent it.
 		inDoubt:   !effect.Fresh || saga.KnownToParticipant(step.Path(), effect.Direction),
@@ -129,9 +129,12 @@ func (s *sender) sendAsync(d *delivery) {
 
 // send makes attempts until the command has ended or has to wait, and continues with the command that follows in the
 // same saga. It does nothing for nil.
-func (s *sender) send(d *delivery) {
-	for d != nil && !s.work.Closed() {
-		end, ended := s.attempt(d)
+func (s *sender) send(d *delivery) { s.sendWith(nil, d) }
+
+// sendWith is send for a command that has a slot for its next attempt already, unless that is nil.
+func (s *sender) sendWith(slot *admission.Slot, d *delivery) {
+	for ; d != nil && !s.work.Closed(); slot = nil {
+		end, ended := s.attempt(d, slot)
 		if !ended {
 			return
 		}
@@ -147,7 +150,8 @@ func (s *sender) send(d *delivery) {
 
 // attempt makes one attempt, or asks the participant what became of the earlier ones. It returns the command's end, or
 // false when the command waits for its next attempt.
-func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
+func (s *sender) attempt(d *delivery, slot *admission.Slot) (machine.CommandEnded, bool) {
+	defer func() { slot.Release() }()
 	d.inst.mu.Lock()
 	switch {
 	case d.ended || d.inst.dropped || s.gate.closed(): // it was completed before it was sent, or isn't sent any more
@@ -168,9 +172,12 @@ func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 		s.work.spawn(func() { s.driver.wake(d.inst.id) })
 		return machine.CommandEnded{}, false
 	}
-	if s.waitForParticipant(d) {
-		d.inst.mu.Unlock()
-		return machine.CommandEnded{}, false
+	if slot == nil {
+		var admitted bool
+		if slot, admitted = s.admit(d); !admitted {
+			d.inst.mu.Unlock()
+			return machine.CommandEnded{}, false
+		}
 	}
 	closing := d.closing
 	if !closing {
@@ -178,8 +185,8 @@ func (s *sender) attempt(d *delivery) (machine.CommandEnded, bool) {
 	}
 	d.sending = true
 	attempt := &Attempt{
-		Saga: wire.SagaName(d.inst.id), Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
-		Epoch: s.config.Store.Epoch(), Call: d.call, Request: d.request, Trace: d.trace,
+		Saga: d.inst.name, Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
+		Epoch: s.config.Store.Epoch(), Slot: slot, Call: d.call, Request: d.request, Trace: d.trace,
 		Kind: d.kind, Undoes: d.undoes, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
 	}
 	d.inst.mu.Unlock()
@@ -239,7 +246,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 		return d.commandEnded(machine.Refused), true
 	case treatyv1.Outcome_OUTCOME_MISDEPLOYED:
 		s.config.Logger.Error("a participant doesn't serve a command; trying again",
-			"saga", wire.SagaName(d.inst.id), "step", d.key.step, "method", d.call.Method,
+			"saga", d.inst.name, "step", d.key.step, "method", d.call.Method,
 			"attempt", d.attempts, "error", answer.Failure.GetMessage())
 		if !d.abandoned {
 			return machine.CommandEnded{}, false
@@ -255,18 +262,35 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 	return machine.CommandEnded{}, false
 }
 
-// waitForParticipant makes the command wait while its participant's breaker is open. It returns false when the breaker
-// is closed. The caller holds the lock.
-func (s *sender) waitForParticipant(d *delivery) bool {
+// admit asks for a slot. It makes the command wait and returns false when there is none. The caller holds the lock.
+func (s *sender) admit(d *delivery) (*admission.Slot, bool) {
 	to := Destination{Method: d.call.Method, Participant: d.participant}
-	cancel, parked := s.config.Dispatcher.Parked(to, func() { s.work.spawn(func() { s.resume(d) }) })
-	if !parked {
-		return false
+	slot, wait := s.config.Dispatcher.Admit(to, d.call, d.claim, func(slot *admission.Slot) {
+		if !s.work.spawn(func() { s.resume(d, slot) }) {
+			slot.Release()
+		}
+	})
+	if wait == nil {
+		return slot, true
 	}
-	d.waiting, d.parked, d.waitsLong = true, true, true
-	d.pauseStart, d.stopWait = s.config.now(), cancel
-	s.driver.evictIfIdle(d.inst)
-	return true
+	d.waiting, d.queued, d.waitsLong = true, true, wait.Long
+	d.pauseStart, d.stopWait, d.isDown = s.config.now(), wait.Cancel, wait.Held
+	if wait.Long {
+		s.driver.evictIfIdle(d.inst)
+	}
+	return nil, false
+}
+
+// claimOf returns how urgent a saga's next command is.
+func claimOf(saga *machine.Saga, direction Direction) admission.Claim {
+	claim := admission.Claim{Definition: saga.Started.GetDefinition(), Start: saga.CreateTime, Class: admission.Begun}
+	switch {
+	case direction == Compensation:
+		claim.Class = admission.Undo
+	case len(saga.Steps) > 0 && saga.Steps[0].State == treatyv1.StepState_STEP_STATE_SCHEDULED:
+		claim.Class = admission.First
+	}
+	return claim
 }
 
 // waitForRetry makes the command wait for its next attempt. The caller holds the lock.
@@ -295,7 +319,7 @@ func (s *sender) waitForCompletion(d *delivery) {
 
 func (s *sender) startTimer(d *delivery, wait time.Duration) {
 	d.nextTime = s.config.now().Add(wait)
-	timer := time.AfterFunc(wait, func() { s.resume(d) })
+	timer := time.AfterFunc(wait, func() { s.resume(d, nil) })
 	d.stopWait = func() { timer.Stop() }
 }
 
@@ -315,8 +339,9 @@ func (s *sender) postpone(inst *instance, key deliveryKey) bool {
 	return true
 }
 
-// resume sends a command that waited.
-func (s *sender) resume(d *delivery) {
+// resume sends a command that waited, with a slot if it waited for one.
+func (s *sender) resume(d *delivery, slot *admission.Slot) {
+	defer slot.Release()
 	if !s.work.Enter() {
 		return
 	}
@@ -331,16 +356,17 @@ func (s *sender) resume(d *delivery) {
 		d.inst.mu.Unlock()
 		return
 	}
-	if d.parked || d.accepted {
+	if d.queued || d.accepted {
 		d.paused += s.config.now().Sub(d.pauseStart)
 	}
-	d.waiting, d.parked, d.accepted, d.waitsLong, d.stopWait, d.nextTime = false, false, false, false, nil, time.Time{}
+	d.waiting, d.queued, d.accepted, d.waitsLong = false, false, false, false
+	d.stopWait, d.isDown, d.nextTime = nil, nil, time.Time{}
 	unloaded := d.request == nil
 	d.inst.mu.Unlock()
 	if unloaded && !s.reloadRequest(d) {
 		return
 	}
-	s.send(d)
+	s.sendWith(slot, d)
 }
 
 // reloadRequest reads the request again, which was dropped while the command waited. When the store doesn't answer, the
@@ -356,7 +382,7 @@ func (s *sender) reloadRequest(d *delivery) bool {
 		}
 	}
 	s.config.Logger.Error("loading a saga whose command is due failed; trying again",
-		"saga", wire.SagaName(d.inst.id), "error", err)
+		"saga", d.inst.name, "error", err)
 	s.waitForRetry(d, s.config.EvictAfter)
 	return false
 }

@@ -99,15 +99,28 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	if err != nil {
 		return nil, err
 	}
+	started, err := e.starts.begin(&params)
+	if err != nil {
+		// A saga that exists is found all the same.
+		if params.RequestID == "" {
+			return nil, err
+		}
+		handle, attachErr := e.attach(ctx, id, params)
+		if attachErr == nil || errors.Is(attachErr, ErrOtherRequest) {
+			return handle, attachErr
+		}
+		return nil, err
+	}
+	defer started()
 	// The instance is complete before others can find it in the register.
 	answer := make(chan error, 1)
 	inst := newInstance(id)
 	inst.ended, inst.running = make(chan struct{}), true
 	inst.machine = e.loader.newMachine(inst, params.Definition, 0)
-	started := machine.Start{
+	start := machine.Start{
 		Started: newStarted(now, id, params), Compensated: mode == startCompensated, Restored: restored,
 	}
-	inst.mailbox = []message{{input: started, answer: answer}}
+	inst.mailbox = []message{{input: start, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
 	if !e.work.Enter() {

@@ -127,7 +127,7 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 			continue
 		}
 		step.Attempts = &treatyv1.Attempts{
-			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.parked, Accepted: d.accepted,
+			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.queued && d.isDown(), Queued: d.queued && !d.isDown(), Accepted: d.accepted,
 			NextTime: timestamp(d.nextTime),
 		}
 		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {

@@ -32,7 +32,7 @@ func (s *sender) release(inst *instance) {
 		}
 		if d.due {
 			d.due = false
-			s.work.spawn(func() { s.resume(d) })
+			s.work.spawn(func() { s.resume(d, nil) })
 		}
 	}
 }

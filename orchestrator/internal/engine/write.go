@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -46,13 +45,13 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 	case err != nil:
 		inst.unannounced = true
 		w.logger.Error("committing a turn failed; reading the saga again",
-			"saga", wire.SagaName(inst.id), "turn", entry.Turn, "error", err)
+			"saga", inst.name, "turn", entry.Turn, "error", err)
 		return fmt.Errorf("%w: %w", ErrInDoubt, err)
 	case errors.Is(entry.Err, journal.ErrExists), errors.Is(entry.Err, journal.ErrPurged):
 		return entry.Err
 	case entry.Err != nil:
 		w.logger.Error("another process wrote to this saga; reading the saga again",
-			"saga", wire.SagaName(inst.id), "error", entry.Err)
+			"saga", inst.name, "error", entry.Err)
 		return fmt.Errorf("%w: %w", ErrInDoubt, entry.Err)
 	}
 	inst.failedCommits, inst.unannounced = 0, false

@@ -3,11 +3,13 @@ package server
 import (
 	"fmt"
 	"maps"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
@@ -22,6 +24,7 @@ type apiError struct {
 	logID      string // the id under which the log has the cause
 	violations []*errdetails.BadRequest_FieldViolation
 	metadata   map[string]string // in addition to that of the subject
+	retryAfter time.Duration     // 0: the error doesn't say when to repeat the call
 }
 
 // Error returns the message.
@@ -45,6 +48,9 @@ func (e *apiError) GRPCStatus() *status.Status {
 	}}
 	if len(e.violations) > 0 {
 		details = append(details, &errdetails.BadRequest{FieldViolations: e.violations})
+	}
+	if e.retryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.retryAfter)})
 	}
 	plain := status.New(e.code, e.message)
 	if detailed, err := plain.WithDetails(details...); err == nil {

@@ -18,6 +18,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -95,7 +96,13 @@ func (r *identityService) Attempt(_ context.Context, a *engine.Attempt) engine.A
 
 func (*identityService) Delay(*contract.CallConfig, int, engine.Answer) time.Duration { return 0 }
 
-func (*identityService) Parked(engine.Destination, func()) (func(), bool) { return func() {}, false }
+func (*identityService) Admit(
+	engine.Destination, *contract.CallConfig, admission.Claim, func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
+	return nil, nil
+}
+
+func (*identityService) FirstWaitsSince(string) (time.Time, bool) { return time.Time{}, false }
 
 func (*identityService) CloseCommand(context.Context, *engine.Attempt) engine.Closed {
 	return engine.Closed{Verdict: engine.NotKept}

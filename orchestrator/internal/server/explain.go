@@ -84,6 +84,11 @@ var causes = []cause{
 		advice: "repeat the call once it has; if the saga is suspended, resume it first",
 	},
 	{
+		is: engine.ErrOverloaded, code: codes.ResourceExhausted,
+		reason: treatyv1.ErrorReason_ERROR_REASON_OVERLOADED,
+		advice: "repeat the call later, with the same request id",
+	},
+	{
 		is: engine.ErrStopping, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,
 		message: stopping, events: stoppingEvents,
 	},
@@ -186,6 +191,9 @@ func (s *Server) caused(ctx context.Context, method string, about subject, cause
 		if cause.advice != "" {
 			e.message += "; " + cause.advice
 		}
+	}
+	if overloaded, is := errors.AsType[*engine.OverloadedError](err); is {
+		e.retryAfter = overloaded.RetryAfter
 	}
 	if cause.code == codes.DataLoss {
 		e.logID = s.logFailure(ctx, method, about, err)

@@ -205,3 +205,48 @@ func (t *Telemetry) ObserveOpenSagas(count func() int64) error {
 	}
 	return nil
 }
+
+// Load is what a participant has to do.
+type Load struct {
+	// Target is the participant's target.
+	Target string
+
+	// Limit is how many commands may be in flight, and InFlight how many are.
+	Limit, InFlight int
+
+	// Waiting is how many commands wait for their turn.
+	Waiting int
+}
+
+// ObserveLoads sets the function that returns what participants have to do. It is called whenever metrics are read, and
+// must be quick and safe for concurrent use. Call ObserveLoads once. The error is OpenTelemetry's.
+func (t *Telemetry) ObserveLoads(loads func() []Load) error {
+	if !t.Metering() {
+		return nil
+	}
+	var errs [4]error
+	gauge := func(i int, name, description string) metric.Int64ObservableGauge {
+		var g metric.Int64ObservableGauge
+		g, errs[i] = t.metrics.meter.Int64ObservableGauge(name,
+			metric.WithUnit("{command}"), metric.WithDescription(description))
+		return g
+	}
+	limit := gauge(0, metricParticipantLimit, "Commands that may be in flight to a participant.")
+	inFlight := gauge(1, metricParticipantInFlight, "Commands in flight to a participant.")
+	waiting := gauge(2, metricParticipantWaiting, "Commands that wait until a participant has less to do.")
+	if err := errors.Join(errs[:]...); err == nil {
+		_, errs[3] = t.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+			for _, load := range loads() {
+				target := t.metrics.set(setKey{key: keyTarget, value: load.Target})
+				o.ObserveInt64(limit, int64(load.Limit), target)
+				o.ObserveInt64(inFlight, int64(load.InFlight), target)
+				o.ObserveInt64(waiting, int64(load.Waiting), target)
+			}
+			return nil
+		}, limit, inFlight, waiting)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("telemetry: creating the metrics of participants: %w", err)
+	}
+	return nil
+}

@@ -94,6 +94,12 @@ const (
 	// metricBreakerOpen is 1 for a participant whose breaker is open or half open, and 0 otherwise, by target.
 	metricBreakerOpen = "treaty.breaker.open"
 
+	// metricParticipantLimit is how many commands may be in flight to a participant, metricParticipantInFlight how many
+	// are, and metricParticipantWaiting how many wait, by target.
+	metricParticipantLimit    = "treaty.participant.limit"
+	metricParticipantInFlight = "treaty.participant.in_flight"
+	metricParticipantWaiting  = "treaty.participant.waiting"
+
 	// metricDriving is 1 while the orchestrator drives sagas, and 0 while it was restored or replaced.
 	metricDriving = "treaty.driving"
 )

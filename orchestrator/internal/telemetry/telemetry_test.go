@@ -175,6 +175,10 @@ func TestMetrics(t *testing.T) {
 	if err := tele.ObserveOpenSagas(func() int64 { return 5 }); err != nil {
 		t.Fatal(err)
 	}
+	loads := []telemetry.Load{{Target: "h:1", Limit: 8, InFlight: 7, Waiting: 6}}
+	if err := tele.ObserveLoads(func() []telemetry.Load { return loads }); err != nil {
+		t.Fatal(err)
+	}
 	var all metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &all); err != nil {
 		t.Fatal(err)
@@ -185,6 +189,14 @@ func TestMetrics(t *testing.T) {
 		if m.Name == "treaty.code.left" {
 			if point := m.Data.(metricdata.Sum[int64]).DataPoints[0]; point.Value != 1 {
 				t.Errorf("got %v", point)
+			}
+		}
+		if want, is := map[string]int64{
+			"treaty.participant.limit": 8, "treaty.participant.in_flight": 7, "treaty.participant.waiting": 6,
+		}[m.Name]; is {
+			point := m.Data.(metricdata.Gauge[int64]).DataPoints[0]
+			if target, _ := point.Attributes.Value("treaty.target"); point.Value != want || target.AsString() != "h:1" {
+				t.Errorf("%s: got %v, want %d", m.Name, point, want)
 			}
 		}
 		if m.Name == "treaty.attempts" {
@@ -198,8 +210,9 @@ func TestMetrics(t *testing.T) {
 	sort.Strings(names)
 	want := []string{
 		"treaty.attempt.duration", "treaty.attempts", "treaty.breaker.open", "treaty.code.left",
-		"treaty.commit.duration", "treaty.commit.group.size", "treaty.driving", "treaty.saga.duration",
-		"treaty.sagas.ended", "treaty.sagas.open", "treaty.sagas.started", "treaty.sagas.suspended",
+		"treaty.commit.duration", "treaty.commit.group.size", "treaty.driving", "treaty.participant.in_flight",
+		"treaty.participant.limit", "treaty.participant.waiting", "treaty.saga.duration", "treaty.sagas.ended",
+		"treaty.sagas.open", "treaty.sagas.started", "treaty.sagas.suspended",
 	}
 	sort.Strings(want)
 	if strings.Join(names, " ") != strings.Join(want, " ") {

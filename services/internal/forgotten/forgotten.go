@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
 )
 
@@ -64,7 +65,7 @@ type Deletion struct {
 
 // Delete runs deletions in order, and returns what they deleted.
 func Delete(
-	ctx context.Context, tx *sql.Tx, customer string, deletions ...Deletion,
+	ctx context.Context, tx *inbox.Tx, customer string, deletions ...Deletion,
 ) (*privacyv1.UserDataDeleted, error) {
 	deleted := &privacyv1.UserDataDeleted{}
 	for _, d := range deletions {

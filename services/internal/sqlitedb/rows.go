@@ -73,8 +73,13 @@ func (q Query[T]) Page(
 	return values, next, nil
 }
 
+// Execer is a transaction, of an inbox's handler or another one.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
 // Count runs a statement and returns how many rows it changed.
-func Count(ctx context.Context, tx *sql.Tx, statement string, args ...any) (int64, error) {
+func Count(ctx context.Context, tx Execer, statement string, args ...any) (int64, error) {
 	result, err := tx.ExecContext(ctx, statement, args...)
 	if err != nil {
 		return 0, err

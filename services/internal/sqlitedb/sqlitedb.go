@@ -16,6 +16,8 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
+
+	"github.com/treatyhq/treaty/participant/inbox"
 )
 
 // Journal is how SQLite keeps transactions atomic in a crash.
@@ -59,7 +61,7 @@ func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if p.Journal == "" {
 		p.Journal = WAL
 	}
-	db, err := sql.Open("sqlite3", dataSource(p))
+	db, err := inbox.OpenSQLiteDB(dataSource(p))
 	if err != nil {
 		return nil, fmt.Errorf("opening database %s: %w", p.Path, err)
 	}

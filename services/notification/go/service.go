@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"fmt"
 	"regexp"
 	"strings"
@@ -38,7 +37,7 @@ var (
 func (s *service) SendWelcome(
 	ctx context.Context, r *notificationv1.SendWelcomeRequest,
 ) (*notificationv1.WelcomeSent, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.WelcomeSent, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*notificationv1.WelcomeSent, error) {
 		if command, ok := participant.FromContext(ctx); ok && command.Direction == participant.Compensation {
 			return nil, status.Error(codes.FailedPrecondition, "a sent message can't be recalled")
 		}
@@ -58,7 +57,7 @@ func (s *service) SendWelcome(
 func (s *service) SendReview(
 	ctx context.Context, r *notificationv1.SendReviewRequest,
 ) (*notificationv1.ReviewSent, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*notificationv1.ReviewSent, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*notificationv1.ReviewSent, error) {
 		if err := checkRecipient(r); err != nil {
 			return nil, err
 		}
@@ -94,7 +93,7 @@ func checkRecipient(r recipient) error {
 }
 
 func (s *service) send(
-	ctx context.Context, tx *sql.Tx, to recipient, subject, text string,
+	ctx context.Context, tx *inbox.Tx, to recipient, subject, text string,
 ) (*notificationv1.Message, error) {
 	if err := forgotten.Refuse(ctx, tx, to.GetCustomer()); err != nil {
 		return nil, err
@@ -114,7 +113,7 @@ func (s *service) send(
 func (s *service) DeleteUserData(
 	ctx context.Context, r *privacyv1.DeleteUserDataRequest,
 ) (*privacyv1.UserDataDeleted, error) {
-	return inbox.Handle(ctx, s.store.Inbox, func(tx *sql.Tx) (*privacyv1.UserDataDeleted, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*privacyv1.UserDataDeleted, error) {
 		if !customerName.MatchString(r.GetCustomer()) {
 			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
 		}

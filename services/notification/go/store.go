@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
+	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
 	"github.com/treatyhq/treaty/services/internal/paging"
 	"github.com/treatyhq/treaty/services/internal/sqlitedb"
@@ -59,7 +59,7 @@ func (s *store) list(
 }
 
 // add adds a message to the outbox.
-func (s *store) add(ctx context.Context, tx *sql.Tx, m *notificationv1.Message) error {
+func (s *store) add(ctx context.Context, tx *inbox.Tx, m *notificationv1.Message) error {
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO messages (name, customer, email, subject, text, send_time) VALUES (?, ?, ?, ?, ?, ?)`,
 		m.GetName(), m.GetCustomer(), m.GetEmail(), m.GetSubject(), m.GetText(),

@@ -162,6 +162,8 @@ func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 		out = append(out, l)
 	case attempts.GetParked():
 		out = append(out, text(yellow, "parked: the participant is down; the command is sent when it is up again"))
+	case attempts.GetQueued():
+		out = append(out, text(yellow, "queued: the participant has as many commands as it can answer in time"))
 	case attempts.GetNextTime() != nil:
 		out = append(out, text(plain, "next attempt %s", v.moments.coming(attempts.GetNextTime())))
 	}

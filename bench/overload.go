@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// overloadReport is what became of many sagas that were due at the same moment.
+type overloadReport struct {
+	Sagas     int     `json:"sagas"`
+	Capacity  float64 `json:"capacity_per_s"` // of the participant
+	Goodput   float64 `json:"sagas_per_s"`    // from the moment when they were due until the last one ended
+	Calls     int     `json:"calls"`          // that the participant executed
+	Repeated  float64 `json:"repeated_percent"`
+	PeakRSSMB float64 `json:"peak_rss_mb"` // of the orchestrator
+}
+
+// limitedWork is a participant that executes one command at a time. It neither notices that its caller has given up,
+// nor that it has executed a command before.
+type limitedWork struct {
+	work
+
+	turn  chan struct{}
+	each  time.Duration
+	calls atomic.Int64
+}
+
+func newLimitedWork(perSecond float64) *limitedWork {
+	return &limitedWork{
+		turn: make(chan struct{}, 1), each: time.Duration(float64(time.Second) / perSecond),
+	}
+}
+
+// Work does one step when it is its turn.
+func (l *limitedWork) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	time.Sleep(l.each)
+	l.calls.Add(1)
+	return l.work.Work(context.Background(), in)
+}
+
+// overload makes sagas of one step due at the same moment, and waits until all have ended.
+func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "treaty-bench-")
+	if err != nil {
+		return fmt.Errorf("making a directory for the databases: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	calls := filepath.Join(dir, "calls")
+	participant, err := start(ctx, nil, "participant", "--capacity", fmt.Sprint(o.Capacity), "--calls", calls)
+	if err != nil {
+		return err
+	}
+	treaty, err := start(ctx, nil, "treaty", "--participant", participant.address,
+		"--store", filepath.Join(dir, "treaty.db"))
+	if err != nil {
+		return err
+	}
+	client, closeConn, err := dialSagas(treaty.address)
+	if err != nil {
+		return err
+	}
+	defer closeConn()
+	r := &overloadReport{Sagas: o.Overload, Capacity: o.Capacity}
+	due := time.Now().Add(overloadDelay(o)).Truncate(time.Second)
+	if err := startAll(ctx, client, o.InFlight, o.Overload, func() time.Duration { return time.Until(due) }); err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "%d sagas are due in %s\n", o.Overload, time.Until(due).Round(time.Second))
+	if err := awaitNoneOpen(ctx, client, due, progress); err != nil {
+		return err
+	}
+	r.Goodput = float64(o.Overload) / time.Since(due).Seconds()
+	if r.PeakRSSMB, err = treaty.memory("VmHWM:"); err != nil {
+		return err
+	}
+	if err := treaty.stop(); err != nil {
+		return err
+	}
+	if err := participant.stop(); err != nil {
+		return err
+	}
+	counted, err := os.ReadFile(calls)
+	if err != nil {
+		return fmt.Errorf("reading how many calls there were: %w", err)
+	}
+	if r.Calls, err = strconv.Atoi(strings.TrimSpace(string(counted))); err != nil {
+		return fmt.Errorf("reading how many calls there were: %w", err)
+	}
+	r.Repeated = 100 * float64(r.Calls-r.Sagas) / float64(r.Sagas)
+	if asJSON {
+		return json.NewEncoder(out).Encode(r)
+	}
+	_, err = fmt.Fprintf(out, "%d sagas due at once at a participant that does %.0f a second: %.0f a second ended, "+
+		"%d calls (%.1f%% repeated), at most %.0f MB resident\n",
+		r.Sagas, r.Capacity, r.Goodput, r.Calls, r.Repeated, r.PeakRSSMB)
+	return err
+}
+
+// overloadDelay is how long it takes to start the sagas, generously.
+func overloadDelay(o options) time.Duration {
+	return 10*time.Second + time.Duration(o.Overload)*time.Millisecond
+}
+
+// awaitNoneOpen waits until no saga is running.
+func awaitNoneOpen(ctx context.Context, client treatyv1.SagaServiceClient, due time.Time, progress io.Writer) error {
+	for wait := time.Until(due); ; wait = time.Second {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the sagas: %w", ctx.Err())
+		}
+		page, err := client.ListSagas(ctx, &treatyv1.ListSagasRequest{Filter: `state = "RUNNING"`, PageSize: 1})
+		if err != nil {
+			return fmt.Errorf("looking for open sagas: %w", err)
+		}
+		if len(page.GetSagas()) == 0 {
+			return nil
+		}
+		if s := int(time.Since(due).Seconds()); s%30 == 0 {
+			fmt.Fprintf(progress, "some are open %d s after they were due\n", s)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// Tx is the transaction of a handler. It has the methods of [sql.Tx] that run statements, so it fits code that is
+// generated for a database or a transaction, such as sqlc's DBTX. It has neither Commit nor Rollback, because the inbox
+// ends the transaction together with the command's answer.
+//
+// It may be used concurrently, but only until the handler returns: wait for the goroutines that use it. After that, its
+// methods return an error that wraps [sql.ErrTxDone], and an error is logged, because the statement is missing in what
+// was committed.
+type Tx struct {
+	tx      *sql.Tx
+	handler string // Whose transaction it is, for errors.
+
+	mu         sync.RWMutex // Held for reading while a statement runs.
+	ended      bool
+	statements []*sql.Stmt
+	adding     sync.Mutex // Guards statements while mu is held for reading.
+}
+
+// ExecContext runs a statement that returns no rows, as [sql.Tx.ExecContext] does.
+func (t *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := t.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer t.mu.RUnlock()
+	return t.tx.ExecContext(ctx, query, args...)
+}
+
+// QueryContext runs a statement that returns rows, as [sql.Tx.QueryContext] does. The caller closes the rows.
+func (t *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := t.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer t.mu.RUnlock()
+	return t.tx.QueryContext(ctx, query, args...)
+}
+
+// QueryRowContext runs a statement that returns at most one row, as [sql.Tx.QueryRowContext] does. It never returns
+// nil; Scan returns the errors.
+func (t *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if err := t.enter(ctx); err != nil {
+		return failedRow(err)
+	}
+	defer t.mu.RUnlock()
+	return t.tx.QueryRowContext(ctx, query, args...)
+}
+
+// PrepareContext prepares a statement for use in this transaction, as [sql.Tx.PrepareContext] does. The statement is
+// closed when the handler returns.
+func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := t.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer t.mu.RUnlock()
+	statement, err := t.tx.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	t.adding.Lock()
+	defer t.adding.Unlock()
+	t.statements = append(t.statements, statement)
+	return statement, nil
+}
+
+// enter is called before a statement. If it returns nil, mu is held for reading.
+func (t *Tx) enter(ctx context.Context) error {
+	t.mu.RLock()
+	if !t.ended {
+		return nil
+	}
+	t.mu.RUnlock()
+	err := fmt.Errorf("%s has returned, so its transaction takes no more statements: let it wait for the goroutines "+
+		"that it starts: %w", t.handler, sql.ErrTxDone)
+	// What was started and not waited for often ignores its errors, too.
+	slog.ErrorContext(ctx, "a statement is missing in what a handler has committed", "error", err)
+	return err
+}
+
+// end waits for the statements that run and refuses all later ones.
+func (t *Tx) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	for _, statement := range t.statements {
+		_ = statement.Close()
+	}
+}
+
+// failedRow returns a row whose Scan returns an error. Only package sql can make one.
+func failedRow(err error) *sql.Row {
+	return failing().QueryRowContext(context.WithValue(context.Background(), failureKey{}, err), "")
+}
+
+// failing is a database that can't be connected to.
+var failing = sync.OnceValue(func() *sql.DB { return sql.OpenDB(failingConnector{}) })
+
+type failureKey struct{}
+
+// failingConnector fails with the error in the context.
+type failingConnector struct{}
+
+// Connect implements driver.Connector.
+func (failingConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	err, _ := ctx.Value(failureKey{}).(error)
+	return nil, err
+}
+
+// Driver implements driver.Connector.
+func (failingConnector) Driver() driver.Driver { return nil }
