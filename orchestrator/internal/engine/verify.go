@@ -68,19 +68,26 @@ func Verify(ctx context.Context, params VerifyParams) (verified int, err error) 
 	}
 }
 
-// verifyPage returns for each saga why it can't continue, or nil. Sagas whose code blocks block together.
+// verifyPage returns for each saga why it can't continue, or nil. Only a few are loaded at a time, as in a recovery, but
+// sagas whose code blocks block together.
 func (p *VerifyParams) verifyPage(page []*journal.Journal) []*treatyv1.SagaSuspended {
 	found := make([]*treatyv1.SagaSuspended, len(page))
+	slots := make(chan struct{}, maxRecovering)
 	var verifying sync.WaitGroup
 	for i, stored := range page {
-		verifying.Go(func() { found[i] = p.verify(stored) })
+		slots <- struct{}{}
+		done := sync.OnceFunc(func() { <-slots })
+		verifying.Go(func() {
+			defer done()
+			found[i] = p.verify(stored, done)
+		})
 	}
 	verifying.Wait()
 	return found
 }
 
-// verify returns why a saga can't continue, or nil.
-func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
+// verify returns why a saga can't continue, or nil. It calls slow if the saga's code takes long.
+func (p *VerifyParams) verify(stored *journal.Journal, slow func()) *treatyv1.SagaSuspended {
 	if stored.Err != nil {
 		return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: stored.Err.Error()}
 	}
@@ -95,7 +102,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 	if code == nil {
 		return &treatyv1.SagaSuspended{Expected: "code for " + stored.Row.Definition, Found: "none is registered"}
 	}
-	m, wrong := p.replay(stored, code)
+	m, wrong := p.replay(stored, code, slow)
 	defer func() { m.Close() }()
 	if wrong != nil {
 		return wrong
@@ -107,7 +114,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 			return nil // an operator must decide about a command first
 		}
 		m.Close()
-		if m, wrong = p.replay(stored, code); wrong != nil {
+		if m, wrong = p.replay(stored, code, slow); wrong != nil {
 			return wrong
 		}
 		if err := m.Replay(out.Turn); err != nil {
@@ -127,13 +134,17 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 }
 
 // replay makes the machine of a saga, and returns what doesn't fit.
-func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *treatyv1.SagaSuspended) {
+func (p *VerifyParams) replay(
+	stored *journal.Journal, code machine.Code, slow func(),
+) (*machine.Machine, *treatyv1.SagaSuspended) {
 	config := Config{Catalog: p.Catalog}
+	watched := p.watchdog.watch(stored.Row.ID)
+	watched.slow = slow
 	m := machine.New(machine.Config{
 		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent,
 		Skipped:     truncatedTurns(stored),
 		Environment: slog.New(slog.DiscardHandler),
-		Coroutines:  &p.watchdog.watch(stored.Row.ID).Group,
+		Coroutines:  &watched.Group,
 	})
 	for _, turn := range stored.Turns {
 		if err := replayTurn(m, turn); err != nil {

@@ -261,8 +261,8 @@ func TestStopDoesNotWaitForCode(t *testing.T) {
 }
 
 // TestRecoveryDoesNotWaitForCode starts a build whose code blocks at once, with more open sagas than are loaded at a
-// time. Recovery ends before any of them is suspended, verifying lists them all, and none runs as long as it is
-// suspended.
+// time. Verifying lists them all, and recovery ends although their limit is far away. Suspended, they can be cancelled
+// without running their code again.
 func TestRecoveryDoesNotWaitForCode(t *testing.T) {
 	const sagas = 150
 	goOn := make(chan struct{})
@@ -295,6 +295,14 @@ func TestRecoveryDoesNotWaitForCode(t *testing.T) {
 	})
 	if err != nil || n != sagas || len(found) != 1 || found["code that blocks at watchdog_test.go"] != sagas {
 		t.Errorf("verified %d: %v, %v", n, found, err)
+	}
+
+	w.turnLimit = time.Hour
+	w.open() // it recovers
+	w.stop()
+	if row, err := w.store.Get(t.Context(), ids[0]); err != nil ||
+		row.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		t.Errorf("after a stop: %v, %v", row, err)
 	}
 
 	w.turnLimit = limit
