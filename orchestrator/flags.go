@@ -34,6 +34,7 @@ type flags struct {
 	sagaIDs        time.Duration
 	eventRetention time.Duration
 	eventIDs       time.Duration
+	turnLimit      time.Duration
 	name           string
 	answers        answersFlag
 	identities     identityFlag
@@ -96,6 +97,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 	f.eventIDs = DefaultEventIDRetention
 	set.Var((*retentionFlag)(&f.eventIDs), "event-id-retention",
 		"this `TIME` after an event was deleted, forget that it was published")
+	set.DurationVar(&f.turnLimit, "turn-limit", DefaultTurnLimit,
+		"suspend a saga whose code runs for this `TIME` without sending a command, waiting or returning")
 	f.participantLimits.rates, f.startLimits.rates = true, true
 	set.Var(&f.participantLimits, "participant-limit",
 		"how many commands are in flight to a participant, and are sent to it per second, at most: "+
@@ -279,7 +282,7 @@ func (f *parentFlag) Set(identity string) error {
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
-		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs),
+		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {

@@ -98,6 +98,12 @@ func (o *observer) SagaSuspended(_ *machine.Saga, reason treatyv1.SuspensionReas
 	o.telemetry.SagaSuspended(reason)
 }
 
+// CodeLeft counts the goroutine.
+func (o *observer) CodeLeft() { o.telemetry.CodeLeft() }
+
+// CodeEnded counts the goroutine no longer.
+func (o *observer) CodeEnded() { o.telemetry.CodeEnded() }
+
 // GroupCommitted measures the commit.
 func (o *observer) GroupCommitted(turns int, took time.Duration) { o.telemetry.Committed(turns, took) }
 

@@ -27,6 +27,7 @@ type settings struct {
 	eventRetention time.Duration
 	sagaIDs        time.Duration
 	eventIDs       time.Duration
+	turnLimit      time.Duration
 	name           string
 	answers        map[string]Answers  // by service
 	identities     map[string][]string // of participants' certificates, by service
@@ -165,6 +166,14 @@ const DefaultEventIDRetention = 30 * 24 * time.Hour
 func WithEventIDRetention(retention time.Duration) Option {
 	return func(s *settings) { s.eventIDs = retention }
 }
+
+// DefaultTurnLimit is the default of WithTurnLimit.
+const DefaultTurnLimit = engine.DefaultTurnLimit
+
+// WithTurnLimit sets how long the code of a saga may run until it sends a command, waits or ends. The saga of code that
+// takes longer is suspended, and the goroutine on which it runs is left behind. Time in which the process stands still
+// doesn't count: when it is stopped, for example, or its machine sleeps. Default DefaultTurnLimit. It must be positive.
+func WithTurnLimit(limit time.Duration) Option { return func(s *settings) { s.turnLimit = limit } }
 
 // WithTLS serves the API over TLS with a certificate and its key. Both are PEM files, and are read again when they
 // change. Default: plaintext, on loopback only.

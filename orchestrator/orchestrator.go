@@ -42,7 +42,7 @@ type Orchestrator struct {
 // contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
 	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention,
-		eventIDs: DefaultEventIDRetention}}
+		eventIDs: DefaultEventIDRetention, turnLimit: DefaultTurnLimit}}
 	for _, option := range options {
 		option(&o.settings)
 	}
@@ -57,6 +57,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	errs[3] = o.settings.checkRetention()
 	errs[4] = stores.Check(o.settings.store)
 	errs[5] = o.settings.checkName()
+	errs[8] = o.settings.checkTurnLimit()
 	if errs[1] == nil {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
@@ -65,6 +66,13 @@ func New(options ...Option) (*Orchestrator, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+func (s *settings) checkTurnLimit() error {
+	if s.turnLimit <= 0 {
+		return fmt.Errorf("the turn limit is %v: want more than 0, such as %v", s.turnLimit, DefaultTurnLimit)
+	}
+	return nil
 }
 
 func (s *settings) checkRetention() error {

@@ -34,9 +34,9 @@ type Finding struct {
 }
 
 // Verify is the upgrade gate. It replays every open saga in the store against the registered code, without any effect,
-// and returns the sagas that can't continue with this code and how many open sagas there are. It may run while an
-// orchestrator has the store open. The errors are those of the registered definitions and of the store (fs.ErrNotExist,
-// ErrStoreCorrupt, ErrStoreVersion).
+// and returns the sagas that can't continue with this code and how many open sagas there are. Code that blocks is a
+// finding, too; its goroutine is left behind. Verify may run while an orchestrator has the store open. The errors are
+// those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion).
 func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified int, err error) {
 	code, err := o.registered()
 	if err != nil {
@@ -48,7 +48,7 @@ func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified
 	}
 	defer func() { _ = store.Close() }() // it was only read
 	verified, err = engine.Verify(ctx, engine.VerifyParams{
-		Store: store, Catalog: o.catalog, Definitions: code,
+		Store: store, Catalog: o.catalog, Definitions: code, TurnLimit: o.settings.turnLimit,
 		Report: func(saga *journal.Row, wrong *treatyv1.SagaSuspended) {
 			findings = append(findings, Finding{
 				Saga: wire.SagaName(saga.ID), Definition: saga.Definition, State: saga.State,

@@ -91,11 +91,21 @@ var rules = append(participantRules(), []rule{
 		name: "machine",
 		why:  "it is pure: the same journal and input give the same records and effects, always",
 		from: []string{"orchestrator/internal/machine/..."},
-		allow: []string{"gen/treaty/v1", "internal/wire", "orchestrator/contract", "google.golang.org/grpc/codes",
-			"google.golang.org/protobuf/..."},
+		allow: []string{"gen/treaty/v1", "internal/wire", "orchestrator/contract", "orchestrator/internal/coroutine",
+			"google.golang.org/grpc/codes", "google.golang.org/protobuf/..."},
 		deny: []string{
 			"context", "crypto/...", "database/...", "io/...", "log/...", "math/rand/...", "net/...", "os/...",
 			"sync/...", "syscall/...", "unsafe",
+		},
+	},
+	{
+		name:  "coroutine",
+		why:   "the machine stands on it, so it knows nothing about sagas, and has no clock",
+		from:  []string{"orchestrator/internal/coroutine"},
+		allow: []string{},
+		deny: []string{
+			"context", "crypto/...", "database/...", "io/...", "log/...", "math/rand/...", "net/...", "os/...",
+			"syscall/...", "time/...", "unsafe",
 		},
 	},
 	{

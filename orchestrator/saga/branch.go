@@ -77,7 +77,11 @@ type WithinOption struct{ d time.Duration }
 func (o WithinOption) scope(branches *machine.Branches) { branches.Within = max(o.d, 0) }
 
 func branch(ctx Context, branches *machine.Branches, body func(i int, ctx Context) error) error {
-	t := ctx.thread()
+	t, err := tryEnter(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.leave()
 	errs := make([]error, branches.Count)
 	branches.Body = func(i int, child *machine.Thread) *treatyv1.Failure {
 		if errs[i] = body(i, t.child(child)); errs[i] != nil {

@@ -29,11 +29,20 @@ type Answer[T proto.Message] struct {
 // replies are then those that arrived before. When a test of saga code, or a journal of an earlier version, names no
 // participant, the error is an [*Error] with the code FAILED_PRECONDITION.
 func Broadcast[T proto.Message](ctx Context, fullMethod string, in proto.Message) ([]Answer[T], error) {
-	t, method := ctx.thread(), strings.TrimPrefix(fullMethod, "/")
+	t, err := tryEnter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer t.leave()
+	method := strings.TrimPrefix(fullMethod, "/")
 	replies, errs := make(map[string]T), make(map[string]error)
 	send := func(participant string, child *machine.Thread) *treatyv1.Failure {
 		var none T
 		reply := none.ProtoReflect().New().Interface()
+		if err := child.Use(); err != nil {
+			return failureOf(err)
+		}
+		defer child.Release()
 		if err := call(child, &machine.Call{Method: method, Participant: participant}, in, reply); err != nil {
 			errs[participant] = fmt.Errorf("at %s: %w", participant, err)
 			return failureOf(err)

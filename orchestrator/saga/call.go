@@ -15,11 +15,20 @@ import (
 // The error is an [*Error] when the participant refused the command or the orchestrator gave up. A failure that another
 // attempt may overcome is retried and never returned.
 func Call(ctx Context, fullMethod string, in, out proto.Message) error {
-	return call(ctx.thread().machine, &machine.Call{Method: strings.TrimPrefix(fullMethod, "/")}, in, out)
+	t, method := ctx.thread().machine, strings.TrimPrefix(fullMethod, "/")
+	if err := t.Use(); err != nil {
+		return fmt.Errorf("%s: sending %s: %w", ctx.Saga(), method, err)
+	}
+	defer t.Release()
+	return call(t, &machine.Call{Method: method}, in, out)
 }
 
 func call(t *machine.Thread, c *machine.Call, in, out proto.Message) error {
 	var err error
+	if c.NilRequest = isNil(in); !c.NilRequest {
+		c.RequestType = in.ProtoReflect().Descriptor().FullName()
+	}
+	c.ReplyType = out.ProtoReflect().Descriptor().FullName()
 	if c.Request, err = deterministic.Marshal(in); err != nil {
 		return fmt.Errorf("serializing the request of %s: %w", c.Method, err)
 	}
@@ -39,6 +48,9 @@ func call(t *machine.Thread, c *machine.Call, in, out proto.Message) error {
 	}
 	return nil
 }
+
+// isNil reports whether a message is nil, or a nil pointer.
+func isNil(m proto.Message) bool { return m == nil || !m.ProtoReflect().IsValid() }
 
 // deterministic serializes the same message to the same bytes within one build, so that most replays compare bytes
 // only.

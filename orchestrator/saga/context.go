@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,8 +20,11 @@ import (
 // Context connects saga code to its saga. A saga's function receives one, and so does each branch and scope; code must
 // use the innermost one that it received, and only on the goroutine on which it was called. Nothing else can create a
 // Context. It isn't a context.Context, so it can't be passed to a network call by mistake.
+//
+// Using a Context on another goroutine suspends the saga. There, functions that return an error return one, and the
+// others end the goroutine.
 type Context interface {
-	// Saga returns the saga's name, "sagas/{saga}".
+	// Saga returns the saga's name, "sagas/{saga}". It may be called on any goroutine.
 	Saga() string
 
 	thread() *thread
@@ -42,14 +47,41 @@ func (t *thread) child(machine *machine.Thread) Context {
 	return &thread{machine: machine, input: t.input}
 }
 
+// enter begins a use of a Context by a function that has no error to return. On a goroutine that saga code started, it
+// ends the goroutine, and the saga is suspended. Call leave after the use.
+func enter(ctx Context) *thread {
+	t, err := tryEnter(ctx)
+	if err != nil {
+		runtime.Goexit()
+	}
+	return t
+}
+
+// tryEnter begins a use of a Context. On a goroutine that saga code started, it returns an error, and the saga is
+// suspended. Call leave after the use.
+func tryEnter(ctx Context) (*thread, error) {
+	t := ctx.thread()
+	if err := t.machine.Use(); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Saga(), err)
+	}
+	return t, nil
+}
+
+func (t *thread) leave() { t.machine.Release() }
+
 // Now returns the current time, in UTC to the microsecond. It doesn't change between two steps or waits, and is the
 // same in every replay.
-func Now(ctx Context) time.Time { return ctx.thread().machine.Now() }
+func Now(ctx Context) time.Time {
+	t := enter(ctx)
+	defer t.leave()
+	return t.machine.Now()
+}
 
 // NewID returns a new UUID of version 8. It differs for each call and is the same in every replay. It is not a secret:
 // it can be computed from the journal.
 func NewID(ctx Context) string {
-	t := ctx.thread()
+	t := enter(ctx)
+	defer t.leave()
 	t.ids++
 	hash := sha256.New()
 	var numbers [16]byte
@@ -67,7 +99,8 @@ func NewID(ctx Context) string {
 // Rand returns a source of random numbers, one for each branch. It gives the same numbers in every replay. Don't use it
 // for secrets.
 func Rand(ctx Context) *rand.Rand {
-	t := ctx.thread()
+	t := enter(ctx)
+	defer t.leave()
 	if t.rand == nil {
 		t.rand = rand.New(rand.NewPCG(t.machine.Started().GetSeed(), pathSeed(t.machine.Path())))
 	}
@@ -81,9 +114,10 @@ func pathSeed(path string) uint64 {
 
 // Logger returns the orchestrator's logger with the saga's name. It writes nothing while the code is replayed, so each
 // line is written once. The exception is a line that the code logs right before the orchestrator stops: it may be
-// written twice.
+// written twice. The logger itself may be used on any goroutine.
 func Logger(ctx Context) *slog.Logger {
-	t := ctx.thread()
+	t := enter(ctx)
+	defer t.leave()
 	if t.logger == nil {
 		base, ok := t.machine.Environment().(*slog.Logger)
 		if !ok {

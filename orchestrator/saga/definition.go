@@ -59,11 +59,17 @@ func (a adapter[In, Out]) run(t *machine.Thread, request []byte) ([]byte, *treat
 	}
 	out, err := a.code(&thread{machine: t, input: in.ProtoReflect().Descriptor().FullName()}, in)
 	if restart, ok := errors.AsType[*restartError](err); ok {
-		t.Restart(restart.request)
+		if t.Use() == nil {
+			t.Restart(restart.request)
+			t.Release()
+		}
 		return nil, nil
 	}
 	if err != nil {
 		return nil, failureOf(err)
+	}
+	if isNil(out) {
+		t.Break("its code returned neither a reply nor an error; return a reply, even if it is empty, or an error")
 	}
 	reply, err := deterministic.Marshal(out)
 	if err != nil {

@@ -42,6 +42,7 @@
 //   - Use [Now], [NewID], [Rand] and [Logger] instead of a clock, random numbers and a global logger.
 //   - Don't start goroutines, call the network, or read files, the environment or variables that other code changes.
 //     Commands do that.
+//   - Don't block: a saga whose code runs for seconds without a command, a wait or its end is suspended.
 //   - Sort the keys of a map before you send a command for each.
 //   - Deferred functions also run when the saga is evicted, so they must not have effects outside the function. Don't
 //     recover around calls that take the Context.

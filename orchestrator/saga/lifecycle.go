@@ -16,7 +16,8 @@ const MaxProgressBytes = 64 << 10
 // times before that, the last one counts. Calls may be added and removed freely while sagas run. A message larger than
 // [MaxProgressBytes] suspends the saga.
 func SetProgress(ctx Context, progress proto.Message) {
-	t := ctx.thread()
+	t := enter(ctx)
+	defer t.leave()
 	if t.machine.Replaying() {
 		return
 	}
@@ -49,11 +50,13 @@ const maxVersion = 1 << 30
 // count from 1; a latest version below 1 suspends the saga. So does a journal with a later version than latest, which
 // newer code has written.
 func Version(ctx Context, change string, latest int) int {
+	t := enter(ctx)
+	defer t.leave()
 	if change == "" || !utf8.ValidString(change) || latest < 1 || latest > maxVersion {
 		const message = "saga.Version(%q, %d): a change needs a name in UTF-8 and a version from 1 to %d"
-		ctx.thread().machine.Abort(fmt.Sprintf(message, change, latest, maxVersion))
+		t.machine.Abort(fmt.Sprintf(message, change, latest, maxVersion))
 	}
-	return int(ctx.thread().machine.Version(change, int32(latest)))
+	return int(t.machine.Version(change, int32(latest)))
 }
 
 // Restart returns an error that ends the current round of the saga and starts the next one, with a new request of the
@@ -67,7 +70,14 @@ func Version(ctx Context, change string, latest int) int {
 // again. The steps of earlier rounds can no longer be compensated. A saga that its parent could compensate is suspended
 // instead, and so is one with a request of another type.
 func Restart(ctx Context, request proto.Message) error {
-	t := ctx.thread()
+	t, err := tryEnter(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.leave()
+	if isNil(request) {
+		t.machine.Abort("saga.Restart got nil; pass a request, even if it is empty")
+	}
 	if name := request.ProtoReflect().Descriptor().FullName(); name != t.input {
 		t.machine.Abort(fmt.Sprintf("saga.Restart got a request of type %s; the saga takes %s", name, t.input))
 	}

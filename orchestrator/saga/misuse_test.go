@@ -15,6 +15,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
+// tooLong makes a message that holds it larger than a payload may be.
+var tooLong = strings.Repeat("x", machine.MaxPayloadBytes)
+
 // TestCodeThatMisusesTheLanguage checks that mistakes which no rule can prevent have a defined result, the same after a
 // crash.
 func TestCodeThatMisusesTheLanguage(t *testing.T) {
@@ -128,11 +131,46 @@ func TestCodeThatMisusesTheLanguage(t *testing.T) {
 				if _, err := change(ctx, "a"); err != nil {
 					return nil, err
 				}
-				long := strings.Repeat("x", machine.MaxPayloadBytes)
-				return nil, saga.Restart(ctx, &request{Customer: long})
+				return nil, saga.Restart(ctx, &request{Customer: tooLong})
 			},
 			does:  func(j *journal) { j.end("1", machine.Done) },
 			state: suspended, reason: "its request has 4194309 bytes; at most 4194304 are allowed",
+		},
+		{
+			name:  "neither a reply nor an error",
+			code:  func(saga.Context, *request) (*agreed, error) { return nil, nil },
+			state: suspended, reason: "its code returned neither a reply nor an error",
+		},
+		{
+			name:  "a reply that no caller can read",
+			code:  func(saga.Context, *request) (*agreed, error) { return &agreed{Customer: tooLong}, nil },
+			state: suspended, reason: "its reply has 4194309 bytes; at most 4194304 are allowed",
+		},
+		{
+			name: "a restart without a request",
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
+				if _, err := change(ctx, "a"); err != nil {
+					return nil, err
+				}
+				return nil, saga.Restart(ctx, (*request)(nil))
+			},
+			does:  func(j *journal) { j.end("1", machine.Done) },
+			state: suspended, reason: "saga.Restart got nil",
+		},
+		{
+			name: "a deferred goroutine end when the code is stopped",
+			code: func(ctx saga.Context, _ *request) (*agreed, error) {
+				err := saga.All(ctx,
+					func(ctx saga.Context) error {
+						defer runtime.Goexit()
+						saga.Sleep(ctx, time.Hour)
+						return nil
+					},
+					func(ctx saga.Context) error { _, err := change(ctx, "a"); return err })
+				return &agreed{}, err
+			},
+			does:  func(j *journal) { j.end("1.2.1", machine.Refused) },
+			state: suspended, reason: "runtime.Goexit was called",
 		},
 		{
 			name: "a goroutine that ends, as t.FailNow does",

@@ -19,7 +19,9 @@ func SleepUntil(ctx Context, moment time.Time) {
 	if moment.IsZero() {
 		moment = time.Unix(0, 0) // the zero time would mean a wait without end
 	}
-	ctx.thread().machine.Wait(&machine.Wait{Until: moment.UTC()})
+	t := enter(ctx)
+	defer t.leave()
+	t.machine.Wait(&machine.Wait{Until: moment.UTC()})
 }
 
 // Event is the next event with one correlation key. Pass it to [Await] or [First].
@@ -103,7 +105,13 @@ type Awaitable interface {
 //	case late:
 //	}
 func First(ctx Context, awaitables ...Awaitable) Awaitable {
-	t, wait := ctx.thread(), &machine.Wait{}
+	t := enter(ctx)
+	defer t.leave()
+	return t.first(awaitables)
+}
+
+func (t *thread) first(awaitables []Awaitable) Awaitable {
+	wait := &machine.Wait{}
 	if len(awaitables) == 0 {
 		t.machine.Abort("saga.First needs at least one event or timer")
 	}
@@ -137,14 +145,19 @@ func (o WithinOption) timeout() time.Duration { return o.d }
 // Await waits for an event and returns it. With [Within], it returns an error that wraps [ErrTimeout] when no event
 // arrives in time. Without, it waits forever.
 func Await[T proto.Message](ctx Context, event *Event[T], options ...WaitOption) (T, error) {
+	var none T
+	t, err := tryEnter(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer t.leave()
 	awaitables := []Awaitable{event}
 	for _, option := range options {
 		if d := option.timeout(); d > 0 {
 			awaitables = append(awaitables, After(d))
 		}
 	}
-	if First(ctx, awaitables...) != Awaitable(event) {
-		var none T
+	if t.first(awaitables) != Awaitable(event) {
 		return none, fmt.Errorf("awaiting %s of %s: %w", event.name(), event.subject, ErrTimeout)
 	}
 	return event.message, nil

@@ -120,6 +120,12 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 		now = d.horizons.startTime(now)
 	}
 	out, err := inst.machine.Apply(now, m.input)
+	if inst.code.wasCut.Load() {
+		// The turn is made again by the next process.
+		inst.unload()
+		d.release(inst)
+		return nil, ErrStopping
+	}
 	if err != nil {
 		d.release(inst)
 		return nil, err

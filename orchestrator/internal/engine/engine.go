@@ -57,6 +57,11 @@ type Config struct {
 	// EventIDRetention says how long the ids of events are kept after the events. Default 30 days.
 	EventIDRetention time.Duration
 
+	// TurnLimit is how long the code of a saga may run until it sends a command, waits or ends. Code that takes longer
+	// is left behind, and the saga suspended. Time in which the process doesn't run doesn't count. Default
+	// DefaultTurnLimit.
+	TurnLimit time.Duration
+
 	// StartLimits limit how many sagas are started.
 	StartLimits StartLimits
 
@@ -68,7 +73,7 @@ type Config struct {
 //
 // It is made of parts that each own their state: the register holds the sagas in memory with their mailboxes, the
 // driver runs turns, the writer makes them durable, the sender delivers commands, the waker fires timers and events,
-// and the purger deletes what is older than its retention.
+// the purger deletes what is older than its retention, and the watchdog interrupts saga code that blocks.
 type Engine struct {
 	config   *Config
 	work     *work
@@ -82,6 +87,7 @@ type Engine struct {
 	waker    *waker
 	notifier *notifier
 	purger   *purger
+	watchdog *watchdog
 	starts   *startLimiter
 }
 
@@ -112,12 +118,16 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	e := &Engine{config: &config, work: newWork(), register: newRegister(), starts: newStartLimiter(&config)}
 	config.Observer = e.starts
-	e.loader = &loader{config: e.config, work: e.work}
+	e.watchdog = newWatchdog(config.TurnLimit, config.Logger, config.Observer)
+	replies := newReplyEvents(config.Catalog, config.Logger)
+	e.loader = &loader{
+		config: e.config, work: e.work, watchdog: e.watchdog, replies: replies, misused: e.misused,
+	}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}
 	e.writer = &writer{
 		groups:  newGroupCommitter(config.Store, config.Observer),
-		replies: newReplyEvents(config.Catalog, config.Logger),
+		replies: replies,
 		waker:   e.waker, logger: config.Logger,
 	}
 	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger, changed: func(condition error) {
@@ -156,12 +166,20 @@ func (e *Engine) load(ctx context.Context) error {
 	return nil
 }
 
-// Stop takes no new input, waits for the attempts in flight until ctx ends, cuts off the rest, and commits the
-// outcomes. Sagas that haven't ended continue when the store is opened again. Later calls do nothing.
+// misused suspends a saga whose code used its Context on another goroutine, if it is still open.
+func (e *Engine) misused(saga, message string) {
+	e.work.spawn(func() { e.driver.deliver(saga, machine.Misused{Message: message}) })
+}
+
+// Stop takes no new input, waits for the attempts in flight and for saga code that runs until ctx ends, cuts off the
+// rest, and commits the outcomes. Sagas that haven't ended continue when the store is opened again. Later calls do
+// nothing.
 func (e *Engine) Stop(ctx context.Context) {
 	if !e.work.Close() {
 		return
 	}
+	defer e.watchdog.close()
+	defer e.watchdog.hurryAfter(ctx)()
 	e.waker.timers.close()
 	e.purger.close()
 	e.work.stop(ctx)

@@ -253,6 +253,8 @@ type fixture struct {
 	retention      map[string]time.Duration
 	idRetention    time.Duration
 	eventRetention time.Duration
+	turnLimit      time.Duration
+	observer       engine.Observer // default: none
 	startLimits    engine.StartLimits
 }
 
@@ -274,14 +276,18 @@ func newFixture(t *testing.T) *fixture {
 func (w *fixture) open() {
 	w.t.Helper()
 	// Every command goes to the fake participant, but a child saga that a test starts completes its parent.
+	if w.observer == nil {
+		w.observer = engine.NoObserver{}
+	}
 	children := childsaga.New(childsaga.Params{
-		Participants: w.participant, Observer: engine.NoObserver{}, Catalog: w.catalog,
+		Participants: w.participant, Observer: w.observer, Catalog: w.catalog,
 	})
 	var err error
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
+		TurnLimit: w.turnLimit,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -29,6 +29,8 @@ type instance struct {
 	// Owned by the goroutine that runs the instance.
 
 	machine       *machine.Machine // nil while the saga isn't loaded
+	code          *watched         // of the latest machine
+	slow          func()           // see watched; for the machine that is made next
 	turn          pendingTurn
 	failedCommits int       // in a row
 	unannounced   bool      // the turn may be written although its commit failed; nothing was notified of it

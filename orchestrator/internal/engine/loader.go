@@ -15,8 +15,11 @@ import (
 
 // loader makes machines and saga views of stored journals.
 type loader struct {
-	config *Config
-	work   *work
+	config   *Config
+	work     *work
+	watchdog *watchdog
+	replies  *replyEvents
+	misused  func(saga, message string) // called when code used its Context on another goroutine
 }
 
 // ensureLoaded loads the machine of an instance, unless it is loaded or the message starts the saga.
@@ -49,8 +52,8 @@ func (l *loader) replay(inst *instance, stored *journal.Journal) error {
 		return fmt.Errorf("reading saga %s: %w", inst.id, stored.Err)
 	}
 	definition := stored.Row.Definition
-	if !stored.Row.EndTime.IsZero() {
-		definition = "" // a saga that has ended needs no code
+	if !needsCode(&stored.Row) {
+		definition = ""
 	}
 	m := l.newMachine(inst, definition, truncatedTurns(stored))
 	for _, turn := range stored.Turns {
@@ -60,8 +63,19 @@ func (l *loader) replay(inst *instance, stored *journal.Journal) error {
 			return err
 		}
 	}
+	if inst.code.wasCut.Load() {
+		m.Close()
+		return ErrStopping
+	}
 	inst.machine, inst.stored = m, storedRowOf(&stored.Row)
 	return nil
+}
+
+// needsCode returns whether the code of a stored saga has anything to do. Code that isn't needed doesn't run, because
+// it may block.
+func needsCode(row *journal.Row) bool {
+	return row.EndTime.IsZero() && row.State != treatyv1.SagaState_SAGA_STATE_COMPENSATING &&
+		row.Suspension != treatyv1.SuspensionReason_SUSPENSION_REASON_STUCK
 }
 
 func (l *loader) unreadable(id string, err error) {
@@ -79,10 +93,14 @@ func replayTurn(m *machine.Machine, stored journal.Turn) error {
 
 // newMachine returns an empty machine for a saga. truncated is how many turns of its journal are no longer stored.
 func (l *loader) newMachine(inst *instance, definition string, truncated uint64) *machine.Machine {
+	inst.code = l.watchdog.watch(inst.id)
+	inst.code.misused = func(message string) { l.misused(inst.id, message) }
+	inst.code.slow, inst.slow = inst.slow, nil
 	return machine.New(machine.Config{
 		ID: inst.id, Withdraw: inst.withdraw, Local: l.config.Local, Code: l.config.Definitions[definition],
 		Command: l.config.Catalog.Command, Environment: l.config.Logger,
-		Event: l.config.isEvent, Skipped: truncated,
+		Event: l.config.isEvent, Publishable: l.replies.check, Skipped: truncated,
+		Coroutines: &inst.code.Group,
 	})
 }
 

@@ -25,6 +25,12 @@ type Observer interface {
 	// SagaRecovered is called for each open saga that is found when the engine starts.
 	SagaRecovered(saga *machine.Saga)
 
+	// CodeLeft is called when the goroutine of saga code that blocks was left behind.
+	CodeLeft()
+
+	// CodeEnded is called when such a goroutine has ended after all.
+	CodeEnded()
+
 	// GroupCommitted is called after each commit, with the number of turns in it and its duration.
 	GroupCommitted(turns int, took time.Duration)
 }
@@ -46,6 +52,12 @@ func (NoObserver) SagaSuspended(*machine.Saga, treatyv1.SuspensionReason) {}
 
 // SagaRecovered does nothing.
 func (NoObserver) SagaRecovered(*machine.Saga) {}
+
+// CodeLeft does nothing.
+func (NoObserver) CodeLeft() {}
+
+// CodeEnded does nothing.
+func (NoObserver) CodeEnded() {}
 
 // GroupCommitted does nothing.
 func (NoObserver) GroupCommitted(int, time.Duration) {}

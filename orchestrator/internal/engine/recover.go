@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -18,8 +19,8 @@ const (
 )
 
 // Recover loads every open saga and continues it, and starts the timers. It returns how many open sagas there were,
-// once each was loaded and its pending commands were handed to the sender. A saga whose journal can't be read is logged
-// and doesn't continue.
+// once each was loaded and its pending commands were handed to the sender. It doesn't wait for sagas whose code blocks.
+// A saga whose journal can't be read is logged and doesn't continue.
 //
 // If the store was restored from a backup, Recover returns at once. Sagas continue once all participants have said what
 // they know. If it was replaced, no saga continues.
@@ -71,9 +72,10 @@ func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 			case <-ctx.Done():
 				return found, context.Cause(ctx)
 			}
+			loaded := sync.OnceFunc(func() { <-slots })
 			if !e.work.spawn(func() {
-				defer func() { <-slots }()
-				e.driver.recover(stored)
+				defer loaded()
+				e.driver.recover(stored, loaded)
 			}) {
 				return found, ErrStopping
 			}
@@ -93,8 +95,9 @@ func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 	return found, nil
 }
 
-// recover continues one saga that was found open in the store.
-func (d *driver) recover(stored *journal.Journal) {
+// recover continues one saga that was found open in the store. It calls slow if the saga's code takes long: nobody
+// should wait for it.
+func (d *driver) recover(stored *journal.Journal, slow func()) {
 	inst := d.register.get(stored.Row.ID)
 	inst.mu.Lock()
 	inUse := inst.running || inst.machine != nil || len(inst.deliveries) > 0 || len(inst.unserved) > 0
@@ -110,6 +113,7 @@ func (d *driver) recover(stored *journal.Journal) {
 	inst.running = true
 	inst.mailbox = append(inst.mailbox, message{input: machine.Wake{}})
 	inst.mu.Unlock()
+	inst.slow = slow
 	var err error
 	if d.register.wasDropped(inst.id) {
 		// It was loaded, changed and dropped since it was read from the store.

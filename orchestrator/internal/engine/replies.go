@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -46,6 +48,37 @@ func newReplyEvents(catalog *contract.Catalog, logger *slog.Logger) *replyEvents
 	return r
 }
 
+// errEventTooLarge says that a reply is larger than an event may be.
+var errEventTooLarge = errors.New("it breaks the limits of events")
+
+// check returns an error if the reply of a method is an event that is too large to be published. A reply without a
+// correlation key isn't published either, but nobody can wait for it.
+func (r *replyEvents) check(method string, reply []byte) error {
+	event := r.byMethod[method]
+	if event == nil {
+		return nil
+	}
+	if _, err := subjectOf(event, reply); errors.Is(err, errEventTooLarge) {
+		return err
+	}
+	return nil
+}
+
+// subjectOf returns the correlation key of a reply that is an event. The errors are errEventTooLarge and those of
+// EventType.Subject.
+func subjectOf(event *contract.EventType, reply []byte) (string, error) {
+	if len(reply) > machine.MaxEventBytes {
+		return "", fmt.Errorf("%w: %s has %d bytes; at most %d are allowed; store the data elsewhere and send a "+
+			"reference", errEventTooLarge, event.Type, len(reply), machine.MaxEventBytes)
+	}
+	subject, err := event.Subject(reply)
+	if err == nil && len(subject) > machine.MaxSubjectBytes {
+		return "", fmt.Errorf("%w: its correlation key, %s of %s, has %d bytes; at most %d are allowed",
+			errEventTooLarge, event.Key.Name(), event.Type, len(subject), machine.MaxSubjectBytes)
+	}
+	return subject, err
+}
+
 // in returns the events among the replies that a turn records.
 func (r *replyEvents) in(saga *machine.Saga, turn *treatyv1.Turn) []*journal.Event {
 	if len(r.byMethod) == 0 {
@@ -74,7 +107,7 @@ func (r *replyEvents) in(saga *machine.Saga, turn *treatyv1.Turn) []*journal.Eve
 		if event == nil {
 			continue
 		}
-		subject, err := event.Subject(reply)
+		subject, err := subjectOf(event, reply)
 		if err != nil {
 			r.logger.Error("a reply that is an event can't be published",
 				"source", source, "type", string(event.Type), "error", err)

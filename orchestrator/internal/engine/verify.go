@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
@@ -24,15 +26,24 @@ type VerifyParams struct {
 	// Definitions holds the code of each saga definition, by its name.
 	Definitions map[string]machine.Code
 
+	// TurnLimit is how long the code of a saga may run. Default DefaultTurnLimit.
+	TurnLimit time.Duration
+
 	// Report is called for each saga that can't continue: Step says where the code differs from the journal, or is
 	// empty when the saga can't run at all, Expected what the journal holds there, and Found what the code does.
 	Report func(saga *journal.Row, wrong *treatyv1.SagaSuspended)
+
+	watchdog *watchdog
 }
 
 // Verify replays every open saga against the code, without any effect, and returns how many open sagas there are. It
 // reports the sagas that can't continue. It also tries the next turn without recording it, and so finds a saga that the
-// code would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read.
+// code would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read. It
+// doesn't wait for code that blocks. The code of several sagas runs at the same time.
 func Verify(ctx context.Context, params VerifyParams) (verified int, err error) {
+	params.watchdog = newWatchdog(params.TurnLimit, slog.New(slog.DiscardHandler), NoObserver{})
+	defer params.watchdog.close()
+	defer params.watchdog.hurryAfter(ctx)()
 	for after := ""; ; {
 		page, err := params.Store.Open(ctx, journal.OpenParams{
 			After: after, Limit: recoverPage, Which: journal.Unended,
@@ -40,10 +51,14 @@ func Verify(ctx context.Context, params VerifyParams) (verified int, err error) 
 		if err != nil {
 			return verified, fmt.Errorf("reading open sagas: %w", err)
 		}
-		for _, stored := range page {
+		found := params.verifyPage(page)
+		if ctx.Err() != nil {
+			return verified, context.Cause(ctx)
+		}
+		for i, stored := range page {
 			after = stored.Row.ID
 			verified++
-			if wrong := params.verify(stored); wrong != nil {
+			if wrong := found[i]; wrong != nil {
 				params.Report(&stored.Row, wrong)
 			}
 		}
@@ -53,8 +68,26 @@ func Verify(ctx context.Context, params VerifyParams) (verified int, err error) 
 	}
 }
 
-// verify returns why a saga can't continue, or nil.
-func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
+// verifyPage returns for each saga why it can't continue, or nil. Only a few are loaded at a time, as in a recovery, but
+// sagas whose code blocks block together.
+func (p *VerifyParams) verifyPage(page []*journal.Journal) []*treatyv1.SagaSuspended {
+	found := make([]*treatyv1.SagaSuspended, len(page))
+	slots := make(chan struct{}, maxRecovering)
+	var verifying sync.WaitGroup
+	for i, stored := range page {
+		slots <- struct{}{}
+		done := sync.OnceFunc(func() { <-slots })
+		verifying.Go(func() {
+			defer done()
+			found[i] = p.verify(stored, done)
+		})
+	}
+	verifying.Wait()
+	return found
+}
+
+// verify returns why a saga can't continue, or nil. It calls slow if the saga's code takes long.
+func (p *VerifyParams) verify(stored *journal.Journal, slow func()) *treatyv1.SagaSuspended {
 	if stored.Err != nil {
 		return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: stored.Err.Error()}
 	}
@@ -69,7 +102,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 	if code == nil {
 		return &treatyv1.SagaSuspended{Expected: "code for " + stored.Row.Definition, Found: "none is registered"}
 	}
-	m, wrong := p.replay(stored, code)
+	m, wrong := p.replay(stored, code, slow)
 	defer func() { m.Close() }()
 	if wrong != nil {
 		return wrong
@@ -81,7 +114,7 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 			return nil // an operator must decide about a command first
 		}
 		m.Close()
-		if m, wrong = p.replay(stored, code); wrong != nil {
+		if m, wrong = p.replay(stored, code, slow); wrong != nil {
 			return wrong
 		}
 		if err := m.Replay(out.Turn); err != nil {
@@ -101,12 +134,17 @@ func (p *VerifyParams) verify(stored *journal.Journal) *treatyv1.SagaSuspended {
 }
 
 // replay makes the machine of a saga, and returns what doesn't fit.
-func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*machine.Machine, *treatyv1.SagaSuspended) {
+func (p *VerifyParams) replay(
+	stored *journal.Journal, code machine.Code, slow func(),
+) (*machine.Machine, *treatyv1.SagaSuspended) {
 	config := Config{Catalog: p.Catalog}
+	watched := p.watchdog.watch(stored.Row.ID)
+	watched.slow = slow
 	m := machine.New(machine.Config{
 		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent,
 		Skipped:     truncatedTurns(stored),
 		Environment: slog.New(slog.DiscardHandler),
+		Coroutines:  &watched.Group,
 	})
 	for _, turn := range stored.Turns {
 		if err := replayTurn(m, turn); err != nil {
@@ -115,6 +153,9 @@ func (p *VerifyParams) replay(stored *journal.Journal, code machine.Code) (*mach
 		if mismatch := m.Mismatch(); mismatch != nil {
 			return m, mismatch
 		}
+	}
+	if stuck := m.Stuck(); stuck != "" {
+		return m, &treatyv1.SagaSuspended{Expected: "code that doesn't block", Found: "code that blocks " + stuck}
 	}
 	if panicked := m.Panicked(); panicked != "" {
 		return m, &treatyv1.SagaSuspended{Expected: "code that doesn't panic", Found: panicked}

@@ -29,7 +29,28 @@ func (m *Machine) commandEnded(in CommandEnded) {
 		return
 	}
 	m.recordOutcome(step, in)
-	m.proceed()
+	if !m.suspendUnpublishable(step, in) {
+		m.proceed()
+	}
+}
+
+// suspendUnpublishable suspends a saga if the reply of a step that was just done is an event that can't be published:
+// others may wait for it. It reports whether it did.
+func (m *Machine) suspendUnpublishable(step *Step, in CommandEnded) bool {
+	if in.Outcome != Done || m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return false
+	}
+	method := step.Scheduled.GetMethod()
+	err := m.checkPublishable(method, in.Reply)
+	if err == nil {
+		return false
+	}
+	m.suspend(&treatyv1.SagaSuspended{
+		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RULE, Step: step.Path(),
+		Message: fmt.Sprintf("the reply of step %s (%s) is an event that can't be published: %v; nobody hears of it; "+
+			"fix the participant, and resume to continue without the event%s", step.Path(), method, err, m.orCancel()),
+	})
+	return true
 }
 
 func (m *Machine) recordOutcome(step *Step, in CommandEnded) {
@@ -177,6 +198,9 @@ func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error)
 	case open && m.awaitsOutcome(in.Step) && m.stuck(step, CommandEnded(in)) == nil:
 		m.recordResumed(Resume{})
 		m.recordOutcome(step, CommandEnded(in))
+		if m.suspendUnpublishable(step, CommandEnded(in)) {
+			return false, nil
+		}
 		return m.continueResumed(), nil
 	case open:
 		m.commandEnded(CommandEnded(in))

@@ -13,8 +13,8 @@ import (
 // machine's mismatch.
 func (m *Machine) compare(record *treatyv1.Record) {
 	p := m.program
-	if p == nil || p.versionMismatch != nil {
-		return
+	if p == nil || p.versionMismatch != nil || p.stuck != nil || p.misused {
+		return // the next Wake suspends the saga with a better reason
 	}
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_StepScheduled:
@@ -142,10 +142,12 @@ func (p *program) describe() string {
 	switch {
 	case p.panicked != "":
 		return "the code panicked: " + p.panicked
+	case p.broken != "":
+		return "the code broke a rule: " + p.broken
 	case p.main.ended && p.restart != nil:
 		return "the code restarted the saga"
-	case p.main.ended && p.main.failure != nil:
-		return "the code returned the error: " + p.main.failure.GetMessage()
+	case p.main.ended && p.main.end.failure != nil:
+		return "the code returned the error: " + p.main.end.failure.GetMessage()
 	case p.main.ended:
 		return "the code returned its reply"
 	}

@@ -21,9 +21,12 @@
 // from the start and compares what it does with the journal; a difference suspends the saga. Compensating needs no
 // code.
 //
+// The machine waits for the code. If the code blocks, whoever has the machine's [coroutine.Group] can interrupt it.
+// Then the machine suspends the saga, and the code's goroutine is left behind.
+//
 // # Purity
 //
-// The machine never waits, reads no clock, draws no random numbers, starts no goroutines, logs nothing, and knows
-// neither stores nor networks. The same journal and inputs always give the same outputs. It is not safe for concurrent
-// use.
+// Apart from that, the machine never waits, reads no clock, draws no random numbers, starts no goroutines, logs
+// nothing, and knows neither stores nor networks. The same journal and inputs always give the same outputs. It is not
+// safe for concurrent use.
 package machine

@@ -56,21 +56,24 @@ func (m *Machine) advance() bool {
 	m.flush()
 	switch {
 	case p.panicked != "":
-		m.suspend(&treatyv1.SagaSuspended{
-			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC,
-			Message: fmt.Sprintf("the saga's code panicked %s: %s; fix the code and resume%s",
-				m.lastStep(), p.panicked, m.orCancel()),
-		})
+		m.suspendForPanic(p.panicked)
 		return false
-	case p.main.ended && (m.mustCatchUp() || p.main.failure == nil && m.saga.CatchingUp() && m.saga.undone() != nil):
+	case p.broken != "":
+		m.suspendForRule("", "the saga", p.broken, "")
+		return false
+	case p.stuck != nil:
+		m.suspendBlocked(p.stuck)
+		return false
+	case p.main.ended && (m.mustCatchUp() ||
+		p.main.end.failure == nil && m.saga.CatchingUp() && m.saga.undone() != nil):
 		return false // Stalled suspends the saga once nothing is in flight
 	case p.main.ended && p.restart != nil:
 		return m.restart()
-	case p.main.ended && p.main.failure != nil:
-		m.fail(p.main.failure)
+	case p.main.ended && p.main.end.failure != nil:
+		m.fail(p.main.end.failure)
 		return false
 	case p.main.ended:
-		m.succeed(p.main.reply)
+		m.succeed(p.main.end.reply)
 		return false
 	case m.deadlinePassed():
 		m.compensateForDeadline()
@@ -278,6 +281,10 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 // succeed ends a saga whose code returned a reply. Steps that are in doubt, whose errors the code handled, are
 // compensated first.
 func (m *Machine) succeed(reply []byte) {
+	if rule := m.checkReply(reply); rule != "" {
+		m.suspendForRule("", "the saga", rule, "")
+		return
+	}
 	if m.compensateNext(inDoubt) {
 		return
 	}

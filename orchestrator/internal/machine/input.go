@@ -199,6 +199,13 @@ type TurnUnwritable struct {
 	Message string
 }
 
+// Misused says that the saga's code used its Context on another goroutine. It suspends the saga, unless that is no
+// longer needed.
+type Misused struct {
+	// Message says so, with the place.
+	Message string
+}
+
 // Wake makes the saga do what is due. Apply it after Replay, and when a timer fires.
 type Wake struct{}
 
@@ -208,6 +215,7 @@ func (Cancel) input()              {}
 func (Resume) input()              {}
 func (Wake) input()                {}
 func (TurnUnwritable) input()      {}
+func (Misused) input()             {}
 func (EventReceived) input()       {}
 func (Discovered) input()          {}
 func (CommandCompleted) input()    {}

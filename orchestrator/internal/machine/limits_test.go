@@ -196,6 +196,25 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestReplyThatCanNotBePublished returns a reply that is an event and breaks the limits of events.
+func TestReplyThatCanNotBePublished(t *testing.T) {
+	s := runToEnd(t, machine.Config{
+		ID: "x",
+		Code: func(*machine.Thread, []byte) ([]byte, *treatyv1.Failure) {
+			return []byte("too long"), nil
+		},
+		Publishable: func(method string, reply []byte) error {
+			return fmt.Errorf("%s returned %q", method, reply)
+		},
+	})
+	defer s.machine.Close()
+	const want = "the saga breaks a rule: its reply is an event that can't be published: " +
+		`Test/Saga returned "too long"; ` + "fix the code and resume, or cancel the saga, which needs no code"
+	if got := s.machine.Saga().Suspension; got.GetMessage() != want {
+		t.Errorf("got %v", got)
+	}
+}
+
 func keys(n int, subject string) []*treatyv1.EventKey {
 	var keys []*treatyv1.EventKey
 	for range n {

@@ -9,6 +9,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/coroutine"
 )
 
 // Config describes the saga of a Machine.
@@ -30,6 +31,10 @@ type Config struct {
 	// Local reports whether a method starts a child saga of this orchestrator. If it is nil, no method does.
 	Local func(method string) bool
 
+	// Publishable returns why the reply of a method, which is an event, can't be published. It returns nil if it can,
+	// and if the reply isn't an event. If Publishable is nil, every reply can be published.
+	Publishable func(method string, reply []byte) error
+
 	// Withdraw reports whether the action of a step was certainly never sent, and if so, holds it back until the turn
 	// in the making is stored or has failed. If Withdraw is nil, every action may have been sent.
 	Withdraw func(step string) bool
@@ -39,6 +44,10 @@ type Config struct {
 
 	// Environment is passed on to the code; see Thread.Environment.
 	Environment any
+
+	// Coroutines run the code. Whoever has them can interrupt code that blocks; then the saga is suspended. If
+	// Coroutines is nil, nobody can.
+	Coroutines *coroutine.Group
 }
 
 // Machine runs one saga. It is not safe for concurrent use. Close it when it is no longer used, because saga code may
@@ -89,6 +98,9 @@ type Output struct {
 
 // New returns the machine of a saga with an empty journal.
 func New(config Config) *Machine {
+	if config.Coroutines == nil {
+		config.Coroutines = new(coroutine.Group)
+	}
 	return &Machine{config: config, saga: &Saga{ID: config.ID, Turns: config.Skipped}}
 }
 
@@ -97,16 +109,22 @@ func (m *Machine) Saga() *Saga { return m.saga }
 
 // Close stops the saga's code. The machine must not be used afterwards, but its Saga stays readable.
 func (m *Machine) Close() {
-	m.replaying = true // operations of deferred functions don't count
+	m.setReplaying(true) // operations of deferred functions don't count
 	m.stopCode()
+}
+
+func (m *Machine) setReplaying(replaying bool) {
+	m.replaying = replaying
+	m.config.Coroutines.SetQuiet(replaying)
 }
 
 // Replay applies a stored turn and runs the saga's code up to it. It returns an error that wraps [ErrJournal] if the
 // turn can't be read. Code that doesn't match the journal isn't an error: Mismatch returns the difference, and the next
 // Wake suspends the saga.
 func (m *Machine) Replay(turn *treatyv1.Turn) error {
-	m.now, m.replaying = turn.GetTime().AsTime(), true
-	defer func() { m.replaying = false }()
+	m.now = turn.GetTime().AsTime()
+	m.setReplaying(true)
+	defer m.setReplaying(false)
 	m.saga.readVersions(turn)
 	for _, record := range turn.GetRecords() {
 		m.compare(record)
@@ -143,6 +161,15 @@ func (m *Machine) Panicked() string {
 		return ""
 	}
 	return m.program.panicked
+}
+
+// Stuck returns where the code stands if it was left behind because it blocks, e.g. "at a.go:42 (chan receive)". It is
+// empty if it wasn't.
+func (m *Machine) Stuck() string {
+	if m.program == nil || m.program.stuck == nil {
+		return ""
+	}
+	return m.program.stuck.describe()
 }
 
 // Apply applies an input at a time. If it returns an error, nothing was recorded. The error wraps one of
@@ -196,6 +223,8 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 		m.restore(in)
 	case Stalled:
 		m.stalled()
+	case Misused:
+		m.misused(in)
 	}
 	return reload, err
 }

@@ -3,6 +3,8 @@ package machine
 import (
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -17,6 +19,13 @@ type Call struct {
 
 	// Request is the serialized request.
 	Request []byte
+
+	// RequestType and ReplyType are the full names of the messages that the code sends and expects. An empty one isn't
+	// checked.
+	RequestType, ReplyType protoreflect.FullName
+
+	// NilRequest means that the code sends nil instead of a message.
+	NilRequest bool
 
 	// Participant is the name of the participant for a step of a broadcast. It is empty for other steps.
 	Participant string

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/coroutine"
 )
 
 // program is the running code of a saga. One of its threads runs at a time, and only when a result is delivered to it.
@@ -30,14 +31,30 @@ type program struct {
 
 	restart         *restart
 	panicked        string
+	misused         bool                    // panicked is about another goroutine
+	broken          string                  // the rule that the code broke when it ended
+	stuck           *stuck                  // the code was left behind
 	versionMismatch *treatyv1.SagaSuspended // the code doesn't know a version in the journal
 	live            int                     // the number of branches that haven't ended
 }
 
-// halted reports whether the code can't continue: it panicked, doesn't know a version, or has too many branches.
+// group is the coroutines of the saga.
+func (p *program) group() *coroutine.Group { return p.machine.config.Coroutines }
+
+// halted reports whether the code can't continue: it panicked, broke a rule, was left behind, doesn't know a version,
+// or has too many branches.
 func (p *program) halted() bool {
-	return p.panicked != "" || p.versionMismatch != nil || p.live > maxBranches
+	return p.panicked != "" || p.broken != "" || p.stuck != nil || p.versionMismatch != nil || p.live > maxBranches
 }
+
+// noteMisuse halts code that used its Context on another goroutine.
+func (p *program) noteMisuse() {
+	if message := p.group().Misuse(); message != "" {
+		p.misuse(message)
+	}
+}
+
+func (p *program) misuse(message string) { p.panicked, p.misused = message, true }
 
 // scope is a place in saga code that runs branches.
 type scope struct {
@@ -69,7 +86,7 @@ func (s *scope) prefix() string { return s.path + "." }
 func newProgram(m *Machine, code Code, request []byte) *program {
 	p := &program{machine: m}
 	p.main = &Thread{machine: m, program: p, path: m.saga.root()}
-	p.main.start(func() { p.main.reply, p.main.failure = code(p.main, request) })
+	p.main.start(func() ([]byte, *treatyv1.Failure) { return code(p.main, request) })
 	return p
 }
 
@@ -80,22 +97,40 @@ func (p *program) run(t *Thread) {
 }
 
 func (p *program) runReady() {
+	p.group().Enter()
+	defer p.group().Leave()
 	for len(p.ready) > 0 && !p.halted() {
 		t := p.ready[0]
 		p.ready = slices.Delete(p.ready, 0, 1)
 		t.op = nil
 		p.running = t
-		_, waits := t.next()
+		result := t.coroutine.Resume()
 		p.running = nil
-		if !waits || t.lost {
+		p.noteMisuse()
+		switch s, branches := t.op.(*scope); {
+		case result == coroutine.Left:
+			p.threadLeft(t)
+		case result == coroutine.Ended:
 			p.threadEnded(t)
-			continue
-		}
-		if s, branches := t.op.(*scope); branches {
+		case branches:
 			p.openScope(s)
-			continue
+		default:
+			p.waiting = append(p.waiting, t)
 		}
-		p.waiting = append(p.waiting, t)
+	}
+}
+
+// threadLeft is called when the code of a thread was left behind, or wasn't resumed.
+func (p *program) threadLeft(t *Thread) {
+	t.ended, t.op = true, nil
+	switch {
+	case p.halted():
+	case t.end.panicked != "":
+		p.panicked = t.end.panicked
+	case t.coroutine.Behind():
+		p.stuck = &stuck{place: t.coroutine.Where(), after: p.machine.lastStep()}
+	default:
+		p.stuck = &stuck{loops: true, after: p.machine.lastStep()}
 	}
 }
 
@@ -118,7 +153,7 @@ func (p *program) startBranch(s *scope) {
 	branch := s.started
 	path := s.prefix() + strconv.Itoa(branch+1) + "."
 	t := &Thread{machine: p.machine, program: p, scope: s, branch: branch, path: path}
-	t.start(func() { t.failure = s.branches.Body(branch, t) })
+	t.start(func() ([]byte, *treatyv1.Failure) { return nil, s.branches.Body(branch, t) })
 	s.started++
 	s.live++
 	p.live++
@@ -129,8 +164,8 @@ func (p *program) startBranch(s *scope) {
 // threadEnded is called when the code of a thread has ended.
 func (p *program) threadEnded(t *Thread) {
 	t.ended, t.op = true, nil
-	if t.panicked != "" {
-		p.panicked = t.panicked
+	if t.end.panicked != "" || t.end.broken != "" {
+		p.panicked, p.broken = t.end.panicked, t.end.broken
 		return
 	}
 	s := t.scope
@@ -141,8 +176,8 @@ func (p *program) threadEnded(t *Thread) {
 	p.live--
 	s.threads = slices.DeleteFunc(s.threads, func(other *Thread) bool { return other == t })
 	switch {
-	case t.failure != nil && !t.stopped && !s.stopping:
-		s.failed, s.failure = t.branch, t.failure
+	case t.end.failure != nil && !t.stopped && !s.stopping:
+		s.failed, s.failure = t.branch, t.end.failure
 		p.stopScope(s)
 	case !s.stopping && s.started < s.branches.Count:
 		p.startBranch(s)
@@ -233,8 +268,11 @@ func (p *program) abandon(path string) {
 
 // unwind ends the code of a thread where it waits.
 func (p *program) unwind(t *Thread) {
-	t.unwind()
-	p.threadEnded(t)
+	if t.unwind() {
+		p.threadEnded(t)
+	} else {
+		p.threadLeft(t)
+	}
 }
 
 // expireScope stops a scope whose deadline passed.
@@ -268,6 +306,8 @@ func (p *program) scopeOf(path string) *scope {
 
 // stopAll unwinds all threads, the innermost first.
 func (p *program) stopAll() {
+	p.group().Enter()
+	defer p.group().Leave()
 	for _, s := range slices.Backward(p.scopes) {
 		for _, t := range s.threads {
 			t.unwind()

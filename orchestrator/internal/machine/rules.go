@@ -9,11 +9,14 @@ import (
 )
 
 const (
-	// MaxPayloadBytes is the size of the largest request.
+	// MaxPayloadBytes is the size of the largest request, and of the largest reply of a saga.
 	MaxPayloadBytes = 4 << 20
 
 	// MaxSubjectBytes is the size of the longest correlation key of an event.
 	MaxSubjectBytes = 256
+
+	// MaxEventBytes is the size of the largest event.
+	MaxEventBytes = 1 << 20
 )
 
 // Limits of one round of a saga. A saga that exceeds one is suspended. It contains an endless loop, or should be
@@ -46,6 +49,9 @@ func (m *Machine) checkCall(t *Thread, command *contract.Command, known bool, ca
 	if !known {
 		return unknownCommand(call.Method)
 	}
+	if rule := checkTypes(command, call); rule != "" {
+		return rule
+	}
 	if rule := m.checkSize(); rule != "" {
 		return rule
 	}
@@ -63,6 +69,40 @@ func (m *Machine) checkCall(t *Thread, command *contract.Command, known bool, ca
 		return fmt.Sprintf("%s is a broadcast; send it with its generated function", call.Method)
 	}
 	return m.checkOrder(t, command, call.Method)
+}
+
+// checkTypes returns why the messages of a call aren't those of its command, or nothing.
+func checkTypes(command *contract.Command, call *Call) string {
+	switch {
+	case call.NilRequest:
+		return call.Method + " was sent nil; send a message, even if it is empty"
+	case command.Input != nil && call.RequestType != "" && call.RequestType != command.Input.FullName():
+		return fmt.Sprintf("%s takes a %s, but it was sent a %s; use its generated function", call.Method,
+			command.Input.FullName(), call.RequestType)
+	case command.Output != nil && call.ReplyType != "" && call.ReplyType != command.Output.FullName():
+		return fmt.Sprintf("%s returns a %s, but its reply is read as a %s; use its generated function", call.Method,
+			command.Output.FullName(), call.ReplyType)
+	}
+	return ""
+}
+
+// checkReply returns the rule that the reply of the saga breaks, or nothing.
+func (m *Machine) checkReply(reply []byte) string {
+	if len(reply) > MaxPayloadBytes {
+		return fmt.Sprintf("its reply has %d bytes; at most %d are allowed, because no caller could read it; "+
+			"store the data elsewhere and return a reference", len(reply), MaxPayloadBytes)
+	}
+	if err := m.checkPublishable(m.saga.Started.GetDefinition(), reply); err != nil {
+		return fmt.Sprintf("its reply is an event that can't be published: %v", err)
+	}
+	return ""
+}
+
+func (m *Machine) checkPublishable(method string, reply []byte) error {
+	if m.config.Publishable == nil {
+		return nil
+	}
+	return m.config.Publishable(method, reply)
 }
 
 func unknownCommand(method string) string {

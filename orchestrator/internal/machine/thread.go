@@ -1,8 +1,8 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
-	"iter"
 	"runtime"
 	"strconv"
 	"strings"
@@ -11,10 +11,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/coroutine"
 )
 
 // Thread runs one line of saga code: the main function, or a branch. Only that code may call its methods, on its own
-// coroutine.
+// coroutine. [Thread.Use] finds out whether it does.
 type Thread struct {
 	machine *Machine
 	program *program
@@ -23,22 +24,25 @@ type Thread struct {
 	path    string // the prefix of the paths of its operations
 	ops     int    // how many operations it has performed
 
-	next  func() (struct{}, bool)
-	stop  func()
-	yield func(struct{}) bool
+	coroutine coroutine.Coroutine
 
 	op        any    // the operation that the code waits for: *Call, *Wait, *Broadcast or *scope, or nil
 	opPath    string // the path of op
 	scheduled bool   // op is recorded
 	stopping  bool   // the thread stops when op has ended
-	stopped   bool   // the code was unwound
-	ended     bool   // the code has ended
-	lost      bool   // the code called runtime.Goexit; its coroutine never ends
+	stopped   bool   // the code is unwound, or was
+	ended     bool   // the code has ended, or was left behind
 
-	result   result
+	result result
+	end    ending
+}
+
+// ending is how the code of a thread ended.
+type ending struct {
 	reply    []byte
 	failure  *treatyv1.Failure
 	panicked string // the panic and where it happened; empty if there was none
+	broken   string // the rule that the code broke; empty if there was none
 }
 
 // result is the result of an operation. The field for the kind of the operation is set.
@@ -51,6 +55,33 @@ type result struct {
 
 // unwinding is the panic that leaves saga code when its coroutine is stopped.
 type unwinding struct{}
+
+// breach is the panic of code that breaks a rule, with the rule.
+type breach string
+
+// ErrForeignGoroutine means that saga code used its Context on a goroutine that it started itself.
+var ErrForeignGoroutine = errors.New("a Context was used on another goroutine than the one that received it; " +
+	"don't start goroutines in saga code: send commands in parallel with saga.All or saga.Each")
+
+// Use must be called before the thread is used, on whatever goroutine, and [Thread.Release] after it. On another
+// goroutine than the one that runs the saga's code it returns an error that wraps [ErrForeignGoroutine] and says where,
+// and the saga will be suspended. In the code of another saga it panics. In code that was left behind, it ends the
+// goroutine.
+func (t *Thread) Use() error {
+	switch t.coroutine.Use() {
+	case coroutine.Own:
+		return nil
+	case coroutine.Other:
+		panic(misuse)
+	default:
+		message := at(ErrForeignGoroutine)
+		t.coroutine.NoteMisuse(message)
+		return fmt.Errorf("%w%s", ErrForeignGoroutine, strings.TrimPrefix(message, ErrForeignGoroutine.Error()))
+	}
+}
+
+// Release ends what Use began.
+func (t *Thread) Release() { t.program.group().Release() }
 
 // Call sends a command and waits until its step has ended.
 func (t *Thread) Call(call *Call) CallResult {
@@ -104,15 +135,15 @@ func (t *Thread) perform(op any, path string) result {
 		panic(misuse)
 	}
 	t.op, t.opPath, t.scheduled = op, path, false
-	if !t.yield(struct{}{}) {
-		t.stopped = true
+	t.coroutine.Yield()
+	if t.stopped {
 		panic(unwinding{})
 	}
 	return t.result
 }
 
-// Saga returns the saga's id.
-func (t *Thread) Saga() string { return t.machine.saga.ID }
+// Saga returns the saga's id. It may be called on any goroutine.
+func (t *Thread) Saga() string { return t.machine.config.ID }
 
 // Started returns how the current round of the saga was started.
 func (t *Thread) Started() *treatyv1.SagaStarted { return t.machine.saga.Started }
@@ -126,8 +157,9 @@ func (t *Thread) Now() time.Time { return t.machine.now }
 // Environment returns Config.Environment.
 func (t *Thread) Environment() any { return t.machine.config.Environment }
 
-// Replaying reports whether the code runs to recover the state of its journal, so that it does nothing new.
-func (t *Thread) Replaying() bool { return t.machine.replaying }
+// Replaying reports whether the code runs to recover the state of its journal, so that it does nothing new. It may be
+// called on any goroutine.
+func (t *Thread) Replaying() bool { return t.program.group().Quiet() }
 
 // SetProgress records the saga's progress with the turn. The last call of a turn counts. In a replay it does nothing.
 func (t *Thread) SetProgress(progress *anypb.Any) {
@@ -145,6 +177,9 @@ func (t *Thread) Version(change string, latest int32) int32 {
 // Abort suspends the saga because of a mistake in its code. It panics with the message.
 func (t *Thread) Abort(message string) { panic(message) }
 
+// Break suspends the saga because its code breaks a rule of the saga language. It panics.
+func (t *Thread) Break(rule string) { panic(breach(rule)) }
+
 // Restart makes the saga start a new round with a request when its code has returned.
 func (t *Thread) Restart(request []byte) { t.program.restart = &restart{request: request} }
 
@@ -152,55 +187,77 @@ func (t *Thread) Restart(request []byte) { t.program.restart = &restart{request:
 type restart struct{ request []byte }
 
 // start creates the thread's coroutine, which doesn't run yet.
-func (t *Thread) start(code func()) {
-	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
-		t.yield = yield
-		returned := false
-		defer func() {
-			switch v := recover().(type) {
-			case nil:
-				if !returned && !t.stopped {
-					// Goexit would continue in the goroutine that runs the machine, so this coroutine never ends.
-					t.panicked, t.lost = describePanic("runtime.Goexit was called"), true
-					yield(struct{}{})
-				}
-			case unwinding:
-			default:
-				t.panicked = describePanic(v)
-			}
-		}()
-		code()
-		returned = true
-	})
+func (t *Thread) start(code func() ([]byte, *treatyv1.Failure)) {
+	t.coroutine.Init(t.program.group(), func() { t.run(code) })
 }
 
-// unwind ends the thread's code where it waits.
-func (t *Thread) unwind() {
-	t.stopped = true
-	if !t.lost {
-		t.stop()
+// run runs the code. If the code was left behind, nothing of what it does afterwards may touch the thread.
+func (t *Thread) run(code func() ([]byte, *treatyv1.Failure)) {
+	if t.stopped { // before it began
+		t.coroutine.Finish()
+		return
 	}
+	var end ending
+	returned := false
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+			if !returned {
+				t.goexit()
+				return
+			}
+		case unwinding:
+		case breach:
+			end.broken = string(v)
+		default:
+			end.panicked = at(v)
+		}
+		if t.coroutine.Finish() {
+			t.end = end
+		}
+	}()
+	end.reply, end.failure = code()
+	returned = true
 }
 
-// describePanic returns the panic and the first line of saga code on the stack. It must run in the deferred function,
-// while the frames of the panic are still on the stack.
-func describePanic(v any) string {
+// goexit is called when the code called runtime.Goexit, which can't be stopped. It would continue in the goroutine that
+// runs the machine, so the coroutine leaves that one.
+func (t *Thread) goexit() {
+	if t.coroutine.Use() == coroutine.Own {
+		t.end.panicked = at("runtime.Goexit was called")
+	}
+	t.coroutine.Detach()
+}
+
+// unwind ends the thread's code where it waits. It returns false if the code didn't end and was left behind.
+func (t *Thread) unwind() bool {
+	if t.coroutine.Behind() {
+		return false
+	}
+	t.stopped = true
+	return t.coroutine.Resume() != coroutine.Left
+}
+
+// at returns a text and the first line of saga code on the stack. After a panic, it must be called in the deferred
+// function, while the frames of the panic are still on the stack.
+func at(what any) string {
 	var callers [32]uintptr
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
 		frame, more := frames.Next()
 		if frame.Function != "" && !isInternal(frame) {
 			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
-			return fmt.Sprintf("%v (at %s:%d)", v, file, frame.Line)
+			return fmt.Sprintf("%v (at %s:%d)", what, file, frame.Line)
 		}
 		if !more {
-			return fmt.Sprint(v)
+			return fmt.Sprint(what)
 		}
 	}
 }
 
 // isInternal reports whether a stack frame is between saga code and the machine.
 func isInternal(frame runtime.Frame) bool {
-	return strings.HasPrefix(frame.Function, "runtime.") || strings.Contains(frame.Function, "/machine.(*Thread).") ||
+	return strings.HasPrefix(frame.Function, "runtime.") || strings.Contains(frame.Function, "/internal/machine.") ||
+		strings.Contains(frame.Function, "/internal/coroutine.") ||
 		strings.Contains(frame.Function, "/orchestrator/saga.") || strings.HasSuffix(frame.File, ".treaty.go")
 }

@@ -37,7 +37,7 @@ const (
 	maxEventSource = 256
 
 	// maxEventBytes limits an event's data, in bytes.
-	maxEventBytes = 1 << 20
+	maxEventBytes = machine.MaxEventBytes
 )
 
 // PublishEvents publishes events durably, all of them or none.

@@ -26,6 +26,8 @@ type metrics struct {
 
 	breakerOpen, driving metric.Int64Gauge
 
+	codeLeft metric.Int64UpDownCounter
+
 	// sets caches attribute sets. There are a few for each method and definition.
 	mu   sync.RWMutex
 	sets map[setKey]metric.MeasurementOption
@@ -48,7 +50,7 @@ var (
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{meter: meter, sets: map[setKey]metric.MeasurementOption{}}
-	var errs [10]error
+	var errs [11]error
 	m.sagasStarted, errs[0] = meter.Int64Counter(metricSagasStarted,
 		metric.WithUnit("{saga}"), metric.WithDescription("Sagas that were started."))
 	m.sagasEnded, errs[1] = meter.Int64Counter(metricSagasEnded,
@@ -73,6 +75,9 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithUnit("1"), metric.WithDescription("1 while the participant's breaker is open, else 0."))
 	m.driving, errs[9] = meter.Int64Gauge(metricDriving,
 		metric.WithUnit("1"), metric.WithDescription("1 while the orchestrator drives sagas, else 0."))
+	m.codeLeft, errs[10] = meter.Int64UpDownCounter(metricCodeLeft,
+		metric.WithUnit("{goroutine}"),
+		metric.WithDescription("Goroutines of saga code that blocks, which were left behind and haven't ended."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("telemetry: creating the metrics: %w", err)
 	}
@@ -155,6 +160,18 @@ func (t *Telemetry) breaker(target string, value int64) {
 		return
 	}
 	t.metrics.breakerOpen.Record(context.Background(), value, t.metrics.set(setKey{key: keyTarget, value: target}))
+}
+
+// CodeLeft counts a goroutine of saga code that was left behind, because the code blocks.
+func (t *Telemetry) CodeLeft() { t.countCodeLeft(1) }
+
+// CodeEnded counts such a goroutine no longer, because it has ended.
+func (t *Telemetry) CodeEnded() { t.countCodeLeft(-1) }
+
+func (t *Telemetry) countCodeLeft(change int64) {
+	if t.Metering() {
+		t.metrics.codeLeft.Add(context.Background(), change)
+	}
 }
 
 // DrivingBegan records that the orchestrator drives sagas.

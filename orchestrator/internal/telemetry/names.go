@@ -73,6 +73,9 @@ const (
 	// metricSagasSuspended counts how often sagas were suspended, by reason.
 	metricSagasSuspended = "treaty.sagas.suspended"
 
+	// metricCodeLeft is the number of goroutines of saga code that blocks. They were left behind and haven't ended.
+	metricCodeLeft = "treaty.code.left"
+
 	// metricSagaDuration is the duration of sagas in seconds, by definition and final state.
 	metricSagaDuration = "treaty.saga.duration"
 

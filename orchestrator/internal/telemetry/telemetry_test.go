@@ -169,6 +169,9 @@ func TestMetrics(t *testing.T) {
 	tele.BreakerOpened("h:1")
 	tele.DrivingBegan()
 	tele.DrivingEnded()
+	tele.CodeLeft()
+	tele.CodeLeft()
+	tele.CodeEnded()
 	if err := tele.ObserveOpenSagas(func() int64 { return 5 }); err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +186,11 @@ func TestMetrics(t *testing.T) {
 	var names []string
 	for _, m := range all.ScopeMetrics[0].Metrics {
 		names = append(names, m.Name)
+		if m.Name == "treaty.code.left" {
+			if point := m.Data.(metricdata.Sum[int64]).DataPoints[0]; point.Value != 1 {
+				t.Errorf("got %v", point)
+			}
+		}
 		if want, is := map[string]int64{
 			"treaty.participant.limit": 8, "treaty.participant.in_flight": 7, "treaty.participant.waiting": 6,
 		}[m.Name]; is {
@@ -201,10 +209,10 @@ func TestMetrics(t *testing.T) {
 	}
 	sort.Strings(names)
 	want := []string{
-		"treaty.attempt.duration", "treaty.attempts", "treaty.breaker.open", "treaty.commit.duration",
-		"treaty.commit.group.size", "treaty.driving", "treaty.participant.in_flight", "treaty.participant.limit",
-		"treaty.participant.waiting", "treaty.saga.duration", "treaty.sagas.ended", "treaty.sagas.open",
-		"treaty.sagas.started", "treaty.sagas.suspended",
+		"treaty.attempt.duration", "treaty.attempts", "treaty.breaker.open", "treaty.code.left",
+		"treaty.commit.duration", "treaty.commit.group.size", "treaty.driving", "treaty.participant.in_flight",
+		"treaty.participant.limit", "treaty.participant.waiting", "treaty.saga.duration", "treaty.sagas.ended",
+		"treaty.sagas.open", "treaty.sagas.started", "treaty.sagas.suspended",
 	}
 	sort.Strings(want)
 	if strings.Join(names, " ") != strings.Join(want, " ") {

@@ -117,6 +117,8 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 		return "it was restored from a backup, and a participant can't say what it knows"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
 		return "it was restored from a backup and would fail, but its parent may have received its reply"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_STUCK:
+		return "the saga's code blocked"
 	default:
 		return "the saga needs an operator"
 	}
