@@ -111,7 +111,8 @@ func (d *Dispatcher) send(
 	if err != nil {
 		st := status.Convert(err)
 		h := p.healthOf(ctx, x, st.Code())
-		p.end(m, began, h, call.Call.Timeout)
+		deadline, _ := callCtx.Deadline()
+		p.end(m, began, h, call.Call.Timeout-max(time.Until(deadline), 0))
 		answer := p.failed(call.Call, x, st)
 		endSlot(call.Slot, h, answer)
 		return answer

@@ -619,6 +619,17 @@ func TestParticipantHangs(t *testing.T) {
 	}
 }
 
+// A participant answers DEADLINE_EXCEEDED at once, because something that it calls was late. It isn't silent.
+func TestQuickDeadlineExceeded(t *testing.T) {
+	d := dispatcher(t, serve(t, anyPort, says(codes.DeadlineExceeded)).addr)
+	for range 10 * silentCalls {
+		d.Attempt(t.Context(), attempt())
+		if isOpen(d) {
+			t.Fatal("the breaker is open")
+		}
+	}
+}
+
 // One method of a participant answers nothing. It alone is limited, and its commands aren't parked, so that they are
 // given up in time.
 func TestMethodHangs(t *testing.T) {
