@@ -15,8 +15,13 @@ func NewRate(perSecond float64, burst int) *Rate {
 	return &Rate{interval: interval, burst: time.Duration(max(burst, 1)-1) * interval}
 }
 
-// Wait returns how long to wait until the next one may happen; 0 or less means that it may happen now.
-func (r *Rate) Wait(now time.Time) time.Duration { return r.next.Sub(now) - r.burst }
+// Wait returns how long to wait until the next one may happen; 0 means that it may happen now.
+func (r *Rate) Wait(now time.Time) time.Duration {
+	if r.next.Before(now) {
+		return 0
+	}
+	return max(r.next.Sub(now)-r.burst, 0)
+}
 
 // Take counts one.
 func (r *Rate) Take(now time.Time) {
