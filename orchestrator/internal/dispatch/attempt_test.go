@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
@@ -405,5 +407,40 @@ func TestCloseCancelsCalls(t *testing.T) {
 	}
 	if result := <-results; result.Outcome != outcomeUnknown {
 		t.Errorf("got %v", result)
+	}
+}
+
+// A participant that asks to wait gets no command of any method until then.
+func TestThrottledParticipant(t *testing.T) {
+	throttled, err := status.New(codes.ResourceExhausted, "too many").WithDetails(
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(200 * time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	s := serve(t, anyPort, func(_ context.Context, request []byte) ([]byte, error) {
+		if calls.Add(1) == 1 {
+			return nil, throttled.Err()
+		}
+		return request, nil
+	})
+	d := dispatcher(t, s.addr)
+	call := attempt()
+	call.Slot = <-admit(d)
+	if answer := d.Attempt(t.Context(), call); answer.Outcome != treatyv1.Outcome_OUTCOME_THROTTLED {
+		t.Fatalf("got %v", answer)
+	}
+	began := time.Now()
+	other := *attempt().Call
+	other.Method = testService + "/Other"
+	granted := make(chan *admission.Slot, 1)
+	slot, _ := d.Admit(engine.Destination{Method: other.Method}, &other, admission.Claim{},
+		func(slot *admission.Slot) { granted <- slot })
+	if slot != nil {
+		t.Fatal("a command of another method needn't wait")
+	}
+	(<-granted).Release()
+	if waited := time.Since(began); waited < 100*time.Millisecond {
+		t.Errorf("it waited only %s", waited)
 	}
 }
