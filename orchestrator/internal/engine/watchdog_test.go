@@ -94,7 +94,8 @@ func TestCodeThatBlocks(t *testing.T) {
 			return saga.All(ctx, branch, branch)
 		}, "(sync.Mutex.Lock"},
 		"a loop": {func(saga.Context) error {
-			for spins.Load() {
+			for i := 0; spins.Load(); i++ {
+				_ = i
 			}
 			return nil
 		}, "watchdog_test.go"},
@@ -177,7 +178,7 @@ func TestCodeThatIsSlow(t *testing.T) {
 		w := newFixture(t)
 		w.misbehaves(func(ctx saga.Context) error {
 			for i := range 5 {
-				time.Sleep(engine.DefaultTurnLimit)
+				pass(engine.DefaultTurnLimit)
 				if err := work(ctx, int32(i)); err != nil {
 					return err
 				}
