@@ -22,6 +22,7 @@ type flags struct {
 	listen         string
 	store          string
 	participants   participantFlag
+	broadcasts     broadcastFlag
 	tlsCert        string
 	tlsKey         string
 	tlsClientCA    string
@@ -30,12 +31,14 @@ type flags struct {
 	partTLSKey     string
 	insecure       bool
 	retention      time.Duration
+	sagaIDs        time.Duration
 	eventRetention time.Duration
 	eventIDs       time.Duration
 	turnLimit      time.Duration
 	name           string
 	answers        answersFlag
 	identities     identityFlag
+	parents        parentFlag
 	startLimits    limitFlag
 	labelLimits    limitFlag
 	logLevel       string
@@ -51,6 +54,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
 	set.Var(&f.participants, "participant",
 		"a participant and its services, `SERVICE[,SERVICE...]=HOST:PORT`; repeat the flag for more participants")
+	set.Var(&f.broadcasts, "broadcast",
+		"who takes part in the broadcasts of a service, `SERVICE=PARTICIPANT[,PARTICIPANT...]`, each by a service of "+
+			"its --participant; a participant of SERVICE itself always does; repeat the flag for more services")
 	set.StringVar(&f.tlsCert, "tls-cert", "",
 		"serve the API over TLS with this certificate, a PEM `FILE`; requires --tls-key")
 	set.StringVar(&f.tlsKey, "tls-key", "", "the key of --tls-cert, a PEM `FILE`")
@@ -75,9 +81,16 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"who completes the commands that a participant has accepted, `SERVICE=IDENTITY`: a URI such as a SPIFFE id, "+
 			"or a DNS name, in the caller's certificate; requires --tls-client-ca; everybody by default; repeat the "+
 			"flag for more identities and participants")
+	set.Var(&f.parents, "parent-identity",
+		"the `IDENTITY` of an orchestrator whose sagas may have children here: a URI such as a SPIFFE id, or a DNS "+
+			"name, in its certificate; requires --tls-client-ca, except for *, which is everybody; every caller with "+
+			"a certificate by default, and callers on this machine; repeat the flag for more orchestrators")
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
 			"forever")
+	set.Var((*retentionFlag)(&f.sagaIDs), "saga-id-retention",
+		"forget the ids of deleted sagas this `TIME` after they ended, so that the same start runs a new saga; 0 "+
+			"keeps them forever")
 	f.eventRetention = DefaultEventRetention
 	set.Var((*retentionFlag)(&f.eventRetention), "event-retention",
 		"delete events this `TIME` after they were published; 0 keeps them forever")
@@ -105,8 +118,8 @@ func variable(flag string) string {
 	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// fromEnvironment sets the flags that the command line doesn't set. The variable of --participant holds several
-// participants, separated by white space or semicolons.
+// fromEnvironment sets the flags that the command line doesn't set. The variable of a flag that can be repeated holds
+// several values, separated by white space or semicolons.
 func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 	var failure error
 	set.VisitAll(func(flag *pflag.Flag) {
@@ -116,7 +129,7 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 		}
 		values := []string{value}
 		switch flag.Value.(type) {
-		case *participantFlag, *answersFlag, *identityFlag, *limitFlag:
+		case *participantFlag, *broadcastFlag, *answersFlag, *identityFlag, *limitFlag, *parentFlag:
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -151,6 +164,28 @@ func (f *participantFlag) Set(text string) error {
 				service)
 		}
 		*f = append(*f, participant{service: service, target: strings.TrimSpace(target)})
+	}
+	return nil
+}
+
+// broadcastFlag collects SERVICE=PARTICIPANT[,PARTICIPANT...].
+type broadcastFlag []broadcast
+
+// String returns nothing: help shows no default.
+func (f *broadcastFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *broadcastFlag) Type() string { return "broadcast" }
+
+// Set adds participants of the broadcasts of one service.
+func (f *broadcastFlag) Set(text string) error {
+	service, participants, ok := strings.Cut(text, "=")
+	if !ok || service == "" || participants == "" {
+		return fmt.Errorf("%q names nobody: want SERVICE=PARTICIPANT[,PARTICIPANT...], "+
+			"for example acme.privacy.v1.UserDataService=acme.card.v1.CardService", text)
+	}
+	for name := range strings.SplitSeq(participants, ",") {
+		*f = append(*f, broadcast{service: strings.TrimSpace(service), participant: strings.TrimSpace(name)})
 	}
 	return nil
 }
@@ -228,21 +263,42 @@ func (f *retentionFlag) Set(text string) error {
 	return nil
 }
 
+// parentFlag collects identities of parents' orchestrators.
+type parentFlag []string
+
+// String returns nothing: help shows no default.
+func (f *parentFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *parentFlag) Type() string { return "identity" }
+
+// Set adds one identity.
+func (f *parentFlag) Set(identity string) error {
+	*f = append(*f, strings.TrimSpace(identity))
+	return nil
+}
+
 // options returns the flags as options of New.
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
-		WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
+		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))
+	}
+	for _, b := range f.broadcasts {
+		options = append(options, WithBroadcast(b.service, b.participant))
 	}
 	for service, answers := range f.answers {
 		options = append(options, WithAnswers(service, answers))
 	}
 	for _, i := range f.identities {
 		options = append(options, WithParticipantIdentity(i.service, i.identity))
+	}
+	for _, identity := range f.parents {
+		options = append(options, WithParentIdentity(identity))
 	}
 	if f.partTLSCA != "" || f.partTLSCert != "" || f.partTLSKey != "" {
 		options = append(options, WithParticipantTLS(ParticipantTLS{

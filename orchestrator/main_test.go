@@ -56,7 +56,8 @@ func TestProgramServesUntilItIsStopped(t *testing.T) {
 		"serve": {args: []string{"serve", "--listen=127.0.0.1:0", "--store=" + store, "--log-format=json",
 			"--log-level=debug"}},
 		"environment": {env: map[string]string{"TREATY_LISTEN": "127.0.0.1:0", "TREATY_STORE": store,
-			"TREATY_PARTICIPANT": "acme.customer.v1.CustomerService=127.0.0.1:1; "}},
+			"TREATY_PARTICIPANT":     "acme.customer.v1.CustomerService=127.0.0.1:1; ",
+			"TREATY_PARENT_IDENTITY": "spiffe://acme.example/sagas; *", "TREATY_SAGA_ID_RETENTION": "720h"}},
 		"flag wins": {env: map[string]string{"TREATY_LISTEN": "nonsense", "TREATY_STORE": store},
 			args: []string{"--listen", "127.0.0.1:0"}},
 		"insecure": {args: []string{"--listen", "0.0.0.0:0", "--store", store, "--insecure"}},
@@ -93,6 +94,12 @@ func TestProgramRefuses(t *testing.T) {
 			want: `"acme/x" isn't a service`},
 		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure,
 			want: `no linked contract has a service "acme.v1.X"`},
+		"broadcast": {args: []string{"--broadcast", "acme.privacy.v1.UserDataService"}, code: ExitUsage,
+			want: "want SERVICE=PARTICIPANT[,PARTICIPANT...]"},
+		"broadcasts in the environment": {
+			env:  map[string]string{"TREATY_BROADCAST": "acme.v1.X=acme.v1.Y;z"},
+			code: ExitUsage, want: `"z" names nobody`,
+		},
 		"identity": {args: []string{"--participant-identity", "acme.identity.v1.IdentityService"}, code: ExitUsage,
 			want: "want SERVICE=IDENTITY"},
 		"identities in the environment": {
@@ -104,6 +111,12 @@ func TestProgramRefuses(t *testing.T) {
 				"--participant-identity", "acme.customer.v1.CustomerService=spiffe://acme.example/customer"},
 			code: ExitFailure, want: "need client certificates",
 		},
+		"parent's identity without certificates": {
+			args: []string{store, "--parent-identity", "spiffe://acme.example/sagas"},
+			code: ExitFailure, want: "identities of parents' orchestrators need client certificates",
+		},
+		"ids of sagas": {args: []string{store, "--saga-id-retention", "1h"}, code: ExitFailure,
+			want: "at least 48h0m0s"},
 		"environment": {env: map[string]string{"TREATY_INSECURE": "perhaps"}, code: ExitUsage,
 			want: "TREATY_INSECURE"},
 		"retention": {args: []string{"--retention", "-1h"}, code: ExitUsage,
@@ -138,7 +151,7 @@ func TestProgramRefuses(t *testing.T) {
 
 func TestHelpSaysWhatInsecureGivesUp(t *testing.T) {
 	code, stdout, _ := runProgram(t, nil, "--help")
-	for _, want := range []string{"--listen", "TREATY_LISTEN", "--participant-tls-ca",
+	for _, want := range []string{"--listen", "TREATY_LISTEN", "--broadcast", "--participant-tls-ca",
 		"Gives up confidentiality and authentication", "127.0.0.1:7080", "treaty.db"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("help doesn't say %q:\n%s", want, stdout)

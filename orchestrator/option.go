@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
@@ -14,6 +15,7 @@ type Option func(*settings)
 type settings struct {
 	store          string
 	participants   []participant
+	broadcasts     []broadcast
 	tlsCert        string
 	tlsKey         string
 	tlsClientCA    string
@@ -23,11 +25,13 @@ type settings struct {
 	ready          func(Ready)
 	retention      time.Duration
 	eventRetention time.Duration
+	sagaIDs        time.Duration
 	eventIDs       time.Duration
 	turnLimit      time.Duration
 	name           string
 	answers        map[string]Answers  // by service
 	identities     map[string][]string // of participants' certificates, by service
+	parents        []string            // the identities of parents' orchestrators
 	starts         engine.StartLimits
 
 	participantLimits map[string]ParticipantLimits // by service
@@ -35,6 +39,9 @@ type settings struct {
 
 // participant says that a target serves a service.
 type participant struct{ service, target string }
+
+// broadcast says that a participant takes part in the broadcasts of a service.
+type broadcast struct{ service, participant string }
 
 // DefaultStore is the default of WithStore.
 const DefaultStore = "treaty.db"
@@ -48,6 +55,19 @@ func WithStore(url string) Option { return func(s *settings) { s.store = url } }
 // same.
 func WithParticipant(service, target string) Option {
 	return func(s *settings) { s.participants = append(s.participants, participant{service, target}) }
+}
+
+// WithBroadcast names participants that take part in the broadcasts of a service, e.g. those of
+// "acme.privacy.v1.UserDataService": each by a service that [WithParticipant] configures it for, which no linked
+// contract needs to have. It can be used several times. A participant that is configured for the service itself takes
+// part anyway, and no other does. If nobody takes part, a saga that sends a broadcast of the service waits until an
+// orchestrator is started with participants.
+func WithBroadcast(service string, participants ...string) Option {
+	return func(s *settings) {
+		for _, name := range participants {
+			s.broadcasts = append(s.broadcasts, broadcast{service, name})
+		}
+	}
 }
 
 // WithName sets the orchestrator's name. Orchestrators that call the same participants need different names: the name
@@ -100,10 +120,33 @@ func WithParticipantIdentity(service, identity string) Option {
 	}
 }
 
+// AnyParent is the identity of every caller, for WithParentIdentity.
+const AnyParent = caller.Any
+
+// WithParentIdentity declares an identity in the client certificate of an orchestrator whose sagas may have children
+// here: a URI such as a SPIFFE id, or a DNS name. The subject's common name counts only in a certificate that has
+// neither. Only callers with one of the identities start and compensate child sagas, and call ParticipantService. It
+// requires WithClientCA, except for AnyParent. It may be used more than once. Default: every caller with a certificate
+// of WithClientCA, and callers on this machine; everybody WithInsecure.
+func WithParentIdentity(identity string) Option {
+	return func(s *settings) { s.parents = append(s.parents, identity) }
+}
+
 // WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means
 // forever. Default 0. Sagas that haven't ended, and those that a parent may still compensate, are always kept.
 func WithRetention(retention time.Duration) Option {
 	return func(s *settings) { s.retention = retention }
+}
+
+// MinSagaIDRetention is the least that WithSagaIDRetention accepts. A restored store asks its participants what they
+// know since a day before the backup, and must still know the sagas of that time.
+const MinSagaIDRetention = 48 * time.Hour
+
+// WithSagaIDRetention sets how long the ids of purged sagas are kept after the sagas ended. A start with the same
+// request id then runs a second saga. An id is kept, too, as long as some participant hasn't been told that no command
+// of that time is sent any more. 0 means forever. Default 0.
+func WithSagaIDRetention(retention time.Duration) Option {
+	return func(s *settings) { s.sagaIDs = retention }
 }
 
 // DefaultEventRetention is the default of WithEventRetention.

@@ -29,6 +29,7 @@ type Orchestrator struct {
 	catalog      *contract.Catalog
 	participants []dispatch.Participant
 	identities   map[string][]string // of participants, by service
+	parents      []string            // the identities of parents' orchestrators
 	tls          *tls.Config
 
 	mu          sync.Mutex
@@ -60,6 +61,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	if errs[1] == nil {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
+	o.parents, errs[8] = o.settings.parentIdentities()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -77,6 +79,9 @@ func (s *settings) checkRetention() error {
 	switch {
 	case s.retention < 0:
 		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them forever, or more", s.retention)
+	case s.sagaIDs != 0 && s.sagaIDs < MinSagaIDRetention:
+		return fmt.Errorf("the retention of the ids of sagas is %v: want 0, which keeps them forever, or at least %v",
+			s.sagaIDs, MinSagaIDRetention)
 	case s.eventIDs <= 0:
 		return fmt.Errorf("the retention of the ids of events is %v: want more than 0", s.eventIDs)
 	case s.eventRetention < 0:

@@ -10,25 +10,20 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/tlsfiles"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 )
 
-// connections groups the participants by target, one connection each. If a contract has a broadcast, a participant may
-// be configured by a service that no linked contract has: it takes part in the broadcasts that it serves.
+// connections groups the participants by target, one connection each. A participant that takes part in a broadcast may
+// be configured by a service that no linked contract has.
 func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participant, error) {
-	known := commandServices(catalog)
 	var out []dispatch.Participant
 	var errs []error
 	targets := make(map[string]string)
 	for _, p := range s.participants {
 		switch other, taken := targets[p.service]; {
-		case !slices.Contains(known, p.service) && !broadcasts(catalog):
-			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; "+
-				"there are %s",
-				p.service, p.target, p.service, listed(known)))
-			continue
 		case p.target == "":
 			errs = append(errs, fmt.Errorf("participant %s has no target: add host:port", p.service))
 			continue
@@ -51,6 +46,7 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 		}
 		out[i].Services = append(out[i].Services, p.service)
 	}
+	errs = append(errs, s.takePart(out, catalog), checkServices(out, catalog))
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}
@@ -58,6 +54,58 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 		errs = append(errs, limit(out, service, limits))
 	}
 	return out, errors.Join(errs...)
+}
+
+// takePart sets in which broadcasts the participants take part: those of the services that they are configured for, and
+// those for which WithBroadcast names them.
+func (s *settings) takePart(participants []dispatch.Participant, catalog *contract.Catalog) error {
+	known := broadcastServices(catalog)
+	var errs []error
+	for i := range participants {
+		for _, service := range participants[i].Services {
+			if slices.Contains(known, service) {
+				participants[i].Broadcasts = append(participants[i].Broadcasts, service)
+			}
+		}
+	}
+	for _, b := range s.broadcasts {
+		if !slices.Contains(known, b.service) {
+			errs = append(errs, fmt.Errorf("no linked contract has a service %q with broadcasts; there are %s",
+				b.service, listed(known)))
+			continue
+		}
+		i := serving(participants, b.participant)
+		switch {
+		case i < 0:
+			errs = append(errs, fmt.Errorf("%s takes part in the broadcasts of %s, but no participant is configured "+
+				"for it: add one, such as --participant %s=HOST:PORT", b.participant, b.service, b.participant))
+		case !slices.Contains(participants[i].Broadcasts, b.service):
+			participants[i].Broadcasts = append(participants[i].Broadcasts, b.service)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkServices returns an error for each service that no linked contract has, unless its participant takes part in a
+// broadcast.
+func checkServices(participants []dispatch.Participant, catalog *contract.Catalog) error {
+	known := commandServices(catalog)
+	var errs []error
+	for _, p := range participants {
+		for _, service := range p.Services {
+			if slices.Contains(known, service) || len(p.Broadcasts) > 0 {
+				continue
+			}
+			advice := ""
+			if broadcasts := broadcastServices(catalog); len(broadcasts) > 0 {
+				advice = fmt.Sprintf("; if it takes part in broadcasts, say so with --broadcast %s=%s", broadcasts[0],
+					service)
+			}
+			errs = append(errs, fmt.Errorf("participant %s=%s: no linked contract has a service %q with commands; "+
+				"there are %s%s", service, p.Target, service, listed(known), advice))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // declare sets what may be believed of the participant that serves a service.
@@ -114,6 +162,22 @@ func (s *settings) participantIdentities(participants []dispatch.Participant) (m
 	return identities, errors.Join(errs...)
 }
 
+// parentIdentities returns whose calls count as those of parents' orchestrators; see server.Config.
+func (s *settings) parentIdentities() ([]string, error) {
+	switch {
+	case len(s.parents) == 0 && s.insecure && s.tlsClientCA == "":
+		return []string{caller.Any}, nil
+	case slices.Contains(s.parents, ""):
+		return nil, errors.New("an identity of a parent's orchestrator is empty: want a URI such as a SPIFFE id, or " +
+			"a DNS name")
+	case len(s.parents) > 0 && s.tlsClientCA == "" && !slices.Contains(s.parents, caller.Any):
+		return nil, errors.New("identities of parents' orchestrators need client certificates: set the authorities " +
+			"that issue them, with --tls-client-ca")
+	default:
+		return s.parents, nil
+	}
+}
+
 // warnAboutIdentities logs the participants that complete commands later and have no declared identity, if callers have
 // certificates: anybody with one completes their steps. A step that is a child saga ends with it, whoever calls.
 func (o *Orchestrator) warnAboutIdentities() {
@@ -124,8 +188,9 @@ func (o *Orchestrator) warnAboutIdentities() {
 		for command := range o.catalog.Commands() {
 			service, _, _ := strings.Cut(command.Method, "/")
 			_, child := o.catalog.SagaDefinition(command.Method)
-			if command.CompleteWithin > 0 && !child && slices.Contains(p.Services, service) &&
-				len(o.identities[service]) == 0 {
+			takesPart := slices.Contains(p.Services, service) ||
+				command.Broadcast && slices.Contains(p.Broadcasts, service)
+			if command.CompleteWithin > 0 && !child && takesPart && len(o.identities[p.Services[0]]) == 0 {
 				o.logger.Warn("a participant completes commands later, and everybody with a client certificate may do "+
 					"it in its name; declare its identity with --participant-identity",
 					"service", service, "participant", p.Target)
@@ -193,14 +258,17 @@ func remoteServices(catalog *contract.Catalog, local func(method string) bool) [
 	return slices.Compact(names)
 }
 
-// broadcasts returns whether a contract has a broadcast. Then participants are asked which services they serve.
-func broadcasts(catalog *contract.Catalog) bool {
+// broadcastServices returns the services that have broadcasts, sorted.
+func broadcastServices(catalog *contract.Catalog) []string {
+	var names []string
 	for command := range catalog.Commands() {
 		if command.Broadcast {
-			return true
+			service, _, _ := strings.Cut(command.Method, "/")
+			names = append(names, service)
 		}
 	}
-	return false
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // services returns the services for which a participant is configured.
@@ -237,6 +305,13 @@ func (s *settings) warnAboutServices(
 		if !slices.ContainsFunc(s.participants, func(p participant) bool { return p.service == service }) {
 			logger.Warn("no participant is configured for a service; sagas that send it commands wait until one is",
 				"service", service)
+		}
+	}
+	for _, service := range broadcastServices(catalog) {
+		if !slices.ContainsFunc(s.participants, func(p participant) bool { return p.service == service }) &&
+			!slices.ContainsFunc(s.broadcasts, func(b broadcast) bool { return b.service == service }) {
+			logger.Warn("no participant takes part in the broadcasts of a service; sagas that send one wait until "+
+				"participants are configured; name them with --broadcast", "service", service)
 		}
 	}
 }

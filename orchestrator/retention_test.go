@@ -13,6 +13,18 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
+// TestSagaIDRetention checks how short the retention of ids may be.
+func TestSagaIDRetention(t *testing.T) {
+	for retention, valid := range map[time.Duration]bool{
+		0: true, MinSagaIDRetention: true, MinSagaIDRetention - 1: false, -1: false,
+	} {
+		_, err := New(WithSagaIDRetention(retention), WithLogger(slog.New(slog.DiscardHandler)))
+		if (err == nil) != valid {
+			t.Errorf("%v: got %v", retention, err)
+		}
+	}
+}
+
 // TestRetention checks how long sagas are kept: as their contract says, otherwise as the orchestrator is configured,
 // and forever when a parent may compensate them.
 func TestRetention(t *testing.T) {

@@ -70,8 +70,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{
-		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Discovery: broadcasts(o.catalog),
-		Self: r.self(), Memory: memory,
+		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Self: r.self(),
+		Memory: memory,
 	})
 	if err != nil {
 		return err
@@ -89,7 +89,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
-		EventIDRetention: o.settings.eventIDs, StartLimits: o.settings.starts, TurnLimit: o.settings.turnLimit,
+		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
+		TurnLimit: o.settings.turnLimit,
 	})
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r.server, err = server.New(server.Config{
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
-		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities,
+		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 	})
 	if err != nil {
 		return err

@@ -1,19 +1,12 @@
 package participant
 
 import (
-	"cmp"
 	"context"
-	"crypto/x509"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/caller"
@@ -21,7 +14,7 @@ import (
 )
 
 // AnyCaller is the identity of every caller, for [Believe].
-const AnyCaller = "*"
+const AnyCaller = caller.Any
 
 // Trust says whose commands a participant believes. The zero Trust believes every caller with a verified client
 // certificate, and callers on this machine. A proxy on this machine is such a caller.
@@ -35,44 +28,7 @@ func Believe(identities ...string) Trust { return Trust{identities: slices.Clone
 
 // believes returns whether a call's metadata counts, and who made the call.
 func (t Trust) believes(ctx context.Context) (who string, believed bool) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return "a caller in this process", true // not a network call
-	}
-	certificate := caller.Certificate(p)
-	if len(t.identities) > 0 {
-		return describeCaller(p, certificate), slices.Contains(t.identities, AnyCaller) ||
-			caller.Has(certificate, t.identities)
-	}
-	return describeCaller(p, certificate), certificate != nil || isLocal(p.Addr)
-}
-
-// isLocal reports whether an address is on this machine: that of a loopback interface, of a Unix socket, or of a
-// connection in memory. Behind [grpc.Server.ServeHTTP], the address of a network isn't a [net.TCPAddr].
-func isLocal(address net.Addr) bool {
-	if address == nil {
-		return false
-	}
-	if _, ok := address.(*net.UnixAddr); ok {
-		return true
-	}
-	switch address.Network() {
-	case "pipe", "bufconn":
-		return true
-	}
-	at, err := netip.ParseAddrPort(address.String())
-	return err == nil && at.Addr().Unmap().IsLoopback()
-}
-
-func describeCaller(p *peer.Peer, certificate *x509.Certificate) string {
-	if certificate != nil {
-		return cmp.Or(strings.Join(caller.Identities(certificate), ", "), certificate.Subject.String(),
-			"certificate "+certificate.SerialNumber.Text(16))
-	}
-	if host, _, err := net.SplitHostPort(fmt.Sprint(p.Addr)); err == nil {
-		return host
-	}
-	return fmt.Sprint(p.Addr)
+	return caller.Believed(ctx, t.identities)
 }
 
 // checkCaller returns the error for a caller whose metadata doesn't count, or nil.

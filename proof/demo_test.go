@@ -28,7 +28,7 @@ func TestDemo(t *testing.T) {
 		"refused", "compensated", "AddressNotServed", "CreditDeclined", "kill -9", "she wasn't checked again",
 		"3 of 3 open sagas can continue with this build", "5 services were asked",
 		"received ApplicantVerified from the register",
-		"scope 2.1.1 failed", "sleeps for 1000 ms", "round 3 starts", "had succeeded and was compensated as a whole",
+		"scope 2.1.2 failed", "sleeps for 1000 ms", "round 3 starts", "had succeeded and was compensated as a whole",
 		"0 violations of 9 invariants", "0 disagreements between services",
 	} {
 		if !strings.Contains(text, want) {

@@ -121,6 +121,7 @@ func TestFamilyTraces(t *testing.T) {
 				definition: issueFamilyCards, child: verifyApplicant, children: 2,
 				commands: map[string]string{
 					"acme.customer.v1.CustomerService/CreateCustomer": company.Customer,
+					"acme.credit.v1.CreditService/GetLastCheck":       company.Credit,
 					"acme.credit.v1.CreditService/CheckCredit":        company.Credit,
 					"acme.card.v1.CardService/ChangePostalAddress":    company.Card,
 					"acme.card.v1.CardService/IssueCard":              company.Card,

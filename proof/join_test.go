@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -82,8 +83,8 @@ func (l *loyalty) serve(t *testing.T) string {
 }
 
 // TestNewServiceJoinsDeleteUserData adds a service with user data to a company. The service implements the contract,
-// the orchestrator is restarted with one more flag, and the saga then calls the service, too. No saga changes and no
-// program is rebuilt.
+// the orchestrator is restarted with another configuration, and the saga then calls the service, too. No saga changes
+// and no program is rebuilt.
 func TestNewServiceJoinsDeleteUserData(t *testing.T) {
 	ctx := t.Context()
 	acme := openQuick(t)
@@ -168,12 +169,17 @@ func allServices() (names []string) {
 func restartWith(t *testing.T, acme *company.Company, further ...string) {
 	t.Helper()
 	args := []string{"--store", acme.Store(), "--listen", acme.Process(company.Orchestrator).Address}
+	takingPart := allServices()
 	for _, name := range company.Participants() {
 		args = append(args, "--participant", services[name]+"="+acme.Process(name).Address)
 	}
 	for _, participant := range further {
 		args = append(args, "--participant", participant)
+		service, _, _ := strings.Cut(participant, "=")
+		takingPart = append(takingPart, service)
 	}
+	args = append(args, "--broadcast",
+		privacyv1.UserDataService_ServiceDesc.ServiceName+"="+strings.Join(takingPart, ","))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	said := new(bytes.Buffer)
 	command := exec.CommandContext(ctx, filepath.Join(acme.Dir, "bin", "sagas"), args...)

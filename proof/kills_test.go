@@ -26,6 +26,8 @@ type ordeal struct {
 	hostile  *hostility    // what stands between the orchestrator and its participants; nil for nothing
 	disaster *disaster     // what happens to the orchestrator's store; nil for nothing
 	seed     uint64        // the seed of all random choices
+
+	firstTime bool // nobody applies for a card a second time
 }
 
 // longestHeal is the longest time until all sagas have ended after the last kill. If the identity service is killed
@@ -144,6 +146,7 @@ func (o ordeal) load(t *testing.T, acme *company.Company, customers, leavers []s
 			t: t, company: acme, name: fmt.Sprintf("client-%d", i), number: i, customers: customers, leavers: leavers,
 			chance: rand.New(rand.NewPCG(o.seed, uint64(i))),
 			starts: make(map[string]*audit.Start), tally: &l.tally, disaster: o.disaster,
+			firstTime: o.firstTime,
 		}
 		working.Go(func() { clients[i].work(ctx, stop) })
 	}

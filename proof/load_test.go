@@ -56,9 +56,11 @@ type client struct {
 	customers []string // for changes of address
 	leavers   []string // for the deletion of their data
 
-	started int
-	starts  map[string]*audit.Start // the acknowledged starts, by request id
-	tally   *tally
+	started    int
+	starts     map[string]*audit.Start // the acknowledged starts, by request id
+	firstTime  bool                    // nobody applies for a card a second time
+	nationalID string                  // of the last person who applied for a card; empty at first
+	tally      *tally
 
 	disaster *disaster
 	restores int    // the replacements of the store that the client knows of
@@ -191,8 +193,8 @@ func (c *client) choose() request {
 		}}
 	}
 	person := &cardv1.Person{
-		DisplayName: "Person " + id, Email: id + "@example.com", NationalId: "nid-" + id, YearlyIncomeCents: 50_000_00,
-		PassportNumber: fmt.Sprintf("P%08d", c.chance.IntN(1e8)),
+		DisplayName: "Person " + id, Email: id + "@example.com", NationalId: c.applicant(id),
+		YearlyIncomeCents: 50_000_00, PassportNumber: fmt.Sprintf("P%08d", c.chance.IntN(1e8)),
 	}
 	apply := &cardv1.IssueCardSagaRequest{
 		RequestId: id, Product: "classic", LimitCents: 1_000_00, Person: person, Channel: "proof",
@@ -209,6 +211,16 @@ func (c *client) choose() request {
 		person.Email = "nowhere"
 	}
 	return request{issueCard, id, apply}
+}
+
+// applicant returns the national id of a person who applies for a card. Some apply a second time, so that their saga
+// reuses their credit check. If the store is replaced, a saga that is started again would find checks of later ones.
+func (c *client) applicant(id string) string {
+	again := c.nationalID != "" && !c.firstTime && c.disaster == nil && c.chance.IntN(3) == 0
+	if !again {
+		c.nationalID = "nid-" + id
+	}
+	return c.nationalID
 }
 
 // kinds is the number of kinds of sagas in chooseOfTheLanguage.

@@ -71,7 +71,7 @@ func (o *operator) decideAll(ctx context.Context, acme *company.Company) {
 // decide decides about one suspended saga: it is tried again, unless a step was compensated before its store was
 // restored, and it can be cancelled.
 func decide(ctx context.Context, sagas treatyv1.SagaServiceClient, saga *treatyv1.Saga) (what string, err error) {
-	if strings.Contains(saga.GetSuspension().GetMessage(), "was compensated since the backup") {
+	if saga.GetSuspension().GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE {
 		_, err = sagas.CancelSaga(ctx, &treatyv1.CancelSagaRequest{
 			Name: saga.GetName(), Decision: &treatyv1.Decision{Actor: "operator", Reason: "it was being compensated"},
 		})

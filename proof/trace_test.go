@@ -246,6 +246,7 @@ func TestTraces(t *testing.T) {
 			commands: map[string]string{
 				"acme.customer.v1.CustomerService/CreateCustomer":      "customer",
 				"acme.identity.v1.IdentityService/RegisterApplicant":   "identity",
+				"acme.credit.v1.CreditService/GetLastCheck":            "credit",
 				"acme.credit.v1.CreditService/CheckCredit":             "credit",
 				"acme.card.v1.CardService/IssueCard":                   "card",
 				"acme.notification.v1.NotificationService/SendWelcome": "notification",

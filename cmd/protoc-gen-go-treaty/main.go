@@ -16,15 +16,72 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 
 	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/treatyhq/treaty/cmd/protoc-gen-go-treaty/internal/gen"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 func main() {
-	protogen.Options{ParamFunc: func(name, _ string) error {
+	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		os.Exit(1)
+	}
+}
+
+// run answers one request of a compiler. It does what protogen.Options.Run does, but leaves Treaty's options
+// serialized: once they are parsed, two kinds of a command that are written as options of their own can't be told from
+// one.
+func run(args []string, in io.Reader, out io.Writer) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown argument %q: protoc or buf runs this program, not a person", args[0])
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return fmt.Errorf("reading the compiler's request: %w", err)
+	}
+	request := new(pluginpb.CodeGeneratorRequest)
+	if err := (proto.UnmarshalOptions{Resolver: foreignOptions{protoregistry.GlobalTypes}}).Unmarshal(data,
+		request); err != nil {
+		return fmt.Errorf("reading the compiler's request: %w", err)
+	}
+	plugin, err := protogen.Options{ParamFunc: func(name, _ string) error {
 		return fmt.Errorf("unknown parameter %q: use the parameters of every Go plugin, such as paths=source_relative "+
 			"or module=PREFIX", name)
-	}}.Run(gen.Run)
+	}}.New(request)
+	if err != nil {
+		return err
+	}
+	if err := gen.Run(plugin); err != nil {
+		plugin.Error(err) // the compiler prints it
+	}
+	if data, err = proto.Marshal(plugin.Response()); err != nil {
+		return fmt.Errorf("writing the response: %w", err)
+	}
+	if _, err := out.Write(data); err != nil {
+		return fmt.Errorf("writing the response: %w", err)
+	}
+	return nil
+}
+
+// foreignOptions resolves all linked extensions but Treaty's.
+type foreignOptions struct{ *protoregistry.Types }
+
+// FindExtensionByNumber returns an extension that isn't Treaty's.
+func (o foreignOptions) FindExtensionByNumber(
+	message protoreflect.FullName, number protoreflect.FieldNumber,
+) (protoreflect.ExtensionType, error) {
+	found, err := o.Types.FindExtensionByNumber(message, number)
+	if err == nil && found.TypeDescriptor().ParentFile().Path() == treatyv1.File_treaty_v1_options_proto.Path() {
+		return nil, protoregistry.NotFound
+	}
+	return found, err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bufbuild/protocompile"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -35,6 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 type testCase struct {
+	dir       string // of the files, below testdata
 	files     []string
 	parameter string
 }
@@ -51,7 +53,7 @@ func TestGenerated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join("testdata", name)
-			response := run(t, request(t, dir, test))
+			response := respond(t, request(t, dir, test))
 			if response.GetError() != "" {
 				t.Fatal(response.GetError())
 			}
@@ -73,14 +75,17 @@ func TestGenerated(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for name, test := range map[string]testCase{
-		"violations":        {files: []string{"card.proto", "pin.proto"}, parameter: "paths=source_relative"},
-		"one_violation":     {files: []string{"pin.proto"}, parameter: "paths=source_relative"},
-		"unknown_parameter": {files: []string{"card.proto"}, parameter: "colour=red"},
+		"violations": {
+			dir: "refused", files: []string{"card.proto", "pin.proto"}, parameter: "paths=source_relative",
+		},
+		"one_violation":     {dir: "refused", files: []string{"pin.proto"}, parameter: "paths=source_relative"},
+		"unknown_parameter": {dir: "refused", files: []string{"card.proto"}, parameter: "colour=red"},
+		"newer_options":     {dir: "newer", files: []string{"vault.proto"}, parameter: "paths=source_relative"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join("testdata", "refused")
-			request := request(t, dir, test)
+			request := request(t, filepath.Join("testdata", test.dir), test)
 			if name == "unknown_parameter" {
 				// protogen reports a wrong parameter on stderr, not in the response.
 				_, stderr, err := plugin(t, request)
@@ -89,7 +94,7 @@ func TestRefused(t *testing.T) {
 				}
 				return
 			}
-			response := run(t, request)
+			response := respond(t, request)
 			if len(response.GetFile()) > 0 {
 				t.Errorf("the plugin generated %d files", len(response.GetFile()))
 			}
@@ -98,7 +103,24 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
+// protoc passes on two kinds that are written as options of their own. A reader would see the last one.
+func TestTwoKindsAsOptionsAreRefused(t *testing.T) {
+	t.Parallel()
+	test := testCase{files: []string{"pin.proto"}, parameter: "paths=source_relative"}
+	request := request(t, filepath.Join("testdata", "kinds"), test)
+	file := request.GetProtoFile()[len(request.GetProtoFile())-1]
+	pivot := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), nil)
+	command := protowire.AppendTag(nil, 51870, protowire.BytesType)
+	options := file.GetService()[0].GetMethod()[0].GetOptions().ProtoReflect()
+	options.SetUnknown(append(options.GetUnknown(), protowire.AppendBytes(command, pivot)...))
+	response := respond(t, request)
+	if len(response.GetFile()) > 0 || !strings.Contains(response.GetError(), "(OPTION_UNREADABLE)") ||
+		!strings.Contains(response.GetError(), "pivot") {
+		t.Errorf("%d files, error %q; want that it has two kinds", len(response.GetFile()), response.GetError())
+	}
+}
+
+func respond(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	stdout, stderr, err := plugin(t, request)
 	if err != nil || stderr != "" {

@@ -9,6 +9,9 @@
 // the client gets instead of the upstream's answer, and at which place. What no plan changes passes unharmed: metadata,
 // messages of any size, streams, resets, pings, GOAWAY, and broken connections.
 //
+// Clients check a server's health whenever they like, so a program isn't asked about the calls of
+// grpc.health.v1.Health, and no record counts them. They pass, and share what happens to their connection.
+//
 // What a plan does to the client never reaches the upstream: a request that went up completely is carried out, even if
 // the client was told that it wasn't. The middle buffers without limit, so it hides the flow control of both ends.
 //

@@ -67,6 +67,9 @@ type Record struct {
 	// Finished says that nothing more will happen: the call has ended for the client, and every delivery for the
 	// upstream.
 	Finished bool
+
+	// unlisted says that the log doesn't have it.
+	unlisted bool
 }
 
 // Delivered is what became of a delivery.
@@ -128,7 +131,9 @@ func (l *log) update(record *Record, change func(*Record)) {
 	open := slices.ContainsFunc(record.Deliveries, func(d Delivered) bool { return !d.Ended })
 	if record.Ending != Pending && !open && !record.Finished {
 		record.Finished = true
-		l.finished++
+		if !record.unlisted {
+			l.finished++
+		}
 	}
 	l.announce()
 }

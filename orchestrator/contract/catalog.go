@@ -23,15 +23,29 @@ type Catalog struct {
 
 // Load reads a set of files, usually protoregistry.GlobalFiles. If a contract breaks a rule, it returns an error that
 // joins all violations; errors.As finds them as [Violation].
-func Load(files *protoregistry.Files) (*Catalog, error) {
+func Load(files *protoregistry.Files) (*Catalog, error) { return load(files, compiled) }
+
+// load is Load. compiled returns a file as its compiler wrote it, or nil if that isn't known.
+func load(
+	files *protoregistry.Files, compiled func(protoreflect.FileDescriptor) protoreflect.FileDescriptor,
+) (*Catalog, error) {
 	var all []protoreflect.FileDescriptor
 	files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		all = append(all, file)
 		return true
 	})
 	slices.SortFunc(all, func(a, b protoreflect.FileDescriptor) int { return cmp.Compare(a.Path(), b.Path()) })
-	if violations := Check(all...); len(violations) > 0 {
-		return nil, fmt.Errorf("load the contracts: %w", joined(violations))
+	r := report{violations: Check(all...)}
+	for _, file := range all {
+		if !annotated(file) {
+			continue
+		}
+		if read := compiled(file); read != nil {
+			r.understoodFile(read)
+		}
+	}
+	if err := r.err(); err != nil {
+		return nil, fmt.Errorf("load the contracts: %w", err)
 	}
 	c := &Catalog{
 		commands:         make(map[string]*Command),

@@ -23,6 +23,7 @@ func Check(files ...protoreflect.FileDescriptor) []Violation {
 	}
 	for _, file := range files {
 		if annotated(file) {
+			c.understoodFile(file)
 			c.messages(file.Package(), file.Messages())
 			c.unused(file.Package(), file.Extensions())
 		}

@@ -11,12 +11,15 @@ import (
 
 	"github.com/bufbuild/protocompile"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 )
 
@@ -139,9 +142,100 @@ func TestTwoKindsDoNotCompile(t *testing.T) {
 	golden(t, "testdata/compiler/two_kinds.golden", filepath.ToSlash(err.Error())+"\n")
 }
 
+// protoc accepts two kinds that are written as options of their own. The last one counts for a reader.
+func TestTwoKindsAsOptionsAreRefused(t *testing.T) {
+	const retriable, query = 3, 4
+	for name, test := range map[string]struct {
+		parts [][]byte
+		want  string
+	}{
+		"in two options": {[][]byte{kind(retriable), kind(query)}, "sets both retriable and query"},
+		"in one":         {[][]byte{append(kind(retriable), kind(query)...)}, "sets both retriable and query"},
+		"the same twice": {[][]byte{kind(query), kind(query)}, ""},
+		"one kind and a timeout": {
+			[][]byte{
+				kind(query),
+				protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), []byte{8, 1}),
+			}, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := protodesc.ToFileDescriptorProto(mustCompile(t, "testdata/valid", "other"))
+			file.Service[0].Method[0].Options = withCommand(test.parts...)
+			linked, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := printed(contract.Check(linked))
+			if test.want == "" && got != "" || test.want != "" &&
+				(!strings.Contains(got, test.want) || !strings.Contains(got, "OPTION_UNREADABLE")) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			_, err = contract.CommandOf(linked.Services().Get(0).Methods().Get(0))
+			if test.want != "" != (err != nil) {
+				t.Errorf("CommandOf: %v", err)
+			}
+		})
+	}
+}
+
+// What a program links has been read already, so the kinds are looked for in what the compiler wrote.
+func TestLinkedFilesAreReadAsCompiled(t *testing.T) {
+	file := contract.Compiled(customerv1.File_acme_customer_v1_customer_service_proto)
+	if file == nil {
+		t.Fatal("the linked file isn't found")
+	}
+	options := file.Services().Get(0).Methods().ByName("ChangeAddress").Options().ProtoReflect()
+	if number, _, _ := protowire.ConsumeTag(options.GetUnknown()); number !=
+		treatyv1.E_Command.TypeDescriptor().Number() {
+		t.Errorf("the options are %v, want (treaty.v1.command) as it is serialized", options)
+	}
+	other := mustCompile(t, "testdata/valid", "other")
+	if contract.Compiled(other) != nil {
+		t.Error("a file that isn't linked is found")
+	}
+	written := protodesc.ToFileDescriptorProto(other)
+	written.Service[0].Method[0].Options = withCommand(kind(3), kind(2)) // of which a program sees the last one
+	files := new(protoregistry.Files)
+	if err := files.RegisterFile(other); err != nil {
+		t.Fatal(err)
+	}
+	_, err := contract.LoadCompiled(files, func(protoreflect.FileDescriptor) protoreflect.FileDescriptor {
+		read, err := protodesc.NewFile(written, protoregistry.GlobalFiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return read
+	})
+	if err == nil || !strings.Contains(err.Error(), "DoOther sets both retriable and pivot") {
+		t.Errorf("loading a linked file with two kinds: %v", err)
+	}
+}
+
+// kind returns a serialized (treaty.v1.command) that only has the kind with a number.
+func kind(number protowire.Number) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), nil)
+}
+
+// withCommand returns options with (treaty.v1.command) in several parts, as a compiler that doesn't know the option
+// passes them on.
+func withCommand(parts ...[]byte) *descriptorpb.MethodOptions {
+	var raw []byte
+	number := treatyv1.E_Command.TypeDescriptor().Number()
+	for _, part := range parts {
+		raw = protowire.AppendTag(raw, number, protowire.BytesType)
+		raw = protowire.AppendBytes(raw, part)
+	}
+	options := new(descriptorpb.MethodOptions)
+	options.ProtoReflect().SetUnknown(raw)
+	return options
+}
+
 func TestValidContractHasNoViolations(t *testing.T) {
-	if violations := contract.Check(mustCompile(t, "testdata/valid", "card")); violations != nil {
-		t.Errorf("violations: %v", violations)
+	for _, name := range []string{"card", "language", "beside"} {
+		if violations := contract.Check(mustCompile(t, "testdata/valid", name)); violations != nil {
+			t.Errorf("violations of %s: %v", name, violations)
+		}
 	}
 }
 

@@ -47,9 +47,8 @@ func (r *report) compensation(action protoreflect.MethodDescriptor, name string)
 			action.Name(), action.Input().FullName())
 		return nil
 	}
-	options, err := methodOptionsOf(method)
-	if err != nil {
-		r.unreadable(method)
+	options, ok := r.methodOptions(method)
+	if !ok {
 		return nil
 	}
 	if options.command != nil {

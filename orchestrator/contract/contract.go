@@ -85,7 +85,7 @@ type Command struct {
 	// Rejections are the full names of the messages that the details of a refusal may carry.
 	Rejections []protoreflect.FullName
 
-	// Broadcast reports whether the command goes to every participant that serves it.
+	// Broadcast reports whether the command goes to every participant that takes part in it.
 	Broadcast bool
 }
 

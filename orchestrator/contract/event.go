@@ -126,5 +126,6 @@ func (r *report) isEvent(m protoreflect.MessageDescriptor) (is, ok bool) {
 		r.unreadable(m)
 		return false, false
 	}
+	r.understood(m)
 	return proto.HasExtension(all, treatyv1.E_Event), true
 }

@@ -56,6 +56,7 @@ func (r *report) methodOptions(m protoreflect.MethodDescriptor) (methodOptions, 
 		r.unreadable(m)
 		return options, false
 	}
+	r.understood(m)
 	return options, true
 }
 
@@ -83,6 +84,9 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 				"%s is retriable, so its saga waits until it is done: remove complete_within", m.Name())
 		}
 	case treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED:
+		if len(options.ProtoReflect().GetUnknown()) > 0 {
+			break // it may be a kind, and understood reports it
+		}
 		r.add(commandKindMissing, where,
 			"%s has no kind: write one of `compensated_by: \"...\"`, `pivot: {}`, `retriable: {}`, `query: {}`",
 			m.Name())

@@ -18,8 +18,9 @@ var (
 		id:      "COMMAND_KIND_MISSING",
 		summary: "A command has exactly one kind.",
 		doc: "The kind decides how the command is compensated and what a saga may do after it, so there is no " +
-			"default. A saga method that is also a command needs a kind too. The kind is a oneof, so the " +
-			"protobuf compiler rejects a command with two.",
+			"default. A saga method that is also a command needs a kind too. The protobuf compiler rejects a " +
+			"command with two kinds. Two that are written as options of their own, which protoc accepts, break " +
+			"OPTION_UNREADABLE.",
 	}
 	commandNameClash = rule{
 		id:      "COMMAND_NAME_CLASH",
@@ -202,7 +203,7 @@ var (
 	broadcastIsSaga = rule{
 		id:      "BROADCAST_IS_SAGA",
 		summary: "A broadcast is not a saga.",
-		doc:     "A broadcast goes to all participants that serve a command. A saga runs in one orchestrator.",
+		doc:     "A broadcast goes to all participants that take part in it. A saga runs in one orchestrator.",
 	}
 	broadcastPivot = rule{
 		id:      "BROADCAST_PIVOT",
@@ -262,6 +263,9 @@ var (
 // optionUnreadable is the rule about the options themselves.
 var optionUnreadable = rule{
 	id:      "OPTION_UNREADABLE",
-	summary: "The options are those of the treaty/v1/options.proto of this version.",
-	doc:     "Options from a different file of that name, e.g. an old copy, can't be read.",
+	summary: "The options are those of the treaty/v1/options.proto of this version, and none replaces another.",
+	doc: "Options from a different file of that name, e.g. an old copy, can't be read. Those of a newer version " +
+		"may change what a contract means, so they aren't ignored: update Treaty first. Two kinds that are written " +
+		"as options of their own, such as `option (treaty.v1.command).pivot = {};`, replace each other unnoticed " +
+		"in protoc.",
 }

@@ -95,5 +95,6 @@ func (r *report) fieldOptions(field protoreflect.FieldDescriptor) (fieldOptions,
 		r.unreadable(field)
 		return options, false
 	}
+	r.understood(field)
 	return options, true
 }

@@ -32,8 +32,8 @@ type Violation struct {
 	// explains each.
 	Rule string
 
-	// Descriptor is the descriptor that breaks the rule: a method, a field, an event, or the request message of a
-	// compensation.
+	// Descriptor is the descriptor that breaks the rule: a method, a field, an event, the request message of a
+	// compensation, or whatever has an option that this version doesn't know.
 	Descriptor protoreflect.Descriptor
 
 	// Position is its position, as exact as the descriptor's source info.
@@ -58,7 +58,7 @@ type site struct {
 	path []int32 // below the descriptor, as in SourceCodeInfo
 }
 
-// The numbers of the options fields in google.protobuf.MethodDescriptorProto, FieldDescriptorProto and DescriptorProto.
+// The numbers of the options in google.protobuf.MethodDescriptorProto, FieldDescriptorProto and DescriptorProto.
 const (
 	methodOptionsField  = 4
 	fieldOptionsField   = 8
@@ -96,7 +96,7 @@ func (s site) position() Position {
 	pos := Position{Path: file.Path()}
 	locations := file.SourceLocations()
 	loc := locations.ByDescriptor(s.desc)
-	if loc.Path == nil {
+	if loc.Path == nil && (s.desc != file || locations.Len() == 0) { // the path of a file is empty
 		return pos
 	}
 	for n := len(s.path); n > 0; n-- {

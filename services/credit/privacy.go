@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	"github.com/treatyhq/treaty/participant/inbox"
 	"github.com/treatyhq/treaty/services/internal/forgotten"
@@ -32,12 +34,21 @@ func (s *service) DeleteUserData(
 	})
 }
 
+// anonymous starts the placeholder for the national id of a person who was forgotten. No real national id does.
+const anonymous = "#"
+
+// isAnonymous returns whether the person of a check was forgotten.
+func isAnonymous(check *creditv1.Check) bool {
+	return strings.HasPrefix(check.GetNationalId(), anonymous)
+}
+
 // anonymize removes a person from their checks, including checks from before they became this customer, and returns how
-// many checks that were. The placeholder can't be a real national id.
+// many checks that were.
 func (s *store) anonymize(ctx context.Context, tx *inbox.Tx, customer string) (int64, error) {
 	n, err := sqlitedb.Count(ctx, tx, `
-		UPDATE checks SET national_id = '#' || sequence, customer = ''
-		WHERE national_id IN (SELECT national_id FROM checks WHERE customer = ?1 AND customer <> '')`, customer)
+		UPDATE checks SET national_id = ?2 || sequence, customer = ''
+		WHERE national_id IN (SELECT national_id FROM checks WHERE customer = ?1 AND customer <> '')`,
+		customer, anonymous)
 	if err != nil {
 		return 0, fmt.Errorf("anonymizing checks: %w", err)
 	}

@@ -32,9 +32,6 @@ type service struct {
 // highestLimitCents is the highest limit that anybody can get.
 const highestLimitCents = 50_000_00
 
-// checkHolds is how long a check remains valid.
-const checkHolds = 24 * time.Hour
-
 // affordable returns the highest limit that an income allows: a fifth of it, in steps of 100 euros.
 func affordable(yearlyIncomeCents int64) int64 {
 	const step = 100_00
@@ -46,8 +43,7 @@ var (
 	customerName = regexp.MustCompile(`^customers/.{1,90}$`)
 )
 
-// CheckCredit checks whether a person can afford a credit limit. If an earlier check is still valid, its result is used
-// again, in a new row. So all checks of a person can be found from any of the customers who are that person.
+// CheckCredit checks whether a person can afford a credit limit.
 func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
 	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*creditv1.CreditChecked, error) {
 		switch {
@@ -63,34 +59,25 @@ func (s *service) CheckCredit(ctx context.Context, r *creditv1.CheckCreditReques
 		if err := forgotten.Refuse(ctx, tx, r.GetCustomer()); err != nil {
 			return nil, err
 		}
-		check, err := s.store.covering(ctx, tx, r, time.Now().Add(-checkHolds))
-		if errors.Is(err, sqlitedb.ErrNotFound) {
-			check, err = newCheck(r)
+		limit := affordable(r.GetYearlyIncomeCents())
+		if r.GetRequestedLimitCents() > limit {
+			return nil, participant.Refuse(codes.FailedPrecondition, "the income is too low for the limit",
+				&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
 		}
-		if err != nil {
-			return nil, err
+		check := &creditv1.Check{
+			Name: newName(), NationalId: r.GetNationalId(), ApprovedLimitCents: limit,
+			CheckTime: timestamppb.New(time.Now().Truncate(time.Microsecond)), Customer: r.GetCustomer(),
 		}
-		check.Name, check.Customer = "checks/"+strings.ToLower(rand.Text()), r.GetCustomer()
 		if err := s.store.add(ctx, tx, check); err != nil {
 			return nil, err
 		}
-		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: check.GetApprovedLimitCents(),
+		return &creditv1.CreditChecked{Check: check.GetName(), ApprovedLimitCents: limit,
 			CheckTime: check.GetCheckTime()}, nil
 	})
 }
 
-// newCheck checks a person now.
-func newCheck(r *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
-	limit := affordable(r.GetYearlyIncomeCents())
-	if r.GetRequestedLimitCents() > limit {
-		return nil, participant.Refuse(codes.FailedPrecondition, "the income is too low for the limit",
-			&creditv1.CreditDeclined{RequestedLimitCents: r.GetRequestedLimitCents(), ApprovedLimitCents: limit})
-	}
-	return &creditv1.Check{
-		NationalId: r.GetNationalId(), ApprovedLimitCents: limit,
-		CheckTime: timestamppb.New(time.Now().Truncate(time.Microsecond)),
-	}, nil
-}
+// newName returns the resource name of a new check.
+func newName() string { return "checks/" + strings.ToLower(rand.Text()) }
 
 // AbandonCheck undoes CheckCredit.
 func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequest) (*creditv1.CheckAbandoned, error) {
@@ -109,6 +96,45 @@ func (s *service) AbandonCheck(ctx context.Context, r *creditv1.AbandonCheckRequ
 	})
 }
 
+// ReuseCheck files a copy of an earlier check for another customer. So all checks of a person can be found from any of
+// the customers who are that person.
+func (s *service) ReuseCheck(ctx context.Context, r *creditv1.ReuseCheckRequest) (*creditv1.CheckReused, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*creditv1.CheckReused, error) {
+		if !customerName.MatchString(r.GetCustomer()) {
+			return nil, status.Error(codes.InvalidArgument, "customer: want customers/{customer}")
+		}
+		if err := forgotten.Refuse(ctx, tx, r.GetCustomer()); err != nil {
+			return nil, err
+		}
+		check, err := s.store.get(ctx, tx, r.GetCheck())
+		if errors.Is(err, sqlitedb.ErrNotFound) || err == nil && isAnonymous(check) {
+			return nil, status.Errorf(codes.NotFound, "there is no %.80q of a known person", r.GetCheck())
+		}
+		if err != nil {
+			return nil, err
+		}
+		check.Name, check.Customer = newName(), r.GetCustomer()
+		return &creditv1.CheckReused{Check: check.GetName()}, s.store.add(ctx, tx, check)
+	})
+}
+
+// ReleaseCheck undoes ReuseCheck.
+func (s *service) ReleaseCheck(ctx context.Context, r *creditv1.ReleaseCheckRequest) (*creditv1.CheckReleased, error) {
+	return inbox.Handle(ctx, s.store.Inbox, func(tx *inbox.Tx) (*creditv1.CheckReleased, error) {
+		reused := r.GetReply()
+		if reused == nil {
+			reused = &creditv1.CheckReused{}
+			if _, err := inbox.ActionReply(ctx, s.store.Inbox, tx, reused); err != nil {
+				return nil, err
+			}
+		}
+		if reused.GetCheck() == "" {
+			return nil, status.Error(codes.InvalidArgument, "reply.check: say which check to release")
+		}
+		return &creditv1.CheckReleased{}, s.store.remove(ctx, tx, reused.GetCheck())
+	})
+}
+
 // GetLastCheck returns the newest check that a person passed.
 func (s *service) GetLastCheck(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
 	check, err := s.store.last(ctx, r)
@@ -123,7 +149,7 @@ func (s *service) GetLastCheck(ctx context.Context, r *creditv1.GetLastCheckRequ
 
 // GetCheck returns one check.
 func (s *service) GetCheck(ctx context.Context, r *creditv1.GetCheckRequest) (*creditv1.Check, error) {
-	check, err := s.store.get(ctx, r.GetName())
+	check, err := s.store.get(ctx, s.store.DB, r.GetName())
 	if errors.Is(err, sqlitedb.ErrNotFound) {
 		return nil, status.Errorf(codes.NotFound, "there is no %.80q", r.GetName())
 	}

@@ -105,50 +105,152 @@ func TestCheckIsRemembered(t *testing.T) {
 	}
 }
 
-// TestCheckHoldsForADay checks a person who has an earlier check, with another limit than their income would now allow.
-func TestCheckHoldsForADay(t *testing.T) {
-	const asked, said, now = 1_000_00, 3_000_00, 8_000_00
+// TestEveryCheckIsNew checks a person twice in a row. Whether the first check would have done isn't for the service to
+// decide.
+func TestEveryCheckIsNew(t *testing.T) {
+	client := start(t)
+	var limits []int64
+	for i, income := range []int64{40_000_00, 20_000_00} {
+		checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", i+1), &creditv1.CheckCreditRequest{
+			NationalId: "ada-1815", YearlyIncomeCents: income, RequestedLimitCents: 1_000_00,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits = append(limits, checked.GetApprovedLimitCents())
+	}
+	if diff := cmp.Diff([]int64{8_000_00, 4_000_00}, limits); diff != "" {
+		t.Errorf("the limits (-want +got):\n%s", diff)
+	}
+}
+
+// TestReuseCheck files a check for a second customer, removes that copy again, and leaves the first one as it was.
+func TestReuseCheck(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		ago     time.Duration
-		earlier *creditv1.Check
-		want    int64
+		name  string
+		reply func(*creditv1.CheckReused) *creditv1.CheckReused // what the compensation is told
 	}{
-		{"checked today", 23 * time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: said}, said},
-		{"checked yesterday", 25 * time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: said}, now},
-		{"checked today for less", time.Hour, &creditv1.Check{NationalId: "ada-1815", ApprovedLimitCents: asked - 1},
-			now},
-		{"somebody else was checked", time.Hour, &creditv1.Check{NationalId: "bob-1816", ApprovedLimitCents: said},
-			now},
+		{"released", func(reused *creditv1.CheckReused) *creditv1.CheckReused { return reused }},
+		{"released without its reply", func(*creditv1.CheckReused) *creditv1.CheckReused { return nil }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			store := open(t)
-			test.earlier.Name, test.earlier.CheckTime = "checks/earlier",
-				timestamppb.New(time.Now().Add(-test.ago).Truncate(time.Microsecond))
-			if _, err := inbox.Handle(t.Context(), store.Inbox, func(tx *inbox.Tx) (*creditv1.Check, error) {
-				return test.earlier, store.add(t.Context(), tx, test.earlier)
-			}); err != nil {
-				t.Fatal(err)
+			client := start(t)
+			get := func(name string) *creditv1.Check {
+				t.Helper()
+				check, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: name})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return check
 			}
-			client := creditv1.NewCreditServiceClient(serveStore(t, store))
-			checked, err := client.CheckCredit(participanttest.Action(t.Context(), "s", 3),
+			first, err := client.CheckCredit(participanttest.Action(t.Context(), "first", 3),
 				&creditv1.CheckCreditRequest{
-					NationalId: "ada-1815", Customer: "customers/ada", YearlyIncomeCents: 40_000_00,
-					RequestedLimitCents: asked,
+					NationalId: "ada-1815", Customer: "customers/first", YearlyIncomeCents: 40_000_00,
+					RequestedLimitCents: 1_000_00,
 				})
 			if err != nil {
 				t.Fatal(err)
 			}
-			reused := checked.GetCheckTime().AsTime().Equal(test.earlier.GetCheckTime().AsTime())
-			if checked.GetApprovedLimitCents() != test.want || reused != (test.want == said) {
-				t.Errorf("got %v, want a limit of %d, and the time of the earlier check only with its limit", checked,
-					test.want)
+			request := &creditv1.ReuseCheckRequest{Check: first.GetCheck(), Customer: "customers/second"}
+			var reused *creditv1.CheckReused
+			for range 2 { // The second time, it is the same command.
+				reused, err = client.ReuseCheck(participanttest.Action(t.Context(), "second", 4), request)
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
-			check, err := client.GetCheck(t.Context(), &creditv1.GetCheckRequest{Name: checked.GetCheck()})
-			if err != nil || check.GetCustomer() != "customers/ada" || check.GetName() == "checks/earlier" {
-				t.Errorf("on file is %v, %v; want a separate check for the customer", check, err)
+			want := get(first.GetCheck())
+			want.Name, want.Customer = reused.GetCheck(), "customers/second"
+			if diff := cmp.Diff(want, get(reused.GetCheck()), protocmp.Transform()); diff != "" {
+				t.Errorf("the copy (-want +got):\n%s", diff)
+			}
+			if _, err := client.ReleaseCheck(participanttest.Compensation(t.Context(), "second", 4),
+				&creditv1.ReleaseCheckRequest{Action: request, Reply: test.reply(reused)}); err != nil {
+				t.Fatal(err)
+			}
+			list, err := client.ListChecks(t.Context(), &creditv1.ListChecksRequest{})
+			if err != nil || len(list.GetChecks()) != 1 || list.GetChecks()[0].GetName() != first.GetCheck() ||
+				list.GetChecks()[0].GetState() != creditv1.CheckState_CHECK_STATE_PASSED {
+				t.Errorf("on file are %v, %v; want only the first check, passed", list.GetChecks(), err)
 			}
 		})
+	}
+}
+
+// TestLastCheck asks for a person's newest check. It goes by the time of the check, not by when it was filed.
+func TestLastCheck(t *testing.T) {
+	const ada, first, second = "ada-1815", "customers/first", "customers/second"
+	store := open(t)
+	now := time.Now()
+	for _, check := range []*creditv1.Check{
+		{Name: "checks/before", NationalId: ada, CheckTime: timestamppb.New(now.Add(-2 * time.Hour))},
+		{Name: "checks/new", NationalId: ada, Customer: first, CheckTime: timestamppb.New(now.Add(-time.Hour))},
+		{Name: "checks/reused", NationalId: ada, Customer: second, CheckTime: timestamppb.New(now.Add(-2 * time.Hour))},
+		{Name: "checks/else", NationalId: "bob-1816", CheckTime: timestamppb.New(now)},
+	} {
+		check.ApprovedLimitCents = 1
+		if _, err := inbox.Handle(t.Context(), store.Inbox, func(tx *inbox.Tx) (*creditv1.Check, error) {
+			return check, store.add(t.Context(), tx, check)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := creditv1.NewCreditServiceClient(serveStore(t, store))
+	for _, test := range []struct {
+		request *creditv1.GetLastCheckRequest
+		want    string
+	}{
+		{&creditv1.GetLastCheckRequest{NationalId: ada}, "checks/new"},
+		{&creditv1.GetLastCheckRequest{NationalId: ada, ExceptCustomer: second}, "checks/new"},
+		{&creditv1.GetLastCheckRequest{NationalId: ada, ExceptCustomer: first}, "checks/reused"},
+		{&creditv1.GetLastCheckRequest{Customer: second}, "checks/reused"},
+		{&creditv1.GetLastCheckRequest{Customer: second, ExceptCustomer: second}, ""},
+		{&creditv1.GetLastCheckRequest{ExceptCustomer: first}, ""},
+	} {
+		last, err := client.GetLastCheck(t.Context(), test.request)
+		if err != nil || last.GetCheck().GetName() != test.want {
+			t.Errorf("%v: got %q, %v; want %q", test.request, last.GetCheck().GetName(), err, test.want)
+		}
+	}
+}
+
+func TestReuseRefusals(t *testing.T) {
+	connection := serve(t)
+	client, privacy := creditv1.NewCreditServiceClient(connection), privacyv1.NewUserDataServiceClient(connection)
+	check := func(who string) string {
+		t.Helper()
+		checked, err := client.CheckCredit(t.Context(), &creditv1.CheckCreditRequest{
+			NationalId: who + "-1815", Customer: "customers/" + who, YearlyIncomeCents: 40_000_00,
+			RequestedLimitCents: 1_000_00,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return checked.GetCheck()
+	}
+	known, forgotten := check("known"), check("forgotten")
+	if _, err := privacy.DeleteUserData(t.Context(),
+		&privacyv1.DeleteUserDataRequest{Customer: "customers/forgotten"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name            string
+		check, customer string
+		want            codes.Code
+	}{
+		{"a check that isn't on file", "checks/none", "customers/new", codes.NotFound},
+		{"a check of a person who was forgotten", forgotten, "customers/new", codes.NotFound},
+		{"for a customer who was forgotten", known, "customers/forgotten", codes.FailedPrecondition},
+		{"for nobody", known, "", codes.InvalidArgument},
+	} {
+		if _, err := client.ReuseCheck(t.Context(),
+			&creditv1.ReuseCheckRequest{Check: test.check, Customer: test.customer}); status.Code(err) != test.want {
+			t.Errorf("%s: %v, want %s", test.name, err, test.want)
+		}
+	}
+	if _, err := client.ReleaseCheck(t.Context(),
+		&creditv1.ReleaseCheckRequest{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("releasing nothing: %v, want INVALID_ARGUMENT", err)
 	}
 }
 

@@ -53,31 +53,23 @@ func scanCheck(scan func(...any) error) (c *creditv1.Check, sequence int64, err 
 }
 
 // get returns one check, or sqlitedb.ErrNotFound.
-func (s *store) get(ctx context.Context, name string) (*creditv1.Check, error) {
-	return checkRows.One(ctx, s.DB, `WHERE name = ?`, name)
+func (s *store) get(ctx context.Context, from sqlitedb.Querier, name string) (*creditv1.Check, error) {
+	return checkRows.One(ctx, from, `WHERE name = ?`, name)
 }
 
-// last returns a person's newest check, in any state, or sqlitedb.ErrNotFound.
+// last returns a person's newest check, in any state, or sqlitedb.ErrNotFound. A reused check is as old as the
+// original.
 func (s *store) last(ctx context.Context, r *creditv1.GetLastCheckRequest) (*creditv1.Check, error) {
+	const rest = ` AND (?2 = '' OR customer <> ?2) ORDER BY check_time DESC, sequence DESC LIMIT 1`
 	switch {
 	case nationalID.MatchString(r.GetNationalId()):
-		return checkRows.One(ctx, s.DB, `WHERE national_id = ? ORDER BY sequence DESC LIMIT 1`, r.GetNationalId())
+		return checkRows.One(ctx, s.DB, `WHERE national_id = ?1`+rest, r.GetNationalId(), r.GetExceptCustomer())
 	case r.GetNationalId() == "" && r.GetCustomer() != "":
-		return checkRows.One(ctx, s.DB,
-			`WHERE customer = ? AND customer <> '' ORDER BY sequence DESC LIMIT 1`, r.GetCustomer())
+		return checkRows.One(ctx, s.DB, `WHERE customer = ?1 AND customer <> ''`+rest, r.GetCustomer(),
+			r.GetExceptCustomer())
 	default:
 		return nil, sqlitedb.ErrNotFound
 	}
-}
-
-// covering returns a person's newest check since a point in time that covers the requested limit, in any state, or
-// sqlitedb.ErrNotFound.
-func (s *store) covering(
-	ctx context.Context, tx *inbox.Tx, r *creditv1.CheckCreditRequest, since time.Time,
-) (*creditv1.Check, error) {
-	return checkRows.One(ctx, tx,
-		`WHERE national_id = ? AND check_time > ? AND approved_limit_cents >= ? ORDER BY check_time DESC LIMIT 1`,
-		r.GetNationalId(), since.UnixMicro(), r.GetRequestedLimitCents())
 }
 
 // list returns one page of checks and the token of the next page.
@@ -101,6 +93,14 @@ func (s *store) add(ctx context.Context, tx *inbox.Tx, c *creditv1.Check) error 
 func (s *store) abandon(ctx context.Context, tx *inbox.Tx, name string) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE checks SET state = 'ABANDONED' WHERE name = ?`, name); err != nil {
 		return fmt.Errorf("abandoning a check: %w", err)
+	}
+	return nil
+}
+
+// remove removes a check. It may be gone.
+func (s *store) remove(ctx context.Context, tx *inbox.Tx, name string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM checks WHERE name = ?`, name); err != nil {
+		return fmt.Errorf("removing a check: %w", err)
 	}
 	return nil
 }

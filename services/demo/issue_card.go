@@ -42,11 +42,14 @@ var (
 const limitCents = 2_500_00
 
 func (d *demo) issueCard(ctx context.Context) error {
-	d.heading("IssueCard: Grace gets a card")
-	if _, err := d.follow(ctx, d.apply(ctx, application("grace-applies", grace, firstHome)),
-		treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	d.heading("IssueCard: Grace gets a card, and was never checked before")
+	saga, err := d.follow(ctx, d.apply(ctx, application("grace-applies", grace, firstHome)),
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	if err != nil {
 		return err
 	}
+	d.check(sent(saga, creditv1.CreditService_CheckCredit_FullMethodName),
+		"the saga found no earlier check, so it had her credit checked")
 	return d.hasCard(ctx, grace)
 }
 
@@ -72,17 +75,25 @@ func (d *demo) issueCardToBox(ctx context.Context) error {
 
 func (d *demo) issueCardAgain(ctx context.Context) error {
 	d.heading("IssueCard: Barbara applies again, and was checked in the last 24 hours")
-	if _, err := d.follow(ctx, d.apply(ctx, application("barbara-applies-again", barbara, secondHome)),
-		treatyv1.SagaState_SAGA_STATE_SUCCEEDED); err != nil {
+	saga, err := d.follow(ctx, d.apply(ctx, application("barbara-applies-again", barbara, secondHome)),
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED)
+	if err != nil {
 		return err
 	}
+	d.check(!sent(saga, creditv1.CreditService_CheckCredit_FullMethodName) &&
+		sent(saga, creditv1.CreditService_ReuseCheck_FullMethodName),
+		"the saga found the earlier check and relied on it: she wasn't checked again")
 	f, err := d.fileOf(ctx, barbara)
 	if err != nil {
 		return err
 	}
-	d.check(len(f.checks) == 2 && f.timesChecked() == 1,
-		"she wasn't checked again: the earlier check is on file for both applications")
+	d.check(len(f.checks) == 2 && f.timesChecked() == 1, "the earlier check is on file for both applications")
 	return d.hasCard(ctx, barbara)
+}
+
+// sent returns whether a saga has sent a command.
+func sent(saga *treatyv1.Saga, fullMethod string) bool {
+	return slices.ContainsFunc(saga.GetSteps(), func(s *treatyv1.Step) bool { return "/"+s.GetMethod() == fullMethod })
 }
 
 // application is a request for a card.
@@ -113,8 +124,8 @@ type file struct {
 	message   *notificationv1.Message
 }
 
-// timesChecked returns how often a person's credit was checked. A check that is used again has another row with the
-// same time.
+// timesChecked returns how often a person's credit was checked. A check that was reused has another row with the same
+// time.
 func (f *file) timesChecked() int {
 	times := make(map[time.Time]bool)
 	for _, c := range f.checks {

@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,15 +25,19 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	notificationv1 "github.com/treatyhq/treaty/gen/acme/notification/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
@@ -93,17 +100,21 @@ func buildNode(t *testing.T) []string {
 type process struct {
 	notificationv1.NotificationServiceClient
 
-	command   *exec.Cmd
-	address   string
+	command    *exec.Cmd
+	address    string
+	connection *grpc.ClientConn
+
 	health    healthgrpc.HealthClient
 	privacy   privacyv1.UserDataServiceClient
 	questions treatyv1.ParticipantServiceClient
 	stderr    bytes.Buffer
 }
 
-func start(t *testing.T, program []string, path string) *process {
+// start starts a service with a database and further flags. Its clients use plaintext.
+func start(t *testing.T, program []string, path string, flags ...string) *process {
 	t.Helper()
-	p := &process{command: exec.Command(program[0], append(program[1:], "--listen=127.0.0.1:0", "--db="+path)...)}
+	arguments := slices.Concat(program[1:], []string{"--listen=127.0.0.1:0", "--db=" + path}, flags)
+	p := &process{command: exec.Command(program[0], arguments...)}
 	p.command.Stderr = &p.stderr
 	out, err := p.command.StdoutPipe()
 	if err != nil {
@@ -125,6 +136,7 @@ func start(t *testing.T, program []string, path string) *process {
 	}
 	p.address = address
 	connection := participanttest.Dial(t, address)
+	p.connection = connection
 	p.NotificationServiceClient = notificationv1.NewNotificationServiceClient(connection)
 	p.health = healthgrpc.NewHealthClient(connection)
 	p.questions = treatyv1.NewParticipantServiceClient(connection)
@@ -335,6 +347,10 @@ func TestQuestions(t *testing.T) {
 				!slices.Equal(first.GetReceivedKeys(), []string{participant.EpochKey, participant.ScopeKey}) {
 				t.Errorf("at first: %v, %v", first, err)
 			}
+			// The service in TypeScript doesn't know the descriptors.
+			if want := map[string]int{"go": 64}[name]; len(first.GetContractsDigest()) != want {
+				t.Errorf("the digest of the contracts is %q, want %d hex digits", first.GetContractsDigest(), want)
+			}
 			var got []string
 			for _, step := range []func() string{
 				func() string { return send(command("a", participant.Action, 5, digest), welcome()) },
@@ -393,6 +409,140 @@ func TestQuestions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnknownMethods calls methods that aren't served. The answers have the participant's mark.
+func TestUnknownMethods(t *testing.T) {
+	for name, build := range implementations {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, build(t), filepath.Join(t.TempDir(), "notification.db"))
+			for _, method := range []string{
+				"/acme.notification.v1.NotificationService/SendGreeting",
+				"/acme.greeting.v1.GreetingService/SendGreeting", "/treaty.v1.ParticipantService/Forget",
+			} {
+				for who, ctx := range map[string]context.Context{
+					"an orchestrator": participanttest.Action(t.Context(), "s", 1), "a person": t.Context(),
+				} {
+					var trailer metadata.MD
+					err := p.connection.Invoke(ctx, method, welcome(), &emptypb.Empty{}, grpc.Trailer(&trailer))
+					if got := trailer[participant.AnswerKey]; status.Code(err) != codes.Unimplemented ||
+						!slices.Equal(got, []string{"attempt"}) {
+						t.Errorf("%s calls %s: %v with the marks %q, want UNIMPLEMENTED with attempt", who, method, err,
+							got)
+					}
+				}
+			}
+			if _, err := p.SendWelcome(participanttest.Action(t.Context(), "s", 2), welcome()); err != nil {
+				t.Errorf("a method that is served: %v", err)
+			}
+		})
+	}
+}
+
+// TestOrchestratorIdentities makes calls over TLS as callers with various certificates, all of one authority.
+func TestOrchestratorIdentities(t *testing.T) {
+	const id, dns = "spiffe://acme.example/sagas", "sagas.acme.example"
+	named := func(uri string, names ...string) *x509.Certificate {
+		certificate := &x509.Certificate{DNSNames: names}
+		if uri != "" {
+			parsed, err := url.Parse(uri)
+			if err != nil {
+				t.Fatal(err)
+			}
+			certificate.URIs = []*url.URL{parsed}
+		}
+		return certificate
+	}
+	commonly := func(name string, certificate *x509.Certificate) *x509.Certificate {
+		certificate.Subject.CommonName = name
+		return certificate
+	}
+	callers := []struct {
+		name        string
+		certificate *x509.Certificate
+		believed    bool // if the service believes both identities
+	}{
+		{"the URI", named(id), true},
+		{"the DNS name", named("", "other.example", "SAGAS.acme.example"), true},
+		{"the common name alone", commonly(dns, named("")), true},
+		{"the common name beside another name", commonly(dns, named("", "other.example")), false},
+		{"the URI as a common name", commonly(id, named("")), false},
+		{"another URI", named(id + "/more"), false},
+		{"a URI that looks like two names", named("spiffe://acme.example/a?b=c, DNS:" + dns), false},
+		{"a common name that looks like two", commonly("a\nCN="+dns, named("")), false},
+		{"no name", named(""), false},
+	}
+	authority, dir := testkit.NewAuthority(t), t.TempDir()
+	cert, key := authority.Issue(t, "notification").Write(t, dir, "server")
+	ca := testkit.WriteFile(t, dir, "ca.pem", authority.PEM())
+	tlsFlags := []string{"--tls-cert=" + cert, "--tls-key=" + key, "--tls-client-ca=" + ca}
+	for name, build := range implementations {
+		for _, config := range []struct {
+			name  string
+			flags []string
+			all   bool // believes every caller
+		}{
+			{"identities", []string{"--orchestrator-identity=" + id, "--orchestrator-identity=" + dns}, false},
+			{"none", nil, true},
+			{"any", []string{"--orchestrator-identity=*"}, true},
+		} {
+			t.Run(name+" "+config.name, func(t *testing.T) {
+				p := start(t, build(t), filepath.Join(t.TempDir(), "notification.db"),
+					slices.Concat(tlsFlags, config.flags)...)
+				for i, c := range callers {
+					connection := dialTLS(t, p.address, authority, authority.IssueAs(t, c.certificate))
+					want := []string{"OK", "Unimplemented attempt", "OK done", "OK", "OK"}
+					if !c.believed && !config.all {
+						const no = "Unauthenticated treaty/CALLER_NOT_BELIEVED attempt"
+						want = []string{no, no, no, no, "OK"}
+					}
+					if diff := cmp.Diff(want, callEverything(t, connection, fmt.Sprint("s", i))); diff != "" {
+						t.Errorf("%s: the answers to a command, a command that isn't served, a question, a read for a "+
+							"saga, and a read (-want +got):\n%s", c.name, diff)
+					}
+				}
+			})
+		}
+	}
+}
+
+// callEverything makes a call of each kind, and returns the answers with their marks.
+func callEverything(t *testing.T, connection *grpc.ClientConn, saga string) (answers []string) {
+	t.Helper()
+	command := participanttest.Action(t.Context(), saga, 1)
+	asking := metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey, "4")
+	for _, call := range []struct {
+		context context.Context
+		method  string
+		request proto.Message
+	}{
+		{command, notificationv1.NotificationService_SendWelcome_FullMethodName, welcome()},
+		{command, "/acme.greeting.v1.GreetingService/SendGreeting", welcome()},
+		{asking, treatyv1.ParticipantService_Describe_FullMethodName, &treatyv1.DescribeRequest{}},
+		{command, notificationv1.NotificationService_ListMessages_FullMethodName, &emptypb.Empty{}},
+		{t.Context(), notificationv1.NotificationService_ListMessages_FullMethodName, &emptypb.Empty{}},
+	} {
+		var trailer metadata.MD
+		err := connection.Invoke(call.context, call.method, call.request, &emptypb.Empty{}, grpc.Trailer(&trailer))
+		answers = append(answers,
+			strings.TrimSpace(describe(err)+" "+strings.Join(trailer[participant.AnswerKey], " ")))
+	}
+	return answers
+}
+
+// dialTLS connects to a service with a client certificate.
+func dialTLS(
+	t *testing.T, address string, authority *testkit.Authority, certificate testkit.Certificate,
+) *grpc.ClientConn {
+	t.Helper()
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		RootCAs: authority.Pool, Certificates: []tls.Certificate{certificate.Certificate}, MinVersion: tls.VersionTLS13,
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
 }
 
 // TestTakingOver lets the twins replace each other on one database, also after a kill.
@@ -484,6 +634,10 @@ func TestBadStarts(t *testing.T) {
 				{"no directory", []string{"--listen=127.0.0.1:0", "--db=" + filepath.Join(directory, "none", "x.db")},
 					1, "its directory doesn't exist"},
 				{"half of TLS", []string{"--tls-cert=x", "--db=" + free}, -1, "--tls-key"},
+				{"an identity without certificates", []string{"--orchestrator-identity=a", "--db=" + free}, -1,
+					"--orchestrator-identity requires --tls-client-ca"},
+				{"no identity", []string{"--orchestrator-identity=", "--db=" + free}, -1,
+					"--orchestrator-identity is empty"},
 			} {
 				out, err := exec.Command(program[0], append(program[1:], test.arguments...)...).CombinedOutput()
 				var exit *exec.ExitError

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
@@ -173,8 +172,15 @@ func (c *company) DiscardInspection(
 	return &identityv1.InspectionDiscarded{}, nil
 }
 
-func (c *company) GetLastCheck(context.Context, *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
-	return &creditv1.LastCheck{Check: c.lastCheck}, nil
+// GetLastCheck expects a saga that asks about a person to leave out its own customer.
+func (c *company) GetLastCheck(
+	_ context.Context, r *creditv1.GetLastCheckRequest,
+) (*creditv1.LastCheck, error) {
+	own := ""
+	if name, _, ok := strings.Cut(r.GetNationalId(), "-"); ok {
+		own = "customers/" + strings.ToLower(name)
+	}
+	return &creditv1.LastCheck{Check: c.lastCheck}, want(own, r.GetExceptCustomer())
 }
 
 func (c *company) CheckCredit(_ context.Context, r *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
@@ -188,6 +194,14 @@ func (c *company) CheckCredit(_ context.Context, r *creditv1.CheckCreditRequest)
 
 func (c *company) AbandonCheck(_ context.Context, r *creditv1.AbandonCheckRequest) (*creditv1.CheckAbandoned, error) {
 	return &creditv1.CheckAbandoned{}, want("checks/new", r.GetReply().GetCheck())
+}
+
+func (c *company) ReuseCheck(_ context.Context, r *creditv1.ReuseCheckRequest) (*creditv1.CheckReused, error) {
+	return &creditv1.CheckReused{Check: "checks/reused"}, want(c.lastCheck.GetName(), r.GetCheck())
+}
+
+func (c *company) ReleaseCheck(_ context.Context, r *creditv1.ReleaseCheckRequest) (*creditv1.CheckReleased, error) {
+	return &creditv1.CheckReleased{}, want("checks/reused", r.GetReply().GetCheck())
 }
 
 func (c *company) IssueCard(_ context.Context, r *cardv1.IssueCardRequest) (*cardv1.CardIssued, error) {
@@ -322,10 +336,10 @@ func (c *company) open(t *testing.T, joining ...served) (participants []orchestr
 	for _, one := range append(c.services(), joining...) {
 		server := grpc.NewServer(grpc.UnaryInterceptor(c.note))
 		one.register(server)
-		reflection.Register(server)
 		participants = append(participants, orchestrator.WithParticipant(one.name, testkit.Serve(t, server)))
 	}
-	return participants
+	return append(participants, orchestrator.WithBroadcast(privacyv1.UserDataService_ServiceDesc.ServiceName,
+		cardv1.CardService_ServiceDesc.ServiceName, notificationv1.NotificationService_ServiceDesc.ServiceName))
 }
 
 // orchestrate starts an orchestrator and returns a connection to it when it is ready. It runs until the test stops it

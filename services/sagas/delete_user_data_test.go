@@ -12,8 +12,8 @@ import (
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
 )
 
-// TestDeleteUserData checks that the command goes to all services that store personal data, and to no others: two at
-// first, and one more that joins later.
+// TestDeleteUserData checks that the command goes to all services that are configured for it, and to no others: two at
+// first, and one more that joins later. None of them says by reflection what it serves.
 func TestDeleteUserData(t *testing.T) {
 	erased := func(participant, kind string) *privacyv1.ServiceErasure {
 		return &privacyv1.ServiceErasure{

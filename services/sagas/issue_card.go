@@ -4,7 +4,6 @@ import (
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	"github.com/treatyhq/treaty/gen/acme/card/v1/cardv1saga"
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
-	"github.com/treatyhq/treaty/gen/acme/credit/v1/creditv1saga"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/gen/acme/customer/v1/customerv1saga"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
@@ -33,12 +32,19 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 	if err != nil {
 		return nil, err // The customer is removed.
 	}
-	checked, err := creditv1saga.CheckCredit(ctx, &creditv1.CheckCreditRequest{
+	need := &creditv1.CheckCreditRequest{
 		NationalId:          in.GetPerson().GetNationalId(),
 		YearlyIncomeCents:   in.GetPerson().GetYearlyIncomeCents(),
 		RequestedLimitCents: in.GetLimitCents(),
 		Customer:            customer.GetCustomer(),
-	})
+	}
+	var last *creditv1.Check
+	if decidesOnChecks(ctx) {
+		if last, err = lastCheck(ctx, need); err != nil {
+			return nil, err
+		}
+	}
+	check, err := passCheck(ctx, last, need)
 	if err != nil {
 		return nil, err // The applicant is withdrawn, then the customer is removed.
 	}
@@ -50,7 +56,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		AddressRevision: customer.GetAddressRevision(),
 	})
 	if err != nil {
-		return nil, err // The check is abandoned as well.
+		return nil, err // The check is abandoned or released as well.
 	}
 	// The card is on its way. From here on, every command is retried until it is done.
 	if _, err := notificationv1saga.SendWelcome(ctx, &notificationv1.SendWelcomeRequest{
@@ -66,7 +72,7 @@ func (Sagas) IssueCard(ctx saga.Context, in *cardv1.IssueCardSagaRequest) (*card
 		LastFour:  card.GetLastFour(),
 		Customer:  customer.GetCustomer(),
 		Applicant: applicant.GetApplicant(),
-		Check:     checked.GetCheck(),
+		Check:     check,
 	}, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	"github.com/treatyhq/treaty/gen/acme/card/v1/cardv1saga"
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
-	"github.com/treatyhq/treaty/gen/acme/credit/v1/creditv1saga"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/gen/acme/customer/v1/customerv1saga"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
@@ -97,6 +96,7 @@ type relative struct {
 
 	customer  *customerv1.CustomerCreated
 	applicant string
+	lastCheck *creditv1.Check
 	share     int64 // the divisor of the limit for this person
 	card      *cardv1.FamilyCard
 }
@@ -145,6 +145,15 @@ func (f *family) admit(ctx saga.Context, p *relative) (err error) {
 // classic.
 func (f *family) choose(ctx saga.Context) error {
 	f.product, f.limit = f.in.GetProduct(), f.in.GetLimitCents()
+	if decidesOnChecks(ctx) {
+		who := f.people[:1]
+		if f.product == gold {
+			who = f.people
+		}
+		if err := saga.Each(ctx, who, f.findCheck, saga.AtMost(atOnce)); err != nil {
+			return err
+		}
+	}
 	if f.product == gold {
 		err := saga.Try(ctx, func(ctx saga.Context) error {
 			return saga.Each(ctx, f.people, f.checkCredit, saga.AtMost(atOnce))
@@ -153,21 +162,32 @@ func (f *family) choose(ctx saga.Context) error {
 			!errors.Is(err, saga.ErrDeadline) {
 			return err
 		}
-		// The passed checks are abandoned.
+		// The checks are abandoned, so the head of the family is checked for classic.
 		f.product, f.limit = classic, min(f.limit, classicLimitCents)
 	}
 	return f.checkCredit(ctx, f.people[0])
 }
 
-// checkCredit checks how much a person may owe.
+// findCheck finds the last credit check of a person.
+func (f *family) findCheck(ctx saga.Context, p *relative) (err error) {
+	p.lastCheck, err = lastCheck(ctx, f.need(p))
+	return err
+}
+
+// checkCredit ensures that a person can afford their limit.
 func (f *family) checkCredit(ctx saga.Context, p *relative) error {
-	_, err := creditv1saga.CheckCredit(ctx, &creditv1.CheckCreditRequest{
+	_, err := passCheck(ctx, p.lastCheck, f.need(p))
+	return err
+}
+
+// need returns the check that a person needs for the product.
+func (f *family) need(p *relative) *creditv1.CheckCreditRequest {
+	return &creditv1.CheckCreditRequest{
 		NationalId:          p.GetNationalId(),
 		YearlyIncomeCents:   p.GetYearlyIncomeCents(),
 		RequestedLimitCents: f.limit / p.share,
 		Customer:            p.customer.GetCustomer(),
-	})
-	return err
+	}
 }
 
 // directLetters ensures that cards can be posted to the family's address, before anybody is promised one.

@@ -100,33 +100,40 @@ func TestIssueFamilyCards(t *testing.T) {
 	}{
 		{
 			name: "gold", acme: &company{decide: verified}, granted: granted(gold, 10_000_00),
-			want: admitted(with(issued, map[string]int{"action CheckCredit": 3})),
+			want: admitted(with(issued, map[string]int{"action GetLastCheck": 3, "action CheckCredit": 3})),
+		},
+		{
+			name: "gold to people who were checked today", granted: granted(gold, 10_000_00),
+			acme: &company{decide: verified, lastCheck: checked(time.Hour, 10_000_00)},
+			want: admitted(with(issued, map[string]int{"action GetLastCheck": 3, "action ReuseCheck": 3})),
 		},
 		{
 			name: "classic as asked", acme: &company{decide: verified}, granted: granted(classic, 1_000_00),
 			change: func(r *cardv1.IssueFamilyCardsRequest) { r.Product, r.LimitCents = classic, 1_000_00 },
-			want:   admitted(with(issued, map[string]int{"action CheckCredit": 1})),
+			want:   admitted(with(issued, map[string]int{"action GetLastCheck": 1, "action CheckCredit": 1})),
 		},
 		{
 			name: "only to the head, as the members are forgotten during the saga", granted: headAlone,
 			acme: &company{decide: verified,
 				refusals: map[string]error{"IssueExtraCard": status.Error(codes.FailedPrecondition,
 					"the customer was forgotten")}},
-			want: admitted(with(issued, map[string]int{"action CheckCredit": 3, "action SendWelcome": 1})),
+			want: admitted(with(issued, map[string]int{"action GetLastCheck": 3, "action CheckCredit": 3,
+				"action SendWelcome": 1})),
 		},
 		{
 			// Two people were checked for gold and their checks are abandoned. Then one is checked for classic.
 			name: "classic because one was declined", acme: &company{decide: verified, credit: eveOwesNothing(t)},
 			granted: granted(classic, 5_000_00),
-			want:    admitted(with(issued, map[string]int{"action CheckCredit": 4, "compensation AbandonCheck": 2})),
+			want: admitted(with(issued, map[string]int{"action GetLastCheck": 3, "action CheckCredit": 4,
+				"compensation AbandonCheck": 2})),
 		},
 		{
 			name: "refused by the card service",
 			acme: &company{decide: verified, refusals: map[string]error{"IssueCard": refused(t,
 				&cardv1.LimitNotOffered{})}}, carries: carries[*cardv1.LimitNotOffered],
 			want: dismissed(map[string]int{
-				"action CheckCredit": 3, "action ChangePostalAddress": 1, "action IssueCard": 1,
-				"compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
+				"action GetLastCheck": 3, "action CheckCredit": 3, "action ChangePostalAddress": 1,
+				"action IssueCard": 1, "compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
 			}),
 		},
 		{
@@ -228,8 +235,8 @@ func TestThinkingBetterOfIt(t *testing.T) {
 		t.Errorf("the end: %v, %v; want COMPENSATED", ended.GetState(), err)
 	}
 	want := dismissed(map[string]int{
-		"action CheckCredit": 3, "action ChangePostalAddress": 1, "compensation AbandonCheck": 3,
-		"compensation RestorePostalAddress": 1,
+		"action GetLastCheck": 3, "action CheckCredit": 3, "action ChangePostalAddress": 1,
+		"compensation AbandonCheck": 3, "compensation RestorePostalAddress": 1,
 	})
 	if diff := cmp.Diff(want, acme.counts()); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)

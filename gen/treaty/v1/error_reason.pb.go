@@ -132,8 +132,8 @@ const (
 	// INTERNAL. A participant's answer: the command's saga started before the horizon, so what became of the command is
 	// no longer known. Nothing was done.
 	ErrorReason_ERROR_REASON_PURGED ErrorReason = 44
-	// UNAUTHENTICATED. A participant's answer: the caller isn't an orchestrator that the participant believes. Nothing
-	// was done.
+	// UNAUTHENTICATED. A participant's answer, or that of an orchestrator that runs a child saga: the caller isn't an
+	// orchestrator that it believes. Nothing was done.
 	ErrorReason_ERROR_REASON_CALLER_NOT_BELIEVED ErrorReason = 45
 	// UNAVAILABLE. The saga was lost when the store was restored from a backup. An operator has to decide what becomes of
 	// its effects.

@@ -184,8 +184,16 @@ const (
 	SuspensionReason_SUSPENSION_REASON_PURGED SuspensionReason = 12
 	// The saga was restored from a backup, and what it would do doesn't fit what its participants know.
 	SuspensionReason_SUSPENSION_REASON_RESTORED SuspensionReason = 13
+	// The saga was restored from a backup, and was being compensated before. Now its code doesn't fail as it did then.
+	SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE SuspensionReason = 14
+	// The saga was restored from a backup, and a deadline or a timeout fell into the time that was lost.
+	SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE SuspensionReason = 15
+	// The saga was restored from a backup, and may have sent commands to a participant that can't say what it knows.
+	SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED SuspensionReason = 16
+	// The saga was restored from a backup and would now fail, but its parent at another orchestrator may have its reply.
+	SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD SuspensionReason = 17
 	// The saga's code blocked: it ran for too long without sending a command, waiting or returning.
-	SuspensionReason_SUSPENSION_REASON_STUCK SuspensionReason = 14
+	SuspensionReason_SUSPENSION_REASON_STUCK SuspensionReason = 18
 )
 
 // Enum value maps for SuspensionReason.
@@ -205,7 +213,11 @@ var (
 		11: "SUSPENSION_REASON_OTHER_REQUEST",
 		12: "SUSPENSION_REASON_PURGED",
 		13: "SUSPENSION_REASON_RESTORED",
-		14: "SUSPENSION_REASON_STUCK",
+		14: "SUSPENSION_REASON_RESTORED_UNDONE",
+		15: "SUSPENSION_REASON_RESTORED_OVERDUE",
+		16: "SUSPENSION_REASON_RESTORED_UNLISTED",
+		17: "SUSPENSION_REASON_RESTORED_CHILD",
+		18: "SUSPENSION_REASON_STUCK",
 	}
 	SuspensionReason_value = map[string]int32{
 		"SUSPENSION_REASON_UNSPECIFIED":            0,
@@ -222,7 +234,11 @@ var (
 		"SUSPENSION_REASON_OTHER_REQUEST":          11,
 		"SUSPENSION_REASON_PURGED":                 12,
 		"SUSPENSION_REASON_RESTORED":               13,
-		"SUSPENSION_REASON_STUCK":                  14,
+		"SUSPENSION_REASON_RESTORED_UNDONE":        14,
+		"SUSPENSION_REASON_RESTORED_OVERDUE":       15,
+		"SUSPENSION_REASON_RESTORED_UNLISTED":      16,
+		"SUSPENSION_REASON_RESTORED_CHILD":         17,
+		"SUSPENSION_REASON_STUCK":                  18,
 	}
 )
 
@@ -1486,7 +1502,7 @@ type CompensationDecided struct {
 	Cause CompensationCause `protobuf:"varint,1,opt,name=cause,proto3,enum=treaty.v1.CompensationCause" json:"cause,omitempty"`
 	// The error that the saga ends with.
 	Failure *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Who cancelled the saga, and why. Set only for a cancelled saga.
+	// Who cancelled the saga, and why; or who has undone a lost child saga by hand. Not set for any other saga.
 	Decision      *Decision `protobuf:"bytes,3,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2453,7 +2469,7 @@ type BroadcastScheduled struct {
 	Broadcast string `protobuf:"bytes,1,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
 	// The method to call.
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
-	// The names of the participants that serve the method, sorted.
+	// The names of the participants that take part, sorted.
 	Participants  []string `protobuf:"bytes,3,rep,name=participants,proto3" json:"participants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2782,9 +2798,11 @@ type SagaRestored struct {
 	// Why the journal can't be right, or what can't be found out. The saga is suspended for it. Empty: nothing.
 	Contradiction string `protobuf:"bytes,4,opt,name=contradiction,proto3" json:"contradiction,omitempty"`
 	// Whether the saga was compensated after the backup, so that it is compensated now.
-	Compensated   bool `protobuf:"varint,5,opt,name=compensated,proto3" json:"compensated,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Compensated bool `protobuf:"varint,5,opt,name=compensated,proto3" json:"compensated,omitempty"`
+	// The reason of the suspension, if there is a contradiction. Unspecified: RESTORED.
+	ContradictionReason SuspensionReason `protobuf:"varint,6,opt,name=contradiction_reason,json=contradictionReason,proto3,enum=treaty.v1.SuspensionReason" json:"contradiction_reason,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *SagaRestored) Reset() {
@@ -2850,6 +2868,13 @@ func (x *SagaRestored) GetCompensated() bool {
 		return x.Compensated
 	}
 	return false
+}
+
+func (x *SagaRestored) GetContradictionReason() SuspensionReason {
+	if x != nil {
+		return x.ContradictionReason
+	}
+	return SuspensionReason_SUSPENSION_REASON_UNSPECIFIED
 }
 
 // RestoredCommand is a command that a participant has answered.
@@ -3198,14 +3223,15 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"EventTaken\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x04R\bposition\"\x8a\x02\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\"\xda\x02\n" +
 	"\fSagaRestored\x12;\n" +
 	"\vbackup_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"backupTime\x12=\n" +
 	"\frestore_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vrestoreTime\x126\n" +
 	"\bcommands\x18\x03 \x03(\v2\x1a.treaty.v1.RestoredCommandR\bcommands\x12$\n" +
 	"\rcontradiction\x18\x04 \x01(\tR\rcontradiction\x12 \n" +
-	"\vcompensated\x18\x05 \x01(\bR\vcompensated\"\xc9\x01\n" +
+	"\vcompensated\x18\x05 \x01(\bR\vcompensated\x12N\n" +
+	"\x14contradiction_reason\x18\x06 \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x13contradictionReason\"\xc9\x01\n" +
 	"\x0fRestoredCommand\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\"\n" +
 	"\fcompensation\x18\x02 \x01(\bR\fcompensation\x12\x16\n" +
@@ -3226,7 +3252,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x1cCOMPENSATION_CAUSE_CANCELLED\x10\x02\x12\x1f\n" +
 	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03\x12\x1d\n" +
 	"\x19COMPENSATION_CAUSE_PARENT\x10\x04\x12\x1f\n" +
-	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\xa4\x04\n" +
+	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\xc2\x05\n" +
 	"\x10SuspensionReason\x12!\n" +
 	"\x1dSUSPENSION_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_PANIC\x10\x01\x12\x1e\n" +
@@ -3242,8 +3268,12 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x12#\n" +
 	"\x1fSUSPENSION_REASON_OTHER_REQUEST\x10\v\x12\x1c\n" +
 	"\x18SUSPENSION_REASON_PURGED\x10\f\x12\x1e\n" +
-	"\x1aSUSPENSION_REASON_RESTORED\x10\r\x12\x1b\n" +
-	"\x17SUSPENSION_REASON_STUCK\x10\x0eB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x1aSUSPENSION_REASON_RESTORED\x10\r\x12%\n" +
+	"!SUSPENSION_REASON_RESTORED_UNDONE\x10\x0e\x12&\n" +
+	"\"SUSPENSION_REASON_RESTORED_OVERDUE\x10\x0f\x12'\n" +
+	"#SUSPENSION_REASON_RESTORED_UNLISTED\x10\x10\x12$\n" +
+	" SUSPENSION_REASON_RESTORED_CHILD\x10\x11\x12\x1b\n" +
+	"\x17SUSPENSION_REASON_STUCK\x10\x12B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_journal_proto_rawDescOnce sync.Once
@@ -3366,11 +3396,12 @@ var file_treaty_v1_journal_proto_depIdxs = []int32{
 	39, // 60: treaty.v1.SagaRestored.backup_time:type_name -> google.protobuf.Timestamp
 	39, // 61: treaty.v1.SagaRestored.restore_time:type_name -> google.protobuf.Timestamp
 	35, // 62: treaty.v1.SagaRestored.commands:type_name -> treaty.v1.RestoredCommand
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	2,  // 63: treaty.v1.SagaRestored.contradiction_reason:type_name -> treaty.v1.SuspensionReason
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_journal_proto_init() }

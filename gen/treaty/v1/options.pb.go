@@ -116,8 +116,8 @@ type Command struct {
 	Rejections []string `protobuf:"bytes,7,rep,name=rejections,proto3" json:"rejections,omitempty"`
 	// The outcomes of gRPC codes that differ from the default.
 	Outcomes []*OutcomeOverride `protobuf:"bytes,8,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	// Sends the command in parallel to every participant that serves its service, instead of to one. The orchestrator
-	// discovers these participants by gRPC server reflection.
+	// Sends the command in parallel to every participant that takes part in the broadcasts of its service, instead of to
+	// one. The orchestrator's configuration names these participants.
 	Broadcast bool `protobuf:"varint,9,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
 	// The time limit for a participant that accepts the command and completes it later, from when the step was scheduled.
 	// When it passes, the outcome is unknown. Default: no limit. More than 0, at most 3650 days. Not allowed on a
@@ -259,12 +259,13 @@ type Command_Pivot struct {
 }
 
 type Command_Retriable struct {
-	// Can't be undone, and is retried until it is done. Follows the pivot.
+	// Can't be undone, and is retried until it is done. Follows the pivot. A saga that its parent sends as a retriable
+	// command can't compensate, and sends retriable commands and queries only.
 	Retriable *Retriable `protobuf:"bytes,3,opt,name=retriable,proto3,oneof"`
 }
 
 type Command_Query struct {
-	// Changes nothing, so there is nothing to undo.
+	// Changes nothing, so there is nothing to undo. A saga that its parent sends as a query sends queries only.
 	Query *Query `protobuf:"bytes,4,opt,name=query,proto3,oneof"`
 }
 
@@ -577,7 +578,7 @@ func (x *OutcomeOverride) GetOutcome() Outcome {
 type SagaOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The time limit of the saga, from its start. When it passes before the pivot, the saga is cancelled. Default: no
-	// limit. More than 0, at most 3650 days.
+	// limit. More than 0, at most 3650 days. No effect on a saga that its parent sends as a retriable command.
 	Deadline *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// How long the saga is kept after it ends. Default: the orchestrator's retention, which is forever unless set. At
 	// least 1 min, at most 3650 days. No effect on sagas of a definition that is a compensatable command: they are kept

@@ -157,6 +157,69 @@ func (StepState) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
 }
 
+// LostSagaStart is how a lost saga was started. It says who can start the saga again. A name doesn't tell the request
+// id that it was derived from.
+type LostSagaStart int32
+
+const (
+	// Not set.
+	LostSagaStart_LOST_SAGA_START_UNSPECIFIED LostSagaStart = 0
+	// With a request id. The same start with the same request id starts it again.
+	LostSagaStart_LOST_SAGA_START_REQUEST_ID LostSagaStart = 1
+	// As the step of a parent saga. Only the parent starts it again.
+	LostSagaStart_LOST_SAGA_START_PARENT LostSagaStart = 2
+	// With a saga id that the caller has chosen. The same start with the same saga id starts it again.
+	LostSagaStart_LOST_SAGA_START_SAGA_ID LostSagaStart = 3
+	// With neither: the orchestrator has chosen the name. A caller's next start is another saga. A person who knows the
+	// request starts this one again with the name as saga id.
+	LostSagaStart_LOST_SAGA_START_WITHOUT_ID LostSagaStart = 4
+)
+
+// Enum value maps for LostSagaStart.
+var (
+	LostSagaStart_name = map[int32]string{
+		0: "LOST_SAGA_START_UNSPECIFIED",
+		1: "LOST_SAGA_START_REQUEST_ID",
+		2: "LOST_SAGA_START_PARENT",
+		3: "LOST_SAGA_START_SAGA_ID",
+		4: "LOST_SAGA_START_WITHOUT_ID",
+	}
+	LostSagaStart_value = map[string]int32{
+		"LOST_SAGA_START_UNSPECIFIED": 0,
+		"LOST_SAGA_START_REQUEST_ID":  1,
+		"LOST_SAGA_START_PARENT":      2,
+		"LOST_SAGA_START_SAGA_ID":     3,
+		"LOST_SAGA_START_WITHOUT_ID":  4,
+	}
+)
+
+func (x LostSagaStart) Enum() *LostSagaStart {
+	p := new(LostSagaStart)
+	*p = x
+	return p
+}
+
+func (x LostSagaStart) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LostSagaStart) Descriptor() protoreflect.EnumDescriptor {
+	return file_treaty_v1_saga_service_proto_enumTypes[2].Descriptor()
+}
+
+func (LostSagaStart) Type() protoreflect.EnumType {
+	return &file_treaty_v1_saga_service_proto_enumTypes[2]
+}
+
+func (x LostSagaStart) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LostSagaStart.Descriptor instead.
+func (LostSagaStart) EnumDescriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+}
+
 // StepDirection distinguishes the two commands of a step.
 type StepDirection int32
 
@@ -194,11 +257,11 @@ func (x StepDirection) String() string {
 }
 
 func (StepDirection) Descriptor() protoreflect.EnumDescriptor {
-	return file_treaty_v1_saga_service_proto_enumTypes[2].Descriptor()
+	return file_treaty_v1_saga_service_proto_enumTypes[3].Descriptor()
 }
 
 func (StepDirection) Type() protoreflect.EnumType {
-	return &file_treaty_v1_saga_service_proto_enumTypes[2]
+	return &file_treaty_v1_saga_service_proto_enumTypes[3]
 }
 
 func (x StepDirection) Number() protoreflect.EnumNumber {
@@ -207,7 +270,7 @@ func (x StepDirection) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StepDirection.Descriptor instead.
 func (StepDirection) EnumDescriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
 }
 
 // Saga is one running or ended process.
@@ -256,7 +319,13 @@ type Saga struct {
 	// has no parent.
 	ParentStep string `protobuf:"bytes,20,opt,name=parent_step,json=parentStep,proto3" json:"parent_step,omitempty"`
 	// The round, counted from 1. Each restart adds 1.
-	Round         int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
+	Round int32 `protobuf:"varint,21,opt,name=round,proto3" json:"round,omitempty"`
+	// Why the orchestrator drives no saga, so that this one stands still. Absent: it drives sagas, or this one has ended.
+	// Not set in lists.
+	NotDriven *NotDriven `protobuf:"bytes,22,opt,name=not_driven,json=notDriven,proto3" json:"not_driven,omitempty"`
+	// The kind of the command that this saga is to its parent. A saga that is a retriable command can't be cancelled. Not
+	// set if the saga has no parent, and in lists.
+	ParentKind    CommandKind `protobuf:"varint,24,opt,name=parent_kind,json=parentKind,proto3,enum=treaty.v1.CommandKind" json:"parent_kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,7 +507,86 @@ func (x *Saga) GetRound() int32 {
 	return 0
 }
 
-// Wait is something that a saga's code waits for: a time, events, or participants that a broadcast needs.
+func (x *Saga) GetNotDriven() *NotDriven {
+	if x != nil {
+		return x.NotDriven
+	}
+	return nil
+}
+
+func (x *Saga) GetParentKind() CommandKind {
+	if x != nil {
+		return x.ParentKind
+	}
+	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+// NotDriven says why an orchestrator drives no saga. Until an operator has acted, sagas that haven't ended stand still,
+// and nothing of them is given up or compensated.
+type NotDriven struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// STORE_REPLACED, EPOCH_AHEAD or RESTORING.
+	Reason ErrorReason `protobuf:"varint,1,opt,name=reason,proto3,enum=treaty.v1.ErrorReason" json:"reason,omitempty"`
+	// What happened, for people.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// What to do, for people.
+	Advice        string `protobuf:"bytes,3,opt,name=advice,proto3" json:"advice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotDriven) Reset() {
+	*x = NotDriven{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotDriven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotDriven) ProtoMessage() {}
+
+func (x *NotDriven) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotDriven.ProtoReflect.Descriptor instead.
+func (*NotDriven) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *NotDriven) GetReason() ErrorReason {
+	if x != nil {
+		return x.Reason
+	}
+	return ErrorReason_ERROR_REASON_UNSPECIFIED
+}
+
+func (x *NotDriven) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *NotDriven) GetAdvice() string {
+	if x != nil {
+		return x.Advice
+	}
+	return ""
+}
+
+// Wait is something that a saga's code waits for: a time, events, or participants for a broadcast.
 type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The path of the wait in its saga, in the form of a step's path.
@@ -449,11 +597,12 @@ type Wait struct {
 	Events []*EventKey `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	// When the wait started. Absent for a broadcast.
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	// The method of a broadcast that isn't sent yet, because some participant has never reported what it serves.
-	// Otherwise empty.
+	// The method of a broadcast that isn't sent yet, because the orchestrator's configuration names no participant that
+	// takes part in it. Otherwise empty.
 	Broadcast string `protobuf:"bytes,5,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
-	// The participants that have never reported what they serve, by their names in the orchestrator's configuration,
-	// sorted.
+	// Always empty. Orchestrators of earlier versions listed participants that hadn't reported what they serve.
+	//
+	// Deprecated: Marked as deprecated in treaty/v1/saga_service.proto.
 	SilentParticipants []string `protobuf:"bytes,6,rep,name=silent_participants,json=silentParticipants,proto3" json:"silent_participants,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -461,7 +610,7 @@ type Wait struct {
 
 func (x *Wait) Reset() {
 	*x = Wait{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +622,7 @@ func (x *Wait) String() string {
 func (*Wait) ProtoMessage() {}
 
 func (x *Wait) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[1]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +635,7 @@ func (x *Wait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wait.ProtoReflect.Descriptor instead.
 func (*Wait) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Wait) GetWait() string {
@@ -524,6 +673,7 @@ func (x *Wait) GetBroadcast() string {
 	return ""
 }
 
+// Deprecated: Marked as deprecated in treaty/v1/saga_service.proto.
 func (x *Wait) GetSilentParticipants() []string {
 	if x != nil {
 		return x.SilentParticipants
@@ -548,7 +698,7 @@ type Scope struct {
 
 func (x *Scope) Reset() {
 	*x = Scope{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +710,7 @@ func (x *Scope) String() string {
 func (*Scope) ProtoMessage() {}
 
 func (x *Scope) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[2]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +723,7 @@ func (x *Scope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scope.ProtoReflect.Descriptor instead.
 func (*Scope) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Scope) GetScope() string {
@@ -645,7 +795,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +807,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[3]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +820,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Step) GetName() string {
@@ -793,9 +943,11 @@ type Attempts struct {
 	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
 	// The status of the last attempt.
 	LastFailure *Failure `protobuf:"bytes,2,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
-	// The outcome of the last attempt: the name of a treaty.v1.Outcome without its prefix, in lower case.
+	// The outcome of the last attempt: the name of a treaty.v1.Outcome without its prefix, in lower case. Empty if the
+	// participant answered only that another store has taken over.
 	LastOutcome string `protobuf:"bytes,3,opt,name=last_outcome,json=lastOutcome,proto3" json:"last_outcome,omitempty"`
-	// When the next attempt is made. Absent while an attempt is in flight, or the command is parked or queued.
+	// When the next attempt is made. Absent while an attempt is in flight, the command is parked or queued, or the
+	// orchestrator drives no saga.
 	NextTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
 	// Whether the command is parked because its participant is down.
 	Parked bool `protobuf:"varint,5,opt,name=parked,proto3" json:"parked,omitempty"`
@@ -809,7 +961,7 @@ type Attempts struct {
 
 func (x *Attempts) Reset() {
 	*x = Attempts{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +973,7 @@ func (x *Attempts) String() string {
 func (*Attempts) ProtoMessage() {}
 
 func (x *Attempts) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[4]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +986,7 @@ func (x *Attempts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
 func (*Attempts) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{4}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Attempts) GetCount() uint32 {
@@ -906,7 +1058,7 @@ type CreateSagaRequest struct {
 
 func (x *CreateSagaRequest) Reset() {
 	*x = CreateSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1070,7 @@ func (x *CreateSagaRequest) String() string {
 func (*CreateSagaRequest) ProtoMessage() {}
 
 func (x *CreateSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[5]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1083,7 @@ func (x *CreateSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSagaRequest.ProtoReflect.Descriptor instead.
 func (*CreateSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{5}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateSagaRequest) GetDefinition() string {
@@ -973,7 +1125,7 @@ type GetSagaRequest struct {
 
 func (x *GetSagaRequest) Reset() {
 	*x = GetSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1137,7 @@ func (x *GetSagaRequest) String() string {
 func (*GetSagaRequest) ProtoMessage() {}
 
 func (x *GetSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[6]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1150,7 @@ func (x *GetSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSagaRequest.ProtoReflect.Descriptor instead.
 func (*GetSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{6}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSagaRequest) GetName() string {
@@ -1027,7 +1179,7 @@ type ListSagasRequest struct {
 
 func (x *ListSagasRequest) Reset() {
 	*x = ListSagasRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1191,7 @@ func (x *ListSagasRequest) String() string {
 func (*ListSagasRequest) ProtoMessage() {}
 
 func (x *ListSagasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[7]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1204,7 @@ func (x *ListSagasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagasRequest.ProtoReflect.Descriptor instead.
 func (*ListSagasRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{7}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSagasRequest) GetPageSize() int32 {
@@ -1090,13 +1242,15 @@ type ListSagasResponse struct {
 	Sagas []*Saga `protobuf:"bytes,1,rep,name=sagas,proto3" json:"sagas,omitempty"`
 	// The page_token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Why the orchestrator drives no saga. Absent: it does.
+	NotDriven     *NotDriven `protobuf:"bytes,3,opt,name=not_driven,json=notDriven,proto3" json:"not_driven,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListSagasResponse) Reset() {
 	*x = ListSagasResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1262,7 @@ func (x *ListSagasResponse) String() string {
 func (*ListSagasResponse) ProtoMessage() {}
 
 func (x *ListSagasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[8]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1275,7 @@ func (x *ListSagasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagasResponse.ProtoReflect.Descriptor instead.
 func (*ListSagasResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{8}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListSagasResponse) GetSagas() []*Saga {
@@ -1138,6 +1292,13 @@ func (x *ListSagasResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListSagasResponse) GetNotDriven() *NotDriven {
+	if x != nil {
+		return x.NotDriven
+	}
+	return nil
+}
+
 // WaitSagaRequest names a saga.
 type WaitSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1149,7 +1310,7 @@ type WaitSagaRequest struct {
 
 func (x *WaitSagaRequest) Reset() {
 	*x = WaitSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1322,7 @@ func (x *WaitSagaRequest) String() string {
 func (*WaitSagaRequest) ProtoMessage() {}
 
 func (x *WaitSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[9]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1335,7 @@ func (x *WaitSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSagaRequest.ProtoReflect.Descriptor instead.
 func (*WaitSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{9}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WaitSagaRequest) GetName() string {
@@ -1195,7 +1356,7 @@ type WatchSagaRequest struct {
 
 func (x *WatchSagaRequest) Reset() {
 	*x = WatchSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1368,7 @@ func (x *WatchSagaRequest) String() string {
 func (*WatchSagaRequest) ProtoMessage() {}
 
 func (x *WatchSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[10]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1381,7 @@ func (x *WatchSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSagaRequest.ProtoReflect.Descriptor instead.
 func (*WatchSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{10}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchSagaRequest) GetName() string {
@@ -1241,7 +1402,7 @@ type WatchSagaResponse struct {
 
 func (x *WatchSagaResponse) Reset() {
 	*x = WatchSagaResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1414,7 @@ func (x *WatchSagaResponse) String() string {
 func (*WatchSagaResponse) ProtoMessage() {}
 
 func (x *WatchSagaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[11]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1427,7 @@ func (x *WatchSagaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSagaResponse.ProtoReflect.Descriptor instead.
 func (*WatchSagaResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{11}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchSagaResponse) GetSaga() *Saga {
@@ -1289,7 +1450,7 @@ type CancelSagaRequest struct {
 
 func (x *CancelSagaRequest) Reset() {
 	*x = CancelSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1462,7 @@ func (x *CancelSagaRequest) String() string {
 func (*CancelSagaRequest) ProtoMessage() {}
 
 func (x *CancelSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[12]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1475,7 @@ func (x *CancelSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelSagaRequest.ProtoReflect.Descriptor instead.
 func (*CancelSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{12}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelSagaRequest) GetName() string {
@@ -1354,7 +1515,7 @@ type ResumeSagaRequest struct {
 
 func (x *ResumeSagaRequest) Reset() {
 	*x = ResumeSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1527,7 @@ func (x *ResumeSagaRequest) String() string {
 func (*ResumeSagaRequest) ProtoMessage() {}
 
 func (x *ResumeSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[13]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1540,7 @@ func (x *ResumeSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResumeSagaRequest) GetName() string {
@@ -1503,7 +1664,7 @@ type ListSagaRecordsRequest struct {
 
 func (x *ListSagaRecordsRequest) Reset() {
 	*x = ListSagaRecordsRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1676,7 @@ func (x *ListSagaRecordsRequest) String() string {
 func (*ListSagaRecordsRequest) ProtoMessage() {}
 
 func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[14]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1689,7 @@ func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsRequest.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSagaRecordsRequest) GetParent() string {
@@ -1567,7 +1728,7 @@ type SagaRecord struct {
 
 func (x *SagaRecord) Reset() {
 	*x = SagaRecord{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1740,7 @@ func (x *SagaRecord) String() string {
 func (*SagaRecord) ProtoMessage() {}
 
 func (x *SagaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1753,7 @@ func (x *SagaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaRecord.ProtoReflect.Descriptor instead.
 func (*SagaRecord) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SagaRecord) GetName() string {
@@ -1629,7 +1790,7 @@ type ListSagaRecordsResponse struct {
 
 func (x *ListSagaRecordsResponse) Reset() {
 	*x = ListSagaRecordsResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1802,7 @@ func (x *ListSagaRecordsResponse) String() string {
 func (*ListSagaRecordsResponse) ProtoMessage() {}
 
 func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1815,7 @@ func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsResponse.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSagaRecordsResponse) GetRecords() []*SagaRecord {
@@ -1681,14 +1842,22 @@ type LostSaga struct {
 	// When the saga was found missing.
 	FindTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=find_time,json=findTime,proto3" json:"find_time,omitempty"`
 	// The commands that participants know.
-	Commands      []*LostCommand `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
+	Commands []*LostCommand `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
+	// The saga definition. Empty if nobody knows it. Participants know it only of a child saga: its parent's orchestrator
+	// names it when it compensates the child.
+	Definition string `protobuf:"bytes,5,opt,name=definition,proto3" json:"definition,omitempty"`
+	// The parent's step that the saga was, "sagas/{saga}/steps/{step}" at the parent's orchestrator. Empty if the saga
+	// had no parent, or nobody knows it.
+	ParentStep string `protobuf:"bytes,6,opt,name=parent_step,json=parentStep,proto3" json:"parent_step,omitempty"`
+	// How the saga was started, as far as its name tells.
+	Start         LostSagaStart `protobuf:"varint,7,opt,name=start,proto3,enum=treaty.v1.LostSagaStart" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LostSaga) Reset() {
 	*x = LostSaga{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1869,7 @@ func (x *LostSaga) String() string {
 func (*LostSaga) ProtoMessage() {}
 
 func (x *LostSaga) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1882,7 @@ func (x *LostSaga) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostSaga.ProtoReflect.Descriptor instead.
 func (*LostSaga) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LostSaga) GetName() string {
@@ -1744,6 +1913,27 @@ func (x *LostSaga) GetCommands() []*LostCommand {
 	return nil
 }
 
+func (x *LostSaga) GetDefinition() string {
+	if x != nil {
+		return x.Definition
+	}
+	return ""
+}
+
+func (x *LostSaga) GetParentStep() string {
+	if x != nil {
+		return x.ParentStep
+	}
+	return ""
+}
+
+func (x *LostSaga) GetStart() LostSagaStart {
+	if x != nil {
+		return x.Start
+	}
+	return LostSagaStart_LOST_SAGA_START_UNSPECIFIED
+}
+
 // LostCommand is a command of a lost saga, as its participant knows it.
 type LostCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1767,7 +1957,7 @@ type LostCommand struct {
 
 func (x *LostCommand) Reset() {
 	*x = LostCommand{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1969,7 @@ func (x *LostCommand) String() string {
 func (*LostCommand) ProtoMessage() {}
 
 func (x *LostCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1982,7 @@ func (x *LostCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostCommand.ProtoReflect.Descriptor instead.
 func (*LostCommand) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LostCommand) GetName() string {
@@ -1850,7 +2040,7 @@ type ListLostSagasRequest struct {
 
 func (x *ListLostSagasRequest) Reset() {
 	*x = ListLostSagasRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +2052,7 @@ func (x *ListLostSagasRequest) String() string {
 func (*ListLostSagasRequest) ProtoMessage() {}
 
 func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2065,7 @@ func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLostSagasRequest.ProtoReflect.Descriptor instead.
 func (*ListLostSagasRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListLostSagasRequest) GetPageSize() int32 {
@@ -1905,7 +2095,7 @@ type ListLostSagasResponse struct {
 
 func (x *ListLostSagasResponse) Reset() {
 	*x = ListLostSagasResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2107,7 @@ func (x *ListLostSagasResponse) String() string {
 func (*ListLostSagasResponse) ProtoMessage() {}
 
 func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2120,7 @@ func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLostSagasResponse.ProtoReflect.Descriptor instead.
 func (*ListLostSagasResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListLostSagasResponse) GetLostSagas() []*LostSaga {
@@ -1960,7 +2150,7 @@ type DeleteLostSagaRequest struct {
 
 func (x *DeleteLostSagaRequest) Reset() {
 	*x = DeleteLostSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2162,7 @@ func (x *DeleteLostSagaRequest) String() string {
 func (*DeleteLostSagaRequest) ProtoMessage() {}
 
 func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2175,7 @@ func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLostSagaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLostSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteLostSagaRequest) GetName() string {
@@ -2011,7 +2201,7 @@ type DeleteLostSagaResponse struct {
 
 func (x *DeleteLostSagaResponse) Reset() {
 	*x = DeleteLostSagaResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2213,7 @@ func (x *DeleteLostSagaResponse) String() string {
 func (*DeleteLostSagaResponse) ProtoMessage() {}
 
 func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2226,7 @@ func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLostSagaResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLostSagaResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
 }
 
 // CompleteStepRequest completes a command that was accepted.
@@ -2062,7 +2252,7 @@ type CompleteStepRequest struct {
 
 func (x *CompleteStepRequest) Reset() {
 	*x = CompleteStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2264,7 @@ func (x *CompleteStepRequest) String() string {
 func (*CompleteStepRequest) ProtoMessage() {}
 
 func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2277,7 @@ func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepRequest.ProtoReflect.Descriptor instead.
 func (*CompleteStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CompleteStepRequest) GetName() string {
@@ -2164,7 +2354,7 @@ type CompleteStepResponse struct {
 
 func (x *CompleteStepResponse) Reset() {
 	*x = CompleteStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2366,7 @@ func (x *CompleteStepResponse) String() string {
 func (*CompleteStepResponse) ProtoMessage() {}
 
 func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2379,7 @@ func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepResponse.ProtoReflect.Descriptor instead.
 func (*CompleteStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
 }
 
 // HeartbeatStepRequest reports that a participant is still working on a command.
@@ -2205,7 +2395,7 @@ type HeartbeatStepRequest struct {
 
 func (x *HeartbeatStepRequest) Reset() {
 	*x = HeartbeatStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2407,7 @@ func (x *HeartbeatStepRequest) String() string {
 func (*HeartbeatStepRequest) ProtoMessage() {}
 
 func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2420,7 @@ func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HeartbeatStepRequest) GetName() string {
@@ -2256,7 +2446,7 @@ type HeartbeatStepResponse struct {
 
 func (x *HeartbeatStepResponse) Reset() {
 	*x = HeartbeatStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2458,7 @@ func (x *HeartbeatStepResponse) String() string {
 func (*HeartbeatStepResponse) ProtoMessage() {}
 
 func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2471,7 @@ func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{27}
 }
 
 // Retry repeats what failed.
@@ -2293,7 +2483,7 @@ type ResumeSagaRequest_Retry struct {
 
 func (x *ResumeSagaRequest_Retry) Reset() {
 	*x = ResumeSagaRequest_Retry{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2495,7 @@ func (x *ResumeSagaRequest_Retry) String() string {
 func (*ResumeSagaRequest_Retry) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2508,7 @@ func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_Retry.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_Retry) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 0}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // RetryEdited retries the stuck compensation with another request.
@@ -2332,7 +2522,7 @@ type ResumeSagaRequest_RetryEdited struct {
 
 func (x *ResumeSagaRequest_RetryEdited) Reset() {
 	*x = ResumeSagaRequest_RetryEdited{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2534,7 @@ func (x *ResumeSagaRequest_RetryEdited) String() string {
 func (*ResumeSagaRequest_RetryEdited) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2547,7 @@ func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_RetryEdited.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_RetryEdited) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 1}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14, 1}
 }
 
 func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
@@ -2378,7 +2568,7 @@ type ResumeSagaRequest_MarkDone struct {
 
 func (x *ResumeSagaRequest_MarkDone) Reset() {
 	*x = ResumeSagaRequest_MarkDone{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2580,7 @@ func (x *ResumeSagaRequest_MarkDone) String() string {
 func (*ResumeSagaRequest_MarkDone) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2593,7 @@ func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_MarkDone.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_MarkDone) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 2}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14, 2}
 }
 
 func (x *ResumeSagaRequest_MarkDone) GetReply() *anypb.Any {
@@ -2422,7 +2612,7 @@ type ResumeSagaRequest_MarkRefused struct {
 
 func (x *ResumeSagaRequest_MarkRefused) Reset() {
 	*x = ResumeSagaRequest_MarkRefused{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2624,7 @@ func (x *ResumeSagaRequest_MarkRefused) String() string {
 func (*ResumeSagaRequest_MarkRefused) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2637,7 @@ func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_MarkRefused.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_MarkRefused) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 3}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14, 3}
 }
 
 // TakeOver is for a saga that is suspended with OTHER_REQUEST. It records the outcome of the request that the
@@ -2460,7 +2650,7 @@ type ResumeSagaRequest_TakeOver struct {
 
 func (x *ResumeSagaRequest_TakeOver) Reset() {
 	*x = ResumeSagaRequest_TakeOver{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2662,7 @@ func (x *ResumeSagaRequest_TakeOver) String() string {
 func (*ResumeSagaRequest_TakeOver) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_TakeOver) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,14 +2675,14 @@ func (x *ResumeSagaRequest_TakeOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSagaRequest_TakeOver.ProtoReflect.Descriptor instead.
 func (*ResumeSagaRequest_TakeOver) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{13, 4}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{14, 4}
 }
 
 var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17treaty/v1/journal.proto\"\xd2\a\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xc0\b\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2523,17 +2713,25 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x06scopes\x18\x13 \x03(\v2\x10.treaty.v1.ScopeR\x06scopes\x12\x1f\n" +
 	"\vparent_step\x18\x14 \x01(\tR\n" +
 	"parentStep\x12\x14\n" +
-	"\x05round\x18\x15 \x01(\x05R\x05round\x1a9\n" +
+	"\x05round\x18\x15 \x01(\x05R\x05round\x123\n" +
+	"\n" +
+	"not_driven\x18\x16 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\x127\n" +
+	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
+	"parentKind\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
+	"\tNotDriven\x12.\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.treaty.v1.ErrorReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
+	"\x06advice\x18\x03 \x01(\tR\x06advice\"\x92\x02\n" +
 	"\x04Wait\x12\x12\n" +
 	"\x04wait\x18\x01 \x01(\tR\x04wait\x125\n" +
 	"\bdue_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12+\n" +
 	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\x12?\n" +
 	"\rschedule_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12\x1c\n" +
-	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x12/\n" +
-	"\x13silent_participants\x18\x06 \x03(\tR\x12silentParticipants\"\xbc\x01\n" +
+	"\tbroadcast\x18\x05 \x01(\tR\tbroadcast\x123\n" +
+	"\x13silent_participants\x18\x06 \x03(\tB\x02\x18\x01R\x12silentParticipants\"\xbc\x01\n" +
 	"\x05Scope\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x122\n" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
@@ -2582,10 +2780,12 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x19\n" +
-	"\border_by\x18\x04 \x01(\tR\aorderBy\"b\n" +
+	"\border_by\x18\x04 \x01(\tR\aorderBy\"\x97\x01\n" +
 	"\x11ListSagasResponse\x12%\n" +
 	"\x05sagas\x18\x01 \x03(\v2\x0f.treaty.v1.SagaR\x05sagas\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"%\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x123\n" +
+	"\n" +
+	"not_driven\x18\x03 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\"%\n" +
 	"\x0fWaitSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"&\n" +
 	"\x10WatchSagaRequest\x12\x12\n" +
@@ -2624,13 +2824,19 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x06record\x18\x03 \x01(\v2\x11.treaty.v1.RecordR\x06record\"r\n" +
 	"\x17ListSagaRecordsResponse\x12/\n" +
 	"\arecords\x18\x01 \x03(\v2\x15.treaty.v1.SagaRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x02\n" +
 	"\bLostSaga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x127\n" +
 	"\tfind_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bfindTime\x122\n" +
-	"\bcommands\x18\x04 \x03(\v2\x16.treaty.v1.LostCommandR\bcommands\"\xd4\x01\n" +
+	"\bcommands\x18\x04 \x03(\v2\x16.treaty.v1.LostCommandR\bcommands\x12\x1e\n" +
+	"\n" +
+	"definition\x18\x05 \x01(\tR\n" +
+	"definition\x12\x1f\n" +
+	"\vparent_step\x18\x06 \x01(\tR\n" +
+	"parentStep\x12.\n" +
+	"\x05start\x18\a \x01(\x0e2\x18.treaty.v1.LostSagaStartR\x05start\"\xd4\x01\n" +
 	"\vLostCommand\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12\x16\n" +
@@ -2676,7 +2882,13 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x12STEP_STATE_REFUSED\x10\x03\x12\x16\n" +
 	"\x12STEP_STATE_UNKNOWN\x10\x04\x12\x1b\n" +
 	"\x17STEP_STATE_COMPENSATING\x10\x05\x12\x1a\n" +
-	"\x16STEP_STATE_COMPENSATED\x10\x06*k\n" +
+	"\x16STEP_STATE_COMPENSATED\x10\x06*\xa9\x01\n" +
+	"\rLostSagaStart\x12\x1f\n" +
+	"\x1bLOST_SAGA_START_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aLOST_SAGA_START_REQUEST_ID\x10\x01\x12\x1a\n" +
+	"\x16LOST_SAGA_START_PARENT\x10\x02\x12\x1b\n" +
+	"\x17LOST_SAGA_START_SAGA_ID\x10\x03\x12\x1e\n" +
+	"\x1aLOST_SAGA_START_WITHOUT_ID\x10\x04*k\n" +
 	"\rStepDirection\x12\x1e\n" +
 	"\x1aSTEP_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STEP_DIRECTION_ACTION\x10\x01\x12\x1f\n" +
@@ -2710,144 +2922,152 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 	return file_treaty_v1_saga_service_proto_rawDescData
 }
 
-var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
 	(StepState)(0),                        // 1: treaty.v1.StepState
-	(StepDirection)(0),                    // 2: treaty.v1.StepDirection
-	(*Saga)(nil),                          // 3: treaty.v1.Saga
-	(*Wait)(nil),                          // 4: treaty.v1.Wait
-	(*Scope)(nil),                         // 5: treaty.v1.Scope
-	(*Step)(nil),                          // 6: treaty.v1.Step
-	(*Attempts)(nil),                      // 7: treaty.v1.Attempts
-	(*CreateSagaRequest)(nil),             // 8: treaty.v1.CreateSagaRequest
-	(*GetSagaRequest)(nil),                // 9: treaty.v1.GetSagaRequest
-	(*ListSagasRequest)(nil),              // 10: treaty.v1.ListSagasRequest
-	(*ListSagasResponse)(nil),             // 11: treaty.v1.ListSagasResponse
-	(*WaitSagaRequest)(nil),               // 12: treaty.v1.WaitSagaRequest
-	(*WatchSagaRequest)(nil),              // 13: treaty.v1.WatchSagaRequest
-	(*WatchSagaResponse)(nil),             // 14: treaty.v1.WatchSagaResponse
-	(*CancelSagaRequest)(nil),             // 15: treaty.v1.CancelSagaRequest
-	(*ResumeSagaRequest)(nil),             // 16: treaty.v1.ResumeSagaRequest
-	(*ListSagaRecordsRequest)(nil),        // 17: treaty.v1.ListSagaRecordsRequest
-	(*SagaRecord)(nil),                    // 18: treaty.v1.SagaRecord
-	(*ListSagaRecordsResponse)(nil),       // 19: treaty.v1.ListSagaRecordsResponse
-	(*LostSaga)(nil),                      // 20: treaty.v1.LostSaga
-	(*LostCommand)(nil),                   // 21: treaty.v1.LostCommand
-	(*ListLostSagasRequest)(nil),          // 22: treaty.v1.ListLostSagasRequest
-	(*ListLostSagasResponse)(nil),         // 23: treaty.v1.ListLostSagasResponse
-	(*DeleteLostSagaRequest)(nil),         // 24: treaty.v1.DeleteLostSagaRequest
-	(*DeleteLostSagaResponse)(nil),        // 25: treaty.v1.DeleteLostSagaResponse
-	(*CompleteStepRequest)(nil),           // 26: treaty.v1.CompleteStepRequest
-	(*CompleteStepResponse)(nil),          // 27: treaty.v1.CompleteStepResponse
-	(*HeartbeatStepRequest)(nil),          // 28: treaty.v1.HeartbeatStepRequest
-	(*HeartbeatStepResponse)(nil),         // 29: treaty.v1.HeartbeatStepResponse
-	nil,                                   // 30: treaty.v1.Saga.LabelsEntry
-	(*ResumeSagaRequest_Retry)(nil),       // 31: treaty.v1.ResumeSagaRequest.Retry
-	(*ResumeSagaRequest_RetryEdited)(nil), // 32: treaty.v1.ResumeSagaRequest.RetryEdited
-	(*ResumeSagaRequest_MarkDone)(nil),    // 33: treaty.v1.ResumeSagaRequest.MarkDone
-	(*ResumeSagaRequest_MarkRefused)(nil), // 34: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*ResumeSagaRequest_TakeOver)(nil),    // 35: treaty.v1.ResumeSagaRequest.TakeOver
-	(*anypb.Any)(nil),                     // 36: google.protobuf.Any
-	(*Failure)(nil),                       // 37: treaty.v1.Failure
-	(CompensationCause)(0),                // 38: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 39: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
-	(*EventKey)(nil),                      // 41: treaty.v1.EventKey
-	(CommandKind)(0),                      // 42: treaty.v1.CommandKind
-	(*Decision)(nil),                      // 43: treaty.v1.Decision
-	(*Record)(nil),                        // 44: treaty.v1.Record
+	(LostSagaStart)(0),                    // 2: treaty.v1.LostSagaStart
+	(StepDirection)(0),                    // 3: treaty.v1.StepDirection
+	(*Saga)(nil),                          // 4: treaty.v1.Saga
+	(*NotDriven)(nil),                     // 5: treaty.v1.NotDriven
+	(*Wait)(nil),                          // 6: treaty.v1.Wait
+	(*Scope)(nil),                         // 7: treaty.v1.Scope
+	(*Step)(nil),                          // 8: treaty.v1.Step
+	(*Attempts)(nil),                      // 9: treaty.v1.Attempts
+	(*CreateSagaRequest)(nil),             // 10: treaty.v1.CreateSagaRequest
+	(*GetSagaRequest)(nil),                // 11: treaty.v1.GetSagaRequest
+	(*ListSagasRequest)(nil),              // 12: treaty.v1.ListSagasRequest
+	(*ListSagasResponse)(nil),             // 13: treaty.v1.ListSagasResponse
+	(*WaitSagaRequest)(nil),               // 14: treaty.v1.WaitSagaRequest
+	(*WatchSagaRequest)(nil),              // 15: treaty.v1.WatchSagaRequest
+	(*WatchSagaResponse)(nil),             // 16: treaty.v1.WatchSagaResponse
+	(*CancelSagaRequest)(nil),             // 17: treaty.v1.CancelSagaRequest
+	(*ResumeSagaRequest)(nil),             // 18: treaty.v1.ResumeSagaRequest
+	(*ListSagaRecordsRequest)(nil),        // 19: treaty.v1.ListSagaRecordsRequest
+	(*SagaRecord)(nil),                    // 20: treaty.v1.SagaRecord
+	(*ListSagaRecordsResponse)(nil),       // 21: treaty.v1.ListSagaRecordsResponse
+	(*LostSaga)(nil),                      // 22: treaty.v1.LostSaga
+	(*LostCommand)(nil),                   // 23: treaty.v1.LostCommand
+	(*ListLostSagasRequest)(nil),          // 24: treaty.v1.ListLostSagasRequest
+	(*ListLostSagasResponse)(nil),         // 25: treaty.v1.ListLostSagasResponse
+	(*DeleteLostSagaRequest)(nil),         // 26: treaty.v1.DeleteLostSagaRequest
+	(*DeleteLostSagaResponse)(nil),        // 27: treaty.v1.DeleteLostSagaResponse
+	(*CompleteStepRequest)(nil),           // 28: treaty.v1.CompleteStepRequest
+	(*CompleteStepResponse)(nil),          // 29: treaty.v1.CompleteStepResponse
+	(*HeartbeatStepRequest)(nil),          // 30: treaty.v1.HeartbeatStepRequest
+	(*HeartbeatStepResponse)(nil),         // 31: treaty.v1.HeartbeatStepResponse
+	nil,                                   // 32: treaty.v1.Saga.LabelsEntry
+	(*ResumeSagaRequest_Retry)(nil),       // 33: treaty.v1.ResumeSagaRequest.Retry
+	(*ResumeSagaRequest_RetryEdited)(nil), // 34: treaty.v1.ResumeSagaRequest.RetryEdited
+	(*ResumeSagaRequest_MarkDone)(nil),    // 35: treaty.v1.ResumeSagaRequest.MarkDone
+	(*ResumeSagaRequest_MarkRefused)(nil), // 36: treaty.v1.ResumeSagaRequest.MarkRefused
+	(*ResumeSagaRequest_TakeOver)(nil),    // 37: treaty.v1.ResumeSagaRequest.TakeOver
+	(*anypb.Any)(nil),                     // 38: google.protobuf.Any
+	(*Failure)(nil),                       // 39: treaty.v1.Failure
+	(CompensationCause)(0),                // 40: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 41: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
+	(CommandKind)(0),                      // 43: treaty.v1.CommandKind
+	(ErrorReason)(0),                      // 44: treaty.v1.ErrorReason
+	(*EventKey)(nil),                      // 45: treaty.v1.EventKey
+	(*Decision)(nil),                      // 46: treaty.v1.Decision
+	(*Record)(nil),                        // 47: treaty.v1.Record
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	36, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	36, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	37, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	38, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	39, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
-	30, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	40, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	40, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	40, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	40, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
-	6,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	36, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
-	4,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
-	5,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
-	40, // 15: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	41, // 16: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	40, // 17: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	38, // 18: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	37, // 19: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	40, // 20: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	42, // 21: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
-	1,  // 22: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	36, // 23: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	36, // 24: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	37, // 25: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	40, // 26: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 27: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	40, // 28: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 29: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
-	7,  // 30: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	43, // 31: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	37, // 32: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	40, // 33: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	36, // 34: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
-	3,  // 35: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
-	3,  // 36: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	43, // 37: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	43, // 38: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	31, // 39: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	32, // 40: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	33, // 41: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	34, // 42: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	35, // 43: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	40, // 44: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	44, // 45: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	18, // 46: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	40, // 47: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	40, // 48: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	21, // 49: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	2,  // 50: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	20, // 51: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	43, // 52: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	2,  // 53: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	36, // 54: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	37, // 55: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	2,  // 56: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	36, // 57: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	36, // 58: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	8,  // 59: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	9,  // 60: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	10, // 61: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	12, // 62: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	13, // 63: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	15, // 64: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	16, // 65: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	17, // 66: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	22, // 67: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	24, // 68: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	26, // 69: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	28, // 70: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	3,  // 71: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	3,  // 72: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	11, // 73: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	3,  // 74: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	14, // 75: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	3,  // 76: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	3,  // 77: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	19, // 78: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	23, // 79: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	25, // 80: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	27, // 81: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	29, // 82: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	71, // [71:83] is the sub-list for method output_type
-	59, // [59:71] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	38, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	38, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	39, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	40, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	41, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	32, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
+	42, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	42, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	42, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	42, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	8,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
+	38, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	6,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
+	7,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
+	5,  // 15: treaty.v1.Saga.not_driven:type_name -> treaty.v1.NotDriven
+	43, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
+	44, // 17: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
+	42, // 18: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	45, // 19: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	42, // 20: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	40, // 21: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	39, // 22: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	42, // 23: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	43, // 24: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	1,  // 25: treaty.v1.Step.state:type_name -> treaty.v1.StepState
+	38, // 26: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	38, // 27: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	39, // 28: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	42, // 29: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	42, // 30: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	42, // 31: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	42, // 32: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	9,  // 33: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
+	46, // 34: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	39, // 35: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	42, // 36: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	38, // 37: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	4,  // 38: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
+	5,  // 39: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
+	4,  // 40: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
+	46, // 41: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	46, // 42: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	33, // 43: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	34, // 44: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	35, // 45: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	36, // 46: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	37, // 47: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	42, // 48: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	47, // 49: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	20, // 50: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	42, // 51: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	42, // 52: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	23, // 53: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	2,  // 54: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
+	3,  // 55: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	22, // 56: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	46, // 57: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	3,  // 58: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	38, // 59: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	39, // 60: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	3,  // 61: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	38, // 62: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	38, // 63: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	10, // 64: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	11, // 65: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	12, // 66: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	14, // 67: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	15, // 68: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	17, // 69: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	18, // 70: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	19, // 71: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	24, // 72: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	26, // 73: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	28, // 74: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	30, // 75: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	4,  // 76: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	4,  // 77: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	13, // 78: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	4,  // 79: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	16, // 80: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	4,  // 81: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	4,  // 82: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 83: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	25, // 84: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	27, // 85: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	29, // 86: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	31, // 87: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	76, // [76:88] is the sub-list for method output_type
+	64, // [64:76] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -2855,15 +3075,16 @@ func file_treaty_v1_saga_service_proto_init() {
 	if File_treaty_v1_saga_service_proto != nil {
 		return
 	}
+	file_treaty_v1_error_reason_proto_init()
 	file_treaty_v1_journal_proto_init()
-	file_treaty_v1_saga_service_proto_msgTypes[13].OneofWrappers = []any{
+	file_treaty_v1_saga_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*ResumeSagaRequest_Retry_)(nil),
 		(*ResumeSagaRequest_RetryEdited_)(nil),
 		(*ResumeSagaRequest_MarkDone_)(nil),
 		(*ResumeSagaRequest_MarkRefused_)(nil),
 		(*ResumeSagaRequest_TakeOver_)(nil),
 	}
-	file_treaty_v1_saga_service_proto_msgTypes[23].OneofWrappers = []any{
+	file_treaty_v1_saga_service_proto_msgTypes[24].OneofWrappers = []any{
 		(*CompleteStepRequest_Reply)(nil),
 		(*CompleteStepRequest_Refusal)(nil),
 	}
@@ -2872,8 +3093,8 @@ func file_treaty_v1_saga_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   33,
+			NumEnums:      4,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // DefaultCeiling is the ceiling of a participant for which none is configured.
@@ -33,7 +31,7 @@ type Params struct {
 // Controller admits the commands of one participant. All methods may be called concurrently.
 type Controller struct {
 	hold func(wake func()) bool
-	rate *rate.Limiter // nil without a limit
+	rate *Rate // nil without a limit
 
 	mu        sync.Mutex
 	limit     limit
@@ -55,7 +53,7 @@ func New(params Params) *Controller {
 	}
 	c := &Controller{hold: params.Hold, limit: newLimit(params.Ceiling)}
 	if params.PerSecond > 0 {
-		c.rate = rate.NewLimiter(rate.Limit(params.PerSecond), max(int(params.PerSecond/10), 1))
+		c.rate = NewRate(params.PerSecond, int(params.PerSecond/10))
 	}
 	return c
 }
@@ -188,8 +186,8 @@ func (c *Controller) mayGrant(m *Method) bool {
 		return false
 	}
 	if c.rate != nil {
-		if missing := 1 - c.rate.TokensAt(now); missing > 0 {
-			c.wakeIn(time.Duration(missing / float64(c.rate.Limit()) * float64(time.Second)))
+		if wait := c.rate.Wait(now); wait > 0 {
+			c.wakeIn(wait)
 			return false
 		}
 	}
@@ -198,7 +196,7 @@ func (c *Controller) mayGrant(m *Method) bool {
 		return false
 	}
 	if c.rate != nil {
-		c.rate.AllowN(now, 1)
+		c.rate.Take(now)
 	}
 	return true
 }

@@ -1,13 +1,11 @@
 package dispatch
 
 import (
-	"context"
 	"strconv"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -157,22 +155,4 @@ func unknown(st *status.Status) engine.Answer {
 func replyTooLarge(st *status.Status) bool {
 	return st.Code() == codes.ResourceExhausted && (strings.Contains(st.Message(), "larger than max") ||
 		strings.Contains(st.Message(), "exceeds the maximum configured message size"))
-}
-
-// health returns what a failed call says about the participant.
-func (p *participant) health(ctx context.Context, code codes.Code) health {
-	if ctx.Err() != nil {
-		return cancelled
-	}
-	if code != codes.Unavailable && code != codes.DeadlineExceeded {
-		return answered
-	}
-	switch {
-	case p.conn.GetState() != connectivity.Ready:
-		return disconnected
-	case code == codes.Unavailable:
-		return unavailable
-	default:
-		return timedOut
-	}
 }

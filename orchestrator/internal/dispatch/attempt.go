@@ -44,6 +44,15 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 		return notSent(treatyv1.Outcome_OUTCOME_UNKNOWN, status.New(codes.Unavailable, closedMessage))
 	}
 	defer d.calls.Leave()
+	m := r.participant.method(call.Call)
+	trial, ok := m.enter()
+	if !ok {
+		return m.held()
+	}
+	if trial {
+		defer m.leave()
+		call.Slot.Release() // so that those that wait behind it are held, too, and their clocks go on
+	}
 
 	params := telemetry.AttemptParams{
 		Saga:      call.Saga,
@@ -64,7 +73,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 	}
 	_, span := d.telemetry.StartAttempt(ctx, &params)
 
-	answer := d.send(ctx, r, call, span)
+	answer := d.send(ctx, r, m, call, span)
 
 	span.End(endOf(answer))
 	if metering {
@@ -86,9 +95,9 @@ func endOf(answer engine.Answer) telemetry.AttemptEnd {
 	return end
 }
 
-// send makes the call and reports its end to the participant's breaker.
+// send makes the call and reports its end to whatever judges the participant by it.
 func (d *Dispatcher) send(
-	ctx context.Context, r route, call *engine.Attempt, span telemetry.AttemptSpan,
+	ctx context.Context, r route, m *method, call *engine.Attempt, span telemetry.AttemptSpan,
 ) engine.Answer {
 	callCtx, cancel := context.WithTimeout(ctx, call.Call.Timeout)
 	defer cancel()
@@ -97,17 +106,18 @@ func (d *Dispatcher) send(
 
 	p := r.participant
 	call.Slot.Begin()
-	began := p.breaker.begin()
+	began := p.begin(m)
 	err := p.conn.Invoke(callCtx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
 	if err != nil {
 		st := status.Convert(err)
-		health := p.health(ctx, st.Code())
-		p.breaker.end(began, health)
+		h := p.healthOf(ctx, x, st.Code())
+		deadline, _ := callCtx.Deadline()
+		p.end(m, began, h, call.Call.Timeout-max(time.Until(deadline), 0))
 		answer := p.failed(call.Call, x, st)
-		endSlot(call.Slot, health, answer)
+		endSlot(call.Slot, h, answer)
 		return answer
 	}
-	p.breaker.end(began, answered)
+	p.end(m, began, answered, 0)
 	call.Slot.End(admission.Answered, 0)
 	answer := d.replied(ctx, p, call, x)
 	answer.Repeated = x.sendings.Load() > 1

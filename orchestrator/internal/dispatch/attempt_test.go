@@ -129,7 +129,10 @@ func TestOverrideNeedsTheParticipantsStatus(t *testing.T) {
 	var running sync.WaitGroup
 	over := make(chan struct{})
 	var s *grpc.Server
-	s = grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+	s = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if isHealth(stream) {
+			return status.Error(codes.Unimplemented, "not served")
+		}
 		running.Add(1)
 		defer running.Done()
 		running.Go(s.Stop)

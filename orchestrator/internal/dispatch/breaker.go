@@ -12,14 +12,18 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
-// breaker is the circuit breaker of one participant. It holds calls back while the participant is down.
+// breaker is the circuit breaker of one participant, with all its addresses. It holds calls back while the participant
+// is down.
 //
-//   - Closed: every call may be made. The breaker opens when a call finds no connection, or when breakAfter calls in a
-//     row ended with UNAVAILABLE.
+//   - Closed: every call may be made. The breaker opens when a call finds no connection to any address, when breakAfter
+//     calls in a row ended with UNAVAILABLE, or when no call has been answered for a while. A connection that breaks
+//     opens nothing by itself, since servers and balancers close old ones: it counts as one call that ended with
+//     UNAVAILABLE, however many were in flight.
 //   - Open: no call may be made; calls wait. One goroutine waits until there is a connection, and then half-opens the
 //     breaker.
 //   - Half open: one waiting call is woken as a probe, then two, then four and so on, while none of them fails. Then
-//     the breaker is closed and wakes all others. When one fails, it is open again.
+//     the breaker is closed and wakes all others. When one fails, it is open again. If it was opened because nothing
+//     was answered, one more is woken at a time until one is answered.
 //
 // All methods may be called concurrently.
 type breaker struct {
@@ -45,6 +49,9 @@ type breaker struct {
 	// While the breaker is half open, admitted is how many more calls of the current wave may be made without
 	// waiting, and finished is how many have ended.
 	admitted, finished int
+
+	// silent says that the breaker opened because no call was answered, and none has been since.
+	silent bool
 }
 
 type breakerParams struct {
@@ -84,26 +91,6 @@ const (
 func (g generation) is(s state) bool { return state(g&stateMask) == s }
 
 func (g generation) next(s state) generation { return (g>>stateBits+1)<<stateBits | generation(s) }
-
-// health is what the end of a call says about its participant.
-type health int
-
-const (
-	// answered: the participant answered, and not with UNAVAILABLE.
-	answered health = iota
-
-	// timedOut: there is a connection, but no answer came in time.
-	timedOut
-
-	// cancelled: the orchestrator cancelled the call, which says nothing.
-	cancelled
-
-	// unavailable: the participant answered UNAVAILABLE.
-	unavailable
-
-	// disconnected: there is no connection, or it broke.
-	disconnected
-)
 
 func newBreaker(params breakerParams) *breaker {
 	b := &breaker{breakerParams: params, progress: make(chan struct{}, 1)}
@@ -165,12 +152,30 @@ func (b *breaker) endClosed(began generation, h health) {
 		if b.failures.Load() != 0 {
 			b.failures.Store(0)
 		}
-	case unavailable:
+	case unavailable, unsent:
 		if b.current() == began && int(b.failures.Add(1)) >= b.breakAfter {
-			b.trip(began)
+			b.trip(began, h)
 		}
-	case disconnected:
-		b.trip(began)
+	case cut:
+		b.countCut(began)
+	case silent, disconnected:
+		b.trip(began, h)
+	}
+}
+
+// countCut counts a call that was cut off as a failure. It begins a new generation, so that the calls that were in
+// flight with it aren't counted, too.
+func (b *breaker) countCut(began generation) {
+	b.mu.Lock()
+	if b.current() != began || b.stopped {
+		b.mu.Unlock()
+		return
+	}
+	failures := int(b.failures.Add(1))
+	next := b.change(began, closed)
+	b.mu.Unlock()
+	if failures >= b.breakAfter {
+		b.trip(next, cut)
 	}
 }
 
@@ -180,9 +185,20 @@ func (b *breaker) endHalfOpen(began generation, h health) {
 	if b.current() != began {
 		return
 	}
-	if h == unavailable || h == disconnected {
+	switch h {
+	case unavailable, unsent, cut, disconnected:
 		b.change(began, open)
-	} else {
+	case silent:
+		b.silent = true
+		b.change(began, open)
+	case timedOut:
+		if b.silent {
+			b.change(began, open)
+		} else {
+			b.finished++ // there is a connection again
+		}
+	default:
+		b.silent = false
 		b.finished++
 	}
 	select {
@@ -191,14 +207,15 @@ func (b *breaker) endHalfOpen(began generation, h health) {
 	}
 }
 
-// trip opens a closed breaker, unless its state has changed since the given generation.
-func (b *breaker) trip(from generation) {
+// trip opens a closed breaker for what was found, unless its state has changed since the given generation.
+func (b *breaker) trip(from generation, found health) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.current() != from || b.stopped {
 		return
 	}
 	b.failures.Store(0)
+	b.silent = found == silent
 	b.change(from, open)
 	var delay time.Duration
 	if b.connection.GetState() == connectivity.Ready {
@@ -206,7 +223,8 @@ func (b *breaker) trip(from generation) {
 	}
 	b.running.Go(func() { b.awaitRecovery(delay) })
 	b.telemetry.BreakerOpened(b.target)
-	b.logger.Warn("participant is down: its commands wait until it is back", "target", b.target)
+	b.logger.Warn("participant is down: its commands wait until it is back", "target", b.target,
+		"cause", found.String())
 }
 
 // close stops the breaker and its goroutine. Waiting calls are never woken.

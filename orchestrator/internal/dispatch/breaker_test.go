@@ -327,3 +327,79 @@ func TestBreakerStops(t *testing.T) {
 		})
 	}
 }
+
+// The calls that were in flight on a connection that breaks count once. Those that are made later count again, unless
+// one was answered.
+func TestBreakerCountsCutsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFixture(t, connectivity.Connecting)
+		for range 3 {
+			for range 2 { // two connections in a row
+				var inFlight []generation
+				for range 100 {
+					inFlight = append(inFlight, b.begin())
+				}
+				for _, began := range inFlight {
+					b.end(began, cut)
+				}
+				b.expectNoWait(t)
+			}
+			b.call(answered)
+		}
+		b.call(cut)
+		b.call(cut)
+		b.expectNoWait(t)
+		b.call(cut)
+		b.addWaiting(t, 0, 1)
+	})
+}
+
+// A participant that has answered nothing for a while is tried with one call at a time.
+func TestBreakerOfASilentParticipant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFixture(t, connectivity.Ready)
+		b.call(timedOut)
+		b.expectNoWait(t)
+		b.call(silent)
+		b.addWaiting(t, 0, 20)
+		<-time.After(initialProbeDelay) // virtual time
+		b.expectWoken(t, 1)
+		b.call(timedOut) // the first probe
+		b.expectWoken(t, 1)
+		<-time.After(2 * initialProbeDelay) // virtual time
+		b.expectWoken(t, 2)
+		second := b.begin()
+		<-time.After(waveTimeout) // virtual time; the second probe hasn't ended
+		b.expectWoken(t, 3)
+		b.call(answered)
+		b.expectWoken(t, 5)
+		b.end(second, timedOut)   // a method that hangs doesn't open it again
+		<-time.After(time.Minute) // virtual time
+		b.expectWoken(t, 20)
+		b.expectNoWait(t)
+	})
+}
+
+// A participant that answers UNAVAILABLE until it is restarted is tried as soon as there is a new connection.
+func TestBreakerTriesANewConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFixture(t, connectivity.Ready)
+		for range 3 {
+			b.call(unavailable)
+		}
+		b.addWaiting(t, 0, 20)
+		delay := initialProbeDelay
+		for range 8 {
+			<-time.After(delay) // virtual time
+			synctest.Wait()
+			b.call(unavailable)
+			delay = min(2*delay, maxProbeDelay)
+		}
+		tried := len(b.wokenNow())
+		<-time.After(initialProbeDelay) // virtual time
+		b.connection.set(connectivity.Connecting)
+		b.expectWoken(t, tried)
+		b.connection.set(connectivity.Ready)
+		b.expectWoken(t, tried+1)
+	})
+}

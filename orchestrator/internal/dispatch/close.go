@@ -49,14 +49,14 @@ func (q *inquiry) believed(p *participant) bool {
 	return q.answered.Load() && (q.mark() != "" || p.isPlain())
 }
 
-// halt returns why the question can't be asked again.
-func (q *inquiry) halt(p *participant, st *status.Status) engine.Halt {
+// halt returns why the question can't be asked again, and the later epoch that the participant knows, or 0.
+func (q *inquiry) halt(p *participant, st *status.Status) (halt engine.Halt, later uint64) {
 	if !q.believed(p) {
-		return engine.NoHalt
+		return engine.NoHalt, 0
 	}
 	var answer engine.Answer
 	p.believe(&answer, st, q.mark())
-	return answer.Halt
+	return answer.Halt, answer.LaterEpoch
 }
 
 // CloseCommand implements engine.Dispatcher.
@@ -84,7 +84,8 @@ func (d *Dispatcher) CloseCommand(ctx context.Context, attempt *engine.Attempt) 
 			!p.has(treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_CLOSE_COMMAND)) {
 			return engine.Closed{Verdict: engine.NotKept}
 		}
-		return engine.Closed{Halt: q.halt(p, st), Failure: failure}
+		halt, later := q.halt(p, st)
+		return engine.Closed{Halt: halt, LaterEpoch: later, Failure: failure}
 	}
 	return d.closed(attempt, response)
 }
@@ -254,8 +255,11 @@ func (d *Dispatcher) listOnce(
 	q := d.inquire(ctx, epoch)
 	defer q.cancel()
 	response, err := client.ListCommands(q.ctx, page, grpc.Trailer(&q.trailer))
-	if err != nil && q.halt(p, status.Convert(err)) == engine.HaltReplaced && d.self != nil {
-		d.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err), 0)
+	if err == nil || d.self == nil {
+		return response, err
+	}
+	if halt, later := q.halt(p, status.Convert(err)); halt == engine.HaltReplaced {
+		d.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err), later)
 	}
 	return response, err
 }

@@ -7,9 +7,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// awaitReady waits until there is a connection. It calls failed, unless that is nil, whenever connecting has failed. It
-// returns false when ctx ends or the connection is closed.
-func awaitReady(ctx context.Context, conn connection, failed func()) bool {
+// awaitReady waits until there is a connection. It returns false when ctx ends or the connection is closed.
+func awaitReady(ctx context.Context, conn connection) bool {
 	for {
 		state := conn.GetState()
 		switch state {
@@ -19,10 +18,6 @@ func awaitReady(ctx context.Context, conn connection, failed func()) bool {
 			return false
 		case connectivity.Idle:
 			conn.Connect()
-		case connectivity.TransientFailure:
-			if failed != nil {
-				failed()
-			}
 		}
 		if !conn.WaitForStateChange(ctx, state) {
 			return false

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,11 +26,12 @@ var _ engine.Dispatcher = (*Dispatcher)(nil)
 const (
 	defaultMaxMessageBytes = 4 << 20
 	defaultBreakAfter      = 5
+	defaultSilentAfter     = 5 * time.Second
 )
 
 // Config configures a Dispatcher.
 type Config struct {
-	// Participants are the participants to call. No service may be listed twice.
+	// Participants are the participants to call. No service may be listed twice, except in their Broadcasts.
 	Participants []Participant
 
 	// Telemetry records spans and metrics. Nil records none.
@@ -38,10 +40,6 @@ type Config struct {
 	// Logger logs participants that go down and come back, and commands that no participant serves. Default
 	// slog.Default().
 	Logger *slog.Logger
-
-	// Discovery asks participants which services they serve, for [Dispatcher.Discover]. Set it if a contract has a
-	// broadcast.
-	Discovery bool
 
 	// Self is what participants are told about this orchestrator. Nil: they are told nothing, and are taken for plain
 	// unless the memory or the configuration says otherwise.
@@ -53,9 +51,14 @@ type Config struct {
 	// MaxMessageBytes limits the size of a request and of a reply. Default 4 MiB.
 	MaxMessageBytes int
 
-	// BreakAfter is how many calls in a row must end with UNAVAILABLE before the participant's breaker opens. It
-	// opens at once when there is no connection. Default 5.
+	// BreakAfter is how many calls in a row must end with UNAVAILABLE before the participant's breaker opens. Calls
+	// that were cut off together count once. It opens at once when there is no connection. Default 5.
 	BreakAfter int
+
+	// SilentAfter is for how long a participant must not have answered any of several calls, although there is a
+	// connection, before its breaker opens. When it answers other methods, the calls of the method are limited instead.
+	// Default 5 s.
+	SilentAfter time.Duration
 
 	// Rand returns random numbers in [0, 1) for jitter, for tests. It must be safe for concurrent use. Default
 	// math/rand/v2.
@@ -63,6 +66,8 @@ type Config struct {
 
 	// DialOptions are added to those of every connection, for tests.
 	DialOptions []grpc.DialOption
+
+	pace pace
 }
 
 // Dispatcher calls participants. All methods may be called concurrently.
@@ -77,6 +82,10 @@ type Dispatcher struct {
 	// services maps the full name of a service to the participant that serves it. It never changes.
 	services map[string]*participant
 
+	// broadcasts maps the full name of a service to the names of the participants that take part in its broadcasts,
+	// sorted. It never changes.
+	broadcasts map[string][]string
+
 	participants []*participant
 
 	// routes caches the methods that were called. It is replaced when one is added, so that reading takes no lock.
@@ -88,14 +97,10 @@ type Dispatcher struct {
 	greeting context.Context
 	stop     context.CancelFunc
 	greeters sync.WaitGroup
-
-	// discovery is nil unless it was configured.
-	discovery *discovery
 }
 
-// New returns a dispatcher for the configured participants. It connects to a participant when that is first called,
-// or, with Config.Discovery, at once in the background. The error says which participant is configured wrongly, and
-// how to correct it.
+// New returns a dispatcher for the configured participants. It connects to a participant when that is first called. The
+// error says which participant is configured wrongly, and how to correct it.
 func New(config Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		telemetry:       config.Telemetry,
@@ -103,6 +108,7 @@ func New(config Config) (*Dispatcher, error) {
 		rand:            config.Rand,
 		maxMessageBytes: config.MaxMessageBytes,
 		services:        make(map[string]*participant),
+		broadcasts:      make(map[string][]string),
 	}
 	if d.logger == nil {
 		d.logger = slog.Default()
@@ -115,6 +121,9 @@ func New(config Config) (*Dispatcher, error) {
 	}
 	if config.BreakAfter <= 0 {
 		config.BreakAfter = defaultBreakAfter
+	}
+	if config.SilentAfter <= 0 {
+		config.SilentAfter = defaultSilentAfter
 	}
 	d.routes.Store(&map[string]route{})
 	d.calls = inflight.New()
@@ -135,8 +144,8 @@ func New(config Config) (*Dispatcher, error) {
 			d.greeters.Go(func() { p.run(d.greeting) })
 		}
 	}
-	if config.Discovery {
-		d.discovery = newDiscovery(d.participants, d.logger, d.rand)
+	for _, names := range d.broadcasts {
+		slices.Sort(names)
 	}
 	return d, nil
 }
@@ -146,23 +155,26 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		return fmt.Errorf("dispatch: participant %q has no services: "+
 			"list their full names, such as acme.customer.v1.CustomerService", p.Target)
 	}
-	for _, service := range p.Services {
+	for _, service := range slices.Concat(p.Services, p.Broadcasts) {
 		if service == "" || strings.Contains(service, "/") {
 			return fmt.Errorf("dispatch: participant %q: %q isn't a service name: "+
 				"write the full name, such as acme.customer.v1.CustomerService", p.Target, service)
 		}
+	}
+	for _, service := range p.Services {
 		if other, ok := d.services[service]; ok {
 			return fmt.Errorf("dispatch: service %s has two participants, %q and %q: configure one",
 				service, other.target, p.Target)
 		}
 	}
-	conn, err := dial(p, d.maxMessageBytes, config.DialOptions)
+	l := &link{pace: config.pace.defaults(), logger: d.logger, target: p.Target}
+	conn, err := dial(p, l, d.maxMessageBytes, config.DialOptions)
 	if err != nil {
 		return err
 	}
 	added := &participant{
 		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
-		conn: conn,
+		conn: conn, silentAfter: config.SilentAfter,
 	}
 	added.admission = admission.New(admission.Params{
 		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,
@@ -180,12 +192,16 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	for _, service := range p.Services {
 		d.services[service] = added
 	}
+	for _, service := range p.Broadcasts {
+		d.broadcasts[service] = append(d.broadcasts[service], added.name)
+	}
 	return nil
 }
 
 // Admit implements engine.Dispatcher. A command waits while the breaker of its participant is open, while the
-// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. No command
-// that waits is admitted after Close.
+// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. Commands of
+// a method that doesn't answer, while others do, don't wait, so that their clocks go on: Attempt sends one at a time.
+// No command that waits is admitted after Close.
 func (d *Dispatcher) Admit(
 	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
 ) (*admission.Slot, *admission.Wait) {
@@ -193,7 +209,12 @@ func (d *Dispatcher) Admit(
 	if !ok {
 		return nil, nil // Attempt says that no participant is configured
 	}
-	return r.participant.admission.Admit(r.participant.method(call), claim, granted)
+	p := r.participant
+	m := p.method(call)
+	if m.limited.Load() && p.greeting.open.Load() && p.breaker.current().is(closed) {
+		return nil, nil // Attempt sends one at a time, and the others' clocks go on
+	}
+	return p.admission.Admit(m.limits, claim, granted)
 }
 
 // loads returns what the participants have to do.
@@ -226,9 +247,6 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	if n := d.calls.Wait(ctx); n > 0 {
 		errs = append(errs,
 			fmt.Errorf("dispatch: closing: %d calls to participants were cancelled: %w", n, context.Cause(ctx)))
-	}
-	if d.discovery != nil {
-		d.discovery.close()
 	}
 	d.stop()
 	d.greeters.Wait()

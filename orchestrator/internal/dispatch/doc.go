@@ -3,20 +3,22 @@
 // # Attempts
 //
 // [Dispatcher.Attempt] makes one gRPC call for a step and returns its outcome. The engine decides whether there is
-// another attempt; [Dispatcher.Delay] says how long to wait for it. A connection to each participant is kept open.
-// Requests and replies are passed through as bytes; a reply is parsed only to check that it can be.
+// another attempt; [Dispatcher.Delay] says how long to wait for it. Connections to all addresses of each participant
+// are kept open, and replaced when they don't answer. Requests and replies are passed through as bytes; a reply is
+// parsed only to check that it can be.
 //
 // # Breakers
 //
 // Every participant has a circuit breaker. It opens when the participant is down, that is, when there is no
-// connection or several calls in a row ended with UNAVAILABLE. While it is open, [Dispatcher.Parked] holds commands
-// back, so that an outage uses up no retries. When the participant is back, the breaker lets the waiting commands go
-// in growing numbers.
+// connection to any of its addresses, when several calls in a row ended with UNAVAILABLE, or when no call has been
+// answered for a while. While it is open, [Dispatcher.Parked] holds commands back, so that an outage uses up no
+// retries. When the participant is back, the breaker lets the waiting commands go in growing numbers. When only one
+// method isn't answered, one call of it is made at a time.
 //
-// # Discovery
+// # Broadcasts
 //
-// A broadcast goes to every participant that serves its service. [Dispatcher.Discover] finds them with gRPC server
-// reflection.
+// A broadcast goes to every participant that is configured to take part in those of its service.
+// [Dispatcher.TakingPart] names them.
 //
 // # What it never does
 //

@@ -118,7 +118,7 @@ func (g *greeting) wait(wake func()) (cancel func(), waiting bool) {
 func (g *greeting) run(ctx context.Context) {
 	conn := g.participant.conn
 	delay := initialDescribeDelay
-	for awaitReady(ctx, conn, nil) {
+	for awaitReady(ctx, conn) {
 		problem := g.describe(ctx)
 		if ctx.Err() != nil {
 			return

@@ -18,7 +18,6 @@ import (
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
-	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
 
 // describer is a participant that describes itself as a test says.
@@ -31,6 +30,7 @@ type describer struct {
 	unmarked bool
 	heard    []*treatyv1.DescribeRequest
 	listed   [][]*treatyv1.KnownCommand // pages
+	listErr  error
 	closed   *treatyv1.CloseCommandResponse
 	closeErr error
 	asked    []*treatyv1.CloseCommandRequest
@@ -76,10 +76,14 @@ func (s *describer) Describe(
 }
 
 func (s *describer) ListCommands(
-	_ context.Context, request *treatyv1.ListCommandsRequest,
+	ctx context.Context, request *treatyv1.ListCommandsRequest,
 ) (*treatyv1.ListCommandsResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.listErr != nil {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))
+		return nil, s.listErr
+	}
 	if len(s.listed) == 0 {
 		return &treatyv1.ListCommandsResponse{}, nil
 	}
@@ -105,19 +109,7 @@ func (s *describer) CloseCommand(
 // serveDescriber starts a participant that describes itself and handles commands.
 func serveDescriber(t *testing.T, service *describer, h handler) string {
 	t.Helper()
-	s := grpc.NewServer(
-		grpc.ForceServerCodecV2(rawcodec.New()),
-		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-			var request rawcodec.Message
-			if err := stream.RecvMsg(&request); err != nil {
-				return err
-			}
-			reply, err := h(stream.Context(), request)
-			if err != nil {
-				return err
-			}
-			return stream.SendMsg(rawcodec.Message(reply))
-		}))
+	s := newServer(h)
 	treatyv1.RegisterParticipantServiceServer(s, service)
 	return testkit.ServeOn(t, s, anyPort)
 }

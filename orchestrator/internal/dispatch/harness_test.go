@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
@@ -37,7 +39,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // handler handles a call. Request and reply are serialized.
 type handler func(ctx context.Context, request []byte) ([]byte, error)
 
-// server is a participant that handles every method with one handler.
+// server is a participant that handles every method with one handler. It doesn't serve health checking.
 type server struct {
 	*grpc.Server
 	addr string
@@ -47,11 +49,19 @@ type server struct {
 const anyPort = "127.0.0.1:0"
 
 // serve starts a participant.
-func serve(t testing.TB, addr string, h handler) *server {
+func serve(t testing.TB, addr string, h handler, options ...grpc.ServerOption) *server {
 	t.Helper()
-	s := grpc.NewServer(
+	s := newServer(h, options...)
+	return &server{Server: s, addr: testkit.ServeOn(t, s, addr)}
+}
+
+func newServer(h handler, options ...grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append(options,
 		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			if isHealth(stream) {
+				return status.Error(codes.Unimplemented, "not served")
+			}
 			var request rawcodec.Message
 			if err := stream.RecvMsg(&request); err != nil {
 				return err
@@ -61,8 +71,13 @@ func serve(t testing.TB, addr string, h handler) *server {
 				return err
 			}
 			return stream.SendMsg(rawcodec.Message(reply))
-		}))
-	return &server{Server: s, addr: testkit.ServeOn(t, s, addr)}
+		}))...)
+}
+
+// isHealth returns whether a call is one of gRPC health checking, which the dispatcher makes on its own.
+func isHealth(stream grpc.ServerStream) bool {
+	method, _ := grpc.MethodFromServerStream(stream)
+	return strings.HasPrefix(method, "/grpc.health.v1.Health/")
 }
 
 // echo returns the request.

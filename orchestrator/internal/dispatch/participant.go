@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 )
@@ -28,7 +27,11 @@ type Participant struct {
 	// The first is also the participant's name, which a saga records when it sends a broadcast to the participant.
 	Services []string
 
-	// Target is its address: "host:port", or any other gRPC target.
+	// Broadcasts are the full names of the services in whose broadcasts it takes part. Several participants may take
+	// part in the same ones.
+	Broadcasts []string
+
+	// Target is its address: "host:port", or any other gRPC target. Commands are spread over all addresses of a name.
 	Target string
 
 	// TLS configures the connection. Nil means plaintext.
@@ -70,17 +73,11 @@ type participant struct {
 	breaker *breaker
 
 	admission *admission.Controller
-	methods   sync.Map // names of methods to *admission.Method
-}
 
-// method returns the limits of a method.
-func (p *participant) method(call *contract.CallConfig) *admission.Method {
-	if m, known := p.methods.Load(call.Method); known {
-		return m.(*admission.Method) //nolint:forcetypeassert // only this method stores
-	}
-	m, _ := p.methods.LoadOrStore(call.Method,
-		p.admission.NewMethod(call.Timeout, call.OfSaga || call.CompleteWithin > 0))
-	return m.(*admission.Method) //nolint:forcetypeassert // only this method stores
+	// silence is about the calls of all methods, and methods maps the name of each one that was called to its *method.
+	silence     silence
+	silentAfter time.Duration
+	methods     sync.Map
 }
 
 // hold returns false when a command may be sent to the participant now, apart from its limits. Otherwise it returns
@@ -96,7 +93,7 @@ func (p *participant) hold(wake func()) bool {
 const (
 	// keepaliveTime is longer than the five minutes that gRPC servers require between pings by default. A machine
 	// that disappears is noticed sooner, since keepaliveTimeout is also how long the kernel waits for sent bytes to
-	// be acknowledged (TCP_USER_TIMEOUT).
+	// be acknowledged (TCP_USER_TIMEOUT), and since connections whose calls aren't answered are looked after.
 	keepaliveTime    = 5*time.Minute + 30*time.Second
 	keepaliveTimeout = 20 * time.Second
 
@@ -111,7 +108,7 @@ const (
 	maxHeaderBytes = 1 << 20
 )
 
-func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.ClientConn, error) {
+func dial(p Participant, l *link, maxMessageBytes int, more []grpc.DialOption) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	switch {
 	case p.Target == "":
@@ -125,11 +122,10 @@ func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.Cli
 		return nil, fmt.Errorf("dispatch: participant %q isn't on this machine and has no TLS: "+
 			"configure TLS, or allow plaintext explicitly (insecure)", p.Target)
 	}
-	options := []grpc.DialOption{
+	options := append(l.options(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableRetry(),
 		grpc.WithStatsHandler(transportWatcher{}),
-		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithUserAgent("treaty-orchestrator"),
@@ -146,7 +142,7 @@ func dial(p Participant, maxMessageBytes int, more []grpc.DialOption) (*grpc.Cli
 			grpc.MaxCallSendMsgSize(math.MaxInt32),
 			grpc.MaxCallRecvMsgSize(maxMessageBytes),
 		),
-	}
+	)
 	conn, err := grpc.NewClient(p.Target, append(options, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: participant %q: %w: write host:port, or another gRPC target", p.Target, err)

@@ -9,7 +9,8 @@ const (
 	maxProbeDelay     = 5 * time.Second
 
 	// waveTimeout is how long a half-open breaker waits for the calls of a wave, if none fails, before it lets the
-	// next wave go. A saga that was woken may no longer have a call to make, and a call may take an hour.
+	// next wave go. A saga that was woken may no longer have a call to make, and a call may take an hour. As long as
+	// the participant has answered nothing, the next wave is no larger.
 	waveTimeout = 2 * time.Second
 
 	// lastWave is the size of the last wave. After it the breaker is closed.
@@ -19,9 +20,22 @@ const (
 // awaitRecovery brings an open breaker back to closed. It waits for the given time before the first probe, and longer
 // before each further one.
 func (b *breaker) awaitRecovery(delay time.Duration) {
-	for sleepJittered(b.ctx, delay, b.rand) && awaitReady(b.ctx, b.connection, nil) && !b.probe() {
+	for b.pause(delay) && awaitReady(b.ctx, b.connection) && !b.probe() {
 		delay = min(max(2*delay, initialProbeDelay), maxProbeDelay)
 	}
+}
+
+// pause waits for a time with jitter, but not much longer than until the connection breaks: on a new one, the
+// participant may be back. It returns false when the breaker is stopped.
+func (b *breaker) pause(delay time.Duration) bool {
+	start := min(delay, initialProbeDelay)
+	if !sleepJittered(b.ctx, start, b.rand) {
+		return false
+	}
+	if rest := delay - start; rest > 0 {
+		waitWhileReady(b.ctx, b.connection, rest/2+time.Duration(b.rand()*float64(rest/2)))
+	}
+	return b.ctx.Err() == nil
 }
 
 // probe half-opens the breaker and lets calls go in growing waves. It returns true when the breaker is closed or
@@ -33,7 +47,7 @@ func (b *breaker) probe() bool {
 
 	timer := time.NewTimer(waveTimeout)
 	defer timer.Stop()
-	for size := 1; size <= lastWave; size *= 2 {
+	for size := 1; size <= lastWave; {
 		woken, ok := b.nextWave(probing, size)
 		if !ok {
 			break
@@ -45,6 +59,9 @@ func (b *breaker) probe() bool {
 			return false
 		case waveStopped:
 			return true
+		case wavePassed:
+			size *= 2
+		case waveSilent:
 		}
 	}
 
@@ -81,6 +98,7 @@ const (
 	wavePassed waveEnd = iota
 	waveFailed
 	waveStopped
+	waveSilent // the participant has answered nothing yet
 )
 
 // endOfWave waits until all calls of a wave have ended, one of them has failed, the timeout has passed, or the
@@ -99,6 +117,11 @@ func (b *breaker) endOfWave(probing generation, size int, timeout <-chan time.Ti
 				return wavePassed
 			}
 		case <-timeout:
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.silent {
+				return waveSilent
+			}
 			return wavePassed
 		case <-b.ctx.Done():
 			return waveStopped

@@ -15,6 +15,10 @@ type route struct {
 	participant *participant
 }
 
+// TakingPart returns the names of the participants that take part in the broadcasts of a service, sorted. The
+// configuration says who does; nobody is asked.
+func (d *Dispatcher) TakingPart(service string) []string { return d.broadcasts[service] }
+
 // find returns the route to a destination. It returns false when no participant is configured for it.
 func (d *Dispatcher) find(to engine.Destination) (route, bool) {
 	if to.Participant == "" {

@@ -66,7 +66,7 @@ func (s *sender) askToClose(d *delivery, attempt *Attempt) (machine.CommandEnded
 	case HaltPurged:
 		return d.commandEnded(machine.Purged), true
 	case HaltReplaced:
-		s.gate.replaced(replacedBy(d.call.Method, closed.Failure), 0)
+		s.gate.replaced(replacedBy(d.call.Method, closed.Failure), closed.LaterEpoch)
 		return machine.CommandEnded{}, false
 	case NoHalt:
 	}

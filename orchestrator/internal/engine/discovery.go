@@ -6,38 +6,23 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// discovery is a broadcast that waits until all configured participants have said which services they serve.
-type discovery struct {
-	method string
-	silent []string // the participants that haven't said so yet
-	cancel func()
-}
-
-// discover finds the participants of a broadcast. The caller holds the lock of the instance and runs it.
+// discover finds the participants of a broadcast. If the configuration names none, the broadcast waits, and loses
+// nothing, until an orchestrator is started with some. The caller holds the lock of the instance and runs it.
 func (s *sender) discover(inst *instance, wanted *machine.Discover) {
-	if earlier := inst.discoveries[wanted.Path]; earlier != nil {
-		earlier.cancel()
-		delete(inst.discoveries, wanted.Path)
-	}
 	service, _, _ := strings.Cut(wanted.Method, "/")
-	found, cancel := s.config.Dispatcher.Discover(service, func() {
-		s.work.spawn(func() {
-			inst.mu.Lock()
-			delete(inst.discoveries, wanted.Path)
-			inst.mu.Unlock()
-			s.driver.deliver(inst.id, machine.Wake{})
-		})
-	})
-	if found.Known {
+	if names := s.config.Dispatcher.TakingPart(service); len(names) > 0 {
 		inst.mailbox = append(inst.mailbox, message{
-			input: machine.Discovered{Path: wanted.Path, Participants: found.Participants},
+			input: machine.Discovered{Path: wanted.Path, Participants: names},
 		})
 		return
 	}
-	s.config.Logger.Warn("a broadcast waits until every configured participant has said which services it serves",
-		"saga", inst.name, "service", service)
-	if inst.discoveries == nil {
-		inst.discoveries = make(map[string]*discovery)
+	if _, known := inst.unserved[wanted.Path]; known {
+		return
 	}
-	inst.discoveries[wanted.Path] = &discovery{method: wanted.Method, silent: found.Unanswered, cancel: cancel}
+	s.config.Logger.Error("a broadcast waits, because no participant takes part in it: start the orchestrator with "+
+		"those that do, such as --broadcast "+service+"=PARTICIPANT", "saga", inst.name, "service", service)
+	if inst.unserved == nil {
+		inst.unserved = make(map[string]string)
+	}
+	inst.unserved[wanted.Path] = wanted.Method
 }

@@ -38,10 +38,9 @@ type Dispatcher interface {
 	// few gRPC calls.
 	LookUp(ctx context.Context, attempt *Attempt) Known
 
-	// Discover returns the participants that serve a service, according to the participants themselves. While a
-	// configured participant hasn't said yet which services it serves, Known is false, and wake is called when asking
-	// again may help. cancel prevents that.
-	Discover(service string, wake func()) (found Discovered, cancel func())
+	// TakingPart returns the names of the participants that take part in the broadcasts of a service, sorted. The
+	// configuration says who does, so the answer never changes.
+	TakingPart(service string) []string
 }
 
 // Destination is where a command goes.
@@ -49,21 +48,9 @@ type Destination struct {
 	// Method is the command's method, e.g. "acme.customer.v1.CustomerService/ChangeAddress".
 	Method string
 
-	// Participant names the participant that a broadcast's step goes to, by the first service that it is configured
-	// with. Empty: the participant that is configured for the method's service.
+	// Participant names the participant that a broadcast's step goes to, by the first service that it is
+	// configured with. Empty: the participant that is configured for the method's service.
 	Participant string
-}
-
-// Discovered are the participants that serve a service.
-type Discovered struct {
-	// Participants are their names, sorted.
-	Participants []string
-
-	// Known is false while a configured participant hasn't said which services it serves.
-	Known bool
-
-	// Unanswered are the names of the participants that haven't said so yet, sorted.
-	Unanswered []string
 }
 
 // Direction says whether a command is an action or a compensation.
@@ -193,6 +180,9 @@ type Closed struct {
 
 	// Halt is set when the participant answered and the question can't be asked again. Then Verdict is NotAnswered.
 	Halt Halt
+
+	// LaterEpoch is the epoch that the participant knows, if Halt is HaltReplaced and the participant says it.
+	LaterEpoch uint64
 
 	// Reply is the serialized reply of an action that was executed.
 	Reply []byte

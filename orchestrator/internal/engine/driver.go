@@ -207,9 +207,9 @@ func (d *driver) evictIfIdle(inst *instance) {
 		return
 	}
 	if inst.machine == nil || inst.machine.Saga().State != treatyv1.SagaState_SAGA_STATE_RUNNING {
-		inst.cancelDiscoveries()
+		clear(inst.unserved)
 	}
-	if len(inst.deliveries) == 0 && len(inst.discoveries) == 0 {
+	if len(inst.deliveries) == 0 && len(inst.unserved) == 0 {
 		d.register.drop(inst)
 		return
 	}
@@ -218,7 +218,7 @@ func (d *driver) evictIfIdle(inst *instance) {
 			return
 		}
 	}
-	if len(inst.discoveries) > 0 {
+	if len(inst.unserved) > 0 {
 		return
 	}
 	inst.unload()

@@ -47,6 +47,10 @@ type Config struct {
 	// forever.
 	Retention map[string]time.Duration
 
+	// IDRetention says how long the ids of purged sagas are kept after the sagas ended, at least: an id is kept, too,
+	// as long as some participant hasn't been told a horizon after the saga's end. 0 means forever.
+	IDRetention time.Duration
+
 	// EventRetention says how long events are kept. 0 means forever.
 	EventRetention time.Duration
 
@@ -126,7 +130,10 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		replies: replies,
 		waker:   e.waker, logger: config.Logger,
 	}
-	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger, changed: config.Changed}
+	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger, changed: func(condition error) {
+		config.Changed(condition)
+		e.notifier.watchers.notifyEach()
+	}}
 	e.lost = &lostSagas{store: config.Store, catalog: config.Catalog}
 	e.horizons = &horizons{store: config.Store, now: config.now, logger: config.Logger}
 	sender := &sender{config: e.config, work: e.work, gate: e.gate, loader: e.loader}
@@ -137,7 +144,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	sender.driver = e.driver
 	e.purger = &purger{
 		store: config.Store, now: config.now, work: e.work, logger: config.Logger,
-		retention: config.Retention, eventRetention: config.EventRetention, idRetention: config.EventIDRetention,
+		retention: config.Retention, eventRetention: config.EventRetention, eventIDRetention: config.EventIDRetention,
+		idRetention: config.IDRetention, participants: config.Participants,
 	}
 	if err := e.load(ctx); err != nil {
 		e.Stop(ctx)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,12 +33,22 @@ type gate struct {
 
 	changed func(condition error)
 
-	restoring atomic.Bool
+	restoring atomic.Pointer[error] // ErrRestoring, with the participants that it waits for; or nil
 	cause     atomic.Pointer[error] // why no saga will be driven: ErrReplaced or ErrEpochAhead; or nil
+
+	mu      sync.Mutex
+	heard   *laterStore // nil if nothing was heard since the store was opened
+	storing bool        // a goroutine stores heard
+}
+
+// laterStore is what was heard of a store that has taken over.
+type laterStore struct {
+	cause string // the first one
+	epoch uint64 // the highest one, or 0
 }
 
 // closed returns whether no saga may be driven.
-func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() }
+func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() != nil }
 
 // err returns why no saga may be driven: ErrReplaced, ErrEpochAhead or ErrRestoring. It returns nil if the gate is
 // open.
@@ -44,8 +56,8 @@ func (g *gate) err() error {
 	if cause := g.cause.Load(); cause != nil {
 		return *cause
 	}
-	if g.restoring.Load() {
-		return ErrRestoring
+	if restoring := g.restoring.Load(); restoring != nil {
+		return *restoring
 	}
 	return nil
 }
@@ -63,53 +75,86 @@ func (g *gate) open(identity journal.Identity) {
 			"--epoch-from-clock and --since")
 		g.changed(err)
 	case identity.Restored != nil:
-		g.restoring.Store(true)
-		g.changed(ErrRestoring)
+		g.waitFor(nil)
 	default:
 		g.changed(nil)
 	}
 }
 
+// waitFor closes the gate of a restored store, and says for which participants it waits.
+func (g *gate) waitFor(participants []string) {
+	err := ErrRestoring
+	if len(participants) > 0 {
+		err = fmt.Errorf("%w: %s", ErrRestoring, strings.Join(participants, "; "))
+	}
+	if before := g.restoring.Swap(&err); before == nil || (*before).Error() != err.Error() {
+		g.changed(g.err())
+	}
+}
+
 // restored opens the gate of a restored store, unless the store was replaced in the meantime.
 func (g *gate) restored() {
-	g.restoring.Store(false)
+	g.restoring.Store(nil)
 	g.changed(g.err())
 }
 
-// stop closes the gate for good, without remembering it: the cause is found again at the next start.
-func (g *gate) stop(cause string) bool {
+// stop closes the gate for good.
+func (g *gate) stop(cause string) {
 	err := fmt.Errorf("%w: %s", ErrReplaced, cause)
 	if !g.cause.CompareAndSwap(nil, &err) {
-		return false
+		return
 	}
 	g.logger.Error("this store was replaced, so it drives no saga any more: if it is the right one, stop the other "+
 		"orchestrator and use the subcommand restore on this store; if not, remove it", "cause", cause)
 	g.changed(err)
-	return true
 }
 
-// replaced closes the gate for good and stores that, so that it holds after a restart. It returns at once.
+// replaced closes the gate for good and stores that, so that it holds after a restart. It stores the highest epoch of
+// all calls, since a restored store must begin above it. It returns at once.
 func (g *gate) replaced(cause string, epoch uint64) {
-	if !g.stop(cause) {
+	g.stop(cause)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.heard == nil:
+		g.heard = &laterStore{cause: cause, epoch: epoch}
+	case epoch > g.heard.epoch:
+		g.heard.epoch = epoch
+	default:
 		return
 	}
-	g.work.spawn(func() {
-		for {
-			err := g.store.MarkReplaced(g.work.ctx, cause, epoch)
-			if err == nil {
-				return
-			}
-			g.logger.Error("storing that the store was replaced failed; trying again", "error", err)
-			if !g.work.pause(time.Second) {
-				return
-			}
+	if !g.storing {
+		g.storing = g.work.spawn(g.remember)
+	}
+}
+
+// remember stores what was heard, until nothing is new.
+func (g *gate) remember() {
+	for {
+		g.mu.Lock()
+		heard := *g.heard
+		g.mu.Unlock()
+		err := g.store.MarkReplaced(g.work.ctx, heard.cause, heard.epoch)
+		g.mu.Lock()
+		if err == nil && *g.heard == heard {
+			g.storing = false
+			g.mu.Unlock()
+			return
 		}
-	})
+		g.mu.Unlock()
+		if err == nil {
+			continue
+		}
+		g.logger.Error("storing that the store was replaced failed; trying again", "error", err)
+		if !g.work.pause(time.Second) {
+			return
+		}
+	}
 }
 
 // Replaced says that another store has taken over the sagas of this store's scope. No saga is driven from now on, also
 // after a restart. epoch is the one that a participant has heard from that store, or 0. Replaced may be called more
-// than once; the first cause stays.
+// than once; the first cause stays, and so does the highest epoch.
 func (e *Engine) Replaced(cause string, epoch uint64) { e.gate.replaced(cause, epoch) }
 
 // Condition returns ErrReplaced, ErrEpochAhead or ErrRestoring while no saga is driven, and nil otherwise.

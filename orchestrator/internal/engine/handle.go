@@ -94,8 +94,8 @@ func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
 	}
 }
 
-// Watch returns a channel that holds a token after each change of the saga, and a function that ends the watch. Several
-// changes may make one token. It doesn't check whether the saga exists.
+// Watch returns a channel that holds a token after each change of the saga or of Condition, and a function that ends
+// the watch. Several changes may make one token. It doesn't check whether the saga exists.
 func (e *Engine) Watch(_ context.Context, id string) (<-chan struct{}, func(), error) {
 	changes, cancel := e.notifier.watchers.subscribe(id)
 	return changes, cancel, nil

@@ -51,7 +51,6 @@ type participant struct {
 
 	digests map[string]string // by command
 
-	unknown bool // which participants serve what
 	servers []string
 }
 
@@ -168,34 +167,17 @@ func (p *participant) FirstWaitsSince(string) (time.Time, bool) {
 	return p.waitsSince, !p.waitsSince.IsZero()
 }
 
-func (p *participant) Discover(_ string, wake func()) (engine.Discovered, func()) {
+func (p *participant) TakingPart(string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.unknown {
-		return engine.Discovered{Participants: p.servers, Known: true}, func() {}
-	}
-	p.wakeNext++
-	n := p.wakeNext
-	p.wakes[n] = wake
-	return engine.Discovered{Unanswered: []string{"b.B", "c.C"}}, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.wakes, n)
-	}
+	return p.servers
 }
 
-// discoverLater leaves unknown which participant serves what, until discovered is called.
-func (p *participant) discoverLater() {
+// configure sets the participants that take part in broadcasts.
+func (p *participant) configure(servers ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unknown = true
-}
-
-func (p *participant) discovered(servers ...string) {
-	p.mu.Lock()
-	p.unknown, p.servers = false, servers
-	p.mu.Unlock()
-	p.up()
+	p.servers = servers
 }
 
 func (p *participant) down() {
@@ -269,6 +251,7 @@ type fixture struct {
 
 	participants   engine.Participants
 	retention      map[string]time.Duration
+	idRetention    time.Duration
 	eventRetention time.Duration
 	turnLimit      time.Duration
 	observer       engine.Observer // default: none
@@ -303,7 +286,8 @@ func (w *fixture) open() {
 	w.engine, err = engine.New(w.t.Context(), engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
-		EventRetention: w.eventRetention, StartLimits: w.startLimits, TurnLimit: w.turnLimit,
+		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
+		TurnLimit: w.turnLimit,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -90,7 +90,7 @@ func (e *Engine) checkDecision(ctx context.Context, id string, params *ResumePar
 
 // checkMarkRefused makes sure that an action that a person marks as refused isn't executed later.
 func (q *inquiry) checkMarkRefused(ctx context.Context) error {
-	closed := q.engine.config.Dispatcher.CloseCommand(ctx, q.attempt())
+	closed := q.closeCommand(ctx, q.attempt())
 	switch {
 	case closed.Verdict == WasExecuted:
 		return fmt.Errorf("%w: the participant says that step %s was executed; retry it, or mark it done",
@@ -131,7 +131,7 @@ func (q *inquiry) takeOver(ctx context.Context, params *ResumeParams) error {
 	}
 	attempt := q.attempt()
 	attempt.Digest = known.Digest
-	closed := q.engine.config.Dispatcher.CloseCommand(ctx, attempt)
+	closed := q.closeCommand(ctx, attempt)
 	params.Digest = known.Digest
 	switch closed.Verdict {
 	case WasExecuted:
@@ -155,14 +155,14 @@ func (q *inquiry) takeOver(ctx context.Context, params *ResumeParams) error {
 
 // settle finds out whether a refusal, which the participant doesn't claim to have stored, holds for all attempts.
 func (q *inquiry) settle(ctx context.Context, completion *Completion) error {
-	closed := q.engine.config.Dispatcher.CloseCommand(ctx, q.attempt())
+	closed := q.closeCommand(ctx, q.attempt())
 	switch closed.Verdict {
 	case WasRefused, WasCompensated, ClosedNow:
 		completion.Settled = true
 	case WasExecuted:
 		completion.Refusal, completion.Reply = nil, closed.Reply
 	case NotAnswered:
-		if closed.Halt == NoHalt {
+		if closed.Halt == NoHalt || closed.Halt == HaltReplaced {
 			return q.notAsked(closed.Failure)
 		}
 	default:
@@ -170,7 +170,21 @@ func (q *inquiry) settle(ctx context.Context, completion *Completion) error {
 	return nil
 }
 
+// closeCommand asks the participant what became of an action. If it knows a later epoch, the store was replaced.
+func (q *inquiry) closeCommand(ctx context.Context, attempt *Attempt) Closed {
+	closed := q.engine.config.Dispatcher.CloseCommand(ctx, attempt)
+	if closed.Halt == HaltReplaced {
+		q.engine.gate.replaced(replacedBy(attempt.Call.Method, closed.Failure), closed.LaterEpoch)
+	}
+	return closed
+}
+
+// notAsked returns the error of a participant that can't be asked now, or that of Condition if it has said that the
+// store was replaced.
 func (q *inquiry) notAsked(failure *treatyv1.Failure) error {
+	if err := q.engine.gate.err(); err != nil {
+		return err
+	}
 	return fmt.Errorf("%w: step %s (%s): %s", ErrNotAsked, q.step.Path(), q.step.Scheduled.GetMethod(),
 		failure.GetMessage())
 }

@@ -19,12 +19,12 @@ type instance struct {
 	id   string
 	name string // of the saga, with the id
 
-	mu          sync.Mutex
-	mailbox     []message
-	running     bool // a goroutine runs the instance; the fields below "owned" are its own
-	dropped     bool // the register dropped it; it must no longer be used
-	deliveries  map[deliveryKey]*delivery
-	discoveries map[string]*discovery // the broadcasts whose participants aren't known yet, by their paths
+	mu         sync.Mutex
+	mailbox    []message
+	running    bool // a goroutine runs the instance; the fields below "owned" are its own
+	dropped    bool // the register dropped it; it must no longer be used
+	deliveries map[deliveryKey]*delivery
+	unserved   map[string]string // the methods of broadcasts in which nobody takes part, by their paths
 
 	// Owned by the goroutine that runs the instance.
 
@@ -111,16 +111,8 @@ func (i *instance) release() {
 		d.cancelWait()
 		delete(i.deliveries, key)
 	}
-	i.cancelDiscoveries()
+	clear(i.unserved)
 	i.unload()
-}
-
-// cancelDiscoveries cancels all discoveries of participants. The caller holds mu.
-func (i *instance) cancelDiscoveries() {
-	for path, d := range i.discoveries {
-		d.cancel()
-		delete(i.discoveries, path)
-	}
 }
 
 // unload closes the machine. The saga is loaded again when an input comes.

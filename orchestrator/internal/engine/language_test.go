@@ -369,27 +369,25 @@ func TestPending(t *testing.T) {
 	})
 }
 
-func TestBroadcastWaitsForEverybody(t *testing.T) {
+func TestBroadcastWaitsForConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
 			answers, err := privacyv1saga.DeleteUserData(ctx,
 				&privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
 			return &benchv1.RunDone{Steps: int32(len(answers))}, err
 		})
-		w.participant.discoverLater()
+		w.participant.configure()
 		handle := w.start(1)
 		synctest.Wait()
 		if seen := w.participant.seen(); len(seen) > 0 {
-			t.Fatalf("sent to %v before all participants were known", seen)
+			t.Fatalf("sent to %v, although no participant is configured", seen)
 		}
-		w.crash()
-		synctest.Wait()
-		want := []*treatyv1.Wait{{Wait: "1", Broadcast: "acme.privacy.v1.UserDataService/DeleteUserData",
-			SilentParticipants: []string{"b.B", "c.C"}}}
+		want := []*treatyv1.Wait{{Wait: "1", Broadcast: "acme.privacy.v1.UserDataService/DeleteUserData"}}
 		if diff := cmp.Diff(want, w.get(handle.ID).GetWaits(), protocmp.Transform()); diff != "" {
 			t.Errorf("it waits for (-want +got):\n%s", diff)
 		}
-		w.participant.discovered("a.A", "b.B", "c.C")
+		w.participant.configure("a.A", "b.B", "c.C")
+		w.crash() // the next orchestrator is configured with participants
 		if w.await(handle.ID) != succeeded {
 			t.Fatal("it didn't succeed")
 		}
@@ -462,6 +460,65 @@ func TestUndoChild(t *testing.T) {
 			handle, err := w.engine.Start(t.Context(), child("c"))
 			if err != nil || !handle.Existing {
 				t.Fatalf("a start that comes late: %v, %v", handle, err)
+			}
+			if w.await("c") != compensated || len(w.participant.seen()) > 0 {
+				t.Errorf("something ran: %v", w.participant.seen())
+			}
+		})
+	})
+}
+
+// A child that its parent has sent as a retriable command doesn't undo itself when its code fails: its parent can't go
+// back.
+func TestRetriableChild(t *testing.T) {
+	params := child("c")
+	params.Parent.Kind = treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+	t.Run("fails, and succeeds with other code", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			fixed := false
+			w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+				if !fixed {
+					return nil, errors.New("no such customer")
+				}
+				_, err := privacyv1saga.DeleteUserData(ctx, &privacyv1.DeleteUserDataRequest{Customer: "customers/ada"})
+				return &benchv1.RunDone{}, err
+			})
+			w.participant.configure("a.A")
+			if _, err := w.engine.Start(t.Context(), params); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if got := w.get("c"); got.GetState() != suspended || got.GetSuspension().GetReason() !=
+				treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT {
+				t.Fatalf("it is %s: %v", got.GetState(), got.GetSuspension())
+			} else if got.GetParentKind() != params.Parent.GetKind() {
+				t.Errorf("it is shown as %s of its parent", got.GetParentKind())
+			}
+			if err := w.engine.Cancel(t.Context(), "c", &treatyv1.Decision{}); !errors.Is(err, machine.ErrPastPivot) {
+				t.Errorf("cancelling it: %v", err)
+			}
+			fixed = true
+			w.crash()
+			if err := w.engine.Resume(t.Context(), "c", engine.ResumeParams{Action: machine.Retry}); err != nil {
+				t.Fatal(err)
+			}
+			if w.await("c") != succeeded {
+				t.Error("it didn't succeed")
+			}
+			if diff := cmp.Diff([]string{"action 1.1.1#1 at a.A"}, w.participant.seen()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	})
+	t.Run("is closed before it starts", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := language(t, twoSteps)
+			closed, err := w.engine.CloseChild(t.Context(), params)
+			if err != nil || closed.Verdict != engine.ClosedNow {
+				t.Fatalf("got %v, %v", closed, err)
+			}
+			if _, err := w.engine.Start(t.Context(), params); err != nil {
+				t.Fatal(err)
 			}
 			if w.await("c") != compensated || len(w.participant.seen()) > 0 {
 				t.Errorf("something ran: %v", w.participant.seen())

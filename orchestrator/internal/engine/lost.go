@@ -63,8 +63,9 @@ func (l *lostSagas) found(id string) {
 	delete(l.sagas, id)
 }
 
-// ForgetLost removes a saga from the lost sagas. It returns once that is durable. The errors are journal.ErrNotFound if
-// the saga isn't lost, those of Condition, ErrInDoubt and ErrStopping.
+// ForgetLost removes a saga from the lost sagas. It returns once that is durable. A saga of whose parent a command is
+// known is recorded as compensated, in the same commit. The errors are journal.ErrNotFound if the saga isn't lost,
+// those of Condition, ErrInDoubt and ErrStopping. After an error, the saga is still lost, or forgotten as a whole.
 func (e *Engine) ForgetLost(ctx context.Context, id string, decision *treatyv1.Decision) error {
 	if !e.work.Enter() {
 		return ErrStopping
@@ -76,18 +77,20 @@ func (e *Engine) ForgetLost(ctx context.Context, id string, decision *treatyv1.D
 	if !e.lost.has(id) {
 		return fmt.Errorf("%w: %s isn't lost", journal.ErrNotFound, wire.SagaName(id))
 	}
-	command := e.lost.parentCommand(id)
+	// The log is the only record of a decision about a saga without a known parent, so it comes first.
+	e.config.Logger.Info("a lost saga is removed from the list", "saga", wire.SagaName(id),
+		"actor", decision.GetActor(), "reason", decision.GetReason())
+	if command := e.lost.parentCommand(id); command != nil {
+		params := lostChild(id, command)
+		params.Decision = decision
+		if _, err := e.start(ctx, params, startForgotten); err != nil {
+			return fmt.Errorf("recording that the lost saga %s was undone: %w", wire.SagaName(id), err)
+		}
+	}
 	if err := e.config.Store.RemoveLost(ctx, id); err != nil {
 		return fmt.Errorf("%w: removing the lost saga %s: %w", ErrInDoubt, wire.SagaName(id), err)
 	}
 	e.lost.found(id)
-	if command != nil {
-		if _, err := e.start(ctx, lostChild(id, command), startCompensated); err != nil {
-			return err
-		}
-	}
-	e.config.Logger.Info("a lost saga was removed from the list", "saga", wire.SagaName(id),
-		"actor", decision.GetActor(), "reason", decision.GetReason())
 	return nil
 }
 
@@ -135,15 +138,17 @@ func (l *lostSagas) parentCommand(id string) *journal.LostCommand {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, command := range l.sagas[id].Commands {
-		if ofParent(id, command) {
+		if OfParent(id, command) {
 			return &command
 		}
 	}
 	return nil
 }
 
-// ofParent returns whether a command of a lost saga is that of its parent and not one that the saga has sent.
-func ofParent(id string, command journal.LostCommand) bool {
+// OfParent returns whether a command of the lost saga with an id isn't one that the saga has sent, but the one of its
+// parent at another orchestrator, which has started it. Then Method is the saga's definition, and Participant the scope
+// of the parent's orchestrator.
+func OfParent(id string, command journal.LostCommand) bool {
 	saga, _, _ := wire.ParseStepName(command.CommandID)
 	return saga != id
 }
@@ -167,7 +172,7 @@ func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored,
 	var known []knownCommand
 	hasReply := false // its parent has a reply
 	for _, command := range saga.Commands {
-		if ofParent(id, command) {
+		if OfParent(id, command) {
 			hasReply = true
 			continue
 		}
@@ -178,6 +183,8 @@ func (l *lostSagas) restored(id string, mode startMode) (*treatyv1.SagaRestored,
 	record := (&comparer{catalog: l.catalog, backup: saga.FoundTime, restore: saga.FoundTime}).compare(empty, known)
 	hasEffect := slices.ContainsFunc(record.GetCommands(), (*treatyv1.RestoredCommand).GetHasEffect)
 	switch {
+	case mode == startForgotten:
+		return nil, nil
 	case mode == startNormally || record.GetCompensated():
 		return record, nil
 	case hasEffect || hasReply:

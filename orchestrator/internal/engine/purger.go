@@ -25,8 +25,11 @@ type purger struct {
 	work           *work
 	logger         *slog.Logger
 	retention      map[string]time.Duration // of sagas, by definition
+	idRetention    time.Duration            // of the ids of purged sagas; 0 means forever
 	eventRetention time.Duration            // 0 means forever
-	idRetention    time.Duration            // of the ids of events, after the events
+
+	eventIDRetention time.Duration // of the ids of events, after the events
+	participants     Participants  // may be nil
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -35,7 +38,7 @@ type purger struct {
 
 // start schedules the next purge, unless everything is kept forever.
 func (p *purger) start() {
-	if len(p.retention) == 0 && p.eventRetention <= 0 {
+	if len(p.retention) == 0 && p.eventRetention <= 0 && p.idRetention <= 0 {
 		return
 	}
 	p.mu.Lock()
@@ -77,14 +80,42 @@ func (p *purger) purge(ctx context.Context) {
 			})
 		})
 	}
+	if before := p.forgettable(ctx, now); !before.IsZero() {
+		p.repeat("the ids of sagas", func() (int, error) { return p.store.PurgeIDs(ctx, before, purgeLimit) })
+	}
 	if p.eventRetention > 0 {
 		p.repeat("events", func() (int, error) {
 			return p.store.PurgeEvents(ctx, now.Add(-p.eventRetention), purgeLimit)
 		})
 		p.repeat("the ids of events", func() (int, error) {
-			return p.store.PurgeEventIDs(ctx, now.Add(-p.eventRetention-p.idRetention), purgeLimit)
+			return p.store.PurgeEventIDs(ctx, now.Add(-p.eventRetention-p.eventIDRetention), purgeLimit)
 		})
 	}
+}
+
+// forgettable returns the time before which a purged saga must have ended, so that its id needn't be kept any more, or
+// zero if all ids are kept. All participants must have been told a horizon after the saga's end: then they know that no
+// command of it is sent any more. A participant that was told none keeps all ids.
+func (p *purger) forgettable(ctx context.Context, now time.Time) time.Time {
+	if p.idRetention <= 0 || p.participants == nil {
+		return time.Time{}
+	}
+	known, err := p.store.Participants(ctx)
+	if err != nil {
+		p.logger.Error("reading which horizons participants were told failed; trying again in a minute", "error", err)
+		return time.Time{}
+	}
+	told := make(map[string]time.Time, len(known))
+	for _, participant := range known {
+		told[participant.Service] = participant.Horizon
+	}
+	before := now.Add(-p.idRetention)
+	for _, participant := range p.participants.Participants() {
+		if horizon := told[participant.Name]; horizon.Before(before) {
+			before = horizon
+		}
+	}
+	return before
 }
 
 // repeat deletes in small transactions until nothing is left to delete.

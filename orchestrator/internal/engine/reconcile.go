@@ -229,7 +229,8 @@ func (c *comparison) checkUntrusted() {
 			asked = append(asked, name)
 		}
 	}
-	if len(asked) > 0 {
+	if len(asked) > 0 && c.record.Contradiction == "" {
+		c.record.ContradictionReason = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED
 		c.contradict("it may have sent commands to %s since the backup, which can't say what was executed",
 			strings.Join(asked, ", "))
 	}

@@ -119,8 +119,10 @@ func (r *restorer) awaitParticipants() bool {
 			}
 		}
 		if len(waiting) == 0 {
+			r.engine.gate.waitFor(nil)
 			return true
 		}
+		r.engine.gate.waitFor(waiting)
 		if now := r.engine.config.now(); now.Sub(reported) >= restoreReport {
 			reported = now
 			r.engine.config.Logger.Warn("restoring: no saga continues before all participants have answered",

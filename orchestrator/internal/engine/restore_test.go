@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
@@ -212,9 +213,17 @@ func TestRestore(t *testing.T) {
 					!strings.Contains(got.GetSuspension().GetMessage(), test.reason) {
 					t.Errorf("got %v: %s; %v", got.GetState(), stepsOf(got), got.GetSuspension())
 				}
-				if test.state == suspended && got.GetSuspension().GetReason() !=
-					treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED {
-					t.Errorf("suspended for %v", got.GetSuspension().GetReason())
+				want := treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED
+				switch {
+				case test.state != suspended:
+					want = 0
+				case strings.Contains(test.reason, "was compensated since"):
+					want = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE
+				case strings.Contains(test.reason, "may have sent commands"):
+					want = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED
+				}
+				if reason := got.GetSuspension().GetReason(); reason != want {
+					t.Errorf("suspended for %v, want %v", reason, want)
 				}
 				w.stop()
 				w.store = w.store.(*journaltest.Memory).Reopen()
@@ -509,6 +518,81 @@ func TestForgetLost(t *testing.T) {
 			Definition: definition, SagaID: id, Request: request(t, 2),
 		}); err != nil {
 			t.Errorf("compensating it: %v", err)
+		}
+	})
+}
+
+// TestForgetLostIsAtomic forgets a lost child of another orchestrator while the store fails. The child stays lost as
+// long as it isn't recorded as compensated. Otherwise its parent's next compensation would list it again.
+func TestForgetLostIsAtomic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		id := engine.ChildID(definition, "sagas/parent/steps/1")
+		child := engine.StartParams{
+			Definition: definition, SagaID: id, Request: request(t, 2), Executed: true,
+			Parent: &treatyv1.Parent{
+				CommandId: "sagas/parent/steps/1", Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			},
+		}
+		if err := w.engine.CompensateChild(t.Context(), child); !errors.Is(err, engine.ErrLost) {
+			t.Fatalf("compensating a child that isn't known: got %v", err)
+		}
+		memory, full := w.store.(*journaltest.Memory), true
+		w.stop()
+		w.store = &hooked{Store: memory, onAppend: func([]*journal.Entry) error {
+			if full {
+				return journal.ErrFull
+			}
+			return nil
+		}}
+		w.open()
+		decision := &treatyv1.Decision{Actor: "ada", Reason: "undone by hand"}
+		forget := func() error { return w.engine.ForgetLost(t.Context(), id, decision) }
+		isLost := func(want int) {
+			t.Helper()
+			if lost, err := w.store.Lost(t.Context(), journal.LostParams{Limit: 10}); err != nil || len(lost) != want {
+				t.Errorf("lost are %+v, %v; want %d", lost, err, want)
+			}
+		}
+		forgotten := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go func() { forgotten <- w.engine.ForgetLost(ctx, id, decision) }()
+		if err := <-forgotten; err == nil {
+			t.Error("it was forgotten although the store is full")
+		}
+		isLost(1)
+		w.stop()
+		full = false
+		w.open()
+		isLost(1)
+		if err := forget(); err != nil {
+			t.Fatal(err)
+		}
+		isLost(0)
+		if err := forget(); !errors.Is(err, journal.ErrNotFound) {
+			t.Errorf("again: got %v", err)
+		}
+		if err := w.engine.CompensateChild(t.Context(), child); err != nil {
+			t.Errorf("compensating it: %v", err)
+		}
+		isLost(0)
+		stored, err := w.store.Load(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn := new(treatyv1.Turn)
+		if err := proto.Unmarshal(stored.Turns[0].Data, turn); err != nil {
+			t.Fatal(err)
+		}
+		var decided *treatyv1.Decision
+		for _, record := range turn.GetRecords() {
+			if record.GetCompensationDecided() != nil {
+				decided = record.GetCompensationDecided().GetDecision()
+			}
+		}
+		if decided.GetActor() != "ada" || decided.GetReason() != "undone by hand" {
+			t.Errorf("the journal says that %v decided", decided)
 		}
 	})
 }

@@ -47,14 +47,18 @@ type StartParams struct {
 
 	// Executed says that the parent has received the saga's reply. It matters only when the saga is to be compensated.
 	Executed bool
+
+	// Decision is that of the person who has undone by hand what the saga did. Only ForgetLost sets it.
+	Decision *treatyv1.Decision
 }
 
 // startMode says how a saga starts.
-type startMode bool
+type startMode int
 
 const (
-	startNormally    startMode = false
-	startCompensated startMode = true // its parent compensates it before it was started
+	startNormally    startMode = iota
+	startCompensated           // its parent compensates it before it was started
+	startForgotten             // it was lost, and a person has undone it
 )
 
 // errStartFailed says that the saga that was in memory isn't in the store: its start failed.
@@ -118,7 +122,8 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	inst.ended, inst.running = make(chan struct{}), true
 	inst.machine = e.loader.newMachine(inst, params.Definition, 0)
 	start := machine.Start{
-		Started: newStarted(now, id, params), Compensated: mode == startCompensated, Restored: restored,
+		Started: newStarted(now, id, params), Compensated: mode != startNormally, Restored: restored,
+		Decision: params.Decision,
 	}
 	inst.mailbox = []message{{input: start, answer: answer}}
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}

@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -75,22 +74,22 @@ type startLimiter struct {
 
 	limits     StartLimits
 	dispatcher Dispatcher
-	rates      map[string]*rate.Limiter // by definition
 
 	mu     sync.Mutex
-	open   map[string]int // by definition that has a limit, with the starts that are under way
-	labels map[label]int  // the same for labels
+	rates  map[string]*admission.Rate // by definition
+	open   map[string]int             // by definition that has a limit, with the starts that are under way
+	labels map[label]int              // the same for labels
 }
 
 func newStartLimiter(config *Config) *startLimiter {
 	l := &startLimiter{
 		Observer: config.Observer, limits: config.StartLimits, dispatcher: config.Dispatcher,
-		rates: make(map[string]*rate.Limiter), open: make(map[string]int), labels: make(map[label]int),
+		rates: make(map[string]*admission.Rate), open: make(map[string]int), labels: make(map[label]int),
 	}
 	l.limits.MaxWait = cmp.Or(l.limits.MaxWait, defaultMaxStartWait)
 	for definition, limit := range config.StartLimits.Definitions {
 		if limit.PerSecond > 0 {
-			l.rates[definition] = rate.NewLimiter(rate.Limit(limit.PerSecond), max(int(limit.PerSecond), 1))
+			l.rates[definition] = admission.NewRate(limit.PerSecond, int(limit.PerSecond))
 		}
 	}
 	return l
@@ -124,9 +123,12 @@ func (l *startLimiter) begin(params *StartParams) (end func(), err error) {
 				"the limit", most, key)
 		}
 	}
-	if rates := l.rates[params.Definition]; rates != nil && !rates.Allow() {
-		wait := time.Duration(float64(time.Second) * (1 - rates.Tokens()) / float64(rates.Limit()))
-		return nil, overloaded(wait, "sagas of %s are started as often as the limit allows", params.Definition)
+	if rate := l.rates[params.Definition]; rate != nil {
+		now := time.Now()
+		if wait := rate.Wait(now); wait > 0 {
+			return nil, overloaded(wait, "sagas of %s are started as often as the limit allows", params.Definition)
+		}
+		rate.Take(now)
 	}
 	l.add(params.Definition, params.Labels, 1)
 	return func() {

@@ -27,7 +27,14 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	view := e.config.viewSaga(saga)
 	if inst := e.register.find(id); inst != nil {
 		inst.viewDeliveries(view)
-		inst.viewDiscoveries(view)
+		inst.viewUnserved(view)
+	}
+	if e.gate.closed() {
+		for _, step := range view.GetSteps() {
+			if step.GetAttempts() != nil {
+				step.Attempts.NextTime = nil // there is none
+			}
+		}
 	}
 	return view, nil
 }
@@ -53,6 +60,7 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 	}
 	view.Progress, view.ParentStep, view.Round = saga.Progress, saga.Started.GetParent().GetCommandId(), int32(
 		saga.Round)
+	view.ParentKind = saga.Started.GetParent().GetKind()
 	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
 		for _, wait := range saga.Waits {
 			view.Waits = append(view.Waits, &treatyv1.Wait{
@@ -130,21 +138,21 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.queued && d.isDown(), Queued: d.queued && !d.isDown(), Accepted: d.accepted,
 			NextTime: timestamp(d.nextTime),
 		}
-		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED {
+		// An answer that the store was replaced says nothing about the command.
+		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED && d.last.Halt != HaltReplaced {
 			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(d.last.Outcome.String(), "OUTCOME_"))
 		}
 	}
 }
 
-// viewDiscoveries adds the broadcasts that wait, and the participants that they wait for, to a view.
-func (i *instance) viewDiscoveries(view *treatyv1.Saga) {
+// viewUnserved adds the broadcasts in which nobody takes part to a view.
+func (i *instance) viewUnserved(view *treatyv1.Saga) {
 	if view.GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, path := range slices.Sorted(maps.Keys(i.discoveries)) {
-		d := i.discoveries[path]
-		view.Waits = append(view.Waits, &treatyv1.Wait{Wait: path, Broadcast: d.method, SilentParticipants: d.silent})
+	for _, path := range slices.Sorted(maps.Keys(i.unserved)) {
+		view.Waits = append(view.Waits, &treatyv1.Wait{Wait: path, Broadcast: i.unserved[path]})
 	}
 }

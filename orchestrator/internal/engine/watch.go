@@ -48,6 +48,15 @@ func (w *sagaWatchers) notify(id string) {
 	notifyAll(w.byID[id])
 }
 
+// notifyEach notifies the watchers of all sagas.
+func (w *sagaWatchers) notifyEach() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, watchers := range w.byID {
+		notifyAll(watchers)
+	}
+}
+
 // eventWatchers are the subscriptions to the publishing of events.
 type eventWatchers struct {
 	mu  sync.Mutex

@@ -68,7 +68,8 @@ type PurgeParams struct {
 	// final is never deleted. Nor is one whose Parent may still send commands, see Reader.OldestChild.
 	EndedBefore time.Time
 
-	// Remember returns whether no other saga may ever have an id. Nil returns false. It must not call the store.
+	// Remember returns whether no other saga may have an id, until PurgeIDs deletes it. Nil returns false. It must not
+	// call the store.
 	Remember func(id string) bool
 
 	// Limit is the maximum number of sagas. It must be positive.

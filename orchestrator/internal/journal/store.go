@@ -118,9 +118,14 @@ type SagaWriter interface {
 
 	// Purge deletes up to params.Limit sagas that have ended, with their journals and labels, and returns how many it
 	// deleted, also together with an error. The id of a deleted saga can be used again, unless params.Remember
-	// returns true for it: such an id is stored forever. Purge works in small transactions, so others can write in
-	// between. It returns ErrInvalid if the limit isn't positive. The call may be repeated.
+	// returns true for it: such an id is stored until PurgeIDs deletes it. Purge works in small transactions, so others
+	// can write in between. It returns ErrInvalid if the limit isn't positive. The call may be repeated.
 	Purge(ctx context.Context, params PurgeParams) (int, error)
+
+	// PurgeIDs deletes up to limit remembered ids of purged sagas that ended before the given time. An id stays forever
+	// if Purge can't know when the saga's parent is over: that of a row whose Parent has no Start, or if a version of
+	// the store remembered it that kept no times. Otherwise PurgeIDs is like Purge.
+	PurgeIDs(ctx context.Context, endedBefore time.Time, limit int) (int, error)
 }
 
 // EventWriter is the part of Store about events. Append publishes them.

@@ -36,20 +36,27 @@ func (m *Machine) cancel(in Cancel) error {
 	return nil
 }
 
-// compensateForParent compensates a child saga, even if it has succeeded.
-func (m *Machine) compensateForParent() error {
+// compensateForParent compensates a child saga, even if it has succeeded. The decision is that of a person who has
+// undone a lost child, or nil.
+func (m *Machine) compensateForParent(decision *treatyv1.Decision) error {
 	if m.saga.CompensationDecided != nil {
 		return nil
 	}
 	if err := m.checkReversible(); err != nil {
 		return err
 	}
+	m.compensateNow(decision)
+	return nil
+}
+
+// compensateNow decides to compensate a child saga for its parent. The decision is that of compensateForParent.
+func (m *Machine) compensateNow(decision *treatyv1.Decision) {
 	m.startCompensation(&treatyv1.CompensationDecided{
-		Cause:   treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
-		Failure: &treatyv1.Failure{Code: int32(codes.Aborted), Message: "the parent saga compensates this saga"},
+		Cause:    treatyv1.CompensationCause_COMPENSATION_CAUSE_PARENT,
+		Failure:  &treatyv1.Failure{Code: int32(codes.Aborted), Message: "the parent saga compensates this saga"},
+		Decision: decision,
 	})
 	m.effects = m.PendingEffects()
-	return nil
 }
 
 // checkReversible returns an error if the saga can no longer compensate, or if that depends on the outcome of a pivot.
@@ -59,6 +66,9 @@ func (m *Machine) checkReversible() error {
 	}
 	if step := m.saga.pointOfNoReturn(); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
+	}
+	if m.saga.mustSucceed() {
+		return fmt.Errorf("%w: its parent has sent it as a retriable command, so it must succeed", ErrPastPivot)
 	}
 	if step := m.withdrawPivots(m.saga.Steps); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, step.Path(), step.Scheduled.GetMethod())
@@ -97,11 +107,13 @@ func (m *Machine) refuseWithdrawn(why string) {
 // compensateForDeadline compensates a saga whose deadline passed.
 func (m *Machine) compensateForDeadline() {
 	if m.saga.lostInWindow(m.saga.deadline()) {
-		m.suspendRestored("its deadline fell into the time that was lost")
+		m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE,
+			"its deadline fell into the time that was lost")
 		return
 	}
 	if m.saga.parentMayHaveReply() {
-		m.suspendRestored("its deadline passed, but its parent at another orchestrator may have received its reply")
+		m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD,
+			"its deadline passed, but its parent at another orchestrator may have received its reply")
 		return
 	}
 	m.startCompensation(&treatyv1.CompensationDecided{

@@ -67,7 +67,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 		s.Suspension, s.State = r.SagaSuspended, treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		s.countAttempts(r.SagaSuspended)
 	case *treatyv1.Record_SagaResumed:
-		if s.Suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED && s.restored != nil {
+		if isOfRestoration(s.Suspension.GetReason()) && s.restored != nil {
 			s.restored.accepted = true
 		}
 		s.Suspension, s.State = nil, treatyv1.SagaState_SAGA_STATE_RUNNING

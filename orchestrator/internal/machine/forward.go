@@ -119,8 +119,8 @@ func (m *Machine) expireNextScope() bool {
 			continue
 		}
 		if m.saga.lostInWindow(due) {
-			m.suspendRestored(fmt.Sprintf("the deadline of the scope at position %s fell into the time that was lost",
-				s.path))
+			m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE,
+				fmt.Sprintf("the deadline of the scope at position %s fell into the time that was lost", s.path))
 			return true
 		}
 		if m.withdrawPivots(s.noReturn) != nil {
@@ -153,8 +153,9 @@ func (m *Machine) endNextDueWait() bool {
 				continue
 			}
 			if len(wait.Scheduled.GetEvents()) > 0 && m.saga.lostInWindow(due.AsTime()) {
-				m.suspendRestored(fmt.Sprintf("the timeout of wait %s fell into the time that was lost, and its event "+
-					"may have been lost, too", wait.Scheduled.GetWait()))
+				m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE,
+					fmt.Sprintf("the timeout of wait %s fell into the time that was lost, and its event may have been "+
+						"lost, too", wait.Scheduled.GetWait()))
 				return true
 			}
 			m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitEnded{WaitEnded: &treatyv1.WaitEnded{
@@ -257,9 +258,19 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 		})
 		return
 	}
+	if m.saga.mustSucceed() {
+		m.suspend(&treatyv1.SagaSuspended{
+			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
+			Message: fmt.Sprintf("the saga's code returned an error, but its parent has sent the saga as a retriable "+
+				"command, so it must succeed and can't compensate: %s; fix the code so that it continues, and resume",
+				failure.GetMessage()),
+			Failure: failure,
+		})
+		return
+	}
 	if m.saga.parentMayHaveReply() {
-		m.suspendRestored("it fails now, but its parent at another orchestrator may have received its reply: " +
-			failure.GetMessage())
+		m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD,
+			"it fails now, but its parent at another orchestrator may have received its reply: "+failure.GetMessage())
 		return
 	}
 	m.startCompensation(&treatyv1.CompensationDecided{

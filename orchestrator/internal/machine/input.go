@@ -47,6 +47,10 @@ type Start struct {
 	// Compensated means that the parent has compensated this child saga before it started. The saga ends at once, and
 	// its code never runs.
 	Compensated bool
+
+	// Decision is that of the person who has undone by hand what a lost child did, if Compensated is set. Otherwise it
+	// is nil.
+	Decision *treatyv1.Decision
 }
 
 // CommandEnded is the end of a command: an attempt had a final outcome, or the orchestrator gave up. It has no effect
@@ -256,7 +260,7 @@ type Effect struct {
 	Abandon bool
 }
 
-// Discover asks for the participants that serve a broadcast. Apply a [Discovered] with the answer.
+// Discover asks for the participants that take part in a broadcast. Apply a [Discovered] with the answer.
 type Discover struct {
 	// Path is the broadcast's path.
 	Path string

@@ -216,7 +216,7 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 	case CommandCompleted:
 		reload, err = m.commandCompleted(in)
 	case CompensateForParent:
-		err = m.compensateForParent()
+		err = m.compensateForParent(nil)
 	case TurnUnwritable:
 		m.unwritable(in)
 	case Restored:
@@ -236,7 +236,7 @@ func (m *Machine) start(in Start) {
 		m.config.Code = nil
 		m.recordStarted(in)
 		m.config.Code = code
-		_ = m.compensateForParent() // can't fail: there are no steps
+		m.compensateNow(in.Decision)
 		return
 	}
 	m.recordStarted(in)
@@ -294,7 +294,7 @@ func (m *Machine) Due() time.Time {
 func (m *Machine) deadline() time.Time {
 	deadline := m.saga.deadline()
 	if deadline.IsZero() || m.saga.overruled(deadline) || m.saga.CatchingUp() || m.saga.Final() ||
-		m.saga.CompensationDecided != nil || m.saga.pointOfNoReturn() != nil || m.saga.compensatingUnknown() {
+		m.saga.CompensationDecided != nil || m.saga.irreversible() || m.saga.compensatingUnknown() {
 		return time.Time{}
 	}
 	return deadline
@@ -419,7 +419,7 @@ func (m *Machine) suspend(suspended *treatyv1.SagaSuspended) {
 
 // orCancel completes the advice in a suspension with the alternative to cancel, if the saga can be cancelled.
 func (m *Machine) orCancel() string {
-	if m.saga.pointOfNoReturn() != nil || m.checkCaughtUp() != nil {
+	if m.saga.irreversible() || m.checkCaughtUp() != nil {
 		return ""
 	}
 	return ", or cancel the saga, which needs no code"

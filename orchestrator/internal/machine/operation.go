@@ -90,7 +90,7 @@ type BranchesResult struct {
 	Expired bool
 }
 
-// Broadcast is an operation of saga code: send a command to every participant that serves it.
+// Broadcast is an operation of saga code: send a command to every participant that takes part.
 type Broadcast struct {
 	// Method is the command's method.
 	Method string

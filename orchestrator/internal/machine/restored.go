@@ -141,7 +141,11 @@ func (m *Machine) reconcile() bool {
 	case restored == nil || restored.accepted:
 		return true
 	case restored.GetContradiction() != "":
-		m.suspendRestored(restored.GetContradiction())
+		reason := restored.GetContradictionReason()
+		if !isOfRestoration(reason) {
+			reason = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED
+		}
+		m.suspendRestored(reason, restored.GetContradiction())
 		return false
 	case restored.GetCompensated() && m.saga.CompensationDecided == nil:
 		m.compensateAsBefore()
@@ -167,13 +171,30 @@ func (m *Machine) compensateAsBefore() {
 	})
 }
 
-func (m *Machine) suspendRestored(why string) {
+// isOfRestoration reports whether a saga is suspended because its store was restored from a backup. A person who
+// resumes it lets it continue as it is.
+func isOfRestoration(reason treatyv1.SuspensionReason) bool {
+	switch reason {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
+		return true
+	default:
+		return false
+	}
+}
+
+// suspendRestored suspends a restored saga. The reason says what a person has to decide about, and is one of
+// isOfRestoration.
+func (m *Machine) suspendRestored(reason treatyv1.SuspensionReason, why string) {
 	alternative := m.orCancel()
 	if m.checkCaughtUp() != nil {
 		alternative = "; then undo by hand what only the participants know"
 	}
 	suspended := &treatyv1.SagaSuspended{
-		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
+		Reason: reason,
 		Message: "the saga's store was restored from a backup: " + why +
 			"; compare the journal with what the participants know, then retry to let the saga continue as it is, " +
 			"without deadlines of that time" + alternative,
@@ -270,9 +291,11 @@ func (m *Machine) stalled() {
 }
 
 func (m *Machine) suspendStuck() {
+	reason := treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED
 	why := "the saga waits for an event that isn't stored, but participants have answered later commands"
 	switch undone := m.saga.undone(); {
 	case undone != nil && !m.mustCatchUp():
+		reason = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE
 		why = fmt.Sprintf("step %s (%s) was compensated since the backup, but now the saga doesn't fail as it did then",
 			undone.Path(), undone.Scheduled.GetMethod())
 	case m.program.main.ended:
@@ -284,7 +307,7 @@ func (m *Machine) suspendStuck() {
 		why = "the saga would now send a command that no participant has received, instead of those that they have " +
 			"answered"
 	}
-	m.suspendRestored(why)
+	m.suspendRestored(reason, why)
 }
 
 // checkCaughtUp returns an error if a restored saga must not be compensated yet: what its participants know must be in

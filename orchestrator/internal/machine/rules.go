@@ -113,6 +113,9 @@ func unknownCommand(method string) string {
 func (m *Machine) checkOrder(t *Thread, command *contract.Command, method string) string {
 	pivot := command.Kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT
 	retriable := command.Kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+	if rule := m.checkChild(command, method); rule != "" || m.saga.mustSucceed() {
+		return rule
+	}
 	if step := m.saga.pointOfNoReturn(); step != nil {
 		switch {
 		case command.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
@@ -127,13 +130,34 @@ func (m *Machine) checkOrder(t *Thread, command *contract.Command, method string
 	if !pivot && !retriable {
 		return ""
 	}
-	if m.saga.Started.GetParent().GetKind() == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
-		return fmt.Sprintf("%s can't be compensated, but the saga's parent may compensate this saga; "+
-			"make the command compensatable, or give %s another kind", method, m.saga.Started.GetDefinition())
-	}
 	if parallel := m.program.parallelScope(t); parallel != nil {
 		return fmt.Sprintf("%s is a point of no return, but a parallel branch might still fail; "+
 			"send it after the saga.All or saga.Each at position %s", method, parallel.path)
+	}
+	return ""
+}
+
+// checkChild returns why a command doesn't fit the kind with which the saga's parent has sent it, or nothing.
+func (m *Machine) checkChild(command *contract.Command, method string) string {
+	definition := m.saga.Started.GetDefinition()
+	undoable := command.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE
+	reads := command.Kind == treatyv1.CommandKind_COMMAND_KIND_QUERY
+	switch m.saga.Started.GetParent().GetKind() {
+	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
+		if !undoable && !reads {
+			return fmt.Sprintf("%s can't be compensated, but the saga's parent may compensate this saga; "+
+				"make the command compensatable, or give %s another kind", method, definition)
+		}
+	case treatyv1.CommandKind_COMMAND_KIND_QUERY:
+		if !reads {
+			return fmt.Sprintf("%s changes state, but the saga's parent has sent this saga as a query, which it never "+
+				"compensates; make the command a query, or give %s another kind", method, definition)
+		}
+	case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
+		if command.Kind != treatyv1.CommandKind_COMMAND_KIND_RETRIABLE && !reads {
+			return fmt.Sprintf("%s isn't retriable, but the saga's parent has sent this saga as a retriable command, "+
+				"so the saga must succeed; make the command retriable, or give %s another kind", method, definition)
+		}
 	}
 	return ""
 }

@@ -185,6 +185,15 @@ func inDoubt(step *Step) bool {
 // command. It returns nil if there is none.
 func (s *Saga) pointOfNoReturn() *Step { return s.noReturn }
 
+// mustSucceed reports whether the saga can never compensate: its parent has sent it as a retriable command, and can't
+// compensate itself.
+func (s *Saga) mustSucceed() bool {
+	return s.Started.GetParent().GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+}
+
+// irreversible reports whether the saga can't compensate, or can no longer.
+func (s *Saga) irreversible() bool { return s.noReturn != nil || s.mustSucceed() }
+
 // notePointOfNoReturn is called for each step that is scheduled or done.
 func (s *Saga) notePointOfNoReturn(step *Step) {
 	kind := step.Scheduled.GetKind()

@@ -192,12 +192,20 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 			"compensatable": treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
 			"pivot":         treatyv1.CommandKind_COMMAND_KIND_PIVOT,
 			"retriable":     treatyv1.CommandKind_COMMAND_KIND_RETRIABLE,
+			"query":         treatyv1.CommandKind_COMMAND_KIND_QUERY,
 		}
-		parent := &treatyv1.Parent{CommandId: wire.StepName("p", "1"), Kind: kinds[arg]}
-		return machine.Start{
-			Started:     &treatyv1.SagaStarted{Definition: "Test/Saga", Parent: parent},
-			Compensated: len(d.CmdArgs) > 1,
+		started := &treatyv1.SagaStarted{
+			Definition: "Test/Saga", Parent: &treatyv1.Parent{CommandId: wire.StepName("p", "1"), Kind: kinds[arg]},
 		}
+		undone := len(d.CmdArgs) > 1 && d.CmdArgs[1].Key == "undone"
+		if len(d.CmdArgs) > 1 && !undone {
+			duration, err := time.ParseDuration(d.CmdArgs[1].Key)
+			if err != nil {
+				d.Fatalf(s.t, "start-child: %v", err)
+			}
+			started.Deadline = timestamp(s.now.Add(duration))
+		}
+		return machine.Start{Started: started, Compensated: undone}
 	case "compensate":
 		return machine.CompensateForParent{}
 	case "event":
@@ -264,7 +272,8 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 }
 
 // restoredRecord returns what participants know: "2=B" is the action B of step 2, "undo-2=B" its compensation. The
-// backup was made an hour ago. "contradiction" and "compensated" set these fields.
+// backup was made an hour ago. "contradiction" and "compensated" set these fields, "unlisted" and "later-reason" the
+// reason of a contradiction, too.
 func (s *scenario) restoredRecord(args []datadriven.CmdArg) *treatyv1.SagaRestored {
 	record := &treatyv1.SagaRestored{
 		BackupTime: timestamp(s.now.Add(-time.Hour)), RestoreTime: timestamp(s.now),
@@ -273,6 +282,12 @@ func (s *scenario) restoredRecord(args []datadriven.CmdArg) *treatyv1.SagaRestor
 		switch arg.Key {
 		case "contradiction":
 			record.Contradiction = "the journal says one thing, the participant another"
+		case "unlisted":
+			record.Contradiction = "a participant can't say what was executed"
+			record.ContradictionReason = treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED
+		case "later-reason":
+			record.Contradiction = "a later version says why"
+			record.ContradictionReason = 99
 		case "compensated":
 			record.Compensated = true
 		default:

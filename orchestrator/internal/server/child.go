@@ -90,9 +90,12 @@ func parentCommandOf(ctx context.Context) (*parentCommand, error) {
 }
 
 // parentCommand is parentCommandOf, and takes note of the epoch under which the command was sent, whatever becomes of
-// the call.
+// the call. It returns an error if the caller isn't believed.
 func (s *Server) parentCommand(ctx context.Context) (*parentCommand, error) {
 	command, err := parentCommandOf(ctx)
+	if err == nil && command != nil {
+		err = s.checkParent(ctx)
+	}
 	if err == nil && command != nil {
 		err = s.scopes.hear(ctx, command.caller())
 	}

@@ -112,9 +112,7 @@ func (*identityService) LookUp(context.Context, *engine.Attempt) engine.Known {
 	return engine.Known{Verdict: engine.NotKept}
 }
 
-func (*identityService) Discover(string, func()) (engine.Discovered, func()) {
-	return engine.Discovered{Known: true}, func() {}
-}
+func (*identityService) TakingPart(string) []string { return nil }
 
 // newEngineServer returns a server with a real engine.
 func newEngineServer(t *testing.T) (*testServer, *identityService) {

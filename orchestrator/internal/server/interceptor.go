@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -29,7 +30,12 @@ func (s *Server) interceptUnary(
 			_ = grpc.SetTrailer(ctx, markOf(nil))
 		}
 	}()
-	reply, err = handle(ctx, request)
+	if incoming.IsParticipantService(method) {
+		err = s.checkParent(ctx)
+	}
+	if err == nil {
+		reply, err = handle(ctx, request)
+	}
 	if err != nil && !foreign(method) {
 		_ = grpc.SetTrailer(ctx, markOf(err))
 		return nil, s.explain(ctx, method, request, err)
@@ -58,7 +64,12 @@ func (s *Server) interceptStream(
 		}
 	}()
 	received := &requestStream{ServerStream: stream}
-	err = handle(server, received)
+	if incoming.IsParticipantService(method) {
+		err = s.checkParent(ctx)
+	}
+	if err == nil {
+		err = handle(server, received)
+	}
 	if err != nil && !received.failed && !foreign(method) {
 		return s.explain(ctx, method, received.request, err)
 	}

@@ -58,7 +58,7 @@ func (s *Server) ListSagas(
 	if err != nil {
 		return nil, err
 	}
-	response := new(treatyv1.ListSagasResponse)
+	response := &treatyv1.ListSagasResponse{NotDriven: s.notDriven()}
 	if len(rows) > size {
 		rows = rows[:size]
 		last := rows[size-1]

@@ -11,6 +11,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -46,9 +47,16 @@ func (s *Server) ListLostSagas(
 }
 
 func lostSagaOf(lost journal.LostSaga) *treatyv1.LostSaga {
-	saga := &treatyv1.LostSaga{Name: wire.SagaName(lost.ID), FindTime: timestamppb.New(lost.FoundTime)}
+	saga := &treatyv1.LostSaga{
+		Name: wire.SagaName(lost.ID), FindTime: timestamppb.New(lost.FoundTime),
+		Start: lostStarts[engine.SourceOfID(lost.ID)],
+	}
 	var start time.Time
 	for _, known := range lost.Commands {
+		if engine.OfParent(lost.ID, known) {
+			saga.Definition, saga.ParentStep = known.Method, known.CommandID
+			saga.Start = treatyv1.LostSagaStart_LOST_SAGA_START_PARENT
+		}
 		command := &treatyv1.LostCommand{
 			Name: known.CommandID, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION, Method: known.Method,
 			Participant: known.Participant, RequestDigest: known.Digest,
@@ -67,6 +75,14 @@ func lostSagaOf(lost journal.LostSaga) *treatyv1.LostSaga {
 		saga.CreateTime = timestamppb.New(start)
 	}
 	return saga
+}
+
+// lostStarts says how a saga was started whose id comes from a source.
+var lostStarts = map[engine.IDSource]treatyv1.LostSagaStart{
+	engine.IDFromRequestID: treatyv1.LostSagaStart_LOST_SAGA_START_REQUEST_ID,
+	engine.IDFromParent:    treatyv1.LostSagaStart_LOST_SAGA_START_PARENT,
+	engine.IDFromCaller:    treatyv1.LostSagaStart_LOST_SAGA_START_SAGA_ID,
+	engine.IDFromTime:      treatyv1.LostSagaStart_LOST_SAGA_START_WITHOUT_ID,
 }
 
 // DeleteLostSaga removes a saga from the lost sagas.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -31,6 +32,11 @@ func TestListLostSagas(t *testing.T) {
 	for i := range 9 {
 		a.store.lost = append(a.store.lost, journal.LostSaga{ID: fmt.Sprintf("b%d", i), FoundTime: found})
 	}
+	child := engine.ChildID(issueCard, "sagas/p1/steps/4")
+	a.store.lost = append(a.store.lost, journal.LostSaga{ID: child, FoundTime: found, Commands: []journal.LostCommand{{
+		CommandID: "sagas/p1/steps/4", Participant: "mall/0", Method: issueCard, Digest: "cd",
+		Verdict: int32(treatyv1.CommandVerdict_COMMAND_VERDICT_EXECUTED),
+	}}})
 	var got []*treatyv1.LostSaga
 	request := &treatyv1.ListLostSagasRequest{PageSize: 4}
 	for {
@@ -48,6 +54,7 @@ func TestListLostSagas(t *testing.T) {
 	}
 	want := []*treatyv1.LostSaga{{
 		Name: "sagas/a0", CreateTime: timestamppb.New(start), FindTime: timestamppb.New(found),
+		Start: treatyv1.LostSagaStart_LOST_SAGA_START_SAGA_ID,
 		Commands: []*treatyv1.LostCommand{
 			{
 				Name: "sagas/a0/steps/1", Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
@@ -60,8 +67,19 @@ func TestListLostSagas(t *testing.T) {
 		},
 	}}
 	for i := range 9 {
-		want = append(want, &treatyv1.LostSaga{Name: fmt.Sprintf("sagas/b%d", i), FindTime: timestamppb.New(found)})
+		want = append(want, &treatyv1.LostSaga{
+			Name: fmt.Sprintf("sagas/b%d", i), FindTime: timestamppb.New(found),
+			Start: treatyv1.LostSagaStart_LOST_SAGA_START_SAGA_ID,
+		})
 	}
+	want = append(want, &treatyv1.LostSaga{
+		Name: "sagas/" + child, FindTime: timestamppb.New(found), Definition: issueCard,
+		ParentStep: "sagas/p1/steps/4", Start: treatyv1.LostSagaStart_LOST_SAGA_START_PARENT,
+		Commands: []*treatyv1.LostCommand{{
+			Name: "sagas/p1/steps/4", Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION, Method: issueCard,
+			Participant: "mall/0", Verdict: "executed", RequestDigest: "cd",
+		}},
+	})
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

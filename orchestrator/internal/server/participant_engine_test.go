@@ -276,6 +276,7 @@ func TestLostChildWaitsForAPerson(t *testing.T) {
 	}
 	listed := []*treatyv1.LostSaga{{
 		Name: name, CreateTime: timestamppb.New(parentStart), Commands: []*treatyv1.LostCommand{command},
+		Definition: verifyApplicant, ParentStep: parentStep, Start: treatyv1.LostSagaStart_LOST_SAGA_START_PARENT,
 	}}
 	if diff := cmp.Diff(listed, lost.GetLostSagas(), protocmp.Transform(),
 		protocmp.IgnoreFields(listed[0], "find_time")); diff != "" {

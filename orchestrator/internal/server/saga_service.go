@@ -90,10 +90,10 @@ func (s *Server) view(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	if err != nil {
 		return nil, subject{saga: id}.of(err)
 	}
-	return redacted(saga), nil
+	return s.shown(saga), nil
 }
 
-// redacted returns a redacted copy of a saga. The original may share messages with the engine.
+// redacted returns a redacted copy of a saga.
 func redacted(saga *treatyv1.Saga) *treatyv1.Saga {
 	copied := proto.CloneOf(saga)
 	contract.Redact(copied)
@@ -140,7 +140,7 @@ func (s *Server) untilStopping(ctx context.Context) (context.Context, func()) {
 	return wait, func() { close(done); cancel(nil) }
 }
 
-// WatchSaga streams a saga as it is now and after each change, until it ends.
+// WatchSaga streams a saga as it is now and after each change, also of whether it is driven, until it ends.
 func (s *Server) WatchSaga(
 	request *treatyv1.WatchSagaRequest, stream grpc.ServerStreamingServer[treatyv1.WatchSagaResponse],
 ) error {
@@ -163,7 +163,7 @@ func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.Watch
 		if err != nil {
 			return err
 		}
-		if err := send(&treatyv1.WatchSagaResponse{Saga: redacted(saga)}); err != nil {
+		if err := send(&treatyv1.WatchSagaResponse{Saga: s.shown(saga)}); err != nil {
 			return fmt.Errorf("sending a change: %w", err)
 		}
 		if saga.GetEndTime() != nil {

@@ -79,6 +79,10 @@ type Config struct {
 	// has identities, only callers with one of them complete its steps. Anybody completes those of the others.
 	Identities map[string][]string
 
+	// Parents are the identities, in their certificates, of the orchestrators whose sagas may have children here.
+	// caller.Any is everybody. The default is everybody with a verified certificate, and callers on this machine.
+	Parents []string
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -99,6 +103,7 @@ type Server struct {
 	telemetry   *telemetry.Telemetry
 	logger      *slog.Logger
 	identities  map[string][]string
+	parents     []string
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -107,6 +112,9 @@ type Server struct {
 	consumers consumers
 	scopes    scopes
 	held      atomic.Int64 // the calls of parents that wait for their children
+
+	warned      sync.Map // callers that aren't believed as parents' orchestrators
+	warnedCount atomic.Int64
 
 	stopping chan struct{} // closed when draining begins
 	stop     sync.Once
@@ -129,6 +137,7 @@ func New(config Config) (*Server, error) {
 		telemetry:   config.Telemetry,
 		logger:      config.Logger,
 		identities:  config.Identities,
+		parents:     config.Parents,
 		health:      health.NewServer(),
 		scopes:      scopes{store: config.Store, logger: config.Logger},
 		stopping:    make(chan struct{}),

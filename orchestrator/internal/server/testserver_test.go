@@ -240,11 +240,12 @@ type testServer struct {
 	memory *journaltest.Memory // holds the events
 }
 
-// security configures TLS, telemetry and the identities of participants of a test server.
+// security configures TLS, telemetry and the identities of participants and parents of a test server.
 type security struct {
 	server, client *tls.Config
 	telemetry      *telemetry.Telemetry
 	identities     map[string][]string // by service
+	parents        []string
 }
 
 func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
@@ -257,7 +258,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 	a.serve(server.Config{
 		Engine: a.engine, Store: a.store, Definitions: []string{
 			changeAddress, issueCard, verifyApplicant,
-		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities,
+		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
 	}, tls.client)
 	return a
 }

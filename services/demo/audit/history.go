@@ -146,7 +146,7 @@ func (h *history) read(at moment, record *treatyv1.Record) {
 	case *treatyv1.Record_SagaRestored:
 		h.restored = r.SagaRestored
 	case *treatyv1.Record_SagaSuspended:
-		h.waitsForPerson = r.SagaSuspended.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED
+		h.waitsForPerson = strings.HasPrefix(r.SagaSuspended.GetReason().String(), "SUSPENSION_REASON_RESTORED")
 	case *treatyv1.Record_SagaResumed:
 		h.decide()
 	case *treatyv1.Record_SagaSucceeded:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +39,9 @@ var services = map[string]string{
 	Card:         "acme.card.v1.CardService",
 	Notification: "acme.notification.v1.NotificationService",
 }
+
+// userData is the service in whose broadcasts all participants take part.
+const userData = "acme.privacy.v1.UserDataService"
 
 // Params configure a company.
 type Params struct {
@@ -146,6 +150,8 @@ func (c *Company) plan(params Params, notification []string) error {
 		switch name {
 		case Orchestrator:
 			p.args = append(orchestrator, "--listen", p.Address)
+			// Not as a flag, which the orchestrators of earlier versions don't know.
+			p.env = append(p.env, "TREATY_BROADCAST="+userData+"="+strings.Join(takingPart(), ","))
 		case Notification:
 			p.args = append(append([]string(nil), notification...), "--listen", p.Address, "--db", c.Database(name))
 		default:
@@ -181,6 +187,15 @@ func (c *Company) plan(params Params, notification []string) error {
 		}
 	}
 	return nil
+}
+
+// takingPart returns the services of all participants.
+func takingPart() []string {
+	var names []string
+	for _, name := range Participants() {
+		names = append(names, services[name])
+	}
+	return names
 }
 
 // identity returns the flags that only the identity service has.

@@ -64,6 +64,8 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 		customer, e.Effects = f.applicants[told.GetApplicant()], []string{told.GetInspection()}
 	case *creditv1.CreditChecked:
 		e.Effects = []string{told.GetCheck()} // It stays when its customer is forgotten.
+	case *creditv1.CheckReused:
+		e.Effects = []string{told.GetCheck()} // So does a copy.
 	case *cardv1.CardIssued:
 		customer, e.Effects = f.mailed(asked, told.GetCard())
 	case *cardv1.ExtraCardIssued:

@@ -64,6 +64,8 @@ func TestEffects(t *testing.T) {
 	}
 	checked := done{creditv1.CreditService_CheckCredit_FullMethodName, &creditv1.CheckCreditRequest{Customer: ada},
 		&creditv1.CreditChecked{Check: "checks/1"}}
+	reused := done{creditv1.CreditService_ReuseCheck_FullMethodName, &creditv1.ReuseCheckRequest{Customer: ada},
+		&creditv1.CheckReused{Check: "checks/2"}}
 	reviewed := func(request proto.Message) done {
 		return done{notificationv1.NotificationService_SendReview_FullMethodName, request,
 			&notificationv1.ReviewSent{Message: "messages/1"}}
@@ -84,6 +86,7 @@ func TestEffects(t *testing.T) {
 		{"and to one that was forgotten", []done{posted, forgotten, issued}, nil,
 			[]string{"", "", "cards/main customers/ada@1"}},
 		{"a check, which is kept", []done{checked, forgotten}, nil, []string{"checks/1", ""}},
+		{"a check that was reused, which is kept", []done{reused, forgotten}, nil, []string{"checks/2", ""}},
 		{"a review", []done{reviewed(&notificationv1.SendReviewRequest{Customer: ada})}, nil, []string{"messages/1"}},
 		{"of a round that is over", []done{reviewed(nil)}, []audit.Effect{{Resource: "messages/1"}},
 			[]string{"messages/1"}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/inbox"
@@ -28,6 +29,14 @@ func newFlags(service Service) (*flag.FlagSet, *settings) {
 	flags.StringVar(&o.TLSKeyFile, "tls-key", "", "`file` with the server's private key (PEM)")
 	flags.StringVar(&o.TLSClientCAFile, "tls-client-ca", "",
 		"`file` with the authorities that issue client certificates (PEM); turns on mutual TLS")
+	flags.Func("orchestrator-identity",
+		"believe only orchestrators whose client certificate has this `identity`, a URI such as a SPIFFE id, or a DNS "+
+			"name; * for every caller; repeat it for each one (default: every caller with a certificate of "+
+			"--tls-client-ca, every caller with --insecure, otherwise this machine)",
+		func(identity string) error {
+			o.Orchestrators = append(o.Orchestrators, identity)
+			return nil
+		})
 	flags.BoolVar(&o.Insecure, "insecure", false,
 		"allow plaintext beyond loopback: anybody on the network can read, change and send commands")
 	flags.DurationVar(&o.StopTimeout, "stop-timeout", o.StopTimeout,
@@ -68,6 +77,12 @@ func (s *settings) check() error {
 		return errors.New("--tls-cert and --tls-key belong together: set both or neither")
 	case o.TLSCertFile == "" && o.TLSClientCAFile != "":
 		return errors.New("--tls-client-ca requires --tls-cert and --tls-key")
+	case slices.Contains(o.Orchestrators, ""):
+		return errors.New("--orchestrator-identity is empty: want a URI such as a SPIFFE id, or a DNS name")
+	case len(o.Orchestrators) > 0 && !slices.Contains(o.Orchestrators, participant.AnyCaller) &&
+		o.TLSClientCAFile == "":
+		return errors.New("--orchestrator-identity requires --tls-client-ca: " +
+			"a caller needs a certificate to be known")
 	case o.TLSCertFile != "" && o.Insecure:
 		return errors.New("--insecure and --tls-cert contradict each other: set only one of them")
 	}

@@ -39,6 +39,8 @@ func TestRunNamesTheFlags(t *testing.T) {
 		{"--tls-cert=x", "--tls-key"},
 		{"--tls-key=x", "--tls-cert"},
 		{"--tls-client-ca=x", "--tls-client-ca requires --tls-cert"},
+		{"--orchestrator-identity=sagas.acme.example", "--orchestrator-identity requires --tls-client-ca"},
+		{"--orchestrator-identity=", "--orchestrator-identity is empty"},
 		{"--listen=0.0.0.0:0", "plaintext is allowed on loopback"},
 		{"--listen=localhost", "want host:port"},
 	} {

@@ -24,10 +24,15 @@ export interface Command {
 }
 
 /** The keys of a command's metadata. */
-export const commandKeys = [
+const commandKeys = [
   "treaty-saga", "treaty-command-id", "treaty-direction", "treaty-attempt", "treaty-epoch", "treaty-scope",
   "treaty-start", "treaty-request-digest",
 ];
+
+/** Returns whether a call has a key of a command. If so, it is made for a saga. */
+export function hasCommandKey(metadata: Metadata): boolean {
+  return commandKeys.some((key) => metadata.get(key).length > 0);
+}
 
 const maxCommandId = 512;
 
@@ -60,7 +65,7 @@ export function parseEpoch(metadata: Metadata): { scope: string; epoch: bigint }
 
 /** Returns the command, or undefined if the call has no key of one. Throws INVALID_ARGUMENT for malformed metadata. */
 export function parseCommand(metadata: Metadata): Command | undefined {
-  if (commandKeys.every((key) => metadata.get(key).length === 0)) return undefined;
+  if (!hasCommandKey(metadata)) return undefined;
   for (const key of commandKeys) if (metadata.get(key).length > 1) throw malformed(key, "one value");
   const commandId = first(metadata, "treaty-command-id");
   const parts = /^(sagas\/[^/]+)\/steps\/[^/]+$/.exec(commandId);

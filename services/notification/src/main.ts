@@ -8,7 +8,7 @@ import {
 import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
-import { commandKeys, parseCommand, type Command } from "./command.js";
+import { hasCommandKey, parseCommand, type Command } from "./command.js";
 import { closeDatabase, databaseFailed, openDatabase, type Database } from "./database.js";
 import { Inbox, type Verdict } from "./inbox.js";
 import { help, parseOptions, UsageError, type Options } from "./options.js";
@@ -16,6 +16,8 @@ import { Participant } from "./participant.js";
 import { deleteUserData } from "./privacy.js";
 import { listMessages, sendReview, sendWelcome, type ListMessagesRequest } from "./service.js";
 import { marked, Refusal, response } from "./status.js";
+import type { Trust } from "./trust.js";
+import { answerUnknownMethods } from "./unknown.js";
 
 const serviceName = "acme.notification.v1.NotificationService";
 const userDataServiceName = "acme.privacy.v1.UserDataService";
@@ -49,18 +51,8 @@ function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback:
   else callback({ code: status.INTERNAL, details: "internal error; see the service's log", metadata });
 }
 
-/**
- * Throws UNAUTHENTICATED if the caller isn't believed. Such a call isn't executed as an ordinary call either, since
- * that would bypass the inbox.
- */
-function checkCaller(call: ServerUnaryCall<unknown, unknown>, believesAll: boolean): void {
-  if (believesAll || /^(127\.|\[?::1\]?:|\[?::ffff:127\.|unix:)/.test(call.getPeer())) return;
-  const message = "the caller isn't an orchestrator that this participant believes";
-  throw new Refusal(status.UNAUTHENTICATED, message, "CALLER_NOT_BELIEVED");
-}
-
 function newServer(
-  definition: PackageDefinition, database: Database, believesAll: boolean,
+  definition: PackageDefinition, database: Database, trust: Trust,
 ): { server: Server; health: HealthImplementation } {
   const service = definition[serviceName] as ServiceDefinition;
   const userData = definition[userDataServiceName] as ServiceDefinition;
@@ -71,10 +63,11 @@ function newServer(
     "grpc.max_concurrent_streams": 1024,
   });
   server.addService(service, {
-    SendWelcome: through(inbox, service["SendWelcome"]!, database, sendWelcome, believesAll),
-    SendReview: through(inbox, service["SendReview"]!, database, sendReview, believesAll),
+    SendWelcome: through(inbox, service["SendWelcome"]!, database, sendWelcome, trust),
+    SendReview: through(inbox, service["SendReview"]!, database, sendReview, trust),
     ListMessages(call: ServerUnaryCall<ListMessagesRequest, unknown>, callback: sendUnaryData<unknown>) {
       try {
+        if (hasCommandKey(call.metadata)) trust.check(call);
         callback(null, listMessages(database, call.request));
       } catch (error) {
         fail(error, call, callback);
@@ -82,7 +75,7 @@ function newServer(
     },
   });
   server.addService(userData, {
-    DeleteUserData: through(inbox, userData["DeleteUserData"]!, database, deleteUserData, believesAll),
+    DeleteUserData: through(inbox, userData["DeleteUserData"]!, database, deleteUserData, trust),
   });
   const kept = [
     `${serviceName}/SendReview`, `${serviceName}/SendWelcome`, `${userDataServiceName}/DeleteUserData`,
@@ -91,15 +84,19 @@ function newServer(
     database, inbox, [serviceName, userDataServiceName], kept, (message, fields) => log("ERROR", message, fields),
   );
   server.addService(definition[participantServiceName] as ServiceDefinition, {
-    Describe: answer(participant.describe, believesAll),
-    ListCommands: answer(participant.listCommands, believesAll),
-    CloseCommand: answer(participant.closeCommand, believesAll),
+    Describe: answer(participant.describe, trust),
+    ListCommands: answer(participant.listCommands, trust),
+    CloseCommand: answer(participant.closeCommand, trust),
   });
   const health = new HealthImplementation({
     "": "SERVING", [serviceName]: "SERVING", [userDataServiceName]: "SERVING",
   });
   health.addToServer(server);
   new ReflectionService(definition).addToServer(server);
+  answerUnknownMethods(server, (call) => {
+    const asked = call.getPath().startsWith(`/${participantServiceName}/`);
+    if (asked || hasCommandKey(call.metadata)) trust.check(call);
+  });
   return { server, health };
 }
 
@@ -109,11 +106,11 @@ type Handler<Request, Reply> = (database: Database, command: Command | undefined
 /** Returns a gRPC handler that handles its command through the inbox. */
 function through<Request, Reply>(
   inbox: Inbox, method: MethodDefinition<unknown, unknown>, database: Database, handler: Handler<Request, Reply>,
-  believesAll: boolean,
+  trust: Trust,
 ): handleUnaryCall<Request, unknown> {
   return (call, callback) => {
     try {
-      if (commandKeys.some((key) => call.metadata.get(key).length > 0)) checkCaller(call, believesAll);
+      if (hasCommandKey(call.metadata)) trust.check(call);
       const command = parseCommand(call.metadata);
       const { answer, verdict } = inbox.handle(command, call.getPath(), () =>
         method.responseSerialize(handler(database, command, call.request)));
@@ -128,11 +125,11 @@ function through<Request, Reply>(
 
 /** Returns a gRPC handler for a question of an orchestrator. */
 function answer<Request>(
-  question: (call: ServerUnaryCall<Request, unknown>) => object, believesAll: boolean,
+  question: (call: ServerUnaryCall<Request, unknown>) => object, trust: Trust,
 ): handleUnaryCall<Request, unknown> {
   return (call, callback) => {
     try {
-      checkCaller(call, believesAll);
+      trust.check(call);
       callback(null, question(call), marked("done"));
     } catch (error) {
       fail(error, call, callback as sendUnaryData<never>);
@@ -194,7 +191,7 @@ async function main(): Promise<void> {
   });
   const database = openDatabase(options.db);
   try {
-    const { server, health } = newServer(definition, database, options.believesAll);
+    const { server, health } = newServer(definition, database, options.trust);
     const port = await bind(server, options);
     const signalled = new Promise<void>((resolve) => {
       process.once("SIGTERM", resolve);

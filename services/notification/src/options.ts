@@ -5,6 +5,7 @@ import { isIPv4 } from "node:net";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { ServerCredentials } from "@grpc/grpc-js";
+import { anyCaller, Trust } from "./trust.js";
 
 export class UsageError extends Error {}
 
@@ -14,8 +15,8 @@ export interface Options {
   readonly proto: string;
   readonly stopTimeoutMs: number;
   readonly credentials: ServerCredentials;
-  /** Whether every caller's command metadata counts. Otherwise only that of callers on this machine does. */
-  readonly believesAll: boolean;
+  /** Whose commands count. */
+  readonly trust: Trust;
 }
 
 export const help = `Usage of notification:
@@ -25,6 +26,10 @@ export const help = `Usage of notification:
   --tls-cert file          the server's certificate chain (PEM)
   --tls-key file           the server's private key (PEM)
   --tls-client-ca file     the authorities that issue client certificates (PEM); turns on mutual TLS
+  --orchestrator-identity identity
+                           believe only orchestrators whose client certificate has this URI, such as a SPIFFE id, or
+                           DNS name; * for every caller; repeat it for each one (default: every caller with a
+                           certificate of --tls-client-ca, every caller with --insecure, otherwise this machine)
   --insecure               allow plaintext beyond loopback: anybody on the network can read, change and send commands
   --stop-timeout seconds   how long calls in flight may take to finish after SIGTERM (default 10)
 `;
@@ -43,6 +48,7 @@ export function parseOptions(args: string[]): Options | undefined {
         "tls-cert": { type: "string" },
         "tls-key": { type: "string" },
         "tls-client-ca": { type: "string" },
+        "orchestrator-identity": { type: "string", multiple: true, default: [] },
         insecure: { type: "boolean", default: false },
         "stop-timeout": { type: "string", default: "10" },
       },
@@ -55,13 +61,22 @@ export function parseOptions(args: string[]): Options | undefined {
   if (!(seconds > 0 && seconds <= 3600)) {
     throw new UsageError(`--stop-timeout ${values["stop-timeout"]}: want seconds, e.g. 10`);
   }
+  const identities = values["orchestrator-identity"];
+  if (identities.includes("")) {
+    throw new UsageError("--orchestrator-identity is empty: want a URI such as a SPIFFE id, or a DNS name");
+  }
+  if (identities.length > 0 && !identities.includes(anyCaller) && values["tls-client-ca"] === undefined) {
+    throw new UsageError(
+      "--orchestrator-identity requires --tls-client-ca: a caller needs a certificate to be known",
+    );
+  }
   return {
     listen: values.listen,
     db: values.db,
     proto: values.proto,
     stopTimeoutMs: seconds * 1000,
     // With --tls-client-ca, every caller has a certificate of that authority.
-    believesAll: values.insecure || values["tls-client-ca"] !== undefined,
+    trust: new Trust(identities, values.insecure || values["tls-client-ca"] !== undefined),
     credentials: credentials({
       listen: values.listen, insecure: values.insecure,
       cert: values["tls-cert"], key: values["tls-key"], clientCa: values["tls-client-ca"],

@@ -59,6 +59,9 @@ export class Participant {
         horizon: max(before.horizon, micros(told.horizon)),
       });
     });
+    // There is no contracts_digest. It is that of the descriptors as protoc serializes them. This service reads .proto
+    // files at its start, and its loader's descriptors have other bytes, without the options. A digest of those would
+    // differ from that of a participant in Go with the same contracts, which is worse than none.
     const keys = Object.keys(call.metadata.getMap()).filter((key) => key.startsWith("treaty-"));
     return {
       protocol_version: 1,

@@ -89,7 +89,7 @@ func commandSentences(c command) []string {
 			"The participant may accept it and complete it within %s; after that, its outcome is unknown.", within))
 	}
 	if c.contract.Broadcast {
-		sentences = append(sentences, "It is a broadcast: it goes to every participant that serves it, in parallel.")
+		sentences = append(sentences, "It is a broadcast: it goes to every participant that takes part in it, in parallel.")
 	}
 	if len(c.contract.Rejections) > 0 {
 		sentences = append(sentences, "A refusal may carry one of these rejections:")
@@ -109,6 +109,13 @@ func sagaSentences(s saga) []string {
 	}
 	if s.contract.Retention > 0 {
 		sentences = append(sentences, fmt.Sprintf("It is kept for %s after its end.", s.contract.Retention))
+	}
+	switch s.contract.Kind {
+	case treatyv1.CommandKind_COMMAND_KIND_QUERY:
+		sentences = append(sentences, "As a step of another saga it may only send queries.")
+	case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
+		sentences = append(sentences,
+			"As a step of another saga it must succeed, and may only send retriable commands and queries.")
 	}
 	if s.contract.Compensation != nil {
 		_, compensation, _ := strings.Cut(s.contract.Compensation.Method, "/")

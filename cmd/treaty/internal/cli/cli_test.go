@@ -143,6 +143,11 @@ func full(t *testing.T, f *servertest.Server) {
 		suspended(t, "purged-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED),
 		undoing(suspended(t, "purged-2", treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED)),
 		suspended(t, "restored-1", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED),
+		suspended(t, "restored-2", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE),
+		suspended(t, "restored-3", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE),
+		suspended(t, "restored-4", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED),
+		suspended(t, "restored-5", treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD),
+		standing(t),
 	}
 	f.Records = journalOf(t, "sagas/order-2")
 	f.Lost = lost()
@@ -202,6 +207,17 @@ func TestCommands(t *testing.T) {
 		{name: "get_purged", setup: setup{args: []string{"sagas", "get", "purged-1"}}},
 		{name: "get_purged_undo", setup: setup{args: []string{"sagas", "get", "purged-2"}}},
 		{name: "get_restored", setup: setup{args: []string{"sagas", "get", "restored-1"}}},
+		{name: "get_restored_undone", setup: setup{args: []string{"sagas", "get", "restored-2"}}},
+		{name: "get_restored_overdue", setup: setup{args: []string{"sagas", "get", "restored-3"}}},
+		{name: "get_restored_unlisted", setup: setup{args: []string{"sagas", "get", "restored-4"}}},
+		{name: "get_restored_child", setup: setup{args: []string{"sagas", "get", "restored-5"}}},
+		{name: "get_not_driven", setup: setup{args: []string{"sagas", "get", "standing-1"}}},
+		{name: "get_not_driven_json", setup: setup{args: []string{"sagas", "get", "standing-1", "--json"}}},
+		{name: "get_not_driven_terminal", setup: setup{args: []string{"sagas", "get", "standing-1"}, screen: narrow}},
+		{name: "watch_not_driven", setup: setup{args: []string{"sagas", "watch", "standing-1"}},
+			streams: standingHistory},
+		{name: "wait_not_driven", setup: setup{args: []string{"sagas", "wait", "standing-1"}},
+			streams: standingHistory},
 		{name: "get_json", setup: setup{args: []string{"sagas", "get", "order-2", "--json"}}},
 		{name: "get_terminal", setup: setup{args: []string{"sagas", "get", "order-2"}, screen: wide}},
 		{name: "get_terminal_running", setup: setup{args: []string{"sagas", "get", "order-3"}, screen: wide}},
@@ -257,6 +273,7 @@ func TestCommands(t *testing.T) {
 		{name: "help", setup: setup{args: []string{"--help"}}},
 		{name: "help_sagas", setup: setup{args: []string{"sagas"}}},
 		{name: "help_resume", setup: setup{args: []string{"sagas", "resume", "--help"}}},
+		{name: "help_cancel", setup: setup{args: []string{"sagas", "cancel", "--help"}}},
 		{name: "help_start", setup: setup{args: []string{"start", "--help"}}},
 	}
 	for _, c := range cases {
@@ -396,7 +413,7 @@ func TestRequests(t *testing.T) {
 		}
 	})
 	t.Run("take over many", func(t *testing.T) {
-		do(t, "", "sagas", "resume", "--filter", "labels:a OR labels:b", "--reason", "why", "--take-over")
+		do(t, "", "sagas", "resume", "--filter", "labels:a OR labels:b", "--reason", "why", "--take-over", "--yes")
 		if got := servertest.Last[*treatyv1.ResumeSagaRequest](t, f); got.GetTakeOver() == nil {
 			t.Errorf("got %v", got)
 		}

@@ -37,8 +37,7 @@ func using(t testing.TB) *treatyv1.Saga {
 		{Wait: "r3.6.1.1", DueTime: at(2 * time.Hour), ScheduleTime: at(ms(490))},
 		{Wait: "r3.6.2.1", Events: []*treatyv1.EventKey{{Type: "shop.v1.OrderShipped", Subject: "orders/2"}},
 			ScheduleTime: at(ms(490))},
-		{Wait: "r3.7", Broadcast: "shop.v1.PrivacyService/Forget",
-			SilentParticipants: []string{"shop.v1.MailService", "shop.v1.PaymentService"}},
+		{Wait: "r3.7", Broadcast: "shop.v1.PrivacyService/Forget"},
 	}
 	sent := reserveStep(t, "order-8", treatyv1.StepState_STEP_STATE_DONE)
 	sent.Name, sent.Participant = "sagas/order-8/steps/r3.3.1.1", "shop.v1.PaymentService"

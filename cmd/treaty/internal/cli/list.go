@@ -52,7 +52,7 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List sagas, newest first",
 		Example: `  treaty sagas list --state suspended
   treaty sagas list --definition acme.card.v1.CardSagas/IssueCard --all
-  treaty sagas list --filter 'suspension_reason = "RESTORED"' --all
+  treaty sagas list --filter 'suspension_reason = "RESTORED_OVERDUE"' --all
   treaty sagas list --filter 'labels.customer = "c-7" AND create_time > "2026-01-31T00:00:00Z"'`,
 		Args: exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error { return a.list(ctx, flags) }),
@@ -83,6 +83,7 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		return err
 	}
 	var sagas []*treatyv1.Saga
+	var notDriven *treatyv1.NotDriven
 	request := &treatyv1.ListSagasRequest{
 		PageSize: flags.pageSize, PageToken: flags.pageToken, Filter: filter, OrderBy: flags.orderBy,
 	}
@@ -98,6 +99,7 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		} else {
 			sagas = append(sagas, page.GetSagas()...)
 		}
+		notDriven = page.GetNotDriven()
 		request.PageToken = page.GetNextPageToken()
 		if request.PageToken == "" || !flags.all {
 			break
@@ -107,6 +109,10 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		a.print(a.view(render.SagaPayloads).Sagas(sagas))
 	}
 	a.announcePage(request.GetPageToken())
+	if notDriven != nil {
+		_, _ = fmt.Fprintf(a.Stderr, "The orchestrator drives no saga: %s. What to do: %s.\n", notDriven.GetMessage(),
+			notDriven.GetAdvice())
+	}
 	return nil
 }
 

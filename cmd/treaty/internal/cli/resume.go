@@ -36,34 +36,34 @@ func (f *replyFlag) Type() string { return "bool" }
 
 // resumeFlags are the flags of sagas resume.
 type resumeFlags struct {
+	bulkFlags
+
 	reason      string
 	retry       bool
 	retryEdited string
 	markDone    replyFlag
 	markRefused bool
 	takeOver    bool
-	filter      string
-	dryRun      bool
 }
 
 func (a *app) resumeCommand() *cobra.Command {
 	var flags resumeFlags
 	cmd := &cobra.Command{
-		Use: "resume (NAME | --filter FILTER) --reason WHY " +
+		Use: "resume (NAME | --filter FILTER --yes) --reason WHY " +
 			"[--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused | --take-over]",
 		Short: "Resume a suspended saga, or many",
 		Long: `Resume a suspended saga with a decision. To show which decisions fit, run treaty sagas get NAME.
 
 With --filter, resume all suspended sagas that it selects, one after the other, with the same decision,
 and print the outcome of each. The exit code is 1 if any of them couldn't be resumed. With --dry-run, only
-list them.
+list them. Without --yes, only count them.
 
 JSON is the message itself, @FILE, or - for standard input.`,
 		Example: `  treaty sagas resume sagas/x --reason 'fixed in release 7'
   treaty sagas resume sagas/x --reason 'account number was wrong' --retry-edited @request.json
   treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done
-  treaty sagas resume --filter 'suspension_reason = "RESTORED"' --dry-run
-  treaty sagas resume --filter 'suspension_reason = "RESTORED"' --reason 'compared, ticket 4711' --retry`,
+  treaty sagas resume --filter 'suspension_reason = "RESTORED_OVERDUE"' --dry-run
+  treaty sagas resume --filter 'suspension_reason = "RESTORED_OVERDUE"' --reason 'events published' --retry --yes`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if flags.filter != "" {
 				return exact()(cmd, args)
@@ -78,8 +78,8 @@ JSON is the message itself, @FILE, or - for standard input.`,
 			if flags.filter != "" {
 				return a.resumeAll(ctx, flags)
 			}
-			if flags.dryRun {
-				return problem.Usage("--dry-run is for --filter")
+			if err := flags.checkOne(); err != nil {
+				return err
 			}
 			if name, reply, ok := splitReply(flags, args); ok {
 				flags.markDone, args = replyFlag(reply), []string{name}
@@ -98,9 +98,7 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	set.BoolVar(&flags.markRefused, "mark-refused", false, "mark the stuck action as certainly not executed")
 	set.BoolVar(&flags.takeOver, "take-over", false,
 		"take what the participant has under the command id of the stuck action, which is another request")
-	set.StringVar(&flags.filter, "filter", "",
-		"resume all suspended sagas that this AIP-160 `FILTER` selects, as for treaty sagas list")
-	set.BoolVar(&flags.dryRun, "dry-run", false, "with --filter, only list the sagas")
+	flags.register(set, "resume", "suspended")
 	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused", "take-over")
 	cmd.MarkFlagsMutuallyExclusive("filter", "retry-edited")
 	return cmd
@@ -150,6 +148,31 @@ func (a *app) resume(ctx context.Context, text string, flags resumeFlags) error 
 	}
 	a.printStanding(saga)
 	return nil
+}
+
+// resumeAll resumes all suspended sagas that a filter selects.
+func (a *app) resumeAll(ctx context.Context, flags resumeFlags) error {
+	if flags.markDone != "" && flags.markDone != withoutReply {
+		return problem.Usage("--mark-done can't have a reply with --filter: each saga needs its own")
+	}
+	request := new(treatyv1.ResumeSagaRequest)
+	if !flags.dryRun {
+		var err error
+		if request.Decision, err = a.decision(flags.reason); err != nil {
+			return err
+		}
+		if err := a.decideHow(ctx, request, flags); err != nil {
+			return err
+		}
+	}
+	all := &bulk{
+		bulkFlags: flags.bulkFlags, app: a, states: `state = "SUSPENDED"`, verb: "resume", past: "resumed",
+		decide: func(ctx context.Context, name string) (*treatyv1.Saga, error) {
+			request.Name = name
+			return a.client.Sagas.ResumeSaga(ctx, request)
+		},
+	}
+	return all.run(ctx)
 }
 
 // decideHow sets the request's decision from the flags.

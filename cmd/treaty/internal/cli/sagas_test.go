@@ -174,7 +174,19 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 		saga.Steps[0] = unended(reserveStep(t, id, treatyv1.StepState_STEP_STATE_SCHEDULED))
 		saga.Suspension.Step = "1"
 		saga.Suspension.Message = "the participant of step 1 no longer knows what became of it"
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE:
+		saga.Suspension.Message = "the saga's store was restored from a backup: step 1 (" + reserve +
+			") was compensated since the backup, but now the saga doesn't fail as it did then"
+		saga.Suspension.Found = "compensation 1 (" + release + ")"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED:
+		saga.Suspension.Message = "the saga's store was restored from a backup: it may have sent commands to " +
+			"shop.v1.MailService since the backup, which can't say what was executed"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
+		saga.ParentStep = "sagas/parent/steps/1"
+		saga.Suspension.Message = "the saga's store was restored from a backup: it fails now, but its parent at " +
+			"another orchestrator may have received its reply: sold out"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE:
 		saga.Suspension.Message = "the saga's store was restored from a backup: " +
 			"its deadline fell into the time that was lost"
 		saga.Suspension.Found = "action 2 (" + capturing + ")\naction 3 (" + reserve + ")"
@@ -195,22 +207,58 @@ func undoing(saga *treatyv1.Saga) *treatyv1.Saga {
 	return saga
 }
 
+// standing returns a running saga of an orchestrator whose store was replaced.
+func standing(t testing.TB) *treatyv1.Saga {
+	saga := running(t)
+	saga.Name, saga.NotDriven = "sagas/standing-1", replaced()
+	saga.Steps = []*treatyv1.Step{unended(reserveStep(t, "standing-1", treatyv1.StepState_STEP_STATE_SCHEDULED))}
+	saga.Steps[0].Attempts = &treatyv1.Attempts{Count: 1, LastFailure: &treatyv1.Failure{
+		Code: int32(codes.Aborted), Message: "epoch 8 has replaced epoch 7",
+	}}
+	return saga
+}
+
+// replaced says that a store was replaced.
+func replaced() *treatyv1.NotDriven {
+	return &treatyv1.NotDriven{
+		Reason: treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED,
+		Message: "another store has taken over: the participant shop.v1.PaymentService knows a later epoch: epoch 8 " +
+			"has replaced epoch 7",
+		Advice: "find out which of the two stores is right",
+	}
+}
+
+// standingHistory is what a watcher receives of a saga that isn't driven for a while.
+func standingHistory(t *testing.T) []servertest.Stage {
+	before, after := standing(t), standing(t)
+	before.NotDriven, after.NotDriven = nil, nil
+	end := standing(t)
+	end.NotDriven, end.State, end.EndTime = nil, treatyv1.SagaState_SAGA_STATE_SUCCEEDED, at(ms(600))
+	return []servertest.Stage{{Sagas: []*treatyv1.Saga{before, standing(t), after, end}}}
+}
+
 // lost returns lost sagas.
 func lost() []*treatyv1.LostSaga {
 	action, undo := treatyv1.StepDirection_STEP_DIRECTION_ACTION, treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
 	const payment = "shop.v1.PaymentService"
 	return []*treatyv1.LostSaga{
-		{Name: "sagas/gone-1", CreateTime: at(0), FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
-			{Name: "sagas/gone-1/steps/1", Direction: action, Method: reserve, Participant: payment,
-				Verdict: "executed", RequestDigest: strings.Repeat("ab", 32)},
-			{Name: "sagas/gone-1/steps/2", Direction: action, Method: capturing, Participant: payment,
-				Verdict: "refused"},
-		}},
-		{Name: "sagas/gone-2", FindTime: at(time.Minute), Commands: []*treatyv1.LostCommand{
-			{Name: "sagas/gone-2/steps/1", Direction: undo, Method: release, Participant: payment,
-				Verdict: "null_compensated"},
-		}},
-		{Name: "sagas/gone-3", CreateTime: at(ms(500)), FindTime: at(time.Minute)},
+		{Name: "sagas/gone-1", CreateTime: at(0), FindTime: at(time.Minute),
+			Start: treatyv1.LostSagaStart_LOST_SAGA_START_REQUEST_ID, Commands: []*treatyv1.LostCommand{
+				{Name: "sagas/gone-1/steps/1", Direction: action, Method: reserve, Participant: payment,
+					Verdict: "executed", RequestDigest: strings.Repeat("ab", 32)},
+				{Name: "sagas/gone-1/steps/2", Direction: action, Method: capturing, Participant: payment,
+					Verdict: "refused"},
+			}},
+		{Name: "sagas/gone-2", FindTime: at(time.Minute), Definition: placeOrder,
+			ParentStep: "sagas/parent/steps/4", Start: treatyv1.LostSagaStart_LOST_SAGA_START_PARENT,
+			Commands: []*treatyv1.LostCommand{
+				{Name: "sagas/gone-2/steps/1", Direction: undo, Method: release, Participant: payment,
+					Verdict: "null_compensated"},
+				{Name: "sagas/parent/steps/4", Direction: action, Method: placeOrder, Participant: "mall/0",
+					Verdict: "executed"},
+			}},
+		{Name: "sagas/gone-3", CreateTime: at(ms(500)), FindTime: at(time.Minute),
+			Start: treatyv1.LostSagaStart_LOST_SAGA_START_WITHOUT_ID},
 	}
 }
 

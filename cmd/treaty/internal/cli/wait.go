@@ -16,8 +16,8 @@ func (a *app) waitCommand() *cobra.Command {
 		Use:   "wait NAME",
 		Short: "Wait until a saga has ended",
 		Long: `Wait until a saga has ended, then print its reply. The exit code is 0 if the saga SUCCEEDED and 3 if it
-was COMPENSATED. The wait survives a restart of the orchestrator. If the saga is suspended, print a
-message on stderr and continue to wait.`,
+was COMPENSATED. The wait survives a restart of the orchestrator. If the saga is suspended, or the
+orchestrator drives no saga, print a message on stderr and continue to wait.`,
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(openSagas),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -37,7 +37,7 @@ message on stderr and continue to wait.`,
 func (a *app) waitFor(ctx context.Context, name string) error {
 	ctx, cancel := a.long(ctx)
 	defer cancel()
-	suspended := false
+	suspended, driven := false, true
 	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
 		now := saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		if now && !suspended {
@@ -45,6 +45,11 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 				name, render.SuspensionText(saga.GetSuspension().GetReason()), render.ShellQuote(name))
 		}
 		suspended = now
+		if why := saga.GetNotDriven(); driven && why != nil {
+			_, _ = fmt.Fprintf(a.Stderr, "%s isn't driven: %s. What to do: %s.\n", name, why.GetMessage(),
+				why.GetAdvice())
+		}
+		driven = saga.GetNotDriven() == nil
 	}})
 	if err != nil {
 		return err

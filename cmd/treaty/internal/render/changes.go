@@ -52,6 +52,13 @@ func (v *View) Changes(before, now *treatyv1.Saga) string {
 		add(at, step.GetName(), resource.StepStateName(step.GetState()), joinNonEmpty(method, more))
 	}
 	v.codeChanges(before, now, add)
+	if reason := notDrivenName(now.GetNotDriven()); reason != notDrivenName(before.GetNotDriven()) && !final {
+		if reason == "" {
+			add(now.GetUpdateTime(), now.GetName(), "driven again", "")
+		} else {
+			add(now.GetUpdateTime(), now.GetName(), "not driven: "+reason, now.GetNotDriven().GetMessage())
+		}
+	}
 	if before.GetState() != now.GetState() && final {
 		more := Duration(now.GetEndTime().AsTime().Sub(now.GetCreateTime().AsTime()))
 		if now.GetFailure() != nil {

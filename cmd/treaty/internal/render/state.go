@@ -109,6 +109,14 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 		return "the participant no longer knows what became of the command"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
 		return "it was restored from a backup and doesn't fit what its participants know"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE:
+		return "it was being compensated before its store was restored, and now it doesn't fail as it did then"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE:
+		return "a deadline or a timeout fell into the time that was lost when its store was restored"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED:
+		return "it was restored from a backup, and a participant can't say what it knows"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
+		return "it was restored from a backup and would fail, but its parent may have received its reply"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_STUCK:
 		return "the saga's code blocked"
 	default:

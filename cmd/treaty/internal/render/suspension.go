@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
@@ -45,10 +46,12 @@ func options(saga *treatyv1.Saga) []option {
 			{"resume", "--retry", "sends " + compensation + " again, after you corrected it at the participant"},
 			{"resume", "--mark-done", "marks step " + suspension.GetStep() + " as compensated by hand"},
 		}
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED:
-		return withCancel(saga, option{
-			"resume", "--retry", "lets the saga continue as it is, without the deadlines of the lost time",
-		})
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
+		return restoredOptions(saga)
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
 		return []option{{"resume", "--retry", "runs the saga's code again, after a fix"}}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE:
@@ -84,8 +87,29 @@ func actionOptions(saga *treatyv1.Saga) []option {
 	return []option{retry, done, refused}
 }
 
+// restoredOptions returns the decisions about a restored saga, the usual one first.
+func restoredOptions(saga *treatyv1.Saga) []option {
+	retry := option{"resume", "--retry", "lets the saga continue as it is, without the deadlines of the lost time"}
+	switch saga.GetSuspension().GetReason() {
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE:
+		options := withCancel(saga, retry)
+		slices.Reverse(options)
+		return options
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE:
+		retry.meaning += "; publish lost events before"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNLISTED:
+		retry.meaning += "; find out at the participant before"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
+		retry.meaning = "runs the saga's code again; if it fails, the saga is compensated"
+	}
+	return withCancel(saga, retry)
+}
+
 // withCancel adds the option to cancel, unless the pivot may have run or there is a retriable command.
 func withCancel(saga *treatyv1.Saga, first option) []option {
+	if saga.GetParentKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE {
+		return []option{first}
+	}
 	for _, step := range saga.GetSteps() {
 		isPivot := step.GetKind() == treatyv1.CommandKind_COMMAND_KIND_PIVOT
 		if isPivot && step.GetState() != treatyv1.StepState_STEP_STATE_REFUSED ||

@@ -73,11 +73,14 @@ func New(options Options) *View {
 	}
 }
 
-// Saga returns a whole saga: its facts, its timeline and its payloads, and why it is suspended.
+// Saga returns a whole saga: its facts, its timeline and its payloads, and why it isn't driven or is suspended.
 func (v *View) Saga(saga *treatyv1.Saga) string { return v.render(v.saga(saga)) }
 
 func (v *View) saga(saga *treatyv1.Saga) []line {
 	out := []line{v.title(saga), nil}
+	if why := v.notDriven(saga.GetNotDriven()); len(why) > 0 {
+		out = append(append(out, why...), nil)
+	}
 	out = append(out, v.facts(saga)...)
 	if len(saga.GetSteps()) > 0 {
 		out = append(out, nil)

@@ -9,8 +9,7 @@ import (
 // waiting returns what a saga's code waits for: "for TYPE of SUBJECT until TIME".
 func (m moments) waiting(wait *treatyv1.Wait) string {
 	if method := wait.GetBroadcast(); method != "" {
-		return "to send " + method + " until these participants say what they serve: " +
-			strings.Join(wait.GetSilentParticipants(), ", ")
+		return "to send " + method + " until the orchestrator is configured with participants for it"
 	}
 	events := make([]string, len(wait.GetEvents()))
 	for i, key := range wait.GetEvents() {

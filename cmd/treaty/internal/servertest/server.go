@@ -49,7 +49,10 @@ type Server struct {
 	Streams []Stage
 	Events  []EventStage
 
-	// FailFor are the errors of the calls that resume a saga, by its name.
+	// NotDriven is why lists say that no saga is driven.
+	NotDriven *treatyv1.NotDriven
+
+	// FailFor are the errors of the calls that resume or cancel a saga, by its name.
 	FailFor map[string]error
 
 	// Fail is the error of every call; nil lets calls succeed.
@@ -171,7 +174,7 @@ func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*t
 	if in.GetPageToken() == "page-2" {
 		from = 2
 	}
-	out := &treatyv1.ListSagasResponse{}
+	out := &treatyv1.ListSagasResponse{NotDriven: s.NotDriven}
 	for _, saga := range s.Sagas[from:min(from+2, len(s.Sagas))] {
 		short := proto.Clone(saga).(*treatyv1.Saga)
 		short.Steps, short.Request, short.Reply = nil, nil, nil
@@ -224,6 +227,9 @@ func (s *Server) WatchSaga(
 // CancelSaga answers with the saga as COMPENSATING.
 func (s *Server) CancelSaga(_ context.Context, in *treatyv1.CancelSagaRequest) (*treatyv1.Saga, error) {
 	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	if err := s.FailFor[in.GetName()]; err != nil {
 		return nil, err
 	}
 	saga, err := s.saga(in.GetName())

@@ -29,8 +29,8 @@ const (
 // CardSagas are the processes around a card that involve several services.
 type CardSagasClient interface {
 	// Makes a person a customer and issues a card to them. The steps are the customer, the applicant at the identity
-	// register, a credit check, the card, and a welcome message. If the credit check is declined or the card isn't
-	// issued, the applicant and the customer are removed again.
+	// register, a credit check unless one of the last 24 hours covers the limit, the card, and a welcome message. If the
+	// credit check is declined or the card isn't issued, the applicant and the customer are removed again.
 	IssueCard(ctx context.Context, in *IssueCardSagaRequest, opts ...grpc.CallOption) (*CardGranted, error)
 }
 
@@ -59,8 +59,8 @@ func (c *cardSagasClient) IssueCard(ctx context.Context, in *IssueCardSagaReques
 // CardSagas are the processes around a card that involve several services.
 type CardSagasServer interface {
 	// Makes a person a customer and issues a card to them. The steps are the customer, the applicant at the identity
-	// register, a credit check, the card, and a welcome message. If the credit check is declined or the card isn't
-	// issued, the applicant and the customer are removed again.
+	// register, a credit check unless one of the last 24 hours covers the limit, the card, and a welcome message. If the
+	// credit check is declined or the card isn't issued, the applicant and the customer are removed again.
 	IssueCard(context.Context, *IssueCardSagaRequest) (*CardGranted, error)
 	mustEmbedUnimplementedCardSagasServer()
 }

@@ -30,8 +30,9 @@ const (
 type FamilySagasClient interface {
 	// Issues cards to a family: the main card to the head of the family, and an extra card to each member. All become
 	// customers and are verified, a few at a time. A family gets gold if everybody passes a credit check, and otherwise
-	// classic. After a cooling-off period, in which the saga can be cancelled, the main card is issued. From then on,
-	// everything is retried until it is done. Before that, any failure compensates everything, for all members.
+	// classic. A person who passed a check in the last 24 hours that covers the limit isn't checked again. After a
+	// cooling-off period, in which the saga can be cancelled, the main card is issued. From then on, everything is
+	// retried until it is done. Before that, any failure compensates everything, for all members.
 	IssueFamilyCards(ctx context.Context, in *IssueFamilyCardsRequest, opts ...grpc.CallOption) (*FamilyCardsGranted, error)
 }
 
@@ -61,8 +62,9 @@ func (c *familySagasClient) IssueFamilyCards(ctx context.Context, in *IssueFamil
 type FamilySagasServer interface {
 	// Issues cards to a family: the main card to the head of the family, and an extra card to each member. All become
 	// customers and are verified, a few at a time. A family gets gold if everybody passes a credit check, and otherwise
-	// classic. After a cooling-off period, in which the saga can be cancelled, the main card is issued. From then on,
-	// everything is retried until it is done. Before that, any failure compensates everything, for all members.
+	// classic. A person who passed a check in the last 24 hours that covers the limit isn't checked again. After a
+	// cooling-off period, in which the saga can be cancelled, the main card is issued. From then on, everything is
+	// retried until it is done. Before that, any failure compensates everything, for all members.
 	IssueFamilyCards(context.Context, *IssueFamilyCardsRequest) (*FamilyCardsGranted, error)
 	mustEmbedUnimplementedFamilySagasServer()
 }

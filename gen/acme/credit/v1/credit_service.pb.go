@@ -398,20 +398,216 @@ func (*CheckAbandoned) Descriptor() ([]byte, []int) {
 	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{4}
 }
 
+// ReuseCheckRequest is the request of ReuseCheck.
+type ReuseCheckRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The earlier check, "checks/{check}".
+	Check string `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
+	// The customer who relies on it, "customers/{customer}".
+	Customer      string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReuseCheckRequest) Reset() {
+	*x = ReuseCheckRequest{}
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReuseCheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReuseCheckRequest) ProtoMessage() {}
+
+func (x *ReuseCheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReuseCheckRequest.ProtoReflect.Descriptor instead.
+func (*ReuseCheckRequest) Descriptor() ([]byte, []int) {
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReuseCheckRequest) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *ReuseCheckRequest) GetCustomer() string {
+	if x != nil {
+		return x.Customer
+	}
+	return ""
+}
+
+// CheckReused is the reply of ReuseCheck.
+type CheckReused struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The check as it is on file for the customer, "checks/{check}".
+	Check         string `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReused) Reset() {
+	*x = CheckReused{}
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReused) ProtoMessage() {}
+
+func (x *CheckReused) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReused.ProtoReflect.Descriptor instead.
+func (*CheckReused) Descriptor() ([]byte, []int) {
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CheckReused) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+// ReleaseCheckRequest is the request of ReleaseCheck.
+type ReleaseCheckRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the action.
+	Action *ReuseCheckRequest `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// The reply of the action. Absent if it is unknown.
+	Reply         *CheckReused `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseCheckRequest) Reset() {
+	*x = ReleaseCheckRequest{}
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseCheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseCheckRequest) ProtoMessage() {}
+
+func (x *ReleaseCheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseCheckRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseCheckRequest) Descriptor() ([]byte, []int) {
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReleaseCheckRequest) GetAction() *ReuseCheckRequest {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+func (x *ReleaseCheckRequest) GetReply() *CheckReused {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
+// CheckReleased is the reply of ReleaseCheck.
+type CheckReleased struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReleased) Reset() {
+	*x = CheckReleased{}
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReleased) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReleased) ProtoMessage() {}
+
+func (x *CheckReleased) ProtoReflect() protoreflect.Message {
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReleased.ProtoReflect.Descriptor instead.
+func (*CheckReleased) Descriptor() ([]byte, []int) {
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{8}
+}
+
 // GetLastCheckRequest is the request of GetLastCheck. It names a person in one of two ways.
 type GetLastCheckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's number in the national register.
 	NationalId string `protobuf:"bytes,1,opt,name=national_id,json=nationalId,proto3" json:"national_id,omitempty"`
 	// The person as a customer, "customers/{customer}". Used if there is no national_id.
-	Customer      string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Customer string `protobuf:"bytes,2,opt,name=customer,proto3" json:"customer,omitempty"`
+	// A customer whose checks don't count, "customers/{customer}". A saga that names its own customer gets the same
+	// answer again if its store is restored from a backup and it asks after it has filed a check. May be empty.
+	ExceptCustomer string `protobuf:"bytes,3,opt,name=except_customer,json=exceptCustomer,proto3" json:"except_customer,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetLastCheckRequest) Reset() {
 	*x = GetLastCheckRequest{}
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[5]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +619,7 @@ func (x *GetLastCheckRequest) String() string {
 func (*GetLastCheckRequest) ProtoMessage() {}
 
 func (x *GetLastCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[5]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +632,7 @@ func (x *GetLastCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLastCheckRequest.ProtoReflect.Descriptor instead.
 func (*GetLastCheckRequest) Descriptor() ([]byte, []int) {
-	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{5}
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetLastCheckRequest) GetNationalId() string {
@@ -453,10 +649,17 @@ func (x *GetLastCheckRequest) GetCustomer() string {
 	return ""
 }
 
+func (x *GetLastCheckRequest) GetExceptCustomer() string {
+	if x != nil {
+		return x.ExceptCustomer
+	}
+	return ""
+}
+
 // LastCheck is the reply of GetLastCheck.
 type LastCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The newest check. Absent if the person never passed one.
+	// The newest check by its time. Absent if the person never passed one.
 	Check         *Check `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -464,7 +667,7 @@ type LastCheck struct {
 
 func (x *LastCheck) Reset() {
 	*x = LastCheck{}
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[6]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +679,7 @@ func (x *LastCheck) String() string {
 func (*LastCheck) ProtoMessage() {}
 
 func (x *LastCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[6]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +692,7 @@ func (x *LastCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LastCheck.ProtoReflect.Descriptor instead.
 func (*LastCheck) Descriptor() ([]byte, []int) {
-	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{6}
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LastCheck) GetCheck() *Check {
@@ -510,7 +713,7 @@ type GetCheckRequest struct {
 
 func (x *GetCheckRequest) Reset() {
 	*x = GetCheckRequest{}
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[7]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +725,7 @@ func (x *GetCheckRequest) String() string {
 func (*GetCheckRequest) ProtoMessage() {}
 
 func (x *GetCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[7]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +738,7 @@ func (x *GetCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCheckRequest.ProtoReflect.Descriptor instead.
 func (*GetCheckRequest) Descriptor() ([]byte, []int) {
-	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{7}
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetCheckRequest) GetName() string {
@@ -558,7 +761,7 @@ type ListChecksRequest struct {
 
 func (x *ListChecksRequest) Reset() {
 	*x = ListChecksRequest{}
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[8]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +773,7 @@ func (x *ListChecksRequest) String() string {
 func (*ListChecksRequest) ProtoMessage() {}
 
 func (x *ListChecksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[8]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +786,7 @@ func (x *ListChecksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChecksRequest.ProtoReflect.Descriptor instead.
 func (*ListChecksRequest) Descriptor() ([]byte, []int) {
-	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{8}
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListChecksRequest) GetPageSize() int32 {
@@ -613,7 +816,7 @@ type ListChecksResponse struct {
 
 func (x *ListChecksResponse) Reset() {
 	*x = ListChecksResponse{}
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[9]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +828,7 @@ func (x *ListChecksResponse) String() string {
 func (*ListChecksResponse) ProtoMessage() {}
 
 func (x *ListChecksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[9]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +841,7 @@ func (x *ListChecksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChecksResponse.ProtoReflect.Descriptor instead.
 func (*ListChecksResponse) Descriptor() ([]byte, []int) {
-	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{9}
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListChecksResponse) GetChecks() []*Check {
@@ -668,7 +871,7 @@ type CreditDeclined struct {
 
 func (x *CreditDeclined) Reset() {
 	*x = CreditDeclined{}
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[10]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +883,7 @@ func (x *CreditDeclined) String() string {
 func (*CreditDeclined) ProtoMessage() {}
 
 func (x *CreditDeclined) ProtoReflect() protoreflect.Message {
-	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[10]
+	mi := &file_acme_credit_v1_credit_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +896,7 @@ func (x *CreditDeclined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreditDeclined.ProtoReflect.Descriptor instead.
 func (*CreditDeclined) Descriptor() ([]byte, []int) {
-	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{10}
+	return file_acme_credit_v1_credit_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreditDeclined) GetRequestedLimitCents() int64 {
@@ -738,11 +941,21 @@ const file_acme_credit_v1_credit_service_proto_rawDesc = "" +
 	"\x13AbandonCheckRequest\x12:\n" +
 	"\x06action\x18\x01 \x01(\v2\".acme.credit.v1.CheckCreditRequestR\x06action\x123\n" +
 	"\x05reply\x18\x02 \x01(\v2\x1d.acme.credit.v1.CreditCheckedR\x05reply\"\x10\n" +
-	"\x0eCheckAbandoned\"W\n" +
+	"\x0eCheckAbandoned\"E\n" +
+	"\x11ReuseCheckRequest\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\tR\x05check\x12\x1a\n" +
+	"\bcustomer\x18\x02 \x01(\tR\bcustomer\"#\n" +
+	"\vCheckReused\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\tR\x05check\"\x83\x01\n" +
+	"\x13ReleaseCheckRequest\x129\n" +
+	"\x06action\x18\x01 \x01(\v2!.acme.credit.v1.ReuseCheckRequestR\x06action\x121\n" +
+	"\x05reply\x18\x02 \x01(\v2\x1b.acme.credit.v1.CheckReusedR\x05reply\"\x0f\n" +
+	"\rCheckReleased\"\x80\x01\n" +
 	"\x13GetLastCheckRequest\x12$\n" +
 	"\vnational_id\x18\x01 \x01(\tB\x03\x80\x01\x01R\n" +
 	"nationalId\x12\x1a\n" +
-	"\bcustomer\x18\x02 \x01(\tR\bcustomer\"8\n" +
+	"\bcustomer\x18\x02 \x01(\tR\bcustomer\x12'\n" +
+	"\x0fexcept_customer\x18\x03 \x01(\tR\x0eexceptCustomer\"8\n" +
 	"\tLastCheck\x12+\n" +
 	"\x05check\x18\x01 \x01(\v2\x15.acme.credit.v1.CheckR\x05check\"%\n" +
 	"\x0fGetCheckRequest\x12\x12\n" +
@@ -761,12 +974,17 @@ const file_acme_credit_v1_credit_service_proto_rawDesc = "" +
 	"CheckState\x12\x1b\n" +
 	"\x17CHECK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12CHECK_STATE_PASSED\x10\x01\x12\x19\n" +
-	"\x15CHECK_STATE_ABANDONED\x10\x022\xfd\x03\n" +
+	"\x15CHECK_STATE_ABANDONED\x10\x022\xc4\x05\n" +
 	"\rCreditService\x12\x94\x01\n" +
 	"\vCheckCredit\x12\".acme.credit.v1.CheckCreditRequest\x1a\x1d.acme.credit.v1.CreditChecked\"B\xf2\xa9\x19>*\x02\b\x022\v\n" +
 	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05:\x1dacme.credit.v1.CreditDeclined\n" +
 	"\fAbandonCheck\x12S\n" +
-	"\fAbandonCheck\x12#.acme.credit.v1.AbandonCheckRequest\x1a\x1e.acme.credit.v1.CheckAbandoned\x12g\n" +
+	"\fAbandonCheck\x12#.acme.credit.v1.AbandonCheckRequest\x1a\x1e.acme.credit.v1.CheckAbandoned\x12q\n" +
+	"\n" +
+	"ReuseCheck\x12!.acme.credit.v1.ReuseCheckRequest\x1a\x1b.acme.credit.v1.CheckReused\"#\xf2\xa9\x19\x1f*\x02\b\x022\v\n" +
+	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05\n" +
+	"\fReleaseCheck\x12R\n" +
+	"\fReleaseCheck\x12#.acme.credit.v1.ReleaseCheckRequest\x1a\x1d.acme.credit.v1.CheckReleased\x12g\n" +
 	"\fGetLastCheck\x12#.acme.credit.v1.GetLastCheckRequest\x1a\x19.acme.credit.v1.LastCheck\"\x17\xf2\xa9\x19\x13*\x02\b\x022\v\n" +
 	"\x05\x10\x80\xe1\xeb\x17\x12\x02\b\x05\"\x00\x12B\n" +
 	"\bGetCheck\x12\x1f.acme.credit.v1.GetCheckRequest\x1a\x15.acme.credit.v1.Check\x12S\n" +
@@ -786,7 +1004,7 @@ func file_acme_credit_v1_credit_service_proto_rawDescGZIP() []byte {
 }
 
 var file_acme_credit_v1_credit_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_acme_credit_v1_credit_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_acme_credit_v1_credit_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_acme_credit_v1_credit_service_proto_goTypes = []any{
 	(CheckState)(0),               // 0: acme.credit.v1.CheckState
 	(*Check)(nil),                 // 1: acme.credit.v1.Check
@@ -794,37 +1012,47 @@ var file_acme_credit_v1_credit_service_proto_goTypes = []any{
 	(*CreditChecked)(nil),         // 3: acme.credit.v1.CreditChecked
 	(*AbandonCheckRequest)(nil),   // 4: acme.credit.v1.AbandonCheckRequest
 	(*CheckAbandoned)(nil),        // 5: acme.credit.v1.CheckAbandoned
-	(*GetLastCheckRequest)(nil),   // 6: acme.credit.v1.GetLastCheckRequest
-	(*LastCheck)(nil),             // 7: acme.credit.v1.LastCheck
-	(*GetCheckRequest)(nil),       // 8: acme.credit.v1.GetCheckRequest
-	(*ListChecksRequest)(nil),     // 9: acme.credit.v1.ListChecksRequest
-	(*ListChecksResponse)(nil),    // 10: acme.credit.v1.ListChecksResponse
-	(*CreditDeclined)(nil),        // 11: acme.credit.v1.CreditDeclined
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ReuseCheckRequest)(nil),     // 6: acme.credit.v1.ReuseCheckRequest
+	(*CheckReused)(nil),           // 7: acme.credit.v1.CheckReused
+	(*ReleaseCheckRequest)(nil),   // 8: acme.credit.v1.ReleaseCheckRequest
+	(*CheckReleased)(nil),         // 9: acme.credit.v1.CheckReleased
+	(*GetLastCheckRequest)(nil),   // 10: acme.credit.v1.GetLastCheckRequest
+	(*LastCheck)(nil),             // 11: acme.credit.v1.LastCheck
+	(*GetCheckRequest)(nil),       // 12: acme.credit.v1.GetCheckRequest
+	(*ListChecksRequest)(nil),     // 13: acme.credit.v1.ListChecksRequest
+	(*ListChecksResponse)(nil),    // 14: acme.credit.v1.ListChecksResponse
+	(*CreditDeclined)(nil),        // 15: acme.credit.v1.CreditDeclined
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_acme_credit_v1_credit_service_proto_depIdxs = []int32{
 	0,  // 0: acme.credit.v1.Check.state:type_name -> acme.credit.v1.CheckState
-	12, // 1: acme.credit.v1.Check.check_time:type_name -> google.protobuf.Timestamp
-	12, // 2: acme.credit.v1.CreditChecked.check_time:type_name -> google.protobuf.Timestamp
+	16, // 1: acme.credit.v1.Check.check_time:type_name -> google.protobuf.Timestamp
+	16, // 2: acme.credit.v1.CreditChecked.check_time:type_name -> google.protobuf.Timestamp
 	2,  // 3: acme.credit.v1.AbandonCheckRequest.action:type_name -> acme.credit.v1.CheckCreditRequest
 	3,  // 4: acme.credit.v1.AbandonCheckRequest.reply:type_name -> acme.credit.v1.CreditChecked
-	1,  // 5: acme.credit.v1.LastCheck.check:type_name -> acme.credit.v1.Check
-	1,  // 6: acme.credit.v1.ListChecksResponse.checks:type_name -> acme.credit.v1.Check
-	2,  // 7: acme.credit.v1.CreditService.CheckCredit:input_type -> acme.credit.v1.CheckCreditRequest
-	4,  // 8: acme.credit.v1.CreditService.AbandonCheck:input_type -> acme.credit.v1.AbandonCheckRequest
-	6,  // 9: acme.credit.v1.CreditService.GetLastCheck:input_type -> acme.credit.v1.GetLastCheckRequest
-	8,  // 10: acme.credit.v1.CreditService.GetCheck:input_type -> acme.credit.v1.GetCheckRequest
-	9,  // 11: acme.credit.v1.CreditService.ListChecks:input_type -> acme.credit.v1.ListChecksRequest
-	3,  // 12: acme.credit.v1.CreditService.CheckCredit:output_type -> acme.credit.v1.CreditChecked
-	5,  // 13: acme.credit.v1.CreditService.AbandonCheck:output_type -> acme.credit.v1.CheckAbandoned
-	7,  // 14: acme.credit.v1.CreditService.GetLastCheck:output_type -> acme.credit.v1.LastCheck
-	1,  // 15: acme.credit.v1.CreditService.GetCheck:output_type -> acme.credit.v1.Check
-	10, // 16: acme.credit.v1.CreditService.ListChecks:output_type -> acme.credit.v1.ListChecksResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	6,  // 5: acme.credit.v1.ReleaseCheckRequest.action:type_name -> acme.credit.v1.ReuseCheckRequest
+	7,  // 6: acme.credit.v1.ReleaseCheckRequest.reply:type_name -> acme.credit.v1.CheckReused
+	1,  // 7: acme.credit.v1.LastCheck.check:type_name -> acme.credit.v1.Check
+	1,  // 8: acme.credit.v1.ListChecksResponse.checks:type_name -> acme.credit.v1.Check
+	2,  // 9: acme.credit.v1.CreditService.CheckCredit:input_type -> acme.credit.v1.CheckCreditRequest
+	4,  // 10: acme.credit.v1.CreditService.AbandonCheck:input_type -> acme.credit.v1.AbandonCheckRequest
+	6,  // 11: acme.credit.v1.CreditService.ReuseCheck:input_type -> acme.credit.v1.ReuseCheckRequest
+	8,  // 12: acme.credit.v1.CreditService.ReleaseCheck:input_type -> acme.credit.v1.ReleaseCheckRequest
+	10, // 13: acme.credit.v1.CreditService.GetLastCheck:input_type -> acme.credit.v1.GetLastCheckRequest
+	12, // 14: acme.credit.v1.CreditService.GetCheck:input_type -> acme.credit.v1.GetCheckRequest
+	13, // 15: acme.credit.v1.CreditService.ListChecks:input_type -> acme.credit.v1.ListChecksRequest
+	3,  // 16: acme.credit.v1.CreditService.CheckCredit:output_type -> acme.credit.v1.CreditChecked
+	5,  // 17: acme.credit.v1.CreditService.AbandonCheck:output_type -> acme.credit.v1.CheckAbandoned
+	7,  // 18: acme.credit.v1.CreditService.ReuseCheck:output_type -> acme.credit.v1.CheckReused
+	9,  // 19: acme.credit.v1.CreditService.ReleaseCheck:output_type -> acme.credit.v1.CheckReleased
+	11, // 20: acme.credit.v1.CreditService.GetLastCheck:output_type -> acme.credit.v1.LastCheck
+	1,  // 21: acme.credit.v1.CreditService.GetCheck:output_type -> acme.credit.v1.Check
+	14, // 22: acme.credit.v1.CreditService.ListChecks:output_type -> acme.credit.v1.ListChecksResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_acme_credit_v1_credit_service_proto_init() }
@@ -838,7 +1066,7 @@ func file_acme_credit_v1_credit_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_acme_credit_v1_credit_service_proto_rawDesc), len(file_acme_credit_v1_credit_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

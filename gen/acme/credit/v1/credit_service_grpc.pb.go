@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	CreditService_CheckCredit_FullMethodName  = "/acme.credit.v1.CreditService/CheckCredit"
 	CreditService_AbandonCheck_FullMethodName = "/acme.credit.v1.CreditService/AbandonCheck"
+	CreditService_ReuseCheck_FullMethodName   = "/acme.credit.v1.CreditService/ReuseCheck"
+	CreditService_ReleaseCheck_FullMethodName = "/acme.credit.v1.CreditService/ReleaseCheck"
 	CreditService_GetLastCheck_FullMethodName = "/acme.credit.v1.CreditService/GetLastCheck"
 	CreditService_GetCheck_FullMethodName     = "/acme.credit.v1.CreditService/GetCheck"
 	CreditService_ListChecks_FullMethodName   = "/acme.credit.v1.CreditService/ListChecks"
@@ -34,12 +36,18 @@ const (
 //
 // CreditService checks people's credit and stores the checks.
 type CreditServiceClient interface {
-	// Checks whether a person can afford a credit limit. Refused with CreditDeclined if not. Nobody is checked twice in a
-	// day: a check of the last 24 hours that covers the limit is filed again for this customer, with its original time.
+	// Checks whether a person can afford a credit limit, and files the check. Refused with CreditDeclined if not. Every
+	// call makes a new check: whether an earlier one will do is for the caller to decide.
 	CheckCredit(ctx context.Context, in *CheckCreditRequest, opts ...grpc.CallOption) (*CreditChecked, error)
 	// Undoes CheckCredit. The check took place, so it stays on file as abandoned. GetLastCheck still returns it, and it
-	// can be used again.
+	// can be reused.
 	AbandonCheck(ctx context.Context, in *AbandonCheckRequest, opts ...grpc.CallOption) (*CheckAbandoned, error)
+	// Files an earlier check for another customer, who is the same person, with its original time. So all checks of a
+	// person are found from any of the customers who are that person. How old the check may be is for the caller to
+	// decide. Refused with NOT_FOUND if the check isn't on file or its person was forgotten.
+	ReuseCheck(ctx context.Context, in *ReuseCheckRequest, opts ...grpc.CallOption) (*CheckReused, error)
+	// Undoes ReuseCheck. The customer's copy is removed from the file, and the earlier check stays.
+	ReleaseCheck(ctx context.Context, in *ReleaseCheckRequest, opts ...grpc.CallOption) (*CheckReleased, error)
 	// Returns the newest check that a person passed.
 	GetLastCheck(ctx context.Context, in *GetLastCheckRequest, opts ...grpc.CallOption) (*LastCheck, error)
 	// Returns a check, or NOT_FOUND.
@@ -70,6 +78,26 @@ func (c *creditServiceClient) AbandonCheck(ctx context.Context, in *AbandonCheck
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckAbandoned)
 	err := c.cc.Invoke(ctx, CreditService_AbandonCheck_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *creditServiceClient) ReuseCheck(ctx context.Context, in *ReuseCheckRequest, opts ...grpc.CallOption) (*CheckReused, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckReused)
+	err := c.cc.Invoke(ctx, CreditService_ReuseCheck_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *creditServiceClient) ReleaseCheck(ctx context.Context, in *ReleaseCheckRequest, opts ...grpc.CallOption) (*CheckReleased, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckReleased)
+	err := c.cc.Invoke(ctx, CreditService_ReleaseCheck_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +140,18 @@ func (c *creditServiceClient) ListChecks(ctx context.Context, in *ListChecksRequ
 //
 // CreditService checks people's credit and stores the checks.
 type CreditServiceServer interface {
-	// Checks whether a person can afford a credit limit. Refused with CreditDeclined if not. Nobody is checked twice in a
-	// day: a check of the last 24 hours that covers the limit is filed again for this customer, with its original time.
+	// Checks whether a person can afford a credit limit, and files the check. Refused with CreditDeclined if not. Every
+	// call makes a new check: whether an earlier one will do is for the caller to decide.
 	CheckCredit(context.Context, *CheckCreditRequest) (*CreditChecked, error)
 	// Undoes CheckCredit. The check took place, so it stays on file as abandoned. GetLastCheck still returns it, and it
-	// can be used again.
+	// can be reused.
 	AbandonCheck(context.Context, *AbandonCheckRequest) (*CheckAbandoned, error)
+	// Files an earlier check for another customer, who is the same person, with its original time. So all checks of a
+	// person are found from any of the customers who are that person. How old the check may be is for the caller to
+	// decide. Refused with NOT_FOUND if the check isn't on file or its person was forgotten.
+	ReuseCheck(context.Context, *ReuseCheckRequest) (*CheckReused, error)
+	// Undoes ReuseCheck. The customer's copy is removed from the file, and the earlier check stays.
+	ReleaseCheck(context.Context, *ReleaseCheckRequest) (*CheckReleased, error)
 	// Returns the newest check that a person passed.
 	GetLastCheck(context.Context, *GetLastCheckRequest) (*LastCheck, error)
 	// Returns a check, or NOT_FOUND.
@@ -139,6 +173,12 @@ func (UnimplementedCreditServiceServer) CheckCredit(context.Context, *CheckCredi
 }
 func (UnimplementedCreditServiceServer) AbandonCheck(context.Context, *AbandonCheckRequest) (*CheckAbandoned, error) {
 	return nil, status.Error(codes.Unimplemented, "method AbandonCheck not implemented")
+}
+func (UnimplementedCreditServiceServer) ReuseCheck(context.Context, *ReuseCheckRequest) (*CheckReused, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReuseCheck not implemented")
+}
+func (UnimplementedCreditServiceServer) ReleaseCheck(context.Context, *ReleaseCheckRequest) (*CheckReleased, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseCheck not implemented")
 }
 func (UnimplementedCreditServiceServer) GetLastCheck(context.Context, *GetLastCheckRequest) (*LastCheck, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLastCheck not implemented")
@@ -202,6 +242,42 @@ func _CreditService_AbandonCheck_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CreditServiceServer).AbandonCheck(ctx, req.(*AbandonCheckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CreditService_ReuseCheck_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReuseCheckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreditServiceServer).ReuseCheck(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CreditService_ReuseCheck_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreditServiceServer).ReuseCheck(ctx, req.(*ReuseCheckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CreditService_ReleaseCheck_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseCheckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreditServiceServer).ReleaseCheck(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CreditService_ReleaseCheck_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreditServiceServer).ReleaseCheck(ctx, req.(*ReleaseCheckRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -274,6 +350,14 @@ var CreditService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AbandonCheck",
 			Handler:    _CreditService_AbandonCheck_Handler,
+		},
+		{
+			MethodName: "ReuseCheck",
+			Handler:    _CreditService_ReuseCheck_Handler,
+		},
+		{
+			MethodName: "ReleaseCheck",
+			Handler:    _CreditService_ReleaseCheck_Handler,
 		},
 		{
 			MethodName: "GetLastCheck",

@@ -28,8 +28,8 @@ const (
 //
 // PrivacySagas are the processes to which the law entitles every person.
 type PrivacySagasClient interface {
-	// Deletes the data that Acme's services store about a customer, at every service that implements UserDataService when
-	// the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
+	// Deletes the data that Acme's services store about a customer, at every service that takes part in the broadcasts of
+	// UserDataService when the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
 	DeleteUserData(ctx context.Context, in *DeleteUserDataSagaRequest, opts ...grpc.CallOption) (*UserForgotten, error)
 }
 
@@ -57,8 +57,8 @@ func (c *privacySagasClient) DeleteUserData(ctx context.Context, in *DeleteUserD
 //
 // PrivacySagas are the processes to which the law entitles every person.
 type PrivacySagasServer interface {
-	// Deletes the data that Acme's services store about a customer, at every service that implements UserDataService when
-	// the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
+	// Deletes the data that Acme's services store about a customer, at every service that takes part in the broadcasts of
+	// UserDataService when the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
 	DeleteUserData(context.Context, *DeleteUserDataSagaRequest) (*UserForgotten, error)
 	mustEmbedUnimplementedPrivacySagasServer()
 }

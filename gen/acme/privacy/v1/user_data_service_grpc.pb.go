@@ -29,7 +29,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // UserDataService is implemented by each service that stores personal data, in addition to its own service. To join, a
-// service implements it and is configured as a participant of the orchestrator. No saga changes.
+// service implements it and is named in the orchestrator's configuration. No saga changes.
 type UserDataServiceClient interface {
 	// Deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
 	// there are none, the reply says that nothing was erased; the command isn't refused. From then on, the service
@@ -61,7 +61,7 @@ func (c *userDataServiceClient) DeleteUserData(ctx context.Context, in *DeleteUs
 // for forward compatibility.
 //
 // UserDataService is implemented by each service that stores personal data, in addition to its own service. To join, a
-// service implements it and is configured as a participant of the orchestrator. No saga changes.
+// service implements it and is named in the orchestrator's configuration. No saga changes.
 type UserDataServiceServer interface {
 	// Deletes the data that the service stores about a customer, or removes the person from records that must be kept. If
 	// there are none, the reply says that nothing was erased; the command isn't refused. From then on, the service

@@ -33,6 +33,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"purge", purge},
 		{"purge/many", purgeMany},
 		{"purge/remembered", purgeRemembered},
+		{"purge/remembered ids", purgeRememberedIDs},
 		{"purge/children", purgeChildren},
 		{"purge/events", purgeEvents},
 		{"purge/ids of events", purgeEventIDs},

@@ -50,6 +50,7 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs["acknowledge"] = s.Acknowledge(ctx, "one", 1)
 	_, errs["purge events"] = s.PurgeEvents(ctx, minute(1), 1)
 	_, errs["purge event ids"] = s.PurgeEventIDs(ctx, minute(1), 1)
+	_, errs["purge ids"] = s.PurgeIDs(ctx, minute(1), 1)
 	_, errs["purge"] = s.Purge(ctx, journal.PurgeParams{EndedBefore: minute(1), Limit: 1})
 	_, errs["raise position"] = s.RaisePosition(ctx, 0)
 	errs["mark replaced"] = s.MarkReplaced(ctx, "a test", 0)

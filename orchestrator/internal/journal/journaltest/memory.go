@@ -35,7 +35,7 @@ type contents struct {
 	lost         map[string]journal.LostSaga
 	scopes       map[string]journal.HeardScope
 
-	purged map[string]bool // remembered ids
+	purged map[string]time.Time // remembered ids, and when their sagas ended; zero if they are never deleted
 
 	events    []*journal.Event // by position
 	newest    uint64
@@ -56,7 +56,7 @@ func (s *saga) last() uint64 { return s.Turns[len(s.Turns)-1].Number }
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
 	empty := &contents{
-		sagas: make(map[string]*saga), purged: make(map[string]bool), consumers: make(map[string]journal.Consumer),
+		sagas: make(map[string]*saga), purged: make(map[string]time.Time), consumers: make(map[string]journal.Consumer),
 		identity:     journal.Identity{StoreID: "memory"},
 		participants: make(map[string]journal.Participant), lost: make(map[string]journal.LostSaga),
 		scopes: make(map[string]journal.HeardScope),
@@ -287,7 +287,7 @@ func (c *contents) write(entry *journal.Entry) error {
 	switch {
 	case entry.Turn == 1 && one != nil:
 		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
-	case entry.Turn == 1 && c.purged[entry.Saga]:
+	case entry.Turn == 1 && c.isPurged(entry.Saga):
 		return fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
 	case entry.Turn == 1:
 		row := cloneRow(entry.Row)

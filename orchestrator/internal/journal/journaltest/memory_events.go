@@ -214,8 +214,37 @@ func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted
 				delete(c.sagas, id)
 				deleted++
 				if params.Remember != nil && params.Remember(id) {
-					c.purged[id] = true
+					c.remember(row)
 				}
+			}
+		}
+	})
+	return deleted, err
+}
+
+// remember keeps the id of a purged saga.
+func (c *contents) remember(row *journal.Row) {
+	if _, known := c.purged[row.ID]; known {
+		return
+	}
+	c.purged[row.ID] = row.EndTime
+	if row.Parent != (journal.Parent{}) && row.Parent.Start.IsZero() {
+		c.purged[row.ID] = time.Time{}
+	}
+}
+
+func (c *contents) isPurged(id string) bool {
+	_, purged := c.purged[id]
+	return purged
+}
+
+// PurgeIDs implements journal.Store.
+func (m *Memory) PurgeIDs(ctx context.Context, endedBefore time.Time, limit int) (deleted int, err error) {
+	err = m.page(ctx, "purge the ids of sagas", limit, func(c *contents) {
+		for id, ended := range c.purged {
+			if deleted < limit && !ended.IsZero() && ended.Before(micro(endedBefore)) {
+				delete(c.purged, id)
+				deleted++
 			}
 		}
 	})

@@ -95,7 +95,7 @@ func (m *Memory) PutParticipant(ctx context.Context, participant journal.Partici
 // Purged implements journal.Store.
 func (m *Memory) Purged(ctx context.Context, id string) (purged bool, err error) {
 	err = m.use(ctx, "find a purged saga", func(c *contents) error {
-		purged = c.purged[id]
+		purged = c.isPurged(id)
 		return nil
 	})
 	return purged, err

@@ -169,6 +169,53 @@ func purgeRemembered(f *fixture) {
 	f.write(first(row("s-1", 3))) // this id isn't remembered
 }
 
+// purgeRememberedIDs purges the ids of sagas that ended long ago.
+func purgeRememberedIDs(f *fixture) {
+	end := func(id string, at int, parent journal.Parent) {
+		r := row(id, 0)
+		r.State, r.EndTime, r.Parent = succeeded, minute(at), parent
+		f.write(first(r))
+	}
+	end("r-1", 1, journal.Parent{})
+	end("r-2", 2, journal.Parent{})
+	end("r-3", 2, journal.Parent{})
+	end("r-4", 9, journal.Parent{})
+	end("child of an old parent", 1, journal.Parent{Saga: "parent"})
+	end("child", 1, journal.Parent{Scope: "x/0", Saga: "parent", Start: minute(0)})
+	if n, err := f.Purge(f.Context(), journal.PurgeParams{
+		Definitions: []string{row("", 0).Definition}, EndedBefore: minute(59), Limit: 10,
+		Remember: func(string) bool { return true },
+	}); err != nil || n != 6 {
+		f.Errorf("%d sagas were purged, %v; want 6", n, err)
+	}
+	ids := func(before, limit, want int) {
+		f.T.Helper()
+		if n, err := f.PurgeIDs(f.Context(), minute(before), limit); err != nil || n != want {
+			f.Errorf("%d ids were purged, %v; want %d", n, err, want)
+		}
+	}
+	ids(1, 10, 0)
+	ids(2, 10, 2)
+	ids(3, 1, 1)
+	f.reopen()
+	ids(3, 10, 1)
+	ids(3, 10, 0)
+	for _, id := range []string{"r-1", "r-2", "r-3", "child"} {
+		if purged, err := f.Purged(f.Context(), id); err != nil || purged {
+			f.Errorf("%s is remembered: %v", id, err)
+		}
+		f.write(first(row(id, 20))) // its id can be used again
+	}
+	ids(59, 10, 1)
+	for id, want := range map[string]bool{"r-4": false, "child of an old parent": true} {
+		if purged, err := f.Purged(f.Context(), id); err != nil || purged != want {
+			f.Errorf("%s is remembered: %t, %v", id, purged, err)
+		}
+	}
+	_, err := f.PurgeIDs(f.Context(), minute(1), 0)
+	f.failsWith("purging no ids", err, journal.ErrInvalid)
+}
+
 // purgeMany purges more sagas than fit into one transaction, while another goroutine writes.
 func purgeMany(f *fixture) {
 	const sagas = 500

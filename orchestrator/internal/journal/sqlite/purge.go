@@ -22,7 +22,7 @@ const (
 
 // endedQuery finds the sagas of a definition that ended before a time, the oldest first, without those whose parents
 // may still send commands.
-const endedQuery = `SELECT key, id, labels FROM sagas
+const endedQuery = `SELECT key, id, labels, iif(parent IS NULL OR parent_start IS NOT NULL, end_time, NULL) FROM sagas
 	WHERE state >= 4 AND definition = (SELECT key FROM definitions WHERE name = ?1) AND end_time < ?2
 		AND NOT ifnull(parent_start >= (SELECT ifnull(horizon, 0) FROM scopes WHERE scope = parent_scope), false)
 	ORDER BY end_time LIMIT ?3`
@@ -34,6 +34,21 @@ func (s *Store) Purge(ctx context.Context, params journal.PurgeParams) (int, err
 	}
 	return s.inTransactions(ctx, "purge sagas", params.Limit, func(w *writer, limit int) (int, error) {
 		return w.purge(&params, min(limit, purgeSagas))
+	})
+}
+
+// purgeIDsQuery deletes the ids of the sagas that ended first.
+const purgeIDsQuery = `DELETE FROM purged WHERE id IN
+	(SELECT id FROM purged WHERE end_time IS NOT NULL AND end_time < ?1 ORDER BY end_time LIMIT ?2)`
+
+// PurgeIDs implements journal.Store.
+func (s *Store) PurgeIDs(ctx context.Context, endedBefore time.Time, limit int) (int, error) {
+	if err := journal.ValidateLimit(limit); err != nil {
+		return 0, fmt.Errorf("purge the ids of sagas in the store %s: %w", s.path, err)
+	}
+	return s.inTransactions(ctx, "purge the ids of sagas", limit, func(w *writer, limit int) (int, error) {
+		err := execute(w.conn, purgeIDsQuery, endedBefore.UnixMicro(), int64(min(limit, purgeEvents)))
+		return int(w.conn.Changes()), err
 	})
 }
 
@@ -72,6 +87,8 @@ type ended struct {
 	key    int64
 	id     string
 	labels map[string]string
+
+	forget time.Time // when it ended, or zero if its id is never deleted
 }
 
 func (w *writer) purge(params *journal.PurgeParams, limit int) (int, error) {
@@ -87,7 +104,7 @@ func (w *writer) purge(params *journal.PurgeParams, limit int) (int, error) {
 			}
 			turns += w.conn.Changes()
 			if params.Remember != nil && params.Remember(saga.id) {
-				if err := run(w.rememberPurged, saga.id); err != nil {
+				if err := run(w.rememberPurged, saga.id, saga.forget); err != nil {
 					return 0, fmt.Errorf("remember saga %s: %w", saga.id, err)
 				}
 			}
@@ -116,6 +133,7 @@ func (w *writer) ended(definition string, before time.Time, limit int) ([]ended,
 				err = fmt.Errorf("%w: the labels of saga %s: %w", journal.ErrCorrupt, saga.id, err)
 			}
 		}
+		saga.forget = columnTime(stmt, 3)
 		found = append(found, saga)
 	}
 	return found, errors.Join(err, stmt.Err(), stmt.Reset())

@@ -117,6 +117,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	}
 	_, errs["consumer"] = store.Consumer(ctx, journal.Consumer{Name: "one"})
 	_, errs["purge"] = store.Purge(ctx, journal.PurgeParams{EndedBefore: time.Now(), Limit: 1})
+	_, errs["purge ids"] = store.PurgeIDs(ctx, time.Now(), 1)
 	_, errs["purge events"] = store.PurgeEvents(ctx, time.Now(), 1)
 	for what, err := range errs {
 		if !errors.Is(err, journal.ErrReadOnly) {

@@ -43,6 +43,11 @@ const turnBits = 24
 // The columns parent, parent_scope and parent_start say which saga of another orchestrator has started a saga as its
 // step. The table scopes holds what was heard of such orchestrators.
 //
+// # Purged sagas
+//
+// The table purged holds the ids of purged sagas that no other saga may have. end_time is when the saga ended. It is
+// NULL if the id is never deleted.
+//
 // # Past events
 //
 // The table past_events holds the ids of events that were purged, with the SHA-256 of their type, subject and data.
@@ -219,6 +224,9 @@ var migrations = []string{
 		store_id TEXT NOT NULL,
 		horizon INTEGER
 	) STRICT, WITHOUT ROWID;`,
+
+	`ALTER TABLE purged ADD COLUMN end_time INTEGER;
+	CREATE INDEX purged_by_end ON purged (end_time) WHERE end_time IS NOT NULL;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

@@ -132,7 +132,7 @@ func (w *writer) prepare() error {
 			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
 			WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
 		{&w.isPurged, `SELECT 1 FROM purged WHERE id = ?`},
-		{&w.rememberPurged, `INSERT INTO purged (id) VALUES (?) ON CONFLICT (id) DO NOTHING`},
+		{&w.rememberPurged, `INSERT INTO purged (id, end_time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`},
 		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6,
 				suspension = ?7
 			WHERE key = ?1`},

@@ -18,8 +18,8 @@ const _ = saga.SupportPackageIsVersion1
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type CardSagas interface {
 	// IssueCard makes a person a customer and issues a card to them. The steps are the customer, the applicant at the identity
-	// register, a credit check, the card, and a welcome message. If the credit check is declined or the card isn't
-	// issued, the applicant and the customer are removed again.
+	// register, a credit check unless one of the last 24 hours covers the limit, the card, and a welcome message. If the
+	// credit check is declined or the card isn't issued, the applicant and the customer are removed again.
 	//
 	// It is the saga definition acme.card.v1.CardSagas/IssueCard.
 	// It is cancelled after 24h0m0s, unless it has passed its pivot.

@@ -19,8 +19,9 @@ const _ = saga.SupportPackageIsVersion1
 type FamilySagas interface {
 	// IssueFamilyCards issues cards to a family: the main card to the head of the family, and an extra card to each member. All become
 	// customers and are verified, a few at a time. A family gets gold if everybody passes a credit check, and otherwise
-	// classic. After a cooling-off period, in which the saga can be cancelled, the main card is issued. From then on,
-	// everything is retried until it is done. Before that, any failure compensates everything, for all members.
+	// classic. A person who passed a check in the last 24 hours that covers the limit isn't checked again. After a
+	// cooling-off period, in which the saga can be cancelled, the main card is issued. From then on, everything is
+	// retried until it is done. Before that, any failure compensates everything, for all members.
 	//
 	// It is the saga definition acme.card.v1.FamilySagas/IssueFamilyCards.
 	// It is cancelled after 2160h0m0s, unless it has passed its pivot.

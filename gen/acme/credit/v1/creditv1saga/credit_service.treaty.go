@@ -15,8 +15,8 @@ import (
 // go.mod, or generate the code again with the older plugin.
 const _ = saga.SupportPackageIsVersion1
 
-// CheckCredit checks whether a person can afford a credit limit. Refused with CreditDeclined if not. Nobody is checked twice in a
-// day: a check of the last 24 hours that covers the limit is filed again for this customer, with its original time.
+// CheckCredit checks whether a person can afford a credit limit, and files the check. Refused with CreditDeclined if not. Every
+// call makes a new check: whether an earlier one will do is for the caller to decide.
 //
 // It is compensatable: AbandonCheck compensates it.
 // A refusal may carry one of these rejections:
@@ -24,6 +24,19 @@ const _ = saga.SupportPackageIsVersion1
 func CheckCredit(ctx saga.Context, in *creditv1.CheckCreditRequest) (*creditv1.CreditChecked, error) {
 	out := new(creditv1.CreditChecked)
 	if err := saga.Call(ctx, creditv1.CreditService_CheckCredit_FullMethodName, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ReuseCheck files an earlier check for another customer, who is the same person, with its original time. So all checks of a
+// person are found from any of the customers who are that person. How old the check may be is for the caller to
+// decide. Refused with NOT_FOUND if the check isn't on file or its person was forgotten.
+//
+// It is compensatable: ReleaseCheck compensates it.
+func ReuseCheck(ctx saga.Context, in *creditv1.ReuseCheckRequest) (*creditv1.CheckReused, error) {
+	out := new(creditv1.CheckReused)
+	if err := saga.Call(ctx, creditv1.CreditService_ReuseCheck_FullMethodName, in, out); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -17,8 +17,8 @@ const _ = saga.SupportPackageIsVersion1
 // If the method returns a reply, the saga has succeeded. If it returns an error, the saga is compensated.
 // Methods must be deterministic: time, ids and random numbers come from package saga.
 type PrivacySagas interface {
-	// DeleteUserData deletes the data that Acme's services store about a customer, at every service that implements UserDataService when
-	// the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
+	// DeleteUserData deletes the data that Acme's services store about a customer, at every service that takes part in the broadcasts of
+	// UserDataService when the saga runs. The saga itself is kept for three years, as proof. It contains no personal data.
 	//
 	// It is the saga definition acme.privacy.v1.PrivacySagas/DeleteUserData.
 	// It is kept for 26280h0m0s after its end.

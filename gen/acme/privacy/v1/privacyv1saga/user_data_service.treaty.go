@@ -21,7 +21,7 @@ const _ = saga.SupportPackageIsVersion1
 // flight may still send one.
 //
 // It is retriable: it can't be compensated, and is retried until it is done.
-// It is a broadcast: it goes to every participant that serves it, in parallel.
+// It is a broadcast: it goes to every participant that takes part in it, in parallel.
 func DeleteUserData(ctx saga.Context, in *privacyv1.DeleteUserDataRequest) ([]saga.Answer[*privacyv1.UserDataDeleted], error) {
 	return saga.Broadcast[*privacyv1.UserDataDeleted](ctx, privacyv1.UserDataService_DeleteUserData_FullMethodName, in)
 }

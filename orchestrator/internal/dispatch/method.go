@@ -1,0 +1,56 @@
+package dispatch
+
+import (
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+)
+
+// method is what is known of one method of a participant. While the method doesn't answer, but others do, one call of
+// it is made at a time. All methods may be called concurrently.
+type method struct {
+	silence
+
+	name   string
+	limits *admission.Method
+
+	// limited is set while one call is made at a time, and trying while that one is made.
+	limited, trying atomic.Bool
+}
+
+// enter returns whether a call may be made. trial says that it is the only one at a time; then the caller calls leave
+// when it has ended.
+func (m *method) enter() (trial, ok bool) {
+	if !m.limited.Load() {
+		return false, true
+	}
+	ok = m.trying.CompareAndSwap(false, true)
+	return ok, ok
+}
+
+func (m *method) leave() { m.trying.Store(false) }
+
+// held is the answer to a command that isn't sent, since its method doesn't answer and another call of it is being
+// made. The command's clock for giving up goes on, since the participant is up.
+func (m *method) held() engine.Answer {
+	return notSent(treatyv1.Outcome_OUTCOME_UNKNOWN, status.Newf(codes.Unavailable,
+		"dispatch: command not sent: calls of %s aren't answered in time, while the participant answers others, so "+
+			"one at a time is made until one is answered: look at what the method waits for", m.name))
+}
+
+// method returns what is known of the method of a call.
+func (p *participant) method(call *contract.CallConfig) *method {
+	if m, ok := p.methods.Load(call.Method); ok {
+		return m.(*method) //nolint:forcetypeassert // The map has no other values.
+	}
+	m, _ := p.methods.LoadOrStore(call.Method, &method{
+		name: call.Method, limits: p.admission.NewMethod(call.Timeout, call.OfSaga || call.CompleteWithin > 0),
+	})
+	return m.(*method) //nolint:forcetypeassert // The map has no other values.
+}
