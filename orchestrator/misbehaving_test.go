@@ -2,7 +2,6 @@ package orchestrator_test
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -51,7 +50,8 @@ func registerMisbehaving(r saga.Registrar, build string) {
 			case "blocks":
 				<-make(chan struct{})
 			case "loops":
-				for {
+				for i := 0; ; i++ {
+					_ = i
 				}
 			case "goroutines":
 				done := make(chan error)
@@ -62,7 +62,7 @@ func registerMisbehaving(r saga.Registrar, build string) {
 				}
 			case "pauses":
 				saga.Logger(ctx).Info("the code pauses")
-				time.Sleep(500 * time.Millisecond) // less than the limit
+				<-time.After(500 * time.Millisecond) // less than the limit
 				err = change()
 			case "sleeps":
 				saga.Sleep(ctx, time.Hour)
@@ -89,6 +89,7 @@ type process struct {
 
 // startProcess starts a build and waits until it serves.
 func startProcess(t *testing.T, build string, p *participants, store string, args ...string) *process {
+	t.Helper()
 	t.Helper()
 	o := &process{t: t, store: store, paused: make(chan struct{})}
 	o.cmd = o.command(build, append([]string{"--listen", "127.0.0.1:0", "--participant",
@@ -125,7 +126,7 @@ func (o *process) command(name string, args ...string) *exec.Cmd {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.Background(), executable, append(args, "--store", o.store)...)
+	cmd := exec.CommandContext(o.t.Context(), executable, append(args, "--store", o.store)...)
 	cmd.Env = append(os.Environ(), build+"="+name)
 	return cmd
 }

@@ -53,7 +53,7 @@ const (
 )
 
 // live is the number of coroutines whose code runs in this process, including code that was left behind.
-var live atomic.Int64 //nolint:gochecknoglobals // the coroutines of all groups
+var live atomic.Int64
 
 // Init makes the coroutine run code when it is resumed. The code must recover from its panics, and call Finish.
 func (c *Coroutine) Init(group *Group, code func()) {
@@ -69,7 +69,7 @@ func (c *Coroutine) Init(group *Group, code func()) {
 //
 //go:noinline
 func (c *Coroutine) run(code func()) {
-	debug.SetPanicOnFault(true) // see marked
+	debug.SetPanicOnFault(true) // see isMarked
 	defer c.ended()
 	c.state.Store(c.period)
 	code()

@@ -27,7 +27,7 @@ const (
 // change the saga's state, and can't be left behind before [Group.Release]. If the code was left behind already, Use
 // ends the goroutine.
 func (c *Coroutine) Use() Caller {
-	marked := marked()
+	marked := isMarked()
 	if current := c.group.current.Load(); current != nil && current.runsHere(marked) {
 		current.hold()
 		return Own
@@ -60,10 +60,10 @@ func (c *Coroutine) runsHere(marked bool) bool {
 	return marked && live.Load() == 1 || c.onStack(marked)
 }
 
-// marked reports whether it is called on the goroutine of a coroutine. Go has no values that belong to a goroutine,
+// isMarked reports whether it is called on the goroutine of a coroutine. Go has no values that belong to a goroutine,
 // except a few settings. This one says whether a memory fault is a panic or ends the process. For the code of a saga a
 // panic is right anyway, and other goroutines hardly ever have it.
-func marked() bool {
+func isMarked() bool {
 	if debug.SetPanicOnFault(true) {
 		return true
 	}
@@ -95,7 +95,7 @@ func (c *Coroutine) frame() string { return fmt.Sprintf("/coroutine.(*Coroutine)
 
 // identifiable reports whether the frame of a coroutine is found in a printed stack. That depends on how the compiler
 // passes arguments.
-var identifiable = sync.OnceValue(func() bool { //nolint:gochecknoglobals // a property of the build
+var identifiable = sync.OnceValue(func() bool {
 	found := false
 	c := new(Coroutine)
 	c.Init(new(Group), func() {

@@ -21,7 +21,7 @@ func TestStandstillDoesNotCount(t *testing.T) {
 			if under = d.tick(under); w.Overdue() {
 				t.Fatal("interrupted too early")
 			}
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 		}
 		if d.tick(under); !w.Overdue() {
 			t.Error("not interrupted after the limit")
@@ -38,17 +38,17 @@ func TestTicksOnlyWhileCodeRuns(t *testing.T) {
 		w := d.watch("x")
 		for range 3 {
 			w.Enter()
-			time.Sleep(DefaultTurnLimit - 1)
+			<-time.After(DefaultTurnLimit - 1)
 			if w.Overdue() {
 				t.Error("interrupted too early")
 			}
-			time.Sleep(2*d.interval + 1)
+			<-time.After(2*d.interval + 1)
 			if !w.Overdue() {
 				t.Error("not interrupted after the limit")
 			}
 			w.Leave()
 		}
-		time.Sleep(2 * d.interval)
+		<-time.After(2 * d.interval)
 		synctest.Wait()
 		if w.listed.Load() {
 			t.Error("it is still looked at")

@@ -94,7 +94,8 @@ func TestCodeThatBlocks(t *testing.T) {
 			return saga.All(ctx, branch, branch)
 		}, "(sync.Mutex.Lock"},
 		"a loop": {func(saga.Context) error {
-			for spins.Load() {
+			for i := 0; spins.Load(); i++ {
+				_ = i
 			}
 			return nil
 		}, "watchdog_test.go"},
@@ -177,7 +178,7 @@ func TestCodeThatIsSlow(t *testing.T) {
 		w := newFixture(t)
 		w.misbehaves(func(ctx saga.Context) error {
 			for i := range 5 {
-				time.Sleep(engine.DefaultTurnLimit)
+				pass(engine.DefaultTurnLimit)
 				if err := work(ctx, int32(i)); err != nil {
 					return err
 				}
@@ -353,9 +354,8 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 // for them, and after it has ended. Nothing is sent, each gets an error, and the saga is suspended, also after a
 // restart.
 func TestCommandsFromGoroutines(t *testing.T) {
-	errs := make(chan error, 100)
-	for name, code := range map[string]func(ctx saga.Context) error{
-		"two at a time": func(ctx saga.Context) error {
+	for name, code := range map[string]func(ctx saga.Context, errs chan<- error) error{
+		"two at a time": func(ctx saga.Context, errs chan<- error) error {
 			done := make(chan error)
 			for range 2 {
 				go func() { done <- work(ctx, 1) }()
@@ -365,7 +365,7 @@ func TestCommandsFromGoroutines(t *testing.T) {
 			errs <- second
 			return first
 		},
-		"next to a command": func(ctx saga.Context) error {
+		"next to a command": func(ctx saga.Context, errs chan<- error) error {
 			sent := make(chan struct{})
 			go func() {
 				errs <- work(ctx, 1)
@@ -374,12 +374,12 @@ func TestCommandsFromGoroutines(t *testing.T) {
 			<-sent
 			return work(ctx, 2)
 		},
-		"while the saga waits": func(ctx saga.Context) error {
+		"while the saga waits": func(ctx saga.Context, errs chan<- error) error {
 			go func() { errs <- work(ctx, 1) }()
 			saga.Sleep(ctx, time.Hour)
 			return nil
 		},
-		"scopes and branches": func(ctx saga.Context) error {
+		"scopes and branches": func(ctx saga.Context, errs chan<- error) error {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -393,8 +393,9 @@ func TestCommandsFromGoroutines(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			errs := make(chan error, 100)
 			w := newFixture(t)
-			w.misbehaves(code)
+			w.misbehaves(func(ctx saga.Context) error { return code(ctx, errs) })
 			handle := w.start(0)
 			const says = "a Context was used on another goroutine than the one that received it"
 			w.wantSuspended(handle.ID, panicked, says)
