@@ -46,7 +46,7 @@ func newLimitedWork(perSecond float64) *limitedWork {
 func (l *limitedWork) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
-	time.Sleep(l.each)
+	<-time.After(l.each)
 	l.calls.Add(1)
 	return l.work.Work(context.Background(), in)
 }
@@ -77,7 +77,8 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 	defer closeConn()
 	r := &overloadReport{Sagas: o.Overload, Capacity: o.Capacity}
 	due := time.Now().Add(overloadDelay(o)).Truncate(time.Second)
-	if err := startAll(ctx, client, o.InFlight, o.Overload, func() time.Duration { return time.Until(due) }); err != nil {
+	untilDue := func() time.Duration { return time.Until(due) }
+	if err := startAll(ctx, client, o.InFlight, o.Overload, untilDue); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "%d sagas are due in %s\n", o.Overload, time.Until(due).Round(time.Second))

@@ -58,9 +58,9 @@ func WithStartLimits(definition string, limits StartLimits) Option {
 	}
 }
 
-// WithLabelLimit limits how many sagas with the same value of a label may be open at the same time. With a label for the
-// customer, no customer can take the places of all others. A start beyond it is refused with RESOURCE_EXHAUSTED, and
-// nothing is recorded.
+// WithLabelLimit limits how many sagas with the same value of a label may be open at the same time. With a label for
+// the customer, no customer can take the places of all others. A start beyond it is refused with RESOURCE_EXHAUSTED,
+// and nothing is recorded.
 func WithLabelLimit(label string, open int) Option {
 	return func(s *settings) {
 		if s.starts.Labels == nil {

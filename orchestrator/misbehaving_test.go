@@ -230,7 +230,7 @@ func TestGoroutinesInSagaCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.want(bad, compensated)
-	if calls := p.seen(); calls != "ChangeAddress ChangeAddress" {
+	if calls := p.seen(); calls != "ChangeAddress"+" ChangeAddress" {
 		t.Errorf("the participant saw %s", calls)
 	}
 	o.end(syscall.SIGTERM)

@@ -41,7 +41,8 @@ const (
 
 // Serve runs sagas and serves the API on the listener until ctx ends, and closes the listener. Then it stops
 // gracefully: it accepts no new calls, lets attempts in flight end for up to ten seconds, records their outcomes, and
-// returns nil. It doesn't wait for saga code that blocks. Sagas that haven't ended continue when the store is opened again.
+// returns nil. It doesn't wait for saga code that blocks. Sagas that haven't ended continue when the store is opened
+// again.
 //
 // The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked,
 // ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network.

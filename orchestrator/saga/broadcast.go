@@ -25,9 +25,9 @@ type Answer[T proto.Message] struct {
 // fullMethod is a gRPC method name with its leading slash.
 //
 // The orchestrator records the participants before it sends anything, so a recovered saga sends to the same ones. While
-// its configuration names none, the saga waits. As in [All], the error is that of the participant that failed first; the
-// replies are then those that arrived before. When a test of saga code, or a journal of an earlier version, names no
-// participant, the error is an [*Error] with the code FAILED_PRECONDITION.
+// its configuration names none, the saga waits. As in [All], the error is that of the participant that failed first;
+// the replies are then those that arrived before. When a test of saga code, or a journal of an earlier version, names
+// no participant, the error is an [*Error] with the code FAILED_PRECONDITION.
 func Broadcast[T proto.Message](ctx Context, fullMethod string, in proto.Message) ([]Answer[T], error) {
 	t, err := tryEnter(ctx)
 	if err != nil {

@@ -58,7 +58,7 @@ type Options struct {
 
 // ledger stores an inbox's rows in one kind of database. Methods with a tx are called in a transaction that begin
 // started.
-type ledger interface {
+type ledger interface { //nolint:interfacebloat // One kind of database has all of it.
 	scopeLedger
 
 	// guarding returns the guard of the database.

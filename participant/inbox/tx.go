@@ -41,7 +41,7 @@ func (t *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	return t.tx.QueryContext(ctx, query, args...)
+	return t.tx.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // The caller closes them.
 }
 
 // QueryRowContext runs a statement that returns at most one row, as [sql.Tx.QueryRowContext] does. It never returns
@@ -61,7 +61,7 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	statement, err := t.tx.PrepareContext(ctx, query)
+	statement, err := t.tx.PrepareContext(ctx, query) //nolint:sqlclosecheck // The caller closes it.
 	if err != nil {
 		return nil, err
 	}

@@ -20,8 +20,8 @@ func decidesOnChecks(ctx saga.Context) bool {
 	return saga.Version(ctx, "decide whether to check", 1) >= 1
 }
 
-// lastCheck returns the newest check of a person who needs one, or nil if there is none. Checks that this saga has filed
-// for its own customer don't count.
+// lastCheck returns the newest check of a person who needs one, or nil if there is none. Checks that this saga has
+// filed for its own customer don't count.
 func lastCheck(ctx saga.Context, need *creditv1.CheckCreditRequest) (*creditv1.Check, error) {
 	last, err := creditv1saga.GetLastCheck(ctx, &creditv1.GetLastCheckRequest{
 		NationalId: need.GetNationalId(), ExceptCustomer: need.GetCustomer(),

@@ -35,7 +35,7 @@ type Controller struct {
 
 	mu        sync.Mutex
 	limit     limit
-	methods   []*Method
+	methods   []*Method // without those that are held
 	queue     queue
 	held      bool      // hold will call wake
 	notBefore time.Time // nothing is sent before this time
@@ -71,16 +71,20 @@ type Method struct {
 	usual   float64 // the same while the participant had little to do; 0 if it isn't known yet
 }
 
-// NewMethod returns a method whose calls have a timeout. Those of a method that is held may take long on purpose, so
-// that their time says nothing.
-func (c *Controller) NewMethod(timeout time.Duration, held bool) *Method {
-	m := &Method{timeout: timeout, held: held, limit: newLimit(int(c.limit.ceiling))}
-	if held {
-		m.limit.value = m.limit.ceiling
-	}
+// NewMethod returns a method whose calls have a timeout.
+func (c *Controller) NewMethod(timeout time.Duration) *Method {
+	m := &Method{timeout: timeout, limit: newLimit(int(c.limit.ceiling))}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.methods = append(c.methods, m)
+	return m
+}
+
+// NewHeldMethod returns a method whose calls may take long on purpose, so that their time says nothing. Its limit is
+// the ceiling.
+func (c *Controller) NewHeldMethod() *Method {
+	m := &Method{held: true, limit: newLimit(int(c.limit.ceiling))}
+	m.limit.value = m.limit.ceiling
 	return m
 }
 
@@ -231,9 +235,7 @@ func (c *Controller) wake() {
 	c.held = false
 	c.limit.restart()
 	for _, m := range c.methods {
-		if !m.held {
-			m.limit.restart()
-		}
+		m.limit.restart()
 	}
 	c.mu.Unlock()
 	c.grant()

@@ -21,7 +21,7 @@ func newService(workers int, took func() time.Duration) *service {
 	for range workers {
 		go func() {
 			for done := range s.work {
-				time.Sleep(s.took())
+				<-time.After(s.took())
 				done()
 			}
 		}()
@@ -99,7 +99,7 @@ func TestOverload(t *testing.T) {
 				s := newService(test.workers, test.took)
 				defer close(s.work)
 				c := &client{admission.New(admission.Params{}), make(chan bool)}
-				m := c.controller.NewMethod(test.timeout, false)
+				m := c.controller.NewMethod(test.timeout)
 				start := time.Now()
 				for range test.commands {
 					c.send(s, m, test.timeout, admission.Claim{Definition: "a", Start: start})
@@ -136,7 +136,7 @@ func TestHangingMethod(t *testing.T) {
 		defer close(works.work)
 		good := &client{controller, make(chan bool)}
 		bad := &client{controller, make(chan bool, 1<<20)}
-		working, hanging := controller.NewMethod(timeout, false), controller.NewMethod(timeout, false)
+		working, hanging := controller.NewMethod(timeout), controller.NewMethod(timeout)
 		for range 1000 {
 			bad.send(hangs, hanging, timeout, admission.Claim{Definition: "bad"})
 		}
@@ -154,12 +154,12 @@ func TestHangingMethod(t *testing.T) {
 		}
 		// Once the limit of the method has adapted, there is one call in each second.
 		before := len(bad.calls)
-		time.Sleep(100 * time.Second)
+		<-time.After(100 * time.Second)
 		if calls := len(bad.calls) - before; calls > 110 {
 			t.Errorf("%d calls of the hanging method within 100 s, want about 100", calls)
 		}
 		controller.Close()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 	})
 }
 
@@ -171,7 +171,7 @@ func TestSlowsDown(t *testing.T) {
 		defer close(s.work)
 		const timeout = 2 * time.Second
 		c := &client{admission.New(admission.Params{}), make(chan bool)}
-		m := c.controller.NewMethod(timeout, false)
+		m := c.controller.NewMethod(timeout)
 		for range 8000 {
 			c.send(s, m, timeout, admission.Claim{Definition: "a"})
 		}
@@ -218,14 +218,16 @@ func TestOrder(t *testing.T) {
 			{"3", admission.Claim{Class: admission.Undo, Definition: "a", Start: at(3)}},
 		}, "321"},
 		{"definitions take turns", []command{
-			{"1", admission.Claim{Definition: "a", Start: at(1)}}, {"2", admission.Claim{Definition: "a", Start: at(1)}},
-			{"3", admission.Claim{Definition: "a", Start: at(1)}}, {"4", admission.Claim{Definition: "b", Start: at(9)}},
+			{"1", admission.Claim{Definition: "a", Start: at(1)}},
+			{"2", admission.Claim{Definition: "a", Start: at(1)}},
+			{"3", admission.Claim{Definition: "a", Start: at(1)}},
+			{"4", admission.Claim{Definition: "b", Start: at(9)}},
 			{"5", admission.Claim{Definition: "b", Start: at(9)}},
 		}, "14253"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			controller := admission.New(admission.Params{Ceiling: 1})
-			m := controller.NewMethod(time.Second, false)
+			m := controller.NewMethod(time.Second)
 			slot, _ := controller.Admit(m, admission.Claim{}, nil)
 			got := ""
 			var last *admission.Slot
@@ -253,7 +255,7 @@ func TestOrder(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	controller := admission.New(admission.Params{Ceiling: 1})
-	m := controller.NewMethod(time.Second, false)
+	m := controller.NewMethod(time.Second)
 	slot, _ := controller.Admit(m, admission.Claim{}, nil)
 	_, cancelled := controller.Admit(m, admission.Claim{}, func(*admission.Slot) { t.Error("a cancelled wait ended") })
 	var second *admission.Slot
@@ -280,7 +282,7 @@ func TestHold(t *testing.T) {
 		wake = f
 		return held
 	}})
-	m := controller.NewMethod(time.Second, false)
+	m := controller.NewMethod(time.Second)
 	sent := 0
 	for range 20 {
 		slot, wait := controller.Admit(m, admission.Claim{}, func(*admission.Slot) { sent++ })
@@ -301,7 +303,7 @@ func TestHold(t *testing.T) {
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		controller := admission.New(admission.Params{PerSecond: 10})
-		m := controller.NewMethod(time.Second, false)
+		m := controller.NewMethod(time.Second)
 		ended := make(chan struct{})
 		end := func(slot *admission.Slot) {
 			slot.Release()
@@ -326,11 +328,12 @@ func TestRate(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		controller := admission.New(admission.Params{})
-		one, other := controller.NewMethod(time.Second, false), controller.NewMethod(time.Second, false)
+		one, other := controller.NewMethod(time.Second), controller.NewMethod(time.Second)
 		slot, _ := controller.Admit(one, admission.Claim{}, nil)
 		slot.End(admission.Answered, 3*time.Second)
 		start, granted := time.Now(), make(chan struct{})
-		if slot, _ := controller.Admit(other, admission.Claim{}, func(*admission.Slot) { close(granted) }); slot != nil {
+		early, _ := controller.Admit(other, admission.Claim{}, func(*admission.Slot) { close(granted) })
+		if early != nil {
 			t.Fatal("a command was admitted at once")
 		}
 		<-granted
@@ -344,7 +347,7 @@ func TestRetryAfter(t *testing.T) {
 func TestHeldCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		controller := admission.New(admission.Params{Ceiling: 100})
-		held := controller.NewMethod(time.Second, true)
+		held := controller.NewHeldMethod()
 		var slots []*admission.Slot
 		for range 100 {
 			slot, _ := controller.Admit(held, admission.Claim{}, nil)
@@ -353,7 +356,7 @@ func TestHeldCalls(t *testing.T) {
 			}
 			slots = append(slots, slot)
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		for _, slot := range slots {
 			slot.End(admission.TimedOut, 0)
 		}

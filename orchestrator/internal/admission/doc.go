@@ -7,11 +7,13 @@
 // # How many commands are in flight
 //
 // The limit adapts itself to the participant. Its measure is the pressure: how long calls take, as a share of how long
-// they should take at most, which is a quarter of the timeout of the method. If calls of a method take longer even while
-// the participant has little to do, it is twice as long as those take. While the pressure is below 1 and the limit is used, the limit grows: by one
-// with every call at first, and slower once it was cut. Before it grows, it is predicted how long calls would take with
-// the larger limit. When the pressure is above 1, the limit is cut by a tenth, and by half if calls reached their
-// timeouts. Calls that began before a cut don't cause another one.
+// they should take at most, which is a quarter of the timeout of the method. If calls of a method take longer even
+// while the participant has little to do, it is twice as long as those take.
+//
+// While the pressure is below 1 and the limit is used, the limit grows: by one with every call at first, and slower
+// once it was cut. Before it grows, it is predicted how long calls would take with the larger limit. When the pressure
+// is above 1, the limit is cut by a tenth, and by half if calls reached their timeouts. Calls that began before a cut
+// don't cause another one.
 //
 // There is one such limit for the participant and one for each method. So a method that hangs takes no slots from the
 // others. Methods whose calls are held on purpose have no limit but the ceiling.

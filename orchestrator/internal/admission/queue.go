@@ -90,10 +90,10 @@ func (q *queue) add(m *Method, claim Claim, granted func(*Slot)) *waiter {
 	return w
 }
 
-// remove removes a waiter. It returns false if it doesn't wait any more.
-func (q *queue) remove(w *waiter) bool {
+// remove removes a waiter, unless it doesn't wait any more.
+func (q *queue) remove(w *waiter) {
 	if w.index < 0 {
-		return false
+		return
 	}
 	g := w.group
 	heap.Remove(g, w.index)
@@ -107,7 +107,6 @@ func (q *queue) remove(w *waiter) bool {
 			t.next--
 		}
 	}
-	return true
 }
 
 // next returns the waiter whose turn it is among those for whose method there is room, or nil.

@@ -87,7 +87,7 @@ func New(params Params) *Children {
 		definitions: make(map[string]*contract.SagaDefinition), remote: make(map[string]bool),
 		admission: admission.New(admission.Params{}),
 	}
-	c.starts = c.admission.NewMethod(completionTimeout, true)
+	c.starts = c.admission.NewHeldMethod()
 	for _, name := range params.Definitions {
 		if definition, known := params.Catalog.SagaDefinition(name); known {
 			c.definitions[name] = definition

@@ -121,7 +121,7 @@ func freePort(t *testing.T) int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := first.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // A TCP listener's address is that.
+		port := first.Addr().(*net.TCPAddr).Port
 		second, err := net.Listen("tcp", net.JoinHostPort(secondHost, strconv.Itoa(port)))
 		_ = first.Close()
 		if err == nil {

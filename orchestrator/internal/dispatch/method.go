@@ -49,8 +49,12 @@ func (p *participant) method(call *contract.CallConfig) *method {
 	if m, ok := p.methods.Load(call.Method); ok {
 		return m.(*method) //nolint:forcetypeassert // The map has no other values.
 	}
-	m, _ := p.methods.LoadOrStore(call.Method, &method{
-		name: call.Method, limits: p.admission.NewMethod(call.Timeout, call.OfSaga || call.CompleteWithin > 0),
-	})
+	added := &method{name: call.Method}
+	if call.OfSaga || call.CompleteWithin > 0 {
+		added.limits = p.admission.NewHeldMethod()
+	} else {
+		added.limits = p.admission.NewMethod(call.Timeout)
+	}
+	m, _ := p.methods.LoadOrStore(call.Method, added)
 	return m.(*method) //nolint:forcetypeassert // The map has no other values.
 }

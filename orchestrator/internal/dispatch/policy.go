@@ -93,6 +93,7 @@ func (s *pool) NewSubConn(addresses []resolver.Address, options balancer.NewSubC
 		listener(state)
 	}
 	var err error
+	//nolint:staticcheck // Every balancer makes its connections so; there is one address each.
 	c.SubConn, err = s.ClientConn.NewSubConn(addresses, options)
 	return c, err
 }

@@ -102,7 +102,7 @@ func TestStartRate(t *testing.T) {
 			} else {
 				wantOverloaded(t, err)
 			}
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 		if started < 20 || started > 23 {
 			t.Errorf("%d sagas were started within 10 s, want about 20", started)
@@ -120,11 +120,11 @@ func TestStartsBeyondWhatCanBeDriven(t *testing.T) {
 		w.participant.mu.Lock()
 		w.participant.waitsSince = time.Now()
 		w.participant.mu.Unlock()
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		if _, err := w.tryStart("2", "ada"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		_, err := w.tryStart("3", "ada")
 		wantOverloaded(t, err)
 		if _, err := w.tryStart("2", "ada"); err != nil {

@@ -68,8 +68,8 @@ func Verify(ctx context.Context, params VerifyParams) (verified int, err error) 
 	}
 }
 
-// verifyPage returns for each saga why it can't continue, or nil. Only a few are loaded at a time, as in a recovery, but
-// sagas whose code blocks block together.
+// verifyPage returns for each saga why it can't continue, or nil. Only a few are loaded at a time, as in a recovery,
+// but sagas whose code blocks block together.
 func (p *VerifyParams) verifyPage(page []*journal.Journal) []*treatyv1.SagaSuspended {
 	found := make([]*treatyv1.SagaSuspended, len(page))
 	slots := make(chan struct{}, maxRecovering)

@@ -135,8 +135,12 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 			continue
 		}
 		step.Attempts = &treatyv1.Attempts{
-			Count: uint32(d.attempts), LastFailure: d.last.Failure, Parked: d.queued && d.isDown(), Queued: d.queued && !d.isDown(), Accepted: d.accepted,
+			Count: uint32(d.attempts), LastFailure: d.last.Failure, Accepted: d.accepted,
 			NextTime: timestamp(d.nextTime),
+		}
+		if d.queued {
+			down := d.isDown()
+			step.Attempts.Parked, step.Attempts.Queued = down, !down
 		}
 		// An answer that the store was replaced says nothing about the command.
 		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED && d.last.Halt != HaltReplaced {

@@ -89,7 +89,8 @@ func commandSentences(c command) []string {
 			"The participant may accept it and complete it within %s; after that, its outcome is unknown.", within))
 	}
 	if c.contract.Broadcast {
-		sentences = append(sentences, "It is a broadcast: it goes to every participant that takes part in it, in parallel.")
+		sentences = append(sentences,
+			"It is a broadcast: it goes to every participant that takes part in it, in parallel.")
 	}
 	if len(c.contract.Rejections) > 0 {
 		sentences = append(sentences, "A refusal may carry one of these rejections:")
