@@ -2,6 +2,7 @@ package admission_test
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,8 +167,13 @@ func TestHangingMethod(t *testing.T) {
 // When a participant suddenly executes only a tenth, its calls don't time out for long.
 func TestSlowsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		took := 5 * time.Millisecond
-		s := newService(1, func() time.Duration { return took })
+		var slow atomic.Bool
+		s := newService(1, func() time.Duration {
+			if slow.Load() {
+				return 50 * time.Millisecond
+			}
+			return 5 * time.Millisecond
+		})
 		defer close(s.work)
 		const timeout = 2 * time.Second
 		c := &client{admission.New(admission.Params{}), make(chan bool)}
@@ -181,7 +187,7 @@ func TestSlowsDown(t *testing.T) {
 				ended++
 			}
 			if ended == 4000 {
-				took = 50 * time.Millisecond
+				slow.Store(true)
 			}
 		}
 		t.Logf("%d attempts for 8000 commands", attempts)
