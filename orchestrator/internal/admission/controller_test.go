@@ -336,6 +336,7 @@ func TestRetryAfter(t *testing.T) {
 		controller := admission.New(admission.Params{})
 		one, other := controller.NewMethod(time.Second), controller.NewMethod(time.Second)
 		slot, _ := controller.Admit(one, admission.Claim{}, nil)
+		slot.Begin()
 		slot.End(admission.Answered, 3*time.Second)
 		start, granted := time.Now(), make(chan struct{})
 		early, _ := controller.Admit(other, admission.Claim{}, func(*admission.Slot) { close(granted) })
@@ -360,6 +361,7 @@ func TestHeldCalls(t *testing.T) {
 			if slot == nil {
 				t.Fatalf("only %d calls were admitted", len(slots))
 			}
+			slot.Begin()
 			slots = append(slots, slot)
 		}
 		<-time.After(time.Hour)
