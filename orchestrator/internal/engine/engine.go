@@ -143,7 +143,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	sender.driver = e.driver
 	e.purger = &purger{
-		store: config.Store, now: config.now, work: e.work, logger: config.Logger,
+		store: config.Store, clock: newPurgeClock(&config), work: e.work, logger: config.Logger,
 		retention: config.Retention, eventRetention: config.EventRetention, eventIDRetention: config.EventIDRetention,
 		idRetention: config.IDRetention, participants: config.Participants,
 	}
@@ -160,6 +160,9 @@ func (e *Engine) load(ctx context.Context) error {
 		return err
 	}
 	if err := e.horizons.load(ctx); err != nil {
+		return err
+	}
+	if err := e.purger.load(ctx); err != nil {
 		return err
 	}
 	e.gate.open(e.config.Store.Identity())
