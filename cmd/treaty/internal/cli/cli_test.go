@@ -42,6 +42,8 @@ type setup struct {
 	screen  *render.Screen
 	address string
 	settle  time.Duration
+
+	readAgain time.Duration // default: never
 }
 
 // buffer collects what a command writes from several goroutines.
@@ -63,6 +65,9 @@ func (b *buffer) String() string {
 }
 
 func process(s setup, stdout, stderr *buffer) Process {
+	if s.readAgain == 0 {
+		s.readAgain = time.Hour
+	}
 	env := map[string]string{"USER": "ada", "TREATY_ADDRESS": s.address}
 	maps.Copy(env, s.env)
 	return Process{
@@ -77,7 +82,7 @@ func process(s setup, stdout, stderr *buffer) Process {
 			return *s.screen, true
 		},
 		Pause:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		Settle: s.settle,
+		Settle: s.settle, ReadAgain: s.readAgain,
 		Build:  Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
 	}
 }
