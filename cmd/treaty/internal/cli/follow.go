@@ -69,7 +69,8 @@ func (a *app) follow(ctx context.Context, name string, f follower) (*treatyv1.Sa
 			mu.Lock()
 			defer mu.Unlock()
 			// Whatever is journaled comes by the stream.
-			if proto.Equal(read.GetUpdateTime(), last.GetUpdateTime()) && read.GetState() == last.GetState() {
+			isCurrent := proto.Equal(read.GetUpdateTime(), last.GetUpdateTime()) && read.GetState() == last.GetState()
+			if isCurrent && !resource.IsFinal(last.GetState()) {
 				f.tried(read)
 			}
 		})
