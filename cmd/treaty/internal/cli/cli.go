@@ -65,7 +65,7 @@ func System() Process {
 
 		ReadAgain: 5 * time.Second,
 		Settle:    2 * time.Second,
-		Build:    readBuild(),
+		Build:     readBuild(),
 	}
 }
 

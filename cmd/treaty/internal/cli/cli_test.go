@@ -83,7 +83,7 @@ func process(s setup, stdout, stderr *buffer) Process {
 		},
 		Pause:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 		Settle: s.settle, ReadAgain: s.readAgain,
-		Build:  Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
+		Build: Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
 	}
 }
 
