@@ -313,7 +313,7 @@ func TestLanguageProblems(t *testing.T) {
 		"no compensation": {[]string{"sagas", "complete", "order-8/r3.4", "--compensation", "--reply", "{}", "--reason",
 			"why"}, nil, 2, "has no compensation"},
 		"no reason": {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}"}, nil, 2, "--reason"},
-		"neither": {[]string{"sagas", "complete", "order-8/r3.4"}, nil, 2, "reply"},
+		"neither":   {[]string{"sagas", "complete", "order-8/r3.4"}, nil, 2, "reply"},
 		"no code": {[]string{"sagas", "complete", "order-8/r3.4", "--refuse", "NOPE"}, nil, 2,
 			"FAILED_PRECONDITION"},
 		"a message alone": {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}", "--message", "why"}, nil, 2,
