@@ -180,7 +180,9 @@ func stepIsSagaError(c command, definition string) error {
 }
 
 // childName returns the name of the child saga that a step is.
-func childName(definition, step string) string { return wire.SagaName(engine.ChildID(definition, step)) }
+func childName(definition, step string) string {
+	return wire.SagaName(engine.ChildID(definition, step))
+}
 
 func checkReply(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
 	if n := len(reply.GetValue()); n > machine.MaxPayloadBytes {
