@@ -140,13 +140,13 @@ func TestViewsCutTimesOff(t *testing.T) {
 		}
 	}
 	for sql, want := range map[string]int64{
-		`saga_list WHERE create_time = '2026-05-04T10:00:00.000Z'`:    1,
-		`saga_list WHERE update_time = '2026-05-04T10:00:00.000Z'`:    1,
-		`saga_list WHERE end_time IS NULL`:                            1,
-		`saga_list WHERE due = '2026-05-04T10:00:00.999Z'`:            1,
-		`saga_events WHERE time = '2026-05-04T10:00:00.001Z'`:         1,
-		`saga_events WHERE store_time = '2026-05-04T09:59:59.999Z'`:   1,
-		`saga_events WHERE store_time > '2026-05-04T10:00:00.000Z'`:   0,
+		`saga_list WHERE create_time = '2026-05-04T10:00:00.000Z'`:  1,
+		`saga_list WHERE update_time = '2026-05-04T10:00:00.000Z'`:  1,
+		`saga_list WHERE end_time IS NULL`:                          1,
+		`saga_list WHERE due = '2026-05-04T10:00:00.999Z'`:          1,
+		`saga_events WHERE time = '2026-05-04T10:00:00.001Z'`:       1,
+		`saga_events WHERE store_time = '2026-05-04T09:59:59.999Z'`: 1,
+		`saga_events WHERE store_time > '2026-05-04T10:00:00.000Z'`: 0,
 	} {
 		if n, err := queryInt(conn, "SELECT count(*) FROM "+sql); err != nil || n != want {
 			t.Errorf("%s has %d rows, %v; want %d", sql, n, err, want)
