@@ -14,7 +14,7 @@ func TestNoDefinitions(t *testing.T) {
 		"definitions_none":          {args: []string{"definitions"}},
 		"definitions_none_json":     {args: []string{"definitions", "--json"}},
 		"definitions_none_terminal": {args: []string{"definitions"}, screen: &render.Screen{Width: 160, Height: 50}},
-		"definitions_none_start":    {args: []string{"start", placeOrder}},
+		"definitions_none_start":    {args: []string{"start", "shop.v1.OrderSagas/PlaceOder"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.address = f.Address
