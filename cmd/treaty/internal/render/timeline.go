@@ -131,7 +131,7 @@ func (v *View) compensation(step *treatyv1.Step) line {
 	from, to := step.GetCompensationScheduleTime(), step.GetCompensationEndTime()
 	switch {
 	case step.GetCompensationDecision() != nil:
-		return text(magenta, "compensated by hand: %s", decisionText(step.GetCompensationDecision()))
+		return text(magenta, "compensated by hand, %s", decisionText(step.GetCompensationDecision()))
 	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED:
 		out := line{{"compensated by " + step.GetCompensationMethod(), magenta}}
 		if took := v.moments.between(from, to); took != "" && to != nil {
