@@ -469,7 +469,9 @@ func TestWithoutReflection(t *testing.T) {
 // TestInterrupted checks that a signal ends a watch without a message.
 func TestInterrupted(t *testing.T) {
 	f := servertest.New(t)
-	full(t, f)
+	saga := running(t)
+	saga.Steps[1].Attempts = nil
+	f.Sagas = []*treatyv1.Saga{saga}
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := make(chan struct{})
 	var stderr buffer
