@@ -244,10 +244,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 			return s.startClosing(d)
 		}
 		return d.commandEnded(machine.Refused), true
-	case treatyv1.Outcome_OUTCOME_MISDEPLOYED:
-		s.config.Logger.Error("a participant doesn't serve a command; trying again",
-			"saga", d.inst.name, "step", d.key.step, "method", d.call.Method,
-			"attempt", d.attempts, "error", answer.Failure.GetMessage())
+	case treatyv1.Outcome_OUTCOME_MISDEPLOYED: // the dispatcher has logged it
 		if !d.abandoned {
 			return machine.CommandEnded{}, false
 		}
