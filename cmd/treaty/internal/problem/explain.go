@@ -98,12 +98,13 @@ func (p *Error) read(failure *status.Status) {
 // startHint follows an error after which a saga may have been started.
 const startHint = "The saga may have been started. To attach to it, start it again with the same --request-id."
 
-// drivesNothing returns whether an orchestrator answers with a reason while it drives no saga, so that it has recorded
-// nothing.
-func drivesNothing(reason treatyv1.ErrorReason) bool {
+// recordedNothing returns whether an orchestrator that answers a start with a reason has certainly recorded nothing: it
+// drives no saga, or its store took nothing.
+func recordedNothing(reason treatyv1.ErrorReason) bool {
 	switch reason {
 	case treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED, treatyv1.ErrorReason_ERROR_REASON_RESTORING,
-		treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD:
+		treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD, treatyv1.ErrorReason_ERROR_REASON_STORE_FULL,
+		treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY:
 		return true
 	default:
 		return false
@@ -125,7 +126,7 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		case len(p.Hints) == 0:
 			p.Hints = append(p.Hints, "Try again later.")
 		}
-		if about.Start && !drivesNothing(reasonOf(failure)) {
+		if about.Start && !recordedNothing(reasonOf(failure)) {
 			p.Hints = append(p.Hints, startHint)
 		}
 	case codes.DeadlineExceeded:
