@@ -12,7 +12,8 @@ import (
 )
 
 // receive receives a request as bytes and parses it. If gRPC parsed it, it would answer one that can't be parsed with
-// INTERNAL by itself, as if the orchestrator had failed. failed says that receiving failed, so that the error is gRPC's.
+// INTERNAL by itself, as if the orchestrator had failed. failed says that receiving failed, so that the error is gRPC's
+// own.
 func receive(request any, from func(any) error) (failed bool, err error) {
 	message, parsed := request.(proto.Message)
 	if !parsed {

@@ -83,7 +83,7 @@ func TestProblems(t *testing.T) {
 			fail: failure(t, codes.Unavailable, "the orchestrator is stopping; sagas continue when it runs again",
 				&errdetails.ErrorInfo{Reason: "STOPPING", Domain: "treaty"})},
 		{name: "store_full", setup: setup{args: start}, code: problem.ExitFailure,
-			fail: failure(t, codes.Unavailable, "the orchestrator's store has no space left; repeat the call once it has",
+			fail: failure(t, codes.Unavailable, "the orchestrator's store has no space left",
 				&errdetails.ErrorInfo{Reason: "STORE_FULL", Domain: "treaty"})},
 		{name: "replaced", setup: setup{args: []string{"sagas", "cancel", "order-3", "--reason", "why"}},
 			code: problem.ExitFailure, fail: failure(t, codes.Unavailable, "another store has taken over",
