@@ -62,7 +62,7 @@ stress: ## Run the tests COUNT=20 times on busy cores, to find flaky ones. PKGS=
 
 .PHONY: proof
 proof: bin/jaeger bin/grpcurl ## Kill processes under load and audit the result, with a real Jaeger and grpcurl.
-	$(GO) test -tags proof -count=1 -timeout 30m -v ./proof/... ./internal/jaegertest/...
+	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/...
 
 .PHONY: bench
 bench: ## Compare sagas with the same calls made directly. Pass flags in ARGS, e.g. ARGS=--json.

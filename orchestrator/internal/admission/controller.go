@@ -184,11 +184,15 @@ func (c *Controller) mayGrant(m *Method) bool {
 	if !c.hasRoom(m) || c.held || c.closed {
 		return false
 	}
-	now := time.Now()
+	var now time.Time
+	if c.rate != nil || !c.notBefore.IsZero() {
+		now = time.Now()
+	}
 	if now.Before(c.notBefore) {
 		c.wakeIn(c.notBefore.Sub(now))
 		return false
 	}
+	c.notBefore = time.Time{}
 	if c.rate != nil {
 		if wait := c.rate.Wait(now); wait > 0 {
 			c.wakeIn(wait)
@@ -225,7 +229,7 @@ func (c *Controller) take(m *Method) *Slot {
 		c.limit.inFlight++
 	}
 	return &Slot{
-		controller: c, method: m, began: time.Now(), inFlight: c.limit.inFlight, ofMethod: m.limit.inFlight,
+		controller: c, method: m, inFlight: c.limit.inFlight, ofMethod: m.limit.inFlight,
 	}
 }
 
@@ -315,7 +319,7 @@ const (
 // Release gives the slot back without an attempt.
 func (s *Slot) Release() { s.End(NoSample, 0) }
 
-// Begin says that the attempt begins now, and not when the slot was given.
+// Begin says that the attempt begins now. Call it before End.
 func (s *Slot) Begin() {
 	if s != nil {
 		s.began = time.Now()

@@ -2,6 +2,7 @@ package admission_test
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,8 +167,13 @@ func TestHangingMethod(t *testing.T) {
 // When a participant suddenly executes only a tenth, its calls don't time out for long.
 func TestSlowsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		took := 5 * time.Millisecond
-		s := newService(1, func() time.Duration { return took })
+		var slow atomic.Bool
+		s := newService(1, func() time.Duration {
+			if slow.Load() {
+				return 50 * time.Millisecond
+			}
+			return 5 * time.Millisecond
+		})
 		defer close(s.work)
 		const timeout = 2 * time.Second
 		c := &client{admission.New(admission.Params{}), make(chan bool)}
@@ -181,7 +187,7 @@ func TestSlowsDown(t *testing.T) {
 				ended++
 			}
 			if ended == 4000 {
-				took = 50 * time.Millisecond
+				slow.Store(true)
 			}
 		}
 		t.Logf("%d attempts for 8000 commands", attempts)
@@ -330,6 +336,7 @@ func TestRetryAfter(t *testing.T) {
 		controller := admission.New(admission.Params{})
 		one, other := controller.NewMethod(time.Second), controller.NewMethod(time.Second)
 		slot, _ := controller.Admit(one, admission.Claim{}, nil)
+		slot.Begin()
 		slot.End(admission.Answered, 3*time.Second)
 		start, granted := time.Now(), make(chan struct{})
 		early, _ := controller.Admit(other, admission.Claim{}, func(*admission.Slot) { close(granted) })
@@ -354,6 +361,7 @@ func TestHeldCalls(t *testing.T) {
 			if slot == nil {
 				t.Fatalf("only %d calls were admitted", len(slots))
 			}
+			slot.Begin()
 			slots = append(slots, slot)
 		}
 		<-time.After(time.Hour)

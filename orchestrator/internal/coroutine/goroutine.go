@@ -71,6 +71,11 @@ func isMarked() bool {
 	return false
 }
 
+// firstDump is the size of the stack that is printed first.
+const firstDump = 4 << 10
+
+var stacks = sync.Pool{New: func() any { return new([firstDump]byte) }}
+
 // onStack reports whether the coroutine's frame is on the stack of the goroutine that calls. It takes microseconds. If
 // this build doesn't print frames as expected, it returns fallback.
 func (c *Coroutine) onStack(fallback bool) bool {
@@ -78,8 +83,13 @@ func (c *Coroutine) onStack(fallback bool) bool {
 		return fallback
 	}
 	frame := []byte(c.frame())
-	for size := 4 << 10; ; size *= 4 {
-		stack := make([]byte, size)
+	small := stacks.Get().(*[firstDump]byte) //nolint:forcetypeassert // The pool has no other values.
+	defer stacks.Put(small)
+	stack := small[:]
+	for size := firstDump; ; size *= 4 {
+		if size > firstDump {
+			stack = make([]byte, size)
+		}
 		n := runtime.Stack(stack, false)
 		if bytes.Contains(stack[:n], frame) {
 			return true

@@ -254,8 +254,9 @@ type fixture struct {
 	idRetention    time.Duration
 	eventRetention time.Duration
 	turnLimit      time.Duration
-	logger         *slog.Logger    // default: none
-	observer       engine.Observer // default: none
+	logger         *slog.Logger     // default: none
+	now            func() time.Time // default: time.Now
+	observer       engine.Observer  // default: none
 	startLimits    engine.StartLimits
 }
 
@@ -287,12 +288,12 @@ func (w *fixture) open() {
 		Participants: w.participant, Observer: w.observer, Catalog: w.catalog,
 	})
 	var err error
-	w.engine, err = engine.New(w.t.Context(), engine.Config{
+	w.engine, err = engine.New(w.t.Context(), engine.WithNow(engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: w.logger, Retention: w.retention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
 		TurnLimit: w.turnLimit,
-	})
+	}, w.now))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -40,6 +40,12 @@ type Process struct {
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
+	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again.
+	ReadAgain time.Duration
+
+	// Settle is how long a saga that was resumed is watched before its state is printed.
+	Settle time.Duration
+
 	// Build describes this binary.
 	Build Build
 }
@@ -56,7 +62,10 @@ func System() Process {
 		Location: time.Local,
 		Screen:   stdoutScreen,
 		Pause:    pause,
-		Build:    readBuild(),
+
+		ReadAgain: 5 * time.Second,
+		Settle:    2 * time.Second,
+		Build:     readBuild(),
 	}
 }
 
@@ -121,7 +130,7 @@ Exit codes:
   0    success
   1    failure
   2    invalid command line
-  3    the saga ended COMPENSATED (wait, start --wait)
+  3    the saga ended COMPENSATED (start, wait)
   130  interrupted`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -16,8 +16,9 @@ func (a *app) waitCommand() *cobra.Command {
 		Use:   "wait NAME",
 		Short: "Wait until a saga has ended",
 		Long: `Wait until a saga has ended, then print its reply. The exit code is 0 if the saga SUCCEEDED and 3 if it
-was COMPENSATED. The wait survives a restart of the orchestrator. If the saga is suspended, or the
-orchestrator drives no saga, print a message on stderr and continue to wait.`,
+was COMPENSATED. The wait survives a restart of the orchestrator. If the saga is suspended, the orchestrator
+drives no saga, or a participant is down, not configured or keeps failing, print a message on stderr and
+continue to wait.`,
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(openSagas),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -38,11 +39,12 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 	ctx, cancel := a.long(ctx)
 	defer cancel()
 	suspended, driven := false, true
-	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
+	report := a.obstacleReporter()
+	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+		report(saga)
 		now := saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		if now && !suspended {
-			_, _ = fmt.Fprintf(a.Stderr, "%s is SUSPENDED: %s. To show how to resume it, run treaty sagas get %s.\n",
-				name, render.SuspensionText(saga.GetSuspension().GetReason()), render.ShellQuote(name))
+			a.reportSuspended(saga)
 		}
 		suspended = now
 		if why := saga.GetNotDriven(); driven && why != nil {
@@ -63,4 +65,11 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 		return exitError(problem.ExitCompensated)
 	}
 	return nil
+}
+
+// reportSuspended says on stderr why a saga is suspended.
+func (a *app) reportSuspended(saga *treatyv1.Saga) {
+	_, _ = fmt.Fprintf(a.Stderr, "%s is SUSPENDED: %s. To show how to resume it, run treaty sagas get %s.\n",
+		render.Clean(saga.GetName()), render.SuspensionText(saga.GetSuspension().GetReason()),
+		render.ShellQuote(saga.GetName()))
 }

@@ -60,13 +60,13 @@ func (v *View) record(
 		r.notes = append(r.notes, v.typed(what.progress)...)
 	}
 	if what.failure != nil {
-		r.notes = append(r.notes, text(red, "%s", failureText(what.failure)))
+		r.notes = append(r.notes, text(red, "%s", FailureText(what.failure)))
 		for _, detail := range what.failure.GetDetails() {
 			r.notes = append(r.notes, indented(2, v.typed(detail))...)
 		}
 	}
 	if what.decision != nil {
-		r.notes = append(r.notes, text(plain, "decided by %s: %s", what.decision.GetActor(), what.decision.GetReason()))
+		r.notes = append(r.notes, text(plain, "%s", decisionText(what.decision)))
 	}
 	return r
 }

@@ -82,12 +82,15 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 	if step.GetParticipant() != "" {
 		out = append(out, text(dim, "sent to %s", step.GetParticipant()))
 	}
+	if step.GetChild() != "" {
+		out = append(out, text(dim, "child saga %s", step.GetChild()))
+	}
 	if v.options.Payloads == AllPayloads {
 		out = append(out, v.stepPayload("request", step)...)
 		out = append(out, v.stepPayload("reply", step)...)
 	}
 	if failure := step.GetFailure(); failure != nil {
-		out = append(out, text(red, "%s", failureText(failure)))
+		out = append(out, text(red, "%s", FailureText(failure)))
 		for _, detail := range failure.GetDetails() {
 			out = append(out, indented(2, v.typed(detail))...)
 		}
@@ -98,11 +101,16 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 	if compensation := v.compensation(step); compensation != nil {
 		out = append(out, compensation)
 	}
-	out = append(out, v.attempts(step.GetAttempts())...)
-	if decision := step.GetDecision(); decision != nil {
-		out = append(out, text(plain, "decided by %s: %s", decision.GetActor(), decision.GetReason()))
+	out = append(out, v.attempts(step)...)
+	if decision := step.GetDecision(); decision != nil && step.GetCompensationDecision() == nil {
+		out = append(out, text(plain, "%s", decisionText(decision)))
 	}
 	return out
+}
+
+// decisionText says who decided, and why.
+func decisionText(decision *treatyv1.Decision) string {
+	return "decided by " + decision.GetActor() + ": " + decision.GetReason()
 }
 
 func (v *View) stepPayload(name string, step *treatyv1.Step) []line {
@@ -122,6 +130,8 @@ func (v *View) stepPayload(name string, step *treatyv1.Step) []line {
 func (v *View) compensation(step *treatyv1.Step) line {
 	from, to := step.GetCompensationScheduleTime(), step.GetCompensationEndTime()
 	switch {
+	case step.GetCompensationDecision() != nil:
+		return text(magenta, "compensated by hand, %s", decisionText(step.GetCompensationDecision()))
 	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED:
 		out := line{{"compensated by " + step.GetCompensationMethod(), magenta}}
 		if took := v.moments.between(from, to); took != "" && to != nil {
@@ -139,8 +149,9 @@ func (v *View) compensation(step *treatyv1.Step) line {
 	}
 }
 
-// attempts returns the attempts of a command that isn't done yet.
-func (v *View) attempts(attempts *treatyv1.Attempts) []line {
+// attempts returns the attempts of a step's command that isn't done yet.
+func (v *View) attempts(step *treatyv1.Step) []line {
+	attempts := step.GetAttempts()
 	if attempts == nil {
 		return nil
 	}
@@ -150,9 +161,12 @@ func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 		if attempts.GetLastOutcome() != "" {
 			outcome = " (" + attempts.GetLastOutcome() + ")"
 		}
-		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, failureText(failure)))
+		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, FailureText(failure)))
 	}
 	switch {
+	case attempts.GetAccepted() && step.GetChild() != "":
+		out = append(out, text(cyan, "waits for the end of its child saga: treaty sagas get %s%s",
+			ShellQuote(step.GetChild()), v.options.ConnectionFlags))
 	case attempts.GetAccepted():
 		l := text(cyan, "accepted: the participant completes it later")
 		if attempts.GetNextTime() != nil {

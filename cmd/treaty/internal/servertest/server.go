@@ -28,6 +28,9 @@ import (
 // Began is the time at which the fake orchestrator starts every saga.
 var Began = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 
+// Resumed is the time at which the fake orchestrator resumes every saga.
+var Resumed = Began.Add(time.Minute)
+
 // Server serves the API of an orchestrator from fixed data. Set the exported fields before the first call; the methods
 // that tests call may run concurrently with calls.
 type Server struct {
@@ -49,6 +52,9 @@ type Server struct {
 	Streams []Stage
 	Events  []EventStage
 
+	// Existing is the saga to which every start attaches; nil lets starts make new sagas.
+	Existing *treatyv1.Saga
+
 	// NotDriven is why lists say that no saga is driven.
 	NotDriven *treatyv1.NotDriven
 
@@ -58,6 +64,8 @@ type Server struct {
 	// Fail is the error of every call; nil lets calls succeed.
 	Fail error
 
+	reads chan struct{} // receives each call of GetSaga for which a stream waits
+
 	mu       sync.Mutex
 	requests []proto.Message
 }
@@ -66,6 +74,12 @@ type Server struct {
 type Stage struct {
 	Sagas []*treatyv1.Saga
 	Err   error
+
+	// Reads is how many calls of GetSaga the stream waits for before it sends the last saga.
+	Reads int
+
+	// Stays keeps the stream open after the last saga until the caller ends it.
+	Stays bool
 }
 
 // EventStage is what one StreamEvents stream sends, and how it ends.
@@ -77,8 +91,13 @@ type EventStage struct {
 // Option changes what a server serves.
 type Option int
 
-// WithoutReflection turns server reflection off.
-const WithoutReflection Option = iota + 1
+const (
+	// WithoutReflection turns server reflection off.
+	WithoutReflection Option = iota + 1
+
+	// WithoutDefinitions serves no saga definitions.
+	WithoutDefinitions
+)
 
 // New starts a server on loopback. It stops when the test ends.
 func New(t *testing.T, options ...Option) *Server {
@@ -87,13 +106,19 @@ func New(t *testing.T, options ...Option) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{}
+	s := &Server{reads: make(chan struct{})}
 	server := grpc.NewServer()
 	treatyv1.RegisterSagaServiceServer(server, s)
 	treatyv1.RegisterEventServiceServer(server, s)
-	if len(options) == 0 {
+	services := served{
+		"grpc.reflection.v1.ServerReflection": {}, "treaty.v1.SagaService": {}, "undescribed.v1.Service": {},
+	}
+	if !slices.Contains(options, WithoutDefinitions) {
+		services["shop.v1.OrderSagas"] = grpc.ServiceInfo{}
+	}
+	if !slices.Contains(options, WithoutReflection) {
 		reflectionv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{
-			Services:           served{},
+			Services:           services,
 			DescriptorResolver: resolver{files},
 		}))
 	}
@@ -102,16 +127,9 @@ func New(t *testing.T, options ...Option) *Server {
 }
 
 // served names the services that reflection lists.
-type served struct{}
+type served map[string]grpc.ServiceInfo
 
-func (served) GetServiceInfo() map[string]grpc.ServiceInfo {
-	return map[string]grpc.ServiceInfo{
-		"grpc.reflection.v1.ServerReflection": {},
-		"shop.v1.OrderSagas":                  {},
-		"treaty.v1.SagaService":               {},
-		"undescribed.v1.Service":              {},
-	}
-}
+func (s served) GetServiceInfo() map[string]grpc.ServiceInfo { return s }
 
 // Requests returns every request that the server received, oldest first.
 func (s *Server) Requests() []proto.Message {
@@ -139,10 +157,13 @@ func (s *Server) saga(name string) (*treatyv1.Saga, error) {
 	return nil, status.Errorf(codes.NotFound, "no saga %q", name)
 }
 
-// CreateSaga answers with a running saga.
+// CreateSaga answers with a running saga, or with Existing.
 func (s *Server) CreateSaga(_ context.Context, in *treatyv1.CreateSagaRequest) (*treatyv1.Saga, error) {
 	if err := s.take(in); err != nil {
 		return nil, err
+	}
+	if s.Existing != nil {
+		return s.Existing, nil
 	}
 	id := in.GetSagaId()
 	if id == "" {
@@ -159,6 +180,10 @@ func (s *Server) CreateSaga(_ context.Context, in *treatyv1.CreateSagaRequest) (
 func (s *Server) GetSaga(_ context.Context, in *treatyv1.GetSagaRequest) (*treatyv1.Saga, error) {
 	if err := s.take(in); err != nil {
 		return nil, err
+	}
+	select {
+	case s.reads <- struct{}{}:
+	default:
 	}
 	return s.saga(in.GetName())
 }
@@ -216,10 +241,24 @@ func (s *Server) WatchSaga(
 			return status.FromContextError(out.Context().Err()).Err()
 		}
 	}
-	for _, saga := range next.Sagas {
+	for i, saga := range next.Sagas {
+		for range next.Reads {
+			if i < len(next.Sagas)-1 {
+				break
+			}
+			select {
+			case <-s.reads:
+			case <-out.Context().Done():
+				return status.FromContextError(out.Context().Err()).Err()
+			}
+		}
 		if err := out.Send(&treatyv1.WatchSagaResponse{Saga: saga}); err != nil {
 			return err
 		}
+	}
+	if next.Stays {
+		<-out.Context().Done()
+		return status.FromContextError(out.Context().Err()).Err()
 	}
 	return next.Err
 }
@@ -249,7 +288,9 @@ func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (
 	if err := s.FailFor[in.GetName()]; err != nil {
 		return nil, err
 	}
-	return &treatyv1.Saga{Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING}, nil
+	return &treatyv1.Saga{
+		Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING, UpdateTime: timestamppb.New(Resumed),
+	}, nil
 }
 
 // ListLostSagas returns two lost sagas per page.
