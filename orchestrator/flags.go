@@ -49,7 +49,8 @@ type flags struct {
 
 func (f *flags) register(set *pflag.FlagSet) {
 	set.SortFlags = false
-	set.StringVar(&f.listen, "listen", DefaultListen, "address of the API, `HOST:PORT`; port 0 is a free port")
+	set.StringVar(&f.listen, "listen", DefaultListen,
+		"address of the API, `HOST:PORT` or unix:PATH; port 0 is a free port")
 	set.StringVar(&f.store, "store", DefaultStore,
 		"`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
 	set.Var(&f.participants, "participant",
@@ -68,7 +69,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"use TLS to all participants, and present this certificate, a PEM `FILE`; requires --participant-tls-key")
 	set.StringVar(&f.partTLSKey, "participant-tls-key", "", "the key of --participant-tls-cert, a PEM `FILE`")
 	set.BoolVar(&f.insecure, "insecure", false,
-		"allow plaintext beyond this machine, for the API and to participants. "+
+		"allow plaintext beyond this machine, for the API, unless it has a certificate, and to participants. "+
 			"Gives up confidentiality and authentication: anybody on the network can read and change payloads, "+
 			"start and cancel sagas, and impersonate participants")
 	set.StringVar(&f.name, "name", "",

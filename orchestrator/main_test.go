@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -92,6 +93,11 @@ func TestProgramRefuses(t *testing.T) {
 			want: "want SERVICE[,SERVICE...]=HOST:PORT"},
 		"participant's name": {args: []string{"--participant", "acme/x=127.0.0.1:1"}, code: ExitUsage,
 			want: `"acme/x" isn't a service`},
+		"participant without a port": {
+			args: []string{store, "--participant", "acme.customer.v1.CustomerService=127.0.0.1"}, code: ExitFailure,
+			want: `participant acme.customer.v1.CustomerService: "127.0.0.1" has no port: write host:port, ` +
+				`such as 127.0.0.1:7101`,
+		},
 		"unknown participant": {args: []string{"--participant", "acme.v1.X=127.0.0.1:1"}, code: ExitFailure,
 			want: `no linked contract has a service "acme.v1.X"`},
 		"broadcast": {args: []string{"--broadcast", "acme.privacy.v1.UserDataService"}, code: ExitUsage,
@@ -159,6 +165,30 @@ func TestHelpSaysWhatInsecureGivesUp(t *testing.T) {
 	}
 	if code != ExitOK {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// Who allows plaintext and gives a certificate learns which of the two counts.
+func TestInsecureBesideCertificate(t *testing.T) {
+	for name, test := range map[string]struct {
+		settings settings
+		want     string // in the log; empty for none
+	}{
+		"alone":             {settings{insecure: true}, ""},
+		"certificate alone": {settings{tlsCert: "cert.pem"}, ""},
+		"both":              {settings{insecure: true, tlsCert: "cert.pem"}, "allows plaintext to participants"},
+		"and participants' TLS": {
+			settings{insecure: true, tlsCert: "cert.pem", participantTLS: new(ParticipantTLS)},
+			"no effect on participants either",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			test.settings.warnAboutInsecure(slog.New(slog.NewTextHandler(&log, nil)))
+			if test.want == "" && log.Len() > 0 || !strings.Contains(log.String(), test.want) {
+				t.Errorf("log %q, want %q", log.String(), test.want)
+			}
+		})
 	}
 }
 

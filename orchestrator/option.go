@@ -200,9 +200,9 @@ func WithParticipantTLS(params ParticipantTLS) Option {
 	return func(s *settings) { s.participantTLS = &params }
 }
 
-// WithInsecure allows plaintext beyond loopback, for the API and to participants. It gives up confidentiality and
-// authentication: anybody on the network can read and change requests, start and cancel sagas, and impersonate a
-// participant.
+// WithInsecure allows plaintext beyond loopback, for the API and to participants. An API with a certificate, and
+// participants WithParticipantTLS, use TLS all the same. It gives up confidentiality and authentication: anybody on the
+// network can read and change requests, start and cancel sagas, and impersonate a participant.
 func WithInsecure() Option { return func(s *settings) { s.insecure = true } }
 
 // WithLogger sets the logger of the orchestrator and of saga code. Payloads are never logged. Default: slog.Default().
@@ -210,7 +210,7 @@ func WithLogger(logger *slog.Logger) Option { return func(s *settings) { s.logge
 
 // Ready describes an orchestrator that serves.
 type Ready struct {
-	// Address is the address of the API, with the port that was chosen.
+	// Address is the address of the API, with the port that was chosen, or "unix:path".
 	Address string
 
 	// Transport is "TLS", "mutual TLS" or "plaintext".

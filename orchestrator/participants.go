@@ -35,6 +35,10 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 			continue
 		}
 		targets[p.service] = p.target
+		if err := dispatch.CheckTarget(p.target); err != nil {
+			errs = append(errs, fmt.Errorf("participant %s: %w", p.service, err))
+			continue
+		}
 		i := slices.IndexFunc(out, func(d dispatch.Participant) bool { return d.Target == p.target })
 		if i < 0 {
 			config, err := s.clientTLS(p.target)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -107,18 +108,23 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 	o.settings.warnAboutServices(o.logger, o.catalog, children.Local)
+	o.settings.warnAboutInsecure(o.logger)
 	o.warnAboutIdentities()
 	return o.run(ctx, &r, listener)
 }
 
-// ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080". Port 0 is a free port.
+// ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080", or on a Unix socket, e.g. "unix:/run/acme/api". Port
+// 0 is a free port. Whoever may write to the file of a socket may call the API.
 func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	listener, err := listen(ctx, address)
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && strings.HasPrefix(address, socketPrefix):
+		return fmt.Errorf("listening on %s: the file is in use: stop the program that uses it, or choose another path",
+			address)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("listening on %s: the port is in use: stop the program that uses it, or choose another port",
 			address)
-	case errors.Is(err, syscall.EACCES):
+	case errors.Is(err, syscall.EACCES) && !strings.HasPrefix(address, socketPrefix):
 		return fmt.Errorf("listening on %s: not allowed: choose a port above 1023", address)
 	case err != nil:
 		return fmt.Errorf("listening on %s: %w", address, cause(err))
@@ -174,11 +180,11 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	}
 	if ctx.Err() == nil {
 		r.recovered()
-		o.logger.InfoContext(ctx, "serving", "address", listener.Addr().String(), "transport", o.settings.transport(),
+		o.logger.InfoContext(ctx, "serving", "address", addressFrom(listener), "transport", o.settings.transport(),
 			"store", r.store.Name(), "recovered", recovered, "services", r.server.Services())
 		if o.settings.ready != nil {
 			o.settings.ready(Ready{
-				Address: listener.Addr().String(), Transport: o.settings.transport(), Store: r.store.Name(),
+				Address: addressFrom(listener), Transport: o.settings.transport(), Store: r.store.Name(),
 				Recovered: recovered,
 			})
 		}

@@ -351,6 +351,40 @@ func TestCannotServe(t *testing.T) {
 	}
 }
 
+// The API is served on a Unix socket, also where a process that was killed has left one. It isn't taken away from a
+// process that runs.
+func TestServesOnUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	if err := left.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w := unopened(t, newParticipants(t))
+	w.address = "unix:" + path
+	w.open()
+	if w.ready.Address != w.address {
+		t.Errorf("it serves on %q, want %q", w.ready.Address, w.address)
+	}
+	if _, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1")); err != nil {
+		t.Error(err)
+	}
+	other, err := orchestrator.New(orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.ListenAndServe(t.Context(), w.address); err == nil ||
+		!strings.Contains(err.Error(), "the file is in use") {
+		t.Errorf("a second one on the same socket: %v", err)
+	}
+	if _, err := w.acme.ChangeAddress(w.ctx(), move("two", "Main Street 1")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWrongOptions(t *testing.T) {
 	for name, test := range map[string]struct {
 		option orchestrator.Option

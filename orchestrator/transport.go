@@ -1,10 +1,16 @@
 package orchestrator
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"net"
+	"os"
+	"strings"
+	"syscall"
 
 	"github.com/treatyhq/treaty/internal/tlsfiles"
 )
@@ -44,6 +50,55 @@ func (s *settings) checkTransport(listener net.Listener) error {
 	return fmt.Errorf("serving on %s: other machines can reach it, and it has no TLS: "+
 		"give it a certificate and its key, listen on 127.0.0.1, or allow plaintext explicitly (insecure)",
 		listener.Addr())
+}
+
+// warnAboutInsecure logs what insecure doesn't do beside a certificate.
+func (s *settings) warnAboutInsecure(logger *slog.Logger) {
+	if !s.insecure || s.tlsCert == "" {
+		return
+	}
+	effect := "it allows plaintext to participants on other machines"
+	if s.participantTLS != nil {
+		effect = "it has no effect on participants either, which use TLS"
+	}
+	logger.Warn("the API is served over TLS, since it has a certificate, although plaintext is allowed (insecure): "+
+		"leave out what isn't wanted", "insecure", effect)
+}
+
+// socketPrefix is the prefix of the address of a Unix socket.
+const socketPrefix = "unix:"
+
+// addressFrom returns the address of a listener, as callers write it.
+func addressFrom(listener net.Listener) string {
+	if address, is := listener.Addr().(*net.UnixAddr); is {
+		return socketPrefix + address.Name
+	}
+	return listener.Addr().String()
+}
+
+// listen listens on "host:port", or on a Unix socket as "unix:path".
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	path, socket := strings.CutPrefix(address, socketPrefix)
+	if !socket {
+		return new(net.ListenConfig).Listen(ctx, "tcp", address)
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) && abandoned(ctx, path) && os.Remove(path) == nil {
+		return new(net.ListenConfig).Listen(ctx, "unix", path)
+	}
+	return listener, err
+}
+
+// abandoned returns whether nobody listens on a Unix socket any more: its process was killed.
+func abandoned(ctx context.Context, path string) bool {
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // local returns whether only this machine can reach an address.

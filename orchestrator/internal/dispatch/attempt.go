@@ -74,6 +74,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 	_, span := d.telemetry.StartAttempt(ctx, &params)
 
 	answer := d.send(ctx, r, m, call, span)
+	d.noteEnd(ctx, &m.troubles, r.participant, call, answer)
 
 	span.End(endOf(answer))
 	if metering {
@@ -207,18 +208,17 @@ func checkReply(of protoreflect.MessageDescriptor, data []byte) error {
 
 // notConfigured is the answer to a command for which no participant is configured.
 func (d *Dispatcher) notConfigured(ctx context.Context, call *engine.Attempt) engine.Answer {
-	attributes := []any{"saga", call.Saga, "step", call.Step, "method", call.Call.Method}
 	var message string
 	if name := call.Participant; name != "" {
 		message = fmt.Sprintf("dispatch: command not sent: this saga sends %s to %s, "+
 			"for which no participant is configured now: start the orchestrator with it again, "+
 			"such as --participant %s=HOST:PORT", call.Call.Method, name, name)
-		attributes = append(attributes, "participant", name)
 	} else {
 		service, _, _ := strings.Cut(call.Call.Method, "/")
 		message = fmt.Sprintf("dispatch: command not sent: no participant is configured for %s: "+
 			"start the orchestrator with one, such as --participant %s=HOST:PORT", service, service)
 	}
-	d.logger.ErrorContext(ctx, message, attributes...)
-	return notSent(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))
+	answer := notSent(treatyv1.Outcome_OUTCOME_MISDEPLOYED, status.New(codes.Unimplemented, message))
+	d.noteEnd(ctx, d.unconfigured(call.Call.Method), nil, call, answer)
+	return answer
 }

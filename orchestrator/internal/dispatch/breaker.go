@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ type breaker struct {
 }
 
 type breakerParams struct {
+	services   []string // of the participant
 	target     string
 	connection connection
 	breakAfter int
@@ -223,8 +225,13 @@ func (b *breaker) trip(from generation, found health) {
 	}
 	b.running.Go(func() { b.awaitRecovery(delay) })
 	b.telemetry.BreakerOpened(b.target)
-	b.logger.Warn("participant is down: its commands wait until it is back", "target", b.target,
-		"cause", found.String())
+	b.logger.Warn("participant is down: its commands wait until it is back",
+		append(b.about(), "cause", found.String())...)
+}
+
+// about returns the attributes of a log line that say which participant it is about.
+func (b *breaker) about() []any {
+	return []any{"participant", b.services[0], "services", strings.Join(b.services, ","), "target", b.target}
 }
 
 // close stops the breaker and its goroutine. Waiting calls are never woken.

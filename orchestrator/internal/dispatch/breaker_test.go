@@ -84,7 +84,8 @@ func newFixture(t *testing.T, state connectivity.State) *fixture {
 	t.Helper()
 	conn := newFakeConnection(state)
 	b := &fixture{connection: conn, breaker: newBreaker(breakerParams{
-		target: "test", connection: conn, breakAfter: 3, logger: quiet, rand: func() float64 { return 1 },
+		services: []string{testService}, target: "test", connection: conn, breakAfter: 3, logger: quiet,
+		rand: func() float64 { return 1 },
 	})}
 	t.Cleanup(b.close)
 	return b

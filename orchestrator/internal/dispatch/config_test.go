@@ -59,3 +59,40 @@ func TestConfig(t *testing.T) {
 		})
 	}
 }
+
+// A target without a port would be called at the port of HTTPS.
+func TestCheckTarget(t *testing.T) {
+	for target, want := range map[string]string{
+		"127.0.0.1:7101":               "",
+		"localhost:7101":               "",
+		"customer.acme.example:7101":   "",
+		"customer.acme.example:grpc":   "",
+		"[::1]:7101":                   "",
+		"dns:///customer:7101":         "",
+		"dns:customer:7101":            "",
+		"dns://10.0.0.1/customer:7101": "",
+		"passthrough:///customer:7101": "",
+		"unix:/run/customer":           "",
+		"unix:///run/customer":         "",
+		"unix-abstract:customer":       "",
+		"xds:///customer":              "",
+		"127.0.0.1":                    "such as 127.0.0.1:7101",
+		"127.0.0.1:":                   "such as 127.0.0.1:7101",
+		"localhost":                    "such as localhost:7101",
+		"customer.acme.example":        "such as customer.acme.example:7101",
+		"::1":                          "such as [::1]:7101",
+		"[::1]":                        "such as [::1]:7101",
+		"dns:///customer":              "such as customer:7101",
+		"dns:customer":                 "such as customer:7101",
+		"dns://10.0.0.1/customer":      "such as customer:7101",
+		"passthrough:///127.0.0.1":     "such as 127.0.0.1:7101",
+	} {
+		err := CheckTarget(target)
+		switch {
+		case err == nil && want != "":
+			t.Errorf("%s: no error, want %q", target, want)
+		case err != nil && (want == "" || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", target, err, want)
+		}
+	}
+}

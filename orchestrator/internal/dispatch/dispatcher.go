@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +38,8 @@ type Config struct {
 	// Telemetry records spans and metrics. Nil records none.
 	Telemetry *telemetry.Telemetry
 
-	// Logger logs participants that go down and come back, and commands that no participant serves. Default
-	// slog.Default().
+	// Logger logs participants that go down and come back, commands that fail for a while, and commands that no
+	// participant serves. Default slog.Default().
 	Logger *slog.Logger
 
 	// Self is what participants are told about this orchestrator. Nil: they are told nothing, and are taken for plain
@@ -67,7 +68,8 @@ type Config struct {
 	// DialOptions are added to those of every connection, for tests.
 	DialOptions []grpc.DialOption
 
-	pace pace
+	pace          pace
+	troubledAfter time.Duration
 }
 
 // Dispatcher calls participants. All methods may be called concurrently.
@@ -91,6 +93,11 @@ type Dispatcher struct {
 	// routes caches the methods that were called. It is replaced when one is added, so that reading takes no lock.
 	routes atomic.Pointer[map[string]route]
 
+	// unserved maps the name of each method that was to be called, but for which no participant is configured, to its
+	// *troubles.
+	unserved      sync.Map
+	troubledAfter time.Duration
+
 	calls *inflight.Counter
 
 	// greeting ends when the dispatcher is closed, and with it the goroutines that ask participants what they are.
@@ -109,6 +116,7 @@ func New(config Config) (*Dispatcher, error) {
 		maxMessageBytes: config.MaxMessageBytes,
 		services:        make(map[string]*participant),
 		broadcasts:      make(map[string][]string),
+		troubledAfter:   cmp.Or(config.troubledAfter, defaultTroubledAfter),
 	}
 	if d.logger == nil {
 		d.logger = slog.Default()
@@ -181,6 +189,7 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	})
 	added.greeting = newGreeting(added, config.Self, d.logger, d.rand)
 	added.breaker = newBreaker(breakerParams{
+		services:   p.Services,
 		target:     p.Target,
 		connection: conn,
 		breakAfter: config.BreakAfter,

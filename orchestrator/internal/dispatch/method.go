@@ -22,6 +22,8 @@ type method struct {
 
 	// limited is set while one call is made at a time, and trying while that one is made.
 	limited, trying atomic.Bool
+
+	troubles troubles
 }
 
 // enter returns whether a call may be made. trial says that it is the only one at a time; then the caller calls leave

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
@@ -150,22 +151,47 @@ func dial(p Participant, l *link, maxMessageBytes int, more []grpc.DialOption) (
 	return conn, nil
 }
 
+// CheckTarget returns an error for a target without a port: gRPC would take that of HTTPS. The error says what to write
+// instead.
+func CheckTarget(target string) error {
+	_, endpoint, isAddress := addressOf(target)
+	if !isAddress {
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(endpoint); err == nil && port != "" {
+		return nil
+	}
+	host := strings.Trim(strings.TrimSuffix(endpoint, ":"), "[]")
+	return fmt.Errorf("%q has no port: write host:port, such as %s", target, net.JoinHostPort(host, "7101"))
+}
+
+// addressOf returns the part of a target that is an address, "host:port", and who looks up its host: another name
+// server, or "". It returns false if a target isn't an address, such as a Unix socket.
+func addressOf(target string) (nameServer, address string, ok bool) {
+	u, err := url.Parse(target)
+	if err != nil || resolver.Get(u.Scheme) == nil {
+		return "", target, !strings.Contains(target, "://")
+	}
+	switch u.Scheme {
+	case "dns", "passthrough":
+		// dns:host:port has no slashes; dns://server/host:port asks another name server.
+		if address = u.Opaque; address == "" {
+			address = strings.TrimPrefix(u.Path, "/")
+		}
+		return u.Host, address, true
+	default:
+		return "", "", false
+	}
+}
+
 // onLoopback returns whether a target is certainly on this machine.
 func onLoopback(target string) bool {
-	endpoint := target
-	if u, err := url.Parse(target); err == nil && u.Scheme != "" {
-		switch u.Scheme {
-		case "unix", "unix-abstract":
-			return true
-		case "dns", "passthrough":
-			// dns:host:port has no slashes; dns://server/host:port asks another name server, which can't be trusted.
-			if u.Host != "" {
-				return false
-			}
-			if endpoint = u.Opaque; endpoint == "" {
-				endpoint = strings.TrimPrefix(u.Path, "/")
-			}
-		}
+	if u, err := url.Parse(target); err == nil && (u.Scheme == "unix" || u.Scheme == "unix-abstract") {
+		return true
+	}
+	nameServer, endpoint, ok := addressOf(target)
+	if !ok || nameServer != "" { // another name server can't be trusted
+		return false
 	}
 	host, _, err := net.SplitHostPort(endpoint)
 	if err != nil {

@@ -73,8 +73,11 @@ func (s *sender) askToClose(d *delivery, attempt *Attempt) (machine.CommandEnded
 	if s.work.ctx.Err() != nil || d.ended {
 		return machine.CommandEnded{}, false
 	}
-	s.config.Logger.Warn("a participant can't be asked what became of a command; asking again",
-		"saga", attempt.Saga, "step", d.key.step, "method", d.call.Method, "error", closed.Failure.GetMessage())
+	if leftOut, due := s.unasked.due(); due {
+		s.config.Logger.Warn("a participant can't be asked what became of a command; asking again",
+			"saga", attempt.Saga, "step", d.key.step, "method", d.call.Method,
+			"error", closed.Failure.GetMessage(), "left_out", leftOut)
+	}
 	limit := d.call.Retry.GiveUpAfter
 	if limit <= 0 {
 		limit = closeTimeout

@@ -177,9 +177,9 @@ func (e *Engine) misused(saga, message string) {
 	e.work.spawn(func() { e.driver.deliver(saga, machine.Misused{Message: message}) })
 }
 
-// Stop takes no new input, waits for the attempts in flight and for saga code that runs until ctx ends, cuts off the
-// rest, and commits the outcomes. Sagas that haven't ended continue when the store is opened again. Later calls do
-// nothing.
+// Stop takes no new input, and answers those who await the end of a saga. It waits for the attempts in flight and for
+// saga code that runs until ctx ends, cuts off the rest, and commits the outcomes. Sagas that haven't ended continue
+// when the store is opened again. Later calls do nothing.
 func (e *Engine) Stop(ctx context.Context) {
 	if !e.work.Close() {
 		return

@@ -329,6 +329,51 @@ func TestSuspendedGoesOn(t *testing.T) {
 	})
 }
 
+// TestStopAnswersThoseWhoWait stops the engine during an attempt. Those who await the saga's end hear at once that the
+// engine stops, and not when the attempt has ended.
+func TestStopAnswersThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		release := w.participant.stall("action 1")
+		handle := w.start(1)
+		<-w.participant.held
+		errs := make(chan error, 2)
+		for _, await := range []func() error{
+			func() error { _, err := handle.Await(t.Context()); return err },
+			func() error { _, err := w.engine.Await(t.Context(), handle.ID); return err },
+		} {
+			go func() { errs <- await() }()
+		}
+		synctest.Wait()
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			w.engine.Stop(t.Context())
+		}()
+		synctest.Wait()
+		for range cap(errs) {
+			select {
+			case err := <-errs:
+				if !errors.Is(err, engine.ErrStopping) {
+					t.Errorf("got %v", err)
+				}
+			default:
+				t.Error("a caller waits for the attempt in flight")
+			}
+		}
+		select {
+		case <-stopped:
+			t.Error("the engine doesn't wait for the attempt in flight")
+		default:
+		}
+		release()
+		<-stopped
+		if end, err := handle.Await(t.Context()); err != nil || end.State != succeeded {
+			t.Errorf("a saga that ended while the engine stopped: %v, %v", end, err)
+		}
+	})
+}
+
 // TestStopWaits stops the engine during an attempt. The attempt ends first, and its outcome is recorded.
 func TestStopWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,6 +43,8 @@ func (h *Handle) Await(ctx context.Context) (SagaEnd, error) {
 			return h.engine.Await(ctx, h.ID)
 		}
 		return h.inst.end, nil
+	case <-h.engine.work.closing:
+		return h.engine.Await(ctx, h.ID)
 	case <-ctx.Done():
 		return SagaEnd{}, context.Cause(ctx)
 	}
@@ -68,7 +70,8 @@ func (h *Handle) Ended(ctx context.Context) (SagaEnd, bool, error) {
 	return end, err == nil, err
 }
 
-// Await waits for a saga's end and returns it. The errors are journal.ErrNotFound, ErrStopping and ctx's.
+// Await waits for a saga's end and returns it. Once the engine stops, it doesn't wait: a saga that hasn't ended by then
+// ends later, or in the next process. The errors are journal.ErrNotFound, ErrStopping and ctx's.
 func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
 	ended, cancel := e.notifier.waiters.subscribe(id)
 	defer cancel()
@@ -86,7 +89,7 @@ func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
 		}
 		select {
 		case <-ended:
-		case <-e.work.ctx.Done():
+		case <-e.work.closing:
 			return SagaEnd{}, ErrStopping
 		case <-ctx.Done():
 			return SagaEnd{}, context.Cause(ctx)

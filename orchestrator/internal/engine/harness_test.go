@@ -254,6 +254,7 @@ type fixture struct {
 	idRetention    time.Duration
 	eventRetention time.Duration
 	turnLimit      time.Duration
+	logger         *slog.Logger     // default: none
 	now            func() time.Time // default: time.Now
 	observer       engine.Observer  // default: none
 	startLimits    engine.StartLimits
@@ -280,13 +281,16 @@ func (w *fixture) open() {
 	if w.observer == nil {
 		w.observer = engine.NoObserver{}
 	}
+	if w.logger == nil {
+		w.logger = slog.New(slog.DiscardHandler)
+	}
 	children := childsaga.New(childsaga.Params{
 		Participants: w.participant, Observer: w.observer, Catalog: w.catalog,
 	})
 	var err error
 	w.engine, err = engine.New(w.t.Context(), engine.WithNow(engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
-		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
+		Definitions: w.code, Logger: w.logger, Retention: w.retention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
 		TurnLimit: w.turnLimit,
 	}, w.now))

@@ -20,6 +20,8 @@ type loader struct {
 	watchdog *watchdog
 	replies  *replyEvents
 	misused  func(saga, message string) // called when code used its Context on another goroutine
+
+	failures repeated
 }
 
 // ensureLoaded loads the machine of an instance, unless it is loaded or the message starts the saga.
@@ -41,7 +43,10 @@ func (l *loader) ensureLoaded(inst *instance, m message) error {
 		return fmt.Errorf("loading saga %s: %w", inst.id, err)
 	}
 	// Nobody waits for an answer, so nobody would repeat the input: it must not be lost.
-	l.config.Logger.Error("loading a saga failed; trying again", "saga", inst.name, "error", err)
+	if leftOut, due := l.failures.due(); due {
+		l.config.Logger.Error("loading a saga failed; trying again", "saga", inst.name, "error", err,
+			"left_out", leftOut)
+	}
 	return ErrInDoubt
 }
 

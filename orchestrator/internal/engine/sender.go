@@ -18,6 +18,9 @@ type sender struct {
 	gate   *gate
 	loader *loader
 	driver *driver // takes the ends of commands
+
+	failures repeated // to load sagas
+	unasked  repeated // participants that can't be asked
 }
 
 // deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and
@@ -244,10 +247,7 @@ func (s *sender) outcome(d *delivery, answer Answer) (machine.CommandEnded, bool
 			return s.startClosing(d)
 		}
 		return d.commandEnded(machine.Refused), true
-	case treatyv1.Outcome_OUTCOME_MISDEPLOYED:
-		s.config.Logger.Error("a participant doesn't serve a command; trying again",
-			"saga", d.inst.name, "step", d.key.step, "method", d.call.Method,
-			"attempt", d.attempts, "error", answer.Failure.GetMessage())
+	case treatyv1.Outcome_OUTCOME_MISDEPLOYED: // the dispatcher has logged it
 		if !d.abandoned {
 			return machine.CommandEnded{}, false
 		}
@@ -381,8 +381,10 @@ func (s *sender) reloadRequest(d *delivery) bool {
 			return true
 		}
 	}
-	s.config.Logger.Error("loading a saga whose command is due failed; trying again",
-		"saga", d.inst.name, "error", err)
+	if leftOut, due := s.failures.due(); due {
+		s.config.Logger.Error("loading a saga whose command is due failed; trying again",
+			"saga", d.inst.name, "error", err, "left_out", leftOut)
+	}
 	s.waitForRetry(d, s.config.EvictAfter)
 	return false
 }

@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,6 +50,38 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFullStoreIsLoggedNowAndThen refuses many starts, since the store is full. The log says so once, and again later
+// with how many lines it has left out.
+func TestFullStoreIsLoggedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer // written by one goroutine at a time: starts follow each other
+		w := newFixture(t)
+		w.stop()
+		w.logger = slog.New(slog.NewTextHandler(&log, nil))
+		w.store = &hooked{Store: w.store, onAppend: func([]*journal.Entry) error { return journal.ErrFull }}
+		w.open()
+		refuse := func(n int) {
+			for range n {
+				params := engine.StartParams{Definition: definition, Request: request(t, 1)}
+				_, err := w.engine.Start(t.Context(), params)
+				if !errors.Is(err, journal.ErrFull) {
+					t.Fatalf("got %v", err)
+				}
+				synctest.Wait()
+			}
+		}
+		refuse(100)
+		if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+			t.Fatalf("%d lines, want 1:\n%s", n, log.String())
+		}
+		pass(10 * time.Second)
+		refuse(1)
+		if n := strings.Count(log.String(), "level=ERROR"); n != 2 || !strings.Contains(log.String(), "left_out=99") {
+			t.Errorf("%d lines, want 2, the last one with left_out=99:\n%s", n, log.String())
+		}
+	})
 }
 
 // TestTurnThatIsTooLong suspends a saga whose turn no store accepts. It doesn't affect the turns of the same group.

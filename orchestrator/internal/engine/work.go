@@ -11,13 +11,16 @@ import (
 type work struct {
 	*inflight.Counter
 
+	// closing is closed when the engine begins to stop, and with it the waits of callers.
+	closing chan struct{}
+
 	// ctx ends when attempts in flight are cut off.
 	ctx    context.Context
 	cutOff context.CancelFunc
 }
 
 func newWork() *work {
-	w := &work{Counter: inflight.New()}
+	w := &work{Counter: inflight.New(), closing: make(chan struct{})}
 	w.ctx, w.cutOff = context.WithCancel(context.Background())
 	return w
 }
@@ -32,6 +35,15 @@ func (w *work) spawn(f func()) bool {
 		f()
 	}()
 	return true
+}
+
+// Close refuses further work, and ends the waits of callers. It returns false if it was called before.
+func (w *work) Close() bool {
+	first := w.Counter.Close()
+	if first {
+		close(w.closing)
+	}
+	return first
 }
 
 // stop waits for the work in flight until ctx ends, then cuts off attempts and waits for what remains.

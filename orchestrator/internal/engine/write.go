@@ -20,6 +20,8 @@ type writer struct {
 	replies *replyEvents
 	waker   *waker
 	logger  *slog.Logger
+
+	failures repeated
 }
 
 // write makes the turn that an instance just made durable. The errors are errUnwritable, journal.ErrExists,
@@ -44,8 +46,10 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 	switch {
 	case err != nil:
 		inst.unannounced = true
-		w.logger.Error("committing a turn failed; reading the saga again",
-			"saga", inst.name, "turn", entry.Turn, "error", err)
+		if leftOut, due := w.failures.due(); due {
+			w.logger.Error("committing a turn failed; reading the saga again",
+				"saga", inst.name, "turn", entry.Turn, "error", err, "left_out", leftOut)
+		}
 		return fmt.Errorf("%w: %w", ErrInDoubt, err)
 	case errors.Is(entry.Err, journal.ErrExists), errors.Is(entry.Err, journal.ErrPurged):
 		return entry.Err

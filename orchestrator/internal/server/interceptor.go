@@ -77,7 +77,7 @@ func (s *Server) interceptStream(
 }
 
 // requestStream is a stream that keeps the request that was received last. When receiving failed, the error is gRPC's
-// own status, as for a unary call whose request can't be read.
+// own status, as for a unary call whose request can't be received.
 type requestStream struct {
 	grpc.ServerStream
 
@@ -86,9 +86,9 @@ type requestStream struct {
 }
 
 // RecvMsg receives a request.
-func (r *requestStream) RecvMsg(request any) error {
-	err := r.ServerStream.RecvMsg(request)
-	r.request, r.failed = request, err != nil
+func (r *requestStream) RecvMsg(request any) (err error) {
+	r.request = request
+	r.failed, err = receive(request, r.ServerStream.RecvMsg)
 	return err
 }
 

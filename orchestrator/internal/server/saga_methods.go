@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -11,6 +12,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
@@ -81,9 +83,10 @@ func (s *Server) run(ctx context.Context, d *definition, request payload) (any, 
 }
 
 // sendSagaName sends the saga's name in the header once its start is durable. When it isn't known whether the start is
-// durable, the name comes with the status. It returns the error of the start, or its own.
+// durable, or when the request id belongs to an earlier saga, the name comes with the status. A start that was refused
+// has no name, since there is no saga. It returns the error of the start, or its own.
 func (s *Server) sendSagaName(ctx context.Context, saga subject, err error) error {
-	if saga.saga == "" {
+	if saga.saga == "" || err != nil && !mayExist(err) {
 		return err
 	}
 	header := metadata.Pairs(wire.SagaKey, saga.sagaName())
@@ -96,6 +99,17 @@ func (s *Server) sendSagaName(ctx context.Context, saga subject, err error) erro
 		)
 	}
 	return err
+}
+
+// mayExist returns whether there may be a saga although its start failed with this error. A store that is full, can't
+// be written or can't be read has stored nothing, although a failed commit is in doubt in general.
+func mayExist(err error) bool {
+	for _, refused := range []error{journal.ErrFull, journal.ErrReadOnly, journal.ErrCorrupt} {
+		if errors.Is(err, refused) {
+			return false
+		}
+	}
+	return errors.Is(err, engine.ErrInDoubt) || errors.Is(err, engine.ErrOtherRequest)
 }
 
 // causeOf returns why a saga was compensated. Only three codes leave that open.

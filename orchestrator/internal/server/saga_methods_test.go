@@ -235,7 +235,8 @@ func TestRefusedStarts(t *testing.T) {
 		header   string
 		startErr error
 		want     failure
-		named    bool
+		named    bool // the status names the saga
+		headed   bool // so does the header: there may be a saga
 	}{
 		"not a request": {
 			request: raw("\xff\xff\xff"),
@@ -293,15 +294,32 @@ func TestRefusedStarts(t *testing.T) {
 			startErr: engine.ErrOtherRequest,
 			want:     failure{code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST},
 			named:    true,
+			headed:   true,
 		},
 		"in doubt": {
 			startErr: engine.ErrInDoubt,
 			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_IN_DOUBT},
 			named:    true,
+			headed:   true,
 		},
 		"store full": {
 			startErr: wrapped(engine.ErrInDoubt, journal.ErrFull),
 			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL},
+			named:    true,
+		},
+		"store read-only": {
+			startErr: wrapped(engine.ErrInDoubt, journal.ErrReadOnly),
+			want:     failure{code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY},
+			named:    true,
+		},
+		"store corrupt": {
+			startErr: wrapped(engine.ErrInDoubt, journal.ErrCorrupt),
+			want:     failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT},
+			named:    true,
+		},
+		"overloaded": {
+			startErr: engine.ErrOverloaded,
+			want:     failure{code: codes.ResourceExhausted, reason: treatyv1.ErrorReason_ERROR_REASON_OVERLOADED},
 			named:    true,
 		},
 		"stopping": {
@@ -347,9 +365,13 @@ func TestRefusedStarts(t *testing.T) {
 			)
 			if test.named {
 				test.want.saga = "sagas/" + id
-				if diff := cmp.Diff([]string{"sagas/" + id}, header.Get(wire.SagaKey)); diff != "" {
-					t.Errorf("header (-want +got):\n%s", diff)
-				}
+			}
+			var want []string
+			if test.headed {
+				want = []string{"sagas/" + id}
+			}
+			if diff := cmp.Diff(want, header.Get(wire.SagaKey)); diff != "" {
+				t.Errorf("header (-want +got):\n%s", diff)
 			}
 			if got := failureOf(t, err); got != test.want {
 				t.Errorf("%+v, want %+v (%v)", got, test.want, err)

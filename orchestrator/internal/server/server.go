@@ -154,9 +154,9 @@ func New(config Config) (*Server, error) {
 			s.definitions[d.Definition] = d
 		}
 	}
-	treatyv1.RegisterSagaServiceServer(s.grpc, s)
-	treatyv1.RegisterEventServiceServer(s.grpc, s)
-	incoming.RegisterParticipantService(s.grpc, s.Services, childKeeper{s})
+	treatyv1.RegisterSagaServiceServer(registrar{s}, s)
+	treatyv1.RegisterEventServiceServer(registrar{s}, s)
+	incoming.RegisterParticipantService(registrar{s}, s.Services, childKeeper{s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
