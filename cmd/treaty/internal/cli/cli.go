@@ -121,7 +121,7 @@ Exit codes:
   0    success
   1    failure
   2    invalid command line
-  3    the saga ended COMPENSATED (wait, start --wait)
+  3    the saga ended COMPENSATED (start, wait)
   130  interrupted`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

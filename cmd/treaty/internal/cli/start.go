@@ -13,6 +13,7 @@ import (
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
+	"github.com/treatyhq/treaty/cmd/treaty/internal/resource"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -33,9 +34,10 @@ func (a *app) startCommand() *cobra.Command {
 		Long: `Start a saga. METHOD is the method of its definition, e.g. acme.customer.v1.CustomerSagas/ChangeAddress.
 To list the definitions, run treaty definitions.
 
-The saga's name is printed at once. With --wait, wait until the saga has ended, then print its reply;
-the exit code is 3 if it was COMPENSATED. With --wait --json, the name goes to stderr and the ended saga
-to stdout.`,
+The saga's name is printed at once. If a saga with the same request id or saga id exists and has ended or is
+suspended, a message on stderr says so. With --wait, wait until the saga has ended, then print its reply. With
+or without --wait, the exit code is 3 if the saga ended COMPENSATED. With --wait --json, the name goes to
+stderr and the ended saga to stdout.`,
 		Example: `  treaty start acme.customer.v1.CustomerSagas/ChangeAddress --data @request.json --request-id r-4711
   treaty start acme.customer.v1.CustomerSagas/ChangeAddress --data '{"customer": "customers/7"}' --wait`,
 		Args:              exact("METHOD"),
@@ -95,10 +97,36 @@ func (a *app) start(ctx context.Context, definition string, flags startFlags) er
 	default:
 		a.print(name + "\n")
 	}
-	if !flags.wait {
-		return nil
+	if flags.wait {
+		return a.waitFor(ctx, saga.GetName())
 	}
-	return a.waitFor(ctx, saga.GetName())
+	return a.reportEarlier(saga)
+}
+
+// reportEarlier says so on stderr if the saga of a start isn't on its way: a start with a request id or saga id that was
+// used before returns the existing saga. It returns an exitError for a compensated saga.
+func (a *app) reportEarlier(saga *treatyv1.Saga) error {
+	name := render.Clean(saga.GetName())
+	state := resource.StateName(saga.GetState())
+	switch {
+	case resource.IsFinal(saga.GetState()):
+		note := name + " has already ended " + state
+		if saga.GetFailure() != nil {
+			note += ": " + render.Clean(render.FailureText(saga.GetFailure()))
+		}
+		if saga.GetRequestId() != "" {
+			note += ". To start another saga, use another request id"
+		}
+		_, _ = fmt.Fprintln(a.Stderr, note+".")
+	case saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED:
+		a.reportSuspended(saga)
+	case saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATING:
+		_, _ = fmt.Fprintf(a.Stderr, "%s is already %s.\n", name, state)
+	}
+	if saga.GetState() == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+		return exitError(problem.ExitCompensated)
+	}
+	return nil
 }
 
 // setRequestID sets the message's request id field, if its type has one.

@@ -41,8 +41,7 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
 		now := saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		if now && !suspended {
-			_, _ = fmt.Fprintf(a.Stderr, "%s is SUSPENDED: %s. To show how to resume it, run treaty sagas get %s.\n",
-				name, render.SuspensionText(saga.GetSuspension().GetReason()), render.ShellQuote(name))
+			a.reportSuspended(saga)
 		}
 		suspended = now
 		if why := saga.GetNotDriven(); driven && why != nil {
@@ -63,4 +62,11 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 		return exitError(problem.ExitCompensated)
 	}
 	return nil
+}
+
+// reportSuspended says on stderr why a saga is suspended.
+func (a *app) reportSuspended(saga *treatyv1.Saga) {
+	_, _ = fmt.Fprintf(a.Stderr, "%s is SUSPENDED: %s. To show how to resume it, run treaty sagas get %s.\n",
+		render.Clean(saga.GetName()), render.SuspensionText(saga.GetSuspension().GetReason()),
+		render.ShellQuote(saga.GetName()))
 }

@@ -16,7 +16,7 @@ const (
 	// ExitUsage is an invalid command line: an unknown flag or method, or JSON that doesn't fit.
 	ExitUsage = 2
 
-	// ExitCompensated is for wait and start --wait: the saga ended COMPENSATED.
+	// ExitCompensated is for wait and start: the saga ended COMPENSATED.
 	ExitCompensated = 3
 
 	// ExitInterrupted is for a command that a signal ended.

@@ -36,7 +36,7 @@ func (v *View) Changes(before, now *treatyv1.Saga) string {
 		case now.GetSuspension() != nil:
 			more = SuspensionText(now.GetSuspension().GetReason()) + ": " + now.GetSuspension().GetMessage()
 		case now.GetFailure() != nil:
-			more = failureText(now.GetFailure())
+			more = FailureText(now.GetFailure())
 		}
 		at := now.GetUpdateTime()
 		if before == nil && now.GetState() == treatyv1.SagaState_SAGA_STATE_RUNNING {
@@ -62,7 +62,7 @@ func (v *View) Changes(before, now *treatyv1.Saga) string {
 	if before.GetState() != now.GetState() && final {
 		more := Duration(now.GetEndTime().AsTime().Sub(now.GetCreateTime().AsTime()))
 		if now.GetFailure() != nil {
-			more += "  " + failureText(now.GetFailure())
+			more += "  " + FailureText(now.GetFailure())
 		}
 		add(now.GetEndTime(), now.GetName(), resource.StateName(now.GetState()), more)
 	}
@@ -89,7 +89,7 @@ func (v *View) codeChanges(before, now *treatyv1.Saga, add addChange) {
 		if !slices.ContainsFunc(before.GetScopes(), isSame) {
 			why := scopeCauseText(scope.GetCause())
 			if scope.GetFailure() != nil {
-				why = failureText(scope.GetFailure())
+				why = FailureText(scope.GetFailure())
 			}
 			add(scope.GetDecideTime(), now.GetName(), "scope "+scope.GetScope()+" is compensated", why)
 		}
@@ -109,7 +109,7 @@ func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more st
 	case treatyv1.StepState_STEP_STATE_DONE:
 		return step.GetEndTime(), step.GetMethod(), m.between(step.GetScheduleTime(), step.GetEndTime())
 	case treatyv1.StepState_STEP_STATE_REFUSED, treatyv1.StepState_STEP_STATE_UNKNOWN:
-		return step.GetEndTime(), step.GetMethod(), failureText(step.GetFailure())
+		return step.GetEndTime(), step.GetMethod(), FailureText(step.GetFailure())
 	case treatyv1.StepState_STEP_STATE_COMPENSATING:
 		return step.GetCompensationScheduleTime(), step.GetCompensationMethod(), ""
 	case treatyv1.StepState_STEP_STATE_COMPENSATED:

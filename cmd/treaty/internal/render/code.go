@@ -48,8 +48,8 @@ func ParseCode(text string) (codes.Code, bool) {
 	return 0, false
 }
 
-// failureText returns the code and message of a failure.
-func failureText(failure *treatyv1.Failure) string {
+// FailureText returns the code and message of a failure.
+func FailureText(failure *treatyv1.Failure) string {
 	name := CodeName(codes.Code(uint32(failure.GetCode())))
 	if failure.GetMessage() == "" {
 		return name

@@ -60,7 +60,7 @@ func (v *View) record(
 		r.notes = append(r.notes, v.typed(what.progress)...)
 	}
 	if what.failure != nil {
-		r.notes = append(r.notes, text(red, "%s", failureText(what.failure)))
+		r.notes = append(r.notes, text(red, "%s", FailureText(what.failure)))
 		for _, detail := range what.failure.GetDetails() {
 			r.notes = append(r.notes, indented(2, v.typed(detail))...)
 		}

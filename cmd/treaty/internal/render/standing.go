@@ -22,7 +22,7 @@ func (v *View) End(saga *treatyv1.Saga) string {
 	}
 	out := []line{title}
 	if failure := saga.GetFailure(); failure != nil {
-		out = append(out, text(red, "%s", failureText(failure)))
+		out = append(out, text(red, "%s", FailureText(failure)))
 		for _, detail := range failure.GetDetails() {
 			out = append(out, v.typed(detail)...)
 		}

@@ -87,7 +87,7 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 		out = append(out, v.stepPayload("reply", step)...)
 	}
 	if failure := step.GetFailure(); failure != nil {
-		out = append(out, text(red, "%s", failureText(failure)))
+		out = append(out, text(red, "%s", FailureText(failure)))
 		for _, detail := range failure.GetDetails() {
 			out = append(out, indented(2, v.typed(detail))...)
 		}
@@ -150,7 +150,7 @@ func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 		if attempts.GetLastOutcome() != "" {
 			outcome = " (" + attempts.GetLastOutcome() + ")"
 		}
-		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, failureText(failure)))
+		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, FailureText(failure)))
 	}
 	switch {
 	case attempts.GetAccepted():

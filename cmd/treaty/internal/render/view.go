@@ -153,7 +153,7 @@ func (v *View) failure(name string, failure *treatyv1.Failure) []line {
 	if failure == nil {
 		return nil
 	}
-	out := []line{{{"  " + pad(name), dim}, {failureText(failure), red}}}
+	out := []line{{{"  " + pad(name), dim}, {FailureText(failure), red}}}
 	for _, detail := range failure.GetDetails() {
 		out = append(out, indented(factWidth+2, v.typed(detail))...)
 	}

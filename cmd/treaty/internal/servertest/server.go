@@ -49,6 +49,9 @@ type Server struct {
 	Streams []Stage
 	Events  []EventStage
 
+	// Existing is the saga to which every start attaches; nil lets starts make new sagas.
+	Existing *treatyv1.Saga
+
 	// NotDriven is why lists say that no saga is driven.
 	NotDriven *treatyv1.NotDriven
 
@@ -139,10 +142,13 @@ func (s *Server) saga(name string) (*treatyv1.Saga, error) {
 	return nil, status.Errorf(codes.NotFound, "no saga %q", name)
 }
 
-// CreateSaga answers with a running saga.
+// CreateSaga answers with a running saga, or with Existing.
 func (s *Server) CreateSaga(_ context.Context, in *treatyv1.CreateSagaRequest) (*treatyv1.Saga, error) {
 	if err := s.take(in); err != nil {
 		return nil, err
+	}
+	if s.Existing != nil {
+		return s.Existing, nil
 	}
 	id := in.GetSagaId()
 	if id == "" {
