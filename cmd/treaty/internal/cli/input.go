@@ -57,8 +57,14 @@ func readAll(r io.Reader, source string) (*input, error) {
 	return &input{source: source, json: raw}, nil
 }
 
-// decode reads the input as a message of a type.
+// decode reads the input as a message of a type. It refuses the text that stands for a redacted value: nobody means it,
+// and a participant would take it for the value.
 func (a *app) decode(in *input, descriptor protoreflect.MessageDescriptor) (proto.Message, error) {
+	if places := schema.RedactedPlaces(in.json); len(places) > 0 {
+		return nil, problem.Usage(
+			fmt.Sprintf("%s has [redacted] in place of a value, at %s", in.source, strings.Join(places, ", ")),
+			"Sensitive values are never shown, so they can't be copied from this program's output. Write the values.")
+	}
 	message, err := a.client.Schema.Decode(descriptor, in.json)
 	if err == nil {
 		return message, nil

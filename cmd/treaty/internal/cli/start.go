@@ -103,8 +103,8 @@ func (a *app) start(ctx context.Context, definition string, flags startFlags) er
 	return a.reportEarlier(saga)
 }
 
-// reportEarlier says so on stderr if the saga of a start isn't on its way: a start with a request id or saga id that was
-// used before returns the existing saga. It returns an exitError for a compensated saga.
+// reportEarlier says so on stderr if the saga of a start isn't on its way: a start with a request id or saga id that
+// was used before returns the existing saga. It returns an exitError for a compensated saga.
 func (a *app) reportEarlier(saga *treatyv1.Saga) error {
 	name := render.Clean(saga.GetName())
 	state := resource.StateName(saga.GetState())
