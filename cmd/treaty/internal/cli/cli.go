@@ -40,6 +40,9 @@ type Process struct {
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
+	// Settle is how long a saga that was resumed is watched before its state is printed.
+	Settle time.Duration
+
 	// Build describes this binary.
 	Build Build
 }
@@ -56,6 +59,7 @@ func System() Process {
 		Location: time.Local,
 		Screen:   stdoutScreen,
 		Pause:    pause,
+		Settle:   2 * time.Second,
 		Build:    readBuild(),
 	}
 }

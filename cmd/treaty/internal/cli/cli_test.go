@@ -41,6 +41,7 @@ type setup struct {
 	stdin   string
 	screen  *render.Screen
 	address string
+	settle  time.Duration
 }
 
 // buffer collects what a command writes from several goroutines.
@@ -75,8 +76,9 @@ func process(s setup, stdout, stderr *buffer) Process {
 			}
 			return *s.screen, true
 		},
-		Pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		Build: Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
+		Pause:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Settle: s.settle,
+		Build:  Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
 	}
 }
 

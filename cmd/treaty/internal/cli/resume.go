@@ -53,6 +53,8 @@ func (a *app) resumeCommand() *cobra.Command {
 			"[--retry | --retry-edited JSON | --mark-done [JSON] | --mark-refused | --take-over]",
 		Short: "Resume a suspended saga, or many",
 		Long: `Resume a suspended saga with a decision. To show which decisions fit, run treaty sagas get NAME.
+The saga's state is printed after its next change, or after two seconds without one. The exit code is 1 if
+it is suspended again.
 
 With --filter, resume all suspended sagas that it selects, one after the other, with the same decision,
 and print the outcome of each. The exit code is 1 if any of them couldn't be resumed. With --dry-run, only
@@ -146,8 +148,53 @@ func (a *app) resume(ctx context.Context, text string, flags resumeFlags) error 
 	if err != nil {
 		return a.explain(err, problem.Subject{Doing: "resuming the saga", Saga: name})
 	}
+	saga = a.settled(ctx, saga)
 	a.printStanding(saga)
+	if saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
+		return suspendedAgain(saga)
+	}
 	return nil
+}
+
+// settled watches a saga that was just resumed until it changes or a.Settle has passed, and returns it as it is then.
+// What suspended the saga usually happens again at once, if it does.
+func (a *app) settled(ctx context.Context, resumed *treatyv1.Saga) *treatyv1.Saga {
+	if resumed.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED || resource.IsFinal(resumed.GetState()) {
+		return resumed
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.Settle)
+	defer cancel()
+	changes, err := a.client.Sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: resumed.GetName()})
+	if err != nil {
+		return resumed
+	}
+	for {
+		change, err := changes.Recv()
+		if err != nil {
+			return resumed // the decision is recorded, whether or not the saga can be watched
+		}
+		saga := change.GetSaga()
+		if saga.GetUpdateTime().AsTime().After(resumed.GetUpdateTime().AsTime()) {
+			return saga
+		}
+	}
+}
+
+// suspendedAgain reports that a saga that was resumed is suspended again.
+func suspendedAgain(saga *treatyv1.Saga) error {
+	suspension := saga.GetSuspension()
+	p := &problem.Error{
+		Exit: problem.ExitFailure,
+		Message: saga.GetName() + " was resumed and is SUSPENDED again: " +
+			render.SuspensionText(suspension.GetReason()),
+		Hints: []string{
+			"To show the possible decisions, run treaty sagas get " + render.ShellQuote(saga.GetName()) + ".",
+		},
+	}
+	if suspension.GetFailure() != nil {
+		p.Notes = append(p.Notes, render.FailureText(suspension.GetFailure()))
+	}
+	return p
 }
 
 // resumeAll resumes all suspended sagas that a filter selects.

@@ -28,6 +28,9 @@ import (
 // Began is the time at which the fake orchestrator starts every saga.
 var Began = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 
+// Resumed is the time at which the fake orchestrator resumes every saga.
+var Resumed = Began.Add(time.Minute)
+
 // Server serves the API of an orchestrator from fixed data. Set the exported fields before the first call; the methods
 // that tests call may run concurrently with calls.
 type Server struct {
@@ -69,6 +72,9 @@ type Server struct {
 type Stage struct {
 	Sagas []*treatyv1.Saga
 	Err   error
+
+	// Stays keeps the stream open after the last saga until the caller ends it.
+	Stays bool
 }
 
 // EventStage is what one StreamEvents stream sends, and how it ends.
@@ -227,6 +233,10 @@ func (s *Server) WatchSaga(
 			return err
 		}
 	}
+	if next.Stays {
+		<-out.Context().Done()
+		return status.FromContextError(out.Context().Err()).Err()
+	}
 	return next.Err
 }
 
@@ -255,7 +265,9 @@ func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (
 	if err := s.FailFor[in.GetName()]; err != nil {
 		return nil, err
 	}
-	return &treatyv1.Saga{Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING}, nil
+	return &treatyv1.Saga{
+		Name: in.GetName(), State: treatyv1.SagaState_SAGA_STATE_RUNNING, UpdateTime: timestamppb.New(Resumed),
+	}, nil
 }
 
 // ListLostSagas returns two lost sagas per page.
