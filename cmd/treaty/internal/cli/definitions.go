@@ -27,6 +27,10 @@ func (a *app) definitionsCommand() *cobra.Command {
 			if err != nil {
 				return a.explainer().ExplainReflection(err)
 			}
+			if len(served) == 0 {
+				_, _ = fmt.Fprintln(a.Stderr, a.noDefinitions())
+				return nil
+			}
 			if a.flags.json {
 				return a.printDefinitionsJSON(served)
 			}
@@ -34,6 +38,12 @@ func (a *app) definitionsCommand() *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+// noDefinitions says that the orchestrator serves no definitions, and why that may be.
+func (a *app) noDefinitions() string {
+	return a.flags.connection.Address + " serves no saga definitions. Register them in the orchestrator's program, or " +
+		"set another --address."
 }
 
 // definitionJSON is a definition in the output of --json.

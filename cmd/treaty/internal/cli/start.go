@@ -167,7 +167,7 @@ func (a *app) definition(name string) (protoreflect.MethodDescriptor, error) {
 		return nil, a.explainer().ExplainReflection(err)
 	}
 	if len(served) == 0 {
-		p.Hints = append(p.Hints, a.flags.connection.Address+" serves no saga definitions.")
+		p.Hints = append(p.Hints, a.noDefinitions())
 		return nil, p
 	}
 	p.Hints = append(p.Hints, "The saga definitions are:")

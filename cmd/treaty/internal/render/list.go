@@ -36,11 +36,8 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 	return v.render(lines)
 }
 
-// Definitions returns a table of saga definitions.
+// Definitions returns a table of saga definitions, of which there is at least one.
 func (v *View) Definitions(served []schema.Definition) string {
-	if len(served) == 0 {
-		return v.nothing("No saga definitions.")
-	}
 	t := newTable("DEFINITION", "REQUEST", "REPLY", "DEADLINE")
 	for _, definition := range served {
 		deadline := ""

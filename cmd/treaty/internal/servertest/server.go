@@ -86,8 +86,13 @@ type EventStage struct {
 // Option changes what a server serves.
 type Option int
 
-// WithoutReflection turns server reflection off.
-const WithoutReflection Option = iota + 1
+const (
+	// WithoutReflection turns server reflection off.
+	WithoutReflection Option = iota + 1
+
+	// WithoutDefinitions serves no saga definitions.
+	WithoutDefinitions
+)
 
 // New starts a server on loopback. It stops when the test ends.
 func New(t *testing.T, options ...Option) *Server {
@@ -100,9 +105,15 @@ func New(t *testing.T, options ...Option) *Server {
 	server := grpc.NewServer()
 	treatyv1.RegisterSagaServiceServer(server, s)
 	treatyv1.RegisterEventServiceServer(server, s)
-	if len(options) == 0 {
+	services := served{
+		"grpc.reflection.v1.ServerReflection": {}, "treaty.v1.SagaService": {}, "undescribed.v1.Service": {},
+	}
+	if !slices.Contains(options, WithoutDefinitions) {
+		services["shop.v1.OrderSagas"] = grpc.ServiceInfo{}
+	}
+	if !slices.Contains(options, WithoutReflection) {
 		reflectionv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{
-			Services:           served{},
+			Services:           services,
 			DescriptorResolver: resolver{files},
 		}))
 	}
@@ -111,16 +122,9 @@ func New(t *testing.T, options ...Option) *Server {
 }
 
 // served names the services that reflection lists.
-type served struct{}
+type served map[string]grpc.ServiceInfo
 
-func (served) GetServiceInfo() map[string]grpc.ServiceInfo {
-	return map[string]grpc.ServiceInfo{
-		"grpc.reflection.v1.ServerReflection": {},
-		"shop.v1.OrderSagas":                  {},
-		"treaty.v1.SagaService":               {},
-		"undescribed.v1.Service":              {},
-	}
-}
+func (s served) GetServiceInfo() map[string]grpc.ServiceInfo { return s }
 
 // Requests returns every request that the server received, oldest first.
 func (s *Server) Requests() []proto.Message {
