@@ -57,6 +57,14 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the certificate is the actor", func(t *testing.T) {
+		got := run(t, setup{env: map[string]string{"USER": ""}, address: address, args: []string{
+			"sagas", "cancel", "x", "--reason", "why", "--tls-ca", ca, "--tls-cert", cert, "--tls-key", key,
+			"--tls-server-name", "treaty.test"}})
+		if !strings.Contains(got.stderr, "has no saga sagas/x") {
+			t.Errorf("exit %d, %q, want the orchestrator's answer", got.code, got.stderr)
+		}
+	})
 	t.Run("suggested commands have the flags", func(t *testing.T) {
 		f := servertest.New(t)
 		full(t, f)
