@@ -42,8 +42,8 @@ func (a *app) definitionsCommand() *cobra.Command {
 
 // noDefinitions says that the orchestrator serves no definitions, and why that may be.
 func (a *app) noDefinitions() string {
-	return a.flags.connection.Address + " serves no saga definitions. Register them in the orchestrator's program, or " +
-		"set another --address."
+	return a.flags.connection.Address + " serves no saga definitions. " +
+		"Register them in the orchestrator's program, or set another --address."
 }
 
 // definitionJSON is a definition in the output of --json.

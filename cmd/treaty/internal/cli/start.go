@@ -87,7 +87,9 @@ func (a *app) start(ctx context.Context, definition string, flags startFlags) er
 		SagaId:     flags.sagaID,
 	})
 	if err != nil {
-		return a.explain(err, problem.Subject{Doing: "starting the saga", Start: true})
+		return a.explain(err, problem.Subject{
+			Doing: "starting the saga", Start: true, Again: safeToRepeat(message, flags),
+		})
 	}
 	switch name := render.Clean(saga.GetName()); {
 	case a.flags.json && !flags.wait:
@@ -146,6 +148,21 @@ func setRequestID(message proto.Message, id string) error {
 			"Set only one of them, or set both to the same id.")
 	}
 	return nil
+}
+
+// safeToRepeat returns the flag or the field of the data that makes a start safe to repeat, or "" if none does.
+func safeToRepeat(message proto.Message, flags startFlags) string {
+	field := schema.RequestIDField(message.ProtoReflect().Descriptor())
+	switch {
+	case flags.requestID != "":
+		return "--request-id"
+	case field != nil && message.ProtoReflect().Get(field).String() != "":
+		return field.JSONName()
+	case flags.sagaID != "":
+		return "--saga-id"
+	default:
+		return ""
+	}
 }
 
 // definition returns the method of a saga definition. If the name is unknown, the problem lists the definitions.

@@ -26,6 +26,9 @@ type Subject struct {
 	// Start is true for a call that starts a saga.
 	Start bool
 
+	// Again is what makes the start safe to repeat, e.g. "--request-id". It is empty if nothing does.
+	Again string
+
 	// Step is true for a call about one of the saga's steps, which may not exist although the saga does.
 	Step bool
 }
@@ -95,15 +98,22 @@ func (p *Error) read(failure *status.Status) {
 	}
 }
 
-// startHint follows an error after which a saga may have been started.
-const startHint = "The saga may have been started. To attach to it, start it again with the same --request-id."
+// startHint returns the hint that follows an error after which a saga may have been started.
+func startHint(about Subject) string {
+	if about.Again == "" {
+		return "The saga may have been started. To find it, run treaty sagas list. " +
+			"Another start is another saga; one with a --request-id is safe to repeat."
+	}
+	return "The saga may have been started. To attach to it, start it again with the same " + about.Again + "."
+}
 
-// drivesNothing returns whether an orchestrator answers with a reason while it drives no saga, so that it has recorded
-// nothing.
-func drivesNothing(reason treatyv1.ErrorReason) bool {
+// startsNothing returns whether an orchestrator answers a start with a reason only if it has recorded nothing: it
+// drives no saga, or its store has refused the saga.
+func startsNothing(reason treatyv1.ErrorReason) bool {
 	switch reason {
 	case treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED, treatyv1.ErrorReason_ERROR_REASON_RESTORING,
-		treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD:
+		treatyv1.ErrorReason_ERROR_REASON_EPOCH_AHEAD, treatyv1.ErrorReason_ERROR_REASON_STORE_FULL,
+		treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY, treatyv1.ErrorReason_ERROR_REASON_SAGA_LOST:
 		return true
 	default:
 		return false
@@ -125,8 +135,8 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		case len(p.Hints) == 0:
 			p.Hints = append(p.Hints, "Try again later.")
 		}
-		if about.Start && !drivesNothing(reasonOf(failure)) {
-			p.Hints = append(p.Hints, startHint)
+		if about.Start && !startsNothing(reasonOf(failure)) {
+			p.Hints = append(p.Hints, startHint(about))
 		}
 	case codes.DeadlineExceeded:
 		p.Message = fmt.Sprintf("no answer from %s within %s", e.Address, e.Timeout)
@@ -135,7 +145,7 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		}
 		p.Hints = append(p.Hints, "Check --address, or allow more time with --timeout.")
 		if about.Start {
-			p.Hints = append(p.Hints, startHint)
+			p.Hints = append(p.Hints, startHint(about))
 		}
 	case codes.NotFound:
 		if about.Saga != "" && (!about.Step || reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_SAGA_NOT_FOUND) {

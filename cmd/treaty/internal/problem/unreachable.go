@@ -40,6 +40,6 @@ func (e Explainer) adviseUnavailable(p *Error, message string, about Subject) {
 		p.Hints = append(p.Hints, "Start the orchestrator, or set another address with --address or TREATY_ADDRESS.")
 	}
 	if about.Start && !strings.Contains(message, "Error while dialing") {
-		p.Hints = append(p.Hints, startHint)
+		p.Hints = append(p.Hints, startHint(about))
 	}
 }
