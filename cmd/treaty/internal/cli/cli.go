@@ -40,6 +40,9 @@ type Process struct {
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
+	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again.
+	ReadAgain time.Duration
+
 	// Settle is how long a saga that was resumed is watched before its state is printed.
 	Settle time.Duration
 
@@ -59,8 +62,10 @@ func System() Process {
 		Location: time.Local,
 		Screen:   stdoutScreen,
 		Pause:    pause,
-		Settle:   2 * time.Second,
-		Build:    readBuild(),
+
+		ReadAgain: 5 * time.Second,
+		Settle:    2 * time.Second,
+		Build:     readBuild(),
 	}
 }
 

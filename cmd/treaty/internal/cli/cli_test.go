@@ -42,6 +42,8 @@ type setup struct {
 	screen  *render.Screen
 	address string
 	settle  time.Duration
+
+	readAgain time.Duration // default: never
 }
 
 // buffer collects what a command writes from several goroutines.
@@ -63,6 +65,9 @@ func (b *buffer) String() string {
 }
 
 func process(s setup, stdout, stderr *buffer) Process {
+	if s.readAgain == 0 {
+		s.readAgain = time.Hour
+	}
 	env := map[string]string{"USER": "ada", "TREATY_ADDRESS": s.address}
 	maps.Copy(env, s.env)
 	return Process{
@@ -77,8 +82,8 @@ func process(s setup, stdout, stderr *buffer) Process {
 			return *s.screen, true
 		},
 		Pause:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		Settle: s.settle,
-		Build:  Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
+		Settle: s.settle, ReadAgain: s.readAgain,
+		Build: Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
 	}
 }
 
@@ -464,7 +469,9 @@ func TestWithoutReflection(t *testing.T) {
 // TestInterrupted checks that a signal ends a watch without a message.
 func TestInterrupted(t *testing.T) {
 	f := servertest.New(t)
-	full(t, f)
+	saga := running(t)
+	saga.Steps[1].Attempts = nil
+	f.Sagas = []*treatyv1.Saga{saga}
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := make(chan struct{})
 	var stderr buffer

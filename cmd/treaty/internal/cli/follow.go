@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -23,10 +25,14 @@ const (
 	longestPause = 5 * time.Second
 )
 
-// follower receives the changes of a saga.
+// follower receives the changes of a saga. Its functions are called one at a time.
 type follower struct {
 	// seen is called with the current saga, and again after each change.
 	seen func(*treatyv1.Saga)
+
+	// tried is called with the saga when it was read again because it hasn't changed for a while. Its attempts may
+	// differ from those that were seen.
+	tried func(*treatyv1.Saga)
 
 	// lost is called when the connection is lost and about to be retried.
 	lost func()
@@ -43,14 +49,41 @@ func (a *app) lostConnection() string {
 // lost after it was established, until ctx ends: a saga outlives the orchestrator's process, so following it must
 // survive a restart.
 func (a *app) follow(ctx context.Context, name string, f follower) (*treatyv1.Saga, error) {
-	var last *treatyv1.Saga
+	var (
+		mu      sync.Mutex // guards last and changed, and the calls of f
+		last    *treatyv1.Saga
+		changed bool // since the saga was last read again
+		looking sync.WaitGroup
+	)
+	look, stop := context.WithCancel(ctx)
+	defer looking.Wait()
+	defer stop()
+	looking.Go(func() {
+		a.readAgain(look, name, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			quiet := last != nil && !changed
+			changed = false
+			return quiet
+		}, func(read *treatyv1.Saga) {
+			mu.Lock()
+			defer mu.Unlock()
+			// Whatever is journaled comes by the stream.
+			isCurrent := proto.Equal(read.GetUpdateTime(), last.GetUpdateTime()) && read.GetState() == last.GetState()
+			if isCurrent && !resource.IsFinal(last.GetState()) {
+				f.tried(read)
+			}
+		})
+	})
 	_, bounded := ctx.Deadline()
 	wait := firstPause
 	for {
 		err := a.stream(ctx, name, func(saga *treatyv1.Saga) {
+			mu.Lock()
+			defer mu.Unlock()
 			wait = firstPause
 			if last == nil || !proto.Equal(last, saga) {
-				last = saga
+				last, changed = saga, true
 				f.seen(saga)
 			}
 		})
@@ -70,12 +103,53 @@ func (a *app) follow(ctx context.Context, name string, f follower) (*treatyv1.Sa
 			return nil, a.explain(err, problem.Subject{Doing: "watching the saga", Saga: name})
 		}
 		if wait == firstPause {
+			mu.Lock()
 			f.lost()
+			mu.Unlock()
 		}
 		if err := a.Pause(ctx, wait); err != nil {
 			return nil, a.gaveUp(err, name, last)
 		}
 		wait = min(2*wait, longestPause)
+	}
+}
+
+// readAgain reads a saga at an interval while quiet returns true, and calls tried with it, until ctx ends. Attempts
+// aren't journaled, so that a stream doesn't tell of them.
+func (a *app) readAgain(ctx context.Context, name string, quiet func() bool, tried func(*treatyv1.Saga)) {
+	ticker := time.NewTicker(a.ReadAgain)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if !quiet() {
+			continue
+		}
+		call, cancel := a.unary(ctx)
+		saga, err := a.client.Sagas.GetSaga(call, &treatyv1.GetSagaRequest{Name: name})
+		cancel()
+		if err == nil {
+			tried(saga)
+		}
+	}
+}
+
+// obstacleReporter returns a function that says on stderr what keeps a saga from making progress, once for each
+// obstacle until it is gone.
+func (a *app) obstacleReporter() func(*treatyv1.Saga) {
+	var known []render.Obstacle
+	return func(saga *treatyv1.Saga) {
+		now := render.Obstacles(saga)
+		for _, obstacle := range now {
+			isSame := func(old render.Obstacle) bool { return old.Key == obstacle.Key }
+			if !slices.ContainsFunc(known, isSame) {
+				_, _ = fmt.Fprintln(a.Stderr, obstacle.Text+".")
+			}
+		}
+		known = now
 	}
 }
 

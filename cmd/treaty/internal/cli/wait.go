@@ -16,8 +16,9 @@ func (a *app) waitCommand() *cobra.Command {
 		Use:   "wait NAME",
 		Short: "Wait until a saga has ended",
 		Long: `Wait until a saga has ended, then print its reply. The exit code is 0 if the saga SUCCEEDED and 3 if it
-was COMPENSATED. The wait survives a restart of the orchestrator. If the saga is suspended, or the
-orchestrator drives no saga, print a message on stderr and continue to wait.`,
+was COMPENSATED. The wait survives a restart of the orchestrator. If the saga is suspended, the orchestrator
+drives no saga, or a participant is down, not configured or keeps failing, print a message on stderr and
+continue to wait.`,
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(openSagas),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -38,7 +39,9 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 	ctx, cancel := a.long(ctx)
 	defer cancel()
 	suspended, driven := false, true
-	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
+	report := a.obstacleReporter()
+	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+		report(saga)
 		now := saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		if now && !suspended {
 			a.reportSuspended(saga)

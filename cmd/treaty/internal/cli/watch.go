@@ -22,7 +22,7 @@ func (a *app) watchCommand() *cobra.Command {
 		Short: "Watch a saga until it has ended",
 		Long: `Watch a saga until it has ended. In a terminal, redraw the saga after each change. Elsewhere, print one
 line for each change. With --json, print the whole saga after each change. The watch survives a restart
-of the orchestrator.`,
+of the orchestrator. If a participant is down, not configured or keeps failing, print a message on stderr.`,
 		Args:              exact("NAME"),
 		ValidArgsFunction: a.completeSaga(openSagas),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -41,22 +41,26 @@ of the orchestrator.`,
 }
 
 func (a *app) watch(ctx context.Context, name string) error {
+	report := a.obstacleReporter()
 	if a.flags.json {
-		_, err := a.follow(ctx, name,
-			follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) { a.printJSON(saga) }})
+		_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+			a.printJSON(saga)
+			report(saga)
+		}})
 		return err
 	}
 	if _, terminal := a.terminal(); terminal {
 		d := &drawing{app: a}
 		stop := d.keepFresh()
-		_, err := a.follow(ctx, name, follower{lost: d.lost, seen: d.draw})
+		_, err := a.follow(ctx, name, follower{lost: d.lost, tried: d.draw, seen: d.draw})
 		stop()
 		return err
 	}
 	v := a.view(render.SagaPayloads)
 	var before *treatyv1.Saga
-	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, seen: func(saga *treatyv1.Saga) {
+	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
 		a.print(v.Changes(before, saga))
+		report(saga)
 		before = saga
 	}})
 	return err

@@ -64,6 +64,8 @@ type Server struct {
 	// Fail is the error of every call; nil lets calls succeed.
 	Fail error
 
+	reads chan struct{} // receives each call of GetSaga for which a stream waits
+
 	mu       sync.Mutex
 	requests []proto.Message
 }
@@ -72,6 +74,9 @@ type Server struct {
 type Stage struct {
 	Sagas []*treatyv1.Saga
 	Err   error
+
+	// Reads is how many calls of GetSaga the stream waits for before it sends the last saga.
+	Reads int
 
 	// Stays keeps the stream open after the last saga until the caller ends it.
 	Stays bool
@@ -101,7 +106,7 @@ func New(t *testing.T, options ...Option) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{}
+	s := &Server{reads: make(chan struct{})}
 	server := grpc.NewServer()
 	treatyv1.RegisterSagaServiceServer(server, s)
 	treatyv1.RegisterEventServiceServer(server, s)
@@ -176,6 +181,10 @@ func (s *Server) GetSaga(_ context.Context, in *treatyv1.GetSagaRequest) (*treat
 	if err := s.take(in); err != nil {
 		return nil, err
 	}
+	select {
+	case s.reads <- struct{}{}:
+	default:
+	}
 	return s.saga(in.GetName())
 }
 
@@ -232,7 +241,17 @@ func (s *Server) WatchSaga(
 			return status.FromContextError(out.Context().Err()).Err()
 		}
 	}
-	for _, saga := range next.Sagas {
+	for i, saga := range next.Sagas {
+		for range next.Reads {
+			if i < len(next.Sagas)-1 {
+				break
+			}
+			select {
+			case <-s.reads:
+			case <-out.Context().Done():
+				return status.FromContextError(out.Context().Err()).Err()
+			}
+		}
 		if err := out.Send(&treatyv1.WatchSagaResponse{Saga: saga}); err != nil {
 			return err
 		}
