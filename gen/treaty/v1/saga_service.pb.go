@@ -788,7 +788,10 @@ type Step struct {
 	// The participant that a broadcast sent the command to. Empty for all other steps.
 	Participant string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
 	// Whether the action was refused, but an earlier attempt may have run, so that the step is compensated.
-	MayHaveRun    bool `protobuf:"varint,16,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
+	MayHaveRun bool `protobuf:"varint,16,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
+	// The child saga that this step is, "sagas/{saga}" at the orchestrator that runs its definition. It doesn't exist
+	// until that orchestrator has received the step's command. Empty for all other steps.
+	Child         string `protobuf:"bytes,17,opt,name=child,proto3" json:"child,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -933,6 +936,13 @@ func (x *Step) GetMayHaveRun() bool {
 		return x.MayHaveRun
 	}
 	return false
+}
+
+func (x *Step) GetChild() string {
+	if x != nil {
+		return x.Child
+	}
+	return ""
 }
 
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
@@ -2737,7 +2747,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\x8d\x06\n" +
+	"decideTime\"\xa3\x06\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -2756,7 +2766,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\bdecision\x18\x0e \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
 	"\vparticipant\x18\x0f \x01(\tR\vparticipant\x12 \n" +
 	"\fmay_have_run\x18\x10 \x01(\bR\n" +
-	"mayHaveRun\"\xff\x01\n" +
+	"mayHaveRun\x12\x14\n" +
+	"\x05child\x18\x11 \x01(\tR\x05child\"\xff\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +

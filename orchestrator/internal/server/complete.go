@@ -166,13 +166,17 @@ func (s *Server) completion(
 // stepIsSagaError returns the error for completing a step that is a child saga, here or at another orchestrator. Only
 // the end of the child completes the step, so that the parent continues with the child's real outcome.
 func stepIsSagaError(c command, definition string) error {
-	child := wire.SagaName(engine.ChildID(definition, c.id()))
 	return &apiError{
 		code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA,
 		subject: subject{step: c.id()},
 		message: fmt.Sprintf("the step is the child saga %s of %s and ends with it: cancel or resume the child at "+
-			"the orchestrator that runs it", child, definition),
+			"the orchestrator that runs it", childName(definition, c.id()), definition),
 	}
+}
+
+// childName returns the name of the child saga that a step is.
+func childName(definition, step string) string {
+	return wire.SagaName(engine.ChildID(definition, step))
 }
 
 func checkReply(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {

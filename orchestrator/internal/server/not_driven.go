@@ -41,9 +41,15 @@ func (s *Server) notDriven() *treatyv1.NotDriven {
 	return nil
 }
 
-// shown returns a redacted copy of a saga, with why it stands still. The original may share messages with the engine.
+// shown returns a redacted copy of a saga, with the names of its child sagas and why it stands still. The original may
+// share messages with the engine.
 func (s *Server) shown(saga *treatyv1.Saga) *treatyv1.Saga {
 	copied := redacted(saga)
+	for _, step := range copied.GetSteps() {
+		if _, is := s.catalog.SagaDefinition(step.GetMethod()); is {
+			step.Child = childName(step.GetMethod(), step.GetName())
+		}
+	}
 	if saga.GetEndTime() == nil {
 		copied.NotDriven = s.notDriven()
 	}

@@ -621,6 +621,25 @@ func TestResumeSaga(t *testing.T) {
 	}
 }
 
+// A step that is a child saga names it, so that a person can look there.
+func TestStepNamesItsChild(t *testing.T) {
+	a := newTestServer(t)
+	a.engine.get = func(id string) (*treatyv1.Saga, error) { return inspecting(id), nil }
+	saga, err := a.sagas.GetSaga(a.ctx(), &treatyv1.GetSagaRequest{Name: "sagas/a1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range saga.GetSteps() {
+		want := ""
+		if step.GetMethod() == verifyApplicant {
+			want = "sagas/" + engine.ChildID(verifyApplicant, "sagas/a1/steps/4")
+		}
+		if step.GetChild() != want {
+			t.Errorf("%s is the child %q, want %q", step.GetName(), step.GetChild(), want)
+		}
+	}
+}
+
 func TestReturnedSagaIsRedacted(t *testing.T) {
 	a := newTestServer(t)
 	whole := &treatyv1.Saga{

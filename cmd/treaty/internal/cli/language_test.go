@@ -51,6 +51,15 @@ func using(t testing.TB) *treatyv1.Saga {
 	return saga
 }
 
+// parentOf returns a saga whose second step is a child saga, which the participant of the step has accepted.
+func parentOf(t testing.TB, child string) *treatyv1.Saga {
+	saga := using(t)
+	step := saga.GetSteps()[1]
+	step.Method, step.Child = placeOrder, child
+	step.Attempts.NextTime = at(time.Hour)
+	return saga
+}
+
 // usingHistory is what a watcher of that saga receives.
 func usingHistory(t testing.TB) []servertest.Stage {
 	begin := using(t)
@@ -179,6 +188,22 @@ func TestLanguage(t *testing.T) {
 			if strings.Contains(c.name, "json") {
 				validJSONLines(t, strings.NewReader(got.stdout))
 			}
+		})
+	}
+}
+
+// TestChildIsNamed shows a saga that waits for its child saga.
+func TestChildIsNamed(t *testing.T) {
+	f := servertest.New(t)
+	f.Sagas = []*treatyv1.Saga{parentOf(t, "sagas/p-child")}
+	for name, args := range map[string][]string{
+		"language_child":       {"sagas", "get", "order-8"},
+		"language_child_watch": {"sagas", "watch", "order-8", "--timeout", "2s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.Streams = []servertest.Stage{{Sagas: []*treatyv1.Saga{f.Sagas[0], succeeded(t)}}}
+			s := setup{args: args, address: f.Address}
+			golden(t, name, s, run(t, s))
 		})
 	}
 }

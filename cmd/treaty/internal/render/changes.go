@@ -116,6 +116,6 @@ func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more st
 		took := m.between(step.GetCompensationScheduleTime(), step.GetCompensationEndTime())
 		return step.GetCompensationEndTime(), step.GetCompensationMethod(), took
 	default:
-		return step.GetScheduleTime(), step.GetMethod(), ""
+		return step.GetScheduleTime(), step.GetMethod(), step.GetChild()
 	}
 }

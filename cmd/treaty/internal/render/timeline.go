@@ -82,6 +82,9 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 	if step.GetParticipant() != "" {
 		out = append(out, text(dim, "sent to %s", step.GetParticipant()))
 	}
+	if step.GetChild() != "" {
+		out = append(out, text(dim, "child saga %s", step.GetChild()))
+	}
 	if v.options.Payloads == AllPayloads {
 		out = append(out, v.stepPayload("request", step)...)
 		out = append(out, v.stepPayload("reply", step)...)
@@ -98,7 +101,7 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 	if compensation := v.compensation(step); compensation != nil {
 		out = append(out, compensation)
 	}
-	out = append(out, v.attempts(step.GetAttempts())...)
+	out = append(out, v.attempts(step)...)
 	if decision := step.GetDecision(); decision != nil {
 		out = append(out, text(plain, "decided by %s: %s", decision.GetActor(), decision.GetReason()))
 	}
@@ -139,8 +142,9 @@ func (v *View) compensation(step *treatyv1.Step) line {
 	}
 }
 
-// attempts returns the attempts of a command that isn't done yet.
-func (v *View) attempts(attempts *treatyv1.Attempts) []line {
+// attempts returns the attempts of a step's command that isn't done yet.
+func (v *View) attempts(step *treatyv1.Step) []line {
+	attempts := step.GetAttempts()
 	if attempts == nil {
 		return nil
 	}
@@ -153,6 +157,9 @@ func (v *View) attempts(attempts *treatyv1.Attempts) []line {
 		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, FailureText(failure)))
 	}
 	switch {
+	case attempts.GetAccepted() && step.GetChild() != "":
+		out = append(out, text(cyan, "waits for the end of its child saga: treaty sagas get %s%s",
+			ShellQuote(step.GetChild()), v.options.ConnectionFlags))
 	case attempts.GetAccepted():
 		l := text(cyan, "accepted: the participant completes it later")
 		if attempts.GetNextTime() != nil {
