@@ -791,9 +791,12 @@ type Step struct {
 	MayHaveRun bool `protobuf:"varint,16,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
 	// The child saga that this step is, "sagas/{saga}" at the orchestrator that runs its definition. It doesn't exist
 	// until that orchestrator has received the step's command. Empty for all other steps.
-	Child         string `protobuf:"bytes,17,opt,name=child,proto3" json:"child,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Child string `protobuf:"bytes,17,opt,name=child,proto3" json:"child,omitempty"`
+	// Who decided the outcome of the compensation manually. The compensation's method may not have been executed. Absent
+	// if nobody did.
+	CompensationDecision *Decision `protobuf:"bytes,18,opt,name=compensation_decision,json=compensationDecision,proto3" json:"compensation_decision,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
@@ -943,6 +946,13 @@ func (x *Step) GetChild() string {
 		return x.Child
 	}
 	return ""
+}
+
+func (x *Step) GetCompensationDecision() *Decision {
+	if x != nil {
+		return x.CompensationDecision
+	}
+	return nil
 }
 
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
@@ -2255,7 +2265,10 @@ type CompleteStepRequest struct {
 	How isCompleteStepRequest_How `protobuf_oneof:"how"`
 	// Whether the participant stored the refusal durably and answers every other attempt of the command with it, as an
 	// inbox does. Otherwise a refusal says nothing about earlier attempts that may have been executed.
-	Settled       bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
+	Settled bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
+	// Who completes the command on the participant's behalf, and why. Journaled. The reason is required. Absent if the
+	// participant itself completes it.
+	Decision      *Decision `protobuf:"bytes,6,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2334,6 +2347,13 @@ func (x *CompleteStepRequest) GetSettled() bool {
 		return x.Settled
 	}
 	return false
+}
+
+func (x *CompleteStepRequest) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
 }
 
 type isCompleteStepRequest_How interface {
@@ -2747,7 +2767,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\xa3\x06\n" +
+	"decideTime\"\xed\x06\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -2767,7 +2787,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\vparticipant\x18\x0f \x01(\tR\vparticipant\x12 \n" +
 	"\fmay_have_run\x18\x10 \x01(\bR\n" +
 	"mayHaveRun\x12\x14\n" +
-	"\x05child\x18\x11 \x01(\tR\x05child\"\xff\x01\n" +
+	"\x05child\x18\x11 \x01(\tR\x05child\x12H\n" +
+	"\x15compensation_decision\x18\x12 \x01(\v2\x13.treaty.v1.DecisionR\x14compensationDecision\"\xff\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +
@@ -2866,13 +2887,14 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x15DeleteLostSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x18\n" +
-	"\x16DeleteLostSagaResponse\"\xe0\x01\n" +
+	"\x16DeleteLostSagaResponse\"\x91\x02\n" +
 	"\x13CompleteStepRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
 	"\x05reply\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\x05reply\x12.\n" +
 	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusal\x12\x18\n" +
-	"\asettled\x18\x05 \x01(\bR\asettledB\x05\n" +
+	"\asettled\x18\x05 \x01(\bR\asettled\x12/\n" +
+	"\bdecision\x18\x06 \x01(\v2\x13.treaty.v1.DecisionR\bdecisionB\x05\n" +
 	"\x03how\"\x16\n" +
 	"\x14CompleteStepResponse\"b\n" +
 	"\x14HeartbeatStepRequest\x12\x12\n" +
@@ -3021,64 +3043,66 @@ var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	42, // 32: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
 	9,  // 33: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
 	46, // 34: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	39, // 35: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	42, // 36: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	38, // 37: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
-	4,  // 38: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
-	5,  // 39: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
-	4,  // 40: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	46, // 41: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	46, // 42: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	33, // 43: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	34, // 44: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	35, // 45: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	36, // 46: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	37, // 47: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	42, // 48: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	47, // 49: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	20, // 50: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	42, // 51: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	42, // 52: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	23, // 53: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	2,  // 54: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
-	3,  // 55: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	22, // 56: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	46, // 57: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	3,  // 58: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 59: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	39, // 60: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	3,  // 61: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 62: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	38, // 63: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	10, // 64: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	11, // 65: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	12, // 66: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	14, // 67: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	15, // 68: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	17, // 69: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	18, // 70: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	19, // 71: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	24, // 72: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	26, // 73: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	28, // 74: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	30, // 75: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	4,  // 76: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	4,  // 77: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	13, // 78: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	4,  // 79: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	16, // 80: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	4,  // 81: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	4,  // 82: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 83: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	25, // 84: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	27, // 85: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	29, // 86: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	31, // 87: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	76, // [76:88] is the sub-list for method output_type
-	64, // [64:76] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	46, // 35: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
+	39, // 36: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	42, // 37: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	38, // 38: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	4,  // 39: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
+	5,  // 40: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
+	4,  // 41: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
+	46, // 42: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	46, // 43: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	33, // 44: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	34, // 45: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	35, // 46: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	36, // 47: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	37, // 48: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	42, // 49: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	47, // 50: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	20, // 51: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	42, // 52: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	42, // 53: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	23, // 54: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	2,  // 55: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
+	3,  // 56: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	22, // 57: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	46, // 58: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	3,  // 59: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	38, // 60: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	39, // 61: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	46, // 62: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
+	3,  // 63: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	38, // 64: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	38, // 65: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	10, // 66: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	11, // 67: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	12, // 68: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	14, // 69: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	15, // 70: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	17, // 71: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	18, // 72: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	19, // 73: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	24, // 74: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	26, // 75: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	28, // 76: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	30, // 77: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	4,  // 78: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	4,  // 79: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	13, // 80: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	4,  // 81: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	16, // 82: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	4,  // 83: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	4,  // 84: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 85: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	25, // 86: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	27, // 87: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	29, // 88: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	31, // 89: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	78, // [78:90] is the sub-list for method output_type
+	66, // [66:78] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }

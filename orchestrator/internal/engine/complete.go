@@ -34,10 +34,15 @@ type Completion struct {
 	// Settled says that the participant has stored the refusal and answers every other attempt with it. Otherwise
 	// another attempt may have been executed.
 	Settled bool
+
+	// Decision is that of the person who completes the command on its participant's behalf, or nil.
+	Decision *treatyv1.Decision
 }
 
 func (c Completion) input() machine.CommandCompleted {
-	in := machine.CommandCompleted{Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply)}
+	in := machine.CommandCompleted{
+		Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply), Decision: c.Decision,
+	}
 	if c.Refusal != nil {
 		in.Outcome, in.Reply, in.Failure, in.MayHaveRun = machine.Refused, nil, c.Refusal, !c.Settled
 	}

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
@@ -82,6 +84,29 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 		synctest.Wait()
 		if got := w.get(parent.ID); got.GetState() != compensated {
 			t.Errorf("the child ended an hour ago; its parent is %v; calls %v", got.GetState(), w.participant.seen())
+		}
+	})
+}
+
+// TestCompletedByHand completes a compensation on its participant's behalf. The saga shows who has decided that.
+func TestCompletedByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, twoSteps)
+		w.participant.answer("action 2", refused)
+		w.participant.answer("compensation 1", pending(time.Hour))
+		handle := w.start(1)
+		synctest.Wait()
+		decision := &treatyv1.Decision{Actor: "ada", Reason: "released by hand"}
+		if err := w.engine.Complete(t.Context(), engine.Completion{
+			Saga: handle.ID, Step: "1", Direction: engine.Compensation, Reply: []byte{}, Decision: decision,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		step := w.get(handle.ID).GetSteps()[0]
+		if step.GetState() != treatyv1.StepState_STEP_STATE_COMPENSATED ||
+			!proto.Equal(step.GetCompensationDecision(), decision) || !proto.Equal(step.GetDecision(), decision) {
+			t.Errorf("got %v", step)
 		}
 	})
 }

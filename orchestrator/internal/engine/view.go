@@ -91,6 +91,7 @@ func (c *Config) viewStep(sagaID string, step *machine.Step) *treatyv1.Step {
 		CompensationScheduleTime: timestamp(step.CompensationScheduleTime),
 		CompensationEndTime:      timestamp(step.CompensationEndTime),
 		Participant:              scheduled.GetParticipant(), MayHaveRun: step.MayHaveRun,
+		CompensationDecision: step.CompensationDecision,
 	}
 	var input, output protoreflect.MessageDescriptor
 	if command, known := c.Catalog.Command(scheduled.GetMethod()); known {

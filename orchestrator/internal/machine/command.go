@@ -57,11 +57,11 @@ func (m *Machine) recordOutcome(step *Step, in CommandEnded) {
 	switch in.Outcome {
 	case Done:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
-			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,
+			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts, Decision: in.Decision,
 		}}})
 	case Refused:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
-			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts,
+			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts, Decision: in.Decision,
 			MayHaveRun: in.MayHaveRun && step.Scheduled.GetCompensation() != nil,
 		}}})
 	case Unknown, Accepted:
@@ -144,7 +144,7 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 	switch in.Outcome {
 	case Done:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{
-			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts,
+			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts, Decision: in.Decision,
 		}}})
 		m.proceed()
 	default:
@@ -196,7 +196,7 @@ func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error)
 	}
 	switch {
 	case open && m.awaitsOutcome(in.Step) && m.stuck(step, CommandEnded(in)) == nil:
-		m.recordResumed(Resume{})
+		m.recordResumed(Resume{Decision: in.Decision})
 		m.recordOutcome(step, CommandEnded(in))
 		if m.suspendUnpublishable(step, CommandEnded(in)) {
 			return false, nil

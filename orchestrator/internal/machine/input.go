@@ -80,6 +80,9 @@ type CommandEnded struct {
 
 	// Attempts is the number of attempts.
 	Attempts uint32
+
+	// Decision is that of the person who has completed the command on its participant's behalf, or nil.
+	Decision *treatyv1.Decision
 }
 
 // OtherCommand is the command that a participant knows under the command id of a step with another request.

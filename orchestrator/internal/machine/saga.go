@@ -117,6 +117,9 @@ type Step struct {
 	// Decision is the operator's decision if an operator set the outcome of the action or the compensation.
 	Decision *treatyv1.Decision
 
+	// CompensationDecision is the operator's decision if an operator set the outcome of the compensation.
+	CompensationDecision *treatyv1.Decision
+
 	// EditedRequest is the serialized request with which an operator replaced the derived request of the compensation.
 	EditedRequest []byte
 

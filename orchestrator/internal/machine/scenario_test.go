@@ -225,7 +225,8 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 			discovered.Participants = append(discovered.Participants, participant.Key)
 		}
 		return discovered
-	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-compensation":
+	case "complete", "complete-other", "complete-refused", "complete-refused-other", "complete-compensation",
+		"complete-by-hand", "complete-refused-by-hand", "complete-compensation-by-hand":
 		complete := machine.CommandCompleted{Step: arg, Direction: machine.Action, Outcome: machine.Done,
 			Reply: []byte("later")}
 		switch d.Cmd {
@@ -238,6 +239,13 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, other
 		case "complete-compensation":
 			complete.Direction = machine.Compensation
+		case "complete-by-hand":
+			complete.Decision = decision
+		case "complete-refused-by-hand":
+			complete.Outcome, complete.Reply, complete.Failure = machine.Refused, nil, failure
+			complete.Decision = decision
+		case "complete-compensation-by-hand":
+			complete.Direction, complete.Decision = machine.Compensation, decision
 		}
 		return complete
 	case "restored":

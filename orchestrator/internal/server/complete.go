@@ -73,6 +73,11 @@ func (s *Server) CompleteStep(
 		return nil, err
 	}
 	completion, err := s.completion(c, step, method, request)
+	if err == nil && request.GetDecision() != nil {
+		completion.Decision, err = reasonedDecisionOf(
+			ctx, request.GetDecision(), "for people who read the journal later",
+		)
+	}
 	if err == nil {
 		err = s.engine.Complete(ctx, completion)
 	}

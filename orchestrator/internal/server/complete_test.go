@@ -72,6 +72,16 @@ func TestCompleteStep(t *testing.T) {
 			},
 			engine.Completion{Direction: engine.Compensation, Reply: []byte{}},
 		},
+		"by a person": {
+			&treatyv1.CompleteStepRequest{
+				Direction: compensation, How: replied(pack(t, &identityv1.InspectionDiscarded{})),
+				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"},
+			},
+			engine.Completion{
+				Direction: engine.Compensation, Reply: []byte{},
+				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"},
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestServer(t)
@@ -89,7 +99,7 @@ func TestCompleteStep(t *testing.T) {
 				t.Errorf("completed %+v", got)
 			}
 			if (got.Reply == nil) != (test.want.Reply == nil) || string(got.Reply) != string(test.want.Reply) ||
-				!proto.Equal(got.Refusal, test.want.Refusal) {
+				!proto.Equal(got.Refusal, test.want.Refusal) || !proto.Equal(got.Decision, test.want.Decision) {
 				t.Errorf(
 					"completed with %q, %v, want %q, %v", got.Reply, got.Refusal, test.want.Reply, test.want.Refusal,
 				)
@@ -294,6 +304,14 @@ func TestCompleteStepRefuses(t *testing.T) {
 				reason: treatyv1.ErrorReason_ERROR_REASON_STEP_IS_SAGA,
 				saga:   "sagas/a1",
 			}, "cancel or resume",
+		},
+		"a decision without a reason": {
+			&treatyv1.CompleteStepRequest{
+				Name: name, Direction: action, How: inspected, Decision: &treatyv1.Decision{Actor: "ada"},
+			}, nil, failure{
+				code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
+				saga: "sagas/a1",
+			}, "decision.reason",
 		},
 		"over": {
 			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected},

@@ -19,18 +19,20 @@ type completeFlags struct {
 	refuse       string
 	message      string
 	compensation bool
+	reason       string
 }
 
 func (a *app) completeCommand() *cobra.Command {
 	var flags completeFlags
 	cmd := &cobra.Command{
-		Use:   "complete STEP (--reply JSON | --refuse CODE --message WHY)",
+		Use:   "complete STEP (--reply JSON | --refuse CODE --message WHY) --reason WHY",
 		Short: "Complete a pending command",
 		Long: `Complete a command that its participant accepted and never completed, on the participant's behalf: as
-done with a reply, or as certainly not executed. STEP is sagas/x/steps/2 or just x/2.`,
-		Example: `  treaty sagas complete sagas/x/steps/2 --reply '{"inspection":"inspections/7"}'
-  treaty sagas complete x/2 --refuse FAILED_PRECONDITION --message 'the passport is forged'
-  treaty sagas complete x/2 --compensation --reply '{}'`,
+done with a reply, or as certainly not executed. STEP is sagas/x/steps/2 or just x/2. The journal keeps who
+has decided that, and why.`,
+		Example: `  treaty sagas complete x/2 --reply '{"inspection":"inspections/7"}' --reason 'ticket 4711'
+  treaty sagas complete x/2 --refuse FAILED_PRECONDITION --message 'the passport is forged' --reason 'ticket 4711'
+  treaty sagas complete x/2 --compensation --reply '{}' --reason 'discarded by hand'`,
 		Args: exact("STEP"),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			return a.complete(ctx, args[0], flags)
@@ -43,6 +45,7 @@ done with a reply, or as certainly not executed. STEP is sagas/x/steps/2 or just
 		"the command was certainly not executed: a gRPC `CODE`, e.g. FAILED_PRECONDITION")
 	set.StringVar(&flags.message, "message", "", "`WHY` the command was refused")
 	set.BoolVar(&flags.compensation, "compensation", false, "complete the step's compensation, not its action")
+	set.StringVar(&flags.reason, "reason", "", "explain `WHY` you decide about the command; the journal keeps it")
 	cmd.MarkFlagsMutuallyExclusive("reply", "refuse")
 	cmd.MarkFlagsOneRequired("reply", "refuse")
 	return cmd
@@ -66,6 +69,9 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 		request.How = &treatyv1.CompleteStepRequest_Refusal{Refusal: refusal}
 	} else if flags.message != "" {
 		return problem.Usage("--message says why a command was refused", "Use it with --refuse, or leave it out.")
+	}
+	if request.Decision, err = a.decision(flags.reason); err != nil {
+		return err
 	}
 	if err := a.connect(ctx); err != nil {
 		return err

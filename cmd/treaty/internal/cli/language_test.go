@@ -169,7 +169,8 @@ func TestLanguage(t *testing.T) {
 		{"publish_json",
 			setup{args: []string{"publish", "shop.v1.OrderShipped", "--data", `{"order":"orders/1"}`, "--id", "7",
 				"--json"}}},
-		{"complete", setup{args: []string{"sagas", "complete", "order-8/r3.4", "--reply", `{"receipt":"rcp-3"}`}}},
+		{"complete", setup{args: []string{"sagas", "complete", "order-8/r3.4", "--reply", `{"receipt":"rcp-3"}`,
+			"--reason", "ticket 4711"}}},
 		{"help_events", setup{args: []string{"events", "--help"}}},
 		{"help_publish", setup{args: []string{"publish", "--help"}}},
 		{"help_complete", setup{args: []string{"sagas", "complete", "--help"}}},
@@ -246,15 +247,18 @@ func TestLanguageRequests(t *testing.T) {
 		}
 	})
 	t.Run("complete a compensation", func(t *testing.T) {
-		do(t, 0, "sagas", "complete", "sagas/order-8/steps/r3.3.1.1", "--compensation", "--reply", "{}")
+		do(t, 0, "sagas", "complete", "sagas/order-8/steps/r3.3.1.1", "--compensation", "--reply", "{}", "--reason",
+			"discarded by hand")
 		got := servertest.Last[*treatyv1.CompleteStepRequest](t, f)
 		if got.GetDirection() != treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION ||
-			got.GetReply().MessageName() != "shop.v1.Released" {
+			got.GetReply().MessageName() != "shop.v1.Released" || got.GetDecision().GetActor() != "ada" ||
+			got.GetDecision().GetReason() != "discarded by hand" {
 			t.Errorf("got %v", got)
 		}
 	})
 	t.Run("refuse", func(t *testing.T) {
-		do(t, 0, "sagas", "complete", "order-8/r3.4", "--refuse", "failed_precondition", "--message", "no funds")
+		do(t, 0, "sagas", "complete", "order-8/r3.4", "--refuse", "failed_precondition", "--message", "no funds",
+			"--reason", "ticket 4711")
 		got := servertest.Last[*treatyv1.CompleteStepRequest](t, f)
 		if got.GetName() != "sagas/order-8/steps/r3.4" ||
 			got.GetRefusal().GetCode() != int32(codes.FailedPrecondition) ||
@@ -304,15 +308,18 @@ func TestLanguageProblems(t *testing.T) {
 		"no time": {[]string{"publish", "shop.v1.OrderShipped", "--time", "yesterday"}, nil, 2, "RFC 3339"},
 		"invalid step": {[]string{"sagas", "complete", "order-8", "--reply", "{}"}, nil, 2,
 			"isn't the name of a step"},
-		"no such step": {[]string{"sagas", "complete", "order-8/9", "--reply", "{}"}, nil, 2, "has no step 9"},
-		"no compensation": {[]string{"sagas", "complete", "order-8/r3.4", "--compensation", "--reply", "{}"}, nil, 2,
-			"has no compensation"},
-		"neither": {[]string{"sagas", "complete", "order-8/r3.4"}, nil, 2, "reply"},
+		"no such step": {[]string{"sagas", "complete", "order-8/9", "--reply", "{}", "--reason", "why"}, nil, 2,
+			"has no step 9"},
+		"no compensation": {[]string{"sagas", "complete", "order-8/r3.4", "--compensation", "--reply", "{}", "--reason",
+			"why"}, nil, 2, "has no compensation"},
+		"no reason": {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}"}, nil, 2, "--reason"},
+		"neither":   {[]string{"sagas", "complete", "order-8/r3.4"}, nil, 2, "reply"},
 		"no code": {[]string{"sagas", "complete", "order-8/r3.4", "--refuse", "NOPE"}, nil, 2,
 			"FAILED_PRECONDITION"},
 		"a message alone": {[]string{"sagas", "complete", "order-8/r3.4", "--reply", "{}", "--message", "why"}, nil, 2,
 			"--refuse"},
-		"step doesn't exist": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND"}, over.Err(), 1,
+		"step doesn't exist": {[]string{"sagas", "complete", "order-8/9", "--refuse", "NOT_FOUND", "--reason",
+			"why"}, over.Err(), 1,
 			"no such step: sagas/order-8/steps/9"},
 		"unreachable": {[]string{"events"}, status.Error(codes.Unavailable, "down"), 1,
 			"can't reach an orchestrator"},

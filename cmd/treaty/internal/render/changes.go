@@ -113,6 +113,9 @@ func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more st
 	case treatyv1.StepState_STEP_STATE_COMPENSATING:
 		return step.GetCompensationScheduleTime(), step.GetCompensationMethod(), ""
 	case treatyv1.StepState_STEP_STATE_COMPENSATED:
+		if step.GetCompensationDecision() != nil {
+			return step.GetCompensationEndTime(), "by hand", decisionText(step.GetCompensationDecision())
+		}
 		took := m.between(step.GetCompensationScheduleTime(), step.GetCompensationEndTime())
 		return step.GetCompensationEndTime(), step.GetCompensationMethod(), took
 	default:

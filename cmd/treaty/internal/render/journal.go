@@ -66,7 +66,7 @@ func (v *View) record(
 		}
 	}
 	if what.decision != nil {
-		r.notes = append(r.notes, text(plain, "decided by %s: %s", what.decision.GetActor(), what.decision.GetReason()))
+		r.notes = append(r.notes, text(plain, "%s", decisionText(what.decision)))
 	}
 	return r
 }

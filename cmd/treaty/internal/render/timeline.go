@@ -102,10 +102,15 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 		out = append(out, compensation)
 	}
 	out = append(out, v.attempts(step)...)
-	if decision := step.GetDecision(); decision != nil {
-		out = append(out, text(plain, "decided by %s: %s", decision.GetActor(), decision.GetReason()))
+	if decision := step.GetDecision(); decision != nil && step.GetCompensationDecision() == nil {
+		out = append(out, text(plain, "%s", decisionText(decision)))
 	}
 	return out
+}
+
+// decisionText says who decided, and why.
+func decisionText(decision *treatyv1.Decision) string {
+	return "decided by " + decision.GetActor() + ": " + decision.GetReason()
 }
 
 func (v *View) stepPayload(name string, step *treatyv1.Step) []line {
@@ -125,6 +130,8 @@ func (v *View) stepPayload(name string, step *treatyv1.Step) []line {
 func (v *View) compensation(step *treatyv1.Step) line {
 	from, to := step.GetCompensationScheduleTime(), step.GetCompensationEndTime()
 	switch {
+	case step.GetCompensationDecision() != nil:
+		return text(magenta, "compensated by hand, %s", decisionText(step.GetCompensationDecision()))
 	case step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATED:
 		out := line{{"compensated by " + step.GetCompensationMethod(), magenta}}
 		if took := v.moments.between(from, to); took != "" && to != nil {

@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// TestDecidedCompensation shows a saga one of whose compensations a person has completed. Its method was never
+// executed.
+func TestDecidedCompensation(t *testing.T) {
+	undoing := compensated(t)
+	undoing.State, undoing.EndTime = treatyv1.SagaState_SAGA_STATE_COMPENSATING, nil
+	undoing.Steps[0] = reserveStep(t, "order-2", treatyv1.StepState_STEP_STATE_COMPENSATING)
+	undoing.Steps[0].CompensationScheduleTime = at(ms(2000))
+	byHand := compensated(t)
+	byHand.Steps[0].CompensationDecision = &treatyv1.Decision{Actor: "ada", Reason: "released by hand"}
+	byHand.Steps[0].Decision = byHand.Steps[0].GetCompensationDecision()
+	for name, command := range map[string]string{"get_decided": "get", "watch_decided": "watch"} {
+		t.Run(name, func(t *testing.T) {
+			f := servertest.New(t)
+			f.Sagas = []*treatyv1.Saga{byHand}
+			f.Streams = []servertest.Stage{{Sagas: []*treatyv1.Saga{undoing, byHand}}}
+			s := setup{args: []string{"sagas", command, "order-2"}, address: f.Address}
+			golden(t, name, s, run(t, s))
+		})
+	}
+}
