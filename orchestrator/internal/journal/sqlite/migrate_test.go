@@ -117,3 +117,39 @@ func TestMigrate(t *testing.T) {
 		})
 	}
 }
+
+// TestViewsCutTimesOff checks that the views show the same times as the CLI, which cuts them off to milliseconds.
+func TestViewsCutTimesOff(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sagas.db")
+	if err := openAt(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := sqlite3.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, sql := range []string{
+		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
+			VALUES (1, 'a', 1, 1, 1777888800000999, 1777888800000500, NULL, 1777888800999999, '{}')`,
+		`INSERT INTO events (position, source, id, type, subject, time, store_time, data)
+			VALUES (1, 's', '1', 1, 'x', 1777888800001999, 1777888799999999, x'')`,
+	} {
+		if err := conn.Exec(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for sql, want := range map[string]int64{
+		`saga_list WHERE create_time = '2026-05-04T10:00:00.000Z'`:  1,
+		`saga_list WHERE update_time = '2026-05-04T10:00:00.000Z'`:  1,
+		`saga_list WHERE end_time IS NULL`:                          1,
+		`saga_list WHERE due = '2026-05-04T10:00:00.999Z'`:          1,
+		`saga_events WHERE time = '2026-05-04T10:00:00.001Z'`:       1,
+		`saga_events WHERE store_time = '2026-05-04T09:59:59.999Z'`: 1,
+		`saga_events WHERE store_time > '2026-05-04T10:00:00.000Z'`: 0,
+	} {
+		if n, err := queryInt(conn, "SELECT count(*) FROM "+sql); err != nil || n != want {
+			t.Errorf("%s has %d rows, %v; want %d", sql, n, err, want)
+		}
+	}
+}
