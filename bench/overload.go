@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,27 +27,32 @@ type overloadReport struct {
 	PeakRSSMB float64 `json:"peak_rss_mb"` // of the orchestrator
 }
 
-// limitedWork is a participant that executes one command at a time. It neither notices that its caller has given up,
-// nor that it has executed a command before.
+// limitedWork is a participant that executes commands one after the other, each in the same time. It neither notices
+// that its caller has given up, nor that it has executed a command before.
 type limitedWork struct {
 	work
 
-	turn  chan struct{}
 	each  time.Duration
 	calls atomic.Int64
+
+	mu   sync.Mutex
+	free time.Time // when all commands that have arrived are executed
 }
 
 func newLimitedWork(perSecond float64) *limitedWork {
-	return &limitedWork{
-		turn: make(chan struct{}, 1), each: time.Duration(float64(time.Second) / perSecond),
-	}
+	return &limitedWork{each: time.Duration(float64(time.Second) / perSecond)}
 }
 
-// Work does one step when it is its turn.
+// Work does one step when all that arrived before are done.
 func (l *limitedWork) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1.WorkDone, error) {
-	l.turn <- struct{}{}
-	defer func() { <-l.turn }()
-	<-time.After(l.each)
+	l.mu.Lock()
+	if now := time.Now(); l.free.Before(now) {
+		l.free = now
+	}
+	l.free = l.free.Add(l.each)
+	done := l.free
+	l.mu.Unlock()
+	<-time.After(time.Until(done))
 	l.calls.Add(1)
 	return l.work.Work(context.Background(), in)
 }

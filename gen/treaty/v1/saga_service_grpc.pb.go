@@ -57,7 +57,8 @@ type SagaServiceClient interface {
 	// call's deadline passes first; the saga continues.
 	WaitSaga(ctx context.Context, in *WaitSagaRequest, opts ...grpc.CallOption) (*Saga, error)
 	// Streams a saga now and after each change, also when the orchestrator begins or ceases to drive sagas. The stream
-	// ends when the saga does. A slow reader may miss intermediate changes, but never the last one.
+	// ends when the saga does. Changes in quick succession are sent as one, and a slow reader may miss more of them, but
+	// never the last one.
 	WatchSaga(ctx context.Context, in *WatchSagaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSagaResponse], error)
 	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
 	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in
@@ -250,7 +251,8 @@ type SagaServiceServer interface {
 	// call's deadline passes first; the saga continues.
 	WaitSaga(context.Context, *WaitSagaRequest) (*Saga, error)
 	// Streams a saga now and after each change, also when the orchestrator begins or ceases to drive sagas. The stream
-	// ends when the saga does. A slow reader may miss intermediate changes, but never the last one.
+	// ends when the saga does. Changes in quick succession are sent as one, and a slow reader may miss more of them, but
+	// never the last one.
 	WatchSaga(*WatchSagaRequest, grpc.ServerStreamingServer[WatchSagaResponse]) error
 	// Cancels a saga, which compensates it. Returns without waiting for the compensation. Cancelling a saga that is
 	// COMPENSATING or COMPENSATED has no effect. FAILED_PRECONDITION if the saga is past its pivot, its pivot is in

@@ -124,7 +124,10 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		config: e.config, work: e.work, watchdog: e.watchdog, replies: replies, misused: e.misused,
 	}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
-	e.notifier = &notifier{observer: config.Observer, logger: config.Logger}
+	e.notifier = &notifier{
+		observer: config.Observer, logger: config.Logger,
+		feeds: &feeds{work: e.work, read: e.loader.read, view: e.view},
+	}
 	e.writer = &writer{
 		groups:  newGroupCommitter(config.Store, config.Observer),
 		replies: replies,
@@ -132,7 +135,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger, changed: func(condition error) {
 		config.Changed(condition)
-		e.notifier.watchers.notifyEach()
+		e.notifier.feeds.conditionChanged()
 	}}
 	e.lost = &lostSagas{store: config.Store, catalog: config.Catalog}
 	e.horizons = &horizons{store: config.Store, now: config.now, logger: config.Logger}
@@ -143,7 +146,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	sender.driver = e.driver
 	e.purger = &purger{
-		store: config.Store, now: config.now, work: e.work, logger: config.Logger,
+		store: config.Store, clock: newPurgeClock(&config), work: e.work, logger: config.Logger,
 		retention: config.Retention, eventRetention: config.EventRetention, eventIDRetention: config.EventIDRetention,
 		idRetention: config.IDRetention, participants: config.Participants,
 	}
@@ -160,6 +163,9 @@ func (e *Engine) load(ctx context.Context) error {
 		return err
 	}
 	if err := e.horizons.load(ctx); err != nil {
+		return err
+	}
+	if err := e.purger.load(ctx); err != nil {
 		return err
 	}
 	e.gate.open(e.config.Store.Identity())

@@ -139,14 +139,16 @@ func TestReplacedHeardByClosing(t *testing.T) {
 	}
 }
 
-// awaitChange waits for a change, for an hour at most.
-func awaitChange(t *testing.T, changes <-chan struct{}) {
+// nextView waits for a change, for an hour at most.
+func nextView(t *testing.T, watch *engine.SagaWatch) *treatyv1.Saga {
 	t.Helper()
-	select {
-	case <-changes:
-	case <-time.After(time.Hour):
-		t.Error("there is no change")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	view, err := watch.Next(ctx)
+	if err != nil {
+		t.Fatalf("there is no change: %v", err)
 	}
+	return view.Saga
 }
 
 // TestConditionIsWatched watches a saga while its store is replaced.
@@ -160,14 +162,13 @@ func TestConditionIsWatched(t *testing.T) {
 		if next := w.get(handle.ID).GetSteps()[0].GetAttempts().GetNextTime(); next == nil {
 			t.Error("the command isn't sent again")
 		}
-		changes, cancel, err := w.engine.Watch(t.Context(), handle.ID)
-		if err != nil {
-			t.Fatal(err)
+		watch := w.engine.Watch(handle.ID)
+		defer watch.Close()
+		if next := nextView(t, watch).GetSteps()[0].GetAttempts().GetNextTime(); next == nil {
+			t.Error("who watches isn't told when the command is sent again")
 		}
-		defer cancel()
 		w.engine.Replaced("another store", 7)
-		awaitChange(t, changes)
-		attempts := w.get(handle.ID).GetSteps()[0].GetAttempts()
+		attempts := nextView(t, watch).GetSteps()[0].GetAttempts()
 		if attempts.GetCount() != 1 || attempts.GetNextTime() != nil {
 			t.Errorf("the attempts are %v", attempts)
 		}
@@ -196,20 +197,20 @@ func TestAttemptOfReplacedStore(t *testing.T) {
 func TestRestoringNamesParticipants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
+		handle := w.start(1)
+		w.await(handle.ID)
 		backup := w.store.(*journaltest.Memory).Copy()
 		w.stop()
 		k := w.restore(backup, journal.Restored{BackupTime: time.Now(), RestoreTime: time.Now()})
 		k.states[0].Described, k.states[0].Problem = false, "it is down"
 		w.open()
 		pass(time.Second)
-		changes, cancel, err := w.engine.Watch(t.Context(), "any")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer cancel()
+		watch := w.engine.Watch(handle.ID)
+		defer watch.Close()
+		nextView(t, watch)
 		seen := []string{fmt.Sprint(w.engine.Condition())}
 		note := func() {
-			awaitChange(t, changes)
+			nextView(t, watch)
 			seen = append(seen, fmt.Sprint(w.engine.Condition()))
 		}
 		k.mu.Lock()

@@ -70,7 +70,7 @@ func (h *Handle) Ended(ctx context.Context) (SagaEnd, bool, error) {
 
 // Await waits for a saga's end and returns it. The errors are journal.ErrNotFound, ErrStopping and ctx's.
 func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
-	changes, cancel := e.notifier.watchers.subscribe(id)
+	ended, cancel := e.notifier.waiters.subscribe(id)
 	defer cancel()
 	for {
 		row, err := e.config.Store.Get(ctx, id)
@@ -85,7 +85,7 @@ func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
 			return endOf(saga), nil
 		}
 		select {
-		case <-changes:
+		case <-ended:
 		case <-e.work.ctx.Done():
 			return SagaEnd{}, ErrStopping
 		case <-ctx.Done():
@@ -94,9 +94,7 @@ func (e *Engine) Await(ctx context.Context, id string) (SagaEnd, error) {
 	}
 }
 
-// Watch returns a channel that holds a token after each change of the saga or of Condition, and a function that ends
-// the watch. Several changes may make one token. It doesn't check whether the saga exists.
-func (e *Engine) Watch(_ context.Context, id string) (<-chan struct{}, func(), error) {
-	changes, cancel := e.notifier.watchers.subscribe(id)
-	return changes, cancel, nil
-}
+// Watch begins to watch a saga. The caller must call Close. It doesn't check whether the saga exists: Next does.
+//
+// However many watch a saga, it is read from the store once and rendered once for each change.
+func (e *Engine) Watch(id string) *SagaWatch { return e.notifier.feeds.watch(id) }

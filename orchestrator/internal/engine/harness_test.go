@@ -254,7 +254,8 @@ type fixture struct {
 	idRetention    time.Duration
 	eventRetention time.Duration
 	turnLimit      time.Duration
-	observer       engine.Observer // default: none
+	now            func() time.Time // default: time.Now
+	observer       engine.Observer  // default: none
 	startLimits    engine.StartLimits
 }
 
@@ -283,12 +284,12 @@ func (w *fixture) open() {
 		Participants: w.participant, Observer: w.observer, Catalog: w.catalog,
 	})
 	var err error
-	w.engine, err = engine.New(w.t.Context(), engine.Config{
+	w.engine, err = engine.New(w.t.Context(), engine.WithNow(engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: slog.New(slog.DiscardHandler), Retention: w.retention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
 		TurnLimit: w.turnLimit,
-	})
+	}, w.now))
 	if err != nil {
 		w.t.Fatal(err)
 	}

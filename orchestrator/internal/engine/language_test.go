@@ -66,7 +66,7 @@ func TestSleepCostsNothing(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const long = 90 * 24 * time.Hour
+				const long = 3 * 24 * time.Hour
 				w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
 					saga.Sleep(ctx, long)
 					return &benchv1.RunDone{}, work(ctx, 1)
@@ -601,6 +601,7 @@ func TestPurge(t *testing.T) {
 		if got := len(w.participant.seen()); got != calls {
 			t.Errorf("%d commands were sent, want %d", got, calls)
 		}
+		synctest.Wait()
 		if known, _ := w.engine.Loaded(); known != 0 {
 			t.Errorf("%d sagas are in memory", known)
 		}

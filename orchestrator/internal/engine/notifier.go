@@ -10,7 +10,8 @@ import (
 // notifier notifies the observer, the watchers and the callers that wait for a saga's end of what is durable.
 type notifier struct {
 	observer Observer
-	watchers sagaWatchers
+	feeds    *feeds      // of those who watch a saga
+	waiters  sagaWaiters // for the ends of sagas
 	logger   *slog.Logger
 }
 
@@ -40,8 +41,9 @@ func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
 			close(inst.ended)
 			inst.ended = nil
 		}
+		n.waiters.notify(inst.id)
 	}
-	n.watchers.notify(inst.id)
+	n.feeds.committed(inst.id, saga.Turns, turn)
 }
 
 func endOf(saga *machine.Saga) SagaEnd {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ const (
 // saga that hasn't ended.
 type purger struct {
 	store          Store
-	now            func() time.Time
+	clock          *purgeClock
 	work           *work
 	logger         *slog.Logger
 	retention      map[string]time.Duration // of sagas, by definition
@@ -36,9 +37,32 @@ type purger struct {
 	stopped bool
 }
 
+// keepsAll returns whether everything is kept forever.
+func (p *purger) keepsAll() bool {
+	return len(p.retention) == 0 && p.eventRetention <= 0 && p.idRetention <= 0
+}
+
+// load reads when the store was last written to, as far as its sagas tell, so that the purger notices a clock that was
+// set ahead before the process began.
+func (p *purger) load(ctx context.Context) error {
+	if p.keepsAll() {
+		return nil
+	}
+	newest, err := p.store.List(ctx, journal.ListParams{
+		Order: journal.Order{By: journal.OrderByUpdateTime, Descending: true}, Limit: 1,
+	})
+	if err != nil {
+		return fmt.Errorf("reading when the newest saga was updated: %w", err)
+	}
+	if len(newest) > 0 {
+		p.clock.beginAt(newest[0].UpdateTime)
+	}
+	return nil
+}
+
 // start schedules the next purge, unless everything is kept forever.
 func (p *purger) start() {
-	if len(p.retention) == 0 && p.eventRetention <= 0 && p.idRetention <= 0 {
+	if p.keepsAll() {
 		return
 	}
 	p.mu.Lock()
@@ -68,7 +92,7 @@ func (p *purger) close() {
 
 // purge deletes all that is older than its retention.
 func (p *purger) purge(ctx context.Context) {
-	now := p.now()
+	now := p.clock.now()
 	byRetention := make(map[time.Duration][]string)
 	for definition, retention := range p.retention {
 		byRetention[retention] = append(byRetention[retention], definition)

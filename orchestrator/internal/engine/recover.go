@@ -54,7 +54,7 @@ func (e *Engine) recoverRestored() error {
 }
 
 func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
-	e.waker.timers.scan()
+	e.waker.timers.start()
 	e.purger.start()
 	defer e.register.trackDropped()()
 	slots := make(chan struct{}, maxRecovering)

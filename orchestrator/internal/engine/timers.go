@@ -13,9 +13,16 @@ const (
 
 	// timerScanLimit is how many timers a scan reads at most.
 	timerScanLimit = 1 << 20
+
+	// clockCheck is the time between two checks whether the clock was set.
+	clockCheck = time.Second
+
+	// clockStep is by how much the clock must have been set, so that the timers are set again.
+	clockStep = 100 * time.Millisecond
 )
 
-// timers wake sagas when they are due.
+// timers wake sagas when they are due. They follow the clock: when it is set, forward or back, they are set again
+// within clockCheck.
 type timers struct {
 	now    func() time.Time
 	store  Store
@@ -27,6 +34,8 @@ type timers struct {
 	until    time.Time           // all timers due before this moment are in memory
 	newer    map[string]struct{} // the sagas whose timers were set during the current scan; nil while no scan runs
 	nextScan *time.Timer
+	steps    clockSteps // since the timers were set
+	check    *time.Timer
 	stopped  bool
 }
 
@@ -38,6 +47,39 @@ type timer struct {
 func newTimers(config *Config, fire func(id string)) *timers {
 	return &timers{
 		now: config.now, store: config.Store, logger: config.Logger, fire: fire, armed: make(map[string]*timer),
+		steps: newClockSteps(config.now),
+	}
+}
+
+// start reads the timers from the store, and begins to follow the clock.
+func (t *timers) start() {
+	t.scan()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.stopped {
+		t.check = time.AfterFunc(clockCheck, t.follow)
+	}
+}
+
+// follow sets all timers again if the clock was set, and reads those that are in the store alone.
+func (t *timers) follow() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return
+	}
+	t.check.Reset(clockCheck)
+	step := t.steps.since()
+	if step.Abs() < clockStep || t.newer != nil {
+		return // after a scan that runs, the next check finds the step
+	}
+	t.steps.accept()
+	now := t.now()
+	for _, timer := range t.armed {
+		timer.clock.Reset(timer.due.Sub(now))
+	}
+	if step > 0 {
+		t.nextScan.Reset(0)
 	}
 }
 
@@ -90,15 +132,15 @@ func (t *timers) fired(id string, timer *timer) {
 	t.fire(id)
 }
 
-// scan reads the timers within the horizon from the store, and schedules the next scan.
+// scan reads the timers within the horizon from the store, and schedules the next scan. It does nothing while another
+// scan runs.
 func (t *timers) scan() {
-	now := t.now()
 	t.mu.Lock()
-	if t.stopped {
+	if t.stopped || t.newer != nil {
 		t.mu.Unlock()
 		return
 	}
-	t.until = now.Add(2 * timerHorizon)
+	t.until = t.now().Add(2 * timerHorizon)
 	until := t.until
 	t.newer = make(map[string]struct{})
 	t.mu.Unlock()
@@ -129,6 +171,9 @@ func (t *timers) close() {
 	t.stopped = true
 	if t.nextScan != nil {
 		t.nextScan.Stop()
+	}
+	if t.check != nil {
+		t.check.Stop()
 	}
 	for id, timer := range t.armed {
 		timer.clock.Stop()

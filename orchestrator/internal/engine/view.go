@@ -24,8 +24,13 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.view(saga), nil
+}
+
+// view returns a saga with the attempts of its commands in flight.
+func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
 	view := e.config.viewSaga(saga)
-	if inst := e.register.find(id); inst != nil {
+	if inst := e.register.find(saga.ID); inst != nil {
 		inst.viewDeliveries(view)
 		inst.viewUnserved(view)
 	}
@@ -36,7 +41,7 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 			}
 		}
 	}
-	return view, nil
+	return view
 }
 
 func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {

@@ -5,17 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// sagaWatchers are the subscriptions to the changes of single sagas.
-type sagaWatchers struct {
-	count atomic.Int64 // so that notify costs nothing while nobody watches
+// sagaWaiters are the subscriptions to the ends of single sagas.
+type sagaWaiters struct {
+	count atomic.Int64 // so that notify costs nothing while nobody waits
 
 	mu   sync.Mutex
 	byID map[string]map[chan struct{}]struct{}
 }
 
-// subscribe returns a channel that holds a token after each change of the saga, and a function that ends the
-// subscription. Several changes may make one token.
-func (w *sagaWatchers) subscribe(id string) (changes <-chan struct{}, cancel func()) {
+// subscribe returns a channel that holds a token after the saga has ended, and a function that ends the subscription.
+func (w *sagaWaiters) subscribe(id string) (ended <-chan struct{}, cancel func()) {
 	ch := make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -38,23 +37,14 @@ func (w *sagaWatchers) subscribe(id string) (changes <-chan struct{}, cancel fun
 	})
 }
 
-// notify notifies the watchers of a saga.
-func (w *sagaWatchers) notify(id string) {
+// notify notifies those who wait for the end of a saga.
+func (w *sagaWaiters) notify(id string) {
 	if w.count.Load() == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	notifyAll(w.byID[id])
-}
-
-// notifyEach notifies the watchers of all sagas.
-func (w *sagaWatchers) notifyEach() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, watchers := range w.byID {
-		notifyAll(watchers)
-	}
 }
 
 // eventWatchers are the subscriptions to the publishing of events.
@@ -87,8 +77,8 @@ func (w *eventWatchers) notify() {
 	notifyAll(w.all)
 }
 
-func notifyAll(watchers map[chan struct{}]struct{}) {
-	for ch := range watchers {
+func notifyAll(subscribers map[chan struct{}]struct{}) {
+	for ch := range subscribers {
 		select {
 		case ch <- struct{}{}:
 		default:

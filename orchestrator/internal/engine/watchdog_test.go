@@ -49,23 +49,18 @@ func (w *fixture) misbehaves(code func(ctx saga.Context) error) {
 // wantSuspended waits until a saga is suspended, and checks why.
 func (w *fixture) wantSuspended(id string, reason treatyv1.SuspensionReason, message string) {
 	w.t.Helper()
-	changes, done, err := w.engine.Watch(w.t.Context(), id)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer done()
+	watch := w.engine.Watch(id)
+	defer watch.Close()
 	for {
-		got := w.get(id)
-		if got.GetState() == suspended {
+		view, err := watch.Next(w.t.Context())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if got := view.Saga; got.GetState() == suspended {
 			if s := got.GetSuspension(); s.GetReason() != reason || !strings.Contains(s.GetMessage(), message) {
 				w.t.Errorf("suspended for %v: %q, want %v with %q", s.GetReason(), s.GetMessage(), reason, message)
 			}
 			return
-		}
-		select {
-		case <-changes:
-		case <-w.t.Context().Done():
-			w.t.Fatalf("it is %v", got.GetState())
 		}
 	}
 }
@@ -479,11 +474,15 @@ func TestContextOfAnotherSaga(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			changes, done, _ := w.engine.Watch(t.Context(), handle.ID)
-			defer done()
+			watch := w.engine.Watch(handle.ID)
+			defer watch.Close()
 			for {
-				got := w.get(handle.ID)
-				switch got.GetState() {
+				view, err := watch.Next(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch got := view.Saga; got.GetState() {
 				case succeeded:
 					return
 				case suspended:
@@ -492,7 +491,6 @@ func TestContextOfAnotherSaga(t *testing.T) {
 					}
 					return
 				}
-				<-changes
 			}
 		})
 	}

@@ -29,8 +29,8 @@ type Engine interface {
 	// Get returns a saga with its steps and complete payloads. The caller may change it.
 	Get(ctx context.Context, id string) (*treatyv1.Saga, error)
 
-	// Watch returns a channel that holds a token after each change of the saga, and a function that ends the watch.
-	Watch(ctx context.Context, id string) (<-chan struct{}, func(), error)
+	// Watch begins to watch a saga. The caller must close the watch.
+	Watch(id string) SagaWatch
 
 	StepEngine
 	EventEngine
@@ -72,6 +72,15 @@ type EventEngine interface {
 	// WatchEvents returns a channel that holds a token after each commit that published events, and a function that
 	// ends the watch.
 	WatchEvents() (<-chan struct{}, func())
+}
+
+// SagaWatch follows the changes of one saga.
+type SagaWatch interface {
+	// Next returns the saga at the first call, and later waits for a change. It returns the newest view only.
+	Next(ctx context.Context) (*engine.SagaView, error)
+
+	// Close ends the watch.
+	Close()
 }
 
 // Started is a saga that was started, or found.
@@ -125,8 +134,10 @@ type EventReader interface {
 // Drive adapts an engine to the API.
 func Drive(e *engine.Engine) Engine { return driven{e} }
 
-// driven adapts Start, which returns a concrete type.
+// driven adapts Start and Watch, which return concrete types.
 type driven struct{ *engine.Engine }
+
+func (d driven) Watch(id string) SagaWatch { return d.Engine.Watch(id) }
 
 func (d driven) Start(ctx context.Context, params engine.StartParams) (Started, error) {
 	handle, err := d.Engine.Start(ctx, params)

@@ -148,35 +148,35 @@ func (s *Server) WatchSaga(
 	if err != nil {
 		return err
 	}
-	return s.watch(stream.Context(), id, stream.Send)
-}
-
-func (s *Server) watch(ctx context.Context, id string, send func(*treatyv1.WatchSagaResponse) error) error {
-	// The watch begins before the first read, so that no change is missed in between.
-	changes, cancel, err := s.engine.Watch(ctx, id)
-	if err != nil {
-		return err
-	}
+	watch := s.engine.Watch(id)
+	defer watch.Close()
+	ctx, cancel := s.untilStopping(stream.Context())
 	defer cancel()
 	for {
-		saga, err := s.engine.Get(ctx, id)
+		view, err := watch.Next(ctx)
 		if err != nil {
 			return err
 		}
-		if err := send(&treatyv1.WatchSagaResponse{Saga: s.shown(saga)}); err != nil {
+		encoded, err := view.Encoded(s.encodeWatched)
+		if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(payload(encoded)); err != nil {
 			return fmt.Errorf("sending a change: %w", err)
 		}
-		if saga.GetEndTime() != nil {
+		if view.Saga.GetEndTime() != nil {
 			return nil
 		}
-		select {
-		case <-changes:
-		case <-s.stopping:
-			return engine.ErrStopping
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
 	}
+}
+
+// encodeWatched returns the serialized response to all who watch a saga.
+func (s *Server) encodeWatched(saga *treatyv1.Saga) ([]byte, error) {
+	encoded, err := proto.Marshal(&treatyv1.WatchSagaResponse{Saga: s.shown(saga)})
+	if err != nil {
+		return nil, fmt.Errorf("serializing %s for those who watch it: %w", saga.GetName(), err)
+	}
+	return encoded, nil
 }
 
 // CancelSaga cancels a saga, which compensates it.

@@ -93,8 +93,7 @@ func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
 }
 
 func (f *fakeEngine) WatchEvents() (<-chan struct{}, func()) {
-	changes, cancel, _ := f.Watch(context.Background(), "")
-	return changes, cancel
+	return f.subscribe(), func() {}
 }
 
 func (f *fakeEngine) Start(ctx context.Context, params engine.StartParams) (server.Started, error) {
@@ -128,13 +127,46 @@ func (f *fakeEngine) Get(_ context.Context, id string) (*treatyv1.Saga, error) {
 	return f.get(id)
 }
 
-func (f *fakeEngine) Watch(context.Context, string) (<-chan struct{}, func(), error) {
+func (f *fakeEngine) Watch(id string) server.SagaWatch {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return &fakeWatch{f: f, id: id, changes: f.subscribeLocked(), first: true}
+}
+
+func (f *fakeEngine) subscribe() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.subscribeLocked()
+}
+
+func (f *fakeEngine) subscribeLocked() <-chan struct{} {
 	ch := make(chan struct{}, 1)
 	f.watchers = append(f.watchers, ch)
-	return ch, func() {}, nil
+	return ch
 }
+
+// fakeWatch returns what Get returns, at first and after each change.
+type fakeWatch struct {
+	f       *fakeEngine
+	id      string
+	changes <-chan struct{}
+	first   bool
+}
+
+func (w *fakeWatch) Next(ctx context.Context) (*engine.SagaView, error) {
+	if !w.first {
+		select {
+		case <-w.changes:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	w.first = false
+	saga, err := w.f.Get(ctx, w.id)
+	return &engine.SagaView{Saga: saga}, err
+}
+
+func (w *fakeWatch) Close() {}
 
 // changed notifies all watchers.
 func (f *fakeEngine) changed() {
