@@ -310,7 +310,7 @@ func TestCompleteStepRefuses(t *testing.T) {
 				Name: name, Direction: action, How: inspected, Decision: &treatyv1.Decision{Actor: "ada"},
 			}, nil, failure{
 				code: codes.InvalidArgument, reason: treatyv1.ErrorReason_ERROR_REASON_INVALID_REQUEST,
-				saga: "sagas/a1",
+				saga: "sagas/a1", field: "decision.reason",
 			}, "decision.reason",
 		},
 		"over": {
