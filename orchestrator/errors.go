@@ -2,7 +2,7 @@ package orchestrator
 
 import "github.com/treatyhq/treaty/orchestrator/internal/journal"
 
-// The errors of opening a store. Compare them with errors.Is. The text of a returned error names the store and says
+// The errors of a store. Compare them with errors.Is. The text of a returned error names the store and says
 // what to do.
 var (
 	// ErrStoreLocked says that another process has the store open.
@@ -10,6 +10,9 @@ var (
 
 	// ErrStoreCorrupt says that the store is damaged, or isn't a store.
 	ErrStoreCorrupt = journal.ErrCorrupt
+
+	// ErrStoreGone says that the store's file was deleted, replaced or emptied.
+	ErrStoreGone = journal.ErrGone
 
 	// ErrStoreVersion says that a newer version of Treaty wrote the store.
 	ErrStoreVersion = journal.ErrVersion

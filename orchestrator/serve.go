@@ -46,7 +46,8 @@ const (
 // again.
 //
 // The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked,
-// ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network.
+// ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network. It stops and returns
+// ErrStoreGone if the store's file is deleted or replaced while it is open.
 func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err error) {
 	defer func() { _ = listener.Close() }() // the server may have closed it before
 	code, err := o.code()
@@ -189,7 +190,13 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 			})
 		}
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-r.store.Gone():
+		o.logger.Error("stopping: the store's file was deleted or replaced; "+
+			"what was acknowledged since is lost, so restore the store from a backup", "store", r.store.Name())
+		return nil // closing the store returns the error
+	}
 	if parent.Err() == nil {
 		<-r.serving
 		return serveErr

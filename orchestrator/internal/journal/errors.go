@@ -30,6 +30,9 @@ var (
 	// ErrCorrupt means that stored data can't be read as what was written.
 	ErrCorrupt = errors.New("the store is corrupt")
 
+	// ErrGone means that the store's file isn't there any more: it was deleted, replaced or emptied.
+	ErrGone = errors.New("the store's file is gone")
+
 	// ErrVersion means that another version of this program wrote the store: a newer one, or, for a store that is
 	// opened for reading and so can't be migrated, an older one.
 	ErrVersion = errors.New("the store was written by another version")

@@ -27,6 +27,8 @@ type Store struct {
 
 	readers *readers
 
+	watch *watch // nil if the store is open for reading
+
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -87,6 +89,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := syncDirectory(s.path); err != nil {
 		return errors.Join(s.wrap(ctx, "sync the directory", err), writer.close())
 	}
+	if s.watch, err = newWatch(s.path); err != nil {
+		return errors.Join(s.wrap(ctx, "watch", err), writer.close())
+	}
 	s.writer = writer
 	s.readers = newReaders(s.path, s.options)
 	return nil
@@ -101,14 +106,28 @@ func (s *Store) Epoch() uint64 { return s.identity.Epoch }
 // Identity implements journal.Store.
 func (s *Store) Identity() journal.Identity { return s.identity }
 
+// Gone is closed when the file, or its write-ahead log, was deleted or replaced while the store was open, which is
+// noticed within a second. From then on, methods return ErrGone, and nothing is acknowledged any more. It is nil if the
+// store is open for reading.
+func (s *Store) Gone() <-chan struct{} {
+	if s.watch == nil {
+		return nil
+	}
+	return s.watch.gone
+}
+
 // Close waits for the calls in flight, moves the write-ahead log into the file, closes it, and releases its lock.
-// Later calls of other methods return ErrClosed. Closing again does nothing.
+// Later calls of other methods return ErrClosed. Closing again does nothing. Close returns ErrGone if the file was
+// deleted or replaced.
 func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
 		close(s.closed)
 		s.writerToken <- struct{}{}
-		err = s.readers.close()
+		if s.watch != nil {
+			err = s.watch.close()
+		}
+		err = errors.Join(err, s.readers.close())
 		if s.writer != nil {
 			err = errors.Join(err, s.writer.close(), s.lock.release())
 		}
@@ -143,12 +162,16 @@ func (s *Store) acquireWriter(ctx context.Context) error {
 
 func (s *Store) releaseWriter() { <-s.writerToken }
 
-// checkOpen returns ErrClosed if the store is closed, or the error of a context that has ended.
+// checkOpen returns ErrClosed if the store is closed, ErrGone if its file is gone, or the error of a context that has
+// ended.
 func (s *Store) checkOpen(ctx context.Context) error {
 	select {
 	case <-s.closed:
 		return journal.ErrClosed
 	default:
-		return ctx.Err()
 	}
+	if err := s.watch.lost(); err != nil {
+		return err
+	}
+	return ctx.Err()
 }

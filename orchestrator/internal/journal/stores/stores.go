@@ -11,6 +11,10 @@ import (
 type Store interface {
 	journal.Store
 	Handle
+
+	// Gone is closed when what is stored can no longer be found under the store's name, such as when its file was
+	// deleted or replaced. From then on, methods return journal.ErrGone, and the store is of no use. It may be nil.
+	Gone() <-chan struct{}
 }
 
 // Reader is a store that was opened for reading.
