@@ -129,6 +129,9 @@ func Restore(ctx context.Context, path string, params journal.RestoreParams) (re
 	if err := checkHeader(path); err != nil {
 		return restored, err
 	}
+	if err := lock.lockDatabase(path); err != nil {
+		return restored, err
+	}
 	w, err := openWriter(ctx, path, options{vfs: filesystemName})
 	if err != nil {
 		return restored, explain("restore the store", path, err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -131,5 +132,35 @@ func TestSecondStore(t *testing.T) {
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDeletedLock deletes the lock file of an open store. Nobody else can open the store all the same.
+func TestDeletedLock(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the lock file is the only lock on this system")
+	}
+	path := filepath.Join(t.TempDir(), "sagas.db")
+	store := openAt(t, path)
+	epoch := store.Epoch()
+	if err := os.Remove(path + "-lock"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), path, journal.Opening{})
+	if !errors.Is(err, journal.ErrLocked) || !strings.Contains(err.Error(), path+"-lock was deleted") {
+		t.Errorf("opening it again: %v", err)
+	}
+	if _, err := Restore(t.Context(), path, journal.RestoreParams{}); !errors.Is(err, journal.ErrLocked) {
+		t.Errorf("restoring it: %v", err)
+	}
+	reader, err := OpenReadOnly(t.Context(), path)
+	if err != nil || reader.Epoch() != epoch {
+		t.Fatalf("reading it: epoch %v, want %d: %v", reader, epoch, err)
+	}
+	if err := errors.Join(reader.Close(), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := openAt(t, path).Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -79,9 +79,15 @@ func (s *Store) open(ctx context.Context) error {
 	if err := checkHeader(s.path); err != nil {
 		return err
 	}
+	if err := s.lock.lockDatabase(s.path); err != nil {
+		return err
+	}
 	writer, err := openWriter(ctx, s.path, s.options)
 	if err != nil {
 		return s.wrap(ctx, "open", err)
+	}
+	if err := s.lock.lockDatabase(s.path); err != nil { // it may not have existed before
+		return errors.Join(err, writer.close())
 	}
 	if s.identity, err = writer.identify(s.options.opening); err != nil {
 		return errors.Join(s.wrap(ctx, "begin an epoch", err), writer.close())
