@@ -18,10 +18,18 @@ var errHeld = errors.New("held")
 // fileLock prevents other processes from opening the store. The operating system releases it when the process ends,
 // even after a crash. The file is never deleted: otherwise two processes could lock two files with the same name. In
 // case somebody deletes it, the database file is locked, too.
+//
+// The file says which process has the store open, and which store was last open. So a database file that was emptied or
+// deleted isn't taken for a new store.
 type fileLock struct {
-	file     *os.File
+	file    *os.File
+	storeID string // of the store that was last open, creating, or empty if it isn't known
+
 	database *os.File // locked, or nil before lockDatabase
 }
+
+// creating is written to the lock file instead of an id before the database file is created.
+const creating = "new"
 
 // acquireLock locks the file next to the store and writes this process's id to it, for the error of other processes.
 func acquireLock(path string) (*fileLock, error) {
@@ -39,7 +47,8 @@ func acquireLock(path string) (*fileLock, error) {
 		return nil, explain("open the store "+path+" and lock", name, err)
 	}
 	lock := &fileLock{file: file}
-	if err := lock.writePID(); err != nil {
+	_, lock.storeID = lock.read()
+	if err := lock.write(); err != nil {
 		return nil, errors.Join(explain("open the store "+path+" and write", name, err), lock.release())
 	}
 	return lock, nil
@@ -70,12 +79,60 @@ func (l *fileLock) lockDatabase(path string) error {
 	return nil
 }
 
-func (l *fileLock) writePID() error {
-	if err := l.file.Truncate(0); err != nil {
-		return err
+// checkNew returns an ErrGone if the database file is missing or empty, unless a new store begins there.
+func (l *fileLock) checkNew(path string) error {
+	info, err := os.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing || err == nil && info.Size() > 0 {
+		return nil // opening it says more
 	}
-	_, err := l.file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return err
+	what := "the file is empty"
+	if missing {
+		what = "there is no such file"
+	}
+	if left, err := os.Stat(path + "-wal"); err == nil && left.Size() > 0 {
+		return fmt.Errorf("open the store %s: %w: %s, but %s-wal holds what was written last; put the file back, or "+
+			"restore it from a backup and remove %s-wal", path, journal.ErrGone, what, path, path)
+	}
+	switch {
+	case l.storeID == creating:
+		return nil // the process ended while it created the file
+	case l.storeID != "":
+		return fmt.Errorf("open the store %s: %w: %s, but it was the store %s before; restore it from a backup, or "+
+			"remove it and %s-lock to begin with a new store", path, journal.ErrGone, what, l.storeID, path)
+	case !missing:
+		return fmt.Errorf("open the store %s: %w: %s, which a store never is; restore it from a backup, or remove it "+
+			"to begin with a new store", path, journal.ErrGone, what)
+	}
+	return explain("open the store "+path+" and write", path+"-lock", l.note(creating))
+}
+
+// note writes down which store is open. It is durable when note returns nil.
+func (l *fileLock) note(storeID string) error {
+	if l.storeID == storeID {
+		return nil
+	}
+	l.storeID = storeID
+	return errors.Join(l.write(), l.file.Sync())
+}
+
+// lockSize is the size of a lock file.
+const lockSize = 64
+
+// write overwrites the file in one piece: the id of the process, and of the store.
+func (l *fileLock) write() error {
+	_, err := l.file.WriteAt(fmt.Appendf(nil, "%-20d\n%-42s\n", os.Getpid(), l.storeID), 0)
+	return errors.Join(err, l.file.Truncate(lockSize))
+}
+
+// read returns what the file says. Unknown texts are empty.
+func (l *fileLock) read() (pid, storeID string) {
+	text, err := io.ReadAll(io.NewSectionReader(l.file, 0, lockSize))
+	if err != nil {
+		return "", ""
+	}
+	pid, storeID, _ = strings.Cut(string(text), "\n")
+	return strings.TrimSpace(pid), strings.TrimSpace(storeID)
 }
 
 func (l *fileLock) release() error {
@@ -89,9 +146,9 @@ func (l *fileLock) release() error {
 
 // holder returns the process that holds the lock, in words.
 func holder(file *os.File) string {
-	text, err := io.ReadAll(io.NewSectionReader(file, 0, 32))
-	pid, parseErr := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || parseErr != nil {
+	text, _ := (&fileLock{file: file}).read()
+	pid, err := strconv.Atoi(text)
+	if err != nil {
 		return "it is a process with an unknown id"
 	}
 	if pid == os.Getpid() {

@@ -184,10 +184,56 @@ func TestOpenInvalid(t *testing.T) {
 	}
 }
 
-// TestOpenEmptyFile opens an empty file, which becomes a store like a new one.
-func TestOpenEmptyFile(t *testing.T) {
+// TestFileIsEmpty opens what is left of a store. It isn't taken for a new store, and nothing is changed.
+func TestFileIsEmpty(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		leave      func(path string) error
+	}{
+		{"emptied", "but it was the store", func(path string) error { return os.Truncate(path, 0) }},
+		{"deleted", "but it was the store", os.Remove},
+		{"emptied, without the lock", "which a store never is", func(path string) error {
+			return errors.Join(os.Remove(path+"-lock"), os.Truncate(path, 0))
+		}},
+		{"only the log is left", "-wal holds what was written last", func(path string) error {
+			return errors.Join(os.WriteFile(path+"-wal", []byte("pages"), 0o600), os.Remove(path))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path, _ := writeStore(t)
+			if err := test.leave(path); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				_, err := Open(t.Context(), path, journal.Opening{})
+				if !errors.Is(err, journal.ErrGone) || !strings.Contains(err.Error(), test.text) {
+					t.Fatalf("got %v, want an ErrGone that says %q", err, test.text)
+				}
+				if !strings.Contains(err.Error(), path) {
+					t.Errorf("the error %q doesn't name the file", err)
+				}
+			}
+			// As the errors say, a new store can begin.
+			for _, suffix := range []string{"", "-lock", "-wal"} {
+				if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			if err := openAt(t, path).Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestInterruptedCreation opens an empty file that a process left when it ended while it created a store.
+func TestInterruptedCreation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
+	lock, err := acquireLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(lock.checkNew(path), lock.release(), os.WriteFile(path, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	store := openAt(t, path)

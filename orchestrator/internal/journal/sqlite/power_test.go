@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -178,6 +179,13 @@ func losePower(t testing.TB, l *ledger, dir, pragma string) (left string, doubt 
 	}
 	left = t.TempDir()
 	if err := d.leave(left, l.random); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.ReadFile(filepath.Join(dir, "sagas.db-lock")) // it is written before anything that it is about
+	if err == nil {
+		err = os.WriteFile(filepath.Join(left, "sagas.db-lock"), lock, 0o600)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return left, doubt

@@ -48,7 +48,8 @@ type options struct {
 //
 // It returns ErrLocked if another process, or another Store in this process, has the file open; ErrVersion if a newer
 // version wrote it; ErrName if it belongs to an orchestrator with another name; ErrBackup if it is a backup; ErrCorrupt
-// if it can't be read; and ErrReadOnly or ErrFull if it can't be written. It returns an error for a file that belongs
+// if it can't be read; ErrGone if it is empty or missing, and was a store before; and ErrReadOnly or ErrFull if it can't
+// be written. It returns an error for a file that belongs
 // to another program, and doesn't change it.
 func Open(ctx context.Context, path string, opening journal.Opening) (*Store, error) {
 	return openFile(ctx, path, options{vfs: filesystemName, opening: opening})
@@ -79,6 +80,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := checkHeader(s.path); err != nil {
 		return err
 	}
+	if err := s.lock.checkNew(s.path); err != nil {
+		return err
+	}
 	if err := s.lock.lockDatabase(s.path); err != nil {
 		return err
 	}
@@ -94,6 +98,9 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	if err := syncDirectory(s.path); err != nil {
 		return errors.Join(s.wrap(ctx, "sync the directory", err), writer.close())
+	}
+	if err := s.lock.note(s.identity.StoreID); err != nil {
+		return errors.Join(s.wrap(ctx, "write the lock file", err), writer.close())
 	}
 	if s.watch, err = newWatch(s.path); err != nil {
 		return errors.Join(s.wrap(ctx, "watch", err), writer.close())
