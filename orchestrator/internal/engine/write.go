@@ -53,6 +53,10 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 		return fmt.Errorf("%w: %w", ErrInDoubt, err)
 	case errors.Is(entry.Err, journal.ErrExists), errors.Is(entry.Err, journal.ErrPurged):
 		return entry.Err
+	case errors.Is(entry.Err, journal.ErrCorrupt):
+		w.logger.Error("a saga is damaged in the store, so its turn can't be written; reading the saga again",
+			"saga", inst.name, "error", entry.Err)
+		return fmt.Errorf("%w: %w", ErrInDoubt, entry.Err)
 	case entry.Err != nil:
 		w.logger.Error("another process wrote to this saga; reading the saga again",
 			"saga", inst.name, "error", entry.Err)

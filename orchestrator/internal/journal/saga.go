@@ -41,6 +41,10 @@ type Row struct {
 	// Awaits are the events that the saga waits for, at most MaxAwaits. They replace those of the row before. A saga
 	// that has ended has none. Get and List don't return them.
 	Awaits []Await
+
+	// Err is an ErrCorrupt if a part of the row can't be read; then that part is zero. Only List sets it, so that a
+	// damaged row doesn't hide the others. Append ignores it.
+	Err error
 }
 
 // Turn is a stored turn.

@@ -34,8 +34,9 @@ type SagaReader interface {
 	// ErrCorrupt if its row is unreadable.
 	Get(ctx context.Context, id string) (*Row, error)
 
-	// List returns a page of rows, without their awaits. It returns ErrInvalid for invalid parameters, and ErrCorrupt
-	// if a row is unreadable.
+	// List returns a page of rows, without their awaits. A row with a part that can't be read, such as its labels, is
+	// returned with Row.Err. List returns ErrInvalid for invalid parameters, and ErrCorrupt if the page can't be read
+	// at all.
 	List(ctx context.Context, params ListParams) ([]*Row, error)
 
 	// Turns returns up to limit turns of a saga with numbers greater than after, oldest first. It returns ErrNotFound

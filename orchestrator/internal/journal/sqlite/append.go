@@ -25,13 +25,46 @@ func (s *Store) Append(ctx context.Context, group []*journal.Entry) error {
 	return s.wrap(ctx, "append", s.writer.append(group))
 }
 
-// append writes a group.
+// maxDamaged is the maximum number of damaged sagas that append leaves out of a group. With more, the group fails.
+const maxDamaged = 16
+
+// append writes a group. An entry whose saga can't be read is left out and gets an ErrCorrupt, so that the others are
+// written.
 func (w *writer) append(group []*journal.Entry) error {
+	var damaged map[*journal.Entry]error
+	for {
+		at, err := w.appendExcept(group, damaged)
+		if err == nil {
+			break
+		}
+		cause, _ := diagnose(err)
+		if at == nil || !errors.Is(cause, journal.ErrCorrupt) || len(damaged) == min(maxDamaged, len(group)-1) {
+			return err
+		}
+		if damaged == nil {
+			damaged = make(map[*journal.Entry]error)
+		}
+		damaged[at] = fmt.Errorf("turn %d of saga %s: %w: %w", at.Turn, at.Saga, cause, err)
+	}
+	for entry, err := range damaged {
+		entry.Err, entry.Woken = err, nil
+	}
+	return nil
+}
+
+// appendExcept writes a group without its damaged entries. It returns the entry that has failed, if it was one.
+func (w *writer) appendExcept(
+	group []*journal.Entry, damaged map[*journal.Entry]error,
+) (failed *journal.Entry, err error) {
 	w.uncached = w.uncached[:0]
-	err := w.transaction(func() error {
+	err = w.transaction(func() error {
 		w.group++
 		for _, entry := range group {
+			if damaged != nil && damaged[entry] != nil {
+				continue
+			}
 			if err := w.write(entry); err != nil {
+				failed = entry
 				return err
 			}
 		}
@@ -41,12 +74,12 @@ func (w *writer) append(group []*journal.Entry) error {
 		for _, entry := range group {
 			delete(w.sagas, entry.Saga)
 		}
-		return err
+		return failed, err
 	}
 	for _, saga := range w.uncached {
 		delete(w.sagas, saga)
 	}
-	return nil
+	return failed, nil
 }
 
 // write writes one entry, or sets its Err.

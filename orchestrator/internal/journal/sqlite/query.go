@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -91,17 +92,7 @@ func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal
 		if err := params.Validate(); err != nil {
 			return err
 		}
-		type scanned struct {
-			found
-			err error
-		}
-		var sagas []scanned
-		args := []any{params.After, int64(params.Limit)}
-		err := r.query(openQueries[params.Which], args, func(stmt *sqlite3.Stmt) error {
-			saga, err := scanRow(stmt)
-			sagas = append(sagas, scanned{saga, err})
-			return nil
-		})
+		sagas, err := r.open(params)
 		if err != nil {
 			return err
 		}
@@ -126,6 +117,44 @@ func (s *Store) Open(ctx context.Context, params journal.OpenParams) ([]*journal
 		return nil, err
 	}
 	return open, nil
+}
+
+// scanned is a saga's row, or why it can't be read.
+type scanned struct {
+	found
+	err error
+}
+
+// open returns a page of the rows of sagas that haven't ended.
+func (r *reader) open(params journal.OpenParams) ([]scanned, error) {
+	var sagas []scanned
+	args := []any{params.After, int64(params.Limit)}
+	err := r.query(openQueries[params.Which], args, func(stmt *sqlite3.Stmt) error {
+		saga, err := scanRow(stmt)
+		sagas = append(sagas, scanned{saga, err})
+		return nil
+	})
+	if cause, _ := diagnose(err); !errors.Is(cause, journal.ErrCorrupt) {
+		return sagas, err
+	}
+	// The rows are damaged. Their ids are also in an index, so that each can be read on its own.
+	var ids []string
+	ofIndex := strings.NewReplacer(rowColumns, "s.id", "sagas s", "sagas s INDEXED BY sagas_unended",
+		"ORDER BY 2", "ORDER BY 1").Replace(openQueries[params.Which])
+	err = r.query(ofIndex, args, func(stmt *sqlite3.Stmt) error {
+		ids = append(ids, stmt.ColumnText(0))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	sagas = sagas[:0]
+	for _, id := range ids {
+		saga, err := r.find(id)
+		saga.row.ID = id
+		sagas = append(sagas, scanned{saga, err})
+	}
+	return sagas, nil
 }
 
 const dueQuery = `SELECT id, due FROM sagas WHERE due IS NOT NULL AND state < 4 AND due <= ? ORDER BY due, id LIMIT ?`
@@ -156,8 +185,11 @@ func (s *Store) List(ctx context.Context, params journal.ListParams) ([]*journal
 	err := s.read(ctx, "list sagas", func(r *reader) error {
 		return r.query(sql, args, func(stmt *sqlite3.Stmt) error {
 			saga, err := scanRow(stmt)
+			if err != nil {
+				saga.row.Err = explain("list saga "+saga.row.ID+" in the store", s.path, err)
+			}
 			rows = append(rows, &saga.row)
-			return err
+			return nil
 		})
 	})
 	return rows, err

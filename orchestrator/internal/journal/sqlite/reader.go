@@ -96,7 +96,12 @@ func (r *reader) transaction(ctx context.Context, f func(*reader) error) (err er
 	}
 	defer func() {
 		r.conn.SetInterrupt(context.Background()) // COMMIT must not be interrupted
-		err = errors.Join(err, r.conn.Exec(`COMMIT`))
+		if end := r.conn.Exec(`COMMIT`); end != nil {
+			// It fails after a page was damaged, also if f went around that. What f read is valid all the same.
+			if rollback := r.conn.Exec(`ROLLBACK`); rollback != nil && !r.conn.GetAutocommit() {
+				err = errors.Join(err, end, rollback)
+			}
+		}
 	}()
 	return f(r)
 }
