@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
@@ -45,6 +47,9 @@ type Params struct {
 	Journal Journal
 }
 
+// maxIdleLog is the maximum size in bytes of a journal that isn't needed. It is larger while somebody reads an old state.
+const maxIdleLog = 16 << 20
+
 // ErrNewer is returned by Open if a later version of the program wrote the file.
 var ErrNewer = errors.New("a newer version of the program wrote the database")
 
@@ -52,7 +57,8 @@ var ErrNewer = errors.New("a newer version of the program wrote the database")
 var ErrNotDatabase = errors.New("the file is damaged or not a SQLite database")
 
 // Open opens a database and migrates its schema. A commit is on disk when it returns (synchronous=FULL). Foreign keys
-// are enforced. Errors name the file.
+// are enforced. Only the owner can read a file that it creates, and the files next to it have the same mode. Errors name
+// the file.
 func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if info, err := os.Stat(filepath.Dir(p.Path)); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf(
@@ -60,6 +66,10 @@ func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	}
 	if p.Journal == "" {
 		p.Journal = WAL
+	}
+	createPrivate(p.Path)
+	if p.Journal == WAL {
+		createPrivate(p.Path + "-shm") // SQLite gives the other files the mode of the database
 	}
 	db, err := inbox.OpenSQLiteDB(dataSource(p))
 	if err != nil {
@@ -74,14 +84,24 @@ func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	return db, nil
 }
 
+// createPrivate creates a file that only its owner can read, unless it exists. If it can't, opening the database fails,
+// too, and says why.
+func createPrivate(path string) {
+	if file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		_ = file.Close() // it is empty
+	}
+}
+
 func dataSource(p Params) string {
-	query := url.Values{"_pragma": {
+	query := url.Values{"modeof": {p.Path}, "_pragma": {
 		"busy_timeout(10000)",
 		"journal_mode(" + string(p.Journal) + ")",
 		"synchronous(full)",
 		"foreign_keys(on)",
+		"journal_size_limit(" + strconv.Itoa(maxIdleLog) + ")",
 	}}
-	return "file:" + (&url.URL{Path: filepath.ToSlash(p.Path)}).EscapedPath() + "?" + query.Encode()
+	parameters := strings.ReplaceAll(query.Encode(), "+", "%20") // SQLite takes a plus sign for itself
+	return "file:" + (&url.URL{Path: filepath.ToSlash(p.Path)}).EscapedPath() + "?" + parameters
 }
 
 func explain(err error) error {

@@ -75,3 +75,35 @@ func TestBadFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesArePrivate checks who can read the files of a database while it is open.
+func TestFilesArePrivate(t *testing.T) {
+	for journal, suffixes := range map[sqlitedb.Journal][]string{
+		sqlitedb.WAL: {"", "-wal", "-shm"}, sqlitedb.Rollback: {"", "-journal"},
+	} {
+		path := filepath.Join(t.TempDir(), "x.db")
+		db, err := sqlitedb.Open(t.Context(), sqlitedb.Params{
+			Path: path, Journal: journal, Migrations: []string{`CREATE TABLE a (x INTEGER)`},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx, err := db.BeginTx(t.Context(), sqlitedb.Immediate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(t.Context(), `INSERT INTO a VALUES (1)`); err != nil {
+			t.Fatal(err)
+		}
+		for _, suffix := range suffixes {
+			if info, err := os.Stat(path + suffix); err != nil {
+				t.Error(err)
+			} else if info.Mode() != 0o600 {
+				t.Errorf("journal %s: %s has the mode %v", journal, info.Name(), info.Mode())
+			}
+		}
+		if err := errors.Join(tx.Commit(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -58,6 +58,7 @@ export function openDatabase(path: string): Database {
       `opening database ${path}: its directory doesn't exist; create it or choose another file with --db`,
     );
   }
+  process.umask(0o077); // only this user can read the database and its journal
   takeOwnership(path);
   let database: Database | undefined;
   try {

@@ -30,6 +30,9 @@ func TestBackup(t *testing.T) {
 	if err != nil || taken.Before(before.Truncate(time.Microsecond)) || taken.After(time.Now()) {
 		t.Fatalf("got %v, %v", taken, err)
 	}
+	if info, err := os.Stat(copied); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the backup has the mode %v, %v", info.Mode(), err)
+	}
 	if _, err := Backup(t.Context(), path, copied); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("to a file that exists: %v", err)
 	}

@@ -13,6 +13,10 @@ import (
 // cached costs one query.
 const maxCached = 1 << 16
 
+// maxIdleLog is the maximum size in bytes of a write-ahead log whose contents are in the file. The log is twice as large
+// as one that is checkpointed in time, and larger only while somebody reads an old state of the store.
+const maxIdleLog = 32 << 20
+
 // writer is the connection that writes. It isn't safe for concurrent use.
 type writer struct {
 	conn *sqlite3.Conn
@@ -75,6 +79,7 @@ func openWriter(ctx context.Context, path string, options options) (w *writer, e
 		"temp_store = MEMORY",
 		"cache_size = -24576",
 		"wal_autocheckpoint = 4096",
+		fmt.Sprintf("journal_size_limit = %d", maxIdleLog),
 	)
 	if err != nil {
 		return nil, err
