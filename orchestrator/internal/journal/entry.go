@@ -32,7 +32,7 @@ type Entry struct {
 	// Err is set by Append when it returns nil. It is nil if the entry was written. It is ErrExists if the entry has
 	// turn 1 and there is a saga with this id, ErrPurged if there was one whose id is remembered, and ErrConflict if
 	// the turn doesn't follow the saga's last turn. It is ErrCorrupt if what is stored of the saga is damaged, so that
-	// no turn can be added; a store may then also fail the whole group. For an entry that only publishes events, it is ErrExists if one
-	// of them has Err.
+	// no turn can be added; a store may then also fail the whole group. For an entry that only publishes events, it is
+	// ErrExists if one of them has Err.
 	Err error
 }

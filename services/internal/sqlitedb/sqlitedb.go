@@ -47,7 +47,8 @@ type Params struct {
 	Journal Journal
 }
 
-// maxIdleLog is the maximum size in bytes of a journal that isn't needed. It is larger while somebody reads an old state.
+// maxIdleLog is the maximum size in bytes of a journal that isn't needed. It is larger while somebody reads an old
+// state.
 const maxIdleLog = 16 << 20
 
 // ErrNewer is returned by Open if a later version of the program wrote the file.
@@ -57,8 +58,8 @@ var ErrNewer = errors.New("a newer version of the program wrote the database")
 var ErrNotDatabase = errors.New("the file is damaged or not a SQLite database")
 
 // Open opens a database and migrates its schema. A commit is on disk when it returns (synchronous=FULL). Foreign keys
-// are enforced. Only the owner can read a file that it creates, and the files next to it have the same mode. Errors name
-// the file.
+// are enforced. Only the owner can read a file that it creates, and the files next to it have the same mode. Errors
+// name the file.
 func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if info, err := os.Stat(filepath.Dir(p.Path)); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf(

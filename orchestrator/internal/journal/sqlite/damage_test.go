@@ -126,7 +126,8 @@ func TestOpenWithDamagedTurn(t *testing.T) {
 	openDamaged(t, path)
 }
 
-// TestListWithDamage lists sagas, of which one has labels that can't be read. All are listed, and only that one says so.
+// TestListWithDamage lists sagas, of which one has labels that can't be read. All are listed, and only that one says
+// so.
 func TestListWithDamage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	fillPages(t, path)

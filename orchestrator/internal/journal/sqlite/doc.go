@@ -5,9 +5,9 @@
 // [Open] opens a file for one orchestrator, and [OpenReadOnly] for reading. SQLite is part of the program, so there is
 // nothing to install or to run.
 //
-// One process at a time can open the file for writing: it locks a file next to it, and on Linux also the file itself, in
-// case the lock file is deleted. Programs that only read, such as the sqlite3 shell, can open the file at any time. The views saga_list, saga_turns and saga_events are
-// made for people.
+// One process at a time can open the file for writing: it locks a file next to it, and on Linux also the file itself,
+// in case the lock file is deleted. Programs that only read, such as the sqlite3 shell, can open the file at any time.
+// The views saga_list, saga_turns and saga_events are made for people.
 //
 // # How it works
 //

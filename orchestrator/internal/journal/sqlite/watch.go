@@ -68,7 +68,7 @@ func (w *watch) run() {
 func (w *watch) look() error {
 	for suffix, opened := range w.files {
 		now, err := os.Stat(w.path + suffix)
-		what := ""
+		var what string
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			what = "deleted or moved"

@@ -12,7 +12,7 @@ import (
 
 // TestFileIsGone deletes or replaces a file of an open store. The store notices it, and reads and writes nothing more.
 func TestFileIsGone(t *testing.T) {
-	remove := func(path string) error { return os.Remove(path) }
+	remove := os.Remove
 	replace := func(path string) error {
 		if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
 			return err

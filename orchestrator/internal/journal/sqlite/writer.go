@@ -13,8 +13,8 @@ import (
 // cached costs one query.
 const maxCached = 1 << 16
 
-// maxIdleLog is the maximum size in bytes of a write-ahead log whose contents are in the file. The log is twice as large
-// as one that is checkpointed in time, and larger only while somebody reads an old state of the store.
+// maxIdleLog is the maximum size in bytes of a write-ahead log whose contents are in the file. The log is twice as
+// large as one that is checkpointed in time, and larger only while somebody reads an old state of the store.
 const maxIdleLog = 32 << 20
 
 // writer is the connection that writes. It isn't safe for concurrent use.
