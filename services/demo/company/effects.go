@@ -27,7 +27,8 @@ type effects struct {
 	about      map[string][]*entry // by the customer that they are about
 	applicants map[string]string   // the customer of each applicant
 	posted     map[string]bool     // the known revisions of postal addresses
-	unasked    []*entry            // whose requests were dropped with an earlier round of their saga
+	unasked    []*entry            // whose requests were dropped with an earlier round of their saga, or lost with it
+	mailings   []*entry            // those of unasked that may have provided a postal address
 }
 
 func newEffects(service string) *effects {
@@ -67,11 +68,11 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 	case *creditv1.CheckReused:
 		e.Effects = []string{told.GetCheck()} // So does a copy.
 	case *cardv1.CardIssued:
-		customer, e.Effects = f.mailed(asked, told.GetCard())
+		customer, e.Effects = f.mailed(e, asked, told.GetCard())
 	case *cardv1.ExtraCardIssued:
-		customer, e.Effects = f.mailed(asked, told.GetCard())
+		customer, e.Effects = f.mailed(e, asked, told.GetCard())
 	case *cardv1.PostalAddressChanged:
-		customer, e.Effects = f.mailed(asked, "")
+		customer, e.Effects = f.mailed(e, asked, "")
 	case *notificationv1.WelcomeSent:
 		customer, e.Effects = customerOf(asked), []string{told.GetMessage()}
 	case *notificationv1.ReviewSent:
@@ -87,18 +88,25 @@ func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
 }
 
 // settle ends the derivation. An entry whose customer is unknown may have been about a forgotten one, so missing
-// records aren't a violation.
+// records aren't a violation. Likewise, it may have provided a postal address that no other entry did, but only one.
 func (f *effects) settle(held []audit.Effect) {
 	for _, e := range f.unasked {
 		e.Effects = slices.DeleteFunc(e.Effects, func(resource string) bool {
-			return !slices.ContainsFunc(held, func(h audit.Effect) bool { return h.Resource == resource })
+			return !slices.ContainsFunc(held, func(h audit.Effect) bool { return h.Resource == resource && !h.Undone })
 		})
+	}
+	for _, h := range held {
+		if len(f.mailings) > 0 && !h.Undone && strings.Contains(h.Resource, "@") && !f.posted[h.Resource] {
+			e := f.mailings[0]
+			f.mailings = f.mailings[1:]
+			e.Effects = append(e.Effects, h.Resource)
+		}
 	}
 }
 
 // mailed is the effect of a command that provides a postal address revision for a customer's cards. Only the first
 // command for a revision has this effect.
-func (f *effects) mailed(asked proto.Message, card string) (customer string, left []string) {
+func (f *effects) mailed(e *entry, asked proto.Message, card string) (customer string, left []string) {
 	to, ok := asked.(interface {
 		GetCustomer() string
 		GetAddressRevision() int64
@@ -108,6 +116,10 @@ func (f *effects) mailed(asked proto.Message, card string) (customer string, lef
 	}
 	if card != "" {
 		left = append(left, card)
+	}
+	if to.GetCustomer() == "" {
+		f.mailings = append(f.mailings, e)
+		return "", left
 	}
 	if address := revision(to.GetCustomer(), to.GetAddressRevision()); !f.posted[address] {
 		f.posted[address] = true

@@ -70,6 +70,7 @@ func TestEffects(t *testing.T) {
 		return done{notificationv1.NotificationService_SendReview_FullMethodName, request,
 			&notificationv1.ReviewSent{Message: "messages/1"}}
 	}
+	lost := func(d done) done { return done{d.method, nil, d.reply} }
 	for _, test := range []struct {
 		name   string
 		ledger []done
@@ -90,6 +91,16 @@ func TestEffects(t *testing.T) {
 		{"a review", []done{reviewed(&notificationv1.SendReviewRequest{Customer: ada})}, nil, []string{"messages/1"}},
 		{"of a round that is over", []done{reviewed(nil)}, []audit.Effect{{Resource: "messages/1"}},
 			[]string{"messages/1"}},
+		{"a lost card, posted to an address that nobody else has provided", []done{lost(issued)}, []audit.Effect{
+			{Resource: "cards/main"}, {Resource: "customers/ada@1"},
+			{Resource: "customers/bob@1"},
+		}, []string{"cards/main customers/ada@1"}},
+		{"a lost card, posted to a known address", []done{posted, lost(issued)}, []audit.Effect{
+			{Resource: "cards/main"}, {Resource: "customers/ada@1"},
+		}, []string{"customers/ada@1", "cards/main"}},
+		{"a lost applicant, who was withdrawn at the register", []done{lost(registered)}, []audit.Effect{
+			{Resource: "applicants/ada"}, {Resource: "register/REG-1", Undone: true},
+		}, []string{"applicants/ada"}},
 		{"of an earlier round, which may have been erased", []done{reviewed(nil)}, nil, []string{""}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
