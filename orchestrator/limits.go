@@ -10,12 +10,13 @@ import (
 	"strings"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
 // DefaultMaxInFlight is how many commands are in flight to a participant at most, unless its limits say otherwise.
-const DefaultMaxInFlight = 1024
+const DefaultMaxInFlight = admission.DefaultCeiling
 
 // ParticipantLimits limit what is sent to a participant.
 type ParticipantLimits struct {

@@ -11,9 +11,14 @@
 //
 // Every participant has a circuit breaker. It opens when the participant is down, that is, when there is no
 // connection to any of its addresses, when several calls in a row ended with UNAVAILABLE, or when no call has been
-// answered for a while. While it is open, [Dispatcher.Parked] holds commands back, so that an outage uses up no
+// answered for a while. While it is open, [Dispatcher.Admit] holds commands back, so that an outage uses up no
 // retries. When the participant is back, the breaker lets the waiting commands go in growing numbers. When only one
 // method isn't answered, one call of it is made at a time.
+//
+// # Limits
+//
+// [Dispatcher.Admit] also holds commands back while their participant has as many as it can answer in time. All
+// commands that are held back wait in one queue for each participant; see package admission.
 //
 // # Broadcasts
 //

@@ -74,7 +74,7 @@ func (b *breaker) probe() bool {
 	woken := b.waiting.take(b.waiting.len)
 	b.mu.Unlock()
 	b.telemetry.BreakerClosed(b.target)
-	b.logger.Info("participant is back", append(b.about(), "waiting", woken.len)...)
+	b.logger.Info("participant is back", b.about()...)
 	woken.wakeAll()
 	return true
 }
