@@ -8,7 +8,7 @@ import "time"
 func (i *instance) withdraw(step string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	d := i.deliveries[deliveryKey{step, Action}]
+	d := i.deliveries.get(deliveryKey{step, Action})
 	if d == nil || d.inDoubt || d.sending || d.ended || d.closing {
 		return false
 	}
@@ -19,7 +19,7 @@ func (i *instance) withdraw(step string) bool {
 // release ends the deliveries of held commands that the turn has withdrawn, and lets the others continue. Call it when
 // it is known whether the turn is stored. The caller holds the instance's lock and runs it.
 func (s *sender) release(inst *instance) {
-	for _, d := range inst.deliveries {
+	for d := range inst.deliveries.all() {
 		if !d.held {
 			continue
 		}
