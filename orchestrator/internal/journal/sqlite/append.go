@@ -233,7 +233,9 @@ func (w *writer) create(entry *journal.Entry) error {
 
 func (w *writer) addTurn(key int64, entry *journal.Entry) error {
 	stmt := w.insertTurn
-	err := errors.Join(stmt.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(stmt, 2, entry.Data))
+	position := key<<turnBits | int64(entry.Turn)
+	err := errors.Join(stmt.BindInt64(1, position), bindData(stmt, 2, entry.Data),
+		stmt.BindInt64(3, checksum(position, entry.Data)))
 	if err == nil {
 		err = stmt.Exec()
 	}
