@@ -32,6 +32,7 @@ const maxDamaged = 16
 // written.
 func (w *writer) append(group []*journal.Entry) error {
 	var damaged map[*journal.Entry]error
+	w.lastTurn = 0
 	for {
 		at, err := w.appendExcept(group, damaged)
 		if err == nil {
@@ -48,6 +49,9 @@ func (w *writer) append(group []*journal.Entry) error {
 	}
 	for entry, err := range damaged {
 		entry.Err, entry.Woken = err, nil
+	}
+	if w.mark != nil {
+		w.mark.write(marked{turn: w.lastTurn, event: w.newest})
 	}
 	return nil
 }
@@ -242,6 +246,7 @@ func (w *writer) addTurn(key int64, entry *journal.Entry) error {
 	if err != nil {
 		return fmt.Errorf("add turn %d of saga %s: %w", entry.Turn, entry.Saga, err)
 	}
+	w.lastTurn = position
 	return nil
 }
 

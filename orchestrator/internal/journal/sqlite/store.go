@@ -92,6 +92,12 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.lock.lockDatabase(s.path); err != nil { // it may not have existed before
 		return errors.Join(err, writer.close())
 	}
+	writer.mark = newMark(s.lock.file)
+	if was, err := writer.mark.read(); err != nil {
+		return errors.Join(s.wrap(ctx, "read the lock file", err), writer.close())
+	} else if err := writer.checkMark(was); err != nil {
+		return errors.Join(s.wrap(ctx, "open", err), writer.close())
+	}
 	if s.identity, err = writer.identify(s.options.opening); err != nil {
 		return errors.Join(s.wrap(ctx, "begin an epoch", err), writer.close())
 	}

@@ -21,6 +21,8 @@ const maxIdleLog = 32 << 20
 type writer struct {
 	conn *sqlite3.Conn
 
+	mark *mark // nil if nothing is marked
+
 	begin, commit, rollback                   *sqlite3.Stmt
 	findSaga, insertSaga, updateSaga          *sqlite3.Stmt
 	insertTurn, insertLabel                   *sqlite3.Stmt
@@ -42,6 +44,9 @@ type writer struct {
 
 	// newest is the position of the newest event.
 	newest int64
+
+	// lastTurn is the position of the turn that the current group wrote last, or 0.
+	lastTurn int64
 
 	// hasPast is false if certainly no id of a purged event is kept.
 	hasPast bool
