@@ -15,7 +15,8 @@ import (
 )
 
 // mark is a note in the lock file of what was acknowledged last, so that a store which lacks it is noticed. SQLite
-// itself ignores a damaged end of a write-ahead log, since it can't tell it from a transaction that was never committed.
+// itself ignores a damaged end of a write-ahead log, since it can't tell it from a transaction that was never
+// committed.
 //
 // A mark is written after each commit, and not synced. So what it names is durable, but after a loss of power it may be
 // an old one. It isn't safe for concurrent use.

@@ -96,7 +96,8 @@ func TestLogIsDamaged(t *testing.T) {
 				}
 				for range 2 {
 					_, err := Open(t.Context(), path, journal.Opening{})
-					if !errors.Is(err, journal.ErrGone) || !strings.Contains(err.Error(), "--since 1970-01-01T00:00:01Z") {
+					const advice = "--since 1970-01-01T00:00:01Z"
+					if !errors.Is(err, journal.ErrGone) || !strings.Contains(err.Error(), advice) {
 						t.Fatalf("opening it: %v", err)
 					}
 				}
