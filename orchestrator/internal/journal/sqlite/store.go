@@ -49,8 +49,8 @@ type options struct {
 // It returns ErrLocked if another process, or another Store in this process, has the file open; ErrVersion if a newer
 // version wrote it; ErrName if it belongs to an orchestrator with another name; ErrBackup if it is a backup; ErrCorrupt
 // if it can't be read; ErrGone if it is empty or missing and was a store before, or lacks what was acknowledged last;
-// and ErrReadOnly or ErrFull if it can't be written. It returns an error for a file that belongs to another program, and
-// doesn't change it.
+// and ErrReadOnly or ErrFull if it can't be written. It returns an error for a file that belongs to another program,
+// and doesn't change it.
 func Open(ctx context.Context, path string, opening journal.Opening) (*Store, error) {
 	return openFile(ctx, path, options{vfs: filesystemName, opening: opening})
 }
