@@ -79,7 +79,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	observer := &observer{telemetry: r.telemetry}
+	observer := &observer{telemetry: r.telemetry, catalog: o.catalog}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
 	}

@@ -127,6 +127,10 @@ type Step struct {
 	// time is zero until the record exists.
 	ScheduleTime, EndTime, CompensationScheduleTime, CompensationEndTime time.Time
 
+	// UndoTime is when the compensation was scheduled for the first time: CompensationScheduleTime, unless a person has
+	// had it sent again with another request since.
+	UndoTime time.Time
+
 	abandoned        bool // no more attempts, because the branch was stopped
 	scheduled, ended int  // the numbers of the records, counted from 1; 0 if there is none
 }
