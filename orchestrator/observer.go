@@ -55,6 +55,9 @@ func (o *observer) SagaRecovered(saga *machine.Saga) {
 			o.step(saga, step, engine.Compensation)
 		}
 	}
+	if saga.HasSucceeded {
+		o.end(saga, treatyv1.SagaState_SAGA_STATE_SUCCEEDED, saga.SucceedTime)
+	}
 }
 
 // step exports the span of a step's action or compensation.
@@ -89,12 +92,20 @@ func (o *observer) SagaEnded(saga *machine.Saga) {
 	o.open.Add(-1)
 	o.telemetry.SagaEnded(saga.Started.GetDefinition(), saga.State, saga.EndTime.Sub(saga.CreateTime))
 	if o.telemetry.Tracing() {
-		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.SagaEnd{
-			Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
-			Start: saga.CreateTime, Time: saga.EndTime, State: saga.State,
-			Code: saga.CompensationDecided.GetFailure().GetCode(),
-		})
+		o.end(saga, saga.State, saga.EndTime)
 	}
+}
+
+// end exports the span of one end of a saga.
+func (o *observer) end(saga *machine.Saga, state treatyv1.SagaState, at time.Time) {
+	end := telemetry.SagaEnd{
+		Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
+		Start: saga.CreateTime, Time: at, State: state,
+	}
+	if state == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+		end.Code = saga.CompensationDecided.GetFailure().GetCode()
+	}
+	o.telemetry.EmitEnd(saga.Started.GetTrace(), end)
 }
 
 // SagaReopened counts the saga as open again.

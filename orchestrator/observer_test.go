@@ -21,7 +21,8 @@ import (
 )
 
 // The spans of a recovered saga are exported again, the same in every bit: a killed process may have lost the first
-// ones. That holds for a compensation, too, that a person has had sent again with another request.
+// ones. That holds for a compensation that a person has had sent again with another request, and for the first end of a
+// child that is compensated afterwards.
 func TestSpansAreTheSameAfterRecovery(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	reader := metric.NewManualReader()
@@ -55,7 +56,10 @@ func TestSpansAreTheSameAfterRecovery(t *testing.T) {
 	o.SagaStarted(saga)
 	o.CommandScheduled(saga, "1", engine.Action)
 	turn(time.Second, &treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{Step: "1"}}},
-		&treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{}})
+		&treatyv1.Record{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: &treatyv1.SagaSucceeded{}}})
+	o.SagaEnded(saga)
+	turn(2*time.Second, &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{}}) // for its parent
+	o.SagaReopened(saga)
 	for i := range time.Duration(2) {
 		turn(i*time.Minute, &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
 			CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"},
@@ -69,20 +73,21 @@ func TestSpansAreTheSameAfterRecovery(t *testing.T) {
 	restarted := &observer{telemetry: tel, catalog: catalog}
 	restarted.SagaRecovered(saga)
 	again := spans.GetSpans().Snapshots()
-	if len(first) != 4 || len(again) != 3 {
-		t.Fatalf("%d and %d spans, want those of the saga, the action and the compensation", len(first), len(again))
+	if len(first) != 5 || len(again) != 4 {
+		t.Fatalf("%d and %d spans, want those of the saga, the action, the compensation and the first end",
+			len(first), len(again))
 	}
 	describe := func(s sdktrace.ReadOnlySpan) string {
 		return fmt.Sprint(s.Name(), s.SpanContext(), s.Parent(), s.StartTime(), s.EndTime(), s.Attributes(), s.Links(),
 			s.Status())
 	}
-	for i, of := range []sdktrace.ReadOnlySpan{again[0], again[1], again[2], again[2]} {
+	for i, of := range []sdktrace.ReadOnlySpan{again[0], again[1], again[3], again[2], again[2]} {
 		if diff := cmp.Diff(describe(first[i]), describe(of)); diff != "" {
 			t.Errorf("(-first +again):\n%s", diff)
 		}
 	}
 	spans.Reset()
-	saga.State, saga.EndTime = treatyv1.SagaState_SAGA_STATE_SUCCEEDED, began.Add(time.Second)
+	saga.State, saga.EndTime = treatyv1.SagaState_SAGA_STATE_COMPENSATED, began.Add(3*time.Second)
 	o.SagaSuspended(saga, treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC)
 	o.GroupCommitted(1, time.Millisecond)
 	if got := openSagas(t, reader); got != 1 {
@@ -93,8 +98,9 @@ func TestSpansAreTheSameAfterRecovery(t *testing.T) {
 		t.Errorf("%d open sagas", got)
 	}
 	end := spans.GetSpans().Snapshots()
-	if len(end) != 1 || end[0].Parent().SpanID() != first[0].SpanContext().SpanID() {
-		t.Errorf("the end's spans are %v", end)
+	if len(end) != 1 || end[0].Parent().SpanID() != first[0].SpanContext().SpanID() ||
+		end[0].SpanContext().SpanID() == first[2].SpanContext().SpanID() {
+		t.Errorf("the spans of the second end are %v", end)
 	}
 }
 

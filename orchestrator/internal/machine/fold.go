@@ -32,6 +32,9 @@ func (s *Saga) endTurn(now time.Time) {
 	}
 	if s.Final() && s.EndTime.IsZero() {
 		s.EndTime = now
+		if s.HasSucceeded && s.SucceedTime.IsZero() {
+			s.SucceedTime = now
+		}
 	}
 }
 

@@ -43,6 +43,9 @@ type Saga struct {
 	// HasSucceeded reports that the saga has succeeded, although its parent may have compensated it since.
 	HasSucceeded bool
 
+	// SucceedTime is when the saga succeeded. It is zero if it hasn't.
+	SucceedTime time.Time
+
 	// Waits are the open waits for timers and events, in the order in which they were scheduled.
 	Waits []*OpenWait
 

@@ -114,8 +114,9 @@ type SagaEnd struct {
 	Code int32
 }
 
-// EmitEnd exports the span that covers the saga's duration. Call it once, right after the commit of the saga's last
-// turn, and never on a replay. It does nothing if the saga isn't traced.
+// EmitEnd exports the span that covers the saga's duration. Call it right after the commit of the turn that ends the
+// saga, and again when the saga is recovered: the span is the same each time. A saga that has succeeded and is then
+// compensated for its parent has two ends, each with its own span. It does nothing if the saga isn't traced.
 func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	if !t.exports(anchor) {
 		return
@@ -128,7 +129,7 @@ func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	w := &presetSpan{
 		Context: trace.ContextWithRemoteSpanContext(context.Background(), parent),
 		trace:   traceID(anchor),
-		span:    deriveSpanID(idEnd, end.Saga, "", "", 0),
+		span:    deriveSpanID(idEnd, end.Saga, "", stateName(end.State)),
 		state:   traceState(anchor),
 	}
 	attributes := append(sagaAttributes(end.Saga, end.Definition), keyState.String(stateName(end.State)))
@@ -136,6 +137,11 @@ func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	if end.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		span.SetAttributes(responseStatus(end.Code))
 		span.SetStatus(codes.Error, codeName(end.Code))
+	}
+	// A span that isn't longer than its parent is taken for one of another clock.
+	shortest := end.Start.Add(markerDuration(parent.SpanID()) + time.Microsecond)
+	if end.Time.Before(shortest) {
+		end.Time = shortest
 	}
 	span.End(trace.WithTimestamp(end.Time))
 }

@@ -187,6 +187,31 @@ func TestAttemptsOfTwoProcessesDiffer(t *testing.T) {
 	}
 }
 
+// A child that has succeeded and is then compensated for its parent has an end for each, with its own id. An end is
+// longer than the anchor even if the saga was over at once: otherwise Jaeger moves it and warns.
+func TestEachEndHasItsSpan(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	tele := tracing(t, exporter, nil)
+	anchor := tele.NewAnchor(t.Context(), saga, definition)
+	tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
+	for _, state := range []treatyv1.SagaState{
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED, treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+	} {
+		tele.EmitEnd(anchor, telemetry.SagaEnd{
+			Saga: saga, Definition: definition, Start: begin, Time: begin, State: state,
+		})
+	}
+	spans := exporter.GetSpans()
+	if len(spans) != 3 || spans[1].SpanContext.SpanID() == spans[2].SpanContext.SpanID() {
+		t.Fatalf("got %v, want an anchor and two ends with different ids", spans)
+	}
+	for _, end := range spans[1:] {
+		if end.EndTime.Sub(end.StartTime) <= spans[0].EndTime.Sub(spans[0].StartTime) {
+			t.Errorf("%s isn't longer than the anchor", end.Name)
+		}
+	}
+}
+
 // The anchor of a child is below the step of its parent, also if the parent isn't sampled. The compensation of the step
 // links to the child's anchor. Every marker takes longer than the one above it: otherwise Jaeger moves it and warns.
 func TestChildIsBelowItsStep(t *testing.T) {
