@@ -22,6 +22,10 @@ type observer struct {
 	telemetry *telemetry.Telemetry
 	catalog   *contract.Catalog
 	open      atomic.Int64
+
+	// exportSince is since when spans may be missing that an earlier process should have exported. It is set before
+	// sagas are recovered.
+	exportSince time.Time
 }
 
 // SagaStarted exports the saga's anchor.
@@ -41,22 +45,36 @@ func (o *observer) CommandScheduled(saga *machine.Saga, step string, direction e
 	}
 }
 
-// SagaRecovered exports again what the saga's journal says. A process that was killed may not have exported it, and no
-// span may lack its parent. The spans are the same, so a backend that receives one twice keeps one.
+// SagaRecovered exports again what the saga's journal says.
 func (o *observer) SagaRecovered(saga *machine.Saga) {
 	o.open.Add(1)
-	o.anchor(saga)
+	o.export(saga)
+}
+
+// export exports again what the journal of a saga says since a process may have lost it. A process that was killed
+// need not have exported its last spans, and no span may lack its parent. The spans are the same, so a backend that
+// receives one twice keeps one.
+func (o *observer) export(saga *machine.Saga) {
 	if !o.telemetry.Tracing() {
 		return
 	}
+	lost := func(at time.Time) bool { return !at.IsZero() && !at.Before(o.exportSince) }
+	if lost(saga.CreateTime) {
+		o.anchor(saga)
+	}
 	for _, step := range saga.Steps {
-		o.step(saga, step, engine.Action)
-		if !step.UndoTime.IsZero() {
+		if lost(step.ScheduleTime) {
+			o.step(saga, step, engine.Action)
+		}
+		if lost(step.UndoTime) {
 			o.step(saga, step, engine.Compensation)
 		}
 	}
-	if saga.HasSucceeded {
+	if lost(saga.SucceedTime) {
 		o.end(saga, treatyv1.SagaState_SAGA_STATE_SUCCEEDED, saga.SucceedTime)
+	}
+	if saga.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED && lost(saga.EndTime) {
+		o.end(saga, saga.State, saga.EndTime)
 	}
 }
 
