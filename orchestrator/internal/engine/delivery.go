@@ -27,7 +27,6 @@ type delivery struct {
 	kind        treatyv1.CommandKind
 	claim       admission.Claim
 	participant string // that a broadcast's step goes to; empty otherwise
-	undoes      int    // for a compensation: the number of the action's last attempt
 	attempts    int
 	last        Answer
 	inDoubt     bool // an attempt may have been executed

@@ -71,7 +71,7 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect) *delivery {
 	}
 	scheduled := step.ScheduleTime
 	if effect.Direction == Compensation {
-		d.undoes, d.attempts = d.attempts, int(step.CompensationAttempts)
+		d.attempts = int(step.CompensationAttempts)
 		scheduled = step.CompensationScheduleTime
 	}
 	if d.call.CompleteWithin > 0 {
@@ -187,7 +187,7 @@ func (s *sender) attempt(d *delivery, slot *admission.Slot) (machine.CommandEnde
 	attempt := &Attempt{
 		Saga: d.inst.name, Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
 		Epoch: s.config.Store.Epoch(), Slot: slot, Call: d.call, Request: d.request, Trace: d.trace,
-		Kind: d.kind, Undoes: d.undoes, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
+		Kind: d.kind, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
 	}
 	d.inst.mu.Unlock()
 

@@ -58,7 +58,7 @@ const turnBits = 24
 // # Identity
 //
 // The table identity holds what the store says about itself, by name: "name", "store_id", "position", "replaced",
-// "backup_time", "restored". Lost sagas are stored as JSON.
+// "backup_time", "restored", "traced" and others. Lost sagas are stored as JSON.
 var migrations = []string{
 	`CREATE TABLE meta (
 		name TEXT PRIMARY KEY NOT NULL,
