@@ -293,6 +293,7 @@ func (w *fixture) open() {
 		Definitions: w.code, Logger: w.logger, Retention: w.retention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
 		TurnLimit: w.turnLimit,
+		Local:     func(method string) bool { return w.code[method] != nil },
 	}, w.now))
 	if err != nil {
 		w.t.Fatal(err)
