@@ -93,7 +93,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
-		TurnLimit: o.settings.turnLimit,
+		TurnLimit: o.settings.turnLimit, Writable: r.writableChanged,
 	})
 	if err != nil {
 		return err
@@ -216,9 +216,10 @@ type running struct {
 	serving    chan struct{} // closed when the server has stopped; nil before it was started
 	engineSet  chan struct{} // closed when engine is set
 
-	mu        sync.Mutex
-	condition error // why the engine drives no saga, or nil
-	ready     bool  // all open sagas have been recovered
+	mu         sync.Mutex
+	condition  error // why the engine drives no saga, or nil
+	unwritable error // why the store refuses commits, or nil
+	ready      bool  // all open sagas have been recovered
 }
 
 // stop stops what was started, in an order that loses nothing: first the calls, then the attempts, then the store.
