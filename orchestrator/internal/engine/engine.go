@@ -132,7 +132,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{
-		observer: config.Observer, logger: config.Logger,
+		observer: config.Observer, logger: config.Logger, turns: newReversals(config.Definitions, config.Logger),
 		feeds: &feeds{work: e.work, read: e.loader.read, view: e.view},
 	}
 	e.writer = &writer{
