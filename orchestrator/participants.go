@@ -217,7 +217,7 @@ func (s *settings) clientTLS(target string) (*tls.Config, error) {
 	}
 	config, err := tlsfiles.Client(tlsfiles.ClientParams{
 		CA: s.participantTLS.CAFile, Cert: s.participantTLS.CertFile, Key: s.participantTLS.KeyFile,
-		ServerName: addressOf(target),
+		ServerName: addressOf(target), Logger: s.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up TLS to participants: %w", err)
