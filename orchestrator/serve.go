@@ -173,7 +173,7 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	go func() {
 		defer close(r.serving)
 		defer cancel()
-		serveErr = r.server.Serve(listener)
+		serveErr = r.server.Serve(&watchedListener{Listener: listener, logger: o.logger})
 	}()
 	recovered, err := r.engine.Recover(ctx)
 	if err != nil && ctx.Err() == nil {
