@@ -213,7 +213,7 @@ func (s *settings) secure(participants []dispatch.Participant) error {
 		p := &participants[i]
 		params, err := s.tlsTo(p)
 		if err == nil && params != nil {
-			p.TLS, err = clientTLS(p.Target, params)
+			p.TLS, err = clientTLS(p.Target, params, s.logger)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -240,9 +240,9 @@ func (s *settings) tlsTo(p *dispatch.Participant) (*ParticipantTLS, error) {
 	return cmp.Or(own, s.participantTLS), nil
 }
 
-func clientTLS(target string, params *ParticipantTLS) (*tls.Config, error) {
+func clientTLS(target string, params *ParticipantTLS, logger *slog.Logger) (*tls.Config, error) {
 	config, err := tlsfiles.Client(tlsfiles.ClientParams{
-		CA: params.CAFile, Cert: params.CertFile, Key: params.KeyFile, ServerName: addressOf(target),
+		CA: params.CAFile, Cert: params.CertFile, Key: params.KeyFile, ServerName: addressOf(target), Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up TLS to the participant %s: %w", target, err)

@@ -96,7 +96,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
-		TurnLimit: o.settings.turnLimit,
+		TurnLimit: o.settings.turnLimit, Writable: r.writableChanged,
 	})
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	go func() {
 		defer close(r.serving)
 		defer cancel()
-		serveErr = r.server.Serve(listener)
+		serveErr = r.server.Serve(&watchedListener{Listener: listener, logger: o.logger})
 	}()
 	recovered, err := r.engine.Recover(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -223,9 +223,10 @@ type running struct {
 	mark       *traceMark
 	marking    func() // ends the goroutine that keeps the mark; nil if there is none
 
-	mu        sync.Mutex
-	condition error // why the engine drives no saga, or nil
-	ready     bool  // all open sagas have been recovered
+	mu         sync.Mutex
+	condition  error // why the engine drives no saga, or nil
+	unwritable error // why the store refuses commits, or nil
+	ready      bool  // all open sagas have been recovered
 }
 
 // keepMark exports the spans again that the last process may have lost, and keeps the mark, until stop is called. It

@@ -12,6 +12,7 @@ type notifier struct {
 	observer Observer
 	feeds    *feeds      // of those who watch a saga
 	waiters  sagaWaiters // for the ends of sagas
+	turns    *reversals
 	logger   *slog.Logger
 }
 
@@ -33,6 +34,9 @@ func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
 			n.observer.SagaSuspended(saga, r.SagaSuspended.GetReason())
 		case *treatyv1.Record_CompensationDecided:
 			reopened = saga.Reply != nil
+			n.turns.turned(saga)
+		case *treatyv1.Record_SagaSucceeded:
+			n.turns.succeeded(saga)
 		}
 	}
 	if reopened {

@@ -44,6 +44,9 @@ type Explainer struct {
 	// CertFile is the file of the client certificate, or "" without one.
 	CertFile string
 
+	// MaxReplyBytes is the size of the largest message that this program reads from the orchestrator. 0 means unknown.
+	MaxReplyBytes int64
+
 	// CertificateAsked is true if the orchestrator asked for a client certificate.
 	CertificateAsked bool
 }
@@ -175,7 +178,9 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		p.Message = e.Address + " doesn't offer this call: " + failure.Message()
 		p.Hints = append(p.Hints, "Check that --address is an orchestrator at least as new as this program.")
 	case codes.ResourceExhausted, codes.Aborted:
-		if len(p.Hints) == 0 {
+		if size, limit, is := tooLarge(failure); is {
+			e.adviseTooLarge(p, about, size, limit)
+		} else if len(p.Hints) == 0 {
 			p.Hints = append(p.Hints, "Try again later.")
 		}
 	case codes.Internal, codes.Unknown, codes.DataLoss:
