@@ -325,7 +325,11 @@ type Saga struct {
 	NotDriven *NotDriven `protobuf:"bytes,22,opt,name=not_driven,json=notDriven,proto3" json:"not_driven,omitempty"`
 	// The kind of the command that this saga is to its parent. A saga that is a retriable command can't be cancelled. Not
 	// set if the saga has no parent, and in lists.
-	ParentKind    CommandKind `protobuf:"varint,24,opt,name=parent_kind,json=parentKind,proto3,enum=treaty.v1.CommandKind" json:"parent_kind,omitempty"`
+	ParentKind CommandKind `protobuf:"varint,24,opt,name=parent_kind,json=parentKind,proto3,enum=treaty.v1.CommandKind" json:"parent_kind,omitempty"`
+	// Identifies what can be decided about the saga. It changes with its state, and each suspension has its own. Opaque.
+	// Pass it on with a decision, which is then made only if nothing has changed since. In lists, it is empty for a saga
+	// whose state last changed before the store kept it.
+	Etag          string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +523,13 @@ func (x *Saga) GetParentKind() CommandKind {
 		return x.ParentKind
 	}
 	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+func (x *Saga) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
 }
 
 // NotDriven says why an orchestrator drives no saga. Until an operator has acted, sagas that haven't ended stand still,
@@ -1462,8 +1473,12 @@ type CancelSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who cancels the saga, and why. Journaled.
-	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Who cancels the saga, and why. Journaled. The actor and the reason are required. Absent if a program cancels the
+	// saga.
+	Decision *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since, unless
+	// the saga is being compensated, or was. Empty: the saga may have changed.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1512,13 +1527,23 @@ func (x *CancelSagaRequest) GetDecision() *Decision {
 	return nil
 }
 
+func (x *CancelSagaRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
 // ResumeSagaRequest is an operator's decision about a suspended saga.
 type ResumeSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who decides, and why. Journaled. The reason is required.
+	// Who decides, and why. Journaled. The actor and the reason are required.
 	Decision *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since. Without
+	// an etag, a call that is repeated because its response was lost may resume the saga from its next suspension.
+	Etag string `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
 	// How the saga continues. Required.
 	//
 	// Types that are valid to be assigned to How:
@@ -1575,6 +1600,13 @@ func (x *ResumeSagaRequest) GetDecision() *Decision {
 		return x.Decision
 	}
 	return nil
+}
+
+func (x *ResumeSagaRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
 }
 
 func (x *ResumeSagaRequest) GetHow() isResumeSagaRequest_How {
@@ -2162,7 +2194,7 @@ type DeleteLostSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The lost saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who decides, and why. The reason is required. The orchestrator logs both.
+	// Who decides, and why. The actor and the reason are required. The orchestrator logs both.
 	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2266,9 +2298,12 @@ type CompleteStepRequest struct {
 	// Whether the participant stored the refusal durably and answers every other attempt of the command with it, as an
 	// inbox does. Otherwise a refusal says nothing about earlier attempts that may have been executed.
 	Settled bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
-	// Who completes the command on the participant's behalf, and why. Journaled. The reason is required. Absent if the
-	// participant itself completes it.
-	Decision      *Decision `protobuf:"bytes,6,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Who completes the command on the participant's behalf, and why. Journaled. The actor and the reason are required.
+	// Absent if the participant itself completes it.
+	Decision *Decision `protobuf:"bytes,6,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since, unless
+	// the command has ended in the same way. Empty: the saga may have changed.
+	Etag          string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2354,6 +2389,13 @@ func (x *CompleteStepRequest) GetDecision() *Decision {
 		return x.Decision
 	}
 	return nil
+}
+
+func (x *CompleteStepRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
 }
 
 type isCompleteStepRequest_How interface {
@@ -2712,7 +2754,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xc0\b\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xd4\b\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2747,7 +2789,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
 	"not_driven\x18\x16 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\x127\n" +
 	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
-	"parentKind\x1a9\n" +
+	"parentKind\x12\x12\n" +
+	"\x04etag\x18\x1c \x01(\tR\x04etag\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
@@ -2823,13 +2866,15 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x10WatchSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"8\n" +
 	"\x11WatchSagaResponse\x12#\n" +
-	"\x04saga\x18\x01 \x01(\v2\x0f.treaty.v1.SagaR\x04saga\"X\n" +
+	"\x04saga\x18\x01 \x01(\v2\x0f.treaty.v1.SagaR\x04saga\"l\n" +
 	"\x11CancelSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xe0\x04\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xf4\x04\n" +
 	"\x11ResumeSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12:\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
+	"\x04etag\x18\b \x01(\tR\x04etag\x12:\n" +
 	"\x05retry\x18\x03 \x01(\v2\".treaty.v1.ResumeSagaRequest.RetryH\x00R\x05retry\x12M\n" +
 	"\fretry_edited\x18\x04 \x01(\v2(.treaty.v1.ResumeSagaRequest.RetryEditedH\x00R\vretryEdited\x12D\n" +
 	"\tmark_done\x18\x05 \x01(\v2%.treaty.v1.ResumeSagaRequest.MarkDoneH\x00R\bmarkDone\x12M\n" +
@@ -2887,14 +2932,15 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x15DeleteLostSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x18\n" +
-	"\x16DeleteLostSagaResponse\"\x91\x02\n" +
+	"\x16DeleteLostSagaResponse\"\xa5\x02\n" +
 	"\x13CompleteStepRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
 	"\x05reply\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\x05reply\x12.\n" +
 	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusal\x12\x18\n" +
 	"\asettled\x18\x05 \x01(\bR\asettled\x12/\n" +
-	"\bdecision\x18\x06 \x01(\v2\x13.treaty.v1.DecisionR\bdecisionB\x05\n" +
+	"\bdecision\x18\x06 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
+	"\x04etag\x18\a \x01(\tR\x04etagB\x05\n" +
 	"\x03how\"\x16\n" +
 	"\x14CompleteStepResponse\"b\n" +
 	"\x14HeartbeatStepRequest\x12\x12\n" +

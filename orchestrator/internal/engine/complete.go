@@ -37,11 +37,15 @@ type Completion struct {
 
 	// Decision is that of the person who completes the command on its participant's behalf, or nil.
 	Decision *treatyv1.Decision
+
+	// Etag is what that person saw. If it is empty, the saga may have changed.
+	Etag string
 }
 
 func (c Completion) input() machine.CommandCompleted {
 	in := machine.CommandCompleted{
 		Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply), Decision: c.Decision,
+		Etag: c.Etag,
 	}
 	if c.Refusal != nil {
 		in.Outcome, in.Reply, in.Failure, in.MayHaveRun = machine.Refused, nil, c.Refusal, !c.Settled
@@ -50,7 +54,8 @@ func (c Completion) input() machine.CommandCompleted {
 }
 
 // Complete ends a command. It returns once that is durable. Completing again in the same way changes nothing. The
-// errors are journal.ErrNotFound, ErrStepNotFound, ErrStepEnded, ErrNotAsked, ErrInDoubt and ErrStopping.
+// errors are journal.ErrNotFound, ErrStepNotFound, machine.ErrChanged, ErrStepEnded, ErrNotAsked, ErrInDoubt and
+// ErrStopping.
 func (e *Engine) Complete(ctx context.Context, completion Completion) error {
 	if err := e.settleCompletion(ctx, &completion); err != nil {
 		return err

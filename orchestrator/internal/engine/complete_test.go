@@ -71,7 +71,7 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-w.participant.held
-		if err := w.engine.Cancel(t.Context(), parent.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+		if err := w.engine.Cancel(t.Context(), parent.ID, byAnn); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

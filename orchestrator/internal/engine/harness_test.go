@@ -397,3 +397,6 @@ func (h *hooked) Append(ctx context.Context, g []*journal.Entry) error {
 	}
 	return h.Store.Append(ctx, g)
 }
+
+// byAnn is a decision to cancel a saga, whatever its state.
+var byAnn = engine.CancelParams{Decision: &treatyv1.Decision{Actor: "ann"}}

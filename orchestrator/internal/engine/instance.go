@@ -44,6 +44,7 @@ type instance struct {
 type storedRow struct {
 	state      treatyv1.SagaState
 	suspension treatyv1.SuspensionReason
+	revision   uint64
 	due        time.Time
 	waiting    bool
 	awaits     []journal.Await
@@ -51,13 +52,14 @@ type storedRow struct {
 
 func storedRowOf(row *journal.Row) storedRow {
 	return storedRow{
-		state: row.State, suspension: row.Suspension, due: row.Due, waiting: row.Waiting, awaits: row.Awaits,
+		state: row.State, suspension: row.Suspension, revision: row.Revision, due: row.Due, waiting: row.Waiting,
+		awaits: row.Awaits,
 	}
 }
 
 func (r storedRow) equal(other storedRow) bool {
-	return r.state == other.state && r.suspension == other.suspension && r.due.Equal(other.due) &&
-		r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
+	return r.state == other.state && r.suspension == other.suspension && r.revision == other.revision &&
+		r.due.Equal(other.due) && r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
 }
 
 // message is an input in a mailbox.
@@ -140,7 +142,7 @@ func rowParent(parent *treatyv1.Parent) journal.Parent {
 func (i *instance) changedRow(out machine.Output) *journal.Row {
 	saga := i.machine.Saga()
 	now := storedRow{
-		state: saga.State, due: i.machine.Due(), awaits: awaitsOf(saga),
+		state: saga.State, revision: saga.Revision, due: i.machine.Due(), awaits: awaitsOf(saga),
 		// A saga whose code has to run again isn't waiting: it must be driven even when this process ends before that.
 		waiting: i.machine.Waiting() && !out.Reload && !out.WakeAgain,
 	}
@@ -152,7 +154,8 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	}
 	return &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
-		Labels: saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
+		Revision: now.revision,
+		Labels:   saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
 		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
 		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}

@@ -353,7 +353,7 @@ func TestPending(t *testing.T) {
 			w.participant.answer("action 1", pending(time.Hour))
 			handle := w.start(1)
 			synctest.Wait()
-			if err := w.engine.Cancel(t.Context(), handle.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, byAnn); err != nil {
 				t.Fatal(err)
 			}
 			if w.await(handle.ID) != compensated {
@@ -494,7 +494,8 @@ func TestRetriableChild(t *testing.T) {
 			} else if got.GetParentKind() != params.Parent.GetKind() {
 				t.Errorf("it is shown as %s of its parent", got.GetParentKind())
 			}
-			if err := w.engine.Cancel(t.Context(), "c", &treatyv1.Decision{}); !errors.Is(err, machine.ErrPastPivot) {
+			err := w.engine.Cancel(t.Context(), "c", engine.CancelParams{Decision: &treatyv1.Decision{}})
+			if !errors.Is(err, machine.ErrPastPivot) {
 				t.Errorf("cancelling it: %v", err)
 			}
 			fixed = true
@@ -667,7 +668,7 @@ func TestRecoveryDoesntGoBack(t *testing.T) {
 		stale := &staleStore{Store: w.store.(*journaltest.Memory).Reopen()}
 		w.store = stale
 		stale.between = func() {
-			if err := w.engine.Cancel(t.Context(), handle.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, byAnn); err != nil {
 				t.Error(err)
 			}
 			if w.await(handle.ID) != compensated {
@@ -709,7 +710,7 @@ func TestJournalOfANewerVersion(t *testing.T) {
 			!strings.Contains(err.Error(), newer.ID) {
 			t.Errorf("reading it: %v", err)
 		}
-		if err := w.engine.Cancel(t.Context(), newer.ID, nil); !errors.Is(err, machine.ErrJournal) {
+		if err := w.engine.Cancel(t.Context(), newer.ID, engine.CancelParams{}); !errors.Is(err, machine.ErrJournal) {
 			t.Errorf("cancelling it: %v", err)
 		}
 		if _, findings := w.verify(w.code); len(findings) != 1 || !strings.Contains(findings[0].GetFound(), "newer") {

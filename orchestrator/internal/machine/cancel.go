@@ -11,9 +11,13 @@ import (
 
 // cancel compensates the saga on request.
 func (m *Machine) cancel(in Cancel) error {
-	switch {
-	case m.saga.CompensationDecided != nil:
+	if m.saga.CompensationDecided != nil {
 		return nil
+	}
+	if err := m.saga.CheckEtag(in.Etag); err != nil {
+		return err
+	}
+	switch {
 	case m.saga.Final():
 		return ErrEnded
 	case m.saga.compensatingUnknown():

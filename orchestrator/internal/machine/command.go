@@ -182,6 +182,7 @@ func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error)
 	if step == nil {
 		return false, fmt.Errorf("%w: %s", ErrStepNotFound, in.Step)
 	}
+	changed := m.saga.CheckEtag(in.Etag)
 	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, sameOutcome(step, in)
 	if in.Direction == Compensation {
 		if step.CompensationScheduleTime.IsZero() {
@@ -189,12 +190,14 @@ func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error)
 		}
 		open = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING
 		same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Outcome == Done
-		if open && m.saga.Suspension.GetStep() == in.Step {
+		if changed == nil && open && m.saga.Suspension.GetStep() == in.Step {
 			return false, fmt.Errorf("%w: the compensation of step %s is stuck, and an operator must decide about it",
 				ErrStepEnded, in.Step)
 		}
 	}
 	switch {
+	case changed != nil && !same:
+		return false, changed
 	case open && m.awaitsOutcome(in.Step) && m.stuck(step, CommandEnded(in)) == nil:
 		m.recordResumed(Resume{Decision: in.Decision})
 		m.recordOutcome(step, CommandEnded(in))

@@ -10,6 +10,9 @@ import (
 
 // resume performs an operator's decision. It reports whether the saga's code must run again from the start.
 func (m *Machine) resume(in Resume) (reload bool, err error) {
+	if err := m.saga.CheckEtag(in.Etag); err != nil {
+		return false, err
+	}
 	suspension := m.saga.Suspension
 	if suspension == nil {
 		return false, ErrNotSuspended

@@ -74,11 +74,10 @@ func (s *Server) CompleteStep(
 	}
 	completion, err := s.completion(c, step, method, request)
 	if err == nil && request.GetDecision() != nil {
-		completion.Decision, err = reasonedDecisionOf(
-			ctx, request.GetDecision(), "for people who read the journal later",
-		)
+		completion.Decision, err = personsDecisionOf(ctx, request.GetDecision())
 	}
 	if err == nil {
+		completion.Etag = request.GetEtag()
 		err = s.engine.Complete(ctx, completion)
 	}
 	if err != nil {

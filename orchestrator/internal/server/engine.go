@@ -18,7 +18,7 @@ type Engine interface {
 	Await(ctx context.Context, id string) (engine.SagaEnd, error)
 
 	// Cancel cancels a saga, which compensates it.
-	Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error
+	Cancel(ctx context.Context, id string, params engine.CancelParams) error
 
 	// Resume resumes a suspended saga.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error

@@ -124,6 +124,11 @@ var causes = []cause{
 			"no event is published twice",
 	},
 	{
+		is: machine.ErrChanged, code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_CHANGED,
+		advice: "nothing was recorded by this call; if it was sent before, that may have been the change: get the saga, " +
+			"and decide about it as it is",
+	},
+	{
 		is: machine.ErrPastPivot, code: codes.FailedPrecondition,
 		reason: treatyv1.ErrorReason_ERROR_REASON_PAST_PIVOT,
 	},

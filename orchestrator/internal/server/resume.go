@@ -32,11 +32,11 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 func (s *Server) resumeParams(
 	ctx context.Context, id string, request *treatyv1.ResumeSagaRequest,
 ) (engine.ResumeParams, error) {
-	decision, err := reasonedDecisionOf(ctx, request.GetDecision(), "for people who read the journal later")
+	decision, err := personsDecisionOf(ctx, request.GetDecision())
 	if err != nil {
 		return engine.ResumeParams{}, err
 	}
-	params := engine.ResumeParams{Decision: decision}
+	params := engine.ResumeParams{Decision: decision, Etag: request.GetEtag()}
 	var held *anypb.Any
 	switch how := request.GetHow().(type) {
 	case *treatyv1.ResumeSagaRequest_Retry_:
@@ -60,6 +60,9 @@ func (s *Server) resumeParams(
 	saga, err := s.engine.Get(ctx, id)
 	if err != nil {
 		return engine.ResumeParams{}, err
+	}
+	if params.Etag != "" && params.Etag != saga.GetEtag() {
+		return params, nil // the engine says what has changed
 	}
 	params.Step = saga.GetSuspension().GetStep()
 	params.Payload, err = s.decidedPayload(saga, params.Action, held)

@@ -45,7 +45,7 @@ const (
 type fakeEngine struct {
 	start  func(ctx context.Context, params engine.StartParams) (server.Started, error)
 	await  func(ctx context.Context, id string) (engine.SagaEnd, error)
-	cancel func(id string, decision *treatyv1.Decision) error
+	cancel func(id string, params engine.CancelParams) error
 	resume func(id string, params engine.ResumeParams) error
 	forget func(id string, decision *treatyv1.Decision) error
 	get    func(id string) (*treatyv1.Saga, error)
@@ -108,8 +108,8 @@ func (f *fakeEngine) Await(ctx context.Context, id string) (engine.SagaEnd, erro
 	return f.await(ctx, id)
 }
 
-func (f *fakeEngine) Cancel(_ context.Context, id string, decision *treatyv1.Decision) error {
-	return f.cancel(id, decision)
+func (f *fakeEngine) Cancel(_ context.Context, id string, params engine.CancelParams) error {
+	return f.cancel(id, params)
 }
 
 func (f *fakeEngine) Resume(_ context.Context, id string, params engine.ResumeParams) error {

@@ -20,6 +20,7 @@ type completeFlags struct {
 	message      string
 	compensation bool
 	reason       string
+	etag         string
 }
 
 func (a *app) completeCommand() *cobra.Command {
@@ -46,6 +47,7 @@ has decided that, and why.`,
 	set.StringVar(&flags.message, "message", "", "`WHY` the command was refused")
 	set.BoolVar(&flags.compensation, "compensation", false, "complete the step's compensation, not its action")
 	set.StringVar(&flags.reason, "reason", "", "explain `WHY` you decide about the command; the journal keeps it")
+	set.StringVar(&flags.etag, "etag", "", etagHelp)
 	cmd.MarkFlagsMutuallyExclusive("reply", "refuse")
 	cmd.MarkFlagsOneRequired("reply", "refuse")
 	return cmd
@@ -56,7 +58,9 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 	if err != nil {
 		return err
 	}
-	request := &treatyv1.CompleteStepRequest{Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}
+	request := &treatyv1.CompleteStepRequest{
+		Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION, Etag: flags.etag,
+	}
 	if flags.compensation {
 		request.Direction = treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
 	}
@@ -96,7 +100,8 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 	return nil
 }
 
-// completionReply reads --reply as the message that the method of the request's step returns.
+// completionReply reads --reply as the message that the method of the request's step returns. It sets the request's
+// etag to that of the saga that it reads, unless it is set.
 func (a *app) completionReply(
 	ctx context.Context, request *treatyv1.CompleteStepRequest, reply string,
 ) (*anypb.Any, error) {
@@ -111,6 +116,9 @@ func (a *app) completionReply(
 	saga, err := a.getSaga(ctx, sagaName)
 	if err != nil {
 		return nil, err
+	}
+	if request.GetEtag() == "" {
+		request.Etag = saga.GetEtag()
 	}
 	steps := saga.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })

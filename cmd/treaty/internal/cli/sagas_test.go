@@ -132,7 +132,7 @@ func parked(t testing.TB) *treatyv1.Saga {
 // suspended returns a saga that is suspended for a reason.
 func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treatyv1.Saga {
 	saga := newSaga(t, id, treatyv1.SagaState_SAGA_STATE_SUSPENDED)
-	saga.Suspension = &treatyv1.SagaSuspended{Reason: reason}
+	saga.Suspension, saga.Etag = &treatyv1.SagaSuspended{Reason: reason}, "seen-"+id
 	saga.Steps = []*treatyv1.Step{reserveStep(t, id, treatyv1.StepState_STEP_STATE_DONE)}
 	switch reason {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,

@@ -1,6 +1,7 @@
 package problem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -175,6 +176,11 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		p.Message = e.Address + " doesn't offer this call: " + failure.Message()
 		p.Hints = append(p.Hints, "Check that --address is an orchestrator at least as new as this program.")
 	case codes.ResourceExhausted, codes.Aborted:
+		if reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_SAGA_CHANGED {
+			p.Hints = append(p.Hints, "To show what it is now, run treaty sagas get "+
+				render.ShellQuote(cmp.Or(about.Saga, sagaOf(failure), "NAME"))+".")
+			return
+		}
 		if len(p.Hints) == 0 {
 			p.Hints = append(p.Hints, "Try again later.")
 		}

@@ -162,6 +162,9 @@ func (v *View) suspension(saga *treatyv1.Saga) []line {
 		if option.flags != "" {
 			command += " " + option.flags
 		}
+		if saga.GetEtag() != "" {
+			command += " --etag " + ShellQuote(saga.GetEtag())
+		}
 		out = append(out,
 			line{{"  " + command + v.options.ConnectionFlags, cyan}},
 			line{{"      " + option.meaning, dim}})

@@ -260,6 +260,8 @@ var migrations = []string{
 			AS store_time,
 		length(data) AS bytes, data
 	FROM events;`,
+
+	`ALTER TABLE sagas ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.
