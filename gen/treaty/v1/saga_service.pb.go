@@ -2303,7 +2303,11 @@ type CompleteStepRequest struct {
 	Decision *Decision `protobuf:"bytes,6,opt,name=decision,proto3" json:"decision,omitempty"`
 	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since, unless
 	// the command has ended in the same way. Empty: the saga may have changed.
-	Etag          string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Completes the command for a person although its participant isn't known to have accepted it, so that the
+	// participant may still execute it. Only allowed with a decision. Otherwise FAILED_PRECONDITION with the reason
+	// NOT_ACCEPTED. The participant itself may complete a command before its acceptance is known here.
+	Force         bool `protobuf:"varint,8,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2396,6 +2400,13 @@ func (x *CompleteStepRequest) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *CompleteStepRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type isCompleteStepRequest_How interface {
@@ -2932,7 +2943,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x15DeleteLostSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x18\n" +
-	"\x16DeleteLostSagaResponse\"\xa5\x02\n" +
+	"\x16DeleteLostSagaResponse\"\xbb\x02\n" +
 	"\x13CompleteStepRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
@@ -2940,7 +2951,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusal\x12\x18\n" +
 	"\asettled\x18\x05 \x01(\bR\asettled\x12/\n" +
 	"\bdecision\x18\x06 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
-	"\x04etag\x18\a \x01(\tR\x04etagB\x05\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12\x14\n" +
+	"\x05force\x18\b \x01(\bR\x05forceB\x05\n" +
 	"\x03how\"\x16\n" +
 	"\x14CompleteStepResponse\"b\n" +
 	"\x14HeartbeatStepRequest\x12\x12\n" +

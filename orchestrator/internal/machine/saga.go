@@ -58,8 +58,8 @@ type Saga struct {
 	// FirstRequest is the serialized request of the first round.
 	FirstRequest []byte
 
-	// Revision identifies what can be decided about the saga: it changes with its state, and each suspension has its own.
-	// It is 0 only before the first turn. See [Etag].
+	// Revision identifies what can be decided about the saga: it changes with its state, and each suspension has its
+	// own. It is 0 only before the first turn. See [Etag].
 	Revision uint64
 
 	revised      bool                // the turn in the making has changed what can be decided

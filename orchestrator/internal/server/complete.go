@@ -72,12 +72,15 @@ func (s *Server) CompleteStep(
 	if err != nil {
 		return nil, err
 	}
+	if request.GetForce() && request.GetDecision() == nil {
+		return nil, invalid("force", "is for a person: set decision, or leave it out")
+	}
 	completion, err := s.completion(c, step, method, request)
 	if err == nil && request.GetDecision() != nil {
 		completion.Decision, err = personsDecisionOf(ctx, request.GetDecision())
 	}
 	if err == nil {
-		completion.Etag = request.GetEtag()
+		completion.Etag, completion.Force = request.GetEtag(), request.GetForce()
 		err = s.engine.Complete(ctx, completion)
 	}
 	if err != nil {

@@ -125,8 +125,8 @@ var causes = []cause{
 	},
 	{
 		is: machine.ErrChanged, code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_CHANGED,
-		advice: "nothing was recorded by this call; if it was sent before, that may have been the change: get the saga, " +
-			"and decide about it as it is",
+		advice: "nothing was recorded by this call; if it was sent before, that may have been the change: get the " +
+			"saga, and decide about it as it is",
 	},
 	{
 		is: machine.ErrPastPivot, code: codes.FailedPrecondition,
@@ -147,6 +147,12 @@ var causes = []cause{
 	{
 		is: machine.ErrDecisionUnfit, code: codes.FailedPrecondition,
 		reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT,
+	},
+	{
+		is: engine.ErrNotAccepted, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_NOT_ACCEPTED,
+		advice: "wait until it has accepted or executed it, or complete the command with force if you know that it " +
+			"never will",
 	},
 	{is: engine.ErrStepNotFound, code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
 	{

@@ -21,6 +21,7 @@ type completeFlags struct {
 	compensation bool
 	reason       string
 	etag         string
+	force        bool
 }
 
 func (a *app) completeCommand() *cobra.Command {
@@ -30,7 +31,8 @@ func (a *app) completeCommand() *cobra.Command {
 		Short: "Complete a pending command",
 		Long: `Complete a command that its participant accepted and never completed, on the participant's behalf: as
 done with a reply, or as certainly not executed. STEP is sagas/x/steps/2 or just x/2. The journal keeps who
-has decided that, and why.`,
+has decided that, and why. A command that its participant isn't known to have accepted may still be executed:
+completing it needs --force.`,
 		Example: `  treaty sagas complete x/2 --reply '{"inspection":"inspections/7"}' --reason 'ticket 4711'
   treaty sagas complete x/2 --refuse FAILED_PRECONDITION --message 'the passport is forged' --reason 'ticket 4711'
   treaty sagas complete x/2 --compensation --reply '{}' --reason 'discarded by hand'`,
@@ -48,6 +50,8 @@ has decided that, and why.`,
 	set.BoolVar(&flags.compensation, "compensation", false, "complete the step's compensation, not its action")
 	set.StringVar(&flags.reason, "reason", "", "explain `WHY` you decide about the command; the journal keeps it")
 	set.StringVar(&flags.etag, "etag", "", etagHelp)
+	set.BoolVar(&flags.force, "force", false,
+		"complete the command although its participant hasn't accepted it, and may still execute it")
 	cmd.MarkFlagsMutuallyExclusive("reply", "refuse")
 	cmd.MarkFlagsOneRequired("reply", "refuse")
 	return cmd
@@ -59,7 +63,7 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 		return err
 	}
 	request := &treatyv1.CompleteStepRequest{
-		Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION, Etag: flags.etag,
+		Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION, Etag: flags.etag, Force: flags.force,
 	}
 	if flags.compensation {
 		request.Direction = treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION

@@ -10,7 +10,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// TestDecisionsHaveEtags decides about sagas. The orchestrator is told which etag the person, or this program, has seen.
+// TestDecisionsHaveEtags decides about sagas. The orchestrator is told which etag the person, or this program, has
+// seen.
 func TestDecisionsHaveEtags(t *testing.T) {
 	for args, want := range map[string][]string{
 		"resume stuck-2":                               {"seen-stuck-2"},
@@ -25,6 +26,7 @@ func TestDecisionsHaveEtags(t *testing.T) {
 		"complete stuck-1/1 --reply={} --etag x":       {"x"},
 		"complete stuck-1/1 --refuse ABORTED":          {""},
 		"complete stuck-1/1 --refuse ABORTED --etag x": {"x"},
+		"complete stuck-1/1 --refuse ABORTED --force":  {", forced"},
 	} {
 		t.Run(args, func(t *testing.T) {
 			f := servertest.New(t)
@@ -45,7 +47,11 @@ func TestDecisionsHaveEtags(t *testing.T) {
 				case *treatyv1.CancelSagaRequest:
 					got = append(got, request.GetEtag())
 				case *treatyv1.CompleteStepRequest:
-					got = append(got, request.GetEtag())
+					etag := request.GetEtag()
+					if request.GetForce() {
+						etag += ", forced"
+					}
+					got = append(got, etag)
 				}
 			}
 			if diff := cmp.Diff(want, got); diff != "" {

@@ -163,6 +163,9 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 				"To start another one, use another --request-id or --saga-id.")
 		}
 	case codes.FailedPrecondition:
+		if reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_NOT_ACCEPTED {
+			p.Hints = append(p.Hints, "If you know that the participant will never execute it, add --force.")
+		}
 		if about.Saga != "" {
 			p.Hints = append(p.Hints,
 				"To show its state and the possible decisions, run treaty sagas get "+render.ShellQuote(about.Saga)+".")
