@@ -31,6 +31,10 @@ var (
 	// ErrStepNotFound means that the saga has no such step, or that the step is not being compensated.
 	ErrStepNotFound = errors.New("no such step")
 
+	// ErrReplyTooLarge means that the reply leaves no room for the compensation, whose request has the action's request
+	// and reply.
+	ErrReplyTooLarge = errors.New("with this reply, the step's compensation couldn't be sent")
+
 	// ErrStepEnded means that the step has ended with another outcome, or that its saga no longer waits for it.
 	ErrStepEnded = errors.New("the step has ended")
 )
@@ -135,8 +139,8 @@ type Cancel struct {
 	Etag string
 }
 
-// Resume is an operator's decision about a suspended saga. It fails with [ErrChanged], [ErrNotSuspended] or
-// [ErrDecisionUnfit].
+// Resume is an operator's decision about a suspended saga. It fails with [ErrChanged], [ErrNotSuspended],
+// [ErrReplyTooLarge] or [ErrDecisionUnfit].
 type Resume struct {
 	// Decision says who decides, and why.
 	Decision *treatyv1.Decision
@@ -202,7 +206,7 @@ type Discovered struct {
 }
 
 // CommandCompleted is the end of a command that its participant accepted before. It may come more than once. It fails
-// with [ErrStepNotFound], [ErrChanged] or [ErrStepEnded].
+// with [ErrStepNotFound], [ErrChanged], [ErrReplyTooLarge] or [ErrStepEnded].
 type CommandCompleted CommandEnded
 
 // CompensateForParent compensates a child saga for its parent, even if it has succeeded. It fails with [ErrPastPivot]

@@ -24,7 +24,8 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 	step := m.saga.Step(suspension.GetStep())
 	switch suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		err = m.resumeCompensation(step, in)
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
@@ -69,6 +70,11 @@ func (m *Machine) recordResumed(in Resume) {
 func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 	switch in.Action {
 	case Retry:
+		if m.saga.Suspension.GetReason() ==
+			treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE {
+			return fmt.Errorf("%w: the request of the compensation of step %s is too large, and stays so; retry it "+
+				"with an edited request, or mark it done", ErrDecisionUnfit, step.Path())
+		}
 		m.recordResumed(in)
 	case RetryEdited:
 		m.recordResumed(in)
@@ -91,6 +97,9 @@ func (m *Machine) resumeAction(step *Step, in Resume) error {
 		return fmt.Errorf("%w: the participant has completed step %s in the meantime: it is %s; retry to continue "+
 			"the saga",
 			ErrDecisionUnfit, step.Path(), stateName(step))
+	}
+	if err := replyTooLarge(step, len(in.Payload)); err != nil {
+		return err
 	}
 	switch in.Action {
 	case Retry:

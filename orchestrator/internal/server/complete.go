@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,7 +82,7 @@ func (s *Server) CompleteStep(
 	}
 	if err == nil {
 		completion.Etag, completion.Force = request.GetEtag(), request.GetForce()
-		err = s.engine.Complete(ctx, completion)
+		err = invalidReply("reply", s.engine.Complete(ctx, completion))
 	}
 	if err != nil {
 		return nil, err
@@ -194,6 +195,15 @@ func checkReply(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
 		return nil, err
 	}
 	return nonNil(reply.GetValue()), nil
+}
+
+// invalidReply names the field with the reply in the error that it is too large for the step's compensation. It returns
+// other errors as they are.
+func invalidReply(field string, err error) error {
+	if errors.Is(err, machine.ErrReplyTooLarge) {
+		return invalid(field, "is too large: %v; store the data elsewhere and reply with a reference", err)
+	}
+	return err
 }
 
 // nonNil returns an empty slice for nil. The engine reads nil as an absent message.

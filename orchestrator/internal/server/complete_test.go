@@ -215,6 +215,10 @@ func TestCompleteStepRefuses(t *testing.T) {
 				reason: treatyv1.ErrorReason_ERROR_REASON_NOT_ACCEPTED,
 			}, "with force",
 		},
+		"reply without room for the undo": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, machine.ErrReplyTooLarge,
+			about("reply"), "store the data elsewhere",
+		},
 		"no direction": {&treatyv1.CompleteStepRequest{Name: name, How: inspected}, nil, about("direction"), ""},
 		"other direction": {
 			&treatyv1.CompleteStepRequest{Name: name, Direction: 7, How: inspected}, nil, about("direction"), "",

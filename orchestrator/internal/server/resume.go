@@ -23,7 +23,11 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.Resume(ctx, id, params); err != nil {
+	field := "mark_done.reply"
+	if params.Action == machine.TakeOver {
+		field = "take_over"
+	}
+	if err := invalidReply(field, s.engine.Resume(ctx, id, params)); err != nil {
 		return nil, err
 	}
 	return s.view(ctx, id)
@@ -124,7 +128,8 @@ func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, action bool) {
 	}
 	switch saga.GetSuspension().GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		return step, false
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,

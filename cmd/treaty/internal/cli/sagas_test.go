@@ -136,7 +136,8 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 	saga.Steps = []*treatyv1.Step{reserveStep(t, id, treatyv1.StepState_STEP_STATE_DONE)}
 	switch reason {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
 		saga.Steps[0].CompensationScheduleTime = at(ms(40))
 		saga.Suspension.Step, saga.Suspension.Failure = "1", &treatyv1.Failure{Code: int32(codes.NotFound),

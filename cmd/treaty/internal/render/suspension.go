@@ -33,6 +33,11 @@ func options(saga *treatyv1.Saga) []option {
 			{"resume", "--retry-edited @request.json", "sends " + compensation + " with the request in the file"},
 			{"resume", "--mark-done", "marks step " + suspension.GetStep() + " as compensated by hand"},
 		}
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
+		return []option{
+			{"resume", "--retry-edited @request.json", "sends " + compensation + " with the request in the file"},
+			{"resume", "--mark-done", "marks step " + suspension.GetStep() + " as compensated by hand"},
+		}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
