@@ -128,7 +128,7 @@ func verified(applicant string) *journal.Event {
 
 func (w *fixture) publish(events ...*journal.Event) {
 	w.t.Helper()
-	if err := w.engine.Publish(w.t.Context(), events); err != nil {
+	if _, err := w.engine.Publish(w.t.Context(), events); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -212,6 +212,30 @@ func TestEventWakes(t *testing.T) {
 	})
 }
 
+// TestPublishCountsTheWoken publishes events for which no, one and two sagas wait, and one of them again.
+func TestPublishCountsTheWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, awaiter)
+		publish := func(when string, want int, events ...*journal.Event) {
+			t.Helper()
+			synctest.Wait()
+			got, err := w.engine.Publish(t.Context(), events)
+			if err != nil || got != want {
+				t.Errorf("%s, it woke %d sagas, want %d: %v", when, got, want, err)
+			}
+		}
+		publish("before there is a saga", 0, verified("applicants/ada"))
+		for range 2 {
+			w.start(1)
+		}
+		publish("for another key", 0, verified("applicants/bob"))
+		again := verified("applicants/ada")
+		again.ID = "again"
+		publish("while two wait", 2, again, verified("applicants/eve"))
+		publish("again", 0, again)
+	})
+}
+
 func TestPublishingAgainChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -222,7 +246,7 @@ func TestPublishingAgainChangesNothing(t *testing.T) {
 			t.Errorf("positions %d and %d", first.Position, second.Position)
 		}
 		other.Data = nil
-		if err := w.engine.Publish(t.Context(), []*journal.Event{other}); !errors.Is(err, engine.ErrOtherEvent) {
+		if _, err := w.engine.Publish(t.Context(), []*journal.Event{other}); !errors.Is(err, engine.ErrOtherEvent) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -349,7 +349,8 @@ func TestRestoreWaits(t *testing.T) {
 				return w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action)
 			},
 			"publish": func() error {
-				return w.engine.Publish(t.Context(), []*journal.Event{{Source: "s", ID: "1"}})
+				_, err := w.engine.Publish(t.Context(), []*journal.Event{{Source: "s", ID: "1"}})
+				return err
 			},
 		} {
 			if err := call(); !errors.Is(err, engine.ErrRestoring) {

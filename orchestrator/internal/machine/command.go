@@ -189,7 +189,7 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 		case Refused:
 			if undoTooLarge(step) {
 				suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE
-				suspended.Message = fmt.Sprintf("the compensation of step %s (%s) was never sent, because its request, "+
+				suspended.Message = fmt.Sprintf("the compensation of step %s (%s) was never sent: its request, "+
 					"which has the action's request (%d bytes) and reply (%d bytes), has more than %d bytes; retry "+
 					"with an edited request, or undo the step by hand and mark it done", in.Step, method,
 					len(step.Scheduled.GetRequest()), len(step.Reply), MaxPayloadBytes)

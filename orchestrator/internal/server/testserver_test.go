@@ -84,12 +84,12 @@ func (f *fakeEngine) ChildCommands(_ context.Context, id string) ([]*treatyv1.Kn
 
 func (f *fakeEngine) Condition() error { return f.condition }
 
-func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
+func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) (int, error) {
 	if err := f.publish(events); err != nil {
-		return err
+		return 0, err
 	}
 	f.changed()
-	return nil
+	return 0, nil
 }
 
 func (f *fakeEngine) WatchEvents() (<-chan struct{}, func()) {
