@@ -2,12 +2,14 @@ package engine_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -137,4 +139,71 @@ func TestEtagsInLists(t *testing.T) {
 		other := w.start(1)
 		check(other.ID, "the other saga")
 	})
+}
+
+// TestDecisionsOnAFullStore decides about sagas whose turns can't be stored, since the store is full. Each decision is
+// answered at once, and none takes effect later, when there is space again.
+func TestDecisionsOnAFullStore(t *testing.T) {
+	decision := &treatyv1.Decision{Actor: "ann", Reason: "why not"}
+	decisions := map[string]func(w *fixture, id string) error{
+		"cancel": func(w *fixture, id string) error {
+			return w.engine.Cancel(w.t.Context(), id, engine.CancelParams{Decision: decision})
+		},
+		"resume": func(w *fixture, id string) error {
+			return w.engine.Resume(w.t.Context(), id, engine.ResumeParams{Action: machine.Retry, Decision: decision})
+		},
+		"complete": func(w *fixture, id string) error {
+			return w.engine.Complete(w.t.Context(), engine.Completion{
+				Saga: id, Step: "2", Direction: engine.Action, Refusal: &treatyv1.Failure{Code: 9}, Settled: true,
+			})
+		},
+	}
+	for _, when := range []string{"while it is retried", "before it is known"} {
+		for name, decide := range decisions {
+			t.Run(name+" "+when, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newFixture(t)
+					w.stop()
+					var full atomic.Bool
+					gate, blocked := make(chan struct{}), make(chan struct{}, 100)
+					h := &hooked{Store: w.store}
+					h.onAppend = func([]*journal.Entry) error {
+						if !full.Load() {
+							return nil
+						}
+						blocked <- struct{}{}
+						<-gate
+						return journal.ErrFull
+					}
+					w.store = h
+					w.open()
+					release := w.participant.stall("action 1")
+					handle := w.start(3)
+					<-w.participant.held
+					full.Store(true)
+					release()
+					<-blocked // the turn with the reply of step 1 is about to fail
+					answer := make(chan error, 1)
+					if when == "while it is retried" {
+						close(gate)
+						pass(10 * time.Second)
+					}
+					asked := time.Now()
+					go func() { answer <- decide(w, handle.ID) }()
+					synctest.Wait()
+					if when == "before it is known" {
+						close(gate)
+					}
+					if err := <-answer; !errors.Is(err, journal.ErrFull) || time.Since(asked) > 0 {
+						t.Errorf("after %v: %v", time.Since(asked), err)
+					}
+					full.Store(false)
+					pass(time.Minute)
+					if got := w.get(handle.ID); got.GetState() != succeeded {
+						t.Errorf("with space again, it is %v", got.GetState())
+					}
+				})
+			})
+		}
+	}
 }

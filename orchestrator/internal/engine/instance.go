@@ -25,6 +25,7 @@ type instance struct {
 	dropped    bool // the register dropped it; it must no longer be used
 	deliveries map[deliveryKey]*delivery
 	unserved   map[string]string // the methods of broadcasts in which nobody takes part, by their paths
+	unwritable error             // why no turn can be stored for now; nil if that isn't known
 
 	// Owned by the goroutine that runs the instance.
 
@@ -74,6 +75,35 @@ func (m message) reply(err error) {
 	if m.answer != nil {
 		m.answer <- err
 	}
+}
+
+// isDecision returns whether somebody outside of the saga decides something about it, and waits for the answer.
+func (m message) isDecision() bool {
+	if m.answer == nil {
+		return false
+	}
+	switch m.input.(type) {
+	case machine.Cancel, machine.Resume, machine.CommandCompleted, machine.CompensateForParent:
+		return true
+	default:
+		return false
+	}
+}
+
+// noteUnwritable notes why no turn of the saga can be stored for now, and answers the decisions in its mailbox. Those
+// that come later are answered at once, too: nothing was recorded of any of them, and none takes effect later, when its
+// caller no longer waits.
+func (i *instance) noteUnwritable(cause error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.unwritable = cause
+	i.mailbox = slices.DeleteFunc(i.mailbox, func(m message) bool {
+		if !m.isDecision() {
+			return false
+		}
+		m.reply(cause)
+		return true
+	})
 }
 
 func newInstance(id string) *instance {

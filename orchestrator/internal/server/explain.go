@@ -98,13 +98,13 @@ var causes = []cause{
 	},
 	{
 		is: journal.ErrFull, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL,
-		message: "the orchestrator's store has no space left; " +
+		message: "the orchestrator's store has no space left, so nothing was recorded; " +
 			"repeat the call, with the same request id or name, once it has",
 		events: "the orchestrator's store has no space left; repeat the call once it has",
 	},
 	{
 		is: journal.ErrReadOnly, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY,
-		message: "the orchestrator's store can't be written; " +
+		message: "the orchestrator's store can't be written, so nothing was recorded; " +
 			"repeat the call, with the same request id or name, once it can",
 		events: "the orchestrator's store can't be written; repeat the call once it can",
 	},
