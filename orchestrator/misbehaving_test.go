@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
@@ -216,16 +219,26 @@ func TestGoroutinesInSagaCode(t *testing.T) {
 	o.end(os.Kill)
 
 	o = startProcess(t, "usual", p, store)
-	if _, err := o.client.ResumeSaga(t.Context(), &treatyv1.ResumeSagaRequest{
-		Name: bad, Decision: &treatyv1.Decision{Reason: "perhaps it works now"},
+	decision := &treatyv1.Decision{Actor: "ada", Reason: "perhaps it works now"}
+	resume := &treatyv1.ResumeSagaRequest{
+		Name: bad, Decision: decision, Etag: o.want(bad, suspended).GetEtag(),
 		How: &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}},
-	}); err != nil {
+	}
+	if _, err := o.client.ResumeSaga(t.Context(), resume); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, o.want(bad, suspended), treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC, says)
+	again := o.want(bad, suspended)
+	wantReason(t, again, treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC, says)
+	// The answer was lost, say, and a proxy sends the call again. It isn't about the next suspension.
+	if _, err := o.client.ResumeSaga(t.Context(), resume); status.Code(err) != codes.Aborted {
+		t.Errorf("the resume that is sent again: %v", err)
+	}
+	if got := o.want(bad, suspended); !proto.Equal(got, again) {
+		t.Errorf("it is %v, and was %v", got, again)
+	}
 	o.want(o.begin("fine"), succeeded)
 	if _, err := o.client.CancelSaga(t.Context(), &treatyv1.CancelSagaRequest{
-		Name: bad, Decision: &treatyv1.Decision{Reason: "a defect"},
+		Name: bad, Decision: decision,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +265,9 @@ func TestCodeThatBlocks(t *testing.T) {
 		t.Errorf("the stack is %q", found)
 	}
 	if _, err := o.client.CancelSaga(t.Context(),
-		&treatyv1.CancelSagaRequest{Name: blocked, Decision: &treatyv1.Decision{Reason: "a defect"}}); err != nil {
+		&treatyv1.CancelSagaRequest{Name: blocked, Decision: &treatyv1.Decision{
+			Actor: "ada", Reason: "a defect",
+		}}); err != nil {
 		t.Fatal(err)
 	}
 	o.want(blocked, compensated)

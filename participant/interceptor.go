@@ -90,6 +90,7 @@ func (g *guard) unary(
 		incoming.Mark(ctx, wire.AnswerAttempt)
 		return nil, err
 	}
+	ctx = g.leaveRoom(ctx, info.FullMethod, request)
 	reply, err = handler(ctx, request)
 	if wait, ok := IsPending(err); ok {
 		if reply, err = pend(ctx, wait); err == nil {
@@ -162,6 +163,26 @@ func (g *guard) withCommand(ctx context.Context, method string) (context.Context
 		ctx = incoming.WithMaxReplyBytes(ctx, g.maxReply)
 	}
 	return NewContext(ctx, command), nil
+}
+
+// undoRoom is what every action may reply with, whatever its request. It includes what the request of a compensation
+// has around the action's request and reply.
+const undoRoom = 64 << 10
+
+// leaveRoom returns the context for the handler of a call. If the call is an action with a large request, its reply is
+// limited: an orchestrator can only compensate the action if both fit into one request of 4 MiB.
+func (g *guard) leaveRoom(ctx context.Context, method string, request any) context.Context {
+	command, isCommand := FromContext(ctx)
+	message, ok := request.(proto.Message)
+	if !isCommand || !ok || command.Direction != Action || g.contracts.of(method).GetCompensatedBy() == "" {
+		return ctx
+	}
+	size := proto.Size(message)
+	if size <= undoRoom {
+		return ctx
+	}
+	const around = 32
+	return incoming.WithMaxReplyBytes(ctx, min(g.maxReply, max(DefaultMaxMessageBytes-size-around, 1)))
 }
 
 // checkReply returns the error for a reply that is missing or that the orchestrator couldn't receive.

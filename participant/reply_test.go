@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/inbox"
@@ -107,6 +108,32 @@ func TestReplyLimit(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestRoomForTheUndo checks that an action with a large request has a smaller limit for its reply, since the request of
+// its compensation has both. The inbox enforces it before anything is committed.
+func TestRoomForTheUndo(t *testing.T) {
+	for name, test := range map[string]struct{ request, want int }{
+		"small request": {1 << 10, 0},
+		"large request": {3 << 20, 1 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var limit int
+			service := &answering{change: func(ctx context.Context) (*customerv1.AddressChanged, error) {
+				limit = incoming.MaxReplyBytes(ctx)
+				return &customerv1.AddressChanged{}, nil
+			}}
+			bothServers(t, service, func(t *testing.T, client customerv1.CustomerServiceClient, _ *buffer) {
+				request := &customerv1.ChangeAddressRequest{Customer: strings.Repeat("x", test.request)}
+				if _, err := client.ChangeAddress(inSaga(t.Context()), request); err != nil {
+					t.Fatal(err)
+				}
+				if limit > test.want || limit < test.want-100 {
+					t.Errorf("a reply has at most %d bytes, want %d", limit, test.want)
+				}
+			})
+		})
+	}
 }
 
 // TestErrorLimit checks that an error with too many details reaches the caller without them, and with its code.

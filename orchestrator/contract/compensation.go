@@ -211,3 +211,16 @@ func suggestedName(written string, action protoreflect.MethodDescriptor) protore
 	}
 	return "Undo" + action.Name()
 }
+
+// CompensationSize returns the size of the request of a compensation whose action has a request and a reply of these
+// sizes, in bytes. It is that of [CompensationRequest] with a reply, and never less than without one.
+func CompensationSize(plan *treatyv1.CompensationPlan, action, reply int) int {
+	size := 0
+	if n := protowire.Number(plan.GetActionField()); n > 0 {
+		size += protowire.SizeTag(n) + protowire.SizeBytes(action)
+	}
+	if n := protowire.Number(plan.GetReplyField()); n > 0 {
+		size += protowire.SizeTag(n) + protowire.SizeBytes(reply)
+	}
+	return size
+}

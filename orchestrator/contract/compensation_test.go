@@ -106,3 +106,19 @@ func FuzzCompensationRequest(f *testing.F) {
 		}
 	})
 }
+
+// CompensationSize is the size of what CompensationRequest returns.
+func TestCompensationSize(t *testing.T) {
+	for _, plan := range []*treatyv1.CompensationPlan{
+		{ActionField: 1, ReplyField: 2}, {ActionField: 100, ReplyField: 3000}, {ActionField: 1}, {ReplyField: 2}, {},
+	} {
+		for _, action := range []int{0, 1, 127, 128, 1 << 14} {
+			for _, reply := range []int{0, 1, 127, 128, 1 << 21} {
+				want := len(contract.CompensationRequest(plan, make([]byte, action), make([]byte, reply)))
+				if got := contract.CompensationSize(plan, action, reply); got != want {
+					t.Errorf("%v of %d and %d bytes: %d, want %d", plan, action, reply, got, want)
+				}
+			}
+		}
+	}
+}

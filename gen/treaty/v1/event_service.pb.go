@@ -175,7 +175,11 @@ func (x *PublishEventsRequest) GetEvents() []*PublishedEvent {
 type PublishEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The position of each event, in the order of the request.
-	Positions     []uint64 `protobuf:"varint,1,rep,packed,name=positions,proto3" json:"positions,omitempty"`
+	Positions []uint64 `protobuf:"varint,1,rep,packed,name=positions,proto3" json:"positions,omitempty"`
+	// How many sagas waited for any of the events and were woken. An event that was published before wakes none, and
+	// neither does one that arrives before a saga waits for it; the saga then finds it. Orchestrators of earlier versions
+	// don't set it.
+	WokenSagas    *int32 `protobuf:"varint,2,opt,name=woken_sagas,json=wokenSagas,proto3,oneof" json:"woken_sagas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,6 +219,13 @@ func (x *PublishEventsResponse) GetPositions() []uint64 {
 		return x.Positions
 	}
 	return nil
+}
+
+func (x *PublishEventsResponse) GetWokenSagas() int32 {
+	if x != nil && x.WokenSagas != nil {
+		return *x.WokenSagas
+	}
+	return 0
 }
 
 // StreamEventsRequest asks for events.
@@ -457,9 +468,12 @@ const file_treaty_v1_event_service_proto_rawDesc = "" +
 	"\x04data\x18\x06 \x01(\v2\x14.google.protobuf.AnyR\x04data\x12\x1a\n" +
 	"\bposition\x18\a \x01(\x04R\bposition\"I\n" +
 	"\x14PublishEventsRequest\x121\n" +
-	"\x06events\x18\x01 \x03(\v2\x19.treaty.v1.PublishedEventR\x06events\"5\n" +
+	"\x06events\x18\x01 \x03(\v2\x19.treaty.v1.PublishedEventR\x06events\"k\n" +
 	"\x15PublishEventsResponse\x12\x1c\n" +
-	"\tpositions\x18\x01 \x03(\x04R\tpositions\"\xb7\x01\n" +
+	"\tpositions\x18\x01 \x03(\x04R\tpositions\x12$\n" +
+	"\vwoken_sagas\x18\x02 \x01(\x05H\x00R\n" +
+	"wokenSagas\x88\x01\x01B\x0e\n" +
+	"\f_woken_sagas\"\xb7\x01\n" +
 	"\x13StreamEventsRequest\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12%\n" +
 	"\x0eafter_position\x18\x02 \x01(\x04R\rafterPosition\x12\x14\n" +
@@ -524,6 +538,7 @@ func file_treaty_v1_event_service_proto_init() {
 	if File_treaty_v1_event_service_proto != nil {
 		return
 	}
+	file_treaty_v1_event_service_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -402,8 +402,12 @@ type Saga struct {
 	// What a person can decide about the saga at this moment, the usual decision first. The orchestrator would accept
 	// each of them, unless a participant that has to be asked says otherwise. Not set in lists.
 	PossibleDecisions []DecisionKind `protobuf:"varint,30,rep,packed,name=possible_decisions,json=possibleDecisions,proto3,enum=treaty.v1.DecisionKind" json:"possible_decisions,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Identifies what can be decided about the saga. It changes with its state, and each suspension has its own. Opaque.
+	// Pass it on with a decision, which is then made only if nothing has changed since. In lists, it is empty for a saga
+	// whose state last changed before the store kept it.
+	Etag          string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Saga) Reset() {
@@ -602,6 +606,13 @@ func (x *Saga) GetPossibleDecisions() []DecisionKind {
 		return x.PossibleDecisions
 	}
 	return nil
+}
+
+func (x *Saga) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
 }
 
 // NotDriven says why an orchestrator drives no saga. Until an operator has acted, sagas that haven't ended stand still,
@@ -1555,8 +1566,12 @@ type CancelSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who cancels the saga, and why. Journaled.
-	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Who cancels the saga, and why. Journaled. The actor and the reason are required. Absent if a program cancels the
+	// saga.
+	Decision *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since, unless
+	// the saga is being compensated, or was. Empty: the saga may have changed.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1605,13 +1620,23 @@ func (x *CancelSagaRequest) GetDecision() *Decision {
 	return nil
 }
 
+func (x *CancelSagaRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
 // ResumeSagaRequest is an operator's decision about a suspended saga.
 type ResumeSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who decides, and why. Journaled. The reason is required.
+	// Who decides, and why. Journaled. The actor and the reason are required.
 	Decision *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since. Without
+	// an etag, a call that is repeated because its response was lost may resume the saga from its next suspension.
+	Etag string `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
 	// How the saga continues. Required.
 	//
 	// Types that are valid to be assigned to How:
@@ -1668,6 +1693,13 @@ func (x *ResumeSagaRequest) GetDecision() *Decision {
 		return x.Decision
 	}
 	return nil
+}
+
+func (x *ResumeSagaRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
 }
 
 func (x *ResumeSagaRequest) GetHow() isResumeSagaRequest_How {
@@ -2255,7 +2287,7 @@ type DeleteLostSagaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The lost saga, "sagas/{saga}".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who decides, and why. The reason is required. The orchestrator logs both.
+	// Who decides, and why. The actor and the reason are required. The orchestrator logs both.
 	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2359,9 +2391,16 @@ type CompleteStepRequest struct {
 	// Whether the participant stored the refusal durably and answers every other attempt of the command with it, as an
 	// inbox does. Otherwise a refusal says nothing about earlier attempts that may have been executed.
 	Settled bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
-	// Who completes the command on the participant's behalf, and why. Journaled. The reason is required. Absent if the
-	// participant itself completes it.
-	Decision      *Decision `protobuf:"bytes,6,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Who completes the command on the participant's behalf, and why. Journaled. The actor and the reason are required.
+	// Absent if the participant itself completes it.
+	Decision *Decision `protobuf:"bytes,6,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The saga's etag when the decision was made. ABORTED with the reason SAGA_CHANGED if it has changed since, unless
+	// the command has ended in the same way. Empty: the saga may have changed.
+	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Completes the command for a person although its participant isn't known to have accepted it, so that the
+	// participant may still execute it. Only allowed with a decision. Otherwise FAILED_PRECONDITION with the reason
+	// NOT_ACCEPTED. The participant itself may complete a command before its acceptance is known here.
+	Force         bool `protobuf:"varint,8,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2447,6 +2486,20 @@ func (x *CompleteStepRequest) GetDecision() *Decision {
 		return x.Decision
 	}
 	return nil
+}
+
+func (x *CompleteStepRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *CompleteStepRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type isCompleteStepRequest_How interface {
@@ -2805,7 +2858,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\x88\t\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\x9c\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2841,7 +2894,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"not_driven\x18\x16 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\x127\n" +
 	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
 	"parentKind\x12F\n" +
-	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x1a9\n" +
+	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x12\x12\n" +
+	"\x04etag\x18\x1c \x01(\tR\x04etag\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
@@ -2918,13 +2972,15 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x10WatchSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"8\n" +
 	"\x11WatchSagaResponse\x12#\n" +
-	"\x04saga\x18\x01 \x01(\v2\x0f.treaty.v1.SagaR\x04saga\"X\n" +
+	"\x04saga\x18\x01 \x01(\v2\x0f.treaty.v1.SagaR\x04saga\"l\n" +
 	"\x11CancelSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xe0\x04\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xf4\x04\n" +
 	"\x11ResumeSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12:\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
+	"\x04etag\x18\b \x01(\tR\x04etag\x12:\n" +
 	"\x05retry\x18\x03 \x01(\v2\".treaty.v1.ResumeSagaRequest.RetryH\x00R\x05retry\x12M\n" +
 	"\fretry_edited\x18\x04 \x01(\v2(.treaty.v1.ResumeSagaRequest.RetryEditedH\x00R\vretryEdited\x12D\n" +
 	"\tmark_done\x18\x05 \x01(\v2%.treaty.v1.ResumeSagaRequest.MarkDoneH\x00R\bmarkDone\x12M\n" +
@@ -2982,14 +3038,16 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x15DeleteLostSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\x18\n" +
-	"\x16DeleteLostSagaResponse\"\x91\x02\n" +
+	"\x16DeleteLostSagaResponse\"\xbb\x02\n" +
 	"\x13CompleteStepRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12,\n" +
 	"\x05reply\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\x05reply\x12.\n" +
 	"\arefusal\x18\x04 \x01(\v2\x12.treaty.v1.FailureH\x00R\arefusal\x12\x18\n" +
 	"\asettled\x18\x05 \x01(\bR\asettled\x12/\n" +
-	"\bdecision\x18\x06 \x01(\v2\x13.treaty.v1.DecisionR\bdecisionB\x05\n" +
+	"\bdecision\x18\x06 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12\x14\n" +
+	"\x05force\x18\b \x01(\bR\x05forceB\x05\n" +
 	"\x03how\"\x16\n" +
 	"\x14CompleteStepResponse\"b\n" +
 	"\x14HeartbeatStepRequest\x12\x12\n" +

@@ -324,7 +324,7 @@ func TestUnsettledCompletion(t *testing.T) {
 // TestCancelsUnsentPivot cancels sagas whose pivot was never sent, and sagas of which that isn't known.
 func TestCancelsUnsentPivot(t *testing.T) {
 	cancel := func(w *fixture, id string) error {
-		return w.engine.Cancel(w.t.Context(), id, &treatyv1.Decision{Actor: "ann"})
+		return w.engine.Cancel(w.t.Context(), id, byAnn)
 	}
 	t.Run("the participant is down from the start", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

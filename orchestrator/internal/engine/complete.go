@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -15,6 +17,10 @@ var (
 
 	// ErrStepEnded says that the step ended in another way, or no longer waits for a completion.
 	ErrStepEnded = machine.ErrStepEnded
+
+	// ErrNotAccepted says that a person completes a command that its participant isn't known to have accepted, and
+	// doesn't force that.
+	ErrNotAccepted = errors.New("the participant isn't known to have accepted the command")
 )
 
 // Completion is the end of a command that its participant had accepted.
@@ -37,11 +43,18 @@ type Completion struct {
 
 	// Decision is that of the person who completes the command on its participant's behalf, or nil.
 	Decision *treatyv1.Decision
+
+	// Etag is what that person saw. If it is empty, the saga may have changed.
+	Etag string
+
+	// Force lets that person complete a command that its participant isn't known to have accepted.
+	Force bool
 }
 
 func (c Completion) input() machine.CommandCompleted {
 	in := machine.CommandCompleted{
 		Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply), Decision: c.Decision,
+		Etag: c.Etag,
 	}
 	if c.Refusal != nil {
 		in.Outcome, in.Reply, in.Failure, in.MayHaveRun = machine.Refused, nil, c.Refusal, !c.Settled
@@ -50,12 +63,47 @@ func (c Completion) input() machine.CommandCompleted {
 }
 
 // Complete ends a command. It returns once that is durable. Completing again in the same way changes nothing. The
-// errors are journal.ErrNotFound, ErrStepNotFound, ErrStepEnded, ErrNotAsked, ErrInDoubt and ErrStopping.
+// errors are journal.ErrNotFound, ErrStepNotFound, machine.ErrChanged, ErrStepEnded, ErrNotAccepted, ErrNotAsked,
+// ErrInDoubt and ErrStopping.
 func (e *Engine) Complete(ctx context.Context, completion Completion) error {
+	if err := e.checkAccepted(ctx, &completion); err != nil {
+		return err
+	}
 	if err := e.settleCompletion(ctx, &completion); err != nil {
 		return err
 	}
 	return e.ask(ctx, completion.Saga, completion.input())
+}
+
+// checkAccepted returns ErrNotAccepted if a person completes an outstanding command that was never accepted as far as
+// is known here. Whether it was isn't journaled: after a restart, it is known once the command was sent again.
+func (e *Engine) checkAccepted(ctx context.Context, completion *Completion) error {
+	if completion.Decision == nil || completion.Force {
+		return nil
+	}
+	if inst := e.register.find(completion.Saga); inst != nil &&
+		inst.wasAccepted(deliveryKey{completion.Step, completion.Direction}) {
+		return nil
+	}
+	q, err := e.inquire(ctx, completion.Saga, completion.Step)
+	switch {
+	case errors.Is(err, journal.ErrNotFound) || errors.Is(err, ErrStepNotFound):
+		return nil // the saga's turn says so
+	case err != nil:
+		return err
+	case !inFlight(q.step, completion.Direction) || q.saga.CheckEtag(completion.Etag) != nil:
+		return nil // likewise
+	}
+	suspension := q.saga.Suspension
+	if suspension.GetStep() == completion.Step &&
+		suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING {
+		return nil
+	}
+	method := q.step.Scheduled.GetMethod()
+	if completion.Direction == Compensation {
+		method = q.step.Scheduled.GetCompensation().GetMethod()
+	}
+	return fmt.Errorf("%w %s of step %s, so it may still execute it", ErrNotAccepted, method, completion.Step)
 }
 
 // CompleteUnattended is Complete for a caller that doesn't wait for the result. It returns at once, and applies the

@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 // TestCompletedBeforeItIsSentAgain completes a command while its request is read for the next attempt. It isn't sent
@@ -71,7 +74,7 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-w.participant.held
-		if err := w.engine.Cancel(t.Context(), parent.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+		if err := w.engine.Cancel(t.Context(), parent.ID, byAnn); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -107,6 +110,125 @@ func TestCompletedByHand(t *testing.T) {
 		if step.GetState() != treatyv1.StepState_STEP_STATE_COMPENSATED ||
 			!proto.Equal(step.GetCompensationDecision(), decision) || !proto.Equal(step.GetDecision(), decision) {
 			t.Errorf("got %v", step)
+		}
+	})
+}
+
+// TestCompletingTakesAcceptance completes a pivot in its participant's place, and as the participant itself. A person
+// needs force unless the participant is known to have accepted the command. The participant needs nothing.
+func TestCompletingTakesAcceptance(t *testing.T) {
+	decision := &treatyv1.Decision{Actor: "ada", Reason: "ticket 4711"}
+	for _, test := range []struct {
+		name     string
+		accepted bool
+
+		// bring brings the pivot, step 2, into the situation.
+		bring func(w *fixture)
+	}{
+		{"attempt in flight", false, func(w *fixture) {
+			release := w.participant.stall("action 2")
+			w.t.Cleanup(release)
+			w.start(1)
+			<-w.participant.held
+		}},
+		{"no answer", false, func(w *fixture) {
+			w.participant.answer("action 2", slices.Repeat([]engine.Answer{unknown}, 100)...)
+			w.start(1)
+		}},
+		{"gave up", false, func(w *fixture) {
+			w.participant.answer("action 2", unknown, refusedOnce)
+			w.start(1)
+			pass(time.Hour)
+		}},
+		{"accepted", true, func(w *fixture) {
+			w.participant.answer("action 2", pending(time.Hour))
+			w.start(1)
+		}},
+		{"accepted, then no answer", true, func(w *fixture) {
+			w.participant.answer("action 2", pending(time.Second), unknown, unknown, unknown, unknown, unknown)
+			w.start(1)
+			pass(1100 * time.Millisecond)
+		}},
+		{"accepted, after a restart", true, func(w *fixture) {
+			w.participant.answer("action 2", pending(time.Hour), pending(time.Hour))
+			w.start(1)
+			synctest.Wait()
+			w.stop()
+			w.open()
+		}},
+		{"accepted before a restart, no answer since", false, func(w *fixture) {
+			w.participant.answer("action 2", pending(time.Hour))
+			w.start(1)
+			synctest.Wait()
+			w.stop()
+			release := w.participant.stall("action 2")
+			w.t.Cleanup(release)
+			w.open()
+			<-w.participant.held
+		}},
+	} {
+		for _, by := range []string{"a person", "a person with force", "the participant"} {
+			t.Run(test.name+", by "+by, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := language(t, workThenPivot)
+					test.bring(w)
+					synctest.Wait()
+					rows, err := w.store.List(t.Context(), journal.ListParams{Limit: 2})
+					if err != nil || len(rows) != 1 {
+						t.Fatal(rows, err)
+					}
+					completion := engine.Completion{
+						Saga: rows[0].ID, Step: "2", Direction: engine.Action, Reply: []byte{}, Decision: decision,
+					}
+					switch by {
+					case "a person with force":
+						completion.Force = true
+					case "the participant":
+						completion.Decision = nil
+					}
+					err = w.engine.Complete(t.Context(), completion)
+					if by == "a person" && !test.accepted {
+						if !errors.Is(err, engine.ErrNotAccepted) {
+							t.Errorf("got %v", err)
+						}
+						return
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					if w.await(completion.Saga) != succeeded {
+						t.Error("it hasn't succeeded")
+					}
+					if err := w.engine.Complete(t.Context(), completion); err != nil {
+						t.Errorf("the same completion again: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestCompletedBeforeAccepted completes a command before the answer arrives that says that it was accepted. The answer
+// changes nothing.
+func TestCompletedBeforeAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		w.participant.answer("action 1", pending(time.Second))
+		release := w.participant.stall("action 1")
+		handle := w.start(1)
+		<-w.participant.held
+		if err := w.engine.Complete(t.Context(), engine.Completion{
+			Saga: handle.ID, Step: "1", Direction: engine.Action, Reply: []byte{},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if w.await(handle.ID) != succeeded {
+			t.Error("it hasn't succeeded")
+		}
+		release()
+		pass(time.Minute)
+		if seen := w.participant.seen(); len(seen) != 1 {
+			t.Errorf("calls: %v", seen)
 		}
 	})
 }

@@ -42,6 +42,7 @@ type delivery struct {
 	waitsLong  bool // so the saga may leave memory
 	queued     bool // waiting for a slot
 	accepted   bool // waiting for the completion by its participant
+	promised   bool // the participant has accepted it at least once
 	nextTime   time.Time
 	stopWait   func()      // cancels what it waits for
 	isDown     func() bool // returns whether the participant can't be called; nil unless it is queued
@@ -126,6 +127,14 @@ func (d *delivery) cancelWait() {
 		d.stopWait()
 		d.stopWait = nil
 	}
+}
+
+// wasAccepted returns whether the participant has accepted a command in flight, as far as this process knows.
+func (i *instance) wasAccepted(key deliveryKey) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	d := i.deliveries.get(key)
+	return d != nil && d.promised
 }
 
 // endCompleted ends the delivery of a command that its participant completed. The caller holds the lock and runs the

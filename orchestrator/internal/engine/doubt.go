@@ -30,8 +30,11 @@ func (d *driver) resolveDoubt(inst *instance, m message, cause error) {
 	if _, starts := m.input.(machine.Start); !starts && m.answer == nil {
 		again = append(again, m)
 	}
-	inst.putFirst(again...)
 	inst.failedCommits++
+	if inst.failedCommits > 1 || errors.Is(cause, journal.ErrFull) || errors.Is(cause, journal.ErrReadOnly) {
+		inst.noteUnwritable(cause)
+	}
+	inst.putFirst(again...)
 	if !d.work.spawn(func() { d.reload(inst) }) {
 		d.abandon(inst, ErrStopping)
 	}

@@ -44,6 +44,12 @@ func (d *driver) submit(id string, m message) *delivery {
 
 // enqueue is submit for an instance whose lock the caller holds. It releases the lock.
 func (d *driver) enqueue(inst *instance, m message) *delivery {
+	if inst.running && inst.unwritable != nil && m.isDecision() {
+		cause := inst.unwritable
+		inst.mu.Unlock()
+		m.reply(cause)
+		return nil
+	}
 	inst.mailbox = append(inst.mailbox, m)
 	if inst.running {
 		inst.mu.Unlock()
@@ -143,6 +149,9 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 		}
 	}
 	inst.mu.Lock()
+	if out.Turn != nil {
+		inst.unwritable = nil
+	}
 	d.sender.release(inst)
 	if m.delivery != nil {
 		inst.deliveries.remove(m.delivery.key)

@@ -208,7 +208,7 @@ func TestCancel(t *testing.T) {
 			release := w.participant.stall("action 2")
 			handle := w.start(3)
 			<-w.participant.held
-			if err := w.engine.Cancel(t.Context(), handle.ID, decision); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, engine.CancelParams{Decision: decision}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -232,7 +232,7 @@ func TestCancel(t *testing.T) {
 			w.participant.answer("action 2", unknown)
 			handle := w.start(3)
 			synctest.Wait()
-			if err := w.engine.Cancel(t.Context(), handle.ID, decision); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, engine.CancelParams{Decision: decision}); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.await(handle.ID); got != compensated {
@@ -249,7 +249,7 @@ func TestCancel(t *testing.T) {
 			w.participant.down()
 			handle := w.start(1)
 			synctest.Wait()
-			if err := w.engine.Cancel(t.Context(), handle.ID, decision); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, engine.CancelParams{Decision: decision}); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.await(handle.ID); got != compensated {
@@ -266,10 +266,12 @@ func TestCancel(t *testing.T) {
 			w := newFixture(t)
 			handle := w.start(1)
 			w.await(handle.ID)
-			if err := w.engine.Cancel(t.Context(), handle.ID, decision); !errors.Is(err, machine.ErrEnded) {
+			err := w.engine.Cancel(t.Context(), handle.ID, engine.CancelParams{Decision: decision})
+			if !errors.Is(err, machine.ErrEnded) {
 				t.Errorf("got %v", err)
 			}
-			if err := w.engine.Cancel(t.Context(), "nobody", decision); !errors.Is(err, journal.ErrNotFound) {
+			err = w.engine.Cancel(t.Context(), "nobody", engine.CancelParams{Decision: decision})
+			if !errors.Is(err, journal.ErrNotFound) {
 				t.Errorf("got %v", err)
 			}
 		})

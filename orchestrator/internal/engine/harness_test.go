@@ -409,3 +409,6 @@ func (h *hooked) RaisePosition(ctx context.Context, above uint64) (uint64, error
 	}
 	return h.Store.RaisePosition(ctx, above)
 }
+
+// byAnn is a decision to cancel a saga, whatever its state.
+var byAnn = engine.CancelParams{Decision: &treatyv1.Decision{Actor: "ann"}}

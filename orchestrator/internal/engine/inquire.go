@@ -67,6 +67,9 @@ func (e *Engine) checkDecision(ctx context.Context, id string, params *ResumePar
 	if err != nil {
 		return err
 	}
+	if err := saga.CheckEtag(params.Etag); err != nil {
+		return err // before the participant closes the command
+	}
 	step := saga.Step(saga.Suspension.GetStep())
 	if step == nil || step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
 		return nil // the machine rejects a decision that doesn't fit
@@ -200,6 +203,9 @@ func (e *Engine) settleCompletion(ctx context.Context, completion *Completion) e
 	}
 	if err != nil || !q.decisive() || q.step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
 		return err
+	}
+	if err := q.saga.CheckEtag(completion.Etag); err != nil {
+		return err // before the participant closes the command
 	}
 	return q.settle(ctx, completion)
 }

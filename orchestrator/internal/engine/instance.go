@@ -25,6 +25,7 @@ type instance struct {
 	dropped    bool // the register dropped it; it must no longer be used
 	deliveries deliveries
 	unserved   map[string]string // the methods of broadcasts in which nobody takes part, by their paths
+	unwritable error             // why no turn can be stored for now; nil if that isn't known
 
 	// Owned by the goroutine that runs the instance.
 
@@ -44,6 +45,7 @@ type instance struct {
 type storedRow struct {
 	state      treatyv1.SagaState
 	suspension treatyv1.SuspensionReason
+	revision   uint64
 	due        time.Time
 	waiting    bool
 	awaits     []journal.Await
@@ -51,13 +53,14 @@ type storedRow struct {
 
 func storedRowOf(row *journal.Row) storedRow {
 	return storedRow{
-		state: row.State, suspension: row.Suspension, due: row.Due, waiting: row.Waiting, awaits: row.Awaits,
+		state: row.State, suspension: row.Suspension, revision: row.Revision, due: row.Due, waiting: row.Waiting,
+		awaits: row.Awaits,
 	}
 }
 
 func (r storedRow) equal(other storedRow) bool {
-	return r.state == other.state && r.suspension == other.suspension && r.due.Equal(other.due) &&
-		r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
+	return r.state == other.state && r.suspension == other.suspension && r.revision == other.revision &&
+		r.due.Equal(other.due) && r.waiting == other.waiting && slices.Equal(r.awaits, other.awaits)
 }
 
 // message is an input in a mailbox.
@@ -72,6 +75,35 @@ func (m message) reply(err error) {
 	if m.answer != nil {
 		m.answer <- err
 	}
+}
+
+// isDecision returns whether somebody outside of the saga decides something about it, and waits for the answer.
+func (m message) isDecision() bool {
+	if m.answer == nil {
+		return false
+	}
+	switch m.input.(type) {
+	case machine.Cancel, machine.Resume, machine.CommandCompleted, machine.CompensateForParent:
+		return true
+	default:
+		return false
+	}
+}
+
+// noteUnwritable notes why no turn of the saga can be stored for now, and answers the decisions in its mailbox. Those
+// that come later are answered at once, too: nothing was recorded of any of them, and none takes effect later, when its
+// caller no longer waits.
+func (i *instance) noteUnwritable(cause error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.unwritable = cause
+	i.mailbox = slices.DeleteFunc(i.mailbox, func(m message) bool {
+		if !m.isDecision() {
+			return false
+		}
+		m.reply(cause)
+		return true
+	})
 }
 
 func newInstance(id string) *instance {
@@ -159,7 +191,7 @@ func rowParent(parent *treatyv1.Parent) journal.Parent {
 func (i *instance) changedRow(out machine.Output) *journal.Row {
 	saga := i.machine.Saga()
 	now := storedRow{
-		state: saga.State, due: i.machine.Due(), awaits: awaitsOf(saga),
+		state: saga.State, revision: saga.Revision, due: i.machine.Due(), awaits: awaitsOf(saga),
 		// A saga whose code has to run again isn't waiting: it must be driven even when this process ends before that.
 		waiting: i.machine.Waiting() && !out.Reload && !out.WakeAgain,
 	}
@@ -171,7 +203,8 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	}
 	return &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
-		Labels: saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
+		Revision: now.revision,
+		Labels:   saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
 		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
 		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}

@@ -128,7 +128,7 @@ func verified(applicant string) *journal.Event {
 
 func (w *fixture) publish(events ...*journal.Event) {
 	w.t.Helper()
-	if err := w.engine.Publish(w.t.Context(), events); err != nil {
+	if _, err := w.engine.Publish(w.t.Context(), events); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -212,6 +212,30 @@ func TestEventWakes(t *testing.T) {
 	})
 }
 
+// TestPublishCountsTheWoken publishes events for which no, one and two sagas wait, and one of them again.
+func TestPublishCountsTheWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, awaiter)
+		publish := func(when string, want int, events ...*journal.Event) {
+			t.Helper()
+			synctest.Wait()
+			got, err := w.engine.Publish(t.Context(), events)
+			if err != nil || got != want {
+				t.Errorf("%s, it woke %d sagas, want %d: %v", when, got, want, err)
+			}
+		}
+		publish("before there is a saga", 0, verified("applicants/ada"))
+		for range 2 {
+			w.start(1)
+		}
+		publish("for another key", 0, verified("applicants/bob"))
+		again := verified("applicants/ada")
+		again.ID = "again"
+		publish("while two wait", 2, again, verified("applicants/eve"))
+		publish("again", 0, again)
+	})
+}
+
 func TestPublishingAgainChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t)
@@ -222,7 +246,7 @@ func TestPublishingAgainChangesNothing(t *testing.T) {
 			t.Errorf("positions %d and %d", first.Position, second.Position)
 		}
 		other.Data = nil
-		if err := w.engine.Publish(t.Context(), []*journal.Event{other}); !errors.Is(err, engine.ErrOtherEvent) {
+		if _, err := w.engine.Publish(t.Context(), []*journal.Event{other}); !errors.Is(err, engine.ErrOtherEvent) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -353,7 +377,7 @@ func TestPending(t *testing.T) {
 			w.participant.answer("action 1", pending(time.Hour))
 			handle := w.start(1)
 			synctest.Wait()
-			if err := w.engine.Cancel(t.Context(), handle.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, byAnn); err != nil {
 				t.Fatal(err)
 			}
 			if w.await(handle.ID) != compensated {
@@ -494,7 +518,8 @@ func TestRetriableChild(t *testing.T) {
 			} else if got.GetParentKind() != params.Parent.GetKind() {
 				t.Errorf("it is shown as %s of its parent", got.GetParentKind())
 			}
-			if err := w.engine.Cancel(t.Context(), "c", &treatyv1.Decision{}); !errors.Is(err, machine.ErrPastPivot) {
+			err := w.engine.Cancel(t.Context(), "c", engine.CancelParams{Decision: &treatyv1.Decision{}})
+			if !errors.Is(err, machine.ErrPastPivot) {
 				t.Errorf("cancelling it: %v", err)
 			}
 			fixed = true
@@ -667,7 +692,7 @@ func TestRecoveryDoesntGoBack(t *testing.T) {
 		stale := &staleStore{Store: w.store.(*journaltest.Memory).Reopen()}
 		w.store = stale
 		stale.between = func() {
-			if err := w.engine.Cancel(t.Context(), handle.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+			if err := w.engine.Cancel(t.Context(), handle.ID, byAnn); err != nil {
 				t.Error(err)
 			}
 			if w.await(handle.ID) != compensated {
@@ -709,7 +734,7 @@ func TestJournalOfANewerVersion(t *testing.T) {
 			!strings.Contains(err.Error(), newer.ID) {
 			t.Errorf("reading it: %v", err)
 		}
-		if err := w.engine.Cancel(t.Context(), newer.ID, nil); !errors.Is(err, machine.ErrJournal) {
+		if err := w.engine.Cancel(t.Context(), newer.ID, engine.CancelParams{}); !errors.Is(err, machine.ErrJournal) {
 			t.Errorf("cancelling it: %v", err)
 		}
 		if _, findings := w.verify(w.code); len(findings) != 1 || !strings.Contains(findings[0].GetFound(), "newer") {

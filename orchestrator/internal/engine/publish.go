@@ -12,14 +12,14 @@ import (
 var ErrOtherEvent = errors.New("an event of this source and id was published before with other content")
 
 // Publish makes events durable, all of them or none, and wakes the sagas that await them. It sets their positions and
-// store times. The errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same
+// store times, and returns how many sagas it woke. The errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same
 // ids), ErrReplaced, ErrRestoring and ErrStopping.
-func (e *Engine) Publish(ctx context.Context, events []*journal.Event) error {
+func (e *Engine) Publish(ctx context.Context, events []*journal.Event) (woken int, err error) {
 	if len(events) == 0 {
-		return nil
+		return 0, nil
 	}
 	if err := e.gate.err(); err != nil {
-		return err
+		return 0, err
 	}
 	now := e.config.now().UTC()
 	for _, event := range events {
@@ -28,15 +28,22 @@ func (e *Engine) Publish(ctx context.Context, events []*journal.Event) error {
 			event.Time = now
 		}
 	}
-	answer := make(chan error, 1)
-	if !e.work.spawn(func() { answer <- e.writer.publish(events) }) {
-		return ErrStopping
+	type published struct {
+		woken int
+		err   error
+	}
+	answer := make(chan published, 1)
+	if !e.work.spawn(func() {
+		woken, err := e.writer.publish(events)
+		answer <- published{woken, err}
+	}) {
+		return 0, ErrStopping
 	}
 	select {
-	case err := <-answer:
-		return err
+	case p := <-answer:
+		return p.woken, p.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrInDoubt, context.Cause(ctx))
+		return 0, fmt.Errorf("%w: %w", ErrInDoubt, context.Cause(ctx))
 	}
 }
 

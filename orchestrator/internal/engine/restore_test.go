@@ -343,13 +343,14 @@ func TestRestoreWaits(t *testing.T) {
 					1)})
 				return err
 			},
-			"cancel":   func() error { return w.engine.Cancel(t.Context(), handle.ID, nil) },
+			"cancel":   func() error { return w.engine.Cancel(t.Context(), handle.ID, engine.CancelParams{}) },
 			"complete": func() error { return w.complete(handle.ID, "1", engine.Action, nil) },
 			"heartbeat": func() error {
 				return w.engine.Heartbeat(t.Context(), handle.ID, "1", engine.Action)
 			},
 			"publish": func() error {
-				return w.engine.Publish(t.Context(), []*journal.Event{{Source: "s", ID: "1"}})
+				_, err := w.engine.Publish(t.Context(), []*journal.Event{{Source: "s", ID: "1"}})
+				return err
 			},
 		} {
 			if err := call(); !errors.Is(err, engine.ErrRestoring) {
@@ -391,7 +392,7 @@ func TestCallsBeforeRecovery(t *testing.T) {
 			return func() {
 				for name, call := range map[string]func() error{
 					"start":  func() error { _, err := w.engine.Start(t.Context(), lost); return err },
-					"cancel": func() error { return w.engine.Cancel(t.Context(), open.ID, nil) },
+					"cancel": func() error { return w.engine.Cancel(t.Context(), open.ID, engine.CancelParams{}) },
 				} {
 					if err := call(); !errors.Is(err, want) {
 						t.Errorf("%s: got %v, want %v", name, err, want)
@@ -410,7 +411,8 @@ func TestCallsBeforeRecovery(t *testing.T) {
 			if _, err := w.engine.Start(t.Context(), lost); err != nil {
 				t.Error(err)
 			}
-			if err := w.engine.Cancel(t.Context(), lost.SagaID, nil); !errors.Is(err, machine.ErrCatchingUp) {
+			err := w.engine.Cancel(t.Context(), lost.SagaID, engine.CancelParams{})
+			if !errors.Is(err, machine.ErrCatchingUp) {
 				t.Errorf("canceling a lost saga that was started again: got %v", err)
 			}
 		}

@@ -309,7 +309,7 @@ func (s *sender) waitForCompletion(d *delivery) {
 	if !d.waiting {
 		d.pauseStart = now
 	}
-	d.waiting, d.accepted, d.waitsLong = true, true, true
+	d.waiting, d.accepted, d.promised, d.waitsLong = true, true, true, true
 	s.startTimer(d, wait)
 	s.driver.evictIfIdle(d.inst)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/treatyhq/treaty/gen/acme/identity/v1/identityv1saga"
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/saga"
@@ -183,7 +182,7 @@ func TestTurnThatIsTooLong(t *testing.T) {
 		if known, _ := w.engine.Loaded(); known != 0 {
 			t.Errorf("%d sagas are in memory", known)
 		}
-		if err := w.engine.Cancel(t.Context(), tooLong.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+		if err := w.engine.Cancel(t.Context(), tooLong.ID, byAnn); err != nil {
 			t.Errorf("cancelling it: %v", err)
 		}
 		if got := w.await(tooLong.ID); got != compensated {

@@ -141,7 +141,7 @@ func TestCodeThatBlocks(t *testing.T) {
 			}
 			w.wantSuspended(one.ID, stuck, test.at)
 			w.wantSuspended(two.ID, stuck, "")
-			if err := w.engine.Cancel(t.Context(), one.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+			if err := w.engine.Cancel(t.Context(), one.ID, byAnn); err != nil {
 				t.Errorf("cancelling it: %v", err)
 			}
 			if got := w.await(one.ID); got != compensated {
@@ -205,7 +205,7 @@ func TestDeferredCodeThatBlocks(t *testing.T) {
 	cancelled, loaded := w.start(0), w.start(0)
 	<-w.participant.held
 	<-w.participant.held
-	if err := w.engine.Cancel(t.Context(), cancelled.ID, &treatyv1.Decision{Actor: "ann"}); err != nil {
+	if err := w.engine.Cancel(t.Context(), cancelled.ID, byAnn); err != nil {
 		t.Fatal(err)
 	}
 	w.stop()
@@ -308,7 +308,7 @@ func TestRecoveryDoesNotWaitForCode(t *testing.T) {
 	}
 	ran := runs.Load()
 	for _, id := range ids[:10] {
-		if err := w.engine.Cancel(t.Context(), id, &treatyv1.Decision{Actor: "ann"}); err != nil {
+		if err := w.engine.Cancel(t.Context(), id, byAnn); err != nil {
 			t.Error(err)
 		}
 	}

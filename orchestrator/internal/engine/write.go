@@ -70,18 +70,19 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 	return nil
 }
 
-// publish makes events durable, all of them or none. The errors are ErrInDoubt, ErrOtherEvent and the store's own.
-func (w *writer) publish(events []*journal.Event) error {
+// publish makes events durable, all of them or none, and returns how many sagas it woke. The errors are ErrInDoubt,
+// ErrOtherEvent and the store's own.
+func (w *writer) publish(events []*journal.Event) (woken int, err error) {
 	turn := &pendingTurn{entry: journal.Entry{Events: events}, done: make(chan struct{}, 1)}
-	err := w.groups.commit(turn)
+	err = w.groups.commit(turn)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrInDoubt, err)
+		return 0, fmt.Errorf("%w: %w", ErrInDoubt, err)
 	case errors.Is(turn.entry.Err, journal.ErrExists):
-		return ErrOtherEvent
+		return 0, ErrOtherEvent
 	case turn.entry.Err != nil:
-		return turn.entry.Err
+		return 0, turn.entry.Err
 	}
 	w.waker.committed(&turn.entry)
-	return nil
+	return len(turn.entry.Woken), nil
 }

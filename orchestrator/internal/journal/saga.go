@@ -21,6 +21,10 @@ type Row struct {
 	// stores kept the reason.
 	Suspension treatyv1.SuspensionReason
 
+	// Revision says what can be decided about the saga. It changes with its state, and each suspension has its own. It
+	// is 0 for a saga whose state last changed before stores kept it.
+	Revision uint64
+
 	// Labels are for searching. They are written with the first turn and never change.
 	Labels map[string]string
 

@@ -14,6 +14,9 @@ func (m *Machine) cancel(in Cancel) error {
 	if m.saga.CompensationDecided != nil {
 		return nil
 	}
+	if err := m.saga.CheckEtag(in.Etag); err != nil {
+		return err
+	}
 	if err := m.saga.checkCancel(); err != nil {
 		return err
 	}

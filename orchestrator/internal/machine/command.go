@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 )
@@ -22,6 +24,7 @@ func (m *Machine) commandEnded(in CommandEnded) {
 	if step.State != treatyv1.StepState_STEP_STATE_SCHEDULED {
 		return
 	}
+	in = withoutLargeReply(step, in)
 	if suspended := m.stuck(step, in); suspended != nil {
 		if m.saga.Suspension == nil { // otherwise the command is sent again when the saga is resumed
 			m.suspend(suspended)
@@ -32,6 +35,24 @@ func (m *Machine) commandEnded(in CommandEnded) {
 	if !m.suspendUnpublishable(step, in) {
 		m.proceed()
 	}
+}
+
+// withoutLargeReply returns how an action has ended: as it has, unless its reply leaves no room for its compensation,
+// whose request has the reply, too. Then the reply isn't recorded and the outcome counts as unknown, so that the step
+// can be compensated without it.
+func withoutLargeReply(step *Step, in CommandEnded) CommandEnded {
+	if in.Outcome != Done || replyFits(step, len(in.Reply)) {
+		return in
+	}
+	in.Outcome = Unknown
+	in.Failure = &treatyv1.Failure{
+		Code: int32(codes.ResourceExhausted),
+		Message: fmt.Sprintf("%s was executed, but %v; so the reply was dropped, and the step is compensated without "+
+			"it; store the data elsewhere and reply with a reference",
+			step.Scheduled.GetMethod(), replyTooLarge(step, len(in.Reply))),
+	}
+	in.Reply = nil
+	return in
 }
 
 // suspendUnpublishable suspends a saga if the reply of a step that was just done is an event that can't be published:
@@ -165,6 +186,14 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 		case Purged:
 			purged(suspended, what, method)
 			suspended.Message += "mark it done"
+		case Refused:
+			if undoTooLarge(step) {
+				suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE
+				suspended.Message = fmt.Sprintf("the compensation of step %s (%s) was never sent: its request, "+
+					"which has the action's request (%d bytes) and reply (%d bytes), has more than %d bytes; retry "+
+					"with an edited request, or undo the step by hand and mark it done", in.Step, method,
+					len(step.Scheduled.GetRequest()), len(step.Reply), MaxPayloadBytes)
+			}
 		case Unknown, Accepted:
 			suspended.Reason = treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED
 			suspended.Message = fmt.Sprintf("gave up on compensating step %s (%s) after the time in its contract; "+
@@ -182,6 +211,7 @@ func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error)
 	if step == nil {
 		return false, fmt.Errorf("%w: %s", ErrStepNotFound, in.Step)
 	}
+	changed := m.saga.CheckEtag(in.Etag)
 	open, same := step.State == treatyv1.StepState_STEP_STATE_SCHEDULED, sameOutcome(step, in)
 	if in.Direction == Compensation {
 		if step.CompensationScheduleTime.IsZero() {
@@ -189,12 +219,16 @@ func (m *Machine) commandCompleted(in CommandCompleted) (reload bool, err error)
 		}
 		open = step.State == treatyv1.StepState_STEP_STATE_COMPENSATING
 		same = step.State == treatyv1.StepState_STEP_STATE_COMPENSATED && in.Outcome == Done
-		if open && m.saga.Suspension.GetStep() == in.Step {
+		if changed == nil && open && m.saga.Suspension.GetStep() == in.Step {
 			return false, fmt.Errorf("%w: the compensation of step %s is stuck, and an operator must decide about it",
 				ErrStepEnded, in.Step)
 		}
 	}
 	switch {
+	case changed != nil && !same:
+		return false, changed
+	case open && in.Direction == Action && !replyFits(step, len(in.Reply)):
+		return false, replyTooLarge(step, len(in.Reply))
 	case open && m.awaitsOutcome(in.Step) && m.stuck(step, CommandEnded(in)) == nil:
 		m.recordResumed(Resume{Decision: in.Decision})
 		m.recordOutcome(step, CommandEnded(in))

@@ -38,6 +38,8 @@ func (s *Saga) waysToResume() []treatyv1.DecisionKind {
 		return nil
 	case step == nil, direction == Action && step.State != treatyv1.StepState_STEP_STATE_SCHEDULED:
 		return []treatyv1.DecisionKind{retry}
+	case s.Suspension.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
+		return []treatyv1.DecisionKind{edited, done}
 	case direction == Compensation:
 		return []treatyv1.DecisionKind{retry, edited, done}
 	}
@@ -53,7 +55,8 @@ func (s *Saga) stuckCommand() (*Step, Direction) {
 	step := s.Step(s.Suspension.GetStep())
 	switch s.Suspension.GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		return step, Compensation
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,

@@ -27,6 +27,7 @@ func (s *Saga) Fold(turn *treatyv1.Turn) error {
 func (s *Saga) endTurn(now time.Time) {
 	s.Turns++
 	s.UpdateTime = now
+	s.revise(now)
 	if s.CreateTime.IsZero() {
 		s.CreateTime = now
 	}
@@ -41,6 +42,7 @@ func (s *Saga) endTurn(now time.Time) {
 // fold applies a record.
 func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 	s.records++
+	s.noteDecidable(record)
 	switch r := record.GetKind().(type) {
 	case *treatyv1.Record_SagaStarted:
 		if s.Started != nil {
@@ -127,6 +129,7 @@ func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 		FirstRequest: r.GetFirstRequest(),
 		roundTime:    r.GetRoundTime().AsTime(),
 		restored:     s.restored,
+		revised:      true,
 		payloadBytes: len(r.GetStarted().GetRequest()),
 	}
 	for _, taken := range r.GetEventsTaken() {

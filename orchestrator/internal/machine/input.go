@@ -16,6 +16,9 @@ var (
 	// compensate.
 	ErrPivotInFlight = errors.New("the saga's pivot is in flight")
 
+	// ErrChanged means that the saga has changed since the etag of the decision was read.
+	ErrChanged = errors.New("the saga has changed since")
+
 	// ErrEnded means that the saga has ended in another way.
 	ErrEnded = errors.New("the saga has ended")
 
@@ -27,6 +30,10 @@ var (
 
 	// ErrStepNotFound means that the saga has no such step, or that the step is not being compensated.
 	ErrStepNotFound = errors.New("no such step")
+
+	// ErrReplyTooLarge means that the reply leaves no room for the compensation, whose request has the action's request
+	// and reply.
+	ErrReplyTooLarge = errors.New("with this reply, the step's compensation couldn't be sent")
 
 	// ErrStepEnded means that the step has ended with another outcome, or that its saga no longer waits for it.
 	ErrStepEnded = errors.New("the step has ended")
@@ -83,6 +90,9 @@ type CommandEnded struct {
 
 	// Decision is that of the person who has completed the command on its participant's behalf, or nil.
 	Decision *treatyv1.Decision
+
+	// Etag is what the person saw, if the command is completed; see [Etag]. If it is empty, the saga may have changed.
+	Etag string
 }
 
 // OtherCommand is the command that a participant knows under the command id of a step with another request.
@@ -119,17 +129,24 @@ const (
 	Purged
 )
 
-// Cancel compensates the saga on request. It fails with [ErrPastPivot], [ErrPivotInFlight] or, if the saga has
-// succeeded, [ErrEnded]. It has no effect if the saga compensates already.
+// Cancel compensates the saga on request. It fails with [ErrChanged], [ErrPastPivot], [ErrPivotInFlight] or, if the
+// saga has succeeded, [ErrEnded]. It has no effect if the saga compensates already.
 type Cancel struct {
 	// Decision says who cancels the saga, and why.
 	Decision *treatyv1.Decision
+
+	// Etag is what whoever decides saw; see [Etag]. If it is empty, the saga may have changed.
+	Etag string
 }
 
-// Resume is an operator's decision about a suspended saga. It fails with [ErrNotSuspended] or [ErrDecisionUnfit].
+// Resume is an operator's decision about a suspended saga. It fails with [ErrChanged], [ErrNotSuspended],
+// [ErrReplyTooLarge] or [ErrDecisionUnfit].
 type Resume struct {
 	// Decision says who decides, and why.
 	Decision *treatyv1.Decision
+
+	// Etag is what whoever decides saw; see [Etag]. If it is empty, the saga may have changed.
+	Etag string
 
 	// Step is the step that the decision is about. The decision doesn't fit if another step is stuck. If Step is empty,
 	// the decision is about the stuck step.
@@ -189,7 +206,7 @@ type Discovered struct {
 }
 
 // CommandCompleted is the end of a command that its participant accepted before. It may come more than once. It fails
-// with [ErrStepNotFound] or [ErrStepEnded].
+// with [ErrStepNotFound], [ErrChanged], [ErrReplyTooLarge] or [ErrStepEnded].
 type CommandCompleted CommandEnded
 
 // CompensateForParent compensates a child saga for its parent, even if it has succeeded. It fails with [ErrPastPivot]

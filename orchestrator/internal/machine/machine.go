@@ -173,8 +173,8 @@ func (m *Machine) Stuck() string {
 }
 
 // Apply applies an input at a time. If it returns an error, nothing was recorded. The error wraps one of
-// [ErrPastPivot], [ErrPivotInFlight], [ErrEnded], [ErrNotSuspended], [ErrDecisionUnfit], [ErrStepNotFound] and
-// [ErrStepEnded].
+// [ErrPastPivot], [ErrPivotInFlight], [ErrEnded], [ErrChanged], [ErrNotSuspended], [ErrDecisionUnfit],
+// [ErrStepNotFound], [ErrReplyTooLarge] and [ErrStepEnded].
 func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	// The times of turns never decrease, whatever the clock does. The journal keeps microseconds.
 	m.now = now.UTC().Truncate(time.Microsecond)

@@ -10,6 +10,9 @@ import (
 
 // resume performs an operator's decision. It reports whether the saga's code must run again from the start.
 func (m *Machine) resume(in Resume) (reload bool, err error) {
+	if err := m.saga.CheckEtag(in.Etag); err != nil {
+		return false, err
+	}
 	suspension := m.saga.Suspension
 	if suspension == nil {
 		return false, ErrNotSuspended
@@ -56,6 +59,11 @@ func (m *Machine) recordResumed(in Resume) {
 func (m *Machine) resumeCompensation(step *Step, in Resume) error {
 	switch in.Action {
 	case Retry:
+		if m.saga.Suspension.GetReason() ==
+			treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE {
+			return fmt.Errorf("%w: the request of the compensation of step %s is too large, and stays so; retry it "+
+				"with an edited request, or mark it done", ErrDecisionUnfit, step.Path())
+		}
 		m.recordResumed(in)
 	case RetryEdited:
 		m.recordResumed(in)
@@ -78,6 +86,9 @@ func (m *Machine) resumeAction(step *Step, in Resume) error {
 		return fmt.Errorf("%w: the participant has completed step %s in the meantime: it is %s; retry to continue "+
 			"the saga",
 			ErrDecisionUnfit, step.Path(), stateName(step))
+	}
+	if err := replyTooLarge(step, len(in.Payload)); err != nil {
+		return err
 	}
 	switch in.Action {
 	case Retry:

@@ -12,6 +12,11 @@ const (
 	// MaxPayloadBytes is the size of the largest request, and of the largest reply of a saga.
 	MaxPayloadBytes = 4 << 20
 
+	// replyRoom is the room that a compensatable command leaves for its reply: the request of its compensation, which
+	// has both the command's request and its reply, is no larger than MaxPayloadBytes, which is what gRPC servers
+	// receive by default.
+	replyRoom = 64 << 10
+
 	// MaxSubjectBytes is the size of the longest correlation key of an event.
 	MaxSubjectBytes = 256
 
@@ -60,6 +65,9 @@ func (m *Machine) checkCall(t *Thread, command *contract.Command, known bool, ca
 			"store the data elsewhere and send a reference",
 			call.Method, len(call.Request), MaxPayloadBytes)
 	}
+	if rule := checkUndoSize(command, call); rule != "" {
+		return rule
+	}
 	if m.turnBytes += len(call.Request); m.turnBytes > maxTurnPayloadBytes {
 		return fmt.Sprintf("the requests sent at the same time have more than %d bytes; limit saga.Each with "+
 			"saga.AtMost",
@@ -69,6 +77,42 @@ func (m *Machine) checkCall(t *Thread, command *contract.Command, known bool, ca
 		return fmt.Sprintf("%s is a broadcast; send it with its generated function", call.Method)
 	}
 	return m.checkOrder(t, command, call.Method)
+}
+
+// checkUndoSize returns why the request of a call can't be compensated, or nothing.
+func checkUndoSize(command *contract.Command, call *Call) string {
+	if command.Compensation == nil {
+		return ""
+	}
+	undo := contract.CompensationSize(command.Compensation.Plan(), len(call.Request), replyRoom)
+	if undo <= MaxPayloadBytes {
+		return ""
+	}
+	return fmt.Sprintf("the request of %s has %d bytes; at most %d are allowed, because the request of its "+
+		"compensation has it, too, with the reply; store the data elsewhere and send a reference",
+		call.Method, len(call.Request), MaxPayloadBytes-(undo-len(call.Request)))
+}
+
+// replyFits reports whether the compensation of a step can be sent if the step's reply has this size.
+func replyFits(step *Step, reply int) bool {
+	plan := step.Scheduled.GetCompensation()
+	return plan.GetReplyField() == 0 ||
+		contract.CompensationSize(plan, len(step.Scheduled.GetRequest()), reply) <= MaxPayloadBytes
+}
+
+// replyTooLarge returns the error for a reply with which the compensation of a step can't be sent, or nil.
+func replyTooLarge(step *Step, reply int) error {
+	if replyFits(step, reply) {
+		return nil
+	}
+	return fmt.Errorf("%w: its request would have more than %d bytes, since the action's request has %d and the reply "+
+		"%d", ErrReplyTooLarge, MaxPayloadBytes, len(step.Scheduled.GetRequest()), reply)
+}
+
+// undoTooLarge reports whether the derived request of a step's compensation is too large to be sent.
+func undoTooLarge(step *Step) bool {
+	return len(step.EditedRequest) == 0 && contract.CompensationSize(
+		step.Scheduled.GetCompensation(), len(step.Scheduled.GetRequest()), len(step.Reply)) > MaxPayloadBytes
 }
 
 // checkTypes returns why the messages of a call aren't those of its command, or nothing.

@@ -61,6 +61,11 @@ type Saga struct {
 	// FirstRequest is the serialized request of the first round.
 	FirstRequest []byte
 
+	// Revision identifies what can be decided about the saga: it changes with its state, and each suspension has its
+	// own. It is 0 only before the first turn. See [Etag].
+	Revision uint64
+
+	revised      bool                // the turn in the making has changed what can be decided
 	restored     *restoration        // nil unless the saga was restored from a backup
 	versions     map[string]int32    // the chosen versions of changes
 	roundTime    time.Time           // when the current round started

@@ -47,6 +47,7 @@ type scenario struct {
 	rounds   [][]*treatyv1.Turn // the journals of earlier rounds
 	skipped  uint64             // the number of turns in rounds
 	unsent   []string           // the steps whose commands were certainly never sent
+	seen     string             // the etag that a person has seen; empty: decisions name none
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -105,6 +106,13 @@ func (s *scenario) run(d *datadriven.TestData) string {
 		for _, step := range d.CmdArgs {
 			s.unsent = append(s.unsent, step.Key)
 		}
+		return ""
+	case "look":
+		// From now on, a person decides about the saga as it is now.
+		s.seen = machine.Etag(s.machine.Saga().Revision)
+		return ""
+	case "look-away":
+		s.seen = ""
 		return ""
 	case "crash":
 		s.unsent = nil
@@ -247,6 +255,9 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 		case "complete-compensation-by-hand":
 			complete.Direction, complete.Decision = machine.Compensation, decision
 		}
+		if complete.Decision != nil {
+			complete.Etag = s.seen
+		}
 		return complete
 	case "restored":
 		return machine.Restored{Record: s.restoredRecord(d.CmdArgs)}
@@ -258,7 +269,7 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 	case "stalled":
 		return machine.Stalled{}
 	case "cancel":
-		return machine.Cancel{Decision: decision}
+		return machine.Cancel{Decision: decision, Etag: s.seen}
 	case "wake":
 		return machine.Wake{}
 	case "resume":
@@ -266,7 +277,7 @@ func (s *scenario) input(d *datadriven.TestData) machine.Input {
 			"retry": machine.Retry, "edited": machine.RetryEdited, "mark-done": machine.MarkDone,
 			"mark-refused": machine.MarkRefused, "take-over": machine.TakeOver, "take-over-refusal": machine.TakeOver,
 		}
-		resume := machine.Resume{Decision: decision, Action: hows[arg], Payload: []byte("by hand")}
+		resume := machine.Resume{Decision: decision, Etag: s.seen, Action: hows[arg], Payload: []byte("by hand")}
 		if resume.Action == machine.TakeOver {
 			resume.Digest = "0123"
 		}

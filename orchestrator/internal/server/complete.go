@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,14 +73,16 @@ func (s *Server) CompleteStep(
 	if err != nil {
 		return nil, err
 	}
+	if request.GetForce() && request.GetDecision() == nil {
+		return nil, invalid("force", "is for a person: set decision, or leave it out")
+	}
 	completion, err := s.completion(c, step, method, request)
 	if err == nil && request.GetDecision() != nil {
-		completion.Decision, err = reasonedDecisionOf(
-			ctx, request.GetDecision(), "for people who read the journal later",
-		)
+		completion.Decision, err = personsDecisionOf(ctx, request.GetDecision())
 	}
 	if err == nil {
-		err = s.engine.Complete(ctx, completion)
+		completion.Etag, completion.Force = request.GetEtag(), request.GetForce()
+		err = invalidReply("reply", s.engine.Complete(ctx, completion))
 	}
 	if err != nil {
 		return nil, err
@@ -192,6 +195,15 @@ func checkReply(reply *anypb.Any, call *contract.CallConfig) ([]byte, error) {
 		return nil, err
 	}
 	return nonNil(reply.GetValue()), nil
+}
+
+// invalidReply names the field with the reply in the error that it is too large for the step's compensation. It returns
+// other errors as they are.
+func invalidReply(field string, err error) error {
+	if errors.Is(err, machine.ErrReplyTooLarge) {
+		return invalid(field, "is too large: %v; store the data elsewhere and reply with a reference", err)
+	}
+	return err
 }
 
 // nonNil returns an empty slice for nil. The engine reads nil as an absent message.

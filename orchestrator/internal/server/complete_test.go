@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -75,11 +76,11 @@ func TestCompleteStep(t *testing.T) {
 		"by a person": {
 			&treatyv1.CompleteStepRequest{
 				Direction: compensation, How: replied(pack(t, &identityv1.InspectionDiscarded{})),
-				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"},
+				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"}, Etag: "seen", Force: true,
 			},
 			engine.Completion{
 				Direction: engine.Compensation, Reply: []byte{},
-				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"},
+				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"}, Etag: "seen", Force: true,
 			},
 		},
 	} {
@@ -94,6 +95,9 @@ func TestCompleteStep(t *testing.T) {
 			test.request.Name = "sagas/a1/steps/2.1.1"
 			if _, err := a.sagas.CompleteStep(a.ctx(), test.request); err != nil {
 				t.Fatal(err)
+			}
+			if got.Etag != test.want.Etag || got.Force != test.want.Force {
+				t.Errorf("completed with the etag %q, force %v", got.Etag, got.Force)
 			}
 			if got.Saga != "a1" || got.Step != "2.1.1" || got.Direction != test.want.Direction {
 				t.Errorf("completed %+v", got)
@@ -199,6 +203,21 @@ func TestCompleteStepRefuses(t *testing.T) {
 			nil,
 			field("name"),
 			"",
+		},
+		"force without a person": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected, Force: true}, nil,
+			about("force"), "decision",
+		},
+		"not accepted": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected},
+			fmt.Errorf("%w x of step 2", engine.ErrNotAccepted), failure{
+				code: codes.FailedPrecondition, saga: "sagas/a1",
+				reason: treatyv1.ErrorReason_ERROR_REASON_NOT_ACCEPTED,
+			}, "with force",
+		},
+		"reply without room for the undo": {
+			&treatyv1.CompleteStepRequest{Name: name, Direction: action, How: inspected}, machine.ErrReplyTooLarge,
+			about("reply"), "store the data elsewhere",
 		},
 		"no direction": {&treatyv1.CompleteStepRequest{Name: name, How: inspected}, nil, about("direction"), ""},
 		"other direction": {

@@ -33,13 +33,23 @@ func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decisi
 	return &treatyv1.Decision{Actor: actor, Reason: given.GetReason()}, nil
 }
 
-// reasonedDecisionOf is decisionOf for a decision that needs a reason. audience says whom the reason is for.
-func reasonedDecisionOf(ctx context.Context, given *treatyv1.Decision, audience string) (*treatyv1.Decision, error) {
+// completeDecisionOf is decisionOf for a decision that needs an actor and a reason. audience says whom the reason is
+// for.
+func completeDecisionOf(ctx context.Context, given *treatyv1.Decision, audience string) (*treatyv1.Decision, error) {
 	decision, err := decisionOf(ctx, given)
-	if err == nil && decision.GetReason() == "" {
+	switch {
+	case err != nil:
+	case decision.GetReason() == "":
 		err = invalid("decision.reason", "is missing: say why, %s", audience)
+	case decision.GetActor() == "":
+		err = invalid("decision.actor", "is missing: say who decides, or call with a client certificate")
 	}
 	return decision, err
+}
+
+// personsDecisionOf is completeDecisionOf for a decision that is journaled.
+func personsDecisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decision, error) {
+	return completeDecisionOf(ctx, given, "for people who read the journal later")
 }
 
 // callersCertificate returns the caller's verified certificate, or nil if there is none.

@@ -18,7 +18,7 @@ type Engine interface {
 	Await(ctx context.Context, id string) (engine.SagaEnd, error)
 
 	// Cancel cancels a saga, which compensates it.
-	Cancel(ctx context.Context, id string, decision *treatyv1.Decision) error
+	Cancel(ctx context.Context, id string, params engine.CancelParams) error
 
 	// Resume resumes a suspended saga.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
@@ -66,8 +66,8 @@ type ChildEngine interface {
 
 // EventEngine is the part of Engine that publishes events.
 type EventEngine interface {
-	// Publish makes events durable, all of them or none, and sets their positions.
-	Publish(ctx context.Context, events []*journal.Event) error
+	// Publish makes events durable, all of them or none, and sets their positions. It returns how many sagas it woke.
+	Publish(ctx context.Context, events []*journal.Event) (woken int, err error)
 
 	// WatchEvents returns a channel that holds a token after each commit that published events, and a function that
 	// ends the watch.

@@ -98,13 +98,13 @@ var causes = []cause{
 	},
 	{
 		is: journal.ErrFull, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_FULL,
-		message: "the orchestrator's store has no space left; " +
+		message: "the orchestrator's store has no space left, so nothing was recorded; " +
 			"repeat the call, with the same request id or name, once it has",
 		events: "the orchestrator's store has no space left; repeat the call once it has",
 	},
 	{
 		is: journal.ErrReadOnly, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_READ_ONLY,
-		message: "the orchestrator's store can't be written; " +
+		message: "the orchestrator's store can't be written, so nothing was recorded; " +
 			"repeat the call, with the same request id or name, once it can",
 		events: "the orchestrator's store can't be written; repeat the call once it can",
 	},
@@ -122,6 +122,11 @@ var causes = []cause{
 		message: "the store didn't say whether it was recorded; repeat the call, with the same request id or name",
 		events: "the store didn't say whether it was recorded; repeat the call with the same sources and ids: " +
 			"no event is published twice",
+	},
+	{
+		is: machine.ErrChanged, code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_CHANGED,
+		advice: "nothing was recorded by this call; if it was sent before, that may have been the change: get the " +
+			"saga, and decide about it as it is",
 	},
 	{
 		is: machine.ErrPastPivot, code: codes.FailedPrecondition,
@@ -142,6 +147,12 @@ var causes = []cause{
 	{
 		is: machine.ErrDecisionUnfit, code: codes.FailedPrecondition,
 		reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT,
+	},
+	{
+		is: engine.ErrNotAccepted, code: codes.FailedPrecondition,
+		reason: treatyv1.ErrorReason_ERROR_REASON_NOT_ACCEPTED,
+		advice: "wait until it has accepted or executed it, or complete the command with force if you know that it " +
+			"never will",
 	},
 	{is: engine.ErrStepNotFound, code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
 	{

@@ -9,6 +9,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
 const (
@@ -95,6 +96,7 @@ func sagaOf(row *journal.Row) *treatyv1.Saga {
 	saga := &treatyv1.Saga{
 		Name: wire.SagaName(row.ID), Definition: row.Definition, State: row.State, Labels: row.Labels,
 		CreateTime: timestamppb.New(row.CreateTime), UpdateTime: timestamppb.New(row.UpdateTime),
+		Etag: machine.Etag(row.Revision),
 	}
 	if row.Suspension != treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED {
 		saga.Suspension = &treatyv1.SagaSuspended{Reason: row.Suspension}

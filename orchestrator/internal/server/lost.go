@@ -93,7 +93,7 @@ func (s *Server) DeleteLostSaga(
 	if err != nil {
 		return nil, err
 	}
-	decision, err := reasonedDecisionOf(ctx, request.GetDecision(), "for people who ask later what became of it")
+	decision, err := completeDecisionOf(ctx, request.GetDecision(), "for people who ask later what became of it")
 	if err != nil {
 		return nil, err
 	}

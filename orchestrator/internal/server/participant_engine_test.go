@@ -283,7 +283,7 @@ func TestLostChildWaitsForAPerson(t *testing.T) {
 		t.Errorf("lost sagas (-want +got):\n%s", diff)
 	}
 	if _, err := r.sagas.DeleteLostSaga(r.ctx(), &treatyv1.DeleteLostSagaRequest{
-		Name: name, Decision: &treatyv1.Decision{Reason: "undone by hand"},
+		Name: name, Decision: &treatyv1.Decision{Actor: "ada", Reason: "undone by hand"},
 	}); err != nil {
 		t.Fatal(err)
 	}

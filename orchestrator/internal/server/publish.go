@@ -61,14 +61,16 @@ func (s *Server) PublishEvents(
 	if err := checkDuplicates(events); err != nil {
 		return nil, err
 	}
-	err := s.engine.Publish(ctx, events)
+	woken, err := s.engine.Publish(ctx, events)
 	switch {
 	case errors.Is(err, engine.ErrOtherEvent):
 		return nil, eventsExistError(events)
 	case err != nil:
 		return nil, err
 	}
-	response := &treatyv1.PublishEventsResponse{Positions: make([]uint64, len(events))}
+	response := &treatyv1.PublishEventsResponse{
+		Positions: make([]uint64, len(events)), WokenSagas: proto.Int32(int32(woken)),
+	}
 	for i, event := range events {
 		response.Positions[i] = event.Position
 	}

@@ -24,7 +24,11 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.Resume(ctx, id, params); err != nil {
+	field := "mark_done.reply"
+	if params.Action == machine.TakeOver {
+		field = "take_over"
+	}
+	if err := invalidReply(field, s.engine.Resume(ctx, id, params)); err != nil {
 		return nil, err
 	}
 	return s.view(ctx, id)
@@ -33,11 +37,11 @@ func (s *Server) ResumeSaga(ctx context.Context, request *treatyv1.ResumeSagaReq
 func (s *Server) resumeParams(
 	ctx context.Context, id string, request *treatyv1.ResumeSagaRequest,
 ) (engine.ResumeParams, error) {
-	decision, err := reasonedDecisionOf(ctx, request.GetDecision(), "for people who read the journal later")
+	decision, err := personsDecisionOf(ctx, request.GetDecision())
 	if err != nil {
 		return engine.ResumeParams{}, err
 	}
-	params := engine.ResumeParams{Decision: decision}
+	params := engine.ResumeParams{Decision: decision, Etag: request.GetEtag()}
 	var held *anypb.Any
 	switch how := request.GetHow().(type) {
 	case *treatyv1.ResumeSagaRequest_Retry_:
@@ -61,6 +65,9 @@ func (s *Server) resumeParams(
 	saga, err := s.engine.Get(ctx, id)
 	if err != nil {
 		return engine.ResumeParams{}, err
+	}
+	if params.Etag != "" && params.Etag != saga.GetEtag() {
+		return params, nil // the engine says what has changed
 	}
 	params.Step = saga.GetSuspension().GetStep()
 	params.Payload, err = s.decidedPayload(saga, params.Action, held)
@@ -125,7 +132,8 @@ func suspendedStep(saga *treatyv1.Saga) (step *treatyv1.Step, action bool) {
 	}
 	switch saga.GetSuspension().GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		return step, false
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,

@@ -185,11 +185,15 @@ func (s *Server) CancelSaga(ctx context.Context, request *treatyv1.CancelSagaReq
 	if err != nil {
 		return nil, err
 	}
-	decision, err := decisionOf(ctx, request.GetDecision())
+	decide := decisionOf
+	if request.GetDecision() != nil {
+		decide = personsDecisionOf
+	}
+	decision, err := decide(ctx, request.GetDecision())
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.Cancel(ctx, id, decision); err != nil {
+	if err := s.engine.Cancel(ctx, id, engine.CancelParams{Decision: decision, Etag: request.GetEtag()}); err != nil {
 		return nil, err
 	}
 	return s.view(ctx, id)

@@ -102,6 +102,10 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_PIVOT_IN_FLIGHT},
 		},
 		{
+			fmt.Errorf("%w: it is RUNNING", machine.ErrChanged),
+			failure{code: codes.Aborted, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_CHANGED},
+		},
+		{
 			machine.ErrEnded,
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_ENDED},
 		},
@@ -172,7 +176,7 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 				a.engine.await = func(context.Context, string) (engine.SagaEnd, error) {
 					return engine.SagaEnd{}, test.err
 				}
-				a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
+				a.engine.cancel = func(string, engine.CancelParams) error { return test.err }
 				a.engine.resume = func(string, engine.ResumeParams) error { return test.err }
 				a.engine.forget = func(string, *treatyv1.Decision) error { return test.err }
 				err := call.call(a.ctx(), a, name)
@@ -205,7 +209,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{fmt.Errorf("%w: step 2", machine.ErrCatchingUp), []string{"step 2", "repeat the call", "resume it first"}},
 	} {
 		a := newTestServer(t)
-		a.engine.cancel = func(string, *treatyv1.Decision) error { return test.err }
+		a.engine.cancel = func(string, engine.CancelParams) error { return test.err }
 		_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1"})
 		for _, want := range test.want {
 			if message := status.Convert(err).Message(); !strings.Contains(message, want) {
@@ -385,16 +389,25 @@ func TestWatchSagaEndsWhenTheOrchestratorStops(t *testing.T) {
 
 func TestCancelSaga(t *testing.T) {
 	a := newTestServer(t)
-	var got *treatyv1.Decision
-	a.engine.cancel = func(_ string, decision *treatyv1.Decision) error { got = decision; return nil }
-	want := &treatyv1.Decision{Actor: "ada", Reason: "wrong customer"}
+	var got engine.CancelParams
+	a.engine.cancel = func(_ string, params engine.CancelParams) error { got = params; return nil }
+	want := engine.CancelParams{Decision: &treatyv1.Decision{Actor: "ada", Reason: "wrong customer"}, Etag: "seen"}
 	if _, err := a.sagas.CancelSaga(
-		a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: want},
+		a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: want.Decision, Etag: "seen"},
 	); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
+	}
+	for field, decision := range map[string]*treatyv1.Decision{
+		"decision.reason": {Actor: "ada"},
+		"decision.actor":  {Reason: "wrong customer"},
+	} {
+		_, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: decision})
+		if got := failureOf(t, err).field; got != field {
+			t.Errorf("%v: field %q, want %q", decision, got, field)
+		}
 	}
 	_, err := a.sagas.CancelSaga(
 		a.ctx(),
@@ -559,6 +572,11 @@ func TestResumeSaga(t *testing.T) {
 		"edited: a retriable":     {saga: retriable, request: edited(restore), reason: "x", failure: unfit},
 		"done: restored":          {saga: restored, request: done(nil), reason: "x", failure: unfit},
 		"no reason":               {saga: panicked, request: retry, failure: invalid("decision.reason")},
+		"retry what was seen": {
+			saga:    panicked,
+			request: &treatyv1.ResumeSagaRequest{Etag: "seen", How: &treatyv1.ResumeSagaRequest_Retry_{}},
+			reason:  "fixed", want: engine.ResumeParams{Action: machine.Retry, Etag: "seen"},
+		},
 		"no decision": {
 			saga: panicked, request: new(treatyv1.ResumeSagaRequest), reason: "x", failure: invalid("how"),
 		},

@@ -187,10 +187,12 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 				},
 			})
 			var got *treatyv1.Decision
-			a.engine.cancel = func(_ string, decision *treatyv1.Decision) error { got = decision; return nil }
+			a.engine.cancel = func(_ string, params engine.CancelParams) error { got = params.Decision; return nil }
 			_, err := a.sagas.CancelSaga(
 				a.ctx(),
-				&treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Actor: "somebody else"}},
+				&treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{
+					Actor: "somebody else", Reason: "why not",
+				}},
 			)
 			if err != nil {
 				t.Fatal(err)

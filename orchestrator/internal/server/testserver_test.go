@@ -45,7 +45,7 @@ const (
 type fakeEngine struct {
 	start  func(ctx context.Context, params engine.StartParams) (server.Started, error)
 	await  func(ctx context.Context, id string) (engine.SagaEnd, error)
-	cancel func(id string, decision *treatyv1.Decision) error
+	cancel func(id string, params engine.CancelParams) error
 	resume func(id string, params engine.ResumeParams) error
 	forget func(id string, decision *treatyv1.Decision) error
 	get    func(id string) (*treatyv1.Saga, error)
@@ -84,12 +84,12 @@ func (f *fakeEngine) ChildCommands(_ context.Context, id string) ([]*treatyv1.Kn
 
 func (f *fakeEngine) Condition() error { return f.condition }
 
-func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
+func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) (int, error) {
 	if err := f.publish(events); err != nil {
-		return err
+		return 0, err
 	}
 	f.changed()
-	return nil
+	return 0, nil
 }
 
 func (f *fakeEngine) WatchEvents() (<-chan struct{}, func()) {
@@ -108,8 +108,8 @@ func (f *fakeEngine) Await(ctx context.Context, id string) (engine.SagaEnd, erro
 	return f.await(ctx, id)
 }
 
-func (f *fakeEngine) Cancel(_ context.Context, id string, decision *treatyv1.Decision) error {
-	return f.cancel(id, decision)
+func (f *fakeEngine) Cancel(_ context.Context, id string, params engine.CancelParams) error {
+	return f.cancel(id, params)
 }
 
 func (f *fakeEngine) Resume(_ context.Context, id string, params engine.ResumeParams) error {

@@ -50,8 +50,8 @@ type bulk struct {
 	verb   string // "resume"
 	past   string // "resumed"
 
-	// decide makes the decision about one saga.
-	decide func(ctx context.Context, name string) (*treatyv1.Saga, error)
+	// decide makes the decision about one saga, as it was when it was selected.
+	decide func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error)
 
 	view         *render.View
 	done, failed int
@@ -77,7 +77,7 @@ func (b *bulk) run(ctx context.Context) error {
 			"To list them, use --dry-run. To "+b.verb+" them, add --yes.")
 	}
 	for _, saga := range selected {
-		if err := b.decideOne(ctx, saga.GetName()); err != nil {
+		if err := b.decideOne(ctx, saga); err != nil {
 			return err
 		}
 	}
@@ -117,16 +117,16 @@ func (b *bulk) list(selected []*treatyv1.Saga) {
 
 // decideOne makes the decision about one saga and prints the outcome. It returns an error only if the others needn't be
 // tried.
-func (b *bulk) decideOne(ctx context.Context, name string) error {
+func (b *bulk) decideOne(ctx context.Context, selected *treatyv1.Saga) error {
 	call, cancel := b.app.unary(ctx)
 	defer cancel()
-	saga, err := b.decide(call, name)
+	saga, err := b.decide(call, selected)
 	switch {
 	case ctx.Err() != nil:
 		return b.app.explain(ctx.Err(), problem.Subject{})
 	case err != nil:
 		b.failed++
-		b.printFailure(name, b.app.explain(err, problem.Subject{}))
+		b.printFailure(selected.GetName(), b.app.explain(err, problem.Subject{}))
 	default:
 		b.done++
 		b.app.printStanding(saga)

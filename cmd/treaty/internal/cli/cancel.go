@@ -14,6 +14,7 @@ type cancelFlags struct {
 	bulkFlags
 
 	reason string
+	etag   string
 }
 
 // cancellable is the filter for the sagas that can be cancelled, as far as their state tells.
@@ -28,9 +29,11 @@ func (a *app) cancelCommand() *cobra.Command {
 or has succeeded can't be cancelled. Cancelling a saga that is being compensated, or has been, changes
 nothing.
 
+With --etag, which treaty sagas get shows, the saga is cancelled only if its state is still the same.
+
 With --filter, cancel all running and suspended sagas that it selects, one after the other, and print the
-outcome of each. The exit code is 1 if any of them couldn't be cancelled. With --dry-run, only list them.
-Without --yes, only count them.`,
+outcome of each. The exit code is 1 if any of them couldn't be cancelled, or has changed since it was
+selected. With --dry-run, only list them. Without --yes, only count them.`,
 		Example: `  treaty sagas cancel sagas/x --reason 'the customer withdrew'
   treaty sagas cancel --filter 'suspension_reason = "RESTORED_UNDONE"' --dry-run
   treaty sagas cancel --filter 'suspension_reason = "RESTORED_UNDONE"' --reason 'compared, ticket 4711' --yes`,
@@ -48,21 +51,23 @@ Without --yes, only count them.`,
 			if err := flags.checkOne(); err != nil {
 				return err
 			}
-			return a.cancel(ctx, args[0], flags.reason)
+			return a.cancel(ctx, args[0], flags)
 		}),
 	}
 	set := cmd.Flags()
 	set.StringVar(&flags.reason, "reason", "", "explain `WHY`; the journal keeps it")
+	set.StringVar(&flags.etag, "etag", "", etagHelp)
 	flags.register(set, "cancel", "running and suspended")
+	cmd.MarkFlagsMutuallyExclusive("filter", "etag")
 	return cmd
 }
 
-func (a *app) cancel(ctx context.Context, text, reason string) error {
+func (a *app) cancel(ctx context.Context, text string, flags cancelFlags) error {
 	name, err := parseName(text)
 	if err != nil {
 		return err
 	}
-	decision, err := a.decision(reason)
+	decision, err := a.decision(flags.reason)
 	if err != nil {
 		return err
 	}
@@ -71,7 +76,8 @@ func (a *app) cancel(ctx context.Context, text, reason string) error {
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	saga, err := a.client.Sagas.CancelSaga(call, &treatyv1.CancelSagaRequest{Name: name, Decision: decision})
+	request := &treatyv1.CancelSagaRequest{Name: name, Decision: decision, Etag: flags.etag}
+	saga, err := a.client.Sagas.CancelSaga(call, request)
 	if err != nil {
 		return a.explain(err, problem.Subject{Doing: "cancelling the saga", Saga: name})
 	}
@@ -90,8 +96,8 @@ func (a *app) cancelAll(ctx context.Context, flags cancelFlags) error {
 	}
 	all := &bulk{
 		bulkFlags: flags.bulkFlags, app: a, states: cancellable, verb: "cancel", past: "cancelled",
-		decide: func(ctx context.Context, name string) (*treatyv1.Saga, error) {
-			request.Name = name
+		decide: func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error) {
+			request.Name, request.Etag = seen.GetName(), seen.GetEtag()
 			return a.client.Sagas.CancelSaga(ctx, request)
 		},
 	}

@@ -20,6 +20,8 @@ type completeFlags struct {
 	message      string
 	compensation bool
 	reason       string
+	etag         string
+	force        bool
 }
 
 func (a *app) completeCommand() *cobra.Command {
@@ -29,7 +31,8 @@ func (a *app) completeCommand() *cobra.Command {
 		Short: "Complete a pending command",
 		Long: `Complete a command that its participant accepted and never completed, on the participant's behalf: as
 done with a reply, or as certainly not executed. STEP is sagas/x/steps/2 or just x/2. The journal keeps who
-has decided that, and why.`,
+has decided that, and why. A command that its participant isn't known to have accepted may still be executed:
+completing it needs --force.`,
 		Example: `  treaty sagas complete x/2 --reply '{"inspection":"inspections/7"}' --reason 'ticket 4711'
   treaty sagas complete x/2 --refuse FAILED_PRECONDITION --message 'the passport is forged' --reason 'ticket 4711'
   treaty sagas complete x/2 --compensation --reply '{}' --reason 'discarded by hand'`,
@@ -46,6 +49,9 @@ has decided that, and why.`,
 	set.StringVar(&flags.message, "message", "", "`WHY` the command was refused")
 	set.BoolVar(&flags.compensation, "compensation", false, "complete the step's compensation, not its action")
 	set.StringVar(&flags.reason, "reason", "", "explain `WHY` you decide about the command; the journal keeps it")
+	set.StringVar(&flags.etag, "etag", "", etagHelp)
+	set.BoolVar(&flags.force, "force", false,
+		"complete the command although its participant hasn't accepted it, and may still execute it")
 	cmd.MarkFlagsMutuallyExclusive("reply", "refuse")
 	cmd.MarkFlagsOneRequired("reply", "refuse")
 	return cmd
@@ -56,7 +62,9 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 	if err != nil {
 		return err
 	}
-	request := &treatyv1.CompleteStepRequest{Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION}
+	request := &treatyv1.CompleteStepRequest{
+		Name: step, Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION, Etag: flags.etag, Force: flags.force,
+	}
 	if flags.compensation {
 		request.Direction = treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION
 	}
@@ -96,7 +104,8 @@ func (a *app) complete(ctx context.Context, text string, flags completeFlags) er
 	return nil
 }
 
-// completionReply reads --reply as the message that the method of the request's step returns.
+// completionReply reads --reply as the message that the method of the request's step returns. It sets the request's
+// etag to that of the saga that it reads, unless it is set.
 func (a *app) completionReply(
 	ctx context.Context, request *treatyv1.CompleteStepRequest, reply string,
 ) (*anypb.Any, error) {
@@ -111,6 +120,9 @@ func (a *app) completionReply(
 	saga, err := a.getSaga(ctx, sagaName)
 	if err != nil {
 		return nil, err
+	}
+	if request.GetEtag() == "" {
+		request.Etag = saga.GetEtag()
 	}
 	steps := saga.GetSteps()
 	i := slices.IndexFunc(steps, func(step *treatyv1.Step) bool { return step.GetName() == request.GetName() })

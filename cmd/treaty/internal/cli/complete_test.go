@@ -27,3 +27,13 @@ func TestDecidedCompensation(t *testing.T) {
 		})
 	}
 }
+
+// TestUndoTooLarge shows a saga one of whose compensations can't be sent. To send it again doesn't help.
+func TestUndoTooLarge(t *testing.T) {
+	saga := suspended(t, "large-1", treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE)
+	saga.Suspension.Message = "the compensation of step 1 was never sent, because its request is too large"
+	f := servertest.New(t)
+	f.Sagas = []*treatyv1.Saga{saga}
+	s := setup{args: []string{"sagas", "get", "large-1"}, address: f.Address}
+	golden(t, "get_compensation_too_large", s, run(t, s))
+}

@@ -7,6 +7,9 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
+// etagHelp describes the flag --etag of a decision.
+const etagHelp = "decide only if the saga hasn't changed since its `ETAG` was read, which treaty sagas get shows"
+
 // decision returns who decides and why. The journal keeps both. With a client certificate, the orchestrator takes the
 // actor from that.
 func (a *app) decision(reason string) (*treatyv1.Decision, error) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
@@ -179,7 +180,7 @@ func TestLanguage(t *testing.T) {
 			t.Parallel()
 			f := servertest.New(t)
 			f.Sagas, f.Records = []*treatyv1.Saga{using(t)}, journalUsing(t, "sagas/order-8")
-			f.Streams, f.Events = usingHistory(t), eventHistory(t)
+			f.Streams, f.Events, f.Woken = usingHistory(t), eventHistory(t), proto.Int32(1)
 			c.setup.address = f.Address
 			if strings.HasPrefix(c.name, "help") {
 				c.setup.address = defaultAddress

@@ -30,7 +30,8 @@ func (a *app) publishCommand() *cobra.Command {
 		Use:   "publish TYPE --data JSON",
 		Short: "Publish an event",
 		Long: `Publish an event, which wakes the sagas that wait for it. TYPE is a message that a contract marks with
-(treaty.v1.event). The event's position among all events and its id are printed.`,
+(treaty.v1.event). The event's position among all events and its id are printed, and how many sagas waited
+for it. Sagas that wait for it later find it, too.`,
 		Example: `  treaty publish acme.identity.v1.ApplicantVerified --data '{"applicant":"applicants/1"}' --id r-17`,
 		Args:    exact("TYPE"),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
@@ -88,6 +89,6 @@ func (a *app) publish(ctx context.Context, name string, flags publishFlags) erro
 		a.printJSON(response)
 		return nil
 	}
-	a.print(a.view(render.SagaPayloads).Published(response.GetPositions()[0], event.GetId()))
+	a.print(a.view(render.SagaPayloads).Published(response, event.GetId()))
 	return nil
 }

@@ -39,6 +39,7 @@ type resumeFlags struct {
 	bulkFlags
 
 	reason      string
+	etag        string
 	retry       bool
 	retryEdited string
 	markDone    replyFlag
@@ -56,9 +57,12 @@ func (a *app) resumeCommand() *cobra.Command {
 The saga's state is printed after its next change, or after two seconds without one. The exit code is 1 if
 it is suspended again.
 
+With --etag, which treaty sagas get shows, the saga is resumed only if nothing has changed since. Repeat a
+call whose outcome you don't know with the same --etag: it never resumes the saga from its next suspension.
+
 With --filter, resume all suspended sagas that it selects, one after the other, with the same decision,
-and print the outcome of each. The exit code is 1 if any of them couldn't be resumed. With --dry-run, only
-list them. Without --yes, only count them.
+and print the outcome of each. The exit code is 1 if any of them couldn't be resumed, or has changed since
+it was selected. With --dry-run, only list them. Without --yes, only count them.
 
 JSON is the message itself, @FILE, or - for standard input.`,
 		Example: `  treaty sagas resume sagas/x --reason 'fixed in release 7'
@@ -91,6 +95,7 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	}
 	set := cmd.Flags()
 	set.StringVar(&flags.reason, "reason", "", "explain `WHY`; the journal keeps it")
+	set.StringVar(&flags.etag, "etag", "", etagHelp)
 	set.BoolVar(&flags.retry, "retry", false, "run the code again, or send the stuck command again (the default)")
 	set.StringVar(&flags.retryEdited, "retry-edited", "",
 		"send the stuck compensation with this request, `JSON`, instead of the derived one")
@@ -103,6 +108,7 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	flags.register(set, "resume", "suspended")
 	cmd.MarkFlagsMutuallyExclusive("retry", "retry-edited", "mark-done", "mark-refused", "take-over")
 	cmd.MarkFlagsMutuallyExclusive("filter", "retry-edited")
+	cmd.MarkFlagsMutuallyExclusive("filter", "etag")
 	return cmd
 }
 
@@ -138,13 +144,20 @@ func (a *app) resume(ctx context.Context, text string, flags resumeFlags) error 
 	if err := a.connect(ctx); err != nil {
 		return err
 	}
-	request := &treatyv1.ResumeSagaRequest{Name: name, Decision: decision}
-	if err := a.decideHow(ctx, request, flags); err != nil {
+	request := &treatyv1.ResumeSagaRequest{Name: name, Decision: decision, Etag: flags.etag}
+	saga, err := a.getSaga(ctx, name)
+	if err != nil {
+		return err
+	}
+	if request.Etag == "" {
+		request.Etag = saga.GetEtag() // so that this call, if it arrives twice, doesn't resume the next suspension
+	}
+	if err := a.decideHow(request, saga, flags); err != nil {
 		return err
 	}
 	call, cancel := a.unary(ctx)
 	defer cancel()
-	saga, err := a.client.Sagas.ResumeSaga(call, request)
+	saga, err = a.client.Sagas.ResumeSaga(call, request)
 	if err != nil {
 		return a.explain(err, problem.Subject{Doing: "resuming the saga", Saga: name})
 	}
@@ -208,28 +221,24 @@ func (a *app) resumeAll(ctx context.Context, flags resumeFlags) error {
 		if request.Decision, err = a.decision(flags.reason); err != nil {
 			return err
 		}
-		if err := a.decideHow(ctx, request, flags); err != nil {
+		if err := a.decideHow(request, nil, flags); err != nil {
 			return err
 		}
 	}
 	all := &bulk{
 		bulkFlags: flags.bulkFlags, app: a, states: `state = "SUSPENDED"`, verb: "resume", past: "resumed",
-		decide: func(ctx context.Context, name string) (*treatyv1.Saga, error) {
-			request.Name = name
+		decide: func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error) {
+			request.Name, request.Etag = seen.GetName(), seen.GetEtag()
 			return a.client.Sagas.ResumeSaga(ctx, request)
 		},
 	}
 	return all.run(ctx)
 }
 
-// decideHow sets the request's decision from the flags.
-func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest, flags resumeFlags) error {
+// decideHow sets the request's decision from the flags. The saga is needed only for flags that have a message.
+func (a *app) decideHow(request *treatyv1.ResumeSagaRequest, saga *treatyv1.Saga, flags resumeFlags) error {
 	switch {
 	case flags.retryEdited != "":
-		saga, err := a.getSaga(ctx, request.GetName())
-		if err != nil {
-			return err
-		}
 		if !resource.IsCompensationStuck(saga) {
 			return unfit(saga, "--retry-edited is for a stuck compensation")
 		}
@@ -243,10 +252,6 @@ func (a *app) decideHow(ctx context.Context, request *treatyv1.ResumeSagaRequest
 	case flags.markDone == withoutReply:
 		request.How = &treatyv1.ResumeSagaRequest_MarkDone_{MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{}}
 	case flags.markDone != "":
-		saga, err := a.getSaga(ctx, request.GetName())
-		if err != nil {
-			return err
-		}
 		if !resource.IsActionStuck(saga) && !resource.IsCompensationStuck(saga) {
 			return unfit(saga, "--mark-done is for a stuck compensation or action")
 		}

@@ -134,11 +134,12 @@ func parked(t testing.TB) *treatyv1.Saga {
 // suspended returns a saga that is suspended for a reason.
 func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treatyv1.Saga {
 	saga := newSaga(t, id, treatyv1.SagaState_SAGA_STATE_SUSPENDED)
-	saga.Suspension = &treatyv1.SagaSuspended{Reason: reason}
+	saga.Suspension, saga.Etag = &treatyv1.SagaSuspended{Reason: reason}, "seen-"+id
 	saga.Steps = []*treatyv1.Step{reserveStep(t, id, treatyv1.StepState_STEP_STATE_DONE)}
 	switch reason {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
 		saga.Steps[0].CompensationScheduleTime = at(ms(40))
 		saga.Suspension.Step, saga.Suspension.Failure = "1", &treatyv1.Failure{Code: int32(codes.NotFound),
@@ -209,6 +210,8 @@ func decisionsAbout(saga *treatyv1.Saga) []treatyv1.DecisionKind {
 	)
 	compensating := saga.GetSteps()[0].GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING
 	switch reason := saga.GetSuspension().GetReason(); {
+	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
+		return []treatyv1.DecisionKind{edited, done}
 	case compensating:
 		return []treatyv1.DecisionKind{retry, edited, done}
 	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,

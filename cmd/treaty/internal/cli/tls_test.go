@@ -72,7 +72,7 @@ func TestTLS(t *testing.T) {
 		f := servertest.New(t)
 		full(t, f)
 		got := run(t, setup{args: []string{"sagas", "get", "stuck-2", "--address", f.Address}, address: f.Address})
-		if !strings.Contains(got.stdout, "--retry --address ADDRESS\n") {
+		if !strings.Contains(got.stdout, "--retry --etag seen-stuck-2 --address ADDRESS\n") {
 			t.Errorf("got %s", got.stdout)
 		}
 	})

@@ -1,6 +1,7 @@
 package problem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,6 +166,9 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 				"To start another one, use another --request-id or --saga-id.")
 		}
 	case codes.FailedPrecondition:
+		if reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_NOT_ACCEPTED {
+			p.Hints = append(p.Hints, "If you know that the participant will never execute it, add --force.")
+		}
 		if about.Saga != "" {
 			p.Hints = append(p.Hints,
 				"To show its state and the possible decisions, run treaty sagas get "+render.ShellQuote(about.Saga)+".")
@@ -178,6 +182,11 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 		p.Message = e.Address + " doesn't offer this call: " + failure.Message()
 		p.Hints = append(p.Hints, "Check that --address is an orchestrator at least as new as this program.")
 	case codes.ResourceExhausted, codes.Aborted:
+		if reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_SAGA_CHANGED {
+			p.Hints = append(p.Hints, "To show what it is now, run treaty sagas get "+
+				render.ShellQuote(cmp.Or(about.Saga, sagaOf(failure), "NAME"))+".")
+			return
+		}
 		if size, limit, is := tooLarge(failure); is {
 			e.adviseTooLarge(p, about, size, limit)
 		} else if len(p.Hints) == 0 {

@@ -33,6 +33,9 @@ func (v *View) decisions(saga *treatyv1.Saga) []line {
 		if option.flags != "" {
 			command += " " + option.flags
 		}
+		if saga.GetEtag() != "" {
+			command += " --etag " + ShellQuote(saga.GetEtag())
+		}
 		out = append(out,
 			line{{"  " + command + v.options.ConnectionFlags, cyan}},
 			line{{"      " + option.meaning, dim}})
@@ -84,17 +87,20 @@ func completions(saga *treatyv1.Saga) []option {
 			continue
 		}
 		left--
-		command, path := "complete "+ShellQuote(step.GetName()), wire.StepPath(step.GetName())
+		command, path, force := "complete "+ShellQuote(step.GetName()), wire.StepPath(step.GetName()), " --force"
+		if step.GetAttempts().GetAccepted() {
+			force = ""
+		}
 		if step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING {
 			out = append(out, option{
-				command, "--compensation --reply '{}'", "marks step " + path + " as compensated by hand",
+				command, "--compensation --reply '{}'" + force, "marks step " + path + " as compensated by hand",
 			})
 			continue
 		}
 		out = append(out,
-			option{command, "--reply @reply.json", "marks step " + path + " as done, with the reply in the file"},
+			option{command, "--reply @reply.json" + force, "marks step " + path + " as done, with the reply in the file"},
 			option{
-				command, "--refuse FAILED_PRECONDITION --message 'WHY'",
+				command, "--refuse FAILED_PRECONDITION --message 'WHY'" + force,
 				"marks step " + path + " as certainly not executed; find out at the participant before",
 			})
 	}

@@ -93,6 +93,8 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 		return "a participant refused a compensation"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
 		return "a compensation exhausted its retry policy"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
+		return "the request of a compensation is too large to be sent"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN:
 		return "the pivot may or may not have been executed"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:

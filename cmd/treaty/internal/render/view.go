@@ -136,6 +136,7 @@ func (v *View) facts(saga *treatyv1.Saga) []line {
 	}
 	fact("labels", labelText(saga.GetLabels()))
 	fact("trace", saga.GetTraceId())
+	fact("etag", saga.GetEtag())
 	fact("cause", causeText(saga.GetCause()))
 	out = append(out, v.failure("failure", saga.GetFailure())...)
 	out = append(out, v.any("progress", saga.GetProgress())...)

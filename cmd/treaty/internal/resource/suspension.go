@@ -23,7 +23,8 @@ func SuspendedStep(saga *treatyv1.Saga) *treatyv1.Step {
 func IsCompensationStuck(saga *treatyv1.Saga) bool {
 	switch saga.GetSuspension().GetReason() {
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED:
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
+		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
 		return true
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:

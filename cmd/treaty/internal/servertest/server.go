@@ -55,6 +55,9 @@ type Server struct {
 	// Existing is the saga to which every start attaches; nil lets starts make new sagas.
 	Existing *treatyv1.Saga
 
+	// Woken is how many sagas each published event wakes; nil if the server doesn't say.
+	Woken *int32
+
 	// NotDriven is why lists say that no saga is driven.
 	NotDriven *treatyv1.NotDriven
 
@@ -351,7 +354,7 @@ func (s *Server) PublishEvents(
 	if err := s.take(in); err != nil {
 		return nil, err
 	}
-	return &treatyv1.PublishEventsResponse{Positions: []uint64{4711}}, nil
+	return &treatyv1.PublishEventsResponse{Positions: []uint64{4711}, WokenSagas: s.Woken}, nil
 }
 
 // AcknowledgeEvents accepts every acknowledgement.

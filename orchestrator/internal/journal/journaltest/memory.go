@@ -309,7 +309,7 @@ func (c *contents) write(entry *journal.Entry) error {
 	one.Turns = append(one.Turns, journal.Turn{Number: entry.Turn, Data: slices.Clone(entry.Data)})
 	if row := entry.Row; row != nil {
 		one.Row.State, one.Row.Waiting, one.Row.Awaits = row.State, row.Waiting, slices.Clone(row.Awaits)
-		one.Row.Suspension = row.Suspension
+		one.Row.Suspension, one.Row.Revision = row.Suspension, row.Revision
 		one.Row.UpdateTime, one.Row.EndTime, one.Row.Due = micro(row.UpdateTime), micro(row.EndTime), micro(row.Due)
 		if event, _ := c.next(one, row.Awaits); event != nil {
 			one.wake(row.UpdateTime, entry)

@@ -244,6 +244,7 @@ func (m *modelRun) row(id string) *journal.Row {
 	r := &journal.Row{
 		ID: id, Definition: m.definition(4), State: states[m.random.IntN(len(states))],
 		CreateTime: m.time(), UpdateTime: m.time(), EndTime: m.time(), Due: m.time(),
+		Revision: m.random.Uint64(),
 	}
 	if r.Waiting = m.random.IntN(3) == 0; !journal.Final(r.State) {
 		if r.Awaits = m.awaits(max(m.random.IntN(4)-1, 0)); r.UpdateTime.IsZero() {

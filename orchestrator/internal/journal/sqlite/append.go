@@ -134,7 +134,7 @@ func (w *writer) update(at *position, entry *journal.Entry) error {
 	err := errors.Join(
 		stmt.BindInt64(1, at.key), stmt.BindInt64(2, int64(row.State)), stmt.BindInt64(3, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 4, row.EndTime), bindTime(stmt, 5, row.Due), stmt.BindBool(6, row.Waiting),
-		stmt.BindInt64(7, int64(row.Suspension)))
+		stmt.BindInt64(7, int64(row.Suspension)), stmt.BindInt64(8, int64(row.Revision)))
 	if err == nil {
 		err = stmt.Exec()
 	}
@@ -195,6 +195,7 @@ func (w *writer) create(entry *journal.Entry) error {
 	err = errors.Join(
 		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition),
 		stmt.BindInt64(4, int64(row.State)), stmt.BindInt64(12, int64(row.Suspension)),
+		stmt.BindInt64(16, int64(row.Revision)),
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
 		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, created), bindParent(stmt, 13, row.Parent))

@@ -265,6 +265,8 @@ var migrations = []string{
 	FROM events;`,
 
 	`ALTER TABLE turns ADD COLUMN checksum INTEGER;`,
+
+	`ALTER TABLE sagas ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

@@ -1,0 +1,84 @@
+package machine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+)
+
+// Etag returns the etag of a saga with a revision: of Saga.Revision, or as a store has kept it. It is empty for 0,
+// which is no revision.
+func Etag(revision uint64) string {
+	if revision == 0 {
+		return ""
+	}
+	return strconv.FormatUint(revision, 36)
+}
+
+// CheckEtag returns an error that wraps [ErrChanged] if an etag is no longer that of the saga. Every saga matches an
+// empty etag.
+func (s *Saga) CheckEtag(etag string) error {
+	if etag == "" || etag == Etag(s.Revision) {
+		return nil
+	}
+	now := strings.TrimPrefix(s.State.String(), "SAGA_STATE_")
+	if s.Suspension != nil {
+		now += " (" + strings.TrimPrefix(s.Suspension.GetReason().String(), "SUSPENSION_REASON_") + ")"
+		if step := s.Suspension.GetStep(); step != "" {
+			now += " at step " + step
+		}
+	}
+	return fmt.Errorf("%w: it is %s", ErrChanged, now)
+}
+
+// noteDecidable notes whether a record changes what can be decided about the saga.
+func (s *Saga) noteDecidable(record *treatyv1.Record) {
+	switch r := record.GetKind().(type) {
+	case *treatyv1.Record_SagaStarted, *treatyv1.Record_SagaRestarted, *treatyv1.Record_CompensationDecided,
+		*treatyv1.Record_SagaSuspended, *treatyv1.Record_SagaResumed, *treatyv1.Record_SagaSucceeded,
+		*treatyv1.Record_SagaCompensated:
+		s.revised = true
+	case *treatyv1.Record_StepDone:
+		s.noteStuck(r.StepDone.GetStep())
+	case *treatyv1.Record_StepRefused:
+		s.noteStuck(r.StepRefused.GetStep())
+	}
+}
+
+// noteStuck notes that the step at which the saga is stuck has ended in the meantime.
+func (s *Saga) noteStuck(step string) {
+	if s.Suspension != nil && s.Suspension.GetStep() == step {
+		s.revised = true
+	}
+}
+
+// revise gives the saga its next revision, if the turn has changed what can be decided. The time keeps turns apart that
+// have one number because a backup was restored between them.
+func (s *Saga) revise(now time.Time) {
+	if !s.revised {
+		return
+	}
+	s.revised = false
+	var at [16]byte
+	binary.LittleEndian.PutUint64(at[:8], s.Turns)
+	binary.LittleEndian.PutUint64(at[8:], uint64(now.UnixMicro()))
+	hash := fnv(fnv(offset64, []byte(s.ID)), at[:])
+	s.Revision = max(hash, 1)
+}
+
+// The parameters of FNV-1a. The hashes of the standard library allocate.
+const (
+	offset64 = 14695981039346656037
+	prime64  = 1099511628211
+)
+
+func fnv(hash uint64, data []byte) uint64 {
+	for _, b := range data {
+		hash = (hash ^ uint64(b)) * prime64
+	}
+	return hash
+}
