@@ -293,7 +293,8 @@ type Saga struct {
 	// Why the saga waits for an operator, while it is SUSPENDED. In lists, only the reason is set; not even that for a
 	// saga that was suspended before the store kept it.
 	Suspension *SagaSuspended `protobuf:"bytes,8,opt,name=suspension,proto3" json:"suspension,omitempty"`
-	// The request id with which the saga was started. Empty if there was none.
+	// The request id with which the saga was started. Empty if there was none. In lists, it is also empty for a saga that
+	// was started before the store kept it.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The labels, for searching.
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -1187,9 +1188,10 @@ type ListSagasRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the previous page. The other fields must not change between pages. Empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// An AIP-160 filter on definition, state, suspension_reason, create_time, update_time and labels.KEY, e.g. state =
-	// "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name of a
-	// SuspensionReason without its prefix. Empty: all sagas.
+	// An AIP-160 filter on definition, state, suspension_reason, request_id, create_time, update_time and labels.KEY, for
+	// example, state = "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name of
+	// a SuspensionReason without its prefix. A request_id is compared with = or != only, and finds the sagas of the
+	// definitions that the orchestrator runs, and of those that the filter names with =. Empty: all sagas.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// "create_time" or "update_time", optionally followed by " desc". Default "create_time desc".
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`

@@ -152,7 +152,8 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	}
 	return &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
-		Labels: saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
+		Labels: saga.Started.GetLabels(), RequestID: saga.Started.GetRequestId(),
+		Parent: rowParent(saga.Started.GetParent()),
 		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
 		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}

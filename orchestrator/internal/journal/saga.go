@@ -24,6 +24,11 @@ type Row struct {
 	// Labels are for searching. They are written with the first turn and never change.
 	Labels map[string]string
 
+	// RequestID is the request id with which the saga was started, or empty. It is written with the first turn, and
+	// never changes. It is empty, too, for a saga that was started before stores kept it. The saga's id is derived from it,
+	// so nothing has to be searched by it.
+	RequestID string
+
 	// Parent says which saga of another orchestrator has started the saga as its step; zero for all other sagas. It is
 	// written with the first turn and never changes.
 	Parent Parent

@@ -253,6 +253,9 @@ func (m *modelRun) row(id string) *journal.Row {
 	if r.State == suspended {
 		r.Suspension = reasons[m.random.IntN(len(reasons))]
 	}
+	if m.random.IntN(2) == 0 {
+		r.RequestID = fmt.Sprintf("r-%d", m.random.IntN(9))
+	}
 	for range m.random.IntN(3) {
 		if r.Labels == nil {
 			r.Labels = make(map[string]string)

@@ -130,8 +130,8 @@ func TestViewsCutTimesOff(t *testing.T) {
 	}
 	defer conn.Close()
 	for _, sql := range []string{
-		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
-			VALUES (1, 'a', 1, 1, 1777888800000999, 1777888800000500, NULL, 1777888800999999, '{}')`,
+		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels, request_id)
+			VALUES (1, 'a', 1, 1, 1777888800000999, 1777888800000500, NULL, 1777888800999999, '{}', 'r-1')`,
 		`INSERT INTO events (position, source, id, type, subject, time, store_time, data)
 			VALUES (1, 's', '1', 1, 'x', 1777888800001999, 1777888799999999, x'')`,
 	} {
@@ -143,6 +143,7 @@ func TestViewsCutTimesOff(t *testing.T) {
 		`saga_list WHERE create_time = '2026-05-04T10:00:00.000Z'`:  1,
 		`saga_list WHERE update_time = '2026-05-04T10:00:00.000Z'`:  1,
 		`saga_list WHERE end_time IS NULL`:                          1,
+		`saga_list WHERE request_id = 'r-1'`:                        1,
 		`saga_list WHERE due = '2026-05-04T10:00:00.999Z'`:          1,
 		`saga_events WHERE time = '2026-05-04T10:00:00.001Z'`:       1,
 		`saga_events WHERE store_time = '2026-05-04T09:59:59.999Z'`: 1,

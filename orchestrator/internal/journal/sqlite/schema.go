@@ -260,6 +260,29 @@ var migrations = []string{
 			AS store_time,
 		length(data) AS bytes, data
 	FROM events;`,
+
+	`ALTER TABLE sagas ADD COLUMN request_id TEXT;
+
+	DROP VIEW saga_list;
+	CREATE VIEW saga_list AS SELECT
+		'sagas/' || id AS name,
+		(SELECT name FROM definitions WHERE key = definition) AS definition,
+		CASE state WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'COMPENSATING' WHEN 3 THEN 'SUSPENDED'
+			WHEN 4 THEN 'SUCCEEDED' WHEN 5 THEN 'COMPENSATED' ELSE state END AS state,
+		CASE waiting WHEN 0 THEN 'no' ELSE 'yes' END AS waiting,
+		(SELECT group_concat((SELECT name FROM event_types WHERE event_types.key = type) || ' ' || subject, ', ')
+			FROM awaits WHERE saga = sagas.key) AS awaits,
+		strftime('%Y-%m-%dT%H:%M:%S', create_time / 1000000, 'unixepoch') || printf('.%03dZ', create_time / 1000 % 1000)
+			AS create_time,
+		strftime('%Y-%m-%dT%H:%M:%S', update_time / 1000000, 'unixepoch') || printf('.%03dZ', update_time / 1000 % 1000)
+			AS update_time,
+		strftime('%Y-%m-%dT%H:%M:%S', end_time / 1000000, 'unixepoch') || printf('.%03dZ', end_time / 1000 % 1000)
+			AS end_time,
+		strftime('%Y-%m-%dT%H:%M:%S', due / 1000000, 'unixepoch') || printf('.%03dZ', due / 1000 % 1000)
+			AS due,
+		labels,
+		request_id
+	FROM sagas;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.
