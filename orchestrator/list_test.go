@@ -2,6 +2,9 @@ package orchestrator_test
 
 import (
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -35,3 +38,46 @@ func TestListByRequestID(t *testing.T) {
 		}
 	}
 }
+
+// TestListKnowsProgress lists a saga that has done a step and waits in the next one. Its state hasn't changed since it
+// was started, but it has made progress.
+func TestListKnowsProgress(t *testing.T) {
+	w := newSystem(t)
+	release := w.participants.stall()
+	defer release()
+	request, err := anypb.New(move("r-1", "Main Street 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	created, err := w.sagas.CreateSaga(w.ctx(),
+		&treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-w.participants.held
+	saga, err := w.sagas.GetSaga(w.ctx(), &treatyv1.GetSagaRequest{Name: created.GetName()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := saga.GetUpdateTime().AsTime().Truncate(time.Microsecond)
+	if !want.After(saga.GetCreateTime().AsTime()) {
+		t.Fatalf("the saga was updated at %v, when it was created", want)
+	}
+	since := func(op string) string {
+		return "state = RUNNING AND update_time " + op + ` "` + want.Format(rfc3339) + `"`
+	}
+	for filter, listed := range map[string]int{since(">="): 1, since("<"): 0} {
+		for _, order := range []string{"create_time", "update_time"} {
+			list, err := w.sagas.ListSagas(w.ctx(), &treatyv1.ListSagasRequest{Filter: filter, OrderBy: order})
+			if err != nil || len(list.GetSagas()) != listed {
+				t.Fatalf("%s by %s: %v, %v; want %d sagas", filter, order, list.GetSagas(), err, listed)
+			}
+			if listed > 0 && !list.GetSagas()[0].GetUpdateTime().AsTime().Equal(want) {
+				t.Errorf("it is listed as updated at %v, want %v", list.GetSagas()[0].GetUpdateTime().AsTime(), want)
+			}
+		}
+	}
+}
+
+// rfc3339 has the microseconds that stores keep.
+const rfc3339 = "2006-01-02T15:04:05.000000Z07:00"

@@ -300,7 +300,7 @@ type Saga struct {
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// When the saga was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When the saga last changed. In lists: when its state last changed.
+	// When the saga last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// When the saga reached its final state.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
@@ -1189,8 +1189,8 @@ type ListSagasRequest struct {
 	// The next_page_token of the previous page. The other fields must not change between pages. Empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// An AIP-160 filter on definition, state, suspension_reason, request_id, create_time, update_time and labels.KEY, for
-	// example, state = "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name of
-	// a SuspensionReason without its prefix. A request_id is compared with = or != only, and finds the sagas of the
+	// example, state = "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name
+	// of a SuspensionReason without its prefix. A request_id is compared with = or != only, and finds the sagas of the
 	// definitions that the orchestrator runs, and of those that the filter names with =. Empty: all sagas.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// "create_time" or "update_time", optionally followed by " desc". Default "create_time desc".

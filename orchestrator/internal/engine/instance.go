@@ -147,14 +147,16 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	if saga.State == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
 		now.suspension = saga.Suspension.GetReason()
 	}
-	if saga.Turns > 1 && now.equal(i.stored) && !out.NewRound {
+	// The store knows when the last turn of a saga that runs was made. Of other sagas, it knows what the row says.
+	runs := saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING ||
+		saga.State == treatyv1.SagaState_SAGA_STATE_COMPENSATING
+	if saga.Turns > 1 && runs && now.equal(i.stored) && !out.NewRound {
 		return nil
 	}
 	return &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
 		Labels: saga.Started.GetLabels(), RequestID: saga.Started.GetRequestId(),
-		Parent: rowParent(saga.Started.GetParent()),
-		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
-		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
+		Parent: rowParent(saga.Started.GetParent()), CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime,
+		EndTime: saga.EndTime, Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}
 }

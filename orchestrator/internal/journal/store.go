@@ -34,7 +34,8 @@ type SagaReader interface {
 	// ErrCorrupt if its row is unreadable.
 	Get(ctx context.Context, id string) (*Row, error)
 
-	// List returns a page of rows, without their awaits. A row with a part that can't be read, such as its labels, is
+	// List returns a page of rows, without their awaits. Their UpdateTime, also that of the filter and the order, is
+	// when the saga last changed: see Row. A row with a part that can't be read, such as its labels, is
 	// returned with Row.Err. List returns ErrInvalid for invalid parameters, and ErrCorrupt if the page can't be read
 	// at all.
 	List(ctx context.Context, params ListParams) ([]*Row, error)

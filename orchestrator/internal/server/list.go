@@ -94,7 +94,7 @@ func (p pagePosition) row(order journal.Order) *journal.Row {
 func sagaOf(row *journal.Row) *treatyv1.Saga {
 	saga := &treatyv1.Saga{
 		Name: wire.SagaName(row.ID), Definition: row.Definition, State: row.State, Labels: row.Labels,
-		RequestId: row.RequestID,
+		RequestId:  row.RequestID,
 		CreateTime: timestamppb.New(row.CreateTime), UpdateTime: timestamppb.New(row.UpdateTime),
 	}
 	if row.Suspension != treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED {

@@ -47,6 +47,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"list/filters", listFilters},
 		{"list/labels", listLabels},
 		{"list/order and pages", listPages},
+		{"list/times of turns", listTurnTimes},
 		{"list/after a row that changed", listAfter},
 		{"list/invalid", listInvalid},
 		{"list/big filter", listBigFilter},

@@ -118,6 +118,7 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 			turn = 1 + m.random.Uint64N(5)
 		}
 		entry := next(id, turn, nil)
+		entry.Time = m.time()
 		if turn == 1 || m.random.IntN(3) > 0 {
 			entry.Row = m.row(id)
 			entry.NewRound = turn > 1 && m.random.IntN(6) == 0

@@ -234,7 +234,8 @@ func (w *writer) create(entry *journal.Entry) error {
 
 func (w *writer) addTurn(key int64, entry *journal.Entry) error {
 	stmt := w.insertTurn
-	err := errors.Join(stmt.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(stmt, 2, entry.Data))
+	err := errors.Join(stmt.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(stmt, 2, entry.Data),
+		bindTime(stmt, 3, entry.Time))
 	if err == nil {
 		err = stmt.Exec()
 	}

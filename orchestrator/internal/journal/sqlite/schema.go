@@ -24,7 +24,8 @@ const turnBits = 24
 // that of a saga that was suspended before the column existed. Times are microseconds since 1970, in UTC; NULL is none.
 // The names of definitions and event types are stored once. Labels are stored twice: in the row of the saga for
 // reading, and in their own table for searching. The column created is the position of the newest event when the
-// saga's first turn was written, and first_turn is the number of the first turn in the saga's journal.
+// saga's first turn was written, and first_turn is the number of the first turn in the saga's journal. The column time
+// of a turn is when it was made.
 //
 // # Indexes
 //
@@ -261,7 +262,9 @@ var migrations = []string{
 		length(data) AS bytes, data
 	FROM events;`,
 
+	// In the views, a saga that runs has changed when its last turn was made.
 	`ALTER TABLE sagas ADD COLUMN request_id TEXT;
+	ALTER TABLE turns ADD COLUMN time INTEGER;
 
 	DROP VIEW saga_list;
 	CREATE VIEW saga_list AS SELECT
@@ -274,7 +277,7 @@ var migrations = []string{
 			FROM awaits WHERE saga = sagas.key) AS awaits,
 		strftime('%Y-%m-%dT%H:%M:%S', create_time / 1000000, 'unixepoch') || printf('.%03dZ', create_time / 1000 % 1000)
 			AS create_time,
-		strftime('%Y-%m-%dT%H:%M:%S', update_time / 1000000, 'unixepoch') || printf('.%03dZ', update_time / 1000 % 1000)
+		strftime('%Y-%m-%dT%H:%M:%S', changed / 1000000, 'unixepoch') || printf('.%03dZ', changed / 1000 % 1000)
 			AS update_time,
 		strftime('%Y-%m-%dT%H:%M:%S', end_time / 1000000, 'unixepoch') || printf('.%03dZ', end_time / 1000 % 1000)
 			AS end_time,
@@ -282,7 +285,9 @@ var migrations = []string{
 			AS due,
 		labels,
 		request_id
-	FROM sagas;`,
+	FROM (SELECT *, iif(state < 3, ifnull((SELECT time FROM turns
+		WHERE position BETWEEN sagas.key << 24 AND (sagas.key << 24 | 0xffffff) ORDER BY position DESC LIMIT 1),
+		update_time), update_time) AS changed FROM sagas) AS sagas;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

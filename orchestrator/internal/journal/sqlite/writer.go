@@ -141,7 +141,7 @@ func (w *writer) prepare() error {
 		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6,
 				suspension = ?7
 			WHERE key = ?1`},
-		{&w.insertTurn, `INSERT INTO turns (position, data) VALUES (?, ?)`},
+		{&w.insertTurn, `INSERT INTO turns (position, data, time) VALUES (?, ?, ?)`},
 		{&w.insertLabel, `INSERT INTO labels (label, value, saga) VALUES (?, ?, ?)`},
 		{&w.deleteTurns, `DELETE FROM turns WHERE position BETWEEN ?1 << 24 AND (?1 << 24 | ?2)`},
 		{&w.setFirstTurn, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
