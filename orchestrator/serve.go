@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -91,7 +90,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r.engine, err = engine.New(ctx, engine.Config{
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
-		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
+		Retention: o.retention(code), ChildRetention: o.settings.childRetention,
+		EventRetention:   o.settings.eventRetention,
 		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
 		TurnLimit: o.settings.turnLimit,
 	})
@@ -142,20 +142,12 @@ func cause(err error) error {
 	return err
 }
 
-// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept forever are left
-// out. So are those whose sagas a parent may compensate long after they succeeded, since a purged saga can't be
-// compensated.
+// retention returns how long the sagas of each definition are kept, unless a parent may still compensate them.
+// Definitions whose sagas are kept forever are left out.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
 	retentions := make(map[string]time.Duration)
 	for name := range code {
 		saga, _ := o.catalog.SagaDefinition(name)
-		if saga.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
-			if saga.Retention > 0 {
-				o.logger.Warn("the retention of a definition is ignored: a parent may still compensate its sagas",
-					"definition", name)
-			}
-			continue
-		}
 		if d := cmp.Or(saga.Retention, o.settings.retention); d > 0 {
 			retentions[name] = d
 		}

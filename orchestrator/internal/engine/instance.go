@@ -123,17 +123,23 @@ func (i *instance) unload() {
 	}
 }
 
-// rowParent returns the parent of a saga as its row holds it: only that of another orchestrator.
-func rowParent(parent *treatyv1.Parent) journal.Parent {
+// setParent sets the parent in a saga's row: one of another orchestrator, or the one of this store that may compensate
+// the saga after it has succeeded.
+func setParent(row *journal.Row, parent *treatyv1.Parent) {
 	id, _, ok := wire.ParseStepName(parent.GetCommandId())
-	if !ok || parent.GetLocal() {
-		return journal.Parent{}
+	if !ok {
+		return
 	}
-	row := journal.Parent{Scope: parent.GetScope(), Saga: id}
-	if parent.GetSagaStart() != nil {
-		row.Start = parent.GetSagaStart().AsTime()
+	compensates := parent.GetKind() == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE
+	switch {
+	case parent.GetLocal() && compensates:
+		row.LocalParent = id
+	case !parent.GetLocal():
+		row.Parent = journal.Parent{Scope: parent.GetScope(), Saga: id, Compensates: compensates}
+		if parent.GetSagaStart() != nil {
+			row.Parent.Start = parent.GetSagaStart().AsTime()
+		}
 	}
-	return row
 }
 
 // changedRow returns the saga's row after the turn that was just made, or nil when the store needs no new row.
@@ -153,10 +159,12 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	if saga.Turns > 1 && runs && now.equal(i.stored) && !out.NewRound {
 		return nil
 	}
-	return &journal.Row{
+	row := &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
 		Labels: saga.Started.GetLabels(), RequestID: saga.Started.GetRequestId(),
-		Parent: rowParent(saga.Started.GetParent()), CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime,
-		EndTime: saga.EndTime, Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
+		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
+		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}
+	setParent(row, saga.Started.GetParent())
+	return row
 }

@@ -33,6 +33,11 @@ type Row struct {
 	// written with the first turn and never changes.
 	Parent Parent
 
+	// LocalParent is the id of the saga of this store that may compensate the saga after it has succeeded, or empty. It
+	// is written with the first turn and never changes. Such a saga is only purged together with its parent. A saga
+	// with a Parent has none.
+	LocalParent string
+
 	// CreateTime is when the saga was created. It never changes. UpdateTime is when the row was last written. For a
 	// saga in the state RUNNING or COMPENSATING, whose row doesn't change with each turn, List returns instead when the
 	// last turn was made. EndTime is when the saga ended, or zero. Stores keep microseconds, in UTC, and cut off the

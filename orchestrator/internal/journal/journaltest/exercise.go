@@ -35,6 +35,8 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"purge/remembered", purgeRemembered},
 		{"purge/remembered ids", purgeRememberedIDs},
 		{"purge/children", purgeChildren},
+		{"purge/families", purgeFamilies},
+		{"purge/children of other stores", purgeCompensated},
 		{"purge/events", purgeEvents},
 		{"purge/ids of events", purgeEventIDs},
 		{"get", get},

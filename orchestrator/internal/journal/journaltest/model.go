@@ -173,6 +173,7 @@ func (m *modelRun) consumeAndPurge() {
 		m.compare("purge", func(s journal.Store) (any, error) {
 			return s.Purge(m.Context(), journal.PurgeParams{
 				Definitions: []string{m.definition(5), m.definition(5)}, EndedBefore: m.time(), Limit: 1000,
+				ExceptPrefix: []string{"", "s1"}[m.random.IntN(2)],
 			})
 		})
 		clear(m.length)
@@ -256,6 +257,9 @@ func (m *modelRun) row(id string) *journal.Row {
 	}
 	if m.random.IntN(2) == 0 {
 		r.RequestID = fmt.Sprintf("r-%d", m.random.IntN(9))
+	}
+	if parent := m.id(); m.random.IntN(3) == 0 && parent != id {
+		r.LocalParent = parent
 	}
 	for range m.random.IntN(3) {
 		if r.Labels == nil {

@@ -194,7 +194,7 @@ func (w *writer) create(entry *journal.Entry) error {
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
 		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, created), bindParent(stmt, 13, row.Parent),
-		bindOptional(stmt, 16, row.RequestID))
+		bindOptional(stmt, 16, row.RequestID), bindUndoer(stmt, 17, row))
 	if err == nil {
 		err = stmt.Exec()
 	}

@@ -64,6 +64,14 @@ func bindOptional(stmt *sqlite3.Stmt, param int, text string) error {
 	return stmt.BindText(param, text)
 }
 
+// bindUndoer binds who may compensate a saga after it has succeeded, as the column undoer holds it.
+func bindUndoer(stmt *sqlite3.Stmt, param int, row *journal.Row) error {
+	if row.Parent.Compensates {
+		return stmt.BindText(param, "")
+	}
+	return bindOptional(stmt, param, row.LocalParent)
+}
+
 // bindParent binds the scope, the saga and the start of a parent to three parameters.
 func bindParent(stmt *sqlite3.Stmt, first int, parent journal.Parent) error {
 	if parent.Saga == "" {

@@ -103,7 +103,12 @@ func TestEventPlans(t *testing.T) {
 	one := int64(1)
 	const allEvents = "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"
 	const eventsOfKey = "events_by_key (subject=? AND type=? AND rowid>?)"
-	store.planned(t, "purge", "sagas_ended (definition=? AND end_time<?)", endedQuery, []any{"X/Y", one, one})
+	const ended, ofParent = "sagas_ended (definition=? AND end_time<?)", "sagas_by_undoer (undoer=?)"
+	store.planned(t, "purge", ended, endedQuery, []any{"X/Y", one, one, ""})
+	store.planned(t, "purge families", ofParent, endedQuery, []any{"X/Y", one, one, ""})
+	store.planned(t, "purge apart", "sagas_ended_apart (definition=? AND end_time<?)", endedApartQuery,
+		[]any{"X/Y", one, one, ""})
+	store.planned(t, "purge a family", ofParent, familyQuery, []any{"s"})
 	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
 	store.planned(t, "has await", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})
 	store.planned(t, "has event", eventsOfKey, hasEventQuery, []any{"s", one, one})

@@ -35,14 +35,17 @@ const turnBits = 24
 //
 //   - sagas_by_update_time has no RUNNING and COMPENSATING sagas, which are few and change often.
 //   - sagas_unended separates the sagas that wait from those that don't.
-//   - sagas_ended finds the sagas to purge without reading those to keep.
+//   - sagas_ended and sagas_ended_apart find the sagas to purge without reading those to keep.
+//   - sagas_by_undoer finds the children to purge with a saga.
 //   - awaits_by_key finds the awaits of an event.
 //   - sagas_by_parent and sagas_by_parent_start hold the children of other orchestrators' sagas.
 //
 // # Children
 //
 // The columns parent, parent_scope and parent_start say which saga of another orchestrator has started a saga as its
-// step. The table scopes holds what was heard of such orchestrators.
+// step. The table scopes holds what was heard of such orchestrators. The column undoer says who may compensate a saga
+// after it has succeeded: the id of a saga of this store, an empty text for one of another orchestrator, or NULL for
+// nobody. It is NULL, too, for sagas that were created before the column existed.
 //
 // # Purged sagas
 //
@@ -265,6 +268,11 @@ var migrations = []string{
 	// In the views, a saga that runs has changed when its last turn was made.
 	`ALTER TABLE sagas ADD COLUMN request_id TEXT;
 	ALTER TABLE turns ADD COLUMN time INTEGER;
+	ALTER TABLE sagas ADD COLUMN undoer TEXT;
+	DROP INDEX sagas_ended;
+	CREATE INDEX sagas_ended ON sagas (definition, end_time) WHERE state >= 4 AND undoer IS NULL;
+	CREATE INDEX sagas_ended_apart ON sagas (definition, end_time) WHERE state >= 4 AND undoer = '';
+	CREATE INDEX sagas_by_undoer ON sagas (undoer) WHERE undoer > '';
 
 	DROP VIEW saga_list;
 	CREATE VIEW saga_list AS SELECT

@@ -29,7 +29,8 @@ type writer struct {
 	hasAwait, hasEvent, wakeSaga, wakeSagas   *sqlite3.Stmt
 	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
 	oldestEvents                              *sqlite3.Stmt
-	findEnded, deleteLabel, deleteSaga        *sqlite3.Stmt
+	findEnded, findEndedApart, findFamily     *sqlite3.Stmt
+	deleteLabel, deleteSaga                   *sqlite3.Stmt
 	isPurged, rememberPurged                  *sqlite3.Stmt
 	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
 	findPast, insertPast, pastFrom            *sqlite3.Stmt
@@ -133,8 +134,8 @@ func (w *writer) prepare() error {
 			created, waiting, EXISTS (SELECT 1 FROM awaits WHERE saga = key) FROM sagas WHERE id = ?`},
 		{&w.insertSaga, `INSERT INTO sagas
 				(key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created,
-					suspension, parent_scope, parent, parent_start, request_id)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+					suspension, parent_scope, parent, parent_start, request_id, undoer)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
 			WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
 		{&w.isPurged, `SELECT 1 FROM purged WHERE id = ?`},
 		{&w.rememberPurged, `INSERT INTO purged (id, end_time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`},
@@ -157,6 +158,8 @@ func (w *writer) prepare() error {
 		{&w.deleteEvents, `DELETE FROM events WHERE position BETWEEN ? AND ?`},
 		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
 		{&w.findEnded, endedQuery},
+		{&w.findEndedApart, endedApartQuery},
+		{&w.findFamily, familyQuery},
 		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
 		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
 		{&w.findConsumer, findConsumerQuery},
