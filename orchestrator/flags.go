@@ -88,8 +88,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"name, in its certificate; requires --tls-client-ca, except for *, which is everybody; every caller with "+
 			"a certificate by default, and callers on this machine; repeat the flag for more orchestrators")
 	set.Var((*retentionFlag)(&f.retention), "retention",
-		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
-			"forever")
+		"delete sagas this `TIME` after they ended, e.g. 720h, except those of definitions whose contracts set a "+
+			"retention, which treaty definitions shows; 0 keeps them forever")
 	f.children = DefaultChildRetention
 	set.Var((*retentionFlag)(&f.children), "child-retention",
 		"delete sagas that a parent at another orchestrator may compensate this `TIME` after they ended, or later; 0 "+

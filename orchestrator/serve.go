@@ -146,11 +146,20 @@ func cause(err error) error {
 // Definitions whose sagas are kept forever are left out.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
 	retentions := make(map[string]time.Duration)
+	var own []string // definitions whose contracts say how long
 	for name := range code {
 		saga, _ := o.catalog.SagaDefinition(name)
 		if d := cmp.Or(saga.Retention, o.settings.retention); d > 0 {
 			retentions[name] = d
 		}
+		if saga.Retention > 0 {
+			own = append(own, name+" "+saga.Retention.String())
+		}
+	}
+	if o.settings.retention > 0 && len(own) > 0 {
+		slices.Sort(own)
+		o.logger.Info("--retention doesn't apply to the sagas of definitions whose contracts set another one",
+			"retention", o.settings.retention, "other", own)
 	}
 	return retentions
 }

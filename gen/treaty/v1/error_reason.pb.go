@@ -147,6 +147,8 @@ const (
 	// RESOURCE_EXHAUSTED. There are as many sagas as the limits allow, or as can be driven, so none was started. The
 	// status carries a google.rpc.RetryInfo.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 49
+	// FAILED_PRECONDITION. The saga can't be purged: it hasn't ended, or a parent may still compensate it.
+	ErrorReason_ERROR_REASON_SAGA_KEPT ErrorReason = 58
 )
 
 // Enum value maps for ErrorReason.
@@ -202,6 +204,7 @@ var (
 		47: "ERROR_REASON_METADATA_INVALID",
 		48: "ERROR_REASON_CALLER_NOT_PARTICIPANT",
 		49: "ERROR_REASON_OVERLOADED",
+		58: "ERROR_REASON_SAGA_KEPT",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -254,6 +257,7 @@ var (
 		"ERROR_REASON_METADATA_INVALID":        47,
 		"ERROR_REASON_CALLER_NOT_PARTICIPANT":  48,
 		"ERROR_REASON_OVERLOADED":              49,
+		"ERROR_REASON_SAGA_KEPT":               58,
 	}
 )
 
@@ -288,7 +292,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xde\f\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xfa\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -340,7 +344,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x16ERROR_REASON_SAGA_LOST\x10.\x12!\n" +
 	"\x1dERROR_REASON_METADATA_INVALID\x10/\x12'\n" +
 	"#ERROR_REASON_CALLER_NOT_PARTICIPANT\x100\x12\x1b\n" +
-	"\x17ERROR_REASON_OVERLOADED\x101B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x17ERROR_REASON_OVERLOADED\x101\x12\x1a\n" +
+	"\x16ERROR_REASON_SAGA_KEPT\x10:B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

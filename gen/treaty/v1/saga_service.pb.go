@@ -1670,6 +1670,107 @@ func (*ResumeSagaRequest_MarkRefused_) isResumeSagaRequest_How() {}
 
 func (*ResumeSagaRequest_TakeOver_) isResumeSagaRequest_How() {}
 
+// PurgeSagaRequest names a saga to delete.
+type PurgeSagaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The saga, "sagas/{saga}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who decides, and why. The reason is required. The orchestrator logs both, since nothing is left of the journal.
+	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSagaRequest) Reset() {
+	*x = PurgeSagaRequest{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSagaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSagaRequest) ProtoMessage() {}
+
+func (x *PurgeSagaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSagaRequest.ProtoReflect.Descriptor instead.
+func (*PurgeSagaRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PurgeSagaRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PurgeSagaRequest) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// PurgeSagaResponse says what was deleted.
+type PurgeSagaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sagas were deleted: the saga, and its children.
+	PurgedSagas   int32 `protobuf:"varint,1,opt,name=purged_sagas,json=purgedSagas,proto3" json:"purged_sagas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSagaResponse) Reset() {
+	*x = PurgeSagaResponse{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSagaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSagaResponse) ProtoMessage() {}
+
+func (x *PurgeSagaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSagaResponse.ProtoReflect.Descriptor instead.
+func (*PurgeSagaResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PurgeSagaResponse) GetPurgedSagas() int32 {
+	if x != nil {
+		return x.PurgedSagas
+	}
+	return 0
+}
+
 // ListSagaRecordsRequest asks for a page of a saga's journal.
 type ListSagaRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1686,7 +1787,7 @@ type ListSagaRecordsRequest struct {
 
 func (x *ListSagaRecordsRequest) Reset() {
 	*x = ListSagaRecordsRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1799,7 @@ func (x *ListSagaRecordsRequest) String() string {
 func (*ListSagaRecordsRequest) ProtoMessage() {}
 
 func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1812,7 @@ func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsRequest.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSagaRecordsRequest) GetParent() string {
@@ -1750,7 +1851,7 @@ type SagaRecord struct {
 
 func (x *SagaRecord) Reset() {
 	*x = SagaRecord{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1863,7 @@ func (x *SagaRecord) String() string {
 func (*SagaRecord) ProtoMessage() {}
 
 func (x *SagaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1876,7 @@ func (x *SagaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaRecord.ProtoReflect.Descriptor instead.
 func (*SagaRecord) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SagaRecord) GetName() string {
@@ -1812,7 +1913,7 @@ type ListSagaRecordsResponse struct {
 
 func (x *ListSagaRecordsResponse) Reset() {
 	*x = ListSagaRecordsResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1925,7 @@ func (x *ListSagaRecordsResponse) String() string {
 func (*ListSagaRecordsResponse) ProtoMessage() {}
 
 func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1938,7 @@ func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsResponse.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListSagaRecordsResponse) GetRecords() []*SagaRecord {
@@ -1879,7 +1980,7 @@ type LostSaga struct {
 
 func (x *LostSaga) Reset() {
 	*x = LostSaga{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +1992,7 @@ func (x *LostSaga) String() string {
 func (*LostSaga) ProtoMessage() {}
 
 func (x *LostSaga) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2005,7 @@ func (x *LostSaga) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostSaga.ProtoReflect.Descriptor instead.
 func (*LostSaga) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LostSaga) GetName() string {
@@ -1979,7 +2080,7 @@ type LostCommand struct {
 
 func (x *LostCommand) Reset() {
 	*x = LostCommand{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2092,7 @@ func (x *LostCommand) String() string {
 func (*LostCommand) ProtoMessage() {}
 
 func (x *LostCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2105,7 @@ func (x *LostCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostCommand.ProtoReflect.Descriptor instead.
 func (*LostCommand) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LostCommand) GetName() string {
@@ -2062,7 +2163,7 @@ type ListLostSagasRequest struct {
 
 func (x *ListLostSagasRequest) Reset() {
 	*x = ListLostSagasRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2175,7 @@ func (x *ListLostSagasRequest) String() string {
 func (*ListLostSagasRequest) ProtoMessage() {}
 
 func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2188,7 @@ func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLostSagasRequest.ProtoReflect.Descriptor instead.
 func (*ListLostSagasRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListLostSagasRequest) GetPageSize() int32 {
@@ -2117,7 +2218,7 @@ type ListLostSagasResponse struct {
 
 func (x *ListLostSagasResponse) Reset() {
 	*x = ListLostSagasResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2230,7 @@ func (x *ListLostSagasResponse) String() string {
 func (*ListLostSagasResponse) ProtoMessage() {}
 
 func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2243,7 @@ func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLostSagasResponse.ProtoReflect.Descriptor instead.
 func (*ListLostSagasResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListLostSagasResponse) GetLostSagas() []*LostSaga {
@@ -2172,7 +2273,7 @@ type DeleteLostSagaRequest struct {
 
 func (x *DeleteLostSagaRequest) Reset() {
 	*x = DeleteLostSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2285,7 @@ func (x *DeleteLostSagaRequest) String() string {
 func (*DeleteLostSagaRequest) ProtoMessage() {}
 
 func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2298,7 @@ func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLostSagaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLostSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteLostSagaRequest) GetName() string {
@@ -2223,7 +2324,7 @@ type DeleteLostSagaResponse struct {
 
 func (x *DeleteLostSagaResponse) Reset() {
 	*x = DeleteLostSagaResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2336,7 @@ func (x *DeleteLostSagaResponse) String() string {
 func (*DeleteLostSagaResponse) ProtoMessage() {}
 
 func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2349,7 @@ func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLostSagaResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLostSagaResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
 }
 
 // CompleteStepRequest completes a command that was accepted.
@@ -2277,7 +2378,7 @@ type CompleteStepRequest struct {
 
 func (x *CompleteStepRequest) Reset() {
 	*x = CompleteStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2390,7 @@ func (x *CompleteStepRequest) String() string {
 func (*CompleteStepRequest) ProtoMessage() {}
 
 func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2403,7 @@ func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepRequest.ProtoReflect.Descriptor instead.
 func (*CompleteStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CompleteStepRequest) GetName() string {
@@ -2386,7 +2487,7 @@ type CompleteStepResponse struct {
 
 func (x *CompleteStepResponse) Reset() {
 	*x = CompleteStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2499,7 @@ func (x *CompleteStepResponse) String() string {
 func (*CompleteStepResponse) ProtoMessage() {}
 
 func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2512,7 @@ func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepResponse.ProtoReflect.Descriptor instead.
 func (*CompleteStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{27}
 }
 
 // HeartbeatStepRequest reports that a participant is still working on a command.
@@ -2427,7 +2528,7 @@ type HeartbeatStepRequest struct {
 
 func (x *HeartbeatStepRequest) Reset() {
 	*x = HeartbeatStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2540,7 @@ func (x *HeartbeatStepRequest) String() string {
 func (*HeartbeatStepRequest) ProtoMessage() {}
 
 func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2553,7 @@ func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HeartbeatStepRequest) GetName() string {
@@ -2478,7 +2579,7 @@ type HeartbeatStepResponse struct {
 
 func (x *HeartbeatStepResponse) Reset() {
 	*x = HeartbeatStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2591,7 @@ func (x *HeartbeatStepResponse) String() string {
 func (*HeartbeatStepResponse) ProtoMessage() {}
 
 func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2604,7 @@ func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{27}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{29}
 }
 
 // Retry repeats what failed.
@@ -2515,7 +2616,7 @@ type ResumeSagaRequest_Retry struct {
 
 func (x *ResumeSagaRequest_Retry) Reset() {
 	*x = ResumeSagaRequest_Retry{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2628,7 @@ func (x *ResumeSagaRequest_Retry) String() string {
 func (*ResumeSagaRequest_Retry) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2655,7 @@ type ResumeSagaRequest_RetryEdited struct {
 
 func (x *ResumeSagaRequest_RetryEdited) Reset() {
 	*x = ResumeSagaRequest_RetryEdited{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2667,7 @@ func (x *ResumeSagaRequest_RetryEdited) String() string {
 func (*ResumeSagaRequest_RetryEdited) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2701,7 @@ type ResumeSagaRequest_MarkDone struct {
 
 func (x *ResumeSagaRequest_MarkDone) Reset() {
 	*x = ResumeSagaRequest_MarkDone{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2713,7 @@ func (x *ResumeSagaRequest_MarkDone) String() string {
 func (*ResumeSagaRequest_MarkDone) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +2745,7 @@ type ResumeSagaRequest_MarkRefused struct {
 
 func (x *ResumeSagaRequest_MarkRefused) Reset() {
 	*x = ResumeSagaRequest_MarkRefused{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2757,7 @@ func (x *ResumeSagaRequest_MarkRefused) String() string {
 func (*ResumeSagaRequest_MarkRefused) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +2783,7 @@ type ResumeSagaRequest_TakeOver struct {
 
 func (x *ResumeSagaRequest_TakeOver) Reset() {
 	*x = ResumeSagaRequest_TakeOver{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2795,7 @@ func (x *ResumeSagaRequest_TakeOver) String() string {
 func (*ResumeSagaRequest_TakeOver) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_TakeOver) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +2946,12 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\vMarkRefused\x1a\n" +
 	"\n" +
 	"\bTakeOverB\x05\n" +
-	"\x03how\"l\n" +
+	"\x03how\"W\n" +
+	"\x10PurgeSagaRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"6\n" +
+	"\x11PurgeSagaResponse\x12!\n" +
+	"\fpurged_sagas\x18\x01 \x01(\x05R\vpurgedSagas\"l\n" +
 	"\x16ListSagaRecordsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -2927,7 +3033,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\rStepDirection\x12\x1e\n" +
 	"\x1aSTEP_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STEP_DIRECTION_ACTION\x10\x01\x12\x1f\n" +
-	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xf0\x06\n" +
+	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xb8\a\n" +
 	"\vSagaService\x12;\n" +
 	"\n" +
 	"CreateSaga\x12\x1c.treaty.v1.CreateSagaRequest\x1a\x0f.treaty.v1.Saga\x125\n" +
@@ -2938,7 +3044,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
 	"CancelSaga\x12\x1c.treaty.v1.CancelSagaRequest\x1a\x0f.treaty.v1.Saga\x12;\n" +
 	"\n" +
-	"ResumeSaga\x12\x1c.treaty.v1.ResumeSagaRequest\x1a\x0f.treaty.v1.Saga\x12X\n" +
+	"ResumeSaga\x12\x1c.treaty.v1.ResumeSagaRequest\x1a\x0f.treaty.v1.Saga\x12F\n" +
+	"\tPurgeSaga\x12\x1b.treaty.v1.PurgeSagaRequest\x1a\x1c.treaty.v1.PurgeSagaResponse\x12X\n" +
 	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponse\x12R\n" +
 	"\rListLostSagas\x12\x1f.treaty.v1.ListLostSagasRequest\x1a .treaty.v1.ListLostSagasResponse\x12U\n" +
 	"\x0eDeleteLostSaga\x12 .treaty.v1.DeleteLostSagaRequest\x1a!.treaty.v1.DeleteLostSagaResponse\x12O\n" +
@@ -2958,7 +3065,7 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
 	(StepState)(0),                        // 1: treaty.v1.StepState
@@ -2979,132 +3086,137 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(*WatchSagaResponse)(nil),             // 16: treaty.v1.WatchSagaResponse
 	(*CancelSagaRequest)(nil),             // 17: treaty.v1.CancelSagaRequest
 	(*ResumeSagaRequest)(nil),             // 18: treaty.v1.ResumeSagaRequest
-	(*ListSagaRecordsRequest)(nil),        // 19: treaty.v1.ListSagaRecordsRequest
-	(*SagaRecord)(nil),                    // 20: treaty.v1.SagaRecord
-	(*ListSagaRecordsResponse)(nil),       // 21: treaty.v1.ListSagaRecordsResponse
-	(*LostSaga)(nil),                      // 22: treaty.v1.LostSaga
-	(*LostCommand)(nil),                   // 23: treaty.v1.LostCommand
-	(*ListLostSagasRequest)(nil),          // 24: treaty.v1.ListLostSagasRequest
-	(*ListLostSagasResponse)(nil),         // 25: treaty.v1.ListLostSagasResponse
-	(*DeleteLostSagaRequest)(nil),         // 26: treaty.v1.DeleteLostSagaRequest
-	(*DeleteLostSagaResponse)(nil),        // 27: treaty.v1.DeleteLostSagaResponse
-	(*CompleteStepRequest)(nil),           // 28: treaty.v1.CompleteStepRequest
-	(*CompleteStepResponse)(nil),          // 29: treaty.v1.CompleteStepResponse
-	(*HeartbeatStepRequest)(nil),          // 30: treaty.v1.HeartbeatStepRequest
-	(*HeartbeatStepResponse)(nil),         // 31: treaty.v1.HeartbeatStepResponse
-	nil,                                   // 32: treaty.v1.Saga.LabelsEntry
-	(*ResumeSagaRequest_Retry)(nil),       // 33: treaty.v1.ResumeSagaRequest.Retry
-	(*ResumeSagaRequest_RetryEdited)(nil), // 34: treaty.v1.ResumeSagaRequest.RetryEdited
-	(*ResumeSagaRequest_MarkDone)(nil),    // 35: treaty.v1.ResumeSagaRequest.MarkDone
-	(*ResumeSagaRequest_MarkRefused)(nil), // 36: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*ResumeSagaRequest_TakeOver)(nil),    // 37: treaty.v1.ResumeSagaRequest.TakeOver
-	(*anypb.Any)(nil),                     // 38: google.protobuf.Any
-	(*Failure)(nil),                       // 39: treaty.v1.Failure
-	(CompensationCause)(0),                // 40: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 41: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
-	(CommandKind)(0),                      // 43: treaty.v1.CommandKind
-	(ErrorReason)(0),                      // 44: treaty.v1.ErrorReason
-	(*EventKey)(nil),                      // 45: treaty.v1.EventKey
-	(*Decision)(nil),                      // 46: treaty.v1.Decision
-	(*Record)(nil),                        // 47: treaty.v1.Record
+	(*PurgeSagaRequest)(nil),              // 19: treaty.v1.PurgeSagaRequest
+	(*PurgeSagaResponse)(nil),             // 20: treaty.v1.PurgeSagaResponse
+	(*ListSagaRecordsRequest)(nil),        // 21: treaty.v1.ListSagaRecordsRequest
+	(*SagaRecord)(nil),                    // 22: treaty.v1.SagaRecord
+	(*ListSagaRecordsResponse)(nil),       // 23: treaty.v1.ListSagaRecordsResponse
+	(*LostSaga)(nil),                      // 24: treaty.v1.LostSaga
+	(*LostCommand)(nil),                   // 25: treaty.v1.LostCommand
+	(*ListLostSagasRequest)(nil),          // 26: treaty.v1.ListLostSagasRequest
+	(*ListLostSagasResponse)(nil),         // 27: treaty.v1.ListLostSagasResponse
+	(*DeleteLostSagaRequest)(nil),         // 28: treaty.v1.DeleteLostSagaRequest
+	(*DeleteLostSagaResponse)(nil),        // 29: treaty.v1.DeleteLostSagaResponse
+	(*CompleteStepRequest)(nil),           // 30: treaty.v1.CompleteStepRequest
+	(*CompleteStepResponse)(nil),          // 31: treaty.v1.CompleteStepResponse
+	(*HeartbeatStepRequest)(nil),          // 32: treaty.v1.HeartbeatStepRequest
+	(*HeartbeatStepResponse)(nil),         // 33: treaty.v1.HeartbeatStepResponse
+	nil,                                   // 34: treaty.v1.Saga.LabelsEntry
+	(*ResumeSagaRequest_Retry)(nil),       // 35: treaty.v1.ResumeSagaRequest.Retry
+	(*ResumeSagaRequest_RetryEdited)(nil), // 36: treaty.v1.ResumeSagaRequest.RetryEdited
+	(*ResumeSagaRequest_MarkDone)(nil),    // 37: treaty.v1.ResumeSagaRequest.MarkDone
+	(*ResumeSagaRequest_MarkRefused)(nil), // 38: treaty.v1.ResumeSagaRequest.MarkRefused
+	(*ResumeSagaRequest_TakeOver)(nil),    // 39: treaty.v1.ResumeSagaRequest.TakeOver
+	(*anypb.Any)(nil),                     // 40: google.protobuf.Any
+	(*Failure)(nil),                       // 41: treaty.v1.Failure
+	(CompensationCause)(0),                // 42: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 43: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 44: google.protobuf.Timestamp
+	(CommandKind)(0),                      // 45: treaty.v1.CommandKind
+	(ErrorReason)(0),                      // 46: treaty.v1.ErrorReason
+	(*EventKey)(nil),                      // 47: treaty.v1.EventKey
+	(*Decision)(nil),                      // 48: treaty.v1.Decision
+	(*Record)(nil),                        // 49: treaty.v1.Record
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	38, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	38, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	39, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	40, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	41, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
-	32, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	42, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	42, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	42, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	42, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	40, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	40, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	41, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	42, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	43, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	34, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
+	44, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	44, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	44, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	44, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
 	8,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	38, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	40, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
 	6,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
 	7,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
 	5,  // 15: treaty.v1.Saga.not_driven:type_name -> treaty.v1.NotDriven
-	43, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
-	44, // 17: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
-	42, // 18: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	45, // 19: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	42, // 20: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 21: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	39, // 22: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	42, // 23: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	43, // 24: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	45, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
+	46, // 17: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
+	44, // 18: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	47, // 19: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	44, // 20: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	42, // 21: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	41, // 22: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	44, // 23: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	45, // 24: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
 	1,  // 25: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	38, // 26: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	38, // 27: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	39, // 28: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	42, // 29: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	42, // 30: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	42, // 31: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	42, // 32: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	40, // 26: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	40, // 27: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	41, // 28: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	44, // 29: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	44, // 30: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	44, // 31: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	44, // 32: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
 	9,  // 33: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	46, // 34: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	46, // 35: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
-	39, // 36: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	42, // 37: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	38, // 38: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	48, // 34: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	48, // 35: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
+	41, // 36: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	44, // 37: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	40, // 38: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
 	4,  // 39: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
 	5,  // 40: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
 	4,  // 41: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	46, // 42: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	46, // 43: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	33, // 44: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	34, // 45: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	35, // 46: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	36, // 47: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	37, // 48: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	42, // 49: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	47, // 50: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	20, // 51: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	42, // 52: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	42, // 53: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	23, // 54: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	2,  // 55: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
-	3,  // 56: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	22, // 57: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	46, // 58: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	3,  // 59: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 60: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	39, // 61: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	46, // 62: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
-	3,  // 63: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 64: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	38, // 65: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	10, // 66: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	11, // 67: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	12, // 68: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	14, // 69: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	15, // 70: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	17, // 71: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	18, // 72: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	19, // 73: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	24, // 74: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	26, // 75: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	28, // 76: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	30, // 77: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	4,  // 78: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	4,  // 79: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	13, // 80: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	4,  // 81: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	16, // 82: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	4,  // 83: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	4,  // 84: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 85: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	25, // 86: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	27, // 87: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	29, // 88: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	31, // 89: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	78, // [78:90] is the sub-list for method output_type
-	66, // [66:78] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	48, // 42: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	48, // 43: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	35, // 44: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	36, // 45: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	37, // 46: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	38, // 47: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	39, // 48: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	48, // 49: treaty.v1.PurgeSagaRequest.decision:type_name -> treaty.v1.Decision
+	44, // 50: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	49, // 51: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	22, // 52: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	44, // 53: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	44, // 54: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	25, // 55: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	2,  // 56: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
+	3,  // 57: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	24, // 58: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	48, // 59: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	3,  // 60: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	40, // 61: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	41, // 62: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	48, // 63: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
+	3,  // 64: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	40, // 65: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	40, // 66: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	10, // 67: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	11, // 68: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	12, // 69: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	14, // 70: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	15, // 71: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	17, // 72: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	18, // 73: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	19, // 74: treaty.v1.SagaService.PurgeSaga:input_type -> treaty.v1.PurgeSagaRequest
+	21, // 75: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	26, // 76: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	28, // 77: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	30, // 78: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	32, // 79: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	4,  // 80: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	4,  // 81: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	13, // 82: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	4,  // 83: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	16, // 84: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	4,  // 85: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	4,  // 86: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	20, // 87: treaty.v1.SagaService.PurgeSaga:output_type -> treaty.v1.PurgeSagaResponse
+	23, // 88: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	27, // 89: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	29, // 90: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	31, // 91: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	33, // 92: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	80, // [80:93] is the sub-list for method output_type
+	67, // [67:80] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -3121,7 +3233,7 @@ func file_treaty_v1_saga_service_proto_init() {
 		(*ResumeSagaRequest_MarkRefused_)(nil),
 		(*ResumeSagaRequest_TakeOver_)(nil),
 	}
-	file_treaty_v1_saga_service_proto_msgTypes[24].OneofWrappers = []any{
+	file_treaty_v1_saga_service_proto_msgTypes[26].OneofWrappers = []any{
 		(*CompleteStepRequest_Reply)(nil),
 		(*CompleteStepRequest_Refusal)(nil),
 	}
@@ -3131,7 +3243,7 @@ func file_treaty_v1_saga_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -150,3 +150,52 @@ func TestPurgeChildrenOfOtherOrchestrators(t *testing.T) {
 		})
 	}
 }
+
+// TestPurgeByHand purges sagas that have ended whatever their retention, and no others.
+func TestPurgeByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		why := &treatyv1.Decision{Actor: "ada", Reason: "ticket 4711"}
+		release := w.participant.stall("action 2")
+		open := w.start(2)
+		<-w.participant.held
+		child := w.startChild(&treatyv1.Parent{
+			CommandId: wire.StepName(open.ID, "8"), Local: true,
+			Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+		})
+		if _, err := w.store.Hear(t.Context(), journal.HeardScope{Scope: "p/0", Epoch: 1}); err != nil {
+			t.Fatal(err)
+		}
+		remote := w.startChild(&treatyv1.Parent{
+			CommandId: wire.StepName("parent", "1"), Kind: treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE,
+			Scope: "p/0", SagaStart: timestamppb.Now(),
+		})
+		for what, id := range map[string]string{
+			"one that runs": open.ID, "a child": child, "a child of another orchestrator": remote,
+		} {
+			if n, err := w.engine.Purge(t.Context(), id, why); !errors.Is(err, engine.ErrKept) || !w.exists(id) {
+				t.Errorf("purging %s: %d, %v", what, n, err)
+			}
+		}
+		release()
+		w.await(open.ID)
+		if n, err := w.engine.Purge(t.Context(), open.ID, why); err != nil || n != 2 || w.exists(child) {
+			t.Errorf("purging a saga with its child: %d, %v", n, err)
+		}
+		if _, err := w.engine.Purge(t.Context(), open.ID, why); !errors.Is(err, journal.ErrNotFound) {
+			t.Errorf("purging it again: %v", err)
+		}
+		params := engine.StartParams{Definition: definition, Request: request(t, 1), RequestID: "order-7"}
+		handle, err := w.engine.Start(t.Context(), params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.await(handle.ID)
+		if n, err := w.engine.Purge(t.Context(), handle.ID, why); err != nil || n != 1 {
+			t.Errorf("purging a saga with a request id: %d, %v", n, err)
+		}
+		if _, err := w.engine.Start(t.Context(), params); !errors.Is(err, engine.ErrPurged) {
+			t.Errorf("starting it again: %v", err)
+		}
+	})
+}

@@ -64,6 +64,10 @@ type PurgeParams struct {
 	// Definitions are the definitions whose sagas to delete. Empty means none.
 	Definitions []string
 
+	// Saga is the id of the only saga to delete, or empty. With it, Definitions, EndedBefore and Compensated aren't
+	// read.
+	Saga string
+
 	// EndedBefore is the time before which a saga must have ended, by its row's EndTime. A saga in a state that isn't
 	// final is never deleted. Nor is one whose Parent may still send commands, see Reader.OldestChild. With a saga,
 	// those of which it is the LocalParent are deleted, and those of which they are, whatever their definitions and the

@@ -23,6 +23,9 @@ type Engine interface {
 	// Resume resumes a suspended saga.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
 
+	// Purge deletes a saga that has ended, with the children that it may compensate, and returns how many it deleted.
+	Purge(ctx context.Context, id string, decision *treatyv1.Decision) (int, error)
+
 	// ForgetLost removes a saga from the lost sagas.
 	ForgetLost(ctx context.Context, id string, decision *treatyv1.Decision) error
 

@@ -143,6 +143,7 @@ var causes = []cause{
 		is: machine.ErrDecisionUnfit, code: codes.FailedPrecondition,
 		reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT,
 	},
+	{is: engine.ErrKept, code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_KEPT},
 	{is: engine.ErrStepNotFound, code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
 	{
 		is: engine.ErrStepEnded, code: codes.FailedPrecondition,

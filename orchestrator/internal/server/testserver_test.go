@@ -48,6 +48,7 @@ type fakeEngine struct {
 	cancel func(id string, decision *treatyv1.Decision) error
 	resume func(id string, params engine.ResumeParams) error
 	forget func(id string, decision *treatyv1.Decision) error
+	purge  func(id string, decision *treatyv1.Decision) (int, error)
 	get    func(id string) (*treatyv1.Saga, error)
 
 	complete        func(completion engine.Completion) error
@@ -118,6 +119,10 @@ func (f *fakeEngine) Resume(_ context.Context, id string, params engine.ResumePa
 
 func (f *fakeEngine) ForgetLost(_ context.Context, id string, decision *treatyv1.Decision) error {
 	return f.forget(id, decision)
+}
+
+func (f *fakeEngine) Purge(_ context.Context, id string, decision *treatyv1.Decision) (int, error) {
+	return f.purge(id, decision)
 }
 
 func (f *fakeEngine) Get(_ context.Context, id string) (*treatyv1.Saga, error) {

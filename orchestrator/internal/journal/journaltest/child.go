@@ -255,6 +255,44 @@ func purgeFamilies(f *fixture) {
 	}
 }
 
+// purgeOne checks which sagas can be purged by their ids.
+func purgeOne(f *fixture) {
+	put := func(id, parent string, state treatyv1.SagaState, remote journal.Parent) {
+		r := row(id, 1)
+		r.LocalParent, r.State, r.Parent = parent, state, remote
+		if journal.Final(state) {
+			r.EndTime = minute(5)
+		}
+		f.write(first(r))
+	}
+	put("a", "", succeeded, journal.Parent{})
+	put("a1", "a", compensated, journal.Parent{})
+	put("b", "", suspended, journal.Parent{})
+	put("c", "", succeeded, journal.Parent{})
+	put("c1", "c", running, journal.Parent{})
+	put("k1", "", succeeded, journal.Parent{})
+	put("open", "", succeeded, journal.Parent{Scope: "x/0", Saga: "p", Start: minute(3), Compensates: true})
+	put("k over", "", succeeded, journal.Parent{Scope: "x/0", Saga: "q", Start: minute(2), Compensates: true})
+	if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1, Horizon: minute(3)}); err != nil {
+		f.Error(err)
+	}
+	for _, test := range []struct {
+		id   string
+		want int
+	}{
+		{"a1", 0}, {"a", 2}, {"a", 0}, {"b", 0}, {"c", 0}, {"c1", 0}, {"k1", 0}, {"open", 0}, {"k over", 1},
+		{"none", 0},
+	} {
+		got, err := f.Purge(f.Context(), journal.PurgeParams{Saga: test.id, ExceptPrefix: "k", Limit: 1})
+		if err != nil || got != test.want {
+			f.Errorf("purge %s: %d sagas, %v; want %d", test.id, got, err, test.want)
+		}
+	}
+	rows := f.list(journal.ListParams{Limit: 20})
+	slices.SortFunc(rows, func(a, b *journal.Row) int { return cmp.Compare(a.ID, b.ID) })
+	f.sameIDs("after the purges", rows, "b", "c", "c1", "k1", "open")
+}
+
 // purgeCompensated checks that sagas that another store's saga may compensate are purged apart from others, once that
 // one is over.
 func purgeCompensated(f *fixture) {

@@ -36,6 +36,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"purge/remembered ids", purgeRememberedIDs},
 		{"purge/children", purgeChildren},
 		{"purge/families", purgeFamilies},
+		{"purge/one", purgeOne},
 		{"purge/children of other stores", purgeCompensated},
 		{"purge/events", purgeEvents},
 		{"purge/ids of events", purgeEventIDs},

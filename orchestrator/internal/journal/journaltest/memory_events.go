@@ -226,9 +226,13 @@ func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted
 // isPurgeable returns whether Purge deletes a saga, with its family.
 func (c *contents) isPurgeable(row *journal.Row, params *journal.PurgeParams) bool {
 	except := params.ExceptPrefix != "" && strings.HasPrefix(row.ID, params.ExceptPrefix)
-	return row.LocalParent == "" && row.Parent.Compensates == params.Compensated && !except &&
-		!c.parentIsOpen(row.Parent) && slices.Contains(params.Definitions, row.Definition) &&
-		!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore)) &&
+	selected := row.Parent.Compensates == params.Compensated && !except &&
+		slices.Contains(params.Definitions, row.Definition) &&
+		!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore))
+	if params.Saga != "" {
+		selected = row.ID == params.Saga && (row.Parent.Compensates || !except)
+	}
+	return selected && row.LocalParent == "" && !c.parentIsOpen(row.Parent) &&
 		!slices.ContainsFunc(c.family(row.ID), func(row *journal.Row) bool { return !journal.Final(row.State) })
 }
 

@@ -108,6 +108,7 @@ func TestEventPlans(t *testing.T) {
 	store.planned(t, "purge families", ofParent, endedQuery, []any{"X/Y", one, one, ""})
 	store.planned(t, "purge apart", "sagas_ended_apart (definition=? AND end_time<?)", endedApartQuery,
 		[]any{"X/Y", one, one, ""})
+	store.planned(t, "purge one", "autoindex_sagas_1 (id=?)", endedSagaQuery, []any{"s", ""})
 	store.planned(t, "purge a family", ofParent, familyQuery, []any{"s"})
 	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
 	store.planned(t, "has await", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})

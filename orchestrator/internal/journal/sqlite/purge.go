@@ -31,11 +31,15 @@ const (
 			iif(s.parent IS NULL OR s.parent_start IS NOT NULL, s.end_time, NULL)
 		FROM sagas s WHERE s.state >= 4`
 	endedConditions = ` AND s.definition = (SELECT key FROM definitions WHERE name = ?1) AND s.end_time < ?2
-			AND (?4 = '' OR substr(s.id, 1, length(?4)) <> ?4)
-			AND NOT ifnull(
-				s.parent_start >= (SELECT ifnull(horizon, 0) FROM scopes WHERE scope = s.parent_scope), false)
-			AND NOT (EXISTS (SELECT 1 FROM sagas c WHERE c.undoer = s.id AND c.undoer > '') AND ` + familyIsOpen + `)
+			AND (?4 = '' OR substr(s.id, 1, length(?4)) <> ?4)` + overConditions + `
 		ORDER BY s.end_time LIMIT ?3`
+	overConditions = ` AND NOT ifnull(
+				s.parent_start >= (SELECT ifnull(horizon, 0) FROM scopes WHERE scope = s.parent_scope), false)
+			AND NOT (EXISTS (SELECT 1 FROM sagas c WHERE c.undoer = s.id AND c.undoer > '') AND ` + familyIsOpen + `)`
+
+	// endedSagaQuery finds one saga of these, whatever its definition and when it ended.
+	endedSagaQuery = endedColumns + ` AND s.id = ?1 AND (s.undoer = ''
+			OR s.undoer IS NULL AND (?2 = '' OR substr(s.id, 1, length(?2)) <> ?2))` + overConditions
 
 	// familyIsOpen is whether a child of the saga s that it may compensate hasn't ended, or a child of that child.
 	familyIsOpen = `EXISTS (
@@ -115,6 +119,14 @@ type ended struct {
 }
 
 func (w *writer) purge(params *journal.PurgeParams, limit int) (int, error) {
+	if params.Saga != "" {
+		found, err := w.ended(w.findEndedSaga, params.Saga, params.ExceptPrefix)
+		if err != nil {
+			return 0, fmt.Errorf("find the ended saga %s: %w", params.Saga, err)
+		}
+		deleted, _, err := w.deleteFamilies(found, params)
+		return deleted, err
+	}
 	deleted, turns := 0, int64(0)
 	find := w.findEnded
 	if params.Compensated {
@@ -126,24 +138,35 @@ func (w *writer) purge(params *journal.PurgeParams, limit int) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("find ended sagas of %s: %w", definition, err)
 		}
-		for _, saga := range found {
-			for family := []ended{saga}; len(family) > 0; deleted++ {
-				children, err := w.delete(family[0], params.Remember)
-				if err != nil {
-					return 0, fmt.Errorf("delete saga %s: %w", family[0].id, err)
-				}
-				turns += w.conn.Changes()
-				family = append(family[1:], children...)
-			}
-			if turns >= purgeTurns {
-				return deleted, nil
-			}
+		n, of, err := w.deleteFamilies(found, params)
+		if err != nil {
+			return 0, err
 		}
-		if deleted >= limit {
+		deleted, turns = deleted+n, turns+of
+		if deleted >= limit || turns >= purgeTurns {
 			break
 		}
 	}
 	return deleted, nil
+}
+
+// deleteFamilies deletes sagas with their families, until purgeTurns turns are deleted. It returns how many sagas and
+// turns it deleted.
+func (w *writer) deleteFamilies(sagas []ended, params *journal.PurgeParams) (deleted int, turns int64, err error) {
+	for _, saga := range sagas {
+		for family := []ended{saga}; len(family) > 0; deleted++ {
+			children, err := w.delete(family[0], params.Remember)
+			if err != nil {
+				return 0, 0, fmt.Errorf("delete saga %s: %w", family[0].id, err)
+			}
+			turns += w.conn.Changes()
+			family = append(family[1:], children...)
+		}
+		if turns >= purgeTurns {
+			break
+		}
+	}
+	return deleted, turns, nil
 }
 
 // ended returns the sagas that a statement with these arguments finds.

@@ -30,7 +30,7 @@ type writer struct {
 	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
 	oldestEvents                              *sqlite3.Stmt
 	findEnded, findEndedApart, findFamily     *sqlite3.Stmt
-	deleteLabel, deleteSaga                   *sqlite3.Stmt
+	findEndedSaga, deleteLabel, deleteSaga    *sqlite3.Stmt
 	isPurged, rememberPurged                  *sqlite3.Stmt
 	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
 	findPast, insertPast, pastFrom            *sqlite3.Stmt
@@ -159,6 +159,7 @@ func (w *writer) prepare() error {
 		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
 		{&w.findEnded, endedQuery},
 		{&w.findEndedApart, endedApartQuery},
+		{&w.findEndedSaga, endedSagaQuery},
 		{&w.findFamily, familyQuery},
 		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
 		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
