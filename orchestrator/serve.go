@@ -46,7 +46,8 @@ const (
 //
 // The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked,
 // ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network. It stops and returns
-// ErrStoreGone if the store's file is deleted or replaced while it is open.
+// ErrStoreGone if the store's file is deleted or replaced while it is open, and ErrStoreBroken if the store's engine
+// fails.
 func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err error) {
 	defer func() { _ = listener.Close() }() // the server may have closed it before
 	code, err := o.code()
@@ -196,6 +197,10 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	case <-r.store.Gone():
 		o.logger.Error("stopping: the store's file was deleted or replaced; "+
 			"what was acknowledged since is lost, so restore the store from a backup", "store", r.store.Name())
+		return nil // closing the store returns the error
+	case <-r.store.Failed():
+		o.logger.Error("stopping: the store's engine has failed; nothing that was acknowledged is lost, "+
+			"and the sagas continue once the orchestrator is started again", "store", r.store.Name())
 		return nil // closing the store returns the error
 	}
 	if parent.Err() == nil {

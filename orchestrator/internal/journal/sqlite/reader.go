@@ -81,8 +81,9 @@ func (s *Store) read(ctx context.Context, doing string, f func(*reader) error) e
 		r = &reader{conn: conn, stmts: make(map[string]*sqlite3.Stmt)}
 	}
 	err := r.transaction(ctx, f)
-	if errors.Is(err, errBroken) {
-		r = nil // the next call opens a new one
+	if errors.Is(err, journal.ErrBroken) {
+		_ = r.close() // so that it doesn't keep the write-ahead log from shrinking, if that still works
+		r = nil       // the next call opens a new one
 	}
 	return s.wrap(ctx, doing, err)
 }

@@ -58,8 +58,9 @@ type writer struct {
 	// uncached are the sagas to drop from the cache when the current transaction is committed.
 	uncached []string
 
-	// broken is set forever when the engine has failed.
+	// broken is set forever when the engine has failed. Then failed is closed.
 	broken error
+	failed chan struct{}
 }
 
 // position is the position of a saga's journal.
@@ -85,7 +86,7 @@ func openWriter(ctx context.Context, path string, options options) (w *writer, e
 	if err != nil {
 		return nil, err
 	}
-	w = &writer{conn: conn, sagas: map[string]*position{}}
+	w = &writer{conn: conn, sagas: map[string]*position{}, failed: make(chan struct{})}
 	if err := w.setUp(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
