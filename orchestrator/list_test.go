@@ -7,6 +7,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 )
 
 // TestListByRequestID finds sagas by the request ids with which they were started, whether the request or its field
@@ -81,3 +83,35 @@ func TestListKnowsProgress(t *testing.T) {
 
 // rfc3339 has the microseconds that stores keep.
 const rfc3339 = "2006-01-02T15:04:05.000000Z07:00"
+
+// TestListDamaged lists a saga whose journal can't be read. It doesn't look like one that runs.
+func TestListDamaged(t *testing.T) {
+	w := unopened(t, newParticipants(t))
+	store, err := stores.Open(t.Context(), w.store, journal.Opening{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := &journal.Entry{Saga: "bad", Turn: 1, Data: []byte("no turn"), Row: &journal.Row{
+		ID: "bad", Definition: changeAddress, State: treatyv1.SagaState_SAGA_STATE_RUNNING, CreateTime: time.Now(),
+		UpdateTime: time.Now(),
+	}}
+	if err := store.Append(t.Context(), []*journal.Entry{entry}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if _, err := w.acme.ChangeAddress(w.ctx(), move("r-1", "Main Street 1")); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.sagas.ListSagas(w.ctx(), &treatyv1.ListSagasRequest{})
+	if err != nil || len(list.GetSagas()) != 2 {
+		t.Fatal(list, err)
+	}
+	for _, saga := range list.GetSagas() {
+		if damaged := saga.GetName() == "sagas/bad"; (saga.GetDamage() != "") != damaged {
+			t.Errorf("%s: %q", saga.GetName(), saga.GetDamage())
+		}
+	}
+}

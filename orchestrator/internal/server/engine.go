@@ -63,8 +63,16 @@ type ChildEngine interface {
 	// ChildCommands returns what is known about the commands of the parent of a child.
 	ChildCommands(ctx context.Context, id string) ([]*treatyv1.KnownCommand, error)
 
+	ConditionEngine
+}
+
+// ConditionEngine is the part of Engine that says which sagas aren't driven.
+type ConditionEngine interface {
 	// Condition returns why no saga is driven, or nil.
 	Condition() error
+
+	// Damage returns why a saga's journal can't be read, as far as the engine has tried, or nil.
+	Damage(id string) error
 }
 
 // EventEngine is the part of Engine that publishes events.

@@ -57,6 +57,7 @@ type fakeEngine struct {
 	closeChild      func(params engine.StartParams) (engine.Closed, error)
 	childCommands   func(id string) ([]*treatyv1.KnownCommand, error)
 	condition       error
+	damage          map[string]error // by saga
 	publish         func(events []*journal.Event) error
 
 	mu       sync.Mutex
@@ -84,6 +85,8 @@ func (f *fakeEngine) ChildCommands(_ context.Context, id string) ([]*treatyv1.Kn
 }
 
 func (f *fakeEngine) Condition() error { return f.condition }
+
+func (f *fakeEngine) Damage(id string) error { return f.damage[id] }
 
 func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) error {
 	if err := f.publish(events); err != nil {

@@ -20,7 +20,7 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 			{saga.GetName(), bold},
 			{saga.GetDefinition(), plain},
 			v.sagaState(saga.GetState()),
-			{reasonName(saga.GetSuspension().GetReason()), red},
+			{standstill(saga), red},
 			{v.moments.distance(saga.GetCreateTime()), plain},
 			{v.moments.distance(saga.GetUpdateTime()), dim},
 			{took, plain},
@@ -34,6 +34,14 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 		}
 	}
 	return v.render(lines)
+}
+
+// standstill returns why a saga stands still, as far as a list tells.
+func standstill(saga *treatyv1.Saga) string {
+	if saga.GetDamage() != "" {
+		return "damaged"
+	}
+	return reasonName(saga.GetSuspension().GetReason())
 }
 
 // Definitions returns a table of saga definitions, of which there is at least one.
