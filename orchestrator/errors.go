@@ -14,6 +14,10 @@ var (
 	// ErrStoreGone says that the store's file was deleted, replaced or emptied.
 	ErrStoreGone = journal.ErrGone
 
+	// ErrStoreBroken says that the store's engine has failed, for example because it ran out of memory. Nothing that
+	// was acknowledged is lost. A new process opens the store again.
+	ErrStoreBroken = journal.ErrBroken
+
 	// ErrStoreVersion says that a newer version of Treaty wrote the store.
 	ErrStoreVersion = journal.ErrVersion
 

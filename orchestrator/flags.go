@@ -32,6 +32,7 @@ type flags struct {
 	partTLSKey     string
 	insecure       bool
 	retention      time.Duration
+	children       time.Duration
 	sagaIDs        time.Duration
 	eventRetention time.Duration
 	eventIDs       time.Duration
@@ -92,8 +93,12 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"name, in its certificate; requires --tls-client-ca, except for *, which is everybody; every caller with "+
 			"a certificate by default, and callers on this machine; repeat the flag for more orchestrators")
 	set.Var((*retentionFlag)(&f.retention), "retention",
-		"delete sagas this `TIME` after they ended, e.g. 720h, unless their contract says otherwise; 0 keeps them "+
-			"forever")
+		"delete sagas this `TIME` after they ended, e.g. 720h, except those of definitions whose contracts set a "+
+			"retention, which treaty definitions shows; 0 keeps them forever")
+	f.children = DefaultChildRetention
+	set.Var((*retentionFlag)(&f.children), "child-retention",
+		"delete sagas that a parent at another orchestrator may compensate this `TIME` after they ended, or later; 0 "+
+			"keeps them forever")
 	set.Var((*retentionFlag)(&f.sagaIDs), "saga-id-retention",
 		"forget the ids of deleted sagas this `TIME` after they ended, so that the same start runs a new saga; 0 "+
 			"keeps them forever")
@@ -286,7 +291,8 @@ func (f *parentFlag) Set(identity string) error {
 // options returns the flags as options of New.
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
-		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithEventRetention(f.eventRetention),
+		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithChildRetention(f.children),
+		WithEventRetention(f.eventRetention),
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}

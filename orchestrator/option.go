@@ -25,6 +25,7 @@ type settings struct {
 	logger         *slog.Logger
 	ready          func(Ready)
 	retention      time.Duration
+	childRetention time.Duration
 	eventRetention time.Duration
 	sagaIDs        time.Duration
 	eventIDs       time.Duration
@@ -134,9 +135,21 @@ func WithParentIdentity(identity string) Option {
 }
 
 // WithRetention sets how long sagas are kept after they ended, for definitions whose contract doesn't say. 0 means
-// forever. Default 0. Sagas that haven't ended, and those that a parent may still compensate, are always kept.
+// forever. Default 0. Sagas that haven't ended, and those that a parent may still compensate, are always kept. A child
+// that a parent of the same orchestrator may compensate is purged with its parent.
 func WithRetention(retention time.Duration) Option {
 	return func(s *settings) { s.retention = retention }
+}
+
+// DefaultChildRetention is the default of WithChildRetention.
+const DefaultChildRetention = 90 * 24 * time.Hour
+
+// WithChildRetention sets how long children that a parent at another orchestrator may compensate are kept after they
+// ended. They are kept for longer, until that orchestrator has told a horizon after the parent's start. One of an
+// earlier version tells none: a parent there that compensates its child after this time is suspended. 0 means forever.
+// Default DefaultChildRetention.
+func WithChildRetention(retention time.Duration) Option {
+	return func(s *settings) { s.childRetention = retention }
 }
 
 // MinSagaIDRetention is the least that WithSagaIDRetention accepts. A restored store asks its participants what they

@@ -42,12 +42,12 @@ type Orchestrator struct {
 // contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
 	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention,
-		eventIDs: DefaultEventIDRetention, turnLimit: DefaultTurnLimit}}
+		eventIDs: DefaultEventIDRetention, turnLimit: DefaultTurnLimit, childRetention: DefaultChildRetention}}
 	for _, option := range options {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [9]error
+	var errs [10]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -61,7 +61,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	if errs[1] == nil {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
-	o.parents, errs[8] = o.settings.parentIdentities()
+	o.parents, errs[9] = o.settings.parentIdentities()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -79,6 +79,9 @@ func (s *settings) checkRetention() error {
 	switch {
 	case s.retention < 0:
 		return fmt.Errorf("the retention of sagas is %v: want 0, which keeps them forever, or more", s.retention)
+	case s.childRetention < 0:
+		return fmt.Errorf("the retention of children is %v: want 0, which keeps them forever, or more",
+			s.childRetention)
 	case s.sagaIDs != 0 && s.sagaIDs < MinSagaIDRetention:
 		return fmt.Errorf("the retention of the ids of sagas is %v: want 0, which keeps them forever, or at least %v",
 			s.sagaIDs, MinSagaIDRetention)

@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -46,7 +45,8 @@ const (
 //
 // The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked,
 // ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network. It stops and returns
-// ErrStoreGone if the store's file is deleted or replaced while it is open.
+// ErrStoreGone if the store's file is deleted or replaced while it is open, and ErrStoreBroken if the store's engine
+// fails.
 func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err error) {
 	defer func() { _ = listener.Close() }() // the server may have closed it before
 	code, err := o.code()
@@ -94,7 +94,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r.engine, err = engine.New(ctx, engine.Config{
 		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
-		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
+		Retention: o.retention(code), ChildRetention: o.settings.childRetention,
+		EventRetention:   o.settings.eventRetention,
 		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
 		TurnLimit: o.settings.turnLimit, Writable: r.writableChanged,
 	})
@@ -145,23 +146,24 @@ func cause(err error) error {
 	return err
 }
 
-// retention returns how long the sagas of each definition are kept. Definitions whose sagas are kept forever are left
-// out. So are those whose sagas a parent may compensate long after they succeeded, since a purged saga can't be
-// compensated.
+// retention returns how long the sagas of each definition are kept, unless a parent may still compensate them.
+// Definitions whose sagas are kept forever are left out.
 func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.Duration {
 	retentions := make(map[string]time.Duration)
+	var own []string // definitions whose contracts say how long
 	for name := range code {
 		saga, _ := o.catalog.SagaDefinition(name)
-		if saga.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
-			if saga.Retention > 0 {
-				o.logger.Warn("the retention of a definition is ignored: a parent may still compensate its sagas",
-					"definition", name)
-			}
-			continue
-		}
 		if d := cmp.Or(saga.Retention, o.settings.retention); d > 0 {
 			retentions[name] = d
 		}
+		if saga.Retention > 0 {
+			own = append(own, name+" "+saga.Retention.String())
+		}
+	}
+	if o.settings.retention > 0 && len(own) > 0 {
+		slices.Sort(own)
+		o.logger.Info("--retention doesn't apply to the sagas of definitions whose contracts set another one",
+			"retention", o.settings.retention, "other", own)
 	}
 	return retentions
 }
@@ -199,6 +201,10 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	case <-r.store.Gone():
 		o.logger.Error("stopping: the store's file was deleted or replaced; "+
 			"what was acknowledged since is lost, so restore the store from a backup", "store", r.store.Name())
+		return nil // closing the store returns the error
+	case <-r.store.Failed():
+		o.logger.Error("stopping: the store's engine has failed; nothing that was acknowledged is lost, "+
+			"and the sagas continue once the orchestrator is started again", "store", r.store.Name())
 		return nil // closing the store returns the error
 	}
 	if parent.Err() == nil {

@@ -581,8 +581,8 @@ type SagaOptions struct {
 	// limit. More than 0, at most 3650 days. No effect on a saga that its parent sends as a retriable command.
 	Deadline *durationpb.Duration `protobuf:"bytes,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// How long the saga is kept after it ends. Default: the orchestrator's retention, which is forever unless set. At
-	// least 1 min, at most 3650 days. No effect on sagas of a definition that is a compensatable command: they are kept
-	// forever, because a parent may still compensate them.
+	// least 1 min, at most 3650 days. A saga that a parent may still compensate is kept for longer: with a parent in the
+	// same orchestrator as long as the parent, otherwise as long as the orchestrator's retention of children says.
 	Retention     *durationpb.Duration `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -366,13 +366,14 @@ type Saga struct {
 	// Why the saga waits for an operator, while it is SUSPENDED. In lists, only the reason is set; not even that for a
 	// saga that was suspended before the store kept it.
 	Suspension *SagaSuspended `protobuf:"bytes,8,opt,name=suspension,proto3" json:"suspension,omitempty"`
-	// The request id with which the saga was started. Empty if there was none.
+	// The request id with which the saga was started. Empty if there was none. In lists, it is also empty for a saga that
+	// was started before the store kept it.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The labels, for searching.
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// When the saga was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When the saga last changed. In lists: when its state last changed.
+	// When the saga last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// When the saga reached its final state.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
@@ -405,7 +406,10 @@ type Saga struct {
 	// Identifies what can be decided about the saga. It changes with its state, and each suspension has its own. Opaque.
 	// Pass it on with a decision, which is then made only if nothing has changed since. In lists, it is empty for a saga
 	// whose state last changed before the store kept it.
-	Etag          string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Which part of the saga can't be read, for people. Empty: all can be read, as far as the orchestrator has tried.
+	// Only set in lists. The state of such a saga may be one that it was in before it was damaged, or missing.
+	Damage        string `protobuf:"bytes,34,opt,name=damage,proto3" json:"damage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -611,6 +615,13 @@ func (x *Saga) GetPossibleDecisions() []DecisionKind {
 func (x *Saga) GetEtag() string {
 	if x != nil {
 		return x.Etag
+	}
+	return ""
+}
+
+func (x *Saga) GetDamage() string {
+	if x != nil {
+		return x.Damage
 	}
 	return ""
 }
@@ -1291,9 +1302,10 @@ type ListSagasRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the previous page. The other fields must not change between pages. Empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// An AIP-160 filter on definition, state, suspension_reason, create_time, update_time and labels.KEY, e.g. state =
-	// "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name of a
-	// SuspensionReason without its prefix. Empty: all sagas.
+	// An AIP-160 filter on definition, state, suspension_reason, request_id, create_time, update_time and labels.KEY, for
+	// example, state = "SUSPENDED" AND definition = "acme.card.v1.CardSagas/IssueCard". A suspension_reason is the name
+	// of a SuspensionReason without its prefix. A request_id is compared with = or != only, and finds the sagas of the
+	// definitions that the orchestrator runs, and of those that the filter names with =. Empty: all sagas.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// "create_time" or "update_time", optionally followed by " desc". Default "create_time desc".
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
@@ -1793,6 +1805,107 @@ func (*ResumeSagaRequest_MarkRefused_) isResumeSagaRequest_How() {}
 
 func (*ResumeSagaRequest_TakeOver_) isResumeSagaRequest_How() {}
 
+// PurgeSagaRequest names a saga to delete.
+type PurgeSagaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The saga, "sagas/{saga}".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who decides, and why. The reason is required. The orchestrator logs both, since nothing is left of the journal.
+	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSagaRequest) Reset() {
+	*x = PurgeSagaRequest{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSagaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSagaRequest) ProtoMessage() {}
+
+func (x *PurgeSagaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSagaRequest.ProtoReflect.Descriptor instead.
+func (*PurgeSagaRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PurgeSagaRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PurgeSagaRequest) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// PurgeSagaResponse says what was deleted.
+type PurgeSagaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sagas were deleted: the saga, and its children.
+	PurgedSagas   int32 `protobuf:"varint,1,opt,name=purged_sagas,json=purgedSagas,proto3" json:"purged_sagas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSagaResponse) Reset() {
+	*x = PurgeSagaResponse{}
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSagaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSagaResponse) ProtoMessage() {}
+
+func (x *PurgeSagaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSagaResponse.ProtoReflect.Descriptor instead.
+func (*PurgeSagaResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PurgeSagaResponse) GetPurgedSagas() int32 {
+	if x != nil {
+		return x.PurgedSagas
+	}
+	return 0
+}
+
 // ListSagaRecordsRequest asks for a page of a saga's journal.
 type ListSagaRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1809,7 +1922,7 @@ type ListSagaRecordsRequest struct {
 
 func (x *ListSagaRecordsRequest) Reset() {
 	*x = ListSagaRecordsRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1934,7 @@ func (x *ListSagaRecordsRequest) String() string {
 func (*ListSagaRecordsRequest) ProtoMessage() {}
 
 func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[15]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1947,7 @@ func (x *ListSagaRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsRequest.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{15}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSagaRecordsRequest) GetParent() string {
@@ -1873,7 +1986,7 @@ type SagaRecord struct {
 
 func (x *SagaRecord) Reset() {
 	*x = SagaRecord{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1998,7 @@ func (x *SagaRecord) String() string {
 func (*SagaRecord) ProtoMessage() {}
 
 func (x *SagaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[16]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2011,7 @@ func (x *SagaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SagaRecord.ProtoReflect.Descriptor instead.
 func (*SagaRecord) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{16}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SagaRecord) GetName() string {
@@ -1935,7 +2048,7 @@ type ListSagaRecordsResponse struct {
 
 func (x *ListSagaRecordsResponse) Reset() {
 	*x = ListSagaRecordsResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2060,7 @@ func (x *ListSagaRecordsResponse) String() string {
 func (*ListSagaRecordsResponse) ProtoMessage() {}
 
 func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[17]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2073,7 @@ func (x *ListSagaRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagaRecordsResponse.ProtoReflect.Descriptor instead.
 func (*ListSagaRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{17}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListSagaRecordsResponse) GetRecords() []*SagaRecord {
@@ -2002,7 +2115,7 @@ type LostSaga struct {
 
 func (x *LostSaga) Reset() {
 	*x = LostSaga{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2127,7 @@ func (x *LostSaga) String() string {
 func (*LostSaga) ProtoMessage() {}
 
 func (x *LostSaga) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[18]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2140,7 @@ func (x *LostSaga) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostSaga.ProtoReflect.Descriptor instead.
 func (*LostSaga) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{18}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LostSaga) GetName() string {
@@ -2102,7 +2215,7 @@ type LostCommand struct {
 
 func (x *LostCommand) Reset() {
 	*x = LostCommand{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2227,7 @@ func (x *LostCommand) String() string {
 func (*LostCommand) ProtoMessage() {}
 
 func (x *LostCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[19]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2240,7 @@ func (x *LostCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostCommand.ProtoReflect.Descriptor instead.
 func (*LostCommand) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{19}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LostCommand) GetName() string {
@@ -2185,7 +2298,7 @@ type ListLostSagasRequest struct {
 
 func (x *ListLostSagasRequest) Reset() {
 	*x = ListLostSagasRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2310,7 @@ func (x *ListLostSagasRequest) String() string {
 func (*ListLostSagasRequest) ProtoMessage() {}
 
 func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[20]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2323,7 @@ func (x *ListLostSagasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLostSagasRequest.ProtoReflect.Descriptor instead.
 func (*ListLostSagasRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{20}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListLostSagasRequest) GetPageSize() int32 {
@@ -2240,7 +2353,7 @@ type ListLostSagasResponse struct {
 
 func (x *ListLostSagasResponse) Reset() {
 	*x = ListLostSagasResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2365,7 @@ func (x *ListLostSagasResponse) String() string {
 func (*ListLostSagasResponse) ProtoMessage() {}
 
 func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[21]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2378,7 @@ func (x *ListLostSagasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLostSagasResponse.ProtoReflect.Descriptor instead.
 func (*ListLostSagasResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{21}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListLostSagasResponse) GetLostSagas() []*LostSaga {
@@ -2295,7 +2408,7 @@ type DeleteLostSagaRequest struct {
 
 func (x *DeleteLostSagaRequest) Reset() {
 	*x = DeleteLostSagaRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2420,7 @@ func (x *DeleteLostSagaRequest) String() string {
 func (*DeleteLostSagaRequest) ProtoMessage() {}
 
 func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[22]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2433,7 @@ func (x *DeleteLostSagaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLostSagaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLostSagaRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{22}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteLostSagaRequest) GetName() string {
@@ -2346,7 +2459,7 @@ type DeleteLostSagaResponse struct {
 
 func (x *DeleteLostSagaResponse) Reset() {
 	*x = DeleteLostSagaResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2471,7 @@ func (x *DeleteLostSagaResponse) String() string {
 func (*DeleteLostSagaResponse) ProtoMessage() {}
 
 func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[23]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2484,7 @@ func (x *DeleteLostSagaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLostSagaResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLostSagaResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{23}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
 }
 
 // CompleteStepRequest completes a command that was accepted.
@@ -2407,7 +2520,7 @@ type CompleteStepRequest struct {
 
 func (x *CompleteStepRequest) Reset() {
 	*x = CompleteStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2532,7 @@ func (x *CompleteStepRequest) String() string {
 func (*CompleteStepRequest) ProtoMessage() {}
 
 func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[24]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2545,7 @@ func (x *CompleteStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepRequest.ProtoReflect.Descriptor instead.
 func (*CompleteStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{24}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CompleteStepRequest) GetName() string {
@@ -2530,7 +2643,7 @@ type CompleteStepResponse struct {
 
 func (x *CompleteStepResponse) Reset() {
 	*x = CompleteStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2655,7 @@ func (x *CompleteStepResponse) String() string {
 func (*CompleteStepResponse) ProtoMessage() {}
 
 func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[25]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2668,7 @@ func (x *CompleteStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStepResponse.ProtoReflect.Descriptor instead.
 func (*CompleteStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{25}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{27}
 }
 
 // HeartbeatStepRequest reports that a participant is still working on a command.
@@ -2571,7 +2684,7 @@ type HeartbeatStepRequest struct {
 
 func (x *HeartbeatStepRequest) Reset() {
 	*x = HeartbeatStepRequest{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2696,7 @@ func (x *HeartbeatStepRequest) String() string {
 func (*HeartbeatStepRequest) ProtoMessage() {}
 
 func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[26]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2709,7 @@ func (x *HeartbeatStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepRequest) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{26}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HeartbeatStepRequest) GetName() string {
@@ -2622,7 +2735,7 @@ type HeartbeatStepResponse struct {
 
 func (x *HeartbeatStepResponse) Reset() {
 	*x = HeartbeatStepResponse{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2747,7 @@ func (x *HeartbeatStepResponse) String() string {
 func (*HeartbeatStepResponse) ProtoMessage() {}
 
 func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[27]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2760,7 @@ func (x *HeartbeatStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatStepResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatStepResponse) Descriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{27}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{29}
 }
 
 // Retry repeats what failed.
@@ -2659,7 +2772,7 @@ type ResumeSagaRequest_Retry struct {
 
 func (x *ResumeSagaRequest_Retry) Reset() {
 	*x = ResumeSagaRequest_Retry{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2784,7 @@ func (x *ResumeSagaRequest_Retry) String() string {
 func (*ResumeSagaRequest_Retry) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[29]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2698,7 +2811,7 @@ type ResumeSagaRequest_RetryEdited struct {
 
 func (x *ResumeSagaRequest_RetryEdited) Reset() {
 	*x = ResumeSagaRequest_RetryEdited{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2823,7 @@ func (x *ResumeSagaRequest_RetryEdited) String() string {
 func (*ResumeSagaRequest_RetryEdited) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_RetryEdited) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[30]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2857,7 @@ type ResumeSagaRequest_MarkDone struct {
 
 func (x *ResumeSagaRequest_MarkDone) Reset() {
 	*x = ResumeSagaRequest_MarkDone{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2869,7 @@ func (x *ResumeSagaRequest_MarkDone) String() string {
 func (*ResumeSagaRequest_MarkDone) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkDone) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[31]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2901,7 @@ type ResumeSagaRequest_MarkRefused struct {
 
 func (x *ResumeSagaRequest_MarkRefused) Reset() {
 	*x = ResumeSagaRequest_MarkRefused{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2913,7 @@ func (x *ResumeSagaRequest_MarkRefused) String() string {
 func (*ResumeSagaRequest_MarkRefused) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_MarkRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[32]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +2939,7 @@ type ResumeSagaRequest_TakeOver struct {
 
 func (x *ResumeSagaRequest_TakeOver) Reset() {
 	*x = ResumeSagaRequest_TakeOver{}
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +2951,7 @@ func (x *ResumeSagaRequest_TakeOver) String() string {
 func (*ResumeSagaRequest_TakeOver) ProtoMessage() {}
 
 func (x *ResumeSagaRequest_TakeOver) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_saga_service_proto_msgTypes[33]
+	mi := &file_treaty_v1_saga_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2971,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\x9c\t\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xb4\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2895,7 +3008,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
 	"parentKind\x12F\n" +
 	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x12\x12\n" +
-	"\x04etag\x18\x1c \x01(\tR\x04etag\x1a9\n" +
+	"\x04etag\x18\x1c \x01(\tR\x04etag\x12\x16\n" +
+	"\x06damage\x18\" \x01(\tR\x06damage\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
@@ -2994,7 +3108,12 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\vMarkRefused\x1a\n" +
 	"\n" +
 	"\bTakeOverB\x05\n" +
-	"\x03how\"l\n" +
+	"\x03how\"W\n" +
+	"\x10PurgeSagaRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
+	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"6\n" +
+	"\x11PurgeSagaResponse\x12!\n" +
+	"\fpurged_sagas\x18\x01 \x01(\x05R\vpurgedSagas\"l\n" +
 	"\x16ListSagaRecordsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -3087,7 +3206,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\rStepDirection\x12\x1e\n" +
 	"\x1aSTEP_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STEP_DIRECTION_ACTION\x10\x01\x12\x1f\n" +
-	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xf0\x06\n" +
+	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xb8\a\n" +
 	"\vSagaService\x12;\n" +
 	"\n" +
 	"CreateSaga\x12\x1c.treaty.v1.CreateSagaRequest\x1a\x0f.treaty.v1.Saga\x125\n" +
@@ -3098,7 +3217,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
 	"CancelSaga\x12\x1c.treaty.v1.CancelSagaRequest\x1a\x0f.treaty.v1.Saga\x12;\n" +
 	"\n" +
-	"ResumeSaga\x12\x1c.treaty.v1.ResumeSagaRequest\x1a\x0f.treaty.v1.Saga\x12X\n" +
+	"ResumeSaga\x12\x1c.treaty.v1.ResumeSagaRequest\x1a\x0f.treaty.v1.Saga\x12F\n" +
+	"\tPurgeSaga\x12\x1b.treaty.v1.PurgeSagaRequest\x1a\x1c.treaty.v1.PurgeSagaResponse\x12X\n" +
 	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponse\x12R\n" +
 	"\rListLostSagas\x12\x1f.treaty.v1.ListLostSagasRequest\x1a .treaty.v1.ListLostSagasResponse\x12U\n" +
 	"\x0eDeleteLostSaga\x12 .treaty.v1.DeleteLostSagaRequest\x1a!.treaty.v1.DeleteLostSagaResponse\x12O\n" +
@@ -3118,7 +3238,7 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
 	(DecisionKind)(0),                     // 1: treaty.v1.DecisionKind
@@ -3140,135 +3260,140 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(*WatchSagaResponse)(nil),             // 17: treaty.v1.WatchSagaResponse
 	(*CancelSagaRequest)(nil),             // 18: treaty.v1.CancelSagaRequest
 	(*ResumeSagaRequest)(nil),             // 19: treaty.v1.ResumeSagaRequest
-	(*ListSagaRecordsRequest)(nil),        // 20: treaty.v1.ListSagaRecordsRequest
-	(*SagaRecord)(nil),                    // 21: treaty.v1.SagaRecord
-	(*ListSagaRecordsResponse)(nil),       // 22: treaty.v1.ListSagaRecordsResponse
-	(*LostSaga)(nil),                      // 23: treaty.v1.LostSaga
-	(*LostCommand)(nil),                   // 24: treaty.v1.LostCommand
-	(*ListLostSagasRequest)(nil),          // 25: treaty.v1.ListLostSagasRequest
-	(*ListLostSagasResponse)(nil),         // 26: treaty.v1.ListLostSagasResponse
-	(*DeleteLostSagaRequest)(nil),         // 27: treaty.v1.DeleteLostSagaRequest
-	(*DeleteLostSagaResponse)(nil),        // 28: treaty.v1.DeleteLostSagaResponse
-	(*CompleteStepRequest)(nil),           // 29: treaty.v1.CompleteStepRequest
-	(*CompleteStepResponse)(nil),          // 30: treaty.v1.CompleteStepResponse
-	(*HeartbeatStepRequest)(nil),          // 31: treaty.v1.HeartbeatStepRequest
-	(*HeartbeatStepResponse)(nil),         // 32: treaty.v1.HeartbeatStepResponse
-	nil,                                   // 33: treaty.v1.Saga.LabelsEntry
-	(*ResumeSagaRequest_Retry)(nil),       // 34: treaty.v1.ResumeSagaRequest.Retry
-	(*ResumeSagaRequest_RetryEdited)(nil), // 35: treaty.v1.ResumeSagaRequest.RetryEdited
-	(*ResumeSagaRequest_MarkDone)(nil),    // 36: treaty.v1.ResumeSagaRequest.MarkDone
-	(*ResumeSagaRequest_MarkRefused)(nil), // 37: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*ResumeSagaRequest_TakeOver)(nil),    // 38: treaty.v1.ResumeSagaRequest.TakeOver
-	(*anypb.Any)(nil),                     // 39: google.protobuf.Any
-	(*Failure)(nil),                       // 40: treaty.v1.Failure
-	(CompensationCause)(0),                // 41: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 42: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 43: google.protobuf.Timestamp
-	(CommandKind)(0),                      // 44: treaty.v1.CommandKind
-	(ErrorReason)(0),                      // 45: treaty.v1.ErrorReason
-	(*EventKey)(nil),                      // 46: treaty.v1.EventKey
-	(*Decision)(nil),                      // 47: treaty.v1.Decision
-	(SuspensionReason)(0),                 // 48: treaty.v1.SuspensionReason
-	(*Record)(nil),                        // 49: treaty.v1.Record
+	(*PurgeSagaRequest)(nil),              // 20: treaty.v1.PurgeSagaRequest
+	(*PurgeSagaResponse)(nil),             // 21: treaty.v1.PurgeSagaResponse
+	(*ListSagaRecordsRequest)(nil),        // 22: treaty.v1.ListSagaRecordsRequest
+	(*SagaRecord)(nil),                    // 23: treaty.v1.SagaRecord
+	(*ListSagaRecordsResponse)(nil),       // 24: treaty.v1.ListSagaRecordsResponse
+	(*LostSaga)(nil),                      // 25: treaty.v1.LostSaga
+	(*LostCommand)(nil),                   // 26: treaty.v1.LostCommand
+	(*ListLostSagasRequest)(nil),          // 27: treaty.v1.ListLostSagasRequest
+	(*ListLostSagasResponse)(nil),         // 28: treaty.v1.ListLostSagasResponse
+	(*DeleteLostSagaRequest)(nil),         // 29: treaty.v1.DeleteLostSagaRequest
+	(*DeleteLostSagaResponse)(nil),        // 30: treaty.v1.DeleteLostSagaResponse
+	(*CompleteStepRequest)(nil),           // 31: treaty.v1.CompleteStepRequest
+	(*CompleteStepResponse)(nil),          // 32: treaty.v1.CompleteStepResponse
+	(*HeartbeatStepRequest)(nil),          // 33: treaty.v1.HeartbeatStepRequest
+	(*HeartbeatStepResponse)(nil),         // 34: treaty.v1.HeartbeatStepResponse
+	nil,                                   // 35: treaty.v1.Saga.LabelsEntry
+	(*ResumeSagaRequest_Retry)(nil),       // 36: treaty.v1.ResumeSagaRequest.Retry
+	(*ResumeSagaRequest_RetryEdited)(nil), // 37: treaty.v1.ResumeSagaRequest.RetryEdited
+	(*ResumeSagaRequest_MarkDone)(nil),    // 38: treaty.v1.ResumeSagaRequest.MarkDone
+	(*ResumeSagaRequest_MarkRefused)(nil), // 39: treaty.v1.ResumeSagaRequest.MarkRefused
+	(*ResumeSagaRequest_TakeOver)(nil),    // 40: treaty.v1.ResumeSagaRequest.TakeOver
+	(*anypb.Any)(nil),                     // 41: google.protobuf.Any
+	(*Failure)(nil),                       // 42: treaty.v1.Failure
+	(CompensationCause)(0),                // 43: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 44: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 45: google.protobuf.Timestamp
+	(CommandKind)(0),                      // 46: treaty.v1.CommandKind
+	(ErrorReason)(0),                      // 47: treaty.v1.ErrorReason
+	(*EventKey)(nil),                      // 48: treaty.v1.EventKey
+	(*Decision)(nil),                      // 49: treaty.v1.Decision
+	(SuspensionReason)(0),                 // 50: treaty.v1.SuspensionReason
+	(*Record)(nil),                        // 51: treaty.v1.Record
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	39, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	39, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	40, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	41, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	42, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
-	33, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	43, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	43, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	43, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	43, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	41, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	41, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	42, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	43, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	44, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	35, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
+	45, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	45, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	45, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	45, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
 	9,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	39, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	41, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
 	7,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
 	8,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
 	6,  // 15: treaty.v1.Saga.not_driven:type_name -> treaty.v1.NotDriven
-	44, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
+	46, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
 	1,  // 17: treaty.v1.Saga.possible_decisions:type_name -> treaty.v1.DecisionKind
-	45, // 18: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
-	43, // 19: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	46, // 20: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	43, // 21: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	41, // 22: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	40, // 23: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	43, // 24: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	44, // 25: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	47, // 18: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
+	45, // 19: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	48, // 20: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	45, // 21: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	43, // 22: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	42, // 23: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	45, // 24: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	46, // 25: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
 	2,  // 26: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	39, // 27: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	39, // 28: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	40, // 29: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	43, // 30: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	43, // 31: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	43, // 32: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	43, // 33: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	41, // 27: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	41, // 28: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	42, // 29: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	45, // 30: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	45, // 31: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	45, // 32: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	45, // 33: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
 	10, // 34: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	47, // 35: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	47, // 36: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
-	48, // 37: treaty.v1.Step.child_suspension:type_name -> treaty.v1.SuspensionReason
-	40, // 38: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	43, // 39: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	39, // 40: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	49, // 35: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	49, // 36: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
+	50, // 37: treaty.v1.Step.child_suspension:type_name -> treaty.v1.SuspensionReason
+	42, // 38: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	45, // 39: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	41, // 40: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
 	5,  // 41: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
 	6,  // 42: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
 	5,  // 43: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	47, // 44: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	47, // 45: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	34, // 46: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	35, // 47: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	36, // 48: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	37, // 49: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	38, // 50: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	43, // 51: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	49, // 52: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	21, // 53: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	43, // 54: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	43, // 55: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	24, // 56: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	3,  // 57: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
-	4,  // 58: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	23, // 59: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	47, // 60: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	4,  // 61: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	39, // 62: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	40, // 63: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	47, // 64: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
-	4,  // 65: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	39, // 66: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	39, // 67: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	11, // 68: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	12, // 69: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	13, // 70: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	15, // 71: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	16, // 72: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	18, // 73: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	19, // 74: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	20, // 75: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	25, // 76: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	27, // 77: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	29, // 78: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	31, // 79: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	5,  // 80: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	5,  // 81: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	14, // 82: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	5,  // 83: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	17, // 84: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	5,  // 85: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	5,  // 86: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	22, // 87: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	26, // 88: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	28, // 89: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	30, // 90: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	32, // 91: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	80, // [80:92] is the sub-list for method output_type
-	68, // [68:80] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	49, // 44: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	49, // 45: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	36, // 46: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	37, // 47: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	38, // 48: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	39, // 49: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	40, // 50: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	49, // 51: treaty.v1.PurgeSagaRequest.decision:type_name -> treaty.v1.Decision
+	45, // 52: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	51, // 53: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	23, // 54: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	45, // 55: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	45, // 56: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	26, // 57: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	3,  // 58: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
+	4,  // 59: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	25, // 60: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	49, // 61: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	4,  // 62: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	41, // 63: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	42, // 64: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	49, // 65: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
+	4,  // 66: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	41, // 67: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	41, // 68: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	11, // 69: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	12, // 70: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	13, // 71: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	15, // 72: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	16, // 73: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	18, // 74: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	19, // 75: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	20, // 76: treaty.v1.SagaService.PurgeSaga:input_type -> treaty.v1.PurgeSagaRequest
+	22, // 77: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	27, // 78: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	29, // 79: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	31, // 80: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	33, // 81: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	5,  // 82: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	5,  // 83: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	14, // 84: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	5,  // 85: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	17, // 86: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	5,  // 87: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	5,  // 88: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 89: treaty.v1.SagaService.PurgeSaga:output_type -> treaty.v1.PurgeSagaResponse
+	24, // 90: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	28, // 91: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	30, // 92: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	32, // 93: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	34, // 94: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	82, // [82:95] is the sub-list for method output_type
+	69, // [69:82] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -3285,7 +3410,7 @@ func file_treaty_v1_saga_service_proto_init() {
 		(*ResumeSagaRequest_MarkRefused_)(nil),
 		(*ResumeSagaRequest_TakeOver_)(nil),
 	}
-	file_treaty_v1_saga_service_proto_msgTypes[24].OneofWrappers = []any{
+	file_treaty_v1_saga_service_proto_msgTypes[26].OneofWrappers = []any{
 		(*CompleteStepRequest_Reply)(nil),
 		(*CompleteStepRequest_Refusal)(nil),
 	}
@@ -3295,7 +3420,7 @@ func file_treaty_v1_saga_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

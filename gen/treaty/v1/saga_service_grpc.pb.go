@@ -26,6 +26,7 @@ const (
 	SagaService_WatchSaga_FullMethodName       = "/treaty.v1.SagaService/WatchSaga"
 	SagaService_CancelSaga_FullMethodName      = "/treaty.v1.SagaService/CancelSaga"
 	SagaService_ResumeSaga_FullMethodName      = "/treaty.v1.SagaService/ResumeSaga"
+	SagaService_PurgeSaga_FullMethodName       = "/treaty.v1.SagaService/PurgeSaga"
 	SagaService_ListSagaRecords_FullMethodName = "/treaty.v1.SagaService/ListSagaRecords"
 	SagaService_ListLostSagas_FullMethodName   = "/treaty.v1.SagaService/ListLostSagas"
 	SagaService_DeleteLostSaga_FullMethodName  = "/treaty.v1.SagaService/DeleteLostSaga"
@@ -69,6 +70,10 @@ type SagaServiceClient interface {
 	// decision doesn't fit the reason of the suspension, or what the participant says. UNAVAILABLE if the participant has
 	// to be asked and can't be.
 	ResumeSaga(ctx context.Context, in *ResumeSagaRequest, opts ...grpc.CallOption) (*Saga, error)
+	// Deletes a saga that has ended, whatever its retention, together with the child sagas in the same store that it may
+	// compensate. Nothing of it can be read afterwards, but a start with its request id still fails. FAILED_PRECONDITION
+	// (SAGA_KEPT) if it hasn't ended, or if a parent may still compensate it.
+	PurgeSaga(ctx context.Context, in *PurgeSagaRequest, opts ...grpc.CallOption) (*PurgeSagaResponse, error)
 	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(ctx context.Context, in *ListSagaRecordsRequest, opts ...grpc.CallOption) (*ListSagaRecordsResponse, error)
 	// Lists the lost sagas, in the order of their names: participants know them, and this orchestrator doesn't, since its
@@ -177,6 +182,16 @@ func (c *sagaServiceClient) ResumeSaga(ctx context.Context, in *ResumeSagaReques
 	return out, nil
 }
 
+func (c *sagaServiceClient) PurgeSaga(ctx context.Context, in *PurgeSagaRequest, opts ...grpc.CallOption) (*PurgeSagaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PurgeSagaResponse)
+	err := c.cc.Invoke(ctx, SagaService_PurgeSaga_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sagaServiceClient) ListSagaRecords(ctx context.Context, in *ListSagaRecordsRequest, opts ...grpc.CallOption) (*ListSagaRecordsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSagaRecordsResponse)
@@ -263,6 +278,10 @@ type SagaServiceServer interface {
 	// decision doesn't fit the reason of the suspension, or what the participant says. UNAVAILABLE if the participant has
 	// to be asked and can't be.
 	ResumeSaga(context.Context, *ResumeSagaRequest) (*Saga, error)
+	// Deletes a saga that has ended, whatever its retention, together with the child sagas in the same store that it may
+	// compensate. Nothing of it can be read afterwards, but a start with its request id still fails. FAILED_PRECONDITION
+	// (SAGA_KEPT) if it hasn't ended, or if a parent may still compensate it.
+	PurgeSaga(context.Context, *PurgeSagaRequest) (*PurgeSagaResponse, error)
 	// Lists the records of a saga's journal, oldest first.
 	ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error)
 	// Lists the lost sagas, in the order of their names: participants know them, and this orchestrator doesn't, since its
@@ -312,6 +331,9 @@ func (UnimplementedSagaServiceServer) CancelSaga(context.Context, *CancelSagaReq
 }
 func (UnimplementedSagaServiceServer) ResumeSaga(context.Context, *ResumeSagaRequest) (*Saga, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeSaga not implemented")
+}
+func (UnimplementedSagaServiceServer) PurgeSaga(context.Context, *PurgeSagaRequest) (*PurgeSagaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PurgeSaga not implemented")
 }
 func (UnimplementedSagaServiceServer) ListSagaRecords(context.Context, *ListSagaRecordsRequest) (*ListSagaRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSagaRecords not implemented")
@@ -468,6 +490,24 @@ func _SagaService_ResumeSaga_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SagaService_PurgeSaga_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PurgeSagaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SagaServiceServer).PurgeSaga(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SagaService_PurgeSaga_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SagaServiceServer).PurgeSaga(ctx, req.(*PurgeSagaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SagaService_ListSagaRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSagaRecordsRequest)
 	if err := dec(in); err != nil {
@@ -588,6 +628,10 @@ var SagaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeSaga",
 			Handler:    _SagaService_ResumeSaga_Handler,
+		},
+		{
+			MethodName: "PurgeSaga",
+			Handler:    _SagaService_PurgeSaga_Handler,
 		},
 		{
 			MethodName: "ListSagaRecords",

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
@@ -48,8 +50,13 @@ type Config struct {
 	now func() time.Time
 
 	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept
-	// forever.
+	// forever. So are sagas that a parent may still compensate: those of this store are purged with their parents.
 	Retention map[string]time.Duration
+
+	// ChildRetention says how long sagas that a saga of another orchestrator may compensate are kept after they ended,
+	// at least: they are kept, too, until that orchestrator has told a horizon after the start of its saga. 0 means
+	// forever.
+	ChildRetention time.Duration
 
 	// IDRetention says how long the ids of purged sagas are kept after the sagas ended, at least: an id is kept, too,
 	// as long as some participant hasn't been told a horizon after the saga's end. 0 means forever.
@@ -157,7 +164,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e.purger = &purger{
 		store: config.Store, clock: newPurgeClock(&config), work: e.work, logger: config.Logger,
 		retention: config.Retention, eventRetention: config.EventRetention, eventIDRetention: config.EventIDRetention,
-		idRetention: config.IDRetention, participants: config.Participants,
+		idRetention: config.IDRetention, childRetention: config.ChildRetention, participants: config.Participants,
+		catalog: config.Catalog, definitions: slices.Sorted(maps.Keys(config.Definitions)),
 	}
 	if err := e.load(ctx); err != nil {
 		e.Stop(ctx)

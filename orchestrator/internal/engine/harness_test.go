@@ -251,6 +251,7 @@ type fixture struct {
 
 	participants   engine.Participants
 	retention      map[string]time.Duration
+	childRetention time.Duration
 	idRetention    time.Duration
 	eventRetention time.Duration
 	turnLimit      time.Duration
@@ -292,6 +293,7 @@ func (w *fixture) open() {
 	w.engine, err = engine.New(w.t.Context(), engine.WithNow(engine.Config{
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: w.logger, Retention: w.retention,
+		ChildRetention: w.childRetention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
 		TurnLimit: w.turnLimit, Writable: w.writable,
 		Local: func(method string) bool { return w.code[method] != nil },

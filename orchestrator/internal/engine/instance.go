@@ -174,17 +174,23 @@ func (i *instance) rest() {
 	}
 }
 
-// rowParent returns the parent of a saga as its row holds it: only that of another orchestrator.
-func rowParent(parent *treatyv1.Parent) journal.Parent {
+// setParent sets the parent in a saga's row: one of another orchestrator, or the one of this store that may compensate
+// the saga after it has succeeded.
+func setParent(row *journal.Row, parent *treatyv1.Parent) {
 	id, _, ok := wire.ParseStepName(parent.GetCommandId())
-	if !ok || parent.GetLocal() {
-		return journal.Parent{}
+	if !ok {
+		return
 	}
-	row := journal.Parent{Scope: parent.GetScope(), Saga: id}
-	if parent.GetSagaStart() != nil {
-		row.Start = parent.GetSagaStart().AsTime()
+	compensates := parent.GetKind() == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE
+	switch {
+	case parent.GetLocal() && compensates:
+		row.LocalParent = id
+	case !parent.GetLocal():
+		row.Parent = journal.Parent{Scope: parent.GetScope(), Saga: id, Compensates: compensates}
+		if parent.GetSagaStart() != nil {
+			row.Parent.Start = parent.GetSagaStart().AsTime()
+		}
 	}
-	return row
 }
 
 // changedRow returns the saga's row after the turn that was just made, or nil when the store needs no new row.
@@ -198,14 +204,18 @@ func (i *instance) changedRow(out machine.Output) *journal.Row {
 	if saga.State == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
 		now.suspension = saga.Suspension.GetReason()
 	}
-	if saga.Turns > 1 && now.equal(i.stored) && !out.NewRound {
+	// The store knows when the last turn of a saga that runs was made. Of other sagas, it knows what the row says.
+	runs := saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING ||
+		saga.State == treatyv1.SagaState_SAGA_STATE_COMPENSATING
+	if saga.Turns > 1 && runs && now.equal(i.stored) && !out.NewRound {
 		return nil
 	}
-	return &journal.Row{
+	row := &journal.Row{
 		ID: i.id, Definition: saga.Started.GetDefinition(), State: now.state, Suspension: now.suspension,
-		Revision: now.revision,
-		Labels:   saga.Started.GetLabels(), Parent: rowParent(saga.Started.GetParent()),
+		Revision: now.revision, Labels: saga.Started.GetLabels(), RequestID: saga.Started.GetRequestId(),
 		CreateTime: saga.CreateTime, UpdateTime: saga.UpdateTime, EndTime: saga.EndTime,
 		Due: now.due, Waiting: now.waiting, Awaits: now.awaits,
 	}
+	setParent(row, saga.Started.GetParent())
+	return row
 }

@@ -22,6 +22,7 @@ type loader struct {
 	misused  func(saga, message string) // called when code used its Context on another goroutine
 
 	failures repeated
+	damaged  damagedSagas
 }
 
 // ensureLoaded loads the machine of an instance, unless it is loaded or the message starts the saga.
@@ -35,6 +36,9 @@ func (l *loader) ensureLoaded(inst *instance, m message) error {
 	stored, err := l.config.Store.Load(l.work.ctx, inst.id)
 	if err == nil {
 		return l.replay(inst, stored)
+	}
+	if errors.Is(err, journal.ErrCorrupt) {
+		l.damaged.add(inst.id, err)
 	}
 	switch {
 	case errors.Is(err, journal.ErrNotFound), errors.Is(err, journal.ErrCorrupt):
@@ -72,6 +76,7 @@ func (l *loader) replay(inst *instance, stored *journal.Journal) error {
 		m.Close()
 		return ErrStopping
 	}
+	l.damaged.remove(inst.id)
 	inst.machine, inst.stored = m, storedRowOf(&stored.Row)
 	return nil
 }
@@ -84,6 +89,7 @@ func needsCode(row *journal.Row) bool {
 }
 
 func (l *loader) unreadable(id string, err error) {
+	l.damaged.add(id, err)
 	l.config.Logger.Error("a saga's journal can't be read; the saga doesn't continue", "saga", wire.SagaName(id),
 		"error", err)
 }

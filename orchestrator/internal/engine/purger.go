@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -26,8 +28,11 @@ type purger struct {
 	work           *work
 	logger         *slog.Logger
 	retention      map[string]time.Duration // of sagas, by definition
+	childRetention time.Duration            // of children of other orchestrators' sagas; 0 means forever
 	idRetention    time.Duration            // of the ids of purged sagas; 0 means forever
 	eventRetention time.Duration            // 0 means forever
+	catalog        *contract.Catalog
+	definitions    []string // that the engine runs
 
 	eventIDRetention time.Duration // of the ids of events, after the events
 	participants     Participants  // may be nil
@@ -39,7 +44,7 @@ type purger struct {
 
 // keepsAll returns whether everything is kept forever.
 func (p *purger) keepsAll() bool {
-	return len(p.retention) == 0 && p.eventRetention <= 0 && p.idRetention <= 0
+	return len(p.retention) == 0 && p.childRetention <= 0 && p.eventRetention <= 0 && p.idRetention <= 0
 }
 
 // load reads when the store was last written to, as far as its sagas tell, so that the purger notices a clock that was
@@ -93,14 +98,28 @@ func (p *purger) close() {
 // purge deletes all that is older than its retention.
 func (p *purger) purge(ctx context.Context) {
 	now := p.clock.now()
-	byRetention := make(map[time.Duration][]string)
-	for definition, retention := range p.retention {
-		byRetention[retention] = append(byRetention[retention], definition)
+	type kept struct {
+		retention time.Duration
+		except    string
 	}
-	for retention, definitions := range byRetention {
+	byRetention := make(map[kept][]string)
+	for definition, retention := range p.retention {
+		key := kept{retention: retention, except: p.except(definition)}
+		byRetention[key] = append(byRetention[key], definition)
+	}
+	for key, definitions := range byRetention {
 		p.repeat("sagas", func() (int, error) {
 			return p.store.Purge(ctx, journal.PurgeParams{
-				Definitions: definitions, EndedBefore: now.Add(-retention), Remember: isDerivedID, Limit: purgeLimit,
+				Definitions: definitions, EndedBefore: now.Add(-key.retention), ExceptPrefix: key.except,
+				Remember: isDerivedID, Limit: purgeLimit,
+			})
+		})
+	}
+	if p.childRetention > 0 {
+		p.repeat("children of other orchestrators' sagas", func() (int, error) {
+			return p.store.Purge(ctx, journal.PurgeParams{
+				Definitions: p.definitions, EndedBefore: now.Add(-p.childRetention), Compensated: true,
+				Remember: isDerivedID, Limit: purgeLimit,
 			})
 		})
 	}
@@ -115,6 +134,17 @@ func (p *purger) purge(ctx context.Context) {
 			return p.store.PurgeEventIDs(ctx, now.Add(-p.eventRetention-p.eventIDRetention), purgeLimit)
 		})
 	}
+}
+
+// except returns the prefix of ids of sagas of a definition that are kept. Stores of earlier versions don't say of a
+// child whether its parent may compensate it. So where that may be, all ids that look like a child's are kept, unless
+// the store says that they go with their parents.
+func (p *purger) except(definition string) string {
+	saga, known := p.catalog.SagaDefinition(definition)
+	if known && saga.Kind == treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE {
+		return idFromParent
+	}
+	return ""
 }
 
 // forgettable returns the time before which a purged saga must have ended, so that its id needn't be kept any more, or

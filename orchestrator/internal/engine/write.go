@@ -34,7 +34,7 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 	}
 	row := inst.changedRow(out)
 	entry := inst.newEntry(journal.Entry{
-		Saga: inst.id, Turn: saga.Turns, Data: data, Row: row, NewRound: out.NewRound,
+		Saga: inst.id, Turn: saga.Turns, Time: saga.UpdateTime, Data: data, Row: row, NewRound: out.NewRound,
 		Events: w.replies.in(saga, out.Turn),
 	})
 	if err := entry.Validate(); err != nil {

@@ -15,6 +15,9 @@ type Parent struct {
 
 	// Start is when the saga started, by the clock of its orchestrator, or zero if it isn't known.
 	Start time.Time
+
+	// Compensates says that the saga may compensate its child, also after the child has succeeded.
+	Compensates bool
 }
 
 // ChildrenParams are the parameters of Reader.Children.

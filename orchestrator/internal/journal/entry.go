@@ -1,5 +1,7 @@
 package journal
 
+import "time"
+
 // Entry is a turn to append, with the events that are published with it. An entry without Saga and Turn only publishes
 // events.
 type Entry struct {
@@ -8,6 +10,9 @@ type Entry struct {
 
 	// Turn is the number of the turn in the saga's journal, counted from 1.
 	Turn uint64
+
+	// Time is when the turn was made, or zero if it isn't known. Stores keep microseconds.
+	Time time.Time
 
 	// Data is the serialized treaty.v1.Turn.
 	Data []byte

@@ -33,6 +33,10 @@ var (
 	// ErrGone means that the store's file isn't there any more: it was deleted, replaced or emptied.
 	ErrGone = errors.New("the store's file is gone")
 
+	// ErrBroken means that the store's engine has failed, for example because it ran out of memory. The store can't be
+	// used any more until it is opened again. Nothing that was acknowledged is lost.
+	ErrBroken = errors.New("the store's engine has failed")
+
 	// ErrVersion means that another version of this program wrote the store: a newer one, or, for a store that is
 	// opened for reading and so can't be migrated, an older one.
 	ErrVersion = errors.New("the store was written by another version")

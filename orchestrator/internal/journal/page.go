@@ -64,9 +64,21 @@ type PurgeParams struct {
 	// Definitions are the definitions whose sagas to delete. Empty means none.
 	Definitions []string
 
+	// Saga is the id of the only saga to delete, or empty. With it, Definitions, EndedBefore and Compensated aren't
+	// read.
+	Saga string
+
 	// EndedBefore is the time before which a saga must have ended, by its row's EndTime. A saga in a state that isn't
-	// final is never deleted. Nor is one whose Parent may still send commands, see Reader.OldestChild.
+	// final is never deleted. Nor is one whose Parent may still send commands, see Reader.OldestChild. With a saga,
+	// those of which it is the LocalParent are deleted, and those of which they are, whatever their definitions and the
+	// time. If one of them hasn't ended, all stay.
 	EndedBefore time.Time
+
+	// Compensated selects the sagas whose Parent has Compensates. By default, they are left out.
+	Compensated bool
+
+	// ExceptPrefix leaves out the sagas whose ids begin with it. Empty leaves out none.
+	ExceptPrefix string
 
 	// Remember returns whether no other saga may have an id, until PurgeIDs deletes it. Nil returns false. It must not
 	// call the store.

@@ -28,12 +28,24 @@ type Row struct {
 	// Labels are for searching. They are written with the first turn and never change.
 	Labels map[string]string
 
+	// RequestID is the request id with which the saga was started, or empty. It is written with the first turn, and
+	// never changes. It is empty, too, for a saga that was started before stores kept it. The saga's id is derived from
+	// it, so no store has to search for it.
+	RequestID string
+
 	// Parent says which saga of another orchestrator has started the saga as its step; zero for all other sagas. It is
 	// written with the first turn and never changes.
 	Parent Parent
 
-	// CreateTime is when the saga was created. It never changes. UpdateTime is when the row was last written. EndTime
-	// is when the saga ended, or zero. Stores keep microseconds, in UTC, and cut off the rest.
+	// LocalParent is the id of the saga of this store that may compensate the saga after it has succeeded, or empty. It
+	// is written with the first turn and never changes. Such a saga is only purged together with its parent. A saga
+	// with a Parent has none.
+	LocalParent string
+
+	// CreateTime is when the saga was created. It never changes. UpdateTime is when the row was last written. For a
+	// saga in the state RUNNING or COMPENSATING, whose row doesn't change with each turn, List returns instead when the
+	// last turn was made. EndTime is when the saga ended, or zero. Stores keep microseconds, in UTC, and cut off the
+	// rest.
 	CreateTime, UpdateTime, EndTime time.Time
 
 	// Due is when the saga's next timer fires, or zero. Store.Append sets an earlier time when it wakes the saga.

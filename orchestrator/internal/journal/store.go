@@ -34,7 +34,8 @@ type SagaReader interface {
 	// ErrCorrupt if its row is unreadable.
 	Get(ctx context.Context, id string) (*Row, error)
 
-	// List returns a page of rows, without their awaits. A row with a part that can't be read, such as its labels, is
+	// List returns a page of rows, without their awaits. Their UpdateTime, also that of the filter and the order, is
+	// when the saga last changed: see Row. A row with a part that can't be read, such as its labels, is
 	// returned with Row.Err. List returns ErrInvalid for invalid parameters, and ErrCorrupt if the page can't be read
 	// at all.
 	List(ctx context.Context, params ListParams) ([]*Row, error)
@@ -117,10 +118,11 @@ type SagaWriter interface {
 	// causes that an operator can remove.
 	Append(ctx context.Context, group []*Entry) error
 
-	// Purge deletes up to params.Limit sagas that have ended, with their journals and labels, and returns how many it
-	// deleted, also together with an error. The id of a deleted saga can be used again, unless params.Remember
-	// returns true for it: such an id is stored until PurgeIDs deletes it. Purge works in small transactions, so others
-	// can write in between. It returns ErrInvalid if the limit isn't positive. The call may be repeated.
+	// Purge deletes up to params.Limit sagas that have ended, with their journals and labels, and with the sagas of
+	// which they are the LocalParent. It returns how many it deleted in all, also together with an error. The id of a
+	// deleted saga can be used again, unless params.Remember returns true for it: such an id is stored until PurgeIDs
+	// deletes it. Purge works in small transactions, so others can write in between. It returns ErrInvalid if the limit
+	// isn't positive. The call may be repeated.
 	Purge(ctx context.Context, params PurgeParams) (int, error)
 
 	// PurgeIDs deletes up to limit remembered ids of purged sagas that ended before the given time. An id stays forever

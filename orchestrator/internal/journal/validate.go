@@ -113,6 +113,14 @@ func (e *Entry) validateRow() error {
 	if row.Parent.Saga == "" && row.Parent != (Parent{}) || !areUTF8(row.Parent.Scope, row.Parent.Saga) {
 		return fmt.Errorf("%w: saga %q has the parent %+v", ErrInvalid, e.Saga, row.Parent)
 	}
+	if !utf8.ValidString(row.LocalParent) || row.LocalParent == e.Saga ||
+		row.LocalParent != "" && row.Parent != (Parent{}) {
+		return fmt.Errorf("%w: saga %q has the local parent %q and the parent %+v", ErrInvalid, e.Saga, row.LocalParent,
+			row.Parent)
+	}
+	if !utf8.ValidString(row.RequestID) {
+		return fmt.Errorf("%w: the request id %q of saga %q isn't UTF-8", ErrInvalid, row.RequestID, e.Saga)
+	}
 	for label, value := range row.Labels {
 		if !areUTF8(label, value) {
 			return fmt.Errorf("%w: label %q of saga %q isn't UTF-8", ErrInvalid, label, e.Saga)

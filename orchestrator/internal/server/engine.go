@@ -23,6 +23,9 @@ type Engine interface {
 	// Resume resumes a suspended saga.
 	Resume(ctx context.Context, id string, params engine.ResumeParams) error
 
+	// Purge deletes a saga that has ended, with the children that it may compensate, and returns how many it deleted.
+	Purge(ctx context.Context, id string, decision *treatyv1.Decision) (int, error)
+
 	// ForgetLost removes a saga from the lost sagas.
 	ForgetLost(ctx context.Context, id string, decision *treatyv1.Decision) error
 
@@ -60,8 +63,16 @@ type ChildEngine interface {
 	// ChildCommands returns what is known about the commands of the parent of a child.
 	ChildCommands(ctx context.Context, id string) ([]*treatyv1.KnownCommand, error)
 
+	ConditionEngine
+}
+
+// ConditionEngine is the part of Engine that says which sagas aren't driven.
+type ConditionEngine interface {
 	// Condition returns why no saga is driven, or nil.
 	Condition() error
+
+	// Damage returns why a saga's journal can't be read, as far as the engine has tried, or nil.
+	Damage(id string) error
 }
 
 // EventEngine is the part of Engine that publishes events.

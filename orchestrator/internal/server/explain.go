@@ -154,6 +154,7 @@ var causes = []cause{
 		advice: "wait until it has accepted or executed it, or complete the command with force if you know that it " +
 			"never will",
 	},
+	{is: engine.ErrKept, code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_KEPT},
 	{is: engine.ErrStepNotFound, code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_STEP_NOT_FOUND},
 	{
 		is: engine.ErrStepEnded, code: codes.FailedPrecondition,

@@ -13,6 +13,7 @@ import (
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
@@ -22,10 +23,26 @@ const (
 	maxFilterDepth = 50
 )
 
-// parseFilter reads an AIP-160 filter: definition, state, suspension_reason, create_time, update_time and labels.KEY
-// with = != < <= > >=, labels:KEY for "has the label", and AND, OR, NOT and parentheses. It returns nil for an empty
-// one, which selects all.
-func parseFilter(text string) (*journal.Filter, error) {
+// filterParser reads filters of sagas. It isn't changed by reading.
+type filterParser struct {
+	// name is the orchestrator's name, and definitions are the saga definitions that it runs. The id of a saga that was
+	// started with a request id is derived from both.
+	name        string
+	definitions []string
+}
+
+// filters returns the parser of the filters of this server's sagas.
+func (s *Server) filters() filterParser {
+	return filterParser{name: s.name, definitions: slices.Sorted(maps.Keys(s.definitions))}
+}
+
+// parse reads an AIP-160 filter: definition, state, suspension_reason, create_time, update_time and labels.KEY with =
+// != < <= > >=, request_id with = and !=, labels:KEY for "has the label", and AND, OR, NOT and parentheses. It returns
+// nil for an empty one, which selects all.
+//
+// A request id is compared by the ids that sagas with it have: one for each definition that the orchestrator runs, or
+// that the filter names with =.
+func (p filterParser) parse(text string) (*journal.Filter, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return nil, nil
@@ -42,10 +59,13 @@ func parseFilter(text string) (*journal.Filter, error) {
 	if err != nil {
 		return nil, invalid("filter", "%s", syntaxError(err, len(text)))
 	}
-	c := filterReader{positions: parsed.GetSourceInfo().GetPositions()}
+	c := &filterReader{positions: parsed.GetSourceInfo().GetPositions(), definitions: slices.Clone(p.definitions)}
 	filter, err := c.condition(parsed.GetExpr())
 	if err != nil {
 		return nil, err
+	}
+	for _, asked := range c.requestIDs {
+		asked.resolve(p.name, c.definitions)
 	}
 	if err := filter.Validate(); err != nil {
 		return nil, invalid("filter", "is invalid: %v", err)
@@ -73,9 +93,42 @@ func syntaxError(err error, length int) string {
 }
 
 // filterReader converts a parsed filter into a condition on rows.
-type filterReader struct{ positions map[int64]int32 }
+type filterReader struct {
+	positions   map[int64]int32
+	definitions []string             // that sagas with a request id may have
+	requestIDs  []requestIDCondition // to be resolved once all definitions are known
+}
 
-func (r filterReader) wrong(at *expr.Expr, format string, args ...any) error {
+// requestIDCondition is a comparison with a request id.
+type requestIDCondition struct {
+	filter    *journal.Filter // whose operation is Equal or NotEqual
+	requestID string
+}
+
+// resolve turns the condition into one on the ids that sagas with the request id have.
+func (c requestIDCondition) resolve(name string, definitions []string) {
+	slices.Sort(definitions)
+	definitions = slices.Compact(definitions)
+	join := journal.Or
+	if c.filter.Op == journal.NotEqual {
+		join = journal.And
+	}
+	ids := make([]*journal.Filter, 0, len(definitions))
+	for _, definition := range definitions {
+		id := engine.NewID(time.Time{}, name, definition, c.requestID)
+		ids = append(ids, &journal.Filter{Op: c.filter.Op, Field: journal.FieldID, Text: id})
+	}
+	switch len(ids) {
+	case 0:
+		*c.filter = journal.Filter{Op: c.filter.Op, Field: journal.FieldID} // no saga has the empty id
+	case 1:
+		*c.filter = *ids[0]
+	default:
+		*c.filter = journal.Filter{Op: join, Args: ids}
+	}
+}
+
+func (r *filterReader) wrong(at *expr.Expr, format string, args ...any) error {
 	return invalid("filter", format+" (at character %d)", append(args, int(r.positions[at.GetId()])+1)...)
 }
 
@@ -88,7 +141,7 @@ var comparisons = map[string]journal.FilterOp{
 	filtering.FunctionGreaterEquals: journal.GreaterOrEqual,
 }
 
-func (r filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
+func (r *filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
 	call := e.GetCallExpr()
 	if call == nil {
 		return nil, r.wrong(
@@ -112,7 +165,7 @@ func (r filterReader) condition(e *expr.Expr) (*journal.Filter, error) {
 	return r.comparison(e, op, call.GetArgs()[0], call.GetArgs()[1])
 }
 
-func (r filterReader) combined(op journal.FilterOp, args []*expr.Expr) (*journal.Filter, error) {
+func (r *filterReader) combined(op journal.FilterOp, args []*expr.Expr) (*journal.Filter, error) {
 	filter := &journal.Filter{Op: op}
 	for _, arg := range args {
 		condition, err := r.condition(arg)
@@ -129,7 +182,7 @@ func (r filterReader) combined(op journal.FilterOp, args []*expr.Expr) (*journal
 }
 
 // has converts labels:KEY and labels.KEY:VALUE. The value * matches any value.
-func (r filterReader) has(e *expr.Expr, args []*expr.Expr) (*journal.Filter, error) {
+func (r *filterReader) has(e *expr.Expr, args []*expr.Expr) (*journal.Filter, error) {
 	if len(args) != 2 {
 		return nil, r.wrong(e, "has an unreadable condition")
 	}
@@ -164,7 +217,7 @@ func labelKey(e *expr.Expr) (string, bool) {
 	return selected.GetField(), true
 }
 
-func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right *expr.Expr) (*journal.Filter, error) {
+func (r *filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right *expr.Expr) (*journal.Filter, error) {
 	filter := &journal.Filter{Op: op}
 	field := left.GetIdentExpr().GetName()
 	if key, ok := labelKey(left); ok {
@@ -186,7 +239,12 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 				`has a wildcard, which isn't supported for definitions: compare with the whole name, or use >= and <`,
 			)
 		}
+		if op == journal.Equal {
+			r.definitions = append(r.definitions, filter.Text)
+		}
 		return filter, nil
+	case "request_id":
+		return filter, r.requestID(filter, e, right)
 	case "create_time":
 		filter.Field = journal.FieldCreateTime
 		return filter, r.time(filter, right)
@@ -206,13 +264,28 @@ func (r filterReader) comparison(e *expr.Expr, op journal.FilterOp, left, right 
 	}
 	return nil, r.wrong(
 		left,
-		"has the unknown field %q: want definition, state, suspension_reason, create_time, update_time or "+
-			"labels.KEY",
+		"has the unknown field %q: want definition, state, suspension_reason, request_id, create_time, "+
+			"update_time or labels.KEY",
 		untrusted.Shorten(field),
 	)
 }
 
-func (r filterReader) text(filter *journal.Filter, value *expr.Expr) error {
+func (r *filterReader) requestID(filter *journal.Filter, e, value *expr.Expr) error {
+	if filter.Op != journal.Equal && filter.Op != journal.NotEqual {
+		return r.wrong(e, "orders request ids: compare them with = or != only")
+	}
+	text, ok := textOf(value)
+	switch {
+	case !ok:
+		return r.wrong(value, "compares with a value that isn't text: put it in quotes")
+	case text == "":
+		return r.wrong(value, "compares with an empty request id: sagas without one can't be searched for")
+	}
+	r.requestIDs = append(r.requestIDs, requestIDCondition{filter: filter, requestID: text})
+	return nil
+}
+
+func (r *filterReader) text(filter *journal.Filter, value *expr.Expr) error {
 	text, ok := textOf(value)
 	if !ok {
 		return r.wrong(value, "compares with a value that isn't text: put it in quotes")
@@ -266,7 +339,7 @@ func namesOf(names map[int32]string, prefix string) []string {
 	return out
 }
 
-func (r filterReader) enum(of enum, filter *journal.Filter, e, value *expr.Expr) error {
+func (r *filterReader) enum(of enum, filter *journal.Filter, e, value *expr.Expr) error {
 	filter.Field = of.field
 	if filter.Op != journal.Equal && filter.Op != journal.NotEqual {
 		return r.wrong(e, "orders %ss: compare them with = or != only", of.what)
@@ -282,7 +355,7 @@ func (r filterReader) enum(of enum, filter *journal.Filter, e, value *expr.Expr)
 	return nil
 }
 
-func (r filterReader) time(filter *journal.Filter, value *expr.Expr) error {
+func (r *filterReader) time(filter *journal.Filter, value *expr.Expr) error {
 	if call := value.GetCallExpr(); call.GetFunction() == filtering.FunctionTimestamp && len(call.GetArgs()) == 1 {
 		value = call.GetArgs()[0]
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -25,6 +26,14 @@ func TestFilters(t *testing.T) {
 	join := func(op journal.FilterOp, args ...*journal.Filter) *journal.Filter {
 		return &journal.Filter{Op: op, Args: args}
 	}
+	parser := filterParser{name: "cards", definitions: []string{"a.v1.Sagas/Do", "a.v1.Sagas/Go"}}
+	id := func(op journal.FilterOp, definition string) *journal.Filter {
+		return &journal.Filter{
+			Op: op, Field: journal.FieldID, Text: engine.NewID(time.Time{}, "cards", definition, "r-1"),
+		}
+	}
+	does, goes := id(journal.Equal, "a.v1.Sagas/Do"), id(journal.Equal, "a.v1.Sagas/Go")
+	old := &journal.Filter{Op: journal.Equal, Field: journal.FieldDefinition, Text: "a.v1.Sagas/Old"}
 	running, customer := state(journal.Equal, "RUNNING"), label(journal.Equal, "customer", "customers/ada")
 	for text, want := range map[string]*journal.Filter{
 		``:                               nil,
@@ -59,6 +68,13 @@ func TestFilters(t *testing.T) {
 		`update_time <= timestamp("2026-01-31T13:00:00+01:00")`: {
 			Op: journal.LessOrEqual, Field: journal.FieldUpdateTime, Time: at,
 		},
+		`request_id = "r-1"`: join(journal.Or, does, goes),
+		`request_id != "r-1"`: join(
+			journal.And, id(journal.NotEqual, "a.v1.Sagas/Do"), id(journal.NotEqual, "a.v1.Sagas/Go"),
+		),
+		`request_id = "r-1" AND definition = "a.v1.Sagas/Old"`: join(
+			journal.And, join(journal.Or, does, goes, id(journal.Equal, "a.v1.Sagas/Old")), old,
+		),
 		`NOT state = "RUNNING"`: join(journal.Not, running),
 		`-state = "RUNNING"`:    join(journal.Not, running),
 		`state = "RUNNING" AND labels.customer = "customers/ada"`: join(
@@ -80,7 +96,7 @@ func TestFilters(t *testing.T) {
 			journal.Not, join(journal.Not, running),
 		),
 	} {
-		got, err := parseFilter(text)
+		got, err := parser.parse(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -91,7 +107,22 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestRequestIDFilters checks filters of request ids at orchestrators that run fewer than two definitions.
+func TestRequestIDFilters(t *testing.T) {
+	for _, definitions := range [][]string{{}, {"a.v1.Sagas/Do"}} {
+		want := &journal.Filter{Op: journal.Equal, Field: journal.FieldID}
+		for _, definition := range definitions {
+			want.Text = engine.NewID(time.Time{}, "", definition, "r-1")
+		}
+		got, err := filterParser{definitions: definitions}.parse(`request_id = "r-1"`)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%d definitions: %v (-want +got):\n%s", len(definitions), err, diff)
+		}
+	}
+}
+
 func TestWrongFilters(t *testing.T) {
+	var parser filterParser
 	for text, want := range map[string]string{
 		`state`:                               "compares nothing",
 		`"RUNNING"`:                           "compares nothing",
@@ -110,6 +141,10 @@ func TestWrongFilters(t *testing.T) {
 		`state = 1.5`:                         "isn't text",
 		`name = "sagas/a"`:                    `unknown field "name"`,
 		`a.b = "c"`:                           `unknown field "a.b"`,
+		`request_id > "r-1"`:                  "orders request ids",
+		`request_id = ""`:                     "empty request id",
+		`request_id = 1.5`:                    "isn't text",
+		`request_id:"r-1"`:                    `uses ":" with a field other than labels`,
 		`labels = "x"`:                        "compares all labels",
 		`labels.a.b = "x"`:                    `labels."a.b"`,
 		`definition = "acme.*"`:               "wildcard",
@@ -123,7 +158,7 @@ func TestWrongFilters(t *testing.T) {
 		strings.Repeat("(", 51) + "state":     "parentheses",
 		strings.Repeat(`state=RUNNING `, 260): "more than",
 	} {
-		filter, err := parseFilter(text)
+		filter, err := parser.parse(text)
 		if err == nil {
 			t.Errorf("%.60s is %+v", text, filter)
 			continue
@@ -147,8 +182,10 @@ func FuzzFilter(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
+	f.Add(`request_id = "r-1" OR definition = a.v1.Sagas/Old`)
+	parser := filterParser{definitions: []string{"a.v1.Sagas/Do", "a.v1.Sagas/Go"}}
 	f.Fuzz(func(t *testing.T, text string) {
-		filter, err := parseFilter(text)
+		filter, err := parser.parse(text)
 		if err == nil && filter != nil {
 			err = filter.Validate()
 			if err != nil {

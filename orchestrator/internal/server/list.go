@@ -38,7 +38,7 @@ func (s *Server) ListSagas(
 	if err != nil {
 		return nil, err
 	}
-	filter, err := parseFilter(request.GetFilter())
+	filter, err := s.filters().parse(request.GetFilter())
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +66,26 @@ func (s *Server) ListSagas(
 		response.NextPageToken = pagePosition{id: last.ID, number: ordered(last, order).UnixMicro()}.token(list)
 	}
 	for _, row := range rows {
-		response.Sagas = append(response.Sagas, sagaOf(row))
+		saga := sagaOf(row)
+		saga.Damage = s.damageOf(ctx, row)
+		response.Sagas = append(response.Sagas, saga)
 	}
 	return response, nil
+}
+
+// damageOf says which part of a saga can't be read, or nothing. The log has the cause, once for each saga.
+func (s *Server) damageOf(ctx context.Context, row *journal.Row) string {
+	if row.Err != nil {
+		if s.firstTime("damaged row of " + row.ID) {
+			s.logger.ErrorContext(ctx, "a saga is damaged in the store, and is listed without what can't be read",
+				"saga", wire.SagaName(row.ID), "error", row.Err)
+		}
+		return "what the store lists of the saga can't be read completely; the orchestrator's log has the cause"
+	}
+	if !journal.Final(row.State) && s.engine.Damage(row.ID) != nil {
+		return "the saga's journal can't be read, so the saga doesn't continue; the orchestrator's log has the cause"
+	}
+	return ""
 }
 
 // ordered returns the time by which a row is ordered.
@@ -95,6 +112,7 @@ func (p pagePosition) row(order journal.Order) *journal.Row {
 func sagaOf(row *journal.Row) *treatyv1.Saga {
 	saga := &treatyv1.Saga{
 		Name: wire.SagaName(row.ID), Definition: row.Definition, State: row.State, Labels: row.Labels,
+		RequestId:  row.RequestID,
 		CreateTime: timestamppb.New(row.CreateTime), UpdateTime: timestamppb.New(row.UpdateTime),
 		Etag: machine.Etag(row.Revision),
 	}

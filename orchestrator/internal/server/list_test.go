@@ -300,3 +300,31 @@ func TestRecordsOfLaterRoundAreRedacted(t *testing.T) {
 		t.Errorf("event %v (%v), want %v", shown, err, verified)
 	}
 }
+
+// TestListedDamage lists sagas of which a part can't be read. The log has the cause of a damaged row once.
+func TestListedDamage(t *testing.T) {
+	a := newTestServer(t)
+	running, succeeded := treatyv1.SagaState_SAGA_STATE_RUNNING, treatyv1.SagaState_SAGA_STATE_SUCCEEDED
+	broken := fmt.Errorf("%w: bad labels", journal.ErrCorrupt)
+	a.store.rows = []*journal.Row{
+		{ID: "fine", State: running}, {ID: "journal", State: running}, {ID: "ended", State: succeeded},
+		{ID: "row", State: running, Err: broken},
+	}
+	a.engine.damage = map[string]error{"journal": broken, "ended": broken}
+	for range 2 {
+		got, err := a.sagas.ListSagas(a.ctx(), &treatyv1.ListSagasRequest{})
+		if err != nil || len(got.GetSagas()) != 4 {
+			t.Fatal(got, err)
+		}
+		for _, saga := range got.GetSagas() {
+			want := map[string]string{"sagas/journal": "the saga's journal", "sagas/row": "what the store lists"}
+			prefix, damaged := want[saga.GetName()]
+			if (saga.GetDamage() != "") != damaged || !strings.HasPrefix(saga.GetDamage(), prefix) {
+				t.Errorf("%s: %q", saga.GetName(), saga.GetDamage())
+			}
+			if strings.Contains(saga.GetDamage(), "bad labels") {
+				t.Errorf("%s shows what only the log may: %q", saga.GetName(), saga.GetDamage())
+			}
+		}
+	}
+}

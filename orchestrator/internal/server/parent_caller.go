@@ -31,7 +31,8 @@ func (s *Server) checkParent(ctx context.Context) error {
 	}
 }
 
-// firstTime returns whether a caller wasn't warned about yet. It returns false once there were too many.
+// firstTime returns whether a caller, or a damaged saga, wasn't warned about yet. It returns false once there were too
+// many.
 func (s *Server) firstTime(who string) bool {
 	if s.warnedCount.Load() >= maxWarned {
 		return false

@@ -118,6 +118,10 @@ func TestErrorsOfEveryMethod(t *testing.T) {
 			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_DECISION_UNFIT},
 		},
 		{
+			fmt.Errorf("%w: it hasn't ended", engine.ErrKept),
+			failure{code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_KEPT},
+		},
+		{
 			engine.ErrPurged,
 			failure{code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_SAGA_PURGED},
 		},

@@ -113,7 +113,7 @@ type Server struct {
 	scopes    scopes
 	held      atomic.Int64 // the calls of parents that wait for their children
 
-	warned      sync.Map // callers that aren't believed as parents' orchestrators
+	warned      sync.Map // callers that aren't believed as parents' orchestrators, and damaged sagas
 	warnedCount atomic.Int64
 
 	stopping chan struct{} // closed when draining begins

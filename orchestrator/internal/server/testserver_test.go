@@ -48,6 +48,7 @@ type fakeEngine struct {
 	cancel func(id string, params engine.CancelParams) error
 	resume func(id string, params engine.ResumeParams) error
 	forget func(id string, decision *treatyv1.Decision) error
+	purge  func(id string, decision *treatyv1.Decision) (int, error)
 	get    func(id string) (*treatyv1.Saga, error)
 
 	complete        func(completion engine.Completion) error
@@ -56,6 +57,7 @@ type fakeEngine struct {
 	closeChild      func(params engine.StartParams) (engine.Closed, error)
 	childCommands   func(id string) ([]*treatyv1.KnownCommand, error)
 	condition       error
+	damage          map[string]error // by saga
 	publish         func(events []*journal.Event) error
 
 	mu       sync.Mutex
@@ -83,6 +85,8 @@ func (f *fakeEngine) ChildCommands(_ context.Context, id string) ([]*treatyv1.Kn
 }
 
 func (f *fakeEngine) Condition() error { return f.condition }
+
+func (f *fakeEngine) Damage(id string) error { return f.damage[id] }
 
 func (f *fakeEngine) Publish(_ context.Context, events []*journal.Event) (int, error) {
 	if err := f.publish(events); err != nil {
@@ -118,6 +122,10 @@ func (f *fakeEngine) Resume(_ context.Context, id string, params engine.ResumePa
 
 func (f *fakeEngine) ForgetLost(_ context.Context, id string, decision *treatyv1.Decision) error {
 	return f.forget(id, decision)
+}
+
+func (f *fakeEngine) Purge(_ context.Context, id string, decision *treatyv1.Decision) (int, error) {
+	return f.purge(id, decision)
 }
 
 func (f *fakeEngine) Get(_ context.Context, id string) (*treatyv1.Saga, error) {

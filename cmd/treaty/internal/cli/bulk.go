@@ -53,6 +53,9 @@ type bulk struct {
 	// decide makes the decision about one saga, as it was when it was selected.
 	decide func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error)
 
+	// report prints the outcome of a decision. By default, it prints the saga's state.
+	report func(saga *treatyv1.Saga)
+
 	view         *render.View
 	done, failed int
 }
@@ -129,6 +132,10 @@ func (b *bulk) decideOne(ctx context.Context, selected *treatyv1.Saga) error {
 		b.printFailure(selected.GetName(), b.app.explain(err, problem.Subject{}))
 	default:
 		b.done++
+		if b.report != nil {
+			b.report(saga)
+			return nil
+		}
 		b.app.printStanding(saga)
 	}
 	return nil

@@ -172,6 +172,7 @@ func (a *app) sagasCommand() *cobra.Command {
 		a.cancelCommand(),
 		a.resumeCommand(),
 		a.completeCommand(),
+		a.purgeCommand(),
 		a.recordsCommand(),
 		a.lostCommand(),
 	)

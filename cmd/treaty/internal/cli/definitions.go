@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -17,8 +18,10 @@ func (a *app) definitionsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "definitions",
 		Short: "List the saga definitions",
-		Long:  "List the saga definitions that the orchestrator serves. They are read by server reflection.",
-		Args:  exact(),
+		Long: `List the saga definitions that the orchestrator serves, as their contracts say, by server reflection. KIND is
+the kind of the command that a saga is to its parent. RETENTION is how long a saga is kept after its end. It is
+--retention if the orchestrator's flag says. A saga that a parent may compensate is kept as long as its parent.`,
+		Args: exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 			if err := a.connect(ctx); err != nil {
 				return err
@@ -51,7 +54,9 @@ type definitionJSON struct {
 	Definition     string          `json:"definition"`
 	RequestType    string          `json:"requestType"`
 	ReplyType      string          `json:"replyType"`
+	Kind           string          `json:"kind,omitempty"`
 	Deadline       json.RawMessage `json:"deadline,omitempty"`
+	Retention      json.RawMessage `json:"retention,omitempty"`
 	RequestIDField string          `json:"requestIdField,omitempty"`
 	Labels         []string        `json:"labels,omitempty"`
 }
@@ -63,14 +68,15 @@ func (a *app) printDefinitionsJSON(served []schema.Definition) error {
 			Definition:  definition.Name,
 			RequestType: string(input.FullName()),
 			ReplyType:   string(definition.Method.Output().FullName()),
+			Kind:        render.KindName(definition.Kind),
 			Labels:      schema.LabelFields(input),
 		}
-		if definition.Deadline > 0 {
-			deadline, err := protojson.Marshal(durationpb.New(definition.Deadline))
-			if err != nil {
-				return fmt.Errorf("converting the deadline of %s to JSON: %w", definition.Name, err)
-			}
-			out.Deadline = deadline
+		var err error
+		if out.Deadline, err = durationJSON(definition.Deadline); err != nil {
+			return fmt.Errorf("converting the deadline of %s to JSON: %w", definition.Name, err)
+		}
+		if out.Retention, err = durationJSON(definition.Retention); err != nil {
+			return fmt.Errorf("converting the retention of %s to JSON: %w", definition.Name, err)
 		}
 		if field := schema.RequestIDField(input); field != nil {
 			out.RequestIDField = string(field.Name())
@@ -78,4 +84,12 @@ func (a *app) printDefinitionsJSON(served []schema.Definition) error {
 		writeJSON(a.Stdout, out)
 	}
 	return nil
+}
+
+// durationJSON returns a duration as protobuf's JSON has it, or nil for 0.
+func durationJSON(d time.Duration) (json.RawMessage, error) {
+	if d <= 0 {
+		return nil, nil
+	}
+	return protojson.Marshal(durationpb.New(d))
 }

@@ -21,6 +21,7 @@ type listFlags struct {
 	filter     string
 	states     []string
 	definition string
+	requestID  string
 	orderBy    string
 	pageFlags
 }
@@ -59,9 +60,11 @@ func (a *app) listCommand() *cobra.Command {
 	}
 	set := cmd.Flags()
 	set.StringVar(&flags.filter, "filter", "",
-		"an AIP-160 `FILTER` over definition, state, suspension_reason, create_time, update_time and labels.KEY")
+		"an AIP-160 `FILTER` over definition, state, suspension_reason, request_id, create_time, update_time and "+
+			"labels.KEY")
 	set.StringSliceVar(&flags.states, "state", nil, "only sagas in this `STATE`; can be repeated")
 	set.StringVar(&flags.definition, "definition", "", "only sagas of this `DEFINITION`")
+	set.StringVar(&flags.requestID, "request-id", "", "only sagas that were started with this request `ID`")
 	set.StringVar(&flags.orderBy, "order-by", "",
 		"create_time or update_time, optionally followed by desc (default \"create_time desc\")")
 	flags.register(set)
@@ -147,6 +150,9 @@ func (f *listFlags) expression() (string, error) {
 	}
 	if f.definition != "" {
 		parts = append(parts, "definition = "+quote(strings.TrimPrefix(f.definition, "/")))
+	}
+	if f.requestID != "" {
+		parts = append(parts, "request_id = "+quote(f.requestID))
 	}
 	if filter := strings.TrimSpace(f.filter); filter != "" {
 		parts = append(parts, group(filter, len(parts) > 0))

@@ -20,7 +20,7 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 			{saga.GetName(), bold},
 			{saga.GetDefinition(), plain},
 			v.sagaState(saga.GetState()),
-			{reasonName(saga.GetSuspension().GetReason()), red},
+			{standstill(saga), red},
 			{v.moments.distance(saga.GetCreateTime()), plain},
 			{v.moments.distance(saga.GetUpdateTime()), dim},
 			{took, plain},
@@ -36,22 +36,43 @@ func (v *View) Sagas(sagas []*treatyv1.Saga) string {
 	return v.render(lines)
 }
 
+// standstill returns why a saga stands still, as far as a list tells.
+func standstill(saga *treatyv1.Saga) string {
+	if saga.GetDamage() != "" {
+		return "damaged"
+	}
+	return reasonName(saga.GetSuspension().GetReason())
+}
+
 // Definitions returns a table of saga definitions, of which there is at least one.
 func (v *View) Definitions(served []schema.Definition) string {
-	t := newTable("DEFINITION", "REQUEST", "REPLY", "DEADLINE")
+	t := newTable("DEFINITION", "REQUEST", "REPLY", "KIND", "DEADLINE", "RETENTION")
 	for _, definition := range served {
-		deadline := ""
+		deadline, retention := "", "--retention"
 		if definition.Deadline > 0 {
 			deadline = Duration(definition.Deadline)
+		}
+		if definition.Retention > 0 {
+			retention = Duration(definition.Retention)
 		}
 		t.add(row{cells: []span{
 			{definition.Name, bold},
 			{string(definition.Method.Input().FullName()), plain},
 			{string(definition.Method.Output().FullName()), plain},
+			{KindName(definition.Kind), plain},
 			{deadline, plain},
+			{retention, plain},
 		}})
 	}
 	return v.render(t.lines())
+}
+
+// KindName returns the name of a command's kind in lower case, or nothing if it isn't known.
+func KindName(kind treatyv1.CommandKind) string {
+	if kind == treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED {
+		return ""
+	}
+	return kindName(kind)
 }
 
 // nothing returns the sentence in a terminal. Elsewhere an empty list has no text.

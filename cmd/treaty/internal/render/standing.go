@@ -1,12 +1,27 @@
 package render
 
 import (
+	"fmt"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 // Standing returns a saga's name and state in one line.
 func (v *View) Standing(saga *treatyv1.Saga) string {
 	return v.render([]line{{{saga.GetName(), bold}, {"  ", plain}, v.sagaState(saga.GetState())}})
+}
+
+// Purged returns the name of a saga that was purged, and how many children were purged with it, in one line.
+func (v *View) Purged(name string, children int) string {
+	purged := line{{name, bold}, {"  ", plain}, {"purged", dim}}
+	switch children {
+	case 0:
+	case 1:
+		purged = append(purged, span{" with 1 child saga", dim})
+	default:
+		purged = append(purged, span{fmt.Sprintf(" with %d child sagas", children), dim})
+	}
+	return v.render([]line{purged})
 }
 
 // Failed returns a saga's name and why a call about it failed, in one line.

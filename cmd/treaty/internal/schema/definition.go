@@ -21,8 +21,14 @@ type Definition struct {
 	// Method is that method.
 	Method protoreflect.MethodDescriptor
 
+	// Kind is the kind of the command that a saga is to its parent, or unspecified if it can't have one.
+	Kind treatyv1.CommandKind
+
 	// Deadline is how long a saga may run; 0 means no limit.
 	Deadline time.Duration
+
+	// Retention is how long a saga is kept after its end; 0 means as long as the orchestrator's configuration says.
+	Retention time.Duration
 }
 
 // Definitions returns the saga definitions that the orchestrator serves, sorted by name. The error wraps a gRPC status.
@@ -51,9 +57,11 @@ func (s *Schema) Definitions() ([]Definition, error) {
 				continue
 			}
 			out = append(out, Definition{
-				Name:     methodName(method),
-				Method:   method,
-				Deadline: options.GetDeadline().AsDuration(),
+				Name:      methodName(method),
+				Method:    method,
+				Kind:      kindOf(method),
+				Deadline:  options.GetDeadline().AsDuration(),
+				Retention: options.GetRetention().AsDuration(),
 			})
 		}
 	}
@@ -72,6 +80,23 @@ func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
 	}
 	saga, _ := proto.GetExtension(options, treatyv1.E_Saga).(*treatyv1.SagaOptions)
 	return saga
+}
+
+// kindOf returns the kind of the command that a saga is to its parent, or unspecified if it can't have one.
+func kindOf(method protoreflect.MethodDescriptor) treatyv1.CommandKind {
+	command, _ := proto.GetExtension(method.Options(), treatyv1.E_Command).(*treatyv1.Command)
+	switch command.GetKind().(type) {
+	case *treatyv1.Command_CompensatedBy:
+		return treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE
+	case *treatyv1.Command_Pivot:
+		return treatyv1.CommandKind_COMMAND_KIND_PIVOT
+	case *treatyv1.Command_Retriable:
+		return treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
+	case *treatyv1.Command_Query:
+		return treatyv1.CommandKind_COMMAND_KIND_QUERY
+	default:
+		return treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED
+	}
 }
 
 // RequestIDField returns the field that makes a start idempotent, or nil if the message has none.

@@ -296,6 +296,23 @@ func (s *Server) ResumeSaga(_ context.Context, in *treatyv1.ResumeSagaRequest) (
 	}, nil
 }
 
+// PurgeSaga says that a saga was purged, and a child with it if it is order-1.
+func (s *Server) PurgeSaga(_ context.Context, in *treatyv1.PurgeSagaRequest) (*treatyv1.PurgeSagaResponse, error) {
+	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	if err := s.FailFor[in.GetName()]; err != nil {
+		return nil, err
+	}
+	if _, err := s.saga(in.GetName()); err != nil {
+		return nil, err
+	}
+	if in.GetName() == "sagas/order-1" {
+		return &treatyv1.PurgeSagaResponse{PurgedSagas: 2}, nil
+	}
+	return &treatyv1.PurgeSagaResponse{PurgedSagas: 1}, nil
+}
+
 // ListLostSagas returns two lost sagas per page.
 func (s *Server) ListLostSagas(
 	_ context.Context, in *treatyv1.ListLostSagasRequest,

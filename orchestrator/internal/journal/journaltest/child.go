@@ -1,9 +1,12 @@
 package journaltest
 
 import (
+	"cmp"
 	"reflect"
+	"slices"
 	"time"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
@@ -179,4 +182,153 @@ func purgeChildren(f *fixture) {
 	f.sameIDs("after the purge", f.list(journal.ListParams{Limit: 10}), "open")
 	hear(minute(4))
 	purge(1)
+}
+
+// purgeFamilies checks that the children that a saga may compensate are purged together with it, and not before.
+func purgeFamilies(f *fixture) {
+	const childDefinition = "acme.v1.Sagas/Child"
+	family := func(id, definition, parent string, state treatyv1.SagaState) {
+		r := row(id, 1)
+		r.Definition, r.LocalParent, r.State = definition, parent, state
+		r.Labels = map[string]string{"customer": "c-1"}
+		if journal.Final(state) {
+			r.EndTime = minute(5)
+		}
+		f.write(first(r))
+	}
+	ended := row("", 0).Definition
+	family("a", ended, "", succeeded)
+	family("a1", childDefinition, "a", succeeded)
+	family("a2", childDefinition, "a", compensated)
+	family("a21", childDefinition, "a2", succeeded)
+	family("b", ended, "", running)
+	family("b1", childDefinition, "b", succeeded)
+	family("c", ended, "", succeeded)
+	family("c1", childDefinition, "c", succeeded)
+	family("c11", childDefinition, "c1", running)
+	family("d", childDefinition, "", succeeded) // without a parent
+	family("x1", childDefinition, "gone", succeeded)
+
+	purge := func(want int, definitions ...string) {
+		f.T.Helper()
+		params := journal.PurgeParams{
+			Definitions: definitions, EndedBefore: minute(6), Limit: 10, Remember: func(string) bool { return true },
+		}
+		if got, err := f.Purge(f.Context(), params); err != nil || got != want {
+			f.Errorf("%d sagas of %q were purged, %v; want %d", got, definitions, err, want)
+		}
+	}
+	left := func(want ...string) {
+		f.T.Helper()
+		rows := f.list(journal.ListParams{Limit: 20})
+		slices.SortFunc(rows, func(a, b *journal.Row) int { return cmp.Compare(a.ID, b.ID) })
+		f.sameIDs("after the purge", rows, want...)
+		f.sameIDs("by label", f.list(journal.ListParams{
+			Filter: labelLeaf(journal.Equal, "customer", "c-1"), Limit: 20,
+		}), want...)
+	}
+	if got, err := f.Get(f.Context(), "a1"); err != nil || got.LocalParent != "a" {
+		f.Errorf("the child is %+v, %v", got, err)
+	}
+	purge(1, childDefinition)
+	left("a", "a1", "a2", "a21", "b", "b1", "c", "c1", "c11", "x1")
+	f.reopen()
+	purge(4, ended) // a, with its family
+	left("b", "b1", "c", "c1", "c11", "x1")
+	for _, id := range []string{"a", "a1", "a21"} {
+		if purged, err := f.Purged(f.Context(), id); err != nil || !purged {
+			f.Errorf("%s is remembered: %v, %v", id, purged, err)
+		}
+	}
+	grandchild := row("c11", 1)
+	grandchild.State, grandchild.EndTime = succeeded, minute(9) // later than the time before which its root ended
+	f.write(next("c11", 2, grandchild))
+	purge(3, ended)
+	left("b", "b1", "x1")
+
+	for _, wrong := range []*journal.Row{
+		{ID: "own", LocalParent: "own"}, {ID: "both", LocalParent: "p", Parent: journal.Parent{Saga: "q"}},
+		{ID: "bytes", LocalParent: "\xff"},
+	} {
+		wrong.State = running
+		f.failsWith(wrong.ID, f.Append(f.Context(), []*journal.Entry{first(wrong)}), journal.ErrInvalid)
+	}
+}
+
+// purgeOne checks which sagas can be purged by their ids.
+func purgeOne(f *fixture) {
+	put := func(id, parent string, state treatyv1.SagaState, remote journal.Parent) {
+		r := row(id, 1)
+		r.LocalParent, r.State, r.Parent = parent, state, remote
+		if journal.Final(state) {
+			r.EndTime = minute(5)
+		}
+		f.write(first(r))
+	}
+	put("a", "", succeeded, journal.Parent{})
+	put("a1", "a", compensated, journal.Parent{})
+	put("b", "", suspended, journal.Parent{})
+	put("c", "", succeeded, journal.Parent{})
+	put("c1", "c", running, journal.Parent{})
+	put("k1", "", succeeded, journal.Parent{})
+	put("open", "", succeeded, journal.Parent{Scope: "x/0", Saga: "p", Start: minute(3), Compensates: true})
+	put("k over", "", succeeded, journal.Parent{Scope: "x/0", Saga: "q", Start: minute(2), Compensates: true})
+	if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1, Horizon: minute(3)}); err != nil {
+		f.Error(err)
+	}
+	for _, test := range []struct {
+		id   string
+		want int
+	}{
+		{"a1", 0}, {"a", 2}, {"a", 0}, {"b", 0}, {"c", 0}, {"c1", 0}, {"k1", 0}, {"open", 0}, {"k over", 1},
+		{"none", 0},
+	} {
+		got, err := f.Purge(f.Context(), journal.PurgeParams{Saga: test.id, ExceptPrefix: "k", Limit: 1})
+		if err != nil || got != test.want {
+			f.Errorf("purge %s: %d sagas, %v; want %d", test.id, got, err, test.want)
+		}
+	}
+	rows := f.list(journal.ListParams{Limit: 20})
+	slices.SortFunc(rows, func(a, b *journal.Row) int { return cmp.Compare(a.ID, b.ID) })
+	f.sameIDs("after the purges", rows, "b", "c", "c1", "k1", "open")
+}
+
+// purgeCompensated checks that sagas that another store's saga may compensate are purged apart from others, once that
+// one is over.
+func purgeCompensated(f *fixture) {
+	for id, parent := range map[string]journal.Parent{
+		"open": {Scope: "x/0", Saga: "p", Start: minute(3), Compensates: true},
+		"over": {Scope: "x/0", Saga: "q", Start: minute(2), Compensates: true},
+		"old":  {Saga: "p", Compensates: true}, "c other": {Scope: "x/0", Saga: "q", Start: minute(2)}, "none": {},
+	} {
+		r := row(id, 4)
+		r.Parent, r.State, r.EndTime = parent, succeeded, minute(5)
+		f.write(first(r))
+	}
+	grandchild := row("grandchild", 4)
+	grandchild.State, grandchild.EndTime, grandchild.LocalParent = succeeded, minute(5), "over"
+	f.write(first(grandchild))
+	if _, err := f.Hear(f.Context(), journal.HeardScope{Scope: "x/0", Epoch: 1, Horizon: minute(3)}); err != nil {
+		f.Error(err)
+	}
+	for _, test := range []struct {
+		compensated bool
+		except      string
+		want        []string // that are left
+	}{
+		{false, "c ", []string{"c other", "grandchild", "old", "open", "over"}},
+		{false, "", []string{"grandchild", "old", "open", "over"}},
+		{true, "", []string{"open"}},
+	} {
+		params := journal.PurgeParams{
+			Definitions: []string{row("", 0).Definition}, EndedBefore: minute(6), Limit: 10,
+			Compensated: test.compensated, ExceptPrefix: test.except,
+		}
+		if _, err := f.Purge(f.Context(), params); err != nil {
+			f.Error(err)
+		}
+		rows := f.list(journal.ListParams{Limit: 20})
+		slices.SortFunc(rows, func(a, b *journal.Row) int { return cmp.Compare(a.ID, b.ID) })
+		f.sameIDs("after the purge", rows, test.want...)
+	}
 }

@@ -262,6 +262,56 @@ func listInvalid(f *fixture) {
 	f.failsWith("unknown order", err, journal.ErrInvalid)
 }
 
+// listTurnTimes makes turns that don't change the rows of their sagas. Lists know when they were made all the same.
+func listTurnTimes(f *fixture) {
+	turn := func(id string, number uint64, at int, row *journal.Row) *journal.Entry {
+		entry := next(id, number, row)
+		if at > 0 {
+			entry.Time = minute(at)
+		}
+		return entry
+	}
+	undone, ended, restarted := row("undone", 3), row("ended", 4), row("restarted", 5)
+	f.write(first(row("idle", 1)), first(row("moves", 2)), first(undone), first(ended), first(restarted),
+		first(row("unknown", 6)))
+	undone.State, undone.UpdateTime = compensating, minute(7)
+	ended.State, ended.UpdateTime, ended.EndTime = succeeded, minute(8), minute(8)
+	restarted.UpdateTime = minute(9)
+	again := turn("restarted", 2, 9, restarted)
+	again.NewRound = true
+	f.write(turn("moves", 2, 6, nil), turn("undone", 2, 7, undone), turn("ended", 2, 8, ended), again,
+		turn("unknown", 2, 11, nil))
+	f.write(turn("moves", 3, 20, nil), turn("undone", 3, 21, nil), turn("restarted", 3, 22, nil),
+		turn("unknown", 3, 0, nil))
+
+	byUpdate := journal.Order{By: journal.OrderByUpdateTime}
+	rows := f.list(journal.ListParams{Order: byUpdate, Limit: 9})
+	f.sameIDs("by update time", rows, "idle", "unknown", "ended", "moves", "undone", "restarted")
+	for i, at := range []int{1, 6, 8, 20, 21, 22} {
+		if i < len(rows) && !rows[i].UpdateTime.Equal(minute(at)) {
+			f.Errorf("saga %s was updated at %v, want %v", rows[i].ID, rows[i].UpdateTime, minute(at))
+		}
+	}
+	for _, limit := range []int{1, 2} {
+		var paged []*journal.Row
+		for params := (journal.ListParams{Order: byUpdate, Limit: limit}); ; {
+			page := f.list(params)
+			if paged = append(paged, page...); len(page) < limit || len(paged) > len(rows) {
+				break
+			}
+			params.After = page[len(page)-1]
+		}
+		f.sameIDs("in pages", paged, idsOf(rows)...)
+	}
+	still := timeLeaf(journal.Less, journal.FieldUpdateTime, minute(20))
+	f.sameIDs("no progress since", f.list(journal.ListParams{Filter: still, Limit: 9}), "idle", "ended", "unknown")
+	f.sameIDs("running, and no progress since", f.list(journal.ListParams{
+		Filter: node(journal.And, leaf(journal.Equal, journal.FieldState, "RUNNING"), still), Order: byUpdate, Limit: 9,
+	}), "idle", "unknown")
+	moved := timeLeaf(journal.GreaterOrEqual, journal.FieldUpdateTime, minute(20))
+	f.sameIDs("progress since", f.list(journal.ListParams{Filter: moved, Limit: 9}), "moves", "undone", "restarted")
+}
+
 // listBigFilter uses filters with the maximum number of nodes, flat and nested.
 func listBigFilter(f *fixture) {
 	rows := population(f)

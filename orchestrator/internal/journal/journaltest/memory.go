@@ -47,7 +47,17 @@ type contents struct {
 type saga struct {
 	journal.Journal
 
-	created uint64 // the position of the newest event when the first turn was written
+	created uint64    // the position of the newest event when the first turn was written
+	turned  time.Time // when the last turn was made, or zero if it isn't known
+}
+
+// listed returns the row as List returns it.
+func (s *saga) listed() *journal.Row {
+	row := listed(&s.Row)
+	if !s.turned.IsZero() && (row.State == running || row.State == compensating) {
+		row.UpdateTime = micro(s.turned)
+	}
+	return row
 }
 
 // last returns the number of the last turn.
@@ -95,7 +105,7 @@ func (m *Memory) Copy() *Memory {
 		scopes: maps.Clone(m.contents.scopes),
 	}
 	for id, s := range m.contents.sagas {
-		copied.sagas[id] = &saga{Journal: *clone(s), created: s.created}
+		copied.sagas[id] = &saga{Journal: *clone(s), created: s.created, turned: s.turned}
 	}
 	return &Memory{contents: copied, identity: copied.identity}
 }
@@ -196,10 +206,10 @@ func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journa
 	var rows []*journal.Row
 	err := m.page(ctx, "list sagas", params.Limit, func(c *contents) {
 		for _, saga := range c.sagas {
-			row := &saga.Row
+			row := saga.listed()
 			after := params.After == nil || compare(row, params.After) > 0
 			if after && (params.Filter == nil || Match(params.Filter, row)) {
-				rows = append(rows, listed(row))
+				rows = append(rows, row)
 			}
 		}
 		slices.SortFunc(rows, compare)
@@ -306,6 +316,7 @@ func (c *contents) write(entry *journal.Entry) error {
 	case entry.NewRound:
 		one.Turns = nil
 	}
+	one.turned = entry.Time
 	one.Turns = append(one.Turns, journal.Turn{Number: entry.Turn, Data: slices.Clone(entry.Data)})
 	if row := entry.Row; row != nil {
 		one.Row.State, one.Row.Waiting, one.Row.Awaits = row.State, row.Waiting, slices.Clone(row.Awaits)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -207,19 +208,43 @@ func (m *Memory) PurgeEventIDs(ctx context.Context, before time.Time, limit int)
 func (m *Memory) Purge(ctx context.Context, params journal.PurgeParams) (deleted int, err error) {
 	err = m.page(ctx, "purge sagas", params.Limit, func(c *contents) {
 		for id, one := range c.sagas {
-			row := &one.Row
-			if deleted < params.Limit && journal.Final(row.State) && !c.parentIsOpen(row.Parent) &&
-				slices.Contains(params.Definitions, row.Definition) &&
-				!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore)) {
-				delete(c.sagas, id)
+			if deleted >= params.Limit || !c.isPurgeable(&one.Row, &params) {
+				continue
+			}
+			for _, row := range c.family(id) {
+				delete(c.sagas, row.ID)
 				deleted++
-				if params.Remember != nil && params.Remember(id) {
+				if params.Remember != nil && params.Remember(row.ID) {
 					c.remember(row)
 				}
 			}
 		}
 	})
 	return deleted, err
+}
+
+// isPurgeable returns whether Purge deletes a saga, with its family.
+func (c *contents) isPurgeable(row *journal.Row, params *journal.PurgeParams) bool {
+	except := params.ExceptPrefix != "" && strings.HasPrefix(row.ID, params.ExceptPrefix)
+	selected := row.Parent.Compensates == params.Compensated && !except &&
+		slices.Contains(params.Definitions, row.Definition) &&
+		!row.EndTime.IsZero() && row.EndTime.Before(micro(params.EndedBefore))
+	if params.Saga != "" {
+		selected = row.ID == params.Saga && (row.Parent.Compensates || !except)
+	}
+	return selected && row.LocalParent == "" && !c.parentIsOpen(row.Parent) &&
+		!slices.ContainsFunc(c.family(row.ID), func(row *journal.Row) bool { return !journal.Final(row.State) })
+}
+
+// family returns a saga and those that it may compensate, and so on.
+func (c *contents) family(id string) []*journal.Row {
+	family := []*journal.Row{&c.sagas[id].Row}
+	for _, one := range c.sagas {
+		if one.Row.LocalParent == id {
+			family = append(family, c.family(one.Row.ID)...)
+		}
+	}
+	return family
 }
 
 // remember keeps the id of a purged saga.

@@ -118,6 +118,7 @@ func (m *modelRun) appendTo(s journal.Store) (any, error) {
 			turn = 1 + m.random.Uint64N(5)
 		}
 		entry := next(id, turn, nil)
+		entry.Time = m.time()
 		if turn == 1 || m.random.IntN(3) > 0 {
 			entry.Row = m.row(id)
 			entry.NewRound = turn > 1 && m.random.IntN(6) == 0
@@ -172,6 +173,7 @@ func (m *modelRun) consumeAndPurge() {
 		m.compare("purge", func(s journal.Store) (any, error) {
 			return s.Purge(m.Context(), journal.PurgeParams{
 				Definitions: []string{m.definition(5), m.definition(5)}, EndedBefore: m.time(), Limit: 1000,
+				ExceptPrefix: []string{"", "s1"}[m.random.IntN(2)],
 			})
 		})
 		clear(m.length)
@@ -253,6 +255,12 @@ func (m *modelRun) row(id string) *journal.Row {
 	}
 	if r.State == suspended {
 		r.Suspension = reasons[m.random.IntN(len(reasons))]
+	}
+	if m.random.IntN(2) == 0 {
+		r.RequestID = fmt.Sprintf("r-%d", m.random.IntN(9))
+	}
+	if parent := m.id(); m.random.IntN(3) == 0 && parent != id {
+		r.LocalParent = parent
 	}
 	for range m.random.IntN(3) {
 		if r.Labels == nil {

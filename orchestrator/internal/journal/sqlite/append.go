@@ -195,10 +195,11 @@ func (w *writer) create(entry *journal.Entry) error {
 	err = errors.Join(
 		stmt.BindInt64(1, key), stmt.BindText(2, entry.Saga), stmt.BindInt64(3, definition),
 		stmt.BindInt64(4, int64(row.State)), stmt.BindInt64(12, int64(row.Suspension)),
-		stmt.BindInt64(16, int64(row.Revision)),
+		stmt.BindInt64(18, int64(row.Revision)),
 		stmt.BindInt64(5, row.CreateTime.UnixMicro()), stmt.BindInt64(6, row.UpdateTime.UnixMicro()),
 		bindTime(stmt, 7, row.EndTime), bindTime(stmt, 8, row.Due), bindLabels(stmt, 9, row.Labels),
-		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, created), bindParent(stmt, 13, row.Parent))
+		stmt.BindBool(10, row.Waiting), stmt.BindInt64(11, created), bindParent(stmt, 13, row.Parent),
+		bindOptional(stmt, 16, row.RequestID), bindUndoer(stmt, 17, row))
 	if err == nil {
 		err = stmt.Exec()
 	}
@@ -240,7 +241,7 @@ func (w *writer) addTurn(key int64, entry *journal.Entry) error {
 	stmt := w.insertTurn
 	position := key<<turnBits | int64(entry.Turn)
 	err := errors.Join(stmt.BindInt64(1, position), bindData(stmt, 2, entry.Data),
-		stmt.BindInt64(3, checksum(position, entry.Data)))
+		stmt.BindInt64(3, checksum(position, entry.Data)), bindTime(stmt, 4, entry.Time))
 	if err == nil {
 		err = stmt.Exec()
 	}

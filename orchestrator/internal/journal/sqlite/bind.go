@@ -56,6 +56,22 @@ func bindData(stmt *sqlite3.Stmt, param int, data []byte) error {
 	return stmt.BindBlob(param, data)
 }
 
+// bindOptional binds a text. An empty one becomes NULL, which takes no room.
+func bindOptional(stmt *sqlite3.Stmt, param int, text string) error {
+	if text == "" {
+		return stmt.BindNull(param)
+	}
+	return stmt.BindText(param, text)
+}
+
+// bindUndoer binds who may compensate a saga after it has succeeded, as the column undoer holds it.
+func bindUndoer(stmt *sqlite3.Stmt, param int, row *journal.Row) error {
+	if row.Parent.Compensates {
+		return stmt.BindText(param, "")
+	}
+	return bindOptional(stmt, param, row.LocalParent)
+}
+
 // bindParent binds the scope, the saga and the start of a parent to three parameters.
 func bindParent(stmt *sqlite3.Stmt, first int, parent journal.Parent) error {
 	if parent.Saga == "" {

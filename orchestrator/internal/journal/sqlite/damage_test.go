@@ -154,3 +154,51 @@ func TestListWithDamage(t *testing.T) {
 		t.Errorf("found %q", found)
 	}
 }
+
+// TestListWithDamagedPage lists sagas, of which one has a row on a page that can't be read. All are listed in every
+// order, and that one says that it is damaged. Filters leave it out.
+func TestListWithDamagedPage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sagas.db")
+	fillPages(t, path)
+	edit(t, path, `UPDATE sagas SET labels = json_object('label', printf('%.3500c', id)),
+		create_time = 1000000 * id, update_time = 1000000 * (9 - id); VACUUM; PRAGMA wal_checkpoint(TRUNCATE)`)
+	damagePage(t, path, strings.Repeat("1", 3000))
+	store := openAt(t, path)
+	defer store.Close()
+	for _, test := range []struct {
+		order journal.Order
+		want  []string
+	}{
+		{journal.Order{}, []string{"0", "1", "2"}},
+		{journal.Order{Descending: true}, []string{"2", "1", "0"}},
+		{journal.Order{By: journal.OrderByUpdateTime}, []string{"1", "2", "0"}}, // its update time isn't known
+	} {
+		for _, limit := range []int{1, 2, 3, 9} {
+			var found []string
+			for params := (journal.ListParams{Order: test.order, Limit: limit}); ; {
+				rows, err := store.List(t.Context(), params)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, row := range rows {
+					found = append(found, row.ID)
+					if damaged := row.ID == "1"; errors.Is(row.Err, journal.ErrCorrupt) != damaged {
+						t.Errorf("saga %s: %v", row.ID, row.Err)
+					}
+				}
+				if len(rows) < limit {
+					break
+				}
+				params.After = rows[len(rows)-1]
+			}
+			if !slices.Equal(found, test.want) {
+				t.Errorf("%+v in pages of %d: found %q, want %q", test.order, limit, found, test.want)
+			}
+		}
+	}
+	running := &journal.Filter{Op: journal.Equal, Field: journal.FieldState, Text: "RUNNING"}
+	rows, err := store.List(t.Context(), journal.ListParams{Filter: running, Limit: 9})
+	if err != nil || len(rows) != 2 {
+		t.Errorf("%d running sagas, %v; want 2", len(rows), err)
+	}
+}

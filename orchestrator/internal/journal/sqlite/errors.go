@@ -14,9 +14,6 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// errBroken means that the SQLite engine itself failed, so its connection is unusable.
-var errBroken = errors.New("the SQLite engine failed")
-
 // wrap adds to an error what was being done, and what to do next. An interrupt because ctx has ended becomes ctx's
 // error.
 func (s *Store) wrap(ctx context.Context, doing string, err error) error {
@@ -81,9 +78,10 @@ func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
-// recoverPanic turns a panic of the SQLite engine into an error. The engine panics when it runs out of memory.
+// recoverPanic turns a panic of the SQLite engine into an ErrBroken: its connection is unusable. The engine panics when
+// it runs out of memory.
 func recoverPanic(err *error) {
 	if cause := recover(); cause != nil {
-		*err = fmt.Errorf("%w: %v", errBroken, cause)
+		*err = fmt.Errorf("%w: %v", journal.ErrBroken, cause)
 	}
 }

@@ -8,44 +8,65 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
+const (
+	// turnTime is when the last turn of a saga was made, or when its row was last written if that isn't known. It costs
+	// one search for each saga.
+	turnTime = `ifnull((SELECT time FROM turns WHERE position BETWEEN s.key << 24 AND (s.key << 24 | 0xffffff)
+		ORDER BY position DESC LIMIT 1), s.update_time)`
+
+	// updateTime is when a saga last changed. The row of one that runs isn't written with each turn.
+	updateTime = `iif(s.state < 3, ` + turnTime + `, s.update_time)`
+)
+
 // listQuery returns the SQL of a list. The text holds only operators, column names and the numbers of states. The
 // caller's values are arguments.
 func listQuery(params journal.ListParams) (sql string, args []any) {
-	var where condition
+	direction, position := " ASC", "5"
+	if params.Order.Descending {
+		direction = " DESC"
+	}
+	if params.Order.By == journal.OrderByUpdateTime {
+		// An index sorts the sagas with these states. The others are few, and SQLite sorts them.
+		ended, _ := rowsQuery(params, "s.update_time")
+		open, openArgs := rowsQuery(params, turnTime) // has the same arguments
+		sql, args = ended+" AND s.state >= 3 UNION ALL "+open+" AND s.state < 3 AND s.state < 4", openArgs
+		position = "6"
+	} else {
+		sql, args = rowsQuery(params, updateTime)
+	}
+	args = append(args, int64(params.Limit))
+	return sql + " ORDER BY " + position + direction + ", 2" + direction + " LIMIT ?" + strconv.Itoa(len(args)), args
+}
+
+// rowsQuery returns the SQL of the rows of a list, without their order. updated is when a saga last changed.
+func rowsQuery(params journal.ListParams, updated string) (sql string, args []any) {
+	where := condition{updated: updated}
 	where.text.WriteString("true")
 	if params.Filter != nil {
 		where.text.WriteString(" AND ")
 		where.write(params.Filter)
 	}
-	column, position := "s.create_time", "5"
-	if params.Order.By == journal.OrderByUpdateTime {
-		column, position = "s.update_time", "6"
-	}
-	direction, after := " ASC", " > "
-	if params.Order.Descending {
-		direction, after = " DESC", " < "
-	}
 	if params.After != nil {
-		last := params.After.CreateTime
+		column, last := "s.create_time", params.After.CreateTime
 		if params.Order.By == journal.OrderByUpdateTime {
-			last = params.After.UpdateTime
+			column, last = updated, params.After.UpdateTime
+		}
+		after := " > "
+		if params.Order.Descending {
+			after = " < "
 		}
 		where.text.WriteString(" AND (" + column + ", s.id)" + after +
 			"(" + where.arg(last.UnixMicro()) + ", " + where.arg(params.After.ID) + ")")
 	}
-	rows := "SELECT " + rowColumns + " FROM sagas s WHERE " + where.text.String()
-	if params.Order.By == journal.OrderByUpdateTime {
-		// An index sorts the sagas with these states. The others are few, and SQLite sorts them.
-		rows = rows + " AND s.state >= 3 UNION ALL " + rows + " AND s.state < 3 AND s.state < 4"
-	}
-	sql = rows + " ORDER BY " + position + direction + ", 2" + direction + " LIMIT " + where.arg(int64(params.Limit))
-	return sql, where.args
+	columns := strings.Replace(rowColumns, "s.update_time", updated, 1)
+	return "SELECT " + columns + " FROM sagas s WHERE " + where.text.String(), where.args
 }
 
 // condition builds the text and the arguments of a condition.
 type condition struct {
-	text strings.Builder
-	args []any
+	text    strings.Builder
+	args    []any
+	updated string // the SQL of when a saga last changed
 }
 
 // arg adds an argument and returns its placeholder.
@@ -105,7 +126,7 @@ func (c *condition) compare(f *journal.Filter) string {
 	case journal.FieldCreateTime:
 		return "s.create_time" + operator + c.arg(f.Time.UnixMicro())
 	case journal.FieldUpdateTime:
-		return "s.update_time" + operator + c.arg(f.Time.UnixMicro())
+		return c.updated + operator + c.arg(f.Time.UnixMicro())
 	case journal.FieldLabel:
 		// A saga without the label only matches NotEqual.
 		in := "s.key IN "

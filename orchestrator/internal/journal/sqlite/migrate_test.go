@@ -118,7 +118,8 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
-// TestViewsCutTimesOff checks that the views show the same times as the CLI, which cuts them off to milliseconds.
+// TestViewsCutTimesOff checks that the views show the same times as the CLI, which cuts them off to milliseconds, and
+// says when the last turn of a saga that runs was made.
 func TestViewsCutTimesOff(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sagas.db")
 	if err := openAt(t, path).Close(); err != nil {
@@ -130,19 +131,26 @@ func TestViewsCutTimesOff(t *testing.T) {
 	}
 	defer conn.Close()
 	for _, sql := range []string{
-		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
-			VALUES (1, 'a', 1, 1, 1777888800000999, 1777888800000500, NULL, 1777888800999999, '{}')`,
+		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels, request_id)
+			VALUES (1, 'a', 1, 1, 1777888800000999, 1777888800000500, NULL, 1777888800999999, '{}', 'r-1')`,
 		`INSERT INTO events (position, source, id, type, subject, time, store_time, data)
 			VALUES (1, 's', '1', 1, 'x', 1777888800001999, 1777888799999999, x'')`,
+		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
+			VALUES (2, 'moved', 1, 1, 1777888800000000, 1777888800000000, NULL, NULL, '{}'),
+				(3, 'ended', 1, 4, 1777888800000000, 1777888800000000, NULL, NULL, '{}')`,
+		`INSERT INTO turns (position, data, time) VALUES (2 << 24 | 1, x'', 1777888800000000),
+			(2 << 24 | 2, x'', 1777888807000999), (3 << 24 | 1, x'', 1777888807000999)`,
 	} {
 		if err := conn.Exec(sql); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for sql, want := range map[string]int64{
-		`saga_list WHERE create_time = '2026-05-04T10:00:00.000Z'`:  1,
-		`saga_list WHERE update_time = '2026-05-04T10:00:00.000Z'`:  1,
-		`saga_list WHERE end_time IS NULL`:                          1,
+		`saga_list WHERE create_time = '2026-05-04T10:00:00.000Z'`:  3,
+		`saga_list WHERE update_time = '2026-05-04T10:00:00.000Z'`:  2,
+		`saga_list WHERE update_time = '2026-05-04T10:00:07.000Z'`:  1,
+		`saga_list WHERE end_time IS NULL`:                          3,
+		`saga_list WHERE request_id = 'r-1'`:                        1,
 		`saga_list WHERE due = '2026-05-04T10:00:00.999Z'`:          1,
 		`saga_events WHERE time = '2026-05-04T10:00:00.001Z'`:       1,
 		`saga_events WHERE store_time = '2026-05-04T09:59:59.999Z'`: 1,

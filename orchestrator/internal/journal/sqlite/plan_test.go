@@ -27,6 +27,10 @@ func TestPlans(t *testing.T) {
 	and := func(args ...*journal.Filter) *journal.Filter { return &journal.Filter{Op: journal.And, Args: args} }
 	succeeded, label := state(journal.Equal, "SUCCEEDED"), compare(journal.Equal, journal.FieldLabel, "c-1")
 	definition := compare(journal.Equal, journal.FieldDefinition, "X/Y")
+	ids := &journal.Filter{Op: journal.Or} // those that a request id may have led to
+	for i := range 9 {
+		ids.Args = append(ids.Args, compare(journal.Equal, journal.FieldID, fmt.Sprint(i)))
+	}
 	const byCreateTime, byUpdateTime = "sagas_by_create_time", "sagas_by_update_time"
 	const compensated = "sagas_compensated (state=?"
 	for _, test := range []struct {
@@ -50,6 +54,7 @@ func TestPlans(t *testing.T) {
 		{"definition", definition, byCreateTime, byUpdateTime},
 		{"definition and state", and(definition, succeeded), byCreateTime, byUpdateTime},
 		{"id", compare(journal.Equal, journal.FieldID, "s"), "autoindex_sagas_1 (id=?)", "autoindex_sagas_1 (id=?)"},
+		{"request id", ids, "autoindex_sagas_1 (id=?)", "autoindex_sagas_1 (id=?)"},
 		{"ids from", compare(journal.GreaterOrEqual, journal.FieldID, "s"), byCreateTime, byUpdateTime},
 		{"created from", compare(journal.GreaterOrEqual, journal.FieldCreateTime, ""), byCreateTime, byUpdateTime},
 		{"changed from", compare(journal.GreaterOrEqual, journal.FieldUpdateTime, ""), byCreateTime, byUpdateTime},
@@ -98,7 +103,13 @@ func TestEventPlans(t *testing.T) {
 	one := int64(1)
 	const allEvents = "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"
 	const eventsOfKey = "events_by_key (subject=? AND type=? AND rowid>?)"
-	store.planned(t, "purge", "sagas_ended (definition=? AND end_time<?)", endedQuery, []any{"X/Y", one, one})
+	const ended, ofParent = "sagas_ended (definition=? AND end_time<?)", "sagas_by_undoer (undoer=?)"
+	store.planned(t, "purge", ended, endedQuery, []any{"X/Y", one, one, ""})
+	store.planned(t, "purge families", ofParent, endedQuery, []any{"X/Y", one, one, ""})
+	store.planned(t, "purge apart", "sagas_ended_apart (definition=? AND end_time<?)", endedApartQuery,
+		[]any{"X/Y", one, one, ""})
+	store.planned(t, "purge one", "autoindex_sagas_1 (id=?)", endedSagaQuery, []any{"s", ""})
+	store.planned(t, "purge a family", ofParent, familyQuery, []any{"s"})
 	store.planned(t, "wake", "awaits_by_key (subject=? AND type=? AND after<?)", wakeQuery, []any{"s", one, one, one})
 	store.planned(t, "has await", "awaits_by_key (subject=? AND type=?)", hasAwaitQuery, []any{"s", one})
 	store.planned(t, "has event", eventsOfKey, hasEventQuery, []any{"s", one, one})

@@ -183,7 +183,7 @@ func (s *Store) List(ctx context.Context, params journal.ListParams) ([]*journal
 	sql, args := listQuery(params)
 	var rows []*journal.Row
 	err := s.read(ctx, "list sagas", func(r *reader) error {
-		return r.query(sql, args, func(stmt *sqlite3.Stmt) error {
+		err := r.query(sql, args, func(stmt *sqlite3.Stmt) error {
 			saga, err := scanRow(stmt)
 			if err != nil {
 				saga.row.Err = explain("list saga "+saga.row.ID+" in the store", s.path, err)
@@ -191,6 +191,13 @@ func (s *Store) List(ctx context.Context, params journal.ListParams) ([]*journal
 			rows = append(rows, &saga.row)
 			return nil
 		})
+		if cause, _ := diagnose(err); errors.Is(cause, journal.ErrCorrupt) {
+			rows, err = r.listEach(params, s.path)
+		}
+		return err
 	})
-	return rows, err
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
 }

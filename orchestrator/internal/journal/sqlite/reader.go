@@ -81,8 +81,9 @@ func (s *Store) read(ctx context.Context, doing string, f func(*reader) error) e
 		r = &reader{conn: conn, stmts: make(map[string]*sqlite3.Stmt)}
 	}
 	err := r.transaction(ctx, f)
-	if errors.Is(err, errBroken) {
-		r = nil // the next call opens a new one
+	if errors.Is(err, journal.ErrBroken) {
+		_ = r.close() // so that it doesn't keep the write-ahead log from shrinking, if that still works
+		r = nil       // the next call opens a new one
 	}
 	return s.wrap(ctx, doing, err)
 }
@@ -136,7 +137,7 @@ func (r *reader) query(sql string, args []any, row func(*sqlite3.Stmt) error) (e
 // rowColumns are the columns that scanRow reads.
 const rowColumns = `s.key, s.id, (SELECT name FROM definitions WHERE definitions.key = s.definition), s.state,
 	s.create_time, s.update_time, s.end_time, s.due, s.labels, s.waiting, s.first_turn, s.suspension,
-	s.parent_scope, s.parent, s.parent_start, s.revision`
+	s.parent_scope, s.parent, s.parent_start, s.request_id, s.undoer, s.revision`
 
 // found is a saga's row with the columns that only the store uses.
 type found struct {
@@ -159,8 +160,9 @@ func scanRow(stmt *sqlite3.Stmt) (found, error) {
 		Parent: journal.Parent{
 			Scope: stmt.ColumnText(12), Saga: stmt.ColumnText(13), Start: columnTime(stmt, 14),
 		},
-		Revision: uint64(stmt.ColumnInt64(15)),
+		RequestID: stmt.ColumnText(15), LocalParent: stmt.ColumnText(16), Revision: uint64(stmt.ColumnInt64(17)),
 	}
+	row.Parent.Compensates = row.LocalParent == "" && stmt.ColumnType(16) != sqlite3.NULL
 	saga := found{row: row, key: stmt.ColumnInt64(0), first: uint64(stmt.ColumnInt64(10))}
 	if stmt.ColumnType(8) != sqlite3.NULL {
 		if err := json.Unmarshal(stmt.ColumnRawText(8), &saga.row.Labels); err != nil {

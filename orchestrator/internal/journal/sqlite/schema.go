@@ -24,7 +24,8 @@ const turnBits = 24
 // that of a saga that was suspended before the column existed. Times are microseconds since 1970, in UTC; NULL is none.
 // The names of definitions and event types are stored once. Labels are stored twice: in the row of the saga for
 // reading, and in their own table for searching. The column created is the position of the newest event when the
-// saga's first turn was written, and first_turn is the number of the first turn in the saga's journal.
+// saga's first turn was written, and first_turn is the number of the first turn in the saga's journal. The column time
+// of a turn is when it was made.
 //
 // A turn's checksum is the CRC-32C of its data and position. It is NULL if the turn was written before the column
 // existed.
@@ -37,14 +38,17 @@ const turnBits = 24
 //
 //   - sagas_by_update_time has no RUNNING and COMPENSATING sagas, which are few and change often.
 //   - sagas_unended separates the sagas that wait from those that don't.
-//   - sagas_ended finds the sagas to purge without reading those to keep.
+//   - sagas_ended and sagas_ended_apart find the sagas to purge without reading those to keep.
+//   - sagas_by_undoer finds the children to purge with a saga.
 //   - awaits_by_key finds the awaits of an event.
 //   - sagas_by_parent and sagas_by_parent_start hold the children of other orchestrators' sagas.
 //
 // # Children
 //
 // The columns parent, parent_scope and parent_start say which saga of another orchestrator has started a saga as its
-// step. The table scopes holds what was heard of such orchestrators.
+// step. The table scopes holds what was heard of such orchestrators. The column undoer says who may compensate a saga
+// after it has succeeded: the id of a saga of this store, an empty text for one of another orchestrator, or NULL for
+// nobody. It is NULL, too, for sagas that were created before the column existed.
 //
 // # Purged sagas
 //
@@ -267,6 +271,38 @@ var migrations = []string{
 	`ALTER TABLE turns ADD COLUMN checksum INTEGER;`,
 
 	`ALTER TABLE sagas ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;`,
+
+	// In the views, a saga that runs has changed when its last turn was made.
+	`ALTER TABLE sagas ADD COLUMN request_id TEXT;
+	ALTER TABLE turns ADD COLUMN time INTEGER;
+	ALTER TABLE sagas ADD COLUMN undoer TEXT;
+	DROP INDEX sagas_ended;
+	CREATE INDEX sagas_ended ON sagas (definition, end_time) WHERE state >= 4 AND undoer IS NULL;
+	CREATE INDEX sagas_ended_apart ON sagas (definition, end_time) WHERE state >= 4 AND undoer = '';
+	CREATE INDEX sagas_by_undoer ON sagas (undoer) WHERE undoer > '';
+
+	DROP VIEW saga_list;
+	CREATE VIEW saga_list AS SELECT
+		'sagas/' || id AS name,
+		(SELECT name FROM definitions WHERE key = definition) AS definition,
+		CASE state WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'COMPENSATING' WHEN 3 THEN 'SUSPENDED'
+			WHEN 4 THEN 'SUCCEEDED' WHEN 5 THEN 'COMPENSATED' ELSE state END AS state,
+		CASE waiting WHEN 0 THEN 'no' ELSE 'yes' END AS waiting,
+		(SELECT group_concat((SELECT name FROM event_types WHERE event_types.key = type) || ' ' || subject, ', ')
+			FROM awaits WHERE saga = sagas.key) AS awaits,
+		strftime('%Y-%m-%dT%H:%M:%S', create_time / 1000000, 'unixepoch') || printf('.%03dZ', create_time / 1000 % 1000)
+			AS create_time,
+		strftime('%Y-%m-%dT%H:%M:%S', changed / 1000000, 'unixepoch') || printf('.%03dZ', changed / 1000 % 1000)
+			AS update_time,
+		strftime('%Y-%m-%dT%H:%M:%S', end_time / 1000000, 'unixepoch') || printf('.%03dZ', end_time / 1000 % 1000)
+			AS end_time,
+		strftime('%Y-%m-%dT%H:%M:%S', due / 1000000, 'unixepoch') || printf('.%03dZ', due / 1000 % 1000)
+			AS due,
+		labels,
+		request_id
+	FROM (SELECT *, iif(state < 3, ifnull((SELECT time FROM turns
+		WHERE position BETWEEN sagas.key << 24 AND (sagas.key << 24 | 0xffffff) ORDER BY position DESC LIMIT 1),
+		update_time), update_time) AS changed FROM sagas) AS sagas;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

@@ -135,9 +135,19 @@ func (s *Store) Gone() <-chan struct{} {
 	return s.watch.gone
 }
 
+// Failed is closed when the engine that writes has failed. From then on, methods that write return ErrBroken, and
+// nothing is acknowledged any more. The store works again once it was closed and opened. It is nil if the store is open
+// for reading.
+func (s *Store) Failed() <-chan struct{} {
+	if s.writer == nil {
+		return nil
+	}
+	return s.writer.failed
+}
+
 // Close waits for the calls in flight, moves the write-ahead log into the file, closes it, and releases its lock.
 // Later calls of other methods return ErrClosed. Closing again does nothing. Close returns ErrGone if the file was
-// deleted or replaced.
+// deleted or replaced, and ErrBroken if the engine has failed.
 func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
@@ -148,7 +158,7 @@ func (s *Store) Close() error {
 		}
 		err = errors.Join(err, s.readers.close())
 		if s.writer != nil {
-			err = errors.Join(err, s.writer.close(), s.lock.release())
+			err = errors.Join(err, s.writer.broken, s.writer.close(), s.lock.release())
 		}
 	})
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 // write calls f with the writer in a transaction, which is on disk when write returns nil.
@@ -21,8 +23,9 @@ func (w *writer) transaction(f func() error) (err error) {
 		return w.broken
 	}
 	defer func() {
-		if errors.Is(err, errBroken) {
+		if errors.Is(err, journal.ErrBroken) {
 			w.broken = err
+			close(w.failed)
 		}
 	}()
 	defer recoverPanic(&err)

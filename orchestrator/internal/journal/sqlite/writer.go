@@ -31,7 +31,8 @@ type writer struct {
 	hasAwait, hasEvent, wakeSaga, wakeSagas   *sqlite3.Stmt
 	insertEvent, findEvent, deleteEvents      *sqlite3.Stmt
 	oldestEvents                              *sqlite3.Stmt
-	findEnded, deleteLabel, deleteSaga        *sqlite3.Stmt
+	findEnded, findEndedApart, findFamily     *sqlite3.Stmt
+	findEndedSaga, deleteLabel, deleteSaga    *sqlite3.Stmt
 	isPurged, rememberPurged                  *sqlite3.Stmt
 	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
 	findPast, insertPast, pastFrom            *sqlite3.Stmt
@@ -62,8 +63,9 @@ type writer struct {
 	// uncached are the sagas to drop from the cache when the current transaction is committed.
 	uncached []string
 
-	// broken is set forever when the engine has failed.
+	// broken is set forever when the engine has failed. Then failed is closed.
 	broken error
+	failed chan struct{}
 }
 
 // position is the position of a saga's journal.
@@ -89,7 +91,7 @@ func openWriter(ctx context.Context, path string, options options) (w *writer, e
 	if err != nil {
 		return nil, err
 	}
-	w = &writer{conn: conn, sagas: map[string]*position{}}
+	w = &writer{conn: conn, sagas: map[string]*position{}, failed: make(chan struct{})}
 	if err := w.setUp(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -138,15 +140,15 @@ func (w *writer) prepare() error {
 			created, waiting, EXISTS (SELECT 1 FROM awaits WHERE saga = key) FROM sagas WHERE id = ?`},
 		{&w.insertSaga, `INSERT INTO sagas
 				(key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created,
-					suspension, parent_scope, parent, parent_start, revision)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+					suspension, parent_scope, parent, parent_start, request_id, undoer, revision)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
 			WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
 		{&w.isPurged, `SELECT 1 FROM purged WHERE id = ?`},
 		{&w.rememberPurged, `INSERT INTO purged (id, end_time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`},
 		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6,
 				suspension = ?7, revision = ?8
 			WHERE key = ?1`},
-		{&w.insertTurn, `INSERT INTO turns (position, data, checksum) VALUES (?, ?, ?)`},
+		{&w.insertTurn, `INSERT INTO turns (position, data, checksum, time) VALUES (?, ?, ?, ?)`},
 		{&w.insertLabel, `INSERT INTO labels (label, value, saga) VALUES (?, ?, ?)`},
 		{&w.deleteTurns, `DELETE FROM turns WHERE position BETWEEN ?1 << 24 AND (?1 << 24 | ?2)`},
 		{&w.setFirstTurn, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
@@ -162,6 +164,9 @@ func (w *writer) prepare() error {
 		{&w.deleteEvents, `DELETE FROM events WHERE position BETWEEN ? AND ?`},
 		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
 		{&w.findEnded, endedQuery},
+		{&w.findEndedApart, endedApartQuery},
+		{&w.findEndedSaga, endedSagaQuery},
+		{&w.findFamily, familyQuery},
 		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
 		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
 		{&w.findConsumer, findConsumerQuery},

@@ -15,6 +15,10 @@ type Store interface {
 	// Gone is closed when what is stored can no longer be found under the store's name, such as when its file was
 	// deleted or replaced. From then on, methods return journal.ErrGone, and the store is of no use. It may be nil.
 	Gone() <-chan struct{}
+
+	// Failed is closed when the store's engine has failed, so that nothing is acknowledged any more. Close then returns
+	// journal.ErrBroken. Nothing that was acknowledged before is lost, and the store can be opened again.
+	Failed() <-chan struct{}
 }
 
 // Reader is a store that was opened for reading.
