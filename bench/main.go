@@ -12,6 +12,7 @@
 // With --overload, it measures what becomes of sagas that are all due at the same moment:
 //
 //	go run ./bench --overload 8000 --capacity 200 --json
+//	go run ./bench --overload 20000 --capacity 500 --outage --json
 package main
 
 import (

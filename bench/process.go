@@ -16,11 +16,14 @@ import (
 	"google.golang.org/grpc"
 )
 
-// serve serves on a free port of loopback, says which, and stops when ctx ends.
-func serve(ctx context.Context, out io.Writer, server *grpc.Server) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort is the address to listen on at a free port of loopback.
+const freePort = "127.0.0.1:0"
+
+// serve serves on an address, says which, and stops when ctx ends.
+func serve(ctx context.Context, address string, out io.Writer, server *grpc.Server) error {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listening on loopback: %w", err)
+		return fmt.Errorf("listening on %s: %w", address, err)
 	}
 	fmt.Fprintln(out, ready+listener.Addr().String())
 	context.AfterFunc(ctx, server.Stop)

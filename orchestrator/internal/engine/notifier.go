@@ -24,6 +24,10 @@ func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
 		switch r := record.GetKind().(type) {
 		case *treatyv1.Record_SagaStarted:
 			n.observer.SagaStarted(saga)
+		case *treatyv1.Record_StepScheduled:
+			n.observer.CommandScheduled(saga, r.StepScheduled.GetStep(), Action)
+		case *treatyv1.Record_CompensationScheduled:
+			n.observer.CommandScheduled(saga, r.CompensationScheduled.GetStep(), Compensation)
 		case *treatyv1.Record_SagaSuspended:
 			n.logger.Warn("saga suspended", "saga", inst.name,
 				"reason", r.SagaSuspended.GetReason().String(), "message", r.SagaSuspended.GetMessage())

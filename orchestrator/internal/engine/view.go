@@ -169,7 +169,7 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 		if step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING {
 			direction = Compensation
 		}
-		d := i.deliveries[deliveryKey{wire.StepPath(step.GetName()), direction}]
+		d := i.deliveries.get(deliveryKey{wire.StepPath(step.GetName()), direction})
 		if d == nil || d.ended {
 			continue
 		}

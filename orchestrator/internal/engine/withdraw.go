@@ -8,7 +8,7 @@ import "time"
 func (i *instance) withdraw(step string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	d := i.deliveries[deliveryKey{step, Action}]
+	d := i.deliveries.get(deliveryKey{step, Action})
 	if !d.neverSent() {
 		return false
 	}
@@ -20,7 +20,7 @@ func (i *instance) withdraw(step string) bool {
 func (i *instance) neverSent(step string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.deliveries[deliveryKey{step, Action}].neverSent()
+	return i.deliveries.get(deliveryKey{step, Action}).neverSent()
 }
 
 // neverSent returns whether the command was certainly never sent. A missing delivery says nothing. The caller holds the
@@ -32,7 +32,7 @@ func (d *delivery) neverSent() bool {
 // release ends the deliveries of held commands that the turn has withdrawn, and lets the others continue. Call it when
 // it is known whether the turn is stored. The caller holds the instance's lock and runs it.
 func (s *sender) release(inst *instance) {
-	for _, d := range inst.deliveries {
+	for d := range inst.deliveries.all() {
 		if !d.held {
 			continue
 		}
