@@ -23,12 +23,12 @@ func TestMain(m *testing.M) {
 		participant, err := start(context.Background(), nil, "participant")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			return
 		}
 		fmt.Println(participant.address)
 		select {}
 	default:
-		os.Exit(m.Run())
+		m.Run()
 	}
 }
 

@@ -121,9 +121,8 @@ func retryMeaning(saga *treatyv1.Saga) string {
 		}
 		return "sends " + method + " again with the same command id"
 	case resource.IsCompensationStuck(saga):
-		switch reason {
-		case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
-			treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		if reason == treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST ||
+			reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED {
 			return "sends " + compensation + " again, after you corrected it at the participant"
 		}
 		return "sends " + compensation + " again, unchanged"
