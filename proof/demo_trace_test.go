@@ -101,7 +101,7 @@ func demoFaults(got *jaegertest.Trace) (faults []string) {
 			ends[saga] = append(ends[saga], span.Name)
 		case span.Tags[stepTag] == "":
 			anchors[saga] = span
-		case strings.HasPrefix(span.Name, "action "), strings.HasPrefix(span.Name, "compensation "):
+		case isStep(span):
 			faults = append(faults, stepFaults(got, span)...)
 		}
 	}
@@ -151,7 +151,7 @@ func stepFaults(got *jaegertest.Trace, step jaegertest.Span) (faults []string) {
 		return !slices.Contains(step.Links, s.ID)
 	})
 	if !slices.ContainsFunc(linked, func(s jaegertest.Span) bool {
-		return s.Tags[stepTag] == step.Tags[stepTag] && strings.HasPrefix(s.Name, "action ")
+		return isStep(s) && s.Tags[stepTag] == step.Tags[stepTag] && s.Tags["treaty.direction"] == "action"
 	}) {
 		faults = append(faults, step.Name+" isn't linked to its action")
 	}
