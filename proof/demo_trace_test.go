@@ -4,7 +4,6 @@ package proof
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -111,7 +110,7 @@ func demoFaults(got *jaegertest.Trace) (faults []string) {
 			add("the ends of %s are %q, want one of each ending", saga, ends[saga])
 		}
 	}
-	for saga := range maps.Keys(ends) {
+	for saga := range ends {
 		if _, known := anchors[saga]; !known {
 			add("%s has an end and no anchor", saga)
 		}
