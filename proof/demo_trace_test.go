@@ -4,7 +4,6 @@ package proof
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -101,7 +100,7 @@ func demoFaults(got *jaegertest.Trace) (faults []string) {
 			ends[saga] = append(ends[saga], span.Name)
 		case span.Tags[stepTag] == "":
 			anchors[saga] = span
-		case strings.HasPrefix(span.Name, "action "), strings.HasPrefix(span.Name, "compensation "):
+		case isStep(span):
 			faults = append(faults, stepFaults(got, span)...)
 		}
 	}
@@ -111,7 +110,7 @@ func demoFaults(got *jaegertest.Trace) (faults []string) {
 			add("the ends of %s are %q, want one of each ending", saga, ends[saga])
 		}
 	}
-	for saga := range maps.Keys(ends) {
+	for saga := range ends {
 		if _, known := anchors[saga]; !known {
 			add("%s has an end and no anchor", saga)
 		}
@@ -151,7 +150,7 @@ func stepFaults(got *jaegertest.Trace, step jaegertest.Span) (faults []string) {
 		return !slices.Contains(step.Links, s.ID)
 	})
 	if !slices.ContainsFunc(linked, func(s jaegertest.Span) bool {
-		return s.Tags[stepTag] == step.Tags[stepTag] && strings.HasPrefix(s.Name, "action ")
+		return isStep(s) && s.Tags[stepTag] == step.Tags[stepTag] && s.Tags["treaty.direction"] == "action"
 	}) {
 		faults = append(faults, step.Name+" isn't linked to its action")
 	}

@@ -16,9 +16,6 @@ import (
 	"github.com/treatyhq/treaty/services/demo/company"
 )
 
-// stepTag is an attribute of the spans of steps and attempts. The anchors of sagas don't have it.
-const stepTag = "treaty.step"
-
 // wantedFamily describes the trace of a saga with children.
 type wantedFamily struct {
 	definition, child string
@@ -49,7 +46,8 @@ func (w wantedFamily) faults(got *jaegertest.Trace) (faults []string) {
 	paths := make(map[string]bool)
 	for _, child := range children {
 		i := slices.IndexFunc(got.Spans, func(s jaegertest.Span) bool { return s.ID == child.Parent })
-		if i < 0 || got.Spans[i].Name != "action "+w.child || got.Spans[i].Parent != parents[0].ID {
+		if i < 0 || !isStep(got.Spans[i]) || got.Spans[i].Tags["rpc.method"] != w.child ||
+			got.Spans[i].Parent != parents[0].ID {
 			add("the anchor of a child isn't below a step of its parent")
 			continue
 		}
@@ -128,7 +126,7 @@ func TestFamilyTraces(t *testing.T) {
 			t.Logf("the trace has %d spans below one root, %d of them of the orchestrator", len(got.Spans),
 				len(ofService(got, orchestratorService)))
 			// Every anchor of a child, and every step above one, is needed.
-			for _, taken := range append(anchorsOf(got, verifyApplicant), own(got, "action "+verifyApplicant)...) {
+			for _, taken := range append(anchorsOf(got, verifyApplicant), steps(got, verifyApplicant)...) {
 				spans := slices.DeleteFunc(slices.Clone(got.Spans),
 					func(s jaegertest.Span) bool { return s.ID == taken.ID })
 				if len(want.faults(&jaegertest.Trace{ID: got.ID, Spans: spans})) == 0 {

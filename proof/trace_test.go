@@ -168,9 +168,18 @@ func holes(got *jaegertest.Trace) (faults []string) {
 	return faults
 }
 
+// stepTag is an attribute of the spans of steps and attempts. The anchors and ends of sagas don't have it.
+const stepTag = "treaty.step"
+
+// isStep reports whether a span is that of a step.
+func isStep(s jaegertest.Span) bool {
+	return s.Service == orchestratorService && s.Tags[stepTag] != "" && s.Tags["treaty.attempt"] == ""
+}
+
 // steps returns the spans of a method's steps.
 func steps(got *jaegertest.Trace, method string) []jaegertest.Span {
-	return append(own(got, "action "+method), own(got, "compensation "+method)...)
+	return slices.DeleteFunc(slices.Clone(got.Spans),
+		func(s jaegertest.Span) bool { return !isStep(s) || s.Tags["rpc.method"] != method })
 }
 
 // missing returns the commands of a saga that have no step below its anchor, or one without the participant's work.

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -43,7 +44,8 @@ type StepStart struct {
 	Time time.Time
 }
 
-// EmitStep exports the span of a step, which is named after its direction and method. It is the parent of the spans of
+// EmitStep exports the span of a step. Its name is the direction and the method without its service, such as "action
+// ChangeAddress", since backends cut long names off. It is the parent of the spans of
 // the attempts, of the participant's spans and of the child saga's anchor. The span of a compensation links to that of
 // the action, and to the child saga if it compensates one.
 //
@@ -81,7 +83,8 @@ func (t *Telemetry) EmitStep(anchor *treatyv1.TraceAnchor, s *StepStart) {
 	if s.Direction == wire.Compensation {
 		options = append(options, trace.WithLinks(undone(anchor, s, level)...))
 	}
-	_, span := t.exporting.Start(w, s.Direction+" "+s.Method, options...)
+	method := s.Method[strings.LastIndexByte(s.Method, '/')+1:]
+	_, span := t.exporting.Start(w, s.Direction+" "+method, options...)
 	span.End(trace.WithTimestamp(start.Add(markerDuration(w.span))))
 }
 

@@ -237,8 +237,8 @@ func TestChildIsBelowItsStep(t *testing.T) {
 		byName[s.Name+" "+attributeOf(s, "treaty.saga")] = s
 	}
 	chain := []tracetest.SpanStub{
-		byName[definition+" "+saga], byName["action "+change+" "+saga],
-		byName[definition+" "+child], byName["action "+change+" "+child],
+		byName[definition+" "+saga], byName["action ChangeAddress "+saga],
+		byName[definition+" "+child], byName["action ChangeAddress "+child],
 	}
 	for i, s := range chain[1:] {
 		if above := chain[i]; s.Parent.SpanID() != above.SpanContext.SpanID() || s.Name == "" ||
@@ -247,7 +247,7 @@ func TestChildIsBelowItsStep(t *testing.T) {
 		}
 	}
 	var linked []trace.SpanID
-	for _, link := range byName["compensation "+restore+" "+saga].Links {
+	for _, link := range byName["compensation RestoreAddress "+saga].Links {
 		linked = append(linked, link.SpanContext.SpanID())
 	}
 	want := []trace.SpanID{chain[1].SpanContext.SpanID(), chain[2].SpanContext.SpanID()}
