@@ -794,7 +794,7 @@ type Step struct {
 	CompensationEndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=compensation_end_time,json=compensationEndTime,proto3" json:"compensation_end_time,omitempty"`
 	// The attempts so far: those of the command that is being sent, otherwise those of the action. See Attempts.
 	Attempts *Attempts `protobuf:"bytes,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Who decided the outcome of this step or of its compensation manually. Absent if nobody did.
+	// Who decided the outcome of this step or, if nobody did, of its compensation manually. Absent if nobody did either.
 	Decision *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
 	// The participant that a broadcast sent the command to. Empty for all other steps.
 	Participant string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
