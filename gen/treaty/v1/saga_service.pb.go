@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -2597,8 +2598,11 @@ func (*ResumeSagaRequest_Retry) Descriptor() ([]byte, []int) {
 // RetryEdited retries the stuck compensation with another request.
 type ResumeSagaRequest_RetryEdited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The compensation's request message. Required, and not empty.
-	Request       *anypb.Any `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The compensation's request message. Required, and not empty unless there is an update_mask.
+	Request *anypb.Any `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The fields of the derived request that take their values from request; all others, also those that responses
+	// redact, keep theirs. A field of the mask that request doesn't set is cleared. Empty: request is sent as it is.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2636,6 +2640,13 @@ func (*ResumeSagaRequest_RetryEdited) Descriptor() ([]byte, []int) {
 func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
 	if x != nil {
 		return x.Request
+	}
+	return nil
+}
+
+func (x *ResumeSagaRequest_RetryEdited) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
 	}
 	return nil
 }
@@ -2765,7 +2776,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xd4\b\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xd4\b\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2881,7 +2892,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x11CancelSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
-	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xf4\x04\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xb1\x05\n" +
 	"\x11ResumeSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
@@ -2891,9 +2902,11 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\tmark_done\x18\x05 \x01(\v2%.treaty.v1.ResumeSagaRequest.MarkDoneH\x00R\bmarkDone\x12M\n" +
 	"\fmark_refused\x18\x06 \x01(\v2(.treaty.v1.ResumeSagaRequest.MarkRefusedH\x00R\vmarkRefused\x12D\n" +
 	"\ttake_over\x18\a \x01(\v2%.treaty.v1.ResumeSagaRequest.TakeOverH\x00R\btakeOver\x1a\a\n" +
-	"\x05Retry\x1a=\n" +
+	"\x05Retry\x1az\n" +
 	"\vRetryEdited\x12.\n" +
-	"\arequest\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\arequest\x1a6\n" +
+	"\arequest\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\arequest\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x1a6\n" +
 	"\bMarkDone\x12*\n" +
 	"\x05reply\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x1a\r\n" +
 	"\vMarkRefused\x1a\n" +
@@ -3064,6 +3077,7 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(*EventKey)(nil),                      // 45: treaty.v1.EventKey
 	(*Decision)(nil),                      // 46: treaty.v1.Decision
 	(*Record)(nil),                        // 47: treaty.v1.Record
+	(*fieldmaskpb.FieldMask)(nil),         // 48: google.protobuf.FieldMask
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
@@ -3131,36 +3145,37 @@ var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	46, // 62: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
 	3,  // 63: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
 	38, // 64: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	38, // 65: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	10, // 66: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	11, // 67: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	12, // 68: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	14, // 69: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	15, // 70: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	17, // 71: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	18, // 72: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	19, // 73: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	24, // 74: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	26, // 75: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	28, // 76: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	30, // 77: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	4,  // 78: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	4,  // 79: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	13, // 80: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	4,  // 81: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	16, // 82: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	4,  // 83: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	4,  // 84: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 85: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	25, // 86: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	27, // 87: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	29, // 88: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	31, // 89: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	78, // [78:90] is the sub-list for method output_type
-	66, // [66:78] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	48, // 65: treaty.v1.ResumeSagaRequest.RetryEdited.update_mask:type_name -> google.protobuf.FieldMask
+	38, // 66: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	10, // 67: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	11, // 68: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	12, // 69: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	14, // 70: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	15, // 71: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	17, // 72: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	18, // 73: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	19, // 74: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	24, // 75: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	26, // 76: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	28, // 77: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	30, // 78: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	4,  // 79: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	4,  // 80: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	13, // 81: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	4,  // 82: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	16, // 83: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	4,  // 84: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	4,  // 85: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 86: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	25, // 87: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	27, // 88: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	29, // 89: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	31, // 90: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	79, // [79:91] is the sub-list for method output_type
+	67, // [67:79] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
