@@ -91,8 +91,8 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 	})
 }
 
-// TestBothDecisionsAreKept has one person decide about an action, and another one about its compensation. The step names
-// both.
+// TestBothDecisionsAreKept has one person decide about an action, and another one about its compensation. The step
+// names both.
 func TestBothDecisionsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := language(t, twoSteps)
