@@ -48,7 +48,7 @@ func floorCommand() *cobra.Command {
 			defer conn.Close()
 			server := grpc.NewServer()
 			benchv1.RegisterWorkSagasServer(server, &floor{participant: benchv1.NewWorkServiceClient(conn)})
-			return serve(cmd.Context(), cmd.OutOrStdout(), server)
+			return serve(cmd.Context(), freePort, cmd.OutOrStdout(), server)
 		},
 	}
 	cmd.Flags().StringVar(&participant, "participant", "", "the participant to call")

@@ -12,6 +12,7 @@
 // With --overload, it measures what becomes of sagas that are all due at the same moment:
 //
 //	go run ./bench --overload 8000 --capacity 200 --json
+//	go run ./bench --overload 20000 --capacity 500 --outage --json
 package main
 
 import (
@@ -28,6 +29,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if os.Getenv(childVariable) != "" {
+		ctx = untilParentEnds(ctx, os.Stdin)
+	}
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()

@@ -22,6 +22,7 @@ type options struct {
 	Sleeping int           `json:"-"`
 	Overload int           `json:"-"`
 	Capacity float64       `json:"-"`
+	Outage   bool          `json:"-"`
 	Profile  string        `json:"-"`
 }
 
@@ -40,6 +41,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure the cost of this many sleeping sagas instead")
 	flags.IntVar(&o.Overload, "overload", 0, "measure this many sagas that are due at the same moment instead")
 	flags.Float64Var(&o.Capacity, "capacity", 200, "commands per second that the participant does, with --overload")
+	flags.BoolVar(&o.Outage, "outage", false, "with --overload, keep the participant down until the sagas are due")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 

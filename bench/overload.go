@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,7 +22,8 @@ import (
 type overloadReport struct {
 	Sagas     int     `json:"sagas"`
 	Capacity  float64 `json:"capacity_per_s"` // of the participant
-	Goodput   float64 `json:"sagas_per_s"`    // from the moment when they were due until the last one ended
+	Outage    bool    `json:"outage"`         // the participant was down until after they were due
+	Goodput   float64 `json:"sagas_per_s"`    // from when they were due and it was up until the last one ended
 	Calls     int     `json:"calls"`          // that the participant executed
 	Repeated  float64 `json:"repeated_percent"`
 	PeakRSSMB float64 `json:"peak_rss_mb"` // of the orchestrator
@@ -57,6 +59,9 @@ func (l *limitedWork) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1
 	return l.work.Work(context.Background(), in)
 }
 
+// outageAfterDue is how long the participant stays down after the sagas were due, with --outage.
+const outageAfterDue = 10 * time.Second
+
 // overload makes sagas of one step due at the same moment, and waits until all have ended.
 func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -66,13 +71,21 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 		return fmt.Errorf("making a directory for the databases: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	calls := filepath.Join(dir, "calls")
-	participant, err := start(ctx, nil, "participant", "--capacity", fmt.Sprint(o.Capacity), "--calls", calls)
+	address, err := unusedAddress()
 	if err != nil {
 		return err
 	}
-	treaty, err := start(ctx, nil, "treaty", "--participant", participant.address,
-		"--store", filepath.Join(dir, "treaty.db"))
+	calls := filepath.Join(dir, "calls")
+	startParticipant := func() (*process, error) {
+		return start(ctx, nil, "participant", "--listen", address, "--capacity", fmt.Sprint(o.Capacity), "--calls", calls)
+	}
+	var participant *process
+	if !o.Outage {
+		if participant, err = startParticipant(); err != nil {
+			return err
+		}
+	}
+	treaty, err := start(ctx, nil, "treaty", "--participant", address, "--store", filepath.Join(dir, "treaty.db"))
 	if err != nil {
 		return err
 	}
@@ -81,13 +94,20 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 		return err
 	}
 	defer closeConn()
-	r := &overloadReport{Sagas: o.Overload, Capacity: o.Capacity}
+	r := &overloadReport{Sagas: o.Overload, Capacity: o.Capacity, Outage: o.Outage}
 	due := time.Now().Add(overloadDelay(o)).Truncate(time.Second)
 	untilDue := func() time.Duration { return time.Until(due) }
 	if err := startAll(ctx, client, o.InFlight, o.Overload, untilDue); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "%d sagas are due in %s\n", o.Overload, time.Until(due).Round(time.Second))
+	if o.Outage {
+		due = due.Add(outageAfterDue)
+		<-time.After(time.Until(due))
+		if participant, err = startParticipant(); err != nil {
+			return err
+		}
+	}
 	if err := awaitNoneOpen(ctx, client, due, progress); err != nil {
 		return err
 	}
@@ -116,6 +136,19 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 		"%d calls (%.1f%% repeated), at most %.0f MB resident\n",
 		r.Sagas, r.Capacity, r.Goodput, r.Calls, r.Repeated, r.PeakRSSMB)
 	return err
+}
+
+// unusedAddress returns an address of loopback on which nothing listens.
+func unusedAddress() (string, error) {
+	listener, err := net.Listen("tcp", freePort)
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	return address, nil
 }
 
 // overloadDelay is how long it takes to start the sagas, generously.

@@ -57,7 +57,7 @@ func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) 
 }
 
 func participantCommand() *cobra.Command {
-	var dir, calls string
+	var dir, calls, address string
 	var tracing bool
 	var capacity float64
 	cmd := &cobra.Command{
@@ -87,12 +87,13 @@ func participantCommand() *cobra.Command {
 			if !tracing {
 				server := grpc.NewServer()
 				benchv1.RegisterWorkServiceServer(server, service)
-				return serve(cmd.Context(), cmd.OutOrStdout(), server)
+				return serve(cmd.Context(), address, cmd.OutOrStdout(), server)
 			}
 			return serveTraced(cmd, service)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "inbox", "", "the directory of the inbox's database; empty: no inbox")
+	cmd.Flags().StringVar(&address, "listen", freePort, "the address to listen on, without --tracing")
 	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as participant does, with spans")
 	cmd.Flags().Float64Var(&capacity, "capacity", 0, "execute commands one at a time, and this many per second")
 	cmd.Flags().StringVar(&calls, "calls", "", "the file that gets the number of calls, with --capacity")

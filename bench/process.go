@@ -16,11 +16,14 @@ import (
 	"google.golang.org/grpc"
 )
 
-// serve serves on a free port of loopback, says which, and stops when ctx ends.
-func serve(ctx context.Context, out io.Writer, server *grpc.Server) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort is the address to listen on at a free port of loopback.
+const freePort = "127.0.0.1:0"
+
+// serve serves on an address, says which, and stops when ctx ends.
+func serve(ctx context.Context, address string, out io.Writer, server *grpc.Server) error {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listening on loopback: %w", err)
+		return fmt.Errorf("listening on %s: %w", address, err)
 	}
 	fmt.Fprintln(out, ready+listener.Addr().String())
 	context.AfterFunc(ctx, server.Stop)
@@ -28,6 +31,21 @@ func serve(ctx context.Context, out io.Writer, server *grpc.Server) error {
 		return fmt.Errorf("serving: %w", err)
 	}
 	return nil
+}
+
+// childVariable is set in the environment of a child that start has started.
+const childVariable = "TREATY_BENCH_CHILD"
+
+// untilParentEnds returns a context that also ends when the parent process has ended, however it did: a child's
+// standard input is a pipe to which its parent writes nothing, and which the kernel closes. A parent that was killed,
+// or that ends on an error, can't stop its children.
+func untilParentEnds(ctx context.Context, in io.Reader) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		cancel()
+	}()
+	return ctx
 }
 
 // ready begins the line with which a child reports its address.
@@ -46,7 +64,10 @@ func start(ctx context.Context, env []string, args ...string) (*process, error) 
 		return nil, fmt.Errorf("finding the benchmark's own program: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), env...)
+	cmd.Stderr, cmd.Env = os.Stderr, append(append(os.Environ(), env...), childVariable+"=1")
+	if _, err := cmd.StdinPipe(); err != nil { // see untilParentEnds
+		return nil, fmt.Errorf("starting bench %s: %w", args[0], err)
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.StdoutPipe()

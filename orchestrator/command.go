@@ -60,7 +60,7 @@ func (p program) run(ctx context.Context) int {
 func (p program) command() *cobra.Command {
 	var f flags
 	serve := func(cmd *cobra.Command, _ []string) error {
-		if err := fromEnvironment(cmd.Flags(), p.getenv); err != nil {
+		if err := p.configure(cmd, &f); err != nil {
 			return err
 		}
 		return p.serve(cmd.Context(), &f)
@@ -69,8 +69,9 @@ func (p program) command() *cobra.Command {
 		Use:   p.name,
 		Short: "Run sagas and serve their API",
 		Long: "Runs sagas: serves their API, sends commands to participants, and keeps everything in a store.\n" +
-			"An environment variable can replace each flag: TREATY_LISTEN for --listen, and so on. A flag takes " +
-			"precedence.\n" +
+			"An environment variable can replace each flag: TREATY_LISTEN for --listen, and so on. So can a " +
+			"configuration file.\n" +
+			"A flag takes precedence over a variable, and a variable over the file.\n" +
 			"The OTEL_* variables configure spans and metrics, for example OTEL_EXPORTER_OTLP_ENDPOINT.",
 		Args:              noArguments,
 		RunE:              serve,
@@ -92,7 +93,7 @@ func (p program) command() *cobra.Command {
 			"It may run while an orchestrator has the store open.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags(), p.getenv); err != nil {
+			if err := p.configure(cmd, &f); err != nil {
 				return err
 			}
 			return p.verify(cmd, &f)
@@ -176,9 +177,17 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 	return restore
 }
 
-// configured returns an orchestrator that is configured by the flags and the environment.
-func (p program) configured(cmd *cobra.Command, f *flags) (*Orchestrator, error) {
+// configure sets the flags that the command line doesn't set, from the environment and the configuration file.
+func (p program) configure(cmd *cobra.Command, f *flags) error {
 	if err := fromEnvironment(cmd.Flags(), p.getenv); err != nil {
+		return err
+	}
+	return f.fromFile(cmd.Root().PersistentFlags())
+}
+
+// configured returns an orchestrator that is configured by the flags, the environment and the configuration file.
+func (p program) configured(cmd *cobra.Command, f *flags) (*Orchestrator, error) {
+	if err := p.configure(cmd, f); err != nil {
 		return nil, err
 	}
 	logger, err := f.logger(p.stderr)

@@ -19,6 +19,7 @@ const environmentPrefix = "TREATY_"
 
 // flags are the program's flags.
 type flags struct {
+	config         string
 	listen         string
 	store          string
 	participants   participantFlag
@@ -45,10 +46,14 @@ type flags struct {
 	logFormat      string
 
 	participantLimits limitFlag
+
+	tlsOf map[string]ParticipantTLS // of participants, by service; only a configuration file sets it
 }
 
 func (f *flags) register(set *pflag.FlagSet) {
 	set.SortFlags = false
+	set.StringVar(&f.config, configFlag, "",
+		"a YAML `FILE` whose keys are the names of these flags; variables and flags take precedence")
 	set.StringVar(&f.listen, "listen", DefaultListen,
 		"address of the API, `HOST:PORT` or unix:PATH; port 0 is a free port")
 	set.StringVar(&f.store, "store", DefaultStore,
@@ -129,8 +134,7 @@ func fromEnvironment(set *pflag.FlagSet, getenv func(string) string) error {
 			return
 		}
 		values := []string{value}
-		switch flag.Value.(type) {
-		case *participantFlag, *broadcastFlag, *answersFlag, *identityFlag, *limitFlag, *parentFlag:
+		if repeatable(flag) {
 			values = strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("; \t\r\n", r) })
 		}
 		for _, value := range values {
@@ -305,6 +309,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		options = append(options, WithParticipantTLS(ParticipantTLS{
 			CAFile: f.partTLSCA, CertFile: f.partTLSCert, KeyFile: f.partTLSKey,
 		}))
+	}
+	for service, params := range f.tlsOf {
+		options = append(options, WithParticipantTLSFor(service, params))
 	}
 	options = append(options, f.limitOptions()...)
 	if f.insecure {

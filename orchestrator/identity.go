@@ -69,6 +69,15 @@ func (r *running) conditionChanged(condition error) {
 	r.setHealth()
 }
 
+// writableChanged is called by the engine with the error when the store refuses commits, and with nil when it accepts
+// them again.
+func (r *running) writableChanged(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unwritable = cause
+	r.setHealth()
+}
+
 // recovered is called when all open sagas have been recovered.
 func (r *running) recovered() {
 	r.mu.Lock()
@@ -81,7 +90,7 @@ func (r *running) recovered() {
 func (r *running) setHealth() {
 	switch {
 	case !r.ready || r.server == nil:
-	case r.condition == nil:
+	case r.condition == nil && r.unwritable == nil:
 		r.server.SetReady()
 	default:
 		r.server.SetUnready()

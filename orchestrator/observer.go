@@ -6,10 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -21,7 +20,12 @@ var _ engine.Observer = (*observer)(nil)
 // observer makes spans and metrics of what the engine notifies of.
 type observer struct {
 	telemetry *telemetry.Telemetry
+	catalog   *contract.Catalog
 	open      atomic.Int64
+
+	// exportSince is since when spans may be missing that an earlier process should have exported. It is set before
+	// sagas are recovered.
+	exportSince time.Time
 }
 
 // SagaStarted exports the saga's anchor.
@@ -31,42 +35,66 @@ func (o *observer) SagaStarted(saga *machine.Saga) {
 	o.anchor(saga)
 }
 
-// SagaRecovered exports the saga's anchor again. A process that was killed may not have exported it, and no span may
-// lack its parent. It is identical, so a backend that receives it twice keeps one.
-func (o *observer) SagaRecovered(saga *machine.Saga) {
-	o.open.Add(1)
-	o.anchor(saga)
+// CommandScheduled exports the span of the step's action or compensation.
+func (o *observer) CommandScheduled(saga *machine.Saga, step string, direction engine.Direction) {
 	if !o.telemetry.Tracing() {
 		return
 	}
-	for _, step := range saga.Steps {
-		if saga.UpdateTime.Sub(step.EndTime) < exportLag && !step.EndTime.IsZero() && step.Attempts > 0 {
-			o.recoverAttempt(saga, step)
-		}
+	if s := saga.Step(step); s != nil {
+		o.step(saga, s, direction)
 	}
 }
 
-// exportLag is how long a span may wait in the exporter.
-const exportLag = time.Second
+// SagaRecovered exports again what the saga's journal says.
+func (o *observer) SagaRecovered(saga *machine.Saga) {
+	o.open.Add(1)
+	o.export(saga)
+}
 
-// recoverAttempt exports again the attempt that ended a step shortly before the process was killed.
-func (o *observer) recoverAttempt(saga *machine.Saga, step *machine.Step) {
-	result := telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE,
-		Code: codes.Code(uint32(step.Failure.GetCode()))}
-	switch {
-	case step.Reply != nil:
-	case step.State == treatyv1.StepState_STEP_STATE_REFUSED:
-		result.Outcome = treatyv1.Outcome_OUTCOME_REFUSED
-	default:
-		result.Outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
+// export exports again what the journal of a saga says since a process may have lost it. A process that was killed
+// need not have exported its last spans, and no span may lack its parent. The spans are the same, so a backend that
+// receives one twice keeps one.
+func (o *observer) export(saga *machine.Saga) {
+	if !o.telemetry.Tracing() {
+		return
 	}
-	o.telemetry.RecoverAttempt(&telemetry.RecoveredAttempt{
-		AttemptParams: telemetry.AttemptParams{
-			Saga: wire.SagaName(saga.ID), Step: step.Path(), Direction: wire.Action, Number: int(step.Attempts),
-			Method: step.Scheduled.GetMethod(), Kind: step.Scheduled.GetKind(), Anchor: saga.Started.GetTrace(),
-		},
-		StartTime: step.ScheduleTime, EndTime: step.EndTime, End: result,
-	})
+	lost := func(at time.Time) bool { return !at.IsZero() && !at.Before(o.exportSince) }
+	if lost(saga.CreateTime) {
+		o.anchor(saga)
+	}
+	for _, step := range saga.Steps {
+		if lost(step.ScheduleTime) {
+			o.step(saga, step, engine.Action)
+		}
+		if lost(step.UndoTime) {
+			o.step(saga, step, engine.Compensation)
+		}
+	}
+	if lost(saga.SucceedTime) {
+		o.end(saga, treatyv1.SagaState_SAGA_STATE_SUCCEEDED, saga.SucceedTime)
+	}
+	if saga.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED && lost(saga.EndTime) {
+		o.end(saga, saga.State, saga.EndTime)
+	}
+}
+
+// step exports the span of a step's action or compensation.
+func (o *observer) step(saga *machine.Saga, step *machine.Step, direction engine.Direction) {
+	scheduled := step.Scheduled
+	start := telemetry.StepStart{
+		Saga: wire.SagaName(saga.ID), SagaStart: saga.CreateTime, Step: step.Path(), Direction: direction.String(),
+		Method: scheduled.GetMethod(), Kind: scheduled.GetKind(), Participant: scheduled.GetParticipant(),
+		Time: step.ScheduleTime,
+	}
+	if _, is := o.catalog.SagaDefinition(scheduled.GetMethod()); is {
+		command := wire.JoinStep(start.Saga, start.Step)
+		start.Child = wire.SagaName(engine.ChildID(scheduled.GetMethod(), command))
+	}
+	if direction == engine.Compensation {
+		start.Method, start.Time = scheduled.GetCompensation().GetMethod(), step.UndoTime
+		start.Kind = treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED
+	}
+	o.telemetry.EmitStep(saga.Started.GetTrace(), &start)
 }
 
 func (o *observer) anchor(saga *machine.Saga) {
@@ -82,12 +110,20 @@ func (o *observer) SagaEnded(saga *machine.Saga) {
 	o.open.Add(-1)
 	o.telemetry.SagaEnded(saga.Started.GetDefinition(), saga.State, saga.EndTime.Sub(saga.CreateTime))
 	if o.telemetry.Tracing() {
-		o.telemetry.EmitEnd(saga.Started.GetTrace(), telemetry.SagaEnd{
-			Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
-			Start: saga.CreateTime, Time: saga.EndTime, State: saga.State,
-			Code: saga.CompensationDecided.GetFailure().GetCode(),
-		})
+		o.end(saga, saga.State, saga.EndTime)
 	}
+}
+
+// end exports the span of one end of a saga.
+func (o *observer) end(saga *machine.Saga, state treatyv1.SagaState, at time.Time) {
+	end := telemetry.SagaEnd{
+		Saga: wire.SagaName(saga.ID), Definition: saga.Started.GetDefinition(),
+		Start: saga.CreateTime, Time: at, State: state,
+	}
+	if state == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
+		end.Code = saga.CompensationDecided.GetFailure().GetCode()
+	}
+	o.telemetry.EmitEnd(saga.Started.GetTrace(), end)
 }
 
 // SagaReopened counts the saga as open again.

@@ -20,6 +20,7 @@ type settings struct {
 	tlsKey         string
 	tlsClientCA    string
 	participantTLS *ParticipantTLS
+	tlsOf          map[string]ParticipantTLS // of single participants, by service
 	insecure       bool
 	logger         *slog.Logger
 	ready          func(Ready)
@@ -198,6 +199,17 @@ type ParticipantTLS struct {
 // WithParticipantTLS uses TLS for the connections to all participants. Default: plaintext, to loopback only.
 func WithParticipantTLS(params ParticipantTLS) Option {
 	return func(s *settings) { s.participantTLS = &params }
+}
+
+// WithParticipantTLSFor uses TLS for the connection to the participant that serves a service. It takes precedence over
+// WithParticipantTLS. The services of one participant can't have different ones.
+func WithParticipantTLSFor(service string, params ParticipantTLS) Option {
+	return func(s *settings) {
+		if s.tlsOf == nil {
+			s.tlsOf = make(map[string]ParticipantTLS)
+		}
+		s.tlsOf[service] = params
+	}
 }
 
 // WithInsecure allows plaintext beyond loopback, for the API and to participants. An API with a certificate, and

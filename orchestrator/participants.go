@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -41,16 +42,12 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 		}
 		i := slices.IndexFunc(out, func(d dispatch.Participant) bool { return d.Target == p.target })
 		if i < 0 {
-			config, err := s.clientTLS(p.target)
-			if err != nil {
-				return nil, errors.Join(append(errs, err)...)
-			}
-			out = append(out, dispatch.Participant{Target: p.target, TLS: config, Plaintext: s.plaintext()})
+			out = append(out, dispatch.Participant{Target: p.target})
 			i = len(out) - 1
 		}
 		out[i].Services = append(out[i].Services, p.service)
 	}
-	errs = append(errs, s.takePart(out, catalog), checkServices(out, catalog))
+	errs = append(errs, s.secure(out), s.takePart(out, catalog), checkServices(out, catalog))
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}
@@ -204,23 +201,51 @@ func (o *Orchestrator) warnAboutIdentities() {
 	}
 }
 
-func (s *settings) plaintext() dispatch.Plaintext {
-	if s.insecure && s.participantTLS == nil {
-		return dispatch.PlaintextAnywhere
+// secure sets how the connections to the participants are secured.
+func (s *settings) secure(participants []dispatch.Participant) error {
+	var errs []error
+	for service := range s.tlsOf {
+		if serving(participants, service) < 0 {
+			errs = append(errs, fmt.Errorf("TLS is configured for %s, but no participant is configured for it", service))
+		}
 	}
-	return dispatch.PlaintextOnLoopback
+	for i := range participants {
+		p := &participants[i]
+		params, err := s.tlsTo(p)
+		if err == nil && params != nil {
+			p.TLS, err = clientTLS(p.Target, params, s.logger)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if s.insecure && params == nil {
+			p.Plaintext = dispatch.PlaintextAnywhere
+		}
+	}
+	return errors.Join(errs...)
 }
 
-func (s *settings) clientTLS(target string) (*tls.Config, error) {
-	if s.participantTLS == nil {
-		return nil, nil
+// tlsTo returns the configuration of TLS to a participant, or nil for plaintext.
+func (s *settings) tlsTo(p *dispatch.Participant) (*ParticipantTLS, error) {
+	var own *ParticipantTLS
+	for _, service := range p.Services {
+		params, found := s.tlsOf[service]
+		if found && own != nil && *own != params {
+			return own, fmt.Errorf("the participant %s has two configurations of TLS: keep one", p.Target)
+		}
+		if found {
+			own = &params
+		}
 	}
+	return cmp.Or(own, s.participantTLS), nil
+}
+
+func clientTLS(target string, params *ParticipantTLS, logger *slog.Logger) (*tls.Config, error) {
 	config, err := tlsfiles.Client(tlsfiles.ClientParams{
-		CA: s.participantTLS.CAFile, Cert: s.participantTLS.CertFile, Key: s.participantTLS.KeyFile,
-		ServerName: addressOf(target),
+		CA: params.CAFile, Cert: params.CertFile, Key: params.KeyFile, ServerName: addressOf(target), Logger: logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("setting up TLS to participants: %w", err)
+		return nil, fmt.Errorf("setting up TLS to the participant %s: %w", target, err)
 	}
 	return config, nil
 }

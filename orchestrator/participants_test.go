@@ -11,7 +11,9 @@ import (
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 )
 
 // broadcastCatalog has acme.privacy.v1.UserDataService, all of whose commands are broadcasts,
@@ -96,6 +98,71 @@ func TestParticipantsOfBroadcasts(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
 				t.Errorf("error %v, participants (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// Each participant may have TLS of its own.
+func TestTLSOfParticipants(t *testing.T) {
+	const customer, userData, mixed = "acme.customer.v1.CustomerService", "acme.privacy.v1.UserDataService",
+		"acme.family.v1.PrivacyService"
+	dir := t.TempDir()
+	authority := testkit.WriteFile(t, dir, "ca.pem", testkit.NewAuthority(t).PEM())
+	other := testkit.WriteFile(t, dir, "other.pem", testkit.NewAuthority(t).PEM())
+	for _, test := range []struct {
+		name    string
+		options []Option
+		want    []string // how the customer service and the one at the other target are called
+		err     string
+	}{
+		{"none", nil, []string{"plaintext on loopback", "plaintext on loopback"}, ""},
+		{"insecure", []Option{WithInsecure()}, []string{"plaintext", "plaintext"}, ""},
+		{"one of them", []Option{WithParticipantTLSFor(customer, ParticipantTLS{CAFile: authority})},
+			[]string{"TLS", "plaintext on loopback"}, ""},
+		{"one of them, and insecure", []Option{WithInsecure(),
+			WithParticipantTLSFor(customer, ParticipantTLS{CAFile: authority})}, []string{"TLS", "plaintext"}, ""},
+		{"all, one with its own", []Option{WithParticipantTLS(ParticipantTLS{CAFile: authority}),
+			WithParticipantTLSFor(mixed, ParticipantTLS{CAFile: other})}, []string{"TLS", "TLS"}, ""},
+		{"by both services", []Option{WithParticipantTLSFor(userData, ParticipantTLS{CAFile: other}),
+			WithParticipantTLSFor(mixed, ParticipantTLS{CAFile: other})}, []string{"plaintext on loopback", "TLS"}, ""},
+		{"two for one", []Option{WithParticipantTLSFor(userData, ParticipantTLS{CAFile: authority}),
+			WithParticipantTLSFor(mixed, ParticipantTLS{CAFile: other})}, nil,
+			"the participant 127.0.0.1:2 has two configurations of TLS: keep one"},
+		{"for nobody", []Option{WithParticipantTLSFor("acme.v1.X", ParticipantTLS{CAFile: authority})}, nil,
+			"TLS is configured for acme.v1.X, but no participant is configured for it"},
+		{"no file", []Option{WithParticipantTLSFor(customer, ParticipantTLS{CAFile: "nope.pem"})}, nil,
+			"setting up TLS to the participant 127.0.0.1:1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var s settings
+			for _, option := range append(test.options, WithParticipant(customer, "127.0.0.1:1"),
+				WithParticipant(userData, "127.0.0.1:2"), WithParticipant(mixed, "127.0.0.1:2")) {
+				option(&s)
+			}
+			participants, err := s.connections(broadcastCatalog(t))
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("got %v, want %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range participants {
+				switch {
+				case p.TLS != nil:
+					got = append(got, "TLS")
+				case p.Plaintext == dispatch.PlaintextAnywhere:
+					got = append(got, "plaintext")
+				default:
+					got = append(got, "plaintext on loopback")
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("the participants are called otherwise (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -58,8 +57,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 
-	reserved := reserveHeap()
-	defer runtime.KeepAlive(reserved)
+	reserve := newHeapReserve()
+	defer reserve.close()
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
@@ -79,9 +78,13 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	observer := &observer{telemetry: r.telemetry}
+	observer := &observer{telemetry: r.telemetry, catalog: o.catalog}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
+	}
+	r.observer, r.mark = observer, &traceMark{telemetry: r.telemetry, store: r.store, logger: o.logger, now: time.Now}
+	if observer.exportSince, err = r.mark.begin(ctx, r.store.Identity().Traced); err != nil {
+		return fmt.Errorf("preparing to export spans: %w", err)
 	}
 	definitions := slices.Sorted(maps.Keys(code))
 	children := childsaga.New(childsaga.Params{
@@ -93,7 +96,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), EventRetention: o.settings.eventRetention,
 		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
-		TurnLimit: o.settings.turnLimit,
+		TurnLimit: o.settings.turnLimit, Writable: r.writableChanged,
 	})
 	if err != nil {
 		return err
@@ -173,12 +176,13 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	go func() {
 		defer close(r.serving)
 		defer cancel()
-		serveErr = r.server.Serve(listener)
+		serveErr = r.server.Serve(&watchedListener{Listener: listener, logger: o.logger})
 	}()
 	recovered, err := r.engine.Recover(ctx)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("recovering sagas: %w", err)
 	}
+	r.keepMark()
 	if ctx.Err() == nil {
 		r.recovered()
 		o.logger.InfoContext(ctx, "serving", "address", addressFrom(listener), "transport", o.settings.transport(),
@@ -215,10 +219,32 @@ type running struct {
 	server     *server.Server
 	serving    chan struct{} // closed when the server has stopped; nil before it was started
 	engineSet  chan struct{} // closed when engine is set
+	observer   *observer
+	mark       *traceMark
+	marking    func() // ends the goroutine that keeps the mark; nil if there is none
 
-	mu        sync.Mutex
-	condition error // why the engine drives no saga, or nil
-	ready     bool  // all open sagas have been recovered
+	mu         sync.Mutex
+	condition  error // why the engine drives no saga, or nil
+	unwritable error // why the store refuses commits, or nil
+	ready      bool  // all open sagas have been recovered
+}
+
+// keepMark exports the spans again that the last process may have lost, and keeps the mark, until stop is called. It
+// does nothing if no spans are exported.
+func (r *running) keepMark() {
+	if !r.telemetry.Tracing() {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	r.marking = func() {
+		cancel()
+		<-ended
+	}
+	go func() {
+		defer close(ended)
+		r.mark.run(ctx, r.observer.exportSince, r.engine.Settled, r.observer.export)
+	}()
 }
 
 // stop stops what was started, in an order that loses nothing: first the calls, then the attempts, then the store.
@@ -243,6 +269,12 @@ func (r *running) stop() error {
 	if r.dispatcher != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		errs = append(errs, r.dispatcher.Close(ctx))
+		cancel()
+	}
+	if r.marking != nil {
+		r.marking()
+		ctx, cancel := context.WithTimeout(context.Background(), confirmTimeout)
+		r.mark.move(ctx, 0) // nothing more will happen
 		cancel()
 	}
 	if r.store != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -442,3 +443,48 @@ func TestServesOnce(t *testing.T) {
 }
 
 var _ customerv1.CustomerServiceServer = (*participants)(nil)
+
+// TestHealthFollowsTheStore keeps the store from being written for a while. Callers are kept away, and no supervisor is
+// told to restart the process.
+func TestHealthFollowsTheStore(t *testing.T) {
+	t.Parallel()
+	w := newSystem(t)
+	const serving, notServing = healthv1.HealthCheckResponse_SERVING, healthv1.HealthCheckResponse_NOT_SERVING
+	client := healthv1.NewHealthClient(w.conn)
+	watch, err := client.Watch(w.ctx(), &healthv1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	becomes := func(want healthv1.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		got, err := watch.Recv()
+		if err != nil || got.GetStatus() != want {
+			t.Fatalf("it becomes %v (%v), want %v", got, err, want)
+		}
+	}
+	becomes(serving)
+	blocker, err := sqlite3.Open("file:" + w.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = blocker.Close() }()
+	if err := errors.Join(blocker.BusyTimeout(10*time.Second), blocker.Exec("BEGIN IMMEDIATE")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.acme.ChangeAddress(w.ctx(), move("r-1", "1 Long Lane")); status.Code(err) != codes.Unavailable {
+		t.Fatalf("a start while the store can't be written: %v", err)
+	}
+	becomes(notServing)
+	for service, want := range map[string]healthv1.HealthCheckResponse_ServingStatus{
+		"live": serving, "treaty.v1.SagaService": notServing, "acme.customer.v1.CustomerSagas": notServing,
+	} {
+		got, err := client.Check(w.ctx(), &healthv1.HealthCheckRequest{Service: service})
+		if err != nil || got.GetStatus() != want {
+			t.Errorf("%s is %v (%v), want %v", service, got, err, want)
+		}
+	}
+	if err := blocker.Exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	becomes(serving)
+}

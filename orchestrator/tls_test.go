@@ -3,8 +3,12 @@ package orchestrator_test
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,4 +119,48 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 	if got := resumed.GetSteps()[0].GetDecision().GetActor(); got != "CN=ada" {
 		t.Errorf("the journal says that %q decided", got)
 	}
+}
+
+// TestTLSWarningsGoToTheLog breaks a certificate's file. The warning goes to the orchestrator's own log, in its format.
+func TestTLSWarningsGoToTheLog(t *testing.T) {
+	dir := t.TempDir()
+	authority := testkit.NewAuthority(t)
+	cert, key := authority.Issue(t, "").Write(t, dir, "api")
+	w := unopened(t, newParticipants(t))
+	log := new(sharedLog)
+	w.options = []orchestrator.Option{
+		orchestrator.WithTLS(cert, key), orchestrator.WithLogger(slog.New(slog.NewJSONHandler(log, nil))),
+	}
+	w.open()
+	if err := os.WriteFile(cert, []byte("not a certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	creds := credentials.NewTLS(&tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12})
+	client := treatyv1.NewSagaServiceClient(testkit.Dial(t, w.ready.Address, grpc.WithTransportCredentials(creds)))
+	if _, err := client.ListSagas(w.ctx(), new(treatyv1.ListSagasRequest)); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); !strings.Contains(text, `"level":"WARN"`) || !strings.Contains(text, cert) {
+		t.Errorf("the log has no warning in JSON about %s:\n%s", cert, text)
+	}
+}
+
+// sharedLog collects a log that several goroutines write.
+type sharedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write adds to the log.
+func (l *sharedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// String returns the log.
+func (l *sharedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -23,7 +23,9 @@ func (s *settings) serverTLS() (*tls.Config, error) {
 	case s.tlsCert == "" || s.tlsKey == "":
 		return nil, errors.New("TLS for the API needs both a certificate and its key")
 	}
-	config, err := tlsfiles.Server(tlsfiles.ServerParams{Cert: s.tlsCert, Key: s.tlsKey, ClientCA: s.tlsClientCA})
+	config, err := tlsfiles.Server(tlsfiles.ServerParams{
+		Cert: s.tlsCert, Key: s.tlsKey, ClientCA: s.tlsClientCA, Logger: s.logger,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up TLS for the API: %w", err)
 	}

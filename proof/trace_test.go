@@ -53,7 +53,7 @@ func openTraced(t *testing.T) *traced {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "caller"))))
 	acme, err := company.Open(t.Context(), company.Params{
-		Dir: t.TempDir(), GoOnly: true, RegisterLatency: 500 * time.Millisecond,
+		Dir: t.TempDir(), RegisterLatency: 500 * time.Millisecond,
 		DialOptions: []grpc.DialOption{grpc.WithStatsHandler(otelgrpc.NewClientHandler(
 			otelgrpc.WithTracerProvider(provider), otelgrpc.WithPropagators(propagation.TraceContext{}),
 			// The test's own calls don't belong to the trace.
@@ -127,33 +127,23 @@ func (c *traced) shows(t *testing.T, want interface {
 	}
 }
 
-// faults returns what is wrong with a trace. It must have no holes, the saga's anchor below the caller's call, the
-// attempts of each command below the anchor, the participant's work below each attempt, a link from each compensation
-// to its action, and one span that covers the saga.
+// faults returns what is wrong with a trace. It must have no holes, the saga's anchor below the caller's call, a step
+// of each command below the anchor, the participant's work below each step, a link from each compensation to its
+// action, and one span that covers the saga. The span of an attempt may have died with the process.
 func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	faults = holes(got)
+	if roots := got.Roots(); len(roots) != 1 || roots[0].Name != caller {
+		add("the trace has %d roots, want only the caller's", len(roots))
+	}
 	anchors := own(got, w.definition)
 	if len(anchors) != 1 || !isBelowCaller(got, anchors[0]) {
 		add("the trace has %d anchors of the saga, want one below the caller's call", len(anchors))
 		return faults
 	}
-	for method, participant := range w.commands {
-		attempts := own(got, method)
-		if len(attempts) == 0 {
-			add("the trace has no attempt of %s", method)
-		}
-		for _, attempt := range attempts {
-			if attempt.Parent != anchors[0].ID {
-				add("an attempt of %s isn't below the anchor", method)
-			}
-			if !reaches(got, attempt, participant) {
-				add("no span of %s is below an attempt of %s", participant, method)
-			}
-		}
-	}
+	faults = append(faults, missing(got, anchors[0], w.commands)...)
 	for action, compensation := range w.undone {
-		of, by := own(got, action), own(got, compensation)
+		of, by := steps(got, action), steps(got, compensation)
 		if len(of) == 0 || len(by) == 0 || !slices.Contains(by[0].Links, of[len(of)-1].ID) {
 			add("%s has no link to %s, which it compensates", compensation, action)
 		}
@@ -164,22 +154,35 @@ func (w wanted) faults(got *jaegertest.Trace) (faults []string) {
 	return faults
 }
 
-// holes returns where a trace is incomplete. It must have one root, which is the caller's, no span without its parent,
-// and no warning by Jaeger.
+// holes returns where a trace is incomplete: a span without its parent, or with a warning by Jaeger.
 func holes(got *jaegertest.Trace) (faults []string) {
-	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	if roots := got.Roots(); len(roots) != 1 || roots[0].Name != caller {
-		add("the trace has %d roots, want only the caller's", len(roots))
-	}
 	for _, orphan := range got.Orphans() {
-		add("the span %s of %s lacks its parent", orphan.Name, orphan.Service)
+		faults = append(faults, fmt.Sprintf("the span %s of %s lacks its parent", orphan.Name, orphan.Service))
 	}
 	for _, span := range got.Spans {
 		for _, warning := range span.Warnings {
-			// A participant may have started its work for a killed orchestrator, before the attempt that was repeated;
-			// and an anchor takes no time.
-			if !strings.Contains(warning, "clock skew") && !strings.Contains(warning, "Negative duration") {
-				add("Jaeger has a warning for the span %s of %s: %s", span.Name, span.Service, warning)
+			faults = append(faults, fmt.Sprintf("Jaeger has a warning for the span %s of %s: %s", span.Name,
+				span.Service, warning))
+		}
+	}
+	return faults
+}
+
+// steps returns the spans of a method's steps.
+func steps(got *jaegertest.Trace, method string) []jaegertest.Span {
+	return append(own(got, "action "+method), own(got, "compensation "+method)...)
+}
+
+// missing returns the commands of a saga that have no step below its anchor, or one without the participant's work.
+func missing(got *jaegertest.Trace, anchor jaegertest.Span, commands map[string]string) (faults []string) {
+	for method, participant := range commands {
+		found := slices.DeleteFunc(steps(got, method), func(s jaegertest.Span) bool { return s.Parent != anchor.ID })
+		if len(found) == 0 {
+			faults = append(faults, fmt.Sprintf("no step of %s is below the anchor of %s", method, anchor.Name))
+		}
+		for _, step := range found {
+			if !reaches(got, step, participant) {
+				faults = append(faults, fmt.Sprintf("no span of %s is below a step of %s", participant, method))
 			}
 		}
 	}
@@ -192,16 +195,19 @@ func isBelowCaller(got *jaegertest.Trace, span jaegertest.Span) bool {
 		func(s jaegertest.Span) bool { return s.ID == span.Parent && s.Service == "caller" })
 }
 
-// reaches reports whether an attempt has a span of a participant below it.
-func reaches(got *jaegertest.Trace, attempt jaegertest.Span, participant string) bool {
+// reaches reports whether a step has a span of a service below it.
+func reaches(got *jaegertest.Trace, step jaegertest.Span, service string) bool {
 	return slices.ContainsFunc(got.Spans,
-		func(s jaegertest.Span) bool { return s.Parent == attempt.ID && s.Service == participant })
+		func(s jaegertest.Span) bool { return s.Parent == step.ID && s.Service == service })
 }
+
+// orchestratorService is the service name of the orchestrator's spans.
+const orchestratorService = "treaty-orchestrator"
 
 // own returns the orchestrator's spans with a name.
 func own(got *jaegertest.Trace, name string) []jaegertest.Span {
 	return slices.DeleteFunc(got.Named(name),
-		func(s jaegertest.Span) bool { return s.Service != "treaty-orchestrator" })
+		func(s jaegertest.Span) bool { return s.Service != orchestratorService })
 }
 
 // TestTraces checks the traces of two sagas in Jaeger: one that is compensated, and one that continues after a crash.

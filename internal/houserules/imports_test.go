@@ -69,6 +69,12 @@ var rules = append(participantRules(), []rule{
 		allow: []string{},
 	},
 	{
+		name:  "dialcause",
+		why:   "the orchestrator and the CLI share it, so it knows neither",
+		from:  []string{"internal/dialcause"},
+		allow: []string{},
+	},
+	{
 		name:  "caller",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/caller"},

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -87,10 +90,10 @@ func (j *Jaeger) Trace(t testing.TB, traceID string, spans int) *Trace {
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
-	url := j.QueryURL + "/api/traces/" + traceID
+	address := j.QueryURL + "/api/traces/" + traceID
 	for {
 		var found *Trace
-		body, err := j.get(ctx, url)
+		body, err := j.get(ctx, address)
 		if err == nil {
 			found, err = parse(body)
 		}
@@ -103,14 +106,54 @@ func (j *Jaeger) Trace(t testing.TB, traceID string, spans int) *Trace {
 				t.Fatalf("read trace %s: %v", traceID, err)
 			}
 			t.Fatalf("trace %s has %d spans after %v, want %d; see %s", traceID, len(found.Spans), traceTimeout, spans,
-				url)
+				address)
 		case <-ticker.C:
 		}
 	}
 }
 
-func (j *Jaeger) get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+// maxTraces is how many traces Traces returns of a service.
+const maxTraces = 1500
+
+// Traces returns all traces that Jaeger has now and that began within the last hour, sorted by their first spans. It
+// fails the test if there are more than 1,500 of a service.
+func (j *Jaeger) Traces(t testing.TB) []*Trace {
+	t.Helper()
+	var services struct {
+		Data []string `json:"data"`
+	}
+	body, err := j.get(t.Context(), j.QueryURL+"/api/services")
+	if err == nil {
+		err = json.Unmarshal(body, &services)
+	}
+	if err != nil {
+		t.Fatalf("list the services: %v", err)
+	}
+	found := make(map[string]*Trace)
+	for _, service := range services.Data {
+		query := url.Values{"service": {service}, "limit": {strconv.Itoa(maxTraces)}}
+		body, err := j.get(t.Context(), j.QueryURL+"/api/traces?"+query.Encode())
+		var traces []*Trace
+		if err == nil {
+			traces, err = parseAll(body)
+		}
+		if err != nil {
+			t.Fatalf("read the traces of %s: %v", service, err)
+		}
+		if len(traces) >= maxTraces {
+			t.Fatalf("%s has more than %d traces", service, maxTraces)
+		}
+		for _, trace := range traces {
+			found[trace.ID] = trace
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b *Trace) int {
+		return cmp.Or(a.Spans[0].Start.Compare(b.Spans[0].Start), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+func (j *Jaeger) get(ctx context.Context, address string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("ask Jaeger: %w", err)
 	}
@@ -124,20 +167,22 @@ func (j *Jaeger) get(ctx context.Context, url string) ([]byte, error) {
 		return nil, fmt.Errorf("read Jaeger's answer: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s: %s", url, response.Status, body)
+		return nil, fmt.Errorf("%s answered %s: %s", address, response.Status, body)
 	}
 	return body, nil
 }
 
 // answer is the answer of /api/traces/{id}.
 type answer struct {
-	Data []struct {
-		TraceID   string       `json:"traceID"`
-		Spans     []storedSpan `json:"spans"`
-		Processes map[string]struct {
-			ServiceName string `json:"serviceName"`
-		} `json:"processes"`
-	} `json:"data"`
+	Data []storedTrace `json:"data"`
+}
+
+type storedTrace struct {
+	TraceID   string       `json:"traceID"`
+	Spans     []storedSpan `json:"spans"`
+	Processes map[string]struct {
+		ServiceName string `json:"serviceName"`
+	} `json:"processes"`
 }
 
 type storedSpan struct {
@@ -162,14 +207,29 @@ type reference struct {
 
 // parse reads the answer of /api/traces/{id}.
 func parse(body []byte) (*Trace, error) {
+	traces, err := parseAll(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(traces) != 1 {
+		return nil, fmt.Errorf("expected one trace in Jaeger's answer, found %d", len(traces))
+	}
+	return traces[0], nil
+}
+
+// parseAll reads the answer of /api/traces.
+func parseAll(body []byte) (traces []*Trace, err error) {
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {
 		return nil, fmt.Errorf("read Jaeger's answer: %w", err)
 	}
-	if len(a.Data) != 1 {
-		return nil, fmt.Errorf("expected one trace in Jaeger's answer, found %d", len(a.Data))
+	for _, data := range a.Data {
+		traces = append(traces, newTrace(data))
 	}
-	data := a.Data[0]
+	return traces, nil
+}
+
+func newTrace(data storedTrace) *Trace {
 	trace := &Trace{ID: data.TraceID}
 	for _, stored := range data.Spans {
 		span := Span{
@@ -196,5 +256,5 @@ func parse(body []byte) (*Trace, error) {
 	slices.SortStableFunc(trace.Spans, func(a, b Span) int {
 		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID))
 	})
-	return trace, nil
+	return trace
 }

@@ -33,9 +33,12 @@ func call(t *machine.Thread, c *machine.Call, in, out proto.Message) error {
 		return fmt.Errorf("serializing the request of %s: %w", c.Method, err)
 	}
 	if t.Replaying() {
-		c.Same = func(journaled []byte) bool {
+		c.Differs = func(journaled []byte) (path string, differs bool) {
 			other := in.ProtoReflect().New().Interface()
-			return proto.Unmarshal(journaled, other) == nil && proto.Equal(in, other)
+			if proto.Unmarshal(journaled, other) != nil {
+				return "", true
+			}
+			return difference(other.ProtoReflect(), in.ProtoReflect()), !proto.Equal(other, in)
 		}
 	}
 	result := t.Call(c)

@@ -77,12 +77,13 @@ func Rejection[T proto.Message](err error) (T, bool) {
 	return none, false
 }
 
-// failureOf returns the failure that a saga ends with: the gRPC status in the error, with its details, or ABORTED for
-// an error without one.
+// failureOf returns the failure that a saga ends with: the gRPC status in the error, with its details, or
+// FAILED_PRECONDITION for an error without one. The saga was refused, and the same call would be refused again: ABORTED
+// and UNAVAILABLE would tell its caller to try again, and UNKNOWN that nobody knows what became of it.
 func failureOf(err error) *treatyv1.Failure {
 	st, ok := status.FromError(err)
 	if !ok || st.Code() == codes.OK {
-		return &treatyv1.Failure{Code: int32(codes.Aborted), Message: validUTF8(err.Error())}
+		return &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: validUTF8(err.Error())}
 	}
 	return &treatyv1.Failure{Code: int32(st.Code()), Message: validUTF8(st.Message()), Details: st.Proto().GetDetails()}
 }

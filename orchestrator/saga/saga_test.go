@@ -244,12 +244,12 @@ func TestErrors(t *testing.T) {
 		})
 		j.fail(machine.Unknown, &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "gone"})
 	})
-	t.Run("a plain error ends the saga as ABORTED", func(t *testing.T) {
+	t.Run("a plain error ends the saga as FAILED_PRECONDITION", func(t *testing.T) {
 		j := begin(t, nil, func(saga.Context, *request) (*agreed, error) {
 			return nil, errors.New("no thanks")
 		})
 		failure := j.machine.Saga().CompensationDecided.GetFailure()
-		if failure.GetCode() != int32(codes.Aborted) || failure.GetMessage() != "no thanks" {
+		if failure.GetCode() != int32(codes.FailedPrecondition) || failure.GetMessage() != "no thanks" {
 			t.Errorf("got %v", failure)
 		}
 	})

@@ -69,7 +69,10 @@ func TestMain(m *testing.M) {
 func buildGo() []string { return []string{goBinary} }
 
 var nodeBuilt = sync.OnceValue(func() error {
-	if _, err := os.Stat("node_modules"); err != nil {
+	// npm writes the file when it has installed what package-lock.json says.
+	installed, err := os.Stat(filepath.Join("node_modules", ".package-lock.json"))
+	wanted, wantedErr := os.Stat("package-lock.json")
+	if err != nil || wantedErr != nil || installed.ModTime().Before(wanted.ModTime()) {
 		if out, err := exec.Command("npm", "ci").CombinedOutput(); err != nil {
 			return fmt.Errorf("npm ci: %w\n%s", err, out)
 		}

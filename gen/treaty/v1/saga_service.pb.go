@@ -89,6 +89,79 @@ func (SagaState) EnumDescriptor() ([]byte, []int) {
 	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{0}
 }
 
+// DecisionKind is something that a person can decide about a saga.
+type DecisionKind int32
+
+const (
+	// Not set.
+	DecisionKind_DECISION_KIND_UNSPECIFIED DecisionKind = 0
+	// ResumeSaga with retry.
+	DecisionKind_DECISION_KIND_RETRY DecisionKind = 1
+	// ResumeSaga with retry_edited.
+	DecisionKind_DECISION_KIND_RETRY_EDITED DecisionKind = 2
+	// ResumeSaga with mark_done.
+	DecisionKind_DECISION_KIND_MARK_DONE DecisionKind = 3
+	// ResumeSaga with mark_refused.
+	DecisionKind_DECISION_KIND_MARK_REFUSED DecisionKind = 4
+	// ResumeSaga with take_over.
+	DecisionKind_DECISION_KIND_TAKE_OVER DecisionKind = 5
+	// CancelSaga.
+	DecisionKind_DECISION_KIND_CANCEL DecisionKind = 6
+	// CompleteStep, for a step that is SCHEDULED or COMPENSATING and isn't a child saga.
+	DecisionKind_DECISION_KIND_COMPLETE DecisionKind = 7
+)
+
+// Enum value maps for DecisionKind.
+var (
+	DecisionKind_name = map[int32]string{
+		0: "DECISION_KIND_UNSPECIFIED",
+		1: "DECISION_KIND_RETRY",
+		2: "DECISION_KIND_RETRY_EDITED",
+		3: "DECISION_KIND_MARK_DONE",
+		4: "DECISION_KIND_MARK_REFUSED",
+		5: "DECISION_KIND_TAKE_OVER",
+		6: "DECISION_KIND_CANCEL",
+		7: "DECISION_KIND_COMPLETE",
+	}
+	DecisionKind_value = map[string]int32{
+		"DECISION_KIND_UNSPECIFIED":  0,
+		"DECISION_KIND_RETRY":        1,
+		"DECISION_KIND_RETRY_EDITED": 2,
+		"DECISION_KIND_MARK_DONE":    3,
+		"DECISION_KIND_MARK_REFUSED": 4,
+		"DECISION_KIND_TAKE_OVER":    5,
+		"DECISION_KIND_CANCEL":       6,
+		"DECISION_KIND_COMPLETE":     7,
+	}
+)
+
+func (x DecisionKind) Enum() *DecisionKind {
+	p := new(DecisionKind)
+	*p = x
+	return p
+}
+
+func (x DecisionKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DecisionKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_treaty_v1_saga_service_proto_enumTypes[1].Descriptor()
+}
+
+func (DecisionKind) Type() protoreflect.EnumType {
+	return &file_treaty_v1_saga_service_proto_enumTypes[1]
+}
+
+func (x DecisionKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DecisionKind.Descriptor instead.
+func (DecisionKind) EnumDescriptor() ([]byte, []int) {
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
+}
+
 // StepState is the state of a step.
 type StepState int32
 
@@ -142,11 +215,11 @@ func (x StepState) String() string {
 }
 
 func (StepState) Descriptor() protoreflect.EnumDescriptor {
-	return file_treaty_v1_saga_service_proto_enumTypes[1].Descriptor()
+	return file_treaty_v1_saga_service_proto_enumTypes[2].Descriptor()
 }
 
 func (StepState) Type() protoreflect.EnumType {
-	return &file_treaty_v1_saga_service_proto_enumTypes[1]
+	return &file_treaty_v1_saga_service_proto_enumTypes[2]
 }
 
 func (x StepState) Number() protoreflect.EnumNumber {
@@ -155,7 +228,7 @@ func (x StepState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StepState.Descriptor instead.
 func (StepState) EnumDescriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{1}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
 }
 
 // LostSagaStart is how a lost saga was started. It says who can start the saga again. A name doesn't tell the request
@@ -205,11 +278,11 @@ func (x LostSagaStart) String() string {
 }
 
 func (LostSagaStart) Descriptor() protoreflect.EnumDescriptor {
-	return file_treaty_v1_saga_service_proto_enumTypes[2].Descriptor()
+	return file_treaty_v1_saga_service_proto_enumTypes[3].Descriptor()
 }
 
 func (LostSagaStart) Type() protoreflect.EnumType {
-	return &file_treaty_v1_saga_service_proto_enumTypes[2]
+	return &file_treaty_v1_saga_service_proto_enumTypes[3]
 }
 
 func (x LostSagaStart) Number() protoreflect.EnumNumber {
@@ -218,7 +291,7 @@ func (x LostSagaStart) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LostSagaStart.Descriptor instead.
 func (LostSagaStart) EnumDescriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{2}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
 }
 
 // StepDirection distinguishes the two commands of a step.
@@ -258,11 +331,11 @@ func (x StepDirection) String() string {
 }
 
 func (StepDirection) Descriptor() protoreflect.EnumDescriptor {
-	return file_treaty_v1_saga_service_proto_enumTypes[3].Descriptor()
+	return file_treaty_v1_saga_service_proto_enumTypes[4].Descriptor()
 }
 
 func (StepDirection) Type() protoreflect.EnumType {
-	return &file_treaty_v1_saga_service_proto_enumTypes[3]
+	return &file_treaty_v1_saga_service_proto_enumTypes[4]
 }
 
 func (x StepDirection) Number() protoreflect.EnumNumber {
@@ -271,7 +344,7 @@ func (x StepDirection) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StepDirection.Descriptor instead.
 func (StepDirection) EnumDescriptor() ([]byte, []int) {
-	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{3}
+	return file_treaty_v1_saga_service_proto_rawDescGZIP(), []int{4}
 }
 
 // Saga is one running or ended process.
@@ -327,6 +400,9 @@ type Saga struct {
 	// The kind of the command that this saga is to its parent. A saga that is a retriable command can't be cancelled. Not
 	// set if the saga has no parent, and in lists.
 	ParentKind CommandKind `protobuf:"varint,24,opt,name=parent_kind,json=parentKind,proto3,enum=treaty.v1.CommandKind" json:"parent_kind,omitempty"`
+	// What a person can decide about the saga at this moment, the usual decision first. The orchestrator would accept
+	// each of them, unless a participant that has to be asked says otherwise. Not set in lists.
+	PossibleDecisions []DecisionKind `protobuf:"varint,30,rep,packed,name=possible_decisions,json=possibleDecisions,proto3,enum=treaty.v1.DecisionKind" json:"possible_decisions,omitempty"`
 	// Identifies what can be decided about the saga. It changes with its state, and each suspension has its own. Opaque.
 	// Pass it on with a decision, which is then made only if nothing has changed since. In lists, it is empty for a saga
 	// whose state last changed before the store kept it.
@@ -524,6 +600,13 @@ func (x *Saga) GetParentKind() CommandKind {
 		return x.ParentKind
 	}
 	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+func (x *Saga) GetPossibleDecisions() []DecisionKind {
+	if x != nil {
+		return x.PossibleDecisions
+	}
+	return nil
 }
 
 func (x *Saga) GetEtag() string {
@@ -807,8 +890,11 @@ type Step struct {
 	// Who decided the outcome of the compensation manually. The compensation's method may not have been executed. Absent
 	// if nobody did.
 	CompensationDecision *Decision `protobuf:"bytes,18,opt,name=compensation_decision,json=compensationDecision,proto3" json:"compensation_decision,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Why the child saga that this step is waits for an operator. Set only while it does, and only by GetSaga, for a
+	// child of the same orchestrator.
+	ChildSuspension SuspensionReason `protobuf:"varint,30,opt,name=child_suspension,json=childSuspension,proto3,enum=treaty.v1.SuspensionReason" json:"child_suspension,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
@@ -965,6 +1051,13 @@ func (x *Step) GetCompensationDecision() *Decision {
 		return x.CompensationDecision
 	}
 	return nil
+}
+
+func (x *Step) GetChildSuspension() SuspensionReason {
+	if x != nil {
+		return x.ChildSuspension
+	}
+	return SuspensionReason_SUSPENSION_REASON_UNSPECIFIED
 }
 
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
@@ -2776,7 +2869,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xd4\b\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\x9c\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2811,7 +2904,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
 	"not_driven\x18\x16 \x01(\v2\x14.treaty.v1.NotDrivenR\tnotDriven\x127\n" +
 	"\vparent_kind\x18\x18 \x01(\x0e2\x16.treaty.v1.CommandKindR\n" +
-	"parentKind\x12\x12\n" +
+	"parentKind\x12F\n" +
+	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x12\x12\n" +
 	"\x04etag\x18\x1c \x01(\tR\x04etag\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -2832,7 +2926,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\xed\x06\n" +
+	"decideTime\"\xb5\a\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -2853,7 +2947,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\fmay_have_run\x18\x10 \x01(\bR\n" +
 	"mayHaveRun\x12\x14\n" +
 	"\x05child\x18\x11 \x01(\tR\x05child\x12H\n" +
-	"\x15compensation_decision\x18\x12 \x01(\v2\x13.treaty.v1.DecisionR\x14compensationDecision\"\xff\x01\n" +
+	"\x15compensation_decision\x18\x12 \x01(\v2\x13.treaty.v1.DecisionR\x14compensationDecision\x12F\n" +
+	"\x10child_suspension\x18\x1e \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x0fchildSuspension\"\xff\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +
@@ -2978,7 +3073,16 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x17SAGA_STATE_COMPENSATING\x10\x02\x12\x18\n" +
 	"\x14SAGA_STATE_SUSPENDED\x10\x03\x12\x18\n" +
 	"\x14SAGA_STATE_SUCCEEDED\x10\x04\x12\x1a\n" +
-	"\x16SAGA_STATE_COMPENSATED\x10\x05*\xbf\x01\n" +
+	"\x16SAGA_STATE_COMPENSATED\x10\x05*\xf6\x01\n" +
+	"\fDecisionKind\x12\x1d\n" +
+	"\x19DECISION_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13DECISION_KIND_RETRY\x10\x01\x12\x1e\n" +
+	"\x1aDECISION_KIND_RETRY_EDITED\x10\x02\x12\x1b\n" +
+	"\x17DECISION_KIND_MARK_DONE\x10\x03\x12\x1e\n" +
+	"\x1aDECISION_KIND_MARK_REFUSED\x10\x04\x12\x1b\n" +
+	"\x17DECISION_KIND_TAKE_OVER\x10\x05\x12\x18\n" +
+	"\x14DECISION_KIND_CANCEL\x10\x06\x12\x1a\n" +
+	"\x16DECISION_KIND_COMPLETE\x10\a*\xbf\x01\n" +
 	"\tStepState\x12\x1a\n" +
 	"\x16STEP_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14STEP_STATE_SCHEDULED\x10\x01\x12\x13\n" +
@@ -3026,156 +3130,160 @@ func file_treaty_v1_saga_service_proto_rawDescGZIP() []byte {
 	return file_treaty_v1_saga_service_proto_rawDescData
 }
 
-var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_treaty_v1_saga_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_treaty_v1_saga_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SagaState)(0),                        // 0: treaty.v1.SagaState
-	(StepState)(0),                        // 1: treaty.v1.StepState
-	(LostSagaStart)(0),                    // 2: treaty.v1.LostSagaStart
-	(StepDirection)(0),                    // 3: treaty.v1.StepDirection
-	(*Saga)(nil),                          // 4: treaty.v1.Saga
-	(*NotDriven)(nil),                     // 5: treaty.v1.NotDriven
-	(*Wait)(nil),                          // 6: treaty.v1.Wait
-	(*Scope)(nil),                         // 7: treaty.v1.Scope
-	(*Step)(nil),                          // 8: treaty.v1.Step
-	(*Attempts)(nil),                      // 9: treaty.v1.Attempts
-	(*CreateSagaRequest)(nil),             // 10: treaty.v1.CreateSagaRequest
-	(*GetSagaRequest)(nil),                // 11: treaty.v1.GetSagaRequest
-	(*ListSagasRequest)(nil),              // 12: treaty.v1.ListSagasRequest
-	(*ListSagasResponse)(nil),             // 13: treaty.v1.ListSagasResponse
-	(*WaitSagaRequest)(nil),               // 14: treaty.v1.WaitSagaRequest
-	(*WatchSagaRequest)(nil),              // 15: treaty.v1.WatchSagaRequest
-	(*WatchSagaResponse)(nil),             // 16: treaty.v1.WatchSagaResponse
-	(*CancelSagaRequest)(nil),             // 17: treaty.v1.CancelSagaRequest
-	(*ResumeSagaRequest)(nil),             // 18: treaty.v1.ResumeSagaRequest
-	(*ListSagaRecordsRequest)(nil),        // 19: treaty.v1.ListSagaRecordsRequest
-	(*SagaRecord)(nil),                    // 20: treaty.v1.SagaRecord
-	(*ListSagaRecordsResponse)(nil),       // 21: treaty.v1.ListSagaRecordsResponse
-	(*LostSaga)(nil),                      // 22: treaty.v1.LostSaga
-	(*LostCommand)(nil),                   // 23: treaty.v1.LostCommand
-	(*ListLostSagasRequest)(nil),          // 24: treaty.v1.ListLostSagasRequest
-	(*ListLostSagasResponse)(nil),         // 25: treaty.v1.ListLostSagasResponse
-	(*DeleteLostSagaRequest)(nil),         // 26: treaty.v1.DeleteLostSagaRequest
-	(*DeleteLostSagaResponse)(nil),        // 27: treaty.v1.DeleteLostSagaResponse
-	(*CompleteStepRequest)(nil),           // 28: treaty.v1.CompleteStepRequest
-	(*CompleteStepResponse)(nil),          // 29: treaty.v1.CompleteStepResponse
-	(*HeartbeatStepRequest)(nil),          // 30: treaty.v1.HeartbeatStepRequest
-	(*HeartbeatStepResponse)(nil),         // 31: treaty.v1.HeartbeatStepResponse
-	nil,                                   // 32: treaty.v1.Saga.LabelsEntry
-	(*ResumeSagaRequest_Retry)(nil),       // 33: treaty.v1.ResumeSagaRequest.Retry
-	(*ResumeSagaRequest_RetryEdited)(nil), // 34: treaty.v1.ResumeSagaRequest.RetryEdited
-	(*ResumeSagaRequest_MarkDone)(nil),    // 35: treaty.v1.ResumeSagaRequest.MarkDone
-	(*ResumeSagaRequest_MarkRefused)(nil), // 36: treaty.v1.ResumeSagaRequest.MarkRefused
-	(*ResumeSagaRequest_TakeOver)(nil),    // 37: treaty.v1.ResumeSagaRequest.TakeOver
-	(*anypb.Any)(nil),                     // 38: google.protobuf.Any
-	(*Failure)(nil),                       // 39: treaty.v1.Failure
-	(CompensationCause)(0),                // 40: treaty.v1.CompensationCause
-	(*SagaSuspended)(nil),                 // 41: treaty.v1.SagaSuspended
-	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
-	(CommandKind)(0),                      // 43: treaty.v1.CommandKind
-	(ErrorReason)(0),                      // 44: treaty.v1.ErrorReason
-	(*EventKey)(nil),                      // 45: treaty.v1.EventKey
-	(*Decision)(nil),                      // 46: treaty.v1.Decision
-	(*Record)(nil),                        // 47: treaty.v1.Record
-	(*fieldmaskpb.FieldMask)(nil),         // 48: google.protobuf.FieldMask
+	(DecisionKind)(0),                     // 1: treaty.v1.DecisionKind
+	(StepState)(0),                        // 2: treaty.v1.StepState
+	(LostSagaStart)(0),                    // 3: treaty.v1.LostSagaStart
+	(StepDirection)(0),                    // 4: treaty.v1.StepDirection
+	(*Saga)(nil),                          // 5: treaty.v1.Saga
+	(*NotDriven)(nil),                     // 6: treaty.v1.NotDriven
+	(*Wait)(nil),                          // 7: treaty.v1.Wait
+	(*Scope)(nil),                         // 8: treaty.v1.Scope
+	(*Step)(nil),                          // 9: treaty.v1.Step
+	(*Attempts)(nil),                      // 10: treaty.v1.Attempts
+	(*CreateSagaRequest)(nil),             // 11: treaty.v1.CreateSagaRequest
+	(*GetSagaRequest)(nil),                // 12: treaty.v1.GetSagaRequest
+	(*ListSagasRequest)(nil),              // 13: treaty.v1.ListSagasRequest
+	(*ListSagasResponse)(nil),             // 14: treaty.v1.ListSagasResponse
+	(*WaitSagaRequest)(nil),               // 15: treaty.v1.WaitSagaRequest
+	(*WatchSagaRequest)(nil),              // 16: treaty.v1.WatchSagaRequest
+	(*WatchSagaResponse)(nil),             // 17: treaty.v1.WatchSagaResponse
+	(*CancelSagaRequest)(nil),             // 18: treaty.v1.CancelSagaRequest
+	(*ResumeSagaRequest)(nil),             // 19: treaty.v1.ResumeSagaRequest
+	(*ListSagaRecordsRequest)(nil),        // 20: treaty.v1.ListSagaRecordsRequest
+	(*SagaRecord)(nil),                    // 21: treaty.v1.SagaRecord
+	(*ListSagaRecordsResponse)(nil),       // 22: treaty.v1.ListSagaRecordsResponse
+	(*LostSaga)(nil),                      // 23: treaty.v1.LostSaga
+	(*LostCommand)(nil),                   // 24: treaty.v1.LostCommand
+	(*ListLostSagasRequest)(nil),          // 25: treaty.v1.ListLostSagasRequest
+	(*ListLostSagasResponse)(nil),         // 26: treaty.v1.ListLostSagasResponse
+	(*DeleteLostSagaRequest)(nil),         // 27: treaty.v1.DeleteLostSagaRequest
+	(*DeleteLostSagaResponse)(nil),        // 28: treaty.v1.DeleteLostSagaResponse
+	(*CompleteStepRequest)(nil),           // 29: treaty.v1.CompleteStepRequest
+	(*CompleteStepResponse)(nil),          // 30: treaty.v1.CompleteStepResponse
+	(*HeartbeatStepRequest)(nil),          // 31: treaty.v1.HeartbeatStepRequest
+	(*HeartbeatStepResponse)(nil),         // 32: treaty.v1.HeartbeatStepResponse
+	nil,                                   // 33: treaty.v1.Saga.LabelsEntry
+	(*ResumeSagaRequest_Retry)(nil),       // 34: treaty.v1.ResumeSagaRequest.Retry
+	(*ResumeSagaRequest_RetryEdited)(nil), // 35: treaty.v1.ResumeSagaRequest.RetryEdited
+	(*ResumeSagaRequest_MarkDone)(nil),    // 36: treaty.v1.ResumeSagaRequest.MarkDone
+	(*ResumeSagaRequest_MarkRefused)(nil), // 37: treaty.v1.ResumeSagaRequest.MarkRefused
+	(*ResumeSagaRequest_TakeOver)(nil),    // 38: treaty.v1.ResumeSagaRequest.TakeOver
+	(*anypb.Any)(nil),                     // 39: google.protobuf.Any
+	(*Failure)(nil),                       // 40: treaty.v1.Failure
+	(CompensationCause)(0),                // 41: treaty.v1.CompensationCause
+	(*SagaSuspended)(nil),                 // 42: treaty.v1.SagaSuspended
+	(*timestamppb.Timestamp)(nil),         // 43: google.protobuf.Timestamp
+	(CommandKind)(0),                      // 44: treaty.v1.CommandKind
+	(ErrorReason)(0),                      // 45: treaty.v1.ErrorReason
+	(*EventKey)(nil),                      // 46: treaty.v1.EventKey
+	(*Decision)(nil),                      // 47: treaty.v1.Decision
+	(SuspensionReason)(0),                 // 48: treaty.v1.SuspensionReason
+	(*Record)(nil),                        // 49: treaty.v1.Record
+	(*fieldmaskpb.FieldMask)(nil),         // 50: google.protobuf.FieldMask
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
-	38, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
-	38, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
-	39, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
-	40, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
-	41, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
-	32, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
-	42, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
-	42, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
-	42, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
-	42, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
-	8,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
-	38, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
-	6,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
-	7,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
-	5,  // 15: treaty.v1.Saga.not_driven:type_name -> treaty.v1.NotDriven
-	43, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
-	44, // 17: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
-	42, // 18: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
-	45, // 19: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
-	42, // 20: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
-	40, // 21: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
-	39, // 22: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
-	42, // 23: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
-	43, // 24: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
-	1,  // 25: treaty.v1.Step.state:type_name -> treaty.v1.StepState
-	38, // 26: treaty.v1.Step.request:type_name -> google.protobuf.Any
-	38, // 27: treaty.v1.Step.reply:type_name -> google.protobuf.Any
-	39, // 28: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
-	42, // 29: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
-	42, // 30: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	42, // 31: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
-	42, // 32: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
-	9,  // 33: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
-	46, // 34: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
-	46, // 35: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
-	39, // 36: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
-	42, // 37: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
-	38, // 38: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
-	4,  // 39: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
-	5,  // 40: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
-	4,  // 41: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
-	46, // 42: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
-	46, // 43: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
-	33, // 44: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
-	34, // 45: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
-	35, // 46: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
-	36, // 47: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
-	37, // 48: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
-	42, // 49: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
-	47, // 50: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
-	20, // 51: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
-	42, // 52: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
-	42, // 53: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
-	23, // 54: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
-	2,  // 55: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
-	3,  // 56: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
-	22, // 57: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
-	46, // 58: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
-	3,  // 59: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 60: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
-	39, // 61: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
-	46, // 62: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
-	3,  // 63: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
-	38, // 64: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	48, // 65: treaty.v1.ResumeSagaRequest.RetryEdited.update_mask:type_name -> google.protobuf.FieldMask
-	38, // 66: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	10, // 67: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	11, // 68: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	12, // 69: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	14, // 70: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	15, // 71: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	17, // 72: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	18, // 73: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	19, // 74: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	24, // 75: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	26, // 76: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	28, // 77: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	30, // 78: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	4,  // 79: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	4,  // 80: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	13, // 81: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	4,  // 82: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	16, // 83: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	4,  // 84: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	4,  // 85: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 86: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	25, // 87: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	27, // 88: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	29, // 89: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	31, // 90: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	79, // [79:91] is the sub-list for method output_type
-	67, // [67:79] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	39, // 1: treaty.v1.Saga.request:type_name -> google.protobuf.Any
+	39, // 2: treaty.v1.Saga.reply:type_name -> google.protobuf.Any
+	40, // 3: treaty.v1.Saga.failure:type_name -> treaty.v1.Failure
+	41, // 4: treaty.v1.Saga.cause:type_name -> treaty.v1.CompensationCause
+	42, // 5: treaty.v1.Saga.suspension:type_name -> treaty.v1.SagaSuspended
+	33, // 6: treaty.v1.Saga.labels:type_name -> treaty.v1.Saga.LabelsEntry
+	43, // 7: treaty.v1.Saga.create_time:type_name -> google.protobuf.Timestamp
+	43, // 8: treaty.v1.Saga.update_time:type_name -> google.protobuf.Timestamp
+	43, // 9: treaty.v1.Saga.end_time:type_name -> google.protobuf.Timestamp
+	43, // 10: treaty.v1.Saga.deadline:type_name -> google.protobuf.Timestamp
+	9,  // 11: treaty.v1.Saga.steps:type_name -> treaty.v1.Step
+	39, // 12: treaty.v1.Saga.progress:type_name -> google.protobuf.Any
+	7,  // 13: treaty.v1.Saga.waits:type_name -> treaty.v1.Wait
+	8,  // 14: treaty.v1.Saga.scopes:type_name -> treaty.v1.Scope
+	6,  // 15: treaty.v1.Saga.not_driven:type_name -> treaty.v1.NotDriven
+	44, // 16: treaty.v1.Saga.parent_kind:type_name -> treaty.v1.CommandKind
+	1,  // 17: treaty.v1.Saga.possible_decisions:type_name -> treaty.v1.DecisionKind
+	45, // 18: treaty.v1.NotDriven.reason:type_name -> treaty.v1.ErrorReason
+	43, // 19: treaty.v1.Wait.due_time:type_name -> google.protobuf.Timestamp
+	46, // 20: treaty.v1.Wait.events:type_name -> treaty.v1.EventKey
+	43, // 21: treaty.v1.Wait.schedule_time:type_name -> google.protobuf.Timestamp
+	41, // 22: treaty.v1.Scope.cause:type_name -> treaty.v1.CompensationCause
+	40, // 23: treaty.v1.Scope.failure:type_name -> treaty.v1.Failure
+	43, // 24: treaty.v1.Scope.decide_time:type_name -> google.protobuf.Timestamp
+	44, // 25: treaty.v1.Step.kind:type_name -> treaty.v1.CommandKind
+	2,  // 26: treaty.v1.Step.state:type_name -> treaty.v1.StepState
+	39, // 27: treaty.v1.Step.request:type_name -> google.protobuf.Any
+	39, // 28: treaty.v1.Step.reply:type_name -> google.protobuf.Any
+	40, // 29: treaty.v1.Step.failure:type_name -> treaty.v1.Failure
+	43, // 30: treaty.v1.Step.schedule_time:type_name -> google.protobuf.Timestamp
+	43, // 31: treaty.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	43, // 32: treaty.v1.Step.compensation_schedule_time:type_name -> google.protobuf.Timestamp
+	43, // 33: treaty.v1.Step.compensation_end_time:type_name -> google.protobuf.Timestamp
+	10, // 34: treaty.v1.Step.attempts:type_name -> treaty.v1.Attempts
+	47, // 35: treaty.v1.Step.decision:type_name -> treaty.v1.Decision
+	47, // 36: treaty.v1.Step.compensation_decision:type_name -> treaty.v1.Decision
+	48, // 37: treaty.v1.Step.child_suspension:type_name -> treaty.v1.SuspensionReason
+	40, // 38: treaty.v1.Attempts.last_failure:type_name -> treaty.v1.Failure
+	43, // 39: treaty.v1.Attempts.next_time:type_name -> google.protobuf.Timestamp
+	39, // 40: treaty.v1.CreateSagaRequest.request:type_name -> google.protobuf.Any
+	5,  // 41: treaty.v1.ListSagasResponse.sagas:type_name -> treaty.v1.Saga
+	6,  // 42: treaty.v1.ListSagasResponse.not_driven:type_name -> treaty.v1.NotDriven
+	5,  // 43: treaty.v1.WatchSagaResponse.saga:type_name -> treaty.v1.Saga
+	47, // 44: treaty.v1.CancelSagaRequest.decision:type_name -> treaty.v1.Decision
+	47, // 45: treaty.v1.ResumeSagaRequest.decision:type_name -> treaty.v1.Decision
+	34, // 46: treaty.v1.ResumeSagaRequest.retry:type_name -> treaty.v1.ResumeSagaRequest.Retry
+	35, // 47: treaty.v1.ResumeSagaRequest.retry_edited:type_name -> treaty.v1.ResumeSagaRequest.RetryEdited
+	36, // 48: treaty.v1.ResumeSagaRequest.mark_done:type_name -> treaty.v1.ResumeSagaRequest.MarkDone
+	37, // 49: treaty.v1.ResumeSagaRequest.mark_refused:type_name -> treaty.v1.ResumeSagaRequest.MarkRefused
+	38, // 50: treaty.v1.ResumeSagaRequest.take_over:type_name -> treaty.v1.ResumeSagaRequest.TakeOver
+	43, // 51: treaty.v1.SagaRecord.time:type_name -> google.protobuf.Timestamp
+	49, // 52: treaty.v1.SagaRecord.record:type_name -> treaty.v1.Record
+	21, // 53: treaty.v1.ListSagaRecordsResponse.records:type_name -> treaty.v1.SagaRecord
+	43, // 54: treaty.v1.LostSaga.create_time:type_name -> google.protobuf.Timestamp
+	43, // 55: treaty.v1.LostSaga.find_time:type_name -> google.protobuf.Timestamp
+	24, // 56: treaty.v1.LostSaga.commands:type_name -> treaty.v1.LostCommand
+	3,  // 57: treaty.v1.LostSaga.start:type_name -> treaty.v1.LostSagaStart
+	4,  // 58: treaty.v1.LostCommand.direction:type_name -> treaty.v1.StepDirection
+	23, // 59: treaty.v1.ListLostSagasResponse.lost_sagas:type_name -> treaty.v1.LostSaga
+	47, // 60: treaty.v1.DeleteLostSagaRequest.decision:type_name -> treaty.v1.Decision
+	4,  // 61: treaty.v1.CompleteStepRequest.direction:type_name -> treaty.v1.StepDirection
+	39, // 62: treaty.v1.CompleteStepRequest.reply:type_name -> google.protobuf.Any
+	40, // 63: treaty.v1.CompleteStepRequest.refusal:type_name -> treaty.v1.Failure
+	47, // 64: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
+	4,  // 65: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
+	39, // 66: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
+	50, // 67: treaty.v1.ResumeSagaRequest.RetryEdited.update_mask:type_name -> google.protobuf.FieldMask
+	39, // 68: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	11, // 69: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	12, // 70: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	13, // 71: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	15, // 72: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	16, // 73: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	18, // 74: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	19, // 75: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	20, // 76: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	25, // 77: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	27, // 78: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	29, // 79: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	31, // 80: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	5,  // 81: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	5,  // 82: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	14, // 83: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	5,  // 84: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	17, // 85: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	5,  // 86: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	5,  // 87: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	22, // 88: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	26, // 89: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	28, // 90: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	30, // 91: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	32, // 92: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	81, // [81:93] is the sub-list for method output_type
+	69, // [69:81] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }
@@ -3201,7 +3309,7 @@ func file_treaty_v1_saga_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_saga_service_proto_rawDesc), len(file_treaty_v1_saga_service_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,

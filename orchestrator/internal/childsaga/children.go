@@ -137,12 +137,12 @@ func (c *Children) Attempt(ctx context.Context, attempt *engine.Attempt) engine.
 		return c.Dispatcher.Attempt(ctx, attempt)
 	}
 	defer attempt.Slot.Release()
-	ctx, span := c.telemetry.StartAttempt(ctx, &telemetry.AttemptParams{
+	span := c.telemetry.StartAttempt(&telemetry.AttemptParams{
 		Saga: attempt.Saga, Step: attempt.Step, Direction: attempt.Direction.String(), Number: attempt.Number,
 		Epoch: attempt.Epoch, Method: attempt.Call.Method, Target: localTarget, Kind: attempt.Kind,
-		Undoes: attempt.Undoes, Anchor: attempt.Trace,
+		Anchor: attempt.Trace,
 	})
-	answer := c.attempt(ctx, attempt)
+	answer := c.attempt(span.Context(ctx), attempt)
 	span.End(telemetry.AttemptEnd{
 		Outcome: answer.Outcome, Code: codes.Code(uint32(answer.Failure.GetCode())), Accepted: answer.Pending > 0,
 	})
@@ -221,7 +221,7 @@ func (c *Children) attempt(ctx context.Context, attempt *engine.Attempt) engine.
 	if err != nil {
 		return failed(codes.InvalidArgument, err.Error())
 	}
-	params.Trace = c.telemetry.NewAnchor(telemetry.Extract(ctx), wire.SagaName(params.SagaID), params.Definition)
+	params.Trace = c.telemetry.NewChildAnchor(ctx, wire.SagaName(params.SagaID), params.Definition)
 	if starts {
 		return c.start(ctx, params)
 	}

@@ -63,7 +63,6 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 		Method:    call.Call.Method,
 		Target:    r.participant.target,
 		Kind:      call.Kind,
-		Undoes:    call.Undoes,
 		Anchor:    call.Trace,
 	}
 	var start time.Time
@@ -71,7 +70,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 	if metering {
 		start = time.Now()
 	}
-	_, span := d.telemetry.StartAttempt(ctx, &params)
+	span := d.telemetry.StartAttempt(&params)
 
 	answer := d.send(ctx, r, m, call, span)
 	d.noteEnd(ctx, &m.troubles, r.participant, call, answer)

@@ -59,6 +59,7 @@ type breakerParams struct {
 	services   []string // of the participant
 	target     string
 	connection connection
+	why        func() string // why there is no connection; "" if that isn't known
 	breakAfter int
 	telemetry  *telemetry.Telemetry
 	logger     *slog.Logger
@@ -225,8 +226,11 @@ func (b *breaker) trip(from generation, found health) {
 	}
 	b.running.Go(func() { b.awaitRecovery(delay) })
 	b.telemetry.BreakerOpened(b.target)
-	b.logger.Warn("participant is down: its commands wait until it is back",
-		append(b.about(), "cause", found.String())...)
+	about := append(b.about(), "cause", found.String())
+	if why := b.why(); why != "" {
+		about = append(about, "error", why)
+	}
+	b.logger.Warn("participant is down: its commands wait until it is back", about...)
 }
 
 // about returns the attributes of a log line that say which participant it is about.

@@ -85,7 +85,7 @@ func newFixture(t *testing.T, state connectivity.State) *fixture {
 	conn := newFakeConnection(state)
 	b := &fixture{connection: conn, breaker: newBreaker(breakerParams{
 		services: []string{testService}, target: "test", connection: conn, breakAfter: 3, logger: quiet,
-		rand: func() float64 { return 1 },
+		why: func() string { return "" }, rand: func() float64 { return 1 },
 	})}
 	t.Cleanup(b.close)
 	return b

@@ -192,6 +192,7 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		services:   p.Services,
 		target:     p.Target,
 		connection: conn,
+		why:        l.why,
 		breakAfter: config.BreakAfter,
 		telemetry:  d.telemetry,
 		logger:     d.logger,

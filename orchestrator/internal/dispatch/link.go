@@ -2,11 +2,14 @@ package dispatch
 
 import (
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/treatyhq/treaty/internal/dialcause"
 )
 
 // link is what the resolver and the balancing policy of one participant share.
@@ -18,6 +21,53 @@ type link struct {
 
 	// ready is set while there is a connection.
 	ready atomic.Bool
+
+	// failure is why a connection or a lookup of the name failed last, since there was a connection.
+	failure atomic.Pointer[string]
+
+	starved nowAndThen
+}
+
+// connected takes note that there is a connection.
+func (l *link) connected() { l.failure.Store(nil) }
+
+// failed takes note of why a connection or a lookup failed.
+func (l *link) failed(err error) {
+	message := err.Error()
+	l.failure.Store(&message)
+	if dialcause.Of(message) == dialcause.NoDescriptors && l.logger != nil && l.starved.due(time.Now()) {
+		l.logger.Error("this process has used up its file descriptors, so a participant can't be dialled: raise the "+
+			"limit of open files (ulimit -n, LimitNOFILE), or find out what holds them; it is dialled again until then",
+			"target", l.target, "error", message)
+	}
+}
+
+// why says why there is no connection, or "" if that isn't known.
+func (l *link) why() string {
+	message := l.failure.Load()
+	if message == nil {
+		return ""
+	}
+	if cause := dialcause.Of(*message); cause != dialcause.Other {
+		return "it " + cause.String() + ": " + *message
+	}
+	return *message
+}
+
+// nowAndThen limits a log line to one every warnInterval. The zero value is ready to use.
+type nowAndThen struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (n *nowAndThen) due(now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.last.IsZero() && now.Sub(n.last) < warnInterval {
+		return false
+	}
+	n.last = now
+	return true
 }
 
 // pace is how soon connections are looked after. Tests are faster.

@@ -89,6 +89,7 @@ func (s *pool) NewSubConn(addresses []resolver.Address, options balancer.NewSubC
 	c.done = c.callEnded
 	listener := options.StateListener
 	options.StateListener = func(state balancer.SubConnState) {
+		s.policy.noteState(state)
 		c.changed(state.ConnectivityState)
 		listener(state)
 	}
@@ -96,6 +97,19 @@ func (s *pool) NewSubConn(addresses []resolver.Address, options balancer.NewSubC
 	//nolint:staticcheck // Every balancer makes its connections so; there is one address each.
 	c.SubConn, err = s.ClientConn.NewSubConn(addresses, options)
 	return c, err
+}
+
+// noteState takes note of whether a connection works, and why not.
+func (p *policy) noteState(state balancer.SubConnState) {
+	p.mu.Lock()
+	l := p.link
+	p.mu.Unlock()
+	switch {
+	case state.ConnectivityState == connectivity.Ready:
+		l.connected()
+	case state.ConnectivityState == connectivity.TransientFailure && state.ConnectionError != nil:
+		l.failed(state.ConnectionError)
+	}
 }
 
 // UpdateState implements balancer.ClientConn. The first working connection of the next pool makes it the current one.
@@ -168,6 +182,10 @@ func (p *policy) UpdateClientConnState(state balancer.ClientConnState) error {
 func (p *policy) ResolverError(err error) {
 	p.top.Lock()
 	defer p.top.Unlock()
+	p.mu.Lock()
+	l := p.link
+	p.mu.Unlock()
+	l.failed(err)
 	p.using().child.ResolverError(err)
 }
 

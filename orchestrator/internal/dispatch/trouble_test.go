@@ -2,15 +2,22 @@ package dispatch
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
@@ -179,7 +186,66 @@ func TestLogNamesWhoIsDown(t *testing.T) {
 	down := log.lines("participant is down")
 	if len(down) != 1 || !strings.Contains(down[0], "participant="+testService+" ") ||
 		!strings.Contains(down[0], "services="+testService+",acme.test.v1.OtherService ") ||
-		!strings.Contains(down[0], "target="+s.addr+" ") {
+		!strings.Contains(down[0], "target="+s.addr+" ") || !strings.Contains(down[0], "connection refused") {
 		t.Errorf("the log: %s", log.text())
+	}
+}
+
+// TestLogSaysWhyTLSFails connects to participants whose TLS doesn't fit. They aren't down, and the log says what to
+// correct.
+func TestLogSaysWhyTLSFails(t *testing.T) {
+	ours, theirs := testkit.NewAuthority(t), testkit.NewAuthority(t)
+	encrypted := grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{ours.Issue(t, "").Certificate}, MinVersion: tls.VersionTLS12,
+	}))
+	trusting := func(authority *testkit.Authority) *tls.Config {
+		return &tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12}
+	}
+	expired := trusting(ours)
+	expired.Time = func() time.Time { return time.Now().AddDate(100, 0, 0) }
+	for _, test := range []struct {
+		name    string
+		options []grpc.ServerOption
+		tls     *tls.Config
+		want    string
+	}{
+		{"plaintext to TLS", []grpc.ServerOption{encrypted}, nil, "it may require TLS"},
+		{"TLS to plaintext", nil, trusting(ours), "it uses plaintext"},
+		{"an unknown authority", []grpc.ServerOption{encrypted}, trusting(theirs), "an authority that isn't trusted"},
+		{"an expired certificate", []grpc.ServerOption{encrypted}, expired, "has expired or isn't valid yet"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, anyPort, echo, test.options...)
+			log := &capture{}
+			d := dispatcher(t, s.addr, func(c *Config) {
+				c.Logger, c.Participants[0].TLS = log.logger(), test.tls
+			})
+			for len(log.lines("participant is down")) == 0 {
+				d.Attempt(t.Context(), attempt())
+			}
+			if down := log.lines("participant is down")[0]; !strings.Contains(down, test.want) {
+				t.Errorf("it doesn't say %q: %s", test.want, down)
+			}
+		})
+	}
+}
+
+// TestLogSaysThatDescriptorsAreUsedUp fails to dial, again and again, because the process has no file descriptors left.
+func TestLogSaysThatDescriptorsAreUsedUp(t *testing.T) {
+	log := &capture{}
+	l := &link{logger: log.logger(), target: "127.0.0.1:1"}
+	err := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+	for range 100 {
+		l.failed(err)
+	}
+	if lines := log.lines("file descriptors"); len(lines) != 1 || !strings.Contains(lines[0], "target=127.0.0.1:1") {
+		t.Errorf("the log: %s", log.text())
+	}
+	if got := l.why(); !strings.Contains(got, "this process has used up its file descriptors") {
+		t.Errorf("it is dialled in vain because %q", got)
+	}
+	l.connected()
+	if got := l.why(); got != "" {
+		t.Errorf("with a connection, there is none because %q", got)
 	}
 }

@@ -21,13 +21,12 @@ type delivery struct {
 	// The rest is guarded by inst.mu.
 
 	request     []byte // nil while the saga is unloaded
-	digest      string // of the action's request
+	digest      string // of the action's request; empty while the saga is unloaded
 	sagaStart   time.Time
 	trace       *treatyv1.TraceAnchor
 	kind        treatyv1.CommandKind
 	claim       admission.Claim
 	participant string // that a broadcast's step goes to; empty otherwise
-	undoes      int    // for a compensation: the number of the action's last attempt
 	attempts    int
 	last        Answer
 	inDoubt     bool // an attempt may have been executed
@@ -118,7 +117,7 @@ func (d *delivery) abandon() {
 func (d *delivery) end() {
 	d.cancelWait()
 	d.ended = true
-	delete(d.inst.deliveries, d.key)
+	d.inst.deliveries.remove(d.key)
 }
 
 // cancelWait cancels what the delivery waits for. The caller holds the lock.
@@ -134,14 +133,14 @@ func (d *delivery) cancelWait() {
 func (i *instance) wasAccepted(key deliveryKey) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	d := i.deliveries[key]
+	d := i.deliveries.get(key)
 	return d != nil && d.promised
 }
 
 // endCompleted ends the delivery of a command that its participant completed. The caller holds the lock and runs the
 // saga.
 func (i *instance) endCompleted(completed machine.CommandCompleted) {
-	d := i.deliveries[deliveryKey{completed.Step, completed.Direction}]
+	d := i.deliveries.get(deliveryKey{completed.Step, completed.Direction})
 	if d == nil {
 		return
 	}

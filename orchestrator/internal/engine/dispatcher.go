@@ -77,9 +77,6 @@ type Attempt struct {
 	// Number counts the attempts that this process makes, from 1.
 	Number int
 
-	// Undoes is, for a compensation, the number of the action's last attempt; 0 when it isn't known.
-	Undoes int
-
 	// Kind is the command's kind.
 	Kind treatyv1.CommandKind
 

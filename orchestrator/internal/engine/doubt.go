@@ -72,16 +72,19 @@ func (d *driver) reload(inst *instance) {
 // catchUp does what follows a commit, for a commit that failed although the turn was written.
 func (d *driver) catchUp(inst *instance, stored *journal.Journal) {
 	inst.mu.Lock()
-	for key, delivery := range inst.deliveries {
-		if step := inst.machine.Saga().Step(key.step); !delivery.ended &&
-			(step == nil || !inFlight(step, key.direction)) {
+	for delivery := range inst.deliveries.all() {
+		if step := inst.machine.Saga().Step(delivery.key.step); !delivery.ended &&
+			(step == nil || !inFlight(step, delivery.key.direction)) {
 			delivery.end()
 		}
 	}
 	inst.mu.Unlock()
 	d.waker.timers.set(inst.id, stored.Row.Due)
+	if !inst.unannounced {
+		return
+	}
 	last, entry := stored.Turns[len(stored.Turns)-1], &inst.turn.entry
-	if !inst.unannounced || last.Number != entry.Turn || !bytes.Equal(last.Data, entry.Data) {
+	if last.Number != entry.Turn || !bytes.Equal(last.Data, entry.Data) {
 		return
 	}
 	inst.unannounced = false

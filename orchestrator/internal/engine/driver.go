@@ -104,7 +104,7 @@ func (d *driver) run(inst *instance) *delivery {
 		}
 		if err != nil && m.delivery != nil {
 			inst.mu.Lock()
-			delete(inst.deliveries, m.delivery.key)
+			inst.deliveries.remove(m.delivery.key)
 			inst.mu.Unlock()
 		}
 		for _, delivery := range deliveries {
@@ -154,7 +154,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	}
 	d.sender.release(inst)
 	if m.delivery != nil {
-		delete(inst.deliveries, m.delivery.key)
+		inst.deliveries.remove(m.delivery.key)
 	}
 	if completed, is := m.input.(machine.CommandCompleted); is {
 		inst.endCompleted(completed)
@@ -218,11 +218,11 @@ func (d *driver) evictIfIdle(inst *instance) {
 	if inst.machine == nil || inst.machine.Saga().State != treatyv1.SagaState_SAGA_STATE_RUNNING {
 		clear(inst.unserved)
 	}
-	if len(inst.deliveries) == 0 && len(inst.unserved) == 0 {
+	if inst.deliveries.len() == 0 && len(inst.unserved) == 0 {
 		d.register.drop(inst)
 		return
 	}
-	for _, delivery := range inst.deliveries {
+	for delivery := range inst.deliveries.all() {
 		if !delivery.waitsLong {
 			return
 		}
@@ -230,10 +230,7 @@ func (d *driver) evictIfIdle(inst *instance) {
 	if len(inst.unserved) > 0 {
 		return
 	}
-	inst.unload()
-	for _, delivery := range inst.deliveries {
-		delivery.request = nil // it is read again before the next attempt
-	}
+	inst.rest()
 }
 
 // dropMissing drops the instance of a saga that isn't in the store before replying to the caller, so a later start
@@ -241,7 +238,7 @@ func (d *driver) evictIfIdle(inst *instance) {
 func (d *driver) dropMissing(inst *instance) bool {
 	inst.mu.Lock()
 	defer inst.mu.Unlock()
-	if len(inst.mailbox) > 0 || len(inst.deliveries) > 0 {
+	if len(inst.mailbox) > 0 || inst.deliveries.len() > 0 {
 		return false
 	}
 	inst.running = false

@@ -25,6 +25,10 @@ type Config struct {
 	// driven any more or not yet. It must not block. Default: it isn't called.
 	Changed func(condition error)
 
+	// Writable is called with the error when the store refuses a commit, and with nil when it accepts commits again,
+	// which is found out within a second or so. It must not block. Default: it isn't called.
+	Writable func(cause error)
+
 	// Local returns whether a method starts a child saga of this engine. Nil: no method does.
 	Local func(method string) bool
 
@@ -107,6 +111,9 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if config.Changed == nil {
 		config.Changed = func(error) {}
 	}
+	if config.Writable == nil {
+		config.Writable = func(error) {}
+	}
 	if config.now == nil {
 		config.now = time.Now
 	}
@@ -125,11 +132,13 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{
-		observer: config.Observer, logger: config.Logger,
+		observer: config.Observer, logger: config.Logger, turns: newReversals(config.Definitions, config.Logger),
 		feeds: &feeds{work: e.work, read: e.loader.read, view: e.view},
 	}
 	e.writer = &writer{
-		groups:  newGroupCommitter(config.Store, config.Observer),
+		groups: newGroupCommitter(config.Store, config.Observer, &writable{
+			store: config.Store, work: e.work, logger: config.Logger, changed: config.Writable,
+		}),
 		replies: replies,
 		waker:   e.waker, logger: config.Logger,
 	}

@@ -15,6 +15,7 @@ const maxGroup = 1024
 type groupCommitter struct {
 	store    Store
 	observer Observer
+	writable *writable
 
 	mu      sync.Mutex
 	waiting []*pendingTurn
@@ -30,9 +31,9 @@ type pendingTurn struct {
 	done  chan struct{} // receives one token when the commit of the group has returned
 }
 
-func newGroupCommitter(store Store, observer Observer) *groupCommitter {
+func newGroupCommitter(store Store, observer Observer, writable *writable) *groupCommitter {
 	c := &groupCommitter{
-		store: store, observer: observer,
+		store: store, observer: observer, writable: writable,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	go c.loop()
@@ -108,6 +109,7 @@ func (c *groupCommitter) write(turns []*pendingTurn, group []*journal.Entry) {
 	if err == nil {
 		c.observer.GroupCommitted(len(group), time.Since(began))
 	}
+	c.writable.noted(err)
 	for _, turn := range turns {
 		turn.err = err
 		turn.done <- struct{}{}

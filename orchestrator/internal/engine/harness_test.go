@@ -258,6 +258,7 @@ type fixture struct {
 	now            func() time.Time // default: time.Now
 	observer       engine.Observer  // default: none
 	startLimits    engine.StartLimits
+	writable       func(cause error) // default: none
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -292,7 +293,8 @@ func (w *fixture) open() {
 		Store: w.store, Dispatcher: children, Participants: w.participants, Observer: children, Catalog: w.catalog,
 		Definitions: w.code, Logger: w.logger, Retention: w.retention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
-		TurnLimit: w.turnLimit,
+		TurnLimit: w.turnLimit, Writable: w.writable,
+		Local: func(method string) bool { return w.code[method] != nil },
 	}, w.now))
 	if err != nil {
 		w.t.Fatal(err)
@@ -364,6 +366,7 @@ type hooked struct {
 	afterDue  func()
 	onLoad    func()
 	onAppend  func([]*journal.Entry) error
+	onRaise   func() error
 }
 
 func (h *hooked) Open(ctx context.Context, p journal.OpenParams) ([]*journal.Journal, error) {
@@ -396,6 +399,15 @@ func (h *hooked) Append(ctx context.Context, g []*journal.Entry) error {
 		}
 	}
 	return h.Store.Append(ctx, g)
+}
+
+func (h *hooked) RaisePosition(ctx context.Context, above uint64) (uint64, error) {
+	if h.onRaise != nil {
+		if err := h.onRaise(); err != nil {
+			return 0, err
+		}
+	}
+	return h.Store.RaisePosition(ctx, above)
 }
 
 // byAnn is a decision to cancel a saga, whatever its state.

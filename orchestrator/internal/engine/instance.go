@@ -23,19 +23,19 @@ type instance struct {
 	mailbox    []message
 	running    bool // a goroutine runs the instance; the fields below "owned" are its own
 	dropped    bool // the register dropped it; it must no longer be used
-	deliveries map[deliveryKey]*delivery
+	deliveries deliveries
 	unserved   map[string]string // the methods of broadcasts in which nobody takes part, by their paths
 	unwritable error             // why no turn can be stored for now; nil if that isn't known
 
 	// Owned by the goroutine that runs the instance.
 
 	machine       *machine.Machine // nil while the saga isn't loaded
-	code          *watched         // of the latest machine
+	code          *watched         // of the latest machine; nil while the saga has nothing to do but wait
 	slow          func()           // see watched; for the machine that is made next
-	turn          pendingTurn
-	failedCommits int       // in a row
-	unannounced   bool      // the turn may be written although its commit failed; nothing was notified of it
-	stored        storedRow // what the store holds
+	turn          *pendingTurn     // the latest one; nil while the saga has nothing to do but wait
+	failedCommits int              // in a row
+	unannounced   bool             // turn may be written although its commit failed; nothing was notified of it
+	stored        storedRow        // what the store holds
 
 	ended chan struct{} // closed when the saga has ended or is dropped; nil unless the saga was started by this process
 	end   SagaEnd       // without a state when the saga was dropped
@@ -107,7 +107,16 @@ func (i *instance) noteUnwritable(cause error) {
 }
 
 func newInstance(id string) *instance {
-	return &instance{id: id, name: wire.SagaName(id), turn: pendingTurn{done: make(chan struct{}, 1)}}
+	return &instance{id: id, name: wire.SagaName(id)}
+}
+
+// newEntry returns the entry of the instance's next turn.
+func (i *instance) newEntry(entry journal.Entry) *journal.Entry {
+	if i.turn == nil {
+		i.turn = &pendingTurn{done: make(chan struct{}, 1)}
+	}
+	i.turn.entry = entry
+	return &i.turn.entry
 }
 
 // takeNext removes the next message from the mailbox. It returns false when the mailbox is empty. The caller holds mu.
@@ -139,10 +148,10 @@ func (i *instance) release() {
 		close(i.ended)
 		i.ended = nil
 	}
-	for key, d := range i.deliveries {
+	for d := range i.deliveries.all() {
 		d.cancelWait()
-		delete(i.deliveries, key)
 	}
+	i.deliveries = deliveries{}
 	clear(i.unserved)
 	i.unload()
 }
@@ -152,6 +161,16 @@ func (i *instance) unload() {
 	if i.machine != nil {
 		i.machine.Close()
 		i.machine = nil
+	}
+}
+
+// rest unloads a saga that only waits, and leaves of its commands what the waiting needs. The rest of them is read again
+// before their next attempts. The caller holds mu, and nobody runs the instance.
+func (i *instance) rest() {
+	i.unload()
+	i.code, i.turn, i.unannounced, i.stored = nil, nil, false, storedRow{}
+	for d := range i.deliveries.all() {
+		d.request, d.digest = nil, ""
 	}
 }
 

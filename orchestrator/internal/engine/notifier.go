@@ -12,6 +12,7 @@ type notifier struct {
 	observer Observer
 	feeds    *feeds      // of those who watch a saga
 	waiters  sagaWaiters // for the ends of sagas
+	turns    *reversals
 	logger   *slog.Logger
 }
 
@@ -23,12 +24,19 @@ func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
 		switch r := record.GetKind().(type) {
 		case *treatyv1.Record_SagaStarted:
 			n.observer.SagaStarted(saga)
+		case *treatyv1.Record_StepScheduled:
+			n.observer.CommandScheduled(saga, r.StepScheduled.GetStep(), Action)
+		case *treatyv1.Record_CompensationScheduled:
+			n.observer.CommandScheduled(saga, r.CompensationScheduled.GetStep(), Compensation)
 		case *treatyv1.Record_SagaSuspended:
 			n.logger.Warn("saga suspended", "saga", inst.name,
 				"reason", r.SagaSuspended.GetReason().String(), "message", r.SagaSuspended.GetMessage())
 			n.observer.SagaSuspended(saga, r.SagaSuspended.GetReason())
 		case *treatyv1.Record_CompensationDecided:
 			reopened = saga.Reply != nil
+			n.turns.turned(saga)
+		case *treatyv1.Record_SagaSucceeded:
+			n.turns.succeeded(saga)
 		}
 	}
 	if reopened {

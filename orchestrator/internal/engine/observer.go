@@ -13,6 +13,10 @@ type Observer interface {
 	// SagaStarted is called once the start is committed.
 	SagaStarted(saga *machine.Saga)
 
+	// CommandScheduled is called once the intent to send a step's action or compensation is committed, before it is
+	// sent.
+	CommandScheduled(saga *machine.Saga, step string, direction Direction)
+
 	// SagaEnded is called once a final state is committed.
 	SagaEnded(saga *machine.Saga)
 
@@ -40,6 +44,9 @@ type NoObserver struct{}
 
 // SagaStarted does nothing.
 func (NoObserver) SagaStarted(*machine.Saga) {}
+
+// CommandScheduled does nothing.
+func (NoObserver) CommandScheduled(*machine.Saga, string, Direction) {}
 
 // SagaEnded does nothing.
 func (NoObserver) SagaEnded(*machine.Saga) {}

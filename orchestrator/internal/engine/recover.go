@@ -100,7 +100,7 @@ func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 func (d *driver) recover(stored *journal.Journal, slow func()) {
 	inst := d.register.get(stored.Row.ID)
 	inst.mu.Lock()
-	inUse := inst.running || inst.machine != nil || len(inst.deliveries) > 0 || len(inst.unserved) > 0
+	inUse := inst.running || inst.machine != nil || inst.deliveries.len() > 0 || len(inst.unserved) > 0
 	if inst.dropped || inUse {
 		inst.mu.Unlock() // a call loaded the saga in the meantime
 		if saga, err := fold(stored); err == nil {

@@ -33,7 +33,7 @@ func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect) []*deliv
 			continue
 		}
 		key := deliveryKey{effect.Step.Path(), effect.Direction}
-		d := inst.deliveries[key]
+		d := inst.deliveries.get(key)
 		switch {
 		case d != nil && effect.Abandon:
 			d.abandon()
@@ -46,10 +46,7 @@ func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect) []*deliv
 			}})
 		default:
 			d = s.newDelivery(inst, effect)
-			if inst.deliveries == nil {
-				inst.deliveries = make(map[deliveryKey]*delivery, 1)
-			}
-			inst.deliveries[key] = d
+			inst.deliveries.add(d)
 			deliveries = append(deliveries, d)
 		}
 	}
@@ -74,7 +71,7 @@ func (s *sender) newDelivery(inst *instance, effect machine.Effect) *delivery {
 	}
 	scheduled := step.ScheduleTime
 	if effect.Direction == Compensation {
-		d.undoes, d.attempts = d.attempts, int(step.CompensationAttempts)
+		d.attempts = int(step.CompensationAttempts)
 		scheduled = step.CompensationScheduleTime
 	}
 	if d.call.CompleteWithin > 0 {
@@ -190,7 +187,7 @@ func (s *sender) attempt(d *delivery, slot *admission.Slot) (machine.CommandEnde
 	attempt := &Attempt{
 		Saga: d.inst.name, Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
 		Epoch: s.config.Store.Epoch(), Slot: slot, Call: d.call, Request: d.request, Trace: d.trace,
-		Kind: d.kind, Undoes: d.undoes, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
+		Kind: d.kind, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
 	}
 	d.inst.mu.Unlock()
 
@@ -328,7 +325,7 @@ func (s *sender) startTimer(d *delivery, wait time.Duration) {
 func (s *sender) postpone(inst *instance, key deliveryKey) bool {
 	inst.mu.Lock()
 	defer inst.mu.Unlock()
-	d := inst.deliveries[key]
+	d := inst.deliveries.get(key)
 	if inst.dropped || d == nil || d.ended || d.abandoned {
 		return false
 	}
@@ -378,6 +375,7 @@ func (s *sender) reloadRequest(d *delivery) bool {
 	if err == nil {
 		if step := saga.Step(d.key.step); step != nil {
 			d.request = requestOf(machine.Effect{Step: step, Direction: d.key.direction})
+			d.digest = digestOf(step)
 			return true
 		}
 	}

@@ -59,7 +59,10 @@ func TestFullStoreIsLoggedNowAndThen(t *testing.T) {
 		w := newFixture(t)
 		w.stop()
 		w.logger = slog.New(slog.NewTextHandler(&log, nil))
-		w.store = &hooked{Store: w.store, onAppend: func([]*journal.Entry) error { return journal.ErrFull }}
+		w.store = &hooked{
+			Store: w.store, onAppend: func([]*journal.Entry) error { return journal.ErrFull },
+			onRaise: func() error { return journal.ErrFull },
+		}
 		w.open()
 		refuse := func(n int) {
 			for range n {
@@ -79,6 +82,52 @@ func TestFullStoreIsLoggedNowAndThen(t *testing.T) {
 		refuse(1)
 		if n := strings.Count(log.String(), "level=ERROR"); n != 2 || !strings.Contains(log.String(), "left_out=99") {
 			t.Errorf("%d lines, want 2, the last one with left_out=99:\n%s", n, log.String())
+		}
+	})
+}
+
+// TestTellsWhenTheStoreIsFull fills the store and frees space again. Nobody starts a saga then, since health checks keep
+// them away.
+func TestTellsWhenTheStoreIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var isFull atomic.Bool
+		fail := func() error {
+			if isFull.Load() {
+				return journal.ErrFull
+			}
+			return nil
+		}
+		var told []error
+		w := newFixture(t)
+		w.stop()
+		w.writable = func(cause error) { told = append(told, cause) }
+		w.store = &hooked{
+			Store: w.store, onAppend: func([]*journal.Entry) error { return fail() }, onRaise: fail,
+		}
+		w.open()
+		for range 2 {
+			if w.await(w.start(1).ID) != succeeded || len(told) > 0 {
+				t.Fatalf("with space, it tells %v", told)
+			}
+			isFull.Store(true)
+			for range 3 {
+				params := engine.StartParams{Definition: definition, Request: request(t, 1)}
+				if _, err := w.engine.Start(t.Context(), params); !errors.Is(err, journal.ErrFull) {
+					t.Fatalf("got %v", err)
+				}
+				pass(time.Minute)
+				synctest.Wait()
+				if len(told) != 1 || !errors.Is(told[0], journal.ErrFull) {
+					t.Fatalf("without space, it tells %v", told)
+				}
+			}
+			isFull.Store(false)
+			pass(time.Second)
+			synctest.Wait()
+			if len(told) != 2 || told[1] != nil {
+				t.Fatalf("with space again, it tells %v", told)
+			}
+			told = nil
 		}
 	})
 }

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
@@ -24,17 +27,47 @@ func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.view(saga), nil
+	view := e.view(saga)
+	return view, e.viewChildren(ctx, view)
+}
+
+// maxChildrenRead bounds how many child sagas are read for one view of their parent.
+const maxChildrenRead = 100
+
+// viewChildren says why children of this engine that a saga waits for are suspended.
+func (e *Engine) viewChildren(ctx context.Context, view *treatyv1.Saga) error {
+	left := maxChildrenRead
+	for _, step := range view.GetSteps() {
+		waits := step.GetState() == treatyv1.StepState_STEP_STATE_SCHEDULED ||
+			step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING
+		if !waits || left == 0 || e.config.Local == nil || !e.config.Local(step.GetMethod()) {
+			continue
+		}
+		left--
+		row, err := e.config.Store.Get(ctx, ChildID(step.GetMethod(), step.GetName()))
+		switch {
+		case errors.Is(err, journal.ErrNotFound):
+		case err != nil:
+			return fmt.Errorf("reading the child saga of %s: %w", step.GetName(), err)
+		case row.State == treatyv1.SagaState_SAGA_STATE_SUSPENDED:
+			step.ChildSuspension = row.Suspension
+		}
+	}
+	return nil
 }
 
 // view returns a saga with the attempts of its commands in flight.
 func (e *Engine) view(saga *machine.Saga) *treatyv1.Saga {
 	view := e.config.viewSaga(saga)
+	var neverSent func(step string) bool
 	if inst := e.register.find(saga.ID); inst != nil {
 		inst.viewDeliveries(view)
 		inst.viewUnserved(view)
+		neverSent = inst.neverSent
 	}
+	view.PossibleDecisions = saga.Decisions(neverSent)
 	if e.gate.closed() {
+		view.PossibleDecisions = nil
 		for _, step := range view.GetSteps() {
 			if step.GetAttempts() != nil {
 				step.Attempts.NextTime = nil // there is none
@@ -137,7 +170,7 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 		if step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING {
 			direction = Compensation
 		}
-		d := i.deliveries[deliveryKey{wire.StepPath(step.GetName()), direction}]
+		d := i.deliveries.get(deliveryKey{wire.StepPath(step.GetName()), direction})
 		if d == nil || d.ended {
 			continue
 		}

@@ -8,18 +8,31 @@ import "time"
 func (i *instance) withdraw(step string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	d := i.deliveries[deliveryKey{step, Action}]
-	if d == nil || d.inDoubt || d.sending || d.ended || d.closing {
+	d := i.deliveries.get(deliveryKey{step, Action})
+	if !d.neverSent() {
 		return false
 	}
 	d.held = true
 	return true
 }
 
+// neverSent returns whether the action of a step was certainly never sent.
+func (i *instance) neverSent(step string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.deliveries.get(deliveryKey{step, Action}).neverSent()
+}
+
+// neverSent returns whether the command was certainly never sent. A missing delivery says nothing. The caller holds the
+// lock.
+func (d *delivery) neverSent() bool {
+	return d != nil && !d.inDoubt && !d.sending && !d.ended && !d.closing
+}
+
 // release ends the deliveries of held commands that the turn has withdrawn, and lets the others continue. Call it when
 // it is known whether the turn is stored. The caller holds the instance's lock and runs it.
 func (s *sender) release(inst *instance) {
-	for _, d := range inst.deliveries {
+	for d := range inst.deliveries.all() {
 		if !d.held {
 			continue
 		}

@@ -33,16 +33,15 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 		return fmt.Errorf("%w: serializing a turn of saga %s: %w", errUnwritable, inst.id, err)
 	}
 	row := inst.changedRow(out)
-	entry := &inst.turn.entry
-	*entry = journal.Entry{
+	entry := inst.newEntry(journal.Entry{
 		Saga: inst.id, Turn: saga.Turns, Data: data, Row: row, NewRound: out.NewRound,
 		Events: w.replies.in(saga, out.Turn),
-	}
+	})
 	if err := entry.Validate(); err != nil {
 		// It must not join a group: the store would reject the whole group each time.
 		return fmt.Errorf("%w: %w", errUnwritable, err)
 	}
-	err = w.groups.commit(&inst.turn)
+	err = w.groups.commit(inst.turn)
 	switch {
 	case err != nil:
 		inst.unannounced = true

@@ -70,6 +70,9 @@ type Identity struct {
 	// RemoteChildren is what NoteRemoteChildren stored before this opening, or zero.
 	RemoteChildren time.Time
 
+	// Traced is what NoteTraced stored before this opening, or zero.
+	Traced time.Time
+
 	// Restored is not nil if the store was restored from a backup, and EndRestore wasn't called since.
 	Restored *Restored
 }

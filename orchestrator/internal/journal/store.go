@@ -177,6 +177,10 @@ type IdentityWriter interface {
 	// first time stays. The call may be repeated.
 	NoteRemoteChildren(ctx context.Context, since time.Time) error
 
+	// NoteTraced stores durably up to when all spans of the store's sagas were exported. Zero means that nobody exports
+	// them. The last time stays. The call may be repeated.
+	NoteTraced(ctx context.Context, until time.Time) error
+
 	// Hear stores durably what was heard of a scope, merged with what was heard before, and returns that. What it
 	// returns is zero if nothing was heard before. It returns ErrInvalid if told is invalid. The call may be repeated.
 	Hear(ctx context.Context, told HeardScope) (before HeardScope, err error)

@@ -17,12 +17,8 @@ func (m *Machine) cancel(in Cancel) error {
 	if err := m.saga.CheckEtag(in.Etag); err != nil {
 		return err
 	}
-	switch {
-	case m.saga.Final():
-		return ErrEnded
-	case m.saga.compensatingUnknown():
-		return fmt.Errorf("%w: its code has returned, and only steps with unknown outcomes are still compensated",
-			ErrEnded)
+	if err := m.saga.checkCancel(); err != nil {
+		return err
 	}
 	if err := m.checkReversible(); err != nil {
 		return err
@@ -38,6 +34,19 @@ func (m *Machine) cancel(in Cancel) error {
 	})
 	m.effects = m.PendingEffects()
 	return nil
+}
+
+// checkCancel returns an error if the saga has ended, or is about to.
+func (s *Saga) checkCancel() error {
+	switch {
+	case s.Final():
+		return ErrEnded
+	case s.compensatingUnknown():
+		return fmt.Errorf("%w: its code has returned, and only steps with unknown outcomes are still compensated",
+			ErrEnded)
+	default:
+		return nil
+	}
 }
 
 // compensateForParent compensates a child saga, even if it has succeeded. The decision is that of a person who has
@@ -65,17 +74,25 @@ func (m *Machine) compensateNow(decision *treatyv1.Decision) {
 
 // checkReversible returns an error if the saga can no longer compensate, or if that depends on the outcome of a pivot.
 func (m *Machine) checkReversible() error {
-	if err := m.checkCaughtUp(); err != nil {
+	if err := m.saga.checkReversible(); err != nil {
 		return err
-	}
-	if step := m.saga.pointOfNoReturn(); step != nil {
-		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
-	}
-	if m.saga.mustSucceed() {
-		return fmt.Errorf("%w: its parent has sent it as a retriable command, so it must succeed", ErrPastPivot)
 	}
 	if step := m.withdrawPivots(m.saga.Steps); step != nil {
 		return fmt.Errorf("%w: step %s (%s)", ErrPivotInFlight, step.Path(), step.Scheduled.GetMethod())
+	}
+	return nil
+}
+
+// checkReversible returns an error if the saga can no longer compensate, whatever the outcome of a pivot in flight.
+func (s *Saga) checkReversible() error {
+	if err := s.checkCaughtUp(); err != nil {
+		return err
+	}
+	if step := s.pointOfNoReturn(); step != nil {
+		return fmt.Errorf("%w: step %s (%s)", ErrPastPivot, step.Path(), step.Scheduled.GetMethod())
+	}
+	if s.mustSucceed() {
+		return fmt.Errorf("%w: its parent has sent it as a retriable command, so it must succeed", ErrPastPivot)
 	}
 	return nil
 }

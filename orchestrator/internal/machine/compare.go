@@ -51,13 +51,23 @@ func (m *Machine) compareStep(scheduled *treatyv1.StepScheduled) {
 	switch {
 	case !is || call.Method != scheduled.GetMethod() || call.Participant != scheduled.GetParticipant():
 		m.setMismatch(path, expected, t.describe())
-	case !sameRequest(call, scheduled.GetRequest()):
-		m.setMismatch(path, expected+" with the journaled request", t.describe()+" with another request")
+	case !bytes.Equal(call.Request, scheduled.GetRequest()):
+		if field, differs := requestDiffers(call, scheduled.GetRequest()); differs {
+			m.setMismatch(path, expected+" with the journaled "+field, t.describe()+" with another "+field)
+		}
 	}
 }
 
-func sameRequest(call *Call, journaled []byte) bool {
-	return bytes.Equal(call.Request, journaled) || call.Same != nil && call.Same(journaled)
+// requestDiffers reports whether a journaled request whose bytes differ is another request, and in which field.
+func requestDiffers(call *Call, journaled []byte) (field string, differs bool) {
+	if call.Differs == nil {
+		return "request", true
+	}
+	field, differs = call.Differs(journaled)
+	if field == "" {
+		return "request", differs
+	}
+	return "field " + field, differs
 }
 
 // compareWait allows another duration. It doesn't allow a wait to get or lose its end: the code would wait forever, or
@@ -126,15 +136,27 @@ func (m *Machine) compareScope(path, expected string, fits func(*scope) bool) {
 	}
 }
 
+// mismatchCauses says how code comes to differ from its journal, and what to use instead.
+const mismatchCauses = "usual causes are a change of the code without saga.Version, time.Now instead of saga.Now, " +
+	"random numbers and ids that aren't from saga.Rand and saga.NewID, and the order of a map whose keys aren't sorted"
+
 func (m *Machine) setMismatch(path, expected, found string) {
 	m.mismatch = &treatyv1.SagaSuspended{
 		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH,
 		Message: fmt.Sprintf("the saga's code doesn't match its journal at step %s: expected %s, found %s; "+
-			"run the code that wrote the journal and resume, or cancel the saga, which needs no code",
-			path, expected, found),
+			mismatchCauses+"; run the code that wrote the journal and resume", path, expected, found),
 		Step: path, Expected: expected, Found: found,
 	}
 	m.stopCode()
+}
+
+// suspendForMismatch suspends a saga whose code doesn't match its journal. Whether it can be cancelled was not known
+// when the mismatch was found: the journal had more records.
+func (m *Machine) suspendForMismatch(found *treatyv1.SagaSuspended) {
+	m.suspend(&treatyv1.SagaSuspended{
+		Reason: found.GetReason(), Message: found.GetMessage() + m.orCancel(), Step: found.GetStep(),
+		Expected: found.GetExpected(), Found: found.GetFound(),
+	})
 }
 
 // describe says what the code does, for a mismatch.

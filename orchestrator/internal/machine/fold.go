@@ -33,6 +33,9 @@ func (s *Saga) endTurn(now time.Time) {
 	}
 	if s.Final() && s.EndTime.IsZero() {
 		s.EndTime = now
+		if s.HasSucceeded && s.SucceedTime.IsZero() {
+			s.SucceedTime = now
+		}
 	}
 }
 
@@ -229,6 +232,9 @@ func (s *Saga) foldCompensation(now time.Time, record *treatyv1.Record) error {
 			return s.misfit("compensation_scheduled", "step "+path+" has nothing to compensate")
 		}
 		step.State, step.CompensationScheduleTime = treatyv1.StepState_STEP_STATE_COMPENSATING, now
+		if step.UndoTime.IsZero() {
+			step.UndoTime = now
+		}
 		step.EditedRequest = r.CompensationScheduled.GetEditedRequest()
 	case *treatyv1.Record_CompensationDone:
 		step := s.byPath[r.CompensationDone.GetStep()]

@@ -34,19 +34,18 @@ func (m *Machine) advance() bool {
 	p := m.program
 	switch {
 	case m.mismatch != nil:
-		m.suspend(m.mismatch)
+		m.suspendForMismatch(m.mismatch)
 		m.mismatch = nil
 		return false
 	case p == nil:
 		m.suspend(&treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_NO_CODE,
 			Message: fmt.Sprintf("this orchestrator has no code for %s; "+
-				"start one that registers it and resume, or cancel the saga, which needs no code",
-				m.saga.Started.GetDefinition()),
+				"start one that registers it and resume%s", m.saga.Started.GetDefinition(), m.orCancel()),
 		})
 		return false
 	case p.versionMismatch != nil:
-		m.suspend(p.versionMismatch)
+		m.suspendForMismatch(p.versionMismatch)
 		return false
 	case p.live > maxBranches:
 		const rule = "it has more than %d open branches; limit saga.Each with saga.AtMost"

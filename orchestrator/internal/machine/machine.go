@@ -416,11 +416,3 @@ func (m *Machine) suspend(suspended *treatyv1.SagaSuspended) {
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaSuspended{SagaSuspended: suspended}})
 }
-
-// orCancel completes the advice in a suspension with the alternative to cancel, if the saga can be cancelled.
-func (m *Machine) orCancel() string {
-	if m.saga.irreversible() || m.checkCaughtUp() != nil {
-		return ""
-	}
-	return ", or cancel the saga, which needs no code"
-}

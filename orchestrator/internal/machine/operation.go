@@ -30,9 +30,10 @@ type Call struct {
 	// Participant is the name of the participant for a step of a broadcast. It is empty for other steps.
 	Participant string
 
-	// Same reports whether a journaled request whose bytes differ is the same request, because the serialized form of a
-	// message may change between versions. If Same is nil, the bytes decide.
-	Same func(journaled []byte) bool
+	// Differs reports whether a journaled request whose bytes differ is another request, because the serialized form
+	// of a message may change between versions. If so, it returns the path of the first field that differs, or "" if
+	// it can't tell. If Differs is nil, the bytes decide.
+	Differs func(journaled []byte) (path string, differs bool)
 }
 
 // CallResult is the result of a Call.

@@ -190,7 +190,7 @@ func isOfRestoration(reason treatyv1.SuspensionReason) bool {
 // isOfRestoration.
 func (m *Machine) suspendRestored(reason treatyv1.SuspensionReason, why string) {
 	alternative := m.orCancel()
-	if m.checkCaughtUp() != nil {
+	if m.saga.checkCaughtUp() != nil {
 		alternative = "; then undo by hand what only the participants know"
 	}
 	suspended := &treatyv1.SagaSuspended{
@@ -312,15 +312,15 @@ func (m *Machine) suspendStuck() {
 
 // checkCaughtUp returns an error if a restored saga must not be compensated yet: what its participants know must be in
 // the journal first, since only the journal says how it is undone.
-func (m *Machine) checkCaughtUp() error {
-	if m.saga.restored != nil && m.saga.restored.GetCompensated() {
+func (s *Saga) checkCaughtUp() error {
+	if s.restored != nil && s.restored.GetCompensated() {
 		return nil
 	}
-	for _, command := range m.saga.uncovered() {
-		step := m.saga.byPath[command.GetStep()]
+	for _, command := range s.uncovered() {
+		step := s.byPath[command.GetStep()]
 		switch {
-		case command.GetCompensation() || m.saga.restored.accepted:
-		case m.saga.Suspension == nil, step == nil:
+		case command.GetCompensation() || s.restored.accepted:
+		case s.Suspension == nil, step == nil:
 			return fmt.Errorf("%w: step %s (%s)", ErrCatchingUp, command.GetStep(), command.GetMethod())
 		}
 	}

@@ -21,29 +21,18 @@ func (m *Machine) resume(in Resume) (reload bool, err error) {
 		return false, fmt.Errorf("%w: it is about step %s, but step %s is stuck", ErrDecisionUnfit, in.Step,
 			suspension.GetStep())
 	}
-	step := m.saga.Step(suspension.GetStep())
-	switch suspension.GetReason() {
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_EXHAUSTED,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
-		err = m.resumeCompensation(step, in)
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN:
-		err = m.resumeAction(step, in)
-	case treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST,
-		treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
-		if step.CompensationScheduleTime.IsZero() {
-			err = m.resumeAction(step, in)
-		} else {
-			err = m.resumeCompensation(step, in)
-		}
-	default:
+	switch step, direction := m.saga.stuckCommand(); {
+	case step == nil:
 		if in.Action != Retry {
-			return false, fmt.Errorf("%w: no command is stuck; retry or cancel the saga", ErrDecisionUnfit)
+			return false, fmt.Errorf("%w: no command is stuck; retry%s", ErrDecisionUnfit,
+				m.orCancel())
 		}
 		m.recordResumed(in)
 		return true, nil
+	case direction == Compensation:
+		err = m.resumeCompensation(step, in)
+	default:
+		err = m.resumeAction(step, in)
 	}
 	if err != nil {
 		return false, err

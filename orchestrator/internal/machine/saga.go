@@ -43,6 +43,9 @@ type Saga struct {
 	// HasSucceeded reports that the saga has succeeded, although its parent may have compensated it since.
 	HasSucceeded bool
 
+	// SucceedTime is when the saga succeeded. It is zero if it hasn't.
+	SucceedTime time.Time
+
 	// Waits are the open waits for timers and events, in the order in which they were scheduled.
 	Waits []*OpenWait
 
@@ -131,6 +134,10 @@ type Step struct {
 	// ScheduleTime, EndTime, CompensationScheduleTime and CompensationEndTime are the times of the step's records. A
 	// time is zero until the record exists.
 	ScheduleTime, EndTime, CompensationScheduleTime, CompensationEndTime time.Time
+
+	// UndoTime is when the compensation was scheduled for the first time: CompensationScheduleTime, unless a person has
+	// had it sent again with another request since.
+	UndoTime time.Time
 
 	abandoned        bool // no more attempts, because the branch was stopped
 	scheduled, ended int  // the numbers of the records, counted from 1; 0 if there is none

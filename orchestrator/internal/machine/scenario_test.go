@@ -361,6 +361,7 @@ func (s *scenario) apply(in machine.Input) string {
 		lines = append(lines, line)
 	}
 	s.sameAfterCrash()
+	s.decisionsAreAccepted()
 	if out.WakeAgain {
 		lines = append(lines, "again:", s.apply(machine.Wake{}))
 	}
@@ -419,6 +420,61 @@ func (s *scenario) sameAfterCrash() {
 	}
 	if !again.Due().Equal(s.machine.Due()) {
 		s.t.Errorf("after a crash the saga is due at %v, before at %v", again.Due(), s.machine.Due())
+	}
+}
+
+// decisionsAreAccepted checks that the machine accepts each decision that the saga offers, and no other one.
+func (s *scenario) decisionsAreAccepted() {
+	s.t.Helper()
+	if len(s.journal) == 0 {
+		return
+	}
+	decision := &treatyv1.Decision{Actor: "ann", Reason: "why not"}
+	inputs := map[treatyv1.DecisionKind]machine.Input{
+		treatyv1.DecisionKind_DECISION_KIND_CANCEL: machine.Cancel{Decision: decision},
+	}
+	for kind, action := range map[treatyv1.DecisionKind]machine.ResumeAction{
+		treatyv1.DecisionKind_DECISION_KIND_RETRY:        machine.Retry,
+		treatyv1.DecisionKind_DECISION_KIND_RETRY_EDITED: machine.RetryEdited,
+		treatyv1.DecisionKind_DECISION_KIND_MARK_DONE:    machine.MarkDone,
+		treatyv1.DecisionKind_DECISION_KIND_MARK_REFUSED: machine.MarkRefused,
+		treatyv1.DecisionKind_DECISION_KIND_TAKE_OVER:    machine.TakeOver,
+	} {
+		inputs[kind] = machine.Resume{Decision: decision, Action: action, Payload: []byte("by hand")}
+	}
+	before := s.replayed()
+	defer before.Close()
+	saga := before.Saga()
+	for _, step := range saga.Steps {
+		switch step.State {
+		case treatyv1.StepState_STEP_STATE_SCHEDULED:
+			inputs[treatyv1.DecisionKind_DECISION_KIND_COMPLETE] = machine.CommandCompleted{
+				Step: step.Path(), Direction: machine.Action, Outcome: machine.Done, Decision: decision,
+			}
+		case treatyv1.StepState_STEP_STATE_COMPENSATING:
+			inputs[treatyv1.DecisionKind_DECISION_KIND_COMPLETE] = machine.CommandCompleted{
+				Step: step.Path(), Direction: machine.Compensation, Outcome: machine.Done, Decision: decision,
+			}
+		}
+	}
+	offered := saga.Decisions(func(step string) bool { return slices.Contains(s.unsent, step) })
+	for kind, input := range inputs {
+		if kind == treatyv1.DecisionKind_DECISION_KIND_COMPLETE && saga.Suspension != nil {
+			continue // what the participant itself says is taken, but a person decides about the suspension
+		}
+		again := s.replayed()
+		out, err := again.Apply(s.now, input)
+		again.Close()
+		accepted := err == nil && out.Turn != nil // a cancel of a saga that is cancelled changes nothing
+		if slices.Contains(offered, kind) != accepted {
+			s.t.Errorf("the saga is %s (%s) and offers %v, but the machine accepts %s: %v (%v)", stateName(saga.State),
+				saga.Suspension.GetReason(), offered, kind, accepted, err)
+		}
+	}
+	for _, kind := range offered {
+		if inputs[kind] == nil {
+			s.t.Errorf("the saga offers %s, for which there is no step", kind)
+		}
 	}
 }
 

@@ -194,7 +194,7 @@ func (s *Server) childParams(
 		return about, engine.StartParams{}, asInvalid(err)
 	}
 	about.saga = params.SagaID
-	params.Trace = s.telemetry.NewAnchor(telemetry.Extract(ctx), about.sagaName(), d.Definition)
+	params.Trace = s.telemetry.NewChildAnchor(telemetry.Extract(ctx), about.sagaName(), d.Definition)
 	return about, params, nil
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"slices"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -50,8 +51,20 @@ func (s *Server) shown(saga *treatyv1.Saga) *treatyv1.Saga {
 			step.Child = childName(step.GetMethod(), step.GetName())
 		}
 	}
+	if !slices.ContainsFunc(copied.GetSteps(), completable) {
+		copied.PossibleDecisions = slices.DeleteFunc(copied.GetPossibleDecisions(), func(k treatyv1.DecisionKind) bool {
+			return k == treatyv1.DecisionKind_DECISION_KIND_COMPLETE
+		})
+	}
 	if saga.GetEndTime() == nil {
 		copied.NotDriven = s.notDriven()
 	}
 	return copied
+}
+
+// completable returns whether a step's command may be completed: it has no end yet, and isn't a child saga, which ends
+// by itself.
+func completable(step *treatyv1.Step) bool {
+	return step.GetChild() == "" && (step.GetState() == treatyv1.StepState_STEP_STATE_SCHEDULED ||
+		step.GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING)
 }

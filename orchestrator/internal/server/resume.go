@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -84,8 +85,11 @@ func (s *Server) decidedPayload(
 	case saga.GetSuspension() == nil:
 		return nil, machine.ErrNotSuspended
 	case step == nil:
-		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; "+
-			"retry or cancel it", machine.ErrDecisionUnfit)
+		advice := "retry it"
+		if slices.Contains(saga.GetPossibleDecisions(), treatyv1.DecisionKind_DECISION_KIND_CANCEL) {
+			advice = "retry or cancel it"
+		}
+		return nil, fmt.Errorf("%w: the saga isn't suspended for a command; %s", machine.ErrDecisionUnfit, advice)
 	case action && how == machine.RetryEdited:
 		return nil, fmt.Errorf("%w: the action of %s is stuck, and only a compensation can be sent with another "+
 			"request; retry it, mark it done with its reply, or mark it refused",

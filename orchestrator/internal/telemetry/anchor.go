@@ -19,21 +19,34 @@ import (
 // While tracing is off, the anchor is the caller's own span, so that it becomes the parent of the participants'
 // spans, or nil if there is none.
 func (t *Telemetry) NewAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
+	return t.newAnchor(ctx, saga, definition, 0)
+}
+
+// NewChildAnchor is NewAnchor for a saga that another saga has started as its step. The span context in ctx is that of
+// the step; see [AttemptSpan.Context].
+func (t *Telemetry) NewChildAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
+	level := byte(0)
+	if step := trace.SpanContextFromContext(ctx); step.IsValid() {
+		level = levelBelow(step.SpanID())
+	}
+	return t.newAnchor(ctx, saga, definition, level)
+}
+
+func (t *Telemetry) newAnchor(ctx context.Context, saga, definition string, level byte) *treatyv1.TraceAnchor {
 	caller := trace.SpanContextFromContext(ctx)
 	if !t.Tracing() {
 		if !caller.IsValid() {
 			return nil
 		}
-		return newAnchor(caller.TraceID(), caller.SpanID(), trace.SpanID{}, caller.TraceFlags(), caller.TraceState())
+		return makeAnchor(caller.TraceID(), caller.SpanID(), trace.SpanID{}, caller.TraceFlags(), caller.TraceState())
 	}
 	_, span := t.sampling.Start(ctx, definition, trace.WithAttributes(sagaAttributes(saga, definition)...))
 	sc := span.SpanContext()
-	id := deriveSpanID(idAnchor, saga, "", "", 0)
-	return newAnchor(sc.TraceID(), id, caller.SpanID(), sc.TraceFlags(), sc.TraceState())
+	return makeAnchor(sc.TraceID(), anchorID(saga, level), caller.SpanID(), sc.TraceFlags(), sc.TraceState())
 }
 
-// newAnchor returns an anchor. It takes one allocation, and one more if there is a tracestate.
-func newAnchor(
+// makeAnchor returns an anchor. It takes one allocation, and one more if there is a tracestate.
+func makeAnchor(
 	traceID trace.TraceID, spanID, parent trace.SpanID, flags trace.TraceFlags, state trace.TraceState,
 ) *treatyv1.TraceAnchor {
 	a := &struct {
@@ -80,7 +93,7 @@ func (t *Telemetry) EmitAnchor(anchor *treatyv1.TraceAnchor, start SagaStart) {
 	}
 	_, span := t.exporting.Start(w, start.Definition,
 		trace.WithTimestamp(start.Time), trace.WithAttributes(sagaAttributes(start.Saga, start.Definition)...))
-	span.End(trace.WithTimestamp(start.Time.Add(time.Microsecond))) // Jaeger warns of a span without a duration
+	span.End(trace.WithTimestamp(start.Time.Add(markerDuration(w.span))))
 }
 
 // SagaEnd describes the end of a saga.
@@ -101,8 +114,9 @@ type SagaEnd struct {
 	Code int32
 }
 
-// EmitEnd exports the span that covers the saga's duration. Call it once, right after the commit of the saga's last
-// turn, and never on a replay. It does nothing if the saga isn't traced.
+// EmitEnd exports the span that covers the saga's duration. Call it right after the commit of the turn that ends the
+// saga, and again when the saga is recovered: the span is the same each time. A saga that has succeeded and is then
+// compensated for its parent has two ends, each with its own span. It does nothing if the saga isn't traced.
 func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	if !t.exports(anchor) {
 		return
@@ -115,7 +129,7 @@ func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	w := &presetSpan{
 		Context: trace.ContextWithRemoteSpanContext(context.Background(), parent),
 		trace:   traceID(anchor),
-		span:    deriveSpanID(idEnd, end.Saga, "", "", 0),
+		span:    deriveSpanID(idEnd, end.Saga, "", stateName(end.State)),
 		state:   traceState(anchor),
 	}
 	attributes := append(sagaAttributes(end.Saga, end.Definition), keyState.String(stateName(end.State)))
@@ -123,6 +137,11 @@ func (t *Telemetry) EmitEnd(anchor *treatyv1.TraceAnchor, end SagaEnd) {
 	if end.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED {
 		span.SetAttributes(responseStatus(end.Code))
 		span.SetStatus(codes.Error, codeName(end.Code))
+	}
+	// A span that isn't longer than its parent is taken for one of another clock.
+	shortest := end.Start.Add(markerDuration(parent.SpanID()) + time.Microsecond)
+	if end.Time.Before(shortest) {
+		end.Time = shortest
 	}
 	span.End(trace.WithTimestamp(end.Time))
 }

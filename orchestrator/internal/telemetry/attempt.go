@@ -3,7 +3,6 @@ package telemetry
 import (
 	"context"
 	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -12,7 +11,6 @@ import (
 	grpccodes "google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 )
 
 // AttemptParams describes an attempt.
@@ -43,10 +41,6 @@ type AttemptParams struct {
 
 	// Anchor is the saga's trace anchor. It may be nil.
 	Anchor *treatyv1.TraceAnchor
-
-	// Undoes is, for a compensation, the number of the action's last attempt, to which the span links. It is 0 if it
-	// isn't known; then the span has no link.
-	Undoes int
 }
 
 // AttemptEnd describes the end of an attempt.
@@ -65,53 +59,25 @@ type AttemptEnd struct {
 	Rejection string
 }
 
-// RecoveredAttempt describes an attempt whose end is journaled.
-type RecoveredAttempt struct {
-	AttemptParams
-
-	// StartTime is when the attempt started, EndTime when it ended.
-	StartTime, EndTime time.Time
-
-	// End is the end of the attempt.
-	End AttemptEnd
-}
-
 // AttemptSpan is the span of an attempt in flight. The zero value is the span of an attempt without a trace.
 type AttemptSpan struct {
 	span   trace.Span
+	step   trace.SpanID
 	anchor *treatyv1.TraceAnchor
 }
 
-// StartAttempt starts the span of an attempt; the caller ends it. Its parent is the anchor, and its id is derived from
-// saga, step, direction and number. If the saga isn't traced, StartAttempt returns ctx unchanged and doesn't allocate.
-func (t *Telemetry) StartAttempt(ctx context.Context, a *AttemptParams) (context.Context, AttemptSpan) {
+// StartAttempt starts the span of an attempt; the caller ends it. Its parent is the step's span. If the saga isn't
+// traced, StartAttempt doesn't allocate.
+func (t *Telemetry) StartAttempt(a *AttemptParams) AttemptSpan {
 	if !t.exports(a.Anchor) {
-		return ctx, AttemptSpan{anchor: a.Anchor}
+		return AttemptSpan{anchor: a.Anchor}
 	}
-	return t.startAttempt(ctx, a, trace.WithSpanKind(trace.SpanKindClient))
-}
-
-// RecoverAttempt exports the span of an attempt whose end is journaled, with the times of the journal. Call it for an
-// attempt of a process that was killed, which may have lost the span. If it didn't, the span is exported twice with the
-// same id.
-func (t *Telemetry) RecoverAttempt(a *RecoveredAttempt) {
-	if !t.exports(a.Anchor) {
-		return
-	}
-	_, span := t.startAttempt(context.Background(), &a.AttemptParams,
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(a.StartTime))
-	span.span.SetAttributes(keyRecovered.Bool(true))
-	span.end(a.End, trace.WithTimestamp(a.EndTime))
-}
-
-func (t *Telemetry) startAttempt(
-	ctx context.Context, a *AttemptParams, options ...trace.SpanStartOption,
-) (context.Context, AttemptSpan) {
-	parent := spanContext(a.Anchor, spanID(a.Anchor.GetSpanId()))
+	anchor := spanID(a.Anchor.GetSpanId())
+	parent := spanContext(a.Anchor, stepID(a.Saga, a.Step, a.Direction, levelBelow(anchor)))
 	w := &presetSpan{
-		Context: trace.ContextWithRemoteSpanContext(ctx, parent),
+		Context: trace.ContextWithRemoteSpanContext(context.Background(), parent),
 		trace:   parent.TraceID(),
-		span:    attemptSpanID(a.Saga, a.Step, a.Direction, a.Number),
+		span:    deriveSpanID(idAttempt, a.Saga, a.Step, a.Direction, a.Epoch, uint64(a.Number)),
 		state:   parent.TraceState(),
 	}
 	attributes := make([]attribute.KeyValue, 0, 9)
@@ -130,13 +96,9 @@ func (t *Telemetry) startAttempt(
 	if a.Kind != treatyv1.CommandKind_COMMAND_KIND_UNSPECIFIED {
 		attributes = append(attributes, keyKind.String(kindName(a.Kind)))
 	}
-	options = append(options, trace.WithAttributes(attributes...))
-	if a.Direction == wire.Compensation && a.Undoes > 0 {
-		undone := attemptSpanID(a.Saga, a.Step, wire.Action, a.Undoes)
-		options = append(options, trace.WithLinks(trace.Link{SpanContext: spanContext(a.Anchor, undone)}))
-	}
-	_, span := t.exporting.Start(w, a.Method, options...)
-	return trace.ContextWithSpan(ctx, span), AttemptSpan{span: span, anchor: a.Anchor}
+	_, span := t.exporting.Start(w, a.Method,
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
+	return AttemptSpan{span: span, step: parent.SpanID(), anchor: a.Anchor}
 }
 
 // End ends the span, which exports it.
@@ -144,13 +106,9 @@ func (s AttemptSpan) End(result AttemptEnd) {
 	if s.span == nil {
 		return
 	}
-	s.end(result)
-}
-
-func (s AttemptSpan) end(result AttemptEnd, options ...trace.SpanEndOption) {
+	defer s.span.End()
 	if result.Accepted {
 		s.span.SetAttributes(keyOutcome.String("accepted"), responseStatus(int32(grpccodes.OK)))
-		s.span.End(options...)
 		return
 	}
 	s.span.SetAttributes(keyOutcome.String(outcomeName(result.Outcome)), responseStatus(int32(result.Code)))
@@ -160,20 +118,32 @@ func (s AttemptSpan) end(result AttemptEnd, options ...trace.SpanEndOption) {
 	if result.Outcome != treatyv1.Outcome_OUTCOME_DONE {
 		s.span.SetStatus(codes.Error, outcomeName(result.Outcome)+": "+codeName(int32(result.Code)))
 	}
-	s.span.End(options...)
 }
 
-// Traceparent returns the W3C header that makes this span the parent of the participant's spans. It is empty if the
-// saga has no trace. The header of a saga that isn't sampled says so, so that no participant starts its own trace.
-func (s AttemptSpan) Traceparent() string {
-	if s.span != nil {
-		sc := s.span.SpanContext()
-		return traceparent(sc.TraceID(), sc.SpanID(), sc.TraceFlags())
+// parent returns the id of the span that becomes the parent of the participant's spans: that of the step. The attempt's
+// own span is lost if the process is killed.
+func (s AttemptSpan) parent() trace.SpanID {
+	if s.step.IsValid() {
+		return s.step
 	}
+	return spanID(s.anchor.GetSpanId())
+}
+
+// Traceparent returns the W3C header that makes the step's span the parent of the participant's spans. It is empty if
+// the saga has no trace. The header of a saga that isn't sampled says so, so that no participant starts its own trace.
+func (s AttemptSpan) Traceparent() string {
 	if !isValid(s.anchor) {
 		return ""
 	}
-	return traceparent(traceID(s.anchor), spanID(s.anchor.GetSpanId()), trace.TraceFlags(s.anchor.GetFlags()))
+	return traceparent(traceID(s.anchor), s.parent(), trace.TraceFlags(s.anchor.GetFlags()))
+}
+
+// Context returns ctx with the span context that Traceparent and Tracestate describe, for a child saga that runs here.
+func (s AttemptSpan) Context(ctx context.Context) context.Context {
+	if !isValid(s.anchor) {
+		return ctx
+	}
+	return trace.ContextWithRemoteSpanContext(ctx, spanContext(s.anchor, s.parent()))
 }
 
 // Tracestate returns the W3C tracestate header. It is often empty.

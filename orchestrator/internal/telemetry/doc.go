@@ -6,13 +6,16 @@
 // A saga has one trace. Each of its spans is exported as soon as it ends, so that the trace is complete while the
 // saga runs and after a crash:
 //
-//   - The anchor is exported right after the saga's start is committed. It is the parent of the others. The journal has
-//     it in the saga's start, as a [treatyv1.TraceAnchor].
-//   - Each attempt has a span. The span of a compensation links to that of the action.
+//   - The anchor is exported right after the saga's start is committed. The journal has it in the saga's start, as a
+//     [treatyv1.TraceAnchor]. It is the parent of the spans of the steps.
+//   - Each step has a span, which is exported right after the intent to send its command is committed. Its compensation
+//     has another one, which links to it. It is the parent of the participant's spans.
+//   - Each attempt has a span below that of its step.
 //   - When the saga has ended, a last span covers its duration.
 //
-// Span ids are derived from the saga, step, direction and attempt, so a span that is exported again after a crash has
-// the same id.
+// Span ids are derived: of steps from the saga, path and direction, and of attempts also from the epoch and the number.
+// All spans but those of attempts follow from the journal. So they can be exported again after a crash, and are the
+// same each time.
 //
 // # Configuration
 //

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/rand/v2"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 )
@@ -12,13 +13,14 @@ import (
 // The kinds of spans. The kind is part of the hash, so that spans of different kinds never share an id.
 const (
 	idAnchor  = 'A'
+	idStep    = 'S'
 	idAttempt = 'T'
 	idEnd     = 'E'
 )
 
 // deriveSpanID returns a hash of what makes a span unique. Every part ends with a zero byte, which no part contains. It
 // doesn't allocate for parts of usual length.
-func deriveSpanID(kind byte, saga, step, direction string, attempt int) trace.SpanID {
+func deriveSpanID(kind byte, saga, step, direction string, numbers ...uint64) trace.SpanID {
 	var space [192]byte
 	b := append(space[:0], kind)
 	b = append(b, saga...)
@@ -27,19 +29,48 @@ func deriveSpanID(kind byte, saga, step, direction string, attempt int) trace.Sp
 	b = append(b, 0)
 	b = append(b, direction...)
 	b = append(b, 0)
-	b = binary.BigEndian.AppendUint64(b, uint64(attempt))
+	for _, number := range numbers {
+		b = binary.BigEndian.AppendUint64(b, number)
+	}
 	sum := sha256.Sum256(b)
 	id := trace.SpanID(sum[:8])
 	if !id.IsValid() {
-		id[7] = 1
+		id[0] = 1
 	}
 	return id
 }
 
-// attemptSpanID returns the id of an attempt's span. A command that was in flight when the process was killed is sent
-// again as the same attempt, so the spans that its participant exported the first time have a parent, too.
-func attemptSpanID(saga, step, direction string, attempt int) trace.SpanID {
-	return deriveSpanID(idAttempt, saga, step, direction, attempt)
+// A marker is a span of an anchor or a step. It marks a start, so that the spans below have a parent before it is known
+// how long anything takes, and it is the same each time it is exported. Its duration says nothing.
+//
+// Jaeger assumes that the clocks of two spans differ, and moves the inner one with a warning, if it starts after the
+// outer one's end and isn't longer. So each marker takes a microsecond longer than the one above it. The last byte of a
+// marker's id is its level, so that an orchestrator that runs a child for another one knows the level, too.
+
+// anchorID returns the id of the anchor of a saga.
+func anchorID(saga string, level byte) trace.SpanID {
+	return withLevel(deriveSpanID(idAnchor, saga, "", ""), level)
+}
+
+// stepID returns the id of a step's marker.
+func stepID(saga, step, direction string, level byte) trace.SpanID {
+	return withLevel(deriveSpanID(idStep, saga, step, direction), level)
+}
+
+func withLevel(id trace.SpanID, level byte) trace.SpanID {
+	id[len(id)-1] = level
+	if !id.IsValid() {
+		id[0] = 1
+	}
+	return id
+}
+
+// levelBelow returns the level of the markers below one.
+func levelBelow(marker trace.SpanID) byte { return min(marker[len(marker)-1], 254) + 1 }
+
+// markerDuration returns how long a marker takes.
+func markerDuration(marker trace.SpanID) time.Duration {
+	return (1 + time.Duration(marker[len(marker)-1])) * time.Microsecond
 }
 
 // presetSpan is a context that sets the ids and the tracestate of the next span.

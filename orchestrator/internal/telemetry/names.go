@@ -29,8 +29,11 @@ const (
 	// keyAttempt is the attempt's number in this process, from 1.
 	keyAttempt = attribute.Key("treaty.attempt")
 
-	// keyRecovered marks a span that was exported again, from the journal, after a crash.
-	keyRecovered = attribute.Key("treaty.recovered")
+	// keyParticipant is the name of the participant that a broadcast's step goes to.
+	keyParticipant = attribute.Key("treaty.participant")
+
+	// keyChild is the name of the child saga that a step starts or compensates, "sagas/{saga}".
+	keyChild = attribute.Key("treaty.child")
 
 	// keyEpoch is the fencing epoch under which the command was sent.
 	keyEpoch = attribute.Key("treaty.epoch")
@@ -53,7 +56,7 @@ const (
 )
 
 // The names of the spans that cover a saga from its start to its end. The anchor is named after the saga definition,
-// the span of an attempt after its method.
+// the span of a step after its direction and method, and the span of an attempt after its method.
 const (
 	spanSagaSucceeded   = "saga succeeded"
 	spanSagaCompensated = "saga compensated"

@@ -42,6 +42,9 @@ type Telemetry struct {
 	// spans that are exported: those of sagas whose anchors say that they are sampled.
 	sampling, exporting trace.Tracer
 
+	// spans knows which spans were exported. It is nil if none are.
+	spans *confirmation
+
 	metrics *metrics
 
 	shutdown []func(context.Context) error
@@ -83,14 +86,19 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 		return t, nil
 	}
 
-	res, err := newResource(ctx)
-	if err != nil {
-		return nil, errors.Join(err, shutdownExporter(ctx, exporter))
-	}
 	if exporter != nil {
+		// It has neither the host nor the process: a span that another one exports again must be the same.
+		res, err := newResource(ctx)
+		if err != nil {
+			return nil, errors.Join(err, shutdownExporter(ctx, exporter))
+		}
 		t.setUpTracing(exporter, res, config)
 	}
 	if reader != nil {
+		res, err := newResource(ctx, resource.WithHost())
+		if err != nil {
+			return nil, errors.Join(err, t.Shutdown(ctx), reader.Shutdown(ctx))
+		}
 		provider := metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res))
 		t.shutdown = append(t.shutdown, provider.Shutdown)
 		if t.metrics, err = newMetrics(provider.Meter(scopeName)); err != nil {
@@ -113,26 +121,24 @@ func (t *Telemetry) setUpTracing(exporter sdktrace.SpanExporter, res *resource.R
 		sdktrace.WithIDGenerator(presetIDs{}),
 		sdktrace.WithSampler(alreadySampled{}),
 	}
+	t.spans = &confirmation{exporter: exporter, queue: int64(queueSize())}
 	if config.SpanExporter != nil {
-		options = append(options, sdktrace.WithSyncer(exporter))
+		t.spans.SpanProcessor = sdktrace.NewSimpleSpanProcessor(confirmingExporter{t.spans})
 	} else {
-		options = append(options, sdktrace.WithBatcher(exporter, batching()...))
+		t.spans.SpanProcessor = sdktrace.NewBatchSpanProcessor(confirmingExporter{t.spans}, batching()...)
 	}
+	options = append(options, sdktrace.WithSpanProcessor(t.spans))
 	provider := sdktrace.NewTracerProvider(options...)
 	t.exporting = provider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
 	t.shutdown = append(t.shutdown, provider.Shutdown)
 }
 
 // batching returns the options for batches that the environment doesn't set. Spans in a batch are lost when the
-// process is killed, so batches are sent soon. Spans that don't fit in the queue are dropped, so a burst of sagas
-// must fit.
+// process is killed, so batches are sent soon.
 func batching() []sdktrace.BatchSpanProcessorOption {
-	var options []sdktrace.BatchSpanProcessorOption
+	options := []sdktrace.BatchSpanProcessorOption{sdktrace.WithMaxQueueSize(queueSize())}
 	if os.Getenv("OTEL_BSP_SCHEDULE_DELAY") == "" {
 		options = append(options, sdktrace.WithBatchTimeout(200*time.Millisecond))
-	}
-	if os.Getenv("OTEL_BSP_MAX_QUEUE_SIZE") == "" {
-		options = append(options, sdktrace.WithMaxQueueSize(1<<15))
 	}
 	return options
 }
@@ -153,13 +159,13 @@ func enabled(exporterVariable, endpointVariable string) bool {
 	return os.Getenv(endpointVariable) != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != ""
 }
 
-func newResource(ctx context.Context) (*resource.Resource, error) {
-	res, err := resource.New(ctx,
+func newResource(ctx context.Context, options ...resource.Option) (*resource.Resource, error) {
+	options = append(options,
 		resource.WithAttributes(semconv.ServiceName(serviceName)),
 		resource.WithTelemetrySDK(),
-		resource.WithHost(),    // not the process: an anchor that another process exports again must be the same
 		resource.WithFromEnv(), // last, so that OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win
 	)
+	res, err := resource.New(ctx, options...)
 	if errors.Is(err, resource.ErrPartialResource) {
 		return res, nil // for example because the host has no name
 	}

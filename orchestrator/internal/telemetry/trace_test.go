@@ -2,11 +2,13 @@ package telemetry_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -51,19 +53,31 @@ func caller(flags trace.TraceFlags) (context.Context, trace.SpanContext) {
 	return trace.ContextWithRemoteSpanContext(context.Background(), sc), sc
 }
 
-// attempt makes the first attempt of step 1, which is done.
-func attempt(tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, direction, method string) {
-	a := &telemetry.AttemptParams{
-		Saga: saga, Step: "1", Direction: direction, Method: method, Number: 1, Epoch: 2, Target: "h:1", Anchor: anchor,
+// startOf returns the start of step 1.
+func startOf(direction, method string) *telemetry.StepStart {
+	return &telemetry.StepStart{
+		Saga: saga, SagaStart: begin, Step: "1", Direction: direction, Method: method, Time: begin.Add(time.Second),
 	}
-	if direction == wire.Compensation {
-		a.Undoes = 1
-	}
-	_, span := tele.StartAttempt(context.Background(), a)
-	span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: grpccodes.OK})
 }
 
-// The trace of a saga that survives a crash is complete: no id appears twice, and every span's parent exists.
+// start starts the first attempt of step 1.
+func start(
+	tele *telemetry.Telemetry, anchor *treatyv1.TraceAnchor, epoch uint64, direction, method string,
+) telemetry.AttemptSpan {
+	return tele.StartAttempt(&telemetry.AttemptParams{
+		Saga: saga, Step: "1", Direction: direction, Method: method, Number: 1, Epoch: epoch, Target: "h:1",
+		Anchor: anchor,
+	})
+}
+
+// described returns what a backend stores of a span.
+func described(s tracetest.SpanStub) string {
+	return fmt.Sprint(s.Name, s.SpanKind, s.SpanContext, s.Parent, s.StartTime, s.EndTime, s.Attributes, s.Links,
+		s.Status, s.Resource)
+}
+
+// The trace of a saga that survives a crash is complete: what is exported again is the same, no id belongs to two
+// spans, and every span's parent exists, also that of the participant's spans whose attempt died with the process.
 func TestTraceIsCompleteAfterACrash(t *testing.T) {
 	for _, called := range []bool{true, false} {
 		exporter := keeper{tracetest.NewInMemoryExporter()}
@@ -81,38 +95,51 @@ func TestTraceIsCompleteAfterACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		first.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
+		first.EmitStep(anchor, startOf(wire.Action, change))
 		// The span of this attempt is lost with the process. The participant's spans aren't.
-		_, lost := first.StartAttempt(context.Background(), &telemetry.AttemptParams{
-			Saga: saga, Step: "1", Direction: wire.Action, Method: change, Number: 1, Epoch: 1, Target: "h:1",
-			Anchor: anchor,
-		})
+		sent := start(first, anchor, 1, wire.Action, change).Traceparent()
 		if err := first.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		before := exporter.GetSpans()
+		exporter.Reset()
 
 		second := tracing(t, exporter, sdktrace.NeverSample()) // ignored: the anchor is sampled
 		anchor = &treatyv1.TraceAnchor{}
 		if err := proto.Unmarshal(journaled, anchor); err != nil {
 			t.Fatal(err)
 		}
+		second.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
+		second.EmitStep(anchor, startOf(wire.Action, change))
 		// The reply was lost with the process, so the attempts start at 1 again.
-		attempt(second, anchor, wire.Action, change)
-		attempt(second, anchor, wire.Compensation, restore)
+		again := start(second, anchor, 2, wire.Action, change)
+		again.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: grpccodes.OK})
+		second.EmitStep(anchor, startOf(wire.Compensation, restore))
+		start(second, anchor, 2, wire.Compensation, restore).End(telemetry.AttemptEnd{
+			Outcome: treatyv1.Outcome_OUTCOME_DONE, Code: grpccodes.OK,
+		})
 		second.EmitEnd(anchor, telemetry.SagaEnd{
 			Saga: saga, Definition: definition, Start: begin, Time: begin.Add(time.Minute),
 			State: treatyv1.SagaState_SAGA_STATE_COMPENSATED, Code: int32(grpccodes.FailedPrecondition),
 		})
 
 		spans := exporter.GetSpans()
-		if len(spans) != 4 {
-			t.Fatalf("%d spans, want 4", len(spans))
+		if len(before) != 2 || len(spans) != 6 {
+			t.Fatalf("%d and %d spans, want 2 and 6", len(before), len(spans))
 		}
-		if again := spans[1].SpanContext.SpanID().String(); !strings.Contains(lost.Traceparent(), again) {
-			t.Errorf("the parent %s of the participant's spans is lost: the new id is %s", lost.Traceparent(), again)
+		for i := range before {
+			if diff := cmp.Diff(described(before[i]), described(spans[i])); diff != "" {
+				t.Errorf("exported again, a span differs (-before +after):\n%s", diff)
+			}
+		}
+		root, action, attempt, undo, undoAttempt, end := spans[0], spans[1], spans[2], spans[3], spans[4], spans[5]
+		if id := action.SpanContext.SpanID().String(); !strings.Contains(sent, id) || sent != again.Traceparent() {
+			t.Errorf("the parent of the participant's spans is %s, and then %s; want the step's span %s", sent,
+				again.Traceparent(), id)
 		}
 		ids := map[trace.SpanID]string{}
 		for _, s := range spans {
-			if s.SpanContext.TraceID().String() != spans[0].SpanContext.TraceID().String() {
+			if s.SpanContext.TraceID().String() != root.SpanContext.TraceID().String() {
 				t.Errorf("%s is in another trace", s.Name)
 			}
 			if other, twice := ids[s.SpanContext.SpanID()]; twice {
@@ -120,24 +147,24 @@ func TestTraceIsCompleteAfterACrash(t *testing.T) {
 			}
 			ids[s.SpanContext.SpanID()] = s.Name
 		}
-		root := spans[0]
 		if called && !root.Parent.Equal(callerSpan) {
 			t.Errorf("the anchor's parent is %v, want the caller's span", root.Parent)
 		}
 		if !called && root.Parent.IsValid() {
 			t.Errorf("the anchor has the parent %v, want none", root.Parent)
 		}
-		if root.Name != definition || !root.StartTime.Equal(begin) || root.EndTime.Sub(begin) != time.Microsecond {
-			t.Errorf("the anchor is %s, %v to %v", root.Name, root.StartTime, root.EndTime)
+		if root.Name != definition || !root.StartTime.Equal(begin) {
+			t.Errorf("the anchor is %s of %v", root.Name, root.StartTime)
 		}
-		for _, s := range spans[1:] {
-			if s.Parent.SpanID() != root.SpanContext.SpanID() {
-				t.Errorf("the parent of %s is %v, want the anchor", s.Name, s.Parent.SpanID())
+		for _, below := range []struct{ span, parent tracetest.SpanStub }{
+			{action, root}, {undo, root}, {end, root}, {attempt, action}, {undoAttempt, undo},
+		} {
+			if below.span.Parent.SpanID() != below.parent.SpanContext.SpanID() {
+				t.Errorf("the parent of %s isn't %s", below.span.Name, below.parent.Name)
 			}
 		}
-		compensation, end := spans[2], spans[3]
-		if len(compensation.Links) != 1 || compensation.Links[0].SpanContext.SpanID() != spans[1].SpanContext.SpanID() {
-			t.Errorf("the compensation links to %v, want the action's last attempt", compensation.Links)
+		if len(undo.Links) != 1 || undo.Links[0].SpanContext.SpanID() != action.SpanContext.SpanID() {
+			t.Errorf("the compensation links to %v, want the action's span", undo.Links)
 		}
 		duration := end.EndTime.Sub(end.StartTime)
 		if end.Name != "saga compensated" || end.Status.Code != codes.Error || duration != time.Minute {
@@ -146,16 +173,116 @@ func TestTraceIsCompleteAfterACrash(t *testing.T) {
 	}
 }
 
+// Attempt 1 of a process that was killed and attempt 1 of the next one are two spans. Each process counts from 1.
+func TestAttemptsOfTwoProcessesDiffer(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	tele := tracing(t, exporter, nil)
+	anchor := tele.NewAnchor(t.Context(), saga, definition)
+	for epoch := range uint64(2) {
+		start(tele, anchor, epoch, wire.Action, change).End(telemetry.AttemptEnd{})
+	}
+	spans := exporter.GetSpans()
+	if len(spans) != 2 || spans[0].SpanContext.SpanID() == spans[1].SpanContext.SpanID() {
+		t.Errorf("got %v, want two spans with different ids", spans)
+	}
+}
+
+// A child that has succeeded and is then compensated for its parent has an end for each, with its own id. An end is
+// longer than the anchor even if the saga was over at once: otherwise Jaeger moves it and warns.
+func TestEachEndHasItsSpan(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	tele := tracing(t, exporter, nil)
+	anchor := tele.NewAnchor(t.Context(), saga, definition)
+	tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
+	for _, state := range []treatyv1.SagaState{
+		treatyv1.SagaState_SAGA_STATE_SUCCEEDED, treatyv1.SagaState_SAGA_STATE_COMPENSATED,
+	} {
+		tele.EmitEnd(anchor, telemetry.SagaEnd{
+			Saga: saga, Definition: definition, Start: begin, Time: begin, State: state,
+		})
+	}
+	spans := exporter.GetSpans()
+	if len(spans) != 3 || spans[1].SpanContext.SpanID() == spans[2].SpanContext.SpanID() {
+		t.Fatalf("got %v, want an anchor and two ends with different ids", spans)
+	}
+	for _, end := range spans[1:] {
+		if end.EndTime.Sub(end.StartTime) <= spans[0].EndTime.Sub(spans[0].StartTime) {
+			t.Errorf("%s isn't longer than the anchor", end.Name)
+		}
+	}
+}
+
+// The anchor of a child is below the step of its parent, also if the parent isn't sampled. The compensation of the step
+// links to the child's anchor. Every marker takes longer than the one above it: otherwise Jaeger moves it and warns.
+func TestChildIsBelowItsStep(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	tele := tracing(t, exporter, nil)
+	const child = "sagas/c1"
+	anchor := tele.NewAnchor(t.Context(), saga, definition)
+	tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
+	for direction, method := range map[string]string{wire.Action: change, wire.Compensation: restore} {
+		step := startOf(direction, method)
+		step.Child = child
+		tele.EmitStep(anchor, step)
+	}
+	ctx := start(tele, anchor, 1, wire.Action, change).Context(t.Context())
+	childAnchor := tele.NewChildAnchor(ctx, child, definition)
+	tele.EmitAnchor(childAnchor, telemetry.SagaStart{Saga: child, Definition: definition, Time: begin})
+	grandchild := startOf(wire.Action, change)
+	grandchild.Saga = child
+	tele.EmitStep(childAnchor, grandchild)
+
+	byName := map[string]tracetest.SpanStub{}
+	for _, s := range exporter.GetSpans() {
+		byName[s.Name+" "+attributeOf(s, "treaty.saga")] = s
+	}
+	chain := []tracetest.SpanStub{
+		byName[definition+" "+saga], byName["action "+change+" "+saga],
+		byName[definition+" "+child], byName["action "+change+" "+child],
+	}
+	for i, s := range chain[1:] {
+		if above := chain[i]; s.Parent.SpanID() != above.SpanContext.SpanID() || s.Name == "" ||
+			s.EndTime.Sub(s.StartTime) <= above.EndTime.Sub(above.StartTime) {
+			t.Errorf("%q isn't below %q and longer: %v to %v", s.Name, above.Name, s.StartTime, s.EndTime)
+		}
+	}
+	var linked []trace.SpanID
+	for _, link := range byName["compensation "+restore+" "+saga].Links {
+		linked = append(linked, link.SpanContext.SpanID())
+	}
+	want := []trace.SpanID{chain[1].SpanContext.SpanID(), chain[2].SpanContext.SpanID()}
+	if !slices.Equal(linked, want) {
+		t.Errorf("the compensation links to %v, want the action and the child's anchor %v", linked, want)
+	}
+
+	unsampled, _ := caller(0)
+	anchor = tele.NewAnchor(unsampled, saga, definition)
+	ctx = start(tele, anchor, 1, wire.Action, change).Context(t.Context())
+	if got := tele.NewChildAnchor(ctx, child, definition); got.GetFlags() != 0 ||
+		!slices.Equal(got.GetTraceId(), anchor.GetTraceId()) {
+		t.Errorf("the child of a saga that isn't sampled has the anchor %v", got)
+	}
+}
+
+func attributeOf(s tracetest.SpanStub, key attribute.Key) string {
+	for _, a := range s.Attributes {
+		if a.Key == key {
+			return a.Value.Emit()
+		}
+	}
+	return ""
+}
+
 func TestAttemptSpan(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
 	tele := tracing(t, exporter, nil)
 	anchor := tele.NewAnchor(t.Context(), saga, definition)
-	ctx, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{
+	span := tele.StartAttempt(&telemetry.AttemptParams{
 		Saga: saga, Step: "2.1", Direction: wire.Action, Number: 3, Epoch: 9, Method: change, Target: "customer:80",
 		Kind: treatyv1.CommandKind_COMMAND_KIND_PIVOT, Anchor: anchor,
 	})
 	traceparent := span.Traceparent()
-	current := trace.SpanContextFromContext(ctx)
+	current := trace.SpanContextFromContext(span.Context(t.Context()))
 	if "00-"+current.TraceID().String()+"-"+current.SpanID().String()+"-01" != traceparent {
 		t.Errorf("the traceparent is %s, the context has %v", traceparent, current)
 	}
@@ -203,14 +330,15 @@ func TestUnsampledSaga(t *testing.T) {
 		{"not sampled by the sampler", never, never.NewAnchor(context.Background(), saga, definition), true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx := context.Background()
+			step := startOf(wire.Action, change)
 			a := &telemetry.AttemptParams{
 				Saga: saga, Step: "1", Direction: wire.Action, Number: 1, Method: change, Anchor: test.anchor,
 			}
 			var span telemetry.AttemptSpan
 			allocs := testing.AllocsPerRun(100, func() {
 				test.tele.EmitAnchor(test.anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
-				_, span = test.tele.StartAttempt(ctx, a)
+				test.tele.EmitStep(test.anchor, step)
+				span = test.tele.StartAttempt(a)
 				span.End(telemetry.AttemptEnd{Outcome: treatyv1.Outcome_OUTCOME_DONE})
 				test.tele.EmitEnd(test.anchor, telemetry.SagaEnd{Saga: saga, Definition: definition})
 				test.tele.SagaStarted(definition)
@@ -238,7 +366,7 @@ func TestTracingOffForwardsTheCallersTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, span := tele.StartAttempt(ctx, &telemetry.AttemptParams{Anchor: tele.NewAnchor(ctx, saga, definition)})
+	span := tele.StartAttempt(&telemetry.AttemptParams{Anchor: tele.NewAnchor(ctx, saga, definition)})
 	if want := "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"; span.Traceparent() != want {
 		t.Errorf("got %q, want %q", span.Traceparent(), want)
 	}
@@ -255,8 +383,9 @@ func TestDamagedAnchor(t *testing.T) {
 		{Flags: 1, TraceId: make([]byte, 17), SpanId: make([]byte, 9)},
 	} {
 		tele.EmitAnchor(anchor, telemetry.SagaStart{Saga: saga, Definition: definition, Time: begin})
+		tele.EmitStep(anchor, startOf(wire.Action, change))
 		tele.EmitEnd(anchor, telemetry.SagaEnd{})
-		_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor})
+		span := tele.StartAttempt(&telemetry.AttemptParams{Anchor: anchor})
 		span.End(telemetry.AttemptEnd{})
 		if span.Traceparent() != "" {
 			t.Errorf("%v: the traceparent is %q", anchor, span.Traceparent())
@@ -277,7 +406,7 @@ func TestTracestate(t *testing.T) {
 	if anchor.GetTracestate() != "vendor=x" || id != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("got %v", anchor)
 	}
-	_, span := tele.StartAttempt(t.Context(), &telemetry.AttemptParams{Anchor: anchor, Method: change})
+	span := tele.StartAttempt(&telemetry.AttemptParams{Anchor: anchor, Method: change})
 	if span.Tracestate() != "vendor=x" {
 		t.Errorf("the tracestate is %q", span.Tracestate())
 	}

@@ -58,7 +58,7 @@ func BuildTypeScript(ctx context.Context, root string) (command []string, about 
 		}
 	}
 	dir := filepath.Join(root, "services", "notification")
-	if !exists(filepath.Join(dir, "node_modules", "@grpc", "grpc-js")) {
+	if !installed(dir) {
 		install, cancel := context.WithTimeout(ctx, installTime)
 		defer cancel()
 		if err := run(install, dir, "npm", "ci", "--no-audit", "--no-fund"); err != nil {
@@ -71,7 +71,10 @@ func BuildTypeScript(ctx context.Context, root string) (command []string, about 
 	return []string{node, filepath.Join(dir, "dist", "main.js")}, "TypeScript on Node " + version, nil
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// installed reports whether the libraries that package-lock.json names are installed in a directory. npm writes the
+// hidden file when it has installed them.
+func installed(dir string) bool {
+	done, err := os.Stat(filepath.Join(dir, "node_modules", ".package-lock.json"))
+	wanted, wantedErr := os.Stat(filepath.Join(dir, "package-lock.json"))
+	return err == nil && wantedErr == nil && !done.ModTime().Before(wanted.ModTime())
 }

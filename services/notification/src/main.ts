@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import {
   Server, status,
-  type handleUnaryCall, type MethodDefinition, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition,
+  type handleUnaryCall, type MethodDefinition, type sendUnaryData, type ServerInterceptor, type ServerUnaryCall,
+  type ServiceDefinition,
 } from "@grpc/grpc-js";
 import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
@@ -16,6 +17,7 @@ import { Participant } from "./participant.js";
 import { deleteUserData } from "./privacy.js";
 import { listMessages, sendReview, sendWelcome, type ListMessagesRequest } from "./service.js";
 import { marked, Refusal, response } from "./status.js";
+import { noteVerdict, startTelemetry } from "./telemetry.js";
 import type { Trust } from "./trust.js";
 import { answerUnknownMethods } from "./unknown.js";
 
@@ -52,7 +54,7 @@ function fail(error: unknown, call: ServerUnaryCall<unknown, unknown>, callback:
 }
 
 function newServer(
-  definition: PackageDefinition, database: Database, trust: Trust,
+  definition: PackageDefinition, database: Database, trust: Trust, interceptors: ServerInterceptor[],
 ): { server: Server; health: HealthImplementation } {
   const service = definition[serviceName] as ServiceDefinition;
   const userData = definition[userDataServiceName] as ServiceDefinition;
@@ -61,6 +63,7 @@ function newServer(
     "grpc.max_receive_message_length": 4 << 20,
     "grpc.max_send_message_length": 4 << 20,
     "grpc.max_concurrent_streams": 1024,
+    interceptors,
   });
   server.addService(service, {
     SendWelcome: through(inbox, service["SendWelcome"]!, database, sendWelcome, trust),
@@ -138,6 +141,7 @@ function answer<Request>(
 }
 
 function note(verdict: Verdict | undefined, call: ServerUnaryCall<unknown, unknown>, command?: Command): void {
+  if (verdict !== undefined) noteVerdict(verdict);
   if (verdict !== undefined && verdict !== "executed") log("INFO", "not executed", { ...ids(call, command), verdict });
 }
 
@@ -189,9 +193,10 @@ async function main(): Promise<void> {
     enums: String,
     oneofs: true,
   });
+  const telemetry = await startTelemetry("notification", (message, fields) => log("WARN", message, fields));
   const database = openDatabase(options.db);
   try {
-    const { server, health } = newServer(definition, database, options.trust);
+    const { server, health } = newServer(definition, database, options.trust, telemetry.interceptors);
     const port = await bind(server, options);
     const signalled = new Promise<void>((resolve) => {
       process.once("SIGTERM", resolve);
@@ -202,6 +207,7 @@ async function main(): Promise<void> {
     await stop(server, health, options.stopTimeoutMs);
   } finally {
     closeDatabase(database, options.db);
+    await telemetry.stop();
   }
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
@@ -27,6 +28,7 @@ func (a *app) explainer() problem.Explainer {
 		Address:          a.flags.connection.Address,
 		Timeout:          a.flags.connection.Timeout,
 		CertFile:         a.flags.connection.CertFile,
+		MaxReplyBytes:    connection.MaxMessageBytes,
 		CertificateAsked: a.client.CertificateAsked(),
 	}
 }

@@ -106,7 +106,7 @@ that was derived from the step are replaced. All others keep their values, also 
 	set.StringVar(&flags.retryEdited, "retry-edited", "",
 		"send the stuck compensation with this request, `JSON`, instead of the derived one")
 	set.StringSliceVar(&flags.fields, "fields", nil,
-		"with --retry-edited, replace only these `FIELDS` of the derived request, and keep the others, also hidden ones")
+		"with --retry-edited, replace only these `FIELDS` of the derived request; keep the others, also hidden ones")
 	set.Var(&flags.markDone, "mark-done",
 		"mark the stuck command as done, with this reply, `JSON`; required for an action, optional for a compensation")
 	set.Lookup("mark-done").NoOptDefVal = withoutReply

@@ -116,6 +116,7 @@ func running(t testing.TB) *treatyv1.Saga {
 		LastFailure: &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "connection \x1b[31mreset\nby peer"},
 	}
 	saga.Steps = []*treatyv1.Step{reserveStep(t, "order-3", treatyv1.StepState_STEP_STATE_DONE), second}
+	saga.PossibleDecisions = []treatyv1.DecisionKind{treatyv1.DecisionKind_DECISION_KIND_COMPLETE}
 	return saga
 }
 
@@ -126,6 +127,7 @@ func parked(t testing.TB) *treatyv1.Saga {
 	first.CompensationScheduleTime = at(ms(40))
 	first.Attempts = &treatyv1.Attempts{Count: 2, Parked: true}
 	saga.Steps = []*treatyv1.Step{first}
+	saga.PossibleDecisions = []treatyv1.DecisionKind{treatyv1.DecisionKind_DECISION_KIND_COMPLETE}
 	return saga
 }
 
@@ -192,6 +194,57 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 			"its deadline fell into the time that was lost"
 		saga.Suspension.Found = "action 2 (" + capturing + ")\naction 3 (" + reserve + ")"
 	}
+	saga.PossibleDecisions = decisionsAbout(saga)
+	return saga
+}
+
+// decisionsAbout returns what the orchestrator offers for a suspended saga.
+func decisionsAbout(saga *treatyv1.Saga) []treatyv1.DecisionKind {
+	const (
+		retry   = treatyv1.DecisionKind_DECISION_KIND_RETRY
+		edited  = treatyv1.DecisionKind_DECISION_KIND_RETRY_EDITED
+		done    = treatyv1.DecisionKind_DECISION_KIND_MARK_DONE
+		refused = treatyv1.DecisionKind_DECISION_KIND_MARK_REFUSED
+		over    = treatyv1.DecisionKind_DECISION_KIND_TAKE_OVER
+		cancel  = treatyv1.DecisionKind_DECISION_KIND_CANCEL
+	)
+	compensating := saga.GetSteps()[0].GetState() == treatyv1.StepState_STEP_STATE_COMPENSATING
+	switch reason := saga.GetSuspension().GetReason(); {
+	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE:
+		return []treatyv1.DecisionKind{edited, done}
+	case compensating:
+		return []treatyv1.DecisionKind{retry, edited, done}
+	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+		reason == treatyv1.SuspensionReason_SUSPENSION_REASON_RETRIABLE_UNKNOWN,
+		reason == treatyv1.SuspensionReason_SUSPENSION_REASON_PURGED:
+		return []treatyv1.DecisionKind{retry, done, refused}
+	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_OTHER_REQUEST:
+		return []treatyv1.DecisionKind{retry, over, done, refused}
+	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT:
+		return []treatyv1.DecisionKind{retry}
+	case reason == treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_UNDONE:
+		return []treatyv1.DecisionKind{cancel, retry}
+	default:
+		return []treatyv1.DecisionKind{retry, cancel}
+	}
+}
+
+// mismatchAfterPivot returns a saga whose code doesn't match its journal, and that can't be cancelled.
+func mismatchAfterPivot(t testing.TB) *treatyv1.Saga {
+	saga := suspended(t, "stuck-6", treatyv1.SuspensionReason_SUSPENSION_REASON_MISMATCH)
+	saga.PossibleDecisions = []treatyv1.DecisionKind{treatyv1.DecisionKind_DECISION_KIND_RETRY}
+	return saga
+}
+
+// parent returns a saga whose child waits for an operator.
+func parent(t testing.TB) *treatyv1.Saga {
+	saga := newSaga(t, "parent-1", treatyv1.SagaState_SAGA_STATE_RUNNING)
+	step := unended(reserveStep(t, "parent-1", treatyv1.StepState_STEP_STATE_SCHEDULED))
+	step.Attempts, step.Child = &treatyv1.Attempts{Count: 1, Accepted: true}, "sagas/child-1"
+	step.ChildSuspension = treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC
+	saga.Steps = []*treatyv1.Step{step}
+	saga.PossibleDecisions = []treatyv1.DecisionKind{treatyv1.DecisionKind_DECISION_KIND_CANCEL}
 	return saga
 }
 
@@ -205,6 +258,7 @@ func unended(step *treatyv1.Step) *treatyv1.Step {
 func undoing(saga *treatyv1.Saga) *treatyv1.Saga {
 	saga.Steps[0].State = treatyv1.StepState_STEP_STATE_COMPENSATING
 	saga.Steps[0].EndTime, saga.Steps[0].CompensationScheduleTime = at(ms(31)), at(ms(40))
+	saga.PossibleDecisions = decisionsAbout(saga)
 	return saga
 }
 
@@ -212,6 +266,7 @@ func undoing(saga *treatyv1.Saga) *treatyv1.Saga {
 func standing(t testing.TB) *treatyv1.Saga {
 	saga := running(t)
 	saga.Name, saga.NotDriven = "sagas/standing-1", replaced()
+	saga.PossibleDecisions = nil
 	saga.Steps = []*treatyv1.Step{unended(reserveStep(t, "standing-1", treatyv1.StepState_STEP_STATE_SCHEDULED))}
 	saga.Steps[0].Attempts = &treatyv1.Attempts{Count: 1, LastFailure: &treatyv1.Failure{
 		Code: int32(codes.Aborted), Message: "epoch 8 has replaced epoch 7",

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
@@ -38,5 +39,23 @@ func TestStartAttaches(t *testing.T) {
 				t.Errorf("exit %d, want %d", got.code, c.code)
 			}
 		})
+	}
+}
+
+// TestStartTooLarge starts a saga with 5 MiB. gRPC refuses that, with the code that means "try again later" elsewhere.
+func TestStartTooLarge(t *testing.T) {
+	f := servertest.New(t)
+	request := writeFile(t, "large.json", `{"customer":"`+strings.Repeat("x", 5<<20)+`"}`)
+	got := run(t, setup{address: f.Address, args: []string{"start", placeOrder, "--data", "@" + request}})
+	for _, want := range []string{"too large", "takes at most 4 MiB", "send a reference"} {
+		if !strings.Contains(got.stderr, want) {
+			t.Errorf("it doesn't say %q: %s", want, got.stderr)
+		}
+	}
+	if strings.Contains(got.stderr, "Try again") || strings.Contains(got.stderr, "may have been started") {
+		t.Errorf("it says to repeat the start: %s", got.stderr)
+	}
+	if got.code != problem.ExitFailure {
+		t.Errorf("exit %d", got.code)
 	}
 }

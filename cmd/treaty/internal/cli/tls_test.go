@@ -48,7 +48,10 @@ func TestTLS(t *testing.T) {
 			"--tls-ca"},
 		{"another name", []string{"--tls-ca", ca, "--tls-server-name", "other.test"}, problem.ExitFailure,
 			"--tls-server-name"},
+		{"another authority is named", []string{"--tls-ca", stranger, "--tls-server-name", "treaty.test"},
+			problem.ExitFailure, "has a certificate of an authority that isn't trusted"},
 		{"plaintext", nil, problem.ExitFailure, "--tls-ca"},
+		{"plaintext is named", nil, problem.ExitFailure, "may require TLS"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := run(t, setup{args: append([]string{"sagas", "list"}, c.flags...), address: address})

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxMessage bounds a message from the orchestrator. A long saga with its payloads may be larger than gRPC's
+	// MaxMessageBytes bounds a message from the orchestrator. A long saga with its payloads may be larger than gRPC's
 	// default of 4 MiB.
-	maxMessage = 64 << 20
+	MaxMessageBytes = 64 << 20
 
 	// keepaliveTime is just above the five minutes that a gRPC server allows by default.
 	keepaliveTime = 5*time.Minute + 10*time.Second
@@ -79,7 +79,7 @@ func New(ctx context.Context, options Options) (*Client, error) {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime}),
 		grpc.WithUserAgent("treaty-cli/"+options.Version),
 	)

@@ -45,6 +45,9 @@ type Explainer struct {
 	// CertFile is the file of the client certificate, or "" without one.
 	CertFile string
 
+	// MaxReplyBytes is the size of the largest message that this program reads from the orchestrator. 0 means unknown.
+	MaxReplyBytes int64
+
 	// CertificateAsked is true if the orchestrator asked for a client certificate.
 	CertificateAsked bool
 }
@@ -184,7 +187,9 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 				render.ShellQuote(cmp.Or(about.Saga, sagaOf(failure), "NAME"))+".")
 			return
 		}
-		if len(p.Hints) == 0 {
+		if size, limit, is := tooLarge(failure); is {
+			e.adviseTooLarge(p, about, size, limit)
+		} else if len(p.Hints) == 0 {
 			p.Hints = append(p.Hints, "Try again later.")
 		}
 	case codes.Internal, codes.Unknown, codes.DataLoss:

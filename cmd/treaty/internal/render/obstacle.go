@@ -19,39 +19,56 @@ type Obstacle struct {
 const manyAttempts = 3
 
 // Obstacles returns what keeps a saga's steps from making progress: participants that are down, not configured,
-// deployed wrongly, or fail again and again. Journals don't have them: they are those of the current process.
+// deployed wrongly, or fail again and again, and child sagas that wait for an operator. Journals don't have them: they
+// are those of the current process.
 func Obstacles(saga *treatyv1.Saga) []Obstacle {
 	var out []Obstacle
-	add := func(key, text string) { out = append(out, Obstacle{Key: key, Text: Clean(text)}) }
 	for _, step := range saga.GetSteps() {
-		method := step.GetMethod()
-		switch step.GetState() {
-		case treatyv1.StepState_STEP_STATE_SCHEDULED:
-		case treatyv1.StepState_STEP_STATE_COMPENSATING:
-			method = step.GetCompensationMethod()
-		default:
-			continue
-		}
-		attempts := step.GetAttempts()
-		why := ""
-		if attempts.GetLastFailure() != nil {
-			why = ": " + strings.TrimSpace(FailureText(attempts.GetLastFailure()))
-		}
-		at := step.GetName() + " waits: "
-		switch {
-		case attempts.GetAccepted():
-		case attempts.GetParked():
-			add(step.GetName()+" parked", at+"the participant of "+method+" is down"+why)
-		case attempts.GetLastOutcome() == "misdeployed":
-			add(step.GetName()+" misdeployed", at+"no participant serves "+method+why)
-		case attempts.GetCount() >= manyAttempts && why != "":
-			add(step.GetName()+" fails", at+"attempts at "+method+" fail"+why)
+		if found := hindrance(step); found != nil {
+			out = append(out, *found)
 		}
 	}
 	for _, wait := range saga.GetWaits() {
 		if wait.GetBroadcast() != "" {
-			add(wait.GetWait()+" unserved", saga.GetName()+" waits "+moments{}.waiting(wait))
+			out = append(out, Obstacle{
+				Key: wait.GetWait() + " unserved", Text: Clean(saga.GetName() + " waits " + moments{}.waiting(wait)),
+			})
 		}
 	}
 	return out
+}
+
+// hindrance returns what keeps a step from making progress, or nil if nothing does.
+func hindrance(step *treatyv1.Step) *Obstacle {
+	method := step.GetMethod()
+	switch step.GetState() {
+	case treatyv1.StepState_STEP_STATE_SCHEDULED:
+	case treatyv1.StepState_STEP_STATE_COMPENSATING:
+		method = step.GetCompensationMethod()
+	default:
+		return nil
+	}
+	attempts := step.GetAttempts()
+	why := ""
+	if attempts.GetLastFailure() != nil {
+		why = ": " + strings.TrimSpace(FailureText(attempts.GetLastFailure()))
+	}
+	found := func(key, text string) *Obstacle {
+		return &Obstacle{Key: step.GetName() + " " + key, Text: Clean(step.GetName() + " waits: " + text)}
+	}
+	switch {
+	case step.GetChildSuspension() != treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED:
+		return found("child suspended", "its child saga "+step.GetChild()+" is SUSPENDED: "+
+			SuspensionText(step.GetChildSuspension()))
+	case attempts.GetAccepted():
+		return nil
+	case attempts.GetParked():
+		return found("parked", "the participant of "+method+" is down"+why)
+	case attempts.GetLastOutcome() == "misdeployed":
+		return found("misdeployed", "no participant serves "+method+why)
+	case attempts.GetCount() >= manyAttempts && why != "":
+		return found("fails", "attempts at "+method+" fail"+why)
+	default:
+		return nil
+	}
 }

@@ -154,7 +154,7 @@ func (v *View) compensation(step *treatyv1.Step) line {
 // attempts returns the attempts of a step's command that isn't done yet.
 func (v *View) attempts(step *treatyv1.Step) []line {
 	attempts := step.GetAttempts()
-	if attempts == nil {
+	if attempts == nil && step.GetChildSuspension() == treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED {
 		return nil
 	}
 	var out []line
@@ -166,6 +166,9 @@ func (v *View) attempts(step *treatyv1.Step) []line {
 		out = append(out, text(yellow, "attempt %d%s: %s", attempts.GetCount(), outcome, FailureText(failure)))
 	}
 	switch {
+	case step.GetChildSuspension() != treatyv1.SuspensionReason_SUSPENSION_REASON_UNSPECIFIED:
+		out = append(out, text(redBold, "its child saga is SUSPENDED (%s): treaty sagas get %s%s",
+			SuspensionText(step.GetChildSuspension()), ShellQuote(step.GetChild()), v.options.ConnectionFlags))
 	case attempts.GetAccepted() && step.GetChild() != "":
 		out = append(out, text(cyan, "waits for the end of its child saga: treaty sagas get %s%s",
 			ShellQuote(step.GetChild()), v.options.ConnectionFlags))

@@ -94,6 +94,10 @@ func (v *View) saga(saga *treatyv1.Saga) []line {
 		out = append(out, nil)
 		out = append(out, v.suspension(saga)...)
 	}
+	if decisions := v.decisions(saga); len(decisions) > 0 {
+		out = append(out, nil)
+		out = append(out, decisions...)
+	}
 	return out
 }
 

@@ -205,7 +205,7 @@ func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*t
 	out := &treatyv1.ListSagasResponse{NotDriven: s.NotDriven}
 	for _, saga := range s.Sagas[from:min(from+2, len(s.Sagas))] {
 		short := proto.Clone(saga).(*treatyv1.Saga)
-		short.Steps, short.Request, short.Reply = nil, nil, nil
+		short.Steps, short.Request, short.Reply, short.PossibleDecisions = nil, nil, nil, nil
 		if reason := short.GetSuspension().GetReason(); reason != 0 {
 			short.Suspension = &treatyv1.SagaSuspended{Reason: reason}
 		}

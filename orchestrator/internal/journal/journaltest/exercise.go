@@ -53,6 +53,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"limits", limits},
 		{"reopen", reopen},
 		{"identity", identity},
+		{"traced", traced},
 		{"participants", participants},
 		{"oldest open", oldestOpen},
 		{"lost sagas", lostSagas},

@@ -60,6 +60,24 @@ func identity(f *fixture) {
 	}
 }
 
+// traced checks that the store remembers up to when spans were exported.
+func traced(f *fixture) {
+	until := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	for _, times := range [][]time.Time{nil, {until}, {until.Add(time.Hour), until}, {until, {}}} {
+		want := time.Time{}
+		for _, at := range times {
+			want = at
+			if err := f.NoteTraced(f.Context(), at); err != nil {
+				f.Errorf("note traced: %v", err)
+			}
+		}
+		f.reopen()
+		if got := f.Identity().Traced; !got.Equal(want) {
+			f.Errorf("after %v, spans were exported up to %v, want %v", times, got, want)
+		}
+	}
+}
+
 func participants(f *fixture) {
 	put := func(p journal.Participant) {
 		f.T.Helper()

@@ -61,6 +61,7 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	errs["add lost"] = s.AddLost(ctx, []journal.LostSaga{{ID: "lost"}})
 	errs["remove lost"] = s.RemoveLost(ctx, "lost")
 	errs["note remote children"] = s.NoteRemoteChildren(ctx, minute(1))
+	errs["note traced"] = s.NoteTraced(ctx, minute(1))
 	_, errs["oldest open"] = s.OldestOpen(ctx)
 	_, errs["children"] = s.Children(ctx, journal.ChildrenParams{Limit: 1})
 	_, errs["oldest child"] = s.OldestChild(ctx)

@@ -46,6 +46,14 @@ func (m *Memory) NoteRemoteChildren(ctx context.Context, since time.Time) error 
 	})
 }
 
+// NoteTraced implements journal.Store.
+func (m *Memory) NoteTraced(ctx context.Context, until time.Time) error {
+	return m.use(ctx, "store up to when spans were exported", func(c *contents) error {
+		c.identity.Traced = micro(until)
+		return nil
+	})
+}
+
 // OldestOpen implements journal.Store.
 func (m *Memory) OldestOpen(ctx context.Context) (oldest time.Time, err error) {
 	err = m.use(ctx, "read the oldest open saga", func(c *contents) error {

@@ -32,6 +32,7 @@ const maxDamaged = 16
 // written.
 func (w *writer) append(group []*journal.Entry) error {
 	var damaged map[*journal.Entry]error
+	w.lastTurn = 0
 	for {
 		at, err := w.appendExcept(group, damaged)
 		if err == nil {
@@ -48,6 +49,9 @@ func (w *writer) append(group []*journal.Entry) error {
 	}
 	for entry, err := range damaged {
 		entry.Err, entry.Woken = err, nil
+	}
+	if w.mark != nil {
+		w.mark.write(marked{turn: w.lastTurn, event: w.newest})
 	}
 	return nil
 }
@@ -234,13 +238,16 @@ func (w *writer) create(entry *journal.Entry) error {
 
 func (w *writer) addTurn(key int64, entry *journal.Entry) error {
 	stmt := w.insertTurn
-	err := errors.Join(stmt.BindInt64(1, key<<turnBits|int64(entry.Turn)), bindData(stmt, 2, entry.Data))
+	position := key<<turnBits | int64(entry.Turn)
+	err := errors.Join(stmt.BindInt64(1, position), bindData(stmt, 2, entry.Data),
+		stmt.BindInt64(3, checksum(position, entry.Data)))
 	if err == nil {
 		err = stmt.Exec()
 	}
 	if err != nil {
 		return fmt.Errorf("add turn %d of saga %s: %w", entry.Turn, entry.Saga, err)
 	}
+	w.lastTurn = position
 	return nil
 }
 

@@ -141,6 +141,9 @@ func Restore(ctx context.Context, path string, params journal.RestoreParams) (re
 		restored, err = w.restore(params)
 		return err
 	})
+	if err == nil {
+		err = newMark(lock.file).clear() // it may lack what was acknowledged, since it will be compared
+	}
 	return restored, explain("restore the store", path, err)
 }
 

@@ -14,7 +14,8 @@
 // One connection writes and a few read. Each Append is one transaction in write-ahead-log mode with synchronous=FULL,
 // so it is on disk before Append returns. Readers never wait for the writer.
 //
-// Opening checks the header and the schema of the file, not its contents, so it takes the same time for any size.
+// Opening checks the header and the schema of the file, not its contents, so it takes the same time for any size. Each
+// turn has a checksum, which is checked when the turn is read.
 //
 // # What it never does
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -31,6 +32,9 @@ func explain(doing, path string, err error) error {
 		return nil
 	}
 	cause, advice := diagnose(err)
+	if cause == nil && lacksSpace(err, func() (uint64, bool) { return freeBytes(filepath.Dir(path)) }) {
+		cause, advice = diagnose(sqlite3.FULL)
+	}
 	switch {
 	case cause == nil && advice == "":
 		return fmt.Errorf("%s %s: %w", doing, path, err)
@@ -39,6 +43,20 @@ func explain(doing, path string, err error) error {
 	default:
 		return fmt.Errorf("%s %s: %w: %w; %s", doing, path, cause, err, advice)
 	}
+}
+
+// leastFree is how much space SQLite needs at least. Its index of the write-ahead log grows by 32 KiB.
+const leastFree = 64 << 10
+
+// lacksSpace returns whether an I/O error came because the disk is full. Where SQLite makes a file larger, it may say no
+// more than that it failed. Parameter free returns how much space is left on the disk, if that is known.
+func lacksSpace(err error, free func() (bytes uint64, known bool)) bool {
+	if !isAny(err, sqlite3.IOERR_WRITE, sqlite3.IOERR_TRUNCATE, sqlite3.IOERR_SHMOPEN, sqlite3.IOERR_SHMSIZE,
+		sqlite3.IOERR_SHMMAP) {
+		return false
+	}
+	bytes, known := free()
+	return known && bytes < leastFree
 }
 
 // diagnose returns the cause of an error in terms of package journal, or nil, and what to do next, or "".

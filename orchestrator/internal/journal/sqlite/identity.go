@@ -25,6 +25,7 @@ const (
 	backupTimeRow = "backup_time" // the store is a backup, of this time
 	restoredRow   = "restored"    // a journal.Restored as JSON
 	remoteRow     = "remote_children"
+	tracedRow     = "traced"
 )
 
 // identify begins a new epoch, and makes the store belong to the name of the opening if it is new.
@@ -97,12 +98,11 @@ func readIdentity(conn *sqlite3.Conn) (identity journal.Identity, err error) {
 	if identity.Position, err = readPosition(conn); err != nil {
 		return identity, err
 	}
-	if text, known, err := readText(conn, remoteRow); err != nil {
-		return identity, err
-	} else if known {
-		if identity.RemoteChildren, err = time.Parse(time.RFC3339Nano, text); err != nil {
-			return identity, fmt.Errorf("%w: since when it has remote children: %w", journal.ErrCorrupt, err)
-		}
+	if identity.RemoteChildren, err = readTime(conn, remoteRow); err != nil {
+		return identity, fmt.Errorf("since when it has remote children: %w", err)
+	}
+	if identity.Traced, err = readTime(conn, tracedRow); err != nil {
+		return identity, fmt.Errorf("up to when its spans were exported: %w", err)
 	}
 	text, restored, err := readText(conn, restoredRow)
 	if err == nil && restored {
@@ -124,6 +124,23 @@ func readPosition(conn *sqlite3.Conn) (uint64, error) {
 		return 0, fmt.Errorf("%w: its position: %w", journal.ErrCorrupt, err)
 	}
 	return position, nil
+}
+
+// readTime returns a time in the table identity, or zero.
+func readTime(conn *sqlite3.Conn, name string) (time.Time, error) {
+	text, known, err := readText(conn, name)
+	if err != nil || !known {
+		return time.Time{}, err
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
+	}
+	return at, nil
+}
+
+func timeText(at time.Time) string {
+	return at.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
 }
 
 func readText(conn *sqlite3.Conn, name string) (text string, known bool, err error) {
@@ -205,7 +222,17 @@ func readHeardEpoch(conn *sqlite3.Conn) (uint64, error) {
 func (s *Store) NoteRemoteChildren(ctx context.Context, since time.Time) error {
 	return s.write(ctx, "store that it has remote children", func(w *writer) error {
 		return execute(w.conn, `INSERT INTO identity (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`,
-			remoteRow, since.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano))
+			remoteRow, timeText(since))
+	})
+}
+
+// NoteTraced implements journal.Store.
+func (s *Store) NoteTraced(ctx context.Context, until time.Time) error {
+	return s.write(ctx, "store up to when spans were exported", func(w *writer) error {
+		if until.IsZero() {
+			return execute(w.conn, `DELETE FROM identity WHERE name = ?`, tracedRow)
+		}
+		return writeText(w.conn, tracedRow, timeText(until))
 	})
 }
 

@@ -116,13 +116,13 @@ func (l *fileLock) note(storeID string) error {
 	return errors.Join(l.write(), l.file.Sync())
 }
 
-// lockSize is the size of a lock file.
+// lockSize is the size of the lock file's text. A mark follows it.
 const lockSize = 64
 
-// write overwrites the file in one piece: the id of the process, and of the store.
+// write overwrites the text in one piece: the id of the process, and of the store.
 func (l *fileLock) write() error {
 	_, err := l.file.WriteAt(fmt.Appendf(nil, "%-20d\n%-42s\n", os.Getpid(), l.storeID), 0)
-	return errors.Join(err, l.file.Truncate(lockSize))
+	return err
 }
 
 // read returns what the file says. Unknown texts are empty.

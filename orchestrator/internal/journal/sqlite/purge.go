@@ -98,6 +98,11 @@ func (w *writer) purge(params *journal.PurgeParams, limit int) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("find ended sagas of %s: %w", definition, err)
 		}
+		if len(found) > 0 {
+			if err := w.mark.clear(); err != nil {
+				return 0, err
+			}
+		}
 		for _, saga := range found {
 			if err := w.delete(saga); err != nil {
 				return 0, fmt.Errorf("delete saga %s: %w", saga.id, err)

@@ -26,7 +26,7 @@ func TestPurgeLeavesNothing(t *testing.T) {
 		}
 	}
 	more := fmt.Sprintf(`WITH RECURSIVE n(i) AS (VALUES (2) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO turns SELECT 2 << 24 | i, x'00' FROM n`, purgeTurns+10)
+		INSERT INTO turns (position, data) SELECT 2 << 24 | i, x'00' FROM n`, purgeTurns+10)
 	if err := store.writer.conn.Exec(more); err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func (s *Store) Turns(ctx context.Context, id string, after uint64, limit int) (
 		if err != nil {
 			return err
 		}
-		turns, err = r.turns(saga.key, after, limit)
+		turns, err = r.turns(saga, after, limit)
 		return err
 	})
 	return turns, err

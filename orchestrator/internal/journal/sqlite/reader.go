@@ -177,25 +177,34 @@ func columnTime(stmt *sqlite3.Stmt, column int) time.Time {
 	return time.UnixMicro(stmt.ColumnInt64(column)).UTC()
 }
 
-// turns returns the turns of a saga with numbers greater than after. A limit of 0 means all.
-func (r *reader) turns(key int64, after uint64, limit int) ([]journal.Turn, error) {
+// turns returns the turns of a saga with numbers greater than after. A limit of 0 means all. It returns ErrCorrupt if a
+// turn doesn't match its checksum. Turns that an earlier version of the store wrote have none.
+func (r *reader) turns(saga found, after uint64, limit int) ([]journal.Turn, error) {
 	if limit <= 0 {
 		limit = journal.MaxTurns
 	}
 	var turns []journal.Turn
-	from := key<<turnBits | int64(min(after, 1<<turnBits-1))
-	err := r.query(`SELECT position, data FROM turns WHERE position > ? AND position <= ? ORDER BY position LIMIT ?`,
-		[]any{from, key<<turnBits | (1<<turnBits - 1), int64(limit)}, func(stmt *sqlite3.Stmt) error {
-			number := uint64(stmt.ColumnInt64(0)) & (1<<turnBits - 1)
-			turns = append(turns, journal.Turn{Number: number, Data: stmt.ColumnBlob(1, nil)})
+	from := saga.key<<turnBits | int64(min(after, 1<<turnBits-1))
+	err := r.query(turnsQuery, []any{from, saga.key<<turnBits | (1<<turnBits - 1), int64(limit)},
+		func(stmt *sqlite3.Stmt) error {
+			position := stmt.ColumnInt64(0)
+			turn := journal.Turn{Number: uint64(position) & (1<<turnBits - 1), Data: stmt.ColumnBlob(1, nil)}
+			if stmt.ColumnType(2) != sqlite3.NULL && stmt.ColumnInt64(2) != checksum(position, turn.Data) {
+				return fmt.Errorf("%w: turn %d of saga %s isn't what was written: its checksum doesn't match",
+					journal.ErrCorrupt, turn.Number, saga.row.ID)
+			}
+			turns = append(turns, turn)
 			return nil
 		})
 	return turns, err
 }
 
-// journal returns a saga with its turns and awaits. It returns ErrCorrupt if a turn is missing.
+const turnsQuery = `SELECT position, data, checksum FROM turns WHERE position > ? AND position <= ?
+	ORDER BY position LIMIT ?`
+
+// journal returns a saga with its turns and awaits. It returns ErrCorrupt if a turn is missing or was changed.
 func (r *reader) journal(saga found) (*journal.Journal, error) {
-	turns, err := r.turns(saga.key, 0, 0)
+	turns, err := r.turns(saga, 0, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func crowded(b *testing.B, waiting, kept int) *Store {
 	fill(`WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO sagas (key, id, definition, state, create_time, update_time, waiting)
 		SELECT i + %d, 'waits' || i, 2, 1, 1, i, 1 FROM n`, waiting, kept)
-	fill(`INSERT INTO turns SELECT key << 24 | 1, x'00' FROM sagas`)
+	fill(`INSERT INTO turns (position, data) SELECT key << 24 | 1, x'00' FROM sagas`)
 	fill(`INSERT INTO awaits SELECT key, 0, 1, id, 0 FROM sagas WHERE waiting = 1`)
 	store.writer.nextKey = int64(kept+waiting) + 1
 	return store

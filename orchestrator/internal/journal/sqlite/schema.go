@@ -26,6 +26,9 @@ const turnBits = 24
 // reading, and in their own table for searching. The column created is the position of the newest event when the
 // saga's first turn was written, and first_turn is the number of the first turn in the saga's journal.
 //
+// A turn's checksum is the CRC-32C of its data and position. It is NULL if the turn was written before the column
+// existed.
+//
 // # Indexes
 //
 // Every index costs a microsecond or two for each saga. So most indexes are partial: they hold only the sagas that
@@ -55,7 +58,7 @@ const turnBits = 24
 // # Identity
 //
 // The table identity holds what the store says about itself, by name: "name", "store_id", "position", "replaced",
-// "backup_time", "restored". Lost sagas are stored as JSON.
+// "backup_time", "restored", "traced" and others. Lost sagas are stored as JSON.
 var migrations = []string{
 	`CREATE TABLE meta (
 		name TEXT PRIMARY KEY NOT NULL,
@@ -260,6 +263,8 @@ var migrations = []string{
 			AS store_time,
 		length(data) AS bytes, data
 	FROM events;`,
+
+	`ALTER TABLE turns ADD COLUMN checksum INTEGER;`,
 
 	`ALTER TABLE sagas ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;`,
 }

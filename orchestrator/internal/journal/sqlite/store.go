@@ -48,8 +48,9 @@ type options struct {
 //
 // It returns ErrLocked if another process, or another Store in this process, has the file open; ErrVersion if a newer
 // version wrote it; ErrName if it belongs to an orchestrator with another name; ErrBackup if it is a backup; ErrCorrupt
-// if it can't be read; ErrGone if it is empty or missing, and was a store before; and ErrReadOnly or ErrFull if it
-// can't be written. It returns an error for a file that belongs to another program, and doesn't change it.
+// if it can't be read; ErrGone if it is empty or missing and was a store before, or lacks what was acknowledged last;
+// and ErrReadOnly or ErrFull if it can't be written. It returns an error for a file that belongs to another program,
+// and doesn't change it.
 func Open(ctx context.Context, path string, opening journal.Opening) (*Store, error) {
 	return openFile(ctx, path, options{vfs: filesystemName, opening: opening})
 }
@@ -91,6 +92,12 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	if err := s.lock.lockDatabase(s.path); err != nil { // it may not have existed before
 		return errors.Join(err, writer.close())
+	}
+	writer.mark = newMark(s.lock.file)
+	if was, err := writer.mark.read(); err != nil {
+		return errors.Join(s.wrap(ctx, "read the lock file", err), writer.close())
+	} else if err := writer.checkMark(was); err != nil {
+		return errors.Join(s.wrap(ctx, "open", err), writer.close())
 	}
 	if s.identity, err = writer.identify(s.options.opening); err != nil {
 		return errors.Join(s.wrap(ctx, "begin an epoch", err), writer.close())

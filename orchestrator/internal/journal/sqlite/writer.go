@@ -21,6 +21,8 @@ const maxIdleLog = 32 << 20
 type writer struct {
 	conn *sqlite3.Conn
 
+	mark *mark // nil if nothing is marked
+
 	begin, commit, rollback                   *sqlite3.Stmt
 	findSaga, insertSaga, updateSaga          *sqlite3.Stmt
 	insertTurn, insertLabel                   *sqlite3.Stmt
@@ -42,6 +44,9 @@ type writer struct {
 
 	// newest is the position of the newest event.
 	newest int64
+
+	// lastTurn is the position of the turn that the current group wrote last, or 0.
+	lastTurn int64
 
 	// hasPast is false if certainly no id of a purged event is kept.
 	hasPast bool
@@ -141,7 +146,7 @@ func (w *writer) prepare() error {
 		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6,
 				suspension = ?7, revision = ?8
 			WHERE key = ?1`},
-		{&w.insertTurn, `INSERT INTO turns (position, data) VALUES (?, ?)`},
+		{&w.insertTurn, `INSERT INTO turns (position, data, checksum) VALUES (?, ?, ?)`},
 		{&w.insertLabel, `INSERT INTO labels (label, value, saga) VALUES (?, ?, ?)`},
 		{&w.deleteTurns, `DELETE FROM turns WHERE position BETWEEN ?1 << 24 AND (?1 << 24 | ?2)`},
 		{&w.setFirstTurn, `UPDATE sagas SET first_turn = ?2 WHERE key = ?1`},
