@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -888,7 +889,7 @@ type Step struct {
 	CompensationEndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=compensation_end_time,json=compensationEndTime,proto3" json:"compensation_end_time,omitempty"`
 	// The attempts so far: those of the command that is being sent, otherwise those of the action. See Attempts.
 	Attempts *Attempts `protobuf:"bytes,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Who decided the outcome of this step or of its compensation manually. Absent if nobody did.
+	// Who decided the outcome of this step or, if nobody did, of its compensation manually. Absent if nobody did either.
 	Decision *Decision `protobuf:"bytes,14,opt,name=decision,proto3" json:"decision,omitempty"`
 	// The participant that a broadcast sent the command to. Empty for all other steps.
 	Participant string `protobuf:"bytes,15,opt,name=participant,proto3" json:"participant,omitempty"`
@@ -2803,8 +2804,11 @@ func (*ResumeSagaRequest_Retry) Descriptor() ([]byte, []int) {
 // RetryEdited retries the stuck compensation with another request.
 type ResumeSagaRequest_RetryEdited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The compensation's request message. Required, and not empty.
-	Request       *anypb.Any `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The compensation's request message. Required, and not empty unless there is an update_mask.
+	Request *anypb.Any `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The fields of the derived request that take their values from request; all others, also those that responses
+	// redact, keep theirs. A field of the mask that request doesn't set is cleared. Empty: request is sent as it is.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2842,6 +2846,13 @@ func (*ResumeSagaRequest_RetryEdited) Descriptor() ([]byte, []int) {
 func (x *ResumeSagaRequest_RetryEdited) GetRequest() *anypb.Any {
 	if x != nil {
 		return x.Request
+	}
+	return nil
+}
+
+func (x *ResumeSagaRequest_RetryEdited) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
 	}
 	return nil
 }
@@ -2971,7 +2982,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xb4\t\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xb4\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3090,7 +3101,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x11CancelSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
-	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xf4\x04\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xb1\x05\n" +
 	"\x11ResumeSagaRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bdecision\x18\x02 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x12\n" +
@@ -3100,9 +3111,11 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\tmark_done\x18\x05 \x01(\v2%.treaty.v1.ResumeSagaRequest.MarkDoneH\x00R\bmarkDone\x12M\n" +
 	"\fmark_refused\x18\x06 \x01(\v2(.treaty.v1.ResumeSagaRequest.MarkRefusedH\x00R\vmarkRefused\x12D\n" +
 	"\ttake_over\x18\a \x01(\v2%.treaty.v1.ResumeSagaRequest.TakeOverH\x00R\btakeOver\x1a\a\n" +
-	"\x05Retry\x1a=\n" +
+	"\x05Retry\x1az\n" +
 	"\vRetryEdited\x12.\n" +
-	"\arequest\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\arequest\x1a6\n" +
+	"\arequest\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\arequest\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x1a6\n" +
 	"\bMarkDone\x12*\n" +
 	"\x05reply\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x1a\r\n" +
 	"\vMarkRefused\x1a\n" +
@@ -3292,6 +3305,7 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(*Decision)(nil),                      // 49: treaty.v1.Decision
 	(SuspensionReason)(0),                 // 50: treaty.v1.SuspensionReason
 	(*Record)(nil),                        // 51: treaty.v1.Record
+	(*fieldmaskpb.FieldMask)(nil),         // 52: google.protobuf.FieldMask
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
@@ -3362,38 +3376,39 @@ var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	49, // 65: treaty.v1.CompleteStepRequest.decision:type_name -> treaty.v1.Decision
 	4,  // 66: treaty.v1.HeartbeatStepRequest.direction:type_name -> treaty.v1.StepDirection
 	41, // 67: treaty.v1.ResumeSagaRequest.RetryEdited.request:type_name -> google.protobuf.Any
-	41, // 68: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
-	11, // 69: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
-	12, // 70: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
-	13, // 71: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
-	15, // 72: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
-	16, // 73: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
-	18, // 74: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
-	19, // 75: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
-	20, // 76: treaty.v1.SagaService.PurgeSaga:input_type -> treaty.v1.PurgeSagaRequest
-	22, // 77: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
-	27, // 78: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
-	29, // 79: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	31, // 80: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	33, // 81: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	5,  // 82: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	5,  // 83: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	14, // 84: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	5,  // 85: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	17, // 86: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	5,  // 87: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	5,  // 88: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 89: treaty.v1.SagaService.PurgeSaga:output_type -> treaty.v1.PurgeSagaResponse
-	24, // 90: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	28, // 91: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	30, // 92: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	32, // 93: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	34, // 94: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	82, // [82:95] is the sub-list for method output_type
-	69, // [69:82] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	52, // 68: treaty.v1.ResumeSagaRequest.RetryEdited.update_mask:type_name -> google.protobuf.FieldMask
+	41, // 69: treaty.v1.ResumeSagaRequest.MarkDone.reply:type_name -> google.protobuf.Any
+	11, // 70: treaty.v1.SagaService.CreateSaga:input_type -> treaty.v1.CreateSagaRequest
+	12, // 71: treaty.v1.SagaService.GetSaga:input_type -> treaty.v1.GetSagaRequest
+	13, // 72: treaty.v1.SagaService.ListSagas:input_type -> treaty.v1.ListSagasRequest
+	15, // 73: treaty.v1.SagaService.WaitSaga:input_type -> treaty.v1.WaitSagaRequest
+	16, // 74: treaty.v1.SagaService.WatchSaga:input_type -> treaty.v1.WatchSagaRequest
+	18, // 75: treaty.v1.SagaService.CancelSaga:input_type -> treaty.v1.CancelSagaRequest
+	19, // 76: treaty.v1.SagaService.ResumeSaga:input_type -> treaty.v1.ResumeSagaRequest
+	20, // 77: treaty.v1.SagaService.PurgeSaga:input_type -> treaty.v1.PurgeSagaRequest
+	22, // 78: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
+	27, // 79: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
+	29, // 80: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
+	31, // 81: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	33, // 82: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	5,  // 83: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	5,  // 84: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	14, // 85: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	5,  // 86: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	17, // 87: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	5,  // 88: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	5,  // 89: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 90: treaty.v1.SagaService.PurgeSaga:output_type -> treaty.v1.PurgeSagaResponse
+	24, // 91: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	28, // 92: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	30, // 93: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	32, // 94: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	34, // 95: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	83, // [83:96] is the sub-list for method output_type
+	70, // [70:83] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_saga_service_proto_init() }

@@ -91,6 +91,34 @@ func TestChildUndoneForItsOwnReason(t *testing.T) {
 	})
 }
 
+// TestBothDecisionsAreKept has one person decide about an action, and another one about its compensation. The step
+// names both.
+func TestBothDecisionsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, twoSteps)
+		w.participant.answer("action 1", pending(time.Hour))
+		w.participant.answer("action 2", refused)
+		w.participant.answer("compensation 1", pending(time.Hour))
+		handle := w.start(1)
+		ada := &treatyv1.Decision{Actor: "ada", Reason: "it was reserved"}
+		bob := &treatyv1.Decision{Actor: "bob", Reason: "released by hand"}
+		for _, completion := range []engine.Completion{
+			{Direction: engine.Action, Decision: ada}, {Direction: engine.Compensation, Decision: bob},
+		} {
+			synctest.Wait()
+			completion.Saga, completion.Step, completion.Reply = handle.ID, "1", []byte{}
+			if err := w.engine.Complete(t.Context(), completion); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		step := w.get(handle.ID).GetSteps()[0]
+		if !proto.Equal(step.GetDecision(), ada) || !proto.Equal(step.GetCompensationDecision(), bob) {
+			t.Errorf("decided by %v, its compensation by %v", step.GetDecision(), step.GetCompensationDecision())
+		}
+	})
+}
+
 // TestCompletedByHand completes a compensation on its participant's behalf. The saga shows who has decided that.
 func TestCompletedByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 var ErrOtherEvent = errors.New("an event of this source and id was published before with other content")
 
 // Publish makes events durable, all of them or none, and wakes the sagas that await them. It sets their positions and
-// store times, and returns how many sagas it woke. The errors are ErrOtherEvent (the event's Err is set then), ErrInDoubt (publish again with the same
-// ids), ErrReplaced, ErrRestoring and ErrStopping.
+// store times, and returns how many sagas it woke. The errors are ErrOtherEvent (the event's Err is set then),
+// ErrInDoubt (publish again with the same ids), ErrReplaced, ErrRestoring and ErrStopping.
 func (e *Engine) Publish(ctx context.Context, events []*journal.Event) (woken int, err error) {
 	if len(events) == 0 {
 		return 0, nil

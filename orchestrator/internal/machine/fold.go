@@ -244,7 +244,9 @@ func (s *Saga) foldCompensation(now time.Time, record *treatyv1.Record) error {
 		step.State, step.CompensationEndTime = treatyv1.StepState_STEP_STATE_COMPENSATED, now
 		step.CompensationAttempts = r.CompensationDone.GetAttempts()
 		if d := r.CompensationDone.GetDecision(); d != nil {
-			step.Decision, step.CompensationDecision = d, d
+			if step.CompensationDecision = d; step.Decision == nil {
+				step.Decision = d
+			}
 		}
 	}
 	return nil

@@ -122,7 +122,7 @@ type Step struct {
 	// compensation.
 	Attempts, CompensationAttempts uint32
 
-	// Decision is the operator's decision if an operator set the outcome of the action or the compensation.
+	// Decision is the operator's decision if an operator set the outcome of the action or else of the compensation.
 	Decision *treatyv1.Decision
 
 	// CompensationDecision is the operator's decision if an operator set the outcome of the compensation.

@@ -43,6 +43,7 @@ func (s *Server) resumeParams(
 	}
 	params := engine.ResumeParams{Decision: decision, Etag: request.GetEtag()}
 	var held *anypb.Any
+	var edited *treatyv1.ResumeSagaRequest_RetryEdited
 	switch how := request.GetHow().(type) {
 	case *treatyv1.ResumeSagaRequest_Retry_:
 		params.Action = machine.Retry
@@ -54,7 +55,7 @@ func (s *Server) resumeParams(
 		params.Action = machine.TakeOver
 		return params, nil
 	case *treatyv1.ResumeSagaRequest_RetryEdited_:
-		params.Action, held = machine.RetryEdited, how.RetryEdited.GetRequest()
+		params.Action, held, edited = machine.RetryEdited, how.RetryEdited.GetRequest(), how.RetryEdited
 	case *treatyv1.ResumeSagaRequest_MarkDone_:
 		params.Action, held = machine.MarkDone, how.MarkDone.GetReply()
 	default:
@@ -70,12 +71,15 @@ func (s *Server) resumeParams(
 		return params, nil // the engine says what has changed
 	}
 	params.Step = saga.GetSuspension().GetStep()
-	params.Payload, err = s.decidedPayload(saga, params.Action, held)
+	params.Payload, err = s.decidedPayload(saga, params.Action, held, edited)
 	return params, err
 }
 
-// decidedPayload checks the message of a decision against the contract of the command that it is for.
-func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, held *anypb.Any) ([]byte, error) {
+// decidedPayload checks the message of a decision against the contract of the command that it is for. edited is set for
+// an edited request.
+func (s *Server) decidedPayload(
+	saga *treatyv1.Saga, how machine.ResumeAction, held *anypb.Any, edited *treatyv1.ResumeSagaRequest_RetryEdited,
+) ([]byte, error) {
 	step, action := suspendedStep(saga)
 	switch {
 	case saga.GetSuspension() == nil:
@@ -111,6 +115,9 @@ func (s *Server) decidedPayload(saga *treatyv1.Saga, how machine.ResumeAction, h
 	}
 	if err := checkMessage(field, held, wanted); err != nil {
 		return nil, err
+	}
+	if how == machine.RetryEdited && len(edited.GetUpdateMask().GetPaths()) > 0 {
+		return s.editedRequest(step, call.Input, edited)
 	}
 	if how == machine.RetryEdited && len(held.GetValue()) == 0 {
 		return nil, invalid(field, "is empty, which would mean the derived request: set a field, or choose retry")

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
@@ -463,6 +464,15 @@ func TestResumeSaga(t *testing.T) {
 			},
 		}
 	}
+	masked := func(m proto.Message, paths ...string) *treatyv1.ResumeSagaRequest {
+		request := edited(m)
+		request.GetRetryEdited().UpdateMask = &fieldmaskpb.FieldMask{Paths: paths}
+		return request
+	}
+	corrected := &customerv1.AddressChanged{Customer: "customers/ada"}
+	redactable := suspendedFor(treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, "1")
+	redactable.Steps[0].Request = pack(t, &customerv1.ChangeAddressRequest{Customer: "customers/secret"})
+	redactable.Steps[0].Reply = pack(t, &customerv1.AddressChanged{Customer: "customers/typo"})
 	done := func(reply *anypb.Any) *treatyv1.ResumeSagaRequest {
 		return &treatyv1.ResumeSagaRequest{
 			How: &treatyv1.ResumeSagaRequest_MarkDone_{MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{Reply: reply}},
@@ -576,6 +586,32 @@ func TestResumeSaga(t *testing.T) {
 		"edited: a retriable":     {saga: retriable, request: edited(restore), reason: "x", failure: unfit},
 		"done: restored":          {saga: restored, request: done(nil), reason: "x", failure: unfit},
 		"no reason":               {saga: panicked, request: retry, failure: invalid("decision.reason")},
+		"retry edited in one field": {
+			saga:    redactable,
+			request: masked(&customerv1.RestoreAddressRequest{Reply: corrected}, "reply.customer"),
+			reason:  "typo",
+			want: engine.ResumeParams{Step: "1", Action: machine.RetryEdited, Payload: marshal(t,
+				&customerv1.RestoreAddressRequest{
+					Action: &customerv1.ChangeAddressRequest{Customer: "customers/secret"}, Reply: corrected,
+				})},
+		},
+		"retry edited: a field is cleared": {
+			saga:    redactable,
+			request: masked(new(customerv1.RestoreAddressRequest), "reply"),
+			reason:  "typo",
+			want: engine.ResumeParams{Step: "1", Action: machine.RetryEdited, Payload: marshal(t,
+				&customerv1.RestoreAddressRequest{
+					Action: &customerv1.ChangeAddressRequest{Customer: "customers/secret"},
+				})},
+		},
+		"retry edited: no such field": {
+			saga: redactable, request: masked(restore, "reply.nothing"), reason: "typo",
+			failure: invalid("retry_edited.update_mask"),
+		},
+		"retry edited: not a message": {
+			saga: redactable, request: masked(restore, "reply.customer.x"), reason: "typo",
+			failure: invalid("retry_edited.update_mask"),
+		},
 		"retry what was seen": {
 			saga:    panicked,
 			request: &treatyv1.ResumeSagaRequest{Etag: "seen", How: &treatyv1.ResumeSagaRequest_Retry_{}},

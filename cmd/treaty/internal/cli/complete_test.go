@@ -3,6 +3,9 @@ package cli
 import (
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -36,4 +39,31 @@ func TestUndoTooLarge(t *testing.T) {
 	f.Sagas = []*treatyv1.Saga{saga}
 	s := setup{args: []string{"sagas", "get", "large-1"}, address: f.Address}
 	golden(t, "get_compensation_too_large", s, run(t, s))
+}
+
+// TestDecidedActions shows and watches a saga two of whose actions a person has decided. Their methods may never have
+// been executed.
+func TestDecidedActions(t *testing.T) {
+	decision := &treatyv1.Decision{Actor: "ada", Reason: "compared, ticket 4711"}
+	waiting := suspended(t, "decided-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING)
+	decided := suspended(t, "decided-1", treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING)
+	decided.State, decided.Suspension, decided.Etag = treatyv1.SagaState_SAGA_STATE_RUNNING, nil, "next"
+	refused := reserveStep(t, "decided-1", treatyv1.StepState_STEP_STATE_REFUSED)
+	refused.Failure = &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "marked as refused"}
+	refused.Name = "sagas/decided-1/steps/3"
+	refused.Decision, refused.EndTime = decision, at(ms(990))
+	decided.Steps[1].State, decided.Steps[1].Decision = treatyv1.StepState_STEP_STATE_DONE, decision
+	decided.Steps[1].EndTime = at(ms(900))
+	decided.Steps = append(decided.Steps, refused)
+	ended := proto.CloneOf(decided)
+	ended.State, ended.EndTime = treatyv1.SagaState_SAGA_STATE_SUCCEEDED, at(ms(1000))
+	for name, command := range map[string]string{"get_decided_action": "get", "watch_decided_action": "watch"} {
+		t.Run(name, func(t *testing.T) {
+			f := servertest.New(t)
+			f.Sagas = []*treatyv1.Saga{decided}
+			f.Streams = []servertest.Stage{{Sagas: []*treatyv1.Saga{waiting, decided, ended}}}
+			s := setup{args: []string{"sagas", command, "decided-1"}, address: f.Address}
+			golden(t, name, s, run(t, s))
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
@@ -42,6 +43,7 @@ type resumeFlags struct {
 	etag        string
 	retry       bool
 	retryEdited string
+	fields      []string
 	markDone    replyFlag
 	markRefused bool
 	takeOver    bool
@@ -64,7 +66,8 @@ With --filter, resume all suspended sagas that it selects, one after the other, 
 and print the outcome of each. The exit code is 1 if any of them couldn't be resumed, or has changed since
 it was selected. With --dry-run, only list them. Without --yes, only count them.
 
-JSON is the message itself, @FILE, or - for standard input.`,
+JSON is the message itself, @FILE, or - for standard input. With --fields, only these fields of the request
+that was derived from the step are replaced. All others keep their values, also those that aren't shown.`,
 		Example: `  treaty sagas resume sagas/x --reason 'fixed in release 7'
   treaty sagas resume sagas/x --reason 'account number was wrong' --retry-edited @request.json
   treaty sagas resume sagas/x --reason 'released by hand, ticket 4711' --mark-done
@@ -87,6 +90,9 @@ JSON is the message itself, @FILE, or - for standard input.`,
 			if err := flags.checkOne(); err != nil {
 				return err
 			}
+			if len(flags.fields) > 0 && flags.retryEdited == "" {
+				return problem.Usage("--fields is for --retry-edited")
+			}
 			if name, reply, ok := splitReply(flags, args); ok {
 				flags.markDone, args = replyFlag(reply), []string{name}
 			}
@@ -99,6 +105,8 @@ JSON is the message itself, @FILE, or - for standard input.`,
 	set.BoolVar(&flags.retry, "retry", false, "run the code again, or send the stuck command again (the default)")
 	set.StringVar(&flags.retryEdited, "retry-edited", "",
 		"send the stuck compensation with this request, `JSON`, instead of the derived one")
+	set.StringSliceVar(&flags.fields, "fields", nil,
+		"with --retry-edited, replace only these `FIELDS` of the derived request; keep the others, also hidden ones")
 	set.Var(&flags.markDone, "mark-done",
 		"mark the stuck command as done, with this reply, `JSON`; required for an action, optional for a compensation")
 	set.Lookup("mark-done").NoOptDefVal = withoutReply
@@ -246,8 +254,12 @@ func (a *app) decideHow(request *treatyv1.ResumeSagaRequest, saga *treatyv1.Saga
 		if err != nil {
 			return err
 		}
+		mask, err := a.fieldMask(edited, flags.fields)
+		if err != nil {
+			return err
+		}
 		request.How = &treatyv1.ResumeSagaRequest_RetryEdited_{
-			RetryEdited: &treatyv1.ResumeSagaRequest_RetryEdited{Request: edited},
+			RetryEdited: &treatyv1.ResumeSagaRequest_RetryEdited{Request: edited, UpdateMask: mask},
 		}
 	case flags.markDone == withoutReply:
 		request.How = &treatyv1.ResumeSagaRequest_MarkDone_{MarkDone: &treatyv1.ResumeSagaRequest_MarkDone{}}
@@ -270,6 +282,38 @@ func (a *app) decideHow(request *treatyv1.ResumeSagaRequest, saga *treatyv1.Saga
 		request.How = &treatyv1.ResumeSagaRequest_Retry_{Retry: &treatyv1.ResumeSagaRequest_Retry{}}
 	}
 	return nil
+}
+
+// fieldMask returns the mask of fields of a message, which are written as in the contract or as in JSON. It returns nil
+// without fields.
+func (a *app) fieldMask(message *anypb.Any, fields []string) (*fieldmaskpb.FieldMask, error) {
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	descriptor, err := a.client.Schema.Message(message.MessageName())
+	if err != nil {
+		return nil, a.explainer().ExplainReflection(err)
+	}
+	mask := new(fieldmaskpb.FieldMask)
+	for _, path := range fields {
+		var names []string
+		at := descriptor
+		for name := range strings.SplitSeq(path, ".") {
+			var field protoreflect.FieldDescriptor
+			if at != nil {
+				if field = at.Fields().ByName(protoreflect.Name(name)); field == nil {
+					field = at.Fields().ByJSONName(name)
+				}
+			}
+			if field == nil {
+				return nil, problem.Usage("--fields: "+quote(path)+" isn't a field of "+string(descriptor.FullName()),
+					"Write its name, or the names of the fields on the way to it, joined by dots.")
+			}
+			names, at = append(names, string(field.Name())), field.Message()
+		}
+		mask.Paths = append(mask.Paths, strings.Join(names, "."))
+	}
+	return mask, nil
 }
 
 // unfit reports that a decision doesn't fit a saga's state or the reason why it is suspended.

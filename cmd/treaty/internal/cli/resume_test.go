@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -50,6 +51,43 @@ func TestResumeSettles(t *testing.T) {
 			golden(t, c.name, s, got)
 			if got.code != c.code {
 				t.Errorf("exit %d, want %d", got.code, c.code)
+			}
+		})
+	}
+}
+
+// TestEditedFields edits some fields of the request of a stuck compensation. The orchestrator keeps the others.
+func TestEditedFields(t *testing.T) {
+	for name, c := range map[string]struct {
+		fields string
+		want   []string
+		code   int
+	}{
+		"all":              {code: problem.ExitOK},
+		"one":              {fields: "action.cents", want: []string{"action.cents"}, code: problem.ExitOK},
+		"two":              {fields: "action.card.holder,reply", want: []string{"action.card.holder", "reply"}},
+		"unknown":          {fields: "action.euros", code: problem.ExitUsage},
+		"below no message": {fields: "action.cents.x", code: problem.ExitUsage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := servertest.New(t)
+			full(t, f)
+			s := setup{address: f.Address, settle: time.Millisecond, args: []string{
+				"sagas", "resume", "stuck-1", "--reason", "typo", "--retry-edited", `{"action":{"cents":"5"}}`,
+			}}
+			if c.fields != "" {
+				s.args = append(s.args, "--fields", c.fields)
+			}
+			got := run(t, s)
+			if got.code != c.code {
+				t.Fatalf("exit %d: %s", got.code, got.stderr)
+			}
+			if c.code != problem.ExitOK {
+				return
+			}
+			sent := servertest.Last[*treatyv1.ResumeSagaRequest](t, f).GetRetryEdited().GetUpdateMask().GetPaths()
+			if !slices.Equal(sent, c.want) {
+				t.Errorf("sent the fields %q, want %q", sent, c.want)
 			}
 		})
 	}

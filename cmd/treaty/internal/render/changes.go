@@ -105,10 +105,20 @@ func (v *View) codeChanges(before, now *treatyv1.Saga, add addChange) {
 // stepChange returns when a step entered its state, the method that was called, and more about it.
 func stepChange(step *treatyv1.Step) (at *timestamppb.Timestamp, method, more string) {
 	m := moments{}
+	decided := ""
+	if step.GetDecision() != nil && step.GetCompensationDecision() == nil {
+		decided = decisionText(step.GetDecision())
+	}
 	switch step.GetState() {
 	case treatyv1.StepState_STEP_STATE_DONE:
+		if decided != "" {
+			return step.GetEndTime(), "by hand", decided // the method may not have been executed
+		}
 		return step.GetEndTime(), step.GetMethod(), m.between(step.GetScheduleTime(), step.GetEndTime())
 	case treatyv1.StepState_STEP_STATE_REFUSED, treatyv1.StepState_STEP_STATE_UNKNOWN:
+		if decided != "" {
+			return step.GetEndTime(), "by hand", joinNonEmpty(FailureText(step.GetFailure()), decided)
+		}
 		return step.GetEndTime(), step.GetMethod(), FailureText(step.GetFailure())
 	case treatyv1.StepState_STEP_STATE_COMPENSATING:
 		return step.GetCompensationScheduleTime(), step.GetCompensationMethod(), ""

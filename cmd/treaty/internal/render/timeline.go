@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 )
@@ -102,7 +104,7 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 		out = append(out, compensation)
 	}
 	out = append(out, v.attempts(step)...)
-	if decision := step.GetDecision(); decision != nil && step.GetCompensationDecision() == nil {
+	if decision := step.GetDecision(); decision != nil && !proto.Equal(decision, step.GetCompensationDecision()) {
 		out = append(out, text(plain, "%s", decisionText(decision)))
 	}
 	return out
