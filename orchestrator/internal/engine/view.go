@@ -66,6 +66,7 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 	view.Progress, view.ParentStep, view.Round = saga.Progress, saga.Started.GetParent().GetCommandId(), int32(
 		saga.Round)
 	view.ParentKind = saga.Started.GetParent().GetKind()
+	view.Warning = saga.Warning()
 	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
 		for _, wait := range saga.Waits {
 			view.Waits = append(view.Waits, &treatyv1.Wait{
