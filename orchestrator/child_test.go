@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -192,5 +193,36 @@ func TestUndoIsNotForClients(t *testing.T) {
 		&identityv1.UndoVerifyApplicantRequest{})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestChildEndsBetweenTwoCalls lets a child at another orchestrator take longer than the call that started it is held,
+// which is 4 s. Its end is known at the parent's within a second or so.
+func TestChildEndsBetweenTwoCalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	f := families(t)["at another one"](t)
+	release := f.child.participants.stallCustomer()
+	defer release()
+	answer := make(chan error, 1)
+	ctx := f.parent.ctx()
+	go func() {
+		_, err := f.parent.acme.ChangeAddress(ctx, move("1", "fine"))
+		answer <- err
+	}()
+	<-f.child.participants.held
+	select {
+	case err := <-answer:
+		t.Fatalf("the parent has ended before its child: %v", err)
+	case <-time.After(4200 * time.Millisecond):
+	}
+	release()
+	released := time.Now()
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(released); took > 2*time.Second {
+		t.Errorf("the parent knew of its child's end after %v", took)
 	}
 }

@@ -63,6 +63,7 @@ type participants struct {
 	calls    []string
 	restores int // refused RestoreAddress calls to come
 	hold     chan struct{}
+	customer chan struct{} // for which ChangeAddress waits, if set
 	held     chan struct{}
 }
 
@@ -102,10 +103,29 @@ func (p *participants) stall() (release func()) {
 	})
 }
 
+// stallCustomer makes the customer service wait until the returned function is called.
+func (p *participants) stallCustomer() (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.customer = make(chan struct{})
+	return sync.OnceFunc(func() { close(p.customer) })
+}
+
 func (p *participants) ChangeAddress(
-	context.Context, *customerv1.ChangeAddressRequest,
+	ctx context.Context, _ *customerv1.ChangeAddressRequest,
 ) (*customerv1.AddressChanged, error) {
 	p.note("ChangeAddress")
+	p.mu.Lock()
+	wait := p.customer
+	p.mu.Unlock()
+	if wait != nil {
+		p.held <- struct{}{}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+	}
 	return &customerv1.AddressChanged{AddressRevision: 2}, nil
 }
 

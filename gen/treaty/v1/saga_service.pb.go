@@ -410,7 +410,10 @@ type Saga struct {
 	Etag string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Which part of the saga can't be read, for people. Empty: all can be read, as far as the orchestrator has tried.
 	// Only set in lists. The state of such a saga may be one that it was in before it was damaged, or missing.
-	Damage        string `protobuf:"bytes,34,opt,name=damage,proto3" json:"damage,omitempty"`
+	Damage string `protobuf:"bytes,34,opt,name=damage,proto3" json:"damage,omitempty"`
+	// What is wrong with the saga's code although the saga goes on, for people: its journal has half of the steps or
+	// payloads that are allowed, after which it would be suspended. Empty: nothing. Not set in lists.
+	Warning       string `protobuf:"bytes,35,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -623,6 +626,13 @@ func (x *Saga) GetEtag() string {
 func (x *Saga) GetDamage() string {
 	if x != nil {
 		return x.Damage
+	}
+	return ""
+}
+
+func (x *Saga) GetWarning() string {
+	if x != nil {
+		return x.Warning
 	}
 	return ""
 }
@@ -2982,7 +2992,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xb4\t\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xce\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3020,7 +3030,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"parentKind\x12F\n" +
 	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x12\x12\n" +
 	"\x04etag\x18\x1c \x01(\tR\x04etag\x12\x16\n" +
-	"\x06damage\x18\" \x01(\tR\x06damage\x1a9\n" +
+	"\x06damage\x18\" \x01(\tR\x06damage\x12\x18\n" +
+	"\awarning\x18# \x01(\tR\awarning\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +

@@ -125,6 +125,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if _, starts := m.input.(machine.Start); starts {
 		now = d.horizons.startTime(now)
 	}
+	wasLong := inst.machine.Saga().IsLong()
 	out, err := inst.machine.Apply(now, m.input)
 	if inst.code.wasCut.Load() {
 		// The turn is made again by the next process.
@@ -163,6 +164,7 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	inst.mu.Unlock()
 	if out.Turn != nil {
 		d.notifier.turnCommitted(inst, out.Turn)
+		d.warnIfLong(inst, wasLong)
 	}
 	woken := out.Turn != nil && slices.Contains(inst.turn.entry.Woken, inst.id)
 	if out.Reload {
@@ -182,6 +184,18 @@ func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 		d.continueStalled(inst)
 	}
 	return deliveries, nil
+}
+
+// warnIfLong logs that a saga has become so long that it will be suspended if it goes on.
+func (d *driver) warnIfLong(inst *instance, wasLong bool) {
+	saga := inst.machine.Saga()
+	if wasLong || !saga.IsLong() {
+		return
+	}
+	if warning := saga.Warning(); warning != "" {
+		d.config.Logger.Warn("a saga has become long", "saga", inst.name, "definition", saga.Started.GetDefinition(),
+			"why", warning)
+	}
 }
 
 // continueStalled gives a saga that is catching up the next event that it awaits, or suspends it if there is none.

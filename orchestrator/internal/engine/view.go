@@ -100,6 +100,7 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 		saga.Round)
 	view.ParentKind = saga.Started.GetParent().GetKind()
 	view.Etag = machine.Etag(saga.Revision)
+	view.Warning = saga.Warning()
 	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
 		for _, wait := range saga.Waits {
 			view.Waits = append(view.Waits, &treatyv1.Wait{

@@ -274,3 +274,19 @@ func (m *Machine) checkSize() string {
 	}
 	return ""
 }
+
+// IsLong returns whether the round's journal has half of the steps or payloads that are allowed.
+func (s *Saga) IsLong() bool {
+	return len(s.Steps)+s.unstepped >= maxSteps/2 || s.payloadBytes > maxHistoryBytes/2
+}
+
+// Warning says that a saga that hasn't ended will be suspended for the length of its journal, and what to do about its
+// code. It is empty until IsLong.
+func (s *Saga) Warning() string {
+	if s.Final() || !s.IsLong() {
+		return ""
+	}
+	return fmt.Sprintf("its journal is long: %d of at most %d steps, waits and broadcasts, and %d of at most %d bytes "+
+		"of requests, replies, events and progress; a saga that exceeds one of them is suspended; %s",
+		len(s.Steps)+s.unstepped, maxSteps, s.payloadBytes, maxHistoryBytes, restartHint)
+}

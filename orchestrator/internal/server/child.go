@@ -24,14 +24,15 @@ import (
 )
 
 const (
-	// minPending and maxPending bound the time after which a parent's orchestrator sends the command of a pending child
-	// again: a tenth of the time for which the child hasn't changed.
-	minPending, maxPending = time.Second, 30 * time.Second
+	// heldAgain is the time after which a parent's orchestrator sends the command of a pending child again, to be held
+	// again until the child ends. So it knows of the child's end within about a second.
+	heldAgain = time.Second
 
 	// maxHeld is how many calls are held at the same time. Further calls are answered after holdBriefly, so that calls
-	// of other commands get through on the same connection.
-	maxHeld     = 1000
-	holdBriefly = 100 * time.Millisecond
+	// of other commands get through on the same connection, and come again after brieflyAgain.
+	maxHeld      = 1000
+	holdBriefly  = 100 * time.Millisecond
+	brieflyAgain = 30 * time.Second
 
 	// maxHold is how long a call without a deadline is held.
 	maxHold = time.Minute
@@ -220,15 +221,17 @@ func (s *Server) heldLongEnough(ctx, wait context.Context) bool {
 	return ctx.Err() == nil && (errors.Is(cause, errHeld) || errors.Is(cause, engine.ErrStopping))
 }
 
+// askAgain returns the time after which a parent's orchestrator asks again for a child that hasn't ended.
+func (s *Server) askAgain() time.Duration {
+	if s.held.Load() > maxHeld {
+		return brieflyAgain
+	}
+	return heldAgain
+}
+
 // answerPending answers that the command was accepted and that its saga hasn't ended.
 func (s *Server) answerPending(ctx context.Context, saga subject) (any, error) {
-	again := minPending
-	if s.held.Load() > maxHeld {
-		again = maxPending
-	} else if view, err := s.engine.Get(ctx, saga.saga); err == nil && view.GetUpdateTime() != nil {
-		again = min(max(time.Since(view.GetUpdateTime().AsTime())/10, minPending), maxPending)
-	}
-	trailer := metadata.Pairs(wire.PendingKey, strconv.Itoa(int(again/time.Second)))
+	trailer := metadata.Pairs(wire.PendingKey, strconv.Itoa(int(s.askAgain()/time.Second)))
 	if err := grpc.SetTrailer(ctx, trailer); err != nil {
 		return nil, saga.of(fmt.Errorf("answering that a child saga hasn't ended: %w", err))
 	}

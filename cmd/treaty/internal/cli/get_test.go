@@ -42,3 +42,13 @@ func TestGetByRequestID(t *testing.T) {
 		})
 	}
 }
+
+// TestGetLong shows a saga whose journal has become long.
+func TestGetLong(t *testing.T) {
+	f := servertest.New(t)
+	long := running(t)
+	long.Warning = "its journal is long; restart from time to time with saga.Restart"
+	f.Sagas = []*treatyv1.Saga{long}
+	s := setup{args: []string{"sagas", "get", "order-3"}, address: f.Address}
+	golden(t, "get_long", s, run(t, s))
+}

@@ -129,6 +129,7 @@ func (v *View) facts(saga *treatyv1.Saga) []line {
 		fact("so far", v.moments.between(saga.GetCreateTime(), nil))
 	}
 	fact("deadline", v.moments.at(saga.GetDeadline()))
+	fact("warning", saga.GetWarning())
 	fact("request id", saga.GetRequestId())
 	fact("parent", saga.GetParentStep())
 	if round := saga.GetRound(); round > 1 {
