@@ -13,6 +13,10 @@
 //
 //	go run ./bench --overload 8000 --capacity 200 --json
 //	go run ./bench --overload 20000 --capacity 500 --outage --json
+//
+// With --watchers, it measures what it costs to watch a saga of 300 steps:
+//
+//	go run ./bench --watchers 0,10,100,1000,10000 --json
 package main
 
 import (
@@ -58,6 +62,9 @@ func command() *cobra.Command {
 			}
 			if o.Overload > 0 {
 				return overload(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+			}
+			if len(o.Watchers) > 0 {
+				return watched(cmd.Context(), o, asJSON, cmd.OutOrStdout())
 			}
 			report, err := measure(cmd.Context(), o, progress)
 			if err != nil {

@@ -23,6 +23,7 @@ type options struct {
 	Overload int           `json:"-"`
 	Capacity float64       `json:"-"`
 	Outage   bool          `json:"-"`
+	Watchers []int         `json:"-"`
 	Profile  string        `json:"-"`
 }
 
@@ -42,6 +43,8 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Overload, "overload", 0, "measure this many sagas that are due at the same moment instead")
 	flags.Float64Var(&o.Capacity, "capacity", 200, "commands per second that the participant does, with --overload")
 	flags.BoolVar(&o.Outage, "outage", false, "with --overload, keep the participant down until the sagas are due")
+	flags.IntSliceVar(&o.Watchers, "watchers", nil,
+		"measure a long saga that has so many watchers instead, for each of these numbers")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 
@@ -56,6 +59,11 @@ func (o *options) validate() error {
 	} {
 		if limit.value < limit.low || limit.value > limit.top {
 			return fmt.Errorf("--%s is %d; it must be between %d and %d", limit.name, limit.value, limit.low, limit.top)
+		}
+	}
+	for _, watchers := range o.Watchers {
+		if watchers < 0 || watchers > 100_000 {
+			return fmt.Errorf("--watchers has %d; it must be between 0 and 100000", watchers)
 		}
 	}
 	if o.Round < 100*time.Millisecond || o.Round > time.Hour || o.WarmUp < 0 || o.WarmUp > time.Hour {

@@ -77,7 +77,8 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 	}
 	calls := filepath.Join(dir, "calls")
 	startParticipant := func() (*process, error) {
-		return start(ctx, nil, "participant", "--listen", address, "--capacity", fmt.Sprint(o.Capacity), "--calls", calls)
+		return start(ctx, nil, "participant", "--listen", address, "--capacity", fmt.Sprint(o.Capacity),
+			"--calls", calls)
 	}
 	var participant *process
 	if !o.Outage {

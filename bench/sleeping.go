@@ -181,10 +181,18 @@ func startAll(
 	}
 }
 
+// createAsleep starts a saga of one step that sleeps first.
 func createAsleep(
 	ctx context.Context, client treatyv1.SagaServiceClient, d time.Duration, requestID string,
 ) (string, error) {
-	request, err := anypb.New(&benchv1.RunRequest{Steps: 1, SleepSeconds: int64(d.Seconds())})
+	return createWork(ctx, client, &benchv1.RunRequest{Steps: 1, SleepSeconds: int64(d.Seconds())}, requestID)
+}
+
+// createWork starts a saga and returns its name.
+func createWork(
+	ctx context.Context, client treatyv1.SagaServiceClient, run *benchv1.RunRequest, requestID string,
+) (string, error) {
+	request, err := anypb.New(run)
 	if err != nil {
 		return "", fmt.Errorf("making a request: %w", err)
 	}

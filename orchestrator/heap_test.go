@@ -56,15 +56,19 @@ func TestHeapReserveFollowsCollections(t *testing.T) {
 	reserve := newHeapReserve()
 	defer reserve.close()
 	for range 2 {
-		large := make([]*[1 << 10]byte, 32<<10)
-		for i := range large {
-			large[i] = new([1 << 10]byte)
-		}
-		collectUntil(t, func() bool { return reserve.size() == 0 })
-		runtime.KeepAlive(large)
-		large = nil
+		withLargeHeap(func() { collectUntil(t, func() bool { return reserve.size() == 0 }) })
 		collectUntil(t, func() bool { return reserve.size() == heapReserveSize })
 	}
+}
+
+// withLargeHeap calls a function while 32 MiB are live.
+func withLargeHeap(call func()) {
+	large := make([]*[1 << 10]byte, 32<<10)
+	for i := range large {
+		large[i] = new([1 << 10]byte)
+	}
+	call()
+	runtime.KeepAlive(large)
 }
 
 // collectUntil collects garbage until a condition holds. The test's own timeout ends it otherwise.

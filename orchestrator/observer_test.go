@@ -60,8 +60,8 @@ func TestSpansAreTheSameAfterRecovery(t *testing.T) {
 	o.SagaEnded(saga)
 	turn(2*time.Second, &treatyv1.Record{Kind: &treatyv1.Record_CompensationDecided{}}) // for its parent
 	o.SagaReopened(saga)
-	for i := range time.Duration(2) {
-		turn(i*time.Minute, &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
+	for _, after := range []time.Duration{0, time.Minute} {
+		turn(after, &treatyv1.Record{Kind: &treatyv1.Record_CompensationScheduled{
 			CompensationScheduled: &treatyv1.CompensationScheduled{Step: "1"},
 		}})
 		o.CommandScheduled(saga, "1", engine.Compensation)

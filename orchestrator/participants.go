@@ -206,7 +206,8 @@ func (s *settings) secure(participants []dispatch.Participant) error {
 	var errs []error
 	for service := range s.tlsOf {
 		if serving(participants, service) < 0 {
-			errs = append(errs, fmt.Errorf("TLS is configured for %s, but no participant is configured for it", service))
+			errs = append(errs, fmt.Errorf("TLS is configured for %s, but no participant is configured for it",
+				service))
 		}
 	}
 	for i := range participants {

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -12,12 +11,12 @@ import (
 func TestDifference(t *testing.T) {
 	file := func(change func(*descriptorpb.FileDescriptorProto)) *descriptorpb.FileDescriptorProto {
 		made := &descriptorpb.FileDescriptorProto{
-			Name: proto.String("a.proto"), Dependency: []string{"b.proto", "c.proto"},
+			Name: new("a.proto"), Dependency: []string{"b.proto", "c.proto"},
 			MessageType: []*descriptorpb.DescriptorProto{
-				{Name: proto.String("A")},
-				{Name: proto.String("B"), Field: []*descriptorpb.FieldDescriptorProto{{Name: proto.String("b")}}},
+				{Name: new("A")},
+				{Name: new("B"), Field: []*descriptorpb.FieldDescriptorProto{{Name: new("b")}}},
 			},
-			Options: &descriptorpb.FileOptions{GoPackage: proto.String("a")},
+			Options: &descriptorpb.FileOptions{GoPackage: new("a")},
 		}
 		change(made)
 		return made
@@ -27,14 +26,14 @@ func TestDifference(t *testing.T) {
 		change func(*descriptorpb.FileDescriptorProto)
 	}{
 		{"", func(*descriptorpb.FileDescriptorProto) {}},
-		{"name", func(f *descriptorpb.FileDescriptorProto) { f.Name = proto.String("z.proto") }},
+		{"name", func(f *descriptorpb.FileDescriptorProto) { f.Name = new("z.proto") }},
 		{"name", func(f *descriptorpb.FileDescriptorProto) { f.Name = nil }},
-		{"syntax", func(f *descriptorpb.FileDescriptorProto) { f.Syntax = proto.String("proto3") }},
-		{"options.go_package", func(f *descriptorpb.FileDescriptorProto) { f.Options.GoPackage = proto.String("z") }},
+		{"syntax", func(f *descriptorpb.FileDescriptorProto) { f.Syntax = new("proto3") }},
+		{"options.go_package", func(f *descriptorpb.FileDescriptorProto) { f.Options.GoPackage = new("z") }},
 		{"dependency[1]", func(f *descriptorpb.FileDescriptorProto) { f.Dependency[1] = "z.proto" }},
 		{"dependency", func(f *descriptorpb.FileDescriptorProto) { f.Dependency = f.Dependency[:1] }},
 		{"message_type[1].field[0].name", func(f *descriptorpb.FileDescriptorProto) {
-			f.MessageType[1].Field[0].Name = proto.String("z")
+			f.MessageType[1].Field[0].Name = new("z")
 		}},
 		{"", func(f *descriptorpb.FileDescriptorProto) {
 			f.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 1))

@@ -91,7 +91,7 @@ func (e *Engine) checkAccepted(ctx context.Context, completion *Completion) erro
 		return nil // the saga's turn says so
 	case err != nil:
 		return err
-	case !inFlight(q.step, completion.Direction) || q.saga.CheckEtag(completion.Etag) != nil:
+	case !inFlight(q.step, completion.Direction) || !q.saga.Matches(completion.Etag):
 		return nil // likewise
 	}
 	suspension := q.saga.Suspension

@@ -114,7 +114,7 @@ func TestSuspendedChildIsNamed(t *testing.T) {
 			treatyv1.SuspensionReason_SUSPENSION_REASON_PANIC {
 			t.Errorf("the child is suspended for %s", got)
 		}
-		if err := w.engine.Cancel(t.Context(), child, engine.CancelParams{Decision: &treatyv1.Decision{Actor: "ann"}}); err != nil {
+		if err := w.engine.Cancel(t.Context(), child, byAnn); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -164,7 +164,7 @@ func (i *instance) unload() {
 	}
 }
 
-// rest unloads a saga that only waits, and leaves of its commands what the waiting needs. The rest of them is read again
+// rest unloads a saga that only waits, and leaves of its commands what the waiting needs. Everything else is read again
 // before their next attempts. The caller holds mu, and nobody runs the instance.
 func (i *instance) rest() {
 	i.unload()

@@ -86,8 +86,8 @@ func TestFullStoreIsLoggedNowAndThen(t *testing.T) {
 	})
 }
 
-// TestTellsWhenTheStoreIsFull fills the store and frees space again. Nobody starts a saga then, since health checks keep
-// them away.
+// TestTellsWhenTheStoreIsFull fills the store and frees space again. Nobody starts a saga then, since health checks
+// keep them away.
 func TestTellsWhenTheStoreIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var isFull atomic.Bool

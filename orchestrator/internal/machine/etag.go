@@ -19,10 +19,12 @@ func Etag(revision uint64) string {
 	return strconv.FormatUint(revision, 36)
 }
 
-// CheckEtag returns an error that wraps [ErrChanged] if an etag is no longer that of the saga. Every saga matches an
-// empty etag.
+// Matches returns whether an etag is still that of the saga. Every saga matches an empty etag.
+func (s *Saga) Matches(etag string) bool { return etag == "" || etag == Etag(s.Revision) }
+
+// CheckEtag returns an error that wraps [ErrChanged] if the saga doesn't match an etag.
 func (s *Saga) CheckEtag(etag string) error {
-	if etag == "" || etag == Etag(s.Revision) {
+	if s.Matches(etag) {
 		return nil
 	}
 	now := strings.TrimPrefix(s.State.String(), "SAGA_STATE_")

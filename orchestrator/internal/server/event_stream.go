@@ -112,7 +112,7 @@ func (r *eventStream) run(
 	}
 	// The header says that the stream is open, even when no event follows for a while.
 	if err := stream.SendHeader(nil); err != nil {
-		return fmt.Errorf("opening a stream of events: %w", err)
+		return sendError("opening a stream of events", err)
 	}
 	defer r.close(ctx)
 	for {
@@ -292,7 +292,7 @@ func (r *eventStream) send(
 			r.unacknowledged = append(r.unacknowledged, event.Position)
 		}
 		if err := stream.Send(&treatyv1.StreamEventsResponse{Event: publishedOf(event)}); err != nil {
-			return fmt.Errorf("sending an event: %w", err)
+			return sendError("sending an event", err)
 		}
 		r.position = event.Position
 	}

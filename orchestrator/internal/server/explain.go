@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -180,7 +181,11 @@ func (s *Server) explain(ctx context.Context, method string, request any, err er
 	if made, is := status.FromError(err); is && incoming.IsParticipantService(method) {
 		return made.Err()
 	}
-	if over := ctx.Err(); over != nil && !errors.Is(err, engine.ErrStopping) {
+	over := ctx.Err()
+	if errors.Is(err, errCallerGone) {
+		over = cmp.Or(over, context.Canceled)
+	}
+	if over != nil && !errors.Is(err, engine.ErrStopping) {
 		return callOver(over, about).GRPCStatus().Err()
 	}
 	for _, cause := range causes {

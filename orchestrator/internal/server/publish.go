@@ -69,7 +69,7 @@ func (s *Server) PublishEvents(
 		return nil, err
 	}
 	response := &treatyv1.PublishEventsResponse{
-		Positions: make([]uint64, len(events)), WokenSagas: proto.Int32(int32(woken)),
+		Positions: make([]uint64, len(events)), WokenSagas: new(int32(woken)),
 	}
 	for i, event := range events {
 		response.Positions[i] = event.Position

@@ -22,5 +22,5 @@ func (s *Server) PurgeSaga(
 	if err != nil {
 		return nil, err
 	}
-	return &treatyv1.PurgeSagaResponse{PurgedSagas: int32(purged)}, nil //nolint:gosec // A family is small.
+	return &treatyv1.PurgeSagaResponse{PurgedSagas: int32(purged)}, nil
 }

@@ -91,7 +91,10 @@ func (s *Server) sendSagaName(ctx context.Context, saga subject, err error) erro
 	}
 	header := metadata.Pairs(wire.SagaKey, saga.sagaName())
 	if err == nil {
-		return grpc.SendHeader(ctx, header)
+		if err := grpc.SendHeader(ctx, header); err != nil {
+			return sendError("sending the saga's name", err)
+		}
+		return nil
 	}
 	if headerErr := grpc.SetHeader(ctx, header); headerErr != nil {
 		s.logger.DebugContext(

@@ -162,7 +162,7 @@ func (s *Server) WatchSaga(
 			return err
 		}
 		if err := stream.SendMsg(payload(encoded)); err != nil {
-			return fmt.Errorf("sending a change: %w", err)
+			return sendError("sending a change", err)
 		}
 		if view.Saga.GetEndTime() != nil {
 			return nil

@@ -18,8 +18,8 @@ func (a *app) definitionsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "definitions",
 		Short: "List the saga definitions",
-		Long: `List the saga definitions that the orchestrator serves, as their contracts say, by server reflection. KIND is
-the kind of the command that a saga is to its parent. RETENTION is how long a saga is kept after its end. It is
+		Long: `List the saga definitions that the orchestrator serves, as their contracts say, by server reflection.
+KIND is the kind of the command that a saga is to its parent. RETENTION is how long a saga is kept after its end. It is
 --retention if the orchestrator's flag says. A saga that a parent may compensate is kept as long as its parent.`,
 		Args: exact(),
 		RunE: a.run(func(ctx context.Context, _ *cobra.Command, _ []string) error {

@@ -132,16 +132,7 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 			e.adviseUnavailable(p, failure.Message(), about)
 			return
 		}
-		// The orchestrator itself returned the error: it is stopping, for example, or its store failed.
-		switch {
-		case reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED:
-			p.Hints = append(p.Hints, "Call the other orchestrator. See the log of this one.")
-		case len(p.Hints) == 0:
-			p.Hints = append(p.Hints, "Try again later.")
-		}
-		if about.Start && !startsNothing(reasonOf(failure)) {
-			p.Hints = append(p.Hints, startHint(about))
-		}
+		adviseUnavailableHere(p, reasonOf(failure), about)
 	case codes.DeadlineExceeded:
 		p.Message = fmt.Sprintf("no answer from %s within %s", e.Address, e.Timeout)
 		if about.Doing != "" {
@@ -197,6 +188,20 @@ func (e Explainer) advise(p *Error, failure *status.Status, about Subject) {
 			return // the orchestrator didn't fail, so its log has nothing to add
 		}
 		p.Hints = append(p.Hints, "See the orchestrator's log.")
+	}
+}
+
+// adviseUnavailableHere adds hints to an error that the orchestrator itself returned: it is stopping, for example, or
+// its store failed.
+func adviseUnavailableHere(p *Error, reason treatyv1.ErrorReason, about Subject) {
+	switch {
+	case reason == treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED:
+		p.Hints = append(p.Hints, "Call the other orchestrator. See the log of this one.")
+	case len(p.Hints) == 0:
+		p.Hints = append(p.Hints, "Try again later.")
+	}
+	if about.Start && !startsNothing(reason) {
+		p.Hints = append(p.Hints, startHint(about))
 	}
 }
 

@@ -98,7 +98,10 @@ func completions(saga *treatyv1.Saga) []option {
 			continue
 		}
 		out = append(out,
-			option{command, "--reply @reply.json" + force, "marks step " + path + " as done, with the reply in the file"},
+			option{
+				command, "--reply @reply.json" + force,
+				"marks step " + path + " as done, with the reply in the file",
+			},
 			option{
 				command, "--refuse FAILED_PRECONDITION --message 'WHY'" + force,
 				"marks step " + path + " as certainly not executed; find out at the participant before",

@@ -45,8 +45,8 @@ func explain(doing, path string, err error) error {
 // leastFree is how much space SQLite needs at least. Its index of the write-ahead log grows by 32 KiB.
 const leastFree = 64 << 10
 
-// lacksSpace returns whether an I/O error came because the disk is full. Where SQLite makes a file larger, it may say no
-// more than that it failed. Parameter free returns how much space is left on the disk, if that is known.
+// lacksSpace returns whether an I/O error came because the disk is full. Where SQLite makes a file larger, it may say
+// no more than that it failed. Parameter free returns how much space is left on the disk, if that is known.
 func lacksSpace(err error, free func() (bytes uint64, known bool)) bool {
 	if !isAny(err, sqlite3.IOERR_WRITE, sqlite3.IOERR_TRUNCATE, sqlite3.IOERR_SHMOPEN, sqlite3.IOERR_SHMSIZE,
 		sqlite3.IOERR_SHMMAP) {

@@ -136,8 +136,8 @@ func TestViewsCutTimesOff(t *testing.T) {
 		`INSERT INTO events (position, source, id, type, subject, time, store_time, data)
 			VALUES (1, 's', '1', 1, 'x', 1777888800001999, 1777888799999999, x'')`,
 		`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
-			VALUES (2, 'moved', 1, 1, 1777888800000000, 1777888800000000, NULL, NULL, '{}'),
-				(3, 'ended', 1, 4, 1777888800000000, 1777888800000000, NULL, NULL, '{}')`,
+			VALUES (2, 'moved', 1, 1, 1777888800000000, 1777888800000000, NULL, 1777888900000000, '{}'),
+				(3, 'ended', 1, 4, 1777888800000000, 1777888800000000, NULL, 1777888900000000, '{}')`,
 		`INSERT INTO turns (position, data, time) VALUES (2 << 24 | 1, x'', 1777888800000000),
 			(2 << 24 | 2, x'', 1777888807000999), (3 << 24 | 1, x'', 1777888807000999)`,
 	} {
