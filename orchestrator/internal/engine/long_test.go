@@ -21,7 +21,7 @@ func TestLongSagaIsAnnounced(t *testing.T) {
 		var log strings.Builder
 		w.logger = slog.New(slog.NewTextHandler(&log, nil))
 		w.open()
-		request, err := proto.Marshal(&benchv1.RunRequest{Steps: 10, Payload: make([]byte, 4<<20-100)})
+		request, err := proto.Marshal(&benchv1.RunRequest{Steps: 10, Payload: make([]byte, 4<<20-128<<10)})
 		if err != nil {
 			t.Fatal(err)
 		}

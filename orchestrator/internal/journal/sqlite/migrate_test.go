@@ -41,7 +41,8 @@ func oldStore(t *testing.T, version int) string {
 		run(fmt.Sprintf(`INSERT INTO sagas (key, id, definition, state, create_time, update_time, end_time, due, labels)
 			VALUES (%[1]d, 's%[1]d', 1, %[1]d, 1000000, 2000000, %[2]s, 4000000, '{"label":"value"}');
 			INSERT INTO labels VALUES ('label', 'value', %[1]d);
-			INSERT INTO turns VALUES (%[1]d << 24 | 1, x'6f6e65'), (%[1]d << 24 | 2, x'74776f')`, state, end))
+			INSERT INTO turns (position, data)
+				VALUES (%[1]d << 24 | 1, x'6f6e65'), (%[1]d << 24 | 2, x'74776f')`, state, end))
 	}
 	return path
 }
