@@ -3,7 +3,7 @@
 // For each proto package with commands, events or sagas, it generates one small Go package. Saga code calls its
 // functions: one for each command, and two for each event. For each service of sagas, the package has an interface to
 // implement and a Register function. If a contract breaks a rule, the plugin reports all violations and generates
-// nothing.
+// nothing. For each rule it names the page that explains it.
 //
 // # Use
 //
@@ -42,7 +42,7 @@ func main() {
 // one.
 func run(args []string, in io.Reader, out io.Writer) error {
 	if len(args) > 0 {
-		return fmt.Errorf("unknown argument %q: protoc or buf runs this program, not a person", args[0])
+		return answer(args, out)
 	}
 	data, err := io.ReadAll(in)
 	if err != nil {
@@ -61,7 +61,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	if err := gen.Run(plugin); err != nil {
-		plugin.Error(err) // the compiler prints it
+		plugin.Error(withReference(err)) // the compiler prints it
 	}
 	if data, err = proto.Marshal(plugin.Response()); err != nil {
 		return fmt.Errorf("writing the response: %w", err)
