@@ -30,6 +30,10 @@
 // An Orchestrator handles no signals and reads no flags. The only environment variables that it reads are
 // OpenTelemetry's OTEL_* variables.
 //
+// [WithServerOptions] adds interceptors to the API, for example to authorize callers. [WithParticipantDialOptions] is
+// for connections to participants, and [WithSpanExporter] and [WithMetricReader] are for telemetry that your program
+// sets up itself.
+//
 // # The API
 //
 // An orchestrator serves each registered saga service as itself, so that a client starts a saga by calling its method.

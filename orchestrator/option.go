@@ -4,6 +4,10 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc"
+
 	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
@@ -37,6 +41,11 @@ type settings struct {
 	starts         engine.StartLimits
 
 	participantLimits map[string]ParticipantLimits // by service
+
+	serverOptions []grpc.ServerOption
+	dialOptions   map[string][]grpc.DialOption // by service
+	spanExporter  sdktrace.SpanExporter        // nil: as the environment says
+	metricReader  metric.Reader                // nil: as the environment says
 }
 
 // participant says that a target serves a service.

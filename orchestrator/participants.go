@@ -47,7 +47,7 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 		}
 		out[i].Services = append(out[i].Services, p.service)
 	}
-	errs = append(errs, s.secure(out), s.takePart(out, catalog), checkServices(out, catalog))
+	errs = append(errs, s.secure(out), s.dialWith(out), s.takePart(out, catalog), checkServices(out, catalog))
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}

@@ -61,7 +61,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	defer reserve.close()
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{Logger: o.logger}); err != nil {
+	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{
+		Logger: o.logger, SpanExporter: o.settings.spanExporter, MetricReader: o.settings.metricReader,
+	}); err != nil {
 		return err
 	}
 	if r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{Name: o.settings.name}); err != nil {
@@ -108,6 +110,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
+		Options: o.settings.serverOptions,
 	})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,9 @@ type Participant struct {
 
 	// MaxPerSecond is how many commands may be sent to it per second at most. 0 means no limit.
 	MaxPerSecond float64
+
+	// DialOptions are added to those of its connection. They can't change what the dispatcher sets itself.
+	DialOptions []grpc.DialOption
 }
 
 // Plaintext says where a connection without TLS may go.
@@ -123,7 +127,7 @@ func dial(p Participant, l *link, maxMessageBytes int, more []grpc.DialOption) (
 		return nil, fmt.Errorf("dispatch: participant %q isn't on this machine and has no TLS: "+
 			"configure TLS, or allow plaintext explicitly (insecure)", p.Target)
 	}
-	options := append(l.options(),
+	options := append(slices.Concat(p.DialOptions, l.options()),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableRetry(),
 		grpc.WithStatsHandler(transportWatcher{}),

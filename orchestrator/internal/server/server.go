@@ -86,6 +86,10 @@ type Config struct {
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
+	// Options are added to those of the gRPC server. Their interceptors run first. They can't change what the server
+	// sets itself.
+	Options []grpc.ServerOption
+
 	// MaxMessageBytes limits a request, in bytes. The default is 4 MiB.
 	MaxMessageBytes int
 }
@@ -175,10 +179,10 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 	if config.MaxMessageBytes <= 0 {
 		config.MaxMessageBytes = defaultMaxMessageBytes
 	}
-	options := []grpc.ServerOption{
+	options := append(slices.Clone(config.Options),
 		grpc.ForceServerCodecV2(rawcodec.New()),
-		grpc.UnaryInterceptor(s.interceptUnary),
-		grpc.StreamInterceptor(s.interceptStream),
+		grpc.ChainUnaryInterceptor(s.interceptUnary),
+		grpc.ChainStreamInterceptor(s.interceptStream),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -189,7 +193,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
-	}
+	)
 	if config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
 	}

@@ -21,8 +21,8 @@ func (a *app) protosCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "protos DIR",
 		Short: "Write the protos that contracts import",
-		Long: `Write the protos of treaty.v1 into DIR/treaty/v1, where contracts import them as treaty/v1/options.proto. DIR is
-the directory of your own protos, a module of buf.yaml for example.
+		Long: `Write the protos of treaty.v1 into DIR/treaty/v1, where contracts import them as treaty/v1/options.proto.
+DIR is the directory of your own protos, a module of buf.yaml for example.
 
 Files that are there already and differ aren't changed: nothing is written then, unless --replace says so.`,
 		Args: exact("DIR"),
