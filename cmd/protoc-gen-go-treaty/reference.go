@@ -16,7 +16,7 @@ const reference = "https://github.com/treatyhq/treaty/blob/main/docs/contract-re
 func withReference(err error) error {
 	var rules []string
 	all := []error{err}
-	if joined, is := err.(interface{ Unwrap() []error }); is { //nolint:errorlint // only what gen.Run itself joins
+	if joined, is := err.(interface{ Unwrap() []error }); is {
 		all = joined.Unwrap()
 	}
 	for _, one := range all {
@@ -27,9 +27,10 @@ func withReference(err error) error {
 	if len(rules) == 0 {
 		return err
 	}
-	text := err.Error()
+	text := new(strings.Builder)
+	text.WriteString(err.Error())
 	for _, rule := range rules {
-		text += fmt.Sprintf("\n%s is explained at %s#%s", rule, reference, strings.ToLower(rule))
+		fmt.Fprintf(text, "\n%s is explained at %s#%s", rule, reference, strings.ToLower(rule))
 	}
-	return errors.New(text)
+	return errors.New(text.String())
 }

@@ -91,7 +91,7 @@ func writeProtos(dir string, replace bool) (written []string, err error) {
 
 // writeWhole writes a file so that it is there as a whole or not at all.
 func writeWhole(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
