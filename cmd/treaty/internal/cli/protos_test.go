@@ -10,6 +10,19 @@ import (
 	"github.com/treatyhq/treaty/proto"
 )
 
+// TestProtosOfAProject writes the protos where the page does.
+func TestProtosOfAProject(t *testing.T) {
+	s := setup{args: []string{"protos", "proto"}}
+	files, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	got := run(t, s)
+	t.Chdir(filepath.Dir(files))
+	golden(t, "protos", s, got)
+}
+
 // TestProtos writes the protos into an empty directory, again, and where another version has written some.
 func TestProtos(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "proto")
