@@ -137,7 +137,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e.loader = &loader{
 		config: e.config, work: e.work, watchdog: e.watchdog, replies: replies, misused: e.misused,
 	}
-	e.waker = newWaker(e.config, func(id string) { e.driver.wake(id) })
+	e.waker = newWaker(e.config, e.work, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{
 		observer: config.Observer, logger: config.Logger, turns: newReversals(config.Definitions, config.Logger),
 		feeds: &feeds{work: e.work, read: e.loader.read, view: e.view},

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -27,6 +26,7 @@ type timers struct {
 	now    func() time.Time
 	store  Store
 	logger *slog.Logger
+	work   *work
 	fire   func(id string) // doesn't block
 
 	mu       sync.Mutex
@@ -44,10 +44,10 @@ type timer struct {
 	clock *time.Timer
 }
 
-func newTimers(config *Config, fire func(id string)) *timers {
+func newTimers(config *Config, work *work, fire func(id string)) *timers {
 	return &timers{
-		now: config.now, store: config.Store, logger: config.Logger, fire: fire, armed: make(map[string]*timer),
-		steps: newClockSteps(config.now),
+		now: config.now, store: config.Store, logger: config.Logger, work: work, fire: fire,
+		armed: make(map[string]*timer), steps: newClockSteps(config.now),
 	}
 }
 
@@ -135,6 +135,10 @@ func (t *timers) fired(id string, timer *timer) {
 // scan reads the timers within the horizon from the store, and schedules the next scan. It does nothing while another
 // scan runs.
 func (t *timers) scan() {
+	if !t.work.Enter() {
+		return
+	}
+	defer t.work.Leave()
 	t.mu.Lock()
 	if t.stopped || t.newer != nil {
 		t.mu.Unlock()
@@ -144,8 +148,8 @@ func (t *timers) scan() {
 	until := t.until
 	t.newer = make(map[string]struct{})
 	t.mu.Unlock()
-	due, err := t.store.Due(context.Background(), until, timerScanLimit)
-	if err != nil {
+	due, err := t.store.Due(t.work.ctx, until, timerScanLimit)
+	if err != nil && t.work.ctx.Err() == nil {
 		t.logger.Error("reading timers from the store failed; trying again in a minute", "error", err)
 	}
 	for _, d := range due {

@@ -55,6 +55,37 @@ func TestScanKeepsNewerTimers(t *testing.T) {
 	})
 }
 
+// TestStopAwaitsAScan stops the engine while the timers are read from the store. The store may be closed afterwards.
+func TestStopAwaitsAScan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		w.stop()
+		reading, release := make(chan struct{}, 1), make(chan struct{})
+		var watching, stopped atomic.Bool
+		w.store = &hooked{Store: w.store, afterDue: func() {
+			if watching.Swap(false) {
+				reading <- struct{}{}
+				<-release
+				if stopped.Load() {
+					t.Error("the store is read after the engine has stopped")
+				}
+			}
+		}}
+		w.open()
+		watching.Store(true)
+		<-reading
+		done := make(chan struct{})
+		go func() {
+			w.engine.Stop(t.Context())
+			stopped.Store(true)
+			close(done)
+		}()
+		synctest.Wait()
+		close(release)
+		<-done
+	})
+}
+
 // settable is a clock that a test sets.
 type settable struct{ offset atomic.Int64 }
 

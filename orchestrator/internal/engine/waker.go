@@ -33,12 +33,12 @@ type waker struct {
 	events *eventWatchers
 }
 
-func newWaker(config *Config, wake func(id string)) *waker {
+func newWaker(config *Config, work *work, wake func(id string)) *waker {
 	w := &waker{
 		store: config.Store, now: config.now, logger: config.Logger,
 		queue: &wakeQueue{wake: wake}, events: new(eventWatchers),
 	}
-	w.timers = newTimers(config, w.queue.add)
+	w.timers = newTimers(config, work, w.queue.add)
 	return w
 }
 
