@@ -2805,8 +2805,11 @@ type SagaRestored struct {
 	Compensated bool `protobuf:"varint,5,opt,name=compensated,proto3" json:"compensated,omitempty"`
 	// The reason of the suspension, if there is a contradiction. Unspecified: RESTORED.
 	ContradictionReason SuspensionReason `protobuf:"varint,6,opt,name=contradiction_reason,json=contradictionReason,proto3,enum=treaty.v1.SuspensionReason" json:"contradiction_reason,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Whether a person had let the saga continue as it is, in an earlier round. A new round repeats the record with the
+	// commands of later rounds, since the journal of the earlier ones is dropped.
+	Accepted      bool `protobuf:"varint,7,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SagaRestored) Reset() {
@@ -2879,6 +2882,13 @@ func (x *SagaRestored) GetContradictionReason() SuspensionReason {
 		return x.ContradictionReason
 	}
 	return SuspensionReason_SUSPENSION_REASON_UNSPECIFIED
+}
+
+func (x *SagaRestored) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
 }
 
 // RestoredCommand is a command that a participant has answered.
@@ -3227,7 +3237,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"EventTaken\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.treaty.v1.EventKeyR\x03key\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x04R\bposition\"\xda\x02\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\"\xf6\x02\n" +
 	"\fSagaRestored\x12;\n" +
 	"\vbackup_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"backupTime\x12=\n" +
@@ -3235,7 +3245,8 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\bcommands\x18\x03 \x03(\v2\x1a.treaty.v1.RestoredCommandR\bcommands\x12$\n" +
 	"\rcontradiction\x18\x04 \x01(\tR\rcontradiction\x12 \n" +
 	"\vcompensated\x18\x05 \x01(\bR\vcompensated\x12N\n" +
-	"\x14contradiction_reason\x18\x06 \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x13contradictionReason\"\xc9\x01\n" +
+	"\x14contradiction_reason\x18\x06 \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x13contradictionReason\x12\x1a\n" +
+	"\baccepted\x18\a \x01(\bR\baccepted\"\xc9\x01\n" +
 	"\x0fRestoredCommand\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\"\n" +
 	"\fcompensation\x18\x02 \x01(\bR\fcompensation\x12\x16\n" +

@@ -80,6 +80,9 @@ func describe(record *treatyv1.Record) string {
 			}
 			line += command.GetStep() + "=" + command.GetMethod()
 		}
+		if r.SagaRestored.GetAccepted() {
+			line += ", accepted"
+		}
 		return line
 	default:
 		return describeLanguage(record)

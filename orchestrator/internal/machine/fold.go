@@ -86,7 +86,7 @@ func (s *Saga) fold(now time.Time, record *treatyv1.Record) error {
 	case *treatyv1.Record_SagaCompensated:
 		s.State = treatyv1.SagaState_SAGA_STATE_COMPENSATED
 	case *treatyv1.Record_SagaRestored:
-		s.restored = &restoration{SagaRestored: r.SagaRestored}
+		s.restored = &restoration{SagaRestored: r.SagaRestored, accepted: r.SagaRestored.GetAccepted()}
 	case *treatyv1.Record_SagaRestarted:
 		s.restart(r.SagaRestarted)
 	case *treatyv1.Record_WaitScheduled:
@@ -128,7 +128,6 @@ func (s *Saga) restart(r *treatyv1.SagaRestarted) {
 		Round:        r.GetRound(),
 		FirstRequest: r.GetFirstRequest(),
 		roundTime:    r.GetRoundTime().AsTime(),
-		restored:     s.restored,
 		revised:      true,
 		payloadBytes: len(r.GetStarted().GetRequest()),
 	}

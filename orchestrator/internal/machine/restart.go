@@ -25,7 +25,11 @@ func (m *Machine) restart() bool {
 		return false
 	}
 	restarted := m.restartRecord(m.program.restart.request)
+	restored := m.saga.restoredForNextRound()
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestarted{SagaRestarted: restarted}})
+	if restored != nil {
+		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestored{SagaRestored: restored}})
+	}
 	m.newRound = true
 	return true
 }

@@ -125,6 +125,28 @@ func (s *Saga) parentMayHaveReply() bool {
 	return parent != nil && !parent.GetLocal() && s.restored != nil && !s.restored.accepted
 }
 
+// restoredForNextRound returns what the next round's journal must say about the restoration, since it replaces that of
+// this round: what participants know about later rounds, and that another orchestrator may have the saga's reply. It
+// is nil if there is nothing to say.
+func (s *Saga) restoredForNextRound() *treatyv1.SagaRestored {
+	if s.restored == nil {
+		return nil
+	}
+	var later []*treatyv1.RestoredCommand
+	for _, command := range s.restored.GetCommands() {
+		if RoundOf(command.GetStep()) > s.Round {
+			later = append(later, command)
+		}
+	}
+	if len(later) == 0 && !s.parentMayHaveReply() {
+		return nil
+	}
+	return &treatyv1.SagaRestored{
+		BackupTime: s.restored.GetBackupTime(), RestoreTime: s.restored.GetRestoreTime(), Commands: later,
+		Compensated: s.restored.GetCompensated(), Accepted: s.restored.accepted,
+	}
+}
+
 // restore records what the participants know.
 func (m *Machine) restore(in Restored) {
 	if m.saga.Final() {
