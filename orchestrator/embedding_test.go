@@ -95,6 +95,11 @@ func TestTelemetryOfTheProgram(t *testing.T) {
 	if err := reader.Collect(w.ctx(), &metrics); err != nil || len(metrics.ScopeMetrics) == 0 {
 		t.Errorf("metrics %v, %v", metrics, err)
 	}
+	for _, name := range []string{"treaty.store.size", "treaty.store.log.size"} {
+		if got := gauge(&metrics, name); got <= 0 {
+			t.Errorf("%s is %d bytes", name, got)
+		}
+	}
 	w.stop()
 	var names []string
 	for _, span := range kept.GetSpans() {
@@ -111,3 +116,15 @@ func TestTelemetryOfTheProgram(t *testing.T) {
 type keeping struct{ *tracetest.InMemoryExporter }
 
 func (keeping) Shutdown(context.Context) error { return nil }
+
+// gauge returns the value of a gauge, or -1 if there is none.
+func gauge(metrics *metricdata.ResourceMetrics, name string) int64 {
+	for _, scope := range metrics.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == name && len(data.DataPoints) == 1 {
+				return data.DataPoints[0].Value
+			}
+		}
+	}
+	return -1
+}

@@ -84,6 +84,12 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
 	}
+	if err := r.telemetry.ObserveStore(func() (file, log int64) {
+		size := r.store.Size()
+		return size.File, size.Log
+	}); err != nil {
+		return err
+	}
 	r.observer, r.mark = observer, &traceMark{telemetry: r.telemetry, store: r.store, logger: o.logger, now: time.Now}
 	if observer.exportSince, err = r.mark.begin(ctx, r.store.Identity().Traced); err != nil {
 		return fmt.Errorf("preparing to export spans: %w", err)
@@ -174,6 +180,9 @@ func (o *Orchestrator) retention(code map[string]machine.Code) map[string]time.D
 // run recovers and serves until ctx ends.
 func (o *Orchestrator) run(parent context.Context, r *running, listener net.Listener) error {
 	ctx, cancel := context.WithCancel(parent)
+	var watching sync.WaitGroup
+	watching.Go(func() { (&logSize{store: r.store, logger: o.logger}).run(ctx) })
+	defer watching.Wait()
 	defer cancel()
 	// Calls are answered while sagas are recovered. The health service reports SERVING when that is done.
 	r.serving = make(chan struct{})

@@ -102,6 +102,12 @@ type Store interface {
 	IdentityWriter
 }
 
+// Size is how much room a store takes.
+type Size struct {
+	// File is the size of the store's file in bytes, and Log that of its write-ahead log. Zero is unknown.
+	File, Log int64
+}
+
 // SagaWriter is the part of Store about sagas.
 type SagaWriter interface {
 	// Append writes a group of entries atomically and durably: when it returns nil, every entry whose Err is nil

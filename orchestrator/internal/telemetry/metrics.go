@@ -206,6 +206,36 @@ func (t *Telemetry) ObserveOpenSagas(count func() int64) error {
 	return nil
 }
 
+// ObserveStore sets the function that returns the sizes in bytes of the store's file and of its write-ahead log. It is
+// called whenever metrics are read, and must be quick and safe for concurrent use. Call ObserveStore once. The error is
+// OpenTelemetry's.
+func (t *Telemetry) ObserveStore(size func() (file, log int64)) error {
+	if !t.Metering() {
+		return nil
+	}
+	var errs [3]error
+	gauge := func(i int, name, description string) metric.Int64ObservableGauge {
+		var g metric.Int64ObservableGauge
+		g, errs[i] = t.metrics.meter.Int64ObservableGauge(name,
+			metric.WithUnit("By"), metric.WithDescription(description))
+		return g
+	}
+	inFile := gauge(0, metricStoreSize, "Size of the store's file.")
+	inLog := gauge(1, metricStoreLogSize, "Size of the store's write-ahead log.")
+	if err := errors.Join(errs[:]...); err == nil {
+		_, errs[2] = t.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+			file, log := size()
+			o.ObserveInt64(inFile, file)
+			o.ObserveInt64(inLog, log)
+			return nil
+		}, inFile, inLog)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("telemetry: creating the metrics of the store: %w", err)
+	}
+	return nil
+}
+
 // Load is what a participant has to do.
 type Load struct {
 	// Target is the participant's target.

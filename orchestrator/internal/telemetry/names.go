@@ -103,6 +103,10 @@ const (
 	metricParticipantInFlight = "treaty.participant.in_flight"
 	metricParticipantWaiting  = "treaty.participant.waiting"
 
+	// metricStoreSize is the size of the store's file in bytes, and metricStoreLogSize that of its write-ahead log.
+	metricStoreSize    = "treaty.store.size"
+	metricStoreLogSize = "treaty.store.log.size"
+
 	// metricDriving is 1 while the orchestrator drives sagas, and 0 while it was restored or replaced.
 	metricDriving = "treaty.driving"
 )

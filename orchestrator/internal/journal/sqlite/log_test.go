@@ -3,7 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -29,14 +28,7 @@ func TestLogShrinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	size := func() int64 {
-		t.Helper()
-		info, err := os.Stat(path + "-wal")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return info.Size()
-	}
+	size := func() int64 { return store.Size().Log }
 	write()
 	err := store.read(t.Context(), "hold a state", func(r *reader) error {
 		if _, err := queryInt(r.conn, `SELECT count(*) FROM turns`); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -124,6 +125,18 @@ func (s *Store) Epoch() uint64 { return s.identity.Epoch }
 
 // Identity implements journal.Store.
 func (s *Store) Identity() journal.Identity { return s.identity }
+
+// Size returns the sizes of the store's files. Those that can't be read count as empty.
+func (s *Store) Size() journal.Size {
+	size := func(path string) int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	return journal.Size{File: size(s.path), Log: size(s.path + "-wal")}
+}
 
 // Gone is closed when the file, or its write-ahead log, was deleted or replaced while the store was open, which is
 // noticed within a second. From then on, methods return ErrGone, and nothing is acknowledged any more. It is nil if the

@@ -19,6 +19,9 @@ type Store interface {
 	// Failed is closed when the store's engine has failed, so that nothing is acknowledged any more. Close then returns
 	// journal.ErrBroken. Nothing that was acknowledged before is lost, and the store can be opened again.
 	Failed() <-chan struct{}
+
+	// Size returns how much room the store takes. It is quick.
+	Size() journal.Size
 }
 
 // Reader is a store that was opened for reading.
