@@ -17,7 +17,7 @@ const misdeployedInterval = 10 * time.Second
 // longer wait, the result is that wait plus jitter, so that calls that were throttled at the same time don't return
 // at the same time.
 func (d *Dispatcher) Delay(call *contract.CallConfig, attempt int, answer engine.Answer) time.Duration {
-	interval := interval(call.Retry, attempt)
+	interval := Interval(call.Retry, attempt)
 	if answer.Outcome == treatyv1.Outcome_OUTCOME_MISDEPLOYED {
 		interval = max(interval, min(misdeployedInterval, maxInterval(call.Retry)))
 	}
@@ -26,8 +26,8 @@ func (d *Dispatcher) Delay(call *contract.CallConfig, attempt int, answer engine
 	return max(half, answer.RetryAfter) + jitter
 }
 
-// interval returns the wait after an attempt, without jitter.
-func interval(retry contract.Retry, attempt int) time.Duration {
+// Interval returns the wait after an attempt, counted from 1, by a retry policy and without jitter.
+func Interval(retry contract.Retry, attempt int) time.Duration {
 	longest := maxInterval(retry)
 	wait := retry.InitialInterval
 	if wait <= 0 {

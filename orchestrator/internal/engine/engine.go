@@ -49,6 +49,10 @@ type Config struct {
 	// now tells the time. Default time.Now. Tests set it to turn the clock back, which testing/synctest can't.
 	now func() time.Time
 
+	// SteadyClock says that the clock is never set. Then nothing checks whether it was, and all timers are kept in
+	// memory, so that a year of virtual time costs nothing while no saga is due.
+	SteadyClock bool
+
 	// Retention says how long sagas are kept after they ended, by definition. Sagas of other definitions are kept
 	// forever. So are sagas that a parent may still compensate: those of this store are purged with their parents.
 	Retention map[string]time.Duration

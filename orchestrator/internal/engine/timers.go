@@ -10,6 +10,9 @@ const (
 	// timerHorizon is how far ahead timers are kept in memory. Later ones stay in the store until a scan reaches them.
 	timerHorizon = time.Minute
 
+	// steadyHorizon is how far ahead they are kept if the clock is steady.
+	steadyHorizon = 200 * 365 * 24 * time.Hour
+
 	// timerScanLimit is how many timers a scan reads at most.
 	timerScanLimit = 1 << 20
 
@@ -28,6 +31,7 @@ type timers struct {
 	logger *slog.Logger
 	work   *work
 	fire   func(id string) // doesn't block
+	steady bool            // the clock is never set
 
 	mu       sync.Mutex
 	armed    map[string]*timer
@@ -46,7 +50,7 @@ type timer struct {
 
 func newTimers(config *Config, work *work, fire func(id string)) *timers {
 	return &timers{
-		now: config.now, store: config.Store, logger: config.Logger, work: work, fire: fire,
+		now: config.now, store: config.Store, logger: config.Logger, work: work, fire: fire, steady: config.SteadyClock,
 		armed: make(map[string]*timer), steps: newClockSteps(config.now),
 	}
 }
@@ -56,7 +60,7 @@ func (t *timers) start() {
 	t.scan()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.stopped {
+	if !t.stopped && !t.steady {
 		t.check = time.AfterFunc(clockCheck, t.follow)
 	}
 }
@@ -145,6 +149,9 @@ func (t *timers) scan() {
 		return
 	}
 	t.until = t.now().Add(2 * timerHorizon)
+	if t.steady {
+		t.until = t.now().Add(steadyHorizon)
+	}
 	until := t.until
 	t.newer = make(map[string]struct{})
 	t.mu.Unlock()
@@ -163,7 +170,7 @@ func (t *timers) scan() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.newer = nil
-	if !t.stopped {
+	if !t.stopped && !t.steady {
 		t.nextScan = time.AfterFunc(timerHorizon, t.scan)
 	}
 }

@@ -1,0 +1,30 @@
+package sagatest
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
+)
+
+// errDead is what an orchestrator hears from its store after it was killed.
+var errDead = errors.New("the orchestrator was killed")
+
+// cutStore is a store that can be cut off: what an orchestrator does after its death changes nothing.
+type cutStore struct {
+	journal.Store
+
+	dead atomic.Bool
+}
+
+var _ journal.Store = (*journaltest.Memory)(nil)
+
+// Append writes nothing after the cut.
+func (s *cutStore) Append(ctx context.Context, group []*journal.Entry) error {
+	if s.dead.Load() {
+		return errDead
+	}
+	return s.Store.Append(ctx, group)
+}

@@ -1,0 +1,339 @@
+package sagatest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/admission"
+	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/participant"
+)
+
+// handler executes a command.
+type handler func(ctx context.Context, request proto.Message) (proto.Message, error)
+
+// participants are all participants. Each has an inbox: it executes a command once, and answers a repeated one with
+// what it answered before. It implements engine.Dispatcher.
+type participants struct {
+	world *World
+	guard grpc.UnaryServerInterceptor
+
+	// middle delivers an attempt, or does something else. Nil: it is delivered.
+	middle func(attempt *engine.Attempt, deliver func() engine.Answer) engine.Answer
+
+	mu       sync.Mutex
+	handlers map[string]handler  // by method
+	scripts  map[string][]Answer // by method: the answers to the next attempts
+	parts    map[string][]string // by service: who takes part in its broadcasts
+	entries  map[string]*entry   // by command id and participant
+	commands []*Command          // in the order of their first attempts
+	byKey    map[commandKey]*Command
+}
+
+// commandKey identifies a command in one direction.
+type commandKey struct {
+	id        string
+	direction engine.Direction
+}
+
+// entry is what a participant's inbox holds about a command.
+type entry struct {
+	mu sync.Mutex // held while a handler runs
+
+	method, digest string
+	verdict        engine.Verdict // of the action; NotAnswered before it arrived
+	reply          []byte
+	refusal        *treatyv1.Failure
+	pending        time.Duration
+	undone         bool
+	undoReply      []byte
+
+	actions, undos int // how often each took effect
+}
+
+func newParticipants(w *World) *participants {
+	return &participants{
+		world: w, guard: participant.UnaryServerInterceptor(w.logger),
+		handlers: make(map[string]handler), scripts: make(map[string][]Answer), parts: make(map[string][]string),
+		entries: make(map[string]*entry), byKey: make(map[commandKey]*Command),
+	}
+}
+
+// Attempt delivers an attempt.
+func (p *participants) Attempt(ctx context.Context, attempt *engine.Attempt) engine.Answer {
+	p.note(attempt)
+	script := p.next(attempt.Call.Method)
+	deliver := func() engine.Answer { return p.deliver(ctx, attempt, script) }
+	switch {
+	case script.loss == requestLost:
+		return lost("the request was lost")
+	case script.loss == replyLost:
+		deliver()
+		return lost("the reply was lost")
+	case p.middle != nil:
+		return p.middle(attempt, deliver)
+	default:
+		return deliver()
+	}
+}
+
+// lost is the answer of an attempt that nobody answered.
+func lost(message string) engine.Answer {
+	return engine.Answer{
+		Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN,
+		Failure: &treatyv1.Failure{Code: int32(codes.Unavailable), Message: message},
+	}
+}
+
+// note records an attempt.
+func (p *participants) note(attempt *engine.Attempt) {
+	key := commandKey{wire.StepName(strings.TrimPrefix(attempt.Saga, wire.SagaName("")), attempt.Step),
+		attempt.Direction}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if command := p.byKey[key]; command != nil {
+		command.Attempts++
+		return
+	}
+	request := typeOf(attempt.Call.Input).New().Interface()
+	if err := proto.Unmarshal(attempt.Request, request); err != nil {
+		p.world.t.Errorf("reading the request of %s: %v", attempt.Call.Method, err)
+	}
+	command := &Command{
+		Method: attempt.Call.Method, Compensation: attempt.Direction == engine.Compensation, Step: attempt.Step,
+		Participant: attempt.Participant, Request: request, Attempts: 1, saga: attempt.Saga, kind: attempt.Kind,
+	}
+	p.byKey[key] = command
+	p.commands = append(p.commands, command)
+}
+
+// next takes the next answer from a method's script.
+func (p *participants) next(method string) Answer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	script := p.scripts[method]
+	if len(script) == 0 {
+		return Answer{}
+	}
+	p.scripts[method] = script[1:]
+	return script[0]
+}
+
+func (p *participants) entry(attempt *engine.Attempt) *entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := attempt.Saga + " " + attempt.Step
+	e := p.entries[key]
+	if e == nil {
+		e = &entry{method: attempt.Call.Method, digest: attempt.Digest}
+		p.entries[key] = e
+	}
+	return e
+}
+
+// deliver hands an attempt to the participant.
+func (p *participants) deliver(ctx context.Context, attempt *engine.Attempt, script Answer) engine.Answer {
+	e := p.entry(attempt)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if attempt.Direction == engine.Compensation {
+		return p.compensate(ctx, e, attempt, script)
+	}
+	return p.act(ctx, e, attempt, script)
+}
+
+func (p *participants) act(ctx context.Context, e *entry, attempt *engine.Attempt, script Answer) engine.Answer {
+	switch {
+	case e.verdict == engine.WasExecuted && !e.undone:
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: e.reply}
+	case e.verdict == engine.WasRefused:
+		return refused(e.refusal)
+	case e.verdict == engine.WasAccepted && !e.undone:
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: e.pending}
+	case e.undone || e.verdict == engine.ClosedNow:
+		e.verdict, e.refusal = engine.WasRefused, &treatyv1.Failure{
+			Code: int32(codes.Aborted), Message: "the command was compensated before",
+		}
+		return refused(e.refusal)
+	}
+	reply, pending, err := p.execute(ctx, attempt, script)
+	switch {
+	case pending > 0:
+		e.verdict, e.pending = engine.WasAccepted, pending
+		e.actions++
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: pending}
+	case err == nil:
+		e.verdict, e.reply = engine.WasExecuted, reply
+		e.actions++
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
+	}
+	answer := failed(attempt.Call, err)
+	if answer.Outcome == treatyv1.Outcome_OUTCOME_REFUSED {
+		e.verdict, e.refusal = engine.WasRefused, answer.Failure
+		return refused(e.refusal)
+	}
+	return answer
+}
+
+func (p *participants) compensate(ctx context.Context, e *entry, attempt *engine.Attempt, script Answer) engine.Answer {
+	done := func(reply []byte) engine.Answer {
+		e.undone, e.undoReply = true, reply
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
+	}
+	switch {
+	case e.undone:
+		return done(e.undoReply)
+	case e.verdict != engine.WasExecuted && e.verdict != engine.WasAccepted:
+		return done([]byte{})
+	}
+	reply, _, err := p.execute(ctx, attempt, script)
+	if err != nil {
+		return failed(attempt.Call, err)
+	}
+	e.undos++
+	return done(reply)
+}
+
+func refused(failure *treatyv1.Failure) engine.Answer {
+	return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_REFUSED, Evidence: engine.Settled, Failure: failure}
+}
+
+// failed returns the answer of a handler that returned an error.
+func failed(call *contract.CallConfig, err error) engine.Answer {
+	st := status.Convert(err)
+	answer := engine.Answer{
+		Outcome: contract.OutcomeOf(call, st.Code()),
+		Failure: &treatyv1.Failure{Code: int32(st.Code()), Message: st.Message(), Details: st.Proto().GetDetails()},
+	}
+	if answer.Outcome != treatyv1.Outcome_OUTCOME_UNKNOWN {
+		answer.Evidence = engine.AttemptNotRun
+	}
+	return answer
+}
+
+// execute calls the handler of a command, as a server with the participant's library does. A wait greater than 0 means
+// that the command was accepted.
+func (p *participants) execute(
+	ctx context.Context, attempt *engine.Attempt, script Answer,
+) (reply []byte, pending time.Duration, err error) {
+	request := typeOf(attempt.Call.Input).New().Interface()
+	if err := proto.Unmarshal(attempt.Request, request); err != nil {
+		return nil, 0, fmt.Errorf("reading the request: %w", err)
+	}
+	handle := p.handlerOf(attempt.Call, script)
+	info := &grpc.UnaryServerInfo{FullMethod: "/" + attempt.Call.Method}
+	result, err := p.guard(incoming(ctx, attempt), request, info, func(ctx context.Context, in any) (any, error) {
+		out, err := handle(ctx, in.(proto.Message)) //nolint:forcetypeassert // it is the request from above
+		if wait, ok := participant.IsPending(err); ok {
+			pending, err = wait, nil
+		}
+		return out, err
+	})
+	if err != nil || pending > 0 {
+		return nil, pending, err
+	}
+	reply, err = proto.MarshalOptions{Deterministic: true}.Marshal(result.(proto.Message)) //nolint:forcetypeassert // so
+	if reply == nil {
+		reply = []byte{}
+	}
+	return reply, 0, err
+}
+
+func (p *participants) handlerOf(call *contract.CallConfig, script Answer) handler {
+	switch {
+	case script.err != nil:
+		return func(context.Context, proto.Message) (proto.Message, error) { return nil, script.err }
+	case script.reply != nil:
+		return func(context.Context, proto.Message) (proto.Message, error) { return script.reply, nil }
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if given := p.handlers[call.Method]; given != nil {
+		return given
+	}
+	return func(_ context.Context, request proto.Message) (proto.Message, error) {
+		return plausible(call.Output, request), nil
+	}
+}
+
+// incoming returns the context of a call that carries a command.
+func incoming(ctx context.Context, attempt *engine.Attempt) context.Context {
+	direction := participant.Action
+	if attempt.Direction == engine.Compensation {
+		direction = participant.Compensation
+	}
+	command := participant.Command{
+		Saga: attempt.Saga, CommandID: attempt.Saga + "/steps/" + attempt.Step, Direction: direction,
+		Attempt: attempt.Number, Epoch: attempt.Epoch, Scope: "test/0", Start: attempt.SagaStart,
+		RequestDigest: attempt.Digest,
+	}
+	sent, _ := metadata.FromOutgoingContext(command.Outgoing(context.Background()))
+	return metadata.NewIncomingContext(ctx, sent)
+}
+
+// Delay returns the wait of the contract's policy, without jitter.
+func (p *participants) Delay(call *contract.CallConfig, attempt int, answer engine.Answer) time.Duration {
+	return max(dispatch.Interval(call.Retry, attempt), answer.RetryAfter)
+}
+
+// Admit admits every command.
+func (p *participants) Admit(
+	engine.Destination, *contract.CallConfig, admission.Claim, func(*admission.Slot),
+) (*admission.Slot, *admission.Wait) {
+	return nil, nil
+}
+
+// FirstWaitsSince returns false: no command waits.
+func (p *participants) FirstWaitsSince(string) (since time.Time, waits bool) { return time.Time{}, false }
+
+// CloseCommand makes sure that a command that hasn't arrived isn't executed later.
+func (p *participants) CloseCommand(_ context.Context, attempt *engine.Attempt) engine.Closed {
+	e := p.entry(attempt)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.undone:
+		return engine.Closed{Verdict: engine.WasCompensated}
+	case e.verdict == engine.NotAnswered:
+		e.verdict = engine.ClosedNow
+	}
+	return engine.Closed{Verdict: e.verdict, Reply: e.reply, Failure: e.refusal}
+}
+
+// LookUp returns what the participant holds about a command.
+func (p *participants) LookUp(_ context.Context, attempt *engine.Attempt) engine.Known {
+	e := p.entry(attempt)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known := engine.Known{Verdict: e.verdict, Method: e.method, Digest: e.digest}
+	switch {
+	case e.undone:
+		known.Verdict = engine.WasCompensated
+	case e.verdict == engine.NotAnswered:
+		known = engine.Known{Verdict: engine.NeverSeen}
+	}
+	return known
+}
+
+// TakingPart returns who takes part in the broadcasts of a service: one participant, unless the test says otherwise.
+func (p *participants) TakingPart(service string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if names, ok := p.parts[service]; ok {
+		return names
+	}
+	return []string{service}
+}

@@ -1,0 +1,236 @@
+package sagatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+)
+
+// DefaultPatience is how long Wait waits, in virtual time.
+const DefaultPatience = 100 * 365 * 24 * time.Hour
+
+// Saga is a saga that a test started.
+type Saga struct {
+	world      *World
+	definition *contract.SagaDefinition
+	id         string
+}
+
+// Command is a command that a saga sent.
+type Command struct {
+	// Method is the method that was called, e.g. "acme.card.v1.CardService/IssueCard".
+	Method string
+
+	// Compensation says that it undoes the action of the step.
+	Compensation bool
+
+	// Step is the path of the step, e.g. "3".
+	Step string
+
+	// Participant names the participant of a broadcast. It is empty for other commands.
+	Participant string
+
+	// Request is the request.
+	Request proto.Message
+
+	// Attempts is how often the command was sent.
+	Attempts int
+
+	saga string
+	kind treatyv1.CommandKind
+}
+
+// String returns the command as WantCommands takes it, e.g. "action IssueCard".
+func (c *Command) String() string {
+	direction := wire.Action
+	if c.Compensation {
+		direction = wire.Compensation
+	}
+	text := direction + " " + c.Method[strings.LastIndexByte(c.Method, '/')+1:]
+	if c.Participant != "" {
+		text += " at " + c.Participant
+	}
+	return text
+}
+
+// Name returns the saga's name, "sagas/{saga}".
+func (s *Saga) Name() string { return wire.SagaName(s.id) }
+
+// Wait waits until the saga has ended or is suspended, however long that takes in virtual time. The test fails if the
+// saga is still open after a hundred years: then the error says what it waits for. Publish the event, complete the
+// command or answer it to let it continue.
+func (s *Saga) Wait() {
+	s.world.t.Helper()
+	if err := s.wait(DefaultPatience); err != nil {
+		s.world.t.Fatal(err)
+	}
+}
+
+func (s *Saga) wait(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.world.t.Context(), patience)
+	defer cancel()
+	watch := s.world.engine.Watch(s.id)
+	defer watch.Close()
+	for {
+		view, err := watch.Next(ctx)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("%s (%s) still hasn't ended after %s: %s", s.Name(), s.definition.Definition,
+				patience, s.standing())
+		case err != nil:
+			return fmt.Errorf("watching %s: %w", s.Name(), err)
+		}
+		if view.Saga.GetState() != treatyv1.SagaState_SAGA_STATE_RUNNING &&
+			view.Saga.GetState() != treatyv1.SagaState_SAGA_STATE_COMPENSATING {
+			return nil
+		}
+	}
+}
+
+// standing says what an open saga waits for.
+func (s *Saga) standing() string {
+	view, err := s.view()
+	if err != nil {
+		return err.Error()
+	}
+	var waits []string
+	for _, step := range view.GetSteps() {
+		switch step.GetState() {
+		case treatyv1.StepState_STEP_STATE_SCHEDULED, treatyv1.StepState_STEP_STATE_COMPENSATING:
+			waits = append(waits, fmt.Sprintf("step %s (%s) is %s", step.GetName(), step.GetMethod(),
+				strings.TrimPrefix(step.GetState().String(), "STEP_STATE_")))
+		}
+	}
+	for _, wait := range view.GetWaits() {
+		waits = append(waits, "it waits for "+prototext.MarshalOptions{}.Format(wait))
+	}
+	if len(waits) == 0 {
+		return "it waits for nothing"
+	}
+	return strings.Join(waits, "; ")
+}
+
+func (s *Saga) view() (*treatyv1.Saga, error) {
+	return s.world.engine.Get(s.world.t.Context(), s.id)
+}
+
+// View returns the saga as the API shows it: its state, steps, waits, progress and labels.
+func (s *Saga) View() *treatyv1.Saga {
+	s.world.t.Helper()
+	view, err := s.view()
+	if err != nil {
+		s.world.t.Fatal(err)
+	}
+	return view
+}
+
+// State returns the saga's state.
+func (s *Saga) State() treatyv1.SagaState {
+	s.world.t.Helper()
+	return s.View().GetState()
+}
+
+// Commands returns the commands that the saga has sent, in the order of their first attempts. Those of its children
+// belong to the children.
+func (s *Saga) Commands() []*Command {
+	s.world.participants.mu.Lock()
+	defer s.world.participants.mu.Unlock()
+	var own []*Command
+	for _, command := range s.world.participants.commands {
+		if command.saga == s.Name() {
+			own = append(own, new(*command))
+		}
+	}
+	return own
+}
+
+// Cancel cancels the saga, as a client does. The error says why it can't be cancelled.
+func (s *Saga) Cancel() error {
+	return s.world.engine.Cancel(s.world.t.Context(), s.id, engine.CancelParams{})
+}
+
+// Result returns the saga's reply, or the error that its client receives. It waits for the end as Wait does. The test
+// fails if the saga is suspended.
+func (s *Saga) Result() (proto.Message, error) {
+	s.world.t.Helper()
+	s.Wait()
+	if view := s.View(); view.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
+		s.world.t.Fatalf("%s is suspended: %s", s.Name(), view.GetSuspension().GetMessage())
+	}
+	end, err := s.world.engine.Await(s.world.t.Context(), s.id)
+	if err != nil {
+		s.world.t.Fatal(err)
+	}
+	if end.State != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		return nil, status.FromProto(&spb.Status{
+			Code: end.Failure.GetCode(), Message: end.Failure.GetMessage(), Details: end.Failure.GetDetails(),
+		}).Err()
+	}
+	reply := typeOf(s.definition.Output).New().Interface()
+	if err := proto.Unmarshal(end.Reply, reply); err != nil {
+		s.world.t.Fatalf("reading the reply of %s: %v", s.Name(), err)
+	}
+	return reply, nil
+}
+
+// WantReply reports an error unless the saga succeeds with the reply. It waits for the end.
+func (s *Saga) WantReply(want proto.Message) {
+	s.world.t.Helper()
+	got, err := s.Result()
+	switch {
+	case err != nil:
+		s.world.t.Errorf("%s was compensated: %v; want the reply %s", s.Name(), err, text(want))
+	case !proto.Equal(got, want):
+		s.world.t.Errorf("the reply of %s is\n%s\nwant\n%s", s.Name(), text(got), text(want))
+	}
+}
+
+// WantRejection reports an error unless the saga is compensated with an error that has the rejection among its details.
+// It waits for the end.
+func (s *Saga) WantRejection(want proto.Message) {
+	s.world.t.Helper()
+	got, err := s.Result()
+	if err == nil {
+		s.world.t.Errorf("%s succeeded with %s; want the rejection %s", s.Name(), text(got), text(want))
+		return
+	}
+	for _, detail := range status.Convert(err).Details() {
+		if m, ok := detail.(proto.Message); ok && proto.Equal(m, want) {
+			return
+		}
+	}
+	s.world.t.Errorf("the error of %s is %v with the details %v; want the rejection %s", s.Name(), err,
+		status.Convert(err).Details(), text(want))
+}
+
+// WantCommands reports an error unless the saga has sent these commands, in this order. Each is a direction and the
+// name of a method, e.g. "action IssueCard" or "compensation RemoveCustomer", with " at NAME" for a broadcast to one
+// participant.
+func (s *Saga) WantCommands(want ...string) {
+	s.world.t.Helper()
+	var got []string
+	for _, command := range s.Commands() {
+		got = append(got, command.String())
+	}
+	if !slices.Equal(got, want) {
+		s.world.t.Errorf("%s sent\n\t%s\nwant\n\t%s", s.Name(), strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+func text(m proto.Message) string {
+	return string(m.ProtoReflect().Descriptor().FullName()) + " {" +
+		prototext.MarshalOptions{Multiline: false}.Format(m) + "}"
+}
