@@ -17,6 +17,9 @@ type cutStore struct {
 	journal.Store
 
 	dead atomic.Bool
+
+	// hook appends a group with next, or does something else. Nil: the group is appended.
+	hook func(ctx context.Context, group []*journal.Entry, next func() error) error
 }
 
 var _ journal.Store = (*journaltest.Memory)(nil)
@@ -26,5 +29,8 @@ func (s *cutStore) Append(ctx context.Context, group []*journal.Entry) error {
 	if s.dead.Load() {
 		return errDead
 	}
-	return s.Store.Append(ctx, group)
+	if s.hook == nil {
+		return s.Store.Append(ctx, group)
+	}
+	return s.hook(ctx, group, func() error { return s.Store.Append(ctx, group) })
 }

@@ -3,7 +3,7 @@ package sagatest
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
@@ -32,7 +31,7 @@ type participants struct {
 	guard grpc.UnaryServerInterceptor
 
 	// middle delivers an attempt, or does something else. Nil: it is delivered.
-	middle func(attempt *engine.Attempt, deliver func() engine.Answer) engine.Answer
+	middle func(attempt *engine.Attempt, deliver func(Answer) engine.Answer) engine.Answer
 
 	mu       sync.Mutex
 	handlers map[string]handler  // by method
@@ -41,6 +40,14 @@ type participants struct {
 	entries  map[string]*entry   // by command id and participant
 	commands []*Command          // in the order of their first attempts
 	byKey    map[commandKey]*Command
+	undone   []undo // in their order
+	count    int    // of effects
+}
+
+// undo is a compensation that took effect.
+type undo struct {
+	saga, step, method string
+	acted, undone      int // when the action and the compensation took effect, counted in effects
 }
 
 // commandKey identifies a command in one direction.
@@ -62,6 +69,7 @@ type entry struct {
 	undoReply      []byte
 
 	actions, undos int // how often each took effect
+	acted          int // when the action took effect last, counted in effects
 }
 
 func newParticipants(w *World) *participants {
@@ -76,17 +84,17 @@ func newParticipants(w *World) *participants {
 func (p *participants) Attempt(ctx context.Context, attempt *engine.Attempt) engine.Answer {
 	p.note(attempt)
 	script := p.next(attempt.Call.Method)
-	deliver := func() engine.Answer { return p.deliver(ctx, attempt, script) }
+	deliver := func(answer Answer) engine.Answer { return p.deliver(ctx, attempt, answer) }
 	switch {
 	case script.loss == requestLost:
 		return lost("the request was lost")
 	case script.loss == replyLost:
-		deliver()
+		deliver(script)
 		return lost("the reply was lost")
-	case p.middle != nil:
+	case script == Answer{} && p.middle != nil:
 		return p.middle(attempt, deliver)
 	default:
-		return deliver()
+		return deliver(script)
 	}
 }
 
@@ -100,8 +108,7 @@ func lost(message string) engine.Answer {
 
 // note records an attempt.
 func (p *participants) note(attempt *engine.Attempt) {
-	key := commandKey{wire.StepName(strings.TrimPrefix(attempt.Saga, wire.SagaName("")), attempt.Step),
-		attempt.Direction}
+	key := keyOf(attempt)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if command := p.byKey[key]; command != nil {
@@ -118,6 +125,37 @@ func (p *participants) note(attempt *engine.Attempt) {
 	}
 	p.byKey[key] = command
 	p.commands = append(p.commands, command)
+}
+
+func keyOf(attempt *engine.Attempt) commandKey {
+	return commandKey{attempt.Saga + "/steps/" + attempt.Step, attempt.Direction}
+}
+
+// find returns the command of an attempt that was noted.
+func (p *participants) find(attempt *engine.Attempt) *Command {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byKey[keyOf(attempt)]
+}
+
+// all returns all commands, in the order of their first attempts.
+func (p *participants) all() []*Command {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.commands)
+}
+
+// effects returns how often each command has taken effect, in both directions.
+func (p *participants) effects() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	effects := make(map[string]int)
+	for id, e := range p.entries {
+		e.mu.Lock()
+		effects["action "+id], effects["compensation "+id] = e.actions, e.undos
+		e.mu.Unlock()
+	}
+	return effects
 }
 
 // next takes the next answer from a method's script.
@@ -173,11 +211,11 @@ func (p *participants) act(ctx context.Context, e *entry, attempt *engine.Attemp
 	switch {
 	case pending > 0:
 		e.verdict, e.pending = engine.WasAccepted, pending
-		e.actions++
+		p.acted(e)
 		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: pending}
 	case err == nil:
 		e.verdict, e.reply = engine.WasExecuted, reply
-		e.actions++
+		p.acted(e)
 		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_DONE, Reply: reply}
 	}
 	answer := failed(attempt.Call, err)
@@ -186,6 +224,15 @@ func (p *participants) act(ctx context.Context, e *entry, attempt *engine.Attemp
 		return refused(e.refusal)
 	}
 	return answer
+}
+
+// acted counts an effect of an action.
+func (p *participants) acted(e *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count++
+	e.acted = p.count
+	e.actions++
 }
 
 func (p *participants) compensate(ctx context.Context, e *entry, attempt *engine.Attempt, script Answer) engine.Answer {
@@ -204,6 +251,10 @@ func (p *participants) compensate(ctx context.Context, e *entry, attempt *engine
 		return failed(attempt.Call, err)
 	}
 	e.undos++
+	p.mu.Lock()
+	p.count++
+	p.undone = append(p.undone, undo{attempt.Saga, attempt.Step, e.method, e.acted, p.count})
+	p.mu.Unlock()
 	return done(reply)
 }
 

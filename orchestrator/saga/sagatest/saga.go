@@ -19,8 +19,11 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
-// DefaultPatience is how long Wait waits, in virtual time.
-const DefaultPatience = 100 * 365 * 24 * time.Hour
+// patience is how long Wait waits, in virtual time.
+const patience = 100 * 365 * 24 * time.Hour
+
+// errPatience means that a saga doesn't end.
+var errPatience = errors.New("still hasn't ended")
 
 // Saga is a saga that a test started.
 type Saga struct {
@@ -74,13 +77,15 @@ func (s *Saga) Name() string { return wire.SagaName(s.id) }
 // command or answer it to let it continue.
 func (s *Saga) Wait() {
 	s.world.t.Helper()
-	if err := s.wait(DefaultPatience); err != nil {
+	if err := s.wait(patience); err != nil {
 		s.world.t.Fatal(err)
 	}
 }
 
-func (s *Saga) wait(patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(s.world.t.Context(), patience)
+func (s *Saga) wait(limit time.Duration) error { return s.waitIn(s.world.t.Context(), limit) }
+
+func (s *Saga) waitIn(parent context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	watch := s.world.engine.Watch(s.id)
 	defer watch.Close()
@@ -88,8 +93,8 @@ func (s *Saga) wait(patience time.Duration) error {
 		view, err := watch.Next(ctx)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
-			return fmt.Errorf("%s (%s) still hasn't ended after %s: %s", s.Name(), s.definition.Definition,
-				patience, s.standing())
+			return fmt.Errorf("%s (%s) %w after %s: %s", s.Name(), s.definition.Definition, errPatience, limit,
+				s.standing())
 		case err != nil:
 			return fmt.Errorf("watching %s: %w", s.Name(), err)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,8 +40,14 @@ type World struct {
 	store        *journaltest.Memory
 	cut          *cutStore // between the engine and the store
 	engine       *engine.Engine
+	firstEpoch   uint64
 	sagas        int
-	events       int
+
+	// intercept publishes an event with next, or does something else. Nil: it is published.
+	intercept func(event proto.Message, next func() error) error
+
+	mu     sync.Mutex
+	events int
 }
 
 // Run runs a test of sagas. The function register registers their code, usually the same one that the program passes
@@ -108,12 +115,15 @@ func newWorld(
 ) (*World, error) {
 	w := &World{t: t, catalog: catalog, code: code, logger: logger, store: journaltest.NewMemory()}
 	w.participants = newParticipants(w)
-	return w, w.open()
+	err := w.open()
+	w.firstEpoch = w.store.Epoch()
+	return w, err
 }
 
 // open makes an engine on the store, as a new process does.
 func (w *World) open() error {
-	w.cut = &cutStore{Store: w.store}
+	hook := w.hook()
+	w.cut = &cutStore{Store: w.store, hook: hook}
 	children := childsaga.New(childsaga.Params{
 		Participants: w.participants, Observer: engine.NoObserver{}, Catalog: w.catalog,
 		Definitions: slices.Sorted(maps.Keys(w.code)),
@@ -131,6 +141,14 @@ func (w *World) open() error {
 	return err
 }
 
+// hook returns the hook of the store that was open before.
+func (w *World) hook() func(context.Context, []*journal.Entry, func() error) error {
+	if w.cut == nil {
+		return nil
+	}
+	return w.cut.hook
+}
+
 // stop ends the engine, and cuts off the commands in flight.
 func (w *World) stop() {
 	now, cancel := context.WithCancel(context.Background())
@@ -144,6 +162,7 @@ func (w *World) Crash() {
 	w.t.Helper()
 	w.cut.dead.Store(true)
 	w.stop()
+	w.store = w.store.Reopen()
 	if err := w.open(); err != nil {
 		w.t.Fatalf("starting the orchestrator again: %v", err)
 	}
@@ -224,10 +243,22 @@ func (w *World) publish(message proto.Message) error {
 	if err != nil {
 		return fmt.Errorf("publishing %s: %w", name, err)
 	}
+	w.mu.Lock()
 	w.events++
-	if _, err := w.engine.Publish(w.t.Context(), []*journal.Event{{
-		Source: "test", ID: strconv.Itoa(w.events), Type: name, Subject: subject, Data: data,
-	}}); err != nil {
+	id := strconv.Itoa(w.events)
+	w.mu.Unlock()
+	next := func() error {
+		_, err := w.engine.Publish(w.t.Context(), []*journal.Event{{
+			Source: "test", ID: id, Type: name, Subject: subject, Data: data,
+		}})
+		return err
+	}
+	if w.intercept != nil {
+		err = w.intercept(message, next)
+	} else {
+		err = next()
+	}
+	if err != nil {
 		return fmt.Errorf("publishing %s: %w", name, err)
 	}
 	return nil

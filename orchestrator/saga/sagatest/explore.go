@@ -1,0 +1,374 @@
+package sagatest
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/saga"
+)
+
+const (
+	// maxPairedCommands is how many commands a saga may send without faults, so that all pairs of faults are explored.
+	maxPairedCommands = 12
+
+	// DefaultRandomRuns is how many random pairs are explored of a saga with more commands.
+	DefaultRandomRuns = 2000
+
+	// DefaultMaxRuns is how many runs an exploration may take.
+	DefaultMaxRuns = 200_000
+
+	// maxFailures is how many failing runs are reported.
+	maxFailures = 5
+)
+
+// Option configures an exploration.
+type Option func(*exploration)
+
+// Setup prepares the participants of each run, which starts with a new world, before the saga starts. It may return a
+// function, which is called after each run, when all sagas have ended: it compares the participants' own state, and
+// returns an error if they disagree. It may return nil.
+func Setup(setup func(*World) (agree func(*Saga) error)) Option {
+	return func(e *exploration) { e.setup = setup }
+}
+
+// Seed sets the seed of the random search. Default 1.
+func Seed(seed uint64) Option { return func(e *exploration) { e.seed = seed } }
+
+// RandomRuns sets how many pairs of faults are tried of a saga that sends more than 12 commands. Default
+// DefaultRandomRuns.
+func RandomRuns(n int) Option { return func(e *exploration) { e.randomRuns = n } }
+
+// MaxRuns sets how many runs the exploration may take. If it would take more, the test fails, and says how many. Default
+// DefaultMaxRuns.
+func MaxRuns(n int) Option { return func(e *exploration) { e.maxRuns = n } }
+
+// SingleFaults leaves out pairs of faults.
+func SingleFaults() Option { return func(e *exploration) { e.singleFaults = true } }
+
+// exploration is what Explore does.
+type exploration struct {
+	t       *testing.T
+	code    map[string]machine.Code
+	catalog *contract.Catalog
+	method  string
+	request proto.Message
+
+	setup        func(*World) func(*Saga) error
+	seed         uint64
+	randomRuns   int
+	maxRuns      int
+	singleFaults bool
+
+	report   Report
+	paths    map[string]bool
+	failures int
+	stopped  bool
+}
+
+// outcome is what a run came to.
+type outcome struct {
+	faults   []fault
+	problems []string
+	reached  []reached
+	state    treatyv1.SagaState
+	commands []*Command
+	steps    []*treatyv1.Step
+	resumed  []treatyv1.SuspensionReason
+	unused   []fault
+}
+
+// Explore runs a saga through all of its failures, and reports an error for each run that leaves something behind.
+//
+// The first run has no fault. Then there is one run for each single fault at each place that a run reaches: each
+// rejection that a command's contract declares, a refusal without details, a request or a reply that is lost once or
+// until the orchestrator gives up, a command that is delivered twice or long after the saga's end, an orchestrator that
+// is killed just before or just after a turn is durable, a cancel after each turn, and an event that comes after the
+// next timer or never. Of a saga that sends at most 12 commands, all pairs of faults follow, in which the second one is
+// reached after the first; of others, random ones, and the report says so.
+//
+// After each run, these must hold, or the run fails:
+//
+//   - All sagas have ended. A saga may be suspended for a pivot whose outcome is unknown, and for nothing else; then it
+//     is resumed.
+//   - What the journal says was done has an effect at its participant, and what was refused or compensated hasn't. A
+//     compensated saga leaves no effect.
+//   - No command took effect twice, in either direction, and none that the journal doesn't know.
+//   - Steps were undone in the reverse order, and nothing took effect after the end.
+//   - No wait ended before its time.
+//   - The code does the same when it is run again from the journal, after each turn.
+//   - The function that [Setup] returned has no objection.
+//
+// A failing run is printed with a script that [Replay] repeats. Children that are registered, too, run as well, with the
+// same faults.
+func Explore(
+	t *testing.T, register func(saga.Registrar), method string, request proto.Message, options ...Option,
+) *Report {
+	t.Helper()
+	e := newExploration(t, register, method, request, options)
+	began := time.Now()
+	e.explore()
+	e.report.Took = time.Since(began)
+	t.Log(e.report.String())
+	return &e.report
+}
+
+// Replay repeats a run that Explore has printed: the script has one fault on each line. It reports what is wrong with
+// the run, and an error for a fault whose place the run doesn't reach. Pass the same options as to Explore.
+func Replay(
+	t *testing.T, register func(saga.Registrar), method string, request proto.Message, script string,
+	options ...Option,
+) {
+	t.Helper()
+	faults, err := parseScript(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newExploration(t, register, method, request, options)
+	out := e.run(faults)
+	for _, f := range out.unused {
+		t.Errorf("the run doesn't come to %s", f.place)
+	}
+	for _, problem := range out.problems {
+		t.Error(problem)
+	}
+	for _, command := range out.commands {
+		t.Logf("%s (step %s, %d attempts)", command, command.Step, command.Attempts)
+	}
+	t.Logf("the saga is %s", stateName(out.state))
+}
+
+func newExploration(
+	t *testing.T, register func(saga.Registrar), method string, request proto.Message, options []Option,
+) *exploration {
+	t.Helper()
+	code, catalog, err := collect(register)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &exploration{
+		t: t, code: code, catalog: catalog, method: method, request: request,
+		seed: 1, randomRuns: DefaultRandomRuns, maxRuns: DefaultMaxRuns, paths: make(map[string]bool),
+		report: Report{Definition: strings.TrimPrefix(method, "/"), Ends: make(map[string]int)},
+	}
+	for _, option := range options {
+		option(e)
+	}
+	return e
+}
+
+// explore makes all runs.
+func (e *exploration) explore() {
+	first := e.try(nil)
+	if len(first.problems) > 0 {
+		return // nothing else would tell more
+	}
+	e.report.Commands = len(first.commands)
+	var singles []outcome
+	for _, f := range faultsFrom(first, nil) {
+		if e.stopped {
+			return
+		}
+		out := e.try([]fault{f})
+		e.report.Singles++
+		singles = append(singles, out)
+		e.report.note(out)
+	}
+	if e.singleFaults {
+		return
+	}
+	var pairs [][]fault
+	for _, single := range singles {
+		for _, f := range faultsFrom(single, single.faults) {
+			pairs = append(pairs, append(slices.Clone(single.faults), f))
+		}
+	}
+	if e.report.Random = e.report.Commands > maxPairedCommands; e.report.Random {
+		random := rand.New(rand.NewPCG(e.seed, 0)) //nolint:gosec // a search that can be repeated
+		random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
+		pairs = pairs[:min(len(pairs), e.randomRuns)]
+		e.report.Seed = e.seed
+	}
+	if total := e.report.Runs + len(pairs); total > e.maxRuns {
+		e.t.Errorf("exploring %s would take %d runs, which is more than %d: use SingleFaults, or raise MaxRuns",
+			e.report.Definition, total, e.maxRuns)
+		return
+	}
+	for _, pair := range pairs {
+		if e.stopped {
+			return
+		}
+		e.try(pair)
+		e.report.Pairs++
+	}
+}
+
+// faultsFrom returns the faults at the places that a run reached after those that it had.
+func faultsFrom(out outcome, had []fault) []fault {
+	begin := 0
+	for i, r := range out.reached {
+		for _, f := range had {
+			if f.place == r.place {
+				begin = i + 1
+			}
+		}
+	}
+	var faults []fault
+	for _, r := range out.reached[begin:] {
+		faults = append(faults, r.faults...)
+	}
+	return faults
+}
+
+// try makes a run, and reports what is wrong with it.
+func (e *exploration) try(faults []fault) outcome {
+	out := e.run(faults)
+	e.report.Runs++
+	e.paths[pathOf(out)] = true
+	e.report.Paths = len(e.paths)
+	e.report.Ends[stateName(out.state)]++
+	if len(out.problems) == 0 {
+		return out
+	}
+	e.failures++
+	if len(faults) == 0 {
+		e.t.Errorf("the run of %s without faults fails:\n\t%s", e.report.Definition,
+			strings.Join(out.problems, "\n\t"))
+	} else {
+		e.t.Errorf("a run of %s fails:\n\t%s\nto repeat it, pass this script to sagatest.Replay:\n\t%s",
+			e.report.Definition, strings.Join(out.problems, "\n\t"),
+			strings.ReplaceAll(formatScript(faults), "\n", "\n\t"))
+	}
+	if e.failures == maxFailures {
+		e.t.Errorf("stopped after %d failing runs", maxFailures)
+		e.stopped = true
+	}
+	return out
+}
+
+// pathOf returns what distinguishes a run: the commands with their directions, and the end.
+func pathOf(out outcome) string {
+	var path []string
+	for _, command := range out.commands {
+		path = append(path, command.saga+" "+command.Step+" "+command.String())
+	}
+	slices.Sort(path) // branches run side by side
+	return stateName(out.state) + ": " + strings.Join(path, ", ")
+}
+
+// run makes one run, in virtual time of its own.
+func (e *exploration) run(faults []fault) (out outcome) {
+	synctest.Test(e.t, func(t *testing.T) { out = e.runIn(t, faults) })
+	return out
+}
+
+func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
+	out.faults = faults
+	w, err := newWorld(t, e.code, e.catalog, slog.New(slog.DiscardHandler))
+	if err != nil {
+		out.problems = []string{err.Error()}
+		return out
+	}
+	defer w.stop()
+	var agree func(*Saga) error
+	if e.setup != nil {
+		agree = e.setup(w)
+	}
+	d := newDrive(w, faults)
+	d.run(e.method, e.request)
+	out.problems, out.reached, out.resumed, out.unused = d.problems, d.reached, d.resumed, d.unused(faults)
+	if d.saga == nil {
+		return out
+	}
+	view, err := d.saga.view()
+	if err != nil {
+		out.problems = append(out.problems, err.Error())
+		return out
+	}
+	out.state, out.steps, out.commands = view.GetState(), view.GetSteps(), w.participants.all()
+	if len(out.problems) > 0 {
+		return out
+	}
+	out.problems = append(w.check(), w.replay()...)
+	if agree != nil {
+		if err := agree(d.saga); err != nil {
+			out.problems = append(out.problems, fmt.Sprintf("the participants disagree: %v", err))
+		}
+	}
+	return out
+}
+
+// Report says what an exploration has covered.
+type Report struct {
+	// Definition is the saga definition.
+	Definition string
+
+	// Commands is how many commands the run without faults sends, those of children included.
+	Commands int
+
+	// Runs is how many runs there were: one without faults, Singles with one fault, and Pairs with two.
+	Runs, Singles, Pairs int
+
+	// Random says that the pairs are a random choice, and Seed which one.
+	Random bool
+	Seed   uint64
+
+	// Paths is how many different sets of commands and ends the runs came to.
+	Paths int
+
+	// Outcomes, Crashes, Cancels and Events count the single faults: of commands, of orchestrators that were killed,
+	// of cancels, and of events.
+	Outcomes, Crashes, Cancels, Events int
+
+	// Ends counts the runs by the state in which the saga ended.
+	Ends map[string]int
+
+	// Took is how long the exploration took.
+	Took time.Duration
+}
+
+// note counts a run with a single fault.
+func (r *Report) note(out outcome) {
+	switch f := out.faults[0]; {
+	case f.place.what == atEvent:
+		r.Events++
+	case f.kind == crashesBefore, f.kind == crashesAfter:
+		r.Crashes++
+	case f.kind == cancels:
+		r.Cancels++
+	default:
+		r.Outcomes++
+	}
+}
+
+// String returns the report as one line for each kind of count.
+func (r *Report) String() string {
+	pairs := "all pairs of faults"
+	switch {
+	case r.Pairs == 0:
+		pairs = "no pairs of faults"
+	case r.Random:
+		pairs = fmt.Sprintf("%d pairs of faults, chosen at random with the seed %d", r.Pairs, r.Seed)
+	default:
+		pairs = fmt.Sprintf("all %d pairs of faults", r.Pairs)
+	}
+	var ends []string
+	for _, state := range []string{"SUCCEEDED", "COMPENSATED", "SUSPENDED"} {
+		if n := r.Ends[state]; n > 0 {
+			ends = append(ends, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	return fmt.Sprintf("%s: %d commands; %d runs through %d paths: every single fault (%d outcomes of commands, %d "+
+		"crashes, %d cancels, %d events), and %s; ended: %s", r.Definition, r.Commands, r.Runs, r.Paths, r.Outcomes,
+		r.Crashes, r.Cancels, r.Events, pairs, strings.Join(ends, ", "))
+}
