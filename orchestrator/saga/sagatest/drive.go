@@ -41,8 +41,8 @@ type drive struct {
 	seen     map[place]bool
 	used     map[place]bool
 	healed   bool
-	late     []func() // copies of commands that arrive late
-	held     []proto.Message
+	late     []func()       // copies of commands that arrive late
+	held     []func() error // publish events that were held back
 	events   int
 	resumed  []treatyv1.SuspensionReason
 	problems []string
@@ -181,7 +181,11 @@ func (d *drive) append(ctx context.Context, group []*journal.Entry, next func() 
 			after = append(after, func() { d.world.cut.dead.Store(true) })
 			d.interrupt <- d.world.Crash
 		case cancels:
-			d.interrupt <- func() { _ = d.saga.Cancel() } // it may be refused, which is an answer, too
+			d.interrupt <- func() {
+				if d.saga != nil {
+					_ = d.saga.Cancel() // it may be refused, which is an answer, too
+				}
+			}
 		}
 	}
 	err := next()
@@ -209,15 +213,12 @@ func (d *drive) release() bool {
 	held := d.held
 	d.held = nil
 	d.mu.Unlock()
-	for _, event := range held {
-		d.interrupt <- func() {
-			hook := d.world.intercept
-			d.world.intercept = nil
-			defer func() { d.world.intercept = hook }()
-			if err := d.world.publish(event); err != nil {
-				d.problem("%v", err)
+	for _, publish := range held {
+		go func() {
+			if err := publish(); err != nil && d.world.t.Context().Err() == nil {
+				d.problem("publishing an event: %v", err)
 			}
-		}
+		}()
 	}
 	return len(held) > 0
 }
@@ -250,7 +251,7 @@ func (d *drive) child(entry *journal.Entry) string {
 }
 
 // publish holds an event back, or drops it.
-func (d *drive) publish(event proto.Message, next func() error) error {
+func (d *drive) publish(next func() error) error {
 	d.mu.Lock()
 	d.events++
 	at := place{atEvent, strconv.Itoa(d.events)}
@@ -263,7 +264,7 @@ func (d *drive) publish(event proto.Message, next func() error) error {
 	}
 	if f.kind == eventLate {
 		d.mu.Lock()
-		d.held = append(d.held, event)
+		d.held = append(d.held, next)
 		d.mu.Unlock()
 	}
 	return nil
@@ -272,23 +273,7 @@ func (d *drive) publish(event proto.Message, next func() error) error {
 // run drives the saga to its end. It plays the operator who resumes a saga that is suspended because a participant
 // couldn't be reached.
 func (d *drive) run(method string, request proto.Message) {
-	// The store may be cut off while the saga starts.
-	for range maxInterventions {
-		s, err := d.world.start(method, request)
-		if err == nil {
-			d.saga = s
-			break
-		}
-		select {
-		case act := <-d.interrupt:
-			act()
-		default:
-			d.problem("%v", err)
-			return
-		}
-	}
-	if d.saga == nil {
-		d.problem("the saga couldn't be started")
+	if !d.start(method, request) {
 		return
 	}
 	for range maxInterventions {
@@ -298,6 +283,51 @@ func (d *drive) run(method string, request proto.Message) {
 		}
 	}
 	d.problem("the saga was resumed %d times and still hasn't ended: %v", maxInterventions, d.resumed)
+}
+
+// start starts the saga, also when the orchestrator is killed meanwhile: then the client repeats the call. It returns
+// false if the saga can't be started, which is a problem.
+func (d *drive) start(method string, request proto.Message) bool {
+	type started struct {
+		saga *Saga
+		err  error
+	}
+	for range maxInterventions {
+		ctx, stop := context.WithCancel(d.world.t.Context())
+		answer := make(chan started, 1)
+		go func() {
+			s, err := d.world.start(ctx, "s1", method, request)
+			answer <- started{s, err}
+		}()
+		var act func()
+		var got started
+		select {
+		case act = <-d.interrupt:
+			stop()
+			got = <-answer
+		case got = <-answer:
+			stop()
+		}
+		if act == nil && got.err != nil {
+			select {
+			case act = <-d.interrupt: // it came at the same moment
+			default:
+				d.problem("%v", got.err)
+				return false
+			}
+		}
+		if got.err == nil {
+			d.saga = got.saga
+		}
+		if act != nil {
+			act()
+		}
+		if got.err == nil {
+			return true
+		}
+	}
+	d.problem("the saga couldn't be started in %d calls", maxInterventions)
+	return false
 }
 
 // step waits until the saga has ended, which it returns, or something must be done about it, and does that.
@@ -374,7 +404,7 @@ func (d *drive) resume(view *treatyv1.Saga) (stuck bool) {
 			strings.TrimPrefix(reason.String(), "SUSPENSION_REASON_"), view.GetSuspension().GetMessage())
 		return true
 	}
-	err := d.world.engine.Resume(d.world.t.Context(), d.saga.id, engine.ResumeParams{
+	err := d.world.driving().Resume(d.world.t.Context(), d.saga.id, engine.ResumeParams{
 		Decision: &treatyv1.Decision{Actor: "explorer", Reason: "the participant can be reached again"},
 		Action:   machine.Retry,
 	})

@@ -78,7 +78,9 @@ func (w *World) check() []string {
 	return wrong
 }
 
-func stateName(state treatyv1.SagaState) string { return strings.TrimPrefix(state.String(), "SAGA_STATE_") }
+func stateName(state treatyv1.SagaState) string {
+	return strings.TrimPrefix(state.String(), "SAGA_STATE_")
+}
 
 // checkStep compares the state of a step in an ended saga with what the participant holds.
 func (w *World) checkStep(s finished, step *machine.Step, problem func(string, ...any)) {
@@ -88,9 +90,9 @@ func (w *World) checkStep(s finished, step *machine.Step, problem func(string, .
 	}
 	e := w.participants.entries[wire.SagaName(s.ID)+" "+step.Path()]
 	stands := e != nil && e.stands()
+	query := step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_QUERY
 	switch step.State {
 	case treatyv1.StepState_STEP_STATE_DONE:
-		query := step.Scheduled.GetKind() == treatyv1.CommandKind_COMMAND_KIND_QUERY
 		if !stands && !query {
 			problem("%s is DONE in the journal, but has no effect at the participant", what)
 		}
@@ -101,6 +103,10 @@ func (w *World) checkStep(s finished, step *machine.Step, problem func(string, .
 		if stands {
 			problem("%s is %s in the journal, but its effect stands at the participant", what,
 				strings.TrimPrefix(step.State.String(), "STEP_STATE_"))
+		}
+	case treatyv1.StepState_STEP_STATE_UNKNOWN:
+		if !query {
+			problem("%s is UNKNOWN, although the saga has ended", what)
 		}
 	default:
 		problem("%s is %s, although the saga has ended", what, strings.TrimPrefix(step.State.String(), "STEP_STATE_"))

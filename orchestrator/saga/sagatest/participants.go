@@ -3,6 +3,7 @@ package sagatest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -58,9 +59,12 @@ type commandKey struct {
 
 // entry is what a participant's inbox holds about a command.
 type entry struct {
-	mu sync.Mutex // held while a handler runs
+	// free holds a token while no handler runs. It is a channel, since virtual time stands still while somebody waits
+	// for a mutex.
+	free chan struct{}
 
 	method, digest string
+	query          bool           // it has no effect
 	verdict        engine.Verdict // of the action; NotAnswered before it arrived
 	reply          []byte
 	refusal        *treatyv1.Failure
@@ -72,6 +76,9 @@ type entry struct {
 	acted          int // when the action took effect last, counted in effects
 }
 
+func (e *entry) lock()   { <-e.free }
+func (e *entry) unlock() { e.free <- struct{}{} }
+
 func newParticipants(w *World) *participants {
 	return &participants{
 		world: w, guard: participant.UnaryServerInterceptor(w.logger),
@@ -80,8 +87,31 @@ func newParticipants(w *World) *participants {
 	}
 }
 
-// Attempt delivers an attempt.
+// Attempt delivers an attempt, and waits for the answer until the method's timeout passes or ctx ends. The participant
+// isn't interrupted; the context of its handler ends.
 func (p *participants) Attempt(ctx context.Context, attempt *engine.Attempt) engine.Answer {
+	ctx, cancel := context.WithTimeout(ctx, attempt.Call.Timeout)
+	answered := make(chan engine.Answer, 1)
+	copied := *attempt // the caller may change its own later
+	go func() {
+		defer cancel()
+		answered <- p.send(ctx, &copied)
+	}()
+	select {
+	case answer := <-answered:
+		return answer
+	case <-ctx.Done():
+	}
+	select {
+	case answer := <-answered:
+		return answer
+	default:
+		return lost("no answer in time")
+	}
+}
+
+// send sends an attempt with what the script of its method says.
+func (p *participants) send(ctx context.Context, attempt *engine.Attempt) engine.Answer {
 	p.note(attempt)
 	script := p.next(attempt.Call.Method)
 	deliver := func(answer Answer) engine.Answer { return p.deliver(ctx, attempt, answer) }
@@ -145,15 +175,19 @@ func (p *participants) all() []*Command {
 	return slices.Clone(p.commands)
 }
 
-// effects returns how often each command has taken effect, in both directions.
+// effects returns how often each command has taken effect, in both directions. Queries have none.
 func (p *participants) effects() map[string]int {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	entries := maps.Clone(p.entries)
+	p.mu.Unlock()
 	effects := make(map[string]int)
-	for id, e := range p.entries {
-		e.mu.Lock()
+	for id, e := range entries {
+		if e.query {
+			continue
+		}
+		e.lock()
 		effects["action "+id], effects["compensation "+id] = e.actions, e.undos
-		e.mu.Unlock()
+		e.unlock()
 	}
 	return effects
 }
@@ -176,7 +210,9 @@ func (p *participants) entry(attempt *engine.Attempt) *entry {
 	key := attempt.Saga + " " + attempt.Step
 	e := p.entries[key]
 	if e == nil {
-		e = &entry{method: attempt.Call.Method, digest: attempt.Digest}
+		e = &entry{method: attempt.Call.Method, digest: attempt.Digest,
+			query: attempt.Kind == treatyv1.CommandKind_COMMAND_KIND_QUERY, free: make(chan struct{}, 1)}
+		e.unlock()
 		p.entries[key] = e
 	}
 	return e
@@ -185,8 +221,8 @@ func (p *participants) entry(attempt *engine.Attempt) *entry {
 // deliver hands an attempt to the participant.
 func (p *participants) deliver(ctx context.Context, attempt *engine.Attempt, script Answer) engine.Answer {
 	e := p.entry(attempt)
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.lock()
+	defer e.unlock()
 	if attempt.Direction == engine.Compensation {
 		return p.compensate(ctx, e, attempt, script)
 	}
@@ -348,13 +384,15 @@ func (p *participants) Admit(
 }
 
 // FirstWaitsSince returns false: no command waits.
-func (p *participants) FirstWaitsSince(string) (since time.Time, waits bool) { return time.Time{}, false }
+func (p *participants) FirstWaitsSince(string) (since time.Time, waits bool) {
+	return time.Time{}, false
+}
 
 // CloseCommand makes sure that a command that hasn't arrived isn't executed later.
 func (p *participants) CloseCommand(_ context.Context, attempt *engine.Attempt) engine.Closed {
 	e := p.entry(attempt)
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.lock()
+	defer e.unlock()
 	switch {
 	case e.undone:
 		return engine.Closed{Verdict: engine.WasCompensated}
@@ -367,8 +405,8 @@ func (p *participants) CloseCommand(_ context.Context, attempt *engine.Attempt) 
 // LookUp returns what the participant holds about a command.
 func (p *participants) LookUp(_ context.Context, attempt *engine.Attempt) engine.Known {
 	e := p.entry(attempt)
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.lock()
+	defer e.unlock()
 	known := engine.Known{Verdict: e.verdict, Method: e.method, Digest: e.digest}
 	switch {
 	case e.undone:

@@ -87,7 +87,7 @@ func (s *Saga) wait(limit time.Duration) error { return s.waitIn(s.world.t.Conte
 func (s *Saga) waitIn(parent context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
-	watch := s.world.engine.Watch(s.id)
+	watch := s.world.driving().Watch(s.id)
 	defer watch.Close()
 	for {
 		view, err := watch.Next(ctx)
@@ -129,7 +129,7 @@ func (s *Saga) standing() string {
 }
 
 func (s *Saga) view() (*treatyv1.Saga, error) {
-	return s.world.engine.Get(s.world.t.Context(), s.id)
+	return s.world.driving().Get(s.world.t.Context(), s.id)
 }
 
 // View returns the saga as the API shows it: its state, steps, waits, progress and labels.
@@ -164,7 +164,7 @@ func (s *Saga) Commands() []*Command {
 
 // Cancel cancels the saga, as a client does. The error says why it can't be cancelled.
 func (s *Saga) Cancel() error {
-	return s.world.engine.Cancel(s.world.t.Context(), s.id, engine.CancelParams{})
+	return s.world.driving().Cancel(s.world.t.Context(), s.id, engine.CancelParams{})
 }
 
 // Result returns the saga's reply, or the error that its client receives. It waits for the end as Wait does. The test
@@ -175,7 +175,7 @@ func (s *Saga) Result() (proto.Message, error) {
 	if view := s.View(); view.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
 		s.world.t.Fatalf("%s is suspended: %s", s.Name(), view.GetSuspension().GetMessage())
 	}
-	end, err := s.world.engine.Await(s.world.t.Context(), s.id)
+	end, err := s.world.driving().Await(s.world.t.Context(), s.id)
 	if err != nil {
 		s.world.t.Fatal(err)
 	}

@@ -39,15 +39,22 @@ type World struct {
 	participants *participants
 	store        *journaltest.Memory
 	cut          *cutStore // between the engine and the store
-	engine       *engine.Engine
 	firstEpoch   uint64
 	sagas        int
 
 	// intercept publishes an event with next, or does something else. Nil: it is published.
-	intercept func(event proto.Message, next func() error) error
+	intercept func(next func() error) error
 
 	mu     sync.Mutex
+	engine *engine.Engine
 	events int
+}
+
+// driving returns the engine that drives the sagas now.
+func (w *World) driving() *engine.Engine {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.engine
 }
 
 // Run runs a test of sagas. The function register registers their code, usually the same one that the program passes
@@ -128,16 +135,18 @@ func (w *World) open() error {
 		Participants: w.participants, Observer: engine.NoObserver{}, Catalog: w.catalog,
 		Definitions: slices.Sorted(maps.Keys(w.code)),
 	})
-	var err error
-	w.engine, err = engine.New(w.t.Context(), engine.Config{
+	driving, err := engine.New(w.t.Context(), engine.Config{
 		Store: w.cut, Dispatcher: children, Observer: children, Local: children.Local, Catalog: w.catalog,
 		Definitions: w.code, Logger: w.logger, SteadyClock: true,
 	})
 	if err != nil {
 		return err
 	}
-	children.SetEngine(w.engine)
-	_, err = w.engine.Recover(w.t.Context())
+	children.SetEngine(driving)
+	w.mu.Lock()
+	w.engine = driving
+	w.mu.Unlock()
+	_, err = driving.Recover(w.t.Context())
 	return err
 }
 
@@ -153,7 +162,7 @@ func (w *World) hook() func(context.Context, []*journal.Entry, func() error) err
 func (w *World) stop() {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	w.engine.Stop(now)
+	w.driving().Stop(now)
 }
 
 // Crash ends the orchestrator as a kill does, and starts it again on the same store. What participants were doing, they
@@ -173,14 +182,16 @@ func (w *World) Crash() {
 // request is another message or invalid. A start with the request id of an earlier one finds that saga.
 func (w *World) Start(method string, request proto.Message) *Saga {
 	w.t.Helper()
-	s, err := w.start(method, request)
+	w.sagas++
+	s, err := w.start(w.t.Context(), "s"+strconv.Itoa(w.sagas), method, request)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return s
 }
 
-func (w *World) start(method string, request proto.Message) (*Saga, error) {
+// start starts a saga. A saga without a request id gets the given id.
+func (w *World) start(ctx context.Context, id, method string, request proto.Message) (*Saga, error) {
 	name := strings.TrimPrefix(method, "/")
 	definition, err := w.definition(name)
 	if err != nil {
@@ -201,10 +212,9 @@ func (w *World) start(method string, request proto.Message) (*Saga, error) {
 		Definition: name, Request: data, RequestID: start.RequestID, Labels: start.Labels, Deadline: definition.Deadline,
 	}
 	if start.RequestID == "" {
-		w.sagas++
-		params.SagaID = "s" + strconv.Itoa(w.sagas)
+		params.SagaID = id
 	}
-	handle, err := w.engine.Start(w.t.Context(), params)
+	handle, err := w.driving().Start(ctx, params)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -219,7 +229,8 @@ func (w *World) definition(name string) (*contract.SagaDefinition, error) {
 		strings.Join(slices.Sorted(maps.Keys(w.code)), ", "))
 }
 
-// Publish publishes an event, and wakes the sagas that await it. The test fails if the message isn't marked as an event
+// Publish publishes an event, and wakes the sagas that await it. While the orchestrator is killed and started again, it
+// waits. The test fails if the message isn't marked as an event
 // in its contract, or if its correlation key is empty.
 func (w *World) Publish(event proto.Message) {
 	w.t.Helper()
@@ -248,13 +259,22 @@ func (w *World) publish(message proto.Message) error {
 	id := strconv.Itoa(w.events)
 	w.mu.Unlock()
 	next := func() error {
-		_, err := w.engine.Publish(w.t.Context(), []*journal.Event{{
-			Source: "test", ID: id, Type: name, Subject: subject, Data: data,
-		}})
-		return err
+		for {
+			_, err := w.driving().Publish(w.t.Context(), []*journal.Event{{
+				Source: "test", ID: id, Type: name, Subject: subject, Data: data,
+			}})
+			if err == nil || !errors.Is(err, engine.ErrStopping) && !errors.Is(err, engine.ErrInDoubt) {
+				return err
+			}
+			select {
+			case <-time.After(time.Second): // the orchestrator is being started again
+			case <-w.t.Context().Done():
+				return err
+			}
+		}
 	}
 	if w.intercept != nil {
-		err = w.intercept(message, next)
+		err = w.intercept(next)
 	} else {
 		err = next()
 	}

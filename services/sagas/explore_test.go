@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
+	"github.com/treatyhq/treaty/orchestrator/saga/sagatest"
+)
+
+// registering makes the register publish its decision about an applicant.
+func registering(w *sagatest.World) func(*sagatest.Saga) error {
+	sagatest.Stub(w, identityv1.IdentityService_RegisterApplicant_FullMethodName,
+		func(_ context.Context, in *identityv1.RegisterApplicantRequest) (*identityv1.ApplicantRegistered, error) {
+			applicant := "applicants/of-" + in.GetCustomer()
+			w.Publish(&identityv1.ApplicantVerified{Applicant: applicant, RegisterReference: "REG-1"})
+			return &identityv1.ApplicantRegistered{Applicant: applicant}, nil
+		})
+	return nil
+}
+
+func TestExploreChangeAddress(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, customerv1.CustomerSagas_ChangeAddress_FullMethodName, moving())
+}
+
+func TestExploreIssueCard(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, cardv1.CardSagas_IssueCard_FullMethodName, &cardv1.IssueCardSagaRequest{
+		RequestId: "card", Person: &cardv1.Person{DisplayName: "Ada"}, Product: "classic", LimitCents: 1000_00,
+	})
+}
+
+func TestExploreVerifyApplicant(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, identityv1.IdentitySagas_VerifyApplicant_FullMethodName,
+		&identityv1.VerifyApplicantRequest{Customer: "customers/ada"}, sagatest.Setup(registering))
+}
+
+func TestExploreDeleteUserData(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, privacyv1.PrivacySagas_DeleteUserData_FullMethodName,
+		&privacyv1.DeleteUserDataSagaRequest{RequestId: "forget", Customer: "customers/ada"})
+}
+
+func TestExploreReviewCustomer(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, customerv1.ReviewSagas_ReviewCustomer_FullMethodName,
+		&customerv1.ReviewCustomerRequest{RequestId: "review", Customer: "customers/ada",
+			Interval: durationpb.New(24 * time.Hour), RoundsLeft: new(int32(2))})
+}
+
+func TestExploreIssueFamilyCards(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, cardv1.FamilySagas_IssueFamilyCards_FullMethodName,
+		&cardv1.IssueFamilyCardsRequest{
+			RequestId: "family", Product: "gold", LimitCents: 10_000_00, Head: &cardv1.Person{DisplayName: "Ada"},
+			Members: []*cardv1.Person{{DisplayName: "Ben"}}, CoolingOff: durationpb.New(time.Hour),
+		}, sagatest.Setup(registering), sagatest.RandomRuns(1000))
+}
