@@ -45,8 +45,9 @@ func TestNewUser(t *testing.T) {
 
 	stop := u.background("make", "run")
 	orders := u.ordersOfReadme()
-	u.says(u.fails(0, append(orders[0], "--address", address)...), "SUCCEEDED", `{"reservation":"reservations/1","charge":"charges/1"}`)
-	u.says(u.fails(3, append(orders[1], "--address", address)...), "COMPENSATED", "payment.v1.CardDeclined")
+	placed, declined := append(orders[0], "--address", address), append(orders[1], "--address", address)
+	u.says(u.fails(0, placed...), "SUCCEEDED", `{"reservation":"reservations/1","charge":"charges/1"}`)
+	u.says(u.fails(3, declined...), "COMPENSATED", "payment.v1.CardDeclined")
 	u.says(u.run("treaty", "sagas", "list", "--address", address), "COMPENSATED", "SUCCEEDED", "customer=ada")
 	stop()
 	t.Logf("a new user needed %s", time.Since(began).Round(time.Second))
@@ -63,12 +64,10 @@ func newNewUser(t *testing.T) *newUser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{
-		"PATH=" + strings.Join([]string{bin, filepath.Dir(goBinary), "/usr/bin", "/bin"}, string(filepath.ListSeparator)),
-		"HOME=" + t.TempDir(),
-	}
+	path := strings.Join([]string{bin, filepath.Dir(goBinary), "/usr/bin", "/bin"}, string(filepath.ListSeparator))
+	env := []string{"PATH=" + path, "HOME=" + t.TempDir()}
 	for _, name := range []string{"GOPROXY", "GONOSUMDB", "GOSUMDB", "GOFLAGS", "GOMODCACHE", "GOCACHE", "GOROOT"} {
-		value, err := exec.Command("go", "env", name).Output() //nolint:gosec // the names are from above
+		value, err := exec.Command("go", "env", name).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +90,7 @@ func (u *newUser) command(args ...string) *exec.Cmd {
 			}
 		}
 	}
-	cmd := exec.CommandContext(ctx, program, args[1:]...) //nolint:gosec // what the README says
+	cmd := exec.CommandContext(ctx, program, args[1:]...)
 	cmd.Dir, cmd.Env = u.dir, u.env
 	return cmd
 }
@@ -135,7 +134,7 @@ func (u *newUser) movePorts() string {
 			u.t.Fatal(err)
 		}
 		defer func() { _ = listener.Close() }()
-		ports[port] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert // of a TCP listener
+		ports[port] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
 	for _, name := range []string{"orders/orchestrator.yaml", "stock/main.go", "payment/main.go"} {
 		path := filepath.Join(u.dir, filepath.FromSlash(name))

@@ -209,8 +209,8 @@ func invalidReply(field string, err error) error {
 	return err
 }
 
-// checkPublishable returns an error if a person's reply is an event that nobody could await, since its correlation key is
-// missing. A participant's own reply is taken as it is: it has happened.
+// checkPublishable returns an error if a person's reply is an event that nobody could await, since its correlation key
+// is missing. A participant's own reply is taken as it is: it has happened.
 func (s *Server) checkPublishable(field string, reply *anypb.Any) error {
 	event, is := s.catalog.EventType(string(reply.MessageName()))
 	if reply == nil || !is {

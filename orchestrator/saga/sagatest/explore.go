@@ -194,7 +194,7 @@ func (e *exploration) explore() {
 		}
 	}
 	if e.report.Random = e.report.Commands > maxPairedCommands; e.report.Random {
-		random := rand.New(rand.NewPCG(e.seed, 0)) //nolint:gosec // a search that can be repeated
+		random := rand.New(rand.NewPCG(e.seed, 0))
 		random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
 		pairs = pairs[:min(len(pairs), e.randomRuns)]
 		e.report.Seed = e.seed
@@ -353,7 +353,7 @@ func (r *Report) note(out outcome) {
 
 // String returns the report as one line for each kind of count.
 func (r *Report) String() string {
-	pairs := "all pairs of faults"
+	var pairs string
 	switch {
 	case r.Pairs == 0:
 		pairs = "no pairs of faults"

@@ -195,7 +195,7 @@ func numbersOf(path string) []int {
 		_, path, _ = strings.Cut(path, ".")
 	}
 	var numbers []int
-	for _, part := range strings.Split(path, ".") {
+	for part := range strings.SplitSeq(path, ".") {
 		n, err := strconv.Atoi(part)
 		if err != nil {
 			return numbers

@@ -323,7 +323,7 @@ func (p *participants) execute(
 	handle := p.handlerOf(attempt.Call, script)
 	info := &grpc.UnaryServerInfo{FullMethod: "/" + attempt.Call.Method}
 	result, err := p.guard(incoming(ctx, attempt), request, info, func(ctx context.Context, in any) (any, error) {
-		out, err := handle(ctx, in.(proto.Message)) //nolint:forcetypeassert // it is the request from above
+		out, err := handle(ctx, in.(proto.Message))
 		if wait, ok := participant.IsPending(err); ok {
 			pending, err = wait, nil
 		}
@@ -332,7 +332,7 @@ func (p *participants) execute(
 	if err != nil || pending > 0 {
 		return nil, pending, err
 	}
-	reply, err = proto.MarshalOptions{Deterministic: true}.Marshal(result.(proto.Message)) //nolint:forcetypeassert // so
+	reply, err = proto.MarshalOptions{Deterministic: true}.Marshal(result.(proto.Message))
 	if reply == nil {
 		reply = []byte{}
 	}
