@@ -39,6 +39,7 @@ type World struct {
 	participants *participants
 	store        *journaltest.Memory
 	cut          *cutStore // between the engine and the store
+	wrapping     wrapping
 	firstEpoch   uint64
 	sagas        int
 
@@ -69,7 +70,9 @@ func Run(t *testing.T, register func(saga.Registrar), test func(*World)) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(t, code, catalog, slog.New(slog.NewTextHandler(t.Output(), nil)))
+		w, err := newWorld(worldParams{
+			t: t, code: code, catalog: catalog, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,10 +120,26 @@ func collect(register func(saga.Registrar)) (map[string]machine.Code, *contract.
 	return r.code, catalog, errors.Join(errs...)
 }
 
-func newWorld(
-	t testing.TB, code map[string]machine.Code, catalog *contract.Catalog, logger *slog.Logger,
-) (*World, error) {
-	w := &World{t: t, catalog: catalog, code: code, logger: logger, store: journaltest.NewMemory()}
+// worldParams are what a world consists of.
+type worldParams struct {
+	t        testing.TB
+	code     map[string]machine.Code
+	catalog  *contract.Catalog
+	logger   *slog.Logger
+	wrapping wrapping
+}
+
+// wrapping puts something between the engine and the rest of a world. Its zero value puts nothing there.
+type wrapping struct {
+	dispatcher func(engine.Dispatcher) engine.Dispatcher
+	store      func(journal.Store) journal.Store
+}
+
+func newWorld(params worldParams) (*World, error) {
+	w := &World{
+		t: params.t, catalog: params.catalog, code: params.code, logger: params.logger, wrapping: params.wrapping,
+		store: journaltest.NewMemory(),
+	}
 	w.participants = newParticipants(w)
 	err := w.open()
 	w.firstEpoch = w.store.Epoch()
@@ -131,12 +150,20 @@ func newWorld(
 func (w *World) open() error {
 	hook := w.hook()
 	w.cut = &cutStore{Store: w.store, hook: hook}
+	var dispatcher engine.Dispatcher = w.participants
+	if wrap := w.wrapping.dispatcher; wrap != nil {
+		dispatcher = wrap(dispatcher)
+	}
+	var store journal.Store = w.cut
+	if wrap := w.wrapping.store; wrap != nil {
+		store = wrap(store)
+	}
 	children := childsaga.New(childsaga.Params{
-		Participants: w.participants, Observer: engine.NoObserver{}, Catalog: w.catalog,
+		Participants: dispatcher, Observer: engine.NoObserver{}, Catalog: w.catalog,
 		Definitions: slices.Sorted(maps.Keys(w.code)),
 	})
 	driving, err := engine.New(w.t.Context(), engine.Config{
-		Store: w.cut, Dispatcher: children, Observer: children, Local: children.Local, Catalog: w.catalog,
+		Store: store, Dispatcher: children, Observer: children, Local: children.Local, Catalog: w.catalog,
 		Definitions: w.code, Logger: w.logger, SteadyClock: true,
 	})
 	if err != nil {
