@@ -113,7 +113,9 @@ type outcome struct {
 //   - What the journal says was done has an effect at its participant, and what was refused or compensated hasn't. A
 //     compensated saga leaves no effect.
 //   - No command took effect twice, in either direction, and none that the journal doesn't know.
-//   - Steps were undone in the reverse order, and nothing took effect after the end.
+//   - The journal has the replies that the participants gave.
+//   - Steps were undone in the reverse order, no action was sent after its compensation, and nothing took effect after
+//     the end.
 //   - No wait ended before its time.
 //   - The code does the same when it is run again from the journal, after each turn.
 //   - The function that [Setup] returned has no objection.
