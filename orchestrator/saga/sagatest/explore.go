@@ -224,7 +224,7 @@ func (e *exploration) exploreFrom(first outcome) {
 	if e.report.Random = e.report.Commands > maxPairedCommands; e.report.Random {
 		random := rand.New(rand.NewPCG(e.seed, 0)) //nolint:gosec // a search that can be repeated
 		random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
-		pairs = pairs[:min(len(pairs), e.randomRuns)]
+		pairs = pairs[:min(len(pairs), max(e.randomRuns, 0))]
 		e.report.Seed = e.seed
 	}
 	if total := e.report.Runs + len(pairs); total > e.maxRuns {

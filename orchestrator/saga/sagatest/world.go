@@ -102,7 +102,9 @@ func collect(register func(saga.Registrar)) (map[string]machine.Code, *contract.
 		return nil, nil, fmt.Errorf("reading the linked contracts: %w", err)
 	}
 	r := &registrar{code: make(map[string]machine.Code)}
-	register(r)
+	if register != nil {
+		register(r)
+	}
 	var errs []error
 	if len(r.code) == 0 {
 		errs = append(errs, errors.New("no saga is registered: "+
@@ -224,6 +226,9 @@ func (w *World) start(ctx context.Context, id, method string, request proto.Mess
 	if err != nil {
 		return nil, err
 	}
+	if request == nil {
+		return nil, fmt.Errorf("starting %s: its request is a %s, not nil", name, definition.Input.FullName())
+	}
 	if got, want := request.ProtoReflect().Descriptor().FullName(), definition.Input.FullName(); got != want {
 		return nil, fmt.Errorf("starting %s: its request is a %s, not a %s", name, want, got)
 	}
@@ -267,6 +272,9 @@ func (w *World) Publish(event proto.Message) {
 }
 
 func (w *World) publish(message proto.Message) error {
+	if message == nil {
+		return errors.New("publishing an event: it is nil")
+	}
 	name := string(message.ProtoReflect().Descriptor().FullName())
 	typ, ok := w.catalog.EventType(name)
 	if !ok {
