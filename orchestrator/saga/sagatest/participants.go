@@ -22,6 +22,10 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
+// maxAttempts is how often a command is sent until the saga counts as one that doesn't end. The attempts of a hundred
+// years would take too long.
+const maxAttempts = 20_000
+
 // handler executes a command.
 type handler func(ctx context.Context, request proto.Message) (proto.Message, error)
 
@@ -34,6 +38,9 @@ type participants struct {
 	// middle delivers an attempt, or does something else. Nil: it is delivered.
 	middle func(attempt *engine.Attempt, deliver func(Answer) engine.Answer) engine.Answer
 
+	endless context.Context //nolint:containedctx // it ends when a command was sent maxAttempts times
+	tooMany context.CancelCauseFunc
+
 	mu       sync.Mutex
 	handlers map[string]handler  // by method
 	scripts  map[string][]Answer // by method: the answers to the next attempts
@@ -41,8 +48,9 @@ type participants struct {
 	entries  map[string]*entry   // by command id and participant
 	commands []*Command          // in the order of their first attempts
 	byKey    map[commandKey]*Command
-	undone   []undo // in their order
-	count    int    // of effects
+	undone   []undo   // in their order
+	again    []string // actions that the process that sent their compensations, or a later one, sent after them
+	count    int      // of effects
 }
 
 // undo is a compensation that took effect.
@@ -80,7 +88,9 @@ func (e *entry) lock()   { <-e.free }
 func (e *entry) unlock() { e.free <- struct{}{} }
 
 func newParticipants(w *World) *participants {
+	endless, tooMany := context.WithCancelCause(context.Background())
 	return &participants{
+		endless: endless, tooMany: tooMany,
 		world: w, guard: participant.UnaryServerInterceptor(w.logger),
 		handlers: make(map[string]handler), scripts: make(map[string][]Answer), parts: make(map[string][]string),
 		entries: make(map[string]*entry), byKey: make(map[commandKey]*Command),
@@ -141,8 +151,15 @@ func (p *participants) note(attempt *engine.Attempt) {
 	key := keyOf(attempt)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	undo := p.byKey[commandKey{key.id, engine.Compensation}]
+	if key.direction != engine.Compensation && undo != nil && attempt.Epoch >= undo.epoch {
+		p.again = append(p.again, fmt.Sprintf("step %s (%s) of %s", attempt.Step, attempt.Call.Method, attempt.Saga))
+	}
 	if command := p.byKey[key]; command != nil {
-		command.Attempts++
+		if command.Attempts++; command.Attempts == maxAttempts {
+			p.tooMany(fmt.Errorf("step %s (%s) of %s was sent %d times, and its outcome is still unknown: let the "+
+				"participant answer", attempt.Step, attempt.Call.Method, attempt.Saga, maxAttempts))
+		}
 		return
 	}
 	request := typeOf(attempt.Call.Input).New().Interface()
@@ -152,6 +169,7 @@ func (p *participants) note(attempt *engine.Attempt) {
 	command := &Command{
 		Method: attempt.Call.Method, Compensation: attempt.Direction == engine.Compensation, Step: attempt.Step,
 		Participant: attempt.Participant, Request: request, Attempts: 1, saga: attempt.Saga, kind: attempt.Kind,
+		epoch: attempt.Epoch,
 	}
 	p.byKey[key] = command
 	p.commands = append(p.commands, command)
