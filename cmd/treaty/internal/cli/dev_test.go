@@ -36,7 +36,8 @@ func TestDevQuits(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, setup{args: []string{"dev", file}, stdin: "r b\nq\n"})
-	if got.code != 0 || !strings.Contains(got.stdout, "all processes have ended") || strings.Contains(got.stdout, "\x1b") {
+	ended := strings.Contains(got.stdout, "all processes have ended")
+	if got.code != 0 || !ended || strings.Contains(got.stdout, "\x1b") {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 }

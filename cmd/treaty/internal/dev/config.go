@@ -68,8 +68,8 @@ func (c *Command) UnmarshalYAML(node *yaml.Node) error {
 		*c = list
 	} else {
 		if strings.ContainsAny(node.Value, shell) {
-			return fmt.Errorf("line %d: %q needs a shell or quotes: write a list, such as [sh, -c, \"a && b\"]", node.Line,
-				node.Value)
+			return fmt.Errorf("line %d: %q needs a shell or quotes: write a list, such as [sh, -c, \"a && b\"]",
+				node.Line, node.Value)
 		}
 		*c = strings.Fields(node.Value)
 	}

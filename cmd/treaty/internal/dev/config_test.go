@@ -12,12 +12,13 @@ import (
 func TestParseRefuses(t *testing.T) {
 	const one = "processes:\n  - name: a\n    command: x\n"
 	for name, test := range map[string]struct{ file, want string }{
-		"nothing":       {"", "f.yaml has no processes: list at least one"},
-		"not YAML":      {"processes: [", "f.yaml: line 1: "},
-		"unknown key":   {one + "    comand: y\n", "f.yaml: line 4: the key comand is unknown; see treaty dev --help"},
-		"unknown top":   {one + "orchestrators: y\n", "f.yaml: line 4: the key orchestrators is unknown"},
-		"doubled key":   {one + "    command: y\n", `f.yaml: line 4: mapping key "command" already defined at line 3`},
-		"one name":      {one + "  - name: a\n    command: y\n", `line 4: two processes are named "a", the first in line 2`},
+		"nothing":     {"", "f.yaml has no processes: list at least one"},
+		"not YAML":    {"processes: [", "f.yaml: line 1: "},
+		"unknown key": {one + "    comand: y\n", "f.yaml: line 4: the key comand is unknown; see treaty dev --help"},
+		"unknown top": {one + "orchestrators: y\n", "f.yaml: line 4: the key orchestrators is unknown"},
+		"doubled key": {one + "    command: y\n", `f.yaml: line 4: mapping key "command" already defined at line 3`},
+		"one name": {one + "  - name: a\n    command: y\n",
+			`line 4: two processes are named "a", the first in line 2`},
 		"no name":       {"processes:\n  - command: y\n", `line 2: a process needs a name without spaces, not ""`},
 		"own name":      {"processes:\n  - name: treaty\n    command: y\n", `line 2: "treaty" is the name before`},
 		"no command":    {"processes:\n  - name: a\n", `line 2: the process "a" has no command`},
@@ -43,7 +44,8 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "f.yaml")
-	const text = "processes:\n  - name: a\n    build: go build ./cmd ./none\n    command: [x, 'a b']\n    stores: [a.db]\n"
+	const text = "processes:\n  - name: a\n    build: go build ./cmd ./none\n" +
+		"    command: [x, 'a b']\n    stores: [a.db]\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

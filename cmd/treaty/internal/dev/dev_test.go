@@ -5,7 +5,6 @@ package dev
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -108,7 +107,9 @@ func open(t *testing.T, processes ...Process) *session {
 }
 
 // sh is a process that a shell runs.
-func sh(name, script string) Process { return Process{Name: name, Command: Command{"sh", "-c", script}} }
+func sh(name, script string) Process {
+	return Process{Name: name, Command: Command{"sh", "-c", script}}
+}
 
 // pid is a process that says its process id and that of a child, and runs until it is killed.
 func pid(name string) Process { return sh(name, "sleep 1000 & echo pid $$ child $!; wait") }
@@ -258,7 +259,7 @@ func TestCannotStart(t *testing.T) {
 	busy := pid("busy")
 	busy.Ready = listener.Addr().String()
 	s := open(t, busy)
-	s.expect(fmt.Sprintf("busy can't start: another process listens on %s. End that one, then type r busy.", busy.Ready))
+	s.expect("busy can't start: another process listens on " + busy.Ready + ". End that one, then type r busy.")
 	s = open(t, Process{Name: "none", Command: Command{"no-such-program"}})
 	s.expect(`none can't start: exec: "no-such-program": executable file not found in $PATH`)
 }

@@ -161,8 +161,8 @@ func (p *process) start(ctx context.Context) *child {
 		listener, err := busy.Listen(ctx, "tcp", p.Ready)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			p.output.Say("%s can't start: another process listens on %s. End that one, then type r %s.", p.Name, p.Ready,
-				p.Name)
+			p.output.Say("%s can't start: another process listens on %s. End that one, then type r %s.",
+				p.Name, p.Ready, p.Name)
 			return nil
 		case err == nil:
 			_ = listener.Close()
