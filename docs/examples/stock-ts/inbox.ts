@@ -85,7 +85,7 @@ export function parseCommand(metadata: Metadata): Command | undefined {
     commandId,
     direction: read("treaty-direction", /^(action|compensation)$/) as Command["direction"],
     attempt: Number(read("treaty-attempt", /^[1-9][0-9]{0,8}$/, "1")),
-    epoch: BigInt(read("treaty-epoch", /^[0-9]{1,18}$|^[1-8][0-9]{18}$/, "0")),
+    epoch: BigInt(read("treaty-epoch", /^[0-9]{1,19}$/, "0")),
     scope: read("treaty-scope", /^[!-.0-~]{0,100}\/[!-.0-~]{1,20}$/, ""),
     start: BigInt(read("treaty-start", /^[0-9]{1,18}$/, "0")),
     digest: read("treaty-request-digest", /^[0-9a-f]{64}$/, ""),
