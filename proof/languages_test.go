@@ -39,12 +39,13 @@ var examples = filepath.Join("..", "docs", "examples")
 func newProject(t *testing.T, participant string) string {
 	t.Helper()
 	project := t.TempDir()
-	for from, to := range map[string]string{
-		filepath.Join(examples, "proto"):       "proto",
-		filepath.Join("..", "proto", "treaty"): filepath.Join("third_party", "treaty"),
-		filepath.Join(examples, participant):   participant,
+	contracts := filepath.Join("..", "cmd", "treaty", "internal", "scaffold", "template", "proto")
+	for _, folder := range []struct{ to, from string }{
+		{"proto", contracts},
+		{filepath.Join("third_party", "treaty"), filepath.Join("..", "proto", "treaty")},
+		{participant, filepath.Join(examples, participant)},
 	} {
-		if err := copyTree(filepath.Join(project, to), from); err != nil {
+		if err := copyTree(filepath.Join(project, folder.to), folder.from); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -333,7 +334,8 @@ func TestParticipantsInOtherLanguages(t *testing.T) {
 				keys []string
 				want string
 			}{
-				{"a duplicate", command("e", wire.Action, wire.EpochKey, none, wire.ScopeKey, none), "OK reservations/4"},
+				{"a duplicate", command("e", wire.Action, wire.EpochKey, none, wire.ScopeKey, none),
+					"OK reservations/4"},
 				{"a replaced orchestrator", command("g", wire.Action), stale},
 				{"what is left", nil, "FailedPrecondition OutOfStock 1 attempt"},
 			} {
