@@ -28,7 +28,7 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 		if !ok || !strings.HasSuffix(spec.Names[0].Name, "Key") {
 			return true
 		}
-		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value) //nolint:forcetypeassert // a key is a text
+		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
 		if err != nil {
 			t.Fatal(err)
 		}
