@@ -22,6 +22,9 @@ type newUser struct {
 	t   *testing.T
 	dir string
 	env []string
+
+	// served is what the last command in the background has printed until the orchestrator served.
+	served string
 }
 
 // TestNewUser follows what treaty init and the README that it writes say: it generates, tests, runs, and places orders.
@@ -174,6 +177,7 @@ func (u *newUser) background(args ...string) (stop func()) {
 		for lines.Scan() {
 			fmt.Fprintln(&log, lines.Text())
 			if strings.HasPrefix(lines.Text(), "orders serving on ") {
+				u.served = log.String()
 				close(serves)
 			}
 		}
