@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
@@ -176,7 +177,7 @@ func (p *participants) note(attempt *engine.Attempt) {
 }
 
 func keyOf(attempt *engine.Attempt) commandKey {
-	return commandKey{attempt.Saga + "/steps/" + attempt.Step, attempt.Direction}
+	return commandKey{wire.JoinStep(attempt.Saga, attempt.Step), attempt.Direction}
 }
 
 // find returns the command of an attempt that was noted.
@@ -381,7 +382,7 @@ func incoming(ctx context.Context, attempt *engine.Attempt) context.Context {
 		direction = participant.Compensation
 	}
 	command := participant.Command{
-		Saga: attempt.Saga, CommandID: attempt.Saga + "/steps/" + attempt.Step, Direction: direction,
+		Saga: attempt.Saga, CommandID: wire.JoinStep(attempt.Saga, attempt.Step), Direction: direction,
 		Attempt: attempt.Number, Epoch: attempt.Epoch, Scope: "test/0", Start: attempt.SagaStart,
 		RequestDigest: attempt.Digest,
 	}
