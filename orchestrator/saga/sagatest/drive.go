@@ -342,7 +342,7 @@ func (d *drive) step() (ended bool) {
 	select {
 	case act := <-d.interrupt:
 		stop()
-		err = <-waited // that it was stopped
+		<-waited //nolint:errcheck // it was stopped
 		act()
 		return false
 	case err = <-waited:

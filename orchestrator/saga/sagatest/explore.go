@@ -49,8 +49,8 @@ func Seed(seed uint64) Option { return func(e *exploration) { e.seed = seed } }
 // DefaultRandomRuns.
 func RandomRuns(n int) Option { return func(e *exploration) { e.randomRuns = n } }
 
-// MaxRuns sets how many runs the exploration may take. If it would take more, the test fails, and says how many. Default
-// DefaultMaxRuns.
+// MaxRuns sets how many runs the exploration may take. If it would take more, the test fails, and says how many.
+// Default DefaultMaxRuns.
 func MaxRuns(n int) Option { return func(e *exploration) { e.maxRuns = n } }
 
 // SingleFaults leaves out pairs of faults.
@@ -120,8 +120,8 @@ type outcome struct {
 //   - The code does the same when it is run again from the journal, after each turn.
 //   - The function that [Setup] returned has no objection.
 //
-// A failing run is printed with a script that [Replay] repeats. Children that are registered, too, run as well, with the
-// same faults.
+// A failing run is printed with a script that [Replay] repeats. Children that are registered, too, run as well, with
+// the same faults.
 func Explore(
 	t *testing.T, register func(saga.Registrar), method string, request proto.Message, options ...Option,
 ) *Report {

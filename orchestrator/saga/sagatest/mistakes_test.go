@@ -194,7 +194,6 @@ func of(code move) func() move { return func() move { return code } }
 // started counts the sagas that were started: a mistake.
 var started int //nolint:gochecknoglobals // the mistake that is found
 
-//nolint:forbidigo // the mistakes that are found
 func mistakesInSagas() []sagaMistake {
 	const notDeterministic = "the code of acme.customer.v1.CustomerSagas/ChangeAddress isn't deterministic"
 	done := new(agreed)
@@ -246,7 +245,7 @@ func mistakesInSagas() []sagaMistake {
 		{
 			name: "package rand",
 			code: of(func(ctx saga.Context, in *request) (*agreed, error) {
-				return done, changeIn(ctx, in.GetCustomer(), strconv.Itoa(rand.Int())) //nolint:gosec // the mistake
+				return done, changeIn(ctx, in.GetCustomer(), strconv.Itoa(rand.Int()))
 			}),
 			want: []string{notDeterministic, "at step 1", "rand"},
 		},

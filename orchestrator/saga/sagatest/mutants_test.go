@@ -377,7 +377,7 @@ func mutants() []mutant {
 			send: func(_ *contract.Catalog, d engine.Dispatcher) sendMutant {
 				return func(attempt *engine.Attempt, next send) engine.Answer {
 					if !undoes(attempt) && attempt.Number > 1 {
-						d.(*participants).entry(attempt).verdict = engine.NotAnswered //nolint:forcetypeassert // it is
+						d.(*participants).entry(attempt).verdict = engine.NotAnswered
 					}
 					return next(attempt)
 				}
@@ -389,7 +389,7 @@ func mutants() []mutant {
 			send: func(_ *contract.Catalog, d engine.Dispatcher) sendMutant {
 				return func(attempt *engine.Attempt, next send) engine.Answer {
 					if undoes(attempt) && attempt.Number > 1 {
-						d.(*participants).entry(attempt).undone = false //nolint:forcetypeassert // it is
+						d.(*participants).entry(attempt).undone = false
 					}
 					return next(attempt)
 				}

@@ -241,7 +241,8 @@ func (w *World) start(ctx context.Context, id, method string, request proto.Mess
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	params := engine.StartParams{
-		Definition: name, Request: data, RequestID: start.RequestID, Labels: start.Labels, Deadline: definition.Deadline,
+		Definition: name, Request: data, RequestID: start.RequestID, Labels: start.Labels,
+		Deadline: definition.Deadline,
 	}
 	if start.RequestID == "" {
 		params.SagaID = id
