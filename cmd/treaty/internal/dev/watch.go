@@ -62,7 +62,7 @@ func (w *watcher) add(path string) error {
 	})
 }
 
-// isIgnored reports whether a path's change restarts nothing: hidden files, an editor's, tests, and installed packages.
+// isIgnored reports whether a path's change restarts nothing: hidden files, an editor's, tests and installed packages.
 func isIgnored(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") ||
