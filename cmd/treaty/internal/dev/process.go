@@ -187,6 +187,7 @@ func (p *process) waitReady(c *child) {
 		p.output.Say("waiting for %s to listen on %s: %s", p.Name, p.Ready, elapsed)
 	})
 	defer done()
+	dialer := net.Dialer{Timeout: time.Second}
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -195,7 +196,7 @@ func (p *process) waitReady(c *child) {
 			return
 		case <-ticker.C:
 		}
-		if conn, err := net.DialTimeout("tcp", p.Ready, time.Second); err == nil {
+		if conn, err := dialer.DialContext(context.Background(), "tcp", p.Ready); err == nil {
 			_ = conn.Close()
 			p.output.Say("%s is ready on %s", p.Name, p.Ready)
 			return
@@ -205,7 +206,8 @@ func (p *process) waitReady(c *child) {
 
 // launch starts a command. Its output goes to lines.
 func (p *process) launch(command []string) (*child, error) {
-	cmd := exec.Command(command[0], command[1:]...)
+	// It is ended by its group.
+	cmd := exec.CommandContext(context.Background(), command[0], command[1:]...)
 	if strings.ContainsRune(command[0], '/') {
 		cmd.Path, cmd.Err = absolute(p.Dir, command[0]), nil
 	}
