@@ -46,7 +46,6 @@ func Run(ctx context.Context, params Params) error {
 	if err != nil {
 		return err
 	}
-	defer changes.close()
 	r.output.Say(keys)
 	var running sync.WaitGroup
 	build := new(sync.Mutex)
@@ -56,7 +55,7 @@ func Run(ctx context.Context, params Params) error {
 		running.Go(func() { started.run(ctx) })
 	}
 	running.Go(func() {
-		changes.run(ctx, r.output, func(name, file string) {
+		changes.run(ctx, func(name, file string) {
 			running.Go(func() { r.restart(ctx, name, file+" changed") })
 		})
 	})
