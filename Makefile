@@ -52,6 +52,7 @@ lint-go: ## Check the Go code and go.mod.
 test: ## Run all tests except the proof, with the race detector if a C compiler is installed.
 	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) ./...
+	$(if $(RACE),$(GO) test -run '^TestExplore' ./services/sagas)
 
 COUNT = 20
 PKGS = ./...

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
@@ -25,40 +26,50 @@ func registering(w *sagatest.World) func(*sagatest.Saga) error {
 	return nil
 }
 
+// explore explores a saga: all of it, or only single faults with the race detector, for which make test runs the rest
+// again without it.
+func explore(t *testing.T, method string, request proto.Message, options ...sagatest.Option) {
+	t.Helper()
+	if raceDetector {
+		options = append(options, sagatest.SingleFaults())
+	}
+	sagatest.Explore(t, register, method, request, options...)
+}
+
 func TestExploreChangeAddress(t *testing.T) {
 	t.Parallel()
-	sagatest.Explore(t, register, customerv1.CustomerSagas_ChangeAddress_FullMethodName, moving())
+	explore(t, customerv1.CustomerSagas_ChangeAddress_FullMethodName, moving())
 }
 
 func TestExploreIssueCard(t *testing.T) {
 	t.Parallel()
-	sagatest.Explore(t, register, cardv1.CardSagas_IssueCard_FullMethodName, &cardv1.IssueCardSagaRequest{
+	explore(t, cardv1.CardSagas_IssueCard_FullMethodName, &cardv1.IssueCardSagaRequest{
 		RequestId: "card", Person: &cardv1.Person{DisplayName: "Ada"}, Product: "classic", LimitCents: 1000_00,
 	})
 }
 
 func TestExploreVerifyApplicant(t *testing.T) {
 	t.Parallel()
-	sagatest.Explore(t, register, identityv1.IdentitySagas_VerifyApplicant_FullMethodName,
+	explore(t, identityv1.IdentitySagas_VerifyApplicant_FullMethodName,
 		&identityv1.VerifyApplicantRequest{Customer: "customers/ada"}, sagatest.Setup(registering))
 }
 
 func TestExploreDeleteUserData(t *testing.T) {
 	t.Parallel()
-	sagatest.Explore(t, register, privacyv1.PrivacySagas_DeleteUserData_FullMethodName,
+	explore(t, privacyv1.PrivacySagas_DeleteUserData_FullMethodName,
 		&privacyv1.DeleteUserDataSagaRequest{RequestId: "forget", Customer: "customers/ada"})
 }
 
 func TestExploreReviewCustomer(t *testing.T) {
 	t.Parallel()
-	sagatest.Explore(t, register, customerv1.ReviewSagas_ReviewCustomer_FullMethodName,
+	explore(t, customerv1.ReviewSagas_ReviewCustomer_FullMethodName,
 		&customerv1.ReviewCustomerRequest{RequestId: "review", Customer: "customers/ada",
 			Interval: durationpb.New(24 * time.Hour), RoundsLeft: new(int32(2))})
 }
 
 func TestExploreIssueFamilyCards(t *testing.T) {
 	t.Parallel()
-	sagatest.Explore(t, register, cardv1.FamilySagas_IssueFamilyCards_FullMethodName,
+	explore(t, cardv1.FamilySagas_IssueFamilyCards_FullMethodName,
 		&cardv1.IssueFamilyCardsRequest{
 			RequestId: "family", Product: "gold", LimitCents: 10_000_00, Head: &cardv1.Person{DisplayName: "Ada"},
 			Members: []*cardv1.Person{{DisplayName: "Ben"}}, CoolingOff: durationpb.New(time.Hour),

@@ -177,12 +177,12 @@ func (p *process) start(ctx context.Context) *child {
 		p.output.Say("%s started", p.Name)
 		return c
 	}
-	go p.waitReady(c)
+	go p.waitReady(ctx, c)
 	return c
 }
 
 // waitReady says when the process accepts connections.
-func (p *process) waitReady(c *child) {
+func (p *process) waitReady(ctx context.Context, c *child) {
 	done := progress.Watch(func(elapsed time.Duration) {
 		p.output.Say("waiting for %s to listen on %s: %s", p.Name, p.Ready, elapsed)
 	})
@@ -194,9 +194,11 @@ func (p *process) waitReady(c *child) {
 		select {
 		case <-c.ended:
 			return
+		case <-ctx.Done():
+			return
 		case <-ticker.C:
 		}
-		if conn, err := dialer.DialContext(context.Background(), "tcp", p.Ready); err == nil {
+		if conn, err := dialer.DialContext(ctx, "tcp", p.Ready); err == nil {
 			_ = conn.Close()
 			p.output.Say("%s is ready on %s", p.Name, p.Ready)
 			return

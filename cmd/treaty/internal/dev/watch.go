@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// lookEvery is how often the files are looked at. A change counts once nothing more has changed for that long: an editor
-// and git write many files at once. Looking is enough for the folders of a few services, and works everywhere.
+// lookEvery is how often the files are looked at. A change counts once nothing more has changed for that long: an
+// editor and git write many files at once. Looking is enough for the folders of a few services, and works everywhere.
 const lookEvery = 250 * time.Millisecond
 
 // watcher tells which processes' files changed.
@@ -76,7 +76,8 @@ func (w *watcher) changes() []string {
 	}
 	var changed []string
 	for path, stamp := range now {
-		if before, there := w.seen[path]; !there || !before.modified.Equal(stamp.modified) || before.size != stamp.size {
+		before, there := w.seen[path]
+		if !there || !before.modified.Equal(stamp.modified) || before.size != stamp.size {
 			changed = append(changed, path)
 		}
 	}

@@ -201,7 +201,9 @@ func findModule(ctx context.Context, dir string) (module, error) {
 		return module{}, err
 	}
 	var read struct {
-		Module struct{ Path string } `json:"Module"`
+		Module struct {
+			Path string `json:"Path"`
+		} `json:"Module"`
 	}
 	if err := json.Unmarshal(out, &read); err != nil {
 		return module{}, fmt.Errorf("reading %s: %w", file, err)

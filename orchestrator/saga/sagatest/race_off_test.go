@@ -1,0 +1,6 @@
+//go:build !race
+
+package sagatest
+
+// raceDetector says that the race detector is on, which makes explorations ten times as slow.
+const raceDetector = false
