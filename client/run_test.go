@@ -107,7 +107,7 @@ func (s *system) open() (stop func()) {
 }
 
 func (s *system) run(address, customer string, options ...grpc.CallOption) (*customerv1.AddressAgreed, error) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
 	return client.Run(ctx, customerv1.NewCustomerSagasClient(testkit.Dial(s.t, address)).ChangeAddress,
 		&customerv1.ChangeAddressSagaRequest{Customer: customer}, options...)
