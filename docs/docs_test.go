@@ -10,7 +10,7 @@ import (
 )
 
 // TestExamplesAreReal compares the code blocks in the documentation with the source files that they name, which are
-// compiled and tested. Each Go or proto block that names a file must be part of that file verbatim, and each one in the
+// compiled and tested. Each block of code that names a file must be part of that file verbatim, and each one in the
 // README must name a file.
 func TestExamplesAreReal(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
@@ -18,7 +18,7 @@ func TestExamplesAreReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages = append(pages, "../README.md")
-	block := regexp.MustCompile("(?s)(?:<!-- file: ([^ ]+) -->\n)?```(go|proto)\n(.*?)```")
+	block := regexp.MustCompile("(?s)(?:<!-- file: ([^ ]+) -->\n)?```(go|proto|ts|python|json)\n(.*?)```")
 	found := 0
 	for _, page := range pages {
 		text, err := os.ReadFile(page)

@@ -22,6 +22,9 @@ type newUser struct {
 	t   *testing.T
 	dir string
 	env []string
+
+	// served is what the last command in the background has printed until the orchestrator served.
+	served string
 }
 
 // TestNewUser follows what treaty init and the README that it writes say: it generates, tests, runs, and places orders.
@@ -45,8 +48,9 @@ func TestNewUser(t *testing.T) {
 
 	stop := u.background("make", "run")
 	orders := u.ordersOfReadme()
-	u.says(u.fails(0, append(orders[0], "--address", address)...), "SUCCEEDED", `{"reservation":"reservations/1","charge":"charges/1"}`)
-	u.says(u.fails(3, append(orders[1], "--address", address)...), "COMPENSATED", "payment.v1.CardDeclined")
+	placed, declined := append(orders[0], "--address", address), append(orders[1], "--address", address)
+	u.says(u.fails(0, placed...), "SUCCEEDED", `{"reservation":"reservations/1","charge":"charges/1"}`)
+	u.says(u.fails(3, declined...), "COMPENSATED", "payment.v1.CardDeclined")
 	u.says(u.run("treaty", "sagas", "list", "--address", address), "COMPENSATED", "SUCCEEDED", "customer=ada")
 	stop()
 	t.Logf("a new user needed %s", time.Since(began).Round(time.Second))
@@ -63,12 +67,10 @@ func newNewUser(t *testing.T) *newUser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{
-		"PATH=" + strings.Join([]string{bin, filepath.Dir(goBinary), "/usr/bin", "/bin"}, string(filepath.ListSeparator)),
-		"HOME=" + t.TempDir(),
-	}
+	path := strings.Join([]string{bin, filepath.Dir(goBinary), "/usr/bin", "/bin"}, string(filepath.ListSeparator))
+	env := []string{"PATH=" + path, "HOME=" + t.TempDir()}
 	for _, name := range []string{"GOPROXY", "GONOSUMDB", "GOSUMDB", "GOFLAGS", "GOMODCACHE", "GOCACHE", "GOROOT"} {
-		value, err := exec.Command("go", "env", name).Output() //nolint:gosec // the names are from above
+		value, err := exec.Command("go", "env", name).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +93,7 @@ func (u *newUser) command(args ...string) *exec.Cmd {
 			}
 		}
 	}
-	cmd := exec.CommandContext(ctx, program, args[1:]...) //nolint:gosec // what the README says
+	cmd := exec.CommandContext(ctx, program, args[1:]...)
 	cmd.Dir, cmd.Env = u.dir, u.env
 	return cmd
 }
@@ -135,7 +137,7 @@ func (u *newUser) movePorts() string {
 			u.t.Fatal(err)
 		}
 		defer func() { _ = listener.Close() }()
-		ports[port] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert // of a TCP listener
+		ports[port] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
 	for _, name := range []string{"orders/orchestrator.yaml", "stock/main.go", "payment/main.go"} {
 		path := filepath.Join(u.dir, filepath.FromSlash(name))
@@ -175,6 +177,7 @@ func (u *newUser) background(args ...string) (stop func()) {
 		for lines.Scan() {
 			fmt.Fprintln(&log, lines.Text())
 			if strings.HasPrefix(lines.Text(), "orders serving on ") {
+				u.served = log.String()
 				close(serves)
 			}
 		}

@@ -148,13 +148,23 @@ var rules = append(participantRules(), []rule{
 		reach:  withTests,
 	},
 	{
-		name: "saga",
-		why:  "saga code needs no store, network or server, and neither do its tests",
-		from: []string{"orchestrator/saga/..."},
+		name:   "saga",
+		why:    "saga code needs no store, network or server, and neither do its tests",
+		from:   []string{"orchestrator/saga/..."},
+		except: []string{"orchestrator/saga/sagatest"},
 		deny: []string{
 			"orchestrator", "orchestrator/internal/dispatch/...", "orchestrator/internal/engine/...",
 			"orchestrator/internal/journal/...",
 			"orchestrator/internal/server/...", "orchestrator/internal/telemetry/...",
+		},
+	},
+	{
+		name: "saga tests",
+		why:  "they run the engine in memory, without a store on disk and without a server",
+		from: []string{"orchestrator/saga/sagatest"},
+		deny: []string{
+			"orchestrator", "orchestrator/internal/journal/sqlite", "orchestrator/internal/journal/stores",
+			"orchestrator/internal/server/...",
 		},
 	},
 	{

@@ -404,7 +404,8 @@ type Saga struct {
 	// What a person can decide about the saga at this moment, the usual decision first. The orchestrator would accept
 	// each of them, unless a participant that has to be asked says otherwise. Not set in lists.
 	PossibleDecisions []DecisionKind `protobuf:"varint,30,rep,packed,name=possible_decisions,json=possibleDecisions,proto3,enum=treaty.v1.DecisionKind" json:"possible_decisions,omitempty"`
-	// Identifies what can be decided about the saga. It changes with its state, and each suspension has its own. Opaque.
+	// Identifies what can be decided about the saga. It changes with its state, each suspension has its own, and a
+	// step that a person has decided about changes it, too. Steps that end by themselves don't. Opaque.
 	// Pass it on with a decision, which is then made only if nothing has changed since. In lists, it is empty for a saga
 	// whose state last changed before the store kept it.
 	Etag string `protobuf:"bytes,28,opt,name=etag,proto3" json:"etag,omitempty"`

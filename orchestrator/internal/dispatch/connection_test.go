@@ -502,7 +502,7 @@ func TestAddressIsAdded(t *testing.T) {
 // A server that closes its connections when they are old is never down, even if it cuts calls off.
 func TestMaxConnectionAge(t *testing.T) {
 	expectNoLeak(t)
-	const sagas, commands = 50, 20
+	const sagas, commands = 50, 30
 	var connections sync.Map
 	var executed atomic.Int32
 	s := newPlace(func(ctx context.Context, request []byte) ([]byte, error) {

@@ -68,6 +68,7 @@ type Config struct {
 	// DialOptions are added to those of every connection, for tests.
 	DialOptions []grpc.DialOption
 
+	absentAfter   time.Duration
 	pace          pace
 	troubledAfter time.Duration
 }
@@ -188,6 +189,7 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,
 	})
 	added.greeting = newGreeting(added, config.Self, d.logger, d.rand)
+	added.greeting.absentAfter = cmp.Or(config.absentAfter, absentAfter)
 	added.breaker = newBreaker(breakerParams{
 		services:   p.Services,
 		target:     p.Target,

@@ -37,6 +37,9 @@ const (
 	// wait doubles with each failure.
 	initialDescribeDelay = time.Second
 	maxDescribeDelay     = 30 * time.Second
+
+	// absentAfter is how long a participant may be without its first connection until that is logged.
+	absentAfter = 5 * time.Second
 )
 
 // Self is what the orchestrator tells participants about itself, and learns from them about itself.
@@ -77,6 +80,7 @@ type greeting struct {
 	self        *Self // nil: nobody asks, and no command waits
 	logger      *slog.Logger
 	rand        func() float64
+	absentAfter time.Duration // see the constant
 
 	// open is set when commands may be sent.
 	open atomic.Bool
@@ -118,6 +122,9 @@ func (g *greeting) wait(wake func()) (cancel func(), waiting bool) {
 func (g *greeting) run(ctx context.Context) {
 	conn := g.participant.conn
 	delay := initialDescribeDelay
+	if !g.awaitFirst(ctx) {
+		return
+	}
 	for awaitReady(ctx, conn) {
 		problem := g.describe(ctx)
 		if ctx.Err() != nil {
@@ -134,6 +141,30 @@ func (g *greeting) run(ctx context.Context) {
 		}
 		delay = min(2*delay, maxDescribeDelay)
 	}
+}
+
+// awaitFirst waits for the first connection. If that takes long, it logs that the participant is down, since no command
+// is sent until then, and no breaker opens. It returns false when ctx ends or the connection is closed.
+func (g *greeting) awaitFirst(ctx context.Context) bool {
+	b := g.participant.breaker
+	soon, cancel := context.WithTimeout(ctx, g.absentAfter)
+	defer cancel()
+	if awaitReady(soon, g.participant.conn) {
+		return true
+	}
+	if ctx.Err() != nil || g.participant.conn.GetState() == connectivity.Shutdown {
+		return false
+	}
+	about := append(b.about(), "cause", "there was no connection since the start")
+	if why := b.why(); why != "" {
+		about = append(about, "error", why)
+	}
+	g.logger.Warn("participant is down: its commands wait until it is there", about...)
+	if !awaitReady(ctx, g.participant.conn) {
+		return false
+	}
+	g.logger.Info("participant is there", b.about()...)
+	return true
 }
 
 // close forgets those who wait.

@@ -249,3 +249,36 @@ func TestLogSaysThatDescriptorsAreUsedUp(t *testing.T) {
 		t.Errorf("with a connection, there is none because %q", got)
 	}
 }
+
+// TestLogNamesWhoIsAbsent has a participant that isn't there when the orchestrator starts. No command is sent to it, so
+// no breaker opens, and the log says so all the same.
+func TestLogNamesWhoIsAbsent(t *testing.T) {
+	expectNoLeak(t)
+	s := serve(t, anyPort, echo)
+	s.Stop()
+	log := &capture{}
+	told, _ := self()
+	dispatcher(t, s.addr, func(c *Config) {
+		c.Logger, c.Self, c.absentAfter = log.logger(), told, 50*time.Millisecond
+	})
+	await := func(line string) string {
+		t.Helper()
+		for len(log.lines(line)) == 0 {
+			select {
+			case <-time.After(time.Millisecond):
+			case <-t.Context().Done():
+				t.Fatalf("%q isn't logged: %s", line, log.text())
+			}
+		}
+		return log.lines(line)[0]
+	}
+	down := await("participant is down")
+	if !strings.Contains(down, "target="+s.addr+" ") || !strings.Contains(down, "connection refused") {
+		t.Errorf("the log: %s", log.text())
+	}
+	serve(t, s.addr, echo)
+	await("participant is there")
+	if n := len(log.lines("participant is down")); n != 1 {
+		t.Errorf("it was logged %d times that the participant is down", n)
+	}
+}

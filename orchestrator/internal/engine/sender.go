@@ -198,10 +198,11 @@ func (s *sender) attempt(d *delivery, slot *admission.Slot) (machine.CommandEnde
 
 	d.inst.mu.Lock()
 	defer d.inst.mu.Unlock()
-	d.sending, d.last = false, answer
+	d.last = answer
 	if end, final := s.outcome(d, answer); final {
-		return end, true
+		return end, true // it counts as being sent until its end is taken, so that nobody withdraws it meanwhile
 	}
+	d.sending = false
 	switch {
 	case s.work.ctx.Err() != nil || d.ended || s.gate.closed():
 	case d.closing:

@@ -46,8 +46,10 @@ func (s *Saga) noteDecidable(record *treatyv1.Record) {
 		s.revised = true
 	case *treatyv1.Record_StepDone:
 		s.noteStuck(r.StepDone.GetStep())
+		s.revised = s.revised || r.StepDone.GetDecision() != nil
 	case *treatyv1.Record_StepRefused:
 		s.noteStuck(r.StepRefused.GetStep())
+		s.revised = s.revised || r.StepRefused.GetDecision() != nil
 	}
 }
 

@@ -79,6 +79,9 @@ func (s *Server) CompleteStep(
 	completion, err := s.completion(c, step, method, request)
 	if err == nil && request.GetDecision() != nil {
 		completion.Decision, err = personsDecisionOf(ctx, request.GetDecision())
+		if err == nil {
+			err = s.checkPublishable("reply", request.GetReply())
+		}
 	}
 	if err == nil {
 		completion.Etag, completion.Force = request.GetEtag(), request.GetForce()
@@ -204,6 +207,20 @@ func invalidReply(field string, err error) error {
 		return invalid(field, "is too large: %v; store the data elsewhere and reply with a reference", err)
 	}
 	return err
+}
+
+// checkPublishable returns an error if a person's reply is an event that nobody could await, since its correlation key
+// is missing. A participant's own reply is taken as it is: it has happened.
+func (s *Server) checkPublishable(field string, reply *anypb.Any) error {
+	event, is := s.catalog.EventType(string(reply.MessageName()))
+	if reply == nil || !is {
+		return nil
+	}
+	if _, err := event.Subject(reply.GetValue()); err != nil {
+		return invalid(field+"."+string(event.Key.Name()), "is missing or can't be read: the reply is the event %s, "+
+			"and sagas await it by this field: %v", event.Type, err)
+	}
+	return nil
 }
 
 // nonNil returns an empty slice for nil. The engine reads nil as an absent message.

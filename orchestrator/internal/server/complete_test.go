@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -407,5 +408,42 @@ func TestHeartbeatStep(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, test.want)
 			}
 		})
+	}
+}
+
+// TestPersonsReplyIsAnEvent completes a step with an event that nobody could await.
+func TestPersonsReplyIsAnEvent(t *testing.T) {
+	a := newTestServer(t)
+	step := &treatyv1.Step{
+		Name: "sagas/a1/steps/1", Method: "acme.customer.v1.CustomerService/ChangeAddress",
+		CompensationMethod: "acme.customer.v1.CustomerService/RestoreAddress",
+	}
+	completed := false
+	a.engine.get = func(string) (*treatyv1.Saga, error) {
+		return &treatyv1.Saga{Name: "sagas/a1", Steps: []*treatyv1.Step{step}}, nil
+	}
+	a.engine.complete = func(engine.Completion) error { completed = true; return nil }
+	for _, test := range []struct {
+		reply    *customerv1.AddressChanged
+		decision *treatyv1.Decision
+		field    string // of the error; empty if the completion is taken
+	}{
+		{&customerv1.AddressChanged{}, &treatyv1.Decision{Actor: "ada", Reason: "seen"}, "reply.customer"},
+		{&customerv1.AddressChanged{Customer: "customers/1"}, &treatyv1.Decision{Actor: "ada", Reason: "seen"}, ""},
+		{&customerv1.AddressChanged{}, nil, ""},
+	} {
+		completed = false
+		_, err := a.sagas.CompleteStep(a.ctx(), &treatyv1.CompleteStepRequest{
+			Name: step.GetName(), Direction: action, How: replied(pack(t, test.reply)), Decision: test.decision,
+		})
+		if test.field == "" {
+			if err != nil || !completed {
+				t.Errorf("%v by %v: %v", test.reply, test.decision, err)
+			}
+			continue
+		}
+		if got := failureOf(t, err).field; got != test.field || completed {
+			t.Errorf("%v by %v: field %q, completed %v", test.reply, test.decision, got, completed)
+		}
 	}
 }

@@ -116,6 +116,11 @@ func (s *Server) decidedPayload(
 	if err := checkMessage(field, held, wanted); err != nil {
 		return nil, err
 	}
+	if how == machine.MarkDone {
+		if err := s.checkPublishable(field, held); err != nil {
+			return nil, err
+		}
+	}
 	if how == machine.RetryEdited && len(edited.GetUpdateMask().GetPaths()) > 0 {
 		return s.editedRequest(step, call.Input, edited)
 	}

@@ -414,6 +414,14 @@ func TestCancelSaga(t *testing.T) {
 			t.Errorf("%v: field %q, want %q", decision, got, field)
 		}
 	}
+	// A program cancels without a decision.
+	got = want
+	if _, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1"}); err != nil {
+		t.Fatal(err)
+	}
+	if got.Decision.GetActor() != "" || got.Decision.GetReason() != "" {
+		t.Errorf("a program's cancel has the decision %v", got.Decision)
+	}
 	_, err := a.sagas.CancelSaga(
 		a.ctx(),
 		&treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{Reason: strings.Repeat("x", 3000)}},

@@ -62,8 +62,8 @@ func (w *World) replayOne(stored *journal.Journal) string {
 			return fmt.Sprintf("replaying turn %d of %s: %v", data.Number, wire.SagaName(stored.Row.ID), err)
 		}
 		if mismatch := m.Mismatch(); mismatch != nil {
-			return fmt.Sprintf("the code of %s isn't deterministic: when it ran again, at step %s, it did %s, and before "+
-				"%s%s", stored.Row.Definition, mismatch.GetStep(), mismatch.GetFound(), mismatch.GetExpected(),
+			return fmt.Sprintf("the code of %s isn't deterministic: when it ran again, at step %s, it did %s, and "+
+				"before %s%s", stored.Row.Definition, mismatch.GetStep(), mismatch.GetFound(), mismatch.GetExpected(),
 				usualCauses)
 		}
 	}

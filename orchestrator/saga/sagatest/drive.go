@@ -156,7 +156,7 @@ func (d *drive) nameOf(sagaName string) string {
 }
 
 // append crashes or cancels at a turn.
-func (d *drive) append(ctx context.Context, group []*journal.Entry, next func() error) error {
+func (d *drive) append(_ context.Context, group []*journal.Entry, next func() error) error {
 	var after []func()
 	for _, entry := range group {
 		if entry.Turn == 0 {
@@ -167,7 +167,9 @@ func (d *drive) append(ctx context.Context, group []*journal.Entry, next func() 
 		}
 		at := place{atTurn, d.child(entry) + strconv.FormatUint(entry.Turn, 10)}
 		f, ok := d.fault(at, func() []fault {
-			return []fault{{place: at, kind: crashesBefore}, {place: at, kind: crashesAfter}, {place: at, kind: cancels}}
+			return []fault{
+				{place: at, kind: crashesBefore}, {place: at, kind: crashesAfter}, {place: at, kind: cancels},
+			}
 		})
 		if !ok || !d.once(at) {
 			continue
@@ -340,7 +342,7 @@ func (d *drive) step() (ended bool) {
 	select {
 	case act := <-d.interrupt:
 		stop()
-		<-waited
+		<-waited //nolint:errcheck // it was stopped
 		act()
 		return false
 	case err = <-waited:

@@ -49,8 +49,8 @@ func Seed(seed uint64) Option { return func(e *exploration) { e.seed = seed } }
 // DefaultRandomRuns.
 func RandomRuns(n int) Option { return func(e *exploration) { e.randomRuns = n } }
 
-// MaxRuns sets how many runs the exploration may take. If it would take more, the test fails, and says how many. Default
-// DefaultMaxRuns.
+// MaxRuns sets how many runs the exploration may take. If it would take more, the test fails, and says how many.
+// Default DefaultMaxRuns.
 func MaxRuns(n int) Option { return func(e *exploration) { e.maxRuns = n } }
 
 // SingleFaults leaves out pairs of faults.
@@ -70,10 +70,19 @@ type exploration struct {
 	maxRuns      int
 	singleFaults bool
 
+	wrapping wrapping // what tests of this package put between
+
 	report   Report
 	paths    map[string]bool
-	failures int
+	failures []failure
+	failing  int // how many runs
 	stopped  bool
+}
+
+// failure is a run that failed, or an exploration that can't go on.
+type failure struct {
+	faults []fault
+	text   string
 }
 
 // outcome is what a run came to.
@@ -104,20 +113,24 @@ type outcome struct {
 //   - What the journal says was done has an effect at its participant, and what was refused or compensated hasn't. A
 //     compensated saga leaves no effect.
 //   - No command took effect twice, in either direction, and none that the journal doesn't know.
-//   - Steps were undone in the reverse order, and nothing took effect after the end.
+//   - The journal has the replies that the participants gave.
+//   - Steps were undone in the reverse order, no action was sent after its compensation, and nothing took effect after
+//     the end.
 //   - No wait ended before its time.
 //   - The code does the same when it is run again from the journal, after each turn.
 //   - The function that [Setup] returned has no objection.
 //
-// A failing run is printed with a script that [Replay] repeats. Children that are registered, too, run as well, with the
-// same faults.
+// A failing run is printed with a script that [Replay] repeats. Children that are registered, too, run as well, with
+// the same faults.
 func Explore(
 	t *testing.T, register func(saga.Registrar), method string, request proto.Message, options ...Option,
 ) *Report {
 	t.Helper()
 	e := newExploration(t, register, method, request, options)
 	began := time.Now()
-	e.explore()
+	for _, f := range e.explore() {
+		t.Error(f.text)
+	}
 	e.report.Took = time.Since(began)
 	t.Log(e.report.String())
 	return &e.report
@@ -136,10 +149,7 @@ func Replay(
 	}
 	e := newExploration(t, register, method, request, options)
 	out := e.run(faults)
-	for _, f := range out.unused {
-		t.Errorf("the run doesn't come to %s", f.place)
-	}
-	for _, problem := range out.problems {
+	for _, problem := range out.wrong() {
 		t.Error(problem)
 	}
 	for _, command := range out.commands {
@@ -167,12 +177,30 @@ func newExploration(
 	return e
 }
 
-// explore makes all runs.
-func (e *exploration) explore() {
-	first := e.try(nil)
-	if len(first.problems) > 0 {
-		return // nothing else would tell more
+// wrong returns what is wrong with a run that is repeated.
+func (o *outcome) wrong() []string {
+	var wrong []string
+	for _, f := range o.unused {
+		wrong = append(wrong, fmt.Sprintf("the run doesn't come to %s", f.place))
 	}
+	return append(wrong, o.problems...)
+}
+
+// fail adds a failure.
+func (e *exploration) fail(faults []fault, format string, args ...any) {
+	e.failures = append(e.failures, failure{faults, fmt.Sprintf(format, args...)})
+}
+
+// explore makes all runs, and returns what failed.
+func (e *exploration) explore() []failure {
+	if first := e.try(nil); len(first.problems) == 0 { // otherwise, nothing else would tell more
+		e.exploreFrom(first)
+	}
+	return e.failures
+}
+
+// exploreFrom makes the runs with faults at the places that the run without faults reached.
+func (e *exploration) exploreFrom(first outcome) {
 	e.report.Commands = len(first.commands)
 	var singles []outcome
 	for _, f := range faultsFrom(first, nil) {
@@ -194,13 +222,13 @@ func (e *exploration) explore() {
 		}
 	}
 	if e.report.Random = e.report.Commands > maxPairedCommands; e.report.Random {
-		random := rand.New(rand.NewPCG(e.seed, 0)) //nolint:gosec // a search that can be repeated
+		random := rand.New(rand.NewPCG(e.seed, 0))
 		random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
-		pairs = pairs[:min(len(pairs), e.randomRuns)]
+		pairs = pairs[:min(len(pairs), max(e.randomRuns, 0))]
 		e.report.Seed = e.seed
 	}
 	if total := e.report.Runs + len(pairs); total > e.maxRuns {
-		e.t.Errorf("exploring %s would take %d runs, which is more than %d: use SingleFaults, or raise MaxRuns",
+		e.fail(nil, "exploring %s would take %d runs, which is more than %d: use SingleFaults, or raise MaxRuns",
 			e.report.Definition, total, e.maxRuns)
 		return
 	}
@@ -240,20 +268,32 @@ func (e *exploration) try(faults []fault) outcome {
 	if len(out.problems) == 0 {
 		return out
 	}
-	e.failures++
+	e.failing++
 	if len(faults) == 0 {
-		e.t.Errorf("the run of %s without faults fails:\n\t%s", e.report.Definition,
-			strings.Join(out.problems, "\n\t"))
+		e.fail(nil, "the run of %s without faults fails:\n\t%s\n%s", e.report.Definition,
+			strings.Join(out.problems, "\n\t"), sent(out))
 	} else {
-		e.t.Errorf("a run of %s fails:\n\t%s\nto repeat it, pass this script to sagatest.Replay:\n\t%s",
-			e.report.Definition, strings.Join(out.problems, "\n\t"),
+		e.fail(faults, "a run of %s fails:\n\t%s\n%s\nto repeat it, pass this script to sagatest.Replay:\n\t%s",
+			e.report.Definition, strings.Join(out.problems, "\n\t"), sent(out),
 			strings.ReplaceAll(formatScript(faults), "\n", "\n\t"))
 	}
-	if e.failures == maxFailures {
-		e.t.Errorf("stopped after %d failing runs", maxFailures)
+	if e.failing == maxFailures {
+		e.fail(nil, "stopped after %d failing runs", maxFailures)
 		e.stopped = true
 	}
 	return out
+}
+
+// sent says which commands a run sent, so that the places of its script have names.
+func sent(out outcome) string {
+	if len(out.commands) == 0 {
+		return "it sent no command"
+	}
+	var lines []string
+	for _, command := range out.commands {
+		lines = append(lines, fmt.Sprintf("%s, step %s of %s", command, command.Step, command.saga))
+	}
+	return "it sent:\n\t" + strings.Join(lines, "\n\t")
 }
 
 // pathOf returns what distinguishes a run: the commands with their directions, and the end.
@@ -274,7 +314,9 @@ func (e *exploration) run(faults []fault) (out outcome) {
 
 func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 	out.faults = faults
-	w, err := newWorld(t, e.code, e.catalog, slog.New(slog.DiscardHandler))
+	w, err := newWorld(worldParams{
+		t: t, code: e.code, catalog: e.catalog, logger: slog.New(slog.DiscardHandler), wrapping: e.wrapping,
+	})
 	if err != nil {
 		out.problems = []string{err.Error()}
 		return out
@@ -287,6 +329,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 	d := newDrive(w, faults)
 	d.run(e.method, e.request)
 	out.problems, out.reached, out.resumed, out.unused = d.problems, d.reached, d.resumed, d.unused(faults)
+	out.commands = w.participants.all()
 	if d.saga == nil {
 		return out
 	}
@@ -295,7 +338,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 		out.problems = append(out.problems, err.Error())
 		return out
 	}
-	out.state, out.steps, out.commands = view.GetState(), view.GetSteps(), w.participants.all()
+	out.state, out.steps = view.GetState(), view.GetSteps()
 	if len(out.problems) > 0 {
 		return out
 	}
@@ -353,7 +396,7 @@ func (r *Report) note(out outcome) {
 
 // String returns the report as one line for each kind of count.
 func (r *Report) String() string {
-	pairs := "all pairs of faults"
+	var pairs string
 	switch {
 	case r.Pairs == 0:
 		pairs = "no pairs of faults"

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
@@ -121,6 +124,11 @@ func parseFault(line string) (fault, error) {
 	}
 	if !slices.Contains(allowed, f.kind) || (f.kind == rejects) != (f.rejection != "") {
 		return fault{}, fmt.Errorf("there is no fault %q of %s; there are %q", kind, what, allowed)
+	}
+	if f.kind == rejects {
+		if _, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(f.rejection)); err != nil {
+			return fault{}, fmt.Errorf("no linked contract has the rejection %s; use its full name", f.rejection)
+		}
 	}
 	return f, nil
 }

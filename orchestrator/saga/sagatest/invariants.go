@@ -1,6 +1,7 @@
 package sagatest
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,6 +75,9 @@ func (w *World) check() []string {
 	}
 	w.checkEntries(sagas, problem)
 	w.checkOrder(problem)
+	for _, what := range w.participants.again {
+		problem("%s was sent after its compensation", what)
+	}
 	slices.Sort(wrong)
 	return wrong
 }
@@ -95,6 +99,9 @@ func (w *World) checkStep(s finished, step *machine.Step, problem func(string, .
 	case treatyv1.StepState_STEP_STATE_DONE:
 		if !stands && !query {
 			problem("%s is DONE in the journal, but has no effect at the participant", what)
+		}
+		if stands && e.verdict == engine.WasExecuted && !bytes.Equal(step.Reply, e.reply) {
+			problem("%s has another reply in the journal than the participant gave", what)
 		}
 		if s.State == treatyv1.SagaState_SAGA_STATE_COMPENSATED && !query {
 			problem("%s is DONE, although the saga was compensated", what)
@@ -195,7 +202,7 @@ func numbersOf(path string) []int {
 		_, path, _ = strings.Cut(path, ".")
 	}
 	var numbers []int
-	for _, part := range strings.Split(path, ".") {
+	for part := range strings.SplitSeq(path, ".") {
 		n, err := strconv.Atoi(part)
 		if err != nil {
 			return numbers

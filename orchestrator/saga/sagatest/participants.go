@@ -15,12 +15,17 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/admission"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/participant"
 )
+
+// maxAttempts is how often a command is sent until the saga counts as one that doesn't end. The attempts of a hundred
+// years would take too long.
+const maxAttempts = 20_000
 
 // handler executes a command.
 type handler func(ctx context.Context, request proto.Message) (proto.Message, error)
@@ -34,6 +39,9 @@ type participants struct {
 	// middle delivers an attempt, or does something else. Nil: it is delivered.
 	middle func(attempt *engine.Attempt, deliver func(Answer) engine.Answer) engine.Answer
 
+	endless context.Context //nolint:containedctx // it ends when a command was sent maxAttempts times
+	tooMany context.CancelCauseFunc
+
 	mu       sync.Mutex
 	handlers map[string]handler  // by method
 	scripts  map[string][]Answer // by method: the answers to the next attempts
@@ -41,8 +49,9 @@ type participants struct {
 	entries  map[string]*entry   // by command id and participant
 	commands []*Command          // in the order of their first attempts
 	byKey    map[commandKey]*Command
-	undone   []undo // in their order
-	count    int    // of effects
+	undone   []undo   // in their order
+	again    []string // actions that the process that sent their compensations, or a later one, sent after them
+	count    int      // of effects
 }
 
 // undo is a compensation that took effect.
@@ -80,7 +89,9 @@ func (e *entry) lock()   { <-e.free }
 func (e *entry) unlock() { e.free <- struct{}{} }
 
 func newParticipants(w *World) *participants {
+	endless, tooMany := context.WithCancelCause(context.Background())
 	return &participants{
+		endless: endless, tooMany: tooMany,
 		world: w, guard: participant.UnaryServerInterceptor(w.logger),
 		handlers: make(map[string]handler), scripts: make(map[string][]Answer), parts: make(map[string][]string),
 		entries: make(map[string]*entry), byKey: make(map[commandKey]*Command),
@@ -141,8 +152,15 @@ func (p *participants) note(attempt *engine.Attempt) {
 	key := keyOf(attempt)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	undo := p.byKey[commandKey{key.id, engine.Compensation}]
+	if key.direction != engine.Compensation && undo != nil && attempt.Epoch >= undo.epoch {
+		p.again = append(p.again, fmt.Sprintf("step %s (%s) of %s", attempt.Step, attempt.Call.Method, attempt.Saga))
+	}
 	if command := p.byKey[key]; command != nil {
-		command.Attempts++
+		if command.Attempts++; command.Attempts == maxAttempts {
+			p.tooMany(fmt.Errorf("step %s (%s) of %s was sent %d times, and its outcome is still unknown: let the "+
+				"participant answer", attempt.Step, attempt.Call.Method, attempt.Saga, maxAttempts))
+		}
 		return
 	}
 	request := typeOf(attempt.Call.Input).New().Interface()
@@ -152,13 +170,14 @@ func (p *participants) note(attempt *engine.Attempt) {
 	command := &Command{
 		Method: attempt.Call.Method, Compensation: attempt.Direction == engine.Compensation, Step: attempt.Step,
 		Participant: attempt.Participant, Request: request, Attempts: 1, saga: attempt.Saga, kind: attempt.Kind,
+		epoch: attempt.Epoch,
 	}
 	p.byKey[key] = command
 	p.commands = append(p.commands, command)
 }
 
 func keyOf(attempt *engine.Attempt) commandKey {
-	return commandKey{attempt.Saga + "/steps/" + attempt.Step, attempt.Direction}
+	return commandKey{wire.JoinStep(attempt.Saga, attempt.Step), attempt.Direction}
 }
 
 // find returns the command of an attempt that was noted.
@@ -323,7 +342,7 @@ func (p *participants) execute(
 	handle := p.handlerOf(attempt.Call, script)
 	info := &grpc.UnaryServerInfo{FullMethod: "/" + attempt.Call.Method}
 	result, err := p.guard(incoming(ctx, attempt), request, info, func(ctx context.Context, in any) (any, error) {
-		out, err := handle(ctx, in.(proto.Message)) //nolint:forcetypeassert // it is the request from above
+		out, err := handle(ctx, in.(proto.Message))
 		if wait, ok := participant.IsPending(err); ok {
 			pending, err = wait, nil
 		}
@@ -332,7 +351,7 @@ func (p *participants) execute(
 	if err != nil || pending > 0 {
 		return nil, pending, err
 	}
-	reply, err = proto.MarshalOptions{Deterministic: true}.Marshal(result.(proto.Message)) //nolint:forcetypeassert // so
+	reply, err = proto.MarshalOptions{Deterministic: true}.Marshal(result.(proto.Message))
 	if reply == nil {
 		reply = []byte{}
 	}
@@ -363,7 +382,7 @@ func incoming(ctx context.Context, attempt *engine.Attempt) context.Context {
 		direction = participant.Compensation
 	}
 	command := participant.Command{
-		Saga: attempt.Saga, CommandID: attempt.Saga + "/steps/" + attempt.Step, Direction: direction,
+		Saga: attempt.Saga, CommandID: wire.JoinStep(attempt.Saga, attempt.Step), Direction: direction,
 		Attempt: attempt.Number, Epoch: attempt.Epoch, Scope: "test/0", Start: attempt.SagaStart,
 		RequestDigest: attempt.Digest,
 	}

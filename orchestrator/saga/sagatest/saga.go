@@ -52,8 +52,9 @@ type Command struct {
 	// Attempts is how often the command was sent.
 	Attempts int
 
-	saga string
-	kind treatyv1.CommandKind
+	saga  string
+	kind  treatyv1.CommandKind
+	epoch uint64 // of the process that sent it first
 }
 
 // String returns the command as WantCommands takes it, e.g. "action IssueCard".
@@ -73,7 +74,8 @@ func (c *Command) String() string {
 func (s *Saga) Name() string { return wire.SagaName(s.id) }
 
 // Wait waits until the saga has ended or is suspended, however long that takes in virtual time. The test fails if the
-// saga is still open after a hundred years: then the error says what it waits for. Publish the event, complete the
+// saga is still open after a hundred years, or after 20,000 attempts of a command: then the error says what it waits
+// for. Publish the event, complete the
 // command or answer it to let it continue.
 func (s *Saga) Wait() {
 	s.world.t.Helper()
@@ -87,11 +89,15 @@ func (s *Saga) wait(limit time.Duration) error { return s.waitIn(s.world.t.Conte
 func (s *Saga) waitIn(parent context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
+	endless := s.world.participants.endless
+	defer context.AfterFunc(endless, cancel)()
 	watch := s.world.driving().Watch(s.id)
 	defer watch.Close()
 	for {
 		view, err := watch.Next(ctx)
 		switch {
+		case err != nil && endless.Err() != nil:
+			return fmt.Errorf("%s (%s) %w: %w", s.Name(), s.definition.Definition, errPatience, context.Cause(endless))
 		case errors.Is(err, context.DeadlineExceeded):
 			return fmt.Errorf("%s (%s) %w after %s: %s", s.Name(), s.definition.Definition, errPatience, limit,
 				s.standing())

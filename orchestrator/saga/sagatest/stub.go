@@ -30,14 +30,15 @@ func Stub[In, Out proto.Message](w *World, method string, execute func(ctx conte
 		got  protoreflect.MessageDescriptor
 		want protoreflect.MessageDescriptor
 	}{
-		{"takes", in.ProtoReflect().Descriptor(), call.Input}, {"returns", out.ProtoReflect().Descriptor(), call.Output},
+		{"takes", in.ProtoReflect().Descriptor(), call.Input},
+		{"returns", out.ProtoReflect().Descriptor(), call.Output},
 	} {
 		if m.got.FullName() != m.want.FullName() {
 			w.t.Fatalf("the stub of %s %s a %s, not a %s", call.Method, m.what, m.got.FullName(), m.want.FullName())
 		}
 	}
 	w.handle(call.Method, func(ctx context.Context, request proto.Message) (proto.Message, error) {
-		return execute(ctx, request.(In)) //nolint:forcetypeassert // the types were compared above
+		return execute(ctx, request.(In))
 	})
 }
 
@@ -121,13 +122,13 @@ func (s services) RegisterService(service *grpc.ServiceDesc, implementation any)
 		s.world.handle(service.ServiceName+"/"+method.MethodName,
 			func(ctx context.Context, request proto.Message) (proto.Message, error) {
 				reply, err := method.Handler(implementation, ctx, func(in any) error {
-					proto.Merge(in.(proto.Message), request) //nolint:forcetypeassert // generated code passes a message
+					proto.Merge(in.(proto.Message), request)
 					return nil
 				}, nil)
 				if err != nil {
 					return nil, err
 				}
-				return reply.(proto.Message), nil //nolint:forcetypeassert // so do handlers
+				return reply.(proto.Message), nil
 			})
 	}
 }

@@ -39,6 +39,7 @@ type World struct {
 	participants *participants
 	store        *journaltest.Memory
 	cut          *cutStore // between the engine and the store
+	wrapping     wrapping
 	firstEpoch   uint64
 	sagas        int
 
@@ -69,7 +70,9 @@ func Run(t *testing.T, register func(saga.Registrar), test func(*World)) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(t, code, catalog, slog.New(slog.NewTextHandler(t.Output(), nil)))
+		w, err := newWorld(worldParams{
+			t: t, code: code, catalog: catalog, logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +102,9 @@ func collect(register func(saga.Registrar)) (map[string]machine.Code, *contract.
 		return nil, nil, fmt.Errorf("reading the linked contracts: %w", err)
 	}
 	r := &registrar{code: make(map[string]machine.Code)}
-	register(r)
+	if register != nil {
+		register(r)
+	}
 	var errs []error
 	if len(r.code) == 0 {
 		errs = append(errs, errors.New("no saga is registered: "+
@@ -117,10 +122,26 @@ func collect(register func(saga.Registrar)) (map[string]machine.Code, *contract.
 	return r.code, catalog, errors.Join(errs...)
 }
 
-func newWorld(
-	t testing.TB, code map[string]machine.Code, catalog *contract.Catalog, logger *slog.Logger,
-) (*World, error) {
-	w := &World{t: t, catalog: catalog, code: code, logger: logger, store: journaltest.NewMemory()}
+// worldParams are what a world consists of.
+type worldParams struct {
+	t        testing.TB
+	code     map[string]machine.Code
+	catalog  *contract.Catalog
+	logger   *slog.Logger
+	wrapping wrapping
+}
+
+// wrapping puts something between the engine and the rest of a world. Its zero value puts nothing there.
+type wrapping struct {
+	dispatcher func(engine.Dispatcher) engine.Dispatcher
+	store      func(journal.Store) journal.Store
+}
+
+func newWorld(params worldParams) (*World, error) {
+	w := &World{
+		t: params.t, catalog: params.catalog, code: params.code, logger: params.logger, wrapping: params.wrapping,
+		store: journaltest.NewMemory(),
+	}
 	w.participants = newParticipants(w)
 	err := w.open()
 	w.firstEpoch = w.store.Epoch()
@@ -131,12 +152,20 @@ func newWorld(
 func (w *World) open() error {
 	hook := w.hook()
 	w.cut = &cutStore{Store: w.store, hook: hook}
+	var dispatcher engine.Dispatcher = w.participants
+	if wrap := w.wrapping.dispatcher; wrap != nil {
+		dispatcher = wrap(dispatcher)
+	}
+	var store journal.Store = w.cut
+	if wrap := w.wrapping.store; wrap != nil {
+		store = wrap(store)
+	}
 	children := childsaga.New(childsaga.Params{
-		Participants: w.participants, Observer: engine.NoObserver{}, Catalog: w.catalog,
+		Participants: dispatcher, Observer: engine.NoObserver{}, Catalog: w.catalog,
 		Definitions: slices.Sorted(maps.Keys(w.code)),
 	})
 	driving, err := engine.New(w.t.Context(), engine.Config{
-		Store: w.cut, Dispatcher: children, Observer: children, Local: children.Local, Catalog: w.catalog,
+		Store: store, Dispatcher: children, Observer: children, Local: children.Local, Catalog: w.catalog,
 		Definitions: w.code, Logger: w.logger, SteadyClock: true,
 	})
 	if err != nil {
@@ -197,6 +226,9 @@ func (w *World) start(ctx context.Context, id, method string, request proto.Mess
 	if err != nil {
 		return nil, err
 	}
+	if request == nil {
+		return nil, fmt.Errorf("starting %s: its request is a %s, not nil", name, definition.Input.FullName())
+	}
 	if got, want := request.ProtoReflect().Descriptor().FullName(), definition.Input.FullName(); got != want {
 		return nil, fmt.Errorf("starting %s: its request is a %s, not a %s", name, want, got)
 	}
@@ -209,7 +241,8 @@ func (w *World) start(ctx context.Context, id, method string, request proto.Mess
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	params := engine.StartParams{
-		Definition: name, Request: data, RequestID: start.RequestID, Labels: start.Labels, Deadline: definition.Deadline,
+		Definition: name, Request: data, RequestID: start.RequestID, Labels: start.Labels,
+		Deadline: definition.Deadline,
 	}
 	if start.RequestID == "" {
 		params.SagaID = id
@@ -240,6 +273,9 @@ func (w *World) Publish(event proto.Message) {
 }
 
 func (w *World) publish(message proto.Message) error {
+	if message == nil {
+		return errors.New("publishing an event: it is nil")
+	}
 	name := string(message.ProtoReflect().Descriptor().FullName())
 	typ, ok := w.catalog.EventType(name)
 	if !ok {

@@ -200,12 +200,15 @@ func findModule(ctx context.Context, dir string) (module, error) {
 	if err != nil {
 		return module{}, err
 	}
-	var read struct{ Module struct{ Path string } }
+	var read struct {
+		Module struct{ Path string } `json:"Module"`
+	}
 	if err := json.Unmarshal(out, &read); err != nil {
 		return module{}, fmt.Errorf("reading %s: %w", file, err)
 	}
 	if read.Module.Path == "" {
-		return module{}, fail("Add a line such as \"module example.com/shop\" to it.", "%s doesn't name its module", file)
+		return module{}, fail("Add a line such as \"module example.com/shop\" to it.", "%s doesn't name its module",
+			file)
 	}
 	below, err := filepath.Rel(filepath.Dir(file), dir)
 	if err != nil {

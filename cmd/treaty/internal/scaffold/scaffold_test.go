@@ -23,7 +23,7 @@ func TestWrite(t *testing.T) {
 		require []string
 	}{
 		{"new folder", nil, "shop", Params{Version: "v0.3.0"}, "example.com/shop", nil},
-		{"upper case", nil, "My Shop", Params{Module: "acme.example/shop", Version: "v0.3.0"}, "acme.example/shop", nil},
+		{"a name", nil, "My Shop", Params{Module: "acme.example/shop", Version: "v0.3.0"}, "acme.example/shop", nil},
 		{
 			"own module", map[string]string{"shop/go.mod": "module acme.example/a\n", "shop/LICENSE": ""}, "shop",
 			Params{Version: "v0.3.0"}, "acme.example/a", []string{"go get github.com/treatyhq/treaty@v0.3.0"},
@@ -46,7 +46,8 @@ func TestWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			if project.Module != test.module || !slices.Equal(project.Require, test.require) {
-				t.Errorf("wrote %s with %q, want %s with %q", project.Module, project.Require, test.module, test.require)
+				t.Errorf("wrote %s with %q, want %s with %q", project.Module, project.Require, test.module,
+					test.require)
 			}
 			for _, name := range project.Files {
 				data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
@@ -95,7 +96,10 @@ func TestWriteNothing(t *testing.T) {
 			"go.mod doesn't name its module",
 		},
 		{"a damaged go.mod", map[string]string{"go.mod": "modul x\n"}, Params{Version: "v0.3.0"}, "", "go.mod"},
-		{"a bad name", nil, Params{Module: "acme.example/my shop", Version: "v0.3.0"}, "", `"acme.example/my shop" is no path`},
+		{
+			"a bad name", nil, Params{Module: "acme.example/my shop", Version: "v0.3.0"}, "",
+			`"acme.example/my shop" is no path`,
+		},
 		{
 			"two names", map[string]string{"go.mod": "module acme.example/a\n"},
 			Params{Module: "acme.example/b", Version: "v0.3.0"}, "", "its path is acme.example/a/shop",
@@ -104,7 +108,10 @@ func TestWriteNothing(t *testing.T) {
 		{"a dirty build", nil, Params{Version: "v0.0.0-20261130051102-987915fabcde+dirty"}, "", "built from source"},
 		{"no checkout", nil, Params{Replace: "."}, "", "--replace . is no checkout of Treaty"},
 		{"no Go", nil, Params{Version: "v0.3.0"}, "none", "the go command isn't there"},
-		{"an old Go", nil, Params{Version: "v0.3.0"}, "old", "Go is too old: it is go1.21.3, and the project needs go1."},
+		{
+			"an old Go", nil, Params{Version: "v0.3.0"}, "old",
+			"Go is too old: it is go1.21.3, and the project needs go1.",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			above := t.TempDir()
@@ -113,8 +120,9 @@ func TestWriteNothing(t *testing.T) {
 				t.Setenv("PATH", filepath.Join(t.TempDir(), test.path))
 			}
 			if test.path == "old" {
-				writeFiles(t, os.Getenv("PATH"), map[string]string{"go": "#!/bin/sh\necho go1.21.3\necho /dev/null\n"})
-				if err := os.Chmod(filepath.Join(os.Getenv("PATH"), "go"), 0o700); err != nil { //nolint:gosec // it is run
+				bin := os.Getenv("PATH")
+				writeFiles(t, bin, map[string]string{"go": "#!/bin/sh\necho go1.21.3\necho /dev/null\n"})
+				if err := os.Chmod(filepath.Join(bin, "go"), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}

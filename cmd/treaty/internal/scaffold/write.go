@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// writeAll writes files into a folder, all or none. It writes them to a temporary folder in it, and moves them when they
-// are complete.
+// writeAll writes files into a folder, all or none. It writes them to a temporary folder in it, and moves them when
+// they are complete.
 func writeAll(dir string, files map[string][]byte) (err error) {
 	made, err := makeDir(dir)
 	if err != nil {

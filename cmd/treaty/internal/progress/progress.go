@@ -1,0 +1,34 @@
+// Package progress tells a person that something still runs.
+package progress
+
+import "time"
+
+// First is after how long something is reported for the first time, and Interval how often after that.
+const (
+	First    = time.Second
+	Interval = 3 * time.Second
+)
+
+// Watch calls say with the time that has passed, first after [First] and then every [Interval], until stop is called.
+// It calls say from one goroutine at a time, and never after stop has returned. Call stop exactly once.
+func Watch(say func(elapsed time.Duration)) (stop func()) {
+	quit, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		begin := time.Now()
+		for wait := First; ; wait = Interval {
+			timer := time.NewTimer(wait)
+			select {
+			case <-quit:
+				timer.Stop()
+				return
+			case <-timer.C:
+				say(time.Since(begin).Round(time.Second))
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-gone
+	}
+}
