@@ -63,6 +63,15 @@ var rules = append(participantRules(), []rule{
 		},
 	},
 	{
+		name: "client",
+		why:  "programs that call sagas inherit what it imports",
+		from: []string{"client"},
+		allow: []string{
+			"gen/treaty/v1", "internal/wire", "google.golang.org/genproto/...", "google.golang.org/grpc/...",
+			"google.golang.org/protobuf/...",
+		},
+	},
+	{
 		name:  "tlsfiles",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/tlsfiles"},

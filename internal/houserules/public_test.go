@@ -14,7 +14,7 @@ import (
 
 // public are the packages that users import.
 var public = []string{
-	"orchestrator", "orchestrator/contract", "orchestrator/saga", "participant", "participant/inbox",
+	"client", "orchestrator", "orchestrator/contract", "orchestrator/saga", "participant", "participant/inbox",
 	"participant/participanttest",
 }
 
