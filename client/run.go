@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -80,7 +81,7 @@ func Run[Request proto.Message, Reply any](
 	for {
 		var header metadata.MD
 		reply, err := attempt(ctx, timeout, func(ctx context.Context) (Reply, error) {
-			return method(ctx, request, append(options[:len(options):len(options)], grpc.Header(&header))...)
+			return method(ctx, request, append(slices.Clip(options), grpc.Header(&header))...)
 		})
 		if err == nil {
 			return reply, nil
@@ -95,7 +96,7 @@ func Run[Request proto.Message, Reply any](
 			return none, err
 		}
 		// At least half of the pause is waited, and never less than the orchestrator asks for.
-		after += pause/2 + mathrand.N(pause/2) //nolint:gosec // jitter isn't a secret
+		after += pause/2 + mathrand.N(pause/2)
 		pause = min(2*pause, longPause)
 		select {
 		case <-ctx.Done():
