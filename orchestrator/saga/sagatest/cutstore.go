@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
 )
 
 // errDead is what an orchestrator hears from its store after it was killed.
@@ -21,8 +20,6 @@ type cutStore struct {
 	// hook appends a group with next, or does something else. Nil: the group is appended.
 	hook func(ctx context.Context, group []*journal.Entry, next func() error) error
 }
-
-var _ journal.Store = (*journaltest.Memory)(nil)
 
 // Append writes nothing after the cut.
 func (s *cutStore) Append(ctx context.Context, group []*journal.Entry) error {

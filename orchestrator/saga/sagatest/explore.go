@@ -92,8 +92,6 @@ type outcome struct {
 	reached  []reached
 	state    treatyv1.SagaState
 	commands []*Command
-	steps    []*treatyv1.Step
-	resumed  []treatyv1.SuspensionReason
 	unused   []fault
 }
 
@@ -328,7 +326,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 	}
 	d := newDrive(w, faults)
 	d.run(e.method, e.request)
-	out.problems, out.reached, out.resumed, out.unused = d.problems, d.reached, d.resumed, d.unused(faults)
+	out.problems, out.reached, out.unused = d.problems, d.reached, d.unused(faults)
 	out.commands = w.participants.all()
 	if d.saga == nil {
 		return out
@@ -338,7 +336,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 		out.problems = append(out.problems, err.Error())
 		return out
 	}
-	out.state, out.steps = view.GetState(), view.GetSteps()
+	out.state = view.GetState()
 	if len(out.problems) > 0 {
 		return out
 	}

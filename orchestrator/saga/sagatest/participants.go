@@ -169,7 +169,7 @@ func (p *participants) note(attempt *engine.Attempt) {
 	}
 	command := &Command{
 		Method: attempt.Call.Method, Compensation: attempt.Direction == engine.Compensation, Step: attempt.Step,
-		Participant: attempt.Participant, Request: request, Attempts: 1, saga: attempt.Saga, kind: attempt.Kind,
+		Participant: attempt.Participant, Request: request, Attempts: 1, saga: attempt.Saga,
 		epoch: attempt.Epoch,
 	}
 	p.byKey[key] = command

@@ -53,7 +53,6 @@ type Command struct {
 	Attempts int
 
 	saga  string
-	kind  treatyv1.CommandKind
 	epoch uint64 // of the process that sent it first
 }
 

@@ -193,7 +193,7 @@ func TestBuildFails(t *testing.T) {
 	first := strings.Fields(s.expect("| pid "))
 	write(t, filepath.Join(src, "wrong"), "main.go:1: undefined: x\n")
 	s.expect("main.go:1: undefined: x")
-	s.expect("the build of p failed (exit status 1); what runs goes on")
+	s.expect("the build of p failed (exit status 1); if it runs already, it goes on")
 	if !alive(t, first[0]) {
 		t.Error("the old process doesn't run anymore")
 	}

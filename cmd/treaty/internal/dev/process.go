@@ -147,7 +147,7 @@ func (p *process) compile(ctx context.Context) bool {
 	case ctx.Err() != nil:
 		return false
 	case !c.cmd.ProcessState.Success():
-		p.output.Say("the build of %s failed (%s); what runs goes on, and a change of its files builds it again",
+		p.output.Say("the build of %s failed (%s); if it runs already, it goes on, and a change of its files builds it again",
 			p.Name, c.cmd.ProcessState)
 		return false
 	}
