@@ -144,13 +144,18 @@ func TestRunOverBrokenConnections(t *testing.T) {
 func TestRunOverRestart(t *testing.T) {
 	s := newSystem(t)
 	stop := s.open()
+	var agreed *customerv1.AddressAgreed
+	ended := make(chan error, 1)
 	go func() {
-		<-s.arrived
-		stop()
-		close(s.release)
-		s.open()
+		var err error
+		agreed, err = s.run(s.address, "customers/ada")
+		ended <- err
 	}()
-	if agreed, err := s.run(s.address, "customers/ada"); err != nil || agreed.GetAddressRevision() != 2 {
+	<-s.arrived
+	stop()
+	close(s.release)
+	s.open()
+	if err := <-ended; err != nil || agreed.GetAddressRevision() != 2 {
 		t.Errorf("%v, %v", agreed, err)
 	}
 	if n := s.started.Load(); n != 1 {

@@ -214,14 +214,8 @@ func (t *Telemetry) ObserveStore(size func() (file, log int64)) error {
 		return nil
 	}
 	var errs [3]error
-	gauge := func(i int, name, description string) metric.Int64ObservableGauge {
-		var g metric.Int64ObservableGauge
-		g, errs[i] = t.metrics.meter.Int64ObservableGauge(name,
-			metric.WithUnit("By"), metric.WithDescription(description))
-		return g
-	}
-	inFile := gauge(0, metricStoreSize, "Size of the store's file.")
-	inLog := gauge(1, metricStoreLogSize, "Size of the store's write-ahead log.")
+	inFile := t.metrics.gauge(&errs[0], "By", metricStoreSize, "Size of the store's file.")
+	inLog := t.metrics.gauge(&errs[1], "By", metricStoreLogSize, "Size of the store's write-ahead log.")
 	if err := errors.Join(errs[:]...); err == nil {
 		_, errs[2] = t.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 			file, log := size()
@@ -234,6 +228,13 @@ func (t *Telemetry) ObserveStore(size func() (file, log int64)) error {
 		return fmt.Errorf("telemetry: creating the metrics of the store: %w", err)
 	}
 	return nil
+}
+
+// gauge makes a gauge that is read whenever metrics are, and sets err.
+func (m *metrics) gauge(err *error, unit, name, description string) metric.Int64ObservableGauge {
+	var made metric.Int64ObservableGauge
+	made, *err = m.meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
+	return made
 }
 
 // Load is what a participant has to do.
@@ -255,15 +256,12 @@ func (t *Telemetry) ObserveLoads(loads func() []Load) error {
 		return nil
 	}
 	var errs [4]error
-	gauge := func(i int, name, description string) metric.Int64ObservableGauge {
-		var g metric.Int64ObservableGauge
-		g, errs[i] = t.metrics.meter.Int64ObservableGauge(name,
-			metric.WithUnit("{command}"), metric.WithDescription(description))
-		return g
-	}
-	limit := gauge(0, metricParticipantLimit, "Commands that may be in flight to a participant.")
-	inFlight := gauge(1, metricParticipantInFlight, "Commands in flight to a participant.")
-	waiting := gauge(2, metricParticipantWaiting, "Commands that wait until a participant has less to do.")
+	limit := t.metrics.gauge(&errs[0], "{command}", metricParticipantLimit,
+		"Commands that may be in flight to a participant.")
+	inFlight := t.metrics.gauge(&errs[1], "{command}", metricParticipantInFlight,
+		"Commands in flight to a participant.")
+	waiting := t.metrics.gauge(&errs[2], "{command}", metricParticipantWaiting,
+		"Commands that wait until a participant has less to do.")
 	if err := errors.Join(errs[:]...); err == nil {
 		_, errs[3] = t.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 			for _, load := range loads() {

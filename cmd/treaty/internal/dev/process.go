@@ -147,8 +147,8 @@ func (p *process) compile(ctx context.Context) bool {
 	case ctx.Err() != nil:
 		return false
 	case !c.cmd.ProcessState.Success():
-		p.output.Say("the build of %s failed (%s); if it runs already, it goes on, and a change of its files builds it again",
-			p.Name, c.cmd.ProcessState)
+		p.output.Say("the build of %s failed (%s); if it runs already, it goes on, and a change of its files builds "+
+			"it again", p.Name, c.cmd.ProcessState)
 		return false
 	}
 	return true
