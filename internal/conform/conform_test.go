@@ -611,7 +611,8 @@ func TestWhatIsLeft(t *testing.T) {
 		command.Check(t.Context(), g)
 	}
 	const name = "acme.customer.v1.CustomerService/ChangeAddress"
-	if diff := cmp.Diff([]string{name + ", called without metadata"}, checker.Left()); diff != "" {
+	want := []conform.Left{{Method: name, Count: 1, Why: "called without metadata"}}
+	if diff := cmp.Diff(want, checker.Left()); diff != "" {
 		t.Errorf("left behind (-want +got):\n%s", diff)
 	}
 	if n, _ := s.count(t.Context()); n != 1 {

@@ -75,8 +75,21 @@ type Checker struct {
 	// described is the participant's answer to Describe, or nil if it doesn't serve it.
 	described *treatyv1.DescribeResponse
 
-	left []string
+	left []Left
 }
+
+// Left is what the checks have left behind at the participant.
+type Left struct {
+	// Method is the command's method, and Count how often it was sent.
+	Method string `json:"method"`
+	Count  int    `json:"count"`
+
+	// Why says why it wasn't taken back.
+	Why string `json:"why"`
+}
+
+// String is a line of a report.
+func (l Left) String() string { return fmt.Sprintf("%d × %s: %s", l.Count, l.Method, l.Why) }
 
 // ErrUnreachable is wrapped by the error of Start if nothing answers at the connection.
 var ErrUnreachable = errors.New("the participant doesn't answer")
@@ -114,9 +127,19 @@ func Start(ctx context.Context, suite Suite) (*Checker, error) {
 // Saga is the prefix of the names of all sagas that the checker's commands belong to.
 func (c *Checker) Saga() string { return wire.SagaName(c.run) }
 
-// Left says what the checks have left behind at the participant, one line for each command that was executed and
-// couldn't be compensated.
-func (c *Checker) Left() []string { return c.left }
+// Left says what the checks have left behind.
+func (c *Checker) Left() []Left { return c.left }
+
+// leave notes an effect that stays.
+func (c *Checker) leave(method, why string) {
+	for i, l := range c.left {
+		if l.Method == method && l.Why == why {
+			c.left[i].Count++
+			return
+		}
+	}
+	c.left = append(c.left, Left{Method: method, Count: 1, Why: why})
+}
 
 // Plain reports whether the participant has no ParticipantService.
 func (c *Checker) Plain() bool { return c.described == nil }

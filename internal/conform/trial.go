@@ -1,6 +1,7 @@
 package conform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type trial struct {
 	digest  string
 	scope   string
 	epoch   uint64
+	asks    uint64 // the epoch of questions, unless it is 0: that of commands
 	start   time.Time
 	before  int // how many effects there were
 	reply   proto.Message
@@ -66,11 +68,11 @@ func (t *trial) end(ctx context.Context) {
 		return
 	}
 	if t.Command.undo == nil {
-		t.checker.left = append(t.checker.left, fmt.Sprintf("%s %s", t.Name(), t.id()))
+		t.checker.leave(t.Name(), "executed, and has no compensation")
 		return
 	}
 	if answer, err := t.undo(ctx, t.reply); err != nil || !answer.done() {
-		t.checker.left = append(t.checker.left, fmt.Sprintf("%s %s (its compensation: %v)", t.Name(), t.id(), answer))
+		t.checker.leave(t.Name(), fmt.Sprintf("of %s, perhaps executed; its compensation was answered %s", t.id(), answer))
 	}
 }
 
@@ -246,7 +248,7 @@ func (t *trial) list(ctx context.Context) ([]*treatyv1.KnownCommand, error) {
 // asking is a context for questions of the trial's scope.
 func (t *trial) asking(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, wire.ScopeKey, t.scope, wire.EpochKey,
-		strconv.FormatUint(t.epoch, 10))
+		strconv.FormatUint(cmp.Or(t.asks, t.epoch), 10))
 }
 
 // in runs a check in a trial of its own.

@@ -114,7 +114,7 @@ func Conform(t *testing.T, c Conformance) {
 		}
 	})
 	for _, left := range checker.Left() {
-		t.Log("left behind: " + left)
+		t.Log("left behind: " + left.String())
 	}
 }
 

@@ -150,6 +150,7 @@ Exit codes:
 		a.eventsCommand(),
 		a.publishCommand(),
 		a.definitionsCommand(),
+		a.conformCommand(),
 		a.devCommand(),
 		a.initCommand(),
 		a.protosCommand(),

@@ -100,6 +100,9 @@ func New(ctx context.Context, options Options) (*Client, error) {
 // client.
 func (c *Client) CertificateAsked() bool { return c != nil && c.certificateAsked.Load() }
 
+// Conn is the connection itself, for calls of other services.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+
 // Close closes the connection. Calls in flight fail.
 func (c *Client) Close() {
 	c.Schema.Close()

@@ -279,3 +279,20 @@ func (s *Schema) FindExtensionByNumber(
 func TypeName(url string) protoreflect.FullName {
 	return protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:])
 }
+
+// Load takes the types of files that were compiled together, such as those in the output of buf build, instead of asking
+// the server for them. Call it first. The error says which file isn't valid.
+func (s *Schema) Load(set *descriptorpb.FileDescriptorSet) error {
+	files, err := protodesc.NewFiles(set)
+	if err != nil {
+		return err
+	}
+	s.files = files
+	return nil
+}
+
+// FindDescriptorByName returns a descriptor by its full name. The error wraps a gRPC status, which is NOT_FOUND for an
+// unknown name.
+func (s *Schema) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	return s.find(name)
+}
