@@ -2,30 +2,17 @@ package contracts
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 )
-
-// Params say what to check.
-type Params struct {
-	// Services are the full names of the services that the participant must serve. Without any, those services of the
-	// file are checked that it serves, and at least one of them must be.
-	Services []protoreflect.FullName
-
-	// Timeout is how long each question to the participant may take. It must be positive.
-	Timeout time.Duration
-}
 
 // Report is the result of a check.
 type Report struct {
@@ -63,36 +50,70 @@ func (f Finding) String() string {
 	return f.Subject + ": " + f.Place + ": " + f.Text
 }
 
-// Check asks the participant behind a connection for its descriptors, by server reflection v1 or else v1alpha, and
-// compares them with a file. It calls none of the participant's own methods.
+// Holds reports whether the participant meets all expectations.
+func (r *Report) Holds() bool { return len(r.Problems) == 0 }
+
+// Text returns the report for people: a paragraph for each problem with the sagas that need it, a line for each note,
+// and at the end what was checked.
+func (r *Report) Text() string {
+	var out strings.Builder
+	for _, problem := range r.Problems {
+		fmt.Fprintf(&out, "%s\n  needed by %s\n", problem, strings.Join(problem.Sagas, ", "))
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(&out, "Note: %s\n", note)
+	}
+	switch {
+	case r.Holds():
+		fmt.Fprintf(&out, "The participant meets what sagas expect of %s.\n", joined(r.Checked))
+	case len(r.Checked) > 0:
+		fmt.Fprintf(&out, "%s for %s.\n", count(len(r.Problems)), joined(r.Checked))
+	default:
+		fmt.Fprintf(&out, "%s.\n", count(len(r.Problems)))
+	}
+	if len(r.Checked) > 0 && len(r.Absent) > 0 {
+		fmt.Fprintf(&out, "Not served here, so not checked: %s.\n", joined(r.Absent))
+	}
+	return out.String()
+}
+
+func count(problems int) string {
+	if problems == 1 {
+		return "1 problem"
+	}
+	return fmt.Sprintf("%d problems", problems)
+}
+
+// Check compares what a participant offers with a file. It asks types, and so the participant's server reflection, for
+// its services and their descriptors. It calls none of the participant's own methods.
 //
-// An error means that nothing could be compared: the participant isn't reachable or has no reflection, or params name a
-// service that isn't in the file. It wraps the gRPC status if there is one.
-func Check(ctx context.Context, conn grpc.ClientConnInterface, file *File, params Params) (*Report, error) {
-	types := schema.New(ctx, conn, params.Timeout)
-	defer types.Close()
-	for _, name := range params.Services {
+// services are the full names of the services that the participant must serve. Without any, those services of the file
+// are checked that it serves; if it serves none, each of them is a problem.
+//
+// An error means that nothing could be compared: the participant isn't reachable or has no reflection, or the file
+// expects nothing of one of the services. It wraps the gRPC status if there is one.
+func Check(types *schema.Schema, file *File, services []protoreflect.FullName) (*Report, error) {
+	for _, name := range services {
 		if file.Services[name] == nil {
 			return nil, fmt.Errorf("the file expects nothing of %s: it is about %s", name,
 				joined(slices.Sorted(maps.Keys(file.Services))))
 		}
 	}
-	offered, err := types.Services()
-	if err != nil {
+	c := &checker{file: file, types: types, report: new(Report)}
+	if err := c.ask(); err != nil {
 		return nil, explain(err)
 	}
-	c := &checker{file: file, types: types, offered: offered, report: new(Report)}
 	for _, name := range slices.Sorted(maps.Keys(file.Services)) {
-		if len(params.Services) > 0 && !slices.Contains(params.Services, name) {
+		if len(services) > 0 && !slices.Contains(services, name) {
 			continue
 		}
-		if slices.Contains(offered, name) {
+		if slices.Contains(c.offered, name) {
 			c.report.Checked = append(c.report.Checked, name)
 		} else {
 			c.report.Absent = append(c.report.Absent, name)
 		}
 	}
-	required := len(params.Services) > 0 || len(c.report.Checked) == 0
+	required := len(services) > 0 || len(c.report.Checked) == 0
 	for _, name := range c.report.Absent {
 		if err := c.absent(name, required); err != nil {
 			return nil, explain(err)
@@ -124,7 +145,28 @@ type checker struct {
 	offered []protoreflect.FullName
 	report  *Report
 
-	compared map[protoreflect.FullName]bool // the messages and enums, within one service
+	// These are about one service: whether its file is one that the server reflection for Node has made, and the
+	// messages and enums that were compared.
+	combined bool
+	compared map[protoreflect.FullName]bool
+}
+
+// ask asks for the services that the participant serves. One without reflection serves those whose descriptors were
+// loaded from elsewhere.
+func (c *checker) ask() error {
+	offered, err := c.types.Services()
+	if status.Code(err) == codes.Unimplemented {
+		for name := range c.file.Services {
+			if _, known := c.types.Service(name); known == nil {
+				offered = append(offered, name)
+			}
+		}
+		if len(offered) > 0 {
+			err = nil
+		}
+	}
+	c.offered = offered
+	return err
 }
 
 // absent reports a service that the participant doesn't serve, if it must serve it or seems to serve it under another
@@ -133,7 +175,7 @@ func (c *checker) absent(name protoreflect.FullName, required bool) error {
 	expected := c.file.Services[name]
 	var like []protoreflect.FullName
 	for _, other := range c.offered {
-		if c.file.Services[other] != nil {
+		if c.file.Services[other] != nil || infrastructure(other) {
 			continue
 		}
 		service, err := c.types.Service(other)
@@ -185,11 +227,19 @@ func (c *checker) sagas(service protoreflect.FullName) []string {
 func (c *checker) service(service protoreflect.ServiceDescriptor) {
 	c.compared = make(map[protoreflect.FullName]bool)
 	expected := c.file.Services[service.FullName()]
-	annotated := unannotated(service, expected)
-	if annotated != "" {
-		c.report.Problems = append(c.report.Problems, Finding{
-			Subject: string(service.FullName()), Text: annotated, Sagas: c.sagas(service.FullName()),
-		})
+	c.combined = schema.IsCombined(service.ParentFile())
+	annotated := isAnnotated(service, expected)
+	if !annotated {
+		finding := Finding{Subject: string(service.FullName()), Sagas: c.sagas(service.FullName())}
+		if c.combined {
+			finding.Text = "the participant's server reflection leaves out the options of methods, as that for Node " +
+				"does: kinds, compensations and rejections aren't compared"
+			c.report.Notes = append(c.report.Notes, finding)
+		} else {
+			finding.Text = "none of its methods has the option (treaty.v1.command) any more, or the participant's " +
+				"server reflection leaves out options: nothing says what kinds, compensations and rejections are"
+			c.report.Problems = append(c.report.Problems, finding)
+		}
 	}
 	for _, name := range commandsFirst(expected) {
 		m := &methodChecker{checker: c, expected: expected[name]}
@@ -200,7 +250,7 @@ func (c *checker) service(service protoreflect.ServiceDescriptor) {
 			continue
 		}
 		m.signature(method)
-		if annotated == "" {
+		if annotated {
 			m.annotations(method)
 		}
 		m.messages(method)
@@ -224,9 +274,9 @@ func order(method *Method) int {
 	return 0
 }
 
-// unannotated says that no method of a service is a command, although some should be. One cause is a server reflection
-// that leaves out options that it doesn't know.
-func unannotated(service protoreflect.ServiceDescriptor, expected map[protoreflect.Name]*Method) string {
+// isAnnotated reports whether any method of a service is a command, if one should be. There is none if the
+// participant's server reflection leaves out options that it doesn't know.
+func isAnnotated(service protoreflect.ServiceDescriptor, expected map[protoreflect.Name]*Method) bool {
 	commands := 0
 	for name, method := range expected {
 		found := service.Methods().ByName(name)
@@ -234,15 +284,11 @@ func unannotated(service protoreflect.ServiceDescriptor, expected map[protorefle
 			continue
 		}
 		if kindOf(found) != none {
-			return ""
+			return true
 		}
 		commands++
 	}
-	if commands == 0 {
-		return ""
-	}
-	return "none of its methods has the option (treaty.v1.command) any more, or the participant's server reflection " +
-		"leaves out options: nothing says what the methods' kinds, compensations and rejections are"
+	return commands == 0
 }
 
 // methodChecker checks one method.
@@ -310,7 +356,7 @@ func (m *methodChecker) annotations(method protoreflect.MethodDescriptor) {
 			m.problem("", "compensated_by: was %s, is %s", m.expected.CompensatedBy, by)
 		}
 	}
-	declared := rejectionsOf(method)
+	declared := Rejections(method)
 	for _, name := range m.expected.Handles {
 		if !slices.Contains(declared, name) {
 			m.problem("", "the rejection %s, which saga code handles, is no longer declared", name)
@@ -334,9 +380,13 @@ func (m *methodChecker) messages(method protoreflect.MethodDescriptor) {
 	}
 	for _, name := range m.expected.Handles {
 		place := "rejection " + string(name)
-		if rejection := findMessage(method.ParentFile(), name); rejection != nil {
+		rejection := findMessage(method.ParentFile(), name)
+		if rejection == nil && m.combined {
+			rejection, _ = m.types.Message(name) // Its file has no imports.
+		}
+		if rejection != nil {
 			m.message(rejection, place)
-		} else if slices.Contains(rejectionsOf(method), name) {
+		} else if slices.Contains(Rejections(method), name) {
 			m.problem(place, "the message is neither in the file of the service nor in its imports")
 		}
 	}
@@ -385,8 +435,7 @@ func (m *methodChecker) field(
 ) {
 	is := fmt.Sprintf("field %d %s", number, expected.Name)
 	field := message.Fields().ByNumber(number)
-	moved := message.Fields().ByName(expected.Name)
-	if moved != nil && moved.Number() != number {
+	if moved := m.named(message, expected.Name); moved != nil && moved.Number() != number {
 		m.problem(place, "%s: its number is now %d", is, moved.Number())
 		return
 	}
@@ -395,7 +444,7 @@ func (m *methodChecker) field(
 		return
 	}
 	found := fieldOf(field)
-	if found.Name != expected.Name {
+	if !m.sameName(found.Name, expected.Name) {
 		m.problem(place, "%s: was renamed to %s", is, found.Name)
 	}
 	if found.kind() != expected.kind() {
@@ -406,6 +455,24 @@ func (m *methodChecker) field(
 			m.problem(place, "%s: was %s, is %s", is, was, now)
 		}
 	}
+}
+
+// named returns the field of a message with a name, or nil.
+func (m *methodChecker) named(
+	message protoreflect.MessageDescriptor, name protoreflect.Name,
+) protoreflect.FieldDescriptor {
+	for i := range message.Fields().Len() {
+		if field := message.Fields().Get(i); m.sameName(field.Name(), name) {
+			return field
+		}
+	}
+	return nil
+}
+
+// sameName reports whether a field still has its name. Combined files may spell it in camel case.
+func (m *methodChecker) sameName(found, expected protoreflect.Name) bool {
+	plain := func(name protoreflect.Name) string { return strings.ToLower(strings.ReplaceAll(string(name), "_", "")) }
+	return found == expected || m.combined && plain(found) == plain(expected)
 }
 
 // enum compares the values of an enum.

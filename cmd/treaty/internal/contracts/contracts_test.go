@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
 	_ "github.com/treatyhq/treaty/gen/treaty/v1" // the annotations
 	"github.com/treatyhq/treaty/internal/testkit"
 )
@@ -37,6 +38,8 @@ const (
 
 	stockService = "stock.v1.StockService"
 	auditService = "stock.v1.AuditService"
+
+	timeout = 10 * time.Second
 
 	placeOrder = "shop.v1.OrderSagas/PlaceOrder"
 	refill     = "shop.v1.OrderSagas/Refill"
@@ -104,9 +107,11 @@ func fileOf(t testing.TB, files *protoregistry.Files, path string) protoreflect.
 }
 
 // expected returns what two sagas expect of the services.
-func expected(t testing.TB) *File {
+func expected(t testing.TB) *File { return expectedOf(t, sources(t)) }
+
+func expectedOf(t testing.TB, sources map[string]string) *File {
 	t.Helper()
-	services := fileOf(t, compile(t, sources(t)), stockPath).Services()
+	services := fileOf(t, compile(t, sources), stockPath).Services()
 	method := func(service, name string) protoreflect.MethodDescriptor {
 		found := services.ByName(protoreflect.FullName(service).Name())
 		return found.Methods().ByName(protoreflect.Name(name))
@@ -159,10 +164,17 @@ func (s server) start(t *testing.T) grpc.ClientConnInterface {
 	return testkit.Dial(t, testkit.Serve(t, grpcServer))
 }
 
-func check(t *testing.T, s server, params Params) *Report {
+// schemaOf asks a server for its types. Each question may take a time.
+func schemaOf(t *testing.T, conn grpc.ClientConnInterface, timeout time.Duration) *schema.Schema {
 	t.Helper()
-	params.Timeout = 10 * time.Second
-	report, err := Check(t.Context(), s.start(t), expected(t), params)
+	types := schema.New(t.Context(), conn, timeout)
+	t.Cleanup(types.Close)
+	return types
+}
+
+func check(t *testing.T, s server, services ...protoreflect.FullName) *Report {
+	t.Helper()
+	report, err := Check(schemaOf(t, s.start(t), timeout), expected(t), services)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +357,7 @@ func TestCheck(t *testing.T) {
 			if !found {
 				t.Fatalf("the contracts have no %q", test.from)
 			}
-			report := check(t, server{sources: changed}, Params{})
+			report := check(t, server{sources: changed})
 			if diff := cmp.Diff(test.problems, texts(report.Problems)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
@@ -364,13 +376,13 @@ func TestCheckWithoutOptions(t *testing.T) {
 	changed[stockPath] = strings.ReplaceAll(changed[stockPath], `import "treaty/v1/options.proto";`, "")
 	changed[stockPath] = strings.ReplaceAll(changed[stockPath], "string item = 1;", "int64 item = 1;")
 	const text = ": none of its methods has the option (treaty.v1.command) any more, or the participant's server " +
-		"reflection leaves out options: nothing says what the methods' kinds, compensations and rejections are"
+		"reflection leaves out options: nothing says what kinds, compensations and rejections are"
 	want := []string{
 		auditService + text,
 		stockService + text,
 		stockService + "/Reserve: request stock.v1.ReserveRequest: field 1 item: was string, is int64",
 	}
-	if diff := cmp.Diff(want, texts(check(t, server{sources: changed}, Params{}).Problems)); diff != "" {
+	if diff := cmp.Diff(want, texts(check(t, server{sources: changed}).Problems)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
@@ -414,7 +426,7 @@ func TestCheckServices(t *testing.T) {
 			if test.change != nil {
 				served[stockPath] = test.change(served[stockPath])
 			}
-			report := check(t, server{sources: served, hides: test.hides}, Params{Services: test.services})
+			report := check(t, server{sources: served, hides: test.hides}, test.services...)
 			if diff := cmp.Diff(test.checked, report.Checked); diff != "" {
 				t.Errorf("checked (-want +got):\n%s", diff)
 			}
@@ -434,12 +446,58 @@ func TestFindingNamesSagas(t *testing.T) {
 	changed[stockPath] = strings.ReplaceAll(changed[stockPath], "string item = 1;", "int64 item = 1;")
 	changed[stockPath] = strings.ReplaceAll(changed[stockPath], "{pivot: {}}", "{retriable: {}}")
 	got := make(map[string][]string)
-	for _, finding := range check(t, server{sources: changed}, Params{}).Problems {
+	for _, finding := range check(t, server{sources: changed}).Problems {
 		got[finding.Subject] = finding.Sagas
 	}
 	want := map[string][]string{stockService + "/Reserve": {placeOrder, refill}, stockService + "/Ship": {placeOrder}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestText compares the report for people.
+func TestText(t *testing.T) {
+	retyped := sources(t)
+	retyped[stockPath] = strings.ReplaceAll(retyped[stockPath], "int32 quantity = 2;", "int64 quantity = 2;")
+	retyped[stockPath] = strings.ReplaceAll(retyped[stockPath], "{pivot: {}}", "{query: {}}")
+	retyped[stockPath] = strings.ReplaceAll(retyped[stockPath], "QUEUED = 2;", "QUEUED = 2;\nSTATE_LOST = 3;")
+	for _, test := range []struct {
+		name   string
+		server server
+		want   string
+	}{
+		{"holds", server{sources: sources(t)},
+			"The participant meets what sagas expect of stock.v1.AuditService, stock.v1.StockService.\n"},
+		{"holds for one", server{sources: sources(t), hides: []string{auditService}},
+			"The participant meets what sagas expect of stock.v1.StockService.\n" +
+				"Not served here, so not checked: stock.v1.AuditService.\n"},
+		{"problems", server{sources: retyped, hides: []string{auditService}}, `stock.v1.StockService/Reserve: ` +
+			`request stock.v1.ReserveRequest: field 2 quantity: was int32, is int64
+  needed by shop.v1.OrderSagas/PlaceOrder, shop.v1.OrderSagas/Refill
+stock.v1.StockService/Ship: kind: was pivot, is query
+  needed by shop.v1.OrderSagas/PlaceOrder
+Note: stock.v1.StockService/Reserve: reply stock.v1.Reserved, in stock.v1.State: ` +
+			`value STATE_LOST is new; saga code doesn't know it
+2 problems for stock.v1.StockService.
+Not served here, so not checked: stock.v1.AuditService.
+`},
+		{"another participant", server{sources: sources(t), hides: []string{auditService, stockService}},
+			`stock.v1.AuditService: it isn't served; the participant serves nothing
+  needed by shop.v1.OrderSagas/Refill
+stock.v1.StockService: it isn't served; the participant serves nothing
+  needed by shop.v1.OrderSagas/PlaceOrder, shop.v1.OrderSagas/Refill
+2 problems.
+`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			report := check(t, test.server)
+			if diff := cmp.Diff(test.want, report.Text()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if report.Holds() != (len(report.Problems) == 0) {
+				t.Errorf("holds: %v, with %d problems", report.Holds(), len(report.Problems))
+			}
+		})
 	}
 }
 
@@ -458,7 +516,7 @@ func TestReflectionVersions(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			participant := server{sources: sources(t), noV1: test.noV1, noV1Alpha: test.noV1Alpha}
-			report, err := Check(t.Context(), participant.start(t), expected(t), Params{Timeout: 10 * time.Second})
+			report, err := Check(schemaOf(t, participant.start(t), timeout), expected(t), nil)
 			switch {
 			case test.want == "" && err != nil:
 				t.Fatal(err)
@@ -476,7 +534,7 @@ func TestReflectionVersions(t *testing.T) {
 func TestCantCheck(t *testing.T) {
 	t.Run("nobody listens", func(t *testing.T) {
 		conn := testkit.Dial(t, testkit.UnusedAddress(t))
-		_, err := Check(t.Context(), conn, expected(t), Params{Timeout: 10 * time.Second})
+		_, err := Check(schemaOf(t, conn, timeout), expected(t), nil)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "asking the participant") {
 			t.Errorf("got %v", err)
 		}
@@ -484,16 +542,14 @@ func TestCantCheck(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
 		silent := testkit.Listen(t) // it accepts no connection
 		conn := testkit.Dial(t, silent.Addr().String())
-		_, err := Check(t.Context(), conn, expected(t), Params{Timeout: 50 * time.Millisecond})
+		_, err := Check(schemaOf(t, conn, 50*time.Millisecond), expected(t), nil)
 		if err == nil || !strings.Contains(err.Error(), "asking the participant") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("a service that isn't in the file", func(t *testing.T) {
 		conn := server{sources: sources(t)}.start(t)
-		_, err := Check(t.Context(), conn, expected(t), Params{
-			Services: []protoreflect.FullName{"stock.v1.Stocks"}, Timeout: 10 * time.Second,
-		})
+		_, err := Check(schemaOf(t, conn, timeout), expected(t), []protoreflect.FullName{"stock.v1.Stocks"})
 		const want = "the file expects nothing of stock.v1.Stocks: it is about stock.v1.AuditService, " + stockService
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

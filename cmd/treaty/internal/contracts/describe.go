@@ -39,7 +39,7 @@ func New(uses []Use) (*File, error) {
 			return nil, fmt.Errorf("%s isn't a command: annotate it with (treaty.v1.command)", methodName(use.Method))
 		}
 		method := f.method(use.Method, kind, use.Saga)
-		for _, name := range rejectionsOf(use.Method) {
+		for _, name := range Rejections(use.Method) {
 			if !slices.Contains(use.Handles, name) {
 				addSorted(&method.Ignores, name)
 				continue

@@ -48,7 +48,7 @@ func fieldOf(field protoreflect.FieldDescriptor) Field {
 		out.Label = "repeated"
 	case field.Cardinality() == protoreflect.Required:
 		out.Label = "required"
-	case field.ContainingOneof() != nil && !field.ContainingOneof().IsSynthetic():
+	case field.ContainingOneof() != nil && !isSynthetic(field.ContainingOneof()):
 		out.Oneof = field.ContainingOneof().Name()
 	case field.HasPresence() && field.Message() == nil:
 		out.Label = "optional"
@@ -64,6 +64,12 @@ func fieldOf(field protoreflect.FieldDescriptor) Field {
 		out.Type = protoreflect.FullName(value.Kind().String())
 	}
 	return out
+}
+
+// isSynthetic reports whether a oneof was made by the compiler for an optional field. The server reflection for Node
+// doesn't say so, but keeps the name.
+func isSynthetic(oneof protoreflect.OneofDescriptor) bool {
+	return oneof.IsSynthetic() || oneof.Fields().Len() == 1 && oneof.Name() == "_"+oneof.Fields().Get(0).Name()
 }
 
 // kind returns the type as it is written: "string", "enum acme.v1.State", "map<string, acme.v1.Card>".

@@ -57,8 +57,8 @@ func kindOf(method protoreflect.MethodDescriptor) Kind {
 	}
 }
 
-// rejectionsOf returns the full names of the rejections that a method declares.
-func rejectionsOf(method protoreflect.MethodDescriptor) []protoreflect.FullName {
+// Rejections returns the full names of the rejections that a method declares.
+func Rejections(method protoreflect.MethodDescriptor) []protoreflect.FullName {
 	var names []protoreflect.FullName
 	for _, name := range commandOf(method).GetRejections() {
 		names = append(names, protoreflect.FullName(name))

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -174,16 +175,20 @@ func (s *Schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, err
 	if err != nil {
 		return nil, err
 	}
+	var failed error
 	for _, path := range paths {
-		if err := s.load(path); err != nil {
-			return nil, err
-		}
+		failed = cmp.Or(failed, s.load(path))
 	}
+	// What isn't valid in the answer may be about other names.
 	found, err := s.files.FindDescriptorByName(name)
-	if err != nil {
+	switch {
+	case err == nil:
+		return found, nil
+	case failed != nil:
+		return nil, failed
+	default:
 		return nil, status.Error(codes.NotFound, "the answer doesn't contain it")
 	}
-	return found, nil
 }
 
 // receive asks for files, keeps them, and returns their paths.
@@ -197,6 +202,9 @@ func (s *Schema) receive(question *reflectionv1.ServerReflectionRequest) ([]stri
 		file := new(descriptorpb.FileDescriptorProto)
 		if err := proto.Unmarshal(raw, file); err != nil {
 			return nil, status.Errorf(codes.Internal, "reading a descriptor: %v", err)
+		}
+		if isCombined(file.GetName(), file.GetPackage()) && file.GetPackage() == "google.protobuf" {
+			continue // this program has the types of protobuf itself
 		}
 		if s.received[file.GetName()] == nil {
 			s.received[file.GetName()] = file
@@ -221,6 +229,7 @@ func (s *Schema) load(path string) error {
 	if err != nil {
 		return err
 	}
+	s.complete(file)
 	for _, dependency := range file.GetDependency() {
 		if err := s.load(dependency); err != nil {
 			return err
