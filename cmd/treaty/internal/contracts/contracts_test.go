@@ -158,7 +158,6 @@ func (s server) start(t *testing.T) grpc.ClientConnInterface {
 		reflectionv1.RegisterServerReflectionServer(grpcServer, reflection.NewServerV1(options))
 	}
 	if !s.noV1Alpha {
-		//nolint:staticcheck // v1alpha is what is tested
 		reflectionv1alpha.RegisterServerReflectionServer(grpcServer, reflection.NewServer(options))
 	}
 	return testkit.Dial(t, testkit.Serve(t, grpcServer))

@@ -74,7 +74,7 @@ func marshal(t *testing.T, file *descriptorpb.FileDescriptorProto) []byte {
 // of methods, and the marks of optional fields. Names of types are relative, and those of map entries are others. name
 // spells the fields, in camel case unless the service keeps their case.
 func asNode(file *descriptorpb.FileDescriptorProto, name func(string) string) {
-	file.Name = proto.String(strings.ReplaceAll(file.GetPackage(), ".", "_") + ".proto")
+	file.Name = new(strings.ReplaceAll(file.GetPackage(), ".", "_") + ".proto")
 	file.Dependency = nil
 	for _, service := range file.GetService() {
 		for _, method := range service.GetMethod() {
@@ -87,15 +87,15 @@ func asNode(file *descriptorpb.FileDescriptorProto, name func(string) string) {
 			for _, field := range message.GetField() {
 				field.Proto3Optional, field.JsonName = nil, nil
 				original := field.GetName()
-				field.Name = proto.String(name(original))
+				field.Name = new(name(original))
 				if field.TypeName == nil {
 					continue
 				}
-				field.TypeName = proto.String(strings.TrimPrefix(strings.TrimPrefix(field.GetTypeName(), "."),
+				field.TypeName = new(strings.TrimPrefix(strings.TrimPrefix(field.GetTypeName(), "."),
 					file.GetPackage()+"."))
 				for _, entry := range message.GetNestedType() {
 					if entry.GetOptions().GetMapEntry() && strings.HasSuffix(field.GetTypeName(), "."+entry.GetName()) {
-						entry.Name = proto.String(strings.ToUpper(original[:1]) + original[1:])
+						entry.Name = new(strings.ToUpper(original[:1]) + original[1:])
 						field.TypeName = entry.Name
 					}
 				}
@@ -168,12 +168,12 @@ func TestCheckNode(t *testing.T) {
 			file := protodesc.ToFileDescriptorProto(fileOf(t, files, stockPath))
 			asNode(file, test.spell)
 			broken := &descriptorpb.FileDescriptorProto{
-				Name: proto.String("google_protobuf.proto"), Package: proto.String("google.protobuf"),
-				MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Timestamp")}, {}},
+				Name: new("google_protobuf.proto"), Package: new("google.protobuf"),
+				MessageType: []*descriptorpb.DescriptorProto{{Name: new("Timestamp")}, {}},
 			}
 			other := &descriptorpb.FileDescriptorProto{
-				Name: proto.String("other_v1.proto"), Package: proto.String("other.v1"),
-				MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("no name")}},
+				Name: new("other_v1.proto"), Package: new("other.v1"),
+				MessageType: []*descriptorpb.DescriptorProto{{Name: new("no name")}},
 			}
 			node := rawReflection{
 				services: []string{auditService, stockService, "treaty.v1.ParticipantService"},

@@ -101,9 +101,8 @@ func (c *collector) ident(out *facts, name *ast.Ident) {
 	switch used := c.in.info.Uses[name].(type) {
 	case *types.Func:
 		out.uses = append(out.uses, used.Origin())
-		arguments := c.in.info.Instances[name].TypeArgs
-		for i := range arguments.Len() {
-			found := out.lookFor(arguments.At(i))
+		for argument := range c.in.info.Instances[name].TypeArgs.Types() {
+			found := out.lookFor(argument)
 			if found != nil && isSaga(used, "Rejection") {
 				out.certain = append(out.certain, found)
 			}

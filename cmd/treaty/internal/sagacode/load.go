@@ -28,10 +28,20 @@ const orchestratorPackages = "github.com/treatyhq/treaty/orchestrator"
 
 // listed is a package as the go command lists it.
 type listed struct {
-	ImportPath, Name, Dir, Export string
-	GoFiles, CgoFiles, Imports    []string
-	DepOnly, Standard             bool
-	Module                        *struct{ GoVersion string }
+	ImportPath string   `json:"ImportPath"`
+	Name       string   `json:"Name"`
+	Dir        string   `json:"Dir"`
+	Export     string   `json:"Export"` // a file with the types of the compiled package
+	GoFiles    []string `json:"GoFiles"`
+	CgoFiles   []string `json:"CgoFiles"`
+	Imports    []string `json:"Imports"`
+	DepOnly    bool     `json:"DepOnly"` // only others import it
+	Standard   bool     `json:"Standard"`
+	Module     *module  `json:"Module"`
+}
+
+type module struct {
+	GoVersion string `json:"GoVersion"`
 }
 
 // list lists the packages of a folder and all that they import, imports first. It builds them.
