@@ -170,12 +170,13 @@ func (c *checker) ask() error {
 }
 
 // absent reports a service that the participant doesn't serve, if it must serve it or seems to serve it under another
-// name.
+// name: one with at least half of the methods, of the same package or with the same name in another one.
 func (c *checker) absent(name protoreflect.FullName, required bool) error {
 	expected := c.file.Services[name]
 	var like []protoreflect.FullName
 	for _, other := range c.offered {
-		if c.file.Services[other] != nil || infrastructure(other) {
+		if c.file.Services[other] != nil || infrastructure(other) ||
+			other.Name() != name.Name() && other.Parent() != name.Parent() {
 			continue
 		}
 		service, err := c.types.Service(other)

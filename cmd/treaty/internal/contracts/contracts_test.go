@@ -146,10 +146,12 @@ func (s server) start(t *testing.T) grpc.ClientConnInterface {
 	t.Helper()
 	files := compile(t, s.sources)
 	services := served{"grpc.reflection.v1.ServerReflection": {}, "treaty.v1.ParticipantService": {}}
-	stock := fileOf(t, files, stockPath).Services()
-	for i := range stock.Len() {
-		if name := string(stock.Get(i).FullName()); !slices.Contains(s.hides, name) {
-			services[name] = grpc.ServiceInfo{}
+	for path := range s.sources {
+		all := fileOf(t, files, path).Services()
+		for i := range all.Len() {
+			if name := string(all.Get(i).FullName()); !slices.Contains(s.hides, name) {
+				services[name] = grpc.ServiceInfo{}
+			}
 		}
 	}
 	options := reflection.ServerOptions{Services: services, DescriptorResolver: files}
@@ -392,8 +394,11 @@ func TestCheckServices(t *testing.T) {
 		return strings.ReplaceAll(text, "service AuditService", "service OtherService")
 	}
 	renamed := func(text string) string { return moved(strings.ReplaceAll(text, "rpc Audit(", "rpc Look(")) }
+	const audit = "message M {} service AuditService { rpc Audit(M) returns (M); }"
+	const books = "message M {} service BookService { rpc Audit(M) returns (M); }"
 	for _, test := range []struct {
 		name            string
+		also            string // a contract of another service
 		change          func(string) string
 		hides           []string
 		services        []protoreflect.FullName
@@ -417,11 +422,21 @@ func TestCheckServices(t *testing.T) {
 		{name: "moved", change: moved, checked: []protoreflect.FullName{stockService},
 			absent:   []protoreflect.FullName{auditService},
 			problems: []string{auditService + ": it isn't served; it may have been renamed to stock.v1.OtherService"}},
+		{name: "moved to another package", also: "package stock.v2; " + audit,
+			hides: []string{auditService}, checked: []protoreflect.FullName{stockService},
+			absent:   []protoreflect.FullName{auditService},
+			problems: []string{auditService + ": it isn't served; it may have been renamed to stock.v2.AuditService"}},
+		{name: "another service with such a method", also: "package books.v1; " + books,
+			hides: []string{auditService}, checked: []protoreflect.FullName{stockService},
+			absent: []protoreflect.FullName{auditService}},
 		{name: "another service with other methods", change: renamed,
 			checked: []protoreflect.FullName{stockService}, absent: []protoreflect.FullName{auditService}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			served := sources(t)
+			if test.also != "" {
+				served["also.proto"] = `syntax = "proto3"; ` + test.also
+			}
 			if test.change != nil {
 				served[stockPath] = test.change(served[stockPath])
 			}

@@ -41,7 +41,11 @@ func describe(packages []*listed) (*described, error) {
 			if !strings.HasSuffix(name, ".pb.go") {
 				continue
 			}
-			file, err := rawDescriptor(filepath.Join(p.Dir, name))
+			source, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				return nil, fmt.Errorf("reading the contracts of package %s: %w", p.ImportPath, err)
+			}
+			file, err := rawDescriptor(source)
 			if err != nil {
 				return nil, fmt.Errorf("reading the contract in %s of package %s: %w", name, p.ImportPath, err)
 			}
@@ -98,12 +102,11 @@ func addFile(to *pluginpb.CodeGeneratorRequest, files map[string]*descriptorpb.F
 
 // rawDescriptor returns the descriptor in a file that protoc-gen-go has generated, or nil if it has none. It is the
 // value of file_..._rawDesc: a constant in newer versions, a variable in older ones.
-func rawDescriptor(path string) (*descriptorpb.FileDescriptorProto, error) {
-	source, err := os.ReadFile(path)
-	if err != nil || !bytes.Contains(source, []byte("_rawDesc")) {
-		return nil, err
+func rawDescriptor(source []byte) (*descriptorpb.FileDescriptorProto, error) {
+	if !bytes.Contains(source, []byte("_rawDesc")) {
+		return nil, nil
 	}
-	syntax, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution)
+	syntax, err := parser.ParseFile(token.NewFileSet(), "", source, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, err
 	}

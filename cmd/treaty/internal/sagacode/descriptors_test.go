@@ -2,8 +2,6 @@ package sagacode
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -31,7 +29,7 @@ func TestRawDescriptor(t *testing.T) {
 		"v1.30.0": "var file_x_rawDesc = []byte{" + numbers.String() + "}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := rawDescriptor(writeGo(t, value))
+			got, err := rawDescriptor(source(value))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,23 +54,28 @@ func TestRawDescriptorDamaged(t *testing.T) {
 		{"names in a slice", "var file_x_rawDesc = []byte{a}", "isn't written as protoc-gen-go writes it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := rawDescriptor(writeGo(t, test.code))
+			got, err := rawDescriptor(source(test.code))
 			if got != nil || test.want == "" && err != nil ||
 				test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, %v; want %q", got, err, test.want)
 			}
 		})
 	}
-	if _, err := rawDescriptor(filepath.Join(t.TempDir(), "missing.pb.go")); err == nil {
-		t.Error("a missing file has a descriptor")
-	}
 }
 
-func writeGo(t *testing.T, code string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "x.pb.go")
-	if err := os.WriteFile(path, []byte("package x\n\n"+code+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+func source(code string) []byte { return []byte("package x\n\n" + code + "\n") }
+
+// FuzzRawDescriptor checks that any source gives a descriptor, none, or an error.
+func FuzzRawDescriptor(f *testing.F) {
+	for _, code := range []string{
+		`const file_x_rawDesc = "" + "\n\x01x"`, "var file_x_rawDesc = string([]byte{0x0a, 1, 120})",
+		"var file_x_rawDesc = (`\n`)",
+	} {
+		f.Add(source(code))
 	}
-	return path
+	f.Fuzz(func(t *testing.T, source []byte) {
+		if file, err := rawDescriptor(source); file != nil && err != nil {
+			t.Errorf("both %v and %v", file, err)
+		}
+	})
 }
