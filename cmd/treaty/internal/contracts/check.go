@@ -38,7 +38,7 @@ type Finding struct {
 	// Text says what differs, e.g. "field 2 card_number: was string, is int64".
 	Text string
 
-	// Sagas are the saga definitions that call the method, sorted.
+	// Sagas are the saga definitions that call the method, or that send or receive the message, sorted.
 	Sagas []string
 }
 
@@ -145,10 +145,11 @@ type checker struct {
 	offered []protoreflect.FullName
 	report  *Report
 
-	// These are about one service: whether its file is one that the server reflection for Node has made, and the
-	// messages and enums that were compared.
+	// These are about one service: whether its file is one that the server reflection for Node has made, the messages
+	// and enums that were compared, and the sagas that need each of them.
 	combined bool
 	compared map[protoreflect.FullName]bool
+	neededBy map[protoreflect.FullName][]string
 }
 
 // ask asks for the services that the participant serves. One without reflection serves those whose descriptors were
@@ -226,9 +227,22 @@ func (c *checker) sagas(service protoreflect.FullName) []string {
 }
 
 func (c *checker) service(service protoreflect.ServiceDescriptor) {
-	c.compared = make(map[protoreflect.FullName]bool)
+	c.compared, c.neededBy = make(map[protoreflect.FullName]bool), make(map[protoreflect.FullName][]string)
 	expected := c.file.Services[service.FullName()]
 	c.combined = schema.IsCombined(service.ParentFile())
+	for _, method := range expected {
+		reached := make(map[protoreflect.FullName]bool)
+		for _, name := range append([]protoreflect.FullName{method.Request, method.Reply}, method.Handles...) {
+			c.file.reach(name, reached)
+		}
+		for name := range reached {
+			for _, saga := range method.Sagas {
+				needed := c.neededBy[name]
+				addSorted(&needed, saga)
+				c.neededBy[name] = needed
+			}
+		}
+	}
 	annotated := isAnnotated(service, expected)
 	if !annotated {
 		finding := Finding{Subject: string(service.FullName()), Sagas: c.sagas(service.FullName())}
@@ -243,7 +257,7 @@ func (c *checker) service(service protoreflect.ServiceDescriptor) {
 		}
 	}
 	for _, name := range commandsFirst(expected) {
-		m := &methodChecker{checker: c, expected: expected[name]}
+		m := &methodChecker{checker: c, expected: expected[name], sagas: expected[name].Sagas}
 		m.subject = string(service.FullName()) + "/" + string(name)
 		method := service.Methods().ByName(name)
 		if method == nil {
@@ -297,17 +311,25 @@ type methodChecker struct {
 	*checker
 	subject  string
 	expected *Method
+	sagas    []string // that need what is compared
+}
+
+// of returns the checker for a message or enum.
+func (m *methodChecker) of(name protoreflect.FullName) *methodChecker {
+	out := *m
+	out.sagas = m.neededBy[name]
+	return &out
 }
 
 func (m *methodChecker) problem(place, format string, args ...any) {
 	m.report.Problems = append(m.report.Problems, Finding{
-		Subject: m.subject, Place: place, Text: fmt.Sprintf(format, args...), Sagas: m.expected.Sagas,
+		Subject: m.subject, Place: place, Text: fmt.Sprintf(format, args...), Sagas: m.sagas,
 	})
 }
 
 func (m *methodChecker) note(place, format string, args ...any) {
 	m.report.Notes = append(m.report.Notes, Finding{
-		Subject: m.subject, Place: place, Text: fmt.Sprintf(format, args...), Sagas: m.expected.Sagas,
+		Subject: m.subject, Place: place, Text: fmt.Sprintf(format, args...), Sagas: m.sagas,
 	})
 }
 
@@ -400,6 +422,7 @@ func (m *methodChecker) message(message protoreflect.MessageDescriptor, place st
 		return
 	}
 	m.compared[name] = true
+	m = m.of(name)
 	expected := m.file.Messages[name]
 	for _, number := range slices.Sorted(maps.Keys(expected)) {
 		m.field(message, number, expected[number], place)
@@ -482,6 +505,7 @@ func (m *methodChecker) enum(enum protoreflect.EnumDescriptor, place string) {
 		return
 	}
 	m.compared[enum.FullName()] = true
+	m = m.of(enum.FullName())
 	expected := m.file.Enums[enum.FullName()]
 	numbers := make(map[protoreflect.EnumNumber]bool)
 	for _, name := range slices.Sorted(maps.Keys(expected)) {

@@ -454,7 +454,8 @@ func TestCheckServices(t *testing.T) {
 	}
 }
 
-// TestFindingNamesSagas shows who is affected: the sagas that call the method.
+// TestFindingNamesSagas shows who is affected: the sagas that call the method, and for a message all that send or
+// receive it.
 func TestFindingNamesSagas(t *testing.T) {
 	changed := sources(t)
 	changed[stockPath] = strings.ReplaceAll(changed[stockPath], "string item = 1;", "int64 item = 1;")
@@ -464,6 +465,21 @@ func TestFindingNamesSagas(t *testing.T) {
 		got[finding.Subject] = finding.Sagas
 	}
 	want := map[string][]string{stockService + "/Reserve": {placeOrder, refill}, stockService + "/Ship": {placeOrder}}
+	// Ship is called by one of the sagas, and its message is part of a message that both send.
+	changed[stockPath] = strings.Replace(sources(t)[stockPath], "rpc Ship(ShipRequest)", "rpc Ship(Place)", 1)
+	file := expectedOf(t, changed)
+	changed[stockPath] = strings.ReplaceAll(changed[stockPath], "string shelf = 1;", "bytes shelf = 1;")
+	changed[stockPath] = strings.ReplaceAll(changed[stockPath], "rpc Reserve(ReserveRequest)", "rpc Reserve(Company)")
+	report, err := Check(schemaOf(t, server{sources: changed}.start(t), timeout), file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range report.Problems {
+		if strings.Contains(finding.Text, "shelf") {
+			got["shelf"] = finding.Sagas
+		}
+	}
+	want["shelf"] = []string{placeOrder, refill}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

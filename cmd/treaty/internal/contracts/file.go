@@ -164,6 +164,19 @@ func (f *File) has(name protoreflect.FullName, shape shape) error {
 	return nil
 }
 
+// reach adds a message or enum, and all that can be reached from it.
+func (f *File) reach(name protoreflect.FullName, to map[protoreflect.FullName]bool) {
+	if to[name] {
+		return
+	}
+	to[name] = true
+	for _, field := range f.Messages[name] {
+		if field.shape != isScalar {
+			f.reach(field.Type, to)
+		}
+	}
+}
+
 // wellKnown reports whether a message or enum is one of protobuf itself, which never changes.
 func wellKnown(name protoreflect.FullName) bool { return name.Parent() == "google.protobuf" }
 
