@@ -149,6 +149,7 @@ Exit codes:
 		a.sagasCommand(),
 		a.eventsCommand(),
 		a.publishCommand(),
+		a.contractsCommand(),
 		a.definitionsCommand(),
 		a.conformCommand(),
 		a.devCommand(),
