@@ -11,6 +11,11 @@
 //		s.WantCommands("action ChangeAddress", "action ChangePostalAddress", "compensation RestoreAddress")
 //	})
 //
+// # Failures
+//
+// [Explore] runs a saga through all of its failures. With the option [Golden], it also keeps the saga's failure matrix
+// in a file: what is undone when each command fails, in which order, and how the saga ends.
+//
 // # Participants
 //
 // Every command of the linked contracts has a participant. It executes each command once, whatever the orchestrator

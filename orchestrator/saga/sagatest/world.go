@@ -43,8 +43,8 @@ type World struct {
 	firstEpoch   uint64
 	sagas        int
 
-	// intercept publishes an event with next, or does something else. Nil: it is published.
-	intercept func(next func() error) error
+	// intercept publishes an event of a type with next, or does something else. Nil: it is published.
+	intercept func(title string, next func() error) error
 
 	mu     sync.Mutex
 	engine *engine.Engine
@@ -310,7 +310,7 @@ func (w *World) publish(message proto.Message) error {
 		}
 	}
 	if w.intercept != nil {
-		err = w.intercept(next)
+		err = w.intercept(short(name), next)
 	} else {
 		err = next()
 	}
