@@ -73,7 +73,7 @@ func TestGoldenShowsChangedUndo(t *testing.T) {
 	}{
 		{
 			name: "a swallowed refusal", code: forgets,
-			want: []string{"- | 2 ChangePostalAddress | refused: AddressNotServed; refused without details | RestoreAddress |",
+			want: []string{"- | 2 ChangePostalAddress | refused: AddressNotServed; refused without details | Restore",
 				"+ | 2 ChangePostalAddress | refused: AddressNotServed; refused without details | — | SUCCEEDED"},
 		},
 		{

@@ -295,19 +295,12 @@ func (w *World) publish(message proto.Message) error {
 	id := strconv.Itoa(w.events)
 	w.mu.Unlock()
 	next := func() error {
-		for {
+		return w.whileDriving(func() error {
 			_, err := w.driving().Publish(w.t.Context(), []*journal.Event{{
 				Source: "test", ID: id, Type: name, Subject: subject, Data: data,
 			}})
-			if err == nil || !errors.Is(err, engine.ErrStopping) && !errors.Is(err, engine.ErrInDoubt) {
-				return err
-			}
-			select {
-			case <-time.After(time.Second): // the orchestrator is being started again
-			case <-w.t.Context().Done():
-				return err
-			}
-		}
+			return err
+		})
 	}
 	if w.intercept != nil {
 		err = w.intercept(short(name), next)
