@@ -305,6 +305,8 @@ func TestBadScript(t *testing.T) {
 		{"step 2: lose reply", `there is no place "step"; there are action, compensation, turn and event`},
 		{"turn 2: lose reply", `there is no fault "lose reply" of turn; there are ["crash before"`},
 		{"compensation 2: refuse", `there is no fault "refuse" of compensation`},
+		{"event 1: arrive after timer", `it doesn't say which timer, such as "event 1: arrive after timer 1"`},
+		{"event 1: arrive after timer 0", `"0" isn't the number of a timer, from 1`},
 		{"action 2: reject", `there is no fault "reject" of action`},
 		{"action 2: reject acme.card.v1.Nothing", `no linked contract has the rejection acme.card.v1.Nothing`},
 	} {

@@ -46,8 +46,10 @@ type drive struct {
 	seen     map[place]bool
 	used     map[place]bool
 	healed   bool
-	late     []func()       // copies of commands that arrive late
-	held     []func() error // publish events that were held back
+	late     []func() // copies of commands that arrive late
+	held     []*heldEvent
+	timers   []*timer         // in the order in which they began
+	running  map[place][]bool // by event: which of the timers ran when it was published
 	events   int
 	resumed  []treatyv1.SuspensionReason
 	problems []string
@@ -90,7 +92,8 @@ type reached struct {
 func newDrive(w *World, faults []fault) *drive {
 	d := &drive{
 		world: w, plan: make(map[place]fault), over: make(chan struct{}), interrupt: make(chan interruption, 64),
-		names: make(map[string]string), seen: make(map[place]bool), used: make(map[place]bool),
+		running: make(map[place][]bool),
+		names:   make(map[string]string), seen: make(map[place]bool), used: make(map[place]bool),
 	}
 	for _, f := range faults {
 		d.plan[f.place] = f
@@ -197,10 +200,8 @@ func (d *drive) append(_ context.Context, group []*journal.Entry, next func() er
 		if err := proto.Unmarshal(entry.Data, turn); err != nil {
 			return fmt.Errorf("reading turn %d of saga %s: %w", entry.Turn, entry.Saga, err)
 		}
-		if timerEnded(turn) {
-			d.release()
-		}
 		child := d.child(entry, turn)
+		d.note(child, turn)
 		d.keep(sagaTurn{child, entry.Turn, turn})
 		at := place{atTurn, child + strconv.FormatUint(entry.Turn, 10)}
 		f, ok := d.fault(at, func() []fault {
@@ -241,29 +242,6 @@ func (d *drive) cancel() {
 	}
 }
 
-// timerEnded reports whether a wait ended in a turn because its time was over.
-func timerEnded(turn *treatyv1.Turn) bool {
-	return slices.ContainsFunc(turn.GetRecords(), func(record *treatyv1.Record) bool {
-		return record.GetWaitEnded() != nil && record.GetWaitEnded().GetEvent() == nil
-	})
-}
-
-// release publishes the events that were held back. It returns false if there are none.
-func (d *drive) release() bool {
-	d.mu.Lock()
-	held := d.held
-	d.held = nil
-	d.mu.Unlock()
-	for _, publish := range held {
-		go func() {
-			if err := publish(); err != nil && d.world.t.Context().Err() == nil {
-				d.problem("publishing an event: %v", err)
-			}
-		}()
-	}
-	return len(held) > 0
-}
-
 // once removes the fault of a place, and returns whether it was there.
 func (d *drive) once(at place) bool {
 	d.mu.Lock()
@@ -294,17 +272,16 @@ func (d *drive) publish(title string, next func() error) error {
 	d.events++
 	d.titles = append(d.titles, title)
 	at := place{atEvent, strconv.Itoa(d.events)}
+	for _, t := range d.timers {
+		d.running[at] = append(d.running[at], !t.ended)
+	}
 	d.mu.Unlock()
-	f, ok := d.fault(at, func() []fault {
-		return []fault{{place: at, kind: eventLate}, {place: at, kind: eventNever}}
-	})
+	f, ok := d.fault(at, func() []fault { return nil }) // see besides
 	if !ok {
 		return next()
 	}
-	if f.kind == eventLate {
-		d.mu.Lock()
-		d.held = append(d.held, next)
-		d.mu.Unlock()
+	if f.kind != eventNever {
+		d.hold(f, next)
 	}
 	return nil
 }
@@ -475,6 +452,19 @@ func (d *drive) settle() {
 			d.problem("%s took effect when a late copy arrived after the saga's end", command)
 		}
 	}
+}
+
+// places returns the places that the run came to, with their faults.
+func (d *drive) places() []reached {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	places := slices.Clone(d.reached)
+	for i, r := range places {
+		if r.place.what == atEvent {
+			places[i].faults = d.besides(r.place)
+		}
+	}
+	return places
 }
 
 // unused returns the faults whose places weren't reached.

@@ -112,11 +112,11 @@ type outcome struct {
 // The first run has no fault. Then there is one run for each single fault at each place that a run reaches: each
 // rejection that a command's contract declares, a refusal without details, a request or a reply that is lost once or
 // until the orchestrator gives up, a command that is delivered twice or long after the saga's end, an orchestrator that
-// is killed just before or just after a turn is durable, a cancel after each turn, and an event that comes after the
-// next timer or never. Of a saga that sends at most 12 commands, all pairs of faults follow, in which the second one is
-// reached after the first; of others, random ones, and the report says so. In runs with at most one fault, a command
-// takes about a millisecond to its participant, so such a run is the same each time. In runs with two, it takes no
-// time, and what happens first is left to chance.
+// is killed just before or just after a turn is durable, a cancel after each turn, and an event that comes just before
+// or after each timer, or never. Of a saga that sends at most 12 commands, all pairs of faults follow, in which the
+// second one is reached after the first; of others, random ones, and the report says so. In runs with at most one
+// fault, a command takes about a millisecond to its participant, so such a run is the same each time. In runs with two,
+// it takes no time, and what happens first is left to chance.
 //
 // After each run, these must hold, or the run fails:
 //
@@ -216,11 +216,13 @@ func (e *exploration) explore() []failure {
 func (e *exploration) exploreFrom(first outcome) {
 	e.report.Commands = len(first.commands)
 	var singles []outcome
-	for _, f := range faultsFrom(first, nil) {
+	tries := faultsFrom(first, nil)
+	for i := 0; i < len(tries); i++ {
 		if e.stopped {
 			return
 		}
-		out := e.try([]fault{f})
+		out := e.try([]fault{tries[i]})
+		tries = append(tries, out.moreTimers(tries)...)
 		e.report.Singles++
 		singles = append(singles, out)
 		e.report.note(out)
@@ -255,6 +257,22 @@ func (e *exploration) exploreFrom(first outcome) {
 		e.try(pair)
 		e.report.Pairs++
 	}
+}
+
+// moreTimers returns the faults of an event that other runs don't know: a run in which it came late may have begun more
+// timers.
+func (o *outcome) moreTimers(known []fault) (more []fault) {
+	for _, r := range o.reached {
+		if r.place != o.faults[0].place || r.place.what != atEvent {
+			continue
+		}
+		for _, f := range r.faults {
+			if !slices.ContainsFunc(known, func(other fault) bool { return other.String() == f.String() }) {
+				more = append(more, f)
+			}
+		}
+	}
+	return more
 }
 
 // faultsFrom returns the faults at the places that a run reached after those that it had.
@@ -346,7 +364,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 	defer close(d.over)
 	d.timed = len(faults) <= 1 && !e.untimed
 	d.run(e.method, e.request)
-	out.problems, out.reached, out.unused = d.problems, d.reached, d.unused(faults)
+	out.problems, out.reached, out.unused = d.problems, d.places(), d.unused(faults)
 	out.commands = w.participants.all()
 	if d.saga == nil {
 		return out

@@ -19,6 +19,7 @@ type story struct {
 	view     *treatyv1.Saga
 	turns    []sagaTurn
 	events   []string          // the types of those that were published
+	timers   int               // how many began
 	children map[string]string // by saga id: the path of a child before its own paths
 	undone   []undo
 	resumed  []treatyv1.SuspensionReason
@@ -31,7 +32,7 @@ func (d *drive) story(view *treatyv1.Saga) *story {
 	d.world.participants.mu.Lock()
 	defer d.world.participants.mu.Unlock()
 	return &story{
-		view: view, turns: d.turns, events: d.titles, children: d.names, undone: d.world.participants.undone,
+		view: view, turns: d.turns, events: d.titles, timers: len(d.timers), children: d.names, undone: d.world.participants.undone,
 		resumed: d.resumed,
 	}
 }
@@ -225,13 +226,17 @@ var faultNames = map[faultKind]string{
 	refuses: "refused without details", givenUpDone: "given up, executed", givenUp: "given up, not executed",
 	losesRequest: "request lost once", losesReply: "reply lost once", duplicates: "arrives twice",
 	delays: "a copy arrives after the end", crashesBefore: "crash before", crashesAfter: "crash after",
-	eventNever: "never comes",
+	eventNever: "never comes", eventBefore: "comes just before the end of", eventAfter: "comes just after the end of",
 }
+
+// maxTimers is more than a run has timers.
+const maxTimers = 1 << 20
 
 // row is a row of the matrix.
 type row struct {
 	where, what string
 	result
+	order int // of an event
 }
 
 // matrix returns the failure matrix as Markdown.
@@ -260,11 +265,14 @@ func matrix(first outcome, singles []outcome) string {
 		f := out.faults[0]
 		r := row{result: resultOf(out, first)}
 		switch {
+		case f.timer > out.story.timers: // it never began, so the event never came
 		case f.place.what == atEvent:
 			n, _ := strconv.Atoi(f.place.where)
 			r.where, r.what = f.place.where+" "+out.story.events[n-1], faultNames[f.kind]
-			if f.kind == eventLate {
-				r.what = "comes after the next timer"
+			r.order = (n + 1) * maxTimers
+			if f.timer > 0 {
+				r.what += " " + f.at
+				r.order = n*maxTimers + f.timer
 			}
 			events = append(events, r)
 		case harmless[f.kind]:
@@ -289,6 +297,7 @@ func matrix(first outcome, singles []outcome) string {
 	}
 	table(&b, "When a command fails", "step", failures)
 	table(&b, "When the saga is cancelled", "meanwhile", cancelled)
+	slices.SortStableFunc(events, func(a, b row) int { return a.order - b.order })
 	table(&b, "When an event is late", "event", events)
 	return b.String()
 }
