@@ -51,11 +51,6 @@ func explore(t *testing.T, method string, request proto.Message, options ...saga
 	sagatest.Explore(t, register, method, request, options...)
 }
 
-func TestExploreChangeAddress(t *testing.T) {
-	t.Parallel()
-	explore(t, customerv1.CustomerSagas_ChangeAddress_FullMethodName, moving())
-}
-
 func TestExploreIssueCard(t *testing.T) {
 	t.Parallel()
 	explore(t, cardv1.CardSagas_IssueCard_FullMethodName, &cardv1.IssueCardSagaRequest{

@@ -21,8 +21,8 @@
 // Every command of the linked contracts has a participant. It executes each command once, whatever the orchestrator
 // repeats, and refuses an action that comes after its compensation, as one with the inbox of package inbox does. What
 // it answers is a plausible reply, unless the test says otherwise: [Stub] gives a method a function, [World.Script] a
-// list of answers, and [World.Serve] takes an implementation of the generated server interface. A participant may accept
-// a command ([Accept]) and complete it when the test says so ([World.Complete]).
+// list of answers, and [World.Serve] takes an implementation of the generated server interface. A participant may
+// accept a command ([Accept]) and complete it when the test says so ([World.Complete]).
 //
 // # Time
 //

@@ -32,8 +32,8 @@ func (d *drive) story(view *treatyv1.Saga) *story {
 	d.world.participants.mu.Lock()
 	defer d.world.participants.mu.Unlock()
 	return &story{
-		view: view, turns: d.turns, events: d.titles, timers: len(d.timers), children: d.names, undone: d.world.participants.undone,
-		resumed: d.resumed,
+		view: view, turns: d.turns, events: d.titles, timers: len(d.timers), children: d.names,
+		undone: d.world.participants.undone, resumed: d.resumed,
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -446,5 +448,24 @@ func TestFindsNothingWithoutMistake(t *testing.T) {
 	e := newExploration(t, move(moveAll).register, moves, toMove(), []Option{Setup(twoServices)})
 	if failures := e.explore(); len(failures) > 0 {
 		t.Error(textsOf(failures))
+	}
+}
+
+// TestPageShowsFailure compares the failure on the page about testing with that of a swallowed refusal.
+func TestPageShowsFailure(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/testing-sagas.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mistakes := mistakesInSagas()
+	named := func(m sagaMistake) bool { return m.name == "a swallowed refusal" }
+	swallowed := mistakes[slices.IndexFunc(mistakes, named)]
+	e := newExploration(t, swallowed.code().register, moves, toMove(), []Option{Setup(swallowed.setup), SingleFaults()})
+	found := find(e.explore(), swallowed.want)
+	if found == nil {
+		t.Fatal("the refusal wasn't found")
+	}
+	if text := strings.ReplaceAll(found.text, "\t", "    "); !strings.Contains(string(page), text) {
+		t.Errorf("the page doesn't show\n%s", text)
 	}
 }

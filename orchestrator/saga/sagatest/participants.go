@@ -356,7 +356,8 @@ func (p *participants) execute(
 	result, err := p.guard(incoming(ctx, attempt), request, info, func(ctx context.Context, in any) (any, error) {
 		out, err := handle(ctx, in.(proto.Message))
 		if wait, ok := participant.IsPending(err); ok {
-			pending, err = wait, nil
+			pending = wait
+			return typeOf(attempt.Call.Output).New().Interface(), nil // as a server answers
 		}
 		return out, err
 	})
