@@ -83,5 +83,5 @@ func TestExploreIssueFamilyCards(t *testing.T) {
 		&cardv1.IssueFamilyCardsRequest{
 			RequestId: "family", Product: "gold", LimitCents: 10_000_00, Head: &cardv1.Person{DisplayName: "Ada"},
 			Members: []*cardv1.Person{{DisplayName: "Ben"}}, CoolingOff: durationpb.New(time.Hour),
-		}, sagatest.Setup(registeringAll), sagatest.RandomRuns(1000))
+		}, sagatest.Setup(registeringAll), sagatest.RandomRuns(800))
 }

@@ -34,8 +34,9 @@ type drive struct {
 	saga  *Saga
 	plan  map[place]fault
 
-	// timed makes commands take time, so that each run is the same. It also keeps the turns.
+	// timed makes commands take time, so that each run is the same. keeps keeps the turns.
 	timed bool
+	keeps bool
 	over  chan struct{} // closed at the end of the run
 
 	interrupt chan interruption // what the test's goroutine does next
@@ -56,8 +57,8 @@ type drive struct {
 
 	cancelled bool // because an event never came
 
-	turns  []sagaTurn // of a timed run
-	titles []string   // of the events
+	turns  []sagaTurn
+	titles []string // of the events
 }
 
 // interruption is a crash or a cancel.
@@ -73,9 +74,9 @@ type sagaTurn struct {
 	turn   *treatyv1.Turn
 }
 
-// keep keeps a turn of a timed run.
+// keep keeps a turn.
 func (d *drive) keep(turn sagaTurn) {
-	if !d.timed {
+	if !d.keeps {
 		return
 	}
 	d.mu.Lock()
@@ -129,7 +130,7 @@ func (d *drive) problem(format string, args ...any) {
 // attempt delivers an attempt of a command with its fault.
 func (d *drive) attempt(attempt *engine.Attempt, deliver func(Answer) engine.Answer) engine.Answer {
 	at := d.placeOf(attempt)
-	if !d.travel(at) {
+	if !d.travel(at, attempt.Call.Timeout) {
 		return lost("the run has ended")
 	}
 	f, ok := d.fault(at, func() []fault { return d.world.faultsOf(d.world.participants.find(attempt), at) })

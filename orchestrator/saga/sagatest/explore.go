@@ -104,7 +104,7 @@ type outcome struct {
 	state    treatyv1.SagaState
 	commands []*Command
 	unused   []fault
-	story    *story // of a timed run
+	story    *story // of a run for the golden file
 }
 
 // Explore runs a saga through all of its failures, and reports an error for each run that leaves something behind.
@@ -363,6 +363,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 	d := newDrive(w, faults)
 	defer close(d.over)
 	d.timed = len(faults) <= 1 && !e.untimed
+	d.keeps = d.timed && e.golden != ""
 	d.run(e.method, e.request)
 	out.problems, out.reached, out.unused = d.problems, d.places(), d.unused(faults)
 	out.commands = w.participants.all()
@@ -375,7 +376,7 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 		return out
 	}
 	out.state = view.GetState()
-	if d.timed {
+	if d.keeps {
 		out.story = d.story(view)
 	}
 	if len(out.problems) > 0 {

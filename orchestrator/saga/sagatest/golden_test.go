@@ -1,6 +1,7 @@
 package sagatest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	"github.com/treatyhq/treaty/gen/acme/card/v1/cardv1saga"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -188,5 +190,39 @@ func TestGoldenShowsBranches(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// TestGoldenSaysSuspended describes a run whose saga was suspended before it went on.
+func TestGoldenSaysSuspended(t *testing.T) {
+	first := outcome{
+		state: treatyv1.SagaState_SAGA_STATE_SUCCEEDED, story: &story{view: new(treatyv1.Saga)},
+	}
+	out := first
+	out.faults = []fault{{place: place{atAction, "2"}, kind: givenUp}}
+	out.story = &story{
+		view: new(treatyv1.Saga), resumed: []treatyv1.SuspensionReason{
+			treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_PENDING,
+			treatyv1.SuspensionReason_SUSPENSION_REASON_PIVOT_UNKNOWN,
+		},
+	}
+	want := "SUSPENDED: PIVOT_PENDING; when resumed, SUSPENDED: PIVOT_UNKNOWN; when resumed, SUCCEEDED"
+	if got := resultOf(out, first); got.ends != want {
+		t.Errorf("it ends as %q, want %q", got.ends, want)
+	}
+}
+
+// TestTravelTimes compares how long the commands of parallel branches travel.
+func TestTravelTimes(t *testing.T) {
+	seen := make(map[time.Duration]string)
+	for a := 1; a <= 3; a++ {
+		for b := 1; b <= 3; b++ {
+			path := fmt.Sprintf("1.%d.1.%d.1", a, b)
+			took := travelTime(place{atAction, path})
+			if other := seen[took]; other != "" || took < travelBase || took > 10*travelBase {
+				t.Errorf("the command at %s travels for %s, as that at %q", path, took, other)
+			}
+			seen[took] = path
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
 
-// story is what a timed run showed, apart from its outcome.
+// story is what a run for the golden file showed, apart from its outcome.
 type story struct {
 	view     *treatyv1.Saga
 	turns    []sagaTurn

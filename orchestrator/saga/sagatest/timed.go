@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	// travelBase is the least time that a command of a timed run travels.
+	// travelBase is the least time that a command of a timed run travels, if its timeout allows.
 	travelBase = time.Millisecond
+
+	// travelUnit is what a higher branch adds to it.
+	travelUnit = 100 * time.Microsecond
 
 	// travelMost is longer than any command of a timed run travels.
 	travelMost = time.Minute
@@ -27,16 +30,16 @@ func travelTime(at place) time.Duration {
 	}
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(at.String())) // it returns no error
-	return travelBase + time.Duration(sum%1000)*10*time.Microsecond + time.Duration(hash.Sum32()%1000)
+	return travelBase + time.Duration(sum%100)*travelUnit + time.Duration(hash.Sum32())%travelUnit
 }
 
 // travel lets a command of a timed run travel. It returns false if the run ends meanwhile.
-func (d *drive) travel(at place) bool {
+func (d *drive) travel(at place, timeout time.Duration) bool {
 	if !d.timed {
 		return true
 	}
 	select {
-	case <-time.After(travelTime(at)):
+	case <-time.After(min(travelTime(at), timeout/2)):
 		return true
 	case <-d.over:
 		return false

@@ -8,7 +8,7 @@ import (
 )
 
 // beside is how long before or after a timer an event arrives.
-const beside = time.Millisecond
+const beside = time.Microsecond
 
 // timer is a wait or a scope whose time is limited.
 type timer struct {
