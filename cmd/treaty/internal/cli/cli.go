@@ -40,7 +40,8 @@ type Process struct {
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
-	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again.
+	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again. It doubles each time,
+	// up to longestPause.
 	ReadAgain time.Duration
 
 	// Settle is how long a saga that was resumed is watched before its state is printed.
@@ -63,7 +64,7 @@ func System() Process {
 		Screen:   stdoutScreen,
 		Pause:    pause,
 
-		ReadAgain: 5 * time.Second,
+		ReadAgain: time.Second,
 		Settle:    2 * time.Second,
 		Build:     readBuild(),
 	}
