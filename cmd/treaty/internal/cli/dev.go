@@ -129,7 +129,7 @@ func (e *ends) poll(ctx context.Context) {
 	first, start := len(e.seen) == 0, e.since
 	for _, saga := range found {
 		key, at := saga.GetName()+" "+saga.GetState().String(), saga.GetUpdateTime().AsTime()
-		if _, known := e.seen[key]; !known && !(first && at.Before(start)) {
+		if _, known := e.seen[key]; !known && (!first || !at.Before(start)) {
 			fresh = append(fresh, saga)
 		}
 		e.seen[key] = at

@@ -69,7 +69,8 @@ func (a *app) printProject(project *scaffold.Project, shown string) {
 		fmt.Fprintf(&text, "    %s\n", command)
 	}
 	text.WriteString("    make        # generates the code and runs the tests; the first time, it builds the tools\n" +
-		"    make run    # starts two participants and the orchestrator; Ctrl-C stops them\n\n" +
+		"    make run    # starts two participants and the orchestrator; Ctrl-C stops them\n" +
+		"    treaty dev  # the same, and restarts what changes\n\n" +
 		"README.md says how to place an order, and what each file is.\n")
 	a.print(text.String())
 }
