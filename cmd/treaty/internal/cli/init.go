@@ -34,7 +34,7 @@ project becomes a part of it.`,
 			if len(args) == 1 {
 				shown = args[0]
 			}
-			params.Dir, params.Version = shown, a.Build.Version
+			params.Dir, params.Version, params.Revision = shown, a.Build.Version, a.Build.Revision
 			project, err := scaffold.Write(ctx, params)
 			if wrong, ok := errors.AsType[*scaffold.Error](err); ok {
 				return &problem.Error{Exit: problem.ExitFailure, Message: wrong.Message + "; nothing was written",
