@@ -64,7 +64,7 @@ func System() Process {
 		Screen:   stdoutScreen,
 		Pause:    pause,
 
-		ReadAgain: time.Second,
+		ReadAgain: 500 * time.Millisecond,
 		Settle:    2 * time.Second,
 		Build:     readBuild(),
 	}
@@ -137,7 +137,9 @@ Exit codes:
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          groupHelp,
+		Version:       a.Build.line(),
 	}
+	root.SetVersionTemplate("{{.Version}}")
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetIn(a.Stdin)
@@ -189,11 +191,26 @@ func groupHelp(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	hints := []string{"See " + cmd.CommandPath() + " --help."}
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hints = append([]string{"Did you mean " + cmd.CommandPath() + " " + near[0] + "?"}, hints...)
+	if near := nearest(cmd, args[0]); near != "" {
+		hints = append([]string{"Did you mean " + near + "?"}, hints...)
 	}
 	return problem.Usage(cmd.CommandPath()+" has no command "+quote(args[0]), hints...)
+}
+
+// nearest returns the command that was probably meant: one of that name in a group, or else one with a similar name.
+func nearest(cmd *cobra.Command, name string) string {
+	for _, group := range cmd.Commands() {
+		for _, one := range group.Commands() {
+			if one.Name() == name {
+				return one.CommandPath()
+			}
+		}
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return cmd.CommandPath() + " " + near[0]
+	}
+	return ""
 }
 
 // runner is the body of a command.
