@@ -40,7 +40,8 @@ type Process struct {
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
-	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again.
+	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again. It doubles each time,
+	// up to longestPause.
 	ReadAgain time.Duration
 
 	// Settle is how long a saga that was resumed is watched before its state is printed.
@@ -63,7 +64,7 @@ func System() Process {
 		Screen:   stdoutScreen,
 		Pause:    pause,
 
-		ReadAgain: 5 * time.Second,
+		ReadAgain: 500 * time.Millisecond,
 		Settle:    2 * time.Second,
 		Build:     readBuild(),
 	}
@@ -136,7 +137,9 @@ Exit codes:
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          groupHelp,
+		Version:       a.Build.line(),
 	}
+	root.SetVersionTemplate("{{.Version}}")
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetIn(a.Stdin)
@@ -190,11 +193,26 @@ func groupHelp(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	hints := []string{"See " + cmd.CommandPath() + " --help."}
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hints = append([]string{"Did you mean " + cmd.CommandPath() + " " + near[0] + "?"}, hints...)
+	if near := nearest(cmd, args[0]); near != "" {
+		hints = append([]string{"Did you mean " + near + "?"}, hints...)
 	}
 	return problem.Usage(cmd.CommandPath()+" has no command "+quote(args[0]), hints...)
+}
+
+// nearest returns the command that was probably meant: one of that name in a group, or else one with a similar name.
+func nearest(cmd *cobra.Command, name string) string {
+	for _, group := range cmd.Commands() {
+		for _, one := range group.Commands() {
+			if one.Name() == name {
+				return one.CommandPath()
+			}
+		}
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return cmd.CommandPath() + " " + near[0]
+	}
+	return ""
 }
 
 // runner is the body of a command.

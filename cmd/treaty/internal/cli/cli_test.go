@@ -278,6 +278,7 @@ func TestCommands(t *testing.T) {
 		{name: "definitions", setup: setup{args: []string{"definitions"}}},
 		{name: "definitions_json", setup: setup{args: []string{"definitions", "--json"}}},
 		{name: "version", setup: setup{args: []string{"version"}}},
+		{name: "version_flag", setup: setup{args: []string{"--version"}}},
 		{name: "version_json", setup: setup{args: []string{"version", "--json"}}},
 		{name: "help", setup: setup{args: []string{"--help"}}},
 		{name: "help_sagas", setup: setup{args: []string{"sagas"}}},

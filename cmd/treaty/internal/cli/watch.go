@@ -41,12 +41,14 @@ of the orchestrator. If a participant is down, not configured or keeps failing, 
 }
 
 func (a *app) watch(ctx context.Context, name string) error {
-	report := a.obstacleReporter()
+	stuck := &obstacles{app: a}
 	if a.flags.json {
-		_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+		f := follower{lost: a.lostOnStderr, tried: stuck.tried}
+		f.seen = func(saga *treatyv1.Saga) {
 			a.printJSON(saga)
-			report(saga)
-		}})
+			stuck.seen(saga)
+		}
+		_, err := a.follow(ctx, name, f)
 		return err
 	}
 	if _, terminal := a.terminal(); terminal {
@@ -58,9 +60,9 @@ func (a *app) watch(ctx context.Context, name string) error {
 	}
 	v := a.view(render.SagaPayloads)
 	var before *treatyv1.Saga
-	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: stuck.tried, seen: func(saga *treatyv1.Saga) {
 		a.print(v.Changes(before, saga))
-		report(saga)
+		stuck.seen(saga)
 		before = saga
 	}})
 	return err
