@@ -63,7 +63,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{
-		Logger: o.logger, SpanExporter: o.settings.spanExporter, MetricReader: o.settings.metricReader,
+		Logger: o.logger, SpanExporter: o.settings.spanExporter, SpanProcessors: o.settings.spanProcessors,
+		Sampler: o.settings.spanSampler, MetricReader: o.settings.metricReader, Resource: o.settings.resource,
 	}); err != nil {
 		return err
 	}
