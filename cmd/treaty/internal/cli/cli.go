@@ -13,6 +13,7 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
+	"github.com/treatyhq/treaty/internal/progress"
 )
 
 // Process is what one run sees of the operating system. A field's zero value can't be used; start from [System].
@@ -47,6 +48,12 @@ type Process struct {
 	// Settle is how long a saga that was resumed is watched before its state is printed.
 	Settle time.Duration
 
+	// StderrTerminal says that Stderr is a terminal, on which a line about what is being done can be rewritten.
+	StderrTerminal bool
+
+	// Patience is how long a command may take before Stderr says what is being done.
+	Patience time.Duration
+
 	// Build describes this binary.
 	Build Build
 }
@@ -67,6 +74,8 @@ func System() Process {
 		ReadAgain: 500 * time.Millisecond,
 		Settle:    2 * time.Second,
 		Build:     readBuild(),
+
+		StderrTerminal: progress.IsTerminal(os.Stderr), Patience: progress.First,
 	}
 }
 
@@ -75,10 +84,15 @@ func System() Process {
 func Run(ctx context.Context, process Process) int {
 	a := &app{Process: process}
 	a.written = &checkedWriter{w: process.Stdout}
-	a.Stdout = a.written
+	line := progress.Start(progress.LineParams{
+		Out: process.Stderr, InPlace: process.StderrTerminal, Patience: process.Patience, Doing: a.progress.text,
+	})
+	defer line.Stop()
+	a.Stdout, a.Stderr = line.Over(a.written), line.Over(process.Stderr)
 	root := a.rootCommand()
 	root.SetArgs(process.Args)
 	err := root.ExecuteContext(ctx)
+	line.Stop()
 	if a.client != nil {
 		a.client.Close()
 	}
@@ -91,9 +105,10 @@ func Run(ctx context.Context, process Process) int {
 // app is one run of one command line.
 type app struct {
 	Process
-	flags   globalFlags
-	client  *connection.Client // nil until a command calls connect
-	written *checkedWriter     // Stdout
+	flags    globalFlags
+	client   *connection.Client // nil until a command calls connect
+	written  *checkedWriter     // Stdout
+	progress doing
 }
 
 // checkedWriter remembers the first write that failed, so that a full disk fails the run.
@@ -222,6 +237,7 @@ type runner func(ctx context.Context, cmd *cobra.Command, args []string) error
 // then one of cobra's own, about the command line.
 func (a *app) run(body runner) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		a.progress.begin(!a.flags.json || a.StderrTerminal)
 		err := body(cmd.Context(), cmd, args)
 		if err == nil {
 			return nil

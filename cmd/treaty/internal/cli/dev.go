@@ -83,6 +83,7 @@ A process has a name and a command; all else can be left out. Paths are relative
 				if err := a.connect(ctx); err != nil {
 					return err
 				}
+				a.progress.say("") // its processes say what they do
 				params.Beside = a.timelines
 			}
 			if err := dev.Run(ctx, params); err != nil {

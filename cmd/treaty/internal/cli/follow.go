@@ -84,6 +84,7 @@ func (a *app) follow(ctx context.Context, name string, f follower) (*treatyv1.Sa
 			wait = firstPause
 			if last == nil || !proto.Equal(last, saga) {
 				last, changed = saga, true
+				a.progress.say("waiting for %s, which is %s", name, resource.StateName(saga.GetState()))
 				f.seen(saga)
 			}
 		})

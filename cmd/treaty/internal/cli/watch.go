@@ -80,7 +80,6 @@ type drawing struct {
 
 // keepFresh redraws at an interval until the returned function is called.
 func (d *drawing) keepFresh() (stop func()) {
-	_, _ = io.WriteString(d.app.Stdout, render.HideCursor)
 	ticker := time.NewTicker(redrawInterval)
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -106,6 +105,10 @@ func (d *drawing) keepFresh() (stop func()) {
 func (d *drawing) draw(saga *treatyv1.Saga) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.app.progress.say("") // the drawing shows it
+	if d.last == nil {
+		_, _ = io.WriteString(d.app.Stdout, render.HideCursor)
+	}
 	d.last, d.disconnected = saga, false
 	d.paint()
 }

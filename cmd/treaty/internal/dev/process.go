@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/progress"
+	"github.com/treatyhq/treaty/internal/progress"
 )
 
 const (
