@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,35 +67,9 @@ func TestMain(m *testing.M) {
 
 func buildGo() []string { return []string{goBinary} }
 
-var nodeBuilt = sync.OnceValue(func() error {
-	// npm writes the file when it has installed what package-lock.json says.
-	installed, err := os.Stat(filepath.Join("node_modules", ".package-lock.json"))
-	wanted, wantedErr := os.Stat("package-lock.json")
-	if err != nil || wantedErr != nil || installed.ModTime().Before(wanted.ModTime()) {
-		if out, err := exec.Command("npm", "ci").CombinedOutput(); err != nil {
-			return fmt.Errorf("npm ci: %w\n%s", err, out)
-		}
-	}
-	if out, err := exec.Command("npm", "run", "build").CombinedOutput(); err != nil {
-		return fmt.Errorf("npm run build: %w\n%s", err, out)
-	}
-	return nil
-})
-
 func buildNode(t *testing.T) []string {
 	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("node isn't installed: the notification service in TypeScript can't be tested")
-		}
-		t.Skip("node isn't installed: the notification service in TypeScript is NOT tested; " +
-			"set CI=true to make this a failure")
-	}
-	if err := nodeBuilt(); err != nil {
-		t.Fatal(err)
-	}
-	return []string{node, "dist/main.js"}
+	return []string{testkit.BuildNode(t, "."), "dist/main.js"}
 }
 
 // process is a running service.
@@ -655,14 +628,6 @@ func TestBadStarts(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestNode runs the tests that are written in TypeScript.
-func TestNode(t *testing.T) {
-	program := buildNode(t)
-	if out, err := exec.Command(program[0], "--test", "dist/").CombinedOutput(); err != nil {
-		t.Errorf("node --test: %v\n%s", err, out)
 	}
 }
 
