@@ -192,8 +192,3 @@ function alive(pid: number): boolean {
 export function databaseFailed(error: unknown): boolean {
   return error instanceof sqlite.SQLite3Error;
 }
-
-/** Returns the current time in microseconds since 1970. */
-export function nowMicros(): bigint {
-  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000));
-}

@@ -2,8 +2,9 @@
 // are the same for every participant; see docs/participants.md.
 
 import { status } from "@grpc/grpc-js";
+import { nowMicros } from "./clock.js";
 import { checkEpoch, sagaOf, type Command, type CommandKey, type Direction } from "./command.js";
-import { nowMicros, type Database, type Row } from "./database.js";
+import type { Database, Row } from "./database.js";
 import { CompletionError, Pending, type PendingCommand } from "./pending.js";
 import {
   checkSize, closedBefore, compensatedBefore, isPurged, onlySagas, otherRequest, purged, stale,

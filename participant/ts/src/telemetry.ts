@@ -8,6 +8,7 @@ import {
   context, metrics, propagation, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace,
   type Context, type Span, type TextMapGetter,
 } from "@opentelemetry/api";
+import { nowMillis } from "./clock.js";
 import type { Direction } from "./command.js";
 import type { Verdict } from "./inbox.js";
 
@@ -35,7 +36,7 @@ export const tracing: ServerInterceptor = (method, call) => {
   const end = (code: number) => {
     span?.setAttribute("rpc.response.status_code", status[code] ?? String(code));
     if (faults.has(code)) span?.setStatus({ code: SpanStatusCode.ERROR });
-    span?.end(now());
+    span?.end(nowMillis());
     span = undefined;
   };
   const listener = new ServerListenerBuilder()
@@ -43,7 +44,7 @@ export const tracing: ServerInterceptor = (method, call) => {
       const parent = propagation.extract(ROOT_CONTEXT, metadata, carrier);
       const name = method.path.replace(/^\//, "");
       span = trace.getTracer(library).startSpan(name, {
-        kind: SpanKind.SERVER, startTime: now(), attributes: { "rpc.system.name": "grpc", "rpc.method": name },
+        kind: SpanKind.SERVER, startTime: nowMillis(), attributes: { "rpc.system.name": "grpc", "rpc.method": name },
       }, parent);
       active = trace.setSpan(parent, span);
       next(metadata);
@@ -70,17 +71,4 @@ export function newVerdicts(): (verdict: Verdict, direction: Direction) => void 
     trace.getActiveSpan()?.setAttribute("treaty.inbox.verdict", verdict);
     counter.add(1, { "treaty.inbox.verdict": verdict, "treaty.direction": direction });
   };
-}
-
-let origin = performance.timeOrigin;
-
-/**
- * Returns the time in milliseconds since 1970, with fractions. Date.now cuts them off, so a span would start before
- * the span of its caller. What performance.now adds to is wrong once the clock was set, so Date.now corrects it.
- */
-function now(): number {
-  const passed = performance.now();
-  const wall = Date.now();
-  origin = Math.min(Math.max(origin, wall - passed), wall + 1 - passed);
-  return origin + passed;
 }
