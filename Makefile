@@ -16,6 +16,9 @@ RELEASE_IMAGE = tools/buf/release.binpb
 # Contracts that make no such promise.
 UNRELEASED = --exclude-path proto/acme --exclude-path proto/bench
 
+# What the notification service in TypeScript serves. It has no other descriptors.
+NOTIFICATION = --path proto/acme/notification --path proto/acme/privacy --path proto/treaty/v1/participant_service.proto
+
 .PHONY: help
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +29,7 @@ all: generate lint test ## Generate, lint and test.
 .PHONY: generate
 generate: ## Generate gen/ from proto/. The first run compiles buf, which takes minutes.
 	$(BUF) generate
+	$(BUF) build --as-file-descriptor-set --exclude-source-info $(NOTIFICATION) -o gen/acme/notification/contracts.binpb
 
 .PHONY: lint
 lint: lint-proto lint-go ## Check the contracts, the Go code and go.mod.

@@ -10,12 +10,14 @@ import { hasCommandKey, parseCommand, type Command, type CommandKey } from "./co
 import type { Completion } from "./completer.js";
 import { contractOf, replyTypeOf, type Method, type MethodContract, type Service } from "./contract.js";
 import { databaseFailed, type Database } from "./database.js";
+import { Descriptors } from "./descriptors.js";
 import type { ActionReply, Answer, Inbox, Verdict } from "./inbox.js";
 import { jsonLog, type Log } from "./log.js";
 import { Misuse } from "./misuse.js";
 import { Pending, type PendingCommand } from "./pending.js";
 import { loadService } from "./protos.js";
 import { Questions, type Question } from "./questions.js";
+import { serveReflection } from "./reflection.js";
 import { marked, response, StatusError } from "./status.js";
 import { newVerdicts, tracing } from "./telemetry.js";
 import { Trust } from "./trust.js";
@@ -67,6 +69,12 @@ export interface ParticipantOptions {
    * and callers on this machine.
    */
   readonly orchestrators?: readonly string[];
+  /**
+   * The contracts: a serialized google.protobuf.FileDescriptorSet with all imports, as
+   * "buf build --as-file-descriptor-set" or "protoc --include_imports --descriptor_set_out" writes it. With it, the
+   * server has reflection, and orchestrators learn the contracts' digest.
+   */
+  readonly descriptors?: Uint8Array;
   /** Options of the server, in addition to the participant's own. Interceptors run inside the participant's. */
   readonly server?: ServerOptions;
   /** False if something else makes spans of the calls, such as an instrumentation of gRPC. */
@@ -118,7 +126,7 @@ interface Known {
  * spans. Create it after OpenTelemetry's providers were set.
  */
 export class Participant {
-  /** The server. Add further services to it, such as health and reflection. */
+  /** The server. Add further services to it, such as health. */
   readonly server: Server;
 
   private readonly inbox: Inbox;
@@ -140,9 +148,13 @@ export class Participant {
       ...options.server,
       interceptors: [...(options.tracing === false ? [] : [tracing]), ...(options.server?.interceptors ?? [])],
     });
+    const descriptors = options.descriptors && new Descriptors(options.descriptors);
+    const services = () => [...this.services].sort();
+    if (descriptors !== undefined) {
+      serveReflection(this.server, descriptors, () => [...services(), "treaty.v1.ParticipantService"]);
+    }
     const questions = new Questions(options.inbox, {
-      build: options.name,
-      services: () => [...this.services].sort(),
+      build: options.name, services, contractsDigest: () => descriptors?.digest(services()) ?? "",
       keptMethods: () => [...this.commands.keys()].map((path) => path.slice(1)).sort(),
     }, this.log);
     this.server.addService(loadService("participant_service.proto", "ParticipantService"), {

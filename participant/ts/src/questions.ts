@@ -35,6 +35,8 @@ export interface Served {
   readonly build: string;
   /** The full names of the services, sorted. */
   services(): string[];
+  /** The SHA-256 of the services' descriptors, in hex, or empty if they aren't known. */
+  contractsDigest(): string;
   /** The methods whose effects the inbox keeps, such as "stock.v1.StockService/ReserveStock", sorted. */
   keptMethods(): string[];
 }
@@ -57,14 +59,13 @@ export class Questions {
         scope, store: request.store_id, other,
       });
     }
-    // There is no contracts_digest. It is that of the descriptors as protoc serializes them, and a gRPC library that
-    // reads .proto files itself makes other bytes of them.
     return {
       protocol_version: 1,
       features: [
         "PARTICIPANT_FEATURE_ANSWER_MARKS", "PARTICIPANT_FEATURE_LIST_COMMANDS", "PARTICIPANT_FEATURE_CLOSE_COMMAND",
       ],
       build: this.served.build, services: this.served.services(), kept_methods: this.served.keptMethods(),
+      contracts_digest: this.served.contractsDigest(),
       received_keys: Object.keys(metadata.getMap()).filter((key) => key.startsWith("treaty-")).sort(),
       heard: known === undefined ? null : {
         epoch: String(known.epoch), position: String(known.position), store_id: known.storeId,

@@ -1,9 +1,9 @@
 // Acme's notification service: a participant in TypeScript.
 
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
-import { ReflectionService } from "@grpc/reflection";
 import { Database, Inbox, Participant, type Level } from "@treatyhq/participant";
 import { HealthImplementation } from "grpc-health-check";
 import { help, parseOptions, UsageError, type Options } from "./options.js";
@@ -25,6 +25,7 @@ function newParticipant(
 ): { participant: Participant; health: HealthImplementation } {
   const participant = new Participant({
     name: "acme-notification", inbox: new Inbox(database), orchestrators: options.orchestrators, log,
+    descriptors: readFileSync(options.descriptors),
   });
   participant.addService(definition[serviceName] as ServiceDefinition, {
     commands: { SendWelcome: sendWelcome, SendReview: sendReview },
@@ -37,7 +38,6 @@ function newParticipant(
     "": "SERVING", [serviceName]: "SERVING", [userDataServiceName]: "SERVING",
   });
   health.addToServer(participant.server);
-  new ReflectionService(definition).addToServer(participant.server);
   return { participant, health };
 }
 
@@ -50,7 +50,6 @@ async function main(): Promise<void> {
   process.umask(0o077); // only this user can read the database and its journal
   const contracts = [
     "acme/notification/v1/notification_service.proto", "acme/privacy/v1/user_data_service.proto",
-    "treaty/v1/participant_service.proto",
   ];
   const definition = loadSync(contracts.map((file) => join(options.proto, file)), {
     includeDirs: [options.proto],

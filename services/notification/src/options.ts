@@ -11,6 +11,7 @@ export interface Options {
   readonly listen: ListenOptions;
   readonly db: string;
   readonly proto: string;
+  readonly descriptors: string;
   readonly stopTimeoutMs: number;
   /** The identities of the orchestrators whose commands count. */
   readonly orchestrators: readonly string[];
@@ -20,6 +21,7 @@ export const help = `Usage of notification:
   --listen host:port       address to listen on; port 0 picks a free port (default 127.0.0.1:7105)
   --db file                SQLite database file; created if it doesn't exist (default notification.db)
   --proto directory        directory of the contracts (default: the one in this repository)
+  --descriptors file       the same contracts as buf builds them, for reflection (default: those in this repository)
   --tls-cert file          the server's certificate chain (PEM)
   --tls-key file           the server's private key (PEM)
   --tls-client-ca file     the authorities that issue client certificates (PEM); turns on mutual TLS
@@ -31,6 +33,10 @@ export const help = `Usage of notification:
   --stop-timeout seconds   how long calls in flight may take to finish after SIGTERM (default 10)
 `;
 
+function inRepository(path: string): string {
+  return fileURLToPath(new URL(`../../../${path}`, import.meta.url));
+}
+
 /** Parses and checks the arguments. Returns undefined if they contain --help. */
 export function parseOptions(args: string[]): Options | undefined {
   let values;
@@ -41,7 +47,8 @@ export function parseOptions(args: string[]): Options | undefined {
         help: { type: "boolean" },
         listen: { type: "string", default: "127.0.0.1:7105" },
         db: { type: "string", default: "notification.db" },
-        proto: { type: "string", default: fileURLToPath(new URL("../../../proto", import.meta.url)) },
+        proto: { type: "string", default: inRepository("proto") },
+        descriptors: { type: "string", default: inRepository("gen/acme/notification/contracts.binpb") },
         "tls-cert": { type: "string" },
         "tls-key": { type: "string" },
         "tls-client-ca": { type: "string" },
@@ -74,6 +81,7 @@ export function parseOptions(args: string[]): Options | undefined {
     }),
     db: values.db,
     proto: values.proto,
+    descriptors: values.descriptors,
     stopTimeoutMs: seconds * 1000,
     orchestrators: identities.length === 0 && values.insecure ? [anyCaller] : identities,
   };
