@@ -16,6 +16,9 @@ RELEASE_IMAGE = tools/buf/release.binpb
 # Contracts that make no such promise.
 UNRELEASED = --exclude-path proto/acme --exclude-path proto/bench
 
+# What the notification service in TypeScript serves. It has no other descriptors.
+NOTIFICATION = --path proto/acme/notification --path proto/acme/privacy --path proto/treaty/v1/participant_service.proto
+
 .PHONY: help
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +29,7 @@ all: generate lint test ## Generate, lint and test.
 .PHONY: generate
 generate: ## Generate gen/ from proto/. The first run compiles buf, which takes minutes.
 	$(BUF) generate
+	$(BUF) build --as-file-descriptor-set --exclude-source-info $(NOTIFICATION) -o gen/acme/notification/contracts.binpb
 
 .PHONY: lint
 lint: lint-proto lint-go ## Check the contracts, the Go code and go.mod.
@@ -48,8 +52,18 @@ lint-go: ## Check the Go code and go.mod.
 	$(GOLANGCI_LINT) run ./...
 	$(GO) mod tidy -diff
 
+# Several tests use what is written in TypeScript, and two must not install or build it at the same time.
+NPM := $(shell command -v npm 2>/dev/null)
+
+.PHONY: typescript
+typescript: $(if $(NPM),node_modules/.package-lock.json) ## Build the packages in TypeScript. It needs npm.
+	$(if $(NPM),@npm run build --silent --workspaces,@echo "no npm found: what is written in TypeScript isn't built")
+
+node_modules/.package-lock.json: package-lock.json
+	npm ci --silent --no-fund --no-audit
+
 .PHONY: test
-test: ## Run all tests except the proof, with the race detector if a C compiler is installed.
+test: typescript ## Run all tests except the proof, with the race detector if a C compiler is installed.
 	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) ./...
 	$(if $(RACE),$(GO) test -run '^TestExplore' ./services/sagas)
@@ -62,7 +76,7 @@ stress: ## Run the tests COUNT=20 times on busy cores, to find flaky ones. PKGS=
 	GO='$(GO)' RACE=$(RACE) COUNT=$(COUNT) tools/stress.sh $(PKGS)
 
 .PHONY: proof
-proof: bin/jaeger bin/grpcurl ## Kill processes under load and audit the result, with a real Jaeger and grpcurl.
+proof: typescript bin/jaeger bin/grpcurl ## Kill processes under load and audit the result, with a real Jaeger.
 	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/...
 
 .PHONY: bench

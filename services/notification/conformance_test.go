@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,35 +67,9 @@ func TestMain(m *testing.M) {
 
 func buildGo() []string { return []string{goBinary} }
 
-var nodeBuilt = sync.OnceValue(func() error {
-	// npm writes the file when it has installed what package-lock.json says.
-	installed, err := os.Stat(filepath.Join("node_modules", ".package-lock.json"))
-	wanted, wantedErr := os.Stat("package-lock.json")
-	if err != nil || wantedErr != nil || installed.ModTime().Before(wanted.ModTime()) {
-		if out, err := exec.Command("npm", "ci").CombinedOutput(); err != nil {
-			return fmt.Errorf("npm ci: %w\n%s", err, out)
-		}
-	}
-	if out, err := exec.Command("npm", "run", "build").CombinedOutput(); err != nil {
-		return fmt.Errorf("npm run build: %w\n%s", err, out)
-	}
-	return nil
-})
-
 func buildNode(t *testing.T) []string {
 	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("node isn't installed: the notification service in TypeScript can't be tested")
-		}
-		t.Skip("node isn't installed: the notification service in TypeScript is NOT tested; " +
-			"set CI=true to make this a failure")
-	}
-	if err := nodeBuilt(); err != nil {
-		t.Fatal(err)
-	}
-	return []string{node, "dist/main.js"}
+	return []string{testkit.BuildNode(t, "."), "dist/main.js"}
 }
 
 // process is a running service.
@@ -310,6 +283,12 @@ func checkLedger(t *testing.T, path string, want []string) {
 	}
 }
 
+// asking returns the context of an orchestrator's question under an epoch.
+func asking(t *testing.T, epoch string) context.Context {
+	t.Helper()
+	return metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey, epoch)
+}
+
 // TestQuestions asks both twins what they know, under epochs of a scope.
 func TestQuestions(t *testing.T) {
 	const method = "acme.notification.v1.NotificationService/SendWelcome"
@@ -328,12 +307,8 @@ func TestQuestions(t *testing.T) {
 				_, err := p.SendWelcome(ctx, request, grpc.Trailer(&trailer))
 				return strings.TrimSpace(describe(err) + " " + strings.Join(trailer[participant.AnswerKey], " "))
 			}
-			asking := func(epoch string) context.Context {
-				return metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey,
-					epoch)
-			}
 			closing := func(saga, digest string) string {
-				response, err := p.questions.CloseCommand(asking("5"), &treatyv1.CloseCommandRequest{
+				response, err := p.questions.CloseCommand(asking(t, "5"), &treatyv1.CloseCommandRequest{
 					CommandId: "sagas/" + saga + "/steps/6", Method: method, RequestDigest: digest,
 					SagaStart: timestamppb.New(time.UnixMicro(1_000_000)),
 				})
@@ -343,16 +318,12 @@ func TestQuestions(t *testing.T) {
 				outcome := response.ProtoReflect().WhichOneof(response.ProtoReflect().Descriptor().Oneofs().Get(0))
 				return string(outcome.Name())
 			}
-			first, err := p.questions.Describe(asking("4"), &treatyv1.DescribeRequest{StoreId: "a", Position: 7})
+			first, err := p.questions.Describe(asking(t, "4"), &treatyv1.DescribeRequest{StoreId: "a", Position: 7})
 			if err != nil || first.GetHeard() != nil || len(first.GetFeatures()) != 3 ||
 				!slices.Contains(first.GetKeptMethods(), method) ||
 				!slices.Contains(first.GetServices(), "acme.notification.v1.NotificationService") ||
 				!slices.Equal(first.GetReceivedKeys(), []string{participant.EpochKey, participant.ScopeKey}) {
 				t.Errorf("at first: %v, %v", first, err)
-			}
-			// The service in TypeScript doesn't know the descriptors.
-			if want := map[string]int{"go": 64}[name]; len(first.GetContractsDigest()) != want {
-				t.Errorf("the digest of the contracts is %q, want %d hex digits", first.GetContractsDigest(), want)
 			}
 			var got []string
 			for _, step := range []func() string{
@@ -380,7 +351,7 @@ func TestQuestions(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)
 			}
-			listed, err := p.questions.ListCommands(asking("5"), &treatyv1.ListCommandsRequest{
+			listed, err := p.questions.ListCommands(asking(t, "5"), &treatyv1.ListCommandsRequest{
 				Sagas: []string{"sagas/a", "sagas/c"},
 			})
 			var rows []string
@@ -396,7 +367,7 @@ func TestQuestions(t *testing.T) {
 			}, rows); err != nil || diff != "" {
 				t.Errorf("listed: %v (-want +got):\n%s", err, diff)
 			}
-			again, err := p.questions.Describe(asking("6"), &treatyv1.DescribeRequest{StoreId: "a",
+			again, err := p.questions.Describe(asking(t, "6"), &treatyv1.DescribeRequest{StoreId: "a",
 				Horizon: timestamppb.Now()})
 			if err != nil || again.GetHeard().GetEpoch() != 5 || again.GetHeard().GetPosition() != 7 ||
 				again.GetHeard().GetStoreId() != "a" {
@@ -406,7 +377,7 @@ func TestQuestions(t *testing.T) {
 				"Internal treaty/PURGED attempt" {
 				t.Errorf("a command from before the horizon: %s", got)
 			}
-			if _, err := p.questions.Describe(asking("5"), &treatyv1.DescribeRequest{}); describe(err) !=
+			if _, err := p.questions.Describe(asking(t, "5"), &treatyv1.DescribeRequest{}); describe(err) !=
 				"Aborted treaty/STALE_EPOCH" {
 				t.Errorf("under an epoch that was replaced: %v", err)
 			}
@@ -513,7 +484,6 @@ func TestOrchestratorIdentities(t *testing.T) {
 func callEverything(t *testing.T, connection *grpc.ClientConn, saga string) (answers []string) {
 	t.Helper()
 	command := participanttest.Action(t.Context(), saga, 1)
-	asking := metadata.AppendToOutgoingContext(t.Context(), participant.ScopeKey, "/0", participant.EpochKey, "4")
 	for _, call := range []struct {
 		context context.Context
 		method  string
@@ -521,7 +491,7 @@ func callEverything(t *testing.T, connection *grpc.ClientConn, saga string) (ans
 	}{
 		{command, notificationv1.NotificationService_SendWelcome_FullMethodName, welcome()},
 		{command, "/acme.greeting.v1.GreetingService/SendGreeting", welcome()},
-		{asking, treatyv1.ParticipantService_Describe_FullMethodName, &treatyv1.DescribeRequest{}},
+		{asking(t, "4"), treatyv1.ParticipantService_Describe_FullMethodName, &treatyv1.DescribeRequest{}},
 		{command, notificationv1.NotificationService_ListMessages_FullMethodName, &emptypb.Empty{}},
 		{t.Context(), notificationv1.NotificationService_ListMessages_FullMethodName, &emptypb.Empty{}},
 	} {
@@ -655,14 +625,6 @@ func TestBadStarts(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestNode runs the tests that are written in TypeScript.
-func TestNode(t *testing.T) {
-	program := buildNode(t)
-	if out, err := exec.Command(program[0], "--test", "dist/").CombinedOutput(); err != nil {
-		t.Errorf("node --test: %v\n%s", err, out)
 	}
 }
 

@@ -58,10 +58,15 @@ func BuildTypeScript(ctx context.Context, root string) (command []string, about 
 		}
 	}
 	dir := filepath.Join(root, "services", "notification")
-	if !installed(dir) {
+	// The libraries belong to all packages in TypeScript, or in earlier versions to this service alone.
+	libraries := root
+	if _, err := os.Stat(filepath.Join(dir, "package-lock.json")); err == nil {
+		libraries = dir
+	}
+	if !installed(libraries) {
 		install, cancel := context.WithTimeout(ctx, installTime)
 		defer cancel()
-		if err := run(install, dir, "npm", "ci", "--no-audit", "--no-fund"); err != nil {
+		if err := run(install, libraries, "npm", "ci", "--no-audit", "--no-fund"); err != nil {
 			return nil, "", errors.New("npm can't install its libraries")
 		}
 	}

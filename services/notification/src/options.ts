@@ -1,28 +1,27 @@
 // Parses the command line and refuses unsafe settings.
 
 import { readFileSync } from "node:fs";
-import { isIPv4 } from "node:net";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { ServerCredentials } from "@grpc/grpc-js";
-import { anyCaller, Trust } from "./trust.js";
+import { anyCaller, type ListenOptions } from "@treatyhq/participant";
 
 export class UsageError extends Error {}
 
 export interface Options {
-  readonly listen: string;
+  readonly listen: ListenOptions;
   readonly db: string;
   readonly proto: string;
+  readonly descriptors: string;
   readonly stopTimeoutMs: number;
-  readonly credentials: ServerCredentials;
-  /** Whose commands count. */
-  readonly trust: Trust;
+  /** The identities of the orchestrators whose commands count. */
+  readonly orchestrators: readonly string[];
 }
 
 export const help = `Usage of notification:
   --listen host:port       address to listen on; port 0 picks a free port (default 127.0.0.1:7105)
   --db file                SQLite database file; created if it doesn't exist (default notification.db)
   --proto directory        directory of the contracts (default: the one in this repository)
+  --descriptors file       the same contracts as buf builds them, for reflection (default: those in this repository)
   --tls-cert file          the server's certificate chain (PEM)
   --tls-key file           the server's private key (PEM)
   --tls-client-ca file     the authorities that issue client certificates (PEM); turns on mutual TLS
@@ -34,6 +33,10 @@ export const help = `Usage of notification:
   --stop-timeout seconds   how long calls in flight may take to finish after SIGTERM (default 10)
 `;
 
+function inRepository(path: string): string {
+  return fileURLToPath(new URL(`../../../${path}`, import.meta.url));
+}
+
 /** Parses and checks the arguments. Returns undefined if they contain --help. */
 export function parseOptions(args: string[]): Options | undefined {
   let values;
@@ -44,7 +47,8 @@ export function parseOptions(args: string[]): Options | undefined {
         help: { type: "boolean" },
         listen: { type: "string", default: "127.0.0.1:7105" },
         db: { type: "string", default: "notification.db" },
-        proto: { type: "string", default: fileURLToPath(new URL("../../../proto", import.meta.url)) },
+        proto: { type: "string", default: inRepository("proto") },
+        descriptors: { type: "string", default: inRepository("gen/acme/notification/contracts.binpb") },
         "tls-cert": { type: "string" },
         "tls-key": { type: "string" },
         "tls-client-ca": { type: "string" },
@@ -71,47 +75,35 @@ export function parseOptions(args: string[]): Options | undefined {
     );
   }
   return {
-    listen: values.listen,
-    db: values.db,
-    proto: values.proto,
-    stopTimeoutMs: seconds * 1000,
-    // With --tls-client-ca, every caller has a certificate of that authority.
-    trust: new Trust(identities, values.insecure || values["tls-client-ca"] !== undefined),
-    credentials: credentials({
-      listen: values.listen, insecure: values.insecure,
+    listen: listening({
+      address: values.listen, insecure: values.insecure,
       cert: values["tls-cert"], key: values["tls-key"], clientCa: values["tls-client-ca"],
     }),
+    db: values.db,
+    proto: values.proto,
+    descriptors: values.descriptors,
+    stopTimeoutMs: seconds * 1000,
+    orchestrators: identities.length === 0 && values.insecure ? [anyCaller] : identities,
   };
 }
 
 interface Transport {
-  listen: string;
+  address: string;
   insecure: boolean;
   cert: string | undefined;
   key: string | undefined;
   clientCa: string | undefined;
 }
 
-function credentials({ listen, insecure, cert, key, clientCa }: Transport): ServerCredentials {
-  const host = /^(?:\[(.+)\]|([^:]*)):(\d{1,5})$/.exec(listen);
-  if (host === null) throw new UsageError(`--listen ${listen}: want host:port, e.g. 127.0.0.1:7105`);
+function listening({ address, insecure, cert, key, clientCa }: Transport): ListenOptions {
   if ((cert === undefined) !== (key === undefined)) {
     throw new UsageError("--tls-cert and --tls-key belong together: set both or neither");
   }
-  if (cert !== undefined && key !== undefined) {
-    if (insecure) throw new UsageError("--insecure and --tls-cert contradict each other: set only one of them");
-    const ca = clientCa === undefined ? null : readFileSync(clientCa);
-    const pair = { cert_chain: readFileSync(cert), private_key: readFileSync(key) };
-    return ServerCredentials.createSsl(ca, [pair], ca !== null);
+  if (cert === undefined || key === undefined) {
+    if (clientCa !== undefined) throw new UsageError("--tls-client-ca requires --tls-cert and --tls-key");
+    return { address, insecure };
   }
-  if (clientCa !== undefined) throw new UsageError("--tls-client-ca requires --tls-cert and --tls-key");
-  const name = host[1] ?? host[2] ?? "";
-  const loopback = name === "localhost" || name === "::1" || (isIPv4(name) && name.startsWith("127."));
-  if (!loopback && !insecure) {
-    throw new UsageError(
-      `listening on ${listen}: plaintext is allowed on loopback addresses only: set --tls-cert and --tls-key, ` +
-        "or --insecure to let anybody on the network read, change and send commands",
-    );
-  }
-  return ServerCredentials.createInsecure();
+  if (insecure) throw new UsageError("--insecure and --tls-cert contradict each other: set only one of them");
+  const clientAuthorities = clientCa === undefined ? {} : { clientAuthorities: readFileSync(clientCa) };
+  return { address, tls: { certificate: readFileSync(cert), key: readFileSync(key), ...clientAuthorities } };
 }

@@ -1,7 +1,6 @@
 // Implements acme.privacy.v1.UserDataService, as every service that stores personal data does.
 
-import type { Command } from "./command.js";
-import type { Database } from "./database.js";
+import type { Tx } from "@treatyhq/participant";
 import { customerName, invalid } from "./service.js";
 
 export interface DeleteUserDataRequest {
@@ -13,7 +12,7 @@ export interface UserDataDeleted {
 }
 
 /** Deletes the messages to a customer, and remembers not to send more. */
-export function deleteUserData(database: Database, _: Command | undefined, r: DeleteUserDataRequest): UserDataDeleted {
+export function deleteUserData({ database }: Tx, r: DeleteUserDataRequest): UserDataDeleted {
   if (!customerName.test(r.customer)) throw invalid("customer: want customers/{customer}");
   database.run("INSERT INTO forgotten (customer) VALUES (?) ON CONFLICT DO NOTHING", [r.customer]);
   const { changes } = database.run("DELETE FROM messages WHERE customer = ?", [r.customer]);

@@ -2,10 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { status } from "@grpc/grpc-js";
-import type { Command } from "./command.js";
-import type { Database } from "./database.js";
-import { nowMicros } from "./inbox.js";
-import { Refusal } from "./status.js";
+import { StatusError, type Database, type Tx } from "@treatyhq/participant";
 
 /** The recipient of a message. All requests to send one contain it. */
 interface Recipient {
@@ -45,9 +42,9 @@ export interface ListMessagesResponse {
 }
 
 /** Sends a message by adding it to the outbox of a mail server, which is the table of messages. */
-export function sendWelcome(database: Database, command: Command | undefined, r: SendWelcomeRequest): Sent {
+export function sendWelcome({ database, command }: Tx, r: SendWelcomeRequest): Sent {
   if (command?.direction === "compensation") {
-    throw new Refusal(status.FAILED_PRECONDITION, "a sent message can't be recalled");
+    throw new StatusError(status.FAILED_PRECONDITION, "a sent message can't be recalled");
   }
   check(r);
   const card = r.card_last_four === "" ? "" : ` Your card ending in ${r.card_last_four} is on its way.`;
@@ -55,7 +52,7 @@ export function sendWelcome(database: Database, command: Command | undefined, r:
 }
 
 /** Sends a message about a review. */
-export function sendReview(database: Database, _: Command | undefined, r: SendReviewRequest): Sent {
+export function sendReview({ database }: Tx, r: SendReviewRequest): Sent {
   check(r);
   const cents = BigInt(r.approved_limit_cents);
   if (cents < 0n) throw invalid("approved_limit_cents: want 0 or more");
@@ -75,11 +72,11 @@ function check(to: Recipient): void {
 
 function send(database: Database, to: Recipient, subject: string, text: string): Sent {
   // A saga in flight may still send a command about a forgotten customer.
-  if (database.get("SELECT 1 FROM forgotten WHERE customer = ?", [to.customer]) !== null) {
-    throw new Refusal(status.FAILED_PRECONDITION, "the customer was forgotten");
+  if (database.get("SELECT 1 FROM forgotten WHERE customer = ?", [to.customer]) !== undefined) {
+    throw new StatusError(status.FAILED_PRECONDITION, "the customer was forgotten");
   }
   const name = `messages/${randomUUID()}`;
-  const sent = nowMicros();
+  const sent = BigInt(Date.now()) * 1000n;
   database.run("INSERT INTO messages (name, customer, email, subject, text, send_time) VALUES (?, ?, ?, ?, ?, ?)", [
     name, to.customer, to.email, subject, text, sent,
   ]);
@@ -141,6 +138,6 @@ function timestamp(micros: bigint): Timestamp {
 export const customerName = /^customers\/.{1,90}$/;
 
 /** Returns the refusal of an invalid request. */
-export function invalid(message: string): Refusal {
-  return new Refusal(status.INVALID_ARGUMENT, message);
+export function invalid(message: string): StatusError {
+  return new StatusError(status.INVALID_ARGUMENT, message);
 }

@@ -1,25 +1,10 @@
-// Spans of the calls that this service answers, exported as OpenTelemetry's standard environment variables say.
+// Exports the spans of the calls that this service answers, as OpenTelemetry's standard environment variables say.
 
-import {
-  ResponderBuilder, ServerInterceptingCall, ServerListenerBuilder, status, type Metadata, type ServerInterceptor,
-} from "@grpc/grpc-js";
-import {
-  context, diag, DiagLogLevel, propagation, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace,
-  type Context, type Span, type TextMapGetter,
-} from "@opentelemetry/api";
+import { diag, DiagLogLevel } from "@opentelemetry/api";
 import type { SpanExporter } from "@opentelemetry/sdk-trace-node";
-
-const scope = "acme-notification";
-
-/** The codes that are the server's fault, by OpenTelemetry's conventions. */
-const faults = new Set<number>([
-  status.UNKNOWN, status.DEADLINE_EXCEEDED, status.UNIMPLEMENTED, status.INTERNAL, status.UNAVAILABLE,
-  status.DATA_LOSS,
-]);
 
 /** What is running if spans are exported. */
 export interface Telemetry {
-  readonly interceptors: ServerInterceptor[];
   /** Exports what is left, and stops. It never throws. */
   stop(): Promise<void>;
 }
@@ -56,7 +41,7 @@ async function newExporter(): Promise<SpanExporter> {
 export async function startTelemetry(
   service: string, log: (message: string, fields: Record<string, unknown>) => void,
 ): Promise<Telemetry> {
-  if (!enabled()) return { interceptors: [], stop: async () => {} };
+  if (!enabled()) return { stop: async () => {} };
   logFailures(log);
   const { BatchSpanProcessor, NodeTracerProvider } = await import("@opentelemetry/sdk-trace-node");
   const { detectResources, envDetector, resourceFromAttributes } = await import("@opentelemetry/resources");
@@ -69,7 +54,6 @@ export async function startTelemetry(
   });
   provider.register();
   return {
-    interceptors: [traced],
     stop: () => provider.shutdown().catch((error: unknown) => log("telemetry", { error: String(error) })),
   };
 }
@@ -86,61 +70,4 @@ function logFailures(log: (message: string, fields: Record<string, unknown>) => 
   diag.setLogger(
     { error: once, warn: ignore, info: ignore, debug: ignore, verbose: ignore }, { logLevel: DiagLogLevel.ERROR },
   );
-}
-
-const carrier: TextMapGetter<Metadata> = {
-  get: (metadata, key) => metadata.get(key).map(String),
-  keys: (metadata) => Object.keys(metadata.getMap()),
-};
-
-/** Makes a span of each call, below the caller's. Health checks and reflection have none. */
-const traced: ServerInterceptor = (method, call) => {
-  if (method.path.startsWith("/grpc.")) return new ServerInterceptingCall(call);
-  let active: Context = ROOT_CONTEXT;
-  let span: Span | undefined;
-  const end = (code: number) => {
-    span?.setAttribute("rpc.response.status_code", status[code] ?? String(code));
-    if (faults.has(code)) span?.setStatus({ code: SpanStatusCode.ERROR });
-    span?.end(now());
-    span = undefined;
-  };
-  const listener = new ServerListenerBuilder()
-    .withOnReceiveMetadata((metadata, next) => {
-      const parent = propagation.extract(ROOT_CONTEXT, metadata, carrier);
-      const name = method.path.replace(/^\//, "");
-      span = trace.getTracer(scope).startSpan(name, {
-        kind: SpanKind.SERVER, startTime: now(), attributes: { "rpc.system.name": "grpc", "rpc.method": name },
-      }, parent);
-      active = trace.setSpan(parent, span);
-      next(metadata);
-    })
-    .withOnReceiveMessage((message, next) => context.with(active, () => next(message)))
-    .withOnReceiveHalfClose((next) => context.with(active, next))
-    .withOnCancel(() => end(status.CANCELLED))
-    .build();
-  return new ServerInterceptingCall(call, new ResponderBuilder()
-    .withStart((next) => next(listener))
-    .withSendStatus((sent, next) => {
-      end(sent.code ?? status.UNKNOWN);
-      next(sent);
-    })
-    .build());
-};
-
-/** Notes in the span of the call that is handled what the inbox did. */
-export function noteVerdict(verdict: string): void {
-  trace.getActiveSpan()?.setAttribute("treaty.inbox.verdict", verdict);
-}
-
-let origin = performance.timeOrigin;
-
-/**
- * Returns the time in milliseconds since 1970, with fractions. Date.now cuts them off, so a span would start before
- * the span of its caller. What performance.now adds to is wrong once the clock was set, so Date.now corrects it.
- */
-function now(): number {
-  const passed = performance.now();
-  const wall = Date.now();
-  origin = Math.min(Math.max(origin, wall - passed), wall + 1 - passed);
-  return origin + passed;
 }

@@ -2,9 +2,9 @@
 
 import { X509Certificate } from "node:crypto";
 import { status, type ServerUnaryCall } from "@grpc/grpc-js";
-import { Refusal } from "./status.js";
+import { because } from "./status.js";
 
-/** The identity of every caller, with or without a certificate. */
+/** Among the identities: every caller is believed, with or without a certificate. */
 export const anyCaller = "*";
 
 /** What a call says about its caller. */
@@ -14,9 +14,9 @@ export type Caller = Pick<ServerUnaryCall<unknown, unknown>, "getAuthContext" | 
 export class Trust {
   /**
    * Believes callers whose verified client certificate has one of the identities: a URI such as a SPIFFE id, or a DNS
-   * name. Without identities, it believes callers on this machine, and everybody else if everybody is true.
+   * name. Without identities, it believes callers with any verified client certificate, and callers on this machine.
    */
-  constructor(private readonly identities: readonly string[], private readonly everybody: boolean) {}
+  constructor(private readonly identities: readonly string[]) {}
 
   /**
    * Throws UNAUTHENTICATED if the caller isn't believed. Such a call isn't executed as an ordinary call either, since
@@ -25,15 +25,15 @@ export class Trust {
   check(call: Caller): void {
     if (this.believes(call)) return;
     const message = "the caller isn't an orchestrator that this participant believes";
-    throw new Refusal(status.UNAUTHENTICATED, message, "CALLER_NOT_BELIEVED");
+    throw because(status.UNAUTHENTICATED, "CALLER_NOT_BELIEVED", message);
   }
 
   private believes(call: Caller): boolean {
-    if (this.identities.length === 0) {
-      return this.everybody || /^(127\.|\[?::1\]?:|\[?::ffff:127\.|unix:)/.test(call.getPeer());
-    }
     if (this.identities.includes(anyCaller)) return true;
     const certificate = call.getAuthContext().sslPeerCertificate; // only one that was verified
+    if (this.identities.length === 0) {
+      return certificate !== undefined || /^(127\.|\[?::1\]?:|\[?::ffff:127\.|unix:)/.test(call.getPeer());
+    }
     if (certificate === undefined) return false;
     return identitiesOf(new X509Certificate(certificate.raw)).some((own) => this.identities.some((identity) =>
       own === identity || (!own.includes(":") && own.toLowerCase() === identity.toLowerCase())));

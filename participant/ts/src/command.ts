@@ -1,17 +1,23 @@
 // Reads a command from a call's metadata. A call without any key of a command isn't made for a saga.
 
 import { status, type Metadata } from "@grpc/grpc-js";
-import { Refusal } from "./status.js";
+import { because, type StatusError } from "./status.js";
 
+/** The two commands of a step: the action, and the compensation that undoes it. */
 export type Direction = "action" | "compensation";
 
-export interface Command {
-  /** "sagas/{saga}" */
-  readonly saga: string;
-  /** "sagas/{saga}/steps/{step}": the same for all attempts and in both directions. */
+/** Identifies a command: the same values for all attempts. */
+export interface CommandKey {
+  /** "sagas/{saga}/steps/{step}": the same in both directions. */
   readonly commandId: string;
   readonly direction: Direction;
-  /** Starts at 1. */
+}
+
+/** What a call that is made for a saga says about itself, in its metadata. */
+export interface Command extends CommandKey {
+  /** "sagas/{saga}" */
+  readonly saga: string;
+  /** Starts at 1, and starts again when the orchestrator's process restarts. Decide nothing by it. */
   readonly attempt: number;
   /** A call with a lower epoch than before comes from an orchestrator process that was replaced. */
   readonly epoch: bigint;
@@ -36,20 +42,34 @@ export function hasCommandKey(metadata: Metadata): boolean {
 
 const maxCommandId = 512;
 
+/** Returns the saga in a command id, or undefined if it isn't one. */
+export function sagaOf(commandId: string): string | undefined {
+  if (Buffer.byteLength(commandId) > maxCommandId) return undefined;
+  return /^(sagas\/[^/]+)\/steps\/[^/]+$/.exec(commandId)?.[1];
+}
+
+/** Reports whether a text is a digest, or empty. */
+export function isDigest(text: string): boolean {
+  return /^([0-9a-f]{64})?$/.test(text);
+}
+
 /** How far an epoch may be ahead of the clock. Its upper bits are milliseconds since 1970. */
 const maxEpochAheadMs = 24 * 60 * 60 * 1000;
 
 /** Throws UNAUTHENTICATED for an epoch that no later one could follow. */
 export function checkEpoch(epoch: bigint): void {
   if (epoch >> 20n > BigInt(Date.now() + maxEpochAheadMs)) {
-    throw new Refusal(
-      status.UNAUTHENTICATED, `the epoch ${epoch} is more than a day ahead of this participant's clock`, "EPOCH_AHEAD",
+    throw because(
+      status.UNAUTHENTICATED, "EPOCH_AHEAD", `the epoch ${epoch} is more than a day ahead of this participant's clock`,
     );
   }
 }
 
 /** Returns the scope and the epoch of a call's metadata. Throws INVALID_ARGUMENT if they are malformed. */
 export function parseEpoch(metadata: Metadata): { scope: string; epoch: bigint } {
+  for (const key of ["treaty-epoch", "treaty-scope"]) {
+    if (metadata.get(key).length > 1) throw malformed(key, "one value");
+  }
   const epoch = first(metadata, "treaty-epoch") || "0";
   if (!/^[0-9]{1,19}$/.test(epoch) || BigInt(epoch) >= 2n ** 63n) {
     throw malformed("treaty-epoch", "a decimal number below 2^63");
@@ -68,12 +88,10 @@ export function parseCommand(metadata: Metadata): Command | undefined {
   if (!hasCommandKey(metadata)) return undefined;
   for (const key of commandKeys) if (metadata.get(key).length > 1) throw malformed(key, "one value");
   const commandId = first(metadata, "treaty-command-id");
-  const parts = /^(sagas\/[^/]+)\/steps\/[^/]+$/.exec(commandId);
-  if (parts === null || Buffer.byteLength(commandId) > maxCommandId) {
-    throw malformed("treaty-command-id", "one sagas/{saga}/steps/{step}");
-  }
-  const saga = first(metadata, "treaty-saga") || parts[1]!;
-  if (saga !== parts[1]) throw malformed("treaty-saga", "the saga in treaty-command-id");
+  const own = sagaOf(commandId);
+  if (own === undefined) throw malformed("treaty-command-id", "sagas/{saga}/steps/{step} of at most 512 bytes");
+  const saga = first(metadata, "treaty-saga") || own;
+  if (saga !== own) throw malformed("treaty-saga", "the saga in treaty-command-id");
   const direction = first(metadata, "treaty-direction");
   if (direction !== "action" && direction !== "compensation") {
     throw malformed("treaty-direction", '"action" or "compensation"');
@@ -85,7 +103,7 @@ export function parseCommand(metadata: Metadata): Command | undefined {
   const start = first(metadata, "treaty-start") || "0";
   if (!/^[0-9]{1,18}$/.test(start)) throw malformed("treaty-start", "decimal microseconds since 1970");
   const digest = first(metadata, "treaty-request-digest");
-  if (!/^([0-9a-f]{64})?$/.test(digest)) throw malformed("treaty-request-digest", "64 hex digits in lower case");
+  if (!isDigest(digest)) throw malformed("treaty-request-digest", "64 hex digits in lower case");
   return {
     saga, commandId, direction, attempt: Number(attempt), ...parseEpoch(metadata), start: BigInt(start), digest,
   };
@@ -95,6 +113,6 @@ function first(metadata: Metadata, key: string): string {
   return String(metadata.get(key)[0] ?? "");
 }
 
-function malformed(key: string, want: string): Refusal {
-  return new Refusal(status.INVALID_ARGUMENT, `metadata ${key}: want ${want}`, "METADATA_INVALID");
+function malformed(key: string, want: string): StatusError {
+  return because(status.INVALID_ARGUMENT, "METADATA_INVALID", `metadata ${key}: want ${want}`);
 }
