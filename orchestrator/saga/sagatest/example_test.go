@@ -29,7 +29,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-func setT(test *testing.T) { t = test }
+func setT(test *testing.T) { t = test } //nolint:thelper // it sets t
 
 // A participant refuses the second command, and the first one is undone.
 func ExampleRun() {
