@@ -70,9 +70,8 @@ func TestConformBadInput(t *testing.T) {
 		"no file":     {[]string{filepath.Join(dir, "none.yaml")}, "none.yaml: no such file"},
 		"no address":  {[]string{good}, "the participant's address is missing"},
 		"wrong file":  {[]string{file("wrong.yaml", "commands: 3\n")}, "wrong.yaml: line 1"},
-		"no value": {
-			[]string{file("v.yaml", strings.Replace(command, "{}", `{email: "${e}"}`, 1))}, "add --set e=VALUE",
-		},
+		"no value": {[]string{file("v.yaml", strings.Replace(command, "{}", `{email: "${e}"}`, 1))},
+			"add --set e=VALUE"},
 		"nobody there": {[]string{good, "--address", nobody}, "Check that a participant listens at " + nobody},
 		"elsewhere":    {[]string{good, "--address", "192.0.2.1:7101", "--insecure"}, "add --destructive"},
 		"no reflection": {[]string{good, "--address", address},
@@ -124,9 +123,7 @@ except:
 		t.Fatal(err)
 	}
 	address := strings.TrimPrefix(server.Target(), "passthrough:///")
-	s := setup{
-		args: []string{"conform", "conform.yaml", "--address", address, "--junit", "report.xml"}, address: address,
-	}
+	s := setup{args: []string{"conform", "conform.yaml", "--address", address, "--junit", "report.xml"}, address: address}
 	got := run(t, s)
 	s.args[3] = "127.0.0.1:7101"
 	got.stdout = regexp.MustCompile(`conform-[0-9a-f]{8}`).ReplaceAllString(got.stdout, "conform-5f0a3b1c")
@@ -147,8 +144,8 @@ func TestConformFails(t *testing.T) {
 	got := run(t, setup{args: []string{
 		"conform", file, "--address", strings.TrimPrefix(connection.Target(), "passthrough:///"),
 	}})
-	want := "executed               FAILS    the action was answered Unimplemented"
-	if got.code != 1 || !strings.Contains(got.stdout, want) {
+	if got.code != 1 ||
+		!strings.Contains(got.stdout, "executed               FAILS    the action was answered Unimplemented") {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	for _, name := range []string{"CustomerService/ChangeAddress", "CustomerService/GetCustomer"} {
