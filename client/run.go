@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,6 +12,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -27,6 +29,11 @@ const (
 
 	firstPause = 100 * time.Millisecond
 	longPause  = 5 * time.Second
+
+	// maxInternal is how many calls in a row may fail at once with an INTERNAL that isn't the orchestrator's: it always
+	// gives a reason. It takes about ten seconds. A connection that broke so works again by then; a wrong proxy or a
+	// reply that can't be read doesn't.
+	maxInternal = 8
 )
 
 type attemptTimeout struct {
@@ -51,14 +58,20 @@ func OnRequestID(tell func(id string)) grpc.CallOption { return onRequestID{tell
 
 // Run starts a saga with a method of a generated client, and waits for its end. If a call breaks, it calls again with
 // the same request id, which attaches to the same saga, until the saga ends or the context does. It repeats what
-// [RetryAfter] allows, after a pause that grows from 0.1 s to 5 s and varies, and not before the time in the error.
+// [RetryAfter] allows, after a pause that grows from 0.1 s to 5 s and varies, and not before the time in the error. The
+// pause is short again after a call that took longer than 5 s.
 //
 // The request id is that of the request's field, or of the metadata treaty-request-id of the context if the contract
 // marks no field. If it is empty, Run makes one; see [OnRequestID]. Run doesn't change the request. To pick up a saga
 // from another process, call Run there with the same request and request id.
 //
+// Without a field, the id depends on everything between that drops no metadata. If a call attaches to another saga than
+// an earlier one did, Run returns an error that names both.
+//
 // An error is that of the last call. If the context has ended, the error wraps the context's error and the last call's
-// text, its code is DEADLINE_EXCEEDED or CANCELLED, and the saga continues if it was started.
+// text, its code is DEADLINE_EXCEEDED or CANCELLED, and the saga continues if it was started. An INTERNAL without a
+// reason is nobody's word about the saga: after eight in a row that came within 5 s, Run returns the last one, with the
+// request id in its text.
 func Run[Request proto.Message, Reply any](
 	ctx context.Context, method func(context.Context, Request, ...grpc.CallOption) (Reply, error), request Request,
 	options ...grpc.CallOption,
@@ -67,6 +80,10 @@ func Run[Request proto.Message, Reply any](
 	request, ctx, id, err := identified(ctx, request)
 	if err != nil {
 		return none, err
+	}
+	where := fmt.Sprintf("the request id %q", id)
+	if requestIDField(request.ProtoReflect().Descriptor()) == nil {
+		where += " in the metadata " + wire.RequestIDKey
 	}
 	timeout := DefaultAttemptTimeout
 	for _, option := range options {
@@ -77,30 +94,42 @@ func Run[Request proto.Message, Reply any](
 			option.tell(id)
 		}
 	}
-	pause, saga := firstPause, ""
+	pause, saga, internal := firstPause, "", 0
 	for {
 		var header metadata.MD
+		began := time.Now()
 		reply, err := attempt(ctx, timeout, func(ctx context.Context) (Reply, error) {
 			return method(ctx, request, append(slices.Clip(options), grpc.Header(&header))...)
 		})
+		if name := SagaOf(header); name != "" && saga != "" && name != saga {
+			return none, fmt.Errorf("calling a saga with %s: one call started %s, and another one %s, so both may "+
+				"have taken effect: decide which one to cancel. Orchestrators with different names serve this "+
+				"address, or something between drops the request id", where, saga, name)
+		}
 		if err == nil {
 			return reply, nil
 		}
-		if name := SagaOf(header); name != "" {
-			saga, pause = name, firstPause
-		} else if name := Saga(err); name != "" {
-			saga = name
-		}
+		saga = cmp.Or(SagaOf(header), saga, Saga(err))
 		after, again := RetryAfter(err)
 		if !again {
 			return none, err
+		}
+		if time.Since(began) > longPause {
+			pause, internal = firstPause, 0
+		}
+		if status.Code(err) != codes.Internal {
+			internal = 0
+		} else if internal++; internal == maxInternal {
+			return none, fmt.Errorf("waiting for %s with %s: %d calls in a row failed in a way that no orchestrator "+
+				"does: check what is between; to pick it up, call again with the same request and request id: %w",
+				cmp.Or(saga, "a saga"), where, internal, err)
 		}
 		// At least half of the pause is waited, and never less than the orchestrator asks for.
 		after += pause/2 + mathrand.N(pause/2)
 		pause = min(2*pause, longPause)
 		select {
 		case <-ctx.Done():
-			return none, &interruptedError{cause: ctx.Err(), last: err, requestID: id, saga: saga}
+			return none, &interruptedError{cause: ctx.Err(), last: err, where: where, saga: saga}
 		case <-time.After(after):
 		}
 	}
@@ -170,18 +199,14 @@ func requestIDField(message protoreflect.MessageDescriptor) protoreflect.FieldDe
 
 // interruptedError is the error of Run when its context has ended.
 type interruptedError struct {
-	cause, last     error
-	requestID, saga string
+	cause, last error
+	where, saga string
 }
 
 // Error says what was waited for.
 func (e *interruptedError) Error() string {
-	about := "a saga"
-	if e.saga != "" {
-		about = e.saga
-	}
-	return fmt.Sprintf("waiting for %s with the request id %q: %v; to pick it up, call again with the same request "+
-		"and request id; the last call failed: %v", about, e.requestID, e.cause, e.last)
+	return fmt.Sprintf("waiting for %s with %s: %v; to pick it up, call again with the same request and request id; "+
+		"the last call failed: %v", cmp.Or(e.saga, "a saga"), e.where, e.cause, e.last)
 }
 
 // Unwrap returns the context's error.

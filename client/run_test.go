@@ -15,6 +15,7 @@ import (
 
 	"github.com/treatyhq/treaty/client"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
 	"github.com/treatyhq/treaty/internal/hostile"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator"
@@ -44,7 +45,7 @@ func (c customers) ChangeAddress(
 	}
 	select {
 	case <-c.release:
-		return &customerv1.AddressChanged{AddressRevision: 2}, nil
+		return &customerv1.AddressChanged{Customer: in.GetCustomer(), AddressRevision: 2}, nil
 	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
@@ -77,17 +78,7 @@ func (s *system) open() (stop func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	saga.Register(o, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
-		func(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
-			changed := new(customerv1.AddressChanged)
-			err := saga.Call(ctx, customerv1.CustomerService_ChangeAddress_FullMethodName,
-				&customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}, changed)
-			if err != nil {
-				return nil, err
-			}
-			s.started.Add(1)
-			return &customerv1.AddressAgreed{AddressRevision: changed.GetAddressRevision()}, nil
-		})
+	register(o, func() { s.started.Add(1) })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- o.ListenAndServe(ctx, s.address) }()
@@ -104,6 +95,23 @@ func (s *system) open() (stop func()) {
 	})
 	s.t.Cleanup(stop)
 	return stop
+}
+
+// register registers sagas. One with a step calls done once it has got the step's reply.
+func register(r saga.Registrar, done func()) {
+	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
+		func(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
+			changed := new(customerv1.AddressChanged)
+			err := saga.Call(ctx, customerv1.CustomerService_ChangeAddress_FullMethodName,
+				&customerv1.ChangeAddressRequest{Customer: in.GetCustomer()}, changed)
+			if err != nil {
+				return nil, err
+			}
+			done()
+			return &customerv1.AddressAgreed{AddressRevision: changed.GetAddressRevision()}, nil
+		})
+	saga.Register(r, benchv1.WorkSagas_Run_FullMethodName,
+		func(saga.Context, *benchv1.RunRequest) (*benchv1.RunDone, error) { return &benchv1.RunDone{}, nil })
 }
 
 func (s *system) run(address, customer string, options ...grpc.CallOption) (*customerv1.AddressAgreed, error) {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/treatyhq/treaty/internal/progress"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -37,6 +40,15 @@ type program struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	register       func(saga.Registrar)
+	terminal       bool          // stderr is one
+	patience       time.Duration // after how long a progress line is shown; 0: its default
+}
+
+// line shows on stderr what a subcommand is doing, until the line is stopped.
+func (p program) line(doing func() string) *progress.Line {
+	return progress.Start(progress.LineParams{
+		Out: p.stderr, InPlace: p.terminal, Patience: p.patience, Doing: doing,
+	})
 }
 
 func (p program) run(ctx context.Context) int {
@@ -120,7 +132,9 @@ func (p program) backupCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			line := p.line(func() string { return copied(f.store, to) })
 			taken, err := o.Backup(cmd.Context(), to)
+			line.Stop()
 			if err != nil {
 				return err
 			}
@@ -130,6 +144,15 @@ func (p program) backupCommand(f *flags) *cobra.Command {
 	}
 	backup.Flags().StringVar(&to, "to", "", "the new `FILE`")
 	return backup
+}
+
+// copied says how far a backup is.
+func copied(store, to string) string {
+	doing := fmt.Sprintf("backing %s up to %s", store, to)
+	if written, whole := stores.BackupProgress(store, to); written > 0 {
+		doing += fmt.Sprintf(", %s of about %s", progress.Bytes(written), progress.Bytes(whole))
+	}
+	return doing
 }
 
 // restoreCommand returns the subcommand after which a backup can be served.
@@ -156,7 +179,9 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			line := p.line(func() string { return "restoring " + f.store })
 			from, err := o.Restore(cmd.Context(), params)
+			line.Stop()
 			if err != nil {
 				return err
 			}
@@ -239,7 +264,12 @@ func (p program) verify(cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	p.register(o)
-	findings, verified, err := o.Verify(cmd.Context())
+	var count atomic.Int64
+	line := p.line(func() string {
+		return fmt.Sprintf("verifying %s, %s so far", f.store, counted(int(count.Load())))
+	})
+	findings, verified, err := o.verify(cmd.Context(), func() { count.Add(1) })
+	line.Stop()
 	if err != nil {
 		return err
 	}

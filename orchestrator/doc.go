@@ -31,8 +31,8 @@
 // OpenTelemetry's OTEL_* variables.
 //
 // [WithServerOptions] adds interceptors to the API, for example to authorize callers. [WithParticipantDialOptions] is
-// for connections to participants, and [WithSpanExporter] and [WithMetricReader] are for telemetry that your program
-// sets up itself.
+// for connections to participants. [WithSpanExporter], [WithSpanProcessor], [WithSpanSampler], [WithTelemetryResource]
+// and [WithMetricReader] are for telemetry that your program sets up itself.
 //
 // # The API
 //

@@ -4,13 +4,19 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -111,6 +117,96 @@ func TestTelemetryOfTheProgram(t *testing.T) {
 		}
 	}
 }
+
+// slow is an exporter that blocks.
+type slow struct {
+	tracetest.InMemoryExporter
+
+	entered, release chan struct{}
+}
+
+func (s *slow) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	select {
+	case s.entered <- struct{}{}:
+	default:
+	}
+	<-s.release
+	return s.InMemoryExporter.ExportSpans(ctx, spans)
+}
+
+// TestSlowExporter runs sagas while the exporter of the embedding program blocks.
+func TestSlowExporter(t *testing.T) {
+	exporter := &slow{entered: make(chan struct{}, 1), release: make(chan struct{})}
+	w := unopened(t, newParticipants(t))
+	w.options = append(w.options, orchestrator.WithSpanExporter(exporter))
+	w.open()
+	for i := range 3 {
+		if _, err := w.acme.ChangeAddress(w.ctx(), move(strconv.Itoa(i), "Main Street 1")); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			<-exporter.entered // the third one runs while it blocks
+		}
+	}
+	close(exporter.release)
+}
+
+// labelling is a span processor that adds an attribute.
+type labelling struct{ sdktrace.SpanProcessor }
+
+func (labelling) OnStart(_ context.Context, span sdktrace.ReadWriteSpan) {
+	span.SetAttributes(attribute.String("region", "north"))
+}
+
+// TestPartsOfATracerProvider gives the orchestrator everything that a tracer provider is made of.
+func TestPartsOfATracerProvider(t *testing.T) {
+	t.Setenv("OTEL_TRACES_EXPORTER", "no such exporter") // it isn't asked
+	recorder, exported := tracetest.NewSpanRecorder(), new(keeping)
+	exported.InMemoryExporter = tracetest.NewInMemoryExporter()
+	var asked atomic.Int64
+	sampler := sampling(func(p sdktrace.SamplingParameters) sdktrace.SamplingDecision {
+		if asked.Add(1) == 1 {
+			return sdktrace.Drop
+		}
+		return sdktrace.RecordAndSample
+	})
+	w := unopened(t, newParticipants(t))
+	w.options = append(w.options, orchestrator.WithSpanProcessor(labelling{recorder}),
+		orchestrator.WithSpanProcessor(sdktrace.NewBatchSpanProcessor(exported)), orchestrator.WithSpanSampler(sampler),
+		orchestrator.WithTelemetryResource(resource.NewSchemaless(semconv.ServiceName("shop"))))
+	w.open()
+	for _, id := range []string{"dropped", "traced"} {
+		if _, err := w.acme.ChangeAddress(w.ctx(), move(id, "Main Street 1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.stop() // flushes
+	traces, spans := make(map[trace.TraceID]bool), exported.GetSpans()
+	for _, span := range spans {
+		traces[span.SpanContext.TraceID()] = true
+		if !slices.Contains(span.Attributes, attribute.String("region", "north")) {
+			t.Errorf("%s has the attributes %v", span.Name, span.Attributes)
+		}
+		if !slices.Contains(span.Resource.Attributes(), semconv.ServiceName("shop")) {
+			t.Errorf("%s is of %v", span.Name, span.Resource)
+		}
+	}
+	if len(spans) < 4 || len(traces) != 1 || asked.Load() != 2 {
+		t.Errorf("%d spans of %d traces; %d sagas were sampled", len(spans), len(traces), asked.Load())
+	}
+	if got := len(recorder.Ended()); got != len(spans) {
+		t.Errorf("the first processor saw %d spans, and the second one %d", got, len(spans))
+	}
+}
+
+// sampling is a sampler.
+type sampling func(sdktrace.SamplingParameters) sdktrace.SamplingDecision
+
+func (s sampling) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	return sdktrace.SamplingResult{Decision: s(p)}
+}
+
+func (sampling) Description() string { return "as the test says" }
 
 // keeping keeps the spans when it is shut down.
 type keeping struct{ *tracetest.InMemoryExporter }

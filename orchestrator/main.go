@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/treatyhq/treaty/internal/progress"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -18,6 +19,6 @@ func Main(register func(saga.Registrar)) int {
 	context.AfterFunc(ctx, stop) // a second signal isn't caught
 	return program{
 		name: filepath.Base(os.Args[0]), args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, register: register,
+		getenv: os.Getenv, register: register, terminal: progress.IsTerminal(os.Stderr),
 	}.run(ctx)
 }

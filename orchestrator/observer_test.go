@@ -26,7 +26,7 @@ import (
 func TestSpansAreTheSameAfterRecovery(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	reader := metric.NewManualReader()
-	tel, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: spans, MetricReader: reader,
+	tel, err := telemetry.New(t.Context(), telemetry.Config{Unbatched: true, SpanExporter: spans, MetricReader: reader,
 		Sampler: sdktrace.AlwaysSample()})
 	if err != nil {
 		t.Fatal(err)

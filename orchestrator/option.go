@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc"
 
@@ -45,7 +46,11 @@ type settings struct {
 	serverOptions []grpc.ServerOption
 	dialOptions   map[string][]grpc.DialOption // by service
 	spanExporter  sdktrace.SpanExporter        // nil: as the environment says
-	metricReader  metric.Reader                // nil: as the environment says
+	spanSampler   sdktrace.Sampler             // nil: as the environment says
+	resource      *resource.Resource           // nil: as the environment says
+
+	spanProcessors []sdktrace.SpanProcessor
+	metricReader   metric.Reader // nil: as the environment says
 }
 
 // participant says that a target serves a service.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/treatyhq/treaty/internal/progress"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -62,11 +63,17 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{
-		Logger: o.logger, SpanExporter: o.settings.spanExporter, MetricReader: o.settings.metricReader,
+		Logger: o.logger, SpanExporter: o.settings.spanExporter, SpanProcessors: o.settings.spanProcessors,
+		Sampler: o.settings.spanSampler, MetricReader: o.settings.metricReader, Resource: o.settings.resource,
 	}); err != nil {
 		return err
 	}
-	if r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{Name: o.settings.name}); err != nil {
+	opened := progress.Watch(func(elapsed time.Duration) {
+		o.logger.Info("opening the store", "store", o.settings.store, "elapsed", elapsed)
+	})
+	r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{Name: o.settings.name})
+	opened()
+	if err != nil {
 		return err
 	}
 	memory, err := newParticipantMemory(ctx, r.store)
@@ -192,7 +199,11 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 		defer cancel()
 		serveErr = r.server.Serve(&watchedListener{Listener: listener, logger: o.logger})
 	}()
+	done := progress.Watch(func(elapsed time.Duration) {
+		o.logger.Info("recovering sagas", "recovered", r.engine.Recovered(), "elapsed", elapsed)
+	})
 	recovered, err := r.engine.Recover(ctx)
+	done()
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("recovering sagas: %w", err)
 	}
@@ -267,6 +278,7 @@ func (r *running) keepMark() {
 
 // stop stops what was started, in an order that loses nothing: first the calls, then the attempts, then the store.
 func (r *running) stop() error {
+	defer progress.Watch(func(elapsed time.Duration) { r.logger.Info("still stopping", "elapsed", elapsed) })()
 	var errs []error
 	if r.serving != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)

@@ -58,7 +58,8 @@ type marked struct {
 func newMarked(t *testing.T) *marked {
 	t.Helper()
 	exporter := new(brittleExporter)
-	tel, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: exporter, Sampler: sdktrace.AlwaysSample()})
+	tel, err := telemetry.New(t.Context(),
+		telemetry.Config{Unbatched: true, SpanExporter: exporter, Sampler: sdktrace.AlwaysSample()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,13 @@ type Finding struct {
 // finding, too; its goroutine is left behind. Verify may run while an orchestrator has the store open. The errors are
 // those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion).
 func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified int, err error) {
+	return o.verify(ctx, nil)
+}
+
+// verify is Verify. It calls each after each saga, by several goroutines at once; each may be nil.
+func (o *Orchestrator) verify(
+	ctx context.Context, each func(),
+) (findings []Finding, verified int, err error) {
 	code, err := o.registered()
 	if err != nil {
 		return nil, 0, err
@@ -49,6 +56,7 @@ func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified
 	defer func() { _ = store.Close() }() // it was only read
 	verified, err = engine.Verify(ctx, engine.VerifyParams{
 		Store: store, Catalog: o.catalog, Definitions: code, TurnLimit: o.settings.turnLimit,
+		Verified: each,
 		Report: func(saga *journal.Row, wrong *treatyv1.SagaSuspended) {
 			findings = append(findings, Finding{
 				Saga: wire.SagaName(saga.ID), Definition: saga.Definition, State: saga.State,

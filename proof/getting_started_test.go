@@ -16,7 +16,8 @@ import (
 )
 
 // TestGettingStarted follows docs/getting-started.md: it types every command of its console blocks, in their order, and
-// compares what each prints with the page. Times, names of sagas, addresses and paths may differ.
+// compares what each prints with the page. Times, names of sagas, addresses and paths may differ. TestNewUser does what
+// the page says in words: it changes a file while treaty dev runs.
 func TestGettingStarted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds tools and programs")
@@ -37,7 +38,7 @@ func TestGettingStarted(t *testing.T) {
 	}
 	shell := newShell(t, u)
 	shop := filepath.Join(u.dir, "shop")
-	stop := func() {}
+	var other *background
 	ports := strings.NewReplacer()
 
 	block := regexp.MustCompile("(?s)(?:<!-- ([^\n]*) -->\n)?```console\n(.*?)```\n")
@@ -47,11 +48,19 @@ func TestGettingStarted(t *testing.T) {
 		switch remark {
 		case "":
 		case "Ctrl-C in the other terminal":
-			stop()
-		case "in another terminal, in shop":
+			other.stop()
+		case "in another terminal, in shop", "Ctrl-C in the other terminal, then there":
+			if other != nil {
+				other.stop()
+			}
+			until := []string{serves}
+			if session[0].command == "treaty dev" {
+				until = devServes
+			}
 			u.dir = shop
-			stop = u.background(strings.Fields(session[0].command)...)
-			session[0].compare(t, u.served)
+			other = u.background(strings.Fields(session[0].command), until...)
+			printed, _ := other.log()
+			session[0].compare(t, printed)
 			continue
 		default:
 			t.Fatalf("the page has a remark that the test doesn't know: %s", remark)
@@ -163,6 +172,7 @@ var differing = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`(?m)^\S*bash: line \d+: .*Killed.*\n`), ""},
+	{regexp.MustCompile(`(?m)^treaty +\| building .*\n`), ""},
 	{regexp.MustCompile(`(?m)^sagas/\S+ waits: the participant of .* is down.*\n`), ""},
 	{regexp.MustCompile(`\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(\.\d+Z)?`), "TIME"},
 	{regexp.MustCompile(`sagas/[rs][0-9a-z]{20,}`), "SAGA"},

@@ -10,8 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,12 +24,15 @@ type newUser struct {
 	t   *testing.T
 	dir string
 	env []string
-
-	// served is what the last command in the background has printed until the orchestrator served.
-	served string
 }
 
-// TestNewUser follows what treaty init and the README that it writes say: it generates, tests, runs, and places orders.
+// serves is what make run prints last, and devServes what treaty dev prints at its start, in any order.
+const serves = "orders serving on "
+
+var devServes = []string{"stock is ready on ", "payment is ready on ", "orders is ready on ", serves}
+
+// TestNewUser follows what treaty init and the README that it writes say: it generates, tests, runs, places orders, and
+// changes the project.
 func TestNewUser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds tools and programs")
@@ -46,13 +51,23 @@ func TestNewUser(t *testing.T) {
 		t.Errorf("the code is generated again:\n%s", again)
 	}
 
-	stop := u.background("make", "run")
+	makeRun := u.background([]string{"make", "run"}, serves)
 	orders := u.ordersOfReadme()
 	placed, declined := append(orders[0], "--address", address), append(orders[1], "--address", address)
 	u.says(u.fails(0, placed...), "SUCCEEDED", `{"reservation":"reservations/1","charge":"charges/1"}`)
 	u.says(u.fails(3, declined...), "COMPENSATED", "payment.v1.CardDeclined")
 	u.says(u.run("treaty", "sagas", "list", "--address", address), "COMPENSATED", "SUCCEEDED", "customer=ada")
-	stop()
+	makeRun.stop()
+
+	dev := u.background([]string{"treaty", "dev"}, devServes...)
+	u.says(u.fails(3, declined...), "COMPENSATED")
+	dev.await("  COMPENSATED  order.v1.OrderSagas/PlaceOrder")
+	u.edit("payment/main.go", "limitCents = 100_00", "limitCents = 1000_00")
+	dev.await("restarting payment: main.go changed")
+	u.says(u.fails(0, declined...), "SUCCEEDED")
+	u.edit("proto/stock/v1/stock_service.proto", "// How many there are.", "// How many are left.")
+	dev.await("restarting stock: stock_service.proto changed", "restarting orders: stock_service.proto changed")
+	dev.stop()
 	t.Logf("a new user needed %s", time.Since(began).Round(time.Second))
 }
 
@@ -116,6 +131,22 @@ func (u *newUser) fails(code int, args ...string) string {
 	return string(out)
 }
 
+// edit replaces a text in a file of the project.
+func (u *newUser) edit(name, old, by string) {
+	u.t.Helper()
+	path := filepath.Join(u.dir, filepath.FromSlash(name))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	if !bytes.Contains(data, []byte(old)) {
+		u.t.Fatalf("%s doesn't have %q", name, old)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(data, []byte(old), []byte(by)), 0o600); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
 // says checks that a command has printed some texts.
 func (u *newUser) says(out string, wants ...string) {
 	u.t.Helper()
@@ -139,66 +170,98 @@ func (u *newUser) movePorts() string {
 		defer func() { _ = listener.Close() }()
 		ports[port] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
-	for _, name := range []string{"orders/orchestrator.yaml", "stock/main.go", "payment/main.go"} {
-		path := filepath.Join(u.dir, filepath.FromSlash(name))
-		data, err := os.ReadFile(path)
-		if err != nil {
-			u.t.Fatal(err)
-		}
-		for port, free := range ports {
-			data = bytes.ReplaceAll(data, []byte(":"+port), []byte(":"+free))
-		}
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			u.t.Fatal(err)
+	for name, has := range map[string][]string{
+		"orders/orchestrator.yaml": {"7080", "7101", "7102"},
+		"treaty.dev.yaml":          {"7080", "7101", "7102"},
+		"stock/main.go":            {"7101"},
+		"payment/main.go":          {"7102"},
+	} {
+		for _, port := range has {
+			u.edit(name, ":"+port, ":"+ports[port])
 		}
 	}
 	return "127.0.0.1:" + ports["7080"]
 }
 
-// background starts a command in the background, and waits until the orchestrator serves. The function that it returns
-// interrupts the command as Ctrl-C does, and waits until it has ended with all that it had started.
-func (u *newUser) background(args ...string) (stop func()) {
+// background is a command in a terminal of its own.
+type background struct {
+	u     *newUser
+	args  []string
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu      sync.Mutex
+	printed strings.Builder
+	more    chan struct{} // closed at the next line
+}
+
+// background starts a command, and waits until it has printed some texts.
+func (u *newUser) background(args []string, until ...string) *background {
 	u.t.Helper()
-	cmd := u.command(args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := cmd.StdoutPipe()
+	b := &background{u: u, args: args, cmd: u.command(args...), ended: make(chan struct{}), more: make(chan struct{})}
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := b.cmd.StdinPipe() // stays open, as a terminal does
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
 		u.t.Fatal(err)
 	}
-	serves, ended := make(chan struct{}), make(chan struct{})
-	var log strings.Builder
+	b.cmd.Stderr = b.cmd.Stdout
+	if err := b.cmd.Start(); err != nil {
+		u.t.Fatal(err)
+	}
 	go func() {
-		defer close(ended)
+		defer close(b.ended)
+		defer func() { _ = stdin.Close() }()
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			fmt.Fprintln(&log, lines.Text())
-			if strings.HasPrefix(lines.Text(), "orders serving on ") {
-				u.served = log.String()
-				close(serves)
-			}
+			b.mu.Lock()
+			fmt.Fprintln(&b.printed, lines.Text())
+			close(b.more)
+			b.more = make(chan struct{})
+			b.mu.Unlock()
 		}
 	}()
-	interrupt := func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
-		<-ended // the pipe is closed once no process of it is left
-		_ = cmd.Wait()
+	b.await(until...)
+	return b
+}
+
+// await waits until the command has printed some texts.
+func (b *background) await(texts ...string) {
+	b.u.t.Helper()
+	timeout := time.After(2 * time.Minute)
+	for {
+		printed, more := b.log()
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(printed, text) }) {
+			return
+		}
+		select {
+		case <-more:
+		case <-b.ended:
+			b.u.t.Fatalf("%q ended without printing %q:\n%s", b.args, texts, printed)
+		case <-timeout:
+			b.stop()
+			b.u.t.Fatalf("%q doesn't print %q:\n%s", b.args, texts, printed)
+		}
 	}
-	select {
-	case <-serves:
-	case <-ended:
-		u.t.Fatalf("%q ended:\n%s", args, log.String())
-	case <-time.After(2 * time.Minute):
-		interrupt()
-		u.t.Fatalf("%q doesn't serve:\n%s", args, log.String())
-	}
-	return func() {
-		interrupt()
-		u.t.Logf("$ %s\n%s", strings.Join(args, " "), log.String())
-	}
+}
+
+// log returns what the command has printed, and a channel that is closed when there is more.
+func (b *background) log() (string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.printed.String(), b.more
+}
+
+// stop interrupts the command as Ctrl-C does, and waits until it has ended with all that it had started.
+func (b *background) stop() {
+	_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGINT)
+	<-b.ended // the pipe is closed once no process of it is left
+	_ = b.cmd.Wait()
+	printed, _ := b.log()
+	b.u.t.Logf("$ %s\n%s", strings.Join(b.args, " "), printed)
 }
 
 // ordersOfReadme returns the commands of the README that start sagas.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"runtime/debug"
 )
 
@@ -31,6 +32,19 @@ Flags:
   --version  print the version of this program
 `
 
+// notByPerson is said to a person who runs the plugin as if it were the compiler.
+const notByPerson = "protoc or buf runs this program, not a person; see --help"
+
+// isTerminal reports whether a person would have to type the compiler's request.
+func isTerminal(in io.Reader) bool {
+	file, is := in.(interface{ Stat() (fs.FileInfo, error) })
+	if !is {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&fs.ModeCharDevice != 0
+}
+
 // answer prints what a person asked for with arguments.
 func answer(args []string, out io.Writer) error {
 	text := help
@@ -40,7 +54,7 @@ func answer(args []string, out io.Writer) error {
 	case args[0] == "--version":
 		text = "protoc-gen-go-treaty " + version() + "\n"
 	case args[0] != "--help" && args[0] != "-h":
-		return fmt.Errorf("unknown argument %q: protoc or buf runs this program, not a person; see --help", args[0])
+		return fmt.Errorf("unknown argument %q: %s", args[0], notByPerson)
 	}
 	if _, err := io.WriteString(out, text); err != nil {
 		return fmt.Errorf("writing the answer: %w", err)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +33,40 @@ func TestArguments(t *testing.T) {
 				return
 			}
 			if err != nil || !strings.Contains(out.String(), test.want) {
+				t.Errorf("got %v and %q, want %q", err, &out, test.want)
+			}
+		})
+	}
+}
+
+// keyboard is the standard input of a program that a person runs. Whoever reads it waits for that person.
+type keyboard struct{ t *testing.T }
+
+func (k keyboard) Read([]byte) (int, error) {
+	k.t.Error("the plugin waits for what a person types")
+	return 0, io.EOF
+}
+
+func (k keyboard) Stat() (fs.FileInfo, error) { return keyboardInfo{}, nil }
+
+type keyboardInfo struct{ fs.FileInfo }
+
+func (keyboardInfo) Mode() fs.FileMode { return fs.ModeDevice | fs.ModeCharDevice }
+
+// TestNoRequest runs the plugin without a compiler: at a terminal, and with nothing or something else to read.
+func TestNoRequest(t *testing.T) {
+	for name, test := range map[string]struct {
+		in   io.Reader
+		want string
+	}{
+		"terminal": {keyboard{t}, "protoc or buf runs this program, not a person; see --help"},
+		"nothing":  {strings.NewReader(""), "the compiler's request is empty: protoc or buf runs this program"},
+		"text":     {strings.NewReader("syntax = \"proto3\";"), "reading the compiler's request: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			err := run(nil, test.in, &out)
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) || out.Len() > 0 {
 				t.Errorf("got %v and %q, want %q", err, &out, test.want)
 			}
 		})

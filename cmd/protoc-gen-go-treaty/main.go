@@ -15,6 +15,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,9 +45,15 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if len(args) > 0 {
 		return answer(args, out)
 	}
+	if isTerminal(in) {
+		return errors.New(notByPerson)
+	}
 	data, err := io.ReadAll(in)
 	if err != nil {
 		return fmt.Errorf("reading the compiler's request: %w", err)
+	}
+	if len(data) == 0 {
+		return errors.New("the compiler's request is empty: " + notByPerson)
 	}
 	request := new(pluginpb.CodeGeneratorRequest)
 	if err := (proto.UnmarshalOptions{Resolver: foreignOptions{protoregistry.GlobalTypes}}).Unmarshal(data,

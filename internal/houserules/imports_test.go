@@ -84,6 +84,12 @@ var rules = append(participantRules(), []rule{
 		allow: []string{},
 	},
 	{
+		name:  "progress",
+		why:   "the orchestrator and the CLI share it, so it knows neither",
+		from:  []string{"internal/progress"},
+		allow: []string{},
+	},
+	{
 		name:  "caller",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/caller"},

@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,14 +38,28 @@ import (
 	"github.com/treatyhq/treaty/participant"
 )
 
-// Serve starts a server made by participant.NewServer on a free port and returns a connection to it. The server runs
-// until the test ends and logs to the test's output. If it can't start, the test fails.
-func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
+// Server is a running server of a test.
+type Server struct {
+	// Connection is connected to the server, in plaintext and without retries.
+	Connection *grpc.ClientConn
+
+	stop func()
+}
+
+// Stop stops the server, if it still runs, and returns when it has ended. It fails the test if the server fails. Call it
+// before the end of the test to restart a participant on its database.
+func (s *Server) Stop() { s.stop() }
+
+// Start starts a server made by participant.NewServer on a free port of this machine, with the keepers that
+// orchestrators may ask: the participant's inboxes. The server runs until Stop is called or the test ends, and logs to
+// the test's output. If it can't start, the test fails.
+func Start(t testing.TB, register func(grpc.ServiceRegistrar), keepers ...participant.Keeper) *Server {
 	t.Helper()
 	server, err := participant.NewServer(participant.Options{
 		Name:        t.Name(),
 		StopTimeout: time.Second,
 		Logger:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Keepers:     keepers,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -53,14 +68,20 @@ func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn 
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx) }()
-	connection := Dial(t, server.Addr().String())
-	t.Cleanup(func() {
+	s := &Server{Connection: Dial(t, server.Addr().String()), stop: sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-	})
-	return connection
+	})}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Serve starts a server as [Start] does, and returns the connection to it.
+func Serve(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
+	t.Helper()
+	return Start(t, register).Connection
 }
 
 // Dial returns a plaintext connection without retries. It is closed when the test ends.

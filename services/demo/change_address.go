@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/treatyhq/treaty/client"
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -63,8 +64,8 @@ func (d *demo) changeAddressToBox(ctx context.Context) error {
 	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
-	d.check(carries[*cardv1.AddressNotServed](e.err),
-		"the caller received the card service's rejection, AddressNotServed")
+	_, notServed := client.Rejection[*cardv1.AddressNotServed](e.err)
+	d.check(notServed, "the caller received the card service's rejection, AddressNotServed")
 	return d.livesAt(ctx, secondHome)
 }
 

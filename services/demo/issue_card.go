@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/client"
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
@@ -59,8 +59,8 @@ func (d *demo) issueCardDeclined(ctx context.Context) error {
 	if _, err := d.follow(ctx, e, treatyv1.SagaState_SAGA_STATE_COMPENSATED); err != nil {
 		return err
 	}
-	d.check(carries[*creditv1.CreditDeclined](e.err),
-		"the caller received the credit service's rejection, CreditDeclined")
+	_, declined := client.Rejection[*creditv1.CreditDeclined](e.err)
+	d.check(declined, "the caller received the credit service's rejection, CreditDeclined")
 	return d.hasNothing(ctx, edsger, creditv1.CheckState_CHECK_STATE_UNSPECIFIED)
 }
 
@@ -221,11 +221,3 @@ func (d *demo) hasNothing(ctx context.Context, person *cardv1.Person, check cred
 }
 
 func euros(cents int64) string { return fmt.Sprintf("€ %d", cents/100) }
-
-// carries reports whether an error has a detail of a type.
-func carries[T any](err error) bool {
-	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
-		_, ok := detail.(T)
-		return ok
-	})
-}

@@ -6,12 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/client"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/services/demo/audit"
 	"github.com/treatyhq/treaty/services/demo/company"
 )
@@ -39,25 +37,18 @@ type ended struct {
 }
 
 // saga returns the saga's name, from the call's header.
-func (e ended) saga() string { return strings.Join(e.header.Get(wire.SagaKey), "") }
+func (e ended) saga() string { return client.SagaOf(e.header) }
 
 // told returns the saga's final state according to the call, or UNSPECIFIED if the call doesn't say.
 func (e ended) told() treatyv1.SagaState {
-	if e.err == nil {
+	switch {
+	case e.err == nil:
 		return treatyv1.SagaState_SAGA_STATE_SUCCEEDED
+	case client.Compensated(e.err):
+		return treatyv1.SagaState_SAGA_STATE_COMPENSATED
+	default:
+		return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
 	}
-	for _, detail := range status.Convert(e.err).Details() {
-		info, ok := detail.(*errdetails.ErrorInfo)
-		if !ok || info.GetDomain() != wire.ErrorDomain {
-			continue
-		}
-		switch wire.ParseReason(info.GetReason()) {
-		case treatyv1.ErrorReason_ERROR_REASON_SAGA_COMPENSATED, treatyv1.ErrorReason_ERROR_REASON_SAGA_CANCELLED:
-			return treatyv1.SagaState_SAGA_STATE_COMPENSATED
-		default:
-		}
-	}
-	return treatyv1.SagaState_SAGA_STATE_UNSPECIFIED
 }
 
 // ended records the end of a call for the audit, and returns the saga that it started. It returns an error if the call

@@ -13,7 +13,7 @@ import (
 // participant's spans, too.
 func TestAttemptIsTraced(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
-	tele, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: exporter})
+	tele, err := telemetry.New(t.Context(), telemetry.Config{Unbatched: true, SpanExporter: exporter})
 	if err != nil {
 		t.Fatal(err)
 	}

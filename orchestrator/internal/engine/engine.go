@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/contract"
@@ -104,6 +105,8 @@ type Engine struct {
 	purger   *purger
 	watchdog *watchdog
 	starts   *startLimiter
+
+	recovered atomic.Int64 // the open sagas that Recover has found so far
 }
 
 // New returns an engine that may be called at once. Call Recover, so that the store's open sagas continue, and Stop at

@@ -53,6 +53,9 @@ func (e *Engine) recoverRestored() error {
 	return nil
 }
 
+// Recovered returns how many open sagas Recover has found so far.
+func (e *Engine) Recovered() int { return int(e.recovered.Load()) }
+
 func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 	e.waker.timers.start()
 	e.purger.start()
@@ -67,6 +70,7 @@ func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 		for _, stored := range page {
 			after = stored.Row.ID
 			found++
+			e.recovered.Add(1)
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():

@@ -116,6 +116,9 @@ func TestCrashAfterResume(t *testing.T) {
 		pass(time.Hour)
 		synctest.Wait()
 		row, _ := w.store.Get(t.Context(), handle.ID)
+		if n := w.engine.Recovered(); n != 1 {
+			t.Errorf("%d sagas were found, want 1", n)
+		}
 		if seen := w.participant.seen(); len(seen) != 2 {
 			t.Errorf("calls an hour after the restart: %v; state %v, waiting %v, due %v", seen, row.State, row.Waiting,
 				row.Due)

@@ -33,6 +33,9 @@ type VerifyParams struct {
 	// empty when the saga can't run at all, Expected what the journal holds there, and Found what the code does.
 	Report func(saga *journal.Row, wrong *treatyv1.SagaSuspended)
 
+	// Verified is called after each saga, by several goroutines at once. It may be nil.
+	Verified func()
+
 	watchdog *watchdog
 }
 
@@ -80,6 +83,9 @@ func (p *VerifyParams) verifyPage(page []*journal.Journal) []*treatyv1.SagaSuspe
 		verifying.Go(func() {
 			defer done()
 			found[i] = p.verify(stored, done)
+			if p.Verified != nil {
+				p.Verified()
+			}
 		})
 	}
 	verifying.Wait()

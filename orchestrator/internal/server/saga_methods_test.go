@@ -410,7 +410,8 @@ func TestPanicIsAnError(t *testing.T) {
 
 // The parent of the saga's anchor is the caller's span. The journal has an anchor even when spans aren't exported.
 func TestCallersTraceIsContinued(t *testing.T) {
-	traced, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: tracetest.NewInMemoryExporter()})
+	traced, err := telemetry.New(t.Context(),
+		telemetry.Config{Unbatched: true, SpanExporter: tracetest.NewInMemoryExporter()})
 	if err != nil {
 		t.Fatal(err)
 	}

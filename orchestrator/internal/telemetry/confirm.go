@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -26,10 +27,20 @@ type confirmation struct {
 	sdktrace.SpanProcessor
 
 	exporter sdktrace.SpanExporter
-	queue    int64        // how many spans may wait
-	waiting  atomic.Int64 // spans that were neither exported nor lost
-	ended    atomic.Int64 // all spans
-	lost     atomic.Bool  // a span was lost since the last Confirm
+	shared   []sdktrace.SpanProcessor // those of the embedding program
+	queue    int64                    // how many spans may wait
+	waiting  atomic.Int64             // spans that were neither exported nor lost
+	ended    atomic.Int64             // all spans
+	lost     atomic.Bool              // a span was lost since the last Confirm
+}
+
+// ForceFlush exports what waits, here and in the processors of the embedding program.
+func (c *confirmation) ForceFlush(ctx context.Context) error {
+	errs := []error{c.SpanProcessor.ForceFlush(ctx)}
+	for _, processor := range c.shared {
+		errs = append(errs, processor.ForceFlush(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // OnEnd hands a span over. A span that doesn't fit in the queue is lost here, since the queue itself wouldn't tell.

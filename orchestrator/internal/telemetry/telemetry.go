@@ -21,11 +21,20 @@ import (
 
 // Config configures a Telemetry. With the zero value, the environment decides.
 type Config struct {
-	// SpanExporter exports each span when it ends, for tests. By default the environment decides.
+	// SpanExporter exports the spans in batches. By default the environment decides, unless there are SpanProcessors.
 	SpanExporter sdktrace.SpanExporter
 
-	// MetricReader reads the metrics, for tests. By default the environment decides.
+	// Unbatched exports each span when it ends, for tests.
+	Unbatched bool
+
+	// SpanProcessors see each span before the exporter does. They aren't shut down, but flushed.
+	SpanProcessors []sdktrace.SpanProcessor
+
+	// MetricReader reads the metrics. By default the environment decides.
 	MetricReader metric.Reader
+
+	// Resource describes the program in spans and metrics. By default the environment decides.
+	Resource *resource.Resource
 
 	// Sampler decides which sagas are traced. By default OTEL_TRACES_SAMPLER decides; without it, every saga is traced
 	// unless its caller's trace isn't sampled.
@@ -71,6 +80,9 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 
 	exporter, reader := config.SpanExporter, config.MetricReader
 	var err error
+	if exporter == nil && len(config.SpanProcessors) > 0 {
+		exporter = noExporter{}
+	}
 	if exporter == nil && enabled("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		if exporter, err = autoexport.NewSpanExporter(ctx); err != nil {
 			return nil, exporterError("span", "OTEL_TRACES_EXPORTER", err)
@@ -88,14 +100,14 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 
 	if exporter != nil {
 		// It has neither the host nor the process: a span that another one exports again must be the same.
-		res, err := newResource(ctx)
+		res, err := newResource(ctx, config)
 		if err != nil {
 			return nil, errors.Join(err, shutdownExporter(ctx, exporter))
 		}
 		t.setUpTracing(exporter, res, config)
 	}
 	if reader != nil {
-		res, err := newResource(ctx, resource.WithHost())
+		res, err := newResource(ctx, config, resource.WithHost())
 		if err != nil {
 			return nil, errors.Join(err, t.Shutdown(ctx), reader.Shutdown(ctx))
 		}
@@ -121,8 +133,11 @@ func (t *Telemetry) setUpTracing(exporter sdktrace.SpanExporter, res *resource.R
 		sdktrace.WithIDGenerator(presetIDs{}),
 		sdktrace.WithSampler(alreadySampled{}),
 	}
-	t.spans = &confirmation{exporter: exporter, queue: int64(queueSize())}
-	if config.SpanExporter != nil {
+	for _, processor := range config.SpanProcessors {
+		options = append(options, sdktrace.WithSpanProcessor(shared{processor}))
+	}
+	t.spans = &confirmation{exporter: exporter, queue: int64(queueSize()), shared: config.SpanProcessors}
+	if _, none := exporter.(noExporter); none || config.Unbatched {
 		t.spans.SpanProcessor = sdktrace.NewSimpleSpanProcessor(confirmingExporter{t.spans})
 	} else {
 		t.spans.SpanProcessor = sdktrace.NewBatchSpanProcessor(confirmingExporter{t.spans}, batching()...)
@@ -159,7 +174,12 @@ func enabled(exporterVariable, endpointVariable string) bool {
 	return os.Getenv(endpointVariable) != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != ""
 }
 
-func newResource(ctx context.Context, options ...resource.Option) (*resource.Resource, error) {
+func newResource(
+	ctx context.Context, config Config, options ...resource.Option,
+) (*resource.Resource, error) {
+	if config.Resource != nil {
+		return config.Resource, nil
+	}
 	options = append(options,
 		resource.WithAttributes(semconv.ServiceName(serviceName)),
 		resource.WithTelemetrySDK(),
@@ -202,6 +222,19 @@ func shutdownExporter(ctx context.Context, exporter sdktrace.SpanExporter) error
 	}
 	return exporter.Shutdown(ctx)
 }
+
+// noExporter exports nothing: the span processors of the embedding program do.
+type noExporter struct{}
+
+func (noExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
+
+func (noExporter) Shutdown(context.Context) error { return nil }
+
+// shared is a span processor that the embedding program shuts down.
+type shared struct{ sdktrace.SpanProcessor }
+
+// Shutdown flushes the processor.
+func (s shared) Shutdown(ctx context.Context) error { return s.ForceFlush(ctx) }
 
 // alreadySampled samples every span: only those of sagas that are sampled get here.
 type alreadySampled struct{}

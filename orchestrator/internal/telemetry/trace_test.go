@@ -34,7 +34,7 @@ var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func tracing(t *testing.T, exporter sdktrace.SpanExporter, sampler sdktrace.Sampler) *telemetry.Telemetry {
 	t.Helper()
-	tele, err := telemetry.New(t.Context(), telemetry.Config{SpanExporter: exporter, Sampler: sampler})
+	tele, err := telemetry.New(t.Context(), telemetry.Config{Unbatched: true, SpanExporter: exporter, Sampler: sampler})
 	if err != nil {
 		t.Fatal(err)
 	}

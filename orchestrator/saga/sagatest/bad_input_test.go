@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	"github.com/treatyhq/treaty/gen/acme/card/v1/cardv1saga"
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
@@ -27,6 +29,9 @@ func (f *fatal) Fatal(args ...any) {
 	f.text = fmt.Sprint(args...)
 	panic(f)
 }
+
+// Errorf records a text, and ends the function that is tried, too.
+func (f *fatal) Errorf(format string, args ...any) { f.Fatal(fmt.Sprintf(format, args...)) }
 
 // Fatalf records a text, and ends the function that is tried.
 func (f *fatal) Fatalf(format string, args ...any) { f.Fatal(fmt.Sprintf(format, args...)) }
@@ -115,8 +120,77 @@ func TestBadInput(t *testing.T) {
 		{
 			name: "a script with another reply",
 			do:   func(w *World) { w.Script(change, Reply(new(agreed))) },
-			want: []string{"the script of acme.customer.v1.CustomerService/ChangeAddress replies with a " +
-				"acme.customer.v1.AddressAgreed, not a acme.customer.v1.AddressChanged"},
+			want: []string{"answer 1 in the script of acme.customer.v1.CustomerService/ChangeAddress: it replies " +
+				"with a acme.customer.v1.AddressAgreed, not a acme.customer.v1.AddressChanged"},
+		},
+		{
+			name: "a rejection that the contract doesn't declare",
+			do:   func(w *World) { w.Script(change, LoseReply(), Reject(new(cardv1.AddressNotServed))) },
+			want: []string{"answer 2 in the script of acme.customer.v1.CustomerService/ChangeAddress: it rejects " +
+				"with a acme.card.v1.AddressNotServed, but its contract declares only " +
+				"acme.customer.v1.CustomerClosed: add it there"},
+		},
+		{
+			name: "a rejection of a command without any",
+			do: func(w *World) {
+				w.Script(creditv1.CreditService_GetLastCheck_FullMethodName, Reject(new(cardv1.AddressNotServed)))
+			},
+			want: []string{"but its contract declares no rejection: add it there, or use Fail"},
+		},
+		{
+			name: "a rejection of a compensation",
+			do: func(w *World) {
+				w.Script(customerv1.CustomerService_RestoreAddress_FullMethodName, Reject(new(cardv1.AddressNotServed)))
+			},
+			want: []string{"but it is a compensation, which has no rejections: use Fail"},
+		},
+		{
+			name: "no rejection", do: func(w *World) { w.Script(change, Reject(nil)) },
+			want: []string{"it rejects with nil: pass the message of a rejection"},
+		},
+		{
+			name: "no error", do: func(w *World) { w.Script(change, Fail(nil)) },
+			want: []string{"it fails with nil: pass an error, or use Reply"},
+		},
+		{
+			name: "completing what nobody accepted",
+			do: func(w *World) {
+				w.Start(moves, toMove()).Wait()
+				w.Complete(change, Answer{})
+			},
+			want: []string{"completing acme.customer.v1.CustomerService/ChangeAddress: no such command has been " +
+				"accepted"},
+		},
+		{
+			name: "completing with an error that doesn't refuse",
+			do: func(w *World) {
+				w.Script(change, Accept(time.Hour))
+				w.Start(moves, toMove())
+				w.Settle()
+				w.Complete(change, Fail(status.Error(codes.Unavailable, "not now")))
+			},
+			want: []string{"not now: that doesn't refuse the command; use a code such as FAILED_PRECONDITION"},
+		},
+		{
+			name: "completing what never arrives", do: func(w *World) { w.Complete(change, LoseRequest()) },
+			want: []string{"the request of a command that was accepted can't be lost"},
+		},
+		{
+			name: "other waits", code: waits,
+			do:   func(w *World) { w.Start(moves, toMove()).WantWaits("1h") },
+			want: []string{`(RUNNING) waits for ["AddressChanged of customers/ada"]; want ["1h"]`},
+		},
+		{
+			name: "other progress",
+			do:   func(w *World) { w.Start(moves, toMove()).WantProgress(new(agreed)) },
+			want: []string{"has set no progress; want acme.customer.v1.AddressAgreed"},
+		},
+		{
+			name: "other labels",
+			do: func(w *World) {
+				w.Start(moves, toMove()).WantLabels(map[string]string{"customer": "customers/ben"})
+			},
+			want: []string{"are map[customer:customers/ada]; want map[customer:customers/ben]"},
 		},
 		{
 			name: "an event that isn't one", do: func(w *World) { w.Publish(new(agreed)) },
@@ -231,6 +305,8 @@ func TestBadScript(t *testing.T) {
 		{"step 2: lose reply", `there is no place "step"; there are action, compensation, turn and event`},
 		{"turn 2: lose reply", `there is no fault "lose reply" of turn; there are ["crash before"`},
 		{"compensation 2: refuse", `there is no fault "refuse" of compensation`},
+		{"event 1: arrive after timer", `it doesn't say which timer, such as "event 1: arrive after timer 1"`},
+		{"event 1: arrive after timer 0", `"0" isn't the number of a timer, from 1`},
 		{"action 2: reject", `there is no fault "reject" of action`},
 		{"action 2: reject acme.card.v1.Nothing", `no linked contract has the rejection acme.card.v1.Nothing`},
 	} {

@@ -11,12 +11,18 @@
 //		s.WantCommands("action ChangeAddress", "action ChangePostalAddress", "compensation RestoreAddress")
 //	})
 //
+// # Failures
+//
+// [Explore] runs a saga through all of its failures. With the option [Golden], it also keeps the saga's failure matrix
+// in a file: what is undone when each command fails, in which order, and how the saga ends.
+//
 // # Participants
 //
 // Every command of the linked contracts has a participant. It executes each command once, whatever the orchestrator
 // repeats, and refuses an action that comes after its compensation, as one with the inbox of package inbox does. What
 // it answers is a plausible reply, unless the test says otherwise: [Stub] gives a method a function, [World.Script] a
-// list of answers, and [World.Serve] takes an implementation of the generated server interface.
+// list of answers, and [World.Serve] takes an implementation of the generated server interface. A participant may
+// accept a command ([Accept]) and complete it when the test says so ([World.Complete]).
 //
 // # Time
 //

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -33,7 +34,12 @@ type drive struct {
 	saga  *Saga
 	plan  map[place]fault
 
-	interrupt chan func() // what the test's goroutine does next: a crash, a cancel
+	// timed makes commands take time, so that each run is the same. keeps keeps the turns.
+	timed bool
+	keeps bool
+	over  chan struct{} // closed at the end of the run
+
+	interrupt chan interruption // what the test's goroutine does next
 
 	mu       sync.Mutex
 	names    map[string]string // by saga id: the path of a child before its own paths, e.g. "3/"; empty for the saga
@@ -41,13 +47,41 @@ type drive struct {
 	seen     map[place]bool
 	used     map[place]bool
 	healed   bool
-	late     []func()       // copies of commands that arrive late
-	held     []func() error // publish events that were held back
+	late     []func() // copies of commands that arrive late
+	held     []*heldEvent
+	timers   []*timer         // in the order in which they began
+	running  map[place][]bool // by event: which of the timers ran when it was published
 	events   int
 	resumed  []treatyv1.SuspensionReason
 	problems []string
 
 	cancelled bool // because an event never came
+
+	turns  []sagaTurn
+	titles []string // of the events
+}
+
+// interruption is a crash or a cancel.
+type interruption struct {
+	act   func()
+	crash bool
+}
+
+// sagaTurn is a turn of a saga or of one of its children.
+type sagaTurn struct {
+	child  string // the path of the child before its own paths, e.g. "3/"; empty for the saga
+	number uint64
+	turn   *treatyv1.Turn
+}
+
+// keep keeps a turn.
+func (d *drive) keep(turn sagaTurn) {
+	if !d.keeps {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turns = append(d.turns, turn)
 }
 
 // reached is a place that a run came to, with the faults that can happen there.
@@ -58,8 +92,9 @@ type reached struct {
 
 func newDrive(w *World, faults []fault) *drive {
 	d := &drive{
-		world: w, plan: make(map[place]fault), interrupt: make(chan func(), 64),
-		names: make(map[string]string), seen: make(map[place]bool), used: make(map[place]bool),
+		world: w, plan: make(map[place]fault), over: make(chan struct{}), interrupt: make(chan interruption, 64),
+		running: make(map[place][]bool),
+		names:   make(map[string]string), seen: make(map[place]bool), used: make(map[place]bool),
 	}
 	for _, f := range faults {
 		d.plan[f.place] = f
@@ -94,9 +129,9 @@ func (d *drive) problem(format string, args ...any) {
 
 // attempt delivers an attempt of a command with its fault.
 func (d *drive) attempt(attempt *engine.Attempt, deliver func(Answer) engine.Answer) engine.Answer {
-	at := place{atAction, d.nameOf(attempt.Saga) + attempt.Step}
-	if attempt.Direction == engine.Compensation {
-		at.what = atCompensation
+	at := d.placeOf(attempt)
+	if !d.travel(at, attempt.Call.Timeout) {
+		return lost("the run has ended")
 	}
 	f, ok := d.fault(at, func() []fault { return d.world.faultsOf(d.world.participants.find(attempt), at) })
 	if !ok {
@@ -162,10 +197,14 @@ func (d *drive) append(_ context.Context, group []*journal.Entry, next func() er
 		if entry.Turn == 0 {
 			continue // events
 		}
-		if timerEnded(entry) {
-			d.release()
+		turn := new(treatyv1.Turn)
+		if err := proto.Unmarshal(entry.Data, turn); err != nil {
+			return fmt.Errorf("reading turn %d of saga %s: %w", entry.Turn, entry.Saga, err)
 		}
-		at := place{atTurn, d.child(entry) + strconv.FormatUint(entry.Turn, 10)}
+		child := d.child(entry, turn)
+		d.note(child, turn)
+		d.keep(sagaTurn{child, entry.Turn, turn})
+		at := place{atTurn, child + strconv.FormatUint(entry.Turn, 10)}
 		f, ok := d.fault(at, func() []fault {
 			return []fault{
 				{place: at, kind: crashesBefore}, {place: at, kind: crashesAfter}, {place: at, kind: cancels},
@@ -177,17 +216,13 @@ func (d *drive) append(_ context.Context, group []*journal.Entry, next func() er
 		switch f.kind {
 		case crashesBefore:
 			d.world.cut.dead.Store(true)
-			d.interrupt <- d.world.Crash
+			d.interrupt <- interruption{act: d.world.Crash, crash: true}
 			return errDead
 		case crashesAfter:
 			after = append(after, func() { d.world.cut.dead.Store(true) })
-			d.interrupt <- d.world.Crash
+			d.interrupt <- interruption{act: d.world.Crash, crash: true}
 		case cancels:
-			d.interrupt <- func() {
-				if d.saga != nil {
-					_ = d.saga.Cancel() // it may be refused, which is an answer, too
-				}
-			}
+			d.interrupt <- interruption{act: d.cancel}
 		}
 	}
 	err := next()
@@ -198,31 +233,14 @@ func (d *drive) append(_ context.Context, group []*journal.Entry, next func() er
 	return err
 }
 
-// timerEnded reports whether a wait ended in a turn because its time was over.
-func timerEnded(entry *journal.Entry) bool {
-	turn := new(treatyv1.Turn)
-	if proto.Unmarshal(entry.Data, turn) != nil {
-		return false
+// cancel cancels the saga: in a timed run, when it stands still.
+func (d *drive) cancel() {
+	if d.timed {
+		synctest.Wait()
 	}
-	return slices.ContainsFunc(turn.GetRecords(), func(record *treatyv1.Record) bool {
-		return record.GetWaitEnded() != nil && record.GetWaitEnded().GetEvent() == nil
-	})
-}
-
-// release publishes the events that were held back. It returns false if there are none.
-func (d *drive) release() bool {
-	d.mu.Lock()
-	held := d.held
-	d.held = nil
-	d.mu.Unlock()
-	for _, publish := range held {
-		go func() {
-			if err := publish(); err != nil && d.world.t.Context().Err() == nil {
-				d.problem("publishing an event: %v", err)
-			}
-		}()
+	if d.saga != nil {
+		_ = d.saga.Cancel() // it may be refused, which is an answer, too
 	}
-	return len(held) > 0
 }
 
 // once removes the fault of a place, and returns whether it was there.
@@ -235,17 +253,14 @@ func (d *drive) once(at place) bool {
 }
 
 // child returns the path of the saga of an entry, and learns which sagas are children.
-func (d *drive) child(entry *journal.Entry) string {
+func (d *drive) child(entry *journal.Entry, turn *treatyv1.Turn) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if entry.Turn == 1 {
-		turn := new(treatyv1.Turn)
-		if proto.Unmarshal(entry.Data, turn) == nil {
-			for _, record := range turn.GetRecords() {
-				if id := record.GetSagaStarted().GetParent().GetCommandId(); id != "" {
-					parent, step, _ := wire.SplitStep(id)
-					d.names[entry.Saga] = d.names[parent] + step + "/"
-				}
+		for _, record := range turn.GetRecords() {
+			if id := record.GetSagaStarted().GetParent().GetCommandId(); id != "" {
+				parent, step, _ := wire.SplitStep(id)
+				d.names[entry.Saga] = d.names[parent] + step + "/"
 			}
 		}
 	}
@@ -253,21 +268,21 @@ func (d *drive) child(entry *journal.Entry) string {
 }
 
 // publish holds an event back, or drops it.
-func (d *drive) publish(next func() error) error {
+func (d *drive) publish(title string, next func() error) error {
 	d.mu.Lock()
 	d.events++
+	d.titles = append(d.titles, title)
 	at := place{atEvent, strconv.Itoa(d.events)}
+	for _, t := range d.timers {
+		d.running[at] = append(d.running[at], !t.ended)
+	}
 	d.mu.Unlock()
-	f, ok := d.fault(at, func() []fault {
-		return []fault{{place: at, kind: eventLate}, {place: at, kind: eventNever}}
-	})
+	f, ok := d.fault(at, func() []fault { return nil }) // see besides
 	if !ok {
 		return next()
 	}
-	if f.kind == eventLate {
-		d.mu.Lock()
-		d.held = append(d.held, next)
-		d.mu.Unlock()
+	if f.kind != eventNever {
+		d.hold(f, next)
 	}
 	return nil
 }
@@ -301,18 +316,20 @@ func (d *drive) start(method string, request proto.Message) bool {
 			s, err := d.world.start(ctx, "s1", method, request)
 			answer <- started{s, err}
 		}()
-		var act func()
+		var interrupted interruption
 		var got started
 		select {
-		case act = <-d.interrupt:
-			stop()
+		case interrupted = <-d.interrupt:
+			if interrupted.crash {
+				stop()
+			}
 			got = <-answer
 		case got = <-answer:
-			stop()
 		}
-		if act == nil && got.err != nil {
+		stop()
+		if interrupted.act == nil && got.err != nil {
 			select {
-			case act = <-d.interrupt: // it came at the same moment
+			case interrupted = <-d.interrupt: // it came at the same moment
 			default:
 				d.problem("%v", got.err)
 				return false
@@ -321,8 +338,8 @@ func (d *drive) start(method string, request proto.Message) bool {
 		if got.err == nil {
 			d.saga = got.saga
 		}
-		if act != nil {
-			act()
+		if interrupted.act != nil {
+			interrupted.act()
 		}
 		if got.err == nil {
 			return true
@@ -340,17 +357,17 @@ func (d *drive) step() (ended bool) {
 	go func() { waited <- s.waitIn(ctx, patience) }()
 	var err error
 	select {
-	case act := <-d.interrupt:
+	case interrupted := <-d.interrupt:
 		stop()
 		<-waited //nolint:errcheck // it was stopped
-		act()
+		interrupted.act()
 		return false
 	case err = <-waited:
 		stop()
 	}
 	select {
-	case act := <-d.interrupt: // it came at the same moment
-		act()
+	case interrupted := <-d.interrupt: // it came at the same moment
+		interrupted.act()
 		return false
 	default:
 	}
@@ -426,6 +443,9 @@ func (d *drive) settle() {
 	for _, deliver := range late {
 		deliver()
 	}
+	if d.timed {
+		<-time.After(travelMost) // what a killed orchestrator had sent arrives, too
+	}
 	synctest.Wait()
 	after := d.world.participants.effects()
 	for _, command := range slices.Sorted(maps.Keys(after)) {
@@ -433,6 +453,19 @@ func (d *drive) settle() {
 			d.problem("%s took effect when a late copy arrived after the saga's end", command)
 		}
 	}
+}
+
+// places returns the places that the run came to, with their faults.
+func (d *drive) places() []reached {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	places := slices.Clone(d.reached)
+	for i, r := range places {
+		if r.place.what == atEvent {
+			places[i].faults = d.besides(r.place)
+		}
+	}
+	return places
 }
 
 // unused returns the faults whose places weren't reached.

@@ -56,6 +56,14 @@ func MaxRuns(n int) Option { return func(e *exploration) { e.maxRuns = n } }
 // SingleFaults leaves out pairs of faults.
 func SingleFaults() Option { return func(e *exploration) { e.singleFaults = true } }
 
+// Golden makes Explore compare the saga's failure matrix with a file, and report an error if they differ. The file is
+// Markdown, usually testdata/SAGA.matrix.md: a diagram of the saga, and a table that says for each failure of a
+// command, and for each moment of a cancel, what is undone in which order, and how the saga ends. Both are made from
+// the runs with at most one fault, so they show what those runs came to.
+//
+// To write the file, pass -sagatest.update to go test, or -update if the test has a flag of that name.
+func Golden(file string) Option { return func(e *exploration) { e.golden = file } }
+
 // exploration is what Explore does.
 type exploration struct {
 	t       *testing.T
@@ -69,6 +77,9 @@ type exploration struct {
 	randomRuns   int
 	maxRuns      int
 	singleFaults bool
+	golden       string // the file
+	update       bool   // the golden file is written
+	untimed      bool   // all runs are
 
 	wrapping wrapping // what tests of this package put between
 
@@ -93,6 +104,7 @@ type outcome struct {
 	state    treatyv1.SagaState
 	commands []*Command
 	unused   []fault
+	story    *story // of a run for the golden file
 }
 
 // Explore runs a saga through all of its failures, and reports an error for each run that leaves something behind.
@@ -100,9 +112,11 @@ type outcome struct {
 // The first run has no fault. Then there is one run for each single fault at each place that a run reaches: each
 // rejection that a command's contract declares, a refusal without details, a request or a reply that is lost once or
 // until the orchestrator gives up, a command that is delivered twice or long after the saga's end, an orchestrator that
-// is killed just before or just after a turn is durable, a cancel after each turn, and an event that comes after the
-// next timer or never. Of a saga that sends at most 12 commands, all pairs of faults follow, in which the second one is
-// reached after the first; of others, random ones, and the report says so.
+// is killed just before or just after a turn is durable, a cancel after each turn, and an event that comes just before
+// or after each timer, or never. Of a saga that sends at most 12 commands, all pairs of faults follow, in which the
+// second one is reached after the first; of others, random ones, and the report says so. In runs with at most one
+// fault, a command takes about a millisecond to its participant, so such a run is the same each time. In runs with two,
+// it takes no time, and what happens first is left to chance.
 //
 // After each run, these must hold, or the run fails:
 //
@@ -166,7 +180,8 @@ func newExploration(
 	}
 	e := &exploration{
 		t: t, code: code, catalog: catalog, method: method, request: request,
-		seed: 1, randomRuns: DefaultRandomRuns, maxRuns: DefaultMaxRuns, paths: make(map[string]bool),
+		update: updating(), seed: 1, randomRuns: DefaultRandomRuns, maxRuns: DefaultMaxRuns,
+		paths:  make(map[string]bool),
 		report: Report{Definition: strings.TrimPrefix(method, "/"), Ends: make(map[string]int)},
 	}
 	for _, option := range options {
@@ -201,14 +216,19 @@ func (e *exploration) explore() []failure {
 func (e *exploration) exploreFrom(first outcome) {
 	e.report.Commands = len(first.commands)
 	var singles []outcome
-	for _, f := range faultsFrom(first, nil) {
+	tries := faultsFrom(first, nil)
+	for i := 0; i < len(tries); i++ {
 		if e.stopped {
 			return
 		}
-		out := e.try([]fault{f})
+		out := e.try([]fault{tries[i]})
+		tries = append(tries, out.moreTimers(tries)...)
 		e.report.Singles++
 		singles = append(singles, out)
 		e.report.note(out)
+	}
+	if e.golden != "" && e.failing == 0 {
+		e.compare(e.matrix(first, singles))
 	}
 	if e.singleFaults {
 		return
@@ -237,6 +257,22 @@ func (e *exploration) exploreFrom(first outcome) {
 		e.try(pair)
 		e.report.Pairs++
 	}
+}
+
+// moreTimers returns the faults of an event that other runs don't know: a run in which it came late may have begun more
+// timers.
+func (o *outcome) moreTimers(known []fault) (more []fault) {
+	for _, r := range o.reached {
+		if r.place != o.faults[0].place || r.place.what != atEvent {
+			continue
+		}
+		for _, f := range r.faults {
+			if !slices.ContainsFunc(known, func(other fault) bool { return other.String() == f.String() }) {
+				more = append(more, f)
+			}
+		}
+	}
+	return more
 }
 
 // faultsFrom returns the faults at the places that a run reached after those that it had.
@@ -325,8 +361,11 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 		agree = e.setup(w)
 	}
 	d := newDrive(w, faults)
+	defer close(d.over)
+	d.timed = len(faults) <= 1 && !e.untimed
+	d.keeps = d.timed && e.golden != ""
 	d.run(e.method, e.request)
-	out.problems, out.reached, out.unused = d.problems, d.reached, d.unused(faults)
+	out.problems, out.reached, out.unused = d.problems, d.places(), d.unused(faults)
 	out.commands = w.participants.all()
 	if d.saga == nil {
 		return out
@@ -337,6 +376,9 @@ func (e *exploration) runIn(t testing.TB, faults []fault) (out outcome) {
 		return out
 	}
 	out.state = view.GetState()
+	if d.keeps {
+		out.story = d.story(view)
+	}
 	if len(out.problems) > 0 {
 		return out
 	}

@@ -3,6 +3,7 @@ package sagatest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -38,6 +39,11 @@ type fault struct {
 
 	// rejection is the full name of the rejection, for rejects.
 	rejection string
+
+	// timer is the number of the timer before or after which an event arrives, from 1, and at names it for the failure
+	// matrix.
+	timer int
+	at    string
 }
 
 type faultKind string
@@ -61,8 +67,9 @@ const (
 	cancels       faultKind = "cancel"
 
 	// Of an event.
-	eventLate  faultKind = "arrive late" // after the next timer
-	eventNever faultKind = "never arrive"
+	eventBefore faultKind = "arrive before timer"
+	eventAfter  faultKind = "arrive after timer"
+	eventNever  faultKind = "never arrive"
 )
 
 // kinds are the faults of each kind of place.
@@ -70,13 +77,16 @@ var kinds = map[placeKind][]faultKind{
 	atAction:       {rejects, refuses, givenUpDone, givenUp, losesReply, losesRequest, duplicates, delays},
 	atCompensation: {losesReply, losesRequest, duplicates, delays},
 	atTurn:         {crashesBefore, crashesAfter, cancels},
-	atEvent:        {eventLate, eventNever},
+	atEvent:        {eventBefore, eventAfter, eventNever},
 }
 
 func (f fault) String() string {
 	text := f.place.String() + ": " + string(f.kind)
 	if f.kind == rejects {
 		text += " " + f.rejection
+	}
+	if f.timer > 0 {
+		text += " " + strconv.Itoa(f.timer)
 	}
 	return text
 }
@@ -121,6 +131,18 @@ func parseFault(line string) (fault, error) {
 	}
 	if rejection, is := strings.CutPrefix(kind, string(rejects)+" "); is {
 		f.kind, f.rejection = rejects, rejection
+	}
+	for _, timed := range []faultKind{eventBefore, eventAfter} {
+		if number, is := strings.CutPrefix(kind, string(timed)+" "); is {
+			n, err := strconv.Atoi(number)
+			if err != nil || n < 1 {
+				return fault{}, fmt.Errorf("%q isn't the number of a timer, from 1", number)
+			}
+			f.kind, f.timer = timed, n
+		}
+	}
+	if (f.kind == eventBefore || f.kind == eventAfter) && f.timer == 0 {
+		return fault{}, fmt.Errorf("it doesn't say which timer, such as \"event 1: %s 1\"", f.kind)
 	}
 	if !slices.Contains(allowed, f.kind) || (f.kind == rejects) != (f.rejection != "") {
 		return fault{}, fmt.Errorf("there is no fault %q of %s; there are %q", kind, what, allowed)

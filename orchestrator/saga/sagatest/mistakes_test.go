@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	"github.com/treatyhq/treaty/gen/acme/credit/v1/creditv1saga"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/gen/acme/customer/v1/customerv1saga"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -180,6 +183,33 @@ func knownCustomers(w *World) func(*Saga) error {
 	return func(*Saga) error { return stranger }
 }
 
+// verifying publishes an event when an address changes.
+func verifying(w *World) func(*Saga) error {
+	Stub(w, customerv1.CustomerService_ChangeAddress_FullMethodName,
+		func(context.Context, *customerv1.ChangeAddressRequest) (*customerv1.AddressChanged, error) {
+			w.Publish(&identityv1.ApplicantVerified{Applicant: "a"})
+			return &customerv1.AddressChanged{}, nil
+		})
+	return nil
+}
+
+// remind waits for an event three times, with a mistake the third time.
+func remind(ctx saga.Context, in *request) (*agreed, error) {
+	if err := changeIn(ctx, in.GetCustomer(), "Delft"); err != nil {
+		return nil, err
+	}
+	for n := range 3 {
+		verified, silence := saga.NextEvent[*identityv1.ApplicantVerified]("a"), saga.After(time.Hour)
+		if saga.First(ctx, verified, silence) == verified {
+			if n == 2 {
+				panic("nobody answers the third time")
+			}
+			return new(agreed), nil
+		}
+	}
+	return nil, errors.New("no answer")
+}
+
 // sagaMistake is code with a mistake, and what the exploration says about it.
 type sagaMistake struct {
 	name  string
@@ -318,6 +348,26 @@ func mistakesInSagas() []sagaMistake {
 			want: []string{"still hasn't ended", "acme.customer.v1.AddressChanged", "customers/ada"},
 		},
 		{
+			name: "a panic on an event that comes after two reminders", code: of(remind), setup: verifying,
+			want: []string{"the saga is suspended", "nobody answers the third time", "event 1: arrive after timer 2"},
+		},
+		{
+			name: "a panic on an event that comes just in time",
+			code: of(func(ctx saga.Context, in *request) (*agreed, error) {
+				if err := changeIn(ctx, in.GetCustomer(), "Delft"); err != nil {
+					return nil, err
+				}
+				began := saga.Now(ctx)
+				verified, silence := saga.NextEvent[*identityv1.ApplicantVerified]("a"), saga.After(time.Hour)
+				if saga.First(ctx, verified, silence) == verified && saga.Now(ctx).Sub(began) > 50*time.Minute {
+					panic("who takes that long")
+				}
+				return done, nil
+			}),
+			setup: verifying,
+			want:  []string{"the saga is suspended", "who takes that long", "event 1: arrive before timer 1"},
+		},
+		{
 			name: "a panic on a reply that wasn't expected",
 			code: of(func(ctx saga.Context, in *request) (*agreed, error) {
 				err := changePostal(ctx, in.GetCustomer())
@@ -398,5 +448,24 @@ func TestFindsNothingWithoutMistake(t *testing.T) {
 	e := newExploration(t, move(moveAll).register, moves, toMove(), []Option{Setup(twoServices)})
 	if failures := e.explore(); len(failures) > 0 {
 		t.Error(textsOf(failures))
+	}
+}
+
+// TestPageShowsFailure compares the failure on the page about testing with that of a swallowed refusal.
+func TestPageShowsFailure(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/testing-sagas.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mistakes := mistakesInSagas()
+	named := func(m sagaMistake) bool { return m.name == "a swallowed refusal" }
+	swallowed := mistakes[slices.IndexFunc(mistakes, named)]
+	e := newExploration(t, swallowed.code().register, moves, toMove(), []Option{Setup(swallowed.setup), SingleFaults()})
+	found := find(e.explore(), swallowed.want)
+	if found == nil {
+		t.Fatal("the refusal wasn't found")
+	}
+	if text := strings.ReplaceAll(found.text, "\t", "    "); !strings.Contains(string(page), text) {
+		t.Errorf("the page doesn't show\n%s", text)
 	}
 }

@@ -80,6 +80,7 @@ type entry struct {
 	pending        time.Duration
 	undone         bool
 	undoReply      []byte
+	undoPending    time.Duration // the compensation was accepted
 
 	actions, undos int // how often each took effect
 	acted          int // when the action took effect last, counted in effects
@@ -300,17 +301,28 @@ func (p *participants) compensate(ctx context.Context, e *entry, attempt *engine
 		return done(e.undoReply)
 	case e.verdict != engine.WasExecuted && e.verdict != engine.WasAccepted:
 		return done([]byte{})
+	case e.undoPending > 0:
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: e.undoPending}
 	}
-	reply, _, err := p.execute(ctx, attempt, script)
-	if err != nil {
+	reply, pending, err := p.execute(ctx, attempt, script)
+	switch {
+	case pending > 0:
+		e.undoPending = pending
+		return engine.Answer{Outcome: treatyv1.Outcome_OUTCOME_UNKNOWN, Pending: pending}
+	case err != nil:
 		return failed(attempt.Call, err)
 	}
+	p.undid(e, attempt.Saga, attempt.Step)
+	return done(reply)
+}
+
+// undid counts an effect of a compensation.
+func (p *participants) undid(e *entry, saga, step string) {
 	e.undos++
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.count++
-	p.undone = append(p.undone, undo{attempt.Saga, attempt.Step, e.method, e.acted, p.count})
-	p.mu.Unlock()
-	return done(reply)
+	p.undone = append(p.undone, undo{saga, step, e.method, e.acted, p.count})
 }
 
 func refused(failure *treatyv1.Failure) engine.Answer {
@@ -344,7 +356,8 @@ func (p *participants) execute(
 	result, err := p.guard(incoming(ctx, attempt), request, info, func(ctx context.Context, in any) (any, error) {
 		out, err := handle(ctx, in.(proto.Message))
 		if wait, ok := participant.IsPending(err); ok {
-			pending, err = wait, nil
+			pending = wait
+			return typeOf(attempt.Call.Output).New().Interface(), nil // as a server answers
 		}
 		return out, err
 	})

@@ -6,6 +6,7 @@ import "testing"
 // pivot whose answer has just come isn't withdrawn.
 func TestCancelAtPivot(t *testing.T) {
 	e := newExploration(t, move(moveThenIssue).register, moves, toMove(), nil)
+	e.untimed = true
 	runs := 3000
 	if raceDetector {
 		runs = 300

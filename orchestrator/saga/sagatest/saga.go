@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -74,8 +75,7 @@ func (s *Saga) Name() string { return wire.SagaName(s.id) }
 
 // Wait waits until the saga has ended or is suspended, however long that takes in virtual time. The test fails if the
 // saga is still open after a hundred years, or after 20,000 attempts of a command: then the error says what it waits
-// for. Publish the event, complete the
-// command or answer it to let it continue.
+// for. Publish the event, complete the command or answer it to let it continue.
 func (s *Saga) Wait() {
 	s.world.t.Helper()
 	if err := s.wait(patience); err != nil {
@@ -237,6 +237,90 @@ func (s *Saga) WantCommands(want ...string) {
 	}
 	if !slices.Equal(got, want) {
 		s.world.t.Errorf("%s sent\n\t%s\nwant\n\t%s", s.Name(), strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// WantWaits reports an error unless the saga, once it stands still, waits for exactly these, in the order of their
+// paths:
+//
+//   - a command in flight, such as one that its participant has accepted: the name of its method, e.g. "IssueCard";
+//   - a time: how long from the start of the wait, e.g. "72h";
+//   - events: "ApplicantVerified of applicants/ada", with " or " between several, and before a time that ends the wait;
+//   - participants for a broadcast: "participants of DeleteUserData".
+//
+// A saga that has ended waits for nothing.
+func (s *Saga) WantWaits(want ...string) {
+	s.world.t.Helper()
+	s.world.Settle()
+	type wait struct{ path, what string }
+	var waits []wait
+	view := s.View()
+	for _, step := range view.GetSteps() {
+		switch step.GetState() {
+		case treatyv1.StepState_STEP_STATE_SCHEDULED:
+			waits = append(waits, wait{step.GetName(), short(step.GetMethod())})
+		case treatyv1.StepState_STEP_STATE_COMPENSATING:
+			waits = append(waits, wait{step.GetName(), short(step.GetCompensationMethod())})
+		}
+	}
+	for _, w := range view.GetWaits() {
+		waits = append(waits, wait{wire.JoinStep(s.Name(), w.GetWait()), waitText(w)})
+	}
+	slices.SortStableFunc(waits, func(a, b wait) int {
+		_, one, _ := wire.SplitStep(a.path)
+		_, other, _ := wire.SplitStep(b.path)
+		return comparePaths(one, other)
+	})
+	var got []string
+	for _, w := range waits {
+		got = append(got, w.what)
+	}
+	if !slices.Equal(got, want) {
+		s.world.t.Errorf("%s (%s) waits for %q; want %q", s.Name(), stateName(view.GetState()), got, want)
+	}
+}
+
+// waitText returns what a wait is for.
+func waitText(wait *treatyv1.Wait) string {
+	var ends []string
+	for _, event := range wait.GetEvents() {
+		ends = append(ends, short(event.GetType())+" of "+event.GetSubject())
+	}
+	if wait.GetBroadcast() != "" {
+		ends = append(ends, "participants of "+short(wait.GetBroadcast()))
+	}
+	if wait.GetDueTime() != nil {
+		ends = append(ends, spanOf(wait.GetDueTime().AsTime().Sub(wait.GetScheduleTime().AsTime())))
+	}
+	return strings.Join(ends, " or ")
+}
+
+// WantProgress reports an error unless the saga, once it stands still, has set this progress last; nil: none.
+func (s *Saga) WantProgress(want proto.Message) {
+	s.world.t.Helper()
+	s.world.Settle()
+	packed := s.View().GetProgress()
+	if packed == nil && want == nil {
+		return
+	}
+	got, err := packed.UnmarshalNew()
+	switch {
+	case packed == nil:
+		s.world.t.Errorf("%s has set no progress; want %s", s.Name(), text(want))
+	case err != nil:
+		s.world.t.Errorf("reading the progress of %s: %v", s.Name(), err)
+	case want == nil:
+		s.world.t.Errorf("the progress of %s is %s; want none", s.Name(), text(got))
+	case !proto.Equal(got, want):
+		s.world.t.Errorf("the progress of %s is\n%s\nwant\n%s", s.Name(), text(got), text(want))
+	}
+}
+
+// WantLabels reports an error unless the saga has exactly these labels.
+func (s *Saga) WantLabels(want map[string]string) {
+	s.world.t.Helper()
+	if got := s.View().GetLabels(); !maps.Equal(got, want) {
+		s.world.t.Errorf("the labels of %s are %v; want %v", s.Name(), got, want)
 	}
 }
 

@@ -76,19 +76,17 @@ func (w *World) callOf(method string) (*contract.CallConfig, error) {
 }
 
 // Script sets the answers to the next attempts of a method, an action or a compensation, one answer for each attempt.
-// After them, the method answers as before. The test fails if no linked contract has such a method.
+// After them, the method answers as before. The test fails if no linked contract has such a method, or if the method
+// can't answer so: with another reply, or with a rejection that its contract doesn't declare.
 func (w *World) Script(method string, answers ...Answer) {
 	w.t.Helper()
 	call, err := w.callOf(method)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, answer := range answers {
-		if answer.reply == nil {
-			continue
-		}
-		if got, want := answer.reply.ProtoReflect().Descriptor().FullName(), call.Output.FullName(); got != want {
-			w.t.Fatalf("the script of %s replies with a %s, not a %s", call.Method, got, want)
+	for i, answer := range answers {
+		if err := w.checkAnswer(call, answer); err != nil {
+			w.t.Fatalf("answer %d in the script of %s: %v", i+1, call.Method, err)
 		}
 	}
 	w.participants.mu.Lock()

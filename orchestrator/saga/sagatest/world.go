@@ -43,8 +43,8 @@ type World struct {
 	firstEpoch   uint64
 	sagas        int
 
-	// intercept publishes an event with next, or does something else. Nil: it is published.
-	intercept func(next func() error) error
+	// intercept publishes an event of a type with next, or does something else. Nil: it is published.
+	intercept func(title string, next func() error) error
 
 	mu     sync.Mutex
 	engine *engine.Engine
@@ -295,22 +295,15 @@ func (w *World) publish(message proto.Message) error {
 	id := strconv.Itoa(w.events)
 	w.mu.Unlock()
 	next := func() error {
-		for {
+		return w.whileDriving(func() error {
 			_, err := w.driving().Publish(w.t.Context(), []*journal.Event{{
 				Source: "test", ID: id, Type: name, Subject: subject, Data: data,
 			}})
-			if err == nil || !errors.Is(err, engine.ErrStopping) && !errors.Is(err, engine.ErrInDoubt) {
-				return err
-			}
-			select {
-			case <-time.After(time.Second): // the orchestrator is being started again
-			case <-w.t.Context().Done():
-				return err
-			}
-		}
+			return err
+		})
 	}
 	if w.intercept != nil {
-		err = w.intercept(next)
+		err = w.intercept(short(name), next)
 	} else {
 		err = next()
 	}

@@ -49,6 +49,7 @@ type bulk struct {
 	states string // the filter for the sagas that the decision fits
 	verb   string // "resume"
 	past   string // "resumed"
+	doing  string // "resuming"
 
 	// decide makes the decision about one saga, as it was when it was selected.
 	decide func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error)
@@ -79,7 +80,8 @@ func (b *bulk) run(ctx context.Context) error {
 			fmt.Sprintf("%s would be %s; nothing was done, because --yes is missing", sagas(len(selected)), b.past),
 			"To list them, use --dry-run. To "+b.verb+" them, add --yes.")
 	}
-	for _, saga := range selected {
+	for i, saga := range selected {
+		b.app.progress.say("%s %s, %d failed", b.doing, ofSagas(i, len(selected)), b.failed)
 		if err := b.decideOne(ctx, saga); err != nil {
 			return err
 		}
@@ -100,6 +102,7 @@ func (b *bulk) selected(ctx context.Context) ([]*treatyv1.Saga, error) {
 			return nil, err
 		}
 		selected = append(selected, page.GetSagas()...)
+		b.app.progress.say("listing the sagas, %d so far", len(selected))
 		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
 			return selected, nil
 		}
@@ -172,6 +175,9 @@ func (b *bulk) result() error {
 	_, _ = fmt.Fprintf(b.app.Stderr, "%s %s.\n", sagas(b.done), b.past)
 	return nil
 }
+
+// ofSagas says how many sagas of all are done.
+func ofSagas(done, all int) string { return fmt.Sprintf("%d of %s", done, sagas(all)) }
 
 func sagas(count int) string {
 	if count == 1 {

@@ -95,7 +95,7 @@ func (a *app) cancelAll(ctx context.Context, flags cancelFlags) error {
 		}
 	}
 	all := &bulk{
-		bulkFlags: flags.bulkFlags, app: a, states: cancellable, verb: "cancel", past: "cancelled",
+		bulkFlags: flags.bulkFlags, app: a, states: cancellable, verb: "cancel", past: "cancelled", doing: "cancelling",
 		decide: func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error) {
 			request.Name, request.Etag = seen.GetName(), seen.GetEtag()
 			return a.client.Sagas.CancelSaga(ctx, request)

@@ -13,6 +13,7 @@ import (
 	"github.com/treatyhq/treaty/cmd/treaty/internal/connection"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
+	"github.com/treatyhq/treaty/internal/progress"
 )
 
 // Process is what one run sees of the operating system. A field's zero value can't be used; start from [System].
@@ -40,11 +41,18 @@ type Process struct {
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
-	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again.
+	// ReadAgain is how long a followed saga stays unchanged before its attempts are read again. It doubles each time,
+	// up to longestPause.
 	ReadAgain time.Duration
 
 	// Settle is how long a saga that was resumed is watched before its state is printed.
 	Settle time.Duration
+
+	// StderrTerminal says that Stderr is a terminal, on which a line about what is being done can be rewritten.
+	StderrTerminal bool
+
+	// Patience is how long a command may take before Stderr says what is being done.
+	Patience time.Duration
 
 	// Build describes this binary.
 	Build Build
@@ -63,9 +71,11 @@ func System() Process {
 		Screen:   stdoutScreen,
 		Pause:    pause,
 
-		ReadAgain: 5 * time.Second,
+		ReadAgain: 500 * time.Millisecond,
 		Settle:    2 * time.Second,
 		Build:     readBuild(),
+
+		StderrTerminal: progress.IsTerminal(os.Stderr), Patience: progress.First,
 	}
 }
 
@@ -74,10 +84,15 @@ func System() Process {
 func Run(ctx context.Context, process Process) int {
 	a := &app{Process: process}
 	a.written = &checkedWriter{w: process.Stdout}
-	a.Stdout = a.written
+	line := progress.Start(progress.LineParams{
+		Out: process.Stderr, InPlace: process.StderrTerminal, Patience: process.Patience, Doing: a.progress.text,
+	})
+	defer line.Stop()
+	a.Stdout, a.Stderr = line.Over(a.written), line.Over(process.Stderr)
 	root := a.rootCommand()
 	root.SetArgs(process.Args)
 	err := root.ExecuteContext(ctx)
+	line.Stop()
 	if a.client != nil {
 		a.client.Close()
 	}
@@ -90,9 +105,10 @@ func Run(ctx context.Context, process Process) int {
 // app is one run of one command line.
 type app struct {
 	Process
-	flags   globalFlags
-	client  *connection.Client // nil until a command calls connect
-	written *checkedWriter     // Stdout
+	flags    globalFlags
+	client   *connection.Client // nil until a command calls connect
+	written  *checkedWriter     // Stdout
+	progress doing
 }
 
 // checkedWriter remembers the first write that failed, so that a full disk fails the run.
@@ -136,7 +152,9 @@ Exit codes:
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          groupHelp,
+		Version:       a.Build.line(),
 	}
+	root.SetVersionTemplate("{{.Version}}")
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetIn(a.Stdin)
@@ -149,7 +167,9 @@ Exit codes:
 		a.sagasCommand(),
 		a.eventsCommand(),
 		a.publishCommand(),
+		a.contractsCommand(),
 		a.definitionsCommand(),
+		a.conformCommand(),
 		a.devCommand(),
 		a.initCommand(),
 		a.protosCommand(),
@@ -188,11 +208,26 @@ func groupHelp(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	hints := []string{"See " + cmd.CommandPath() + " --help."}
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hints = append([]string{"Did you mean " + cmd.CommandPath() + " " + near[0] + "?"}, hints...)
+	if near := nearest(cmd, args[0]); near != "" {
+		hints = append([]string{"Did you mean " + near + "?"}, hints...)
 	}
 	return problem.Usage(cmd.CommandPath()+" has no command "+quote(args[0]), hints...)
+}
+
+// nearest returns the command that was probably meant: one of that name in a group, or else one with a similar name.
+func nearest(cmd *cobra.Command, name string) string {
+	for _, group := range cmd.Commands() {
+		for _, one := range group.Commands() {
+			if one.Name() == name {
+				return one.CommandPath()
+			}
+		}
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return cmd.CommandPath() + " " + near[0]
+	}
+	return ""
 }
 
 // runner is the body of a command.
@@ -202,6 +237,7 @@ type runner func(ctx context.Context, cmd *cobra.Command, args []string) error
 // then one of cobra's own, about the command line.
 func (a *app) run(body runner) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		a.progress.begin(!a.flags.json || a.StderrTerminal)
 		err := body(cmd.Context(), cmd, args)
 		if err == nil {
 			return nil

@@ -44,6 +44,8 @@ type setup struct {
 	settle  time.Duration
 
 	readAgain time.Duration // default: never
+	patience  time.Duration // default: endless
+	terminal  bool          // stderr is one
 }
 
 // buffer collects what a command writes from several goroutines.
@@ -68,6 +70,9 @@ func process(s setup, stdout, stderr *buffer) Process {
 	if s.readAgain == 0 {
 		s.readAgain = time.Hour
 	}
+	if s.patience == 0 {
+		s.patience = time.Hour
+	}
 	env := map[string]string{"USER": "ada", "TREATY_ADDRESS": s.address}
 	maps.Copy(env, s.env)
 	return Process{
@@ -82,7 +87,7 @@ func process(s setup, stdout, stderr *buffer) Process {
 			return *s.screen, true
 		},
 		Pause:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		Settle: s.settle, ReadAgain: s.readAgain,
+		Settle: s.settle, ReadAgain: s.readAgain, StderrTerminal: s.terminal, Patience: s.patience,
 		Build: Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},
 	}
 }
@@ -278,6 +283,7 @@ func TestCommands(t *testing.T) {
 		{name: "definitions", setup: setup{args: []string{"definitions"}}},
 		{name: "definitions_json", setup: setup{args: []string{"definitions", "--json"}}},
 		{name: "version", setup: setup{args: []string{"version"}}},
+		{name: "version_flag", setup: setup{args: []string{"--version"}}},
 		{name: "version_json", setup: setup{args: []string{"version", "--json"}}},
 		{name: "help", setup: setup{args: []string{"--help"}}},
 		{name: "help_sagas", setup: setup{args: []string{"sagas"}}},

@@ -83,6 +83,7 @@ A process has a name and a command; all else can be left out. Paths are relative
 				if err := a.connect(ctx); err != nil {
 					return err
 				}
+				a.progress.say("") // its processes say what they do
 				params.Beside = a.timelines
 			}
 			if err := dev.Run(ctx, params); err != nil {
@@ -126,9 +127,10 @@ func (e *ends) poll(ctx context.Context) {
 		return
 	}
 	var fresh []*treatyv1.Saga
+	first, start := len(e.seen) == 0, e.since
 	for _, saga := range found {
 		key, at := saga.GetName()+" "+saga.GetState().String(), saga.GetUpdateTime().AsTime()
-		if _, known := e.seen[key]; !known && (len(e.seen) > 0 || !at.Before(e.since)) {
+		if _, known := e.seen[key]; !known && (!first || !at.Before(start)) {
 			fresh = append(fresh, saga)
 		}
 		e.seen[key] = at

@@ -111,6 +111,7 @@ func (r *eventReader) stream(ctx context.Context) error {
 	// The server sends the header when the stream is open, before any event.
 	if header, err := stream.Header(); err == nil && header != nil {
 		r.opened = true
+		r.waiting()
 	}
 	for {
 		response, err := stream.Recv()
@@ -126,6 +127,15 @@ func (r *eventReader) stream(ctx context.Context) error {
 	}
 }
 
+// waiting says how many events were printed. Who follows events into a file or a log isn't told again and again.
+func (r *eventReader) waiting() {
+	if r.app.StderrTerminal {
+		r.app.progress.say("waiting for events, %d so far", r.printed)
+	} else {
+		r.app.progress.say("")
+	}
+}
+
 // take prints an event, and acknowledges it for a consumer.
 func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) error {
 	if r.app.flags.json {
@@ -137,6 +147,7 @@ func (r *eventReader) take(ctx context.Context, event *treatyv1.PublishedEvent) 
 		return err // an event that wasn't written isn't acknowledged
 	}
 	r.printed++
+	r.waiting()
 	if r.flags.consumer == "" {
 		r.flags.after = event.GetPosition()
 		return nil

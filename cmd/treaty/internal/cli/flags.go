@@ -82,6 +82,7 @@ func (a *app) connect(ctx context.Context) error {
 		return err
 	}
 	a.client = client
+	a.progress.say("waiting for %s", options.Address)
 	return nil
 }
 

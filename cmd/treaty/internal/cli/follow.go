@@ -84,6 +84,7 @@ func (a *app) follow(ctx context.Context, name string, f follower) (*treatyv1.Sa
 			wait = firstPause
 			if last == nil || !proto.Equal(last, saga) {
 				last, changed = saga, true
+				a.progress.say("waiting for %s, which is %s", name, resource.StateName(saga.GetState()))
 				f.seen(saga)
 			}
 		})
@@ -114,20 +115,25 @@ func (a *app) follow(ctx context.Context, name string, f follower) (*treatyv1.Sa
 	}
 }
 
-// readAgain reads a saga at an interval while quiet returns true, and calls tried with it, until ctx ends. Attempts
-// aren't journaled, so that a stream doesn't tell of them.
+// readAgain reads a saga while quiet returns true, and calls tried with it, until ctx ends: soon after it was seen, and
+// then less often. Attempts aren't journaled, so that a stream doesn't tell of them.
 func (a *app) readAgain(ctx context.Context, name string, quiet func() bool, tried func(*treatyv1.Saga)) {
-	ticker := time.NewTicker(a.ReadAgain)
-	defer ticker.Stop()
+	wait := a.ReadAgain
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		if !quiet() {
+			wait = a.ReadAgain
+			timer.Reset(wait)
 			continue
 		}
+		wait = min(2*wait, longestPause)
+		timer.Reset(wait)
 		call, cancel := a.unary(ctx)
 		saga, err := a.client.Sagas.GetSaga(call, &treatyv1.GetSagaRequest{Name: name})
 		cancel()
@@ -137,20 +143,33 @@ func (a *app) readAgain(ctx context.Context, name string, quiet func() bool, tri
 	}
 }
 
-// obstacleReporter returns a function that says on stderr what keeps a saga from making progress, once for each
-// obstacle until it is gone.
-func (a *app) obstacleReporter() func(*treatyv1.Saga) {
-	var known []render.Obstacle
-	return func(saga *treatyv1.Saga) {
-		now := render.Obstacles(saga)
-		for _, obstacle := range now {
-			isSame := func(old render.Obstacle) bool { return old.Key == obstacle.Key }
-			if !slices.ContainsFunc(known, isSame) {
-				_, _ = fmt.Fprintln(a.Stderr, obstacle.Text+".")
-			}
+// obstacles are what was said to keep a saga from making progress.
+type obstacles struct {
+	app   *app
+	known []render.Obstacle
+}
+
+// tried says on stderr what keeps a saga that hasn't changed for a while, once for each obstacle until it is gone.
+func (o *obstacles) tried(saga *treatyv1.Saga) { o.report(render.Obstacles(saga)) }
+
+// seen does the same for a saga that has just changed, but leaves out what may be over in a moment.
+func (o *obstacles) seen(saga *treatyv1.Saga) {
+	o.report(slices.DeleteFunc(render.Obstacles(saga), func(found render.Obstacle) bool {
+		return found.Brief && !o.isKnown(found)
+	}))
+}
+
+func (o *obstacles) report(now []render.Obstacle) {
+	for _, obstacle := range now {
+		if !o.isKnown(obstacle) {
+			_, _ = fmt.Fprintln(o.app.Stderr, obstacle.Text+".")
 		}
-		known = now
 	}
+	o.known = now
+}
+
+func (o *obstacles) isKnown(found render.Obstacle) bool {
+	return slices.ContainsFunc(o.known, func(old render.Obstacle) bool { return old.Key == found.Key })
 }
 
 // stream calls seen with every saga that one stream sends. It returns nil when the server ended the stream without an

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -52,5 +53,29 @@ func TestObstaclesAreCurrent(t *testing.T) {
 	got := run(t, setup{args: []string{"sagas", "wait", "order-3"}, address: f.Address, readAgain: time.Millisecond})
 	if got.stderr != "" || got.code != 0 {
 		t.Errorf("exit %d, stderr %q, want nothing", got.code, got.stderr)
+	}
+}
+
+// TestObstaclesThatPass follows a saga that begins while its participant starts. That is over in a moment, so that
+// nobody needs to hear of it.
+func TestObstaclesThatPass(t *testing.T) {
+	begin := proto.CloneOf(parked(t))
+	end := succeeded(t)
+	end.Name, end.UpdateTime = begin.GetName(), at(ms(900))
+	for name, args := range map[string][]string{
+		"wait":       {"sagas", "wait", begin.GetName()},
+		"watch":      {"sagas", "watch", begin.GetName()},
+		"watch JSON": {"sagas", "watch", begin.GetName(), "--json"},
+		"start":      {"start", placeOrder, "--saga-id", strings.TrimPrefix(begin.GetName(), "sagas/"), "--wait"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := servertest.New(t)
+			f.Sagas = []*treatyv1.Saga{begin}
+			f.Streams = []servertest.Stage{{Sagas: []*treatyv1.Saga{begin, end}}}
+			got := run(t, setup{args: args, address: f.Address})
+			if got.stderr != "" || got.code != 0 {
+				t.Errorf("exit %d, stderr %q, want nothing", got.code, got.stderr)
+			}
+		})
 	}
 }

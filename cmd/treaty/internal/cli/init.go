@@ -34,7 +34,7 @@ project becomes a part of it.`,
 			if len(args) == 1 {
 				shown = args[0]
 			}
-			params.Dir, params.Version = shown, a.Build.Version
+			params.Dir, params.Version, params.Revision = shown, a.Build.Version, a.Build.Revision
 			project, err := scaffold.Write(ctx, params)
 			if wrong, ok := errors.AsType[*scaffold.Error](err); ok {
 				return &problem.Error{Exit: problem.ExitFailure, Message: wrong.Message + "; nothing was written",
@@ -69,7 +69,8 @@ func (a *app) printProject(project *scaffold.Project, shown string) {
 		fmt.Fprintf(&text, "    %s\n", command)
 	}
 	text.WriteString("    make        # generates the code and runs the tests; the first time, it builds the tools\n" +
-		"    make run    # starts two participants and the orchestrator; Ctrl-C stops them\n\n" +
+		"    make run    # starts two participants and the orchestrator; Ctrl-C stops them\n" +
+		"    treaty dev  # the same, and restarts what changes\n\n" +
 		"README.md says how to place an order, and what each file is.\n")
 	a.print(text.String())
 }

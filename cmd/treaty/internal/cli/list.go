@@ -90,7 +90,7 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 	request := &treatyv1.ListSagasRequest{
 		PageSize: flags.pageSize, PageToken: flags.pageToken, Filter: filter, OrderBy: flags.orderBy,
 	}
-	for {
+	for listed := 0; ; {
 		page, err := a.listPage(ctx, request)
 		if err != nil {
 			return a.explain(err, problem.Subject{Doing: "listing sagas"})
@@ -102,6 +102,8 @@ func (a *app) list(ctx context.Context, flags listFlags) error {
 		} else {
 			sagas = append(sagas, page.GetSagas()...)
 		}
+		listed += len(page.GetSagas())
+		a.progress.say("listing sagas, %d so far", listed)
 		notDriven = page.GetNotDriven()
 		request.PageToken = page.GetNextPageToken()
 		if request.PageToken == "" || !flags.all {

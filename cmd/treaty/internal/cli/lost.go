@@ -61,7 +61,7 @@ func (a *app) lost(ctx context.Context, flags lostFlags) error {
 	}
 	var sagas []*treatyv1.LostSaga
 	request := &treatyv1.ListLostSagasRequest{PageSize: flags.pageSize, PageToken: flags.pageToken}
-	for {
+	for listed := 0; ; {
 		page, err := a.lostPage(ctx, request)
 		if err != nil {
 			return a.explain(err, problem.Subject{Doing: "listing lost sagas"})
@@ -73,6 +73,8 @@ func (a *app) lost(ctx context.Context, flags lostFlags) error {
 		} else {
 			sagas = append(sagas, page.GetLostSagas()...)
 		}
+		listed += len(page.GetLostSagas())
+		a.progress.say("listing lost sagas, %d so far", listed)
 		request.PageToken = page.GetNextPageToken()
 		if request.GetPageToken() == "" || !flags.all {
 			break

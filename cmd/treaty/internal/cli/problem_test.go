@@ -142,6 +142,7 @@ func TestProblems(t *testing.T) {
 
 		{name: "unknown_command", setup: setup{args: []string{"saags"}}, code: problem.ExitUsage},
 		{name: "unknown_subcommand", setup: setup{args: []string{"sagas", "lsit"}}, code: problem.ExitUsage},
+		{name: "command_of_a_group", setup: setup{args: []string{"list"}}, code: problem.ExitUsage},
 		{name: "unknown_flag", setup: setup{args: append(list, "--colour")}, code: problem.ExitUsage},
 		{name: "usage_json", setup: setup{args: append(list, "--json", "extra")}, code: problem.ExitUsage},
 		{name: "name_missing", setup: setup{args: []string{"sagas", "get"}}, code: problem.ExitUsage},

@@ -102,7 +102,7 @@ func (a *app) purgeAll(ctx context.Context, flags purgeFlags) error {
 	}
 	var purged *treatyv1.PurgeSagaResponse
 	all := &bulk{
-		bulkFlags: flags.bulkFlags, app: a, states: purgeable, verb: "purge", past: "purged",
+		bulkFlags: flags.bulkFlags, app: a, states: purgeable, verb: "purge", past: "purged", doing: "purging",
 		decide: func(ctx context.Context, seen *treatyv1.Saga) (saga *treatyv1.Saga, err error) {
 			request.Name = seen.GetName()
 			purged, err = a.client.Sagas.PurgeSaga(ctx, request)

@@ -39,7 +39,7 @@ func (a *app) records(ctx context.Context, name string) error {
 	encoder := types.Encoder()
 	journal := render.NewJournal(a.view(render.SagaPayloads), name)
 	request := &treatyv1.ListSagaRecordsRequest{Parent: name, PageSize: recordsPage}
-	for {
+	for read := 0; ; {
 		page, err := a.recordsPage(ctx, request)
 		if err != nil {
 			return a.explain(err, problem.Subject{Doing: "reading the journal", Saga: name})
@@ -52,6 +52,8 @@ func (a *app) records(ctx context.Context, name string) error {
 			}
 			journal.Add(record, types.Payload())
 		}
+		read += len(page.GetRecords())
+		a.progress.say("reading the journal, %d records so far", read)
 		request.PageToken = page.GetNextPageToken()
 		if request.PageToken == "" {
 			break

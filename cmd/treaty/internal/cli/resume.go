@@ -169,6 +169,7 @@ func (a *app) resume(ctx context.Context, text string, flags resumeFlags) error 
 	if err != nil {
 		return a.explain(err, problem.Subject{Doing: "resuming the saga", Saga: name})
 	}
+	a.progress.say("watching what becomes of %s", name)
 	saga = a.settled(ctx, saga)
 	a.printStanding(saga)
 	if saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED {
@@ -235,6 +236,7 @@ func (a *app) resumeAll(ctx context.Context, flags resumeFlags) error {
 	}
 	all := &bulk{
 		bulkFlags: flags.bulkFlags, app: a, states: `state = "SUSPENDED"`, verb: "resume", past: "resumed",
+		doing: "resuming",
 		decide: func(ctx context.Context, seen *treatyv1.Saga) (*treatyv1.Saga, error) {
 			request.Name, request.Etag = seen.GetName(), seen.GetEtag()
 			return a.client.Sagas.ResumeSaga(ctx, request)

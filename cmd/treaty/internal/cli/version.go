@@ -38,6 +38,15 @@ func readBuild() Build {
 	return build
 }
 
+// line is what the command prints.
+func (b Build) line() string {
+	text := "treaty " + b.Version
+	if b.Revision != "" {
+		text += " (" + b.Revision + ")"
+	}
+	return text + ", " + b.Go + "\n"
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -48,11 +57,7 @@ func (a *app) versionCommand() *cobra.Command {
 				writeJSON(a.Stdout, a.Build)
 				return nil
 			}
-			text := "treaty " + a.Build.Version
-			if a.Build.Revision != "" {
-				text += " (" + a.Build.Revision + ")"
-			}
-			a.print(text + ", " + a.Build.Go + "\n")
+			a.print(a.Build.line())
 			return nil
 		}),
 	}

@@ -39,9 +39,10 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 	ctx, cancel := a.long(ctx)
 	defer cancel()
 	suspended, driven := false, true
-	report := a.obstacleReporter()
-	saga, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
-		report(saga)
+	stuck := &obstacles{app: a}
+	f := follower{lost: a.lostOnStderr, tried: stuck.tried}
+	f.seen = func(saga *treatyv1.Saga) {
+		stuck.seen(saga)
 		now := saga.GetState() == treatyv1.SagaState_SAGA_STATE_SUSPENDED
 		if now && !suspended {
 			a.reportSuspended(saga)
@@ -52,7 +53,8 @@ func (a *app) waitFor(ctx context.Context, name string) error {
 				why.GetAdvice())
 		}
 		driven = saga.GetNotDriven() == nil
-	}})
+	}
+	saga, err := a.follow(ctx, name, f)
 	if err != nil {
 		return err
 	}

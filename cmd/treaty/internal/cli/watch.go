@@ -41,12 +41,14 @@ of the orchestrator. If a participant is down, not configured or keeps failing, 
 }
 
 func (a *app) watch(ctx context.Context, name string) error {
-	report := a.obstacleReporter()
+	stuck := &obstacles{app: a}
 	if a.flags.json {
-		_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+		f := follower{lost: a.lostOnStderr, tried: stuck.tried}
+		f.seen = func(saga *treatyv1.Saga) {
 			a.printJSON(saga)
-			report(saga)
-		}})
+			stuck.seen(saga)
+		}
+		_, err := a.follow(ctx, name, f)
 		return err
 	}
 	if _, terminal := a.terminal(); terminal {
@@ -58,9 +60,9 @@ func (a *app) watch(ctx context.Context, name string) error {
 	}
 	v := a.view(render.SagaPayloads)
 	var before *treatyv1.Saga
-	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: report, seen: func(saga *treatyv1.Saga) {
+	_, err := a.follow(ctx, name, follower{lost: a.lostOnStderr, tried: stuck.tried, seen: func(saga *treatyv1.Saga) {
 		a.print(v.Changes(before, saga))
-		report(saga)
+		stuck.seen(saga)
 		before = saga
 	}})
 	return err
@@ -78,7 +80,6 @@ type drawing struct {
 
 // keepFresh redraws at an interval until the returned function is called.
 func (d *drawing) keepFresh() (stop func()) {
-	_, _ = io.WriteString(d.app.Stdout, render.HideCursor)
 	ticker := time.NewTicker(redrawInterval)
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -104,6 +105,10 @@ func (d *drawing) keepFresh() (stop func()) {
 func (d *drawing) draw(saga *treatyv1.Saga) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.app.progress.say("") // the drawing shows it
+	if d.last == nil {
+		_, _ = io.WriteString(d.app.Stdout, render.HideCursor)
+	}
 	d.last, d.disconnected = saga, false
 	d.paint()
 }

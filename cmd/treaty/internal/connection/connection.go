@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/problem"
@@ -21,6 +22,13 @@ const (
 
 	// keepaliveTime is just above the five minutes that a gRPC server allows by default.
 	keepaliveTime = 5*time.Minute + 10*time.Second
+
+	// firstDelay and longestDelay bound the wait before the client dials again. gRPC's default is two minutes: too long
+	// for a person who has just started the orchestrator.
+	firstDelay, longestDelay = 100 * time.Millisecond, time.Second
+
+	// dialTimeout is gRPC's default.
+	dialTimeout = 20 * time.Second
 )
 
 // Options say how to reach an orchestrator. Each field is the value of the flag in its comment.
@@ -81,6 +89,12 @@ func New(ctx context.Context, options Options) (*Client, error) {
 		grpc.WithDisableRetry(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{
+				BaseDelay: firstDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestDelay,
+			},
+			MinConnectTimeout: dialTimeout,
+		}),
 		grpc.WithUserAgent("treaty-cli/"+options.Version),
 	)
 	if err != nil {
@@ -99,6 +113,9 @@ func New(ctx context.Context, options Options) (*Client, error) {
 // CertificateAsked reports whether the orchestrator has asked for a client certificate. It returns false for a nil
 // client.
 func (c *Client) CertificateAsked() bool { return c != nil && c.certificateAsked.Load() }
+
+// Conn is the connection itself, for calls of other services.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Close closes the connection. Calls in flight fail.
 func (c *Client) Close() {

@@ -41,6 +41,9 @@ func (o Options) credentials(certificateAsked *atomic.Bool) (credentials.Transpo
 	}
 }
 
+// Local reports whether Address is on this machine. The error is that of [New] for an address that can't be read.
+func (o Options) Local() (bool, error) { return isLocal(o.Address) }
+
 func (o Options) tlsConfig(certificateAsked *atomic.Bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}
 	if o.CAFile != "" {

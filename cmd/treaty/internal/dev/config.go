@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -84,19 +85,28 @@ func Parse(name string, data []byte) (*Config, error) {
 	var (
 		config Config
 		places struct {
-			Processes []yaml.Node `yaml:"processes"`
+			Orchestrator yaml.Node   `yaml:"orchestrator"`
+			Processes    []yaml.Node `yaml:"processes"`
 		}
+		more yaml.Node
 	)
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", name, plain(err))
 	}
+	if decoder.Decode(&more) == nil {
+		return nil, fmt.Errorf("%s: line %d: a second document: keep one", name, more.Line)
+	}
 	if len(config.Processes) == 0 {
 		return nil, fmt.Errorf("%s has no processes: list at least one, with a name and a command", name)
 	}
 	if err := yaml.Unmarshal(data, &places); err != nil {
 		return nil, fmt.Errorf("%s: %s", name, plain(err))
+	}
+	if !isAddress(config.Orchestrator) {
+		return nil, fmt.Errorf("%s: line %d: orchestrator %q isn't HOST:PORT or unix:PATH", name,
+			places.Orchestrator.Line, config.Orchestrator)
 	}
 	lines := make(map[string]int)
 	addresses := make(map[string]string)
@@ -131,10 +141,39 @@ func Parse(name string, data []byte) (*Config, error) {
 	return &config, nil
 }
 
+// isAddress reports whether a text is nothing or an address of an orchestrator.
+func isAddress(text string) bool {
+	_, _, err := net.SplitHostPort(text)
+	return err == nil || text == "" || strings.HasPrefix(text, "unix:")
+}
+
+// mistyped matches what the YAML library says of a value that is of another kind.
+var mistyped = regexp.MustCompile("cannot unmarshal !!(\\w+)(?: `([^`]*)`)? into (\\S+)")
+
 // plain removes Go's types from an error of the YAML library.
 func plain(err error) string {
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
+	if !strings.HasPrefix(text, "line ") { // the library leaves out the first line's number
+		text = "line 1: " + text
+	}
 	text = strings.ReplaceAll(text, "\n  ", "; ")
+	text = mistyped.ReplaceAllStringFunc(text, func(found string) string {
+		parts := mistyped.FindStringSubmatch(found)
+		want, got := "keys and values", "the text "+parts[2]
+		switch {
+		case parts[3] == "string":
+			want = "a text"
+		case strings.HasPrefix(parts[3], "[]"):
+			want = "a list"
+		}
+		switch parts[1] {
+		case "seq":
+			got = "a list"
+		case "map":
+			got = "keys and values"
+		}
+		return "want " + want + ", not " + got
+	})
 	text = strings.ReplaceAll(text, "field ", "the key ")
 	for _, kind := range []string{"dev.Config", "dev.Process"} {
 		text = strings.ReplaceAll(text, " not found in type "+kind, " is unknown; see treaty dev --help")

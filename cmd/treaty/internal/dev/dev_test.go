@@ -230,6 +230,8 @@ func TestEndsAtStart(t *testing.T) {
 	s.key("r")
 	s.expect("restarting p: as typed")
 	s.expect("starting it again in 500ms")
+	s = open(t, sh("quiet", "exit 3"))
+	s.expect("quiet ended at its start 3 times in a row (exit status 3). It has printed nothing.")
 }
 
 // TestWipe deletes the stores while nothing runs.
@@ -260,6 +262,10 @@ func TestCannotStart(t *testing.T) {
 	s.expect("busy can't start: another process listens on " + busy.Ready + ". End that one, then type r busy.")
 	s = open(t, Process{Name: "none", Command: Command{"no-such-program"}})
 	s.expect(`none can't start: exec: "no-such-program": executable file not found in $PATH`)
+	away := pid("away")
+	away.Dir = filepath.Join(t.TempDir(), "away")
+	s = open(t, away)
+	s.expect("away can't start: its dir " + away.Dir + " is no folder")
 }
 
 // TestStubborn kills a process that ignores SIGTERM.

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -11,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/progress"
+	"github.com/treatyhq/treaty/internal/progress"
 )
 
 const (
@@ -112,8 +113,13 @@ func (p *process) ended(was *child, early int) <-chan time.Time {
 		p.output.Say("%s ended by itself (%s); starting it again in %s", p.Name, how, wait)
 		return time.After(wait)
 	}
-	p.output.Say("%s ended at its start %d times in a row (%s). Its last lines:", p.Name, tries, how)
-	for _, line := range was.lines.last() {
+	last := was.lines.last()
+	what := "Its last lines:"
+	if len(last) == 0 {
+		what = "It has printed nothing."
+	}
+	p.output.Say("%s ended at its start %d times in a row (%s). %s", p.Name, tries, how, what)
+	for _, line := range last {
 		p.output.Say("    %s", line)
 	}
 	p.output.Say("Mend it: a change of its files starts it again, and so does r %s.", p.Name)
@@ -223,6 +229,9 @@ func (p *process) launch(command []string) (*child, error) {
 	cmd.Stdout, cmd.Stderr = c.lines, c.lines
 	cmd.WaitDelay = time.Second // what the process started may keep its output open
 	ownGroup(cmd)
+	if info, err := os.Stat(p.Dir); p.Dir != "" && (err != nil || !info.IsDir()) {
+		return nil, fmt.Errorf("its dir %s is no folder", p.Dir) // else it is said of the program
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,9 @@ type Obstacle struct {
 
 	// Text says what it is, in one sentence without a period.
 	Text string
+
+	// Brief says that it may be over in a moment: the participant may just be starting.
+	Brief bool
 }
 
 // manyAttempts is the number of failed attempts from which they count as an obstacle.
@@ -63,7 +66,9 @@ func hindrance(step *treatyv1.Step) *Obstacle {
 	case attempts.GetAccepted():
 		return nil
 	case attempts.GetParked():
-		return found("parked", "the participant of "+method+" is down"+why)
+		parked := found("parked", "the participant of "+method+" is down"+why)
+		parked.Brief = true
+		return parked
 	case attempts.GetLastOutcome() == "misdeployed":
 		return found("misdeployed", "no participant serves "+method+why)
 	case attempts.GetCount() >= manyAttempts && why != "":

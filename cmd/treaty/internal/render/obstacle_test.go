@@ -48,8 +48,8 @@ func TestObstacles(t *testing.T) {
 		}
 	}
 	unserved := &treatyv1.Saga{Name: "sagas/x", Waits: []*treatyv1.Wait{{Wait: "2", Broadcast: "b.v1.B/Forget"}}}
-	want := []Obstacle{{"2 unserved", "sagas/x waits to send b.v1.B/Forget until the orchestrator is configured " +
-		"with participants for it"}}
+	want := []Obstacle{{Key: "2 unserved", Text: "sagas/x waits to send b.v1.B/Forget until the orchestrator is " +
+		"configured with participants for it"}}
 	if diff := cmp.Diff(want, Obstacles(unserved)); diff != "" {
 		t.Errorf("a broadcast without participants (-want +got):\n%s", diff)
 	}

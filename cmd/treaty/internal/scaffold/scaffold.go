@@ -49,6 +49,10 @@ type Params struct {
 	// Version is the version of Treaty that the project requires, such as "v0.3.0". It may be unknown ("devel") if
 	// Replace is set, or if there is a go.mod.
 	Version string
+
+	// Revision is the commit of the checkout from which this program was built. Empty: it wasn't built from one, so
+	// that Version can be downloaded.
+	Revision string
 }
 
 // Project is what was written.
@@ -204,6 +208,7 @@ func findModule(ctx context.Context, dir string) (module, error) {
 		Module struct {
 			Path string `json:"Path"`
 		} `json:"Module"`
+		Go string `json:"Go"`
 	}
 	if err := json.Unmarshal(out, &read); err != nil {
 		return module{}, fmt.Errorf("reading %s: %w", file, err)
@@ -211,6 +216,10 @@ func findModule(ctx context.Context, dir string) (module, error) {
 	if read.Module.Path == "" {
 		return module{}, fail("Add a line such as \"module example.com/shop\" to it.", "%s doesn't name its module",
 			file)
+	}
+	if needs := "go" + read.Go; read.Go != "" && version.IsValid(lines[0]) && version.Compare(lines[0], needs) < 0 {
+		return module{}, fail("Install a newer Go, or let it download one: go env -w GOTOOLCHAIN=auto.",
+			"%s needs %s, but Go is %s", file, needs, lines[0])
 	}
 	below, err := filepath.Rel(filepath.Dir(file), dir)
 	if err != nil {
@@ -238,7 +247,8 @@ func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) 
 // checkReplace returns the absolute path of the checkout that replaces the release, or nothing.
 func checkReplace(params Params, found module) (string, error) {
 	if params.Replace == "" {
-		if found.path == "" && !released.MatchString(params.Version) {
+		local := params.Revision != "" && ofCommit.MatchString(params.Version)
+		if found.path == "" && (local || !released.MatchString(params.Version)) {
 			return "", fail("Name a checkout with --replace DIR, or install a release: go install "+treaty+
 				"/cmd/treaty@latest.", "this program was built from source (%s), so there is no release to require",
 				params.Version)
@@ -259,6 +269,9 @@ func checkReplace(params Params, found module) (string, error) {
 
 // released matches a version that can be required, of a release or of a commit.
 var released = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)
+
+// ofCommit matches the version of a commit, which nobody else may have if this program was built from a checkout.
+var ofCommit = regexp.MustCompile(`-(.*\.)?\d{14}-[0-9a-f]{12}$`)
 
 // render returns the files of the project, by path.
 func render(modulePath string) (map[string][]byte, error) {

@@ -10,7 +10,12 @@ import (
 	"testing"
 )
 
-const root = "../../../.."
+const (
+	root = "../../../.."
+
+	// commit is the version of a commit that has no version of its own.
+	commit = "v0.0.0-20261130051102-987915fabcde"
+)
 
 // TestWrite writes a project into folders that are new, empty, or in a module.
 func TestWrite(t *testing.T) {
@@ -32,6 +37,7 @@ func TestWrite(t *testing.T) {
 			"in a module", map[string]string{"go.mod": "module acme.example/a\n", "main.go": "package main"}, "x/shop",
 			Params{Version: "devel"}, "acme.example/a/x/shop", []string{"go get github.com/treatyhq/treaty@latest"},
 		},
+		{"a published commit", nil, "shop", Params{Version: commit}, "example.com/shop", nil},
 		{
 			"checkout", nil, "shop", Params{Version: "devel", Replace: root}, "example.com/shop", nil,
 		},
@@ -106,6 +112,14 @@ func TestWriteNothing(t *testing.T) {
 		},
 		{"no release", nil, Params{Version: "devel"}, "", "built from source (devel)"},
 		{"a dirty build", nil, Params{Version: "v0.0.0-20261130051102-987915fabcde+dirty"}, "", "built from source"},
+		{
+			"a commit of a checkout", nil, Params{Version: commit, Revision: "987915fabcde0123"}, "",
+			"built from source (" + commit + ")",
+		},
+		{
+			"a go.mod for a newer Go", map[string]string{"go.mod": "module acme.example/a\n\ngo 1.99\n"},
+			Params{Version: "v0.3.0"}, "", "go.mod needs go1.99, but Go is go1.",
+		},
 		{"no checkout", nil, Params{Replace: "."}, "", "--replace . is no checkout of Treaty"},
 		{"no Go", nil, Params{Version: "v0.3.0"}, "none", "the go command isn't there"},
 		{
@@ -114,6 +128,7 @@ func TestWriteNothing(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("GOTOOLCHAIN", "local")
 			above := t.TempDir()
 			writeFiles(t, above, test.before)
 			if test.path != "" {

@@ -33,7 +33,7 @@ type Definition struct {
 
 // Definitions returns the saga definitions that the orchestrator serves, sorted by name. The error wraps a gRPC status.
 func (s *Schema) Definitions() ([]Definition, error) {
-	services, err := s.services()
+	services, err := s.Services()
 	if err != nil {
 		return nil, err
 	}

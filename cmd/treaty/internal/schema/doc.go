@@ -2,8 +2,9 @@
 //
 // # Types
 //
-// A [Schema] asks the orchestrator's server reflection for messages, methods and saga definitions, and keeps the
-// answers. A type that the orchestrator doesn't offer is taken from this program when it is built in.
+// A [Schema] asks the server reflection of an orchestrator or a participant for messages, methods, services and saga
+// definitions, and keeps the answers. A type that the server doesn't offer is taken from this program when it is built
+// in.
 //
 // # Payloads
 //

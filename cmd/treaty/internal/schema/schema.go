@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,12 +20,18 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Schema has the types and methods that the orchestrator's server reflection offers. It asks for each of them once and
-// keeps the answer. It isn't safe for concurrent use.
+// reflectionV1Alpha is the method of the older server reflection. Its messages are those of v1 on the wire.
+const reflectionV1Alpha = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+// Schema has the types and methods that a server's reflection offers, v1 or else v1alpha. It asks for each of them once
+// and keeps the answer. It isn't safe for concurrent use.
 type Schema struct {
 	ctx     context.Context
-	client  reflectionv1.ServerReflectionClient
+	conn    grpc.ClientConnInterface
 	timeout time.Duration
+
+	// alpha is true once the server has turned out not to offer v1.
+	alpha bool
 
 	stream   reflectionv1.ServerReflection_ServerReflectionInfoClient
 	cancel   context.CancelFunc
@@ -38,7 +45,7 @@ type Schema struct {
 func New(ctx context.Context, conn grpc.ClientConnInterface, timeout time.Duration) *Schema {
 	return &Schema{
 		ctx:      ctx,
-		client:   reflectionv1.NewServerReflectionClient(conn),
+		conn:     conn,
 		timeout:  timeout,
 		received: map[string]*descriptorpb.FileDescriptorProto{},
 		loading:  map[string]bool{},
@@ -55,31 +62,65 @@ func (s *Schema) Close() {
 	}
 }
 
-// ask sends one question. The error is a gRPC status: of the call, or in the server's answer.
+// ask sends one question, to v1alpha if the server doesn't offer v1. The error is a gRPC status: of the call, or in the
+// server's answer.
 func (s *Schema) ask(question *reflectionv1.ServerReflectionRequest) (*reflectionv1.ServerReflectionResponse, error) {
-	if s.stream == nil {
-		ctx, cancel := context.WithCancel(s.ctx)
-		stream, err := s.client.ServerReflectionInfo(ctx)
-		if err != nil {
-			cancel()
-			return nil, err
+	answer, err := s.askOnce(question)
+	if status.Code(err) == codes.Unimplemented && !s.alpha {
+		s.alpha = true
+		older, alphaErr := s.askOnce(question)
+		if s.alpha = status.Code(alphaErr) != codes.Unimplemented; s.alpha {
+			answer, err = older, alphaErr
 		}
-		s.stream, s.cancel = stream, cancel
-	}
-	// A stream has only one deadline. The timer gives each question its own.
-	late := time.AfterFunc(s.timeout, s.cancel)
-	answer, err := exchange(s.stream, question)
-	if !late.Stop() && err != nil && s.ctx.Err() == nil {
-		err = status.Errorf(codes.DeadlineExceeded, "server reflection didn't answer within %s", s.timeout)
 	}
 	if err != nil {
-		s.Close()
 		return nil, err
 	}
 	if refused := answer.GetErrorResponse(); refused != nil {
 		return nil, status.Error(codes.Code(refused.GetErrorCode()), refused.GetErrorMessage())
 	}
 	return answer, nil
+}
+
+// askOnce sends one question to one version of the reflection. It opens a stream if there is none.
+func (s *Schema) askOnce(
+	question *reflectionv1.ServerReflectionRequest,
+) (answer *reflectionv1.ServerReflectionResponse, err error) {
+	ctx := s.ctx
+	if s.stream == nil {
+		ctx, s.cancel = context.WithCancel(s.ctx)
+	}
+	// A stream has only one deadline. The timer gives each question its own.
+	late := time.AfterFunc(s.timeout, s.cancel)
+	if s.stream == nil {
+		s.stream, err = s.open(ctx)
+	}
+	if err == nil {
+		answer, err = exchange(s.stream, question)
+	}
+	if !late.Stop() && err != nil && s.ctx.Err() == nil {
+		err = status.Errorf(codes.DeadlineExceeded, "server reflection didn't answer within %s", s.timeout)
+	}
+	if err != nil {
+		s.cancel()
+		s.stream = nil
+		return nil, err
+	}
+	return answer, nil
+}
+
+// open starts a stream to the server's reflection.
+func (s *Schema) open(ctx context.Context) (reflectionv1.ServerReflection_ServerReflectionInfoClient, error) {
+	if !s.alpha {
+		return reflectionv1.NewServerReflectionClient(s.conn).ServerReflectionInfo(ctx)
+	}
+	stream, err := s.conn.NewStream(ctx, &reflectionv1.ServerReflection_ServiceDesc.Streams[0], reflectionV1Alpha)
+	if err != nil {
+		return nil, err
+	}
+	return &grpc.GenericClientStream[
+		reflectionv1.ServerReflectionRequest, reflectionv1.ServerReflectionResponse,
+	]{ClientStream: stream}, nil
 }
 
 func exchange(
@@ -90,8 +131,9 @@ func exchange(
 	return stream.Recv()
 }
 
-// services returns the sorted names of the services that the orchestrator serves.
-func (s *Schema) services() ([]protoreflect.FullName, error) {
+// Services returns the sorted names of the services that the server offers. The error wraps a gRPC status, which is
+// UNIMPLEMENTED if the server has no reflection.
+func (s *Schema) Services() ([]protoreflect.FullName, error) {
 	answer, err := s.ask(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
 	})
@@ -133,16 +175,20 @@ func (s *Schema) fetch(name protoreflect.FullName) (protoreflect.Descriptor, err
 	if err != nil {
 		return nil, err
 	}
+	var failed error
 	for _, path := range paths {
-		if err := s.load(path); err != nil {
-			return nil, err
-		}
+		failed = cmp.Or(failed, s.load(path))
 	}
+	// What isn't valid in the answer may be about other names.
 	found, err := s.files.FindDescriptorByName(name)
-	if err != nil {
+	switch {
+	case err == nil:
+		return found, nil
+	case failed != nil:
+		return nil, failed
+	default:
 		return nil, status.Error(codes.NotFound, "the answer doesn't contain it")
 	}
-	return found, nil
 }
 
 // receive asks for files, keeps them, and returns their paths.
@@ -156,6 +202,9 @@ func (s *Schema) receive(question *reflectionv1.ServerReflectionRequest) ([]stri
 		file := new(descriptorpb.FileDescriptorProto)
 		if err := proto.Unmarshal(raw, file); err != nil {
 			return nil, status.Errorf(codes.Internal, "reading a descriptor: %v", err)
+		}
+		if isCombined(file.GetName(), file.GetPackage()) && file.GetPackage() == "google.protobuf" {
+			continue // this program has the types of protobuf itself
 		}
 		if s.received[file.GetName()] == nil {
 			s.received[file.GetName()] = file
@@ -180,6 +229,7 @@ func (s *Schema) load(path string) error {
 	if err != nil {
 		return err
 	}
+	s.complete(file)
 	for _, dependency := range file.GetDependency() {
 		if err := s.load(dependency); err != nil {
 			return err
@@ -230,6 +280,20 @@ func (s *Schema) Message(name protoreflect.FullName) (protoreflect.MessageDescri
 	return nil, err
 }
 
+// Service returns a service of the server by its full name. The error wraps a gRPC status, which is NOT_FOUND if the
+// server has no descriptor of it.
+func (s *Schema) Service(name protoreflect.FullName) (protoreflect.ServiceDescriptor, error) {
+	found, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	service, ok := found.(protoreflect.ServiceDescriptor)
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "%s isn't a service", name)
+	}
+	return service, nil
+}
+
 // Method returns a method by its name, "package.Service/Method". The error wraps a gRPC status, which is NOT_FOUND for
 // an unknown name.
 func (s *Schema) Method(name string) (protoreflect.MethodDescriptor, error) {
@@ -278,4 +342,21 @@ func (s *Schema) FindExtensionByNumber(
 // TypeName returns the full name of the message in the type URL of an Any.
 func TypeName(url string) protoreflect.FullName {
 	return protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:])
+}
+
+// Load takes the types of files that were compiled together, such as those in the output of buf build, instead of asking
+// the server for them. Call it first. The error says which file isn't valid.
+func (s *Schema) Load(set *descriptorpb.FileDescriptorSet) error {
+	files, err := protodesc.NewFiles(set)
+	if err != nil {
+		return err
+	}
+	s.files = files
+	return nil
+}
+
+// FindDescriptorByName returns a descriptor by its full name. The error wraps a gRPC status, which is NOT_FOUND for an
+// unknown name.
+func (s *Schema) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	return s.find(name)
 }

@@ -67,6 +67,9 @@ type Server struct {
 	// Fail is the error of every call; nil lets calls succeed.
 	Fail error
 
+	// Hold, if it isn't nil, lets a call go on for each element that it receives.
+	Hold chan struct{}
+
 	reads chan struct{} // receives each call of GetSaga for which a stream waits
 
 	mu       sync.Mutex
@@ -80,6 +83,9 @@ type Stage struct {
 
 	// Reads is how many calls of GetSaga the stream waits for before it sends the last saga.
 	Reads int
+
+	// Until, if it isn't nil, is closed when the last saga may be sent.
+	Until chan struct{}
 
 	// Stays keeps the stream open after the last saga until the caller ends it.
 	Stays bool
@@ -143,6 +149,9 @@ func (s *Server) Requests() []proto.Message {
 
 // take records a request and returns the error that the call must return.
 func (s *Server) take(request proto.Message) error {
+	if s.Hold != nil {
+		<-s.Hold
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, request)
@@ -251,6 +260,13 @@ func (s *Server) WatchSaga(
 			}
 			select {
 			case <-s.reads:
+			case <-out.Context().Done():
+				return status.FromContextError(out.Context().Err()).Err()
+			}
+		}
+		if next.Until != nil && i == len(next.Sagas)-1 {
+			select {
+			case <-next.Until:
 			case <-out.Context().Done():
 				return status.FromContextError(out.Context().Err()).Err()
 			}

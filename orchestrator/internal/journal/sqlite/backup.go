@@ -15,6 +15,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
+// unfinishedSuffix ends the name of the file that a backup is written to before it gets its name.
+const unfinishedSuffix = ".unfinished"
+
 // Backup copies the store at path to a new file. It may be called while an orchestrator has the store open: the copy is
 // the state of one moment. The copy is marked as a backup with the time before that moment, and can't be opened for
 // writing before it is restored. Backup returns that time. It never overwrites a file.
@@ -34,7 +37,7 @@ func Backup(ctx context.Context, path, to string) (taken time.Time, err error) {
 		return time.Time{}, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	unfinished := to + ".unfinished"
+	unfinished := to + unfinishedSuffix
 	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return time.Time{}, explain("back the store "+source.path+" up to", to, err)
 	}
@@ -50,6 +53,20 @@ func Backup(ctx context.Context, path, to string) (taken time.Time, err error) {
 		return time.Time{}, explain("back the store "+source.path+" up to", to, err)
 	}
 	return taken, syncDirectory(to)
+}
+
+// BackupProgress returns how many bytes of a backup are written that Backup is making, and about how many it will have.
+func BackupProgress(path, to string) (written, whole int64) {
+	return fileSize(to + unfinishedSuffix), fileSize(path)
+}
+
+// fileSize returns the size of a file, or 0 if it can't be read.
+func fileSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // copyTo writes a copy of the store to a new file.

@@ -13,7 +13,7 @@ import (
 // schemes lists the kinds of stores.
 var schemes = []scheme{
 	{"", `a SQLite file ("treaty.db")`, store(sqlite.Open), reader(sqlite.OpenReadOnly), sqlite.Backup,
-		sqlite.Restore},
+		sqlite.BackupProgress, sqlite.Restore},
 }
 
 // scheme is a kind of store.
@@ -23,6 +23,7 @@ type scheme struct {
 	open         func(ctx context.Context, url string, opening journal.Opening) (Store, error)
 	openReadOnly func(ctx context.Context, url string) (Reader, error)
 	backup       func(ctx context.Context, url, to string) (time.Time, error)
+	written      func(url, to string) (written, whole int64)
 	restore      func(ctx context.Context, url string, params journal.RestoreParams) (journal.Restored, error)
 }
 

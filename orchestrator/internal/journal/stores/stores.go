@@ -84,6 +84,16 @@ func Backup(ctx context.Context, url, to string) (time.Time, error) {
 	return scheme.backup(ctx, url, to)
 }
 
+// BackupProgress returns how many bytes of a backup are written that Backup is making, and about how many it will have.
+// Both are 0 if that isn't known. It is quick.
+func BackupProgress(url, to string) (written, whole int64) {
+	scheme, err := find(url)
+	if err != nil {
+		return 0, 0
+	}
+	return scheme.written(url, to)
+}
+
 // Restore makes a store that was restored from a backup, or that was replaced, one that may be opened again. It must
 // not be open. The errors are those of Open, fs.ErrNotExist, and journal.ErrInvalid for parameters that don't fit.
 func Restore(ctx context.Context, url string, params journal.RestoreParams) (journal.Restored, error) {

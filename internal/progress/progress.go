@@ -12,11 +12,18 @@ const (
 // Watch calls say with the time that has passed, first after [First] and then every [Interval], until stop is called.
 // It calls say from one goroutine at a time, and never after stop has returned. Call stop exactly once.
 func Watch(say func(elapsed time.Duration)) (stop func()) {
+	return watch(First, func(time.Duration) time.Duration { return Interval }, say)
+}
+
+// watch is Watch with other times: next returns the wait that follows another one.
+func watch(
+	first time.Duration, next func(wait time.Duration) time.Duration, say func(elapsed time.Duration),
+) (stop func()) {
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
 		begin := time.Now()
-		for wait := First; ; wait = Interval {
+		for wait := first; ; wait = next(wait) {
 			timer := time.NewTimer(wait)
 			select {
 			case <-quit:

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/treatyhq/treaty/cmd/treaty/internal/progress"
+	"github.com/treatyhq/treaty/internal/progress"
 )
 
 func TestWatch(t *testing.T) {

@@ -1,0 +1,5 @@
+// Package broken doesn't compile.
+package broken
+
+// Broken returns no number.
+func Broken() int { return "one" }
