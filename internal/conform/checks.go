@@ -93,6 +93,9 @@ func duplicate(ctx context.Context, c *Command) error {
 	})
 }
 
+// aboutEffects are the guarantees of which the answers alone say little.
+var aboutEffects = []string{"undo", "undo-without-reply", "undo-twice"}
+
 // again sends the action once more. The answer must be that of before.
 func (t *trial) again(ctx context.Context, before answer) error {
 	second, err := t.act(ctx)

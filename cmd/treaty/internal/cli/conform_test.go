@@ -1,21 +1,44 @@
 package cli
 
 import (
+	"context"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/participant/participanttest"
 )
 
-// customers are a participant that executes everything anew: it has no inbox.
+// customers are a participant that executes every call anew: it has no inbox. It implements one command.
 type customers struct {
 	customerv1.UnimplementedCustomerServiceServer
+
+	revision atomic.Int64
+}
+
+func (c *customers) ChangeAddress(
+	_ context.Context, r *customerv1.ChangeAddressRequest,
+) (*customerv1.AddressChanged, error) {
+	if r.GetCustomer() == "" {
+		return nil, status.Error(codes.InvalidArgument, "customer: missing")
+	}
+	return &customerv1.AddressChanged{Customer: r.GetCustomer(), AddressRevision: c.revision.Add(1)}, nil
+}
+
+func (c *customers) RestoreAddress(
+	context.Context, *customerv1.RestoreAddressRequest,
+) (*customerv1.AddressRestored, error) {
+	return &customerv1.AddressRestored{}, nil
 }
 
 // TestConformBadInput gives treaty conform what it can't work with.
@@ -32,10 +55,10 @@ func TestConformBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	bare := grpc.NewServer()
-	customerv1.RegisterCustomerServiceServer(bare, customers{})
+	customerv1.RegisterCustomerServiceServer(bare, &customers{})
 	address := testkit.Serve(t, bare)
 	server := participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
-		customerv1.RegisterCustomerServiceServer(r, customers{})
+		customerv1.RegisterCustomerServiceServer(r, &customers{})
 	}).Target()
 	reflecting := strings.TrimPrefix(server, "passthrough:///")
 	good := file("good.yaml", command)
@@ -75,10 +98,43 @@ func TestConformBadInput(t *testing.T) {
 	}
 }
 
+// TestConformWithoutInbox checks a participant that has no inbox. What it can't promise fails, and only that.
+func TestConformWithoutInbox(t *testing.T) {
+	server := participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
+		customerv1.RegisterCustomerServiceServer(r, &customers{})
+	})
+	home, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	text := `commands:
+  - method: acme.customer.v1.CustomerService/ChangeAddress
+    request: {customer: customers/ada}
+    refused: {}
+except:
+  - acme.customer.v1.CustomerService/CreateCustomer
+  - acme.customer.v1.CustomerService/GetCustomer
+`
+	if err := os.WriteFile("conform.yaml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimPrefix(server.Target(), "passthrough:///")
+	s := setup{args: []string{"conform", "conform.yaml", "--address", address, "--junit", "report.xml"}, address: address}
+	got := run(t, s)
+	s.args[3] = "127.0.0.1:7101"
+	got.stdout = regexp.MustCompile(`conform-[0-9a-f]{8}`).ReplaceAllString(got.stdout, "conform-5f0a3b1c")
+	t.Chdir(home)
+	golden(t, "conform_no_inbox", s, got)
+	if got.code != 1 {
+		t.Errorf("exit code %d, want 1", got.code)
+	}
+}
+
 // TestConformFails checks a participant that implements nothing.
 func TestConformFails(t *testing.T) {
 	connection := participanttest.Serve(t, func(r grpc.ServiceRegistrar) {
-		customerv1.RegisterCustomerServiceServer(r, customers{})
+		customerv1.RegisterCustomerServiceServer(r, &customers{})
 	})
 	file := testkit.WriteFile(t, t.TempDir(), "f.yaml",
 		[]byte("commands:\n  - method: acme.customer.v1.CustomerService/CreateCustomer\n    request: {}\n"))
