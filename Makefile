@@ -59,6 +59,13 @@ NPM := $(shell command -v npm 2>/dev/null)
 typescript: $(if $(NPM),node_modules/.package-lock.json) ## Build the packages in TypeScript. It needs npm.
 	$(if $(NPM),@npm run build --silent --workspaces,@echo "no npm found: what is written in TypeScript isn't built")
 
+.PHONY: package
+package: typescript ## Write @treatyhq/participant to the folder TO=bin, as npm would download it.
+	@mkdir -p $(TO)
+	@cd participant/ts && npm pack --silent --ignore-scripts --pack-destination $(abspath $(TO))
+
+TO = bin
+
 node_modules/.package-lock.json: package-lock.json
 	npm ci --silent --no-fund --no-audit
 

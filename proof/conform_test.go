@@ -6,7 +6,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -45,12 +44,6 @@ func TestParticipantsConform(t *testing.T) {
 		t.Fatalf("the notification service must run in TypeScript here: %s", acme.NotificationAbout)
 	}
 	known := acmeNames(t, acme)
-	descriptors := filepath.Join(t.TempDir(), "contracts.binpb")
-	build := exec.CommandContext(t.Context(), "go", "tool", "-modfile=tools/buf/go.mod", "buf", "build", "-o", descriptors)
-	build.Dir = ".."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("buf build: %v\n%s", err, out)
-	}
 	for _, name := range company.Participants() {
 		t.Run(name, func(t *testing.T) {
 			file := conformFile(t, acme, name)
@@ -58,9 +51,6 @@ func TestParticipantsConform(t *testing.T) {
 			args := []string{"treaty", "conform", file, "--address", acme.Process(name).Address, "--junit", report}
 			for key, value := range known {
 				args = append(args, "--set", key+"="+value)
-			}
-			if name == company.Notification {
-				args = append(args, "--descriptors", descriptors)
 			}
 			out, err := u.command(args...).CombinedOutput()
 			if err != nil {

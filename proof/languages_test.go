@@ -238,6 +238,11 @@ func command(saga, direction string, more ...string) []string {
 // languages are the participants in docs/examples, with what builds them and returns how they are started.
 var languages = map[string]func(t *testing.T, project string) []string{
 	"stock-ts": func(t *testing.T, project string) []string {
+		pack := exec.CommandContext(t.Context(), "make", "-s", "-C", "..", "package",
+			"TO="+filepath.Join(project, "stock-ts"))
+		if output, err := pack.CombinedOutput(); err != nil {
+			t.Fatalf("packing the library for TypeScript: %v\n%s", err, output)
+		}
 		npm(t, filepath.Join(project, "stock-ts"), "ci")
 		npm(t, filepath.Join(project, "stock-ts"), "run", "build")
 		return []string{"node", "stock-ts/dist/server.js"}
@@ -320,10 +325,16 @@ func TestParticipantsInOtherLanguages(t *testing.T) {
 					t.Errorf("call %d, %s: got %q, want %q", i+1, call.what, got, call.want)
 				}
 			}
-			_, err := treatyv1.NewParticipantServiceClient(service.connection).Describe(t.Context(),
+			// The package for TypeScript has ParticipantService. The participant in Python has what it must have.
+			described, err := treatyv1.NewParticipantServiceClient(service.connection).Describe(
+				metadata.AppendToOutgoingContext(t.Context(), wire.ScopeKey, "another/0", wire.EpochKey, "5"),
 				&treatyv1.DescribeRequest{})
-			if status.Code(err) != codes.Unimplemented {
+			kept := []string{"stock.v1.StockService/ReleaseStock", "stock.v1.StockService/ReserveStock"}
+			switch {
+			case name == "stock-py" && status.Code(err) != codes.Unimplemented:
 				t.Errorf("Describe is answered with %v", err)
+			case name == "stock-ts" && (err != nil || !slices.Equal(described.GetKeptMethods(), kept)):
+				t.Errorf("Describe is answered with %v, %v", described, err)
 			}
 
 			// What is stored outlives the process. Of 100 items, 97 were taken for no saga and 2 by "e".

@@ -21,7 +21,17 @@ import (
 
 // TestNode runs the tests that are written in TypeScript.
 func TestNode(t *testing.T) {
-	run(t, ".", testkit.BuildNode(t, "."), "--test", "dist/")
+	node := testkit.BuildNode(t, ".")
+	sources, err := filepath.Glob(filepath.Join("src", "*.test.ts"))
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("there are no tests: %v", err)
+	}
+	arguments := []string{"--test"}
+	for _, source := range sources {
+		name := strings.TrimSuffix(filepath.Base(source), ".ts")
+		arguments = append(arguments, filepath.Join("dist", name+".js"))
+	}
+	run(t, ".", node, arguments...)
 }
 
 func run(t *testing.T, dir, program string, arguments ...string) string {

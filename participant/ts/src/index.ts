@@ -7,7 +7,7 @@
 export type { Command, CommandKey, Direction } from "./command.js";
 export { Completer, StepEndedError, type Completion } from "./completer.js";
 export type { Method, Service } from "./contract.js";
-export { Database, type Changes, type Row, type SqlValue } from "./database.js";
+export { Database, databaseFailed, type Changes, type Row, type SqlValue } from "./database.js";
 export { Inbox, type InboxOptions, type StoredVerdict, type Verdict } from "./inbox.js";
 export type { Level, Log } from "./log.js";
 export {

@@ -1,7 +1,9 @@
 // Commands that take long: a handler accepts one now, and it is completed later.
 
-/** The bounds of the wait of a Pending, in seconds. */
+/** The shortest wait of a Pending, in seconds. */
 export const minPendingSeconds = 1;
+
+/** The longest wait of a Pending, in seconds. */
 export const maxPendingSeconds = 24 * 60 * 60;
 
 /**
