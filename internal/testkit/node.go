@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,7 +67,7 @@ func buildNode(dir string) error {
 }
 
 func npm(dir string, arguments ...string) error {
-	command := exec.Command("npm", arguments...)
+	command := exec.CommandContext(context.Background(), "npm", arguments...)
 	command.Dir = dir
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm %v in %s: %w\n%s", arguments, dir, err, output)

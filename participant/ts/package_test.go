@@ -127,7 +127,11 @@ func TestTarball(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got); if one has been removed, delete dist and try again:\n%s", diff)
 	}
-	var about struct{ Name, Version, License string }
+	var about struct {
+		Name    string `json:"name"`
+		Version string `json:"version"`
+		License string `json:"license"`
+	}
 	if err := json.Unmarshal(files["package.json"], &about); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +150,8 @@ func TestFreshProject(t *testing.T) {
 		t.Fatal(err)
 	}
 	var versions struct {
-		PeerDependencies, DevDependencies map[string]string
+		PeerDependencies map[string]string `json:"peerDependencies"`
+		DevDependencies  map[string]string `json:"devDependencies"`
 	}
 	about, err := os.ReadFile("package.json")
 	if err != nil {

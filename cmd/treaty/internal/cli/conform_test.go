@@ -123,7 +123,9 @@ except:
 		t.Fatal(err)
 	}
 	address := strings.TrimPrefix(server.Target(), "passthrough:///")
-	s := setup{args: []string{"conform", "conform.yaml", "--address", address, "--junit", "report.xml"}, address: address}
+	s := setup{
+		args: []string{"conform", "conform.yaml", "--address", address, "--junit", "report.xml"}, address: address,
+	}
 	got := run(t, s)
 	s.args[3] = "127.0.0.1:7101"
 	got.stdout = regexp.MustCompile(`conform-[0-9a-f]{8}`).ReplaceAllString(got.stdout, "conform-5f0a3b1c")
