@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/treatyhq/treaty/internal/npm"
 )
 
 // BuildNode installs the libraries of this repository's packages in TypeScript, unless they are installed, and compiles
@@ -55,22 +57,5 @@ func buildNode(dir string) error {
 		}
 		root = parent
 	}
-	// npm writes the hidden file when it has installed what package-lock.json says.
-	installed, err := os.Stat(filepath.Join(root, "node_modules", ".package-lock.json"))
-	wanted, wantedErr := os.Stat(filepath.Join(root, "package-lock.json"))
-	if err != nil || wantedErr != nil || installed.ModTime().Before(wanted.ModTime()) {
-		if err := npm(root, "ci"); err != nil {
-			return err
-		}
-	}
-	return npm(dir, "run", "build")
-}
-
-func npm(dir string, arguments ...string) error {
-	command := exec.CommandContext(context.Background(), "npm", arguments...)
-	command.Dir = dir
-	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm %v in %s: %w\n%s", arguments, dir, err, output)
-	}
-	return nil
+	return npm.Build(context.Background(), root, dir)
 }

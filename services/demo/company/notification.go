@@ -10,13 +10,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/treatyhq/treaty/internal/npm"
 )
 
 // oldestNode is the oldest major version of Node that the notification service runs on.
 const oldestNode = 20
 
-// installTime is how long the installation of its libraries may take.
-const installTime = time.Minute
+// buildTime is how long the installation of its libraries and the compilation may take, with all builds before it.
+const buildTime = 3 * time.Minute
 
 // notification is how to run the notification service.
 type notification struct {
@@ -63,23 +65,10 @@ func BuildTypeScript(ctx context.Context, root string) (command []string, about 
 	if _, err := os.Stat(filepath.Join(dir, "package-lock.json")); err == nil {
 		libraries = dir
 	}
-	if !installed(libraries) {
-		install, cancel := context.WithTimeout(ctx, installTime)
-		defer cancel()
-		if err := run(install, libraries, "npm", "ci", "--no-audit", "--no-fund"); err != nil {
-			return nil, "", errors.New("npm can't install its libraries")
-		}
-	}
-	if err := run(ctx, dir, "npm", "run", "--silent", "build"); err != nil {
-		return nil, "", errors.New("it can't be compiled here")
+	build, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	if err := npm.Build(build, libraries, dir); err != nil {
+		return nil, "", errors.New("npm can't build it here")
 	}
 	return []string{node, filepath.Join(dir, "dist", "main.js")}, "TypeScript on Node " + version, nil
-}
-
-// installed reports whether the libraries that package-lock.json names are installed in a directory. npm writes the
-// hidden file when it has installed them.
-func installed(dir string) bool {
-	done, err := os.Stat(filepath.Join(dir, "node_modules", ".package-lock.json"))
-	wanted, wantedErr := os.Stat(filepath.Join(dir, "package-lock.json"))
-	return err == nil && wantedErr == nil && !done.ModTime().Before(wanted.ModTime())
 }
