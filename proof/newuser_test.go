@@ -26,10 +26,11 @@ type newUser struct {
 	env []string
 }
 
-// serves is what make run prints last, and devServes what treaty dev prints at its start, in any order.
-const serves = "orders serving on "
-
-var devServes = []string{"stock is ready on ", "payment is ready on ", "orders is ready on ", serves}
+// What make run and treaty dev print once all processes serve, in any order.
+var (
+	runServes = []string{"service=stock", "service=payment", "orders serving on "}
+	devServes = append(slices.Clone(runServes), "stock is ready on ", "payment is ready on ", "orders is ready on ")
+)
 
 // TestNewUser follows what treaty init and the README that it writes say: it generates, tests, runs, places orders, and
 // changes the project.
@@ -51,7 +52,7 @@ func TestNewUser(t *testing.T) {
 		t.Errorf("the code is generated again:\n%s", again)
 	}
 
-	makeRun := u.background([]string{"make", "run"}, serves)
+	makeRun := u.background([]string{"make", "run"}, runServes...)
 	orders := u.ordersOfReadme()
 	placed, declined := append(orders[0], "--address", address), append(orders[1], "--address", address)
 	u.says(u.fails(0, placed...), "SUCCEEDED", `{"reservation":"reservations/1","charge":"charges/1"}`)

@@ -213,8 +213,10 @@ func (g *greeting) horizon(ctx context.Context) time.Time {
 		return horizon
 	}
 	if err := g.participant.memory.SetHorizon(ctx, g.participant.services, horizon); err != nil {
-		g.logger.Error("storing which horizon a participant is told failed; it isn't told one now",
-			"participant", g.participant.name, "error", err)
+		if ctx.Err() == nil { // else this process stops
+			g.logger.Error("storing which horizon a participant is told failed; it isn't told one now",
+				"participant", g.participant.name, "error", err)
+		}
 		return time.Time{}
 	}
 	return horizon

@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -442,6 +444,37 @@ func TestLookUp(t *testing.T) {
 					return nil
 				}); err != nil || len(listed) != len(slices.Concat(test.pages...)) {
 				t.Errorf("listed %v, %v", listed, err)
+			}
+		})
+	}
+}
+
+// full is a memory that stores nothing.
+type full struct{ *memory }
+
+func (full) SetHorizon(ctx context.Context, _ []string, _ time.Time) error {
+	return cmp.Or(ctx.Err(), errors.New("the disk is full"))
+}
+
+// TestHorizonIsNotStored can't store which horizon a participant is told. The log says so, unless the orchestrator
+// stops.
+func TestHorizonIsNotStored(t *testing.T) {
+	stopping, stop := context.WithCancel(t.Context())
+	stop()
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		want string
+	}{
+		"a failure":      {t.Context(), "the disk is full"},
+		"it is stopping": {stopping, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log capture
+			s, _ := self()
+			g := newGreeting(&participant{credit: &credit{memory: full{newMemory()}}}, s, log.logger(), nil)
+			got, said := g.horizon(test.ctx), log.text()
+			if !got.IsZero() || !strings.Contains(said, test.want) || test.want == "" && said != "" {
+				t.Errorf("it tells %v and logs %q, want nothing told and %q", got, said, test.want)
 			}
 		})
 	}

@@ -83,7 +83,9 @@ func (e *Engine) Horizon() time.Time {
 	oldest, err := h.store.OldestOpen(e.work.ctx)
 	child, childErr := h.store.OldestChild(e.work.ctx)
 	if err := errors.Join(err, childErr); err != nil {
-		h.logger.Warn("reading the oldest open saga failed; participants keep their rows for longer", "error", err)
+		if e.work.ctx.Err() == nil { // else the engine stops
+			h.logger.Warn("reading the oldest open saga failed; participants keep their rows for longer", "error", err)
+		}
 		return time.Time{}
 	}
 	h.mu.Lock()

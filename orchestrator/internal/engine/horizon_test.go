@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"bytes"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,4 +75,20 @@ func TestHorizonOfChildren(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHorizonAfterStop asks for the horizon while the engine stops, as connections do that are just being made. Nothing
+// has failed then, so that the log has no warning.
+func TestHorizonAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		w.stop()
+		var log bytes.Buffer
+		w.logger = slog.New(slog.NewTextHandler(&log, nil))
+		w.open()
+		w.stop()
+		if got := w.engine.Horizon(); !got.IsZero() || log.Len() > 0 {
+			t.Errorf("the horizon is %v, want none; the log:\n%s", got, &log)
+		}
+	})
 }
