@@ -32,7 +32,7 @@ generate: ## Generate gen/ from proto/. The first run compiles buf, which takes 
 	$(BUF) build --as-file-descriptor-set --exclude-source-info $(NOTIFICATION) -o gen/acme/notification/contracts.binpb
 
 .PHONY: lint
-lint: lint-proto lint-go ## Check the contracts, the Go code and go.mod.
+lint: lint-proto lint-go lint-systems ## Check the contracts, the Go code and go.mod.
 
 .PHONY: lint-proto
 lint-proto: ## Check the style of the contracts, and their compatibility with the last release.
@@ -51,6 +51,11 @@ lint-go: ## Check the Go code and go.mod.
 	$(GO) vet -tags proof ./...
 	$(GOLANGCI_LINT) run ./...
 	$(GO) mod tidy -diff
+
+.PHONY: lint-systems
+lint-systems: ## Check that the CLI compiles for macOS and Windows. The first run takes two minutes.
+	GOOS=darwin CGO_ENABLED=0 $(GO) vet ./cmd/treaty/...
+	GOOS=windows CGO_ENABLED=0 $(GO) vet ./cmd/treaty/...
 
 # Several tests use what is written in TypeScript, and two must not install or build it at the same time.
 NPM := $(shell command -v npm 2>/dev/null)

@@ -11,8 +11,11 @@ const (
 
 // Watch calls say with the time that has passed, first after [First] and then every [Interval], until stop is called.
 // It calls say from one goroutine at a time, and never after stop has returned. Call stop exactly once.
-func Watch(say func(elapsed time.Duration)) (stop func()) {
-	return watch(First, func(time.Duration) time.Duration { return Interval }, say)
+func Watch(say func(elapsed time.Duration)) (stop func()) { return WatchEvery(Interval, say) }
+
+// WatchEvery is [Watch] with another interval.
+func WatchEvery(interval time.Duration, say func(elapsed time.Duration)) (stop func()) {
+	return watch(First, func(time.Duration) time.Duration { return interval }, say)
 }
 
 // watch is Watch with other times: next returns the wait that follows another one.

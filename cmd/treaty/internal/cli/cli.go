@@ -38,6 +38,10 @@ type Process struct {
 	// terminal.
 	Screen func() (render.Screen, bool)
 
+	// Raw makes Stdin give each key as it is pressed, until restore is called. It returns false, and changes nothing,
+	// when Stdin isn't a terminal.
+	Raw func() (restore func(), ok bool)
+
 	// Pause waits before a lost connection is retried. It returns ctx's error when ctx ends first.
 	Pause func(ctx context.Context, wait time.Duration) error
 
@@ -70,6 +74,7 @@ func System() Process {
 		Location: time.Local,
 		Screen:   stdoutScreen,
 		Pause:    pause,
+		Raw:      rawStdin,
 
 		ReadAgain: 500 * time.Millisecond,
 		Settle:    2 * time.Second,
@@ -275,6 +280,18 @@ func stdoutScreen() (render.Screen, bool) {
 		return render.Screen{Width: 80, Height: 24}, true
 	}
 	return render.Screen{Width: width, Height: height}, true
+}
+
+func rawStdin() (restore func(), ok bool) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return nil, false
+	}
+	before, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, false
+	}
+	return func() { _ = term.Restore(fd, before) }, true
 }
 
 func pause(ctx context.Context, wait time.Duration) error {

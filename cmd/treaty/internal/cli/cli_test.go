@@ -86,6 +86,7 @@ func process(s setup, stdout, stderr *buffer) Process {
 			}
 			return *s.screen, true
 		},
+		Raw:    func() (func(), bool) { return nil, false },
 		Pause:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 		Settle: s.settle, ReadAgain: s.readAgain, StderrTerminal: s.terminal, Patience: s.patience,
 		Build: Build{Version: "v1.2.3", Revision: "abc123", Go: "go1.99"},

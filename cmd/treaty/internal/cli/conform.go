@@ -88,6 +88,7 @@ nothing could be checked.`,
 			if a.flags.json {
 				say = func(string) {}
 			}
+			a.progress.say("checking the participant at %s", a.flags.connection.Address)
 			report, err := conformance.Run(ctx, conformance.Params{
 				File: file, Address: a.flags.connection.Address, Conn: a.client.Conn(), Schema: a.client.Schema,
 				Timeout: a.flags.connection.Timeout, Say: say,

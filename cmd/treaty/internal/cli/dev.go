@@ -71,7 +71,7 @@ A process has a name and a command; all else can be left out. Paths are relative
 				}
 				return &problem.Error{Exit: problem.ExitUsage, Message: err.Error(), Hints: []string{hint}}
 			}
-			_, terminal := a.terminal()
+			screen, terminal := a.terminal()
 			params := dev.Params{
 				Config: config, Stdin: a.Stdin, Stdout: a.Stdout,
 				Color: terminal && !a.flags.noColor && a.Getenv("NO_COLOR") == "",
@@ -86,6 +86,12 @@ A process has a name and a command; all else can be left out. Paths are relative
 				a.progress.say("") // its processes say what they do
 				params.Beside = a.timelines
 			}
+			if terminal {
+				if restore, ok := a.Raw(); ok {
+					defer restore()
+					params.Keys, params.Columns = true, screen.Width
+				}
+			}
 			if err := dev.Run(ctx, params); err != nil {
 				return &problem.Error{Exit: problem.ExitFailure, Message: err.Error()}
 			}
@@ -96,7 +102,7 @@ A process has a name and a command; all else can be left out. Paths are relative
 
 // timelines prints the sagas that end until ctx does, and says what keeps those that don't.
 func (a *app) timelines(ctx context.Context, out *dev.Output) {
-	ends := &ends{app: a, out: out, since: a.Now(), seen: make(map[string]time.Time), stuck: make(map[string]bool)}
+	ends := newEnds(a, out)
 	ticker := time.NewTicker(devPoll)
 	defer ticker.Stop()
 	for {
@@ -117,6 +123,12 @@ type ends struct {
 	since time.Time            // ends before this were printed
 	seen  map[string]time.Time // the sagas that were printed since then, by name and state
 	stuck map[string]bool      // the obstacles that were said
+}
+
+func newEnds(a *app, out *dev.Output) *ends {
+	return &ends{
+		app: a, out: out, since: a.Now(), seen: make(map[string]time.Time), stuck: make(map[string]bool),
+	}
 }
 
 // poll prints the sagas that have ended or were suspended since the last time. While the orchestrator doesn't answer,
@@ -156,7 +168,7 @@ func (e *ends) poll(ctx context.Context) {
 		case i < maxEnds:
 			e.out.Text(view.Standing(saga))
 		case i == maxEnds:
-			e.out.Say("%d more sagas have ended", len(fresh)-i)
+			e.out.Say("and %s more", sagas(len(fresh)-i))
 		}
 	}
 }

@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/treatyhq/treaty/cmd/treaty/internal/dev"
 	"github.com/treatyhq/treaty/cmd/treaty/internal/servertest"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
@@ -77,5 +82,106 @@ func TestDevShowsNewEnds(t *testing.T) {
 	code := Run(t.Context(), p)
 	if got := stdout.String(); code != 0 || strings.Contains(got, "sagas/") {
 		t.Errorf("exit code %d:\n%s%s", code, got, stderr.String())
+	}
+}
+
+// besideDev runs f beside a process that "treaty dev" runs, with the sagas of a server, and returns what was printed.
+func besideDev(t *testing.T, f *servertest.Server, beside func(context.Context, *ends)) string {
+	t.Helper()
+	var stdout, stderr buffer
+	a := &app{Process: process(setup{address: f.Address}, &stdout, &stderr)}
+	a.rootCommand() // registers the flags
+	if err := a.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer a.client.Close()
+	config := &dev.Config{Processes: []dev.Process{
+		{Name: "p", Command: dev.Command{"sleep", "1000"}, Dir: t.TempDir()},
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := dev.Run(ctx, dev.Params{Config: config, Stdin: strings.NewReader(""), Stdout: &stdout,
+		Beside: func(ctx context.Context, out *dev.Output) {
+			defer cancel()
+			beside(ctx, newEnds(a, out))
+		}}); err != nil {
+		t.Fatal(err)
+	}
+	return stdout.String()
+}
+
+// TestTimelines prints whole timelines of a few sagas, a line for each of some, and a count of more. It prints none
+// twice.
+func TestTimelines(t *testing.T) {
+	for _, test := range []struct {
+		sagas, timelines, standings int
+		count                       string
+	}{
+		{sagas: 1, timelines: 1},
+		{sagas: 3, timelines: 3},
+		{sagas: 4, standings: 4},
+		{sagas: 20, standings: 20},
+		{sagas: 21, standings: 20, count: "and 1 saga more"},
+		{sagas: 45, standings: 20, count: "and 25 sagas more"},
+	} {
+		t.Run(strconv.Itoa(test.sagas), func(t *testing.T) {
+			f := servertest.New(t)
+			f.PageSize = 1000
+			for i := range test.sagas {
+				saga := succeeded(t)
+				saga.Name, saga.UpdateTime = "sagas/order-"+strconv.Itoa(i), at(91*time.Second)
+				f.Sagas = append(f.Sagas, saga)
+			}
+			before := succeeded(t) // it has ended before dev was started
+			before.Name, before.UpdateTime = "sagas/before", at(89*time.Second)
+			f.Sagas = append(f.Sagas, before)
+			got := besideDev(t, f, func(ctx context.Context, e *ends) {
+				e.poll(ctx)
+				e.poll(ctx)
+			})
+			whole := strings.Count(got, "shop.v1.PaymentService/Capture")
+			standings := strings.Count(got, "sagas/order-") - whole
+			if whole != test.timelines || standings != test.standings || strings.Contains(got, "sagas/before") {
+				t.Errorf("printed %d timelines and %d lines, want %d and %d:\n%s", whole, standings, test.timelines,
+					test.standings, got)
+			}
+			more := strings.Contains(got, " more\n")
+			if more != (test.count != "") || !strings.Contains(got, test.count) {
+				t.Errorf("the count isn't %q:\n%s", test.count, got)
+			}
+		})
+	}
+}
+
+// TestObstaclesInDev says once what keeps a saga, such as a participant that nobody serves, and again if it comes back.
+func TestObstaclesInDev(t *testing.T) {
+	saga := running(t)
+	stuck := saga.GetSteps()[1].GetAttempts()
+	stuck.LastOutcome = "misdeployed"
+	stuck.LastFailure = &treatyv1.Failure{Code: int32(codes.Unavailable), Message: "no participant is configured"}
+	f := servertest.New(t)
+	f.Sagas = []*treatyv1.Saga{saga}
+	const want = "sagas/order-3/steps/2 waits: no participant serves shop.v1.PaymentService/Capture: " +
+		"UNAVAILABLE: no participant is configured\n"
+	got := besideDev(t, f, func(ctx context.Context, e *ends) {
+		e.obstacles(ctx)
+		e.obstacles(ctx)
+	})
+	if strings.Count(got, want) != 1 {
+		t.Errorf("want once %q:\n%s", want, got)
+	}
+	got = besideDev(t, f, func(ctx context.Context, e *ends) {
+		for _, outcome := range []string{"misdeployed", "done", "misdeployed"} {
+			stuck.LastOutcome = outcome
+			e.obstacles(ctx)
+		}
+	})
+	if strings.Count(got, want) != 2 {
+		t.Errorf("want twice %q:\n%s", want, got)
+	}
+	list := servertest.Last[*treatyv1.ListSagasRequest](t, f)
+	if before := began.Add(90*time.Second - devStuck).Format(time.RFC3339Nano); !strings.Contains(list.GetFilter(),
+		"update_time < "+strconv.Quote(before)) {
+		t.Errorf("asked for %s, want those that haven't changed since %s", list.GetFilter(), before)
 	}
 }

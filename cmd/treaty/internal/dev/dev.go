@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -19,6 +20,13 @@ type Params struct {
 	// Stdin has one key a line. Its end changes nothing.
 	Stdin io.Reader
 
+	// Keys says that Stdin and Stdout are a terminal in raw mode: keys come without Enter, lines end with "\r\n", and
+	// what takes long is said in one line that is rewritten.
+	Keys bool
+
+	// Columns is the width of that terminal.
+	Columns int
+
 	// Stdout gets all output.
 	Stdout io.Writer
 
@@ -29,8 +37,20 @@ type Params struct {
 	Beside func(context.Context, *Output)
 }
 
-// keys is said at the start.
-const keys = "Type r to restart all, r NAME to restart one, w to wipe all stores, q to quit; then Enter."
+// help says what can be typed.
+func (p *Params) help() string {
+	if !p.Keys {
+		return "Type r to restart all, r NAME to restart one, w to wipe all stores, q to quit; then Enter."
+	}
+	var each []string
+	for i, p := range p.Config.Processes[:min(len(p.Config.Processes), keyed)] {
+		each = append(each, fmt.Sprintf("%d to restart %s", i+1, p.Name))
+	}
+	return "Press r to restart all, " + strings.Join(each, ", ") + ", w to wipe all stores, q to quit."
+}
+
+// keyed is how many processes have a key of their own.
+const keyed = 9
 
 // Run runs the processes until ctx ends or q is typed, and then stops them all. The error says what can't be started
 // because of the file or the machine.
@@ -41,16 +61,27 @@ func Run(ctx context.Context, params Params) error {
 	if params.Color {
 		palette = colors
 	}
-	r := &runner{output: newOutput(params.Stdout, params.Config.Processes, palette)}
+	r := &runner{output: newOutput(params.Stdout, params.Config.Processes, palette), help: params.help()}
+	if params.Keys {
+		r.output.rewrite(params.Columns)
+	}
 	changes, err := newWatcher(params.Config.Processes)
 	if err != nil {
 		return err
 	}
-	r.output.Say(keys)
+	r.output.Say("%s", r.help)
 	var running sync.WaitGroup
 	build := new(sync.Mutex)
-	for _, p := range params.Config.Processes {
+	for i, p := range params.Config.Processes {
 		started := &process{Process: p, output: r.output, orders: make(chan order), build: build}
+		switch {
+		case !params.Keys:
+			started.again = "type r " + p.Name
+		case i < keyed:
+			started.again = fmt.Sprintf("press %d", i+1)
+		default:
+			started.again = "press r"
+		}
 		r.processes = append(r.processes, started)
 		running.Go(func() { started.run(ctx) })
 	}
@@ -62,12 +93,22 @@ func Run(ctx context.Context, params Params) error {
 	if params.Beside != nil {
 		running.Go(func() { params.Beside(ctx, r.output) })
 	}
-	typed := make(chan string)
+	typed := make(chan string, 16)
 	go func() { // It can't be stopped while it reads.
 		scanner := bufio.NewScanner(params.Stdin)
+		if params.Keys {
+			scanner.Split(bufio.ScanBytes)
+		}
 		for scanner.Scan() {
+			text := scanner.Text()
+			if params.Keys && (text == "q" || text == interrupt) {
+				cancel() // also while another key is obeyed
+			}
+			if params.Keys && len(typed) == cap(typed) {
+				continue // an impatient person's; the next one may be q
+			}
 			select {
-			case typed <- strings.TrimSpace(scanner.Text()):
+			case typed <- text:
 			case <-ctx.Done():
 				return
 			}
@@ -76,10 +117,13 @@ func Run(ctx context.Context, params Params) error {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case line := <-typed:
-			if line == "q" {
+		case text := <-typed:
+			switch line := strings.TrimSpace(text); {
+			case params.Keys:
+				r.press(ctx, text)
+			case line == "q":
 				cancel()
-			} else {
+			default:
 				r.key(ctx, line)
 			}
 		}
@@ -94,6 +138,31 @@ func Run(ctx context.Context, params Params) error {
 type runner struct {
 	output    *Output
 	processes []*process
+	help      string
+	wiping    bool // w was pressed once
+}
+
+// interrupt is Ctrl-C in raw mode.
+const interrupt = "\x03"
+
+// press does what a key says. A wipe needs two.
+func (r *runner) press(ctx context.Context, key string) {
+	wiping := r.wiping
+	r.wiping = false
+	number, err := strconv.Atoi(key)
+	switch {
+	case key == "r":
+		r.restart(ctx, "", "as typed")
+	case err == nil && number > 0 && number <= len(r.processes):
+		r.restart(ctx, r.processes[number-1].Name, "as typed")
+	case key == "w" && wiping:
+		r.wipe(ctx)
+	case key == "w":
+		r.wiping = true
+		r.output.Say("Press w again to delete what all processes have stored. Any other key keeps it.")
+	case key > " ":
+		r.output.Say("unknown: %q. %s", key, r.help)
+	}
 }
 
 // key does what a line says.
@@ -105,7 +174,7 @@ func (r *runner) key(ctx context.Context, line string) {
 	case line == "w":
 		r.wipe(ctx)
 	case line != "":
-		r.output.Say("unknown: %q. %s", line, keys)
+		r.output.Say("unknown: %q. %s", line, r.help)
 	}
 }
 

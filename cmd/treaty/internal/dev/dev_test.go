@@ -84,6 +84,12 @@ func (s *session) key(line string) {
 // open runs processes until the end of the test, when none may be left.
 func open(t *testing.T, processes ...Process) *session {
 	t.Helper()
+	return openWith(t, Params{}, processes...)
+}
+
+// openWith is open with other parameters.
+func openWith(t *testing.T, params Params, processes ...Process) *session {
+	t.Helper()
 	dir := t.TempDir()
 	for i := range processes {
 		if processes[i].Dir == "" {
@@ -94,7 +100,8 @@ func open(t *testing.T, processes ...Process) *session {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &session{t: t, keys: keys, quit: cancel, done: make(chan error, 1), changed: make(chan struct{}, 1)}
 	go func() {
-		s.done <- Run(ctx, Params{Config: &Config{Processes: processes}, Stdin: stdin, Stdout: s})
+		params.Config, params.Stdin, params.Stdout = &Config{Processes: processes}, stdin, s
+		s.done <- Run(ctx, params)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -226,7 +233,7 @@ func TestEndsAtStart(t *testing.T) {
 	s.expect("p ended by itself (exit status 3); starting it again in 1s")
 	s.expect("p ended at its start 3 times in a row (exit status 3). Its last lines:")
 	s.expect("treaty |     no flag --foo")
-	s.expect("a change of its files starts it again, and so does r p.")
+	s.expect("a change of its files starts it again. Or type r p.")
 	s.key("r")
 	s.expect("restarting p: as typed")
 	s.expect("starting it again in 500ms")
@@ -259,7 +266,8 @@ func TestCannotStart(t *testing.T) {
 	busy := pid("busy")
 	busy.Ready = listener.Addr().String()
 	s := open(t, busy)
-	s.expect("busy can't start: another process listens on " + busy.Ready + ". End that one, then type r busy.")
+	s.expect("busy can't start: " + holder(procfs, portOf(busy.Ready)) + " listens on " + busy.Ready +
+		". End that one, then type r busy.")
 	s = open(t, Process{Name: "none", Command: Command{"no-such-program"}})
 	s.expect(`none can't start: exec: "no-such-program": executable file not found in $PATH`)
 	away := pid("away")

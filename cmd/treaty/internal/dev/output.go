@@ -3,10 +3,13 @@ package dev
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/render"
+	"github.com/treatyhq/treaty/internal/progress"
 )
 
 const (
@@ -29,11 +32,19 @@ type Output struct {
 	w     io.Writer
 	width int
 	color map[string]string // by name; empty: no colors
+	end   string            // of a line
+
+	columns int      // of the terminal on which a line is rewritten; 0: there is none
+	doing   []*doing // what takes long
+	drawn   bool     // the line stands
 }
+
+// doing is something that takes long.
+type doing struct{ what, elapsed string }
 
 // newOutput returns an output for processes. With an empty palette, it has no colors.
 func newOutput(w io.Writer, processes []Process, palette []string) *Output {
-	o := &Output{w: w, width: len(self), color: make(map[string]string)}
+	o := &Output{w: w, width: len(self), color: make(map[string]string), end: "\n"}
 	for i, p := range processes {
 		o.width = max(o.width, len(p.Name))
 		if len(palette) > 0 {
@@ -46,6 +57,61 @@ func newOutput(w io.Writer, processes []Process, palette []string) *Output {
 	return o
 }
 
+// rewrite says that w is a terminal in raw mode.
+func (o *Output) rewrite(columns int) { o.columns, o.end = max(columns, 20), "\r\n" }
+
+// progress says what is being done once it takes longer than a second, until done is called: in lines, or in the one
+// line that is rewritten.
+func (o *Output) progress(what string) (done func()) {
+	if o.columns == 0 {
+		return progress.Watch(func(elapsed time.Duration) { o.Say("%s: %s", what, elapsed) })
+	}
+	d := &doing{what: what}
+	stop := progress.WatchEvery(time.Second, func(elapsed time.Duration) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if d.elapsed == "" {
+			o.doing = append(o.doing, d)
+		}
+		d.elapsed = elapsed.String()
+		o.erase()
+		o.draw()
+	})
+	return func() {
+		stop()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.doing = slices.DeleteFunc(o.doing, func(other *doing) bool { return other == d })
+		o.erase()
+		o.draw()
+	}
+}
+
+// draw writes the line that is rewritten, if anything takes long.
+func (o *Output) draw() {
+	var all []string
+	for _, d := range o.doing {
+		all = append(all, d.what+": "+d.elapsed)
+	}
+	if len(all) == 0 {
+		return
+	}
+	text := []rune(strings.Join(all, "; "))
+	if len(text) >= o.columns { // or it wraps
+		text = append(text[:o.columns-2], '…')
+	}
+	_, _ = io.WriteString(o.w, string(text))
+	o.drawn = true
+}
+
+// erase removes the line that is rewritten.
+func (o *Output) erase() {
+	if o.drawn {
+		_, _ = io.WriteString(o.w, "\r\x1b[K")
+		o.drawn = false
+	}
+}
+
 // Say writes a line of this program.
 func (o *Output) Say(format string, args ...any) { o.Text(fmt.Sprintf(format, args...)) }
 
@@ -53,9 +119,11 @@ func (o *Output) Say(format string, args ...any) { o.Text(fmt.Sprintf(format, ar
 func (o *Output) Text(text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.erase()
 	for line := range strings.Lines(text) {
 		o.line(self, strings.TrimRight(line, "\n"))
 	}
+	o.draw()
 }
 
 func (o *Output) line(name, text string) {
@@ -63,7 +131,7 @@ func (o *Output) line(name, text string) {
 	if color := o.color[name]; color != "" {
 		prefix = "\x1b[" + color + "m" + prefix + "\x1b[0m"
 	}
-	_, _ = io.WriteString(o.w, strings.TrimRight(prefix+" "+text, " ")+"\n")
+	_, _ = io.WriteString(o.w, strings.TrimRight(prefix+" "+text, " ")+o.end)
 }
 
 // lines is what one run of a process writes.
@@ -114,7 +182,9 @@ func (l *lines) end() {
 	}
 	l.output.mu.Lock()
 	defer l.output.mu.Unlock()
+	l.output.erase()
 	l.output.line(l.name, text)
+	l.output.draw()
 }
 
 func (l *lines) last() []string {

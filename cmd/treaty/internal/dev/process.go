@@ -2,17 +2,13 @@ package dev
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"github.com/treatyhq/treaty/internal/progress"
 )
 
 const (
@@ -51,6 +47,7 @@ type process struct {
 	output *Output
 	orders chan order
 	build  *sync.Mutex // one build at a time, so that their output isn't mixed
+	again  string      // how a person starts it again
 }
 
 // child is one run of a command.
@@ -96,7 +93,7 @@ func (p *process) run(ctx context.Context) {
 			if early++; time.Since(now.since) > soon {
 				early = 1
 			}
-			again = p.ended(now, early)
+			again = p.ended(ctx, now, early)
 			now = nil
 		case <-again:
 			again = nil
@@ -106,8 +103,14 @@ func (p *process) run(ctx context.Context) {
 }
 
 // ended says that the process ended by itself. It returns when to start it again, or nil for not at all.
-func (p *process) ended(was *child, early int) <-chan time.Time {
+func (p *process) ended(ctx context.Context, was *child, early int) <-chan time.Time {
 	how := was.cmd.ProcessState.String()
+	if time.Since(was.since) <= soon {
+		if place := takenPlace(ctx, was.lines.last()); place != "" {
+			p.taken(place)
+			return nil
+		}
+	}
 	if early < tries {
 		wait := backoff << (early - 1)
 		p.output.Say("%s ended by itself (%s); starting it again in %s", p.Name, how, wait)
@@ -122,8 +125,14 @@ func (p *process) ended(was *child, early int) <-chan time.Time {
 	for _, line := range last {
 		p.output.Say("    %s", line)
 	}
-	p.output.Say("Mend it: a change of its files starts it again, and so does r %s.", p.Name)
+	p.output.Say("Mend it: a change of its files starts it again. Or %s.", p.again)
 	return nil
+}
+
+// taken says that the process can't start, since another one listens on its port.
+func (p *process) taken(place string) {
+	p.output.Say("%s can't start: %s listens on %s. End that one, then %s.", p.Name,
+		holder(procfs, portOf(place)), place, p.again)
 }
 
 // compile runs the build command and reports whether it succeeded. It shows what the command writes.
@@ -141,7 +150,7 @@ func (p *process) compile(ctx context.Context) bool {
 		p.output.Say("%s: can't run its build: %v", p.Name, err)
 		return false
 	}
-	done := progress.Watch(func(elapsed time.Duration) { p.output.Say("building %s: %s", p.Name, elapsed) })
+	done := p.output.progress("building " + p.Name)
 	select {
 	case <-c.ended:
 	case <-ctx.Done():
@@ -163,15 +172,9 @@ func (p *process) compile(ctx context.Context) bool {
 // start starts the process and returns it, or nil if it can't be started, which it says.
 func (p *process) start(ctx context.Context) *child {
 	if p.Ready != "" {
-		var busy net.ListenConfig
-		listener, err := busy.Listen(ctx, "tcp", p.Ready)
-		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
-			p.output.Say("%s can't start: another process listens on %s. End that one, then type r %s.",
-				p.Name, p.Ready, p.Name)
+		if isTaken(ctx, p.Ready) {
+			p.taken(p.Ready)
 			return nil
-		case err == nil:
-			_ = listener.Close()
 		}
 	}
 	c, err := p.launch(p.Command)
@@ -189,9 +192,7 @@ func (p *process) start(ctx context.Context) *child {
 
 // waitReady says when the process accepts connections.
 func (p *process) waitReady(ctx context.Context, c *child) {
-	done := progress.Watch(func(elapsed time.Duration) {
-		p.output.Say("waiting for %s to listen on %s: %s", p.Name, p.Ready, elapsed)
-	})
+	done := p.output.progress("waiting for " + p.Name + " to listen on " + p.Ready)
 	defer done()
 	dialer := net.Dialer{Timeout: time.Second}
 	ticker := time.NewTicker(50 * time.Millisecond)
@@ -249,7 +250,7 @@ func (p *process) stop(c *child) {
 	if c == nil {
 		return
 	}
-	done := progress.Watch(func(elapsed time.Duration) { p.output.Say("stopping %s: %s", p.Name, elapsed) })
+	done := p.output.progress("stopping " + p.Name)
 	defer done()
 	terminate(c.cmd)
 	timer := time.NewTimer(stopTimeout)

@@ -6,6 +6,7 @@
 package servertest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -66,6 +67,9 @@ type Server struct {
 
 	// Fail is the error of every call; nil lets calls succeed.
 	Fail error
+
+	// PageSize is how many sagas a page has. Default 2.
+	PageSize int
 
 	// Hold, if it isn't nil, lets a call go on for each element that it receives.
 	Hold chan struct{}
@@ -200,19 +204,19 @@ func (s *Server) GetSaga(_ context.Context, in *treatyv1.GetSagaRequest) (*treat
 	return s.saga(in.GetName())
 }
 
-// ListSagas returns two sagas per page.
+// ListSagas returns the sagas in pages of PageSize.
 func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*treatyv1.ListSagasResponse, error) {
 	if err := s.take(in); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	from := 0
+	from, size := 0, cmp.Or(s.PageSize, 2)
 	if in.GetPageToken() == "page-2" {
-		from = 2
+		from = size
 	}
 	out := &treatyv1.ListSagasResponse{NotDriven: s.NotDriven}
-	for _, saga := range s.Sagas[from:min(from+2, len(s.Sagas))] {
+	for _, saga := range s.Sagas[from:min(from+size, len(s.Sagas))] {
 		short := proto.Clone(saga).(*treatyv1.Saga)
 		short.Steps, short.Request, short.Reply, short.PossibleDecisions = nil, nil, nil, nil
 		if reason := short.GetSuspension().GetReason(); reason != 0 {
@@ -220,7 +224,7 @@ func (s *Server) ListSagas(_ context.Context, in *treatyv1.ListSagasRequest) (*t
 		}
 		out.Sagas = append(out.Sagas, short)
 	}
-	if from == 0 && len(s.Sagas) > 2 {
+	if from == 0 && len(s.Sagas) > size {
 		out.NextPageToken = "page-2"
 	}
 	return out, nil
