@@ -164,7 +164,7 @@ func TestPartsOfATracerProvider(t *testing.T) {
 	recorder, exported := tracetest.NewSpanRecorder(), new(keeping)
 	exported.InMemoryExporter = tracetest.NewInMemoryExporter()
 	var asked atomic.Int64
-	sampler := sampling(func(p sdktrace.SamplingParameters) sdktrace.SamplingDecision {
+	sampler := sampling(func(_ sdktrace.SamplingParameters) sdktrace.SamplingDecision {
 		if asked.Add(1) == 1 {
 			return sdktrace.Drop
 		}

@@ -70,7 +70,21 @@ func TestParticipantsConform(t *testing.T) {
 			if suites := junitSuites(t, text); !slices.Contains(suites, "participant") {
 				t.Errorf("the JUnit report has the suites %q", suites)
 			}
+			meetsExpectations(t, u, acme.Process(name).Address)
 		})
+	}
+}
+
+// meetsExpectations compares a participant with what the sagas of the company expect, by its server reflection.
+func meetsExpectations(t *testing.T, u *newUser, address string) {
+	t.Helper()
+	expectations, err := filepath.Abs(filepath.Join("..", "services", "sagas", "contracts.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := u.command("treaty", "conform", "--against", expectations, "--address", address).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "The participant meets what sagas expect of acme.") {
+		t.Errorf("treaty conform --against ends with %v:\n%s", err, out)
 	}
 }
 

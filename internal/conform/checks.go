@@ -158,7 +158,8 @@ func replyLost(ctx context.Context, c *Command) error {
 			if err := t.again(ctx, first); err != nil {
 				return err
 			}
-			return t.want(ctx, 1, fmt.Sprintf("after an attempt that was given up after %s, and two deliveries", patience))
+			return t.want(ctx, 1,
+				fmt.Sprintf("after an attempt that was given up after %s, and two deliveries", patience))
 		})
 		if err != nil {
 			return err
@@ -577,7 +578,8 @@ func brokenMetadata(ctx context.Context, c *Command) error {
 			a := t.call(ctx, t.method, t.request, d.damage(t)...)
 			if a.code() != codes.InvalidArgument ||
 				a.reason() != treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID {
-				return fmt.Errorf("a command %s was answered %s, want INVALID_ARGUMENT with METADATA_INVALID", d.name, a)
+				return fmt.Errorf("a command %s was answered %s, want INVALID_ARGUMENT with METADATA_INVALID",
+					d.name, a)
 			}
 			return t.want(ctx, 0, "after a command "+d.name)
 		})

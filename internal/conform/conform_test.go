@@ -402,8 +402,8 @@ func (s *shop) given() conform.Case {
 	}
 }
 
-// TestMistakes lets the checks find each mistake of a participant: no fewer and no other guarantees fail than those that
-// it breaks.
+// TestMistakes lets the checks find each mistake of a participant: no fewer and no other guarantees fail than those
+// that it breaks.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct {
 		mistake mistake
@@ -417,8 +417,8 @@ func TestMistakes(t *testing.T) {
 		{
 			mistake: noInbox,
 			fails: []string{
-				"duplicate", "concurrent-duplicates", "reply-lost", "restart", "undo-twice", "undo-first", "late-action",
-				"undo-beside-action", "refusal", "stale-epoch", "other-request", "marks",
+				"duplicate", "concurrent-duplicates", "reply-lost", "restart", "undo-twice", "undo-first",
+				"late-action", "undo-beside-action", "refusal", "stale-epoch", "other-request", "marks",
 			},
 			says: "the duplicate was answered OK with another reply",
 		},

@@ -107,7 +107,8 @@ func horizon(ctx context.Context, c *Command) error {
 	}
 	return c.in(ctx, func(t *trial) error {
 		t.scope = c.checker.scope(t.saga)
-		_, err := c.checker.describe(ctx, t.scope, t.epoch, &treatyv1.DescribeRequest{Horizon: timestamppb.New(t.start)})
+		_, err := c.checker.describe(ctx, t.scope, t.epoch,
+			&treatyv1.DescribeRequest{Horizon: timestamppb.New(t.start)})
 		if err != nil {
 			return fmt.Errorf("telling a horizon with Describe: %w", err)
 		}
@@ -117,7 +118,8 @@ func horizon(ctx context.Context, c *Command) error {
 			return err
 		}
 		if a.code() != codes.Internal || a.reason() != treatyv1.ErrorReason_ERROR_REASON_PURGED {
-			return fmt.Errorf("a command of a saga from before the horizon was answered %s, want INTERNAL with PURGED", a)
+			return fmt.Errorf("a command of a saga from before the horizon was answered %s, "+
+				"want INTERNAL with PURGED", a)
 		}
 		t.undone = true
 		return t.want(ctx, 0, "after a command from before the horizon")

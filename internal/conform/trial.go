@@ -38,21 +38,21 @@ type trial struct {
 // trial starts a saga. end must be called.
 func (c *Command) trial(ctx context.Context) (*trial, error) { return c.trialWith(ctx, c.c.Request) }
 
-func (c *Command) trialWith(ctx context.Context, make func(string) (proto.Message, error)) (*trial, error) {
+func (c *Command) trialWith(ctx context.Context, request func(string) (proto.Message, error)) (*trial, error) {
 	unique := fmt.Sprintf("%s-%d", c.checker.run, c.checker.sagas.Add(1))
-	request, err := make(unique)
+	made, err := request(unique)
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
-	if request == nil || request.ProtoReflect().Descriptor().FullName() != c.method.Input().FullName() {
+	if made == nil || made.ProtoReflect().Descriptor().FullName() != c.method.Input().FullName() {
 		return nil, fmt.Errorf("the request must be a %s", c.method.Input().FullName())
 	}
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(made)
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
 	t := &trial{
-		Command: c, saga: unique, request: request, digest: wire.RequestDigest(c.Name(), raw),
+		Command: c, saga: unique, request: made, digest: wire.RequestDigest(c.Name(), raw),
 		scope: c.checker.scope("0"), epoch: 1, start: time.Now(),
 	}
 	t.before, _, err = t.effects(ctx)
@@ -72,7 +72,8 @@ func (t *trial) end(ctx context.Context) {
 		return
 	}
 	if answer, err := t.undo(ctx, t.reply); err != nil || !answer.done() {
-		t.checker.leave(t.Name(), fmt.Sprintf("of %s, perhaps executed; its compensation was answered %s", t.id(), answer))
+		t.checker.leave(t.Name(),
+			fmt.Sprintf("of %s, perhaps executed; its compensation was answered %s", t.id(), answer))
 	}
 }
 

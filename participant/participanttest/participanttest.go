@@ -46,8 +46,8 @@ type Server struct {
 	stop func()
 }
 
-// Stop stops the server, if it still runs, and returns when it has ended. It fails the test if the server fails. Call it
-// before the end of the test to restart a participant on its database.
+// Stop stops the server, if it still runs, and returns when it has ended. It fails the test if the server fails. Call
+// it before the end of the test to restart a participant on its database.
 func (s *Server) Stop() { s.stop() }
 
 // Start starts a server made by participant.NewServer on a free port of this machine, with the keepers that

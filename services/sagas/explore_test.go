@@ -9,8 +9,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
+	creditv1 "github.com/treatyhq/treaty/gen/acme/credit/v1"
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	privacyv1 "github.com/treatyhq/treaty/gen/acme/privacy/v1"
@@ -51,11 +53,33 @@ func explore(t *testing.T, method string, request proto.Message, options ...saga
 	sagatest.Explore(t, register, method, request, options...)
 }
 
+func issuing() *cardv1.IssueCardSagaRequest {
+	return &cardv1.IssueCardSagaRequest{
+		RequestId: "card", Person: &cardv1.Person{DisplayName: "Ada"}, Product: "classic", LimitCents: 1000_00,
+	}
+}
+
 func TestExploreIssueCard(t *testing.T) {
 	t.Parallel()
-	explore(t, cardv1.CardSagas_IssueCard_FullMethodName, &cardv1.IssueCardSagaRequest{
-		RequestId: "card", Person: &cardv1.Person{DisplayName: "Ada"}, Product: "classic", LimitCents: 1000_00,
-	})
+	explore(t, cardv1.CardSagas_IssueCard_FullMethodName, issuing())
+}
+
+// checkedToday makes the credit service know a check of today that covers the limit.
+func checkedToday(w *sagatest.World) func(*sagatest.Saga) error {
+	sagatest.Stub(w, creditv1.CreditService_GetLastCheck_FullMethodName,
+		func(context.Context, *creditv1.GetLastCheckRequest) (*creditv1.LastCheck, error) {
+			return &creditv1.LastCheck{Check: &creditv1.Check{
+				Name: "checks/today", ApprovedLimitCents: 2000_00, CheckTime: timestamppb.Now(),
+			}}, nil
+		})
+	return nil
+}
+
+// TestExploreIssueCardToChecked explores the way of a person whose credit was checked today.
+func TestExploreIssueCardToChecked(t *testing.T) {
+	t.Parallel()
+	sagatest.Explore(t, register, cardv1.CardSagas_IssueCard_FullMethodName, issuing(), sagatest.Setup(checkedToday),
+		sagatest.SingleFaults(), sagatest.Golden("testdata/IssueCardToChecked.matrix.md"))
 }
 
 func TestExploreVerifyApplicant(t *testing.T) {

@@ -34,7 +34,7 @@ type drive struct {
 	saga  *Saga
 	plan  map[place]fault
 
-	// timed makes commands take time, so that each run is the same. keeps keeps the turns.
+	// timed makes commands take time, so that each run is the same. keeps records the turns.
 	timed bool
 	keeps bool
 	over  chan struct{} // closed at the end of the run

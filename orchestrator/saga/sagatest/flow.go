@@ -11,8 +11,12 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// spanOf returns a duration without zeros at its end: "72h", and not "72h0m0s".
+// spanOf returns a duration without zeros at its end, and whole days from a week on: "72h", not "72h0m0s", and "365d".
 func spanOf(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 7*day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
 	text := d.Round(time.Millisecond).String()
 	for _, zero := range []string{"m0s", "h0m"} {
 		if strings.HasSuffix(text, zero) {

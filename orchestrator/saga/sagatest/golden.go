@@ -75,7 +75,7 @@ func write(file, text string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 		return err
 	}
-	return os.WriteFile(file, []byte(text), 0o644) //nolint:gosec // it is committed, and others read it
+	return os.WriteFile(file, []byte(text), 0o644)
 }
 
 // differences returns the first lines that only one of two texts has.

@@ -244,7 +244,7 @@ func (s *Saga) WantCommands(want ...string) {
 // paths:
 //
 //   - a command in flight, such as one that its participant has accepted: the name of its method, e.g. "IssueCard";
-//   - a time: how long from the start of the wait, e.g. "72h";
+//   - a time: how long from the start of the wait, e.g. "72h" or, for whole days from a week on, "365d";
 //   - events: "ApplicantVerified of applicants/ada", with " or " between several, and before a time that ends the wait;
 //   - participants for a broadcast: "participants of DeleteUserData".
 //

@@ -25,9 +25,10 @@ func (a *app) conformCommand() *cobra.Command {
 		descriptors string
 		destructive bool
 		set         map[string]string
+		against     againstParams
 	)
 	cmd := &cobra.Command{
-		Use:   "conform FILE",
+		Use:   "conform {FILE | --against EXPECTATIONS}",
 		Short: "Check what a participant promises",
 		Long: `Check what a running participant promises, in any language. FILE lists its commands. treaty sends each of
 them as an orchestrator on a bad network does: twice, many at once, late, after a restart, its compensation
@@ -48,12 +49,21 @@ first, under an outdated epoch, as another request. It compares the answers and 
       complete: [./complete.sh, "${command_id}"]  # completes an accepted command, if it doesn't itself
   except: [acme.card.v1.CardService/Other]        # is served and not checked
 
---set gives other variables in requests a value. The commands are executed. What can't be compensated stays, and the report says what. The contracts are read by
-server reflection, or from --descriptors. Programs run in FILE's folder.
+--set gives other variables in requests a value. The commands are executed. What can't be compensated stays, and
+the report says what. The contracts are read by server reflection, or from --descriptors. Programs run in FILE's
+folder.
 
-Exit codes: 0 if all guarantees hold, 1 if one fails or a command isn't checked, 2 if nothing could be checked.`,
-		Args: exact("FILE"),
+With --against instead of FILE, compare the participant's contracts with what sagas expect, which treaty contracts
+export has written. No command is sent then.
+
+Exit codes: 0 if all guarantees hold and all expectations are met, 1 if one isn't or a command isn't checked, 2 if
+nothing could be checked.`,
+		Args: against.args,
 		RunE: a.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			if against.file != "" {
+				against.descriptors = descriptors
+				return a.against(ctx, cmd, against)
+			}
 			file, err := conformance.Read(args[0], set)
 			if err != nil {
 				hint := "See treaty conform --help for the file's keys."
@@ -70,7 +80,8 @@ Exit codes: 0 if all guarantees hold, 1 if one fails or a command isn't checked,
 			}
 			local, err := a.flags.connection.Local()
 			if err == nil && !local && !destructive {
-				return problem.Usage(a.flags.connection.Address+" isn't on this machine, and the check executes commands",
+				return problem.Usage(
+					a.flags.connection.Address+" isn't on this machine, and the check executes commands",
 					"If what they do there does no harm, add --destructive.")
 			}
 			say := func(text string) { a.print(text) }
@@ -108,6 +119,14 @@ Exit codes: 0 if all guarantees hold, 1 if one fails or a command isn't checked,
 		"read the contracts from this `FILE`, which buf build -o FILE makes, instead of by server reflection")
 	cmd.Flags().BoolVar(&destructive, "destructive", false,
 		"execute the commands at a participant that isn't on this machine")
+	cmd.Flags().StringVar(&against.file, "against", "",
+		"compare the participant's contracts with what sagas expect, which is in this `FILE`")
+	cmd.Flags().StringArrayVar(&against.services, "service", nil,
+		"with --against: this `SERVICE` must be served, e.g. acme.card.v1.CardService; repeat it for more (default:\n"+
+			"those of the file that are served)")
+	for _, other := range []string{"set", "junit", "destructive"} {
+		cmd.MarkFlagsMutuallyExclusive("against", other)
+	}
 	return cmd
 }
 
@@ -156,8 +175,8 @@ func (a *app) unchecked(err error) error {
 	case errors.Is(err, conform.ErrNotBelieved):
 		p.Hints = []string{"Set --tls-cert and --tls-key to a certificate of an orchestrator that it believes."}
 	case code == codes.Unimplemented:
-		p.Message = strings.TrimSuffix(p.Message, ": "+status.Convert(err).Message()) + ": there is no server reflection at " +
-			address
+		p.Message = strings.TrimSuffix(p.Message, ": "+status.Convert(err).Message()) +
+			": there is no server reflection at " + address
 		p.Hints = []string{"Serve server reflection, or add --descriptors FILE after buf build -o FILE."}
 	case code == codes.NotFound:
 		p.Hints = []string{"Check the name, and that the participant at " + address + " serves it."}

@@ -66,11 +66,12 @@ func TestConformBadInput(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no argument":  {nil, "needs FILE"},
-		"no file":      {[]string{filepath.Join(dir, "none.yaml")}, "none.yaml: no such file"},
-		"no address":   {[]string{good}, "the participant's address is missing"},
-		"wrong file":   {[]string{file("wrong.yaml", "commands: 3\n")}, "wrong.yaml: line 1"},
-		"no value":     {[]string{file("v.yaml", strings.Replace(command, "{}", `{email: "${e}"}`, 1))}, "add --set e=VALUE"},
+		"no argument": {nil, "needs FILE"},
+		"no file":     {[]string{filepath.Join(dir, "none.yaml")}, "none.yaml: no such file"},
+		"no address":  {[]string{good}, "the participant's address is missing"},
+		"wrong file":  {[]string{file("wrong.yaml", "commands: 3\n")}, "wrong.yaml: line 1"},
+		"no value": {[]string{file("v.yaml", strings.Replace(command, "{}", `{email: "${e}"}`, 1))},
+			"add --set e=VALUE"},
 		"nobody there": {[]string{good, "--address", nobody}, "Check that a participant listens at " + nobody},
 		"elsewhere":    {[]string{good, "--address", "192.0.2.1:7101", "--insecure"}, "add --destructive"},
 		"no reflection": {[]string{good, "--address", address},
@@ -79,13 +80,15 @@ func TestConformBadInput(t *testing.T) {
 			file("other.yaml", strings.Replace(command, "CustomerService", "Customers", 1)), "--address", reflecting,
 		}, "acme.customer.v1.Customers"},
 		"no command": {[]string{
-			file("nocommand.yaml", strings.Replace(command, "CreateCustomer", "CloseCustomer", 1)), "--address", reflecting,
+			file("nocommand.yaml", strings.Replace(command, "CreateCustomer", "CloseCustomer", 1)),
+			"--address", reflecting,
 		}, "isn't a command"},
 		"another field": {[]string{
 			file("field.yaml", strings.Replace(command, "{}", "{mail: x}", 1)), "--address", reflecting,
 		}, `unknown field "mail"`},
 		"another probe": {[]string{file("probe.yaml", command+
-			"    effects: {call: acme.customer.v1.CustomerService/ListCustomers, count: name}\n"), "--address", reflecting,
+			"    effects: {call: acme.customer.v1.CustomerService/ListCustomers, count: name}\n"),
+			"--address", reflecting,
 		}, `has no field "name"`},
 		"no descriptors": {[]string{good, "--address", reflecting, "--descriptors", good}, "it has no descriptors"},
 	} {
@@ -141,7 +144,8 @@ func TestConformFails(t *testing.T) {
 	got := run(t, setup{args: []string{
 		"conform", file, "--address", strings.TrimPrefix(connection.Target(), "passthrough:///"),
 	}})
-	if got.code != 1 || !strings.Contains(got.stdout, "executed               FAILS    the action was answered Unimplemented") {
+	if got.code != 1 ||
+		!strings.Contains(got.stdout, "executed               FAILS    the action was answered Unimplemented") {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	for _, name := range []string{"CustomerService/ChangeAddress", "CustomerService/GetCustomer"} {

@@ -83,7 +83,8 @@ func Read(name string, values map[string]string) (*File, error) {
 	for _, c := range file.Commands {
 		for _, m := range []Message{c.Request, c.Refused, c.Effects.Request} {
 			if missing := unset(map[string]any(m), values); missing != "" {
-				return nil, fmt.Errorf("%s: %s: ${%s} has no value: add --set %s=VALUE", name, c.Method, missing, missing)
+				return nil, fmt.Errorf("%s: %s: ${%s} has no value: add --set %s=VALUE", name, c.Method, missing,
+					missing)
 			}
 		}
 	}

@@ -10,16 +10,22 @@ import (
 func TestParse(t *testing.T) {
 	const command = "commands:\n  - method: a.v1.A/Do\n    request: {}\n"
 	for name, test := range map[string]struct{ text, want string }{
-		"whole":          {"address: 127.0.0.1:1\n" + command, ""},
-		"empty":          {"", "f.yaml has no commands: list at least one"},
-		"unknown key":    {"adress: 127.0.0.1:1\n" + command, "f.yaml: line 1: field adress not found"},
-		"key twice":      {"address: a\naddress: b\n" + command, "line 2: mapping key \"address\" already defined at line 1"},
-		"not YAML":       {"commands: [", "f.yaml: "},
-		"no method":      {"commands:\n  - request: {}\n", "f.yaml: line 2: a command needs a method"},
-		"not a method":   {"commands:\n  - method: Do\n    request: {}\n", `not "Do"`},
-		"no request":     {"commands:\n  - method: a.v1.A/Do\n", "line 2: a.v1.A/Do needs a request that succeeds"},
-		"listed twice":   {command + "  - method: a.v1.A/Do\n    request: {}\n", "line 4: a.v1.A/Do was already listed in line 2"},
-		"two probes":     {command + "    effects: {run: [x], call: a.v1.A/List, count: n}\n", "has run and call: keep one"},
+		"whole":       {"address: 127.0.0.1:1\n" + command, ""},
+		"empty":       {"", "f.yaml has no commands: list at least one"},
+		"unknown key": {"addresses: 127.0.0.1:1\n" + command, "f.yaml: line 1: field addresses not found"},
+		"key twice": {
+			"address: a\naddress: b\n" + command, `line 2: mapping key "address" already defined at line 1`,
+		},
+		"not YAML":     {"commands: [", "f.yaml: "},
+		"no method":    {"commands:\n  - request: {}\n", "f.yaml: line 2: a command needs a method"},
+		"not a method": {"commands:\n  - method: Do\n    request: {}\n", `not "Do"`},
+		"no request":   {"commands:\n  - method: a.v1.A/Do\n", "line 2: a.v1.A/Do needs a request that succeeds"},
+		"listed twice": {
+			command + "  - method: a.v1.A/Do\n    request: {}\n", "line 4: a.v1.A/Do was already listed in line 2",
+		},
+		"two probes": {
+			command + "    effects: {run: [x], call: a.v1.A/List, count: n}\n", "has run and call: keep one",
+		},
 		"no count":       {command + "    effects: {call: a.v1.A/List}\n", "has a call and no count"},
 		"count alone":    {command + "    effects: {count: items}\n", "effects has no call"},
 		"a text request": {"commands:\n  - method: a.v1.A/Do\n    request: text\n", "line 3: cannot unmarshal"},
@@ -38,11 +44,13 @@ func TestParse(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f.yaml")
-	text := "commands:\n  - method: a.v1.A/Do\n    request: {a: ['${who}-${unique}'], b: {c: '${who}'}, n: 3, p: '$${who}'}\n"
+	text := "commands:\n  - method: a.v1.A/Do\n" +
+		"    request: {a: ['${who}-${unique}'], b: {c: '${who}'}, n: 3, p: '$${who}'}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read(file, nil); err == nil || !strings.Contains(err.Error(), "${who} has no value: add --set who=VALUE") {
+	_, err := Read(file, nil)
+	if err == nil || !strings.Contains(err.Error(), "${who} has no value: add --set who=VALUE") {
 		t.Errorf("without a value: %v", err)
 	}
 	read, err := Read(file, map[string]string{"who": "x"})

@@ -26,7 +26,9 @@ import (
 const maxOutput = 500
 
 // cases reads the commands' contracts from the participant.
-func (f *File) cases(conn grpc.ClientConnInterface, types *schema.Schema, timeout time.Duration) ([]conform.Case, error) {
+func (f *File) cases(
+	conn grpc.ClientConnInterface, types *schema.Schema, timeout time.Duration,
+) ([]conform.Case, error) {
 	var cases []conform.Case
 	for _, c := range f.Commands {
 		method, err := types.Method(c.Method)

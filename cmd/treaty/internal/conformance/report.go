@@ -95,8 +95,8 @@ func (r *Report) summary() string {
 	}
 	fmt.Fprintf(&b, "%s, %s, %s. The commands were those of %s-*.\n",
 		counted(r.Count(conform.Holds), "guarantee holds", "guarantees hold"),
-		counted(r.Count(conform.Fails), "fails", "fail"), counted(r.Count(conform.Skipped), "was skipped", "were skipped"),
-		r.Saga)
+		counted(r.Count(conform.Fails), "fails", "fail"),
+		counted(r.Count(conform.Skipped), "was skipped", "were skipped"), r.Saga)
 	return b.String()
 }
 

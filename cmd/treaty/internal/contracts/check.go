@@ -18,28 +18,29 @@ import (
 type Report struct {
 	// Checked are the services of the file that the participant serves, and Absent the others, which other participants
 	// serve. Both are sorted.
-	Checked, Absent []protoreflect.FullName
+	Checked []protoreflect.FullName `json:"checked,omitempty"`
+	Absent  []protoreflect.FullName `json:"absent,omitempty"`
 
 	// Problems are the expectations that don't hold. Without any, the sagas can go on calling the participant.
-	Problems []Finding
+	Problems []Finding `json:"problems,omitempty"`
 
 	// Notes are changes that break nothing, but that the sagas don't know yet.
-	Notes []Finding
+	Notes []Finding `json:"notes,omitempty"`
 }
 
 // Finding is a difference between what sagas expect and what a participant offers.
 type Finding struct {
 	// Subject is the method, or the service if there is no such method: "acme.card.v1.CardService/IssueCard".
-	Subject string
+	Subject string `json:"subject"`
 
 	// Place is the message, e.g. "reply acme.card.v1.CardIssued", or empty if the finding is about the method.
-	Place string
+	Place string `json:"place,omitempty"`
 
 	// Text says what differs, e.g. "field 2 card_number: was string, is int64".
-	Text string
+	Text string `json:"text"`
 
 	// Sagas are the saga definitions that call the method, or that send or receive the message, sorted.
-	Sagas []string
+	Sagas []string `json:"sagas"`
 }
 
 // String returns the finding in one line, without the sagas.

@@ -344,8 +344,8 @@ func TypeName(url string) protoreflect.FullName {
 	return protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:])
 }
 
-// Load takes the types of files that were compiled together, such as those in the output of buf build, instead of asking
-// the server for them. Call it first. The error says which file isn't valid.
+// Load takes the types of files that were compiled together, such as those in the output of buf build, instead of
+// asking the server for them. Call it first. The error says which file isn't valid.
 func (s *Schema) Load(set *descriptorpb.FileDescriptorSet) error {
 	files, err := protodesc.NewFiles(set)
 	if err != nil {
