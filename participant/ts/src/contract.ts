@@ -21,7 +21,7 @@ export type Service = Readonly<Record<string, Method>>;
 
 /** What the contract of a method says. */
 export interface MethodContract extends Rules {
-  /** Whether a handler may accept the command, so that an OK must say that the command is done. */
+  /** Whether a handler may accept the command, or nobody knows, so that an OK must say that the command is done. */
   readonly completesLater: boolean;
   /** Whether a compensation undoes the command. Its request has that of the action in it. */
   readonly compensatable: boolean;
@@ -38,13 +38,14 @@ function asOptions(value: unknown): Options {
  * none, and then the defaults hold.
  */
 export function contractOf(method: Method): MethodContract {
-  const options = asOptions((method as Method & { options?: unknown }).options);
+  const { options: known } = method as Method & { options?: unknown };
+  const options = asOptions(known);
   const command = asOptions(options["(treaty.v1.command)"]);
   const compensation = asOptions(options["(treaty.v1.compensation)"]);
   const overrides = outcomesOf(command).concat(outcomesOf(compensation));
   return {
     ...defaultRules,
-    completesLater: field(command, "complete_within") !== undefined,
+    completesLater: known === undefined || field(command, "complete_within") !== undefined,
     compensatable: field(command, "compensated_by") !== undefined,
     retriable: command["retriable"] !== undefined,
     refuses: (code) => {

@@ -4,7 +4,7 @@
 import { status } from "@grpc/grpc-js";
 import { nowMicros } from "./clock.js";
 import { checkEpoch, sagaOf, type Command, type CommandKey, type Direction } from "./command.js";
-import type { Database, Row } from "./database.js";
+import { databaseFailed, type Database, type Row } from "./database.js";
 import { CompletionError, Pending, type PendingCommand } from "./pending.js";
 import {
   checkSize, closedBefore, compensatedBefore, isPurged, onlySagas, otherRequest, purged, stale,
@@ -437,7 +437,12 @@ export class Inbox {
   private purgeSometimes(): void {
     const { retentionSeconds } = this.options;
     if (retentionSeconds === undefined || ++this.stored % purgeEvery !== 0) return;
-    this.purgedUpTo = this.purgeBatch(nowMicros() - BigInt(Math.round(retentionSeconds * 1e6)), this.purgedUpTo).last;
+    const before = nowMicros() - BigInt(Math.round(retentionSeconds * 1e6));
+    try {
+      this.purgedUpTo = this.purgeBatch(before, this.purgedUpTo).last;
+    } catch (error) {
+      if (!databaseFailed(error)) throw error; // it is tried again later
+    }
   }
 
   /**

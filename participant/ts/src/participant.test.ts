@@ -273,6 +273,8 @@ test("commands that take long", () => withParticipant({
     assert.throws(() => participant.complete(key("b"), () => ({})), (error) =>
       error instanceof CompletionError && error.problem === "completed");
     assert.throws(() => participant.refuse(key("c"), new StatusError(status.ABORTED, "busy")), /doesn't refuse/);
+    assert.throws(() => participant.complete(key("c"), () => new Pending(1)), /accepts a command/);
+    assert.throws(() => participant.complete(key("c"), () => Promise.resolve({})), /is asynchronous/);
     ended = true;
     await assert.rejects(completer.send(completion), StepEndedError);
     await assert.rejects(completer.heartbeat(key("c")), StepEndedError);
@@ -369,7 +371,7 @@ for (const [orchestrators, believed] of [[[], true], [[anyCaller], true], [["spi
       effect(database, "register");
       return {};
     },
-  }, async ({ call, database }) => {
+  }, async ({ call, database, logged }) => {
     const no = "UNAUTHENTICATED CALLER_NOT_BELIEVED attempt";
     const want = believed ? ["OK", "OK", "UNIMPLEMENTED attempt", "OK done", "OK"] : [no, no, no, no, "OK"];
     const got = [
@@ -379,6 +381,7 @@ for (const [orchestrators, believed] of [[[], true], [[anyCaller], true], [["spi
     ].map(({ short }) => short);
     assert.deepEqual(got, want);
     assert.equal(effects(database).length, believed ? 2 : 1);
+    assert.equal(logged.filter((line) => line.includes("isn't believed")).length, believed ? 0 : 1);
   }, { orchestrators }));
 }
 
@@ -395,6 +398,14 @@ test("addresses that a participant doesn't listen on", () => withParticipant({},
   await assert.rejects(participant.listen({ address: "0.0.0.0:0" }), /loopback addresses only/);
   await assert.rejects(participant.listen({ address: "nowhere" }), /want host:port/);
 }));
+
+test("an OK says that the command is done if the contract isn't known", () => {
+  const { path, requestStream, responseStream, requestDeserialize, responseSerialize, responseDeserialize } =
+    identity["RegisterApplicant"]!;
+  const bare = { path, requestStream, responseStream, requestDeserialize, responseSerialize, responseDeserialize };
+  assert.equal(contractOf(bare).completesLater, true);
+  assert.equal(replyTypeOf(bare), undefined);
+});
 
 test("what contracts say", () => {
   const of = (name: string) => contractOf(identity[name]!);

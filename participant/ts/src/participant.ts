@@ -20,7 +20,7 @@ import { Questions, type Question } from "./questions.js";
 import { serveReflection } from "./reflection.js";
 import { marked, response, StatusError } from "./status.js";
 import { newVerdicts, tracing } from "./telemetry.js";
-import { Trust } from "./trust.js";
+import { Trust, type Caller } from "./trust.js";
 import { answerUnknownMethods } from "./unknown.js";
 
 /** What a command's handler works with. It ends when the handler returns. */
@@ -133,6 +133,7 @@ export class Participant {
   private readonly trust: Trust;
   private readonly log: Log;
   private readonly note: ReturnType<typeof newVerdicts> = newVerdicts();
+  private readonly strangers = new Set<string>(); // that were logged
   private readonly services = new Set<string>();
   private readonly commands = new Map<string, Known>(); // by path
 
@@ -164,7 +165,7 @@ export class Participant {
     });
     answerUnknownMethods(this.server, (call) => {
       const asked = call.getPath().startsWith("/treaty.v1.ParticipantService/");
-      if (asked || hasCommandKey(call.metadata)) this.trust.check(call);
+      if (asked || hasCommandKey(call.metadata)) this.believe(call);
     });
   }
 
@@ -313,7 +314,7 @@ export class Participant {
   private asked<Request>(question: (call: Question<Request>) => object): handleUnaryCall<Request, object> {
     return (call, callback) => {
       try {
-        this.trust.check(call);
+        this.believe(call);
         callback(null, question(call), marked("done"));
       } catch (error) {
         this.fail(error, call, undefined, callback);
@@ -326,8 +327,24 @@ export class Participant {
    * isn't executed as an ordinary call either.
    */
   private commandOf(call: Unary<Incoming>): Command | undefined {
-    if (hasCommandKey(call.metadata)) this.trust.check(call);
+    if (hasCommandKey(call.metadata)) this.believe(call);
     return parseCommand(call.metadata);
+  }
+
+  /** Throws UNAUTHENTICATED if the caller isn't believed, and logs each such caller once. */
+  private believe(call: Caller & { getPath(): string }): void {
+    try {
+      this.trust.check(call);
+    } catch (error) {
+      const caller = call.getPeer().replace(/:\d+$/, "");
+      if (!this.strangers.has(caller) && this.strangers.size < 100) {
+        this.strangers.add(caller);
+        this.log("WARN", "a caller isn't believed: if it is an orchestrator, add its identity to the orchestrators", {
+          method: call.getPath(), caller,
+        });
+      }
+      throw error;
+    }
   }
 
   private tx(command: Command | undefined, action?: ActionReply): Tx {
@@ -420,6 +437,7 @@ function serialize(method: Method, made: unknown): Uint8Array {
     made.catch(() => {}); // it was a mistake to start it
     throw new Misuse(method.path, "is asynchronous: its transaction ends when it returns, so it can't await anything");
   }
+  if (made instanceof Pending) throw new Misuse(method.path, "accepts a command that is being completed");
   if (typeof made !== "object" || made === null) {
     throw new Misuse(method.path, "has returned neither a reply nor an error: to reply with nothing, return {}");
   }
