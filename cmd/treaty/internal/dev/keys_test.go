@@ -83,7 +83,7 @@ func TestInterruptedBuild(t *testing.T) {
 // TestTakenHasAKey says which key starts a process again.
 func TestTakenHasAKey(t *testing.T) {
 	var many []Process
-	for _, name := range strings.SplitSeq("a b c d e f g h i j", " ") {
+	for name := range strings.SplitSeq("a b c d e f g h i j", " ") {
 		many = append(many, sh(name, "exit 1"))
 	}
 	s := openWith(t, Params{Keys: true, Columns: 80}, many[1:]...)
