@@ -33,7 +33,7 @@ var (
 )
 
 // TestNewUser follows what treaty init and the README that it writes say: it generates, tests, runs, places orders, and
-// changes the project.
+// changes the project. The user has a workspace with other modules, which the project isn't in.
 func TestNewUser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds tools and programs")
@@ -42,6 +42,9 @@ func TestNewUser(t *testing.T) {
 	u := newNewUser(t)
 	checkout, err := filepath.Abs("..")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(u.dir, "go.work"), []byte("go 1.26\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	u.says(u.run("treaty", "init", "shop", "--replace", checkout), "Wrote ", "make run")
