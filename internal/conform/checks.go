@@ -310,7 +310,7 @@ func undoneBeside(ctx context.Context, c *Command) error {
 			acted := make(chan outcome)
 			t.sent = true
 			go func() {
-				a, err := t.settle(ctx, func(number int) answer {
+				a, err := t.settle(ctx, func(ctx context.Context, number int) answer {
 					return t.call(ctx, t.method, t.request, t.metadata(wire.Action, number)...)
 				})
 				acted <- outcome{a, err}
@@ -355,7 +355,7 @@ func refusal(ctx context.Context, c *Command) error {
 	defer t.end(context.WithoutCancel(ctx))
 	first, err := t.act(ctx)
 	if err == nil && first.accepted() {
-		first, err = t.complete(ctx, func(number int) answer { return t.attempt(ctx, number) })
+		first, err = t.complete(ctx, t.attempt)
 	}
 	switch {
 	case err != nil:

@@ -76,6 +76,9 @@ type Checker struct {
 	described *treatyv1.DescribeResponse
 
 	left []Left
+
+	// waited says that a command got no answer in all its time.
+	waited bool
 }
 
 // Left is what the checks have left behind at the participant.

@@ -101,7 +101,7 @@ func (t *trial) call(
 
 // act sends the action until the answer isn't transient, as an orchestrator does.
 func (t *trial) act(ctx context.Context) (answer, error) {
-	return t.settle(ctx, func(number int) answer { return t.attempt(ctx, number) })
+	return t.settle(ctx, t.attempt)
 }
 
 // undo sends the compensation until the answer isn't transient. reply may be nil.
@@ -110,41 +110,58 @@ func (t *trial) undo(ctx context.Context, reply proto.Message) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("making the compensation's request: %w", err)
 	}
-	a, err := t.settle(ctx, func(number int) answer {
+	attempt := func(ctx context.Context, number int) answer {
 		return t.call(ctx, t.Command.undo, request, t.metadata(wire.Compensation, number)...)
-	})
+	}
+	a, err := t.settle(ctx, attempt)
 	if err == nil && a.accepted() {
-		a, err = t.complete(ctx, func(number int) answer {
-			return t.call(ctx, t.Command.undo, request, t.metadata(wire.Compensation, number)...)
-		})
+		a, err = t.complete(ctx, attempt)
 	}
 	t.undone = t.undone || err == nil && a.done()
 	return a, err
 }
 
+// patience is how long to wait for an answer. Once it has been waited for in vain, a part of it has to do, so that a
+// participant that answers nothing doesn't hold all checks up.
+func (c *Checker) patience() time.Duration {
+	if c.waited {
+		return c.suite.Patience / 10
+	}
+	return c.suite.Patience
+}
+
 // settle repeats an attempt while the answer is transient.
-func (t *trial) settle(ctx context.Context, attempt func(number int) answer) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.checker.suite.Patience)
+func (t *trial) settle(ctx context.Context, attempt func(ctx context.Context, number int) answer) (answer, error) {
+	patience := t.checker.patience()
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for number := 1; ; number++ {
-		a := attempt(number)
+		a := attempt(ctx, number)
 		if !a.transient() {
 			return a, nil
 		}
 		select {
 		case <-ctx.Done():
-			return a, fmt.Errorf("no answer that settles the command after %d attempts in %s; the last one: %s",
-				number, t.checker.suite.Patience, a)
+			t.checker.waited = true
+			return a, fmt.Errorf("no answer that settles the command after %s in %s; the last one: %s",
+				attempts(number), patience, a)
 		case <-time.After(pause):
 		}
 	}
+}
+
+func attempts(n int) string {
+	if n == 1 {
+		return "one attempt"
+	}
+	return fmt.Sprintf("%d attempts", n)
 }
 
 // execute sends the action until it is done, and waits for the completion of an accepted one.
 func (t *trial) execute(ctx context.Context) (answer, error) {
 	a, err := t.act(ctx)
 	if err == nil && a.accepted() {
-		a, err = t.complete(ctx, func(number int) answer { return t.attempt(ctx, number) })
+		a, err = t.complete(ctx, t.attempt)
 	}
 	switch {
 	case err != nil:
@@ -158,25 +175,27 @@ func (t *trial) execute(ctx context.Context) (answer, error) {
 }
 
 // complete repeats an accepted command until it is completed.
-func (t *trial) complete(ctx context.Context, attempt func(number int) answer) (answer, error) {
+func (t *trial) complete(ctx context.Context, attempt func(ctx context.Context, number int) answer) (answer, error) {
 	start := time.Now()
 	if t.c.Complete != nil {
 		if err := t.c.Complete(ctx, t.id()); err != nil {
 			return answer{}, fmt.Errorf("completing %s: %w", t.id(), err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.checker.suite.Patience)
+	patience := t.checker.patience()
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for number := 2; ; number++ {
-		a := attempt(number)
+		a := attempt(ctx, number)
 		if !a.accepted() && !a.transient() {
 			t.completed = max(t.completed, time.Since(start))
 			return a, nil
 		}
 		select {
 		case <-ctx.Done():
+			t.checker.waited = true
 			return a, fmt.Errorf("the command was accepted, and not completed within %s; the last answer: %s",
-				t.checker.suite.Patience, a)
+				patience, a)
 		case <-time.After(pause):
 		}
 	}
