@@ -74,10 +74,13 @@ TO = bin
 node_modules/.package-lock.json: package-lock.json
 	npm ci --silent --no-fund --no-audit
 
+# These begin first, so that none of them runs alone at the end.
+SLOWEST = ./proof ./orchestrator/internal/journal/sqlite
+
 .PHONY: test
 test: typescript ## Run all tests except the proof, with the race detector if a C compiler is installed.
 	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
-	$(GO) test $(RACE) ./...
+	$(GO) test $(RACE) $(SLOWEST) ./...
 	$(if $(RACE),$(GO) test -run '^TestExplore' ./services/sagas)
 
 COUNT = 20

@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 )
 
-// Build installs the libraries of the packages in a directory, unless they are installed, and builds the package in dir.
-// libraries is the directory of package-lock.json. Other processes that build there wait. Output with the error is what
-// npm has printed.
+// Build installs the libraries of the packages in a directory, unless they are installed, and builds the package in
+// dir. libraries is the directory of package-lock.json. Other processes that build there wait. The error has what npm
+// has printed.
 func Build(ctx context.Context, libraries, dir string) (err error) {
 	lock, err := os.OpenFile(filepath.Join(libraries, "package-lock.json"), os.O_RDWR, 0)
 	if err != nil {
