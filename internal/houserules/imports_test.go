@@ -72,6 +72,21 @@ var rules = append(participantRules(), []rule{
 		},
 	},
 	{
+		name: "conform",
+		why:  "tests of participants and the CLI share it, so it knows neither",
+		from: []string{"internal/conform"},
+		allow: []string{
+			"gen/treaty/v1", "internal/wire", "google.golang.org/genproto/...", "google.golang.org/grpc/...",
+			"google.golang.org/protobuf/...",
+		},
+	},
+	{
+		name:  "npm",
+		why:   "tests and the example company share it, so it knows neither",
+		from:  []string{"internal/npm"},
+		allow: []string{},
+	},
+	{
 		name:  "tlsfiles",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/tlsfiles"},
