@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,9 +24,10 @@ import (
 
 // answer is what one attempt came to.
 type answer struct {
-	status *status.Status
-	reply  proto.Message // nil unless the code is OK and the command isn't accepted
-	marks  []string      // the values of treaty-answer
+	status  *status.Status
+	outcome treatyv1.Outcome
+	reply   proto.Message // nil unless the code is OK and the command isn't accepted
+	marks   []string      // the values of treaty-answer
 
 	// wait is how many seconds an accepted command may take; 0 if it isn't accepted.
 	wait int
@@ -68,27 +70,43 @@ var final = []treatyv1.ErrorReason{
 
 // transient reports whether an orchestrator would send the command again.
 func (a answer) transient() bool {
-	switch {
-	case slices.Contains(final, a.reason()):
+	if slices.Contains(final, a.reason()) {
 		return false
-	case a.code() == codes.OK, a.code() == codes.Unimplemented, a.code() == codes.Unauthenticated:
-		return false
+	}
+	switch a.outcome {
+	case treatyv1.Outcome_OUTCOME_UNKNOWN, treatyv1.Outcome_OUTCOME_CONFLICT, treatyv1.Outcome_OUTCOME_THROTTLED:
+		return true
 	default:
-		return !refuses(a.code())
+		return false
 	}
 }
 
 func (a answer) refused() bool {
-	return refuses(a.code()) && a.reason() != treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID
+	return a.outcome == treatyv1.Outcome_OUTCOME_REFUSED &&
+		a.reason() != treatyv1.ErrorReason_ERROR_REASON_METADATA_INVALID
 }
 
-func refuses(code codes.Code) bool {
-	switch code {
+// outcomeOf returns what a code means: what the contract says, or else the default.
+func outcomeOf(overrides []*treatyv1.OutcomeOverride, c codes.Code) treatyv1.Outcome {
+	for _, o := range overrides {
+		if number, known := code.Code_value[o.GetCode()]; known && codes.Code(number) == c {
+			return o.GetOutcome()
+		}
+	}
+	switch c {
+	case codes.OK:
+		return treatyv1.Outcome_OUTCOME_DONE
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
 		codes.PermissionDenied:
-		return true
+		return treatyv1.Outcome_OUTCOME_REFUSED
+	case codes.Aborted:
+		return treatyv1.Outcome_OUTCOME_CONFLICT
+	case codes.Unimplemented, codes.Unauthenticated:
+		return treatyv1.Outcome_OUTCOME_MISDEPLOYED
+	case codes.ResourceExhausted:
+		return treatyv1.Outcome_OUTCOME_THROTTLED
 	default:
-		return false
+		return treatyv1.Outcome_OUTCOME_UNKNOWN
 	}
 }
 
@@ -133,6 +151,7 @@ func call(
 	err := conn.Invoke(metadata.AppendToOutgoingContext(ctx, md...), "/"+Name(method), request, reply,
 		grpc.Trailer(&trailer))
 	a := answer{status: status.Convert(err), marks: trailer.Get(wire.AnswerKey)}
+	a.outcome = outcomeOf(options(method).outcomes, a.code())
 	if err != nil {
 		return a
 	}
@@ -141,6 +160,7 @@ func call(
 		if err != nil || len(pending) > 1 || a.wait < 1 || a.wait > 86400 {
 			a.status = status.Newf(codes.Internal, "the trailer %s is %q, want one number of seconds from 1 to 86400",
 				wire.PendingKey, pending)
+			a.outcome = treatyv1.Outcome_OUTCOME_UNKNOWN
 			return a
 		}
 		return a

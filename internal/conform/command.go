@@ -1,7 +1,9 @@
 package conform
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -10,6 +12,9 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
+
+// ErrNoCommand is wrapped by the error of a case whose method has no contract, as far as its descriptor says.
+var ErrNoCommand = errors.New("isn't a command")
 
 // command is a method with a contract.
 type command struct {
@@ -34,6 +39,7 @@ func IsSaga(method protoreflect.MethodDescriptor) bool { return options(method).
 type annotations struct {
 	contract *treatyv1.Command
 	saga     bool
+	outcomes []*treatyv1.OutcomeOverride
 }
 
 func options(method protoreflect.MethodDescriptor) annotations {
@@ -47,7 +53,11 @@ func options(method protoreflect.MethodDescriptor) annotations {
 		return annotations{}
 	}
 	contract, _ := proto.GetExtension(known, treatyv1.E_Command).(*treatyv1.Command)
-	return annotations{contract: contract, saga: proto.HasExtension(known, treatyv1.E_Saga)}
+	undo, _ := proto.GetExtension(known, treatyv1.E_Compensation).(*treatyv1.Compensation)
+	return annotations{
+		contract: contract, saga: proto.HasExtension(known, treatyv1.E_Saga),
+		outcomes: slices.Concat(contract.GetOutcomes(), undo.GetOutcomes()),
+	}
 }
 
 // Name returns a method's name, "package.Service/Method".
@@ -59,7 +69,7 @@ func Name(method protoreflect.MethodDescriptor) string {
 func commandOf(method protoreflect.MethodDescriptor) (*command, error) {
 	c := &command{method: method, contract: Contract(method)}
 	if c.contract == nil {
-		return nil, fmt.Errorf("%s isn't a command: its contract has no option (treaty.v1.command)", Name(method))
+		return nil, fmt.Errorf("%s %w: its contract has no option (treaty.v1.command)", Name(method), ErrNoCommand)
 	}
 	name := c.contract.GetCompensatedBy()
 	if name == "" {

@@ -126,6 +126,40 @@ func horizon(ctx context.Context, c *Command) error {
 	})
 }
 
+func listed(ctx context.Context, c *Command) error {
+	if !c.checker.lists(c.Name()) {
+		return skip("the participant doesn't serve ListCommands for the method")
+	}
+	return c.in(ctx, func(t *trial) error {
+		if _, err := t.execute(ctx); err != nil {
+			return err
+		}
+		rows, err := t.list(ctx)
+		if err != nil {
+			return err
+		}
+		if len(rows) != 1 {
+			return fmt.Errorf("ListCommands tells %d commands of a saga with one", len(rows))
+		}
+		row := rows[0]
+		for _, is := range []struct{ what, got, want string }{
+			{"command_id", row.GetCommandId(), t.id()},
+			{"direction", row.GetDirection().String(), treatyv1.StepDirection_STEP_DIRECTION_ACTION.String()},
+			{"method", row.GetMethod(), t.Name()},
+			{"verdict", row.GetVerdict().String(), treatyv1.CommandVerdict_COMMAND_VERDICT_EXECUTED.String()},
+			{"request_digest", row.GetRequestDigest(), t.digest},
+			{"saga_start", micros(row.GetSagaStart().AsTime()), micros(t.start)},
+		} {
+			if is.got != is.want {
+				return fmt.Errorf("ListCommands tells the %s %q, want %q", is.what, is.got, is.want)
+			}
+		}
+		return nil
+	})
+}
+
+func micros(t time.Time) string { return t.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano) }
+
 // participantChecks are about the participant as a whole.
 var participantChecks = []check{
 	{Guarantee{"keys-arrive", "the metadata and the trailers get through"}, false, true, keysArrive},

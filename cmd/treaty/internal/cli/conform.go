@@ -179,6 +179,9 @@ func (a *app) unchecked(err error) error {
 		p.Message = strings.TrimSuffix(p.Message, ": "+status.Convert(err).Message()) +
 			": there is no server reflection at " + address
 		p.Hints = []string{"Serve server reflection, or add --descriptors FILE after buf build -o FILE."}
+	case errors.Is(err, conform.ErrNoCommand):
+		p.Hints = []string{"If it is one in the .proto, the server reflection leaves options out, as Node's " +
+			"@grpc/reflection does:", "add --descriptors FILE after buf build -o FILE."}
 	case code == codes.NotFound:
 		p.Hints = []string{"Check the name, and that the participant at " + address + " serves it."}
 	}

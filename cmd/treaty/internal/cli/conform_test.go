@@ -82,7 +82,7 @@ func TestConformBadInput(t *testing.T) {
 		"no command": {[]string{
 			file("nocommand.yaml", strings.Replace(command, "CreateCustomer", "CloseCustomer", 1)),
 			"--address", reflecting,
-		}, "isn't a command"},
+		}, "leaves options out"},
 		"another field": {[]string{
 			file("field.yaml", strings.Replace(command, "{}", "{mail: x}", 1)), "--address", reflecting,
 		}, `unknown field "mail"`},

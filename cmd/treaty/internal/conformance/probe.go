@@ -161,6 +161,7 @@ func (f *File) run(ctx context.Context, program Program, values map[string]strin
 	}
 	cmd := exec.CommandContext(ctx, program[0], arguments...)
 	cmd.Dir = f.dir
+	cmd.WaitDelay = time.Second // for what the program leaves behind
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
