@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant/internal/commandstream"
@@ -129,16 +130,21 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 	}
 	// The stats handler costs more than the call that it traces, so it is left out if nobody records spans.
 	if tracing() {
-		handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))
+		// A stream of commands lasts for long, and each of its commands has a span.
+		handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.None(filters.HealthCheck(),
+			filters.FullMethodName(treatyv1.ParticipantService_StreamCommands_FullMethodName))))
 		options = append(options, grpc.StatsHandler(handler))
 	}
 	return options
 }
 
+// tracerName is the name of the tracer of this package.
+const tracerName = "github.com/treatyhq/treaty/participant"
+
 // tracing reports whether the global tracer provider records spans.
 func tracing() bool {
 	// The span is never ended, so it is never exported.
-	_, span := otel.Tracer("github.com/treatyhq/treaty/participant").Start(context.Background(), "probe")
+	_, span := otel.Tracer(tracerName).Start(context.Background(), "probe")
 	return span.SpanContext().IsValid()
 }
 

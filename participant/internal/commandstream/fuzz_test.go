@@ -96,7 +96,7 @@ func FuzzStream(f *testing.F) {
 			if name != method {
 				return nil
 			}
-			return &Method{Path: "/" + method, Handle: func(
+			return NewMethod(MethodParams{Path: "/" + method, Handle: func(
 				_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor,
 			) (any, error) {
 				request := new(treatyv1.StreamCommandsRequest)
@@ -105,7 +105,7 @@ func FuzzStream(f *testing.F) {
 				}
 				metadata.FromIncomingContext(ctx)
 				return request, ctx.Err()
-			}}
+			}})
 		},
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

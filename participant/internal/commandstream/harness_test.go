@@ -33,7 +33,7 @@ type served struct {
 // serve serves streams whose commands call do. change may change the server before it serves.
 func serve(t testing.TB, do do, change func(*served)) *served {
 	t.Helper()
-	m := &Method{Path: "/" + method, Handle: func(
+	m := NewMethod(MethodParams{Path: "/" + method, Handle: func(
 		_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor,
 	) (any, error) {
 		request := new(wrapperspb.StringValue)
@@ -42,7 +42,7 @@ func serve(t testing.TB, do do, change func(*served)) *served {
 		}
 		reply, err := do(ctx, request.GetValue())
 		return wrapperspb.String(reply), err
-	}}
+	}})
 	s := &served{Server: NewServer(Params{
 		Method: func(name string) *Method {
 			if name == method {
