@@ -176,6 +176,9 @@ func sendUnary(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.Str
 func sendStreamed(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.StreamedCommand) outcome {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// What the call of the stream carries itself is not the commands'.
+	ctx = metadata.AppendToOutgoingContext(ctx, participant.StartKey, "1", participant.RequestDigestKey, "x",
+		"treaty-other", "x", "traceparent", strings.Replace(traceparent, "4b", "77", 1), "tracestate", "x=y")
 	commands, err := testkit.OpenCommands(ctx, connection, testkit.Greeting())
 	if err == nil {
 		var answer *treatyv1.StreamedAnswer
@@ -443,6 +446,20 @@ func (p *probed) GetCustomer(ctx context.Context, _ *customerv1.GetCustomerReque
 	return &customerv1.Customer{Name: "customers/2"}, nil
 }
 
+// ListCustomers isn't a command.
+func (p *probed) ListCustomers(
+	ctx context.Context, _ *customerv1.ListCustomersRequest,
+) (*customerv1.ListCustomersResponse, error) {
+	p.called(ctx, "")
+	return &customerv1.ListCustomersResponse{}, nil
+}
+
+// CloseCustomer isn't a command.
+func (p *probed) CloseCustomer(ctx context.Context, _ *customerv1.CloseCustomerRequest) (*customerv1.Customer, error) {
+	p.called(ctx, "")
+	return &customerv1.Customer{}, nil
+}
+
 func (p *probed) InspectPassport(
 	ctx context.Context, _ *identityv1.InspectPassportRequest,
 ) (*identityv1.PassportInspected, error) {
@@ -469,6 +486,9 @@ func TestOnlyCommandsAreStreamed(t *testing.T) {
 		if got.Code != codes.Unimplemented || got.mark() != "attempt" {
 			t.Errorf("%s: got %v", method, got)
 		}
+	}
+	if saw := p.end(); saw.Method != "" {
+		t.Errorf("%s was called", saw.Method)
 	}
 }
 
