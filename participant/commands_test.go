@@ -148,14 +148,16 @@ func sendUnary(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.Str
 		participant.SagaKey, saga, participant.CommandIDKey, c.GetCommandId(), participant.DirectionKey, direction,
 		participant.AttemptKey, strconv.Itoa(int(c.GetAttempt())),
 		participant.EpochKey, strconv.FormatUint(greeting.GetEpoch(), 10), participant.ScopeKey, greeting.GetScope())
+	var more []string
 	for key, value := range map[string]string{
 		participant.RequestDigestKey: c.GetRequestDigest(), "traceparent": c.GetTraceparent(),
 		"tracestate": c.GetTracestate(),
 	} {
 		if value != "" {
-			ctx = metadata.AppendToOutgoingContext(ctx, key, value)
+			more = append(more, key, value)
 		}
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, more...)
 	if start := c.GetSagaStartMicros(); start != 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, participant.StartKey, strconv.FormatInt(start, 10))
 	}
