@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -159,6 +160,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // flight have StopTimeout to finish. Calls that are still running after that are aborted, and their callers receive
 // UNAVAILABLE. Serve then returns nil. It returns an error if the server failed on its own. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
+	defer heapfloor.Hold(s.options.HeapFloor)()
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(s.listener) }()
 	s.options.Logger.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("address", s.Addr().String()))
