@@ -24,7 +24,7 @@ type round struct {
 	Elapsed  time.Duration `json:"elapsed"` // of the measured part
 	P50      time.Duration `json:"p50"`     // from call to answer
 	P99      time.Duration `json:"p99"`
-	CPU      time.Duration `json:"cpu"`      // of the client's process, with the warm-up
+	Used     usage         `json:"used"`     // by the client's process, with the warm-up
 	Refusals int           `json:"refusals"` // sagas that were compensated, as requested
 }
 
@@ -127,6 +127,6 @@ func summarize(workers []worker, elapsed time.Duration) (*round, error) {
 	result.Sagas = len(latencies)
 	result.P50, result.P99 = latencies[len(latencies)/2], latencies[len(latencies)*99/100]
 	var err error
-	result.CPU, err = ownCPU()
+	result.Used, err = ownUsage()
 	return result, err
 }

@@ -33,17 +33,21 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal isn't caught
 	if os.Getenv(childVariable) != "" {
-		ctx = untilParentEnds(ctx, os.Stdin)
+		ctx = asChild(ctx, os.Stdin, os.Stdout)
+		exitAfter(ctx, grace, os.Exit)
+	} else {
+		ctx = untilGoRunEnds(ctx)
 	}
-	if err := command().ExecuteContext(ctx); err != nil {
+	if err := rootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func command() *cobra.Command {
+func rootCommand() *cobra.Command {
 	var o options
 	var asJSON bool
 	cmd := &cobra.Command{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,8 +14,6 @@ import (
 
 // measure runs the rounds.
 func measure(ctx context.Context, o options, progress io.Writer) (result *report, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the databases: %w", err)
@@ -26,24 +23,25 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 	var env []string
 	var spans *collector
 	if o.Tracing {
-		if spans, env, err = startCollector(ctx); err != nil {
+		if spans, env, err = startCollector(); err != nil {
 			return nil, err
 		}
+		defer spans.stop()
 	}
-	all := new(processes)
+	all := &processes{children: newChildren(ctx)}
 	defer all.end()
-	if err := all.start(ctx, o, dir, env); err != nil {
+	if err := all.start(o, dir, env); err != nil {
 		return nil, err
 	}
 	var floors, treaties []measured
 	for i := range o.Rounds {
-		floor, err := all.round(ctx, o, all.floor, all.plain)
+		floor, err := all.round(o, all.floor, all.plain)
 		if err != nil {
-			return nil, fmt.Errorf("round %d of the floor: %w", i+1, err)
+			return nil, fmt.Errorf("round %d of the floor: %w", i+1, all.why(err))
 		}
-		treaty, err := all.round(ctx, o, all.treaty, all.participant)
+		treaty, err := all.round(o, all.treaty, all.participant)
 		if err != nil {
-			return nil, fmt.Errorf("round %d of Treaty: %w", i+1, err)
+			return nil, fmt.Errorf("round %d of Treaty: %w", i+1, all.why(err))
 		}
 		floors, treaties = append(floors, floor), append(treaties, treaty)
 		fmt.Fprintf(progress, "round %d of %d: floor %.0f sagas/s, Treaty %.0f sagas/s, ratio %.2f\n",
@@ -65,15 +63,17 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 
 // processes are all processes except the client's.
 type processes struct {
+	*children
+
 	participant *process // of Treaty
 	plain       *process // of the floor: the same one, unless Treaty's participant has an inbox or spans
 	floor       *process
 	treaty      *process
 }
 
-// start starts all processes. After an error, end stops those that were started.
-func (p *processes) start(ctx context.Context, o options, dir string, env []string) (err error) {
-	if p.plain, err = start(ctx, nil, "participant"); err != nil {
+// start starts all processes.
+func (p *processes) start(o options, dir string, env []string) (err error) {
+	if p.plain, err = p.children.start(nil, "participant"); err != nil {
 		return err
 	}
 	p.participant = p.plain
@@ -85,28 +85,16 @@ func (p *processes) start(ctx context.Context, o options, dir string, env []stri
 		if o.Tracing {
 			args = append(args, "--tracing")
 		}
-		if p.participant, err = start(ctx, env, args...); err != nil {
+		if p.participant, err = p.children.start(env, args...); err != nil {
 			return err
 		}
 	}
-	if p.floor, err = start(ctx, nil, "floor", "--participant", p.plain.address); err != nil {
+	if p.floor, err = p.children.start(nil, "floor", "--participant", p.plain.address); err != nil {
 		return err
 	}
-	p.treaty, err = start(ctx, env, "treaty", "--participant", p.participant.address,
+	p.treaty, err = p.children.start(env, "treaty", "--participant", p.participant.address,
 		"--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
 	return err
-}
-
-// end stops the processes that run, so that none outlives the benchmark.
-func (p *processes) end() {
-	if p.participant == p.plain {
-		p.participant = nil
-	}
-	for _, running := range []*process{p.treaty, p.floor, p.participant, p.plain} {
-		if running != nil && running.cmd.ProcessState == nil {
-			_ = running.stop() // the measurement has ended
-		}
-	}
 }
 
 // measured is one round.
@@ -118,25 +106,19 @@ type measured struct {
 }
 
 // round runs the client once against a server, which calls the participant.
-func (p *processes) round(ctx context.Context, o options, server, participant *process) (measured, error) {
-	before, err := cpuOf(server, participant)
+func (p *processes) round(o options, server, participant *process) (measured, error) {
+	before, err := cpuOf(p.ctx, server, participant)
 	if err != nil {
 		return measured{}, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return measured{}, fmt.Errorf("finding the benchmark's own program: %w", err)
-	}
-	client := exec.CommandContext(ctx, self, "client", "--target", server.address,
+	out, err := p.output("client", "--target", server.address,
 		"--steps", strconv.Itoa(o.Steps), "--in-flight", strconv.Itoa(o.InFlight), "--payload", strconv.Itoa(o.Payload),
 		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(),
 		"--connections", strconv.Itoa(o.Conns))
-	client.Stderr = os.Stderr
-	out, err := client.Output()
 	if err != nil {
-		return measured{}, fmt.Errorf("running the client: %w", err)
+		return measured{}, err
 	}
-	after, err := cpuOf(server, participant)
+	after, err := cpuOf(p.ctx, server, participant)
 	if err != nil {
 		return measured{}, err
 	}
@@ -145,18 +127,18 @@ func (p *processes) round(ctx context.Context, o options, server, participant *p
 		return measured{}, fmt.Errorf("reading what the client measured: %w", err)
 	}
 	m.perSecond = float64(m.Sagas) / m.Elapsed.Seconds()
-	m.cpu = (after - before + m.CPU) / time.Duration(m.AllSagas)
+	m.cpu = (after - before + m.Used.CPU) / time.Duration(m.AllSagas)
 	return m, nil
 }
 
-func cpuOf(processes ...*process) (time.Duration, error) {
+func cpuOf(ctx context.Context, processes ...*process) (time.Duration, error) {
 	var sum time.Duration
 	for _, p := range processes {
-		cpu, err := p.cpu()
+		now, err := p.usage(ctx)
 		if err != nil {
 			return 0, err
 		}
-		sum += cpu
+		sum += now.CPU
 	}
 	return sum, nil
 }

@@ -116,5 +116,12 @@ func serveTraced(cmd *cobra.Command, service benchv1.WorkServiceServer) error {
 	}
 	benchv1.RegisterWorkServiceServer(server, service)
 	fmt.Fprintln(cmd.OutOrStdout(), ready+server.Addr().String())
-	return errors.Join(server.Serve(cmd.Context()), provider.Shutdown(context.WithoutCancel(cmd.Context())))
+	return errors.Join(server.Serve(cmd.Context()), shutDown(provider))
+}
+
+// shutDown exports the spans that are left, if the collector still runs.
+func shutDown(provider *sdktrace.TracerProvider) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace/2)
+	defer cancel()
+	return provider.Shutdown(ctx)
 }

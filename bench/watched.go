@@ -42,22 +42,30 @@ type watchedReport struct {
 
 // watched measures a long saga for each number of watchers.
 func watched(ctx context.Context, o options, asJSON bool, out io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	participant, err := start(ctx, nil, "participant")
+	all := newChildren(ctx)
+	defer all.end()
+	participant, err := all.start(nil, "participant")
 	if err != nil {
 		return err
 	}
-	treaty, err := start(ctx, nil, "treaty", "--participant", participant.address,
+	treaty, err := all.start(nil, "treaty", "--participant", participant.address,
 		"--store", filepath.Join(dir, "treaty.db"))
 	if err != nil {
 		return err
 	}
+	if err := watchEach(all.ctx, o, treaty, asJSON, out); err != nil {
+		return all.why(err)
+	}
+	return errors.Join(treaty.stop(), participant.stop())
+}
+
+// watchEach measures it for each number of watchers.
+func watchEach(ctx context.Context, o options, treaty *process, asJSON bool, out io.Writer) (err error) {
 	for _, watchers := range o.Watchers {
 		r := &watchedReport{Steps: watchedSteps, Watchers: watchers}
 		if r.Views, r.Alone, err = watchOne(ctx, treaty.address, watchers); err != nil {
@@ -76,7 +84,7 @@ func watched(ctx context.Context, o options, asJSON bool, out io.Writer) error {
 			return err
 		}
 	}
-	return errors.Join(treaty.stop(), participant.stop())
+	return nil
 }
 
 func (r *watchedReport) print(asJSON bool, out io.Writer) error {
