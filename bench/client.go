@@ -19,7 +19,7 @@ import (
 
 // round is the result of one round of the client.
 type round struct {
-	Sagas    int           `json:"sagas"`   // measured
+	Sagas    int           `json:"sagas"`   // that ended in the measured part
 	AllSagas int           `json:"all"`     // with those of the warm-up
 	Elapsed  time.Duration `json:"elapsed"` // of the measured part
 	P50      time.Duration `json:"p50"`     // from call to answer
@@ -106,7 +106,7 @@ func (w *worker) work(ctx context.Context, o options, seed int, begin, end time.
 		}
 		done := time.Now()
 		w.all++
-		if !started.Before(begin) && done.Before(end) {
+		if !done.Before(begin) && done.Before(end) {
 			w.latencies = append(w.latencies, done.Sub(started))
 		}
 	}

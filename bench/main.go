@@ -4,6 +4,9 @@
 //
 //	go run ./bench
 //	go run ./bench --json --steps 5 --in-flight 64
+//	go run ./bench --no-inbox
+//
+// Treaty's participant has an inbox and serves the command stream, as it should. The floor's has nothing of Treaty's.
 //
 // With --sleeping, it measures the cost of sagas that only wait instead:
 //
@@ -49,7 +52,6 @@ func main() {
 
 func rootCommand() *cobra.Command {
 	var o options
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:           "bench",
 		Short:         "Measure Treaty against the same calls made by hand",
@@ -62,26 +64,25 @@ func rootCommand() *cobra.Command {
 			}
 			progress := cmd.ErrOrStderr()
 			if o.Sleeping > 0 {
-				return sleep(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+				return sleep(cmd.Context(), o, cmd.OutOrStdout(), progress)
 			}
 			if o.Overload > 0 {
-				return overload(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+				return overload(cmd.Context(), o, cmd.OutOrStdout(), progress)
 			}
 			if len(o.Watchers) > 0 {
-				return watched(cmd.Context(), o, asJSON, cmd.OutOrStdout())
+				return watched(cmd.Context(), o, cmd.OutOrStdout())
 			}
 			report, err := measure(cmd.Context(), o, progress)
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if o.JSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 			}
 			report.print(cmd.OutOrStdout())
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	o.register(cmd.Flags())
 	cmd.AddCommand(clientCommand(), floorCommand(), treatyCommand(), participantCommand())
 	return cmd

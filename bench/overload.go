@@ -63,7 +63,7 @@ func (l *limitedWork) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1
 const outageAfterDue = 10 * time.Second
 
 // overload makes sagas of one step due at the same moment, and waits until all have ended.
-func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writer) error {
+func overload(ctx context.Context, o options, out, progress io.Writer) error {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
@@ -134,7 +134,7 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 		return fmt.Errorf("reading how many calls there were: %w", err)
 	}
 	r.Repeated = 100 * float64(r.Calls-r.Sagas) / float64(r.Sagas)
-	if asJSON {
+	if o.JSON {
 		return json.NewEncoder(out).Encode(r)
 	}
 	_, err = fmt.Fprintf(out, "%d sagas due at once at a participant that does %.0f a second: %.0f a second ended, "+

@@ -38,7 +38,9 @@ func TestMain(m *testing.M) {
 
 // The measurements of the tests last until they are ended.
 var (
-	endless        = []string{"--in-flight", "1", "--rounds", "1000", "--round", "1s", "--warm-up", "0s"}
+	endless = []string{
+		"--no-inbox", "--heap-floor=false", "--in-flight", "1", "--rounds", "1000", "--round", "1s", "--warm-up", "0s",
+	}
 	endlessTracing = append([]string{"--tracing"}, endless...)
 	overloaded     = []string{"--overload", "1", "--capacity", "0.001"}
 )

@@ -45,7 +45,7 @@ type sleepReport struct {
 }
 
 // sleep puts sagas to sleep and reads what they cost.
-func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer) error {
+func sleep(ctx context.Context, o options, out, progress io.Writer) error {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
@@ -65,7 +65,7 @@ func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer)
 	if err := r.restart(all, args, dir, progress); err != nil {
 		return all.why(err)
 	}
-	if asJSON {
+	if o.JSON {
 		return json.NewEncoder(out).Encode(r)
 	}
 	_, err = fmt.Fprintf(out, "%d sagas asleep: %.0f MB resident against %.0f MB with none (%.0f MB in the process "+

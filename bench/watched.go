@@ -41,7 +41,7 @@ type watchedReport struct {
 }
 
 // watched measures a long saga for each number of watchers.
-func watched(ctx context.Context, o options, asJSON bool, out io.Writer) error {
+func watched(ctx context.Context, o options, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
@@ -58,14 +58,14 @@ func watched(ctx context.Context, o options, asJSON bool, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := watchEach(all.ctx, o, treaty, asJSON, out); err != nil {
+	if err := watchEach(all.ctx, o, treaty, out); err != nil {
 		return all.why(err)
 	}
 	return errors.Join(treaty.stop(), participant.stop())
 }
 
 // watchEach measures it for each number of watchers.
-func watchEach(ctx context.Context, o options, treaty *process, asJSON bool, out io.Writer) (err error) {
+func watchEach(ctx context.Context, o options, treaty *process, out io.Writer) (err error) {
 	for _, watchers := range o.Watchers {
 		r := &watchedReport{Steps: watchedSteps, Watchers: watchers}
 		if r.Views, r.Alone, err = watchOne(ctx, treaty.address, watchers); err != nil {
@@ -80,15 +80,15 @@ func watchEach(ctx context.Context, o options, treaty *process, asJSON bool, out
 			return err
 		}
 		r.Others = float64(ended) / r.Beside
-		if err := r.print(asJSON, out); err != nil {
+		if err := r.print(o, out); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *watchedReport) print(asJSON bool, out io.Writer) error {
-	if asJSON {
+func (r *watchedReport) print(o options, out io.Writer) error {
+	if o.JSON {
 		return json.NewEncoder(out).Encode(r)
 	}
 	_, err := fmt.Fprintf(out, "%d steps, %d watchers with %d views each: %.2f s alone, %.2f s beside %.0f other "+
