@@ -8,6 +8,10 @@
 //
 // Treaty's participant has an inbox and serves the command stream, as it should. The floor's has nothing of Treaty's.
 //
+// With --matrix, it measures many combinations and prints a table:
+//
+//	go run ./bench --matrix
+//
 // With --sleeping, it measures the cost of sagas that only wait instead:
 //
 //	go run ./bench --sleeping 100000 --json
@@ -63,6 +67,10 @@ func rootCommand() *cobra.Command {
 				return err
 			}
 			progress := cmd.ErrOrStderr()
+			if o.Matrix {
+				o.shorten(cmd.Flags())
+				return matrix(cmd.Context(), o, cmd.OutOrStdout(), progress)
+			}
 			if o.Sleeping > 0 {
 				return sleep(cmd.Context(), o, cmd.OutOrStdout(), progress)
 			}

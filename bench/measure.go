@@ -70,11 +70,10 @@ func (m *measurement) startFloor(name string, o options, flags ...string) (*side
 	return &side{name: name, server: server, participant: participant}, err
 }
 
-// startTreaty starts an orchestrator and its participant. Their databases are in a directory below the measurement's,
-// which is named after the side.
+// startTreaty starts an orchestrator and its participant. Their databases are in a directory of their own.
 func (m *measurement) startTreaty(name string, o options) (*side, error) {
-	dir := filepath.Join(m.dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(m.dir, "treaty-")
+	if err != nil {
 		return nil, fmt.Errorf("making a directory for the databases: %w", err)
 	}
 	s := &side{name: name, store: filepath.Join(dir, "treaty.db")}
@@ -93,7 +92,6 @@ func (m *measurement) startTreaty(name string, o options) (*side, error) {
 	if o.Tracing {
 		env, args = m.env, append(args, "--library", "--tracing")
 	}
-	var err error
 	if s.participant, err = m.start(env, args...); err != nil {
 		return nil, err
 	}
@@ -112,7 +110,7 @@ func (m *measurement) run(o options, progress io.Writer, sides ...*side) error {
 				return m.why(fmt.Errorf("round %d of %s: %w", i+1, s.name, err))
 			}
 			s.rounds = append(s.rounds, done)
-			fmt.Fprintf(progress, " %s %.0f sagas/s (%.2f)", s.name, done.perSecond,
+			fmt.Fprintf(progress, " %s %.0f sagas/s (%.2f);", s.name, done.perSecond,
 				done.perSecond/sides[0].rounds[i].perSecond)
 		}
 		fmt.Fprintln(progress)
@@ -193,18 +191,22 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 	if heapFloor != nil {
 		result.HeapFloor = newBeside(heapFloor.rounds, treaty.rounds)
 	}
-	if err := treaty.server.stop(); err != nil {
+	if result.Bytes, err = treaty.bytes(result.Sagas); err != nil {
 		return nil, err
 	}
-	bytes, err := sizeOf(treaty.store + "*")
-	if err != nil {
-		return nil, err
-	}
-	result.Bytes = float64(bytes) / float64(result.Sagas)
 	if m.spans != nil {
 		result.Spans = m.spans.spans.Load()
 	}
 	return result, nil
+}
+
+// bytes ends the orchestrator and returns the size of its store, for each of the sagas in it.
+func (s *side) bytes(sagas int) (float64, error) {
+	if err := s.server.stop(); err != nil {
+		return 0, err
+	}
+	size, err := sizeOf(s.store + "*")
+	return float64(size) / float64(sagas), err
 }
 
 func sizeOf(pattern string) (int64, error) {

@@ -23,6 +23,7 @@ type options struct {
 	Unary     bool          `json:"unary"`
 	Conns     int           `json:"client_connections"`
 	HeapFloor bool          `json:"-"`
+	Matrix    bool          `json:"-"`
 	Sleeping  int           `json:"-"`
 	Overload  int           `json:"-"`
 	Capacity  float64       `json:"-"`
@@ -51,6 +52,9 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 	flags.BoolVar(&o.JSON, "json", false, "print JSON")
+	flags.BoolVar(&o.Matrix, "matrix", false, "measure many combinations of --in-flight, --refused, --tracing, "+
+		"--no-inbox and --unary, in shorter rounds, and print a table in Markdown; "+
+		"with --json, a report in each line")
 	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure the cost of this many sleeping sagas instead")
 	flags.IntVar(&o.Overload, "overload", 0, "measure this many sagas that are due at the same moment instead")
 	flags.Float64Var(&o.Capacity, "capacity", 200, "commands per second that the participant does, with --overload")
@@ -97,7 +101,8 @@ func (o *options) validateInstead() error {
 		flag  string
 		given bool
 	}{
-		{"--sleeping", o.Sleeping > 0}, {"--overload", o.Overload > 0}, {"--watchers", len(o.Watchers) > 0},
+		{"--matrix", o.Matrix}, {"--sleeping", o.Sleeping > 0}, {"--overload", o.Overload > 0},
+		{"--watchers", len(o.Watchers) > 0},
 	} {
 		if measurement.given {
 			instead = append(instead, measurement.flag)

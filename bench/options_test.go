@@ -21,6 +21,7 @@ func TestFlags(t *testing.T) {
 		{"--round 10ms", "--round 10ms must be between 100ms and 1h, --warm-up 1s between 0 and 1h"},
 		{"--capacity 0", "--capacity is 0; it must be positive"},
 		{"--outage", "--outage needs --overload"},
+		{"--matrix --watchers 1", "--matrix and --watchers are different measurements; choose one"},
 		{"--sleeping 1 --overload 1", "--sleeping and --overload are different measurements; choose one"},
 	} {
 		cmd := rootCommand()
