@@ -12,6 +12,10 @@
 //
 //	go run ./bench --matrix
 //
+// The command compare compares a commit with the working tree, in alternating runs:
+//
+//	go run ./bench compare --base main
+//
 // With --sleeping, it measures the cost of sagas that only wait instead:
 //
 //	go run ./bench --sleeping 100000 --json
@@ -92,6 +96,6 @@ func rootCommand() *cobra.Command {
 		},
 	}
 	o.register(cmd.Flags())
-	cmd.AddCommand(clientCommand(), floorCommand(), treatyCommand(), participantCommand())
+	cmd.AddCommand(compareCommand(), clientCommand(), floorCommand(), treatyCommand(), participantCommand())
 	return cmd
 }
