@@ -33,8 +33,8 @@ func (sagas) Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, er
 	return &benchv1.RunDone{Steps: in.GetSteps()}, nil
 }
 
-// withUnary makes an orchestrator send each command in a call of its own. It opens no command stream yet.
-func withUnary() []orchestrator.Option { return nil }
+// workService is the participant's service.
+var workService = benchv1.WorkService_ServiceDesc.ServiceName
 
 // warnings returns a logger for warnings and errors.
 func warnings(out io.Writer) *slog.Logger {
@@ -59,12 +59,12 @@ func treatyCommand() *cobra.Command {
 			}
 			options := []orchestrator.Option{
 				orchestrator.WithStore(store),
-				orchestrator.WithParticipant("bench.v1.WorkService", participant),
+				orchestrator.WithParticipant(workService, participant),
 				orchestrator.WithLogger(warnings(cmd.ErrOrStderr())),
 				orchestrator.WithReady(func(r orchestrator.Ready) { fmt.Fprintln(cmd.OutOrStdout(), ready+r.Address) }),
 			}
 			if unary {
-				options = append(options, withUnary()...)
+				options = append(options, orchestrator.WithUnary(workService))
 			}
 			o, err := orchestrator.New(options...)
 			if err != nil {
