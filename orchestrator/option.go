@@ -38,6 +38,7 @@ type settings struct {
 	turnLimit      time.Duration
 	name           string
 	answers        map[string]Answers  // by service
+	unary          []string            // services of participants
 	identities     map[string][]string // of participants' certificates, by service
 	parents        []string            // the identities of parents' orchestrators
 	starts         engine.StartLimits
@@ -122,6 +123,14 @@ func WithAnswers(service string, answers Answers) Option {
 		}
 		s.answers[service] = answers
 	}
+}
+
+// WithUnary sends commands to the participant that serves a service as unary calls only. By default they travel in
+// batches on a stream if the participant serves it, as those with the Go library do, which costs both sides far less.
+// Use it if something on the way allows only the participant's own methods, and can't be taught that
+// treaty.v1.ParticipantService/StreamCommands is one, too. Where a stream can't be opened, unary calls are made anyway.
+func WithUnary(service string) Option {
+	return func(s *settings) { s.unary = append(s.unary, service) }
 }
 
 // WithParticipantIdentity declares an identity in the client certificate of the participant that serves a service: a

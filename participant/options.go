@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -57,6 +58,14 @@ type Options struct {
 	// Keepers are the service's inboxes. The server then serves what orchestrators may ask about the commands in them,
 	// treaty.v1.ParticipantService, so that a command of unknown outcome is resolved without a person.
 	Keepers []Keeper
+
+	// Interceptors run for every unary call and for every command of a stream, in this order, inside those of this
+	// package.
+	Interceptors []grpc.UnaryServerInterceptor
+
+	// CommandStream says whether orchestrators may send commands in batches over a stream, which costs a fraction of a
+	// call for each. Handlers see no difference. Default CommandStreamAuto.
+	CommandStream CommandStream
 
 	// MaxMessageBytes is the size of the largest request and of the largest reply. The request of a compensation
 	// contains both, so requests of twice the size, and a little more, are accepted. Replies to commands never have

@@ -22,7 +22,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/treatyhq/treaty/internal/heapfloor"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/participant/internal/commandstream"
 )
 
 // Server is a gRPC server configured for a participant: it has the interceptors of this package, health, reflection,
@@ -33,6 +35,8 @@ type Server struct {
 	health   *health.Server
 	listener net.Listener
 	options  Options
+	guard    *guard
+	commands *commands // nil: commands are unary calls only
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -46,8 +50,10 @@ var _ grpc.ServiceRegistrar = (*Server)(nil)
 //
 // More server options may add to the server or change its limits: NewServer applies its own first. Interceptors in them
 // run inside those of this package, unless they are set with [grpc.UnaryInterceptor] or [grpc.StreamInterceptor]: gRPC
-// runs those first, also for callers that aren't believed. Use the functions with Chain in their names. Transport
-// credentials can't be changed this way; they always follow from options.
+// runs those first, also for callers that aren't believed. Use the functions with Chain in their names, or better
+// Options.Interceptors: with more server options, in which an interceptor may hide, commands are unary calls, unless
+// Options.CommandStream says otherwise. Transport credentials can't be changed this way; they always follow from
+// options.
 //
 // If the address is malformed or in use, or a TLS file is invalid, the error names it. If the options would allow
 // plaintext on an address that other machines can reach, the error is ErrPlaintext.
@@ -72,12 +78,20 @@ func NewServer(options Options, more ...grpc.ServerOption) (*Server, error) {
 		options.Logger.Warn("plaintext: anybody on the network can read, change and send commands",
 			"address", listener.Addr().String())
 	}
-	s := &Server{health: health.NewServer(), listener: listener, options: options}
+	s := &Server{
+		health: health.NewServer(), listener: listener, options: options,
+		guard: newGuard(options.Logger, []Trust{options.trust()}, options.MaxMessageBytes),
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	var serveCommands incoming.ServeCommands
+	if options.CommandStream.on(len(more)) {
+		s.commands = newCommands(s.guard, &options)
+		serveCommands = s.commands.server.Serve
+	}
 	s.grpc = grpc.NewServer(append(append(s.serverOptions(), more...), grpc.Creds(creds))...)
 	healthgrpc.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
-	RegisterParticipantService(s.grpc, s.services, options.Keepers...)
+	incoming.RegisterStreamingParticipantService(s.grpc, s.services, serveCommands, adapt(options.Keepers)...)
 	return s, nil
 }
 
@@ -92,10 +106,10 @@ func unknownMethod(_ any, stream grpc.ServerStream) error {
 }
 
 func (s *Server) serverOptions() []grpc.ServerOption {
-	guard := newGuard(s.options.Logger, []Trust{s.options.trust()}, s.options.MaxMessageBytes)
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(guard.unary),
-		grpc.ChainStreamInterceptor(guard.stream, s.endHealthWatches),
+		grpc.ChainUnaryInterceptor(s.guard.unary),
+		grpc.ChainUnaryInterceptor(s.options.Interceptors...),
+		grpc.ChainStreamInterceptor(s.guard.stream, s.endHealthWatches),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxRecvMsgSize(s.options.maxRequestBytes()),
 		grpc.MaxSendMsgSize(s.options.MaxMessageBytes),
@@ -105,6 +119,12 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
 			PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+	}
+	if s.commands != nil {
+		// A message with answers is larger than the reply in it. The interceptors limit the others.
+		options = append([]grpc.ServerOption{
+			grpc.ChainUnaryInterceptor(s.limitReply), grpc.ChainStreamInterceptor(s.limitMessages),
+		}, append(options, grpc.MaxSendMsgSize(commandstream.MaxSendBytes(s.options.MaxMessageBytes)))...)
 	}
 	if handler := newStatsHandler(); handler != nil {
 		options = append(options, grpc.StatsHandler(handler))
@@ -140,6 +160,9 @@ func (s *endingStream) Context() context.Context { return s.ctx }
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.grpc.RegisterService(desc, impl)
 	s.health.SetServingStatus(desc.ServiceName, healthgrpc.HealthCheckResponse_SERVING)
+	if s.commands != nil {
+		s.commands.register(desc, impl)
+	}
 }
 
 // Addr returns the address that the server listens on, with the actual port.
@@ -160,6 +183,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	s.health.Shutdown()
 	s.stop()
+	if s.commands != nil {
+		s.commands.server.Stop()
+		defer s.commands.server.Close()
+	}
 	stopped := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

@@ -102,12 +102,15 @@ func (d *Dispatcher) send(
 	callCtx, cancel := context.WithTimeout(ctx, call.Call.Timeout)
 	defer cancel()
 	x := &exchange{request: call.Request}
-	callCtx = exchangeContext{d.withMetadata(callCtx, call, span), x}
 
 	p := r.participant
 	call.Slot.Begin()
 	began := p.begin(m)
-	err := p.conn.Invoke(callCtx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
+	sent, err := p.stream(callCtx, m, call, x, span)
+	if !sent && err == nil {
+		unaryCtx := exchangeContext{d.withMetadata(callCtx, call, span), x}
+		err = p.conn.Invoke(unaryCtx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
+	}
 	if err != nil {
 		st := status.Convert(err)
 		h := p.healthOf(ctx, x, st.Code())
