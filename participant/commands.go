@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
 
 	"github.com/treatyhq/treaty/participant/internal/commandstream"
@@ -52,10 +53,14 @@ type service struct {
 func newCommands(g *guard, options *Options) *commands {
 	c := &commands{guard: g, intercept: chain(append([]grpc.UnaryServerInterceptor{g.unary}, options.Interceptors...))}
 	c.methods = sync.OnceValue(c.find)
+	var spans *commandstream.Tracing
+	if tracing() {
+		spans = commandstream.NewTracing(otel.Tracer(tracerName), otel.GetTextMapPropagator())
+	}
 	c.server = commandstream.NewServer(commandstream.Params{
 		Method: func(name string) *commandstream.Method { return c.methods()[name] },
 		Window: int(options.MaxConcurrentStreams), MaxRequestBytes: options.maxRequestBytes(),
-		MaxReplyBytes: options.MaxMessageBytes,
+		MaxReplyBytes: options.MaxMessageBytes, Tracing: spans,
 	})
 	return c
 }
@@ -82,10 +87,10 @@ func (c *commands) find() map[string]*commandstream.Method {
 		}
 		for _, method := range s.desc.Methods {
 			if named[method.MethodName] {
-				methods[prefix+method.MethodName] = &commandstream.Method{
+				methods[prefix+method.MethodName] = commandstream.NewMethod(commandstream.MethodParams{
 					Path: "/" + prefix + method.MethodName, Service: s.impl, Handle: method.Handler,
 					Intercept: c.intercept,
-				}
+				})
 			}
 		}
 	}

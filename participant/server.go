@@ -173,6 +173,9 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // UNAVAILABLE. Serve then returns nil. It returns an error if the server failed on its own. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
 	defer heapfloor.Hold(s.options.HeapFloor)()
+	if s.commands != nil {
+		defer s.commands.server.Close()
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(s.listener) }()
 	s.options.Logger.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("address", s.Addr().String()))
@@ -185,7 +188,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.stop()
 	if s.commands != nil {
 		s.commands.server.Stop()
-		defer s.commands.server.Close()
 	}
 	stopped := make(chan struct{})
 	go func() {

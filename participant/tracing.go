@@ -12,18 +12,25 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// probeName is the name of the tracer and the meter that find out what the process records.
-const probeName = "github.com/treatyhq/treaty/participant"
+// tracerName is the name of the tracer and of the meter of this package.
+const tracerName = "github.com/treatyhq/treaty/participant"
+
+// tracing reports whether the global tracer provider records spans.
+func tracing() bool { return probe(trace.SpanContext{}).SpanContext().IsValid() }
 
 // newStatsHandler returns the handler that traces calls, or nil if the process records no spans. It costs more than the
 // call that it traces, so calls that aren't sampled go around it, unless it has something to record for them, too.
 func newStatsHandler() stats.Handler {
-	if span := probe(trace.SpanContext{}); !span.SpanContext().IsValid() {
+	if !tracing() {
 		return nil
 	}
-	handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))
+	// A stream of commands lasts for long, and each of its commands has a span.
+	handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.None(filters.HealthCheck(),
+		filters.FullMethodName(treatyv1.ParticipantService_StreamCommands_FullMethodName))))
 	// A sampler that takes a share of the traces takes this one: it has the least id.
 	unsampled := trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, Remote: true,
@@ -36,14 +43,14 @@ func newStatsHandler() stats.Handler {
 
 // probe returns a span of the global tracer provider. It is never ended, so it is never exported.
 func probe(parent trace.SpanContext) trace.Span {
-	_, span := otel.Tracer(probeName).Start(trace.ContextWithSpanContext(context.Background(), parent), "probe")
+	_, span := otel.Tracer(tracerName).Start(trace.ContextWithSpanContext(context.Background(), parent), "probe")
 	return span
 }
 
 // recordsMetrics reports whether the global meter provider records metrics.
 func recordsMetrics() bool {
 	// It never has a value, so it is never exported.
-	probe, err := otel.Meter(probeName).Float64Histogram("probe")
+	probe, err := otel.Meter(tracerName).Float64Histogram("probe")
 	return err != nil || probe.Enabled(context.Background())
 }
 

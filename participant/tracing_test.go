@@ -2,12 +2,16 @@ package participant_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -15,7 +19,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
@@ -174,4 +180,118 @@ func BenchmarkTracing(b *testing.B) {
 			}
 		})
 	}
+}
+
+// span is what a test compares of a span.
+type span struct {
+	Name, Trace, Parent, State, Kind, Status string
+	Attributes                               map[string]string
+}
+
+// TestTracesBothWays compares the spans of commands that are sent as unary calls and over the stream.
+func TestTracesBothWays(t *testing.T) {
+	const unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	provider, propagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
+	defer otel.SetTracerProvider(provider)
+	defer otel.SetTextMapPropagator(propagator)
+	for _, test := range []struct {
+		name       string
+		parent     string
+		err        error
+		sampler    sdktrace.Sampler
+		propagator propagation.TextMapPropagator
+		want       []string // the names of the spans
+	}{
+		{name: "a sampled saga", parent: traceparent, want: []string{"inside", changeAddress}},
+		{name: "a refusal", parent: traceparent, err: status.Error(codes.NotFound, "no"),
+			want: []string{"inside", changeAddress}},
+		{name: "an error", parent: traceparent, err: errors.New("secret"), want: []string{"inside", changeAddress}},
+		{name: "an unsampled saga", parent: unsampled},
+		{name: "an unsampled saga of a participant that records all", parent: unsampled,
+			sampler: sdktrace.AlwaysSample(), want: []string{"inside", changeAddress}},
+		{name: "a saga without a trace", want: []string{"inside", changeAddress}},
+		{name: "a malformed parent", parent: "00-x-00", want: []string{"inside", changeAddress}},
+		{name: "no propagator", parent: unsampled, propagator: propagation.NewCompositeTextMapPropagator(),
+			want: []string{"inside", changeAddress}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := make(map[string][]span)
+			for way, send := range ways {
+				recorder := tracetest.NewSpanRecorder()
+				options := []sdktrace.TracerProviderOption{sdktrace.WithSpanProcessor(recorder)}
+				if test.sampler != nil {
+					options = append(options, sdktrace.WithSampler(test.sampler))
+				}
+				otel.SetTracerProvider(sdktrace.NewTracerProvider(options...))
+				otel.SetTextMapPropagator(propagation.TraceContext{})
+				if test.propagator != nil {
+					otel.SetTextMapPropagator(test.propagator)
+				}
+				server, stop := serve(t, participant.Options{}, &changer{change: func(
+					ctx context.Context, request *customerv1.ChangeAddressRequest,
+				) (*customerv1.AddressChanged, error) {
+					ctx, inner := otel.Tracer("test").Start(ctx, "inside")
+					inner.End()
+					if id := inner.SpanContext().TraceID().String(); test.parent == unsampled &&
+						test.propagator == nil && !strings.Contains(unsampled, id) {
+						t.Errorf("%s: the handler's calls are in the trace %s", way, id)
+					}
+					trace.SpanFromContext(ctx).SetAttributes(attribute.Bool("late", true))
+					if test.err != nil {
+						return nil, test.err
+					}
+					return echoing(ctx, request)
+				}})
+				c := action(t, "")
+				c.Traceparent, c.Tracestate = test.parent, "a=b"
+				send(t.Context(), testkit.Dial(t, server.Addr().String()), c)
+				stop()
+				got[way] = spansOf(recorder.Ended())
+			}
+			var names []string
+			for _, s := range got["unary"] {
+				names = append(names, s.Name)
+			}
+			if diff := cmp.Diff(test.want, names); diff != "" {
+				t.Errorf("the spans of a unary call (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(got["unary"], got["stream"]); diff != "" {
+				t.Errorf("the spans (-unary +stream):\n%s", diff)
+			}
+		})
+	}
+}
+
+// spansOf returns spans without what differs from run to run.
+func spansOf(ended []sdktrace.ReadOnlySpan) []span {
+	var spans []span
+	ids := map[trace.SpanID]string{}
+	traces := map[trace.TraceID]string{}
+	for _, s := range ended {
+		ids[s.SpanContext().SpanID()] = s.Name()
+	}
+	for _, s := range ended {
+		id := s.SpanContext().TraceID()
+		if strings.Contains(traceparent, id.String()) {
+			traces[id] = "the saga's"
+		} else if traces[id] == "" {
+			traces[id] = fmt.Sprint("own ", len(traces))
+		}
+		parent := s.Parent().SpanID().String()
+		if name, here := ids[s.Parent().SpanID()]; here {
+			parent = name
+		}
+		attributes := make(map[string]string)
+		for _, a := range s.Attributes() {
+			attributes[string(a.Key)] = a.Value.Emit()
+		}
+		if attributes["server.port"] != "" {
+			attributes["server.port"] = "set"
+		}
+		spans = append(spans, span{
+			Name: s.Name(), Trace: traces[id], Parent: parent, State: s.SpanContext().TraceState().String(),
+			Kind: s.SpanKind().String(), Status: fmt.Sprint(s.Status()), Attributes: attributes,
+		})
+	}
+	return spans
 }

@@ -119,7 +119,7 @@ func (s *participantService) Describe(
 	services := s.servicesServed()
 	response := &treatyv1.DescribeResponse{
 		ProtocolVersion: protocolVersion, Build: build(),
-		Services: services, ContractsDigest: contractsDigest(services), KeptMethods: s.keptMethods(), Heard: heard,
+		Services: services, ContractsDigest: ContractsDigest(services), KeptMethods: s.keptMethods(), Heard: heard,
 		Features: []treatyv1.ParticipantFeature{treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_ANSWER_MARKS},
 	}
 	if len(s.keepers) > 0 {
@@ -344,9 +344,9 @@ func build() string {
 	return info.Main.Path + " " + info.Main.Version
 }
 
-// contractsDigest returns the SHA-256 of the descriptors of services, in hex. It is empty if one of them isn't linked
+// ContractsDigest returns the SHA-256 of the descriptors of services, in hex. It is empty if one of them isn't linked
 // into the program.
-func contractsDigest(services []string) string {
+func ContractsDigest(services []string) string {
 	var files []protoreflect.FileDescriptor
 	for _, service := range services {
 		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))

@@ -37,7 +37,7 @@ func (s *participantService) StreamCommands(stream CommandStream) error {
 		return status.Error(codes.Unimplemented, "this participant takes commands as unary calls only")
 	}
 	err := s.serveCommands(stream, Opening{
-		Admit: s.admit, ContractsDigest: contractsDigest(s.servicesServed()),
+		Admit: s.admit, ContractsDigest: ContractsDigest(s.servicesServed()),
 	})
 	if err != nil {
 		stream.SetTrailer(metadata.Pairs(wire.AnswerKey, wire.AnswerAttempt))

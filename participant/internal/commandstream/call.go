@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -36,6 +37,8 @@ type call struct {
 
 	// inner is a context of package context with the deadline, once somebody waits for the end of the call.
 	inner atomic.Pointer[innerContext]
+
+	span atomic.Pointer[trace.Span]
 
 	mu       sync.Mutex
 	over     bool // cancelled, or the handler has returned
@@ -88,6 +91,10 @@ func (c *call) Value(key any) any {
 		return c.incomingMetadata()
 	case transportKey:
 		return (*transport)(c)
+	case spanKey:
+		if tracing := c.session.server.params.Tracing; tracing != nil {
+			return tracing.spanOf(c)
+		}
 	}
 	if inner := c.inner.Load(); inner != nil {
 		// Package context finds its own contexts this way, and then needs no goroutine for a child.
@@ -151,6 +158,9 @@ func (c *call) incomingMetadata() metadata.MD {
 
 // execute executes the command and queues its answer.
 func (c *call) execute() {
+	if tracing := c.session.server.params.Tracing; tracing != nil {
+		tracing.start(c)
+	}
 	reply, err := c.method.Handle(c.method.Service, c, c.decode, c.method.Intercept)
 	var data []byte
 	if err == nil {
@@ -224,6 +234,9 @@ func (c *call) finish(reply []byte, err error) {
 			c.answer.Trailers = nil
 			size = proto.Size(&c.answer)
 		}
+	}
+	if tracing := c.session.server.params.Tracing; tracing != nil {
+		tracing.end(c)
 	}
 	c.session.queue(answer{call: c, message: &c.answer, size: size})
 }
@@ -316,23 +329,28 @@ const (
 // callKey is the key of a call in its context.
 type callKey struct{}
 
-// The keys under which gRPC looks for what it has put into the context of a unary call. They aren't exported. With
-// them, the metadata is made only for handlers that read it.
+// The keys under which gRPC and OpenTelemetry look for what is in the context of a unary call. They aren't exported.
+// With them, the metadata is made only for handlers that read it.
 var (
 	metadataKey  = keyOf(func(ctx context.Context) { metadata.FromIncomingContext(ctx) })
 	transportKey = keyOf(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
+	spanKey      = keyOf(func(ctx context.Context) { trace.SpanFromContext(ctx) })
 )
 
-// Supported returns whether gRPC finds in the context of a command what it looks for. It doesn't if a later version of
-// gRPC looks in another way. Commands must then be unary calls.
+// Supported returns whether gRPC and OpenTelemetry find in the context of a command what they look for. They don't if a
+// later version looks in another way. Commands must then be unary calls.
 func Supported() bool {
 	c := &call{
-		session: &session{ctx: context.Background()}, method: &Method{Path: "/s/m"},
-		command: incoming.Command{ID: "sagas/s/steps/1"},
+		session: &session{ctx: context.Background(), server: &Server{params: Params{Tracing: &Tracing{}}}},
+		method:  NewMethod(MethodParams{Path: "/s/m"}), command: incoming.Command{ID: "sagas/s/steps/1"},
 	}
+	parent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}})
+	span := trace.SpanFromContext(trace.ContextWithSpanContext(c.session.ctx, parent))
+	c.span.Store(&span)
 	md, _ := metadata.FromIncomingContext(c)
 	method, _ := grpc.Method(c)
-	return len(md[wire.CommandIDKey]) == 1 && method == c.method.Path
+	return len(md[wire.CommandIDKey]) == 1 && method == c.method.Path &&
+		trace.SpanContextFromContext(c).Equal(parent)
 }
 
 // keyOf returns the key for which a function asks a context.

@@ -3,7 +3,7 @@ package commandstream
 import "sync"
 
 // maxIdle is how many goroutines of a pool wait for commands. More end when they have nothing to do.
-const maxIdle = 64
+const maxIdle = 256
 
 // pool executes commands in goroutines that it reuses, since a new goroutine has to grow its stack first. It limits
 // nothing: a command never waits for the end of another one. The zero pool is ready for use.

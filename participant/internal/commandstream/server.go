@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/treatyhq/treaty/internal/incoming"
@@ -36,10 +37,13 @@ type Params struct {
 	// MaxRequestBytes is the size of the largest message that the server receives, and MaxReplyBytes that of the
 	// largest reply of a unary call.
 	MaxRequestBytes, MaxReplyBytes int
+
+	// Tracing makes the spans of commands. Nil: there are none.
+	Tracing *Tracing
 }
 
-// Method is a method whose commands are executed.
-type Method struct {
+// MethodParams describe a method.
+type MethodParams struct {
 	// Path is the method's path, such as "/acme.card.v1.CardService/ChangeAddress".
 	Path string
 
@@ -48,6 +52,18 @@ type Method struct {
 	Service   any
 	Handle    grpc.MethodHandler
 	Intercept grpc.UnaryServerInterceptor
+}
+
+// Method is a method whose commands are executed.
+type Method struct {
+	MethodParams
+
+	start []trace.SpanStartOption
+}
+
+// NewMethod returns a method.
+func NewMethod(params MethodParams) *Method {
+	return &Method{MethodParams: params, start: startOptions(params.Path)}
 }
 
 // Server serves streams of commands. All methods may be called concurrently.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -55,7 +56,8 @@ type session struct {
 	stream   incoming.CommandStream
 	ctx      context.Context // ends with the stream
 	metadata metadata.MD     // what all commands have in common
-	wake     chan struct{}   // has room for one
+	address  []attribute.KeyValue
+	wake     chan struct{} // has room for one
 
 	// They are set with the greeting, before the first command.
 	greeting  *treatyv1.OrchestratorGreeting
@@ -74,8 +76,8 @@ type session struct {
 
 func newSession(ctx context.Context, server *Server, stream incoming.CommandStream) *session {
 	return &session{
-		server: server, stream: stream, ctx: ctx, metadata: metadataOf(ctx), wake: make(chan struct{}, 1),
-		calls: make(map[uint64]*call),
+		server: server, stream: stream, ctx: ctx, metadata: metadataOf(ctx), address: addressOf(ctx),
+		wake: make(chan struct{}, 1), calls: make(map[uint64]*call),
 	}
 }
 
