@@ -287,7 +287,7 @@ func TestBothWays(t *testing.T) {
 			defer cancel()
 			<-child.Done()
 			return nil, errors.New("interrupted")
-		}, change: func(c *treatyv1.StreamedCommand) { c.TimeoutMicros = 20e3 }, code: codes.DeadlineExceeded},
+		}, change: func(c *treatyv1.StreamedCommand) { c.TimeoutMicros = 500e3 }, code: codes.DeadlineExceeded},
 		{name: "an accepted command", change: func(c *treatyv1.StreamedCommand) {
 			c.Method, c.Request = identityv1.IdentityService_InspectPassport_FullMethodName[1:], nil
 		}, handler: failing(participant.Pending(time.Minute))},
