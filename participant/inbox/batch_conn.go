@@ -304,7 +304,9 @@ func (s *batchStatement) NumInput() int {
 }
 
 // CheckNamedValue implements driver.NamedValueChecker.
-func (s *batchStatement) CheckNamedValue(value *driver.NamedValue) error { return s.inner.CheckNamedValue(value) }
+func (s *batchStatement) CheckNamedValue(value *driver.NamedValue) error {
+	return s.inner.CheckNamedValue(value)
+}
 
 // Exec implements driver.Stmt.
 func (s *batchStatement) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
