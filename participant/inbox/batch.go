@@ -31,7 +31,7 @@ type committer struct {
 	raw     *batchConn
 	batched bool // Whether the last batch had more than one call.
 
-	savepoint string
+	savepoint savepoint
 	maxTime   time.Duration
 
 	mu       sync.Mutex
@@ -45,7 +45,7 @@ type committer struct {
 func newCommitter(g *guard, connector driver.Connector) *committer {
 	return &committer{
 		turns: turns{guard: g}, guard: g, connector: connector, slow: make(map[string]bool),
-		savepoint: fmt.Sprintf("treaty_handler_%x", rand.Uint64()), // Handlers can't know it.
+		savepoint: savepointNamed(fmt.Sprintf("treaty_handler_%x", rand.Uint64())), // Handlers can't know it.
 		maxTime:   maxBatchTime,
 	}
 }
@@ -68,7 +68,8 @@ type batch struct {
 	begun     time.Time
 	calls     int // That wait for the commit.
 	bytes     int
-	shared    *interruptible // With what statements run as soon as a call waits.
+	shared    *interruptible       // With what statements run as soon as a call waits.
+	scopes    map[string]*scopeRow // What is known of scopes. It changes between batches only.
 
 	done chan struct{} // Closed when fate is known.
 	fate fate
@@ -151,7 +152,8 @@ func (c *committer) begin(ctx context.Context) (*batch, error) {
 		return nil, err
 	}
 	return &batch{
-		committer: c, begun: time.Now(), shared: newInterruptible(), done: make(chan struct{}),
+		committer: c, begun: time.Now(), shared: newInterruptible(), scopes: make(map[string]*scopeRow),
+		done: make(chan struct{}),
 	}, nil
 }
 
@@ -248,7 +250,7 @@ func (b *batch) run(ctx context.Context, h *handling, work func(*unit) conclusio
 		return failed(unavailable("beginning a transaction", err)), answered
 	}
 	u := &unit{
-		querier: detached{c.conn}, handlers: c.conn, savepoint: c.savepoint, method: h.method, batch: b,
+		querier: detached{c}, handlers: c.conn, savepoint: c.savepoint, method: h.method, batch: b,
 		first: b.calls == 0, budget: h.inbox.options.HandlerBudget,
 	}
 	if b.calls == 1 {
@@ -257,6 +259,7 @@ func (b *batch) run(ctx context.Context, h *handling, work func(*unit) conclusio
 	returned := false
 	defer func() {
 		if !returned { // The handler has panicked, or ended its goroutine.
+			u.lost = u.lost || !u.set && u.revoked == nil // It wasn't the handler, so it isn't known what is written.
 			b.finish(u, conclusion{raise: true})
 		}
 	}()
@@ -323,7 +326,7 @@ func (b *batch) commit() {
 	c := b.committer
 	c.batched = b.calls > 1
 	c.use(nil)
-	_, err := c.conn.ExecContext(context.Background(), `COMMIT`)
+	_, err := detached{c}.ExecContext(context.Background(), `COMMIT`)
 	switch {
 	case err == nil:
 		b.end(fateCommitted)
@@ -349,7 +352,7 @@ func (b *batch) rollback(f fate) {
 	c := b.committer
 	c.use(nil)
 	if c.open() {
-		if _, err := c.conn.ExecContext(context.Background(), `ROLLBACK`); err != nil {
+		if _, err := (detached{c}).ExecContext(context.Background(), `ROLLBACK`); err != nil {
 			_ = c.disconnect() // That rolls back, too.
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"sync/atomic"
+
+	"github.com/treatyhq/treaty/participant"
 )
 
 // batchConn is the connection on which batches run. It differs from the driver's in three ways:
@@ -26,6 +28,7 @@ type batchConn struct {
 	prepared map[string]*preparedStatement
 	uses     uint64
 	open     map[*batchStatement]struct{}
+	values   []driver.NamedValue // Of the statement that exec executes.
 }
 
 // driverConn is what the driver's connection has.
@@ -101,7 +104,7 @@ func (c *batchConn) discard() {
 	for s := range c.open {
 		s.rows = nil
 		s.closed = true
-		_ = s.inner.Close() // It isn't used again: its rows may be in any state.
+		c.drop(s.inner) // Its rows may be in any state.
 	}
 	clear(c.open)
 }
@@ -110,9 +113,8 @@ func (c *batchConn) discard() {
 func (c *batchConn) Close() error {
 	c.discard()
 	for _, p := range c.prepared {
-		_ = p.inner.Close()
+		c.drop(p)
 	}
-	clear(c.prepared)
 	return c.driverConn.Close()
 }
 
@@ -123,17 +125,23 @@ const (
 	maxPreparedText = 8 << 10
 )
 
-// preparedStatement is a statement that isn't in use.
+// preparedStatement is a statement of the driver. It is used by one batchStatement at a time.
 type preparedStatement struct {
-	inner driverStatement
+	driverStatement
+
+	query string
+	kept  bool   // It is in batchConn.prepared.
+	busy  bool   // It is in use.
 	used  uint64 // Larger for those that were used later.
 }
 
-// take returns the statement of a query.
-func (c *batchConn) take(ctx context.Context, query string) (driverStatement, error) {
-	if p := c.prepared[query]; p != nil {
-		delete(c.prepared, query)
-		return p.inner, nil
+// take returns a statement of a query that isn't in use.
+func (c *batchConn) take(ctx context.Context, query string) (*preparedStatement, error) {
+	c.uses++
+	known := c.prepared[query]
+	if known != nil && !known.busy {
+		known.busy, known.used = true, c.uses
+		return known, nil
 	}
 	statement, err := c.driverConn.PrepareContext(ctx, query)
 	if err != nil {
@@ -143,27 +151,75 @@ func (c *batchConn) take(ctx context.Context, query string) (driverStatement, er
 	if !ok {
 		return nil, errors.Join(errDriver, statement.Close())
 	}
-	return inner, nil
+	p := &preparedStatement{driverStatement: inner, query: query, busy: true, used: c.uses}
+	if known == nil && keeps(query) && c.makeRoom() {
+		p.kept = true
+		c.prepared[query] = p
+	}
+	return p, nil
 }
 
-// put keeps a statement that isn't in use any more, or closes it.
-func (c *batchConn) put(query string, inner driverStatement) {
-	if c.prepared[query] != nil || !keeps(query) {
-		_ = inner.Close() // It says again how its last execution ended.
+// makeRoom closes the statement that wasn't used for longest, if there are too many. It reports whether there is room.
+func (c *batchConn) makeRoom() bool {
+	if len(c.prepared) < maxPrepared {
+		return true
+	}
+	var oldest *preparedStatement
+	for _, p := range c.prepared {
+		if !p.busy && (oldest == nil || p.used < oldest.used) {
+			oldest = p
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	c.drop(oldest)
+	return true
+}
+
+// put says that a statement isn't in use any more.
+func (c *batchConn) put(p *preparedStatement) {
+	if p.kept {
+		p.busy = false
 		return
 	}
-	if len(c.prepared) >= maxPrepared {
-		oldest, least := "", uint64(0)
-		for text, p := range c.prepared {
-			if oldest == "" || p.used < least {
-				oldest, least = text, p.used
-			}
-		}
-		_ = c.prepared[oldest].inner.Close()
-		delete(c.prepared, oldest)
+	c.drop(p)
+}
+
+// drop closes a statement.
+func (c *batchConn) drop(p *preparedStatement) {
+	if p.kept {
+		delete(c.prepared, p.query)
 	}
-	c.uses++
-	c.prepared[query] = &preparedStatement{inner: inner, used: c.uses}
+	_ = p.Close() // It says again how its last execution ended.
+}
+
+// exec executes a statement of the inbox itself, with arguments that SQLite knows, strings of its own types, and ints.
+func (c *batchConn) exec(query string, args []any) (driver.Result, error) {
+	ctx, err := c.through(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.take(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer c.put(p)
+	c.values = c.values[:0]
+	defer func() { clear(c.values) }()
+	for i, arg := range args {
+		switch text := arg.(type) {
+		case participant.Direction:
+			arg = string(text)
+		case Verdict:
+			arg = string(text)
+		}
+		c.values = append(c.values, driver.NamedValue{Ordinal: i + 1, Value: arg})
+		if err := p.CheckNamedValue(&c.values[i]); err != nil {
+			return nil, fmt.Errorf("argument %d of a statement: %T can't be stored: %w", i+1, arg, err)
+		}
+	}
+	return p.ExecContext(ctx, c.values)
 }
 
 // keeps reports whether a statement is worth keeping.
@@ -237,7 +293,7 @@ func (c *batchConn) PrepareContext(ctx context.Context, query string) (driver.St
 	if err != nil {
 		return nil, err
 	}
-	s := &batchStatement{conn: c, query: query, inner: inner}
+	s := &batchStatement{conn: c, inner: inner}
 	c.open[s] = struct{}{}
 	return s, nil
 }
@@ -261,22 +317,21 @@ func (c *batchConn) ExecContext(
 	if err := c.allow(query); err != nil {
 		return nil, err
 	}
-	if !keeps(query) {
+	if c.prepared[query] == nil && !keeps(query) {
 		return c.driverConn.ExecContext(ctx, query, nil)
 	}
 	inner, err := c.take(ctx, query)
 	if err != nil { // Perhaps they are several statements.
 		return c.driverConn.ExecContext(ctx, query, nil)
 	}
-	defer c.put(query, inner)
+	defer c.put(inner)
 	return inner.ExecContext(ctx, nil)
 }
 
 // batchStatement is a statement of a batchConn that is in use.
 type batchStatement struct {
 	conn   *batchConn
-	query  string
-	inner  driverStatement
+	inner  *preparedStatement
 	rows   *batchRows // That are open, or nil.
 	closed bool
 }
@@ -289,9 +344,10 @@ func (s *batchStatement) Close() error {
 	s.closed = true
 	delete(s.conn.open, s)
 	if s.rows != nil {
-		return s.inner.Close()
+		s.conn.drop(s.inner)
+	} else {
+		s.conn.put(s.inner)
 	}
-	s.conn.put(s.query, s.inner)
 	return nil
 }
 

@@ -192,7 +192,7 @@ func (i *Inbox) alone(ctx context.Context, commandID string, work func(*unit) co
 	defer done()
 	// This also runs if the handler panics. After the commit it does nothing.
 	defer func() { _ = rollback(tx) }()
-	made := work(&unit{querier: tx, handlers: tx, savepoint: `treaty_handler`})
+	made := work(&unit{querier: tx, handlers: tx, savepoint: ownSavepoint})
 	if made.keep {
 		if err := commit(tx); err != nil {
 			return failed(err)

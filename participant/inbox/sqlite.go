@@ -115,7 +115,7 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 }
 
 func (l *sqliteLedger) look(ctx context.Context, tx querier, command participant.Command) (found seen, err error) {
-	scope, err := l.scope(ctx, tx, command.Scope)
+	scope, err := l.knownScope(ctx, tx, command.Scope)
 	if err != nil {
 		return seen{}, err
 	}

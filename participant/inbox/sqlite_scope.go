@@ -57,6 +57,22 @@ func (l *sqliteLedger) scope(ctx context.Context, tx querier, name string) (*sco
 	return row, err
 }
 
+// knownScope is like scope, and reads each scope once in a batch.
+func (l *sqliteLedger) knownScope(ctx context.Context, tx querier, name string) (*scopeRow, error) {
+	u, ok := tx.(*unit)
+	if !ok || u.batch == nil {
+		return l.scope(ctx, tx, name)
+	}
+	if known := u.batch.scopes[name]; known != nil {
+		return known, nil
+	}
+	known, err := l.scope(ctx, tx, name)
+	if err == nil && known != nil {
+		u.batch.scopes[name] = known
+	}
+	return known, err
+}
+
 func (l *sqliteLedger) putScope(ctx context.Context, tx querier, row *scopeRow) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO treaty_inbox_scopes (scope, epoch, position, store_id, horizon, heard_at) VALUES (?, ?, ?, ?, ?, ?)

@@ -22,7 +22,15 @@ type turns struct {
 type turn struct {
 	joins bool        // Whether it may be part of a batch.
 	ready chan *batch // Receives the batch to join, or nil when the turn is the call's own.
+	long  *time.Timer // Until the call finds out whether a handler has made it.
 }
+
+// places are used again by calls that wait.
+var places = sync.Pool{New: func() any {
+	long := time.NewTimer(nestedAfter)
+	long.Stop()
+	return &turn{ready: make(chan *batch, 1), long: long}
+}}
 
 // nestedAfter is how long a call waits for its turn before it finds out whether a handler has made it. Many calls wait
 // for a short time, and looking at the stack costs more than that.
@@ -30,36 +38,38 @@ const nestedAfter = 100 * time.Millisecond
 
 // take waits for the turn of a transaction of its own.
 func (t *turns) take(ctx context.Context) error {
-	_, err := t.wait(ctx, &turn{})
+	_, err := t.wait(ctx, false)
 	return err
 }
 
 // join waits for the turn of a call that may be part of a batch. It returns the batch to join, or nil if the call has
 // to begin one.
-func (t *turns) join(ctx context.Context) (*batch, error) { return t.wait(ctx, &turn{joins: true}) }
+func (t *turns) join(ctx context.Context) (*batch, error) { return t.wait(ctx, true) }
 
-func (t *turns) wait(ctx context.Context, own *turn) (*batch, error) {
+func (t *turns) wait(ctx context.Context, joins bool) (*batch, error) {
 	t.mu.Lock()
 	if !t.taken {
 		t.taken = true
 		t.mu.Unlock()
 		return nil, nil
 	}
-	own.ready = make(chan *batch, 1)
+	own, _ := places.Get().(*turn)
+	own.joins = joins
+	defer places.Put(own)
 	t.queue = append(t.queue, own)
 	if t.waiting != nil {
 		t.waiting(len(t.queue))
 	}
 	t.mu.Unlock()
-	long := time.NewTimer(nestedAfter)
-	defer long.Stop()
+	own.long.Reset(nestedAfter)
+	defer own.long.Stop()
 	for {
 		select {
 		case b := <-own.ready:
 			return b, nil
 		case <-ctx.Done():
 			return nil, t.leave(own, ctx.Err())
-		case <-long.C:
+		case <-own.long.C:
 			if err := t.guard.nested(); err != nil {
 				return nil, t.leave(own, err)
 			}

@@ -11,7 +11,7 @@ type unit struct {
 	querier // For the inbox itself. Handlers get a Tx.
 
 	handlers  querier // What the handler's Tx executes its statements with.
-	savepoint string
+	savepoint savepoint
 	set       bool   // The savepoint is set.
 	method    string // Empty outside of a gRPC server.
 
@@ -32,6 +32,16 @@ type unit struct {
 	revoked   chan struct{} // Not nil if the handler took too long. Closed when its batch has been rolled back.
 }
 
+// savepoint is the statements about one.
+type savepoint struct{ set, release, undo string }
+
+func savepointNamed(name string) savepoint {
+	return savepoint{set: `SAVEPOINT ` + name, release: `RELEASE ` + name, undo: `ROLLBACK TO ` + name}
+}
+
+// ownSavepoint is that of transactions of one call.
+var ownSavepoint = savepointNamed(`treaty_handler`)
+
 // conclusion is what a unit comes to.
 type conclusion struct {
 	answer  []byte
@@ -46,7 +56,7 @@ func failed(err error) conclusion { return conclusion{err: err} }
 
 // mark sets the savepoint before the handler runs.
 func (u *unit) mark(ctx context.Context) error {
-	if _, err := u.ExecContext(ctx, `SAVEPOINT `+u.savepoint); err != nil {
+	if _, err := u.ExecContext(ctx, u.savepoint.set); err != nil {
 		return u.lose(unavailable("setting a savepoint", err))
 	}
 	u.set = true
@@ -59,7 +69,7 @@ func (u *unit) accept(ctx context.Context) error {
 	if u.batch == nil {
 		return nil // It is committed, or not.
 	}
-	if _, err := u.ExecContext(ctx, `RELEASE `+u.savepoint); err != nil {
+	if _, err := u.ExecContext(ctx, u.savepoint.release); err != nil {
 		return u.lose(unavailable("releasing a savepoint", err))
 	}
 	u.set = false
@@ -71,7 +81,7 @@ func (u *unit) undo(ctx context.Context) error {
 	if !u.set {
 		return nil
 	}
-	if _, err := u.ExecContext(ctx, `ROLLBACK TO `+u.savepoint); err != nil {
+	if _, err := u.ExecContext(ctx, u.savepoint.undo); err != nil {
 		return u.lose(unavailable("rolling a command back", err))
 	}
 	return u.accept(ctx)
@@ -91,7 +101,7 @@ func (u *unit) alive(ctx context.Context) error {
 	case u.batch != nil:
 		return nil // It is checked after each handler.
 	default:
-		_, err := u.ExecContext(context.WithoutCancel(ctx), `RELEASE `+u.savepoint)
+		_, err := u.ExecContext(context.WithoutCancel(ctx), u.savepoint.release)
 		return err
 	}
 }
