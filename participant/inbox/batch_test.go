@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -594,4 +595,73 @@ func TestManyCallers(t *testing.T) {
 	if got := audit(t, s.db); int64(got) != executed.Load() {
 		t.Errorf("%d commands were executed, and %d were answered so", got, executed.Load())
 	}
+}
+
+// TestRandomFaults lets many callers do right and wrong things at the same time, with duplicates and undos. Whatever
+// was answered is what is stored.
+func TestRandomFaults(t *testing.T) {
+	const callers, each = 16, 24
+	faults := []effect{
+		execute(`INSERT INTO forbidden VALUES (1)`), execute(`COMMIT`), execute(`ROLLBACK`),
+		execute(`SELECT 1; ROLLBACK`),
+		execute(`INSERT INTO children VALUES (7)`), execute(`INSERT INTO large VALUES (zeroblob(40000000))`),
+		ignoring(execute(`INSERT INTO forbidden VALUES (1)`)), interrupted, failing(errRefused),
+		func(context.Context, *service, *inbox.Tx) error { panic("no") },
+		func(context.Context, *service, *inbox.Tx) error { runtime.Goexit(); return nil },
+		func(ctx context.Context, _ *service, tx *inbox.Tx) error { // It leaves rows open.
+			_, err := tx.QueryContext(ctx, endlessRows) //nolint:sqlclosecheck,rowserrcheck // It forgets to.
+			return err
+		},
+		func(ctx context.Context, _ *service, _ *inbox.Tx) error { // It takes too long.
+			<-time.After(15 * time.Millisecond)
+			return ctx.Err()
+		},
+	}
+	s := openWith(t, inbox.SQLiteDSN(filepath.Join(t.TempDir(), "service.db"))+"&_pragma=max_page_count(4000)",
+		inbox.Options{HandlerBudget: 10 * time.Millisecond})
+	if _, err := s.db.ExecContext(t.Context(), tables); err != nil {
+		t.Fatal(err)
+	}
+	raise(t, s)
+	var mu sync.Mutex
+	answered := make(map[string]bool)
+	var all sync.WaitGroup
+	for caller := range callers {
+		random := rand.New(rand.NewPCG(uint64(caller), 5))
+		all.Go(func() {
+			for n := range each {
+				saga := fmt.Sprintf("r%d-%d", caller, n/3)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				do, direction := effect(insert), participant.Action
+				switch random.IntN(6) {
+				case 0, 1:
+					do = both(insert, faults[random.IntN(len(faults))])
+				case 2:
+					direction = participant.Compensation
+				case 3:
+					go cancel()
+				}
+				done := make(chan struct{})
+				go func() { // The handler may end it.
+					defer close(done)
+					defer func() { _ = recover() }()
+					ctx := command(ctx, saga, direction)
+					if s.do(ctx, do) == nil && direction == participant.Action {
+						mu.Lock()
+						defer mu.Unlock()
+						answered[saga] = true
+					}
+				}()
+				<-done
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	for saga := range answered {
+		if len(s.effects(t, "sagas/"+saga+"/steps/1")) == 0 {
+			t.Errorf("%s was answered as executed and has no effect", saga)
+		}
+	}
+	t.Logf("%d commands were executed, %d sagas were answered so", audit(t, s.db), len(answered))
 }
