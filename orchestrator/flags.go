@@ -37,6 +37,7 @@ type flags struct {
 	eventRetention time.Duration
 	eventIDs       time.Duration
 	turnLimit      time.Duration
+	heapFloor      int64
 	name           string
 	answers        answersFlag
 	unary          unaryFlag
@@ -114,6 +115,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"this `TIME` after an event was deleted, forget that it was published")
 	set.DurationVar(&f.turnLimit, "turn-limit", DefaultTurnLimit,
 		"suspend a saga whose code runs for this `TIME` without sending a command, waiting or returning")
+	set.Int64Var(&f.heapFloor, "heap-floor", DefaultHeapFloor,
+		"allocate this many `BYTES` between two garbage collections, at least; a negative number leaves it to Go, and "+
+			"so do GOGC and GOMEMLIMIT")
 	f.participantLimits.rates, f.startLimits.rates = true, true
 	set.Var(&f.participantLimits, "participant-limit",
 		"how many commands are in flight to a participant, and are sent to it per second, at most: "+
@@ -320,6 +324,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithChildRetention(f.children),
 		WithEventRetention(f.eventRetention),
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
+		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/tlsfiles"
 )
 
@@ -23,6 +24,7 @@ const (
 	DefaultMaxMessageBytes      = 4 << 20
 	DefaultMaxConcurrentStreams = 1024
 	DefaultStopTimeout          = 10 * time.Second
+	DefaultHeapFloor            = heapfloor.Default
 )
 
 // Options configure a server made by [NewServer]. The zero value listens on a free port of the loopback interface, in
@@ -76,6 +78,13 @@ type Options struct {
 
 	// StopTimeout is how long calls in flight may take to finish when the server stops. Default DefaultStopTimeout.
 	StopTimeout time.Duration
+
+	// HeapFloor is how many bytes are allocated between two garbage collections, at least, while the server serves. Go
+	// would otherwise collect a small heap many times a second under load. The heap grows by up to this much. It is a
+	// setting of the whole process: of several servers in one process, the highest counts. It has no effect if the
+	// program configures its garbage collector: with GOGC or GOMEMLIMIT in the environment, or with debug.SetGCPercent
+	// or debug.SetMemoryLimit. A negative number is no floor. Default DefaultHeapFloor.
+	HeapFloor int64
 
 	// Logger receives the server's log, with the attributes of [LogHandler] in records about calls. Default
 	// slog.Default.

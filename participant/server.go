@@ -12,9 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
-	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -24,7 +21,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant/internal/commandstream"
@@ -48,7 +45,8 @@ type Server struct {
 var _ grpc.ServiceRegistrar = (*Server)(nil)
 
 // NewServer listens on the options' address and returns a server to register services with. Calls are only traced if
-// OpenTelemetry's tracer provider was set before.
+// OpenTelemetry's tracer provider was set before. What isn't sampled then goes around the tracing, unless a meter
+// provider was set before, too: its metrics cover every call.
 //
 // More server options may add to the server or change its limits: NewServer applies its own first. Interceptors in them
 // run inside those of this package, unless they are set with [grpc.UnaryInterceptor] or [grpc.StreamInterceptor]: gRPC
@@ -128,24 +126,10 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 			grpc.ChainUnaryInterceptor(s.limitReply), grpc.ChainStreamInterceptor(s.limitMessages),
 		}, append(options, grpc.MaxSendMsgSize(commandstream.MaxSendBytes(s.options.MaxMessageBytes)))...)
 	}
-	// The stats handler costs more than the call that it traces, so it is left out if nobody records spans.
-	if tracing() {
-		// A stream of commands lasts for long, and each of its commands has a span.
-		handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.None(filters.HealthCheck(),
-			filters.FullMethodName(treatyv1.ParticipantService_StreamCommands_FullMethodName))))
+	if handler := newStatsHandler(); handler != nil {
 		options = append(options, grpc.StatsHandler(handler))
 	}
 	return options
-}
-
-// tracerName is the name of the tracer of this package.
-const tracerName = "github.com/treatyhq/treaty/participant"
-
-// tracing reports whether the global tracer provider records spans.
-func tracing() bool {
-	// The span is never ended, so it is never exported.
-	_, span := otel.Tracer(tracerName).Start(context.Background(), "probe")
-	return span.SpanContext().IsValid()
 }
 
 // endHealthWatches ends the streams of clients that watch the server's health when the server stops. They would
@@ -188,6 +172,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // flight have StopTimeout to finish. Calls that are still running after that are aborted, and their callers receive
 // UNAVAILABLE. Serve then returns nil. It returns an error if the server failed on its own. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
+	defer heapfloor.Hold(s.options.HeapFloor)()
 	if s.commands != nil {
 		defer s.commands.server.Close()
 	}

@@ -102,6 +102,12 @@ var rules = append(participantRules(), []rule{
 		allow: []string{},
 	},
 	{
+		name:  "heapfloor",
+		why:   "orchestrators and participants share it, so it knows neither",
+		from:  []string{"internal/heapfloor"},
+		allow: []string{},
+	},
+	{
 		name:  "dialcause",
 		why:   "the orchestrator and the CLI share it, so it knows neither",
 		from:  []string{"internal/dialcause"},

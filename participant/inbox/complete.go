@@ -119,7 +119,8 @@ func (i *Inbox) complete(ctx context.Context, c completion) (stored *entry, err 
 		return nil, fmt.Errorf("the code %s doesn't refuse this command: use participant.Refuse with a code that does",
 			statusOf(c.refusal).Code())
 	}
-	answer, err := i.run(ctx, tx, handlerName(e.method, c.command), c.run)
+	u := &unit{querier: tx, handlers: tx, savepoint: ownSavepoint}
+	answer, err := i.run(ctx, u, handlerName(e.method, c.command), c.run)
 	if err == nil && c.verdict == Executed {
 		err = i.checkReply(ctx, e.method, c.command, answer)
 	}
