@@ -98,6 +98,14 @@ proof: typescript bin/jaeger bin/grpcurl ## Kill processes under load and audit 
 bench: ## Compare sagas with the same calls made directly. Pass flags in ARGS, e.g. ARGS=--json.
 	$(GO) run ./bench $(ARGS)
 
+PAIRS = 10
+THRESHOLD = 3
+
+.PHONY: bench-compare
+bench-compare: ## Compare a commit with the working tree: BASE=main, and PAIRS=10, THRESHOLD=3 (%), ARGS, BASE_ARGS.
+	$(GO) run ./bench compare --base "$(BASE)" --pairs $(PAIRS) --threshold $(THRESHOLD) \
+		--args "$(ARGS)" --base-args "$(BASE_ARGS)"
+
 .PHONY: jaeger
 jaeger: bin/jaeger ## Run Jaeger on loopback until interrupted. It serves the API only, no web pages: see docs/adr/008.
 	@echo "Spans go to   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 (gRPC) or :4318 (HTTP)"

@@ -19,12 +19,12 @@ import (
 
 // round is the result of one round of the client.
 type round struct {
-	Sagas    int           `json:"sagas"`   // measured
+	Sagas    int           `json:"sagas"`   // that ended in the measured part
 	AllSagas int           `json:"all"`     // with those of the warm-up
 	Elapsed  time.Duration `json:"elapsed"` // of the measured part
 	P50      time.Duration `json:"p50"`     // from call to answer
 	P99      time.Duration `json:"p99"`
-	CPU      time.Duration `json:"cpu"`      // of the client's process, with the warm-up
+	Used     usage         `json:"used"`     // by the client's process, with the warm-up
 	Refusals int           `json:"refusals"` // sagas that were compensated, as requested
 }
 
@@ -49,7 +49,9 @@ func clientCommand() *cobra.Command {
 // worker is one saga in flight after the other.
 type worker struct {
 	client    benchv1.WorkSagasClient
-	latencies []time.Duration
+	latencies []time.Duration // of the sagas that ended in the measured part
+	late      []time.Duration // of those that ended after it
+	last      time.Time       // when the last one ended
 	all       int
 	refusals  int
 }
@@ -85,7 +87,7 @@ func load(ctx context.Context, target string, o options) (*round, error) {
 		return nil, err
 	default:
 	}
-	return summarize(workers, o.Round)
+	return summarize(workers, begin, end)
 }
 
 func (w *worker) work(ctx context.Context, o options, seed int, begin, end time.Time) error {
@@ -106,27 +108,40 @@ func (w *worker) work(ctx context.Context, o options, seed int, begin, end time.
 		}
 		done := time.Now()
 		w.all++
-		if !started.Before(begin) && done.Before(end) {
+		switch {
+		case !done.Before(end):
+			w.late, w.last = append(w.late, done.Sub(started)), done
+		case !done.Before(begin):
 			w.latencies = append(w.latencies, done.Sub(started))
 		}
 	}
 }
 
-func summarize(workers []worker, elapsed time.Duration) (*round, error) {
-	result := &round{Elapsed: elapsed}
-	var latencies []time.Duration
+// summarize returns the figures of a round. If no saga has ended in the measured part, which was too short then, it is
+// as if the measured part had lasted until all have ended.
+func summarize(workers []worker, begin, end time.Time) (*round, error) {
+	result := new(round)
+	var latencies, late []time.Duration
+	last := end
 	for _, w := range workers {
-		latencies = append(latencies, w.latencies...)
+		latencies, late = append(latencies, w.latencies...), append(late, w.late...)
+		if w.last.After(last) {
+			last = w.last
+		}
 		result.AllSagas += w.all
 		result.Refusals += w.refusals
 	}
 	if len(latencies) == 0 {
-		return nil, fmt.Errorf("no saga ended within %v; give --round more time", elapsed)
+		latencies, end = late, last
 	}
+	if len(latencies) == 0 {
+		return nil, fmt.Errorf("no saga ended within %v; give --round more time", end.Sub(begin))
+	}
+	result.Elapsed = end.Sub(begin)
 	slices.Sort(latencies)
 	result.Sagas = len(latencies)
 	result.P50, result.P99 = latencies[len(latencies)/2], latencies[len(latencies)*99/100]
 	var err error
-	result.CPU, err = ownCPU()
+	result.Used, err = ownUsage()
 	return result, err
 }

@@ -15,6 +15,7 @@ type collector struct {
 	tracepb.UnimplementedTraceServiceServer
 
 	spans atomic.Int64
+	stop  func()
 }
 
 func (c *collector) Export(
@@ -28,16 +29,17 @@ func (c *collector) Export(
 	return &tracepb.ExportTraceServiceResponse{}, nil
 }
 
-// startCollector serves a collector until ctx ends and returns the environment variables that point to it.
-func startCollector(ctx context.Context) (*collector, []string, error) {
+// startCollector serves a collector until it is stopped and returns the environment variables that point to it. Those
+// that export spans must end first.
+func startCollector() (*collector, []string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, fmt.Errorf("listening for spans: %w", err)
 	}
-	c, server := new(collector), grpc.NewServer()
+	server := grpc.NewServer()
+	c := &collector{stop: server.Stop}
 	tracepb.RegisterTraceServiceServer(server, c)
-	context.AfterFunc(ctx, server.Stop)
-	go server.Serve(listener) //nolint:errcheck // it ends with ctx
+	go server.Serve(listener) //nolint:errcheck // it ends when it is stopped
 	return c, []string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + listener.Addr().String(), "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
 		"OTEL_METRICS_EXPORTER=none", "OTEL_LOGS_EXPORTER=none",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -38,19 +39,35 @@ func (f *floor) Run(ctx context.Context, in *benchv1.RunRequest) (*benchv1.RunDo
 
 func floorCommand() *cobra.Command {
 	var participant string
+	var tracing, heapFloor bool
 	cmd := &cobra.Command{
 		Use: "floor", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			conn, err := grpc.NewClient(participant, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if heapFloor {
+				defer holdHeapFloor()()
+			}
+			dial := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+			var options []grpc.ServerOption
+			if tracing {
+				shutDown, err := startTracing(cmd.Context(), "bench-floor")
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, shutDown()) }()
+				dial, options = append(dial, tracedClient()), append(options, tracedServer())
+			}
+			conn, err := grpc.NewClient(participant, dial...)
 			if err != nil {
 				return fmt.Errorf("connecting to %s: %w", participant, err)
 			}
 			defer conn.Close()
-			server := grpc.NewServer()
+			server := grpc.NewServer(options...)
 			benchv1.RegisterWorkSagasServer(server, &floor{participant: benchv1.NewWorkServiceClient(conn)})
 			return serve(cmd.Context(), freePort, cmd.OutOrStdout(), server)
 		},
 	}
 	cmd.Flags().StringVar(&participant, "participant", "", "the participant to call")
+	cmd.Flags().BoolVar(&tracing, "tracing", false, "export spans")
+	cmd.Flags().BoolVar(&heapFloor, "heap-floor", false, "collect garbage seldom while the heap is small")
 	return cmd
 }

@@ -4,6 +4,17 @@
 //
 //	go run ./bench
 //	go run ./bench --json --steps 5 --in-flight 64
+//	go run ./bench --no-inbox
+//
+// Treaty's participant has an inbox and serves the command stream, as it should. The floor's has nothing of Treaty's.
+//
+// With --matrix, it measures many combinations and prints a table:
+//
+//	go run ./bench --matrix
+//
+// The command compare compares a commit with the working tree, in alternating runs:
+//
+//	go run ./bench compare --base main
 //
 // With --sleeping, it measures the cost of sagas that only wait instead:
 //
@@ -33,19 +44,22 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal isn't caught
 	if os.Getenv(childVariable) != "" {
-		ctx = untilParentEnds(ctx, os.Stdin)
+		ctx = asChild(ctx, os.Stdin, os.Stdout)
+		exitAfter(ctx, grace, os.Exit)
+	} else {
+		ctx = untilGoRunEnds(ctx)
 	}
-	if err := command().ExecuteContext(ctx); err != nil {
+	if err := rootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func command() *cobra.Command {
+func rootCommand() *cobra.Command {
 	var o options
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:           "bench",
 		Short:         "Measure Treaty against the same calls made by hand",
@@ -57,28 +71,31 @@ func command() *cobra.Command {
 				return err
 			}
 			progress := cmd.ErrOrStderr()
+			if o.Matrix {
+				o.shorten(cmd.Flags())
+				return matrix(cmd.Context(), o, cmd.OutOrStdout(), progress)
+			}
 			if o.Sleeping > 0 {
-				return sleep(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+				return sleep(cmd.Context(), o, cmd.OutOrStdout(), progress)
 			}
 			if o.Overload > 0 {
-				return overload(cmd.Context(), o, asJSON, cmd.OutOrStdout(), progress)
+				return overload(cmd.Context(), o, cmd.OutOrStdout(), progress)
 			}
 			if len(o.Watchers) > 0 {
-				return watched(cmd.Context(), o, asJSON, cmd.OutOrStdout())
+				return watched(cmd.Context(), o, cmd.OutOrStdout())
 			}
 			report, err := measure(cmd.Context(), o, progress)
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if o.JSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 			}
 			report.print(cmd.OutOrStdout())
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	o.register(cmd.Flags())
-	cmd.AddCommand(clientCommand(), floorCommand(), treatyCommand(), participantCommand())
+	cmd.AddCommand(compareCommand(), clientCommand(), floorCommand(), treatyCommand(), participantCommand())
 	return cmd
 }

@@ -6,159 +6,207 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 )
 
-// measure runs the rounds.
-func measure(ctx context.Context, o options, progress io.Writer) (result *report, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// measurement is what all sides of a measurement share.
+type measurement struct {
+	*children
+
+	dir   string     // of the databases
+	spans *collector // nil unless a side is traced
+	env   []string   // of processes that are traced
+}
+
+// newMeasurement starts a measurement without sides. It must be ended.
+func newMeasurement(ctx context.Context, o options) (*measurement, error) {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the databases: %w", err)
 	}
-	defer os.RemoveAll(dir)
-
-	var env []string
-	var spans *collector
+	m := &measurement{children: newChildren(ctx), dir: dir}
 	if o.Tracing {
-		if spans, env, err = startCollector(ctx); err != nil {
+		if m.spans, m.env, err = startCollector(); err != nil {
+			m.end()
 			return nil, err
 		}
 	}
-	all := new(processes)
-	defer all.end()
-	if err := all.start(ctx, o, dir, env); err != nil {
-		return nil, err
+	return m, nil
+}
+
+// end ends all processes of the measurement and removes its databases.
+func (m *measurement) end() {
+	m.children.end()
+	if m.spans != nil {
+		m.spans.stop()
 	}
-	var floors, treaties []measured
-	for i := range o.Rounds {
-		floor, err := all.round(ctx, o, all.floor, all.plain)
-		if err != nil {
-			return nil, fmt.Errorf("round %d of the floor: %w", i+1, err)
-		}
-		treaty, err := all.round(ctx, o, all.treaty, all.participant)
-		if err != nil {
-			return nil, fmt.Errorf("round %d of Treaty: %w", i+1, err)
-		}
-		floors, treaties = append(floors, floor), append(treaties, treaty)
-		fmt.Fprintf(progress, "round %d of %d: floor %.0f sagas/s, Treaty %.0f sagas/s, ratio %.2f\n",
-			i+1, o.Rounds, floor.perSecond, treaty.perSecond, treaty.perSecond/floor.perSecond)
+	_ = os.RemoveAll(m.dir) // what is left is in the system's directory for temporary files
+}
+
+// side is one of those that are compared: a server that runs sagas, and the participant that it calls.
+type side struct {
+	name        string
+	server      *process
+	participant *process
+	store       string     // the file of Treaty's store
+	rounds      []measured // so far
+}
+
+// startFloor starts a server that runs the sagas by hand, and its participant: plain gRPC, with nothing of Treaty's.
+// More flags are passed to both.
+func (m *measurement) startFloor(name string, o options, flags ...string) (*side, error) {
+	var env []string
+	if o.Tracing {
+		env, flags = m.env, append(flags, "--tracing")
 	}
-	if err := all.treaty.stop(); err != nil {
-		return nil, err
-	}
-	bytes, err := sizeOf(filepath.Join(dir, "treaty.db*"))
+	participant, err := m.start(env, append([]string{"participant"}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	result = newReport(o, floors, treaties, bytes)
-	if spans != nil {
-		result.Spans = spans.spans.Load()
-	}
-	return result, nil
+	server, err := m.start(env, append([]string{"floor", "--participant", participant.address}, flags...)...)
+	return &side{name: name, server: server, participant: participant}, err
 }
 
-// processes are all processes except the client's.
-type processes struct {
-	participant *process // of Treaty
-	plain       *process // of the floor: the same one, unless Treaty's participant has an inbox or spans
-	floor       *process
-	treaty      *process
+// startTreaty starts an orchestrator and its participant. Their databases are in a directory of their own.
+func (m *measurement) startTreaty(name string, o options) (*side, error) {
+	dir, err := os.MkdirTemp(m.dir, "treaty-")
+	if err != nil {
+		return nil, fmt.Errorf("making a directory for the databases: %w", err)
+	}
+	s := &side{name: name, store: filepath.Join(dir, "treaty.db")}
+	args := []string{"participant"}
+	if o.Inbox {
+		args = append(args, "--inbox", dir)
+	}
+	if !o.Unary {
+		args = append(args, "--library")
+	}
+	treaty := []string{"treaty", "--store", s.store, "--profile", o.Profile}
+	if o.Unary {
+		treaty = append(treaty, "--unary")
+	}
+	var env []string
+	if o.Tracing {
+		env, args = m.env, append(args, "--library", "--tracing")
+	}
+	if s.participant, err = m.start(env, args...); err != nil {
+		return nil, err
+	}
+	s.server, err = m.start(env, append(treaty, "--participant", s.participant.address)...)
+	return s, err
 }
 
-// start starts all processes. After an error, end stops those that were started.
-func (p *processes) start(ctx context.Context, o options, dir string, env []string) (err error) {
-	if p.plain, err = start(ctx, nil, "participant"); err != nil {
-		return err
-	}
-	p.participant = p.plain
-	if o.Inbox || o.Tracing {
-		args := []string{"participant"}
-		if o.Inbox {
-			args = append(args, "--inbox", dir)
+// run runs the rounds of all sides, alternating.
+func (m *measurement) run(o options, progress io.Writer, sides ...*side) error {
+	for i := range o.Rounds {
+		fmt.Fprintf(progress, "round %d of %d:", i+1, o.Rounds)
+		for _, s := range sides {
+			done, err := m.round(o, s)
+			if err != nil {
+				fmt.Fprintln(progress)
+				return m.why(fmt.Errorf("round %d of %s: %w", i+1, s.name, err))
+			}
+			s.rounds = append(s.rounds, done)
+			fmt.Fprintf(progress, " %s %.0f sagas/s (%.2f);", s.name, done.perSecond,
+				done.perSecond/sides[0].rounds[i].perSecond)
 		}
-		if o.Tracing {
-			args = append(args, "--tracing")
-		}
-		if p.participant, err = start(ctx, env, args...); err != nil {
-			return err
-		}
+		fmt.Fprintln(progress)
 	}
-	if p.floor, err = start(ctx, nil, "floor", "--participant", p.plain.address); err != nil {
-		return err
-	}
-	p.treaty, err = start(ctx, env, "treaty", "--participant", p.participant.address,
-		"--store", filepath.Join(dir, "treaty.db"), "--profile", o.Profile)
-	return err
-}
-
-// end stops the processes that run, so that none outlives the benchmark.
-func (p *processes) end() {
-	if p.participant == p.plain {
-		p.participant = nil
-	}
-	for _, running := range []*process{p.treaty, p.floor, p.participant, p.plain} {
-		if running != nil && running.cmd.ProcessState == nil {
-			_ = running.stop() // the measurement has ended
-		}
-	}
+	return nil
 }
 
 // measured is one round.
 type measured struct {
 	round
 
-	perSecond float64
-	cpu       time.Duration // of all processes, for each saga
+	perSecond           float64
+	server, participant usage // as the client's, with the warm-up
 }
 
-// round runs the client once against a server, which calls the participant.
-func (p *processes) round(ctx context.Context, o options, server, participant *process) (measured, error) {
-	before, err := cpuOf(server, participant)
+// cpu is the processor time of all processes for each saga.
+func (m measured) cpu() float64 {
+	return microseconds(m.Used.CPU+m.server.CPU+m.participant.CPU) / float64(m.AllSagas)
+}
+
+// round runs the client once against a side.
+func (m *measurement) round(o options, s *side) (done measured, err error) {
+	serverBefore, err := s.server.usage(m.ctx)
 	if err != nil {
-		return measured{}, err
+		return done, err
 	}
-	self, err := os.Executable()
+	participantBefore, err := s.participant.usage(m.ctx)
 	if err != nil {
-		return measured{}, fmt.Errorf("finding the benchmark's own program: %w", err)
+		return done, err
 	}
-	client := exec.CommandContext(ctx, self, "client", "--target", server.address,
+	out, err := m.output("client", "--target", s.server.address,
 		"--steps", strconv.Itoa(o.Steps), "--in-flight", strconv.Itoa(o.InFlight), "--payload", strconv.Itoa(o.Payload),
 		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(),
 		"--connections", strconv.Itoa(o.Conns))
-	client.Stderr = os.Stderr
-	out, err := client.Output()
 	if err != nil {
-		return measured{}, fmt.Errorf("running the client: %w", err)
+		return done, err
 	}
-	after, err := cpuOf(server, participant)
+	if err := json.Unmarshal(out, &done.round); err != nil {
+		return done, fmt.Errorf("reading what the client measured: %w", err)
+	}
+	done.perSecond = float64(done.Sagas) / done.Elapsed.Seconds()
+	serverAfter, err := s.server.usage(m.ctx)
 	if err != nil {
-		return measured{}, err
+		return done, err
 	}
-	var m measured
-	if err := json.Unmarshal(out, &m.round); err != nil {
-		return measured{}, fmt.Errorf("reading what the client measured: %w", err)
-	}
-	m.perSecond = float64(m.Sagas) / m.Elapsed.Seconds()
-	m.cpu = (after - before + m.CPU) / time.Duration(m.AllSagas)
-	return m, nil
+	participantAfter, err := s.participant.usage(m.ctx)
+	done.server, done.participant = serverAfter.since(serverBefore), participantAfter.since(participantBefore)
+	return done, err
 }
 
-func cpuOf(processes ...*process) (time.Duration, error) {
-	var sum time.Duration
-	for _, p := range processes {
-		cpu, err := p.cpu()
-		if err != nil {
-			return 0, err
-		}
-		sum += cpu
+// measure compares Treaty with the floor.
+func measure(ctx context.Context, o options, progress io.Writer) (result *report, err error) {
+	m, err := newMeasurement(ctx, o)
+	if err != nil {
+		return nil, err
 	}
-	return sum, nil
+	defer m.end()
+	floor, err := m.startFloor("floor", o)
+	if err != nil {
+		return nil, err
+	}
+	treaty, err := m.startTreaty("Treaty", o)
+	if err != nil {
+		return nil, err
+	}
+	sides := []*side{floor, treaty}
+	var heapFloor *side
+	if o.HeapFloor {
+		if heapFloor, err = m.startFloor("floor with a heap floor", o, "--heap-floor"); err != nil {
+			return nil, err
+		}
+		sides = append(sides, heapFloor)
+	}
+	if err := m.run(o, progress, sides...); err != nil {
+		return nil, err
+	}
+	result = newReport(o, floor.rounds, treaty.rounds)
+	if heapFloor != nil {
+		result.HeapFloor = newBeside(heapFloor.rounds, treaty.rounds)
+	}
+	if result.Bytes, err = treaty.bytes(result.Sagas); err != nil {
+		return nil, err
+	}
+	if m.spans != nil {
+		result.Spans = m.spans.spans.Load()
+	}
+	return result, nil
+}
+
+// bytes ends the orchestrator and returns the size of its store, for each of the sagas in it.
+func (s *side) bytes(sagas int) (float64, error) {
+	if err := s.server.stop(); err != nil {
+		return 0, err
+	}
+	size, err := sizeOf(s.store + "*")
+	return float64(size) / float64(sagas), err
 }
 
 func sizeOf(pattern string) (int64, error) {
@@ -178,11 +226,19 @@ func sizeOf(pattern string) (int64, error) {
 }
 
 // median of what each round gives.
-func median[T ~float64 | ~int64](rounds []measured, figure func(measured) T) T {
-	figures := make([]T, len(rounds))
+func median[R any](rounds []R, figure func(R) float64) float64 {
+	figures := make([]float64, len(rounds))
 	for i, r := range rounds {
 		figures[i] = figure(r)
 	}
 	slices.Sort(figures)
-	return figures[len(figures)/2]
+	middle := len(figures) / 2
+	if len(figures)%2 == 0 {
+		return (figures[middle-1] + figures[middle]) / 2
+	}
+	return figures[middle]
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,24 +10,30 @@ import (
 
 // options are what a measurement can vary.
 type options struct {
-	Steps    int           `json:"steps"`
-	InFlight int           `json:"in_flight"`
-	Payload  int           `json:"payload_bytes"`
-	Refused  int           `json:"refused_percent"`
-	Rounds   int           `json:"rounds"`
-	Round    time.Duration `json:"-"`
-	WarmUp   time.Duration `json:"-"`
-	Tracing  bool          `json:"tracing"`
-	Inbox    bool          `json:"inbox"`
-	Conns    int           `json:"client_connections"`
-	Sleeping int           `json:"-"`
-	Overload int           `json:"-"`
-	Capacity float64       `json:"-"`
-	Outage   bool          `json:"-"`
-	Watchers []int         `json:"-"`
-	Profile  string        `json:"-"`
+	Steps     int           `json:"steps"`
+	InFlight  int           `json:"in_flight"`
+	Payload   int           `json:"payload_bytes"`
+	Refused   int           `json:"refused_percent"`
+	Rounds    int           `json:"rounds"`
+	Round     time.Duration `json:"-"`
+	WarmUp    time.Duration `json:"-"`
+	Tracing   bool          `json:"tracing"`
+	Inbox     bool          `json:"inbox"` // set by validate
+	NoInbox   bool          `json:"-"`
+	Unary     bool          `json:"unary"`
+	Conns     int           `json:"client_connections"`
+	HeapFloor bool          `json:"-"`
+	Matrix    bool          `json:"-"`
+	Sleeping  int           `json:"-"`
+	Overload  int           `json:"-"`
+	Capacity  float64       `json:"-"`
+	Outage    bool          `json:"-"`
+	Watchers  []int         `json:"-"`
+	Profile   string        `json:"-"`
+	JSON      bool          `json:"-"`
 }
 
+// register adds a flag for each option.
 func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Steps, "steps", 3, "steps in each saga")
 	flags.IntVar(&o.InFlight, "in-flight", 256, "sagas in flight at once")
@@ -35,17 +42,25 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Rounds, "rounds", 4, "rounds of each, alternating")
 	flags.DurationVar(&o.Round, "round", 4*time.Second, "how long a round is measured")
 	flags.DurationVar(&o.WarmUp, "warm-up", time.Second, "how long each round runs before it is measured")
-	flags.BoolVar(&o.Tracing, "tracing", false, "trace every saga, exporting to a collector that throws the spans away")
-	flags.BoolVar(&o.Inbox, "inbox", false, "give the participant an inbox (a durable transaction for each command); "+
-		"the floor's has none")
+	flags.BoolVar(&o.Tracing, "tracing", false, "trace every saga, and every call of the floor, exporting to a "+
+		"collector that throws the spans away")
+	flags.BoolVar(&o.NoInbox, "no-inbox", false, "give Treaty's participant no inbox; "+
+		"with it, each command is a part of a durable transaction")
+	flags.BoolVar(&o.Unary, "unary", false, "send each command in a call of its own, to a participant that serves no "+
+		"command stream")
+	flags.BoolVar(&o.HeapFloor, "heap-floor", true, "also measure the floor with a heap floor, like Treaty's processes")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
+	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
+	flags.BoolVar(&o.JSON, "json", false, "print JSON")
+	flags.BoolVar(&o.Matrix, "matrix", false, "measure many combinations of --in-flight, --refused, --tracing, "+
+		"--no-inbox and --unary, in shorter rounds, and print a table in Markdown; "+
+		"with --json, a report in each line")
 	flags.IntVar(&o.Sleeping, "sleeping", 0, "measure the cost of this many sleeping sagas instead")
 	flags.IntVar(&o.Overload, "overload", 0, "measure this many sagas that are due at the same moment instead")
 	flags.Float64Var(&o.Capacity, "capacity", 200, "commands per second that the participant does, with --overload")
 	flags.BoolVar(&o.Outage, "outage", false, "with --overload, keep the participant down until the sagas are due")
 	flags.IntSliceVar(&o.Watchers, "watchers", nil,
 		"measure a long saga that has so many watchers instead, for each of these numbers")
-	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 }
 
 func (o *options) validate() error {
@@ -68,6 +83,33 @@ func (o *options) validate() error {
 	}
 	if o.Round < 100*time.Millisecond || o.Round > time.Hour || o.WarmUp < 0 || o.WarmUp > time.Hour {
 		return fmt.Errorf("--round %v must be between 100ms and 1h, --warm-up %v between 0 and 1h", o.Round, o.WarmUp)
+	}
+	if o.Capacity <= 0 {
+		return fmt.Errorf("--capacity is %v; it must be positive", o.Capacity)
+	}
+	if o.Outage && o.Overload == 0 {
+		return errors.New("--outage needs --overload")
+	}
+	o.Inbox = !o.NoInbox
+	return o.validateInstead()
+}
+
+// validateInstead refuses two measurements at once.
+func (o *options) validateInstead() error {
+	var instead []string
+	for _, measurement := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--matrix", o.Matrix}, {"--sleeping", o.Sleeping > 0}, {"--overload", o.Overload > 0},
+		{"--watchers", len(o.Watchers) > 0},
+	} {
+		if measurement.given {
+			instead = append(instead, measurement.flag)
+		}
+	}
+	if len(instead) > 1 {
+		return fmt.Errorf("%s and %s are different measurements; choose one", instead[0], instead[1])
 	}
 	return nil
 }

@@ -63,9 +63,7 @@ func (l *limitedWork) Work(_ context.Context, in *benchv1.WorkRequest) (*benchv1
 const outageAfterDue = 10 * time.Second
 
 // overload makes sagas of one step due at the same moment, and waits until all have ended.
-func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func overload(ctx context.Context, o options, out, progress io.Writer) error {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
@@ -76,8 +74,10 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 		return err
 	}
 	calls := filepath.Join(dir, "calls")
+	all := newChildren(ctx)
+	defer all.end()
 	startParticipant := func() (*process, error) {
-		return start(ctx, nil, "participant", "--listen", address, "--capacity", fmt.Sprint(o.Capacity),
+		return all.start(nil, "participant", "--listen", address, "--capacity", fmt.Sprint(o.Capacity),
 			"--calls", calls)
 	}
 	var participant *process
@@ -86,7 +86,7 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 			return err
 		}
 	}
-	treaty, err := start(ctx, nil, "treaty", "--participant", address, "--store", filepath.Join(dir, "treaty.db"))
+	treaty, err := all.start(nil, "treaty", "--participant", address, "--store", filepath.Join(dir, "treaty.db"))
 	if err != nil {
 		return err
 	}
@@ -98,19 +98,23 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 	r := &overloadReport{Sagas: o.Overload, Capacity: o.Capacity, Outage: o.Outage}
 	due := time.Now().Add(overloadDelay(o)).Truncate(time.Second)
 	untilDue := func() time.Duration { return time.Until(due) }
-	if err := startAll(ctx, client, o.InFlight, o.Overload, untilDue); err != nil {
-		return err
+	if err := startAll(all.ctx, client, o.InFlight, o.Overload, untilDue); err != nil {
+		return all.why(err)
 	}
 	fmt.Fprintf(progress, "%d sagas are due in %s\n", o.Overload, time.Until(due).Round(time.Second))
 	if o.Outage {
 		due = due.Add(outageAfterDue)
-		<-time.After(time.Until(due))
+		select {
+		case <-time.After(time.Until(due)):
+		case <-all.ctx.Done():
+			return all.why(fmt.Errorf("waiting until the sagas are due: %w", all.ctx.Err()))
+		}
 		if participant, err = startParticipant(); err != nil {
 			return err
 		}
 	}
-	if err := awaitNoneOpen(ctx, client, due, progress); err != nil {
-		return err
+	if err := awaitNoneOpen(all.ctx, client, due, progress); err != nil {
+		return all.why(err)
 	}
 	r.Goodput = float64(o.Overload) / time.Since(due).Seconds()
 	if r.PeakRSSMB, err = treaty.memory("VmHWM:"); err != nil {
@@ -130,7 +134,7 @@ func overload(ctx context.Context, o options, asJSON bool, out, progress io.Writ
 		return fmt.Errorf("reading how many calls there were: %w", err)
 	}
 	r.Repeated = 100 * float64(r.Calls-r.Sagas) / float64(r.Sagas)
-	if asJSON {
+	if o.JSON {
 		return json.NewEncoder(out).Encode(r)
 	}
 	_, err = fmt.Fprintf(out, "%d sagas due at once at a participant that does %.0f a second: %.0f a second ended, "+

@@ -6,16 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	_ "github.com/ncruces/go-sqlite3/driver" // registers the "sqlite3" driver
 	"github.com/spf13/cobra"
-	"go.opentelemetry.io/contrib/exporters/autoexport"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/sdk/resource"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -56,65 +49,78 @@ func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) 
 	return inbox.Handle(ctx, d.inbox, func(*inbox.Tx) (*benchv1.WorkUndone, error) { return work{}.UndoWork(ctx, in) })
 }
 
+// participantFlags say what a participant is like.
+type participantFlags struct {
+	library, tracing, heapFloor bool
+	inbox, address, calls       string
+	capacity                    float64
+}
+
 func participantCommand() *cobra.Command {
-	var dir, calls, address string
-	var tracing bool
-	var capacity float64
+	var f participantFlags
 	cmd := &cobra.Command{
 		Use: "participant", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			var service benchv1.WorkServiceServer = work{}
-			if dir != "" {
-				db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(dir, "participant.db")))
-				if err != nil {
-					return fmt.Errorf("opening the participant's database: %w", err)
-				}
-				defer db.Close()
-				db.SetMaxOpenConns(8) // as the example services
-				in, err := inbox.OpenSQLite(cmd.Context(), db, inbox.Options{})
-				if err != nil {
-					return fmt.Errorf("opening the participant's inbox: %w", err)
-				}
-				service = durableWork{inbox: in}
-			}
-			if capacity > 0 {
-				limited := newLimitedWork(capacity)
-				service = limited
-				defer func() {
-					err = errors.Join(err, os.WriteFile(calls, fmt.Append(nil, limited.calls.Load()), 0o600))
-				}()
-			}
-			if !tracing {
-				server := grpc.NewServer()
-				benchv1.RegisterWorkServiceServer(server, service)
-				return serve(cmd.Context(), address, cmd.OutOrStdout(), server)
-			}
-			return serveTraced(cmd, service)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	cmd.Flags().StringVar(&dir, "inbox", "", "the directory of the inbox's database; empty: no inbox")
-	cmd.Flags().StringVar(&address, "listen", freePort, "the address to listen on, without --tracing")
-	cmd.Flags().BoolVar(&tracing, "tracing", false, "serve as participant does, with spans")
-	cmd.Flags().Float64Var(&capacity, "capacity", 0, "execute commands one at a time, and this many per second")
-	cmd.Flags().StringVar(&calls, "calls", "", "the file that gets the number of calls, with --capacity")
+	cmd.Flags().StringVar(&f.inbox, "inbox", "", "the directory of the inbox's database; empty: no inbox")
+	cmd.Flags().StringVar(&f.address, "listen", freePort, "the address to listen on, without --library")
+	cmd.Flags().BoolVar(&f.library, "library", false, "serve as participant does, not as plain gRPC")
+	cmd.Flags().BoolVar(&f.tracing, "tracing", false, "export spans")
+	cmd.Flags().BoolVar(&f.heapFloor, "heap-floor", false, "collect garbage seldom while the heap is small")
+	cmd.Flags().Float64Var(&f.capacity, "capacity", 0, "execute commands one at a time, and this many per second")
+	cmd.Flags().StringVar(&f.calls, "calls", "", "the file that gets the number of calls, with --capacity")
 	return cmd
 }
 
-// serveTraced serves with the participant library, whose spans go where the environment says.
-func serveTraced(cmd *cobra.Command, service benchv1.WorkServiceServer) error {
-	exporter, err := autoexport.NewSpanExporter(cmd.Context())
-	if err != nil {
-		return fmt.Errorf("setting up the export of spans: %w", err)
+func (f *participantFlags) run(cmd *cobra.Command) (err error) {
+	if f.heapFloor {
+		defer holdHeapFloor()()
 	}
-	otel.SetTextMapPropagator(propagation.TraceContext{})
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(time.Second)),
-		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "bench-participant"))))
-	otel.SetTracerProvider(provider)
-	server, err := participant.NewServer(participant.Options{})
+	var service benchv1.WorkServiceServer = work{}
+	if f.inbox != "" {
+		db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(filepath.Join(f.inbox, "participant.db")))
+		if err != nil {
+			return fmt.Errorf("opening the participant's database: %w", err)
+		}
+		defer db.Close()
+		db.SetMaxOpenConns(8) // as the example services
+		in, err := inbox.OpenSQLite(cmd.Context(), db, inbox.Options{})
+		if err != nil {
+			return fmt.Errorf("opening the participant's inbox: %w", err)
+		}
+		service = durableWork{inbox: in}
+	}
+	if f.capacity > 0 {
+		limited := newLimitedWork(f.capacity)
+		service = limited
+		defer func() {
+			err = errors.Join(err, os.WriteFile(f.calls, fmt.Append(nil, limited.calls.Load()), 0o600))
+		}()
+	}
+	var options []grpc.ServerOption
+	if f.tracing {
+		shutDown, err := startTracing(cmd.Context(), "bench-participant")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, shutDown()) }()
+		options = append(options, tracedServer())
+	}
+	if f.library {
+		return serveWithLibrary(cmd, service)
+	}
+	server := grpc.NewServer(options...)
+	benchv1.RegisterWorkServiceServer(server, service)
+	return serve(cmd.Context(), f.address, cmd.OutOrStdout(), server)
+}
+
+// serveWithLibrary serves with the participant library.
+func serveWithLibrary(cmd *cobra.Command, service benchv1.WorkServiceServer) error {
+	server, err := participant.NewServer(participant.Options{Logger: warnings(cmd.ErrOrStderr())})
 	if err != nil {
 		return fmt.Errorf("making the participant: %w", err)
 	}
 	benchv1.RegisterWorkServiceServer(server, service)
 	fmt.Fprintln(cmd.OutOrStdout(), ready+server.Addr().String())
-	return errors.Join(server.Serve(cmd.Context()), provider.Shutdown(context.WithoutCancel(cmd.Context())))
+	return server.Serve(cmd.Context())
 }

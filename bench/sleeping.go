@@ -45,28 +45,27 @@ type sleepReport struct {
 }
 
 // sleep puts sagas to sleep and reads what they cost.
-func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func sleep(ctx context.Context, o options, out, progress io.Writer) error {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	participant, err := start(ctx, nil, "participant")
+	all := newChildren(ctx)
+	defer all.end()
+	participant, err := all.start(nil, "participant")
 	if err != nil {
 		return err
 	}
-	defer participant.stop() //nolint:errcheck // it did what it was for
 	args := []string{"treaty", "--participant", participant.address, "--store", filepath.Join(dir, "treaty.db")}
 	r := &sleepReport{Sleeping: o.Sleeping}
-	if err := r.fill(ctx, o, args, progress); err != nil {
-		return err
+	if err := r.fill(all, o, args, progress); err != nil {
+		return all.why(err)
 	}
-	if err := r.restart(ctx, args, dir, progress); err != nil {
-		return err
+	if err := r.restart(all, args, dir, progress); err != nil {
+		return all.why(err)
 	}
-	if asJSON {
+	if o.JSON {
 		return json.NewEncoder(out).Encode(r)
 	}
 	_, err = fmt.Fprintf(out, "%d sagas asleep: %.0f MB resident against %.0f MB with none (%.0f MB in the process "+
@@ -78,8 +77,9 @@ func sleep(ctx context.Context, o options, asJSON bool, out, progress io.Writer)
 }
 
 // fill starts the sagas.
-func (r *sleepReport) fill(ctx context.Context, o options, args []string, progress io.Writer) error {
-	treaty, err := start(ctx, nil, args...)
+func (r *sleepReport) fill(all *children, o options, args []string, progress io.Writer) error {
+	ctx := all.ctx
+	treaty, err := all.start(nil, args...)
 	if err != nil {
 		return err
 	}
@@ -104,8 +104,9 @@ func (r *sleepReport) fill(ctx context.Context, o options, args []string, progre
 }
 
 // restart starts the orchestrator again while they sleep.
-func (r *sleepReport) restart(ctx context.Context, args []string, dir string, progress io.Writer) error {
-	treaty, err := start(ctx, nil, args...)
+func (r *sleepReport) restart(all *children, args []string, dir string, progress io.Writer) error {
+	ctx := all.ctx
+	treaty, err := all.start(nil, args...)
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (r *sleepReport) restart(ctx context.Context, args []string, dir string, pr
 		return err
 	}
 	began := time.Now()
-	if treaty, err = start(ctx, nil, args...); err != nil {
+	if treaty, err = all.start(nil, args...); err != nil {
 		return err
 	}
 	r.Restart = time.Since(began).Seconds()
@@ -218,16 +219,16 @@ func (p *process) settled(ctx context.Context) (float64, error) {
 func (p *process) memory(figure string) (float64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, fmt.Errorf("reading the memory of bench %s (it takes Linux): %w", p.cmd.Args[1], err)
+		return 0, fmt.Errorf("reading the memory of bench %s (it takes Linux): %w", p.name, err)
 	}
 	for line := range strings.Lines(string(data)) {
 		if rest, found := strings.CutPrefix(line, figure); found {
 			var kb float64
 			if _, err := fmt.Sscan(rest, &kb); err != nil {
-				return 0, fmt.Errorf("reading the memory of bench %s: %w", p.cmd.Args[1], err)
+				return 0, fmt.Errorf("reading the memory of bench %s: %w", p.name, err)
 			}
 			return kb / 1024, nil
 		}
 	}
-	return 0, fmt.Errorf("reading the memory of bench %s: no %s", p.cmd.Args[1], figure)
+	return 0, fmt.Errorf("reading the memory of bench %s: no %s", p.name, figure)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/pprof"
@@ -32,8 +33,17 @@ func (sagas) Run(ctx saga.Context, in *benchv1.RunRequest) (*benchv1.RunDone, er
 	return &benchv1.RunDone{Steps: in.GetSteps()}, nil
 }
 
+// workService is the participant's service.
+var workService = benchv1.WorkService_ServiceDesc.ServiceName
+
+// warnings returns a logger for warnings and errors.
+func warnings(out io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
 func treatyCommand() *cobra.Command {
 	var participant, store, profile string
+	var unary bool
 	cmd := &cobra.Command{
 		Use: "treaty", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,13 +57,16 @@ func treatyCommand() *cobra.Command {
 				}
 				defer pprof.StopCPUProfile()
 			}
-			o, err := orchestrator.New(
+			options := []orchestrator.Option{
 				orchestrator.WithStore(store),
-				orchestrator.WithParticipant("bench.v1.WorkService", participant),
-				orchestrator.WithLogger(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(),
-					&slog.HandlerOptions{Level: slog.LevelWarn}))),
+				orchestrator.WithParticipant(workService, participant),
+				orchestrator.WithLogger(warnings(cmd.ErrOrStderr())),
 				orchestrator.WithReady(func(r orchestrator.Ready) { fmt.Fprintln(cmd.OutOrStdout(), ready+r.Address) }),
-			)
+			}
+			if unary {
+				options = append(options, orchestrator.WithUnary(workService))
+			}
+			o, err := orchestrator.New(options...)
 			if err != nil {
 				return fmt.Errorf("making the orchestrator: %w", err)
 			}
@@ -63,6 +76,7 @@ func treatyCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&participant, "participant", "", "the participant to call")
 	cmd.Flags().StringVar(&store, "store", "", "the store's file")
+	cmd.Flags().BoolVar(&unary, "unary", false, "open no command stream")
 	cmd.Flags().StringVar(&profile, "profile", "", "where to write a CPU profile")
 	return cmd
 }

@@ -41,23 +41,31 @@ type watchedReport struct {
 }
 
 // watched measures a long saga for each number of watchers.
-func watched(ctx context.Context, o options, asJSON bool, out io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func watched(ctx context.Context, o options, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "treaty-bench-")
 	if err != nil {
 		return fmt.Errorf("making a directory for the databases: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	participant, err := start(ctx, nil, "participant")
+	all := newChildren(ctx)
+	defer all.end()
+	participant, err := all.start(nil, "participant")
 	if err != nil {
 		return err
 	}
-	treaty, err := start(ctx, nil, "treaty", "--participant", participant.address,
+	treaty, err := all.start(nil, "treaty", "--participant", participant.address,
 		"--store", filepath.Join(dir, "treaty.db"))
 	if err != nil {
 		return err
 	}
+	if err := watchEach(all.ctx, o, treaty, out); err != nil {
+		return all.why(err)
+	}
+	return errors.Join(treaty.stop(), participant.stop())
+}
+
+// watchEach measures it for each number of watchers.
+func watchEach(ctx context.Context, o options, treaty *process, out io.Writer) (err error) {
 	for _, watchers := range o.Watchers {
 		r := &watchedReport{Steps: watchedSteps, Watchers: watchers}
 		if r.Views, r.Alone, err = watchOne(ctx, treaty.address, watchers); err != nil {
@@ -72,15 +80,15 @@ func watched(ctx context.Context, o options, asJSON bool, out io.Writer) error {
 			return err
 		}
 		r.Others = float64(ended) / r.Beside
-		if err := r.print(asJSON, out); err != nil {
+		if err := r.print(o, out); err != nil {
 			return err
 		}
 	}
-	return errors.Join(treaty.stop(), participant.stop())
+	return nil
 }
 
-func (r *watchedReport) print(asJSON bool, out io.Writer) error {
-	if asJSON {
+func (r *watchedReport) print(o options, out io.Writer) error {
+	if o.JSON {
 		return json.NewEncoder(out).Encode(r)
 	}
 	_, err := fmt.Fprintf(out, "%d steps, %d watchers with %d views each: %.2f s alone, %.2f s beside %.0f other "+

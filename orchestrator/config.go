@@ -144,7 +144,7 @@ func (c *fileConfig) participants(list *configfile.Value) {
 
 // participantKeys are the keys of a participant that is a mapping, with the flags that they set for its first service.
 var participantKeys = map[string]string{
-	"limit": "participant-limit", "answers": "answers", "identity": "participant-identity",
+	"limit": "participant-limit", "answers": "answers", "commands": "commands", "identity": "participant-identity",
 }
 
 // participant sets one participant that is a mapping.
@@ -177,8 +177,8 @@ func (c *fileConfig) participant(v *configfile.Value) {
 		case e.Key == "tls":
 			c.participantTLS(&e.Value, services[0])
 		case e.Key != "target" && e.Key != "services":
-			c.add(e.Errorf("unknown key %q of a participant: want target, services, limit, answers, identity, "+
-				"broadcasts or tls", e.Key))
+			c.add(e.Errorf("unknown key %q of a participant: want target, services, limit, answers, commands, "+
+				"identity, broadcasts or tls", e.Key))
 		}
 	}
 }
@@ -243,7 +243,7 @@ func (c *fileConfig) keys() []string {
 // repeatable returns whether a flag can be given several times.
 func repeatable(flag *pflag.Flag) bool {
 	switch flag.Value.(type) {
-	case *participantFlag, *broadcastFlag, *answersFlag, *identityFlag, *limitFlag, *parentFlag:
+	case *participantFlag, *broadcastFlag, *answersFlag, *unaryFlag, *identityFlag, *limitFlag, *parentFlag:
 		return true
 	default:
 		return false

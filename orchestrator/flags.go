@@ -37,8 +37,10 @@ type flags struct {
 	eventRetention time.Duration
 	eventIDs       time.Duration
 	turnLimit      time.Duration
+	heapFloor      int64
 	name           string
 	answers        answersFlag
+	unary          unaryFlag
 	identities     identityFlag
 	parents        parentFlag
 	startLimits    limitFlag
@@ -84,6 +86,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"what to believe of a participant's answers, `SERVICE=KIND`: proven, plain, settled (an older library whose "+
 			"refusals all come from its inbox) or repeated (behind a proxy that repeats calls); found out by default; "+
 			"repeat the flag for more participants")
+	set.Var(&f.unary, "commands",
+		"how commands get to a participant, `SERVICE=KIND`: stream (in batches, if the participant serves it; the "+
+			"default) or unary (one call for each); repeat the flag for more participants")
 	set.Var(&f.identities, "participant-identity",
 		"who completes the commands that a participant has accepted, `SERVICE=IDENTITY`: a URI such as a SPIFFE id, "+
 			"or a DNS name, in the caller's certificate; requires --tls-client-ca; everybody by default; repeat the "+
@@ -110,6 +115,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"this `TIME` after an event was deleted, forget that it was published")
 	set.DurationVar(&f.turnLimit, "turn-limit", DefaultTurnLimit,
 		"suspend a saga whose code runs for this `TIME` without sending a command, waiting or returning")
+	set.Int64Var(&f.heapFloor, "heap-floor", DefaultHeapFloor,
+		"allocate this many `BYTES` between two garbage collections, at least; a negative number leaves it to Go, and "+
+			"so do GOGC and GOMEMLIMIT")
 	f.participantLimits.rates, f.startLimits.rates = true, true
 	set.Var(&f.participantLimits, "participant-limit",
 		"how many commands are in flight to a participant, and are sent to it per second, at most: "+
@@ -223,6 +231,28 @@ func (f *answersFlag) Set(text string) error {
 	return nil
 }
 
+// unaryFlag collects the services with SERVICE=unary.
+type unaryFlag []string
+
+// String returns nothing: help shows no default.
+func (f *unaryFlag) String() string { return "" }
+
+// Type returns the name of the type.
+func (f *unaryFlag) Type() string { return "kind" }
+
+// Set adds one participant.
+func (f *unaryFlag) Set(text string) error {
+	service, kind, _ := strings.Cut(text, "=")
+	switch service, kind = strings.TrimSpace(service), strings.TrimSpace(kind); {
+	case service == "" || kind != "unary" && kind != "stream":
+		return fmt.Errorf("%q says nothing: want SERVICE=unary or SERVICE=stream, for example "+
+			"acme.customer.v1.CustomerService=unary", text)
+	case kind == "unary":
+		*f = append(*f, service)
+	}
+	return nil
+}
+
 // identityFlag collects SERVICE=IDENTITY.
 type identityFlag []participantIdentity
 
@@ -294,6 +324,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithChildRetention(f.children),
 		WithEventRetention(f.eventRetention),
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
+		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 	}
 	for _, p := range f.participants {
@@ -304,6 +335,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	}
 	for service, answers := range f.answers {
 		options = append(options, WithAnswers(service, answers))
+	}
+	for _, service := range f.unary {
+		options = append(options, WithUnary(service))
 	}
 	for _, i := range f.identities {
 		options = append(options, WithParticipantIdentity(i.service, i.identity))

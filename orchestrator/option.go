@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/treatyhq/treaty/internal/caller"
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
@@ -37,9 +38,11 @@ type settings struct {
 	turnLimit      time.Duration
 	name           string
 	answers        map[string]Answers  // by service
+	unary          []string            // services of participants
 	identities     map[string][]string // of participants' certificates, by service
 	parents        []string            // the identities of parents' orchestrators
 	starts         engine.StartLimits
+	heapFloor      int64 // as heapfloor.Hold takes it
 
 	participantLimits map[string]ParticipantLimits // by service
 
@@ -120,6 +123,14 @@ func WithAnswers(service string, answers Answers) Option {
 		}
 		s.answers[service] = answers
 	}
+}
+
+// WithUnary sends commands to the participant that serves a service as unary calls only. By default they travel in
+// batches on a stream if the participant serves it, as those with the Go library do, which costs both sides far less.
+// Use it if something on the way allows only the participant's own methods, and can't be taught that
+// treaty.v1.ParticipantService/StreamCommands is one, too. Where a stream can't be opened, unary calls are made anyway.
+func WithUnary(service string) Option {
+	return func(s *settings) { s.unary = append(s.unary, service) }
 }
 
 // WithParticipantIdentity declares an identity in the client certificate of the participant that serves a service: a
@@ -243,6 +254,19 @@ func WithParticipantTLSFor(service string, params ParticipantTLS) Option {
 // participants WithParticipantTLS, use TLS all the same. It gives up confidentiality and authentication: anybody on the
 // network can read and change requests, start and cancel sagas, and impersonate a participant.
 func WithInsecure() Option { return func(s *settings) { s.insecure = true } }
+
+// DefaultHeapFloor is the default of WithHeapFloor, in bytes.
+const DefaultHeapFloor = heapfloor.Default
+
+// WithHeapFloor sets how many bytes are allocated between two garbage collections, at least, while Serve runs. Go would
+// otherwise collect the small heap of an orchestrator many times a second under load. The heap grows by up to this
+// much.
+//
+// It is a setting of the whole process: of several orchestrators and participants in one process, the highest floor
+// counts. It has no effect if the program configures its garbage collector: with GOGC or GOMEMLIMIT in the environment,
+// or with debug.SetGCPercent or debug.SetMemoryLimit. 0 is DefaultHeapFloor, and a negative number no floor. Default
+// DefaultHeapFloor.
+func WithHeapFloor(bytes int64) Option { return func(s *settings) { s.heapFloor = bytes } }
 
 // WithLogger sets the logger of the orchestrator and of saga code. Payloads are never logged. Default: slog.Default().
 func WithLogger(logger *slog.Logger) Option { return func(s *settings) { s.logger = logger } }

@@ -51,6 +51,15 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}
+	for _, service := range s.unary {
+		i := serving(out, service)
+		if i < 0 {
+			errs = append(errs, fmt.Errorf("commands of %s are to be unary calls, but no participant is configured for it",
+				service))
+			continue
+		}
+		out[i].Unary = true
+	}
 	for service, limits := range s.participantLimits {
 		errs = append(errs, limit(out, service, limits))
 	}

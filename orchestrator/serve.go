@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/progress"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
@@ -58,8 +59,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 
-	reserve := newHeapReserve()
-	defer reserve.close()
+	defer heapfloor.Hold(o.settings.heapFloor)()
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{

@@ -282,7 +282,7 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("the mark is %q", mark)
 	}
 	if !slices.Equal(got.GetServices(), []string{"acme.customer.v1.CustomerService"}) ||
-		!slices.Equal(got.GetKeptMethods(), []string{changeAddress}) || len(got.GetFeatures()) != 3 ||
+		!slices.Equal(got.GetKeptMethods(), []string{changeAddress}) || len(got.GetFeatures()) != 4 ||
 		!slices.Equal(got.GetReceivedKeys(), []string{participant.EpochKey, participant.ScopeKey}) ||
 		len(got.GetContractsDigest()) != 64 || got.GetProtocolVersion() != 1 {
 		t.Errorf("got %v", got)
@@ -304,7 +304,7 @@ func TestDescribe(t *testing.T) {
 	}
 	// Without an inbox, it describes itself all the same.
 	got, err = participantClient(t).Describe(asOrchestrator(t.Context(), "10"), &treatyv1.DescribeRequest{})
-	if err != nil || len(got.GetFeatures()) != 1 {
+	if err != nil || len(got.GetFeatures()) != 2 {
 		t.Errorf("without an inbox: got %v, %v", got, err)
 	}
 }

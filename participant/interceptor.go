@@ -19,6 +19,7 @@ import (
 
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/participant/internal/commandstream"
 )
 
 // UnaryServerInterceptor returns the interceptor that makes the handlers of a server correct participants:
@@ -142,6 +143,10 @@ func (g *guard) stream(
 // withCommand puts the command of a call into its context. A caller that isn't believed never reaches the handler,
 // since a command must not be executed as an ordinary call either.
 func (g *guard) withCommand(ctx context.Context, method string) (context.Context, error) {
+	if command, streamed := commandstream.CommandFromContext(ctx); streamed {
+		// The caller and the epoch were checked when the stream was opened.
+		return NewContext(g.withMaxReply(ctx), commandOf(command)), nil
+	}
 	md, _ := metadata.FromIncomingContext(ctx)
 	if !incoming.HasCommandKey(md) && !incoming.IsParticipantService(method) {
 		return ctx, nil
@@ -159,10 +164,15 @@ func (g *guard) withCommand(ctx context.Context, method string) (context.Context
 	if err := CheckEpoch(command.Epoch, g.now()); err != nil {
 		return ctx, err
 	}
-	if g.maxReply < DefaultMaxMessageBytes {
-		ctx = incoming.WithMaxReplyBytes(ctx, g.maxReply)
+	return NewContext(g.withMaxReply(ctx), command), nil
+}
+
+// withMaxReply returns the context for a handler whose server sends smaller replies than others.
+func (g *guard) withMaxReply(ctx context.Context) context.Context {
+	if g.maxReply == DefaultMaxMessageBytes {
+		return ctx
 	}
-	return NewContext(ctx, command), nil
+	return incoming.WithMaxReplyBytes(ctx, g.maxReply)
 }
 
 // undoRoom is what every action may reply with, whatever its request. It includes what the request of a compensation

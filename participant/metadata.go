@@ -79,8 +79,12 @@ func ParseMetadata(md metadata.MD) (Command, bool, error) {
 	if err != nil || !found {
 		return Command{}, false, err
 	}
+	return commandOf(&command), true, nil
+}
+
+func commandOf(command *incoming.Command) Command {
 	return Command{
 		Saga: command.Saga, CommandID: command.ID, Direction: Direction(command.Direction), Attempt: command.Attempt,
 		Epoch: command.Epoch, Scope: command.Scope, Start: command.Start, RequestDigest: command.RequestDigest,
-	}, true, nil
+	}
 }

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/tlsfiles"
 )
 
@@ -22,6 +24,7 @@ const (
 	DefaultMaxMessageBytes      = 4 << 20
 	DefaultMaxConcurrentStreams = 1024
 	DefaultStopTimeout          = 10 * time.Second
+	DefaultHeapFloor            = heapfloor.Default
 )
 
 // Options configure a server made by [NewServer]. The zero value listens on a free port of the loopback interface, in
@@ -56,6 +59,14 @@ type Options struct {
 	// treaty.v1.ParticipantService, so that a command of unknown outcome is resolved without a person.
 	Keepers []Keeper
 
+	// Interceptors run for every unary call and for every command of a stream, in this order, inside those of this
+	// package.
+	Interceptors []grpc.UnaryServerInterceptor
+
+	// CommandStream says whether orchestrators may send commands in batches over a stream, which costs a fraction of a
+	// call for each. Handlers see no difference. Default CommandStreamAuto.
+	CommandStream CommandStream
+
 	// MaxMessageBytes is the size of the largest request and of the largest reply. The request of a compensation
 	// contains both, so requests of twice the size, and a little more, are accepted. Replies to commands never have
 	// more than the default, which is what orchestrators receive; see [UnaryServerInterceptor]. Default
@@ -67,6 +78,13 @@ type Options struct {
 
 	// StopTimeout is how long calls in flight may take to finish when the server stops. Default DefaultStopTimeout.
 	StopTimeout time.Duration
+
+	// HeapFloor is how many bytes are allocated between two garbage collections, at least, while the server serves. Go
+	// would otherwise collect a small heap many times a second under load. The heap grows by up to this much. It is a
+	// setting of the whole process: of several servers in one process, the highest counts. It has no effect if the
+	// program configures its garbage collector: with GOGC or GOMEMLIMIT in the environment, or with debug.SetGCPercent
+	// or debug.SetMemoryLimit. A negative number is no floor. Default DefaultHeapFloor.
+	HeapFloor int64
 
 	// Logger receives the server's log, with the attributes of [LogHandler] in records about calls. Default
 	// slog.Default.

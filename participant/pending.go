@@ -35,6 +35,9 @@ func Pending(wait time.Duration) error {
 
 // IsPending reports whether an error was returned by [Pending], and returns its wait.
 func IsPending(err error) (wait time.Duration, ok bool) {
+	if err == nil {
+		return 0, false // without the allocation below
+	}
 	var pending *pendingError
 	if !errors.As(err, &pending) {
 		return 0, false

@@ -12,9 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
-	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -24,7 +21,10 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/heapfloor"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/participant/internal/commandstream"
 )
 
 // Server is a gRPC server configured for a participant: it has the interceptors of this package, health, reflection,
@@ -35,6 +35,8 @@ type Server struct {
 	health   *health.Server
 	listener net.Listener
 	options  Options
+	guard    *guard
+	commands *commands // nil: commands are unary calls only
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -43,12 +45,15 @@ type Server struct {
 var _ grpc.ServiceRegistrar = (*Server)(nil)
 
 // NewServer listens on the options' address and returns a server to register services with. Calls are only traced if
-// OpenTelemetry's tracer provider was set before.
+// OpenTelemetry's tracer provider was set before. What isn't sampled then goes around the tracing, unless a meter
+// provider was set before, too: its metrics cover every call.
 //
 // More server options may add to the server or change its limits: NewServer applies its own first. Interceptors in them
 // run inside those of this package, unless they are set with [grpc.UnaryInterceptor] or [grpc.StreamInterceptor]: gRPC
-// runs those first, also for callers that aren't believed. Use the functions with Chain in their names. Transport
-// credentials can't be changed this way; they always follow from options.
+// runs those first, also for callers that aren't believed. Use the functions with Chain in their names, or better
+// Options.Interceptors: with more server options, in which an interceptor may hide, commands are unary calls, unless
+// Options.CommandStream says otherwise. Transport credentials can't be changed this way; they always follow from
+// options.
 //
 // If the address is malformed or in use, or a TLS file is invalid, the error names it. If the options would allow
 // plaintext on an address that other machines can reach, the error is ErrPlaintext.
@@ -73,12 +78,20 @@ func NewServer(options Options, more ...grpc.ServerOption) (*Server, error) {
 		options.Logger.Warn("plaintext: anybody on the network can read, change and send commands",
 			"address", listener.Addr().String())
 	}
-	s := &Server{health: health.NewServer(), listener: listener, options: options}
+	s := &Server{
+		health: health.NewServer(), listener: listener, options: options,
+		guard: newGuard(options.Logger, []Trust{options.trust()}, options.MaxMessageBytes),
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	var serveCommands incoming.ServeCommands
+	if options.CommandStream.on(len(more)) {
+		s.commands = newCommands(s.guard, &options)
+		serveCommands = s.commands.server.Serve
+	}
 	s.grpc = grpc.NewServer(append(append(s.serverOptions(), more...), grpc.Creds(creds))...)
 	healthgrpc.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
-	RegisterParticipantService(s.grpc, s.services, options.Keepers...)
+	incoming.RegisterStreamingParticipantService(s.grpc, s.services, serveCommands, adapt(options.Keepers)...)
 	return s, nil
 }
 
@@ -93,10 +106,10 @@ func unknownMethod(_ any, stream grpc.ServerStream) error {
 }
 
 func (s *Server) serverOptions() []grpc.ServerOption {
-	guard := newGuard(s.options.Logger, []Trust{s.options.trust()}, s.options.MaxMessageBytes)
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(guard.unary),
-		grpc.ChainStreamInterceptor(guard.stream, s.endHealthWatches),
+		grpc.ChainUnaryInterceptor(s.guard.unary),
+		grpc.ChainUnaryInterceptor(s.options.Interceptors...),
+		grpc.ChainStreamInterceptor(s.guard.stream, s.endHealthWatches),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.MaxRecvMsgSize(s.options.maxRequestBytes()),
 		grpc.MaxSendMsgSize(s.options.MaxMessageBytes),
@@ -107,19 +120,16 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 			PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}
-	// The stats handler costs more than the call that it traces, so it is left out if nobody records spans.
-	if tracing() {
-		handler := otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))
+	if s.commands != nil {
+		// A message with answers is larger than the reply in it. The interceptors limit the others.
+		options = append([]grpc.ServerOption{
+			grpc.ChainUnaryInterceptor(s.limitReply), grpc.ChainStreamInterceptor(s.limitMessages),
+		}, append(options, grpc.MaxSendMsgSize(commandstream.MaxSendBytes(s.options.MaxMessageBytes)))...)
+	}
+	if handler := newStatsHandler(); handler != nil {
 		options = append(options, grpc.StatsHandler(handler))
 	}
 	return options
-}
-
-// tracing reports whether the global tracer provider records spans.
-func tracing() bool {
-	// The span is never ended, so it is never exported.
-	_, span := otel.Tracer("github.com/treatyhq/treaty/participant").Start(context.Background(), "probe")
-	return span.SpanContext().IsValid()
 }
 
 // endHealthWatches ends the streams of clients that watch the server's health when the server stops. They would
@@ -150,6 +160,9 @@ func (s *endingStream) Context() context.Context { return s.ctx }
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.grpc.RegisterService(desc, impl)
 	s.health.SetServingStatus(desc.ServiceName, healthgrpc.HealthCheckResponse_SERVING)
+	if s.commands != nil {
+		s.commands.register(desc, impl)
+	}
 }
 
 // Addr returns the address that the server listens on, with the actual port.
@@ -159,6 +172,10 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // flight have StopTimeout to finish. Calls that are still running after that are aborted, and their callers receive
 // UNAVAILABLE. Serve then returns nil. It returns an error if the server failed on its own. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
+	defer heapfloor.Hold(s.options.HeapFloor)()
+	if s.commands != nil {
+		defer s.commands.server.Close()
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(s.listener) }()
 	s.options.Logger.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("address", s.Addr().String()))
@@ -169,6 +186,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	s.health.Shutdown()
 	s.stop()
+	if s.commands != nil {
+		s.commands.server.Stop()
+	}
 	stopped := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

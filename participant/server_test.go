@@ -51,7 +51,7 @@ func serve(
 }
 
 // start serves until the returned function is called or the test ends.
-func start(t *testing.T, server *participant.Server, service customerv1.CustomerServiceServer) (stop func()) {
+func start(t testing.TB, server *participant.Server, service customerv1.CustomerServiceServer) (stop func()) {
 	t.Helper()
 	customerv1.RegisterCustomerServiceServer(server, service)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,13 +11,17 @@ import (
 
 // RegisterParticipantService registers treaty.v1.ParticipantService on a server, for a server that wasn't made by
 // [NewServer]. It needs the interceptor of [UnaryServerInterceptor]. services returns the full names of the services
-// served, which may be known only after this call.
+// served, which may be known only after this call. Orchestrators send commands to such a server as unary calls.
 func RegisterParticipantService(registrar grpc.ServiceRegistrar, services func() []string, keepers ...Keeper) {
+	incoming.RegisterParticipantService(registrar, services, adapt(keepers)...)
+}
+
+func adapt(keepers []Keeper) []incoming.Keeper {
 	adapted := make([]incoming.Keeper, len(keepers))
 	for i, keeper := range keepers {
 		adapted[i] = adaptedKeeper{keeper}
 	}
-	incoming.RegisterParticipantService(registrar, services, adapted...)
+	return adapted
 }
 
 // adaptedKeeper is a Keeper with this package's Caller.

@@ -63,6 +63,15 @@ var rules = append(participantRules(), []rule{
 		},
 	},
 	{
+		name: "command stream",
+		why:  "it executes commands through generated handlers, and knows neither the inbox nor the orchestrator",
+		from: []string{"participant/internal/commandstream"},
+		allow: []string{
+			"gen/treaty/v1", "internal/incoming", "internal/wire", "go.opentelemetry.io/otel/...",
+			"google.golang.org/genproto/...", "google.golang.org/grpc/...", "google.golang.org/protobuf/...",
+		},
+	},
+	{
 		name: "client",
 		why:  "programs that call sagas inherit what it imports",
 		from: []string{"client"},
@@ -90,6 +99,12 @@ var rules = append(participantRules(), []rule{
 		name:  "tlsfiles",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/tlsfiles"},
+		allow: []string{},
+	},
+	{
+		name:  "heapfloor",
+		why:   "orchestrators and participants share it, so it knows neither",
+		from:  []string{"internal/heapfloor"},
 		allow: []string{},
 	},
 	{

@@ -66,11 +66,9 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 		ID: first(md, wire.CommandIDKey), Saga: first(md, wire.SagaKey), Direction: first(md, wire.DirectionKey),
 		Attempt: 1,
 	}
-	saga, _, ok := wire.SplitStep(c.ID)
-	if !ok || len(c.ID) > wire.MaxCommandID {
-		return Command{}, false, fmt.Errorf(
-			"metadata %s: want sagas/{saga}/steps/{step} of at most %d bytes, got %.80q",
-			wire.CommandIDKey, wire.MaxCommandID, c.ID)
+	saga, err := sagaOf(c.ID)
+	if err != nil {
+		return Command{}, false, err
 	}
 	if c.Saga == "" {
 		c.Saga = saga
@@ -80,14 +78,12 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 			wire.CommandIDKey, c.Saga)
 	}
 	if c.Direction != wire.Action && c.Direction != wire.Compensation {
-		return Command{}, false, fmt.Errorf("metadata %s: want %q or %q, got %.80q",
-			wire.DirectionKey, wire.Action, wire.Compensation, c.Direction)
+		return Command{}, false, directionError(c.Direction)
 	}
 	if s := first(md, wire.AttemptKey); s != "" {
 		n, err := strconv.ParseUint(s, 10, 31)
 		if err != nil || n == 0 {
-			return Command{}, false, fmt.Errorf("metadata %s: want a decimal number from 1, got %.80q",
-				wire.AttemptKey, s)
+			return Command{}, false, attemptError(s)
 		}
 		c.Attempt = int(n)
 	}
@@ -95,8 +91,7 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 		// 63 bits fit into the integers of any database.
 		n, err := strconv.ParseUint(s, 10, 63)
 		if err != nil {
-			return Command{}, false, fmt.Errorf("metadata %s: want a decimal number below 2^63, got %.80q",
-				wire.EpochKey, s)
+			return Command{}, false, epochError(s)
 		}
 		c.Epoch = n
 	}
@@ -104,23 +99,56 @@ func ParseCommand(md metadata.MD) (Command, bool, error) {
 		return Command{}, false, fmt.Errorf("metadata %s: is missing, but there is a %s", wire.EpochKey, wire.ScopeKey)
 	}
 	if c.Scope != "" && !wire.ValidScope(c.Scope) {
-		return Command{}, false, fmt.Errorf("metadata %s: want {name}/{shard} of at most %d bytes, got %.80q",
-			wire.ScopeKey, wire.MaxScope, c.Scope)
+		return Command{}, false, scopeError(c.Scope)
 	}
 	if s := first(md, wire.StartKey); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil || n < 0 {
-			return Command{}, false, fmt.Errorf("metadata %s: want decimal microseconds since 1970, got %.80q",
-				wire.StartKey, s)
+			return Command{}, false, startError(s)
 		}
 		c.Start = time.UnixMicro(n).UTC()
 	}
 	c.RequestDigest = first(md, wire.RequestDigestKey)
 	if c.RequestDigest != "" && !isDigest(c.RequestDigest) {
-		return Command{}, false, fmt.Errorf("metadata %s: want %d hex digits in lower case, got %.80q",
-			wire.RequestDigestKey, wire.DigestLength, c.RequestDigest)
+		return Command{}, false, digestError(c.RequestDigest)
 	}
 	return c, true, nil
+}
+
+// sagaOf returns the name of the saga in a command id.
+func sagaOf(id string) (string, error) {
+	saga, _, ok := wire.SplitStep(id)
+	if !ok || len(id) > wire.MaxCommandID {
+		return "", fmt.Errorf("metadata %s: want sagas/{saga}/steps/{step} of at most %d bytes, got %.80q",
+			wire.CommandIDKey, wire.MaxCommandID, id)
+	}
+	return saga, nil
+}
+
+func directionError(got string) error {
+	return fmt.Errorf("metadata %s: want %q or %q, got %.80q", wire.DirectionKey, wire.Action, wire.Compensation, got)
+}
+
+func attemptError(got string) error {
+	return fmt.Errorf("metadata %s: want a decimal number from 1, got %.80q", wire.AttemptKey, got)
+}
+
+func epochError(got string) error {
+	return fmt.Errorf("metadata %s: want a decimal number below 2^63, got %.80q", wire.EpochKey, got)
+}
+
+func scopeError(got string) error {
+	return fmt.Errorf("metadata %s: want {name}/{shard} of at most %d bytes, got %.80q", wire.ScopeKey, wire.MaxScope,
+		got)
+}
+
+func startError(got string) error {
+	return fmt.Errorf("metadata %s: want decimal microseconds since 1970, got %.80q", wire.StartKey, got)
+}
+
+func digestError(got string) error {
+	return fmt.Errorf("metadata %s: want %d hex digits in lower case, got %.80q", wire.RequestDigestKey,
+		wire.DigestLength, got)
 }
 
 func isDigest(text string) bool {

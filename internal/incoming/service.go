@@ -56,7 +56,17 @@ type Keeper interface {
 // RegisterParticipantService registers treaty.v1.ParticipantService for the keepers. services returns the full names of
 // the services served, which may be known only after this call. The server marks the errors of the calls.
 func RegisterParticipantService(registrar grpc.ServiceRegistrar, services func() []string, keepers ...Keeper) {
-	treatyv1.RegisterParticipantServiceServer(registrar, &participantService{services: services, keepers: keepers})
+	RegisterStreamingParticipantService(registrar, services, nil, keepers...)
+}
+
+// RegisterStreamingParticipantService is RegisterParticipantService with a function that serves StreamCommands. Without
+// one, the method is unimplemented.
+func RegisterStreamingParticipantService(
+	registrar grpc.ServiceRegistrar, services func() []string, serve ServeCommands, keepers ...Keeper,
+) {
+	treatyv1.RegisterParticipantServiceServer(registrar, &participantService{
+		services: services, keepers: keepers, serveCommands: serve,
+	})
 }
 
 // IsParticipantService returns whether a method belongs to treaty.v1.ParticipantService.
@@ -68,8 +78,9 @@ func IsParticipantService(method string) bool {
 type participantService struct {
 	treatyv1.UnimplementedParticipantServiceServer
 
-	services func() []string
-	keepers  []Keeper
+	services      func() []string
+	keepers       []Keeper
+	serveCommands ServeCommands // nil: StreamCommands is unimplemented
 }
 
 // callerOf returns who asks.
@@ -108,13 +119,17 @@ func (s *participantService) Describe(
 	services := s.servicesServed()
 	response := &treatyv1.DescribeResponse{
 		ProtocolVersion: protocolVersion, Build: build(),
-		Services: services, ContractsDigest: contractsDigest(services), KeptMethods: s.keptMethods(), Heard: heard,
+		Services: services, ContractsDigest: ContractsDigest(services), KeptMethods: s.keptMethods(), Heard: heard,
 		Features: []treatyv1.ParticipantFeature{treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_ANSWER_MARKS},
 	}
 	if len(s.keepers) > 0 {
 		response.Features = append(response.Features,
 			treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_LIST_COMMANDS,
 			treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_CLOSE_COMMAND)
+	}
+	if s.serveCommands != nil {
+		response.Features = append(response.Features,
+			treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_STREAM_COMMANDS)
 	}
 	for key := range md {
 		if strings.HasPrefix(key, wire.KeyPrefix) {
@@ -329,9 +344,9 @@ func build() string {
 	return info.Main.Path + " " + info.Main.Version
 }
 
-// contractsDigest returns the SHA-256 of the descriptors of services, in hex. It is empty if one of them isn't linked
+// ContractsDigest returns the SHA-256 of the descriptors of services, in hex. It is empty if one of them isn't linked
 // into the program.
-func contractsDigest(services []string) string {
+func ContractsDigest(services []string) string {
 	var files []protoreflect.FileDescriptor
 	for _, service := range services {
 		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))

@@ -46,7 +46,7 @@ func SplitStep(name string) (saga, path string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	return SagaName(id), path, true
+	return name[:len(SagaPrefix)+len(id)], path, true
 }
 
 // StepPath returns the path in the name of a step, or the whole text when it isn't the name of a step.

@@ -34,6 +34,8 @@ const (
 	ParticipantFeature_PARTICIPANT_FEATURE_LIST_COMMANDS ParticipantFeature = 2
 	// CloseCommand is served.
 	ParticipantFeature_PARTICIPANT_FEATURE_CLOSE_COMMAND ParticipantFeature = 3
+	// StreamCommands is served.
+	ParticipantFeature_PARTICIPANT_FEATURE_STREAM_COMMANDS ParticipantFeature = 4
 )
 
 // Enum value maps for ParticipantFeature.
@@ -43,12 +45,14 @@ var (
 		1: "PARTICIPANT_FEATURE_ANSWER_MARKS",
 		2: "PARTICIPANT_FEATURE_LIST_COMMANDS",
 		3: "PARTICIPANT_FEATURE_CLOSE_COMMAND",
+		4: "PARTICIPANT_FEATURE_STREAM_COMMANDS",
 	}
 	ParticipantFeature_value = map[string]int32{
-		"PARTICIPANT_FEATURE_UNSPECIFIED":   0,
-		"PARTICIPANT_FEATURE_ANSWER_MARKS":  1,
-		"PARTICIPANT_FEATURE_LIST_COMMANDS": 2,
-		"PARTICIPANT_FEATURE_CLOSE_COMMAND": 3,
+		"PARTICIPANT_FEATURE_UNSPECIFIED":     0,
+		"PARTICIPANT_FEATURE_ANSWER_MARKS":    1,
+		"PARTICIPANT_FEATURE_LIST_COMMANDS":   2,
+		"PARTICIPANT_FEATURE_CLOSE_COMMAND":   3,
+		"PARTICIPANT_FEATURE_STREAM_COMMANDS": 4,
 	}
 )
 
@@ -870,6 +874,563 @@ func (*CloseCommandResponse_Closed_) isCloseCommandResponse_Outcome() {}
 
 func (*CloseCommandResponse_NotKept_) isCloseCommandResponse_Outcome() {}
 
+// StreamCommandsRequest is a batch of commands. A message with several commands has at most 256 KiB, and one with a
+// single command at most what the participant's greeting allows.
+type StreamCommandsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only in the first message, which has nothing else.
+	Greeting *OrchestratorGreeting `protobuf:"bytes,1,opt,name=greeting,proto3" json:"greeting,omitempty"`
+	// Commands to execute. They are independent of each other, and may be executed at the same time.
+	Commands []*StreamedCommand `protobuf:"bytes,2,rep,name=commands,proto3" json:"commands,omitempty"`
+	// The numbers of commands of earlier messages whose answer isn't waited for any more. The participant cancels what it
+	// still does for them, as for a unary call that is cancelled. It sends no answer if it can.
+	Cancelled     []uint64 `protobuf:"varint,3,rep,packed,name=cancelled,proto3" json:"cancelled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamCommandsRequest) Reset() {
+	*x = StreamCommandsRequest{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamCommandsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamCommandsRequest) ProtoMessage() {}
+
+func (x *StreamCommandsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamCommandsRequest.ProtoReflect.Descriptor instead.
+func (*StreamCommandsRequest) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamCommandsRequest) GetGreeting() *OrchestratorGreeting {
+	if x != nil {
+		return x.Greeting
+	}
+	return nil
+}
+
+func (x *StreamCommandsRequest) GetCommands() []*StreamedCommand {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+func (x *StreamCommandsRequest) GetCancelled() []uint64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return nil
+}
+
+// OrchestratorGreeting says who sends the commands of a stream.
+type OrchestratorGreeting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest version of the protocol that the orchestrator speaks. The first is 1.
+	ProtocolVersion int32 `protobuf:"varint,1,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
+	// The scope of the commands, "{name}/{shard}": the metadata treaty-scope of a unary call.
+	Scope string `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	// The fencing epoch of the commands: the metadata treaty-epoch of a unary call.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The size of the largest message that the orchestrator receives, in bytes. An answer that doesn't fit is replaced by
+	// an error, as gRPC does for a unary call.
+	MaxMessageBytes int64 `protobuf:"varint,4,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	// The SHA-256 of the descriptors of the services that the orchestrator calls here, in hex, as in DescribeResponse. It
+	// is empty if it doesn't know them.
+	ContractsDigest string `protobuf:"bytes,5,opt,name=contracts_digest,json=contractsDigest,proto3" json:"contracts_digest,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *OrchestratorGreeting) Reset() {
+	*x = OrchestratorGreeting{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrchestratorGreeting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrchestratorGreeting) ProtoMessage() {}
+
+func (x *OrchestratorGreeting) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrchestratorGreeting.ProtoReflect.Descriptor instead.
+func (*OrchestratorGreeting) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OrchestratorGreeting) GetProtocolVersion() int32 {
+	if x != nil {
+		return x.ProtocolVersion
+	}
+	return 0
+}
+
+func (x *OrchestratorGreeting) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *OrchestratorGreeting) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *OrchestratorGreeting) GetMaxMessageBytes() int64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
+func (x *OrchestratorGreeting) GetContractsDigest() string {
+	if x != nil {
+		return x.ContractsDigest
+	}
+	return ""
+}
+
+// StreamedCommand is one attempt of a command.
+type StreamedCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the attempt, which no other command of the stream has. The answer has the same one. It says nothing
+	// about the command: a later attempt has another number, and may overtake this one.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The full name of the method, such as "acme.card.v1.CardService/ChangeAddress". It must be a command in its
+	// contract, or the compensation of one. Others are answered UNIMPLEMENTED.
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// The command id, "sagas/{saga}/steps/{step}": treaty-command-id. It also says what treaty-saga would say.
+	CommandId string `protobuf:"bytes,3,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	// The direction: treaty-direction.
+	Direction StepDirection `protobuf:"varint,4,opt,name=direction,proto3,enum=treaty.v1.StepDirection" json:"direction,omitempty"`
+	// The number of this attempt among those of the step, from 1: treaty-attempt.
+	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The saga's start in microseconds since 1970: treaty-start. 0: not known.
+	SagaStartMicros int64 `protobuf:"varint,6,opt,name=saga_start_micros,json=sagaStartMicros,proto3" json:"saga_start_micros,omitempty"`
+	// The digest of the action's request, in hex: treaty-request-digest.
+	RequestDigest string `protobuf:"bytes,7,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
+	// How long the orchestrator waits for the answer, in microseconds from when it sent the command: grpc-timeout. 0:
+	// there is no limit.
+	TimeoutMicros int64 `protobuf:"varint,8,opt,name=timeout_micros,json=timeoutMicros,proto3" json:"timeout_micros,omitempty"`
+	// The W3C trace context of the attempt: traceparent and tracestate. Empty: the saga isn't traced.
+	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate  string `protobuf:"bytes,10,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	// The serialized request.
+	Request       []byte `protobuf:"bytes,15,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamedCommand) Reset() {
+	*x = StreamedCommand{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamedCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamedCommand) ProtoMessage() {}
+
+func (x *StreamedCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamedCommand.ProtoReflect.Descriptor instead.
+func (*StreamedCommand) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StreamedCommand) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *StreamedCommand) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *StreamedCommand) GetCommandId() string {
+	if x != nil {
+		return x.CommandId
+	}
+	return ""
+}
+
+func (x *StreamedCommand) GetDirection() StepDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StepDirection_STEP_DIRECTION_UNSPECIFIED
+}
+
+func (x *StreamedCommand) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *StreamedCommand) GetSagaStartMicros() int64 {
+	if x != nil {
+		return x.SagaStartMicros
+	}
+	return 0
+}
+
+func (x *StreamedCommand) GetRequestDigest() string {
+	if x != nil {
+		return x.RequestDigest
+	}
+	return ""
+}
+
+func (x *StreamedCommand) GetTimeoutMicros() int64 {
+	if x != nil {
+		return x.TimeoutMicros
+	}
+	return 0
+}
+
+func (x *StreamedCommand) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *StreamedCommand) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
+func (x *StreamedCommand) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// StreamCommandsResponse is a batch of answers. A message with several answers has at most 256 KiB, and one with a
+// single answer at most what the orchestrator's greeting allows.
+type StreamCommandsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only in the first message, which has nothing else.
+	Greeting *ParticipantGreeting `protobuf:"bytes,1,opt,name=greeting,proto3" json:"greeting,omitempty"`
+	// Answers to commands.
+	Answers []*StreamedAnswer `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"`
+	// The participant takes no more commands on this stream, because it stops or wants a younger connection. Commands
+	// that arrive all the same are executed. The orchestrator closes its side, after which the stream ends once
+	// everything was answered.
+	Ending        bool `protobuf:"varint,3,opt,name=ending,proto3" json:"ending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamCommandsResponse) Reset() {
+	*x = StreamCommandsResponse{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamCommandsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamCommandsResponse) ProtoMessage() {}
+
+func (x *StreamCommandsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamCommandsResponse.ProtoReflect.Descriptor instead.
+func (*StreamCommandsResponse) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StreamCommandsResponse) GetGreeting() *ParticipantGreeting {
+	if x != nil {
+		return x.Greeting
+	}
+	return nil
+}
+
+func (x *StreamCommandsResponse) GetAnswers() []*StreamedAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *StreamCommandsResponse) GetEnding() bool {
+	if x != nil {
+		return x.Ending
+	}
+	return false
+}
+
+// ParticipantGreeting says how much the participant takes.
+type ParticipantGreeting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest version of the protocol that the participant speaks.
+	ProtocolVersion int32 `protobuf:"varint,1,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
+	// How many commands of the stream may be unanswered at a time. A participant may end a stream with more, with
+	// RESOURCE_EXHAUSTED.
+	Window int32 `protobuf:"varint,2,opt,name=window,proto3" json:"window,omitempty"`
+	// The size of the largest message that the participant receives, in bytes.
+	MaxMessageBytes int64 `protobuf:"varint,3,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	// The SHA-256 of the descriptors of the services served, in hex, as in DescribeResponse.
+	ContractsDigest string `protobuf:"bytes,4,opt,name=contracts_digest,json=contractsDigest,proto3" json:"contracts_digest,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ParticipantGreeting) Reset() {
+	*x = ParticipantGreeting{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParticipantGreeting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParticipantGreeting) ProtoMessage() {}
+
+func (x *ParticipantGreeting) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParticipantGreeting.ProtoReflect.Descriptor instead.
+func (*ParticipantGreeting) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ParticipantGreeting) GetProtocolVersion() int32 {
+	if x != nil {
+		return x.ProtocolVersion
+	}
+	return 0
+}
+
+func (x *ParticipantGreeting) GetWindow() int32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *ParticipantGreeting) GetMaxMessageBytes() int64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
+func (x *ParticipantGreeting) GetContractsDigest() string {
+	if x != nil {
+		return x.ContractsDigest
+	}
+	return ""
+}
+
+// StreamedAnswer is the end of one attempt: what a unary call would have returned.
+type StreamedAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the command.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The serialized reply. Only with OK.
+	Reply []byte `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
+	// The status. Absent: OK.
+	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The trailers, such as treaty-answer and treaty-pending. The keys are in lower case.
+	Trailers      []*Trailer `protobuf:"bytes,4,rep,name=trailers,proto3" json:"trailers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamedAnswer) Reset() {
+	*x = StreamedAnswer{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamedAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamedAnswer) ProtoMessage() {}
+
+func (x *StreamedAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamedAnswer.ProtoReflect.Descriptor instead.
+func (*StreamedAnswer) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StreamedAnswer) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *StreamedAnswer) GetReply() []byte {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
+func (x *StreamedAnswer) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *StreamedAnswer) GetTrailers() []*Trailer {
+	if x != nil {
+		return x.Trailers
+	}
+	return nil
+}
+
+// Trailer is a value of a trailer.
+type Trailer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The value. That of a key that ends with -bin is any bytes.
+	Value         []byte `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trailer) Reset() {
+	*x = Trailer{}
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trailer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trailer) ProtoMessage() {}
+
+func (x *Trailer) ProtoReflect() protoreflect.Message {
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trailer.ProtoReflect.Descriptor instead.
+func (*Trailer) Descriptor() ([]byte, []int) {
+	return file_treaty_v1_participant_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Trailer) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Trailer) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // Executed holds the reply.
 type CloseCommandResponse_Executed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -881,7 +1442,7 @@ type CloseCommandResponse_Executed struct {
 
 func (x *CloseCommandResponse_Executed) Reset() {
 	*x = CloseCommandResponse_Executed{}
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[8]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1454,7 @@ func (x *CloseCommandResponse_Executed) String() string {
 func (*CloseCommandResponse_Executed) ProtoMessage() {}
 
 func (x *CloseCommandResponse_Executed) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[8]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1486,7 @@ type CloseCommandResponse_Accepted struct {
 
 func (x *CloseCommandResponse_Accepted) Reset() {
 	*x = CloseCommandResponse_Accepted{}
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[9]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1498,7 @@ func (x *CloseCommandResponse_Accepted) String() string {
 func (*CloseCommandResponse_Accepted) ProtoMessage() {}
 
 func (x *CloseCommandResponse_Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[9]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1525,7 @@ type CloseCommandResponse_Refused struct {
 
 func (x *CloseCommandResponse_Refused) Reset() {
 	*x = CloseCommandResponse_Refused{}
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[10]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1537,7 @@ func (x *CloseCommandResponse_Refused) String() string {
 func (*CloseCommandResponse_Refused) ProtoMessage() {}
 
 func (x *CloseCommandResponse_Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[10]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1569,7 @@ type CloseCommandResponse_Compensated struct {
 
 func (x *CloseCommandResponse_Compensated) Reset() {
 	*x = CloseCommandResponse_Compensated{}
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[11]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1581,7 @@ func (x *CloseCommandResponse_Compensated) String() string {
 func (*CloseCommandResponse_Compensated) ProtoMessage() {}
 
 func (x *CloseCommandResponse_Compensated) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[11]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1606,7 @@ type CloseCommandResponse_Closed struct {
 
 func (x *CloseCommandResponse_Closed) Reset() {
 	*x = CloseCommandResponse_Closed{}
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[12]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1618,7 @@ func (x *CloseCommandResponse_Closed) String() string {
 func (*CloseCommandResponse_Closed) ProtoMessage() {}
 
 func (x *CloseCommandResponse_Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[12]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1643,7 @@ type CloseCommandResponse_NotKept struct {
 
 func (x *CloseCommandResponse_NotKept) Reset() {
 	*x = CloseCommandResponse_NotKept{}
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[13]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1655,7 @@ func (x *CloseCommandResponse_NotKept) String() string {
 func (*CloseCommandResponse_NotKept) ProtoMessage() {}
 
 func (x *CloseCommandResponse_NotKept) ProtoReflect() protoreflect.Message {
-	mi := &file_treaty_v1_participant_service_proto_msgTypes[13]
+	mi := &file_treaty_v1_participant_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,12 +1740,56 @@ const file_treaty_v1_participant_service_proto_rawDesc = "" +
 	"\vCompensated\x1a\b\n" +
 	"\x06Closed\x1a\t\n" +
 	"\aNotKeptB\t\n" +
-	"\aoutcome*\xad\x01\n" +
+	"\aoutcome\"\xaa\x01\n" +
+	"\x15StreamCommandsRequest\x12;\n" +
+	"\bgreeting\x18\x01 \x01(\v2\x1f.treaty.v1.OrchestratorGreetingR\bgreeting\x126\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1a.treaty.v1.StreamedCommandR\bcommands\x12\x1c\n" +
+	"\tcancelled\x18\x03 \x03(\x04R\tcancelled\"\xc4\x01\n" +
+	"\x14OrchestratorGreeting\x12)\n" +
+	"\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12*\n" +
+	"\x11max_message_bytes\x18\x04 \x01(\x03R\x0fmaxMessageBytes\x12)\n" +
+	"\x10contracts_digest\x18\x05 \x01(\tR\x0fcontractsDigest\"\x88\x03\n" +
+	"\x0fStreamedCommand\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x1d\n" +
+	"\n" +
+	"command_id\x18\x03 \x01(\tR\tcommandId\x126\n" +
+	"\tdirection\x18\x04 \x01(\x0e2\x18.treaty.v1.StepDirectionR\tdirection\x12\x18\n" +
+	"\aattempt\x18\x05 \x01(\x05R\aattempt\x12*\n" +
+	"\x11saga_start_micros\x18\x06 \x01(\x03R\x0fsagaStartMicros\x12%\n" +
+	"\x0erequest_digest\x18\a \x01(\tR\rrequestDigest\x12%\n" +
+	"\x0etimeout_micros\x18\b \x01(\x03R\rtimeoutMicros\x12 \n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\n" +
+	" \x01(\tR\n" +
+	"tracestate\x12\x18\n" +
+	"\arequest\x18\x0f \x01(\fR\arequest\"\xa1\x01\n" +
+	"\x16StreamCommandsResponse\x12:\n" +
+	"\bgreeting\x18\x01 \x01(\v2\x1e.treaty.v1.ParticipantGreetingR\bgreeting\x123\n" +
+	"\aanswers\x18\x02 \x03(\v2\x19.treaty.v1.StreamedAnswerR\aanswers\x12\x16\n" +
+	"\x06ending\x18\x03 \x01(\bR\x06ending\"\xaf\x01\n" +
+	"\x13ParticipantGreeting\x12)\n" +
+	"\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12\x16\n" +
+	"\x06window\x18\x02 \x01(\x05R\x06window\x12*\n" +
+	"\x11max_message_bytes\x18\x03 \x01(\x03R\x0fmaxMessageBytes\x12)\n" +
+	"\x10contracts_digest\x18\x04 \x01(\tR\x0fcontractsDigest\"\x9c\x01\n" +
+	"\x0eStreamedAnswer\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05reply\x18\x02 \x01(\fR\x05reply\x12,\n" +
+	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12.\n" +
+	"\btrailers\x18\x04 \x03(\v2\x12.treaty.v1.TrailerR\btrailers\"1\n" +
+	"\aTrailer\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value*\xd6\x01\n" +
 	"\x12ParticipantFeature\x12#\n" +
 	"\x1fPARTICIPANT_FEATURE_UNSPECIFIED\x10\x00\x12$\n" +
 	" PARTICIPANT_FEATURE_ANSWER_MARKS\x10\x01\x12%\n" +
 	"!PARTICIPANT_FEATURE_LIST_COMMANDS\x10\x02\x12%\n" +
-	"!PARTICIPANT_FEATURE_CLOSE_COMMAND\x10\x03*\xee\x01\n" +
+	"!PARTICIPANT_FEATURE_CLOSE_COMMAND\x10\x03\x12'\n" +
+	"#PARTICIPANT_FEATURE_STREAM_COMMANDS\x10\x04*\xee\x01\n" +
 	"\x0eCommandVerdict\x12\x1f\n" +
 	"\x1bCOMMAND_VERDICT_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18COMMAND_VERDICT_EXECUTED\x10\x01\x12\x1c\n" +
@@ -1192,11 +1797,12 @@ const file_treaty_v1_participant_service_proto_rawDesc = "" +
 	"\x17COMMAND_VERDICT_REFUSED\x10\x03\x12$\n" +
 	" COMMAND_VERDICT_NULL_COMPENSATED\x10\x04\x12 \n" +
 	"\x1cCOMMAND_VERDICT_REFUSED_LATE\x10\x05\x12\x1a\n" +
-	"\x16COMMAND_VERDICT_CLOSED\x10\x062\xfb\x01\n" +
+	"\x16COMMAND_VERDICT_CLOSED\x10\x062\xd6\x02\n" +
 	"\x12ParticipantService\x12C\n" +
 	"\bDescribe\x12\x1a.treaty.v1.DescribeRequest\x1a\x1b.treaty.v1.DescribeResponse\x12O\n" +
 	"\fListCommands\x12\x1e.treaty.v1.ListCommandsRequest\x1a\x1f.treaty.v1.ListCommandsResponse\x12O\n" +
-	"\fCloseCommand\x12\x1e.treaty.v1.CloseCommandRequest\x1a\x1f.treaty.v1.CloseCommandResponseB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\fCloseCommand\x12\x1e.treaty.v1.CloseCommandRequest\x1a\x1f.treaty.v1.CloseCommandResponse\x12Y\n" +
+	"\x0eStreamCommands\x12 .treaty.v1.StreamCommandsRequest\x1a!.treaty.v1.StreamCommandsResponse(\x010\x01B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_participant_service_proto_rawDescOnce sync.Once
@@ -1211,7 +1817,7 @@ func file_treaty_v1_participant_service_proto_rawDescGZIP() []byte {
 }
 
 var file_treaty_v1_participant_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_treaty_v1_participant_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_treaty_v1_participant_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_treaty_v1_participant_service_proto_goTypes = []any{
 	(ParticipantFeature)(0),                  // 0: treaty.v1.ParticipantFeature
 	(CommandVerdict)(0),                      // 1: treaty.v1.CommandVerdict
@@ -1223,46 +1829,62 @@ var file_treaty_v1_participant_service_proto_goTypes = []any{
 	(*KnownCommand)(nil),                     // 7: treaty.v1.KnownCommand
 	(*CloseCommandRequest)(nil),              // 8: treaty.v1.CloseCommandRequest
 	(*CloseCommandResponse)(nil),             // 9: treaty.v1.CloseCommandResponse
-	(*CloseCommandResponse_Executed)(nil),    // 10: treaty.v1.CloseCommandResponse.Executed
-	(*CloseCommandResponse_Accepted)(nil),    // 11: treaty.v1.CloseCommandResponse.Accepted
-	(*CloseCommandResponse_Refused)(nil),     // 12: treaty.v1.CloseCommandResponse.Refused
-	(*CloseCommandResponse_Compensated)(nil), // 13: treaty.v1.CloseCommandResponse.Compensated
-	(*CloseCommandResponse_Closed)(nil),      // 14: treaty.v1.CloseCommandResponse.Closed
-	(*CloseCommandResponse_NotKept)(nil),     // 15: treaty.v1.CloseCommandResponse.NotKept
-	(*timestamppb.Timestamp)(nil),            // 16: google.protobuf.Timestamp
-	(StepDirection)(0),                       // 17: treaty.v1.StepDirection
-	(*Failure)(nil),                          // 18: treaty.v1.Failure
+	(*StreamCommandsRequest)(nil),            // 10: treaty.v1.StreamCommandsRequest
+	(*OrchestratorGreeting)(nil),             // 11: treaty.v1.OrchestratorGreeting
+	(*StreamedCommand)(nil),                  // 12: treaty.v1.StreamedCommand
+	(*StreamCommandsResponse)(nil),           // 13: treaty.v1.StreamCommandsResponse
+	(*ParticipantGreeting)(nil),              // 14: treaty.v1.ParticipantGreeting
+	(*StreamedAnswer)(nil),                   // 15: treaty.v1.StreamedAnswer
+	(*Trailer)(nil),                          // 16: treaty.v1.Trailer
+	(*CloseCommandResponse_Executed)(nil),    // 17: treaty.v1.CloseCommandResponse.Executed
+	(*CloseCommandResponse_Accepted)(nil),    // 18: treaty.v1.CloseCommandResponse.Accepted
+	(*CloseCommandResponse_Refused)(nil),     // 19: treaty.v1.CloseCommandResponse.Refused
+	(*CloseCommandResponse_Compensated)(nil), // 20: treaty.v1.CloseCommandResponse.Compensated
+	(*CloseCommandResponse_Closed)(nil),      // 21: treaty.v1.CloseCommandResponse.Closed
+	(*CloseCommandResponse_NotKept)(nil),     // 22: treaty.v1.CloseCommandResponse.NotKept
+	(*timestamppb.Timestamp)(nil),            // 23: google.protobuf.Timestamp
+	(StepDirection)(0),                       // 24: treaty.v1.StepDirection
+	(*Failure)(nil),                          // 25: treaty.v1.Failure
 }
 var file_treaty_v1_participant_service_proto_depIdxs = []int32{
-	16, // 0: treaty.v1.DescribeRequest.horizon:type_name -> google.protobuf.Timestamp
+	23, // 0: treaty.v1.DescribeRequest.horizon:type_name -> google.protobuf.Timestamp
 	0,  // 1: treaty.v1.DescribeResponse.features:type_name -> treaty.v1.ParticipantFeature
 	4,  // 2: treaty.v1.DescribeResponse.heard:type_name -> treaty.v1.HeardScope
-	16, // 3: treaty.v1.HeardScope.horizon:type_name -> google.protobuf.Timestamp
-	16, // 4: treaty.v1.ListCommandsRequest.since:type_name -> google.protobuf.Timestamp
+	23, // 3: treaty.v1.HeardScope.horizon:type_name -> google.protobuf.Timestamp
+	23, // 4: treaty.v1.ListCommandsRequest.since:type_name -> google.protobuf.Timestamp
 	7,  // 5: treaty.v1.ListCommandsResponse.commands:type_name -> treaty.v1.KnownCommand
-	17, // 6: treaty.v1.KnownCommand.direction:type_name -> treaty.v1.StepDirection
+	24, // 6: treaty.v1.KnownCommand.direction:type_name -> treaty.v1.StepDirection
 	1,  // 7: treaty.v1.KnownCommand.verdict:type_name -> treaty.v1.CommandVerdict
-	16, // 8: treaty.v1.KnownCommand.saga_start:type_name -> google.protobuf.Timestamp
-	16, // 9: treaty.v1.KnownCommand.update_time:type_name -> google.protobuf.Timestamp
-	16, // 10: treaty.v1.CloseCommandRequest.saga_start:type_name -> google.protobuf.Timestamp
-	10, // 11: treaty.v1.CloseCommandResponse.executed:type_name -> treaty.v1.CloseCommandResponse.Executed
-	11, // 12: treaty.v1.CloseCommandResponse.accepted:type_name -> treaty.v1.CloseCommandResponse.Accepted
-	12, // 13: treaty.v1.CloseCommandResponse.refused:type_name -> treaty.v1.CloseCommandResponse.Refused
-	13, // 14: treaty.v1.CloseCommandResponse.compensated:type_name -> treaty.v1.CloseCommandResponse.Compensated
-	14, // 15: treaty.v1.CloseCommandResponse.closed:type_name -> treaty.v1.CloseCommandResponse.Closed
-	15, // 16: treaty.v1.CloseCommandResponse.not_kept:type_name -> treaty.v1.CloseCommandResponse.NotKept
-	18, // 17: treaty.v1.CloseCommandResponse.Refused.failure:type_name -> treaty.v1.Failure
-	2,  // 18: treaty.v1.ParticipantService.Describe:input_type -> treaty.v1.DescribeRequest
-	5,  // 19: treaty.v1.ParticipantService.ListCommands:input_type -> treaty.v1.ListCommandsRequest
-	8,  // 20: treaty.v1.ParticipantService.CloseCommand:input_type -> treaty.v1.CloseCommandRequest
-	3,  // 21: treaty.v1.ParticipantService.Describe:output_type -> treaty.v1.DescribeResponse
-	6,  // 22: treaty.v1.ParticipantService.ListCommands:output_type -> treaty.v1.ListCommandsResponse
-	9,  // 23: treaty.v1.ParticipantService.CloseCommand:output_type -> treaty.v1.CloseCommandResponse
-	21, // [21:24] is the sub-list for method output_type
-	18, // [18:21] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	23, // 8: treaty.v1.KnownCommand.saga_start:type_name -> google.protobuf.Timestamp
+	23, // 9: treaty.v1.KnownCommand.update_time:type_name -> google.protobuf.Timestamp
+	23, // 10: treaty.v1.CloseCommandRequest.saga_start:type_name -> google.protobuf.Timestamp
+	17, // 11: treaty.v1.CloseCommandResponse.executed:type_name -> treaty.v1.CloseCommandResponse.Executed
+	18, // 12: treaty.v1.CloseCommandResponse.accepted:type_name -> treaty.v1.CloseCommandResponse.Accepted
+	19, // 13: treaty.v1.CloseCommandResponse.refused:type_name -> treaty.v1.CloseCommandResponse.Refused
+	20, // 14: treaty.v1.CloseCommandResponse.compensated:type_name -> treaty.v1.CloseCommandResponse.Compensated
+	21, // 15: treaty.v1.CloseCommandResponse.closed:type_name -> treaty.v1.CloseCommandResponse.Closed
+	22, // 16: treaty.v1.CloseCommandResponse.not_kept:type_name -> treaty.v1.CloseCommandResponse.NotKept
+	11, // 17: treaty.v1.StreamCommandsRequest.greeting:type_name -> treaty.v1.OrchestratorGreeting
+	12, // 18: treaty.v1.StreamCommandsRequest.commands:type_name -> treaty.v1.StreamedCommand
+	24, // 19: treaty.v1.StreamedCommand.direction:type_name -> treaty.v1.StepDirection
+	14, // 20: treaty.v1.StreamCommandsResponse.greeting:type_name -> treaty.v1.ParticipantGreeting
+	15, // 21: treaty.v1.StreamCommandsResponse.answers:type_name -> treaty.v1.StreamedAnswer
+	25, // 22: treaty.v1.StreamedAnswer.failure:type_name -> treaty.v1.Failure
+	16, // 23: treaty.v1.StreamedAnswer.trailers:type_name -> treaty.v1.Trailer
+	25, // 24: treaty.v1.CloseCommandResponse.Refused.failure:type_name -> treaty.v1.Failure
+	2,  // 25: treaty.v1.ParticipantService.Describe:input_type -> treaty.v1.DescribeRequest
+	5,  // 26: treaty.v1.ParticipantService.ListCommands:input_type -> treaty.v1.ListCommandsRequest
+	8,  // 27: treaty.v1.ParticipantService.CloseCommand:input_type -> treaty.v1.CloseCommandRequest
+	10, // 28: treaty.v1.ParticipantService.StreamCommands:input_type -> treaty.v1.StreamCommandsRequest
+	3,  // 29: treaty.v1.ParticipantService.Describe:output_type -> treaty.v1.DescribeResponse
+	6,  // 30: treaty.v1.ParticipantService.ListCommands:output_type -> treaty.v1.ListCommandsResponse
+	9,  // 31: treaty.v1.ParticipantService.CloseCommand:output_type -> treaty.v1.CloseCommandResponse
+	13, // 32: treaty.v1.ParticipantService.StreamCommands:output_type -> treaty.v1.StreamCommandsResponse
+	29, // [29:33] is the sub-list for method output_type
+	25, // [25:29] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_treaty_v1_participant_service_proto_init() }
@@ -1286,7 +1908,7 @@ func file_treaty_v1_participant_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_treaty_v1_participant_service_proto_rawDesc), len(file_treaty_v1_participant_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ParticipantService_Describe_FullMethodName     = "/treaty.v1.ParticipantService/Describe"
-	ParticipantService_ListCommands_FullMethodName = "/treaty.v1.ParticipantService/ListCommands"
-	ParticipantService_CloseCommand_FullMethodName = "/treaty.v1.ParticipantService/CloseCommand"
+	ParticipantService_Describe_FullMethodName       = "/treaty.v1.ParticipantService/Describe"
+	ParticipantService_ListCommands_FullMethodName   = "/treaty.v1.ParticipantService/ListCommands"
+	ParticipantService_CloseCommand_FullMethodName   = "/treaty.v1.ParticipantService/CloseCommand"
+	ParticipantService_StreamCommands_FullMethodName = "/treaty.v1.ParticipantService/StreamCommands"
 )
 
 // ParticipantServiceClient is the client API for ParticipantService service.
@@ -48,6 +49,21 @@ type ParticipantServiceClient interface {
 	//
 	// A known command id whose method or digest differs is answered INTERNAL with the reason OTHER_REQUEST.
 	CloseCommand(ctx context.Context, in *CloseCommandRequest, opts ...grpc.CallOption) (*CloseCommandResponse, error)
+	// StreamCommands carries commands and their answers in batches, at a fraction of the cost of a call for each. What a
+	// command means, and what its answer means, is the same as of a unary call of its method with the same metadata. An
+	// orchestrator that finds the method unimplemented makes unary calls, and so may every orchestrator at any time.
+	//
+	// The first message in each direction has the greeting, alone. The orchestrator waits for the participant's before it
+	// sends commands. From then on, neither side waits for the other: commands are answered in any order, each as soon as
+	// it is ready.
+	//
+	// The stream ends well when the orchestrator closes its side and everything was answered. A participant that wants it
+	// to end sends ending, and the orchestrator then sends no more commands and closes its side. A command that has no
+	// answer when the stream ends otherwise may have been executed, and is sent again under the same command id.
+	//
+	// A participant that executes no commands under the scope and the epoch in the orchestrator's greeting ends the
+	// stream with the error that a command would get. The reasons are those of a unary call.
+	StreamCommands(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamCommandsRequest, StreamCommandsResponse], error)
 }
 
 type participantServiceClient struct {
@@ -88,6 +104,19 @@ func (c *participantServiceClient) CloseCommand(ctx context.Context, in *CloseCo
 	return out, nil
 }
 
+func (c *participantServiceClient) StreamCommands(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamCommandsRequest, StreamCommandsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ParticipantService_ServiceDesc.Streams[0], ParticipantService_StreamCommands_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamCommandsRequest, StreamCommandsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ParticipantService_StreamCommandsClient = grpc.BidiStreamingClient[StreamCommandsRequest, StreamCommandsResponse]
+
 // ParticipantServiceServer is the server API for ParticipantService service.
 // All implementations must embed UnimplementedParticipantServiceServer
 // for forward compatibility.
@@ -112,6 +141,21 @@ type ParticipantServiceServer interface {
 	//
 	// A known command id whose method or digest differs is answered INTERNAL with the reason OTHER_REQUEST.
 	CloseCommand(context.Context, *CloseCommandRequest) (*CloseCommandResponse, error)
+	// StreamCommands carries commands and their answers in batches, at a fraction of the cost of a call for each. What a
+	// command means, and what its answer means, is the same as of a unary call of its method with the same metadata. An
+	// orchestrator that finds the method unimplemented makes unary calls, and so may every orchestrator at any time.
+	//
+	// The first message in each direction has the greeting, alone. The orchestrator waits for the participant's before it
+	// sends commands. From then on, neither side waits for the other: commands are answered in any order, each as soon as
+	// it is ready.
+	//
+	// The stream ends well when the orchestrator closes its side and everything was answered. A participant that wants it
+	// to end sends ending, and the orchestrator then sends no more commands and closes its side. A command that has no
+	// answer when the stream ends otherwise may have been executed, and is sent again under the same command id.
+	//
+	// A participant that executes no commands under the scope and the epoch in the orchestrator's greeting ends the
+	// stream with the error that a command would get. The reasons are those of a unary call.
+	StreamCommands(grpc.BidiStreamingServer[StreamCommandsRequest, StreamCommandsResponse]) error
 	mustEmbedUnimplementedParticipantServiceServer()
 }
 
@@ -130,6 +174,9 @@ func (UnimplementedParticipantServiceServer) ListCommands(context.Context, *List
 }
 func (UnimplementedParticipantServiceServer) CloseCommand(context.Context, *CloseCommandRequest) (*CloseCommandResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseCommand not implemented")
+}
+func (UnimplementedParticipantServiceServer) StreamCommands(grpc.BidiStreamingServer[StreamCommandsRequest, StreamCommandsResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamCommands not implemented")
 }
 func (UnimplementedParticipantServiceServer) mustEmbedUnimplementedParticipantServiceServer() {}
 func (UnimplementedParticipantServiceServer) testEmbeddedByValue()                            {}
@@ -206,6 +253,13 @@ func _ParticipantService_CloseCommand_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ParticipantService_StreamCommands_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ParticipantServiceServer).StreamCommands(&grpc.GenericServerStream[StreamCommandsRequest, StreamCommandsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ParticipantService_StreamCommandsServer = grpc.BidiStreamingServer[StreamCommandsRequest, StreamCommandsResponse]
+
 // ParticipantService_ServiceDesc is the grpc.ServiceDesc for ParticipantService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -226,6 +280,13 @@ var ParticipantService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ParticipantService_CloseCommand_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamCommands",
+			Handler:       _ParticipantService_StreamCommands_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "treaty/v1/participant_service.proto",
 }

@@ -177,13 +177,16 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		}
 	}
 	l := &link{pace: config.pace.defaults(), logger: d.logger, target: p.Target}
+	if config.Self != nil && !p.Unary {
+		l.streams = newStreams(p, config.Self, d.maxMessageBytes, d.logger)
+	}
 	conn, err := dial(p, l, d.maxMessageBytes, config.DialOptions)
 	if err != nil {
 		return err
 	}
 	added := &participant{
 		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
-		conn: conn, silentAfter: config.SilentAfter,
+		conn: conn, streams: l.streams, silentAfter: config.SilentAfter,
 	}
 	added.admission = admission.New(admission.Params{
 		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,

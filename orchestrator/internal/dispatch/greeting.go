@@ -279,6 +279,9 @@ func (g *greeting) conclude(
 			strings.Join(dropped, ", ") + ", so that a command can't be recognized; no command is sent to it"}
 	}
 	g.setTold(response)
+	if g.has(treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_STREAM_COMMANDS) {
+		p.streams.want()
+	}
 	if mark != wire.AnswerDone {
 		g.logger.Warn("TRAILERS_DROPPED: something on the way to a participant drops trailers, so its refusals can't "+
 			"be told from those of others, and stay in doubt", "participant", p.name, "target", p.target)

@@ -25,6 +25,9 @@ type link struct {
 	// failure is why a connection or a lookup of the name failed last, since there was a connection.
 	failure atomic.Pointer[string]
 
+	// streams are the streams of commands, or nil if commands are only sent as unary calls.
+	streams *streams
+
 	starved nowAndThen
 }
 

@@ -9,6 +9,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/admission"
+	"github.com/treatyhq/treaty/orchestrator/internal/commandstream"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
@@ -22,6 +23,9 @@ type method struct {
 
 	// limited is set while one call is made at a time, and trying while that one is made.
 	limited, trying atomic.Bool
+
+	// unaryOn is the stream on which the participant said that it doesn't serve the method there.
+	unaryOn atomic.Pointer[commandstream.Stream]
 
 	troubles troubles
 }

@@ -51,6 +51,9 @@ type Participant struct {
 	// MaxPerSecond is how many commands may be sent to it per second at most. 0 means no limit.
 	MaxPerSecond float64
 
+	// Unary says that commands are only sent as unary calls, not on a stream, even if the participant serves one.
+	Unary bool
+
 	// DialOptions are added to those of its connection. They can't change what the dispatcher sets itself.
 	DialOptions []grpc.DialOption
 }
@@ -76,6 +79,7 @@ type participant struct {
 	target  string
 	conn    *grpc.ClientConn
 	breaker *breaker
+	streams *streams // nil if commands are only sent as unary calls
 
 	admission *admission.Controller
 

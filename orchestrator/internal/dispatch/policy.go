@@ -228,6 +228,13 @@ func (p *policy) pace() pace {
 	return p.link.pace
 }
 
+// streams returns the participant's streams of commands, or nil if it has none.
+func (p *policy) streams() *streams {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.link.streams
+}
+
 // run runs f on a goroutine of the policy, unless the policy is closed.
 func (p *policy) run(f func()) {
 	p.mu.Lock()

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/commandstream"
 )
 
 // initialWatchDelay and maxWatchDelay bound the wait before an address is asked for its health again after that failed.
@@ -38,6 +40,9 @@ type subConn struct {
 	// probing is set while a goroutine finds out whether the connection answers.
 	probing atomic.Bool
 
+	// stream is the stream of commands on the connection, while it takes commands.
+	stream atomic.Pointer[commandstream.Stream]
+
 	mu sync.Mutex
 
 	// ctx ends with the connection. It is nil while there is none.
@@ -54,9 +59,13 @@ func (c *subConn) picked() balancer.PickResult {
 func (c *subConn) changed(state connectivity.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	streams := c.policy.streams()
 	if c.cancel != nil {
 		c.cancel()
 		c.ctx, c.cancel = nil, nil
+		if streams != nil {
+			streams.remove(c)
+		}
 	}
 	c.notServing.Store(false)
 	c.silent.Store(false)
@@ -64,6 +73,10 @@ func (c *subConn) changed(state connectivity.State) {
 		ctx, cancel := context.WithCancel(c.policy.ctx)
 		c.ctx, c.cancel = ctx, cancel
 		c.policy.run(func() { c.watch(ctx) })
+		if streams != nil {
+			streams.add(c)
+			c.policy.run(func() { c.keepStream(ctx, streams) })
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func (d *delivery) abandon() {
 		d.cancelWait()
 		d.ended = true
 		end := d.commandEnded(d.outcomeOnGivingUp())
-		d.inst.mailbox = append(d.inst.mailbox, message{input: end, delivery: d})
+		d.inst.put(message{input: end, delivery: d})
 	}
 }
 

@@ -11,9 +11,7 @@ import (
 func (s *sender) discover(inst *instance, wanted *machine.Discover) {
 	service, _, _ := strings.Cut(wanted.Method, "/")
 	if names := s.config.Dispatcher.TakingPart(service); len(names) > 0 {
-		inst.mailbox = append(inst.mailbox, message{
-			input: machine.Discovered{Path: wanted.Path, Participants: names},
-		})
+		inst.put(message{input: machine.Discovered{Path: wanted.Path, Participants: names}})
 		return
 	}
 	if _, known := inst.unserved[wanted.Path]; known {

@@ -50,7 +50,7 @@ func (d *driver) enqueue(inst *instance, m message) *delivery {
 		m.reply(cause)
 		return nil
 	}
-	inst.mailbox = append(inst.mailbox, m)
+	inst.put(m)
 	if inst.running {
 		inst.mu.Unlock()
 		return nil

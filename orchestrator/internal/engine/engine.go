@@ -141,9 +141,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	config.Observer = e.starts
 	e.watchdog = newWatchdog(config.TurnLimit, config.Logger, config.Observer)
 	replies := newReplyEvents(config.Catalog, config.Logger)
-	e.loader = &loader{
-		config: e.config, work: e.work, watchdog: e.watchdog, replies: replies, misused: e.misused,
-	}
+	e.loader = newLoader(e.config, e.work, e.watchdog, replies)
+	e.loader.misused = e.misused
 	e.waker = newWaker(e.config, e.work, func(id string) { e.driver.wake(id) })
 	e.notifier = &notifier{
 		observer: config.Observer, logger: config.Logger, turns: newReversals(config.Definitions, config.Logger),

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -11,7 +12,16 @@ import (
 // maxGroup is how many turns one group has at most. It bounds the latency and the memory of a commit.
 const maxGroup = 1024
 
-// groupCommitter commits turns in groups: while one group is being written, the next one gathers. It has one goroutine.
+const (
+	// maxYields is how often the processor is yielded for a group at most.
+	maxYields = 16
+
+	// maxGathering is how long the processor is yielded for a group. Yielding once may take longer.
+	maxGathering = time.Millisecond
+)
+
+// groupCommitter commits turns in groups: while one group is being written, the next one gathers. Before it is written,
+// sagas that can run join it. It has one goroutine.
 type groupCommitter struct {
 	store    Store
 	observer Observer
@@ -68,14 +78,12 @@ func (c *groupCommitter) loop() {
 		select {
 		case <-c.wake:
 		case <-c.stop:
-			c.mu.Lock()
-			rest := len(c.waiting)
-			c.mu.Unlock()
-			if rest == 0 {
+			if c.count() == 0 {
 				return
 			}
 		}
 		for {
+			c.gather()
 			turns, group = c.take(turns[:0], group[:0])
 			if len(turns) == 0 {
 				break
@@ -85,6 +93,27 @@ func (c *groupCommitter) loop() {
 			clear(group)
 		}
 	}
+}
+
+// gather lets the goroutines that can run go on, for as long as that brings more turns for the next group. A commit of
+// its own costs each of them far more. If there are no others, it returns at once.
+func (c *groupCommitter) gather() {
+	began := time.Now()
+	before, now := 0, c.count()
+	for range maxYields {
+		if now == before || now >= maxGroup || time.Since(began) >= maxGathering {
+			return
+		}
+		runtime.Gosched()
+		before, now = now, c.count()
+	}
+}
+
+// count returns how many turns are waiting.
+func (c *groupCommitter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
 }
 
 // take moves the next group from the waiting turns into the slices.

@@ -21,8 +21,9 @@ type instance struct {
 
 	mu         sync.Mutex
 	mailbox    []message
-	running    bool // a goroutine runs the instance; the fields below "owned" are its own
-	dropped    bool // the register dropped it; it must no longer be used
+	space      [1]message // of the mailbox, which seldom has more
+	running    bool       // a goroutine runs the instance; the fields below "owned" are its own
+	dropped    bool       // the register dropped it; it must no longer be used
 	deliveries deliveries
 	unserved   map[string]string // the methods of broadcasts in which nobody takes part, by their paths
 	unwritable error             // why no turn can be stored for now; nil if that isn't known
@@ -33,6 +34,7 @@ type instance struct {
 	code          *watched         // of the latest machine; nil while the saga has nothing to do but wait
 	slow          func()           // see watched; for the machine that is made next
 	turn          *pendingTurn     // the latest one; nil while the saga has nothing to do but wait
+	toSend        [1]*delivery     // space for the commands of a turn, of which there is seldom more than one
 	failedCommits int              // in a row
 	unannounced   bool             // turn may be written although its commit failed; nothing was notified of it
 	stored        storedRow        // what the store holds
@@ -117,6 +119,25 @@ func (i *instance) newEntry(entry journal.Entry) *journal.Entry {
 	}
 	i.turn.entry = entry
 	return &i.turn.entry
+}
+
+// maxTurnSpace is the size in bytes of the largest serialized turn whose memory is used again.
+const maxTurnSpace = 4 << 10
+
+// turnSpace returns the memory of the latest turn, which the store has written, for the next one.
+func (i *instance) turnSpace() []byte {
+	if i.turn == nil || cap(i.turn.entry.Data) > maxTurnSpace {
+		return nil
+	}
+	return i.turn.entry.Data[:0]
+}
+
+// put adds a message to the mailbox. The caller holds mu.
+func (i *instance) put(m message) {
+	if len(i.mailbox) == 0 {
+		i.mailbox = i.space[:0]
+	}
+	i.mailbox = append(i.mailbox, m)
 }
 
 // takeNext removes the next message from the mailbox. It returns false when the mailbox is empty. The caller holds mu.

@@ -21,8 +21,20 @@ type loader struct {
 	replies  *replyEvents
 	misused  func(saga, message string) // called when code used its Context on another goroutine
 
+	common machine.Config // of all sagas
+
 	failures repeated
 	damaged  damagedSagas
+}
+
+func newLoader(config *Config, work *work, watchdog *watchdog, replies *replyEvents) *loader {
+	return &loader{
+		config: config, work: work, watchdog: watchdog, replies: replies,
+		common: machine.Config{
+			Local: config.Local, Command: config.Catalog.Command, Environment: config.Logger, Event: config.isEvent,
+			Publishable: replies.check,
+		},
+	}
 }
 
 // ensureLoaded loads the machine of an instance, unless it is loaded or the message starts the saga.
@@ -107,12 +119,10 @@ func (l *loader) newMachine(inst *instance, definition string, truncated uint64)
 	inst.code = l.watchdog.watch(inst.id)
 	inst.code.misused = func(message string) { l.misused(inst.id, message) }
 	inst.code.slow, inst.slow = inst.slow, nil
-	return machine.New(machine.Config{
-		ID: inst.id, Withdraw: inst.withdraw, Local: l.config.Local, Code: l.config.Definitions[definition],
-		Command: l.config.Catalog.Command, Environment: l.config.Logger,
-		Event: l.config.isEvent, Publishable: l.replies.check, Skipped: truncated,
-		Coroutines: &inst.code.Group,
-	})
+	config := l.common
+	config.ID, config.Withdraw, config.Code = inst.id, inst.withdraw, l.config.Definitions[definition]
+	config.Skipped, config.Coroutines = truncated, &inst.code.Group
+	return machine.New(config)
 }
 
 func (c *Config) isEvent(name string) bool {

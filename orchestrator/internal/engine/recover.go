@@ -115,7 +115,7 @@ func (d *driver) recover(stored *journal.Journal, slow func()) {
 		return
 	}
 	inst.running = true
-	inst.mailbox = append(inst.mailbox, message{input: machine.Wake{}})
+	inst.put(message{input: machine.Wake{}})
 	inst.mu.Unlock()
 	inst.slow = slow
 	var err error

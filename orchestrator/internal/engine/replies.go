@@ -86,26 +86,27 @@ func (r *replyEvents) in(saga *machine.Saga, turn *treatyv1.Turn) []*journal.Eve
 	}
 	var events []*journal.Event
 	for _, record := range turn.GetRecords() {
-		var method, source, id string
+		var method, step, id string
 		var reply []byte
 		switch record := record.GetKind().(type) {
 		case *treatyv1.Record_StepDone:
-			path := record.StepDone.GetStep()
-			method, source = saga.Step(path).Scheduled.GetMethod(), wire.StepName(saga.ID, path)
-			reply, id = record.StepDone.GetReply(), EventIDReply
+			step, reply, id = record.StepDone.GetStep(), record.StepDone.GetReply(), EventIDReply
+			method = saga.Step(step).Scheduled.GetMethod()
 		case *treatyv1.Record_CompensationDone:
-			path := record.CompensationDone.GetStep()
-			method, source = saga.Step(path).Scheduled.GetCompensation().GetMethod(), wire.StepName(saga.ID, path)
-			reply, id = record.CompensationDone.GetReply(), EventIDCompensation
+			step, reply = record.CompensationDone.GetStep(), record.CompensationDone.GetReply()
+			method, id = saga.Step(step).Scheduled.GetCompensation().GetMethod(), EventIDCompensation
 		case *treatyv1.Record_SagaSucceeded:
-			method, source = saga.Started.GetDefinition(), wire.SagaName(saga.ID)
-			reply, id = record.SagaSucceeded.GetReply(), EventIDReply
+			method, reply, id = saga.Started.GetDefinition(), record.SagaSucceeded.GetReply(), EventIDReply
 		default:
 			continue
 		}
 		event := r.byMethod[method]
 		if event == nil {
 			continue
+		}
+		source := wire.SagaName(saga.ID)
+		if step != "" {
+			source = wire.StepName(saga.ID, step)
 		}
 		subject, err := subjectOf(event, reply)
 		if err != nil {

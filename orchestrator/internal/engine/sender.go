@@ -23,10 +23,10 @@ type sender struct {
 	unasked  repeated // participants that can't be asked
 }
 
-// deliveriesOf returns a new delivery for each effect that has none yet. The caller holds the lock of the instance and
-// runs it.
+// deliveriesOf returns a new delivery for each effect that has none yet. The slice is valid until the instance's next
+// turn. The caller holds the lock of the instance and runs it.
 func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect) []*delivery {
-	var deliveries []*delivery
+	deliveries := inst.toSend[:0]
 	for _, effect := range effects {
 		if effect.Discover != nil {
 			s.discover(inst, effect.Discover)
@@ -40,7 +40,7 @@ func (s *sender) deliveriesOf(inst *instance, effects []machine.Effect) []*deliv
 		case d != nil:
 		case effect.Abandon:
 			// An earlier process may have sent it.
-			inst.mailbox = append(inst.mailbox, message{input: machine.CommandEnded{
+			inst.put(message{input: machine.CommandEnded{
 				Step: key.step, Direction: key.direction, Outcome: machine.Unknown,
 				Failure: cancelled("the saga started to compensate while the command was in flight"),
 			}})

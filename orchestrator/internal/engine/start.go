@@ -125,7 +125,7 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 		Started: newStarted(now, id, params), Compensated: mode != startNormally, Restored: restored,
 		Decision: params.Decision,
 	}
-	inst.mailbox = []message{{input: start, answer: answer}}
+	inst.put(message{input: start, answer: answer})
 	handle := &Handle{ID: id, engine: e, inst: inst, ended: inst.ended}
 
 	if !e.work.Enter() {

@@ -28,7 +28,7 @@ type writer struct {
 // journal.ErrPurged and ErrInDoubt.
 func (w *writer) write(inst *instance, out machine.Output) error {
 	saga := inst.machine.Saga()
-	data, err := proto.Marshal(out.Turn)
+	data, err := proto.MarshalOptions{}.MarshalAppend(inst.turnSpace(), out.Turn)
 	if err != nil {
 		return fmt.Errorf("%w: serializing a turn of saga %s: %w", errUnwritable, inst.id, err)
 	}

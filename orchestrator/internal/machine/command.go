@@ -77,9 +77,7 @@ func (m *Machine) suspendUnpublishable(step *Step, in CommandEnded) bool {
 func (m *Machine) recordOutcome(step *Step, in CommandEnded) {
 	switch in.Outcome {
 	case Done:
-		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepDone{StepDone: &treatyv1.StepDone{
-			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts, Decision: in.Decision,
-		}}})
+		m.record(recordOfDone(in))
 	case Refused:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
 			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts, Decision: in.Decision,
@@ -94,6 +92,9 @@ func (m *Machine) recordOutcome(step *Step, in CommandEnded) {
 
 // stuck returns why a saga can't continue after an action has ended in this way, or nil if it can.
 func (m *Machine) stuck(step *Step, in CommandEnded) *treatyv1.SagaSuspended {
+	if in.Outcome == Done {
+		return nil
+	}
 	suspended := &treatyv1.SagaSuspended{Step: in.Step, Failure: in.Failure, Attempts: in.Attempts}
 	kind, method := step.Scheduled.GetKind(), step.Scheduled.GetMethod()
 	decisive := kind == treatyv1.CommandKind_COMMAND_KIND_PIVOT || kind == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE

@@ -181,7 +181,7 @@ func (s *Saga) schedule(now time.Time, scheduled *treatyv1.StepScheduled) *Step 
 		Scheduled: scheduled, State: treatyv1.StepState_STEP_STATE_SCHEDULED, ScheduleTime: now, scheduled: s.records,
 	}
 	if s.byPath == nil {
-		s.byPath = make(map[string]*Step, 4)
+		s.byPath, s.Steps = make(map[string]*Step, 4), slices.Grow(s.Steps, 4)
 	}
 	s.byPath[scheduled.GetStep()] = step
 	s.Steps = append(s.Steps, step)

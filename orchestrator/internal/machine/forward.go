@@ -205,10 +205,11 @@ func (m *Machine) scheduleCall(t *Thread, call *Call) bool {
 		m.suspendForRule(t.opPath, "step "+t.opPath, rule, call.Method)
 		return false
 	}
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepScheduled{StepScheduled: &treatyv1.StepScheduled{
-		Step: t.opPath, Method: call.Method, Request: call.Request, Kind: command.Kind,
-		Compensation: command.Compensation.Plan(), Participant: call.Participant,
-	}}})
+	record, scheduled := newStepScheduled()
+	scheduled.Step, scheduled.Method, scheduled.Request = t.opPath, call.Method, call.Request
+	scheduled.Kind, scheduled.Participant = command.Kind, call.Participant
+	scheduled.Compensation = command.Compensation.Plan()
+	m.record(record)
 	step := m.saga.Step(t.opPath)
 	m.scheduled = append(m.scheduled, step)
 	m.effects = append(m.effects, Effect{Step: step, Direction: Action, Fresh: true})
@@ -287,6 +288,5 @@ func (m *Machine) succeed(reply []byte) {
 	if m.compensateNext(inDoubt) {
 		return
 	}
-	succeeded := &treatyv1.SagaSucceeded{Reply: reply}
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaSucceeded{SagaSucceeded: succeeded}})
+	m.record(recordOfSuccess(reply))
 }

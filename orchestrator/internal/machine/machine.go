@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/coroutine"
@@ -64,7 +62,7 @@ type Machine struct {
 
 	// The turn in the making.
 
-	records   []*treatyv1.Record
+	turn      *turnInMaking // nil without records
 	effects   []Effect
 	turnBytes int // size of the requests
 	withdrawn []*Step
@@ -181,10 +179,10 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 	if m.now.Before(m.saga.UpdateTime) {
 		m.now = m.saga.UpdateTime
 	}
-	m.records, m.effects, m.turnBytes, m.newRound, m.again = nil, nil, 0, false, false
-	m.withdrawn, m.scheduled = nil, nil
+	m.turn, m.effects, m.turnBytes, m.newRound, m.again = nil, nil, 0, false, false
+	m.withdrawn, m.scheduled = nil, m.scheduled[:0]
 	reload, err := m.apply(in)
-	if err != nil || len(m.records) == 0 {
+	if err != nil || m.turn == nil {
 		return Output{Effects: m.effects}, err
 	}
 	if m.program != nil {
@@ -193,7 +191,7 @@ func (m *Machine) Apply(now time.Time, in Input) (Output, error) {
 		m.flush()
 	}
 	m.saga.endTurn(m.now)
-	turn := &treatyv1.Turn{Time: timestamppb.New(m.now), Records: m.records}
+	turn := m.turn.at(m.now)
 	return Output{Turn: turn, Effects: m.effects, Reload: reload, WakeAgain: m.again, NewRound: m.newRound}, nil
 }
 
@@ -244,7 +242,7 @@ func (m *Machine) start(in Start) {
 }
 
 func (m *Machine) recordStarted(in Start) {
-	m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaStarted{SagaStarted: in.Started}})
+	m.record(recordOfStart(in.Started))
 	if in.Restored != nil {
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_SagaRestored{SagaRestored: in.Restored}})
 	}
@@ -392,7 +390,10 @@ func (m *Machine) record(record *treatyv1.Record) {
 		}
 		return
 	}
-	m.records = append(m.records, record)
+	if m.turn == nil {
+		m.turn = new(turnInMaking)
+	}
+	m.turn.add(record)
 	m.applyToCode(record)
 }
 

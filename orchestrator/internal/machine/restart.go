@@ -20,7 +20,7 @@ func (m *Machine) restart() bool {
 	switch {
 	case m.compensateNext(inDoubt):
 		return false
-	case len(m.records) > 0:
+	case m.turn != nil:
 		m.again = true
 		return false
 	}

@@ -44,6 +44,9 @@ func (f filesystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.Fi
 	if err != nil {
 		return nil, flags, classify(err)
 	}
+	if flags&vfs.OPEN_WAL != 0 {
+		return &logFile{file: file{File: opened}}, flags, nil
+	}
 	return &file{File: opened}, flags, nil
 }
 
