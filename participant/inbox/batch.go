@@ -264,7 +264,7 @@ func (b *batch) run(ctx context.Context, m member) (done conclusion, next after)
 	returned := false
 	defer func() {
 		if !returned { // The handler has panicked, or ended its goroutine.
-			u.lost = u.lost || !u.set && u.revoked == nil // It wasn't the handler, so it isn't known what is written.
+			u.lost = u.lost || u.storing // Then it wasn't the handler, and it isn't known what is written.
 			b.finish(u, conclusion{raise: true})
 		}
 	}()

@@ -137,6 +137,7 @@ func (i *Inbox) end(ctx context.Context, u *unit, c completion, method string) c
 	if err != nil {
 		return failed(err)
 	}
+	u.storing = true
 	if err := i.settle(ctx, u, &entry{command: c.command, verdict: c.verdict, answer: answer}); err != nil {
 		return failed(u.lose(unavailable("storing the answer", err)))
 	}

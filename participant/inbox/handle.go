@@ -250,6 +250,7 @@ func (h *handling) decide(ctx context.Context, u *unit, known seen, handler run)
 
 // repeat answers a duplicate. An action that was compensated is refused, whatever it was answered before.
 func (h *handling) repeat(ctx context.Context, u *unit, before *entry, undone bool) conclusion {
+	u.storing = true
 	if err := h.inbox.ledger.duplicate(ctx, u, h.command); err != nil {
 		return failed(u.lose(unavailable("counting a duplicate", err)))
 	}
@@ -346,6 +347,7 @@ func (h *handling) store(ctx context.Context, u *unit, verdict Verdict, answer [
 		}
 	}
 	e := &entry{command: h.command, method: h.method, verdict: verdict, answer: answer}
+	u.storing = true
 	if err := h.inbox.ledger.add(ctx, u, e); err != nil {
 		return failed(u.lose(unavailable("storing the answer", err)))
 	}
