@@ -1,6 +1,7 @@
 package participant_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -67,6 +68,7 @@ func commandOf(b *testing.B, number uint64) *treatyv1.StreamedCommand {
 }
 
 func benchmarkStream(b *testing.B, inFlight int, parent string) {
+	b.Helper()
 	stream, err := treatyv1.NewParticipantServiceClient(benchmarked(b)).StreamCommands(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -133,12 +135,13 @@ func benchmarkStream(b *testing.B, inFlight int, parent string) {
 	if err := stream.CloseSend(); err != nil {
 		b.Fatal(err)
 	}
-	if _, err := stream.Recv(); err != io.EOF { //nolint:errorlint // gRPC returns it as it is.
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		b.Fatal(err)
 	}
 }
 
 func benchmarkUnary(b *testing.B, inFlight int) {
+	b.Helper()
 	connection := benchmarked(b)
 	c := commandOf(b, 1)
 	b.ReportAllocs()

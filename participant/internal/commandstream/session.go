@@ -292,7 +292,7 @@ func (s *session) serve(opening incoming.Opening) error {
 	}
 	params := &s.server.params
 	if err := s.stream.Send(&treatyv1.StreamCommandsResponse{Greeting: &treatyv1.ParticipantGreeting{
-		ProtocolVersion: protocolVersion, Window: int32(min(params.Window, 1<<30)), //nolint:gosec // It fits.
+		ProtocolVersion: protocolVersion, Window: int32(min(params.Window, 1<<30)),
 		MaxMessageBytes: int64(params.MaxRequestBytes), ContractsDigest: opening.ContractsDigest,
 	}}); err != nil {
 		return err
@@ -409,7 +409,7 @@ func (s *session) batch(response *treatyv1.StreamCommandsResponse) bool {
 	response.Answers = response.Answers[:0]
 	size := 0
 	for i, a := range s.answers {
-		size += a.size + protowire.SizeVarint(uint64(a.size)) + 1 //nolint:gosec // A size isn't negative.
+		size += a.size + protowire.SizeVarint(uint64(a.size)) + 1
 		if i > 0 && size > maxBatch {
 			break
 		}
