@@ -415,7 +415,7 @@ func TestHandlerBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openWith(t, inbox.SQLiteDSN(filepath.Join(t.TempDir(), "service.db")),
-				inbox.Options{HandlerBudget: 20 * time.Millisecond})
+				inbox.Options{HandlerBudget: 100 * time.Millisecond})
 			raise(t, s)
 			answered, runs := make(chan struct{}), 0
 			var aroundErr error
