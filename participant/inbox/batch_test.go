@@ -245,6 +245,11 @@ func TestFaultsInBatch(t *testing.T) {
 		{name: "a savepoint of its own", do: both(insert,
 			execute(`SAVEPOINT mine; DELETE FROM effects; ROLLBACK TO mine; RELEASE mine`)), runs: once, own: 1,
 			effects: 1},
+		{name: "savepoints in statements of their own", do: both(both(insert, execute(`SAVEPOINT mine`)),
+			both(both(execute(`DELETE FROM effects`), execute(`ROLLBACK TRANSACTION TO SAVEPOINT mine`)),
+				both(execute(`rollback /* again */ to mine`), execute(`RELEASE mine`)))), runs: once, own: 1,
+			effects: 1},
+		{name: "a savepoint left open", do: both(insert, execute(`SAVEPOINT mine`)), runs: once, own: 1, effects: 1},
 		{name: "a write around it", do: both(insert, around), code: codes.Internal,
 			text: "write through the tx that it is called with", runs: once, own: 1},
 		{name: "another command", do: func(ctx context.Context, s *service, _ *inbox.Tx) error {
